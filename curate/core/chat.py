@@ -1,0 +1,70 @@
+"""Reading conversations as columns: who said what last, and what came before."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import polars as pl
+
+from curate.core.schema import TURN
+
+__all__ = ["Part", "contents", "last_turn", "part_of", "split_turns", "turn"]
+
+Part: TypeAlias = Literal["prompt", "response", "both"]
+"""Which text of a conversation: all before the last assistant turn, that turn, or both."""
+
+
+def turn(role: str, content: str | None, **other: str | None) -> dict[str, str | None]:
+    """One turn as a Python value with all fields of `TURN`.
+
+    >>> turn("user", "Hi")["role"]
+    'user'
+    """
+    empty: dict[str, str | None] = dict.fromkeys(field.name for field in TURN.fields)
+    return empty | {"role": role, "content": content} | other
+
+
+def last_turn(messages: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Text before the last assistant turn, and that turn's text; null where there is no such turn.
+
+    Turns are joined by a blank line. What follows the last assistant turn is not looked at.
+
+    >>> from curate.core.schema import TURNS
+    >>> chat = pl.Series([[turn("user", "2+2?"), turn("assistant", "4")]], dtype=TURNS)
+    >>> [part.to_list() for part in last_turn(chat)]
+    [['2+2?'], ['4']]
+    """
+    before, answer = split_turns(messages)
+    return contents(before).alias("prompt"), answer.alias("response")
+
+
+def split_turns(messages: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """The turns before the last assistant turn, and that turn's content; null where none is."""
+    is_answer = pl.element().struct.field("role") == "assistant"
+    frame = messages.to_frame("messages").with_columns(
+        from_end=pl.col("messages").list.eval(is_answer).list.reverse().list.arg_max(),
+        answered=pl.col("messages").list.eval(is_answer).list.any(),
+        turns=pl.col("messages").list.len().cast(pl.Int64),
+    )
+    at = pl.when("answered").then(pl.col("turns") - 1 - pl.col("from_end"))
+    split = frame.select(
+        before=pl.when("answered").then(pl.col("messages").list.head(at.fill_null(0))),
+        answer=pl.col("messages").list.get(at, null_on_oob=True).struct.field("content"),
+    )
+    return split["before"], split["answer"]
+
+
+def contents(messages: pl.Series) -> pl.Series:
+    """The contents of a conversation's turns, joined by a blank line; null stays null."""
+    joined = pl.col("messages").list.eval(pl.element().struct.field("content")).list.join("\n\n")
+    return messages.to_frame("messages").select(joined)["messages"]
+
+
+def part_of(messages: pl.Series, part: Part) -> pl.Series:
+    """The text of ``part`` of each conversation; null where it is not there."""
+    prompt, response = last_turn(messages)
+    if part == "prompt":
+        return prompt
+    if part == "response":
+        return response
+    return contents(messages)

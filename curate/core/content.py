@@ -1,0 +1,45 @@
+"""The text of a row of any kind, for selectors that compare rows by what they say."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from curate.core.chat import Part, contents, last_turn
+from curate.core.schema import kind_of
+
+__all__ = ["text_of"]
+
+_SEPARATOR = "\n\n"
+
+
+def text_of(table: pl.DataFrame, part: Part) -> pl.Series:
+    """The prompt, the answers, or both, of each row, as one string; null where it has none.
+
+    A pair's answers are the chosen and the rejected one, a ranked list's are all of them. ``table``
+    holds ``kind`` and the content columns.
+    """
+    kind = kind_of(table)
+    if kind in ("conversation", "text"):
+        prompt, response = last_turn(table["messages"])
+        whole = contents(table["messages"])
+    else:
+        prompt = contents(table["prompt"])
+        response = _answers(table, kind)
+        whole = _join(prompt, response)
+    return {"prompt": prompt, "response": response, "both": whole}[part].alias(part)
+
+
+def _answers(table: pl.DataFrame, kind: str) -> pl.Series:
+    if kind == "preference":
+        return _join(contents(table["chosen"]), contents(table["rejected"]))
+    if kind == "unpaired":
+        return contents(table["completion"])
+    turns = pl.element().list.eval(pl.element().struct.field("content")).list.join(_SEPARATOR)
+    return table.select(pl.col("completions").list.eval(turns).list.join(_SEPARATOR)).to_series()
+
+
+def _join(first: pl.Series, second: pl.Series) -> pl.Series:
+    frame = pl.DataFrame({"a": first, "b": second})
+    joined = pl.concat_str("a", "b", separator=_SEPARATOR, ignore_nulls=True)
+    present = pl.col("a").is_not_null() | pl.col("b").is_not_null()
+    return frame.select(text=pl.when(present).then(joined)).to_series()

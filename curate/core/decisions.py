@@ -1,0 +1,69 @@
+"""Making a selector's answer: one decision a row, with its reason and particulars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+
+__all__ = ["DECISIONS", "decide", "detail", "tie_order"]
+
+DECISIONS: Mapping[str, type[pl.DataType]] = {
+    "keep": pl.Boolean,
+    "reason": pl.String,
+    "detail": pl.String,
+}
+
+
+def decide(
+    keep: Any,
+    reason: Any,
+    particulars: Sequence[Mapping[str, Any] | None] | pl.Series | None = None,
+) -> pl.DataFrame:
+    """A selector's table from a mask, a reason (one, or one a row) and details."""
+    mask = pl.Series("keep", keep, dtype=pl.Boolean)
+    reasons = [reason] * len(mask) if isinstance(reason, str) else reason
+    if particulars is None or isinstance(particulars, pl.Series):
+        details = particulars
+    else:
+        details = pl.Series(
+            [None if item is None else detail(**item) for item in particulars], dtype=pl.String
+        )
+    nothing = pl.Series([None] * len(mask), dtype=pl.String)
+    return pl.DataFrame(
+        {
+            "keep": mask,
+            "reason": pl.Series(reasons, dtype=pl.String),
+            "detail": nothing if details is None else details,
+        },
+        schema=DECISIONS,
+    )
+
+
+def detail(**particulars: Any) -> str:
+    """Particulars of one decision as a JSON object with sorted keys.
+
+    >>> detail(survivor="a:3", similarity=0.9)
+    '{"similarity":0.9,"survivor":"a:3"}'
+    """
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
+    return orjson.dumps(particulars, option=options).decode()
+
+
+def tie_order(table: pl.DataFrame, *by: pl.Series, descending: bool = True) -> np.ndarray:
+    """Row numbers from best to worst: by the given columns, then ``digest``, then ``id``.
+
+    Nulls (and NaN) come last, so that a row that was not scored never beats one that was.
+    """
+    keys = pl.DataFrame(
+        [column.alias(f"k{i}") for i, column in enumerate(by)] + [table["digest"], table["id"]]
+    ).with_row_index("_at")
+    floats = [name for name in keys.columns if keys[name].dtype.is_float()]
+    keys = keys.with_columns(pl.col(name).fill_nan(None) for name in floats)
+    columns = [f"k{i}" for i in range(len(by))]
+    direction = [descending] * len(by) + [False, False]
+    ordered = keys.sort([*columns, "digest", "id"], descending=direction, nulls_last=True)
+    return ordered["_at"].to_numpy()

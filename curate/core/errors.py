@@ -1,0 +1,44 @@
+"""What can go wrong for a user, in one line and with an exit code."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["PARTIAL", "BadRow", "DataError", "LockedError", "SiftuneError", "UsageError"]
+
+PARTIAL: Final = 4
+"""Exit code of a run that ended well but quarantined rows or left some unscored."""
+
+
+class SiftuneError(Exception):
+    """An error whose text is all the user needs: what was expected, what came, what to do."""
+
+    exit_code = 1
+
+
+class UsageError(SiftuneError):
+    """The command, recipe or option is wrong."""
+
+    exit_code = 2
+
+
+class DataError(SiftuneError):
+    """The input cannot be used at all; the text names the file, and the line or row."""
+
+    exit_code = 3
+
+
+class LockedError(SiftuneError):
+    """Another run holds the output folder."""
+
+
+class BadRow(Exception):
+    """One row that cannot be taken: it goes to quarantine, the others go on.
+
+    ``reason`` is short stable snake_case, ``detail`` says what was expected and what came.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

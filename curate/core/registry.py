@@ -1,0 +1,113 @@
+"""The folder is the registry: a component is found by its file name; nothing else is imported."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from curate.core.errors import UsageError
+
+__all__ = ["build", "closest", "find", "names", "options", "source_of", "summary"]
+
+
+@cache
+def names(group: str) -> tuple[str, ...]:
+    """Names of the components of ``group``, such as ``curate.scorers``, sorted."""
+    package = importlib.import_module(group)
+    own = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg}
+    private = {name for name in own if name.startswith("_") or name in _SUPPORT}
+    return tuple(sorted((own - private) | {point.name for point in entry_points(group=group)}))
+
+
+_SUPPORT = {"types"}  # modules of a component folder that hold shapes, not a component
+
+
+def find(group: str, name: str) -> type[Any]:
+    """The component class that the file ``name`` of ``group`` exports first.
+
+    Raises:
+        UsageError: there is none; the text names the closest.
+    """
+    if name not in names(group):
+        raise UsageError(f"no {group} component is called {name!r}; {closest(name, names(group))}")
+    for point in entry_points(group=group, name=name):
+        loaded: type[Any] = point.load()
+        return loaded
+    module = importlib.import_module(f"{group}.{name}")
+    component: type[Any] = getattr(module, module.__all__[0])
+    return component
+
+
+def build(group: str, name: str, given: Mapping[str, Any]) -> Any:
+    """The component with its options set and checked.
+
+    Raises:
+        UsageError: unknown name or option, or a value of the wrong type.
+    """
+    component = find(group, name)
+    known = options(component)
+    for key in given:
+        if key not in known:
+            raise UsageError(f"{name} has no option {key!r}; {closest(key, known)}")
+    missing = [key for key, field in known.items() if _required(field) and key not in given]
+    if missing:
+        raise UsageError(
+            f"{name} needs the option {missing[0]!r}; set it with -o {missing[0]}=VALUE"
+        )
+    try:
+        return component(**{key: _checked(component, key, value) for key, value in given.items()})
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
+
+
+def options(component: type[Any]) -> dict[str, Field[Any]]:
+    """The options of a component class: its dataclass fields, by name."""
+    return {field.name: field for field in fields(component) if field.init}
+
+
+def closest(wrong: str, right: Mapping[str, Any] | tuple[str, ...]) -> str:
+    """What to say after an unknown name."""
+    near = difflib.get_close_matches(wrong, list(right), n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"there are: {', '.join(right)}" if right else "it has no options"
+
+
+def summary(group: str, name: str) -> str:
+    """First line of a component's module docstring, read without importing it."""
+    for point in entry_points(group=group, name=name):
+        return (importlib.import_module(point.module).__doc__ or "").partition("\n")[0]
+    tree = ast.parse(source_of(group, name).read_text(encoding="utf-8"))
+    return (ast.get_docstring(tree) or "").partition("\n")[0]
+
+
+def source_of(group: str, name: str) -> Path:
+    """The file a component is written in: its bytes are part of a stage's key."""
+    for point in entry_points(group=group, name=name):
+        spec = importlib.util.find_spec(point.module)
+        return Path(str(spec.origin if spec else ""))
+    return Path(str(importlib.import_module(group).__path__[0])) / f"{name}.py"
+
+
+def _required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _checked(component: type[Any], key: str, value: Any) -> Any:
+    hint = get_type_hints(component)[key]
+    try:
+        return TypeAdapter(hint, config=ConfigDict(strict=False)).validate_python(value)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise UsageError(f"{component.__name__}.{key}: {problem} (got {value!r})") from None

@@ -1,0 +1,82 @@
+"""The few shapes that components have: nothing to inherit, nothing to register."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import polars as pl
+
+from curate.core.schema import Kind
+
+__all__ = ["Format", "Row", "Scorer", "Selector"]
+
+Row = dict[str, Any]
+"""One raw record, or one row of ours, as plain Python values."""
+
+
+class Scorer(Protocol):
+    """Adds columns to a batch; no state, any order, any batch size.
+
+    ``needs`` names the columns it reads. A scorer that needs ``messages`` is shown one conversation
+    a row: both sides of a pair and each answer of a ranked list are laid before it in turn
+    (`curate.core.sides`), so it never has to know. What cannot be scored is null.
+    """
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns that are read."""
+
+    @property
+    def adds(self) -> Mapping[str, pl.DataType | type[pl.DataType]]:
+        """Columns that are added, and their types; each name starts with the scorer's."""
+
+    def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Exactly the columns of ``adds``, in the order of ``batch``."""
+
+
+class Selector(Protocol):
+    """Decides on every row of a table.
+
+    ``needs`` names columns; ``"content"`` stands for the content columns of whatever kind the rows
+    are. ``id`` and ``digest`` are always there. A selector may also have ``wants``: columns it uses
+    when the table has them.
+    """
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns that are read."""
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """``keep: bool, reason: str, detail: str | null`` (a JSON object), one row for each given.
+
+        The decision on a row depends on what the rows are, never on their order: ties go to the
+        smaller ``digest``, then to the smaller ``id``.
+        """
+
+
+class Format(Protocol):
+    """One raw layout: how to know it, and the way to our columns and back."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of rows it gives."""
+
+    def matches(self, row: Row) -> bool:
+        """Whether one raw record has this layout."""
+
+    def read(self, row: Row) -> Iterable[Row]:
+        """Our row (content and facts, no base columns but ``extra`` as a dict) of a raw record.
+
+        Most formats give one; a tree gives one a thread.
+
+        Raises:
+            BadRow: the record has the layout's keys but cannot be taken.
+        """
+
+    def write(self, row: Row) -> Row:
+        """The raw record of one of our rows.
+
+        Raises:
+            BadRow: the row says something that this layout has no place for.
+        """

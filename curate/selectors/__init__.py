@@ -1,0 +1,1 @@
+"""One selector a file; each row gets a decision and a reason."""

@@ -1,0 +1,1 @@
+"""Objectives, one a file; the folder says what a loss is given."""

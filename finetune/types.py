@@ -1,0 +1,26 @@
+"""The shapes that trainers have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+__all__ = ["TrainResult", "Trainer"]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run leaves: a model folder, how many rows it saw, its last metrics."""
+
+    model: Path
+    rows: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Trainer(Protocol):
+    """A frozen dataclass whose fields are the options of the run."""
+
+    def __call__(self, rows: Path, out: Path) -> TrainResult:
+        """Train on the rows of ``rows`` (a run folder, a kept.parquet, or any file) into ``out``."""
