@@ -25,7 +25,7 @@ def turn(role: str, content: str | None, **other: str | None) -> dict[str, str |
 
 
 def last_turn(messages: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Text before the last assistant turn, and that turn's text; null where there is no such turn.
+    """Text before the last assistant turn, and that turn's text; null where there is none.
 
     Turns are joined by a blank line. What follows the last assistant turn is not looked at.
 
@@ -55,9 +55,11 @@ def split_turns(messages: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def contents(messages: pl.Series) -> pl.Series:
-    """The contents of a conversation's turns, joined by a blank line; null stays null."""
-    joined = pl.col("messages").list.eval(pl.element().struct.field("content")).list.join("\n\n")
-    return messages.to_frame("messages").select(joined)["messages"]
+    """The contents of a conversation's turns, joined by a blank line; null where none has any."""
+    spoken = pl.col("messages").list.eval(pl.element().struct.field("content").drop_nulls())
+    frame = messages.to_frame("messages").select(spoken)
+    joined = pl.when(pl.col("messages").list.len() > 0).then(pl.col("messages").list.join("\n\n"))
+    return frame.select(messages=joined)["messages"]
 
 
 def part_of(messages: pl.Series, part: Part) -> pl.Series:
