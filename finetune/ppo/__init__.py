@@ -1,0 +1,1 @@
+"""Proximal policy optimisation: pure functions, rollouts, the two-headed model, the loop."""
