@@ -1,0 +1,182 @@
+"""What losses are given and what they give back: log-probabilities in, one loss a pair out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import torch
+
+__all__ = ["Answers", "Needs", "PairLogps", "PairLoss", "PairObjective", "needs_of"]
+
+Numbers: TypeAlias = float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """B completions under the policy and the reference, in nats.
+
+    ``policy`` and ``reference`` are ``(B,)`` log-probabilities summed over the completion's tokens
+    (the end of turn counts, the prompt does not); ``length`` is ``(B,)``, the tokens in those sums.
+    ``tokens`` holds what a loss asked for token by token, ``(B, T)``, first token first and zero
+    from ``length`` on: ``policy`` and ``reference`` log-probabilities always, and by the names of
+    `finetune.logps.STATISTICS` what the loss lists in ``needs_tokens``.
+    """
+
+    policy: torch.Tensor
+    length: torch.Tensor
+    reference: torch.Tensor | None = None
+    tokens: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def ref(self) -> torch.Tensor:
+        """Summed log-probabilities under the reference.
+
+        Raises:
+            TypeError: none were given.
+        """
+        if self.reference is None:
+            raise TypeError("no reference log-probs were given: set needs_reference = True")
+        return self.reference
+
+    @property
+    def ratio(self) -> torch.Tensor:
+        """``log π(y|x) - log π_ref(y|x)``, ``(B,)``."""
+        return self.policy - self.ref
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Policy log-probability per token, ``(B,)``."""
+        return self.policy / self.length
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """``(B, T)``: True where ``tokens`` hold a token and not padding."""
+        width = self.token("policy").shape[1]
+        return torch.arange(width, device=self.length.device) < self.length[:, None]
+
+    def token(self, name: str) -> torch.Tensor:
+        """The ``(B, T)`` values called ``name``.
+
+        Raises:
+            TypeError: they were not given.
+        """
+        if name not in self.tokens:
+            raise TypeError(f"no token values {name!r} were given: list them in needs_tokens")
+        return self.tokens[name]
+
+
+@dataclass(frozen=True)
+class PairLogps:
+    """A batch of B pairs, and the columns of their rows that a loss asked for, each ``(B,)``."""
+
+    chosen: Answers
+    rejected: Answers
+    columns: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        policy: tuple[Numbers, Numbers],
+        ref: tuple[Numbers, Numbers] | None = None,
+        length: tuple[Numbers, Numbers] = (1, 1),
+        **columns: Numbers,
+    ) -> PairLogps:
+        """Pairs from plain numbers: ``(chosen, rejected)``, each one pair's or a list of pairs'.
+
+        >>> PairLogps.of(policy=(-6, -9), ref=(-5, -7)).chosen.ratio
+        tensor([-1.], dtype=torch.float64)
+        """
+        sides = [
+            Answers(
+                policy=_vector(policy[side]),
+                length=_vector(length[side]),
+                reference=None if ref is None else _vector(ref[side]),
+            )
+            for side in (0, 1)
+        ]
+        return cls(sides[0], sides[1], {name: _vector(value) for name, value in columns.items()})
+
+    @property
+    def policy_chosen(self) -> torch.Tensor:
+        """``log π(chosen|x)``, ``(B,)``."""
+        return self.chosen.policy
+
+    @property
+    def policy_rejected(self) -> torch.Tensor:
+        """``log π(rejected|x)``, ``(B,)``."""
+        return self.rejected.policy
+
+    @property
+    def ref_chosen(self) -> torch.Tensor:
+        """``log π_ref(chosen|x)``, ``(B,)``."""
+        return self.chosen.ref
+
+    @property
+    def ref_rejected(self) -> torch.Tensor:
+        """``log π_ref(rejected|x)``, ``(B,)``."""
+        return self.rejected.ref
+
+    @property
+    def gap(self) -> torch.Tensor:
+        """Δ of the papers: the log-ratio of ``chosen`` less the log-ratio of ``rejected``."""
+        return self.chosen.ratio - self.rejected.ratio
+
+    def column(self, name: str) -> torch.Tensor:
+        """The rows' column ``name``, ``(B,)``.
+
+        Raises:
+            TypeError: it was not given.
+        """
+        if name not in self.columns:
+            raise TypeError(f"no column {name!r} was given: list it in needs_columns")
+        return self.columns[name]
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """One loss a pair, ``(B,)``, not reduced; and the rewards that the metrics show, detached."""
+
+    loss: torch.Tensor
+    chosen_reward: torch.Tensor
+    rejected_reward: torch.Tensor
+
+
+class PairObjective(Protocol):
+    """A loss on pairs: a frozen dataclass whose fields are its options."""
+
+    def __call__(self, logps: PairLogps) -> PairLoss:
+        """Loss of each pair."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a loss reads; the trainer computes this and no more.
+
+    ``couples_batch``: the loss of a pair depends on the other pairs of its batch, so the size of a
+    batch is part of the objective and gradient accumulation would change it.
+    """
+
+    reference: bool = False
+    tokens: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    couples_batch: bool = False
+
+
+def needs_of(loss: Any) -> Needs:
+    """What ``loss`` (a component or its class) declares in its class variables.
+
+    ``needs_reference``, ``needs_tokens``, ``needs_columns`` and ``couples_batch``; what it leaves
+    out it does not need.
+    """
+    return Needs(
+        reference=getattr(loss, "needs_reference", False),
+        tokens=tuple(getattr(loss, "needs_tokens", ())),
+        columns=tuple(getattr(loss, "needs_columns", ())),
+        couples_batch=getattr(loss, "couples_batch", False),
+    )
+
+
+def _vector(value: Numbers) -> torch.Tensor:
+    return torch.as_tensor(value, dtype=torch.float64).reshape(-1)
