@@ -1,0 +1,53 @@
+"""The card of a model folder: what it is, from what, on which rows, how well it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["card"]
+
+_HEAD: Final = """---
+library_name: transformers
+tags:
+- siftune
+---
+
+# {name}
+
+{what}
+
+It loads with plain `transformers`; `siftune.json` beside this card holds the same facts for
+programs.
+"""
+
+
+def card(name: str, facts: Mapping[str, Any]) -> str:
+    """Markdown of the facts of a model (see `finetune.models.save_model`)."""
+    parts = [_HEAD.format(name=name, what=_what(facts))]
+    tables = {
+        "Data": facts.get("data"),
+        "Options": facts.get("options"),
+        "Metrics": facts.get("metrics"),
+        "Versions": facts.get("versions"),
+    }
+    parts += [_table(title, rows) for title, rows in tables.items() if rows]
+    return "\n".join(parts)
+
+
+def _what(facts: Mapping[str, Any]) -> str:
+    made = f"Made by `siftune finetune {facts.get('stage', 'train')}`"
+    base = facts.get("base")
+    if not base:
+        return f"{made}, from random weights."
+    return f"{made}, from `{base['path']}` (hash `{base['hash']}`), seed {facts.get('seed')}."
+
+
+def _table(title: str, rows: Mapping[str, Any]) -> str:
+    lines = [f"| {key} | {_cell(value)} |" for key, value in sorted(rows.items())]
+    return "\n".join([f"## {title}\n", "| | |", "|---|---|", *lines, ""])
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

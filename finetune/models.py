@@ -1,0 +1,260 @@
+"""Model folders: loading them without running their code, and writing them whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from curate.core.errors import UsageError
+from curate.core.files import aside, digest_of, hash_file, read_json, write_json, write_text
+from finetune.card import card
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "DType",
+    "device",
+    "load_causal",
+    "load_reward",
+    "load_tokenizer",
+    "model_hash",
+    "precision",
+    "read_facts",
+    "resolve",
+    "save_model",
+    "shown",
+]
+
+DType: TypeAlias = Literal["float32", "bfloat16"]
+
+FACTS: Final = "siftune.json"
+_PATTERNS: Final = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+_RUNS_CODE: Final = ("auto_map", "_attn_implementation")
+_IDENTITY: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def resolve(model: str | Path) -> Path:
+    """The folder of a model: itself, or a hub name's download (JSON, text and safetensors only).
+
+    Raises:
+        UsageError: there is no such folder, it has no ``config.json`` or no safetensors weights, or
+            its configuration asks for code of its own to be run.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        folder = _download(str(model))
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{model} is not a model folder: it has no config.json")
+    if not any(folder.glob("*.safetensors")):
+        raise UsageError(
+            f"{model} has no .safetensors weights: other weight files can run code when they are "
+            "loaded and are refused; convert them first"
+        )
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            _refuse_code(folder / name)
+    return folder
+
+
+def _download(name: str) -> Path:
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UsageError(f"no model folder {name}: expected one that holds config.json")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_PATTERNS))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(
+            f"{name} is neither a model folder nor a model the hub gives us ({reason})"
+        ) from None
+
+
+def _refuse_code(path: Path) -> None:
+    for key in _keys(read_json(path)):
+        if key.startswith(_RUNS_CODE):
+            raise UsageError(
+                f"{path}: the key {key!r} makes transformers run code that came with the model; "
+                "such models are refused; use one of a built-in architecture, or remove the key "
+                "if the architecture is built in"
+            )
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """Every key of a JSON value, at any depth: sub-configurations can name code too."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if inner is not None:
+                yield key
+            yield from _keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _keys(inner)
+
+
+def device() -> torch.device:
+    """Where models run: the first CUDA device, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def precision() -> dict[str, bool]:
+    """Training arguments of this machine: bf16 autocast where it is supported, never on a CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"use_cpu": True, "bf16": False, "fp16": False}
+    return {"use_cpu": False, "bf16": torch.cuda.is_bf16_supported(), "fp16": False}
+
+
+def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder.
+
+    Raises:
+        UsageError: the folder is refused (see `resolve`) or holds no tokenizer.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+    folder = resolve(model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{model}: no usable tokenizer ({_first_line(error)})") from None
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise UsageError(f"{model}: no usable tokenizer ({type(tokenizer).__name__})")
+    return tokenizer
+
+
+def load_causal(model: str | Path, dtype: DType = "float32") -> PreTrainedModel:
+    """A causal language model on the CPU, in eval mode.
+
+    Training keeps float32 master weights and lets autocast do its arithmetic in bf16 where
+    `precision` says so: steps of a small learning rate vanish in bf16 weights. A frozen model
+    (reference, sampler) can be loaded as ``bfloat16`` to halve its memory.
+
+    Raises:
+        UsageError: the folder is refused, damaged, or holds another kind of model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    loaded: PreTrainedModel = _load(AutoModelForCausalLM, model, dtype)
+    return loaded
+
+
+def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> PreTrainedModel:
+    """A model that gives one number to a text, in eval mode.
+
+    The folder holds a reward model, or a backbone (a causal model, or an encoder such as MiniLM)
+    that gets a fresh head, drawn from ``seed``.
+
+    Raises:
+        UsageError: the folder is refused, damaged, or is a classifier of several classes.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    config = read_json(resolve(model) / "config.json")
+    kinds = config.get("architectures") or []
+    labels = len(config.get("id2label") or {}) or config.get("num_labels", 2)
+    if any(kind.endswith("ForSequenceClassification") for kind in kinds) and labels != 1:
+        raise UsageError(
+            f"{model} is a classifier of {labels} classes: a reward model gives one number "
+            "(num_labels=1); start from a reward model, a causal model or an encoder"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        loaded: PreTrainedModel = _load(
+            AutoModelForSequenceClassification, model, dtype, num_labels=1
+        )
+    if loaded.config.pad_token_id is None:  # causal heads find the last token by it
+        loaded.config.pad_token_id = load_tokenizer(model).pad_token_id
+    return loaded
+
+
+def _load(auto: Any, model: str | Path, dtype: DType, **more: Any) -> Any:
+    import torch
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    folder = resolve(model)
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # a fresh head is what was asked for, not worth a warning
+    logging.disable_progress_bar()
+    try:
+        loaded = auto.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            **more,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UsageError(f"{model} cannot be loaded: {_first_line(error)}") from None
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+    return loaded.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def model_hash(model: str | Path) -> str:
+    """128-bit digest of what makes a model: weights, configuration, tokenizer and template."""
+    folder = resolve(model)
+    files = [*sorted(folder.glob("*.safetensors")), *(folder / name for name in _IDENTITY)]
+    return digest_of({path.name: hash_file(path) for path in files if path.is_file()})
+
+
+def read_facts(model: str | Path) -> dict[str, Any]:
+    """What ``siftune.json`` of a model folder says; empty where there is none."""
+    path = Path(model) / FACTS
+    facts: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return facts
+
+
+def shown(path: str | Path) -> str:
+    """A path as it may be published: a relative one as it is, an absolute one by its last parts.
+
+    >>> shown("/home/me/runs/alpaca/kept.parquet"), shown("runs/sft"), shown("org/name")
+    ('alpaca/kept.parquet', 'runs/sft', 'org/name')
+    """
+    given = Path(path)
+    return "/".join(given.parts[1:][-2:]) if given.is_absolute() else given.as_posix()
+
+
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    facts: Mapping[str, Any],
+    beside: Path | None = None,
+) -> dict[str, Any]:
+    """Write a model folder in one step, and return its facts.
+
+    ``facts`` are the keys of ``siftune.json`` (``stage``, ``method``, ``base``, ``data``,
+    ``options``, ``seed``, ``metrics``); versions and the hash are added here. What stands in the
+    folder ``beside`` (metrics, evaluations) is copied in.
+    """
+    with aside(out) as part:
+        if beside is not None:
+            shutil.copytree(beside, part)
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        whole = {**facts, "versions": _versions(), "hash": model_hash(part)}
+        write_json(part / FACTS, whole)
+        write_text(part / "README.md", card(out.name, whole))
+    return whole
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("siftune", "torch", "transformers", "trl")}

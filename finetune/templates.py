@@ -1,0 +1,32 @@
+"""Chat templates that mark what the assistant says, so that only that is trained on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["CHATML", "SPECIAL", "marks_generation"]
+
+SPECIAL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>", "<think>", "</think>")
+"""Tokens of the models that `finetune.init` makes, in the order of their ids."""
+
+CHATML: Final = (
+    "{%- for message in messages %}"
+    "{%- if message['role'] == 'assistant' %}"
+    "{{- '<|im_start|>assistant\n' }}"
+    "{% generation %}{{- message['content'] + '<|im_end|>' }}{% endgeneration %}"
+    "{{- '\n' }}"
+    "{%- else %}"
+    "{{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+"""ChatML: each turn is ``<|im_start|>role\\ncontent<|im_end|>\\n``."""
+
+
+def marks_generation(template: str) -> bool:
+    """Whether a template says which of its text the assistant wrote.
+
+    >>> marks_generation(CHATML)
+    True
+    """
+    return "endgeneration" in template
