@@ -17,8 +17,9 @@ __all__ = ["Budget"]
 class Budget:
     """Exactly one of ``rows``, ``fraction`` and ``tokens``.
 
-    A fraction is of the rows given, rounded half up, at least one row. Tokens are counted by the column ``tokens_by``. Rows are taken in the given order until the next
-    one would go over; a row of unknown length does not fit.
+    A fraction is of the rows given, rounded half up, at least one row. Tokens are counted by the
+    column ``tokens_by``: rows are taken in the given order until the next one would go over; a row
+    of unknown length does not fit.
     """
 
     rows: int | None = None

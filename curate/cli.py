@@ -1,0 +1,231 @@
+"""``siftune curate``: rows in, scores, decisions, and the reason for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+from click.exceptions import Exit
+
+from curate.core.commands import Components
+from curate.core.errors import PARTIAL, UsageError
+
+__all__ = ["curate"]
+
+_Command = Callable[..., Any]
+
+
+@click.group()
+def curate() -> None:
+    """Read, score, deduplicate and select rows; say for every row why it was kept or dropped."""
+
+
+def _source_options(command: _Command) -> _Command:
+    for option in (
+        click.option("--format", "layout", help="The raw layout, where it cannot be told."),
+        click.option(
+            "--map", "renames", multiple=True, metavar="KEY=NAME", help="Rename a raw key first."
+        ),
+        click.option("--limit", type=click.IntRange(min=1), help="Read at most so many rows."),
+    ):
+        command = option(command)
+    return command
+
+
+def _run_options(command: _Command) -> _Command:
+    for option in (
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
+        ),
+        click.option("--dry-run", is_flag=True, help="Print the plan and write nothing."),
+    ):
+        command = option(command)
+    return command
+
+
+_out = click.option("--out", type=click.Path(path_type=Path), required=True, help="The run folder.")
+_seed = click.option("--seed", type=int, default=0, show_default=True)
+
+
+@curate.command()
+@click.argument("sources", nargs=-1, required=True)
+@_out
+@_source_options
+@_run_options
+def ingest(
+    sources: tuple[str, ...],
+    out: Path,
+    layout: str | None,
+    renames: tuple[str, ...],
+    limit: int | None,
+    as_json: bool,
+    dry_run: bool,
+) -> None:
+    """Read SOURCES (files, folders, globs, `-`, hub names) into a run folder.
+
+    Rows that cannot be read go to quarantine.jsonl with file, line and reason; then the exit code
+    is 4. A source that cannot be read at all is refused with exit code 3.
+    """
+    raw = {
+        "name": "ingest",
+        "source": list(sources),
+        "stages": [],
+        **_source(layout, renames, limit),
+    }
+    _go(raw, out, as_json, dry_run)
+
+
+@curate.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/NAME]"
+)
+@click.option(
+    "-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key."
+)
+@_run_options
+def run(
+    recipe: Path, out: Path | None, overrides: tuple[str, ...], as_json: bool, dry_run: bool
+) -> None:
+    """Run RECIPE (YAML): ingest, then its stages; what is done already is not done again."""
+    from curate.core.recipe import apply_overrides, read_yaml
+
+    try:
+        raw = apply_overrides(read_yaml(recipe), overrides)
+        _go(raw, out or Path("runs") / str(raw.get("name", recipe.stem)), as_json, dry_run)
+    except UsageError as error:
+        if str(error).startswith("stage ") or "recipe" in str(error):
+            raise UsageError(f"{recipe}: {error}") from None
+        raise
+
+
+@curate.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("row_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print the story as one JSON object.")
+def explain(run: Path, row_id: str, as_json: bool) -> None:
+    """Tell the story of the row ID in the run folder RUN."""
+    from curate.core.story import story
+    from curate.telling import as_text, as_value
+
+    told = story(run, row_id)
+    click.echo(_json(as_value(told)) if as_json else as_text(told))
+
+
+@curate.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "layout", default="trl", show_default=True, help="trl, or the name of a format."
+)
+@click.option("--to", default="jsonl", show_default=True, help="jsonl, parquet or datasets.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+def export(run: Path, layout: str, to: str, out: Path) -> None:
+    """Write the kept rows of RUN for a trainer or another tool, with a dataset card."""
+    from curate.core.export import export as write
+
+    done = write(run, out, layout, to)
+    for row, why in done.left_out[:5]:
+        click.echo(f"{row}: left out: {why}", err=True)
+    click.echo(f"{done.rows:,} rows written to {done.path}, {len(done.left_out):,} left out")
+    if done.left_out:
+        raise Exit(PARTIAL)
+
+
+def _one_stage(group: str) -> Callable[[click.Context, str, dict[str, Any]], None]:
+    """The action of `score`, `select` and `dedup`: a recipe of one stage."""
+
+    def action(ctx: click.Context, name: str, given: dict[str, Any]) -> None:
+        parent = ctx.parent.params if ctx.parent else {}
+        stage = {group: name, **given}
+        for key in ("sides", "turns"):
+            if parent.get(key):
+                stage[key] = parent[key]
+        raw = {
+            "name": name,
+            "source": list(parent["rows"])
+            if isinstance(parent["rows"], tuple)
+            else [parent["rows"]],
+            "seed": parent["seed"],
+            "stages": [stage],
+            **_source(parent["layout"], parent["renames"], parent["limit"]),
+        }
+        _go(raw, parent["out"], parent["as_json"], parent["dry_run"])
+
+    return action
+
+
+@curate.group(cls=Components, components="curate.scorers", action=_one_stage("score"))
+@click.argument("rows")
+@_out
+@_seed
+@click.option("--sides", type=click.Choice(["both", "chosen", "rejected"]), help="Of a pair.")
+@click.option("--turns", type=click.Choice(["last", "every"]), help="Of a conversation.")
+@_source_options
+@_run_options
+def score(**_: Any) -> None:
+    """Add the columns of one scorer to ROWS (any data, or a run's kept.parquet)."""
+
+
+@curate.group(
+    cls=Components,
+    components="curate.selectors",
+    action=_one_stage("select"),
+    only=lambda name: not name.endswith("_dedup"),
+)
+@click.argument("rows")
+@_out
+@_seed
+@_source_options
+@_run_options
+def select(**_: Any) -> None:
+    """Decide on ROWS with one selector."""
+
+
+@curate.group(
+    cls=Components,
+    components="curate.selectors",
+    action=_one_stage("select"),
+    only=lambda name: name.endswith("_dedup"),
+)
+@click.argument("rows")
+@_out
+@_seed
+@_source_options
+@_run_options
+def dedup(**_: Any) -> None:
+    """Drop duplicates among ROWS; each dropped row names the row that stands for it."""
+
+
+def _source(layout: str | None, renames: tuple[str, ...], limit: int | None) -> dict[str, Any]:
+    pairs = [rename.partition("=") for rename in renames]
+    for key, equals, name in pairs:
+        if not (key and equals and name):
+            raise UsageError(f"--map {key}: expected KEY=NAME, such as --map question=prompt")
+    return {"format": layout, "map": {key: name for key, _, name in pairs}, "limit": limit}
+
+
+def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool) -> None:
+    """Run or plan a recipe, and tell the result."""
+    from curate.core.progress import Progress
+    from curate.core.recipe import parse
+    from curate.runners.plan import plan
+    from curate.runners.run import run as work
+    from curate.telling import plan_text, result_text
+
+    recipe = parse(raw)
+    if dry_run:
+        planned = plan(recipe, out)
+        click.echo(plan_text(planned))
+        return
+    result = work(recipe, out, say=Progress())
+    click.echo(_json(result.manifest) if as_json else result_text(result))
+    if result.quarantined:
+        raise Exit(PARTIAL)
+
+
+def _json(value: Any) -> str:
+    import orjson
+
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()

@@ -1,0 +1,113 @@
+"""Kept rows in the layouts that trainers and other tools read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from curate.core.card import dataset_card
+from curate.core.errors import BadRow, UsageError
+from curate.core.files import aside, write_text
+from curate.core.registry import build, names
+from curate.core.schema import Kind, kind_of
+from curate.core.types import Row
+
+__all__ = ["CONTAINERS", "Exported", "export"]
+
+CONTAINERS = ("jsonl", "parquet", "datasets")
+TRL: Mapping[Kind, str] = {
+    "conversation": "messages",
+    "text": "text",
+    "preference": "preference",
+    "unpaired": "unpaired",
+    "ranked": "preference",
+}
+"""The layout that TRL's trainers read, for each kind; a ranked list becomes best against worst."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and the rows that the layout has no place for."""
+
+    path: Path
+    rows: int
+    left_out: list[tuple[str, str]]  # id, why
+
+
+def export(run: Path, out: Path, layout: str = "trl", to: str = "jsonl") -> Exported:
+    """Write the kept rows of ``run`` to ``out`` in ``layout``, with a dataset card beside them.
+
+    ``layout`` is ``trl`` or the name of a format. Rows that it cannot hold are listed in the result
+    and in the card, never dropped silently.
+
+    Raises:
+        UsageError: unknown layout or container, or one that holds no row of this kind.
+    """
+    if to not in CONTAINERS:
+        raise UsageError(f"--to: expected one of {', '.join(CONTAINERS)}, got {to!r}")
+    kept = pl.read_parquet(run / "kept.parquet")
+    kind = kind_of(kept)
+    name = TRL[kind] if layout == "trl" else layout
+    if name not in names("curate.formats"):
+        raise UsageError(f"--format: expected trl or one of {', '.join(names('curate.formats'))}")
+    left_out: list[tuple[str, str]] = []
+    source = _paired(kept) if kind == "ranked" and layout == "trl" else kept
+    rows = list(_written(source, name, left_out))
+    if kept.height and not rows:
+        raise UsageError(f"none of the {kept.height} rows fits {name}: {left_out[0][1]}")
+    with aside(out) as part:
+        part.mkdir()
+        _WRITERS[to](rows, part)
+        write_text(part / "README.md", dataset_card(run, name, len(rows), left_out))
+    return Exported(out, len(rows), left_out)
+
+
+def _written(kept: pl.DataFrame, name: str, left_out: list[tuple[str, str]]) -> Iterator[Row]:
+    layout = build("curate.formats", name, {})
+    for row in kept.iter_rows(named=True):
+        row["extra"] = orjson.loads(row["extra"]) if row["extra"] else {}
+        try:
+            yield {**layout.write(row), "id": row["id"]}
+        except BadRow as bad:
+            left_out.append((row["id"], str(bad)))
+
+
+def _paired(ranked: pl.DataFrame) -> pl.DataFrame:
+    """Each ranked list as one pair: its best against its worst answer, where they differ in score."""
+    best, worst = pl.col("scores").list.arg_max(), pl.col("scores").list.arg_min()
+    scores = ranked.with_columns(
+        kind=pl.lit("preference"),
+        chosen=pl.col("completions").list.get(best),
+        rejected=pl.col("completions").list.get(worst),
+        score_chosen=pl.col("scores").list.max(),
+        score_rejected=pl.col("scores").list.min(),
+    )
+    return scores.with_columns(
+        margin=pl.col("score_chosen") - pl.col("score_rejected"),
+        win_probability=pl.lit(None, pl.Float64),
+    )
+
+
+def _jsonl(rows: list[Row], folder: Path) -> None:
+    with (folder / "train.jsonl").open("wb") as stream:
+        for row in rows:
+            stream.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _parquet(rows: list[Row], folder: Path) -> None:
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    table.write_parquet(folder / "train.parquet", compression="zstd")
+
+
+def _datasets(rows: list[Row], folder: Path) -> None:
+    from datasets import Dataset
+
+    Dataset.from_list(rows).save_to_disk(str(folder))
+
+
+_WRITERS: Mapping[str, Any] = {"jsonl": _jsonl, "parquet": _parquet, "datasets": _datasets}

@@ -1,0 +1,205 @@
+"""A recipe: which rows, which stages, which seed; YAML on disk, checked to the last key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import yaml
+
+from curate.core.errors import UsageError
+from curate.core.registry import build, closest, options
+from curate.core.sides import Sides, Turns
+
+__all__ = ["GROUPS", "Recipe", "Spec", "apply_overrides", "component", "load", "parse", "read_yaml"]
+
+Group: TypeAlias = Literal["score", "select"]
+GROUPS: Mapping[str, str] = {"score": "curate.scorers", "select": "curate.selectors"}
+_KEYS = ("name", "seed", "source", "format", "map", "limit", "stages")
+_MOST_ALIASES = 20
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One stage: a component by name, and its options."""
+
+    group: Group
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sides: Sides = "both"
+    turns: Turns = "last"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run does. ``map`` renames raw keys before the format is looked for."""
+
+    name: str
+    source: tuple[str, ...]
+    stages: tuple[Spec, ...] = ()
+    seed: int = 0
+    format: str | None = None
+    map: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe in a YAML file, with ``key=value`` overrides applied.
+
+    Raises:
+        UsageError: not readable, not YAML, an unknown key, a value of the wrong type.
+    """
+    try:
+        return parse(apply_overrides(read_yaml(path), overrides))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping: no tags, no repeated keys, few aliases."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the recipe ({error})") from None
+    try:
+        _few_aliases(text)
+        value = yaml.load(text, Loader=_Strict)  # a SafeLoader that also refuses repeated keys
+    except yaml.YAMLError as error:
+        raise UsageError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"expected `key: value` lines, found {type(value).__name__}")
+    return value
+
+
+def apply_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """``raw`` with each ``a.b=value`` set; list items by number, values read as YAML."""
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path:
+            raise UsageError(f"-o {override}: expected key=value, such as -o source=rows.jsonl")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        _set(raw, path.split("."), value, override)
+    return raw
+
+
+def parse(raw: Mapping[str, Any]) -> Recipe:
+    """A checked recipe from plain values."""
+    for key in raw:
+        if key not in _KEYS:
+            raise UsageError(f"unknown key {key!r}; {closest(str(key), _KEYS)}")
+    stages = _typed(raw, "stages", list, [])
+    return Recipe(
+        name=_typed(raw, "name", str, "run"),
+        source=_sources(raw.get("source")),
+        stages=tuple(_stage(number, stage) for number, stage in enumerate(stages, 1)),
+        seed=_typed(raw, "seed", int, 0),
+        format=_typed(raw, "format", str, None),
+        map=_typed(raw, "map", dict, {}),
+        limit=_typed(raw, "limit", int, None),
+    )
+
+
+def component(spec: Spec, seed: int, cache: Path | None = None) -> Any:
+    """The scorer or selector of a stage; ``seed`` and ``cache`` go to fields of that name."""
+    from curate.core.registry import find
+
+    given = dict(spec.options)
+    known = options(find(GROUPS[spec.group], spec.name))
+    if "seed" in known:
+        given.setdefault("seed", seed)
+    if "cache" in known and cache is not None:
+        given.setdefault("cache", str(cache))
+    return build(GROUPS[spec.group], spec.name, given)
+
+
+class _Strict(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, where YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _few_aliases(text: str) -> None:
+    aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
+    if aliases > _MOST_ALIASES:
+        raise UsageError(f"{aliases} YAML aliases; at most {_MOST_ALIASES} are taken")
+
+
+def _set(target: Any, path: list[str], value: Any, override: str) -> None:
+    for step, name in enumerate(path):
+        last = step == len(path) - 1
+        key: Any = name
+        if isinstance(target, list):
+            if not name.isdigit() or not 1 <= int(name) <= len(target):
+                raise UsageError(
+                    f"-o {override}: {name!r} is not one of the stages 1..{len(target)}"
+                )
+            key = int(name) - 1
+        elif not isinstance(target, dict):
+            raise UsageError(f"-o {override}: nothing can be set inside {'.'.join(path[:step])!r}")
+        if last:
+            target[key] = value
+            return
+        target = target[key] if isinstance(target, list) else target.setdefault(key, {})
+
+
+def _typed(raw: Mapping[str, Any], key: str, kind: type[Any], default: Any) -> Any:
+    value = raw.get(key, default)
+    if value is default or (isinstance(value, kind) and not isinstance(value, bool)):
+        return value
+    raise UsageError(f"{key}: expected {kind.__name__}, got {value!r}")
+
+
+def _sources(value: Any) -> tuple[str, ...]:
+    listed = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(listed, list)
+        or not all(isinstance(item, str) for item in listed)
+        or not listed
+    ):
+        raise UsageError(
+            f"source: expected a path or a list of paths, got {value!r}; set -o source=FILE"
+        )
+    return tuple(listed)
+
+
+def _stage(number: int, raw: Any) -> Spec:
+    where = f"stage {number}"
+    if not isinstance(raw, dict) or not raw:
+        raise UsageError(
+            f"{where}: expected `score: NAME` or `select: NAME` and options, got {raw!r}"
+        )
+    groups = [key for key in GROUPS if key in raw]
+    if len(groups) != 1 or not isinstance(raw[groups[0]], str):
+        raise UsageError(
+            f"{where}: expected one of score, select with a name, got {sorted(map(str, raw))}"
+        )
+    group: Any = groups[0]
+    given = {key: value for key, value in raw.items() if key != group}
+    sides = _one_of(given.pop("sides", "both"), get_args(Sides), f"{where}: sides")
+    turns = _one_of(given.pop("turns", "last"), get_args(Turns), f"{where}: turns")
+    spec = Spec(group, raw[group], given, sides, turns)
+    try:
+        component(spec, seed=0)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return spec
+
+
+def _one_of(value: Any, allowed: tuple[str, ...], where: str) -> Any:
+    if value not in allowed:
+        raise UsageError(f"{where}: expected one of {', '.join(allowed)}, got {value!r}")
+    return value

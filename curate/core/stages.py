@@ -1,0 +1,124 @@
+"""Finished stages on disk, found again by the content of all they were made from."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import curate
+from curate.core.files import aside, digest_of, hash_file, hash_tree, read_json, write_json
+from curate.core.recipe import GROUPS, Spec
+from curate.core.registry import source_of
+
+__all__ = ["Done", "Stages", "code_key", "option_files"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished stage: its file, and what is known of it."""
+
+    key: str
+    sha256: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The folder of finished stages of one run.
+
+    A stage's file appears under its name only when it is whole; the note beside it, written last,
+    holds the file's hash, so that a damaged file is made again instead of being believed.
+    """
+
+    folder: Path
+
+    def path(self, name: str, key: str) -> Path:
+        """Where the output of a stage lies."""
+        return self.folder / f"{name}-{key[:16]}.parquet"
+
+    def done(self, name: str, key: str) -> Done | None:
+        """The finished stage of this key, if it is there and undamaged."""
+        path = self.path(name, key)
+        note = path.with_suffix(".json")
+        if not path.is_file() or not note.is_file():
+            return None
+        known = Done(**read_json(note))
+        return known if known.sha256 == hash_file(path) else None
+
+    def make(self, name: str, key: str, work: Callable[[Path], Mapping[str, Any]]) -> Done:
+        """Run ``work`` on a name beside the stage's, then let the stage appear.
+
+        ``work`` writes its output to the path it is given and returns the stage's facts.
+        """
+        path = self.path(name, key)
+        clock: dict[str, float] = {}
+        with aside(path) as part, _measured(clock):
+            facts = dict(work(part))
+        done = Done(key, hash_file(path), facts, **clock)
+        write_json(path.with_suffix(".json"), asdict(done))
+        return done
+
+    def drop_all_but(self, names: set[Path]) -> None:
+        """Remove stages that are no longer part of the run; other files are left alone."""
+        for note in sorted(self.folder.glob("*-*.json")):
+            if note.with_suffix(".parquet") not in names:
+                note.with_suffix(".parquet").unlink(missing_ok=True)
+                note.with_suffix(".quarantine.jsonl").unlink(missing_ok=True)
+                note.unlink()
+
+
+def code_key(spec: Spec) -> str:
+    """Changes whenever the component's file or anything in ``curate.core`` does."""
+    return digest_of([hash_file(source_of(GROUPS[spec.group], spec.name)), core_key()])
+
+
+@cache
+def core_key() -> str:
+    """Hash of the code that every stage stands on."""
+    folder = Path(str(curate.__path__[0]))
+    files = sorted([*folder.glob("core/*.py"), *folder.glob("formats/*.py")])
+    return digest_of([[path.name, hash_file(path)] for path in files])
+
+
+def option_files(options: Mapping[str, Any]) -> dict[str, str]:
+    """Content hashes of the files and folders that options name, so that they are inputs too."""
+    found = {}
+    for key, value in options.items():
+        if isinstance(value, str) and key != "cache" and 0 < len(value) < 4096:
+            path = Path(value)
+            if path.is_file():
+                found[key] = hash_file(path)
+            elif path.is_dir():
+                found[key] = hash_tree(path)
+    return found
+
+
+@contextmanager
+def _measured(clock: dict[str, float]) -> Iterator[None]:
+    """Wall seconds and peak resident memory (MB) of what runs inside."""
+    _reset_peak()
+    start = time.perf_counter()
+    yield
+    clock["seconds"] = round(time.perf_counter() - start, 3)
+    clock["peak_mb"] = round(_peak_mb(), 1)
+
+
+def _reset_peak() -> None:
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mb() -> float:
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text().split()
+        return int(status[status.index("VmHWM:") + 1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,132 @@
+"""One row's story in a run: what it said, what it scored, and who decided what, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from curate.core.errors import DataError, UsageError
+from curate.core.files import read_json
+from curate.core.registry import closest
+from curate.core.schema import BASE, kind_of
+
+__all__ = ["Chapter", "Story", "manifest_of", "story"]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What one stage did with the row: the scores it gave, or its decision."""
+
+    stage: str
+    scores: dict[str, Any] = field(default_factory=dict)
+    decision: str | None = None
+    reason: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that a run knows of one row; ``survivor`` is the row that a duplicate was dropped for."""
+
+    id: str
+    content: dict[str, Any] | None
+    chapters: list[Chapter]
+    final: Chapter
+    survivor: dict[str, Any] | None = None
+
+
+def manifest_of(run: Path) -> dict[str, Any]:
+    """The manifest of a finished run.
+
+    Raises:
+        UsageError: the folder holds none.
+    """
+    path = run / "manifest.json"
+    if not path.is_file():
+        raise UsageError(
+            f"{run} is not a finished run (no manifest.json): run `siftune curate run` first"
+        )
+    manifest: dict[str, Any] = read_json(path)
+    return manifest
+
+
+def story(run: Path, row_id: str) -> Story:
+    """The story of the row ``row_id``.
+
+    Raises:
+        UsageError: no finished run, or no such row; the text names the closest id.
+    """
+    manifest = manifest_of(run)
+    last = _one(pl.scan_parquet(run / "ledger.parquet"), row_id)
+    if last is None:
+        raise UsageError(f"{run} has no row {row_id!r}; {_nearest(run, row_id)}")
+    final = _chapter(last["stage"], last)
+    chapters = [
+        chapter for stage in manifest["stages"][1:] for chapter in _told(run, stage, row_id)
+    ]
+    survivor = final.detail.get("survivor")
+    return Story(
+        row_id,
+        _content(run, manifest, row_id),
+        chapters,
+        final,
+        _content(run, manifest, survivor) if isinstance(survivor, str) else None,
+    )
+
+
+def _told(run: Path, stage: dict[str, Any], row_id: str) -> Iterator[Chapter]:
+    name = stage["stage"].partition(":")[2]
+    row = _one(pl.scan_parquet(run / "stages" / f"{name}-{stage['key'][:16]}.parquet"), row_id)
+    if row is None:
+        return
+    if "keep" in row:
+        yield _chapter(stage["stage"], row | {"decision": "kept" if row["keep"] else "dropped"})
+    else:
+        yield Chapter(stage["stage"], {k: v for k, v in row.items() if k not in ("_row", "id")})
+
+
+def _chapter(stage: str, row: dict[str, Any]) -> Chapter:
+    detail = _detail(row["detail"])
+    return Chapter(stage, {}, row["decision"], row["reason"], detail)
+
+
+def _detail(text: str | None) -> dict[str, Any]:
+    """Details of decisions are JSON objects; what quarantine says is a sentence."""
+    if text is None:
+        return {}
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {"said": text}
+    return value if isinstance(value, dict) else {"said": text}
+
+
+def _content(run: Path, manifest: dict[str, Any], row_id: str) -> dict[str, Any] | None:
+    key = manifest["stages"][0]["key"]
+    rows = pl.scan_parquet(run / "stages" / f"ingest-{key[:16]}.parquet").filter(
+        pl.col("id") == row_id
+    )
+    found = rows.collect()
+    if found.height == 0:
+        return None
+    if found.height > 1:
+        raise DataError(f"{run} holds {found.height} rows called {row_id!r}: its ids are damaged")
+    kind_of(found)
+    return {
+        k: v for k, v in found.row(0, named=True).items() if k not in BASE or k in ("source", "row")
+    }
+
+
+def _one(rows: pl.LazyFrame, row_id: str) -> dict[str, Any] | None:
+    found = rows.filter(pl.col("id") == row_id).head(1).collect()
+    return found.row(0, named=True) if found.height else None
+
+
+def _nearest(run: Path, row_id: str) -> str:
+    ids = pl.scan_parquet(run / "ledger.parquet").select(pl.col("id").drop_nulls()).head(20_000)
+    return closest(row_id, tuple(ids.collect()["id"].to_list()[:2000]))[:200]

