@@ -1,0 +1,68 @@
+"""Did the selection help? Arms compared over seeds, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+__all__ = ["Interval", "arms_table", "difference", "mean_interval"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its two-sided interval; no interval (NaN) from a single value."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def apart_from_zero(self) -> bool:
+        """Whether zero lies outside."""
+        return bool(self.low > 0 or self.high < 0)
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Student's t interval of the mean; the seeds are the sample.
+
+    >>> mean_interval([1.0, 2.0, 3.0])
+    Interval(mean=2.0, low=-0.4841, high=4.4841, n=3)
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    mean = float(sample.mean())
+    if len(sample) < 2:
+        return Interval(mean, float("nan"), float("nan"), len(sample))
+    half = float(stats.t.ppf((1 + confidence) / 2, len(sample) - 1) * stats.sem(sample))
+    return Interval(round(mean, 6), round(mean - half, 4), round(mean + half, 4), len(sample))
+
+
+def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
+    """Interval of ``a - b``, paired by seed: each seed trains both arms from the same start.
+
+    Raises:
+        ValueError: the arms did not run with the same seeds.
+    """
+    if a.keys() != b.keys():
+        raise ValueError(f"arms with seeds {sorted(a)} and {sorted(b)} cannot be paired")
+    return mean_interval([a[seed] - b[seed] for seed in sorted(a)])
+
+
+def arms_table(
+    results: Mapping[str, Mapping[int, float]], reference: str
+) -> list[dict[str, object]]:
+    """One line an arm: its mean over seeds, and how far ``reference`` lies above it."""
+    lines: list[dict[str, object]] = []
+    for arm, by_seed in results.items():
+        own = mean_interval([by_seed[seed] for seed in sorted(by_seed)])
+        line: dict[str, object] = {"arm": arm, "seeds": own.n, "mean": own.mean}
+        line |= {"low": own.low, "high": own.high, "values": [by_seed[s] for s in sorted(by_seed)]}
+        if arm != reference and reference in results:
+            gap = difference(results[reference], by_seed)
+            line |= {"behind": gap.mean, "behind_low": gap.low, "behind_high": gap.high}
+            line["apart"] = gap.apart_from_zero
+        lines.append(line)
+    return lines

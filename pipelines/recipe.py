@@ -1,0 +1,177 @@
+"""A pipeline's recipe: which rows, which models, in which order, compared with what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curate.core.errors import UsageError
+from curate.core.recipe import Recipe, apply_overrides, parse, read_yaml
+from curate.core.registry import closest
+
+__all__ = ["ARMS", "Arms", "Pipeline", "Step", "load"]
+
+_KEYS = ("name", "seed", "base", "init", "rows", "pairs", "heldout", "train", "evaluate", "arms")
+_HELDOUT = ("prompts", "pairs")
+ARMS = ("curated", "random", "longest", "all")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training: its label, the method, the label of the model it starts from, its options.
+
+    ``start`` is ``base`` or an earlier step; ``seed`` replaces the pipeline's.
+    """
+
+    label: str
+    method: str
+    start: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Selections to compare, each trained like the first ``sft`` step, on the same token budget."""
+
+    names: tuple[str, ...]
+    seeds: tuple[int, ...]
+    metric: str = "exact_match"
+    options: Mapping[str, Any] = field(default_factory=dict)  # over those of the sft step
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A checked recipe. ``heldout`` names files of prompts and of pairs no training sees."""
+
+    name: str
+    rows: Recipe | None
+    pairs: Recipe | None
+    train: tuple[Step, ...]
+    seed: int = 0
+    base: str | None = None
+    init: Mapping[str, Any] | None = None
+    heldout: Mapping[str, str] = field(default_factory=dict)
+    evaluate: Mapping[str, Any] = field(default_factory=dict)
+    arms: Arms | None = None
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> Pipeline:
+    """The pipeline in a YAML file, with ``key=value`` overrides applied.
+
+    Raises:
+        UsageError: unreadable, an unknown key, a step that starts from a model nobody makes.
+    """
+    try:
+        return _pipeline(apply_overrides(read_yaml(path), overrides))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _pipeline(raw: Mapping[str, Any]) -> Pipeline:
+    _known(raw, _KEYS, "the recipe")
+    seed = raw.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UsageError(f"seed: expected a whole number, got {seed!r}")
+    if (raw.get("base") is None) == (raw.get("init") is None):
+        raise UsageError("set exactly one of base (a model folder) and init (how to make one)")
+    steps = _steps(raw.get("train", []))
+    pipeline = Pipeline(
+        name=str(raw.get("name", "pipeline")),
+        rows=_rows(raw, "rows", seed),
+        pairs=_rows(raw, "pairs", seed),
+        train=steps,
+        seed=seed,
+        base=raw.get("base"),
+        init=_mapping(raw, "init") if raw.get("init") is not None else None,
+        heldout=_known(_mapping(raw, "heldout"), _HELDOUT, "heldout"),
+        evaluate=_mapping(raw, "evaluate"),
+        arms=_arms(raw.get("arms"), steps),
+    )
+    _has_rows(pipeline)
+    return pipeline
+
+
+def _rows(raw: Mapping[str, Any], key: str, seed: int) -> Recipe | None:
+    given = raw.get(key)
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise UsageError(f"{key}: expected a curate recipe (source, stages), got {given!r}")
+    try:
+        return parse({"name": key, "seed": seed, **given})
+    except UsageError as error:
+        raise UsageError(f"{key}: {error}") from None
+
+
+def _steps(raw: Any) -> tuple[Step, ...]:
+    if not isinstance(raw, list):
+        raise UsageError(f"train: expected a list of `- METHOD: {{options}}`, got {raw!r}")
+    steps: list[Step] = []
+    for number, item in enumerate(raw, 1):
+        where = f"train {number}"
+        if not isinstance(item, dict) or len(item) != 1:
+            raise UsageError(f"{where}: expected `- METHOD: {{options}}`, got {item!r}")
+        ((method, given),) = item.items()
+        options = dict(given or {})
+        label = str(options.pop("label", method))
+        made = ["base", *(step.label for step in steps)]
+        start = str(options.pop("start", _default_start(method, made)))
+        if start not in made:
+            raise UsageError(
+                f"{where} ({method}): no model {start!r} yet; there are {', '.join(made)}"
+            )
+        if label in made:
+            raise UsageError(f"{where}: a second model called {label!r}; give it a `label`")
+        steps.append(Step(label, str(method), start, options))
+    return tuple(steps)
+
+
+def _default_start(method: str, made: list[str]) -> str:
+    """Everything starts from the first sft model, which itself starts from the base."""
+    return "sft" if method != "sft" and "sft" in made else "base"
+
+
+def _arms(raw: Any, steps: tuple[Step, ...]) -> Arms | None:
+    if raw is None:
+        return None
+    if not any(step.method == "sft" for step in steps):
+        raise UsageError(
+            "arms: the arms are trained like the sft step, and there is none in `train`"
+        )
+    _known(raw, ("names", "seeds", "metric", "options"), "arms")
+    names = tuple(raw.get("names", ARMS))
+    for name in names:
+        if name not in ARMS:
+            raise UsageError(f"arms: no arm is called {name!r}; {closest(str(name), ARMS)}")
+    seeds = raw.get("seeds", [0, 1, 2])
+    if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds) or not seeds:
+        raise UsageError(f"arms: seeds: expected a list of whole numbers, got {seeds!r}")
+    options = _mapping(raw, "options")
+    return Arms(names, tuple(seeds), str(raw.get("metric", "exact_match")), options)
+
+
+def _has_rows(pipeline: Pipeline) -> None:
+    for step in pipeline.train:
+        wanted = "rows" if step.method in ("sft", "ppo") else "pairs"
+        if getattr(pipeline, wanted) is None:
+            raise UsageError(f"train: {step.label} needs `{wanted}`, and the recipe has none")
+    if pipeline.arms is not None and "prompts" not in pipeline.heldout:
+        raise UsageError("arms: set heldout.prompts, the rows that the arms are compared on")
+
+
+def _mapping(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = raw.get(key) or {}
+    if not isinstance(value, dict):
+        raise UsageError(f"{key}: expected options, got {value!r}")
+    return value
+
+
+def _known(raw: Any, keys: tuple[str, ...], where: str) -> Any:
+    if not isinstance(raw, dict):
+        raise UsageError(f"{where}: expected `key: value` lines, got {raw!r}")
+    for key in raw:
+        if key not in keys:
+            raise UsageError(f"{where}: unknown key {key!r}; {closest(str(key), keys)}")
+    return raw

@@ -1,0 +1,81 @@
+"""A recipe is checked to the last key before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from curate.core import recipe
+from curate.core.errors import UsageError
+
+GOOD = """
+name: short answers
+source: rows.jsonl
+stages:
+  - score: length
+  - select: top_k
+    by: length_words
+    k: 2
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def to_file(text: str) -> Path:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return to_file
+
+
+def test_a_recipe_reads_as_its_stages(write):
+    got = recipe.load(write(GOOD))
+    assert got.source == ("rows.jsonl",)
+    assert [(stage.group, stage.name) for stage in got.stages] == [
+        ("score", "length"),
+        ("select", "top_k"),
+    ]
+    assert got.stages[1].options == {"by": "length_words", "k": 2}
+
+
+def test_overrides_reach_every_depth(write):
+    got = recipe.load(write(GOOD), ["source=other.csv", "seed=7", "stages.2.k=5"])
+    assert (got.source, got.seed, got.stages[1].options["k"]) == (("other.csv",), 7, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD.replace("name:", "nmae:"), "did you mean name?"),
+        (GOOD.replace("k: 2", "k: many"), "top_k"),
+        (GOOD.replace("k: 2", "kk: 2"), "has no option 'kk'"),
+        (GOOD.replace("score: length", "score: lenght"), "did you mean length?"),
+        (GOOD.replace("score: length", "scores: length"), "expected one of score, select"),
+        (GOOD.replace("source: rows.jsonl", ""), "set -o source=FILE"),
+        (GOOD.replace("source: rows.jsonl", "source: no"), "expected a path"),
+        (GOOD + "name: again\n", "stands twice"),
+        (GOOD + "seed: yes\n", "expected int, got True"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("a: &a [x]\nb: [" + "*a, " * 30 + "*a]", "aliases"),
+        ("- just\n- a list", "expected `key: value` lines"),
+        ("name: [unclosed", "not valid YAML"),
+        ("name: \x00", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(write, text, said):
+    with pytest.raises(UsageError) as error:
+        recipe.load(write(text))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "recipe.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize("override", ["k", "=3", "stages.9.k=1", "stages.x.k=1", "name.a=1"])
+def test_an_override_that_reaches_nothing_is_refused(write, override):
+    with pytest.raises(UsageError, match="-o"):
+        recipe.load(write(GOOD), [override])
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"nowhere\.yaml"):
+        recipe.load(tmp_path / "nowhere.yaml")
