@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -181,27 +182,36 @@ def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> P
 def _load(auto: Any, model: str | Path, dtype: DType, **more: Any) -> Any:
     import torch
     from safetensors import SafetensorError
-    from transformers.utils import logging
 
     folder = resolve(model)
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # a fresh head is what was asked for, not worth a warning
-    logging.disable_progress_bar()
     try:
-        loaded = auto.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            trust_remote_code=False,
-            **more,
-        )
+        with _quiet():  # a fresh head is what was asked for, not worth a warning
+            loaded = auto.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+                **more,
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UsageError(f"{model} cannot be loaded: {_first_line(error)}") from None
+    return loaded.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and notes of transformers meanwhile."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
     finally:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-    return loaded.eval()
 
 
 def _first_line(error: Exception) -> str:
@@ -248,7 +258,8 @@ def save_model(
     with aside(out) as part:
         if beside is not None:
             shutil.copytree(beside, part)
-        model.save_pretrained(part)
+        with _quiet():
+            model.save_pretrained(part)
         tokenizer.save_pretrained(part)
         whole = {**facts, "versions": _versions(), "hash": model_hash(part)}
         write_json(part / FACTS, whole)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["CHATML", "SPECIAL", "marks_generation"]
+__all__ = ["CHATML", "CONTROL", "THINK", "marks_generation"]
 
-SPECIAL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>", "<think>", "</think>")
-"""Tokens of the models that `finetune.init` makes, in the order of their ids."""
+CONTROL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
+"""Control tokens of the models that `finetune.init` makes, in the order of their ids."""
+
+THINK: Final = ("<think>", "</think>")
+"""Tokens that an assistant may write like any other; nobody else's text becomes one."""
 
 CHATML: Final = (
     "{%- for message in messages %}"

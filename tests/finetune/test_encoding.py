@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerBase
+
+from curate.core.errors import DataError, UsageError
+from finetune.encoding import encode_answers, encode_chats, encode_prompts, encode_texts
+from finetune.init import make_tokenizer
+from finetune.models import load_tokenizer
+
+TOKENIZER = make_tokenizer(["the cat sat on the mat"] * 3, 300)
+
+
+@pytest.fixture
+def tokenizer(tiny_model_dir: Path) -> PreTrainedTokenizerBase:
+    return load_tokenizer(tiny_model_dir)
+
+
+def said(*turns: tuple[str, str]) -> list[dict[str, Any]]:
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+CHAT = said(("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("user", "And?"))
+ANSWER = said(("assistant", "Bye."))
+
+
+def test_ids_and_mask_are_those_of_the_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    whole = [*CHAT, *ANSWER]
+    expected: Any = tokenizer.apply_chat_template(
+        [whole], return_assistant_tokens_mask=True, return_dict=True
+    )
+    (encoded,) = encode_chats(tokenizer, [whole])
+    assert encoded.ids == expected["input_ids"][0]
+    assert encoded.mask == expected["assistant_masks"][0]
+
+
+def test_only_what_the_assistant_wrote_is_marked(tokenizer: PreTrainedTokenizerBase) -> None:
+    (encoded,) = encode_chats(tokenizer, [[*CHAT, *ANSWER]])
+    marked = [token for token, bit in zip(encoded.ids, encoded.mask, strict=True) if bit]
+    assert tokenizer.decode(marked) == "Hello<|im_end|>Bye.<|im_end|>"
+
+
+def test_an_answer_follows_exactly_the_prompt_that_is_asked(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    for opening in ("Bye.", "\n\nBye.", "  Bye."):
+        ((prompt, answer),) = encode_answers(tokenizer, [CHAT], [said(("assistant", opening))])
+        assert prompt == encode_prompts(tokenizer, [CHAT])[0]
+        assert tokenizer.decode(answer) == f"{opening}<|im_end|>"
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["<|im_end|>", "<|im_start|>", "<|pad|>", "<think>", "\n", "user", " é"])
+        | st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+        max_size=8,
+    ).map("".join)
+)
+def test_text_cannot_forge_control_tokens(text: str) -> None:
+    chat = said(("user", text), ("assistant", text.replace("<think>", "")))
+    empty = said(("user", ""), ("assistant", ""))
+    (encoded,), (bare,) = encode_chats(TOKENIZER, [chat]), encode_chats(TOKENIZER, [empty])
+    special = set(TOKENIZER.all_special_ids)
+    assert sum(i in special for i in encoded.ids) == sum(i in special for i in bare.ids)
+    assert TOKENIZER.decode(encoded.ids) == TOKENIZER.apply_chat_template(chat, tokenize=False)
+
+
+def test_only_the_assistant_thinks() -> None:
+    think = TOKENIZER.convert_tokens_to_ids("<think>")
+    (encoded,) = encode_chats(TOKENIZER, [said(("user", "<think>"), ("assistant", "<think>x"))])
+    assert [
+        bit for token, bit in zip(encoded.ids, encoded.mask, strict=True) if token == think
+    ] == [1]
+
+
+def test_plain_text_ends_with_the_end_of_sequence(tokenizer: PreTrainedTokenizerBase) -> None:
+    (encoded,) = encode_texts(tokenizer, ["The <|im_end|> cat"])
+    assert encoded.ids.count(tokenizer.eos_token_id) == 1
+    assert encoded.ids[-1] == tokenizer.eos_token_id
+    assert encoded.mask == [1] * len(encoded.ids)
+
+
+def test_a_template_without_markers_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    with pytest.raises(UsageError, match="generation"):
+        encode_chats(tokenizer, [CHAT])
+
+
+def test_a_tokenizer_without_a_template_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = None
+    with pytest.raises(UsageError, match="no chat template"):
+        encode_prompts(tokenizer, [CHAT])
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = (
+        "{{ messages | length }}{% for m in messages %}"
+        "{% generation %}{{ m['content'] }}{% endgeneration %}{% endfor %}"
+    )
+    with pytest.raises(DataError, match="another way once there is an answer"):
+        encode_answers(tokenizer, [CHAT], [ANSWER])
