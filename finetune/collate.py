@@ -1,0 +1,96 @@
+"""Pairs as token ids, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import torch
+
+__all__ = ["Batch", "PairCollator", "PairIds", "cut_prompt"]
+
+Batch: TypeAlias = dict[str, torch.Tensor]
+COLUMN: Final = "column/"
+SIDES: Final = ("chosen", "rejected")
+
+
+@dataclass(frozen=True)
+class PairIds:
+    """One pair: ids of the prompt, of both answers (end of turn included), and its columns.
+
+    ``reference`` holds the answers' token log-probs under the reference once they are computed.
+    """
+
+    id: str
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+    columns: Mapping[str, float] = field(default_factory=dict)
+    reference: tuple[list[float], list[float]] | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longer of the two sequences."""
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of both sequences, the prompt counted twice, as it is run twice."""
+        return 2 * len(self.prompt) + len(self.chosen) + len(self.rejected)
+
+
+def cut_prompt(pair: PairIds, longest: int) -> PairIds:
+    """The pair with the end of its prompt: at most ``longest`` tokens; the answers stay whole."""
+    prompt = pair.prompt[max(0, len(pair.prompt) - longest) :]
+    return PairIds(pair.id, prompt, pair.chosen, pair.rejected, pair.columns, pair.reference)
+
+
+@dataclass(frozen=True)
+class PairCollator:
+    """B pairs to one batch of 2B rows, the chosen ones first, padded on the right.
+
+    ``answer_mask`` is 1 on the answer's tokens and nothing else; ``formatting`` is 1 on those of
+    them that are in ``special``; ``reference`` is ``(2B, L)``, laid out as
+    `finetune.logps.score_answers` gives its values; ``column/NAME`` is ``(B,)``.
+
+    >>> batch = PairCollator(pad=0)([PairIds("a", [5, 6], [7, 2], [8])])
+    >>> batch["input_ids"].tolist(), batch["answer_mask"].tolist()
+    ([[5, 6, 7, 2], [5, 6, 8, 0]], [[0, 0, 1, 1], [0, 0, 1, 0]])
+    """
+
+    pad: int
+    special: frozenset[int] = frozenset()
+    dtype: torch.dtype = torch.float32
+
+    def __call__(self, pairs: Sequence[PairIds]) -> Batch:
+        """The batch of these pairs."""
+        rows = [
+            (pair.prompt, answer)
+            for answers in zip(*((pair.chosen, pair.rejected) for pair in pairs), strict=True)
+            for pair, answer in zip(pairs, answers, strict=True)
+        ]
+        batch = {
+            "input_ids": _padded([[*prompt, *answer] for prompt, answer in rows], self.pad),
+            "attention_mask": _padded([[1] * (len(p) + len(a)) for p, a in rows], 0),
+            "answer_mask": _padded([[0] * len(p) + [1] * len(a) for p, a in rows], 0),
+            "formatting": _padded([[int(t in self.special) for t in a] for _, a in rows], 0),
+        }
+        for name in pairs[0].columns:
+            values = [pair.columns[name] for pair in pairs]
+            batch[COLUMN + name] = torch.tensor(values, dtype=self.dtype)
+        if pairs[0].reference is not None:
+            batch["reference"] = _padded(_references(pairs), 0.0, self.dtype)
+        return batch
+
+
+def _references(pairs: Sequence[PairIds]) -> list[list[float]]:
+    known = [pair.reference for pair in pairs if pair.reference is not None]
+    return [side for sides in zip(*known, strict=True) for side in sides]
+
+
+def _padded(
+    rows: Sequence[Sequence[float]], pad: float, dtype: torch.dtype = torch.long
+) -> torch.Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], dtype=dtype)

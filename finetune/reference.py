@@ -1,0 +1,139 @@
+"""The model a policy is held to: another one, the policy without its adapter, or kept values."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+import torch
+
+from curate.core.files import aside, digest_of
+from finetune.collate import Batch, PairCollator, PairIds
+from finetune.logps import Hidden, read_answers, score_answers
+
+__all__ = [
+    "AdapterOff",
+    "Frozen",
+    "Lora",
+    "Nowhere",
+    "Reference",
+    "precompute",
+    "with_adapter",
+    "without_dropout",
+]
+
+
+class Reference(Protocol):
+    """Where the reference's hidden states come from while training."""
+
+    def __call__(self, batch: Batch) -> Hidden | None:
+        """Hidden states for the answers of ``batch``, without gradient; None: not at hand."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A model of its own."""
+
+    model: Any
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Hidden | None:
+        """Hidden states of the model."""
+        return read_answers(self.model, batch)
+
+
+@dataclass(frozen=True)
+class AdapterOff:
+    """The policy itself, its adapter off: no second model in memory."""
+
+    model: Any
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Hidden | None:
+        """Hidden states of the model under the adapter."""
+        with self.model.disable_adapter():
+            return read_answers(self.model.get_base_model(), batch, adapter=False)
+
+
+@dataclass(frozen=True)
+class Nowhere:
+    """No reference in memory: the loss needs none, or its log-probs come with the batch."""
+
+    def __call__(self, batch: Batch) -> Hidden | None:
+        """Nothing."""
+        return None
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A low-rank adapter, arXiv:2106.09685: ``W + (alpha / rank) B A``, B zero at first.
+
+    ``modules`` names the layers that get one; empty: every linear layer but the head. No dropout,
+    since a policy has to equal its reference before the first step.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    modules: tuple[str, ...] = ()
+
+
+def with_adapter(model: Any, lora: Lora) -> Any:
+    """``model`` with a fresh adapter; only the adapter trains."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float serves as well
+        lora_dropout=0.0,
+        target_modules=list(lora.modules) or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated")
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings=True.*")
+        return get_peft_model(model, config)
+
+
+def without_dropout(model: torch.nn.Module) -> None:
+    """Turn off every dropout of ``model``: with it, a policy differs from its own reference."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if isinstance(value, float) and name.endswith(("dropout", "pdrop", "dropout_prob")):
+                setattr(module, name, 0.0)
+
+
+def precompute(
+    model: Any, pairs: Sequence[PairIds], collator: PairCollator, key: Sequence[Any], cache: Path
+) -> list[PairIds]:
+    """``pairs`` with their answers' token log-probs under ``model``.
+
+    They are kept in ``cache`` under a name made of ``key`` (what identifies the model) and the
+    token ids, so another model, tokenizer, template or cut never meets an old value.
+    """
+    ids = [[pair.prompt, pair.chosen, pair.rejected] for pair in pairs]
+    path = cache / f"reference-{digest_of([*key, ids])}.parquet"
+    if not path.is_file():
+        table = pl.DataFrame(
+            [_score(model, pair, collator) for pair in pairs],
+            schema={"chosen": pl.List(pl.Float32), "rejected": pl.List(pl.Float32)},
+            orient="row",
+        )
+        with aside(path) as part:
+            table.write_parquet(part)
+    known = pl.read_parquet(path).rows()
+    return [replace(pair, reference=sides) for pair, sides in zip(pairs, known, strict=True)]
+
+
+@torch.no_grad()
+def _score(model: Any, pair: PairIds, collator: PairCollator) -> tuple[list[float], list[float]]:
+    """One pair at a time: the values do not depend on what else is in the batch."""
+    device = next(model.parameters()).device
+    batch = {name: value.to(device) for name, value in collator([pair]).items()}
+    chosen, rejected = score_answers(model, batch)["policy"].tolist()
+    return chosen[: len(pair.chosen)], rejected[: len(pair.rejected)]

@@ -1,0 +1,203 @@
+"""Log-probs in tiles are those of the plain way: values, gradients, families, masks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from finetune.logps import (
+    STATISTICS,
+    Head,
+    Hidden,
+    answer_with_scores,
+    check_head,
+    measure,
+    read_answers,
+    score_answers,
+)
+from finetune.reference import Lora, with_adapter
+
+TOKENS, WIDTH, VOCABULARY = 37, 8, 50
+
+
+def linear(seed=0, bias=False):
+    torch.manual_seed(seed)
+    return torch.nn.Linear(WIDTH, VOCABULARY, bias=bias, dtype=torch.float64)
+
+
+def states(seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(TOKENS, WIDTH, dtype=torch.float64, generator=generator)
+
+
+LABELS = torch.arange(TOKENS) * 7 % VOCABULARY
+
+
+@pytest.mark.parametrize("tile", [1, 5, TOKENS, 128])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_values_and_gradients_are_those_of_a_plain_log_softmax(tile, temperature):
+    head, hidden = linear(bias=True), states().requires_grad_()
+    weights = torch.linspace(-1, 2, TOKENS, dtype=torch.float64)
+
+    plain = torch.log_softmax(head(hidden) / temperature, -1).gather(1, LABELS[:, None])[:, 0]
+    expected = torch.autograd.grad((weights * plain).sum(), (hidden, *head.parameters()))
+
+    policy = Hidden(hidden, Head(head, temperature=temperature))
+    tiled = measure(policy, LABELS, tile=tile)["policy"]
+    found = torch.autograd.grad((weights * tiled).sum(), (hidden, *head.parameters()))
+
+    torch.testing.assert_close(tiled, plain)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_statistics_are_those_of_the_whole_distribution():
+    head, ref_head, hidden, ref_hidden = linear(), linear(5), states(), states(6)
+    p, q = torch.softmax(head(hidden), -1), torch.softmax(ref_head(ref_hidden), -1)
+    found = measure(
+        Hidden(hidden, Head(head)),
+        LABELS,
+        tuple(STATISTICS),
+        Hidden(ref_hidden, Head(ref_head)),
+        tile=10,
+    )
+    at = LABELS[:, None]
+    torch.testing.assert_close(found["reference"], q.log().gather(1, at)[:, 0])
+    torch.testing.assert_close(found["entropy"], -(p * p.log()).sum(-1))
+    torch.testing.assert_close(found["log_sum_squares"], (p * p).sum(-1).log())
+    torch.testing.assert_close(found["kl"], (p * (p / q).log()).sum(-1))
+    torch.testing.assert_close(found["ref_kl"], (q * (q / p).log()).sum(-1))
+    torch.testing.assert_close(found["top1"], (p.argmax(-1) == LABELS).double())
+
+
+def test_what_is_only_watched_is_the_same_without_gradient():
+    policy = Hidden(states().requires_grad_(), Head(linear()))
+    reference, names = Hidden(states(6), Head(linear(5))), tuple(STATISTICS)
+    wanted = measure(policy, LABELS, names, reference, tile=10)
+    watched = measure(policy, LABELS, (), reference, names, tile=10)
+    assert list(watched) == ["policy", "reference", *names]
+    for name in names:
+        assert not watched[name].requires_grad
+        torch.testing.assert_close(watched[name], wanted[name].detach())
+    watched["policy"].sum().backward()
+
+
+@pytest.mark.parametrize("statistic", sorted(set(STATISTICS) - {"top1"}))
+def test_statistics_carry_gradients_through_tiles(statistic):
+    head, reference = linear(), Hidden(states(6)[:4], Head(linear(5)))
+
+    def value(hidden):
+        policy = Hidden(hidden, Head(head))
+        return measure(policy, LABELS[:4], (statistic,), reference, tile=3)[statistic]
+
+    assert torch.autograd.gradcheck(value, states()[:4].requires_grad_())
+
+
+def test_the_reference_gets_no_gradient():
+    ref_head, ref_hidden = linear(5), states(6).requires_grad_()
+    policy = Hidden(states().requires_grad_(), Head(linear()))
+    found = measure(policy, LABELS, ("kl",), Hidden(ref_hidden, Head(ref_head)), tile=10)
+    found["kl"].sum().backward()
+    assert not found["reference"].requires_grad
+    assert ref_hidden.grad is None
+    assert ref_head.weight.grad is None
+
+
+def tiny(family):
+    import transformers
+
+    torch.manual_seed(0)
+    shape = {
+        "vocab_size": 40,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+    }
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    if family == "GPT2":
+        shape = {"vocab_size": 40, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    more = {
+        "Granite": {"logits_scaling": 3.0},
+        "Gemma2": {"final_logit_softcapping": 1.5},
+        "Cohere": {"logit_scale": 0.25},
+        "GPT2": {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+    }.get(family, {})
+    config = getattr(transformers, f"{family}Config")(**shape, **special, **more)
+    model_class = getattr(transformers, f"{family}LMHeadModel", None) or getattr(
+        transformers, f"{family}ForCausalLM"
+    )
+    return model_class(config).eval()
+
+
+BATCH = {
+    # two prompts of 3 and 2 tokens; answers of 2 and 4; the first row is padded by one
+    "input_ids": torch.tensor([[5, 6, 7, 8, 2, 0], [9, 10, 11, 12, 13, 2]]),
+    "attention_mask": torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1]]),
+    "answer_mask": torch.tensor([[0, 0, 0, 1, 1, 0], [0, 0, 1, 1, 1, 1]]),
+}
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen2", "GPT2", "Granite", "Gemma2", "Cohere"])
+def test_answers_are_scored_as_the_models_own_logits_score_them(family):
+    model = tiny(family)
+    check_head(model, BATCH["input_ids"][1:])
+    found = score_answers(model, BATCH)["policy"]
+    logps = torch.log_softmax(
+        model(input_ids=BATCH["input_ids"], attention_mask=BATCH["attention_mask"]).logits, -1
+    )
+    by_hand = [
+        [logps[0, 2, 8], logps[0, 3, 2], torch.tensor(0.0), torch.tensor(0.0)],
+        [logps[1, 1, 11], logps[1, 2, 12], logps[1, 3, 13], logps[1, 4, 2]],
+    ]
+    expected = torch.stack([torch.stack(row) for row in by_hand])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_head_that_does_more_than_is_known_is_refused():
+    model = tiny("Llama")
+    own = model.forward
+
+    def louder(*args, **kwargs):
+        output = own(*args, **kwargs)
+        output.logits = output.logits + torch.linspace(0, 1, 40)
+        return output
+
+    model.forward = louder
+    with pytest.raises(ValueError, match="LlamaForCausalLM: logits by its output embedding differ"):
+        check_head(model, BATCH["input_ids"])
+
+
+def test_scores_come_through_forward_and_the_rest_is_as_before():
+    model = tiny("Llama")
+    before = model(input_ids=BATCH["input_ids"]).logits
+    direct = score_answers(model, BATCH, ("entropy",))
+    answer_with_scores(model)
+    through = model(answers=BATCH, statistics=("entropy",))
+    assert through.keys() == direct.keys() == {"policy", "entropy"}
+    torch.testing.assert_close(through["entropy"], direct["entropy"])
+    torch.testing.assert_close(model(input_ids=BATCH["input_ids"]).logits, before)
+
+
+def test_a_model_against_itself_has_no_kl():
+    model = tiny("Llama")
+    with torch.no_grad():
+        found = score_answers(model, BATCH, ("kl", "ref_kl"), read_answers(model, BATCH))
+    torch.testing.assert_close(found["policy"], found["reference"])
+    torch.testing.assert_close(found["kl"], torch.zeros_like(found["kl"]), atol=1e-6, rtol=0)
+
+
+def test_an_adapter_on_the_head_is_off_in_the_reference():
+    model = tiny("Llama")
+    with torch.no_grad():
+        before = score_answers(model, BATCH)["policy"]
+    wrapped = with_adapter(model, Lora(rank=2, modules=("q_proj", "lm_head")))
+    torch.nn.init.normal_(model.lm_head.lora_B["default"].weight)
+    with torch.no_grad():
+        with wrapped.disable_adapter():
+            reference = read_answers(wrapped.get_base_model(), BATCH, adapter=False)
+        found = score_answers(wrapped.get_base_model(), BATCH, (), reference)
+    torch.testing.assert_close(found["reference"], before)
+    assert (found["policy"] - before).abs().max() > 0.01
