@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DType",
     "device",
+    "is_reward_model",
     "load_causal",
     "load_reward",
     "load_tokenizer",
@@ -149,6 +150,12 @@ def load_causal(model: str | Path, dtype: DType = "float32") -> PreTrainedModel:
     return loaded
 
 
+def is_reward_model(model: str | Path) -> bool:
+    """Whether the folder holds a trained sequence classifier, not a bare backbone."""
+    kinds = read_json(resolve(model) / "config.json").get("architectures") or []
+    return any(kind.endswith("ForSequenceClassification") for kind in kinds)
+
+
 def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> PreTrainedModel:
     """A model that gives one number to a text, in eval mode.
 
@@ -162,9 +169,8 @@ def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> P
     from transformers import AutoModelForSequenceClassification
 
     config = read_json(resolve(model) / "config.json")
-    kinds = config.get("architectures") or []
     labels = len(config.get("id2label") or {}) or config.get("num_labels", 2)
-    if any(kind.endswith("ForSequenceClassification") for kind in kinds) and labels != 1:
+    if is_reward_model(model) and labels != 1:
         raise UsageError(
             f"{model} is a classifier of {labels} classes: a reward model gives one number "
             "(num_labels=1); start from a reward model, a causal model or an encoder"
