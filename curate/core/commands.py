@@ -13,7 +13,15 @@ import rich_click as click
 from curate.core.errors import UsageError
 from curate.core.registry import find, names, options, summary
 
-__all__ = ["Components", "LazyGroup", "component_options", "key_values", "parsed"]
+__all__ = [
+    "Components",
+    "LazyGroup",
+    "component_options",
+    "help_of",
+    "key_values",
+    "listing",
+    "parsed",
+]
 
 
 class LazyGroup(click.RichGroup):
@@ -63,7 +71,7 @@ class Components(click.RichGroup):
         """The command of one component; its options are known once it is asked for help or run."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        if _listing(ctx):
+        if listing(ctx):
             return click.RichCommand(name=cmd_name, help=summary(self._components, cmd_name))
         return self._command(cmd_name)
 
@@ -74,9 +82,11 @@ class Components(click.RichGroup):
             if self._action is not None:
                 self._action(_context(), name, parsed(component, given))
 
-        doc = f"{summary(self._components, name)}\n\n{inspect.cleandoc(component.__doc__ or '')}"
         return click.RichCommand(
-            name=name, params=component_options(component), callback=callback, help=_help(doc)
+            name=name,
+            params=component_options(component),
+            callback=callback,
+            help=help_of(self._components, name, component),
         )
 
 
@@ -119,7 +129,7 @@ def _context() -> click.Context:
     return ctx
 
 
-def _listing(ctx: click.Context) -> bool:
+def listing(ctx: click.Context) -> bool:
     """Whether the group's own help is being shown, for which names and summaries are enough."""
     asked: list[str] = ctx.args + getattr(ctx, "_protected_args", [])
     return not asked and ctx.invoked_subcommand is None
@@ -160,6 +170,7 @@ def _value(name: str, field: Field[Any], text: str) -> Any:
     return value
 
 
-def _help(doc: str) -> str:
-    """A docstring as click shows it: paragraphs reflowed, examples left out."""
+def help_of(group: str, name: str, component: type[Any]) -> str:
+    """Summary and class docstring as click shows them: reflowed, examples left out."""
+    doc = f"{summary(group, name)}\n\n{inspect.cleandoc(component.__doc__ or '')}"
     return "\n\n".join(part for part in doc.split("\n\n") if not part.lstrip().startswith(">>>"))

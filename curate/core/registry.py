@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from curate.core.errors import UsageError
 
-__all__ = ["build", "closest", "find", "names", "options", "source_of", "summary"]
+__all__ = ["build", "checked", "closest", "find", "names", "options", "source_of", "summary"]
 
 
 @cache
@@ -55,7 +55,12 @@ def build(group: str, name: str, given: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: unknown name or option, or a value of the wrong type.
     """
-    component = find(group, name)
+    return checked(find(group, name), given, name)
+
+
+def checked(component: type[Any], given: Mapping[str, Any], name: str = "") -> Any:
+    """An instance of a dataclass with its options checked; see `build`."""
+    name = name or component.__name__
     known = options(component)
     for key in given:
         if key not in known:

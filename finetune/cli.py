@@ -1,0 +1,116 @@
+"""``siftune finetune``: a command for each trainer, and one for each preference objective."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import rich_click as click
+
+from curate.core.commands import component_options, help_of, key_values, listing, parsed
+from curate.core.registry import build, find, names, summary
+
+__all__ = ["finetune"]
+
+_TRAINERS: Final = {"sft": "sft", "reward": "reward_model", "ppo": "ppo"}
+_LOSSES: Final = "finetune.losses.pair"
+_TRAINER_GROUP: Final = "finetune.trainers"
+
+
+class _Methods(click.RichGroup):
+    """Trainers by name, then every objective on pairs; imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names; nothing is imported but package folders."""
+        return [*super().list_commands(ctx), *_TRAINERS, *names(_LOSSES)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of one method."""
+        known = super().get_command(ctx, cmd_name)
+        if known is not None or cmd_name not in self.list_commands(ctx):
+            return known
+        group, name = _component(cmd_name)
+        if listing(ctx):
+            return click.RichCommand(name=cmd_name, help=summary(group, name))
+        return _loss_command(name) if group == _LOSSES else _trainer_command(cmd_name, name)
+
+
+@click.group(cls=_Methods)
+def finetune() -> None:
+    """Train on what was kept: a proxy model, SFT, reward models, PPO, preference objectives."""
+
+
+@finetune.command()
+@click.argument("text", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The model folder.")
+@click.option("-o", "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="hidden=128 …")
+def init(text: Path, out: Path, pairs: tuple[str, ...]) -> None:
+    """Make a small causal LM from TEXT alone: tokenizer, configuration, pretraining."""
+    from curate.core.registry import checked
+    from finetune.init import Init
+
+    _tell(checked(Init, key_values(pairs))(text, out))
+
+
+def _component(command: str) -> tuple[str, str]:
+    if command in _TRAINERS:
+        return _TRAINER_GROUP, _TRAINERS[command]
+    return _LOSSES, command
+
+
+def _arguments() -> list[click.Parameter]:
+    return [
+        click.Argument(["rows"], type=click.Path(path_type=Path)),
+        click.Option(
+            ["--out"], type=click.Path(path_type=Path), required=True, help="The model folder."
+        ),
+        click.Option(
+            ["-o", "--option", "pairs"],
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="An argument of the trainer underneath, passed on as it is.",
+        ),
+    ]
+
+
+def _trainer_command(command: str, name: str) -> click.Command:
+    component = find(_TRAINER_GROUP, name)
+
+    def callback(rows: Path, out: Path, pairs: tuple[str, ...], **given: Any) -> None:
+        options = parsed(component, given) | _passed_on(pairs)
+        _tell(build(_TRAINER_GROUP, name, options)(rows, out))
+
+    params = [*_arguments(), *component_options(component, leave=("options",))]
+    return click.RichCommand(
+        name=command,
+        params=params,
+        callback=callback,
+        help=help_of(_TRAINER_GROUP, name, component),
+    )
+
+
+def _loss_command(name: str) -> click.Command:
+    loss, trainer = find(_LOSSES, name), find(_TRAINER_GROUP, "preference")
+
+    def callback(rows: Path, out: Path, pairs: tuple[str, ...], **given: Any) -> None:
+        own = parsed(loss, given)
+        rest = parsed(trainer, {key: text for key, text in given.items() if key not in own})
+        options = {"loss": name, "loss_options": own, **rest, **_passed_on(pairs)}
+        _tell(build(_TRAINER_GROUP, "preference", options)(rows, out))
+
+    own = component_options(loss)
+    left = ("loss", "loss_options", "options", *(option.name or "" for option in own))
+    params = [*_arguments(), *own, *component_options(trainer, leave=left)]
+    return click.RichCommand(
+        name=name, params=params, callback=callback, help=help_of(_LOSSES, name, loss)
+    )
+
+
+def _passed_on(pairs: tuple[str, ...]) -> dict[str, Any]:
+    return {"options": key_values(pairs)} if pairs else {}
+
+
+def _tell(result: Any) -> None:
+    """The result of a training run on stdout: the model, and its last metrics."""
+    metrics = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
+    click.echo(f"{result.model}: trained on {result.rows:,} rows; {metrics}")

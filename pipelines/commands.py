@@ -1,0 +1,59 @@
+"""``siftune pipelines`` and ``siftune report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+__all__ = ["pipelines", "report"]
+
+
+@click.group()
+def pipelines() -> None:
+    """Full runs: select, train, compare, report; one manifest from raw row to model."""
+
+
+@pipelines.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/NAME]"
+)
+@click.option(
+    "-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as one JSON object.")
+def run(
+    recipe: Path, out: Path | None, overrides: tuple[str, ...], dry_run: bool, as_json: bool
+) -> None:
+    """Run RECIPE (YAML) from its rows to models and a report; what is done is not done again."""
+    from curate.core.progress import Progress
+    from pipelines.recipe import load
+    from pipelines.run import plan_text, result_text
+    from pipelines.run import run as work
+
+    pipeline = load(recipe, overrides)
+    folder = out or Path("runs") / pipeline.name
+    if dry_run:
+        click.echo(plan_text(pipeline, folder))
+        return
+    manifest = work(pipeline, folder, say=Progress())
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps(manifest).decode())
+    else:
+        click.echo(result_text(manifest, folder))
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The file.  [default: RUN/report.html]"
+)
+def report(run: Path, out: Path | None) -> None:
+    """Write the report of a curate or pipeline run: one HTML file that works offline."""
+    from pipelines.report import write_report
+
+    click.echo(write_report(run, out))

@@ -1,0 +1,160 @@
+"""A run as one offline HTML file: what was kept and why, what was learnt, what helped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from curate.core.errors import UsageError
+from curate.core.files import read_json, write_text
+from pipelines.charts import Chart, arms_chart, curve
+from pipelines.evidence import Selection
+
+__all__ = ["write_report"]
+
+_MOST_SAMPLES = 12
+_CURVES = (
+    "loss",
+    "eval_loss",
+    "rewards/margins",
+    "rewards/accuracies",
+    "objective/kl",
+    "score/mean",
+)
+
+
+@dataclass
+class _Charts:
+    """Figures of the page, by the id of the element they are drawn in."""
+
+    figures: dict[str, Chart] = field(default_factory=dict)
+
+    def add(self, chart: Chart) -> str:
+        name = f"chart-{len(self.figures)}"
+        self.figures[name] = chart
+        return name
+
+
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write the report of a curate or pipeline run; returns the file.
+
+    Raises:
+        UsageError: ``run`` holds no finished run, or the `report` extra is not installed.
+    """
+    charts = _Charts()
+    content = {
+        "name": run.resolve().name,
+        "selections": [_selection(path, charts) for path in _selections(run)],
+        "models": [_model(path, charts) for path in _models(run)],
+        "arms": _arms(run, charts),
+    }
+    if not content["selections"] and not content["models"]:
+        raise UsageError(f"{run} holds no finished run: expected manifest.json of a run in it")
+    path = out or run / "report.html"
+    write_text(path, _page(content, charts.figures))
+    return path
+
+
+def _page(content: Mapping[str, Any], figures: Mapping[str, Chart]) -> str:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise UsageError(f"{error.name} is missing: pip install 'siftune[report]'") from None
+    pages = Environment(
+        loader=PackageLoader("pipelines"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    scripts = [get_plotlyjs(), _drawing(figures)]
+    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
+    return pages.get_template("report.html").render(scripts=scripts, hashes=hashes, **content)
+
+
+def _drawing(figures: Mapping[str, Chart]) -> str:
+    """The script that draws the charts; data cannot end it, for every ``<`` in it is escaped."""
+    data = orjson.dumps(figures).decode()
+    for mark in "<>&\u2028\u2029":
+        data = data.replace(mark, f"\\u{ord(mark):04x}")
+    draw = "Plotly.newPlot(id,f.data,f.layout,{responsive:true,displaylogo:false})"
+    return f"for(const [id,f] of Object.entries({data}))if(document.getElementById(id)){draw};"
+
+
+def _sha256(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _selections(run: Path) -> list[Path]:
+    places = [run, run / "rows", run / "pairs"]
+    return [path for path in places if (path / "ledger.parquet").is_file()]
+
+
+def _selection(path: Path, charts: _Charts) -> dict[str, Any]:
+    selection = Selection(path)
+    drawn = selection.map()
+    return {
+        "name": selection.manifest["recipe"]["name"],
+        "manifest": selection.manifest,
+        "stages": selection.stages(),
+        "reasons": selection.reasons(),
+        "histograms": [(name, charts.add(chart)) for name, chart in selection.histograms()],
+        "map": None if drawn is None else {"chart": charts.add(drawn[0]), "sentence": drawn[1]},
+        "duplicates": selection.duplicates(),
+        "quarantined": selection.quarantined(),
+    }
+
+
+def _models(run: Path) -> list[Path]:
+    """Model folders, in the order they were made; those of arms are told of by the arms' table."""
+    manifest = run / "manifest.json"
+    listed = read_json(manifest).get("models", []) if manifest.is_file() else []
+    if not listed and (run / "siftune.json").is_file():
+        return [run]
+    return [run / model["path"] for model in listed if not model.get("arm")]
+
+
+def _model(path: Path, charts: _Charts) -> dict[str, Any]:
+    return {
+        "name": path.name,
+        "facts": read_json(path / "siftune.json"),
+        "curves": [charts.add(curve(name, lines)) for name, lines in _curves(path)],
+        "evaluation": _optional_json(path / "evaluation.json"),
+        "samples": _samples(path),
+    }
+
+
+def _curves(path: Path) -> Iterator[tuple[str, dict[str, list[tuple[float, float]]]]]:
+    logged = _lines(path / "metrics.jsonl")
+    for name in _CURVES:
+        points = [(line["step"], line[name]) for line in logged if name in line and "step" in line]
+        if len(points) > 1:
+            yield name, {name: points}
+
+
+def _samples(path: Path) -> list[dict[str, Any]]:
+    written = sorted((path / "evaluation").glob("step-*.jsonl"))
+    return _lines(written[-1])[:_MOST_SAMPLES] if written else []
+
+
+def _arms(run: Path, charts: _Charts) -> dict[str, Any] | None:
+    table: dict[str, Any] | None = _optional_json(run / "arms.json")
+    if table is None:
+        return None
+    return table | {"chart": charts.add(arms_chart(table["arms"], table["metric"]))}
+
+
+def _optional_json(path: Path) -> Any:
+    return read_json(path) if path.is_file() else None
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
