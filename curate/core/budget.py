@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curate.core.columns import base_column, values
-from curate.core.errors import UsageError
+from curate.core.columns import base_column, numbers
+from curate.core.errors import DataError, UsageError
 
 __all__ = ["Budget"]
 
@@ -19,7 +19,7 @@ class Budget:
 
     A fraction is of the rows given, rounded half up, at least one row. Tokens are counted by the
     column ``tokens_by``: rows are taken in the given order until the next one would go over; a row
-    of unknown length does not fit.
+    of unknown length is passed over.
     """
 
     rows: int | None = None
@@ -49,10 +49,30 @@ class Budget:
             return min(height, max(int(self.fraction > 0), int(self.fraction * height + 0.5)))
         return height
 
+    def known(self, table: pl.DataFrame) -> np.ndarray:
+        """Which rows can be paid for at all: their length is known, or does not matter."""
+        if self.tokens is None:
+            return np.ones(table.height, dtype=bool)
+        known: np.ndarray = np.isfinite(self.costs(table))
+        return known
+
+    def costs(self, table: pl.DataFrame) -> np.ndarray:
+        """Tokens of each row as float64, infinite where unknown; 1 where rows are counted."""
+        if self.tokens is None:
+            return np.ones(table.height)
+        lengths = numbers(table, self.tokens_by).cast(pl.Float64)
+        if (lengths < 0).any():
+            raise DataError(f"column {self.tokens_by}: expected lengths, found a negative number")
+        return np.array(lengths.fill_null(float("inf")), dtype=np.float64)
+
+    def purse(self, height: int) -> float:
+        """What may be spent in all, in the unit of `costs`."""
+        return self.limit(height) if self.tokens is None else self.tokens
+
     def take(self, table: pl.DataFrame, order: np.ndarray) -> np.ndarray:
         """The leading part of ``order`` (row numbers of ``table``) that the budget pays for."""
-        if self.tokens is None:
-            return order[: self.limit(table.height)]
-        lengths = values(table, self.tokens_by).cast(pl.Int64).to_numpy()[order].astype(np.float64)
-        spent = np.cumsum(np.nan_to_num(lengths, nan=np.inf))
-        return order[: int(np.searchsorted(spent, self.tokens, side="right"))]
+        payable = order[self.known(table)[order]]
+        spent = np.cumsum(self.costs(table)[payable])
+        paid = int(np.searchsorted(spent, self.purse(table.height), side="right"))
+        taken: np.ndarray = payable[:paid]
+        return taken

@@ -7,7 +7,7 @@ import polars as pl
 from curate.core.errors import UsageError
 from curate.core.registry import closest
 
-__all__ = ["base_column", "values"]
+__all__ = ["base_column", "numbers", "values"]
 
 _STATISTICS = ("mean", "min", "max", "sum", "first", "last", "len")
 
@@ -34,7 +34,7 @@ def values(table: pl.DataFrame, name: str) -> pl.Series:
         )
     if column == "extra" and rest:
         return (
-            table.select(pl.col("extra").str.json_path_match(f"$.{rest}")).to_series().alias(name)
+            table.select(pl.col("extra").str.json_path_match(_path(rest))).to_series().alias(name)
         )
     if not rest:
         return table[column].alias(name)
@@ -45,3 +45,40 @@ def values(table: pl.DataFrame, name: str) -> pl.Series:
         )
     listed = getattr(pl.col(column).list, rest)()
     return table.select(listed).to_series().alias(name)
+
+
+def numbers(table: pl.DataFrame, name: str) -> pl.Series:
+    """The column that ``name`` stands for as numbers; what is not known is null, never NaN.
+
+    True is 1 and false 0. A field of ``extra`` is read as a number; where its text is none, it is
+    null.
+
+    Raises:
+        UsageError: no such column, or one that does not hold one number a row.
+    """
+    column = values(table, name)
+    if column.dtype == pl.Boolean:
+        return column.cast(pl.UInt8)
+    if column.dtype.is_float():
+        return column.fill_nan(None)
+    if column.dtype.is_numeric() or column.dtype == pl.Null:
+        return column
+    if column.dtype == pl.String and base_column(name) == "extra":
+        return _read_numbers(column, name)
+    hint = f"; say {name}.mean, {name}.max, ..." if isinstance(column.dtype, pl.List) else ""
+    raise UsageError(f"{name!r}: expected one number a row, the column is {column.dtype}{hint}")
+
+
+def _read_numbers(column: pl.Series, name: str) -> pl.Series:
+    truth = pl.Series(["true", "false"])
+    text = column.replace_strict(truth, pl.Series(["1", "0"]), default=column)
+    found = text.str.strip_chars().cast(pl.Float64, strict=False).fill_nan(None)
+    if column.len() > column.null_count() and found.null_count() == found.len():
+        raise UsageError(f"{name!r}: expected numbers, found {column.drop_nulls()[0]!r}")
+    return found
+
+
+def _path(key: str) -> str:
+    """JSON path of a key of ``extra``; one that is no plain dotted name is quoted whole."""
+    plain = key.replace(".", "").replace("_", "").isalnum()
+    return f"$.{key}" if plain else "$['{}']".format(key.replace("'", r"\'"))

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import polars as pl
 
-__all__ = ["DECISIONS", "decide", "detail", "tie_order"]
+__all__ = ["DECISIONS", "decide", "detail", "details", "tie_order"]
 
 DECISIONS: Mapping[str, type[pl.DataType]] = {
     "keep": pl.Boolean,
@@ -21,25 +21,33 @@ DECISIONS: Mapping[str, type[pl.DataType]] = {
 def decide(
     keep: Any,
     reason: Any,
-    particulars: Sequence[Mapping[str, Any] | None] | pl.Series | None = None,
+    particulars: Sequence[Mapping[str, Any] | None] | pl.Series | pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """A selector's table from a mask, a reason (one, or one a row) and details."""
+    """A selector's table from a mask, a reason (one, or one a row) and particulars.
+
+    Particulars are a mapping a row, a frame with a column each, or JSON text already.
+    """
     mask = pl.Series("keep", keep, dtype=pl.Boolean)
     reasons = [reason] * len(mask) if isinstance(reason, str) else reason
-    if particulars is None or isinstance(particulars, pl.Series):
-        details = particulars
-    else:
-        details = pl.Series(
-            [None if item is None else detail(**item) for item in particulars], dtype=pl.String
-        )
-    nothing = pl.Series([None] * len(mask), dtype=pl.String)
-    return pl.DataFrame(
-        {
-            "keep": mask,
-            "reason": pl.Series(reasons, dtype=pl.String),
-            "detail": nothing if details is None else details,
-        },
-        schema=DECISIONS,
+    columns = {
+        "keep": mask,
+        "reason": pl.Series(reasons, dtype=pl.String),
+        "detail": _texts(particulars, len(mask)),
+    }
+    return pl.DataFrame(columns, schema=DECISIONS)
+
+
+def _texts(
+    particulars: Sequence[Mapping[str, Any] | None] | pl.Series | pl.DataFrame | None, height: int
+) -> pl.Series:
+    if particulars is None:
+        return pl.Series([None] * height, dtype=pl.String)
+    if isinstance(particulars, pl.DataFrame):
+        return details(particulars)
+    if isinstance(particulars, pl.Series):
+        return particulars
+    return pl.Series(
+        [None if item is None else detail(**item) for item in particulars], dtype=pl.String
     )
 
 
@@ -51,6 +59,15 @@ def detail(**particulars: Any) -> str:
     """
     options = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
     return orjson.dumps(particulars, option=options).decode()
+
+
+def details(particulars: pl.DataFrame) -> pl.Series:
+    """Particulars of many decisions, a column each, as JSON objects with sorted keys.
+
+    JSON has no infinity and no NaN: they are written as null.
+    """
+    whole = pl.struct(sorted(particulars.columns)).struct.json_encode()
+    return particulars.select(detail=whole)["detail"]
 
 
 def tie_order(table: pl.DataFrame, *by: pl.Series, descending: bool = True) -> np.ndarray:

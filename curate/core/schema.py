@@ -91,9 +91,8 @@ def kind_of(table: pl.DataFrame) -> Kind:
         raise UsageError(
             "these rows have no `kind` column: run `siftune curate ingest` on them first"
         )
-    found = table["kind"].unique().sort().to_list() or [
-        kind for kind in KINDS if set(CONTENT[kind]) <= set(table.columns)
-    ]
+    told_by_columns = [kind for kind in KINDS if set(CONTENT[kind]) <= set(table.columns)]
+    found = table["kind"].unique().sort().to_list() or told_by_columns[:1]
     if len(found) != 1 or found[0] not in KINDS:
         raise UsageError(f"expected rows of one kind ({', '.join(KINDS)}), found {found}")
     kind: Kind = found[0]

@@ -1,0 +1,54 @@
+"""Drop the rows that raise a flag, such as those of the heuristics scorer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from curate.core.columns import base_column, values
+from curate.core.decisions import decide, details
+from curate.core.errors import UsageError
+
+__all__ = ["Flags"]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Drops a row if its list of flags holds one of ``any_of``; the detail names them.
+
+    A row with an empty list passes; a row without a list was not looked at: ``not_scored``.
+
+    Options:
+        by: a column that holds a list of flags a row.
+        any_of: the flags that count; none given, all do.
+    """
+
+    by: str = "heuristics_flags"
+    any_of: tuple[str, ...] | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The column of flags."""
+        return (base_column(self.by),)
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Look at every row's flags."""
+        flags = values(table, self.by)
+        if flags.dtype != pl.List(pl.String):
+            raise UsageError(
+                f"{self.by!r}: expected a list of flags a row, the column is {flags.dtype}; "
+                "for numbers use threshold"
+            )
+        frame = pl.DataFrame({"flags": flags})
+        if self.any_of is not None:
+            counted = pl.element().is_in(list(self.any_of))
+            frame = frame.select(pl.col("flags").list.eval(pl.element().filter(counted)))
+        raised = pl.col("flags").list.len() > 0
+        reason = (
+            pl.when(raised).then(pl.lit("flagged")).when(raised.not_()).then(pl.lit("passed"))
+        ).fill_null("not_scored")
+        answer = frame.with_columns(reason=reason, detail=details(frame))
+        told = pl.when(pl.col("reason") == "flagged").then("detail")
+        answer = answer.select("reason", detail=told)
+        return decide(answer["reason"] == "passed", answer["reason"], answer["detail"])

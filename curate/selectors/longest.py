@@ -1,0 +1,54 @@
+"""Keep the rows with the longest responses: the baseline every scorer has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from curate.core.budget import Budget
+from curate.core.chat import Part
+from curate.core.columns import base_column, numbers
+from curate.core.content import text_of
+from curate.core.ranking import keep_best
+from curate.core.text import count_words
+
+__all__ = ["Longest"]
+
+
+@dataclass(frozen=True)
+class Longest(Budget):
+    """Keeps the rows whose text is longest; Zhao et al., "Long Is More", arXiv:2402.04833.
+
+    The paper counts tokens of the response: give ``by: length_tokens`` after a ``length`` stage
+    with a tokenizer. Without ``by`` the text itself is measured. A row without the text (no
+    assistant turn) is ``not_scored``.
+
+    Options:
+        rows: how many rows to keep; or
+        fraction: what share of the rows to keep; or
+        tokens: how many tokens to keep, counted by
+        tokens_by: this column.
+        by: a column that holds the lengths.
+        unit: what to count where there is no such column: ``characters`` or ``words``.
+        of: which text: ``response``, ``prompt`` or ``both``; a pair's response is both its answers.
+    """
+
+    by: str | None = None
+    unit: Literal["characters", "words"] = "characters"
+    of: Part = "response"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The column of lengths, or the content."""
+        return (*super().needs, "content" if self.by is None else base_column(self.by))
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Measure every row."""
+        if self.by is not None:
+            return keep_best(table, self.by, numbers(table, self.by), self)
+        text = text_of(table, self.of).alias("text").to_frame()
+        count = {"characters": pl.col("text").str.len_chars(), "words": count_words(pl.col("text"))}
+        lengths = text.select(count[self.unit]).to_series()
+        return keep_best(table, f"{self.of} {self.unit}", lengths, self)

@@ -1,0 +1,95 @@
+"""Keep so many rows of each source, topic or any other value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from curate.core.columns import base_column, numbers, values
+from curate.core.decisions import decide, tie_order
+from curate.core.draws import draws
+from curate.core.errors import UsageError
+
+__all__ = ["Quota"]
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Keeps at most ``rows`` rows of each value of ``by``: the best by ``rank_by``, or a sample.
+
+    A row without a value of ``by`` is dropped as ``no_group``, one whose value the mapping does
+    not name as ``not_in_quota``, one without a score as ``not_scored``. Ties go to the smaller
+    digest, then id.
+
+    Options:
+        by: the column that groups: ``source``, ``extra.topic``, a cluster, ...
+        rows: rows for every value, or a mapping from value to rows.
+        rank_by: the score that chooses inside a group; none: a random sample.
+        descending: a large score is good.
+        seed: of the sample.
+    """
+
+    by: str
+    rows: int | Mapping[str, int]
+    rank_by: str | None = None
+    descending: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = list(self.rows.values()) if isinstance(self.rows, Mapping) else [self.rows]
+        if any(count < 0 for count in counts):
+            raise UsageError(f"quota: rows must not be negative; got {self.rows}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The column that groups and the one that ranks."""
+        ranks = () if self.rank_by is None else (base_column(self.rank_by),)
+        return (base_column(self.by), *ranks)
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Count every row against its group's quota."""
+        frame = self._ranked(table)
+        rank, quota = pl.col("rank"), pl.col("quota")
+        frame = frame.with_columns(
+            reason=pl.when(pl.col("group").is_null())
+            .then(pl.lit("no_group"))
+            .when(quota.is_null())
+            .then(pl.lit("not_in_quota"))
+            .when(pl.col("score").is_null())
+            .then(pl.lit("not_scored"))
+            .when(rank > quota)
+            .then(pl.lit("over_quota"))
+            .otherwise(pl.lit("selected"))
+        )
+        told = frame.select(by=pl.lit(self.by), value="group", rank="rank", quota="quota")
+        if self.rank_by is not None:
+            told = told.with_columns(rank_by=pl.lit(self.rank_by), score=frame["score"])
+        return decide(frame["reason"] == "selected", frame["reason"], told)
+
+    def _ranked(self, table: pl.DataFrame) -> pl.DataFrame:
+        """``group``, ``quota``, ``score`` and ``rank`` (from 1, of the scored rows of a group)."""
+        if self.rank_by is None:
+            score, descending = draws(table, self.seed), False
+        else:
+            score, descending = numbers(table, self.rank_by), self.descending
+        group = values(table, self.by)
+        if group.dtype.is_nested():
+            raise UsageError(f"quota: {self.by!r} holds {group.dtype}, not one value a row")
+        place = np.empty(table.height, dtype=np.int64)
+        place[tie_order(table, score, descending=descending)] = np.arange(table.height)
+        frame = pl.DataFrame({"group": group.cast(pl.String), "score": score, "place": place})
+        ranked = pl.when(pl.col("score").is_not_null()).then("place").rank("ordinal").over("group")
+        return frame.with_columns(quota=self._quota(frame["group"]), rank=ranked)
+
+    def _quota(self, group: pl.Series) -> pl.Series:
+        if not isinstance(self.rows, Mapping):
+            return pl.Series("quota", [self.rows], dtype=pl.Int64).new_from_index(0, group.len())
+        if group.len() and not set(self.rows) & set(group.unique()):
+            raise UsageError(
+                f"quota: no row has one of the values {', '.join(self.rows)} in {self.by!r}; "
+                f"there are {', '.join(map(str, group.drop_nulls().unique().sort()[:8]))}"
+            )
+        return group.replace_strict(dict(self.rows), default=None, return_dtype=pl.Int64)

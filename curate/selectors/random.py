@@ -1,0 +1,36 @@
+"""Keep a random sample: the baseline every other selector has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from curate.core.budget import Budget
+from curate.core.draws import draws
+from curate.core.ranking import keep_best
+
+__all__ = ["Random"]
+
+
+@dataclass(frozen=True)
+class Random(Budget):
+    """Keeps a uniform sample without replacement; hard to beat, see Xia et al., arXiv:2410.09335.
+
+    Each row draws a number from its content, its id and the seed, and the smallest are kept. So
+    the order of the rows does not matter, and a larger sample with the same seed holds the smaller.
+
+    Options:
+        rows: how many rows to keep; or
+        fraction: what share of the rows to keep; or
+        tokens: how many tokens to keep, counted by
+        tokens_by: this column.
+        seed: another seed, another sample.
+    """
+
+    seed: int = 0
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Draw for every row."""
+        drawn = draws(table, self.seed)
+        return keep_best(table, "draw", drawn, self, descending=False, reason="not_drawn")

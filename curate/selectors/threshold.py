@@ -1,0 +1,61 @@
+"""Keep the rows whose value lies between a minimum and a maximum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from curate.core.columns import base_column, numbers
+from curate.core.decisions import decide
+from curate.core.errors import UsageError
+
+__all__ = ["Threshold"]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Keeps a row if ``min <= value <= max``; a row without a value is dropped as ``not_scored``.
+
+    A column of true and false counts as 1 and 0: ``max: 0`` keeps what is false.
+
+    Options:
+        by: the column: a score, ``extra.KEY`` of the raw row, or a statistic of a list such as
+            ``ifd.mean``.
+        min: the smallest value that is kept.
+        max: the largest value that is kept.
+    """
+
+    by: str
+    min: float | None = None
+    max: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.min is None and self.max is None:
+            raise UsageError("threshold: set min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise UsageError(f"threshold: min {self.min} is above max {self.max}: nothing fits")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The column that is compared."""
+        return (base_column(self.by),)
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Compare every row's value with the bounds."""
+        low, high = pl.lit(self.min, dtype=pl.Float64), pl.lit(self.max, dtype=pl.Float64)
+        value = pl.col("value")
+        frame = pl.DataFrame({"value": numbers(table, self.by)}).with_columns(
+            reason=pl.when(value.is_null())
+            .then(pl.lit("not_scored"))
+            .when((value < low).fill_null(False))
+            .then(pl.lit("below_threshold"))
+            .when((value > high).fill_null(False))
+            .then(pl.lit("above_threshold"))
+            .otherwise(pl.lit("passed"))
+        )
+        told = frame.select("value", by=pl.lit(self.by), min=low, max=high)
+        given = [name for name in ("min", "max") if getattr(self, name) is not None]
+        return decide(
+            frame["reason"] == "passed", frame["reason"], told.select("by", "value", *given)
+        )

@@ -1,0 +1,47 @@
+"""Keep the best share of the rows by a score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from curate.core.budget import Budget
+from curate.core.columns import base_column, numbers
+from curate.core.ranking import keep_best
+
+__all__ = ["TopFraction"]
+
+
+@dataclass(frozen=True)
+class TopFraction:
+    """Keeps ``fraction`` of the rows, those with the largest value.
+
+    The fraction is of all rows given, scored or not, rounded half up, at least one. Ties go to the
+    smaller digest, then id. A row without a value is never kept: ``not_scored``.
+
+    Options:
+        by: the column: a score, ``extra.KEY`` of the raw row, or a statistic such as ``ifd.mean``.
+        fraction: share of the rows to keep, from 0 to 1.
+        descending: large is good; set it to false to keep the smallest.
+    """
+
+    by: str
+    fraction: float
+    descending: bool = True
+
+    def __post_init__(self) -> None:
+        self._budget()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The column that ranks."""
+        return (base_column(self.by),)
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Rank every row."""
+        scores = numbers(table, self.by)
+        return keep_best(table, self.by, scores, self._budget(), descending=self.descending)
+
+    def _budget(self) -> Budget:
+        return Budget(fraction=self.fraction)

@@ -1,0 +1,196 @@
+"""What is true of every selector in the folder."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from curate.core import registry
+from curate.core.chat import turn
+from curate.core.decisions import DECISIONS
+from curate.core.schema import TURNS
+from curate.core.types import Selector
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "longest": {"rows": 20},
+    "quota": {"by": "source", "rows": 7},
+    "random": {"rows": 20, "seed": 3},
+    "threshold": {"by": "ifd", "min": 0.4, "max": 0.9},
+    "top_fraction": {"by": "ifd", "fraction": 0.3},
+    "top_k": {"by": "ifd", "k": 20},
+}
+"""Options of the selectors that cannot do without."""
+
+BUDGETED = [name for name, given in OPTIONS.items() if given.get("rows") == 20]
+BY_SCORE = [name for name, given in OPTIONS.items() if given.get("by") == "ifd"]
+ONE_PASS_IS_ENOUGH = set(registry.names("curate.selectors")) - {"top_fraction"}
+"""Selectors that keep all of what they kept. A fraction of a fraction is smaller, as it says."""
+
+HEIGHT = 60
+
+
+def rows() -> pl.DataFrame:
+    """Sixty conversations: near and exact duplicates, ties, missing scores, missing vectors."""
+    rng = np.random.default_rng(11)
+    said = [f"Tell me about {word}, please." for word in _WORDS]
+    answers = [" ".join(rng.choice(_WORDS, size=rng.integers(6, 40))) for _ in range(HEIGHT)]
+    answers[10], answers[11] = answers[12], answers[13] + " indeed"
+    messages = [
+        [turn("user", said[i % 8 if i != 10 else 4]), turn("assistant", answers[i])]
+        for i in range(HEIGHT)
+    ]
+    messages[50] = [turn("user", "No answer came.")]
+    digests = [f"{(i * 7919) % 97:032x}" for i in range(HEIGHT)]
+    digests[10] = digests[12]
+    vectors = rng.normal(size=(HEIGHT, 8)).astype(np.float32)
+    vectors[10], vectors[20] = vectors[12], vectors[21] + np.float32(0.01)
+    scores = [round(float(x), 1) for x in rng.random(HEIGHT)]
+    return pl.DataFrame(
+        {
+            "id": [f"file{i % 4}:{i}" for i in range(HEIGHT)],
+            "source": [f"file{i % 4}" for i in range(HEIGHT)],
+            "row": range(HEIGHT),
+            "kind": ["conversation"] * HEIGHT,
+            "digest": digests,
+            "extra": [json.dumps({"topic": f"t{i % 3}"}) for i in range(HEIGHT)],
+            "messages": pl.Series(messages, dtype=TURNS),
+            "ifd": pl.Series(_without(scores, 5, nan=6), dtype=pl.Float32),
+            "quality": pl.Series(_without(scores[::-1], 7), dtype=pl.Float64),
+            "length_tokens": pl.Series([len(text.split()) for text in answers], dtype=pl.UInt32),
+            "heuristics_flags": [[], ["too_short"], ["repeats", "too_short"], None] * 15,
+            "embedding": pl.Series(_without(vectors.tolist(), 8), dtype=pl.List(pl.Float32)).cast(
+                pl.Array(pl.Float32, 8)
+            ),
+        }
+    )
+
+
+def _without(items: list[Any], gap: int, nan: int | None = None) -> list[Any]:
+    kept = [None if i % 13 == gap else item for i, item in enumerate(items)]
+    return [float("nan") if i == nan else item for i, item in enumerate(kept)]
+
+
+_WORDS = (
+    *("river", "stone", "cloud", "engine", "violin", "bread", "theory", "market", "forest"),
+    *("signal", "copper", "window", "harvest", "planet", "letter", "bridge", "garden", "number"),
+    *("silver", "winter", "doctor", "island", "mirror", "pencil"),
+)
+
+
+@pytest.fixture(params=registry.names("curate.selectors"))
+def selector(request: pytest.FixtureRequest) -> Selector:
+    made: Selector = registry.build(
+        "curate.selectors", request.param, OPTIONS.get(request.param, {})
+    )
+    return made
+
+
+def chosen(selector: Selector, table: pl.DataFrame) -> pl.DataFrame:
+    """The decisions beside the ids."""
+    return table.select("id").hstack(selector(table))
+
+
+def test_every_row_gets_a_decision_and_a_reason(selector: Selector) -> None:
+    decisions = selector(rows())
+    assert decisions.schema == pl.Schema(dict(DECISIONS))
+    assert decisions.height == HEIGHT
+    assert decisions["keep"].null_count() == 0
+    assert decisions["reason"].null_count() == 0
+    assert decisions["reason"].str.contains("^[a-z][a-z_]*$").all()
+
+
+def test_no_reason_stands_for_both_decisions(selector: Selector) -> None:
+    decisions = selector(rows()).group_by("reason").agg(pl.col("keep").n_unique())
+    assert decisions["keep"].to_list() == [1] * decisions.height
+
+
+def test_a_detail_is_a_json_object_or_null(selector: Selector) -> None:
+    for text in selector(rows())["detail"].drop_nulls():
+        assert isinstance(json.loads(text), dict)
+
+
+def test_the_same_rows_get_the_same_answer(selector: Selector) -> None:
+    assert_frame_equal(selector(rows()), selector(rows()))
+
+
+def test_the_order_of_rows_does_not_matter(selector: Selector) -> None:
+    expected = chosen(selector, rows()).sort("id")
+    for seed in range(5):
+        shuffled = rows().sample(fraction=1, shuffle=True, seed=seed)
+        assert_frame_equal(chosen(selector, shuffled).sort("id"), expected)
+
+
+def test_only_needed_columns_are_read(selector: Selector) -> None:
+    table = rows()
+    named = {*selector.needs, *getattr(selector, "wants", ())}
+    content = ["messages"] if "content" in named else []
+    read = ["id", "kind", "digest", *content, *(name for name in named if name != "content")]
+    only = table.select(*dict.fromkeys(read))
+    assert_frame_equal(chosen(selector, only), chosen(selector, table))
+
+
+def test_an_empty_table_is_answered(selector: Selector) -> None:
+    assert selector(rows().clear()).schema == pl.Schema(dict(DECISIONS))
+    assert selector(rows().clear()).is_empty()
+
+
+def test_one_row_is_answered(selector: Selector) -> None:
+    assert selector(rows().head(1)).height == 1
+
+
+@pytest.mark.parametrize("name", sorted(ONE_PASS_IS_ENOUGH))
+def test_what_was_kept_is_kept_again(name: str) -> None:
+    selector = registry.build("curate.selectors", name, OPTIONS.get(name, {}))
+    kept = rows().filter(selector(rows())["keep"])
+    again = selector(kept)
+    assert kept.height > 0
+    assert again["keep"].all(), kept.filter(~again["keep"])["id"].to_list()
+
+
+@pytest.mark.parametrize("name", BY_SCORE)
+def test_a_row_without_a_score_is_dropped_as_such(name: str) -> None:
+    table = rows()
+    decisions = registry.build("curate.selectors", name, OPTIONS[name])(table)
+    unscored = table["ifd"].is_null() | table["ifd"].is_nan().fill_null(False)
+    assert unscored.sum() == 6
+    assert (decisions["reason"] == "not_scored").to_list() == unscored.to_list()
+    assert not decisions.filter(unscored)["keep"].any()
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+@pytest.mark.parametrize(
+    "budget", [{"rows": 20}, {"rows": 0}, {"fraction": 0.25}, {"tokens": 300}], ids=str
+)
+def test_a_budget_is_spent_and_not_more(name: str, budget: dict[str, float]) -> None:
+    table = rows()
+    selector = registry.build(
+        "curate.selectors", name, {"seed": 1, **budget} if name == "random" else budget
+    )
+    kept = table.filter(selector(table)["keep"])
+    if "tokens" in budget:
+        longest = int(table["length_tokens"].max())  # type: ignore[arg-type]
+        assert 300 - longest < kept["length_tokens"].sum() <= 300
+    else:
+        assert kept.height == budget.get("rows", 15)
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_rows_of_unknown_length_are_not_paid_for(name: str) -> None:
+    unknown = pl.col("row") % 2 == 0
+    table = rows().with_columns(length_tokens=pl.when(~unknown).then("length_tokens"))
+    decisions = registry.build("curate.selectors", name, {"tokens": 100})(table)
+    kept = table.filter(decisions["keep"])
+    assert 0 < kept["length_tokens"].sum() <= 100
+    assert kept["length_tokens"].null_count() == 0
+    assert (decisions["reason"] == "not_scored").sum() >= 30
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_more_rows_than_there_are_keeps_all_that_can_be_compared(name: str) -> None:
+    decisions = registry.build("curate.selectors", name, {"rows": 1000})(rows())
+    assert decisions.filter(~pl.col("keep"))["reason"].is_in(["not_scored", "too_similar"]).all()

@@ -1,0 +1,283 @@
+"""Selectors by a value, a draw, a length or a group."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.core.chat import turn
+from curate.core.draws import draws
+from curate.core.errors import DataError, UsageError
+from curate.core.registry import build
+from curate.core.schema import TURNS
+
+
+def table(**columns: Any) -> pl.DataFrame:
+    """Rows a, b, c, ... with the given columns."""
+    height = len(next(iter(columns.values())))
+    ids = [f"f:{i}" for i in range(1, height + 1)]
+    base = {"id": ids, "kind": ["conversation"] * height, "digest": list("abcdefghij"[:height])}
+    return pl.DataFrame({**base, **columns})
+
+
+def select(name: str, table: pl.DataFrame, /, **options: Any) -> pl.DataFrame:
+    answer: pl.DataFrame = build("curate.selectors", name, options)(table)
+    return answer
+
+
+def details(answer: pl.DataFrame) -> list[Any]:
+    return [text and json.loads(text) for text in answer["detail"]]
+
+
+# threshold
+
+
+def test_threshold_keeps_what_lies_between_its_bounds_and_on_them() -> None:
+    rows = table(ifd=[0.1, 0.25, 0.5, 0.75, 0.9, None, float("nan")])
+    answer = select("threshold", rows, by="ifd", min=0.25, max=0.75)
+    assert answer["reason"].to_list() == [
+        "below_threshold", "passed", "passed", "passed", "above_threshold",
+        "not_scored", "not_scored",
+    ]  # fmt: skip
+    assert details(answer)[0] == {"by": "ifd", "value": 0.1, "min": 0.25, "max": 0.75}
+
+
+def test_threshold_names_only_the_bound_it_was_given() -> None:
+    answer = select("threshold", table(ifd=[0.5]), by="ifd", min=1)
+    assert details(answer) == [{"by": "ifd", "value": 0.5, "min": 1.0}]
+
+
+def test_threshold_tells_a_float32_value_as_it_was_stored() -> None:
+    rows = table(ifd=pl.Series([0.1], dtype=pl.Float32))
+    assert details(select("threshold", rows, by="ifd", min=0))[0]["value"] == 0.1
+
+
+def test_threshold_reads_true_as_one() -> None:
+    answer = select("threshold", table(refusal=[True, False, None]), by="refusal", max=0)
+    assert answer["keep"].to_list() == [False, True, False]
+
+
+def test_threshold_compares_extra_as_numbers_not_as_text() -> None:
+    extra = ['{"score": 10}', '{"score": "9"}', '{"score": 2.5}', '{"score": "n/a"}', None]
+    answer = select("threshold", table(extra=extra), by="extra.score", min=3)
+    assert answer["reason"].to_list() == [
+        "passed", "passed", "below_threshold", "not_scored", "not_scored",
+    ]  # fmt: skip
+
+
+def test_threshold_finds_an_extra_field_with_a_space_in_its_name() -> None:
+    answer = select("threshold", table(extra=['{"my score": 4}']), by="extra.my score", min=3)
+    assert answer["keep"].to_list() == [True]
+
+
+def test_threshold_takes_a_statistic_of_a_list() -> None:
+    rows = table(ifd=[[0.2, 0.4], [0.9], []])
+    answer = select("threshold", rows, by="ifd.mean", max=0.5)
+    assert answer["reason"].to_list() == ["passed", "above_threshold", "not_scored"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        (table(ifd=[[0.1]]), {"by": "ifd", "min": 0}, "say ifd.mean"),
+        (table(topic=["x"]), {"by": "topic", "min": 0}, "expected one number a row"),
+        (table(extra=['{"topic": "x"}']), {"by": "extra.topic", "min": 0}, "found 'x'"),
+        (table(ifd=[0.1]), {"by": "ifdd", "min": 0}, "did you mean ifd"),
+        (table(ifd=[0.1]), {"by": "ifd"}, "set min, max or both"),
+        (table(ifd=[0.1]), {"by": "ifd", "min": 2, "max": 1}, "nothing fits"),
+    ],
+)
+def test_threshold_says_what_is_wrong(
+    rows: pl.DataFrame, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        select("threshold", rows, **options)
+
+
+# flags
+
+
+def test_flags_drops_what_raises_one_and_names_it() -> None:
+    rows = table(heuristics_flags=[[], ["short"], ["links", "short"], None])
+    answer = select("flags", rows)
+    assert answer["reason"].to_list() == ["passed", "flagged", "flagged", "not_scored"]
+    assert details(answer) == [None, {"flags": ["short"]}, {"flags": ["links", "short"]}, None]
+
+
+def test_flags_counts_only_those_it_was_told() -> None:
+    rows = table(heuristics_flags=[["short"], ["links", "short"], ["links"]])
+    answer = select("flags", rows, any_of=["links"])
+    assert answer["keep"].to_list() == [True, False, False]
+    assert details(answer) == [None, {"flags": ["links"]}, {"flags": ["links"]}]
+
+
+def test_flags_wants_a_list() -> None:
+    with pytest.raises(UsageError, match="for numbers use threshold"):
+        select("flags", table(ifd=[0.1]), by="ifd")
+
+
+# top_k, top_fraction
+
+
+def test_top_k_breaks_ties_by_digest_and_says_where_a_row_came() -> None:
+    rows = table(ifd=[0.5, 0.9, 0.5, None])
+    answer = select("top_k", rows, by="ifd", k=2)
+    assert answer["reason"].to_list() == ["selected", "selected", "below_cutoff", "not_scored"]
+    assert details(answer) == [
+        {"by": "ifd", "cutoff": 0.5, "rank": 2, "value": 0.5},
+        {"by": "ifd", "cutoff": 0.5, "rank": 1, "value": 0.9},
+        {"by": "ifd", "cutoff": 0.5, "rank": 3, "value": 0.5},
+        {"by": "ifd", "cutoff": 0.5, "rank": None, "value": None},
+    ]
+
+
+def test_top_k_can_keep_the_smallest() -> None:
+    answer = select("top_k", table(ppl=[3, 1, 2, None]), by="ppl", k=2, descending=False)
+    assert answer["reason"].to_list() == ["above_cutoff", "selected", "selected", "not_scored"]
+
+
+def test_top_k_keeps_fewer_rather_than_a_row_without_a_score() -> None:
+    assert select("top_k", table(ifd=[0.5, None]), by="ifd", k=2)["keep"].to_list() == [True, False]
+
+
+@pytest.mark.parametrize(("fraction", "kept"), [(0, 0), (0.01, 1), (0.25, 1), (0.5, 2), (1, 3)])
+def test_top_fraction_is_of_all_rows_and_at_least_one(fraction: float, kept: int) -> None:
+    rows = table(ifd=[0.1, 0.2, 0.3, None])
+    assert select("top_fraction", rows, by="ifd", fraction=fraction)["keep"].sum() == kept
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1])
+def test_a_fraction_outside_zero_to_one_is_refused(fraction: float) -> None:
+    with pytest.raises(UsageError, match="fraction"):
+        build("curate.selectors", "top_fraction", {"by": "ifd", "fraction": fraction})
+
+
+# random
+
+
+def test_rows_of_equal_content_draw_different_numbers() -> None:
+    twins = table(ifd=[0, 0]).with_columns(digest=pl.lit("same"))
+    assert draws(twins, seed=0).n_unique() == 2
+
+
+def test_draws_are_uniform_and_differ_by_seed() -> None:
+    rows = pl.DataFrame({"id": [f"f:{i}" for i in range(4000)], "digest": ["d"] * 4000})
+    first, second = draws(rows, seed=0), draws(rows, seed=1)
+    for drawn in (first, second):
+        deciles = (drawn * 10).cast(pl.Int64).value_counts()["count"]
+        assert deciles.len() == 10
+        # Each is binomial(4000, 0.1): 400 with a standard deviation of 19.
+        assert deciles.is_between(320, 480).all()
+    correlation = pl.DataFrame({"a": first, "b": second}).select(pl.corr("a", "b")).item()
+    assert abs(correlation) < 0.07  # four standard deviations are 0.063
+
+
+def test_a_draw_does_not_depend_on_the_other_rows() -> None:
+    rows = table(x=[1, 2, 3, 4])
+    assert draws(rows, seed=5)[2] == draws(rows[2:3], seed=5)[0]
+
+
+@given(st.integers(0, 10), st.integers(0, 10), st.integers(-5, 2**40))
+def test_a_larger_sample_holds_the_smaller(few: int, more: int, seed: int) -> None:
+    few, more = min(few, more), max(few, more)
+    rows = table(x=list(range(10)))
+    small = select("random", rows, rows=few, seed=seed)["keep"]
+    large = select("random", rows, rows=more, seed=seed)["keep"]
+    assert (small <= large).all()
+    assert (small.sum(), large.sum()) == (few, more)
+
+
+def test_tokens_are_spent_until_the_next_row_would_go_over() -> None:
+    rows = table(score=[5, 4, 3, 2], length_tokens=[40, None, 50, 10])
+    kept = select("longest", rows, by="score", tokens=95)
+    assert kept["reason"].to_list() == ["selected", "not_scored", "selected", "below_cutoff"]
+
+
+def test_a_negative_length_is_bad_data() -> None:
+    with pytest.raises(DataError, match="length_tokens"):
+        select("random", table(length_tokens=[3, -1]), tokens=5)
+
+
+@pytest.mark.parametrize("options", [{}, {"rows": 1, "fraction": 0.5}, {"rows": -1}])
+def test_a_budget_is_one_thing_and_not_negative(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"exactly one|negative"):
+        build("curate.selectors", "random", options)
+
+
+# longest
+
+
+def chats(*answers: str | None) -> pl.DataFrame:
+    messages = [
+        [turn("user", "?"), *([] if text is None else [turn("assistant", text)])]
+        for text in answers
+    ]
+    return table(messages=pl.Series(messages, dtype=TURNS))
+
+
+def test_longest_measures_the_answer() -> None:
+    rows = chats("a much longer answer", "short", None, "")
+    answer = select("longest", rows, rows=1)
+    assert answer["reason"].to_list() == [
+        "selected", "below_cutoff", "not_scored", "below_cutoff",
+    ]  # fmt: skip
+    assert details(answer)[0] == {"by": "response characters", "cutoff": 20, "rank": 1, "value": 20}
+
+
+def test_longest_by_words_and_by_characters_differ() -> None:
+    rows = chats("incomprehensibilities", "a b c d")
+    assert select("longest", rows, rows=1)["keep"].to_list() == [True, False]
+    assert select("longest", rows, rows=1, unit="words")["keep"].to_list() == [False, True]
+
+
+def test_longest_takes_a_column_of_lengths() -> None:
+    rows = table(length_tokens=[3, 9, None])
+    assert select("longest", rows, rows=2, by="length_tokens")["keep"].to_list() == [
+        True, True, False,
+    ]  # fmt: skip
+
+
+# quota
+
+
+def test_quota_keeps_the_best_of_each_group() -> None:
+    rows = table(topic=["x", "x", "x", "y", None, "y"], ifd=[0.1, 0.3, 0.2, 0.9, 0.5, None])
+    answer = select("quota", rows, by="topic", rows=2, rank_by="ifd")
+    assert answer["reason"].to_list() == [
+        "over_quota", "selected", "selected", "selected", "no_group", "not_scored",
+    ]  # fmt: skip
+    assert details(answer)[0] == {
+        "by": "topic", "quota": 2, "rank": 3, "rank_by": "ifd", "score": 0.1, "value": "x",
+    }  # fmt: skip
+
+
+def test_quota_can_differ_by_value() -> None:
+    rows = table(topic=["x", "x", "y", "y", "z"], ifd=[1, 2, 3, 4, 5])
+    answer = select("quota", rows, by="topic", rows={"x": 1, "y": 2}, rank_by="ifd")
+    assert answer["reason"].to_list() == [
+        "over_quota", "selected", "selected", "selected", "not_in_quota",
+    ]  # fmt: skip
+
+
+def test_quota_without_a_score_samples_by_seed() -> None:
+    rows = table(topic=["x"] * 10)
+    kept = {
+        tuple(select("quota", rows, by="topic", rows=3, seed=seed)["keep"]) for seed in range(5)
+    }
+    assert len(kept) > 1
+    assert {sum(mask) for mask in kept} == {3}
+
+
+def test_quota_reads_a_field_of_the_raw_row() -> None:
+    rows = table(extra=['{"t": 1}', '{"t": 1}', '{"t": 2}'])
+    assert select("quota", rows, by="extra.t", rows=1)["keep"].sum() == 2
+
+
+def test_a_mapping_that_names_no_value_there_is_a_mistake() -> None:
+    with pytest.raises(UsageError, match="there are x, y"):
+        select("quota", table(topic=["x", "y"]), by="topic", rows={"X": 1})
