@@ -62,6 +62,14 @@ class Format(Protocol):
     def kind(self) -> Kind:
         """The kind of rows it gives."""
 
+    @property
+    def over(self) -> tuple[str, ...]:
+        """Formats whose layout its own rows may have besides; it is preferred to them."""
+
+    @property
+    def many(self) -> bool:
+        """Whether one record may give several rows (a tree); their ids are ``source:row.n``."""
+
     def matches(self, row: Row) -> bool:
         """Whether one raw record has this layout."""
 

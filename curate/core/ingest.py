@@ -1,0 +1,147 @@
+"""Raw rows to our rows: every record becomes a row of the table, or a line of the quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+import polars as pl
+import pyarrow.parquet as pq
+
+from curate.core.files import aside
+from curate.core.reading import Batch, Reading, plan
+
+__all__ = ["Ingested", "ingest", "read_rows"]
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What `ingest` did.
+
+    ``rows_in`` records were read; ``taken`` of them gave the ``kept`` rows (one each, but for
+    trees), ``quarantined`` gave none: ``rows_in == taken + quarantined``.
+    """
+
+    kind: str
+    format: Mapping[str, str]  # of each source as given
+    rows_in: int
+    taken: int
+    kept: int
+    quarantined: int
+    inputs: tuple[Mapping[str, Any], ...]  # path as given, sha256, bytes
+    said: tuple[str, ...]
+
+
+def ingest(
+    sources: Sequence[str],
+    out: Path,
+    *,
+    format: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Ingested:
+    """Read every record of ``sources`` into ``out/rows.parquet`` or ``out/quarantine.jsonl``.
+
+    Both files appear whole or not at all. Memory is bounded by a batch of rows.
+
+    Args:
+        sources: what `curate.core.containers.expand` takes.
+        out: folder, made if missing.
+        format: name of the format of all sources; none: each is detected and said in ``said``.
+        mapping: new names of raw keys, given before detection.
+        limit: the most records to read, over all sources in order.
+        progress: told the number of records read so far, now and then.
+
+    Raises:
+        UsageError: unknown format, or a source given twice.
+        DataError: a source that cannot be read, has no format, or is of another kind.
+    """
+    reading = plan(sources, format, mapping)
+    counts = _Counts()
+    with ExitStack() as stack:
+        rows = stack.enter_context(aside(out / "rows.parquet"))
+        quarantine = stack.enter_context(aside(out / "quarantine.jsonl"))
+        lines = stack.enter_context(quarantine.open("wb"))
+        writer = stack.enter_context(_Writer(rows))
+        for batch in reading.batches(limit):
+            counts.add(batch)
+            writer.write(batch.table)
+            lines.writelines(orjson.dumps(bad) + b"\n" for bad in batch.bad)
+            if progress is not None:
+                progress(counts.rows_in)
+    return counts.result(reading)
+
+
+def read_rows(
+    source: str | Path,
+    *,
+    format: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    limit: int | None = None,
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """The rows of one source in memory, and the quarantine lines of the records that gave none.
+
+    A run folder stands for its ``kept.parquet``; a table of ours keeps its ids and score columns.
+
+    Raises:
+        UsageError: unknown format.
+        DataError: the source cannot be read, or has no format.
+    """
+    batches = list(plan([str(source)], format, mapping).batches(limit))
+    table = pl.concat([batch.table for batch in batches], rechunk=True)
+    return table, [bad for batch in batches for bad in batch.bad]
+
+
+class _Counts:
+    def __init__(self) -> None:
+        self.rows_in = self.taken = self.kept = self.quarantined = 0
+
+    def add(self, batch: Batch) -> None:
+        self.rows_in += batch.records
+        self.taken += batch.taken
+        self.kept += batch.table.height
+        self.quarantined += len(batch.bad)
+
+    def result(self, reading: Reading) -> Ingested:
+        parts = [part for source in reading.sources for _, part in source.parts]
+        return Ingested(
+            kind=reading.kind,
+            format={source.given: source.format_name for source in reading.sources},
+            rows_in=self.rows_in,
+            taken=self.taken,
+            kept=self.kept,
+            quarantined=self.quarantined,
+            inputs=tuple(
+                {"path": part.shown, "sha256": part.sha256(), "bytes": part.size} for part in parts
+            ),
+            said=tuple(line for source in reading.sources for line in source.said),
+        )
+
+
+class _Writer:
+    """A parquet file that grows by a row group a batch."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, table: pl.DataFrame) -> None:
+        arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
+        if self._file is None:
+            self._file = pq.ParquetWriter(
+                self._path, arrow.schema, compression="zstd", write_page_checksum=True
+            )
+        if table.height:
+            self._file.write_table(arrow)
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,30 @@
+"""JSON text of the values that raw records hold, whatever container they came in."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import orjson
+
+__all__ = ["dump"]
+
+
+def dump(value: Any) -> str:
+    """``value`` as compact JSON.
+
+    Integers of any size stay exact. What parquet and Arrow have beyond JSON: bytes become base64,
+    times ISO 8601, decimals their digits as text; NaN and infinities become null.
+
+    >>> dump({"n": 2**70, "raw": b"ab"})
+    '{"n":1180591620717411303424,"raw":"YWI="}'
+    """
+    try:
+        return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # an integer of more than 64 bits
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: Any) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,104 @@
+"""Our rows as plain Python values, and as tables: columns are built, never inferred."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
+from typing import Any, Final
+
+import orjson
+import polars as pl
+import pyarrow as pa
+
+from curate.core.jsontext import dump
+from curate.core.schema import CONTENT, TURN, TURNS, Kind, schema_of
+from curate.core.types import Row
+
+__all__ = ["content_digest", "finish", "rows_of", "table_of"]
+
+_LISTED: Final = pl.List(TURNS)
+
+
+def content_digest(kind: Kind, row: Row) -> str:
+    """128-bit hex digest (BLAKE2b) of what a row says; the same on any machine and in any version.
+
+    It is taken over the compact JSON of ``[kind, *content columns]`` in schema order, a turn being
+    an object of all fields of `TURN` in their order. Equal content, equal digest; source, extra,
+    scores and ranks do not count.
+    """
+    return _digest(_content(kind, row))
+
+
+def finish(made: Row, kind: Kind, source: str, row: int, name: str) -> int:
+    """Give a row that a format made its base columns; ``name`` is what follows ``source:``.
+
+    Returns:
+        The bytes of its content and ``extra`` as JSON text.
+    """
+    content, extra = _content(kind, made), made.get("extra")
+    made["id"] = f"{source}:{name}"
+    made["source"] = source
+    made["row"] = row
+    made["kind"] = kind
+    made["digest"] = _digest(content)
+    made["extra"] = kept = dump(extra) if extra else None
+    return len(content) + len(kept or "")
+
+
+def _content(kind: Kind, row: Row) -> bytes:
+    return orjson.dumps([kind, *[row[name] for name in CONTENT[kind]]])
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def table_of(kind: Kind, rows: Sequence[Row]) -> pl.DataFrame:
+    """Finished rows as a table of `schema_of`; a fact that no format gave is null."""
+    columns = {
+        name: _column(dtype, [row.get(name) for row in rows])
+        for name, dtype in schema_of(kind).items()
+    }
+    frame = pl.from_arrow(pa.table(columns))
+    assert isinstance(frame, pl.DataFrame)
+    return frame.cast(pl.Schema(schema_of(kind)))
+
+
+def rows_of(table: pl.DataFrame) -> Iterator[Row]:
+    """The rows of a table as values that a format can write: ``extra`` is an object again."""
+    for row in table.iter_rows(named=True):
+        extra = row.get("extra")
+        yield row | {"extra": orjson.loads(extra) if extra else {}}
+
+
+def _column(dtype: pl.DataType, values: list[Any]) -> pa.Array:
+    if dtype == TURNS:
+        return _turns(values)
+    if dtype == _LISTED:
+        return _lists(values, _turns(list(chain.from_iterable(values))))
+    return pa.array(values, type=_ARROW[dtype]) if dtype in _ARROW else _nested(dtype, values)
+
+
+def _turns(conversations: list[list[Row]]) -> pa.Array:
+    turns = list(chain.from_iterable(conversations))
+    fields = [field.name for field in TURN.fields]
+    arrays = [pa.array([turn[field] for turn in turns], pa.large_string()) for field in fields]
+    return _lists(conversations, pa.StructArray.from_arrays(arrays, fields))
+
+
+def _lists(parents: list[list[Any]], items: pa.Array) -> pa.Array:
+    offsets = pa.array([0, *accumulate(map(len, parents))], pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, items)
+
+
+def _nested(dtype: pl.DataType, values: list[Any]) -> pa.Array:
+    return pl.Series(values, dtype=dtype).to_arrow()
+
+
+_ARROW: Final[dict[pl.DataType, Any]] = {
+    pl.String(): pa.large_string(),
+    pl.Int64(): pa.int64(),
+    pl.Float64(): pa.float64(),
+    pl.Boolean(): pa.bool_(),
+}

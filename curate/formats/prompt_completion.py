@@ -1,0 +1,46 @@
+"""Prompt and completion: two texts, or two lists of turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from curate.core.errors import BadRow
+from curate.core.schema import Kind
+from curate.core.turns import leftover, plain, read_side, write_side
+from curate.core.types import Row
+
+__all__ = ["PromptCompletion"]
+
+_USED = frozenset({"prompt", "completion"})
+
+
+@dataclass(frozen=True)
+class PromptCompletion:
+    """``prompt`` and ``completion``, each a text or a list of turns, as in TRL."""
+
+    kind: ClassVar[Kind] = "conversation"
+    over: ClassVar[tuple[str, ...]] = ("text",)
+    many: ClassVar[bool] = False
+
+    def matches(self, row: Row) -> bool:
+        """Whether it has both."""
+        return "prompt" in row and "completion" in row
+
+    def read(self, row: Row) -> list[Row]:
+        """The conversation of one record."""
+        extra = leftover(row, _USED)
+        turns = read_side(row, "prompt", "user", extra)
+        turns += read_side(row, "completion", "assistant", extra)
+        return [{"messages": turns, "extra": extra}]
+
+    def write(self, row: Row) -> Row:
+        """The record: texts if it is one question and one answer, else lists of turns."""
+        turns, extra = row["messages"], dict(row.get("extra") or {})
+        if len(turns) < 2 or turns[-1]["role"] != "assistant":
+            raise BadRow("no_place", "a completion is an assistant turn after at least one other")
+        listed = not plain(turns, "user", "assistant")
+        return {
+            "prompt": write_side(turns[:-1], "prompt", extra, listed=listed),
+            "completion": write_side(turns[-1:], "completion", extra, listed=listed),
+        } | extra
