@@ -6,12 +6,32 @@ import re
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import Protocol, TextIO
 
-__all__ = ["Progress", "printable"]
+__all__ = ["Progress", "Quiet", "Telling", "printable"]
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _EVERY_SECONDS = 10.0
+
+
+class Telling(Protocol):
+    """Something that is told how the work goes."""
+
+    def __call__(self, line: str) -> None:
+        """A line that stays."""
+
+    def count(self, label: str, done: int, total: int | None = None, unit: str = "rows") -> None:
+        """A count that moves."""
+
+
+class Quiet:
+    """Tells nobody."""
+
+    def __call__(self, line: str) -> None:
+        """Do nothing."""
+
+    def count(self, label: str, done: int, total: int | None = None, unit: str = "rows") -> None:
+        """Do nothing."""
 
 
 @dataclass

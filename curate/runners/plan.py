@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.core.containers import expand
 from curate.core.files import digest_of
-from curate.core.ingest import fingerprint
 from curate.core.recipe import Recipe, Spec, component
 from curate.core.stages import Stages, code_key, core_key, option_files
 
@@ -39,7 +39,7 @@ class Plan:
 def plan(recipe: Recipe, out: Path) -> Plan:
     """The stages with their keys, and which of them are done already; nothing is written."""
     stages = Stages(out / "stages")
-    inputs = fingerprint(recipe.source)
+    inputs = _inputs(recipe)
     ingest_key = digest_of(
         [
             [item["sha256"] for item in inputs],
@@ -62,6 +62,12 @@ def plan(recipe: Recipe, out: Path) -> Plan:
             made_by |= dict.fromkeys(_adds(spec, recipe.seed), key)
     ingested = stages.done("ingest", ingest_key) is not None
     return Plan(recipe, inputs, ingest_key, ingested, steps)
+
+
+def _inputs(recipe: Recipe) -> list[dict[str, Any]]:
+    """Each file that the recipe reads, with the hash of its bytes."""
+    parts = [part for source in recipe.source for part in expand(source)]
+    return [{"path": part.shown, "sha256": part.sha256(), "bytes": part.size} for part in parts]
 
 
 def _key(spec: Spec, seed: int, rows_key: str, made_by: Mapping[str, str]) -> str:

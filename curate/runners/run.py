@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +20,7 @@ import pyarrow.parquet as pq
 from curate.core.errors import SiftuneError
 from curate.core.files import aside, hash_file, locked, read_json, write_json
 from curate.core.ingest import ingest
+from curate.core.progress import Quiet, Telling
 from curate.core.recipe import Recipe, Spec, component
 from curate.core.sides import score_columns
 from curate.core.stages import Done, Stages
@@ -59,7 +62,7 @@ def run(
     recipe: Recipe,
     out: Path,
     runner: Runner | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Telling | None = None,
 ) -> Result:
     """Run what is not done yet, and write the outputs.
 
@@ -68,7 +71,8 @@ def run(
         SiftuneError: a stage cannot run; the text names it.
     """
     with locked(out):
-        work = _Work(plan(recipe, out), out, runner or Local(), say)
+        held = _hold_stdin(recipe, out)
+        work = _Work(plan(held, out), out, runner or Local(), say or Quiet())
         return work.finish()
 
 
@@ -77,7 +81,7 @@ class _Work:
     plan: Plan
     out: Path
     runner: Runner
-    say: Callable[[str], None]
+    say: Telling
     worked: list[str] = field(default_factory=list)
 
     @property
@@ -129,7 +133,7 @@ class _Work:
             format=recipe.format,
             mapping=recipe.map,
             limit=recipe.limit,
-            progress=self.say,
+            progress=partial(self.say.count, "ingest"),
         )
         for line in got.said:
             self.say(line)
@@ -137,8 +141,7 @@ class _Work:
         final = self.stages.path("ingest", self.plan.ingest_key).with_suffix(".quarantine.jsonl")
         (aside_folder / "quarantine.jsonl").replace(final)
         aside_folder.rmdir()
-        facts = asdict(got)
-        facts.pop("inputs", None)
+        facts = {k: v for k, v in asdict(got).items() if k != "inputs"}
         return {**facts, "quarantine_sha256": hash_file(final)}
 
     def _table(self, ingested: Done) -> Table:
@@ -160,7 +163,7 @@ class _Work:
             writer.write_table(block)
             total += scores.height
             nulls += int(scores[columns[0]].null_count())
-            self.say(f"{step.label}: {total:,} of {len(table.alive):,} rows")
+            self.say.count(step.label, total, len(table.alive))
         if writer is None:
             _empty_scores(part, columns, scorer)
         else:
@@ -230,6 +233,16 @@ class _Work:
                 label: {"seconds": d.seconds, "peak_mb": d.peak_mb} for label, d in notes.items()
             },
         }
+
+
+def _hold_stdin(recipe: Recipe, out: Path) -> Recipe:
+    """Standard input comes once: it is kept in the run folder, to be hashed and read again."""
+    if "-" not in recipe.source:
+        return recipe
+    held = out / "stdin.jsonl"
+    with aside(held) as part, part.open("wb") as stream:
+        shutil.copyfileobj(sys.stdin.buffer, stream, 1 << 20)
+    return replace(recipe, source=tuple(str(held) if s == "-" else s for s in recipe.source))
 
 
 def _empty_scores(part: Path, columns: list[str], scorer: Any) -> None:

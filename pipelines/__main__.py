@@ -1,0 +1,5 @@
+"""``python -m pipelines`` is ``siftune``."""
+
+from pipelines.cli import main
+
+main()

@@ -1,0 +1,186 @@
+"""A run folder: every row accounted for, resumed to the same bytes, rerun only where it changed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from curate.core.errors import DataError, LockedError, UsageError
+from curate.core.files import hash_file, locked, read_json
+from curate.core.recipe import parse
+from curate.core.story import story
+from curate.runners.plan import plan
+from curate.runners.run import OUTPUTS, run
+
+ANSWERS = ["one", "one two", "one two three", "", "one two three four", "two"]
+STAGES = [
+    {"score": "length"},
+    {"select": "threshold", "by": "length_words", "min": 1},
+    {"select": "top_k", "by": "length_words", "k": 2},
+]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    good = [{"instruction": f"q{i}", "input": "", "output": a} for i, a in enumerate(ANSWERS)]
+    lines = [json.dumps(row) for row in good]
+    path.write_text("\n".join([*lines[:3], "{broken", *lines[3:]]) + "\n")
+    return path
+
+
+def recipe(rows: Path, stages=STAGES, **more):
+    return parse({"name": "t", "source": str(rows), "stages": stages, **more})
+
+
+def hashes(out: Path) -> dict[str, str]:
+    return {name: hash_file(out / name) for name in OUTPUTS}
+
+
+def test_every_row_that_came_in_has_one_last_word(rows, tmp_path):
+    result = run(recipe(rows), tmp_path / "out")
+    ledger = pl.read_parquet(tmp_path / "out" / "ledger.parquet")
+    assert ledger["id"].to_list() == [f"rows:{line}" for line in (1, 2, 3, 5, 6, 7, 4)]
+    assert ledger["decision"].to_list() == [
+        *("dropped", "dropped", "kept", "dropped", "kept", "dropped"),
+        "quarantined",
+    ]
+    assert result.manifest["counts"] == {"rows": 7, "kept": 2, "dropped": 4, "quarantined": 1}
+    assert pl.read_parquet(tmp_path / "out" / "kept.parquet")["length_words"].to_list() == [3, 4]
+
+
+def test_the_same_again_does_no_work_and_changes_no_byte(rows, tmp_path):
+    run(recipe(rows), tmp_path / "out")
+    before = hashes(tmp_path / "out") | {"manifest": hash_file(tmp_path / "out" / "manifest.json")}
+    again = run(recipe(rows), tmp_path / "out")
+    assert again.worked == []
+    after = hashes(tmp_path / "out") | {"manifest": hash_file(tmp_path / "out" / "manifest.json")}
+    assert before == after
+
+
+def test_a_new_threshold_reruns_only_what_depends_on_it(rows, tmp_path):
+    run(recipe(rows), tmp_path / "out")
+    changed = [STAGES[0], {**STAGES[1], "min": 2}, STAGES[2]]
+    assert run(recipe(rows, changed), tmp_path / "out").worked == ["2:threshold", "3:top_k"]
+
+
+def test_a_stage_that_others_do_not_read_leaves_them_alone(rows, tmp_path):
+    run(recipe(rows), tmp_path / "out")
+    more = [{"score": "heuristics"}, *STAGES]
+    assert run(recipe(rows, more), tmp_path / "out").worked == ["1:heuristics"]
+
+
+def test_changed_rows_are_noticed_by_content_not_by_time(rows, tmp_path):
+    run(recipe(rows), tmp_path / "out")
+    stamp = rows.stat()
+    rows.write_text(rows.read_text().replace("one two three four", "six two three four"))
+    os.utime(rows, (stamp.st_atime, stamp.st_mtime))
+    assert "ingest" in run(recipe(rows), tmp_path / "out").worked
+
+
+def test_a_damaged_stage_or_output_is_made_again(rows, tmp_path):
+    out = tmp_path / "out"
+    run(recipe(rows), out)
+    before = hashes(out)
+    next((out / "stages").glob("length-*.parquet")).write_bytes(b"PAR1 not")
+    (out / "kept.parquet").write_bytes(b"")
+    assert run(recipe(rows), out).worked == ["1:length"]
+    assert hashes(out) == before
+
+
+def test_files_of_others_in_the_folder_are_left_alone(rows, tmp_path):
+    out = tmp_path / "out"
+    run(recipe(rows), out)
+    (out / "stages" / "notes-of-mine.txt").write_text("mine")
+    run(recipe(rows, STAGES[:2]), out)
+    assert (out / "stages" / "notes-of-mine.txt").read_text() == "mine"
+    assert not list((out / "stages").glob("top_k-*"))
+
+
+def test_a_dry_run_writes_nothing_and_knows_what_is_done(rows, tmp_path):
+    out = tmp_path / "out"
+    planned = plan(recipe(rows), out)
+    assert not out.exists()
+    assert [step.done for step in planned.steps] == [False] * 3
+    run(recipe(rows), out)
+    assert [step.done for step in plan(recipe(rows), out).steps] == [True] * 3
+
+
+def test_a_column_that_no_stage_adds_is_named_with_the_closest(rows, tmp_path):
+    wrong = [STAGES[0], {"select": "top_k", "by": "length_word", "k": 1}]
+    with pytest.raises(UsageError, match=r"stage 2:top_k: .*'length_word'.*did you mean length_word"):
+        run(recipe(rows, wrong), tmp_path / "out")
+
+
+def test_a_missing_source_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.jsonl"):
+        run(recipe(tmp_path / "nowhere.jsonl"), tmp_path / "out")
+
+
+def test_two_runs_in_one_folder_the_second_refuses(rows, tmp_path):
+    (tmp_path / "out").mkdir()
+    hold = "import sys,time,pathlib; from curate.core.files import locked\n"
+    hold += "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", hold, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(LockedError, match=str(other.pid)):
+            run(recipe(rows), tmp_path / "out")
+        other.send_signal(signal.SIGKILL)
+    run(recipe(rows), tmp_path / "out")  # the lock of a dead process is no lock
+    with locked(tmp_path / "out"):
+        pass
+
+
+def test_a_story_tells_scores_and_decisions_in_order(rows, tmp_path):
+    run(recipe(rows), tmp_path / "out")
+    told = story(tmp_path / "out", "rows:2")
+    assert [chapter.stage for chapter in told.chapters] == ["1:length", "2:threshold", "3:top_k"]
+    assert told.chapters[0].scores["length_words"] == 2
+    assert (told.final.decision, told.final.stage) == ("dropped", "3:top_k")
+    quarantined = story(tmp_path / "out", "rows:4")
+    assert (quarantined.final.decision, quarantined.content) == ("quarantined", None)
+    with pytest.raises(UsageError, match="has no row 'rows:99'"):
+        story(tmp_path / "out", "rows:99")
+
+
+def test_killed_at_any_moment_and_started_again_it_ends_in_the_same_bytes(tmp_path):
+    rows = tmp_path / "many.jsonl"
+    with rows.open("w") as stream:
+        for i in range(3000):
+            stream.write(json.dumps({"prompt": f"q{i % 700}", "completion": "word " * (i % 50)}) + "\n")
+    (tmp_path / "recipe.yaml").write_text(
+        f"source: {rows}\nstages:\n  - score: length\n  - score: heuristics\n"
+        "  - select: exact_dedup\n  - select: longest\n    rows: 20\n"
+    )
+    command = [sys.executable, "-m", "pipelines", "curate", "run", str(tmp_path / "recipe.yaml")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(out: str):
+        return subprocess.Popen(
+            [*command, "--out", str(tmp_path / out)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    began = time.monotonic()
+    assert start("whole").wait(120) == 0
+    lasts = time.monotonic() - began
+    for share in (0.55, 0.75, 0.9):
+        broken = start("broken")
+        time.sleep(lasts * share)
+        broken.kill()
+        broken.wait()
+    assert start("broken").wait(120) == 0
+    assert hashes(tmp_path / "broken") == hashes(tmp_path / "whole")
+    clocks = [read_json(tmp_path / out / "manifest.json") for out in ("broken", "whole")]
+    for manifest in clocks:
+        manifest.pop("clock")
+    assert clocks[0] == clocks[1]
