@@ -1,0 +1,34 @@
+"""The subsets that a selection is measured against, each with the same number of answer tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from curate.core.recipe import Recipe, Spec
+
+__all__ = ["TOKENS", "arm_recipe", "varies"]
+
+TOKENS = "length_tokens"
+
+
+def arm_recipe(arm: str, pool: Recipe, kept: str, tokenizer: str, tokens: int, seed: int) -> Recipe:
+    """How the rows of an arm are found.
+
+    ``curated`` is what the selection kept; ``random`` draws from the same pool and ``longest``
+    takes its longest answers, both up to ``tokens``; ``all`` is the pool.
+    """
+    count = Spec("score", "length", {"tokenizer": tokenizer})
+    if arm == "curated":
+        return Recipe(f"arm {arm}", (kept,), (count,), seed)
+    budget = {"tokens": tokens, "tokens_by": TOKENS}
+    chosen = {
+        "random": (Spec("select", "random", budget),),
+        "longest": (Spec("select", "longest", {"by": TOKENS, **budget}),),
+        "all": (),
+    }
+    return replace(pool, name=f"arm {arm}", stages=(count, *chosen[arm]), seed=seed)
+
+
+def varies(arm: str) -> bool:
+    """Whether another seed gives the arm other rows."""
+    return arm == "random"

@@ -1,0 +1,262 @@
+"""A pipeline from raw rows to aligned models: every step found again by what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+
+import curate
+import finetune
+from curate.core.errors import UsageError
+from curate.core.files import digest_of, hash_file, locked, read_json, write_json
+from curate.core.progress import Quiet, Telling
+from curate.core.registry import build, checked, find, names, options
+from curate.runners.run import run as curate_run
+from finetune.init import Init
+from finetune.models import model_hash, read_facts
+from pipelines.arms import TOKENS, arm_recipe, varies
+from pipelines.compare import arms_table
+from pipelines.recipe import Arms, Pipeline, Step
+
+__all__ = ["arms_text", "plan_text", "result_text", "run"]
+
+_TRAINERS = "finetune.trainers"
+_LOSSES = "finetune.losses.pair"
+_MODULES = {"reward": "reward_model"}  # where a method's name is not its file's
+_FOREVER = 1000.0  # epochs: the token budget ends an arm's training
+
+
+def run(pipeline: Pipeline, out: Path, say: Telling | None = None) -> dict[str, Any]:
+    """Run what is not done yet; returns the manifest, which names every hash from row to model.
+
+    Raises:
+        LockedError: another process runs in ``out``.
+        SiftuneError: a step cannot run; the text names it.
+    """
+    with locked(out):
+        return _Work(pipeline, out, say or Quiet()).finish()
+
+
+@dataclass
+class _Work:
+    pipeline: Pipeline
+    out: Path
+    say: Telling
+    models: dict[str, Path] = field(default_factory=dict)
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    def finish(self) -> dict[str, Any]:
+        data = {
+            key: curate_run(recipe, self.out / key, say=self.say).manifest
+            for key, recipe in (("rows", self.pipeline.rows), ("pairs", self.pipeline.pairs))
+            if recipe is not None
+        }
+        self.models["base"] = self._base()
+        for step in self.pipeline.train:
+            rows = self.out / ("rows" if _reads_rows(step.method) else "pairs")
+            self.models[step.label] = self._train(step, rows, self.pipeline.seed)
+        arms = self._arms(self.pipeline.arms) if self.pipeline.arms else None
+        manifest = {
+            "siftune": version("siftune"),
+            "recipe": asdict(self.pipeline),
+            "data": {key: _summary(value) for key, value in data.items()},
+            "heldout": {key: hash_file(Path(path)) for key, path in self.pipeline.heldout.items()},
+            "models": self.told,
+            "arms": arms,
+        }
+        write_json(self.out / "manifest.json", manifest)
+        return manifest
+
+    def _arms(self, arms: Arms) -> dict[str, Any]:
+        """Train each arm like the first sft step, with each seed, on the same answer tokens."""
+        step = next(step for step in self.pipeline.train if step.method == "sft")
+        tokens = self._answer_tokens("curated", 0, 0)[1]
+        budget = int(tokens * float(step.options.get("epochs", 1)))
+        results: dict[str, dict[int, float]] = {}
+        rows: dict[str, int] = {}
+        for arm in arms.names:
+            for seed in arms.seeds:
+                data, _ = self._answer_tokens(arm, tokens, seed)
+                rows[arm] = pq.read_metadata(data / "kept.parquet").num_rows
+                options = {**step.options, **arms.options, "max_tokens": budget, "epochs": _FOREVER}
+                trained = replace(step, label=f"{arm}-seed{seed}", options=options)
+                model = self._train(trained, data, seed, arm)
+                results.setdefault(arm, {})[seed] = self._metric(model, arms.metric)
+        table = [line | {"rows": rows[str(line["arm"])]} for line in arms_table(results, "curated")]
+        written = {"metric": arms.metric, "tokens": budget, "arms": table}
+        write_json(self.out / "arms.json", written)
+        return written
+
+    def _answer_tokens(self, arm: str, tokens: int, seed: int) -> tuple[Path, int]:
+        """The run folder of an arm's rows, and how many answer tokens they hold."""
+        if self.pipeline.rows is None:
+            raise UsageError("arms: the recipe has no `rows` to select from")
+        kept = str(self.out / "rows" / "kept.parquet")
+        base = str(self.models["base"])
+        recipe = arm_recipe(arm, self.pipeline.rows, kept, base, tokens, seed)
+        folder = self.out / "arms" / (f"{arm}-seed{seed}" if varies(arm) else arm)
+        curate_run(recipe, folder)
+        counted = pl.read_parquet(folder / "kept.parquet", columns=[TOKENS])[TOKENS]
+        return folder, int(counted.sum())
+
+    def _metric(self, model: Path, name: str) -> float:
+        found = read_json(model / "evaluation.json")
+        if not isinstance(found.get(name), int | float):
+            there = ", ".join(key for key, value in found.items() if isinstance(value, int | float))
+            raise UsageError(f"arms: metric: the evaluation has no {name!r}; it has {there}")
+        return float(found[name])
+
+    def _base(self) -> Path:
+        """The model that training starts from: given, or made from text."""
+        if self.pipeline.base is not None:
+            return Path(self.pipeline.base)
+        given = dict(self.pipeline.init or {})
+        text = Path(str(given.pop("text", "")))
+        if not text.is_file():
+            raise UsageError(
+                f"init: text: expected a file of text to learn from, got {str(text)!r}"
+            )
+        maker = checked(Init, {"seed": self.pipeline.seed, **given}, "init")
+        key = digest_of(["init", hash_file(text), asdict(maker), _code()])
+        return self._made(
+            "base", key, lambda folder: maker(text, folder), {"text": hash_file(text)}
+        )
+
+    def _train(self, step: Step, rows: Path, seed: int, arm: str | None = None) -> Path:
+        trainer = self._trainer(step, seed)
+        kept = rows / "kept.parquet"
+        inputs = {
+            "rows": hash_file(kept),
+            "start": model_hash(self.models[step.start]),
+            "heldout": {k: hash_file(Path(p)) for k, p in self.pipeline.heldout.items()},
+        }
+        if "reward" in options(type(trainer)) and trainer.reward in map(str, self.models.values()):
+            inputs["reward"] = model_hash(Path(trainer.reward))
+        portable = {k: v for k, v in asdict(trainer).items() if k not in _PLACES}
+        key = digest_of([step.method, inputs, portable, seed, _code()])
+        return self._made(step.label, key, lambda folder: trainer(rows, folder), inputs, arm)
+
+    def _trainer(self, step: Step, seed: int) -> Any:
+        """The trainer of a step: its options, and what the pipeline knows for fields it has."""
+        method = _MODULES.get(step.method, step.method)
+        given: dict[str, Any] = dict(step.options)
+        if method not in names(_TRAINERS):
+            given = _split_loss(method, given)
+            method = "preference"
+        known = options(find(_TRAINERS, method))
+        offered = {
+            "model": str(self.models[step.start]),
+            "seed": seed,
+            "reward": str(self.models["reward"]) if "reward" in self.models else None,
+            "eval_prompts": self.pipeline.heldout.get("prompts"),
+            "eval_pairs": self.pipeline.heldout.get("pairs"),
+        }
+        for name, value in offered.items():
+            if name in known and value is not None:
+                given.setdefault(name, value)
+        return build(_TRAINERS, method, given)
+
+    def _made(
+        self,
+        label: str,
+        key: str,
+        work: Callable[[Path], Any],
+        inputs: Mapping[str, Any],
+        arm: str | None = None,
+    ) -> Path:
+        """The model folder of this key; made now unless it is there and whole."""
+        folder = self.out / "models" / f"{label}-{key[:16]}"
+        if read_facts(folder).get("hash") == (folder.is_dir() and model_hash(folder)):
+            self.say(f"{label}: done before")
+        else:
+            self.say(f"{label}: training")
+            work(folder)
+        facts = read_facts(folder)
+        self.told.append(
+            {
+                "label": label,
+                "path": folder.relative_to(self.out).as_posix(),
+                "key": key,
+                "hash": facts["hash"],
+                "inputs": dict(inputs),
+                **({"arm": arm} if arm else {}),
+            }
+        )
+        return folder
+
+
+_PLACES = ("model", "reward", "ref_model", "eval_prompts", "eval_pairs")
+"""Fields that name a place: what lies there is hashed, where it lies does not matter."""
+
+
+def _reads_rows(method: str) -> bool:
+    return method in ("sft", "ppo")
+
+
+def _split_loss(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Options of a preference step: those of the objective, and those of the trainer."""
+    own = options(find(_LOSSES, name))
+    loss = {key: given.pop(key) for key in list(given) if key in own}
+    return {"loss": name, "loss_options": loss, **given}
+
+
+def plan_text(pipeline: Pipeline, out: Path) -> str:
+    """What a pipeline would do."""
+    lines = [f"{pipeline.name}: into {out}, seed {pipeline.seed}"]
+    lines.append(f"  base: {pipeline.base or 'made from text'}")
+    for key, recipe in (("rows", pipeline.rows), ("pairs", pipeline.pairs)):
+        if recipe is not None:
+            stages = " > ".join(stage.name for stage in recipe.stages) or "all of them"
+            lines.append(f"  {key}: {', '.join(recipe.source)}: {stages}")
+    for step in pipeline.train:
+        given = ", ".join(f"{k}={v}" for k, v in step.options.items())
+        lines.append(f"  {step.label}: {step.method} from {step.start} {given}".rstrip())
+    if pipeline.arms is not None:
+        seeds = ", ".join(map(str, pipeline.arms.seeds))
+        lines.append(f"  arms: {', '.join(pipeline.arms.names)}, seeds {seeds}")
+    return "\n".join([*lines, "nothing was written (--dry-run)"])
+
+
+def result_text(manifest: Mapping[str, Any], out: Path) -> str:
+    """Models and arms of a finished pipeline."""
+    lines = [f"{model['label']}: {out / model['path']}" for model in manifest["models"]]
+    lines = [line for line, m in zip(lines, manifest["models"], strict=True) if not m.get("arm")]
+    if manifest["arms"]:
+        lines.append(arms_text(manifest["arms"]))
+    return "\n".join(lines)
+
+
+def arms_text(arms: Mapping[str, Any]) -> str:
+    """The arms as a table."""
+    lines = [
+        f"{'arm':<10}{'rows':>8}{arms['metric']:>14}{'95 % interval':>20}   curated is ahead by"
+    ]
+    for arm in arms["arms"]:
+        interval = f"{arm['low']:.3f} … {arm['high']:.3f}"
+        ahead = ""
+        if "behind" in arm:
+            ahead = f"{arm['behind']:+.3f} ({arm['behind_low']:+.3f} … {arm['behind_high']:+.3f})"
+        lines.append(
+            f"{arm['arm']:<10}{arm['rows']:>8,}{arm['mean']:>14.3f}{interval:>20}   {ahead}"
+        )
+    return "\n".join(lines)
+
+
+def _summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: manifest[key] for key in ("inputs", "counts", "outputs")}
+
+
+@cache
+def _code() -> str:
+    """Changes whenever training code does."""
+    folder = Path(str(finetune.__path__[0]))
+    core = Path(str(curate.__path__[0])) / "core"
+    files = sorted([*folder.rglob("*.py"), *core.glob("*.py")])
+    return digest_of([[path.name, hash_file(path)] for path in files])
