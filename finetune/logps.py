@@ -282,7 +282,7 @@ def check_head(model: Any, input_ids: torch.Tensor) -> None:
 
 
 def answer_with_scores(model: Any) -> None:
-    """Let ``model(answers=batch, …)`` run `score_answers`; without ``answers`` all is as before.
+    """Let ``model(answers=batch, how={…})`` run `score_answers(batch, …)`; else all is as before.
 
     A wrapper for several processes only takes part in what goes through ``forward``, so the scores
     have to come that way. Do this before an adapter is put on.
@@ -290,7 +290,8 @@ def answer_with_scores(model: Any) -> None:
     own = model.forward
 
     @wraps(type(model).forward)  # `generate` reads the signature
-    def forward(self: Any, *args: Any, answers: Any = None, **options: Any) -> Any:
-        return own(*args, **options) if answers is None else score_answers(self, answers, **options)
+    def forward(self: Any, *args: Any, answers: Any = None, how: Any = None, **more: Any) -> Any:
+        # an adapter's wrapper adds arguments of its own, all None: they are not for the scores
+        return own(*args, **more) if answers is None else score_answers(self, answers, **how or {})
 
     model.forward = MethodType(forward, model)

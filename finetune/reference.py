@@ -77,12 +77,12 @@ class Lora:
     """
 
     rank: int = 16
-    alpha: float = 32.0
+    alpha: float = 16.0
     modules: tuple[str, ...] = ()
 
 
-def with_adapter(model: Any, lora: Lora) -> Any:
-    """``model`` with a fresh adapter; only the adapter trains."""
+def with_adapter(model: Any, lora: Lora, seed: int = 0) -> Any:
+    """``model`` with a fresh adapter, drawn from ``seed``; only the adapter trains."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -92,7 +92,8 @@ def with_adapter(model: Any, lora: Lora) -> Any:
         target_modules=list(lora.modules) or "all-linear",
         task_type="CAUSAL_LM",
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated")
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings=True.*")
         return get_peft_model(model, config)

@@ -175,7 +175,7 @@ def test_scores_come_through_forward_and_the_rest_is_as_before():
     before = model(input_ids=BATCH["input_ids"]).logits
     direct = score_answers(model, BATCH, ("entropy",))
     answer_with_scores(model)
-    through = model(answers=BATCH, statistics=("entropy",))
+    through = model(answers=BATCH, how={"statistics": ("entropy",)})
     assert through.keys() == direct.keys() == {"policy", "entropy"}
     torch.testing.assert_close(through["entropy"], direct["entropy"])
     torch.testing.assert_close(model(input_ids=BATCH["input_ids"]).logits, before)

@@ -1,0 +1,237 @@
+"""The training loop on pairs: a thin `transformers.Trainer` that any loss on pairs runs in."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from curate.core.errors import SiftuneError
+from finetune.collate import COLUMN, Batch, PairCollator, PairIds
+from finetune.losses.types import Answers, PairLogps, PairLoss, PairObjective, needs_of
+from finetune.ppo.checkpoints import seal
+from finetune.reference import Reference
+
+__all__ = ["KLStop", "PairTrainer", "Totals", "answers_of"]
+
+_DATA = ("formatting",)  # token values that come from the data, not from the model
+
+
+@dataclass
+class Totals:
+    """Sums and counts of metrics since the last log: means over pairs or tokens, never of means."""
+
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)  # (sum, count), on the device
+
+    def add(self, name: str, values: torch.Tensor) -> None:
+        """Take in one value for each pair or token."""
+        total = values.detach().double().sum()
+        now = torch.stack([total, torch.full_like(total, values.numel())])
+        self.sums[name] = self.sums[name] + now if name in self.sums else now
+
+    def take(self, gather: Any) -> dict[str, float]:
+        """The means over all processes; begins anew."""
+        if not self.sums:
+            return {}
+        names = sorted(self.sums)
+        own = torch.cat([self.sums[name] for name in names])
+        total = gather(own).reshape(-1, len(names), 2).sum(0).tolist()
+        self.sums.clear()
+        return {name: mean / count for name, (mean, count) in zip(names, total, strict=True)}
+
+
+class PairTrainer(Trainer):
+    """Runs any `PairObjective`; what the loss does not ask for is not computed.
+
+    The loss of a step is the sum of its pairs' losses over all micro-batches and processes, divided
+    by their number, so splitting a batch differently does not change it.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss: PairObjective,
+        reference: Reference,
+        args: TrainingArguments,
+        train: Sequence[PairIds],
+        test: Sequence[PairIds],
+        collator: PairCollator,
+        watched: Sequence[str] = (),
+    ) -> None:
+        """``watched``: statistics of `finetune.logps` to show as metrics beside what is needed."""
+        self.loss, self.reference, self.watched = loss, reference, tuple(watched)
+        self.needs = needs_of(loss)
+        self.statistics = tuple(
+            name for name in self.needs.tokens if name not in ("policy", "reference", *_DATA)
+        )
+        self._totals = {"train": Totals(), "eval": Totals()}
+        self._tokens_seen = 0
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=list(train),
+            eval_dataset=list(test) or None,
+            data_collator=collator,
+        )
+        self.remove_callback(PrinterCallback)  # stdout is for data
+        self.add_callback(Progress())
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> torch.Tensor:
+        """Pairs of one optimizer step, over all its micro-batches and processes."""
+        pairs = sum(len(batch["input_ids"]) // 2 for batch in batch_samples)
+        every: torch.Tensor = self.accelerator.gather(torch.tensor([pairs], device=device))
+        return every.sum()
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """This process's share of the step's mean loss over pairs."""
+        logps, tokens = self.score(model, inputs)
+        result = self.loss(logps)
+        self._refuse_non_finite(result.loss)
+        self._note("train" if model.training else "eval", logps, result, tokens, inputs)
+        if num_items_in_batch is None:
+            return result.loss.mean()
+        # gradients are averaged over processes: what each adds is scaled up to a sum
+        return result.loss.sum() * self.accelerator.num_processes / num_items_in_batch
+
+    def score(self, model: Any, batch: Batch) -> tuple[PairLogps, dict[str, torch.Tensor]]:
+        """The batch as a loss wants it, and the token values ``(2B, L)`` it was made from."""
+        hidden = self.reference(batch)
+        watched = self.watched if hidden is not None else [n for n in self.watched if n != "kl"]
+        how = {"statistics": self.statistics, "reference": hidden, "watched": watched}
+        scored = model(answers=batch, how=how)
+        tokens: dict[str, torch.Tensor] = {**scored}
+        for name in ("reference", *_DATA):
+            if name in batch:
+                tokens[name] = batch[name]
+        return answers_of(tokens, batch, self.needs.tokens), tokens
+
+    def _refuse_non_finite(self, loss: torch.Tensor) -> None:
+        if not bool(loss.detach().isfinite().all()):
+            raise SiftuneError(
+                f"the loss is not finite at step {self.state.global_step + 1}: lower the learning "
+                "rate or beta, and look at the rows with the largest margins"
+            )
+
+    def _note(
+        self,
+        mode: str,
+        logps: PairLogps,
+        result: PairLoss,
+        tokens: dict[str, torch.Tensor],
+        batch: Batch,
+    ) -> None:
+        totals = self._totals[mode]
+        chosen, rejected = result.chosen_reward, result.rejected_reward
+        totals.add("rewards/chosen", chosen)
+        totals.add("rewards/rejected", rejected)
+        totals.add("rewards/margins", chosen - rejected)
+        totals.add("rewards/accuracies", (chosen > rejected).double())
+        for side, answers in (("chosen", logps.chosen), ("rejected", logps.rejected)):
+            totals.add(f"logps/{side}", answers.policy)
+            totals.add(f"lengths/{side}", answers.length)
+            if answers.reference is not None:
+                totals.add(f"drift/{side}", answers.ratio)
+        there = torch.cat([logps.chosen.length, logps.rejected.length]).long()
+        mask = torch.arange(tokens["policy"].shape[1], device=there.device) < there[:, None]
+        for name in self.watched:
+            if name in tokens:
+                totals.add(_SHOWN.get(name, name), tokens[name][mask])
+        if mode == "train":
+            self._tokens_seen += int(batch["attention_mask"].sum())
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            seal(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+
+    def prediction_step(
+        self,
+        model: Any,
+        inputs: Batch,
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[torch.Tensor, None, None]:
+        """The loss of a test batch; there are no logits to give."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, self._prepare_inputs(inputs))
+        return loss.detach(), None, None
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log with the means since the last time."""
+        mode = "eval" if any(name.startswith("eval_") for name in logs) else "train"
+        prefix = "eval_" if mode == "eval" else ""
+        found = self._totals[mode].take(self.accelerator.gather)
+        logs.update({prefix + name: value for name, value in found.items()})
+        super().log(logs, start_time)
+
+
+_SHOWN = {"top1": "mean_token_accuracy"}
+
+
+def answers_of(
+    tokens: dict[str, torch.Tensor], batch: Batch, wanted: Sequence[str] = ()
+) -> PairLogps:
+    """A `PairLogps` from token values of 2B rows, the chosen ones first.
+
+    ``wanted`` are the token values the loss asked for; given any, it gets the log-probs too.
+    """
+    length = batch["answer_mask"][:, 1:].sum(1)
+    names = dict.fromkeys(("policy", "reference", *wanted))
+    width = tokens["policy"].shape[1]
+    kept = {name: tokens[name][:, :width] for name in names if name in tokens}
+    pairs = len(length) // 2
+    sides = []
+    for rows in (slice(None, pairs), slice(pairs, None)):
+        own = {name: value[rows] for name, value in kept.items()}
+        reference = own["reference"].sum(1) if "reference" in own else None
+        sides.append(Answers(own["policy"].sum(1), length[rows], reference, own if wanted else {}))
+    columns = {
+        name.removeprefix(COLUMN): value for name, value in batch.items() if name.startswith(COLUMN)
+    }
+    return PairLogps(sides[0], sides[1], columns)
+
+
+class Progress(TrainerCallback):
+    """One line on stderr for each log: where training is, and the numbers to look at first."""
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Write the line."""
+        found = {name: value for name, value in (logs or {}).items() if name.endswith(_TOLD)}
+        if state.is_world_process_zero and any(name.endswith("margins") for name in found):
+            told = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+            print(f"step {state.global_step}/{state.max_steps}: {told}", file=sys.stderr)  # noqa: T201
+
+
+_TOLD = ("loss", "rewards/margins", "rewards/accuracies", "kl")
+
+
+class KLStop(TrainerCallback):
+    """Ends training once the logged KL to the reference is above a limit; ``fired`` says when."""
+
+    def __init__(self, limit: float) -> None:
+        """``limit`` is in nats per token."""
+        self.limit = limit
+        self.fired: str | None = None
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Look at the newest value."""
+        kl = (logs or {}).get("kl", 0.0)
+        if kl > self.limit or math.isnan(kl):
+            self.fired = f"kl {kl:.4g} above max_kl {self.limit:g} at step {state.global_step}"
+            control.should_training_stop = True

@@ -1,0 +1,332 @@
+"""Training on pairs: the first loss, splitting a batch, resuming, references, refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from curate.core import registry
+from curate.core.chat import turn
+from curate.core.errors import DataError, UsageError
+from curate.core.schema import schema_of
+from finetune.trainers.preference import Preference
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*pin_memory.*"),
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*deprecated.*"),
+]
+
+WORDS = [
+    "cat",
+    "sat",
+    "mat",
+    "looked",
+    "sea",
+    "capital",
+    "France",
+    "Paris",
+    "two",
+    "four",
+    "king",
+    "hello",
+    "colour",
+    "blue",
+    "red",
+]
+
+
+def pair(row, **facts):
+    word = WORDS[row % len(WORDS)]
+    return {
+        "id": f"made:{row}",
+        "source": "made",
+        "row": row,
+        "kind": "preference",
+        "digest": f"{row:032x}",
+        "extra": None,
+        "prompt": [turn("user", f"Say {word} {row}")],
+        "chosen": [turn("assistant", f"The {word} is good" + " yes" * (row % 3))],
+        "rejected": [turn("assistant", f"bad {word}" + " no no" * (row % 2))],
+        "score_chosen": None,
+        "score_rejected": None,
+        "margin": None,
+        "win_probability": None,
+        **facts,
+    }
+
+
+def rows_file(folder, count=16, **facts):
+    table = pl.DataFrame([pair(row, **facts) for row in range(count)], schema_of("preference"))
+    table.write_parquet(folder / "kept.parquet")
+    return folder / "kept.parquet"
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return rows_file(tmp_path)
+
+
+def train(model, rows, out, **options):
+    given = {"lr": 1e-3, "batch_size": 4, "seed": 3, **options}
+    result = Preference(model=str(model), **given)(rows, out)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return result, lines
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("how", [{}, {"lora": 4, "lr": 2e-2}, {"precompute_reference": True}])
+def test_dpo_begins_at_ln_2_and_learns(tiny_model_dir, rows, tmp_path, how):
+    cache = str(tmp_path / "cache")
+    _, lines = train(tiny_model_dir, rows, tmp_path / "out", epochs=4, cache=cache, **how)
+    first, last = lines[0], lines[-1]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert first["rewards/margins"] == pytest.approx(0, abs=1e-5)
+    assert first["drift/chosen"] == pytest.approx(0, abs=1e-5)
+    assert last["loss"] < 0.6
+    assert last["rewards/accuracies"] == 1
+    if "precompute_reference" not in how:
+        assert first["kl"] == pytest.approx(0, abs=1e-7)
+        assert last["kl"] > 1e-4
+
+
+def test_the_first_line_of_metrics_is_right_by_another_way(tiny_model_dir, rows, tmp_path):
+    """Log-probs and lengths of the whole data by a plain forward pass, one answer at a time."""
+    from finetune.data import chat
+    from finetune.models import load_causal, load_tokenizer
+
+    _, lines = train(tiny_model_dir, rows, tmp_path / "out", batch_size=16)
+    model, tokenizer = load_causal(tiny_model_dir), load_tokenizer(tiny_model_dir)
+    sums, lengths, nats = {}, {}, []
+    for side in ("chosen", "rejected"):
+        sums[side], lengths[side] = [], []
+        for row in pl.read_parquet(rows).rows(named=True):
+            prompt = tokenizer.apply_chat_template(
+                chat(row["prompt"]), add_generation_prompt=True, tokenize=False
+            )
+            answer = row[side][0]["content"] + tokenizer.eos_token
+            ids = [
+                tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, answer)
+            ]
+            with torch.no_grad():
+                logits = model(torch.tensor([ids[0] + ids[1]])).logits[0].log_softmax(-1)
+            at = range(len(ids[0]) - 1, len(ids[0]) + len(ids[1]) - 1)
+            sums[side].append(sum(float(logits[i, t]) for i, t in zip(at, ids[1], strict=True)))
+            lengths[side].append(len(ids[1]))
+            nats += [float(-(logits[i].exp() * logits[i]).sum()) for i in at]
+    for side in ("chosen", "rejected"):
+        assert lines[0][f"logps/{side}"] == pytest.approx(sum(sums[side]) / 16, abs=1e-3)
+        assert lines[0][f"lengths/{side}"] == sum(lengths[side]) / 16
+    assert lines[0]["entropy"] == pytest.approx(sum(nats) / len(nats), abs=1e-5)
+
+
+def test_splitting_a_batch_does_not_change_the_number(tiny_model_dir, rows, tmp_path):
+    runs = {
+        parts: train(
+            tiny_model_dir,
+            rows,
+            tmp_path / f"out{parts}",
+            batch_size=8 // parts,
+            gradient_accumulation=parts,
+            epochs=2,
+        )[1]
+        for parts in (1, 2, 4, 8)
+    }
+    for parts in (2, 4, 8):
+        assert len(runs[parts]) == len(runs[1]) == 4
+        for ours, whole in zip(runs[parts], runs[1], strict=True):
+            for name in ("loss", "rewards/margins", "logps/chosen", "kl", "entropy", "grad_norm"):
+                assert ours[name] == pytest.approx(whole[name], abs=1e-5, rel=1e-5), name
+            assert ours["loss"] == pytest.approx(whole["loss"], abs=1e-6)
+
+
+def test_a_last_step_that_is_not_full_counts_its_own_pairs(tiny_model_dir, tmp_path):
+    rows = rows_file(tmp_path, 11)
+    whole = train(tiny_model_dir, rows, tmp_path / "whole", batch_size=8)[1]
+    split = train(tiny_model_dir, rows, tmp_path / "split", batch_size=2, gradient_accumulation=4)[
+        1
+    ]
+    assert [line["loss"] for line in split] == pytest.approx([x["loss"] for x in whole], abs=1e-6)
+
+
+def test_a_run_that_was_cut_off_ends_in_the_same_bytes(tiny_model_dir, rows, tmp_path, monkeypatch):
+    from finetune.pairs import PairTrainer
+
+    options = {"epochs": 2, "save_every": 3}
+    train(tiny_model_dir, rows, tmp_path / "whole", **options)
+
+    own = PairTrainer.training_step
+
+    def cut(self, *args, **kwargs):
+        if self.state.global_step == 5:
+            raise KeyboardInterrupt
+        return own(self, *args, **kwargs)
+
+    monkeypatch.setattr(PairTrainer, "training_step", cut)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_model_dir, rows, tmp_path / "cut", **options)
+    assert not (tmp_path / "cut").exists()
+    monkeypatch.undo()
+    train(tiny_model_dir, rows, tmp_path / "cut", **options)
+    for name in ("model.safetensors", "metrics.jsonl", "tokenizer.json", "config.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_what_comes_out_is_a_plain_model_folder(tiny_model_dir, rows, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    result, _ = train(tiny_model_dir, rows, tmp_path / "out", lora=2, eval_fraction=0.25)
+    AutoTokenizer.from_pretrained(result.model)
+    model = AutoModelForCausalLM.from_pretrained(result.model)
+    assert not any("lora" in name for name, _ in model.named_parameters())
+    facts = json.loads((result.model / "siftune.json").read_text())
+    assert (facts["stage"], facts["method"], facts["data"]["rows"]) == ("preference", "dpo", 16)
+    assert facts["options"]["loss_options"] == {"beta": 0.1}
+    evaluation = json.loads((result.model / "evaluation.json").read_text())
+    assert 0 <= evaluation["eval_rewards/accuracies"] <= 1
+    assert result.metrics["eval_loss"] == evaluation["eval_loss"]
+
+
+def test_a_reference_of_its_own_is_measured_to(tiny_model_dir, rows, tmp_path):
+    other, _ = train(tiny_model_dir, rows, tmp_path / "other", epochs=2)
+    options = {"ref_model": str(other.model), "loss": "ipo", "loss_options": {"beta": 0.5}}
+    _, lines = train(tiny_model_dir, rows, tmp_path / "out", **options)
+    assert lines[0]["kl"] > 1e-4
+    assert lines[0]["drift/chosen"] < 0
+
+
+def test_kept_reference_values_are_those_of_the_model_and_found_again(
+    tiny_model_dir, rows, tmp_path, monkeypatch
+):
+    options = {"precompute_reference": True, "cache": str(tmp_path / "cache")}
+    live = train(tiny_model_dir, rows, tmp_path / "live")[1]
+    kept = train(tiny_model_dir, rows, tmp_path / "kept", **options)[1]
+    for one, other in zip(live, kept, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
+    (path,) = (tmp_path / "cache").iterdir()
+    monkeypatch.setattr("finetune.reference._score", None)  # not to be called again
+    again = train(tiny_model_dir, rows, tmp_path / "again", **options)[1]
+    assert again == kept
+    path.unlink()
+    with pytest.raises(TypeError):
+        train(tiny_model_dir, rows, tmp_path / "unkept", **options)
+
+
+def test_dropout_is_off(tiny_model_dir, rows, tmp_path):
+    """A base that asks for dropout still begins at ln 2: policy and reference are the same."""
+    import shutil
+
+    shutil.copytree(tiny_model_dir, tmp_path / "wet")
+    config = json.loads((tmp_path / "wet" / "config.json").read_text())
+    (tmp_path / "wet" / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.5}))
+    _, lines = train(tmp_path / "wet", rows, tmp_path / "out")
+    assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", registry.names("finetune.losses.pair"))
+def test_every_loss_trains(loss, tiny_model_dir, tmp_path):
+    facts = {"score_chosen": 0.8, "score_rejected": 0.3, "margin": 0.5, "win_probability": 0.9}
+    rows = rows_file(tmp_path, 8, **facts)
+    result, lines = train(tiny_model_dir, rows, tmp_path / "out", loss=loss, epochs=2)
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+    before, after = weights(tiny_model_dir), weights(result.model)
+    assert any((before[name] - after[name]).abs().max() > 1e-5 for name in after)
+
+
+def test_a_loss_without_reference_holds_none_in_memory(tiny_model_dir, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr("finetune.reference.Frozen", None)
+    _, lines = train(tiny_model_dir, rows, tmp_path / "out", loss="simpo")
+    assert "kl" not in lines[0]
+    assert "drift/chosen" not in lines[0]
+    with pytest.raises(TypeError):
+        train(tiny_model_dir, rows, tmp_path / "two", loss="simpo", track_reference=True)
+
+
+def test_a_kl_above_the_limit_ends_the_run(tiny_model_dir, rows, tmp_path, capsys):
+    result, lines = train(tiny_model_dir, rows, tmp_path / "out", epochs=20, lr=1e-2, max_kl=0.05)
+    assert lines[-1]["kl"] > 0.05
+    assert all(line["kl"] <= 0.05 for line in lines[:-1])
+    assert lines[-1]["step"] < 20
+    facts = json.loads((result.model / "siftune.json").read_text())
+    assert facts["stopped"] == "kl"
+    assert "above max_kl 0.05" in capsys.readouterr().err
+
+
+def test_a_budget_of_tokens_sets_the_steps(tiny_model_dir, rows, tmp_path):
+    once = train(tiny_model_dir, rows, tmp_path / "once")[1]
+    table = pl.read_parquet(rows)
+    from finetune.pair_rows import pairs_of
+
+    tokens = sum(pair.tokens for pair in pairs_of(table, str(tiny_model_dir))[1])
+    twice = train(tiny_model_dir, rows, tmp_path / "twice", max_tokens=2 * tokens)[1]
+    assert (len(once), len(twice)) == (4, 8)
+
+
+def test_answers_keep_their_end_and_prompts_are_not_scored(tiny_model_dir, rows):
+    """What a mask off by one, a lost end of turn or a counted prompt would change."""
+    from finetune.collate import PairCollator
+    from finetune.models import load_tokenizer
+    from finetune.pair_rows import pairs_of
+
+    tokenizer = load_tokenizer(tiny_model_dir)
+    _, pairs = pairs_of(pl.read_parquet(rows), str(tiny_model_dir))
+    batch = PairCollator(tokenizer.pad_token_id)(pairs[:4])
+    for row in range(8):
+        scored = batch["input_ids"][row][batch["answer_mask"][row].bool()].tolist()
+        made = pair(row % 4)["chosen" if row < 4 else "rejected"][0]["content"]
+        assert tokenizer.decode(scored) == made + tokenizer.eos_token
+    assert (batch["answer_mask"] <= batch["attention_mask"]).all()
+
+
+def test_long_prompts_lose_their_beginning_and_answers_nothing(tiny_model_dir, rows):
+    from finetune.pair_rows import pairs_of
+
+    table = pl.read_parquet(rows)
+    whole = pairs_of(table, str(tiny_model_dir))[1]
+    cut = pairs_of(table, str(tiny_model_dir), max_prompt_length=3)[1]
+    for one, other in zip(whole, cut, strict=True):
+        assert other.prompt == one.prompt[-3:]
+        assert (other.chosen, other.rejected) == (one.chosen, one.rejected)
+
+
+def test_a_row_that_is_too_long_is_named_or_left_out(tiny_model_dir, tmp_path):
+    long = pair(99) | {"chosen": [turn("assistant", "yes " * 200)]}
+    table = pl.DataFrame([pair(0), long, pair(2)], schema_of("preference"))
+    table.write_parquet(tmp_path / "kept.parquet")
+    with pytest.raises(DataError, match=r"1 too_long \(made:99\)"):
+        train(tiny_model_dir, tmp_path / "kept.parquet", tmp_path / "out")
+    result, _ = train(tiny_model_dir, tmp_path / "kept.parquet", tmp_path / "out", on_bad="drop")
+    assert result.rows == 2
+
+
+def test_chosen_that_is_rejected_is_named(tiny_model_dir, tmp_path):
+    same = pair(5) | {"rejected": pair(5)["chosen"]}
+    pl.DataFrame([pair(0), same], schema_of("preference")).write_parquet(tmp_path / "kept.parquet")
+    with pytest.raises(DataError, match=r"chosen_is_rejected \(made:5\)"):
+        train(tiny_model_dir, tmp_path / "kept.parquet", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"loss": "dpo_p"}, r"no finetune.losses.pair component is called 'dpo_p'; did you mean"),
+        ({"loss_options": {"betta": 1.0}}, r"dpo has no option 'betta'; did you mean beta\?"),
+        ({"loss": "simpo", "max_kl": 1.0}, "max_kl: simpo has no reference; set track_reference"),
+        ({"options": {"lerning_rate": 1}}, "options: .*lerning_rate"),
+    ],
+)
+def test_a_wrong_option_is_one_line_before_a_model_loads(
+    tiny_model_dir, rows, tmp_path, options, said, monkeypatch
+):
+    monkeypatch.setattr("finetune.models.load_causal", None)
+    with pytest.raises(UsageError, match=said) as error:
+        train(tiny_model_dir, rows, tmp_path / "out", **options)
+    assert "\n" not in str(error.value)
