@@ -18,7 +18,7 @@ _KEPT = "kept"
 
 
 def histogram(name: str, kept: pl.Series, dropped: pl.Series, bins: int = 40) -> Chart | None:
-    """Shares of kept and dropped rows by score; None where there is nothing to show."""
+    """Shares of kept and dropped rows by score, the middle 99 %; None with nothing to show."""
     both = pl.concat([kept, dropped]).drop_nulls().cast(pl.Float64)
     both = both.filter(both.is_finite())
     if both.len() == 0:
@@ -99,7 +99,7 @@ def embedding_map(points: np.ndarray, groups: Sequence[str], texts: Sequence[str
 
 def _bars(label: str, column: pl.Series, edges: np.ndarray) -> Chart:
     values = column.drop_nulls().cast(pl.Float64).to_numpy()
-    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
+    counts, _ = np.histogram(values, bins=edges)
     return {
         "type": "bar",
         "name": f"{label} ({len(values):,})",
