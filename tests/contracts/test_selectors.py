@@ -17,6 +17,7 @@ from curate.core.schema import TURNS
 from curate.core.types import Selector
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "k_center": {"rows": 20},
     "longest": {"rows": 20},
     "quota": {"by": "source", "rows": 7},
     "random": {"rows": 20, "seed": 3},

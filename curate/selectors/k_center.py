@@ -1,0 +1,127 @@
+"""Keep rows that lie far apart, so that every dropped row is near one that is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from curate.core.budget import Budget
+from curate.core.columns import base_column, numbers
+from curate.core.decisions import decide, tie_order
+from curate.core.draws import draws
+from curate.core.errors import UsageError
+from curate.core.farthest import Centres, farthest_first
+from curate.core.nearest import Device, on_gpu
+from curate.core.vectors import Vectors, exact_products, on_grid, vectors_of
+
+__all__ = ["KCenter"]
+
+
+@dataclass(frozen=True)
+class KCenter(Budget):
+    """Greedy k-center on embeddings: each pick is the row farthest from all picks before it.
+
+    Gonzalez 1985, at most twice the best radius; as a core-set for instruction tuning in Chen et
+    al., arXiv:2305.09246. Distance is one minus the cosine. The picks are those of the step-by-step
+    greedy in exact arithmetic, on any device (`curate.core.farthest`); no n×n matrix is made. A row
+    without a vector, or of unknown length where tokens are counted, is ``not_scored``.
+
+    Rows that are not picked are ``covered``, or ``over_budget`` where it did not pay for one row.
+    Detail: a kept row's ``order`` and ``distance`` to the picks before it, a dropped row's
+    ``nearest`` kept row and the ``distance`` to it.
+
+    Options:
+        rows: how many rows to keep; or
+        fraction: what share of the rows to keep; or
+        tokens: how many tokens to keep, counted by
+        tokens_by: this column.
+        by: the column of embeddings.
+        start: the first pick: ``center`` (nearest to the mean), ``best`` (by ``rank_by``) or
+            ``random``.
+        rank_by: the score that ``start: best`` goes by; large is good.
+        seed: of ``start: random``.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one and the work is worth it.
+    """
+
+    by: str = "embedding"
+    start: Literal["center", "best", "random"] = "center"
+    rank_by: str | None = None
+    seed: int = 0
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.start == "best") != (self.rank_by is not None):
+            raise UsageError("k_center: start: best and rank_by go together; set both or neither")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The embeddings, and the columns that rank and count."""
+        ranks = () if self.rank_by is None else (base_column(self.rank_by),)
+        return (base_column(self.by), *ranks, *super().needs)
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Pick rows until the budget is spent."""
+        vectors = vectors_of(table, self.by, self.known(table))
+        if not len(vectors.rows):
+            return decide([False] * table.height, "not_scored")
+        purse, costs = self.purse(table.height), self.costs(table)[vectors.rows]
+        work = float(vectors.units.size) * (len(costs) if self.tokens is not None else purse)
+        gpu = on_gpu(self.device, work)
+        first = self._first(table, vectors)
+        found = farthest_first(vectors.units, first, costs, purse, gpu)
+        return _decisions(table["id"], vectors, found)
+
+    def _first(self, table: pl.DataFrame, vectors: Vectors) -> int:
+        if self.start == "center":
+            return _central(vectors.units)
+        rows = table[vectors.rows]
+        by = numbers(rows, self.rank_by) if self.rank_by else draws(rows, self.seed)
+        return int(tie_order(rows, by)[0])
+
+
+def _central(units: np.ndarray) -> int:
+    """The vector nearest to the mean; entries on the grid add up without rounding."""
+    mean = units.sum(axis=0, dtype=np.float64)[None]
+    direction, usable = on_grid(mean)
+    return int(np.argmax(exact_products(units, direction))) if usable[0] else 0
+
+
+def _decisions(ids: pl.Series, vectors: Vectors, found: Centres) -> pl.DataFrame:
+    order = np.zeros(len(vectors.rows), dtype=np.int64)
+    order[found.picks] = np.arange(1, len(found.picks) + 1)
+    distance = found.distance.copy()
+    distance[found.picks] = found.reach
+    frame = pl.DataFrame(
+        {
+            "row": vectors.rows,
+            "order": order,
+            "distance": distance,
+            "nearest": _names(ids, vectors, found),
+        }
+    )
+    picked = pl.col("order") > 0
+    left_out = "covered" if len(found.picks) else "over_budget"
+    told = frame.select(
+        "row",
+        keep=picked,
+        reason=pl.when(picked).then(pl.lit("selected")).otherwise(pl.lit(left_out)),
+        detail=pl.when(picked)
+        .then(pl.struct("distance", "order").struct.json_encode())
+        .otherwise(pl.struct("distance", "nearest").struct.json_encode()),
+    )
+    every = pl.DataFrame({"row": np.arange(len(ids))}).cast({"row": told["row"].dtype})
+    joined = every.join(told, on="row", how="left", maintain_order="left")
+    answer = joined.with_columns(
+        pl.col("keep").fill_null(False), pl.col("reason").fill_null("not_scored")
+    )
+    return decide(answer["keep"], answer["reason"], answer["detail"])
+
+
+def _names(ids: pl.Series, vectors: Vectors, found: Centres) -> Any:
+    if not len(found.picks):
+        return pl.Series([None] * len(vectors.rows), dtype=pl.String)
+    return ids.gather(vectors.rows[found.picks[found.nearest]])
