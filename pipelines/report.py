@@ -81,7 +81,7 @@ def _page(content: Mapping[str, Any], figures: Mapping[str, Chart]) -> str:
 def _drawing(figures: Mapping[str, Chart]) -> str:
     """The script that draws the charts; data cannot end it, for every ``<`` in it is escaped."""
     data = orjson.dumps(figures).decode()
-    for mark in "    for mark in "<>&\u2028\u2029":
+    for mark in "<>&\u2028\u2029":
         data = data.replace(mark, f"\\u{ord(mark):04x}")
     draw = "Plotly.newPlot(id,f.data,f.layout,{responsive:true,displayModeBar:false})"
     return f"for(const [id,f] of Object.entries({data}))if(document.getElementById(id)){draw};"
