@@ -12,7 +12,7 @@ from curate.core.errors import UsageError
 from curate.core.files import write_json
 from curate.core.recipe import parse
 from curate.runners.run import run
-from pipelines.report import write_report
+from pipelines.report import _drawing, write_report
 
 PAYLOADS = [
     "<script>alert(1)</script>",
@@ -106,3 +106,11 @@ def test_counts_and_duplicates_can_be_read_without_scripts(tmp_path):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="holds no finished run"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize("text", PAYLOADS)
+def test_text_in_a_chart_cannot_end_the_script_it_stands_in(text):
+    script = _drawing({"map": {"data": [{"text": [text]}], "layout": {}}})
+    data = script.partition("Object.entries(")[2].partition("))if(document")[0]
+    assert not set("<>&\u2028\u2029") & set(script.replace("=>", ""))
+    assert json.loads(data)["map"]["data"][0]["text"] == [text]
