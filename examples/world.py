@@ -41,7 +41,8 @@ class World:
     """Where the files of a generated world are.
 
     ``facts`` is JSONL ``text``; ``pool`` Alpaca JSONL; ``questions`` JSONL ``prompt``,
-    ``completion``, ``fact`` (held out: no pool row needs their facts, but for the leaks); ``pairs`` and ``held_out_pairs`` JSONL ``prompt``, ``chosen``, ``rejected``. ``truth`` and
+    ``completion``, ``fact`` (held out: no pool row needs their facts, but for the leaks);
+    ``pairs`` and ``held_out_pairs`` JSONL ``prompt``, ``chosen``, ``rejected``. ``truth`` and
     ``pairs_truth`` hold what was planted: ``row`` (the line), ``kind``, ``meaning``, ``of`` (the
     line of a duplicate's original), ``similarity``.
     """
