@@ -1,0 +1,55 @@
+r"""HH-RLHF: chosen and rejected dialogues, each one text with Human: and Assistant: marks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from curate.core.dialogue import marked, read_dialogue, write_dialogue
+from curate.core.errors import BadRow
+from curate.core.schema import Kind
+from curate.core.turns import common_prefix, leftover, text_field
+from curate.core.types import Row
+
+__all__ = ["HHRLHF"]
+
+_SIDES = ("chosen", "rejected")
+
+
+@dataclass(frozen=True)
+class HHRLHF:
+    """``chosen`` and ``rejected`` texts; the prompt is the turns they share.
+
+    Both must end with an assistant's turn. Bai et al. 2022, arXiv:2204.05862.
+    """
+
+    kind: ClassVar[Kind] = "preference"
+    over: ClassVar[tuple[str, ...]] = ("text",)
+    many: ClassVar[bool] = False
+
+    def matches(self, row: Row) -> bool:
+        """Whether both sides begin with a mark, and no prompt is given beside them."""
+        return "prompt" not in row and all(marked(row.get(side)) for side in _SIDES)
+
+    def read(self, row: Row) -> list[Row]:
+        """The pair of one record."""
+        chosen, rejected = (read_dialogue(text_field(row, side), side) for side in _SIDES)
+        if chosen == rejected:
+            raise BadRow("identical_pair", "chosen and rejected are the same")
+        for side, turns in zip(_SIDES, (chosen, rejected), strict=True):
+            if turns[-1]["role"] != "assistant":
+                raise BadRow("no_answer", f"{side!r} does not end with an assistant's turn")
+        shared = common_prefix(chosen, rejected)
+        made = {
+            "prompt": chosen[:shared],
+            "chosen": chosen[shared:],
+            "rejected": rejected[shared:],
+        }
+        return [made | {"extra": leftover(row, frozenset(_SIDES))}]
+
+    def write(self, row: Row) -> Row:
+        """The record; only user and assistant turns of text have a place."""
+        if common_prefix(row["chosen"], row["rejected"]):
+            raise BadRow("no_place", "what the sides share would be read as their prompt")
+        sides = {side: write_dialogue([*row["prompt"], *row[side]]) for side in _SIDES}
+        return sides | dict(row.get("extra") or {})

@@ -1,0 +1,84 @@
+"""Nectar: a prompt and several answers with their ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from curate.core.answers import items, texts
+from curate.core.dialogue import marked, read_dialogue, write_dialogue
+from curate.core.errors import BadRow
+from curate.core.schema import Kind
+from curate.core.turns import answer, leftover, number_field, plain, said_by, text_field
+from curate.core.types import Row
+
+__all__ = ["Nectar"]
+
+_USED = frozenset({"answer", "rank"})
+_OPEN = "\n\nAssistant: "
+
+
+@dataclass(frozen=True)
+class Nectar:
+    """``prompt`` and ``answers: [{"answer", "rank"}]``; rank 1 is best, so a score is ``-rank``.
+
+    A prompt with Human: and Assistant: marks is parted into its turns. What else is known of an
+    answer (its model) stays in ``extra`` under ``answers.fields``.
+    """
+
+    kind: ClassVar[Kind] = "ranked"
+    over: ClassVar[tuple[str, ...]] = ("text",)
+    many: ClassVar[bool] = False
+
+    def matches(self, row: Row) -> bool:
+        """Whether it has a prompt and a list of answers with ranks."""
+        answers = row.get("answers")
+        if "prompt" not in row or type(answers) is not list or not answers:
+            return False
+        return type(answers[0]) is dict and answers[0].keys() >= _USED
+
+    def read(self, row: Row) -> list[Row]:
+        """The ranked list of one record."""
+        answers, extra = items(row, "answers"), leftover(row, frozenset({"prompt", "answers"}))
+        rest = [leftover(one, _USED) for one in answers]
+        if any(rest):
+            extra["answers.fields"] = rest
+        return [
+            {
+                "prompt": _prompt(text_field(row, "prompt")),
+                "completions": [answer(text_field(one, "answer")) for one in answers],
+                "scores": [-_rank(one) for one in answers],
+                "extra": extra,
+            }
+        ]
+
+    def write(self, row: Row) -> Row:
+        """The record; every answer needs a score to have a rank."""
+        extra, said = dict(row.get("extra") or {}), texts(row)
+        scores = row.get("scores") or [None]
+        if None in scores:
+            raise BadRow("no_place", "an answer without a score has no rank")
+        rest = extra.pop("answers.fields", None) or [{}] * len(said)
+        answers = [
+            {"answer": text, "rank": -score} | fields
+            for text, score, fields in zip(said, scores, rest, strict=True)
+        ]
+        single = plain(row["prompt"], "user")
+        prompt = write_dialogue(row["prompt"]) + _OPEN
+        if single and not marked(single[0]):
+            prompt = single[0]
+        return {"prompt": prompt, "answers": answers} | extra
+
+
+def _prompt(text: str) -> list[Row]:
+    if not marked(text):
+        return [said_by("user", text)]
+    turns = read_dialogue(text, "prompt")
+    return turns[:-1] if turns[-1] == said_by("assistant", "") else turns
+
+
+def _rank(one: Row) -> float:
+    rank = number_field(one, "rank")
+    if rank is None:
+        raise BadRow("missing_field", "an answer has no rank")
+    return rank

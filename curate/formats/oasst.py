@@ -1,0 +1,61 @@
+"""Open Assistant trees as conversations: every way from the root to a last answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from curate.core.errors import BadRow
+from curate.core.schema import Kind
+from curate.core.trees import FIELDS, is_tree, nest, replies, root_of, rows_extra, turn_of, walk
+from curate.core.types import Row
+
+__all__ = ["OASST"]
+
+
+@dataclass(frozen=True)
+class OASST:
+    """``prompt: {"text", "role", "replies": […]}``, one conversation a thread.
+
+    A thread ends in an assistant's message below which no assistant answers again; a person's
+    message that nobody answered is left off. Deleted messages end a thread. The tree's fields and
+    those of each message (rank, language, labels) stay in ``extra``. Köpf et al. 2023,
+    arXiv:2304.07327.
+    """
+
+    kind: ClassVar[Kind] = "conversation"
+    over: ClassVar[tuple[str, ...]] = ()
+    many: ClassVar[bool] = True
+
+    def matches(self, row: Row) -> bool:
+        """Whether it is a tree; `oasst_ranked` reads the same ones, so say which."""
+        return is_tree(row)
+
+    def read(self, row: Row) -> list[Row]:
+        """The conversations of one tree."""
+        threads = [way for way in walk([root_of(row)]) if _ends(way[-1])]
+        if not threads:
+            raise BadRow("no_answer", "no message of the tree is an assistant's")
+        return [
+            {"messages": [turn_of(node) for node in way], "extra": rows_extra(row, way)}
+            for way in threads
+        ]
+
+    def write(self, row: Row) -> Row:
+        """A tree of one thread."""
+        extra, turns = dict(row.get("extra") or {}), row["messages"]
+        if not turns or turns[-1]["role"] != "assistant":
+            raise BadRow("no_place", "a thread ends with an assistant's message")
+        fields = extra.pop(FIELDS, None) or [{}] * len(turns)
+        return {"prompt": nest(turns, fields, [])} | extra
+
+
+def _ends(node: Row) -> bool:
+    return node.get("role") == "assistant" and not any(
+        reply.get("role") == "assistant" or any(map(_answers, replies(reply)))
+        for reply in replies(node)
+    )
+
+
+def _answers(node: Row) -> bool:
+    return node.get("role") == "assistant" or any(map(_answers, replies(node)))

@@ -1,0 +1,76 @@
+"""Open Assistant trees as ranked lists: the assistant replies to one message, with their ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from curate.core.answers import texts
+from curate.core.errors import BadRow
+from curate.core.schema import Kind
+from curate.core.trees import FIELDS, is_tree, nest, replies, root_of, rows_extra, turn_of, walk
+from curate.core.turns import leftover, number_field
+from curate.core.types import Row
+
+__all__ = ["OASSTRanked"]
+
+_ANSWERS = "completions.fields"
+_USED = frozenset({"text", "role", "rank", "replies"})
+
+
+@dataclass(frozen=True)
+class OASSTRanked:
+    """``prompt: {"text", "role", "replies": […]}``, one list for each message with ranked replies.
+
+    Rank 0 is best, so a score is ``-rank``. Replies without a rank, and those of persons, are not
+    in the list; one that has fewer than two is no row. Köpf et al. 2023, arXiv:2304.07327.
+    """
+
+    kind: ClassVar[Kind] = "ranked"
+    over: ClassVar[tuple[str, ...]] = ()
+    many: ClassVar[bool] = True
+
+    def matches(self, row: Row) -> bool:
+        """Whether it is a tree; `oasst` reads the same ones, so say which."""
+        return is_tree(row)
+
+    def read(self, row: Row) -> list[Row]:
+        """The ranked lists of one tree."""
+        lists = [(way, _ranked(way[-1])) for way in walk([root_of(row)])]
+        made = [_row(row, way, answers) for way, answers in lists if len(answers) > 1]
+        if not made:
+            raise BadRow("no_ranked_replies", "no message of the tree has two ranked answers")
+        return made
+
+    def write(self, row: Row) -> Row:
+        """A tree of one thread with the answers at its end."""
+        extra, said = dict(row.get("extra") or {}), texts(row)
+        scores = row.get("scores") or [None]
+        if None in scores or len(said) < 2:
+            raise BadRow("no_place", "a ranked list has at least two answers, each with a score")
+        rest = extra.pop(_ANSWERS, None) or [{}] * len(said)
+        answers = [
+            {"text": text, "role": "assistant", "rank": -score} | fields
+            for text, score, fields in zip(said, scores, rest, strict=True)
+        ]
+        fields = extra.pop(FIELDS, None) or [{}] * len(row["prompt"])
+        return {"prompt": nest(row["prompt"], fields, answers)} | extra
+
+
+def _ranked(node: Row) -> list[tuple[Row, float]]:
+    answers = [reply for reply in replies(node) if reply.get("role") == "assistant"]
+    ranks = [(reply, number_field(reply, "rank")) for reply in answers]
+    return [(reply, rank) for reply, rank in ranks if rank is not None]
+
+
+def _row(record: Row, way: list[Row], answers: list[tuple[Row, float]]) -> Row:
+    extra = rows_extra(record, way)
+    rest = [leftover(reply, _USED) for reply, _ in answers]
+    if any(rest):
+        extra[_ANSWERS] = rest
+    return {
+        "prompt": [turn_of(node) for node in way],
+        "completions": [[turn_of(reply)] for reply, _ in answers],
+        "scores": [-rank for _, rank in answers],
+        "extra": extra,
+    }

@@ -1,0 +1,107 @@
+"""ShareGPT: conversations of turns with from and value, tool calls and observations among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import orjson
+
+from curate.core.errors import BadRow
+from curate.core.jsontext import dump
+from curate.core.schema import Kind
+from curate.core.turns import leftover, role_of, said_by, text_field
+from curate.core.types import Row
+
+__all__ = ["ShareGPT"]
+
+_KEY = "conversations"
+_CALL = "function_call"
+_TAGS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
+_TURN = frozenset({"from", "value"})
+
+
+@dataclass(frozen=True)
+class ShareGPT:
+    """``conversations: [{"from", "value"}]`` and, where given, ``system``.
+
+    ``from`` is human, gpt, system, observation, function_call or another role we know. The JSON
+    value of a ``function_call`` (``{"name", "arguments"}``, or a list) becomes ``tool_calls`` of an
+    assistant turn without text. ``tools`` and other fields stay in ``extra``.
+    """
+
+    kind: ClassVar[Kind] = "conversation"
+    over: ClassVar[tuple[str, ...]] = ("text",)
+    many: ClassVar[bool] = False
+
+    def matches(self, row: Row) -> bool:
+        """Whether its conversations have turns with from and value."""
+        turns = row.get(_KEY)
+        return type(turns) is list and bool(turns) and _is_turn(turns[0])
+
+    def read(self, row: Row) -> list[Row]:
+        """The conversation of one record."""
+        raw = row.get(_KEY)
+        if type(raw) is not list:
+            reason = "missing_field" if raw is None else "wrong_type"
+            raise BadRow(reason, f"{_KEY!r} is not a list of turns")
+        if not raw:
+            raise BadRow("empty_conversation", f"{_KEY!r} holds no turn")
+        turns = [_read_turn(turn, at) for at, turn in enumerate(raw)]
+        extra = leftover(row, frozenset({_KEY, "system"}))
+        if row.get("system"):
+            turns.insert(0, said_by("system", text_field(row, "system")))
+        rest = [{k: v for k, v in turn.items() if k not in _TURN and v is not None} for turn in raw]
+        if any(rest):
+            rest = [{}] * (len(turns) - len(rest)) + rest  # the system turn from beside the list
+            extra[f"{_KEY}.fields"] = rest
+        return [{"messages": turns, "extra": extra}]
+
+    def write(self, row: Row) -> Row:
+        """The record; names and ids of tool calls, and text beside a call, have no place."""
+        extra, turns = dict(row.get("extra") or {}), row["messages"]
+        rest: list[Row] = [{}] * len(turns)
+        if len(extra.get(f"{_KEY}.fields", ())) == len(turns):
+            rest = extra.pop(f"{_KEY}.fields")
+        said = [_write_turn(turn) | fields for turn, fields in zip(turns, rest, strict=True)]
+        return {_KEY: said} | extra
+
+
+def _is_turn(turn: Any) -> bool:
+    return type(turn) is dict and turn.keys() >= _TURN
+
+
+def _read_turn(turn: Any, at: int) -> Row:
+    if not _is_turn(turn):
+        raise BadRow("missing_field", f"{_KEY}[{at}] is not an object with 'from' and 'value'")
+    if turn["from"] == _CALL:
+        return said_by("assistant", None) | {"tool_calls": _calls(turn["value"], at)}
+    return said_by(role_of(turn["from"]), text_field(turn, "value"))
+
+
+def _calls(value: Any, at: int) -> str:
+    try:
+        given = orjson.loads(value) if type(value) is str else value
+    except orjson.JSONDecodeError:
+        given = None
+    calls = given if type(given) is list else [given]
+    if not calls or not all(type(call) is dict and "name" in call for call in calls):
+        raise BadRow("bad_tool_call", f"{_KEY}[{at}] is no JSON of a call with a name")
+    return dump([{"type": "function", "function": call} for call in calls])
+
+
+def _write_turn(turn: Row) -> Row:
+    if turn["name"] is not None or turn["tool_call_id"] is not None:
+        raise BadRow("no_place", "sharegpt has no place for a turn's name or tool_call_id")
+    if turn["tool_calls"] is None:
+        return {"from": _TAGS[turn["role"]], "value": turn["content"]}
+    calls = orjson.loads(turn["tool_calls"])
+    bare = type(calls) is list and all(_is_call(call) for call in calls)
+    if turn["content"] is not None or not bare:
+        raise BadRow("no_place", "sharegpt takes plain function calls without text or ids")
+    called = [call["function"] for call in calls]
+    return {"from": _CALL, "value": dump(called[0] if len(called) == 1 else called)}
+
+
+def _is_call(call: Any) -> bool:
+    return type(call) is dict and call.keys() == {"type", "function"} and "name" in call["function"]

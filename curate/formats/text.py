@@ -1,0 +1,38 @@
+"""Plain text: one document a record, for pretraining and for text statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from curate.core.errors import BadRow
+from curate.core.schema import Kind
+from curate.core.turns import answer, leftover, plain, text_field
+from curate.core.types import Row
+
+__all__ = ["Text"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """``text``, kept as one assistant turn without a prompt."""
+
+    kind: ClassVar[Kind] = "text"
+    over: ClassVar[tuple[str, ...]] = ()
+    many: ClassVar[bool] = False
+
+    def matches(self, row: Row) -> bool:
+        """Whether it has a text."""
+        return type(row.get("text")) is str
+
+    def read(self, row: Row) -> list[Row]:
+        """The document of one record."""
+        extra = leftover(row, frozenset({"text"}))
+        return [{"messages": answer(text_field(row, "text")), "extra": extra}]
+
+    def write(self, row: Row) -> Row:
+        """The record; a conversation has no place."""
+        said = plain(row["messages"], "assistant")
+        if said is None:
+            raise BadRow("no_place", "a text is one turn; this is a conversation")
+        return {"text": said[0]} | dict(row.get("extra") or {})

@@ -1,0 +1,103 @@
+"""UltraFeedback: an instruction and several completions, each rated for several aspects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from curate.core.answers import attribute_list, attributes_of, items, prompt_text, texts
+from curate.core.errors import BadRow
+from curate.core.schema import Kind
+from curate.core.turns import answer, leftover, number_field, said_by, text_field
+from curate.core.types import Row
+
+__all__ = ["UltraFeedback"]
+
+_OVERALL = "overall_score"
+_USED = frozenset({"instruction", "completions"})
+_TAKEN = frozenset({"response", _OVERALL})
+_UNRATED = frozenset({"", "N/A", "n/a"})
+
+
+@dataclass(frozen=True)
+class UltraFeedback:
+    """``instruction`` and ``completions: [{"response", "annotations", "overall_score"}]``.
+
+    Each aspect's ``Rating`` is an attribute, and so is ``overall_score``, which is known to be
+    wrong for some rows; the score of an answer is therefore the mean of its aspects, null if none
+    is rated. Rationales, models and principles stay in ``extra`` under ``completions.fields``.
+    Cui et al. 2023, arXiv:2310.01377.
+    """
+
+    kind: ClassVar[Kind] = "ranked"
+    over: ClassVar[tuple[str, ...]] = ("text",)
+    many: ClassVar[bool] = False
+
+    def matches(self, row: Row) -> bool:
+        """Whether it has an instruction and a list of completions with a response."""
+        done = row.get("completions")
+        if "instruction" not in row or type(done) is not list or not done:
+            return False
+        return type(done[0]) is dict and "response" in done[0]
+
+    def read(self, row: Row) -> list[Row]:
+        """The ranked list of one record."""
+        done = items(row, "completions")
+        ratings = [_ratings(one) for one in done]
+        named = [
+            given | {_OVERALL: number_field(one, _OVERALL)}
+            for one, given in zip(done, ratings, strict=True)
+        ]
+        extra = leftover(row, _USED)
+        rest = [leftover(one, _TAKEN) for one in done]
+        if any(rest):
+            extra["completions.fields"] = rest
+        return [
+            {
+                "prompt": [said_by("user", text_field(row, "instruction"))],
+                "completions": [answer(text_field(one, "response")) for one in done],
+                "scores": [_mean(given) for given in ratings],
+                "attributes": [attribute_list(one) for one in named],
+                "extra": extra,
+            }
+        ]
+
+    def write(self, row: Row) -> Row:
+        """The record; ratings are written where the row did not come with annotations."""
+        extra, said = dict(row.get("extra") or {}), texts(row)
+        rest = extra.pop("completions.fields", None) or [{}] * len(said)
+        done = [
+            _completion(text, attributes_of(row, at)) | rest[at] for at, text in enumerate(said)
+        ]
+        return {"instruction": prompt_text(row), "completions": done} | extra
+
+
+def _ratings(one: Row) -> dict[str, float | None]:
+    annotations = one.get("annotations") or {}
+    if type(annotations) is not dict:
+        raise BadRow("wrong_type", "'annotations' is not an object of aspects")
+    return {aspect: _rating(given, aspect) for aspect, given in annotations.items()}
+
+
+def _rating(given: object, aspect: str) -> float | None:
+    if type(given) is list:  # later releases hold a list of one
+        given = given[0] if given else None
+    if given is None:
+        return None
+    if type(given) is not dict:
+        raise BadRow("wrong_type", f"the annotation of {aspect!r} is not an object")
+    if str(given.get("Rating", "")).strip() in _UNRATED:
+        return None
+    return number_field(given, "Rating")
+
+
+def _mean(given: dict[str, float | None]) -> float | None:
+    rated = [value for value in given.values() if value is not None]
+    return sum(rated) / len(rated) if rated else None
+
+
+def _completion(text: str, named: dict[str, float]) -> Row:
+    overall = named.pop(_OVERALL, None)
+    annotations = {aspect: {"Rating": f"{value:g}"} for aspect, value in named.items()}
+    written: Row = {"response": text, "annotations": annotations}
+    return written if overall is None else written | {_OVERALL: overall}
