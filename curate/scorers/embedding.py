@@ -1,0 +1,75 @@
+"""Embedding: the meaning of the prompt, the answer or both as a unit vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from curate.core.chat import Part, part_of
+from curate.core.embed import Dtype, Embedder, Long
+
+__all__ = ["Embedding"]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """``embedding``, a unit vector, and ``embedding_cut``, the share of the text it does not see.
+
+    The dot product of two embeddings is the cosine of their angle. Models have a window (256 word
+    pieces for the packaged all-MiniLM-L6-v2, which knows English as of 2021): what lies beyond it
+    is cut, and ``embedding_cut`` says how much, or pooled. A text without tokens has no embedding:
+    null.
+
+    Options:
+        of: ``both`` (every turn), ``prompt`` (all before the last assistant turn) or ``response``
+            (that turn). The columns have the same names for all three.
+        model: a model folder or a name on the hub; by default the packaged all-MiniLM-L6-v2, its
+            files checked. Models that want their own code run are refused.
+        long: ``cut`` what is beyond the window, or ``pool``: the mean over windows.
+        dtype: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes in it. For the
+            packaged model the cosine to fp32 stays above 0.9998 and it is three times as fast.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        cache: a folder in which embeddings are kept by content, so that no text is embedded twice.
+    """
+
+    of: Part = "both"
+    model: str | None = None
+    long: Long = "cut"
+    dtype: Dtype = "auto"
+    device: str = "auto"
+    cache: str | None = None
+
+    needs: ClassVar = ("messages",)
+
+    @property
+    def adds(self) -> Mapping[str, pl.DataType | type[pl.DataType]]:
+        """Columns that are added; the width of the vectors is the model's."""
+        width = self._embedder.dimension
+        return {"embedding": pl.Array(pl.Float32, width), "embedding_cut": pl.Float32}
+
+    def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Embed one text a row."""
+        texts = part_of(batch["messages"], self.of)
+        present = texts.is_not_null().to_numpy()
+        vectors = np.full((len(texts), self._embedder.dimension), np.nan, dtype=np.float32)
+        cut = np.full(len(texts), np.nan, dtype=np.float32)
+        vectors[present], cut[present] = self._embedder.encode(texts.drop_nulls().to_list())
+        table = pl.DataFrame({"embedding": vectors, "embedding_cut": cut}, schema=dict(self.adds))
+        embedded = pl.col("embedding_cut").is_not_nan()
+        return table.select(pl.when(embedded).then(pl.all()).name.keep())
+
+    def describe(self) -> dict[str, Any]:
+        """What the options stand for, for keys and manifests: the model by its content."""
+        return self._embedder.describe()
+
+    def measured(self) -> dict[str, Any]:
+        """What was chosen on this machine, and its measured cosine to fp32, for the manifest."""
+        return self._embedder.measured()
+
+    @property
+    def _embedder(self) -> Embedder:
+        return Embedder(self.model, self.dtype, self.device, self.long, self.cache)
