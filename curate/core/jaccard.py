@@ -1,0 +1,246 @@
+"""Which shingle sets can have a near-duplicate at all, and under which keys to look for it.
+
+``J(x, y) >= t`` needs ``|x ∩ y| >= t |x|``. Hence a text of which more than ``(1 - t) |x|``
+shingles occur nowhere else has no near-duplicate (`candidates`: one pass over a table of hashes
+seen tells for most texts); and, sorted rarest first, the leading ``|x| - ⌈t |x|⌉ + 1`` shingles of
+two such texts share one (`prefixes`; Bayardo et al. 2007, AllPairs). Nothing is estimated: no pair
+at or above ``t`` is missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from curate.core.shingles import Hashes, Offsets, threads
+
+__all__ = ["Keys", "Sets", "candidates", "exact_ratio", "prefixes", "sets_of"]
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+_Int: TypeAlias = int | np.int64  # in compiled code they are the same
+_Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+
+class Sets(NamedTuple):
+    """Sorted distinct hashes of each text: text ``i`` has ``values[offsets[i]:offsets[i + 1]]``."""
+
+    values: Hashes
+    offsets: Offsets
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Two texts can only be near-duplicates if they have a key in common.
+
+    ``first[i]`` is the place of text ``i``'s first key among its shingles, rarest first, the others
+    follow it; -1 where keys have no place.
+    """
+
+    values: Hashes
+    offsets: Offsets
+    first: Ints
+
+
+def exact_ratio(threshold: float) -> Fraction:
+    """The threshold as the fraction it was written as, so that ties are decided in integers.
+
+    >>> exact_ratio(0.7)
+    Fraction(7, 10)
+    """
+    return Fraction(str(threshold)).limit_denominator(10**6)
+
+
+def candidates(
+    parts: Sequence[tuple[Hashes, Offsets]], threshold: Fraction
+) -> tuple[npt.NDArray[np.bool_], Sets]:
+    """Which texts can have a neighbour, and the sets of those, in order.
+
+    ``parts`` are the shingles of consecutive stretches of the texts.
+    """
+    table, shift = _tally(parts)
+    few = (threshold.numerator, threshold.denominator)
+    masks = [_possible(values, offsets, table, shift, *few) for values, offsets in parts]
+    made = [sets_of(*part, mask) for part, mask in zip(parts, masks, strict=True)]
+    sizes = np.concatenate([np.zeros(1, np.int64), *(np.diff(sets.offsets) for sets in made)])
+    values = np.concatenate([np.empty(0, np.uint64), *(sets.values for sets in made)])
+    mask = np.concatenate([np.empty(0, np.bool_), *masks])
+    return mask, Sets(values, sizes.cumsum(dtype=np.int64))
+
+
+def sets_of(values: Hashes, offsets: Offsets, mask: npt.NDArray[np.bool_]) -> Sets:
+    """Sorted distinct hashes of the texts that ``mask`` names."""
+    return Sets(*_distinct(values, offsets, mask))
+
+
+def prefixes(sets: Sets, threshold: Fraction) -> Keys:
+    """The keys of each text: its rarest shingles, without those that no other text has."""
+    bits = _bits(2 * len(sets.values))
+    table = np.zeros(1 << bits, np.uint8)
+    shift = np.uint64(64 - bits)
+    _count(sets.values, table, shift)
+    ratio = (threshold.numerator, threshold.denominator)
+    offsets, first = _prefix_sizes(*sets, table, shift, *ratio)
+    values = np.empty(offsets[-1], np.uint64)
+    _fill_prefixes(*sets, table, shift, offsets, values)
+    return Keys(values, offsets, first)
+
+
+def _bits(slots: int) -> int:
+    return max(8, int(slots - 1).bit_length())
+
+
+def _tally(parts: Sequence[tuple[Hashes, Offsets]]) -> tuple[_Bytes, np.uint64]:
+    """A table of two-bit counts (0, 1, 2 or more) by the leading bits of the hash.
+
+    Each thread reads all hashes and counts a part of the table: no races, any number of threads.
+    """
+    bits = _bits(4 * sum(len(values) for values, _ in parts))
+    table, shift = np.zeros(1 << (bits - 2), np.uint8), np.uint64(64 - bits)
+    edges = np.linspace(0, len(table), threads() + 1).astype(np.int64)
+
+    def count(low: int, high: int) -> None:
+        for values, _ in parts:
+            _count_twice(values, table, shift, low, high)
+
+    with ThreadPoolExecutor(threads()) as pool:
+        list(pool.map(count, edges[:-1].tolist(), edges[1:].tolist()))
+    return table, shift
+
+
+@njit(cache=True, nogil=True)
+def _count_twice(values: Hashes, table: _Bytes, shift: np.uint64, low: _Int, high: _Int) -> None:
+    for i in range(len(values)):
+        slot = np.int64(values[i] >> shift)
+        at = slot >> 2
+        if low <= at < high:
+            place = (slot & 3) * 2
+            seen = (np.int64(table[at]) >> place) & 3
+            table[at] = np.uint8(np.int64(table[at]) + ((seen < 2) << place))
+
+
+@njit(cache=True, nogil=True)
+def _possible(
+    values: Hashes, offsets: Offsets, table: _Bytes, shift: np.uint64, up: _Int, down: int
+) -> npt.NDArray[np.bool_]:
+    """Whether few enough of a text's shingles are its own."""
+    possible = np.zeros(len(offsets) - 1, np.bool_)
+    for i in range(len(offsets) - 1):
+        own = 0
+        for at in range(offsets[i], offsets[i + 1]):
+            slot = np.int64(values[at] >> shift)
+            own += ((np.int64(table[slot >> 2]) >> ((slot & 3) * 2)) & 3) == 1
+        size = offsets[i + 1] - offsets[i]
+        possible[i] = size > 0 and own * down <= (down - up) * size
+    return possible
+
+
+@njit(cache=True, nogil=True)
+def _sort(values: Hashes, spare: Hashes, places: Ints) -> None:
+    """Sort hashes in place: thrown into as many buckets as there are values, then by insertion."""
+    size = len(values)
+    if size > 24:
+        bits = 5
+        while (1 << bits) < size:
+            bits += 1
+        shift = np.uint64(64 - bits)
+        places[: (1 << bits) + 1] = 0
+        for i in range(size):
+            places[np.int64(values[i] >> shift) + 1] += 1
+        for i in range(1 << bits):
+            places[i + 1] += places[i]
+        for i in range(size):
+            bucket = np.int64(values[i] >> shift)
+            spare[places[bucket]] = values[i]
+            places[bucket] += 1
+        values[:] = spare[:size]
+    for i in range(1, size):
+        value = values[i]
+        at = i
+        while at > 0 and values[at - 1] > value:
+            values[at] = values[at - 1]
+            at -= 1
+        values[at] = value
+
+
+@njit(cache=True, nogil=True)
+def _distinct(
+    values: Hashes, offsets: Offsets, mask: npt.NDArray[np.bool_]
+) -> tuple[Hashes, Offsets]:
+    rows, total, longest = 0, 0, 0
+    for i in range(len(mask)):
+        if mask[i]:
+            size = offsets[i + 1] - offsets[i]
+            rows, total, longest = rows + 1, total + size, max(longest, size)
+    out, starts = np.empty(total, np.uint64), np.zeros(rows + 1, np.int64)
+    spare, places = np.empty(longest, np.uint64), np.empty(4 * longest + 64, np.int64)
+    row, end = 0, 0
+    for i in range(len(mask)):
+        if not mask[i]:
+            continue
+        size = offsets[i + 1] - offsets[i]
+        one = out[end : end + size]
+        one[:] = values[offsets[i] : offsets[i + 1]]
+        _sort(one, spare, places)
+        kept = 0
+        for j in range(size):
+            if kept == 0 or one[j] != one[kept - 1]:
+                one[kept] = one[j]
+                kept += 1
+        row, end = row + 1, end + kept
+        starts[row] = end
+    return out[:end].copy(), starts
+
+
+@njit(cache=True, nogil=True)
+def _count(values: Hashes, table: _Bytes, shift: np.uint64) -> None:
+    for i in range(len(values)):
+        slot = np.int64(values[i] >> shift)
+        table[slot] += np.uint8(table[slot] < 255)
+
+
+@njit(cache=True, nogil=True)
+def _prefix_sizes(
+    values: Hashes, offsets: Offsets, table: _Bytes, shift: np.uint64, up: _Int, down: int
+) -> tuple[Offsets, Ints]:
+    first = np.zeros(len(offsets) - 1, np.int64)
+    ends = np.zeros(len(offsets), np.int64)
+    for i in range(len(first)):
+        own = 0
+        for at in range(offsets[i], offsets[i + 1]):
+            own += table[np.int64(values[at] >> shift)] == 1
+        size = offsets[i + 1] - offsets[i]
+        needed = (up * size + down - 1) // down
+        first[i] = own
+        ends[i + 1] = ends[i] + max(0, size - needed + 1 - own)
+    return ends, first
+
+
+@njit(cache=True, nogil=True)
+def _fill_prefixes(
+    values: Hashes, offsets: Offsets, table: _Bytes, shift: np.uint64, ends: Offsets, out: Hashes
+) -> None:
+    """The rarest shingles that are not a text's own, by count, then hash (as they are sorted)."""
+    place = np.empty(257, np.int64)
+    for i in range(len(ends) - 1):
+        wanted = ends[i + 1] - ends[i]
+        if wanted == 0:
+            continue
+        place[:] = 0
+        for at in range(offsets[i], offsets[i + 1]):
+            place[np.int64(table[np.int64(values[at] >> shift)]) + 1] += 1
+        place[2] = 0
+        for rarity in range(2, 256):
+            place[rarity + 1] += place[rarity]
+        for at in range(offsets[i], offsets[i + 1]):
+            count = np.int64(table[np.int64(values[at] >> shift)])
+            if count > 1:
+                if place[count] < wanted:
+                    out[ends[i] + place[count]] = values[at]
+                place[count] += 1

@@ -1,0 +1,164 @@
+"""The cover rule and the join that finds pairs for it, against all pairs counted one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from random import Random
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.core.cover import Cover, cover_pairs, cover_sets
+from curate.core.jaccard import candidates, exact_ratio, prefixes
+from curate.core.shingles import shingle
+
+Pairs = dict[tuple[int, int], Fraction]
+
+
+def slow_cover(pairs: Pairs, order: Sequence[int], fixed: int = 0) -> dict[int, tuple[int, float]]:
+    """The rule as it is stated: dropped row -> survivor and similarity."""
+    kept: list[int] = []
+    covered: dict[int, tuple[int, float]] = {}
+    for place, row in enumerate(order):
+        near = [(pairs[row, other], -rank, other) for rank, other in enumerate(kept)
+                if (row, other) in pairs]  # fmt: skip
+        if near and place >= fixed:
+            similarity, _, survivor = max(near)
+            covered[row] = (survivor, float(similarity))
+        else:
+            kept.append(row)
+    return covered
+
+
+def as_dict(cover: Cover) -> dict[int, tuple[int, float]]:
+    rows = np.flatnonzero(cover.survivor >= 0).tolist()
+    return {row: (int(cover.survivor[row]), float(cover.similarity[row])) for row in rows}
+
+
+def grams(text: str, ngram: int) -> frozenset[tuple[str, ...]]:
+    words = text.split()
+    size = min(ngram, len(words))
+    return frozenset(tuple(words[i : i + size]) for i in range(len(words) - size + 1) if words)
+
+
+def jaccard_pairs(texts: Sequence[str], ngram: int, threshold: Fraction) -> Pairs:
+    sets = [grams(text, ngram) for text in texts]
+    found = {}
+    for i, x in enumerate(sets):
+        for j, y in enumerate(sets):
+            if i != j and x | y and Fraction(len(x & y), len(x | y)) >= threshold:
+                found[i, j] = Fraction(len(x & y), len(x | y))
+    return found
+
+
+def fast_cover(
+    texts: Sequence[str], ngram: int, threshold: Fraction, order: Sequence[int], fixed: int = 0
+) -> dict[int, tuple[int, float]]:
+    """`cover_sets` in the row numbers of ``texts``."""
+    mask, sets = candidates([shingle(pl.Series(texts, dtype=pl.String), ngram)], threshold)
+    rows = np.flatnonzero(mask)
+    at = {row: i for i, row in enumerate(rows.tolist())}
+    places = np.array([at[row] for row in order if row in at], np.int64)
+    still = sum(row in at for row in order[:fixed])
+    found = as_dict(cover_sets(sets, prefixes(sets, threshold), places, threshold, still))
+    return {int(rows[x]): (int(rows[y]), value) for x, (y, value) in found.items()}
+
+
+def edited_texts(random: Random, count: int) -> list[str]:
+    """Texts around a few bases, from copies to strangers, over a small or large vocabulary."""
+    size = random.choice([3, 12, 1000])
+    bases = [[random.randrange(size) for _ in range(random.randrange(45))] for _ in range(6)]
+    texts = []
+    for _ in range(count):
+        words = list(random.choice(bases))
+        for _ in range(random.randrange(4)):
+            words.insert(random.randrange(len(words) + 1), random.randrange(size))
+            del words[random.randrange(len(words))]
+        texts.append(" ".join(f"w{word}" for word in words))
+    return texts
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    random=st.randoms(use_true_random=False),
+    ngram=st.sampled_from([1, 2, 5]),
+    threshold=st.sampled_from([0.2, 0.5, 0.7, 0.8, 0.9, 1.0]),
+    fixed=st.sampled_from([0, 0, 20]),
+)
+def test_the_join_finds_what_comparing_all_pairs_finds(
+    random: Random, ngram: int, threshold: float, fixed: int
+) -> None:
+    texts = edited_texts(random, 60)
+    order = random.sample(range(60), 60)
+    ratio = exact_ratio(threshold)
+    expected = slow_cover(jaccard_pairs(texts, ngram, ratio), order, fixed)
+    assert fast_cover(texts, ngram, ratio, order, fixed) == expected
+
+
+def test_three_hundred_texts_are_covered_as_by_all_pairs() -> None:
+    texts = edited_texts(Random(5), 300)
+    ratio = exact_ratio(0.7)
+    expected = slow_cover(jaccard_pairs(texts, 3, ratio), range(300))
+    assert len(expected) > 50
+    assert fast_cover(texts, 3, ratio, range(300)) == expected
+
+
+@pytest.mark.parametrize(("threshold", "drops"), [(0.5, True), (0.51, False)])
+def test_a_tie_with_the_threshold_is_decided_in_integers(threshold: float, drops: bool) -> None:
+    """{a, b, c} and {a, b, d}: 2 of 4 shared."""
+    found = fast_cover(["a b c", "a b d"], 1, exact_ratio(threshold), [0, 1])
+    assert found == ({1: (0, 0.5)} if drops else {})
+
+
+def test_seven_tenths_is_seven_tenths() -> None:
+    """7 of 10 shared: 0.7 in binary is a little less, 0.7 as 7/10 is a tie."""
+    texts = ["a b c d e f g h", "a b c d e f g x y"]
+    assert fast_cover(texts, 1, exact_ratio(0.7), [0, 1]) == {1: (0, 0.7)}
+
+
+def test_a_chain_is_covered_by_its_ends_not_swallowed() -> None:
+    """1-2 and 2-3 are pairs, 1-3 is not: 2 goes, and 3, which no survivor resembles, stays."""
+    pairs = cover_pairs(np.array([1, 2]), np.array([0, 1]), np.array([0.9, 0.9]), np.arange(3))
+    assert as_dict(pairs) == {1: (0, 0.9)}
+
+
+def test_the_most_similar_better_row_is_named() -> None:
+    left, right = np.array([2, 2, 3, 3]), np.array([0, 1, 0, 1])
+    similarity = np.array([0.8, 0.9, 0.8, 0.8])
+    assert as_dict(cover_pairs(left, right, similarity, np.arange(4))) == {2: (1, 0.9), 3: (0, 0.8)}
+
+
+@settings(deadline=None)
+@given(
+    edges=st.dictionaries(
+        st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda pair: pair[0] < pair[1]),
+        st.integers(1, 5),
+    ),
+    order=st.permutations(range(12)),
+)
+def test_any_pairs_are_covered_by_the_rule_as_stated(
+    edges: dict[tuple[int, int], int], order: list[int]
+) -> None:
+    pairs = {pair: Fraction(value, 4) for pair, value in edges.items()}
+    both = pairs | {(j, i): value for (i, j), value in pairs.items()}
+    left, right = np.array(list(edges), np.int64).reshape(-1, 2).T
+    values = np.array([float(value) for value in pairs.values()])
+    assert as_dict(cover_pairs(left, right, values, np.array(order))) == slow_cover(both, order)
+
+
+def test_copies_of_one_text_do_not_cost_their_square() -> None:
+    """All pairs of 20,000 would take minutes; each meets the one survivor only."""
+    texts = ["the same answer to every question there is"] * 20_000
+    found = fast_cover(texts, 5, exact_ratio(0.7), range(20_000))
+    assert set(found.values()) == {(0, 1.0)}
+    assert len(found) == 19_999
+
+
+def test_nothing_is_covered_by_nothing() -> None:
+    assert fast_cover([], 5, exact_ratio(0.7), []) == {}
+    none = np.empty(0, np.int64)
+    assert as_dict(cover_pairs(none, none, np.empty(0), none)) == {}

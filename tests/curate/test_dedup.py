@@ -1,0 +1,178 @@
+"""Exact, fuzzy and semantic deduplication as selectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import polars as pl
+import pytest
+
+from curate.core.chat import turn
+from curate.core.errors import UsageError
+from curate.core.registry import build
+from curate.core.schema import TURNS
+
+
+def chats(answers: Sequence[str | None], prompt: str = "Question?", **columns: Any) -> pl.DataFrame:
+    """Conversations f:1, f:2, ... with digests in order."""
+    height = len(answers)
+    messages = [[turn("user", prompt), turn("assistant", answer)] for answer in answers]
+    base = {
+        "id": [f"f:{i + 1}" for i in range(height)],
+        "kind": ["conversation"] * height,
+        "digest": [f"{i:05}" for i in range(height)],
+        "messages": pl.Series(messages, dtype=TURNS),
+    }
+    return pl.DataFrame(
+        {**base, **columns}, schema_overrides={"id": pl.String, "digest": pl.String}
+    )
+
+
+def told(name: str, table: pl.DataFrame, /, **options: Any) -> dict[str, tuple[str, Any]]:
+    """Reason and detail by id; the mask agrees with the reason."""
+    answer = build("curate.selectors", name, options)(table)
+    assert answer.columns == ["keep", "reason", "detail"]
+    assert answer.height == table.height
+    dropped = answer["reason"].str.contains("duplicate")
+    assert answer["keep"].to_list() == (~dropped).to_list()
+    details = [text and json.loads(text) for text in answer["detail"]]
+    return dict(zip(table["id"], zip(answer["reason"], details, strict=True), strict=True))
+
+
+UNIQUE = ("unique", None)
+
+
+def survivor(rows: int) -> tuple[str, Any]:
+    return ("survivor", {"group": rows})
+
+
+# exact
+
+
+def equal(to: str) -> tuple[str, Any]:
+    return ("exact_duplicate", {"survivor": to, "similarity": 1.0})
+
+
+def test_equal_answers_go_and_name_the_one_that_stays() -> None:
+    rows = chats(["yes", "no", "yes", "Yes", None, None, ""])
+    assert told("exact_dedup", rows, part="response") == {
+        "f:1": survivor(2),
+        "f:2": UNIQUE,
+        "f:3": equal("f:1"),
+        "f:4": UNIQUE,
+        "f:5": ("not_comparable", None),
+        "f:6": ("not_comparable", None),
+        "f:7": UNIQUE,
+    }
+
+
+def test_the_best_scored_copy_stays_whichever_way_is_good() -> None:
+    rows = chats(["yes"] * 4, ifd=[0.5, 0.9, 0.1, None])
+    assert told("exact_dedup", rows, by="ifd")["f:2"] == survivor(4)
+    assert told("exact_dedup", rows, by="ifd", descending=False)["f:3"] == survivor(4)
+
+
+@pytest.mark.parametrize(
+    ("normalise", "dropped"),
+    [("none", []), ("whitespace", ["f:2"]), ("text", ["f:2", "f:3", "f:4"])],
+)
+def test_normalising_says_what_counts_as_equal(normalise: str, dropped: list[str]) -> None:
+    rows = chats(["A fine day", " A  fine\nday ", "a FINE day", "Ａ ﬁne day"])
+    answer = told("exact_dedup", rows, part="response", normalise=normalise)
+    assert [row for row, (reason, _) in answer.items() if reason == "exact_duplicate"] == dropped
+
+
+def test_the_prompt_alone_can_be_compared() -> None:
+    rows = chats(["one", "two"])
+    assert told("exact_dedup", rows, part="prompt")["f:2"] == equal("f:1")
+    assert told("exact_dedup", rows, part="both")["f:2"] == UNIQUE
+
+
+def test_texts_of_equal_hash_are_still_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pl.Expr, "hash", lambda expr, *_: expr.is_null().cast(pl.UInt64))
+    rows = chats(["yes", "no", "yes"])
+    assert told("exact_dedup", rows)["f:2"] == UNIQUE
+    assert told("exact_dedup", rows)["f:3"] == equal("f:1")
+
+
+# fuzzy
+
+BASE = "the quick brown fox jumps over the lazy dog and runs far away from here"
+
+
+def test_a_near_copy_goes_and_names_its_survivor_and_similarity() -> None:
+    """15 words, 13 trigrams; a word more at the end adds one: 13 of 14 shared."""
+    rows = chats([BASE, BASE + " today", "something else altogether, said in other words", "!!"])
+    assert told("minhash_dedup", rows, part="response", ngram=3) == {
+        "f:1": survivor(2),
+        "f:2": ("near_duplicate", {"survivor": "f:1", "similarity": 13 / 14}),
+        "f:3": UNIQUE,
+        "f:4": ("not_comparable", None),
+    }
+
+
+def test_the_best_scored_of_near_copies_stays() -> None:
+    rows = chats([BASE, BASE + " today"], ifd=[0.1, 0.9])
+    assert told("minhash_dedup", rows, by="ifd")["f:2"] == survivor(2)
+    assert told("minhash_dedup", rows, by="ifd", descending=False)["f:1"] == survivor(2)
+
+
+def test_texts_shorter_than_a_shingle_are_compared_too() -> None:
+    rows = chats(["Yes, sure", "yes sure!", "No, never"])
+    answer = told("minhash_dedup", rows, part="response")
+    assert [reason for reason, _ in answer.values()] == ["survivor", "near_duplicate", "unique"]
+
+
+def near_copies(count: int) -> pl.DataFrame:
+    random = Random(7)
+    bases = [[random.randrange(400) for _ in range(30)] for _ in range(count // 6)]
+    answers = []
+    for _ in range(count):
+        words = list(random.choice(bases))
+        for _ in range(random.randrange(3)):
+            words[random.randrange(30)] = random.randrange(400)
+        answers.append(" ".join(map(str, words)))
+    return chats(answers, ifd=[random.randrange(5) / 4 for _ in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("exact_dedup", {"part": "response"}),
+        ("minhash_dedup", {"part": "response", "ngram": 2, "by": "ifd"}),
+    ],
+)
+def test_twenty_orders_of_the_rows_give_one_answer(name: str, options: dict[str, Any]) -> None:
+    rows = near_copies(240)
+    expected = told(name, rows, **options)
+    assert len({reason for reason, _ in expected.values()}) == 3
+    for seed in range(20):
+        assert told(name, rows.sample(fraction=1, shuffle=True, seed=seed), **options) == expected
+
+
+def test_rows_are_held_against_a_reference(tmp_path: Path) -> None:
+    reference = chats([BASE, BASE, "unrelated words that nobody else would use"])
+    path = tmp_path / "held_out.parquet"
+    reference.with_columns(id="ref:" + pl.col("digest")).write_parquet(path)
+    rows = chats([BASE + " today", "another answer entirely", "another answer entirely"])
+    answer = told("minhash_dedup", rows, part="response", ngram=3, against=str(path))
+    assert answer == {
+        "f:1": ("near_duplicate_of_reference", {"survivor": "ref:00000", "similarity": 13 / 14}),
+        "f:2": survivor(2),
+        "f:3": ("near_duplicate", {"survivor": "f:2", "similarity": 1.0}),
+    }
+
+
+@pytest.mark.parametrize("name", ["exact_dedup", "minhash_dedup"])
+def test_no_rows_no_decisions(name: str) -> None:
+    assert told(name, chats([])) == {}
+
+
+@pytest.mark.parametrize("option", [{"threshold": 0.0}, {"threshold": 1.1}, {"ngram": 0}])
+def test_an_option_out_of_range_is_refused_in_words(option: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(option))}: expected"):
+        build("curate.selectors", "minhash_dedup", option)
