@@ -1,0 +1,57 @@
+"""Instruction-Following Difficulty: how little the instruction helps a model with the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+import polars as pl
+
+from curate.core.chat import last_turn
+from curate.core.lm import CausalLM
+
+__all__ = ["IFD"]
+
+
+@dataclass(frozen=True)
+class IFD:
+    """How the prompt changes a model's surprise at the last assistant turn.
+
+    With ``ratio: perplexity`` it is ``ppl(answer | prompt) / ppl(answer)`` (Superfiltering,
+    arXiv:2402.00530), with ``ratio: loss`` the quotient of the two mean losses (the paper that
+    named it, arXiv:2308.12032). Both are below 1 where the prompt helps; the values differ, and so
+    does the order of rows. Near 0 the prompt gives the answer away, above 1 prompt and answer
+    hardly belong together; the papers drop what is above 1 and keep the largest of the rest.
+
+    The same answer tokens are scored with and without the prompt (`CausalLM.mean_nll`). A row
+    without prompt or answer, with an empty answer, or longer than the model's window scores null.
+
+    Options:
+        model: a model folder, or a model's name on the hub; the papers use GPT-2 or larger.
+        ratio: ``perplexity`` or ``loss``.
+        between: the text between prompt and answer.
+        max_tokens: rows of more tokens than this are not scored; default: the model's window.
+    """
+
+    model: str
+    ratio: Literal["perplexity", "loss"] = "perplexity"
+    between: str = "\n"
+    max_tokens: int | None = None
+
+    needs: ClassVar = ("messages",)
+    adds: ClassVar = {"ifd": pl.Float32, "ifd_answer_nll": pl.Float32, "ifd_alone_nll": pl.Float32}
+
+    def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Score each conversation's last assistant turn."""
+        prompts, answers = last_turn(batch["messages"])
+        after_prompt = self._lm.mean_nll((prompts + self.between).to_list(), answers.to_list())
+        alone = self._lm.mean_nll([""] * len(answers), answers.to_list())
+        ifd = np.exp(after_prompt - alone) if self.ratio == "perplexity" else after_prompt / alone
+        scores = {"ifd": ifd, "ifd_answer_nll": after_prompt, "ifd_alone_nll": alone}
+        return pl.DataFrame(scores, schema=self.adds, nan_to_null=True)
+
+    @cached_property
+    def _lm(self) -> CausalLM:
+        return CausalLM(self.model, self.max_tokens)  # loaded on first use, once in each worker

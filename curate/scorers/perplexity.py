@@ -1,0 +1,53 @@
+"""Perplexity of an answer under a language model, after its prompt or alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+
+from curate.core.chat import last_turn
+from curate.core.lm import CausalLM
+
+__all__ = ["Perplexity"]
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """``exp(-1/n Σ log p(answer_t | prompt, answer_<t))`` of the last assistant turn.
+
+    Low: the model would have said the same. High: it is wrong, odd, in another language, or beyond
+    the model. Only under a model that knows the subject does a high value speak against an answer.
+
+    Every token of the answer counts, the first included (`CausalLM.mean_nll`). A row without an
+    answer, with an empty one, without a prompt where one is wanted, or longer than the model's
+    window scores null.
+
+    Options:
+        model: a model folder, or a model's name on the hub.
+        given_prompt: whether the prompt comes before the answer; without, the answer stands alone.
+        between: the text between prompt and answer.
+        max_tokens: rows of more tokens than this are not scored; default: the model's window.
+    """
+
+    model: str
+    given_prompt: bool = True
+    between: str = "\n"
+    max_tokens: int | None = None
+
+    needs: ClassVar = ("messages",)
+    adds: ClassVar = {"perplexity": pl.Float32}
+
+    def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Score each conversation's last assistant turn."""
+        prompts, answers = last_turn(batch["messages"])
+        before = prompts + self.between if self.given_prompt else pl.Series([""] * len(answers))
+        nll = self._lm.mean_nll(before.to_list(), answers.to_list())
+        return pl.DataFrame({"perplexity": np.exp(nll)}, schema=self.adds, nan_to_null=True)
+
+    @cached_property
+    def _lm(self) -> CausalLM:
+        return CausalLM(self.model, self.max_tokens)
