@@ -94,7 +94,13 @@ def _read(source: Path) -> pl.DataFrame:
             return table
     from curate.core.ingest import read_rows
 
-    rows: pl.DataFrame = read_rows(file)
+    rows, bad = read_rows(file)
+    if bad:
+        first = ", ".join(f"{key} {bad[0][key]}" for key in ("line", "row") if bad[0].get(key))
+        raise DataError(
+            f"{file}: {len(bad)} records cannot be read, the first ({first}) for "
+            f"{bad[0]['reason']}; run `siftune curate ingest` on it and train on that"
+        )
     return rows
 
 

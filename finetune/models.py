@@ -25,6 +25,7 @@ __all__ = [
     "load_reward",
     "load_tokenizer",
     "model_hash",
+    "placed",
     "precision",
     "read_facts",
     "resolve",
@@ -105,6 +106,12 @@ def device() -> torch.device:
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def placed(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, moved to where models run."""
+    model.to(device())  # type: ignore[arg-type]
+    return model
 
 
 def precision() -> dict[str, bool]:

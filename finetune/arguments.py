@@ -1,0 +1,93 @@
+"""The configuration of a TRL or transformers trainer, from our options and from any of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from curate.core.errors import UsageError
+from curate.core.registry import closest
+from finetune.models import precision
+
+__all__ = ["adapter", "training_arguments"]
+
+_OURS: Final = {
+    "output_dir": "--out names the folder",
+    "do_train": "the command trains",
+    "resume_from_checkpoint": "a run that was cut off goes on by itself",
+    "trust_remote_code": "models that bring code are refused",
+    "push_to_hub": "the result is a local folder",
+    "report_to": "metrics go to metrics.jsonl",
+    "dataset_kwargs": "rows are tokenized before the trainer sees them",
+    "remove_unused_columns": "rows are tokenized before the trainer sees them",
+    "save_strategy": "set save_every",
+    "eval_strategy": "set eval_rows",
+}
+
+
+def training_arguments(
+    config: type[Any], own: Mapping[str, Any], passed_on: Mapping[str, Any], work: Path
+) -> Any:
+    """A ``config`` (SFTConfig, RewardConfig, TrainingArguments) for a run in the folder ``work``.
+
+    ``own`` are the arguments our options stand for, ``passed_on`` the user's, taken as they are.
+    Without a GPU it is set to float32 on the CPU: TRL's default of bf16 stops there.
+
+    Raises:
+        UsageError: an argument is unknown, is one that we set, or has a value it cannot take.
+    """
+    known = {field.name: field for field in dataclasses.fields(config) if field.init}
+    for name in passed_on:
+        _check_name(name, config, known, own)
+    given: dict[str, Any] = {
+        "output_dir": str(work),
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": not precision().get("use_cpu", False),
+        **precision(),
+        **own,
+        **passed_on,
+    }
+    if "gradient_checkpointing" in known and "activation_checkpointing" not in passed_on:
+        given.setdefault("gradient_checkpointing", False)
+    given = {name: value for name, value in given.items() if name in known}
+    with warnings.catch_warnings():
+        # TRL sets the old name of this argument whatever the user does.
+        warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated")
+        try:
+            return config(**given)
+        except (ValueError, TypeError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UsageError(f"{config.__name__} refuses these arguments: {reason}") from None
+
+
+def _check_name(
+    name: str, config: type[Any], known: Mapping[str, Any], own: Mapping[str, Any]
+) -> None:
+    if name not in known:
+        raise UsageError(f"{config.__name__} has no argument {name!r}; {closest(name, known)}")
+    if name in _OURS:
+        raise UsageError(f"{name} cannot be passed on: {_OURS[name]}")
+    if name in own:
+        raise UsageError(f"{name} cannot be passed on: an option of the command sets it")
+
+
+def adapter(rank: int, alpha: float, task: str) -> Any:
+    """A LoRA configuration on all linear layers; None for rank 0. arXiv:2106.09685.
+
+    ``task`` is ``CAUSAL_LM``, or ``SEQ_CLS``, which trains the whole head beside the adapter.
+    """
+    if not rank:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # a float does as well
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        task_type=task,
+    )

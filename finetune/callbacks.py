@@ -1,0 +1,129 @@
+"""What happens while a trainer runs: metrics to a file, checkpoints sealed, models evaluated."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from curate.core.files import write_text
+from finetune.ppo.checkpoints import seal
+
+__all__ = ["Evaluations", "Metrics", "Sealed"]
+
+# Wall clock, and totals that begin anew when a run is resumed: not a fact of the training.
+_LEFT_OUT: Final = (
+    "num_tokens",
+    "total_flos",
+    "train_loss",
+    "train_runtime",
+    "train_samples_per_second",
+    "train_steps_per_second",
+)
+
+
+class Metrics(TrainerCallback):
+    """Writes one JSON object a logged step to ``metrics.jsonl``.
+
+    A line is also written at every checkpoint, so that the means of a resumed run begin where
+    those of the unbroken run do and the file ends in the same bytes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last: dict[str, float] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Forget what a run that was cut off logged after the checkpoint."""
+        lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
+        kept = [line for line in map(_parsed, lines) if line and line["step"] <= state.global_step]
+        write_text(self.path, "".join(_line(line) for line in kept))
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Log where a checkpoint is taken."""
+        if state.global_step % int(args.save_steps) == 0:
+            control.should_log = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Append a line, and show it."""
+        found = {name: value for name, value in (logs or {}).items() if name not in _LEFT_OUT}
+        if "loss" not in found:
+            return
+        self.last = {"step": state.global_step, **found}
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(_line(self.last))
+        told = f"step {state.global_step} of {state.max_steps}, loss {found['loss']:.4f}"
+        print(told, file=sys.stderr, flush=True)  # noqa: T201
+
+
+class Sealed(TrainerCallback):
+    """Marks each checkpoint as whole once all of it is written."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Write the hashes of its files beside them."""
+        seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+
+
+class Evaluations(TrainerCallback):
+    """Calls ``evaluate(model, step)`` before the first step and at every checkpoint."""
+
+    def __init__(self, evaluate: Callable[[Any, int], None]) -> None:
+        self.evaluate = evaluate
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """Evaluate what the training starts from."""
+        if state.global_step == 0:
+            self._run(model, 0)
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """Evaluate a checkpoint."""
+        self._run(model, state.global_step)
+
+    def _run(self, model: Any, step: int) -> None:
+        training = model.training
+        model.eval()
+        self.evaluate(model, step)
+        model.train(training)
+
+
+def _line(values: dict[str, Any]) -> str:
+    return orjson.dumps(values).decode() + "\n"
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        value: dict[str, Any] = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None  # cut off while it was written
+    return value

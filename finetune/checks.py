@@ -1,0 +1,245 @@
+"""Traps that training falls into in silence: each is looked for before the first step."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import polars as pl
+
+from curate.core.errors import DataError, UsageError
+from finetune.data import BAD_ROWS
+from finetune.encoding import Encoded, control_tokens, encode_chats, training_template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "Problem",
+    "check_budget",
+    "check_labels",
+    "check_length",
+    "check_precision",
+    "check_reward_head",
+    "check_steps",
+    "check_template",
+    "check_texts",
+    "check_tokenizer",
+    "check_truncation",
+    "refuse",
+    "untrainable",
+]
+
+_SHOWN: Final = 5
+_EMPTY_THINK: Final = re.compile(r"<think>\s*</think>")
+_PROBE: Final = (
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Good morning"},
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that would go wrong, where (a row id or a setting), and what to do about it."""
+
+    level: Literal["error", "warning"]
+    where: str
+    what: str
+    fix: str
+    rows: bool = False  # the data is at fault, not a setting
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; {self.fix}"
+
+
+def refuse(problems: Iterable[Problem]) -> None:
+    """Show warnings on stderr; stop at the first error.
+
+    Raises:
+        DataError: the rows are at fault.
+        UsageError: a setting is, or the model.
+    """
+    found = list(problems)
+    for problem in found:
+        if problem.level == "warning":
+            print(f"warning: {problem}", file=sys.stderr)  # noqa: T201
+    for problem in found:
+        if problem.level == "error":
+            raise (DataError if problem.rows else UsageError)(str(problem))
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
+    """A tokenizer that cannot end or pad a text, or does both with one token."""
+    if tokenizer.eos_token_id is None:
+        return [Problem("error", "tokenizer", "it has no end-of-text token", "set its eos_token")]
+    if tokenizer.pad_token_id is None:
+        fix = "its end token will pad; better give it a pad_token of its own"
+        return [Problem("warning", "tokenizer", "it has no padding token", fix)]
+    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+        what = f"{tokenizer.eos_token!r} both ends a text and pads it"
+        fix = "code that masks padding will mask ends too; give it a pad_token of its own"
+        return [Problem("warning", "tokenizer", what, fix)]
+    return []
+
+
+def check_template(
+    tokenizer: PreTrainedTokenizerBase, assistant_only_loss: bool = True
+) -> list[Problem]:
+    """A chat template that is missing, marks nothing, doubles the first token or never ends."""
+    if not isinstance(tokenizer.chat_template, str):
+        fix = "start from a model that has one, or train on text rows"
+        return [Problem("error", "tokenizer", "conversations, but no chat template", fix)]
+    if not assistant_only_loss:
+        return _check_begin(tokenizer, encode_chats(tokenizer, [_PROBE], tokenizer.chat_template))
+    try:
+        encoded = encode_chats(tokenizer, [_PROBE], training_template(tokenizer))
+    except UsageError as error:
+        return [Problem("error", "chat template", str(error), "see the line before")]
+    return [*_check_begin(tokenizer, encoded), *_check_end(tokenizer, encoded[0])]
+
+
+def _check_begin(tokenizer: PreTrainedTokenizerBase, encoded: Sequence[Encoded]) -> list[Problem]:
+    first = tokenizer.bos_token_id
+    ids = encoded[0].ids
+    if first is not None and ids[:2] == [first, first]:
+        what = f"it begins a text with {tokenizer.bos_token!r} twice"
+        return [Problem("error", "chat template", what, "remove one")]
+    adds = tokenizer("a")["input_ids"][:1] == [first]
+    if first is not None and adds and ids[:1] != [first]:
+        what = (
+            f"the tokenizer begins plain text with {tokenizer.bos_token!r}, the template does not"
+        )
+        return [Problem("warning", "chat template", what, "put it first if the model expects it")]
+    return []
+
+
+def _check_end(tokenizer: PreTrainedTokenizerBase, encoded: Encoded) -> list[Problem]:
+    learned = [token for token, bit in zip(encoded.ids, encoded.mask, strict=True) if bit]
+    if not learned:
+        fix = "put {% generation %} around what the assistant says"
+        return [Problem("error", "chat template", "it marks no text of the assistant", fix)]
+    last = tokenizer.convert_ids_to_tokens(learned[-1])
+    if last == tokenizer.eos_token:
+        return []
+    if last in control_tokens(tokenizer):
+        what = f"an answer ends with {last!r}, generation stops at {tokenizer.eos_token!r}"
+        return [Problem("warning", "chat template", what, f"make {last!r} the eos_token")]
+    what = f"an answer ends with {last!r}, not with the end token {tokenizer.eos_token!r}"
+    fix = "put it inside {% generation %}, or the model never learns to stop"
+    return [Problem("error", "chat template", what, fix)]
+
+
+def check_length(max_length: int | None, config: Any) -> list[Problem]:
+    """A length that the model has no positions for, or that holds nothing."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if max_length is not None and max_length < 2:
+        return [Problem("error", "max_length", f"{max_length} tokens hold no answer", "raise it")]
+    if limit is not None and max_length is not None and max_length > limit:
+        fix = f"set max_length to {limit} or less"
+        return [Problem("error", "max_length", f"{max_length}, the model takes {limit}", fix)]
+    return []
+
+
+def check_precision(options: Mapping[str, Any], cpu: bool) -> list[Problem]:
+    """Half precision asked for on a CPU."""
+    wrong = [name for name in ("bf16", "fp16", "tf32") if options.get(name) and cpu]
+    return [
+        Problem("error", name, "there is no GPU here", f"leave {name} out: the CPU runs float32")
+        for name in wrong
+    ]
+
+
+def check_steps(rows: int, per_step: int, epochs: float, drop_last: bool = False) -> list[Problem]:
+    """A run that ends before its first optimizer step."""
+    if rows and epochs > 0 and (rows >= per_step or not drop_last):
+        return []
+    what = f"{rows} rows in steps of {per_step}, {epochs:g} epochs: no step would be taken"
+    return [Problem("error", "epochs", what, "give more rows or epochs, or a smaller batch_size")]
+
+
+def check_budget(max_tokens: int, order: Sequence[int]) -> list[Problem]:
+    """A token budget that is less than one row."""
+    if order:
+        return []
+    what = f"{max_tokens} tokens are fewer than the first row has"
+    return [Problem("error", "max_tokens", what, "raise it")]
+
+
+def check_reward_head(config: Any) -> list[Problem]:
+    """A model that does not give exactly one number to a text."""
+    labels = getattr(config, "num_labels", None)
+    if labels == 1:
+        return []
+    fix = "load it with num_labels=1 (finetune.models.load_reward does)"
+    return [Problem("error", "model", f"a reward model has num_labels=1, this one {labels}", fix)]
+
+
+def check_labels(labels: Sequence[bool]) -> list[Problem]:
+    """Unpaired rows that are all good, or all bad."""
+    if len(set(labels)) > 1:
+        return []
+    what = f"all {len(labels)} labels are {labels[0] if labels else 'missing'}"
+    fix = "a model learns nothing from one class; add rows of the other"
+    return [Problem("error", "label", what, fix, rows=True)]
+
+
+def check_texts(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]
+) -> list[Problem]:
+    """Text that looks like a control token, and empty thinking that would be learned.
+
+    ``rows`` hold an ``id`` and turns under any other key, as `finetune.data` gives them.
+    """
+    tokens = sorted(control_tokens(tokenizer) - {"<think>", "</think>"})
+    control = re.compile("|".join(map(re.escape, tokens))) if tokens else None
+    forged, hollow = [], []
+    for row in rows:
+        texts = list(_texts(row))
+        if control and any(control.search(text) for _, text in texts):
+            forged.append(row["id"])
+        if any(role == "assistant" and _EMPTY_THINK.search(text) for role, text in texts):
+            hollow.append(row["id"])
+    return [
+        *_about(forged, "control tokens are spelled out", "they are trained on as plain text"),
+        *_about(hollow, "empty <think></think> is trained on", "cut it out if it is boilerplate"),
+    ]
+
+
+def _texts(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    for value in row.values():
+        if isinstance(value, list):
+            yield from ((turn["role"], turn["content"]) for turn in value)
+
+
+def _about(ids: Sequence[str], what: str, fix: str) -> list[Problem]:
+    if not ids:
+        return []
+    more = ", ..." if len(ids) > _SHOWN else ""
+    told = f"{what} in {len(ids)} rows ({', '.join(ids[:_SHOWN])}{more})"
+    return [Problem("warning", "rows", told, fix, rows=True)]
+
+
+def untrainable(
+    ids: Sequence[str], encoded: Sequence[Encoded], max_length: int | None
+) -> pl.DataFrame:
+    """Rows without a token to learn (``id, reason``), of all or of what ``max_length`` leaves."""
+    found = []
+    for key, row in zip(ids, encoded, strict=True):
+        if 1 not in row.mask:
+            found.append((key, "no_trained_tokens"))
+        elif max_length is not None and 1 not in row.mask[:max_length]:
+            found.append((key, "prompt_over_max_length"))
+    return pl.DataFrame(found, schema=BAD_ROWS, orient="row")
+
+
+def check_truncation(
+    ids: Sequence[str], encoded: Sequence[Encoded], max_length: int | None
+) -> list[Problem]:
+    """Rows whose end is cut off, with the token that ends an answer."""
+    if max_length is None:
+        return []
+    cut = [key for key, row in zip(ids, encoded, strict=True) if len(row.ids) > max_length]
+    return _about(cut, f"max_length {max_length} cuts off the end", "raise it or select shorter")

@@ -1,0 +1,134 @@
+"""How often a reward model prefers the chosen side, beside a rule that prefers the longer one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from finetune import data
+
+__all__ = ["accuracy", "encode_sides", "judge"]
+
+NEAR: Final = 0.1
+"""Pairs whose lengths differ by at most this share of the longer are of nearly equal length."""
+
+_RESAMPLES: Final = 1_000
+
+
+def encode_sides(
+    tokenizer: Any, rows: Sequence[Mapping[str, Any]], max_length: int | None
+) -> list[tuple[list[int], list[int]]]:
+    """Token ids of prompt with chosen and with rejected answer, cut off at ``max_length``."""
+    from finetune.encoding import encode_chats
+
+    sides = [
+        encode_chats(
+            tokenizer, [[*row["prompt"], *row[side]] for row in rows], tokenizer.chat_template
+        )
+        for side in ("chosen", "rejected")
+    ]
+    return [
+        (chosen.ids[:max_length], rejected.ids[:max_length])
+        for chosen, rejected in zip(*sides, strict=True)
+    ]
+
+
+def judge(
+    model: Any,
+    tokenizer: Any,
+    table: pl.DataFrame,
+    batch_size: int = 16,
+    max_length: int | None = None,
+) -> list[dict[str, Any]]:
+    """Both rewards of each pair, and the lengths (characters) of its answers; one object a row.
+
+    ``correct`` is 1 where the chosen side has the higher reward, 0.5 where they are equal, else 0;
+    ``longer`` is the same for the length of the answers.
+    """
+    limit = getattr(model.config, "max_position_embeddings", None)
+    rows = data.to_pairs(table)
+    ids = encode_sides(tokenizer, rows, max_length or limit)
+    rewards = _rewards(model, tokenizer, [side for pair in ids for side in pair], batch_size)
+    keys = data.prompt_keys(table)
+    found = []
+    for at, (row, key) in enumerate(zip(rows, keys, strict=True)):
+        chosen, rejected = rewards[2 * at : 2 * at + 2]
+        lengths = [sum(len(turn["content"]) for turn in row[side]) for side in _SIDES]
+        found.append(
+            {
+                "id": row["id"],
+                "prompt_key": key,
+                "reward_chosen": chosen,
+                "reward_rejected": rejected,
+                "correct": _wins(chosen, rejected),
+                "chars_chosen": lengths[0],
+                "chars_rejected": lengths[1],
+                "longer": _wins(*lengths),
+            }
+        )
+    return found
+
+
+_SIDES: Final = ("chosen", "rejected")
+
+
+def _wins(first: float, second: float) -> float:
+    return 0.5 if first == second else float(first > second)
+
+
+def _rewards(model: Any, tokenizer: Any, ids: list[list[int]], batch_size: int) -> list[float]:
+    """One number a text, in order; texts of like length share a batch."""
+    import torch
+
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    order = sorted(range(len(ids)), key=lambda at: -len(ids[at]))
+    found = [0.0] * len(ids)
+    with torch.no_grad():
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            longest = len(ids[part[0]])
+            batch = torch.full((len(part), longest), pad)
+            there = torch.zeros_like(batch)
+            for row, at in enumerate(part):
+                batch[row, : len(ids[at])] = torch.tensor(ids[at])
+                there[row, : len(ids[at])] = 1
+            out = model(
+                input_ids=batch.to(model.device), attention_mask=there.to(model.device)
+            ).logits
+            for at, value in zip(part, out.squeeze(-1).double().tolist(), strict=True):
+                found[at] = value
+    return found
+
+
+def accuracy(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Share of pairs judged right, by the model and by length, on all pairs and on the near ones.
+
+    ``near`` pairs have answers of nearly equal length. ``accuracy_low`` and ``accuracy_high`` are
+    the 95 % interval of a bootstrap over prompts: pairs of one prompt are not independent.
+    """
+    near = [row for row in rows if _near(row["chars_chosen"], row["chars_rejected"])]
+    found: dict[str, float] = {"pairs": len(rows), "near_pairs": len(near)}
+    for name, part in (("", rows), ("near_", near)):
+        if part:
+            found[f"{name}accuracy"] = float(np.mean([row["correct"] for row in part]))
+            found[f"{name}longer_wins"] = float(np.mean([row["longer"] for row in part]))
+            low, high = _interval(part)
+            found[f"{name}accuracy_low"], found[f"{name}accuracy_high"] = low, high
+    return found
+
+
+def _near(first: int, second: int) -> bool:
+    return abs(first - second) <= NEAR * max(first, second)
+
+
+def _interval(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    _, prompt = np.unique([row["prompt_key"] for row in rows], return_inverse=True)
+    right = np.bincount(prompt, weights=[row["correct"] for row in rows])
+    count = np.bincount(prompt)
+    drawn = np.random.default_rng(0).integers(len(count), size=(_RESAMPLES, len(count)))
+    shares = right[drawn].sum(1) / count[drawn].sum(1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return float(low), float(high)

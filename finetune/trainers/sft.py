@@ -1,0 +1,257 @@
+"""Supervised fine-tuning: learn what the assistant says in the rows that were kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import polars as pl
+
+from curate.core.chat import contents
+from curate.core.files import locked
+from curate.core.schema import KINDS, kind_of
+from finetune import checks, data, models
+from finetune.arguments import adapter, training_arguments
+from finetune.encoding import Encoded, encode_chats, encode_texts
+from finetune.evaluate import Exam, chosen_rows, write_step, write_summary
+from finetune.runs import Run, quiet
+from finetune.types import TrainResult
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["SFT"]
+
+_KINDS: Final = ("conversation", "text", "preference")
+_MAX_LENGTH: Final = 1024
+_IGNORED: Final = -100
+
+
+@dataclass(frozen=True)
+class SFT:
+    """Token cross-entropy on answers, averaged over all tokens of a step; TRL's SFTTrainer.
+
+    ``model`` is the folder to start from. Of conversations, and of the chosen side of pairs, every
+    assistant turn is learned with its end; ``assistant_only_loss: false`` learns the prompts as
+    well; text rows are learned whole. ``batch_size`` rows make a batch (``options:
+    {gradient_accumulation_steps: n}`` makes n batches a step, with the same result as one large
+    batch). ``max_tokens`` in place of ``epochs``: rows come in fresh orders, as often as it takes,
+    until that many tokens have been learned, so that selections of any size train equally long.
+
+    ``max_length`` (default: what the model takes, at most 1024) cuts rows off at the end; a row of
+    which nothing is left to learn, or that cannot be learned from, is refused, or left out and
+    listed with ``on_bad: drop``. ``packing`` joins short rows, which do not see each other.
+    ``lora`` is the rank of an adapter (0: all weights), ``lora_alpha`` its scale; it is merged into
+    the model at the end. ``eval_rows`` are held-out rows that the model answers before, at each
+    checkpoint and after: ``eval_limit`` of them, in ``max_new_tokens``. A checkpoint is taken every
+    ``save_every`` steps, and a run that was cut off goes on from the last whole one. ``options``
+    are any other arguments of TRL's SFTConfig.
+    """
+
+    model: str
+    epochs: float = 1.0
+    max_tokens: int | None = None
+    lr: float = 2e-5
+    batch_size: int = 8
+    max_length: int | None = None
+    assistant_only_loss: bool = True
+    packing: bool = False
+    lora: int = 0
+    lora_alpha: float = 16.0
+    on_bad: data.OnBad = "refuse"
+    eval_rows: str | None = None
+    eval_limit: int = 64
+    max_new_tokens: int = 64
+    save_every: int = 100
+    log_every: int = 10
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing."""
+        for name in ("batch_size", "save_every", "log_every", "eval_limit", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("epochs", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+
+    def __call__(self, rows: Path, out: Path) -> TrainResult:
+        """Train on ``rows`` and write the model folder ``out``.
+
+        Raises:
+            DataError: rows cannot be trained on; the text counts and names them.
+            UsageError: an option, the model or its template does not fit.
+        """
+        table = data.load(rows, _KINDS)
+        run = Run.of(out, self._key(table))
+        with locked(run.work):
+            done = run.finished()
+            return done or self._train(table, rows, run)
+
+    def _key(self, table: pl.DataFrame) -> dict[str, Any]:
+        key = {
+            "stage": "sft",
+            "options": asdict(self),
+            "base": models.model_hash(self.model),
+            "data": data.data_hash(table),
+        }
+        if self.eval_rows is not None:
+            key["eval"] = data.data_hash(data.load(self.eval_rows, KINDS))
+        return key
+
+    def _train(self, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
+        tokenizer = models.load_tokenizer(self.model)
+        model = models.load_causal(self.model)
+        length = self._length(model.config)
+        used = self._prepare(table, tokenizer, length, rows)
+        learned = [sum(row.mask) for row in used.encoded]
+        order = self._order(learned)
+        trainer = self._trainer(model, tokenizer, used, order, run)
+        metrics = run.train(trainer, self._examined(tokenizer, run))
+        if self.eval_rows is not None:
+            metrics |= {f"eval_{name}": v for name, v in write_summary(run.beside).items()}
+        facts = {
+            "stage": "sft",
+            "method": "sft",
+            "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
+            "data": {**data.data_facts(rows, used.table), "dropped": used.dropped.counts()},
+            "options": asdict(self),
+            "seed": self.seed,
+            "metrics": {**metrics, "trained_tokens": self._trained(learned, order)},
+        }
+        trained = trainer.model.merge_and_unload() if self.lora else trainer.model
+        return run.finish(trained, tokenizer, facts, used.dropped)
+
+    def _length(self, config: Any) -> int:
+        limit = getattr(config, "max_position_embeddings", None) or _MAX_LENGTH
+        length = self.max_length or min(_MAX_LENGTH, limit)
+        checks.refuse(checks.check_length(length, config))
+        return int(length)
+
+    def _prepare(self, table: pl.DataFrame, tokenizer: Any, length: int, rows: Path) -> _Used:
+        """The rows that can be trained on, as tokens; the others are refused or listed."""
+        cpu = models.device().type == "cpu"
+        checks.refuse(checks.check_precision(self.options, cpu))
+        checks.refuse(checks.check_tokenizer(tokenizer))
+        if kind_of(table) != "text":
+            checks.refuse(checks.check_template(tokenizer, self.assistant_only_loss))
+        empty = data.bad_rows(table)
+        read = table.join(empty, on="id", how="anti", maintain_order="left")
+        encoded = self._encode(read, tokenizer)
+        mute = checks.untrainable(read["id"].to_list(), encoded, length)
+        used = data.drop_bad(table, pl.concat([empty, mute]), self.on_bad, rows)
+        left = set(used["id"])
+        kept = [row for key, row in zip(read["id"], encoded, strict=True) if key in left]
+        checks.refuse(checks.check_truncation(used["id"].to_list(), kept, length))
+        return _Used(used, [_cut(row, length) for row in kept], data.dropped_of(empty, mute))
+
+    def _encode(self, table: pl.DataFrame, tokenizer: Any) -> list[Encoded]:
+        if kind_of(table) == "text":
+            return encode_texts(tokenizer, contents(table["messages"]).to_list())
+        rows = data.to_conversations(table)
+        checks.refuse(checks.check_texts(tokenizer, rows))
+        chats = [row["messages"] for row in rows]
+        if self.assistant_only_loss:
+            return encode_chats(tokenizer, chats)
+        encoded = encode_chats(tokenizer, chats, tokenizer.chat_template)
+        return [Encoded(row.ids, [1] * len(row.ids)) for row in encoded]
+
+    def _order(self, learned: Sequence[int]) -> list[int]:
+        """Row numbers in the order they are trained on, where ``max_tokens`` sets the length.
+
+        Fresh permutations follow each other until the next row would go over.
+        """
+        if self.max_tokens is None:
+            return list(range(len(learned)))
+        generator = np.random.default_rng(self.seed)
+        order: list[int] = []
+        left = self.max_tokens
+        while True:
+            for at in generator.permutation(len(learned)).tolist():
+                left -= learned[at]
+                if left < 0:
+                    checks.refuse(checks.check_budget(self.max_tokens, order))
+                    return order
+                order.append(at)
+
+    def _trained(self, learned: Sequence[int], order: Sequence[int]) -> float:
+        epochs = self.epochs if self.max_tokens is None else 1.0
+        return epochs * sum(learned[at] for at in order)
+
+    def _trainer(
+        self, model: Any, tokenizer: Any, used: _Used, order: Sequence[int], run: Run
+    ) -> Any:
+        with quiet():
+            from trl.data_utils import pack_dataset
+            from trl.trainer.sft_config import SFTConfig
+            from trl.trainer.sft_trainer import SFTTrainer
+
+        epochs = self.epochs if self.max_tokens is None else 1.0
+        ordered = self.max_tokens is not None and not self.packing
+        own = {
+            **run.arguments(self.save_every, self.log_every, self.seed),
+            "learning_rate": self.lr,
+            "num_train_epochs": epochs,
+            "per_device_train_batch_size": self.batch_size,
+            "max_length": None,  # rows are cut already
+            "packing": self.packing,
+            "dataset_kwargs": {"skip_prepare_dataset": True},
+            **({"train_sampling_strategy": "sequential"} if ordered else {}),
+        }
+        args = training_arguments(SFTConfig, own, self.options, run.work)
+        rows = _dataset(used.encoded, order)
+        if self.packing:
+            rows = pack_dataset(rows, self._length(model.config), args.packing_strategy)
+        per_step = self.batch_size * args.gradient_accumulation_steps
+        checks.refuse(checks.check_steps(len(rows), per_step, epochs, args.dataloader_drop_last))
+        with quiet():
+            return SFTTrainer(
+                model=model,
+                args=args,
+                train_dataset=rows,
+                processing_class=tokenizer,
+                peft_config=adapter(self.lora, self.lora_alpha, "CAUSAL_LM"),
+            )
+
+    def _examined(self, tokenizer: Any, run: Run) -> Callable[[Any, int], None] | None:
+        if self.eval_rows is None:
+            return None
+        table = chosen_rows(data.load(self.eval_rows, KINDS), self.eval_limit, self.seed)
+        reference = models.placed(models.load_causal(self.model))
+        exam = Exam(
+            tuple(data.to_prompts(table)),
+            tokenizer,
+            reference,
+            max_new_tokens=self.max_new_tokens,
+        )
+        return lambda model, step: write_step(run.beside, step, exam(model))
+
+
+@dataclass(frozen=True)
+class _Used:
+    """The rows that are trained on, as a table and as tokens, and those that are not."""
+
+    table: pl.DataFrame
+    encoded: list[Encoded]
+    dropped: data.Dropped
+
+
+def _cut(row: Encoded, length: int) -> Encoded:
+    return Encoded(row.ids[:length], row.mask[:length])
+
+
+def _dataset(encoded: Sequence[Encoded], order: Sequence[int]) -> Dataset:
+    """Rows as TRL prepares them: ids, and labels that are -100 where nothing is learned."""
+    from datasets import Dataset
+
+    labels = [
+        [token if bit else _IGNORED for token, bit in zip(row.ids, row.mask, strict=True)]
+        for row in encoded
+    ]
+    ids = [row.ids for row in encoded]
+    rows = Dataset.from_dict({"input_ids": ids, "labels": labels})
+    return rows if list(order) == list(range(len(ids))) else rows.select(order)
