@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Problem",
     "check_budget",
+    "check_cut",
     "check_labels",
     "check_length",
+    "check_padding",
     "check_precision",
     "check_reward_head",
     "check_steps",
@@ -75,6 +77,11 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
     """A tokenizer that cannot end or pad a text, or does both with one token."""
     if tokenizer.eos_token_id is None:
         return [Problem("error", "tokenizer", "it has no end-of-text token", "set its eos_token")]
+    return check_padding(tokenizer)
+
+
+def check_padding(tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
+    """A tokenizer that cannot pad a text, or pads it with the token that ends one."""
     if tokenizer.pad_token_id is None:
         fix = "its end token will pad; better give it a pad_token of its own"
         return [Problem("warning", "tokenizer", "it has no padding token", fix)]
@@ -239,7 +246,12 @@ def check_truncation(
     ids: Sequence[str], encoded: Sequence[Encoded], max_length: int | None
 ) -> list[Problem]:
     """Rows whose end is cut off, with the token that ends an answer."""
+    return check_cut(ids, [len(row.ids) for row in encoded], max_length)
+
+
+def check_cut(ids: Sequence[str], lengths: Sequence[int], max_length: int | None) -> list[Problem]:
+    """Texts (``lengths`` in tokens) that are longer than ``max_length``."""
     if max_length is None:
         return []
-    cut = [key for key, row in zip(ids, encoded, strict=True) if len(row.ids) > max_length]
+    cut = [key for key, length in zip(ids, lengths, strict=True) if length > max_length]
     return _about(cut, f"max_length {max_length} cuts off the end", "raise it or select shorter")

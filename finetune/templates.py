@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["CHATML", "CONTROL", "THINK", "marks_generation"]
+__all__ = ["CHATML", "CONTROL", "ENCODER", "THINK", "marks_generation"]
 
 CONTROL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
 """Control tokens of the models that `finetune.init` makes, in the order of their ids."""
@@ -24,6 +24,13 @@ CHATML: Final = (
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
 """ChatML: each turn is ``<|im_start|>role\\ncontent<|im_end|>\\n``."""
+
+ENCODER: Final = (
+    "{{- cls_token }}{%- for message in messages %}"
+    "{{- message['content'] + sep_token }}"
+    "{%- endfor %}"
+)
+"""How an encoder that knows no chats reads one: its separator after each turn."""
 
 
 def marks_generation(template: str) -> bool:

@@ -1,0 +1,216 @@
+"""Reward model: learn from pairs to give the better answer the higher number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from curate.core.files import locked
+from finetune import checks, data, models
+from finetune.arguments import adapter, training_arguments
+from finetune.evaluate import write_step, write_summary
+from finetune.judging import accuracy, encode_sides, judge
+from finetune.runs import Run, quiet
+from finetune.templates import ENCODER
+from finetune.types import TrainResult
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["RewardModel"]
+
+_MAX_LENGTH = 1024
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """Bradley-Terry, ``-log sigmoid(r_chosen - r_rejected - margin)``, on TRL's RewardTrainer.
+
+    ``model`` is the backbone: a causal model, an encoder such as MiniLM, or a reward model to train
+    further; all of them get one number out (arXiv:2203.02155 has the loss, arXiv:2307.09288 the
+    margin). ``use_margin`` takes the rows' ``margin`` column. ``center`` is the weight of
+    ``(r_chosen + r_rejected)²``, which keeps rewards around zero (arXiv:2312.09244). A backbone
+    without a chat template, as encoders are, reads the turns with its separator after each.
+
+    ``held_out`` is the share of prompts that is kept from training and judged at every checkpoint
+    (``eval_rows`` names other pairs for that): the share of pairs judged right stands in
+    ``evaluation.json`` beside that of preferring the longer answer, on all pairs and on those of
+    nearly equal length. Texts over ``max_length`` tokens (default: what the model takes, at most
+    1024) are cut off at the end; a pair whose sides are then the same is refused, or left out with
+    ``on_bad: drop``. ``lora``, ``save_every`` and ``options`` (of TRL's RewardConfig) are as in
+    `finetune.trainers.sft`.
+    """
+
+    model: str
+    epochs: float = 1.0
+    lr: float = 5e-5
+    batch_size: int = 16
+    max_length: int | None = None
+    use_margin: bool = False
+    center: float | None = None
+    lora: int = 0
+    lora_alpha: float = 16.0
+    on_bad: data.OnBad = "refuse"
+    held_out: float = 0.1
+    eval_rows: str | None = None
+    save_every: int = 100
+    log_every: int = 10
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing."""
+        for name in ("batch_size", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("epochs", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
+
+    def __call__(self, rows: Path, out: Path) -> TrainResult:
+        """Train on the pairs of ``rows`` and write the model folder ``out``.
+
+        Raises:
+            DataError: pairs cannot be trained on; the text counts and names them.
+            UsageError: an option or the model does not fit.
+        """
+        table = data.load(rows, ("preference",))
+        run = Run.of(out, self._key(table))
+        with locked(run.work):
+            return run.finished() or self._train(table, rows, run)
+
+    def _key(self, table: pl.DataFrame) -> dict[str, Any]:
+        key = {
+            "stage": "reward",
+            "options": asdict(self),
+            "base": models.model_hash(self.model),
+            "data": data.data_hash(table),
+        }
+        if self.eval_rows is not None:
+            key["eval"] = data.data_hash(data.load(self.eval_rows, ("preference",)))
+        return key
+
+    def _train(self, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
+        tokenizer = models.load_tokenizer(self.model)
+        if tokenizer.chat_template is None and tokenizer.sep_token is not None:
+            tokenizer.chat_template = ENCODER
+        model = models.load_reward(self.model, seed=self.seed)
+        length = self._length(model.config)
+        used, dropped = self._usable(table, tokenizer, length, rows)
+        train, test = self._split(used)
+        trainer = self._trainer(model, tokenizer, self._dataset(train, tokenizer, length), run)
+        metrics = run.train(trainer, self._judged(test, tokenizer, length, run))
+        if not test.is_empty():
+            metrics |= {f"eval_{k}": v for k, v in write_summary(run.beside, accuracy).items()}
+        facts = {
+            "stage": "reward",
+            "method": "bradley_terry",
+            "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
+            "data": {**data.data_facts(rows, train), "dropped": dropped.counts()},
+            "options": asdict(self),
+            "seed": self.seed,
+            "metrics": metrics,
+        }
+        trained = trainer.model.merge_and_unload() if self.lora else trainer.model
+        return run.finish(trained, tokenizer, facts, dropped)
+
+    def _length(self, config: Any) -> int:
+        limit = getattr(config, "max_position_embeddings", None) or _MAX_LENGTH
+        length = self.max_length or min(_MAX_LENGTH, limit)
+        checks.refuse([*checks.check_length(length, config), *checks.check_reward_head(config)])
+        return int(length)
+
+    def _usable(
+        self, table: pl.DataFrame, tokenizer: Any, length: int, rows: Path
+    ) -> tuple[pl.DataFrame, data.Dropped]:
+        """The pairs that can be trained on; the others are refused or listed."""
+        cpu = models.device().type == "cpu"
+        checks.refuse(checks.check_precision(self.options, cpu))
+        checks.refuse(checks.check_padding(tokenizer))
+        empty = pl.concat([data.bad_rows(table), self._without_margin(table)]).unique(
+            "id", keep="first", maintain_order=True
+        )
+        read = table.join(empty, on="id", how="anti", maintain_order="left")
+        pairs = data.to_pairs(read)
+        checks.refuse(checks.check_texts(tokenizer, pairs))
+        sides = encode_sides(tokenizer, pairs, None)
+        same = [
+            (row["id"], "same_within_max_length")
+            for row, (chosen, rejected) in zip(pairs, sides, strict=True)
+            if chosen[:length] == rejected[:length]
+        ]
+        alike = pl.DataFrame(same, schema=data.BAD_ROWS, orient="row")
+        used = data.drop_bad(table, pl.concat([empty, alike]), self.on_bad, rows)
+        lengths = [max(map(len, both)) for both in sides]
+        ids = [row["id"] for row in pairs]
+        checks.refuse(checks.check_cut(ids, lengths, length))
+        return used, data.dropped_of(empty, alike)
+
+    def _without_margin(self, table: pl.DataFrame) -> pl.DataFrame:
+        if not self.use_margin:
+            return table.clear().select("id", reason=pl.lit("no_margin"))
+        margin = pl.col("margin") if "margin" in table.columns else pl.lit(None, pl.Float64)
+        lacking = table.filter(margin.is_null() | margin.is_nan())
+        return lacking.select("id", reason=pl.lit("no_margin"))
+
+    def _split(self, table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        if self.eval_rows is None:
+            return data.held_out(table, self.held_out, self.seed)
+        other = data.load(self.eval_rows, ("preference",))
+        return table, data.drop_bad(other, data.bad_rows(other), self.on_bad, self.eval_rows)
+
+    def _dataset(self, table: pl.DataFrame, tokenizer: Any, length: int) -> Dataset:
+        from datasets import Dataset
+
+        sides = encode_sides(tokenizer, data.to_pairs(table), length)
+        columns: dict[str, Any] = {
+            "chosen_ids": [chosen for chosen, _ in sides],
+            "rejected_ids": [rejected for _, rejected in sides],
+        }
+        if self.use_margin:
+            columns["margin"] = table["margin"].to_list()
+        return Dataset.from_dict(columns)
+
+    def _trainer(self, model: Any, tokenizer: Any, rows: Dataset, run: Run) -> Any:
+        with quiet():
+            from trl.trainer.reward_config import RewardConfig
+            from trl.trainer.reward_trainer import RewardTrainer
+
+        own = {
+            **run.arguments(self.save_every, self.log_every, self.seed),
+            "learning_rate": self.lr,
+            "num_train_epochs": self.epochs,
+            "per_device_train_batch_size": self.batch_size,
+            "max_length": None,  # texts are cut already
+            "center_rewards_coefficient": self.center,
+        }
+        args = training_arguments(RewardConfig, own, self.options, run.work)
+        per_step = self.batch_size * args.gradient_accumulation_steps
+        checks.refuse(
+            checks.check_steps(len(rows), per_step, self.epochs, args.dataloader_drop_last)
+        )
+        with quiet():
+            return RewardTrainer(
+                model=model,
+                args=args,
+                train_dataset=rows,
+                processing_class=tokenizer,
+                peft_config=adapter(self.lora, self.lora_alpha, "SEQ_CLS"),
+            )
+
+    def _judged(
+        self, test: pl.DataFrame, tokenizer: Any, length: int, run: Run
+    ) -> Callable[[Any, int], None] | None:
+        if test.is_empty():
+            return None
+
+        def look(model: Any, step: int) -> None:
+            write_step(run.beside, step, judge(model, tokenizer, test, max_length=length))
+
+        return look

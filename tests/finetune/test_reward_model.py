@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+
+from curate.core.chat import turn
+from curate.core.errors import DataError, UsageError
+from curate.core.schema import schema_of
+from finetune.judging import accuracy
+from finetune.models import load_causal, load_reward, load_tokenizer, read_facts, save_model
+from finetune.trainers.reward_model import RewardModel
+
+WORDS = ["red", "blue", "green", "black", "white", "grey", "pink", "brown"]
+
+
+def pairs(
+    sides: list[tuple[str, str | None, str | None]], margin: float | None = 1.0
+) -> pl.DataFrame:
+    rows = [
+        {
+            "id": f"p:{at}",
+            "source": "p",
+            "row": at,
+            "kind": "preference",
+            "prompt": [turn("user", prompt)],
+            "chosen": [turn("assistant", chosen)],
+            "rejected": [turn("assistant", rejected)],
+            "margin": margin,
+        }
+        for at, (prompt, chosen, rejected) in enumerate(sides, 1)
+    ]
+    return pl.DataFrame(rows, schema_overrides=schema_of("preference"))
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """The side that says hello is the better one, long or short."""
+    path = tmp_path / "pairs.parquet"
+    sides: list[tuple[str, str | None, str | None]] = []
+    for at, word in enumerate(WORDS * 3):
+        more = " and so on" * (at % 2)
+        sides.append((f"Say {word} {at % 8}.", f"hello {word}", f"the cat {word}{more}"))
+    pairs(sides).write_parquet(path)
+    return path
+
+
+@pytest.fixture
+def reward(tiny_model_dir: Path) -> Callable[..., RewardModel]:
+    def build(**options: Any) -> RewardModel:
+        given = {"lr": 1e-2, "batch_size": 8, "log_every": 1, "held_out": 0.25, **options}
+        return RewardModel(**{"model": str(tiny_model_dir), **given})
+
+    return build
+
+
+def logged(model: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (model / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_it_learns_to_tell_the_better_side_of_unseen_prompts(
+    reward: Callable[..., RewardModel], rows: Path, tmp_path: Path
+) -> None:
+    result = reward(epochs=8)(rows, tmp_path / "m")
+    assert result.rows == 18  # two of eight prompts, three pairs each, are held out
+    assert result.metrics["eval_pairs"] == 6
+    assert result.metrics["eval_accuracy"] == 1.0
+    assert result.metrics["eval_longer_wins"] < 0.5
+    found = json.loads((tmp_path / "m" / "evaluation.json").read_text())
+    assert [step["step"] for step in found["steps"]] == [0, 24]
+    model, tokenizer = load_reward(tmp_path / "m"), load_tokenizer(tmp_path / "m")
+    scores = []
+    for said in ("hello pink", "the cat pink"):
+        turns = [{"role": "user", "content": "Say pink."}, {"role": "assistant", "content": said}]
+        ids: Any = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=True)
+        with torch.no_grad():
+            scores.append(float(model(**ids).logits))
+    assert scores[0] > scores[1]
+    assert read_facts(tmp_path / "m")["method"] == "bradley_terry"
+
+
+def test_the_first_loss_is_minus_log_sigmoid_less_the_margin(
+    reward: Callable[..., RewardModel], rows: Path, tmp_path: Path
+) -> None:
+    one = tmp_path / "one.parquet"
+    pl.read_parquet(rows).head(1).write_parquet(one)
+    given = {"held_out": 0.0, "lr": 1e-9}
+    reward(**given)(one, tmp_path / "plain")
+    reward(**given, use_margin=True)(one, tmp_path / "margin")
+    reward(**given, center=0.5)(one, tmp_path / "centred")
+    plain, margin, centred = (logged(tmp_path / n)[0] for n in ("plain", "margin", "centred"))
+    gap = plain["margin"]  # TRL's name for r_chosen - r_rejected
+    assert plain["loss"] == pytest.approx(math.log1p(math.exp(-gap)), rel=1e-5)
+    assert margin["loss"] == pytest.approx(math.log1p(math.exp(1.0 - gap)), rel=1e-5)
+    total = 2 * plain["mean_reward"]
+    assert centred["loss"] == pytest.approx(plain["loss"] + 0.5 * total**2, rel=1e-4)
+
+
+def test_pairs_that_say_nothing_are_refused_by_name(
+    reward: Callable[..., RewardModel], tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.parquet"
+    long = "very " * 60
+    pairs([("a", "b", "c"), ("a", "b", "b"), ("a", "", "c"), (long, "b", "c")]).write_parquet(path)
+    with pytest.raises(DataError, match=r"chosen_is_rejected \(p:2\).*empty_chosen \(p:3\).*p:4"):
+        reward(max_length=32)(path, tmp_path / "m")
+
+
+def test_a_margin_that_is_not_there_is_named(
+    reward: Callable[..., RewardModel], tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.parquet"
+    pairs([("a", "b", "c")], margin=None).write_parquet(path)
+    with pytest.raises(DataError, match=r"1 no_margin \(p:1\)"):
+        reward(use_margin=True)(path, tmp_path / "m")
+
+
+def test_a_classifier_of_several_classes_is_refused(
+    rows: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model_dir, num_labels=3)
+    save_model(model, load_tokenizer(tiny_model_dir), tmp_path / "three", {})
+    with pytest.raises(UsageError, match="classifier of 3 classes"):
+        RewardModel(model=str(tmp_path / "three"))(rows, tmp_path / "m")
+
+
+def test_an_encoder_can_be_the_backbone(rows: Path, tmp_path: Path) -> None:
+    out = RewardModel(
+        model=str(encoder(tmp_path / "bert")), lr=5e-3, epochs=12, batch_size=8, held_out=0.25
+    )(rows, tmp_path / "m")
+    assert out.metrics["eval_accuracy"] == 1.0
+    tokenizer = load_tokenizer(tmp_path / "m")
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], tokenize=False
+    )
+    assert text == "[CLS]a[SEP]b[SEP]"
+
+
+def encoder(folder: Path) -> Path:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "say", "hello", "the", "cat", *WORDS]
+    backend = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, "[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    save_model(BertModel(config), tokenizer, folder, {})
+    return folder
+
+
+def test_an_adapter_is_merged_into_the_reward_model(
+    reward: Callable[..., RewardModel], rows: Path, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    reward(lora=4, epochs=2)(rows, tmp_path / "m")
+    before, after = load_causal(tiny_model_dir).model, load_reward(tmp_path / "m").model
+    assert not before.layers[0].mlp.up_proj.weight.equal(after.layers[0].mlp.up_proj.weight)
+    assert before.embed_tokens.weight.equal(after.embed_tokens.weight)
+
+
+def test_accuracy_counts_ties_as_half_and_near_pairs_apart() -> None:
+    def row(key: str, correct: float, chosen: int, rejected: int, longer: float) -> dict[str, Any]:
+        return {
+            "prompt_key": key,
+            "correct": correct,
+            "chars_chosen": chosen,
+            "chars_rejected": rejected,
+            "longer": longer,
+        }
+
+    found = accuracy([row("a", 1, 100, 95, 1), row("a", 0.5, 90, 100, 0), row("b", 1, 10, 100, 0)])
+    assert found["accuracy"] == pytest.approx(2.5 / 3)
+    assert found["longer_wins"] == pytest.approx(1 / 3)
+    assert (found["pairs"], found["near_pairs"]) == (3, 2)
+    assert found["near_accuracy"] == pytest.approx(0.75)
+    assert found["accuracy_low"] == pytest.approx(0.75)  # only prompt a drawn
+    assert found["accuracy_high"] == 1.0
