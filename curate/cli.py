@@ -133,69 +133,72 @@ def export(run: Path, layout: str, to: str, out: Path) -> None:
         raise Exit(PARTIAL)
 
 
-def _one_stage(group: str) -> Callable[[click.Context, str, dict[str, Any]], None]:
-    """The action of `score`, `select` and `dedup`: a recipe of one stage."""
-
-    def action(ctx: click.Context, name: str, given: dict[str, Any]) -> None:
-        parent = ctx.parent.params if ctx.parent else {}
-        stage = {group: name, **given}
-        for key in ("sides", "turns"):
-            if parent.get(key):
-                stage[key] = parent[key]
-        raw = {
-            "name": name,
-            "source": list(parent["rows"])
-            if isinstance(parent["rows"], tuple)
-            else [parent["rows"]],
-            "seed": parent["seed"],
-            "stages": [stage],
-            **_source(parent["layout"], parent["renames"], parent["limit"]),
-        }
-        _go(raw, parent["out"], parent["as_json"], parent["dry_run"])
-
-    return action
+def _stage_options() -> list[click.Parameter]:
+    """What every one-stage command takes besides its component's options."""
+    return list(_shared_options.params)
 
 
-@curate.group(cls=Components, components="curate.scorers", action=_one_stage("score"))
-@click.argument("rows")
+@click.command()
 @_out
 @_seed
 @click.option("--sides", type=click.Choice(["both", "chosen", "rejected"]), help="Of a pair.")
 @click.option("--turns", type=click.Choice(["last", "every"]), help="Of a conversation.")
 @_source_options
 @_run_options
-def score(**_: Any) -> None:
-    """Add the columns of one scorer to ROWS (any data, or a run's kept.parquet)."""
+def _shared_options(**_: Any) -> None: ...
 
 
-@curate.group(
-    cls=Components,
-    components="curate.selectors",
-    action=_one_stage("select"),
-    only=lambda name: not name.endswith("_dedup"),
+def _one_stage(group: str) -> Callable[..., None]:
+    """The action of `score`, `select` and `dedup`: a recipe of one stage."""
+
+    def action(ctx: click.Context, name: str, own: dict[str, Any], given: dict[str, Any]) -> None:
+        stage = {group: name, **own}
+        stage |= {key: given[key] for key in ("sides", "turns") if given[key]}
+        raw = {
+            "name": name,
+            "source": [ctx.parent.params["rows"] if ctx.parent else ""],
+            "seed": given["seed"],
+            "stages": [stage],
+            **_source(given["layout"], given["renames"], given["limit"]),
+        }
+        _go(raw, given["out"], given["as_json"], given["dry_run"])
+
+    return action
+
+
+def _stage_group(name: str, components: str, only: Callable[[str], bool], text: str) -> None:
+    """Hang a group on `curate` that has one command for each component."""
+    group = Components(
+        name=name,
+        components=components,
+        action=_one_stage("score" if name == "score" else "select"),
+        only=only,
+        common=_stage_options,
+        params=[click.Argument(["rows"])],
+        help=text,
+        callback=lambda rows: None,
+    )
+    curate.add_command(group)
+
+
+_stage_group(
+    "score",
+    "curate.scorers",
+    lambda name: True,
+    "Add the columns of one scorer to ROWS (any data, or a run folder).",
 )
-@click.argument("rows")
-@_out
-@_seed
-@_source_options
-@_run_options
-def select(**_: Any) -> None:
-    """Decide on ROWS with one selector."""
-
-
-@curate.group(
-    cls=Components,
-    components="curate.selectors",
-    action=_one_stage("select"),
-    only=lambda name: name.endswith("_dedup"),
+_stage_group(
+    "select",
+    "curate.selectors",
+    lambda name: not name.endswith("_dedup"),
+    "Decide on ROWS with one selector.",
 )
-@click.argument("rows")
-@_out
-@_seed
-@_source_options
-@_run_options
-def dedup(**_: Any) -> None:
-    """Drop duplicates among ROWS; each dropped row names the row that stands for it."""
+_stage_group(
+    "dedup",
+    "curate.selectors",
+    lambda name: name.endswith("_dedup"),
+    "Drop duplicates among ROWS; each dropped row names the row that stands for it.",
+)
 
 
 def _source(layout: str | None, renames: tuple[str, ...], limit: int | None) -> dict[str, Any]:

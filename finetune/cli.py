@@ -7,8 +7,14 @@ from typing import Any, Final
 
 import rich_click as click
 
-from curate.core.commands import component_options, help_of, key_values, listing, parsed
-from curate.core.registry import build, find, names, summary
+from curate.core.commands import (
+    ComponentGroup,
+    component_options,
+    help_of,
+    key_values,
+    parsed,
+)
+from curate.core.registry import build, find, names
 
 __all__ = ["finetune"]
 
@@ -17,22 +23,24 @@ _LOSSES: Final = "finetune.losses.pair"
 _TRAINER_GROUP: Final = "finetune.trainers"
 
 
-class _Methods(click.RichGroup):
+class _Methods(ComponentGroup):
     """Trainers by name, then every objective on pairs; imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names; nothing is imported but package folders."""
         return [*super().list_commands(ctx), *_TRAINERS, *names(_LOSSES)]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def place(self, command: str) -> tuple[str, str] | None:
+        """A trainer, or an objective on pairs."""
+        if command in _TRAINERS:
+            return _TRAINER_GROUP, _TRAINERS[command]
+        return (_LOSSES, command) if command in names(_LOSSES) else None
+
+    def make(self, command: str) -> click.Command:
         """The command of one method."""
-        known = super().get_command(ctx, cmd_name)
-        if known is not None or cmd_name not in self.list_commands(ctx):
-            return known
-        group, name = _component(cmd_name)
-        if listing(ctx):
-            return click.RichCommand(name=cmd_name, help=summary(group, name))
-        return _loss_command(name) if group == _LOSSES else _trainer_command(cmd_name, name)
+        if command in _TRAINERS:
+            return _trainer_command(command, _TRAINERS[command])
+        return _loss_command(command)
 
 
 @click.group(cls=_Methods)
@@ -50,12 +58,6 @@ def init(text: Path, out: Path, pairs: tuple[str, ...]) -> None:
     from finetune.init import Init
 
     _tell(checked(Init, key_values(pairs))(text, out))
-
-
-def _component(command: str) -> tuple[str, str]:
-    if command in _TRAINERS:
-        return _TRAINER_GROUP, _TRAINERS[command]
-    return _LOSSES, command
 
 
 def _arguments() -> list[click.Parameter]:

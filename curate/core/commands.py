@@ -6,7 +6,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field
-from typing import Any
+from typing import Any, TypeAlias
 
 import rich_click as click
 
@@ -14,12 +14,12 @@ from curate.core.errors import UsageError
 from curate.core.registry import find, names, options, summary
 
 __all__ = [
+    "ComponentGroup",
     "Components",
     "LazyGroup",
     "component_options",
     "help_of",
     "key_values",
-    "listing",
     "parsed",
 ]
 
@@ -44,49 +44,85 @@ class LazyGroup(click.RichGroup):
         return command
 
 
-class Components(click.RichGroup):
+class ComponentGroup(click.RichGroup):
+    """A group whose commands are components: listed by their summaries, made when one is called.
+
+    A subclass gives ``place`` (registry group and name of a command) and ``make``.
+    """
+
+    def place(self, command: str) -> tuple[str, str] | None:
+        """Registry group and component name of a command; None if it is no component's."""
+        raise LookupError(command)
+
+    def make(self, command: str) -> click.Command:
+        """The command with its options; this imports the component."""
+        raise LookupError(command)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """What a list of commands needs: the name and the summary, nothing imported."""
+        at = self.place(cmd_name)
+        if at is None:
+            return super().get_command(ctx, cmd_name)
+        return click.RichCommand(name=cmd_name, help=summary(*at))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called, with its options."""
+        if self.place(args[0]) is None:
+            return super().resolve_command(ctx, args)
+        return args[0], self.make(args[0]), args[1:]
+
+
+_Action: TypeAlias = Callable[[click.Context, str, dict[str, Any], dict[str, Any]], None]
+
+
+class Components(ComponentGroup):
     """A group with one command for each component of a registry group.
 
-    ``action(ctx, name, given)`` is called with the options that were set.
+    ``action(ctx, name, own, given)`` is called with the component's options that were set, and with
+    the values of the ``common`` options, which every one of the commands has.
     """
 
     def __init__(
         self,
         *args: Any,
-        components: str = "",
-        action: Callable[[click.Context, str, dict[str, Any]], None] | None = None,
+        components: str,
+        action: _Action,
         only: Callable[[str], bool] = lambda name: True,
+        common: Callable[[], list[click.Parameter]] = list,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._components = components
         self._action = action
         self._only = only
+        self._common = common
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the components; none of them is imported."""
         return [name for name in names(self._components) if self._only(name)]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of one component; its options are known once it is asked for help or run."""
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        if listing(ctx):
-            return click.RichCommand(name=cmd_name, help=summary(self._components, cmd_name))
-        return self._command(cmd_name)
+    def place(self, command: str) -> tuple[str, str] | None:
+        """The component of the same name."""
+        known = command in names(self._components) and self._only(command)
+        return (self._components, command) if known else None
 
-    def _command(self, name: str) -> click.Command:
-        component = find(self._components, name)
+    def make(self, command: str) -> click.Command:
+        """The command of one component: its own options, then the common ones."""
+        component = find(self._components, command)
+        common = self._common()
+        shared = {str(option.name) for option in common}
 
         def callback(**given: Any) -> None:
-            if self._action is not None:
-                self._action(_context(), name, parsed(component, given))
+            rest = {key: value for key, value in given.items() if key in shared}
+            self._action(_context(), command, parsed(component, given), rest)
 
         return click.RichCommand(
-            name=name,
-            params=component_options(component),
+            name=command,
+            params=[*component_options(component, leave=shared), *common],
             callback=callback,
-            help=help_of(self._components, name, component),
+            help=help_of(self._components, command, component),
         )
 
 
@@ -127,12 +163,6 @@ def key_values(pairs: Sequence[str]) -> dict[str, Any]:
 def _context() -> click.Context:
     ctx: click.Context = click.get_current_context()  # type: ignore[assignment]
     return ctx
-
-
-def listing(ctx: click.Context) -> bool:
-    """Whether the group's own help is being shown, for which names and summaries are enough."""
-    asked: list[str] = ctx.args + getattr(ctx, "_protected_args", [])
-    return not asked and ctx.invoked_subcommand is None
 
 
 def _option(name: str, field: Field[Any]) -> click.Option:

@@ -15,6 +15,7 @@ from curate.core.errors import BadRow, UsageError
 from curate.core.files import aside, write_text
 from curate.core.registry import build, names
 from curate.core.schema import Kind, kind_of
+from curate.core.story import manifest_of
 from curate.core.types import Row
 
 __all__ = ["CONTAINERS", "Exported", "export"]
@@ -50,6 +51,7 @@ def export(run: Path, out: Path, layout: str = "trl", to: str = "jsonl") -> Expo
     """
     if to not in CONTAINERS:
         raise UsageError(f"--to: expected one of {', '.join(CONTAINERS)}, got {to!r}")
+    manifest_of(run)  # is it a finished run?
     kept = pl.read_parquet(run / "kept.parquet")
     kind = kind_of(kept)
     name = TRL[kind] if layout == "trl" else layout
@@ -78,7 +80,7 @@ def _written(kept: pl.DataFrame, name: str, left_out: list[tuple[str, str]]) -> 
 
 
 def _paired(ranked: pl.DataFrame) -> pl.DataFrame:
-    """Each ranked list as one pair: its best against its worst answer, where they differ in score."""
+    """Each ranked list as one pair: its best against its worst answer."""
     best, worst = pl.col("scores").list.arg_max(), pl.col("scores").list.arg_min()
     scores = ranked.with_columns(
         kind=pl.lit("preference"),

@@ -84,7 +84,9 @@ class Reading:
             yield Batch(table, [], table.height, table.height)
 
     def _fitted(self, batch: Batch) -> Batch:
-        table = batch.table.select(list(self.schema)).cast(pl.Schema(self.schema))
+        lacking = [pl.lit(None).alias(name) for name in self.schema if name not in batch.table]
+        table = batch.table.with_columns(lacking).select(list(self.schema))
+        table = table.cast(pl.Schema(self.schema))
         return Batch(table, batch.bad, batch.records, batch.taken)
 
 

@@ -14,8 +14,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
 from curate.core.errors import UsageError
 
 __all__ = ["build", "checked", "closest", "find", "names", "options", "source_of", "summary"]
@@ -110,6 +108,8 @@ def _required(field: Field[Any]) -> bool:
 
 
 def _checked(component: type[Any], key: str, value: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError  # heavy; `--help` needs none
+
     hint = get_type_hints(component)[key]
     try:
         return TypeAdapter(hint, config=ConfigDict(strict=False)).validate_python(value)

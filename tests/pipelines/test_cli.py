@@ -1,0 +1,170 @@
+"""The command line: quick to help, one line and an exit code for a mistake, data on stdout."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+GROUPS = [
+    *([], ["curate"], ["finetune"], ["pipelines"], ["report"], ["doctor"]),
+    *(["curate", "score", "x"], ["curate", "select", "x"]),
+]
+
+
+def siftune(*words: object, stdin: str = "", **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", *map(str, words)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "120", **environment},
+    )
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        "".join(json.dumps({"prompt": f"q{i}", "completion": "w " * i}) + "\n" for i in range(9))
+    )
+    return path
+
+
+@pytest.mark.parametrize("words", GROUPS, ids=" ".join)
+def test_help_comes_without_torch_polars_or_any_other_heavy_import(words):
+    probe = "import sys; from click.testing import CliRunner; from pipelines.cli import siftune\n"
+    probe += f"r = CliRunner().invoke(siftune, {[*words, '--help']}, catch_exceptions=False)\n"
+    probe += "assert 'Usage' in r.output, r.output\n"
+    probe += "print(*sorted(name for name in sys.modules if '.' not in name))"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    heavy = {
+        "torch",
+        "transformers",
+        "trl",
+        "datasets",
+        "polars",
+        "numpy",
+        "pydantic",
+        "faiss",
+        "numba",
+    }
+    assert not heavy & set(done.stdout.split())
+
+
+def test_every_command_has_a_help_text():
+    from click.testing import CliRunner
+
+    from pipelines.cli import siftune as command
+
+    for words in (
+        ["curate", "run"],
+        ["curate", "explain"],
+        ["curate", "export"],
+        ["report"],
+        ["doctor"],
+    ):
+        shown = CliRunner().invoke(command, [*words, "--help"], catch_exceptions=False)
+        assert shown.exit_code == 0
+        assert "Usage" in shown.output
+
+
+def test_ingest_score_select_explain_export_from_the_command_line(rows, tmp_path):
+    assert siftune("curate", "ingest", rows, "--out", tmp_path / "in").returncode == 0
+    scored = siftune("curate", "score", tmp_path / "in", "length", "--out", tmp_path / "scored")
+    assert scored.returncode == 0, scored.stderr
+    done = siftune(
+        *("curate", "select", tmp_path / "scored", "top_k"),
+        *("--by", "length_words", "--k", "2", "--out", tmp_path / "top"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert pl.read_parquet(tmp_path / "top" / "kept.parquet")["id"].to_list() == [
+        "rows:8",
+        "rows:9",
+    ]
+    story = json.loads(siftune("curate", "explain", tmp_path / "top", "rows:3", "--json").stdout)
+    assert story["final"]["decision"] == "dropped"
+    out = tmp_path / "trl"
+    assert siftune("curate", "export", tmp_path / "top", "--out", out).returncode == 0
+    assert len((out / "train.jsonl").read_text().splitlines()) == 2
+    assert "rows in the `messages` layout" in (out / "README.md").read_text()
+
+
+def test_json_output_is_one_object_and_nothing_else(rows, tmp_path):
+    done = siftune("curate", "ingest", rows, "--out", tmp_path / "in", "--json")
+    assert json.loads(done.stdout)["counts"] == {
+        "rows": 9,
+        "kept": 9,
+        "dropped": 0,
+        "quarantined": 0,
+    }
+    assert "prompt_completion" in done.stderr
+
+
+def test_rows_come_from_stdin_too(tmp_path):
+    lines = '{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n'
+    done = siftune("curate", "ingest", "-", "--out", tmp_path / "in", stdin=lines)
+    assert done.returncode == 0, done.stderr
+    assert pl.read_parquet(tmp_path / "in" / "kept.parquet")["id"].to_list() == [
+        "stdin:1",
+        "stdin:2",
+    ]
+
+
+def test_quarantined_rows_are_told_by_exit_code_four(rows, tmp_path):
+    with rows.open("a") as stream:
+        stream.write("not json\n")
+    done = siftune("curate", "ingest", rows, "--out", tmp_path / "in")
+    assert done.returncode == 4
+    assert '"line":10' in (tmp_path / "in" / "quarantine.jsonl").read_text().replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["curate", "ingest", "nowhere.jsonl", "--out", "OUT"], 3, "nowhere.jsonl"),
+        (["curate", "run", "nowhere.yaml"], 2, "nowhere.yaml"),
+        (["curate", "explain", "OUT", "x:1"], 2, "manifest.json"),
+        (["curate", "export", "OUT", "--out", "OUT/x"], 2, "manifest.json"),
+        (["curate", "score", "ROWS", "lenght", "--out", "OUT"], 2, "lenght"),
+        (["curate", "score", "ROWS", "length", "--of", "nothing", "--out", "OUT"], 2, "nothing"),
+        (["curate", "select", "ROWS", "top_k", "--by", "x", "--k", "1", "--out", "OUT"], 2, "'x'"),
+        (
+            ["curate", "select", "ROWS", "top_k", "--by", "x", "--k", "few", "--out", "OUT"],
+            2,
+            "few",
+        ),
+        (
+            ["curate", "ingest", "ROWS", "--out", "OUT", "--format", "alpacca"],
+            2,
+            "did you mean alpaca?",
+        ),
+        (["curate", "ingest", "ROWS", "--out", "OUT", "--map", "a"], 2, "KEY=NAME"),
+        (["report", "OUT"], 2, "finished run"),
+        (["pipelines", "run", "nowhere.yaml"], 2, "nowhere.yaml"),
+        (["frobnicate"], 2, "frobnicate"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_named_with_the_documented_exit_code(rows, tmp_path, words, code, said):
+    given = [{"ROWS": str(rows), "OUT": str(tmp_path / "out")}.get(word, word) for word in words]
+    given = [word.replace("OUT/", f"{tmp_path}/out/") for word in given]
+    done = siftune(*given)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_control_characters_of_the_data_do_not_reach_the_terminal(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"prompt": "\u001b[2J\u202e", "completion": "\u0007"}) + "\n")
+    siftune("curate", "ingest", rows, "--out", tmp_path / "in")
+    shown = siftune("curate", "explain", tmp_path / "in", "rows:1").stdout
+    assert "\ufffd[2J" in shown
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown)
