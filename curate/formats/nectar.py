@@ -9,7 +9,7 @@ from curate.core.answers import items, texts
 from curate.core.dialogue import marked, read_dialogue, write_dialogue
 from curate.core.errors import BadRow
 from curate.core.schema import Kind
-from curate.core.turns import answer, leftover, number_field, plain, said_by, text_field
+from curate.core.turns import answer, leftover, number_field, said_by, text_field
 from curate.core.types import Row
 
 __all__ = ["Nectar"]
@@ -63,11 +63,7 @@ class Nectar:
             {"answer": text, "rank": -score} | fields
             for text, score, fields in zip(said, scores, rest, strict=True)
         ]
-        single = plain(row["prompt"], "user")
-        prompt = write_dialogue(row["prompt"]) + _OPEN
-        if single and not marked(single[0]):
-            prompt = single[0]
-        return {"prompt": prompt, "answers": answers} | extra
+        return {"prompt": write_dialogue(row["prompt"]) + _OPEN, "answers": answers} | extra
 
 
 def _prompt(text: str) -> list[Row]:

@@ -15,7 +15,8 @@ __all__ = ["UltraFeedback"]
 
 _OVERALL = "overall_score"
 _USED = frozenset({"instruction", "completions"})
-_TAKEN = frozenset({"response", _OVERALL})
+_TAKEN = frozenset({"response", "annotations", _OVERALL})
+_RATING = frozenset({"Rating"})
 _UNRATED = frozenset({"", "N/A", "n/a"})
 
 
@@ -49,7 +50,7 @@ class UltraFeedback:
             for one, given in zip(done, ratings, strict=True)
         ]
         extra = leftover(row, _USED)
-        rest = [leftover(one, _TAKEN) for one in done]
+        rest = [_rest(one) for one in done]
         if any(rest):
             extra["completions.fields"] = rest
         return [
@@ -63,12 +64,10 @@ class UltraFeedback:
         ]
 
     def write(self, row: Row) -> Row:
-        """The record; ratings are written where the row did not come with annotations."""
+        """The record; ratings are written as texts, as they are in the original."""
         extra, said = dict(row.get("extra") or {}), texts(row)
         rest = extra.pop("completions.fields", None) or [{}] * len(said)
-        done = [
-            _completion(text, attributes_of(row, at)) | rest[at] for at, text in enumerate(said)
-        ]
+        done = [_completion(text, attributes_of(row, at), rest[at]) for at, text in enumerate(said)]
         return {"instruction": prompt_text(row), "completions": done} | extra
 
 
@@ -80,8 +79,6 @@ def _ratings(one: Row) -> dict[str, float | None]:
 
 
 def _rating(given: object, aspect: str) -> float | None:
-    if type(given) is list:  # later releases hold a list of one
-        given = given[0] if given else None
     if given is None:
         return None
     if type(given) is not dict:
@@ -96,8 +93,22 @@ def _mean(given: dict[str, float | None]) -> float | None:
     return sum(rated) / len(rated) if rated else None
 
 
-def _completion(text: str, named: dict[str, float]) -> Row:
+def _rest(one: Row) -> Row:
+    """What is left of a completion once its text and its ratings are taken."""
+    rest = leftover(one, _TAKEN)
+    annotations = {
+        aspect: leftover(given, _RATING) if _rating(given, aspect) is not None else given
+        for aspect, given in (one.get("annotations") or {}).items()
+    }
+    kept = {aspect: given for aspect, given in annotations.items() if given}
+    return rest | {"annotations": kept} if kept else rest
+
+
+def _completion(text: str, named: dict[str, float], rest: Row) -> Row:
     overall = named.pop(_OVERALL, None)
-    annotations = {aspect: {"Rating": f"{value:g}"} for aspect, value in named.items()}
+    annotations: Row = {aspect: {"Rating": f"{value:g}"} for aspect, value in named.items()}
+    for aspect, given in rest.get("annotations", {}).items():
+        annotations[aspect] = annotations.get(aspect, {}) | given
     written: Row = {"response": text, "annotations": annotations}
-    return written if overall is None else written | {_OVERALL: overall}
+    known = written if overall is None else written | {_OVERALL: overall}
+    return known | leftover(rest, _TAKEN)
