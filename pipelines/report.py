@@ -51,7 +51,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     content = {
         "name": run.resolve().name,
         "selections": [_selection(path, charts) for path in _selections(run)],
-        "models": [_model(path, charts) for path in _models(run)],
+        "models": [_model(path, tested, charts) for path, tested in _models(run)],
         "arms": _arms(run, charts),
     }
     if not content["selections"] and not content["models"]:
@@ -111,22 +111,26 @@ def _selection(path: Path, charts: _Charts) -> dict[str, Any]:
     }
 
 
-def _models(run: Path) -> list[Path]:
-    """Model folders, in the order they were made; those of arms are told of by the arms' table."""
+def _models(run: Path) -> list[tuple[Path, Path]]:
+    """Model folders and their evaluations, in the order they were made; arms have their table."""
     manifest = run / "manifest.json"
     listed = read_json(manifest).get("models", []) if manifest.is_file() else []
     if not listed and (run / "siftune.json").is_file():
-        return [run]
-    return [run / model["path"] for model in listed if not model.get("arm")]
+        return [(run, run)]
+    return [
+        (run / model["path"], run / model.get("evaluation", model["path"]))
+        for model in listed
+        if not model.get("arm")
+    ]
 
 
-def _model(path: Path, charts: _Charts) -> dict[str, Any]:
+def _model(path: Path, tested: Path, charts: _Charts) -> dict[str, Any]:
     return {
         "name": path.name,
         "facts": read_json(path / "siftune.json"),
         "curves": [charts.add(curve(name, lines)) for name, lines in _curves(path)],
-        "evaluation": _optional_json(path / "evaluation.json"),
-        "samples": _samples(path),
+        "evaluation": (_optional_json(tested / "evaluation.json") or {}).get("last"),
+        "samples": _samples(tested),
     }
 
 
@@ -139,7 +143,7 @@ def _curves(path: Path) -> Iterator[tuple[str, dict[str, list[tuple[float, float
 
 
 def _samples(path: Path) -> list[dict[str, Any]]:
-    written = sorted((path / "evaluation").glob("step-*.jsonl"))
+    written = [*sorted((path / "evaluation").glob("step-*.jsonl")), *path.glob("rows.jsonl")]
     return _lines(written[-1])[:_MOST_SAMPLES] if written else []
 
 

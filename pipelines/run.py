@@ -19,6 +19,7 @@ from curate.core.files import digest_of, hash_file, locked, read_json, write_jso
 from curate.core.progress import Quiet, Telling
 from curate.core.registry import build, checked, find, names, options
 from curate.runners.run import run as curate_run
+from finetune.evaluate import Evaluate
 from finetune.init import Init
 from finetune.models import model_hash, read_facts
 from pipelines.arms import TOKENS, arm_recipe, varies
@@ -30,7 +31,6 @@ __all__ = ["arms_text", "plan_text", "result_text", "run"]
 _TRAINERS = "finetune.trainers"
 _LOSSES = "finetune.losses.pair"
 _MODULES = {"reward": "reward_model"}  # where a method's name is not its file's
-_FOREVER = 1000.0  # epochs: the token budget ends an arm's training
 
 
 def run(pipeline: Pipeline, out: Path, say: Telling | None = None) -> dict[str, Any]:
@@ -62,6 +62,7 @@ class _Work:
         for step in self.pipeline.train:
             rows = self.out / ("rows" if _reads_rows(step.method) else "pairs")
             self.models[step.label] = self._train(step, rows, self.pipeline.seed)
+            self._evaluate(step.label, self.models[step.label], step.method == "reward")
         arms = self._arms(self.pipeline.arms) if self.pipeline.arms else None
         manifest = {
             "siftune": version("siftune"),
@@ -85,10 +86,10 @@ class _Work:
             for seed in arms.seeds:
                 data, _ = self._answer_tokens(arm, tokens, seed)
                 rows[arm] = pq.read_metadata(data / "kept.parquet").num_rows
-                options = {**step.options, **arms.options, "max_tokens": budget, "epochs": _FOREVER}
+                options = {**step.options, **arms.options, "max_tokens": budget}
                 trained = replace(step, label=f"{arm}-seed{seed}", options=options)
                 model = self._train(trained, data, seed, arm)
-                results.setdefault(arm, {})[seed] = self._metric(model, arms.metric)
+                results.setdefault(arm, {})[seed] = self._metric(trained.label, model, arms.metric)
         table = [line | {"rows": rows[str(line["arm"])]} for line in arms_table(results, "curated")]
         written = {"metric": arms.metric, "tokens": budget, "arms": table}
         write_json(self.out / "arms.json", written)
@@ -106,12 +107,35 @@ class _Work:
         counted = pl.read_parquet(folder / "kept.parquet", columns=[TOKENS])[TOKENS]
         return folder, int(counted.sum())
 
-    def _metric(self, model: Path, name: str) -> float:
-        found = read_json(model / "evaluation.json")
-        if not isinstance(found.get(name), int | float):
-            there = ", ".join(key for key, value in found.items() if isinstance(value, int | float))
+    def _metric(self, label: str, model: Path, name: str) -> float:
+        found = self._evaluate(label, model, judges=False)
+        if name not in found:
+            there = ", ".join(found)
             raise UsageError(f"arms: metric: the evaluation has no {name!r}; it has {there}")
-        return float(found[name])
+        return found[name]
+
+    def _evaluate(self, label: str, model: Path, judges: bool) -> dict[str, float]:
+        """What a model does on the held-out prompts, or a reward model on the held-out pairs."""
+        source = self.pipeline.heldout.get("pairs" if judges else "prompts")
+        if source is None:
+            return {}
+        given = {"seed": self.pipeline.seed, **self.pipeline.evaluate, "model": str(model)}
+        if not judges:
+            start = self.models.get("sft") if "sft" in self.models else self.models["base"]
+            given.setdefault("reference", str(start))
+            if "reward" in self.models:
+                given.setdefault("reward", str(self.models["reward"]))
+        exam = checked(Evaluate, given, "evaluate")
+        hashes = {k: model_hash(Path(v)) for k, v in given.items() if k in _MODELS}
+        portable = {k: v for k, v in asdict(exam).items() if k not in _MODELS}
+        key = digest_of([hashes, portable, hash_file(Path(source)), _code()])
+        folder = self.out / "evaluations" / f"{label}-{key[:16]}"
+        if not (folder / "evaluation.json").is_file():
+            self.say(f"{label}: evaluating")
+            exam(Path(source), folder)
+        written: dict[str, float] = read_json(folder / "evaluation.json")["last"]
+        self.told[-1] |= {"evaluation": folder.relative_to(self.out).as_posix(), "found": written}
+        return written
 
     def _base(self) -> Path:
         """The model that training starts from: given, or made from text."""
@@ -155,8 +179,7 @@ class _Work:
             "model": str(self.models[step.start]),
             "seed": seed,
             "reward": str(self.models["reward"]) if "reward" in self.models else None,
-            "eval_prompts": self.pipeline.heldout.get("prompts"),
-            "eval_pairs": self.pipeline.heldout.get("pairs"),
+            "eval_rows": self.pipeline.heldout.get(_HELDOUT.get(step.method, "")),
         }
         for name, value in offered.items():
             if name in known and value is not None:
@@ -192,7 +215,9 @@ class _Work:
         return folder
 
 
-_PLACES = ("model", "reward", "ref_model", "eval_prompts", "eval_pairs")
+_MODELS = ("model", "reference", "reward")
+_HELDOUT = {"reward": "pairs"}  # what a method is judged on while it trains
+_PLACES = ("model", "reward", "ref_model", "eval_rows")
 """Fields that name a place: what lies there is hashed, where it lies does not matter."""
 
 

@@ -32,7 +32,7 @@ _SUPPORT = {"types"}  # modules of a component folder that hold shapes, not a co
 
 
 def find(group: str, name: str) -> type[Any]:
-    """The component class that the file ``name`` of ``group`` exports first.
+    """The component: the first class that the file ``name`` of ``group`` exports.
 
     Raises:
         UsageError: there is none; the text names the closest.
@@ -43,8 +43,8 @@ def find(group: str, name: str) -> type[Any]:
         loaded: type[Any] = point.load()
         return loaded
     module = importlib.import_module(f"{group}.{name}")
-    component: type[Any] = getattr(module, module.__all__[0])
-    return component
+    exported = (getattr(module, name) for name in module.__all__)
+    return next(item for item in exported if isinstance(item, type))
 
 
 def build(group: str, name: str, given: Mapping[str, Any]) -> Any:
