@@ -20,6 +20,7 @@ _OURS: Final = {
     "resume_from_checkpoint": "a run that was cut off goes on by itself",
     "trust_remote_code": "models that bring code are refused",
     "push_to_hub": "the result is a local folder",
+    "hub_token": "the result is a local folder, and secrets come from the environment only",
     "report_to": "metrics go to metrics.jsonl",
     "dataset_kwargs": "rows are tokenized before the trainer sees them",
     "remove_unused_columns": "rows are tokenized before the trainer sees them",

@@ -31,6 +31,7 @@ __all__ = [
     "resolve",
     "save_model",
     "shown",
+    "silent",
 ]
 
 DType: TypeAlias = Literal["float32", "bfloat16"]
@@ -198,7 +199,7 @@ def _load(auto: Any, model: str | Path, dtype: DType, **more: Any) -> Any:
 
     folder = resolve(model)
     try:
-        with _quiet():  # a fresh head is what was asked for, not worth a warning
+        with silent():  # a fresh head is what was asked for, not worth a warning
             loaded = auto.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
@@ -212,7 +213,7 @@ def _load(auto: Any, model: str | Path, dtype: DType, **more: Any) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """No progress bars and notes of transformers meanwhile."""
     from transformers.utils import logging
 
@@ -271,13 +272,23 @@ def save_model(
     with aside(out) as part:
         if beside is not None:
             shutil.copytree(beside, part)
-        with _quiet():
+        with silent():
             model.save_pretrained(part)
         tokenizer.save_pretrained(part)
         whole = {**facts, "versions": _versions(), "hash": model_hash(part)}
+        whole["options"] = _published(facts.get("options"))
         write_json(part / FACTS, whole)
         write_text(part / "README.md", card(out.name, whole))
     return whole
+
+
+def _published(options: Any) -> Any:
+    """Options without the folders of the machine they were given on."""
+    if isinstance(options, Mapping):
+        return {key: _published(value) for key, value in options.items()}
+    if isinstance(options, str) and Path(options).is_absolute():
+        return shown(options)
+    return options
 
 
 def _versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ import orjson
 from curate.core.errors import UsageError
 from curate.core.files import digest_of, write_text
 from finetune.data import Dropped
-from finetune.models import read_facts, save_model
+from finetune.models import read_facts, save_model, silent
 from finetune.ppo.checkpoints import claim, newest
 from finetune.types import TrainResult
 
@@ -87,6 +87,8 @@ class Run:
 
         ``evaluate(model, step)`` is called before the first step, at checkpoints and at the end.
         """
+        from transformers.trainer_callback import PrinterCallback
+
         from finetune.callbacks import Evaluations, Metrics, Sealed
 
         claim(self.work, self.key)
@@ -97,6 +99,7 @@ class Run:
             print(f"going on from {start}", file=sys.stderr)  # noqa: T201
         self.beside.mkdir(exist_ok=True)
         metrics = Metrics(self.beside / "metrics.jsonl")
+        trainer.remove_callback(PrinterCallback)  # stdout is for results
         trainer.add_callback(metrics)
         trainer.add_callback(Sealed())
         if evaluate is not None:
@@ -128,7 +131,7 @@ class Run:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep to itself what libraries say that a user can do nothing about."""
-    with warnings.catch_warnings():
+    with silent(), warnings.catch_warnings():
         # torch: the loader is asked to pin memory on a machine that has none to pin.
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         # TRL and peft read and set what transformers has renamed.

@@ -52,10 +52,18 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_the_model_learns_loads_and_says_what_it_saw(
-    sft: Callable[..., SFT], rows: Path, tmp_path: Path, tiny_model_dir: Path
+    sft: Callable[..., SFT],
+    rows: Path,
+    tmp_path: Path,
+    tiny_model_dir: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "m"
     result = sft(epochs=4)(rows, out)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "step 12 of 12, loss" in told.err
+    assert "shards" not in told.err
     logged = lines(out / "metrics.jsonl")
     assert [line["step"] for line in logged] == list(range(1, 13))
     assert logged[-1]["loss"] < 0.7 * logged[0]["loss"]
@@ -68,6 +76,7 @@ def test_the_model_learns_loads_and_says_what_it_saw(
     assert not (tmp_path / "m.work").exists()
     text = (out / "siftune.json").read_text() + (out / "README.md").read_text()
     assert str(tmp_path) not in text
+    assert str(tiny_model_dir.parent) not in text
 
 
 def test_the_first_loss_is_the_mean_over_the_answers_tokens(
