@@ -6,11 +6,14 @@ Divergence", 2020):
 ========  ===================  ==========================================================
 estimate  value                when
 ========  ===================  ==========================================================
-k1        d                    unbiased; the one to put into a reward, where it gives the
-                               true gradient of the KL; a single sample can be negative
+k1        d                    unbiased, and never far off at large KL; the one to put into a
+                               reward, where it gives the true gradient of the KL, and to stop
+                               on; a single sample can be negative
 k2        d² / 2               biased (second order), never negative; as a token loss it
                                gives the gradient of each token's own KL
-k3        e^-d - 1 + d         unbiased and never negative; the one to report and to stop on
+k3        e^-d - 1 + d         unbiased and never negative, the steadier one while the
+                               policies are close; one token that the reference likes far
+                               better outweighs all others, so no stop hangs on it
 ========  ===================  ==========================================================
 """
 

@@ -1,0 +1,113 @@
+"""Checkpoints: only what is trained, sealed when whole, and only taken up by the same run."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from curate.core.errors import UsageError
+from curate.core.files import hash_file, read_json, write_json
+
+__all__ = [
+    "claim",
+    "load_weights",
+    "newest",
+    "put_back",
+    "rotate",
+    "save_weights",
+    "seal",
+    "trained",
+]
+
+_WEIGHTS, _SEAL, _RUN = "model.safetensors", "sealed.json", "run.json"
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name; a tied one once."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def save_weights(folder: Path, model: nn.Module) -> None:
+    """Write the trained parameters of ``model`` into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: weight.detach().contiguous() for name, weight in trained(model).items()}
+    save_file(weights, folder / _WEIGHTS)
+
+
+def load_weights(folder: Path, model: nn.Module) -> None:
+    """Put the weights of ``folder`` into ``model``.
+
+    Raises:
+        UsageError: they are those of another model.
+    """
+    saved, known = load_file(folder / _WEIGHTS), trained(model)
+    if saved.keys() != known.keys():
+        raise UsageError(f"{folder} is a checkpoint of another model: delete it and start again")
+    put_back(saved, model)
+
+
+def put_back(weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Copy ``weights`` over the parameters of the same names."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, weight in weights.items():
+            parameters[name].copy_(weight)
+
+
+def claim(work: Path, run: str) -> None:
+    """Make ``work`` the folder of ``run`` (a digest): checkpoints of another run are removed."""
+    owner = work / _RUN
+    if owner.is_file() and _read(owner) == {"run": run}:
+        return
+    for folder in _checkpoints(work):
+        print(f"{folder} is of a run with other options or data: removed", file=sys.stderr)  # noqa: T201
+        shutil.rmtree(folder)
+    write_json(owner, {"run": run})
+
+
+def seal(folder: Path) -> None:
+    """Mark a checkpoint as whole, by the hashes of its files."""
+    write_json(folder / _SEAL, {path.name: hash_file(path) for path in _files(folder)})
+
+
+def rotate(work: Path, keep: int) -> None:
+    """Remove all but the last ``keep`` checkpoints; call it when the newest is sealed."""
+    for folder in _checkpoints(work)[:-keep]:
+        shutil.rmtree(folder)
+
+
+def newest(work: Path) -> Path | None:
+    """The last checkpoint of ``work`` that is as it was sealed; torn ones are told and removed."""
+    for folder in reversed(_checkpoints(work)):
+        if _whole(folder):
+            return folder
+        print(f"{folder} is torn: removed, going on from the one before it", file=sys.stderr)  # noqa: T201
+        shutil.rmtree(folder)
+    return None
+
+
+def _whole(folder: Path) -> bool:
+    sealed = _read(folder / _SEAL) if (folder / _SEAL).is_file() else None
+    return sealed == {path.name: hash_file(path) for path in _files(folder)}
+
+
+def _read(path: Path) -> object:
+    try:
+        return read_json(path)
+    except UsageError:
+        return None  # half-written: as good as not there
+
+
+def _checkpoints(work: Path) -> list[Path]:
+    found = [path for path in work.glob("checkpoint-*") if path.name[11:].isdigit()]
+    return sorted(found, key=lambda path: int(path.name[11:]))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name != _SEAL)

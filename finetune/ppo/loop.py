@@ -1,0 +1,296 @@
+"""The optimiser loop: a `transformers.Trainer` whose data are rollouts it makes as it goes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from curate.core.errors import SiftuneError, UsageError
+from curate.core.files import read_json, write_json
+from finetune.models import precision
+from finetune.ppo import checkpoints, core
+from finetune.ppo.kl import kl_k3
+from finetune.ppo.meter import Meter
+from finetune.ppo.model import ActorCritic, policy_scores
+from finetune.ppo.rollout import Collector, Rollout
+from finetune.ppo.settings import Settings
+from finetune.ppo.supervised import Supervised
+
+__all__ = ["KLStop", "Loop"]
+
+_STATE = "ppo.json"
+_FROM_OLD = "from the policy that wrote the rollout"
+
+
+class KLStop(Exception):
+    """The policy went farther from its reference than the run allows; the text says how far."""
+
+
+class Loop(Trainer):
+    """PPO on what a `Collector` brings.
+
+    The data set is the list of optimiser steps; step s reads its mini-batch from rollout
+    ``s // steps_a_rollout``, which is made when the one before is used up. Clipping, schedule,
+    checkpoints and resuming are transformers'. A rollout is a pure function of the weights, the
+    seed, its number and the KL coefficient, and checkpoints are taken between rollouts only, so a
+    resumed run goes on bit for bit as the unbroken one would.
+
+    A checkpoint is only taken once the next rollout has shown that its policy is within the KL
+    limit: any checkpoint holds a good policy.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        settings: Settings,
+        work: Path,
+        supervised: Supervised | None = None,
+        save_every: int = 10,
+        at_save: Callable[[int], None] | None = None,
+    ) -> None:
+        """``work``: the folder of checkpoints, one every ``save_every`` rollouts.
+
+        ``at_save(step)`` is called before each checkpoint, to evaluate the policy.
+        """
+        self.collector, self.settings, self.supervised = collector, settings, supervised
+        self.work, self.save_every, self.at_save = work, save_every, at_save
+        self.kl_coef = settings.kl_coef
+        self.rollout: Rollout | None = None
+        self.good: dict[str, Tensor] = {}
+        self.meter = Meter()
+        steps = [{"step": s} for s in range(settings.rollouts * settings.steps_a_rollout)]
+        super().__init__(
+            model=collector.model,
+            args=_arguments(settings, work),
+            train_dataset=steps,
+            callbacks=[_Boundaries(self)],
+        )
+        self.remove_callback(PrinterCallback)  # it writes to stdout, which is for data
+        if self.args.n_gpu > 1:
+            raise UsageError("PPO runs on one device: set CUDA_VISIBLE_DEVICES to one of them")
+
+    @property
+    def ac(self) -> ActorCritic:
+        """The policy with its critic."""
+        return self.collector.model
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW without decay, the critic at its own rate; ε = 1e-5 as in the PPO of OpenAI."""
+        if self.optimizer is None:
+            critic = {id(parameter) for parameter in self.ac.critic_parameters()}
+            trained = list(checkpoints.trained(self.ac).values())
+            self.optimizer = torch.optim.AdamW(
+                [
+                    {"params": [p for p in trained if id(p) not in critic], "lr": self.settings.lr},
+                    {
+                        "params": [p for p in trained if id(p) in critic],
+                        "lr": self.settings.critic_lr,
+                    },
+                ],
+                eps=1e-5,
+                weight_decay=0.0,
+            )
+        return self.optimizer
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of one mini-batch, in parts that fit in memory."""
+        step = int(inputs["step"]) % self.settings.steps_a_rollout
+        epoch, at = divmod(step, self.settings.minibatches)
+        rollout = self._current
+        rows = rollout.minibatches(epoch, self.settings)[at]
+        total = int(rollout.tokens.mask[rows].sum())
+        loss = torch.zeros((), device=self.args.device)
+        moved = torch.zeros((), device=self.args.device, dtype=torch.float64)
+        for part in rows.split(self.settings.micro_batch):
+            part_loss, part_moved = self._part(model, rollout, part, total, first=step == 0)
+            loss += part_loss.detach()
+            moved += part_moved
+            if not math.isfinite(float(loss)):
+                self._refuse(float(loss), float(moved), rollout, rows)
+            self.accelerator.backward(part_loss)
+        self._hold(float(moved) / len(rows), _FROM_OLD)
+        return loss + self._supervise(int(inputs["step"]))
+
+    @property
+    def _current(self) -> Rollout:
+        if self.rollout is None:
+            raise TypeError("there is no rollout: training has not begun")
+        return self.rollout
+
+    def _part(
+        self, model: Any, rollout: Rollout, rows: Tensor, total: int, first: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The part's share of the mini-batch's loss, and the sum of its log-ratios old to new."""
+        options, device = self.settings, self.args.device
+        tokens = rollout.tokens.take(rows).to(device)
+        mask, width = tokens.mask, tokens.mask.shape[1]
+        old, old_values, advantages, returns = (
+            part[rows, :width].to(device)
+            for part in (rollout.old.logps, rollout.old.values, rollout.advantages, rollout.returns)
+        )
+        new = model(tokens, options.temperature)
+        policy = core.policy_loss(new.logps, old, advantages, options.cliprange, options.dual_clip)
+        value = core.value_loss(new.values, old_values, returns, options.value_clip)
+        with torch.no_grad():
+            self._measure(policy, value, new.logps, old, mask, first)
+        loss = core.masked_sum(policy, mask) + options.vf_coef * core.masked_sum(value, mask)
+        return loss / total, core.masked_sum((old - new.logps).detach().double(), mask)
+
+    def _measure(
+        self, policy: Tensor, value: Tensor, logps: Tensor, old: Tensor, mask: Tensor, first: bool
+    ) -> None:
+        count = int(mask.sum())
+        off = (torch.exp(logps - old) - 1).abs()
+        means = {
+            "loss/policy": policy,
+            "loss/value": value,
+            "ppo/approx_kl": kl_k3(old, logps),
+            "ppo/clipfrac": (off > self.settings.cliprange).float(),
+        }
+        for name, each in means.items():
+            self.meter.add(name, core.masked_sum(each, mask), count)
+        if first:
+            self.meter.add("ppo/first_ratio_deviation", off.masked_fill(~mask, 0).max(), 1)
+
+    def _refuse(self, loss: float, moved: float, rollout: Rollout, rows: Tensor) -> None:
+        """Stop for the KL if that is why the loss is not finite, else as an error."""
+        if math.isfinite(moved):
+            self._hold(moved / len(rows), _FROM_OLD)
+        names = ", ".join(rollout.ids[at] for at in rows.tolist())
+        raise SiftuneError(
+            f"the loss is {loss} at step {self.state.global_step}, on rows {names}; "
+            "checkpoints before it are kept: lower the learning rate and start again"
+        )
+
+    def _supervise(self, step: int) -> Tensor:
+        """The supervised term, weighted; its gradient is added to what is there."""
+        total_loss = torch.zeros((), device=self.args.device)
+        if self.supervised is None or self.settings.ptx_coef == 0:
+            return total_loss
+        options = self.settings
+        tokens = self.supervised.batch(step, options.batch // options.minibatches, options.seed)
+        count = int(tokens.mask.sum())
+        for rows in torch.arange(len(tokens.mask)).split(options.micro_batch):
+            part = tokens.take(rows).to(self.args.device)
+            with self.accelerator.autocast():
+                logps, _, _ = policy_scores(self.ac.policy, part, temperature=1.0)
+            nll = -core.masked_sum(logps, part.mask)
+            self.meter.add("loss/ptx", nll, int(part.mask.sum()))
+            loss = options.ptx_coef * nll / count
+            self.accelerator.backward(loss)
+            total_loss += loss.detach()
+        return total_loss
+
+    def begin(self) -> None:
+        """Make the rollout that the first step, or the first after a checkpoint, reads."""
+        self._next()
+
+    def end_of_rollout(self, control: Any) -> None:
+        """Tell what the rollout and its updates came to, make the next one, ask for a checkpoint.
+
+        After the last one a rollout is made all the same: it measures the policy that is saved.
+        """
+        done = self._current
+        self._tell(done)
+        self.kl_coef = self.settings.controller(self.kl_coef, done.kl, len(done.scores))
+        self._next()
+        number = done.index + 1
+        if number == self.settings.rollouts:
+            self._tell(self._current)
+        if number % self.save_every == 0 or number == self.settings.rollouts:
+            if self.at_save is not None:
+                self.at_save(self.state.global_step)
+            control.should_save = True
+
+    def _next(self) -> None:
+        index = self.state.global_step // self.settings.steps_a_rollout
+        with self.accelerator.autocast():
+            rollout = self.collector(index, self.kl_coef)
+        if not rollout.finite:
+            raise SiftuneError(
+                f"a log-probability of rollout {index} is not finite; checkpoints before it are "
+                "kept: lower the learning rate and start again"
+            )
+        self._hold(rollout.kl, "from the reference", rollout)
+        self.rollout = rollout
+        self.good = {
+            name: parameter.detach().to("cpu", copy=True)
+            for name, parameter in checkpoints.trained(self.ac.policy).items()
+        }
+
+    def _hold(self, kl: float, which: str, rollout: Rollout | None = None) -> None:
+        limit = self.settings.kl_stop
+        if limit is None or kl <= limit:
+            return
+        self._tell(rollout or self._current, stopped=rollout is not None)
+        raise KLStop(
+            f"stopped at step {self.state.global_step}: {kl:.4g} nats a completion {which}, above "
+            f"kl_stop={limit:g}; the last policy below it is kept"
+        )
+
+    def restore_good(self) -> None:
+        """Put back the weights of the last policy that was within the KL limit."""
+        checkpoints.put_back(self.good, self.ac.policy)
+
+    def _tell(self, rollout: Rollout, stopped: bool = False) -> None:
+        """Log a rollout; ``ppo/stopped`` marks the one whose policy is not kept."""
+        said: dict[str, Any] = {**rollout.metrics(), **self.meter.read()}
+        self.log({**said, "ppo/stopped": 1.0} if stopped else said)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """The weights that are trained, and the KL coefficient; the rest transformers saves."""
+        folder = Path(output_dir or self.work)
+        checkpoints.save_weights(folder, self.ac)
+        write_json(folder / _STATE, {"kl_coef": self.kl_coef})
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        checkpoints.seal(self.work / f"checkpoint-{self.state.global_step}")
+        checkpoints.rotate(self.work, keep=2)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        checkpoints.load_weights(folder, self.ac)
+        self.kl_coef = float(read_json(folder / _STATE)["kl_coef"])
+
+
+class _Boundaries(TrainerCallback):
+    """Tells the loop when a rollout is needed and when one is used up."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.loop.begin()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step % self.loop.settings.steps_a_rollout == 0:
+            self.loop.end_of_rollout(control)
+
+
+def _arguments(settings: Settings, work: Path) -> TrainingArguments:
+    machine: dict[str, Any] = precision()
+    return TrainingArguments(
+        output_dir=str(work),
+        per_device_train_batch_size=1,
+        num_train_epochs=1,
+        learning_rate=settings.lr,
+        lr_scheduler_type=settings.schedule,
+        max_grad_norm=settings.max_grad_norm,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        seed=settings.seed,
+        **machine,
+    )

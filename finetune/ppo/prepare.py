@@ -1,0 +1,100 @@
+"""From rows and model folders to what the loop takes; what cannot be trained on is named here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curate.core.errors import UsageError
+from finetune import data, models
+from finetune.encoding import encode_answers, encode_prompts
+from finetune.ppo.model import ActorCritic, adapted, trunk
+from finetune.ppo.rollout import Prompt
+from finetune.ppo.supervised import Supervised
+
+__all__ = ["actor_critic", "ask", "ends_of", "supervise"]
+
+
+def ask(
+    table: pl.DataFrame, tokenizer: Any, room: int | None, on_bad: data.OnBad, source: Path | str
+) -> tuple[pl.DataFrame, list[Prompt]]:
+    """The rows that can be asked, and their prompts, of at most ``room`` tokens.
+
+    Raises:
+        DataError: a row has no prompt or too long a one and ``on_bad`` is ``refuse``.
+    """
+    asked = data.to_prompts(table)
+    ids = encode_prompts(tokenizer, [row["prompt"] for row in asked])
+    reasons = [_unasked(row, len(each), room) for row, each in zip(asked, ids, strict=True)]
+    used = data.drop_bad(table, _bad(asked, reasons), on_bad, source)
+    texts = tokenizer.batch_decode(ids)
+    parts = zip(asked, texts, ids, reasons, strict=True)
+    return used, [Prompt(row, text, tuple(each)) for row, text, each, why in parts if why is None]
+
+
+def _unasked(row: dict[str, Any], tokens: int, room: int | None) -> str | None:
+    if not row["prompt"]:
+        return "no_prompt"
+    return "prompt_too_long" if room is not None and tokens > room else None
+
+
+def _bad(rows: Sequence[dict[str, Any]], reasons: Sequence[str | None]) -> pl.DataFrame:
+    found = [(row["id"], why) for row, why in zip(rows, reasons, strict=True) if why is not None]
+    return pl.DataFrame(found, schema=data.BAD_ROWS, orient="row")
+
+
+def supervise(
+    source: str, tokenizer: Any, pad: int, room: int | None, on_bad: data.OnBad
+) -> Supervised:
+    """The last answers of the rows of ``source``, each after its prompt, ``room`` tokens at most.
+
+    Raises:
+        DataError: a row has no answer or is too long and ``on_bad`` is ``refuse``.
+    """
+    table = data.load(source, ("conversation", "preference"))
+    table = data.drop_bad(table, data.bad_rows(table), on_bad, source)
+    asked = data.to_prompts(table)
+    answers = [[{"role": "assistant", "content": row["reference"]}] for row in asked]
+    pairs = encode_answers(tokenizer, [row["prompt"] for row in asked], answers)
+    long = [room is not None and len(prompt) + len(answer) > room for prompt, answer in pairs]
+    data.drop_bad(table, _bad(asked, ["too_long" if out else None for out in long]), on_bad, source)
+    fits = [pair for pair, out in zip(pairs, long, strict=True) if not out]
+    return Supervised([prompt for prompt, _ in fits], [answer for _, answer in fits], pad)
+
+
+def ends_of(policy: Any, tokenizer: Any) -> frozenset[int]:
+    """Tokens that end a completion, by the tokenizer or by the model's generation settings.
+
+    Raises:
+        UsageError: there is none.
+    """
+    own = policy.generation_config.eos_token_id
+    ends = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id} - {None}
+    if not ends:
+        raise UsageError("neither tokenizer nor model has an end token: no completion would end")
+    return frozenset(ends)
+
+
+def actor_critic(
+    policy: Any, tokenizer: Any, critic: str | None, lora: tuple[int, int] | None, seed: int
+) -> ActorCritic:
+    """The policy (under adapters of ``lora`` = rank, alpha) with a critic.
+
+    ``critic`` is the folder that the critic's own trunk starts from; None shares the policy's.
+
+    Raises:
+        UsageError: that folder's tokenizer has another vocabulary than the policy's.
+    """
+    if lora is not None:
+        policy = adapted(policy, *lora, seed)
+    if critic is None:
+        return ActorCritic(policy)
+    if models.load_tokenizer(critic).get_vocab() != tokenizer.get_vocab():
+        raise UsageError(
+            f"critic_model {critic} has another vocabulary than the policy, whose tokens it reads: "
+            "start it from a model with the same tokenizer"
+        )
+    return ActorCritic(policy, *trunk(critic))

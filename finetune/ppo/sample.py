@@ -1,0 +1,100 @@
+"""Completions drawn from a policy, each from random numbers of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+__all__ = ["Sampling", "sample"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn: at what temperature, how long at most, what ends and pads them."""
+
+    temperature: float
+    max_new_tokens: int
+    ends: frozenset[int]
+    pad: int
+
+
+class _InverseCDF(LogitsProcessor):
+    """Leaves one token standing: the one in which a given uniform number falls.
+
+    So a row's draw depends on its own numbers and logits only, not on the batch it is in, nor on
+    the state of a global generator that a resumed run would have to restore.
+    """
+
+    def __init__(self, uniform: Tensor, prompt_width: int, temperature: float) -> None:
+        self.uniform, self.start, self.temperature = uniform, prompt_width, temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        drawn = self.uniform[:, input_ids.shape[1] - self.start]
+        mass = torch.softmax(scores.double() / self.temperature, -1).cumsum(-1)
+        at = torch.searchsorted(mass, (drawn * mass[:, -1]).unsqueeze(1), right=True)
+        at = at.clamp(max=scores.shape[1] - 1)
+        return torch.full_like(scores, float("-inf")).scatter_(1, at, 0.0)
+
+
+@torch.no_grad()
+def sample(
+    policy: Any,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    seeds: Sequence[Sequence[int]],
+) -> list[list[int]]:
+    """One completion (token ids, with the end token that closes it, if one came) for each prompt.
+
+    Draws from softmax(logits / temperature) and nothing else: what the model folder's
+    ``generation_config.json`` says of top-k, penalties or lengths would make the ratios of PPO
+    those of another distribution, and is not used. ``seeds`` holds a row's seed: same weights,
+    same seed, same completion.
+    """
+    width = max(map(len, prompts))
+    ids = torch.tensor([[sampling.pad] * (width - len(p)) + [*p] for p in prompts])
+    there = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    uniform = np.stack([np.random.default_rng(s).random(sampling.max_new_tokens) for s in seeds])
+    draw = _InverseCDF(torch.from_numpy(uniform).to(policy.device), width, sampling.temperature)
+    with _only(policy, _config(sampling)):
+        out = policy.generate(
+            input_ids=ids.to(policy.device),
+            attention_mask=there.to(policy.device),
+            logits_processor=LogitsProcessorList([draw]),
+        )
+    return [_until_end(row, sampling.ends) for row in out[:, width:].tolist()]
+
+
+def _config(sampling: Sampling) -> GenerationConfig:
+    return GenerationConfig(
+        do_sample=False,
+        max_new_tokens=sampling.max_new_tokens,
+        eos_token_id=sorted(sampling.ends),
+        pad_token_id=sampling.pad,
+        use_cache=True,
+    )
+
+
+@contextlib.contextmanager
+def _only(policy: Any, config: GenerationConfig) -> Iterator[None]:
+    """Let ``config`` be all that generation goes by, and the model's own come back after."""
+    model = policy.get_base_model() if hasattr(policy, "get_base_model") else policy
+    own = model.generation_config
+    model.generation_config = config
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def _until_end(tokens: list[int], ends: frozenset[int]) -> list[int]:
+    for at, token in enumerate(tokens):
+        if token in ends:
+            return tokens[: at + 1]
+    return tokens

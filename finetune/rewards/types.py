@@ -1,0 +1,29 @@
+"""The shape that rewards have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+__all__ = ["Reward"]
+
+
+class Reward(Protocol):
+    """Gives each completion a number, higher is better, or None where it cannot be scored.
+
+    Text in: a reward never sees the policy's tokens, so it may have any tokenizer, or none. What
+    has no score gets no advantage and is left out of the update; it is not worth 0.
+    """
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> list[float | None]:
+        """Scores of completions, in order.
+
+        ``rows`` are as `finetune.data.to_prompts` gives them: ``id``, ``prompt`` (the turns that
+        were asked; ``prompts`` are the same as the policy was shown them) and ``reference`` (the
+        known answer, or None).
+        """
