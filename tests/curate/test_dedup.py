@@ -167,6 +167,49 @@ def test_rows_are_held_against_a_reference(tmp_path: Path) -> None:
     }
 
 
+# semantic
+
+
+def placed(*vectors: list[float] | None, **columns: Any) -> pl.DataFrame:
+    embedding = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, 2))
+    return chats(["x"] * len(vectors), embedding=embedding, **columns)
+
+
+def test_a_row_of_near_meaning_goes_and_one_without_an_embedding_stays() -> None:
+    rows = placed([1, 0], [3, 4], [4, 3], None, [0, 0])
+    assert told("semantic_dedup", rows, threshold=0.95) == {
+        "f:1": UNIQUE,
+        "f:2": survivor(2),
+        "f:3": ("semantic_duplicate", {"survivor": "f:2", "similarity": pytest.approx(0.96)}),
+        "f:4": ("not_scored", None),
+        "f:5": ("not_scored", None),
+    }
+
+
+def test_the_best_ranked_of_near_meaning_stays() -> None:
+    rows = placed([3, 4], [4, 3], ifd=[0.1, 0.9])
+    assert told("semantic_dedup", rows, rank_by="ifd")["f:2"] == survivor(2)
+    assert told("semantic_dedup", rows, rank_by="ifd", descending=False)["f:1"] == survivor(2)
+
+
+@pytest.mark.parametrize("exact_to", [200_000, 100])
+def test_twenty_orders_of_the_embeddings_give_one_answer(exact_to: int) -> None:
+    random = Random(1)
+    vectors = [[random.gauss(0, 1), random.gauss(0, 1)] for _ in range(150)]
+    rows = placed(*vectors, ifd=[random.randrange(4) / 4 for _ in range(150)])
+    options = {"threshold": 0.9999, "rank_by": "ifd", "exact_to": exact_to}
+    expected = told("semantic_dedup", rows, **options)
+    assert len({reason for reason, _ in expected.values()}) == 3
+    for seed in range(20):
+        shuffled = rows.sample(fraction=1, shuffle=True, seed=seed)
+        assert told("semantic_dedup", shuffled, **options) == expected
+
+
+def test_no_embeddings_no_decisions() -> None:
+    assert told("semantic_dedup", placed(None)) == {"f:1": ("not_scored", None)}
+    assert told("semantic_dedup", placed()) == {}
+
+
 @pytest.mark.parametrize("name", ["exact_dedup", "minhash_dedup"])
 def test_no_rows_no_decisions(name: str) -> None:
     assert told(name, chats([])) == {}

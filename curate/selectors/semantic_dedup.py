@@ -1,0 +1,83 @@
+"""Drop rows that mean the same as a better row: cosine of embeddings, each with its survivor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from curate.core.clusters import cover_clustered
+from curate.core.columns import base_column, values
+from curate.core.decisions import tie_order
+from curate.core.duplicates import verdicts
+from curate.core.neighbours import Dtype, cover_vectors, products
+from curate.core.vectors import vectors_of
+
+__all__ = ["SemanticDedup"]
+
+
+@dataclass(frozen=True)
+class SemanticDedup:
+    """Near-duplicates by cosine similarity of the embeddings in column ``by``.
+
+    From best to worst, a row goes if a row kept before it has a cosine of at least ``threshold``.
+    So every dropped row names such a survivor, and no two survivors are that similar: exactly up to
+    ``exact_to`` rows, among more for the share ``recall`` of pairs or better, as measured on a
+    sample (clusters are compared with those nearest to them; the share is logged).
+
+    ``rank_by`` is a score column whose best rows survive (``descending``: high is good), then the
+    smaller digest. ``dtype`` is what is multiplied in, float32, bfloat16 or the fastest at hand:
+    up to ``exact_to`` the answer is the same. A row without an embedding is kept as ``not_scored``.
+    """
+
+    by: str = "embedding"
+    threshold: float = 0.9
+    rank_by: str | None = None
+    descending: bool = True
+    dtype: Dtype = "auto"
+    exact_to: int = 200_000
+    recall: float = 0.99
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold: expected above 0 and at most 1, got {self.threshold}")
+        if not 0 < self.recall <= 1:
+            raise ValueError(f"recall: expected above 0 and at most 1, got {self.recall}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The embeddings, and the column that ranks."""
+        ranking = [base_column(self.rank_by)] if self.rank_by else []
+        return (base_column(self.by), *ranking)
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``."""
+        rows, units = self._ranked(table)
+        engine = products(self.dtype, len(units))
+        if len(units) <= self.exact_to:
+            cover = cover_vectors(units, self.threshold, engine)
+        else:
+            cover, _ = cover_clustered(units, self.threshold, engine, self.recall)
+        dropped = np.flatnonzero(cover.survivor >= 0)
+        unscored = np.ones(table.height, bool)
+        unscored[rows] = False
+        return verdicts(
+            table["id"],
+            rows[dropped],
+            rows[cover.survivor[dropped]],
+            cover.similarity[dropped],
+            "semantic_duplicate",
+            (unscored, "not_scored"),
+        )
+
+    def _ranked(self, table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers and unit vectors, best first."""
+        found = vectors_of(table, self.by)
+        if self.rank_by is None:
+            return found.rows, found.units
+        rank = np.empty(table.height, np.int64)
+        score = values(table, self.rank_by)
+        rank[tie_order(table, score, descending=self.descending)] = np.arange(table.height)
+        order = np.argsort(rank[found.rows])
+        return found.rows[order], found.units[order]

@@ -1,0 +1,122 @@
+"""Near neighbours by cosine against all cosines in double precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curate.core import clusters, neighbours
+from curate.core.clusters import cover_clustered
+from curate.core.cover import Cover, cover_pairs
+from curate.core.neighbours import Dtype, Products, cover_vectors, pairs_above, products
+from curate.core.vectors import on_grid
+
+
+def groups(rows: int, size: int = 24, seed: int = 0) -> np.ndarray:
+    """Unit vectors around common directions, with cosines on both sides of 0.9; some equal."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(rows // 8 + 1, size))
+    spread = random.choice([0, 0.05, 0.1, 0.2], size=(rows, 1))
+    near = centres[random.integers(len(centres), size=rows)]
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    units, _ = on_grid((near + spread * random.normal(size=(rows, size))).astype(np.float32))
+    return units
+
+
+def all_pairs(units: np.ndarray, threshold: float) -> dict[tuple[int, int], float]:
+    exact = units.astype(np.float64)
+    lengths = np.sqrt((exact * exact).sum(axis=1))
+    cosine = exact @ exact.T / np.outer(lengths, lengths)
+    left, right = np.nonzero(np.tril(cosine >= threshold, -1))
+    return {(int(i), int(j)): float(cosine[i, j]) for i, j in zip(left, right, strict=True)}
+
+
+def slow_cover(units: np.ndarray, threshold: float) -> dict[int, tuple[int, float]]:
+    pairs = all_pairs(units, threshold)
+    left, right = np.array(list(pairs), np.int64).reshape(-1, 2).T
+    values = np.array(list(pairs.values()))
+    return as_dict(cover_pairs(left, right, values, np.arange(len(units))))
+
+
+def as_dict(cover: Cover) -> dict[int, tuple[int, float]]:
+    rows = np.flatnonzero(cover.survivor >= 0).tolist()
+    return {row: (int(cover.survivor[row]), float(cover.similarity[row])) for row in rows}
+
+
+def engines() -> list[Products]:
+    return [products("float32", 0), products("bfloat16", 0)]
+
+
+@pytest.mark.parametrize("threshold", [0.7, 0.9, 0.97])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_pairs_are_those_of_all_cosines(threshold: float, dtype: Dtype) -> None:
+    units = groups(300)
+    left, right, cosine = pairs_above(units, threshold, products(dtype, 300))
+    expected = all_pairs(units, threshold)
+    assert len(expected) > 50
+    found = dict(zip(zip(left.tolist(), right.tolist(), strict=True), cosine, strict=True))
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_type_multiplied_in_changes_nothing() -> None:
+    units = groups(2_500)
+    single, half = (cover_vectors(units, 0.9, engine) for engine in engines())
+    assert (single.survivor >= 0).sum() > 500
+    np.testing.assert_array_equal(single.survivor, half.survivor)
+    np.testing.assert_array_equal(single.similarity, half.similarity)
+
+
+def test_blocks_and_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    units = groups(700)
+    whole = as_dict(cover_vectors(units, 0.9, engines()[0]))
+    monkeypatch.setattr(neighbours, "_BLOCK", 37)
+    monkeypatch.setattr(neighbours, "_TILE", 11)
+    assert as_dict(cover_vectors(units, 0.9, engines()[0])) == whole
+
+
+def test_the_cover_is_that_of_all_pairs() -> None:
+    units = groups(1_500, seed=3)
+    found, expected = as_dict(cover_vectors(units, 0.9, engines()[1])), slow_cover(units, 0.9)
+    assert {row: other for row, (other, _) in found.items()} == {
+        row: other for row, (other, _) in expected.items()
+    }
+    for row, (_, cosine) in found.items():
+        assert cosine == pytest.approx(expected[row][1], abs=1e-12)
+
+
+def test_equal_vectors_have_a_cosine_of_one() -> None:
+    """To the last bit: a threshold of 1 drops copies and nothing else."""
+    units = np.repeat(groups(50, seed=9), 2, axis=0)
+    found = as_dict(cover_vectors(units, 1.0, engines()[1]))
+    assert {row for row in found if row % 2} == set(range(1, 100, 2))
+    assert {cosine for _, cosine in found.values()} == {1.0}
+
+
+def test_reference_rows_stay_whatever_they_resemble() -> None:
+    units = np.repeat(groups(1, seed=2), 4, axis=0)
+    found = as_dict(cover_vectors(units, 0.9, engines()[0], fixed=2))
+    assert found == {2: (0, 1.0), 3: (0, 1.0)}
+
+
+def test_clusters_find_the_share_of_pairs_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clusters, "_BLOCK", 256)
+    units = groups(3_000, seed=5)
+    cover, share = cover_clustered(units, 0.9, engines()[0], recall=0.99)
+    assert share >= 0.99
+    kept = cover.survivor < 0
+    pairs = all_pairs(units, 0.9)
+    surviving = sum(bool(kept[i] and kept[j]) for i, j in pairs)
+    assert surviving <= 0.02 * len(pairs)
+    for row, (other, cosine) in as_dict(cover).items():
+        assert pairs[row, other] == pytest.approx(cosine, abs=1e-12)
+        assert kept[other]
+
+
+def test_looking_into_every_cluster_is_exact() -> None:
+    units = groups(900, seed=6)
+    cover, share = cover_clustered(units, 0.6, engines()[1], recall=1.0)
+    exact = cover_vectors(units, 0.6, engines()[1])
+    assert share == 1.0
+    np.testing.assert_array_equal(cover.survivor, exact.survivor)
