@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import polars as pl
 
-__all__ = ["DECISIONS", "decide", "detail", "details", "tie_order"]
+__all__ = ["DECISIONS", "decide", "decide_some", "detail", "details", "tie_order"]
 
 DECISIONS: Mapping[str, type[pl.DataType]] = {
     "keep": pl.Boolean,
@@ -35,6 +35,20 @@ def decide(
         "detail": _texts(particulars, len(mask)),
     }
     return pl.DataFrame(columns, schema=DECISIONS)
+
+
+def decide_some(height: int, decided: pl.DataFrame) -> pl.DataFrame:
+    """A selector's table for ``height`` rows of which only some were looked at.
+
+    ``decided`` has ``row`` (its number), ``keep``, ``reason`` and ``detail`` of these; the others
+    are dropped as ``not_scored``.
+    """
+    every = pl.DataFrame({"row": pl.int_range(height, eager=True)})
+    decided = decided.cast({"row": pl.Int64})
+    answer = every.join(decided, on="row", how="left", maintain_order="left").with_columns(
+        pl.col("keep").fill_null(False), pl.col("reason").fill_null("not_scored")
+    )
+    return decide(answer["keep"], answer["reason"], answer["detail"])
 
 
 def _texts(

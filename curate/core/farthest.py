@@ -1,4 +1,4 @@
-"""Farthest-first traversal (greedy k-center): the step-by-step answer, in blocks."""
+"""Greedy picks that lie far from each other (k-center, MMR): the step-by-step answer, in blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from curate.core.nearest import Nearest
 from curate.core.vectors import exact_products, slack, slices
 
-__all__ = ["Centres", "farthest_first"]
+__all__ = ["Centres", "Worth", "farthest_first"]
 
 _CANDIDATES = 1024
 _AT_ONCE = 8192  # more candidates than this are not copied to float64
@@ -30,13 +30,33 @@ class Centres:
     distance: np.ndarray
 
 
+@dataclass(frozen=True)
+class Worth:
+    """What a row is worth as the next pick: ``own + weight * gap``; k-center has no ``own``."""
+
+    own: np.ndarray
+    weight: float
+
+    def of(self, rows: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+        """The worth of ``rows`` at their distances to the picks."""
+        worth: np.ndarray = self.own[rows] + self.weight * gaps
+        return worth
+
+
 def farthest_first(
-    units: np.ndarray, first: int, costs: np.ndarray, purse: float, gpu: bool = False
+    units: np.ndarray,
+    first: int,
+    costs: np.ndarray,
+    purse: float,
+    gpu: bool = False,
+    worth: Worth | None = None,
 ) -> Centres:
     """Pick the vector farthest from those picked, from ``first`` on, until the next costs too much.
 
     ``units`` (n, d) are vectors on the grid (`curate.core.vectors.GRID`); of several that are
-    equally far the first is picked. Gonzalez 1985: within twice the best possible radius.
+    equally far the first is picked. Gonzalez 1985: within twice the best possible radius. With
+    ``worth`` the row that is worth most is picked; it can only lose worth as more are picked, which
+    is all that the following needs.
 
     One pick changes little: the next are mostly among the rows that are farthest now. So the
     greedy goes on among the 1,024 farthest alone, in exact arithmetic, until a row outside could
@@ -44,7 +64,8 @@ def farthest_first(
     matrix product. The float32 of that product is trusted only up to its error bound. The picks
     are those of the step-by-step greedy in exact arithmetic.
     """
-    greedy = _Greedy(units, costs, purse, gpu)
+    worth = worth or Worth(np.zeros(len(units)), 1.0)
+    greedy = _Greedy(units, costs, purse, worth, gpu)
     if costs[first] <= purse:
         greedy.pick(first, np.inf)
         greedy.publish()
@@ -57,8 +78,10 @@ def farthest_first(
 class _Greedy:
     """State of the traversal; ``gap`` stands for half a squared distance throughout."""
 
-    def __init__(self, units: np.ndarray, costs: np.ndarray, purse: float, gpu: bool) -> None:
-        self._units, self._costs, self._left = units, costs, purse
+    def __init__(
+        self, units: np.ndarray, costs: np.ndarray, purse: float, worth: Worth, gpu: bool
+    ) -> None:
+        self._units, self._costs, self._left, self._worth = units, costs, purse, worth
         self._all = Nearest(units, gpu)
         self._picks: list[int] = []
         self._reach: list[float] = []
@@ -66,7 +89,7 @@ class _Greedy:
         self._gap = np.full(len(units), np.inf)  # exact, to the first `_upto` centres
         self._upto = np.zeros(len(units), dtype=np.int32)
         self._published = 0
-        self._slack = slack(units.shape[1])
+        self._slack = worth.weight * slack(units.shape[1]) + 1e-12
 
     def pick(self, row: int, gap: float) -> bool:
         """Take a row as the next centre, unless it costs more than is left."""
@@ -91,10 +114,9 @@ class _Greedy:
         if not len(rows):
             return False
         self._sharpen(rows)
-        gaps = self._gap[rows]
-        if len(rows) > _AT_ONCE or not gaps.any():
-            return self._pick_one_by_one(rows, gaps)
-        return self._pick_among(rows, gaps, bound)
+        if len(rows) > _AT_ONCE or not self._gap[rows].any():
+            return self._pick_settled(rows, bound)
+        return self._pick_among(rows, bound)
 
     def centres(self) -> Centres:
         """What was picked, and what stands for what."""
@@ -106,7 +128,7 @@ class _Greedy:
         return Centres(picks, np.array(self._reach), nearest, distance)
 
     def _candidates(self) -> tuple[np.ndarray, float]:
-        """The farthest rows in index order, and a gap that no row outside is above.
+        """The farthest rows in index order, and a worth that no row outside is above.
 
         The margin below the last candidate is such that the farthest row of all is inside and
         above the bound: every call of `advance` picks at least one.
@@ -114,10 +136,10 @@ class _Greedy:
         still = np.flatnonzero(self._open)
         if len(still) <= _CANDIDATES:
             return still, -np.inf
-        gap = self._all.gap[still]
-        last = np.partition(gap, len(gap) - _CANDIDATES)[len(gap) - _CANDIDATES]
+        worth = self._worth.of(still, self._all.gap[still])
+        last = np.partition(worth, len(still) - _CANDIDATES)[len(still) - _CANDIDATES]
         limit = float(last) - 3 * self._slack
-        inside = still[gap > limit]
+        inside = still[worth > limit]
         return inside, -np.inf if len(inside) == len(still) else limit + self._slack
 
     def _sharpen(self, rows: np.ndarray) -> None:
@@ -131,29 +153,34 @@ class _Greedy:
                 self._gap[some] = np.minimum(self._gap[some], found)
         self._upto[rows] = len(self._picks)
 
-    def _pick_among(self, rows: np.ndarray, gaps: np.ndarray, bound: float) -> bool:
+    def _pick_among(self, rows: np.ndarray, bound: float) -> bool:
         wide = self._units[rows].astype(np.float64)
         halves = np.sum(wide * wide, axis=1) / 2
-        going = True
-        while True:
-            best = int(np.argmax(gaps))
-            if gaps[best] <= bound or not self._open[rows[best]]:
+        gaps, going = self._gap[rows], True
+        worth = self._worth.of(rows, gaps)
+        while going:
+            best = int(np.argmax(worth))
+            if worth[best] <= bound or not self._open[rows[best]]:
                 break
             going = self.pick(int(rows[best]), float(gaps[best]))
-            if not going:
-                break
-            np.minimum(gaps, halves + (halves[best] - wide @ wide[best]), out=gaps)
-            gaps[best] = -np.inf
+            if going:
+                np.minimum(gaps, halves + (halves[best] - wide @ wide[best]), out=gaps)
+                worth = self._worth.of(rows, gaps)
+                worth[~self._open[rows]] = -np.inf
         self._gap[rows] = gaps
         self._upto[rows] = len(self._picks)
         return going
 
-    def _pick_one_by_one(self, rows: np.ndarray, gaps: np.ndarray) -> bool:
-        """One pick where too many rows are equally far; all rows where none is any farther."""
+    def _pick_settled(self, rows: np.ndarray, bound: float) -> bool:
+        """One pick where too many rows compete; all above the bound where no gap can change."""
+        gaps = self._gap[rows]
+        worth = self._worth.of(rows, gaps)
         if gaps.any():
-            best = int(np.argmax(gaps))
+            best = int(np.argmax(worth))
             return self.pick(int(rows[best]), float(gaps[best]))
-        return all(self.pick(int(row), 0.0) for row in rows)
+        order = np.argsort(-worth, kind="stable")
+        above = order[worth[order] > bound]
+        return all(self.pick(int(rows[at]), 0.0) for at in above)
 
 
 def _gaps(left: np.ndarray, right: np.ndarray) -> np.ndarray:

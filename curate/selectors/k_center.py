@@ -10,7 +10,7 @@ import polars as pl
 
 from curate.core.budget import Budget
 from curate.core.columns import base_column, numbers
-from curate.core.decisions import decide, tie_order
+from curate.core.decisions import decide, decide_some, tie_order
 from curate.core.draws import draws
 from curate.core.errors import UsageError
 from curate.core.farthest import Centres, farthest_first
@@ -113,12 +113,7 @@ def _decisions(ids: pl.Series, vectors: Vectors, found: Centres) -> pl.DataFrame
         .then(pl.struct("distance", "order").struct.json_encode())
         .otherwise(pl.struct("distance", "nearest").struct.json_encode()),
     )
-    every = pl.DataFrame({"row": np.arange(len(ids))}).cast({"row": told["row"].dtype})
-    joined = every.join(told, on="row", how="left", maintain_order="left")
-    answer = joined.with_columns(
-        pl.col("keep").fill_null(False), pl.col("reason").fill_null("not_scored")
-    )
-    return decide(answer["keep"], answer["reason"], answer["detail"])
+    return decide_some(len(ids), told)
 
 
 def _names(ids: pl.Series, vectors: Vectors, found: Centres) -> Any:

@@ -17,8 +17,10 @@ from curate.core.schema import TURNS
 from curate.core.types import Selector
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "deita_filter": {"rows": 20, "rank_by": "quality"},
     "k_center": {"rows": 20},
     "longest": {"rows": 20},
+    "mmr": {"rows": 20, "rank_by": "quality"},
     "quota": {"by": "source", "rows": 7},
     "random": {"rows": 20, "seed": 3},
     "threshold": {"by": "ifd", "min": 0.4, "max": 0.9},
@@ -28,6 +30,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Options of the selectors that cannot do without."""
 
 BUDGETED = [name for name, given in OPTIONS.items() if given.get("rows") == 20]
+
+
+def _rest(name: str) -> dict[str, Any]:
+    """The options of ``name`` but for its budget."""
+    return {key: value for key, value in OPTIONS[name].items() if key != "rows"}
+
+
 BY_SCORE = [name for name, given in OPTIONS.items() if given.get("by") == "ifd"]
 ONE_PASS_IS_ENOUGH = set(registry.names("curate.selectors")) - {"top_fraction"}
 """Selectors that keep all of what they kept. A fraction of a fraction is smaller, as it says."""
@@ -169,9 +178,7 @@ def test_a_row_without_a_score_is_dropped_as_such(name: str) -> None:
 )
 def test_a_budget_is_spent_and_not_more(name: str, budget: dict[str, float]) -> None:
     table = rows()
-    selector = registry.build(
-        "curate.selectors", name, {"seed": 1, **budget} if name == "random" else budget
-    )
+    selector = registry.build("curate.selectors", name, {**_rest(name), **budget})
     kept = table.filter(selector(table)["keep"])
     if "tokens" in budget:
         longest = int(table["length_tokens"].max())  # type: ignore[arg-type]
@@ -184,7 +191,7 @@ def test_a_budget_is_spent_and_not_more(name: str, budget: dict[str, float]) -> 
 def test_rows_of_unknown_length_are_not_paid_for(name: str) -> None:
     unknown = pl.col("row") % 2 == 0
     table = rows().with_columns(length_tokens=pl.when(~unknown).then("length_tokens"))
-    decisions = registry.build("curate.selectors", name, {"tokens": 100})(table)
+    decisions = registry.build("curate.selectors", name, {**_rest(name), "tokens": 100})(table)
     kept = table.filter(decisions["keep"])
     assert 0 < kept["length_tokens"].sum() <= 100
     assert kept["length_tokens"].null_count() == 0
@@ -193,5 +200,5 @@ def test_rows_of_unknown_length_are_not_paid_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", BUDGETED)
 def test_more_rows_than_there_are_keeps_all_that_can_be_compared(name: str) -> None:
-    decisions = registry.build("curate.selectors", name, {"rows": 1000})(rows())
+    decisions = registry.build("curate.selectors", name, {**_rest(name), "rows": 1000})(rows())
     assert decisions.filter(~pl.col("keep"))["reason"].is_in(["not_scored", "too_similar"]).all()

@@ -1,0 +1,89 @@
+"""Keep the best rows by a score that are not too similar to a better one that is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from curate.core.budget import Budget
+from curate.core.columns import base_column, numbers
+from curate.core.decisions import decide_some, tie_order
+from curate.core.redundancy import Filtered, filter_similar
+from curate.core.vectors import vectors_of
+
+__all__ = ["DeitaFilter"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeitaFilter(Budget):
+    """Score first, diversity-aware: Liu et al., DEITA, arXiv:2312.15685.
+
+    Rows are taken from the best score down; a row is kept if its cosine to every row kept so far is
+    at most ``max_similarity``, until the budget is spent. Compared is with what is kept, one row
+    after the other, as in the paper and in its code at batch size 1 (larger batches there also drop
+    rows that only a dropped row resembles). A row without a vector or a score is ``not_scored``.
+
+    Detail: of a row ``too_similar`` its ``survivor`` and the ``similarity``; the ``rank`` and
+    ``value`` of every row.
+
+    Options:
+        rows: how many rows to keep at most; or
+        fraction: what share of the rows; or
+        tokens: how many tokens, counted by
+        tokens_by: this column.
+        rank_by: the score; large is good.
+        by: the column of embeddings.
+        max_similarity: the largest cosine between two kept rows.
+    """
+
+    rank_by: str
+    by: str = "embedding"
+    max_similarity: float = 0.9
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The embeddings, the score, and the column that counts."""
+        return (base_column(self.by), base_column(self.rank_by), *super().needs)
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Go through the rows from best to worst."""
+        scores = numbers(table, self.rank_by)
+        scored = np.array(scores.is_not_null(), dtype=bool)
+        vectors = vectors_of(table, self.by, self.known(table) & scored)
+        order = tie_order(table[vectors.rows], scores.gather(vectors.rows))
+        rows = vectors.rows[order]
+        costs = self.costs(table)[rows]
+        found = filter_similar(
+            vectors.units[order], self.max_similarity, costs, self.purse(table.height)
+        )
+        return self._decisions(table["id"], scores, rows, found)
+
+    def _decisions(
+        self, ids: pl.Series, scores: pl.Series, rows: np.ndarray, found: Filtered
+    ) -> pl.DataFrame:
+        reasons = np.full(len(rows), "over_budget", dtype=object)
+        reasons[found.survivor >= 0] = "too_similar"
+        reasons[found.kept] = "selected"
+        survivors = rows[np.maximum(found.survivor, 0)] if len(rows) else rows
+        frame = pl.DataFrame(
+            {
+                "row": rows,
+                "reason": pl.Series(reasons.tolist(), dtype=pl.String),
+                "rank": np.arange(1, len(rows) + 1),
+                "value": scores.gather(rows),
+                "survivor": ids.gather(survivors),
+                "similarity": found.similarity,
+            }
+        )
+        similar = pl.col("reason") == "too_similar"
+        told = pl.struct("rank", "similarity", "survivor", "value").struct.json_encode()
+        place = pl.struct("rank", "value").struct.json_encode()
+        decided = frame.select(
+            "row",
+            "reason",
+            keep=pl.col("reason") == "selected",
+            detail=pl.when(similar).then(told).otherwise(place),
+        )
+        return decide_some(len(ids), decided)

@@ -1,0 +1,108 @@
+"""Keep rows that are good and unlike those kept already: maximal marginal relevance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from curate.core.budget import Budget
+from curate.core.columns import base_column, numbers
+from curate.core.decisions import decide, decide_some, tie_order
+from curate.core.errors import UsageError
+from curate.core.farthest import Centres, Worth, farthest_first
+from curate.core.nearest import Device, on_gpu
+from curate.core.vectors import Vectors, vectors_of
+
+__all__ = ["MMR"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMR(Budget):
+    """Each pick has the largest ``balance · score - (1 - balance) · max cos to the picks before``.
+
+    Carbonell and Goldstein 1998. Scores are brought to 0..1 by the smallest and largest of the rows
+    that can be picked, so that they compare with cosines; the first pick is the best score. The
+    picks are those of the step-by-step greedy (`curate.core.farthest`); no n×n matrix is made. A
+    row without a vector or a score is ``not_scored``.
+
+    Detail: the scaled ``score``, the ``order`` of a kept row, the ``nearest`` kept row of another,
+    and the ``similarity``: to the picks before it, or to the nearest.
+
+    Options:
+        rows: how many rows to keep; or
+        fraction: what share of the rows to keep; or
+        tokens: how many tokens to keep, counted by
+        tokens_by: this column.
+        rank_by: the score; large is good.
+        by: the column of embeddings.
+        balance: 1 looks at the score alone, 0 at the distance alone (λ in the paper).
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one and the work is worth it.
+    """
+
+    rank_by: str
+    by: str = "embedding"
+    balance: float = 0.5
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.balance <= 1:
+            raise UsageError(f"mmr: balance must be from 0 to 1; got {self.balance}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The embeddings, the score, and the column that counts."""
+        return (base_column(self.by), base_column(self.rank_by), *super().needs)
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Pick rows until the budget is spent."""
+        scores = numbers(table, self.rank_by)
+        finite = np.array(scores.cast(pl.Float64).is_finite().fill_null(False), dtype=bool)
+        vectors = vectors_of(table, self.by, self.known(table) & finite)
+        if not len(vectors.rows):
+            return decide([False] * table.height, "not_scored")
+        score = _scaled(scores.gather(vectors.rows))
+        first = int(tie_order(table[vectors.rows], pl.Series(score))[0])
+        costs, purse = self.costs(table)[vectors.rows], self.purse(table.height)
+        work = float(vectors.units.size) * (len(costs) if self.tokens is not None else purse)
+        worth = Worth(self.balance * score, 1 - self.balance)
+        gpu = on_gpu(self.device, work)
+        found = farthest_first(vectors.units, first, costs, purse, gpu, worth)
+        return _decisions(table["id"], vectors, score, found)
+
+
+def _scaled(scores: pl.Series) -> np.ndarray:
+    values = np.array(scores, dtype=np.float64)
+    low, high = values.min(), values.max()
+    scaled: np.ndarray = (values - low) / (high - low) if high > low else np.ones(len(values))
+    return scaled
+
+
+def _decisions(ids: pl.Series, vectors: Vectors, score: np.ndarray, found: Centres) -> pl.DataFrame:
+    order = np.zeros(len(score), dtype=np.int64)
+    order[found.picks] = np.arange(1, len(found.picks) + 1)
+    gap = found.distance.copy()
+    gap[found.picks] = found.reach
+    nearest = vectors.rows[found.picks[found.nearest]] if len(found.picks) else vectors.rows
+    frame = pl.DataFrame(
+        {
+            "row": vectors.rows,
+            "order": order,
+            "score": score,
+            "similarity": 1 - gap,
+            "nearest": ids.gather(nearest),
+        }
+    )
+    picked = pl.col("order") > 0
+    told = pl.struct("order", "score", "similarity").struct.json_encode()
+    other = pl.struct("nearest", "score", "similarity").struct.json_encode()
+    nothing = pl.struct("score").struct.json_encode()
+    decided = frame.select(
+        "row",
+        keep=picked,
+        reason=pl.when(picked).then(pl.lit("selected")).otherwise(pl.lit("over_budget")),
+        detail=pl.when(picked).then(told).otherwise(other if len(found.picks) else nothing),
+    )
+    return decide_some(len(ids), decided)
