@@ -129,7 +129,9 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> li
     first = tokenizer("a")["input_ids"][:1]
     begin = first if first and first[0] == tokenizer.bos_token_id else []
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    plain = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+    plain = tokenizer(
+        list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
+    )
     found = [[*begin, *ids, *end] for ids in plain["input_ids"]]
     return [Encoded(ids, [0] * len(begin) + [1] * (len(ids) - len(begin))) for ids in found]
 
@@ -271,5 +273,5 @@ def _ids_of(tokenizer: PreTrainedTokenizerBase, pieces: Sequence[_Piece]) -> lis
     """
     anchor = tokenizer.eos_token or ""
     texts = [anchor, *(anchor + piece.text for piece in pieces)]
-    first, *rest = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    first, *rest = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return [ids[len(first) :] for ids in rest]

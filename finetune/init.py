@@ -186,7 +186,9 @@ def _blocks(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], context: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     """All texts, parted by the beginning-of-text token, as rows of ``context`` tokens."""
-    found = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+    found = tokenizer(
+        list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
+    )
     ids = [np.asarray([tokenizer.bos_token_id, *one], np.int64) for one in found["input_ids"]]
     stream = np.concatenate(ids)
     if len(stream) < context:

@@ -16,7 +16,8 @@ from curate.core.schema import KINDS, kind_of
 from finetune import checks, data, models
 from finetune.arguments import adapter, training_arguments
 from finetune.encoding import Encoded, encode_chats, encode_texts
-from finetune.evaluate import Exam, chosen_rows, write_step, write_summary
+from finetune.evaluate import chosen_rows, write_step, write_summary
+from finetune.exam import Exam
 from finetune.runs import Run, quiet
 from finetune.types import TrainResult
 

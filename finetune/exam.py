@@ -1,0 +1,199 @@
+"""Held-out prompts, answered and measured: exact match, length, reward, KL from a reference."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from curate.core import registry
+
+if TYPE_CHECKING:
+    from finetune.rewards.types import Reward
+
+__all__ = ["Exam", "contains", "exact_match", "number_of"]
+
+_GREEDY: Final = 1e-6  # a temperature at which the likeliest token has all of the mass
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Held-out prompts, and how they are answered.
+
+    ``rows`` are those of `finetune.data.to_prompts`. ``temperature`` 0 takes the likeliest token;
+    above, each row is drawn from random numbers of its own, made from ``seed`` and its id, so that
+    an answer depends neither on the batch nor on the other rows. ``reference`` is the model that
+    KL is measured from, ``reward`` the folder of a reward model.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    tokenizer: Any
+    reference: Any = None
+    reward: str | None = None
+    temperature: float = 0.0
+    max_new_tokens: int = 64
+    batch_size: int = 16
+    seed: int = 0
+
+    def __call__(self, model: Any) -> list[dict[str, Any]]:
+        """One JSON-like object a row, in the order of the rows.
+
+        ``prompt`` (as the model was shown it), ``completion``, ``reference``, ``exact_match`` and
+        ``contains`` (null where no answer is known), ``tokens`` and ``ended`` (whether the model
+        closed its answer), ``kl_k1`` and ``kl_k3`` in nats a sequence (of a greedy answer they are
+        its log-ratio, not an estimate), ``reward``. What does not fit into the model's context has
+        ``error`` and no completion.
+        """
+        answers = self._answers(model)
+        found = [self._row(at, answers.get(at)) for at in range(len(self.rows))]
+        for at, values in self._kl(model, answers).items():
+            found[at] |= values
+        self._add_rewards(found)
+        return found
+
+    @cached_property
+    def _prompts(self) -> list[list[int]]:
+        from finetune.encoding import encode_prompts
+
+        return encode_prompts(self.tokenizer, [row["prompt"] for row in self.rows])
+
+    def _answers(self, model: Any) -> dict[int, list[int]]:
+        """Token ids of each answer, by row; longest prompts first, so that batches are even."""
+        from finetune.ppo.sample import Sampling, sample
+
+        limit = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+        fits = [
+            at for at, ids in enumerate(self._prompts) if len(ids) + self.max_new_tokens <= limit
+        ]
+        fits.sort(key=lambda at: (-len(self._prompts[at]), at))
+        pad = self.tokenizer.pad_token_id
+        sampling = Sampling(
+            max(self.temperature, _GREEDY),
+            self.max_new_tokens,
+            self._ends(model),
+            self.tokenizer.eos_token_id if pad is None else pad,
+        )
+        found: dict[int, list[int]] = {}
+        for batch in _batches(fits, self.batch_size):
+            seeds = [(self.seed, number_of(self.rows[at]["id"])) for at in batch]
+            drawn = sample(model, [self._prompts[at] for at in batch], sampling, seeds)
+            found |= dict(zip(batch, drawn, strict=True))
+        return found
+
+    def _ends(self, model: Any) -> frozenset[int]:
+        known = model.generation_config.eos_token_id
+        listed = known if isinstance(known, list) else [known]
+        return frozenset({*listed, self.tokenizer.eos_token_id} - {None})
+
+    def _row(self, at: int, answer: list[int] | None) -> dict[str, Any]:
+        row = self.rows[at]
+        asked = {
+            "id": row["id"],
+            "prompt": self.tokenizer.decode(self._prompts[at]),
+            "reference": row["reference"],
+        }
+        if answer is None:
+            return {**asked, "completion": None, "error": "prompt_over_context"}
+        said = self.tokenizer.decode(answer, skip_special_tokens=True)
+        known = row["reference"]
+        return {
+            **asked,
+            "completion": said,
+            "exact_match": None if known is None else exact_match(said, known),
+            "contains": None if known is None else contains(said, known),
+            "tokens": len(answer),
+            "ended": len(answer) < self.max_new_tokens or answer[-1] == self.tokenizer.eos_token_id,
+        }
+
+    def _kl(self, model: Any, answers: Mapping[int, list[int]]) -> dict[int, dict[str, float]]:
+        if self.reference is None:
+            return {}
+        from finetune.ppo.kl import kl_k1, kl_k3
+
+        found: dict[int, dict[str, float]] = {}
+        for batch in _batches(sorted(answers, key=lambda at: len(answers[at])), self.batch_size):
+            pairs = [(self._prompts[at], answers[at]) for at in batch]
+            policy, reference = self._logps(model, pairs), self._logps(self.reference, pairs)
+            k1 = kl_k1(policy, reference).double().sum(1).tolist()
+            k3 = kl_k3(policy, reference).double().sum(1).tolist()
+            for at, one, three in zip(batch, k1, k3, strict=True):
+                found[at] = {"kl_k1": one, "kl_k3": three}
+        return found
+
+    def _logps(self, model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> Any:
+        import torch
+
+        from finetune.logps import score_answers
+
+        longest = max(len(prompt) + len(answer) for prompt, answer in pairs)
+        shape = (3, len(pairs), longest)
+        ids, there, answered = torch.zeros(shape, dtype=torch.long).unbind()
+        for row, (prompt, answer) in enumerate(pairs):
+            end = len(prompt) + len(answer)
+            ids[row, :end] = torch.tensor([*prompt, *answer])
+            there[row, :end] = 1
+            answered[row, len(prompt) : end] = 1
+        batch = {"input_ids": ids, "attention_mask": there, "answer_mask": answered}
+        with torch.no_grad():
+            on_device = {name: value.to(model.device) for name, value in batch.items()}
+            return score_answers(model, on_device)["policy"]
+
+    def _add_rewards(self, found: list[dict[str, Any]]) -> None:
+        if self._reward is None:
+            return
+        answered = [at for at, row in enumerate(found) if row["completion"] is not None]
+        scores = self._reward(
+            [found[at]["prompt"] for at in answered],
+            [found[at]["completion"] for at in answered],
+            [self.rows[at] for at in answered],
+        )
+        for at, score in zip(answered, scores, strict=True):
+            found[at]["reward"] = score
+
+    @cached_property
+    def _reward(self) -> Reward | None:
+        if self.reward is None:
+            return None
+        built: Reward = registry.build(
+            "finetune.rewards",
+            "reward_model",
+            {"model": self.reward, "batch_size": self.batch_size},
+        )
+        return built
+
+
+def plain(text: str) -> str:
+    """What is compared: NFKC, case folded, white space as one blank, no full stop at the end."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(" .")
+
+
+def exact_match(said: str, known: str) -> bool:
+    """Whether an answer says the same as the known one.
+
+    >>> exact_match("Paris. ", "paris"), exact_match("It is Paris", "Paris")
+    (True, False)
+    """
+    return plain(said) == plain(known)
+
+
+def contains(said: str, known: str) -> bool:
+    """Whether an answer has the known one in it, as whole words.
+
+    >>> contains("It is Paris, I think.", "Paris"), contains("Parisian", "Paris")
+    (True, False)
+    """
+    words = plain(known)
+    return bool(words) and re.search(rf"(?<!\w){re.escape(words)}(?!\w)", plain(said)) is not None
+
+
+def _batches(rows: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def number_of(text: str) -> int:
+    """64 bits of a text's hash, to seed or to draw by."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+
+from curate.core.chat import turn
+from curate.core.schema import schema_of
+from finetune.evaluate import Evaluate, chosen_rows, summary, write_step, write_summary
+from finetune.exam import Exam, contains, exact_match
+from finetune.models import load_causal, load_tokenizer, save_model
+
+QUESTIONS = ["Name a colour.", "What is two plus two?", "Say hello to the king of the sea.", "Hi"]
+
+
+def asked(*questions: str, reference: str | None = "blue") -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {"id": f"q:{at}", "prompt": [{"role": "user", "content": text}], "reference": reference}
+        for at, text in enumerate(questions, 1)
+    )
+
+
+@pytest.fixture
+def exam(tiny_model_dir: Path) -> Any:
+    def build(questions: tuple[str, ...] = tuple(QUESTIONS), **options: Any) -> Exam:
+        rows = asked(*questions)
+        return Exam(rows, load_tokenizer(tiny_model_dir), max_new_tokens=8, **options)
+
+    return build
+
+
+@pytest.fixture
+def other(tiny_model_dir: Path) -> Any:
+    """The tiny model with its weights moved a little."""
+    model = load_causal(tiny_model_dir)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.add_(0.05 * torch.randn(weights.shape, generator=generator))
+    return model
+
+
+def test_greedy_answers_are_those_of_plain_transformers(exam: Any, tiny_model_dir: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model_dir)
+    model: Any = load_causal(tiny_model_dir)
+    for row in exam()(model):
+        ids: Any = tokenizer(row["prompt"], add_special_tokens=False, return_tensors="pt")
+        out: Any = model.generate(**ids, max_new_tokens=8, do_sample=False)
+        said = tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert row["completion"] == said
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_an_answer_does_not_depend_on_the_batch(
+    exam: Any, tiny_model_dir: Path, temperature: float
+) -> None:
+    model = load_causal(tiny_model_dir)
+    together = exam(temperature=temperature)(model)
+    again = exam(temperature=temperature)(model)
+    alone = exam(temperature=temperature, batch_size=1)(model)
+    assert together == again
+    assert [row["completion"] for row in together] == [row["completion"] for row in alone]
+
+
+def test_samples_depend_on_the_seed(exam: Any, tiny_model_dir: Path) -> None:
+    model = load_causal(tiny_model_dir)
+    first, second = (exam(temperature=1.0, seed=seed)(model) for seed in (0, 1))
+    assert [row["completion"] for row in first] != [row["completion"] for row in second]
+
+
+def test_kl_is_the_sum_over_the_answers_tokens(exam: Any, other: Any, tiny_model_dir: Path) -> None:
+    reference, tokenizer = load_causal(tiny_model_dir), load_tokenizer(tiny_model_dir)
+    one = exam(("Name a colour.",), reference=reference)
+    (row,) = one(other)
+    prompt = one._prompts[0]
+    answer = one._answers(other)[0]
+    ids = torch.tensor([prompt + answer])
+    with torch.no_grad():
+        both = [model(ids).logits.log_softmax(-1)[0] for model in (other, reference)]
+    gaps = [
+        float(both[0][at - 1, ids[0, at]] - both[1][at - 1, ids[0, at]])
+        for at in range(len(prompt), len(prompt) + len(answer))
+    ]
+    assert tokenizer.decode(prompt) == row["prompt"]
+    assert row["kl_k1"] == pytest.approx(sum(gaps), abs=1e-4)
+    expected = sum(math.exp(-gap) - 1 + gap for gap in gaps)
+    assert row["kl_k3"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_model_is_no_distance_from_itself(exam: Any, tiny_model_dir: Path) -> None:
+    model = load_causal(tiny_model_dir)
+    for row in exam(reference=load_causal(tiny_model_dir))(model):
+        assert (row["kl_k1"], row["kl_k3"]) == (0, 0)
+
+
+def test_a_prompt_over_the_context_is_told_not_lost(exam: Any, tiny_model_dir: Path) -> None:
+    model = load_causal(tiny_model_dir)
+    found = exam(("Hi", "very " * 600))(model)
+    assert found[1]["completion"] is None
+    assert found[1]["error"] == "prompt_over_context"
+    assert summary(found)["unanswered"] == 1
+
+
+def test_answers_are_compared_by_what_they_say() -> None:
+    assert exact_match("  The\nANSWER. ", "the answer")
+    assert exact_match("ﬁve", "five")  # NFKC
+    assert not exact_match("", "five")
+    assert contains("I say: five!", "Five")
+    assert not contains("fiveteen", "five")
+    assert not contains("anything", "")
+
+
+def test_a_summary_leaves_out_what_was_not_measured() -> None:
+    rows: list[dict[str, Any]] = [
+        {"completion": "a", "exact_match": True, "tokens": 1},
+        {"completion": "b", "exact_match": None, "tokens": 4},
+    ]
+    assert summary(rows) == {"rows": 2, "unanswered": 0, "exact_match": 1.0, "tokens": 2.5}
+
+
+def test_the_summary_file_has_every_step(tmp_path: Path) -> None:
+    for step, right in ((0, False), (10, True)):
+        write_step(tmp_path, step, [{"completion": "a", "exact_match": right}])
+    assert write_summary(tmp_path)["exact_match"] == 1.0
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert [(step["step"], step["exact_match"]) for step in found["steps"]] == [(0, 0.0), (10, 1.0)]
+    assert found["last"]["step"] == 10
+
+
+def conversations(count: int) -> pl.DataFrame:
+    rows = [
+        {
+            "id": f"t:{at}",
+            "kind": "conversation",
+            "messages": [turn("user", f"Name colour {at}."), turn("assistant", "Blue")],
+        }
+        for at in range(count)
+    ]
+    schema = schema_of("conversation")
+    return pl.DataFrame(rows, schema={name: schema[name] for name in rows[0]})
+
+
+def test_which_rows_are_asked_does_not_depend_on_their_order() -> None:
+    table = conversations(50)
+    drawn = chosen_rows(table, 5, seed=0)
+    assert set(drawn["id"]) == set(chosen_rows(table.reverse(), 5, seed=0)["id"])
+    assert set(drawn["id"]) != set(chosen_rows(table, 5, seed=1)["id"])
+    assert chosen_rows(table, 0, seed=0).height == 50
+
+
+def test_a_causal_model_answers_and_its_answers_are_rewarded(
+    tiny_model_dir: Path, tiny_reward_dir: Path, tmp_path: Path
+) -> None:
+    conversations(4).write_parquet(tmp_path / "rows.parquet")
+    result = Evaluate(
+        str(tiny_model_dir),
+        reference=str(tiny_model_dir),
+        reward=str(tiny_reward_dir),
+        max_new_tokens=8,
+        limit=3,
+    )(tmp_path / "rows.parquet", tmp_path / "out")
+    found = [json.loads(line) for line in (tmp_path / "out/rows.jsonl").read_text().splitlines()]
+    assert len(found) == result.rows == 3
+    assert all(isinstance(row["reward"], float) for row in found)
+    last = json.loads((tmp_path / "out/evaluation.json").read_text())["last"]
+    assert last["kl_k1"] == 0
+    assert last["reward"] == pytest.approx(sum(row["reward"] for row in found) / 3)
+
+
+def test_a_reward_model_is_asked_which_side_is_better(
+    tiny_reward_dir: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "id": f"p:{at}",
+            "kind": "preference",
+            "prompt": [turn("user", f"Say {at}.")],
+            "chosen": [turn("assistant", "yes, of course")],
+            "rejected": [turn("assistant", "no")],
+        }
+        for at in range(3)
+    ]
+    schema = schema_of("preference")
+    table = pl.DataFrame(rows, schema={name: schema[name] for name in rows[0]})
+    table.write_parquet(tmp_path / "pairs.parquet")
+    judged = Evaluate(str(tiny_reward_dir))(tmp_path / "pairs.parquet", tmp_path / "out")
+    flipped = table.rename({"chosen": "rejected", "rejected": "chosen"})
+    flipped.write_parquet(tmp_path / "flipped.parquet")
+    back = Evaluate(str(tiny_reward_dir))(tmp_path / "flipped.parquet", tmp_path / "back")
+    assert judged.metrics["longer_wins"] == 1.0
+    assert back.metrics["longer_wins"] == 0.0
+    assert judged.metrics["accuracy"] + back.metrics["accuracy"] == pytest.approx(1)
+
+
+def test_what_is_saved_is_loaded_as_it_was(
+    other: Any, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    save_model(other, load_tokenizer(tiny_model_dir), tmp_path / "m", {"stage": "x"})
+    for name, weights in load_causal(tmp_path / "m").named_parameters():
+        assert weights.equal(other.get_parameter(name))
