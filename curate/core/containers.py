@@ -51,10 +51,13 @@ def name_parts(parts: Sequence[Part]) -> list[str]:
     >>> [Path("a/x.jsonl.zst").name, _name("a/x.jsonl.zst", 0), _name("a/x.jsonl.zst", 2)]
     ['x.jsonl.zst', 'x', 'a/x.jsonl.zst']
     """
-    paths = [part.shown for part in parts]
-    twice = sorted({path for path in paths if paths.count(path) > 1})
-    if twice:
-        raise UsageError(f"{shown(twice[0])} is given twice; its rows would have one id")
+    seen: dict[Path, str] = {}
+    for part in parts:
+        where = part.paths[0].resolve()
+        if where in seen:
+            raise UsageError(f"{shown(part.shown)} is given twice; its rows would have one id")
+        seen[where] = part.shown
+    paths = list(seen.values())
     levels = ([_name(path, steps) for path in paths] for steps in count())
     return next(names for names in levels if len(set(names)) == len(names))
 

@@ -15,6 +15,7 @@ from curate.core.containers import expand, name_parts
 from curate.core.detect import SAMPLE, detect, named, renamed
 from curate.core.errors import BadRow, DataError, UsageError
 from curate.core.part import Part
+from curate.core.registry import closest
 from curate.core.rows import finish, table_of
 from curate.core.schema import Kind, kind_of, schema_of
 from curate.core.tabular import parquet_batches
@@ -149,29 +150,36 @@ def plan(sources: Sequence[str], format: str | None, mapping: Mapping[str, str] 
         raise UsageError("no source is given; name a file, a folder or a hub dataset")
     found = [expand(source) for source in sources]
     given = iter(name_parts(list(chain.from_iterable(found))))
-    renaming = dict(mapping or {})
+    renaming, keys = dict(mapping or {}), set[str]()
     read = []
     for source, parts in zip(sources, found, strict=True):
         named_parts = tuple((next(given), part) for part in parts)
-        read.append(_source(source, named_parts, format, renaming))
+        read.append(_source(source, named_parts, format, renaming, keys))
+    _all_used(renaming, keys)
     _same_kind(read)
-    schema = _schema(read)
-    return Reading(read[0].kind, tuple(read), renaming, schema)
+    _ids_apart(read)
+    return Reading(read[0].kind, tuple(read), renaming, _schema(read))
 
 
 _NamedParts = tuple[tuple[str, Part], ...]
 
 
-def _source(given: str, parts: _NamedParts, name: str | None, mapping: dict[str, str]) -> Source:
+def _source(
+    given: str, parts: _NamedParts, name: str | None, mapping: dict[str, str], keys: set[str]
+) -> Source:
     notes = tuple(note for _, part in parts for note in part.said)
     if any(part.container == "rows" for _, part in parts):
         return _own(given, parts, notes)
-    if name is not None:
-        form, how = named(name), "as told"
-    else:
-        rows = _sample(given, parts, mapping)
+    raw = _sample(given, parts)
+    keys.update(key for row in raw for key in row)
+    rows = [_tried(row, mapping) for row in raw]
+    if name is None:
         name, form, count = detect(shown(given), rows)
         how = f"{count} of the first {len(rows)} rows"
+    else:
+        form = named(name)
+        count = sum(form.matches(row) for row in rows)
+        how = f"as told; {count} of the first {len(rows)} rows fit"
     said = f"{shown(given)}: {name} ({how})"
     return Source(given, parts, form.kind, name, form, (*notes, said))
 
@@ -184,7 +192,7 @@ def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
     return Source(given, parts, kind, "rows", None, (*notes, said))
 
 
-def _sample(given: str, parts: _NamedParts, mapping: dict[str, str]) -> list[Row]:
+def _sample(given: str, parts: _NamedParts) -> list[Row]:
     """The first good records.
 
     Raises:
@@ -197,7 +205,7 @@ def _sample(given: str, parts: _NamedParts, mapping: dict[str, str]) -> list[Row
         if isinstance(raw, BadRow):
             wrong = wrong or f"{where}: {raw}"
         else:
-            rows.append(_tried(raw, mapping))
+            rows.append(raw)
         if len(rows) == SAMPLE:
             break
     if not rows:
@@ -215,6 +223,32 @@ def _tried(raw: Row, mapping: dict[str, str]) -> Row:
         return renamed(raw, mapping)
     except BadRow:
         return raw
+
+
+def _all_used(mapping: dict[str, str], keys: set[str]) -> None:
+    for key in mapping:
+        if key not in keys:
+            there = tuple(sorted(keys))
+            raise UsageError(
+                f"no row has the key {key!r} that is to be renamed; {closest(key, there)}"
+            )
+
+
+def _ids_apart(sources: Sequence[Source]) -> None:
+    """No row of a table of ours has the id of another row."""
+    raw = {name for source in sources if source.format is not None for name, _ in source.parts}
+    seen = pl.DataFrame(schema={"id": pl.String})
+    for source in sources:
+        if source.format is None:
+            ids = pl.read_parquet(source.parts[0][1].paths[0], columns=["id", "source"])
+            both = ids.filter(pl.col("source").is_in(list(raw))).select("id")
+            both.extend(ids.select("id").join(seen, on="id"))
+            if both.height:
+                raise DataError(
+                    f"{shown(source.given)} holds the id {both['id'][0]}, which another source "
+                    "gives too: rename that source, or ingest the raw files together"
+                )
+            seen.extend(ids.select("id"))
 
 
 def _same_kind(sources: Sequence[Source]) -> None:

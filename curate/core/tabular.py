@@ -100,10 +100,13 @@ def csv_rows(stream: BinaryIO, name: str) -> Iterator[Record]:
         DataError: no header, a column twice, or a quote that is never closed.
     """
     csv.field_size_limit(MAX_LINE)
-    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(text, strict=True)
-    header = _header(reader, name)
-    row = 0
+    with io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        header = _header(reader, name)
+        yield from enumerate(_csv_records(reader, header, name), 1)
+
+
+def _csv_records(reader: Any, header: list[str], name: str) -> Iterator[Row | BadRow]:
     while True:
         begun = reader.line_num + 1
         try:
@@ -111,12 +114,10 @@ def csv_rows(stream: BinaryIO, name: str) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error as error:
-            row += 1
-            yield row, _broken(error, name, begun)
+            yield _broken(error, name, begun)
             continue
         if cells:  # a blank line is no record
-            row += 1
-            yield row, _cells(header, cells)
+            yield _cells(header, cells)
 
 
 def _header(reader: Any, name: str) -> list[str]:
@@ -124,6 +125,8 @@ def _header(reader: Any, name: str) -> list[str]:
         header: list[str] = next(reader, [])
     except csv.Error as error:
         raise DataError(f"{name}, line 1: the header cannot be read ({error})") from None
+    if not _is_text(header):
+        raise DataError(f"{name}, line 1: the header is not UTF-8; convert the file with iconv")
     twice = sorted({key for key in header if header.count(key) > 1})
     if not header or twice:
         found = f"has the columns {', '.join(twice)} twice" if twice else "has no header"
@@ -140,8 +143,14 @@ def _broken(error: csv.Error, name: str, line: int) -> BadRow:
 def _cells(header: list[str], cells: list[str]) -> Row | BadRow:
     if len(cells) != len(header):
         return BadRow("wrong_width", f"expected {len(header)} cells, got {len(cells)}")
-    try:
-        "".join(cells).encode()
-    except UnicodeEncodeError:
+    if not _is_text(cells):
         return BadRow("invalid_utf8", "a cell is not UTF-8")
     return dict(zip(header, cells, strict=True))
+
+
+def _is_text(cells: list[str]) -> bool:
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:  # `surrogateescape` marks bytes that are not UTF-8
+        return False
+    return True
