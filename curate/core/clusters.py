@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from curate.core.cosine import Ints, Pairs, Products, Vectors, cover_near, pairs_above
 from curate.core.cover import Cover
-from curate.core.neighbours import Ints, Pairs, Products, Vectors, cover_near, pairs_above
 
 __all__ = ["cover_clustered"]
 

@@ -9,9 +9,9 @@ import polars as pl
 
 from curate.core.clusters import cover_clustered
 from curate.core.columns import base_column, values
+from curate.core.cosine import Dtype, cover_vectors, products
 from curate.core.decisions import tie_order
 from curate.core.duplicates import verdicts
-from curate.core.neighbours import Dtype, cover_vectors, products
 from curate.core.vectors import vectors_of
 
 __all__ = ["SemanticDedup"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curate.core import clusters, neighbours
+from curate.core import clusters, cosine
 from curate.core.clusters import cover_clustered
+from curate.core.cosine import Dtype, Products, cover_vectors, pairs_above, products
 from curate.core.cover import Cover, cover_pairs
-from curate.core.neighbours import Dtype, Products, cover_vectors, pairs_above, products
 from curate.core.vectors import on_grid
 
 
@@ -69,8 +69,8 @@ def test_the_type_multiplied_in_changes_nothing() -> None:
 def test_blocks_and_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     units = groups(700)
     whole = as_dict(cover_vectors(units, 0.9, engines()[0]))
-    monkeypatch.setattr(neighbours, "_BLOCK", 37)
-    monkeypatch.setattr(neighbours, "_TILE", 11)
+    monkeypatch.setattr(cosine, "_BLOCK", 37)
+    monkeypatch.setattr(cosine, "_TILE", 11)
     assert as_dict(cover_vectors(units, 0.9, engines()[0])) == whole
 
 
@@ -80,8 +80,8 @@ def test_the_cover_is_that_of_all_pairs() -> None:
     assert {row: other for row, (other, _) in found.items()} == {
         row: other for row, (other, _) in expected.items()
     }
-    for row, (_, cosine) in found.items():
-        assert cosine == pytest.approx(expected[row][1], abs=1e-12)
+    for row, (_, similarity) in found.items():
+        assert similarity == pytest.approx(expected[row][1], abs=1e-12)
 
 
 def test_equal_vectors_have_a_cosine_of_one() -> None:
@@ -109,8 +109,8 @@ def test_clusters_find_the_share_of_pairs_that_was_asked_for(
     pairs = all_pairs(units, 0.9)
     surviving = sum(bool(kept[i] and kept[j]) for i, j in pairs)
     assert surviving <= 0.02 * len(pairs)
-    for row, (other, cosine) in as_dict(cover).items():
-        assert pairs[row, other] == pytest.approx(cosine, abs=1e-12)
+    for row, (other, similarity) in as_dict(cover).items():
+        assert pairs[row, other] == pytest.approx(similarity, abs=1e-12)
         assert kept[other]
 
 
