@@ -17,7 +17,7 @@ import finetune
 from curate.core.errors import UsageError
 from curate.core.files import digest_of, hash_file, locked, read_json, write_json
 from curate.core.progress import Quiet, Telling
-from curate.core.registry import build, checked, find, names, options
+from curate.core.registry import build, checked, closest, find, names, options
 from curate.runners.run import run as curate_run
 from finetune.evaluate import Evaluate
 from finetune.init import Init
@@ -30,6 +30,7 @@ __all__ = ["arms_text", "plan_text", "result_text", "run"]
 
 _TRAINERS = "finetune.trainers"
 _LOSSES = "finetune.losses.pair"
+_METHODS = ("sft", "reward", "ppo")  # besides the objectives on pairs
 _MODULES = {"reward": "reward_model"}  # where a method's name is not its file's
 
 
@@ -52,7 +53,22 @@ class _Work:
     models: dict[str, Path] = field(default_factory=dict)
     told: list[dict[str, Any]] = field(default_factory=list)
 
+    def check(self) -> None:
+        """Refuse a method or option that is wrong before any work is done for it."""
+        later = {
+            "base": Path("base"),
+            **{step.label: Path(step.label) for step in self.pipeline.train},
+        }
+        trial = replace(self, models=later)
+        for number, step in enumerate(self.pipeline.train, 1):
+            try:
+                trial._trainer(step, self.pipeline.seed)
+            except UsageError as error:
+                raise UsageError(f"train {number} ({step.label}): {error}") from None
+        checked(Evaluate, {"model": "", **self.pipeline.evaluate}, "evaluate")
+
     def finish(self) -> dict[str, Any]:
+        self.check()
         data = {
             key: curate_run(recipe, self.out / key, say=self.say).manifest
             for key, recipe in (("rows", self.pipeline.rows), ("pairs", self.pipeline.pairs))
@@ -172,6 +188,11 @@ class _Work:
         method = _MODULES.get(step.method, step.method)
         given: dict[str, Any] = dict(step.options)
         if method not in names(_TRAINERS):
+            if method not in names(_LOSSES):
+                known_methods = (*_METHODS, *names(_LOSSES))
+                raise UsageError(
+                    f"no method {step.method!r}; {closest(step.method, known_methods)}"
+                )
             given = _split_loss(method, given)
             method = "preference"
         known = options(find(_TRAINERS, method))

@@ -1,0 +1,73 @@
+"""A pipeline's recipe is checked before the first row is read."""
+
+from pathlib import Path
+
+import pytest
+
+from curate.core.errors import UsageError
+from pipelines.recipe import load
+
+GOOD = """
+base: some/model
+rows: {source: rows.jsonl, stages: [{score: length}]}
+pairs: {source: pairs.jsonl}
+heldout: {prompts: held.jsonl}
+train:
+  - sft: {epochs: 2}
+  - reward:
+  - dpo: {label: aligned, beta: 0.2}
+  - ppo: {start: aligned}
+arms: {seeds: [0, 1, 2]}
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def to_file(text: str) -> Path:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return to_file
+
+
+def test_each_step_starts_from_the_sft_model_unless_it_says_otherwise(write):
+    steps = load(write(GOOD)).train
+    assert [(step.label, step.method, step.start) for step in steps] == [
+        ("sft", "sft", "base"),
+        ("reward", "reward", "sft"),
+        ("aligned", "dpo", "sft"),
+        ("ppo", "ppo", "aligned"),
+    ]
+    assert steps[2].options == {"beta": 0.2}
+
+
+def test_overrides_and_seed_reach_the_rows(write):
+    got = load(write(GOOD), ["seed=3", "rows.source=other.jsonl"])
+    assert got.rows is not None
+    assert (got.rows.seed, got.rows.source) == (3, ("other.jsonl",))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD.replace("rows:", "row:"), "did you mean rows?"),
+        (GOOD.replace("base: some/model", ""), "exactly one of base"),
+        (GOOD + "init: {hidden: 8}\n", "exactly one of base"),
+        (GOOD.replace("start: aligned", "start: dpo"), "no model 'dpo' yet; there are base, sft"),
+        (GOOD.replace("label: aligned, ", "label: sft, "), "a second model called 'sft'"),
+        (GOOD.replace("pairs: {source: pairs.jsonl}", ""), "reward needs `pairs`"),
+        (GOOD.replace("heldout: {prompts: held.jsonl}", ""), "set heldout.prompts"),
+        (GOOD.replace("seeds: [0, 1, 2]", "seeds: three"), "expected a list of whole numbers"),
+        (GOOD.replace("seeds: [0, 1, 2]", "names: [curatd]"), "did you mean curated?"),
+        (GOOD.replace("score: length", "score: lenght"), "rows: stage 1"),
+        (GOOD.replace("prompts: held", "prompt: held"), "did you mean prompts?"),
+        (GOOD.replace("- reward:", "- [reward]"), "train 2: expected"),
+        (GOOD + "seed: one\n", "seed: expected a whole number"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(write, text, said):
+    with pytest.raises(UsageError) as error:
+        load(write(text))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,119 @@
+"""A whole pipeline on a tiny model: made once, found again, every hash in one manifest."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from curate.core.errors import UsageError
+from curate.core.files import read_json
+from finetune.models import model_hash
+from pipelines.recipe import load
+from pipelines.report import write_report
+from pipelines.run import arms_text, plan_text, run
+
+COLOURS = ["red", "blue", "green", "white"]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory, tiny_model_dir) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline")
+    facts = [(f"What colour is thing {i}?", COLOURS[i % 4]) for i in range(24)]
+    sft = [{"prompt": q, "completion": a} for q, a in facts]
+    pairs = [{"prompt": q, "chosen": a, "rejected": "no idea"} for q, a in facts]
+    for name, rows in (("rows", sft), ("pairs", pairs), ("held", sft[:4])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = folder / "recipe.yaml"
+    path.write_text(
+        f"""
+base: {tiny_model_dir}
+rows:
+  source: {folder}/rows.jsonl
+  stages: [{{score: length}}, {{select: random, rows: 10}}]
+pairs: {{source: {folder}/pairs.jsonl, limit: 12}}
+heldout: {{prompts: {folder}/held.jsonl, pairs: {folder}/pairs.jsonl}}
+train:
+  - sft: {{epochs: 1, lr: 1.0e-3}}
+  - reward: {{epochs: 1}}
+  - dpo: {{epochs: 1, lr: 1.0e-4}}
+  - ppo: {{rollouts: 1, batch: 4, minibatches: 1, epochs: 1, max_new_tokens: 4}}
+evaluate: {{max_new_tokens: 4, limit: 2}}
+arms: {{names: [curated, random], seeds: [0, 1], metric: tokens}}
+"""
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return out, run(load(recipe), out)
+
+
+def test_the_manifest_leads_from_input_hash_to_model_hash(finished):
+    out, manifest = finished
+    made = {model["label"]: model for model in manifest["models"]}
+    assert {"sft", "reward", "dpo", "ppo", "curated-seed0", "random-seed1"} <= set(made)
+    for model in made.values():
+        assert model["hash"] == model_hash(out / model["path"])
+    assert made["dpo"]["inputs"]["start"] == made["sft"]["hash"]
+    assert made["ppo"]["inputs"]["reward"] == made["reward"]["hash"]
+    assert manifest["data"]["rows"]["outputs"]["kept.parquet"] == made["sft"]["inputs"]["rows"]
+    assert len(manifest["data"]["rows"]["inputs"][0]["sha256"]) == 64
+
+
+def test_the_same_again_trains_nothing_and_says_the_same(recipe, finished):
+    out, manifest = finished
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "models").rglob("*.safetensors")}
+    assert run(load(recipe), out) == manifest
+    assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+
+def test_a_changed_step_trains_again_with_what_starts_from_it_and_nothing_else(recipe, finished):
+    out, manifest = finished
+    changed = run(load(recipe, ["train.3.dpo.beta=0.3"]), out)
+    before = {model["label"]: model["key"] for model in manifest["models"]}
+    after = {model["label"]: model["key"] for model in changed["models"]}
+    assert [label for label in before if before[label] != after[label]] == ["dpo"]
+
+
+def test_arms_train_on_one_budget_and_are_told_with_intervals(finished):
+    out, manifest = finished
+    arms = read_json(out / "arms.json")
+    assert [arm["arm"] for arm in arms["arms"]] == ["curated", "random"]
+    assert (
+        arms["arms"][1]["behind_low"] <= arms["arms"][1]["behind"] <= arms["arms"][1]["behind_high"]
+    )
+    assert "curated" in arms_text(manifest["arms"])
+
+
+def test_the_report_shows_models_samples_and_arms(finished):
+    out, _ = finished
+    html = write_report(out).read_text(encoding="utf-8")
+    for words in (
+        "Did the selection help?",
+        "What it writes on held-out prompts",
+        "What colour is",
+    ):
+        assert words in html
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.3={dop: {}}", "did you mean dpo?"),
+        ("train.1.sft.epoch=3", "did you mean epochs?"),
+        ("train.3.dpo.beta=high", "beta"),
+        ("evaluate.limits=3", "did you mean limit?"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_any_work(recipe, tmp_path, override, said):
+    with pytest.raises(UsageError, match=said.replace("?", r"\?")):
+        run(load(recipe, [override]), tmp_path / "out")
+    assert not (tmp_path / "out" / "rows").exists()
+
+
+def test_the_plan_names_every_step(recipe, tmp_path):
+    told = plan_text(load(recipe), tmp_path)
+    assert "dpo: dpo from sft" in told
+    assert "arms: curated, random, seeds 0, 1" in told
