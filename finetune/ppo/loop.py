@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class Loop(Trainer):
     ) -> None:
         """``work``: the folder of checkpoints, one every ``save_every`` rollouts.
 
-        ``at_save(step)`` is called before each checkpoint, to evaluate the policy.
+        ``at_save(step)`` is called before the first step and at each checkpoint, to evaluate.
         """
         self.collector, self.settings, self.supervised = collector, settings, supervised
         self.work, self.save_every, self.at_save = work, save_every, at_save
@@ -190,6 +191,8 @@ class Loop(Trainer):
 
     def begin(self) -> None:
         """Make the rollout that the first step, or the first after a checkpoint, reads."""
+        if self.at_save is not None and self.state.global_step == 0:
+            self.at_save(0)
         self._next()
 
     def end_of_rollout(self, control: Any) -> None:
@@ -242,6 +245,9 @@ class Loop(Trainer):
     def _tell(self, rollout: Rollout, stopped: bool = False) -> None:
         """Log a rollout; ``ppo/stopped`` marks the one whose policy is not kept."""
         said: dict[str, Any] = {**rollout.metrics(), **self.meter.read()}
+        told = f"step {self.state.global_step} of {self.state.max_steps}"
+        score, kl = said["objective/score"], said["objective/kl"]
+        print(f"{told}, score {score:.4g}, KL {kl:.4g}", file=sys.stderr, flush=True)  # noqa: T201
         self.log({**said, "ppo/stopped": 1.0} if stopped else said)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

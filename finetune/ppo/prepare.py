@@ -20,8 +20,8 @@ __all__ = ["actor_critic", "ask", "ends_of", "supervise"]
 
 def ask(
     table: pl.DataFrame, tokenizer: Any, room: int | None, on_bad: data.OnBad, source: Path | str
-) -> tuple[pl.DataFrame, list[Prompt]]:
-    """The rows that can be asked, and their prompts, of at most ``room`` tokens.
+) -> tuple[pl.DataFrame, pl.DataFrame, list[Prompt]]:
+    """The rows that can be asked in ``room`` tokens, those that cannot and why, and the prompts.
 
     Raises:
         DataError: a row has no prompt or too long a one and ``on_bad`` is ``refuse``.
@@ -29,10 +29,12 @@ def ask(
     asked = data.to_prompts(table)
     ids = encode_prompts(tokenizer, [row["prompt"] for row in asked])
     reasons = [_unasked(row, len(each), room) for row, each in zip(asked, ids, strict=True)]
-    used = data.drop_bad(table, _bad(asked, reasons), on_bad, source)
+    bad = _bad(asked, reasons)
+    used = data.drop_bad(table, bad, on_bad, source)
     texts = tokenizer.batch_decode(ids)
     parts = zip(asked, texts, ids, reasons, strict=True)
-    return used, [Prompt(row, text, tuple(each)) for row, text, each, why in parts if why is None]
+    prompts = [Prompt(row, text, tuple(each)) for row, text, each, why in parts if why is None]
+    return used, bad, prompts
 
 
 def _unasked(row: dict[str, Any], tokens: int, room: int | None) -> str | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from finetune.exam import exact_match
 
 __all__ = ["ExactMatch"]
 
@@ -14,14 +15,12 @@ __all__ = ["ExactMatch"]
 class ExactMatch:
     """Whether the completion says the same as the row's ``reference``.
 
-    Both are compared in Unicode form NFKC with white space runs as one blank; ``ignore_case`` also
-    folds case. A row without a reference cannot be scored.
+    Compared as `finetune.exam.exact_match` does when a model is evaluated: case, white space and a
+    full stop at the end do not count. A row without a reference cannot be scored.
 
-    >>> ExactMatch()(["2+2?", "?"], [" 4 ", "4"], [{"reference": "4"}, {"reference": None}])
+    >>> ExactMatch()(["2+2?", "?"], [" 4. ", "4"], [{"reference": "4"}, {"reference": None}])
     [1.0, None]
     """
-
-    ignore_case: bool = False
 
     def __call__(
         self,
@@ -31,13 +30,6 @@ class ExactMatch:
     ) -> list[float | None]:
         """1.0, 0.0 or None for each completion."""
         return [
-            None if row.get("reference") is None else float(self._same(said, row["reference"]))
+            None if row["reference"] is None else float(exact_match(said, row["reference"]))
             for said, row in zip(completions, rows, strict=True)
         ]
-
-    def _same(self, said: str, known: str) -> bool:
-        return self._plain(said) == self._plain(known)
-
-    def _plain(self, text: str) -> str:
-        text = " ".join(unicodedata.normalize("NFKC", text).split())
-        return text.casefold() if self.ignore_case else text

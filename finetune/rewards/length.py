@@ -14,7 +14,7 @@ class Length:
     """``-|words - target| / target``: 0 at ``target`` words, -1 at none and at twice as many.
 
     >>> Length(target=4)(["?", "?"], ["one two", "one two three four"], [{}, {}])
-    [-0.5, -0.0]
+    [-0.5, 0.0]
     """
 
     target: int
@@ -31,4 +31,4 @@ class Length:
         rows: Sequence[Mapping[str, Any]],
     ) -> list[float | None]:
         """At most 0."""
-        return [-abs(len(text.split()) - self.target) / self.target for text in completions]
+        return [0 - abs(len(text.split()) - self.target) / self.target for text in completions]

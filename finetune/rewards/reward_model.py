@@ -14,11 +14,12 @@ __all__ = ["RewardModel"]
 class RewardModel:
     """``scale · score + shift`` of a sequence-classification model with one output.
 
-    ``model`` is its folder. The text of prompt and completion is written out in the reward model's
-    own chat template (or, without one, joined) and read with its own tokenizer, so it need share
-    nothing with the policy. What is longer than ``max_length`` tokens (default: what the model can
-    take) cannot be scored: half an answer has no score. ``batch_size`` texts are read at a time.
-    ``scale`` and ``shift`` are for a model whose scores are far from mean 0, variance 1.
+    ``model`` is its folder. Prompt and completion are written out in the reward model's own chat
+    template (an encoder's without one: its separator after each turn) and read with its own
+    tokenizer, so it need share nothing with the policy. What is longer than ``max_length`` tokens
+    (default: what the model can take) cannot be scored: half an answer has no score.
+    ``batch_size`` texts are read at a time. ``scale`` and ``shift`` are for a model whose scores
+    are far from mean 0, variance 1.
     """
 
     model: str
@@ -36,7 +37,7 @@ class RewardModel:
         """One score a completion, None where the text is empty or too long for the model."""
         import torch
 
-        ids = [self._ids(*texts) for texts in zip(prompts, completions, rows, strict=True)]
+        ids = self._ids(completions, rows)
         fits = [at for at, tokens in enumerate(ids) if 0 < len(tokens) <= self._limit]
         fits.sort(key=lambda at: len(ids[at]))
         scores: list[float | None] = [None] * len(ids)
@@ -47,13 +48,18 @@ class RewardModel:
                     scores[at] = self.scale * score + self.shift
         return scores
 
-    def _ids(self, prompt: str, completion: str, row: Mapping[str, Any]) -> list[int]:
-        if self._tokenizer.chat_template is None:
-            asked = "\n\n".join(turn["content"] for turn in row["prompt"]) if row else prompt
-            tokens: list[int] = self._tokenizer(f"{asked}\n\n{completion}")["input_ids"]
-            return tokens
-        turns = [*row["prompt"], {"role": "assistant", "content": completion}]
-        return list(self._tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"])
+    def _ids(
+        self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]
+    ) -> list[list[int]]:
+        """Tokens of each whole conversation, as the reward model was trained on them."""
+        from finetune.encoding import encode_chats
+
+        tokenizer = self._parts[1]
+        chats = [
+            [*row["prompt"], {"role": "assistant", "content": said}]
+            for said, row in zip(completions, rows, strict=True)
+        ]
+        return [chat.ids for chat in encode_chats(tokenizer, chats, tokenizer.chat_template)]
 
     def _scores(self, ids: list[list[int]]) -> list[float]:
         model, tokenizer = self._parts
@@ -61,10 +67,6 @@ class RewardModel:
         batch = {key: value.to(model.device) for key, value in batch.items()}
         scores: list[float] = model(**batch).logits.squeeze(-1).double().tolist()
         return scores
-
-    @property
-    def _tokenizer(self) -> Any:
-        return self._parts[1]
 
     @cached_property
     def _limit(self) -> int:
@@ -75,15 +77,22 @@ class RewardModel:
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
         from curate.core.errors import UsageError
-        from finetune.models import device, is_reward_model, load_reward, load_tokenizer
+        from finetune import models
+        from finetune.templates import ENCODER
 
-        if not is_reward_model(self.model):
+        if not models.is_reward_model(self.model):
             raise UsageError(
                 f"{self.model} gives no scores: train it with `siftune finetune reward`"
             )
-        tokenizer = load_tokenizer(self.model)
-        model: Any = load_reward(self.model)
+        tokenizer = models.load_tokenizer(self.model)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.chat_template is None and tokenizer.sep_token is not None:
+            tokenizer.chat_template = ENCODER
+        if tokenizer.chat_template is None:
+            raise UsageError(
+                f"{self.model} has no chat template: it is not known how it reads a conversation"
+            )
+        model = models.placed(models.load_reward(self.model))
         model.config.pad_token_id = tokenizer.pad_token_id
-        return model.to(device()), tokenizer
+        return model, tokenizer

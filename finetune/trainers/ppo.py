@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,13 @@ import polars as pl
 
 from curate.core import registry
 from curate.core.errors import UsageError
-from curate.core.files import digest_of, locked, write_text
+from curate.core.files import locked, write_text
 from curate.core.schema import KINDS
-from finetune import data, models
+from finetune import checks, data, models
+from finetune.evaluate import chosen_rows, write_step, write_summary
+from finetune.exam import Exam
 from finetune.ppo.settings import Critic, Settings
+from finetune.runs import Run, quiet
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
     from finetune.rewards.types import Reward
 
 __all__ = ["PPO"]
-
-_CLOCK = ("epoch", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +44,11 @@ class PPO(Settings):
     from ``critic_model``, by default the policy's folder; the default when all weights are trained)
     or ``shared`` (a value head on the policy's trunk; the default with ``lora``).
 
-    ``ptx_rows`` are the supervised rows of ``ptx_coef``. A checkpoint is taken every ``save_every``
-    rollouts beside the output, and a run that was cut off goes on from the last whole one. The
-    other options are those of `finetune.ppo.settings.Settings`.
+    ``ptx_rows`` are the supervised rows of ``ptx_coef``. ``eval_rows`` are held-out rows: the
+    policy answers ``eval_limit`` of their prompts before, at every checkpoint and after. A
+    checkpoint is taken every ``save_every`` rollouts beside the output, and a run that was cut off
+    goes on from the last whole one. The other options are those of
+    `finetune.ppo.settings.Settings`.
     """
 
     model: str
@@ -57,12 +60,15 @@ class PPO(Settings):
     critic_model: str | None = None
     ptx_rows: str | None = None
     on_bad: data.OnBad = "refuse"
+    eval_rows: str | None = None
+    eval_limit: int = 64
     save_every: int = 10
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
         super().__post_init__()
         self._hold("save_every", self.save_every >= 1, "at least 1")
+        self._hold("eval_limit", self.eval_limit >= 1, "at least 1")
         self._hold("lora", self.lora >= 0, "a rank, or 0 for none")
         if self.ptx_coef > 0 and self.ptx_rows is None:
             raise ValueError("ptx_coef: needs ptx_rows, the supervised rows to draw from")
@@ -73,34 +79,53 @@ class PPO(Settings):
         """Train on the prompts of ``rows`` and write the model folder ``out``.
 
         Raises:
+            DataError: a row cannot be asked; the text counts and names them.
             SiftuneError: a loss or a score is not finite; checkpoints are kept.
+            UsageError: an option or a model does not fit.
         """
         table = data.load(rows, KINDS)
         reward = self._reward()
+        run = Run.of(out, self._key(table))
+        with locked(run.work):
+            return run.finished() or self._run(table, reward, rows, run)
+
+    def _run(self, table: pl.DataFrame, reward: Reward, rows: Path, run: Run) -> TrainResult:
         tokenizer = models.load_tokenizer(self.model)
-        work = out.with_name(f"{out.name}.work")
-        with locked(work):
-            loop, used = self._loop(table, tokenizer, reward, work, rows)
-            stopped = self._train(loop, work, self._run_key(table))
-            result = self._finish(loop, tokenizer, used, rows, out, stopped)
-            shutil.rmtree(work)
-        return result
+        checks.refuse([*checks.check_tokenizer(tokenizer), *checks.check_template(tokenizer)])
+        loop, used, bad = self._loop(table, tokenizer, reward, rows, run.work)
+        loop.at_save = self._examined(tokenizer, loop, run)
+        stopped = self._train(loop, run)
+        facts = {
+            "stage": "ppo",
+            "method": "ppo",
+            "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
+            "data": {**data.data_facts(rows, used), "dropped": data.dropped_of(bad).counts()},
+            "options": asdict(self),
+            "seed": self.seed,
+            "metrics": self._told(loop, run),
+            "stopped": "kl" if stopped else None,
+            "stopped_because": stopped,
+        }
+        policy = loop.ac.policy.merge_and_unload() if self.lora else loop.ac.policy
+        return run.finish(policy, tokenizer, facts, data.dropped_of(bad))
 
     @property
     def _critic(self) -> Critic:
         return self.critic or ("shared" if self.lora else "separate")
 
-    def _run_key(self, table: pl.DataFrame) -> str:
+    def _key(self, table: pl.DataFrame) -> dict[str, Any]:
         parts: dict[str, Any] = {
+            "stage": "ppo",
             "options": asdict(self),
             "base": models.model_hash(self.model),
             "data": data.data_hash(table),
         }
-        if self.ptx_rows is not None:
-            parts["ptx"] = data.data_hash(data.load(self.ptx_rows, KINDS))
+        for name in ("ptx_rows", "eval_rows"):
+            if getattr(self, name) is not None:
+                parts[name] = data.data_hash(data.load(getattr(self, name), KINDS))
         if self._reward_folder is not None:
             parts["reward"] = models.model_hash(self._reward_folder)
-        return digest_of(parts)
+        return parts
 
     @property
     def _reward_folder(self) -> str | None:
@@ -122,9 +147,9 @@ class PPO(Settings):
         return model
 
     def _loop(
-        self, table: pl.DataFrame, tokenizer: Any, reward: Reward, work: Path, rows: Path
-    ) -> tuple[Loop, pl.DataFrame]:
-        """The loop, all loaded and checked, and the rows whose prompts it uses."""
+        self, table: pl.DataFrame, tokenizer: Any, reward: Reward, rows: Path, work: Path
+    ) -> tuple[Loop, pl.DataFrame, pl.DataFrame]:
+        """The loop, all loaded and checked, the rows whose prompts it uses, and those left out."""
         from finetune.ppo.loop import Loop
         from finetune.ppo.prepare import actor_critic, ask, ends_of, supervise
         from finetune.ppo.rollout import Collector
@@ -133,7 +158,7 @@ class PPO(Settings):
         policy: Any = models.load_causal(self.model)
         context = getattr(policy.config, "max_position_embeddings", None)
         room = None if context is None else context - self.max_new_tokens
-        used, prompts = ask(table, tokenizer, room, self.on_bad, rows)
+        used, bad, prompts = ask(table, tokenizer, room, self.on_bad, rows)
         ends = ends_of(policy, tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends)
         supervised = None
@@ -150,68 +175,60 @@ class PPO(Settings):
             sampling=Sampling(self.temperature, self.max_new_tokens, ends, pad),
             settings=self,
         )
-        return Loop(collector, self, work, supervised, self.save_every), used
+        return Loop(collector, self, work, supervised, self.save_every), used, bad
 
     def _reference(self) -> Any:
         frozen: Any = models.load_causal(self.model).requires_grad_(False)
         return frozen.to(models.device())
 
-    def _shown(self) -> dict[str, Any]:
-        """The options as they may be published."""
-        places = ("model", "critic_model", "ptx_rows", *(["reward"] if self._reward_folder else []))
-        options = asdict(self)
-        paths = {key: models.shown(options[key]) for key in places if options[key] is not None}
-        return {**options, **paths}
-
-    def _train(self, loop: Loop, work: Path, key: str) -> str | None:
+    def _train(self, loop: Loop, run: Run) -> str | None:
         """Run the loop, from the last whole checkpoint if there is one; why it stopped early."""
         from finetune.ppo.checkpoints import claim, newest
         from finetune.ppo.loop import KLStop
 
-        claim(work, key)
-        start = newest(work)
+        claim(run.work, run.key)
+        start = newest(run.work)
         if start is not None:
             print(f"going on from {start}", file=sys.stderr)  # noqa: T201
         try:
-            loop.train(resume_from_checkpoint=None if start is None else str(start))
+            with quiet():
+                loop.train(resume_from_checkpoint=None if start is None else str(start))
         except KLStop as stop:
             print(stop, file=sys.stderr)  # noqa: T201
             loop.restore_good()
+            if loop.at_save is not None:
+                loop.at_save(loop.state.global_step)
             return str(stop)
         return None
 
-    def _finish(
-        self,
-        loop: Loop,
-        tokenizer: Any,
-        used: pl.DataFrame,
-        rows: Path,
-        out: Path,
-        stopped: str | None,
-    ) -> TrainResult:
-        """Write the model folder, with its metrics, and say what came out."""
-        logged = [_line(entry) for entry in loop.state.log_history if "objective/score" in entry]
-        beside = loop.work / "beside"
-        write_text(
-            beside / "metrics.jsonl", "".join(orjson.dumps(x).decode() + "\n" for x in logged)
+    def _examined(self, tokenizer: Any, loop: Loop, run: Run) -> Callable[[int], None] | None:
+        """What answers the held-out prompts with the policy as it stands at a step."""
+        if self.eval_rows is None:
+            return None
+        table = chosen_rows(data.load(self.eval_rows, KINDS), self.eval_limit, self.seed)
+        exam = Exam(
+            tuple(data.to_prompts(table)),
+            tokenizer,
+            loop.collector.reference or self._reference(),
+            self._reward_folder,
+            max_new_tokens=self.max_new_tokens,
         )
+        policy = (
+            loop.ac.policy.get_base_model() if self.lora else loop.ac.policy
+        )  # adapter in place
+        return lambda step: write_step(run.beside, step, exam(policy))
+
+    def _told(self, loop: Loop, run: Run) -> dict[str, float]:
+        """Write ``metrics.jsonl`` and what was evaluated; the last of both, of the policy kept."""
+        logged = [_line(entry) for entry in loop.state.log_history if "objective/score" in entry]
+        lines = [orjson.dumps(line).decode() + "\n" for line in logged]
+        write_text(run.beside / "metrics.jsonl", "".join(lines))
         kept = [line for line in logged if "ppo/stopped" not in line][-1]
         last = {name: value for name, value in kept.items() if value is not None}
-        policy = loop.ac.policy.merge_and_unload() if self.lora else loop.ac.policy
-        facts = {
-            "stage": "ppo",
-            "method": "ppo",
-            "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
-            "data": data.data_facts(rows, used),
-            "options": self._shown(),
-            "seed": self.seed,
-            "metrics": last,
-            "stopped": "kl" if stopped else None,
-            "stopped_because": stopped,
-        }
-        models.save_model(policy, tokenizer, out, facts, beside)
-        return TrainResult(out, used.height, last)
+        if self.eval_rows is not None:
+            last |= {f"eval_{name}": value for name, value in write_summary(run.beside).items()}
+        return last
 
 
 def _line(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key not in _CLOCK}
+    return {key: value for key, value in entry.items() if key != "epoch"}

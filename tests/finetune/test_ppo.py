@@ -329,6 +329,18 @@ def test_a_reward_that_is_no_number_stops_with_the_row(
         trainer(rows, tmp_path / "out")
 
 
+def test_a_finished_run_is_not_done_again(
+    tiny_model_dir: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = ppo(tiny_model_dir, rollouts=1)
+    first = trainer(rows, tmp_path / "out")
+    capsys.readouterr()
+    assert trainer(rows, tmp_path / "out") == first
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(UsageError, match="is there already, made with other options"):
+        ppo(tiny_model_dir, rollouts=2)(rows, tmp_path / "out")
+
+
 # ---- one rollout, held against a slow reading of the definitions
 
 
@@ -354,7 +366,7 @@ def collector(folder: Path, rows: Path, reward: Any = None, **options: Any) -> C
     model = ActorCritic(policy, models.load_causal(folder).base_model)
     torch.nn.init.normal_(model.value_head.weight)
     ends = ends_of(policy, tokenizer)
-    _, prompts = ask(pl.read_parquet(rows), tokenizer, None, "refuse", rows)
+    _, _, prompts = ask(pl.read_parquet(rows), tokenizer, None, "refuse", rows)
     return Collector(
         model=model,
         reference=reference,
@@ -651,8 +663,8 @@ def test_without_reward_and_kl_the_gradient_is_that_of_supervised_learning(
         ptx_coef=3.0,
     )
     tokenizer: Any = models.load_tokenizer(tiny_model_dir)
-    loop, _ = trainer._loop(
-        pl.read_parquet(rows), tokenizer, trainer._reward(), tmp_path / "work", rows
+    loop, _, _ = trainer._loop(
+        pl.read_parquet(rows), tokenizer, trainer._reward(), rows, tmp_path / "work"
     )
     loop.create_optimizer()
     loop.begin()
@@ -685,13 +697,38 @@ def test_an_adapters_reference_is_the_model_without_it_and_the_folder_is_merged(
     assert not same(tmp_path / "out", tiny_model_dir)
 
 
+def test_held_out_prompts_are_answered_before_at_each_checkpoint_and_after(
+    tiny_model_dir: Path, tiny_reward_dir: Path, rows: Path, tmp_path: Path
+) -> None:
+    ppo(
+        tiny_model_dir,
+        reward=str(tiny_reward_dir),
+        reward_options={},
+        lora=2,
+        lr=3e-2,
+        rollouts=2,
+        eval_rows=str(rows),
+        eval_limit=3,
+    )(rows, tmp_path / "out")
+    steps = sorted(path.name for path in (tmp_path / "out/evaluation").iterdir())
+    assert steps == ["step-000000.jsonl", "step-000006.jsonl", "step-000012.jsonl"]
+    read = [
+        [json.loads(line) for line in (tmp_path / "out/evaluation" / name).read_text().splitlines()]
+        for name in steps
+    ]
+    assert all(row["kl_k1"] == pytest.approx(0, abs=1e-5) for row in read[0])
+    assert any(abs(row["kl_k1"]) > 1e-3 for row in read[-1])
+    assert all(math.isfinite(row["reward"]) for rows in read for row in rows)
+    assert facts(tmp_path / "out")["metrics"]["eval_rows"] == 3
+
+
 def test_a_critic_can_start_from_a_reward_model(
     tiny_model_dir: Path, tiny_reward_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
     trainer = ppo(tiny_model_dir, critic_model=str(tiny_reward_dir))
     tokenizer: Any = models.load_tokenizer(tiny_model_dir)
-    loop, _ = trainer._loop(
-        pl.read_parquet(rows), tokenizer, trainer._reward(), tmp_path / "work", rows
+    loop, _, _ = trainer._loop(
+        pl.read_parquet(rows), tokenizer, trainer._reward(), rows, tmp_path / "work"
     )
     head = weights(tiny_reward_dir)["score.weight"]
     assert torch.equal(loop.ac.value_head.weight.detach(), head)
@@ -709,8 +746,8 @@ def test_the_critic_learns_at_its_own_rate(
 ) -> None:
     trainer = ppo(tiny_model_dir, lr=1e-4, critic_lr=7e-4)
     tokenizer: Any = models.load_tokenizer(tiny_model_dir)
-    loop, _ = trainer._loop(
-        pl.read_parquet(rows), tokenizer, trainer._reward(), tmp_path / "work", rows
+    loop, _, _ = trainer._loop(
+        pl.read_parquet(rows), tokenizer, trainer._reward(), rows, tmp_path / "work"
     )
     actor, critic = loop.create_optimizer().param_groups
     assert (actor["lr"], critic["lr"]) == (1e-4, 7e-4)
