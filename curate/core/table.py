@@ -38,8 +38,8 @@ class Table:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names that stages can ask for."""
-        return (*pl.read_parquet_schema(self.rows), *self.scores)
+        """Names that stages can ask for; a score made in this run hides one the rows came with."""
+        return tuple(dict.fromkeys([*pl.read_parquet_schema(self.rows), *self.scores]))
 
     def batches(self, names: Iterable[str]) -> Iterator[pl.DataFrame]:
         """``_row``, ``id``, ``kind`` and the named columns of the rows left, in order."""

@@ -184,3 +184,11 @@ def test_killed_at_any_moment_and_started_again_it_ends_in_the_same_bytes(tmp_pa
     for manifest in clocks:
         manifest.pop("clock")
     assert clocks[0] == clocks[1]
+
+
+def test_a_score_made_again_hides_the_one_the_rows_came_with(rows, tmp_path):
+    run(recipe(rows), tmp_path / "first")
+    again = [{"score": "length", "of": "prompt"}]
+    run(recipe(tmp_path / "first" / "kept.parquet", again), tmp_path / "second")
+    kept = pl.read_parquet(tmp_path / "second" / "kept.parquet")
+    assert kept["length_words"].to_list() == [1, 1]
