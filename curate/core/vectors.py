@@ -72,7 +72,8 @@ def slices(height: int, size: int = _BLOCK) -> Iterator[slice]:
 
 def exact_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """All products of two sets of unit vectors on the grid, without rounding: float64."""
-    found: np.ndarray = left.astype(np.float64) @ right.astype(np.float64).T
+    wide = left.astype(np.float64, copy=False)
+    found: np.ndarray = wide @ right.astype(np.float64, copy=False).T
     return found
 
 

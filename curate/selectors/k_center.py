@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from curate.core.budget import Budget
 from curate.core.columns import base_column, numbers
-from curate.core.decisions import decide, decide_some, tie_order
+from curate.core.decisions import decide, tie_order
 from curate.core.draws import draws
 from curate.core.errors import UsageError
-from curate.core.farthest import Centres, farthest_first
+from curate.core.farthest import farthest_first
 from curate.core.nearest import Device, on_gpu
+from curate.core.picked import decide_picks
 from curate.core.vectors import Vectors, exact_products, on_grid, vectors_of
 
 __all__ = ["KCenter"]
@@ -73,7 +74,16 @@ class KCenter(Budget):
         gpu = on_gpu(self.device, work)
         first = self._first(table, vectors)
         found = farthest_first(vectors.units, first, costs, purse, gpu)
-        return _decisions(table["id"], vectors, found)
+        reach = np.zeros(len(vectors.rows))
+        reach[found.picks] = found.reach
+        return decide_picks(
+            table["id"],
+            vectors,
+            found.picks,
+            found.nearest,
+            kept={"distance": reach},
+            dropped={"distance": found.distance},
+        )
 
     def _first(self, table: pl.DataFrame, vectors: Vectors) -> int:
         if self.start == "center":
@@ -88,35 +98,3 @@ def _central(units: np.ndarray) -> int:
     mean = units.sum(axis=0, dtype=np.float64)[None]
     direction, usable = on_grid(mean)
     return int(np.argmax(exact_products(units, direction))) if usable[0] else 0
-
-
-def _decisions(ids: pl.Series, vectors: Vectors, found: Centres) -> pl.DataFrame:
-    order = np.zeros(len(vectors.rows), dtype=np.int64)
-    order[found.picks] = np.arange(1, len(found.picks) + 1)
-    distance = found.distance.copy()
-    distance[found.picks] = found.reach
-    frame = pl.DataFrame(
-        {
-            "row": vectors.rows,
-            "order": order,
-            "distance": distance,
-            "nearest": _names(ids, vectors, found),
-        }
-    )
-    picked = pl.col("order") > 0
-    left_out = "covered" if len(found.picks) else "over_budget"
-    told = frame.select(
-        "row",
-        keep=picked,
-        reason=pl.when(picked).then(pl.lit("selected")).otherwise(pl.lit(left_out)),
-        detail=pl.when(picked)
-        .then(pl.struct("distance", "order").struct.json_encode())
-        .otherwise(pl.struct("distance", "nearest").struct.json_encode()),
-    )
-    return decide_some(len(ids), told)
-
-
-def _names(ids: pl.Series, vectors: Vectors, found: Centres) -> Any:
-    if not len(found.picks):
-        return pl.Series([None] * len(vectors.rows), dtype=pl.String)
-    return ids.gather(vectors.rows[found.picks[found.nearest]])

@@ -9,11 +9,12 @@ import polars as pl
 
 from curate.core.budget import Budget
 from curate.core.columns import base_column, numbers
-from curate.core.decisions import decide, decide_some, tie_order
+from curate.core.decisions import decide, tie_order
 from curate.core.errors import UsageError
-from curate.core.farthest import Centres, Worth, farthest_first
+from curate.core.farthest import Worth, farthest_first
 from curate.core.nearest import Device, on_gpu
-from curate.core.vectors import Vectors, vectors_of
+from curate.core.picked import decide_picks
+from curate.core.vectors import vectors_of
 
 __all__ = ["MMR"]
 
@@ -70,7 +71,17 @@ class MMR(Budget):
         worth = Worth(self.balance * score, 1 - self.balance)
         gpu = on_gpu(self.device, work)
         found = farthest_first(vectors.units, first, costs, purse, gpu, worth)
-        return _decisions(table["id"], vectors, score, found)
+        reach = np.zeros(len(score))
+        reach[found.picks] = found.reach
+        return decide_picks(
+            table["id"],
+            vectors,
+            found.picks,
+            found.nearest,
+            kept={"score": score, "similarity": 1 - reach},
+            dropped={"score": score, "similarity": 1 - found.distance},
+            reason="not_picked",
+        )
 
 
 def _scaled(scores: pl.Series) -> np.ndarray:
@@ -78,31 +89,3 @@ def _scaled(scores: pl.Series) -> np.ndarray:
     low, high = values.min(), values.max()
     scaled: np.ndarray = (values - low) / (high - low) if high > low else np.ones(len(values))
     return scaled
-
-
-def _decisions(ids: pl.Series, vectors: Vectors, score: np.ndarray, found: Centres) -> pl.DataFrame:
-    order = np.zeros(len(score), dtype=np.int64)
-    order[found.picks] = np.arange(1, len(found.picks) + 1)
-    gap = found.distance.copy()
-    gap[found.picks] = found.reach
-    nearest = vectors.rows[found.picks[found.nearest]] if len(found.picks) else vectors.rows
-    frame = pl.DataFrame(
-        {
-            "row": vectors.rows,
-            "order": order,
-            "score": score,
-            "similarity": 1 - gap,
-            "nearest": ids.gather(nearest),
-        }
-    )
-    picked = pl.col("order") > 0
-    told = pl.struct("order", "score", "similarity").struct.json_encode()
-    other = pl.struct("nearest", "score", "similarity").struct.json_encode()
-    nothing = pl.struct("score").struct.json_encode()
-    decided = frame.select(
-        "row",
-        keep=picked,
-        reason=pl.when(picked).then(pl.lit("selected")).otherwise(pl.lit("over_budget")),
-        detail=pl.when(picked).then(told).otherwise(other if len(found.picks) else nothing),
-    )
-    return decide_some(len(ids), decided)

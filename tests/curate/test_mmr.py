@@ -56,7 +56,7 @@ def test_a_copy_of_the_best_row_waits_behind_a_worse_one_that_differs() -> None:
     answer = build("curate.selectors", "mmr", {"rows": 2, "rank_by": "judge"})(table())
     # Scaled scores 1, 0.875, 0.5, 0. After f:1: f:2 0.4375 - 0.5, f:3 0.25 - 0, f:4 0 + 0.5.
     assert answer["reason"].to_list() == [
-        "selected", "over_budget", "over_budget", "selected", "not_scored",
+        "selected", "not_picked", "not_picked", "selected", "not_scored",
     ]  # fmt: skip
     assert json.loads(answer["detail"][1]) == {"nearest": "f:1", "score": 0.875, "similarity": 1}
     assert json.loads(answer["detail"][3]) == {"order": 2, "score": 0, "similarity": -1}

@@ -1,0 +1,182 @@
+"""Facility location: the plain greedy, evaluated lazily and on a graph."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from curate.core import facility, neighbours
+from curate.core.errors import DataError, UsageError
+from curate.core.facility import coverage, locate_all, locate_near
+from curate.core.greedi import greedi
+from curate.core.registry import build
+from curate.core.vectors import exact_products, on_grid
+
+STEP = 2.0**-24
+
+
+def units(height: int, seed: int, width: int = 12) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = 2 * rng.normal(size=(12, width))[rng.integers(0, 12, height)]
+    vectors = centres + rng.normal(size=(height, width))
+    vectors[-10:] = vectors[:10]
+    return on_grid(vectors.astype(np.float32))[0]
+
+
+def similarities(vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(picked, covered), in the steps that the method counts."""
+    products = np.maximum(exact_products(vectors, vectors), 0) * weights[:, None]
+    steps: np.ndarray = np.rint(products / STEP)
+    return steps * STEP
+
+
+def greedy(similar: np.ndarray, count: int) -> list[int]:
+    """The method as it is defined: all gains at every step."""
+    covered, picks = np.zeros(len(similar)), list[int]()
+    for _ in range(count):
+        gains = np.maximum(similar - covered, 0).sum(axis=1)
+        gains[picks] = -1
+        picks.append(int(np.argmax(gains)))
+        covered = np.maximum(covered, similar[picks[-1]])
+    return picks
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("at_once", [1, 7, 64])
+def test_every_pair_counted_gives_the_picks_of_the_plain_greedy(
+    weighted: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facility, "_AT_ONCE", at_once)
+    vectors = units(400, 1)
+    weights = np.random.default_rng(1).random(400) if weighted else np.ones(400)
+    found = locate_all(vectors, weights, np.ones(400), 60)
+    assert found.picks.tolist() == greedy(similarities(vectors, weights), 60)
+    assert found.gains.sum() == pytest.approx(coverage(vectors, found.picks, weights), rel=1e-12)
+    assert all(later <= earlier for earlier, later in pairwise(found.gains))
+
+
+def test_a_graph_of_all_neighbours_gives_the_greedy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_BLOCK", 64)
+    vectors = units(300, 2)
+    graph = neighbours.neighbours(vectors, 300)
+    found = locate_near(graph, np.ones(300), np.ones(300), 300)
+    picks = greedy(similarities(vectors, np.ones(300)), 40)
+    ones = np.ones(300)
+    # The graph's similarities are float32: the order may differ where gains do by 1e-6.
+    assert coverage(vectors, found.picks[:40], ones) == pytest.approx(
+        coverage(vectors, np.array(picks), ones), rel=1e-6
+    )
+    assert sorted(found.picks) == list(range(300))
+
+
+def test_a_graph_of_few_neighbours_covers_nearly_as_much() -> None:
+    vectors, ones = units(2000, 3), np.ones(2000)
+    near = locate_near(neighbours.neighbours(vectors, 64), ones, ones, 60)
+    every = locate_all(vectors, ones, ones, 60)
+    share = coverage(vectors, near.picks, ones) / coverage(vectors, every.picks, ones)
+    assert share > 0.98
+    sample = np.random.default_rng(0).permutation(2000)[:60]
+    assert coverage(vectors, near.picks, ones) > 1.02 * coverage(vectors, sample, ones)
+
+
+@pytest.mark.parametrize("block", [16, 50, 2048])
+def test_neighbours_are_the_most_similar_first(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_BLOCK", block)
+    vectors = units(200, 4)
+    graph = neighbours.neighbours(vectors, 9)
+    exact = exact_products(vectors, vectors)
+    found = np.take_along_axis(exact, graph.to.astype(np.int64), axis=1)
+    assert np.abs(found - np.sort(exact, axis=1)[:, ::-1][:, :9]).max() < 1e-6
+    assert np.abs(found - graph.similarity).max() < 1e-6
+    assert all(len(set(row)) == 9 for row in graph.to.tolist())
+
+
+def test_of_equal_rows_the_first_is_picked() -> None:
+    vectors = np.repeat(units(10, 5), 8, axis=0)
+    ones = np.ones(80)
+    graph = neighbours.neighbours(vectors, 80)
+    for found in (locate_all(vectors, ones, ones, 10), locate_near(graph, ones, ones, 10)):
+        assert set(found.picks % 8) == {0}
+
+
+def test_partitions_cover_nearly_as_much_and_no_less_than_their_bound() -> None:
+    vectors, ones = units(600, 6), np.ones(600)
+    parts = np.random.default_rng(2).integers(0, 4, 600)
+    found = greedi(vectors, ones, ones, 12, parts=parts, locate=locate_all)
+    every = locate_all(vectors, ones, ones, 12)
+    share = coverage(vectors, found.picks, ones) / coverage(vectors, every.picks, ones)
+    assert (1 - 1 / np.e) ** 2 / 4 < 0.97 < share
+    assert found.gains.sum() == pytest.approx(coverage(vectors, found.picks, ones), rel=1e-12)
+
+
+def test_the_best_part_wins_where_it_covers_more() -> None:
+    vectors, ones = units(60, 7), np.ones(60)
+    parts = np.repeat([0, 1], 30)
+
+    def last_rows(
+        part: np.ndarray, weights: np.ndarray, costs: np.ndarray, purse: float
+    ) -> facility.Located:
+        picks = np.arange(len(part) - 3, len(part))
+        return facility.Located(picks, np.zeros(3))
+
+    found = greedi(vectors, ones, ones, 2, parts=parts, locate=last_rows)
+    # Three rows of one part cover more than the best two of the six winners.
+    assert len(found.picks) == 3
+    assert found.gains.sum() == pytest.approx(coverage(vectors, found.picks, ones), rel=1e-12)
+
+
+def table(**columns: Any) -> pl.DataFrame:
+    vectors = [[1, 0, 0], [1, 0.1, 0], [1, -0.1, 0], [0, 0, 1], None]
+    embedding = pl.Series(vectors, dtype=pl.List(pl.Float32))
+    base = {"id": [f"f:{i}" for i in range(1, 6)], "digest": list("abcde"), "embedding": embedding}
+    return pl.DataFrame({**base, **columns})
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_middle_of_a_group_stands_for_it(exact: bool) -> None:
+    answer = build("curate.selectors", "facility_location", {"rows": 2, "exact": exact})(table())
+    assert answer["reason"].to_list() == [
+        "selected", "covered", "covered", "selected", "not_scored",
+    ]  # fmt: skip
+    first, near, _, lone = (json.loads(text) for text in answer["detail"][:4])
+    cosine = 1 / 1.01**0.5
+    assert first == {"gain": pytest.approx(1 + 2 * cosine, abs=1e-5), "order": 1}
+    assert near == {"nearest": "f:1", "similarity": pytest.approx(cosine, abs=1e-6)}
+    assert lone == {"gain": pytest.approx(1, abs=1e-6), "order": 2}
+
+
+def test_a_weight_moves_the_choice_inside_a_group() -> None:
+    rows = table(judge=[1.0, 5.0, 1.0, 5.0, 5.0])
+    options = {"rows": 2, "rank_by": "judge"}
+    kept = build("curate.selectors", "facility_location", options)(rows)["keep"]
+    assert kept.to_list() == [False, True, False, True, False]
+
+
+def test_a_row_without_a_weight_is_not_scored() -> None:
+    rows = table(judge=[None, 5.0, 1.0, 5.0, 5.0])
+    answer = build("curate.selectors", "facility_location", {"rows": 4, "rank_by": "judge"})(rows)
+    assert answer["reason"].to_list() == ["not_scored", *["selected"] * 3, "not_scored"]
+
+
+def test_a_negative_weight_is_bad_data() -> None:
+    rows = table(judge=[-1.0, 5.0, 1.0, 5.0, 5.0])
+    with pytest.raises(DataError, match="judge: a weight must be finite and not negative"):
+        build("curate.selectors", "facility_location", {"rows": 4, "rank_by": "judge"})(rows)
+
+
+def test_partitions_of_a_table_depend_on_its_rows_alone() -> None:
+    options = {"rows": 2, "partitions": 2, "seed": 1}
+    selector = build("curate.selectors", "facility_location", options)
+    answer = selector(table())
+    assert answer["keep"].sum() == 2
+    assert selector(table().reverse()).reverse().equals(answer)
+
+
+def test_fewer_than_one_neighbour_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least 1"):
+        build("curate.selectors", "facility_location", {"rows": 1, "neighbours": 0})
