@@ -110,7 +110,7 @@ def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
     said = {key: value for key, value in turn.items() if value is not None}
     if "tool_calls" in said:
         said["tool_calls"] = orjson.loads(said["tool_calls"])
-    return {"content": "", **said}
+    return {"role": turn["role"], "content": "", **said}
 
 
 def to_conversations(table: pl.DataFrame) -> list[dict[str, Any]]:

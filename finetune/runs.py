@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from curate.core.errors import UsageError
-from curate.core.files import digest_of, write_text
+from curate.core.files import digest_of, locked, write_text
 from finetune.data import Dropped
 from finetune.models import read_facts, save_model, silent
 from finetune.ppo.checkpoints import claim, newest
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Run", "quiet"]
@@ -62,6 +60,20 @@ class Run:
             "seed": seed,
             "data_seed": seed,
         }
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run for this process; a run without a checkpoint leaves nothing behind.
+
+        Raises:
+            LockedError: another process trains into the same folder.
+        """
+        with locked(self.work):
+            try:
+                yield
+            finally:
+                if not any(self.work.glob("checkpoint-*")):
+                    shutil.rmtree(self.work, ignore_errors=True)
 
     def finished(self) -> TrainResult | None:
         """The result of this very run, if it is there already.
@@ -124,7 +136,8 @@ class Run:
             ]
             write_text(self.beside / "dropped.jsonl", "".join(lines))
         whole = save_model(model, tokenizer, self.out, {**facts, "run": self.key}, self.beside)
-        shutil.rmtree(self.work)
+        for folder in self.work.glob("checkpoint-*"):
+            shutil.rmtree(folder)
         return TrainResult(self.out, facts["data"]["rows"], whole["metrics"])
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from curate.core.files import locked
 from finetune import checks, data, models
 from finetune.arguments import adapter, training_arguments
 from finetune.evaluate import write_step, write_summary
@@ -82,7 +81,7 @@ class RewardModel:
         """
         table = data.load(rows, ("preference",))
         run = Run.of(out, self._key(table))
-        with locked(run.work):
+        with run.held():
             return run.finished() or self._train(table, rows, run)
 
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:

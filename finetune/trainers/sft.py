@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 
 from curate.core.chat import contents
-from curate.core.files import locked
 from curate.core.schema import KINDS, kind_of
 from finetune import checks, data, models
 from finetune.arguments import adapter, training_arguments
@@ -89,9 +88,8 @@ class SFT:
         """
         table = data.load(rows, _KINDS)
         run = Run.of(out, self._key(table))
-        with locked(run.work):
-            done = run.finished()
-            return done or self._train(table, rows, run)
+        with run.held():
+            return run.finished() or self._train(table, rows, run)
 
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
         key = {

@@ -168,6 +168,7 @@ def test_the_same_run_again_does_no_work_and_another_is_refused(
     again = sft()(rows, tmp_path / "m")
     assert "nothing to do" in capsys.readouterr().err
     assert again.metrics == first.metrics
+    assert not (tmp_path / "m.work").exists()
     with pytest.raises(UsageError, match="is there already, made with other options"):
         sft(seed=1)(rows, tmp_path / "m")
 
@@ -241,4 +242,4 @@ def test_options_that_cannot_work_are_refused_before_training(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         sft(**options)(rows, tmp_path / "m")
-    assert not (tmp_path / "m").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
