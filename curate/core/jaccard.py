@@ -67,16 +67,17 @@ def candidates(
     table, shift = _tally(parts)
     few = (threshold.numerator, threshold.denominator)
     masks = [_possible(values, offsets, table, shift, *few) for values, offsets in parts]
-    made = [sets_of(*part, mask) for part, mask in zip(parts, masks, strict=True)]
-    sizes = np.concatenate([np.zeros(1, np.int64), *(np.diff(sets.offsets) for sets in made)])
-    values = np.concatenate([np.empty(0, np.uint64), *(sets.values for sets in made)])
-    mask = np.concatenate([np.empty(0, np.bool_), *masks])
-    return mask, Sets(values, sizes.cumsum(dtype=np.int64))
+    return np.concatenate([np.empty(0, np.bool_), *masks]), sets_of(parts, masks)
 
 
-def sets_of(values: Hashes, offsets: Offsets, mask: npt.NDArray[np.bool_]) -> Sets:
-    """Sorted distinct hashes of the texts that ``mask`` names."""
-    return Sets(*_distinct(values, offsets, mask))
+def sets_of(
+    parts: Sequence[tuple[Hashes, Offsets]], masks: Sequence[npt.NDArray[np.bool_]]
+) -> Sets:
+    """Sorted distinct hashes of the texts that the masks, one a part, name."""
+    made = [_distinct(*part, mask) for part, mask in zip(parts, masks, strict=True)]
+    sizes = np.concatenate([np.zeros(1, np.int64), *(np.diff(offsets) for _, offsets in made)])
+    values = np.concatenate([np.empty(0, np.uint64), *(values for values, _ in made)])
+    return Sets(values, sizes.cumsum(dtype=np.int64))
 
 
 def prefixes(sets: Sets, threshold: Fraction) -> Keys:
