@@ -47,7 +47,7 @@ class Embedder:
             normalisation are in fp32 either way. `measured` tells what that costs.
         device: ``auto`` is CUDA where there is one, else the CPU.
         long: what happens to tokens beyond the model's window. ``cut`` drops them and says so;
-            ``pool`` embeds every window and takes the mean, weighted by tokens.
+            ``pool`` takes the mean of every window's unit vector, weighted by its tokens.
         cache: a folder in which vectors are kept by content.
     """
 

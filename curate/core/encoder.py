@@ -67,6 +67,7 @@ class Encoder:
         """``(n, dimension + 1)``: the vector and the cut share of texts given as windows."""
         shown = windows if pool else [text[:1] for text in windows]
         vectors = self.forward([ids for text in shown for ids in text])
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         rows = np.full((len(windows), self.dimension + 1), np.nan, dtype=np.float32)
         ends = np.cumsum([len(text) for text in shown])
         for row, every, seen, end in zip(rows, windows, shown, ends, strict=True):

