@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["planted_vs_found", "stages_found"]
+__all__ = ["flips_found", "planted_vs_found", "stages_found"]
 
 _COPIES: Final = ("exact_duplicate", "near_duplicate", "paraphrase")
 _BUDGETS: Final = ("k_center", "top_k", "top_fraction", "quota", "random", "longest", "mmr")
@@ -57,6 +57,21 @@ def stages_found(truth: Path, ledger: Path) -> pl.DataFrame:
     )
     number = pl.col("stage").str.extract(r"^(\d+)").cast(pl.Int64)
     return counted.sort(number, "stage").with_columns(kinds=_told("kinds", "kind"))
+
+
+def flips_found(truth: Path, ledger: Path) -> pl.DataFrame:
+    """One line: ``planted, dropped, found, recall, precision`` of pairs with the label flipped."""
+    planted = pl.read_ndjson(truth, infer_schema_length=None)
+    rows = planted.join(_ends(pl.read_parquet(ledger)), on="row", how="left")
+    flipped = pl.col("kind") == "flipped"
+    found = flipped & pl.col("dropped")
+    return rows.select(
+        planted=flipped.sum(),
+        dropped=pl.col("dropped").sum(),
+        found=found.sum(),
+        recall=found.sum() / flipped.sum(),
+        precision=found.sum() / pl.col("dropped").sum(),
+    )
 
 
 def _told(column: str, name: str) -> pl.Expr:

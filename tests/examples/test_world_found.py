@@ -7,7 +7,7 @@ import orjson
 import polars as pl
 import pytest
 
-from examples.world_found import planted_vs_found, stages_found
+from examples.world_found import flips_found, planted_vs_found, stages_found
 
 TRUTH: list[dict[str, Any]] = [
     {"row": 1, "kind": "good", "meaning": "a", "of": None},
@@ -107,3 +107,21 @@ def test_a_copy_of_a_bad_row_does_not_excuse_dropping_a_good_one(tmp_path: Path)
         ("good", 1),
     ]
     assert stages_found(truth, ledger)["precision"].to_list() == [0.0]
+
+
+def test_flips_are_counted_against_all_pairs_dropped(tmp_path: Path) -> None:
+    truth, ledger = tmp_path / "truth.jsonl", tmp_path / "ledger.parquet"
+    kinds = ["flipped", "good", "flipped", "good", "good"]
+    rows = [{"row": at, "kind": kind} for at, kind in enumerate(kinds, 1)]
+    truth.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    pl.DataFrame(
+        {
+            "id": [f"pairs:{at}" for at in range(1, 6)],
+            "stage": ["2:threshold"] * 5,
+            "decision": ["dropped", "dropped", "kept", "kept", "kept"],
+            "reason": ["above_threshold"] * 2 + ["passed"] * 3,
+            "detail": [None] * 5,
+        },
+        schema_overrides={"detail": pl.String},
+    ).write_parquet(ledger)
+    assert flips_found(truth, ledger).rows() == [(2, 2, 1, 0.5, 0.5)]
