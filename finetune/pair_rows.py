@@ -1,49 +1,80 @@
-"""Preference rows as token ids, without those that cannot be trained on."""
+"""Preference rows as token ids: those that can be trained on, in the order they are trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from curate.core.errors import UsageError
-from finetune import data, models
+from finetune import checks, data
 from finetune.collate import PairIds, cut_prompt
 from finetune.encoding import encode_answers
 
-__all__ = ["pairs_of"]
+__all__ = ["Pairs", "order_of", "pairs_of"]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Rows that can be trained on, the same as token ids, and the rows that were left out."""
+
+    table: pl.DataFrame
+    ids: list[PairIds]
+    dropped: data.Dropped
+
+    def part(self, table: pl.DataFrame) -> list[PairIds]:
+        """The pairs of some of the rows."""
+        wanted = set(table["id"])
+        return [pair for pair in self.ids if pair.id in wanted]
 
 
 def pairs_of(
     table: pl.DataFrame,
-    model: str,
+    tokenizer: Any,
     columns: Sequence[str] = (),
     *,
     max_length: int | None = None,
     max_prompt_length: int | None = None,
     on_bad: data.OnBad = "refuse",
     source: Path | str = "rows",
-) -> tuple[pl.DataFrame, list[PairIds]]:
-    """The rows of ``table`` that can be trained on, and their pairs, in order.
+) -> Pairs:
+    """The pairs of ``table``; ``columns`` are numbers that the loss reads beside the completions.
 
-    ``columns`` are numbers that the loss reads beside the completions. ``max_length`` is in tokens,
-    by default what ``model`` can take.
+    A prompt is cut to its last ``max_prompt_length`` tokens. A pair of which a side is then longer
+    than ``max_length`` tokens cannot be trained on: to cut its answer would cut its end of turn.
 
     Raises:
         DataError: there are rows that cannot be trained on and ``on_bad`` is ``refuse``.
         UsageError: no row has one of ``columns``.
     """
-    table = data.drop_bad(table, _bad(table, columns, source), on_bad, source)
-    pairs = _encoded(table, models.load_tokenizer(model), columns)
+    bad = _bad(table, columns, source)
+    read = table.join(bad, on="id", how="anti", maintain_order="left")
+    pairs = _encoded(read, tokenizer, columns)
     if max_prompt_length is not None:
         pairs = [cut_prompt(pair, max_prompt_length) for pair in pairs]
-    limit = max_length or _context(model)
-    long = {pair.id for pair in pairs if limit and pair.length > limit}
-    bad = pl.DataFrame([(key, "too_long") for key in sorted(long)], data.BAD_ROWS, orient="row")
-    used = data.drop_bad(table, bad, on_bad, source)
-    return used, [pair for pair in pairs if pair.id not in long]
+    long = [(pair.id, "too_long") for pair in pairs if max_length and pair.length > max_length]
+    over = pl.DataFrame(long, schema=data.BAD_ROWS, orient="row")
+    used = data.drop_bad(table, pl.concat([bad, over]), on_bad, source)
+    left = set(used["id"])
+    return Pairs(used, [pair for pair in pairs if pair.id in left], data.dropped_of(bad, over))
+
+
+def order_of(pairs: Sequence[PairIds], max_tokens: int, seed: int) -> list[PairIds]:
+    """The pairs in fresh permutations until the next would go over ``max_tokens`` scored tokens."""
+    generator = np.random.default_rng(seed)
+    order: list[PairIds] = []
+    left = max_tokens
+    while True:
+        for at in generator.permutation(len(pairs)).tolist():
+            left -= len(pairs[at].chosen) + len(pairs[at].rejected)
+            if left < 0:
+                checks.refuse(checks.check_budget(max_tokens, range(len(order))))
+                return order
+            order.append(pairs[at])
 
 
 def _bad(table: pl.DataFrame, columns: Sequence[str], source: Path | str) -> pl.DataFrame:
@@ -59,6 +90,7 @@ def _bad(table: pl.DataFrame, columns: Sequence[str], source: Path | str) -> pl.
 
 def _encoded(table: pl.DataFrame, tokenizer: Any, columns: Sequence[str]) -> list[PairIds]:
     rows = data.to_pairs(table)
+    checks.refuse(checks.check_texts(tokenizer, rows))
     prompts = [row["prompt"] for row in rows]
     chosen = encode_answers(tokenizer, prompts, [row["chosen"] for row in rows])
     rejected = encode_answers(tokenizer, prompts, [row["rejected"] for row in rows])
@@ -67,12 +99,3 @@ def _encoded(table: pl.DataFrame, tokenizer: Any, columns: Sequence[str]) -> lis
         PairIds(facts.pop("id"), prompt, good, bad, facts)
         for facts, (prompt, good), (_, bad) in zip(values, chosen, rejected, strict=True)
     ]
-
-
-def _context(model: str) -> int | None:
-    """Tokens that ``model`` can take, where it says so."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(models.resolve(model), trust_remote_code=False)
-    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return limit

@@ -6,16 +6,14 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from curate.core.errors import SiftuneError
 from finetune.collate import COLUMN, Batch, PairCollator, PairIds
 from finetune.losses.types import Answers, PairLogps, PairLoss, PairObjective, needs_of
-from finetune.ppo.checkpoints import seal
 from finetune.reference import Reference
 
 __all__ = ["KLStop", "PairTrainer", "Totals", "answers_of"]
@@ -57,14 +55,17 @@ class PairTrainer(Trainer):
         self,
         model: Any,
         loss: PairObjective,
-        reference: Reference,
+        reference: Reference | None,
         args: TrainingArguments,
         train: Sequence[PairIds],
         test: Sequence[PairIds],
         collator: PairCollator,
         watched: Sequence[str] = (),
     ) -> None:
-        """``watched``: statistics of `finetune.logps` to show as metrics beside what is needed."""
+        """``reference`` None: there is none, or its log-probs come with the pairs.
+
+        ``watched``: statistics of `finetune.logps` to show as metrics beside what is needed.
+        """
         self.loss, self.reference, self.watched = loss, reference, tuple(watched)
         self.needs = needs_of(loss)
         self.statistics = tuple(
@@ -79,8 +80,6 @@ class PairTrainer(Trainer):
             eval_dataset=list(test) or None,
             data_collator=collator,
         )
-        self.remove_callback(PrinterCallback)  # stdout is for data
-        self.add_callback(Progress())
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> torch.Tensor:
         """Pairs of one optimizer step, over all its micro-batches and processes."""
@@ -107,9 +106,8 @@ class PairTrainer(Trainer):
 
     def score(self, model: Any, batch: Batch) -> tuple[PairLogps, dict[str, torch.Tensor]]:
         """The batch as a loss wants it, and the token values ``(2B, L)`` it was made from."""
-        hidden = self.reference(batch)
-        watched = self.watched if hidden is not None else [n for n in self.watched if n != "kl"]
-        how = {"statistics": self.statistics, "reference": hidden, "watched": watched}
+        hidden = None if self.reference is None else self.reference(batch)
+        how = {"statistics": self.statistics, "reference": hidden, "watched": self.watched}
         scored = model(answers=batch, how=how)
         tokens: dict[str, torch.Tensor] = {**scored}
         for name in ("reference", *_DATA):
@@ -151,10 +149,11 @@ class PairTrainer(Trainer):
         if mode == "train":
             self._tokens_seen += int(batch["attention_mask"].sum())
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            seal(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+    def on_device(self, pairs: Sequence[PairIds]) -> Batch:
+        """The batch of these pairs, where the model is."""
+        collator: Any = self.data_collator
+        batch: Batch = collator(pairs)
+        return {name: value.to(self.args.device) for name, value in batch.items()}
 
     def prediction_step(
         self,
@@ -203,22 +202,6 @@ def answers_of(
     return PairLogps(sides[0], sides[1], columns)
 
 
-class Progress(TrainerCallback):
-    """One line on stderr for each log: where training is, and the numbers to look at first."""
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
-    ) -> None:
-        """Write the line."""
-        found = {name: value for name, value in (logs or {}).items() if name.endswith(_TOLD)}
-        if state.is_world_process_zero and any(name.endswith("margins") for name in found):
-            told = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
-            print(f"step {state.global_step}/{state.max_steps}: {told}", file=sys.stderr)  # noqa: T201
-
-
-_TOLD = ("loss", "rewards/margins", "rewards/accuracies", "kl")
-
-
 class KLStop(TrainerCallback):
     """Ends training once the logged KL to the reference is above a limit; ``fired`` says when."""
 
@@ -234,4 +217,5 @@ class KLStop(TrainerCallback):
         kl = (logs or {}).get("kl", 0.0)
         if kl > self.limit or math.isnan(kl):
             self.fired = f"kl {kl:.4g} above max_kl {self.limit:g} at step {state.global_step}"
+            print(f"stopped: {self.fired}", file=sys.stderr)  # noqa: T201
             control.should_training_stop = True

@@ -12,6 +12,7 @@ import polars as pl
 import torch
 
 from curate.core.files import aside, digest_of
+from finetune import models
 from finetune.collate import Batch, PairCollator, PairIds
 from finetune.logps import Hidden, read_answers, score_answers
 
@@ -19,9 +20,9 @@ __all__ = [
     "AdapterOff",
     "Frozen",
     "Lora",
-    "Nowhere",
     "Reference",
-    "precompute",
+    "frozen",
+    "precomputed",
     "with_adapter",
     "without_dropout",
 ]
@@ -30,8 +31,8 @@ __all__ = [
 class Reference(Protocol):
     """Where the reference's hidden states come from while training."""
 
-    def __call__(self, batch: Batch) -> Hidden | None:
-        """Hidden states for the answers of ``batch``, without gradient; None: not at hand."""
+    def __call__(self, batch: Batch) -> Hidden:
+        """Hidden states for the answers of ``batch``, without gradient."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Frozen:
     model: Any
 
     @torch.no_grad()
-    def __call__(self, batch: Batch) -> Hidden | None:
+    def __call__(self, batch: Batch) -> Hidden:
         """Hidden states of the model."""
         return read_answers(self.model, batch)
 
@@ -53,19 +54,10 @@ class AdapterOff:
     model: Any
 
     @torch.no_grad()
-    def __call__(self, batch: Batch) -> Hidden | None:
+    def __call__(self, batch: Batch) -> Hidden:
         """Hidden states of the model under the adapter."""
         with self.model.disable_adapter():
             return read_answers(self.model.get_base_model(), batch, adapter=False)
-
-
-@dataclass(frozen=True)
-class Nowhere:
-    """No reference in memory: the loss needs none, or its log-probs come with the batch."""
-
-    def __call__(self, batch: Batch) -> Hidden | None:
-        """Nothing."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -109,26 +101,38 @@ def without_dropout(model: torch.nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def precompute(
-    model: Any, pairs: Sequence[PairIds], collator: PairCollator, key: Sequence[Any], cache: Path
-) -> list[PairIds]:
-    """``pairs`` with their answers' token log-probs under ``model``.
+def frozen(folder: str) -> Frozen:
+    """The model of ``folder``, where models run, not to be trained."""
+    return Frozen(models.placed(models.load_causal(folder).requires_grad_(False)))
 
-    They are kept in ``cache`` under a name made of ``key`` (what identifies the model) and the
-    token ids, so another model, tokenizer, template or cut never meets an old value.
+
+def precomputed(
+    folder: str,
+    train: Sequence[PairIds],
+    test: Sequence[PairIds],
+    collator: PairCollator,
+    cache: Path,
+) -> tuple[list[PairIds], list[PairIds]]:
+    """The pairs with their answers' token log-probs under the model of ``folder``.
+
+    They are kept in ``cache`` under a name made of the model's hash and of the token ids, so
+    another model, tokenizer, template or cut never meets an old value.
     """
-    ids = [[pair.prompt, pair.chosen, pair.rejected] for pair in pairs]
-    path = cache / f"reference-{digest_of([*key, ids])}.parquet"
+    distinct = {pair.id: pair for pair in (*train, *test)}
+    ids = [[pair.prompt, pair.chosen, pair.rejected] for pair in distinct.values()]
+    path = cache / f"reference-{digest_of([models.model_hash(folder), ids])}.parquet"
     if not path.is_file():
+        model = frozen(folder).model
         table = pl.DataFrame(
-            [_score(model, pair, collator) for pair in pairs],
+            [_score(model, pair, collator) for pair in distinct.values()],
             schema={"chosen": pl.List(pl.Float32), "rejected": pl.List(pl.Float32)},
             orient="row",
         )
         with aside(path) as part:
             table.write_parquet(part)
-    known = pl.read_parquet(path).rows()
-    return [replace(pair, reference=sides) for pair, sides in zip(pairs, known, strict=True)]
+    known = dict(zip(distinct, pl.read_parquet(path).rows(), strict=True))
+    with_values = [replace(pair, reference=known[pair.id]) for pair in (*train, *test)]
+    return with_values[: len(train)], with_values[len(train) :]
 
 
 @torch.no_grad()

@@ -2,64 +2,63 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-import polars as pl
-
 from curate.core import registry
 from curate.core.errors import UsageError
-from curate.core.files import digest_of, locked, write_json, write_text
-from finetune import data, models
+from finetune import checks, data, models
+from finetune.arguments import training_arguments
+from finetune.evaluate import write_step, write_summary
+from finetune.runs import Run, quiet
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:
-    from finetune.collate import PairCollator, PairIds
-    from finetune.losses.types import Needs
-    from finetune.pairs import PairTrainer
-    from finetune.reference import Reference
+    import polars as pl
+
+    from finetune.collate import PairIds
+    from finetune.pair_rows import Pairs
+    from finetune.pairs import KLStop, PairTrainer
 
 __all__ = ["LOSSES", "Preference"]
 
 LOSSES: Final = "finetune.losses.pair"
 """The registry group of losses on pairs: its names are the methods."""
 
-_CLOCK: Final = ("runtime", "per_second", "epoch", "total_flos")  # not the same on another day
 _WATCHED: Final = ("entropy", "top1")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Preference:
     """Trains ``model`` on preference rows under ``loss``, a component of `finetune.losses.pair`.
 
     ``loss_options`` are the loss's own options, ``beta`` a short way to the one most have. The
     reference is ``ref_model``, by default the model as it was; with ``lora`` (the rank of an
-    adapter; 0 trains all weights; ``lora_alpha`` its scale) it is the model with the adapter off,
-    and no second one is held. ``precompute_reference`` runs it once before training and keeps what
-    it said under ``cache``, by content. A loss that needs no reference gets none, unless
-    ``track_reference`` asks for the metrics that do.
+    adapter, merged at the end; 0 trains all weights; ``lora_alpha`` its scale) it is the model with
+    the adapter off, and no second one is held. ``precompute_reference`` runs it once before
+    training and keeps what it said under ``cache`` (default: beside the checkpoints), by content.
+    A loss that needs no reference gets none, unless ``track_reference`` asks for the metrics.
 
-    Rows whose prompt and longer answer exceed ``max_length`` tokens (default: what the model can
-    take) are refused, or left out with ``on_bad: drop``, and prompts are cut to their last
-    ``max_prompt_length`` tokens where that is set; an answer is never cut, so its end of turn is
+    Rows whose prompt and longer answer exceed ``max_length`` tokens (default: what the model takes)
+    are refused, or left out and listed with ``on_bad: drop``; prompts are cut to their last
+    ``max_prompt_length`` tokens where that is set. An answer is never cut, so its end of turn is
     always learned. ``batch_size`` counts pairs; a step is ``batch_size × gradient_accumulation``
-    pairs for each process. Training ends after ``epochs``, or after about ``max_tokens`` tokens
-    (both sequences of a pair counted, prompts included) where that is set.
+    pairs for each process. ``max_tokens`` in place of ``epochs``: rows come in fresh orders until
+    that many tokens of answers, of both sides, have been scored.
 
-    ``eval_fraction`` of the prompts are held out and looked at every ``eval_every`` steps (0: at
-    the end). ``max_kl``, in nats per token, ends training once the KL to the reference on the
-    trained answers is above it; it needs the reference in memory. A checkpoint is taken every
-    ``save_every`` steps beside the output (0: none), and a run that was cut off goes on from it to
-    the same bytes. ``options`` are passed to `transformers.TrainingArguments`. Dropout is off.
+    ``held_out`` is the share of prompts that is kept from training and judged at every checkpoint
+    (``eval_rows`` names other pairs for that). ``max_kl``, in nats per token, ends training once
+    the KL to the reference on the trained answers is above it at a logged step; it needs the
+    reference in memory. A checkpoint is taken every ``save_every`` steps, and a run that was cut
+    off goes on from it to the same bytes. ``options`` are any other arguments of
+    `transformers.TrainingArguments`. Dropout is off.
     """
 
     model: str
     loss: str = "dpo"
-    loss_options: dict[str, Any] | None = None
+    loss_options: Mapping[str, Any] = field(default_factory=dict)
     beta: float | None = None
     ref_model: str | None = None
     lora: int = 0
@@ -75,45 +74,45 @@ class Preference:
     max_length: int | None = None
     max_prompt_length: int | None = None
     on_bad: data.OnBad = "refuse"
-    eval_fraction: float = 0.0
-    eval_every: int = 0
+    held_out: float = 0.1
+    eval_rows: str | None = None
     max_kl: float | None = None
-    log_every: int = 1
-    save_every: int = 0
+    save_every: int = 100
+    log_every: int = 10
     seed: int = 0
-    options: dict[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse options out of range or against each other."""
-        for name in ("batch_size", "gradient_accumulation", "log_every"):
+        for name in ("batch_size", "gradient_accumulation", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 <= self.eval_fraction < 1:
-            raise ValueError(f"eval_fraction: expected [0, 1), got {self.eval_fraction}")
-        if self.eval_every and not self.eval_fraction:
-            raise ValueError("eval_every: there are no rows to look at; set eval_fraction too")
+        for name in ("epochs", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
         if self.lora and self.ref_model:
             raise ValueError("ref_model: with lora the reference is the model, its adapter off")
         if self.max_kl is not None and self.precompute_reference:
-            raise ValueError("max_kl: the KL needs the reference in memory; unset precompute")
+            raise ValueError(
+                "max_kl needs the reference in memory, precompute_reference takes it out"
+            )
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Train on the pairs of ``rows`` and write the model folder ``out``.
 
         Raises:
             SiftuneError: a loss is not finite.
-            DataError: rows that cannot be trained on, with ``on_bad: refuse``.
-            UsageError: an option that the loss or these rows cannot be trained with.
+            DataError: pairs cannot be trained on; the text counts and names them.
+            UsageError: an option, the loss or the model does not fit, or not with these rows.
         """
         objective = self.objective()
-        needs = self._needs(objective)
-        table = data.load(rows, ["preference"])
-        used, kept, tested = self._pairs(table, needs, rows)
-        work = out.with_name(f"{out.name}.work")
-        with locked(work):
-            trainer = self._trainer(objective, kept, tested, work)
-            stopped = self._train(trainer, work, self._run_key(used))
-            return self._finish(trainer, used, rows, out, work, stopped)
+        self._check(objective)
+        table = data.load(rows, ("preference",))
+        run = Run.of(out, self._key(table))
+        with run.held():
+            return run.finished() or self._train(objective, table, rows, run)
 
     def objective(self) -> Any:
         """The loss with its options.
@@ -121,13 +120,10 @@ class Preference:
         Raises:
             UsageError: no such loss or option.
         """
-        given = dict(self.loss_options or {})
-        if self.beta is not None:
-            given["beta"] = self.beta
-        return registry.build(LOSSES, self.loss, given)
+        beta = {} if self.beta is None else {"beta": self.beta}
+        return registry.build(LOSSES, self.loss, {**self.loss_options, **beta})
 
-    def _needs(self, objective: Any) -> Needs:
-        from finetune.logps import NEED_REFERENCE
+    def _check(self, objective: Any) -> None:
         from finetune.losses.types import needs_of
 
         needs = needs_of(objective)
@@ -136,203 +132,158 @@ class Preference:
                 f"{self.loss} compares the pairs of a batch with each other: gradient_accumulation "
                 "would change what it learns; raise batch_size instead"
             )
-        asked = sorted(set(needs.tokens) & set(NEED_REFERENCE))
-        if self.precompute_reference and asked:
+        whole = sorted(set(needs.tokens) & {"kl", "ref_kl"})
+        if self.precompute_reference and whole:
             raise UsageError(
-                f"{self.loss} needs whole distributions of the reference ({', '.join(asked)}): "
-                "these are not kept; unset precompute_reference"
+                f"{self.loss} needs whole distributions of the reference ({', '.join(whole)}), "
+                "which are not kept; leave precompute_reference out"
             )
         if self.max_kl is not None and not (needs.reference or self.track_reference):
             raise UsageError(f"max_kl: {self.loss} has no reference; set track_reference too")
-        return needs
 
-    def _run_key(self, table: pl.DataFrame) -> str:
-        folders = [self.model, *([self.ref_model] if self.ref_model else [])]
-        options = {**asdict(self), "cache": None}
-        hashes = [models.model_hash(folder) for folder in folders]
-        return digest_of({"options": options, "base": hashes, "data": data.data_hash(table)})
+    def _key(self, table: pl.DataFrame) -> dict[str, Any]:
+        key = {
+            "stage": "preference",
+            "options": asdict(replace(self, cache=None)),
+            "base": models.model_hash(self.model),
+            "data": data.data_hash(table),
+        }
+        if self.ref_model is not None:
+            key["reference"] = models.model_hash(self.ref_model)
+        if self.eval_rows is not None:
+            key["eval"] = data.data_hash(data.load(self.eval_rows, ("preference",)))
+        return key
+
+    def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
+        from finetune.pair_judging import judged, summary
+
+        tokenizer = models.load_tokenizer(self.model)
+        checks.refuse(checks.check_precision(self.options, models.device().type == "cpu"))
+        checks.refuse(checks.check_tokenizer(tokenizer))
+        checks.refuse(checks.check_template(tokenizer))
+        pairs = self._pairs(objective, table, tokenizer, rows)
+        train, test = self._split(objective, pairs, tokenizer)
+        trainer = self._trainer(objective, pairs.part(train), test, tokenizer, run)
+        stop = self._kl_stop(trainer)
+        look: Callable[[Any, int], None] | None = None
+        if test.ids:
+
+            def look(model: Any, step: int) -> None:
+                write_step(run.beside, step, judged(trainer, test.table))
+
+        metrics = run.train(trainer, look)
+        if test.ids:
+            metrics |= {f"eval_{k}": v for k, v in write_summary(run.beside, summary).items()}
+        facts = {
+            "stage": "preference",
+            "method": self.loss,
+            "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
+            "data": {**data.data_facts(rows, train), "dropped": pairs.dropped.counts()},
+            "options": {**asdict(replace(self, cache=None)), "loss_options": asdict(objective)},
+            "seed": self.seed,
+            "metrics": metrics,
+            "stopped": "kl" if stop is not None and stop.fired else None,
+            "stopped_because": stop.fired if stop is not None else None,
+        }
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        whole = trained.merge_and_unload() if self.lora else trained
+        return run.finish(whole, tokenizer, facts, pairs.dropped)
 
     def _pairs(
-        self, table: pl.DataFrame, needs: Needs, rows: Path
-    ) -> tuple[pl.DataFrame, list[PairIds], list[PairIds]]:
-        """The rows that can be trained on, and their pairs: to train on and to test on."""
+        self, objective: Any, table: pl.DataFrame, tokenizer: Any, source: Path | str
+    ) -> Pairs:
+        from transformers import AutoConfig
+
+        from finetune.losses.types import needs_of
         from finetune.pair_rows import pairs_of
 
-        used, pairs = pairs_of(
+        config = AutoConfig.from_pretrained(models.resolve(self.model), trust_remote_code=False)
+        checks.refuse(checks.check_length(self.max_length, config))
+        return pairs_of(
             table,
-            self.model,
-            needs.columns,
-            max_length=self.max_length,
+            tokenizer,
+            needs_of(objective).columns,
+            max_length=self.max_length or getattr(config, "max_position_embeddings", None),
             max_prompt_length=self.max_prompt_length,
             on_bad=self.on_bad,
-            source=rows,
+            source=source,
         )
-        train, _ = data.held_out(used, self.eval_fraction, self.seed)
-        trained = set(train["id"])
-        kept = [pair for pair in pairs if pair.id in trained]
-        return used, kept, [pair for pair in pairs if pair.id not in trained]
+
+    def _split(self, objective: Any, pairs: Pairs, tokenizer: Any) -> tuple[pl.DataFrame, Pairs]:
+        """The rows to train on, and the pairs to judge."""
+        if self.eval_rows is not None:
+            other = data.load(self.eval_rows, ("preference",))
+            return pairs.table, self._pairs(objective, other, tokenizer, self.eval_rows)
+        train, test = data.held_out(pairs.table, self.held_out, self.seed)
+        return train, replace(pairs, table=test, ids=pairs.part(test))
 
     def _trainer(
-        self, objective: Any, kept: list[PairIds], tested: list[PairIds], work: Path
+        self, objective: Any, train: list[PairIds], test: Pairs, tokenizer: Any, run: Run
     ) -> PairTrainer:
         import torch
 
         from finetune.collate import PairCollator
         from finetune.logps import answer_with_scores, check_head
         from finetune.losses.types import needs_of
+        from finetune.pair_rows import order_of
         from finetune.pairs import PairTrainer
-        from finetune.reference import Lora, with_adapter, without_dropout
+        from finetune.reference import (
+            AdapterOff,
+            Lora,
+            frozen,
+            precomputed,
+            with_adapter,
+            without_dropout,
+        )
 
-        args = self._arguments(work, kept)  # a wrong option is told before a model loads
-        tokenizer = models.load_tokenizer(self.model)
-        collator = PairCollator(_pad(tokenizer), frozenset(tokenizer.all_special_ids))
-        policy = models.load_causal(self.model)
-        check_head(policy, torch.tensor([[*kept[0].prompt, *kept[0].chosen][:16]]))
+        if self.max_tokens is not None:
+            train = order_of(train, self.max_tokens, self.seed)
+        args = self._arguments(len(train), run)  # a wrong option is told before a model loads
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        collator = PairCollator(pad, frozenset(tokenizer.all_special_ids))
+        policy: Any = models.load_causal(self.model)
+        check_head(policy, torch.tensor([[*train[0].prompt, *train[0].chosen][:16]]))
         without_dropout(policy)
         answer_with_scores(policy)
         if self.lora:
             policy = with_adapter(policy, Lora(self.lora, self.lora_alpha), self.seed)
-        wanted = needs_of(objective).reference or self.track_reference
-        reference, kept, tested = self._reference(policy, kept, tested, collator, wanted)
-        watched = (*_WATCHED, "kl") if wanted and not self.precompute_reference else _WATCHED
-        return PairTrainer(policy, objective, reference, args, kept, tested, collator, watched)
-
-    def _reference(
-        self,
-        policy: Any,
-        kept: list[PairIds],
-        tested: list[PairIds],
-        collator: PairCollator,
-        wanted: bool,
-    ) -> tuple[Reference, list[PairIds], list[PairIds]]:
-        from finetune.reference import AdapterOff, Frozen, Nowhere, precompute
-
-        if not wanted:
-            return Nowhere(), kept, tested
-        if self.lora and not self.precompute_reference:
-            return AdapterOff(policy), kept, tested
         folder = self.ref_model or self.model
-        model: Any = models.load_causal(folder).requires_grad_(False)
-        model.to(models.device())
-        if not self.precompute_reference:
-            return Frozen(model), kept, tested
-        cache = Path(self.cache or Path.home() / ".cache" / "siftune")
-        key = ("logps", models.model_hash(folder))
-        pairs = precompute(model, [*kept, *tested], collator, key, cache)
-        return Nowhere(), pairs[: len(kept)], pairs[len(kept) :]
+        reference, tested = None, test.ids
+        if needs_of(objective).reference or self.track_reference:
+            if self.precompute_reference:
+                cache = Path(self.cache) if self.cache else run.work
+                train, tested = precomputed(folder, train, tested, collator, cache)
+            else:
+                reference = AdapterOff(policy) if self.lora else frozen(folder)
+        watched = _WATCHED if reference is None else (*_WATCHED, "kl")
+        with quiet():
+            return PairTrainer(policy, objective, reference, args, train, tested, collator, watched)
 
-    def _arguments(self, work: Path, kept: Sequence[PairIds]) -> Any:
+    def _arguments(self, pairs: int, run: Run) -> Any:
         from transformers import TrainingArguments
 
-        own: dict[str, Any] = {
-            "output_dir": str(work),
-            "num_train_epochs": self.epochs,
-            "max_steps": self._steps(kept),
+        epochs = self.epochs if self.max_tokens is None else 1.0
+        own = {
+            **run.arguments(self.save_every, self.log_every, self.seed),
             "learning_rate": self.lr,
+            "num_train_epochs": epochs,
             "per_device_train_batch_size": self.batch_size,
             "per_device_eval_batch_size": self.batch_size,
             "gradient_accumulation_steps": self.gradient_accumulation,
-            "logging_steps": self.log_every,
-            "logging_strategy": "steps",
-            "eval_strategy": "steps" if self.eval_every else "no",
-            "eval_steps": self.eval_every or None,
-            "save_strategy": "steps" if self.save_every else "no",
-            "save_steps": self.save_every or 500,
-            "save_total_limit": 2,
             "remove_unused_columns": False,
             "prediction_loss_only": True,
-            "report_to": [],
-            "disable_tqdm": True,
-            "dataloader_pin_memory": False,
-            "seed": self.seed,
-            "data_seed": self.seed,
-            **models.precision(),
+            **({} if self.max_tokens is None else {"train_sampling_strategy": "sequential"}),
         }
-        try:
-            return TrainingArguments(**{**own, **(self.options or {})})
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"options: {str(error).partition(chr(10))[0]}") from None
+        args = training_arguments(TrainingArguments, own, self.options, run.work)
+        per_step = self.batch_size * self.gradient_accumulation
+        checks.refuse(checks.check_steps(pairs, per_step, epochs, args.dataloader_drop_last))
+        return args
 
-    def _steps(self, kept: Sequence[PairIds]) -> int:
-        """Steps that spend ``max_tokens``, at least one; -1: as ``epochs`` say."""
-        if self.max_tokens is None:
-            return -1
-        each = sum(pair.tokens for pair in kept) / len(kept)
-        return max(
-            1, round(self.max_tokens / (each * self.batch_size * self.gradient_accumulation))
-        )
-
-    def _train(self, trainer: PairTrainer, work: Path, key: str) -> str | None:
-        """Run to the end, from the last whole checkpoint if there is one; why it ended early."""
+    def _kl_stop(self, trainer: PairTrainer) -> KLStop | None:
         from finetune.pairs import KLStop
-        from finetune.ppo.checkpoints import claim, newest
 
-        claim(work, key)
-        start = newest(work)
-        if start is not None:
-            print(f"going on from {start}", file=sys.stderr)  # noqa: T201
-        stop = KLStop(self.max_kl) if self.max_kl is not None else None
-        if stop is not None:
-            trainer.add_callback(stop)
-        trainer.train(resume_from_checkpoint=None if start is None else str(start))
-        if trainer.eval_dataset is not None and not _just_evaluated(trainer):
-            trainer.evaluate()
-        if stop is not None and stop.fired is not None:
-            print(f"stopped: {stop.fired}", file=sys.stderr)  # noqa: T201
-            return stop.fired
-        return None
-
-    def _finish(
-        self,
-        trainer: PairTrainer,
-        used: pl.DataFrame,
-        rows: Path,
-        out: Path,
-        work: Path,
-        stopped: str | None,
-    ) -> TrainResult:
-        """Write the model folder, with its metrics, and say what came out."""
-        logged = [_line(entry) for entry in trainer.state.log_history]
-        beside = work / "beside"
-        lines = [line for line in logged if len(line) > 1 and "train_loss" not in line]
-        text = "".join(orjson.dumps(line).decode() + "\n" for line in lines)
-        write_text(beside / "metrics.jsonl", text)
-        last = _last(lines)
-        if trainer.eval_dataset is not None:
-            write_json(beside / "evaluation.json", lines[-1])
-        facts = {
-            "stage": "preference",
-            "method": self.loss,
-            "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
-            "data": data.data_facts(rows, used),
-            "options": {**asdict(self), "cache": None, "loss_options": asdict(self.objective())},
-            "seed": self.seed,
-            "metrics": last,
-            "stopped": "kl" if stopped else None,
-            "stopped_because": stopped,
-        }
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        whole = model.merge_and_unload() if self.lora else model
-        models.save_model(whole, models.load_tokenizer(self.model), out, facts, beside)
-        return TrainResult(out, used.height, last)
-
-
-def _pad(tokenizer: Any) -> int:
-    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    if found is None:
-        raise UsageError("the tokenizer has neither a padding token nor an end token: set one")
-    return int(found)
-
-
-def _line(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: entry[key] for key in sorted(entry) if not key.endswith(_CLOCK)}
-
-
-def _last(lines: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The newest value of each metric."""
-    return {key: value for line in lines for key, value in line.items() if key != "step"}
-
-
-def _just_evaluated(trainer: PairTrainer) -> bool:
-    evaluated = [line["step"] for line in trainer.state.log_history if "eval_loss" in line]
-    return evaluated[-1:] == [trainer.state.global_step]
+        if self.max_kl is None:
+            return None
+        stop = KLStop(self.max_kl)
+        trainer.add_callback(stop)
+        return stop

@@ -16,12 +16,6 @@ from curate.core.errors import DataError, UsageError
 from curate.core.schema import schema_of
 from finetune.trainers.preference import Preference
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*pin_memory.*"),
-    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*deprecated.*"),
-]
-
 WORDS = [
     "cat",
     "sat",
@@ -73,10 +67,17 @@ def rows(tmp_path):
 
 
 def train(model, rows, out, **options):
-    given = {"lr": 1e-3, "batch_size": 4, "seed": 3, **options}
+    given = {"lr": 1e-3, "batch_size": 4, "seed": 3, "held_out": 0.0, "log_every": 1, **options}
     result = Preference(model=str(model), **given)(rows, out)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return result, lines
+
+
+def encoded(folder, table, **options):
+    from finetune.models import load_tokenizer
+    from finetune.pair_rows import pairs_of
+
+    return pairs_of(table, load_tokenizer(folder), **options).ids
 
 
 def weights(folder):
@@ -183,16 +184,39 @@ def test_a_run_that_was_cut_off_ends_in_the_same_bytes(tiny_model_dir, rows, tmp
 def test_what_comes_out_is_a_plain_model_folder(tiny_model_dir, rows, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    result, _ = train(tiny_model_dir, rows, tmp_path / "out", lora=2, eval_fraction=0.25)
+    result, _ = train(tiny_model_dir, rows, tmp_path / "out", lora=2)
     AutoTokenizer.from_pretrained(result.model)
     model = AutoModelForCausalLM.from_pretrained(result.model)
     assert not any("lora" in name for name, _ in model.named_parameters())
     facts = json.loads((result.model / "siftune.json").read_text())
     assert (facts["stage"], facts["method"], facts["data"]["rows"]) == ("preference", "dpo", 16)
     assert facts["options"]["loss_options"] == {"beta": 0.1}
-    evaluation = json.loads((result.model / "evaluation.json").read_text())
-    assert 0 <= evaluation["eval_rewards/accuracies"] <= 1
-    assert result.metrics["eval_loss"] == evaluation["eval_loss"]
+
+
+@pytest.mark.parametrize("how", [{"held_out": 0.25}, {"precompute_reference": True}])
+def test_held_out_pairs_are_judged_at_every_checkpoint(tiny_model_dir, rows, tmp_path, how):
+    if "held_out" not in how:
+        (tmp_path / "other").mkdir()
+        how = {**how, "eval_rows": str(rows_file(tmp_path / "other", 5))}
+    out = tmp_path / "out"
+    result, _ = train(tiny_model_dir, rows, out, **how, save_every=2, epochs=2)
+    steps = sorted((out / "evaluation").iterdir())
+    total = 6 if "held_out" in how else 8
+    named = [f"step-{at:06}.jsonl" for at in range(0, total + 1, 2)]
+    assert [path.name for path in steps] == named
+    first, last = ([json.loads(x) for x in steps[at].read_text().splitlines()] for at in (0, -1))
+    assert all(row["loss"] == pytest.approx(math.log(2), abs=1e-6) for row in first)
+    assert all(
+        row["correct"] == 0.5 and row["drift_chosen"] == pytest.approx(0, abs=1e-4) for row in first
+    )
+    assert all(row["correct"] == float(row["margin"] > 0) for row in last)
+    evaluation = json.loads((out / "evaluation.json").read_text())["last"]
+    assert evaluation["pairs"] == len(last) == (4 if "held_out" in how else 5)
+    assert evaluation["accuracy"] == sum(row["correct"] for row in last) / len(last)
+    assert result.metrics["eval_loss"] == evaluation["loss"] < math.log(2)
+    if "held_out" in how:
+        facts = json.loads((out / "siftune.json").read_text())
+        assert facts["data"]["rows"] == 12
 
 
 def test_a_reference_of_its_own_is_measured_to(tiny_model_dir, rows, tmp_path):
@@ -215,6 +239,8 @@ def test_kept_reference_values_are_those_of_the_model_and_found_again(
     monkeypatch.setattr("finetune.reference._score", None)  # not to be called again
     again = train(tiny_model_dir, rows, tmp_path / "again", **options)[1]
     assert again == kept
+    with pytest.raises(TypeError):  # of another model they are other values
+        train(tiny_model_dir, rows, tmp_path / "other", ref_model=str(tmp_path / "live"), **options)
     path.unlink()
     with pytest.raises(TypeError):
         train(tiny_model_dir, rows, tmp_path / "unkept", **options)
@@ -242,7 +268,7 @@ def test_every_loss_trains(loss, tiny_model_dir, tmp_path):
 
 
 def test_a_loss_without_reference_holds_none_in_memory(tiny_model_dir, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("finetune.reference.Frozen", None)
+    monkeypatch.setattr("finetune.reference.frozen", None)
     _, lines = train(tiny_model_dir, rows, tmp_path / "out", loss="simpo")
     assert "kl" not in lines[0]
     assert "drift/chosen" not in lines[0]
@@ -262,22 +288,21 @@ def test_a_kl_above_the_limit_ends_the_run(tiny_model_dir, rows, tmp_path, capsy
 
 def test_a_budget_of_tokens_sets_the_steps(tiny_model_dir, rows, tmp_path):
     once = train(tiny_model_dir, rows, tmp_path / "once")[1]
-    table = pl.read_parquet(rows)
-    from finetune.pair_rows import pairs_of
-
-    tokens = sum(pair.tokens for pair in pairs_of(table, str(tiny_model_dir))[1])
+    pairs = encoded(tiny_model_dir, pl.read_parquet(rows))
+    tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
     twice = train(tiny_model_dir, rows, tmp_path / "twice", max_tokens=2 * tokens)[1]
     assert (len(once), len(twice)) == (4, 8)
+    with pytest.raises(UsageError, match="max_tokens: 3 tokens are fewer than the first row has"):
+        train(tiny_model_dir, rows, tmp_path / "none", max_tokens=3)
 
 
 def test_answers_keep_their_end_and_prompts_are_not_scored(tiny_model_dir, rows):
     """What a mask off by one, a lost end of turn or a counted prompt would change."""
     from finetune.collate import PairCollator
     from finetune.models import load_tokenizer
-    from finetune.pair_rows import pairs_of
 
     tokenizer = load_tokenizer(tiny_model_dir)
-    _, pairs = pairs_of(pl.read_parquet(rows), str(tiny_model_dir))
+    pairs = encoded(tiny_model_dir, pl.read_parquet(rows))
     batch = PairCollator(tokenizer.pad_token_id)(pairs[:4])
     for row in range(8):
         scored = batch["input_ids"][row][batch["answer_mask"][row].bool()].tolist()
@@ -287,11 +312,9 @@ def test_answers_keep_their_end_and_prompts_are_not_scored(tiny_model_dir, rows)
 
 
 def test_long_prompts_lose_their_beginning_and_answers_nothing(tiny_model_dir, rows):
-    from finetune.pair_rows import pairs_of
-
     table = pl.read_parquet(rows)
-    whole = pairs_of(table, str(tiny_model_dir))[1]
-    cut = pairs_of(table, str(tiny_model_dir), max_prompt_length=3)[1]
+    whole = encoded(tiny_model_dir, table)
+    cut = encoded(tiny_model_dir, table, max_prompt_length=3)
     for one, other in zip(whole, cut, strict=True):
         assert other.prompt == one.prompt[-3:]
         assert (other.chosen, other.rejected) == (one.chosen, one.rejected)
@@ -305,6 +328,8 @@ def test_a_row_that_is_too_long_is_named_or_left_out(tiny_model_dir, tmp_path):
         train(tiny_model_dir, tmp_path / "kept.parquet", tmp_path / "out")
     result, _ = train(tiny_model_dir, tmp_path / "kept.parquet", tmp_path / "out", on_bad="drop")
     assert result.rows == 2
+    dropped = json.loads((result.model / "dropped.jsonl").read_text())
+    assert dropped == {"id": "made:99", "reason": "too_long"}
 
 
 def test_chosen_that_is_rejected_is_named(tiny_model_dir, tmp_path):
@@ -320,7 +345,10 @@ def test_chosen_that_is_rejected_is_named(tiny_model_dir, tmp_path):
         ({"loss": "dpo_p"}, r"no finetune.losses.pair component is called 'dpo_p'; did you mean"),
         ({"loss_options": {"betta": 1.0}}, r"dpo has no option 'betta'; did you mean beta\?"),
         ({"loss": "simpo", "max_kl": 1.0}, "max_kl: simpo has no reference; set track_reference"),
-        ({"options": {"lerning_rate": 1}}, "options: .*lerning_rate"),
+        (
+            {"options": {"lerning_rate": 1}},
+            "TrainingArguments has no argument 'lerning_rate'; did you mean learning_rate",
+        ),
     ],
 )
 def test_a_wrong_option_is_one_line_before_a_model_loads(

@@ -1,0 +1,90 @@
+"""What a policy in training makes of pairs it is not trained on."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+import torch
+
+from finetune import data
+from finetune.judging import accuracy
+
+if TYPE_CHECKING:
+    from finetune.pairs import PairTrainer
+
+__all__ = ["judged", "summary"]
+
+_SIDES: Final = ("chosen", "rejected")
+_MEANS: Final = ("loss", "margin", "drift_chosen", "drift_rejected")
+
+
+def judged(trainer: PairTrainer, table: pl.DataFrame) -> list[dict[str, Any]]:
+    """One object for each held-out pair, in the order of ``table``.
+
+    The loss, both implicit rewards (``correct`` is 1 where chosen has the higher, 0.5 where they
+    are equal), both log-probs and their ``drift`` from the reference's, in nats, and the lengths of
+    both answers in characters.
+    """
+    lengths = {
+        row["id"]: [sum(len(turn["content"]) for turn in row[side]) for side in _SIDES]
+        for row in data.to_pairs(table)
+    }
+    numbers = _numbers(trainer)
+    found = []
+    for key, prompt in zip(table["id"], data.prompt_keys(table), strict=True):
+        row = numbers[key]
+        first, second = lengths[key]
+        found.append(
+            {
+                "id": key,
+                "prompt_key": prompt,
+                **row,
+                "margin": row["reward_chosen"] - row["reward_rejected"],
+                "correct": _wins(row["reward_chosen"], row["reward_rejected"]),
+                "chars_chosen": first,
+                "chars_rejected": second,
+                "longer": _wins(first, second),
+            }
+        )
+    return found
+
+
+@torch.no_grad()
+def _numbers(trainer: PairTrainer) -> dict[str, dict[str, float]]:
+    """By row: what the loss says of it."""
+    pairs: Any = trainer.eval_dataset
+    size = trainer.args.per_device_eval_batch_size
+    found: dict[str, dict[str, float]] = {}
+    for start in range(0, len(pairs), size):
+        part = pairs[start : start + size]
+        logps, _ = trainer.score(trainer.model, trainer.on_device(part))
+        result = trainer.loss(logps)
+        columns = {
+            "loss": result.loss,
+            "reward_chosen": result.chosen_reward,
+            "reward_rejected": result.rejected_reward,
+            "logps_chosen": logps.chosen.policy,
+            "logps_rejected": logps.rejected.policy,
+        }
+        if logps.chosen.reference is not None:
+            columns["drift_chosen"] = logps.chosen.ratio
+            columns["drift_rejected"] = logps.rejected.ratio
+        values = zip(*(column.tolist() for column in columns.values()), strict=True)
+        for pair, row in zip(part, values, strict=True):
+            found[pair.id] = dict(zip(columns, row, strict=True))
+    return found
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Pair accuracy beside that of preferring the longer answer, mean loss, margin and drift."""
+    means = {
+        name: statistics.fmean(row[name] for row in rows) for name in _MEANS if name in rows[0]
+    }
+    return {**accuracy(rows), **means}
+
+
+def _wins(first: float, second: float) -> float:
+    return 0.5 if first == second else float(first > second)
