@@ -55,10 +55,10 @@ def vectors_of(table: pl.DataFrame, by: str, among: np.ndarray | None = None) ->
     order = tie_order(table)
     present = np.array(column.is_not_null(), dtype=bool)
     order = order[(present if among is None else present & among)[order]]
-    units = _matrix(column.gather(order), by)
+    units = np.empty((len(order), _width(column, by)), dtype=np.float32)
     usable = np.ones(len(units), dtype=bool)
     for part in slices(len(units)):
-        units[part], usable[part] = on_grid(units[part])
+        units[part], usable[part] = on_grid(_matrix(column.gather(order[part])))
     if usable.all():
         return Vectors(units, order)
     return Vectors(np.ascontiguousarray(units[usable]), order[usable])
@@ -91,17 +91,19 @@ def _inner(dtype: pl.List | pl.Array) -> pl.DataType:
     return inner if isinstance(inner, pl.DataType) else inner()
 
 
-def _matrix(column: pl.Series, by: str) -> np.ndarray:
-    """A writable C-contiguous float32 copy of a column of vectors without nulls."""
-    if isinstance(column.dtype, pl.List):
-        widths = column.list.len().unique().to_list()
-        if len(widths) > 1:
-            raise DataError(f"column {by}: expected vectors of one length, found {sorted(widths)}")
-        width = widths[0] if widths else 0
-    else:
-        width = column.dtype.shape[0]  # type: ignore[attr-defined]
+def _width(column: pl.Series, by: str) -> int:
+    if isinstance(column.dtype, pl.Array):
+        return int(column.dtype.shape[0])
+    widths = column.drop_nulls().list.len().unique().to_list()
+    if len(widths) > 1:
+        raise DataError(f"column {by}: expected vectors of one length, found {sorted(widths)}")
+    return int(widths[0]) if widths else 0
+
+
+def _matrix(column: pl.Series) -> np.ndarray:
+    """A column of vectors without nulls as (n, d); a null entry is NaN."""
     flat = column.explode(empty_as_null=False).cast(pl.Float32).fill_null(float("nan"))
-    return np.array(flat, dtype=np.float32).reshape(len(column), width)
+    return np.array(flat, dtype=np.float32).reshape(len(column), -1)
 
 
 def on_grid(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -52,7 +52,7 @@ class DeitaFilter(Budget):
         scores = numbers(table, self.rank_by)
         scored = np.array(scores.is_not_null(), dtype=bool)
         vectors = vectors_of(table, self.by, self.known(table) & scored)
-        order = tie_order(table[vectors.rows], scores.gather(vectors.rows))
+        order = tie_order(table.select("id", "digest")[vectors.rows], scores.gather(vectors.rows))
         rows = vectors.rows[order]
         costs = self.costs(table)[rows]
         found = filter_similar(

@@ -94,7 +94,7 @@ class FacilityLocation(Budget):
         costs, purse = self.costs(table)[vectors.rows], self.purse(table.height)
         if self.partitions == 1:
             return self._greedy(vectors.units, weights, costs, purse)
-        drawn = draws(table[vectors.rows], self.seed).to_numpy()
+        drawn = draws(table.select("id", "digest")[vectors.rows], self.seed).to_numpy()
         parts = np.floor(drawn * self.partitions).astype(np.int64)
         return greedi(vectors.units, weights, costs, purse, parts=parts, locate=self._greedy)
 

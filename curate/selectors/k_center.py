@@ -88,9 +88,10 @@ class KCenter(Budget):
     def _first(self, table: pl.DataFrame, vectors: Vectors) -> int:
         if self.start == "center":
             return _central(vectors.units)
-        rows = table[vectors.rows]
-        by = numbers(rows, self.rank_by) if self.rank_by else draws(rows, self.seed)
-        return int(tie_order(rows, by)[0])
+        rows = table.select("id", "digest")[vectors.rows]
+        if self.rank_by is None:
+            return int(tie_order(rows, draws(rows, self.seed))[0])
+        return int(tie_order(rows, numbers(table, self.rank_by).gather(vectors.rows))[0])
 
 
 def _central(units: np.ndarray) -> int:

@@ -65,7 +65,7 @@ class MMR(Budget):
         if not len(vectors.rows):
             return decide([False] * table.height, "not_scored")
         score = _scaled(scores.gather(vectors.rows))
-        first = int(tie_order(table[vectors.rows], pl.Series(score))[0])
+        first = int(tie_order(table.select("id", "digest")[vectors.rows], pl.Series(score))[0])
         costs, purse = self.costs(table)[vectors.rows], self.purse(table.height)
         work = float(vectors.units.size) * (len(costs) if self.tokens is not None else purse)
         worth = Worth(self.balance * score, 1 - self.balance)

@@ -17,6 +17,7 @@ from curate.core.schema import TURNS
 from curate.core.types import Selector
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "cluster_balanced": {"rows": 20, "clusters": 5},
     "deita_filter": {"rows": 20, "rank_by": "quality"},
     "facility_location": {"rows": 20},
     "k_center": {"rows": 20},

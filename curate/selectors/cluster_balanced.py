@@ -1,0 +1,101 @@
+"""Keep the same number of rows of each cluster of embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from curate.core.budget import Budget
+from curate.core.columns import base_column, numbers
+from curate.core.decisions import decide, decide_some, details, tie_order
+from curate.core.draws import draws
+from curate.core.errors import UsageError
+from curate.core.kmeans import kmeans
+from curate.core.nearest import Device, on_gpu
+from curate.core.vectors import Vectors, vectors_of
+
+__all__ = ["ClusterBalanced"]
+
+
+@dataclass(frozen=True)
+class ClusterBalanced(Budget):
+    """Clusters by spherical k-means, then takes rows from all clusters in turn.
+
+    Each round takes one row from every cluster that has any left: the best by ``rank_by``, or one
+    drawn by ``seed``; the last round goes to the best rows of all clusters. So small clusters are
+    kept whole before large ones get more, as in CaR, arXiv:2402.18191, where the number of clusters
+    comes from as well. A row without a vector or a score is ``not_scored``.
+
+    Detail: the ``cluster``, its ``size``, and the row's ``rank`` in it.
+
+    Options:
+        rows: how many rows to keep; or
+        fraction: what share of the rows to keep; or
+        tokens: how many tokens to keep, counted by
+        tokens_by: this column.
+        by: the column of embeddings.
+        clusters: how many; none: the square root of half the number of rows.
+        rank_by: the score that chooses inside a cluster; large is good. None: a random sample.
+        iterations: rounds of k-means at most.
+        seed: of the first centres, and of the sample.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one and the work is worth it.
+    """
+
+    by: str = "embedding"
+    clusters: int | None = None
+    rank_by: str | None = None
+    iterations: int = 25
+    seed: int = 0
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.iterations < 0 or (self.clusters is not None and self.clusters < 1):
+            raise UsageError("cluster_balanced: clusters must be at least 1, iterations 0")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The embeddings, and the columns that rank and count."""
+        ranks = () if self.rank_by is None else (base_column(self.rank_by),)
+        return (base_column(self.by), *ranks, *super().needs)
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Cluster the rows, then go round the clusters until the budget is spent."""
+        scores = draws(table, self.seed) if self.rank_by is None else numbers(table, self.rank_by)
+        scored = np.array(scores.is_not_null(), dtype=bool)
+        vectors = vectors_of(table, self.by, self.known(table) & scored)
+        if not len(vectors.rows):
+            return decide([False] * table.height, "not_scored")
+        rows = table.select("id", "digest")[vectors.rows]
+        best = tie_order(rows, scores.gather(vectors.rows), descending=self.rank_by is not None)
+        cluster = self._clusters(vectors, draws(rows, -1 - self.seed).to_numpy())
+        rank, size = _ranks(cluster, best)
+        place = np.empty(len(best), dtype=np.int64)
+        place[best] = np.arange(len(best))
+        turns = vectors.rows[np.lexsort((place, rank))]
+        keep = np.isin(vectors.rows, self.take(table, turns))
+        told = pl.DataFrame({"cluster": cluster, "rank": rank + 1, "size": size})
+        decided = pl.DataFrame(
+            {"row": vectors.rows, "keep": keep, "detail": details(told)}
+        ).with_columns(
+            reason=pl.when("keep").then(pl.lit("selected")).otherwise(pl.lit("over_quota"))
+        )
+        return decide_some(table.height, decided)
+
+    def _clusters(self, vectors: Vectors, drawn: np.ndarray) -> np.ndarray:
+        height = len(vectors.rows)
+        count = min(height, self.clusters or max(1, round((height / 2) ** 0.5)))
+        starts = np.argsort(drawn, kind="stable")[:count]
+        gpu = on_gpu(self.device, float(vectors.units.size) * count * self.iterations)
+        return kmeans(vectors.units, starts, self.iterations, gpu)[0]
+
+
+def _ranks(cluster: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rank of each row in its cluster (from 0, in the order ``best``), and the cluster's size."""
+    frame = pl.DataFrame({"at": best, "cluster": cluster[best]}).with_columns(
+        rank=pl.int_range(pl.len()).over("cluster"), size=pl.len().over("cluster")
+    )
+    back = frame.sort("at")
+    return back["rank"].to_numpy(), back["size"].to_numpy()
