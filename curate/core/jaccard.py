@@ -27,6 +27,9 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 _Bytes: TypeAlias = npt.NDArray[np.uint8]
 
+_REGIONS = 64
+_STRETCH = 1 << 20
+
 
 class Sets(NamedTuple):
     """Sorted distinct hashes of each text: text ``i`` has ``values[offsets[i]:offsets[i + 1]]``."""
@@ -87,9 +90,10 @@ def prefixes(sets: Sets, threshold: Fraction) -> Keys:
     shift = np.uint64(64 - bits)
     _count(sets.values, table, shift)
     ratio = (threshold.numerator, threshold.denominator)
-    offsets, first = _prefix_sizes(*sets, table, shift, *ratio)
+    counts = _counts_of(sets.values, table, shift)
+    offsets, first = _prefix_sizes(counts, sets.offsets, *ratio)
     values = np.empty(offsets[-1], np.uint64)
-    _fill_prefixes(*sets, table, shift, offsets, values)
+    _fill_prefixes(*sets, counts, offsets, values)
     return Keys(values, offsets, first)
 
 
@@ -117,13 +121,33 @@ def _tally(parts: Sequence[tuple[Hashes, Offsets]]) -> tuple[_Bytes, np.uint64]:
 
 @njit(cache=True, nogil=True)
 def _count_twice(values: Hashes, table: _Bytes, shift: np.uint64, low: _Int, high: _Int) -> None:
-    for i in range(len(values)):
-        slot = np.int64(values[i] >> shift)
-        at = slot >> 2
-        if low <= at < high:
-            place = (slot & 3) * 2
-            seen = (np.int64(table[at]) >> place) & 3
-            table[at] = np.uint8(np.int64(table[at]) + ((seen < 2) << place))
+    """Count those whose byte of the table is in ``low:high``.
+
+    A stretch of hashes at a time is first thrown into 64 regions of the table, so that the part of
+    it being written to stays in the cache.
+    """
+    region = 0
+    while (len(table) >> region) > _REGIONS:
+        region += 1
+    slots, ends = np.empty(_STRETCH, np.uint32), np.zeros(_REGIONS + 1, np.int64)
+    for start in range(0, len(values), _STRETCH):
+        stop = min(start + _STRETCH, len(values))
+        ends[:] = 0
+        for i in range(start, stop):
+            ends[((values[i] >> shift) >> np.uint64(2 + region)) + np.uint64(1)] += 1
+        for i in range(_REGIONS):
+            ends[i + 1] += ends[i]
+        for i in range(start, stop):
+            slot = values[i] >> shift
+            at = slot >> np.uint64(2 + region)
+            slots[ends[at]] = slot
+            ends[at] += 1
+        for i in range(stop - start):
+            at = np.int64(slots[i]) >> 2
+            if low <= at < high:
+                place = (np.int64(slots[i]) & 3) * 2
+                seen = (np.int64(table[at]) >> place) & 3
+                table[at] = np.uint8(np.int64(table[at]) + ((seen < 2) << place))
 
 
 @njit(cache=True, nogil=True)
@@ -133,12 +157,14 @@ def _possible(
     """Whether few enough of a text's shingles are its own."""
     possible = np.zeros(len(offsets) - 1, np.bool_)
     for i in range(len(offsets) - 1):
-        own = 0
-        for at in range(offsets[i], offsets[i + 1]):
-            slot = np.int64(values[at] >> shift)
-            own += ((np.int64(table[slot >> 2]) >> ((slot & 3) * 2)) & 3) == 1
         size = offsets[i + 1] - offsets[i]
-        possible[i] = size > 0 and own * down <= (down - up) * size
+        spare = size - (up * size + down - 1) // down
+        at = offsets[i]
+        while at < offsets[i + 1] and spare >= 0:
+            slot = np.int64(values[at] >> shift)
+            spare -= ((np.int64(table[slot >> 2]) >> ((slot & 3) * 2)) & 3) == 1
+            at += 1
+        possible[i] = size > 0 and spare >= 0
     return possible
 
 
@@ -207,15 +233,21 @@ def _count(values: Hashes, table: _Bytes, shift: np.uint64) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _prefix_sizes(
-    values: Hashes, offsets: Offsets, table: _Bytes, shift: np.uint64, up: _Int, down: int
-) -> tuple[Offsets, Ints]:
+def _counts_of(values: Hashes, table: _Bytes, shift: np.uint64) -> _Bytes:
+    counts = np.empty(len(values), np.uint8)
+    for i in range(len(values)):
+        counts[i] = table[np.int64(values[i] >> shift)]
+    return counts
+
+
+@njit(cache=True, nogil=True)
+def _prefix_sizes(counts: _Bytes, offsets: Offsets, up: _Int, down: _Int) -> tuple[Offsets, Ints]:
     first = np.zeros(len(offsets) - 1, np.int64)
     ends = np.zeros(len(offsets), np.int64)
     for i in range(len(first)):
         own = 0
         for at in range(offsets[i], offsets[i + 1]):
-            own += table[np.int64(values[at] >> shift)] == 1
+            own += counts[at] == 1
         size = offsets[i + 1] - offsets[i]
         needed = (up * size + down - 1) // down
         first[i] = own
@@ -225,7 +257,7 @@ def _prefix_sizes(
 
 @njit(cache=True, nogil=True)
 def _fill_prefixes(
-    values: Hashes, offsets: Offsets, table: _Bytes, shift: np.uint64, ends: Offsets, out: Hashes
+    values: Hashes, offsets: Offsets, counts: _Bytes, ends: Offsets, out: Hashes
 ) -> None:
     """The rarest shingles that are not a text's own, by count, then hash (as they are sorted)."""
     place = np.empty(257, np.int64)
@@ -235,12 +267,12 @@ def _fill_prefixes(
             continue
         place[:] = 0
         for at in range(offsets[i], offsets[i + 1]):
-            place[np.int64(table[np.int64(values[at] >> shift)]) + 1] += 1
+            place[np.int64(counts[at]) + 1] += 1
         place[2] = 0
         for rarity in range(2, 256):
             place[rarity + 1] += place[rarity]
         for at in range(offsets[i], offsets[i + 1]):
-            count = np.int64(table[np.int64(values[at] >> shift)])
+            count = np.int64(counts[at])
             if count > 1:
                 if place[count] < wanted:
                     out[ends[i] + place[count]] = values[at]
