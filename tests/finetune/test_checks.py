@@ -168,7 +168,7 @@ def test_warnings_are_shown_and_the_first_error_stops(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_rows_are_checked_in_twenty_seconds(
+def test_a_hundred_thousand_rows_are_read_and_checked_in_forty_seconds_of_one_core(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     import time
@@ -180,4 +180,4 @@ def test_a_hundred_thousand_rows_are_checked_in_twenty_seconds(
     check_texts(tokenizer, rows)
     encoded = encode_chats(tokenizer, [each["messages"] for each in rows])
     untrainable([each["id"] for each in rows], encoded, 512)
-    assert time.process_time() - start < 40  # measured: see the figure in the report
+    assert time.process_time() - start < 40
