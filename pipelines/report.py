@@ -144,7 +144,8 @@ def _curves(path: Path) -> Iterator[tuple[str, dict[str, list[tuple[float, float
 
 def _samples(path: Path) -> list[dict[str, Any]]:
     written = [*sorted((path / "evaluation").glob("step-*.jsonl")), *path.glob("rows.jsonl")]
-    return _lines(written[-1])[:_MOST_SAMPLES] if written else []
+    answers = _lines(written[-1]) if written else []
+    return [line for line in answers if "completion" in line][:_MOST_SAMPLES]
 
 
 def _arms(run: Path, charts: _Charts) -> dict[str, Any] | None:

@@ -250,6 +250,7 @@ def _split_loss(name: str, given: dict[str, Any]) -> dict[str, Any]:
     """Options of a preference step: those of the objective, and those of the trainer."""
     own = options(find(_LOSSES, name))
     loss = {key: given.pop(key) for key in list(given) if key in own}
+    build(_LOSSES, name, loss)  # refuses a wrong option now, not hours later
     return {"loss": name, "loss_options": loss, **given}
 
 

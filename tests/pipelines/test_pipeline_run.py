@@ -101,7 +101,7 @@ def test_the_report_shows_models_samples_and_arms(finished):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("train.3={dop: {}}", "did you mean dpo?"),
+        ("train.3={ppoo: {}}", "did you mean ppo?"),
         ("train.1.sft.epoch=3", "did you mean epochs?"),
         ("train.3.dpo.beta=high", "beta"),
         ("evaluate.limits=3", "did you mean limit?"),
