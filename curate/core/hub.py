@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from curate.core.errors import DataError
 
@@ -47,6 +50,7 @@ def download(wanted: HubName) -> list[Path]:
     Raises:
         DataError: no such dataset or split, no network, or it would need code.
     """
+    _reach(wanted)
     from datasets import load_dataset  # heavy: only where a hub name is given
 
     try:
@@ -60,3 +64,20 @@ def download(wanted: HubName) -> list[Path]:
             f"give it: {text}"
         ) from None
     return [Path(entry["filename"]) for entry in loaded.cache_files]
+
+
+def _reach(wanted: HubName) -> None:
+    """Fail within seconds where there is no network; the hub's client tries for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or getproxies():
+        return
+    address = urlsplit(constants.ENDPOINT)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((str(address.hostname), port), timeout=5).close()
+    except OSError as error:
+        raise DataError(
+            f"{wanted.name} is not a file or folder here, and {address.hostname} cannot be reached "
+            f"({error}); set HF_HUB_OFFLINE=1 to use what `datasets` has in its cache"
+        ) from None

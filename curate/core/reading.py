@@ -187,7 +187,18 @@ def _source(
 def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
     if len(parts) > 1:
         raise DataError(f"{shown(given)} holds tables of ours beside others; name them one by one")
-    kind = kind_of(pl.read_parquet(parts[0][1].paths[0], columns=["kind"]))
+    path = parts[0][1].paths[0]
+    kinds = pl.read_parquet(path, columns=["kind"])
+    if kinds.is_empty():
+        raise DataError(f"{shown(given)}: no row can be read; it holds none")
+    kind, own = kind_of(kinds), pl.read_parquet_schema(path)
+    for column, dtype in schema_of(kind).items():
+        if own.get(column) != dtype:
+            found = own.get(column, "no such column")
+            raise DataError(
+                f"{shown(given)} looks like a table of ours, but {column!r} is {found}; expected "
+                f"{dtype}: ingest the raw rows again"
+            )
     said = f"{shown(given)}: rows of ours ({kind}), passed on as they are"
     return Source(given, parts, kind, "rows", None, (*notes, said))
 

@@ -12,6 +12,8 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +263,9 @@ FILES = [
         "zstd cut off", zst(GOOD * 50)[:-4], "damaged", "middle of a frame", file="d.jsonl.zst"
     ),
     refused("zstd damaged", zst(GOOD)[:6] + b"\xff" * 40, "damaged", file="d.jsonl.zst"),
+    refused("xz", b"\xfd7zXZ\x00rest", "xz"),
+    refused("XML", b"<?xml version='1.0'?><Error/>", "XML"),
+    refused("UTF-16, big end first", "\ufeff{}".encode("utf-16-be"), "UTF-16", "iconv"),
     refused("zip archive", b"PK\x03\x04rest", "zip archive", file="d.zip"),
     refused("bzip2", b"BZh91AY", "bzip2"),
     refused("pickle", b"\x80\x04\x95", "never opened", file="d.pkl"),
@@ -348,6 +353,19 @@ PARQUET = [
         "parquet bytes column",
         table([row(1, output=b"x")]),
         bad={1: "wrong_type"},
+        source="d.parquet",
+    ),
+    Case(
+        "parquet times, decimals, bytes, NaN",
+        table([row(1, t=datetime(2024, 1, 2), d=Decimal("1.50"), b=b"x", n=float("nan"))]),
+        keeps=(1,),
+        extra={1: {"t": "2024-01-02T00:00:00", "d": "1.50", "b": "eA==", "n": None}},
+        source="d.parquet",
+    ),
+    Case(
+        "parquet that only looks like a table of ours",
+        table([dict.fromkeys(("id", "source", "row", "digest", "extra"), "x") | {"kind": "text"}]),
+        refused=("d.parquet", "looks like a table of ours", "'row' is String"),
         source="d.parquet",
     ),
     Case(

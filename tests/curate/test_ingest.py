@@ -230,6 +230,12 @@ def test_a_saved_dataset_is_read_and_its_splits_are_not_mixed(tmp_path: Path) ->
         read_rows(tmp_path / "d")
 
 
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.create_connection", lambda *_, **__: io.BytesIO())
+
+
+@pytest.mark.usefixtures("online")
 def test_a_hub_dataset_is_read_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +253,17 @@ def test_a_hub_dataset_is_read_from_the_cache(
     assert asked == [("tatsu-lab/alpaca", None, {"revision": "v1", "split": "test"})]
 
 
+def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("socket.create_connection", unreachable)
+    monkeypatch.setattr("curate.core.hub.getproxies", dict)
+    with pytest.raises(DataError, match=r"alpaca is not a file.*cannot be reached.*HF_HUB_OFFLINE"):
+        read_rows("tatsu-lab/alpaca")
+
+
+@pytest.mark.usefixtures("online")
 def test_a_hub_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(*_: Any, **__: Any) -> Any:
         raise ConnectionError("no route\nto host")
