@@ -21,7 +21,7 @@ def values(table: pl.DataFrame, name: str) -> pl.Series:
     """The column that ``name`` stands for.
 
     ``extra.KEY`` is a field the raw row had (as text), ``COLUMN.STAT`` one of mean, min, max, sum,
-    first, last, len of a list column.
+    first, last, len of a list column; of a list without values all but ``len`` are null.
 
     Raises:
         UsageError: no such column or statistic, or a list where one value a row is needed.
@@ -44,6 +44,9 @@ def values(table: pl.DataFrame, name: str) -> pl.Series:
             f"{column} is {table[column].dtype}"
         )
     listed = getattr(pl.col(column).list, rest)()
+    if rest == "sum":  # polars has 0 for the sum of nothing
+        known = pl.col(column).list.drop_nulls().list.len() > 0
+        listed = pl.when(known).then(listed)
     return table.select(listed).to_series().alias(name)
 
 

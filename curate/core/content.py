@@ -34,8 +34,15 @@ def _answers(table: pl.DataFrame, kind: str) -> pl.Series:
         return _join(contents(table["chosen"]), contents(table["rejected"]))
     if kind == "unpaired":
         return contents(table["completion"])
-    turns = pl.element().list.eval(pl.element().struct.field("content")).list.join(_SEPARATOR)
-    return table.select(pl.col("completions").list.eval(turns).list.join(_SEPARATOR)).to_series()
+    spoken = pl.element().list.eval(pl.element().struct.field("content").drop_nulls())
+    answers = table.select(pl.col("completions").list.eval(spoken))
+    said = pl.col("completions").list.eval(
+        pl.when(pl.element().list.len() > 0).then(pl.element().list.join(_SEPARATOR)).drop_nulls()
+    )
+    joined = pl.when(pl.col("completions").list.len() > 0).then(
+        pl.col("completions").list.join(_SEPARATOR)
+    )
+    return answers.select(said).select(joined).to_series()
 
 
 def _join(first: pl.Series, second: pl.Series) -> pl.Series:

@@ -21,6 +21,7 @@ from curate.core.types import Scorer
 Conversation = list[dict[str, str | None]]
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "contamination": [{"against": "HELD_OUT", "ngram": 3}],
     "embedding": [{"model": "EMBEDDER"}, {"model": "EMBEDDER", "long": "pool", "of": "response"}],
     "ifd": [{"model": "LM"}],
     "length": [{}, {"tokenizer": "EMBEDDER", "of": "prompt"}],
@@ -39,19 +40,21 @@ ROUNDS = {"ifd": 1e-4, "perplexity": 1e-4}
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory, tiny_embedder: Path) -> dict[str, Path]:
+def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_embedder: Path) -> dict[str, Path]:
     from finetune.init import Init
 
     folder = tmp_path_factory.mktemp("models")
     (folder / "text.txt").write_text("the cat sat on the mat and looked at the sea\n\n" * 4)
     init = Init(vocab_size=300, hidden=32, layers=1, heads=2, context=512, steps=0, seed=5)
     init(folder / "text.txt", folder / "lm")
-    return {"LM": folder / "lm", "EMBEDDER": tiny_embedder}
+    held_out = folder / "held_out.jsonl"
+    held_out.write_text('{"prompt": "What is it, now?", "completion": "Paris."}\n')
+    return {"LM": folder / "lm", "EMBEDDER": tiny_embedder, "HELD_OUT": held_out}
 
 
 @pytest.fixture
-def scorer(name: str, given: dict[str, Any], models: dict[str, Path]) -> Scorer:
-    options = {k: str(models.get(v, v)) if isinstance(v, str) else v for k, v in given.items()}
+def scorer(name: str, given: dict[str, Any], inputs: dict[str, Path]) -> Scorer:
+    options = {k: str(inputs.get(v, v)) if isinstance(v, str) else v for k, v in given.items()}
     built: Scorer = registry.build("curate.scorers", name, options)
     return built
 
