@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RewardModel"]
 
-_MAX_LENGTH = 1024
+_MAX_LENGTH: Final = 1024
+_PLACES: Final = ("model", "eval_rows")  # what is there decides the result, not where it is
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class RewardModel:
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
         key = {
             "stage": "reward",
-            "options": asdict(self),
+            "options": {k: v for k, v in asdict(self).items() if k not in _PLACES},
             "base": models.model_hash(self.model),
             "data": data.data_hash(table),
         }

@@ -27,6 +27,7 @@ __all__ = ["SFT"]
 
 _KINDS: Final = ("conversation", "text", "preference")
 _MAX_LENGTH: Final = 1024
+_PLACES: Final = ("model", "eval_rows")  # what is there decides the result, not where it is
 _IGNORED: Final = -100
 
 
@@ -94,7 +95,7 @@ class SFT:
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
         key = {
             "stage": "sft",
-            "options": asdict(self),
+            "options": {k: v for k, v in asdict(self).items() if k not in _PLACES},
             "base": models.model_hash(self.model),
             "data": data.data_hash(table),
         }

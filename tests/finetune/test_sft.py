@@ -122,7 +122,11 @@ def test_packed_rows_have_the_loss_of_padded_rows(
 
 
 def test_a_run_cut_off_ends_in_the_same_bytes(
-    sft: Callable[..., SFT], rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sft: Callable[..., SFT],
+    rows: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     trainer = sft(epochs=3, save_every=2, eval_rows=str(rows), eval_limit=3, max_new_tokens=4)
     trainer(rows, tmp_path / "whole")
@@ -133,7 +137,13 @@ def test_a_run_cut_off_ends_in_the_same_bytes(
     work = tmp_path / "cut.work"
     torn = work / "checkpoint-6" / "optimizer.pt"
     torn.write_bytes(torn.read_bytes()[:100])
+    capsys.readouterr()
     trainer(rows, tmp_path / "cut")
+    told = capsys.readouterr().err
+    assert "checkpoint-6 is torn" in told
+    assert "checkpoint-4\n" in told
+    assert "step 5 of 9" in told
+    assert "step 4 of 9" not in told
     whole, cut = (tree(tmp_path / name) for name in ("whole", "cut"))
     assert whole.keys() == cut.keys()
     differ = [name for name in whole if whole[name] != cut[name]]
