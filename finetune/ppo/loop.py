@@ -17,12 +17,12 @@ from curate.core.errors import SiftuneError, UsageError
 from curate.core.files import read_json, write_json
 from finetune.models import precision
 from finetune.ppo import checkpoints, core
-from finetune.ppo.kl import kl_k3
 from finetune.ppo.meter import Meter
 from finetune.ppo.model import ActorCritic, policy_scores
 from finetune.ppo.rollout import Collector, Rollout
 from finetune.ppo.settings import Settings
 from finetune.ppo.supervised import Supervised
+from finetune.ppo.update import Update, update
 
 __all__ = ["KLStop", "Loop"]
 
@@ -102,21 +102,21 @@ class Loop(Trainer):
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of one mini-batch, in parts that fit in memory."""
-        step = int(inputs["step"]) % self.settings.steps_a_rollout
-        epoch, at = divmod(step, self.settings.minibatches)
-        rollout = self._current
-        rows = rollout.minibatches(epoch, self.settings)[at]
+        options, rollout = self.settings, self._current
+        step = int(inputs["step"]) % options.steps_a_rollout
+        epoch, at = divmod(step, options.minibatches)
+        rows = rollout.minibatches(epoch, options)[at]
         total = int(rollout.tokens.mask[rows].sum())
-        loss = torch.zeros((), device=self.args.device)
-        moved = torch.zeros((), device=self.args.device, dtype=torch.float64)
-        for part in rows.split(self.settings.micro_batch):
-            part_loss, part_moved = self._part(model, rollout, part, total, first=step == 0)
-            loss += part_loss.detach()
-            moved += part_moved
+        loss, moved = torch.zeros((), device=self.args.device), 0.0
+        for part in rows.split(options.micro_batch):
+            done = update(model, rollout, part, options, self.args.device)
+            loss += done.loss.detach() / total
+            moved += done.moved
+            self._note(done, first=step == 0)
             if not math.isfinite(float(loss)):
-                self._refuse(float(loss), float(moved), rollout, rows)
-            self.accelerator.backward(part_loss)
-        self._hold(float(moved) / len(rows), _FROM_OLD)
+                self._refuse(float(loss), moved, rollout, rows)
+            self.accelerator.backward(done.loss / total)
+        self._hold(moved / len(rows), _FROM_OLD)
         return loss + self._supervise(int(inputs["step"]))
 
     @property
@@ -125,40 +125,13 @@ class Loop(Trainer):
             raise TypeError("there is no rollout: training has not begun")
         return self.rollout
 
-    def _part(
-        self, model: Any, rollout: Rollout, rows: Tensor, total: int, first: bool
-    ) -> tuple[Tensor, Tensor]:
-        """The part's share of the mini-batch's loss, and the sum of its log-ratios old to new."""
-        options, device = self.settings, self.args.device
-        tokens = rollout.tokens.take(rows).to(device)
-        mask, width = tokens.mask, tokens.mask.shape[1]
-        old, old_values, advantages, returns = (
-            part[rows, :width].to(device)
-            for part in (rollout.old.logps, rollout.old.values, rollout.advantages, rollout.returns)
-        )
-        new = model(tokens, options.temperature)
-        policy = core.policy_loss(new.logps, old, advantages, options.cliprange, options.dual_clip)
-        value = core.value_loss(new.values, old_values, returns, options.value_clip)
-        with torch.no_grad():
-            self._measure(policy, value, new.logps, old, mask, first)
-        loss = core.masked_sum(policy, mask) + options.vf_coef * core.masked_sum(value, mask)
-        return loss / total, core.masked_sum((old - new.logps).detach().double(), mask)
-
-    def _measure(
-        self, policy: Tensor, value: Tensor, logps: Tensor, old: Tensor, mask: Tensor, first: bool
-    ) -> None:
-        count = int(mask.sum())
-        off = (torch.exp(logps - old) - 1).abs()
-        means = {
-            "loss/policy": policy,
-            "loss/value": value,
-            "ppo/approx_kl": kl_k3(old, logps),
-            "ppo/clipfrac": (off > self.settings.cliprange).float(),
-        }
-        for name, each in means.items():
-            self.meter.add(name, core.masked_sum(each, mask), count)
-        if first:
-            self.meter.add("ppo/first_ratio_deviation", off.masked_fill(~mask, 0).max(), 1)
+    def _note(self, done: Update, first: bool) -> None:
+        for name, total in done.sums.items():
+            self.meter.add(name, total, done.tokens)
+        if first:  # before any step on the rollout the ratio has to be 1
+            self.meter.add(
+                "ppo/first_ratio_deviation", done.sums["ppo/ratio_deviation"], done.tokens
+            )
 
     def _refuse(self, loss: float, moved: float, rollout: Rollout, rows: Tensor) -> None:
         """Stop for the KL if that is why the loss is not finite, else as an error."""

@@ -15,27 +15,7 @@ Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Options of the algorithm.
-
-    A run is ``rollouts`` rounds. Each draws one completion for each of ``batch`` prompts (at most
-    ``max_new_tokens`` tokens, at ``temperature``) and goes over them ``epochs`` times in
-    ``minibatches`` optimiser steps; ``micro_batch`` completions are in memory at a time, which does
-    not change the numbers.
-
-    The policy loss is clipped at ``1 ± cliprange`` (and at ``dual_clip`` for bad tokens, if set),
-    the value loss, weighted ``vf_coef``, at ``± value_clip`` (null: not). Advantages are GAE's with
-    ``gamma`` and ``lam``, whitened over the rollout if ``whiten``.
-
-    Reward is the score at the end token, less ``missing_eos_penalty`` for a completion that was
-    cut, less ``kl_coef`` times the log-ratio to the reference at each token. With ``kl_target``
-    (nats a completion) the coefficient adapts over ``kl_horizon`` completions. Above ``kl_stop``
-    nats a completion, from the reference at a rollout or from the old policy within one, the run
-    ends with the last policy that was below; null trusts that this never happens.
-
-    ``ptx_coef`` adds that many times the mean token NLL of supervised rows (InstructGPT's γ).
-    ``lr`` is the policy's learning rate, ``critic_lr`` the critic's, both follow ``schedule``;
-    ``max_grad_norm`` clips the gradient. ``seed`` decides the order of prompts and every draw.
-    """
+    """Options of the algorithm; what each means stands in `finetune.trainers.ppo.PPO`."""
 
     rollouts: int = 100
     batch: int = 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,8 +72,9 @@ class RewardModel:
     @cached_property
     def _limit(self) -> int:
         model, tokenizer = self._parts
-        known = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-        return int(min(known, self.max_length or known))
+        positions = getattr(model.config, "max_position_embeddings", None) or math.inf
+        asked = math.inf if self.max_length is None else self.max_length
+        return int(min(positions, tokenizer.model_max_length, asked))
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ import polars as pl
 
 from curate.core import registry
 from curate.core.errors import UsageError
-from curate.core.files import locked, write_text
+from curate.core.files import write_text
 from curate.core.schema import KINDS
 from finetune import checks, data, models
 from finetune.evaluate import chosen_rows, write_step, write_summary
@@ -38,17 +39,32 @@ class PPO(Settings):
     any tokenizer. Of the training rows only the prompts are used, and known answers by rewards that
     ask for them; rows that cannot be asked are refused, or left out with ``on_bad: drop``.
 
+    A run is ``rollouts`` rounds. Each draws one completion for each of ``batch`` prompts (at most
+    ``max_new_tokens`` tokens, at ``temperature``) and goes over them ``epochs`` times in
+    ``minibatches`` optimiser steps; ``micro_batch`` completions are in memory at a time, which does
+    not change the numbers. ``lr`` is the policy's learning rate, ``critic_lr`` the critic's, both
+    follow ``schedule``; ``max_grad_norm`` clips the gradient.
+
+    The policy loss is clipped at ``1 ± cliprange`` (and at ``dual_clip`` for bad tokens, if set),
+    the value loss, weighted ``vf_coef``, at ``± value_clip`` (null: not). Advantages are GAE's with
+    ``gamma`` and ``lam``, whitened over the rollout if ``whiten``. Their reward is the score at the
+    end token, less ``missing_eos_penalty`` for a completion that was cut, less ``kl_coef`` times
+    the log-ratio to the reference at each token. With ``kl_target`` (nats a completion) the
+    coefficient adapts over ``kl_horizon`` completions. Above ``kl_stop`` nats a completion, from
+    the reference at a rollout or from the old policy within one, the run ends with the last policy
+    that was below; null trusts that this never happens. ``ptx_coef`` adds that many times the mean
+    token NLL of the supervised rows ``ptx_rows`` (InstructGPT's γ).
+
     ``lora`` is the rank of an adapter on the policy (0: all weights are trained), ``lora_alpha``
     its scale; the reference is then the same model without it, no copy is held, and the adapter is
     merged into the weights that are saved. ``critic`` is ``separate`` (a trunk of its own, started
     from ``critic_model``, by default the policy's folder; the default when all weights are trained)
     or ``shared`` (a value head on the policy's trunk; the default with ``lora``).
 
-    ``ptx_rows`` are the supervised rows of ``ptx_coef``. ``eval_rows`` are held-out rows: the
-    policy answers ``eval_limit`` of their prompts before, at every checkpoint and after. A
-    checkpoint is taken every ``save_every`` rollouts beside the output, and a run that was cut off
-    goes on from the last whole one. The other options are those of
-    `finetune.ppo.settings.Settings`.
+    ``eval_rows`` are held-out rows: the policy answers ``eval_limit`` of their prompts before, at
+    every checkpoint and after. A checkpoint is taken every ``save_every`` rollouts beside the
+    output, and a run that was cut off goes on from the last whole one. ``seed`` decides the order
+    of prompts and every draw.
     """
 
     model: str
@@ -86,7 +102,7 @@ class PPO(Settings):
         table = data.load(rows, KINDS)
         reward = self._reward()
         run = Run.of(out, self._key(table))
-        with locked(run.work):
+        with run.held():
             return run.finished() or self._run(table, reward, rows, run)
 
     def _run(self, table: pl.DataFrame, reward: Reward, rows: Path, run: Run) -> TrainResult:
@@ -188,7 +204,9 @@ class PPO(Settings):
 
         claim(run.work, run.key)
         start = newest(run.work)
-        if start is not None:
+        if start is None:
+            shutil.rmtree(run.beside, ignore_errors=True)
+        else:
             print(f"going on from {start}", file=sys.stderr)  # noqa: T201
         try:
             with quiet():

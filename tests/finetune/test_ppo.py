@@ -639,6 +639,18 @@ def test_the_expected_sums_of_k1_and_k3_are_the_kl_of_sequences() -> None:
         assert float((p * summed).sum()) == pytest.approx(kl, abs=1e-12)
 
 
+def test_every_end_token_the_model_or_its_tokenizer_names_ends_a_completion(
+    tiny_model_dir: Path,
+) -> None:
+    policy: Any = models.load_causal(tiny_model_dir)
+    tokenizer: Any = models.load_tokenizer(tiny_model_dir)
+    policy.generation_config.eos_token_id = [17, 18]
+    assert ends_of(policy, tokenizer) == {17, 18, tokenizer.eos_token_id}
+    tokenizer.eos_token = policy.generation_config.eos_token_id = None
+    with pytest.raises(UsageError, match="has an end token"):
+        ends_of(policy, tokenizer)
+
+
 # ---- the supervised term
 
 

@@ -113,6 +113,37 @@ def test_a_reward_model_with_a_permuted_vocabulary_gives_the_same_rewards(
     assert moved(TEXTS, SAID, ASKED) == pytest.approx(scores, abs=1e-6)
 
 
+def test_an_encoder_without_a_chat_template_reads_its_separator_after_each_turn(
+    tiny_reward_dir: Path, tmp_path: Path
+) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from finetune.models import load_tokenizer, save_model
+
+    tokenizer: Any = load_tokenizer(tiny_reward_dir)
+    tokenizer.chat_template = None
+    tokenizer.cls_token, tokenizer.sep_token = "<|endoftext|>", "<|im_end|>"
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=60,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config.num_labels = 1
+    model = BertForSequenceClassification(config).eval()
+    save_model(model, tokenizer, tmp_path / "encoder", {"stage": "test", "seed": 0})
+    ids = tokenizer("<|endoftext|>Is it?<|im_end|>yes<|im_end|>", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        logit = float(model(ids).logits)
+    reward = RewardModel(str(tmp_path / "encoder"))
+    scores = reward(["?"] * 2, ["yes", "yes " * 60], [ASKED[0]] * 2)
+    assert scores == [pytest.approx(logit, abs=1e-5), None]
+
+
 def test_the_score_is_the_models_own_logit_on_its_own_template(tiny_reward_dir: Path) -> None:
     from finetune.models import load_reward, load_tokenizer
 
