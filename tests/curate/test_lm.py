@@ -71,7 +71,7 @@ def test_company_and_order_do_not_matter(model: Path, monkeypatch: pytest.Monkey
     together = scorer.mean_nll(prompts, answers)
     assert (scorer.mean_nll(prompts, answers) == together).all()
     reversed_ = scorer.mean_nll(prompts[::-1], answers[::-1])[::-1]
-    monkeypatch.setattr(lm, "_LOGITS", 300 * 40)
+    monkeypatch.setattr(lm, "_TOKENS", {"cpu": 40, "cuda": 40})
     in_small_batches = CausalLM(str(model)).mean_nll(prompts, answers)
     np.testing.assert_allclose(reversed_, together, rtol=0, atol=1e-5)
     np.testing.assert_allclose(in_small_batches, together, rtol=0, atol=1e-5)
