@@ -103,8 +103,10 @@ def check_template(
         return _check_begin(tokenizer, encode_chats(tokenizer, [_PROBE], tokenizer.chat_template))
     try:
         encoded = encode_chats(tokenizer, [_PROBE], training_template(tokenizer))
-    except UsageError as error:
-        return [Problem("error", "chat template", str(error), "see the line before")]
+    except UsageError:
+        what = "it does not mark what the assistant says"
+        fix = "put {% generation %} and {% endgeneration %} around it, or unset assistant_only_loss"
+        return [Problem("error", "chat template", what, fix)]
     return [*_check_begin(tokenizer, encoded), *_check_end(tokenizer, encoded[0])]
 
 
