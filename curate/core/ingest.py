@@ -13,7 +13,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from curate.core.files import aside
-from curate.core.reading import Batch, Reading, plan
+from curate.core.reading import Batch, Reading
+from curate.core.sources import plan
 
 __all__ = ["Ingested", "ingest", "read_rows"]
 
