@@ -64,9 +64,7 @@ def contents(messages: pl.Series) -> pl.Series:
 
 def part_of(messages: pl.Series, part: Part) -> pl.Series:
     """The text of ``part`` of each conversation; null where it is not there."""
-    prompt, response = last_turn(messages)
-    if part == "prompt":
-        return prompt
-    if part == "response":
-        return response
-    return contents(messages)
+    if part == "both":
+        return contents(messages)
+    before, answer = split_turns(messages)
+    return contents(before).alias("prompt") if part == "prompt" else answer.alias("response")

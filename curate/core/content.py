@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from curate.core.chat import Part, contents, last_turn
+from curate.core.chat import Part, contents, part_of
 from curate.core.schema import kind_of
 
 __all__ = ["text_of"]
@@ -20,13 +20,12 @@ def text_of(table: pl.DataFrame, part: Part) -> pl.Series:
     """
     kind = kind_of(table)
     if kind in ("conversation", "text"):
-        prompt, response = last_turn(table["messages"])
-        whole = contents(table["messages"])
-    else:
-        prompt = contents(table["prompt"])
-        response = _answers(table, kind)
-        whole = _join(prompt, response)
-    return {"prompt": prompt, "response": response, "both": whole}[part].alias(part)
+        return part_of(table["messages"], part).alias(part)
+    if part == "prompt":
+        return contents(table["prompt"]).alias(part)
+    response = _answers(table, kind)
+    whole = response if part == "response" else _join(contents(table["prompt"]), response)
+    return whole.alias(part)
 
 
 def _answers(table: pl.DataFrame, kind: str) -> pl.Series:
