@@ -190,3 +190,14 @@ def test_nothing_is_held_out_at_fraction_zero_and_never_everything() -> None:
     table = pairs(("q", "a", "b"), ("q", "c", "d"))
     assert held_out(table, 0.0, seed=0)[1].is_empty()
     assert held_out(table, 0.9, seed=0)[1].is_empty()  # one prompt: it is trained on
+
+
+def test_a_raw_file_is_read_as_ingest_reads_it(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.jsonl"
+    line = '{"instruction": "Name a colour.", "input": "", "output": "Blue"}\n'
+    raw.write_text(line * 2)
+    table = load(raw, ["conversation"])
+    assert [row["reference"] for row in to_prompts(table)] == ["Blue", "Blue"]
+    raw.write_text(line + '{"instruction": \n' + line)
+    with pytest.raises(DataError, match=r"raw\.jsonl: 1 records cannot be read, .*line 2"):
+        load(raw, ["conversation"])
