@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from curate.core import registry
-from curate.core.errors import UsageError
 from finetune import checks, data, models
 from finetune.arguments import training_arguments
 from finetune.evaluate import write_step, write_summary
@@ -22,10 +20,7 @@ if TYPE_CHECKING:
     from finetune.pair_rows import Pairs
     from finetune.pairs import KLStop, PairTrainer
 
-__all__ = ["LOSSES", "Preference"]
-
-LOSSES: Final = "finetune.losses.pair"
-"""The registry group of losses on pairs: its names are the methods."""
+__all__ = ["Preference"]
 
 _WATCHED: Final = ("entropy", "top1")
 
@@ -34,7 +29,8 @@ _WATCHED: Final = ("entropy", "top1")
 class Preference:
     """Trains ``model`` on preference rows under ``loss``, a component of `finetune.losses.pair`.
 
-    ``loss_options`` are the loss's own options, ``beta`` a short way to the one most have. The
+    ``loss_options`` are the loss's own options, ``beta`` a short way to the one most have; ``also``
+    adds other losses with their default options and a weight each, as ``{sft: 0.2}``. The
     reference is ``ref_model``, by default the model as it was; with ``lora`` (the rank of an
     adapter, merged at the end; 0 trains all weights; ``lora_alpha`` its scale) it is the model with
     the adapter off, and no second one is held. ``precompute_reference`` runs it once before
@@ -60,6 +56,7 @@ class Preference:
     loss: str = "dpo"
     loss_options: Mapping[str, Any] = field(default_factory=dict)
     beta: float | None = None
+    also: Mapping[str, float] = field(default_factory=dict)
     ref_model: str | None = None
     lora: int = 0
     lora_alpha: float = 16.0
@@ -108,38 +105,29 @@ class Preference:
             UsageError: an option, the loss or the model does not fit, or not with these rows.
         """
         objective = self.objective()
-        self._check(objective)
         table = data.load(rows, ("preference",))
         run = Run.of(out, self._key(table))
         with run.held():
             return run.finished() or self._train(objective, table, rows, run)
 
     def objective(self) -> Any:
-        """The loss with its options.
+        """The loss with its options, and those added to it.
 
         Raises:
-            UsageError: no such loss or option.
+            UsageError: no such loss or option, or one that these settings cannot train.
         """
+        from finetune.objectives import built, refuse_unfit
+
         beta = {} if self.beta is None else {"beta": self.beta}
-        return registry.build(LOSSES, self.loss, {**self.loss_options, **beta})
-
-    def _check(self, objective: Any) -> None:
-        from finetune.losses.types import needs_of
-
-        needs = needs_of(objective)
-        if needs.couples_batch and self.gradient_accumulation > 1:
-            raise UsageError(
-                f"{self.loss} compares the pairs of a batch with each other: gradient_accumulation "
-                "would change what it learns; raise batch_size instead"
-            )
-        whole = sorted(set(needs.tokens) & {"kl", "ref_kl"})
-        if self.precompute_reference and whole:
-            raise UsageError(
-                f"{self.loss} needs whole distributions of the reference ({', '.join(whole)}), "
-                "which are not kept; leave precompute_reference out"
-            )
-        if self.max_kl is not None and not (needs.reference or self.track_reference):
-            raise UsageError(f"max_kl: {self.loss} has no reference; set track_reference too")
+        objective = built(self.loss, {**self.loss_options, **beta}, self.also)
+        refuse_unfit(
+            self.loss,
+            objective,
+            accumulates=self.gradient_accumulation > 1,
+            keeps_reference=self.precompute_reference,
+            stops_by_kl=self.max_kl is not None and not self.track_reference,
+        )
+        return objective
 
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
         key = {
@@ -155,6 +143,7 @@ class Preference:
         return key
 
     def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
+        from finetune.objectives import resolved
         from finetune.pair_judging import judged, summary
 
         tokenizer = models.load_tokenizer(self.model)
@@ -179,7 +168,7 @@ class Preference:
             "method": self.loss,
             "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
             "data": {**data.data_facts(rows, train), "dropped": pairs.dropped.counts()},
-            "options": {**asdict(replace(self, cache=None)), "loss_options": asdict(objective)},
+            "options": {**asdict(replace(self, cache=None)), "loss_options": resolved(objective)},
             "seed": self.seed,
             "metrics": metrics,
             "stopped": "kl" if stop is not None and stop.fired else None,

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from curate.core import registry
-from finetune.logps import NEED_REFERENCE, STATISTICS
 from finetune.losses.types import Answers, PairLogps, needs_of
+from finetune.token_statistics import NEED_REFERENCE, STATISTICS
 from tests.oracles.trl_values import trl_loss
 
 GROUP = "finetune.losses.pair"

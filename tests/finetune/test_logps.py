@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from finetune.logps import (
-    STATISTICS,
     Head,
     Hidden,
     answer_with_scores,
@@ -16,6 +15,7 @@ from finetune.logps import (
     score_answers,
 )
 from finetune.reference import Lora, with_adapter
+from finetune.token_statistics import STATISTICS
 
 TOKENS, WIDTH, VOCABULARY = 37, 8, 50
 

@@ -408,6 +408,27 @@ def test_llama3_leaves_formatting_out_of_the_preference_and_not_out_of_the_nll()
     assert (nll[1] == 0).all()
 
 
+def test_weighted_losses_add_up_and_need_what_their_parts_need():
+    from finetune.losses.weighted import Weighted
+
+    policy, ref = numbers()
+    given = batch(policy, ref, torch.full((2, 6), 4.0).double())
+    cpo = Weighted(((build("cpo", sft_weight=0.0), 1.0), (build("sft"), 1.0)))
+    same(cpo, build("cpo"), given)
+    plain = tokened(*TOKENS, RAGGED, formatting=torch.zeros(2, 5, 4).double())
+    llama = Weighted(((DPO, 1.0), (build("sft"), 0.2)))
+    same(llama, build("dpo_llama3", beta=0.7), plain)
+    torch.testing.assert_close(llama(plain).chosen_reward, DPO(plain).chosen_reward)
+    every = needs_of(
+        Weighted(((build("sft"), 1.0), (build("tdpo1"), 1.0), (build("sppo_soft"), 1.0)))
+    )
+    assert every.reference
+    assert every.tokens == ("ref_kl",)
+    assert every.columns == ("win_probability",)
+    assert not every.couples_batch
+    assert needs_of(Weighted(((build("sft"), 1.0), (build("aot"), 1.0)))).couples_batch
+
+
 def test_what_was_not_asked_for_is_not_there():
     bare = PairLogps.of(policy=(-1, -2))
     with pytest.raises(TypeError, match="set needs_reference = True"):

@@ -267,6 +267,16 @@ def test_every_loss_trains(loss, tiny_model_dir, tmp_path):
     assert any((before[name] - after[name]).abs().max() > 1e-5 for name in after)
 
 
+def test_a_second_loss_is_added_with_its_weight(tiny_model_dir, rows, tmp_path):
+    alone = train(tiny_model_dir, rows, tmp_path / "alone", loss="sft")[1]
+    result, both = train(tiny_model_dir, rows, tmp_path / "both", also={"sft": 0.5})
+    assert both[0]["loss"] == pytest.approx(math.log(2) + 0.5 * alone[0]["loss"], abs=1e-5)
+    options = json.loads((result.model / "siftune.json").read_text())["options"]
+    assert (options["loss_options"], options["also"]) == ({"beta": 0.1}, {"sft": 0.5})
+    with pytest.raises(UsageError, match="component is called 'sff'; did you mean sft"):
+        train(tiny_model_dir, rows, tmp_path / "none", also={"sff": 0.5})
+
+
 def test_a_loss_without_reference_holds_none_in_memory(tiny_model_dir, rows, tmp_path, monkeypatch):
     monkeypatch.setattr("finetune.reference.frozen", None)
     _, lines = train(tiny_model_dir, rows, tmp_path / "out", loss="simpo")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 __all__ = ["MUTATIONS", "Mutation"]
 
-LOSSES = "tests/contracts/test_losses.py tests/finetune/test_pair_losses.py tests/oracles"
+LOSSES = "tests/finetune/test_pair_losses.py tests/oracles tests/contracts/test_losses.py"
 LOOP = "tests/finetune/test_preference.py"
 LOGPS = "tests/finetune/test_logps.py"
 PAIR = "finetune/losses/pair"
@@ -280,9 +280,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             lives = survives(mutation, root, Path(folder))
         alive += lives
-        print(
-            f"{'SURVIVED' if lives else 'killed':8}  {mutation.bug} ({mutation.file})", flush=True
-        )
+        fate = "SURVIVED" if lives else "killed"
+        print(f"{fate:8}  {mutation.bug} ({mutation.file})", flush=True)  # noqa: T201
     print(f"{len(chosen) - alive} of {len(chosen)} killed")  # noqa: T201
     return int(alive > 0)
 
