@@ -43,7 +43,7 @@ class ExactDedup:
         """Decide on each row; a dropped one's ``detail`` is ``{"similarity": 1.0, "survivor"}``."""
         text = _normalised(text_of(table, self.part), self.normalise)
         rows = _maybe_equal(text)
-        order = rows[self._order(table[rows])]
+        order = rows[self._order(table, rows)]
         equal = text[order].to_frame("text").with_row_index("at")
         survivor = order[equal.select(pl.col("at").first().over("text")).to_series().to_numpy()]
         copies = order != survivor
@@ -56,9 +56,12 @@ class ExactDedup:
             (text.is_null().to_numpy(), "not_comparable"),
         )
 
-    def _order(self, table: pl.DataFrame) -> np.ndarray:
-        by = [values(table, self.by)] if self.by else []
-        return tie_order(table, *by, descending=self.descending)
+    def _order(self, table: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
+        """Places in ``rows`` from best to worst; the text is not carried along."""
+        ranking = [base_column(self.by)] if self.by else []
+        some = table.select(dict.fromkeys(["id", "digest", *ranking]))[rows]
+        by = [values(some, self.by)] if self.by else []
+        return tie_order(some, *by, descending=self.descending)
 
 
 def _maybe_equal(text: pl.Series) -> np.ndarray:

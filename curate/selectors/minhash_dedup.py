@@ -88,7 +88,7 @@ class MinHashDedup:
         del parts
         near = np.flatnonzero(mask)
         own = int(np.searchsorted(near, table.height))
-        order = np.concatenate([np.arange(own, len(near)), self._order(table[near[:own]])])
+        order = np.concatenate([np.arange(own, len(near)), self._order(table, near[:own])])
         cover = cover_sets(sets, keys, order, threshold, fixed=len(near) - own)
         dropped = np.flatnonzero(cover.survivor >= 0)
         return verdicts(
@@ -135,9 +135,12 @@ class MinHashDedup:
             text = text_of(table[start : start + _ROWS], self.part)
             yield shingle(text, self.ngram, self.unit)
 
-    def _order(self, table: pl.DataFrame) -> np.ndarray:
-        by = [values(table, self.by)] if self.by else []
-        return tie_order(table, *by, descending=self.descending)
+    def _order(self, table: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
+        """Places in ``rows`` from best to worst; the text is not carried along."""
+        ranking = [base_column(self.by)] if self.by else []
+        some = table.select(dict.fromkeys(["id", "digest", *ranking]))[rows]
+        by = [values(some, self.by)] if self.by else []
+        return tie_order(some, *by, descending=self.descending)
 
     @cached_property
     def _reference(self) -> pl.DataFrame:
