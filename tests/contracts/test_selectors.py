@@ -17,6 +17,7 @@ from curate.core.schema import TURNS
 from curate.core.types import Selector
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "balanced": {"first": "ifd", "second": "quality"},
     "cluster_balanced": {"rows": 20, "clusters": 5},
     "deita_filter": {"rows": 20, "rank_by": "quality"},
     "facility_location": {"rows": 20},
@@ -25,6 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mmr": {"rows": 20, "rank_by": "quality"},
     "quota": {"by": "source", "rows": 7},
     "random": {"rows": 20, "seed": 3},
+    "split": {"part": "train", "test_share": 0.3},
     "threshold": {"by": "ifd", "min": 0.4, "max": 0.9},
     "top_fraction": {"by": "ifd", "fraction": 0.3},
     "top_k": {"by": "ifd", "k": 20},

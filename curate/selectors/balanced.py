@@ -1,0 +1,82 @@
+"""Keep as many pairs whose longer answer won as pairs whose shorter one did (or by any numbers)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from curate.core.columns import base_column, numbers
+from curate.core.decisions import decide
+from curate.core.draws import draws
+from curate.core.errors import UsageError
+
+__all__ = ["Balanced"]
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """Rows with ``first > second`` and with ``first < second`` are kept in equal numbers.
+
+    Where judges like length, a model that is shown all pairs learns to count. Here every one of
+    ``bins`` equal steps of the relative difference ``|first - second| / max(|first|, |second|)``
+    holds as many rows of either kind, so that neither the sign nor the size of the difference tells
+    who won (length buckets as in ChatGLM-RLHF, arXiv:2404.00934). Of the more frequent kind a
+    random sample stays, the rest is dropped as ``outweighed``; rows where both are equal stay.
+
+    Options:
+        first: the column of the winner, by default one that the scorer ``length`` adds.
+        second: the column of the loser.
+        bins: steps of the relative difference.
+        seed: of the sample.
+    """
+
+    first: str = "chosen_length_chars"
+    second: str = "rejected_length_chars"
+    bins: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.bins < 1:
+            raise UsageError(f"balanced: bins must be at least 1; got {self.bins}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The two columns that are compared."""
+        return tuple(dict.fromkeys((base_column(self.first), base_column(self.second))))
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Place every row in its bin, and even out the two kinds."""
+        frame = self._binned(table).with_columns(
+            rank=pl.col("draw").rank("ordinal").over("bin", "sign"),
+            places=pl.min_horizontal(
+                (pl.col("sign") > 0).sum().over("bin"), (pl.col("sign") < 0).sum().over("bin")
+            ),
+        )
+        sign = pl.col("sign")
+        reason = frame.select(
+            reason=pl.when(sign.is_null())
+            .then(pl.lit("not_scored"))
+            .when(sign == 0)
+            .then(pl.lit("equal"))
+            .when(pl.col("rank") <= pl.col("places"))
+            .then(pl.lit("balanced"))
+            .otherwise(pl.lit("outweighed"))
+        )["reason"]
+        return decide(reason.is_in(["equal", "balanced"]), reason, frame.select("first", "second"))
+
+    def _binned(self, table: pl.DataFrame) -> pl.DataFrame:
+        """``first``, ``second``, the ``sign`` of their difference, its ``bin``, and a ``draw``."""
+        first, second = pl.col("first"), pl.col("second")
+        frame = pl.DataFrame(
+            {
+                "first": numbers(table, self.first).cast(pl.Float64),
+                "second": numbers(table, self.second).cast(pl.Float64),
+                "draw": draws(table, self.seed),
+            }
+        )
+        apart = (first - second).abs() / pl.max_horizontal(first.abs(), second.abs())
+        return frame.with_columns(
+            sign=(first - second).sign(),
+            bin=pl.when(first != second).then((apart * self.bins).floor().cast(pl.Int32)),
+        )

@@ -1,0 +1,58 @@
+"""Keep the rows of some prompts: one part to train on, the other to test on, no prompt in both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import ClassVar, Literal, TypeAlias
+
+import polars as pl
+
+from curate.core.content import text_of
+from curate.core.decisions import decide
+from curate.core.errors import UsageError
+
+__all__ = ["Split"]
+
+PartOfSplit: TypeAlias = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Each prompt falls to ``test`` with probability ``test_share``, with all rows that ask it.
+
+    The draw is a hash of the prompt's text and ``seed``: it does not depend on the other rows, so
+    two recipes with the same ``test_share`` and ``seed`` cut any sources along the same line, and
+    rows that come later do not move those that are there. Many answers to few prompts must be
+    split like this: rows of a known prompt are no test. A row without a prompt is drawn by its
+    answer.
+
+    Options:
+        part: ``train`` or ``test``, which one is kept.
+        test_share: the expected share of prompts in ``test``, between 0 and 1.
+        seed: another seed, another split.
+    """
+
+    part: PartOfSplit
+    test_share: float = 0.1
+    seed: int = 0
+
+    needs: ClassVar = ("content",)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_share < 1:
+            raise UsageError(f"split: test_share must lie between 0 and 1; got {self.test_share}")
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Draw for every row's prompt."""
+        asked = pl.coalesce(text_of(table, "prompt"), text_of(table, "both"), pl.lit(""))
+        text = pl.select(asked).to_series()
+        test = pl.Series([self._draw(one) < self.test_share for one in text], dtype=pl.Boolean)
+        reason = pl.select(pl.when(test).then(pl.lit("test")).otherwise(pl.lit("train")))
+        reasons = reason.to_series() + "_prompt"
+        return decide(test if self.part == "test" else ~test, reasons)
+
+    def _draw(self, text: str) -> float:
+        key = self.seed.to_bytes(16, "little", signed=True)
+        whole = int.from_bytes(blake2b(text.encode(), digest_size=8, key=key).digest(), "little")
+        return (whole >> 11) * 2.0**-53

@@ -1,0 +1,107 @@
+"""Splitting by prompt, and evening out the pairs that length alone decides."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import polars as pl
+import pytest
+
+from curate.core.chat import turn
+from curate.core.errors import UsageError
+from curate.core.schema import schema_of
+from curate.selectors.balanced import Balanced
+from curate.selectors.split import Split
+
+
+def asked(prompts: list[str]) -> pl.DataFrame:
+    rows: list[dict[str, Any]] = [
+        {
+            "id": f"p:{at}",
+            "kind": "preference",
+            "digest": f"{at:032x}",
+            "prompt": [turn("user", prompt)],
+            "chosen": [turn("assistant", f"yes {at}")],
+            "rejected": [turn("assistant", f"no {at}")],
+        }
+        for at, prompt in enumerate(prompts)
+    ]
+    return pl.DataFrame(rows, schema_overrides=schema_of("preference"))
+
+
+def lengths(pairs: list[tuple[float | None, float | None]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "id": [f"p:{at}" for at in range(len(pairs))],
+            "digest": [f"{at:032x}" for at in range(len(pairs))],
+            "chosen_length_chars": [first for first, _ in pairs],
+            "rejected_length_chars": [second for _, second in pairs],
+        },
+        schema_overrides={
+            "chosen_length_chars": pl.Float64,
+            "rejected_length_chars": pl.Float64,
+        },
+    )
+
+
+def test_all_rows_of_a_prompt_fall_to_one_part_and_every_row_to_exactly_one() -> None:
+    table = asked([f"prompt {at % 40}" for at in range(200)])
+    parts = {part: table.filter(Split(part, 0.3)(table)["keep"]) for part in ("train", "test")}
+    keys = {
+        part: set(rows["prompt"].list.first().struct.field("content"))
+        for part, rows in parts.items()
+    }
+    assert not keys["train"] & keys["test"]
+    assert parts["train"].height + parts["test"].height == 200
+    assert 4 <= len(keys["test"]) <= 20  # 12 expected of 40
+
+
+def test_a_prompt_stays_where_it_is_whatever_rows_come_beside_it() -> None:
+    few, many = asked(["a", "b", "c"]), asked([*"abc", *map(str, range(50))])
+    assert (
+        Split("test", 0.5)(few)["reason"].to_list()
+        == Split("test", 0.5)(many)["reason"][:3].to_list()
+    )
+
+
+def test_another_seed_is_another_split() -> None:
+    table = asked([str(at) for at in range(64)])
+    assert not Split("test", 0.5, 1)(table)["keep"].equals(Split("test", 0.5, 2)(table)["keep"])
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1])
+def test_a_part_of_nothing_or_of_all_is_refused(share: float) -> None:
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        Split("train", share)
+
+
+def test_each_bin_keeps_as_many_of_either_kind() -> None:
+    near = [(100, 95), (100, 96), (100, 97), (95, 100)]  # 5 % apart or less: three against one
+    far = [(100, 10), (10, 100), (11, 100)]  # 90 % apart: one against two
+    lone = [(100, 50)]  # nobody lost to half its length
+    found = Balanced()(lengths([*near, *far, *lone]))
+    kept = found["keep"].to_list()
+    assert sum(kept[:3]) == 1
+    assert kept[3]
+    assert sum(kept[5:7]) == 1
+    assert not kept[7]
+    assert set(found.filter(~pl.col("keep"))["reason"]) == {"outweighed"}
+    assert json.loads(found["detail"][7]) == {"first": 100.0, "second": 50.0}
+
+
+def test_fewer_bins_weigh_more_different_rows_against_each_other() -> None:
+    table = lengths([(100, 95), (10, 100)])
+    assert Balanced(bins=10)(table)["keep"].to_list() == [False, False]
+    assert Balanced(bins=1)(table)["keep"].to_list() == [True, True]
+
+
+def test_equal_rows_stay_and_rows_without_a_number_go() -> None:
+    found = Balanced()(lengths([(5, 5), (None, 5), (0, 0)]))
+    assert found["reason"].to_list() == ["equal", "not_scored", "equal"]
+    assert found["keep"].to_list() == [True, False, True]
+
+
+def test_no_bins_are_refused() -> None:
+    with pytest.raises(UsageError, match="at least 1"):
+        Balanced(bins=0)
