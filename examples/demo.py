@@ -30,7 +30,7 @@ from pipelines.run import arms_text, run
 
 RECIPE: Final = Path(__file__).with_name("demo.yaml")
 READER: Final = Init(
-    vocab_size=1000, hidden=96, layers=2, heads=4, context=64, steps=2600, lr=4e-3, log_every=200
+    vocab_size=1000, hidden=96, layers=2, heads=4, context=80, steps=2200, lr=4e-3, log_every=200
 )
 """Some 300,000 weights: enough to know every fact of the world after reading it seven times."""
 
@@ -73,7 +73,7 @@ def _places(world: World, base: Path) -> Iterator[str]:
     yield f"heldout.pairs={world.held_out_pairs}"
     for part in ("rows", "pairs"):
         stages = getattr(recipe, part).stages
-        for at, stage in enumerate(stages):
+        for at, stage in enumerate(stages, 1):
             if "model" in stage.options:
                 yield f"{part}.stages.{at}.model={base}"
             if "against" in stage.options:
