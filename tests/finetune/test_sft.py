@@ -128,9 +128,11 @@ def test_a_run_cut_off_ends_in_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    trainer = sft(epochs=3, save_every=2, eval_rows=str(rows), eval_limit=3, max_new_tokens=4)
+    trainer = sft(
+        epochs=3, save_every=2, log_every=3, eval_rows=str(rows), eval_limit=3, max_new_tokens=4
+    )
     trainer(rows, tmp_path / "whole")
-    cut_at_step(7, monkeypatch)
+    cut_at_step(8, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         trainer(rows, tmp_path / "cut")
     monkeypatch.undo()
@@ -142,7 +144,7 @@ def test_a_run_cut_off_ends_in_the_same_bytes(
     told = capsys.readouterr().err
     assert "checkpoint-6 is torn" in told
     assert "checkpoint-4\n" in told
-    assert "step 5 of 9" in told
+    assert "step 6 of 9" in told
     assert "step 4 of 9" not in told
     whole, cut = (tree(tmp_path / name) for name in ("whole", "cut"))
     assert whole.keys() == cut.keys()
