@@ -59,7 +59,7 @@ class ExactDedup:
     def _order(self, table: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
         """Places in ``rows`` from best to worst; the text is not carried along."""
         ranking = [base_column(self.by)] if self.by else []
-        some = table.select(dict.fromkeys(["id", "digest", *ranking]))[rows]
+        some = table.select(list(dict.fromkeys(["id", "digest", *ranking])))[rows]
         by = [values(some, self.by)] if self.by else []
         return tie_order(some, *by, descending=self.descending)
 
