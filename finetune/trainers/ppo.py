@@ -239,7 +239,8 @@ class PPO(Settings):
     def _told(self, loop: Loop, run: Run) -> dict[str, float]:
         """Write ``metrics.jsonl`` and what was evaluated; the last of both, of the policy kept."""
         logged = [_line(entry) for entry in loop.state.log_history if "objective/score" in entry]
-        lines = [orjson.dumps(line).decode() + "\n" for line in logged]
+        # What a resumed run logged before has been through a file that sorts its keys.
+        lines = [orjson.dumps(line, option=orjson.OPT_SORT_KEYS).decode() + "\n" for line in logged]
         write_text(run.beside / "metrics.jsonl", "".join(lines))
         kept = [line for line in logged if "ppo/stopped" not in line][-1]
         last = {name: value for name, value in kept.items() if value is not None}
