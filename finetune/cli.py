@@ -14,11 +14,12 @@ from curate.core.commands import (
     key_values,
     parsed,
 )
-from curate.core.registry import build, find, names
+from curate.core.registry import build, checked, find, names
 
 __all__ = ["finetune"]
 
 _TRAINERS: Final = {"sft": "sft", "reward": "reward_model", "ppo": "ppo"}
+_OTHERS: Final = {"init": "finetune.init", "evaluate": "finetune.evaluate"}
 _LOSSES: Final = "finetune.losses.pair"
 _TRAINER_GROUP: Final = "finetune.trainers"
 
@@ -28,36 +29,28 @@ class _Methods(ComponentGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names; nothing is imported but package folders."""
-        return [*super().list_commands(ctx), *_TRAINERS, *names(_LOSSES)]
+        return ["init", *_TRAINERS, "evaluate", *names(_LOSSES)]
 
     def place(self, command: str) -> tuple[str, str] | None:
         """A trainer, or an objective on pairs."""
+        if command in _OTHERS:
+            return "finetune", command
         if command in _TRAINERS:
             return _TRAINER_GROUP, _TRAINERS[command]
         return (_LOSSES, command) if command in names(_LOSSES) else None
 
     def make(self, command: str) -> click.Command:
         """The command of one method."""
+        if command in _OTHERS:
+            return _component_command(command, "finetune", command)
         if command in _TRAINERS:
-            return _trainer_command(command, _TRAINERS[command])
+            return _component_command(command, _TRAINER_GROUP, _TRAINERS[command])
         return _loss_command(command)
 
 
 @click.group(cls=_Methods)
 def finetune() -> None:
     """Train on what was kept: a proxy model, SFT, reward models, PPO, preference objectives."""
-
-
-@finetune.command()
-@click.argument("text", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The model folder.")
-@click.option("-o", "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="hidden=128 …")
-def init(text: Path, out: Path, pairs: tuple[str, ...]) -> None:
-    """Make a small causal LM from TEXT alone: tokenizer, configuration, pretraining."""
-    from curate.core.registry import checked
-    from finetune.init import Init
-
-    _tell(checked(Init, key_values(pairs))(text, out))
 
 
 def _arguments() -> list[click.Parameter]:
@@ -75,19 +68,16 @@ def _arguments() -> list[click.Parameter]:
     ]
 
 
-def _trainer_command(command: str, name: str) -> click.Command:
-    component = find(_TRAINER_GROUP, name)
+def _component_command(command: str, group: str, name: str) -> click.Command:
+    component = find(group, name)
 
     def callback(rows: Path, out: Path, pairs: tuple[str, ...], **given: Any) -> None:
-        options = parsed(component, given) | _passed_on(pairs)
-        _tell(build(_TRAINER_GROUP, name, options)(rows, out))
+        chosen = parsed(component, given) | _passed_on(pairs)
+        _tell(checked(component, chosen, command)(rows, out))
 
     params = [*_arguments(), *component_options(component, leave=("options",))]
     return click.RichCommand(
-        name=command,
-        params=params,
-        callback=callback,
-        help=help_of(_TRAINER_GROUP, name, component),
+        name=command, params=params, callback=callback, help=help_of(group, name, component)
     )
 
 
