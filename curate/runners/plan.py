@@ -86,6 +86,7 @@ def _key(spec: Spec, seed: int, rows_key: str, made_by: Mapping[str, str]) -> st
             sorted(reads.items()),
             code_key(spec),
             option_files(given),
+            made.describe() if hasattr(made, "describe") else None,
         ]
     )
 

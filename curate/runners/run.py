@@ -168,8 +168,11 @@ class _Work:
             _empty_scores(part, columns, scorer)
         else:
             writer.close()
-        described = getattr(scorer, "describe", None)
-        about = {"about": described()} if described else {}
+        about = {
+            name: getattr(scorer, name)()
+            for name in ("describe", "measured")  # what its options stand for, and came to be here
+            if hasattr(scorer, name)
+        }
         return {"rows": total, "unscored": nulls, "columns": columns, **about}
 
     def _select(self, part: Path, step: Step, table: Table) -> Mapping[str, Any]:
