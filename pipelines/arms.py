@@ -15,7 +15,8 @@ def arm_recipe(arm: str, pool: Recipe, kept: str, tokenizer: str, tokens: int, s
     """How the rows of an arm are found.
 
     ``curated`` is what the selection kept; ``random`` draws from the same pool and ``longest``
-    takes its longest answers, both up to ``tokens``; ``all`` is the pool.
+    takes its longest answers, both up to ``tokens``; ``all`` is the pool. None of them has what a
+    `split` of the pool holds out of training.
     """
     count = Spec("score", "length", {"tokenizer": tokenizer})
     if arm == "curated":
@@ -26,7 +27,17 @@ def arm_recipe(arm: str, pool: Recipe, kept: str, tokenizer: str, tokens: int, s
         "longest": (Spec("select", "longest", {"by": TOKENS, **budget}),),
         "all": (),
     }
-    return replace(pool, name=f"arm {arm}", stages=(count, *chosen[arm]), seed=seed)
+    stages = (*_splits(pool), count, *chosen[arm])
+    return replace(pool, name=f"arm {arm}", stages=stages, seed=seed)
+
+
+def _splits(pool: Recipe) -> tuple[Spec, ...]:
+    """The pool's splits by prompt, with the pool's seed: the arm's would cut elsewhere."""
+    return tuple(
+        replace(stage, options={"seed": pool.seed, **stage.options})
+        for stage in pool.stages
+        if (stage.group, stage.name) == ("select", "split")
+    )
 
 
 def varies(arm: str) -> bool:

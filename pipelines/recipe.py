@@ -43,7 +43,11 @@ class Arms:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A checked recipe. ``heldout`` names files of prompts and of pairs no training sees."""
+    """A checked recipe. ``heldout`` are prompts and pairs that no training sees.
+
+    They are the path of a file, or a curate recipe that selects them, such as the test part of what
+    ``rows`` and ``pairs`` train on (`curate.selectors.split`).
+    """
 
     name: str
     rows: Recipe | None
@@ -52,7 +56,7 @@ class Pipeline:
     seed: int = 0
     base: str | None = None
     init: Mapping[str, Any] | None = None
-    heldout: Mapping[str, str] = field(default_factory=dict)
+    heldout: Mapping[str, str | Recipe] = field(default_factory=dict)
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     arms: Arms | None = None
 
@@ -85,7 +89,7 @@ def _pipeline(raw: Mapping[str, Any]) -> Pipeline:
         seed=seed,
         base=raw.get("base"),
         init=_mapping(raw, "init") if raw.get("init") is not None else None,
-        heldout=_known(_mapping(raw, "heldout"), _HELDOUT, "heldout"),
+        heldout=_heldout(_known(_mapping(raw, "heldout"), _HELDOUT, "heldout"), seed),
         evaluate=_mapping(raw, "evaluate"),
         arms=_arms(raw.get("arms"), steps),
     )
@@ -103,6 +107,19 @@ def _rows(raw: Mapping[str, Any], key: str, seed: int) -> Recipe | None:
         return parse({"name": key, "seed": seed, **given})
     except UsageError as error:
         raise UsageError(f"{key}: {error}") from None
+
+
+def _heldout(raw: Mapping[str, Any], seed: int) -> dict[str, str | Recipe]:
+    found: dict[str, str | Recipe] = {}
+    for key, given in raw.items():
+        recipe = (
+            given
+            if isinstance(given, str)
+            else _rows({f"heldout.{key}": given}, f"heldout.{key}", seed)
+        )
+        if recipe is not None:
+            found[key] = recipe
+    return found
 
 
 def _steps(raw: Any) -> tuple[Step, ...]:

@@ -17,6 +17,7 @@ import finetune
 from curate.core.errors import UsageError
 from curate.core.files import digest_of, hash_file, locked, read_json, write_json
 from curate.core.progress import Quiet, Telling
+from curate.core.recipe import Recipe
 from curate.core.registry import build, checked, closest, find, names, options
 from curate.runners.run import run as curate_run
 from finetune.evaluate import Evaluate
@@ -51,6 +52,7 @@ class _Work:
     out: Path
     say: Telling
     models: dict[str, Path] = field(default_factory=dict)
+    heldout: dict[str, str] = field(default_factory=dict)  # files, selected by a recipe or given
     told: list[dict[str, Any]] = field(default_factory=list)
 
     def check(self) -> None:
@@ -59,7 +61,7 @@ class _Work:
             "base": Path("base"),
             **{step.label: Path(step.label) for step in self.pipeline.train},
         }
-        trial = replace(self, models=later)
+        trial = replace(self, models=later, heldout=dict.fromkeys(self.pipeline.heldout, "later"))
         for number, step in enumerate(self.pipeline.train, 1):
             try:
                 trial._trainer(step, self.pipeline.seed)
@@ -74,6 +76,7 @@ class _Work:
             for key, recipe in (("rows", self.pipeline.rows), ("pairs", self.pipeline.pairs))
             if recipe is not None
         }
+        data |= self._hold_out()
         self.models["base"] = self._base()
         for step in self.pipeline.train:
             rows = self.out / ("rows" if _reads_rows(step.method) else "pairs")
@@ -84,12 +87,23 @@ class _Work:
             "siftune": version("siftune"),
             "recipe": asdict(self.pipeline),
             "data": {key: _summary(value) for key, value in data.items()},
-            "heldout": {key: hash_file(Path(path)) for key, path in self.pipeline.heldout.items()},
+            "heldout": {key: hash_file(Path(path)) for key, path in self.heldout.items()},
             "models": self.told,
             "arms": arms,
         }
         write_json(self.out / "manifest.json", manifest)
         return manifest
+
+    def _hold_out(self) -> dict[str, Any]:
+        """Find the files of held-out rows; the manifests of those that a recipe selects."""
+        made = {}
+        for key, given in self.pipeline.heldout.items():
+            self.heldout[key] = str(given)
+            if isinstance(given, Recipe):
+                folder = self.out / f"heldout-{key}"
+                made[f"heldout-{key}"] = curate_run(given, folder, say=self.say).manifest
+                self.heldout[key] = str(folder / "kept.parquet")
+        return made
 
     def _arms(self, arms: Arms) -> dict[str, Any]:
         """Train each arm like the first sft step, with each seed, on the same answer tokens."""
@@ -132,7 +146,7 @@ class _Work:
 
     def _evaluate(self, label: str, model: Path, judges: bool) -> dict[str, float]:
         """What a model does on the held-out prompts, or a reward model on the held-out pairs."""
-        source = self.pipeline.heldout.get("pairs" if judges else "prompts")
+        source = self.heldout.get("pairs" if judges else "prompts")
         if source is None:
             return {}
         given = {"seed": self.pipeline.seed, **self.pipeline.evaluate, "model": str(model)}
@@ -174,8 +188,8 @@ class _Work:
         kept = rows / "kept.parquet"
         inputs = {
             "rows": hash_file(kept),
-            "start": model_hash(self.models[step.start]),
-            "heldout": {k: hash_file(Path(p)) for k, p in self.pipeline.heldout.items()},
+            "start": model_hash(trainer.model),
+            "heldout": {k: hash_file(Path(p)) for k, p in self.heldout.items()},
         }
         if "reward" in options(type(trainer)) and trainer.reward in map(str, self.models.values()):
             inputs["reward"] = model_hash(Path(trainer.reward))
@@ -200,7 +214,7 @@ class _Work:
             "model": str(self.models[step.start]),
             "seed": seed,
             "reward": str(self.models["reward"]) if "reward" in self.models else None,
-            "eval_rows": self.pipeline.heldout.get(_HELDOUT.get(step.method, "")),
+            "eval_rows": self.heldout.get(_HELDOUT.get(step.method, "")),
         }
         for name, value in offered.items():
             if name in known and value is not None:

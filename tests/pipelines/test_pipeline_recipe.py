@@ -58,6 +58,8 @@ def test_overrides_and_seed_reach_the_rows(write):
         (GOOD.replace("label: aligned, ", "label: sft, "), "a second model called 'sft'"),
         (GOOD.replace("pairs: {source: pairs.jsonl}", ""), "reward needs `pairs`"),
         (GOOD.replace("heldout: {prompts: held.jsonl}", ""), "set heldout.prompts"),
+        (GOOD.replace("{prompts: held.jsonl}", "{prompts: {}}"), "heldout.prompts: source"),
+        (GOOD.replace("{prompts: held.jsonl}", "{prompts: 3}"), "expected a curate recipe"),
         (GOOD.replace("seeds: [0, 1, 2]", "seeds: three"), "expected a list of whole numbers"),
         (GOOD.replace("seeds: [0, 1, 2]", "names: [curatd]"), "did you mean curated?"),
         (GOOD.replace("score: length", "score: lenght"), "rows: stage 1"),

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from curate.core.errors import UsageError
-from curate.core.files import read_json
+from curate.core.files import hash_file, read_json
 from finetune.models import model_hash
 from pipelines.recipe import load
 from pipelines.report import write_report
@@ -21,7 +22,7 @@ def recipe(tmp_path_factory, tiny_model_dir) -> Path:
     facts = [(f"What colour is thing {i}?", COLOURS[i % 4]) for i in range(24)]
     sft = [{"prompt": q, "completion": a} for q, a in facts]
     pairs = [{"prompt": q, "chosen": a, "rejected": "no idea"} for q, a in facts]
-    for name, rows in (("rows", sft), ("pairs", pairs), ("held", sft[:4])):
+    for name, rows in (("rows", sft), ("pairs", pairs)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = folder / "recipe.yaml"
     path.write_text(
@@ -29,9 +30,16 @@ def recipe(tmp_path_factory, tiny_model_dir) -> Path:
 base: {tiny_model_dir}
 rows:
   source: {folder}/rows.jsonl
-  stages: [{{score: length}}, {{select: random, rows: 10}}]
+  stages:
+    - {{score: length}}
+    - {{select: split, part: train, test_share: 0.2}}
+    - {{select: random, rows: 10}}
 pairs: {{source: {folder}/pairs.jsonl, limit: 12}}
-heldout: {{prompts: {folder}/held.jsonl, pairs: {folder}/pairs.jsonl}}
+heldout:
+  prompts:
+    source: {folder}/rows.jsonl
+    stages: [{{select: split, part: test, test_share: 0.2}}]
+  pairs: {folder}/pairs.jsonl
 train:
   - sft: {{epochs: 1, lr: 1.0e-3}}
   - reward: {{epochs: 1}}
@@ -60,6 +68,26 @@ def test_the_manifest_leads_from_input_hash_to_model_hash(finished):
     assert made["ppo"]["inputs"]["reward"] == made["reward"]["hash"]
     assert manifest["data"]["rows"]["outputs"]["kept.parquet"] == made["sft"]["inputs"]["rows"]
     assert len(manifest["data"]["rows"]["inputs"][0]["sha256"]) == 64
+
+
+def test_held_out_prompts_are_selected_like_any_rows_and_no_arm_trains_on_one(finished):
+    out, manifest = finished
+    held = set(pl.read_parquet(out / "heldout-prompts" / "kept.parquet")["id"])
+    assert 1 <= len(held) <= 10
+    assert manifest["heldout"]["prompts"] == hash_file(out / "heldout-prompts" / "kept.parquet")
+    assert manifest["data"]["heldout-prompts"]["counts"]["kept"] == len(held)
+    trained = [out / "rows", *(out / "arms").iterdir()]
+    assert len(trained) == 4
+    for folder in trained:
+        assert held.isdisjoint(pl.read_parquet(folder / "kept.parquet")["id"])
+
+
+def test_a_model_named_in_the_options_is_what_the_manifest_says_training_started_from(
+    recipe, tiny_reward_dir, tmp_path
+):
+    steps = f"train=[{{reward: {{epochs: 1, model: '{tiny_reward_dir}'}}}}]"
+    manifest = run(load(recipe, [steps, "arms=null"]), tmp_path / "out")
+    assert manifest["models"][0]["inputs"]["start"] == model_hash(tiny_reward_dir)
 
 
 def test_the_same_again_trains_nothing_and_says_the_same(recipe, finished):
