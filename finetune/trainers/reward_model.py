@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from finetune import checks, data, models
-from finetune.arguments import adapter, training_arguments
+from finetune.arguments import adapter, freeze, training_arguments
 from finetune.evaluate import write_step, write_summary
 from finetune.judging import accuracy, encode_sides, judge
 from finetune.runs import Run, quiet
@@ -40,9 +40,10 @@ class RewardModel:
     (``eval_rows`` names other pairs for that): the share of pairs judged right stands in
     ``evaluation.json`` beside that of preferring the longer answer, on all pairs and on those of
     nearly equal length. Texts over ``max_length`` tokens (default: what the model takes, at most
-    1024) are cut off at the end; a pair whose sides are then the same is refused, or left out with
-    ``on_bad: drop``. ``lora``, ``save_every`` and ``options`` (of TRL's RewardConfig) are as in
-    `finetune.trainers.sft`.
+    1024) are cut off at the end, when the model is judged as well; a pair whose sides are then the
+    same is refused, or left out with ``on_bad: drop``. ``freeze`` leaves the embeddings and so many
+    of the lowest layers as they are, which saves time. ``lora``, ``save_every`` and ``options`` (of
+    TRL's RewardConfig) are as in `finetune.trainers.sft`.
     """
 
     model: str
@@ -52,6 +53,7 @@ class RewardModel:
     max_length: int | None = None
     use_margin: bool = False
     center: float | None = None
+    freeze: int = 0
     lora: int = 0
     lora_alpha: float = 16.0
     on_bad: data.OnBad = "refuse"
@@ -72,6 +74,8 @@ class RewardModel:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
+        if self.freeze and self.lora:
+            raise ValueError("freeze: with lora all layers stay as they are; set one of the two")
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Train on the pairs of ``rows`` and write the model folder ``out``.
@@ -101,7 +105,9 @@ class RewardModel:
         if tokenizer.chat_template is None and tokenizer.sep_token is not None:
             tokenizer.chat_template = ENCODER
         model = models.load_reward(self.model, seed=self.seed)
+        freeze(model, self.freeze)
         length = self._length(model.config)
+        tokenizer.model_max_length = length
         used, dropped = self._usable(table, tokenizer, length, rows)
         train, test = self._split(used)
         trainer = self._trainer(model, tokenizer, self._dataset(train, tokenizer, length), run)

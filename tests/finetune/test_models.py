@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from curate.core.embed_model import find_model
 from curate.core.errors import UsageError
 from finetune.models import resolve, shown
 
@@ -53,3 +54,17 @@ def test_a_missing_folder_and_one_without_a_model_are_refused(tmp_path: Path) ->
 def test_an_absolute_path_is_not_published() -> None:
     assert shown("/secret/place/runs/sft") == "runs/sft"
     assert shown("/sft") == "sft"
+
+
+def test_minilm_is_the_packaged_model_unless_a_folder_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged = folder(tmp_path / "packaged", {})
+    monkeypatch.setattr("curate.core.embed_model._packaged", lambda: packaged)
+    find_model.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    assert resolve("minilm") == packaged
+    assert find_model("minilm") == find_model(None) == packaged
+    own = folder(tmp_path / "minilm", {})
+    assert resolve("minilm").resolve() == own
+    find_model.cache_clear()  # of what this test made of it

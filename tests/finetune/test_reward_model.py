@@ -13,7 +13,7 @@ import torch
 from curate.core.chat import turn
 from curate.core.errors import DataError, UsageError
 from curate.core.schema import schema_of
-from finetune.judging import accuracy
+from finetune.judging import accuracy, judge
 from finetune.models import load_causal, load_reward, load_tokenizer, read_facts, save_model
 from finetune.trainers.reward_model import RewardModel
 
@@ -144,7 +144,7 @@ def test_an_encoder_can_be_the_backbone(rows: Path, tmp_path: Path) -> None:
     assert text == "[CLS]a[SEP]b[SEP]"
 
 
-def encoder(folder: Path) -> Path:
+def encoder(folder: Path, layers: int = 1) -> Path:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -163,13 +163,76 @@ def encoder(folder: Path) -> Path:
     config = BertConfig(
         vocab_size=len(words),
         hidden_size=32,
-        num_hidden_layers=1,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
     )
     save_model(BertModel(config), tokenizer, folder, {})
     return folder
+
+
+def test_frozen_layers_stay_as_they_are_and_the_others_learn(
+    reward: Callable[..., RewardModel], rows: Path, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    RewardModel(model=str(encoder(tmp_path / "bert", layers=2)), lr=1e-2, freeze=1)(
+        rows, tmp_path / "m"
+    )
+    before, after = (load_reward(tmp_path / name).base_model for name in ("bert", "m"))
+    changed = {
+        name
+        for (name, one), (_, other) in zip(
+            before.named_parameters(), after.named_parameters(), strict=True
+        )
+        if not one.equal(other)
+    }
+    assert changed == {name for name, _ in after.named_parameters() if _learns(name)}
+
+
+def _learns(name: str) -> bool:
+    return name.startswith(("encoder.layer.1.", "pooler."))
+
+
+def test_more_frozen_layers_than_there_are_is_refused(
+    reward: Callable[..., RewardModel], rows: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="freeze: expected 0 to 1, the layers of the model, got 2"):
+        reward(freeze=2)(rows, tmp_path / "m")
+
+
+def test_a_model_is_judged_later_on_as_much_of_a_text_as_it_was_trained_on(
+    reward: Callable[..., RewardModel], tmp_path: Path
+) -> None:
+    path, long = tmp_path / "pairs.parquet", " and so on" * 20
+    pairs([("a", "b" + long, "c" + long)] * 2).write_parquet(path)
+    reward(max_length=24, held_out=0.0)(path, tmp_path / "m")
+    model, tokenizer = load_reward(tmp_path / "m"), load_tokenizer(tmp_path / "m")
+    assert tokenizer.model_max_length == 24
+    table = pl.read_parquet(path).head(1)
+    whole, cut = judge(model, tokenizer, table), judge(model, tokenizer, table, max_length=24)
+    assert whole == cut
+    assert judge(model, tokenizer, table, max_length=100) != cut
+
+
+def test_an_answer_in_several_pairs_is_read_once_and_scored_in_each(
+    tiny_reward_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = load_reward(tiny_reward_dir), load_tokenizer(tiny_reward_dir)
+    table = pairs([("a", "b", "c"), ("a", "b", "the cat"), ("z", "b", "c")])
+    alone = [judge(model, tokenizer, table[at])[0] for at in range(3)]
+    read: list[int] = []
+    forward = model.forward
+
+    def counted(**given: Any) -> Any:
+        read.append(len(given["input_ids"]))
+        return forward(**given)
+
+    monkeypatch.setattr(model, "forward", counted)
+    together = judge(model, tokenizer, table)
+    assert sum(read) == 5  # of six sides: "b" after "a" is there twice
+    for one, other in zip(alone, together, strict=True):
+        for side in ("reward_chosen", "reward_rejected"):
+            assert one[side] == pytest.approx(other[side], abs=1e-5)
 
 
 def test_an_adapter_is_merged_into_the_reward_model(
