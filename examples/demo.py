@@ -32,7 +32,7 @@ RECIPE: Final = Path(__file__).with_name("demo.yaml")
 READER: Final = Init(
     vocab_size=1000, hidden=96, layers=2, heads=4, context=64, steps=3000, lr=4e-3, log_every=200
 )
-"""Some 300,000 weights: enough to know every fact of the world after some eight readings."""
+"""Some 300,000 weights: enough to know every fact of the world after seven readings."""
 
 
 def main(folder: Path) -> int:
