@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import polars as pl
 
@@ -12,6 +13,9 @@ from curate.core.draws import draws
 from curate.core.errors import UsageError
 
 __all__ = ["Balanced"]
+
+_STREAM: Final = 0x62616C << 64
+"""Draws of its own: with those of `random`, a sample of what is kept would be biased again."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Balanced:
             {
                 "first": numbers(table, self.first).cast(pl.Float64),
                 "second": numbers(table, self.second).cast(pl.Float64),
-                "draw": draws(table, self.seed),
+                "draw": draws(table, self.seed + _STREAM),
             }
         )
         apart = (first - second).abs() / pl.max_horizontal(first.abs(), second.abs())

@@ -12,6 +12,7 @@ from curate.core.chat import turn
 from curate.core.errors import UsageError
 from curate.core.schema import schema_of
 from curate.selectors.balanced import Balanced
+from curate.selectors.random import Random
 from curate.selectors.split import Split
 
 
@@ -94,6 +95,15 @@ def test_fewer_bins_weigh_more_different_rows_against_each_other() -> None:
     table = lengths([(100, 95), (10, 100)])
     assert Balanced(bins=10)(table)["keep"].to_list() == [False, False]
     assert Balanced(bins=1)(table)["keep"].to_list() == [True, True]
+
+
+def test_a_random_sample_of_balanced_rows_with_the_same_seed_is_balanced() -> None:
+    table = lengths([(100, 50)] * 900 + [(50, 100)] * 300)
+    kept = table.filter(Balanced()(table)["keep"])
+    assert kept.height == 600
+    drawn = kept.filter(Random(rows=200)(kept)["keep"])
+    longer = (drawn["chosen_length_chars"] > drawn["rejected_length_chars"]).sum()
+    assert 80 <= longer <= 120  # 100 expected, with a standard deviation of 6
 
 
 def test_equal_rows_stay_and_rows_without_a_number_go() -> None:
