@@ -81,6 +81,7 @@ class _Work:
         for step in self.pipeline.train:
             rows = self.out / ("rows" if _reads_rows(step.method) else "pairs")
             self.models[step.label] = self._train(step, rows, self.pipeline.seed)
+        for step in self.pipeline.train:  # now that there is a reward model, if there is to be one
             self._evaluate(step.label, self.models[step.label], step.method == "reward")
         arms = self._arms(self.pipeline.arms) if self.pipeline.arms else None
         manifest = {
@@ -164,7 +165,8 @@ class _Work:
             self.say(f"{label}: evaluating")
             exam(Path(source), folder)
         written: dict[str, float] = read_json(folder / "evaluation.json")["last"]
-        self.told[-1] |= {"evaluation": folder.relative_to(self.out).as_posix(), "found": written}
+        model_told = next(told for told in self.told if told["label"] == label)
+        model_told |= {"evaluation": folder.relative_to(self.out).as_posix(), "found": written}
         return written
 
     def _base(self) -> Path:

@@ -70,6 +70,16 @@ def test_the_manifest_leads_from_input_hash_to_model_hash(finished):
     assert len(manifest["data"]["rows"]["inputs"][0]["sha256"]) == 64
 
 
+def test_every_policy_is_scored_by_the_reward_model_also_the_one_trained_before_it(finished):
+    _, manifest = finished
+    found = {model["label"]: model["found"] for model in manifest["models"]}
+    assert {"reward", "kl_k1", "tokens"} <= set(found["sft"]) & set(found["dpo"]) & set(
+        found["ppo"]
+    )
+    assert found["sft"]["kl_k1"] == 0  # it is the reference
+    assert {"accuracy", "longer_wins"} <= set(found["reward"])
+
+
 def test_held_out_prompts_are_selected_like_any_rows_and_no_arm_trains_on_one(finished):
     out, manifest = finished
     held = set(pl.read_parquet(out / "heldout-prompts" / "kept.parquet")["id"])
