@@ -1,4 +1,4 @@
-"""Keep as many pairs whose longer answer won as pairs whose shorter one did (or by any numbers)."""
+"""Even out the pairs whose longer answer won and those whose shorter one did (or any numbers)."""
 
 from __future__ import annotations
 
@@ -20,29 +20,34 @@ _STREAM: Final = 0x62616C << 64
 
 @dataclass(frozen=True)
 class Balanced:
-    """Rows with ``first > second`` and with ``first < second`` are kept in equal numbers.
+    """Rows with ``first > second`` and with ``first < second`` are kept in even numbers.
 
     Where judges like length, a model that is shown all pairs learns to count. Here every one of
     ``bins`` equal steps of the relative difference ``|first - second| / max(|first|, |second|)``
-    holds as many rows of either kind, so that neither the sign nor the size of the difference tells
-    who won (length buckets as in ChatGLM-RLHF, arXiv:2404.00934). Of the more frequent kind a
-    random sample stays, the rest is dropped as ``outweighed``; rows where both are equal stay.
+    holds at most ``ratio`` times as many rows of one kind as of the other; with 1, neither the sign
+    nor the size of the difference tells who won (length buckets as in ChatGLM-RLHF,
+    arXiv:2404.00934), above 1 it tells less than it did. Of the more frequent kind a random sample
+    stays, the rest is dropped as ``outweighed``; rows where both are equal stay.
 
     Options:
         first: the column of the winner, by default one that the scorer ``length`` adds.
         second: the column of the loser.
         bins: steps of the relative difference.
+        ratio: rows of the more frequent kind for each of the other, rounded down.
         seed: of the sample.
     """
 
     first: str = "chosen_length_chars"
     second: str = "rejected_length_chars"
     bins: int = 10
+    ratio: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.bins < 1:
             raise UsageError(f"balanced: bins must be at least 1; got {self.bins}")
+        if self.ratio < 1:
+            raise UsageError(f"balanced: ratio must be at least 1; got {self.ratio}")
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -51,13 +56,12 @@ class Balanced:
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Place every row in its bin, and even out the two kinds."""
+        sign = pl.col("sign")
+        kinds = ((sign > 0).sum().over("bin"), (sign < 0).sum().over("bin"))
         frame = self._binned(table).with_columns(
             rank=pl.col("draw").rank("ordinal").over("bin", "sign"),
-            places=pl.min_horizontal(
-                (pl.col("sign") > 0).sum().over("bin"), (pl.col("sign") < 0).sum().over("bin")
-            ),
+            places=(pl.min_horizontal(kinds) * self.ratio).floor(),
         )
-        sign = pl.col("sign")
         reason = frame.select(
             reason=pl.when(sign.is_null())
             .then(pl.lit("not_scored"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -31,7 +32,7 @@ def asked(prompts: list[str]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides=schema_of("preference"))
 
 
-def lengths(pairs: list[tuple[float | None, float | None]]) -> pl.DataFrame:
+def lengths(pairs: Sequence[tuple[float | None, float | None]]) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "id": [f"p:{at}" for at in range(len(pairs))],
@@ -106,12 +107,20 @@ def test_a_random_sample_of_balanced_rows_with_the_same_seed_is_balanced() -> No
     assert 80 <= longer <= 120  # 100 expected, with a standard deviation of 6
 
 
+def test_a_ratio_leaves_that_many_of_the_more_frequent_kind_for_each_of_the_other() -> None:
+    table = lengths([(100, 50)] * 10 + [(50, 100)] * 3)
+    kept = table.filter(Balanced(ratio=2.5)(table)["keep"])
+    assert (kept["chosen_length_chars"] == 50).sum() == 3
+    assert (kept["chosen_length_chars"] == 100).sum() == 7  # 7.5, rounded down
+
+
 def test_equal_rows_stay_and_rows_without_a_number_go() -> None:
     found = Balanced()(lengths([(5, 5), (None, 5), (0, 0)]))
     assert found["reason"].to_list() == ["equal", "not_scored", "equal"]
     assert found["keep"].to_list() == [True, False, True]
 
 
-def test_no_bins_are_refused() -> None:
+@pytest.mark.parametrize("option", [{"bins": 0}, {"ratio": 0.5}])
+def test_no_bins_and_a_ratio_below_1_are_refused(option: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="at least 1"):
-        Balanced(bins=0)
+        Balanced(**option)
