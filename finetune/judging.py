@@ -110,27 +110,32 @@ def _rewards(model: Any, tokenizer: Any, ids: list[list[int]], batch_size: int) 
 def accuracy(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Share of pairs judged right, by the model and by length, on all pairs and on the near ones.
 
-    ``near`` pairs have answers of nearly equal length. ``accuracy_low`` and ``accuracy_high`` are
-    the 95 % interval of a bootstrap over prompts: pairs of one prompt are not independent.
+    ``near_…`` are those of the pairs whose answers are of nearly equal length. ``…_low`` and
+    ``…_high`` are the 95 % interval of a bootstrap over prompts: pairs of one prompt are not
+    independent.
     """
     near = [row for row in rows if _near(row["chars_chosen"], row["chars_rejected"])]
     found: dict[str, float] = {"pairs": len(rows), "near_pairs": len(near)}
     for name, part in (("", rows), ("near_", near)):
         if part:
-            found[f"{name}accuracy"] = float(np.mean([row["correct"] for row in part]))
-            found[f"{name}longer_wins"] = float(np.mean([row["longer"] for row in part]))
-            low, high = _interval(part)
-            found[f"{name}accuracy_low"], found[f"{name}accuracy_high"] = low, high
+            found |= _share(f"{name}accuracy", part, "correct")
+            found |= _share(f"{name}longer_wins", part, "longer")
     return found
+
+
+def _share(name: str, rows: Sequence[Mapping[str, Any]], judged: str) -> dict[str, float]:
+    low, high = _interval(rows, judged)
+    share = float(np.mean([row[judged] for row in rows]))
+    return {name: share, f"{name}_low": low, f"{name}_high": high}
 
 
 def _near(first: int, second: int) -> bool:
     return abs(first - second) <= NEAR * max(first, second)
 
 
-def _interval(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+def _interval(rows: Sequence[Mapping[str, Any]], judged: str) -> tuple[float, float]:
     _, prompt = np.unique([row["prompt_key"] for row in rows], return_inverse=True)
-    right = np.bincount(prompt, weights=[row["correct"] for row in rows])
+    right = np.bincount(prompt, weights=[row[judged] for row in rows])
     count = np.bincount(prompt)
     drawn = np.random.default_rng(0).integers(len(count), size=(_RESAMPLES, len(count)))
     shares = right[drawn].sum(1) / count[drawn].sum(1)

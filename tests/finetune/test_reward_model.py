@@ -261,3 +261,5 @@ def test_accuracy_counts_ties_as_half_and_near_pairs_apart() -> None:
     assert found["near_accuracy"] == pytest.approx(0.75)
     assert found["accuracy_low"] == pytest.approx(0.75)  # only prompt a drawn
     assert found["accuracy_high"] == 1.0
+    assert (found["longer_wins_low"], found["longer_wins_high"]) == (0.0, 0.5)  # only b, only a
+    assert found["near_longer_wins"] == pytest.approx(0.5)
