@@ -69,7 +69,9 @@ def checked(component: type[Any], given: Mapping[str, Any], name: str = "") -> A
             f"{name} needs the option {missing[0]!r}; set it with -o {missing[0]}=VALUE"
         )
     try:
-        return component(**{key: _checked(component, key, value) for key, value in given.items()})
+        return component(
+            **{key: _checked(component, key, value, name) for key, value in given.items()}
+        )
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
 
@@ -107,7 +109,7 @@ def _required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def _checked(component: type[Any], key: str, value: Any) -> Any:
+def _checked(component: type[Any], key: str, value: Any, name: str) -> Any:
     from pydantic import ConfigDict, TypeAdapter, ValidationError  # heavy; `--help` needs none
 
     hint = get_type_hints(component)[key]
@@ -115,4 +117,4 @@ def _checked(component: type[Any], key: str, value: Any) -> Any:
         return TypeAdapter(hint, config=ConfigDict(strict=False)).validate_python(value)
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
-        raise UsageError(f"{component.__name__}.{key}: {problem} (got {value!r})") from None
+        raise UsageError(f"{name}: {key}: {problem} (got {value!r})") from None
