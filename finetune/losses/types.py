@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 import torch
 
-__all__ = ["Answers", "Needs", "PairLogps", "PairLoss", "PairObjective", "needs_of"]
+__all__ = ["Answers", "Needs", "Numbers", "PairLogps", "PairLoss", "PairObjective", "needs_of"]
 
 Numbers: TypeAlias = float | Sequence[float]
 
@@ -53,8 +53,8 @@ class Answers:
     @property
     def mask(self) -> torch.Tensor:
         """``(B, T)``: True where ``tokens`` hold a token and not padding."""
-        width = self.token("policy").shape[1]
-        return torch.arange(width, device=self.length.device) < self.length[:, None]
+        width = self.token("policy").shape[-1]
+        return torch.arange(width, device=self.length.device) < self.length[..., None]
 
     def token(self, name: str) -> torch.Tensor:
         """The ``(B, T)`` values called ``name``.
@@ -156,25 +156,31 @@ class Needs:
 
     ``couples_batch``: the loss of a pair depends on the other pairs of its batch, so the size of a
     batch is part of the objective and gradient accumulation would change it.
+    ``value``: what a value head says of each prompt. ``mismatched``: answers to other prompts,
+    under the policy and the reference.
     """
 
     reference: bool = False
     tokens: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     couples_batch: bool = False
+    value: bool = False
+    mismatched: bool = False
 
 
 def needs_of(loss: Any) -> Needs:
     """What ``loss`` (a component or its class) declares in its class variables.
 
-    ``needs_reference``, ``needs_tokens``, ``needs_columns`` and ``couples_batch``; what it leaves
-    out it does not need.
+    ``needs_reference``, ``needs_tokens``, ``needs_columns``, ``needs_value``, ``needs_mismatched``
+    and ``couples_batch``; what it leaves out it does not need.
     """
     return Needs(
         reference=getattr(loss, "needs_reference", False),
         tokens=tuple(getattr(loss, "needs_tokens", ())),
         columns=tuple(getattr(loss, "needs_columns", ())),
         couples_batch=getattr(loss, "couples_batch", False),
+        value=getattr(loss, "needs_value", False),
+        mismatched=getattr(loss, "needs_mismatched", False),
     )
 
 

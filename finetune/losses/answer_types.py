@@ -1,0 +1,139 @@
+"""What losses on single completions are given and give back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from finetune.losses.types import Answers, Numbers
+
+__all__ = ["AnswerLogps", "AnswerLoss", "AnswerObjective", "Shares", "means_of"]
+
+
+@dataclass(frozen=True)
+class AnswerLogps:
+    """A batch of B completions, each to its own prompt.
+
+    ``label`` ``(B,)`` is True where the completion is desirable; ``columns`` are those of the rows
+    that a loss asked for, each ``(B,)``; ``value`` ``(B,)`` is a value head's word on the prompts,
+    with gradients; ``mismatched`` are N completions to prompts that are not theirs. ``means`` holds
+    scalars of the whole step's batch (all micro-batches and processes) by the names of a loss's
+    ``shared``; without them a loss takes those of this batch.
+    """
+
+    answers: Answers
+    label: torch.Tensor | None = None
+    columns: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    value: torch.Tensor | None = None
+    mismatched: Answers | None = None
+    means: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        policy: Numbers,
+        ref: Numbers | None = None,
+        length: Numbers = 1,
+        label: bool | Sequence[bool] | None = None,
+        value: Numbers | None = None,
+        **columns: Numbers,
+    ) -> AnswerLogps:
+        """Completions from plain numbers, one completion's or a list of completions'.
+
+        >>> AnswerLogps.of(policy=[-6, -9], ref=[-5, -7]).answers.ratio
+        tensor([-1., -2.], dtype=torch.float64)
+        """
+        answers = Answers(
+            policy=_vector(policy),
+            length=_vector(length),
+            reference=None if ref is None else _vector(ref),
+        )
+        return cls(
+            answers,
+            label=None if label is None else torch.as_tensor(label).reshape(-1),
+            columns={name: _vector(number) for name, number in columns.items()},
+            value=None if value is None else _vector(value),
+        )
+
+    @property
+    def good(self) -> torch.Tensor:
+        """``(B,)``: True where the completion is desirable.
+
+        Raises:
+            TypeError: there are no labels.
+        """
+        if self.label is None:
+            raise TypeError("no labels were given")
+        return self.label.bool()
+
+    @property
+    def worth(self) -> torch.Tensor:
+        """What the value head says of each prompt, ``(B,)``.
+
+        Raises:
+            TypeError: there is no value head.
+        """
+        if self.value is None:
+            raise TypeError("no values were given: set needs_value = True")
+        return self.value
+
+    @property
+    def strangers(self) -> Answers:
+        """Completions to prompts that are not theirs.
+
+        Raises:
+            TypeError: none were given.
+        """
+        if self.mismatched is None:
+            raise TypeError("no mismatched completions were given: set needs_mismatched = True")
+        return self.mismatched
+
+    def column(self, name: str) -> torch.Tensor:
+        """The rows' column ``name``, ``(B,)``.
+
+        Raises:
+            TypeError: it was not given.
+        """
+        if name not in self.columns:
+            raise TypeError(f"no column {name!r} was given: list it in needs_columns")
+        return self.columns[name]
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """One loss a completion, ``(B,)``, not reduced; and the reward metrics show, detached."""
+
+    loss: torch.Tensor
+    reward: torch.Tensor
+
+
+class AnswerObjective(Protocol):
+    """A loss on single completions: a frozen dataclass whose fields are its options."""
+
+    def __call__(self, logps: AnswerLogps) -> AnswerLoss:
+        """Loss of each completion."""
+
+
+class Shares(Protocol):
+    """A loss that compares a completion with its whole batch: it says by what numbers."""
+
+    def shared(self, logps: AnswerLogps) -> Mapping[str, torch.Tensor]:
+        """Values ``(N,)`` by name, whose means over the step's batch the loss reads."""
+
+
+def means_of(loss: Shares, logps: AnswerLogps) -> Mapping[str, Any]:
+    """The means that ``loss`` shares: the step's where they were given, else this batch's.
+
+    Detached. A name without values in the batch, such as a class that is absent, is left out.
+    """
+    if logps.means:
+        return logps.means
+    found = loss.shared(logps)
+    return {name: each.detach().mean() for name, each in found.items() if each.numel()}
+
+
+def _vector(value: Numbers) -> torch.Tensor:
+    return torch.as_tensor(value, dtype=torch.float64).reshape(-1)

@@ -1,0 +1,110 @@
+"""What losses on K completions of one prompt are given and give back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from finetune.losses.types import Answers
+
+__all__ = ["ListLogps", "ListLoss", "ListObjective", "best", "win_rates"]
+
+
+@dataclass(frozen=True)
+class ListLogps:
+    """A batch of B prompts with up to K completions each.
+
+    The values of ``answers`` are ``(B, K)`` (its ``tokens`` ``(B, K, T)``), so are ``columns``;
+    ``there`` ``(B, K)`` is True where there is a completion. Where there is none a log-probability
+    is 0 and a length 1.
+    """
+
+    answers: Answers
+    there: torch.Tensor
+    columns: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        policy: Sequence[float],
+        ref: Sequence[float] | None = None,
+        length: Sequence[float] | None = None,
+        **columns: Sequence[float],
+    ) -> ListLogps:
+        """One prompt's completions from plain numbers.
+
+        >>> ListLogps.of(policy=(-6, -9, -4), ref=(-5, -7, -4)).answers.ratio
+        tensor([[-1., -2.,  0.]], dtype=torch.float64)
+        """
+        answers = Answers(
+            policy=_row(policy),
+            length=_row([1.0] * len(policy) if length is None else length),
+            reference=None if ref is None else _row(ref),
+        )
+        there = torch.ones_like(answers.policy, dtype=torch.bool)
+        return cls(answers, there, {name: _row(value) for name, value in columns.items()})
+
+    @property
+    def better(self) -> torch.Tensor:
+        """``(B, K, K)``: True where there are both and the first scores above the second."""
+        score = self.column("score")
+        both = self.there[..., :, None] & self.there[..., None, :]
+        return both & (score[..., :, None] > score[..., None, :])
+
+    def column(self, name: str) -> torch.Tensor:
+        """The completions' column ``name``, ``(B, K)``.
+
+        Raises:
+            TypeError: it was not given.
+        """
+        if name not in self.columns:
+            raise TypeError(f"no column {name!r} was given: list it in needs_columns")
+        return self.columns[name]
+
+
+@dataclass(frozen=True)
+class ListLoss:
+    """One loss a list, ``(B,)``, not reduced; and rewards ``(B, K)`` for metrics, detached."""
+
+    loss: torch.Tensor
+    reward: torch.Tensor
+
+
+class ListObjective(Protocol):
+    """A loss on lists: a frozen dataclass whose fields are its options."""
+
+    def __call__(self, logps: ListLogps) -> ListLoss:
+        """Loss of each list."""
+
+
+def best(logps: ListLogps, sign: int = 1) -> torch.Tensor:
+    """``(B, K)`` weights: 1 on the completion of the highest score, shared where scores tie.
+
+    ``sign`` -1 asks for the lowest.
+
+    >>> best(ListLogps.of(policy=(0, 0, 0), score=(1, 3, 3)))
+    tensor([[0.0000, 0.5000, 0.5000]], dtype=torch.float64)
+    """
+    score = sign * logps.column("score")
+    top = score.masked_fill(~logps.there, -torch.inf)
+    chosen = ((top == top.max(-1, keepdim=True).values) & logps.there).to(score.dtype)
+    return chosen / chosen.sum(-1, keepdim=True)
+
+
+def win_rates(wins: torch.Tensor) -> torch.Tensor:
+    """How often each completion beats one drawn from its list: ``(…, K, K)`` to ``(…, K)``.
+
+    ``wins[i, j]`` is the chance that i beats j; against itself it is ½, so rates sum to K/2.
+
+    >>> win_rates(torch.tensor([[0.5, 1.0], [0.0, 0.5]]))
+    tensor([0.7500, 0.2500])
+    """
+    own = torch.eye(wins.shape[-1], dtype=torch.bool, device=wins.device)
+    return wins.masked_fill(own, 0.5).mean(-1)
+
+
+def _row(values: Sequence[float]) -> torch.Tensor:
+    return torch.as_tensor(values, dtype=torch.float64).reshape(1, -1)

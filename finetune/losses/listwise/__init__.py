@@ -1,0 +1,1 @@
+"""Losses on K completions of one prompt, ordered by their scores."""

@@ -1,0 +1,1 @@
+"""Losses on single completions that are to be imitated, token by token."""

@@ -1,0 +1,38 @@
+"""Reward-weighted regression: fine-tuning in which a row counts by the exponent of its reward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from finetune.losses.answer_types import AnswerLogps, AnswerLoss
+
+__all__ = ["RewardWeighted"]
+
+
+@dataclass(frozen=True)
+class RewardWeighted:
+    """``-exp(r / β) log π(y)``, r the row's ``reward`` and the weight at most ``max_weight``.
+
+    Peters & Schaal 2007; with the reward less a baseline it is AWR's policy step, Peng et al. 2019,
+    arXiv:1910.00177, whose ceiling 20 is the default (from memory), and AWAC's. Sums over tokens.
+    It lands on the law of the completions times ``exp(r / β)``: for completions of the reference
+    that is ``π* ∝ π_ref · exp(r / β)``, where no weight meets the ceiling.
+
+    >>> logps = AnswerLogps.of(policy=[-2, -2], reward=[0, 100])
+    >>> RewardWeighted()(logps).loss.tolist()
+    [2.0, 40.0]
+    """
+
+    beta: float = 1.0
+    max_weight: float = 20.0
+
+    needs_reference: ClassVar = False
+    needs_columns: ClassVar = ("reward",)
+
+    def __call__(self, logps: AnswerLogps) -> AnswerLoss:
+        """Loss of each completion."""
+        weight = torch.exp(logps.column("reward") / self.beta).clamp(max=self.max_weight)
+        return AnswerLoss(-weight * logps.answers.policy, logps.answers.mean.detach())
