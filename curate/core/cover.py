@@ -18,7 +18,8 @@ import numpy.typing as npt
 from numba import njit
 
 from curate.core.errors import UsageError
-from curate.core.jaccard import Keys, Sets
+from curate.core.jaccard import Keys
+from curate.core.sets import Sets
 from curate.core.shingles import Hashes, Offsets
 
 __all__ = ["Cover", "cover_pairs", "cover_sets"]
@@ -148,7 +149,17 @@ def _index(sets: Sets, keys: Keys, order: Ints) -> _Index:
     classes = _size_classes(int(np.diff(sets.offsets).max(initial=0)))
     met = np.full(count, -1, np.int64)
     return _Index(
-        *sets, keys.values, keys.offsets, keys.first, classes, heads, owner, chain, met, rank
+        sets.values,
+        sets.offsets,
+        keys.values,
+        keys.offsets,
+        keys.first,
+        classes,
+        heads,
+        owner,
+        chain,
+        met,
+        rank,
     )
 
 

@@ -21,7 +21,7 @@ def verdicts(
     survivor: _Ints,
     similarity: npt.NDArray[np.float64],
     reason: str,
-    skipped: tuple[npt.NDArray[np.bool_], str],
+    skipped: tuple[_Ints, str],
     reference: pl.Series | None = None,
 ) -> pl.DataFrame:
     """The decisions of a deduplicator.
@@ -35,14 +35,14 @@ def verdicts(
         survivor: row number of each one's survivor; from ``len(ids)`` on, rows of ``reference``.
         similarity: of each dropped row to its survivor.
         reason: for the dropped rows; ``{reason}_of_reference`` where the survivor is a reference.
-        skipped: which rows could not be compared, and the reason given for keeping them.
+        skipped: numbers of the rows that could not be compared, and why they are kept.
         reference: ids of the rows the others are held against.
     """
     height = len(ids)
     known = ids if reference is None else ids.append(reference)
     heads, others = np.unique(survivor[survivor < height], return_counts=True)
-    code = np.where(skipped[0], 4, 0)
-    code[heads], code[dropped] = 1, np.where(survivor < height, 2, 3)
+    code = np.zeros(height, np.int8)
+    code[skipped[0]], code[heads], code[dropped] = 4, 1, np.where(survivor < height, 2, 3)
     reasons = pl.Series(["unique", "survivor", reason, f"{reason}_of_reference", skipped[1]])
     covered = pl.DataFrame({"similarity": similarity, "survivor": known[survivor]})
     groups = pl.DataFrame({"group": others + 1})

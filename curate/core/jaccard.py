@@ -9,33 +9,30 @@ at or above ``t`` is missed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from curate.core.grown import Grown
+from curate.core.sets import Sets, sets_of
+from curate.core.shingled import Shingled
 from curate.core.shingles import Hashes, Offsets, threads
 
-__all__ = ["Keys", "Sets", "candidates", "exact_ratio", "prefixes", "sets_of"]
+__all__ = ["Keys", "Leads", "candidates", "exact_ratio", "leading", "meeting", "prefixes"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 _Bytes: TypeAlias = npt.NDArray[np.uint8]
+Leads: TypeAlias = npt.NDArray[np.uint32]  # leading halves of hashes
 
+_HALF = np.uint64(32)
 _REGIONS = 64
 _STRETCH = 1 << 20
-
-
-class Sets(NamedTuple):
-    """Sorted distinct hashes of each text: text ``i`` has ``values[offsets[i]:offsets[i + 1]]``."""
-
-    values: Hashes
-    offsets: Offsets
 
 
 @dataclass(frozen=True)
@@ -60,27 +57,34 @@ def exact_ratio(threshold: float) -> Fraction:
     return Fraction(str(threshold)).limit_denominator(10**6)
 
 
-def candidates(
-    parts: Sequence[tuple[Hashes, Offsets]], threshold: Fraction
-) -> tuple[npt.NDArray[np.bool_], Sets]:
-    """Which texts can have a neighbour, and the sets of those, in order.
+def candidates(texts: Shingled, threshold: Fraction) -> tuple[Ints, Ints, Sets]:
+    """Which texts can have a neighbour, which have no shingle, and the sets of the former.
 
-    ``parts`` are the shingles of consecutive stretches of the texts.
+    The texts are read twice: of the first reading only half of each hash is held.
     """
-    table, shift = _tally(parts)
-    few = (threshold.numerator, threshold.denominator)
-    masks = [_possible(values, offsets, table, shift, *few) for values, offsets in parts]
-    return np.concatenate([np.empty(0, np.bool_), *masks]), sets_of(parts, masks)
+    leads, sizes = Grown(np.uint32), Grown(np.int64)
+    for values, offsets in texts.parts():
+        leads.add(leading(values))
+        sizes.add(np.diff(offsets))
+    counted = sizes.take()
+    rows = meeting(leads.take(), np.append(0, counted.cumsum()), threshold)
+    return rows, np.flatnonzero(counted == 0), sets_of(texts, rows)
 
 
-def sets_of(
-    parts: Sequence[tuple[Hashes, Offsets]], masks: Sequence[npt.NDArray[np.bool_]]
-) -> Sets:
-    """Sorted distinct hashes of the texts that the masks, one a part, name."""
-    made = [_distinct(*part, mask) for part, mask in zip(parts, masks, strict=True)]
-    sizes = np.concatenate([np.zeros(1, np.int64), *(np.diff(offsets) for _, offsets in made)])
-    values = np.concatenate([np.empty(0, np.uint64), *(values for values, _ in made)])
-    return Sets(values, sizes.cumsum(dtype=np.int64))
+def leading(values: Hashes) -> Leads:
+    """The upper halves of hashes, for `meeting`."""
+    return (values >> _HALF).astype(np.uint32)
+
+
+def meeting(values: Leads, offsets: Offsets, share: Fraction) -> Ints:
+    """Which texts have at least that share of their values more than once among all.
+
+    Or seem to: values are held to be one where their leading bits are. None is left out.
+    """
+    table, shift = _tally(values)
+    return np.flatnonzero(
+        _possible(values, offsets, table, shift, share.numerator, share.denominator)
+    )
 
 
 def prefixes(sets: Sets, threshold: Fraction) -> Keys:
@@ -93,7 +97,7 @@ def prefixes(sets: Sets, threshold: Fraction) -> Keys:
     counts = _counts_of(sets.values, table, shift)
     offsets, first = _prefix_sizes(counts, sets.offsets, *ratio)
     values = np.empty(offsets[-1], np.uint64)
-    _fill_prefixes(*sets, counts, offsets, values)
+    _fill_prefixes(sets.values, sets.offsets, counts, offsets, values)
     return Keys(values, offsets, first)
 
 
@@ -101,18 +105,17 @@ def _bits(slots: int) -> int:
     return max(8, int(slots - 1).bit_length())
 
 
-def _tally(parts: Sequence[tuple[Hashes, Offsets]]) -> tuple[_Bytes, np.uint64]:
+def _tally(values: Leads) -> tuple[_Bytes, np.uint32]:
     """A table of two-bit counts (0, 1, 2 or more) by the leading bits of the hash.
 
     Each thread reads all hashes and counts a part of the table: no races, any number of threads.
     """
-    bits = _bits(4 * sum(len(values) for values, _ in parts))
-    table, shift = np.zeros(1 << (bits - 2), np.uint8), np.uint64(64 - bits)
+    bits = min(32, _bits(4 * len(values)))
+    table, shift = np.zeros(1 << (bits - 2), np.uint8), np.uint32(32 - bits)
     edges = np.linspace(0, len(table), threads() + 1).astype(np.int64)
 
     def count(low: int, high: int) -> None:
-        for values, _ in parts:
-            _count_twice(values, table, shift, low, high)
+        _count_twice(values, table, shift, low, high)
 
     with ThreadPoolExecutor(threads()) as pool:
         list(pool.map(count, edges[:-1].tolist(), edges[1:].tolist()))
@@ -120,7 +123,7 @@ def _tally(parts: Sequence[tuple[Hashes, Offsets]]) -> tuple[_Bytes, np.uint64]:
 
 
 @njit(cache=True, nogil=True)
-def _count_twice(values: Hashes, table: _Bytes, shift: np.uint64, low: _Int, high: _Int) -> None:
+def _count_twice(values: Leads, table: _Bytes, shift: np.uint32, low: _Int, high: _Int) -> None:
     """Count those whose byte of the table is in ``low:high``.
 
     A stretch of hashes at a time is first thrown into 64 regions of the table, so that the part of
@@ -134,12 +137,12 @@ def _count_twice(values: Hashes, table: _Bytes, shift: np.uint64, low: _Int, hig
         stop = min(start + _STRETCH, len(values))
         ends[:] = 0
         for i in range(start, stop):
-            ends[((values[i] >> shift) >> np.uint64(2 + region)) + np.uint64(1)] += 1
+            ends[(np.int64(values[i] >> shift) >> (2 + region)) + 1] += 1
         for i in range(_REGIONS):
             ends[i + 1] += ends[i]
         for i in range(start, stop):
             slot = values[i] >> shift
-            at = slot >> np.uint64(2 + region)
+            at = np.int64(slot) >> (2 + region)
             slots[ends[at]] = slot
             ends[at] += 1
         for i in range(stop - start):
@@ -152,7 +155,7 @@ def _count_twice(values: Hashes, table: _Bytes, shift: np.uint64, low: _Int, hig
 
 @njit(cache=True, nogil=True)
 def _possible(
-    values: Hashes, offsets: Offsets, table: _Bytes, shift: np.uint64, up: _Int, down: int
+    values: Leads, offsets: Offsets, table: _Bytes, shift: np.uint32, up: _Int, down: int
 ) -> npt.NDArray[np.bool_]:
     """Whether few enough of a text's shingles are its own."""
     possible = np.zeros(len(offsets) - 1, np.bool_)
@@ -166,63 +169,6 @@ def _possible(
             at += 1
         possible[i] = size > 0 and spare >= 0
     return possible
-
-
-@njit(cache=True, nogil=True)
-def _sort(values: Hashes, spare: Hashes, places: Ints) -> None:
-    """Sort hashes in place: thrown into as many buckets as there are values, then by insertion."""
-    size = len(values)
-    if size > 24:
-        bits = 5
-        while (1 << bits) < size:
-            bits += 1
-        shift = np.uint64(64 - bits)
-        places[: (1 << bits) + 1] = 0
-        for i in range(size):
-            places[np.int64(values[i] >> shift) + 1] += 1
-        for i in range(1 << bits):
-            places[i + 1] += places[i]
-        for i in range(size):
-            bucket = np.int64(values[i] >> shift)
-            spare[places[bucket]] = values[i]
-            places[bucket] += 1
-        values[:] = spare[:size]
-    for i in range(1, size):
-        value = values[i]
-        at = i
-        while at > 0 and values[at - 1] > value:
-            values[at] = values[at - 1]
-            at -= 1
-        values[at] = value
-
-
-@njit(cache=True, nogil=True)
-def _distinct(
-    values: Hashes, offsets: Offsets, mask: npt.NDArray[np.bool_]
-) -> tuple[Hashes, Offsets]:
-    rows, total, longest = 0, 0, 0
-    for i in range(len(mask)):
-        if mask[i]:
-            size = offsets[i + 1] - offsets[i]
-            rows, total, longest = rows + 1, total + size, max(longest, size)
-    out, starts = np.empty(total, np.uint64), np.zeros(rows + 1, np.int64)
-    spare, places = np.empty(longest, np.uint64), np.empty(4 * longest + 64, np.int64)
-    row, end = 0, 0
-    for i in range(len(mask)):
-        if not mask[i]:
-            continue
-        size = offsets[i + 1] - offsets[i]
-        one = out[end : end + size]
-        one[:] = values[offsets[i] : offsets[i + 1]]
-        _sort(one, spare, places)
-        kept = 0
-        for j in range(size):
-            if kept == 0 or one[j] != one[kept - 1]:
-                one[kept] = one[j]
-                kept += 1
-        row, end = row + 1, end + kept
-        starts[row] = end
-    return out[:end].copy(), starts
 
 
 @njit(cache=True, nogil=True)

@@ -8,20 +8,24 @@ texts of similarity ``s`` have one of ``b`` bands in common with a chance of ``1
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fractions import Fraction
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from curate.core.jaccard import Keys
+from curate.core.grown import Grown
+from curate.core.jaccard import Ints, Keys, leading, meeting
 from curate.core.shingles import Hashes, Offsets
 
-__all__ = ["Signatures", "band_keys", "signatures"]
+__all__ = ["Signatures", "band_keys", "banded", "signatures"]
 
 Signatures: TypeAlias = npt.NDArray[np.uint32]
 _TIMES = np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
 _HALF = np.uint64(32)
+_NONE = np.uint32(0xFFFFFFFF)
 
 
 def signatures(values: Hashes, offsets: Offsets, permutations: int, seed: int) -> Signatures:
@@ -37,6 +41,21 @@ def band_keys(found: Signatures, bands: int, rows: int) -> Keys:
     keys = _band_keys(found, bands, rows)
     starts = np.arange(texts + 1, dtype=np.int64) * bands
     return Keys(keys, starts, np.full(texts, -1, np.int64))
+
+
+def banded(found: Iterable[Signatures], bands: int, rows: int) -> tuple[Ints, Ints, Keys]:
+    """Which texts share a band with another, which have no shingle, and the keys of the former."""
+    made, lacking = Grown(np.uint64), Grown(np.bool_)
+    for some in found:
+        made.add(band_keys(some, bands, rows).values)
+        lacking.add((some == _NONE).all(axis=1))
+    keys, empty = made.take(), lacking.take()
+    offsets = np.arange(len(empty) + 1, dtype=np.int64) * bands
+    near = meeting(leading(keys), offsets, Fraction(1, bands))
+    near = near[~empty[near]]
+    starts = np.arange(len(near) + 1, dtype=np.int64) * bands
+    chosen = keys.reshape(-1, bands)[near].ravel()
+    return near, np.flatnonzero(empty), Keys(chosen, starts, np.full(len(near), -1, np.int64))
 
 
 @njit(cache=True, nogil=True)

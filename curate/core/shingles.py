@@ -68,6 +68,8 @@ def shingle(text: pl.Series, ngram: int, unit: Unit = "word") -> tuple[Hashes, O
     ``hashes[offsets[i]:offsets[i + 1]]``. Null, and a text without a single word, has none.
     """
     parts = list(_parts(text))
+    if len(parts) == 1:
+        return _shingle_part(parts[0], ngram, unit)
     with ThreadPoolExecutor(threads()) as pool:
         done = list(pool.map(lambda part: _shingle_part(part, ngram, unit), parts))
     counts = [np.diff(offsets) for _, offsets in done]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -18,16 +18,16 @@ from curate.core.content import text_of
 from curate.core.cover import cover_sets
 from curate.core.decisions import tie_order
 from curate.core.duplicates import verdicts
-from curate.core.jaccard import Keys, Sets, candidates, exact_ratio, prefixes, sets_of
-from curate.core.minhash import band_keys, signatures
+from curate.core.jaccard import Ints, Keys, candidates, exact_ratio, prefixes
+from curate.core.minhash import Signatures, banded, signatures
+from curate.core.schema import schema_of
+from curate.core.sets import Sets, sets_of
+from curate.core.shingled import Chained, Shingled, Texts
 from curate.core.shingles import Hashes, Offsets, Unit, shingle
 
 __all__ = ["MinHashDedup"]
 
-Parts: TypeAlias = list[tuple[Hashes, Offsets]]
-
 _SAMPLE = 64  # rows by which a column of signatures is judged
-_ROWS = 1 << 16  # rows whose text is copied out of the table at a time
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,8 @@ class MinHashDedup:
         """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``."""
         threshold = exact_ratio(self.threshold)
         reference = self._reference
-        parts = list(self._shingles(table))
-        empty = np.concatenate([np.zeros(0, bool), *(np.diff(starts) == 0 for _, starts in parts)])
-        parts += self._shingles(reference)
-        mask, sets, keys = self._sought(table, parts, threshold)
-        del parts
-        near = np.flatnonzero(mask)
+        texts = Chained([self._texts(table), self._texts(reference)])
+        near, empty, sets, keys = self._sought(table, texts, threshold)
         own = int(np.searchsorted(near, table.height))
         order = np.concatenate([np.arange(own, len(near)), self._order(table, near[:own])])
         cover = cover_sets(sets, keys, order, threshold, fixed=len(near) - own)
@@ -97,30 +93,37 @@ class MinHashDedup:
             near[cover.survivor[dropped]],
             cover.similarity[dropped],
             "near_duplicate",
-            (empty, "not_comparable"),
+            (empty[empty < table.height], "not_comparable"),
             reference["id"],
         )
 
-    def _sought(
-        self, table: pl.DataFrame, parts: Parts, threshold: Fraction
-    ) -> tuple[np.ndarray, Sets, Keys]:
-        """Which texts to compare, their shingle sets and the keys that bring them together."""
-        if self.candidates == "exact":
-            mask, sets = candidates(parts, threshold)
-            return mask, sets, prefixes(sets, threshold)
-        masks = [np.diff(starts) > 0 for _, starts in parts]
-        made = self._made_elsewhere(table)
-        later = parts if made is None else parts[_count(table.height) :]
-        found = [] if made is None else [made]
-        found += [self._sign(*part) for part in later]
-        mask = np.concatenate([np.zeros(0, bool), *masks])
-        signed = np.concatenate([np.zeros((0, self.bands * self.rows), np.uint32), *found])[mask]
-        return mask, sets_of(parts, masks), band_keys(signed, self.bands, self.rows)
+    def _texts(self, table: pl.DataFrame) -> Texts:
+        return Texts.of(table, self.part, self.ngram, self.unit)
 
-    def _sign(self, values: Hashes, offsets: Offsets) -> np.ndarray:
+    def _sought(
+        self, table: pl.DataFrame, texts: Shingled, threshold: Fraction
+    ) -> tuple[Ints, Ints, Sets, Keys]:
+        """Which texts to compare, which have no word, and the former's shingle sets and keys."""
+        if self.candidates == "exact":
+            rows, empty, sets = candidates(texts, threshold)
+            return rows, empty, sets, prefixes(sets, threshold)
+        signed = self._signatures(table, texts)
+        rows, empty, keys = banded(signed, self.bands, self.rows)
+        return rows, empty, sets_of(texts, rows), keys
+
+    def _signatures(self, table: pl.DataFrame, texts: Shingled) -> Iterator[Signatures]:
+        """Of all rows; those of the table are not made if a column has them."""
+        made = self._made_elsewhere(table)
+        if made is not None:
+            yield made
+        later = None if made is None else np.arange(table.height, len(texts))
+        for hashes, offsets in texts.parts(later):
+            yield self._sign(hashes, offsets)
+
+    def _sign(self, values: Hashes, offsets: Offsets) -> Signatures:
         return signatures(values, offsets, self.bands * self.rows, self.seed)
 
-    def _made_elsewhere(self, table: pl.DataFrame) -> np.ndarray | None:
+    def _made_elsewhere(self, table: pl.DataFrame) -> Signatures | None:
         """The column of signatures, if it is there and, as a sample tells, what we would make."""
         if table.schema.get("minhash") != pl.Array(pl.UInt32, self.bands * self.rows):
             return None
@@ -129,11 +132,6 @@ class MinHashDedup:
         some = _filled(table["minhash"].gather(sample))
         alike = np.array_equal(some, self._sign(values, offsets))
         return _filled(table["minhash"]) if alike else None
-
-    def _shingles(self, table: pl.DataFrame) -> Iterator[tuple[Hashes, Offsets]]:
-        for start in range(0, table.height, _ROWS):
-            text = text_of(table[start : start + _ROWS], self.part)
-            yield shingle(text, self.ngram, self.unit)
 
     def _order(self, table: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
         """Places in ``rows`` from best to worst; the text is not carried along."""
@@ -145,13 +143,8 @@ class MinHashDedup:
     @cached_property
     def _reference(self) -> pl.DataFrame:
         if self.against is None:
-            return pl.DataFrame(schema={"id": pl.String})
+            return pl.DataFrame(schema={"id": pl.String, **schema_of("text")})
         return pl.read_parquet(Path(self.against))
-
-
-def _count(height: int) -> int:
-    """Parts that the text of so many rows is read in."""
-    return -(-height // _ROWS)
 
 
 def _filled(column: pl.Series) -> np.ndarray:

@@ -60,8 +60,7 @@ class SemanticDedup:
         else:
             cover, _ = cover_clustered(units, self.threshold, engine, self.recall)
         dropped = np.flatnonzero(cover.survivor >= 0)
-        unscored = np.ones(table.height, bool)
-        unscored[rows] = False
+        unscored = np.delete(np.arange(table.height), rows)
         return verdicts(
             table["id"],
             rows[dropped],

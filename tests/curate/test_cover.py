@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from curate.core.cover import Cover, cover_pairs, cover_sets
 from curate.core.jaccard import candidates, exact_ratio, prefixes
+from curate.core.sets import Sets
 from curate.core.shingles import shingle
 
 Pairs = dict[tuple[int, int], Fraction]
@@ -59,8 +60,8 @@ def fast_cover(
     texts: Sequence[str], ngram: int, threshold: Fraction, order: Sequence[int], fixed: int = 0
 ) -> dict[int, tuple[int, float]]:
     """`cover_sets` in the row numbers of ``texts``."""
-    mask, sets = candidates([shingle(pl.Series(texts, dtype=pl.String), ngram)], threshold)
-    rows = np.flatnonzero(mask)
+    made = Sets(*shingle(pl.Series(texts, dtype=pl.String), ngram))
+    rows, _, sets = candidates(made, threshold)
     at = {row: i for i, row in enumerate(rows.tolist())}
     places = np.array([at[row] for row in order if row in at], np.int64)
     still = sum(row in at for row in order[:fixed])
