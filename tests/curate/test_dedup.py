@@ -72,8 +72,9 @@ def test_equal_answers_go_and_name_the_one_that_stays() -> None:
 
 def test_the_best_scored_copy_stays_whichever_way_is_good() -> None:
     rows = chats(["yes"] * 4, ifd=[0.5, 0.9, 0.1, None])
-    assert told("exact_dedup", rows, by="ifd")["f:2"] == survivor(4)
-    assert told("exact_dedup", rows, by="ifd", descending=False)["f:3"] == survivor(4)
+    assert told("exact_dedup", rows, part="both", by="ifd")["f:2"] == survivor(4)
+    best_is_low = told("exact_dedup", rows, part="both", by="ifd", descending=False)
+    assert best_is_low["f:3"] == survivor(4)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +95,26 @@ def test_the_prompt_alone_can_be_compared() -> None:
 
 def test_texts_of_equal_hash_are_still_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pl.Expr, "hash", lambda expr, *_: expr.is_null().cast(pl.UInt64))
-    rows = chats(["yes", "no", "yes"])
+    answer = told("exact_dedup", chats(["yes", "no", "yes"]), part="both")
+    assert answer["f:2"] == UNIQUE
+    assert answer["f:3"] == equal("f:1")
+
+
+def test_content_is_told_by_its_digest_and_no_text_is_read() -> None:
+    rows = chats(["yes", "yes", "no"]).with_columns(digest=pl.Series(["b", "a", "b"]))
+    whole = build("curate.selectors", "exact_dedup", {})
+    assert whole.needs == ()
+    assert told("exact_dedup", rows.drop("messages")) == {
+        "f:1": survivor(2),
+        "f:2": UNIQUE,
+        "f:3": equal("f:1"),
+    }
+
+
+def test_normalised_content_is_the_text_of_both() -> None:
+    rows = chats(["A fine day", "A  fine day"])
     assert told("exact_dedup", rows)["f:2"] == UNIQUE
-    assert told("exact_dedup", rows)["f:3"] == equal("f:1")
+    assert told("exact_dedup", rows, normalise="whitespace")["f:2"] == equal("f:1")
 
 
 # fuzzy
