@@ -24,8 +24,9 @@ class KTO:
     ``λ_D · desirable : λ_U · undesirable`` rows between 1:1 and 4:3.
 
     At a fixed z the loss is linear in ``σ(β (l - z))``: a completion met with weight a as desirable
-    and b as undesirable goes up if ``aλ_D > bλ_U`` and to nothing if below. Those that stay have
-    the same ``(aλ_D - bλ_U) σ'(β (l - z)) / π``.
+    and b as undesirable goes to nothing if ``aλ_D < bλ_U``. Those that stay have the same
+    ``(aλ_D - bλ_U) σ'(β (l - z)) / π``; the loss is not convex, so which they are depends on where
+    training begins.
 
     >>> from dataclasses import replace
     >>> from finetune.losses.types import Answers
