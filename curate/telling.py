@@ -59,10 +59,23 @@ def as_text(told: Story) -> str:
 
 def _chapter(chapter: Chapter) -> list[str]:
     if chapter.decision is None:
-        return [f"  {chapter.stage}: {_pairs(chapter.scores)}"]
+        return [f"  {chapter.stage}: {_scores(chapter.scores)}"]
     return [
         f"  {chapter.stage}: {chapter.decision}, {chapter.reason} {_pairs(chapter.detail)}".rstrip()
     ]
+
+
+def _scores(scores: dict[str, Any]) -> str:
+    """What a stage found; of what it did not find, only how much it looked for."""
+    found = {name: value for name, value in scores.items() if value not in (0, False, [], None)}
+    vectors = {name: f"{len(v)} numbers" for name, v in found.items() if _is_vector(v)}
+    absent = len(scores) - len(found)
+    more = f"{', ' if found else ''}{absent} more 0, false or not there" if absent else ""
+    return _pairs(found | vectors) + more
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 16 and isinstance(value[0], int | float)
 
 
 def _content(title: str, content: dict[str, Any] | None) -> list[str]:

@@ -20,22 +20,24 @@ def dataset_card(
     manifest = manifest_of(run)
     front = yaml.safe_dump({"tags": ["siftune", layout], "size_categories": [_size(rows)]})
     counts = manifest["counts"]
-    lines = [
+    sources = [f"- `{Path(i['path']).name}`, sha256 `{i['sha256']}`" for i in manifest["inputs"]]
+    parts = [
         f"---\n{front}---",
         f"# {manifest['recipe']['name']}",
         f"{rows:,} rows in the `{layout}` layout, selected by Siftune {manifest['siftune']} from "
         f"{counts['rows']:,}: {counts['dropped']:,} dropped, "
         f"{counts['quarantined']:,} could not be read.",
         "## Sources",
-        *(f"- `{Path(i['path']).name}`, sha256 `{i['sha256']}`" for i in manifest["inputs"]),
+        "\n".join(sources),
         "The licence of the sources holds for these rows; it is not known to the tool.",
         "## Stages",
-        *(f"- {_stage(stage)}" for stage in manifest["stages"]),
+        "\n".join(f"- {_stage(stage)}" for stage in manifest["stages"]),
     ]
     if left_out:
-        lines += ["## Left out by the layout", *(f"- `{row}`: {why}" for row, why in left_out[:20])]
-        lines += [f"- and {len(left_out) - 20} more"] if len(left_out) > 20 else []
-    return "\n\n".join(lines) + "\n"
+        shown = [f"- `{row}`: {why}" for row, why in left_out[:20]]
+        more = [f"- and {len(left_out) - 20} more"] if len(left_out) > 20 else []
+        parts += ["## Left out by the layout", "\n".join([*shown, *more])]
+    return "\n\n".join(parts) + "\n"
 
 
 def _stage(stage: dict[str, Any]) -> str:
