@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import polars as pl
 import pyarrow.parquet as pq
@@ -17,6 +19,15 @@ from curate.core.reading import Batch, Reading
 from curate.core.sources import plan
 
 __all__ = ["Ingested", "ingest", "read_rows"]
+
+_ROWS: Final = 1 << 15  # of a row group
+_BYTES: Final = 64 << 20  # of a row group, where rows are long
+_PARQUET: Final[Mapping[str, Any]] = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "write_page_checksum": True,
+    "use_dictionary": ["source", "kind", "messages.list.element.role"],
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ def ingest(
         writer = stack.enter_context(_Writer(rows))
         for batch in reading.batches(limit):
             counts.add(batch)
-            writer.write(batch.table)
+            writer.write(batch)
             lines.writelines(orjson.dumps(bad) + b"\n" for bad in batch.bad)
             if progress is not None:
                 progress(counts.rows_in)
@@ -125,24 +136,46 @@ class _Counts:
 
 
 class _Writer:
-    """A parquet file that grows by a row group a batch."""
+    """A parquet file whose row groups depend on the rows alone, not on how they were read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: pq.ParquetWriter | None = None
+        self._tables: list[pl.DataFrame] = []
+        self._sizes = np.zeros(0, np.int64)
 
     def __enter__(self) -> Self:
         return self
 
-    def write(self, table: pl.DataFrame) -> None:
+    def write(self, batch: Batch) -> None:
+        """Add rows; the full groups go to disk."""
+        self._tables.append(batch.table)
+        self._sizes = np.concatenate([self._sizes, batch.sizes])
+        table, start = None, 0
+        while (height := _full_group(self._sizes[start:])) is not None:
+            table = pl.concat(self._tables) if table is None else table
+            self._group(table[start : start + height])
+            start += height
+        if table is not None:
+            self._tables, self._sizes = [table[start:]], self._sizes[start:]
+
+    def _group(self, table: pl.DataFrame) -> None:
         arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
         if self._file is None:
-            self._file = pq.ParquetWriter(
-                self._path, arrow.schema, compression="zstd", write_page_checksum=True
-            )
+            self._file = pq.ParquetWriter(self._path, arrow.schema, **_PARQUET)
         if table.height:
             self._file.write_table(arrow)
 
-    def __exit__(self, *error: object) -> None:
-        if self._file is not None:
-            self._file.close()
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if error is None:
+                self._group(pl.concat(self._tables))
+        finally:
+            if self._file is not None:
+                self._file.close()
+
+
+def _full_group(sizes: npt.NDArray[np.int64]) -> int | None:
+    """How many of the first rows make a row group; none if they do not fill one."""
+    enough = min(int(np.searchsorted(np.cumsum(sizes[:_ROWS]), _BYTES)) + 1, _ROWS)
+    return enough if enough <= len(sizes) else None

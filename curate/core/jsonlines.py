@@ -13,7 +13,7 @@ import orjson
 from curate.core.errors import BadRow
 from curate.core.types import Row
 
-__all__ = ["MAX_DEPTH", "MAX_LINE", "lines", "parse"]
+__all__ = ["MAX_DEPTH", "MAX_LINE", "lines", "parse", "too_long"]
 
 MAX_LINE: Final = 64 << 20
 """Bytes of one line or record; a longer one is `line_too_long`."""
@@ -32,11 +32,15 @@ def lines(stream: BinaryIO, end: bytes = b"\n") -> Iterator[tuple[int, bytes | B
     while line := read(MAX_LINE):
         number += 1
         if len(line) == MAX_LINE and not line.endswith(end):
-            length = len(line) + _skip_line(read, end)
-            detail = f"expected at most {MAX_LINE:,} bytes a line, got {length:,}"
-            yield number, BadRow("line_too_long", detail)
+            yield number, too_long(len(line) + _skip_line(read, end))
         elif not line.isspace():
             yield number, line
+
+
+def too_long(length: int) -> BadRow:
+    """Why a line of ``length`` bytes is not read."""
+    detail = f"expected at most {MAX_LINE:,} bytes a line, got {length:,}"
+    return BadRow("line_too_long", detail)
 
 
 def parse(line: bytes) -> Row:

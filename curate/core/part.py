@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
@@ -90,13 +91,21 @@ class Part:
 
     def _texts(self, path: Path) -> Iterator[Record]:
         name = shown(self.shown)
+        if self.container == "lines":
+            with self.line_stream() as (stream, end):
+                yield from _parsed(lines(stream, end))
+            return
         with opened(path) as stream:
             if self.container == "csv":
                 yield from csv_rows(stream, name)
-            elif self.container == "values":
-                yield from _parsed(values(stream, name))
             else:
-                yield from _parsed(lines(stream, _line_end(stream)))
+                yield from _parsed(values(stream, name))
+
+    @contextmanager
+    def line_stream(self) -> Iterator[tuple[BufferedReader[Any], bytes]]:
+        """The bytes of a line file after its byte order mark, and what its lines end in."""
+        with opened(self.paths[0]) as stream:
+            yield stream, _line_end(stream)
 
 
 def part_of(path: Path, given: str, held: Any = None) -> Part:

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from curate.core.detect import renamed
 from curate.core.errors import BadRow
+from curate.core.jsonlines import parse
+from curate.core.layout import Layout
 from curate.core.part import Part
 from curate.core.rows import finish, table_of
 from curate.core.schema import Kind
 from curate.core.tabular import parquet_batches
 from curate.core.types import Format, Row
 
+if TYPE_CHECKING:
+    from curate.core.plainlines import Plain
+
 __all__ = ["Batch", "Reading", "Source"]
 
-_ROWS: Final = 8192  # of a batch, and so of a row group
+_ROWS: Final = 8192  # of a batch that is read record by record
 _BYTES: Final = 64 << 20  # of a batch, where rows are long
+_BLOCKS: Final = 1 << 20  # bytes of a file from which on it pays to read it in blocks
 
 
 @dataclass(frozen=True)
@@ -41,12 +49,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that ``taken`` of ``records`` gave, and the quarantine lines of the others."""
+    """Rows that ``taken`` of ``records`` gave, and the quarantine lines of the others.
+
+    ``sizes`` are the bytes of each row, the same however it was read.
+    """
 
     table: pl.DataFrame
     bad: list[Row]
     records: int
     taken: int
+    sizes: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -78,13 +90,16 @@ class Reading:
             table = pl.DataFrame(pl.from_arrow(batch)).head(left)
             left -= table.height
             pending.total += table.height
-            yield Batch(table, [], table.height, table.height)
+            each = int(table.estimated_size()) // max(table.height, 1)
+            yield Batch(table, [], table.height, table.height, np.full(table.height, each))
 
     def _fitted(self, batch: Batch) -> Batch:
+        if batch.table.schema == self.schema:
+            return batch
         lacking = [pl.lit(None).alias(name) for name in self.schema if name not in batch.table]
         table = batch.table.with_columns(lacking).select(list(self.schema))
         table = table.cast(pl.Schema(self.schema))
-        return Batch(table, batch.bad, batch.records, batch.taken)
+        return replace(batch, table=table)
 
 
 class _Pending:
@@ -96,27 +111,59 @@ class _Pending:
 
     def read(self, form: Format, name: str, part: Part, limit: int | None) -> Iterator[Batch]:
         """The full batches that the records of ``part`` complete."""
-        unit = part.unit
+        layout: Layout | None = getattr(form, "layout", None)
+        if layout and part.container == "lines" and part.size >= _BLOCKS and not self._mapping:
+            with part.line_stream() as (stream, end):
+                if end == b"\n":
+                    yield self.flush()
+                    yield from self._blocks(stream, form, layout, name, limit)
+                    return
         for number, raw in islice(part.records(), limit):
-            self.total += 1
-            try:
-                self._take(form, name, number, raw)
-                self._taken += 1
-            except BadRow as bad:
-                self._bad.append(_quarantined(bad, name, unit, number))
+            self._add(form, name, part.unit, number, raw)
             if len(self._rows) + len(self._bad) >= _ROWS or self._bytes >= _BYTES:
                 yield self.flush()
+
+    def _blocks(
+        self, stream: BinaryIO, form: Format, layout: Layout, name: str, limit: int | None
+    ) -> Iterator[Batch]:
+        """The records of a line file, block by block: plain lines as columns, odd ones as ever."""
+        from curate.core.plainlines import blocks, plain_rows  # numba takes 0.3 s
+
+        end = None if limit is None else self.total + limit
+        for block in blocks(stream):
+            left = None if end is None else end - self.total
+            if left == 0:
+                return
+            if block.wrong is not None:
+                self._add(form, name, "line", block.first, block.wrong)
+                continue
+            plain = plain_rows(block, form.kind, layout, name, left)
+            self.total += plain.table.height
+            for number, text in plain.odd:
+                self._add(form, name, "line", number, _parsed(text))
+            yield _merged(plain, self.flush())
+
+    def _add(self, form: Format, name: str, unit: str, number: int, raw: Row | BadRow) -> None:
+        self.total += 1
+        try:
+            self._take(form, name, number, raw)
+            self._taken += 1
+        except BadRow as bad:
+            self._bad.append(_quarantined(bad, name, unit, number))
 
     def flush(self) -> Batch:
         """What has come together since the last batch."""
         records = self._taken + len(self._bad)
-        batch = Batch(table_of(self._kind, self._rows), self._bad, records, self._taken)
+        sizes = np.array(self._sizes, np.int64)
+        table = table_of(self._kind, self._rows)
+        batch = Batch(table, self._bad, records, self._taken, sizes)
         self._start()
         return batch
 
     def _start(self) -> None:
         self._rows: list[Row] = []
         self._bad: list[Row] = []
+        self._sizes: list[int] = []
         self._taken = self._bytes = 0
 
     def _take(self, form: Format, name: str, number: int, raw: Row | BadRow) -> None:
@@ -124,10 +171,31 @@ class _Pending:
             raise raw
         made = list(form.read(renamed(raw, self._mapping) if self._mapping else raw))
         for at, row in enumerate(made, 1):
-            self._bytes += finish(
-                row, self._kind, name, number, f"{number}.{at}" if form.many else f"{number}"
-            )
+            place = f"{number}.{at}" if form.many else f"{number}"
+            size = finish(row, self._kind, name, number, place)
+            self._sizes.append(size)
+            self._bytes += size
         self._rows += made
+
+
+def _parsed(text: bytes | BadRow) -> Row | BadRow:
+    if isinstance(text, BadRow):
+        return text
+    try:
+        return parse(text)
+    except BadRow as bad:
+        return bad
+
+
+def _merged(plain: Plain, odd: Batch) -> Batch:
+    """The rows of plain and of odd lines, in the order of their lines."""
+    height = plain.table.height
+    whole = Batch(plain.table, odd.bad, height + odd.records, height + odd.taken, plain.sizes)
+    if odd.table.is_empty():
+        return whole
+    order = np.argsort(np.concatenate([plain.lines, odd.table["row"].to_numpy()]), kind="stable")
+    table = pl.concat([plain.table, odd.table])[order]
+    return replace(whole, table=table, sizes=np.concatenate([plain.sizes, odd.sizes])[order])
 
 
 def _quarantined(bad: BadRow, name: str, unit: str, number: int) -> Row:

@@ -16,17 +16,18 @@ from curate.core.jsontext import dump
 from curate.core.schema import CONTENT, TURN, TURNS, Kind, schema_of
 from curate.core.types import Row
 
-__all__ = ["content_digest", "finish", "rows_of", "table_of"]
+__all__ = ["content_digest", "finish", "framed", "rows_of", "table_of"]
 
 _LISTED: Final = pl.List(TURNS)
+_FIELDS: Final = itemgetter(*[field.name for field in TURN.fields])
+_NULL: Final = b"\xff\xff\xff\xff"
 
 
 def content_digest(kind: Kind, row: Row) -> str:
     """128-bit hex digest (BLAKE2b) of what a row says; the same on any machine and in any version.
 
-    It is taken over the compact JSON of ``[kind, *content columns]`` in schema order, a turn being
-    an object of all fields of `TURN` in their order. Equal content, equal digest; source, extra,
-    scores and ranks do not count.
+    It is taken over the bytes that `curate.core.canonical` states, which makes them for whole
+    columns. Equal content, equal digest; source, extra, scores and ranks do not count.
     """
     return _digest(_content(kind, row))
 
@@ -35,7 +36,7 @@ def finish(made: Row, kind: Kind, source: str, row: int, name: str) -> int:
     """Give a row that a format made its base columns; ``name`` is what follows ``source:``.
 
     Returns:
-        The bytes of its content and ``extra`` as JSON text.
+        The bytes of its content, as the digest is taken over them, and of ``extra``.
     """
     content, extra = _content(kind, made), made.get("extra")
     made["id"] = f"{source}:{name}"
@@ -48,7 +49,21 @@ def finish(made: Row, kind: Kind, source: str, row: int, name: str) -> int:
 
 
 def _content(kind: Kind, row: Row) -> bytes:
-    return orjson.dumps([kind, *[row[name] for name in CONTENT[kind]]])
+    return framed(kind) + b"".join(map(framed, map(row.__getitem__, CONTENT[kind])))
+
+
+def framed(value: Any) -> bytes:
+    """A text, a truth value, a turn, or a list of such, so that its end is known; null too."""
+    if type(value) is str:
+        text = value.encode()
+        return len(text).to_bytes(4, "little") + text
+    if value is None:
+        return _NULL
+    if type(value) is bool:
+        return b"\1" if value else b"\0"
+    if type(value) is list:
+        return len(value).to_bytes(4, "little") + b"".join(map(framed, value))
+    return b"".join(map(framed, _FIELDS(value)))
 
 
 def _digest(content: bytes) -> str:

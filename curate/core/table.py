@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ __all__ = ["BATCH", "ROW", "Table"]
 
 BATCH = 8192
 """Rows a batch, counted in the ingested table: the same rows share a batch in every run."""
+
+_SPAN = 4 * BATCH  # rows read at a time: a row group, so that none is decoded twice
 
 ROW = "_row"
 """Position of a row in the ingested table; stage files are sorted by it."""
@@ -43,20 +46,18 @@ class Table:
 
     def batches(self, names: Iterable[str]) -> Iterator[pl.DataFrame]:
         """``_row``, ``id``, ``kind`` and the named columns of the rows left, in order."""
-        wanted = self.resolve(names)
-        for start in range(0, self.height, BATCH):
-            low, high = np.searchsorted(self.alive, [start, start + BATCH])
-            if low < high:
-                yield self._slice(wanted, start, self.alive[low:high])
+        for span in self._spans(self.resolve(names), _SPAN):
+            first = int(span[ROW][0]) // BATCH * BATCH
+            edges = np.arange(first, first + _SPAN, BATCH)
+            cuts = span[ROW].search_sorted(pl.Series(edges)).to_list()
+            for low, high in pairwise([*cuts, span.height]):
+                if low < high:
+                    yield span[low:high]
 
     def gather(self, names: Iterable[str]) -> pl.DataFrame:
         """``_row``, ``id``, ``kind``, ``digest`` and the named columns of all rows left."""
-        parts = list(self.batches([*names, "digest"]))
-        return (
-            pl.concat(parts)
-            if parts
-            else self._slice(self.resolve([*names, "digest"]), 0, self.alive)
-        )
+        wanted = self.resolve([*names, "digest"])
+        return next(self._spans(wanted, max(self.height, 1)), self._read(wanted, 0, 0))
 
     def keep(self, mask: np.ndarray) -> Table:
         """The table with only the rows where ``mask`` is true."""
@@ -85,14 +86,37 @@ class Table:
                 raise UsageError(f"no column {name!r}: no stage before this one adds it; {near}")
         return list(wanted)
 
-    def _slice(self, names: list[str], start: int, rows: np.ndarray) -> pl.DataFrame:
+    def _spans(self, names: list[str], size: int) -> Iterator[pl.DataFrame]:
+        """The rows left of each ``size`` ingested ones, where there are any."""
+        scored = {path: _rows_of(path) for path in set(self._files(names))}
+        for start in range(0, self.height, size):
+            low, high = np.searchsorted(self.alive, [start, start + size])
+            if low < high:
+                rows = self.alive[low:high]
+                part = self._read(names, start, size)
+                if len(rows) < part.height:
+                    part = part[rows - start]
+                part.insert_column(0, pl.Series(ROW, rows, dtype=pl.Int64))
+                for path, known in scored.items():
+                    part = part.hstack(self._scores(path, known, names, rows))
+                yield part.select(ROW, *names)
+
+    def _read(self, names: list[str], start: int, size: int) -> pl.DataFrame:
         own = [name for name in names if name not in self.scores]
-        span = pl.scan_parquet(self.rows).slice(start, BATCH).select(own).collect()
-        part = span[rows - start].insert_column(0, pl.Series(ROW, rows, dtype=pl.Int64))
-        for path in dict.fromkeys(self.scores[name] for name in names if name in self.scores):
-            added = [name for name in names if self.scores.get(name) == path]
-            inside = pl.col(ROW).is_between(start, start + BATCH - 1)
-            scores = pl.scan_parquet(path).filter(inside).select(ROW, *added).collect()
-            at = np.searchsorted(scores[ROW].to_numpy(), rows)
-            part = part.hstack(scores[at].select(added))
-        return part.select(ROW, *names)
+        return pl.scan_parquet(self.rows).slice(start, size).select(own).collect()
+
+    def _files(self, names: list[str]) -> list[Path]:
+        return [self.scores[name] for name in names if name in self.scores]
+
+    def _scores(
+        self, path: Path, known: np.ndarray, names: list[str], rows: np.ndarray
+    ) -> pl.DataFrame:
+        """The named scores of ``rows`` in a stage's file, which has those of ``known``, sorted."""
+        added = [name for name in names if self.scores.get(name) == path]
+        low, high = np.searchsorted(known, [rows[0], rows[-1] + 1])
+        scores = pl.scan_parquet(path).slice(low, high - low).select(added).collect()
+        return scores if high - low == len(rows) else scores[np.searchsorted(known[low:high], rows)]
+
+
+def _rows_of(path: Path) -> np.ndarray:
+    return pl.read_parquet(path, columns=[ROW])[ROW].to_numpy()

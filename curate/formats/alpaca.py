@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.layout import Layout, Said
 from curate.core.schema import Kind
 from curate.core.turns import conversation, leftover, plain, said_by, text_field
 from curate.core.types import Row
@@ -28,6 +29,10 @@ class Alpaca:
     kind: ClassVar[Kind] = "conversation"
     over: ClassVar[tuple[str, ...]] = ("text",)  # tatsu-lab/alpaca has the whole prompt as `text`
     many: ClassVar[bool] = False
+    layout: ClassVar[Layout] = Layout(
+        {"messages": (Said("user", "instruction", beside="input"), Said("assistant", "output"))},
+        unused=("system", "history"),
+    )
 
     def matches(self, row: Row) -> bool:
         """Whether it has an instruction and an output."""

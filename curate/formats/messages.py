@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from curate.core.layout import Layout
 from curate.core.schema import Kind
-from curate.core.turns import leftover, read_turns, write_turns
+from curate.core.turns import ROLES, leftover, read_turns, write_turns
 from curate.core.types import Row
 
 __all__ = ["Messages"]
@@ -23,6 +24,7 @@ class Messages:
     kind: ClassVar[Kind] = "conversation"
     over: ClassVar[tuple[str, ...]] = ("text",)
     many: ClassVar[bool] = False
+    layout: ClassVar[Layout] = Layout(listed=("messages", "conversations"), roles=ROLES)
 
     def matches(self, row: Row) -> bool:
         """Whether it has a list of turns with roles."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.layout import Layout, Said
 from curate.core.schema import Kind
 from curate.core.turns import (
     common_prefix,
@@ -40,6 +41,15 @@ class Preference:
     # UltraFeedback binarized has the chosen conversation as `messages` too.
     over: ClassVar[tuple[str, ...]] = ("messages", "text", "prompt_completion")
     many: ClassVar[bool] = False
+    layout: ClassVar[Layout] = Layout(
+        {
+            "prompt": (Said("user", "prompt"),),
+            "chosen": (Said("assistant", "chosen"),),
+            "rejected": (Said("assistant", "rejected"),),
+        },
+        numbers=_FACTS,
+        differ=("chosen", "rejected"),
+    )
 
     def matches(self, row: Row) -> bool:
         """Whether it has both sides, and they are not dialogue strings (`hh_rlhf`)."""

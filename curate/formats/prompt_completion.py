@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.layout import Layout, Said
 from curate.core.schema import Kind
 from curate.core.turns import leftover, plain, read_side, write_side
 from curate.core.types import Row
@@ -22,6 +23,9 @@ class PromptCompletion:
     kind: ClassVar[Kind] = "conversation"
     over: ClassVar[tuple[str, ...]] = ("text",)
     many: ClassVar[bool] = False
+    layout: ClassVar[Layout] = Layout(
+        {"messages": (Said("user", "prompt"), Said("assistant", "completion"))}
+    )
 
     def matches(self, row: Row) -> bool:
         """Whether it has both."""

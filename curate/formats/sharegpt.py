@@ -9,8 +9,9 @@ import orjson
 
 from curate.core.errors import BadRow
 from curate.core.jsontext import dump
+from curate.core.layout import Layout
 from curate.core.schema import Kind
-from curate.core.turns import leftover, role_of, said_by, text_field
+from curate.core.turns import ROLES, leftover, role_of, said_by, text_field
 from curate.core.types import Row
 
 __all__ = ["ShareGPT"]
@@ -33,6 +34,9 @@ class ShareGPT:
     kind: ClassVar[Kind] = "conversation"
     over: ClassVar[tuple[str, ...]] = ("text",)
     many: ClassVar[bool] = False
+    layout: ClassVar[Layout] = Layout(
+        listed=(_KEY,), turn=("from", "value"), roles=ROLES, unused=("system",)
+    )
 
     def matches(self, row: Row) -> bool:
         """Whether its conversations have turns with from and value."""

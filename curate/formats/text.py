@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.layout import Layout, Said
 from curate.core.schema import Kind
 from curate.core.turns import answer, leftover, plain, text_field
 from curate.core.types import Row
@@ -20,6 +21,7 @@ class Text:
     kind: ClassVar[Kind] = "text"
     over: ClassVar[tuple[str, ...]] = ()
     many: ClassVar[bool] = False
+    layout: ClassVar[Layout] = Layout({"messages": (Said("assistant", "text"),)})
 
     def matches(self, row: Row) -> bool:
         """Whether it has a text."""

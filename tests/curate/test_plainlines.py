@@ -1,0 +1,189 @@
+"""Reading in blocks gives what reading line by line gives: rows, quarantine and bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from curate.core.blake import hex_digests
+from curate.core.detect import named
+from curate.core.errors import DataError
+from curate.core.ingest import ingest, read_rows
+from curate.core.rows import content_digest
+from tests.curate.bad_input_cases import CASES
+
+RECORDS: dict[str, list[dict[str, Any]]] = {
+    "alpaca": [
+        {"id": 7, "instruction": "Add.", "input": "1\n2", "output": "3"},
+        {"instruction": "é😀", "input": "", "output": '\t"quoted" \\ / \u2028\x7f', "at": "x\n"},
+        {"output": "b", "system": "", "history": [], "instruction": "a", "at": {"k": [1, 2.50]}},
+        {"instruction": "a", "output": "b", "system": "Be kind.", "n": 1.0, "m": None, "t": True},
+        {"instruction": "a", "output": "b", "input": None, "n": 2**63, "z": -0.0, "e": 1e-7},
+    ],
+    "prompt_completion": [
+        {"prompt": "a", "completion": "b", "é": "ключ"},
+        {"prompt": [{"role": "user", "content": "a"}], "completion": "b"},
+    ],
+    "text": [{"text": "A book.\r\nTwo lines."}, {"text": "", "meta": {"a": {"b": "\\u0041"}}}],
+    "messages": [
+        {"messages": [{"role": "system", "content": "s"}, {"content": "q\n", "role": "human"}]},
+        {"messages": [{"role": "user", "content": "a", "name": "Bo"}], "conversations": "?"},
+        {"messages": [{"role": "assistant", "content": [{"type": "text", "text": "p"}]}]},
+    ],
+    "sharegpt": [
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+        {"conversations": [{"from": "human", "value": "q", "w": 1}], "system": "s"},
+        {"conversations": [{"from": "function_call", "value": '{"name": "f"}'}], "messages": 1},
+    ],
+    "preference": [
+        {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 4, "margin": 1.5},
+        {"prompt": "q", "chosen": "a\n", "rejected": "a\u000a", "score_rejected": "2"},
+        {"chosen": "q a", "rejected": "q b"},
+        {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 12345678901234567890},
+    ],
+}
+"""Usual and unusual records of each format that has a layout."""
+
+
+def both(
+    path: Path, monkeypatch: pytest.MonkeyPatch, size: int = 1 << 20, **options: Any
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """The rows and quarantine of a file, which are the same either way."""
+    monkeypatch.setattr("curate.core.reading._BLOCKS", 1 << 60)
+    careful = outcome(path, **options)
+    monkeypatch.setattr("curate.core.reading._BLOCKS", 0)
+    monkeypatch.setattr("curate.core.plainlines.BLOCK", size)
+    fast = outcome(path, **options)
+    if isinstance(careful, str) or isinstance(fast, str):
+        assert careful == fast
+        return pl.DataFrame(), []
+    assert_frame_equal(careful[0], fast[0], check_exact=True)
+    assert careful[1] == fast[1]
+    return fast
+
+
+def outcome(path: Path, **options: Any) -> tuple[pl.DataFrame, list[dict[str, Any]]] | str:
+    try:
+        return read_rows(path, **options)
+    except DataError as error:
+        return str(error)
+
+
+def spelled(record: Any, draw: random.Random) -> str:
+    """JSON text of a record, in one of many spellings."""
+    pads = ["", " ", "\t", " \r"]
+    text = json.dumps(record, ensure_ascii=draw.random() < 0.5)
+    if draw.random() < 0.3:
+        text = text.replace("/", "\\/")
+    return draw.choice(pads) + text + draw.choice(pads)
+
+
+@pytest.mark.parametrize("size", [300, 1 << 20])
+@pytest.mark.parametrize("name", CASES)
+def test_odd_input_ends_the_same(
+    name: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CASES[name].make(tmp_path)
+    both(tmp_path / CASES[name].source, monkeypatch, size)
+
+
+@pytest.mark.parametrize("format", RECORDS)
+def test_each_layout_reads_what_its_format_reads(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(0)
+    lines = [spelled(record, draw) for record in RECORDS[format] * 20]
+    path = tmp_path / "d.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    table, bad = both(path, monkeypatch, 500, format=format)
+    assert table.height + len(bad) == len(lines)
+    for row in table.head(len(RECORDS[format])).to_dicts():
+        assert row["digest"] == content_digest(row["kind"], row)
+
+
+@settings(deadline=None, max_examples=12)
+@given(seed=st.integers(0, 2**32), size=st.sampled_from([100, 1000, 1 << 16]))
+@pytest.mark.parametrize("format", RECORDS)
+def test_a_damaged_file_reads_the_same(
+    format: str, seed: int, size: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    draw = random.Random(seed)
+    good = [spelled(draw.choice(RECORDS[format]), draw) for _ in range(12)]
+    content = bytearray("\n".join(good).encode())
+    for _ in range(draw.randint(0, 6)):
+        at = draw.randrange(len(content))
+        cut = content[at : at + draw.randint(0, 9)]
+        content[at : at + draw.randint(0, 3)] = draw.choice(
+            [b"", cut, draw.randbytes(2), b'"', b"\\", b"\n", b",", b"\\ud800", b"{", b"\0"]
+        )
+    path = tmp_path_factory.mktemp("damaged") / "d.jsonl"
+    path.write_bytes(bytes(content))
+    with pytest.MonkeyPatch.context() as patch:
+        both(path, patch, size, format=format, limit=draw.choice([None, None, 5]))
+
+
+def test_plain_lines_are_taken_without_being_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.core.reading._BLOCKS", 0)
+    monkeypatch.setattr("curate.core.reading.parse", None)
+    monkeypatch.setattr("curate.core.plainlines.parse", None)
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"instruction": "a\\n\\u00e9", "output": "b", "n": 1, "x": "y"}\n' * 100)
+    table, bad = read_rows(path)
+    assert (table.height, bad) == (100, [])
+    assert table["messages"][0].to_list()[0]["content"] == "a\né"
+    assert table["extra"].unique().to_list() == ['{"n":1,"x":"y"}']
+
+
+def test_the_bytes_that_are_written_do_not_tell_how_a_file_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "d.jsonl"
+    draw = random.Random(1)
+    path.write_text("\n".join(spelled(r, draw) for r in RECORDS["alpaca"] * 40))
+    monkeypatch.setattr("curate.core.ingest._ROWS", 17)
+    for out, size in (("careful", 1 << 60), ("fast", 0)):
+        monkeypatch.setattr("curate.core.reading._BLOCKS", size)
+        monkeypatch.setattr("curate.core.plainlines.BLOCK", 700)
+        ingest([str(path)], tmp_path / out)
+    for name in ("rows.parquet", "quarantine.jsonl"):
+        assert (tmp_path / "careful" / name).read_bytes() == (tmp_path / "fast" / name).read_bytes()
+
+
+def test_a_line_beyond_the_limit_is_too_long_however_it_is_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.core.jsonlines.MAX_LINE", 300)
+    lines = ['{"instruction": "a", "output": "%s"}' % ("x" * n) for n in (1, 900, 2, 265, 266, 3)]
+    for end in ("", "\n"):
+        for size in (64, 350, 1 << 16):
+            path = tmp_path / "d.jsonl"
+            path.write_text("\n".join(lines) + "\n" + lines[1] + end)
+            _, bad = both(path, monkeypatch, size)
+            assert [line["reason"] for line in bad] == ["line_too_long"] * 3
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=20))
+def test_digests_are_those_of_hashlib(texts: list[bytes]) -> None:
+    data = np.frombuffer(b"".join(texts) + b"\0", np.uint8).copy()
+    starts = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    expected = "".join(hashlib.blake2b(text, digest_size=16).hexdigest() for text in texts)
+    assert hex_digests(data, starts).tobytes().decode() == expected
+
+
+@pytest.mark.parametrize("format", RECORDS)
+def test_a_layout_names_content_of_its_kind(format: str) -> None:
+    form = named(format)
+    assert form.layout.columns or form.layout.listed  # type: ignore[attr-defined]
