@@ -20,6 +20,7 @@ __all__ = ["finetune"]
 
 _TRAINERS: Final = {"sft": "sft", "reward": "reward_model", "ppo": "ppo"}
 _OTHERS: Final = {"init": "finetune.init", "evaluate": "finetune.evaluate"}
+_OWN: Final = {"conformance": "conformance"}  # commands with arguments of their own
 _LOSSES: Final = "finetune.losses.pair"
 _TRAINER_GROUP: Final = "finetune.trainers"
 
@@ -29,11 +30,11 @@ class _Methods(ComponentGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names; nothing is imported but package folders."""
-        return ["init", *_TRAINERS, "evaluate", *names(_LOSSES)]
+        return ["init", *_TRAINERS, "evaluate", *_OWN, *names(_LOSSES)]
 
     def place(self, command: str) -> tuple[str, str] | None:
         """A trainer, or an objective on pairs."""
-        if command in _OTHERS:
+        if command in (*_OTHERS, *_OWN):
             return "finetune", command
         if command in _TRAINERS:
             return _TRAINER_GROUP, _TRAINERS[command]
@@ -43,6 +44,8 @@ class _Methods(ComponentGroup):
         """The command of one method."""
         if command in _OTHERS:
             return _component_command(command, "finetune", command)
+        if command in _OWN:
+            return _conformance_command()
         if command in _TRAINERS:
             return _component_command(command, _TRAINER_GROUP, _TRAINERS[command])
         return _loss_command(command)
@@ -95,6 +98,34 @@ def _loss_command(name: str) -> click.Command:
     params = [*_arguments(), *own, *component_options(trainer, leave=left)]
     return click.RichCommand(
         name=name, params=params, callback=callback, help=help_of(_LOSSES, name, loss)
+    )
+
+
+def _conformance_command() -> click.Command:
+    from finetune.conformance import Conformance, loss_at, table_of
+
+    def callback(target: str, pairs: tuple[str, ...], **given: Any) -> None:
+        suite = checked(Conformance, parsed(Conformance, given), "conformance")
+        findings = suite(loss_at(target, key_values(pairs)))
+        click.echo(table_of(findings))
+        if any(one.fate == "failed" for one in findings):
+            raise SystemExit(1)
+
+    params: list[click.Parameter] = [
+        click.Argument(["target"], metavar="MODULE:NAME"),
+        click.Option(
+            ["-o", "--option", "pairs"],
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="An option of the loss.",
+        ),
+        *component_options(Conformance),
+    ]
+    return click.RichCommand(
+        name="conformance",
+        params=params,
+        callback=callback,
+        help=help_of("finetune", "conformance", Conformance),
     )
 
 

@@ -11,8 +11,8 @@ import torch
 from finetune.collate import PairCollator, PairIds
 from finetune.logps import read_answers, score_answers
 from finetune.losses.types import Answers, PairLogps, needs_of
+from finetune.oracles.bandit import Bandit, minimise
 from finetune.pairs import answers_of
-from tests.oracles.bandit import Bandit, minimise
 
 __all__ = ["SENTENCES", "land", "language", "log_probs"]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from curate.core import registry
-from tests.oracles.bandit import kl
+from finetune.oracles.bandit import kl
 from tests.oracles.language import SENTENCES, land, language, log_probs
 
 BETA = 0.5

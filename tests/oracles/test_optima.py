@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import brentq, linprog
 
 from curate.core import registry
-from tests.oracles.bandit import Bandit, kl, land, land_free, minimise, pairs_at, population
+from finetune.oracles.bandit import Bandit, kl, land, land_free, minimise, pairs_at, population
 
 GROUP = "finetune.losses.pair"
 BETA = 0.5

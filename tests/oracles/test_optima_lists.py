@@ -12,7 +12,7 @@ import torch
 from curate.core import registry
 from finetune.losses.list_types import ListLogps, win_rates
 from finetune.losses.types import Answers, PairLogps
-from tests.oracles.bandit import Bandit, kl, minimise
+from finetune.oracles.bandit import Bandit, kl, minimise
 
 GROUP = "finetune.losses.listwise"
 BETA = 0.5

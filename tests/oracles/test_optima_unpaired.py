@@ -13,7 +13,7 @@ from curate.core import registry
 from finetune.losses.answer_types import AnswerLogps
 from finetune.losses.token.quark import quantised
 from finetune.losses.types import Answers, PairLogps, needs_of
-from tests.oracles.bandit import Bandit, kl, minimise
+from finetune.oracles.bandit import Bandit, kl, minimise
 
 GROUPS = ("finetune.losses.unpaired", "finetune.losses.token")
 BETA = 0.5

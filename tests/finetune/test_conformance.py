@@ -1,0 +1,215 @@
+"""A right loss conforms; each classic mistake fails the check that is there for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch.nn.functional as F
+
+from curate.core import registry
+from curate.core.errors import UsageError
+from finetune.conformance import _OPTIMA, Conformance, loss_at, table_of
+from finetune.losses.types import PairLoss
+from finetune.oracles.landing import OPTIMA, landing
+
+
+@dataclass(frozen=True)
+class Mine:
+    """DPO by another hand."""
+
+    beta: float = 0.1
+
+    needs_reference: ClassVar = True
+
+    def logit(self, logps):
+        return self.beta * logps.gap
+
+    def reduce(self, loss):
+        return loss
+
+    def __call__(self, logps):
+        loss = self.reduce(-F.logsigmoid(self.logit(logps)))
+        chosen, rejected = logps.chosen.ratio, logps.rejected.ratio
+        return PairLoss(loss, self.beta * chosen.detach(), self.beta * rejected.detach())
+
+
+class Flipped(Mine):
+    def logit(self, logps):
+        return -self.beta * logps.gap
+
+
+class Reduced(Mine):
+    def reduce(self, loss):
+        return loss.mean()
+
+
+class ShareOfBatch(Mine):
+    def reduce(self, loss):
+        return loss / len(loss)
+
+
+class Centred(Mine):
+    def logit(self, logps):
+        return self.beta * (logps.gap - logps.gap.mean())
+
+
+class Means(Mine):
+    def logit(self, logps):
+        chosen, rejected = logps.chosen, logps.rejected
+        return self.beta * (chosen.ratio / chosen.length - rejected.ratio / rejected.length)
+
+
+class Blind(Mine):
+    def logit(self, logps):
+        return self.beta * logps.gap.abs()
+
+
+class Overflows(Mine):
+    def __call__(self, logps):
+        loss = (1 + (-self.logit(logps)).exp()).log()
+        return PairLoss(loss, logps.chosen.ratio.detach(), logps.rejected.ratio.detach())
+
+
+class Detached(Mine):
+    def logit(self, logps):
+        return self.beta * (logps.chosen.ratio.detach() - logps.rejected.ratio)
+
+
+class Rewarded(Mine):
+    def __call__(self, logps):
+        return PairLoss(-F.logsigmoid(self.logit(logps)), logps.chosen.ratio, logps.rejected.ratio)
+
+
+@dataclass(frozen=True)
+class Silent(Mine):
+    """It reads what it does not declare."""
+
+    needs_reference: ClassVar = False
+
+
+def fates(loss, **meant):
+    return {one.check: one.fate for one in Conformance(**meant)(loss)}
+
+
+def test_dpo_by_another_hand_conforms_and_is_known_for_dpo():
+    findings = Conformance(optimum="boltzmann", like="dpo")(Mine(beta=0.3))
+    assert {one.fate for one in findings} == {"ok"}
+    told = table_of(findings)
+    assert "b 0.3" in told
+    assert "equals dpo" in told
+    assert told.endswith("conforms")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "check"),
+    [
+        (Flipped, "direction"),
+        (Reduced, "one_loss_a_pair"),
+        (ShareOfBatch, "mean_of_singles"),
+        (Centred, "neighbours"),
+        (Blind, "swap"),
+        (Overflows, "extremes"),
+        (Rewarded, "one_loss_a_pair"),
+        (Silent, "one_loss_a_pair"),
+    ],
+)
+def test_a_classic_mistake_fails_the_check_that_is_there_for_it(wrong, check):
+    assert fates(wrong())[check] == "failed"
+
+
+def test_a_gradient_that_does_not_flow_is_told_apart_from_the_right_one():
+    assert fates(Detached())["gradient"] == "failed"
+
+
+def test_means_for_sums_are_another_objective_with_another_optimum():
+    found = fates(Means(), optimum="boltzmann", like="dpo")
+    assert found["lands"] == found["nearest"] == "failed"
+    assert fates(Means())["lands"] == "told"  # by itself it is no mistake: ipo does so
+    assert landing(Means()).to_boltzmann > 1e-3
+
+
+def test_a_missing_beta_is_told_by_where_it_lands():
+    class Forgot(Mine):
+        def logit(self, logps):
+            return logps.gap
+
+    found = landing(Forgot(beta=0.1))
+    assert found.form == "boltzmann"
+    assert found.scale == pytest.approx(1.0, abs=1e-6)
+    assert fates(Forgot(), optimum="boltzmann")["lands"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "form", "scale"),
+    [
+        ("dpo", {"beta": 0.5}, "boltzmann", 0.5),
+        ("gpo", {"f": "exponential", "beta": 0.5}, "boltzmann", 1.0),
+        ("ipo", {"ratios": "sum", "beta": 0.5}, "least_squares", 1.0),
+        ("ipo", {"beta": 0.5}, "per_token", 1.0),
+        ("r_dpo", {"beta": 0.5, "alpha": 0.1}, "length_priced", 0.5),
+        ("cpo", {"beta": 0.5, "sft_weight": 0.0}, "no_reference", 0.5),
+    ],
+)
+def test_the_form_of_an_optimum_is_found_from_the_policy_alone(name, options, form, scale):
+    found = landing(registry.build("finetune.losses.pair", name, options))
+    assert found.form == form
+    assert found.scale == pytest.approx(scale, abs=1e-4)
+
+
+def test_the_price_of_length_is_read_off():
+    found = landing(registry.build("finetune.losses.pair", "r_dpo", {"beta": 0.5, "alpha": 0.1}))
+    assert found.price == pytest.approx(0.1, abs=1e-4)
+
+
+def test_the_optima_that_can_be_asked_for_are_those_that_can_be_found():
+    assert tuple(OPTIMA) == _OPTIMA
+    with pytest.raises(ValueError, match="expected one of reference, boltzmann"):
+        Conformance(optimum="gibbs")
+
+
+MINE = """
+import torch.nn.functional as F
+from finetune.losses.types import PairLoss
+
+def right(logps):
+    loss = -F.logsigmoid(0.1 * logps.gap)
+    return PairLoss(loss, logps.chosen.ratio.detach(), logps.rejected.ratio.detach())
+
+def wrong(logps):
+    loss = -F.logsigmoid(-0.1 * logps.gap)
+    return PairLoss(loss, logps.chosen.ratio.detach(), logps.rejected.ratio.detach())
+
+right.needs_reference = wrong.needs_reference = True
+number = 3
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("right", 0), ("wrong", 1)])
+def test_the_command_takes_a_function_of_a_file(tmp_path, name, code):
+    (tmp_path / "mine.py").write_text(MINE)
+    program = "from pipelines.cli import main; main()"
+    command = [sys.executable, "-c", program, "finetune", "conformance", f"mine:{name}"]
+    env = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path)}
+    ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert ran.returncode == code, ran.stderr
+    assert ran.stdout.splitlines()[-1] == ("conforms" if code == 0 else "1 failed")
+
+
+def test_what_is_no_loss_is_refused_in_a_line(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    assert loss_at(f"{path}:right", {}).needs_reference
+    for target, text in (
+        (f"{path}:left", "holds no 'left'"),
+        (f"{path}:number", "cannot be called"),
+        ("no_such_module_here:x", "cannot be imported"),
+        ("dpoo", "did you mean"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            loss_at(target, {})
+    with pytest.raises(UsageError, match="takes no options"):
+        loss_at(f"{path}:right", {"beta": 1})
