@@ -41,7 +41,8 @@ class Totals:
         own = torch.cat([self.sums[name] for name in names])
         total = gather(own).reshape(-1, len(names), 2).sum(0).tolist()
         self.sums.clear()
-        return {name: mean / count for name, (mean, count) in zip(names, total, strict=True)}
+        found = zip(names, total, strict=True)
+        return {name: value / count for name, (value, count) in found if count}
 
 
 class PairTrainer(Trainer):

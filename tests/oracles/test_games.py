@@ -15,7 +15,7 @@ from curate.core import registry
 from finetune.losses.answer_types import AnswerLogps
 from finetune.losses.list_types import ListLogps, win_rates
 from finetune.losses.types import Answers
-from tests.oracles.bandit import Bandit, kl, land, minimise
+from tests.oracles.bandit import Bandit, kl, land
 
 CYCLE = torch.tensor([[0.5, 0.9, 0.4], [0.1, 0.5, 0.7], [0.6, 0.3, 0.5]], dtype=torch.float64)
 """0 beats 1 by far, 1 beats 2, 2 beats 0 by little."""
@@ -145,12 +145,27 @@ def test_spo_with_its_last_policy_as_reference_finds_the_nash_of_the_game():
     assert exploitability(ref) < 0.02
 
 
+def settle(value, logits):
+    """L-BFGS until the gradient is below 1e-7: a round need not be exact to the last digit."""
+    optimiser = torch.optim.LBFGS(
+        [logits], max_iter=60, tolerance_grad=1e-7, line_search_fn="strong_wolfe"
+    )
+
+    def closure():
+        optimiser.zero_grad()
+        loss = value()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+
+
 def test_dno_finds_it_as_the_mean_of_its_rounds():
     """Rounds are trained to the end on lists of samples of the round before."""
     loss = registry.build("finetune.losses.listwise", "dno", {"beta": 1.0})
     policy, rounds = REF.clone(), []
     pairs = torch.tensor([[0, 1], [0, 2], [1, 2]])
-    for _ in range(80):
+    for _ in range(40):
         last = policy
         rates = CYCLE @ last.exp()  # of very many samples
         chance = last[pairs].sum(1).exp()
@@ -163,7 +178,7 @@ def test_dno_finds_it_as_the_mean_of_its_rounds():
             batch = ListLogps(answers, there, {"win_rate": rates[pairs]})
             return (chance * loss(batch).loss).sum()
 
-        minimise(value, [logits], rounds=1)
+        settle(value, logits)
         policy = logits.detach().log_softmax(0)
         rounds.append(policy.exp())
     mean = torch.stack(rounds).mean(0)

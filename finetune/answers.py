@@ -1,0 +1,214 @@
+"""The training loop on single answers and on ranked lists of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from finetune.answer_rows import AnswerRow
+from finetune.collate import COLUMN, Batch
+from finetune.losses.answer_types import AnswerLogps
+from finetune.losses.list_types import ListLogps, best
+from finetune.losses.types import Answers
+from finetune.pairs import PairTrainer, Totals
+
+__all__ = ["AnswerCollator", "AnswerTrainer", "ListTrainer"]
+
+
+@dataclass(frozen=True)
+class AnswerCollator:
+    """B prompts with their answers to one batch of R rows, padded on the right.
+
+    ``at`` ``(B, K)`` is where an answer's row is, -1 where there is none; ``strangers`` ``(B,)``
+    the rows of answers to other prompts, where there are such; ``label`` is ``(B,)``,
+    ``column/NAME`` ``(B, K)``. The others are as in `finetune.collate.PairCollator`.
+
+    >>> rows = [AnswerRow("a", [5], [[7, 2], [8]]), AnswerRow("b", [6], [[9]])]
+    >>> batch = AnswerCollator(pad=0)(rows)
+    >>> batch["input_ids"].tolist(), batch["at"].tolist()
+    ([[5, 7, 2], [5, 8, 0], [6, 9, 0]], [[0, 1], [2, -1]])
+    """
+
+    pad: int
+    dtype: torch.dtype = torch.float32
+
+    def __call__(self, rows: Sequence[AnswerRow]) -> Batch:
+        """The batch of these rows."""
+        sequences = [(row.prompt, answer) for row in rows for answer in row.answers]
+        counts = [len(row.answers) for row in rows]
+        own = list(torch.arange(len(sequences)).split(counts))
+        sequences += [(row.prompt, row.stranger) for row in rows if row.stranger is not None]
+        batch = {
+            "input_ids": _padded([[*prompt, *answer] for prompt, answer in sequences], self.pad),
+            "attention_mask": _padded([[1] * (len(p) + len(a)) for p, a in sequences], 0),
+            "answer_mask": _padded([[0] * len(p) + [1] * len(a) for p, a in sequences], 0),
+            "at": pad_sequence(own, batch_first=True, padding_value=-1),
+        }
+        if rows[0].stranger is not None:
+            batch["strangers"] = torch.arange(sum(counts), len(sequences))
+        if rows[0].label is not None:
+            batch["label"] = torch.tensor([bool(row.label) for row in rows])
+        for name in rows[0].columns:
+            batch[COLUMN + name] = _padded([row.columns[name] for row in rows], 0.0, self.dtype)
+        return batch
+
+
+def _padded(
+    rows: Sequence[Sequence[float]], pad: float, dtype: torch.dtype = torch.long
+) -> torch.Tensor:
+    return pad_sequence([torch.tensor(row, dtype=dtype) for row in rows], True, pad)
+
+
+class _Sides(Totals):
+    """Totals that also tell the margin between the two sides' mean rewards, as TRL's KTO does."""
+
+    def take(self, gather: Any) -> dict[str, float]:
+        """The means over all processes; begins anew."""
+        found = super().take(gather)
+        sides = [found.get(f"rewards/{side}") for side in ("chosen", "rejected")]
+        if sides[0] is not None and sides[1] is not None:
+            found.setdefault("rewards/margins", sides[0] - sides[1])
+        return found
+
+
+class AnswerTrainer(PairTrainer):
+    """Runs any `AnswerObjective`.
+
+    What a loss shares over the batch (KTO's z, BCO's shift) is taken over the whole step, all
+    micro-batches and processes: where there are several, a pass without gradient goes before.
+    """
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        """As `PairTrainer`, on `AnswerRow`."""
+        super().__init__(*given, **named)
+        self._totals = {"train": _Sides(), "eval": _Sides()}
+        self._means: dict[str, torch.Tensor] = {}
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> torch.Tensor:
+        """Rows of one optimizer step, over all its micro-batches and processes."""
+        self._means = {}
+        alone = len(batch_samples) == 1 and self.accelerator.num_processes == 1
+        if hasattr(self.loss, "shared") and not alone:
+            self._means = self._shared(batch_samples)
+        rows = sum(len(batch["at"]) for batch in batch_samples)
+        every: torch.Tensor = self.accelerator.gather(torch.tensor([rows], device=device))
+        return every.sum()
+
+    @torch.no_grad()
+    def _shared(self, batches: Sequence[Batch]) -> dict[str, torch.Tensor]:
+        """Means over the step of what the loss shares; of what no row has there is none."""
+        loss: Any = self.loss
+        sums: dict[str, torch.Tensor] = {}
+        for batch in batches:
+            found = loss.shared(self.score(self.model, self._prepare_inputs(batch))[0])
+            for name, values in found.items():
+                part = torch.stack([values.sum(), values.new_tensor(values.numel())]).double()
+                sums[name] = sums[name] + part if name in sums else part
+        names = sorted(sums)
+        gathered: torch.Tensor = self.accelerator.gather(torch.cat([sums[name] for name in names]))
+        total = gathered.reshape(-1, len(names), 2).sum(0).float()
+        return {
+            name: each[0] / each[1] for name, each in zip(names, total, strict=True) if each[1] > 0
+        }
+
+    def score(self, model: Any, batch: Batch) -> tuple[Any, dict[str, torch.Tensor]]:
+        """The batch as a loss wants it, and the token values ``(R, L)`` it was made from."""
+        hidden = None if self.reference is None else self.reference(batch)
+        how = {"statistics": self.statistics, "reference": hidden, "watched": self.watched}
+        tokens: dict[str, torch.Tensor] = {**model(answers=batch, how=how)}
+        wanted = self.needs.tokens
+        kept = {n: v for n, v in tokens.items() if n in ("policy", "reference", *wanted)}
+        reference = tokens["reference"].sum(1) if "reference" in tokens else None
+        length = batch["answer_mask"][:, 1:].sum(1)
+        flat = Answers(tokens["policy"].sum(1), length, reference, kept if wanted else {})
+        return self._laid_out(flat, batch), tokens
+
+    def _laid_out(self, flat: Answers, batch: Batch) -> Any:
+        strangers = batch.get("strangers")
+        return AnswerLogps(
+            _take(flat, batch["at"][:, 0]),
+            batch.get("label"),
+            {name: value[:, 0] for name, value in _columns(batch).items()},
+            mismatched=None if strangers is None else _take(flat, strangers),
+            means=self._means,
+        )
+
+    def _note(
+        self, mode: str, logps: Any, result: Any, tokens: dict[str, torch.Tensor], batch: Batch
+    ) -> None:
+        totals, answers = self._totals[mode], logps.answers
+        if logps.mismatched is not None:
+            totals.add("kl_estimate", logps.mismatched.ratio)
+        for side, rows in (("chosen", logps.good), ("rejected", ~logps.good)):
+            _note_side(totals, side, answers, result.reward, rows)
+        self._note_tokens(mode, tokens, batch)
+
+    def _note_tokens(self, mode: str, tokens: dict[str, torch.Tensor], batch: Batch) -> None:
+        """Token metrics over the rows' own answers, not over strangers."""
+        own = int((batch["at"] >= 0).sum())
+        length = batch["answer_mask"][:own, 1:].sum(1)
+        width = tokens["policy"].shape[1]
+        mask = torch.arange(width, device=length.device) < length[:, None]
+        for name in self.watched:
+            if name in tokens:
+                shown = "mean_token_accuracy" if name == "top1" else name
+                self._totals[mode].add(shown, tokens[name][:own][mask])
+        if mode == "train":
+            self._tokens_seen += int(batch["attention_mask"].sum())
+
+
+class ListTrainer(AnswerTrainer):
+    """Runs any `ListObjective`; the best and the worst answer of a list are the metrics' sides."""
+
+    def _laid_out(self, flat: Answers, batch: Batch) -> Any:
+        at = batch["at"]
+        there = at >= 0
+        taken = _take(flat, at.clamp(min=0))
+        tokens = {name: value * there[..., None] for name, value in taken.tokens.items()}
+        answers = Answers(
+            taken.policy * there,
+            torch.where(there, taken.length, 1),
+            None if taken.reference is None else taken.reference * there,
+            tokens,
+        )
+        return ListLogps(answers, there, _columns(batch))
+
+    def _note(
+        self, mode: str, logps: Any, result: Any, tokens: dict[str, torch.Tensor], batch: Batch
+    ) -> None:
+        totals, answers = self._totals[mode], logps.answers
+        ends = {"chosen": best(logps), "rejected": best(logps, sign=-1)}
+        rewards = {side: (weight * result.reward).sum(-1) for side, weight in ends.items()}
+        for side, weight in ends.items():
+            _note_side(totals, side, answers, result.reward, weight > 0)
+        totals.add("rewards/accuracies", (rewards["chosen"] > rewards["rejected"]).double())
+        right = result.reward[..., :, None] > result.reward[..., None, :]
+        totals.add("rewards/order", right[logps.better].double())
+        self._note_tokens(mode, tokens, batch)
+
+
+def _note_side(
+    totals: Totals, side: str, answers: Answers, reward: torch.Tensor, rows: torch.Tensor
+) -> None:
+    totals.add(f"rewards/{side}", reward[rows])
+    totals.add(f"logps/{side}", answers.policy[rows])
+    totals.add(f"lengths/{side}", answers.length[rows])
+    if answers.reference is not None:
+        totals.add(f"drift/{side}", answers.ratio[rows])
+
+
+def _take(flat: Answers, rows: torch.Tensor) -> Answers:
+    return Answers(
+        flat.policy[rows],
+        flat.length[rows],
+        None if flat.reference is None else flat.reference[rows],
+        {name: value[rows] for name, value in flat.tokens.items()},
+    )
+
+
+def _columns(batch: Batch) -> dict[str, torch.Tensor]:
+    return {n.removeprefix(COLUMN): v for n, v in batch.items() if n.startswith(COLUMN)}
