@@ -31,6 +31,8 @@ _Bytes: TypeAlias = npt.NDArray[np.uint8]
 Leads: TypeAlias = npt.NDArray[np.uint32]  # leading halves of hashes
 
 _HALF = np.uint64(32)
+_BYTE = np.uint64(8)
+_TOP = np.uint64(56)
 _REGIONS = 64
 _STRETCH = 1 << 20
 
@@ -39,13 +41,16 @@ _STRETCH = 1 << 20
 class Keys:
     """Two texts can only be near-duplicates if they have a key in common.
 
-    ``first[i]`` is the place of text ``i``'s first key among its shingles, rarest first, the others
-    follow it; -1 where keys have no place.
+    Text ``i`` has ``offsets[i + 1] - offsets[i]`` keys, from ``values[starts[i]]`` on, and ``own``
+    shingles that are no part of its set because no other text has them. ``ranked``: the keys are
+    the leading shingles of sets sorted rarest first.
     """
 
     values: Hashes
+    starts: Ints
     offsets: Offsets
-    first: Ints
+    own: Ints
+    ranked: bool
 
 
 def exact_ratio(threshold: float) -> Fraction:
@@ -87,18 +92,23 @@ def meeting(values: Leads, offsets: Offsets, share: Fraction) -> Ints:
     )
 
 
-def prefixes(sets: Sets, threshold: Fraction) -> Keys:
-    """The keys of each text: its rarest shingles, without those that no other text has."""
-    bits = _bits(2 * len(sets.values))
-    table = np.zeros(1 << bits, np.uint8)
-    shift = np.uint64(64 - bits)
+def prefixes(sets: Sets, threshold: Fraction) -> tuple[Sets, Keys]:
+    """The sets with rare shingles first and without a text's own, and the keys they begin with.
+
+    Done in place: the sets given are of no more use. A shingle becomes a byte for how often it
+    occurs and 56 bits of its hash, so that its order as a number is the order by rarity.
+    """
+    bits = _bits(len(sets.values))
+    table, shift = np.zeros(1 << bits, np.uint8), np.uint64(64 - bits)
     _count(sets.values, table, shift)
-    ratio = (threshold.numerator, threshold.denominator)
-    counts = _counts_of(sets.values, table, shift)
-    offsets, first = _prefix_sizes(counts, sets.offsets, *ratio)
-    values = np.empty(offsets[-1], np.uint64)
-    _fill_prefixes(sets.values, sets.offsets, counts, offsets, values)
-    return Keys(values, offsets, first)
+    offsets, own = _rank(sets.values, sets.offsets, table, shift)
+    del table
+    sets.values.resize(offsets[-1], refcheck=False)
+    sizes = own + np.diff(offsets)
+    needed = -(-threshold.numerator * sizes // threshold.denominator)
+    counts = np.maximum(0, sizes - needed + 1 - own)
+    ends = np.append(0, counts.cumsum())
+    return Sets(sets.values, offsets), Keys(sets.values, offsets[:-1], ends, own, True)
 
 
 def _bits(slots: int) -> int:
@@ -179,47 +189,36 @@ def _count(values: Hashes, table: _Bytes, shift: np.uint64) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _counts_of(values: Hashes, table: _Bytes, shift: np.uint64) -> _Bytes:
-    counts = np.empty(len(values), np.uint8)
-    for i in range(len(values)):
-        counts[i] = table[np.int64(values[i] >> shift)]
-    return counts
-
-
-@njit(cache=True, nogil=True)
-def _prefix_sizes(counts: _Bytes, offsets: Offsets, up: _Int, down: _Int) -> tuple[Offsets, Ints]:
-    first = np.zeros(len(offsets) - 1, np.int64)
-    ends = np.zeros(len(offsets), np.int64)
-    for i in range(len(first)):
-        own = 0
-        for at in range(offsets[i], offsets[i + 1]):
-            own += counts[at] == 1
-        size = offsets[i + 1] - offsets[i]
-        needed = (up * size + down - 1) // down
-        first[i] = own
-        ends[i + 1] = ends[i] + max(0, size - needed + 1 - own)
-    return ends, first
-
-
-@njit(cache=True, nogil=True)
-def _fill_prefixes(
-    values: Hashes, offsets: Offsets, counts: _Bytes, ends: Offsets, out: Hashes
-) -> None:
-    """The rarest shingles that are not a text's own, by count, then hash (as they are sorted)."""
+def _rank(
+    values: Hashes,
+    offsets: Offsets,
+    table: _Bytes,
+    shift: np.uint64,
+) -> tuple[Offsets, Ints]:
+    """Sort each set by rarity, then hash (as it is sorted now), and leave out a text's own."""
+    ends, own = np.zeros_like(offsets), np.zeros(len(offsets) - 1, np.int64)
     place = np.empty(257, np.int64)
-    for i in range(len(ends) - 1):
-        wanted = ends[i + 1] - ends[i]
-        if wanted == 0:
-            continue
+    end, longest = 0, 0
+    for i in range(len(own)):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    spare, codes = np.empty(longest, np.uint64), np.empty(longest, np.uint8)
+    for i in range(len(own)):
+        one = values[offsets[i] : offsets[i + 1]]
         place[:] = 0
-        for at in range(offsets[i], offsets[i + 1]):
-            place[np.int64(counts[at]) + 1] += 1
+        for at in range(len(one)):
+            codes[at] = table[np.int64(one[at] >> shift)]
+            place[np.int64(codes[at]) + 1] += 1
+        own[i] = place[2]
         place[2] = 0
         for rarity in range(2, 256):
             place[rarity + 1] += place[rarity]
-        for at in range(offsets[i], offsets[i + 1]):
-            count = np.int64(counts[at])
-            if count > 1:
-                if place[count] < wanted:
-                    out[ends[i] + place[count]] = values[at]
-                place[count] += 1
+        for at in range(len(one)):
+            if codes[at] > 1:
+                code = np.int64(codes[at])
+                spare[place[code]] = (np.uint64(code) << _TOP) | (one[at] >> _BYTE)
+                place[code] += 1
+        kept = len(one) - own[i]
+        values[end : end + kept] = spare[:kept]
+        end += kept
+        ends[i + 1] = end
+    return ends, own

@@ -40,7 +40,7 @@ def band_keys(found: Signatures, bands: int, rows: int) -> Keys:
     texts = len(found)
     keys = _band_keys(found, bands, rows)
     starts = np.arange(texts + 1, dtype=np.int64) * bands
-    return Keys(keys, starts, np.full(texts, -1, np.int64))
+    return Keys(keys, starts[:-1], starts, np.zeros(texts, np.int64), False)
 
 
 def banded(found: Iterable[Signatures], bands: int, rows: int) -> tuple[Ints, Ints, Keys]:
@@ -55,7 +55,11 @@ def banded(found: Iterable[Signatures], bands: int, rows: int) -> tuple[Ints, In
     near = near[~empty[near]]
     starts = np.arange(len(near) + 1, dtype=np.int64) * bands
     chosen = keys.reshape(-1, bands)[near].ravel()
-    return near, np.flatnonzero(empty), Keys(chosen, starts, np.full(len(near), -1, np.int64))
+    return (
+        near,
+        np.flatnonzero(empty),
+        Keys(chosen, starts[:-1], starts, np.zeros(len(near), np.int64), False),
+    )
 
 
 @njit(cache=True, nogil=True)

@@ -15,12 +15,12 @@ import polars as pl
 from curate.core.chat import Part
 from curate.core.columns import base_column, values
 from curate.core.content import text_of
-from curate.core.cover import cover_sets
 from curate.core.decisions import tie_order
 from curate.core.duplicates import verdicts
 from curate.core.jaccard import Ints, Keys, candidates, exact_ratio, prefixes
 from curate.core.minhash import Signatures, banded, signatures
 from curate.core.schema import schema_of
+from curate.core.set_cover import cover_sets
 from curate.core.sets import Sets, sets_of
 from curate.core.shingled import Chained, Shingled, Texts
 from curate.core.shingles import Hashes, Offsets, Unit, shingle
@@ -106,7 +106,7 @@ class MinHashDedup:
         """Which texts to compare, which have no word, and the former's shingle sets and keys."""
         if self.candidates == "exact":
             rows, empty, sets = candidates(texts, threshold)
-            return rows, empty, sets, prefixes(sets, threshold)
+            return rows, empty, *prefixes(sets, threshold)
         signed = self._signatures(table, texts)
         rows, empty, keys = banded(signed, self.bands, self.rows)
         return rows, empty, sets_of(texts, rows), keys

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.core.cover import Cover, cover_pairs, cover_sets
+from curate.core.cover import Cover, cover_pairs
 from curate.core.jaccard import candidates, exact_ratio, prefixes
+from curate.core.set_cover import cover_sets
 from curate.core.sets import Sets
 from curate.core.shingles import shingle
 
@@ -65,7 +66,7 @@ def fast_cover(
     at = {row: i for i, row in enumerate(rows.tolist())}
     places = np.array([at[row] for row in order if row in at], np.int64)
     still = sum(row in at for row in order[:fixed])
-    found = as_dict(cover_sets(sets, prefixes(sets, threshold), places, threshold, still))
+    found = as_dict(cover_sets(*prefixes(sets, threshold), places, threshold, still))
     return {int(rows[x]): (int(rows[y]), value) for x, (y, value) in found.items()}
 
 
@@ -149,6 +150,20 @@ def test_any_pairs_are_covered_by_the_rule_as_stated(
     left, right = np.array(list(edges), np.int64).reshape(-1, 2).T
     values = np.array([float(value) for value in pairs.values()])
     assert as_dict(cover_pairs(left, right, values, np.array(order))) == slow_cover(both, order)
+
+
+def test_texts_that_share_all_but_a_few_words_are_covered_as_by_all_pairs() -> None:
+    """Each would meet nearly all others under common shingles: they are held against all."""
+    random, template = Random(8), [f"t{i}" for i in range(60)]
+    texts = []
+    for _ in range(300):
+        words = [random.choice("abcde") if random.random() < 0.06 else word for word in template]
+        texts.append(" ".join(words[: random.choice([55, 60])]))
+    for threshold in (0.5, 0.7, 0.9):
+        ratio = exact_ratio(threshold)
+        expected = slow_cover(jaccard_pairs(texts, 3, ratio), range(300))
+        assert 10 < len(expected) < 299
+        assert fast_cover(texts, 3, ratio, range(300)) == expected
 
 
 def test_copies_of_one_text_do_not_cost_their_square() -> None:
