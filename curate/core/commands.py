@@ -193,10 +193,10 @@ def _value(name: str, field: Field[Any], text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UsageError(f"--{name.replace('_', '-')}: cannot read {text!r}") from None
-    if isinstance(value, str) and any(
-        word in str(field.type) for word in ("tuple", "list", "Sequence")
-    ):
-        return [part.strip() for part in value.split(",")]
+    if any(word in str(field.type) for word in ("tuple", "list", "Sequence")):
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",")]
+        return [value] if isinstance(value, int | float) else value
     return value
 
 
