@@ -20,14 +20,14 @@ _log = logging.getLogger(__name__)
 
 
 def cover_clustered(
-    units: Vectors, threshold: float, engine: Products, recall: float = 0.99
+    units: Vectors, threshold: float, engine: Products, recall: float = 0.99, fixed: int = 0
 ) -> tuple[Cover, float]:
     """The cover rule among vectors in near clusters, best first; and the share of pairs found.
 
     A row is held against the kept rows of its nearest clusters: of as many (2, 4, 8, ...) as it
     takes for ``recall`` of the true pairs of a sample of rows, which are found by comparing with
     every row. Each dropped row has its survivor as in `cover_vectors`; of the pairs that should not
-    both survive, a share of about 1 - recall may be missed.
+    both survive, a share of about 1 - recall may be missed. The first ``fixed`` rows stay.
     """
     centres = _centres(units, max(1, int(len(units) ** 0.5)))
     later, earlier, _ = pairs_above(units, threshold, engine, _spread(len(units), _SAMPLE))
@@ -41,7 +41,7 @@ def cover_clustered(
         "%d vectors in %d clusters, each held against %d: %.4f of %d sampled pairs found",
         *(len(units), len(centres), probes, share, len(met)),
     )
-    return _cover(units, nearest, threshold, engine), share
+    return _cover(units, nearest, threshold, engine, fixed), share
 
 
 def _spread(count: int, wanted: int) -> Ints:
@@ -76,7 +76,7 @@ def _nearest(units: Vectors, centres: Vectors, probes: int) -> Ints:
     return found
 
 
-def _cover(units: Vectors, nearest: Ints, threshold: float, engine: Products) -> Cover:
+def _cover(units: Vectors, nearest: Ints, threshold: float, engine: Products, fixed: int) -> Cover:
     held = engine.hold(units)
     by_home = np.argsort(nearest[:, 0], kind="stable")
     edges = np.searchsorted(nearest[by_home, 0], np.arange(nearest.max() + 2))
@@ -95,7 +95,7 @@ def _cover(units: Vectors, nearest: Ints, threshold: float, engine: Products) ->
         order = np.argsort(left, kind="stable")
         yield left[order], right[order]
 
-    return cover_near(units, threshold, near, _BLOCK)
+    return cover_near(units, threshold, near, _BLOCK, fixed)
 
 
 def _groups(nearest: Ints) -> Iterator[tuple[int, Ints]]:

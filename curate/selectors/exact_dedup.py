@@ -13,6 +13,7 @@ from curate.core.columns import base_column, values
 from curate.core.content import text_of
 from curate.core.decisions import tie_order
 from curate.core.duplicates import verdicts
+from curate.core.held_out import held_out
 
 __all__ = ["ExactDedup"]
 
@@ -31,13 +32,15 @@ class ExactDedup:
     ``normalise``: ``none`` compares byte for byte; ``whitespace`` strips the ends and takes each
     run of whitespace for one blank; ``text`` also applies Unicode NFKC and lower-cases; of
     ``content``, the text of ``both`` is what is normalised. ``by`` is a score column whose best row
-    survives (``descending``: high is good), then the smaller digest.
+    survives (``descending``: high is good), then the smaller digest. A row equal to one of
+    ``against`` (a rows table, a run folder, a raw file) goes as ``exact_duplicate_of_reference``.
     """
 
     part: Literal["content"] | Part = "content"
     normalise: Normalise = "none"
     by: str | None = None
     descending: bool = True
+    against: str | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -47,12 +50,15 @@ class ExactDedup:
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; a dropped one's ``detail`` is ``{"similarity": 1.0, "survivor"}``."""
-        text = self._compared(table)
-        rows = _maybe_equal(text)
-        order = rows[self._order(table, rows)]
-        equal = text[order].to_frame("text").with_row_index("at")
+        reference = held_out(self.against)
+        height, text = table.height, self._compared(table)
+        both = pl.concat([text, self._compared(reference)]) if reference.height else text
+        rows = _maybe_equal(both)
+        own = rows[rows < height]
+        order = np.concatenate([rows[rows >= height], own[self._order(table, own)]])
+        equal = both[order].to_frame("text").with_row_index("at")
         survivor = order[equal.select(pl.col("at").first().over("text")).to_series().to_numpy()]
-        copies = order != survivor
+        copies = (order != survivor) & (order < height)
         return verdicts(
             table["id"],
             order[copies],
@@ -60,6 +66,7 @@ class ExactDedup:
             np.ones(copies.sum()),
             "exact_duplicate",
             (np.flatnonzero(text.is_null()), "not_comparable"),
+            reference["id"],
         )
 
     @property
@@ -69,9 +76,9 @@ class ExactDedup:
     def _compared(self, table: pl.DataFrame) -> pl.Series:
         """What is equal for two duplicates, null where there is nothing to compare."""
         if self._by_digest:
-            return table["digest"]
+            return table["digest"].alias("text")
         part: Part = "both" if self.part == "content" else self.part
-        return _normalised(text_of(table, part), self.normalise)
+        return _normalised(text_of(table, part), self.normalise).alias("text")
 
     def _order(self, table: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
         """Places in ``rows`` from best to worst; the text is not carried along."""

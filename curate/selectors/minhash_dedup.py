@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,13 @@ from curate.core.columns import base_column, values
 from curate.core.content import text_of
 from curate.core.decisions import tie_order
 from curate.core.duplicates import verdicts
+from curate.core.files import digest_of
+from curate.core.held_out import held_out
 from curate.core.jaccard import Ints, Keys, candidates, exact_ratio, prefixes
 from curate.core.minhash import Signatures, banded, signatures
-from curate.core.schema import schema_of
 from curate.core.set_cover import cover_sets
 from curate.core.sets import Sets, sets_of
+from curate.core.shingle_index import ShingleIndex
 from curate.core.shingled import Chained, Shingled, Texts
 from curate.core.shingles import Hashes, Offsets, Unit, shingle
 
@@ -46,9 +48,13 @@ class MinHashDedup:
     ``threshold`` is inclusive. ``part`` is what is compared: prompt, response or both. ``ngram``
     words (or characters, ``unit``) make a shingle; a shorter text is one shingle. ``by`` is a
     score column whose best rows survive (``descending``: high is good), then the smaller digest.
-    ``against`` is a rows table (Parquet) that rows are held against as well: a row near one of its
-    rows goes as ``near_duplicate_of_reference``. A row without a word in ``part`` is kept as
-    ``not_comparable``.
+    A row without a word in ``part`` is kept as ``not_comparable``.
+
+    ``against`` is a reference (a rows table, a run folder, a raw file): a row near one of its rows
+    goes as ``near_duplicate_of_reference`` and names it. ``index`` is a folder of the shingles of
+    all rows kept by earlier runs with it. They are a reference too, whose texts are not read again;
+    the rows kept now are added. So runs on A, then B keep what one run on both would that ranks
+    every row of A before every row of B. The same rows again get the same answer.
     """
 
     threshold: float = 0.7
@@ -58,6 +64,7 @@ class MinHashDedup:
     by: str | None = None
     descending: bool = True
     against: str | None = None
+    index: str | None = None
     candidates: Literal["exact", "minhash"] = "exact"
     bands: int = 25
     rows: int = 5
@@ -80,13 +87,15 @@ class MinHashDedup:
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``."""
         threshold = exact_ratio(self.threshold)
-        reference = self._reference
-        texts = Chained([self._texts(table), self._texts(reference)])
+        own, reference, (before, saved) = self._texts(table), self._reference, self._before(table)
+        texts = Chained([own, self._texts(reference), saved])
         near, empty, sets, keys = self._sought(table, texts, threshold)
-        own = int(np.searchsorted(near, table.height))
-        order = np.concatenate([np.arange(own, len(near)), self._order(table, near[:own])])
-        cover = cover_sets(sets, keys, order, threshold, fixed=len(near) - own)
+        count = int(np.searchsorted(near, table.height))
+        order = np.concatenate([np.arange(count, len(near)), self._order(table, near[:count])])
+        cover = cover_sets(sets, keys, order, threshold, fixed=len(near) - count)
         dropped = np.flatnonzero(cover.survivor >= 0)
+        del sets, keys
+        self._save(table, own, np.concatenate([near[dropped], empty]))
         return verdicts(
             table["id"],
             near[dropped],
@@ -94,8 +103,33 @@ class MinHashDedup:
             cover.similarity[dropped],
             "near_duplicate",
             (empty[empty < table.height], "not_comparable"),
-            reference["id"],
+            pl.concat([reference["id"], before]),
         )
+
+    def _before(self, table: pl.DataFrame) -> tuple[pl.Series, Sets]:
+        """Ids and sets of the rows that were kept by earlier runs on the index."""
+        if self._index is None:
+            none = Sets(np.empty(0, np.uint64), np.zeros(1, np.int64))
+            return pl.Series("id", [], dtype=pl.String), none
+        return self._index.before(self._key(table))
+
+    def _save(self, table: pl.DataFrame, texts: Texts, passed_over: Ints) -> None:
+        if self._index is not None:
+            kept = np.setdiff1d(np.arange(table.height), passed_over)
+            self._index.add(self._key(table), table["id"].gather(kept), sets_of(texts, kept))
+
+    def _key(self, table: pl.DataFrame) -> str:
+        """Names the rows and all that decides which of them are kept, but for the index itself."""
+        columns = ["id", "digest", *([base_column(self.by)] if self.by else [])]
+        rows = table.select(list(dict.fromkeys(columns))).sort("id").write_ndjson()
+        return digest_of([asdict(self) | {"index": None}, rows])
+
+    @property
+    def _index(self) -> ShingleIndex | None:
+        if self.index is None:
+            return None
+        made_with = {"part": self.part, "ngram": self.ngram, "unit": self.unit}
+        return ShingleIndex(Path(self.index), made_with)
 
     def _texts(self, table: pl.DataFrame) -> Texts:
         return Texts.of(table, self.part, self.ngram, self.unit)
@@ -142,9 +176,7 @@ class MinHashDedup:
 
     @cached_property
     def _reference(self) -> pl.DataFrame:
-        if self.against is None:
-            return pl.DataFrame(schema={"id": pl.String, **schema_of("text")})
-        return pl.read_parquet(Path(self.against))
+        return held_out(self.against)
 
 
 def _filled(column: pl.Series) -> np.ndarray:

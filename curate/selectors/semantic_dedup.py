@@ -12,6 +12,7 @@ from curate.core.columns import base_column, values
 from curate.core.cosine import Dtype, cover_vectors, products
 from curate.core.decisions import tie_order
 from curate.core.duplicates import verdicts
+from curate.core.held_out import held_out
 from curate.core.vectors import vectors_of
 
 __all__ = ["SemanticDedup"]
@@ -29,6 +30,9 @@ class SemanticDedup:
     ``rank_by`` is a score column whose best rows survive (``descending``: high is good), then the
     smaller digest. ``dtype`` is what is multiplied in, float32, bfloat16 or the fastest at hand:
     up to ``exact_to`` the answer is the same. A row without an embedding is kept as ``not_scored``.
+
+    A row near one of ``against`` (a rows table or run folder that has the column ``by``) goes as
+    ``semantic_duplicate_of_reference``.
     """
 
     by: str = "embedding"
@@ -38,6 +42,7 @@ class SemanticDedup:
     dtype: Dtype = "auto"
     exact_to: int = 200_000
     recall: float = 0.99
+    against: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
@@ -54,13 +59,18 @@ class SemanticDedup:
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``."""
         rows, units = self._ranked(table)
+        reference, fixed = held_out(self.against), 0
+        if reference.height:
+            known = vectors_of(reference, self.by)
+            units, fixed = np.concatenate([known.units, units]), len(known.rows)
+            rows = np.concatenate([known.rows + table.height, rows])
         engine = products(self.dtype, len(units))
         if len(units) <= self.exact_to:
-            cover = cover_vectors(units, self.threshold, engine)
+            cover = cover_vectors(units, self.threshold, engine, fixed)
         else:
-            cover, _ = cover_clustered(units, self.threshold, engine, self.recall)
+            cover, _ = cover_clustered(units, self.threshold, engine, self.recall, fixed)
         dropped = np.flatnonzero(cover.survivor >= 0)
-        unscored = np.delete(np.arange(table.height), rows)
+        unscored = np.delete(np.arange(table.height), rows[fixed:])
         return verdicts(
             table["id"],
             rows[dropped],
@@ -68,6 +78,7 @@ class SemanticDedup:
             cover.similarity[dropped],
             "semantic_duplicate",
             (unscored, "not_scored"),
+            reference["id"],
         )
 
     def _ranked(self, table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -172,17 +172,71 @@ def test_twenty_orders_of_the_rows_give_one_answer(name: str, options: dict[str,
         assert told(name, rows.sample(fraction=1, shuffle=True, seed=seed), **options) == expected
 
 
+def saved(table: pl.DataFrame, path: Path) -> str:
+    """A rows table on disk, with ids ref:1, ref:2, ..."""
+    number = pl.int_range(1, table.height + 1)
+    whole = table.with_columns(
+        id=pl.format("ref:{}", number),
+        source=pl.lit("ref"),
+        row=number,
+        extra=pl.lit(None, pl.String),
+    )
+    whole.write_parquet(path)
+    return str(path)
+
+
 def test_rows_are_held_against_a_reference(tmp_path: Path) -> None:
     reference = chats([BASE, BASE, "unrelated words that nobody else would use"])
-    path = tmp_path / "held_out.parquet"
-    reference.with_columns(id="ref:" + pl.col("digest")).write_parquet(path)
-    rows = chats([BASE + " today", "another answer entirely", "another answer entirely"])
-    answer = told("minhash_dedup", rows, part="response", ngram=3, against=str(path))
-    assert answer == {
-        "f:1": ("near_duplicate_of_reference", {"survivor": "ref:00000", "similarity": 13 / 14}),
+    against = saved(reference, tmp_path / "held_out.parquet")
+    rows = chats([BASE + " today", "another answer entirely", "another answer entirely", "!"])
+    assert told("minhash_dedup", rows, part="response", ngram=3, against=against) == {
+        "f:1": ("near_duplicate_of_reference", {"survivor": "ref:1", "similarity": 13 / 14}),
         "f:2": survivor(2),
         "f:3": ("near_duplicate", {"survivor": "f:2", "similarity": 1.0}),
+        "f:4": ("not_comparable", None),
     }
+
+
+def test_a_text_that_the_reference_has_is_an_exact_duplicate_of_it(tmp_path: Path) -> None:
+    against = saved(chats(["yes", "yes", "perhaps"]), tmp_path / "held_out.parquet")
+    rows = chats(["yes", "no", "no", None])
+    assert told("exact_dedup", rows, part="response", against=against) == {
+        "f:1": ("exact_duplicate_of_reference", {"survivor": "ref:1", "similarity": 1.0}),
+        "f:2": survivor(2),
+        "f:3": equal("f:2"),
+        "f:4": ("not_comparable", None),
+    }
+
+
+def kept(answer: dict[str, tuple[str, Any]]) -> set[str]:
+    return {row for row, (reason, _) in answer.items() if "duplicate" not in reason}
+
+
+@pytest.mark.parametrize("candidates", ["exact", "minhash"])
+def test_an_index_keeps_what_one_run_keeps_that_ranks_earlier_rows_first(
+    tmp_path: Path, candidates: str
+) -> None:
+    rows = near_copies(240)
+    rows = rows.with_columns(id="x" + pl.col("id"), turn=pl.Series([0.0] * 140 + [-1.0] * 100))
+    options = {"part": "response", "ngram": 2, "candidates": candidates}
+    whole = told("minhash_dedup", rows, by="turn", **options)
+    index = str(tmp_path / "index")
+    first = told("minhash_dedup", rows[:140], index=index, **options)
+    second = told("minhash_dedup", rows[140:], index=index, **options)
+    assert kept(first) | kept(second) == kept(whole)
+    assert 0 < len(kept(second)) < 100
+    of_first = [detail for reason, detail in second.values() if reason.endswith("_of_reference")]
+    assert of_first
+    assert {detail["survivor"] for detail in of_first} <= kept(first)
+    for part, answer in ((rows[:140], first), (rows[140:], second)):
+        assert told("minhash_dedup", part.reverse(), index=index, **options) == answer
+
+
+def test_an_index_of_other_shingles_is_refused(tmp_path: Path) -> None:
+    index = str(tmp_path / "index")
+    told("minhash_dedup", chats([BASE]), index=index, ngram=3)
+    with pytest.raises(UsageError, match=r"is an index of .*'ngram': 3"):
+        told("minhash_dedup", chats([BASE]), index=index, ngram=4)
 
 
 # semantic
@@ -221,6 +275,19 @@ def test_twenty_orders_of_the_embeddings_give_one_answer(exact_to: int) -> None:
     for seed in range(20):
         shuffled = rows.sample(fraction=1, shuffle=True, seed=seed)
         assert told("semantic_dedup", shuffled, **options) == expected
+
+
+@pytest.mark.parametrize("exact_to", [200_000, 1])
+def test_a_row_of_near_meaning_to_the_reference_goes(tmp_path: Path, exact_to: int) -> None:
+    against = saved(placed([3, 4], [3, 4], None), tmp_path / "held_out.parquet")
+    rows = placed([4, 3], [-1, 0], None)
+    near = {"survivor": "ref:1", "similarity": pytest.approx(0.96)}
+    answer = told("semantic_dedup", rows, threshold=0.95, against=against, exact_to=exact_to)
+    assert answer == {
+        "f:1": ("semantic_duplicate_of_reference", near),
+        "f:2": UNIQUE,
+        "f:3": ("not_scored", None),
+    }
 
 
 def test_no_embeddings_no_decisions() -> None:
