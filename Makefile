@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup demo test test-all check fix bench clean
+.PHONY: setup demo test test-all check fix bench bench-peers clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -37,5 +37,10 @@ fix: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
+# What the benchmarks compare with, in an environment of its own; what is not there is said and left.
+bench-peers:
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet -r benchmarks/peers/requirements.txt
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache runs
+	rm -rf $(VENV) .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache runs

@@ -1,0 +1,1 @@
+"""What the peers do, in their documented form; run with the interpreter of `.venv-peers`."""

@@ -1,0 +1,67 @@
+"""datatrove: its four minhash stages, words split at whitespace (its quickest), in memory."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from datatrove.data import Document
+from datatrove.pipeline.dedup import (
+    MinhashDedupBuckets,
+    MinhashDedupCluster,
+    MinhashDedupFilter,
+    MinhashDedupSignature,
+)
+from datatrove.pipeline.dedup.minhash import MinhashConfig
+from datatrove.utils.word_tokenizers import WordTokenizer
+
+from benchmarks.worker import Facts, Options, serve, timed
+
+
+class _Whitespace(WordTokenizer):  # type: ignore[misc]
+    """Words as `str.split` finds them."""
+
+    def word_tokenize(self, text: str) -> list[str]:
+        return text.split()
+
+    def sent_tokenize(self, text: str) -> list[str]:
+        raise NotImplementedError("minhash asks for words only")
+
+    def span_tokenize(self, text: str) -> list[tuple[int, int]]:
+        raise NotImplementedError("minhash asks for words only")
+
+
+def work(options: Options) -> Facts:
+    """Options: texts, out."""
+    facts: Facts = {}
+    texts = pl.read_parquet(options["texts"])["text"].to_list()
+    folder = Path(tempfile.mkdtemp())
+    config = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8)
+    signatures, buckets, removed = (str(folder / name) for name in ("sig", "buckets", "removed"))
+    with timed(facts):
+        sign = MinhashDedupSignature(signatures, config, _Whitespace())
+        sign.run(_documents(texts), 0, 1)
+        for bucket in range(config.num_buckets):
+            MinhashDedupBuckets(signatures, buckets, config=config).run(
+                None, bucket, config.num_buckets
+            )
+        MinhashDedupCluster(buckets, removed, config).run(None, 0, 1)
+        kept = [
+            document.id for document in MinhashDedupFilter(removed).run(_documents(texts), 0, 1)
+        ]
+    gone = np.ones(len(texts), bool)
+    gone[np.asarray(kept, int)] = False
+    np.save(options["out"], gone)
+    shutil.rmtree(folder)
+    return facts
+
+
+def _documents(texts: list[str]) -> object:
+    return (Document(text=text, id=str(row)) for row, text in enumerate(texts))
+
+
+if __name__ == "__main__":
+    serve(work)

@@ -1,0 +1,1 @@
+"""Published algorithms as they are published, written down to be compared with."""

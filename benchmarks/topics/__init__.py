@@ -1,0 +1,1 @@
+"""One file a topic: who runs on what, and what is checked."""
