@@ -23,4 +23,4 @@ class Trainer(Protocol):
     """A frozen dataclass whose fields are the options of the run."""
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
-        """Train on ``rows`` (a run folder, a kept.parquet, or any file), into the folder ``out``."""
+        """Train on ``rows`` (a run folder, a kept.parquet, any file), into the folder ``out``."""

@@ -114,7 +114,9 @@ def test_a_dry_run_writes_nothing_and_knows_what_is_done(rows, tmp_path):
 
 def test_a_column_that_no_stage_adds_is_named_with_the_closest(rows, tmp_path):
     wrong = [STAGES[0], {"select": "top_k", "by": "length_word", "k": 1}]
-    with pytest.raises(UsageError, match=r"stage 2:top_k: .*'length_word'.*did you mean length_word"):
+    with pytest.raises(
+        UsageError, match=r"stage 2:top_k: .*'length_word'.*did you mean length_word"
+    ):
         run(recipe(rows, wrong), tmp_path / "out")
 
 
@@ -152,9 +154,8 @@ def test_a_story_tells_scores_and_decisions_in_order(rows, tmp_path):
 
 def test_killed_at_any_moment_and_started_again_it_ends_in_the_same_bytes(tmp_path):
     rows = tmp_path / "many.jsonl"
-    with rows.open("w") as stream:
-        for i in range(3000):
-            stream.write(json.dumps({"prompt": f"q{i % 700}", "completion": "word " * (i % 50)}) + "\n")
+    texts = [{"prompt": f"q{i % 700}", "completion": "word " * (i % 50)} for i in range(3000)]
+    rows.write_text("".join(json.dumps(text) + "\n" for text in texts))
     (tmp_path / "recipe.yaml").write_text(
         f"source: {rows}\nstages:\n  - score: length\n  - score: heuristics\n"
         "  - select: exact_dedup\n  - select: longest\n    rows: 20\n"
