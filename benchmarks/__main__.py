@@ -45,8 +45,11 @@ def main(words: Sequence[str] | None = None) -> int:
     most = asked.rows or (2_000 if asked.quick else None)
     repeats = asked.repeats or (1 if asked.quick else 5)
     session = Session(data, _say, limits, most, repeats)
-    compile_once(session)
-    topics = [_run(name, session) for name in asked.only or TOPICS]
+    try:
+        compile_once(session)
+        topics = [_run(name, session) for name in asked.only or TOPICS]
+    finally:
+        session.clear()
     machine = _machine() | limits
     print(markdown(machine, topics))
     _write(asked.out, machine, topics)

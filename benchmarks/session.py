@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +34,17 @@ class Session:
         return wanted if self.most is None else min(wanted, self.most)
 
     def scratch(self, name: str) -> str:
-        """A file or folder for outputs."""
-        folder = self.data.folder / "outputs"
-        folder.mkdir(exist_ok=True)
-        return str(folder / name)
+        """A file or folder for outputs of this run alone; `clear` removes them."""
+        self._outputs.mkdir(exist_ok=True)
+        return str(self._outputs / name)
+
+    def clear(self) -> None:
+        """Remove the outputs; data and embeddings stay for the next run."""
+        shutil.rmtree(self._outputs, ignore_errors=True)
+
+    @property
+    def _outputs(self) -> Path:
+        return self.data.folder / f"outputs-{os.getpid()}"
 
     def compare(self, topic: Topic, contestants: Sequence[Contestant], ours: str) -> set[str]:
         """Run the contestants in turns into the topic's table; those that ran."""
