@@ -220,6 +220,8 @@ def test_dno_at_its_target_has_the_entropy_of_its_labels():
     p = 1 / (1 + math.exp(-0.25))
     entropy = -p * math.log(p) - (1 - p) * math.log(1 - p)
     assert build("dno", beta=0.5)(logps).loss.item() == pytest.approx(entropy)
+    same = ListLogps.of(policy=(-1, -1, -1), ref=(-1, -1, -1), win_rate=(0.5, 0.5, 0.5))
+    assert build("dno")(same).loss.item() == pytest.approx(math.log(2))  # a mean over three pairs
 
 
 def test_spo_has_the_gradient_of_the_game_against_its_own_samples():

@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import brentq
 
 from curate.core import registry
-from finetune.losses.answer_types import AnswerLogps
+from finetune.losses.answer_types import AnswerLogps, means_of
 from finetune.losses.token.quark import quantised
 from finetune.losses.types import Answers, PairLogps, needs_of
 from finetune.oracles.bandit import Bandit, kl, minimise
@@ -280,6 +280,24 @@ def test_kto_without_weight_on_undesirable_rows_moves_only_desirable_ones():
     loss(batch).loss.sum().backward()
     assert policy.grad[1] == 0
     assert (policy.grad[[0, 2]] < 0).all()
+
+
+def test_npos_kl_is_a_mean_over_the_tokens_of_what_is_kept():
+    tokens = {"policy": torch.zeros(1, 3), "ref_kl": torch.tensor([[1.0, 3.0, 9.0]])}
+    kept = Answers(torch.zeros(1), torch.tensor([2.0]), torch.zeros(1), tokens)  # two, and padding
+    batch = AnswerLogps(kept, torch.tensor([True]))
+    assert build("npo_kl", retain_weight=5.0)(batch).loss.item() == 10.0
+
+
+def test_no_gradient_goes_through_z_or_the_shift():
+    policy = torch.tensor([-6.0, -9.0]).double().requires_grad_()
+    ones, ref = torch.ones(2).double(), torch.tensor([-5.0, -7.0]).double()
+    strange = Answers(policy + 9, ones, ref)
+    label = torch.tensor([True, False])
+    batch = AnswerLogps(Answers(policy, ones, ref), label, mismatched=strange)
+    for loss in (build("kto"), build("bco"), build("bco", shift="pooled")):
+        means = means_of(loss, batch)
+        assert not any(value.requires_grad for value in means.values())
 
 
 def test_ktos_z_is_held_at_zero_after_the_mean_and_belongs_to_the_whole_step():

@@ -37,5 +37,5 @@ class PlackettLuce:
         reward = self.beta * logps.answers.ratio
         own = torch.eye(reward.shape[-1], dtype=torch.bool, device=reward.device)
         against = reward[..., None, :].masked_fill(~(logps.better | own), -torch.inf)
-        terms = (torch.logsumexp(against, -1) - reward) * logps.there
+        terms = torch.logsumexp(against, -1) - reward  # 0 where there is no completion
         return ListLoss(terms.sum(-1), reward.detach())
