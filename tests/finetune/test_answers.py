@@ -214,3 +214,16 @@ def test_strangers_answer_another_prompt_and_are_the_same_for_a_seed():
     assert [len(row.stranger) for row in with_strangers(rows, seed=5, max_length=3)] == [2] * 8
     with pytest.raises(UsageError, match="at least two different prompts"):
         with_strangers(rows[:2], seed=5)
+
+
+def test_a_batch_ends_with_the_strangers_behind_the_prompts_they_are_strange_to():
+    from finetune.answers import AnswerCollator
+
+    rows = [
+        AnswerRow("a", [5], [[7, 2]], True, stranger=[9]),
+        AnswerRow("b", [6], [[8]], False, stranger=[7, 2]),
+    ]
+    batch = AnswerCollator(pad=0)(rows)
+    assert batch["input_ids"][batch["strangers"]].tolist() == [[5, 9, 0], [6, 7, 2]]
+    assert batch["answer_mask"][batch["strangers"]].tolist() == [[0, 1, 0], [0, 1, 1]]
+    assert batch["at"].tolist() == [[0], [1]]
