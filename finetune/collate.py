@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 import torch
 
-__all__ = ["Batch", "PairCollator", "PairIds", "cut_prompt"]
+__all__ = ["Batch", "PairCollator", "PairIds", "cut_prompt", "parts_of"]
 
 Batch: TypeAlias = dict[str, torch.Tensor]
 COLUMN: Final = "column/"
@@ -82,6 +82,39 @@ class PairCollator:
         if pairs[0].reference is not None:
             batch["reference"] = _padded(_references(pairs), 0.0, self.dtype)
         return batch
+
+
+def parts_of(batch: Batch, most: int) -> list[Batch]:
+    """A batch of pairs as several of at most ``most`` tokens (one pair at the least), in order.
+
+    Each is only as wide as its own longest row.
+    """
+    lengths = batch["attention_mask"].sum(1).view(2, -1).sum(0).tolist()
+    starts, held = [0], 0
+    for at, tokens in enumerate(lengths):
+        if held and held + tokens > most:
+            starts.append(at)
+            held = 0
+        held += tokens
+    if len(starts) == 1:
+        return [batch]
+    ends = [*starts[1:], len(lengths)]
+    return [_part(batch, slice(*ends_of)) for ends_of in zip(starts, ends, strict=True)]
+
+
+def _part(batch: Batch, pairs: slice) -> Batch:
+    """Some of the pairs of a batch."""
+    part = {
+        name: value[pairs]
+        if name.startswith(COLUMN)
+        else value.view(2, -1, *value.shape[1:])[:, pairs].flatten(0, 1)
+        for name, value in batch.items()
+    }
+    width = int(part["attention_mask"].sum(1).max())
+    answer = int(part["answer_mask"].sum(1).max())
+    widths = dict.fromkeys(("input_ids", "attention_mask", "answer_mask"), width)
+    widths |= {name: answer for name in ("formatting", "reference") if name in part}
+    return part | {name: part[name][:, :to] for name, to in widths.items()}
 
 
 def _references(pairs: Sequence[PairIds]) -> list[list[float]]:

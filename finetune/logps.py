@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from finetune.packing import pack, run_packed, shares_prefixes
 from finetune.token_statistics import NEED_REFERENCE, STATISTICS
 
 __all__ = [
@@ -192,12 +193,18 @@ def score_answers(
 def read_answers(
     model: Any, batch: Mapping[str, torch.Tensor], temperature: float = 1.0, adapter: bool = True
 ) -> Hidden:
-    """Hidden states at the positions that predict the answers' tokens, row by row."""
+    """Hidden states at the positions that predict the answers' tokens, row by row.
+
+    Where the model is prepared for it (`finetune.packing.share_prefixes`), rows with the same
+    prompt run it once and padding is not run at all.
+    """
+    head = Head.of(model, temperature, adapter)
+    if shares_prefixes(model):
+        packed = pack(batch)
+        return Hidden(run_packed(model, packed)[packed.predicts], head)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     states = model.base_model(**inputs, use_cache=False).last_hidden_state
-    return Hidden(
-        states[:, :-1][_scored(batch["answer_mask"])], Head.of(model, temperature, adapter)
-    )
+    return Hidden(states[:, :-1][_scored(batch["answer_mask"])], head)
 
 
 def _scored(answer_mask: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from curate.core.errors import SiftuneError
-from finetune.collate import COLUMN, Batch, PairCollator, PairIds
+from finetune.collate import COLUMN, Batch, PairCollator, PairIds, parts_of
 from finetune.losses.types import Answers, PairLogps, PairLoss, PairObjective, needs_of
 from finetune.reference import Reference
 
@@ -62,11 +62,16 @@ class PairTrainer(Trainer):
         test: Sequence[PairIds],
         collator: PairCollator,
         watched: Sequence[str] = (),
+        micro_tokens: int | None = None,
     ) -> None:
         """``reference`` None: there is none, or its log-probs come with the pairs.
 
         ``watched``: statistics of `finetune.logps` to show as metrics beside what is needed.
+        ``micro_tokens``: batches of pairs with more tokens are run in parts, each with a backward
+        pass of its own. Not so with several processes, which wait for each other in every backward
+        pass, nor for a loss that compares the pairs of a batch.
         """
+        self.micro_tokens = micro_tokens
         self.loss, self.reference, self.watched = loss, reference, tuple(watched)
         self.needs = needs_of(loss)
         self.statistics = tuple(
@@ -87,6 +92,19 @@ class PairTrainer(Trainer):
         pairs = sum(len(batch["input_ids"]) // 2 for batch in batch_samples)
         every: torch.Tensor = self.accelerator.gather(torch.tensor([pairs], device=device))
         return every.sum()
+
+    def training_step(
+        self, model: Any, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Forward and backward of one batch, in parts where it has many tokens."""
+        whole = self.needs.couples_batch or self.accelerator.num_processes > 1
+        if self.micro_tokens is None or whole or num_items_in_batch is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        parts = [
+            super(PairTrainer, self).training_step(model, part, num_items_in_batch)
+            for part in parts_of(inputs, self.micro_tokens)
+        ]
+        return torch.stack(parts).sum()
 
     def compute_loss(
         self,

@@ -15,6 +15,7 @@ from curate.core.files import aside, digest_of
 from finetune import models
 from finetune.collate import Batch, PairCollator, PairIds
 from finetune.logps import Hidden, read_answers, score_answers
+from finetune.packing import share_prefixes
 
 __all__ = [
     "AdapterOff",
@@ -101,9 +102,15 @@ def without_dropout(model: torch.nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def frozen(folder: str) -> Frozen:
-    """The model of ``folder``, where models run, not to be trained."""
-    return Frozen(models.placed(models.load_causal(folder).requires_grad_(False)))
+def frozen(folder: str, share: bool = False) -> Frozen:
+    """The model of ``folder``, where models run, not to be trained.
+
+    ``share``: it runs equal prompts once, where its attention allows it.
+    """
+    model = models.load_causal(folder).requires_grad_(False)
+    if share:
+        share_prefixes(model)
+    return Frozen(models.placed(model))
 
 
 def precomputed(
@@ -112,17 +119,18 @@ def precomputed(
     test: Sequence[PairIds],
     collator: PairCollator,
     cache: Path,
+    share: bool = False,
 ) -> tuple[list[PairIds], list[PairIds]]:
     """The pairs with their answers' token log-probs under the model of ``folder``.
 
     They are kept in ``cache`` under a name made of the model's hash and of the token ids, so
-    another model, tokenizer, template or cut never meets an old value.
+    another model, tokenizer, template or cut never meets an old value. ``share`` as for `frozen`.
     """
     distinct = {pair.id: pair for pair in (*train, *test)}
     ids = [[pair.prompt, pair.chosen, pair.rejected] for pair in distinct.values()]
-    path = cache / f"reference-{digest_of([models.model_hash(folder), ids])}.parquet"
+    path = cache / f"reference-{digest_of([models.model_hash(folder), share, ids])}.parquet"
     if not path.is_file():
-        model = frozen(folder).model
+        model = frozen(folder, share).model
         table = pl.DataFrame(
             [_score(model, pair, collator) for pair in distinct.values()],
             schema={"chosen": pl.List(pl.Float32), "rejected": pl.List(pl.Float32)},
