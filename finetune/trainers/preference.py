@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -36,13 +37,16 @@ class Preference:
     the adapter off, and no second one is held. ``precompute_reference`` runs it once before
     training and keeps what it said under ``cache`` (default: beside the checkpoints), by content.
     A loss that needs no reference gets none, unless ``track_reference`` asks for the metrics.
+    With ``share_prefix`` the prompt of a pair is run once for both answers, and padding not at all,
+    where the model's attention allows it (it is tried first; where not, that is said).
 
     Rows whose prompt and longer answer exceed ``max_length`` tokens (default: what the model takes)
     are refused, or left out and listed with ``on_bad: drop``; prompts are cut to their last
     ``max_prompt_length`` tokens where that is set. An answer is never cut, so its end of turn is
     always learned. ``batch_size`` counts pairs; a step is ``batch_size × gradient_accumulation``
-    pairs for each process. ``max_tokens`` in place of ``epochs``: rows come in fresh orders until
-    that many tokens of answers, of both sides, have been scored.
+    pairs for each process. A batch of more than ``micro_tokens`` tokens is run in parts, which
+    costs less memory and changes no number. ``max_tokens`` in place of ``epochs``: rows come in
+    fresh orders until that many tokens of answers, of both sides, have been scored.
 
     ``held_out`` is the share of prompts that is kept from training and judged at every checkpoint
     (``eval_rows`` names other pairs for that). ``max_kl``, in nats per token, ends training once
@@ -62,12 +66,14 @@ class Preference:
     lora_alpha: float = 16.0
     precompute_reference: bool = False
     track_reference: bool = False
+    share_prefix: bool = True
     cache: str | None = None
     epochs: float = 1.0
     max_tokens: int | None = None
     lr: float = 1e-6
     batch_size: int = 8
     gradient_accumulation: int = 1
+    micro_tokens: int = 4096
     max_length: int | None = None
     max_prompt_length: int | None = None
     on_bad: data.OnBad = "refuse"
@@ -81,7 +87,13 @@ class Preference:
 
     def __post_init__(self) -> None:
         """Refuse options out of range or against each other."""
-        for name in ("batch_size", "gradient_accumulation", "save_every", "log_every"):
+        for name in (
+            "batch_size",
+            "gradient_accumulation",
+            "micro_tokens",
+            "save_every",
+            "log_every",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         for name in ("epochs", "lr"):
@@ -233,6 +245,7 @@ class Preference:
         policy: Any = models.load_causal(self.model)
         check_head(policy, torch.tensor([[*train[0].prompt, *train[0].chosen][:16]]))
         without_dropout(policy)
+        share = self.share_prefix and _shares(policy)
         answer_with_scores(policy)
         if self.lora:
             policy = with_adapter(policy, Lora(self.lora, self.lora_alpha), self.seed)
@@ -241,12 +254,22 @@ class Preference:
         if needs_of(objective).reference or self.track_reference:
             if self.precompute_reference:
                 cache = Path(self.cache) if self.cache else run.work
-                train, tested = precomputed(folder, train, tested, collator, cache)
+                train, tested = precomputed(folder, train, tested, collator, cache, share)
             else:
-                reference = AdapterOff(policy) if self.lora else frozen(folder)
+                reference = AdapterOff(policy) if self.lora else frozen(folder, share)
         watched = _WATCHED if reference is None else (*_WATCHED, "kl")
         with quiet():
-            return PairTrainer(policy, objective, reference, args, train, tested, collator, watched)
+            return PairTrainer(
+                policy,
+                objective,
+                reference,
+                args,
+                train,
+                tested,
+                collator,
+                watched,
+                self.micro_tokens,
+            )
 
     def _arguments(self, pairs: int, run: Run) -> Any:
         from transformers import TrainingArguments
@@ -276,3 +299,13 @@ class Preference:
         stop = KLStop(self.max_kl)
         trainer.add_callback(stop)
         return stop
+
+
+def _shares(policy: Any) -> bool:
+    from finetune.packing import share_prefixes
+
+    why = share_prefixes(policy)
+    if why is not None:
+        told = f"share_prefix: {type(policy).__name__} runs each prompt for both answers: {why}"
+        print(told, file=sys.stderr)  # noqa: T201
+    return why is None
