@@ -1,0 +1,237 @@
+"""A few steps of DPO on random tokens: by our trainer, by TRL's, and by TRL's with plain logits."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.worker import Facts, Options, peak_mb, serve, timed
+from finetune.collate import PairCollator, PairIds
+
+_END, _PAD = 2, 0
+
+
+def work(options: Options) -> Facts:
+    """Options: way (siftune, siftune-unshared, trl, trl-plain), prompt, answer, pairs, steps."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = _ours(options, folder) if "siftune" in options["way"] else _trl(options, folder)
+        return _measured(trainer, options)
+
+
+def list_work(options: Options) -> Facts:
+    """Forward and backward of K answers to one prompt, as a list or as all K(K-1)/2 pairs."""
+    from finetune.logps import score_answers
+    from finetune.packing import share_prefixes
+
+    torch.set_num_threads(1)
+    model, count, facts = _model(options), options["answers"], Facts()
+    if options["way"] == "list" and (why := share_prefixes(model)) is not None:
+        raise RuntimeError(why)
+    draw = torch.Generator().manual_seed(1)
+    prompt = _tokens(options["prompt"], options, draw)
+    answers = [_tokens(options["answer"], options, draw) for _ in range(count)]
+    pairs = [(answers[a], answers[b]) for a in range(count) for b in range(a + 1, count)]
+    with timed(facts):
+        if options["way"] == "list":  # a batch of pairs is laid out as a list of rows: any will do
+            rows = [*answers, answers[-1]] if count % 2 else answers
+            half = len(rows) // 2
+            pairs = list(zip(rows[:half], rows[half:], strict=True))
+        for at in range(0, len(pairs), 7):
+            batch = PairCollator(_PAD)(
+                [PairIds(str(n), prompt, a, b) for n, (a, b) in enumerate(pairs[at : at + 7])]
+            )
+            score_answers(model, batch)["policy"].sum().backward()
+    facts["tokens"] = (
+        options["prompt"] + count * options["answer"]
+        if options["way"] == "list"
+        else 2 * math.comb(count, 2) * (options["prompt"] + options["answer"])
+    )
+    return facts
+
+
+def _measured(trainer: Any, options: Options) -> Facts:
+    facts: Facts = {}
+    _forget_peak()
+    before = _resident_mb()
+    with timed(facts):
+        trainer.train()
+    facts["extra_mb"] = peak_mb() - before
+    facts["losses"] = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    pair = 2 * (options["prompt"] + options["answer"])
+    facts["tokens"] = options["pairs"] * options["steps"] * pair
+    return facts
+
+
+def _forget_peak() -> None:
+    """Let the kernel count the greatest resident memory from here (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _resident_mb() -> float:
+    words = Path("/proc/self/status").read_text(encoding="utf-8").split()
+    return int(words[words.index("VmRSS:") + 1]) / 1024
+
+
+def _model(options: Options) -> Any:
+    """A Llama from its config, the same for every way."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    width = options["width"]
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=options["vocabulary"],
+            hidden_size=width,
+            intermediate_size=width * 8 // 3,
+            num_hidden_layers=options["layers"],
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=2048,
+            pad_token_id=_PAD,
+            bos_token_id=1,
+            eos_token_id=_END,
+            tie_word_embeddings=False,
+        )
+    )
+
+
+def _tokens(count: int, options: Options, draw: torch.Generator) -> list[int]:
+    found: list[int] = torch.randint(3, options["vocabulary"], (count,), generator=draw).tolist()
+    return found
+
+
+def _pairs(options: Options) -> list[PairIds]:
+    draw = torch.Generator().manual_seed(1)
+    return [
+        PairIds(
+            str(at),
+            _tokens(options["prompt"], options, draw),
+            _tokens(options["answer"], options, draw),
+            _tokens(options["answer"], options, draw),
+        )
+        for at in range(options["pairs"] * options["steps"])
+    ]
+
+
+def _settings(options: Options, folder: str) -> dict[str, Any]:
+    return {
+        "output_dir": folder,
+        "per_device_train_batch_size": options["pairs"],
+        "learning_rate": 1e-4,
+        "logging_steps": 1,
+        "num_train_epochs": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "seed": 3,
+        "train_sampling_strategy": "sequential",
+        "remove_unused_columns": False,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "lr_scheduler_type": "constant",
+    }
+
+
+def _ours(options: Options, folder: str) -> Any:
+    from transformers import TrainingArguments
+
+    from finetune.logps import answer_with_scores
+    from finetune.losses.pair.dpo import DPO
+    from finetune.packing import share_prefixes
+    from finetune.pairs import PairTrainer
+    from finetune.reference import Frozen
+
+    policy, reference = _model(options), _model(options).requires_grad_(False)
+    if options["way"] == "siftune":
+        for model in (policy, reference):
+            if (why := share_prefixes(model)) is not None:
+                raise RuntimeError(why)
+    answer_with_scores(policy)
+    args = TrainingArguments(**_settings(options, folder))
+    return PairTrainer(
+        policy,
+        DPO(),
+        Frozen(reference),
+        args,
+        _pairs(options),
+        [],
+        PairCollator(_PAD),
+        ("entropy", "top1"),  # what TRL shows too
+        options["micro_tokens"],
+    )
+
+
+def _trl(options: Options, folder: str) -> Any:
+    from datasets import Dataset
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    if options["way"] == "trl-plain":
+        _plain_head()
+    rows = [
+        {"prompt_ids": pair.prompt, "chosen_ids": pair.chosen, "rejected_ids": pair.rejected}
+        for pair in _pairs(options)
+    ]
+
+    class Ready(DPOTrainer):
+        """TRL's own, its rows tokenized already."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+            return dataset
+
+    args = DPOConfig(**_settings(options, folder), max_length=None)
+    return Ready(
+        model=_model(options),
+        ref_model=_model(options),
+        args=args,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=_tokenizer(),
+    )
+
+
+def _tokenizer() -> Any:
+    """One that is asked for nothing but its padding."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({"<pad>": _PAD, "<s>": 1, "</s>": _END}, unk_token="<pad>"))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+
+
+def _plain_head() -> None:
+    """In place of TRL's fused head: all logits at once and a log-softmax, its other values too."""
+    from trl.trainer import utils
+
+    inside: Any = utils
+    inside._ChunkedLogProbFunction = _Plain
+
+
+class _Plain:
+    @staticmethod
+    def apply(
+        hidden: torch.Tensor, weight: torch.Tensor, bias: Any, labels: torch.Tensor, *_: Any
+    ) -> tuple[torch.Tensor | None, ...]:
+        logits = torch.nn.functional.linear(hidden, weight, bias)
+        logps = torch.log_softmax(logits, -1)
+        with torch.no_grad():
+            entropy = -(logps.exp() * logps).sum(-1)
+            top1 = logits.argmax(-1) == labels
+            mean = logits.mean(-1)
+        return logps.gather(1, labels[:, None])[:, 0], entropy, None, mean, top1
+
+
+def _do(options: Options) -> Facts:
+    return list_work(options) if options["way"] in ("list", "pairs") else work(options)
+
+
+if __name__ == "__main__":
+    serve(_do)
