@@ -165,7 +165,7 @@ def test_dno_finds_it_as_the_mean_of_its_rounds():
     loss = registry.build("finetune.losses.listwise", "dno", {"beta": 1.0})
     policy, rounds = REF.clone(), []
     pairs = torch.tensor([[0, 1], [0, 2], [1, 2]])
-    for _ in range(40):
+    for _ in range(80):
         last = policy
         rates = CYCLE @ last.exp()  # of very many samples
         chance = last[pairs].sum(1).exp()
