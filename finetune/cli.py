@@ -20,7 +20,8 @@ __all__ = ["finetune"]
 
 _TRAINERS: Final = {"sft": "sft", "reward": "reward_model", "ppo": "ppo"}
 _OTHERS: Final = {"init": "finetune.init", "evaluate": "finetune.evaluate"}
-_OWN: Final = {"conformance": "conformance"}  # commands with arguments of their own
+_OWN: Final = ("compare", "conformance")  # commands with arguments or results of their own
+_PARTIAL: Final = 4
 _LOSSES: Final = "finetune.losses.pair"
 _TRAINER_GROUP: Final = "finetune.trainers"
 
@@ -45,7 +46,7 @@ class _Methods(ComponentGroup):
         if command in _OTHERS:
             return _component_command(command, "finetune", command)
         if command in _OWN:
-            return _conformance_command()
+            return _conformance_command() if command == "conformance" else _compare_command()
         if command in _TRAINERS:
             return _component_command(command, _TRAINER_GROUP, _TRAINERS[command])
         return _loss_command(command)
@@ -101,15 +102,31 @@ def _loss_command(name: str) -> click.Command:
     )
 
 
+def _compare_command() -> click.Command:
+    from finetune.compare import Compare, table_of
+
+    def callback(rows: Path, out: Path, **given: Any) -> int:
+        facts = checked(Compare, parsed(Compare, given), "compare")(rows, out)
+        click.echo(table_of(facts))
+        return _PARTIAL if any(not one["runs"] for one in facts["means"].values()) else 0
+
+    rows, place, _ = _arguments()
+    return click.RichCommand(
+        name="compare",
+        params=[rows, place, *component_options(Compare)],
+        callback=callback,
+        help=help_of("finetune", "compare", Compare),
+    )
+
+
 def _conformance_command() -> click.Command:
     from finetune.conformance import Conformance, loss_at, table_of
 
-    def callback(target: str, pairs: tuple[str, ...], **given: Any) -> None:
+    def callback(target: str, pairs: tuple[str, ...], **given: Any) -> int:
         suite = checked(Conformance, parsed(Conformance, given), "conformance")
         findings = suite(loss_at(target, key_values(pairs)))
         click.echo(table_of(findings))
-        if any(one.fate == "failed" for one in findings):
-            raise SystemExit(1)
+        return int(any(one.fate == "failed" for one in findings))
 
     params: list[click.Parameter] = [
         click.Argument(["target"], metavar="MODULE:NAME"),

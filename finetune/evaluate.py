@@ -112,15 +112,19 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {"rows": len(rows), "unanswered": unanswered, **means}
 
 
-def write_step(folder: Path, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Keep the rows of an evaluation at ``step`` as ``evaluation/step-NNNNNN.jsonl``."""
-    write_text(folder / "evaluation" / f"step-{step:06}.jsonl", _lines(rows))
+def write_step(
+    folder: Path, step: int, rows: Sequence[Mapping[str, Any]], name: str = "evaluation"
+) -> None:
+    """Keep the rows of an evaluation at ``step`` as ``NAME/step-NNNNNN.jsonl``."""
+    write_text(folder / name / f"step-{step:06}.jsonl", _lines(rows))
 
 
 def write_summary(
-    folder: Path, summarise: Callable[[Sequence[Mapping[str, Any]]], dict[str, float]] = summary
+    folder: Path,
+    summarise: Callable[[Sequence[Mapping[str, Any]]], dict[str, float]] = summary,
+    name: str = "evaluation",
 ) -> dict[str, float]:
-    """Write ``evaluation.json``: a summary of every ``evaluation/step-*.jsonl``; the last one.
+    """Write ``NAME.json``: a summary of every ``NAME/step-*.jsonl``; the last one.
 
     It is made from the files alone, so a resumed run has all steps in it.
     """
@@ -128,10 +132,10 @@ def write_summary(
         int(path.stem.removeprefix("step-")): summarise(
             [orjson.loads(line) for line in path.read_bytes().splitlines()]
         )
-        for path in sorted((folder / "evaluation").glob("step-*.jsonl"))
+        for path in sorted((folder / name).glob("step-*.jsonl"))
     }
     listed = [{"step": step, **values} for step, values in steps.items()]
-    write_json(folder / "evaluation.json", {"steps": listed, "last": listed[-1]})
+    write_json(folder / f"{name}.json", {"steps": listed, "last": listed[-1]})
     return steps[max(steps)]
 
 

@@ -48,6 +48,8 @@ class Exam:
         its log-ratio, not an estimate), ``reward``. What does not fit into the model's context has
         ``error`` and no completion.
         """
+        if hasattr(model, "disable_adapter"):
+            model = model.get_base_model()  # the adapter's layers are in it
         answers = self._answers(model)
         found = [self._row(at, answers.get(at)) for at in range(len(self.rows))]
         for at, values in self._kl(model, answers).items():

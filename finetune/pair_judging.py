@@ -3,30 +3,57 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 import torch
 
 from finetune import data
+from finetune.evaluate import write_step
 from finetune.judging import accuracy
 
 if TYPE_CHECKING:
+    from finetune.exam import Exam
     from finetune.pairs import PairTrainer
 
-__all__ = ["judged", "summary"]
+__all__ = ["ANSWERS", "examined", "judged", "summary"]
 
 _SIDES: Final = ("chosen", "rejected")
-_MEANS: Final = ("loss", "margin", "drift_chosen", "drift_rejected")
+_MEANS: Final = (
+    "loss",
+    "margin",
+    "drift_chosen",
+    "drift_rejected",
+    "ratio_correct",
+    "kl_chosen",
+    "kl_rejected",
+)
+ANSWERS: Final = "answers"
+"""What the answers to held-out prompts are kept as, beside ``evaluation``."""
+
+
+def examined(
+    trainer: PairTrainer, table: pl.DataFrame, folder: Path, exam: Exam | None
+) -> Callable[[Any, int], None]:
+    """What is done at a checkpoint: the pairs of ``table`` are judged, ``exam`` is sat."""
+
+    def look(model: Any, step: int) -> None:
+        write_step(folder, step, judged(trainer, table))
+        if exam is not None:
+            write_step(folder, step, exam(model), ANSWERS)
+
+    return look
 
 
 def judged(trainer: PairTrainer, table: pl.DataFrame) -> list[dict[str, Any]]:
     """One object for each held-out pair, in the order of ``table``.
 
     The loss, both implicit rewards (``correct`` is 1 where chosen has the higher, 0.5 where they
-    are equal), both log-probs and their ``drift`` from the reference's, in nats, and the lengths of
-    both answers in characters.
+    are equal), both log-probs and their ``drift`` from the reference's, in nats, the KL to the
+    reference on both answers, in nats per token, and the lengths of both answers in characters.
+    ``ratio_correct`` is ``correct`` by drift: the same measure whatever a loss calls its reward.
     """
     lengths = {
         row["id"]: [sum(len(turn["content"]) for turn in row[side]) for side in _SIDES]
@@ -47,6 +74,7 @@ def judged(trainer: PairTrainer, table: pl.DataFrame) -> list[dict[str, Any]]:
                 "chars_chosen": first,
                 "chars_rejected": second,
                 "longer": _wins(first, second),
+                **_by_ratio(row),
             }
         )
     return found
@@ -60,7 +88,7 @@ def _numbers(trainer: PairTrainer) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for start in range(0, len(pairs), size):
         part = pairs[start : start + size]
-        logps, _ = trainer.score(trainer.model, trainer.on_device(part))
+        logps, tokens = trainer.score(trainer.model, trainer.on_device(part))
         result = trainer.loss(logps)
         columns = {
             "loss": result.loss,
@@ -72,6 +100,10 @@ def _numbers(trainer: PairTrainer) -> dict[str, dict[str, float]]:
         if logps.chosen.reference is not None:
             columns["drift_chosen"] = logps.chosen.ratio
             columns["drift_rejected"] = logps.rejected.ratio
+        if "kl" in tokens:
+            sums = tokens["kl"].sum(1)
+            columns["kl_chosen"] = sums[: len(part)] / logps.chosen.length
+            columns["kl_rejected"] = sums[len(part) :] / logps.rejected.length
         values = zip(*(column.tolist() for column in columns.values()), strict=True)
         for pair, row in zip(part, values, strict=True):
             found[pair.id] = dict(zip(columns, row, strict=True))
@@ -84,6 +116,12 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         name: statistics.fmean(row[name] for row in rows) for name in _MEANS if name in rows[0]
     }
     return {**accuracy(rows), **means}
+
+
+def _by_ratio(row: Mapping[str, float]) -> dict[str, float]:
+    if "drift_chosen" not in row:
+        return {}
+    return {"ratio_correct": _wins(row["drift_chosen"], row["drift_rejected"])}
 
 
 def _wins(first: float, second: float) -> float:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from finetune import checks, data, models
 from finetune.arguments import training_arguments
-from finetune.evaluate import write_step, write_summary
+from finetune.evaluate import chosen_rows, write_summary
+from finetune.exam import Exam
 from finetune.runs import Run, quiet
 from finetune.types import TrainResult
 
@@ -49,11 +50,12 @@ class Preference:
     fresh orders until that many tokens of answers, of both sides, have been scored.
 
     ``held_out`` is the share of prompts that is kept from training and judged at every checkpoint
-    (``eval_rows`` names other pairs for that). ``max_kl``, in nats per token, ends training once
-    the KL to the reference on the trained answers is above it at a logged step; it needs the
-    reference in memory. A checkpoint is taken every ``save_every`` steps, and a run that was cut
-    off goes on from it to the same bytes. ``options`` are any other arguments of
-    `transformers.TrainingArguments`. Dropout is off.
+    (``eval_rows`` names other pairs for that); with ``eval_limit`` the policy also answers as many
+    of their prompts, greedily, in ``max_new_tokens``: ``answers/step-*.jsonl``. ``max_kl``, in nats
+    per token, ends training once the KL to the reference on the trained answers is above it at a
+    logged step; it needs the reference in memory. A checkpoint is taken every ``save_every`` steps,
+    and a run that was cut off goes on from it to the same bytes. ``options`` are any other
+    arguments of `transformers.TrainingArguments`. Dropout is off.
     """
 
     model: str
@@ -79,6 +81,8 @@ class Preference:
     on_bad: data.OnBad = "refuse"
     held_out: float = 0.1
     eval_rows: str | None = None
+    eval_limit: int = 0
+    max_new_tokens: int = 64
     max_kl: float | None = None
     save_every: int = 100
     log_every: int = 10
@@ -99,6 +103,8 @@ class Preference:
         for name in ("epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if self.eval_limit < 0 or self.max_new_tokens < 1:
+            raise ValueError("eval_limit: expected 0 or more; max_new_tokens: at least 1")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
         if self.lora and self.ref_model:
@@ -156,7 +162,7 @@ class Preference:
 
     def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
         from finetune.objectives import resolved
-        from finetune.pair_judging import judged, summary
+        from finetune.pair_judging import ANSWERS, examined, summary
 
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse(checks.check_precision(self.options, models.device().type == "cpu"))
@@ -166,15 +172,14 @@ class Preference:
         train, test = self._split(objective, pairs, tokenizer)
         trainer = self._trainer(objective, pairs.part(train), test, tokenizer, run)
         stop = self._kl_stop(trainer)
-        look: Callable[[Any, int], None] | None = None
-        if test.ids:
-
-            def look(model: Any, step: int) -> None:
-                write_step(run.beside, step, judged(trainer, test.table))
-
+        exam = self._exam(trainer, test.table, tokenizer)
+        look = examined(trainer, test.table, run.beside, exam) if test.ids else None
         metrics = run.train(trainer, look)
         if test.ids:
             metrics |= {f"eval_{k}": v for k, v in write_summary(run.beside, summary).items()}
+        if test.ids and exam is not None:
+            means = write_summary(run.beside, name=ANSWERS)
+            metrics |= {f"answers_{name}": value for name, value in means.items()}
         facts = {
             "stage": "preference",
             "method": self.loss,
@@ -270,6 +275,24 @@ class Preference:
                 watched,
                 self.micro_tokens,
             )
+
+    def _exam(self, trainer: PairTrainer, table: pl.DataFrame, tokenizer: Any) -> Exam | None:
+        """Prompts to answer at checkpoints; the KL of the answers where a reference is in memory.
+
+        A pair's chosen answer is not the one right answer, so nothing is matched against it.
+        """
+        from finetune.reference import Frozen
+
+        if not self.eval_limit or table.is_empty():
+            return None
+        asked = data.to_prompts(chosen_rows(table, self.eval_limit, self.seed))
+        held = trainer.reference
+        return Exam(
+            tuple({**row, "reference": None} for row in asked),
+            tokenizer,
+            held.model if isinstance(held, Frozen) else None,
+            max_new_tokens=self.max_new_tokens,
+        )
 
     def _arguments(self, pairs: int, run: Run) -> Any:
         from transformers import TrainingArguments

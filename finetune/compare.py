@@ -1,0 +1,235 @@
+"""Train objectives on the same pairs, over several seeds, and put what they did in one table."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from curate.core import registry
+from curate.core.errors import LockedError, SiftuneError, UsageError
+from curate.core.files import digest_of, locked, read_json, write_json
+from finetune import data, models
+from finetune.evaluate import chosen_rows
+
+__all__ = ["Compare", "table_of"]
+
+_LOSSES: Final = "finetune.losses.pair"
+_ALL: Final = "all"
+_FILE: Final = "compare.json"
+_WEIGHTS: Final = "model.safetensors"
+
+MEASURES: Final = {
+    # column of the table: metric of a run
+    "accuracy": "eval_accuracy",
+    "by ratio": "eval_ratio_correct",
+    "margin": "eval_margin",
+    "drift +": "eval_drift_chosen",
+    "drift -": "eval_drift_rejected",
+    "kl +": "eval_kl_chosen",
+    "kl -": "eval_kl_rejected",
+    "tokens": "answers_tokens",
+}
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Trains ``model`` under each of ``losses`` from each of ``seeds``, all on the same pairs.
+
+    ``losses`` are objectives on pairs, with their own defaults or ``loss_options`` (by name: its
+    options); ``all`` stands for every one. Of the pairs that fit ``max_length`` tokens, ``limit``
+    are drawn (0: all), and the prompts of ``held_out`` of them are kept from training. The draw and
+    the split follow ``split_seed`` alone, so a seed changes the order of training and nothing else.
+    ``lr``, ``epochs``, ``batch_size`` and ``lora`` are the same for all.
+
+    The table has means over seeds: held-out pair accuracy by the loss's own reward, with its
+    standard deviation, and by the log-ratio to the reference, which is one measure for all; the
+    margin of the rewards; the log-ratio of chosen (+) and rejected (-) answers in nats; the KL to
+    the reference on them in nats per token; the tokens of the policy's own answers to ``answers``
+    held-out prompts, in at most ``max_new_tokens``.
+
+    Each run is a folder ``NAME-SEED`` (its weights only with ``keep_models``); one that is there is
+    not trained again, and one that was cut off goes on. An objective that the pairs do not suit,
+    such as one that reads a column they do not have, is listed with the reason.
+    """
+
+    model: str
+    losses: tuple[str, ...] = ("dpo", "ipo", "simpo")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    loss_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    limit: int = 0
+    held_out: float = 0.2
+    split_seed: int = 0
+    epochs: float = 1.0
+    lr: float = 1e-5
+    batch_size: int = 8
+    lora: int = 0
+    max_length: int | None = None
+    answers: int = 16
+    max_new_tokens: int = 64
+    keep_models: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a comparison of nothing."""
+        if not self.losses or not self.seeds:
+            raise ValueError("losses and seeds: expected at least one of each")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out: expected a share between 0 and 1, got {self.held_out}")
+        unknown = set(self.loss_options) - set(self._names)
+        if unknown:
+            raise ValueError(f"loss_options: {min(unknown)} is not among the losses")
+        for name in self._names:
+            registry.build(_LOSSES, name, self.loss_options.get(name, {}))
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        names = registry.names(_LOSSES) if _ALL in self.losses else self.losses
+        return tuple(dict.fromkeys(names))
+
+    def __call__(self, rows: Path, out: Path) -> dict[str, Any]:
+        """Write ``compare.json`` and a folder for each run into ``out``; the comparison.
+
+        Raises:
+            DataError: no pair fits.
+            UsageError: ``out`` holds the comparison of other pairs, options or another model.
+        """
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out):
+            train, test = self._split(rows, out)
+            cells = []
+            for name in self._names:
+                for seed in self.seeds:
+                    cells.append(self._cell(name, seed, out, train, test))
+                    write_json(out / _FILE, self._facts(rows, cells))
+        return self._facts(rows, cells)
+
+    def _split(self, rows: Path, out: Path) -> tuple[Path, Path]:
+        """The pairs to train on and to judge, as files of ``out``."""
+        from finetune.pair_rows import pairs_of
+
+        table = data.load(rows, ("preference",))
+        mine = {name: value for name, value in asdict(self).items() if name in _DECIDES}
+        key = digest_of([mine, models.model_hash(self.model), data.data_hash(table)])
+        paths = out / "train.parquet", out / "held_out.parquet"
+        mark = out / "split.json"
+        if mark.is_file() and read_json(mark) != {"key": key}:
+            raise UsageError(
+                f"{out} compares other pairs, options or another model: name another --out"
+            )
+        if not mark.is_file():
+            fits = pairs_of(
+                table,
+                models.load_tokenizer(self.model),
+                max_length=self.max_length or _context(self.model),
+                on_bad="drop",
+                source=rows,
+            ).table
+            drawn = chosen_rows(fits, self.limit, self.split_seed)
+            for path, part in zip(
+                paths, data.held_out(drawn, self.held_out, self.split_seed), strict=True
+            ):
+                part.write_parquet(path)
+            write_json(mark, {"key": key})
+        return paths
+
+    def _cell(self, name: str, seed: int, out: Path, train: Path, test: Path) -> dict[str, Any]:
+        """One run: its metrics, or why there are none."""
+        from finetune.trainers.preference import Preference
+
+        started = time.process_time()
+        print(f"{name}, seed {seed}", file=sys.stderr)  # noqa: T201
+        trainer = Preference(
+            model=self.model,
+            loss=name,
+            loss_options=self.loss_options.get(name, {}),
+            track_reference=True,
+            epochs=self.epochs,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            lora=self.lora,
+            max_length=self.max_length,
+            eval_rows=str(test),
+            eval_limit=self.answers,
+            max_new_tokens=self.max_new_tokens,
+            save_every=_NEVER,
+            seed=seed,
+        )
+        folder = out / f"{name}-{seed}"
+        fresh = not folder.exists()
+        try:
+            result = trainer(train, folder)
+        except LockedError:
+            raise
+        except SiftuneError as error:
+            return {"loss": name, "seed": seed, "refused": str(error)}
+        if fresh:
+            write_json(out / f"{name}-{seed}.cpu.json", time.process_time() - started)
+        if not self.keep_models:
+            (folder / _WEIGHTS).unlink(missing_ok=True)
+        spent = read_json(out / f"{name}-{seed}.cpu.json")
+        return {"loss": name, "seed": seed, "cpu_seconds": spent, "metrics": dict(result.metrics)}
+
+    def _facts(self, rows: Path, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What ``compare.json`` holds: options, every run, and the means over seeds."""
+        options = asdict(self) | {"model": models.shown(self.model)}
+        return {
+            "rows": models.shown(rows),
+            "options": options,
+            "runs": list(cells),
+            "means": {
+                name: _means([cell for cell in cells if cell["loss"] == name])
+                for name in self._names
+            },
+        }
+
+
+_NEVER: Final = 1_000_000  # runs are short: they are judged before and after
+_DECIDES: Final = ("limit", "held_out", "split_seed", "max_length")
+
+
+def _context(model: str) -> int | None:
+    config = read_json(models.resolve(model) / "config.json")
+    found: int | None = config.get("max_position_embeddings")
+    return found
+
+
+def _means(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    done = [cell["metrics"] for cell in cells if "metrics" in cell]
+    if not done:
+        return {"runs": 0, "refused": cells[0]["refused"] if cells else "not yet trained"}
+    found: dict[str, Any] = {"runs": len(done)}
+    for metric in MEASURES.values():
+        values = [metrics[metric] for metrics in done if metric in metrics]
+        if values:
+            found[metric] = statistics.fmean(values)
+            found[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+    found["cpu_seconds"] = statistics.fmean(
+        cell["cpu_seconds"] for cell in cells if "metrics" in cell
+    )
+    return found
+
+
+def table_of(facts: Mapping[str, Any]) -> str:
+    """The means as lines of text, the highest accuracy first; what was refused stands below."""
+    means: dict[str, dict[str, Any]] = facts["means"]
+    done = {name: one for name, one in means.items() if one["runs"]}
+    wide = max(4, *(len(name) for name in means))
+    heads = [*MEASURES, "cpu s"]
+    heads.insert(1, "sd")
+    lines = [f"{'loss':{wide}}  runs" + "".join(f"{head:>10}" for head in heads)]
+    for name in sorted(done, key=lambda key: -done[key]["eval_accuracy"]):
+        one = done[name]
+        values = [one.get(metric) for metric in MEASURES.values()]
+        values.insert(1, one["eval_accuracy_sd"])
+        shown = "".join(f"{_number(value):>10}" for value in [*values, one["cpu_seconds"]])
+        lines.append(f"{name:{wide}}  {one['runs']:4}{shown}")
+    refused = [f"{name}: {one['refused']}" for name, one in means.items() if not one["runs"]]
+    return "\n".join([*lines, *refused])
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

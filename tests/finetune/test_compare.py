@@ -1,0 +1,50 @@
+"""Objectives side by side: the same pairs for all, nothing done twice, refusals told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from curate.core.errors import UsageError
+from finetune.compare import Compare, table_of
+from tests.finetune.test_preference import rows_file
+
+
+def test_objectives_are_compared_on_the_same_pairs_and_not_trained_twice(tiny_model_dir, tmp_path):
+    rows, out = rows_file(tmp_path, 12), tmp_path / "compared"
+    options = {"seeds": (0,), "lr": 1e-3, "answers": 2, "max_new_tokens": 4}
+    losses = ("dpo", "simpo", "rpo_reward_aware")
+    compare = Compare(str(tiny_model_dir), losses, **options)
+    first = compare(rows, out)
+    ids = [
+        sorted(json.loads(line)["id"] for line in path.read_text().splitlines())
+        for path in sorted(out.glob("*-0/evaluation/step-000000.jsonl"))
+    ]
+    assert len(ids) == 2
+    assert ids[0] == ids[1]
+    assert first["means"]["dpo"]["eval_ratio_correct"] == first["means"]["dpo"]["eval_accuracy"]
+    assert first["means"]["simpo"]["eval_kl_chosen"] > 0
+    assert first["means"]["dpo"]["answers_tokens"] <= 4
+    assert "score_chosen" in first["means"]["rpo_reward_aware"]["refused"]
+    assert not (out / "dpo-0/model.safetensors").exists()
+
+    written = (out / "dpo-0/siftune.json").stat().st_mtime_ns
+    assert compare(rows, out) == first
+    assert json.loads((out / "compare.json").read_text())["means"] == first["means"]
+    assert (out / "dpo-0/siftune.json").stat().st_mtime_ns == written
+    lines = table_of(first).splitlines()
+    assert len(lines) == 4
+    assert lines[-1].startswith("rpo_reward_aware: ")
+
+    with pytest.raises(UsageError, match="other pairs"):
+        compare(rows_file(tmp_path, 10), out)
+
+
+def test_a_comparison_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one of each"):
+        Compare("model", losses=())
+    with pytest.raises(UsageError, match="did you mean dpo"):
+        Compare("model", losses=("dpoo",))
+    with pytest.raises(ValueError, match="not among the losses"):
+        Compare("model", losses=("dpo",), loss_options={"ipo": {"beta": 1}})
