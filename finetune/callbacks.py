@@ -11,7 +11,7 @@ import orjson
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from curate.core.files import write_text
-from finetune.ppo.checkpoints import seal
+from finetune.checkpoints import seal
 
 __all__ = ["Evaluations", "Metrics", "Sealed"]
 

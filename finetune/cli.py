@@ -14,7 +14,7 @@ from curate.core.commands import (
     key_values,
     parsed,
 )
-from curate.core.registry import build, checked, find, names
+from curate.core.registry import build, checked, find, names, options
 
 __all__ = ["finetune"]
 
@@ -75,11 +75,13 @@ def _arguments() -> list[click.Parameter]:
 def _component_command(command: str, group: str, name: str) -> click.Command:
     component = find(group, name)
 
-    def callback(rows: Path, out: Path, pairs: tuple[str, ...], **given: Any) -> None:
+    def callback(rows: Path, out: Path, pairs: tuple[str, ...] = (), **given: Any) -> None:
         chosen = parsed(component, given) | _passed_on(pairs)
         _tell(checked(component, chosen, command)(rows, out))
 
-    params = [*_arguments(), *component_options(component, leave=("options",))]
+    takes = "options" in options(component)  # a trainer underneath, to pass arguments on to
+    arguments = _arguments() if takes else _arguments()[:2]
+    params = [*arguments, *component_options(component, leave=("options",))]
     return click.RichCommand(
         name=command, params=params, callback=callback, help=help_of(group, name, component)
     )
@@ -91,8 +93,8 @@ def _loss_command(name: str) -> click.Command:
     def callback(rows: Path, out: Path, pairs: tuple[str, ...], **given: Any) -> None:
         own = parsed(loss, given)
         rest = parsed(trainer, {key: text for key, text in given.items() if key not in own})
-        options = {"loss": name, "loss_options": own, **rest, **_passed_on(pairs)}
-        _tell(build(_TRAINER_GROUP, "preference", options)(rows, out))
+        chosen = {"loss": name, "loss_options": own, **rest, **_passed_on(pairs)}
+        _tell(build(_TRAINER_GROUP, "preference", chosen)(rows, out))
 
     own = component_options(loss)
     left = ("loss", "loss_options", "options", *(option.name or "" for option in own))

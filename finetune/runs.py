@@ -15,9 +15,9 @@ import orjson
 
 from curate.core.errors import UsageError
 from curate.core.files import digest_of, locked, write_text
+from finetune.checkpoints import claim, newest
 from finetune.data import Dropped
 from finetune.models import read_facts, save_model, silent
-from finetune.ppo.checkpoints import claim, newest
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:

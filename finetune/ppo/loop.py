@@ -15,8 +15,9 @@ from transformers.trainer_callback import PrinterCallback
 
 from curate.core.errors import SiftuneError, UsageError
 from curate.core.files import read_json, write_json
+from finetune import checkpoints
 from finetune.models import precision
-from finetune.ppo import checkpoints, core
+from finetune.ppo import core
 from finetune.ppo.meter import Meter
 from finetune.ppo.model import ActorCritic, policy_scores
 from finetune.ppo.rollout import Collector, Rollout

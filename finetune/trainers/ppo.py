@@ -199,7 +199,7 @@ class PPO(Settings):
 
     def _train(self, loop: Loop, run: Run) -> str | None:
         """Run the loop, from the last whole checkpoint if there is one; why it stopped early."""
-        from finetune.ppo.checkpoints import claim, newest
+        from finetune.checkpoints import claim, newest
         from finetune.ppo.loop import KLStop
 
         claim(run.work, run.key)

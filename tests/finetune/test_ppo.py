@@ -25,8 +25,8 @@ from curate.core.chat import turn
 from curate.core.errors import DataError, SiftuneError, UsageError
 from curate.core.registry import build
 from curate.core.schema import schema_of
-from finetune import models
-from finetune.ppo import checkpoints, core, rollout, sample
+from finetune import checkpoints, models
+from finetune.ppo import core, rollout, sample
 from finetune.ppo.kl import kl_k1, kl_k3
 from finetune.ppo.model import ActorCritic, policy_scores
 from finetune.ppo.prepare import ask, ends_of
