@@ -13,7 +13,7 @@ import polars as pl
 from curate.core.card import dataset_card
 from curate.core.errors import BadRow, UsageError
 from curate.core.files import aside, write_text
-from curate.core.registry import build, names
+from curate.core.registry import build, find, names
 from curate.core.schema import Kind, kind_of
 from curate.core.story import manifest_of
 from curate.core.types import Row
@@ -57,8 +57,9 @@ def export(run: Path, out: Path, layout: str = "trl", to: str = "jsonl") -> Expo
     name = TRL[kind] if layout == "trl" else layout
     if name not in names("curate.formats"):
         raise UsageError(f"--format: expected trl or one of {', '.join(names('curate.formats'))}")
+    _refuse_other_kinds(name, kind)
     left_out: list[tuple[str, str]] = []
-    source = _paired(kept) if kind == "ranked" and layout == "trl" else kept
+    source = _paired(kept) if kind == "ranked" and name == "preference" else kept
     rows = list(_written(source, name, left_out))
     if kept.height and not rows:
         raise UsageError(f"none of the {kept.height} rows fits {name}: {left_out[0][1]}")
@@ -67,6 +68,17 @@ def export(run: Path, out: Path, layout: str = "trl", to: str = "jsonl") -> Expo
         _WRITERS[to](rows, part)
         write_text(part / "README.md", dataset_card(run, name, len(rows), left_out))
     return Exported(out, len(rows), left_out)
+
+
+def _refuse_other_kinds(name: str, kind: Kind) -> None:
+    """A layout holds rows of its own kind; a ranked list also goes out as a pair."""
+    fits = [
+        other for other in names("curate.formats") if find("curate.formats", other).kind == kind
+    ]
+    if kind == "ranked":
+        fits.append("preference")
+    if name not in fits:
+        raise UsageError(f"--format: {kind} rows do not fit {name}; these do: {', '.join(fits)}")
 
 
 def _written(kept: pl.DataFrame, name: str, left_out: list[tuple[str, str]]) -> Iterator[Row]:

@@ -21,6 +21,7 @@ __all__ = [
     "hash_tree",
     "locked",
     "read_json",
+    "remove",
     "write_json",
     "write_text",
 ]
@@ -38,15 +39,15 @@ def aside(path: Path) -> Iterator[Path]:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    _remove(part)
+    remove(part)
     try:
         yield part
         _to_disk(part)
         if path.is_dir():
-            _remove(path)
+            remove(path)
         part.replace(path)
     finally:
-        _remove(part)
+        remove(part)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -103,6 +104,8 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         LockedError: another process holds it; the text names it.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: expected a folder, new or of an earlier run")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as lock:
         try:
@@ -128,10 +131,11 @@ def _to_disk(path: Path) -> None:
             os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; nothing there is fine."""
     if path.is_dir() and not path.is_symlink():
         for item in path.iterdir():
-            _remove(item)
+            remove(item)
         path.rmdir()
     else:
         path.unlink(missing_ok=True)

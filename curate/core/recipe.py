@@ -67,7 +67,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         _few_aliases(text)
         value = yaml.load(text, Loader=_Strict)  # a SafeLoader that also refuses repeated keys
     except yaml.YAMLError as error:
-        raise UsageError(f"not valid YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"not valid YAML: {_problem(error)}") from None
     if not isinstance(value, dict):
         raise UsageError(f"expected `key: value` lines, found {type(value).__name__}")
     return value
@@ -93,14 +93,20 @@ def parse(raw: Mapping[str, Any]) -> Recipe:
         if key not in _KEYS:
             raise UsageError(f"unknown key {key!r}; {closest(str(key), _KEYS)}")
     stages = _typed(raw, "stages", list, [])
+    name = _typed(raw, "name", str, "run")
+    if Path(name).name != name:
+        raise UsageError(f"name: it names the run's folder too; expected no path, got {name!r}")
+    limit = _typed(raw, "limit", int, None)
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit: expected at least 1 row, got {limit}")
     return Recipe(
-        name=_typed(raw, "name", str, "run"),
+        name=name,
         source=_sources(raw.get("source")),
         stages=tuple(_stage(number, stage) for number, stage in enumerate(stages, 1)),
         seed=_typed(raw, "seed", int, 0),
         format=_typed(raw, "format", str, None),
         map=_typed(raw, "map", dict, {}),
-        limit=_typed(raw, "limit", int, None),
+        limit=limit,
     )
 
 
@@ -130,6 +136,13 @@ class _Strict(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return " ".join(str(error).split())
+    return f"{problem} (line {mark.line + 1})"
 
 
 def _few_aliases(text: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import MISSING, Field, fields
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from curate.core.errors import UsageError
 
@@ -105,6 +105,11 @@ def source_of(group: str, name: str) -> Path:
     return Path(str(importlib.import_module(group).__path__[0])) / f"{name}.py"
 
 
+def field_type(hint: Any) -> str:
+    """A type as a user reads it."""
+    return getattr(hint, "__name__", str(hint)).replace("typing.", "")
+
+
 def _required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
@@ -113,6 +118,8 @@ def _checked(component: type[Any], key: str, value: Any, name: str) -> Any:
     from pydantic import ConfigDict, TypeAdapter, ValidationError  # heavy; `--help` needs none
 
     hint = get_type_hints(component)[key]
+    if isinstance(value, bool) and bool not in (hint, *get_args(hint)) and hint is not Any:
+        raise UsageError(f"{name}: {key}: expected {field_type(hint)}, got {value}")
     try:
         return TypeAdapter(hint, config=ConfigDict(strict=False)).validate_python(value)
     except ValidationError as error:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import curate
-from curate.core.files import aside, digest_of, hash_file, hash_tree, read_json, write_json
+from curate.core.errors import UsageError
+from curate.core.files import aside, digest_of, hash_file, hash_tree, read_json, remove, write_json
 from curate.core.recipe import GROUPS, Spec
 from curate.core.registry import source_of
 
@@ -51,7 +52,10 @@ class Stages:
         note = path.with_suffix(".json")
         if not path.is_file() or not note.is_file():
             return None
-        known = Done(**read_json(note))
+        try:
+            known = Done(**read_json(note))
+        except (UsageError, TypeError):  # a damaged note is no note: the stage is made again
+            return None
         return known if known.sha256 == hash_file(path) else None
 
     def make(self, name: str, key: str, work: Callable[[Path], Mapping[str, Any]]) -> Done:
@@ -66,6 +70,11 @@ class Stages:
         done = Done(key, hash_file(path), facts, **clock)
         write_json(path.with_suffix(".json"), asdict(done))
         return done
+
+    def clear(self) -> None:
+        """Remove what runs that were killed had not finished; the folder must be locked."""
+        for part in self.folder.glob(".*.part"):
+            remove(part)
 
     def drop_all_but(self, names: set[Path]) -> None:
         """Remove stages that are no longer part of the run; other files are left alone."""

@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from curate.core.errors import SiftuneError
-from curate.core.files import aside, hash_file, locked, read_json, write_json
+from curate.core.files import aside, hash_file, locked, read_json, remove, write_json
 from curate.core.ingest import ingest
 from curate.core.progress import Quiet, Telling
 from curate.core.recipe import Recipe, Spec, component
@@ -89,6 +89,7 @@ class _Work:
         return Stages(self.out / "stages")
 
     def finish(self) -> Result:
+        self.stages.clear()
         ingested = self._done("ingest", "ingest", self.plan.ingest_key, self._ingest)
         table = self._table(ingested)
         decisions: list[tuple[str, Path]] = []
@@ -127,6 +128,7 @@ class _Work:
     def _ingest(self, part: Path) -> Mapping[str, Any]:
         recipe = self.plan.recipe
         aside_folder = self.out / "stages" / ".ingest"
+        remove(aside_folder)  # what a killed run left
         got = ingest(
             recipe.source,
             aside_folder,
@@ -140,7 +142,7 @@ class _Work:
         (aside_folder / "rows.parquet").replace(part)
         final = self.stages.path("ingest", self.plan.ingest_key).with_suffix(".quarantine.jsonl")
         (aside_folder / "quarantine.jsonl").replace(final)
-        aside_folder.rmdir()
+        remove(aside_folder)
         facts = {k: v for k, v in asdict(got).items() if k != "inputs"}
         return {**facts, "quarantine_sha256": hash_file(final)}
 

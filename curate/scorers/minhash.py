@@ -24,6 +24,13 @@ class MinHash:
     with a standard error of at most ``1 / (2 √permutations)``. ``unit`` is word or char, as in
     `minhash_dedup`, which uses the column if it was made with its settings. A text without a word
     scores null.
+
+    Options:
+        part: which text: ``prompt``, ``response`` or ``both``.
+        ngram: how many words (or characters) a shingle has.
+        unit: ``word`` or ``char``.
+        permutations: numbers in a signature.
+        seed: another seed, other hashes.
     """
 
     part: Part = "both"

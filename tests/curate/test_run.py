@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from curate.core.errors import DataError, LockedError, UsageError
+from curate.core.export import export
 from curate.core.files import hash_file, locked, read_json
 from curate.core.recipe import parse
 from curate.core.story import story
@@ -193,3 +194,35 @@ def test_a_score_made_again_hides_the_one_the_rows_came_with(rows, tmp_path):
     run(recipe(tmp_path / "first" / "kept.parquet", again), tmp_path / "second")
     kept = pl.read_parquet(tmp_path / "second" / "kept.parquet")
     assert kept["length_words"].to_list() == [1, 1]
+
+
+def test_what_a_killed_run_left_half_done_is_cleared_away(rows, tmp_path):
+    stages = tmp_path / "out" / "stages"
+    (stages / ".ingest").mkdir(parents=True)
+    (stages / ".ingest" / ".rows.parquet.1.part").write_text("half")
+    (stages / ".length-0.parquet.1.part").write_text("half")
+    run(recipe(rows), tmp_path / "out")
+    assert not [path for path in stages.iterdir() if path.name.startswith(".")]
+
+
+def test_a_damaged_note_makes_its_stage_anew(rows, tmp_path):
+    run(recipe(rows), tmp_path / "out")
+    next((tmp_path / "out" / "stages").glob("length-*.json")).write_text("{")
+    assert run(recipe(rows), tmp_path / "out").worked == ["1:length"]
+
+
+def test_a_file_where_the_run_folder_should_be_is_refused(rows):
+    with pytest.raises(UsageError, match="is a file"):
+        run(recipe(rows), rows)
+
+
+@pytest.mark.parametrize("wrong", [{"limit": -1}, {"limit": 0}, {"name": "../../x"}])
+def test_a_limit_or_a_name_out_of_bounds_is_refused(rows, wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        parse({"source": str(rows), **wrong})
+
+
+def test_a_layout_for_another_kind_of_rows_is_refused_with_those_that_fit(rows, tmp_path):
+    run(recipe(rows), tmp_path / "out")
+    with pytest.raises(UsageError, match="conversation rows do not fit preference; these do: alp"):
+        export(tmp_path / "out", tmp_path / "exported", "preference")

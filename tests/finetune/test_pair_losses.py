@@ -448,7 +448,7 @@ def test_what_was_not_asked_for_is_not_there():
         ("ld_dpo", {"alpha": 1.5}, r"alpha is in \[0, 1\], got 1.5"),
         ("f_dpo", {"alpha": 0.0}, r"alpha is in \(0, 1\], got 0.0"),
         ("alphapo", {"alpha": 0.0}, "alpha is not 0: that is simpo"),
-        ("gpo", {"f": "cubic"}, "GPO.f: .*'logistic'"),
+        ("gpo", {"f": "cubic"}, "gpo: f: .*'logistic'"),
     ],
 )
 def test_options_out_of_range_are_refused_in_one_line(name, options, said):
