@@ -22,24 +22,29 @@ _TRAINERS: Final = {"sft": "sft", "reward": "reward_model", "ppo": "ppo"}
 _OTHERS: Final = {"init": "finetune.init", "evaluate": "finetune.evaluate"}
 _OWN: Final = ("compare", "conformance")  # commands with arguments or results of their own
 _PARTIAL: Final = 4
-_LOSSES: Final = "finetune.losses.pair"
+_FAMILIES: Final = {  # objectives by what they are given, and the trainer that gives it
+    "finetune.losses.pair": "preference",
+    "finetune.losses.unpaired": "answers",
+    "finetune.losses.listwise": "answers",
+}
 _TRAINER_GROUP: Final = "finetune.trainers"
 
 
 class _Methods(ComponentGroup):
-    """Trainers by name, then every objective on pairs; imported when they are asked for."""
+    """Trainers by name, then every objective; imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names; nothing is imported but package folders."""
-        return ["init", *_TRAINERS, "evaluate", *_OWN, *names(_LOSSES)]
+        objectives = [name for group in _FAMILIES for name in names(group)]
+        return ["init", *_TRAINERS, "evaluate", *_OWN, *objectives]
 
     def place(self, command: str) -> tuple[str, str] | None:
-        """A trainer, or an objective on pairs."""
+        """A trainer, or an objective."""
         if command in (*_OTHERS, *_OWN):
             return "finetune", command
         if command in _TRAINERS:
             return _TRAINER_GROUP, _TRAINERS[command]
-        return (_LOSSES, command) if command in names(_LOSSES) else None
+        return next(((group, command) for group in _FAMILIES if command in names(group)), None)
 
     def make(self, command: str) -> click.Command:
         """The command of one method."""
@@ -49,7 +54,8 @@ class _Methods(ComponentGroup):
             return _conformance_command() if command == "conformance" else _compare_command()
         if command in _TRAINERS:
             return _component_command(command, _TRAINER_GROUP, _TRAINERS[command])
-        return _loss_command(command)
+        group, name = self.place(command) or ("", command)
+        return _loss_command(group, name, _FAMILIES[group])
 
 
 @click.group(cls=_Methods)
@@ -87,20 +93,20 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
     )
 
 
-def _loss_command(name: str) -> click.Command:
-    loss, trainer = find(_LOSSES, name), find(_TRAINER_GROUP, "preference")
+def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
+    loss, trainer = find(group, name), find(_TRAINER_GROUP, runs_in)
 
     def callback(rows: Path, out: Path, pairs: tuple[str, ...], **given: Any) -> None:
         own = parsed(loss, given)
         rest = parsed(trainer, {key: text for key, text in given.items() if key not in own})
         chosen = {"loss": name, "loss_options": own, **rest, **_passed_on(pairs)}
-        _tell(build(_TRAINER_GROUP, "preference", chosen)(rows, out))
+        _tell(build(_TRAINER_GROUP, runs_in, chosen)(rows, out))
 
     own = component_options(loss)
     left = ("loss", "loss_options", "options", *(option.name or "" for option in own))
     params = [*_arguments(), *own, *component_options(trainer, leave=left)]
     return click.RichCommand(
-        name=name, params=params, callback=callback, help=help_of(_LOSSES, name, loss)
+        name=name, params=params, callback=callback, help=help_of(group, name, loss)
     )
 
 
