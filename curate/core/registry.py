@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import importlib
 import importlib.util
@@ -10,7 +9,7 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -25,10 +24,16 @@ def names(group: str) -> tuple[str, ...]:
     package = importlib.import_module(group)
     own = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg}
     private = {name for name in own if name.startswith("_") or name in _SUPPORT}
-    return tuple(sorted((own - private) | {point.name for point in entry_points(group=group)}))
+    return tuple(sorted((own - private) | set(_points(group))))
 
 
 _SUPPORT = {"types"}  # modules of a component folder that hold shapes, not a component
+
+
+@cache
+def _points(group: str) -> dict[str, EntryPoint]:
+    """Components of the group that other packages bring."""
+    return {point.name: point for point in entry_points(group=group)}
 
 
 def find(group: str, name: str) -> type[Any]:
@@ -39,8 +44,8 @@ def find(group: str, name: str) -> type[Any]:
     """
     if name not in names(group):
         raise UsageError(f"no {group} component is called {name!r}; {closest(name, names(group))}")
-    for point in entry_points(group=group, name=name):
-        loaded: type[Any] = point.load()
+    if name in _points(group):
+        loaded: type[Any] = _points(group)[name].load()
         return loaded
     module = importlib.import_module(f"{group}.{name}")
     exported = (getattr(module, name) for name in module.__all__)
@@ -91,16 +96,18 @@ def closest(wrong: str, right: Mapping[str, Any] | tuple[str, ...]) -> str:
 
 def summary(group: str, name: str) -> str:
     """First line of a component's module docstring, read without importing it."""
-    for point in entry_points(group=group, name=name):
-        return (importlib.import_module(point.module).__doc__ or "").partition("\n")[0]
-    tree = ast.parse(source_of(group, name).read_text(encoding="utf-8"))
-    return (ast.get_docstring(tree) or "").partition("\n")[0]
+    if name in _points(group):
+        return (importlib.import_module(_points(group)[name].module).__doc__ or "").partition("\n")[
+            0
+        ]
+    with source_of(group, name).open(encoding="utf-8") as source:
+        return source.readline().strip().removeprefix("r").strip('"')
 
 
 def source_of(group: str, name: str) -> Path:
     """The file a component is written in: its bytes are part of a stage's key."""
-    for point in entry_points(group=group, name=name):
-        spec = importlib.util.find_spec(point.module)
+    if name in _points(group):
+        spec = importlib.util.find_spec(_points(group)[name].module)
         return Path(str(spec.origin if spec else ""))
     return Path(str(importlib.import_module(group).__path__[0])) / f"{name}.py"
 
