@@ -24,7 +24,9 @@ def histogram(name: str, kept: pl.Series, dropped: pl.Series, bins: int = 40) ->
     if both.len() == 0:
         return None
     low, high = float(both.quantile(0.005) or 0), float(both.quantile(0.995) or 0)
-    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    if low == high:  # as good as all rows have one value
+        return None
+    edges = np.linspace(low, high, bins + 1)
     bars = [_bars(label, column, edges) for label, column in ((_KEPT, kept), ("dropped", dropped))]
     return _figure(bars, name, "share of rows", barmode="overlay")
 

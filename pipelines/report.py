@@ -49,7 +49,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     """
     charts = _Charts()
     content = {
-        "name": run.resolve().name,
+        "name": _name(run),
         "selections": [_selection(path, charts) for path in _selections(run)],
         "models": [_model(path, tested, charts) for path, tested in _models(run)],
         "arms": _arms(run, charts),
@@ -59,6 +59,12 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     path = out or run / "report.html"
     write_text(path, _page(content, charts.figures))
     return path
+
+
+def _name(run: Path) -> str:
+    """The recipe's name, or the folder's."""
+    recipe = (_optional_json(run / "manifest.json") or {}).get("recipe", {})
+    return str(recipe.get("name") or run.resolve().name)
 
 
 def _page(content: Mapping[str, Any], figures: Mapping[str, Chart]) -> str:
