@@ -79,7 +79,7 @@ def page_of(folder: Path, texts: list[str]) -> tuple[Page, str]:
 def test_text_from_the_data_adds_no_element_and_no_attribute(tmp_path):
     (tmp_path / "plain").mkdir()
     (tmp_path / "hostile").mkdir()
-    plain, _ = page_of(tmp_path / "plain", [f"text {i}" for i in range(len(PAYLOADS))])
+    plain, _ = page_of(tmp_path / "plain", ["text" + " word" * i for i in range(len(PAYLOADS))])
     hostile, html = page_of(tmp_path / "hostile", PAYLOADS)
     assert hostile.found == plain.found
     assert "<script>alert(1)</script>" in "".join(hostile.said)
