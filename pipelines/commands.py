@@ -6,6 +6,8 @@ from pathlib import Path
 
 import rich_click as click
 
+from curate.core.errors import UsageError
+
 __all__ = ["pipelines", "report"]
 
 
@@ -30,6 +32,7 @@ def run(
     """Run RECIPE (YAML) from its rows to models and a report; what is done is not done again."""
     from curate.core.progress import Progress
     from pipelines.recipe import load
+    from pipelines.report import write_report
     from pipelines.run import plan_text, result_text
     from pipelines.run import run as work
 
@@ -39,6 +42,10 @@ def run(
         click.echo(plan_text(pipeline, folder))
         return
     manifest = work(pipeline, folder, say=Progress())
+    try:
+        click.echo(f"report: {write_report(folder)}", err=as_json)
+    except UsageError as error:  # the `report` extra is not installed: the run is whole without it
+        click.echo(f"no report: {error}", err=True)
     if as_json:
         import orjson
 
