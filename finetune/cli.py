@@ -36,7 +36,7 @@ class _Methods(ComponentGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names; nothing is imported but package folders."""
         objectives = [name for group in _FAMILIES for name in names(group)]
-        return ["init", *_TRAINERS, "evaluate", *_OWN, *objectives]
+        return list(dict.fromkeys(["init", *_TRAINERS, "evaluate", *_OWN, *objectives]))
 
     def place(self, command: str) -> tuple[str, str] | None:
         """A trainer, or an objective."""
@@ -161,4 +161,4 @@ def _passed_on(pairs: tuple[str, ...]) -> dict[str, Any]:
 def _tell(result: Any) -> None:
     """The result of a training run on stdout: the model, and its last metrics."""
     metrics = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
-    click.echo(f"{result.model}: trained on {result.rows:,} rows; {metrics}")
+    click.echo(f"{result.model}: {result.rows:,} rows; {metrics}")

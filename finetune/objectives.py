@@ -25,6 +25,8 @@ def built(name: str, options: Mapping[str, Any], also: Mapping[str, float]) -> A
         UsageError: no such loss or option.
     """
     own = registry.build(LOSSES, name, options)
+    if not getattr(own, "beta", 1.0) > 0:
+        raise UsageError(f"{name}: beta: expected more than 0, got {own.beta}")
     if not also:
         return own
     others = [(registry.build(LOSSES, other, {}), weight) for other, weight in also.items()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -72,6 +72,8 @@ class AnswerPreference:
         for name in ("batch_size", "gradient_accumulation", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.lora < 0:
+            raise ValueError(f"lora: expected a rank, or 0 for none, got {self.lora}")
         for name in ("epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
@@ -88,6 +90,9 @@ class AnswerPreference:
         """
         objective = self.objective()
         table = data.load(rows, (_KINDS[self._group],))
+        if "label" in table.columns:  # some losses do learn from one class, so it is only said
+            found = checks.check_labels(table["label"].drop_nulls().to_list())
+            checks.refuse([replace(one, level="warning") for one in found])
         run = Run.of(out, self._key(table))
         with run.held():
             return run.finished() or self._train(objective, table, rows, run)
@@ -113,6 +118,8 @@ class AnswerPreference:
 
         beta = {} if self.beta is None else {"beta": self.beta}
         objective = registry.build(self._group, self.loss, {**self.loss_options, **beta})
+        if not getattr(objective, "beta", 1.0) > 0:
+            raise UsageError(f"{self.loss}: beta: expected more than 0, got {objective.beta}")
         if getattr(objective, "on_policy", False):
             raise UsageError(
                 f"{self.loss} learns from answers sampled anew from the policy, with a judge's win "

@@ -91,6 +91,8 @@ class Preference:
 
     def __post_init__(self) -> None:
         """Refuse options out of range or against each other."""
+        if self.lora < 0:
+            raise ValueError(f"lora: expected a rank, or 0 for none, got {self.lora}")
         for name in (
             "batch_size",
             "gradient_accumulation",

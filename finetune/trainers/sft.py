@@ -76,6 +76,8 @@ class SFT:
         for name in ("batch_size", "save_every", "log_every", "eval_limit", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.lora < 0:
+            raise ValueError(f"lora: expected a rank, or 0 for none, got {self.lora}")
         for name in ("epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
