@@ -26,17 +26,18 @@ _SOURCE = ROOT.parent / "shared/data"
 _WINDOW = 2**27
 _CHARACTERS = 1200
 _COPIES = 0.2
-_LAYOUT = 1  # raise when a change here changes the texts
+_LAYOUT = 2  # raise when a change here changes the texts
 _SENTENCE = r"(?s)\S.{10,240}?[.!?](?:\s|$)"
 _CHUNK = r"(?s)\S.{200,900}(?:\s|$)"
-_FIELDS = {
-    "sft_alpaca_52k": ("instruction", "input", "output"),
-    "sft_codealpaca": ("instruction", "input", "output"),
-    "sft_gpteacher": ("instruction", "input", "output"),
-    "gsm8k_train": ("question", "answer"),
-    "pref_alpacaeval1_dev": ("response_1",),
-    "pref_alpacaeval2_dev": ("response_2",),
+_FIELDS: dict[str, list[tuple[str, ...]]] = {
+    "sft_alpaca_52k": [("instruction", "input", "output")],
+    "sft_codealpaca": [("instruction", "input", "output")],
+    "sft_gpteacher": [("instruction", "input", "output")],
+    "gsm8k_train": [("question", "answer")],
+    "pref_alpacaeval1_dev": [("response_1",), ("response_2",)],
+    "pref_alpacaeval2_dev": [("response_1",), ("response_2",)],
 }
+"""Of each source, which fields together make a text."""
 _BOOKS = ("text_openstax", "text_books_public_domain")
 
 
@@ -131,9 +132,11 @@ def plant(real: pl.Series, rows: int, seed: int) -> pl.Series:
     wanted = rows - copies
     own = real.gather(random.permutation(len(real))[:wanted])
     if len(own) < wanted:
-        own = pl.concat([own, compose(_sentences(real), wanted - len(own), random)])
+        own = pl.concat(
+            [own, compose(_sentences(real).unique(maintain_order=True), wanted - len(own), random)]
+        )
     chosen = own.gather(random.integers(0, len(own), copies))
-    words = _sentences(real.head(5000)).str.split(" ").explode().unique(maintain_order=True)
+    words = real.head(5000).str.extract_all(r"\S+").explode().unique(maintain_order=True)
     edited = [
         edit(chosen.gather_every(len(RATES), at), rate, words, random)
         for at, rate in enumerate(RATES)
@@ -153,9 +156,14 @@ def edit(texts: pl.Series, rate: float, words: pl.Series, random: np.random.Gene
 
 
 def compose(sentences: pl.Series, count: int, random: np.random.Generator) -> pl.Series:
-    """Texts of four to thirteen sentences drawn at random, cut like the real ones."""
-    sizes = random.integers(4, 14, count)
-    drawn = sentences.gather(random.integers(0, len(sentences), int(sizes.sum())))
+    """Texts of three to twelve sentences at random, cut like the real ones.
+
+    No sentence is used once more before all others are, so that no more is shared than must be.
+    """
+    sizes = random.integers(3, 13, count)
+    rounds = -(-int(sizes.sum()) // len(sentences))
+    order = np.concatenate([random.permutation(len(sentences)) for _ in range(rounds)])
+    drawn = sentences.gather(order[: sizes.sum()])
     frame = pl.DataFrame({"at": np.repeat(np.arange(count), sizes), "sentence": drawn})
     joined = frame.group_by("at", maintain_order=True).agg(pl.col("sentence").str.join(" "))
     return joined["sentence"].str.slice(0, _CHARACTERS).alias("text")
@@ -178,17 +186,24 @@ def _write_real(path: Path) -> None:
 
 
 def _real() -> pl.Series:
-    """Distinct real texts of at least eight words, in a fixed order."""
+    """Distinct real texts of at least eight words, in a fixed order: all that the sources say.
+
+    What a text has beyond the cut is a text of its own, like the sections of a book.
+    """
     parts = []
-    for name, fields in _FIELDS.items():
-        joined = pl.concat_str(*fields, separator="\n")
-        parts.append(_read(name).select(text=joined).to_series())
-    for name in _BOOKS:
-        chunks = _read(name)["text"].str.extract_all(_CHUNK).explode()
-        parts.append(chunks.alias("text"))
-    whole = pl.concat(parts).drop_nulls().str.slice(0, _CHARACTERS).str.strip_chars()
+    for name, texts in _FIELDS.items():
+        table = _read(name)
+        for fields in texts:
+            joined = table.select(text=pl.concat_str(*fields, separator="\n")).to_series()
+            parts += [joined.str.slice(0, _CHARACTERS), _sections(joined.str.slice(_CHARACTERS))]
+    parts += [_sections(_read(name)["text"]) for name in _BOOKS]
+    whole = pl.concat(parts).drop_nulls().str.strip_chars()
     whole = whole.filter(whole.str.count_matches(r"\S+") >= 8)
     return whole.unique(maintain_order=True)
+
+
+def _sections(texts: pl.Series) -> pl.Series:
+    return texts.drop_nulls().unique(maintain_order=True).str.extract_all(_CHUNK).explode()
 
 
 def _sentences(texts: pl.Series) -> pl.Series:

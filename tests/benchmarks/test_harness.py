@@ -138,7 +138,20 @@ def test_editing_changes_about_the_share_of_words_it_says() -> None:
 def test_composed_texts_are_made_of_the_sentences() -> None:
     made = compose(pl.Series(["One is.", "Two is."]), 5, np.random.default_rng(0))
     assert len(made) == 5
-    assert made.str.contains(r"^(?:(?:One|Two) is\. ?){4,13}$").all()
+    assert made.str.contains(r"^(?:(?:One|Two) is\. ?){3,12}$").all()
+
+
+def test_no_sentence_is_composed_twice_before_all_are() -> None:
+    sentences = pl.Series([f"S{i}." for i in range(40)])
+    made = compose(sentences, 20, np.random.default_rng(0)).str.split(" ").explode()
+    times = made.value_counts()["count"]
+    assert len(times) == 40
+    assert times.max() - times.min() <= 1
+
+
+def test_planted_texts_begin_with_a_word() -> None:
+    real = pl.Series([f"{i} \n a  b \n\n c d e f {i}." for i in range(400)])
+    assert not plant(real, 500, seed=1).str.contains(r"^\s").any()
 
 
 def test_a_ratio_is_taken_turn_by_turn_and_by_the_row() -> None:
