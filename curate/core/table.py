@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
 from curate.core.errors import UsageError
 from curate.core.registry import closest
@@ -17,9 +18,9 @@ from curate.core.schema import BASE, Kind, content_columns
 __all__ = ["BATCH", "ROW", "Table"]
 
 BATCH = 8192
-"""Rows a batch, counted in the ingested table: the same rows share a batch in every run."""
+"""Most rows of a batch, counted in the ingested table: the same rows share one in every run."""
 
-_SPAN = 4 * BATCH  # rows read at a time: a row group, so that none is decoded twice
+_DENSE = 0.75  # share of a span's rows from which on the text of the others may stay in memory
 
 ROW = "_row"
 """Position of a row in the ingested table; stage files are sorted by it."""
@@ -46,18 +47,21 @@ class Table:
 
     def batches(self, names: Iterable[str]) -> Iterator[pl.DataFrame]:
         """``_row``, ``id``, ``kind`` and the named columns of the rows left, in order."""
-        for span in self._spans(self.resolve(names), _SPAN):
-            first = int(span[ROW][0]) // BATCH * BATCH
-            edges = np.arange(first, first + _SPAN, BATCH)
-            cuts = span[ROW].search_sorted(pl.Series(edges)).to_list()
-            for low, high in pairwise([*cuts, span.height]):
-                if low < high:
-                    yield span[low:high]
+        for span in self.spans(names):
+            batch = span[ROW].to_numpy() // BATCH
+            cuts = np.flatnonzero(np.diff(batch)) + 1
+            for low, high in pairwise([0, *cuts.tolist(), span.height]):
+                yield span[low:high]
+
+    def spans(self, names: Iterable[str]) -> Iterator[pl.DataFrame]:
+        """The same rows and columns, a row group of the ingested table at a time."""
+        yield from self._spans(self.resolve(names))
 
     def gather(self, names: Iterable[str]) -> pl.DataFrame:
         """``_row``, ``id``, ``kind``, ``digest`` and the named columns of all rows left."""
         wanted = self.resolve([*names, "digest"])
-        return next(self._spans(wanted, max(self.height, 1)), self._read(wanted, 0, 0))
+        spans = list(self._spans(wanted))
+        return pl.concat(spans, rechunk=True) if spans else self._none(wanted)
 
     def keep(self, mask: np.ndarray) -> Table:
         """The table with only the rows where ``mask`` is true."""
@@ -86,20 +90,30 @@ class Table:
                 raise UsageError(f"no column {name!r}: no stage before this one adds it; {near}")
         return list(wanted)
 
-    def _spans(self, names: list[str], size: int) -> Iterator[pl.DataFrame]:
-        """The rows left of each ``size`` ingested ones, where there are any."""
+    def _spans(self, names: list[str]) -> Iterator[pl.DataFrame]:
+        """The rows left of each row group, where there are any: none is decoded twice."""
         scored = {path: _rows_of(path) for path in set(self._files(names))}
-        for start in range(0, self.height, size):
-            low, high = np.searchsorted(self.alive, [start, start + size])
+        for start, stop in pairwise(_row_groups(self.rows)):
+            low, high = np.searchsorted(self.alive, [start, stop])
             if low < high:
                 rows = self.alive[low:high]
-                part = self._read(names, start, size)
+                part = self._read(names, start, stop - start)
                 if len(rows) < part.height:
-                    part = part[rows - start]
+                    part = _left(part, rows - start)
                 part.insert_column(0, pl.Series(ROW, rows, dtype=pl.Int64))
                 for path, known in scored.items():
                     part = part.hstack(self._scores(path, known, names, rows))
                 yield part.select(ROW, *names)
+
+    def _none(self, names: list[str]) -> pl.DataFrame:
+        """No rows, with all the columns."""
+        part = self._read(names, 0, 0)
+        part.insert_column(0, pl.Series(ROW, [], dtype=pl.Int64))
+        for path in set(self._files(names)):
+            part = part.hstack(
+                pl.scan_parquet(path).select(self._of(path, names)).head(0).collect()
+            )
+        return part.select(ROW, *names)
 
     def _read(self, names: list[str], start: int, size: int) -> pl.DataFrame:
         own = [name for name in names if name not in self.scores]
@@ -108,14 +122,34 @@ class Table:
     def _files(self, names: list[str]) -> list[Path]:
         return [self.scores[name] for name in names if name in self.scores]
 
+    def _of(self, path: Path, names: list[str]) -> list[str]:
+        return [name for name in names if self.scores.get(name) == path]
+
     def _scores(
         self, path: Path, known: np.ndarray, names: list[str], rows: np.ndarray
     ) -> pl.DataFrame:
         """The named scores of ``rows`` in a stage's file, which has those of ``known``, sorted."""
-        added = [name for name in names if self.scores.get(name) == path]
+        added = self._of(path, names)
         low, high = np.searchsorted(known, [rows[0], rows[-1] + 1])
         scores = pl.scan_parquet(path).slice(low, high - low).select(added).collect()
         return scores if high - low == len(rows) else scores[np.searchsorted(known[low:high], rows)]
+
+
+def _left(part: pl.DataFrame, rows: np.ndarray) -> pl.DataFrame:
+    """Some rows of a span; where they are few, without the text of the others in memory."""
+    if len(rows) > _DENSE * part.height:
+        mask = np.zeros(part.height, bool)
+        mask[rows] = True
+        return part.filter(pl.Series(mask))
+    # Strings are views of buffers; Arrow's older layout holds the bytes that are left, no others.
+    return pl.DataFrame(pl.from_arrow(part[rows].to_arrow(compat_level=pl.CompatLevel.oldest())))
+
+
+def _row_groups(path: Path) -> list[int]:
+    """The first row of each row group, and the number of rows."""
+    known = pq.read_metadata(path)
+    sizes = [known.row_group(group).num_rows for group in range(known.num_row_groups)]
+    return [0, *accumulate(sizes)]
 
 
 def _rows_of(path: Path) -> np.ndarray:

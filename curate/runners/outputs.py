@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
+import numpy as np
 import orjson
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.core.files import aside
 from curate.core.table import ROW, Table
 
-__all__ = ["LEDGER", "read_quarantine", "write_kept", "write_ledger"]
+__all__ = ["LEDGER", "Groups", "read_quarantine", "write_kept", "write_ledger"]
 
 LEDGER: Final = pl.Schema(
     {
@@ -24,39 +26,97 @@ LEDGER: Final = pl.Schema(
         "detail": pl.String,
     }
 )
+_ROWS: Final = 1 << 15  # of a row group
+_BYTES: Final = 64 << 20  # of a row group, where rows are long
+_PARQUET: Final[Mapping[str, Any]] = {
+    "compression": "zstd",
+    "compression_level": 1,  # a quarter larger than level 3 on text, and half as dear
+    "write_page_checksum": True,
+}
+_ALL_DIFFER: Final = ("id", "row", "digest", "extra", ROW)  # a dictionary would be as long
+
+
+class Groups:
+    """A parquet file whose row groups depend on the rows, not on how they came.
+
+    With ``most_bytes`` a group also ends after what is written at a time, once it is that large.
+    """
+
+    def __init__(self, path: Path, most_bytes: int | None = None) -> None:
+        self._path, self._most_bytes = path, most_bytes
+        self._file: pq.ParquetWriter | None = None
+        self._waiting: list[pl.DataFrame] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, rows: pl.DataFrame) -> None:
+        """Add rows; where they fill a group it goes to disk."""
+        self._waiting.append(rows)
+        while sum(part.height for part in self._waiting) >= _ROWS:
+            whole = pl.concat(self._waiting)
+            self._waiting = [whole[_ROWS:]]
+            self._group(whole[:_ROWS])
+        size = sum(part.estimated_size() for part in self._waiting)
+        if self._most_bytes is not None and size >= self._most_bytes:
+            self._group(pl.concat(self._waiting))
+            self._waiting = []
+
+    def _group(self, rows: pl.DataFrame) -> None:
+        block = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+        if self._file is None:
+            self._file = pq.ParquetWriter(
+                self._path, block.schema, use_dictionary=_repeating(block.schema), **_PARQUET
+            )
+        if block.num_rows:
+            self._file.write_table(block)
+
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if error is None and self._waiting:
+                self._group(pl.concat(self._waiting))
+        finally:
+            if self._file is not None:
+                self._file.close()
+
+
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Columns whose values come again and again: names, whole numbers, roles; never a text."""
+    plain = [
+        f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_large_string(f.type)
+    ]
+    return [*(name for name in plain if name not in _ALL_DIFFER), "messages.list.element.role"]
 
 
 def write_kept(path: Path, table: Table) -> None:
-    """Write the rows left with all their columns and scores, batch by batch."""
-    with aside(path) as part:
-        writer = None
-        for batch in table.batches(table.columns):
-            block = batch.select(table.columns).to_arrow(compat_level=pl.CompatLevel.oldest())
-            writer = writer or pq.ParquetWriter(part, block.schema, compression="zstd")
-            writer.write_table(block)
-        if writer is None:
-            table.gather(table.columns).select(table.columns).write_parquet(part)
-        else:
-            writer.close()
+    """Write the rows left with all their columns and scores, a part at a time."""
+    with aside(path) as part, Groups(part, _BYTES) as groups:
+        for span in table.spans(table.columns):
+            groups.write(span.select(table.columns))
+        if not len(table.alive):
+            groups.write(table.gather(table.columns).select(table.columns))
 
 
 def write_ledger(
     path: Path, rows: Path, decisions: Sequence[tuple[str, Path]], quarantine: Path
 ) -> None:
-    """Write the last word on each row, in the order the rows came; quarantined rows at the end."""
-    last = pl.scan_parquet(rows).select("id").with_row_index(ROW).cast({ROW: pl.Int64}).collect()
-    last = last.with_columns(
-        stage=pl.lit("ingest"),
-        decision=pl.lit("kept"),
-        reason=pl.lit("read"),
-        detail=pl.lit(None, pl.String),
-    )
-    for label, decided in decisions:
-        last = last.update(_decisions(label, decided), on=ROW, how="left", include_nulls=False)
-        last = _clear_stale_detail(last, label, decided)
-    final = pl.concat([last.select(list(LEDGER)).cast(LEDGER), _quarantined(quarantine)])
+    """Write the last word on each row, in the order the rows came; quarantined rows at the end.
+
+    A row is decided on by every selector until one drops it. So what each dropped, and all that the
+    last of them saw, are the rows once each: they are put in order, nothing is joined.
+
+    Raises:
+        ValueError: some row has no last word, or two; a stage file is not what it should be.
+    """
+    words = [_dropped(label, path) for label, path in decisions[:-1]]
+    words.append(_words(*decisions[-1]) if decisions else _read(rows))
+    last = pl.concat(words)
+    order = last[ROW].arg_sort().to_numpy()
+    if not np.array_equal(last[ROW].to_numpy()[order], np.arange(pq.read_metadata(rows).num_rows)):
+        raise ValueError(f"{path.parent}: not every row has one last word")
+    final = pl.concat([last[order].select(list(LEDGER)).cast(LEDGER), _quarantined(quarantine)])
     with aside(path) as part:
-        final.write_parquet(part, compression="zstd")
+        final.write_parquet(part, compression="zstd", compression_level=1)
 
 
 def read_quarantine(path: Path) -> pl.DataFrame:
@@ -67,17 +127,25 @@ def read_quarantine(path: Path) -> pl.DataFrame:
     return pl.DataFrame([{n: record.get(n) for n in names} for record in records], schema=schema)
 
 
-def _decisions(label: str, decided: Path) -> pl.DataFrame:
+def _words(label: str, decided: Path) -> pl.DataFrame:
     word = pl.when("keep").then(pl.lit("kept")).otherwise(pl.lit("dropped"))
-    columns = (ROW, pl.lit(label).alias("stage"), word.alias("decision"), "reason", "detail")
+    columns = (ROW, "id", pl.lit(label).alias("stage"), word.alias("decision"), "reason", "detail")
     return pl.read_parquet(decided).select(columns)
 
 
-def _clear_stale_detail(last: pl.DataFrame, label: str, decided: Path) -> pl.DataFrame:
-    """A null detail is the newest decision's word too: an older one does not show through."""
-    silent = pl.scan_parquet(decided).filter(pl.col("detail").is_null()).select(ROW).collect()[ROW]
-    stale = (pl.col("stage") == label) & pl.col(ROW).is_in(silent.implode())
-    return last.with_columns(detail=pl.when(stale).then(None).otherwise("detail"))
+def _dropped(label: str, decided: Path) -> pl.DataFrame:
+    return _words(label, decided).filter(pl.col("decision") == "dropped")
+
+
+def _read(rows: Path) -> pl.DataFrame:
+    """The rows of a run without a selector: all are kept."""
+    ids = pl.read_parquet(rows, columns=["id"]).with_row_index(ROW).cast({ROW: pl.Int64})
+    return ids.with_columns(
+        stage=pl.lit("ingest"),
+        decision=pl.lit("kept"),
+        reason=pl.lit("read"),
+        detail=pl.lit(None, pl.String),
+    )
 
 
 def _quarantined(quarantine: Path) -> pl.DataFrame:

@@ -26,7 +26,7 @@ from curate.core.sides import score_columns
 from curate.core.stages import Done, Stages
 from curate.core.table import ROW, Table
 from curate.runners.local import Local
-from curate.runners.outputs import write_kept, write_ledger
+from curate.runners.outputs import Groups, write_kept, write_ledger
 from curate.runners.plan import Plan, Step, plan
 
 __all__ = ["OUTPUTS", "Result", "Runner", "run"]
@@ -156,20 +156,14 @@ class _Work:
         scorer = component(step.spec, seed, cache)
         batches = table.batches(scorer.needs)
         total, columns, nulls = 0, score_columns(scorer, table.kind, step.spec.sides), 0
-        writer = None
-        for scores in self.runner.map(batches, step.spec, seed, cache):
-            block = scores.select(ROW, "id", *columns).to_arrow(
-                compat_level=pl.CompatLevel.oldest()
-            )
-            writer = writer or pq.ParquetWriter(part, block.schema, compression="zstd")
-            writer.write_table(block)
-            total += scores.height
-            nulls += int(scores[columns[0]].null_count())
-            self.say.count(step.label, total, len(table.alive))
-        if writer is None:
-            _empty_scores(part, columns, scorer)
-        else:
-            writer.close()
+        with Groups(part) as groups:
+            for scores in self.runner.map(batches, step.spec, seed, cache):
+                groups.write(scores.select(ROW, "id", *columns))
+                total += scores.height
+                nulls += int(scores[columns[0]].null_count())
+                self.say.count(step.label, total, len(table.alive))
+            if not total:
+                groups.write(_no_scores(columns, scorer))
         about = {
             name: getattr(scorer, name)()
             for name in ("describe", "measured")  # what its options stand for, and came to be here
@@ -250,11 +244,11 @@ def _hold_stdin(recipe: Recipe, out: Path) -> Recipe:
     return replace(recipe, source=tuple(str(held) if s == "-" else s for s in recipe.source))
 
 
-def _empty_scores(part: Path, columns: list[str], scorer: Any) -> None:
+def _no_scores(columns: list[str], scorer: Any) -> pl.DataFrame:
     types = list(scorer.adds.values())
     schema = {ROW: pl.Int64, "id": pl.String}
     schema |= {name: types[i % len(types)] for i, name in enumerate(columns)}
-    pl.DataFrame(schema=schema).write_parquet(part)
+    return pl.DataFrame(schema=schema)
 
 
 def _told(done: Done) -> str:

@@ -1,0 +1,108 @@
+"""The outputs of a run: one last word a row whatever the stages said, and full row groups."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curate.core.schema import schema_of
+from curate.core.table import ROW, Table
+from curate.runners.outputs import LEDGER, Groups, write_kept, write_ledger
+
+ONCE = settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def rows_file(path: Path, height: int, row_group: int = 1000) -> Path:
+    """Rows of ours, `height` of them, each with a text of its own."""
+    turns = [[{"role": "user", "content": f"q{i}"}, {"role": "assistant"}] for i in range(height)]
+    frame = pl.DataFrame(
+        {
+            "id": [f"r:{i}" for i in range(height)],
+            "row": list(range(1, height + 1)),
+            "digest": [f"{i:032x}" for i in range(height)],
+            "messages": turns,
+        },
+        schema_overrides={"messages": schema_of("conversation")["messages"], "row": pl.Int64},
+    ).with_columns(source=pl.lit("r"), kind=pl.lit("conversation"), extra=pl.lit(None, pl.String))
+    frame.select(list(schema_of("conversation"))).write_parquet(path, row_group_size=row_group)
+    return path
+
+
+def stage_file(path: Path, rows: list[int], keep: list[bool]) -> Path:
+    details = ["{}" if row % 2 else None for row in rows]
+    columns = {ROW: rows, "id": [f"r:{row}" for row in rows], "keep": keep}
+    columns |= {"reason": [f"{path.stem}-{row % 3}" for row in rows], "detail": details}
+    types = {ROW: pl.Int64, "id": pl.String, "keep": pl.Boolean}
+    types |= {"reason": pl.String, "detail": pl.String}
+    pl.DataFrame(columns, schema=types).write_parquet(path)
+    return path
+
+
+@pytest.fixture
+def nothing_quarantined(tmp_path: Path) -> Path:
+    (tmp_path / "quarantine.jsonl").touch()
+    return tmp_path / "quarantine.jsonl"
+
+
+@ONCE
+@given(drops=st.lists(st.lists(st.booleans(), min_size=9, max_size=9), max_size=3))
+def test_the_last_word_on_a_row_is_that_of_the_last_stage_that_saw_it(
+    drops, tmp_path, nothing_quarantined
+):
+    rows = rows_file(tmp_path / "rows.parquet", 9)
+    left, decisions = list(range(9)), []
+    expected = dict.fromkeys(left, ("ingest", "kept", "read", None))
+    for number, dropped in enumerate(drops, 1):
+        keep = [not dropped[row] for row in left]
+        path = stage_file(tmp_path / f"{number}.parquet", left, keep)
+        decisions.append((f"{number}:x", path))
+        for row, kept in zip(left, keep, strict=True):
+            word = "kept" if kept else "dropped"
+            expected[row] = (f"{number}:x", word, f"{number}-{row % 3}", "{}" if row % 2 else None)
+        left = [row for row in left if not dropped[row]]
+    write_ledger(tmp_path / "ledger.parquet", rows, decisions, nothing_quarantined)
+    ledger = pl.read_parquet(tmp_path / "ledger.parquet")
+    assert ledger.schema == LEDGER
+    assert ledger.rows() == [(f"r:{row}", *expected[row]) for row in range(9)]
+
+
+@pytest.mark.parametrize("seen", [[0, 1], [0, 1, 2, 2]])
+def test_a_row_without_a_last_word_or_with_two_stops_the_ledger(
+    seen, tmp_path, nothing_quarantined
+):
+    rows = rows_file(tmp_path / "rows.parquet", 3)
+    stage = stage_file(tmp_path / "1.parquet", seen, [True] * len(seen))
+    with pytest.raises(ValueError, match="one last word"):
+        write_ledger(tmp_path / "ledger.parquet", rows, [("1:x", stage)], nothing_quarantined)
+    assert not (tmp_path / "ledger.parquet").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9, 1.0])
+def test_kept_rows_are_the_rows_left_in_few_row_groups(share, tmp_path):
+    rows = rows_file(tmp_path / "rows.parquet", 50_000)
+    alive = np.flatnonzero(np.arange(50_000) % 10 < 10 * share)
+    table = Table(rows, "conversation", 50_000, alive)
+    write_kept(tmp_path / "kept.parquet", table)
+    kept = pl.read_parquet(tmp_path / "kept.parquet")
+    assert kept["row"].to_list() == (alive + 1).tolist()
+    assert kept.schema == pl.read_parquet_schema(rows)
+    assert pq.read_metadata(tmp_path / "kept.parquet").num_row_groups <= 2
+
+
+def test_row_groups_do_not_depend_on_how_rows_came(tmp_path):
+    frame = pl.DataFrame({"id": [str(i) for i in range(70_000)]})
+    for size in (7_000, 29_000):
+        with Groups(tmp_path / f"{size}.parquet") as groups:
+            for part in frame.iter_slices(size):
+                groups.write(part)
+    sizes = [7_000, 29_000]
+    groups = [pq.read_metadata(tmp_path / f"{size}.parquet").num_row_groups for size in sizes]
+    assert groups == [3, 3]
+    written = [(tmp_path / f"{size}.parquet").read_bytes() for size in sizes]
+    assert written[0] == written[1]
