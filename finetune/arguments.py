@@ -51,6 +51,7 @@ def training_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": not precision().get("use_cpu", False),
+        "ddp_find_unused_parameters": False,  # every trained weight is in every step
         **precision(),
         **own,
         **passed_on,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ import orjson
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from curate.core.files import write_text
+from finetune import ranks
 from finetune.checkpoints import seal
 
 __all__ = ["Evaluations", "Metrics", "Sealed"]
@@ -67,8 +67,7 @@ class Metrics(TrainerCallback):
         self.last = {"step": state.global_step, **found}
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(_line(self.last))
-        told = f"step {state.global_step} of {state.max_steps}, loss {found['loss']:.4f}"
-        print(told, file=sys.stderr, flush=True)  # noqa: T201
+        ranks.tell(f"step {state.global_step} of {state.max_steps}, loss {found['loss']:.4f}")
 
 
 class Sealed(TrainerCallback):
@@ -77,8 +76,11 @@ class Sealed(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Write the hashes of its files beside them."""
-        seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+        """Write the hashes of its files beside them, when every process has written its own."""
+        ranks.together()
+        if ranks.first():
+            seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+        ranks.together()
 
 
 class Evaluations(TrainerCallback):

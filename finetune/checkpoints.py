@@ -73,7 +73,7 @@ def claim(work: Path, run: str) -> None:
 
 def seal(folder: Path) -> None:
     """Mark a checkpoint as whole, by the hashes of its files."""
-    write_json(folder / _SEAL, {path.name: hash_file(path) for path in _files(folder)})
+    write_json(folder / _SEAL, _hashes(folder))
 
 
 def rotate(work: Path, keep: int) -> None:
@@ -94,7 +94,7 @@ def newest(work: Path) -> Path | None:
 
 def _whole(folder: Path) -> bool:
     sealed = _read(folder / _SEAL) if (folder / _SEAL).is_file() else None
-    return sealed == {path.name: hash_file(path) for path in _files(folder)}
+    return sealed == _hashes(folder)
 
 
 def _read(path: Path) -> object:
@@ -109,5 +109,6 @@ def _checkpoints(work: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name[11:]))
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.name != _SEAL)
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _SEAL)
+    return {path.relative_to(folder).as_posix(): hash_file(path) for path in files}

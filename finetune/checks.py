@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -13,6 +12,7 @@ import polars as pl
 from curate.core.errors import DataError, UsageError
 from finetune.data import BAD_ROWS
 from finetune.encoding import Encoded, control_tokens, encode_chats, training_template
+from finetune.ranks import tell
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -67,7 +67,7 @@ def refuse(problems: Iterable[Problem]) -> None:
     found = list(problems)
     for problem in found:
         if problem.level == "warning":
-            print(f"warning: {problem}", file=sys.stderr)  # noqa: T201
+            tell(f"warning: {problem}")
     for problem in found:
         if problem.level == "error":
             raise (DataError if problem.rows else UsageError)(str(problem))

@@ -15,6 +15,7 @@ from curate.core.commands import (
     parsed,
 )
 from curate.core.registry import build, checked, find, names, options
+from finetune import ranks
 
 __all__ = ["finetune"]
 
@@ -160,5 +161,7 @@ def _passed_on(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 def _tell(result: Any) -> None:
     """The result of a training run on stdout: the model, and its last metrics."""
+    if not ranks.first():
+        return
     metrics = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
     click.echo(f"{result.model}: {result.rows:,} rows; {metrics}")

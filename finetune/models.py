@@ -265,24 +265,36 @@ def save_model(
     out: Path,
     facts: Mapping[str, Any],
     beside: Path | None = None,
+    weights: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a model folder in one step, and return its facts.
 
     ``facts`` are the keys of ``siftune.json`` (``stage``, ``method``, ``base``, ``data``,
     ``options``, ``seed``, ``metrics``); versions and the hash are added here. What stands in the
-    folder ``beside`` (metrics, evaluations) is copied in.
+    folder ``beside`` (metrics, evaluations) is copied in. ``weights`` stand for the model's own.
     """
     with aside(out) as part:
         if beside is not None:
             shutil.copytree(beside, part)
         with silent():
-            model.save_pretrained(part)
+            model.save_pretrained(part, state_dict=_once(model, weights))
         tokenizer.save_pretrained(part)
         whole = {**facts, "versions": _versions(), "hash": model_hash(part)}
         whole["options"] = _published(facts.get("options"))
         write_json(part / FACTS, whole)
         write_text(part / "README.md", card(out.name, whole))
     return whole
+
+
+def _once(model: Any, weights: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Weights without those that are others by another name, as a model saves its own."""
+    if weights is None:
+        return None
+    return {name: value for name, value in weights.items() if name not in _tied(model)}
+
+
+def _tied(model: Any) -> Mapping[str, str]:
+    return model.all_tied_weights_keys if model.config.tie_word_embeddings else {}
 
 
 def _published(options: Any) -> Any:

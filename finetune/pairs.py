@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from curate.core.errors import SiftuneError
+from finetune import ranks
 from finetune.collate import COLUMN, Batch, PairCollator, PairIds, parts_of
 from finetune.losses.types import Answers, PairLogps, PairLoss, PairObjective, needs_of
 from finetune.reference import Reference
@@ -236,5 +236,5 @@ class KLStop(TrainerCallback):
         kl = (logs or {}).get("kl", 0.0)
         if kl > self.limit or math.isnan(kl):
             self.fired = f"kl {kl:.4g} above max_kl {self.limit:g} at step {state.global_step}"
-            print(f"stopped: {self.fired}", file=sys.stderr)  # noqa: T201
+            ranks.tell(f"stopped: {self.fired}")
             control.should_training_stop = True

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from curate.core.files import aside, digest_of
-from finetune import models
+from finetune import models, ranks
 from finetune.collate import Batch, PairCollator, PairIds
 from finetune.logps import Hidden, read_answers, score_answers
 from finetune.packing import share_prefixes
@@ -129,7 +129,7 @@ def precomputed(
     distinct = {pair.id: pair for pair in (*train, *test)}
     ids = [[pair.prompt, pair.chosen, pair.rejected] for pair in distinct.values()]
     path = cache / f"reference-{digest_of([models.model_hash(folder), share, ids])}.parquet"
-    if not path.is_file():
+    if not path.is_file() and ranks.first():
         model = frozen(folder, share).model
         table = pl.DataFrame(
             [_score(model, pair, collator) for pair in distinct.values()],
@@ -138,6 +138,7 @@ def precomputed(
         )
         with aside(path) as part:
             table.write_parquet(part)
+    ranks.together()
     known = dict(zip(distinct, pl.read_parquet(path).rows(), strict=True))
     with_values = [replace(pair, reference=known[pair.id]) for pair in (*train, *test)]
     return with_values[: len(train)], with_values[len(train) :]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import orjson
 
 from curate.core.errors import UsageError
 from curate.core.files import digest_of, locked, write_text
+from finetune import ranks
 from finetune.checkpoints import claim, newest
 from finetune.data import Dropped
 from finetune.models import read_facts, save_model, silent
@@ -23,14 +23,18 @@ from finetune.types import TrainResult
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Run", "quiet"]
+__all__ = ["Run", "quiet", "whole_weights"]
 
 _KEPT_CHECKPOINTS: Final = 2  # where the newest is torn, the one before it serves
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: ``out`` is its model folder, ``key`` the digest of all that decides it."""
+    """One training run: ``out`` is its model folder, ``key`` the digest of all that decides it.
+
+    Of several processes that train together, every one goes the same way through here; the first
+    alone holds the lock, writes the model and speaks.
+    """
 
     out: Path
     key: str
@@ -47,8 +51,11 @@ class Run:
 
     @property
     def beside(self) -> Path:
-        """What goes into the model folder beside the model: metrics, evaluations."""
-        return self.work / "beside"
+        """What goes into the model folder beside the model: metrics, evaluations.
+
+        Each process has its own, with the same in it; the first one's is kept.
+        """
+        return self.work / ("beside" if ranks.first() else f"beside.{ranks.rank()}")
 
     def arguments(self, save_every: int, log_every: int, seed: int) -> dict[str, Any]:
         """Arguments of transformers' trainers that make a run resumable to the bit."""
@@ -68,6 +75,9 @@ class Run:
         Raises:
             LockedError: another process trains into the same folder.
         """
+        if not ranks.first():
+            yield
+            return
         with locked(self.work):
             try:
                 yield
@@ -89,7 +99,7 @@ class Run:
                 f"{self.out} is there already, made with other options or data: name another "
                 "--out, or remove it"
             )
-        print(f"{self.out} is there already: nothing to do", file=sys.stderr)  # noqa: T201
+        ranks.tell(f"{self.out} is there already: nothing to do")
         return TrainResult(self.out, facts["data"]["rows"], facts["metrics"])
 
     def train(
@@ -103,24 +113,32 @@ class Run:
 
         from finetune.callbacks import Evaluations, Metrics, Sealed
 
-        claim(self.work, self.key)
-        start = newest(self.work)
-        if start is None:
-            shutil.rmtree(self.beside, ignore_errors=True)
-        else:
-            print(f"going on from {start}", file=sys.stderr)  # noqa: T201
-        self.beside.mkdir(exist_ok=True)
+        start = self.begin()
         metrics = Metrics(self.beside / "metrics.jsonl")
         trainer.remove_callback(PrinterCallback)  # stdout is for results
         trainer.add_callback(metrics)
-        trainer.add_callback(Sealed())
         if evaluate is not None:
             trainer.add_callback(Evaluations(evaluate))
+        trainer.add_callback(Sealed())  # last: what is sealed has been evaluated
         with quiet():
             trainer.train(resume_from_checkpoint=None if start is None else str(start))
         if evaluate is not None:
             evaluate(trainer.model.eval(), trainer.state.global_step)
         return {"steps": trainer.state.global_step, **metrics.last}
+
+    def begin(self) -> Path | None:
+        """Clear away what other runs left; the checkpoint to go on from, if there is one."""
+        if ranks.first():
+            claim(self.work, self.key)
+            newest(self.work)
+        ranks.together()
+        start = newest(self.work)
+        if start is None:
+            shutil.rmtree(self.beside, ignore_errors=True)
+        else:
+            ranks.tell(f"going on from {start}")
+        self.beside.mkdir(exist_ok=True)
+        return start
 
     def finish(
         self,
@@ -128,17 +146,45 @@ class Run:
         tokenizer: PreTrainedTokenizerBase,
         facts: Mapping[str, Any],
         dropped: Dropped,
+        weights: Mapping[str, Any] | None = None,
     ) -> TrainResult:
-        """Write the model folder in one step, and clear away what was needed to make it."""
+        """Write the model folder in one step, and clear away what was needed to make it.
+
+        ``weights`` are the model's where it holds but a part of them itself (`whole_weights`).
+        """
+        ranks.together()
+        if not ranks.first():
+            shutil.rmtree(self.beside, ignore_errors=True)
+        else:
+            self._write(model, tokenizer, facts, dropped, weights)
+        ranks.together()
+        return TrainResult(self.out, facts["data"]["rows"], facts["metrics"])
+
+    def _write(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        facts: Mapping[str, Any],
+        dropped: Dropped,
+        weights: Mapping[str, Any] | None,
+    ) -> None:
         if not dropped.rows.is_empty():
             lines = [
                 orjson.dumps(row).decode() + "\n" for row in dropped.rows.iter_rows(named=True)
             ]
             write_text(self.beside / "dropped.jsonl", "".join(lines))
-        whole = save_model(model, tokenizer, self.out, {**facts, "run": self.key}, self.beside)
+        whole = {**facts, "run": self.key}
+        save_model(model, tokenizer, self.out, whole, self.beside, weights)
         for folder in self.work.glob("checkpoint-*"):
             shutil.rmtree(folder)
-        return TrainResult(self.out, facts["data"]["rows"], whole["metrics"])
+
+
+def whole_weights(trainer: Any) -> dict[str, Any] | None:
+    """All weights of a model whose parts lie with several processes; None where each has all."""
+    if not trainer.is_fsdp_enabled:
+        return None
+    found: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    return found
 
 
 @contextmanager

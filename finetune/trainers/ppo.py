@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from curate.core import registry
 from curate.core.errors import UsageError
 from curate.core.files import write_text
 from curate.core.schema import KINDS
-from finetune import checks, data, models
+from finetune import checks, data, models, ranks
 from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
 from finetune.ppo.settings import Critic, Settings
@@ -99,6 +97,7 @@ class PPO(Settings):
             SiftuneError: a loss or a score is not finite; checkpoints are kept.
             UsageError: an option or a model does not fit.
         """
+        ranks.only_one("ppo")
         table = data.load(rows, KINDS)
         reward = self._reward()
         run = Run.of(out, self._key(table))
@@ -199,20 +198,14 @@ class PPO(Settings):
 
     def _train(self, loop: Loop, run: Run) -> str | None:
         """Run the loop, from the last whole checkpoint if there is one; why it stopped early."""
-        from finetune.checkpoints import claim, newest
         from finetune.ppo.loop import KLStop
 
-        claim(run.work, run.key)
-        start = newest(run.work)
-        if start is None:
-            shutil.rmtree(run.beside, ignore_errors=True)
-        else:
-            print(f"going on from {start}", file=sys.stderr)  # noqa: T201
+        start = run.begin()
         try:
             with quiet():
                 loop.train(resume_from_checkpoint=None if start is None else str(start))
         except KLStop as stop:
-            print(stop, file=sys.stderr)  # noqa: T201
+            ranks.tell(str(stop))
             loop.restore_good()
             if loop.at_save is not None:
                 loop.at_save(loop.state.global_step)

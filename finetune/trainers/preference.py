@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,8 @@ from finetune import checks, data, models
 from finetune.arguments import training_arguments
 from finetune.evaluate import chosen_rows, write_summary
 from finetune.exam import Exam
-from finetune.runs import Run, quiet
+from finetune.ranks import refuse_spread, tell
+from finetune.runs import Run, quiet, whole_weights
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class Preference:
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
         whole = trained.merge_and_unload() if self.lora else trained
-        return run.finish(whole, tokenizer, facts, pairs.dropped)
+        return run.finish(whole, tokenizer, facts, pairs.dropped, whole_weights(trainer))
 
     def _pairs(
         self, objective: Any, table: pl.DataFrame, tokenizer: Any, source: Path | str
@@ -246,6 +246,8 @@ class Preference:
 
         if self.max_tokens is not None:
             train = order_of(train, self.max_tokens, self.seed)
+        if self.lora:
+            refuse_spread("lora")
         args = self._arguments(len(train), run)  # a wrong option is told before a model loads
         pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         collator = PairCollator(pad, frozenset(tokenizer.all_special_ids))
@@ -331,6 +333,5 @@ def _shares(policy: Any) -> bool:
 
     why = share_prefixes(policy)
     if why is not None:
-        told = f"share_prefix: {type(policy).__name__} runs each prompt for both answers: {why}"
-        print(told, file=sys.stderr)  # noqa: T201
+        tell(f"share_prefix: {type(policy).__name__} runs each prompt for both answers: {why}")
     return why is None

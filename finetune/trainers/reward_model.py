@@ -13,7 +13,8 @@ from finetune import checks, data, models
 from finetune.arguments import adapter, freeze, training_arguments
 from finetune.evaluate import write_step, write_summary
 from finetune.judging import accuracy, encode_sides, judge
-from finetune.runs import Run, quiet
+from finetune.ranks import refuse_spread
+from finetune.runs import Run, quiet, whole_weights
 from finetune.templates import ENCODER
 from finetune.types import TrainResult
 
@@ -125,8 +126,9 @@ class RewardModel:
             "seed": self.seed,
             "metrics": metrics,
         }
-        trained = trainer.model.merge_and_unload() if self.lora else trainer.model
-        return run.finish(trained, tokenizer, facts, dropped)
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        whole = trained.merge_and_unload() if self.lora else trained
+        return run.finish(whole, tokenizer, facts, dropped, whole_weights(trainer))
 
     def _length(self, config: Any) -> int:
         limit = getattr(config, "max_position_embeddings", None) or _MAX_LENGTH
@@ -198,6 +200,8 @@ class RewardModel:
             "max_length": None,  # texts are cut already
             "center_rewards_coefficient": self.center,
         }
+        if self.lora:
+            refuse_spread("lora")
         args = training_arguments(RewardConfig, own, self.options, run.work)
         per_step = self.batch_size * args.gradient_accumulation_steps
         checks.refuse(

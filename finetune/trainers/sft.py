@@ -17,7 +17,8 @@ from finetune.arguments import adapter, training_arguments
 from finetune.encoding import Encoded, encode_chats, encode_texts
 from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
-from finetune.runs import Run, quiet
+from finetune.ranks import refuse_spread
+from finetune.runs import Run, quiet, whole_weights
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:
@@ -125,8 +126,9 @@ class SFT:
             "seed": self.seed,
             "metrics": {**metrics, "trained_tokens": self._trained(learned, order)},
         }
-        trained = trainer.model.merge_and_unload() if self.lora else trainer.model
-        return run.finish(trained, tokenizer, facts, used.dropped)
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        whole = trained.merge_and_unload() if self.lora else trained
+        return run.finish(whole, tokenizer, facts, used.dropped, whole_weights(trainer))
 
     def _length(self, config: Any) -> int:
         limit = getattr(config, "max_position_embeddings", None) or _MAX_LENGTH
@@ -204,6 +206,8 @@ class SFT:
             "dataset_kwargs": {"skip_prepare_dataset": True},
             **({"train_sampling_strategy": "sequential"} if ordered else {}),
         }
+        if self.lora:
+            refuse_spread("lora")
         args = training_arguments(SFTConfig, own, self.options, run.work)
         rows = _dataset(used.encoded, order)
         if self.packing:

@@ -1,0 +1,173 @@
+"""Several processes that a launcher starts train one model, write it once, and go on when cut."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from curate.core.errors import UsageError
+from finetune import ranks
+from finetune.runs import Run
+
+ROOT = Path(__file__).parents[2]
+SPREAD = """
+from accelerate import state
+from accelerate.utils import DistributedType
+
+own = state.PartialState.__init__
+
+def init(self, *args, **more):
+    own(self, *args, **more)
+    if self._shared_state.get("distributed_type") == DistributedType.MULTI_CPU:
+        self._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+state.PartialState.__init__ = init
+
+import finetune.trainers.preference as preference
+
+def spread(trainer, known=preference.whole_weights):
+    assert trainer.is_fsdp_enabled
+    assert type(trainer.model).__name__.startswith("FSDP")
+    return known(trainer)
+
+preference.whole_weights = spread
+from pipelines.cli import main
+main()
+"""
+"""`siftune` for FSDP on CPUs, which accelerate only does on GPUs: it takes these for such."""
+
+
+def environment():
+    return {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def launched(config, script, words):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    given = ["--config_file", str(ROOT / "examples/accelerate" / config)]
+    given += ["--main_process_port", str(port)]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *given, str(script), *words]
+    environ = environment() | {"GLOO_SOCKET_IFNAME": "lo"}
+    return subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def succeed(process):
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+def words(model, rows, out, **options):
+    given = {"lr": 1e-3, "seed": 3, "log_every": 1, "save_every": 2, "epochs": 2, **options}
+    pairs = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items()]
+    named = ["--model", str(model), "--out", str(out), *(word for pair in pairs for word in pair)]
+    return ["finetune", "dpo", str(rows), *named]
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def same(one, two):
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (one, two))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-6)
+
+
+def entry(folder, text):
+    script = folder / "entry.py"
+    script.write_text(text)
+    return script
+
+
+@pytest.fixture
+def rows(tmp_path):
+    from tests.finetune.test_preference import rows_file
+
+    return rows_file(tmp_path, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [("ddp.yaml", "from pipelines.cli import main\nmain()\n"), ("fsdp.yaml", SPREAD)],
+)
+def test_a_launched_run_is_the_run_of_one_process(config, text, tiny_model_dir, rows, tmp_path):
+    script = entry(tmp_path, text)
+    half = {"held_out": 0.2, "batch_size": 2}
+    alone = words(tiny_model_dir, rows, tmp_path / "one", held_out=0.2, batch_size=4)
+    subprocess.run(
+        [sys.executable, "-c", "from pipelines.cli import main; main()", *alone],
+        env=environment(),
+        check=True,
+        capture_output=True,
+    )
+    together = words(tiny_model_dir, rows, tmp_path / "two", **half)
+    assert succeed(launched(config, script, together)).count("16 rows") == 1
+    for ours, theirs in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-6)
+        assert ours["kl"] == pytest.approx(theirs["kl"], abs=1e-6)
+    same(tmp_path / "one", tmp_path / "two")
+
+    broken = words(tiny_model_dir, rows, tmp_path / "cut", **half)
+    process = launched(config, script, broken)
+    while not (tmp_path / "cut.work/checkpoint-2/sealed.json").exists():
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert not (tmp_path / "cut").exists()
+    succeed(launched(config, script, broken))
+    assert (tmp_path / "cut/metrics.jsonl").read_bytes() == (
+        tmp_path / "two/metrics.jsonl"
+    ).read_bytes()
+    whole = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("cut", "two")]
+    assert whole[0] == whole[1]
+    assert [path.name for path in (tmp_path / "cut.work").glob("beside*")] == []
+
+
+def test_the_first_process_alone_holds_the_folder(monkeypatch, tmp_path):
+    run = Run(tmp_path / "model", "key")
+    with run.held():
+        monkeypatch.setenv("RANK", "1")
+        with run.held():  # not refused: it trains beside the first
+            assert run.beside.name == "beside.1"
+        assert run.work.is_dir()  # and leaves the first one's work where it is
+        monkeypatch.delenv("RANK")
+
+
+def test_only_the_first_process_speaks(monkeypatch, capsys):
+    ranks.tell("heard")
+    monkeypatch.setenv("RANK", "1")
+    ranks.tell("unheard")
+    assert capsys.readouterr().err == "heard\n"
+
+
+def test_ppo_refuses_to_be_one_of_several(monkeypatch, tiny_model_dir, rows, tmp_path):
+    from finetune.trainers.ppo import PPO
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="ppo runs in one process, and 2 were started"):
+        PPO(model=str(tiny_model_dir), reward="exact_match")(rows, tmp_path / "out")
+
+
+def test_an_adapter_is_refused_where_weights_are_spread(
+    monkeypatch, tiny_model_dir, rows, tmp_path
+):
+    from finetune.trainers.preference import Preference
+
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UsageError, match="lora needs the whole model in every process"):
+        Preference(model=str(tiny_model_dir), lora=2)(rows, tmp_path / "out")
