@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from curate.core.chat import Part, part_of
-from curate.core.text import count_words
+from curate.core.text import words_of
 from curate.core.tokens import count_tokens, tokenizer_hash
 
 __all__ = ["Length"]
@@ -46,7 +46,7 @@ class Length:
         """Measure one text a row."""
         text = part_of(batch["messages"], self.of).alias("text")
         lengths = text.to_frame().select(
-            length_chars=pl.col("text").str.len_chars(), length_words=count_words(pl.col("text"))
+            length_chars=pl.col("text").str.len_chars(), length_words=words_of(text)
         )
         if self.tokenizer is None:
             return lengths

@@ -1,0 +1,37 @@
+"""Words counted by compiled code: what the pattern says, letter by letter, whatever the text."""
+
+import polars as pl
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from curate.core.text import count_words, words_of
+from curate.core.word_counts import word_counts
+
+# A letter of each class the pattern knows, those that join, and some beyond the table.
+LETTERS = "ab19 .,'’é_²ΣⅣ٣你々ーก็ำ๒๓။ကាខ\n\u0301\u20dd\u200d\U0001f600\U00020000\U0001d400"
+
+
+def by_pattern(texts: pl.Series) -> pl.Series:
+    return texts.to_frame("text").select(count_words(pl.col("text"))).to_series()
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.none() | st.text(st.sampled_from(LETTERS), max_size=14), max_size=20))
+@example(["1.5a", "1.5'a", "1,000,000", "it''s", "a.1.b", "'tis", "o’clock’", "ก็1.๒"])
+def test_the_count_is_that_of_the_pattern(texts):
+    series = pl.Series("text", texts, dtype=pl.String)
+    assert word_counts(series).equals(by_pattern(series), check_dtypes=True)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=30), min_size=1))
+def test_any_text_at_all_is_counted_as_the_pattern_would(texts):
+    series = pl.Series("text", texts)
+    assert word_counts(series[1:]).equals(by_pattern(series[1:]))
+
+
+@pytest.mark.parametrize("copies", [1, 60_000])
+def test_much_text_and_little_are_counted_alike(copies):
+    texts = pl.Series("text", ["It isn't 1,000 km to 北京.", None, ""] * copies)
+    assert words_of(texts).to_list() == [7, None, 0] * copies
