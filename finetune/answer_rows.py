@@ -23,6 +23,8 @@ class AnswerRow:
     """Ids of a prompt and of its answers (end of turn included): one, or K that are ranked.
 
     ``columns`` hold a number for each answer; ``stranger`` is an answer to another prompt.
+    ``reference`` holds token log-probs under the reference once they are computed: of each answer,
+    and at the end of the stranger.
     """
 
     id: str
@@ -31,6 +33,7 @@ class AnswerRow:
     label: bool | None = None
     columns: Mapping[str, list[float]] = field(default_factory=dict)
     stranger: list[int] | None = None
+    reference: list[list[float]] | None = None
 
     @property
     def length(self) -> int:
@@ -46,29 +49,33 @@ class AnswerRows:
     rows: list[AnswerRow]
     dropped: data.Dropped
 
+    def part(self, table: pl.DataFrame) -> list[AnswerRow]:
+        """Those of some of the rows."""
+        wanted = set(table["id"])
+        return [row for row in self.rows if row.id in wanted]
+
 
 def answer_rows(
     table: pl.DataFrame,
     tokenizer: Any,
     columns: Sequence[str] = (),
     *,
+    labelled: bool = False,
     max_length: int | None = None,
     max_prompt_length: int | None = None,
     on_bad: data.OnBad = "refuse",
     source: Path | str = "rows",
 ) -> AnswerRows:
-    """The rows of ``table``; ``columns`` are numbers that the loss reads beside the answers.
+    """The rows of ``table``, unpaired or ranked.
 
-    Of unpaired rows they are columns of the table; ranked rows have ``score``, from ``scores``. As
-    with pairs, a prompt is cut to its last ``max_prompt_length`` tokens and an answer never.
+    ``columns`` are lists of a number for each answer (`finetune.answer_tables.with_numbers`).
+    ``labelled``: each row has to say whether its answer is a good one. As with pairs, a prompt is
+    cut to its last ``max_prompt_length`` tokens and an answer never.
 
     Raises:
         DataError: there are rows that cannot be trained on and ``on_bad`` is ``refuse``.
-        UsageError: no row has one of ``columns``.
     """
-    ranked = kind_of(table) == "ranked"
-    table = _with_columns(table, columns, ranked, source)
-    bad = _bad(table, columns, ranked)
+    bad = _bad(table, columns, labelled)
     read = table.join(bad, on="id", how="anti", maintain_order="left")
     rows = _encoded(read, tokenizer, columns)
     if max_prompt_length is not None:
@@ -86,48 +93,44 @@ def _cut(row: AnswerRow, longest: int) -> AnswerRow:
 
 
 def with_strangers(
-    rows: Sequence[AnswerRow], seed: int, max_length: int | None = None
+    rows: Sequence[AnswerRow],
+    seed: int,
+    max_length: int | None = None,
+    among: Sequence[AnswerRow] | None = None,
 ) -> list[AnswerRow]:
-    """Each row with the answer of another prompt, which one ``seed`` says; cut where it is long.
+    """Each row with the answer of another prompt; cut where it is long.
+
+    It is one of ``among`` (default: of the rows themselves), drawn by ``seed``.
 
     Raises:
-        UsageError: all rows have the same prompt.
+        UsageError: all of these have the same prompt.
     """
-    order = np.random.default_rng(seed).permutation(len(rows)).tolist()
-    given = {}
-    for place, at in enumerate(order):
-        others = (order[(place + step) % len(order)] for step in range(1, len(order)))
-        other = next((o for o in others if rows[o].prompt != rows[at].prompt), None)
+    pool = rows if among is None else among
+    order = np.random.default_rng(seed).permutation(len(pool)).tolist()
+    places = {at: place for place, at in enumerate(order)}
+    found = []
+    for at, row in enumerate(rows):
+        start = places[at % len(pool)]
+        others = (pool[order[(start + step) % len(order)]] for step in range(len(order)))
+        other = next((one for one in others if one.prompt != row.prompt), None)
         if other is None:
             raise UsageError(
                 "the loss estimates a KL from answers to other prompts: expected at least two "
                 "different prompts"
             )
-        room = None if max_length is None else max_length - len(rows[at].prompt)
-        given[at] = rows[other].answers[0][:room]
-    return [replace(row, stranger=given[at]) for at, row in enumerate(rows)]
-
-
-def _with_columns(
-    table: pl.DataFrame, columns: Sequence[str], ranked: bool, source: Path | str
-) -> pl.DataFrame:
-    """The table with each of ``columns`` as a list of a number for each answer."""
-    for name in columns:
-        column = "scores" if ranked and name == "score" else name
-        if column not in table.columns or table[column].null_count() == table.height:
-            raise UsageError(f"{source}: the loss reads the column {column!r}, and no row has it")
-        values = pl.col(column).cast(pl.List(pl.Float64) if ranked else pl.Float64)
-        table = table.with_columns((values if ranked else pl.concat_list(values)).alias(name))
-    return table
+        room = None if max_length is None else max_length - len(row.prompt)
+        found.append(replace(row, stranger=other.answers[0][:room]))
+    return found
 
 
 _SAYS = pl.element().struct.field("role") == "assistant"
 _HAS_TEXT = pl.element().struct.field("content").fill_null("").str.strip_chars() != ""
 
 
-def _bad(table: pl.DataFrame, columns: Sequence[str], ranked: bool) -> pl.DataFrame:
+def _bad(table: pl.DataFrame, columns: Sequence[str], labelled: bool) -> pl.DataFrame:
     """Rows that cannot be trained on, and those without a number for each of their answers."""
-    bad = [data.bad_rows(table)]
+    ranked, found = kind_of(table) == "ranked", data.bad_rows(table)
+    bad = [found if labelled else found.filter(pl.col("reason") != "no_label")]
     if ranked:
         answered = pl.element().list.eval(_SAYS & _HAS_TEXT).list.any()
         whole = pl.col("completions").list.eval(answered.fill_null(False)).list.all()
@@ -141,7 +144,7 @@ def _bad(table: pl.DataFrame, columns: Sequence[str], ranked: bool) -> pl.DataFr
 
 
 def _encoded(table: pl.DataFrame, tokenizer: Any, columns: Sequence[str]) -> list[AnswerRow]:
-    if "label" in table.columns:
+    if kind_of(table) == "unpaired":
         said = [{**row, "completions": [row["completion"]]} for row in data.to_unpaired(table)]
     else:
         said = [

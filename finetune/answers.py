@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from finetune.losses.answer_types import AnswerLogps
 from finetune.losses.list_types import ListLogps, best
 from finetune.losses.types import Answers
 from finetune.pairs import PairTrainer, Totals
+from finetune.value_head import load_value_head, save_value_head, value_head_of
 
 __all__ = ["AnswerCollator", "AnswerTrainer", "ListTrainer"]
 
@@ -25,7 +28,8 @@ class AnswerCollator:
 
     ``at`` ``(B, K)`` is where an answer's row is, -1 where there is none; ``strangers`` ``(B,)``
     the rows of answers to other prompts, where there are such; ``label`` is ``(B,)``,
-    ``column/NAME`` ``(B, K)``. The others are as in `finetune.collate.PairCollator`.
+    ``column/NAME`` ``(B, K)``. The others, ``reference`` too, are as in
+    `finetune.collate.PairCollator`.
 
     >>> rows = [AnswerRow("a", [5], [[7, 2], [8]]), AnswerRow("b", [6], [[9]])]
     >>> batch = AnswerCollator(pad=0)(rows)
@@ -54,7 +58,16 @@ class AnswerCollator:
             batch["label"] = torch.tensor([bool(row.label) for row in rows])
         for name in rows[0].columns:
             batch[COLUMN + name] = _padded([row.columns[name] for row in rows], 0.0, self.dtype)
+        if rows[0].reference is not None:
+            batch["reference"] = _padded(_references(rows), 0.0, self.dtype)
         return batch
+
+
+def _references(rows: Sequence[AnswerRow]) -> list[list[float]]:
+    """Of the rows' own answers, then of the strangers: as the sequences are laid out."""
+    known = [(len(row.answers), row.reference) for row in rows if row.reference is not None]
+    own = [values for count, reference in known for values in reference[:count]]
+    return own + [values for count, reference in known for values in reference[count:]]
 
 
 def _padded(
@@ -82,32 +95,68 @@ class AnswerTrainer(PairTrainer):
     micro-batches and processes: where there are several, a pass without gradient goes before.
     """
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        """As `PairTrainer`, on `AnswerRow`."""
+    def __init__(self, *given: Any, value_lr: float | None = None, **named: Any) -> None:
+        """As `PairTrainer`, on `AnswerRow`; ``value_lr`` is the learning rate of a value head."""
+        self.value_lr = value_lr
         super().__init__(*given, **named)
         self._totals = {"train": _Sides(), "eval": _Sides()}
         self._means: dict[str, torch.Tensor] = {}
 
+    def create_optimizer(self, *given: Any, **named: Any) -> Any:
+        """As transformers', the value head in a group of its own."""
+        fresh = self.optimizer is None
+        optimizer: Any = super().create_optimizer(*given, **named)
+        if fresh and self.needs.value:
+            own = list(value_head_of(self.model).parameters())
+            for group in optimizer.param_groups:
+                group["params"] = [x for x in group["params"] if all(x is not y for y in own)]
+            extra = {"params": own, "weight_decay": 0.0}
+            optimizer.add_param_group({**extra, "lr": self.value_lr or self.args.learning_rate})
+        return optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Write a checkpoint, the value head in a file of its own: an adapter's has no other."""
+        super()._save(output_dir, state_dict)
+        if self.needs.value:
+            save_value_head(self.model, Path(str(output_dir)))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.needs.value:
+            load_value_head(self.model, Path(resume_from_checkpoint))
+
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> torch.Tensor:
         """Rows of one optimizer step, over all its micro-batches and processes."""
-        self._means = {}
         alone = len(batch_samples) == 1 and self.accelerator.num_processes == 1
-        if hasattr(self.loss, "shared") and not alone:
-            self._means = self._shared(batch_samples)
+        self._means = {} if alone else self._shared(batch_samples)
         rows = sum(len(batch["at"]) for batch in batch_samples)
         every: torch.Tensor = self.accelerator.gather(torch.tensor([rows], device=device))
         return every.sum()
 
+    @contextmanager
+    def sharing(self, batches: Iterable[Batch]) -> Iterator[None]:
+        """What the loss shares is taken over all of ``batches`` meanwhile, for each of them."""
+        self._means = self._shared(batches)
+        try:
+            yield
+        finally:
+            self._means = {}
+
     @torch.no_grad()
-    def _shared(self, batches: Sequence[Batch]) -> dict[str, torch.Tensor]:
-        """Means over the step of what the loss shares; of what no row has there is none."""
+    def _shared(self, batches: Iterable[Batch]) -> dict[str, torch.Tensor]:
+        """Means over the batches of what the loss shares; of what no row has there is none."""
         loss: Any = self.loss
+        self._means = {}
+        if not hasattr(loss, "shared"):
+            return {}
         sums: dict[str, torch.Tensor] = {}
         for batch in batches:
             found = loss.shared(self.score(self.model, self._prepare_inputs(batch))[0])
             for name, values in found.items():
                 part = torch.stack([values.sum(), values.new_tensor(values.numel())]).double()
                 sums[name] = sums[name] + part if name in sums else part
+        if not sums:
+            return {}
         names = sorted(sums)
         gathered: torch.Tensor = self.accelerator.gather(torch.cat([sums[name] for name in names]))
         total = gathered.reshape(-1, len(names), 2).sum(0).float()
@@ -117,22 +166,33 @@ class AnswerTrainer(PairTrainer):
 
     def score(self, model: Any, batch: Batch) -> tuple[Any, dict[str, torch.Tensor]]:
         """The batch as a loss wants it, and the token values ``(R, L)`` it was made from."""
-        hidden = None if self.reference is None else self.reference(batch)
-        how = {"statistics": self.statistics, "reference": hidden, "watched": self.watched}
+        hidden = None
+        if self.reference is not None:
+            hidden = self.reference(_led_off(batch) if self.needs.reward_tokens else batch)
+        how: dict[str, Any] = {
+            "statistics": self.statistics,
+            "reference": hidden,
+            "watched": self.watched,
+        }
+        if self.needs.value:
+            how["value"] = True
         tokens: dict[str, torch.Tensor] = {**model(answers=batch, how=how)}
+        if "reference" in batch:
+            tokens["reference"] = batch["reference"][:, : tokens["policy"].shape[1]]
         wanted = self.needs.tokens
         kept = {n: v for n, v in tokens.items() if n in ("policy", "reference", *wanted)}
         reference = tokens["reference"].sum(1) if "reference" in tokens else None
         length = batch["answer_mask"][:, 1:].sum(1)
         flat = Answers(tokens["policy"].sum(1), length, reference, kept if wanted else {})
-        return self._laid_out(flat, batch), tokens
+        return self._laid_out(flat, tokens, batch), tokens
 
-    def _laid_out(self, flat: Answers, batch: Batch) -> Any:
-        strangers = batch.get("strangers")
+    def _laid_out(self, flat: Answers, tokens: Mapping[str, torch.Tensor], batch: Batch) -> Any:
+        own, strangers = batch["at"][:, 0], batch.get("strangers")
         return AnswerLogps(
-            _take(flat, batch["at"][:, 0]),
+            _take(flat, own),
             batch.get("label"),
             {name: value[:, 0] for name, value in _columns(batch).items()},
+            value=tokens["value"][own] if "value" in tokens else None,
             mismatched=None if strangers is None else _take(flat, strangers),
             means=self._means,
         )
@@ -143,8 +203,13 @@ class AnswerTrainer(PairTrainer):
         totals, answers = self._totals[mode], logps.answers
         if logps.mismatched is not None:
             totals.add("kl_estimate", logps.mismatched.ratio)
-        for side, rows in (("chosen", logps.good), ("rejected", ~logps.good)):
-            _note_side(totals, side, answers, result.reward, rows)
+        if logps.label is None:
+            _note_side(totals, "", answers, result.reward, slice(None))
+        else:
+            for side, rows in (("/chosen", logps.good), ("/rejected", ~logps.good)):
+                _note_side(totals, side, answers, result.reward, rows)
+        if logps.value is not None:
+            totals.add("value", logps.value)
         self._note_tokens(mode, tokens, batch)
 
     def _note_tokens(self, mode: str, tokens: dict[str, torch.Tensor], batch: Batch) -> None:
@@ -164,7 +229,7 @@ class AnswerTrainer(PairTrainer):
 class ListTrainer(AnswerTrainer):
     """Runs any `ListObjective`; the best and the worst answer of a list are the metrics' sides."""
 
-    def _laid_out(self, flat: Answers, batch: Batch) -> Any:
+    def _laid_out(self, flat: Answers, tokens: Mapping[str, torch.Tensor], batch: Batch) -> Any:
         at = batch["at"]
         there = at >= 0
         taken = _take(flat, at.clamp(min=0))
@@ -184,7 +249,7 @@ class ListTrainer(AnswerTrainer):
         ends = {"chosen": best(logps), "rejected": best(logps, sign=-1)}
         rewards = {side: (weight * result.reward).sum(-1) for side, weight in ends.items()}
         for side, weight in ends.items():
-            _note_side(totals, side, answers, result.reward, weight > 0)
+            _note_side(totals, f"/{side}", answers, result.reward, weight > 0)
         totals.add("rewards/accuracies", (rewards["chosen"] > rewards["rejected"]).double())
         right = result.reward[..., :, None] > result.reward[..., None, :]
         totals.add("rewards/order", right[logps.better].double())
@@ -192,13 +257,19 @@ class ListTrainer(AnswerTrainer):
 
 
 def _note_side(
-    totals: Totals, side: str, answers: Answers, reward: torch.Tensor, rows: torch.Tensor
+    totals: Totals, side: str, answers: Answers, reward: torch.Tensor, rows: Any
 ) -> None:
-    totals.add(f"rewards/{side}", reward[rows])
-    totals.add(f"logps/{side}", answers.policy[rows])
-    totals.add(f"lengths/{side}", answers.length[rows])
+    totals.add(f"rewards{side}", reward[rows])
+    totals.add(f"logps{side}", answers.policy[rows])
+    totals.add(f"lengths{side}", answers.length[rows])
     if answers.reference is not None:
-        totals.add(f"drift/{side}", answers.ratio[rows])
+        totals.add(f"drift{side}", answers.ratio[rows])
+
+
+def _led_off(batch: Batch) -> Batch:
+    """The batch without the first token of each row: a reference knows no reward tokens."""
+    cut = ("input_ids", "attention_mask", "answer_mask")
+    return {name: value[:, 1:] if name in cut else value for name, value in batch.items()}
 
 
 def _take(flat: Answers, rows: torch.Tensor) -> Answers:

@@ -26,6 +26,7 @@ _PARTIAL: Final = 4
 _FAMILIES: Final = {  # objectives by what they are given, and the trainer that gives it
     "finetune.losses.pair": "preference",
     "finetune.losses.unpaired": "answers",
+    "finetune.losses.token": "answers",
     "finetune.losses.listwise": "answers",
 }
 _TRAINER_GROUP: Final = "finetune.trainers"
@@ -95,6 +96,8 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
 
 
 def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
+    from finetune.objectives import data_of  # heavy, as the loss itself is
+
     loss, trainer = find(group, name), find(_TRAINER_GROUP, runs_in)
 
     def callback(rows: Path, out: Path, pairs: tuple[str, ...], **given: Any) -> None:
@@ -106,9 +109,8 @@ def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
     own = component_options(loss)
     left = ("loss", "loss_options", "options", *(option.name or "" for option in own))
     params = [*_arguments(), *own, *component_options(trainer, leave=left)]
-    return click.RichCommand(
-        name=name, params=params, callback=callback, help=help_of(group, name, loss)
-    )
+    told = f"{help_of(group, name, loss)}\n\n{data_of(group, loss)}"
+    return click.RichCommand(name=name, params=params, callback=callback, help=told)
 
 
 def _compare_command() -> click.Command:

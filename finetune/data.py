@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 _FACTS: Final = ("margin", "score_chosen", "score_rejected", "win_probability")
+_HASHED: Final = (*_FACTS, "scores")
 
 
 def load(source: Path | str, kinds: Sequence[Kind]) -> pl.DataFrame:
@@ -86,9 +87,9 @@ def _read(source: Path) -> pl.DataFrame:
 
 
 def data_hash(table: pl.DataFrame) -> str:
-    """128-bit digest of the rows a model sees, in their order: ids, content and pair facts."""
+    """128-bit digest of the rows a model sees, in their order: ids, content, scores."""
     kind = kind_of(table)
-    names = ["id", *CONTENT[kind], *(name for name in _FACTS if name in table.columns)]
+    names = ["id", *CONTENT[kind], *(name for name in _HASHED if name in table.columns)]
     return digest_of([table[name].to_list() for name in names])
 
 

@@ -178,16 +178,23 @@ def score_answers(
     reference: Hidden | None = None,
     watched: Sequence[str] = (),
     temperature: float = 1.0,
+    value: bool = False,
 ) -> dict[str, torch.Tensor]:
     """``(R, L)`` values of the answer tokens of R rows, first token first, zero past each answer.
 
     ``batch`` holds ``input_ids``, ``attention_mask`` and ``answer_mask``, all ``(R, T)``; the mask
     is 1 on the tokens to score, which are those of the answer with its end of turn. The head is run
-    on these alone, never on the prompt.
+    on these alone, never on the prompt. ``value`` asks for ``value`` ``(R,)`` too: what the model's
+    ``value_head`` (`finetune.value_head`) says where a prompt ends, no gradient to the trunk.
     """
     policy = read_answers(model, batch, temperature)
     flat = measure(policy, _labels(batch), statistics, reference, watched)
-    return {name: _by_row(value, batch["answer_mask"]) for name, value in flat.items()}
+    found = {name: _by_row(each, batch["answer_mask"]) for name, each in flat.items()}
+    if value:
+        lengths = _scored(batch["answer_mask"]).sum(1)
+        ends = policy.states[lengths.cumsum(0) - lengths].detach()  # what predicts a first token
+        found["value"] = model.value_head(ends).squeeze(-1)
+    return found
 
 
 def read_answers(

@@ -1,41 +1,102 @@
-"""A loss on pairs by its name: with its options, with others added, and what it cannot go with."""
+"""A loss by its name: with its options, with others added, and what it cannot go with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from curate.core import registry
 from curate.core.errors import UsageError
 from finetune.losses.types import needs_of
-from finetune.losses.weighted import Weighted
+from finetune.losses.weighted import Weighted, WeightedAnswers, WeightedLists
 from finetune.token_statistics import NEED_REFERENCE
 
-__all__ = ["LOSSES", "built", "refuse_unfit", "resolved"]
+__all__ = ["ANSWERS", "LISTS", "LOSSES", "built", "data_of", "group_of", "refuse_unfit", "resolved"]
 
 LOSSES: Final = "finetune.losses.pair"
 """The registry group of losses on pairs: its names are the methods."""
 
 
-def built(name: str, options: Mapping[str, Any], also: Mapping[str, float]) -> Any:
+ANSWERS: Final = ("finetune.losses.unpaired", "finetune.losses.token")
+"""The groups of losses on single completions: labelled or scored ones, and ones to imitate."""
+
+LISTS: Final = ("finetune.losses.listwise",)
+"""The group of losses on K completions of one prompt."""
+
+_SUMS: Final[Mapping[Sequence[str], Any]] = {
+    (LOSSES,): Weighted,
+    ANSWERS: WeightedAnswers,
+    LISTS: WeightedLists,
+}
+
+
+def group_of(name: str, groups: Sequence[str]) -> str:
+    """Which of the groups has a loss of that name.
+
+    Raises:
+        UsageError: none; the text names the closest.
+    """
+    found = next((group for group in groups if name in registry.names(group)), None)
+    if found is not None:
+        return found
+    if len(groups) == 1:
+        registry.find(groups[0], name)
+    known = tuple(one for group in groups for one in registry.names(group))
+    raise UsageError(f"no such loss is called {name!r}; {registry.closest(name, known)}")
+
+
+def built(
+    name: str,
+    options: Mapping[str, Any],
+    also: Mapping[str, float],
+    groups: Sequence[str] = (LOSSES,),
+) -> Any:
     """The loss ``name`` with ``options``; ``also`` are others by name, each with its weight.
+
+    All are of ``groups``: `LOSSES` alone, `ANSWERS` or `LISTS`. Losses of different families are
+    given different rows and do not add up.
 
     Raises:
         UsageError: no such loss or option.
     """
-    own = registry.build(LOSSES, name, options)
+    own = registry.build(group_of(name, groups), name, options)
     if not getattr(own, "beta", 1.0) > 0:
         raise UsageError(f"{name}: beta: expected more than 0, got {own.beta}")
     if not also:
         return own
-    others = [(registry.build(LOSSES, other, {}), weight) for other, weight in also.items()]
-    return Weighted(((own, 1.0), *others))
+    others = [
+        (registry.build(group_of(other, groups), other, {}), weight)
+        for other, weight in also.items()
+    ]
+    return _SUMS[tuple(groups)](((own, 1.0), *others))
+
+
+def data_of(group: str, loss: Any) -> str:
+    """What rows a loss (or its class) of ``group`` is trained on, in words."""
+    needs = needs_of(loss)
+    if group == LOSSES:
+        rows = "preference rows (a prompt, a chosen and a rejected answer)"
+    elif group in LISTS:
+        rows = "ranked rows (a prompt and K answers with scores), or pairs as lists of two"
+    elif needs.label:
+        rows = "unpaired rows (a prompt, an answer, whether it is a good one), or pairs"
+    else:
+        rows = "unpaired rows (a prompt and an answer), conversations, or each answer of a list"
+    each = "pair" if group == LOSSES else "answer"
+    told = "".join(f"; the number `{name}` of each {each}" for name in needs.columns)
+    own = "; the answers are to be the model's own samples" if _samples(loss) else ""
+    return f"Data: {rows}{told}{own}."
+
+
+def _samples(loss: Any) -> bool:
+    return bool(getattr(loss, "on_policy", False))
 
 
 def resolved(objective: Any) -> dict[str, Any]:
     """All options of the (first) loss, defaults too, for the record."""
-    own: Any = objective.parts[0][0] if isinstance(objective, Weighted) else objective
+    sums = Weighted | WeightedAnswers | WeightedLists
+    own: Any = objective.parts[0][0] if isinstance(objective, sums) else objective
     return asdict(own)
 
 

@@ -49,10 +49,16 @@ class ListLogps:
 
     @property
     def better(self) -> torch.Tensor:
-        """``(B, K, K)``: True where there are both and the first scores above the second."""
-        score = self.column("score")
+        """``(B, K, K)``: True where there are both and the first stands above the second."""
+        score = self.standing
         both = self.there[..., :, None] & self.there[..., None, :]
         return both & (score[..., :, None] > score[..., None, :])
+
+    @property
+    def standing(self) -> torch.Tensor:
+        """What completions are ordered by, ``(B, K)``: ``score``, or else ``win_rate``."""
+        names = [name for name in ("score", "win_rate") if name in self.columns]
+        return self.column(names[0] if names else "score")
 
     def column(self, name: str) -> torch.Tensor:
         """The completions' column ``name``, ``(B, K)``.
@@ -88,7 +94,7 @@ def best(logps: ListLogps, sign: int = 1) -> torch.Tensor:
     >>> best(ListLogps.of(policy=(0, 0, 0), score=(1, 3, 3)))
     tensor([[0.0000, 0.5000, 0.5000]], dtype=torch.float64)
     """
-    score = sign * logps.column("score")
+    score = sign * logps.standing
     top = score.masked_fill(~logps.there, -torch.inf)
     chosen = ((top == top.max(-1, keepdim=True).values) & logps.there).to(score.dtype)
     return chosen / chosen.sum(-1, keepdim=True)

@@ -157,7 +157,9 @@ class Needs:
     ``couples_batch``: the loss of a pair depends on the other pairs of its batch, so the size of a
     batch is part of the objective and gradient accumulation would change it.
     ``value``: what a value head says of each prompt. ``mismatched``: answers to other prompts,
-    under the policy and the reference.
+    under the policy and the reference. ``label``: whether a completion is desirable.
+    ``reward_tokens``: the policy's prompt begins with the token of the completion's reward bin, of
+    which there are ``bins`` (an option of the loss).
     """
 
     reference: bool = False
@@ -166,13 +168,16 @@ class Needs:
     couples_batch: bool = False
     value: bool = False
     mismatched: bool = False
+    label: bool = False
+    reward_tokens: bool = False
 
 
 def needs_of(loss: Any) -> Needs:
     """What ``loss`` (a component or its class) declares in its class variables.
 
-    ``needs_reference``, ``needs_tokens``, ``needs_columns``, ``needs_value``, ``needs_mismatched``
-    and ``couples_batch``; what it leaves out it does not need.
+    ``needs_reference``, ``needs_tokens``, ``needs_columns``, ``needs_value``, ``needs_mismatched``,
+    ``needs_label``, ``needs_reward_tokens`` and ``couples_batch``; what it leaves out it does not
+    need.
     """
     return Needs(
         reference=getattr(loss, "needs_reference", False),
@@ -181,6 +186,8 @@ def needs_of(loss: Any) -> Needs:
         couples_batch=getattr(loss, "couples_batch", False),
         value=getattr(loss, "needs_value", False),
         mismatched=getattr(loss, "needs_mismatched", False),
+        label=getattr(loss, "needs_label", False),
+        reward_tokens=getattr(loss, "needs_reward_tokens", False),
     )
 
 

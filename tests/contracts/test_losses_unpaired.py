@@ -19,7 +19,7 @@ VARIANTS = {
     "bco": [{}, {"shift": "pooled"}],
     "kto": [{}, {"desirable_weight": 1.5, "undesirable_weight": 0.5}],
     "npo": [{}, {"retain_weight": 1.0}],
-    "sft": [{}, {"mean": "row"}],
+    "nll": [{}, {"mean": "row"}],
     "weighted_sft": [{}, {"mean": "row"}],
 }
 CASES = [

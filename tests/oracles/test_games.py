@@ -15,7 +15,7 @@ from curate.core import registry
 from finetune.losses.answer_types import AnswerLogps
 from finetune.losses.list_types import ListLogps, win_rates
 from finetune.losses.types import Answers
-from tests.oracles.bandit import Bandit, kl, land
+from finetune.oracles.bandit import Bandit, kl, land
 
 CYCLE = torch.tensor([[0.5, 0.9, 0.4], [0.1, 0.5, 0.7], [0.6, 0.3, 0.5]], dtype=torch.float64)
 """0 beats 1 by far, 1 beats 2, 2 beats 0 by little."""

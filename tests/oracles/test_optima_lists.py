@@ -115,7 +115,7 @@ def test_the_best_of_k_lands_on_the_law_of_the_best(count):
 
 
 def test_the_best_of_one_is_fine_tuning_and_tied_ones_share():
-    sft = registry.build("finetune.losses.token", "sft", {"mean": "row"})
+    sft = registry.build("finetune.losses.token", "nll", {"mean": "row"})
     from finetune.losses.answer_types import AnswerLogps
 
     one = build("best_of_k")(ListLogps.of(policy=(-6,), length=(3,), score=(0,))).loss

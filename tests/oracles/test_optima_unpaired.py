@@ -37,7 +37,8 @@ def completions(loss, bandit, policy, label=None, value=None, means=None, **colu
     }
     tokens = {name: value[:, None] for name, value in known.items()}
     answers = Answers(policy, torch.ones_like(policy), bandit.ref, tokens)
-    needed = {name: columns[name] for name in needs_of(loss).columns}
+    known = {"reward": bandit.reward, **columns}
+    needed = {name: known[name] for name in needs_of(loss).columns}
     return AnswerLogps(answers, label, needed, value, means=means or {})
 
 
@@ -194,7 +195,7 @@ def test_npo_tends_to_gradient_ascent_and_dies_out_where_a_completion_is_forgott
 def test_fine_tuning_lands_on_the_law_of_the_data_times_its_weights(mean):
     bandit, drawn = Bandit.draw(), law()
     weight = torch.tensor([0.0, 1, 2, 3, 4]).double() + 0.5
-    for name, target in (("sft", drawn), ("weighted_sft", drawn * weight)):
+    for name, target in (("nll", drawn), ("weighted_sft", drawn * weight)):
         loss = build(name, mean=mean)
         means = {"length": torch.tensor(1.0), "weight": (drawn * weight).sum()}
 
@@ -217,7 +218,7 @@ def test_quark_lands_where_its_three_forces_balance():
     torch.testing.assert_close(balance, balance.mean().expand(5), atol=1e-6, rtol=0)
     plain = build("quark", kl_weight=0.0, entropy_weight=0.0)
     batch = completions(plain, bandit, found)
-    torch.testing.assert_close(plain(batch).loss, build("sft")(batch).loss)
+    torch.testing.assert_close(plain(batch).loss, build("nll")(batch).loss)
 
 
 def test_quarks_best_bin_is_better_than_its_worst_and_bins_are_of_one_size():
@@ -241,17 +242,17 @@ def test_quarks_best_bin_is_better_than_its_worst_and_bins_are_of_one_size():
 def test_fine_tuning_by_tokens_is_the_sum_over_tokens_however_it_is_split():
     """Micro-batches of one, given the step's means, add to NLL over tokens: 10 nats, 4 tokens."""
     logps = AnswerLogps.of(policy=[-6, -4], length=[3, 1])
-    whole = build("sft")(logps).loss
+    whole = build("nll")(logps).loss
     assert whole.mean().item() == 2.5
-    wrong = [build("sft")(AnswerLogps.of(policy=p, length=n)).loss for p, n in ((-6, 3), (-4, 1))]
+    wrong = [build("nll")(AnswerLogps.of(policy=p, length=n)).loss for p, n in ((-6, 3), (-4, 1))]
     assert torch.cat(wrong).mean().item() == 3.0  # each by its own mean: the other loss
-    assert build("sft", mean="row")(logps).loss.mean().item() == 3.0
+    assert build("nll", mean="row")(logps).loss.mean().item() == 3.0
 
 
 def test_equal_weights_are_no_weights_and_their_scale_does_not_matter():
     for mean in ("token", "row"):
         rows = {"policy": [-6, -4, -3], "length": [3, 1, 2]}
-        plain = build("sft", mean=mean)(AnswerLogps.of(**rows)).loss
+        plain = build("nll", mean=mean)(AnswerLogps.of(**rows)).loss
         same = build("weighted_sft", mean=mean)(AnswerLogps.of(**rows, weight=[7, 7, 7])).loss
         torch.testing.assert_close(same, plain)
         some = [build("weighted_sft", mean=mean)(AnswerLogps.of(**rows, weight=w)).loss

@@ -18,10 +18,11 @@ class Quark:
     """``NLL + kl_weight · KL(π ‖ π_ref) - entropy_weight · H(π)``, a mean over the batch's tokens.
 
     Lu et al. 2022, arXiv:2205.13636, with the authors' code's weights 0.05 and 0.06; KL and entropy
-    are over the whole vocabulary at each of the completion's tokens. The prompt must begin with the
-    token of the completion's bin (`quantised`), for the policy and not for the reference, whose
-    prompt is without it; at sampling the best bin's token stands there. With one bin and no
-    entropy term it is fine-tuning with a KL to the reference.
+    are over the whole vocabulary at each of the completion's tokens. The rows' ``reward`` puts
+    them into ``bins`` of one size (`quantised`; 5 as in the code), and the prompt begins with the
+    token of its completion's bin, for the policy and not for the reference, whose prompt is without
+    it; at sampling the best bin's token stands there. With one bin and no entropy term it is
+    fine-tuning with a KL to the reference.
 
     On completions of one token, the completions of a bin having the law ρ, it lands where
     ``kl_weight · log π/π_ref + entropy_weight · log π - ρ / π`` is the same for all y.
@@ -36,14 +37,17 @@ class Quark:
 
     kl_weight: float = 0.05
     entropy_weight: float = 0.06
+    bins: int = 5
 
     needs_reference: ClassVar = True
+    needs_reward_tokens: ClassVar = True
+    needs_columns: ClassVar = ("reward",)
     needs_tokens: ClassVar = ("kl", "entropy")
     couples_batch: ClassVar = True
 
     def shared(self, logps: AnswerLogps) -> Mapping[str, torch.Tensor]:
         """``length``: tokens of each completion."""
-        return {"length": logps.answers.length}
+        return {"length": logps.answers.length.to(logps.answers.policy.dtype)}
 
     def __call__(self, logps: AnswerLogps) -> AnswerLoss:
         """Loss of each completion: its tokens' sum by the batch's mean length."""

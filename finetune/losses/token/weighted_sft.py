@@ -17,7 +17,7 @@ __all__ = ["WeightedSFT"]
 class WeightedSFT:
     """``Σ w · NLL / Σ w · length`` over the step's batch, or ``Σ w · (NLL / length) / Σ w``.
 
-    w is the row's ``weight``, 0 or more. ``mean="token"`` and ``"row"`` as in ``sft``, which this
+    w is the row's ``weight``, 0 or more. ``mean="token"`` and ``"row"`` as in ``nll``, which this
     is when all weights are the same; their scale does not matter. A batch whose weights are all 0
     has no mean and is refused. Completions of one token land on the law of the data times w.
 

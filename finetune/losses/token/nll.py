@@ -1,4 +1,4 @@
-"""Fine-tuning: the mean NLL of completions, over tokens or over rows."""
+"""Fine-tuning on completions: their mean NLL, over tokens or over rows."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ import torch
 
 from finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
 
-__all__ = ["SFT"]
+__all__ = ["NLL"]
 
 
 @dataclass(frozen=True)
-class SFT:
+class NLL:
     """``-log π(y)``, a mean over the tokens of the step's batch or over its rows.
 
     ``mean="token"`` counts every token the same, so long completions count for more, as
     `transformers` and TRL do: a row's loss is its NLL by the batch's mean length, so the mean over
     rows is NLL over tokens, however the batch is split. ``"row"`` counts every completion the same.
     They agree where lengths do. Both land on the law of the data when completions are one token.
+    `finetune.trainers.sft` is the trainer for that alone; this is it among the objectives, with
+    their metrics and with others beside it.
 
     >>> logps = AnswerLogps.of(policy=[-6, -2], length=[3, 1])
-    >>> SFT()(logps).loss.mean().item(), SFT(mean="row")(logps).loss.mean().item()
+    >>> NLL()(logps).loss.mean().item(), NLL(mean="row")(logps).loss.mean().item()
     (2.0, 2.0)
     >>> logps = AnswerLogps.of(policy=[-6, -4], length=[3, 1])
-    >>> SFT()(logps).loss.mean().item(), SFT(mean="row")(logps).loss.mean().item()
+    >>> NLL()(logps).loss.mean().item(), NLL(mean="row")(logps).loss.mean().item()
     (2.5, 3.0)
     """
 
@@ -37,7 +39,7 @@ class SFT:
 
     def shared(self, logps: AnswerLogps) -> Mapping[str, torch.Tensor]:
         """``length``: tokens of each completion."""
-        return {"length": logps.answers.length}
+        return {"length": logps.answers.length.to(logps.answers.policy.dtype)}
 
     def __call__(self, logps: AnswerLogps) -> AnswerLoss:
         """Loss of each completion."""
