@@ -7,20 +7,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from curate.core.errors import UsageError
 from finetune import checks, data, models
-from finetune.arguments import training_arguments
-from finetune.evaluate import chosen_rows, write_summary
-from finetune.exam import Exam
-from finetune.ranks import refuse_spread, tell
-from finetune.runs import Run, quiet, whole_weights
+from finetune.evaluate import write_summary
+from finetune.runs import Run, whole_weights
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from finetune.collate import PairIds
     from finetune.pair_rows import Pairs
-    from finetune.pairs import KLStop, PairTrainer
 
 __all__ = ["Preference"]
 
@@ -37,7 +33,10 @@ class Preference:
     adapter, merged at the end; 0 trains all weights; ``lora_alpha`` its scale) it is the model with
     the adapter off, and no second one is held. ``precompute_reference`` runs it once before
     training and keeps what it said under ``cache`` (default: beside the checkpoints), by content.
-    A loss that needs no reference gets none, unless ``track_reference`` asks for the metrics.
+    A loss that needs no reference gets none, unless ``track_reference`` asks for the metrics. With
+    ``ref_sync_steps`` the reference follows: every so many steps ``ref_mixup_alpha`` of the policy
+    is mixed into it (1 with a small share: a moving average), and KL and drift are those from the
+    reference as it then is.
     With ``share_prefix`` the prompt of a pair is run once for both answers, and padding not at all,
     where the model's attention allows it (it is tried first; where not, that is said).
 
@@ -68,6 +67,8 @@ class Preference:
     lora_alpha: float = 16.0
     precompute_reference: bool = False
     track_reference: bool = False
+    ref_sync_steps: int = 0
+    ref_mixup_alpha: float = 0.6
     share_prefix: bool = True
     cache: str | None = None
     epochs: float = 1.0
@@ -109,8 +110,18 @@ class Preference:
             raise ValueError("eval_limit: expected 0 or more; max_new_tokens: at least 1")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
+        self._refuse_conflicts()
+
+    def _refuse_conflicts(self) -> None:
         if self.lora and self.ref_model:
             raise ValueError("ref_model: with lora the reference is the model, its adapter off")
+        if self.ref_sync_steps < 0 or not 0 < self.ref_mixup_alpha <= 1:
+            raise ValueError("ref_sync_steps: expected 0 or more; ref_mixup_alpha: above 0, to 1")
+        if self.ref_sync_steps and (self.lora or self.precompute_reference):
+            raise ValueError(
+                "ref_sync_steps: needs a reference of its own in memory, and neither lora nor "
+                "precompute_reference leaves one there"
+            )
         if self.max_kl is not None and self.precompute_reference:
             raise ValueError(
                 "max_kl needs the reference in memory, precompute_reference takes it out"
@@ -136,6 +147,7 @@ class Preference:
         Raises:
             UsageError: no such loss or option, or one that these settings cannot train.
         """
+        from finetune.losses.types import needs_of
         from finetune.objectives import built, refuse_unfit
 
         beta = {} if self.beta is None else {"beta": self.beta}
@@ -147,6 +159,8 @@ class Preference:
             keeps_reference=self.precompute_reference,
             stops_by_kl=self.max_kl is not None and not self.track_reference,
         )
+        if self.ref_sync_steps and not (needs_of(objective).reference or self.track_reference):
+            raise UsageError(f"ref_sync_steps: {self.loss} has no reference that could follow")
         return objective
 
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
@@ -165,6 +179,7 @@ class Preference:
     def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
         from finetune.objectives import resolved
         from finetune.pair_judging import ANSWERS, examined, summary
+        from finetune.pair_setup import exam_of, follow, kl_stop, trainer_of
 
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse(checks.check_precision(self.options, models.device().type == "cpu"))
@@ -172,9 +187,10 @@ class Preference:
         checks.refuse(checks.check_template(tokenizer))
         pairs = self._pairs(objective, table, tokenizer, rows)
         train, test = self._split(objective, pairs, tokenizer)
-        trainer = self._trainer(objective, pairs.part(train), test, tokenizer, run)
-        stop = self._kl_stop(trainer)
-        exam = self._exam(trainer, test.table, tokenizer)
+        trainer = trainer_of(self, objective, pairs.part(train), test, tokenizer, run)
+        follow(self, trainer)
+        stop = kl_stop(self, trainer)
+        exam = exam_of(self, trainer, test.table, tokenizer)
         look = examined(trainer, test.table, run.beside, exam) if test.ids else None
         metrics = run.train(trainer, look)
         if test.ids:
@@ -224,114 +240,3 @@ class Preference:
             return pairs.table, self._pairs(objective, other, tokenizer, self.eval_rows)
         train, test = data.held_out(pairs.table, self.held_out, self.seed)
         return train, replace(pairs, table=test, ids=pairs.part(test))
-
-    def _trainer(
-        self, objective: Any, train: list[PairIds], test: Pairs, tokenizer: Any, run: Run
-    ) -> PairTrainer:
-        import torch
-
-        from finetune.collate import PairCollator
-        from finetune.logps import answer_with_scores, check_head
-        from finetune.losses.types import needs_of
-        from finetune.pair_rows import order_of
-        from finetune.pairs import PairTrainer
-        from finetune.reference import (
-            AdapterOff,
-            Lora,
-            frozen,
-            precomputed,
-            with_adapter,
-            without_dropout,
-        )
-
-        if self.max_tokens is not None:
-            train = order_of(train, self.max_tokens, self.seed)
-        if self.lora:
-            refuse_spread("lora")
-        args = self._arguments(len(train), run)  # a wrong option is told before a model loads
-        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        collator = PairCollator(pad, frozenset(tokenizer.all_special_ids))
-        policy: Any = models.load_causal(self.model)
-        check_head(policy, torch.tensor([[*train[0].prompt, *train[0].chosen][:16]]))
-        without_dropout(policy)
-        share = self.share_prefix and _shares(policy)
-        answer_with_scores(policy)
-        if self.lora:
-            policy = with_adapter(policy, Lora(self.lora, self.lora_alpha), self.seed)
-        folder = self.ref_model or self.model
-        reference, tested = None, test.ids
-        if needs_of(objective).reference or self.track_reference:
-            if self.precompute_reference:
-                cache = Path(self.cache) if self.cache else run.work
-                train, tested = precomputed(folder, train, tested, collator, cache, share)
-            else:
-                reference = AdapterOff(policy) if self.lora else frozen(folder, share)
-        watched = _WATCHED if reference is None else (*_WATCHED, "kl")
-        with quiet():
-            return PairTrainer(
-                policy,
-                objective,
-                reference,
-                args,
-                train,
-                tested,
-                collator,
-                watched,
-                self.micro_tokens,
-            )
-
-    def _exam(self, trainer: PairTrainer, table: pl.DataFrame, tokenizer: Any) -> Exam | None:
-        """Prompts to answer at checkpoints; the KL of the answers where a reference is in memory.
-
-        A pair's chosen answer is not the one right answer, so nothing is matched against it.
-        """
-        from finetune.reference import Frozen
-
-        if not self.eval_limit or table.is_empty():
-            return None
-        asked = data.to_prompts(chosen_rows(table, self.eval_limit, self.seed))
-        held = trainer.reference
-        return Exam(
-            tuple({**row, "reference": None} for row in asked),
-            tokenizer,
-            held.model if isinstance(held, Frozen) else None,
-            max_new_tokens=self.max_new_tokens,
-        )
-
-    def _arguments(self, pairs: int, run: Run) -> Any:
-        from transformers import TrainingArguments
-
-        epochs = self.epochs if self.max_tokens is None else 1.0
-        own = {
-            **run.arguments(self.save_every, self.log_every, self.seed),
-            "learning_rate": self.lr,
-            "num_train_epochs": epochs,
-            "per_device_train_batch_size": self.batch_size,
-            "per_device_eval_batch_size": self.batch_size,
-            "gradient_accumulation_steps": self.gradient_accumulation,
-            "remove_unused_columns": False,
-            "prediction_loss_only": True,
-            **({} if self.max_tokens is None else {"train_sampling_strategy": "sequential"}),
-        }
-        args = training_arguments(TrainingArguments, own, self.options, run.work)
-        per_step = self.batch_size * self.gradient_accumulation
-        checks.refuse(checks.check_steps(pairs, per_step, epochs, args.dataloader_drop_last))
-        return args
-
-    def _kl_stop(self, trainer: PairTrainer) -> KLStop | None:
-        from finetune.pairs import KLStop
-
-        if self.max_kl is None:
-            return None
-        stop = KLStop(self.max_kl)
-        trainer.add_callback(stop)
-        return stop
-
-
-def _shares(policy: Any) -> bool:
-    from finetune.packing import share_prefixes
-
-    why = share_prefixes(policy)
-    if why is not None:
-        tell(f"share_prefix: {type(policy).__name__} runs each prompt for both answers: {why}")
-    return why is None

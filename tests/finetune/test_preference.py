@@ -158,10 +158,13 @@ def test_a_last_step_that_is_not_full_counts_its_own_pairs(tiny_model_dir, tmp_p
     assert [line["loss"] for line in split] == pytest.approx([x["loss"] for x in whole], abs=1e-6)
 
 
-def test_a_run_that_was_cut_off_ends_in_the_same_bytes(tiny_model_dir, rows, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", [{}, {"ref_sync_steps": 2, "ref_mixup_alpha": 0.3}])
+def test_a_run_that_was_cut_off_ends_in_the_same_bytes(
+    tiny_model_dir, rows, tmp_path, monkeypatch, how
+):
     from finetune.pairs import PairTrainer
 
-    options = {"epochs": 2, "save_every": 3}
+    options = {"epochs": 2, "save_every": 3, **how}
     train(tiny_model_dir, rows, tmp_path / "whole", **options)
 
     own = PairTrainer.training_step
@@ -179,6 +182,34 @@ def test_a_run_that_was_cut_off_ends_in_the_same_bytes(tiny_model_dir, rows, tmp
     train(tiny_model_dir, rows, tmp_path / "cut", **options)
     for name in ("model.safetensors", "metrics.jsonl", "tokenizer.json", "config.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_reference_that_takes_the_whole_policy_each_step_leaves_no_margin(
+    tiny_model_dir, rows, tmp_path
+):
+    how = {"ref_sync_steps": 1, "ref_mixup_alpha": 1.0, "epochs": 3}
+    _, lines = train(tiny_model_dir, rows, tmp_path / "out", **how)
+    assert [line["loss"] for line in lines] == pytest.approx([math.log(2)] * 12, abs=1e-6)
+    assert [line["kl"] for line in lines] == pytest.approx([0] * 12, abs=1e-7)
+    assert len({line["logps/chosen"] for line in lines}) > 4  # and yet it learns
+
+
+def test_a_following_reference_is_the_mean_worked_by_hand():
+    from types import SimpleNamespace
+
+    from finetune.moving import Following
+
+    policy, reference = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    follow = Following(reference, steps=2, alpha=0.25)
+    with torch.no_grad():
+        reference.weight.fill_(8.0)
+    seen = []
+    for step, value in ((1, 100.0), (2, 4.0), (3, 100.0), (4, -1.0)):
+        with torch.no_grad():
+            policy.weight.fill_(value)
+        follow.on_step_end(None, SimpleNamespace(global_step=step), None, model=policy)
+        seen.append(reference.weight.item())
+    assert seen == [8.0, 7.0, 7.0, 5.0]  # 8 × ¾ + 4 × ¼, then 7 × ¾ - 1 × ¼
 
 
 def test_what_comes_out_is_a_plain_model_folder(tiny_model_dir, rows, tmp_path):
@@ -278,7 +309,7 @@ def test_a_second_loss_is_added_with_its_weight(tiny_model_dir, rows, tmp_path):
 
 
 def test_a_loss_without_reference_holds_none_in_memory(tiny_model_dir, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("finetune.reference.frozen", None)
+    monkeypatch.setattr("finetune.pair_setup.frozen", None)
     _, lines = train(tiny_model_dir, rows, tmp_path / "out", loss="simpo")
     assert "kl" not in lines[0]
     assert "drift/chosen" not in lines[0]
@@ -355,6 +386,7 @@ def test_chosen_that_is_rejected_is_named(tiny_model_dir, tmp_path):
         ({"loss": "dpo_p"}, r"no finetune.losses.pair component is called 'dpo_p'; did you mean"),
         ({"loss_options": {"betta": 1.0}}, r"dpo has no option 'betta'; did you mean beta\?"),
         ({"loss": "simpo", "max_kl": 1.0}, "max_kl: simpo has no reference; set track_reference"),
+        ({"loss": "simpo", "ref_sync_steps": 1}, "simpo has no reference that could follow"),
         (
             {"options": {"lerning_rate": 1}},
             "TrainingArguments has no argument 'lerning_rate'; did you mean learning_rate",

@@ -1,0 +1,147 @@
+"""A preference run put together: policy, reference, data, and what watches them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from transformers import TrainingArguments
+
+from finetune import checks, data, models
+from finetune.arguments import training_arguments
+from finetune.collate import PairCollator, PairIds
+from finetune.evaluate import chosen_rows
+from finetune.exam import Exam
+from finetune.logps import answer_with_scores, check_head
+from finetune.losses.types import needs_of
+from finetune.moving import Following
+from finetune.packing import share_prefixes
+from finetune.pair_rows import Pairs, order_of
+from finetune.pairs import KLStop, PairTrainer
+from finetune.ranks import refuse_spread, tell
+from finetune.reference import (
+    AdapterOff,
+    Frozen,
+    Lora,
+    frozen,
+    precomputed,
+    with_adapter,
+    without_dropout,
+)
+from finetune.runs import Run, quiet
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from finetune.trainers.preference import Preference
+
+__all__ = ["exam_of", "follow", "kl_stop", "trainer_of"]
+
+_WATCHED: Final = ("entropy", "top1")
+
+
+def trainer_of(
+    options: Preference, objective: Any, train: list[PairIds], test: Pairs, tokenizer: Any, run: Run
+) -> PairTrainer:
+    """The trainer, all loaded; a wrong option is told before a model is."""
+    if options.max_tokens is not None:
+        train = order_of(train, options.max_tokens, options.seed)
+    if options.lora:
+        refuse_spread("lora")
+    args = _arguments(options, len(train), run)  # a wrong option is told before a model loads
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    collator = PairCollator(pad, frozenset(tokenizer.all_special_ids))
+    policy: Any = models.load_causal(options.model)
+    check_head(policy, torch.tensor([[*train[0].prompt, *train[0].chosen][:16]]))
+    without_dropout(policy)
+    share = options.share_prefix and _shares(policy)
+    answer_with_scores(policy)
+    if options.lora:
+        policy = with_adapter(policy, Lora(options.lora, options.lora_alpha), options.seed)
+    folder = options.ref_model or options.model
+    reference, tested = None, test.ids
+    if needs_of(objective).reference or options.track_reference:
+        if options.precompute_reference:
+            cache = Path(options.cache) if options.cache else run.work
+            train, tested = precomputed(folder, train, tested, collator, cache, share)
+        else:
+            reference = AdapterOff(policy) if options.lora else frozen(folder, share)
+    watched = _WATCHED if reference is None else (*_WATCHED, "kl")
+    with quiet():
+        return PairTrainer(
+            policy,
+            objective,
+            reference,
+            args,
+            train,
+            tested,
+            collator,
+            watched,
+            options.micro_tokens,
+        )
+
+
+def _arguments(options: Preference, pairs: int, run: Run) -> Any:
+    epochs = options.epochs if options.max_tokens is None else 1.0
+    own = {
+        **run.arguments(options.save_every, options.log_every, options.seed),
+        "learning_rate": options.lr,
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": options.batch_size,
+        "per_device_eval_batch_size": options.batch_size,
+        "gradient_accumulation_steps": options.gradient_accumulation,
+        "remove_unused_columns": False,
+        "prediction_loss_only": True,
+        **({} if options.max_tokens is None else {"train_sampling_strategy": "sequential"}),
+    }
+    args = training_arguments(TrainingArguments, own, options.options, run.work)
+    per_step = options.batch_size * options.gradient_accumulation
+    checks.refuse(checks.check_steps(pairs, per_step, epochs, args.dataloader_drop_last))
+    return args
+
+
+def _shares(policy: Any) -> bool:
+    why = share_prefixes(policy)
+    if why is not None:
+        tell(f"share_prefix: {type(policy).__name__} runs each prompt for both answers: {why}")
+    return why is None
+
+
+def follow(options: Preference, trainer: PairTrainer) -> None:
+    """Let the reference follow the policy, where that is asked for."""
+    if not options.ref_sync_steps:
+        return
+    refuse_spread("ref_sync_steps")
+    held = trainer.reference
+    if not isinstance(held, Frozen):
+        raise TypeError("ref_sync_steps needs a reference of its own, and the options allowed none")
+    trainer.add_callback(Following(held.model, options.ref_sync_steps, options.ref_mixup_alpha))
+
+
+def kl_stop(options: Preference, trainer: PairTrainer) -> KLStop | None:
+    """What ends training above ``max_kl``, where that is set."""
+    if options.max_kl is None:
+        return None
+    stop = KLStop(options.max_kl)
+    trainer.add_callback(stop)
+    return stop
+
+
+def exam_of(
+    options: Preference, trainer: PairTrainer, table: pl.DataFrame, tokenizer: Any
+) -> Exam | None:
+    """Prompts to answer at checkpoints; the KL of the answers where a reference is in memory.
+
+    A pair's chosen answer is not the one right answer, so nothing is matched against it.
+    """
+    if not options.eval_limit or table.is_empty():
+        return None
+    asked = data.to_prompts(chosen_rows(table, options.eval_limit, options.seed))
+    held = trainer.reference
+    return Exam(
+        tuple({**row, "reference": None} for row in asked),
+        tokenizer,
+        held.model if isinstance(held, Frozen) else None,
+        max_new_tokens=options.max_new_tokens,
+    )
