@@ -26,7 +26,11 @@ LISTS, SIZE = 4, 5
 LENGTHS = torch.tensor([[1.0, 2, 3, 4, 4]] * LISTS).double()
 THERE = torch.arange(SIZE) < torch.tensor([5, 3, 4, 2])[:, None]
 SCORES = torch.tensor([[3.0, 1, 2, 5, 4], [1, 1, 0, 9, 9], [2, 0, 2, 1, 9], [0, 1, 9, 9, 9]])
-COLUMNS = {"score": SCORES.double(), "win_rate": (SCORES / 10).double()}
+COLUMNS = {
+    "score": SCORES.double(),
+    "win_rate": (SCORES / 10).double(),
+    "by_reference": torch.tensor([[0.0, 1, 0, 1, 0]] * LISTS).double(),
+}
 
 
 @pytest.fixture(params=CASES)

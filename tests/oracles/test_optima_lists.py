@@ -29,9 +29,9 @@ def lists_of(bandit, policy, rows, **columns):
     return ListLogps(answers, torch.ones_like(rows, dtype=torch.bool), columns)
 
 
-def land(value, bandit):
+def land(value, bandit, rounds=20):
     logits = bandit.ref.clone().requires_grad_()
-    minimise(lambda: value(logits.log_softmax(0)), [logits])
+    minimise(lambda: value(logits.log_softmax(0)), [logits], rounds)
     return logits.detach().log_softmax(0)
 
 
@@ -193,6 +193,76 @@ def test_d2o_counts_anchors_and_the_bad_one_each_by_its_own_weight():
     assert build("d2o")(same).loss.item() == 0  # nothing is worse than the rest
 
 
+# --- XPO ------------------------------------------------------------------------------------
+
+RHO = torch.tensor([0.1, 0.4, 0.3, 0.2]).double()  # the law of the reference's samples
+
+
+def xpo_of_a_population(loss, bandit, policy):
+    """Every pair of a policy's sample (all alike) and one of RHO, labelled by Bradley-Terry."""
+    first, second = torch.cartesian_prod(torch.arange(4), torch.arange(4)).T
+    rows = torch.stack([first, second], 1)
+    theirs = torch.tensor([0.0, 1.0]).double().expand(rows.shape)
+    total = 0
+    for score in ((1.0, 0.0), (0.0, 1.0)):
+        label = torch.tensor(score).double().expand(rows.shape)
+        gap = bandit.reward[first] - bandit.reward[second]
+        chance = RHO[second] / 4 * torch.sigmoid(gap if score[0] else -gap)
+        batch = lists_of(bandit, policy, rows, score=label, by_reference=theirs)
+        total = total + (chance * loss(batch).loss).sum()
+    return total
+
+
+def test_xpo_rests_where_its_optimism_balances_dpo():
+    """The slope of DPO's own loss, taken from ``dpo`` on the same pairs, is ``α (π - ρ)``."""
+    bandit, alpha = Bandit.draw(size=4), 0.02
+    loss = build("xpo", beta=BETA, alpha=alpha)
+    found = land(lambda policy: xpo_of_a_population(loss, bandit, policy), bandit)
+    free = found.clone().requires_grad_()
+    dpo = registry.build("finetune.losses.pair", "dpo", {"beta": BETA})
+    first, second = torch.cartesian_prod(torch.arange(4), torch.arange(4)).T
+    wins = torch.sigmoid(bandit.reward[first] - bandit.reward[second])
+    sides = [Answers(free[rows], torch.ones(16), bandit.ref[rows]) for rows in (first, second)]
+    there = dpo(PairLogps(sides[0], sides[1])).loss
+    back = dpo(PairLogps(sides[1], sides[0])).loss
+    (RHO[second] / 4 * (wins * there + (1 - wins) * back)).sum().backward()
+    torch.testing.assert_close(free.grad, alpha * (found.exp() - RHO), atol=1e-8, rtol=0)
+    assert kl(found, bandit.optimum(BETA)) > 1e-3
+
+
+def test_xpo_without_optimism_lands_where_dpo_does_and_with_it_beyond_the_references_samples():
+    bandit = Bandit.draw(size=4)
+    landed = {}
+    for alpha in (0.0, 0.02, 0.05):
+        loss = build("xpo", beta=BETA, alpha=alpha)
+        landed[alpha] = land(
+            lambda policy, loss=loss: xpo_of_a_population(loss, bandit, policy), bandit, 2
+        )
+    assert kl(landed[0.0], bandit.optimum(BETA)) < TIGHT
+    said = [float(RHO @ policy) for policy in landed.values()]  # the mean log-prob of what ρ says
+    assert said[0] > said[1] > said[2]
+
+
+def test_xpo_on_a_list_of_two_is_dpo_and_the_price_of_the_references_sample():
+    dpo = registry.build("finetune.losses.pair", "dpo", {"beta": 0.7})
+    two = {"policy": (-9, -6), "ref": (-7, -5)}
+    for theirs, cost in (((1, 0), -9), ((0, 1), -6)):
+        found = build("xpo", beta=0.7, alpha=0.1)(
+            ListLogps.of(**two, score=(0, 1), by_reference=theirs)
+        ).loss
+        torch.testing.assert_close(found, dpo(PairLogps.of((-6, -9), (-5, -7))).loss + 0.1 * cost)
+
+
+def test_xpo_compares_own_samples_with_the_references_alone_and_leaves_ties_out():
+    four = ListLogps.of(
+        policy=(-3, -4, -5, -6), ref=(0, 0, 0, 0), score=(3, 1, 2, 3), by_reference=(0, 0, 1, 1)
+    )
+    # 0 over 2 (2 nats), 2 over 1 (-1), 3 over 1 (-2); 0 and 3 are tied
+    terms = [math.log1p(math.exp(-gap)) for gap in (2, -1, -2)]
+    found = build("xpo", beta=1.0, alpha=0.01)(four).loss.item()
+    assert found == pytest.approx(sum(terms) / 3 + 0.01 * (-5 - 6) / 2)
+
+
 # --- win rates ------------------------------------------------------------------------------
 
 
@@ -237,6 +307,11 @@ def test_spo_has_the_gradient_of_the_game_against_its_own_samples():
     policy = logits.log_softmax(0)
     (-(policy.exp() * (rate - BETA * (policy - bandit.ref))).sum()).backward()
     torch.testing.assert_close(gradient, logits.grad)
+
+
+def test_spos_loss_is_a_mean_over_the_list():
+    logps = ListLogps.of(policy=(-4, -2), ref=(-4, -2), win_rate=(0.75, 0.25))
+    assert build("spo")(logps).loss.item() == 0.25  # (0.25 · 4 - 0.25 · 2) / 2
 
 
 NOWHERE = {"rrhf", "d2o"}  # no optimum in closed form, or none that is finite: identities above
