@@ -34,8 +34,8 @@ def keep_best(
     keep = np.zeros(table.height, dtype=bool)
     keep[taken] = True
     passed_over = reason or ("below_cutoff" if descending else "above_cutoff")
-    reasons = np.where(keep, "selected", np.where(scored, passed_over, "not_scored"))
-    return decide(keep, reasons.tolist(), _particulars(by, scores, order, taken))
+    reasons = pl.Series(["not_scored", passed_over, "selected"])[scored + keep.astype(np.int64)]
+    return decide(keep, reasons, _particulars(by, scores, order, taken))
 
 
 def _particulars(by: str, scores: pl.Series, order: np.ndarray, taken: np.ndarray) -> pl.DataFrame:
