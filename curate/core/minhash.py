@@ -9,7 +9,6 @@ texts of similarity ``s`` have one of ``b`` bands in common with a chance of ``1
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fractions import Fraction
 from typing import TypeAlias
 
 import numpy as np
@@ -17,11 +16,13 @@ import numpy.typing as npt
 from numba import njit
 
 from curate.core.grown import Grown
-from curate.core.jaccard import Ints, Keys, leading, meeting
+from curate.core.jaccard import Keys
 from curate.core.shingles import Hashes, Offsets
+from curate.core.tally import Bytes, Halves, halves, tally
 
 __all__ = ["Signatures", "band_keys", "banded", "signatures"]
 
+Ints: TypeAlias = npt.NDArray[np.int64]
 Signatures: TypeAlias = npt.NDArray[np.uint32]
 _TIMES = np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
 _HALF = np.uint64(32)
@@ -50,9 +51,8 @@ def banded(found: Iterable[Signatures], bands: int, rows: int) -> tuple[Ints, In
         made.add(band_keys(some, bands, rows).values)
         lacking.add((some == _NONE).all(axis=1))
     keys, empty = made.take(), lacking.take()
-    offsets = np.arange(len(empty) + 1, dtype=np.int64) * bands
-    near = meeting(leading(keys), offsets, Fraction(1, bands))
-    near = near[~empty[near]]
+    upper = halves(keys)
+    near = np.flatnonzero(_meeting(upper.reshape(-1, bands), *tally(upper)) & ~empty)
     starts = np.arange(len(near) + 1, dtype=np.int64) * bands
     chosen = keys.reshape(-1, bands)[near].ravel()
     return (
@@ -60,6 +60,17 @@ def banded(found: Iterable[Signatures], bands: int, rows: int) -> tuple[Ints, In
         np.flatnonzero(empty),
         Keys(chosen, starts[:-1], starts, np.zeros(len(near), np.int64), False),
     )
+
+
+@njit(cache=True, nogil=True)
+def _meeting(keys: Halves, table: Bytes, shift: np.uint32) -> npt.NDArray[np.bool_]:
+    """Whether one of a text's keys seems to be another's too; if it is, this is never missed."""
+    found = np.zeros(len(keys), np.bool_)
+    for i in range(len(keys)):
+        for j in range(keys.shape[1]):
+            slot = np.int64(keys[i, j] >> shift)
+            found[i] |= ((table[slot >> 1] >> ((slot & 1) * 4)) & 15) > 1
+    return found
 
 
 @njit(cache=True, nogil=True)

@@ -19,7 +19,7 @@ from numba import njit
 from curate.core.cover import Cover
 from curate.core.errors import UsageError
 from curate.core.jaccard import Keys
-from curate.core.sets import Sets
+from curate.core.sets import Sets, shared
 from curate.core.shingles import Hashes, Offsets
 
 __all__ = ["cover_sets"]
@@ -38,10 +38,10 @@ def cover_sets(sets: Sets, keys: Keys, order: Ints, threshold: Fraction, fixed: 
     they resemble: a reference that the others are held against.
     """
     index = _index(sets, keys, order)
-    survivor, shared, union = _cover_sets(
+    survivor, common, union = _cover_sets(
         index, order, fixed, threshold.numerator, threshold.denominator
     )
-    return Cover(survivor, np.where(survivor >= 0, shared / union, np.nan))
+    return Cover(survivor, np.where(survivor >= 0, common / union, np.nan))
 
 
 class _Index(NamedTuple):
@@ -106,25 +106,6 @@ def _size_classes(longest: _Int) -> Ints:
     return classes
 
 
-@njit(cache=True, nogil=True)
-def _shared(values: Hashes, x: _Int, x_end: _Int, y: _Int, y_end: _Int, needed: _Int) -> _Int:
-    """How many values two sorted sets share; -1 as soon as it is below ``needed``."""
-    shared = 0
-    x_spare, y_spare = x_end - x - needed, y_end - y - needed
-    if x_spare < 0 or y_spare < 0:
-        return -1
-    while x < x_end and y < y_end:
-        a, b = values[x], values[y]
-        shared += a == b
-        x += a <= b
-        y += b <= a
-        x_spare -= a < b
-        y_spare -= b < a
-        if x_spare < 0 or y_spare < 0:
-            return -1
-    return shared if shared >= needed else -1
-
-
 @njit(cache=True, nogil=True, inline="always")
 def _slot(index: _Index, key: np.uint64, group: _Int) -> _Int:
     spread = (key + np.uint64(group)) * _SPREAD
@@ -155,10 +136,10 @@ def _compare(index: _Index, x: _Int, x_at: _Int, y: _Int, y_at: _Int, best: Ints
     needed = max(needed, as_near)
     x_end, y_end = index.offsets[x + 1], index.offsets[y + 1]
     x_start, y_start = index.offsets[x] + x_at, index.offsets[y] + y_at
-    shared = _shared(index.values, x_start, x_end, y_start, y_end, needed)
-    lead = shared * best[2] - best[1] * (both - shared)
-    if shared >= 0 and (lead > 0 or index.rank[y] < index.rank[best[0]]):
-        best[0], best[1], best[2] = y, shared, both - shared
+    common = shared(index.values, x_start, x_end, y_start, y_end, needed)
+    lead = common * best[2] - best[1] * (both - common)
+    if common >= 0 and (lead > 0 or index.rank[y] < index.rank[best[0]]):
+        best[0], best[1], best[2] = y, common, both - common
 
 
 @njit(cache=True, nogil=True)
@@ -236,7 +217,7 @@ def _cover_sets(
     index: _Index, order: Ints, fixed: _Int, up: _Int, down: _Int
 ) -> tuple[Ints, Ints, Ints]:
     survivor = np.full(len(order), -1, np.int64)
-    shared, union = np.zeros(len(order), np.int64), np.ones(len(order), np.int64)
+    common, union = np.zeros(len(order), np.int64), np.ones(len(order), np.int64)
     t, best = np.array([up, down]), np.empty(3, np.int64)
     count, drawn = 0, 0
     for place in range(len(order)):
@@ -247,9 +228,9 @@ def _cover_sets(
             if not _meet(index, x, best, t, smallest, max(count, _PATIENCE)):
                 _hold_against_all(index, x, best, t, smallest, count, drawn)
                 drawn = count
-            survivor[x], shared[x], union[x] = best
+            survivor[x], common[x], union[x] = best
         if survivor[x] < 0:
             _hang(index, x)
             index.kept[count] = x
             count += 1
-    return survivor, shared, union
+    return survivor, common, union

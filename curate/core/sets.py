@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,10 @@ from curate.core.grown import Grown
 from curate.core.shingled import Shingled, Shingles
 from curate.core.shingles import Hashes, Offsets
 
-__all__ = ["Sets", "sets_of"]
+__all__ = ["Sets", "sets_of", "shared"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+_Int: TypeAlias = int | np.int64  # in compiled code they are the same
 
 _ROWS = 1 << 14
 
@@ -102,3 +103,27 @@ def _distinct(hashes: Hashes, starts: Offsets) -> tuple[Hashes, Offsets]:
         end += kept
         ends[i + 1] = end
     return out[:end], ends
+
+
+@njit(cache=True, nogil=True)
+def shared(
+    values: npt.NDArray[Any], x: _Int, x_end: _Int, y: _Int, y_end: _Int, needed: _Int
+) -> _Int:
+    """How many values two sorted sets share; -1 as soon as it is below ``needed``.
+
+    The sets are ``values[x:x_end]`` and ``values[y:y_end]``; compiled, for compiled callers.
+    """
+    common = 0
+    x_spare, y_spare = x_end - x - needed, y_end - y - needed
+    if x_spare < 0 or y_spare < 0:
+        return -1
+    while x < x_end and y < y_end:
+        a, b = values[x], values[y]
+        common += a == b
+        x += a <= b
+        y += b <= a
+        x_spare -= a < b
+        y_spare -= b < a
+        if x_spare < 0 or y_spare < 0:
+            return -1
+    return common if common >= needed else -1

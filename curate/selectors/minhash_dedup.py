@@ -19,13 +19,14 @@ from curate.core.decisions import tie_order
 from curate.core.duplicates import verdicts
 from curate.core.files import digest_of
 from curate.core.held_out import held_out
-from curate.core.jaccard import Ints, Keys, candidates, exact_ratio, prefixes
+from curate.core.jaccard import Ints, Keys, exact_ratio, prefixes
 from curate.core.minhash import Signatures, banded, signatures
 from curate.core.set_cover import cover_sets
 from curate.core.sets import Sets, sets_of
 from curate.core.shingle_index import ShingleIndex
 from curate.core.shingled import Chained, Shingled, Texts
 from curate.core.shingles import Hashes, Offsets, Unit, shingle
+from curate.core.sieve import candidates
 
 __all__ = ["MinHashDedup"]
 

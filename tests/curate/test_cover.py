@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.core.cover import Cover, cover_pairs
-from curate.core.jaccard import candidates, exact_ratio, prefixes
+from curate.core.jaccard import exact_ratio, prefixes
 from curate.core.set_cover import cover_sets
 from curate.core.sets import Sets
 from curate.core.shingles import shingle
+from curate.core.sieve import candidates
 
 Pairs = dict[tuple[int, int], Fraction]
 
@@ -164,6 +165,45 @@ def test_texts_that_share_all_but_a_few_words_are_covered_as_by_all_pairs() -> N
         expected = slow_cover(jaccard_pairs(texts, 3, ratio), range(300))
         assert 10 < len(expected) < 299
         assert fast_cover(texts, 3, ratio, range(300)) == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    random=st.randoms(use_true_random=False),
+    threshold=st.sampled_from([0.3, 0.5, 0.7, 0.9]),
+    crowd=st.sampled_from([0, 1, 3, 256]),
+)
+def test_no_text_with_a_neighbour_is_sieved_out(
+    random: Random, threshold: float, crowd: int
+) -> None:
+    """Hashes of few upper halves: many fall together there, and whole ones are repeated."""
+    pool = [(random.randrange(40) << 58) + low for low in range(60)]
+    bases = [random.sample(pool, random.randrange(1, 30)) for _ in range(5)]
+    texts = []
+    for _ in range(40):
+        text = list(random.choice(bases))
+        text[random.randrange(len(text))] = random.choice(pool)
+        texts.append(text + random.choices(text, k=random.randrange(3)))
+    sets = [frozenset(text) for text in texts]
+    near = {
+        i
+        for i, x in enumerate(sets)
+        for j, y in enumerate(sets)
+        if i != j and Fraction(len(x & y), len(x | y)) >= exact_ratio(threshold)
+    }
+    ends = np.cumsum([0, *map(len, texts)])
+    made = Sets(np.array([value for text in texts for value in text], np.uint64), ends)
+    rows, empty, _ = candidates(made, exact_ratio(threshold), crowd)
+    assert near <= set(rows.tolist())
+    assert not len(empty)
+
+
+def test_texts_that_share_no_more_than_a_part_are_sieved_out() -> None:
+    """3 of 7 shingles shared, all else of their own; and a text that shares with two, not one."""
+    texts = ["a b c d", "a b c e", "p q r s", "p q x y", "r s x y"]
+    made = Sets(*shingle(pl.Series(texts), 1))
+    assert candidates(made, exact_ratio(0.7))[0].tolist() == []
+    assert candidates(made, exact_ratio(0.5))[0].tolist() == [0, 1]
 
 
 def test_copies_of_one_text_do_not_cost_their_square() -> None:
