@@ -21,7 +21,7 @@ Long: TypeAlias = Literal["cut", "pool"]
 Progress: TypeAlias = Callable[[int, int], None]
 
 _SAVE_EVERY: Final = 512  # texts; what a kill can cost
-_LAYOUT: Final = 1  # raise when a change here changes the vectors
+_LAYOUT: Final = 2  # raise when a change here changes the vectors
 
 
 class Embedded(NamedTuple):
@@ -35,11 +35,11 @@ class Embedded(NamedTuple):
 class Embedder:
     """Unit vectors of texts from a sentence-transformers model, each depending on its text alone.
 
-    A batch holds texts of one token count, so nothing is padded and nothing masked, and always as
-    many of them as that count calls for (free places hold copies). So every text meets the same
-    shapes, and with them the same kernels, whoever its neighbours are: on one kind of machine its
-    vector is the same to the last bit, alone or among a million, and a cache that is half full
-    changes nothing.
+    A batch holds texts of one token count, so nothing is padded and nothing masked. Where a row of
+    a matrix product could have other bits beside other rows (`Encoder.fixed`; not so with oneDNN
+    on a CPU) batches of one length also have one shape, free places holding copies. So on one kind
+    of machine a text's vector is the same to the last bit, alone or among a million, and a cache
+    that is half full changes nothing.
 
     Options:
         model: a model folder or a name on the hub; None is the packaged all-MiniLM-L6-v2.

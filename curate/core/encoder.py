@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 
 from curate.core.embed_model import load_model
 from curate.core.errors import UsageError
+from curate.core.shingles import threads
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -19,9 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["Dtype", "Encoder", "load_encoder"]
 
 Dtype: TypeAlias = Literal["auto", "fp32", "bf16"]
+Forward: TypeAlias = "Callable[[Tensor], Tensor]"
+"""Token ids (texts, length) to what the transformer makes of them (texts, length, width)."""
 
-_BATCH_TOKENS: Final = {"cpu": 128, "cuda": 8192}
-"""Tokens a batch aims at; on a CPU fewer starve the matrix kernels and more waste places."""
+_BATCH_TOKENS: Final = {"cpu": 256, "cuda": 8192}
+"""Tokens a batch holds; on a CPU more leave the caches, and fewer read the weights too often."""
+
+_LEAST: Final = 16  # tokens; products of very few rows are summed in another order
 
 _PROBE: Final = (
     "Eat a balanced diet, sleep enough and exercise regularly.",
@@ -38,6 +45,8 @@ class Encoder:
     """A model in memory, and how to run it."""
 
     model: SentenceTransformer
+    transform: Forward
+    fixed: bool  # whether batches of one length must be of one shape for the bits to be the same
     dtype: str
     device: str
     dimension: int
@@ -79,37 +88,59 @@ class Encoder:
         return rows
 
     def forward(self, windows: list[list[int]]) -> np.ndarray:
-        """``(n, dimension)`` embeddings of token id lists, in batches of fixed shape."""
+        """``(n, dimension)`` embeddings of token id lists, in batches of texts of one length.
+
+        On the CPU each batch runs on one thread, and as many at once as there are threads: nothing
+        waits inside a batch, and the numbers do not depend on how many there are.
+        """
+        import torch
+
         vectors = np.empty((len(windows), self.dimension), dtype=np.float32)
-        for length, members in _by_length(windows).items():
-            places = max(1, round(_BATCH_TOKENS[self.device.partition(":")[0]] / length))
-            for start in range(0, len(members), places):
-                part = members[start : start + places]
-                ids = [windows[i] for i in part]
-                ids += [ids[-1]] * (places - len(part))
-                vectors[part] = _embeddings(self.model, ids)[: len(part)]
+
+        def run(part: list[int], places: int) -> None:
+            ids = [windows[i] for i in part]
+            ids += [ids[-1]] * (places - len(part))
+            vectors[part] = _embeddings(self.model, self.transform, ids)[: len(part)]
+
+        tokens = _BATCH_TOKENS[self.device.partition(":")[0]]
+        batches = list(_batches(windows, tokens, self.fixed))
+        at_once = min(threads(), len(batches)) if self.device == "cpu" else 1
+        if at_once < 2:
+            for batch in batches:
+                run(*batch)
+            return vectors
+        before = torch.get_num_threads()
+        with ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for done in [pool.submit(run, *batch) for batch in batches]:
+                done.result()
+        torch.set_num_threads(before)
         return vectors
 
 
-def _by_length(windows: list[list[int]]) -> dict[int, list[int]]:
+def _batches(windows: list[list[int]], tokens: int, fixed: bool) -> Iterator[tuple[list[int], int]]:
+    """Which windows run together, all of one length, and how many places the batch has."""
     members: dict[int, list[int]] = {}
     for i, ids in enumerate(windows):
         members.setdefault(len(ids), []).append(i)
-    return members
+    for length, those in members.items():
+        most = max(1, tokens // length)
+        least = most if fixed else min(most, -(-_LEAST // length))
+        for start in range(0, len(those), most):
+            part = those[start : start + most]
+            yield part, max(least, len(part))
 
 
-def _embeddings(model: SentenceTransformer, ids: list[list[int]]) -> np.ndarray:
+def _embeddings(model: SentenceTransformer, transform: Forward, ids: list[list[int]]) -> np.ndarray:
     """Embeddings of token ids of one length; what follows the transformer runs in fp32."""
     import torch
 
     with torch.inference_mode():
         tokens = torch.tensor(ids, device=model.device)
-        first, *others = model
-        features: dict[str, Tensor] = first(
-            {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-        )
-        features["token_embeddings"] = features["token_embeddings"].float()
-        for module in others:
+        features: dict[str, Tensor] = {
+            "token_embeddings": transform(tokens).float(),
+            "attention_mask": torch.ones_like(tokens),
+        }
+        for module in list(model)[1:]:
             features = module(features)
         vectors: np.ndarray = features["sentence_embedding"].float().cpu().numpy()
     return vectors
@@ -132,8 +163,11 @@ def load_encoder(folder: Path, dtype: Dtype, device: str) -> Encoder:
     _check(model, folder)
     tokenizer = model.tokenizer
     window = min(model.max_seq_length or tokenizer.model_max_length, tokenizer.model_max_length)
+    transform, fixed = _transform(model, device, "fp32")
     exact = Encoder(
         model=model,
+        transform=transform,
+        fixed=fixed,
         dtype="fp32",
         device=device,
         dimension=int(model.get_embedding_dimension() or 0),
@@ -147,14 +181,36 @@ def load_encoder(folder: Path, dtype: Dtype, device: str) -> Encoder:
 
 def _in_bf16(exact: Encoder) -> Encoder:
     """The same model with its transformer in bf16, and what that did to the probe texts."""
-    import torch
-
     probe = exact.tokenize(list(_PROBE))
     before = exact.rows(probe, pool=False)[:, :-1]
-    exact.model[0].to(torch.bfloat16)
-    after = exact.rows(probe, pool=False)[:, :-1]
+    transform, fixed = _transform(exact.model, exact.device, "bf16")
+    short = replace(exact, dtype="bf16", transform=transform, fixed=fixed)
+    after = short.rows(probe, pool=False)[:, :-1]
     cosine = float((before * after).sum(axis=1).min())
-    return replace(exact, dtype="bf16", min_cosine=round(min(cosine, 1.0), 6))
+    return replace(short, min_cosine=round(min(cosine, 1.0), 6))
+
+
+def _transform(model: SentenceTransformer, device: str, dtype: str) -> tuple[Forward, bool]:
+    """The model's transformer, and whether it needs batches of one shape.
+
+    It is written out where it is a BERT on the CPU, else run as it stands.
+    """
+    import torch
+
+    from curate.core.bert import Bert
+
+    kind = torch.bfloat16 if dtype == "bf16" else torch.float32
+    if device == "cpu" and Bert.can_run(model[0].auto_model):
+        bert = Bert(model[0].auto_model, kind)
+        return bert, not bert.keeps_bits()
+    model[0].to(kind)
+
+    def transform(ids: Tensor) -> Tensor:
+        features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        found: Tensor = model[0](features)["token_embeddings"]
+        return found
+
+    return transform, True
 
 
 def _computes_in_bf16(device: str) -> bool:

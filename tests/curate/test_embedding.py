@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from transformers import BertConfig, BertModel
 
 from curate.core import embed, embed_model
+from curate.core import encoder as encoder_module
+from curate.core.bert import Bert, _softmax_base_2
 from curate.core.chat import turn
 from curate.core.embed import Embedder
 from curate.core.embed_model import declared_dimension, find_model
@@ -55,23 +60,78 @@ def test_neighbours_do_not_change_a_bit(tiny_embedder: Path, dtype: embed.Dtype)
     assert together.tobytes() == alone.tobytes() == backwards.tobytes()
 
 
-def test_all_batches_of_one_length_have_one_shape(
-    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fixed", [True, False])
+def test_batches_hold_one_length_and_one_shape_where_bits_call_for_it(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch, fixed: bool
 ) -> None:
+    encoder = replace(load_encoder(find_model(embedder.model), "fp32", "cpu"), fixed=fixed)
+    expected = embedder.encode(TEXTS).vectors
     shapes: dict[int, set[int]] = {}
-    real = Encoder.forward.__globals__["_embeddings"]
 
-    def spy(model: object, ids: list[list[int]]) -> np.ndarray:
-        assert len({len(row) for row in ids}) == 1  # nothing is padded
-        shapes.setdefault(len(ids[0]), set()).add(len(ids))
-        vectors: np.ndarray = real(model, ids)
-        return vectors
+    def spy(ids: torch.Tensor) -> torch.Tensor:
+        shapes.setdefault(ids.shape[1], set()).add(ids.shape[0])
+        return encoder.transform(ids)
 
-    monkeypatch.setitem(Encoder.forward.__globals__, "_embeddings", spy)
-    for size in (1, 3, 40):
-        embedder.encode(TEXTS[:size])
+    seen = replace(encoder, transform=spy)
+    monkeypatch.setattr(embed, "load_encoder", lambda *_: seen)
+    for size in (1, 3, 20, 40):
+        found = embedder.encode(TEXTS[:size]).vectors
+        assert found.tobytes() == expected[:size].tobytes()
     assert len(shapes) > 3
-    assert {len(places) for places in shapes.values()} == {1}
+    one_shape = {len(places) for places in shapes.values()} == {1}
+    assert one_shape == fixed
+    assert all(length * min(places) >= 16 for length, places in shapes.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bert_written_out_is_that_of_transformers(dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=90,
+        hidden_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=160,
+        initializer_range=0.3,  # sharp attention, far from the mean of all tokens
+    )
+    model = BertModel(config).eval()
+    assert Bert.can_run(model)
+    ours = Bert(model, dtype)
+    assert ours.keeps_bits()
+    for shape in ((1, 2), (5, 9), (2, 70)):
+        ids = torch.randint(0, 90, shape)
+        with torch.inference_mode():
+            expected, found = model(input_ids=ids).last_hidden_state, ours(ids)
+        cosine = torch.nn.functional.cosine_similarity(found, expected, dim=-1)
+        assert cosine.min() > (1 - 1e-6 if dtype == torch.float32 else 0.98)
+        assert found.dtype == torch.float32
+
+
+def test_a_bert_of_another_kind_is_not_taken_for_one() -> None:
+    config = BertConfig(vocab_size=9, hidden_size=8, num_attention_heads=1, intermediate_size=8)
+    config.num_hidden_layers = 1
+    assert Bert.can_run(BertModel(config))
+    config.hidden_act = "relu"
+    assert not Bert.can_run(BertModel(config))
+    config.hidden_act, config.is_decoder = "gelu", True
+    assert not Bert.can_run(BertModel(config))
+
+
+def test_the_softmax_of_bfloat16_is_right_to_its_rounding() -> None:
+    generator = torch.Generator().manual_seed(2)
+    for size, spread in ((1, 1.0), (7, 1.0), (64, 8.0), (200, 60.0), (33, 1e4)):
+        logits = (torch.randn(50, size, generator=generator) * spread).bfloat16()
+        expected = torch.softmax(logits.double() * np.log(2), dim=-1)
+        _softmax_base_2(logits.view(torch.int16).numpy())
+        torch.testing.assert_close(logits.double(), expected, atol=1e-30, rtol=2**-8)
+
+
+def test_threads_change_no_bit(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = embedder.encode(TEXTS).vectors
+    monkeypatch.setattr(encoder_module, "threads", lambda: 3)
+    before = torch.get_num_threads()
+    assert embedder.encode(TEXTS).vectors.tobytes() == alone.tobytes()
+    assert torch.get_num_threads() == before
 
 
 def test_bf16_is_measured_against_fp32(tiny_embedder: Path) -> None:
