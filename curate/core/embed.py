@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from curate.core.embed_model import declared_dimension, find_model, model_hash
+from curate.core.embed_pool import Windows, check_devices, rows_on
 from curate.core.encoder import Dtype, Encoder, load_encoder
 from curate.core.files import digest_of
 from curate.core.vector_cache import VectorCache
@@ -49,6 +50,8 @@ class Embedder:
         long: what happens to tokens beyond the model's window. ``cut`` drops them and says so;
             ``pool`` takes the mean of every window's unit vector, weighted by its tokens.
         cache: a folder in which vectors are kept by content.
+        devices: several devices of one kind, each with a process of its own: ``cuda:0``,
+            ``cuda:1``. The vectors are those that one of them gives.
     """
 
     model: str | None = None
@@ -56,6 +59,10 @@ class Embedder:
     device: str = "auto"
     long: Long = "cut"
     cache: str | None = None
+    devices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_devices(self.device, self.devices)
 
     @property
     def dimension(self) -> int:
@@ -112,19 +119,27 @@ class Embedder:
             return
         windows = self._encoder.tokenize(texts)
         order = sorted(range(len(texts)), key=lambda i: (-len(windows[i][0]), keys[i]))
-        for start in range(0, len(order), _SAVE_EVERY):
-            part = order[start : start + _SAVE_EVERY]
-            rows = self._encoder.rows([windows[i] for i in part], pool=self.long == "pool")
-            yield [keys[i] for i in part], rows
+        parts = [order[at : at + _SAVE_EVERY] for at in range(0, len(order), _SAVE_EVERY)]
+        rows = self._rows([[windows[i] for i in part] for part in parts])
+        for part, some in zip(parts, rows, strict=True):
+            yield [keys[i] for i in part], some
+
+    def _rows(self, parts: list[Windows]) -> Iterator[np.ndarray]:
+        pool = self.long == "pool"
+        if len(self.devices) < 2 or len(parts) < 2:
+            return (self._encoder.rows(part, pool) for part in parts)
+        return rows_on(self.devices, find_model(self.model), self.dtype, parts, pool)
 
     @property
     def _cache(self) -> VectorCache | None:
         if self.cache is None:
             return None
         encoder = self._encoder
-        name = digest_of([self.describe(), encoder.dtype, encoder.device])
+        device = encoder.device if len(self.devices) < 2 else encoder.device.partition(":")[0]
+        name = digest_of([self.describe(), encoder.dtype, device])
         return VectorCache(Path(self.cache) / f"embedding-{name}.sqlite", self.dimension + 1)
 
     @property
     def _encoder(self) -> Encoder:
-        return load_encoder(find_model(self.model), self.dtype, self.device)
+        device = self.devices[0] if self.devices else self.device
+        return load_encoder(find_model(self.model), self.dtype, device)

@@ -126,6 +126,25 @@ def test_the_softmax_of_bfloat16_is_right_to_its_rounding() -> None:
         torch.testing.assert_close(logits.double(), expected, atol=1e-30, rtol=2**-8)
 
 
+@pytest.mark.slow
+def test_two_devices_give_the_vectors_of_one(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "_SAVE_EVERY", 10)
+    both = Embedder(embedder.model, "fp32", cache=str(tmp_path), devices=("cpu", "cpu"), long="cut")
+    done: list[int] = []
+    found = both.encode(TEXTS, progress=lambda now, _: done.append(now))
+    assert found.vectors.tobytes() == embedder.encode(TEXTS).vectors.tobytes()
+    assert done == [10, 20, 30, 40]
+
+
+def test_devices_are_named_once_and_of_one_kind() -> None:
+    with pytest.raises(UsageError, match="expected one of the two"):
+        Embedding(device="cpu", devices=("cpu", "cpu")).measured()
+    with pytest.raises(UsageError, match="expected devices of one kind"):
+        Embedder(devices=("cpu", "cuda:0"))
+
+
 def test_threads_change_no_bit(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = embedder.encode(TEXTS).vectors
     monkeypatch.setattr(encoder_module, "threads", lambda: 3)
