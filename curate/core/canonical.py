@@ -8,15 +8,15 @@ truth value is one byte. No two contents of a kind share their bytes.
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from curate.core.blake import hex_digests
-from curate.core.lanes import copy, put_length
+from curate.core.blake import DIGEST, WORK, hash_lanes
+from curate.core.lanes import LANES, byte, copy, put_length, word
 from curate.core.rows import framed
 from curate.core.schema import CONTENT, TURN, TURNS, Kind
 
@@ -26,6 +26,7 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 _NULL: Final = 0xFFFFFFFF
+_NEAR: Final = 512  # rows among which those of one length are looked for: they stay in the cache
 
 
 def digests(kind: Kind, content: dict[str, pa.Array]) -> tuple[pa.Array, Ints]:
@@ -34,117 +35,148 @@ def digests(kind: Kind, content: dict[str, pa.Array]) -> tuple[pa.Array, Ints]:
     ``content`` has the content columns of ``kind`` as Arrow arrays without nulls: lists of turns
     as large lists, their fields as large strings.
     """
-    height = len(next(iter(content.values())))
-    head = np.frombuffer(framed(kind), np.uint8)  # never to be written to
-    sizes = np.full(height, len(head), np.int64)
-    columns = [_Turns(content[name]) for name, dtype in CONTENT[kind].items() if dtype == TURNS]
-    if len(columns) != len(CONTENT[kind]):
+    names = [name for name, dtype in CONTENT[kind].items() if dtype == TURNS]
+    if len(names) != len(CONTENT[kind]):
         raise TypeError(f"{kind} rows have content that is not a list of turns")
+    columns = [_Column(content[name]) for name in names]
+    head = framed(kind)
+    sizes = np.full(len(content[names[0]]), len(head), np.int64)
     for column in columns:
-        column.measure(sizes)
-    ends = np.cumsum(sizes)
-    starts = np.concatenate([[0], ends])
-    out = np.empty(int(starts[-1]) + 1, np.uint8)
-    at = starts[:-1].copy()
-    _write_head(head, out, at)
-    for column in columns:
-        column.write(out, at)
-    text = pa.py_buffer(hex_digests(out, starts))
-    offsets = pa.py_buffer(np.arange(height + 1, dtype=np.int64) * 32)
-    return pa.LargeStringArray.from_buffers(height, offsets, text), sizes
+        sizes += column.sizes()
+    out = np.empty(DIGEST * len(sizes), np.uint8)
+    order = _near_ones_together(sizes)
+    turns = tuple(column.turns for column in columns)
+    work = np.empty(WORK, np.int64)
+    _hash(np.array([*head], np.uint8), turns, sizes, order, _scratch(sizes[order]), work, out)
+    ends = pa.py_buffer(np.arange(len(sizes) + 1, dtype=np.int64) * DIGEST)
+    return pa.LargeStringArray.from_buffers(len(sizes), ends, pa.py_buffer(out)), sizes
 
 
-class _Turns:
-    """A column of lists of turns, as buffers."""
+def _near_ones_together(sizes: Ints) -> Ints:
+    """The rows so that those hashed side by side end together, and lie near each other."""
+    part = np.arange(len(sizes)) // _NEAR
+    return np.argsort(part << 40 | sizes)
+
+
+def _scratch(sizes: Ints) -> Bytes:
+    """Room for any `LANES` rows that are hashed side by side."""
+    together = np.add.reduceat(sizes, np.arange(0, len(sizes), LANES)) if len(sizes) else sizes
+    return np.empty(int(together.max(initial=0)), np.uint8)
+
+
+class _Texts(NamedTuple):
+    """Addresses of a column of texts: where each starts, its bytes, a byte each that is 1 for null.
+
+    The last is 0 where none is null, the first where all are. Compiled code passes addresses on
+    at no cost, arrays at the cost of counting who holds them.
+    """
+
+    starts: int
+    data: int
+    null: int
+
+
+class _Turns(NamedTuple):
+    """Addresses of a column of lists of turns: where each list starts, and the fields of `TURN`."""
+
+    starts: int
+    role: _Texts
+    content: _Texts
+    name: _Texts
+    tool_calls: _Texts
+    tool_call_id: _Texts
+
+
+class _Column:
+    """A column of lists of turns, and what its addresses are those of."""
 
     def __init__(self, lists: Any) -> None:
-        self._starts = _fixed(lists.offsets.to_numpy())
-        turns = lists.values
-        self._fields = [_text(turns.field(i)) for i in range(len(TURN.fields))]
+        self._starts = _starts(lists)
+        self._fields = [lists.values.field(i) for i in range(len(TURN.fields))]
+        self._nulls = [_nulls(field) for field in self._fields]
+        texts = map(_texts, self._fields, self._nulls)
+        self.turns = _Turns(self._starts.ctypes.data, *texts)
 
-    def measure(self, sizes: Ints) -> None:
-        """Add the bytes of each list to ``sizes``."""
+    def sizes(self) -> Ints:
+        """The bytes of each list."""
         turns = np.full(int(self._starts[-1]) + 1, 4 * len(self._fields), np.int64)
         turns[0] = 0
         for field in self._fields:
-            if field is not None:
-                turns[1:] += np.diff(field[0])
-        sizes += 4 + np.diff(np.cumsum(turns)[self._starts])
-
-    def write(self, out: Bytes, at: Ints) -> None:
-        """Write each list at its place, and move the places behind them."""
-        role, content, name, calls, call_id = [field or _NOTHING for field in self._fields]
-        _write_turns(self._starts, role, content, name, calls, call_id, out, at)
+            if field.null_count < len(field):
+                turns[1:] += np.diff(_starts(field))
+        return 4 + np.diff(np.cumsum(turns)[self._starts])
 
 
-_Text: TypeAlias = tuple[Ints, Bytes, npt.NDArray[np.bool_]]
+def _starts(array: Any) -> Ints:
+    """Where each list or text starts, and the last one ends."""
+    return np.frombuffer(array.buffers()[1], np.int64)[array.offset :][: len(array) + 1]
 
 
-def _fixed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array, not to be written to: compiled code is made for one of the two only."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+def _nulls(column: Any) -> Bytes:
+    """A byte for each text, 1 where it is null."""
+    there = np.unpackbits(np.frombuffer(column.buffers()[0] or b"", np.uint8), bitorder="little")
+    return 1 - there[column.offset :][: len(column)]
 
 
-_NOTHING: Final[_Text] = (
-    _fixed(np.zeros(1, np.int64)),
-    _fixed(np.zeros(1, np.uint8)),
-    _fixed(np.zeros(0, np.bool_)),
-)
-
-
-def _text(column: Any) -> _Text | None:
-    """Starts, bytes, and which are null (empty if none is); none where all are null."""
+def _texts(column: Any, nulls: Bytes) -> _Texts:
     if column.null_count == len(column):
-        return None
-    starts = np.frombuffer(column.buffers()[1], np.int64)[column.offset :][: len(column) + 1]
-    data = np.frombuffer(column.buffers()[2] or b"\0", np.uint8)
-    if not column.null_count:
-        return _fixed(starts), _fixed(data), _NOTHING[2]
-    return _fixed(starts), _fixed(data), _fixed(column.is_null().to_numpy(zero_copy_only=False))
+        return _Texts(0, 0, 0)
+    data = column.buffers()[2]
+    null = nulls.ctypes.data if column.null_count else 0
+    return _Texts(_starts(column).ctypes.data, data.address if data else 0, null)
 
 
 @njit(cache=True, nogil=True)
-def _write_head(head: Bytes, out: Bytes, at: Ints) -> None:
-    for row in range(len(at)):
-        for i in range(len(head)):
-            out[at[row] + i] = head[i]
-        at[row] += len(head)
-
-
-@njit(cache=True, nogil=True)
-def _write_turns(
-    lists: Ints,
-    role: _Text,
-    content: _Text,
-    name: _Text,
-    calls: _Text,
-    call_id: _Text,
+def _hash(
+    head: Bytes,
+    columns: tuple[_Turns, ...],
+    sizes: Ints,
+    order: Ints,
+    scratch: Bytes,
+    work: Ints,
     out: Bytes,
-    places: Ints,
 ) -> None:
-    to = out.ctypes.data
-    for row in range(len(places)):
-        put_length(to + places[row], lists[row + 1] - lists[row])
-        at = to + places[row] + 4
-        for turn in range(lists[row], lists[row + 1]):
-            at = _write_text(role, turn, at)
-            at = _write_text(content, turn, at)
-            at = _write_text(name, turn, at)
-            at = _write_text(calls, turn, at)
-            at = _write_text(call_id, turn, at)
-        places[row] = at - to
+    """Write the rows' bytes, as many as are hashed side by side, and hash them where they lie."""
+    to = scratch.ctypes.data
+    offsets = np.zeros(LANES + 1, np.int64)
+    places = np.zeros(LANES, np.int64)
+    for begin in range(0, len(order), LANES):
+        texts = min(LANES, len(order) - begin)
+        for lane in range(texts):
+            row = order[begin + lane]
+            at = to + offsets[lane]
+            copy(at, head.ctypes.data, len(head))
+            at += len(head)
+            for column in columns:
+                at = _write_turns(column, row, at)
+            offsets[lane + 1] = offsets[lane] + sizes[row]
+            places[lane] = row * DIGEST
+        hash_lanes(to, offsets, texts, work.ctypes.data, out.ctypes.data, places)
+
+
+@njit(cache=True, nogil=True)
+def _write_turns(column: _Turns, row: int, at: Any) -> Any:
+    """Write the turns of a row at an address; the address behind them."""
+    first, last = word(column.starts, row), word(column.starts, row + 1)
+    put_length(at, last - first)
+    at += 4
+    for turn in range(first, last):
+        at = _write_text(column.role, turn, at)
+        at = _write_text(column.content, turn, at)
+        at = _write_text(column.name, turn, at)
+        at = _write_text(column.tool_calls, turn, at)
+        at = _write_text(column.tool_call_id, turn, at)
+    return at
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _write_text(column: _Text, turn: int, at: Any) -> Any:
+def _write_text(texts: _Texts, turn: Any, at: Any) -> Any:
     """Write one text at an address; the address behind it."""
-    starts, data, null = column
-    if len(starts) == 1 or (len(null) > 0 and null[turn]):
+    if texts.starts == 0 or (texts.null != 0 and byte(texts.null, turn) == 1):
         put_length(at, _NULL)
         return at + 4
-    length = starts[turn + 1] - starts[turn]
+    start = word(texts.starts, turn)
+    length = word(texts.starts, turn + 1) - start
     put_length(at, length)
-    copy(at + 4, data.ctypes.data + starts[turn], length)
+    copy(at + 4, texts.data + start, length)
     return at + 4 + length

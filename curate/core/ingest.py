@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.core.files import aside
@@ -44,7 +45,7 @@ class Ingested:
     taken: int
     kept: int
     quarantined: int
-    inputs: tuple[Mapping[str, Any], ...]  # path as given, sha256, bytes
+    inputs: tuple[Mapping[str, Any], ...]  # path as given, bytes
     said: tuple[str, ...]
 
 
@@ -105,8 +106,8 @@ def read_rows(
         DataError: the source cannot be read, or has no format.
     """
     batches = list(plan([str(source)], format, mapping).batches(limit))
-    table = pl.concat([batch.table for batch in batches], rechunk=True)
-    return table, [bad for batch in batches for bad in batch.bad]
+    table = pl.from_arrow(pa.concat_tables([batch.table for batch in batches]), rechunk=True)
+    return pl.DataFrame(table), [bad for batch in batches for bad in batch.bad]
 
 
 class _Counts:
@@ -116,7 +117,7 @@ class _Counts:
     def add(self, batch: Batch) -> None:
         self.rows_in += batch.records
         self.taken += batch.taken
-        self.kept += batch.table.height
+        self.kept += batch.table.num_rows
         self.quarantined += len(batch.bad)
 
     def result(self, reading: Reading) -> Ingested:
@@ -128,9 +129,7 @@ class _Counts:
             taken=self.taken,
             kept=self.kept,
             quarantined=self.quarantined,
-            inputs=tuple(
-                {"path": part.shown, "sha256": part.sha256(), "bytes": part.size} for part in parts
-            ),
+            inputs=tuple({"path": part.shown, "bytes": part.size} for part in parts),
             said=tuple(line for source in reading.sources for line in source.said),
         )
 
@@ -141,7 +140,7 @@ class _Writer:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: pq.ParquetWriter | None = None
-        self._tables: list[pl.DataFrame] = []
+        self._tables: list[pa.Table] = []
         self._sizes = np.zeros(0, np.int64)
 
     def __enter__(self) -> Self:
@@ -153,23 +152,22 @@ class _Writer:
         self._sizes = np.concatenate([self._sizes, batch.sizes])
         table, start = None, 0
         while (height := _full_group(self._sizes[start:])) is not None:
-            table = pl.concat(self._tables) if table is None else table
+            table = pa.concat_tables(self._tables) if table is None else table
             self._group(table[start : start + height])
             start += height
         if table is not None:
             self._tables, self._sizes = [table[start:]], self._sizes[start:]
 
-    def _group(self, table: pl.DataFrame) -> None:
-        arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
+    def _group(self, table: pa.Table) -> None:
         if self._file is None:
-            self._file = pq.ParquetWriter(self._path, arrow.schema, **_PARQUET)
-        if table.height:
-            self._file.write_table(arrow)
+            self._file = pq.ParquetWriter(self._path, table.schema, **_PARQUET)
+        if table.num_rows:
+            self._file.write_table(table.combine_chunks())  # where chunks end tells in the pages
 
     def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         try:
             if error is None:
-                self._group(pl.concat(self._tables))
+                self._group(pa.concat_tables(self._tables))
         finally:
             if self._file is not None:
                 self._file.close()

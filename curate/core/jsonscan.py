@@ -8,12 +8,13 @@ but where it lies, and `curate.core.jsonlines` reads it with all its rules.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from curate.core.blocks import Block
 from curate.core.jsontokens import (
     DIGITS,
     ESCAPED,
@@ -28,7 +29,7 @@ from curate.core.jsontokens import (
     string,
     value,
 )
-from curate.core.lanes import WIDTH, byte
+from curate.core.lanes import byte, copy, put_byte, put_length, put_word, word
 
 __all__ = [
     "BLANK",
@@ -36,7 +37,6 @@ __all__ = [
     "FRAGMENT",
     "NUMBER",
     "ODD",
-    "PAD",
     "PLAIN",
     "TEXT",
     "TURNS",
@@ -49,18 +49,17 @@ __all__ = [
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Ints: TypeAlias = npt.NDArray[np.int32]
+Starts: TypeAlias = npt.NDArray[np.int64]
 _Int: TypeAlias = Any  # Python's or numpy's: in compiled code they are the same
 _Bool: TypeAlias = Any
-
-PAD: Final = 2 * WIDTH
-"""Zero bytes that must follow the text of a block."""
 
 BLANK, ODD, PLAIN, FRAGMENT = range(4)
 """What a line is; the ``extra`` of a `FRAGMENT` is valid by its brackets only, to be parsed."""
 
-TEXT, BOTH, NUMBER, TURNS, UNUSED = range(5)
+TEXT, BOTH, NUMBER, TURNS, UNUSED, OTHER = range(6)
 """What a known field holds: a text; a text that stays in ``extra`` too unless it is empty; a
-number; a list of turns; nothing that matters (null, or an empty text or list)."""
+number; a list of turns; nothing that matters (null, or an empty text or list). And a field that is
+not known."""
 
 _MOST_KEYS = 32  # that stay in ``extra``
 
@@ -72,10 +71,10 @@ class Keys(NamedTuple):
     """
 
     data: Bytes
-    starts: Ints
+    starts: Starts
     holds: Bytes
     roles: Bytes
-    role_starts: Ints
+    role_starts: Starts
 
 
 class Scanned(NamedTuple):
@@ -83,20 +82,21 @@ class Scanned(NamedTuple):
 
     ``starts``, ``ends``, ``status``: of each line, its end without the line feed. ``spans``
     (lines, fields, 2) and ``found`` (lines, fields): each known field. ``extra``: JSON of the other
-    fields of the lines, from ``extra_starts``. ``turns`` (turns, 2) and ``said`` (turns, 2: role,
-    what was found) from ``turn_starts``; those of an odd line are not to be used.
+    fields of the lines, from ``extra_starts``. ``turns`` (turns, 1, 2), ``said`` (turns, 1: what
+    was found) and ``spoken`` (turns: the role) from ``turn_starts`` on.
     """
 
-    starts: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
+    starts: Starts
+    ends: Starts
     status: Bytes
     spans: Ints
     found: Bytes
     extra: Bytes
-    extra_starts: npt.NDArray[np.int64]
+    extra_starts: Starts
     turns: Ints
     said: Bytes
-    turn_starts: npt.NDArray[np.int64]
+    spoken: Bytes
+    turn_starts: Starts
 
 
 def keys_of(known: dict[str, int], turn: tuple[str, str], roles: tuple[str, ...]) -> Keys:
@@ -106,48 +106,89 @@ def keys_of(known: dict[str, int], turn: tuple[str, str], roles: tuple[str, ...]
     return Keys(data, starts, np.array(list(known.values()), np.uint8), role_data, role_starts)
 
 
-def _joined(names: list[str]) -> tuple[Bytes, Ints]:
+def _joined(names: list[str]) -> tuple[Bytes, Starts]:
     texts = [name.encode() for name in names]
-    starts = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    starts = np.cumsum([0, *map(len, texts)], dtype=np.int64)
     return np.frombuffer(b"".join(texts) + b"\0", np.uint8), starts
 
 
-def scan(block: Bytes, size: int, keys: Keys, *, utf8: bool) -> Scanned:
-    """Take apart the lines of ``block[:size]``, whose last byte is a line feed.
+def scan(block: Block, keys: Keys, *, utf8: bool) -> Scanned:
+    """Take apart the lines of ``block``.
 
-    ``block`` has `PAD` zeros behind ``size``. ``utf8`` says that it is valid; where it is not,
-    lines with anything but ASCII are odd.
+    ``utf8`` says that it is valid; where it is not, lines with anything but ASCII are odd.
     """
-    height, fields = int(np.count_nonzero(block[:size] == 10)), len(keys.holds)
-    listed = TURNS in keys.holds
+    height, fields = block.lines, len(keys.holds)
+    turns = block.size // 16 + 1 if TURNS in keys.holds else 0
     result = Scanned(
         starts=np.empty(height, np.int64),
         ends=np.empty(height, np.int64),
         status=np.empty(height, np.uint8),
         spans=np.empty((height, fields, 2), np.int32),
         found=np.zeros((height, fields), np.uint8),
-        extra=np.empty(size + PAD, np.uint8),
+        extra=np.empty(block.size + 1, np.uint8),
         extra_starts=np.zeros(height + 1, np.int64),
-        turns=np.empty((size // 16 + 1 if listed else 0, 2), np.int32),
-        said=np.empty((size // 16 + 1 if listed else 0, 2), np.uint8),
+        turns=np.empty((turns, 1, 2), np.int32),
+        said=np.empty((turns, 1), np.uint8),
+        spoken=np.empty(turns, np.uint8),
         turn_starts=np.zeros(height + 1, np.int64),
     )
-    _scan(block, keys, utf8, result)
+    _scan(block.data, keys, utf8, result)
     return result
+
+
+class _Names(NamedTuple):
+    """Addresses of names: their bytes, and where each starts; how many there are."""
+
+    data: int
+    starts: int
+    many: int
+
+
+class _Places(NamedTuple):
+    """What a line is read with, as addresses: they cost nothing to pass on, as arrays do.
+
+    The keys, what they hold, the keys of a turn, its roles, and the arrays of `Scanned`.
+    """
+
+    keys: _Names
+    holds: int
+    turn: _Names
+    roles: _Names
+    spans: int
+    found: int
+    extra: int
+    turns: int
+    said: int
+    spoken: int
+    seen: int
 
 
 @njit(cache=True, nogil=True)
 def _scan(data: Bytes, keys: Keys, utf8: bool, result: Scanned) -> None:
     block = data.ctypes.data
     seen = np.empty((_MOST_KEYS, 2), np.int64)
-    at = 0
+    names, starts = keys.data.ctypes.data, keys.starts.ctypes.data
+    roles = _Names(keys.roles.ctypes.data, keys.role_starts.ctypes.data, len(keys.role_starts) - 1)
+    to = _Places(
+        _Names(names, starts + 16, len(keys.holds)),
+        keys.holds.ctypes.data,
+        _Names(names, starts, 2),
+        roles,
+        result.spans.ctypes.data,
+        result.found.ctypes.data,
+        result.extra.ctypes.data,
+        result.turns.ctypes.data,
+        result.said.ctypes.data,
+        result.spoken.ctypes.data,
+        seen.ctypes.data,
+    )
+    at, extra, turns = 0, 0, 0
     for line in range(len(result.status)):
         start = blank(block, at)
-        end = -1
-        status = BLANK
+        end, status = -1, BLANK
         result.starts[line] = at
         if byte(block, start) == 0x7B:
-            end, status = _line(block, start + 1, keys, line, result, seen)
+            end, status, extra_end, turns_end = _line(block, start + 1, line, extra, turns, to)
         elif byte(block, start) == 10:
             end = start
         if end < 0:
@@ -155,9 +196,10 @@ def _scan(data: Bytes, keys: Keys, utf8: bool, result: Scanned) -> None:
             status = ODD if _says(block, start, end) else BLANK
         if status >= PLAIN and not utf8 and _beyond_ascii(block, at, end):
             status = ODD
-        if status < PLAIN:
-            result.extra_starts[line + 1] = result.extra_starts[line]
-            result.turn_starts[line + 1] = result.turn_starts[line]
+        if status >= PLAIN:
+            extra, turns = extra_end, turns_end
+        result.extra_starts[line + 1] = extra
+        result.turn_starts[line + 1] = turns
         result.ends[line] = end
         result.status[line] = status
         at = end + 1
@@ -165,80 +207,68 @@ def _scan(data: Bytes, keys: Keys, utf8: bool, result: Scanned) -> None:
 
 @njit(cache=True, nogil=True)
 def _line(
-    block: int, at: _Int, keys: Keys, line: int, result: Scanned, seen: npt.NDArray[np.int64]
-) -> tuple[_Int, int]:
-    """The end of the line and its status, reading on after the opening brace; -1 if it is odd."""
-    extra = result.extra_starts[line]
-    turns = result.turn_starts[line]
+    block: int, at: _Int, line: int, extra: _Int, turns: _Int, to: _Places
+) -> tuple[_Int, int, _Int, _Int]:
+    """The end of the line, its status, and where its other fields and its turns end.
+
+    It is read on after the opening brace; the end is -1 if it is odd.
+    """
     status, others = PLAIN, 0
     at = blank(block, at)
     more = byte(block, at) != 0x7D
     while more:
         name, name_end, at = key(block, at)
         if at < 0:
-            return -1, ODD
-        field = _one_of(block, name, name_end, keys.data, keys.starts, 2, len(keys.holds))
-        held = TEXT if field < 0 else keys.holds[field]
+            return -1, ODD, extra, turns
+        field = _one_of(block, name, name_end, to.keys)
+        held = byte(to.holds, field) if field >= 0 else OTHER
         begin = at
         if held == TURNS and byte(block, at) == 0x5B:
-            at, turns = _turns(block, at + 1, keys, turns, result)
+            at, turns = _turns(block, at + 1, turns, to)
             what = LIST
         else:
             at, what = value(block, at)
-        if at < 0 or not _found(field, held, what, begin, at, line, result):
-            return -1, ODD
-        if field < 0 or (held == BOTH and what != NULL and at - begin > 2):
-            if others == _MOST_KEYS or _again(block, name, name_end, seen, others):
-                return -1, ODD
-            seen[others, 0], seen[others, 1] = name, name_end
-            extra = _keep(block, name, name_end, begin, at, others == 0, result.extra, extra)
+        if at < 0 or not _found(line * to.keys.many + field, held, what, begin, at, to):
+            return -1, ODD, extra, turns
+        if held == OTHER or (held == BOTH and what != NULL and at - begin > 2):
+            if others == _MOST_KEYS or _again(block, name, name_end, others, to.seen):
+                return -1, ODD, extra, turns
+            put_word(to.seen, 2 * others, name)
+            put_word(to.seen, 2 * others + 1, name_end)
+            extra = _keep(block, name, name_end, begin, at, others == 0, to.extra, extra)
             others += 1
             if what in (FREE, REAL, OTHER_ESCAPES):
                 status = FRAGMENT
         at = blank(block, at)
         more = byte(block, at) == 0x2C
         at = blank(block, at + more)
-    return _line_end_of(block, at, line, extra, turns, others > 0, status, result)
-
-
-@njit(cache=True, nogil=True)
-def _line_end_of(
-    block: int,
-    at: _Int,
-    line: int,
-    extra: _Int,
-    turns: _Int,
-    has_extra: bool,
-    status: int,
-    result: Scanned,
-) -> tuple[_Int, int]:
-    """Check that the object and the line end here, and note where its parts end."""
-    if byte(block, at) != 0x7D:
-        return -1, ODD
-    at = blank(block, at + 1)
-    if byte(block, at) != 10:
-        return -1, ODD
-    if has_extra:
-        result.extra[extra] = 0x7D
+    end = _end(block, at)
+    if end < 0:
+        return -1, ODD, extra, turns
+    if others:
+        put_byte(to.extra, extra, 0x7D)
         extra += 1
-    result.extra_starts[line + 1] = extra
-    result.turn_starts[line + 1] = turns
-    return at, status
+    return end, status, extra, turns
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _found(
-    field: int, held: int, what: int, begin: _Int, end: _Int, line: int, result: Scanned
-) -> _Bool:
+def _end(block: int, at: _Int) -> _Int:
+    """The line feed after the closing brace at ``at``; -1 if something else is there."""
+    end = blank(block, at + 1)
+    return end if byte(block, at) == 0x7D and byte(block, end) == 10 else -1
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _found(field: int, held: int, what: int, begin: _Int, end: _Int, to: _Places) -> _Bool:
     """Note where a known field stands; false if it was there before, or cannot be taken."""
-    if field < 0:
+    if held == OTHER:
         return True
-    if result.found[line, field] or not _fits(held, what, end - begin):
+    if byte(to.found, field) or not _fits(held, what, end - begin):
         return False
     quoted = _is_text(what)
-    result.spans[line, field, 0] = begin + quoted
-    result.spans[line, field, 1] = end - quoted
-    result.found[line, field] = ESCAPED if what == OTHER_ESCAPES else what
+    put_length(to.spans + 8 * field, begin + quoted)
+    put_length(to.spans + 8 * field + 4, end - quoted)
+    put_byte(to.found, field, ESCAPED if what == OTHER_ESCAPES else what)
     return True
 
 
@@ -250,14 +280,16 @@ def _keep(
     begin: _Int,
     end: _Int,
     first_one: bool,
-    extra: Bytes,
+    extra: int,
     at: _Int,
 ) -> _Int:
-    """Write a field to ``extra``."""
-    extra[at] = 0x7B if first_one else 0x2C
-    at = _put(block, name - 1, name_end + 1, extra, at + 1)
-    extra[at] = 0x3A
-    return _put(block, begin, end, extra, at + 1)
+    """Write a field to the address ``extra + at``; the place behind it."""
+    put_byte(extra, at, 0x7B if first_one else 0x2C)
+    size = name_end - name + 2
+    copy(extra + at + 1, block + name - 1, size)
+    put_byte(extra, at + 1 + size, 0x3A)
+    copy(extra + at + 2 + size, block + begin, end - begin)
+    return at + 2 + size + (end - begin)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -277,10 +309,10 @@ def _fits(held: int, what: int, size: _Int) -> _Bool:
 
 
 @njit(cache=True, nogil=True)
-def _turns(block: int, at: _Int, keys: Keys, turns: _Int, result: Scanned) -> tuple[_Int, _Int]:
+def _turns(block: int, at: _Int, turns: _Int, to: _Places) -> tuple[_Int, _Int]:
     """The end of a list of turns, each with a role we know and a text and nothing else."""
     while True:
-        at = _turn(block, blank(block, at), keys, turns, result)
+        at = _turn(block, blank(block, at), turns, to)
         if at < 0:
             return -1, turns
         turns += 1
@@ -293,7 +325,7 @@ def _turns(block: int, at: _Int, keys: Keys, turns: _Int, result: Scanned) -> tu
 
 
 @njit(cache=True, nogil=True)
-def _turn(block: int, at: _Int, keys: Keys, turn: _Int, result: Scanned) -> _Int:
+def _turn(block: int, at: _Int, turn: _Int, to: _Places) -> _Int:
     """The end of a turn, whose role and text are noted; -1 if it is odd."""
     role, text = -1, False
     for member in range(2):
@@ -302,57 +334,52 @@ def _turn(block: int, at: _Int, keys: Keys, turn: _Int, result: Scanned) -> _Int
         name, name_end, at = key(block, blank(block, at + 1))
         if at < 0 or byte(block, at) != 0x22:
             return -1
-        which = _one_of(block, name, name_end, keys.data, keys.starts, 0, 2)
+        which = _one_of(block, name, name_end, to.turn)
         begin = at + 1
         at, escaped = string(block, begin)
         if at < 0 or which < 0:
             return -1
         if which == 0:
-            count = len(keys.role_starts) - 1
-            role = _one_of(block, begin, at, keys.roles, keys.role_starts, 0, count)
+            role = _one_of(block, begin, at, to.roles)
         else:
             text = True
-            result.turns[turn, 0], result.turns[turn, 1] = begin, at
-            result.said[turn, 1] = ESCAPED if escaped else STRING
+            put_length(to.turns + 8 * turn, begin)
+            put_length(to.turns + 8 * turn + 4, at)
+            put_byte(to.said, turn, ESCAPED if escaped else STRING)
         at = blank(block, at + 1)
-    result.said[turn, 0] = max(role, 0)
+    put_byte(to.spoken, turn, max(role, 0))
     return at + 1 if role >= 0 and text and byte(block, at) == 0x7D else -1
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _one_of(
-    block: int, begin: _Int, end: _Int, data: Bytes, starts: Ints, skipped: int, count: int
-) -> int:
-    """Which of the names from number ``skipped`` on the bytes are; -1 if none."""
-    for name in range(count):
-        start = starts[skipped + name]
-        if starts[skipped + name + 1] - start == end - begin:
-            same = True
-            for i in range(end - begin):
-                same &= data[start + i] == byte(block, begin + i)
-            if same:
-                return name
+def _one_of(block: int, begin: _Int, end: _Int, names: _Names) -> int:
+    """Which of the names the bytes are; -1 if none."""
+    for name in range(names.many):
+        start = word(names.starts, name)
+        size = word(names.starts, name + 1) - start
+        if size == end - begin and _same(block + begin, names.data + start, size):
+            return name
     return -1
 
 
 @njit(cache=True, nogil=True)
-def _again(block: int, begin: _Int, end: _Int, seen: npt.NDArray[np.int64], count: int) -> _Bool:
+def _again(block: int, begin: _Int, end: _Int, count: int, seen: int) -> _Bool:
+    """Whether the name is one of the ``count`` that were seen before."""
     for other in range(count):
-        start = seen[other, 0]
-        if seen[other, 1] - start == end - begin:
-            same = True
-            for i in range(end - begin):
-                same &= byte(block, start + i) == byte(block, begin + i)
-            if same:
-                return True
+        start = word(seen, 2 * other)
+        size = word(seen, 2 * other + 1) - start
+        if size == end - begin and _same(block + begin, block + start, size):
+            return True
     return False
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _put(block: int, begin: _Int, end: _Int, out: Bytes, at: _Int) -> _Int:
-    for i in range(end - begin):
-        out[at + i] = byte(block, begin + i)
-    return at + (end - begin)
+def _same(one: _Int, other: _Int, size: _Int) -> _Bool:
+    """Whether the bytes at two addresses are the same."""
+    at = 0
+    while at < size and byte(one, at) == byte(other, at):
+        at += 1
+    return at == size
 
 
 @njit(cache=True, nogil=True)

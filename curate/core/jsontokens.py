@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
-from curate.core.lanes import WIDTH, byte, first, special
+from curate.core.lanes import WIDTH, beyond, byte, first, special
 
 __all__ = [
     "DIGITS",
@@ -25,6 +26,7 @@ __all__ = [
     "blank",
     "hex_at",
     "key",
+    "line_feeds",
     "string",
     "value",
 ]
@@ -39,8 +41,10 @@ FREE, OTHER_ESCAPES, TRUTH = range(7, 10)
 """A value known by its brackets only, or an integer to be written anew; a string with escapes that
 `orjson` would write otherwise; a truth value."""
 
-_SIMPLE, _OTHER = 1, 2  # escapes that `orjson` would write so, and those it would not
-_ESCAPES = np.frombuffer(b'"\\/bfnrt', np.uint8)
+_SIMPLE, _OTHER, _CODE = 1, 2, 6  # escapes that `orjson` would write so, or not, or by their code
+_ESCAPES = np.zeros(256, np.uint8)
+_ESCAPES[list(b'"\\bfnrt')] = _SIMPLE
+_ESCAPES[ord("/")], _ESCAPES[ord("u")] = _OTHER, _CODE
 
 
 @njit(cache=True, nogil=True)
@@ -142,34 +146,21 @@ def string(block: int, at: _Int) -> tuple[_Int, int]:
     escaped = 0
     while True:
         found = special(block, at)
-        if found == 0:
-            at += WIDTH
-            continue
-        at += first(found)
-        if byte(block, at) == 0x22:
-            return at, escaped
-        if byte(block, at) != 0x5C:
-            return -1, escaped
-        kind = byte(block, at + 1)
-        if kind == 0x75:
-            size = _unicode(block, at)
+        after = at + WIDTH
+        while found:
+            place = at + first(found)
+            if byte(block, place) == 0x22:
+                return place, escaped
+            kind = _ESCAPES[byte(block, place + 1)] if byte(block, place) == 0x5C else 0
+            if kind == 0:
+                return -1, escaped
+            escaped |= kind
+            size = _unicode(block, place) if kind == _CODE else 2
             if size == 0:
                 return -1, escaped
-            at += size
-            escaped |= _OTHER
-        else:
-            if not _known_escape(kind):
-                return -1, escaped
-            at += 2
-            escaped |= _OTHER if kind == 0x2F else _SIMPLE
-
-
-@njit(cache=True, nogil=True)
-def _known_escape(kind: int) -> _Bool:
-    found = False
-    for other in _ESCAPES:
-        found |= kind == other
-    return found
+            after = max(at + WIDTH, place + size)
+            found = beyond(found, place + size - at)
+        at = after
 
 
 @njit(cache=True, nogil=True)
@@ -208,3 +199,12 @@ def blank(block: int, at: _Int) -> _Int:
     while byte(block, at) == 0x20 or byte(block, at) == 9 or byte(block, at) == 13:
         at += 1
     return at
+
+
+@njit(cache=True, nogil=True)
+def line_feeds(data: npt.NDArray[np.uint8], size: int) -> int:
+    """How many of the first ``size`` bytes are line feeds."""
+    count = 0
+    for i in range(size):
+        count += data[i] == 10
+    return count

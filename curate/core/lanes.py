@@ -9,7 +9,23 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "WIDTH", "byte", "copy", "copy_block", "first", "mix", "put_length", "special"]
+__all__ = [
+    "LANES",
+    "WIDTH",
+    "beyond",
+    "byte",
+    "clear",
+    "copy",
+    "copy_block",
+    "first",
+    "mix",
+    "put_byte",
+    "put_length",
+    "put_word",
+    "slashes",
+    "special",
+    "word",
+]
 
 WIDTH: Final = 32
 """Bytes that `special` and `copy_block` touch, whatever part of them is wanted."""
@@ -19,6 +35,7 @@ LANES: Final = 8
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _BYTES = ir.VectorType(_I8, WIDTH)
 _WORDS = ir.VectorType(_I64, LANES)
+_PLACES = ir.VectorType(_I32, LANES)
 
 _SIGMA = (
     (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
@@ -57,6 +74,40 @@ def _byte(context: Any, base: Any, at: Any) -> Any:
 
 
 @intrinsic
+def _word(context: Any, base: Any, at: Any) -> Any:
+    """Number ``at`` of the 64-bit integers that lie from the address ``base`` on."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        base, at = args
+        return _load(builder, builder.add(base, builder.shl(at, ir.Constant(_I64, 3))), _I64)
+
+    return types.int64(types.intp, types.int64), build
+
+
+@intrinsic
+def _put_byte(context: Any, base: Any, at: Any, value: Any) -> Any:
+    """Write the low 8 bits of ``value`` at the address ``base + at``."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _store(builder, builder.add(args[0], args[1]), builder.trunc(args[2], _I8))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.int64, types.int64), build
+
+
+@intrinsic
+def _put_word(context: Any, base: Any, at: Any, value: Any) -> Any:
+    """Write number ``at`` of the 64-bit integers that lie from the address ``base`` on."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        base, at, value = args
+        _store(builder, builder.add(base, builder.shl(at, ir.Constant(_I64, 3))), value)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.int64, types.int64), build
+
+
+@intrinsic
 def _put_length(context: Any, to: Any, value: Any) -> Any:
     """Write the low 32 bits of ``value``, the lowest first."""
 
@@ -83,6 +134,36 @@ def _special(context: Any, base: Any, at: Any) -> Any:
 
 
 @intrinsic
+def _slashes(context: Any, address: Any) -> Any:
+    """Bit i: byte i from the address on is a backslash."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        found = _load(builder, args[0], _BYTES)
+        slash = builder.icmp_unsigned("==", found, ir.Constant(_BYTES, [0x5C] * WIDTH))
+        bits = builder.bitcast(slash, ir.IntType(WIDTH))
+        return builder.zext(bits, _I64)
+
+    return types.uint64(types.intp), build
+
+
+@intrinsic
+def _beyond(context: Any, bits: Any, count: Any) -> Any:
+    """The bits but for the lowest ``count``."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits, count = args
+        ones = ir.Constant(_I64, -1)
+        kept = builder.select(
+            builder.icmp_unsigned("<", count, ir.Constant(_I64, 64)),
+            builder.shl(ones, count),
+            ir.Constant(_I64, 0),
+        )
+        return builder.and_(bits, kept)
+
+    return types.uint64(types.uint64, types.int64), build
+
+
+@intrinsic
 def _first(context: Any, bits: Any) -> Any:
     """The number of the lowest bit that is set; 64 where none is."""
 
@@ -105,6 +186,18 @@ def _copy(context: Any, to: Any, begin: Any, count: Any) -> Any:
 
 
 @intrinsic
+def _clear(context: Any, to: Any, count: Any) -> Any:
+    """Write ``count`` zero bytes."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.inttoptr(args[0], _I8.as_pointer())
+        cgutils.memset(builder, place, args[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.int64), build
+
+
+@intrinsic
 def _copy_block(context: Any, to: Any, begin: Any) -> Any:
     """Copy `WIDTH` bytes."""
 
@@ -116,17 +209,18 @@ def _copy_block(context: Any, to: Any, begin: Any) -> Any:
 
 
 @intrinsic
-def _mix(context: Any, state: Any, block: Any, count: Any, last: Any) -> Any:
+def _mix(context: Any, state: Any, blocks: Any, count: Any, last: Any) -> Any:
     """One step of BLAKE2b (RFC 7693, section 3.2) on `LANES` states at once.
 
-    The addresses are those of uint64 arrays: ``state`` (8, LANES), ``block`` (16, LANES), the bytes
-    so far ``count`` (LANES,) and ``last`` (LANES,), all ones where the block ends a text.
+    The addresses are those of uint64 arrays: ``state`` (8, LANES), ``blocks`` (LANES, 16), the
+    bytes so far ``count`` (LANES,) and ``last`` (LANES,), all ones where the block ends a text.
     """
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        state, block, count, last = args
+        state, blocks, count, last = args
         before = [_load(builder, _at(builder, state, i), _WORDS) for i in range(8)]
-        words = [_load(builder, _at(builder, block, i), _WORDS) for i in range(16)]
+        halves = [_load(builder, _at(builder, blocks, i), _WORDS) for i in range(2 * LANES)]
+        words = _transposed(builder, halves[::2]) + _transposed(builder, halves[1::2])
         v = before + [ir.Constant(_WORDS, [word] * LANES) for word in _IV]
         v[12] = builder.xor(v[12], _load(builder, count, _WORDS))
         v[14] = builder.xor(v[14], _load(builder, last, _WORDS))
@@ -140,6 +234,19 @@ def _mix(context: Any, state: Any, block: Any, count: Any, last: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 4), build
+
+
+def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """Vector j of the result has element j of each row: squares of 2, 4 and 8 are turned over."""
+    for size in (1, 2, 4):
+        turned = list(rows)
+        for low in (i for i in range(LANES) if not i & size):
+            pair = rows[low], rows[low + size]
+            for half in (0, size):
+                taken = [(j & ~size | half) + LANES * bool(j & size) for j in range(LANES)]
+                turned[low + half] = builder.shuffle_vector(*pair, ir.Constant(_PLACES, taken))
+        rows = turned
+    return rows
 
 
 def _quarter(builder: Any, v: list[Any], places: tuple[int, ...], x: Any, y: Any) -> None:
@@ -170,9 +277,15 @@ def _store(builder: Any, address: Any, value: Any) -> None:
 
 # The names that compiled code uses; numba declares them with one parameter too many.
 byte: Any = _byte
+word: Any = _word
+put_byte: Any = _put_byte
+put_word: Any = _put_word
 put_length: Any = _put_length
 special: Any = _special
+slashes: Any = _slashes
+beyond: Any = _beyond
 first: Any = _first
 copy: Any = _copy
+clear: Any = _clear
 copy_block: Any = _copy_block
 mix: Any = _mix

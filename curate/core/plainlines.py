@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from curate.core import jsonlines
+from curate.core.blocks import Block
 from curate.core.canonical import digests
 from curate.core.errors import BadRow
 from curate.core.jsonlines import parse, too_long
@@ -21,7 +22,6 @@ from curate.core.jsonscan import (
     FRAGMENT,
     NUMBER,
     ODD,
-    PAD,
     PLAIN,
     TEXT,
     TURNS,
@@ -33,34 +33,16 @@ from curate.core.jsonscan import (
 from curate.core.jsontext import dump
 from curate.core.jsontokens import DIGITS, LIST, REAL, STRING
 from curate.core.layout import Layout, Said
-from curate.core.schema import TURN, Kind, schema_of
-from curate.core.spans import gather
+from curate.core.rows import arrow_schema
+from curate.core.schema import TURN, Kind
+from curate.core.spans import gather, numbered
 
-__all__ = ["BLOCK", "Block", "Plain", "blocks", "plain_rows"]
+__all__ = ["Plain", "plain_rows"]
 
-BLOCK: Final = 16 << 20
-"""Bytes that are read at a time."""
-
-_BETWEEN: Final = b"\n\n"
-_LINE_FEED: Final = 10
-_WINDOW: Final = 1 << 16
+_COMPAT: Final = pl.CompatLevel.oldest()
 _Mask: TypeAlias = npt.NDArray[np.bool_]
 _Bytes: TypeAlias = npt.NDArray[np.uint8]
 _Ints: TypeAlias = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Whole lines: ``data[:size]``, the last with a line feed; ``first`` is the first's number.
-
-    ``cut`` says that the last had none. A block of no bytes stands for one line that is too long.
-    """
-
-    data: _Bytes
-    size: int
-    first: int
-    cut: bool = False
-    wrong: BadRow | None = None
 
 
 @dataclass(frozen=True)
@@ -70,92 +52,36 @@ class Plain:
     ``lines`` has the line numbers of ``table``, ``sizes`` the bytes of each row.
     """
 
-    table: pl.DataFrame
+    table: pa.Table
     lines: _Ints
     sizes: _Ints
     odd: list[tuple[int, bytes | BadRow]]
 
 
-def blocks(stream: BinaryIO) -> Iterator[Block]:
-    """The lines of a stream, in blocks of about `BLOCK` bytes, or of one line where it is long."""
-    rest, number, read = b"", 1, 1
-    while read or rest:
-        data, filled, read = _filled(stream, rest, max(BLOCK, len(rest)))
-        cut = bool(not read and filled and data[filled - 1] != _LINE_FEED)
-        end = filled if cut else _last_line_feed(data, filled)
-        if end < 0 and filled >= jsonlines.MAX_LINE:
-            length, rest = _skip(stream, filled)
-            yield Block(data, 0, number, wrong=too_long(length))
-            number += 1
-            continue
-        rest = data[end + 1 : filled].tobytes()
-        if end >= 0:
-            _pad(data, end)
-            yield Block(data, end + 1, number, cut)
-            number += int(np.count_nonzero(data[: end + 1] == _LINE_FEED))
-
-
-def _filled(stream: BinaryIO, rest: bytes, size: int) -> tuple[_Bytes, int, int]:
-    """``rest`` and up to ``size`` bytes more, how many there are, and 0 at the stream's end."""
-    data = np.empty(len(rest) + size + 3 * PAD, np.uint8)
-    data[: len(rest)] = np.frombuffer(rest, np.uint8)
-    filled, read = len(rest), 1
-    while filled < len(rest) + size and read:
-        read = stream.readinto(memoryview(data.data)[filled : len(rest) + size])  # type: ignore[attr-defined]
-        filled += read
-    return data, filled, read
-
-
-def _pad(data: _Bytes, end: int) -> None:
-    """A line feed at the end, zeros behind it, and behind these what stands between two texts."""
-    data[end : end + 1 + 2 * PAD] = 0
-    data[end] = _LINE_FEED
-    data[end + 1 + PAD : end + 1 + PAD + len(_BETWEEN)] = np.frombuffer(_BETWEEN, np.uint8)
-
-
-def _last_line_feed(data: _Bytes, filled: int) -> int:
-    while filled:
-        begin = max(0, filled - _WINDOW)
-        found = np.flatnonzero(data[begin:filled] == _LINE_FEED)
-        if len(found):
-            return begin + int(found[-1])
-        filled = begin
-    return -1
-
-
-def _skip(stream: BinaryIO, length: int) -> tuple[int, bytes]:
-    """Read past a line's end: its length, and what was read behind it."""
-    while chunk := stream.read(_WINDOW):
-        line, found, rest = chunk.partition(b"\n")
-        length += len(line) + len(found)
-        if found:
-            return length, rest
-    return length, b""
-
-
 def plain_rows(block: Block, kind: Kind, layout: Layout, source: str, limit: int | None) -> Plain:
     """Take what can be taken of a block; ``limit`` is the most records to look at."""
     known = _known(layout)
-    keys = keys_of(known, layout.turn, tuple(layout.roles))
-    scanned = scan(block.data, block.size, keys, utf8=_is_utf8(block))
+    scanned = scan(block, keys_of(known, layout.turn, tuple(layout.roles)), utf8=_is_utf8(block))
     _shorten(scanned, limit)
     fields = _Fields(block, scanned, list(known))
     numbers = {name: fields.numbers(name) for name in layout.numbers}
     _doubt(scanned, fields, layout)
-    extra = _extra(scanned)
+    extra = _Extra(scanned)
     rows = np.flatnonzero(scanned.status >= PLAIN)
     content = fields.content(layout, rows)
-    differ = _differing(content, layout)
-    if not differ.all():
-        scanned.status[rows[~differ]] = ODD
-        rows, content = rows[differ], {k: v.filter(_flags(differ)) for k, v in content.items()}
-    extra = extra if len(rows) == len(extra) else extra.gather(rows)
-    facts = {name: pl.Series(column[rows]).fill_nan(None) for name, column in numbers.items()}
+    if layout.differ is not None:
+        same = _same(*(content[name] for name in layout.differ))
+        if same.any():
+            scanned.status[rows[same]] = ODD
+            rows = rows[~same]
+            content = fields.content(layout, rows)
     digest, sizes = digests(kind, content)
-    lines = rows + block.first
-    table = _table(kind, source, lines, content | {"digest": digest}, facts | {"extra": extra})
-    sizes += extra.str.len_bytes().fill_null(0).to_numpy()
-    return Plain(table, lines, sizes, _odd(block, scanned))
+    others, more = extra.of(rows)
+    facts = {name: pl.Series(column[rows]).fill_nan(None) for name, column in numbers.items()}
+    made = {name: column.to_arrow(compat_level=_COMPAT) for name, column in facts.items()}
+    made |= content | {"digest": digest, "extra": others}
+    table = _table(kind, source, rows + block.first, made)
+    return Plain(table, rows + block.first, sizes + more, _odd(block, scanned))
 
 
 def _known(layout: Layout) -> dict[str, int]:
@@ -197,31 +123,45 @@ def _doubt(scanned: Scanned, fields: _Fields, layout: Layout) -> None:
     scanned.status[doubt & (scanned.status >= PLAIN)] = ODD
 
 
-def _extra(scanned: Scanned) -> pl.Series:
-    """The ``extra`` of each line, null where it has none; a fragment that is not valid is odd."""
-    starts, status = scanned.extra_starts, scanned.status
-    data = scanned.extra
-    texts = pl.Series(_strings(data, starts), dtype=pl.String)
-    texts = texts.set(pl.Series(np.diff(starts) == 0), None)
-    fragments = np.flatnonzero(status == FRAGMENT)
-    if not len(fragments):
-        return texts
-    made: list[str | None] = []
-    for at in fragments:
-        try:
-            made.append(dump(parse(data[starts[at] : starts[at + 1]].tobytes())))
-        except BadRow:
-            status[at] = ODD
-            made.append(None)
-    return texts.scatter(fragments, pl.Series(made, dtype=pl.String))
+class _Extra:
+    """The ``extra`` of each line; a fragment that is not valid makes its line odd."""
+
+    def __init__(self, scanned: Scanned) -> None:
+        starts = scanned.extra_starts
+        self._data = scanned.extra
+        self._spans = np.stack([starts[:-1], starts[1:]], axis=1)
+        fragments = np.flatnonzero(scanned.status == FRAGMENT)
+        if len(fragments):
+            self._write_anew(fragments, scanned.status)
+
+    def _write_anew(self, fragments: _Ints, status: _Bytes) -> None:
+        made = []
+        for at, (low, high) in zip(fragments, self._spans[fragments], strict=True):
+            try:
+                made.append(dump(parse(self._data[low:high].tobytes())).encode())
+            except BadRow:
+                status[at] = ODD
+                made.append(b"")
+        ends = int(self._spans[-1, 1]) + np.cumsum([0, *map(len, made)])
+        written = np.frombuffer(b"".join(made), np.uint8)
+        self._data = np.concatenate([self._data[: ends[0]], written])
+        self._spans[fragments] = np.stack([ends[:-1], ends[1:]], axis=1)
+
+    def of(self, rows: _Ints) -> tuple[Any, _Ints]:
+        """The texts of the lines ``rows``, null where there is none, and their bytes."""
+        found = np.full((len(self._spans), 1), STRING, np.uint8)
+        spans = self._spans[:, None].astype(np.int32)
+        data, starts = gather(self._data, spans, found, rows, _FIRST)
+        sizes = np.diff(starts)
+        there = pa.py_buffer(np.packbits(sizes > 0, bitorder="little"))
+        buffers = [there, pa.py_buffer(starts), pa.py_buffer(data)]
+        return pa.Array.from_buffers(pa.large_string(), len(sizes), buffers), sizes
 
 
-def _differing(content: dict[str, Any], layout: Layout) -> _Mask:
-    height = len(next(iter(content.values())))
-    if layout.differ is None:
-        return np.ones(height, np.bool_)
-    one, other = (pl.Series(content[name].values.field("content")) for name in layout.differ)
-    return (one != other).to_numpy()
+def _same(one: Any, other: Any) -> _Mask:
+    """Where two columns of lists of one turn say the same."""
+    texts = (pl.Series(lists.values.field("content")) for lists in (one, other))
+    return next(texts).eq_missing(next(texts)).to_numpy()
 
 
 def _odd(block: Block, scanned: Scanned) -> list[tuple[int, bytes | BadRow]]:
@@ -247,11 +187,10 @@ class _Fields:
 
     def numbers(self, name: str) -> npt.NDArray[np.float64]:
         """The number of each line, NaN where it has none."""
-        at, found = self._names.index(name), self.found(name)
-        there = (found == DIGITS) | (found == REAL)
+        found = self.found(name)
+        there = np.flatnonzero((found == DIGITS) | (found == REAL))
         values = np.full(len(found), np.nan)
-        spans = np.ascontiguousarray(self._scanned.spans[there, at])
-        text = _strings(*gather(self._block.data, spans, np.zeros(len(spans), np.uint8), 1))
+        text = _strings(*self._gather(there, [(self._names.index(name), -1)]))
         values[there] = pl.Series(text, dtype=pl.String).cast(pl.Float64).to_numpy()
         return values
 
@@ -263,70 +202,61 @@ class _Fields:
 
     def _said(self, rows: _Ints, turns: tuple[Said, ...]) -> Any:
         """The same turns of each line."""
-        pieces = 3 if any(said.beside for said in turns) else 1
-        spans = np.zeros((len(rows), len(turns), pieces, 2), np.int32)
-        found = np.zeros((len(rows), len(turns), pieces), np.uint8)
-        for turn, said in enumerate(turns):
-            at = self._names.index(said.key)
-            spans[:, turn, 0] = self._scanned.spans[rows, at]
-            found[:, turn, 0] = self._scanned.found[rows, at]
-            if said.beside:
-                self._beside(rows, said.beside, spans[:, turn], found[:, turn])
-        data, starts = gather(self._block.data, spans.reshape(-1, 2), found.reshape(-1), pieces)
+        at = self._names.index
+        texts = [(at(said.key), at(said.beside) if said.beside else -1) for said in turns]
+        contents = _strings(*self._gather(rows, texts))
         roles = np.tile(np.arange(len(turns)), len(rows))
         ends = np.arange(len(rows) + 1) * len(turns)
-        return _conversations([said.role for said in turns], roles, _strings(data, starts), ends)
-
-    def _beside(self, rows: _Ints, key: str, spans: npt.NDArray[np.int32], found: _Bytes) -> None:
-        at = self._names.index(key)
-        text = self._scanned.spans[rows, at]
-        there = self._scanned.found[rows, at] >= STRING
-        there &= text[:, 1] > text[:, 0]
-        between = self._block.size + PAD
-        spans[there, 1] = (between, between + len(_BETWEEN))
-        spans[there, 2] = text[there]
-        found[:, 2] = self._scanned.found[rows, at]
+        return _conversations([said.role for said in turns], roles, contents, ends)
 
     def _listed(self, rows: _Ints, roles: list[str]) -> Any:
         """The lists of turns, one a line."""
-        starts = self._scanned.turn_starts
-        counts = (starts[1:] - starts[:-1])[rows]
+        starts, scanned = self._scanned.turn_starts, self._scanned
+        counts = np.diff(starts)[rows]
         ends = np.concatenate([[0], np.cumsum(counts)])
         turns = np.repeat(starts[:-1][rows] - ends[:-1], counts) + np.arange(ends[-1])
-        said = self._scanned.said[turns]
-        spans, found = self._scanned.turns[turns], np.ascontiguousarray(said[:, 1])
-        texts = _strings(*gather(self._block.data, spans, found, 1))
-        return _conversations(roles, said[:, 0], texts, ends)
+        texts = gather(self._block.data, scanned.turns, scanned.said, turns, _FIRST)
+        return _conversations(roles, scanned.spoken[turns].astype(int), _strings(*texts), ends)
+
+    def _gather(self, rows: _Ints, texts: list[tuple[int, int]]) -> tuple[_Bytes, _Ints]:
+        scanned = self._scanned
+        return gather(self._block.data, scanned.spans, scanned.found, rows, np.array(texts))
 
 
-def _conversations(roles: list[str], which: Any, contents: Any, ends: _Ints) -> Any:
+_FIRST: Final = np.array([[0, -1]])
+_NAMES: Final = [field.name for field in TURN.fields]
+
+
+def _conversations(roles: Sequence[str], which: _Ints, contents: Any, ends: _Ints) -> Any:
     """Lists of turns, ``roles[which]`` with its content, a list from one end to the next."""
-    spoken = pl.Series(roles, dtype=pl.String).gather(which)
-    role = spoken.to_arrow(compat_level=pl.CompatLevel.oldest())
     nothing = pa.nulls(len(contents), pa.large_string())
-    names = [field.name for field in TURN.fields]
-    turns = pa.StructArray.from_arrays([role, contents, nothing, nothing, nothing], names)
+    spoken = _picked(roles, which)
+    turns = pa.StructArray.from_arrays([spoken, contents, nothing, nothing, nothing], _NAMES)
     return pa.LargeListArray.from_arrays(_numbers(ends), turns)
 
 
-def _table(
-    kind: Kind, source: str, lines: _Ints, made: dict[str, Any], facts: dict[str, pl.Series]
-) -> pl.DataFrame:
-    frame = pl.from_arrow(pa.table(made))
-    assert isinstance(frame, pl.DataFrame)
-    number = pl.Series("row", lines, dtype=pl.Int64)
-    constant = {"source": source, "kind": kind}
-    columns = {
-        "id": f"{source}:" + number.cast(pl.String),
-        "row": number,
-        **{
-            name: pl.Series([text]).new_from_index(0, len(lines)) for name, text in constant.items()
-        },
-        **{column.name: column for column in frame},
-        **facts,
+def _picked(texts: Sequence[str], which: _Ints) -> Any:
+    """The texts by their numbers, as a column."""
+    written = [text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, written)], dtype=np.int32)
+    data = np.array([*b"".join(written)], np.uint8)
+    spans = np.stack([ends[:-1], ends[1:]], axis=1)[:, None]
+    found = np.full((len(texts), 1), STRING, np.uint8)
+    return _strings(*gather(data, spans, found, which, _FIRST))
+
+
+def _table(kind: Kind, source: str, lines: _Ints, made: dict[str, Any]) -> pa.Table:
+    each = np.zeros(len(lines), np.int64)  # of one; `pa.repeat` of a scalar would import pandas
+    columns = made | {
+        "id": _strings(*numbered(np.array([*f"{source}:".encode()], np.uint8), lines)),
+        "source": _picked([source], each),
+        "row": _numbers(lines),
+        "kind": _picked([kind], each),
     }
-    schema = schema_of(kind)
-    return pl.DataFrame({name: columns.get(name, [None] * len(lines)) for name in schema}, schema)
+    schema = arrow_schema(kind)
+    lacking = {field.name: field.type for field in schema if field.name not in columns}
+    columns |= {name: pa.nulls(len(lines), dtype) for name, dtype in lacking.items()}
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def _strings(data: _Bytes, starts: _Ints) -> Any:
@@ -337,7 +267,3 @@ def _strings(data: _Bytes, starts: _Ints) -> Any:
 def _numbers(values: _Ints) -> Any:
     column = np.ascontiguousarray(values, np.int64)
     return pa.Array.from_buffers(pa.int64(), len(column), [None, pa.py_buffer(column)])
-
-
-def _flags(mask: _Mask) -> Any:
-    return pl.Series(mask).to_arrow()

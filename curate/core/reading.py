@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from curate.core.detect import renamed
 from curate.core.errors import BadRow
@@ -51,10 +53,11 @@ class Source:
 class Batch:
     """Rows that ``taken`` of ``records`` gave, and the quarantine lines of the others.
 
-    ``sizes`` are the bytes of each row, the same however it was read.
+    The rows are Arrow's, as they are read and written: to polars and back is a copy each. ``sizes``
+    are the bytes of each row, the same however it was read.
     """
 
-    table: pl.DataFrame
+    table: pa.Table
     bad: list[Row]
     records: int
     taken: int
@@ -88,18 +91,27 @@ class Reading:
         left = sys.maxsize if limit is None else limit
         for batch in parquet_batches(part.paths[0], _ROWS):
             table = pl.DataFrame(pl.from_arrow(batch)).head(left)
-            left -= table.height
-            pending.total += table.height
-            each = int(table.estimated_size()) // max(table.height, 1)
-            yield Batch(table, [], table.height, table.height, np.full(table.height, each))
+            height = table.height
+            left -= height
+            pending.total += height
+            each = int(table.estimated_size()) // max(height, 1)
+            yield Batch(_arrow(table), [], height, height, np.full(height, each))
 
     def _fitted(self, batch: Batch) -> Batch:
-        if batch.table.schema == self.schema:
+        if batch.table.schema == self._arrow_schema:
             return batch
-        lacking = [pl.lit(None).alias(name) for name in self.schema if name not in batch.table]
-        table = batch.table.with_columns(lacking).select(list(self.schema))
-        table = table.cast(pl.Schema(self.schema))
-        return replace(batch, table=table)
+        table = pl.DataFrame(pl.from_arrow(batch.table))
+        lacking = [pl.lit(None).alias(name) for name in self.schema if name not in table]
+        table = table.with_columns(lacking).select(list(self.schema))
+        return replace(batch, table=_arrow(table.cast(pl.Schema(self.schema))))
+
+    @cached_property
+    def _arrow_schema(self) -> pa.Schema:
+        return _arrow(pl.DataFrame(schema=self.schema)).schema
+
+
+def _arrow(table: pl.DataFrame) -> pa.Table:
+    return table.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 class _Pending:
@@ -127,7 +139,8 @@ class _Pending:
         self, stream: BinaryIO, form: Format, layout: Layout, name: str, limit: int | None
     ) -> Iterator[Batch]:
         """The records of a line file, block by block: plain lines as columns, odd ones as ever."""
-        from curate.core.plainlines import blocks, plain_rows  # numba takes 0.3 s
+        from curate.core.blocks import blocks  # numba takes 0.3 s
+        from curate.core.plainlines import plain_rows
 
         end = None if limit is None else self.total + limit
         for block in blocks(stream):
@@ -138,10 +151,10 @@ class _Pending:
                 self._add(form, name, "line", block.first, block.wrong)
                 continue
             plain = plain_rows(block, form.kind, layout, name, left)
-            self.total += plain.table.height
+            self.total += plain.table.num_rows
             for number, text in plain.odd:
                 self._add(form, name, "line", number, _parsed(text))
-            yield _merged(plain, self.flush())
+            yield _merged(plain, self.flush() if self._rows or self._bad else None)
 
     def _add(self, form: Format, name: str, unit: str, number: int, raw: Row | BadRow) -> None:
         self.total += 1
@@ -187,15 +200,18 @@ def _parsed(text: bytes | BadRow) -> Row | BadRow:
         return bad
 
 
-def _merged(plain: Plain, odd: Batch) -> Batch:
+def _merged(plain: Plain, odd: Batch | None) -> Batch:
     """The rows of plain and of odd lines, in the order of their lines."""
-    height = plain.table.height
+    height = plain.table.num_rows
+    if odd is None:
+        return Batch(plain.table, [], height, height, plain.sizes)
     whole = Batch(plain.table, odd.bad, height + odd.records, height + odd.taken, plain.sizes)
-    if odd.table.is_empty():
+    if not odd.table.num_rows:
         return whole
-    order = np.argsort(np.concatenate([plain.lines, odd.table["row"].to_numpy()]), kind="stable")
-    table = pl.concat([plain.table, odd.table])[order]
-    return replace(whole, table=table, sizes=np.concatenate([plain.sizes, odd.sizes])[order])
+    table = pl.DataFrame(pl.from_arrow(pa.concat_tables([plain.table, odd.table])))
+    order = np.argsort(table["row"].to_numpy(), kind="stable")
+    sizes = np.concatenate([plain.sizes, odd.sizes])[order]
+    return replace(whole, table=_arrow(table[order]), sizes=sizes)
 
 
 def _quarantined(bad: BadRow, name: str, unit: str, number: int) -> Row:

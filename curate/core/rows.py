@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import accumulate, chain
 from operator import itemgetter
 from typing import Any, Final
@@ -16,10 +17,11 @@ from curate.core.jsontext import dump
 from curate.core.schema import CONTENT, TURN, TURNS, Kind, schema_of
 from curate.core.types import Row
 
-__all__ = ["content_digest", "finish", "framed", "rows_of", "table_of"]
+__all__ = ["arrow_schema", "content_digest", "finish", "framed", "rows_of", "table_of"]
 
 _LISTED: Final = pl.List(TURNS)
 _FIELDS: Final = itemgetter(*[field.name for field in TURN.fields])
+_COMPAT: Final = pl.CompatLevel.oldest()
 _NULL: Final = b"\xff\xff\xff\xff"
 
 
@@ -70,15 +72,18 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def table_of(kind: Kind, rows: Sequence[Row]) -> pl.DataFrame:
-    """Finished rows as a table of `schema_of`; a fact that no format gave is null."""
-    columns = {
-        name: _column(dtype, [row.get(name) for row in rows])
-        for name, dtype in schema_of(kind).items()
-    }
-    frame = pl.from_arrow(pa.table(columns))
-    assert isinstance(frame, pl.DataFrame)
-    return frame.cast(pl.Schema(schema_of(kind)))
+def table_of(kind: Kind, rows: Sequence[Row]) -> pa.Table:
+    """Finished rows as an Arrow table of `arrow_schema`; a fact that no format gave is null."""
+    columns = [
+        _column(dtype, [row.get(name) for row in rows]) for name, dtype in schema_of(kind).items()
+    ]
+    return pa.Table.from_arrays(columns, schema=arrow_schema(kind))
+
+
+@cache
+def arrow_schema(kind: Kind) -> pa.Schema:
+    """`schema_of` with the Arrow types that any reader knows."""
+    return pl.DataFrame(schema=schema_of(kind)).to_arrow(compat_level=_COMPAT).schema
 
 
 def rows_of(table: pl.DataFrame) -> Iterator[Row]:
@@ -109,4 +114,6 @@ def _lists(parents: list[list[Any]], items: pa.Array) -> pa.Array:
 
 
 def _array(values: list[Any], dtype: pl.DataType) -> pa.Array:
-    return pl.Series(values, dtype=dtype).to_arrow()  # `pa.array` would import pandas, 0.2 s
+    return pl.Series(values, dtype=dtype).to_arrow(
+        compat_level=_COMPAT
+    )  # `pa.array` would import pandas, 0.2 s

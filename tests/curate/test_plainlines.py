@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from curate.core.blake import hex_digests
+from curate.core.blake import DIGEST, WORK, hash_lanes
 from curate.core.detect import named
 from curate.core.errors import DataError
 from curate.core.ingest import ingest, read_rows
+from curate.core.lanes import LANES
 from curate.core.rows import content_digest
 from tests.curate.bad_input_cases import CASES
 
@@ -62,7 +63,7 @@ def both(
     monkeypatch.setattr("curate.core.reading._BLOCKS", 1 << 60)
     careful = outcome(path, **options)
     monkeypatch.setattr("curate.core.reading._BLOCKS", 0)
-    monkeypatch.setattr("curate.core.plainlines.BLOCK", size)
+    monkeypatch.setattr("curate.core.blocks.BLOCK", size)
     fast = outcome(path, **options)
     if isinstance(careful, str) or isinstance(fast, str):
         assert careful == fast
@@ -155,7 +156,7 @@ def test_the_bytes_that_are_written_do_not_tell_how_a_file_was_read(
     monkeypatch.setattr("curate.core.ingest._ROWS", 17)
     for out, size in (("careful", 1 << 60), ("fast", 0)):
         monkeypatch.setattr("curate.core.reading._BLOCKS", size)
-        monkeypatch.setattr("curate.core.plainlines.BLOCK", 700)
+        monkeypatch.setattr("curate.core.blocks.BLOCK", 700)
         ingest([str(path)], tmp_path / out)
     for name in ("rows.parquet", "quarantine.jsonl"):
         assert (tmp_path / "careful" / name).read_bytes() == (tmp_path / "fast" / name).read_bytes()
@@ -177,10 +178,16 @@ def test_a_line_beyond_the_limit_is_too_long_however_it_is_met(
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=20))
 def test_digests_are_those_of_hashlib(texts: list[bytes]) -> None:
-    data = np.frombuffer(b"".join(texts) + b"\0", np.uint8).copy()
-    starts = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-    expected = "".join(hashlib.blake2b(text, digest_size=16).hexdigest() for text in texts)
-    assert hex_digests(data, starts).tobytes().decode() == expected
+    expected = [hashlib.blake2b(text, digest_size=16).hexdigest() for text in texts]
+    work, out = np.empty(WORK, np.int64), np.empty(DIGEST * LANES, np.uint8)
+    places = np.arange(LANES) * DIGEST
+    for begin in range(0, len(texts), LANES):
+        some = texts[begin : begin + LANES]
+        data = np.frombuffer(b"".join(some) + b"\0", np.uint8).copy()
+        ends = np.cumsum([0, *map(len, some)], dtype=np.int64)
+        hash_lanes(data.ctypes.data, ends, len(some), work.ctypes.data, out.ctypes.data, places)
+        found = out[: DIGEST * len(some)].tobytes().decode()
+        assert found == "".join(expected[begin : begin + LANES])
 
 
 @pytest.mark.parametrize("format", RECORDS)
