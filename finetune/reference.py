@@ -14,7 +14,8 @@ import torch
 from curate.core.files import aside, digest_of
 from finetune import models, ranks
 from finetune.collate import Batch, PairCollator, PairIds
-from finetune.logps import Hidden, read_answers, score_answers
+from finetune.logps import read_answers, score_answers
+from finetune.measure import Hidden
 from finetune.packing import share_prefixes
 
 __all__ = [

@@ -5,15 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from finetune.logps import (
-    Head,
-    Hidden,
-    answer_with_scores,
-    check_head,
-    measure,
-    read_answers,
-    score_answers,
-)
+from finetune.label_logps import label_logps
+from finetune.logps import answer_with_scores, check_head, read_answers, score_answers
+from finetune.measure import Head, Hidden, measure
 from finetune.reference import Lora, with_adapter
 from finetune.token_statistics import STATISTICS
 
@@ -33,10 +27,11 @@ def states(seed=1):
 LABELS = torch.arange(TOKENS) * 7 % VOCABULARY
 
 
+@pytest.mark.parametrize("bias", [True, False])  # with one, it is not the backward pass by hand
 @pytest.mark.parametrize("tile", [1, 5, TOKENS, 128])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_values_and_gradients_are_those_of_a_plain_log_softmax(tile, temperature):
-    head, hidden = linear(bias=True), states().requires_grad_()
+def test_values_and_gradients_are_those_of_a_plain_log_softmax(tile, temperature, bias):
+    head, hidden = linear(bias=bias), states().requires_grad_()
     weights = torch.linspace(-1, 2, TOKENS, dtype=torch.float64)
 
     plain = torch.log_softmax(head(hidden) / temperature, -1).gather(1, LABELS[:, None])[:, 0]
@@ -49,6 +44,38 @@ def test_values_and_gradients_are_those_of_a_plain_log_softmax(tile, temperature
     torch.testing.assert_close(tiled, plain)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("kept", [0, 3 * 5 * VOCABULARY * 8, 1 << 20])
+@pytest.mark.parametrize("trained", [("states", "weight"), ("states",), ("weight",)])
+def test_the_backward_pass_by_hand_is_that_of_autograd(kept, trained):
+    """Nothing kept, a part, all; and the head, the trunk or both trained."""
+    inputs = {"states": states(), "weight": linear().weight.detach()}
+    for name in trained:
+        inputs[name].requires_grad_()
+    weights = torch.linspace(-1, 2, TOKENS, dtype=torch.float64)
+    plain = torch.log_softmax(1.7 * inputs["states"] @ inputs["weight"].T, -1)
+    plain = plain.gather(1, LABELS[:, None])[:, 0]
+    found = label_logps(**inputs, labels=LABELS, factor=1.7, tile=5, kept=kept)
+    torch.testing.assert_close(found, plain)
+    asked = [inputs[name] for name in trained]
+    expected = torch.autograd.grad((weights * plain).sum(), asked)
+    for ours, theirs in zip(
+        torch.autograd.grad((weights * found).sum(), asked), expected, strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_halves_are_summed_in_whole_numbers():
+    """bfloat16 in, log-probs and sums in float32: nearer to the truth than bfloat16 could say."""
+    hidden, head = states(), linear().weight.detach()
+    exact = torch.log_softmax(hidden.bfloat16().double() @ head.bfloat16().double().T, -1)
+    half = head.bfloat16().requires_grad_()
+    found = label_logps(hidden.bfloat16(), half, LABELS, 1.0, tile=5)
+    assert found.dtype == torch.float32
+    assert float((found.detach() - exact.gather(1, LABELS[:, None])[:, 0]).abs().max()) < 0.02
+    found.sum().backward()
+    assert half.grad.dtype == torch.bfloat16
 
 
 def test_statistics_are_those_of_the_whole_distribution():
