@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from curate.core.errors import UsageError
 from curate.core.registry import closest
 from curate.core.schema import BASE, Kind, content_columns
 
-__all__ = ["BATCH", "ROW", "Table"]
+__all__ = ["BATCH", "ROW", "Table", "resolve"]
 
 BATCH = 8192
 """Most rows of a batch, counted in the ingested table: the same rows share one in every run."""
@@ -24,6 +24,30 @@ _DENSE = 0.75  # share of a span's rows from which on the text of the others may
 
 ROW = "_row"
 """Position of a row in the ingested table; stage files are sorted by it."""
+
+
+def resolve(names: Iterable[str], there: Sequence[str], kind: Kind) -> list[str]:
+    """What ``names`` ask for of the columns ``there``, ``id`` and ``kind`` first, once each.
+
+    ``content`` stands for the content columns, and so does ``messages`` where rows have none.
+
+    Raises:
+        UsageError: there is no such column; the text names the closest, and all of them.
+    """
+    wanted: dict[str, None] = {"id": None, "kind": None}
+    for name in names:
+        if name == "content" or (name == "messages" and name not in content_columns(kind)):
+            wanted.update(dict.fromkeys(content_columns(kind)))
+        elif name in there:
+            wanted[name] = None
+        else:
+            some = tuple(n for n in there if n not in BASE or n in ("source", "extra"))
+            near, every = closest(name, some), f"there are: {', '.join(some)}"
+            raise UsageError(
+                f"no column {name!r}: the rows have none and no stage before this one adds it; "
+                + (every if near == every else f"{near} ({every})")
+            )
+    return list(wanted)
 
 
 @dataclass(frozen=True)
@@ -72,23 +96,8 @@ class Table:
         return replace(self, scores={**self.scores, **dict.fromkeys(names, path)})
 
     def resolve(self, names: Iterable[str]) -> list[str]:
-        """Column names in order, once each; ``content`` stands for the content columns.
-
-        Raises:
-            UsageError: there is no such column; the text names the closest.
-        """
-        wanted: dict[str, None] = {"id": None, "kind": None}
-        for name in names:
-            if name == "content" or (name == "messages" and name not in content_columns(self.kind)):
-                wanted.update(dict.fromkeys(content_columns(self.kind)))
-            elif name in self.columns:
-                wanted[name] = None
-            else:
-                near = closest(
-                    name, tuple(n for n in self.columns if n not in BASE or n == "source")
-                )
-                raise UsageError(f"no column {name!r}: no stage before this one adds it; {near}")
-        return list(wanted)
+        """Column names in order, once each; see `resolve`."""
+        return resolve(names, self.columns, self.kind)
 
     def _spans(self, names: list[str]) -> Iterator[pl.DataFrame]:
         """The rows left of each row group, where there are any: none is decoded twice."""

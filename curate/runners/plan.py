@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from curate.core import sources
 from curate.core.containers import expand
+from curate.core.errors import UsageError
 from curate.core.files import digest_of
 from curate.core.recipe import Recipe, Spec, component
+from curate.core.schema import Kind, kind_of
+from curate.core.sides import score_columns
 from curate.core.stages import Stages, code_key, core_key, option_files
+from curate.core.table import resolve
 
 __all__ = ["Plan", "Step", "plan"]
 
@@ -50,17 +57,18 @@ def plan(recipe: Recipe, out: Path) -> Plan:
             core_key(),
         ]
     )
+    ingested = stages.done("ingest", ingest_key) is not None
+    _check_columns(recipe, stages.path("ingest", ingest_key) if ingested else None)
     rows_key, made_by = ingest_key, dict[str, str]()
     steps = []
     for number, spec in enumerate(recipe.stages, 1):
         key = _key(spec, recipe.seed, rows_key, made_by)
-        label = f"{number}:{spec.name}"
+        label = _label(number, spec)
         steps.append(Step(label, spec, key, stages.done(spec.name, key) is not None))
         if spec.group == "select":
             rows_key = key
         else:
             made_by |= dict.fromkeys(_adds(spec, recipe.seed), key)
-    ingested = stages.done("ingest", ingest_key) is not None
     return Plan(recipe, inputs, ingest_key, ingested, steps)
 
 
@@ -68,6 +76,46 @@ def _inputs(recipe: Recipe) -> list[dict[str, Any]]:
     """Each file that the recipe reads, with the hash of its bytes."""
     parts = [part for source in recipe.source for part in expand(source)]
     return [{"path": part.shown, "sha256": part.sha256(), "bytes": part.size} for part in parts]
+
+
+def _label(number: int, spec: Spec) -> str:
+    return f"{number}:{spec.name}"
+
+
+def _check_columns(recipe: Recipe, rows: Path | None) -> None:
+    """Every column that a stage reads is there by then: told before any work is done.
+
+    Raises:
+        UsageError: one is not; the text names the stage, the column, and the columns there are.
+        DataError: no row of the source can be read.
+    """
+    kind, there = _own_columns(recipe, rows)
+    made = [component(spec, recipe.seed) for spec in recipe.stages]
+    adds = [
+        score_columns(one, kind, spec.sides) if spec.group == "score" else []
+        for spec, one in zip(recipe.stages, made, strict=True)
+    ]
+    for number, (spec, one) in enumerate(zip(recipe.stages, made, strict=True), 1):
+        try:
+            resolve(one.needs, there, kind)
+        except UsageError as error:
+            later = [
+                f"; stage {_label(at, recipe.stages[at - 1])} adds it, but later"
+                for at in range(number + 1, len(made) + 1)
+                if set(adds[at - 1]) & (set(one.needs) - set(there))
+            ]
+            told = "".join([str(error), *later[:1]])
+            raise UsageError(f"stage {_label(number, spec)}: {told}") from None
+        there = [*there, *adds[number - 1]]
+
+
+def _own_columns(recipe: Recipe, rows: Path | None) -> tuple[Kind, list[str]]:
+    """The kind and the columns of the rows, as they are, or will be, ingested."""
+    if rows is not None:
+        none = pl.scan_parquet(rows).head(1).collect()
+        return kind_of(none), none.columns
+    reading = sources.plan(recipe.source, recipe.format, recipe.map)
+    return reading.kind, list(reading.schema)
 
 
 def _key(spec: Spec, seed: int, rows_key: str, made_by: Mapping[str, str]) -> str:

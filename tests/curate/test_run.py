@@ -121,6 +121,37 @@ def test_a_column_that_no_stage_adds_is_named_with_the_closest(rows, tmp_path):
         run(recipe(rows, wrong), tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ([{"select": "top_k", "by": "ifd", "k": 1}], "1:top_k: no column 'ifd': .* messages"),
+        (
+            [STAGES[0], {"select": "top_k", "by": "length_word", "k": 1}],
+            r"2:top_k: .*did you mean length_words\? \(there are: .*length_chars, length_words\)",
+        ),
+        ([STAGES[1], STAGES[0]], "1:threshold: .*; stage 2:length adds it, but later"),
+        ([{"select": "k_center", "rows": 2}], "1:k_center: no column 'embedding'"),
+    ],
+)
+def test_a_plan_refuses_columns_that_will_not_be_there(rows, tmp_path, stages, said):
+    with pytest.raises(UsageError, match=said):
+        plan(recipe(rows, stages), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_columns_that_stages_or_rows_bring_are_there_for_the_plan(rows, tmp_path):
+    plan(recipe(rows), tmp_path / "new")
+    run(recipe(rows, STAGES[:1]), tmp_path / "out")
+    by_score = [{"select": "top_k", "by": "length_words", "k": 1}]
+    plan(recipe(tmp_path / "out" / "kept.parquet", by_score), tmp_path / "second")
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"prompt": "a", "chosen": "b c", "rejected": "d"}\n' * 3)
+    one_side = [STAGES[0] | {"sides": "chosen"}, {"select": "top_k", "k": 1}]
+    plan(recipe(pairs, [one_side[0], one_side[1] | {"by": "chosen_length_words"}]), tmp_path / "3")
+    with pytest.raises(UsageError, match="2:top_k: no column 'rejected_length_words'"):
+        plan(recipe(pairs, [one_side[0], one_side[1] | {"by": "rejected_length_words"}]), tmp_path)
+
+
 def test_a_missing_source_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.jsonl"):
         run(recipe(tmp_path / "nowhere.jsonl"), tmp_path / "out")
