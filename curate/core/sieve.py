@@ -34,6 +34,7 @@ _HALF = np.uint64(32)
 _CODE = np.uint32(28)  # a key is its count, up to 15, and the leading 28 bits of the hash
 _SPREAD = np.uint32(0x9E3779B1)
 _CROWD = 256
+_LOOKED_UP = 64
 
 
 def candidates(
@@ -141,21 +142,19 @@ def _rank(
     end, longest = 0, 0
     for i in range(len(own)):
         longest = max(longest, offsets[i + 1] - offsets[i])
-    codes, keys = np.empty(longest, np.uint8), np.empty(longest, np.uint32)
-    spare, places = np.empty(longest, np.uint32), np.empty(8 * longest + 64, np.int64)
+    keys, spare = np.empty(longest, np.uint32), np.empty(longest, np.uint32)
+    places = np.empty(8 * longest + 64, np.int64)
     for i in range(len(own)):
-        start, size = offsets[i], offsets[i + 1] - offsets[i]
-        alone = 0
-        for at in range(size):  # without a branch, so that many are fetched at a time
-            slot = np.int64(values[start + at] >> shift)
-            codes[at] = (table[slot >> 1] >> ((slot & 1) * 4)) & 15
-            alone += codes[at] == 1
-        own[i] = alone
-        if size - alone >= (up * size + down - 1) // down and size > 0:
+        one = values[offsets[i] : offsets[i + 1]]
+        most = len(one) - (up * len(one) + down - 1) // down
+        own[i] = _alone(one, table, shift, most)
+        if own[i] <= most:
             kept = 0
-            for at in range(size):
-                keys[kept] = np.uint32(codes[at]) << _CODE | values[start + at] >> np.uint32(4)
-                kept += codes[at] != 1
+            for at in range(len(one)):
+                slot = np.int64(one[at] >> shift)
+                count = (table[slot >> 1] >> ((slot & 1) * 4)) & 15
+                keys[kept] = np.uint32(count) << _CODE | one[at] >> np.uint32(4)
+                kept += count != 1
             _sort(keys[:kept], spare, places)
             for at in range(kept):
                 if at == 0 or keys[at] != keys[at - 1]:
@@ -163,6 +162,19 @@ def _rank(
                     end += 1
         ends[i + 1] = end
     return ends, own
+
+
+@njit(cache=True, nogil=True)
+def _alone(one: Halves, table: Bytes, shift: np.uint32, most: _Int) -> _Int:
+    """How many are in no other text; counted no further than a stretch beyond ``most``."""
+    found, start = 0, 0
+    while start < len(one) and found <= most:
+        part = one[start : start + _LOOKED_UP]
+        for at in range(len(part)):  # without a branch, so that many are fetched at a time
+            slot = np.int64(part[at] >> shift)
+            found += ((table[slot >> 1] >> ((slot & 1) * 4)) & 15) == 1
+        start += _LOOKED_UP
+    return found
 
 
 @njit(cache=True, nogil=True)
