@@ -1,25 +1,25 @@
-"""Put anyone's loss on pairs to the tests that our own have to pass."""
+"""Put anyone's loss to the tests that our own have to pass."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from curate.core.errors import UsageError
 from curate.core.registry import build, checked
 
 if TYPE_CHECKING:
-    from finetune.losses.types import PairObjective
-    from finetune.oracles.contract import Verdict
     from finetune.oracles.landing import Landing
+    from finetune.oracles.verdicts import Check, Verdict
 
-__all__ = ["Conformance", "Finding", "loss_at", "table_of"]
+__all__ = ["Conformance", "Finding", "given_to", "loss_at", "table_of"]
 
 _LOSSES: Final = "finetune.losses.pair"
 _SAME: Final = 1e-9  # relative: equal but for rounding
@@ -49,18 +49,21 @@ class Conformance:
     """The whole suite on one loss: a class with options, an object, or a plain function.
 
     The loss is named as MODULE:NAME (a module that can be imported from here, or a ``.py`` file),
-    or by the name of one of ours. It takes a `finetune.losses.types.PairLogps` and gives a
-    ``PairLoss``; what it needs it declares as our losses do (``needs_reference``, ...), a function
-    by attributes.
+    or by the name of one of ours. What it is ``given`` is told by the type it asks for
+    (`finetune.losses.types.PairLogps`, ``answer_types.AnswerLogps``, ``list_types.ListLogps``), or
+    by ``given``: pairs, answers or lists. What it needs it declares as our losses do
+    (``needs_reference``, ...), a function by attributes.
 
-    Checked: one loss a pair, declarations, the gradient in float64, neighbours, a batch of n is its
-    n pairs, their order, exchanged sides, the direction, log-ratios of ten thousand nats. Then the
-    loss is trained to its end on seven responses whose rewards are known: which closed form does
-    it land on, and how far is that from ``π_ref · exp(r / β)``; and the objective of ours that is
-    nearest is named. A loss may land anywhere, so these are only told, unless ``optimum`` or
+    Checked: one loss a row, declarations, the gradient in float64, neighbours, a batch of n is its
+    n rows, their order, the direction, log-ratios of ten thousand nats; of pairs, exchanged sides;
+    of answers, labels, and what is averaged over a step; of lists, what is absent. The objective of
+    ours that is nearest is named. A loss on pairs is then trained to its end on seven responses
+    whose rewards are known: which closed form does it land on, and how far is that from
+    ``π_ref · exp(r / β)``? A loss may land anywhere, so these are only told, unless ``optimum`` or
     ``like`` (one of our objectives) says what it is meant to be.
     """
 
+    given: Literal["pairs", "answers", "lists"] | None = None
     optimum: str | None = None
     like: str | None = None
 
@@ -69,21 +72,21 @@ class Conformance:
         if self.optimum is not None and self.optimum not in _OPTIMA:
             raise ValueError(f"optimum: expected one of {', '.join(_OPTIMA)}, got {self.optimum}")
 
-    def __call__(self, loss: PairObjective) -> list[Finding]:
+    def __call__(self, loss: Any) -> list[Finding]:
         """The findings, in order; none is ``failed`` if the loss conforms."""
-        from finetune.oracles.contract import CHECKS
-
+        family = self.given or given_to(loss)
         found: list[Finding] = []
-        for name, check in CHECKS.items():
+        for name, check in _checks(family).items():
             found.append(_tried(name, partial(check, loss)))
             if found[-1].fate == "failed" and len(found) <= _FIRST:
                 return [*found, Finding("all others", "skipped", "they would mean nothing")]
-        return [*found, *_guarded("lands", lambda: self._landed(loss)), *self._neighbour(loss)]
+        landed = _guarded("lands", lambda: self._landed(loss, family))
+        return [*found, *landed, *self._neighbour(loss, family)]
 
-    def _landed(self, loss: PairObjective) -> list[Finding]:
+    def _landed(self, loss: Any, family: str) -> list[Finding]:
         from finetune.oracles.landing import OPTIMA, landing, no_bandit
 
-        reason = no_bandit(loss)
+        reason = no_bandit(loss) if family == "pairs" else f"the bandit gives pairs, not {family}"
         if reason is not None:
             fate = "skipped" if self.optimum is None else "failed"
             return [Finding("lands", fate, reason)]
@@ -96,16 +99,17 @@ class Conformance:
             right = right and seen.to_boltzmann <= _KL
         return [Finding("lands", "ok" if right else "failed", told)]
 
-    def _neighbour(self, loss: PairObjective) -> list[Finding]:
+    def _neighbour(self, loss: Any, family: str) -> list[Finding]:
         from finetune.oracles.landing import nearest
 
         def look() -> list[Finding]:
-            name, distance = nearest(loss)
+            groups, made = _registered(family)
+            name, distance = nearest(loss, groups, made)
             same = distance <= _SAME
             told = f"equals {name}" if same else f"{name}, {distance:.2g} of its size away"
             if self.like is None:
                 return [Finding("nearest", "told", told)]
-            apart = _apart(loss, self.like)
+            apart = _apart(loss, self.like, family)
             if apart <= _SAME:
                 return [Finding("nearest", "ok", f"equals {self.like}")]
             return [Finding("nearest", "failed", f"{apart:.2g} from {self.like}; nearest: {told}")]
@@ -113,15 +117,52 @@ class Conformance:
         return _guarded("nearest", look)
 
 
+def given_to(loss: Any) -> str:
+    """What a loss is given, told by the type of its first argument: pairs where it says none."""
+    call = loss if inspect.isfunction(loss) else type(loss).__call__
+    first = [one for one in inspect.signature(call).parameters.values() if one.name != "self"][:1]
+    said = str(first[0].annotation) if first else ""
+    known = {"AnswerLogps": "answers", "ListLogps": "lists"}
+    return next((family for name, family in known.items() if name in said), "pairs")
+
+
+def _checks(family: str) -> Mapping[str, Check]:
+    from finetune.oracles import answers, contract, lists
+
+    checks: Mapping[str, Check] = {
+        "pairs": contract.CHECKS,
+        "answers": answers.CHECKS,
+        "lists": lists.CHECKS,
+    }[family]
+    return checks
+
+
+def _registered(family: str) -> tuple[Sequence[str], Callable[[Any], Any] | None]:
+    """Our objectives of a family, and how a batch is made for one."""
+    from finetune.objectives import ANSWERS, LISTS
+    from finetune.oracles import answers, lists
+
+    if family == "answers":
+        drawn = answers.log_probs(seed=7, scale=4.0)
+        return ANSWERS, lambda loss: answers.batch_of(loss, *drawn)
+    if family == "lists":
+        listed = lists.log_probs(seed=7)
+        return LISTS, lambda loss: lists.batch_of(loss, *listed)
+    return (_LOSSES,), None
+
+
 _FIRST: Final = 2  # checks without which the others mean nothing
 
 
-def _apart(loss: PairObjective, name: str) -> float:
+def _apart(loss: Any, name: str, family: str) -> float:
     """How far apart the losses are, with the β of ``loss`` where both have one."""
+    from finetune.objectives import group_of
     from finetune.oracles.landing import distance
 
+    groups, made = _registered(family)
     beta = getattr(loss, "beta", None)
-    return distance(loss, build(_LOSSES, name, {} if beta is None else {"beta": beta}))
+    given = {} if beta is None else {"beta": beta}
+    return distance(loss, build(group_of(name, groups), name, given), made)
 
 
 def _tried(name: str, check: Callable[[], Verdict]) -> Finding:
@@ -149,29 +190,28 @@ def _told(seen: Landing, forms: Mapping[Any, str]) -> str:
     return f"{form}{shown}; KL to π_ref·exp(r/β) {max(0.0, seen.to_boltzmann):.2g}"
 
 
-def loss_at(target: str, options: Mapping[str, Any]) -> PairObjective:
+def loss_at(target: str, options: Mapping[str, Any]) -> Any:
     """The loss named ``MODULE:NAME``, ``FILE.py:NAME``, or by one of our names; with its options.
 
     Raises:
         UsageError: there is no such module or name, or it is nothing that can be called.
     """
+    from finetune.objectives import ANSWERS, LISTS, group_of
+
     place, colon, name = target.rpartition(":")
     if not colon:
-        ours: PairObjective = build(_LOSSES, target, options)
-        return ours
+        return build(group_of(target, (_LOSSES, *ANSWERS, *LISTS)), target, options)
     module = _module(place)
     if not hasattr(module, name):
         raise UsageError(f"{place} holds no {name!r}")
     found = getattr(module, name)
     if isinstance(found, type):
-        built: PairObjective = checked(found, options, name)
-        return built
+        return checked(found, options, name)
     if options:
         raise UsageError(f"{target} is no class: it takes no options")
     if not callable(found):
         raise UsageError(f"{target} cannot be called: expected a loss, got {type(found).__name__}")
-    loss: PairObjective = found
-    return loss
+    return found
 
 
 def _module(place: str) -> Any:

@@ -1,1 +1,1 @@
-"""What proves a loss on pairs right: contracts, a finite bandit with known optima, neighbours."""
+"""What proves a loss right: contracts of each family, a finite bandit, optima, neighbours."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
@@ -41,6 +41,10 @@ EXACT: Final = 1e-4
 """Nats by which no log-prob may be off, for a policy to be at an optimum: KL far below 1e-6."""
 
 _LOSSES: Final = "finetune.losses.pair"
+
+
+Made: TypeAlias = Callable[[Any], Any]
+Near: TypeAlias = tuple[str, float]
 
 
 @dataclass(frozen=True)
@@ -114,32 +118,39 @@ def _worst(found: torch.Tensor, target: torch.Tensor) -> float:
 _BY_REWARD: Final = ("boltzmann", "length_priced", "no_reference")
 
 
-def nearest(loss: PairObjective) -> tuple[str, float]:
-    """The objective of the registry whose losses are nearest, and its `distance`.
+def nearest(loss: Any, groups: Sequence[str] = (_LOSSES,), made: Made | None = None) -> Near:
+    """The objective of the registry's ``groups`` whose losses are nearest, and its `distance`.
 
     Each is built with the β of ``loss`` and with its own, and in each of its named variants.
     """
-    others = _known(getattr(loss, "beta", None))
-    found = {name: distance(loss, other) for name, other in others}
+    beta = getattr(loss, "beta", None)
+    others = (each for group in groups for each in _known(group, beta))
+    found = {name: distance(loss, other, made) for name, other in others}
     name = min(found, key=lambda key: found[key])
     return name, found[name]
 
 
-def distance(loss: PairObjective, other: PairObjective) -> float:
-    """The greatest difference of two losses on a random batch, relative to the first's largest."""
-    policy, reference = log_probs(seed=7, scale=4.0)
-    own = loss(pairs_of(loss, policy, reference)).loss
-    theirs = other(pairs_of(other, policy, reference)).loss
+def distance(loss: Any, other: Any, made: Made | None = None) -> float:
+    """The greatest difference of two losses on a random batch, relative to the first's largest.
+
+    ``made`` gives a loss the batch of its family; by default that of pairs.
+    """
+    made = made or _pairs
+    own, theirs = loss(made(loss)).loss, other(made(other)).loss
     return float((theirs - own).abs().max()) / (float(own.abs().max()) or 1.0)
 
 
-def _known(beta: Any) -> Iterator[tuple[str, Any]]:
-    for name in registry.names(_LOSSES):
-        for label, options in _variants(registry.find(_LOSSES, name)):
-            yield f"{name}{label}", registry.build(_LOSSES, name, options)
-            if beta is not None and "beta" in registry.options(registry.find(_LOSSES, name)):
+def _pairs(loss: Any) -> Any:
+    return pairs_of(loss, *log_probs(seed=7, scale=4.0))
+
+
+def _known(group: str, beta: Any) -> Iterator[tuple[str, Any]]:
+    for name in registry.names(group):
+        for label, options in _variants(registry.find(group, name)):
+            yield f"{name}{label}", registry.build(group, name, options)
+            if beta is not None and "beta" in registry.options(registry.find(group, name)):
                 given = {**options, "beta": beta}
-                yield f"{name}{label} (beta={beta:g})", registry.build(_LOSSES, name, given)
+                yield f"{name}{label} (beta={beta:g})", registry.build(group, name, given)
 
 
 def _variants(component: type[Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -156,6 +156,22 @@ def test_held_out_labels_are_judged_at_every_checkpoint(tiny_model_dir, tmp_path
     )
 
 
+@pytest.mark.parametrize("loss", ["kto", "bco"])
+def test_held_out_rows_are_judged_the_same_in_any_batch(tiny_model_dir, tmp_path, loss):
+    """What the loss shares is of all held-out rows, not of those that share a batch."""
+    rows = rows_file(tmp_path, [unpaired(row) for row in range(16)])
+    found = []
+    for parts in (1, 4, 8):
+        split = {"batch_size": 8 // parts, "gradient_accumulation": parts}
+        options = {"loss": loss, "beta": 1.0, "held_out": 0.5, "epochs": 3, "lr": 3e-3}
+        out = tmp_path / f"out{parts}"
+        train(tiny_model_dir, rows, out, **options, **split)
+        found.append([row["loss"] for row in judged(out, 3)])
+    assert max(found[0]) - min(found[0]) > 0.01
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
+    assert found[2] == pytest.approx(found[0], abs=1e-5)
+
+
 def test_held_out_lists_are_judged_by_the_order_of_their_rewards(tiny_model_dir, tmp_path):
     rows = rows_file(tmp_path, [ranked(row) for row in range(8)])
     (tmp_path / "others").mkdir()

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
+import torch
 import torch.nn.functional as F
 
 from curate.core import registry
 from curate.core.errors import UsageError
-from finetune.conformance import _OPTIMA, Conformance, loss_at, table_of
+from finetune.conformance import _OPTIMA, Conformance, given_to, loss_at, table_of
+from finetune.losses.answer_types import AnswerLogps, AnswerLoss
+from finetune.losses.list_types import ListLogps, ListLoss
 from finetune.losses.types import PairLoss
 from finetune.oracles.landing import OPTIMA, landing
 
@@ -186,6 +189,115 @@ def wrong(logps):
 right.needs_reference = wrong.needs_reference = True
 number = 3
 """
+
+
+# --- other families -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rated:
+    """APO-zero on single completions by another hand."""
+
+    beta: float = 0.1
+
+    needs_reference: ClassVar = True
+    needs_label: ClassVar = True
+
+    def sign(self, logps):
+        return 1.0 - 2.0 * logps.good
+
+    def reduce(self, loss):
+        return loss
+
+    def __call__(self, logps: AnswerLogps) -> AnswerLoss:
+        reward = self.beta * logps.answers.ratio
+        loss = torch.sigmoid(self.sign(logps) * reward)
+        return AnswerLoss(self.reduce(loss), reward.detach())
+
+
+class RatedTheOtherWay(Rated):
+    def sign(self, logps):
+        return 2.0 * logps.good - 1.0
+
+
+class RatedBlind(Rated):
+    def sign(self, logps):
+        return -1.0
+
+
+class RatedAsABatch(Rated):
+    def reduce(self, loss):
+        return loss.mean()
+
+
+class RatedByNeighbours(Rated):
+    def reduce(self, loss):
+        return loss - loss.mean().detach() / 2
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Plackett-Luce DPO by another hand: the sum over ranks of a log-sum."""
+
+    beta: float = 0.1
+
+    needs_reference: ClassVar = True
+    needs_columns: ClassVar = ("score",)
+
+    def below(self, logps):
+        return logps.better | torch.eye(logps.there.shape[1], dtype=torch.bool)
+
+    def __call__(self, logps: ListLogps) -> ListLoss:
+        reward = self.beta * logps.answers.ratio
+        rest = reward[:, None, :].masked_fill(~self.below(logps), -torch.inf).logsumexp(-1)
+        return ListLoss((rest - reward).sum(-1), reward.detach())
+
+
+class ListedUpsideDown(Listed):
+    def below(self, logps):
+        return logps.better.transpose(1, 2) | torch.eye(logps.there.shape[1], dtype=torch.bool)
+
+
+class ListedWithPadding(Listed):
+    def below(self, logps):
+        score = logps.column("score")
+        return score[:, :, None] >= score[:, None, :]
+
+
+def test_what_a_loss_is_given_is_told_by_its_type():
+    assert given_to(Rated()) == "answers"
+    assert given_to(Listed()) == "lists"
+    assert given_to(Mine()) == "pairs"  # it says nothing
+    for group, family in (
+        ("pair", "pairs"), ("unpaired", "answers"), ("token", "answers"), ("listwise", "lists")
+    ):  # fmt: skip
+        for name in registry.names(f"finetune.losses.{group}"):
+            assert given_to(registry.build(f"finetune.losses.{group}", name, {})) == family
+
+
+@pytest.mark.parametrize(
+    ("loss", "like"), [(Rated(beta=0.3), "apo_zero_unpaired"), (Listed(beta=0.3), "plackett_luce")]
+)
+def test_a_loss_of_another_family_conforms_and_is_known(loss, like):
+    findings = Conformance(like=like)(loss)
+    assert {one.fate for one in findings} <= {"ok", "skipped"}
+    assert f"equals {like}" in table_of(findings)
+    assert table_of(findings).endswith("conforms")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "check"),
+    [
+        (RatedTheOtherWay, "direction"),
+        (RatedBlind, "labels"),
+        (RatedAsABatch, "one_loss_an_answer"),
+        (RatedByNeighbours, "mean_of_singles"),
+        (ListedUpsideDown, "direction"),
+        (ListedWithPadding, "padding"),
+    ],
+)
+def test_a_mistake_in_another_family_fails_its_check(wrong, check):
+    assert fates(wrong())[check] == "failed"
 
 
 @pytest.mark.parametrize(("name", "code"), [("right", 0), ("wrong", 1)])
