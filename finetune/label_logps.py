@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import torch
 
-__all__ = ["KEPT", "Seen", "label_logps"]
+__all__ = ["KEPT", "Seen", "label_logps", "normalised"]
 
 KEPT: Final = 64 * 2**20
 """Bytes of probabilities that are kept for the backward pass, so as not to compute them twice."""
@@ -37,6 +37,14 @@ def label_logps(
     """
     apply: Callable[..., torch.Tensor] = _LabelLogps.apply
     return apply(states, weight, labels, factor, tile, seen, kept)
+
+
+def normalised(logits: torch.Tensor) -> torch.Tensor:
+    """Log-probs of logits ``(N, V)``, to the bit those of `label_logps`.
+
+    A policy that is its own reference then has no drift at all, not one of rounding.
+    """
+    return logits - torch.logsumexp(logits, -1, keepdim=True)
 
 
 class _LabelLogps(torch.autograd.Function):

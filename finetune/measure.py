@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from finetune.label_logps import label_logps
+from finetune.label_logps import label_logps, normalised
 from finetune.token_statistics import NEED_REFERENCE, STATISTICS
 
 __all__ = ["TILE", "Head", "Hidden", "measure"]
@@ -167,7 +167,7 @@ class _Tile:
         return found
 
     def __call__(self, states: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        log_policy = torch.log_softmax(self.head.logits(states), -1)
+        log_policy = normalised(self.head.logits(states))
         if not self.seen and self.aside.looks:  # the second pass is for gradients alone
             self.aside(self.part, log_policy.detach())
         self.seen = True
@@ -185,7 +185,7 @@ class _Tile:
 
 
 def _log_probs(hidden: Hidden, part: slice) -> torch.Tensor:
-    return torch.log_softmax(hidden.head.logits(hidden.states[part]), -1)
+    return normalised(hidden.head.logits(hidden.states[part]))
 
 
 def _chosen(log_probs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
