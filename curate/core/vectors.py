@@ -26,6 +26,7 @@ are at distance 0. Rounding moves an entry by 3e-8 at most, as float32 does.
 """
 
 _BLOCK = 4096
+_IN_CACHE = 128
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,14 @@ def _matrix(column: pl.Series) -> np.ndarray:
 
 def on_grid(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows of ``block`` at length 1, on the grid, and which of them have a direction at all."""
-    wide = block.astype(np.float64)
-    lengths = np.sqrt(np.sum(wide * wide, axis=1))
-    usable = np.isfinite(lengths) & (lengths > 0)
-    wide[~usable], lengths[~usable] = 0.0, 1.0
-    return (np.rint(wide / (lengths[:, None] * GRID)) * GRID).astype(np.float32), usable
+    units, usable = np.empty(block.shape, dtype=np.float32), np.empty(len(block), dtype=bool)
+    for part in slices(len(block), _IN_CACHE):
+        wide = block[part].astype(np.float64)
+        lengths = np.sqrt(np.sum(wide * wide, axis=1))
+        usable[part] = some = np.isfinite(lengths) & (lengths > 0)
+        wide[~some], lengths[~some] = 0.0, 1.0
+        wide /= lengths[:, None] * GRID
+        np.rint(wide, out=wide)
+        wide *= GRID
+        units[part] = wide
+    return units, usable

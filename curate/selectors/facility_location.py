@@ -12,14 +12,15 @@ from curate.core.columns import base_column, numbers
 from curate.core.decisions import decide
 from curate.core.draws import draws
 from curate.core.errors import DataError, UsageError
-from curate.core.facility import Located, locate_all, locate_near
+from curate.core.facility import Located, locate, locate_all
 from curate.core.greedi import greedi
 from curate.core.nearest import Device, Nearest, on_gpu
-from curate.core.neighbours import neighbours
 from curate.core.picked import decide_picks
 from curate.core.vectors import Vectors, slices, vectors_of
 
 __all__ = ["FacilityLocation"]
+
+_PAIRS = 2**23
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class FacilityLocation(Budget):
     """Lazy greedy for the largest ``Σ_i max_{j kept} w_j · max(0, cos(i, j))``.
 
     The picks of Superfiltering.D, arXiv:2402.00530, and of submodlib and apricot; at least 1 - 1/e
-    of the best. By default a row can be covered only by its ``neighbours`` nearest rows: memory
-    grows with n · neighbours, not n². ``exact`` counts every pair, and takes the longer the less
-    the gains differ. A row without a vector, or without a score to weigh it, is ``not_scored``.
+    of the best. Every pair of rows counts, but no more than n · ``neighbours`` of them are held at
+    a time (or 8 million, if that is more): those that can still matter (`curate.core.facility`).
+    A row without a vector, or without a score to weigh it, is ``not_scored``.
 
-    The neighbours are found in float32: a device or BLAS that rounds otherwise may name another one
-    of two that are equally near to seven digits. ``exact`` has one answer everywhere.
+    Similarities are float32: a device or BLAS that rounds otherwise may pick another one of two
+    rows whose gains are equal to seven digits. Among more than 8,192 rows the first picks, until
+    that few pairs matter, are those for 8,192 evenly taken rows. ``exact`` has one answer
+    everywhere, and takes longer.
 
     Detail: a kept row's ``order`` and ``gain``, a dropped row's ``nearest`` kept row and the
     ``similarity`` to it.
@@ -45,8 +48,8 @@ class FacilityLocation(Budget):
         by: the column of embeddings.
         rank_by: a score, not negative, as weight ``w``: a row of half the score stands for others
             half as well. None: all weigh the same.
-        neighbours: how many rows can stand for a row, itself among them.
-        exact: count every pair.
+        neighbours: how many pairs to hold for each row, on average; costs memory, saves time.
+        exact: exact arithmetic, and all rows from the first pick on.
         partitions: solve so many random parts, then their winners (GreeDi); 1: all in one.
         seed: of the partitions.
         device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one and the work is worth it.
@@ -103,8 +106,9 @@ class FacilityLocation(Budget):
     ) -> Located:
         if self.exact:
             return locate_all(units, weights, costs, purse)
+        pairs = max(_PAIRS, len(units) * self.neighbours)
         gpu = on_gpu(self.device, float(units.size) * len(units))
-        return locate_near(neighbours(units, self.neighbours, gpu), weights, costs, purse)
+        return locate(units, weights, costs, purse, pairs=pairs, gpu=gpu)
 
     def _weights(self, table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Weight of each row, the largest 1; and which rows have one."""

@@ -1,4 +1,4 @@
-"""Facility location: the plain greedy, evaluated lazily and on a graph."""
+"""Facility location: the plain greedy, evaluated lazily, then on the pairs that still matter."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.core import facility, neighbours
+from curate.core import facility, uncovered
 from curate.core.errors import DataError, UsageError
-from curate.core.facility import coverage, locate_all, locate_near
+from curate.core.facility import coverage, locate, locate_all
 from curate.core.greedi import greedi
 from curate.core.registry import build
 from curate.core.vectors import exact_products, on_grid
@@ -47,60 +47,81 @@ def greedy(similar: np.ndarray, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("at_once", [1, 7, 64])
+@pytest.mark.parametrize("pairs", [0, 3000, 2**23])
+@pytest.mark.parametrize("block", [1, 50, 1024])
 def test_every_pair_counted_gives_the_picks_of_the_plain_greedy(
-    weighted: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
+    weighted: bool, pairs: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facility, "_AT_ONCE", at_once)
+    monkeypatch.setattr(uncovered, "_BLOCK", max(block, 7))
+    monkeypatch.setattr(facility, "_AT_ONCE", block)
     vectors = units(400, 1)
     weights = np.random.default_rng(1).random(400) if weighted else np.ones(400)
-    found = locate_all(vectors, weights, np.ones(400), 60)
+    found = locate_all(vectors, weights, np.ones(400), 60, pairs=pairs)
     assert found.picks.tolist() == greedy(similarities(vectors, weights), 60)
     assert found.gains.sum() == pytest.approx(coverage(vectors, found.picks, weights), rel=1e-12)
     assert all(later <= earlier for earlier, later in pairwise(found.gains))
 
 
-def test_a_graph_of_all_neighbours_gives_the_greedy_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "_BLOCK", 64)
-    vectors = units(300, 2)
-    graph = neighbours.neighbours(vectors, 300)
-    found = locate_near(graph, np.ones(300), np.ones(300), 300)
-    picks = greedy(similarities(vectors, np.ones(300)), 40)
-    ones = np.ones(300)
-    # The graph's similarities are float32: the order may differ where gains do by 1e-6.
+@pytest.mark.parametrize("pairs", [0, 3000, 2**23])
+def test_in_float32_it_covers_as_much(pairs: int) -> None:
+    vectors, ones = units(300, 2), np.ones(300)
+    found = locate(vectors, ones, ones, 300, pairs=pairs)
+    picks = greedy(similarities(vectors, ones), 40)
+    # The order may differ where gains do by 1e-6.
     assert coverage(vectors, found.picks[:40], ones) == pytest.approx(
         coverage(vectors, np.array(picks), ones), rel=1e-6
     )
     assert sorted(found.picks) == list(range(300))
 
 
-def test_a_graph_of_few_neighbours_covers_nearly_as_much() -> None:
+def test_first_picks_for_a_sample_cover_nearly_as_much() -> None:
     vectors, ones = units(2000, 3), np.ones(2000)
-    near = locate_near(neighbours.neighbours(vectors, 64), ones, ones, 60)
+    near = locate(vectors, ones, ones, 60, sample=400, pairs=40_000)
     every = locate_all(vectors, ones, ones, 60)
-    share = coverage(vectors, near.picks, ones) / coverage(vectors, every.picks, ones)
-    assert share > 0.98
-    sample = np.random.default_rng(0).permutation(2000)[:60]
-    assert coverage(vectors, near.picks, ones) > 1.02 * coverage(vectors, sample, ones)
+    assert near.picks.tolist() != every.picks.tolist()
+    covered = coverage(vectors, near.picks, ones)
+    assert covered > 0.995 * coverage(vectors, every.picks, ones)
+    assert near.gains.sum() == pytest.approx(covered, rel=1e-6)
+    drawn = np.random.default_rng(0).permutation(2000)[:60]
+    assert covered > 1.02 * coverage(vectors, drawn, ones)
 
 
-@pytest.mark.parametrize("block", [16, 50, 2048])
-def test_neighbours_are_the_most_similar_first(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "_BLOCK", block)
-    vectors = units(200, 4)
-    graph = neighbours.neighbours(vectors, 9)
-    exact = exact_products(vectors, vectors)
-    found = np.take_along_axis(exact, graph.to.astype(np.int64), axis=1)
-    assert np.abs(found - np.sort(exact, axis=1)[:, ::-1][:, :9]).max() < 1e-6
-    assert np.abs(found - graph.similarity).max() < 1e-6
-    assert all(len(set(row)) == 9 for row in graph.to.tolist())
+def test_what_a_row_can_add_at_first_is_bounded() -> None:
+    vectors = units(300, 8)
+    weights = np.random.default_rng(8).random(300)
+    true = np.rint(similarities(vectors, weights) / STEP).sum(axis=1)
+    rows = np.arange(0, 300, 7)
+    for kind in (np.float32, np.float64):
+        products = uncovered.Products(vectors.astype(kind))
+        dense = facility._Dense(products, weights, np.arange(300), None)
+        assert (dense.bounds() >= true).all()
+        assert (dense.bounds() < 2 * true.max()).all()
+        few = facility._Dense(products, weights, np.arange(300), rows)
+        assert (few.bounds() >= similarities(vectors, weights)[:, rows].sum(axis=1) / STEP).all()
+
+
+@pytest.mark.parametrize("rows", [None, np.arange(1, 200, 3)])
+def test_the_pairs_that_matter_are_those_above_what_covers_the_row(
+    rows: np.ndarray | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uncovered, "_BLOCK", 32)
+    vectors, weights = units(200, 9), np.linspace(0.5, 1, 200)
+    steps = np.rint(similarities(vectors, weights) / STEP)[:, slice(None) if rows is None else rows]
+    covered = np.quantile(steps, 0.8, axis=0).astype(np.int64)
+    left = uncovered.uncovered(
+        uncovered.Products(vectors.astype(np.float64)), weights, covered, rows
+    )
+    found = np.zeros_like(steps)
+    for row in range(200):
+        for start, stop in zip(left.first[row], left.last[row], strict=True):
+            found[row, left.to[start:stop]] = left.steps[start:stop]
+    np.testing.assert_array_equal(found, np.where(steps > covered, steps, 0))
 
 
 def test_of_equal_rows_the_first_is_picked() -> None:
     vectors = np.repeat(units(10, 5), 8, axis=0)
     ones = np.ones(80)
-    graph = neighbours.neighbours(vectors, 80)
-    for found in (locate_all(vectors, ones, ones, 10), locate_near(graph, ones, ones, 10)):
+    for found in (locate_all(vectors, ones, ones, 10), locate(vectors, ones, ones, 10)):
         assert set(found.picks % 8) == {0}
 
 
