@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from curate.core.progress import printable
 from curate.core.story import Chapter, Story
+from curate.runners.estimate import Forecast, told
 from curate.runners.plan import Plan
 from curate.runners.run import Result
 
@@ -28,8 +30,8 @@ def result_text(result: Result) -> str:
     return "\n".join([f"{counts['rows']:,} rows = {told}", *lines, f"written to {result.out}"])
 
 
-def plan_text(plan: Plan) -> str:
-    """Inputs, stages and options, and what is done already."""
+def plan_text(plan: Plan, forecasts: Sequence[Forecast] = ()) -> str:
+    """Inputs, stages and options, what is done already, and what the rest will cost."""
     size = sum(item["bytes"] for item in plan.inputs)
     inputs = f"{len(plan.inputs)} input files, {size / 1e6:,.1f} MB"
     lines = [f"{plan.recipe.name}: {inputs}, seed {plan.recipe.seed}"]
@@ -38,7 +40,7 @@ def plan_text(plan: Plan) -> str:
         options = ", ".join(f"{key}={value}" for key, value in step.spec.options.items())
         done = "  (done before)" if step.done else ""
         lines.append(f"  {step.label} {step.spec.group} {options}{done}")
-    return "\n".join([*lines, "nothing was written (--dry-run)"])
+    return "\n".join([*lines, *told(forecasts), "nothing was written (--dry-run)"])
 
 
 def as_value(told: Story) -> dict[str, Any]:

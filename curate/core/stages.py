@@ -18,7 +18,7 @@ from curate.core.files import aside, digest_of, hash_file, hash_tree, read_json,
 from curate.core.recipe import GROUPS, Spec
 from curate.core.registry import source_of
 
-__all__ = ["Done", "Stages", "code_key", "option_files"]
+__all__ = ["Done", "Stages", "code_key", "core_key", "measured", "option_files"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,17 @@ class Done:
     sha256: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     peak_mb: float = 0.0
+
+    @property
+    def clock(self) -> dict[str, float]:
+        """What it took here."""
+        return {
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "peak_mb": self.peak_mb,
+        }
 
 
 @dataclass(frozen=True)
@@ -65,9 +75,11 @@ class Stages:
         """
         path = self.path(name, key)
         clock: dict[str, float] = {}
-        with aside(path) as part, _measured(clock):
-            facts = dict(work(part))
-        done = Done(key, hash_file(path), facts, **clock)
+        with measured(clock):
+            with aside(path) as part:
+                facts = dict(work(part))
+            sha256 = hash_file(path)
+        done = Done(key, sha256, facts, **clock)
         write_json(path.with_suffix(".json"), asdict(done))
         return done
 
@@ -112,13 +124,19 @@ def option_files(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 @contextmanager
-def _measured(clock: dict[str, float]) -> Iterator[None]:
-    """Wall seconds and peak resident memory (MB) of what runs inside."""
+def measured(clock: dict[str, float]) -> Iterator[None]:
+    """Wall and CPU seconds (of all threads, and of processes waited for) and peak memory (MB)."""
     _reset_peak()
-    start = time.perf_counter()
+    start, used = time.perf_counter(), _cpu_seconds()
     yield
     clock["seconds"] = round(time.perf_counter() - start, 3)
+    clock["cpu_seconds"] = round(_cpu_seconds() - used, 3)
     clock["peak_mb"] = round(_peak_mb(), 1)
+
+
+def _cpu_seconds() -> float:
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _reset_peak() -> None:

@@ -43,10 +43,17 @@ class Plan:
     steps: list[Step]
 
 
-def plan(recipe: Recipe, out: Path) -> Plan:
-    """The stages with their keys, and which of them are done already; nothing is written."""
+def plan(recipe: Recipe, out: Path, inputs: list[dict[str, Any]] | None = None) -> Plan:
+    """The stages with their keys, and which of them are done already; nothing is written.
+
+    ``inputs`` are the files with their hashes, where they are known.
+
+    Raises:
+        UsageError: a stage reads a column that is not there by then.
+        DataError: a source cannot be read.
+    """
     stages = Stages(out / "stages")
-    inputs = _inputs(recipe)
+    inputs = _inputs(recipe) if inputs is None else inputs
     ingest_key = digest_of(
         [
             [item["sha256"] for item in inputs],

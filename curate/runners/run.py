@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import orjson
 import polars as pl
 import pyarrow.parquet as pq
 
@@ -23,16 +20,17 @@ from curate.core.ingest import ingest
 from curate.core.progress import Quiet, Telling
 from curate.core.recipe import Recipe, Spec, component
 from curate.core.sides import score_columns
-from curate.core.stages import Done, Stages
+from curate.core.stages import Done, Stages, measured
 from curate.core.table import ROW, Table
+from curate.runners.estimate import Forecast, forecast, told
 from curate.runners.local import Local
+from curate.runners.manifest import OUTPUTS, manifest_of, unchanged
 from curate.runners.outputs import Groups, write_kept, write_ledger
 from curate.runners.plan import Plan, Step, plan
 
-__all__ = ["OUTPUTS", "Result", "Runner", "run"]
+__all__ = ["OUTPUTS", "Result", "Runner", "foretold", "run"]
 
-OUTPUTS = ("kept.parquet", "ledger.parquet", "quarantine.jsonl")
-_LIBRARIES = ("siftune", "polars", "pyarrow", "numpy")
+_WORTH = 20_000  # rows from which on a run is worth a second of trials
 
 
 class Runner(Protocol):
@@ -63,8 +61,11 @@ def run(
     out: Path,
     runner: Runner | None = None,
     say: Telling | None = None,
+    foretell: bool = False,
 ) -> Result:
     """Run what is not done yet, and write the outputs.
+
+    With ``foretell`` it is first said what each stage will cost (`curate.runners.estimate`).
 
     Raises:
         LockedError: another process runs in ``out``.
@@ -73,7 +74,20 @@ def run(
     with locked(out):
         held = _hold_stdin(recipe, out)
         work = _Work(plan(held, out), out, runner or Local(), say or Quiet())
+        if foretell:
+            for line in told(foretold(work.plan, out, _WORTH)):
+                work.say(line)
         return work.finish()
+
+
+def foretold(planned: Plan, out: Path, least: int = 0) -> list[Forecast]:
+    """What each stage of a plan will cost here, timed where there are at least ``least`` rows."""
+
+    def trial(recipe: Recipe, folder: Path) -> Mapping[str, Any]:
+        work = _Work(plan(recipe, folder, inputs=[]), folder, Local(), Quiet())
+        return work.finish().manifest
+
+    return forecast(planned, out, trial, least)
 
 
 @dataclass
@@ -189,49 +203,28 @@ class _Work:
     def _write(
         self, table: Table, decisions: list[tuple[str, Path]], notes: dict[str, Done]
     ) -> Result:
-        manifest = self._manifest(table, decisions, notes)
+        manifest = manifest_of(self.plan, table, notes)
         known = self.out / "manifest.json"
-        if not (known.is_file() and _unchanged(self.out, read_json(known), manifest)):
-            quarantine = self.stages.path("ingest", self.plan.ingest_key).with_suffix(
-                ".quarantine.jsonl"
-            )
-            with aside(self.out / "quarantine.jsonl") as part:
-                part.write_bytes(quarantine.read_bytes())
-            write_kept(self.out / "kept.parquet", table)
-            write_ledger(self.out / "ledger.parquet", table.rows, decisions, quarantine)
-            manifest["outputs"] = {name: hash_file(self.out / name) for name in OUTPUTS}
+        if not (known.is_file() and unchanged(self.out, read_json(known), manifest)):
+            clock: dict[str, float] = {}
+            with measured(clock):
+                manifest["outputs"] = self._outputs(table, decisions)
+            manifest["clock"]["outputs"] = clock
             write_json(known, manifest)
         steps = [("ingest", self.plan.ingest_key), *((s.spec.name, s.key) for s in self.plan.steps)]
         self.stages.drop_all_but({self.stages.path(name, key) for name, key in steps})
         return Result(self.out, read_json(known), self.worked)
 
-    def _manifest(
-        self, table: Table, decisions: list[tuple[str, Path]], notes: dict[str, Done]
-    ) -> dict[str, Any]:
-        ingested = notes["ingest"].facts
-        quarantined = int(ingested["quarantined"])
-        return {
-            "siftune": version("siftune"),
-            "recipe": asdict(self.plan.recipe),
-            "inputs": self.plan.inputs,
-            "kind": table.kind,
-            "counts": {
-                "rows": table.height + quarantined,
-                "kept": len(table.alive),
-                "dropped": table.height - len(table.alive),
-                "quarantined": quarantined,
-            },
-            "stages": [
-                {"stage": label, "key": done.key, "sha256": done.sha256, **done.facts}
-                for label, done in notes.items()
-            ],
-            "versions": {name: version(name) for name in _LIBRARIES}
-            | {"python": platform.python_version()},
-            # The only part that differs between two runs of the same thing.
-            "clock": {
-                label: {"seconds": d.seconds, "peak_mb": d.peak_mb} for label, d in notes.items()
-            },
-        }
+    def _outputs(self, table: Table, decisions: list[tuple[str, Path]]) -> dict[str, str]:
+        """Write them; the hash of each."""
+        quarantine = self.stages.path("ingest", self.plan.ingest_key).with_suffix(
+            ".quarantine.jsonl"
+        )
+        with aside(self.out / "quarantine.jsonl") as part:
+            part.write_bytes(quarantine.read_bytes())
+        write_kept(self.out / "kept.parquet", table)
+        write_ledger(self.out / "ledger.parquet", table.rows, decisions, quarantine)
+        return {name: hash_file(self.out / name) for name in OUTPUTS}
 
 
 def _hold_stdin(recipe: Recipe, out: Path) -> Recipe:
@@ -259,20 +252,3 @@ def _told(done: Done) -> str:
         without = f", {facts['unscored']:,} not scored" if facts["unscored"] else ""
         return f"scored {facts['rows']:,} rows{without}"
     return f"read {facts['kept']:,} rows, {facts['quarantined']:,} quarantined"
-
-
-def _unchanged(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether the outputs on disk are those of ``new``, byte for byte."""
-    ignored = {"outputs", "clock"}
-    same = {k: v for k, v in old.items() if k not in ignored} == {
-        k: v for k, v in _plain(new).items() if k not in ignored
-    }
-    hashes = old.get("outputs", {})
-    return same and all(
-        (out / n).is_file() and hash_file(out / n) == hashes.get(n) for n in OUTPUTS
-    )
-
-
-def _plain(value: Any) -> Any:
-    """``value`` as it reads back from JSON."""
-    return orjson.loads(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))

@@ -1,0 +1,129 @@
+"""What a run will cost, told before it runs: rows and CPU seconds of each stage, and how known.
+
+A stage's rate is that of an earlier run, where this folder or one beside it holds the manifest of a
+run with the same stage; else it is timed on the first rows of the source, which are read and worked
+through in a temporary folder. What loads a model, reads a reference or adds to an index is not
+tried: its rate is not known before it has run once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import pyarrow.parquet as pq
+
+from curate.core.containers import expand
+from curate.core.recipe import Spec
+from curate.core.stages import Stages
+from curate.runners.earlier import Earlier, earlier
+from curate.runners.plan import Plan
+from curate.runners.row_counts import Records, records
+from curate.runners.trials import Sampled, Trial, sampled
+
+__all__ = ["Forecast", "Seconds", "forecast", "told"]
+
+Seconds: TypeAlias = tuple[float, float]
+"""Least and most."""
+
+_NOISE: Final = 0.25  # by which the rate of some rows differs from that of all
+_GROWTH: Final = 0.15  # a selector's seconds a row grow as the rows to this power, if it is quick
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One stage: the rows it will be given, and its CPU seconds; none where they are not known."""
+
+    label: str
+    rows: Records
+    at_most: bool  # an earlier selector may leave it fewer
+    seconds: Seconds | None
+    how: str
+
+
+def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Forecast]:
+    """What each stage of ``plan``, and writing its outputs, will cost; none if all is done.
+
+    Nothing is timed where there are fewer than ``least`` rows: it would take as long as the run.
+    """
+    done = [plan.ingested, *(step.done for step in plan.steps)]
+    if all(done):
+        return []
+    rows = _rows(plan, out)
+    known = earlier(plan.recipe, out)
+    lacking = any(
+        at not in known and not (at < len(done) and done[at]) for at in range(len(done) + 1)
+    )
+    timed = sampled(plan.recipe, rows.count, trial) if lacking and rows.count >= least else None
+    labels = ["ingest", *(step.label for step in plan.steps), "outputs"]
+    specs = [None, *(step.spec for step in plan.steps), None]
+    found = []
+    for at, (label, spec) in enumerate(zip(labels, specs, strict=True)):
+        given = rows if timed is None or at == 0 else timed.scaled(rows)
+        fewer = any(one is not None and one.group == "select" for one in specs[:at])
+        seconds, how = _cost(at, spec, given.count, known, timed)
+        if at < len(done) and done[at]:
+            seconds, how = (0.0, 0.0), "done before"
+        found.append(Forecast(label, given, fewer, seconds, how))
+    return found
+
+
+def told(forecasts: Sequence[Forecast]) -> list[str]:
+    """The forecasts as lines, the sum last."""
+    if not forecasts:
+        return []
+    lines = [_line(one) for one in forecasts]
+    low, high = (sum(one.seconds[i] for one in forecasts if one.seconds) for i in (0, 1))
+    unknown = [one.label for one in forecasts if one.seconds is None]
+    more = f", and what {', '.join(unknown)} will take" if unknown else ""
+    return [*lines, f"  {'in all':<20} {_span((low, high)):>48}{more}"]
+
+
+def _line(one: Forecast) -> str:
+    words = ["at most"] * one.at_most + ["about"] * (not one.rows.counted)
+    count = " ".join([*words, f"{one.rows.count:,} rows"])
+    span = _span(one.seconds) if one.seconds else "not known"
+    return f"  {one.label:<20} {count:>29} {span:>18}  {one.how}"
+
+
+def _span(seconds: Seconds) -> str:
+    digits = 0 if seconds[1] >= 10 else 1
+    return " to ".join(f"{value:,.{digits}f}" for value in seconds) + " CPU s"
+
+
+def _rows(plan: Plan, out: Path) -> Records:
+    if plan.ingested:
+        rows = Stages(out / "stages").path("ingest", plan.ingest_key)
+        return Records(int(pq.read_metadata(rows).num_rows), counted=True)
+    found = records(part for source in plan.recipe.source for part in expand(source))
+    limit = plan.recipe.limit
+    return found if limit is None or found.count <= limit else Records(limit, counted=True)
+
+
+def _cost(
+    at: int, spec: Spec | None, rows: int, known: Mapping[int, Earlier], timed: Sampled | None
+) -> tuple[Seconds | None, str]:
+    selects = spec is not None and spec.group == "select"
+    if at in known:
+        return _again(known[at], rows, selects), known[at].how
+    if timed is None:
+        return None, "not timed: few rows"
+    if at in timed.not_tried:
+        return None, f"not tried: {timed.not_tried[at]}"
+    return _scaled(timed, at, rows, selects), timed.how
+
+
+def _again(before: Earlier, rows: int, selects: bool) -> Seconds:
+    """From an earlier run: in proportion; a selector's seconds may grow with the rows' square."""
+    ratio = rows / max(before.rows, 1)
+    low, high = (ratio * min(1.0, ratio), ratio * max(1.0, ratio)) if selects else (ratio, ratio)
+    return before.cpu_seconds * low * (1 - _NOISE), before.cpu_seconds * high * (1 + _NOISE)
+
+
+def _scaled(timed: Sampled, at: int, rows: int, selects: bool) -> Seconds:
+    """From the trials; at least for the share of the rows that the trial's selectors left."""
+    growth = max(1.0, rows / timed.rows) ** _GROWTH if selects else 1.0
+    low = timed.seconds(at, round(rows * timed.left(at)))
+    return low * (1 - _NOISE), timed.seconds(at, rows) * growth * (1 + _NOISE)

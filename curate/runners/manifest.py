@@ -1,0 +1,64 @@
+"""What a run folder says of itself: recipe, inputs, counts, stages, versions, hashes, times."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from curate.core.files import hash_file
+from curate.core.stages import Done
+from curate.core.table import Table
+from curate.runners.plan import Plan
+
+__all__ = ["OUTPUTS", "manifest_of", "unchanged"]
+
+OUTPUTS = ("kept.parquet", "ledger.parquet", "quarantine.jsonl")
+_LIBRARIES = ("siftune", "polars", "pyarrow", "numpy")
+
+
+def manifest_of(plan: Plan, table: Table, notes: Mapping[str, Done]) -> dict[str, Any]:
+    """All but the hashes of the outputs; ``table`` is what is left, ``notes`` are by stage."""
+    quarantined = int(notes["ingest"].facts["quarantined"])
+    return {
+        "siftune": version("siftune"),
+        "recipe": asdict(plan.recipe),
+        "inputs": plan.inputs,
+        "kind": table.kind,
+        "counts": {
+            "rows": table.height + quarantined,
+            "kept": len(table.alive),
+            "dropped": table.height - len(table.alive),
+            "quarantined": quarantined,
+        },
+        "stages": [
+            {"stage": label, "key": done.key, "sha256": done.sha256, **done.facts}
+            for label, done in notes.items()
+        ],
+        "versions": {name: version(name) for name in _LIBRARIES}
+        | {"python": platform.python_version()},
+        # The only part that differs between two runs of the same thing.
+        "clock": {label: done.clock for label, done in notes.items()},
+    }
+
+
+def unchanged(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the outputs on disk are those of ``new``, byte for byte."""
+    ignored = {"outputs", "clock"}
+    same = {k: v for k, v in old.items() if k not in ignored} == {
+        k: v for k, v in _plain(new).items() if k not in ignored
+    }
+    hashes = old.get("outputs", {})
+    return same and all(
+        (out / n).is_file() and hash_file(out / n) == hashes.get(n) for n in OUTPUTS
+    )
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as it reads back from JSON."""
+    return orjson.loads(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))

@@ -1,0 +1,148 @@
+"""Stages timed on the first rows of a source, in a temporary folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from curate.core.errors import SiftuneError
+from curate.core.recipe import Recipe, component
+from curate.runners.row_counts import Records
+
+__all__ = ["Sampled", "Trial", "sampled"]
+
+Trial: TypeAlias = Callable[[Recipe, Path], Mapping[str, Any]]
+"""Runs a recipe in a folder and gives the manifest."""
+
+_FIRST: Final = 64  # rows of a trial that only starts things up
+_SIZES: Final = (1024, 4096, 16_384)  # rows of those that are timed, as many as time allows
+_SECONDS: Final = 1.5  # CPU seconds that a trial may be expected to take
+_NOT_TRIED: Final = {
+    "model": "it loads a model",
+    "against": "it reads a reference",
+    "index": "it adds to an index",
+}
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The manifests of trials of more and more rows; ``places`` are the stages that were tried.
+
+    Places count from 0, ingest; the last, behind all stages, is the writing of the outputs.
+    """
+
+    manifests: list[Mapping[str, Any]]
+    places: list[int]
+    not_tried: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Records that the last trial read."""
+        return int(self.manifests[-1]["stages"][0]["rows_in"])
+
+    @property
+    def how(self) -> str:
+        """How a rate was found."""
+        return f"timed on the first {self.rows:,} rows"
+
+    def scaled(self, records: Records) -> Records:
+        """The rows that so many records give: some give none, and trees several."""
+        facts = self.manifests[-1]["stages"][0]
+        if facts["kept"] == facts["rows_in"]:
+            return records
+        return Records(round(records.count * facts["kept"] / facts["rows_in"]), counted=False)
+
+    def left(self, place: int) -> float:
+        """Share of the rows that earlier selectors left to the stage at ``place``."""
+        last = self.manifests[-1]
+        rows = max(last["stages"][0]["kept"], 1)
+        kept = self._at(place) == len(last["stages"])
+        given = last["counts"]["kept"] if kept else self._given(last, place)
+        return float(given / rows)
+
+    def seconds(self, place: int, rows: int) -> float:
+        """CPU seconds for so many rows: a row costs what each that the last trial had more did.
+
+        So what is paid once is not paid for each row. Of a single trial all seconds count.
+        """
+        (few, before), (many, after) = [
+            (self._given(manifest, place), self._clock(manifest, place))
+            for manifest in (self.manifests[-2:] * 2)[:2]
+        ]
+        if many <= few or after <= before:
+            return after / max(many, 1) * rows
+        rate = (after - before) / (many - few)
+        return max(0.0, after - rate * many) + rate * rows
+
+    def _clock(self, manifest: Mapping[str, Any], place: int) -> float:
+        at, stages = self._at(place), manifest["stages"]
+        label = stages[at]["stage"] if at < len(stages) else "outputs"
+        return float(manifest["clock"][label]["cpu_seconds"])
+
+    def _given(self, manifest: Mapping[str, Any], place: int) -> int:
+        stages = manifest["stages"]
+        at = self._at(place)
+        if at == len(stages):
+            return int(stages[0]["kept"])
+        return int(stages[at]["rows_in" if at == 0 else "rows"])
+
+    def _at(self, place: int) -> int:
+        """Where a stage stands among those tried; the outputs come behind them."""
+        return self.places.index(place) if place in self.places else len(self.places)
+
+
+def sampled(recipe: Recipe, rows: int, trial: Trial) -> Sampled:
+    """Try what can be tried of ``recipe``, which has so many rows, on more and more of them."""
+    not_tried = _untried(recipe)
+    places = [at for at in range(len(recipe.stages) + 1) if at not in not_tried]
+    with tempfile.TemporaryDirectory() as folder:
+        numbers = count()
+
+        def of(most: int) -> Mapping[str, Any]:
+            stages = tuple(recipe.stages[at - 1] for at in places[1:])
+            some = replace(recipe, limit=max(1, min(most, rows)), stages=stages)
+            return trial(some, Path(folder) / str(next(numbers)))
+
+        while True:
+            try:
+                of(_FIRST)
+                manifests = [of(_SIZES[0])]
+                break
+            except SiftuneError as error:
+                if len(places) == 1:
+                    raise
+                not_tried[places.pop()] = f"a few rows are not enough ({error})"
+        for before, size in pairwise(_SIZES):
+            if rows < size or _took(manifests[-1]) * size / before > _SECONDS:
+                break
+            manifests.append(of(size))
+    return Sampled(manifests, places, not_tried)
+
+
+def _took(manifest: Mapping[str, Any]) -> float:
+    return float(sum(clock["cpu_seconds"] for clock in manifest["clock"].values()))
+
+
+def _untried(recipe: Recipe) -> dict[int, str]:
+    """Stages that a trial leaves out, and why; what needs their columns is left out too."""
+    found: dict[int, str] = {}
+    lost: set[str] = set()
+    for at, spec in enumerate(recipe.stages, 1):
+        made = component(spec, recipe.seed)
+        options = made.__dataclass_fields__
+        why = [
+            reason
+            for name, reason in _NOT_TRIED.items()
+            if name in options and (name == "model" or getattr(made, name))
+        ]
+        missing = lost & {
+            name.removeprefix("chosen_").removeprefix("rejected_") for name in made.needs
+        }
+        if why or missing:
+            found[at] = why[0] if why else f"it needs {sorted(missing)[0]}"
+            lost |= set(getattr(made, "adds", ()))
+    return found

@@ -1,0 +1,221 @@
+"""What a plan says a run will cost: right for stages of a known rate, and honest about the rest."""
+
+import gzip
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import zstandard
+
+from curate.core.containers import expand
+from curate.core.errors import UsageError
+from curate.core.files import read_json, write_json
+from curate.core.recipe import parse
+from curate.runners import row_counts
+from curate.runners.estimate import forecast, told
+from curate.runners.plan import plan
+from curate.runners.row_counts import Records, records
+from curate.runners.run import foretold, run
+from curate.scorers.length import Length
+
+LENGTH, BEST = {"score": "length"}, {"select": "top_fraction", "by": "length_words"}
+STAGES = [LENGTH, {"select": "exact_dedup"}, BEST | {"fraction": 0.5}]
+
+
+def lines_file(path: Path, count: int) -> Path:
+    rows = ({"prompt": f"q{i}", "completion": f"word {i} " * (i % 7)} for i in range(count))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def recipe(rows: Path, stages=STAGES, **more):
+    return parse({"name": "t", "source": str(rows), "stages": stages, **more})
+
+
+def fake_trial(per_row: float, once: float, left: float = 1.0, tried: list | None = None):
+    """A trial whose stages take ``once`` and ``per_row`` seconds; ``left`` is kept by selectors."""
+
+    def trial(recipe, folder):
+        (tried if tried is not None else []).append((recipe.limit, [s.name for s in recipe.stages]))
+        count = rows = recipe.limit
+        stages = [{"stage": "ingest", "rows_in": count, "kept": count}]
+        clock = {"ingest": {"cpu_seconds": once + per_row * count}}
+        for number, spec in enumerate(recipe.stages, 1):
+            label = f"{number}:{spec.name}"
+            stages.append({"stage": label, "rows": rows})
+            clock[label] = {"cpu_seconds": once + per_row * rows}
+            rows = round(rows * left) if spec.group == "select" else rows
+        clock["outputs"] = {"cpu_seconds": once + per_row * count}
+        return {"stages": stages, "clock": clock, "counts": {"kept": rows}}
+
+    return trial
+
+
+def test_stages_of_a_known_rate_are_foretold_with_the_range_said(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 100_000)
+    tried = []
+    trial = fake_trial(per_row=1e-5, once=0.01, left=0.5, tried=tried)
+    made = plan(recipe(rows), tmp_path / "out")
+    ingest, length, exact, best, outputs = forecast(made, tmp_path / "out", trial)
+    assert [limit for limit, _ in tried] == [64, 1024, 4096, 16_384]
+    assert ingest.rows == Records(100_000, counted=True)
+    every = 0.01 + 1e-5 * 100_000  # what is paid once is not paid for each row
+    assert ingest.seconds == length.seconds == pytest.approx((every * 0.75, every * 1.25))
+    growth = (100_000 / 16_384) ** 0.15
+    assert exact.seconds == pytest.approx((every * 0.75, every * 1.25 * growth))
+    half = 0.01 + 1e-5 * 50_000  # the least it can be is what the trial's first selector left
+    assert best.seconds == pytest.approx((half * 0.75, every * 1.25 * growth))
+    quarter = 0.01 + 1e-5 * 25_000
+    assert outputs.seconds == pytest.approx((quarter * 0.75, every * 1.25))
+    assert [one.at_most for one in (ingest, length, exact, best)] == [False, False, False, True]
+    assert {one.how for one in (ingest, length, exact, best)} == {"timed on the first 16,384 rows"}
+
+
+def test_a_slow_stage_is_tried_on_few_rows(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 50_000)
+    made = plan(recipe(rows, [LENGTH]), tmp_path / "out")
+    slow, tried = fake_trial(per_row=1e-3, once=0.0), []
+    found = forecast(made, tmp_path / "out", fake_trial(1e-3, 0.0, tried=tried))
+    assert [limit for limit, _ in tried] == [64, 1024]
+    assert found[1].seconds == pytest.approx((50 * 0.75, 50 * 1.25))
+    assert forecast(made, tmp_path / "out", slow) == found
+
+
+def test_a_real_stage_that_takes_a_known_time_is_within_its_range(tmp_path, monkeypatch):
+    rows, each = lines_file(tmp_path / "rows.jsonl", 30_000), 5e-5
+    before = Length.__call__
+
+    def slower(self, batch):
+        end = time.thread_time() + each * batch.height
+        while time.thread_time() < end:
+            pass
+        return before(self, batch)
+
+    monkeypatch.setattr(Length, "__call__", slower)
+    made = plan(recipe(rows, [LENGTH]), tmp_path / "out")
+    found = foretold(made, tmp_path / "out")
+    low, high = found[1].seconds
+    assert low < each * 30_000 < high < 4 * each * 30_000
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_loads_a_model_is_not_tried_nor_what_needs_its_columns(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 2000)
+    stages = [{"score": "embedding"}, {"select": "k_center", "rows": 3}, LENGTH]
+    tried = []
+    made = plan(recipe(rows, stages), tmp_path / "out")
+    found = forecast(made, tmp_path / "out", fake_trial(1e-5, 0.0, tried=tried))
+    assert {tuple(names) for _, names in tried} == {("length",)}
+    assert [one.seconds is None for one in found] == [False, True, True, False, False]
+    assert found[1].how == "not tried: it loads a model"
+    assert found[2].how == "not tried: it needs embedding"
+    assert told(found)[-1].endswith(", and what 1:embedding, 2:k_center will take")
+
+
+def test_a_stage_that_a_few_rows_are_not_enough_for_is_not_tried(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 2000)
+    fake = fake_trial(1e-5, 0.0)
+
+    def trial(recipe, folder):
+        if recipe.stages and recipe.stages[-1].name == "top_fraction":
+            raise UsageError("too few")
+        return fake(recipe, folder)
+
+    found = forecast(plan(recipe(rows), tmp_path / "out"), tmp_path / "out", trial)
+    assert found[3].how == "not tried: a few rows are not enough (too few)"
+    assert found[2].seconds is not None
+
+
+def test_few_rows_are_not_timed_where_the_run_follows(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 500)
+    found = forecast(plan(recipe(rows), tmp_path), tmp_path / "out", fake_trial(1, 1), least=501)
+    assert {(one.rows.count, one.seconds, one.how) for one in found} == {
+        (500, None, "not timed: few rows")
+    }
+
+
+def test_a_rate_of_an_earlier_run_is_taken_before_any_trial(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 2000)
+    run(recipe(rows), tmp_path / "first")
+    manifest = read_json(tmp_path / "first" / "manifest.json")
+    for clock in manifest["clock"].values():
+        clock["cpu_seconds"] = 8.0
+    write_json(tmp_path / "first" / "manifest.json", manifest)
+    write_json(tmp_path / "other" / "manifest.json", {"of": "another tool"})
+    made = plan(recipe(rows, limit=1000), tmp_path / "second")
+    found = forecast(made, tmp_path / "second", fake_trial(1, 1), least=10**9)
+    assert found[0].seconds == found[1].seconds == pytest.approx((4 * 0.75, 4 * 1.25))
+    assert found[2].seconds == pytest.approx(
+        (2 * 0.75, 4 * 1.25)
+    )  # linear at most, square at least
+    assert found[0].how == f"as in {tmp_path / 'first'} on 2,000 rows"
+    changed = [LENGTH, {"select": "exact_dedup", "part": "both"}, STAGES[2]]
+    made = plan(recipe(rows, changed), tmp_path / "second")
+    found = forecast(made, tmp_path / "second", fake_trial(1e-5, 0.0))
+    assert [one.how.partition(" ")[0] for one in found] == ["as", "as", "timed", "as", "timed"]
+
+
+def test_what_is_done_costs_nothing_and_where_all_is_nothing_is_said(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 2000)
+    run(recipe(rows), tmp_path / "out")
+    assert forecast(plan(recipe(rows), tmp_path / "out"), tmp_path / "out", fake_trial(1, 1)) == []
+    changed = [*STAGES[:2], STAGES[2] | {"fraction": 0.4}]
+    made = plan(recipe(rows, changed), tmp_path / "out")
+    found = forecast(made, tmp_path / "out", fake_trial(1e-5, 0.0))
+    assert [one.how for one in found[:3]] == ["done before"] * 3
+    assert found[0].seconds == (0.0, 0.0)
+
+
+def test_a_run_says_first_what_it_will_cost(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 30)
+    said = []
+
+    class Say:
+        def __call__(self, line):
+            said.append(line)
+
+        def count(self, *_, **__):
+            pass
+
+    run(recipe(rows), tmp_path / "out", say=Say(), foretell=True)
+    assert [line.split()[0] for line in said[:5]] == [
+        *("ingest", "1:length", "2:exact_dedup", "3:top_fraction", "outputs")
+    ]
+    assert "30 rows" in said[0]
+    assert said[6] == "ingest: running"
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "jsonl.zst", "json", "csv", "parquet"])
+def test_small_files_are_counted_to_the_row(tmp_path, ending):
+    frame = pl.DataFrame({"prompt": [f"a\n{i}" for i in range(300)], "completion": ["b, c"] * 300})
+    path = tmp_path / f"rows.{ending}"
+    lines = frame.write_ndjson().encode()
+    if ending == "csv":
+        frame.write_csv(path)
+    elif ending == "parquet":
+        frame.write_parquet(path)
+    elif ending == "json":
+        path.write_text(json.dumps(frame.rows(named=True), indent=2))
+    else:
+        squeeze = {"gz": gzip.compress, "zst": zstandard.compress}.get(ending[6:], bytes)
+        path.write_bytes(squeeze(lines))
+    assert records(expand(str(path))) == Records(300, counted=True)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "jsonl.zst"])
+def test_long_files_are_estimated_within_a_tenth(tmp_path, monkeypatch, ending):
+    monkeypatch.setattr(row_counts, "_COUNTED", 1 << 16)
+    monkeypatch.setattr(row_counts, "_PROBE", 1 << 13)
+    monkeypatch.setattr(row_counts, "_HEAD", 1 << 20)
+    letters = np.random.default_rng(0).bytes(20_000 * 100).hex()
+    rows = [{"prompt": "q", "completion": letters[i * 200 : i * 200 + 200]} for i in range(20_000)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    squeeze = {"gz": gzip.compress, "zst": zstandard.compress}.get(ending[6:], bytes)
+    path = tmp_path / f"rows.{ending}"
+    path.write_bytes(squeeze(lines))
+    found = records(expand(str(path)))
+    assert not found.counted
+    assert found.count == pytest.approx(20_000, rel=0.1)
