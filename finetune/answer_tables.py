@@ -11,8 +11,10 @@ import polars as pl
 
 from curate.core.errors import UsageError
 from curate.core.schema import kind_of
+from finetune.checks import Problem
+from finetune.sample import SAMPLED_FROM
 
-__all__ = ["listed", "single", "with_numbers"]
+__all__ = ["check_samples", "listed", "single", "with_numbers"]
 
 _SCORES: Final = ("score", "reward")  # by these names a loss asks for what ranked rows are scored
 _SIDES: Final = ("chosen", "rejected")
@@ -47,6 +49,18 @@ def with_numbers(
             raise UsageError(f"{source}: the loss reads the column {place!r}, and no row has it")
         table = table.with_columns(values.alias(name))
     return table
+
+
+def check_samples(table: pl.DataFrame, model: str) -> list[Problem]:
+    """Rows for a loss on own samples that are not known to be those of ``model`` (its hash)."""
+    texts = table["extra"].to_list() if "extra" in table.columns else [None] * table.height
+    makers = [orjson.loads(text).get(SAMPLED_FROM) if text else None for text in texts]
+    others = [key for key, maker in zip(table["id"], makers, strict=True) if maker != model]
+    if not others:
+        return []
+    what = f"{len(others)} of {table.height} are not known to be samples of this model"
+    fix = "the loss is about own samples; `siftune finetune sample` draws them"
+    return [Problem("warning", "rows", what, fix, rows=True)]
 
 
 def _values(table: pl.DataFrame, place: str, *, many: bool) -> pl.Series:

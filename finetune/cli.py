@@ -20,7 +20,11 @@ from finetune import ranks
 __all__ = ["finetune"]
 
 _TRAINERS: Final = {"sft": "sft", "reward": "reward_model", "ppo": "ppo"}
-_OTHERS: Final = {"init": "finetune.init", "evaluate": "finetune.evaluate"}
+_OTHERS: Final = {
+    "init": "finetune.init",
+    "evaluate": "finetune.evaluate",
+    "sample": "finetune.sample",
+}
 _OWN: Final = ("compare", "conformance")  # commands with arguments or results of their own
 _PARTIAL: Final = 4
 _FAMILIES: Final = {  # objectives by what they are given, and the trainer that gives it
@@ -38,7 +42,7 @@ class _Methods(ComponentGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names; nothing is imported but package folders."""
         objectives = [name for group in _FAMILIES for name in names(group)]
-        return list(dict.fromkeys(["init", *_TRAINERS, "evaluate", *_OWN, *objectives]))
+        return list(dict.fromkeys(["init", *_TRAINERS, "evaluate", "sample", *_OWN, *objectives]))
 
     def place(self, command: str) -> tuple[str, str] | None:
         """A trainer, or an objective."""

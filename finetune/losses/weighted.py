@@ -65,6 +65,11 @@ class _Parts:
         return any(needs.reward_tokens for needs in self._needs)
 
     @property
+    def on_policy(self) -> bool:
+        """Whether any part is."""
+        return any(getattr(part, "on_policy", False) for part, _ in self.parts)
+
+    @property
     def bins(self) -> int:
         """Of the part that needs reward tokens; 0 where none does."""
         return max((getattr(part, "bins", 0) for part, _ in self.parts), default=0)

@@ -112,12 +112,16 @@ class AnswerPreference:
             DataError: rows cannot be trained on; the text counts and names them.
             UsageError: an option, the loss or the model does not fit, or not with these rows.
         """
+        from finetune.answer_tables import check_samples
+
         objective = self.objective()
         table = self._table(objective, rows)
         if "label" in table.columns and self._needs(objective).label:
             # some losses do learn from one class, so it is only said
             found = checks.check_labels(table["label"].drop_nulls().to_list())
             checks.refuse([replace(one, level="warning") for one in found])
+        if getattr(objective, "on_policy", False):
+            checks.refuse(check_samples(table, models.model_hash(self.model)))
         run = Run.of(out, self._key(objective, table))
         with run.held():
             return run.finished() or self._train(objective, table, rows, run)

@@ -1,0 +1,224 @@
+"""Answer prompts K times, score the answers, and keep them as ranked rows with win rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import orjson
+import polars as pl
+
+from curate.core.chat import turn
+from curate.core.errors import DataError
+from curate.core.files import aside, write_json
+from curate.core.rows import content_digest
+from curate.core.schema import KINDS, schema_of
+from finetune import checks, data, models
+from finetune.evaluate import chosen_rows
+from finetune.scoring import reward_of
+from finetune.types import TrainResult
+
+if TYPE_CHECKING:
+    from finetune.rewards.types import Reward
+
+__all__ = ["SAMPLED_FROM", "Sample"]
+
+SAMPLED_FROM: Final = "sampled_from"
+"""In ``extra``: the hash of the model whose samples a row holds."""
+
+_NUMBERS: Final = ("win_rate", "win_probability", "by_reference")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """``count`` answers of ``model`` to each prompt of the rows, as ranked rows.
+
+    They are drawn at ``temperature``, each from random numbers of its own (``seed``, its row, its
+    number), in at most ``max_new_tokens``; what was cut off there, or is empty, is no sample of the
+    model and is left out. ``reward`` is the folder of a reward model or the name of a reward
+    (``reward_options`` are its own), and gives the ``scores``. At most ``limit`` prompts are asked
+    (0: all), each once however many rows have it.
+
+    With each answer come the numbers that losses on own samples read, by Bradley-Terry on the
+    scores over ``scale``: ``win_rate``, how often it beats one of its list, itself a draw
+    (``spo``, ``dno``); ``win_probability``, how often it beats an opponent (``nash_md``);
+    ``by_reference``, 1 where ``reference`` gave it (``xpo``). ``opponents`` answers a prompt are
+    drawn from ``model^(1 - mixture) · reference^mixture``, token by token; without them the other
+    answers of the list are the opponents. Opponents from the reference itself (``mixture`` 1) join
+    the list.
+
+    A round of self-play is then: sample with the policy, train a step on what was sampled
+    (``siftune finetune spo SAMPLES --model POLICY``), and again with what came out.
+    """
+
+    model: str
+    reward: str
+    reward_options: Mapping[str, Any] = field(default_factory=dict)
+    count: int = 4
+    temperature: float = 1.0
+    max_new_tokens: int = 64
+    reference: str | None = None
+    opponents: int = 0
+    mixture: float = 1.0
+    scale: float = 1.0
+    limit: int = 0
+    batch_size: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse options out of range or against each other."""
+        for name in ("count", "max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("temperature", "scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if self.opponents < 0 or self.limit < 0:
+            raise ValueError("opponents and limit: expected 0 or more")
+        if not 0 <= self.mixture <= 1:
+            raise ValueError(f"mixture: expected 0 to 1, got {self.mixture}")
+        if bool(self.opponents) != (self.reference is not None):
+            raise ValueError("opponents and reference go together: one is set, the other is not")
+
+    def __call__(self, rows: Path, out: Path) -> TrainResult:
+        """Write ``kept.parquet`` and ``sampling.json`` to the folder ``out``.
+
+        Raises:
+            DataError: no prompt got two scored answers.
+            UsageError: an option, the reward or a model does not fit.
+        """
+        table = data.load(rows, KINDS)
+        reward = reward_of(self.reward, self.reward_options)
+        once = table.filter(data.prompt_keys(table).is_first_distinct())
+        table = chosen_rows(once, self.limit, self.seed)
+        asked = data.to_prompts(table)
+        tokenizer = models.load_tokenizer(self.model)
+        checks.refuse(checks.check_tokenizer(tokenizer))
+        own, theirs = self._drawn(asked, tokenizer)
+        scored = [self._scored(reward, asked, drawn) for drawn in (own, theirs)]
+        lists = [
+            self._row(row, first, second)
+            for row, first, second in zip(
+                table.select("id", "source", "row").rows(named=True), *scored, strict=True
+            )
+        ]
+        kept = [row for row in lists if row is not None]
+        if not kept:
+            raise DataError(
+                f"{rows}: no prompt got two answers with a score: raise max_new_tokens or count"
+            )
+        facts = self._facts(rows, table.height, kept)
+        schema = {**schema_of("ranked"), **dict.fromkeys(_NUMBERS, pl.List(pl.Float64))}
+        prompts = {row["id"]: row["prompt"] for row in asked}
+        for row in kept:
+            row["prompt"] = [turn(one["role"], one["content"]) for one in prompts[row["id"]]]
+            row["digest"] = content_digest("ranked", row)
+        with aside(out) as part:
+            part.mkdir()
+            pl.DataFrame(kept, schema).write_parquet(part / "kept.parquet")
+            write_json(part / "sampling.json", facts)
+        return TrainResult(out, len(kept), facts["means"])
+
+    def _drawn(
+        self, asked: Sequence[Mapping[str, Any]], tokenizer: Any
+    ) -> tuple[list[list[str]], list[list[str]]]:
+        """Of each prompt: the model's answers, and the opponents'; only those that ended."""
+        from finetune.mixing import mixed
+
+        policy: Any = models.placed(models.load_causal(self.model))
+        own = self._answers(policy, tokenizer, asked, self.count, "")
+        if self.reference is None:
+            return own, [[] for _ in asked]
+        reference: Any = models.placed(models.load_causal(self.reference))
+        if self.mixture == 1:
+            return own, self._answers(reference, tokenizer, asked, self.opponents, "opponent")
+        with mixed(policy, reference, self.mixture) if self.mixture else nullcontext():
+            return own, self._answers(policy, tokenizer, asked, self.opponents, "opponent")
+
+    def _answers(
+        self, model: Any, tokenizer: Any, asked: Sequence[Mapping[str, Any]], count: int, who: str
+    ) -> list[list[str]]:
+        from finetune.exam import Exam
+
+        many = [{**row, "id": f"{row['id']}#{who}{at}"} for row in asked for at in range(count)]
+        exam = Exam(
+            tuple(many),
+            tokenizer,
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+        found = [
+            one["completion"] if one.get("ended") and (one["completion"] or "").strip() else None
+            for one in exam(model)
+        ]
+        groups = [found[at : at + count] for at in range(0, len(found), count)]
+        return [[said for said in group if said is not None] for group in groups]
+
+    @staticmethod
+    def _scored(
+        reward: Reward, asked: Sequence[Mapping[str, Any]], drawn: Sequence[Sequence[str]]
+    ) -> list[list[tuple[str, float]]]:
+        """The answers that have a score, with it."""
+        flat = [(row, said) for row, answers in zip(asked, drawn, strict=True) for said in answers]
+        texts = ["\n".join(str(one["content"]) for one in row["prompt"]) for row, _ in flat]
+        scores = iter(reward(texts, [said for _, said in flat], [row for row, _ in flat]))
+        found = [[(said, next(scores)) for said in answers] for answers in drawn]
+        return [
+            [(said, score) for said, score in answers if score is not None] for answers in found
+        ]
+
+    def _row(
+        self,
+        base: Mapping[str, Any],
+        own: Sequence[tuple[str, float]],
+        theirs: Sequence[tuple[str, float]],
+    ) -> dict[str, Any] | None:
+        """A ranked row but for its prompt; None of one answer, or where no opponent came."""
+        joined = [*own, *(theirs if self.mixture == 1 else [])]
+        if len(joined) <= 1 or (self.opponents and not theirs):
+            return None
+        scores = np.array([score for _, score in joined])
+        against = np.array([score for _, score in theirs]) if theirs else scores
+        met = _wins(scores / self.scale, against / self.scale)
+        rates = _wins(scores / self.scale, scores / self.scale)
+        beats = met.mean(1) if theirs else (met.sum(1) - 0.5) / (len(joined) - 1)
+        return {
+            **base,
+            "kind": "ranked",
+            "extra": orjson.dumps({SAMPLED_FROM: models.model_hash(self.model)}).decode(),
+            "completions": [[turn("assistant", said)] for said, _ in joined],
+            "scores": scores.tolist(),
+            "attributes": None,
+            "win_rate": rates.mean(1).tolist(),
+            "win_probability": beats.tolist(),
+            "by_reference": [0.0] * len(own) + [1.0] * (len(joined) - len(own)),
+        }
+
+    def _facts(self, rows: Path, asked: int, kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        answers = [score for row in kept for score in row["scores"]]
+        means = {
+            "prompts": asked,
+            "answers": len(answers),
+            "score": float(np.mean(answers)),
+            "best": float(np.mean([max(row["scores"]) for row in kept])),
+        }
+        return {
+            "model": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
+            "rows": models.shown(rows),
+            "options": {**asdict(self), "model": models.shown(self.model)},
+            "means": means,
+        }
+
+
+def _wins(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """``(N, M)``: the chance of each of ``first`` to beat each of ``second``, Bradley-Terry."""
+    from scipy.special import expit
+
+    found: np.ndarray[Any, Any] = expit(first[:, None] - second[None, :])
+    return found

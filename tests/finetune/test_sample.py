@@ -1,0 +1,163 @@
+"""Own samples: drawn, scored, with the win rates that self-play trains on."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import polars as pl
+import pytest
+import torch
+from click.testing import CliRunner
+
+from curate.core.errors import DataError, UsageError
+from finetune.cli import finetune
+from finetune.mixing import mixed
+from finetune.models import load_causal, model_hash
+from finetune.sample import Sample
+from finetune.trainers.answers import AnswerPreference
+from tests.finetune.test_answers import bad, good, rows_file, said, unpaired
+
+
+@pytest.fixture(scope="module")
+def talker(tiny_model_dir, tmp_path_factory):
+    """A tiny model that has learned to say one of four things, and to stop."""
+    folder = tmp_path_factory.mktemp("talker")
+    answers = [said("yes yes"), said("no"), said("yes no yes"), good(0)]
+    rows = [{**unpaired(row), "completion": answers[row % 4]} for row in range(16)]
+    trainer = AnswerPreference(
+        model=str(tiny_model_dir), loss="nll", epochs=25, lr=2e-2, held_out=0.0, batch_size=16
+    )
+    trainer(rows_file(folder, rows), folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Six rows of three prompts."""
+    rows = [{**unpaired(row), "prompt": unpaired(row % 3)["prompt"]} for row in range(6)]
+    return rows_file(tmp_path, [{**row, "completion": bad(0)} for row in rows])
+
+
+def sample(model, rows, out, **options):
+    given = {"reward": "text_share", "reward_options": {"text": "yes"}, "count": 5, **options}
+    result = Sample(model=str(model), max_new_tokens=16, **given)(rows, out)
+    return result, pl.read_parquet(out / "kept.parquet").to_dicts()
+
+
+def test_samples_are_the_same_in_any_batch_and_others_with_another_seed(talker, asked, tmp_path):
+    _, first = sample(talker, asked, tmp_path / "a", batch_size=2)
+    _, again = sample(talker, asked, tmp_path / "b", batch_size=64)
+    _, other = sample(talker, asked, tmp_path / "c", seed=1)
+    assert first == again
+    assert [row["completions"] for row in first] != [row["completions"] for row in other]
+    assert len(first) == 3  # a prompt is asked once
+    texts = {turns[0]["content"] for row in first for turns in row["completions"]}
+    assert len(texts) > 1
+    assert all(text.strip() for text in texts)
+
+
+def test_scores_are_the_rewards_and_win_rates_those_of_bradley_terry(talker, asked, tmp_path):
+    result, rows = sample(talker, asked, tmp_path / "out", scale=0.5)
+    for row in rows:
+        texts = [turns[0]["content"] for turns in row["completions"]]
+        assert row["scores"] == [text.count("yes") * 3 / len(text) for text in texts]
+        for at, score in enumerate(row["scores"]):
+            wins = [1 / (1 + math.exp((other - score) / 0.5)) for other in row["scores"]]
+            assert row["win_rate"][at] == pytest.approx(sum(wins) / len(wins))
+            others = wins[:at] + wins[at + 1 :]
+            assert row["win_probability"][at] == pytest.approx(sum(others) / len(others))
+        assert sum(row["win_rate"]) == pytest.approx(len(texts) / 2)
+        assert row["by_reference"] == [0.0] * len(texts)
+    facts = json.loads((tmp_path / "out" / "sampling.json").read_text())
+    assert facts["means"] == result.metrics
+    assert facts["model"]["hash"] == model_hash(talker)
+
+
+def test_a_step_on_own_samples_raises_the_reward(talker, asked, tmp_path, capsys):
+    """Self-play by hand: sample, train, sample. The reward is the share of yes."""
+    drawn = {"count": 16, "batch_size": 64}
+    before, _ = sample(talker, asked, tmp_path / "one", **drawn)
+    trainer = AnswerPreference(
+        model=str(talker), loss="spo", beta=0.01, lr=3e-3, epochs=4, held_out=0.0
+    )
+    trainer(tmp_path / "one", tmp_path / "policy")
+    assert "not known to be samples" not in capsys.readouterr().err
+    after, _ = sample(tmp_path / "policy", asked, tmp_path / "two", **drawn)
+    assert after.metrics["score"] > before.metrics["score"] + 0.05
+    AnswerPreference(model=str(talker), loss="dno", held_out=0.0)(
+        tmp_path / "two", tmp_path / "stale"
+    )
+    assert "3 of 3 are not known to be samples of this model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("loss", ["xpo", "nash_md"])
+def test_opponents_are_drawn_from_the_reference_or_a_mixture(
+    talker, tiny_model_dir, asked, tmp_path, loss
+):
+    mixture = 1.0 if loss == "xpo" else 0.25
+    options = {"reference": str(talker), "opponents": 3, "mixture": mixture}
+    _, rows = sample(talker, asked, tmp_path / "out", **options)
+    assert rows
+    for row in rows:
+        theirs = sum(row["by_reference"])
+        assert (theirs > 0) == (loss == "xpo")
+        assert row["by_reference"] == sorted(row["by_reference"])
+        assert all(0 < chance < 1 for chance in row["win_probability"])
+    trainer = AnswerPreference(model=str(talker), loss=loss, held_out=0.0)
+    assert trainer(tmp_path / "out", tmp_path / "trained").metrics["steps"] > 0
+
+
+def test_a_mixture_is_geometric_token_by_token_and_leaves_the_model_as_it_was(
+    talker, tiny_model_dir
+):
+    policy, other = load_causal(talker), load_causal(tiny_model_dir)
+    ids = torch.tensor([[5, 9, 12, 7]])
+    plain = policy(input_ids=ids).logits.log_softmax(-1)
+    beside = other(input_ids=ids).logits.log_softmax(-1)
+    with mixed(policy, other, 0.3):
+        both = policy(input_ids=ids).logits.log_softmax(-1)
+        made = policy.generate(ids, max_new_tokens=8, do_sample=False)
+    torch.testing.assert_close(both, (0.7 * plain + 0.3 * beside).log_softmax(-1))
+    torch.testing.assert_close(policy(input_ids=ids).logits.log_softmax(-1), plain)
+    for _ in range(made.shape[1] - 4):  # the same without any cache
+        laws = [model(input_ids=ids).logits[0, -1].log_softmax(-1) for model in (policy, other)]
+        ids = torch.cat([ids, (0.7 * laws[0] + 0.3 * laws[1]).argmax()[None, None]], 1)
+    assert made.tolist() == ids.tolist()
+
+
+def test_what_was_cut_off_is_no_sample(talker, asked, tmp_path):
+    with pytest.raises(DataError, match="no prompt got two answers"):
+        Sample(model=str(talker), reward="length", reward_options={"target": 2}, max_new_tokens=1)(
+            asked, tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"reward": "lenght"}, "did you mean length"),
+        ({"reward_options": {}}, "text_share needs the option 'text'"),
+    ],
+)
+def test_a_wrong_reward_is_told_before_a_model_loads(asked, tmp_path, options, expected):
+    given = {"reward": "text_share", "reward_options": {"text": "yes"}, **options}
+    with pytest.raises(UsageError, match=expected):
+        Sample(model="no/such/model", **given)(asked, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"opponents": 2}, {"reference": "x"}, {"mixture": 1.5}, {"count": 0}, {"scale": 0}]
+)
+def test_options_that_do_not_go_together_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"expected|go together"):
+        Sample(model="m", reward="length", **wrong)
+
+
+def test_sampling_is_a_command(talker, asked, tmp_path):
+    given = ["sample", str(asked), "--out", str(tmp_path / "out"), "--model", str(talker)]
+    more = ["--reward", "text_share", "--reward-options", "{text: 'yes'}", "--count", "3"]
+    told = CliRunner().invoke(finetune, [*given, *more, "--max-new-tokens", "16"])
+    assert told.exit_code == 0, told.output
+    assert "rows; prompts 3" in told.output
