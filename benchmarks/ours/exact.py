@@ -1,6 +1,8 @@
-"""Equal texts of a rows table: `exact_dedup`, or the bare polars expression on the same column."""
+"""Equal rows of a rows table: `exact_dedup`, or a bare polars expression on the same column."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import polars as pl
 
@@ -10,23 +12,34 @@ from curate.core.registry import build
 
 
 def work(options: Options) -> Facts:
-    """Options: table, way (selector, bare, bare_text)."""
+    """Options: table, of (content, prompt, response, both), way.
+
+    ``selector`` is ours; ``unique`` and ``hash`` are the exact expression and the one by 64-bit
+    hashes, on a column that is there already: the digest, or the joined text; ``joined unique``
+    joins the text first, as it has to where it starts from a rows table.
+    """
     facts: Facts = {}
     table = pl.read_parquet(options["table"], columns=["id", "kind", "digest", "messages"])
-    text = text_of(table, "both").rechunk()
-    selector = build("curate.selectors", "exact_dedup", {})
+    of, way = options["of"], options["way"]
+    selector = build("curate.selectors", "exact_dedup", {"of": of})
+    ready = _column(table, of) if way in ("unique", "hash") else None
     with timed(facts):
-        match options["way"]:
-            case "selector":
-                facts["kept"] = int(selector(table)["keep"].sum())
-            case "bare":
-                facts["kept"] = (
-                    text.to_frame("text").unique(keep="first", maintain_order=True).height
-                )
-            case "bare_with_text":
-                made = text_of(table, "both").to_frame("text")
-                facts["kept"] = made.unique(keep="first", maintain_order=True).height
+        if way == "selector":
+            facts["kept"] = int(selector(table)["keep"].sum())
+        else:
+            facts["kept"] = _bare(_column(table, of) if ready is None else ready, way)
     return facts
+
+
+def _column(table: pl.DataFrame, of: Any) -> pl.Series:
+    return table["digest"] if of == "content" else text_of(table, of).rechunk()
+
+
+def _bare(column: pl.Series, way: str) -> int:
+    frame = column.to_frame("text")
+    if way == "hash":
+        return frame.filter(pl.col("text").hash().is_first_distinct()).height
+    return frame.unique(keep="first", maintain_order=True).height
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ __all__ = ["MinHash"]
 
 @dataclass(frozen=True)
 class MinHash:
-    """Signature of the ``ngram``-shingles of ``part`` (prompt, response or both).
+    """Signature of the ``ngram``-shingles of ``of`` (prompt, response or both).
 
     The share of equal positions of two signatures estimates the Jaccard similarity of the texts,
     with a standard error of at most ``1 / (2 √permutations)``. ``unit`` is word or char, as in
@@ -26,14 +26,14 @@ class MinHash:
     scores null.
 
     Options:
-        part: which text: ``prompt``, ``response`` or ``both``.
+        of: which text: ``prompt``, ``response`` or ``both``.
         ngram: how many words (or characters) a shingle has.
         unit: ``word`` or ``char``.
         permutations: numbers in a signature.
         seed: another seed, other hashes.
     """
 
-    part: Part = "both"
+    of: Part = "both"
     ngram: int = 5
     unit: Unit = "word"
     permutations: int = 125
@@ -53,7 +53,7 @@ class MinHash:
 
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
         """The signature of each conversation."""
-        values, offsets = shingle(part_of(batch["messages"], self.part), self.ngram, self.unit)
+        values, offsets = shingle(part_of(batch["messages"], self.of), self.ngram, self.unit)
         found = signatures(values, offsets, self.permutations, self.seed)
         column = pl.Series("minhash", found, dtype=self.adds["minhash"])
         present = pl.Series("present", np.diff(offsets) > 0)

@@ -13,7 +13,9 @@ from curate.core.columns import base_column, values
 from curate.core.content import text_of
 from curate.core.decisions import tie_order
 from curate.core.duplicates import verdicts
+from curate.core.equality import Comparable, Values, equal_rows, turns_of
 from curate.core.held_out import held_out
+from curate.core.schema import content_columns, kind_of
 
 __all__ = ["ExactDedup"]
 
@@ -24,19 +26,20 @@ Normalise: TypeAlias = Literal["none", "whitespace", "text"]
 class ExactDedup:
     """Equal content, or equal text: the best row stays, the others go.
 
-    ``part`` is what is compared. ``content`` is all that a row says, with roles, names and labels,
+    ``of`` is what is compared. ``content`` is all that a row says, with roles, names and labels,
     as its digest tells: no text is read. (Two different contents among n have one 128-bit digest
     with a chance of n² / 2^129, 1e-27 at a million.) ``prompt``, ``response`` and ``both`` are
-    texts; a row without is no duplicate of anything: kept as ``not_comparable``.
+    texts, turn by turn; a row without is no duplicate of anything: kept as ``not_comparable``.
 
-    ``normalise``: ``none`` compares byte for byte; ``whitespace`` strips the ends and takes each
-    run of whitespace for one blank; ``text`` also applies Unicode NFKC and lower-cases; of
-    ``content``, the text of ``both`` is what is normalised. ``by`` is a score column whose best row
-    survives (``descending``: high is good), then the smaller digest. A row equal to one of
-    ``against`` (a rows table, a run folder, a raw file) goes as ``exact_duplicate_of_reference``.
+    ``normalise``: ``none`` compares byte for byte; ``whitespace`` joins the turns by a blank line,
+    strips the ends and takes each run of whitespace for one blank; ``text`` also applies Unicode
+    NFKC and lower-cases; of ``content``, the text of ``both`` is what is normalised. ``by`` is a
+    score column whose best row survives (``descending``: high is good), then the smaller digest. A
+    row equal to one of ``against`` (a rows table, a run folder, a raw file) goes as
+    ``exact_duplicate_of_reference``.
     """
 
-    part: Literal["content"] | Part = "content"
+    of: Literal["content"] | Part = "content"
     normalise: Normalise = "none"
     by: str | None = None
     descending: bool = True
@@ -51,34 +54,43 @@ class ExactDedup:
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; a dropped one's ``detail`` is ``{"similarity": 1.0, "survivor"}``."""
         reference = held_out(self.against)
-        height, text = table.height, self._compared(table)
-        both = pl.concat([text, self._compared(reference)]) if reference.height else text
-        rows = _maybe_equal(both)
-        own = rows[rows < height]
-        order = np.concatenate([rows[rows >= height], own[self._order(table, own)]])
-        equal = both[order].to_frame("text").with_row_index("at")
-        survivor = order[equal.select(pl.col("at").first().over("text")).to_series().to_numpy()]
-        copies = (order != survivor) & (order < height)
+        height, rows = table.height, self._compared(table, reference)
+        found, group = equal_rows(rows)
+        own = np.flatnonzero(found < height)
+        best = np.concatenate(
+            [np.flatnonzero(found >= height), own[self._order(table, found[own])]]
+        )
+        survivor = np.zeros(len(found), np.int64)
+        survivor[group[best[::-1]]] = found[best[::-1]]  # of a group, the first of these is last
+        survivor = survivor[group]
+        copies = (found != survivor) & (found < height)
         return verdicts(
             table["id"],
-            order[copies],
+            found[copies],
             survivor[copies],
             np.ones(copies.sum()),
             "exact_duplicate",
-            (np.flatnonzero(text.is_null()), "not_comparable"),
+            (np.flatnonzero(~rows.there()[:height]), "not_comparable"),
             reference["id"],
         )
 
     @property
     def _by_digest(self) -> bool:
-        return self.part == "content" and self.normalise == "none"
+        return self.of == "content" and self.normalise == "none"
 
-    def _compared(self, table: pl.DataFrame) -> pl.Series:
-        """What is equal for two duplicates, null where there is nothing to compare."""
+    def _compared(self, table: pl.DataFrame, reference: pl.DataFrame) -> Comparable:
+        """The rows of the table, and behind them those of the reference."""
         if self._by_digest:
-            return table["digest"].alias("text")
-        part: Part = "both" if self.part == "content" else self.part
-        return _normalised(text_of(table, part), self.normalise).alias("text")
+            return Values(_both(table["digest"], reference["digest"]))
+        of: Part = "both" if self.of == "content" else self.of
+        if self.normalise == "none" and _alike(table, reference):
+            names = ["kind", *content_columns(kind_of(table))]
+            some = table.select(names)
+            turns = turns_of(some.vstack(reference.select(names)) if len(reference) else some, of)
+            if turns is not None:
+                return turns
+        texts = (_normalised(text_of(each, of), self.normalise) for each in (table, reference))
+        return Values(_both(*texts))
 
     def _order(self, table: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
         """Places in ``rows`` from best to worst; the text is not carried along."""
@@ -88,13 +100,12 @@ class ExactDedup:
         return tie_order(some, *by, descending=self.descending)
 
 
-def _maybe_equal(text: pl.Series) -> np.ndarray:
-    """Rows whose 64-bit text hash some other row has: all equal texts, and hardly any other."""
-    hashed = pl.col("text").hash()
-    maybe = text.to_frame("text").select(
-        pl.arg_where(hashed.is_duplicated() & pl.col("text").is_not_null())
-    )
-    return maybe.to_series().to_numpy()
+def _both(column: pl.Series, other: pl.Series) -> pl.Series:
+    return column.append(other.rename(column.name)) if len(other) else column
+
+
+def _alike(table: pl.DataFrame, reference: pl.DataFrame) -> bool:
+    return not len(reference) or kind_of(table) == kind_of(reference)
 
 
 def _normalised(text: pl.Series, how: Normalise) -> pl.Series:

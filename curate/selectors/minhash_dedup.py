@@ -44,12 +44,13 @@ class MinHashDedup:
     (`curate.core.jaccard`) on the rarest shingles, no signature needed, and faster on word n-grams.
     ``minhash`` takes texts that agree in one of ``bands`` bands of ``rows`` positions: of pairs at
     0.7, 99 % at 25 x 5; for character n-grams, low thresholds, or where the scorer `minhash` has
-    made the column elsewhere (it is used if it has the same settings, and made anew if not).
+    made the column elsewhere (it is used if it has the same settings, and made anew if not). A text
+    that would meet more texts in its bands than are kept is held against all of these.
 
-    ``threshold`` is inclusive. ``part`` is what is compared: prompt, response or both. ``ngram``
+    ``threshold`` is inclusive. ``of`` is what is compared: prompt, response or both. ``ngram``
     words (or characters, ``unit``) make a shingle; a shorter text is one shingle. ``by`` is a
     score column whose best rows survive (``descending``: high is good), then the smaller digest.
-    A row without a word in ``part`` is kept as ``not_comparable``.
+    A row without a word in ``of`` is kept as ``not_comparable``.
 
     ``against`` is a reference (a rows table, a run folder, a raw file): a row near one of its rows
     goes as ``near_duplicate_of_reference`` and names it. ``index`` is a folder of the shingles of
@@ -59,7 +60,7 @@ class MinHashDedup:
     """
 
     threshold: float = 0.7
-    part: Part = "both"
+    of: Part = "both"
     ngram: int = 5
     unit: Unit = "word"
     by: str | None = None
@@ -129,11 +130,11 @@ class MinHashDedup:
     def _index(self) -> ShingleIndex | None:
         if self.index is None:
             return None
-        made_with = {"part": self.part, "ngram": self.ngram, "unit": self.unit}
+        made_with = {"of": self.of, "ngram": self.ngram, "unit": self.unit}
         return ShingleIndex(Path(self.index), made_with)
 
     def _texts(self, table: pl.DataFrame) -> Texts:
-        return Texts.of(table, self.part, self.ngram, self.unit)
+        return Texts.of(table, self.of, self.ngram, self.unit)
 
     def _sought(
         self, table: pl.DataFrame, texts: Shingled, threshold: Fraction
@@ -163,7 +164,7 @@ class MinHashDedup:
         if table.schema.get("minhash") != pl.Array(pl.UInt32, self.bands * self.rows):
             return None
         sample = table.select(pl.arg_sort_by("digest", "id").head(_SAMPLE)).to_series()
-        values, offsets = shingle(text_of(table[sample], self.part), self.ngram, self.unit)
+        values, offsets = shingle(text_of(table[sample], self.of), self.ngram, self.unit)
         some = _filled(table["minhash"].gather(sample))
         alike = np.array_equal(some, self._sign(values, offsets))
         return _filled(table["minhash"]) if alike else None

@@ -8,8 +8,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curate.core.chat import turn
 from curate.core.errors import UsageError
@@ -59,7 +62,7 @@ def equal(to: str) -> tuple[str, Any]:
 
 def test_equal_answers_go_and_name_the_one_that_stays() -> None:
     rows = chats(["yes", "no", "yes", "Yes", None, None, ""])
-    assert told("exact_dedup", rows, part="response") == {
+    assert told("exact_dedup", rows, of="response") == {
         "f:1": survivor(2),
         "f:2": UNIQUE,
         "f:3": equal("f:1"),
@@ -72,8 +75,8 @@ def test_equal_answers_go_and_name_the_one_that_stays() -> None:
 
 def test_the_best_scored_copy_stays_whichever_way_is_good() -> None:
     rows = chats(["yes"] * 4, ifd=[0.5, 0.9, 0.1, None])
-    assert told("exact_dedup", rows, part="both", by="ifd")["f:2"] == survivor(4)
-    best_is_low = told("exact_dedup", rows, part="both", by="ifd", descending=False)
+    assert told("exact_dedup", rows, of="both", by="ifd")["f:2"] == survivor(4)
+    best_is_low = told("exact_dedup", rows, of="both", by="ifd", descending=False)
     assert best_is_low["f:3"] == survivor(4)
 
 
@@ -83,21 +86,77 @@ def test_the_best_scored_copy_stays_whichever_way_is_good() -> None:
 )
 def test_normalising_says_what_counts_as_equal(normalise: str, dropped: list[str]) -> None:
     rows = chats(["A fine day", " A  fine\nday ", "a FINE day", "Ａ ﬁne day"])
-    answer = told("exact_dedup", rows, part="response", normalise=normalise)
+    answer = told("exact_dedup", rows, of="response", normalise=normalise)
     assert [row for row, (reason, _) in answer.items() if reason == "exact_duplicate"] == dropped
 
 
 def test_the_prompt_alone_can_be_compared() -> None:
     rows = chats(["one", "two"])
-    assert told("exact_dedup", rows, part="prompt")["f:2"] == equal("f:1")
-    assert told("exact_dedup", rows, part="both")["f:2"] == UNIQUE
+    assert told("exact_dedup", rows, of="prompt")["f:2"] == equal("f:1")
+    assert told("exact_dedup", rows, of="both")["f:2"] == UNIQUE
 
 
-def test_texts_of_equal_hash_are_still_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pl.Expr, "hash", lambda expr, *_: expr.is_null().cast(pl.UInt64))
-    answer = told("exact_dedup", chats(["yes", "no", "yes"]), part="both")
+@pytest.mark.parametrize("options", [{"of": "both"}, {"of": "both", "normalise": "text"}, {}])
+def test_rows_of_equal_hash_are_still_told_apart(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.core.equality.Turns.keys", lambda rows: rows.there() * np.uint64(7))
+    monkeypatch.setattr(
+        "curate.core.equality.Values.keys", lambda rows: rows.there() * np.uint64(7)
+    )
+    rows = chats(["yes", "no", "yes"]).with_columns(digest=pl.Series(["a", "b", "a"]))
+    answer = told("exact_dedup", rows, **options)
     assert answer["f:2"] == UNIQUE
     assert answer["f:3"] == equal("f:1")
+
+
+def test_turns_are_compared_one_by_one_and_not_as_they_read_when_joined() -> None:
+    messages = [
+        [turn("user", "a\n\nb"), turn("assistant", "c")],
+        [turn("user", "a"), turn("user", "b"), turn("assistant", "c")],
+        [turn("user", "b"), turn("user", "a"), turn("assistant", "c")],
+        [turn("system", "a"), turn("user", "b"), turn("assistant", "c")],
+        [turn("user", "a"), turn("user", "b"), turn("assistant", "c"), turn("user", "d")],
+        [turn("user", "a"), turn("user", "b")],
+        [turn("user", "a"), turn("user", "b"), turn("assistant", None, tool_calls="[]")],
+    ]
+    rows = chats([""] * 7).with_columns(messages=pl.Series(messages, dtype=TURNS))
+    both = told("exact_dedup", rows, of="both")
+    assert {name for name, told in both.items() if told != UNIQUE} == {"f:2", "f:4", "f:6", "f:7"}
+    assert both["f:4"] == equal("f:2")
+    assert both["f:7"] == equal("f:6")
+    prompt = told("exact_dedup", rows, of="prompt")
+    assert [prompt[f"f:{at}"] for at in (4, 5, 7)] == [equal("f:2")] * 3
+    assert prompt["f:6"] == ("not_comparable", None)
+    assert told("exact_dedup", rows, of="response")["f:7"] == ("not_comparable", None)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_rows_in_any_chunks_are_grouped_as_their_texts_are(data: st.DataObject) -> None:
+    text = st.sampled_from(["", "a", "b", None])
+    said = st.builds(turn, st.sampled_from(["user", "assistant"]), text)
+    messages = data.draw(st.lists(st.lists(said, max_size=3), min_size=1, max_size=12))
+    cuts = data.draw(st.integers(0, len(messages)))
+    rows = chats([""] * len(messages)).with_columns(messages=pl.Series(messages, dtype=TURNS))
+    rows = pl.concat([rows[:cuts], rows[cuts:]], rechunk=False)
+    for of in ("prompt", "response", "both"):
+        turns = [_texts(row, of) for row in messages]
+        expected = [
+            "not_comparable" if not one else "exact_duplicate" if one in turns[:at] else "kept"
+            for at, one in enumerate(turns)
+        ]
+        reasons = [reason for reason, _ in told("exact_dedup", rows, of=of).values()]
+        assert [{"unique": "kept", "survivor": "kept"}.get(r, r) for r in reasons] == expected
+
+
+def _texts(turns: list[dict[str, Any]], of: str) -> list[str]:
+    """What is said before the last answer, in it, or at all."""
+    last = max((at for at, one in enumerate(turns) if one["role"] == "assistant"), default=-1)
+    chosen = {"prompt": turns[: max(last, 0)], "response": turns[last : last + 1], "both": turns}
+    if last < 0 and of != "both":
+        return []
+    return [one["content"] for one in chosen[of] if one["content"] is not None]
 
 
 def test_content_is_told_by_its_digest_and_no_text_is_read() -> None:
@@ -125,7 +184,7 @@ BASE = "the quick brown fox jumps over the lazy dog and runs far away from here"
 def test_a_near_copy_goes_and_names_its_survivor_and_similarity() -> None:
     """15 words, 13 trigrams; a word more at the end adds one: 13 of 14 shared."""
     rows = chats([BASE, BASE + " today", "something else altogether, said in other words", "!!"])
-    assert told("minhash_dedup", rows, part="response", ngram=3) == {
+    assert told("minhash_dedup", rows, of="response", ngram=3) == {
         "f:1": survivor(2),
         "f:2": ("near_duplicate", {"survivor": "f:1", "similarity": 13 / 14}),
         "f:3": UNIQUE,
@@ -141,7 +200,7 @@ def test_the_best_scored_of_near_copies_stays() -> None:
 
 def test_texts_shorter_than_a_shingle_are_compared_too() -> None:
     rows = chats(["Yes, sure", "yes sure!", "No, never"])
-    answer = told("minhash_dedup", rows, part="response")
+    answer = told("minhash_dedup", rows, of="response")
     assert [reason for reason, _ in answer.values()] == ["survivor", "near_duplicate", "unique"]
 
 
@@ -160,8 +219,8 @@ def near_copies(count: int) -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("exact_dedup", {"part": "response"}),
-        ("minhash_dedup", {"part": "response", "ngram": 2, "by": "ifd"}),
+        ("exact_dedup", {"of": "response"}),
+        ("minhash_dedup", {"of": "response", "ngram": 2, "by": "ifd"}),
     ],
 )
 def test_twenty_orders_of_the_rows_give_one_answer(name: str, options: dict[str, Any]) -> None:
@@ -189,7 +248,7 @@ def test_rows_are_held_against_a_reference(tmp_path: Path) -> None:
     reference = chats([BASE, BASE, "unrelated words that nobody else would use"])
     against = saved(reference, tmp_path / "held_out.parquet")
     rows = chats([BASE + " today", "another answer entirely", "another answer entirely", "!"])
-    assert told("minhash_dedup", rows, part="response", ngram=3, against=against) == {
+    assert told("minhash_dedup", rows, of="response", ngram=3, against=against) == {
         "f:1": ("near_duplicate_of_reference", {"survivor": "ref:1", "similarity": 13 / 14}),
         "f:2": survivor(2),
         "f:3": ("near_duplicate", {"survivor": "f:2", "similarity": 1.0}),
@@ -200,7 +259,7 @@ def test_rows_are_held_against_a_reference(tmp_path: Path) -> None:
 def test_a_text_that_the_reference_has_is_an_exact_duplicate_of_it(tmp_path: Path) -> None:
     against = saved(chats(["yes", "yes", "perhaps"]), tmp_path / "held_out.parquet")
     rows = chats(["yes", "no", "no", None])
-    assert told("exact_dedup", rows, part="response", against=against) == {
+    assert told("exact_dedup", rows, of="response", against=against) == {
         "f:1": ("exact_duplicate_of_reference", {"survivor": "ref:1", "similarity": 1.0}),
         "f:2": survivor(2),
         "f:3": equal("f:2"),
@@ -218,7 +277,7 @@ def test_an_index_keeps_what_one_run_keeps_that_ranks_earlier_rows_first(
 ) -> None:
     rows = near_copies(240)
     rows = rows.with_columns(id="x" + pl.col("id"), turn=pl.Series([0.0] * 140 + [-1.0] * 100))
-    options = {"part": "response", "ngram": 2, "candidates": candidates}
+    options = {"of": "response", "ngram": 2, "candidates": candidates}
     whole = told("minhash_dedup", rows, by="turn", **options)
     index = str(tmp_path / "index")
     first = told("minhash_dedup", rows[:140], index=index, **options)

@@ -84,7 +84,7 @@ def test_texts_meet_under_the_bands_they_agree_in() -> None:
 
 
 def test_the_scorer_gives_an_array_a_row_and_null_without_a_word() -> None:
-    scores = build("curate.scorers", "minhash", {"permutations": 8, "part": "response"})(
+    scores = build("curate.scorers", "minhash", {"permutations": 8, "of": "response"})(
         chats(["some words here", None, "!!", "some words here"])
     )
     assert scores.schema == {"minhash": pl.Array(pl.UInt32, 8)}
@@ -107,7 +107,7 @@ def test_a_scorer_of_nothing_is_refused(options: dict[str, int]) -> None:
 
 # the selector by bands
 
-OPTIONS = {"part": "response", "ngram": 2, "candidates": "minhash"}
+OPTIONS = {"of": "response", "ngram": 2, "candidates": "minhash"}
 
 
 def dedup(table: pl.DataFrame, **options: Any) -> pl.DataFrame:
@@ -149,7 +149,7 @@ def test_a_column_of_the_same_settings_is_used_and_any_other_is_not(
     monkeypatch: pytest.MonkeyPatch, seed: int, used: bool
 ) -> None:
     rows = chats(edited(200))
-    made = {"part": "response", "ngram": 2, "seed": seed}
+    made = {"of": "response", "ngram": 2, "seed": seed}
     column = build("curate.scorers", "minhash", made)(rows)
     signed = counted(monkeypatch)
     answer = dedup(rows.hstack(column))
