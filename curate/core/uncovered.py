@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,26 +21,46 @@ Steps: TypeAlias = npt.NDArray[np.int32]
 UNIT = 2.0**24
 """Similarities are counted in whole steps of 2**-24: sums are exact, so ties are ties."""
 
-_BLOCK = 1024
+_BLOCK = 1000  # of a power of two, the rows of a transposed block would share cache lines
+_WORTH_TORCH = 20_000
 
 
-@dataclass(frozen=True)
+Rows: TypeAlias = slice | np.ndarray
+
+
 class Products:
-    """Similarities of vectors, in ``float32`` or, on the grid, exactly; on a GPU where asked."""
+    """Similarities of vectors (n, d), in the type that they are given in.
 
-    units: np.ndarray  # (n, d) in the type that is multiplied
-    gpu: bool = False
+    float64 on the grid is exact. float32 is multiplied on a GPU where asked, and by oneDNN where
+    there are vectors enough to pay for loading torch.
+    """
 
-    def of(self, left: slice | np.ndarray, right: slice | np.ndarray) -> np.ndarray:
+    def __init__(self, units: np.ndarray, gpu: bool = False) -> None:
+        self.units = units
+        self._gpu = gpu
+        self._by_torch = units.dtype == np.float32 and (gpu or len(units) >= _WORTH_TORCH)
+        self._held: tuple[Rows, Any] | None = None  # a right side, and it as the layer's weights
+
+    def of(self, left: Rows, right: Rows) -> np.ndarray:
         """Products (l, r) of some rows with others."""
-        if not self.gpu:
+        if not self._by_torch:
             found: np.ndarray = self.units[left] @ self.units[right].T
             return found
+        if self._held is None or self._held[0] is not right:
+            self._held = (right, self._layer(right))
+        products: np.ndarray = self._held[1](self._tensor(left)).cpu().numpy()
+        return products
+
+    def _layer(self, rows: Rows) -> Any:
+        from curate.core.onednn import Linear
+
+        return Linear(self._tensor(rows))
+
+    def _tensor(self, rows: Rows) -> Any:
         import torch
 
-        sides = [torch.from_numpy(self.units[side]).cuda() for side in (left, right)]
-        products: np.ndarray = (sides[0] @ sides[1].T).cpu().numpy()
-        return products
+        held = torch.from_numpy(self.units[rows])
+        return held.cuda() if self._gpu else held
 
 
 @dataclass(frozen=True)

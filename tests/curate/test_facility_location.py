@@ -86,6 +86,17 @@ def test_first_picks_for_a_sample_cover_nearly_as_much() -> None:
     assert covered > 1.02 * coverage(vectors, drawn, ones)
 
 
+@pytest.mark.parametrize("many", [0, 10**9])
+def test_products_are_those_of_numpy(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uncovered, "_WORTH_TORCH", many)
+    vectors = units(90, 10)
+    products = uncovered.Products(vectors)
+    some = np.array([3, 1, 80])
+    for left, right in ((slice(0, 40), slice(40, 90)), (some, slice(0, 9)), (slice(5, 6), some)):
+        expected = exact_products(vectors[left], vectors[right])
+        np.testing.assert_allclose(products.of(left, right), expected, atol=1e-6)
+
+
 def test_what_a_row_can_add_at_first_is_bounded() -> None:
     vectors = units(300, 8)
     weights = np.random.default_rng(8).random(300)
