@@ -84,10 +84,11 @@ class Sealed(TrainerCallback):
 
 
 class Evaluations(TrainerCallback):
-    """Calls ``evaluate(model, step)`` before the first step and at every checkpoint."""
+    """Calls ``evaluate(model, step)`` before the first step, at every checkpoint and at the end."""
 
     def __init__(self, evaluate: Callable[[Any, int], None]) -> None:
         self.evaluate = evaluate
+        self._last: int | None = None
 
     def on_train_begin(
         self,
@@ -112,11 +113,24 @@ class Evaluations(TrainerCallback):
         """Evaluate a checkpoint."""
         self._run(model, state.global_step)
 
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """Evaluate what has come out, unless the last step left a checkpoint."""
+        if state.global_step != self._last:
+            self._run(model, state.global_step)
+
     def _run(self, model: Any, step: int) -> None:
         training = model.training
         model.eval()
         self.evaluate(model, step)
         model.train(training)
+        self._last = step
 
 
 def _line(values: dict[str, Any]) -> str:

@@ -122,8 +122,6 @@ class Run:
         trainer.add_callback(Sealed())  # last: what is sealed has been evaluated
         with quiet():
             trainer.train(resume_from_checkpoint=None if start is None else str(start))
-        if evaluate is not None:
-            evaluate(trainer.model.eval(), trainer.state.global_step)
         return {"steps": trainer.state.global_step, **metrics.last}
 
     def begin(self) -> Path | None:
