@@ -96,7 +96,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Means over rows, and how well rewards tell good answers from bad ones.
 
     Of labelled answers ``accuracy`` is the chance that a desirable one has a higher reward than an
-    undesirable one (½ where equal), and ``ratio_correct`` the same by drift; rewards, drift and KL
+    undesirable one (½ where equal) of the same prompt, or of any where no prompt has both;
+    ``ratio_correct`` is the same by drift; rewards, drift and KL
     are means over each class (``drift_chosen``, ``drift_rejected``), of lists over their best and
     their worst answers.
     """
@@ -144,13 +145,30 @@ def _at(row: Mapping[str, Any], at: int) -> dict[str, float]:
 def _of_classes(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     found = {}
     for name, column in (("accuracy", "reward"), ("ratio_correct", "drift")):
-        good = [row[column] for row in rows if row["label"] and column in row]
-        bad = [row[column] for row in rows if not row["label"] and column in row]
-        if good and bad:
-            below = np.searchsorted(sorted(bad), good, side="left")
-            upto = np.searchsorted(sorted(bad), good, side="right")
-            found[name] = float((below + upto).mean() / 2 / len(bad))
+        sides: dict[str, tuple[list[float], list[float]]] = {}
+        for row in rows:
+            if column in row:
+                good, bad = sides.setdefault(row["prompt_key"], ([], []))
+                (good if row["label"] else bad).append(row[column])
+        all_good, all_bad = (
+            [value for pair in sides.values() for value in pair[at]] for at in (0, 1)
+        )
+        both = [pair for pair in sides.values() if all(pair)]
+        wins = [win for pair in both or [(all_good, all_bad)] for win in _duels(*pair)]
+        if wins:
+            found[name] = statistics.fmean(wins)
     return found
+
+
+def _duels(good: Sequence[float], bad: Sequence[float]) -> list[float]:
+    """Of each good value: the share of the bad ones below it, so often as there are bad ones."""
+    if not bad:
+        return []
+    known = np.sort(bad)
+    below = np.searchsorted(known, good, side="left")
+    upto = np.searchsorted(known, good, side="right")
+    shares: list[float] = np.repeat((below + upto) / 2 / len(bad), len(bad)).tolist()
+    return shares
 
 
 def _wins(first: float, second: float) -> float:

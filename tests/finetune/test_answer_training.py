@@ -371,3 +371,17 @@ def test_numbers_are_found_by_the_name_that_is_given_and_a_row_without_is_named(
             loss="reward_weighted",
             columns={"reward": "moons"},
         )
+
+
+def test_accuracy_is_within_a_prompt_where_one_has_both_sides_else_over_all():
+    from finetune.answer_judging import summary
+
+    def row(prompt, label, reward):
+        return {"prompt_key": prompt, "label": label, "reward": reward, "loss": 1.0}
+
+    numbers = [("a", 1.0, 0.0), ("b", 5.0, 0.5), ("c", 0.25, 0.75)]
+    pairs = [row(key, side == 0, pair[side]) for key, *pair in numbers for side in (0, 1)]
+    assert summary(pairs)["accuracy"] == pytest.approx(2 / 3)  # over all it would be 7 of 9
+    apart = [row("a", True, 1.0), row("b", False, 1.0), row("c", False, 0.0), row("d", True, 2.0)]
+    assert summary(apart)["accuracy"] == (0.5 + 1 + 1 + 1) / 4
+    assert "accuracy" not in summary([row("a", True, 1.0)])
