@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.core.errors import UsageError
@@ -71,15 +72,31 @@ class Table:
 
     def batches(self, names: Iterable[str]) -> Iterator[pl.DataFrame]:
         """``_row``, ``id``, ``kind`` and the named columns of the rows left, in order."""
-        for span in self.spans(names):
+        for span in self._spans(self.resolve(names)):
             batch = span[ROW].to_numpy() // BATCH
             cuts = np.flatnonzero(np.diff(batch)) + 1
             for low, high in pairwise([0, *cuts.tolist(), span.height]):
                 yield span[low:high]
 
-    def spans(self, names: Iterable[str]) -> Iterator[pl.DataFrame]:
-        """The same rows and columns, a row group of the ingested table at a time."""
-        yield from self._spans(self.resolve(names))
+    def arrow(self) -> Iterator[pa.Table]:
+        """All columns of the rows left, in Arrow's own memory, a row group at a time.
+
+        For rows that are only passed on: they are not laid out anew on the way.
+        """
+        names = list(self.columns)
+        scored = {path: _rows_of(path) for path in set(self._files(names))}
+        with pq.ParquetFile(self.rows) as file:
+            for group, (start, stop) in enumerate(pairwise(_row_groups(self.rows))):
+                low, high = np.searchsorted(self.alive, [start, stop])
+                if low < high:
+                    rows = self.alive[low:high]
+                    own = [name for name in names if name not in self.scores]
+                    part = file.read_row_group(group, columns=own).filter(_mask(rows, start, stop))
+                    for path, known in scored.items():
+                        for column in self._scores(path, known, names, rows).iter_columns():
+                            values = column.to_arrow(compat_level=pl.CompatLevel.oldest())
+                            part = part.append_column(column.name, values)
+                    yield part.select(names)
 
     def gather(self, names: Iterable[str]) -> pl.DataFrame:
         """``_row``, ``id``, ``kind``, ``digest`` and the named columns of all rows left."""
@@ -144,12 +161,17 @@ class Table:
         return scores if high - low == len(rows) else scores[np.searchsorted(known[low:high], rows)]
 
 
+def _mask(rows: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Which of the rows from ``start`` to ``stop`` are among ``rows``."""
+    mask = np.zeros(stop - start, bool)
+    mask[rows - start] = True
+    return mask
+
+
 def _left(part: pl.DataFrame, rows: np.ndarray) -> pl.DataFrame:
     """Some rows of a span; where they are few, without the text of the others in memory."""
     if len(rows) > _DENSE * part.height:
-        mask = np.zeros(part.height, bool)
-        mask[rows] = True
-        return part.filter(pl.Series(mask))
+        return part.filter(pl.Series(_mask(rows, 0, part.height)))
     # Strings are views of buffers; Arrow's older layout holds the bytes that are left, no others.
     return pl.DataFrame(pl.from_arrow(part[rows].to_arrow(compat_level=pl.CompatLevel.oldest())))
 

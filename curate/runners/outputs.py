@@ -45,36 +45,37 @@ class Groups:
     def __init__(self, path: Path, most_bytes: int | None = None) -> None:
         self._path, self._most_bytes = path, most_bytes
         self._file: pq.ParquetWriter | None = None
-        self._waiting: list[pl.DataFrame] = []
+        self._waiting: list[pa.Table] = []
 
     def __enter__(self) -> Self:
         return self
 
-    def write(self, rows: pl.DataFrame) -> None:
+    def write(self, rows: pl.DataFrame | pa.Table) -> None:
         """Add rows; where they fill a group it goes to disk."""
+        if isinstance(rows, pl.DataFrame):
+            rows = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
         self._waiting.append(rows)
-        while sum(part.height for part in self._waiting) >= _ROWS:
-            whole = pl.concat(self._waiting)
+        while sum(part.num_rows for part in self._waiting) >= _ROWS:
+            whole = pa.concat_tables(self._waiting)
             self._waiting = [whole[_ROWS:]]
             self._group(whole[:_ROWS])
-        size = sum(part.estimated_size() for part in self._waiting)
+        size = sum(part.nbytes for part in self._waiting)
         if self._most_bytes is not None and size >= self._most_bytes:
-            self._group(pl.concat(self._waiting))
+            self._group(pa.concat_tables(self._waiting))
             self._waiting = []
 
-    def _group(self, rows: pl.DataFrame) -> None:
-        block = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+    def _group(self, rows: pa.Table) -> None:
         if self._file is None:
             self._file = pq.ParquetWriter(
-                self._path, block.schema, use_dictionary=_repeating(block.schema), **_PARQUET
+                self._path, rows.schema, use_dictionary=_repeating(rows.schema), **_PARQUET
             )
-        if block.num_rows:
-            self._file.write_table(block)
+        if rows.num_rows:
+            self._file.write_table(rows.combine_chunks())  # where chunks end tells in the pages
 
     def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         try:
             if error is None and self._waiting:
-                self._group(pl.concat(self._waiting))
+                self._group(pa.concat_tables(self._waiting))
         finally:
             if self._file is not None:
                 self._file.close()
@@ -91,8 +92,8 @@ def _repeating(schema: pa.Schema) -> list[str]:
 def write_kept(path: Path, table: Table) -> None:
     """Write the rows left with all their columns and scores, a part at a time."""
     with aside(path) as part, Groups(part, _BYTES) as groups:
-        for span in table.spans(table.columns):
-            groups.write(span.select(table.columns))
+        for rows in table.arrow():
+            groups.write(rows)
         if not len(table.alive):
             groups.write(table.gather(table.columns).select(table.columns))
 
