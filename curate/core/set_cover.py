@@ -28,6 +28,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 _SPREAD = np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
 _WORDS = 16  # of 64 bits in a bitmap
+_BITMAPS = 32  # looked at in the time that it takes to meet a text
 _PATIENCE = 64  # texts that are met one by one before looking at all of them is thought of
 
 
@@ -152,7 +153,7 @@ def _meet(index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, patience:
         largest = min((size - before) * (t[0] + t[1]) // t[0] - size, len(index.classes) - 1)
         for group in range(index.classes[smallest], index.classes[max(smallest, largest)] + 1):
             entry = np.int64(index.heads[_slot(index, key, group)])
-            while entry >= 0:
+            while entry >= 0 and patience >= 0:
                 patience -= 1
                 link = index.links[entry]
                 y = np.int64(link[1])
@@ -164,7 +165,7 @@ def _meet(index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, patience:
                         at = (place, y_place) if index.ranked else (0, 0)
                         _compare(index, x, at[0], y, at[1], best, t)
                 entry = np.int64(link[0])
-            if patience < 0 and index.ranked:
+            if patience < 0:
                 return False
     return True
 
@@ -178,10 +179,10 @@ def _draw(index: _Index, x: _Int, bitmap: Hashes) -> None:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _differing(x: Hashes, y: Hashes) -> _Int:
-    """Bits in which two bitmaps differ (counted in the way that compilers know)."""
+def _differing(x: Hashes, y: Hashes, start: _Int) -> _Int:
+    """Bits in which halves of two bitmaps differ (counted in the way that compilers know)."""
     total = np.uint64(0)
-    for word in range(_WORDS):
+    for word in range(start, start + _WORDS // 2):
         bits = x[word] ^ y[word]
         bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
         pairs = np.uint64(0x3333333333333333)
@@ -208,7 +209,9 @@ def _hold_against_all(
             both = size + index.sizes[y]
             spare = both - 2 * ((t[0] * both + t[0] + t[1] - 1) // (t[0] + t[1]))
             spare -= index.own[x] + index.own[y]
-            if _differing(bitmap, index.bitmaps[i * _WORDS : (i + 1) * _WORDS]) <= spare:
+            other = index.bitmaps[i * _WORDS : (i + 1) * _WORDS]
+            spare -= _differing(bitmap, other, 0)
+            if spare >= 0 and _differing(bitmap, other, _WORDS // 2) <= spare:
                 _compare(index, x, 0, y, 0, best, t)
 
 
@@ -225,7 +228,8 @@ def _cover_sets(
         if place >= fixed:
             best[:] = -1, 0, 1
             smallest = (up * index.sizes[x] + down - 1) // down
-            if not _meet(index, x, best, t, smallest, max(count, _PATIENCE)):
+            patience = max(count // _BITMAPS, _PATIENCE)
+            if not _meet(index, x, best, t, smallest, patience):
                 _hold_against_all(index, x, best, t, smallest, count, drawn)
                 drawn = count
             survivor[x], common[x], union[x] = best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,33 @@ def test_character_shingles_find_a_misspelling() -> None:
     for candidates in ("exact", "minhash"):
         answer = dedup(rows, unit="char", ngram=3, threshold=0.75, candidates=candidates)
         assert answer["keep"].to_list() == [True, False, True]
+
+
+@pytest.mark.parametrize("candidates", ["exact", "minhash"])
+def test_rows_of_one_template_do_not_cost_their_square(candidates: str) -> None:
+    """6,000 rows share most shingles and most bands: comparing all with all takes about 10 s."""
+    random = Random(2)
+    rows: list[str | None] = [
+        " ".join(f"v{random.randrange(1000)}" if i % 15 == 9 else f"t{i}" for i in range(60))
+        for _ in range(6_000)
+    ]
+    table = chats(rows)
+    dedup(chats(edited(200)), ngram=5, candidates=candidates)  # compiled
+    start = process_time()
+    answer = dedup(table, ngram=5, candidates=candidates)
+    assert process_time() - start < 5
+    assert answer["keep"].sum() > 5_000
+
+
+def test_a_crowd_in_one_band_is_covered_as_by_all_pairs() -> None:
+    """Held against all kept rows, none is missed though bands alone would miss some."""
+    random = Random(4)
+    rows: list[str | None] = [
+        " ".join(random.choice("abcde") if random.random() < 0.06 else f"t{i}" for i in range(60))
+        for _ in range(400)
+    ]
+    crowded = dedup(chats(rows), threshold=0.5, candidates="minhash", bands=50, rows=1)
+    assert_frame_equal(crowded, dedup(chats(rows), threshold=0.5, candidates="exact"))
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
