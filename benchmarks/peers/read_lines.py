@@ -1,4 +1,4 @@
-"""JSON lines with bare polars (in memory, or to Parquet in a stream) and in an orjson loop."""
+"""JSON lines with bare polars (in a stream, in memory, to Parquet), pyarrow, and an orjson loop."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ from pathlib import Path
 
 import orjson
 import polars as pl
+import pyarrow.json
 
 from benchmarks.worker import Facts, Options, serve, timed
 
+_PYARROW = pyarrow.json.ReadOptions(block_size=10 << 20)  # what `datasets` asks for
+
 
 def work(options: Options) -> Facts:
-    """Options: source, way (polars, polars-parquet, orjson), out."""
+    """Options: source, way (polars-stream, polars, polars-parquet, pyarrow, orjson), out."""
     facts: Facts = {}
     with timed(facts):
         match options["way"]:
+            case "polars-stream":
+                sizes = pl.scan_ndjson(options["source"]).select(pl.all().str.len_bytes().sum())
+                sizes.collect(engine="streaming")
+            case "pyarrow":
+                with pyarrow.json.open_json(options["source"], _PYARROW) as stream:
+                    facts["rows_read"] = sum(batch.num_rows for batch in stream)
             case "polars":
                 facts["rows_read"] = pl.read_ndjson(options["source"]).height
             case "polars-parquet":
