@@ -15,10 +15,11 @@ from curate.core.errors import LockedError, SiftuneError, UsageError
 from curate.core.files import digest_of, locked, read_json, write_json
 from finetune import data, models
 from finetune.evaluate import chosen_rows
+from finetune.objectives import ANSWERS, LISTS, LOSSES, group_of
 
-__all__ = ["Compare", "table_of"]
+__all__ = ["Compare", "context_of", "table_of"]
 
-_LOSSES: Final = "finetune.losses.pair"
+_GROUPS: Final = (LOSSES, *ANSWERS, *LISTS)
 _ALL: Final = "all"
 _FILE: Final = "compare.json"
 _WEIGHTS: Final = "model.safetensors"
@@ -40,14 +41,16 @@ MEASURES: Final = {
 class Compare:
     """Trains ``model`` under each of ``losses`` from each of ``seeds``, all on the same pairs.
 
-    ``losses`` are objectives on pairs, with their own defaults or ``loss_options`` (by name: its
-    options); ``all`` stands for every one. Of the pairs that fit ``max_length`` tokens, ``limit``
-    are drawn (0: all), and the prompts of ``held_out`` of them are kept from training. The draw and
-    the split follow ``split_seed`` alone, so a seed changes the order of training and nothing else.
+    ``losses`` are objectives of any family, with their own defaults or ``loss_options`` (by name:
+    its options); ``all`` stands for every one. Those on single answers are given both sides of each
+    pair, in batches of twice the size, those on lists the pair as a list of two; both are judged by
+    the log-ratio to the reference. Of the pairs that fit ``max_length`` tokens, ``limit`` are drawn
+    (0: all), and the prompts of ``held_out`` of them are kept from training. The draw and the split
+    follow ``split_seed`` alone, so a seed changes the order of training and nothing else.
     ``lr``, ``epochs``, ``batch_size`` and ``lora`` are the same for all.
 
     The table has means over seeds: held-out pair accuracy by the loss's own reward, with its
-    standard deviation, and by the log-ratio to the reference, which is one measure for all; the
+    standard deviation, and by the log-ratio to the reference, the same measure for all; the
     margin of the rewards; the log-ratio of chosen (+) and rejected (-) answers in nats; the KL to
     the reference on them in nats per token; the tokens of the policy's own answers to ``answers``
     held-out prompts, in at most ``max_new_tokens``.
@@ -83,12 +86,12 @@ class Compare:
         if unknown:
             raise ValueError(f"loss_options: {min(unknown)} is not among the losses")
         for name in self._names:
-            registry.build(_LOSSES, name, self.loss_options.get(name, {}))
+            registry.build(group_of(name, _GROUPS), name, self.loss_options.get(name, {}))
 
     @property
     def _names(self) -> tuple[str, ...]:
-        names = registry.names(_LOSSES) if _ALL in self.losses else self.losses
-        return tuple(dict.fromkeys(names))
+        every = tuple(name for group in _GROUPS for name in registry.names(group))
+        return tuple(dict.fromkeys(every if _ALL in self.losses else self.losses))
 
     def __call__(self, rows: Path, out: Path) -> dict[str, Any]:
         """Write ``compare.json`` and a folder for each run into ``out``; the comparison.
@@ -124,7 +127,7 @@ class Compare:
             fits = pairs_of(
                 table,
                 models.load_tokenizer(self.model),
-                max_length=self.max_length or _context(self.model),
+                max_length=self.max_length or context_of(self.model),
                 on_bad="drop",
                 source=rows,
             ).table
@@ -138,40 +141,23 @@ class Compare:
 
     def _cell(self, name: str, seed: int, out: Path, train: Path, test: Path) -> dict[str, Any]:
         """One run: its metrics, or why there are none."""
-        from finetune.trainers.preference import Preference
+        from finetune.compare_runs import run_of
 
         started = time.process_time()
         print(f"{name}, seed {seed}", file=sys.stderr)  # noqa: T201
-        trainer = Preference(
-            model=self.model,
-            loss=name,
-            loss_options=self.loss_options.get(name, {}),
-            track_reference=True,
-            epochs=self.epochs,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            lora=self.lora,
-            max_length=self.max_length,
-            eval_rows=str(test),
-            eval_limit=self.answers,
-            max_new_tokens=self.max_new_tokens,
-            save_every=_NEVER,
-            seed=seed,
-        )
-        folder = out / f"{name}-{seed}"
-        fresh = not folder.exists()
+        folder, spent = out / f"{name}-{seed}", out / f"{name}-{seed}.cpu.json"
         try:
-            result = trainer(train, folder)
+            metrics = run_of(self, group_of(name, _GROUPS), name, seed, folder, (train, test))
         except LockedError:
             raise
         except SiftuneError as error:
             return {"loss": name, "seed": seed, "refused": str(error)}
-        if fresh:
-            write_json(out / f"{name}-{seed}.cpu.json", time.process_time() - started)
+        if not spent.exists():
+            write_json(spent, time.process_time() - started)
         if not self.keep_models:
             (folder / _WEIGHTS).unlink(missing_ok=True)
-        spent = read_json(out / f"{name}-{seed}.cpu.json")
-        return {"loss": name, "seed": seed, "cpu_seconds": spent, "metrics": dict(result.metrics)}
+        seconds = read_json(spent)
+        return {"loss": name, "seed": seed, "cpu_seconds": seconds, "metrics": metrics}
 
     def _facts(self, rows: Path, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What ``compare.json`` holds: options, every run, and the means over seeds."""
@@ -187,11 +173,11 @@ class Compare:
         }
 
 
-_NEVER: Final = 1_000_000  # runs are short: they are judged before and after
 _DECIDES: Final = ("limit", "held_out", "split_seed", "max_length")
 
 
-def _context(model: str) -> int | None:
+def context_of(model: str) -> int | None:
+    """Tokens that a model takes; None where its configuration does not say."""
     config = read_json(models.resolve(model) / "config.json")
     found: int | None = config.get("max_position_embeddings")
     return found

@@ -41,6 +41,25 @@ def test_objectives_are_compared_on_the_same_pairs_and_not_trained_twice(tiny_mo
         compare(rows_file(tmp_path, 10), out)
 
 
+def test_objectives_on_answers_and_on_lists_stand_beside_those_on_pairs(tiny_model_dir, tmp_path):
+    rows, out = rows_file(tmp_path, 12), tmp_path / "compared"
+    options = {"seeds": (0,), "lr": 1e-3, "answers": 2, "max_new_tokens": 4, "batch_size": 4}
+    losses = ("dpo", "kto", "plackett_luce", "quark")
+    compare = Compare(str(tiny_model_dir), losses, **options)
+    first = compare(rows, out)
+    means = first["means"]
+    done = [run["metrics"] for run in first["runs"] if "metrics" in run]
+    assert len(done) == 3
+    for name in ("steps", "eval_pairs"):  # a pair is a pair, in one row, two or a list
+        assert len({metrics[name] for metrics in done}) == 1
+    assert means["kto"]["eval_drift_chosen"] != 0
+    # a list of two under Plackett and Luce is a pair under Bradley and Terry
+    for name in ("eval_accuracy", "eval_drift_chosen", "eval_kl_rejected", "answers_tokens"):
+        assert means["plackett_luce"][name] == pytest.approx(means["dpo"][name], abs=1e-4)
+    assert "quark" in table_of(first)
+    assert compare(rows, out) == first
+
+
 def test_a_comparison_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one of each"):
         Compare("model", losses=())

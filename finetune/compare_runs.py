@@ -1,0 +1,109 @@
+"""One run of a comparison: an objective trained on pairs, and what the held-out pairs say of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from curate.core.errors import UsageError
+from curate.core.files import read_json, write_json
+from finetune import data, evaluate, models
+from finetune.compare import context_of
+from finetune.losses.types import needs_of
+from finetune.objectives import LISTS, LOSSES
+from finetune.pair_judging import judged, summary
+from finetune.pair_rows import pairs_of
+from finetune.pair_setup import exam_of, trainer_of
+from finetune.runs import Run
+from finetune.trainers.answers import AnswerPreference
+from finetune.trainers.preference import Preference
+
+if TYPE_CHECKING:
+    from finetune.compare import Compare
+
+__all__ = ["run_of"]
+
+_NEVER: Final = 1_000_000  # runs are short: they are judged before and after
+
+
+def run_of(
+    options: Compare, group: str, name: str, seed: int, folder: Path, files: tuple[Path, Path]
+) -> dict[str, float]:
+    """Train the objective ``name`` of ``group`` into ``folder``; its metrics.
+
+    ``files`` are the pairs to train on and those to judge.
+
+    Raises:
+        SiftuneError: the pairs do not suit the objective, or it does not suit a comparison.
+    """
+    if group == LOSSES:
+        return _pairs_run(options, name, seed, folder, *files)
+    return _answers_run(options, group, name, seed, folder, *files)
+
+
+def _pairs_run(
+    options: Compare, name: str, seed: int, folder: Path, train: Path, test: Path
+) -> dict[str, float]:
+    trainer = Preference(
+        loss=name,
+        eval_rows=str(test),
+        eval_limit=options.answers,
+        max_new_tokens=options.max_new_tokens,
+        batch_size=options.batch_size,
+        **_shared(options, name, seed),
+    )
+    return dict(trainer(train, folder).metrics)
+
+
+def _answers_run(
+    options: Compare, group: str, name: str, seed: int, folder: Path, train: Path, test: Path
+) -> dict[str, float]:
+    two = 1 if group in LISTS else 2
+    trainer = AnswerPreference(
+        loss=name,
+        held_out=0.0,
+        batch_size=two * options.batch_size,
+        **_shared(options, name, seed),
+    )
+    if needs_of(trainer.objective()).reward_tokens:
+        raise UsageError("its model answers behind a reward token, and is asked without one here")
+    result, kept = trainer(train, folder), folder.with_name(f"{folder.name}.judged.json")
+    if not kept.exists():
+        write_json(kept, _by_ratio(options, folder, test))
+    return {**result.metrics, **read_json(kept)}
+
+
+def _shared(options: Compare, name: str, seed: int) -> dict[str, Any]:
+    return {
+        "model": options.model,
+        "loss_options": options.loss_options.get(name, {}),
+        "track_reference": True,
+        "epochs": options.epochs,
+        "lr": options.lr,
+        "lora": options.lora,
+        "max_length": options.max_length,
+        "save_every": _NEVER,
+        "seed": seed,
+    }
+
+
+def _by_ratio(options: Compare, folder: Path, test: Path) -> dict[str, float]:
+    """What the pairs ``test`` say of a model: metrics by the names of those of `Preference`."""
+    asks = Preference(
+        model=str(folder),
+        ref_model=options.model,
+        eval_limit=options.answers,
+        max_new_tokens=options.max_new_tokens,
+        max_length=options.max_length,
+    )
+    tokenizer = models.load_tokenizer(options.model)
+    table = data.load(test, ("preference",))
+    pairs = pairs_of(table, tokenizer, max_length=options.max_length or context_of(options.model))
+    run = Run(folder.with_name(f"{folder.name}.judging"), "")
+    trainer = trainer_of(asks, asks.objective(), pairs.ids, pairs, tokenizer, run)
+    policy: Any = trainer.model
+    policy.eval()
+    found = {f"eval_{name}": value for name, value in summary(judged(trainer, table)).items()}
+    exam = exam_of(asks, trainer, table, tokenizer)
+    told = {} if exam is None else evaluate.summary(exam(policy))
+    return found | {f"answers_{name}": value for name, value in told.items()}
