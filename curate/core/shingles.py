@@ -28,7 +28,7 @@ import numpy.typing as npt
 import polars as pl
 from numba import njit
 
-__all__ = ["Unit", "shingle", "slices", "threads"]
+__all__ = ["Unit", "decode", "letters", "look", "shingle", "slices", "threads", "utf8"]
 
 Unit: TypeAlias = Literal["word", "char"]
 Hashes: TypeAlias = npt.NDArray[np.uint64]
@@ -95,21 +95,27 @@ def threads() -> int:
     return min(most, int(asked)) if asked.isdecimal() and int(asked) else most
 
 
+def utf8(text: pl.Series) -> tuple[npt.NDArray[np.uint8], Offsets]:
+    """The bytes of all texts, not copied, and where each text begins; null has none."""
+    arrow = text.to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, starts, content = arrow.buffers()
+    offsets = np.frombuffer(starts, np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
+    data = np.frombuffer(content, np.uint8) if content is not None else np.empty(0, np.uint8)
+    return data, offsets
+
+
 def _parts(text: pl.Series) -> Iterator[pl.Series]:
     for rows in slices(text):
         yield text[rows]
 
 
 def _shingle_part(text: pl.Series, ngram: int, unit: Unit) -> tuple[Hashes, Offsets]:
-    arrow = text.to_arrow(compat_level=pl.CompatLevel.oldest())
-    _, starts, content = arrow.buffers()
-    offsets = np.frombuffer(starts, np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
-    data = np.frombuffer(content, np.uint8) if content is not None else np.empty(0, np.uint8)
-    return _shingles(data, offsets, _table(), ngram, unit == "char")
+    data, offsets = utf8(text)
+    return _shingles(data, offsets, letters(), ngram, unit == "char")
 
 
 @cache
-def _table() -> npt.NDArray[np.uint32]:
+def letters() -> npt.NDArray[np.uint32]:
     """Class and folded letter of each code point of the first two planes."""
     table = np.fromiter((_entry(code) for code in range(_PLANES)), np.uint32, _PLANES)
     table.setflags(write=False)
@@ -130,7 +136,8 @@ def _entry(code: int) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _look(table: npt.NDArray[np.uint32], code: _Int) -> np.uint32:
+def look(table: npt.NDArray[np.uint32], code: _Int) -> np.uint32:
+    """A code point's class (0 apart, 1 word, 2 one by itself, 3 skipped) << 24, and its letter."""
     if code < 0x20000:
         return table[code]  # type: ignore[no-any-return]
     if code < 0x40000:  # Han extensions
@@ -141,7 +148,7 @@ def _look(table: npt.NDArray[np.uint32], code: _Int) -> np.uint32:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _decode(data: npt.NDArray[np.uint8], at: _Int) -> tuple[_Int, _Int]:
+def decode(data: npt.NDArray[np.uint8], at: _Int) -> tuple[_Int, _Int]:
     """Code point that starts at a byte of valid UTF-8, and its length."""
     lead = np.int64(data[at])
     if lead < 0x80:
@@ -172,8 +179,8 @@ def _words(
             entry = table[data[at]]
             at += 1
         else:
-            code, length = _decode(data, at)
-            entry = _look(table, code)
+            code, length = decode(data, at)
+            entry = look(table, code)
             at += length
             if entry >> _CLASS >= 2:
                 if entry >> _CLASS == 2:
@@ -202,8 +209,8 @@ def _chars(
     found = 0
     blank = False
     while at < end:
-        code, length = _decode(data, at)
-        entry = _look(table, code)
+        code, length = decode(data, at)
+        entry = look(table, code)
         at += length
         if entry >> _CLASS == 0:
             blank = found > 0

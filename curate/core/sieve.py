@@ -21,8 +21,8 @@ from numba import njit
 from curate.core.grown import Grown
 from curate.core.sets import Sets, sets_of, shared
 from curate.core.shingled import Shingled
-from curate.core.shingles import Hashes, Offsets
-from curate.core.tally import Bytes, Halves, tally
+from curate.core.shingles import Offsets
+from curate.core.tally import Bytes, Halves, distinct_halves, tally
 
 __all__ = ["candidates"]
 
@@ -30,7 +30,6 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 _Flags: TypeAlias = npt.NDArray[np.bool_]
 
-_HALF = np.uint64(32)
 _CODE = np.uint32(28)  # a key is its count, up to 15, and the leading 28 bits of the hash
 _SPREAD = np.uint32(0x9E3779B1)
 _CROWD = 256
@@ -48,7 +47,7 @@ def candidates(
     """
     found, counts = Grown(np.uint32), Grown(np.int64)
     for values, offsets in texts.parts():
-        halves, sizes = _distinct_halves(values, offsets)
+        halves, sizes = distinct_halves(values, offsets)
         found.add(halves)
         counts.add(sizes)
     sizes = counts.take()
@@ -101,36 +100,6 @@ def _leading(ranked: _Ranked, needed: Ints) -> Ints:
     counts = np.maximum(ranked.sizes - ranked.own - needed + 1, 0)
     fewest: Ints = np.minimum(counts, np.diff(ranked.offsets))
     return fewest
-
-
-@njit(cache=True, nogil=True)
-def _distinct_halves(values: Hashes, offsets: Offsets) -> tuple[Halves, Ints]:
-    """The upper halves of each text's distinct hashes, and how many these are."""
-    longest = 0
-    for i in range(len(offsets) - 1):
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    slots = 64
-    while slots < 2 * longest:
-        slots *= 2
-    seen, turn = np.zeros(slots, np.uint64), np.full(slots, -1, np.int32)
-    out, sizes = np.empty(len(values), np.uint32), np.zeros(len(offsets) - 1, np.int64)
-    end = 0
-    for i in range(len(sizes)):
-        room = 64
-        while room < 2 * (offsets[i + 1] - offsets[i]):
-            room *= 2
-        before = end
-        for at in range(offsets[i], offsets[i + 1]):
-            value = values[at]
-            slot = np.int64(value & np.uint64(room - 1))
-            while turn[slot] == i and seen[slot] != value:
-                slot = (slot + 1) & (room - 1)
-            if turn[slot] != i:
-                turn[slot], seen[slot] = i, value
-                out[end] = np.uint32(value >> _HALF)
-                end += 1
-        sizes[i] = end - before
-    return out[:end], sizes
 
 
 @njit(cache=True, nogil=True)

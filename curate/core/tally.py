@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from curate.core.shingles import Hashes, threads
+from curate.core.shingles import Hashes, Offsets, threads
 
-__all__ = ["Bytes", "Halves", "halves", "tally"]
+__all__ = ["Bytes", "Halves", "distinct_halves", "halves", "tally"]
 
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 Bytes: TypeAlias = npt.NDArray[np.uint8]
+Ints: TypeAlias = npt.NDArray[np.int64]
 Halves: TypeAlias = npt.NDArray[np.uint32]
 
 _HALF = np.uint64(32)
@@ -76,3 +77,33 @@ def _count(
             at, place = np.int64(slots[i]) >> 1, (np.int64(slots[i]) & 1) * 4
             seen = (np.int64(table[at]) >> place) & 15
             table[at] = np.uint8(np.int64(table[at]) + ((seen < 15) << place))
+
+
+@njit(cache=True, nogil=True)
+def distinct_halves(values: Hashes, offsets: Offsets) -> tuple[Halves, Ints]:
+    """The upper halves of each text's distinct hashes, and how many these are."""
+    longest = 0
+    for i in range(len(offsets) - 1):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    slots = 64
+    while slots < 2 * longest:
+        slots *= 2
+    seen, turn = np.zeros(slots, np.uint64), np.full(slots, -1, np.int32)
+    out, sizes = np.empty(len(values), np.uint32), np.zeros(len(offsets) - 1, np.int64)
+    end = 0
+    for i in range(len(sizes)):
+        room = 64
+        while room < 2 * (offsets[i + 1] - offsets[i]):
+            room *= 2
+        before = end
+        for at in range(offsets[i], offsets[i + 1]):
+            value = values[at]
+            slot = np.int64(value & np.uint64(room - 1))
+            while turn[slot] == i and seen[slot] != value:
+                slot = (slot + 1) & (room - 1)
+            if turn[slot] != i:
+                turn[slot], seen[slot] = i, value
+                out[end] = np.uint32(value >> _HALF)
+                end += 1
+        sizes[i] = end - before
+    return out[:end], sizes

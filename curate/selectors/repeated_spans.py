@@ -1,0 +1,102 @@
+"""Drop rows that mostly consist of passages that many other rows have word for word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from curate.core.chat import Part
+from curate.core.content import text_of
+from curate.core.decisions import decide, details
+from curate.core.repeats import Ints, repeated_spans
+from curate.core.shingled import Texts
+
+__all__ = ["RepeatedSpans"]
+
+_TOLD = 200  # characters of a span that the detail shows
+
+
+@dataclass(frozen=True)
+class RepeatedSpans:
+    """Repeated passages: boilerplate, templates, quotations, refusals.
+
+    A passage is a run of at least ``words`` words (without case and punctuation) that stands in at
+    least ``rows`` other rows: every such run is found, wherever in a text it is. Found passages
+    that overlap or touch make one span, so that a span as a whole may stand in fewer rows. A row
+    goes if its spans cover ``share`` or more of its characters, counted from the first word to the
+    last. Lee et al. 2022, arXiv:2107.06499, who cut runs of 50 tokens that stand in one other text.
+
+    Copies of a row cover all of it, and then all of them go: run a deduplicator before. Every row
+    with a span has ``{"share", "longest", "spans"}`` in its detail, kept or not: the share covered,
+    the characters of the longest span, and the ``listed`` longest with the least number of other
+    rows that any ``words`` words of it are in (``others``) and how they begin (``text``).
+
+    Options:
+        words: of a passage, at least.
+        rows: others that it is in, at least.
+        share: of the characters, from which on a row is dropped; above 1 none is.
+        part: what is looked at: ``prompt``, ``response`` or ``both``.
+        listed: spans of a row to tell of.
+    """
+
+    words: int = 30
+    rows: int = 5
+    share: float = 0.5
+    part: Part = "both"
+    listed: int = 3
+
+    needs: ClassVar = ("content",)
+
+    def __post_init__(self) -> None:
+        for name in ("words", "rows", "listed"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.share > 0:
+            raise ValueError(f"share: expected above 0, got {self.share}")
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Decide on each row."""
+        texts = Texts.of(table, self.part, self.words, "word")
+        spans, extents = repeated_spans(texts, self.rows)
+        told = self._told(texts, spans, extents)
+        rows = pl.DataFrame({"row": pl.int_range(table.height, dtype=pl.Int64, eager=True)})
+        whole = rows.join(told, on="row", how="left", maintain_order="left")
+        mostly = pl.col("share") >= self.share
+        reason = (
+            pl.when(mostly)
+            .then(pl.lit("repeated_spans"))
+            .when(mostly.is_not_null())
+            .then(pl.lit("few_spans"))
+            .otherwise(pl.lit("no_spans"))
+        )
+        whole = whole.select(reason=reason, detail="detail")
+        return decide(whole["reason"] != "repeated_spans", whole["reason"], whole["detail"])
+
+    def _told(self, texts: Texts, spans: pl.DataFrame, extents: Ints) -> pl.DataFrame:
+        """``row``, ``share`` and ``detail`` of each row with a span."""
+        longest = spans.sort("row", "length", "start", descending=[False, True, False])
+        some = longest.group_by("row", maintain_order=True).head(self.listed)
+        numbers, at = some["row"].unique(maintain_order=True), some["row"].rle_id()
+        text = text_of(texts.table[numbers], texts.part)
+        said = text.gather(at).to_frame("text").hstack(some)
+        listed = said.select(
+            "row",
+            spans=pl.struct(
+                "others",
+                text=pl.col("text").str.slice("start", pl.min_horizontal("length", _TOLD)),
+            ),
+        )
+        whole = spans.group_by("row", maintain_order=True).agg(
+            pl.col("length").sum().alias("covered"), pl.col("length").max().alias("longest")
+        )
+        extent = pl.Series("extent", extents)
+        joined = whole.join(
+            listed.group_by("row", maintain_order=True).agg("spans"),
+            on="row",
+            maintain_order="left",
+        ).with_columns(share=pl.col("covered") / extent.gather(whole["row"]))
+        return joined.select(
+            "row", "share", detail=details(joined.select("share", "longest", "spans"))
+        )
