@@ -9,10 +9,13 @@ import polars as pl
 import torch
 
 from benchmarks.worker import Facts, Options, cpu_seconds, serve, timed
+from curate.core.onednn import Linear
 
-_SEMANTIC = ((1024, 384, 4096),)
-_MINILM = ((2048, 384, 384), (2048, 384, 1536), (2048, 1536, 384))
-_MINILM_TIMES = (4, 1, 1)  # of each in a layer
+_SHAPES = {
+    "semantic": ((1024, 384, 4096),),
+    "minilm": ((256, 384, 1152), (256, 384, 384), (256, 384, 1536), (256, 1536, 384)),  # a layer's
+    "square": ((4096, 4096, 4096),),
+}
 _SECONDS = 1.0
 
 
@@ -23,8 +26,8 @@ def work(options: Options) -> Facts:
     torch.set_num_threads(1)
     with timed(facts):
         for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            facts[f"gemm_{name}_semantic_gflops"] = _gemm(_SEMANTIC, (1,), kind, seconds)
-            facts[f"gemm_{name}_minilm_gflops"] = _gemm(_MINILM, _MINILM_TIMES, kind, seconds)
+            for where, shapes in _SHAPES.items():
+                facts[f"gemm_{name}_{where}_gflops"] = _gemm(shapes, kind, seconds)
         source, target = np.ones(1 << 28, np.uint8), np.empty(1 << 28, np.uint8)
         facts["copy_gb_s"] = _rate(lambda: np.copyto(target, source), len(source), seconds) / 1e9
         text = pl.Series(["a text of some eight hundred characters " * 20] * 200_000)
@@ -33,21 +36,22 @@ def work(options: Options) -> Facts:
     return facts
 
 
-def _gemm(
-    shapes: tuple[tuple[int, int, int], ...],
-    times: tuple[int, ...],
-    kind: torch.dtype,
-    seconds: float,
-) -> float:
+def _gemm(shapes: tuple[tuple[int, int, int], ...], kind: torch.dtype, seconds: float) -> float:
+    """The faster of torch's own product and oneDNN's with packed weights, which torch carries."""
     pairs = [(torch.randn(n, d).to(kind), torch.randn(m, d).to(kind)) for n, d, m in shapes]
-    flops = sum(2 * n * d * m * count for (n, d, m), count in zip(shapes, times, strict=True))
+    packed = [(left, Linear(right)) for left, right in pairs]
+    flops = sum(2 * n * d * m for n, d, m in shapes)
 
-    def multiply() -> None:
-        for (left, right), count in zip(pairs, times, strict=True):
-            for _ in range(count):
-                torch.nn.functional.linear(left, right)
+    def by_torch() -> None:
+        for left, right in pairs:
+            torch.nn.functional.linear(left, right)
 
-    return _rate(multiply, flops, seconds) / 1e9
+    def by_onednn() -> None:
+        for left, layer in packed:
+            layer(left)
+
+    with torch.inference_mode():
+        return max(_rate(work, flops, seconds / 2) for work in (by_torch, by_onednn)) / 1e9
 
 
 def _rate(work: Callable[[], object], amount: float, seconds: float) -> float:

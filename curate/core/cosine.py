@@ -69,14 +69,18 @@ class _Torch:
     def close(self, left: Any, right: Any, threshold: float) -> Pairs:
         import torch
 
+        from curate.core import onednn
+
         error = _single_error(left.shape[1]) + (2**-7 if self.dtype == "bfloat16" else 0)
-        found = left @ right.T
-        if self.device == "cpu" and self.dtype == "bfloat16":
-            # Read as integers, bfloat16 numbers from 0 up keep their order and others are below.
-            bound = torch.tensor(max(threshold - error, 0), dtype=torch.bfloat16).view(torch.int16)
-            return _hits(found.view(torch.int16).numpy(), np.int16(bound.item()))
-        row, column = torch.nonzero(found >= threshold - error, as_tuple=True)
-        return row.cpu().numpy(), column.cpu().numpy()
+        found = onednn.products(left, right)
+        if self.device != "cpu":
+            row, column = torch.nonzero(found >= threshold - error, as_tuple=True)
+            return row.cpu().numpy(), column.cpu().numpy()
+        if self.dtype == "float32":
+            return _hits(found.numpy(), np.float32(threshold - error))
+        # Read as integers, bfloat16 numbers from 0 up keep their order and others are below.
+        bound = torch.tensor(max(threshold - error, 0), dtype=torch.bfloat16).view(torch.int16)
+        return _hits(found.view(torch.int16).numpy(), np.int16(bound.item()))
 
 
 def _single_error(size: int) -> float:
@@ -87,10 +91,10 @@ def _single_error(size: int) -> float:
 def products(dtype: Dtype, rows: int) -> Products:
     """What to multiply with: ``auto`` takes the fastest at hand, the answers are the same.
 
-    A graphics card where torch sees one, bfloat16 where the processor has instructions for it and
-    there are rows enough to pay for loading torch, single precision otherwise.
+    A graphics card where torch sees one, bfloat16 where the processor has instructions for it, and
+    single precision otherwise; by numpy where there are too few rows to pay for loading torch.
     """
-    if dtype == "float32" or (dtype == "auto" and rows < 20_000):
+    if rows < 20_000 and dtype != "bfloat16":
         return _Numpy()
     try:
         import torch
@@ -98,10 +102,12 @@ def products(dtype: Dtype, rows: int) -> Products:
         if dtype == "bfloat16":
             raise UsageError("dtype bfloat16 needs torch: pip install 'siftune[embed]'") from None
         return _Numpy()
+    if dtype == "float32":
+        return _Torch("float32", "cpu")
     if torch.cuda.is_available():
         return _Torch("bfloat16", "cuda")
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return _Torch("bfloat16", "cpu") if fast or dtype == "bfloat16" else _Numpy()
+    return _Torch("bfloat16" if fast or dtype == "bfloat16" else "float32", "cpu")
 
 
 def pairs_above(

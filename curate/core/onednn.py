@@ -1,4 +1,4 @@
-"""Linear layers by oneDNN with packed weights: the widest instructions, in float32 too."""
+"""Matrix products by oneDNN: the processor's widest instructions, in float32 too."""
 
 from __future__ import annotations
 
@@ -7,22 +7,34 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Linear"]
+__all__ = ["Linear", "products"]
 
 _ROWS: Final = 256  # what the weights' layout is chosen for; any number can come
+
+
+def products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """``left @ right.T``.
+
+    What torch multiplies float32 with by default (MKL) keeps to 256 bits on processors of other
+    makers than Intel, and so does numpy's OpenBLAS on the newest; oneDNN, which torch carries as
+    well, does not: twice as fast. This is the operator that ``torch.compile`` puts in place of
+    linear layers; where it is missing, torch's own is used.
+    """
+    if not (_can_use(left) and _can_use(right)):
+        return left @ right.T
+    found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
+    return found
 
 
 class Linear:
     """``x @ weight.T + bias`` for ``x`` (n, d), with what follows it in the same pass over memory.
 
-    What torch multiplies float32 with by default (MKL) keeps to 256 bits on processors of other
-    makers than Intel; oneDNN, which torch carries as well, does not. These are the operators that
-    ``torch.compile`` puts in place of linear layers; without them, torch's own are used.
+    The weights are laid out once as the kernels read them. See `products`.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         self._bias = bias
-        self._packed = _can_pack(weight)
+        self._packed = _can_use(weight)
         self._weight = _pack(weight) if self._packed else weight
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -51,14 +63,14 @@ class Linear:
         return found
 
 
-def _can_pack(weight: torch.Tensor) -> bool:
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+def _can_use(matrix: torch.Tensor) -> bool:
+    if matrix.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    if weight.dtype == torch.bfloat16:
+    if matrix.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return weight.dtype == torch.float32
+    return matrix.dtype == torch.float32
 
 
 def _pack(weight: torch.Tensor) -> torch.Tensor:

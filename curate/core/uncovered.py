@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -39,28 +39,20 @@ class Products:
         self.units = units
         self._gpu = gpu
         self._by_torch = units.dtype == np.float32 and (gpu or len(units) >= _WORTH_TORCH)
-        self._held: tuple[Rows, Any] | None = None  # a right side, and it as the layer's weights
 
     def of(self, left: Rows, right: Rows) -> np.ndarray:
         """Products (l, r) of some rows with others."""
         if not self._by_torch:
             found: np.ndarray = self.units[left] @ self.units[right].T
             return found
-        if self._held is None or self._held[0] is not right:
-            self._held = (right, self._layer(right))
-        products: np.ndarray = self._held[1](self._tensor(left)).cpu().numpy()
-        return products
-
-    def _layer(self, rows: Rows) -> Any:
-        from curate.core.onednn import Linear
-
-        return Linear(self._tensor(rows))
-
-    def _tensor(self, rows: Rows) -> Any:
         import torch
 
-        held = torch.from_numpy(self.units[rows])
-        return held.cuda() if self._gpu else held
+        from curate.core.onednn import products
+
+        sides = [torch.from_numpy(self.units[rows]) for rows in (left, right)]
+        if self._gpu:
+            sides = [side.cuda() for side in sides]
+        return np.asarray(products(sides[0], sides[1]).cpu())
 
 
 @dataclass(frozen=True)
