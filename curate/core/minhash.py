@@ -20,7 +20,7 @@ from curate.core.jaccard import Keys
 from curate.core.shingles import Hashes, Offsets
 from curate.core.tally import Bytes, Halves, halves, tally
 
-__all__ = ["Signatures", "band_keys", "banded", "signatures"]
+__all__ = ["Signatures", "band_keys", "banded", "drawn", "signatures"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Signatures: TypeAlias = npt.NDArray[np.uint32]
@@ -31,9 +31,13 @@ _NONE = np.uint32(0xFFFFFFFF)
 
 def signatures(values: Hashes, offsets: Offsets, permutations: int, seed: int) -> Signatures:
     """Signature of each text, (texts, permutations); all ones for a text without a shingle."""
-    drawn = np.random.PCG64(seed).random_raw(permutations)
-    times = (drawn >> _HALF).astype(np.uint32) | np.uint32(1)
-    return _signatures(values, offsets, times, drawn.astype(np.uint32))
+    return _signatures(values, offsets, *drawn(permutations, seed))
+
+
+def drawn(permutations: int, seed: int) -> tuple[Signatures, Signatures]:
+    """The factors ``a_j``, odd, and the ``b_j`` of so many permutations."""
+    raw = np.random.PCG64(seed).random_raw(permutations)
+    return (raw >> _HALF).astype(np.uint32) | np.uint32(1), raw.astype(np.uint32)
 
 
 def band_keys(found: Signatures, bands: int, rows: int) -> Keys:

@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from curate.core.chat import Part, part_of
-from curate.core.minhash import signatures
-from curate.core.shingles import Unit, shingle
+from curate.core.minhash import Signatures, signatures
+from curate.core.nearest import Device, on_gpu
+from curate.core.shingles import Hashes, Offsets, Unit, shingle
 
 __all__ = ["MinHash"]
 
@@ -31,6 +32,8 @@ class MinHash:
         unit: ``word`` or ``char``.
         permutations: numbers in a signature.
         seed: another seed, other hashes.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU that is there, for batches that are worth it.
+            The signatures are the same.
     """
 
     of: Part = "both"
@@ -38,6 +41,7 @@ class MinHash:
     unit: Unit = "word"
     permutations: int = 125
     seed: int = 0
+    device: Device = "auto"
 
     needs: ClassVar = ("messages",)
 
@@ -54,8 +58,15 @@ class MinHash:
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
         """The signature of each conversation."""
         values, offsets = shingle(part_of(batch["messages"], self.of), self.ngram, self.unit)
-        found = signatures(values, offsets, self.permutations, self.seed)
+        found = self._sign(values, offsets)
         column = pl.Series("minhash", found, dtype=self.adds["minhash"])
         present = pl.Series("present", np.diff(offsets) > 0)
         scores = pl.when(present).then(column).alias("minhash")
         return pl.select(scores).cast(pl.Schema(self.adds))
+
+    def _sign(self, values: Hashes, offsets: Offsets) -> Signatures:
+        if not on_gpu(self.device, len(values) * self.permutations):
+            return signatures(values, offsets, self.permutations, self.seed)
+        from curate.core.minhash_torch import signatures_on
+
+        return signatures_on("cuda", values, offsets, self.permutations, self.seed)

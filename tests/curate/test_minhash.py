@@ -72,6 +72,40 @@ def test_signatures_stay_what_they_were() -> None:
     assert sign(["a b c"], 3, seed=7).tolist() == [[1156161715, 486705654, 1184413016]]
 
 
+@pytest.mark.parametrize("cells", [1 << 22, 40])
+def test_torch_makes_the_same_signatures(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from curate.core import minhash_torch
+
+    monkeypatch.setitem(minhash_torch._CELLS, "cpu", cells)
+    values, offsets = shingle(pl.Series([*edited(50), "one", None]), 2)
+    made = minhash_torch.signatures_on("cpu", values, offsets, 17, seed=3)
+    assert made.dtype == np.uint32
+    assert np.array_equal(made, signatures(values, offsets, 17, seed=3))
+
+
+def test_a_gpu_that_is_not_there_is_refused_and_one_that_is_would_be_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    from curate.core import minhash_torch
+
+    rows, scorer = chats(edited(20)), build("curate.scorers", "minhash", {"device": "cuda"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="no GPU"):
+        scorer(rows)
+    asked, on = [], minhash_torch.signatures_on
+
+    def noted(device: str, *given: Any) -> np.ndarray:
+        asked.append(device)
+        return on("cpu", *given)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(minhash_torch, "signatures_on", noted)
+    assert_frame_equal(scorer(rows), build("curate.scorers", "minhash", {"device": "cpu"})(rows))
+    assert asked == ["cuda"]
+
+
 def test_texts_meet_under_the_bands_they_agree_in() -> None:
     found = np.array([[1, 2, 3, 4], [1, 2, 4, 3], [3, 4, 1, 2]], np.uint32)
     keys = band_keys(found, bands=2, rows=2)
