@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 
@@ -22,8 +24,9 @@ def work(options: Options) -> Facts:
     return facts
 
 
-def _warm(selector: object, table: pl.DataFrame) -> None:
-    """Load what is loaded once in a process (torch), as the peers have at this point."""
+def _warm(selector: Callable[[pl.DataFrame], pl.DataFrame], table: pl.DataFrame) -> None:
+    """Load what is loaded once in a process (numba, torch), as the peers have at this point."""
+    selector(table.head(64))
     if len(table) >= 20_000:
         import torch
 
