@@ -284,7 +284,7 @@ def test_dropout_is_off(tiny_model_dir, rows, tmp_path):
     shutil.copytree(tiny_model_dir, tmp_path / "wet")
     config = json.loads((tmp_path / "wet" / "config.json").read_text())
     (tmp_path / "wet" / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.5}))
-    _, lines = train(tmp_path / "wet", rows, tmp_path / "out")
+    _, lines = train(tmp_path / "wet", rows, tmp_path / "out", share_prefix=False)
     assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
 
 

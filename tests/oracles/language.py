@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import torch
 
+from finetune.answer_rows import AnswerRow
+from finetune.answers import AnswerCollator
 from finetune.collate import PairCollator, PairIds
 from finetune.logps import read_answers, score_answers
 from finetune.losses.types import Answers, PairLogps, needs_of
 from finetune.oracles.bandit import Bandit, minimise
 from finetune.pairs import answers_of
 
-__all__ = ["SENTENCES", "land", "language", "log_probs"]
+__all__ = ["SENTENCES", "land", "language", "log_probs", "score_as_answers"]
 
 PAD, END, WORDS = 0, 1, (2, 3)
 PROMPT = [4, 5, 4]
@@ -64,19 +66,36 @@ def _score(model, reference, loss):
     return answers_of({**tokens, "formatting": batch["formatting"]}, batch, asked).chosen
 
 
+def score_as_answers(model, reference, value=False):
+    """Of every sentence as answers to one prompt, ``(K,)``, and what the value head says, if any.
+
+    By the layout of a batch that losses on answers and on lists are trained with.
+    """
+    batch = AnswerCollator(PAD, dtype=torch.float64)([AnswerRow("all", PROMPT, SENTENCES)])
+    with torch.no_grad():
+        frozen = read_answers(reference, batch)
+    tokens = score_answers(model, batch, (), frozen, value=value)
+    lengths = batch["answer_mask"].sum(1).double()
+    answers = Answers(tokens["policy"].sum(1), lengths, tokens["reference"].sum(1))
+    return answers, tokens.get("value")
+
+
 def log_probs(model):
     """Of every sentence, ``(K,)``."""
     with torch.no_grad():
         return _score(model, None, object()).policy
 
 
-def land(loss, model, reference, reward, rounds=6):
-    """Train ``model`` on the population loss of all pairs of sentences, labelled by ``reward``."""
+def land(loss, model, reference, reward, rounds=1, flip=0.0):
+    """Train ``model`` on the population loss of all pairs of sentences, labelled by ``reward``.
+
+    ``flip`` is the share of labels that are turned round.
+    """
     size = len(SENTENCES)
     first, second = torch.triu_indices(size, size, 1)
     rows = torch.cat([first, second]), torch.cat([second, first])
     bandit = Bandit(reward, log_probs(reference), torch.tensor([float(len(s)) for s in SENTENCES]))
-    weight = bandit.wins[rows]
+    weight = ((1 - flip) * bandit.wins + flip * bandit.wins.T)[rows]
     columns = {"score_chosen": reward[rows[0]], "score_rejected": reward[rows[1]]}
     needed = {name: columns[name] for name in needs_of(loss).columns}
 
