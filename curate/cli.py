@@ -213,15 +213,13 @@ def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool) -> None:
     """Run or plan a recipe, and tell the result."""
     from curate.core.progress import Progress
     from curate.core.recipe import parse
-    from curate.runners.plan import plan
-    from curate.runners.run import foretold
+    from curate.runners.run import preview
     from curate.runners.run import run as work
     from curate.telling import plan_text, result_text
 
     recipe = parse(raw)
     if dry_run:
-        planned = plan(recipe, out)
-        click.echo(plan_text(planned, foretold(planned, out)))
+        click.echo(plan_text(*preview(recipe, out)))
         return
     result = work(recipe, out, say=Progress(), foretell=True)
     click.echo(_json(result.manifest) if as_json else result_text(result))

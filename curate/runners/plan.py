@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import polars as pl
 
@@ -32,15 +32,24 @@ class Step:
     done: bool
 
 
+_Stamp: TypeAlias = tuple[int, int] | None
+"""Size, and when it was written; none where there is no file."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run would do."""
 
     recipe: Recipe
-    inputs: list[dict[str, Any]]
+    inputs: list[dict[str, Any]]  # each file that is read, with the hash of its bytes
     ingest_key: str
     ingested: bool
     steps: list[Step]
+    seen: Mapping[Path, _Stamp] = field(default_factory=dict)
+
+    def changed(self) -> list[Path]:
+        """Files that are not what was hashed: written to since, or gone."""
+        return [path for path, stamp in self.seen.items() if _stamp(path) != stamp]
 
 
 def plan(recipe: Recipe, out: Path, inputs: list[dict[str, Any]] | None = None) -> Plan:
@@ -53,7 +62,11 @@ def plan(recipe: Recipe, out: Path, inputs: list[dict[str, Any]] | None = None) 
         DataError: a source cannot be read.
     """
     stages = Stages(out / "stages")
-    inputs = _inputs(recipe) if inputs is None else inputs
+    seen: dict[Path, _Stamp] = {}
+    if inputs is None:
+        parts = [part for source in recipe.source for part in expand(source)]
+        seen = {path: _stamp(path) for part in parts for path in part.paths}
+        inputs = [{"path": p.shown, "sha256": p.sha256(), "bytes": p.size} for p in parts]
     ingest_key = digest_of(
         [
             [item["sha256"] for item in inputs],
@@ -76,13 +89,14 @@ def plan(recipe: Recipe, out: Path, inputs: list[dict[str, Any]] | None = None) 
             rows_key = key
         else:
             made_by |= dict.fromkeys(_adds(spec, recipe.seed), key)
-    return Plan(recipe, inputs, ingest_key, ingested, steps)
+    return Plan(recipe, inputs, ingest_key, ingested, steps, seen)
 
 
-def _inputs(recipe: Recipe) -> list[dict[str, Any]]:
-    """Each file that the recipe reads, with the hash of its bytes."""
-    parts = [part for source in recipe.source for part in expand(source)]
-    return [{"path": part.shown, "sha256": part.sha256(), "bytes": part.size} for part in parts]
+def _stamp(path: Path) -> _Stamp:
+    if not path.is_file():
+        return None
+    known = path.stat()
+    return known.st_size, known.st_mtime_ns
 
 
 def _label(number: int, spec: Spec) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from curate.core.errors import SiftuneError
+from curate.core.errors import DataError, SiftuneError
 from curate.core.files import aside, hash_file, locked, read_json, remove, write_json
 from curate.core.ingest import ingest
 from curate.core.progress import Quiet, Telling
@@ -27,8 +26,9 @@ from curate.runners.local import Local
 from curate.runners.manifest import OUTPUTS, manifest_of, unchanged
 from curate.runners.outputs import Groups, write_kept, write_ledger
 from curate.runners.plan import Plan, Step, plan
+from curate.runners.streams import hold_streams
 
-__all__ = ["OUTPUTS", "Result", "Runner", "foretold", "run"]
+__all__ = ["OUTPUTS", "Result", "Runner", "foretold", "preview", "run"]
 
 _WORTH = 20_000  # rows from which on a run is worth a second of trials
 
@@ -72,12 +72,24 @@ def run(
         SiftuneError: a stage cannot run; the text names it.
     """
     with locked(out):
-        held = _hold_stdin(recipe, out)
-        work = _Work(plan(held, out), out, runner or Local(), say or Quiet())
+        held = plan(hold_streams(recipe, out), out)
+        work = _Work(held, out, runner or Local(), say or Quiet())
         if foretell:
             for line in told(foretold(work.plan, out, _WORTH)):
                 work.say(line)
         return work.finish()
+
+
+def preview(recipe: Recipe, out: Path) -> tuple[Plan, list[Forecast]]:
+    """What a run would do, and what it would cost; nothing is written to ``out``.
+
+    Raises:
+        UsageError: a stage reads a column that will not be there.
+        DataError: a source cannot be read.
+    """
+    with TemporaryDirectory() as folder:
+        planned = plan(hold_streams(recipe, Path(folder)), out)
+        return planned, foretold(planned, out)
 
 
 def foretold(planned: Plan, out: Path, least: int = 0) -> list[Forecast]:
@@ -153,6 +165,8 @@ class _Work:
         )
         for line in got.said:
             self.say(line)
+        for path in self.plan.changed():
+            raise DataError(f"{path} changed while it was read: run again when it is whole")
         (aside_folder / "rows.parquet").replace(part)
         final = self.stages.path("ingest", self.plan.ingest_key).with_suffix(".quarantine.jsonl")
         (aside_folder / "quarantine.jsonl").replace(final)
@@ -225,16 +239,6 @@ class _Work:
         write_kept(self.out / "kept.parquet", table)
         write_ledger(self.out / "ledger.parquet", table.rows, decisions, quarantine)
         return {name: hash_file(self.out / name) for name in OUTPUTS}
-
-
-def _hold_stdin(recipe: Recipe, out: Path) -> Recipe:
-    """Standard input comes once: it is kept in the run folder, to be hashed and read again."""
-    if "-" not in recipe.source:
-        return recipe
-    held = out / "stdin.jsonl"
-    with aside(held) as part, part.open("wb") as stream:
-        shutil.copyfileobj(sys.stdin.buffer, stream, 1 << 20)
-    return replace(recipe, source=tuple(str(held) if s == "-" else s for s in recipe.source))
 
 
 def _no_scores(columns: list[str], scorer: Any) -> pl.DataFrame:

@@ -152,7 +152,7 @@ def test_a_rate_of_an_earlier_run_is_taken_before_any_trial(tmp_path):
         (2 * 0.75, 4 * 1.25)
     )  # linear at most, square at least
     assert found[0].how == f"as in {tmp_path / 'first'} on 2,000 rows"
-    changed = [LENGTH, {"select": "exact_dedup", "part": "both"}, STAGES[2]]
+    changed = [LENGTH, {"select": "exact_dedup", "normalise": "whitespace"}, STAGES[2]]
     made = plan(recipe(rows, changed), tmp_path / "second")
     found = forecast(made, tmp_path / "second", fake_trial(1e-5, 0.0))
     assert [one.how.partition(" ")[0] for one in found] == ["as", "as", "timed", "as", "timed"]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import pytest
 from curate.core.errors import DataError, LockedError, UsageError
 from curate.core.export import export
 from curate.core.files import hash_file, locked, read_json
+from curate.core.ingest import ingest
 from curate.core.recipe import parse
 from curate.core.story import story
 from curate.runners.plan import plan
-from curate.runners.run import OUTPUTS, run
+from curate.runners.run import OUTPUTS, preview, run
 
 ANSWERS = ["one", "one two", "one two three", "", "one two three four", "two"]
 STAGES = [
@@ -257,3 +259,36 @@ def test_a_layout_for_another_kind_of_rows_is_refused_with_those_that_fit(rows, 
     run(recipe(rows), tmp_path / "out")
     with pytest.raises(UsageError, match="conversation rows do not fit preference; these do: alp"):
         export(tmp_path / "out", tmp_path / "exported", "preference")
+
+
+def test_a_pipe_is_read_once_and_kept(rows, tmp_path):
+    whole = run(recipe(rows), tmp_path / "whole").manifest["counts"]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for attempt in ("preview", "run"):
+        writer = threading.Thread(target=lambda: pipe.write_bytes(rows.read_bytes()))
+        writer.start()
+        if attempt == "preview":
+            planned, forecasts = preview(recipe(pipe), tmp_path / "out")
+            assert forecasts[0].rows.count == 7
+            assert planned.inputs[0]["bytes"] == rows.stat().st_size
+        else:
+            assert run(recipe(pipe), tmp_path / "out").manifest["counts"] == whole
+        writer.join(10)
+        assert not writer.is_alive()
+
+
+def test_a_source_that_is_written_to_while_it_is_read_is_refused(rows, tmp_path, monkeypatch):
+    whole = rows.read_bytes()
+
+    def growing(*given, **named):
+        got = ingest(*given, **named)
+        rows.write_bytes(whole + b'{"instruction": "q", "input": "", "output": "late"}\n')
+        return got
+
+    monkeypatch.setattr("curate.runners.run.ingest", growing)
+    with pytest.raises(DataError, match=r"rows\.jsonl changed while it was read"):
+        run(recipe(rows), tmp_path / "out")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    monkeypatch.undo()
+    assert run(recipe(rows), tmp_path / "out").manifest["counts"]["rows"] == 8

@@ -1,0 +1,45 @@
+"""Standard input and pipes: they come once, and are kept in a file to be hashed and read again."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from curate.core.files import aside
+from curate.core.recipe import Recipe
+
+__all__ = ["hold_streams"]
+
+
+def hold_streams(recipe: Recipe, folder: Path) -> Recipe:
+    """``recipe`` with each source that comes once read into a file of ``folder``."""
+    return replace(
+        recipe,
+        source=tuple(_held(source, at, folder) for at, source in enumerate(recipe.source, 1)),
+    )
+
+
+def _held(source: str, number: int, folder: Path) -> str:
+    if not _comes_once(source):
+        return source
+    held = folder / ("stdin.jsonl" if source == "-" else f"pipe-{number}.jsonl")
+    with aside(held) as part, _opened(source) as coming, part.open("wb") as stream:
+        shutil.copyfileobj(coming, stream, 1 << 20)
+    return str(held)
+
+
+def _comes_once(source: str) -> bool:
+    if source == "-":
+        return True
+    try:
+        return Path(source).is_fifo() or Path(source).is_char_device()
+    except OSError:  # a name longer than any file's
+        return False
+
+
+def _opened(source: str) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb")
