@@ -89,7 +89,7 @@ def _neighboured(halves: Halves, sizes: Ints, share: Fraction, crowd: int) -> _F
     rows = np.flatnonzero(np.diff(offsets))
     order = rows[np.argsort(sizes[rows], kind="stable")]
     listed = _leading(ranked, -(-2 * up * sizes // (up + down)))
-    bits = max(8, int(listed.sum()).bit_length())
+    bits = min(31, max(8, int(listed.sum()).bit_length()))
     lists = _Lists(*_list(halves, offsets, order, listed, bits), np.uint32(32 - bits))
     looked_up = _leading(ranked, -(-up * sizes // down))
     return _meet(ranked, lists, order, looked_up, up, down, crowd)
