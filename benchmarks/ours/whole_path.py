@@ -5,28 +5,41 @@ from __future__ import annotations
 import cProfile
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import orjson
 
 from benchmarks.worker import Facts, Options, serve, timed
 from curate.core.recipe import parse
+from curate.runners.estimate import Forecast, forecast
 from curate.runners.outputs import write_ledger
 from curate.runners.run import run
 
 
 def work(options: Options) -> Facts:
-    """Options: recipe, out, profile (a file for `pstats`, or nothing)."""
+    """Options: recipe, out, profile (a file for `pstats`, or nothing).
+
+    The run says first what it will cost, as on the command line; that is part of its cost.
+    """
     facts: Facts = {}
 
     def timed_ledger(*given: object, **named: object) -> None:
         with timed(facts, "ledger_"):
             write_ledger(*given, **named)  # type: ignore[arg-type]
 
+    def timed_forecast(*given: Any) -> list[Forecast]:
+        with timed(facts, "foretelling_"):
+            found = forecast(*given)
+        known = [one.seconds for one in found if one.seconds]
+        facts["foretold"] = [sum(seconds[end] for seconds in known) for end in (0, 1)]
+        return found
+
     profile = cProfile.Profile() if options.get("profile") else None
     held = patch("curate.runners.run.write_ledger", timed_ledger)
-    with held, timed(facts), profile or nullcontext():
-        result = run(parse(options["recipe"]), Path(options["out"]))
+    asked = patch("curate.runners.run.forecast", timed_forecast)
+    with held, asked, timed(facts), profile or nullcontext():
+        result = run(parse(options["recipe"]), Path(options["out"]), foretell=True)
     if profile:
         profile.dump_stats(options["profile"])
     manifest = orjson.loads((result.out / "manifest.json").read_bytes())

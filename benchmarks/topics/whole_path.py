@@ -42,8 +42,12 @@ def run(session: Session) -> Topic:
     topic.at_most("ledger, share of the CPU seconds", share, 0.1, speed=True)
     decided = pl.read_parquet(out / "ledger.parquet", columns=["id"])
     topic.at_most("rows without exactly one decision", abs(decided["id"].n_unique() - rows), 0)
+    for end, figure in zip(("least", "most"), line.facts["foretold"], strict=True):
+        topic.tell(f"CPU seconds foretold, {end}", figure)
+    topic.tell("CPU seconds that foretelling took", line.facts["foretelling_cpu"])
     for stage, clock in line.facts["clock"].items():
-        topic.tell(f"wall seconds of {stage}", clock["seconds"])
+        topic.tell(f"CPU seconds of {stage}", clock["cpu_seconds"])
+        topic.tell(f"peak memory of {stage}, GB", clock["peak_mb"] / 1000)
     return topic
 
 

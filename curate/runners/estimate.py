@@ -28,7 +28,7 @@ __all__ = ["Forecast", "Seconds", "forecast", "told"]
 Seconds: TypeAlias = tuple[float, float]
 """Least and most."""
 
-_NOISE: Final = 0.25  # by which the rate of some rows differs from that of all
+_LEAST, _MOST = 0.7, 1.5  # of a rate: all rows differ from some, and so does what else runs here
 _GROWTH: Final = 0.15  # a selector's seconds a row grow as the rows to this power, if it is quick
 
 
@@ -119,11 +119,11 @@ def _again(before: Earlier, rows: int, selects: bool) -> Seconds:
     """From an earlier run: in proportion; a selector's seconds may grow with the rows' square."""
     ratio = rows / max(before.rows, 1)
     low, high = (ratio * min(1.0, ratio), ratio * max(1.0, ratio)) if selects else (ratio, ratio)
-    return before.cpu_seconds * low * (1 - _NOISE), before.cpu_seconds * high * (1 + _NOISE)
+    return before.cpu_seconds * low * _LEAST, before.cpu_seconds * high * _MOST
 
 
 def _scaled(timed: Sampled, at: int, rows: int, selects: bool) -> Seconds:
     """From the trials; at least for the share of the rows that the trial's selectors left."""
     growth = max(1.0, rows / timed.rows) ** _GROWTH if selects else 1.0
     low = timed.seconds(at, round(rows * timed.left(at)))
-    return low * (1 - _NOISE), timed.seconds(at, rows) * growth * (1 + _NOISE)
+    return low * _LEAST, timed.seconds(at, rows) * growth * _MOST

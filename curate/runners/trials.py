@@ -19,7 +19,7 @@ Trial: TypeAlias = Callable[[Recipe, Path], Mapping[str, Any]]
 """Runs a recipe in a folder and gives the manifest."""
 
 _FIRST: Final = 64  # rows of a trial that only starts things up
-_SIZES: Final = (1024, 4096, 16_384)  # rows of those that are timed, as many as time allows
+_SIZES: Final = (256, 1024, 4096, 16_384)  # rows of those that are timed, as time allows
 _SECONDS: Final = 1.5  # CPU seconds that a trial may be expected to take
 _NOT_TRIED: Final = {
     "model": "it loads a model",
@@ -117,9 +117,12 @@ def sampled(recipe: Recipe, rows: int, trial: Trial) -> Sampled:
                     raise
                 not_tried[places.pop()] = f"a few rows are not enough ({error})"
         for before, size in pairwise(_SIZES):
-            if rows < size or _took(manifests[-1]) * size / before > _SECONDS:
+            expected = _took(manifests[-1]) * size / before
+            if rows < size or expected > _SECONDS:
                 break
             manifests.append(of(size))
+            if _took(manifests[-1]) > 2 * expected:  # something was compiled or loaded just now
+                manifests[-1] = of(size)
     return Sampled(manifests, places, not_tried)
 
 
