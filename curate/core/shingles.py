@@ -116,23 +116,25 @@ def _shingle_part(text: pl.Series, ngram: int, unit: Unit) -> tuple[Hashes, Offs
 
 @cache
 def letters() -> npt.NDArray[np.uint32]:
-    """Class and folded letter of each code point of the first two planes."""
-    table = np.fromiter((_entry(code) for code in range(_PLANES)), np.uint32, _PLANES)
+    """Class and folded letter of each code point of the first two planes, for `look`."""
+    every = [chr(code) for code in range(_PLANES)]
+    kinds = np.array([unicodedata.category(letter)[0] in "LNM" for letter in every])
+    kinds[ord("_")] = True
+    table = np.zeros(_PLANES, np.uint32)
+    at = np.flatnonzero(kinds)
+    folded = [every[code].casefold() for code in at]
+    table[at] = [
+        ord(other) if len(other) == 1 else code
+        for other, code in zip(folded, at.tolist(), strict=True)
+    ]
+    classes = np.where(kinds, np.uint32(_WORD), np.uint32(_SEPARATOR))
+    for low, high in _NO_SPACES:
+        classes[low : high + 1][kinds[low : high + 1]] = _SINGLE
+    for low, high in _IGNORED:
+        classes[low : high + 1], table[low : high + 1] = _SKIPPED, 0
+    table |= classes << _CLASS
     table.setflags(write=False)
     return table
-
-
-def _entry(code: int) -> int:
-    letter = chr(code)
-    if any(low <= code <= high for low, high in _IGNORED):
-        return _SKIPPED << 24
-    category = unicodedata.category(letter)
-    if category[0] not in "LNM" and letter != "_":
-        return _SEPARATOR << 24
-    folded = letter.casefold()
-    one = ord(folded) if len(folded) == 1 else code
-    single = any(low <= code <= high for low, high in _NO_SPACES)
-    return (_SINGLE if single else _WORD) << 24 | one
 
 
 @njit(cache=True, nogil=True, inline="always")
