@@ -117,7 +117,7 @@ class AnswerTrainer(PairTrainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Write a checkpoint, the value head in a file of its own: an adapter's has no other."""
         super()._save(output_dir, state_dict)
-        if self.needs.value:
+        if self.needs.value and self.args.should_save:
             save_value_head(self.model, Path(str(output_dir)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

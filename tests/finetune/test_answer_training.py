@@ -340,6 +340,17 @@ def test_losses_of_a_family_add_up_with_their_weights(tiny_model_dir, tmp_path):
     assert runs["split"] == pytest.approx(runs["both"], abs=1e-5)
 
 
+def test_answers_to_other_prompts_are_in_no_metric(tiny_model_dir, tmp_path):
+    """KTO reads them, APO-zero does not: before the first step both say the same of the rows."""
+    rows = rows_file(tmp_path, [unpaired(row) for row in range(8)])
+    with_them, without = (
+        train(tiny_model_dir, rows, tmp_path / loss, loss=loss)[1][0]
+        for loss in ("kto", "apo_zero_unpaired")
+    )
+    for name in ("entropy", "mean_token_accuracy", "logps/chosen", "lengths/rejected"):
+        assert with_them[name] == pytest.approx(without[name], abs=1e-6), name
+
+
 def test_other_scores_are_other_data(tiny_model_dir, tmp_path):
     rows = [ranked(row) for row in range(4)]
     file = rows_file(tmp_path, rows)

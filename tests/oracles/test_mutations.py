@@ -1,0 +1,27 @@
+"""The list of bugs is one of this code: each can be put back, and the table names them all."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.oracles.mutations import MUTATIONS, ROOT, known
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.bug)
+def test_each_bug_can_still_be_put_back(mutation):
+    text = (ROOT / mutation.file).read_text(encoding="utf-8")
+    assert text.count(mutation.right) == 1
+    changed = text.replace(mutation.right, mutation.wrong)
+    compile(changed, mutation.file, "exec")
+    assert all((ROOT / test.partition("::")[0]).exists() for test in mutation.tests.split())
+
+
+def test_each_bug_has_a_name_of_its_own():
+    names = [one.bug for one in MUTATIONS]
+    assert len(names) == len(set(names)) >= 90
+
+
+def test_the_kill_table_names_every_bug_and_the_test_that_caught_it():
+    found = known()
+    assert found.keys() == {one.bug for one in MUTATIONS}, "run: python -m tests.oracles.mutations"
+    assert all(".py::test_" in by for by in found.values())
