@@ -74,7 +74,8 @@ class Uncovered:
         """Lazy greedy from ``covered`` (which is raised) on: picks in order, and their gains.
 
         It ends when the next pick costs more than ``purse``, or when no more than ``enough`` pairs
-        are left that matter. The rows ``taken`` are not picked again.
+        are left that matter. The rows ``taken`` are not picked again. Pairs that no longer matter
+        are dropped on the way: what is held is spent by one call.
         """
         open_ = np.ones(len(costs), dtype=np.bool_)
         open_[taken] = False
@@ -190,10 +191,17 @@ def _above(
 def _gain(
     row: np.int64, first: Ints, last: Ints, to: Steps, steps: Steps, covered: Steps
 ) -> np.int64:  # pragma: no cover - compiled
+    """What the row adds now; pairs that do not matter any more are dropped on the way."""
     total = np.int64(0)
     for block in range(first.shape[1]):
+        kept = first[row, block]
         for at in range(first[row, block], last[row, block]):
-            total += max(steps[at] - covered[to[at]], np.int32(0))
+            other, step = to[at], steps[at]
+            more = step - covered[other]
+            to[kept], steps[kept] = other, step
+            kept += more > 0
+            total += max(more, np.int32(0))
+        last[row, block] = kept
     return total
 
 
@@ -229,7 +237,7 @@ def _greedy(
         _cover(row, first, last, to, steps, covered)
         picks[count], gains[count] = row, -bound
         count += 1
-        if enough >= 0 and _left(to, steps, covered) <= enough:
+        if enough >= 0 and _left(first, last, to, steps, covered) <= enough:
             break
     return picks[:count], gains[:count]
 
@@ -244,8 +252,12 @@ def _cover(
 
 
 @njit(cache=True, nogil=True)
-def _left(to: Steps, steps: Steps, covered: Steps) -> int:  # pragma: no cover - compiled
+def _left(
+    first: Ints, last: Ints, to: Steps, steps: Steps, covered: Steps
+) -> int:  # pragma: no cover - compiled
     count = 0
-    for at in range(len(to)):
-        count += steps[at] > covered[to[at]]
+    for row in range(first.shape[0]):
+        for block in range(first.shape[1]):
+            for at in range(first[row, block], last[row, block]):
+                count += steps[at] > covered[to[at]]
     return count
