@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -145,20 +146,44 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_causal(model: str | Path, dtype: DType = "float32") -> PreTrainedModel:
+def load_causal(
+    model: str | Path, dtype: DType = "float32", *, in_4bit: bool = False
+) -> PreTrainedModel:
     """A causal language model on the CPU, in eval mode.
 
     Training keeps float32 master weights and lets autocast do its arithmetic in bf16 where
     `precision` says so: steps of a small learning rate vanish in bf16 weights. A frozen model
-    (reference, sampler) can be loaded as ``bfloat16`` to halve its memory.
+    (reference, sampler) can be loaded as ``bfloat16`` to halve its memory; one that only an adapter
+    is trained on, ``in_4bit`` (where models run, not on the CPU alone).
 
     Raises:
         UsageError: the folder is refused, damaged, or holds another kind of model.
     """
     from transformers import AutoModelForCausalLM
 
-    loaded: PreTrainedModel = _load(AutoModelForCausalLM, model, dtype)
+    more = _four_bits(dtype) if in_4bit else {}
+    loaded: PreTrainedModel = _load(AutoModelForCausalLM, model, dtype, **more)
+    for part in loaded.modules():
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            # bitsandbytes' packed CPU kernel, taken up at the first evaluation, has no gradient
+            part.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     return loaded
+
+
+def _four_bits(dtype: DType) -> dict[str, Any]:
+    """NF4 with double quantisation, as in QLoRA, arXiv:2305.14314, section 3."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise UsageError("4-bit weights need bitsandbytes: pip install 'siftune[qlora]'")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+    return {"quantization_config": config, "device_map": {"": device()}}
 
 
 def is_reward_model(model: str | Path) -> bool:

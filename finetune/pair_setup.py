@@ -10,6 +10,8 @@ from transformers import TrainingArguments
 
 from finetune import checks, data, models
 from finetune.arguments import training_arguments
+from finetune.checkpoints import put_back
+from finetune.checkpoints import trained as trained_weights
 from finetune.collate import PairCollator, PairIds
 from finetune.evaluate import chosen_rows
 from finetune.exam import Exam
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     from finetune.trainers.preference import Preference
 
-__all__ = ["exam_of", "follow", "kl_stop", "trainer_of"]
+__all__ = ["exam_of", "follow", "kl_stop", "merged", "trainer_of"]
 
 _WATCHED: Final = ("entropy", "top1")
 
@@ -52,7 +54,7 @@ def trainer_of(
     args = _arguments(options, len(train), run)  # a wrong option is told before a model loads
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     collator = PairCollator(pad, frozenset(tokenizer.all_special_ids))
-    policy: Any = models.load_causal(options.model)
+    policy: Any = models.load_causal(options.model, in_4bit=options.load_in_4bit)
     check_head(policy, torch.tensor([[*train[0].prompt, *train[0].chosen][:16]]))
     without_dropout(policy)
     share = options.share_prefix and _shares(policy)
@@ -145,3 +147,13 @@ def exam_of(
         held.model if isinstance(held, Frozen) else None,
         max_new_tokens=options.max_new_tokens,
     )
+
+
+def merged(options: Preference, trained: Any) -> Any:
+    """The model with its adapter merged into its weights, at the precision of its folder."""
+    if not options.load_in_4bit:
+        return trained.merge_and_unload()
+    whole = models.load_causal(options.model)
+    with_its = with_adapter(whole, Lora(options.lora, options.lora_alpha), options.seed)
+    put_back(trained_weights(trained), with_its)
+    return with_its.merge_and_unload()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from curate.core.errors import UsageError
 from finetune import checks, data, models
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Preference"]
 
-_WATCHED: Final = ("entropy", "top1")
-
 
 @dataclass(frozen=True)
 class Preference:
@@ -31,7 +29,8 @@ class Preference:
     adds other losses with their default options and a weight each, as ``{sft: 0.2}``. The
     reference is ``ref_model``, by default the model as it was; with ``lora`` (the rank of an
     adapter, merged at the end; 0 trains all weights; ``lora_alpha`` its scale) it is the model with
-    the adapter off, and no second one is held. ``precompute_reference`` runs it once before
+    the adapter off, and no second one is held; ``load_in_4bit`` holds that one in 4 bits (QLoRA)
+    and merges the adapter into the model as it was. ``precompute_reference`` runs it once before
     training and keeps what it said under ``cache`` (default: beside the checkpoints), by content.
     A loss that needs no reference gets none, unless ``track_reference`` asks for the metrics. With
     ``ref_sync_steps`` the reference follows: every so many steps ``ref_mixup_alpha`` of the policy
@@ -65,6 +64,7 @@ class Preference:
     ref_model: str | None = None
     lora: int = 0
     lora_alpha: float = 16.0
+    load_in_4bit: bool = False
     precompute_reference: bool = False
     track_reference: bool = False
     ref_sync_steps: int = 0
@@ -115,6 +115,11 @@ class Preference:
     def _refuse_conflicts(self) -> None:
         if self.lora and self.ref_model:
             raise ValueError("ref_model: with lora the reference is the model, its adapter off")
+        if self.load_in_4bit and (not self.lora or self.precompute_reference):
+            raise ValueError(
+                "load_in_4bit: needs lora, which is what trains, and no precompute_reference, "
+                "which is of the model in full"
+            )
         if self.ref_sync_steps < 0 or not 0 < self.ref_mixup_alpha <= 1:
             raise ValueError("ref_sync_steps: expected 0 or more; ref_mixup_alpha: above 0, to 1")
         if self.ref_sync_steps and (self.lora or self.precompute_reference):
@@ -179,7 +184,7 @@ class Preference:
     def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
         from finetune.objectives import resolved
         from finetune.pair_judging import ANSWERS, examined, summary
-        from finetune.pair_setup import exam_of, follow, kl_stop, trainer_of
+        from finetune.pair_setup import exam_of, follow, kl_stop, merged, trainer_of
 
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse(checks.check_precision(self.options, models.device().type == "cpu"))
@@ -210,7 +215,7 @@ class Preference:
             "stopped_because": stop.fired if stop is not None else None,
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
-        whole = trained.merge_and_unload() if self.lora else trained
+        whole = merged(self, trained) if self.lora else trained
         return run.finish(whole, tokenizer, facts, pairs.dropped, whole_weights(trainer))
 
     def _pairs(

@@ -84,6 +84,9 @@ def weights(folder):
     return load_file(folder / "model.safetensors")
 
 
+IN_4BIT = {"lora": 4, "lr": 2e-2, "load_in_4bit": True}
+
+
 @pytest.mark.parametrize("how", [{}, {"lora": 4, "lr": 2e-2}, {"precompute_reference": True}])
 def test_dpo_begins_at_ln_2_and_learns(tiny_model_dir, rows, tmp_path, how):
     cache = str(tmp_path / "cache")
@@ -275,6 +278,30 @@ def test_kept_reference_values_are_those_of_the_model_and_found_again(
     path.unlink()
     with pytest.raises(TypeError):
         train(tiny_model_dir, rows, tmp_path / "unkept", **options)
+
+
+def test_what_was_learned_over_4_bits_is_merged_into_the_whole_model(
+    tiny_model_dir, rows, tmp_path
+):
+    """Each trained matrix is the folder's own, not its quantised form, plus a step of rank 4."""
+    how = {"epochs": 4, "held_out": 0.2, "save_every": 2, **IN_4BIT}  # judged between steps
+    _, lines = train(tiny_model_dir, rows, tmp_path / "out", **how)
+    assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)  # both in 4 bits
+    assert lines[0]["kl"] == pytest.approx(0, abs=1e-7)
+    assert lines[-1]["loss"] < 0.6
+    before, after = weights(tiny_model_dir), weights(tmp_path / "out")
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert after[name].dtype == torch.float32
+    assert torch.linalg.matrix_rank(after[name] - before[name], atol=1e-5) == 4
+    assert after["model.embed_tokens.weight"].equal(before["model.embed_tokens.weight"])
+
+
+def test_4_bits_without_the_library_are_told_of_in_a_line(
+    tiny_model_dir, rows, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("finetune.models.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="pip install 'siftune"):
+        train(tiny_model_dir, rows, tmp_path / "out", **IN_4BIT)
 
 
 def test_dropout_is_off(tiny_model_dir, rows, tmp_path):
