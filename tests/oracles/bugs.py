@@ -144,8 +144,8 @@ PAIRS = (
     Mutation(
         "adapter not merged",
         "finetune/trainers/preference.py",
-        "trained.merge_and_unload() if self.lora else trained",
-        "trained",
+        " if self.lora else trained",
+        " if False else trained",
         LOOP,
     ),
     Mutation(
