@@ -31,7 +31,7 @@ __all__ = ["Batch", "Reading", "Source"]
 
 _ROWS: Final = 8192  # of a batch that is read record by record
 _BYTES: Final = 64 << 20  # of a batch, where rows are long
-_BLOCKS: Final = 1 << 20  # bytes of a file from which on it pays to read it in blocks
+_BLOCKS: Final = 12 << 20  # bytes of a file that take as long as numba does to be there
 
 
 @dataclass(frozen=True)
