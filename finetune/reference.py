@@ -127,9 +127,8 @@ def precomputed(
     They are kept in ``cache`` under a name made of the model's hash and of the token ids, so
     another model, tokenizer, template or cut never meets an old value. ``share`` as for `frozen`.
     """
-    distinct = {pair.id: pair for pair in (*train, *test)}
-    ids = [[pair.prompt, pair.chosen, pair.rejected] for pair in distinct.values()]
-    path = cache / f"reference-{digest_of([models.model_hash(folder), share, ids])}.parquet"
+    distinct = {_content(pair): pair for pair in (*train, *test)}
+    path = cache / f"reference-{digest_of([models.model_hash(folder), share, [*distinct]])}.parquet"
     if not path.is_file() and ranks.first():
         model = frozen(folder, share).model
         table = pl.DataFrame(
@@ -141,8 +140,13 @@ def precomputed(
             table.write_parquet(part)
     ranks.together()
     known = dict(zip(distinct, pl.read_parquet(path).rows(), strict=True))
-    with_values = [replace(pair, reference=known[pair.id]) for pair in (*train, *test)]
+    with_values = [replace(pair, reference=known[_content(pair)]) for pair in (*train, *test)]
     return with_values[: len(train)], with_values[len(train) :]
+
+
+def _content(pair: PairIds) -> tuple[tuple[int, ...], ...]:
+    """What the values of a pair depend on; its id does not tell rows of two files apart."""
+    return tuple(pair.prompt), tuple(pair.chosen), tuple(pair.rejected)
 
 
 @torch.no_grad()

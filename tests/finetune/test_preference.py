@@ -280,6 +280,18 @@ def test_kept_reference_values_are_those_of_the_model_and_found_again(
         train(tiny_model_dir, rows, tmp_path / "unkept", **options)
 
 
+def test_kept_reference_values_are_not_mixed_up_by_rows_of_the_same_id(tiny_model_dir, tmp_path):
+    """Rows to judge with the ids of those to train on, and other answers: no drift, before all."""
+    (tmp_path / "other").mkdir()
+    rows, other = rows_file(tmp_path, 8), rows_file(tmp_path / "other", 8)
+    swapped = pl.read_parquet(other)
+    swapped.with_columns(chosen="rejected", rejected="chosen").write_parquet(other)
+    how = {"precompute_reference": True, "eval_rows": str(other), "cache": str(tmp_path / "cache")}
+    train(tiny_model_dir, rows, tmp_path / "out", **how)
+    first = (tmp_path / "out/evaluation/step-000000.jsonl").read_text().splitlines()
+    assert [json.loads(row)["drift_chosen"] for row in first] == pytest.approx([0] * 8, abs=1e-4)
+
+
 def test_what_was_learned_over_4_bits_is_merged_into_the_whole_model(
     tiny_model_dir, rows, tmp_path
 ):
