@@ -151,8 +151,8 @@ PAIRS = (
     Mutation(
         "kept reference values without the model in their key",
         "finetune/reference.py",
-        "digest_of([models.model_hash(folder), share, ids])",
-        "digest_of([share, ids])",
+        "digest_of([models.model_hash(folder), share, [*distinct]])",
+        "digest_of([share, [*distinct]])",
         f"{LOOP}::test_kept_reference_values_are_those_of_the_model_and_found_again",
     ),
     Mutation(
