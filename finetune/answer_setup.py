@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import TrainingArguments
 
-from finetune import models
+from finetune import checks, models
 from finetune.answer_reference import precomputed
 from finetune.answer_rows import AnswerRow, with_strangers
 from finetune.answers import AnswerCollator, AnswerTrainer, ListTrainer
+from finetune.arguments import training_arguments
 from finetune.logps import answer_with_scores, check_head
 from finetune.losses.types import needs_of
 from finetune.packing import share_prefixes
@@ -21,7 +23,11 @@ from finetune.reference import AdapterOff, Lora, Reference, frozen, with_adapter
 from finetune.reward_tokens import add_reward_tokens, behind_reward_tokens, with_room
 from finetune.value_head import add_value_head
 
-__all__ = ["Setup"]
+if TYPE_CHECKING:
+    from finetune.runs import Run
+    from finetune.trainers.answers import AnswerPreference
+
+__all__ = ["Setup", "arguments_of"]
 
 
 @dataclass(frozen=True)
@@ -115,3 +121,21 @@ def _shares(policy: Any) -> bool:
     if why is not None:
         tell(f"share_prefix: {type(policy).__name__} runs a prompt for each of its answers: {why}")
     return why is None
+
+
+def arguments_of(options: AnswerPreference, rows: int, run: Run) -> Any:
+    """Arguments of the trainer underneath, for so many rows."""
+    own = {
+        **run.arguments(options.save_every, options.log_every, options.seed),
+        "learning_rate": options.lr,
+        "num_train_epochs": options.epochs,
+        "per_device_train_batch_size": options.batch_size,
+        "per_device_eval_batch_size": options.batch_size,
+        "gradient_accumulation_steps": options.gradient_accumulation,
+        "remove_unused_columns": False,
+        "prediction_loss_only": True,
+    }
+    args = training_arguments(TrainingArguments, own, options.options, run.work)
+    per_step = options.batch_size * options.gradient_accumulation
+    checks.refuse(checks.check_steps(rows, per_step, options.epochs, args.dataloader_drop_last))
+    return args

@@ -1,7 +1,8 @@
-"""A reference that follows the policy: mixed into it every few steps. TR-DPO, arXiv:2404.09656."""
+"""How far a policy and its reference part: the one is stopped, or the other follows."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,15 +12,38 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from finetune import ranks
 from finetune.checkpoints import put_back
+from finetune.leash import Leash
+from finetune.reference import Frozen
 
-__all__ = ["Following"]
+__all__ = ["Following", "KLStop", "hold"]
 
 _FILE: Final = "reference.safetensors"
+
+
+def hold(options: Leash, trainer: Any) -> KLStop | None:
+    """Let the reference follow, and stop the policy, where ``options`` ask for it.
+
+    Raises:
+        UsageError: the weights are spread over processes and the reference is to follow.
+    """
+    if options.ref_sync_steps:
+        ranks.refuse_spread("ref_sync_steps")
+        held = trainer.reference
+        if not isinstance(held, Frozen):
+            raise TypeError("ref_sync_steps needs a reference of its own in memory")
+        alpha = options.ref_mixup_alpha
+        trainer.add_callback(Following(held.model, options.ref_sync_steps, alpha))
+    if options.max_kl is None:
+        return None
+    stop = KLStop(options.max_kl)
+    trainer.add_callback(stop)
+    return stop
 
 
 class Following(TrainerCallback):
     """Every ``steps`` optimizer steps: ``reference = alpha × policy + (1 - alpha) × reference``.
 
+    TR-DPO, Gorbatovski et al., arXiv:2404.09656, equations 8 and 9 (soft and hard update).
     ``alpha`` 1 takes the policy as it is; ``steps`` 1 with a small ``alpha`` is an exponential
     moving average. The reference is part of every checkpoint, so that a resumed run has the same.
     """
@@ -57,6 +81,25 @@ class Following(TrainerCallback):
         if ranks.first():
             weights = {name: value.detach() for name, value in self.reference.named_parameters()}
             save_file(weights, _folder(args, state) / _FILE)
+
+
+class KLStop(TrainerCallback):
+    """Ends training once the logged KL to the reference is above a limit; ``fired`` says when."""
+
+    def __init__(self, limit: float) -> None:
+        """``limit`` is in nats per token."""
+        self.limit = limit
+        self.fired: str | None = None
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Look at the newest value."""
+        kl = (logs or {}).get("kl", 0.0)
+        if kl > self.limit or math.isnan(kl):
+            self.fired = f"kl {kl:.4g} above max_kl {self.limit:g} at step {state.global_step}"
+            ranks.tell(f"stopped: {self.fired}")
+            control.should_training_stop = True
 
 
 def _folder(args: TrainingArguments, state: TrainerState) -> Path:

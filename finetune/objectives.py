@@ -101,14 +101,20 @@ def resolved(objective: Any) -> dict[str, Any]:
 
 
 def refuse_unfit(
-    name: str, objective: Any, *, accumulates: bool, keeps_reference: bool, stops_by_kl: bool
+    name: str,
+    objective: Any,
+    *,
+    accumulates: bool,
+    keeps_reference: bool,
+    stops_by_kl: bool,
+    follows: bool,
 ) -> None:
     """Refuse settings that would train something else than the loss.
 
     Raises:
         UsageError: the loss compares the pairs of a batch and gradients are accumulated; it reads
             whole distributions of the reference and only log-probs are kept; it has no reference
-            and is to be stopped by the KL to one.
+            and is to be stopped by the KL to one, or one is to follow.
     """
     needs = needs_of(objective)
     if needs.couples_batch and accumulates:
@@ -124,3 +130,5 @@ def refuse_unfit(
         )
     if stops_by_kl and not needs.reference:
         raise UsageError(f"max_kl: {name} has no reference; set track_reference too")
+    if follows and not needs.reference:
+        raise UsageError(f"ref_sync_steps: {name} has no reference that could follow")

@@ -17,10 +17,9 @@ from finetune.evaluate import chosen_rows
 from finetune.exam import Exam
 from finetune.logps import answer_with_scores, check_head
 from finetune.losses.types import needs_of
-from finetune.moving import Following
 from finetune.packing import share_prefixes
 from finetune.pair_rows import Pairs, order_of
-from finetune.pairs import KLStop, PairTrainer
+from finetune.pairs import PairTrainer
 from finetune.ranks import refuse_spread, tell
 from finetune.reference import (
     AdapterOff,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
     from finetune.trainers.preference import Preference
 
-__all__ = ["exam_of", "follow", "kl_stop", "merged", "trainer_of"]
+__all__ = ["exam_of", "merged", "trainer_of"]
 
 _WATCHED: Final = ("entropy", "top1")
 
@@ -108,26 +107,6 @@ def _shares(policy: Any) -> bool:
     if why is not None:
         tell(f"share_prefix: {type(policy).__name__} runs each prompt for both answers: {why}")
     return why is None
-
-
-def follow(options: Preference, trainer: PairTrainer) -> None:
-    """Let the reference follow the policy, where that is asked for."""
-    if not options.ref_sync_steps:
-        return
-    refuse_spread("ref_sync_steps")
-    held = trainer.reference
-    if not isinstance(held, Frozen):
-        raise TypeError("ref_sync_steps needs a reference of its own, and the options allowed none")
-    trainer.add_callback(Following(held.model, options.ref_sync_steps, options.ref_mixup_alpha))
-
-
-def kl_stop(options: Preference, trainer: PairTrainer) -> KLStop | None:
-    """What ends training above ``max_kl``, where that is set."""
-    if options.max_kl is None:
-        return None
-    stop = KLStop(options.max_kl)
-    trainer.add_callback(stop)
-    return stop
 
 
 def exam_of(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from curate.core.errors import SiftuneError
-from finetune import ranks
 from finetune.collate import COLUMN, Batch, PairCollator, PairIds, parts_of
 from finetune.losses.types import Answers, PairLogps, PairLoss, PairObjective, needs_of
 from finetune.reference import Reference
 
-__all__ = ["KLStop", "PairTrainer", "Totals", "answers_of"]
+__all__ = ["PairTrainer", "Totals", "answers_of"]
 
 _DATA = ("formatting",)  # token values that come from the data, not from the model
 
@@ -219,22 +217,3 @@ def answers_of(
         name.removeprefix(COLUMN): value for name, value in batch.items() if name.startswith(COLUMN)
     }
     return PairLogps(sides[0], sides[1], columns)
-
-
-class KLStop(TrainerCallback):
-    """Ends training once the logged KL to the reference is above a limit; ``fired`` says when."""
-
-    def __init__(self, limit: float) -> None:
-        """``limit`` is in nats per token."""
-        self.limit = limit
-        self.fired: str | None = None
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
-    ) -> None:
-        """Look at the newest value."""
-        kl = (logs or {}).get("kl", 0.0)
-        if kl > self.limit or math.isnan(kl):
-            self.fired = f"kl {kl:.4g} above max_kl {self.limit:g} at step {state.global_step}"
-            ranks.tell(f"stopped: {self.fired}")
-            control.should_training_stop = True

@@ -11,7 +11,8 @@ from curate.core.errors import UsageError
 from curate.core.files import digest_of
 from curate.core.schema import Kind
 from finetune import checks, data, models
-from finetune.arguments import training_arguments
+from finetune.leash import refuse_leash
+from finetune.ranks import refuse_spread
 from finetune.runs import Run, quiet, whole_weights
 from finetune.types import TrainResult
 
@@ -41,24 +42,25 @@ class AnswerPreference:
     loss reads, as ``{reward: judge_rating}``; by default in columns (or in fields that came with
     the rows) of its own names, and for ranked rows in ``scores``.
 
-    ``loss_options`` are the loss's own options, ``beta`` a short way to the one most have; ``also``
-    adds others of the same family with their default options and a weight each. The reference is
-    ``ref_model``, by default the model as it was; with ``lora`` (the rank of an adapter, merged at
-    the end; ``lora_alpha`` its scale) it is the model with the adapter off.
+    ``loss_options`` are the loss's own options, ``beta`` a short way to the one most have;
+    ``also`` adds others of the same family with their default options and a weight each. The
+    reference is ``ref_model``, by default the model as it was; with ``lora`` (the rank of an
+    adapter, merged at the end; ``lora_alpha`` its scale) it is the model with the adapter off.
     ``precompute_reference`` runs it once before training and keeps what it said under ``cache``
-    (default: beside the checkpoints), by content. With ``share_prefix`` a prompt is run once for
-    all its answers, and padding not at all, where the model's attention allows it. ``batch_size``
-    counts prompts. What a loss takes over its batch (KTO's estimate of the KL) it takes over a
-    whole step, however that is split; its answers to other prompts are drawn once, by ``seed``. A
-    loss with a value head trains it at ``value_lr``.
+    (default: beside the checkpoints), by content. ``track_reference``, ``ref_sync_steps`` with
+    ``ref_mixup_alpha``, and ``max_kl`` are those of the trainer on pairs. With ``share_prefix``
+    a prompt is run once for all its answers, and padding not at all, where the model's
+    attention allows it. ``batch_size`` counts prompts. What a loss takes over its batch (KTO's
+    estimate of the KL) it takes over a whole step, however that is split; its answers to other
+    prompts are drawn once, by ``seed``. A loss with a value head trains it at ``value_lr``.
 
     Rows whose prompt and longest answer exceed ``max_length`` tokens (default: what the model
-    takes) are refused, or left out and listed with ``on_bad: drop``; prompts are cut to their last
-    ``max_prompt_length`` tokens where that is set. ``held_out`` is the share of prompts that is
-    kept from training and judged at every checkpoint (``eval_rows`` names other rows for that). A
-    checkpoint is taken every ``save_every`` steps, and a run that was cut off goes on from it to
-    the same bytes. ``options`` are any other arguments of `transformers.TrainingArguments`. Dropout
-    is off.
+    takes) are refused, or left out and listed with ``on_bad: drop``; prompts are cut to their
+    last ``max_prompt_length`` tokens where that is set. ``held_out`` is the share of prompts
+    that is kept from training and judged at every checkpoint (``eval_rows`` names other rows
+    for that). A checkpoint is taken every ``save_every`` steps, and a run that was cut off goes
+    on from it to the same bytes. ``options`` are any other arguments of
+    `transformers.TrainingArguments`. Dropout is off.
     """
 
     model: str
@@ -72,6 +74,8 @@ class AnswerPreference:
     lora_alpha: float = 16.0
     precompute_reference: bool = False
     track_reference: bool = False
+    ref_sync_steps: int = 0
+    ref_mixup_alpha: float = 0.6
     share_prefix: bool = True
     cache: str | None = None
     epochs: float = 1.0
@@ -84,6 +88,7 @@ class AnswerPreference:
     on_bad: data.OnBad = "refuse"
     held_out: float = 0.1
     eval_rows: str | None = None
+    max_kl: float | None = None
     save_every: int = 100
     log_every: int = 10
     seed: int = 0
@@ -103,6 +108,7 @@ class AnswerPreference:
             raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
         if self.lora and self.ref_model:
             raise ValueError("ref_model: with lora the reference is the model, its adapter off")
+        refuse_leash(self)
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Train on the answers of ``rows`` and write the model folder ``out``.
@@ -156,7 +162,8 @@ class AnswerPreference:
             objective,
             accumulates=False,  # what is shared over a batch is shared over the step
             keeps_reference=self.precompute_reference,
-            stops_by_kl=False,
+            stops_by_kl=self.max_kl is not None and not self.track_reference,
+            follows=self.ref_sync_steps > 0 and not self.track_reference,
         )
         if self.lora and self._needs(objective).reward_tokens:
             raise UsageError(
@@ -199,6 +206,7 @@ class AnswerPreference:
         return key
 
     def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
+        from finetune.moving import hold
         from finetune.objectives import resolved
 
         tokenizer = models.load_tokenizer(self.model)
@@ -208,6 +216,7 @@ class AnswerPreference:
         read = self._rows(objective, table, tokenizer, rows)
         used, test = self._split(objective, read, tokenizer)
         trainer = self._trainer(objective, read.part(used), test, tokenizer, run)
+        stop = hold(self, trainer)
         metrics = run.train(trainer, self._look(trainer, test, run))
         if test.rows:
             from finetune.answer_judging import summary
@@ -223,6 +232,8 @@ class AnswerPreference:
             "options": {**asdict(replace(self, cache=None)), "loss_options": resolved(objective)},
             "seed": self.seed,
             "metrics": metrics,
+            "stopped": "kl" if stop is not None and stop.fired else None,
+            "stopped_because": stop.fired if stop is not None else None,
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
         if trainer.needs.value:
@@ -279,9 +290,11 @@ class AnswerPreference:
     def _trainer(
         self, objective: Any, train: list[AnswerRow], test: AnswerRows, tokenizer: Any, run: Run
     ) -> AnswerTrainer:
-        from finetune.answer_setup import Setup
+        from finetune.answer_setup import Setup, arguments_of
 
-        args = self._arguments(len(train), run)  # a wrong option is told before a model loads
+        if self.lora:
+            refuse_spread("lora")
+        args = arguments_of(self, len(train), run)  # a wrong option is told before a model loads
         setup = Setup(
             objective,
             self.model,
@@ -299,21 +312,3 @@ class AnswerPreference:
         )
         with quiet():
             return setup.trainer(args, train, test.rows, self.value_lr, lists=self._lists)
-
-    def _arguments(self, rows: int, run: Run) -> Any:
-        from transformers import TrainingArguments
-
-        own = {
-            **run.arguments(self.save_every, self.log_every, self.seed),
-            "learning_rate": self.lr,
-            "num_train_epochs": self.epochs,
-            "per_device_train_batch_size": self.batch_size,
-            "per_device_eval_batch_size": self.batch_size,
-            "gradient_accumulation_steps": self.gradient_accumulation,
-            "remove_unused_columns": False,
-            "prediction_loss_only": True,
-        }
-        args = training_arguments(TrainingArguments, own, self.options, run.work)
-        per_step = self.batch_size * self.gradient_accumulation
-        checks.refuse(checks.check_steps(rows, per_step, self.epochs, args.dataloader_drop_last))
-        return args

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.core.errors import UsageError
 from finetune import checks, data, models
 from finetune.evaluate import write_summary
+from finetune.leash import refuse_leash
 from finetune.runs import Run, whole_weights
 from finetune.types import TrainResult
 
@@ -120,17 +120,7 @@ class Preference:
                 "load_in_4bit: needs lora, which is what trains, and no precompute_reference, "
                 "which is of the model in full"
             )
-        if self.ref_sync_steps < 0 or not 0 < self.ref_mixup_alpha <= 1:
-            raise ValueError("ref_sync_steps: expected 0 or more; ref_mixup_alpha: above 0, to 1")
-        if self.ref_sync_steps and (self.lora or self.precompute_reference):
-            raise ValueError(
-                "ref_sync_steps: needs a reference of its own in memory, and neither lora nor "
-                "precompute_reference leaves one there"
-            )
-        if self.max_kl is not None and self.precompute_reference:
-            raise ValueError(
-                "max_kl needs the reference in memory, precompute_reference takes it out"
-            )
+        refuse_leash(self)
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Train on the pairs of ``rows`` and write the model folder ``out``.
@@ -152,7 +142,6 @@ class Preference:
         Raises:
             UsageError: no such loss or option, or one that these settings cannot train.
         """
-        from finetune.losses.types import needs_of
         from finetune.objectives import built, refuse_unfit
 
         beta = {} if self.beta is None else {"beta": self.beta}
@@ -163,9 +152,8 @@ class Preference:
             accumulates=self.gradient_accumulation > 1,
             keeps_reference=self.precompute_reference,
             stops_by_kl=self.max_kl is not None and not self.track_reference,
+            follows=self.ref_sync_steps > 0 and not self.track_reference,
         )
-        if self.ref_sync_steps and not (needs_of(objective).reference or self.track_reference):
-            raise UsageError(f"ref_sync_steps: {self.loss} has no reference that could follow")
         return objective
 
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
@@ -182,9 +170,10 @@ class Preference:
         return key
 
     def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
+        from finetune.moving import hold
         from finetune.objectives import resolved
         from finetune.pair_judging import ANSWERS, examined, summary
-        from finetune.pair_setup import exam_of, follow, kl_stop, merged, trainer_of
+        from finetune.pair_setup import exam_of, merged, trainer_of
 
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse(checks.check_precision(self.options, models.device().type == "cpu"))
@@ -193,8 +182,7 @@ class Preference:
         pairs = self._pairs(objective, table, tokenizer, rows)
         train, test = self._split(objective, pairs, tokenizer)
         trainer = trainer_of(self, objective, pairs.part(train), test, tokenizer, run)
-        follow(self, trainer)
-        stop = kl_stop(self, trainer)
+        stop = hold(self, trainer)
         exam = exam_of(self, trainer, test.table, tokenizer)
         look = examined(trainer, test.table, run.beside, exam) if test.ids else None
         metrics = run.train(trainer, look)

@@ -93,6 +93,23 @@ def test_a_run_that_was_cut_off_ends_in_the_same_bytes(
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_the_reference_of_answers_can_follow_and_the_policy_be_stopped(tiny_model_dir, tmp_path):
+    rows = rows_file(tmp_path, [ranked(row) for row in range(FEW)])
+    how = {"loss": "plackett_luce", "epochs": 3}
+    stays = train(tiny_model_dir, rows, tmp_path / "stays", **how)[1]
+    follow = {**how, "ref_sync_steps": 1, "ref_mixup_alpha": 1.0}
+    lines = train(tiny_model_dir, rows, tmp_path / "follows", **follow)[1]
+    assert [line["loss"] for line in lines] == pytest.approx([lines[0]["loss"]] * len(lines))
+    assert [line["kl"] for line in lines] == pytest.approx([0] * len(lines), abs=1e-7)
+    limit = stays[1]["kl"]
+    train(tiny_model_dir, rows, tmp_path / "stopped", **how, max_kl=limit / 2)
+    facts = json.loads((tmp_path / "stopped/siftune.json").read_text())
+    assert facts["stopped"] == "kl"
+    assert facts["metrics"]["steps"] == 2
+    with pytest.raises(UsageError, match="nll has no reference that could follow"):
+        train(tiny_model_dir, rows, tmp_path / "none", loss="nll", ref_sync_steps=1)
+
+
 @pytest.mark.parametrize(("loss", "make"), [("kto", unpaired), ("plackett_luce", ranked)])
 def test_a_kept_reference_and_shared_prompts_change_no_number(
     tiny_model_dir, tmp_path, monkeypatch, loss, make
