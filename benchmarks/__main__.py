@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from benchmarks.data import Data
-from benchmarks.figures import Topic, as_json, chart, markdown
+from benchmarks.figures import Topic, as_json, chart, markdown, topics_of
 from benchmarks.measure import Contestant, run_once
 from benchmarks.session import Session
 from benchmarks.topics.whole_path import compile_once
@@ -102,7 +102,12 @@ def _processor() -> str:
 
 
 def _write(folder: Path, machine: Mapping[str, Any], topics: Sequence[Topic]) -> None:
+    """The figures of these topics, beside those of others that ran into the same folder before."""
     folder.mkdir(parents=True, exist_ok=True)
+    known = folder / "figures.json"
+    before = topics_of(json.loads(known.read_text(encoding="utf-8"))) if known.is_file() else {}
+    every = before | {topic.name: topic for topic in topics}
+    topics = [every[name] for name in TOPICS if name in every]
     (folder / "figures.md").write_text(markdown(machine, topics), encoding="utf-8")
     (folder / "ratios.svg").write_text(chart(topics), encoding="utf-8")
     (folder / "figures.json").write_text(

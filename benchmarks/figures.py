@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 from benchmarks.measure import Contestant, Sample, Spread, ratios
 
-__all__ = ["Check", "Line", "Topic", "as_json", "chart", "lines_of", "markdown"]
+__all__ = ["Check", "Line", "Topic", "as_json", "chart", "lines_of", "markdown", "topics_of"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,23 @@ def lines_of(
 def as_json(machine: Mapping[str, Any], topics: Sequence[Topic]) -> dict[str, Any]:
     """All figures as one object."""
     return {"machine": dict(machine), "topics": {topic.name: asdict(topic) for topic in topics}}
+
+
+def topics_of(found: Mapping[str, Any]) -> dict[str, Topic]:
+    """The topics of an object that `as_json` made, by name."""
+    return {name: _topic(values) for name, values in found["topics"].items()}
+
+
+def _topic(values: Mapping[str, Any]) -> Topic:
+    lines = [
+        Line(**{**line, "cpu": Spread(**line["cpu"]), "ratio": _spread(line["ratio"])})
+        for line in values["lines"]
+    ]
+    return Topic(**{**values, "lines": lines, "checks": [Check(**one) for one in values["checks"]]})
+
+
+def _spread(values: Mapping[str, float] | None) -> Spread | None:
+    return None if values is None else Spread(**values)
 
 
 def markdown(machine: Mapping[str, Any], topics: Sequence[Topic]) -> str:

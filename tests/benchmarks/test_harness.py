@@ -186,6 +186,25 @@ def test_the_tables_and_the_chart_name_everyone_and_read_back() -> None:
     )
 
 
+def test_topics_of_earlier_runs_stay_in_the_table(tmp_path: Path) -> None:
+    from benchmarks.__main__ import _write
+
+    first, second = (Topic(name, "about") for name in ("ingest", "fuzzy_dedup"))
+    first.lines = lines_of(
+        [Contestant("ours", "module", {}, 2), Contestant("theirs", "module", {}, 2)],
+        {"ours": [Sample(1.0, 1.0, 1.0, 1.0, {})], "theirs": [Sample(3.0, 1.0, 1.0, 1.0, {})]},
+        "ours",
+    )
+    first.at_least("speed", 3.0, 2.0)
+    _write(tmp_path, {"cores": 2}, [first])
+    _write(tmp_path, {"cores": 2}, [second])
+    assert json.loads((tmp_path / "figures.json").read_text()) == as_json(
+        {"cores": 2}, [second, first]
+    )
+    assert (tmp_path / "figures.md").read_text() == markdown({"cores": 2}, [second, first])
+    assert "theirs" in (tmp_path / "ratios.svg").read_text()
+
+
 def test_what_cannot_run_is_said_and_the_others_go_on(tmp_path: Path) -> None:
     said: list[str] = []
     np.save(tmp_path / "v.npy", np.eye(3, dtype=np.float32))
