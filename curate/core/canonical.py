@@ -12,11 +12,12 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 from numba import njit
 
 from curate.core.blake import DIGEST, WORK, hash_lanes
-from curate.core.lanes import LANES, byte, copy, put_length, word
+from curate.core.lanes import LANES, byte, copy, put_byte, put_length, word
 from curate.core.rows import framed
 from curate.core.schema import CONTENT, TURN, TURNS, Kind
 
@@ -33,21 +34,25 @@ def digests(kind: Kind, content: dict[str, pa.Array]) -> tuple[pa.Array, Ints]:
     """Digest of each row, and the number of bytes it is taken over.
 
     ``content`` has the content columns of ``kind`` as Arrow arrays without nulls: lists of turns
-    as large lists, their fields as large strings.
+    as large lists, their fields as large strings, truth values as booleans.
     """
     names = [name for name, dtype in CONTENT[kind].items() if dtype == TURNS]
-    if len(names) != len(CONTENT[kind]):
-        raise TypeError(f"{kind} rows have content that is not a list of turns")
+    truths = [name for name, dtype in CONTENT[kind].items() if dtype == pl.Boolean]
+    if [*names, *truths[:1]] != list(CONTENT[kind]):
+        raise TypeError(f"{kind} rows have content that is not lists of turns, then a truth value")
     columns = [_Column(content[name]) for name in names]
     head = framed(kind)
     sizes = np.full(len(content[names[0]]), len(head), np.int64)
     for column in columns:
         sizes += column.sizes()
+    truth = _bits(content[truths[0]], 1) if truths else np.zeros(0, np.uint8)
+    sizes += len(truths)
     out = np.empty(DIGEST * len(sizes), np.uint8)
     order = _near_ones_together(sizes)
     turns = tuple(column.turns for column in columns)
     work = np.empty(WORK, np.int64)
-    _hash(np.array([*head], np.uint8), turns, sizes, order, _scratch(sizes[order]), work, out)
+    start = np.array([*head], np.uint8)
+    _hash(start, turns, truth, sizes, order, _scratch(sizes[order]), work, out)
     ends = pa.py_buffer(np.arange(len(sizes) + 1, dtype=np.int64) * DIGEST)
     return pa.LargeStringArray.from_buffers(len(sizes), ends, pa.py_buffer(out)), sizes
 
@@ -114,8 +119,13 @@ def _starts(array: Any) -> Ints:
 
 def _nulls(column: Any) -> Bytes:
     """A byte for each text, 1 where it is null."""
-    there = np.unpackbits(np.frombuffer(column.buffers()[0] or b"", np.uint8), bitorder="little")
-    return 1 - there[column.offset :][: len(column)]
+    return 1 - _bits(column, 0)
+
+
+def _bits(column: Any, buffer: int) -> Bytes:
+    """A byte for each bit of a buffer of a column."""
+    bits = np.frombuffer(column.buffers()[buffer] or b"", np.uint8)
+    return np.unpackbits(bits, bitorder="little")[column.offset :][: len(column)]
 
 
 def _texts(column: Any, nulls: Bytes) -> _Texts:
@@ -130,6 +140,7 @@ def _texts(column: Any, nulls: Bytes) -> _Texts:
 def _hash(
     head: Bytes,
     columns: tuple[_Turns, ...],
+    truth: Bytes,
     sizes: Ints,
     order: Ints,
     scratch: Bytes,
@@ -149,6 +160,8 @@ def _hash(
             at += len(head)
             for column in columns:
                 at = _write_turns(column, row, at)
+            if len(truth):
+                put_byte(at, 0, truth[row])
             offsets[lane + 1] = offsets[lane] + sizes[row]
             places[lane] = row * DIGEST
         hash_lanes(to, offsets, texts, work.ctypes.data, out.ctypes.data, places)

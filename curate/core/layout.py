@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
-__all__ = ["Layout", "Said"]
+__all__ = ["Form", "Layout", "Said", "Side"]
+
+Form: TypeAlias = Literal["list", "text", "either"]
 
 
 @dataclass(frozen=True)
@@ -22,21 +25,53 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Side:
+    """Turns: a list of them under ``key`` or, instead, under ``other``; or a text, which is one.
+
+    ``role`` is that of a text. An empty list is not taken.
+    """
+
+    key: str
+    role: str = "assistant"
+    form: Form = "either"
+    other: str | None = None
+
+
+@dataclass(frozen=True)
 class Layout:
     """What `Format.read` makes of a record whose fields are just this; of others nothing is said.
 
-    ``columns`` are the content columns with their turns. Where ``listed`` names keys instead, just
-    one of them holds the list of turns, each an object of ``turn`` (role and text) and nothing
-    else, with roles of ``roles`` (raw to ours). ``numbers`` are facts, finite numbers or null.
-    ``unused`` fields are dropped where they are null or empty; where they are not, the layout does
-    not apply. All other fields are left to ``extra``. Rows whose ``differ`` columns are equal are
-    not taken.
+    ``columns`` are the content columns, each of `Said` or each of `Side` in a row. The turns of a
+    list are objects of ``turn`` (role and text) and nothing else, with roles of ``roles`` (raw to
+    ours). ``numbers`` are facts, finite numbers or null; ``truths`` are content, true or false,
+    or 1 or 0. ``unused`` fields are dropped where they are null or empty; where they are not, the
+    layout does not apply. All other fields are left to ``extra``.
+
+    Rows whose ``differ`` columns are equal are not taken. Where these are lists, the column
+    ``shared`` may be missing: it is the turns that both begin with, at least one turn each left
+    out, unless it is given and neither begins with a system's or a user's turn.
     """
 
-    columns: Mapping[str, tuple[Said, ...]] = field(default_factory=dict)
-    listed: tuple[str, ...] = ()
+    columns: Mapping[str, tuple[Said, ...] | tuple[Side, ...]]
     turn: tuple[str, str] = ("role", "content")
     roles: Mapping[str, str] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
+    truths: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     differ: tuple[str, str] | None = None
+    shared: str | None = None
+
+    def keys(self) -> set[str]:
+        """The keys of all fields but those that are left to ``extra``."""
+        texts = {key for each in self.said() for key in (each.key, each.beside)}
+        sides = {key for each in self.sides() for key in (each.key, each.other)}
+        named = {*self.numbers, *self.truths, *self.unused}
+        return {key for key in texts | sides | named if key}
+
+    def said(self) -> Iterator[Said]:
+        """The texts of all columns."""
+        return (each for turns in self.columns.values() for each in turns if isinstance(each, Said))
+
+    def sides(self) -> Iterator[Side]:
+        """The sides of all columns."""
+        return (each for turns in self.columns.values() for each in turns if isinstance(each, Side))

@@ -124,7 +124,8 @@ class _Pending:
     def read(self, form: Format, name: str, part: Part, limit: int | None) -> Iterator[Batch]:
         """The full batches that the records of ``part`` complete."""
         layout: Layout | None = getattr(form, "layout", None)
-        if layout and part.container == "lines" and part.size >= _BLOCKS and not self._mapping:
+        known = layout is not None and layout.keys() >= {*self._mapping.values()}
+        if layout and known and part.container == "lines" and part.size >= _BLOCKS:
             with part.line_stream() as (stream, end):
                 if end == b"\n":
                     yield self.flush()
@@ -150,7 +151,7 @@ class _Pending:
             if block.wrong is not None:
                 self._add(form, name, "line", block.first, block.wrong)
                 continue
-            plain = plain_rows(block, form.kind, layout, name, left)
+            plain = plain_rows(block, form.kind, layout, name, left, self._mapping)
             self.total += plain.table.num_rows
             for number, text in plain.odd:
                 self._add(form, name, "line", number, _parsed(text))

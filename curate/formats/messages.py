@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from curate.core.layout import Layout
+from curate.core.layout import Layout, Side
 from curate.core.schema import Kind
 from curate.core.turns import ROLES, leftover, read_turns, write_turns
 from curate.core.types import Row
@@ -24,7 +24,9 @@ class Messages:
     kind: ClassVar[Kind] = "conversation"
     over: ClassVar[tuple[str, ...]] = ("text",)
     many: ClassVar[bool] = False
-    layout: ClassVar[Layout] = Layout(listed=("messages", "conversations"), roles=ROLES)
+    layout: ClassVar[Layout] = Layout(
+        {"messages": (Side("messages", form="list", other="conversations"),)}, roles=ROLES
+    )
 
     def matches(self, row: Row) -> bool:
         """Whether it has a list of turns with roles."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
-from curate.core.layout import Layout, Said
+from curate.core.layout import Layout, Side
 from curate.core.schema import Kind
 from curate.core.turns import (
+    ROLES,
     common_prefix,
     leftover,
     number_field,
@@ -43,12 +44,14 @@ class Preference:
     many: ClassVar[bool] = False
     layout: ClassVar[Layout] = Layout(
         {
-            "prompt": (Said("user", "prompt"),),
-            "chosen": (Said("assistant", "chosen"),),
-            "rejected": (Said("assistant", "rejected"),),
+            "prompt": (Side("prompt", "user"),),
+            "chosen": (Side("chosen"),),
+            "rejected": (Side("rejected"),),
         },
+        roles=ROLES,
         numbers=_FACTS,
         differ=("chosen", "rejected"),
+        shared="prompt",
     )
 
     def matches(self, row: Row) -> bool:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
-from curate.core.layout import Layout, Said
+from curate.core.layout import Layout, Side
 from curate.core.schema import Kind
-from curate.core.turns import leftover, plain, read_side, write_side
+from curate.core.turns import ROLES, leftover, plain, read_side, write_side
 from curate.core.types import Row
 
 __all__ = ["PromptCompletion"]
@@ -24,7 +24,7 @@ class PromptCompletion:
     over: ClassVar[tuple[str, ...]] = ("text",)
     many: ClassVar[bool] = False
     layout: ClassVar[Layout] = Layout(
-        {"messages": (Said("user", "prompt"), Said("assistant", "completion"))}
+        {"messages": (Side("prompt", "user"), Side("completion"))}, roles=ROLES
     )
 
     def matches(self, row: Row) -> bool:

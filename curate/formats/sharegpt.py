@@ -9,7 +9,7 @@ import orjson
 
 from curate.core.errors import BadRow
 from curate.core.jsontext import dump
-from curate.core.layout import Layout
+from curate.core.layout import Layout, Side
 from curate.core.schema import Kind
 from curate.core.turns import ROLES, leftover, role_of, said_by, text_field
 from curate.core.types import Row
@@ -35,7 +35,10 @@ class ShareGPT:
     over: ClassVar[tuple[str, ...]] = ("text",)
     many: ClassVar[bool] = False
     layout: ClassVar[Layout] = Layout(
-        listed=(_KEY,), turn=("from", "value"), roles=ROLES, unused=("system",)
+        {"messages": (Side(_KEY, form="list"),)},
+        turn=("from", "value"),
+        roles=ROLES,
+        unused=("system",),
     )
 
     def matches(self, row: Row) -> bool:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.layout import Layout, Side
 from curate.core.schema import Kind
-from curate.core.turns import leftover, plain, read_side, write_side
+from curate.core.turns import ROLES, leftover, plain, read_side, write_side
 from curate.core.types import Row
 
 __all__ = ["Unpaired"]
@@ -27,6 +28,11 @@ class Unpaired:
     kind: ClassVar[Kind] = "unpaired"
     over: ClassVar[tuple[str, ...]] = ("prompt_completion", "text")
     many: ClassVar[bool] = False
+    layout: ClassVar[Layout] = Layout(
+        {"prompt": (Side("prompt", "user"),), "completion": (Side("completion"),)},
+        roles=ROLES,
+        truths=("label",),
+    )
 
     def matches(self, row: Row) -> bool:
         """Whether it has both texts and a label of two values."""

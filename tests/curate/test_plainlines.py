@@ -20,8 +20,17 @@ from curate.core.detect import named
 from curate.core.errors import DataError
 from curate.core.ingest import ingest, read_rows
 from curate.core.lanes import LANES
+from curate.core.layout import Layout
 from curate.core.rows import content_digest
+from curate.core.schema import CONTENT
 from tests.curate.bad_input_cases import CASES
+
+
+def turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+U, A, B = turn("user", "q"), turn("assistant", "a"), turn("gpt", "b\n\u00e9")
 
 RECORDS: dict[str, list[dict[str, Any]]] = {
     "alpaca": [
@@ -34,6 +43,10 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
     "prompt_completion": [
         {"prompt": "a", "completion": "b", "é": "ключ"},
         {"prompt": [{"role": "user", "content": "a"}], "completion": "b"},
+        {"prompt": "a", "completion": [turn("gpt", "b"), turn("user", "c"), turn("model", "d")]},
+        {"prompt": [turn("user", "a")], "completion": [turn("assistant", "\t")], "n": [1.50]},
+        {"prompt": [turn("user", "a")], "completion": []},
+        {"prompt": [turn("user", "a")], "completion": None},
     ],
     "text": [{"text": "A book.\r\nTwo lines."}, {"text": "", "meta": {"a": {"b": "\\u0041"}}}],
     "messages": [
@@ -51,6 +64,40 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"prompt": "q", "chosen": "a\n", "rejected": "a\u000a", "score_rejected": "2"},
         {"chosen": "q a", "rejected": "q b"},
         {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 12345678901234567890},
+        {"chosen": [U, A], "rejected": [U, B], "messages": [U, A], "score_chosen": 8.5},
+        {"prompt": "q", "chosen": [U, A], "rejected": [U, B], "prompt_id": "x"},
+        {"prompt": [U], "chosen": [A], "rejected": [B, U, A]},
+        {"prompt": [U, A, U], "chosen": [A], "rejected": [A, B]},
+        {"chosen": [U, A, U, A], "rejected": [U, A, U, B]},
+        {"chosen": [U, A, U, A], "rejected": [U, B]},
+        {"chosen": [U, A], "rejected": [U, A, U, B], "prompt": None},
+        {"chosen": [A], "rejected": [B]},
+        {"chosen": [U], "rejected": [turn("user", "other")], "prompt": "q"},
+        {"chosen": [U, A], "rejected": [U, A]},
+        {"chosen": [U, A], "rejected": [U, turn("user", "a")]},
+        {"chosen": [A], "rejected": [A], "prompt": [U]},
+        {"prompt": "not q", "chosen": [U, A], "rejected": [U, B]},
+        {"prompt": [U, A], "chosen": [U, A, B], "rejected": [U, A, A]},
+        {"prompt": [A, U], "chosen": [U, A, B], "rejected": [U, A, A]},
+        {"prompt": "", "chosen": [U, A], "rejected": [B]},
+        {"prompt": [], "chosen": [U, A], "rejected": [U, B]},
+        {"chosen": [turn("system", "s"), U, A], "rejected": [turn("system", "s"), U, B]},
+        {"chosen": [turn("system", "q"), A], "rejected": [turn("user", "q"), B]},
+        {"prompt": "q", "chosen": [A], "rejected": "b"},
+        {"prompt": "q", "chosen": [], "rejected": [B]},
+        {"prompt": None, "chosen": "a b", "rejected": "a c"},
+    ],
+    "unpaired": [
+        {"prompt": "q", "completion": "a", "label": True},
+        {"prompt": "q", "completion": "a", "label": False, "at": 1},
+        {"prompt": [U], "completion": [A], "label": 1},
+        {"label": 0, "prompt": "q", "completion": [A, U, B]},
+        {"prompt": "q", "completion": "a", "label": "true"},
+        {"prompt": "q", "completion": "a", "label": 2},
+        {"prompt": "q", "completion": "a", "label": 1.0},
+        {"prompt": "q", "completion": "a", "label": None},
+        {"prompt": "q", "completion": "a"},
+        {"prompt": "q", "completion": None, "label": True},
     ],
 }
 """Usual and unusual records of each format that has a layout."""
@@ -138,13 +185,67 @@ def test_plain_lines_are_taken_without_being_parsed(
 ) -> None:
     monkeypatch.setattr("curate.core.reading._BLOCKS", 0)
     monkeypatch.setattr("curate.core.reading.parse", None)
-    monkeypatch.setattr("curate.core.plainlines.parse", None)
+    monkeypatch.setattr("curate.core.plainextra.parse", None)
     path = tmp_path / "d.jsonl"
     path.write_text('{"instruction": "a\\n\\u00e9", "output": "b", "n": 1, "x": "y"}\n' * 100)
     table, bad = read_rows(path)
     assert (table.height, bad) == (100, [])
     assert table["messages"][0].to_list()[0]["content"] == "a\né"
     assert table["extra"].unique().to_list() == ['{"n":1,"x":"y"}']
+
+
+@pytest.mark.parametrize(
+    ("record", "mapping"),
+    [
+        ({"chosen": [U, A], "rejected": [U, B]}, {}),
+        ({"chosen": [U, A], "rejected": [U, B], "prompt": "q"}, {}),
+        ({"chosen": [A], "rejected": [B], "prompt": [U]}, {}),
+        ({"prompt": "q", "completion": [A], "label": True}, {}),
+        ({"prompt": "q", "completion": "a", "label": 0}, {}),
+        ({"question": "q", "answer": "a"}, {"question": "prompt", "answer": "completion"}),
+        (
+            {"instruction": "q", "context": "c", "response": "a"},
+            {"context": "input", "response": "output"},
+        ),
+    ],
+)
+def test_each_usual_record_is_taken_without_being_parsed(
+    record: dict[str, Any],
+    mapping: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text((json.dumps(record) + "\n") * 100)
+    monkeypatch.setattr("curate.core.reading._BLOCKS", 0)
+    monkeypatch.setattr("curate.core.reading.parse", None)
+    monkeypatch.setattr("curate.core.plainextra.parse", None)
+    table, bad = read_rows(path, mapping=mapping)
+    assert (table.height, bad) == (100, [])
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"question": "instruction", "answer": "output", "context": "input"},
+        {"question": "instruction", "answer": "output", "context": "topic"},
+        {"instruction": "output", "output": "instruction"},
+        {"input": "context", "instruction": "question", "question": "instruction"},
+        {"question": "instruction", "about": "instruction"},
+        {"context": "history", "question": "output", "answer": "instruction"},
+    ],
+)
+def test_renamed_fields_read_the_same(
+    mapping: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(0)
+    keys = ["question", "answer", "context", "about", "instruction", "output", "input", "topic"]
+    records = [{key: key + " é" for key in draw.sample(keys, k)} for k in (2, 3, 4, 5) * 60]
+    path = tmp_path / "d.jsonl"
+    path.write_text("\n".join(spelled(record, draw) for record in records))
+    table, bad = both(path, monkeypatch, 900, format="alpaca", mapping=mapping)
+    assert table.height
+    assert bad
 
 
 def test_the_bytes_that_are_written_do_not_tell_how_a_file_was_read(
@@ -193,4 +294,5 @@ def test_digests_are_those_of_hashlib(texts: list[bytes]) -> None:
 @pytest.mark.parametrize("format", RECORDS)
 def test_a_layout_names_content_of_its_kind(format: str) -> None:
     form = named(format)
-    assert form.layout.columns or form.layout.listed  # type: ignore[attr-defined]
+    layout: Layout = form.layout  # type: ignore[attr-defined]
+    assert {*layout.columns, *layout.truths} == {*CONTENT[form.kind]}

@@ -1,0 +1,59 @@
+"""The ``extra`` of plain lines: fields without a column, as JSON text."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curate.core.errors import BadRow
+from curate.core.jsonline import FRAGMENT, ODD
+from curate.core.jsonlines import parse
+from curate.core.jsonscan import Scanned
+from curate.core.jsontext import dump
+from curate.core.jsontokens import STRING
+from curate.core.spans import gather
+
+__all__ = ["Extra"]
+
+_Bytes: TypeAlias = npt.NDArray[np.uint8]
+_Ints: TypeAlias = npt.NDArray[np.int64]
+
+_FIRST: Final = np.array([[0, -1]])
+
+
+class Extra:
+    """The ``extra`` of each line; a fragment that is not valid makes its line odd."""
+
+    def __init__(self, scanned: Scanned) -> None:
+        starts = scanned.extra_starts
+        self._data = scanned.extra
+        self._spans = np.stack([starts[:-1], starts[1:]], axis=1)
+        fragments = np.flatnonzero(scanned.status == FRAGMENT)
+        if len(fragments):
+            self._write_anew(fragments, scanned.status)
+
+    def _write_anew(self, fragments: _Ints, status: _Bytes) -> None:
+        made = []
+        for at, (low, high) in zip(fragments, self._spans[fragments], strict=True):
+            try:
+                made.append(dump(parse(self._data[low:high].tobytes())).encode())
+            except BadRow:
+                status[at] = ODD
+                made.append(b"")
+        ends = int(self._spans[-1, 1]) + np.cumsum([0, *map(len, made)])
+        written = np.frombuffer(b"".join(made), np.uint8)
+        self._data = np.concatenate([self._data[: ends[0]], written])
+        self._spans[fragments] = np.stack([ends[:-1], ends[1:]], axis=1)
+
+    def of(self, rows: _Ints) -> tuple[Any, _Ints]:
+        """The texts of the lines ``rows``, null where there is none, and their bytes."""
+        found = np.full((len(self._spans), 1), STRING, np.uint8)
+        spans = self._spans[:, None].astype(np.int32)
+        data, starts = gather(self._data, spans, found, rows, _FIRST)
+        sizes = np.diff(starts)
+        there = pa.py_buffer(np.packbits(sizes > 0, bitorder="little"))
+        buffers = [there, pa.py_buffer(starts), pa.py_buffer(data)]
+        return pa.Array.from_buffers(pa.large_string(), len(sizes), buffers), sizes
