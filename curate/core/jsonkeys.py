@@ -15,6 +15,7 @@ __all__ = [
     "EITHER",
     "NUMBER",
     "OTHER",
+    "REFUSED",
     "SPOKEN",
     "TEXT",
     "TRUE_OR_FALSE",
@@ -29,12 +30,18 @@ __all__ = [
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Starts: TypeAlias = npt.NDArray[np.int64]
 
-TEXT, BOTH, NUMBER, TURNS, SPOKEN, EITHER, TRUE_OR_FALSE, UNUSED, OTHER = range(9)
+TEXT, BOTH, NUMBER, TURNS, SPOKEN, EITHER, TRUE_OR_FALSE, UNUSED, REFUSED, OTHER = range(10)
 """What a known field holds: a text; a text that stays in ``extra`` too unless it is empty; a
 number; a list of turns; a text that is one turn; either of these; a truth value, or 1 or 0; nothing
-that matters (null, or an empty text or list). And a field that is not known."""
+that matters (null, or an empty text or list); what a plain line does not have. And a field that is
+not known."""
 
-_FORMS: Final[Mapping[Form, int]] = {"list": TURNS, "text": SPOKEN, "either": EITHER}
+_FORMS: Final[Mapping[Form, int]] = {
+    "list": TURNS,
+    "text": SPOKEN,
+    "either": EITHER,
+    "dialogue": TEXT,
+}
 
 
 class Field(NamedTuple):
@@ -75,6 +82,9 @@ def fields_of(layout: Layout) -> dict[str, Field]:
         known[side.key] = Field(_FORMS[side.form], side.role, side.other)
     known |= dict.fromkeys(layout.numbers, Field(NUMBER))
     known |= dict.fromkeys(layout.truths, Field(TRUE_OR_FALSE))
+    known |= dict.fromkeys(layout.refused, Field(REFUSED))
+    if layout.judged:
+        known[layout.judged] = Field(NUMBER)
     return known | dict.fromkeys(layout.unused, Field(UNUSED))
 
 

@@ -11,6 +11,7 @@ from curate.core.jsonkeys import (
     EITHER,
     NUMBER,
     OTHER,
+    REFUSED,
     SPOKEN,
     TRUE_OR_FALSE,
     TURNS,
@@ -180,7 +181,7 @@ def _fits(held: int, what: int, first: _Int, size: _Int) -> _Bool:
         return what == NULL or (size == 2 and (_is_text(what) or what == FREE))
     if _listed(held):
         return what in (NULL, LIST) or (held == EITHER and _is_text(what))
-    return what == NULL or _is_text(what)
+    return held != REFUSED and (what == NULL or _is_text(what))
 
 
 @njit(cache=True, nogil=True)

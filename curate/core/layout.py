@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 __all__ = ["Form", "Layout", "Said", "Side"]
 
-Form: TypeAlias = Literal["list", "text", "either"]
+Form: TypeAlias = Literal["list", "text", "either", "dialogue"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Said:
 class Side:
     """Turns: a list of them under ``key`` or, instead, under ``other``; or a text, which is one.
 
-    ``role`` is that of a text. An empty list is not taken.
+    ``role`` is that of a text. A ``dialogue`` is a text of turns with their marks, the last an
+    assistant's. An empty list is not taken.
     """
 
     key: str
@@ -45,11 +46,14 @@ class Layout:
     list are objects of ``turn`` (role and text) and nothing else, with roles of ``roles`` (raw to
     ours). ``numbers`` are facts, finite numbers or null; ``truths`` are content, true or false,
     or 1 or 0. ``unused`` fields are dropped where they are null or empty; where they are not, the
-    layout does not apply. All other fields are left to ``extra``.
+    layout does not apply, nor to records with ``refused`` fields. All other fields are left to
+    ``extra``.
 
     Rows whose ``differ`` columns are equal are not taken. Where these are lists, the column
     ``shared`` may be missing: it is the turns that both begin with, at least one turn each left
-    out, unless it is given and neither begins with a system's or a user's turn.
+    out, unless it is given and neither begins with a system's or a user's turn. The number
+    ``judged``, from 1 to 2, says which of the two is better; it gives facts, and the place that the
+    better one had to ``extra``.
     """
 
     columns: Mapping[str, tuple[Said, ...] | tuple[Side, ...]]
@@ -60,12 +64,14 @@ class Layout:
     unused: tuple[str, ...] = ()
     differ: tuple[str, str] | None = None
     shared: str | None = None
+    judged: str | None = None
+    refused: tuple[str, ...] = ()
 
     def keys(self) -> set[str]:
         """The keys of all fields but those that are left to ``extra``."""
         texts = {key for each in self.said() for key in (each.key, each.beside)}
         sides = {key for each in self.sides() for key in (each.key, each.other)}
-        named = {*self.numbers, *self.truths, *self.unused}
+        named = {*self.numbers, *self.truths, *self.unused, *self.refused, self.judged}
         return {key for key in texts | sides | named if key}
 
     def said(self) -> Iterator[Said]:

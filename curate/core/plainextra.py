@@ -50,10 +50,26 @@ class Extra:
 
     def of(self, rows: _Ints) -> tuple[Any, _Ints]:
         """The texts of the lines ``rows``, null where there is none, and their bytes."""
-        found = np.full((len(self._spans), 1), STRING, np.uint8)
-        spans = self._spans[:, None].astype(np.int32)
-        data, starts = gather(self._data, spans, found, rows, _FIRST)
+        data, starts = _gathered(self._data, self._spans[rows])
         sizes = np.diff(starts)
         there = pa.py_buffer(np.packbits(sizes > 0, bitorder="little"))
         buffers = [there, pa.py_buffer(starts), pa.py_buffer(data)]
         return pa.Array.from_buffers(pa.large_string(), len(sizes), buffers), sizes
+
+    def add(self, key: str, second: npt.NDArray[np.bool_]) -> None:
+        """Add a field to each line: 2 for the lines ``second``, 1 for the others."""
+        texts = [b"{"] + [f',"{key}":{value}}}'.encode() for value in (1, 2)]
+        begin, size = int(self._spans.max(initial=0)), len(texts[1])
+        self._data = np.concatenate([self._data[:begin], np.frombuffer(b"".join(texts), np.uint8)])
+        empty = self._spans[:, 0] == self._spans[:, 1]
+        low = begin + 1 + size * second
+        pieces = np.stack([self._spans, np.stack([low + empty, low + size], axis=1)], axis=1)
+        pieces[:, 0, 1] -= 1  # the closing brace
+        pieces[empty, 0] = begin, begin + 1
+        self._data, starts = _gathered(self._data, pieces.reshape(-1, 2))
+        self._spans = np.stack([starts[:-2:2], starts[2::2]], axis=1)
+
+
+def _gathered(data: _Bytes, spans: _Ints) -> tuple[_Bytes, _Ints]:
+    found = np.full((len(spans), 1), STRING, np.uint8)
+    return gather(data, spans[:, None].astype(np.int32), found, np.arange(len(spans)), _FIRST)

@@ -13,6 +13,7 @@ from curate.core.blocks import Block
 from curate.core.jsonscan import Scanned
 from curate.core.jsontokens import DIGITS, REAL, STRING
 from curate.core.layout import Said
+from curate.core.plaindialogues import dialogues
 from curate.core.plainturns import Lists, Turns, conversations, strings
 from curate.core.spans import gather
 
@@ -54,6 +55,12 @@ class Fields:
         spans = self._scanned.spans[rows, self._names.index(name)].astype(np.int64)
         spans[self.found(name)[rows] < STRING] = 0
         return Lists(self._turns, spans[:, 0], spans[:, 1])
+
+    def dialogues(self, name: str, other: str, rows: _Ints) -> tuple[Lists, Lists]:
+        """The turns of two texts of the lines ``rows``; none where a text begins without a mark."""
+        texts = [(self._names.index(each), -1) for each in (name, other)]
+        turns, starts, ends = dialogues(*self._gather(rows, texts))
+        return Lists(turns, starts[::2], ends[::2]), Lists(turns, starts[1::2], ends[1::2])
 
     def said(self, turns: Sequence[Said], rows: _Ints) -> Any:
         """The same turns of each of the lines ``rows``."""

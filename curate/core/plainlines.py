@@ -23,7 +23,8 @@ from curate.core.jsontokens import LIST, STRING
 from curate.core.layout import Layout, Said
 from curate.core.plainextra import Extra
 from curate.core.plainfields import Fields
-from curate.core.plainpairs import equal, share
+from curate.core.plainjudged import Judged
+from curate.core.plainpairs import pairs
 from curate.core.plainturns import Lists, numbers, picked, said, strings
 from curate.core.rows import arrow_schema
 from curate.core.schema import Kind
@@ -33,7 +34,6 @@ __all__ = ["Plain", "plain_rows"]
 
 _COMPAT: Final = pl.CompatLevel.oldest()
 _Ints: TypeAlias = npt.NDArray[np.int64]
-_Columns: TypeAlias = dict[str, list[Lists]]
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,13 @@ def plain_rows(
     _shorten(scanned, limit)
     fields = Fields(block, scanned, list(known), list(layout.roles.values()))
     facts = {name: fields.numbers(name) for name in layout.numbers}
-    _doubt(scanned, fields, layout)
+    judged = Judged.of(fields.numbers(layout.judged)) if layout.judged else None
+    _doubt(scanned, fields, layout, judged)
     extra = Extra(scanned)
-    lists = _lists(scanned, fields, layout)
+    if judged is not None:
+        extra.add("chosen_response", judged.second)
+        facts |= judged.facts
+    lists = _lists(scanned, fields, layout, judged)
     rows = np.flatnonzero(scanned.status >= PLAIN)
     content = {name: said(parts) for name, parts in lists.items()}
     for name, turns in layout.columns.items():
@@ -100,14 +104,14 @@ def _shorten(scanned: Scanned, limit: int | None) -> None:
     status[(scanned.ends - scanned.starts >= jsonlines.MAX_LINE) & (status != BLANK)] = ODD
 
 
-def _doubt(scanned: Scanned, fields: Fields, layout: Layout) -> None:
+def _doubt(scanned: Scanned, fields: Fields, layout: Layout, judged: Judged | None) -> None:
     """Lines that lack a text, turns or a truth value, or have them in two forms, are odd."""
     needed = [each.key for each in layout.said()] + [*layout.truths]
     needed += [each.key for each in layout.sides() if each.key != layout.shared]
-    doubt = np.zeros(len(scanned.status), np.bool_)
+    doubt = np.zeros(len(scanned.status), np.bool_) if judged is None else judged.doubt.copy()
     for name in needed:
         doubt |= fields.found(name) < STRING
-    if layout.shared and layout.differ:
+    if layout.differ and layout.shared and layout.columns[layout.shared]:
         one, other = map(fields.found, layout.differ)
         doubt |= (one != other) | ((one != LIST) & (fields.found(layout.shared) < STRING))
     for name in layout.numbers:
@@ -115,30 +119,20 @@ def _doubt(scanned: Scanned, fields: Fields, layout: Layout) -> None:
     scanned.status[doubt & (scanned.status >= PLAIN)] = ODD
 
 
-def _lists(scanned: Scanned, fields: Fields, layout: Layout) -> _Columns:
-    """The columns of turns, in their parts; of pairs only what differs stays plain."""
+def _lists(
+    scanned: Scanned, fields: Fields, layout: Layout, judged: Judged | None
+) -> dict[str, list[Lists]]:
+    """The columns of turns, in their parts; of pairs only those in no doubt stay plain."""
     rows = np.flatnonzero(scanned.status >= PLAIN)
-    columns = {
-        name: [fields.lists(side.key, rows) for side in sides]
-        for name, sides in layout.columns.items()
-        if not isinstance(sides[0], Said)
-    }
     if layout.differ is None:
-        return columns
-    sides = [columns[name][0] for name in layout.differ]
-    common, doubt = equal(*sides)
-    if layout.shared:
-        parted, unclear = share(columns[layout.shared][0], sides[0], sides[1], common)
-        columns |= {
-            name: [part] for name, part in zip((layout.shared, *layout.differ), parted, strict=True)
+        return {
+            name: [fields.lists(side.key, rows) for side in sides]
+            for name, sides in layout.columns.items()
+            if not isinstance(sides[0], Said)
         }
-        doubt |= unclear
-    scanned.status[rows[doubt]] = ODD
-    return {name: [_without(part, doubt) for part in parts] for name, parts in columns.items()}
-
-
-def _without(lists: Lists, doubt: npt.NDArray[np.bool_]) -> Lists:
-    return Lists(lists.turns, lists.starts[~doubt], lists.ends[~doubt])
+    columns, kept = pairs(fields, rows, layout, judged)
+    scanned.status[np.delete(rows, kept)] = ODD
+    return {name: [lists] for name, lists in columns.items()}
 
 
 def _odd(block: Block, scanned: Scanned) -> list[tuple[int, bytes | BadRow]]:

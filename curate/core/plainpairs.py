@@ -7,15 +7,48 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from curate.core.layout import Layout, Side
+from curate.core.plainfields import Fields
+from curate.core.plainjudged import Judged
 from curate.core.plainturns import Lists
 
-__all__ = ["equal", "share"]
+__all__ = ["pairs"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
-def equal(one: Lists, other: Lists) -> tuple[Ints, Mask]:
+def pairs(
+    fields: Fields, rows: Ints, layout: Layout, judged: Judged | None
+) -> tuple[dict[str, Lists], Ints]:
+    """The columns of those of the lines ``rows`` that are in no doubt, and which these are."""
+    differ = layout.differ or ("", "")
+    (asked,) = layout.columns.keys() - {*differ}
+    first, second = (side for name in differ for side in layout.columns[name])
+    if isinstance(first, Side) and first.form == "dialogue":
+        one, other = fields.dialogues(first.key, second.key, rows)
+        kept = np.flatnonzero(one.answered() & other.answered())
+    else:
+        one, other = fields.lists(first.key, rows), fields.lists(second.key, rows)
+        kept = np.arange(len(rows))
+    sides = [one.at(kept), other.at(kept)]
+    nothing = np.zeros(len(kept), np.int64)
+    prompt = Lists(one.turns, nothing, nothing)
+    for side in layout.columns[asked]:
+        prompt = fields.lists(side.key, rows[kept])
+    if judged is not None:
+        sides = judged.order(sides[0], sides[1], rows[kept])
+    common, doubt = _equal(sides[0], sides[1])
+    parts = [prompt, *sides]
+    if layout.shared:
+        parts, unclear = _share(prompt, sides[0], sides[1], common)
+        doubt |= unclear
+    clear = np.flatnonzero(~doubt)
+    named = zip((asked, *differ), parts, strict=True)
+    return {name: part.at(clear) for name, part in named}, kept[clear]
+
+
+def _equal(one: Lists, other: Lists) -> tuple[Ints, Mask]:
     """How many turns both lists of each row begin with, and where the lists are the same."""
     sizes = one.ends - one.starts
     least = np.minimum(sizes, other.ends - other.starts)
@@ -28,7 +61,7 @@ def equal(one: Lists, other: Lists) -> tuple[Ints, Mask]:
     return common, (common == sizes) & (sizes == other.ends - other.starts)
 
 
-def share(prompt: Lists, chosen: Lists, rejected: Lists, common: Ints) -> tuple[list[Lists], Mask]:
+def _share(prompt: Lists, chosen: Lists, rejected: Lists, common: Ints) -> tuple[list[Lists], Mask]:
     """Prompt and sides where the sides may begin with the prompt, and where that is in doubt.
 
     This is the rule of `curate.formats.preference` for lists of turns; where a prompt is given

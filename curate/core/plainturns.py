@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,16 @@ class Lists(NamedTuple):
     turns: Turns
     starts: Ints
     ends: Ints
+
+    def at(self, rows: Ints) -> Self:
+        """The lists of some rows."""
+        return self._replace(starts=self.starts[rows], ends=self.ends[rows])
+
+    def answered(self) -> npt.NDArray[np.bool_]:
+        """Which lists end with an assistant's turn."""
+        there = self.ends > self.starts
+        there[there] = self.turns.voices(self.ends[there] - 1) == "assistant"
+        return there
 
 
 def said(lists: Sequence[Lists]) -> Any:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from curate.core.dialogue import marked, read_dialogue, write_dialogue
 from curate.core.errors import BadRow
+from curate.core.layout import Layout, Side
 from curate.core.schema import Kind
 from curate.core.turns import common_prefix, leftover, text_field
 from curate.core.types import Row
@@ -26,6 +27,11 @@ class HHRLHF:
     kind: ClassVar[Kind] = "preference"
     over: ClassVar[tuple[str, ...]] = ("text",)
     many: ClassVar[bool] = False
+    layout: ClassVar[Layout] = Layout(
+        {"prompt": ()} | {side: (Side(side, form="dialogue"),) for side in _SIDES},
+        differ=_SIDES,
+        shared="prompt",
+    )
 
     def matches(self, row: Row) -> bool:
         """Whether both sides begin with a mark, and no prompt is given beside them."""

@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.layout import Layout, Side
 from curate.core.schema import Kind
-from curate.core.turns import answer, leftover, number_field, plain, read_side, text_field
+from curate.core.turns import (
+    ROLES,
+    answer,
+    leftover,
+    number_field,
+    plain,
+    read_side,
+    text_field,
+)
 from curate.core.types import Row
 
 __all__ = ["Pairwise"]
@@ -29,6 +38,17 @@ class Pairwise:
     kind: ClassVar[Kind] = "preference"
     over: ClassVar[tuple[str, ...]] = ("text",)
     many: ClassVar[bool] = False
+    layout: ClassVar[Layout] = Layout(
+        {
+            "prompt": (Side("prompt", "user"),),
+            "chosen": (Side("response_1", form="text"),),
+            "rejected": (Side("response_2", form="text"),),
+        },
+        roles=ROLES,
+        differ=("chosen", "rejected"),
+        judged="preference",
+        refused=("chosen_response",),
+    )
 
     def matches(self, row: Row) -> bool:
         """Whether it has two responses and a preference."""

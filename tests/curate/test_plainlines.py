@@ -31,6 +31,7 @@ def turn(role: str, content: str) -> dict[str, str]:
 
 
 U, A, B = turn("user", "q"), turn("assistant", "a"), turn("gpt", "b\n\u00e9")
+HH = "\n\nHuman: Why?\n\nAssistant: "
 
 RECORDS: dict[str, list[dict[str, Any]]] = {
     "alpaca": [
@@ -83,9 +84,43 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"prompt": [], "chosen": [U, A], "rejected": [U, B]},
         {"chosen": [turn("system", "s"), U, A], "rejected": [turn("system", "s"), U, B]},
         {"chosen": [turn("system", "q"), A], "rejected": [turn("user", "q"), B]},
+        {"prompt": "q", "chosen": [turn("system", "s"), A], "rejected": [turn("system", "s"), B]},
         {"prompt": "q", "chosen": [A], "rejected": "b"},
         {"prompt": "q", "chosen": [], "rejected": [B]},
         {"prompt": None, "chosen": "a b", "rejected": "a c"},
+    ],
+    "pairwise": [
+        {"prompt": "q", "response_1": "a\n", "response_2": "b", "preference": 1},
+        {"prompt": "q", "response_1": "a", "response_2": "b", "preference": 2, "at": "x"},
+        {"prompt": [U, A, U], "response_1": "a", "response_2": "b", "preference": 1.7},
+        {"prompt": "q", "response_1": "a", "response_2": "b", "preference": 1.1, "n": [1.50]},
+        {"prompt": "q", "response_1": "a", "response_2": "b", "preference": 1.5},
+        {"prompt": "q", "response_1": "a", "response_2": "b", "preference": 0},
+        {"prompt": "q", "response_1": "a", "response_2": "b", "preference": 2.5},
+        {"prompt": "q", "response_1": "a", "response_2": "b", "preference": None},
+        {"prompt": "q", "response_1": "a", "response_2": "b", "preference": "2"},
+        {"prompt": "q", "response_1": "a", "response_2": "b", "preference": 1e308},
+        {"prompt": "q", "response_1": "\t", "response_2": "\u0009", "preference": 1},
+        {"prompt": "q", "response_1": [A], "response_2": "b", "preference": 1},
+        {"prompt": "q", "response_1": "a", "preference": 1},
+        {"prompt": "q", "response_1": "a", "response_2": "b", "preference": 1}
+        | {"chosen_response": 2, "z": 1},
+    ],
+    "hh_rlhf": [
+        {"chosen": HH + "a", "rejected": HH + "b"},
+        {"chosen": HH + "a", "rejected": HH + "b", "prompt": "p", "at": 1},
+        {"chosen": HH + "a", "rejected": HH + "b" + HH + "c\n\nHumane: d\n"},
+        {"chosen": HH + HH + "a", "rejected": HH + HH},
+        {"chosen": HH + HH + "é\n\n\nHuman:\n\nAssistant:", "rejected": HH + HH + "x"},
+        {"chosen": HH + "a", "rejected": HH + "a"},
+        {"chosen": HH + "a\n\nHuman: b", "rejected": HH + "a"},
+        {"chosen": "\n\nAssistant: a", "rejected": "\n\nAssistant: b"},
+        {"chosen": "\n\nHuman:a\n\nAssistant: a", "rejected": HH + "b"},
+        {"chosen": "\n\nHuman:", "rejected": HH},
+        {"chosen": "Human: a\n\nAssistant: b", "rejected": "\nHuman: a\n\nAssistant: c"},
+        {"chosen": "\n\nHuman:\na\n\nAssistant:b\n\nAssistant:\nc", "rejected": HH + "b"},
+        {"chosen": "\n\nHum", "rejected": ""},
+        {"chosen": [U, A], "rejected": HH},
     ],
     "unpaired": [
         {"prompt": "q", "completion": "a", "label": True},
@@ -202,6 +237,8 @@ def test_plain_lines_are_taken_without_being_parsed(
         ({"chosen": [A], "rejected": [B], "prompt": [U]}, {}),
         ({"prompt": "q", "completion": [A], "label": True}, {}),
         ({"prompt": "q", "completion": "a", "label": 0}, {}),
+        ({"prompt": "q", "response_1": "a", "response_2": "b", "preference": 1.25}, {}),
+        ({"chosen": HH + "a", "rejected": HH + "b"}, {}),
         ({"question": "q", "answer": "a"}, {"question": "prompt", "answer": "completion"}),
         (
             {"instruction": "q", "context": "c", "response": "a"},
