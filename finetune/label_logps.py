@@ -35,6 +35,7 @@ def label_logps(
 
     ``states`` ``(N, H)``, ``weight`` ``(V, H)``, ``labels`` ``(N,)``; ``tile`` tokens at a time.
     """
+    kept = kept if torch.is_grad_enabled() else 0  # nobody will come back for them
     apply: Callable[..., torch.Tensor] = _LabelLogps.apply
     return apply(states, weight, labels, factor, tile, seen, kept)
 
@@ -59,9 +60,9 @@ class _LabelLogps(torch.autograd.Function):
         seen: Seen | None,
         kept: int,
     ) -> torch.Tensor:
-        trains_head = weight.requires_grad
+        trains_head = ctx.needs_input_grad[1]
         pulls = None  # (onehot - p) W, where that is all that will be asked for
-        if states.requires_grad and not trains_head:
+        if ctx.needs_input_grad[0] and not trains_head:
             pulls = torch.empty_like(states)
         found, sums, known = [], [], []
         for part in _tiles(len(labels), tile):
@@ -76,9 +77,10 @@ class _LabelLogps(torch.autograd.Function):
                 torch.sub(
                     weight[labels[part]], _into(logs.exp_(), weight) @ weight, out=pulls[part]
                 )
-            elif trains_head and logs.nbytes <= kept:
-                known.append(logs.exp_())
-                kept -= logs.nbytes
+            elif trains_head:
+                kept -= logs.nbytes  # below zero it stays: those that are kept come first
+                if kept >= 0:
+                    known.append(logs.exp_())
         saved = (states, weight, labels, *known) if pulls is None else (pulls,)
         ctx.save_for_backward(*saved)
         ctx.sums, ctx.factor, ctx.tile, ctx.pulled = sums, factor, tile, pulls is not None

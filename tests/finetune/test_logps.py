@@ -46,7 +46,19 @@ def test_values_and_gradients_are_those_of_a_plain_log_softmax(tile, temperature
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("kept", [0, 3 * 5 * VOCABULARY * 8, 1 << 20])
+ROW = VOCABULARY * 8  # bytes of a token's probabilities
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        0,
+        15 * ROW,  # three tiles of seven
+        17 * ROW,  # three, and what the last one, of two tokens, would need
+        2 * ROW,  # not one tile, but what the last one would need
+        1 << 20,
+    ],
+)
 @pytest.mark.parametrize("trained", [("states", "weight"), ("states",), ("weight",)])
 def test_the_backward_pass_by_hand_is_that_of_autograd(kept, trained):
     """Nothing kept, a part, all; and the head, the trunk or both trained."""
