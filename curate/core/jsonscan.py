@@ -4,6 +4,9 @@ A line is *plain* if it is one object, each key given once and without escapes, 
 holds what it is declared to hold. What a plain line means is certain: nothing of it is lost or
 changed by taking the spans that are found here. Every other line is *odd*; nothing is said about it
 but where it lies, and `curate.core.jsonlines` reads it with all its rules.
+
+numba keeps what it compiled until the file of the outermost function changes, which is this one:
+whoever changes what it calls (`jsonline`, `jsonturns`, `jsontokens`, `jsonkeys`) raises `_EDITION`.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ Starts: TypeAlias = npt.NDArray[np.int64]
 _Int: TypeAlias = Any  # Python's or numpy's: in compiled code they are the same
 _Bool: TypeAlias = Any
 
+_EDITION = 2  # of what is compiled into `_scan` from other files
 _LEAST = 16  # bytes of a turn in a list
 
 
