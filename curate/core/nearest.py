@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,6 +19,8 @@ Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 _WORTH_TORCH = 2e11
 """Multiplications from which importing torch and looking for a GPU pays."""
 
+_IN_CACHE = 512  # rows: their products with the new centres stay in the cache
+
 
 def on_gpu(device: Device, work: float) -> bool:
     """Whether to compute on a GPU; ``work`` is the number of multiplications.
@@ -27,7 +31,7 @@ def on_gpu(device: Device, work: float) -> bool:
     if device == "cpu" or (device == "auto" and work < _WORTH_TORCH):
         return False
     there = False
-    if importlib.util.find_spec("torch") is not None:
+    if _has_torch():
         import torch
 
         there = torch.cuda.is_available()
@@ -55,8 +59,9 @@ class Nearest:
 
     def add(self, centres: np.ndarray) -> None:
         """Take the next centres (m, d) into account."""
-        for part in slices(len(self.units), 2048):
-            best, index, tied = self._best(part, centres)
+        multiply = self._multiplier(centres)
+        for part in slices(len(self.units), _IN_CACHE if self._gpu is None else 2048):
+            best, index, tied = self._best(part, centres, multiply)
             self._merge(part, np.float32(1) - best, index + self._seen, tied)
         self._seen += len(centres)
 
@@ -69,15 +74,32 @@ class Nearest:
             rows = doubtful[part]
             index[rows] = np.argmin(halves - exact_products(self.units[rows], centres), axis=1)
         gaps = np.empty(len(index))
-        for part in slices(len(index)):
+        for part in slices(len(index), _IN_CACHE):
             apart = self.units[part].astype(np.float64) - centres[index[part]]
             gaps[part] = np.sum(apart * apart, axis=1) / 2
         return index, gaps
 
-    def _best(self, part: slice, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _multiplier(self, centres: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Products with ``centres``: by oneDNN where torch is loaded, or has become worth loading.
+
+        Either is within `slack`, which is all that is made of them.
+        """
+        done = float(self.units.size) * self._seen
+        if not ("torch" in sys.modules or (done > _WORTH_TORCH and _has_torch())):
+            return lambda rows: rows @ centres.T
+        import torch
+
+        from curate.core.onednn import Linear
+
+        layer = Linear(torch.from_numpy(centres))
+        return lambda rows: np.asarray(layer(torch.from_numpy(rows)))
+
+    def _best(
+        self, part: slice, centres: np.ndarray, multiply: Callable[[np.ndarray], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if self._gpu is not None:
             return self._gpu.best(part, centres, float(self._twice))
-        products = self.units[part] @ centres.T
+        products = multiply(self.units[part])
         index = np.argmax(products, axis=1)
         best = products[np.arange(len(index)), index]
         near = products >= (best - self._twice)[:, None]
@@ -109,6 +131,10 @@ class _Gpu:
         best, index = products.max(dim=1)
         tied = (products >= (best - twice)[:, None]).sum(dim=1) > 1
         return best.cpu().numpy(), index.cpu().numpy(), tied.cpu().numpy()
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
 
 
 def _half_squares(vectors: np.ndarray) -> np.ndarray:

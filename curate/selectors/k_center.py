@@ -16,7 +16,7 @@ from curate.core.errors import UsageError
 from curate.core.farthest import farthest_first
 from curate.core.nearest import Device, on_gpu
 from curate.core.picked import decide_picks
-from curate.core.vectors import Vectors, exact_products, on_grid, vectors_of
+from curate.core.vectors import Vectors, exact_products, on_grid, slack, vectors_of
 
 __all__ = ["KCenter"]
 
@@ -98,4 +98,8 @@ def _central(units: np.ndarray) -> int:
     """The vector nearest to the mean; entries on the grid add up without rounding."""
     mean = units.sum(axis=0, dtype=np.float64)[None]
     direction, usable = on_grid(mean)
-    return int(np.argmax(exact_products(units, direction))) if usable[0] else 0
+    if not usable[0]:
+        return 0
+    products = units @ direction[0]
+    near = np.flatnonzero(products >= products.max() - np.float32(2 * slack(units.shape[1])))
+    return int(near[np.argmax(exact_products(units[near], direction))])

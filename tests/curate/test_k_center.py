@@ -18,6 +18,7 @@ from curate.core.farthest import farthest_first
 from curate.core.nearest import Nearest
 from curate.core.registry import build
 from curate.core.vectors import GRID, exact_products, on_grid, slack, vectors_of
+from curate.selectors.k_center import _central
 
 
 def greedy(units: np.ndarray, first: int, count: int) -> list[int]:
@@ -68,6 +69,30 @@ def test_small_blocks_give_the_same_picks(kind: str, monkeypatch: pytest.MonkeyP
     vectors = units(kind, 500, 6)
     found = farthest_first(vectors, 7, np.ones(500), 500)
     assert found.picks.tolist() == greedy(vectors, 7, 500)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_products_by_torch_give_the_same_picks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    onednn = pytest.importorskip("curate.core.onednn")
+    vectors = units(kind, 1500, 48)
+    used: list[int] = []
+    linear = onednn.Linear
+
+    def seen(centres: Any) -> Any:
+        used.append(len(centres))
+        return linear(centres)
+
+    monkeypatch.setattr(onednn, "Linear", seen)
+    found = farthest_first(vectors, 7, np.ones(1500), 300)
+    assert sum(used) == 300
+    assert found.picks.tolist() == greedy(vectors, 7, 300)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_centre_is_the_one_that_exact_products_find(kind: str) -> None:
+    vectors = units(kind, 1000, 48)
+    direction, _ = on_grid(vectors.sum(axis=0, dtype=np.float64)[None])
+    assert _central(vectors) == int(np.argmax(exact_products(vectors, direction)))
 
 
 @settings(max_examples=40, deadline=None)
