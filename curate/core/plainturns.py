@@ -20,6 +20,8 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 _FIRST: Final = np.array([[0, -1]])
+_HEAD: Final = np.arange(8)  # bytes that are looked at before whole texts are
+_ESCAPE: Final = ord("\\")
 _NAMES: Final = [field.name for field in TURN.fields]
 
 
@@ -42,10 +44,24 @@ class Turns(NamedTuple):
 
     def are(self, which: Ints, others: Ints) -> npt.NDArray[np.bool_]:
         """Where the turns ``which`` are the same as ``others``, one by one."""
-        one, other = (pl.Series(self.contents(some)) for some in (which, others))
-        same: npt.NDArray[np.bool_] = (one == other).to_numpy(writable=True)
-        same &= self.voices(which) == self.voices(others)
+        same: npt.NDArray[np.bool_] = self.voices(which) == self.voices(others)
+        same &= ~self._begin_apart(which, others)
+        at = np.flatnonzero(same)
+        one, other = (pl.Series(self.contents(some[at])) for some in (which, others))
+        same[at] = (one == other).to_numpy()
         return same
+
+    def _begin_apart(self, which: Ints, others: Ints) -> npt.NDArray[np.bool_]:
+        """Where the first bytes of two turns, none of them an escape, tell them apart."""
+        clear = np.ones(len(which), np.bool_)
+        heads = []
+        for some in (which, others):
+            low, high = self.spans[some, 0].T
+            head = self.data[low[:, None] + _HEAD]
+            clear &= (high - low >= len(_HEAD)) & (head != _ESCAPE).all(axis=1)
+            heads.append(head)
+        clear &= (heads[0] != heads[1]).any(axis=1)
+        return clear
 
     def voices(self, which: Ints) -> npt.NDArray[np.str_]:
         """The roles of some turns."""

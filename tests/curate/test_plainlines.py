@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 from pathlib import Path
@@ -298,6 +299,21 @@ def test_the_bytes_that_are_written_do_not_tell_how_a_file_was_read(
         ingest([str(path)], tmp_path / out)
     for name in ("rows.parquet", "quarantine.jsonl"):
         assert (tmp_path / "careful" / name).read_bytes() == (tmp_path / "fast" / name).read_bytes()
+
+
+def test_sides_that_say_the_same_are_so_however_they_are_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spelled_alike = ["Because it", "\\u0042ecause it", "Becaus\\u0065 it", "Because\\u0020it"]
+    others = ["Because iT", "because it", "Because it ", "Because", "", "Because\\u0020i"]
+    lines = [
+        '{{"prompt": "q", "chosen": "{}", "rejected": "{}"}}'.format(*pair)
+        for pair in itertools.product(spelled_alike, spelled_alike + others)
+    ]
+    path = tmp_path / "d.jsonl"
+    path.write_text("\n".join(lines))
+    table, bad = both(path, monkeypatch)
+    assert (table.height, len(bad)) == (4 * len(others), 4 * 4)
 
 
 def test_a_line_beyond_the_limit_is_too_long_however_it_is_met(
