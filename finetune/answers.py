@@ -129,9 +129,7 @@ class AnswerTrainer(PairTrainer):
         """Rows of one optimizer step, over all its micro-batches and processes."""
         alone = len(batch_samples) == 1 and self.accelerator.num_processes == 1
         self._means = {} if alone else self._shared(batch_samples)
-        rows = sum(len(batch["at"]) for batch in batch_samples)
-        every: torch.Tensor = self.accelerator.gather(torch.tensor([rows], device=device))
-        return every.sum()
+        return self._counted([len(batch["at"]) for batch in batch_samples], batch_samples)
 
     @contextmanager
     def sharing(self, batches: Iterable[Batch]) -> Iterator[None]:
@@ -222,8 +220,6 @@ class AnswerTrainer(PairTrainer):
             if name in tokens:
                 shown = "mean_token_accuracy" if name == "top1" else name
                 self._totals[mode].add(shown, tokens[name][:own][mask])
-        if mode == "train":
-            self._tokens_seen += int(batch["attention_mask"].sum())
 
 
 class ListTrainer(AnswerTrainer):

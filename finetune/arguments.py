@@ -73,7 +73,9 @@ def _check_name(
     name: str, config: type[Any], known: Mapping[str, Any], own: Mapping[str, Any]
 ) -> None:
     if name not in known:
-        raise UsageError(f"{config.__name__} has no argument {name!r}; {closest(name, known)}")
+        near = closest(name, known)
+        hint = near if near.startswith("did you") else "see its documentation"  # it has over 100
+        raise UsageError(f"{config.__name__} has no argument {name!r}; {hint}")
     if name in _OURS:
         raise UsageError(f"{name} cannot be passed on: {_OURS[name]}")
     if name in own:

@@ -48,8 +48,8 @@ class Metrics(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Log where a checkpoint is taken."""
-        if state.global_step % int(args.save_steps) == 0:
+        """Log where a checkpoint is taken, and at the end."""
+        if state.global_step % int(args.save_steps) == 0 or state.global_step >= state.max_steps:
             control.should_log = True
 
     def on_log(

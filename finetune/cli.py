@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,12 +70,10 @@ def finetune() -> None:
     """Train on what was kept: a proxy model, SFT, reward models, PPO, preference objectives."""
 
 
-def _arguments() -> list[click.Parameter]:
+def _arguments(out: str = "The model folder.") -> list[click.Parameter]:
     return [
         click.Argument(["rows"], type=click.Path(path_type=Path)),
-        click.Option(
-            ["--out"], type=click.Path(path_type=Path), required=True, help="The model folder."
-        ),
+        click.Option(["--out"], type=click.Path(path_type=Path), required=True, help=out),
         click.Option(
             ["-o", "--option", "pairs"],
             multiple=True,
@@ -113,7 +112,8 @@ def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
     own = component_options(loss)
     left = ("loss", "loss_options", "options", *(option.name or "" for option in own))
     params = [*_arguments(), *own, *component_options(trainer, leave=left)]
-    told = f"{help_of(group, name, loss)}\n\n{data_of(group, loss)}"
+    trained = inspect.cleandoc(trainer.__doc__ or "").partition("\n\n")[2]
+    told = f"{help_of(group, name, loss)}\n\n{data_of(group, loss)}\n\n{trained}"
     return click.RichCommand(name=name, params=params, callback=callback, help=told)
 
 
@@ -125,7 +125,7 @@ def _compare_command() -> click.Command:
         click.echo(table_of(facts))
         return _PARTIAL if any(not one["runs"] for one in facts["means"].values()) else 0
 
-    rows, place, _ = _arguments()
+    rows, place, _ = _arguments("The folder of the comparison.")
     return click.RichCommand(
         name="compare",
         params=[rows, place, *component_options(Compare)],

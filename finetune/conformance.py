@@ -94,7 +94,7 @@ class Conformance:
         told = _told(seen, OPTIMA)
         if self.optimum is None:
             return [Finding("lands", "told", told)]
-        right = seen.form == self.optimum
+        right = seen.form == self.optimum and (seen.scale is None or seen.scale > 0)
         if self.optimum == "boltzmann" and seen.to_boltzmann is not None:
             right = right and seen.to_boltzmann <= _KL
         return [Finding("lands", "ok" if right else "failed", told)]

@@ -78,7 +78,7 @@ class _LabelLogps(torch.autograd.Function):
                     weight[labels[part]], _into(logs.exp_(), weight) @ weight, out=pulls[part]
                 )
             elif trains_head:
-                kept -= logs.nbytes  # below zero it stays: those that are kept come first
+                kept -= logs.nbytes  # once below zero, always: the first are kept
                 if kept >= 0:
                     known.append(logs.exp_())
         saved = (states, weight, labels, *known) if pulls is None else (pulls,)

@@ -63,6 +63,9 @@ def built(
     own = registry.build(group_of(name, groups), name, options)
     if not getattr(own, "beta", 1.0) > 0:
         raise UsageError(f"{name}: beta: expected more than 0, got {own.beta}")
+    wrong = next((other for other, weight in also.items() if not weight > 0), None)
+    if wrong is not None:
+        raise UsageError(f"also: {wrong}: expected a weight above 0, got {also[wrong]}")
     if not also:
         return own
     others = [

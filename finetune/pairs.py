@@ -76,7 +76,6 @@ class PairTrainer(Trainer):
             name for name in self.needs.tokens if name not in ("policy", "reference", *_DATA)
         )
         self._totals = {"train": Totals(), "eval": Totals()}
-        self._tokens_seen = 0
         super().__init__(
             model=model,
             args=args,
@@ -87,9 +86,18 @@ class PairTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> torch.Tensor:
         """Pairs of one optimizer step, over all its micro-batches and processes."""
-        pairs = sum(len(batch["input_ids"]) // 2 for batch in batch_samples)
-        every: torch.Tensor = self.accelerator.gather(torch.tensor([pairs], device=device))
-        return every.sum()
+        return self._counted(
+            [len(batch["input_ids"]) // 2 for batch in batch_samples], batch_samples
+        )
+
+    def _counted(self, rows: Sequence[int], batches: Sequence[Batch]) -> torch.Tensor:
+        """The sum of ``rows`` over all processes; the tokens of ``batches`` are noted beside it."""
+        tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+        own = torch.tensor([[sum(rows), tokens]], device=self.args.device)
+        every: torch.Tensor = self.accelerator.gather(own).sum(0)
+        if self.args.include_num_input_tokens_seen == "no":  # else transformers counts them
+            self.state.num_input_tokens_seen += int(every[1])  # which every checkpoint holds
+        return every[0]
 
     def training_step(
         self, model: Any, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
@@ -163,8 +171,6 @@ class PairTrainer(Trainer):
         for name in self.watched:
             if name in tokens:
                 totals.add(_SHOWN.get(name, name), tokens[name][mask])
-        if mode == "train":
-            self._tokens_seen += int(batch["attention_mask"].sum())
 
     def on_device(self, pairs: Sequence[PairIds]) -> Batch:
         """The batch of these pairs, where the model is."""
@@ -190,6 +196,8 @@ class PairTrainer(Trainer):
         prefix = "eval_" if mode == "eval" else ""
         found = self._totals[mode].take(self.accelerator.gather)
         logs.update({prefix + name: value for name, value in found.items()})
+        if mode == "train":
+            logs["num_input_tokens_seen"] = self.state.num_input_tokens_seen
         super().log(logs, start_time)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -37,6 +38,8 @@ def siftune() -> None:
 def main() -> None:
     """Run the command line; a user's mistake is one line and an exit code, never a traceback."""
     signal.signal(signal.SIGTERM, _stopped)
+    # imported by transformers wherever it is installed, it tells of kernels that nobody asked for
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     sys.exit(_run())
 
 

@@ -6,7 +6,8 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field
-from typing import Any, TypeAlias
+from types import NoneType
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import rich_click as click
 
@@ -130,7 +131,8 @@ def component_options(component: type[Any], leave: Iterable[str] = ()) -> list[c
     """A click option for each option of the component, but those named in ``leave``."""
     left = set(leave)
     fields = {name: field for name, field in options(component).items() if name not in left}
-    return [_option(name, field) for name, field in fields.items()]
+    hints = get_type_hints(component)
+    return [_option(name, field, hints[name]) for name, field in fields.items()]
 
 
 def parsed(component: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,16 +167,23 @@ def _context() -> click.Context:
     return ctx
 
 
-def _option(name: str, field: Field[Any]) -> click.Option:
+def _option(name: str, field: Field[Any], hint: Any) -> click.Option:
     required = field.default is MISSING and field.default_factory is MISSING
     default = "" if required else f"  [default: {_shown(field)}]"
     return click.Option(
         [f"--{name.replace('_', '-')}", name],
         default=None,
         required=required,
-        metavar=str(field.type).upper().replace(" | NONE", ""),
+        metavar=_choices(hint) or str(field.type).upper().replace(" | NONE", ""),
         help=default.strip(),
     )
+
+
+def _choices(hint: Any) -> str:
+    """``one|other`` for a type that is a choice of words (or none); empty for any other."""
+    parts = [part for part in get_args(hint) if part is not NoneType] or [hint]
+    choice = hint if get_origin(hint) is Literal else parts[0]
+    return "|".join(map(str, get_args(choice))) if get_origin(choice) is Literal else ""
 
 
 def _shown(field: Field[Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TypeAlias
 
 import numpy as np
@@ -38,7 +39,8 @@ class Products:
     def __init__(self, units: np.ndarray, gpu: bool = False) -> None:
         self.units = units
         self._gpu = gpu
-        self._by_torch = units.dtype == np.float32 and (gpu or len(units) >= _WORTH_TORCH)
+        many = len(units) >= _WORTH_TORCH and find_spec("torch") is not None
+        self._by_torch = units.dtype == np.float32 and (gpu or many)
 
     def of(self, left: Rows, right: Rows) -> np.ndarray:
         """Products (l, r) of some rows with others."""

@@ -28,6 +28,7 @@ __all__ = ["Forecast", "Seconds", "forecast", "told"]
 Seconds: TypeAlias = tuple[float, float]
 """Least and most."""
 
+_TENTH = 10  # an earlier run of a smaller share tells more of what is loaded than of rows
 _LEAST, _MOST = 0.7, 1.5  # of a rate: all rows differ from some, and so does what else runs here
 _GROWTH: Final = 0.15  # a selector's seconds a row grow as the rows to this power, if it is quick
 
@@ -53,6 +54,8 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
         return []
     rows = _rows(plan, out)
     known = earlier(plan.recipe, out)
+    weak = {at: one for at, one in known.items() if one.rows * _TENTH < rows.count}
+    known = {at: one for at, one in known.items() if at not in weak}
     lacking = any(
         at not in known and not (at < len(done) and done[at]) for at in range(len(done) + 1)
     )
@@ -64,6 +67,8 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
         given = rows if timed is None or at == 0 else timed.scaled(rows)
         fewer = any(one is not None and one.group == "select" for one in specs[:at])
         seconds, how = _cost(at, spec, given.count, known, timed)
+        if seconds is None and at in weak:  # better than nothing
+            seconds, how = _cost(at, spec, given.count, weak, None)
         if at < len(done) and done[at]:
             seconds, how = (0.0, 0.0), "done before"
         found.append(Forecast(label, given, fewer, seconds, how))

@@ -132,6 +132,37 @@ def test_the_first_line_of_metrics_is_right_by_another_way(tiny_model_dir, rows,
     assert lines[0]["entropy"] == pytest.approx(sum(nats) / len(nats), abs=1e-5)
 
 
+def test_the_trainers_own_evaluation_leaves_the_means_of_training_alone(
+    tiny_model_dir, rows, tmp_path
+):
+    from finetune.models import load_tokenizer
+    from finetune.pair_rows import pairs_of
+    from finetune.pair_setup import trainer_of
+    from finetune.runs import Run
+
+    options = Preference(model=str(tiny_model_dir), batch_size=4)
+    tokenizer = load_tokenizer(tiny_model_dir)
+    pairs = pairs_of(pl.read_parquet(rows), tokenizer)
+    given = (options, options.objective(), pairs.ids, pairs, tokenizer, Run(tmp_path / "out", ""))
+    trainer = trainer_of(*given)
+    found = trainer.evaluate()
+    assert found["eval_loss"] == pytest.approx(math.log(2), abs=1e-6)
+    logged = trainer.state.log_history[-1]
+    assert logged["eval_rewards/margins"] == 0
+    assert logged["eval_lengths/chosen"] == sum(len(pair.chosen) for pair in pairs.ids) / 16
+    trainer.log({})
+    assert "rewards/margins" not in trainer.state.log_history[-1]
+
+
+def test_tokens_are_counted_over_all_steps_and_the_last_one_is_logged(
+    tiny_model_dir, rows, tmp_path
+):
+    result, lines = train(tiny_model_dir, rows, tmp_path / "out", log_every=3, epochs=2)
+    pairs = encoded(tiny_model_dir, pl.read_parquet(rows))
+    assert [line["step"] for line in lines] == [3, 6, 8]
+    assert result.metrics["num_input_tokens_seen"] == 2 * sum(pair.tokens for pair in pairs)
+
+
 def test_splitting_a_batch_does_not_change_the_number(tiny_model_dir, rows, tmp_path):
     runs = {
         parts: train(

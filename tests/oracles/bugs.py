@@ -69,6 +69,14 @@ PAIRS = (
         LOGPS,
     ),
     Mutation(
+        "a small last tile kept after a large one was not",
+        "finetune/label_logps.py",
+        "                kept -= logs.nbytes  # once below zero, always: the first are kept\n"
+        "                if kept >= 0:\n",
+        "                if kept >= logs.nbytes:\n                    kept -= logs.nbytes\n",
+        LOGPS,
+    ),
+    Mutation(
         "the label left out of the gradient by hand",
         "finetune/label_logps.py",
         "pull.scatter_add_(1, labels[part, None], gradient[part].to(pull.dtype))",

@@ -317,8 +317,8 @@ ANSWERS = (
     Mutation(
         "answers normalised by micro-batch",
         "finetune/answers.py",
-        'rows = sum(len(batch["at"]) for batch in batch_samples)',
-        'rows = len(batch_samples[0]["at"])',
+        '[len(batch["at"]) for batch in batch_samples]',
+        '[len(batch_samples[0]["at"])]',
         f"{LOOP}::test_splitting_a_step_does_not_change_the_number",
     ),
     Mutation(

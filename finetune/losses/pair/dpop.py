@@ -19,7 +19,8 @@ class DPOP:
 
     Pal et al. 2024, arXiv:2402.13228. DPO can lower both completions as long as the gap between
     them grows, most of all when they differ in a few tokens; ``penalty`` (λ in the paper) is what
-    each nat of lost ``chosen`` log-probability costs. ``penalty = 0`` is DPO. The charge is inside
+    each nat of lost ``chosen`` log-probability costs. The defaults are β and λ of the paper's
+    experiments (from memory). ``penalty = 0`` is DPO. The charge is inside
     β, as in the paper; some ports put it outside.
 
     >>> worse_than_reference = PairLogps.of(policy=(-6, -9), ref=(-5, -7))
@@ -29,8 +30,8 @@ class DPOP:
     4.0181
     """
 
-    beta: float = 0.1
-    penalty: float = 5.0
+    beta: float = 0.3
+    penalty: float = 50.0
 
     needs_reference: ClassVar = True
 

@@ -43,6 +43,13 @@ class KTO:
     needs_reference: ClassVar = True
     needs_mismatched: ClassVar = True
     needs_label: ClassVar = True
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that would reward what it should punish."""
+        for name in ("desirable_weight", "undesirable_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+
     couples_batch: ClassVar = True
 
     def shared(self, logps: AnswerLogps) -> Mapping[str, torch.Tensor]:
