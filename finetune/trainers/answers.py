@@ -189,9 +189,12 @@ class AnswerPreference:
         return listed(table) if self._lists else single(table, needs.columns)
 
     def _key(self, objective: Any, table: pl.DataFrame) -> dict[str, Any]:
+        from finetune.objectives import resolved
+
         read = self._needs(objective).columns
         key = {
             "stage": "answers",
+            "loss": resolved(objective),
             "options": asdict(replace(self, cache=None)),
             "base": models.model_hash(self.model),
             "data": data.data_hash(table),

@@ -132,7 +132,7 @@ class Preference:
         """
         objective = self.objective()
         table = data.load(rows, ("preference",))
-        run = Run.of(out, self._key(table))
+        run = Run.of(out, self._key(objective, table))
         with run.held():
             return run.finished() or self._train(objective, table, rows, run)
 
@@ -156,12 +156,15 @@ class Preference:
         )
         return objective
 
-    def _key(self, table: pl.DataFrame) -> dict[str, Any]:
+    def _key(self, objective: Any, table: pl.DataFrame) -> dict[str, Any]:
+        from finetune.objectives import resolved
+
         key = {
             "stage": "preference",
             "options": asdict(replace(self, cache=None)),
             "base": models.model_hash(self.model),
             "data": data.data_hash(table),
+            "loss": resolved(objective),  # defaults too: another version may have others
         }
         if self.ref_model is not None:
             key["reference"] = models.model_hash(self.ref_model)

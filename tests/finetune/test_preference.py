@@ -246,6 +246,16 @@ def test_a_following_reference_is_the_mean_worked_by_hand():
     assert seen == [8.0, 7.0, 7.0, 5.0]  # 8 × ¾ + 4 × ¼, then 7 × ¾ - 1 × ¼
 
 
+def test_a_run_of_other_defaults_is_another_run(tiny_model_dir, rows, tmp_path, monkeypatch):
+    from finetune.losses.pair.dpo import DPO
+
+    train(tiny_model_dir, rows, tmp_path / "out")
+    made = DPO.__init__
+    monkeypatch.setattr(DPO, "__init__", lambda self, beta=0.2: made(self, beta))
+    with pytest.raises(UsageError, match="made with other options"):
+        train(tiny_model_dir, rows, tmp_path / "out")
+
+
 def test_what_comes_out_is_a_plain_model_folder(tiny_model_dir, rows, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
