@@ -217,7 +217,7 @@ def _read(name: str) -> pl.DataFrame:
 
 
 def _ingest(source: Path, path: Path) -> None:
-    from curate.core.ingest import ingest
+    from curate.core.readers.ingest import ingest
 
     folder = path.with_name(f"{path.name}.folder")
     got = ingest([str(source)], folder)

@@ -74,7 +74,7 @@ def _read(source: Path) -> pl.DataFrame:
             raise DataError(f"{file}: not a readable parquet file ({reason})") from None
         if "kind" in table.columns and set(table["kind"].unique()) <= set(KINDS):
             return table
-    from curate.core.ingest import read_rows
+    from curate.core.readers.ingest import read_rows
 
     rows, bad = read_rows(file)
     if bad:

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from curate.core.embed_model import PACKAGED, find_model
 from curate.core.errors import UsageError
 from curate.core.files import aside, digest_of, hash_file, read_json, write_json, write_text
+from curate.core.vectors.embed_model import PACKAGED, find_model
 from finetune.card import card
 
 if TYPE_CHECKING:

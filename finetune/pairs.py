@@ -121,7 +121,7 @@ class PairTrainer(Trainer):
     ) -> Any:
         """This process's share of the step's mean loss over pairs."""
         logps, tokens = self.score(model, inputs)
-        result = self.loss(logps)
+        result = self._taken(logps)
         self._refuse_non_finite(result.loss)
         self._note("train" if model.training else "eval", logps, result, tokens, inputs)
         if num_items_in_batch is None:
@@ -139,6 +139,12 @@ class PairTrainer(Trainer):
             if name in batch:
                 tokens[name] = batch[name]
         return answers_of(tokens, batch, self.needs.tokens), tokens
+
+    def _taken(self, logps: Any) -> Any:
+        try:
+            return self.loss(logps)
+        except ValueError as error:  # numbers of the rows that the loss can make nothing of
+            raise SiftuneError(f"step {self.state.global_step + 1}: {error}") from None
 
     def _refuse_non_finite(self, loss: torch.Tensor) -> None:
         if not bool(loss.detach().isfinite().all()):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.worker import Facts, Options, serve, timed
-from curate.core.ingest import ingest
-from curate.core.reading import Batch
-from curate.core.sources import plan
+from curate.core.readers.ingest import ingest
+from curate.core.readers.reading import Batch
+from curate.core.readers.sources import plan
 
 
 def work(options: Options) -> Facts:

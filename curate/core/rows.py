@@ -13,7 +13,7 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
-from curate.core.jsontext import dump
+from curate.core.readers.jsontext import dump
 from curate.core.schema import CONTENT, TURN, TURNS, Kind, schema_of
 from curate.core.types import Row
 
@@ -28,7 +28,7 @@ _NULL: Final = b"\xff\xff\xff\xff"
 def content_digest(kind: Kind, row: Row) -> str:
     """128-bit hex digest (BLAKE2b) of what a row says; the same on any machine and in any version.
 
-    It is taken over the bytes that `curate.core.canonical` states, which makes them for whole
+    It is taken over the bytes that `core.readers.canonical` states, which makes them for whole
     columns. Equal content, equal digest; source, extra, scores and ranks do not count.
     """
     return _digest(_content(kind, row))

@@ -106,8 +106,8 @@ def code_key(spec: Spec) -> str:
 def core_key() -> str:
     """Hash of the code that every stage stands on."""
     folder = Path(str(curate.__path__[0]))
-    files = sorted([*folder.glob("core/*.py"), *folder.glob("formats/*.py")])
-    return digest_of([[path.name, hash_file(path)] for path in files])
+    files = sorted([*folder.glob("core/**/*.py"), *folder.glob("formats/*.py")])
+    return digest_of([[str(path.relative_to(folder)), hash_file(path)] for path in files])
 
 
 def option_files(options: Mapping[str, Any]) -> dict[str, str]:

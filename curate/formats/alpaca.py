@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from curate.core.errors import BadRow
-from curate.core.layout import Layout, Said
+from curate.core.readers.layout import Layout, Said
+from curate.core.readers.turns import conversation, leftover, plain, said_by, text_field
 from curate.core.schema import Kind
-from curate.core.turns import conversation, leftover, plain, said_by, text_field
 from curate.core.types import Row
 
 __all__ = ["Alpaca"]

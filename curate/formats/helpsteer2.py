@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.answers import attribute_list, attributes_of, prompt_text, texts
 from curate.core.errors import BadRow
+from curate.core.readers.answers import attribute_list, attributes_of, prompt_text, texts
+from curate.core.readers.turns import answer, leftover, number_field, said_by, text_field
 from curate.core.schema import Kind
-from curate.core.turns import answer, leftover, number_field, said_by, text_field
 from curate.core.types import Row
 
 __all__ = ["HelpSteer2"]

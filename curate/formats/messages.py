@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from curate.core.layout import Layout, Side
+from curate.core.readers.layout import Layout, Side
+from curate.core.readers.turns import ROLES, leftover, read_turns, write_turns
 from curate.core.schema import Kind
-from curate.core.turns import ROLES, leftover, read_turns, write_turns
 from curate.core.types import Row
 
 __all__ = ["Messages"]

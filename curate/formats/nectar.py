@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.answers import items, texts
-from curate.core.dialogue import marked, read_dialogue, write_dialogue
 from curate.core.errors import BadRow
+from curate.core.readers.answers import items, texts
+from curate.core.readers.dialogue import marked, read_dialogue, write_dialogue
+from curate.core.readers.turns import answer, leftover, number_field, said_by, text_field
 from curate.core.schema import Kind
-from curate.core.turns import answer, leftover, number_field, said_by, text_field
 from curate.core.types import Row
 
 __all__ = ["Nectar"]

@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.readers.trees import (
+    FIELDS,
+    is_tree,
+    nest,
+    replies,
+    root_of,
+    rows_extra,
+    turn_of,
+    walk,
+)
 from curate.core.schema import Kind
-from curate.core.trees import FIELDS, is_tree, nest, replies, root_of, rows_extra, turn_of, walk
 from curate.core.types import Row
 
 __all__ = ["OASST"]

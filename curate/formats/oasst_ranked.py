@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.answers import texts
 from curate.core.errors import BadRow
+from curate.core.readers.answers import texts
+from curate.core.readers.trees import (
+    FIELDS,
+    is_tree,
+    nest,
+    replies,
+    root_of,
+    rows_extra,
+    turn_of,
+    walk,
+)
+from curate.core.readers.turns import leftover, number_field
 from curate.core.schema import Kind
-from curate.core.trees import FIELDS, is_tree, nest, replies, root_of, rows_extra, turn_of, walk
-from curate.core.turns import leftover, number_field
 from curate.core.types import Row
 
 __all__ = ["OASSTRanked"]

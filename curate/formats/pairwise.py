@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
-from curate.core.layout import Layout, Side
-from curate.core.schema import Kind
-from curate.core.turns import (
+from curate.core.readers.layout import Layout, Side
+from curate.core.readers.turns import (
     ROLES,
     answer,
     leftover,
@@ -17,6 +16,7 @@ from curate.core.turns import (
     read_side,
     text_field,
 )
+from curate.core.schema import Kind
 from curate.core.types import Row
 
 __all__ = ["Pairwise"]

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
-from curate.core.layout import Layout, Side
-from curate.core.schema import Kind
-from curate.core.turns import (
+from curate.core.readers.layout import Layout, Side
+from curate.core.readers.turns import (
     ROLES,
     common_prefix,
     leftover,
@@ -20,6 +19,7 @@ from curate.core.turns import (
     text_field,
     write_side,
 )
+from curate.core.schema import Kind
 from curate.core.types import Row
 
 __all__ = ["Preference"]

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import orjson
 
 from curate.core.errors import BadRow
-from curate.core.jsontext import dump
-from curate.core.layout import Layout, Side
+from curate.core.readers.jsontext import dump
+from curate.core.readers.layout import Layout, Side
+from curate.core.readers.turns import ROLES, leftover, role_of, said_by, text_field
 from curate.core.schema import Kind
-from curate.core.turns import ROLES, leftover, role_of, said_by, text_field
 from curate.core.types import Row
 
 __all__ = ["ShareGPT"]

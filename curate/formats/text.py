@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
-from curate.core.layout import Layout, Said
+from curate.core.readers.layout import Layout, Said
+from curate.core.readers.turns import answer, leftover, plain, text_field
 from curate.core.schema import Kind
-from curate.core.turns import answer, leftover, plain, text_field
 from curate.core.types import Row
 
 __all__ = ["Text"]

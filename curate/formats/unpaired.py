@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from curate.core.errors import BadRow
-from curate.core.layout import Layout, Side
+from curate.core.readers.layout import Layout, Side
+from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
 from curate.core.schema import Kind
-from curate.core.turns import ROLES, leftover, plain, read_side, write_side
 from curate.core.types import Row
 
 __all__ = ["Unpaired"]

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 import pyarrow.parquet as pq
 
-from curate.core.containers import expand
+from curate.core.readers.containers import expand
 from curate.core.recipe import Spec
 from curate.core.stages import Stages
 from curate.runners.earlier import Earlier, earlier

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from curate.core import sources
-from curate.core.containers import expand
 from curate.core.errors import UsageError
 from curate.core.files import digest_of
+from curate.core.readers import sources
+from curate.core.readers.containers import expand
 from curate.core.recipe import Recipe, Spec, component
 from curate.core.schema import Kind, kind_of
 from curate.core.sides import score_columns

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from curate.core.part import Part
+from curate.core.readers.part import Part
 
 __all__ = ["Records", "records"]
 

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from curate.core.errors import DataError, SiftuneError
 from curate.core.files import aside, hash_file, locked, read_json, remove, write_json
-from curate.core.ingest import ingest
 from curate.core.progress import Quiet, Telling
+from curate.core.readers.ingest import ingest
 from curate.core.recipe import Recipe, Spec, component
 from curate.core.sides import score_columns
 from curate.core.stages import Done, Stages, measured

@@ -12,9 +12,9 @@ import polars as pl
 
 from curate.core.chat import Part, part_of
 from curate.core.content import text_of
+from curate.core.dedup.shingles import shingle
 from curate.core.errors import UsageError
-from curate.core.ingest import read_rows
-from curate.core.shingles import shingle
+from curate.core.readers.ingest import read_rows
 
 __all__ = ["Contamination"]
 
@@ -26,7 +26,7 @@ _HASHES: Final = {"item": pl.UInt32, "hash": pl.UInt64}
 class Contamination:
     """The largest share of a held-out item's word ``ngram``-grams that the row holds, 0 to 1.
 
-    Words are compared without case and punctuation (`curate.core.shingles`). An item of fewer than
+    Words are compared without case and punctuation (`core.dedup.shingles`). An item of fewer than
     ``ngram`` words is one n-gram, all of it, so that short questions are found as well as long
     ones: 1 then means that the item stands whole in the row. Items of one or two words count only
     if they are all that the row says. ``contamination_item`` is the id of the item; of equal

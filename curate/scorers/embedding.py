@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from curate.core.chat import Part, part_of
-from curate.core.embed import Dtype, Embedder, Long
+from curate.core.vectors.embed import Dtype, Embedder, Long
 
 __all__ = ["Embedding"]
 

@@ -8,9 +8,9 @@ from typing import ClassVar, Final
 
 import polars as pl
 
-from curate.core import answer_signs as signs
-from curate.core import text_shares as shares
 from curate.core.chat import last_turn
+from curate.core.texts import answer_signs as signs
+from curate.core.texts import text_shares as shares
 
 __all__ = ["Heuristics"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from curate.core.chat import last_turn
-from curate.core.lm import CausalLM
+from curate.core.texts.lm import CausalLM
 
 __all__ = ["IFD"]
 

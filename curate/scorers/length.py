@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import polars as pl
 
 from curate.core.chat import Part, part_of
-from curate.core.text import words_of
-from curate.core.tokens import count_tokens, tokenizer_hash
+from curate.core.texts.text import words_of
+from curate.core.texts.tokens import count_tokens, tokenizer_hash
 
 __all__ = ["Length"]
 
@@ -19,7 +19,7 @@ __all__ = ["Length"]
 class Length:
     """``length_chars``, ``length_words`` and, when there is a tokenizer, ``length_tokens``.
 
-    Characters are Unicode code points. Words are those of `curate.core.text.WORD`: runs of letters
+    Characters are Unicode code points. Words are those of `core.texts.text.WORD`: runs of letters
     and digits; in a script without spaces between words each letter is one. Tokens are the model's,
     without special ones and without the cut its window would make; they are never estimated: with
     no ``tokenizer`` there is no such column. An empty text has length 0; a row without the text

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from curate.core.chat import Part, part_of
-from curate.core.minhash import Signatures, signatures
-from curate.core.nearest import Device, on_gpu
-from curate.core.shingles import Hashes, Offsets, Unit, shingle
+from curate.core.dedup.minhash import Signatures, signatures
+from curate.core.dedup.shingles import Hashes, Offsets, Unit, shingle
+from curate.core.vectors.nearest import Device, on_gpu
 
 __all__ = ["MinHash"]
 
@@ -67,6 +67,6 @@ class MinHash:
     def _sign(self, values: Hashes, offsets: Offsets) -> Signatures:
         if not on_gpu(self.device, len(values) * self.permutations):
             return signatures(values, offsets, self.permutations, self.seed)
-        from curate.core.minhash_torch import signatures_on
+        from curate.core.dedup.minhash_torch import signatures_on
 
         return signatures_on("cuda", values, offsets, self.permutations, self.seed)

@@ -12,9 +12,9 @@ from curate.core.columns import base_column, numbers
 from curate.core.decisions import decide, decide_some, details, tie_order
 from curate.core.draws import draws
 from curate.core.errors import UsageError
-from curate.core.kmeans import kmeans
-from curate.core.nearest import Device, on_gpu
-from curate.core.vectors import Vectors, vectors_of
+from curate.core.vectors.kmeans import kmeans
+from curate.core.vectors.nearest import Device, on_gpu
+from curate.core.vectors.units import Vectors, vectors_of
 
 __all__ = ["ClusterBalanced"]
 

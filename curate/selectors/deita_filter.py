@@ -10,8 +10,8 @@ import polars as pl
 from curate.core.budget import Budget
 from curate.core.columns import base_column, numbers
 from curate.core.decisions import decide_some, tie_order
-from curate.core.redundancy import Filtered, filter_similar
-from curate.core.vectors import vectors_of
+from curate.core.vectors.redundancy import Filtered, filter_similar
+from curate.core.vectors.units import vectors_of
 
 __all__ = ["DeitaFilter"]
 

@@ -12,9 +12,9 @@ from curate.core.chat import Part
 from curate.core.columns import base_column, values
 from curate.core.content import text_of
 from curate.core.decisions import tie_order
-from curate.core.duplicates import verdicts
-from curate.core.equality import Comparable, Values, equal_rows, turns_of
-from curate.core.held_out import held_out
+from curate.core.dedup.duplicates import verdicts
+from curate.core.dedup.equality import Comparable, Values, equal_rows, turns_of
+from curate.core.dedup.held_out import held_out
 from curate.core.schema import content_columns, kind_of
 
 __all__ = ["ExactDedup"]

@@ -12,11 +12,11 @@ from curate.core.columns import base_column, numbers
 from curate.core.decisions import decide
 from curate.core.draws import draws
 from curate.core.errors import DataError, UsageError
-from curate.core.facility import Located, locate, locate_all
-from curate.core.greedi import greedi
-from curate.core.nearest import Device, Nearest, on_gpu
-from curate.core.picked import decide_picks
-from curate.core.vectors import Vectors, slices, vectors_of
+from curate.core.vectors.facility import Located, locate, locate_all
+from curate.core.vectors.greedi import greedi
+from curate.core.vectors.nearest import Device, Nearest, on_gpu
+from curate.core.vectors.picked import decide_picks
+from curate.core.vectors.units import Vectors, slices, vectors_of
 
 __all__ = ["FacilityLocation"]
 
@@ -29,7 +29,7 @@ class FacilityLocation(Budget):
 
     The picks of Superfiltering.D, arXiv:2402.00530, and of submodlib and apricot; at least 1 - 1/e
     of the best. Every pair of rows counts, but no more than n · ``neighbours`` of them are held at
-    a time (or 8 million, if that is more): those that can still matter (`curate.core.facility`).
+    a time (or 8 million, if that is more): those that can still matter (`core.vectors.facility`).
     A row without a vector, or without a score to weigh it, is ``not_scored``.
 
     Similarities are float32: a device or BLAS that rounds otherwise may pick another one of two

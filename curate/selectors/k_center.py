@@ -13,10 +13,10 @@ from curate.core.columns import base_column, numbers
 from curate.core.decisions import decide, tie_order
 from curate.core.draws import draws
 from curate.core.errors import UsageError
-from curate.core.farthest import farthest_first
-from curate.core.nearest import Device, on_gpu
-from curate.core.picked import decide_picks
-from curate.core.vectors import Vectors, exact_products, on_grid, slack, vectors_of
+from curate.core.vectors.farthest import farthest_first
+from curate.core.vectors.nearest import Device, on_gpu
+from curate.core.vectors.picked import decide_picks
+from curate.core.vectors.units import Vectors, exact_products, on_grid, slack, vectors_of
 
 __all__ = ["KCenter"]
 
@@ -27,8 +27,8 @@ class KCenter(Budget):
 
     Gonzalez 1985, at most twice the best radius; as a core-set for instruction tuning in Chen et
     al., arXiv:2305.09246. Distance is one minus the cosine. The picks are those of the step-by-step
-    greedy in exact arithmetic, on any device (`curate.core.farthest`); no n×n matrix is made. A row
-    without a vector, or of unknown length where tokens are counted, is ``not_scored``.
+    greedy in exact arithmetic, on any device (`core.vectors.farthest`); no n×n matrix is made. A
+    row without a vector, or of unknown length where tokens are counted, is ``not_scored``.
 
     Rows that are not picked are ``covered``, or ``over_budget`` where it did not pay for one row.
     Detail: a kept row's ``order`` and ``distance`` to the picks before it, a dropped row's

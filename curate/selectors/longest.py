@@ -12,7 +12,7 @@ from curate.core.chat import Part
 from curate.core.columns import base_column, numbers
 from curate.core.content import text_of
 from curate.core.ranking import keep_best
-from curate.core.text import count_words
+from curate.core.texts.text import count_words
 
 __all__ = ["Longest"]
 

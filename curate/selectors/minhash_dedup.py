@@ -16,17 +16,17 @@ from curate.core.chat import Part
 from curate.core.columns import base_column, values
 from curate.core.content import text_of
 from curate.core.decisions import tie_order
-from curate.core.duplicates import verdicts
+from curate.core.dedup.duplicates import verdicts
+from curate.core.dedup.held_out import held_out
+from curate.core.dedup.jaccard import Ints, Keys, exact_ratio, prefixes
+from curate.core.dedup.minhash import Signatures, banded, signatures
+from curate.core.dedup.set_cover import cover_sets
+from curate.core.dedup.sets import Sets, sets_of
+from curate.core.dedup.shingle_index import ShingleIndex
+from curate.core.dedup.shingled import Chained, Shingled, Texts
+from curate.core.dedup.shingles import Hashes, Offsets, Unit, shingle
+from curate.core.dedup.sieve import candidates
 from curate.core.files import digest_of
-from curate.core.held_out import held_out
-from curate.core.jaccard import Ints, Keys, exact_ratio, prefixes
-from curate.core.minhash import Signatures, banded, signatures
-from curate.core.set_cover import cover_sets
-from curate.core.sets import Sets, sets_of
-from curate.core.shingle_index import ShingleIndex
-from curate.core.shingled import Chained, Shingled, Texts
-from curate.core.shingles import Hashes, Offsets, Unit, shingle
-from curate.core.sieve import candidates
 
 __all__ = ["MinHashDedup"]
 
@@ -41,7 +41,7 @@ class MinHashDedup:
     every dropped row names such a survivor, and no two survivors are that similar.
 
     ``candidates`` says how pairs to verify are found. ``exact`` misses none: a prefix-filter join
-    (`curate.core.jaccard`) on the rarest shingles, no signature needed, and faster on word n-grams.
+    (`core.dedup.jaccard`) on the rarest shingles, no signature needed, and faster on word n-grams.
     ``minhash`` takes texts that agree in one of ``bands`` bands of ``rows`` positions: of pairs at
     0.7, 99 % at 25 x 5; for character n-grams, low thresholds, or where the scorer `minhash` has
     made the column elsewhere (it is used if it has the same settings, and made anew if not). A text

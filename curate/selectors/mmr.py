@@ -11,10 +11,10 @@ from curate.core.budget import Budget
 from curate.core.columns import base_column, numbers
 from curate.core.decisions import decide, tie_order
 from curate.core.errors import UsageError
-from curate.core.farthest import Worth, farthest_first
-from curate.core.nearest import Device, on_gpu
-from curate.core.picked import decide_picks
-from curate.core.vectors import vectors_of
+from curate.core.vectors.farthest import Worth, farthest_first
+from curate.core.vectors.nearest import Device, on_gpu
+from curate.core.vectors.picked import decide_picks
+from curate.core.vectors.units import vectors_of
 
 __all__ = ["MMR"]
 
@@ -25,7 +25,7 @@ class MMR(Budget):
 
     Carbonell and Goldstein 1998. Scores are brought to 0..1 by the smallest and largest of the rows
     that can be picked, so that they compare with cosines; the first pick is the best score. The
-    picks are those of the step-by-step greedy (`curate.core.farthest`); no n×n matrix is made. A
+    picks are those of the step-by-step greedy (`core.vectors.farthest`); no n×n matrix is made. A
     row without a vector or a score is ``not_scored``.
 
     Detail: the scaled ``score``, the ``order`` of a kept row, the ``nearest`` kept row of another,

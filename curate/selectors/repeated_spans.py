@@ -10,8 +10,8 @@ import polars as pl
 from curate.core.chat import Part
 from curate.core.content import text_of
 from curate.core.decisions import decide, details
-from curate.core.repeats import Ints, repeated_spans
-from curate.core.shingled import Texts
+from curate.core.dedup.repeats import Ints, repeated_spans
+from curate.core.dedup.shingled import Texts
 
 __all__ = ["RepeatedSpans"]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curate.core.clusters import cover_clustered
 from curate.core.columns import base_column, values
-from curate.core.cosine import Dtype, cover_vectors, products
 from curate.core.decisions import tie_order
-from curate.core.duplicates import verdicts
-from curate.core.held_out import held_out
-from curate.core.vectors import vectors_of
+from curate.core.dedup.duplicates import verdicts
+from curate.core.dedup.held_out import held_out
+from curate.core.vectors.clusters import cover_clustered
+from curate.core.vectors.cosine import Dtype, cover_vectors, products
+from curate.core.vectors.units import vectors_of
 
 __all__ = ["SemanticDedup"]
 

@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from curate.core.chat import turn
-from curate.core.detect import FORMATS, named
 from curate.core.errors import BadRow
+from curate.core.readers.detect import FORMATS, named
 from curate.core.registry import names
 from curate.core.rows import finish, rows_of, table_of
 from curate.core.schema import CONTENT, KINDS, schema_of

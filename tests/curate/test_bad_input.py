@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from curate.core.errors import DataError
-from curate.core.ingest import Ingested, ingest
+from curate.core.readers.ingest import Ingested, ingest
 from tests.curate.bad_input_cases import CASES, Case
 
 

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from curate.core.errors import UsageError
-from curate.core.kmeans import kmeans
 from curate.core.registry import build
-from curate.core.vectors import exact_products, on_grid
+from curate.core.vectors.kmeans import kmeans
+from curate.core.vectors.units import exact_products, on_grid
 
 SIZES = [40, 12, 3]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curate.core import clusters, cosine
-from curate.core.clusters import cover_clustered
-from curate.core.cosine import Dtype, Products, cover_vectors, pairs_above, products
-from curate.core.cover import Cover, cover_pairs
-from curate.core.vectors import on_grid
+from curate.core.dedup.cover import Cover, cover_pairs
+from curate.core.vectors import clusters, cosine
+from curate.core.vectors.clusters import cover_clustered
+from curate.core.vectors.cosine import Dtype, Products, cover_vectors, pairs_above, products
+from curate.core.vectors.units import on_grid
 
 
 def groups(rows: int, size: int = 24, seed: int = 0) -> np.ndarray:

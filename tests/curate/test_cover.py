@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.core.cover import Cover, cover_pairs
-from curate.core.jaccard import exact_ratio, prefixes
-from curate.core.set_cover import cover_sets
-from curate.core.sets import Sets
-from curate.core.shingles import shingle
-from curate.core.sieve import candidates
+from curate.core.dedup.cover import Cover, cover_pairs
+from curate.core.dedup.jaccard import exact_ratio, prefixes
+from curate.core.dedup.set_cover import cover_sets
+from curate.core.dedup.sets import Sets
+from curate.core.dedup.shingles import shingle
+from curate.core.dedup.sieve import candidates
 
 Pairs = dict[tuple[int, int], Fraction]
 

@@ -100,9 +100,11 @@ def test_the_prompt_alone_can_be_compared() -> None:
 def test_rows_of_equal_hash_are_still_told_apart(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.core.equality.Turns.keys", lambda rows: rows.there() * np.uint64(7))
     monkeypatch.setattr(
-        "curate.core.equality.Values.keys", lambda rows: rows.there() * np.uint64(7)
+        "curate.core.dedup.equality.Turns.keys", lambda rows: rows.there() * np.uint64(7)
+    )
+    monkeypatch.setattr(
+        "curate.core.dedup.equality.Values.keys", lambda rows: rows.there() * np.uint64(7)
     )
     rows = chats(["yes", "no", "yes"]).with_columns(digest=pl.Series(["a", "b", "a"]))
     answer = told("exact_dedup", rows, **options)

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.core import redundancy
-from curate.core.redundancy import filter_similar
 from curate.core.registry import build
-from curate.core.vectors import on_grid
+from curate.core.vectors import redundancy
+from curate.core.vectors.redundancy import filter_similar
+from curate.core.vectors.units import on_grid
 
 
 def one_by_one(units: np.ndarray, threshold: float, budget: int) -> list[int]:

@@ -14,16 +14,16 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from curate.core import embed, embed_model
-from curate.core import encoder as encoder_module
-from curate.core.bert import Bert, _softmax_base_2
 from curate.core.chat import turn
-from curate.core.embed import Embedder
-from curate.core.embed_model import declared_dimension, find_model
-from curate.core.encoder import Encoder, load_encoder
 from curate.core.errors import UsageError
 from curate.core.schema import TURNS
-from curate.core.vector_cache import VectorCache
+from curate.core.vectors import embed, embed_model
+from curate.core.vectors import encoder as encoder_module
+from curate.core.vectors.bert import Bert, _softmax_base_2
+from curate.core.vectors.embed import Embedder
+from curate.core.vectors.embed_model import declared_dimension, find_model
+from curate.core.vectors.encoder import Encoder, load_encoder
+from curate.core.vectors.vector_cache import VectorCache
 from curate.scorers.embedding import Embedding
 
 TEXTS = [f"text number {i} " + "word " * (i % 9) for i in range(40)]

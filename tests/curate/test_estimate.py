@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 import zstandard
 
-from curate.core.containers import expand
 from curate.core.errors import UsageError
 from curate.core.files import read_json, write_json
+from curate.core.readers.containers import expand
 from curate.core.recipe import parse
 from curate.runners import row_counts
 from curate.runners.estimate import forecast, told

@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.core import facility, uncovered
 from curate.core.errors import DataError, UsageError
-from curate.core.facility import coverage, locate, locate_all
-from curate.core.greedi import greedi
 from curate.core.registry import build
-from curate.core.vectors import exact_products, on_grid
+from curate.core.vectors import facility, uncovered
+from curate.core.vectors.facility import coverage, locate, locate_all
+from curate.core.vectors.greedi import greedi
+from curate.core.vectors.units import exact_products, on_grid
 
 STEP = 2.0**-24
 

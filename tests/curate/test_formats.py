@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from curate.core.chat import turn
-from curate.core.detect import FORMATS, detect, named
 from curate.core.errors import BadRow, DataError, UsageError
+from curate.core.readers.detect import FORMATS, detect, named
 from curate.core.registry import names
 
 Row = dict[str, Any]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from curate.core.chat import turn
 from curate.core.schema import TURNS
-from curate.core.text_shares import longest_run
+from curate.core.texts.text_shares import longest_run
 from curate.scorers.heuristics import Heuristics
 
 PROMPT = "Tell me what happened at the meeting yesterday."

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from curate.core.chat import turn
-from curate.core.containers import expand, name_parts
 from curate.core.errors import DataError, UsageError
-from curate.core.hub import HubName, hub_name
-from curate.core.ingest import Ingested, ingest, read_rows
+from curate.core.readers.containers import expand, name_parts
+from curate.core.readers.hub import HubName, hub_name
+from curate.core.readers.ingest import Ingested, ingest, read_rows
 from curate.core.rows import content_digest
 from curate.core.schema import schema_of
 
@@ -112,8 +112,8 @@ def test_batches_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     source = write(tmp_path / "data.jsonl", [*alpaca(*range(30)), {"x": 1}, *alpaca(31, 32)])
     whole, bad = read_rows(source)
     seen: list[int] = []
-    monkeypatch.setattr("curate.core.reading._ROWS", 7)
-    monkeypatch.setattr("curate.core.ingest._ROWS", 7)
+    monkeypatch.setattr("curate.core.readers.reading._ROWS", 7)
+    monkeypatch.setattr("curate.core.readers.ingest._ROWS", 7)
     done = ingest([source], tmp_path / "out", progress=seen.append)
     assert_frame_equal(pl.read_parquet(tmp_path / "out/rows.parquet"), whole)
     assert lines_of(tmp_path / "out/quarantine.jsonl") == bad
@@ -259,7 +259,7 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("socket.create_connection", unreachable)
-    monkeypatch.setattr("curate.core.hub.getproxies", dict)
+    monkeypatch.setattr("curate.core.readers.hub.getproxies", dict)
     with pytest.raises(DataError, match=r"alpaca is not a file.*cannot be reached.*HF_HUB_OFFLINE"):
         read_rows("tatsu-lab/alpaca")
 
@@ -322,7 +322,7 @@ def test_a_shard_with_other_types_loses_only_its_bad_rows(tmp_path: Path) -> Non
 def test_a_line_beyond_the_limit_is_quarantined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.core.jsonlines.MAX_LINE", 100)
+    monkeypatch.setattr("curate.core.readers.jsonlines.MAX_LINE", 100)
     rows = [*alpaca(1), {"instruction": "x" * 950, "output": ""}, *alpaca(3)]
     table, bad = read_rows(write(tmp_path / "d.jsonl", rows))
     assert table["row"].to_list() == [1, 3]
@@ -335,7 +335,7 @@ def test_a_file_that_grows_beyond_measure_is_refused(
 ) -> None:
     import zstandard
 
-    monkeypatch.setattr("curate.core.binary.FREE", 1 << 20)
+    monkeypatch.setattr("curate.core.readers.binary.FREE", 1 << 20)
     content = b" " * (64 << 20)
     packed = gzip.compress(content) if bomb == "gz" else zstandard.compress(content)
     path = tmp_path / f"d.jsonl.{bomb}"
@@ -347,7 +347,7 @@ def test_a_file_that_grows_beyond_measure_is_refused(
 def test_a_file_that_ends_its_batches_by_size_keeps_its_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.core.reading._BYTES", 1000)
+    monkeypatch.setattr("curate.core.readers.reading._BYTES", 1000)
     source = write(tmp_path / "d.jsonl", alpaca(*range(100)))
     table, _ = read_rows(source)
     assert table["row"].to_list() == list(range(1, 101))

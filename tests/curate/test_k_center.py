@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.core import farthest, nearest
 from curate.core.errors import DataError, UsageError
-from curate.core.farthest import farthest_first
-from curate.core.nearest import Nearest
 from curate.core.registry import build
-from curate.core.vectors import GRID, exact_products, on_grid, slack, vectors_of
+from curate.core.vectors import farthest, nearest
+from curate.core.vectors.farthest import farthest_first
+from curate.core.vectors.nearest import Nearest
+from curate.core.vectors.units import GRID, exact_products, on_grid, slack, vectors_of
 from curate.selectors.k_center import _central
 
 
@@ -73,7 +73,7 @@ def test_small_blocks_give_the_same_picks(kind: str, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_products_by_torch_give_the_same_picks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    onednn = pytest.importorskip("curate.core.onednn")
+    onednn = pytest.importorskip("curate.core.vectors.onednn")
     vectors = units(kind, 1500, 48)
     used: list[int] = []
     linear = onednn.Linear

@@ -12,7 +12,7 @@ from curate.core import registry
 from curate.core.chat import turn
 from curate.core.errors import UsageError
 from curate.core.schema import TURNS
-from curate.core.tokens import load_tokenizer, tokenizer_hash
+from curate.core.texts.tokens import load_tokenizer, tokenizer_hash
 from curate.scorers.length import Length
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.core import lm
 from curate.core.chat import turn
 from curate.core.errors import UsageError
 from curate.core.files import read_json, write_json
-from curate.core.lm import CausalLM
 from curate.core.schema import TURNS
+from curate.core.texts import lm
+from curate.core.texts.lm import CausalLM
 from curate.scorers.ifd import IFD
 from curate.scorers.perplexity import Perplexity
 

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.core import farthest
 from curate.core.errors import UsageError
-from curate.core.farthest import Worth, farthest_first
 from curate.core.registry import build
-from curate.core.vectors import on_grid
+from curate.core.vectors import farthest
+from curate.core.vectors.farthest import Worth, farthest_first
+from curate.core.vectors.units import on_grid
 
 
 def greedy(units: np.ndarray, score: np.ndarray, balance: float, count: int) -> list[int]:

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from curate.core.blake import DIGEST, WORK, hash_lanes
-from curate.core.detect import named
 from curate.core.errors import DataError
-from curate.core.ingest import ingest, read_rows
-from curate.core.lanes import LANES
-from curate.core.layout import Layout
+from curate.core.readers.blake import DIGEST, WORK, hash_lanes
+from curate.core.readers.detect import named
+from curate.core.readers.ingest import ingest, read_rows
+from curate.core.readers.lanes import LANES
+from curate.core.readers.layout import Layout
 from curate.core.rows import content_digest
 from curate.core.schema import CONTENT
 from tests.curate.bad_input_cases import CASES
@@ -143,10 +143,10 @@ def both(
     path: Path, monkeypatch: pytest.MonkeyPatch, size: int = 1 << 20, **options: Any
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """The rows and quarantine of a file, which are the same either way."""
-    monkeypatch.setattr("curate.core.reading._BLOCKS", 1 << 60)
+    monkeypatch.setattr("curate.core.readers.reading._BLOCKS", 1 << 60)
     careful = outcome(path, **options)
-    monkeypatch.setattr("curate.core.reading._BLOCKS", 0)
-    monkeypatch.setattr("curate.core.blocks.BLOCK", size)
+    monkeypatch.setattr("curate.core.readers.reading._BLOCKS", 0)
+    monkeypatch.setattr("curate.core.readers.blocks.BLOCK", size)
     fast = outcome(path, **options)
     if isinstance(careful, str) or isinstance(fast, str):
         assert careful == fast
@@ -219,9 +219,9 @@ def test_a_damaged_file_reads_the_same(
 def test_plain_lines_are_taken_without_being_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.core.reading._BLOCKS", 0)
-    monkeypatch.setattr("curate.core.reading.parse", None)
-    monkeypatch.setattr("curate.core.plainextra.parse", None)
+    monkeypatch.setattr("curate.core.readers.reading._BLOCKS", 0)
+    monkeypatch.setattr("curate.core.readers.reading.parse", None)
+    monkeypatch.setattr("curate.core.readers.plainextra.parse", None)
     path = tmp_path / "d.jsonl"
     path.write_text('{"instruction": "a\\n\\u00e9", "output": "b", "n": 1, "x": "y"}\n' * 100)
     table, bad = read_rows(path)
@@ -255,9 +255,9 @@ def test_each_usual_record_is_taken_without_being_parsed(
 ) -> None:
     path = tmp_path / "d.jsonl"
     path.write_text((json.dumps(record) + "\n") * 100)
-    monkeypatch.setattr("curate.core.reading._BLOCKS", 0)
-    monkeypatch.setattr("curate.core.reading.parse", None)
-    monkeypatch.setattr("curate.core.plainextra.parse", None)
+    monkeypatch.setattr("curate.core.readers.reading._BLOCKS", 0)
+    monkeypatch.setattr("curate.core.readers.reading.parse", None)
+    monkeypatch.setattr("curate.core.readers.plainextra.parse", None)
     table, bad = read_rows(path, mapping=mapping)
     assert (table.height, bad) == (100, [])
 
@@ -292,10 +292,10 @@ def test_the_bytes_that_are_written_do_not_tell_how_a_file_was_read(
     path = tmp_path / "d.jsonl"
     draw = random.Random(1)
     path.write_text("\n".join(spelled(r, draw) for r in RECORDS["alpaca"] * 40))
-    monkeypatch.setattr("curate.core.ingest._ROWS", 17)
+    monkeypatch.setattr("curate.core.readers.ingest._ROWS", 17)
     for out, size in (("careful", 1 << 60), ("fast", 0)):
-        monkeypatch.setattr("curate.core.reading._BLOCKS", size)
-        monkeypatch.setattr("curate.core.blocks.BLOCK", 700)
+        monkeypatch.setattr("curate.core.readers.reading._BLOCKS", size)
+        monkeypatch.setattr("curate.core.readers.blocks.BLOCK", 700)
         ingest([str(path)], tmp_path / out)
     for name in ("rows.parquet", "quarantine.jsonl"):
         assert (tmp_path / "careful" / name).read_bytes() == (tmp_path / "fast" / name).read_bytes()
@@ -319,7 +319,7 @@ def test_sides_that_say_the_same_are_so_however_they_are_spelled(
 def test_a_line_beyond_the_limit_is_too_long_however_it_is_met(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.core.jsonlines.MAX_LINE", 300)
+    monkeypatch.setattr("curate.core.readers.jsonlines.MAX_LINE", 300)
     lines = ['{"instruction": "a", "output": "%s"}' % ("x" * n) for n in (1, 900, 2, 265, 266, 3)]
     for end in ("", "\n"):
         for size in (64, 350, 1 << 16):

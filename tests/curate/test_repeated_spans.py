@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.core.chat import turn
+from curate.core.dedup.repeats import repeated_spans
+from curate.core.dedup.shingled import Texts
 from curate.core.errors import UsageError
 from curate.core.registry import build
-from curate.core.repeats import repeated_spans
 from curate.core.schema import TURNS
-from curate.core.shingled import Texts
 
 Span = tuple[int, int, int, int]
 

@@ -15,7 +15,7 @@ import pytest
 from curate.core.errors import DataError, LockedError, UsageError
 from curate.core.export import export
 from curate.core.files import hash_file, locked, read_json
-from curate.core.ingest import ingest
+from curate.core.readers.ingest import ingest
 from curate.core.recipe import parse
 from curate.core.story import story
 from curate.runners.plan import plan

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from curate.core.chat import turn
-from curate.core.errors import DataError, UsageError
+from curate.core.errors import DataError, SiftuneError, UsageError
 from curate.core.schema import schema_of
 from finetune.trainers.answers import AnswerPreference
 from tests.finetune.test_answers import bad, base, good, preference, ranked, rows_file, unpaired
@@ -413,3 +413,9 @@ def test_accuracy_is_within_a_prompt_where_one_has_both_sides_else_over_all():
     apart = [row("a", True, 1.0), row("b", False, 1.0), row("c", False, 0.0), row("d", True, 2.0)]
     assert summary(apart)["accuracy"] == (0.5 + 1 + 1 + 1) / 4
     assert "accuracy" not in summary([row("a", True, 1.0)])
+
+
+def test_a_step_of_weights_that_are_all_nought_is_one_line(tiny_model_dir, tmp_path):
+    rows = rows_file(tmp_path, [{**scored(row), "extra": '{"weight": 0}'} for row in range(FEW)])
+    with pytest.raises(SiftuneError, match=r"step 1: weight: .* not 0 for all of a batch$"):
+        train(tiny_model_dir, rows, tmp_path / "out", loss="weighted_sft")

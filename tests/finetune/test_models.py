@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.embed_model import find_model
 from curate.core.errors import UsageError
+from curate.core.vectors.embed_model import find_model
 from finetune.models import resolve, shown
 
 
@@ -60,7 +60,7 @@ def test_minilm_is_the_packaged_model_unless_a_folder_is_called_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packaged = folder(tmp_path / "packaged", {})
-    monkeypatch.setattr("curate.core.embed_model._packaged", lambda: packaged)
+    monkeypatch.setattr("curate.core.vectors.embed_model._packaged", lambda: packaged)
     find_model.cache_clear()
     monkeypatch.chdir(tmp_path)
     assert resolve("minilm") == packaged

@@ -1,0 +1,109 @@
+"""How often hashes occur, about: four-bit counts by the leading bits, made without races."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from curate.core.dedup.shingles import Hashes, Offsets, threads
+
+__all__ = ["Bytes", "Halves", "distinct_halves", "halves", "tally"]
+
+_Int: TypeAlias = int | np.int64  # in compiled code they are the same
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Halves: TypeAlias = npt.NDArray[np.uint32]
+
+_HALF = np.uint64(32)
+_STRETCH = 1 << 23
+_REGION = 18  # bits: bytes of the table that stay in the cache
+
+
+def halves(values: Hashes) -> Halves:
+    """The upper halves of hashes."""
+    return (values >> _HALF).astype(np.uint32)
+
+
+def tally(values: Halves) -> tuple[Bytes, np.uint32]:
+    """A table of counts up to 15, two a byte, at ``value >> shift``; and ``shift``.
+
+    Each thread reads all hashes and counts a part of the table: no races, any number of threads.
+    """
+    bits = min(32, max(8, (4 * len(values) - 1).bit_length()))
+    table, shift = np.zeros(1 << (bits - 1), np.uint8), np.uint32(32 - bits)
+    region = min(_REGION, bits - 1)
+    edges = np.linspace(0, len(table) >> region, threads() + 1).astype(np.int64)
+
+    def count(low: int, high: int) -> None:
+        _count(values, table, shift, region, low, high)
+
+    with ThreadPoolExecutor(threads()) as pool:
+        list(pool.map(count, edges[:-1].tolist(), edges[1:].tolist()))
+    return table, shift
+
+
+@njit(cache=True, nogil=True)
+def _count(
+    values: Halves, table: Bytes, shift: np.uint32, region: _Int, low: _Int, high: _Int
+) -> None:
+    """Count those whose region of the table is one of ``low:high``.
+
+    A stretch of hashes at a time is thrown into regions first, so that what is written to stays in
+    the cache.
+    """
+    slots = np.empty(min(_STRETCH, len(values)), np.uint32)
+    ends = np.empty(high - low + 1, np.int64)
+    for start in range(0, len(values), _STRETCH):
+        stop = min(start + _STRETCH, len(values))
+        ends[:] = 0
+        for i in range(start, stop):
+            at = np.int64(values[i] >> shift) >> (1 + region)
+            if low <= at < high:
+                ends[at - low + 1] += 1
+        for i in range(high - low):
+            ends[i + 1] += ends[i]
+        some = ends[high - low]
+        for i in range(start, stop):
+            slot = values[i] >> shift
+            at = np.int64(slot) >> (1 + region)
+            if low <= at < high:
+                slots[ends[at - low]] = slot
+                ends[at - low] += 1
+        for i in range(some):
+            at, place = np.int64(slots[i]) >> 1, (np.int64(slots[i]) & 1) * 4
+            seen = (np.int64(table[at]) >> place) & 15
+            table[at] = np.uint8(np.int64(table[at]) + ((seen < 15) << place))
+
+
+@njit(cache=True, nogil=True)
+def distinct_halves(values: Hashes, offsets: Offsets) -> tuple[Halves, Ints]:
+    """The upper halves of each text's distinct hashes, and how many these are."""
+    longest = 0
+    for i in range(len(offsets) - 1):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    slots = 64
+    while slots < 2 * longest:
+        slots *= 2
+    seen, turn = np.zeros(slots, np.uint64), np.full(slots, -1, np.int32)
+    out, sizes = np.empty(len(values), np.uint32), np.zeros(len(offsets) - 1, np.int64)
+    end = 0
+    for i in range(len(sizes)):
+        room = 64
+        while room < 2 * (offsets[i + 1] - offsets[i]):
+            room *= 2
+        before = end
+        for at in range(offsets[i], offsets[i + 1]):
+            value = values[at]
+            slot = np.int64(value & np.uint64(room - 1))
+            while turn[slot] == i and seen[slot] != value:
+                slot = (slot + 1) & (room - 1)
+            if turn[slot] != i:
+                turn[slot], seen[slot] = i, value
+                out[end] = np.uint32(value >> _HALF)
+                end += 1
+        sizes[i] = end - before
+    return out[:end], sizes

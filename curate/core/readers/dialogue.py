@@ -1,0 +1,56 @@
+r"""Dialogues written as one text: ``\n\nHuman: …\n\nAssistant: …``, as HH-RLHF and Nectar do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from curate.core.errors import BadRow
+from curate.core.readers.turns import plain, said_by
+from curate.core.types import Row
+
+__all__ = ["marked", "read_dialogue", "write_dialogue"]
+
+_MARK: Final = re.compile(r"(?:\A|\n\n)(Human|Assistant):(?: |(?=\n|\Z))")
+_ROLES: Final = {"Human": "user", "Assistant": "assistant"}
+_MARKS: Final = {role: f"\n\n{mark}: " for mark, role in _ROLES.items()}
+
+
+def marked(value: object) -> bool:
+    r"""Whether ``value`` is a text that begins with a person's mark.
+
+    >>> marked("\n\nHuman: Hi\n\nAssistant: Hello"), marked("Human nature")
+    (True, False)
+    """
+    return type(value) is str and value.lstrip("\n").startswith("Human:")
+
+
+def read_dialogue(text: str, key: str) -> list[Row]:
+    """The turns of a dialogue; a turn may be empty.
+
+    Raises:
+        BadRow: it does not begin with ``Human:`` or ``Assistant:``.
+    """
+    pieces = _MARK.split(text if text.startswith("\n\n") else "\n\n" + text.lstrip("\n"))
+    if len(pieces) < 3 or pieces[0]:
+        raise BadRow("no_turn_marks", f"{key!r} does not begin with 'Human:' or 'Assistant:'")
+    marks, contents = pieces[1::2], pieces[2::2]
+    return [said_by(_ROLES[mark], content) for mark, content in zip(marks, contents, strict=True)]
+
+
+def write_dialogue(turns: Sequence[Row]) -> str:
+    """The inverse of `read_dialogue`.
+
+    Raises:
+        BadRow: a turn is not a text of a user or an assistant, or holds a mark itself.
+    """
+    said = plain(turns, *(turn["role"] for turn in turns))
+    if said is None or not {turn["role"] for turn in turns} <= set(_MARKS):
+        raise BadRow("no_place", "a dialogue text has only user and assistant turns of text")
+    text = "".join(
+        _MARKS[turn["role"]] + content for turn, content in zip(turns, said, strict=True)
+    )
+    if turns and [turn["content"] for turn in read_dialogue(text, "text")] != said:
+        raise BadRow("no_place", "a paragraph of a turn begins with a mark itself")
+    return text

@@ -1,0 +1,168 @@
+"""Blocks of JSON lines to columns: plain lines without a Python value each, odd ones told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from curate.core.errors import BadRow
+from curate.core.readers import jsonlines
+from curate.core.readers.blocks import Block
+from curate.core.readers.canonical import digests
+from curate.core.readers.jsonkeys import fields_of, keys_of
+from curate.core.readers.jsonline import BLANK, ODD, PLAIN
+from curate.core.readers.jsonlines import too_long
+from curate.core.readers.jsonscan import Scanned, scan
+from curate.core.readers.jsontokens import LIST, STRING
+from curate.core.readers.layout import Layout, Said
+from curate.core.readers.plainextra import Extra
+from curate.core.readers.plainfields import Fields
+from curate.core.readers.plainjudged import Judged
+from curate.core.readers.plainpairs import pairs
+from curate.core.readers.plainturns import Lists, numbers, picked, said, strings
+from curate.core.readers.spans import numbered
+from curate.core.rows import arrow_schema
+from curate.core.schema import Kind
+
+__all__ = ["Plain", "plain_rows"]
+
+_COMPAT: Final = pl.CompatLevel.oldest()
+_Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The rows of a block's plain lines, and its odd lines as they are, or why they are not taken.
+
+    ``lines`` has the line numbers of ``table``, ``sizes`` the bytes of each row.
+    """
+
+    table: pa.Table
+    lines: _Ints
+    sizes: _Ints
+    odd: list[tuple[int, bytes | BadRow]]
+
+
+def plain_rows(
+    block: Block,
+    kind: Kind,
+    layout: Layout,
+    source: str,
+    limit: int | None,
+    mapping: Mapping[str, str],
+) -> Plain:
+    """Take what can be taken of a block.
+
+    ``limit`` is the most records to look at, ``mapping`` new names of raw keys, all of them known
+    to the layout.
+    """
+    known = fields_of(layout)
+    scanned = scan(block, keys_of(known, layout, mapping), utf8=_is_utf8(block))
+    _shorten(scanned, limit)
+    fields = Fields(block, scanned, list(known), list(layout.roles.values()))
+    facts = {name: fields.numbers(name) for name in layout.numbers}
+    judged = Judged.of(fields.numbers(layout.judged)) if layout.judged else None
+    _doubt(scanned, fields, layout, judged)
+    extra = Extra(scanned)
+    if judged is not None:
+        extra.add("chosen_response", judged.second)
+        facts |= judged.facts
+    lists = _lists(scanned, fields, layout, judged)
+    rows = np.flatnonzero(scanned.status >= PLAIN)
+    content = {name: said(parts) for name, parts in lists.items()}
+    for name, turns in layout.columns.items():
+        if name not in lists:
+            content[name] = fields.said([turn for turn in turns if isinstance(turn, Said)], rows)
+    content |= {name: _arrow(fields.truths(name, rows)) for name in layout.truths}
+    digest, sizes = digests(kind, content)
+    others, more = extra.of(rows)
+    made = {name: _arrow(column[rows]) for name, column in facts.items()}
+    made |= content | {"digest": digest, "extra": others}
+    table = _table(kind, source, rows + block.first, made)
+    return Plain(table, rows + block.first, sizes + more, _odd(block, scanned))
+
+
+def _is_utf8(block: Block) -> bool:
+    try:
+        strings(block.data, np.array([0, block.size])).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _shorten(scanned: Scanned, limit: int | None) -> None:
+    """Leave out all but the first records; tell lines that are too long."""
+    status = scanned.status
+    if limit is not None:
+        status[np.cumsum(status != BLANK) > limit] = BLANK
+    status[(scanned.ends - scanned.starts >= jsonlines.MAX_LINE) & (status != BLANK)] = ODD
+
+
+def _doubt(scanned: Scanned, fields: Fields, layout: Layout, judged: Judged | None) -> None:
+    """Lines that lack a text, turns or a truth value, or have them in two forms, are odd."""
+    needed = [each.key for each in layout.said()] + [*layout.truths]
+    needed += [each.key for each in layout.sides() if each.key != layout.shared]
+    doubt = np.zeros(len(scanned.status), np.bool_) if judged is None else judged.doubt.copy()
+    for name in needed:
+        doubt |= fields.found(name) < STRING
+    if layout.differ and layout.shared and layout.columns[layout.shared]:
+        one, other = map(fields.found, layout.differ)
+        doubt |= (one != other) | ((one != LIST) & (fields.found(layout.shared) < STRING))
+    for name in layout.numbers:
+        doubt |= np.isinf(fields.numbers(name))
+    scanned.status[doubt & (scanned.status >= PLAIN)] = ODD
+
+
+def _lists(
+    scanned: Scanned, fields: Fields, layout: Layout, judged: Judged | None
+) -> dict[str, list[Lists]]:
+    """The columns of turns, in their parts; of pairs only those in no doubt stay plain."""
+    rows = np.flatnonzero(scanned.status >= PLAIN)
+    if layout.differ is None:
+        return {
+            name: [fields.lists(side.key, rows) for side in sides]
+            for name, sides in layout.columns.items()
+            if not isinstance(sides[0], Said)
+        }
+    columns, kept = pairs(fields, rows, layout, judged)
+    scanned.status[np.delete(rows, kept)] = ODD
+    return {name: [lists] for name, lists in columns.items()}
+
+
+def _odd(block: Block, scanned: Scanned) -> list[tuple[int, bytes | BadRow]]:
+    """Number and bytes of each odd line, with its line feed if it had one."""
+    lines: list[tuple[int, bytes | BadRow]] = []
+    for at in np.flatnonzero(scanned.status == ODD).tolist():
+        feed = not (block.cut and at == len(scanned.status) - 1)
+        text = block.data[scanned.starts[at] : scanned.ends[at] + feed].tobytes()
+        long = len(text) + (not feed) > jsonlines.MAX_LINE
+        lines.append((block.first + at, too_long(len(text)) if long else text))
+    return lines
+
+
+def _arrow(values: npt.NDArray[Any]) -> Any:
+    """Numbers, null where they are NaN, or truth values."""
+    column = pl.Series(values)
+    return (column.fill_nan(None) if column.dtype.is_float() else column).to_arrow(
+        compat_level=_COMPAT
+    )
+
+
+def _table(kind: Kind, source: str, lines: _Ints, made: dict[str, Any]) -> pa.Table:
+    each = np.zeros(len(lines), np.int64)  # of one; `pa.repeat` of a scalar would import pandas
+    columns = made | {
+        "id": strings(*numbered(np.array([*f"{source}:".encode()], np.uint8), lines)),
+        "source": picked([source], each),
+        "row": numbers(lines),
+        "kind": picked([kind], each),
+    }
+    schema = arrow_schema(kind)
+    lacking = {field.name: field.type for field in schema if field.name not in columns}
+    columns |= {name: pa.nulls(len(lines), dtype) for name, dtype in lacking.items()}
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)

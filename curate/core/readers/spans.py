@@ -1,0 +1,148 @@
+"""Spans of JSON text copied together into one Arrow column of strings, escapes resolved."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from curate.core.readers.jsontokens import ESCAPED, STRING, hex_at
+from curate.core.readers.lanes import WIDTH, byte, copy, copy_block, first, put_byte, slashes
+
+__all__ = ["BETWEEN", "gather", "numbered"]
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Ints: TypeAlias = npt.NDArray[np.int64]
+_Int: TypeAlias = Any  # Python's or numpy's: in compiled code they are the same
+
+BETWEEN = b"\n\n"
+"""What stands between a text and the one beside it."""
+
+_MEANT = np.zeros(256, np.uint8)
+_MEANT[list(b'"\\/bfnrt')] = list(b'"\\/\b\f\n\r\t')
+
+
+def gather(
+    block: Bytes, spans: npt.NDArray[np.int32], found: Bytes, rows: Ints, texts: Ints
+) -> tuple[Bytes, Ints]:
+    """The texts of each row, one row after the other: their bytes, and where each of them starts.
+
+    Args:
+        block: what was scanned.
+        spans: (lines, fields, 2) begin and end of each field.
+        found: (lines, fields) what is there: `ESCAPED` is a string with escapes.
+        rows: the lines that are wanted.
+        texts: (texts, 2) the field of each text of a row, and the field of what may stand beside
+            it, behind `BETWEEN`, where that is a text that is not empty; or -1.
+    """
+    starts = np.zeros(len(rows) * len(texts) + 1, np.int64)
+    out = np.empty(int(_most(spans, found, rows, texts)) + WIDTH, np.uint8)
+    _gather(block, spans, found, rows, texts, out, starts)
+    return out, starts
+
+
+def numbered(prefix: Bytes, numbers: Ints) -> tuple[Bytes, Ints]:
+    """``prefix`` with each of the numbers, which are above 0: the bytes, and where each starts."""
+    digits = np.searchsorted(10 ** np.arange(19), numbers, side="right")
+    starts = np.concatenate([[0], np.cumsum(digits + len(prefix))])
+    out = np.empty(int(starts[-1]), np.uint8)
+    _number(prefix, numbers, out, starts)
+    return out, starts
+
+
+@njit(cache=True, nogil=True)
+def _number(prefix: Bytes, numbers: Ints, out: Bytes, starts: Ints) -> None:
+    for i in range(len(numbers)):
+        begin, end, left = starts[i], starts[i + 1], numbers[i]
+        out[begin : begin + len(prefix)] = prefix
+        for at in range(end - 1, begin + len(prefix) - 1, -1):
+            out[at] = 48 + left % 10
+            left //= 10
+
+
+@njit(cache=True, nogil=True)
+def _most(spans: npt.NDArray[np.int32], found: Bytes, rows: Ints, texts: Ints) -> int:
+    """Bytes that the texts take at most."""
+    most = 0
+    for row in rows:
+        for text in range(len(texts)):
+            for field in texts[text]:
+                if field >= 0 and found[row, field] >= STRING:
+                    most += spans[row, field, 1] - spans[row, field, 0] + len(BETWEEN)
+    return most
+
+
+@njit(cache=True, nogil=True)
+def _gather(
+    block: Bytes,
+    spans: npt.NDArray[np.int32],
+    found: Bytes,
+    rows: Ints,
+    texts: Ints,
+    out: Bytes,
+    starts: Ints,
+) -> None:
+    begin, to = block.ctypes.data, out.ctypes.data
+    at, number = to, 0
+    for row in rows:
+        for text in range(len(texts)):
+            field, beside = texts[text, 0], texts[text, 1]
+            low, high = np.int64(spans[row, field, 0]), np.int64(spans[row, field, 1])
+            at = _put(begin + low, begin + high, found[row, field] == ESCAPED, at)
+            if beside >= 0 and found[row, beside] >= STRING:
+                low, high = np.int64(spans[row, beside, 0]), np.int64(spans[row, beside, 1])
+                if high > low:
+                    put_byte(at, 0, 10)
+                    put_byte(at, 1, 10)
+                    at = _put(begin + low, begin + high, found[row, beside] == ESCAPED, at + 2)
+            number += 1
+            starts[number] = at - to
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _put(low: _Int, high: _Int, escaped: bool, at: _Int) -> _Int:
+    """Copy what lies between two addresses to ``at``; the address behind it."""
+    if escaped:
+        return _resolve(low, high, at)
+    copy(at, low, high - low)
+    return at + (high - low)
+
+
+@njit(cache=True, nogil=True)
+def _resolve(low: _Int, high: _Int, at: _Int) -> _Int:
+    """Copy a string with escapes; up to `WIDTH` bytes beyond its end may be read and written."""
+    while low < high:
+        count = min(np.int64(WIDTH), first(slashes(low)), high - low)
+        copy_block(at, low)
+        low += count
+        at += count
+        if low < high and byte(low, 0) == 0x5C:
+            kind = byte(low, 1)
+            if kind == 0x75:
+                low, at = _character(low, at)
+            else:
+                put_byte(at, 0, _MEANT[kind])
+                low += 2
+                at += 1
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _character(low: _Int, at: _Int) -> tuple[_Int, _Int]:
+    r"""Write one ``\u`` escape, or a pair of them, as UTF-8."""
+    code = hex_at(low, 2)
+    low += 6
+    if 0xD800 <= code < 0xDC00:
+        code = 0x10000 + ((code - 0xD800) << 10) + (hex_at(low, 2) - 0xDC00)
+        low += 6
+    if code < 0x80:
+        put_byte(at, 0, code)
+        return low, at + 1
+    size = 2 if code < 0x800 else 3 if code < 0x10000 else 4
+    for i in range(size - 1, 0, -1):
+        put_byte(at, i, 0x80 | code & 63)
+        code >>= 6
+    put_byte(at, 0, (0xF00 >> size) & 0xFF | code)
+    return low, at + size

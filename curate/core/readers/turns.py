@@ -1,0 +1,246 @@
+"""Turns out of raw records and back: roles, contents, tool calls, and the fields left over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from curate.core.errors import BadRow
+from curate.core.readers.jsontext import dump
+from curate.core.types import Row
+
+__all__ = [
+    "ROLES",
+    "answer",
+    "common_prefix",
+    "conversation",
+    "leftover",
+    "number_field",
+    "plain",
+    "read_side",
+    "read_turns",
+    "role_of",
+    "said_by",
+    "text_field",
+    "write_side",
+    "write_turns",
+]
+
+ROLES: Final[Mapping[str, str]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+    "function": "tool",
+    "function_response": "tool",
+}
+"""What each role of a raw record is to us."""
+
+_USED: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id"})
+
+
+def said_by(role: str, content: str | None) -> Row:
+    """One turn with nothing but a role and a content; `curate.core.chat.turn`, but quick."""
+    return {
+        "role": role,
+        "content": content,
+        "name": None,
+        "tool_calls": None,
+        "tool_call_id": None,
+    }
+
+
+def conversation(prompt: str, completion: str) -> list[Row]:
+    """The two turns of a question and its answer."""
+    return [said_by("user", prompt), said_by("assistant", completion)]
+
+
+def answer(completion: str) -> list[Row]:
+    """The one turn of an answer."""
+    return [said_by("assistant", completion)]
+
+
+def text_field(record: Row, key: str) -> str:
+    """The text under ``key``; an empty one is text too.
+
+    Raises:
+        BadRow: missing, null, or not a string.
+    """
+    value = record.get(key)
+    if type(value) is str:
+        return value
+    if value is None:
+        how = "is null" if key in record else "is missing"
+        raise BadRow("missing_field", f"{key!r} {how}; expected a text")
+    raise BadRow("wrong_type", f"{key!r} is {_named(value)}; expected a text")
+
+
+def number_field(record: Row, key: str) -> float | None:
+    """The finite number under ``key``, which CSV gives as text; null if missing or null.
+
+    Raises:
+        BadRow: it is something else.
+    """
+    value = record.get(key)
+    if value is None or (type(value) is str and not value):
+        return None
+    try:
+        number = math.nan if type(value) is bool else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadRow("wrong_type", f"{key!r} is {str(value)[:40]!r}; expected a finite number")
+    return number
+
+
+def leftover(record: Row, used: frozenset[str]) -> Row:
+    """The fields of a record that have no column of their own."""
+    return {key: value for key, value in record.items() if key not in used}
+
+
+def role_of(role: Any) -> str:
+    """Our name of a raw role.
+
+    Raises:
+        BadRow: it is none we know.
+    """
+    known = ROLES.get(role) if type(role) is str else None
+    if known is None:
+        raise BadRow("unknown_role", f"role {role!r}; expected one of {', '.join(ROLES)}")
+    return known
+
+
+def read_turns(record: Row, key: str, extra: Row) -> list[Row]:
+    """The turns of a list of ``{"role", "content"}`` under ``key``.
+
+    A content given as text parts is their texts in a row. What else a turn holds goes to
+    ``extra`` under ``KEY.fields``, one object a turn.
+
+    Raises:
+        BadRow: not such a list, or an empty one; the text names the turn.
+    """
+    value = record.get(key)
+    if value is None:
+        raise BadRow("missing_field", f"{key!r} is missing or null; expected a list of turns")
+    if type(value) is not list:
+        raise BadRow("wrong_type", f"{key!r} is {_named(value)}; expected a list of turns")
+    if not value:
+        raise BadRow("empty_conversation", f"{key!r} holds no turn")
+    turns = [_read_turn(turn, f"{key}[{at}]") for at, turn in enumerate(value)]
+    rest = [
+        {name: item for name, item in turn.items() if name not in _USED and item is not None}
+        for turn in value
+    ]
+    if any(rest):
+        extra[f"{key}.fields"] = rest
+    return turns
+
+
+def write_turns(turns: Sequence[Row], key: str, extra: Row) -> list[Row]:
+    """The inverse of `read_turns`; takes the left-over fields out of ``extra`` if they fit."""
+    rest: list[Row] = [{}] * len(turns)
+    if len(extra.get(f"{key}.fields", ())) == len(turns):
+        rest = extra.pop(f"{key}.fields")
+    return [_write_turn(turn) | fields for turn, fields in zip(turns, rest, strict=True)]
+
+
+def read_side(record: Row, key: str, role: str, extra: Row) -> list[Row]:
+    """The turns under ``key``: of a text one turn of ``role``, of a list its turns.
+
+    Raises:
+        BadRow: it is neither.
+    """
+    if type(record.get(key)) is list:
+        return read_turns(record, key, extra)
+    return [said_by(role, text_field(record, key))]
+
+
+def write_side(turns: Sequence[Row], key: str, extra: Row, *, listed: bool) -> str | list[Row]:
+    """The inverse of `read_side`: a list of turns, or the content of the one turn."""
+    if listed:
+        return write_turns(turns, key, extra)
+    extra.pop(f"{key}.fields", None)
+    content: str = turns[0]["content"]
+    return content
+
+
+def plain(turns: Sequence[Row], *roles: str) -> list[str] | None:
+    """The contents, if the turns are just these roles and hold nothing but text; else null."""
+    if len(turns) != len(roles):
+        return None
+    for turn, role in zip(turns, roles, strict=True):
+        if turn["role"] != role or turn["content"] is None:
+            return None
+        if turn["name"] or turn["tool_calls"] or turn["tool_call_id"]:
+            return None
+    return [turn["content"] for turn in turns]
+
+
+def common_prefix(chosen: Sequence[Row], rejected: Sequence[Row]) -> int:
+    """How many turns two conversations share before their answers, at least one turn each."""
+    most = min(len(chosen), len(rejected)) - 1
+    return next((at for at in range(most) if chosen[at] != rejected[at]), max(most, 0))
+
+
+def _read_turn(turn: Any, where: str) -> Row:
+    if type(turn) is not dict:
+        raise BadRow("wrong_type", f"{where} is {_named(turn)}; expected an object")
+    role = role_of(turn.get("role"))
+    read = said_by(role, None)
+    calls = turn.get("tool_calls")
+    if calls:
+        read["tool_calls"] = dump(calls)
+    read["content"] = _content(turn.get("content"), where, optional=bool(calls))
+    for key in ("name", "tool_call_id"):
+        if turn.get(key) is not None:
+            read[key] = text_field(turn, key)
+    return read
+
+
+def _content(value: Any, where: str, *, optional: bool) -> str | None:
+    if type(value) is str or (value is None and optional):
+        return value
+    if value is None:
+        raise BadRow("missing_field", f"{where} has no content")
+    if type(value) is list:
+        return "".join(_part(part, where) for part in value)
+    raise BadRow("wrong_type", f"the content of {where} is {_named(value)}; expected a text")
+
+
+def _part(part: Any, where: str) -> str:
+    if type(part) is not dict or part.get("type") != "text":
+        raise BadRow("not_text", f"{where} holds a part that is not text")
+    return text_field(part, "text")
+
+
+def _write_turn(turn: Row) -> Row:
+    written = {key: turn[key] for key in ("role", "content")}
+    for key in ("name", "tool_call_id"):
+        if turn[key] is not None:
+            written[key] = turn[key]
+    if turn["tool_calls"] is not None:
+        written["tool_calls"] = orjson.loads(turn["tool_calls"])
+    return written
+
+
+def _named(value: Any) -> str:
+    return _NAMES.get(type(value), type(value).__name__)
+
+
+_NAMES: Final[Mapping[type, str]] = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+}

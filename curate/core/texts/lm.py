@@ -1,0 +1,189 @@
+"""What a causal language model thinks of a text: the mean surprise of an answer after a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.core.errors import UsageError
+from curate.core.quiet import quiet_transformers
+from curate.core.texts.tokens import load_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+
+__all__ = ["CausalLM"]
+
+_LOGITS = 2**25
+"""Most logits held at once (128 MB in float32); a row longer than that is run alone."""
+_TOKENS = {"cpu": 4096, "cuda": 2**16}
+"""Most tokens run at once; on a CPU batches that fit its caches are twice as fast as large ones."""
+
+
+@dataclass(frozen=True)
+class CausalLM:
+    """A causal model of a folder or of the hub; loaded on first use, in float32, without its code.
+
+    ``max_tokens`` makes the model's window smaller. Control tokens spelled out in a text are read
+    as the letters they are.
+    """
+
+    model: str
+    max_tokens: int | None = None
+
+    def mean_nll(
+        self, prompts: Sequence[str | None], answers: Sequence[str | None]
+    ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """``-1/n Σ log p(answer_t | start, prompt, answer_<t)`` of each row, in nats a token.
+
+        Prompt and answer are tokenized apart, and both come after the model's start token (its
+        bos, else its eos), so that the tokens that are scored are the same after any prompt and
+        the first of them always is. NaN where there is no prompt or answer (null), the answer is
+        empty, or the row does not fit the model's window: nothing is cut.
+
+        Rows are sorted by length and run in batches; which rows share a batch changes a value by
+        rounding alone, below 1e-5.
+
+        Raises:
+            UsageError: the model cannot be loaded, or has no start token.
+        """
+        rows = self._encode(prompts, answers)
+        found = np.full(len(prompts), np.nan)
+        for batch in _batches(rows, self._most):
+            found[[row.at for row in batch]] = self._nll(batch)
+        return found
+
+    def _encode(
+        self, prompts: Sequence[str | None], answers: Sequence[str | None]
+    ) -> list[_Encoded]:
+        usable = [
+            at
+            for at, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+            if prompt is not None and answer
+        ]
+        before, after = (
+            self._tokenizer.encode_batch_fast(
+                [str(texts[at]) for at in usable], add_special_tokens=False
+            )
+            for texts in (prompts, answers)
+        )
+        rows = [
+            _Encoded(at, [self._start, *prompt.ids], answer.ids)
+            for at, prompt, answer in zip(usable, before, after, strict=True)
+        ]
+        return [row for row in rows if row.answer and row.width <= self._window]
+
+    def _nll(self, batch: Sequence[_Encoded]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Mean surprise of each row's answer. Rows are padded on the right, where nobody looks."""
+        import torch
+
+        width = max(row.width for row in batch)
+        first = min(len(row.prompt) for row in batch) - 1  # predicts the first answer token
+        ids = torch.zeros((len(batch), width), dtype=torch.long)
+        wanted = torch.zeros((len(batch), width), dtype=torch.bool)
+        for at, row in enumerate(batch):
+            ids[at, : row.width] = torch.tensor(row.prompt + row.answer)
+            wanted[at, len(row.prompt) : row.width] = True
+        with torch.inference_mode():
+            logits = self._loaded(
+                input_ids=ids.to(self._loaded.device),
+                use_cache=False,
+                logits_to_keep=width - first,
+            ).logits[:, :-1]
+            surprise = torch.nn.functional.cross_entropy(
+                logits.float().transpose(1, 2),
+                ids[:, first + 1 :].to(logits.device),
+                reduction="none",
+            )
+        scored = wanted[:, first + 1 :]
+        summed = surprise.cpu().double().masked_fill(~scored, 0).sum(1)
+        mean: np.ndarray[Any, np.dtype[np.float64]] = (summed / scored.sum(1)).numpy()
+        return mean
+
+    @cached_property
+    def _loaded(self) -> Any:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        try:
+            with quiet_transformers():
+                loaded = AutoModelForCausalLM.from_pretrained(
+                    self.model,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    attn_implementation="sdpa",  # never one that the folder names: it can be code
+                )
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UsageError(
+                f"model {self.model!r} cannot be loaded as a causal language model ({reason}): "
+                "give a folder with config.json and .safetensors weights, or a name on the hub"
+            ) from None
+        return loaded.to(_device()).eval()  # type: ignore[arg-type]
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        own = Tokenizer.from_str(load_tokenizer(self.model).to_str())  # the loaded one is shared
+        own.encode_special_tokens = True
+        return own
+
+    @property
+    def _most(self) -> int:
+        """Tokens of a batch."""
+        vocabulary = int(self._loaded.config.get_text_config().vocab_size)
+        return min(_TOKENS[self._loaded.device.type], max(1, _LOGITS // vocabulary))
+
+    @property
+    def _window(self) -> int:
+        window = getattr(self._loaded.config.get_text_config(), "max_position_embeddings", None)
+        return min(size for size in (window, self.max_tokens, 2**31) if size is not None)
+
+    @property
+    def _start(self) -> int:
+        config = self._loaded.config.get_text_config()
+        for start in (config.bos_token_id, config.eos_token_id):
+            if start is not None:
+                return int(start[0] if isinstance(start, list) else start)
+        raise UsageError(
+            f"model {self.model!r} names neither a bos nor an eos token in config.json: "
+            "the first token of an answer would have nothing before it; set bos_token_id there"
+        )
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """One row as token ids; ``at`` is its number among the rows given."""
+
+    at: int
+    prompt: list[int]
+    answer: list[int]
+
+    @property
+    def width(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+def _batches(rows: Sequence[_Encoded], most: int) -> Iterator[list[_Encoded]]:
+    """Rows of like length together, the longest first, so that what fits once fits always."""
+    batch: list[_Encoded] = []
+    for row in sorted(rows, key=lambda row: (-row.width, row.at)):
+        if batch and (len(batch) + 1) * batch[0].width > most:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

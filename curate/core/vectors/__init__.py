@@ -1,0 +1,1 @@
+"""Embeddings and what is done with them: models, neighbours, clusters, picks."""

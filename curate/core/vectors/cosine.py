@@ -1,0 +1,249 @@
+"""Near neighbours by cosine, exact: blocked matrix products propose, double precision decides.
+
+A product in single precision or bfloat16 finds every pair that can be at or above the threshold,
+by a proven bound on its rounding; the cosine of those is summed again in double precision, in one
+fixed order. So what is found does not depend on the type, the blocking, the threads or the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from curate.core.dedup.cover import Cover
+from curate.core.errors import UsageError
+
+__all__ = ["Dtype", "Pairs", "Products", "cover_near", "cover_vectors", "pairs_above", "products"]
+
+Dtype: TypeAlias = Literal["auto", "float32", "bfloat16"]
+Vectors: TypeAlias = npt.NDArray[np.float32]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Doubles: TypeAlias = npt.NDArray[np.float64]
+Pairs: TypeAlias = tuple[Ints, Ints]
+_Int: TypeAlias = int | np.int64  # in compiled code they are the same
+
+_BLOCK = 1024  # rows held against all before them in one step
+_TILE = 4096  # of those before: the product of a tile stays in the cache
+
+
+class Products(Protocol):
+    """Finds the entries of ``left @ right.T`` that may be at or above a bound."""
+
+    def hold(self, vectors: Vectors) -> Any:
+        """A copy of the vectors in the type and place they are multiplied in."""
+
+    def close(self, left: Any, right: Any, threshold: float) -> Pairs:
+        """Row and column of each entry that may reach ``threshold``; by row, then column."""
+
+
+@dataclass(frozen=True)
+class _Numpy:
+    """Single precision on the processor."""
+
+    def hold(self, vectors: Vectors) -> Vectors:
+        return vectors.copy()
+
+    def close(self, left: Vectors, right: Vectors, threshold: float) -> Pairs:
+        bound = np.float32(threshold - _single_error(left.shape[1]))
+        return _hits(left @ right.T, bound)
+
+
+@dataclass(frozen=True)
+class _Torch:
+    """bfloat16 (or single precision) wherever torch can."""
+
+    dtype: Literal["float32", "bfloat16"]
+    device: str
+
+    def hold(self, vectors: Vectors) -> Any:
+        import torch
+
+        kind = getattr(torch, self.dtype)
+        return torch.from_numpy(vectors.copy()).to(device=self.device, dtype=kind)
+
+    def close(self, left: Any, right: Any, threshold: float) -> Pairs:
+        import torch
+
+        from curate.core.vectors import onednn
+
+        error = _single_error(left.shape[1]) + (2**-7 if self.dtype == "bfloat16" else 0)
+        found = onednn.products(left, right)
+        if self.device != "cpu":
+            row, column = torch.nonzero(found >= threshold - error, as_tuple=True)
+            return row.cpu().numpy(), column.cpu().numpy()
+        if self.dtype == "float32":
+            return _hits(found.numpy(), np.float32(threshold - error))
+        # Read as integers, bfloat16 numbers from 0 up keep their order and others are below.
+        bound = torch.tensor(max(threshold - error, 0), dtype=torch.bfloat16).view(torch.int16)
+        return _hits(found.view(torch.int16).numpy(), np.int16(bound.item()))
+
+
+def _single_error(size: int) -> float:
+    """The most that a product of unit vectors in single precision is off: n u, twice over."""
+    return size * 2.0**-23
+
+
+def products(dtype: Dtype, rows: int) -> Products:
+    """What to multiply with: ``auto`` takes the fastest at hand, the answers are the same.
+
+    A graphics card where torch sees one, bfloat16 where the processor has instructions for it, and
+    single precision otherwise; by numpy where there are too few rows to pay for loading torch.
+    """
+    if rows < 20_000 and dtype != "bfloat16":
+        return _Numpy()
+    try:
+        import torch
+    except ImportError:
+        if dtype == "bfloat16":
+            raise UsageError("dtype bfloat16 needs torch: pip install 'siftune[embed]'") from None
+        return _Numpy()
+    if dtype == "float32":
+        return _Torch("float32", "cpu")
+    if torch.cuda.is_available():
+        return _Torch("bfloat16", "cuda")
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return _Torch("bfloat16" if fast or dtype == "bfloat16" else "float32", "cpu")
+
+
+def pairs_above(
+    units: Vectors, threshold: float, engine: Products, rows: Ints | None = None
+) -> tuple[Ints, Ints, Doubles]:
+    """All pairs ``i > j`` of unit vectors with a cosine of at least ``threshold``: i, j, cosine.
+
+    With ``rows`` only the pairs of which ``i`` is one of them. Memory is that of the vectors, a
+    block of products and the pairs.
+    """
+    held, squares = engine.hold(units), _squares(units)
+    wanted = np.arange(len(units)) if rows is None else rows
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    for start in range(0, len(wanted), _BLOCK):
+        block = wanted[start : start + _BLOCK]
+        for row, j in _tiles(engine, held[block], held[: block.max() + 1], threshold):
+            i = block[row]
+            i, j = i[j < i], j[j < i]
+            cosine = _cosines(units, squares, i, j)
+            above = cosine >= threshold
+            found.append((i[above], j[above], cosine[above]))
+    left, right, cosines = zip(*found, strict=True)
+    return np.concatenate(left), np.concatenate(right), np.concatenate(cosines)
+
+
+def cover_vectors(units: Vectors, threshold: float, engine: Products, fixed: int = 0) -> Cover:
+    """The cover rule (`curate.core.dedup.cover`) on unit vectors given best first.
+
+    Blocks of rows are held against the kept rows before them and against themselves; the pairs are
+    never listed as a whole. The first ``fixed`` rows stay whatever they resemble.
+    """
+    held = engine.hold(units)  # its front is overwritten with the kept rows
+    kept, count = np.empty(len(units), np.int64), 0
+
+    def near(start: int, stop: int, survivor: Ints) -> Iterator[Pairs]:
+        nonlocal count
+        block = held[start:stop]
+        for row, column in _tiles(engine, block, held[:count], threshold):
+            yield row + start, kept[column]
+        row, column = engine.close(block, block, threshold)
+        yield row[column < row] + start, column[column < row] + start
+        stay = np.flatnonzero(survivor[start:stop] < 0)
+        held[count : count + len(stay)] = block[stay]
+        kept[count : count + len(stay)] = stay + start
+        count += len(stay)
+
+    return cover_near(units, threshold, near, _BLOCK, fixed)
+
+
+Near: TypeAlias = Callable[[int, int, Ints], Iterator[Pairs]]
+"""Pairs (row of the block, better row) that may be near; those within the block last and by row."""
+
+
+def cover_near(units: Vectors, threshold: float, near: Near, block: int, fixed: int = 0) -> Cover:
+    """The cover rule on the pairs that ``near`` proposes for each block of rows, best first."""
+    squares = _squares(units)
+    survivor = np.full(len(units), -1, np.int64)
+    similarity = np.full(len(units), np.nan)
+    for start in range(0, len(units), block):
+        for row, other in near(start, min(start + block, len(units)), survivor):
+            _settle(units, squares, row, other, threshold, fixed, survivor, similarity)
+    return Cover(survivor, similarity)
+
+
+def _tiles(engine: Products, block: Any, held: Any, threshold: float) -> Iterator[Pairs]:
+    for start in range(0, len(held), _TILE):
+        row, column = engine.close(block, held[start : start + _TILE], threshold)
+        if len(row):
+            yield row, column + start
+
+
+@njit(cache=True, nogil=True)
+def _hits(found: npt.NDArray[Any], bound: Any) -> tuple[Ints, Ints]:
+    counts = np.zeros(len(found), np.int64)
+    for i in range(len(found)):
+        here = 0
+        for j in range(found.shape[1]):
+            here += found[i, j] >= bound
+        counts[i] = here
+    row, column = np.empty(counts.sum(), np.int64), np.empty(counts.sum(), np.int64)
+    at = 0
+    for i in range(len(found)):
+        if counts[i]:
+            for j in range(found.shape[1]):
+                if found[i, j] >= bound:
+                    row[at], column[at] = i, j
+                    at += 1
+    return row, column
+
+
+@njit(cache=True, nogil=True)
+def _dot(x: Vectors, y: Vectors) -> float:
+    """Summed in double precision from first to last: the same on any machine.
+
+    (On the grid of `curate.core.vectors.units` it is exact.)
+    """
+    total = 0.0
+    for i in range(len(x)):
+        total += np.float64(x[i]) * np.float64(y[i])
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _squares(vectors: Vectors) -> Doubles:
+    found = np.empty(len(vectors))
+    for i in range(len(vectors)):
+        found[i] = _dot(vectors[i], vectors[i])
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _cosines(units: Vectors, squares: Doubles, left: Ints, right: Ints) -> Doubles:
+    found = np.empty(len(left))
+    for at in range(len(left)):
+        i, j = left[at], right[at]
+        found[at] = _dot(units[i], units[j]) / np.sqrt(squares[i] * squares[j])
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _settle(
+    units: Vectors,
+    squares: Doubles,
+    left: Ints,
+    right: Ints,
+    threshold: float,
+    fixed: int,
+    survivor: Ints,
+    similarity: Doubles,
+) -> None:
+    """Note for each left row its most similar kept right row at or above the threshold."""
+    for at in range(len(left)):
+        i, j = left[at], right[at]
+        if i < fixed or survivor[j] >= 0:
+            continue
+        cosine = _dot(units[i], units[j]) / np.sqrt(squares[i] * squares[j])
+        nearer = survivor[i] < 0 or cosine > similarity[i]
+        if cosine >= threshold and (nearer or (cosine == similarity[i] and j < survivor[i])):
+            survivor[i], similarity[i] = j, cosine
