@@ -11,6 +11,7 @@ import polars as pl
 import torch
 
 from finetune import data
+from finetune.judging import wins
 
 if TYPE_CHECKING:
     from finetune.answers import AnswerTrainer
@@ -79,7 +80,7 @@ def _order(scores: Sequence[float], one: Mapping[str, Sequence[float]]) -> dict[
     found = {}
     for name, column in (("accuracy", "reward"), ("ratio_correct", "drift")):
         wins = [
-            _wins(one[column][i], one[column][j])
+            wins(one[column][i], one[column][j])
             for i, first in enumerate(scores)
             for j, second in enumerate(scores)
             if column in one and first > second
@@ -169,7 +170,3 @@ def _duels(good: Sequence[float], bad: Sequence[float]) -> list[float]:
     upto = np.searchsorted(known, good, side="right")
     shares: list[float] = np.repeat((below + upto) / 2 / len(bad), len(bad)).tolist()
     return shares
-
-
-def _wins(first: float, second: float) -> float:
-    return 0.5 if first == second else float(first > second)

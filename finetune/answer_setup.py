@@ -5,29 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from transformers import TrainingArguments
 
-from finetune import checks, models
+from finetune import models
 from finetune.answer_reference import precomputed
 from finetune.answer_rows import AnswerRow, with_strangers
 from finetune.answers import AnswerCollator, AnswerTrainer, ListTrainer
-from finetune.arguments import training_arguments
 from finetune.logps import answer_with_scores, check_head
 from finetune.losses.types import needs_of
-from finetune.packing import share_prefixes
-from finetune.ranks import tell
+from finetune.packing import try_sharing
 from finetune.reference import AdapterOff, Lora, Reference, frozen, with_adapter, without_dropout
 from finetune.reward_tokens import add_reward_tokens, behind_reward_tokens, with_room
 from finetune.value_head import add_value_head
 
-if TYPE_CHECKING:
-    from finetune.runs import Run
-    from finetune.trainers.answers import AnswerPreference
-
-__all__ = ["Setup", "arguments_of"]
+__all__ = ["Setup"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ class Setup:
         tokens = add_reward_tokens(tokenizer, self.objective.bins) if needs.reward_tokens else []
         if tokens:
             with_room(policy, tokens)
-        share = self.share and _shares(policy)
+        share = self.share and try_sharing(policy)
         answer_with_scores(policy)
         if self.lora:
             policy = with_adapter(policy, Lora(self.lora, self.lora_alpha), self.seed)
@@ -114,28 +107,3 @@ class Setup:
         if tokens:
             with_room(held.model, tokens)
         return held
-
-
-def _shares(policy: Any) -> bool:
-    why = share_prefixes(policy)
-    if why is not None:
-        tell(f"share_prefix: {type(policy).__name__} runs a prompt for each of its answers: {why}")
-    return why is None
-
-
-def arguments_of(options: AnswerPreference, rows: int, run: Run) -> Any:
-    """Arguments of the trainer underneath, for so many rows."""
-    own = {
-        **run.arguments(options.save_every, options.log_every, options.seed),
-        "learning_rate": options.lr,
-        "num_train_epochs": options.epochs,
-        "per_device_train_batch_size": options.batch_size,
-        "per_device_eval_batch_size": options.batch_size,
-        "gradient_accumulation_steps": options.gradient_accumulation,
-        "remove_unused_columns": False,
-        "prediction_loss_only": True,
-    }
-    args = training_arguments(TrainingArguments, own, options.options, run.work)
-    per_step = options.batch_size * options.gradient_accumulation
-    checks.refuse(checks.check_steps(rows, per_step, options.epochs, args.dataloader_drop_last))
-    return args

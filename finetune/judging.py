@@ -10,7 +10,7 @@ import polars as pl
 
 from finetune import data
 
-__all__ = ["accuracy", "encode_sides", "judge"]
+__all__ = ["accuracy", "encode_sides", "judge", "wins"]
 
 NEAR: Final = 0.1
 """Pairs whose lengths differ by at most this share of the longer are of nearly equal length."""
@@ -63,10 +63,10 @@ def judge(
                 "prompt_key": key,
                 "reward_chosen": chosen,
                 "reward_rejected": rejected,
-                "correct": _wins(chosen, rejected),
+                "correct": wins(chosen, rejected),
                 "chars_chosen": lengths[0],
                 "chars_rejected": lengths[1],
-                "longer": _wins(*lengths),
+                "longer": wins(*lengths),
             }
         )
     return found
@@ -75,7 +75,8 @@ def judge(
 _SIDES: Final = ("chosen", "rejected")
 
 
-def _wins(first: float, second: float) -> float:
+def wins(first: float, second: float) -> float:
+    """1 where the first is greater, 0.5 where they are equal, else 0."""
     return 0.5 if first == second else float(first > second)
 
 

@@ -9,7 +9,9 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Packed", "pack", "run_packed", "share_prefixes", "shares_prefixes"]
+from finetune.ranks import tell
+
+__all__ = ["Packed", "pack", "run_packed", "share_prefixes", "shares_prefixes", "try_sharing"]
 
 _NAME: Final = "siftune_packed"
 _UNKNOWN: Final = ("sliding_window", "softcap", "s_aux", "position_bias")
@@ -223,3 +225,11 @@ def _by_group(
                 )
             )
     return torch.cat(parts, 2)
+
+
+def try_sharing(policy: Any) -> bool:
+    """`share_prefixes`, and whether it could be; where not, the user is told why."""
+    why = share_prefixes(policy)
+    if why is not None:
+        tell(f"share_prefix: {type(policy).__name__} runs a prompt for each of its answers: {why}")
+    return why is None

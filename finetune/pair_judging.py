@@ -12,7 +12,7 @@ import torch
 
 from finetune import data
 from finetune.evaluate import write_step
-from finetune.judging import accuracy
+from finetune.judging import accuracy, wins
 
 if TYPE_CHECKING:
     from finetune.exam import Exam
@@ -70,10 +70,10 @@ def judged(trainer: PairTrainer, table: pl.DataFrame) -> list[dict[str, Any]]:
                 "prompt_key": prompt,
                 **row,
                 "margin": row["reward_chosen"] - row["reward_rejected"],
-                "correct": _wins(row["reward_chosen"], row["reward_rejected"]),
+                "correct": wins(row["reward_chosen"], row["reward_rejected"]),
                 "chars_chosen": first,
                 "chars_rejected": second,
-                "longer": _wins(first, second),
+                "longer": wins(first, second),
                 **_by_ratio(row),
             }
         )
@@ -121,8 +121,4 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def _by_ratio(row: Mapping[str, float]) -> dict[str, float]:
     if "drift_chosen" not in row:
         return {}
-    return {"ratio_correct": _wins(row["drift_chosen"], row["drift_rejected"])}
-
-
-def _wins(first: float, second: float) -> float:
-    return 0.5 if first == second else float(first > second)
+    return {"ratio_correct": wins(row["drift_chosen"], row["drift_rejected"])}

@@ -6,21 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from transformers import TrainingArguments
 
-from finetune import checks, data, models
-from finetune.arguments import training_arguments
+from finetune import data, models
 from finetune.checkpoints import put_back
 from finetune.checkpoints import trained as trained_weights
 from finetune.collate import PairCollator, PairIds
 from finetune.evaluate import chosen_rows
 from finetune.exam import Exam
 from finetune.logps import answer_with_scores, check_head
+from finetune.loop_arguments import arguments_of
 from finetune.losses.types import needs_of
-from finetune.packing import share_prefixes
+from finetune.packing import try_sharing
 from finetune.pair_rows import Pairs, order_of
 from finetune.pairs import PairTrainer
-from finetune.ranks import refuse_spread, tell
+from finetune.ranks import refuse_spread
 from finetune.reference import (
     AdapterOff,
     Frozen,
@@ -50,13 +49,17 @@ def trainer_of(
         train = order_of(train, options.max_tokens, options.seed)
     if options.lora:
         refuse_spread("lora")
-    args = _arguments(options, len(train), run)  # a wrong option is told before a model loads
+    budget = {"num_train_epochs": 1.0, "train_sampling_strategy": "sequential"}
+    more = {} if options.max_tokens is None else budget
+    args = arguments_of(
+        options, len(train), run, **more
+    )  # a wrong option is told before a model loads
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     collator = PairCollator(pad, frozenset(tokenizer.all_special_ids))
     policy: Any = models.load_causal(options.model, in_4bit=options.load_in_4bit)
     check_head(policy, torch.tensor([[*train[0].prompt, *train[0].chosen][:16]]))
     without_dropout(policy)
-    share = options.share_prefix and _shares(policy)
+    share = options.share_prefix and try_sharing(policy)
     answer_with_scores(policy)
     if options.lora:
         policy = with_adapter(policy, Lora(options.lora, options.lora_alpha), options.seed)
@@ -81,32 +84,6 @@ def trainer_of(
             watched,
             options.micro_tokens,
         )
-
-
-def _arguments(options: Preference, pairs: int, run: Run) -> Any:
-    epochs = options.epochs if options.max_tokens is None else 1.0
-    own = {
-        **run.arguments(options.save_every, options.log_every, options.seed),
-        "learning_rate": options.lr,
-        "num_train_epochs": epochs,
-        "per_device_train_batch_size": options.batch_size,
-        "per_device_eval_batch_size": options.batch_size,
-        "gradient_accumulation_steps": options.gradient_accumulation,
-        "remove_unused_columns": False,
-        "prediction_loss_only": True,
-        **({} if options.max_tokens is None else {"train_sampling_strategy": "sequential"}),
-    }
-    args = training_arguments(TrainingArguments, own, options.options, run.work)
-    per_step = options.batch_size * options.gradient_accumulation
-    checks.refuse(checks.check_steps(pairs, per_step, epochs, args.dataloader_drop_last))
-    return args
-
-
-def _shares(policy: Any) -> bool:
-    why = share_prefixes(policy)
-    if why is not None:
-        tell(f"share_prefix: {type(policy).__name__} runs each prompt for both answers: {why}")
-    return why is None
 
 
 def exam_of(

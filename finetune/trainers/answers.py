@@ -293,7 +293,8 @@ class AnswerPreference:
     def _trainer(
         self, objective: Any, train: list[AnswerRow], test: AnswerRows, tokenizer: Any, run: Run
     ) -> AnswerTrainer:
-        from finetune.answer_setup import Setup, arguments_of
+        from finetune.answer_setup import Setup
+        from finetune.loop_arguments import arguments_of
 
         if self.lora:
             refuse_spread("lora")

@@ -13,9 +13,10 @@ from numba import njit
 
 from curate.core.content import text_of
 from curate.core.dedup.shingled import Texts
-from curate.core.dedup.shingles import Hashes, Offsets, decode, letters, look, utf8
+from curate.core.dedup.shingles import Hashes, Offsets, letters, look, utf8
 from curate.core.dedup.tally import Bytes, Halves, distinct_halves, tally
 from curate.core.grown import Grown
+from curate.core.texts.utf8 import decode
 
 __all__ = ["SPANS", "Ints", "repeated_spans"]
 

@@ -28,7 +28,9 @@ import numpy.typing as npt
 import polars as pl
 from numba import njit
 
-__all__ = ["Unit", "decode", "letters", "look", "shingle", "slices", "threads", "utf8"]
+from curate.core.texts.utf8 import decode
+
+__all__ = ["Unit", "letters", "look", "shingle", "slices", "threads", "utf8"]
 
 Unit: TypeAlias = Literal["word", "char"]
 Hashes: TypeAlias = npt.NDArray[np.uint64]
@@ -147,22 +149,6 @@ def look(table: npt.NDArray[np.uint32], code: _Int) -> np.uint32:
     if 0xE0100 <= code <= 0xE01EF:  # variation selectors
         return np.uint32(3) << np.uint32(24)
     return np.uint32(0)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def decode(data: npt.NDArray[np.uint8], at: _Int) -> tuple[_Int, _Int]:
-    """Code point that starts at a byte of valid UTF-8, and its length."""
-    lead = np.int64(data[at])
-    if lead < 0x80:
-        return lead, 1
-    second = np.int64(data[at + 1]) & 63
-    if lead < 0xE0:
-        return (lead & 31) << 6 | second, 2
-    third = np.int64(data[at + 2]) & 63
-    if lead < 0xF0:
-        return (lead & 15) << 12 | second << 6 | third, 3
-    fourth = np.int64(data[at + 3]) & 63
-    return (lead & 7) << 18 | second << 12 | third << 6 | fourth, 4
 
 
 @njit(cache=True, nogil=True)

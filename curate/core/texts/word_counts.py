@@ -12,6 +12,7 @@ from numba import njit
 
 from curate.core.readers.lanes import byte
 from curate.core.texts.text import IN_WORD, WORD, WORD_ALONE
+from curate.core.texts.utf8 import decode
 
 __all__ = ["word_counts"]
 
@@ -89,7 +90,7 @@ def _words(data: Bytes, at: _Int, end: int, table: Bytes) -> int:
             found += letter & (1 - inside)
             inside = letter
             continue
-        code, length = _decode(data, at)
+        code, length = decode(data, at)
         if code >= _PLANES:
             return -1
         kind = table[code]
@@ -109,7 +110,7 @@ def _words(data: Bytes, at: _Int, end: int, table: Bytes) -> int:
 def _join(data: Bytes, at: _Int, end: int, table: Bytes) -> tuple[_Int, int]:
     """Where a word goes on after what may join it, and whether letters still belong to it."""
     while at < end:
-        code, length = _decode(data, at)
+        code, length = decode(data, at)
         kind = table[code] if code < _PLANES else 0
         if not kind & _JOINS:
             return at, 0
@@ -128,27 +129,11 @@ def _join(data: Bytes, at: _Int, end: int, table: Bytes) -> tuple[_Int, int]:
 def _past(data: Bytes, at: _Int, end: int, table: Bytes, kind: int) -> _Int:
     """The place behind a run of letters of a class."""
     while at < end and _kind(data, at, table) & kind:
-        at += _decode(data, at)[1]
+        at += decode(data, at)[1]
     return at
 
 
 @njit(cache=True, nogil=True)
 def _kind(data: Bytes, at: _Int, table: Bytes) -> int:
-    code = _decode(data, at)[0]
+    code = decode(data, at)[0]
     return int(table[code]) if code < _PLANES else 0
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _decode(data: Bytes, at: _Int) -> tuple[_Int, _Int]:
-    """Code point that starts at a byte of valid UTF-8, and its length."""
-    lead = np.int64(data[at])
-    if lead < 0x80:
-        return lead, 1
-    second = np.int64(data[at + 1]) & 63
-    if lead < 0xE0:
-        return (lead & 31) << 6 | second, 2
-    third = np.int64(data[at + 2]) & 63
-    if lead < 0xF0:
-        return (lead & 15) << 12 | second << 6 | third, 3
-    fourth = np.int64(data[at + 3]) & 63
-    return (lead & 7) << 18 | second << 12 | third << 6 | fourth, 4
