@@ -79,14 +79,14 @@ def _rows(columns: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
 def _order(scores: Sequence[float], one: Mapping[str, Sequence[float]]) -> dict[str, float]:
     found = {}
     for name, column in (("accuracy", "reward"), ("ratio_correct", "drift")):
-        wins = [
+        won = [
             wins(one[column][i], one[column][j])
             for i, first in enumerate(scores)
             for j, second in enumerate(scores)
             if column in one and first > second
         ]
-        if wins:
-            found[name] = statistics.fmean(wins)
+        if won:
+            found[name] = statistics.fmean(won)
     if len(set(scores)) > 1:
         top = [at for at, reward in enumerate(one["reward"]) if reward == max(one["reward"])]
         found["top"] = statistics.fmean(float(scores[at] == max(scores)) for at in top)
@@ -156,8 +156,8 @@ def _of_classes(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         )
         both = [pair for pair in sides.values() if all(pair)]
         wins = [win for pair in both or [(all_good, all_bad)] for win in _duels(*pair)]
-        if wins:
-            found[name] = statistics.fmean(wins)
+        if won:
+            found[name] = statistics.fmean(won)
     return found
 
 
