@@ -155,7 +155,7 @@ def _of_classes(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
             [value for pair in sides.values() for value in pair[at]] for at in (0, 1)
         )
         both = [pair for pair in sides.values() if all(pair)]
-        wins = [win for pair in both or [(all_good, all_bad)] for win in _duels(*pair)]
+        won = [win for pair in both or [(all_good, all_bad)] for win in _duels(*pair)]
         if won:
             found[name] = statistics.fmean(won)
     return found
