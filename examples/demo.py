@@ -26,7 +26,8 @@ from finetune.init import Init
 from finetune.models import read_facts
 from pipelines.recipe import load
 from pipelines.report import write_report
-from pipelines.run import arms_text, run
+from pipelines.run import run
+from pipelines.told import arms_text
 
 RECIPE: Final = Path(__file__).with_name("demo.yaml")
 READER: Final = Init(

@@ -15,12 +15,12 @@ from curate.core.commands import (
     key_values,
     parsed,
 )
-from curate.core.registry import build, checked, find, names, options
+from curate.core.registry import build, checked, find, options
 from finetune import ranks
+from finetune.methods import FAMILIES, TRAINER_GROUP, TRAINERS, family_of, objectives
 
 __all__ = ["finetune"]
 
-_TRAINERS: Final = {"sft": "sft", "reward": "reward_model", "ppo": "ppo"}
 _OTHERS: Final = {
     "init": "finetune.init",
     "evaluate": "finetune.evaluate",
@@ -28,13 +28,6 @@ _OTHERS: Final = {
 }
 _OWN: Final = ("compare", "conformance")  # commands with arguments or results of their own
 _PARTIAL: Final = 4
-_FAMILIES: Final = {  # objectives by what they are given, and the trainer that gives it
-    "finetune.losses.pair": "preference",
-    "finetune.losses.unpaired": "answers",
-    "finetune.losses.token": "answers",
-    "finetune.losses.listwise": "answers",
-}
-_TRAINER_GROUP: Final = "finetune.trainers"
 
 
 class _Methods(ComponentGroup):
@@ -42,16 +35,17 @@ class _Methods(ComponentGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names; nothing is imported but package folders."""
-        objectives = [name for group in _FAMILIES for name in names(group)]
-        return list(dict.fromkeys(["init", *_TRAINERS, "evaluate", "sample", *_OWN, *objectives]))
+        first = ("init", *TRAINERS, "evaluate", "sample", *_OWN)
+        return list(dict.fromkeys([*first, *objectives()]))
 
     def place(self, command: str) -> tuple[str, str] | None:
         """A trainer, or an objective."""
         if command in (*_OTHERS, *_OWN):
             return "finetune", command
-        if command in _TRAINERS:
-            return _TRAINER_GROUP, _TRAINERS[command]
-        return next(((group, command) for group in _FAMILIES if command in names(group)), None)
+        if command in TRAINERS:
+            return TRAINER_GROUP, TRAINERS[command]
+        group = family_of(command)
+        return (group, command) if group else None
 
     def make(self, command: str) -> click.Command:
         """The command of one method."""
@@ -59,10 +53,10 @@ class _Methods(ComponentGroup):
             return _component_command(command, "finetune", command)
         if command in _OWN:
             return _conformance_command() if command == "conformance" else _compare_command()
-        if command in _TRAINERS:
-            return _component_command(command, _TRAINER_GROUP, _TRAINERS[command])
+        if command in TRAINERS:
+            return _component_command(command, TRAINER_GROUP, TRAINERS[command])
         group, name = self.place(command) or ("", command)
-        return _loss_command(group, name, _FAMILIES[group])
+        return _loss_command(group, name, FAMILIES[group])
 
 
 @click.group(cls=_Methods)
@@ -101,13 +95,13 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
 def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
     from finetune.objectives import data_of  # heavy, as the loss itself is
 
-    loss, trainer = find(group, name), find(_TRAINER_GROUP, runs_in)
+    loss, trainer = find(group, name), find(TRAINER_GROUP, runs_in)
 
     def callback(rows: Path, out: Path, pairs: tuple[str, ...], **given: Any) -> None:
         own = parsed(loss, given)
         rest = parsed(trainer, {key: text for key, text in given.items() if key not in own})
         chosen = {"loss": name, "loss_options": own, **rest, **_passed_on(pairs)}
-        _tell(build(_TRAINER_GROUP, runs_in, chosen)(rows, out))
+        _tell(build(TRAINER_GROUP, runs_in, chosen)(rows, out))
 
     own = component_options(loss)
     left = ("loss", "loss_options", "options", *(option.name or "" for option in own))

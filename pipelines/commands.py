@@ -33,8 +33,8 @@ def run(
     from curate.core.progress import Progress
     from pipelines.recipe import load
     from pipelines.report import write_report
-    from pipelines.run import plan_text, result_text
     from pipelines.run import run as work
+    from pipelines.told import plan_text, result_text
 
     pipeline = load(recipe, overrides)
     folder = out or Path("runs") / pipeline.name

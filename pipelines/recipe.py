@@ -15,19 +15,22 @@ __all__ = ["ARMS", "Arms", "Pipeline", "Step", "load"]
 
 _KEYS = ("name", "seed", "base", "init", "rows", "pairs", "heldout", "train", "evaluate", "arms")
 _HELDOUT = ("prompts", "pairs")
+_DATA = ("rows", "pairs")
 ARMS = ("curated", "random", "longest", "all")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One training: its label, the method, the label of the model it starts from, its options.
+    """One training: its label, the method, what it starts from and reads, its options.
 
-    ``start`` is ``base`` or an earlier step; ``seed`` replaces the pipeline's.
+    ``start`` is ``base`` or the label of an earlier step; ``data`` is ``rows`` or ``pairs``, by
+    default rows for SFT and PPO, pairs for all else.
     """
 
     label: str
     method: str
     start: str
+    data: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -141,7 +144,11 @@ def _steps(raw: Any) -> tuple[Step, ...]:
             )
         if label in made:
             raise UsageError(f"{where}: a second model called {label!r}; give it a `label`")
-        steps.append(Step(label, str(method), start, options))
+        data = str(options.pop("data", "rows" if method in ("sft", "ppo") else "pairs"))
+        if data not in _DATA:
+            told = closest(data, _DATA)
+            raise UsageError(f"{where} ({method}): data: no rows are called {data!r}; {told}")
+        steps.append(Step(label, str(method), start, data, options))
     return tuple(steps)
 
 
@@ -171,9 +178,8 @@ def _arms(raw: Any, steps: tuple[Step, ...]) -> Arms | None:
 
 def _has_rows(pipeline: Pipeline) -> None:
     for step in pipeline.train:
-        wanted = "rows" if step.method in ("sft", "ppo") else "pairs"
-        if getattr(pipeline, wanted) is None:
-            raise UsageError(f"train: {step.label} needs `{wanted}`, and the recipe has none")
+        if getattr(pipeline, step.data) is None:
+            raise UsageError(f"train: {step.label} needs `{step.data}`, and the recipe has none")
     if pipeline.arms is not None and "prompts" not in pipeline.heldout:
         raise UsageError("arms: set heldout.prompts, the rows that the arms are compared on")
 

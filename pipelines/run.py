@@ -18,7 +18,7 @@ from curate.core.errors import UsageError
 from curate.core.files import digest_of, hash_file, locked, read_json, write_json
 from curate.core.progress import Quiet, Telling
 from curate.core.recipe import Recipe
-from curate.core.registry import build, checked, closest, find, names, options
+from curate.core.registry import checked, options
 from curate.runners.run import run as curate_run
 from finetune.evaluate import Evaluate
 from finetune.init import Init
@@ -26,13 +26,9 @@ from finetune.models import model_hash, read_facts
 from pipelines.arms import TOKENS, arm_recipe, varies
 from pipelines.compare import arms_table
 from pipelines.recipe import Arms, Pipeline, Step
+from pipelines.steps import trainer_of
 
-__all__ = ["arms_text", "plan_text", "result_text", "run"]
-
-_TRAINERS = "finetune.trainers"
-_LOSSES = "finetune.losses.pair"
-_METHODS = ("sft", "reward", "ppo")  # besides the objectives on pairs
-_MODULES = {"reward": "reward_model"}  # where a method's name is not its file's
+__all__ = ["run"]
 
 
 def run(pipeline: Pipeline, out: Path, say: Telling | None = None) -> dict[str, Any]:
@@ -79,8 +75,7 @@ class _Work:
         data |= self._hold_out()
         self.models["base"] = self._base()
         for step in self.pipeline.train:
-            rows = self.out / ("rows" if _reads_rows(step.method) else "pairs")
-            self.models[step.label] = self._train(step, rows, self.pipeline.seed)
+            self.models[step.label] = self._train(step, self.out / step.data, self.pipeline.seed)
         for step in self.pipeline.train:  # now that there is a reward model, if there is to be one
             self._evaluate(step.label, self.models[step.label], step.method == "reward")
         arms = self._arms(self.pipeline.arms) if self.pipeline.arms else None
@@ -200,28 +195,14 @@ class _Work:
         return self._made(step.label, key, lambda folder: trainer(rows, folder), inputs, arm)
 
     def _trainer(self, step: Step, seed: int) -> Any:
-        """The trainer of a step: its options, and what the pipeline knows for fields it has."""
-        method = _MODULES.get(step.method, step.method)
-        given: dict[str, Any] = dict(step.options)
-        if method not in names(_TRAINERS):
-            if method not in names(_LOSSES):
-                known_methods = (*_METHODS, *names(_LOSSES))
-                raise UsageError(
-                    f"no method {step.method!r}; {closest(step.method, known_methods)}"
-                )
-            given = _split_loss(method, given)
-            method = "preference"
-        known = options(find(_TRAINERS, method))
+        """The trainer of a step, offered what the pipeline knows."""
         offered = {
             "model": str(self.models[step.start]),
             "seed": seed,
             "reward": str(self.models["reward"]) if "reward" in self.models else None,
             "eval_rows": self.heldout.get(_HELDOUT.get(step.method, "")),
         }
-        for name, value in offered.items():
-            if name in known and value is not None:
-                given.setdefault(name, value)
-        return build(_TRAINERS, method, given)
+        return trainer_of(step, offered)
 
     def _made(
         self,
@@ -258,60 +239,6 @@ _PLACES = ("model", "reward", "ref_model", "eval_rows")
 """Fields that name a place: what lies there is hashed, where it lies does not matter."""
 
 
-def _reads_rows(method: str) -> bool:
-    return method in ("sft", "ppo")
-
-
-def _split_loss(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Options of a preference step: those of the objective, and those of the trainer."""
-    own = options(find(_LOSSES, name))
-    loss = {key: given.pop(key) for key in list(given) if key in own}
-    build(_LOSSES, name, loss)  # refuses a wrong option now, not hours later
-    return {"loss": name, "loss_options": loss, **given}
-
-
-def plan_text(pipeline: Pipeline, out: Path) -> str:
-    """What a pipeline would do."""
-    lines = [f"{pipeline.name}: into {out}, seed {pipeline.seed}"]
-    lines.append(f"  base: {pipeline.base or 'made from text'}")
-    for key, recipe in (("rows", pipeline.rows), ("pairs", pipeline.pairs)):
-        if recipe is not None:
-            stages = " > ".join(stage.name for stage in recipe.stages) or "all of them"
-            lines.append(f"  {key}: {', '.join(recipe.source)}: {stages}")
-    for step in pipeline.train:
-        given = ", ".join(f"{k}={v}" for k, v in step.options.items())
-        lines.append(f"  {step.label}: {step.method} from {step.start} {given}".rstrip())
-    if pipeline.arms is not None:
-        seeds = ", ".join(map(str, pipeline.arms.seeds))
-        lines.append(f"  arms: {', '.join(pipeline.arms.names)}, seeds {seeds}")
-    return "\n".join([*lines, "nothing was written (--dry-run)"])
-
-
-def result_text(manifest: Mapping[str, Any], out: Path) -> str:
-    """Models and arms of a finished pipeline."""
-    lines = [f"{model['label']}: {out / model['path']}" for model in manifest["models"]]
-    lines = [line for line, m in zip(lines, manifest["models"], strict=True) if not m.get("arm")]
-    if manifest["arms"]:
-        lines.append(arms_text(manifest["arms"]))
-    return "\n".join(lines)
-
-
-def arms_text(arms: Mapping[str, Any]) -> str:
-    """The arms as a table."""
-    lines = [
-        f"{'arm':<10}{'rows':>8}{arms['metric']:>14}{'95 % interval':>20}   curated is ahead by"
-    ]
-    for arm in arms["arms"]:
-        interval = f"{arm['low']:.3f} … {arm['high']:.3f}"
-        ahead = ""
-        if "behind" in arm:
-            ahead = f"{arm['behind']:+.3f} ({arm['behind_low']:+.3f} … {arm['behind_high']:+.3f})"
-        lines.append(
-            f"{arm['arm']:<10}{arm['rows']:>8,}{arm['mean']:>14.3f}{interval:>20}   {ahead}"
-        )
-    return "\n".join(lines)
-
-
 def _summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {key: manifest[key] for key in ("inputs", "counts", "outputs")}
 
@@ -319,7 +246,11 @@ def _summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def _code() -> str:
     """Changes whenever training code does."""
-    folder = Path(str(finetune.__path__[0]))
-    core = Path(str(curate.__path__[0])) / "core"
-    files = sorted([*folder.rglob("*.py"), *core.glob("*.py")])
-    return digest_of([[path.name, hash_file(path)] for path in files])
+    packages = (Path(str(finetune.__path__[0])), Path(str(curate.__path__[0])) / "core")
+    return digest_of(
+        [
+            [path.relative_to(package).as_posix(), hash_file(path)]
+            for package in packages
+            for path in sorted(package.rglob("*.py"))
+        ]
+    )

@@ -42,6 +42,17 @@ def test_each_step_starts_from_the_sft_model_unless_it_says_otherwise(write):
     assert steps[2].options == {"beta": 0.2}
 
 
+def test_sft_and_ppo_read_rows_and_all_else_pairs_unless_a_step_says_otherwise(write):
+    text = GOOD.replace("  - reward:\n", "  - reward:\n  - nll: {data: rows}\n  - kto:\n")
+    steps = load(write(text)).train
+    told = {step.label: (step.data, dict(step.options)) for step in steps}
+    assert {label: data for label, (data, _) in told.items()} == {
+        "sft": "rows", "reward": "pairs", "nll": "rows", "kto": "pairs",
+        "aligned": "pairs", "ppo": "rows",
+    }  # fmt: skip
+    assert told["nll"][1] == {}
+
+
 def test_overrides_and_seed_reach_the_rows(write):
     got = load(write(GOOD), ["seed=3", "rows.source=other.jsonl"])
     assert got.rows is not None
@@ -56,6 +67,10 @@ def test_overrides_and_seed_reach_the_rows(write):
         (GOOD + "init: {hidden: 8}\n", "exactly one of base"),
         (GOOD.replace("start: aligned", "start: dpo"), "no model 'dpo' yet; there are base, sft"),
         (GOOD.replace("label: aligned, ", "label: sft, "), "a second model called 'sft'"),
+        (
+            GOOD.replace("reward:", "reward: {data: pair}"),
+            "data: no rows are called 'pair'; did you mean pairs?",
+        ),
         (GOOD.replace("pairs: {source: pairs.jsonl}", ""), "reward needs `pairs`"),
         (GOOD.replace("heldout: {prompts: held.jsonl}", ""), "set heldout.prompts"),
         (GOOD.replace("{prompts: held.jsonl}", "{prompts: {}}"), "heldout.prompts: source"),

@@ -11,7 +11,8 @@ from curate.core.files import hash_file, read_json
 from finetune.models import model_hash
 from pipelines.recipe import load
 from pipelines.report import write_report
-from pipelines.run import arms_text, plan_text, run
+from pipelines.run import run
+from pipelines.told import arms_text, plan_text
 
 COLOURS = ["red", "blue", "green", "white"]
 
@@ -115,6 +116,24 @@ def test_a_changed_step_trains_again_with_what_starts_from_it_and_nothing_else(r
     assert [label for label in before if before[label] != after[label]] == ["dpo"]
 
 
+def test_objectives_of_every_family_are_steps(recipe, tmp_path):
+    steps = (
+        "train=[{kto: {epochs: 1, undesirable_weight: 0.5}}, "
+        "{nll: {epochs: 1, data: rows}}, {plackett_luce: {epochs: 1, start: nll}}]"
+    )
+    manifest = run(load(recipe, [steps, "arms=null", "heldout=null"]), tmp_path / "out")
+    made = {model["label"]: model for model in manifest["models"]}
+    assert list(made) == ["kto", "nll", "plackett_luce"]
+    kept = {key: manifest["data"][key]["outputs"]["kept.parquet"] for key in ("rows", "pairs")}
+    assert [made[label]["inputs"]["rows"] for label in made] == [
+        kept["pairs"], kept["rows"], kept["pairs"]
+    ]  # fmt: skip
+    assert made["plackett_luce"]["inputs"]["start"] == made["nll"]["hash"]
+    facts = read_json(tmp_path / "out" / made["kto"]["path"] / "siftune.json")
+    assert facts["method"] == "kto"
+    assert "undesirable_weight" in json.dumps(facts)
+
+
 def test_arms_train_on_one_budget_and_are_told_with_intervals(finished):
     out, manifest = finished
     arms = read_json(out / "arms.json")
@@ -142,6 +161,7 @@ def test_the_report_shows_models_samples_and_arms(finished):
         ("train.3={ppoo: {}}", "did you mean ppo?"),
         ("train.1.sft.epoch=3", "did you mean epochs?"),
         ("train.3.dpo.beta=high", "beta"),
+        ("train.3={kto: {undesirable_wait: 1}}", "did you mean undesirable_weight?"),
         ("evaluate.limits=3", "did you mean limit?"),
     ],
 )

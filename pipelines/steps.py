@@ -1,0 +1,45 @@
+"""From a step of a recipe to a trainer: which one it is, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from curate.core.errors import UsageError
+from curate.core.registry import build, closest, find, options
+from finetune.methods import FAMILIES, TRAINER_GROUP, TRAINERS, family_of, objectives
+from pipelines.recipe import Step
+
+__all__ = ["trainer_of"]
+
+
+def trainer_of(step: Step, offered: Mapping[str, Any]) -> Any:
+    """The trainer of ``step``: its options, and of ``offered`` what is known for fields it has.
+
+    Raises:
+        UsageError: no such method; an option that the trainer or the objective does not have.
+    """
+    given = dict(step.options)
+    if step.method in TRAINERS:
+        trainer = TRAINERS[step.method]
+    else:
+        trainer, given = _objective(step.method, given)
+    known = options(find(TRAINER_GROUP, trainer))
+    for name, value in offered.items():
+        if name in known and value is not None:
+            given.setdefault(name, value)
+    return build(TRAINER_GROUP, trainer, given)
+
+
+def _objective(name: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The trainer that runs an objective, and its options, those of the objective apart."""
+    group = family_of(name)
+    if group is None:
+        raise UsageError(f"no method {name!r}; {closest(name, (*TRAINERS, *objectives()))}")
+    own, all_else = options(find(group, name)), options(find(TRAINER_GROUP, FAMILIES[group]))
+    for key in given:
+        if key not in own and key not in all_else:
+            raise UsageError(f"{name} has no option {key!r}; {closest(key, (*own, *all_else))}")
+    loss = {key: given.pop(key) for key in list(given) if key in own}
+    build(group, name, loss)  # refuses a wrong option now, not hours later
+    return FAMILIES[group], {"loss": name, "loss_options": loss, **given}
