@@ -14,8 +14,9 @@ from curate.core.errors import UsageError
 from curate.core.schema import kind_of
 from finetune import checks, data
 from finetune.encoding import encode_answers
+from finetune.token_rows import TokenRows, fitting
 
-__all__ = ["AnswerRow", "AnswerRows", "answer_rows", "with_strangers"]
+__all__ = ["AnswerRow", "answer_rows", "with_strangers"]
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,10 @@ class AnswerRow:
         """Tokens of the longest of the sequences."""
         return len(self.prompt) + max(map(len, self.answers))
 
-
-@dataclass(frozen=True)
-class AnswerRows:
-    """Rows that can be trained on, the same as token ids, and the rows that were left out."""
-
-    table: pl.DataFrame
-    rows: list[AnswerRow]
-    dropped: data.Dropped
-
-    def part(self, table: pl.DataFrame) -> list[AnswerRow]:
-        """Those of some of the rows."""
-        wanted = set(table["id"])
-        return [row for row in self.rows if row.id in wanted]
+    @property
+    def sequences(self) -> list[list[int]]:
+        """The answers, and the stranger behind them."""
+        return [*self.answers, *([] if self.stranger is None else [self.stranger])]
 
 
 def answer_rows(
@@ -65,7 +57,7 @@ def answer_rows(
     max_prompt_length: int | None = None,
     on_bad: data.OnBad = "refuse",
     source: Path | str = "rows",
-) -> AnswerRows:
+) -> TokenRows[AnswerRow]:
     """The rows of ``table``, unpaired or ranked.
 
     ``columns`` are lists of a number for each answer (`finetune.answer_tables.with_numbers`).
@@ -80,12 +72,7 @@ def answer_rows(
     rows = _encoded(read, tokenizer, columns)
     if max_prompt_length is not None:
         rows = [_cut(row, max_prompt_length) for row in rows]
-    long = [(row.id, "too_long") for row in rows if max_length and row.length > max_length]
-    over = pl.DataFrame(long, schema=data.BAD_ROWS, orient="row")
-    used = data.drop_bad(table, pl.concat([bad, over]), on_bad, source)
-    left = set(used["id"])
-    kept = [row for row in rows if row.id in left]
-    return AnswerRows(used, kept, data.dropped_of(bad, over))
+    return fitting(table, bad, rows, max_length=max_length, on_bad=on_bad, source=source)
 
 
 def _cut(row: AnswerRow, longest: int) -> AnswerRow:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
-from finetune.answer_rows import AnswerRow
+from finetune.answer_collate import parts_of
 from finetune.collate import COLUMN, Batch
 from finetune.losses.answer_types import AnswerLogps
 from finetune.losses.list_types import ListLogps, best
@@ -19,61 +17,7 @@ from finetune.losses.types import Answers
 from finetune.pairs import PairTrainer, Totals
 from finetune.value_head import load_value_head, save_value_head, value_head_of
 
-__all__ = ["AnswerCollator", "AnswerTrainer", "ListTrainer"]
-
-
-@dataclass(frozen=True)
-class AnswerCollator:
-    """B prompts with their answers to one batch of R rows, padded on the right.
-
-    ``at`` ``(B, K)`` is where an answer's row is, -1 where there is none; ``strangers`` ``(B,)``
-    the rows of answers to other prompts, where there are such; ``label`` is ``(B,)``,
-    ``column/NAME`` ``(B, K)``. The others, ``reference`` too, are as in
-    `finetune.collate.PairCollator`.
-
-    >>> rows = [AnswerRow("a", [5], [[7, 2], [8]]), AnswerRow("b", [6], [[9]])]
-    >>> batch = AnswerCollator(pad=0)(rows)
-    >>> batch["input_ids"].tolist(), batch["at"].tolist()
-    ([[5, 7, 2], [5, 8, 0], [6, 9, 0]], [[0, 1], [2, -1]])
-    """
-
-    pad: int
-    dtype: torch.dtype = torch.float32
-
-    def __call__(self, rows: Sequence[AnswerRow]) -> Batch:
-        """The batch of these rows."""
-        sequences = [(row.prompt, answer) for row in rows for answer in row.answers]
-        counts = [len(row.answers) for row in rows]
-        own = list(torch.arange(len(sequences)).split(counts))
-        sequences += [(row.prompt, row.stranger) for row in rows if row.stranger is not None]
-        batch = {
-            "input_ids": _padded([[*prompt, *answer] for prompt, answer in sequences], self.pad),
-            "attention_mask": _padded([[1] * (len(p) + len(a)) for p, a in sequences], 0),
-            "answer_mask": _padded([[0] * len(p) + [1] * len(a) for p, a in sequences], 0),
-            "at": pad_sequence(own, batch_first=True, padding_value=-1),
-        }
-        if rows[0].stranger is not None:
-            batch["strangers"] = torch.arange(sum(counts), len(sequences))
-        if rows[0].label is not None:
-            batch["label"] = torch.tensor([bool(row.label) for row in rows])
-        for name in rows[0].columns:
-            batch[COLUMN + name] = _padded([row.columns[name] for row in rows], 0.0, self.dtype)
-        if rows[0].reference is not None:
-            batch["reference"] = _padded(_references(rows), 0.0, self.dtype)
-        return batch
-
-
-def _references(rows: Sequence[AnswerRow]) -> list[list[float]]:
-    """Of the rows' own answers, then of the strangers: as the sequences are laid out."""
-    known = [(len(row.answers), row.reference) for row in rows if row.reference is not None]
-    own = [values for count, reference in known for values in reference[:count]]
-    return own + [values for count, reference in known for values in reference[count:]]
-
-
-def _padded(
-    rows: Sequence[Sequence[float]], pad: float, dtype: torch.dtype = torch.long
-) -> torch.Tensor:
-    return pad_sequence([torch.tensor(row, dtype=dtype) for row in rows], True, pad)
+__all__ = ["AnswerTrainer", "ListTrainer"]
 
 
 class _Sides(Totals):
@@ -127,9 +71,14 @@ class AnswerTrainer(PairTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> torch.Tensor:
         """Rows of one optimizer step, over all its micro-batches and processes."""
-        alone = len(batch_samples) == 1 and self.accelerator.num_processes == 1
+        parts = sum(len(self._parts(batch)) for batch in batch_samples)
+        alone = parts == 1 and self.accelerator.num_processes == 1
         self._means = {} if alone else self._shared(batch_samples)
         return self._counted([len(batch["at"]) for batch in batch_samples], batch_samples)
+
+    def _cut(self, batch: Batch, most: int) -> list[Batch]:
+        """In parts whatever the loss shares: that is the step's, which `_shared` has taken."""
+        return parts_of(batch, most)
 
     @contextmanager
     def sharing(self, batches: Iterable[Batch]) -> Iterator[None]:
@@ -148,7 +97,7 @@ class AnswerTrainer(PairTrainer):
         if not hasattr(loss, "shared"):
             return {}
         sums: dict[str, torch.Tensor] = {}
-        for batch in batches:
+        for batch in (part for whole in batches for part in self._parts(whole)):
             found = loss.shared(self.score(self.model, self._prepare_inputs(batch))[0])
             for name, values in found.items():
                 part = torch.stack([values.sum(), values.new_tensor(values.numel())]).double()
@@ -164,9 +113,7 @@ class AnswerTrainer(PairTrainer):
 
     def score(self, model: Any, batch: Batch) -> tuple[Any, dict[str, torch.Tensor]]:
         """The batch as a loss wants it, and the token values ``(R, L)`` it was made from."""
-        hidden = None
-        if self.reference is not None:
-            hidden = self.reference(_led_off(batch) if self.needs.reward_tokens else batch)
+        hidden = None if self.reference is None else self.reference(batch)
         how: dict[str, Any] = {
             "statistics": self.statistics,
             "reference": hidden,
@@ -260,12 +207,6 @@ def _note_side(
     totals.add(f"lengths{side}", answers.length[rows])
     if answers.reference is not None:
         totals.add(f"drift{side}", answers.ratio[rows])
-
-
-def _led_off(batch: Batch) -> Batch:
-    """The batch without the first token of each row: a reference knows no reward tokens."""
-    cut = ("input_ids", "attention_mask", "answer_mask")
-    return {name: value[:, 1:] if name in cut else value for name, value in batch.items()}
 
 
 def _take(flat: Answers, rows: torch.Tensor) -> Answers:

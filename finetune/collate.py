@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 
-__all__ = ["Batch", "PairCollator", "PairIds", "cut_prompt", "parts_of"]
+__all__ = [
+    "Batch",
+    "PairCollator",
+    "PairIds",
+    "cut_prompt",
+    "narrowed",
+    "pad_of",
+    "parts_of",
+    "slices_of",
+]
 
 Batch: TypeAlias = dict[str, torch.Tensor]
 COLUMN: Final = "column/"
@@ -27,7 +36,7 @@ class PairIds:
     chosen: list[int]
     rejected: list[int]
     columns: Mapping[str, float] = field(default_factory=dict)
-    reference: tuple[list[float], list[float]] | None = None
+    reference: Sequence[list[float]] | None = None
 
     @property
     def length(self) -> int:
@@ -35,9 +44,20 @@ class PairIds:
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
     @property
+    def sequences(self) -> list[list[int]]:
+        """Both answers, chosen first."""
+        return [self.chosen, self.rejected]
+
+    @property
     def tokens(self) -> int:
         """Tokens of both sequences, the prompt counted twice, as it is run twice."""
         return 2 * len(self.prompt) + len(self.chosen) + len(self.rejected)
+
+
+def pad_of(tokenizer: Any) -> int:
+    """The id that batches are filled up with; nothing reads it, so the end of text serves too."""
+    found: int | None = tokenizer.pad_token_id
+    return tokenizer.eos_token_id if found is None else found
 
 
 def cut_prompt(pair: PairIds, longest: int) -> PairIds:
@@ -84,22 +104,29 @@ class PairCollator:
         return batch
 
 
-def parts_of(batch: Batch, most: int) -> list[Batch]:
-    """A batch of pairs as several of at most ``most`` tokens (one pair at the least), in order.
+def slices_of(lengths: Sequence[int], most: int) -> list[slice]:
+    """Runs of ``lengths`` that sum to at most ``most`` each (one at the least), in order.
 
-    Each is only as wide as its own longest row.
+    >>> slices_of([3, 3, 9, 1, 1], most=6)
+    [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None)]
     """
-    lengths = batch["attention_mask"].sum(1).view(2, -1).sum(0).tolist()
     starts, held = [0], 0
     for at, tokens in enumerate(lengths):
         if held and held + tokens > most:
             starts.append(at)
             held = 0
         held += tokens
-    if len(starts) == 1:
-        return [batch]
-    ends = [*starts[1:], len(lengths)]
-    return [_part(batch, slice(*ends_of)) for ends_of in zip(starts, ends, strict=True)]
+    return [slice(*ends) for ends in zip(starts, [*starts[1:], len(lengths)], strict=True)]
+
+
+def parts_of(batch: Batch, most: int) -> list[Batch]:
+    """A batch of pairs as several of at most ``most`` tokens (one pair at the least), in order.
+
+    Each is only as wide as its own longest row.
+    """
+    lengths = batch["attention_mask"].sum(1).view(2, -1).sum(0).tolist()
+    slices = slices_of(lengths, most)
+    return [batch] if len(slices) == 1 else [_part(batch, pairs) for pairs in slices]
 
 
 def _part(batch: Batch, pairs: slice) -> Batch:
@@ -110,11 +137,16 @@ def _part(batch: Batch, pairs: slice) -> Batch:
         else value.view(2, -1, *value.shape[1:])[:, pairs].flatten(0, 1)
         for name, value in batch.items()
     }
-    width = int(part["attention_mask"].sum(1).max())
-    answer = int(part["answer_mask"].sum(1).max())
+    return narrowed(part)
+
+
+def narrowed(batch: Batch) -> Batch:
+    """The batch no wider than its own longest rows."""
+    width = int(batch["attention_mask"].sum(1).max())
+    answer = int(batch["answer_mask"].sum(1).max())
     widths = dict.fromkeys(("input_ids", "attention_mask", "answer_mask"), width)
-    widths |= {name: answer for name in ("formatting", "reference") if name in part}
-    return part | {name: part[name][:, :to] for name, to in widths.items()}
+    widths |= {name: answer for name in ("formatting", "reference") if name in batch}
+    return batch | {name: batch[name][:, :to] for name, to in widths.items()}
 
 
 def _references(pairs: Sequence[PairIds]) -> list[list[float]]:

@@ -13,7 +13,8 @@ from finetune.losses.types import needs_of
 from finetune.objectives import LISTS, LOSSES
 from finetune.pair_judging import judged, summary
 from finetune.pair_rows import pairs_of
-from finetune.pair_setup import exam_of, trainer_of
+from finetune.pair_setup import trainer_of
+from finetune.policy import exam_of
 from finetune.runs import Run
 from finetune.trainers.answers import AnswerPreference
 from finetune.trainers.preference import Preference
@@ -100,7 +101,7 @@ def _by_ratio(options: Compare, folder: Path, test: Path) -> dict[str, float]:
     table = data.load(test, ("preference",))
     pairs = pairs_of(table, tokenizer, max_length=options.max_length or context_of(options.model))
     run = Run(folder.with_name(f"{folder.name}.judging"), "")
-    trainer = trainer_of(asks, asks.objective(), pairs.ids, pairs, tokenizer, run)
+    trainer = trainer_of(asks, asks.objective(), pairs.ids, pairs.ids, tokenizer, run)
     policy: Any = trainer.model
     policy.eval()
     found = {f"eval_{name}": value for name, value in summary(judged(trainer, table)).items()}

@@ -87,7 +87,9 @@ def _rewards(model: Any, tokenizer: Any, ids: list[list[int]], batch_size: int) 
     """
     import torch
 
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    from finetune.collate import pad_of
+
+    pad = pad_of(tokenizer)
     first = {tuple(text): at for at, text in reversed(list(enumerate(ids)))}
     order = sorted(first.values(), key=lambda at: (-len(ids[at]), at))
     found = [0.0] * len(ids)

@@ -10,12 +10,13 @@ from finetune import checks
 from finetune.arguments import training_arguments
 
 if TYPE_CHECKING:
+    from finetune.policy_options import PolicyOptions
     from finetune.runs import Run
 
 __all__ = ["arguments_of"]
 
 
-def arguments_of(options: Any, rows: int, run: Run, **more: Any) -> Any:
+def arguments_of(options: PolicyOptions, rows: int, run: Run, **more: Any) -> Any:
     """Arguments of the trainer underneath, for so many rows.
 
     ``more`` are others, or take the place of these.

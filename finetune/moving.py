@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from finetune import ranks
 from finetune.checkpoints import put_back
-from finetune.leash import Leash
+from finetune.policy_options import PolicyOptions
 from finetune.reference import Frozen
 
 __all__ = ["Following", "KLStop", "hold"]
@@ -20,7 +20,7 @@ __all__ = ["Following", "KLStop", "hold"]
 _FILE: Final = "reference.safetensors"
 
 
-def hold(options: Leash, trainer: Any) -> KLStop | None:
+def hold(options: PolicyOptions, trainer: Any) -> KLStop | None:
     """Let the reference follow, and stop the policy, where ``options`` ask for it.
 
     Raises:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from curate.core import registry
 from curate.core.errors import UsageError
 from finetune.losses.types import needs_of
 from finetune.losses.weighted import Weighted, WeightedAnswers, WeightedLists
 from finetune.token_statistics import NEED_REFERENCE
+
+if TYPE_CHECKING:
+    from finetune.policy_options import PolicyOptions
 
 __all__ = ["ANSWERS", "LISTS", "LOSSES", "built", "data_of", "group_of", "refuse_unfit", "resolved"]
 
@@ -103,35 +106,36 @@ def resolved(objective: Any) -> dict[str, Any]:
     return asdict(own)
 
 
-def refuse_unfit(
-    name: str,
-    objective: Any,
-    *,
-    accumulates: bool,
-    keeps_reference: bool,
-    stops_by_kl: bool,
-    follows: bool,
-) -> None:
+def refuse_unfit(name: str, objective: Any, options: PolicyOptions) -> None:
     """Refuse settings that would train something else than the loss.
 
     Raises:
         UsageError: the loss compares the pairs of a batch and gradients are accumulated; it reads
             whole distributions of the reference and only log-probs are kept; it has no reference
-            and is to be stopped by the KL to one, or one is to follow.
+            and is to be stopped by the KL to one, or one is to follow; it learns embeddings and
+            only an adapter is trained.
     """
     needs = needs_of(objective)
-    if needs.couples_batch and accumulates:
+    held = needs.reference or options.track_reference
+    # what a loss declares as shared over the step does not change with how a step is split
+    couples = needs.couples_batch and not hasattr(objective, "shared")
+    if couples and options.gradient_accumulation > 1:
         raise UsageError(
             f"{name} compares the pairs of a batch with each other: gradient_accumulation would "
             "change what it learns; raise batch_size instead"
         )
     whole = sorted(set(needs.tokens) & set(NEED_REFERENCE))
-    if keeps_reference and whole:
+    if options.precompute_reference and whole:
         raise UsageError(
             f"{name} needs whole distributions of the reference ({', '.join(whole)}), which are "
             "not kept; leave precompute_reference out"
         )
-    if stops_by_kl and not needs.reference:
+    if options.max_kl is not None and not held:
         raise UsageError(f"max_kl: {name} has no reference; set track_reference too")
-    if follows and not needs.reference:
+    if options.ref_sync_steps and not held:
         raise UsageError(f"ref_sync_steps: {name} has no reference that could follow")
+    if options.lora and needs.reward_tokens:
+        raise UsageError(
+            f"{name} learns embeddings of its reward tokens, which an adapter leaves as they are; "
+            "leave lora out"
+        )

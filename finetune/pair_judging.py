@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 import torch
 
 from finetune import data
-from finetune.evaluate import write_step
 from finetune.judging import accuracy, wins
 
 if TYPE_CHECKING:
-    from finetune.exam import Exam
     from finetune.pairs import PairTrainer
 
-__all__ = ["ANSWERS", "examined", "judged", "summary"]
+__all__ = ["judged", "summary"]
 
 _SIDES: Final = ("chosen", "rejected")
 _MEANS: Final = (
@@ -30,21 +27,6 @@ _MEANS: Final = (
     "kl_chosen",
     "kl_rejected",
 )
-ANSWERS: Final = "answers"
-"""What the answers to held-out prompts are kept as, beside ``evaluation``."""
-
-
-def examined(
-    trainer: PairTrainer, table: pl.DataFrame, folder: Path, exam: Exam | None
-) -> Callable[[Any, int], None]:
-    """What is done at a checkpoint: the pairs of ``table`` are judged, ``exam`` is sat."""
-
-    def look(model: Any, step: int) -> None:
-        write_step(folder, step, judged(trainer, table))
-        if exam is not None:
-            write_step(folder, step, exam(model), ANSWERS)
-
-    return look
 
 
 def judged(trainer: PairTrainer, table: pl.DataFrame) -> list[dict[str, Any]]:

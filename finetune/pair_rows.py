@@ -1,35 +1,20 @@
-"""Preference rows as token ids: those that can be trained on, in the order they are trained on."""
+"""Preference rows as token ids: those that can be trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from curate.core.errors import UsageError
 from finetune import checks, data
 from finetune.collate import PairIds, cut_prompt
 from finetune.encoding import encode_answers
+from finetune.token_rows import TokenRows, fitting
 
-__all__ = ["Pairs", "order_of", "pairs_of"]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Rows that can be trained on, the same as token ids, and the rows that were left out."""
-
-    table: pl.DataFrame
-    ids: list[PairIds]
-    dropped: data.Dropped
-
-    def part(self, table: pl.DataFrame) -> list[PairIds]:
-        """The pairs of some of the rows."""
-        wanted = set(table["id"])
-        return [pair for pair in self.ids if pair.id in wanted]
+__all__ = ["pairs_of"]
 
 
 def pairs_of(
@@ -41,7 +26,7 @@ def pairs_of(
     max_prompt_length: int | None = None,
     on_bad: data.OnBad = "refuse",
     source: Path | str = "rows",
-) -> Pairs:
+) -> TokenRows[PairIds]:
     """The pairs of ``table``; ``columns`` are numbers that the loss reads beside the completions.
 
     A prompt is cut to its last ``max_prompt_length`` tokens. A pair of which a side is then longer
@@ -56,25 +41,7 @@ def pairs_of(
     pairs = _encoded(read, tokenizer, columns)
     if max_prompt_length is not None:
         pairs = [cut_prompt(pair, max_prompt_length) for pair in pairs]
-    long = [(pair.id, "too_long") for pair in pairs if max_length and pair.length > max_length]
-    over = pl.DataFrame(long, schema=data.BAD_ROWS, orient="row")
-    used = data.drop_bad(table, pl.concat([bad, over]), on_bad, source)
-    left = set(used["id"])
-    return Pairs(used, [pair for pair in pairs if pair.id in left], data.dropped_of(bad, over))
-
-
-def order_of(pairs: Sequence[PairIds], max_tokens: int, seed: int) -> list[PairIds]:
-    """The pairs in fresh permutations until the next would go over ``max_tokens`` scored tokens."""
-    generator = np.random.default_rng(seed)
-    order: list[PairIds] = []
-    left = max_tokens
-    while True:
-        for at in generator.permutation(len(pairs)).tolist():
-            left -= len(pairs[at].chosen) + len(pairs[at].rejected)
-            if left < 0:
-                checks.refuse(checks.check_budget(max_tokens, range(len(order))))
-                return order
-            order.append(pairs[at])
+    return fitting(table, bad, pairs, max_length=max_length, on_bad=on_bad, source=source)
 
 
 def _bad(table: pl.DataFrame, columns: Sequence[str], source: Path | str) -> pl.DataFrame:

@@ -103,14 +103,22 @@ class PairTrainer(Trainer):
         self, model: Any, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Forward and backward of one batch, in parts where it has many tokens."""
-        whole = self.needs.couples_batch or self.accelerator.num_processes > 1
-        if self.micro_tokens is None or whole or num_items_in_batch is None:
+        if num_items_in_batch is None:
             return super().training_step(model, inputs, num_items_in_batch)
         parts = [
             super(PairTrainer, self).training_step(model, part, num_items_in_batch)
-            for part in parts_of(inputs, self.micro_tokens)
+            for part in self._parts(inputs)
         ]
         return torch.stack(parts).sum()
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        """The batch, in parts of at most ``micro_tokens`` where that changes no number."""
+        if self.micro_tokens is None or self.accelerator.num_processes > 1:
+            return [batch]
+        return self._cut(batch, self.micro_tokens)
+
+    def _cut(self, batch: Batch, most: int) -> list[Batch]:
+        return [batch] if self.needs.couples_batch else parts_of(batch, most)
 
     def compute_loss(
         self,

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import polars as pl
 import torch
 
 from curate.core.files import aside, digest_of
 from finetune import models, ranks
-from finetune.collate import Batch, PairCollator, PairIds
+from finetune.collate import Batch
 from finetune.logps import read_answers, score_answers
 from finetune.measure import Hidden
 from finetune.packing import share_prefixes
+from finetune.token_rows import TokenRow
 
 __all__ = [
     "AdapterOff",
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 
+_READ: Final = ("input_ids", "attention_mask", "answer_mask")
+
+
 class Reference(Protocol):
     """Where the reference's hidden states come from while training."""
 
@@ -39,14 +43,16 @@ class Reference(Protocol):
 
 @dataclass(frozen=True)
 class Frozen:
-    """A model of its own."""
+    """A model of its own, which is not shown the first ``skip`` tokens of a prompt."""
 
     model: Any
+    skip: int = 0
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Hidden:
         """Hidden states of the model."""
-        return read_answers(self.model, batch)
+        seen = {name: batch[name][:, self.skip :] for name in _READ}
+        return read_answers(self.model, seen)
 
 
 @dataclass(frozen=True)
@@ -116,43 +122,41 @@ def frozen(folder: str, share: bool = False) -> Frozen:
 
 def precomputed(
     folder: str,
-    train: Sequence[PairIds],
-    test: Sequence[PairIds],
-    collator: PairCollator,
+    rows: Sequence[Any],
+    collator: Callable[[Sequence[Any]], Batch],
     cache: Path,
     share: bool = False,
-) -> tuple[list[PairIds], list[PairIds]]:
-    """The pairs with their answers' token log-probs under the model of ``folder``.
+) -> list[Any]:
+    """The rows (`finetune.token_rows.TokenRow`) with the token log-probs of their sequences.
 
-    They are kept in ``cache`` under a name made of the model's hash and of the token ids, so
-    another model, tokenizer, template or cut never meets an old value. ``share`` as for `frozen`.
+    Those are what the model of ``folder`` gives them. They are kept in ``cache`` under a name made
+    of the model's hash and of the token ids, so another model, tokenizer, template, cut or stranger
+    never meets an old value. ``share`` as for `frozen`.
     """
-    distinct = {_content(pair): pair for pair in (*train, *test)}
-    path = cache / f"reference-{digest_of([models.model_hash(folder), share, [*distinct]])}.parquet"
+    distinct = {_content(row): row for row in rows}
+    path = cache / f"logps-{digest_of([models.model_hash(folder), share, [*distinct]])}.parquet"
     if not path.is_file() and ranks.first():
         model = frozen(folder, share).model
-        table = pl.DataFrame(
-            [_score(model, pair, collator) for pair in distinct.values()],
-            schema={"chosen": pl.List(pl.Float32), "rejected": pl.List(pl.Float32)},
-            orient="row",
-        )
+        found = [_score(model, row, collator) for row in distinct.values()]
+        table = pl.DataFrame({"values": found}, schema={"values": pl.List(pl.List(pl.Float32))})
         with aside(path) as part:
             table.write_parquet(part)
     ranks.together()
-    known = dict(zip(distinct, pl.read_parquet(path).rows(), strict=True))
-    with_values = [replace(pair, reference=known[_content(pair)]) for pair in (*train, *test)]
-    return with_values[: len(train)], with_values[len(train) :]
+    known = dict(zip(distinct, pl.read_parquet(path)["values"].to_list(), strict=True))
+    return [replace(row, reference=known[_content(row)]) for row in rows]
 
 
-def _content(pair: PairIds) -> tuple[tuple[int, ...], ...]:
-    """What the values of a pair depend on; its id does not tell rows of two files apart."""
-    return tuple(pair.prompt), tuple(pair.chosen), tuple(pair.rejected)
+def _content(row: TokenRow) -> tuple[tuple[int, ...], ...]:
+    """What the values of a row depend on; its id does not tell rows of two files apart."""
+    return tuple(row.prompt), *map(tuple, row.sequences)
 
 
 @torch.no_grad()
-def _score(model: Any, pair: PairIds, collator: PairCollator) -> tuple[list[float], list[float]]:
-    """One pair at a time: the values do not depend on what else is in the batch."""
+def _score(
+    model: Any, row: TokenRow, collator: Callable[[Sequence[Any]], Batch]
+) -> list[list[float]]:
+    """One row at a time: the values do not depend on what else is in the batch."""
     device = next(model.parameters()).device
-    batch = {name: value.to(device) for name, value in collator([pair]).items()}
-    chosen, rejected = score_answers(model, batch)["policy"].tolist()
-    return chosen[: len(pair.chosen)], rejected[: len(pair.rejected)]
+    batch = {name: value.to(device) for name, value in collator([row]).items()}
+    values: list[list[float]] = score_answers(model, batch)["policy"].tolist()
+    return [one[: len(own)] for one, own in zip(values, row.sequences, strict=True)]

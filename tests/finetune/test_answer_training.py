@@ -125,7 +125,7 @@ def test_a_kept_reference_and_shared_prompts_change_no_number(
         for one, same in zip(runs[0], other, strict=True):
             for name in ("loss", "rewards/margins", "drift/chosen", "entropy"):
                 assert one[name] == pytest.approx(same[name], abs=1e-4), name
-    monkeypatch.setattr("finetune.answer_reference.frozen", None)  # not to be run again
+    monkeypatch.setattr("finetune.reference.frozen", None)  # not to be run again
     again = train(tiny_model_dir, rows, tmp_path / "again", **kept)[1]
     assert again == runs[2]
     with pytest.raises(TypeError):  # of other strangers, or another order, they are other values
@@ -149,7 +149,7 @@ def test_a_prompt_is_run_once_for_all_answers_of_a_list(tiny_model_dir, tmp_path
     from finetune.models import load_tokenizer
 
     read = answer_rows(pl.DataFrame(rows, schema_of("ranked")), load_tokenizer(tiny_model_dir))
-    once = sum(len(row.prompt) + sum(map(len, row.answers)) for row in read.rows)
+    once = sum(len(row.prompt) + sum(map(len, row.answers)) for row in read.ids)
     assert seen == [once, once]  # the reference, the policy
 
 
@@ -275,8 +275,8 @@ def test_dro_v_learns_values_that_are_kept_beside_a_plain_model(tiny_model_dir, 
 
 
 def test_the_value_head_gives_the_trunk_no_gradient(tiny_model_dir):
+    from finetune.answer_collate import AnswerCollator
     from finetune.answer_rows import AnswerRow
-    from finetune.answers import AnswerCollator
     from finetune.logps import score_answers
     from finetune.models import load_causal
     from finetune.value_head import add_value_head
@@ -321,16 +321,16 @@ def test_quark_learns_behind_its_reward_tokens_and_is_asked_for_the_best(tiny_mo
 
 
 def test_the_reference_of_quark_never_sees_a_reward_token(tiny_model_dir, tmp_path, monkeypatch):
-    from finetune.reference import Frozen
+    import finetune.reference as reference
 
     seen = []
-    own = Frozen.__call__
+    own = reference.read_answers
 
-    def call(self, batch):
+    def read(model, batch, *rest, **more):
         seen.append(int(batch["input_ids"].max()))
-        return own(self, batch)
+        return own(model, batch, *rest, **more)
 
-    monkeypatch.setattr(Frozen, "__call__", call)
+    monkeypatch.setattr(reference, "read_answers", read)
     rows = rows_file(tmp_path, [scored(row) for row in range(6)])
     train(tiny_model_dir, rows, tmp_path / "out", loss="quark")
     from finetune.models import load_tokenizer

@@ -216,7 +216,7 @@ def test_strangers_answer_another_prompt_and_are_the_same_for_a_seed():
 
 
 def test_a_batch_ends_with_the_strangers_behind_the_prompts_they_are_strange_to():
-    from finetune.answers import AnswerCollator
+    from finetune.answer_collate import AnswerCollator
 
     rows = [
         AnswerRow("a", [5], [[7, 2]], True, stranger=[9]),

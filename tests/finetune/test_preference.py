@@ -143,7 +143,14 @@ def test_the_trainers_own_evaluation_leaves_the_means_of_training_alone(
     options = Preference(model=str(tiny_model_dir), batch_size=4)
     tokenizer = load_tokenizer(tiny_model_dir)
     pairs = pairs_of(pl.read_parquet(rows), tokenizer)
-    given = (options, options.objective(), pairs.ids, pairs, tokenizer, Run(tmp_path / "out", ""))
+    given = (
+        options,
+        options.objective(),
+        pairs.ids,
+        pairs.ids,
+        tokenizer,
+        Run(tmp_path / "out", ""),
+    )
     trainer = trainer_of(*given)
     found = trainer.evaluate()
     assert found["eval_loss"] == pytest.approx(math.log(2), abs=1e-6)
@@ -263,6 +270,10 @@ def test_what_comes_out_is_a_plain_model_folder(tiny_model_dir, rows, tmp_path):
     AutoTokenizer.from_pretrained(result.model)
     model = AutoModelForCausalLM.from_pretrained(result.model)
     assert not any("lora" in name for name, _ in model.named_parameters())
+    before, after = weights(tiny_model_dir), weights(result.model)
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert after.keys() == before.keys()
+    assert torch.linalg.matrix_rank(after[name] - before[name], atol=1e-6) == 2
     facts = json.loads((result.model / "siftune.json").read_text())
     assert (facts["stage"], facts["method"], facts["data"]["rows"]) == ("preference", "dpo", 16)
     assert facts["options"]["loss_options"] == {"beta": 0.1}
@@ -389,7 +400,7 @@ def test_a_second_loss_is_added_with_its_weight(tiny_model_dir, rows, tmp_path):
 
 
 def test_a_loss_without_reference_holds_none_in_memory(tiny_model_dir, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("finetune.pair_setup.frozen", None)
+    monkeypatch.setattr("finetune.policy.frozen", None)
     _, lines = train(tiny_model_dir, rows, tmp_path / "out", loss="simpo")
     assert "kl" not in lines[0]
     assert "drift/chosen" not in lines[0]

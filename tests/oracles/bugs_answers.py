@@ -11,6 +11,7 @@ LISTED = "tests/oracles/test_optima_lists.py tests/contracts/test_losses_lists.p
 GAMES = "tests/oracles/test_games.py"
 LOOP = "tests/finetune/test_answers.py"
 RUNS = "tests/finetune/test_answer_training.py"
+BOTH = "tests/finetune/test_policy_training.py"
 
 ANSWERS = (
     Mutation(
@@ -282,9 +283,30 @@ ANSWERS = (
     Mutation(
         "shared means by micro-batch",
         "finetune/answers.py",
-        "alone = len(batch_samples) == 1 and",
+        "alone = parts == 1 and",
         "alone = True or",
         f"{LOOP}::test_splitting_a_step_does_not_change_the_number",
+    ),
+    Mutation(
+        "shared means by the parts of a batch",
+        "finetune/answers.py",
+        "parts = sum(len(self._parts(batch)) for batch in batch_samples)",
+        "parts = len(batch_samples)",
+        f"{BOTH}::test_a_batch_that_is_run_in_parts_trains_to_the_same_weights",
+    ),
+    Mutation(
+        "a part's strangers before its answers",
+        "finetune/answer_collate.py",
+        "torch.cat([own, strangers])",
+        "torch.cat([strangers, own])",
+        f"{BOTH}::test_a_part_is_the_batch_of_its_rows",
+    ),
+    Mutation(
+        "parts of a batch of pairs normalised each",
+        "finetune/pairs.py",
+        "super(PairTrainer, self).training_step(model, part, num_items_in_batch)",
+        "super(PairTrainer, self).training_step(model, part, len(part['input_ids']) // 2)",
+        f"{BOTH}::test_a_batch_that_is_run_in_parts_trains_to_the_same_weights",
     ),
     Mutation(
         "sums for shared means",
@@ -295,7 +317,7 @@ ANSWERS = (
     ),
     Mutation(
         "strangers are own answers",
-        "finetune/answers.py",
+        "finetune/answer_collate.py",
         "row.stranger) for row in rows if",
         "row.answers[0]) for row in rows if",
         f"{LOOP}::test_a_batch_ends_with_the_strangers_behind_the_prompts_they_are_strange_to",
@@ -344,14 +366,14 @@ ANSWERS = (
     ),
     Mutation(
         "prompt tokens of answers counted",
-        "finetune/answers.py",
+        "finetune/answer_collate.py",
         "[[0] * len(p) + [1] * len(a) for",
         "[[1] * len(p) + [1] * len(a) for",
         f"{LOOP}::test_a_ranking_of_two_trains_as_its_pair_does_under_dpo",
     ),
     Mutation(
         "end of turn of answers dropped",
-        "finetune/answers.py",
+        "finetune/answer_collate.py",
         "[[0] * len(p) + [1] * len(a) for",
         "[[0] * len(p) + [1] * (len(a) - 1) + [0] for",
         f"{LOOP}::test_a_ranking_of_two_trains_as_its_pair_does_under_dpo",
@@ -365,16 +387,16 @@ ANSWERS = (
     ),
     Mutation(
         "kept references in another order than the answers",
-        "finetune/answers.py",
+        "finetune/answer_collate.py",
         "    return own + [",
         "    return own[::-1] + [",
         f"{RUNS}::test_a_kept_reference_and_shared_prompts_change_no_number",
     ),
     Mutation(
         "the reference sees reward tokens",
-        "finetune/answers.py",
-        "_led_off(batch) if self.needs.reward_tokens else batch",
-        "batch",
+        "finetune/policy.py",
+        "held = replace(held, skip=1)",
+        "held = replace(held, skip=0)",
         f"{RUNS}::test_the_reference_of_quark_never_sees_a_reward_token",
     ),
     Mutation(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from finetune.answer_collate import AnswerCollator
 from finetune.answer_rows import AnswerRow
-from finetune.answers import AnswerCollator
 from finetune.collate import PairCollator, PairIds
 from finetune.logps import read_answers, score_answers
 from finetune.losses.types import Answers, PairLogps, needs_of

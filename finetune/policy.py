@@ -1,0 +1,148 @@
+"""A policy ready to be trained, what it is held to, and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import torch
+
+from finetune import data, models
+from finetune.checkpoints import put_back
+from finetune.checkpoints import trained as trained_weights
+from finetune.collate import Batch
+from finetune.evaluate import chosen_rows
+from finetune.exam import Exam
+from finetune.logps import answer_with_scores, check_head
+from finetune.loop_arguments import arguments_of
+from finetune.losses.types import needs_of
+from finetune.packing import try_sharing
+from finetune.ranks import refuse_spread
+from finetune.reference import (
+    AdapterOff,
+    Frozen,
+    Lora,
+    Reference,
+    frozen,
+    precomputed,
+    with_adapter,
+    without_dropout,
+)
+from finetune.reward_tokens import with_room
+from finetune.runs import Run
+from finetune.token_rows import TokenRow, order_of
+
+if TYPE_CHECKING:
+    from finetune.policy_options import PolicyOptions
+
+__all__ = ["exam_of", "held_to", "merged", "planned", "policy_of", "watched_with"]
+
+
+def planned(
+    options: PolicyOptions, rows: Sequence[TokenRow], run: Run
+) -> tuple[Any, Sequence[int]]:
+    """Arguments of the loop, and the places of ``rows`` in the order they are trained on.
+
+    No model is needed for it, so a wrong option is told before one is loaded.
+
+    Raises:
+        UsageError: an argument cannot be passed on, or there is too little for one step.
+    """
+    order: Sequence[int] = range(len(rows))
+    more: dict[str, Any] = {}
+    if options.max_tokens is not None:
+        order = order_of(rows, options.max_tokens, options.seed)
+        more = {"num_train_epochs": 1.0, "train_sampling_strategy": "sequential"}
+    if options.lora:
+        refuse_spread("lora")
+    return arguments_of(options, len(order), run, **more), order
+
+
+def policy_of(
+    options: PolicyOptions, row: TokenRow, tokens: Sequence[int] = ()
+) -> tuple[Any, bool]:
+    """The model to train, its adapter on it, and whether it runs equal prompts once.
+
+    Its head is tried on ``row``; it gets embeddings of the new ``tokens``.
+    """
+    policy: Any = models.load_causal(options.model, in_4bit=options.load_in_4bit)
+    check_head(policy, torch.tensor([[*row.prompt, *row.sequences[0]][:16]]))
+    without_dropout(policy)
+    if tokens:
+        with_room(policy, tokens)
+    share = options.share_prefix and try_sharing(policy)
+    answer_with_scores(policy)
+    if options.lora:
+        policy = with_adapter(policy, _adapter(options), options.seed)
+    return policy, share
+
+
+def _adapter(options: PolicyOptions) -> Lora:
+    return Lora(options.lora, options.lora_alpha)
+
+
+def held_to(
+    options: PolicyOptions,
+    objective: Any,
+    policy: Any,
+    rows: Sequence[Any],
+    collator: Callable[[Sequence[Any]], Batch],
+    run: Run,
+    share: bool,
+    tokens: Sequence[int] = (),
+) -> tuple[Reference | None, Sequence[Any]]:
+    """The reference, None where there is none in memory, and the rows with what it said of them.
+
+    With ``tokens`` each prompt begins with one of them, which the reference does not know: it has
+    room for them, so that whole distributions can be compared, and is not shown them.
+    """
+    if not (needs_of(objective).reference or options.track_reference):
+        return None, rows
+    folder = options.ref_model or options.model
+    if options.precompute_reference:
+        cache = Path(options.cache) if options.cache else run.work
+        return None, precomputed(folder, rows, collator, cache, share)
+    held = AdapterOff(policy) if options.lora else frozen(folder, share)
+    if tokens and isinstance(held, Frozen):
+        with_room(held.model, tokens)
+        held = replace(held, skip=1)
+    return held, rows
+
+
+def watched_with(reference: Reference | None) -> tuple[str, ...]:
+    """What is shown of each token; the KL where a reference is in memory."""
+    return ("entropy", "top1", *(() if reference is None else ("kl",)))
+
+
+def exam_of(
+    options: PolicyOptions, trainer: Any, table: pl.DataFrame, tokenizer: Any
+) -> Exam | None:
+    """Prompts to answer at checkpoints; the KL of the answers where a reference is in memory.
+
+    No answer of the rows is the one right answer, so nothing is matched against it.
+    """
+    if not options.eval_limit or table.is_empty():
+        return None
+    asked = data.to_prompts(chosen_rows(table, options.eval_limit, options.seed))
+    held = trainer.reference
+    knows = isinstance(held, Frozen) and not held.skip
+    return Exam(
+        tuple({**row, "reference": None} for row in asked),
+        tokenizer,
+        held.model if knows else None,
+        max_new_tokens=options.max_new_tokens,
+    )
+
+
+def merged(options: PolicyOptions, trained: Any) -> Any:
+    """The model with its adapter, if any, in its weights, at the precision of its folder."""
+    if not options.lora:
+        return trained
+    if not options.load_in_4bit:
+        return trained.merge_and_unload()
+    whole = with_adapter(models.load_causal(options.model), _adapter(options), options.seed)
+    put_back(trained_weights(trained), whole)
+    return whole.merge_and_unload()

@@ -1,0 +1,192 @@
+"""How a policy is trained on preferences, from rows to a model folder, whatever the rows are."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from finetune import checks, data, models
+from finetune.evaluate import write_step, write_summary
+from finetune.policy_options import PolicyOptions
+from finetune.runs import Run, whole_weights
+from finetune.types import TrainResult
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from finetune.exam import Exam
+    from finetune.token_rows import TokenRows
+
+__all__ = ["PolicyTraining"]
+
+_ANSWERS: Final = "answers"
+"""What the answers to held-out prompts are kept as, beside ``evaluation``."""
+
+
+@dataclass(frozen=True)
+class PolicyTraining(PolicyOptions):
+    """A trainer but for the shape of its rows: pairs, answers or lists of answers."""
+
+    stage: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def groups(self) -> Sequence[str]:
+        """The registry groups whose losses add up with this one."""
+
+    @abstractmethod
+    def loaded(self, objective: Any, source: Path | str) -> pl.DataFrame:
+        """The rows of ``source`` as the loss takes them."""
+
+    @abstractmethod
+    def read(
+        self, objective: Any, table: pl.DataFrame, tokenizer: Any, longest: int | None, source: Any
+    ) -> TokenRows[Any]:
+        """The rows as token ids; what exceeds ``longest`` tokens is refused or left out."""
+
+    @abstractmethod
+    def trainer(
+        self, objective: Any, train: Sequence[Any], test: Sequence[Any], tokenizer: Any, run: Run
+    ) -> Any:
+        """The loop, all loaded."""
+
+    @abstractmethod
+    def judged(self, trainer: Any, table: pl.DataFrame) -> list[dict[str, Any]]:
+        """One object for each held-out row."""
+
+    @abstractmethod
+    def summary(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """The means of what was judged."""
+
+    def numbers(self, objective: Any, table: pl.DataFrame) -> dict[str, list[Any]]:
+        """What the loss reads of the rows and `finetune.data.data_hash` does not know of."""
+        return {}
+
+    def asked(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Held-out rows whose prompts the policy may be asked."""
+        return table
+
+    def look(self, objective: Any, table: pl.DataFrame) -> None:
+        """Say what is odd about the rows before anything is loaded."""
+
+    def __call__(self, rows: Path, out: Path) -> TrainResult:
+        """Train on ``rows`` and write the model folder ``out``.
+
+        Raises:
+            SiftuneError: a loss is not finite.
+            DataError: rows cannot be trained on; the text counts and names them.
+            UsageError: an option, the loss or the model does not fit, or not with these rows.
+        """
+        objective = self.objective()
+        table = self.loaded(objective, rows)
+        self.look(objective, table)
+        run = Run.of(out, self._key(objective, table))
+        with run.held():
+            return run.finished() or self._train(objective, table, rows, run)
+
+    def objective(self) -> Any:
+        """The loss with its options, and those added to it.
+
+        Raises:
+            UsageError: no such loss or option, or one that these settings cannot train.
+        """
+        from finetune.objectives import built, refuse_unfit
+
+        beta = {} if self.beta is None else {"beta": self.beta}
+        objective = built(self.loss, {**self.loss_options, **beta}, self.also, self.groups)
+        refuse_unfit(self.loss, objective, self)
+        return objective
+
+    def _key(self, objective: Any, table: pl.DataFrame) -> dict[str, Any]:
+        """What decides the run."""
+        from finetune.objectives import resolved
+
+        key = {
+            "stage": self.stage,
+            "loss": resolved(objective),  # defaults too: another version may have others
+            "options": asdict(replace(self, cache=None)),
+            "base": models.model_hash(self.model),
+            "data": [data.data_hash(table), self.numbers(objective, table)],
+        }
+        if self.ref_model is not None:
+            key["reference"] = models.model_hash(self.ref_model)
+        if self.eval_rows is not None:
+            other = self.loaded(objective, self.eval_rows)
+            key["eval"] = [data.data_hash(other), self.numbers(objective, other)]
+        return key
+
+    def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
+        from finetune.moving import hold
+        from finetune.objectives import resolved
+        from finetune.policy import exam_of, merged
+
+        tokenizer = models.load_tokenizer(self.model)
+        checks.refuse(checks.check_precision(self.options, models.device().type == "cpu"))
+        checks.refuse(checks.check_tokenizer(tokenizer))
+        checks.refuse(checks.check_template(tokenizer))
+        read = self._read(objective, table, tokenizer, rows)
+        used, test = self._split(objective, read, tokenizer)
+        trainer = self.trainer(objective, read.part(used), test.ids, tokenizer, run)
+        stop = hold(self, trainer)
+        exam = exam_of(self, trainer, self.asked(test.table), tokenizer)
+        metrics = self._run(trainer, test, exam, run)
+        facts = {
+            "stage": self.stage,
+            "method": self.loss,
+            "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
+            "data": {**data.data_facts(rows, used), "dropped": read.dropped.counts()},
+            "options": {**asdict(replace(self, cache=None)), "loss_options": resolved(objective)},
+            "seed": self.seed,
+            "metrics": metrics,
+            "stopped": "kl" if stop is not None and stop.fired else None,
+            "stopped_because": stop.fired if stop is not None else None,
+        }
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        if trainer.needs.value:
+            from finetune.value_head import take_value_head
+
+            take_value_head(trained, run.beside)
+        whole = merged(self, trained)
+        return run.finish(whole, tokenizer, facts, read.dropped, whole_weights(trainer))
+
+    def _read(
+        self, objective: Any, table: pl.DataFrame, tokenizer: Any, source: Path | str
+    ) -> TokenRows[Any]:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(models.resolve(self.model), trust_remote_code=False)
+        checks.refuse(checks.check_length(self.max_length, config))
+        longest = self.max_length or getattr(config, "max_position_embeddings", None)
+        return self.read(objective, table, tokenizer, longest, source)
+
+    def _split(
+        self, objective: Any, read: TokenRows[Any], tokenizer: Any
+    ) -> tuple[pl.DataFrame, TokenRows[Any]]:
+        """The rows to train on, and those to judge."""
+        if self.eval_rows is not None:
+            other = self.loaded(objective, self.eval_rows)
+            return read.table, self._read(objective, other, tokenizer, self.eval_rows)
+        train, test = data.held_out(read.table, self.held_out, self.seed)
+        return train, replace(read, table=test, ids=read.part(test))
+
+    def _run(
+        self, trainer: Any, test: TokenRows[Any], exam: Exam | None, run: Run
+    ) -> dict[str, float]:
+        """Train, judge the rows of ``test`` at checkpoints and sit ``exam``; the last metrics."""
+
+        def look(model: Any, step: int) -> None:
+            write_step(run.beside, step, self.judged(trainer, test.table))
+            if exam is not None:
+                write_step(run.beside, step, exam(model), _ANSWERS)
+
+        metrics = run.train(trainer, look if test.ids else None)
+        if test.ids:
+            found = write_summary(run.beside, self.summary)
+            metrics |= {f"eval_{name}": value for name, value in found.items()}
+        if exam is not None:
+            found = write_summary(run.beside, name=_ANSWERS)
+            metrics |= {f"answers_{name}": value for name, value in found.items()}
+        return metrics
