@@ -50,6 +50,14 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"prompt": [turn("user", "a")], "completion": []},
         {"prompt": [turn("user", "a")], "completion": None},
     ],
+    "prompt_only": [
+        {"prompt": "a\n", "id": 7, "source": "web"},
+        {"prompt": [turn("system", "s"), U], "n": 1.50},
+        {"prompt": [{**U, "name": "Bo"}]},
+        {"prompt": ""},
+        {"prompt": []},
+        {"prompt": None},
+    ],
     "text": [{"text": "A book.\r\nTwo lines."}, {"text": "", "meta": {"a": {"b": "\\u0041"}}}],
     "messages": [
         {"messages": [{"role": "system", "content": "s"}, {"content": "q\n", "role": "human"}]},

@@ -6,9 +6,10 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from curate.core.readers.lanes import LANES, clear, copy, mix, put_byte, put_word, word
+from curate.core.compiled import compiled
+from curate.core.readers.addresses import clear, copy, put_byte, put_word, word
+from curate.core.readers.lanes import LANES, mix
 
 __all__ = ["DIGEST", "WORK", "hash_lanes"]
 
@@ -38,7 +39,7 @@ _START: Final = np.array(
 _HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def hash_lanes(data: int, ends: Ints, texts: int, work: int, out: int, places: Ints) -> None:
     """Write the 128-bit BLAKE2b digests of up to `LANES` texts that lie one after the other.
 
@@ -65,7 +66,7 @@ def hash_lanes(data: int, ends: Ints, texts: int, work: int, out: int, places: I
         at += _BLOCK
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _load(begin: Any, left: Any, to: Any) -> None:
     """Copy a block of a text, the rest of it zero; of a text that has ended nothing is left."""
     if left >= _BLOCK:
@@ -75,7 +76,7 @@ def _load(begin: Any, left: Any, to: Any) -> None:
         copy(to, begin, max(left, 0))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _write(state: int, lane: int, to: Any) -> None:
     for half in range(2):
         value = word(state, half * LANES + lane)

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-from numba import njit
 
+from curate.core.compiled import compiled
+from curate.core.readers.addresses import byte, copy, put_byte, put_length, word
 from curate.core.readers.blake import DIGEST, WORK, hash_lanes
-from curate.core.readers.lanes import LANES, byte, copy, put_byte, put_length, word
+from curate.core.readers.lanes import LANES
 from curate.core.rows import framed
 from curate.core.schema import CONTENT, TURN, TURNS, Kind
 
@@ -136,7 +137,7 @@ def _texts(column: Any, nulls: Bytes) -> _Texts:
     return _Texts(_starts(column).ctypes.data, data.address if data else 0, null)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _hash(
     head: Bytes,
     columns: tuple[_Turns, ...],
@@ -167,7 +168,7 @@ def _hash(
         hash_lanes(to, offsets, texts, work.ctypes.data, out.ctypes.data, places)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _write_turns(column: _Turns, row: int, at: Any) -> Any:
     """Write the turns of a row at an address; the address behind them."""
     first, last = word(column.starts, row), word(column.starts, row + 1)
@@ -182,7 +183,7 @@ def _write_turns(column: _Turns, row: int, at: Any) -> Any:
     return at
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _write_text(texts: _Texts, turn: Any, at: Any) -> Any:
     """Write one text at an address; the address behind it."""
     if texts.starts == 0 or (texts.null != 0 and byte(texts.null, turn) == 1):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from numba import njit
-
+from curate.core.compiled import compiled
+from curate.core.readers.addresses import byte, copy, put_byte, put_length, put_word, word
 from curate.core.readers.jsonkeys import (
     BOTH,
     EITHER,
@@ -32,7 +32,6 @@ from curate.core.readers.jsontokens import (
     value,
 )
 from curate.core.readers.jsonturns import Places, one_of, put_turn, same, turns_of
-from curate.core.readers.lanes import byte, copy, put_byte, put_length, put_word, word
 
 __all__ = ["BLANK", "FRAGMENT", "MOST_KEYS", "ODD", "PLAIN", "take_line"]
 
@@ -46,7 +45,7 @@ MOST_KEYS = 32
 """Keys of a plain line that stay in ``extra``."""
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def take_line(
     block: int, at: _Int, line: int, extra: _Int, turns: _Int, to: Places
 ) -> tuple[_Int, int, _Int, _Int]:
@@ -82,7 +81,7 @@ def take_line(
     return end, status if end >= 0 else ODD, extra + (others > 0), turns
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _field(block: int, name: _Int, name_end: _Int, to: Places) -> tuple[_Int, _Int]:
     """Which field has the name, and what it holds."""
     called = one_of(block, name, name_end, to.names)
@@ -92,7 +91,7 @@ def _field(block: int, name: _Int, name_end: _Int, to: Places) -> tuple[_Int, _I
     return field, byte(to.holds, field)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _value(
     block: int, begin: _Int, held: _Int, field: _Int, line: int, turns: _Int, to: Places
 ) -> tuple[_Int, int, _Int]:
@@ -127,19 +126,19 @@ def _value(
     return at, what, turns
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _listed(held: _Int) -> _Bool:
     return held in (TURNS, EITHER)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _end(block: int, at: _Int) -> _Int:
     """The line feed after the closing brace at ``at``; -1 if something else is there."""
     end = blank(block, at + 1)
     return end if byte(block, at) == 0x7D and byte(block, end) == 10 else -1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _keep(
     block: int,
     name: _Int,
@@ -163,12 +162,12 @@ def _keep(
     return at + 4 + size + (end - begin)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _is_text(what: int) -> _Bool:
     return what in (STRING, ESCAPED, OTHER_ESCAPES)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _fits(held: int, what: int, first: _Int, size: _Int) -> _Bool:
     """Whether a value that begins with the byte ``first`` is what the field holds."""
     if held == OTHER:
@@ -184,7 +183,7 @@ def _fits(held: int, what: int, first: _Int, size: _Int) -> _Bool:
     return held != REFUSED and (what == NULL or _is_text(what))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _again(block: int, begin: _Int, end: _Int, count: int, seen: int) -> _Bool:
     """Whether the name is one of the ``count`` that were seen before."""
     for other in range(count):

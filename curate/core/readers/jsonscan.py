@@ -4,9 +4,6 @@ A line is *plain* if it is one object, each key given once and without escapes, 
 holds what it is declared to hold. What a plain line means is certain: nothing of it is lost or
 changed by taking the spans that are found here. Every other line is *odd*; nothing is said about it
 but where it lies, and `curate.core.readers.jsonlines` reads it with all its rules.
-
-numba keeps what it compiled until the file of the outermost function changes, which is this one:
-whoever changes what it calls (`jsonline`, `jsonturns`, `jsontokens`, `jsonkeys`) raises `_EDITION`.
 """
 
 from __future__ import annotations
@@ -15,14 +12,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from curate.core.compiled import compiled
+from curate.core.readers.addresses import byte
 from curate.core.readers.blocks import Block
 from curate.core.readers.jsonkeys import BOTH, Keys
 from curate.core.readers.jsonline import BLANK, MOST_KEYS, ODD, PLAIN, take_line
 from curate.core.readers.jsontokens import blank
 from curate.core.readers.jsonturns import Names, Places
-from curate.core.readers.lanes import byte
 
 __all__ = ["Scanned", "scan"]
 
@@ -32,7 +29,6 @@ Starts: TypeAlias = npt.NDArray[np.int64]
 _Int: TypeAlias = Any  # Python's or numpy's: in compiled code they are the same
 _Bool: TypeAlias = Any
 
-_EDITION = 2  # of what is compiled into `_scan` from other files
 _LEAST = 16  # bytes of a turn in a list
 
 
@@ -82,7 +78,7 @@ def scan(block: Block, keys: Keys, *, utf8: bool) -> Scanned:
     return result
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _scan(data: Bytes, keys: Keys, utf8: bool, result: Scanned) -> None:
     block = data.ctypes.data
     seen = np.empty((MOST_KEYS, 2), np.int64)
@@ -127,14 +123,14 @@ def _scan(data: Bytes, keys: Keys, utf8: bool, result: Scanned) -> None:
         at = end + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _line_end(block: int, at: _Int) -> _Int:
     while byte(block, at) != 10:
         at += 1
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _says(block: int, at: _Int, end: _Int) -> _Bool:
     """Whether there is anything but white space, as `bytes.isspace` has it."""
     while at < end and (byte(block, at) == 0x20 or 9 <= byte(block, at) <= 13):
@@ -142,7 +138,7 @@ def _says(block: int, at: _Int, end: _Int) -> _Bool:
     return at < end
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _beyond_ascii(block: int, at: _Int, end: _Int) -> _Bool:
     most = np.uint8(0)
     for i in range(at, end):

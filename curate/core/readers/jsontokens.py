@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from curate.core.readers.lanes import WIDTH, beyond, byte, first, special
+from curate.core.compiled import compiled
+from curate.core.readers.addresses import WIDTH, beyond, byte, first, special
 
 __all__ = [
     "DIGITS",
@@ -47,7 +47,7 @@ _ESCAPES[list(b'"\\bfnrt')] = _SIMPLE
 _ESCAPES[ord("/")], _ESCAPES[ord("u")] = _OTHER, _CODE
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def key(block: int, at: _Int) -> tuple[_Int, _Int, _Int]:
     """Begin and end of a key without escapes, and where its value begins."""
     if byte(block, at) != 0x22:
@@ -61,7 +61,7 @@ def key(block: int, at: _Int) -> tuple[_Int, _Int, _Int]:
     return at + 1, end, blank(block, after + 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def value(block: int, at: _Int) -> tuple[_Int, int]:
     """The end of a value and what it is; -1 if it is odd."""
     code = byte(block, at)
@@ -80,7 +80,7 @@ def value(block: int, at: _Int) -> tuple[_Int, int]:
     return _number(block, at)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _word(block: int, at: _Int, rest: int, size: int) -> _Int:
     """The end of a word of ``size`` bytes whose last three are those of ``rest``, or -1."""
     for i in range(3):
@@ -89,7 +89,7 @@ def _word(block: int, at: _Int, rest: int, size: int) -> _Int:
     return at + size
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _number(block: int, at: _Int) -> tuple[_Int, int]:
     """The end of a number; an integer of up to 18 digits stands as `orjson` would write it."""
     negative = byte(block, at) == 0x2D
@@ -112,14 +112,14 @@ def _number(block: int, at: _Int) -> tuple[_Int, int]:
     return at, what
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _digits(block: int, at: _Int) -> _Int:
     while 0x30 <= byte(block, at) <= 0x39:
         at += 1
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _nested(block: int, at: _Int) -> _Int:
     """The end of a list or object, by its brackets."""
     depth = 0
@@ -140,7 +140,7 @@ def _nested(block: int, at: _Int) -> _Int:
         at += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def string(block: int, at: _Int) -> tuple[_Int, int]:
     """The closing quote of a string that begins at ``at``, and its escapes; -1 if it is odd."""
     escaped = 0
@@ -163,7 +163,7 @@ def string(block: int, at: _Int) -> tuple[_Int, int]:
         at = after
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _unicode(block: int, at: _Int) -> int:
     """Length of the escape of one character at ``at``; 0 if it is not one."""
     code = hex_at(block, at + 2)
@@ -177,7 +177,7 @@ def _unicode(block: int, at: _Int) -> int:
     return 6
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def hex_at(block: int, at: _Int) -> int:
     """The number that four hex digits give; -1 if they are none."""
     value = 0
@@ -193,7 +193,7 @@ def hex_at(block: int, at: _Int) -> int:
     return value
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def blank(block: int, at: _Int) -> _Int:
     """The first place from ``at`` on that is no white space within a line."""
     while byte(block, at) == 0x20 or byte(block, at) == 9 or byte(block, at) == 13:
@@ -201,7 +201,7 @@ def blank(block: int, at: _Int) -> _Int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def line_feeds(data: npt.NDArray[np.uint8], size: int) -> int:
     """How many of the first ``size`` bytes are line feeds."""
     count = 0

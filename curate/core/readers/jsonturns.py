@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
-from numba import njit
-
+from curate.core.compiled import compiled
+from curate.core.readers.addresses import byte, put_byte, put_length, word
 from curate.core.readers.jsontokens import ESCAPED, STRING, blank, key, string
-from curate.core.readers.lanes import byte, put_byte, put_length, word
 
 __all__ = ["Names", "Places", "one_of", "put_turn", "same", "turns_of"]
 
@@ -45,7 +44,7 @@ class Places(NamedTuple):
     seen: int
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def turns_of(block: int, at: _Int, turns: _Int, to: Places) -> tuple[_Int, _Int]:
     """The end of a list of turns, each with a role we know and a text and nothing else."""
     while True:
@@ -61,7 +60,7 @@ def turns_of(block: int, at: _Int, turns: _Int, to: Places) -> tuple[_Int, _Int]
         at += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _turn(block: int, at: _Int, turn: _Int, to: Places) -> _Int:
     """The end of a turn, whose role and text are noted; -1 if it is odd."""
     role, text = -1, False
@@ -86,7 +85,7 @@ def _turn(block: int, at: _Int, turn: _Int, to: Places) -> _Int:
     return at + 1 if role >= 0 and text and byte(block, at) == 0x7D else -1
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def put_turn(to: Places, turn: _Int, begin: _Int, end: _Int, escaped: _Int) -> None:
     """Note where the text of a turn stands."""
     put_length(to.turns + 8 * turn, begin)
@@ -94,7 +93,7 @@ def put_turn(to: Places, turn: _Int, begin: _Int, end: _Int, escaped: _Int) -> N
     put_byte(to.said, turn, ESCAPED if escaped else STRING)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def one_of(block: int, begin: _Int, end: _Int, names: Names) -> int:
     """Which of the names the bytes are; -1 if none."""
     for name in range(names.many):
@@ -105,7 +104,7 @@ def one_of(block: int, begin: _Int, end: _Int, names: Names) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def same(one: _Int, other: _Int, size: _Int) -> _Bool:
     """Whether the bytes at two addresses are the same."""
     at = 0

@@ -9,10 +9,10 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from curate.core.compiled import compiled
+from curate.core.readers.addresses import byte
 from curate.core.readers.jsontokens import STRING
-from curate.core.readers.lanes import byte
 from curate.core.readers.plainturns import Lists, Turns
 
 __all__ = ["dialogues"]
@@ -38,7 +38,7 @@ def dialogues(data: Bytes, starts: Ints) -> Lists:
     return Lists(made, firsts[:-1], firsts[1:])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _part(
     data: Bytes, starts: Ints, spans: npt.NDArray[np.int32], spoken: Bytes, firsts: Ints
 ) -> int:
@@ -63,7 +63,7 @@ def _part(
     return turns
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _mark(block: int, at: _Int, end: _Int, words: int) -> tuple[int, _Int]:
     """Whose mark stands at ``at``, -1 if none, and where the text behind it begins."""
     role = -1

@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from curate.core.compiled import compiled
+from curate.core.readers.addresses import WIDTH, byte, copy, copy_block, first, put_byte, slashes
 from curate.core.readers.jsontokens import ESCAPED, STRING, hex_at
-from curate.core.readers.lanes import WIDTH, byte, copy, copy_block, first, put_byte, slashes
 
 __all__ = ["BETWEEN", "gather", "numbered"]
 
@@ -52,17 +52,18 @@ def numbered(prefix: Bytes, numbers: Ints) -> tuple[Bytes, Ints]:
     return out, starts
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _number(prefix: Bytes, numbers: Ints, out: Bytes, starts: Ints) -> None:
+    begin, to, size = prefix.ctypes.data, out.ctypes.data, len(prefix)
     for i in range(len(numbers)):
-        begin, end, left = starts[i], starts[i + 1], numbers[i]
-        out[begin : begin + len(prefix)] = prefix
-        for at in range(end - 1, begin + len(prefix) - 1, -1):
+        copy(to + starts[i], begin, size)
+        left = numbers[i]
+        for at in range(starts[i + 1] - 1, starts[i] + size - 1, -1):
             out[at] = 48 + left % 10
             left //= 10
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _most(spans: npt.NDArray[np.int32], found: Bytes, rows: Ints, texts: Ints) -> int:
     """Bytes that the texts take at most."""
     most = 0
@@ -74,7 +75,7 @@ def _most(spans: npt.NDArray[np.int32], found: Bytes, rows: Ints, texts: Ints) -
     return most
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _gather(
     block: Bytes,
     spans: npt.NDArray[np.int32],
@@ -101,7 +102,7 @@ def _gather(
             starts[number] = at - to
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _put(low: _Int, high: _Int, escaped: bool, at: _Int) -> _Int:
     """Copy what lies between two addresses to ``at``; the address behind it."""
     if escaped:
@@ -110,7 +111,7 @@ def _put(low: _Int, high: _Int, escaped: bool, at: _Int) -> _Int:
     return at + (high - low)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _resolve(low: _Int, high: _Int, at: _Int) -> _Int:
     """Copy a string with escapes; up to `WIDTH` bytes beyond its end may be read and written."""
     while low < high:
@@ -129,7 +130,7 @@ def _resolve(low: _Int, high: _Int, at: _Int) -> _Int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _character(low: _Int, at: _Int) -> tuple[_Int, _Int]:
     r"""Write one ``\u`` escape, or a pair of them, as UTF-8."""
     code = hex_at(low, 2)

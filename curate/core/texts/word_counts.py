@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 from numba import njit
 
-from curate.core.readers.lanes import byte
+from curate.core.readers.addresses import byte
 from curate.core.texts.text import IN_WORD, WORD, WORD_ALONE
 from curate.core.texts.utf8 import decode
 

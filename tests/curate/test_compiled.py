@@ -1,0 +1,213 @@
+"""Compiled loops: found again on disk, and made anew when anything they are made from changes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from numba.core import config
+
+from curate.core import compiled as kept
+
+OUTER = """
+from curate.core.compiled import compiled
+from loops.inner import (
+    more,
+)
+from loops import facts
+
+@compiled()
+def outer(x):
+    return more(x) * facts.TIMES
+"""
+INNER = """
+from curate.core.compiled import compiled
+
+@compiled(inline="always")
+def more(x):
+    return x + 1
+"""
+FACTS = "from loops.deep.facts import TIMES\n"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package of loops in a folder of its own."""
+    folder = tmp_path / "loops"
+    (folder / "deep").mkdir(parents=True)
+    texts = {"outer": OUTER, "inner": INNER, "facts": FACTS, "deep/facts": "TIMES = 10\n"}
+    for name, text in texts.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
+    yield folder
+    forget()
+
+
+def forget() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "loops"]:
+        del sys.modules[name]
+    for known in (kept._stamp, kept._hash, kept._imports):
+        known.cache_clear()
+    importlib.invalidate_caches()
+
+
+def fresh() -> Any:
+    """`outer` as a new process would have it."""
+    forget()
+    module: ModuleType = importlib.import_module("loops.outer")
+    return module.outer
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    for stale in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
+        stale.unlink()  # Python itself goes by the second of the change
+
+
+def was_found(loop: Any) -> bool:
+    return bool(loop.stats.cache_hits) and not loop.stats.cache_misses
+
+
+def test_what_was_compiled_once_is_found_again(loops: Path) -> None:
+    first, again = fresh(), None
+    assert first(1) == 20
+    assert not was_found(first)
+    again = fresh()
+    assert again(1) == 20
+    assert was_found(again)
+    assert list((loops / "__pycache__").glob("loops.outer.*.nbc"))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "result"),
+    [
+        ("inner.py", "x + 1", "x + 2", 30),
+        ("deep/facts.py", "10", "11", 22),
+        ("outer.py", "more(x)", "more(x + 1)", 30),
+    ],
+)
+def test_an_edit_of_anything_it_is_made_from_is_seen(
+    file: str, old: str, new: str, result: int, loops: Path
+) -> None:
+    assert fresh()(1) == 20
+    edit(loops / file, old, new)
+    edited = fresh()
+    assert edited(1) == result
+    assert not was_found(edited)
+    edit(loops / file, new, old)
+    restored = fresh()
+    assert restored(1) == 20
+    assert was_found(restored)
+
+
+def test_an_edit_of_another_file_of_the_package_compiles_nothing_anew(loops: Path) -> None:
+    assert fresh()(1) == 20
+    (loops / "stranger.py").write_text("TIMES = 1\n")
+    again = fresh()
+    assert again(1) == 20
+    assert was_found(again)
+
+
+def blocked(loops: Path) -> None:
+    """Take away the package's own folder; permissions would not stop root."""
+    (loops / "__pycache__").write_text("")
+
+
+def test_a_package_that_cannot_be_written_is_kept_in_the_users_folder(
+    loops: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    blocked(loops)
+    assert fresh()(1) == 20
+    assert list(loops.parent.glob("users/siftune/loops/loops.outer.*.nbc"))
+    again = fresh()
+    assert again(1) == 20
+    assert was_found(again)
+
+
+def test_what_came_with_a_package_is_found_where_nothing_can_be_written(
+    loops: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fresh()(1) == 20
+
+    def refuse(*given: object, **named: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    again = fresh()
+    assert again(1) == 20
+    assert was_found(again)
+    assert again(0.5) == 15  # compiled, and not kept
+    last = fresh()
+    assert last(0.5) == 15
+    assert not was_found(last)
+
+
+def test_the_folder_that_numba_is_told_is_used(
+    loops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "told"))
+    assert fresh()(1) == 20
+    assert list((tmp_path / "told").glob("loops.outer.*.nbc"))
+    assert not list((loops / "__pycache__").glob("*.nbc"))
+
+
+def test_each_kind_of_arguments_has_files_of_its_own(loops: Path) -> None:
+    outer = fresh()
+    assert (outer(1), outer(0.5)) == (20, 15)
+    files = sorted((loops / "__pycache__").glob("loops.outer.*.nbc"))
+    assert len({file.name.split(".py")[1] for file in files}) == 2
+    for file in files:  # what another process writes for other arguments does no harm
+        file.unlink()
+        again = fresh()
+        assert (again(1), again(0.5)) == (20, 15)
+
+
+def test_old_files_do_not_pile_up(loops: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "_MOST", 6)
+    made = []
+    for times in range(10, 16):
+        fresh()(1)
+        made.append({path.name for path in (loops / "__pycache__").glob("*.nb?")})
+        edit(loops / "deep/facts.py", str(times), str(times + 1))
+    assert max(map(len, made)) <= 6
+    edit(loops / "deep/facts.py", "16", "15")
+    newest = fresh()
+    assert newest(1) == 30
+    assert was_found(newest)
+
+
+RUN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from loops.outer import outer
+print([outer(kind(3)) for kind in ({})])
+print(int(outer.stats.cache_misses.total()), "numba.np.linalg" in sys.modules)
+"""
+
+
+def run(loops: Path, kinds: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", RUN.format(kinds), str(loops.parent)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def test_processes_that_start_together_do_not_mix_up_what_they_make(loops: Path) -> None:
+    kinds = ["int, float, complex", "complex, float, int"]
+    both = [run(loops, kind) for kind in kinds]
+    for process, expected in zip(both, ("[40, 40.0, (40+0j)]", "[(40+0j), 40.0, 40]"), strict=True):
+        out, _ = process.communicate()
+        assert out.splitlines()[0] == expected
+    out, _ = run(loops, "float, int, complex").communicate()
+    assert out.splitlines() == ["[40.0, 40, (40+0j)]", "0 False"]  # and nothing was set up
