@@ -9,7 +9,7 @@ from typing import Any
 import rich_click as click
 from click.exceptions import Exit
 
-from curate.core.commands import Components
+from curate.core.commands import Components, HintingGroup
 from curate.core.errors import PARTIAL, UsageError
 
 __all__ = ["curate"]
@@ -17,7 +17,7 @@ __all__ = ["curate"]
 _Command = Callable[..., Any]
 
 
-@click.group()
+@click.group(cls=HintingGroup)
 def curate() -> None:
     """Read, score, deduplicate and select rows; say for every row why it was kept or dropped."""
 

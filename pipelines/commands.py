@@ -6,12 +6,13 @@ from pathlib import Path
 
 import rich_click as click
 
+from curate.core.commands import HintingGroup
 from curate.core.errors import UsageError
 
 __all__ = ["pipelines", "report"]
 
 
-@click.group()
+@click.group(cls=HintingGroup)
 def pipelines() -> None:
     """Full runs: select, train, compare, report; one manifest from raw row to model."""
 

@@ -12,11 +12,12 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 import rich_click as click
 
 from curate.core.errors import UsageError
-from curate.core.registry import find, names, options, summary
+from curate.core.registry import closest, find, names, options, summary
 
 __all__ = [
     "ComponentGroup",
     "Components",
+    "HintingGroup",
     "LazyGroup",
     "component_options",
     "help_of",
@@ -25,7 +26,26 @@ __all__ = [
 ]
 
 
-class LazyGroup(click.RichGroup):
+class HintingGroup(click.RichGroup):
+    """A group that names the closest of its commands to one that is not there."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        known = tuple(self.list_commands(ctx))
+        if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
+            near = closest(args[0], known)
+            hint = near if near.startswith("did you") else f"see {ctx.command_path} --help"
+            raise UsageError(f"no command {args[0]!r} in {ctx.command_path}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(HintingGroup):
     """A group whose commands live in modules that are imported when one is asked for."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, str] | None = None, **kwargs: Any) -> None:
@@ -45,7 +65,7 @@ class LazyGroup(click.RichGroup):
         return command
 
 
-class ComponentGroup(click.RichGroup):
+class ComponentGroup(HintingGroup):
     """A group whose commands are components: listed by their summaries, made when one is called.
 
     A subclass gives ``place`` (registry group and name of a command) and ``make``.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
 
 from curate.core import registry
+from curate.core.errors import UsageError
 from finetune.cli import finetune
 
 FAMILIES = ("pair", "unpaired", "token", "listwise")
@@ -32,6 +36,44 @@ def test_each_objective_has_a_name_of_its_own_and_all_but_the_trainers_a_command
     listed = finetune.list_commands(None)
     assert set(NAMES) <= set(listed)
     assert len(listed) == len(set(listed))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["finetun"], "no command 'finetun' in siftune; did you mean finetune?"),
+        (["finetune", "simppo"], "no command 'simppo' in siftune finetune; did you mean simpo?"),
+        (["finetune", "rpo-reward-aware"], "did you mean rpo_reward_aware?"),
+        (["finetune", "zzzzzz"], "no command 'zzzzzz' in siftune finetune; see siftune finetune"),
+        (["curate", "scor", "rows"], "no command 'scor' in siftune curate; did you mean score?"),
+        (["curate", "score", "rows", "lenght"], "no command 'lenght'"),
+        (["pipelines", "rum"], "no command 'rum' in siftune pipelines; did you mean run?"),
+    ],
+)
+def test_the_closest_command_is_named_at_every_level(words, said):
+    from pipelines.cli import siftune
+
+    told = CliRunner().invoke(siftune, words, prog_name="siftune")
+    assert isinstance(told.exception, UsageError)
+    assert said in str(told.exception)
+    assert "\n" not in str(told.exception)
+
+
+def test_a_misspelt_objective_is_a_line_and_nothing_heavy_is_imported():
+    code = """
+import sys
+from pipelines.cli import main
+sys.argv[0] = "siftune"
+try:
+    main()
+finally:
+    print("torch" in sys.modules)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code, "finetune", "simppo"], capture_output=True, text=True
+    )
+    assert told.stderr.endswith("no command 'simppo' in siftune finetune; did you mean simpo?\n")
+    assert (told.returncode, told.stdout) == (2, "False\n")
 
 
 @pytest.mark.parametrize(
