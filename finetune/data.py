@@ -76,7 +76,15 @@ def _read(source: Path) -> pl.DataFrame:
             return table
     from curate.core.readers.ingest import read_rows
 
-    rows, bad = read_rows(file)
+    try:
+        rows, bad = read_rows(file)
+    except DataError as error:
+        if "--format" not in str(error):
+            raise
+        raise DataError(
+            f"{error}; these are options of `siftune curate ingest {shown(file)} --out FOLDER`, "
+            "whose folder is taken here"
+        ) from None
     if bad:
         first = ", ".join(f"{key} {bad[0][key]}" for key in ("line", "row") if bad[0].get(key))
         raise DataError(

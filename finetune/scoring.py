@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ def reward_of(reward: str, options: Mapping[str, Any]) -> Reward:
     """
     names = registry.names(_REWARDS)
     if reward in names:
+        _refuse_lacking(reward, options)
         found: Reward = registry.build(_REWARDS, reward, options)
         return found
     if not Path(reward).is_dir() and "/" not in reward:
@@ -34,3 +36,16 @@ def reward_of(reward: str, options: Mapping[str, Any]) -> Reward:
         )
     model: Reward = registry.build(_REWARDS, "reward_model", {"model": reward, **options})
     return model
+
+
+def _refuse_lacking(reward: str, options: Mapping[str, Any]) -> None:
+    """An option that has to be set is told with the flag that sets it here."""
+    known = registry.options(registry.find(_REWARDS, reward))
+    if not options.keys() <= known.keys():
+        return  # that is told first, with what it may have been meant to be
+    for key, field in known.items():
+        if field.default is MISSING and field.default_factory is MISSING and key not in options:
+            raise UsageError(
+                f"{reward} needs the option {key!r}; "
+                f"set it with --reward-options '{{{key}: VALUE}}'"
+            )

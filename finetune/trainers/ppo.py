@@ -11,7 +11,6 @@ import orjson
 import polars as pl
 
 from curate.core import registry
-from curate.core.errors import UsageError
 from curate.core.files import write_text
 from curate.core.schema import KINDS
 from finetune import checks, data, models, ranks
@@ -19,6 +18,7 @@ from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
 from finetune.ppo.settings import Critic, Settings
 from finetune.runs import Run, quiet
+from finetune.scoring import reward_of
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class PPO(Settings):
         """
         ranks.only_one("ppo")
         table = data.load(rows, KINDS)
-        reward = self._reward()
+        reward = reward_of(self.reward, self.reward_options or {})
         run = Run.of(out, self._key(table))
         with run.held():
             return run.finished() or self._run(table, reward, rows, run)
@@ -145,21 +145,6 @@ class PPO(Settings):
     @property
     def _reward_folder(self) -> str | None:
         return None if self.reward in registry.names("finetune.rewards") else self.reward
-
-    def _reward(self) -> Reward:
-        options = self.reward_options or {}
-        if self._reward_folder is None:
-            found: Reward = registry.build("finetune.rewards", self.reward, options)
-            return found
-        if not Path(self.reward).is_dir() and "/" not in self.reward:
-            names = registry.names("finetune.rewards")
-            raise UsageError(
-                f"reward {self.reward!r} is neither a model folder nor a reward; "
-                f"{registry.closest(self.reward, names)}"
-            )
-        given = {"model": self.reward, **options}
-        model: Reward = registry.build("finetune.rewards", "reward_model", given)
-        return model
 
     def _loop(
         self, table: pl.DataFrame, tokenizer: Any, reward: Reward, rows: Path, work: Path

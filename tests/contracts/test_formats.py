@@ -96,6 +96,7 @@ ROWS: dict[str, st.SearchStrategy[Row]] = {
     "sharegpt": conversations(CHAT | TOOLED),
     "messages": conversations(CHAT | TOOLED | WITH_SYSTEM),
     "prompt_completion": conversations(CHAT | TOOLED | WITH_SYSTEM),
+    "prompt_only": conversations(CHAT | QUESTION | WITH_SYSTEM),
     "text": conversations(ANSWER),
     "preference": pairs(CHAT | QUESTION, ANSWER, **FACTS),
     "hh_rlhf": pairs(QUESTION, ANSWER),

@@ -130,6 +130,14 @@ GOLDEN: dict[str, tuple[Row, Row]] = {  # format, case: raw record, the row it g
             "extra": {"messages.fields": [{}, {"reasoning_content": "Easy."}]},
         },
     ),
+    "prompt_only: a text": (
+        {"prompt": "2+2?", "id": "a7", "source": "web"},
+        {"messages": said(("user", "2+2?")), "extra": {"id": "a7", "source": "web"}},
+    ),
+    "prompt_only: turns": (
+        {"prompt": [{"role": "system", "content": "Add."}, {"role": "user", "content": "2+2?"}]},
+        {"messages": said(("system", "Add."), ("user", "2+2?")), "extra": {}},
+    ),
     "prompt_completion: texts": (
         {"prompt": "2+2?", "completion": "4", "answer": 4},
         {"messages": said(("user", "2+2?"), ("assistant", "4")), "extra": {"answer": 4}},
@@ -429,6 +437,9 @@ BAD: list[tuple[str, Row, str]] = [
     ("sharegpt", {"conversations": [{"from": "function_call", "value": "{"}]}, "bad_tool_call"),
     ("prompt_completion", {"prompt": "a", "completion": None}, "missing_field"),
     ("prompt_completion", {"prompt": [], "completion": "b"}, "empty_conversation"),
+    ("prompt_only", {"prompt": None}, "missing_field"),
+    ("prompt_only", {"prompt": []}, "empty_conversation"),
+    ("prompt_only", {"prompt": 4}, "wrong_type"),
     ("text", {"text": None}, "missing_field"),
     ("preference", {"prompt": "a", "chosen": "b", "rejected": "b"}, "identical_pair"),
     ("preference", {"prompt": "a", "chosen": "b", "rejected": None}, "missing_field"),
@@ -495,6 +506,13 @@ def test_what_a_layout_cannot_say_is_not_written(name: str, row: Row) -> None:
 def test_rows_that_fit_two_formats_are_refused_with_the_flag_to_set() -> None:
     with pytest.raises(DataError, match="oasst and oasst_ranked; say which with --format oasst"):
         detect("trees.jsonl", [TREE])
+
+
+@pytest.mark.parametrize("beside", [{"response": "4"}, {"reply": ["4"]}, {"solution": {"a": 4}}])
+def test_a_prompt_with_what_may_be_its_answer_is_not_taken_for_one_alone(beside: Row) -> None:
+    assert detect("here", [{"prompt": "2+2?", "id": 1, "n": 2.5}])[0] == "prompt_only"
+    with pytest.raises(DataError, match="no format fits rows with the keys prompt"):
+        detect("here", [{"prompt": "2+2?", **beside}])
 
 
 def test_rows_that_fit_no_format_are_refused_with_their_keys() -> None:

@@ -35,6 +35,7 @@ from finetune.ppo.sample import Sampling
 from finetune.ppo.settings import Settings
 from finetune.ppo.tokens import Tokens
 from finetune.rewards.text_share import TextShare
+from finetune.scoring import reward_of
 from finetune.trainers.ppo import PPO
 
 ASKED = [
@@ -677,7 +678,11 @@ def test_without_reward_and_kl_the_gradient_is_that_of_supervised_learning(
     )
     tokenizer: Any = models.load_tokenizer(tiny_model_dir)
     loop, _, _ = trainer._loop(
-        pl.read_parquet(rows), tokenizer, trainer._reward(), rows, tmp_path / "work"
+        pl.read_parquet(rows),
+        tokenizer,
+        reward_of(trainer.reward, trainer.reward_options or {}),
+        rows,
+        tmp_path / "work",
     )
     loop.create_optimizer()
     loop.begin()
@@ -741,7 +746,11 @@ def test_a_critic_can_start_from_a_reward_model(
     trainer = ppo(tiny_model_dir, critic_model=str(tiny_reward_dir))
     tokenizer: Any = models.load_tokenizer(tiny_model_dir)
     loop, _, _ = trainer._loop(
-        pl.read_parquet(rows), tokenizer, trainer._reward(), rows, tmp_path / "work"
+        pl.read_parquet(rows),
+        tokenizer,
+        reward_of(trainer.reward, trainer.reward_options or {}),
+        rows,
+        tmp_path / "work",
     )
     head = weights(tiny_reward_dir)["score.weight"]
     assert torch.equal(loop.ac.value_head.weight.detach(), head)
@@ -760,7 +769,11 @@ def test_the_critic_learns_at_its_own_rate(
     trainer = ppo(tiny_model_dir, lr=1e-4, critic_lr=7e-4)
     tokenizer: Any = models.load_tokenizer(tiny_model_dir)
     loop, _, _ = trainer._loop(
-        pl.read_parquet(rows), tokenizer, trainer._reward(), rows, tmp_path / "work"
+        pl.read_parquet(rows),
+        tokenizer,
+        reward_of(trainer.reward, trainer.reward_options or {}),
+        rows,
+        tmp_path / "work",
     )
     actor, critic = loop.create_optimizer().param_groups
     assert (actor["lr"], critic["lr"]) == (1e-4, 7e-4)

@@ -57,6 +57,40 @@ def test_samples_are_the_same_in_any_batch_and_others_with_another_seed(talker, 
     assert all(text.strip() for text in texts)
 
 
+def test_a_file_of_prompts_and_nothing_else_is_answered(talker, tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say two"}]
+    lines = [{"prompt": "Say cat"}, {"prompt": turns, "id": "b"}, {"prompt": "Say cat"}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, rows = sample(talker, file, tmp_path / "out")
+    asked = [[(one["role"], one["content"]) for one in row["prompt"]] for row in rows]
+    assert asked == [[("user", "Say cat")], [("system", "Be brief."), ("user", "Say two")]]
+    assert all(len(row["completions"]) > 1 for row in rows)
+    trainer = AnswerPreference(
+        str(talker), loss="plackett_luce", held_out=0.0, columns={"score": "scores"}
+    )
+    assert trainer(tmp_path / "out", tmp_path / "model").rows == 2
+
+
+def test_a_reward_without_its_option_says_how_to_set_it(tmp_path):
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Say cat"}\n')
+    given = ["sample", str(tmp_path / "prompts.jsonl"), "--out", str(tmp_path / "out")]
+    told = CliRunner().invoke(finetune, [*given, "--model", "none", "--reward", "length"])
+    assert str(told.exception) == (
+        "length needs the option 'target'; set it with --reward-options '{target: VALUE}'"
+    )
+
+
+def test_rows_whose_prompt_has_another_name_are_refused_with_what_to_do(talker, tmp_path):
+    (tmp_path / "asked.jsonl").write_text('{"query": "Say cat"}\n')
+    with pytest.raises(DataError) as told:
+        sample(talker, tmp_path / "asked.jsonl", tmp_path / "out")
+    for part in ("no format fits rows with the keys query", "--map question=prompt", "prompt_only",
+                 "these are options of `siftune curate ingest"):  # fmt: skip
+        assert part in str(told.value)
+    assert "\n" not in str(told.value)
+
+
 def test_scores_are_the_rewards_and_win_rates_those_of_bradley_terry(talker, asked, tmp_path):
     result, rows = sample(talker, asked, tmp_path / "out", scale=0.5)
     for row in rows:

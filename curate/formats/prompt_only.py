@@ -1,0 +1,49 @@
+"""Prompts alone, to be answered: a text, or a list of turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from curate.core.readers.layout import Layout, Side
+from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
+from curate.core.schema import Kind
+from curate.core.types import Row
+
+__all__ = ["PromptOnly"]
+
+_BESIDE: Final = frozenset({"source", "dataset", "category", "topic", "task", "language", "tags"})
+"""Texts and lists that may stand beside a prompt and are surely no answer to it."""
+
+
+@dataclass(frozen=True)
+class PromptOnly:
+    """``prompt``, a text or a list of turns, as in TRL: a conversation that lacks its answer.
+
+    It is what sampling, evaluation and reinforcement learning ask. Told by itself only where no
+    other field of a record could be an answer, as any text or list could; name it where one is
+    there, such as a known solution.
+    """
+
+    kind: ClassVar[Kind] = "conversation"
+    over: ClassVar[tuple[str, ...]] = ()
+    many: ClassVar[bool] = False
+    layout: ClassVar[Layout] = Layout({"messages": (Side("prompt", "user"),)}, roles=ROLES)
+
+    def matches(self, row: Row) -> bool:
+        """Whether it has a prompt, and nothing that could be an answer."""
+        others = (key for key, value in row.items() if type(value) in (str, list, dict))
+        return type(row.get("prompt")) in (str, list) and all(
+            key == "prompt" or key in _BESIDE or key.endswith("id") for key in others
+        )
+
+    def read(self, row: Row) -> list[Row]:
+        """The prompt of one record."""
+        extra = leftover(row, frozenset({"prompt"}))
+        return [{"messages": read_side(row, "prompt", "user", extra), "extra": extra}]
+
+    def write(self, row: Row) -> Row:
+        """The record: a text if it is one question, else a list of turns."""
+        turns, extra = row["messages"], dict(row.get("extra") or {})
+        listed = not plain(turns, "user")
+        return {"prompt": write_side(turns, "prompt", extra, listed=listed)} | extra
