@@ -10,6 +10,7 @@ import torch
 
 from curate.core import registry
 from finetune.losses.types import Answers, PairLogps, needs_of
+from tests.oracles.claims import holds
 
 GROUP = "finetune.losses.pair"
 
@@ -214,6 +215,7 @@ def test_exo_is_zero_at_the_logit_of_its_smoothing_and_nowhere_else():
     assert (found.loss[1:] > 0.05).all()
 
 
+@holds("apo_zero", "apo_down")
 def test_anchored_losses_move_what_they_say():
     policy, ref = numbers()
     chosen, rejected = gradient(build("apo_zero", beta=0.7), policy, ref)
@@ -225,6 +227,7 @@ def test_anchored_losses_move_what_they_say():
     torch.testing.assert_close(chosen, torch.zeros(6).double(), atol=1e-12, rtol=0)  # σ' - σ'
 
 
+@holds("discopop")
 def test_discopop_is_logistic_for_wrong_pairs_and_exponential_for_right_ones():
     z = torch.tensor([-3.0, 3.0]).double()
     policy = torch.stack([z, torch.zeros(2).double()])
@@ -234,6 +237,7 @@ def test_discopop_is_logistic_for_wrong_pairs_and_exponential_for_right_ones():
     )
 
 
+@holds("aot", "aot_unpaired", "dpo")
 def test_aot_alone_in_its_batch_is_dpo():
     for name in ("aot", "aot_unpaired"):
         for row in range(6):
@@ -241,6 +245,7 @@ def test_aot_alone_in_its_batch_is_dpo():
             same(build(name, beta=0.7), DPO, one)
 
 
+@holds("aot_unpaired")
 def test_unpaired_aot_does_not_know_who_stood_beside_whom():
     policy, ref = numbers()
     turned = [torch.stack([value[0], value[1].roll(1)]) for value in (policy, ref)]
@@ -283,6 +288,20 @@ def test_simpo_without_margin_on_equal_lengths_is_dpo_without_a_reference():
     same(alone, build("dpo", beta=0.5), uniform)
 
 
+@holds("alphapo", "simpo")
+def test_alphapo_tends_to_simpo_and_at_alpha_minus_one_gaps_are_of_probabilities():
+    policy, ref = numbers()
+    given = batch(policy, ref, torch.full((2, 6), 4.0).double())
+    simpo = build("simpo", beta=2.0, gamma_beta_ratio=0.3)(given).loss
+    for alpha, far in ((1e-2, 0.1), (1e-4, 1e-3), (1e-6, 1e-5)):
+        near = build("alphapo", alpha=alpha, beta=2.0, gamma_beta_ratio=0.3)(given).loss
+        assert (near - simpo).abs().max() < far
+    found = build("alphapo", alpha=-1.0, beta=2.0, gamma_beta_ratio=0.0)(given).loss
+    mean_token = (policy / 4).exp()  # (1 - p) / -1 is p - 1
+    expected = -torch.nn.functional.logsigmoid(2.0 * (mean_token[0] - mean_token[1]))
+    torch.testing.assert_close(found, expected)
+
+
 def test_cpo_adds_the_nll_of_a_chosen_token():
     policy, ref = numbers()
     length = torch.full((2, 6), 4.0).double()
@@ -291,6 +310,7 @@ def test_cpo_adds_the_nll_of_a_chosen_token():
     torch.testing.assert_close(with_nll - without, -policy[0] / 4)
 
 
+@holds("orpo")
 def test_orpo_has_the_odds_of_the_mean_token():
     p, q = 0.6, 0.2
     policy = torch.tensor([[3 * math.log(p)], [2 * math.log(q)]]).double()
@@ -300,6 +320,7 @@ def test_orpo_has_the_odds_of_the_mean_token():
     assert found == pytest.approx(-math.log(p) - 0.3 * math.log(odds / (1 + odds)))
 
 
+@holds("slic_hf")
 def test_slic_beyond_its_margin_only_fine_tunes():
     policy = torch.tensor([[-1.0, -3.0], [-5.0, -3.5]]).double()
     chosen, rejected = gradient(build("slic_hf", regularisation=0.5), policy, policy)
@@ -349,6 +370,7 @@ def test_tdpo_has_no_drift_at_the_reference_and_is_dpo_then():
         torch.testing.assert_close(found, torch.full((5,), math.log(2)).double())
 
 
+@holds("tdpo1", "tdpo2")
 def test_tdpo_by_hand():
     kls, there = spread(), torch.arange(4) < RAGGED[..., None]
     given = tokened(*TOKENS, RAGGED, ref_kl=kls)
@@ -368,6 +390,7 @@ def test_tdpo2_lets_no_gradient_through_the_chosen_drift():
         assert kls.grad[1].abs().sum() > 0
 
 
+@holds("wpo", "dpo")
 def test_wpo_weighs_dpo_by_what_the_policy_would_say_and_not_through_it():
     squares = -spread()
     policy = TOKENS[0].clone().requires_grad_()
@@ -389,6 +412,7 @@ def test_wpo_clamps_what_is_likelier_than_the_policys_own_words():
     assert (build("wpo", beta=0.7, clamp=False)(given).loss > DPO(given).loss).all()
 
 
+@holds("dpo_llama3", "dpo")
 def test_llama3_leaves_formatting_out_of_the_preference_and_not_out_of_the_nll():
     formatting = torch.zeros(2, 5, 4).double()
     last = RAGGED[..., None] - 1 == torch.arange(4)

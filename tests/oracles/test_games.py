@@ -16,6 +16,7 @@ from finetune.losses.answer_types import AnswerLogps
 from finetune.losses.list_types import ListLogps, win_rates
 from finetune.losses.types import Answers
 from finetune.oracles.bandit import Bandit, kl, land
+from tests.oracles.claims import holds
 
 CYCLE = torch.tensor([[0.5, 0.9, 0.4], [0.1, 0.5, 0.7], [0.6, 0.3, 0.5]], dtype=torch.float64)
 """0 beats 1 by far, 1 beats 2, 2 beats 0 by little."""
@@ -99,6 +100,7 @@ def test_the_cycle_is_a_cycle_and_its_nash_is_where_nothing_gains():
     assert exploitability(REF) > 0.1
 
 
+@holds("dpo")
 def test_dpo_cannot_find_it():
     """It lands on the fit of a reward, which is no answer to a cycle: others exploit it."""
     bandit = Bandit(torch.zeros(3).double(), REF, torch.ones(3).double(), torch.ones(3, 3).double())
@@ -108,6 +110,7 @@ def test_dpo_cannot_find_it():
 
 
 @pytest.mark.parametrize("mixture", [0.0, 0.125])
+@holds("nash_md")
 def test_nash_md_rests_at_its_equilibrium(mixture):
     beta = 0.1
     loss = registry.build("finetune.losses.unpaired", "nash_md", {"beta": beta})
@@ -122,6 +125,7 @@ def test_nash_md_rests_at_its_equilibrium(mixture):
         assert regularised_exploitability(found, beta) < 0.02
 
 
+@holds("spo")
 def test_spo_with_lists_of_own_samples_rests_at_the_regularised_nash():
     """A list counts itself as a draw, which shrinks its win rates by (K - 1) / K: β with them."""
     beta = 0.1
@@ -132,6 +136,7 @@ def test_spo_with_lists_of_own_samples_rests_at_the_regularised_nash():
     assert regularised_exploitability(found, beta) < 1e-6
 
 
+@holds("spo")
 def test_spo_with_its_last_policy_as_reference_finds_the_nash_of_the_game():
     loss = registry.build("finetune.losses.listwise", "spo", {"beta": 0.1})
     value, ref = spo_value(loss), REF.clone()
@@ -160,6 +165,7 @@ def settle(value, logits):
     optimiser.step(closure)
 
 
+@holds("dno")
 def test_dno_finds_it_as_the_mean_of_its_rounds():
     """Rounds are trained to the end on lists of samples of the round before."""
     loss = registry.build("finetune.losses.listwise", "dno", {"beta": 1.0})

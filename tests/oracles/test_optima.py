@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ from scipy.optimize import brentq, linprog
 
 from curate.core import registry
 from finetune.oracles.bandit import Bandit, kl, land, land_free, minimise, pairs_at, population
+from tests.oracles.claims import HELD, holds, holds_each
 
 GROUP = "finetune.losses.pair"
 BETA = 0.5
@@ -40,16 +39,16 @@ ON_THE_BOLTZMANN_OPTIMUM = {
 }
 
 
-@pytest.mark.parametrize("label", ON_THE_BOLTZMANN_OPTIMUM)
+@holds_each(ON_THE_BOLTZMANN_OPTIMUM)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_lands_on_the_boltzmann_policy(label, seed):
-    name, options = ON_THE_BOLTZMANN_OPTIMUM[label]
+def test_lands_on_the_boltzmann_policy(name, options, seed):
     bandit = Bandit.draw(seed=seed)
     start = kl(bandit.ref, bandit.optimum(BETA))
     assert start > 0.1
     assert kl(land(build(name, **options), bandit), bandit.optimum(BETA)) < TIGHT
 
 
+@holds("robust_dpo")
 def test_robust_dpo_lands_there_when_labels_are_flipped_at_its_rate():
     bandit, flip = Bandit.draw(), 0.2
     wins = (1 - flip) * bandit.wins + flip * bandit.wins.T
@@ -58,6 +57,7 @@ def test_robust_dpo_lands_there_when_labels_are_flipped_at_its_rate():
     assert kl(land(build("dpo", beta=BETA), bandit, wins), bandit.optimum(BETA)) > 0.01
 
 
+@holds("r_dpo")
 def test_length_regularised_dpo_lands_on_the_reward_less_its_price_of_length():
     bandit = Bandit.draw(longest=9)
     found = land(build("r_dpo", beta=BETA, alpha=0.05), bandit)
@@ -65,6 +65,7 @@ def test_length_regularised_dpo_lands_on_the_reward_less_its_price_of_length():
     assert kl(found, bandit.optimum(BETA, bandit.reward + 0.05 * bandit.length)) > 0.01
 
 
+@holds("gpo")
 def test_gpo_exponential_lands_at_half_the_reward():
     bandit = Bandit.draw()
     found = land(build("gpo", f="exponential", beta=BETA), bandit)
@@ -77,6 +78,7 @@ def least_squares(bandit):
 
 
 @pytest.mark.parametrize("f", ["squared", "truncated_quadratic"])
+@holds("gpo")
 def test_gpo_squares_land_on_the_least_squares_fit(f):
     bandit = Bandit.draw(scale=0.5)
     fit = least_squares(bandit)
@@ -84,6 +86,7 @@ def test_gpo_squares_land_on_the_least_squares_fit(f):
     assert kl(land(build("gpo", f=f, beta=BETA), bandit), bandit.optimum(BETA, fit)) < TIGHT
 
 
+@holds("ipo")
 def test_ipo_on_sums_lands_on_its_least_squares_fit():
     bandit = Bandit.draw(longest=6)
     found = land(build("ipo", ratios="sum", beta=BETA), bandit)
@@ -91,6 +94,7 @@ def test_ipo_on_sums_lands_on_its_least_squares_fit():
     assert kl(found, bandit.optimum(BETA)) > 0.01
 
 
+@holds("ipo")
 def test_ipo_on_means_lands_on_the_fit_of_ratios_per_token():
     """``ratio = length · (fit / 2β + a)``; a is what makes the policy sum to one."""
     bandit = Bandit.draw(longest=4)
@@ -112,6 +116,7 @@ def test_ipo_on_means_lands_on_the_fit_of_ratios_per_token():
         ("alpha", lambda slope: (1 - 0.3 * slope) ** (-1 / 0.3)),
     ],
 )
+@holds("f_dpo")
 def test_f_dpo_lands_on_the_optimum_of_its_divergence(divergence, inverse):
     beta, bandit = 2.0, Bandit.draw()
     slopes = bandit.reward.numpy() / beta
@@ -128,6 +133,7 @@ def test_f_dpo_lands_on_the_optimum_of_its_divergence(divergence, inverse):
     assert kl(found, bandit.optimum(beta)) > 1e-3
 
 
+@holds("rso_hinge", "gpo")
 def test_hinges_land_on_the_linear_programmes_solution():
     """Minimise Σ p max(0, 1 - z) + (1 - p) max(0, 1 + z), z = u_i - u_j, as a programme."""
     bandit = Bandit.draw(size=4)
@@ -160,6 +166,7 @@ def gap(policy, bandit):
     return float(ratio[0] - ratio[1])
 
 
+@holds("cdpo")
 def test_cdpo_stops_at_the_logit_of_the_smoothed_label():
     bandit, flip = pair_of_two(), 0.2
     found = land(build("cdpo", beta=BETA, label_smoothing=flip), bandit)
@@ -171,6 +178,7 @@ def test_cdpo_stops_at_the_logit_of_the_smoothed_label():
     assert BETA * gap(found, bandit) == pytest.approx(np.log(0.8 / 0.2), abs=1e-6)
 
 
+@holds("exo")
 def test_exo_stops_at_the_share_of_the_smoothed_logit():
     bandit, flip = pair_of_two(), 0.1
     found = land(build("exo", beta=BETA, label_smoothing=flip), bandit)
@@ -178,6 +186,7 @@ def test_exo_stops_at_the_share_of_the_smoothed_logit():
     assert BETA * gap(found, bandit) == pytest.approx(expected, abs=1e-6)
 
 
+@holds("simpo")
 def test_simpo_lands_on_the_root_of_a_quadratic():
     """p σ(γ - z) = (1 - p) σ(γ + z): with x = e^z, (1-p) x² - (2p-1) e^γ x - p = 0."""
     bandit = pair_of_two()
@@ -189,6 +198,7 @@ def test_simpo_lands_on_the_root_of_a_quadratic():
     assert 2.0 * float(found[0] - found[1]) == pytest.approx(np.log(x), abs=1e-6)
 
 
+@holds("cpo")
 def test_cpo_without_fine_tuning_lands_on_the_reward_with_no_reference():
     bandit = Bandit.draw()
     found = land(build("cpo", beta=BETA, sft_weight=0.0), bandit)
@@ -201,11 +211,13 @@ def winners(bandit):
     return (chosen / chosen.sum()).log()
 
 
+@holds("sft")
 def test_fine_tuning_lands_on_the_law_of_the_winners():
     bandit = Bandit.draw()
     assert kl(land(build("sft"), bandit), winners(bandit)) < TIGHT
 
 
+@holds("nca")
 def test_nca_lands_on_the_winners_of_pairs_drawn_from_the_reference():
     drawn = Bandit.draw()
     law = drawn.ref.exp()
@@ -222,6 +234,7 @@ def shares(bandit):
     return chosen, (met * bandit.wins.T).sum(1)
 
 
+@holds("bco_pair", "nca", "sppo_hard")
 def test_pointwise_losses_pull_each_response_to_its_own_target():
     bandit = Bandit.draw()
     chosen, rejected = shares(bandit)
@@ -236,6 +249,7 @@ def test_pointwise_losses_pull_each_response_to_its_own_target():
         torch.testing.assert_close(found, target, atol=1e-6, rtol=0)
 
 
+@holds("sppo_soft")
 def test_soft_sppo_pulls_to_the_win_rate_whoever_stands_first():
     bandit = Bandit.draw()
     soft, wins = build("sppo_soft", beta=2.0), bandit.wins
@@ -266,7 +280,7 @@ HELD_OTHERWISE = {
 
 
 def test_every_loss_lands_somewhere_here_or_is_known_not_to():
-    tests = Path(__file__).read_text().partition("HELD_OTHERWISE")[0]
-    landing = {name for name in registry.names(GROUP) if f'"{name}"' in tests}
+    here = {name for name in globals() if name.startswith("test_")}
+    landing = {name for name in registry.names(GROUP) if HELD.get(name, set()) & here}
     assert landing.isdisjoint(HELD_OTHERWISE)
     assert landing | HELD_OTHERWISE == set(registry.names(GROUP))

@@ -8,28 +8,38 @@ from pathlib import Path
 import pytest
 
 from curate.core import registry
-from finetune.losses.types import needs_of
+from finetune.losses.types import PairLogps, needs_of
+from tests.oracles import claims
+from tests.oracles.claims import GROUPS, HELD, NAMES
+from tests.oracles.mutations import MUTATIONS, known
 
-HERE = Path(__file__).parent
-FAMILIES = {
-    # the group of a family: where its objectives are trained to the end, or held by identities
-    "finetune.losses.pair": ("test_optima.py", "../finetune/test_pair_losses.py"),
-    "finetune.losses.unpaired": ("test_optima_unpaired.py", "test_games.py"),
-    "finetune.losses.token": ("test_optima_unpaired.py",),
-    "finetune.losses.listwise": ("test_optima_lists.py", "test_games.py"),
-}
-NAMES = [(group, name) for group in FAMILIES for name in registry.names(group)]
-
-
-@pytest.mark.parametrize(("group", "name"), NAMES)
-def test_each_objective_has_an_oracle_that_builds_it(group, name):
-    text = "".join((HERE / file).read_text(encoding="utf-8") for file in FAMILIES[group])
-    assert f'build("{name}"' in text or f'("{name}", ' in text or f'"{name}", {{' in text
+ORACLES = (  # where objectives are trained to the end, or held by identities
+    "tests.oracles.test_optima",
+    "tests.oracles.test_optima_lists",
+    "tests.oracles.test_optima_unpaired",
+    "tests.oracles.test_games",
+    "tests.finetune.test_pair_losses",
+)
+for module in ORACLES:
+    importlib.import_module(module)  # which fills `HELD`
 
 
-@pytest.mark.parametrize(("group", "name"), NAMES)
-def test_each_objective_says_where_it_is_from_and_where_it_goes(group, name):
-    loss = registry.find(group, name)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_test_calls_each_objective_and_is_said_to_hold_it(name):
+    assert HELD.get(name), f"{name}: put @holds({name!r}) on a test of tests/oracles"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bug_in_each_objective_is_caught(name):
+    own = f"{NAMES[name].replace('.', '/')}/{name}.py"
+    bugs = [one.bug for one in MUTATIONS if one.file == own]
+    assert bugs, f"{own}: put a bug of it into tests/oracles/bugs*.py"
+    assert all(".py::test_" in known()[bug] for bug in bugs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_objective_says_where_it_is_from_and_where_it_goes(name):
+    loss = registry.find(NAMES[name], name)
     doc = loss.__doc__ or ""
     assert ">>>" in doc, "a worked value"
     assert hasattr(loss, "needs_reference")
@@ -37,12 +47,26 @@ def test_each_objective_says_where_it_is_from_and_where_it_goes(group, name):
     assert loss.__module__.endswith(f".{name}")
 
 
+def test_a_claim_that_is_not_made_good_fails(monkeypatch):
+    monkeypatch.setattr(claims, "HELD", {})
+
+    @claims.holds("dpo", "ipo")
+    def test_of_one(name):
+        registry.build(NAMES[name], name, {})(PairLogps.of((-6, -9), (-5, -7)))
+
+    with pytest.raises(AssertionError, match=r"oracle of \['ipo'\], which it does not call"):
+        test_of_one("dpo")
+    assert {"dpo": {"test_of_one"}, "ipo": {"test_of_one"}} == claims.HELD
+    with pytest.raises(KeyError, match="dpoo"):
+        claims.holds("dpoo")
+
+
 def test_there_are_as_many_as_the_literature_names():
     assert len(NAMES) >= 50
-    assert len({name for _, name in NAMES}) == len(NAMES)
+    assert len(NAMES) == sum(len(registry.names(group)) for group in GROUPS)
 
 
 def test_no_family_is_forgotten():
     package = Path(importlib.import_module("finetune.losses").__path__[0])
     folders = {path.parent.name for path in package.glob("*/__init__.py")}
-    assert {f"finetune.losses.{name}" for name in folders} == set(FAMILIES)
+    assert {f"finetune.losses.{name}" for name in folders} == set(GROUPS)
