@@ -43,6 +43,42 @@ def test_values_and_gradients_are_those_of_the_plain_way(family):
         torch.testing.assert_close(shared_grads[name], grad, atol=1e-5, rtol=1e-4, msg=name)
 
 
+def by_flex_attention(query, key, value, groups, scale):
+    """The same by FlexAttention: one mask of the whole sequence, in blocks."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    total = query.shape[2]
+    seen, start = torch.zeros(total, total, dtype=torch.bool), 0
+    for group in groups:
+        answers, end = start + group.prompt, start + group.prompt + group.answers
+        seen[start:answers, start:answers] = torch.ones(group.prompt, group.prompt).tril().bool()
+        seen[answers:end, start:end] = group.mask
+        start = end
+    blocks = create_block_mask(
+        lambda b, h, q, kv: seen[q, kv], None, None, total, total, device="cpu", BLOCK_SIZE=16
+    )
+    return flex_attention(query, key, value, block_mask=blocks, scale=scale)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("family", ["Llama", "Qwen3", "GPT2"])
+def test_flex_attention_over_one_block_mask_says_the_same(family, monkeypatch):
+    """Forward only: it has no backward pass on a CPU."""
+    import finetune.packing as packing
+
+    model = tiny(family)
+    assert share_prefixes(model) is None
+    called = []
+    with torch.no_grad():
+        by_group = score_answers(model, BATCH)["policy"]
+        monkeypatch.setattr(
+            packing, "_by_group", lambda *given: called.append(1) or by_flex_attention(*given)
+        )
+        by_flex = score_answers(model, BATCH)["policy"]
+    assert called
+    torch.testing.assert_close(by_flex, by_group, atol=1e-5, rtol=1e-5)
+
+
 def test_equal_prompts_are_run_once_and_padding_never():
     packed = pack(BATCH)
     # [5 6 7] once for the four answers of a and c, [5 6 7 8 12] once for the two of b
