@@ -44,7 +44,8 @@ class Compare:
     ``losses`` are objectives of any family, with their own defaults or ``loss_options`` (by name:
     its options); ``all`` stands for every one. Those on single answers are given both sides of each
     pair, in batches of twice the size, those on lists the pair as a list of two; both are judged by
-    the log-ratio to the reference. Of the pairs that fit ``max_length`` tokens, ``limit`` are drawn
+    the log-ratio to the reference (``quark`` behind its best reward token, where it answers too,
+    the reference without one). Of the pairs that fit ``max_length`` tokens, ``limit`` are drawn
     (0: all), and the prompts of ``held_out`` of them are kept from training. The draw and the split
     follow ``split_seed`` alone, so a seed changes the order of training and nothing else.
     ``lr``, ``epochs``, ``batch_size`` and ``lora`` are the same for all.
@@ -127,7 +128,7 @@ class Compare:
             fits = pairs_of(
                 table,
                 models.load_tokenizer(self.model),
-                max_length=self.max_length or context_of(self.model),
+                max_length=self._longest(),
                 on_bad="drop",
                 source=rows,
             ).table
@@ -138,6 +139,13 @@ class Compare:
                 part.write_parquet(path)
             write_json(mark, {"key": key})
         return paths
+
+    def _longest(self) -> int | None:
+        """Tokens of a pair that all can be trained on: some put a token before the prompt."""
+        context = context_of(self.model)
+        if context is None:
+            return self.max_length
+        return min(self.max_length or context, context - 1)
 
     def _cell(self, name: str, seed: int, out: Path, train: Path, test: Path) -> dict[str, Any]:
         """One run: its metrics, or why there are none."""

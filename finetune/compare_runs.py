@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from curate.core.errors import UsageError
 from curate.core.files import read_json, write_json
 from finetune import data, evaluate, models
-from finetune.compare import context_of
 from finetune.losses.types import needs_of
 from finetune.objectives import LISTS, LOSSES
 from finetune.pair_judging import judged, summary
 from finetune.pair_rows import pairs_of
 from finetune.pair_setup import trainer_of
 from finetune.policy import exam_of
+from finetune.reward_tokens import reward_tokens_of
 from finetune.runs import Run
 from finetune.trainers.answers import AnswerPreference
 from finetune.trainers.preference import Preference
@@ -66,11 +66,13 @@ def _answers_run(
         batch_size=two * options.batch_size,
         **_shared(options, name, seed),
     )
-    if needs_of(trainer.objective()).reward_tokens:
-        raise UsageError("its model answers behind a reward token, and is asked without one here")
+    objective = trainer.objective()
+    bins = objective.bins if needs_of(objective).reward_tokens else 0
+    if bins and trainer.max_length is not None:
+        trainer = replace(trainer, max_length=trainer.max_length + 1)  # the token is no part of it
     result, kept = trainer(train, folder), folder.with_name(f"{folder.name}.judged.json")
     if not kept.exists():
-        write_json(kept, _by_ratio(options, folder, test))
+        write_json(kept, _by_ratio(options, folder, test, bins))
     return {**result.metrics, **read_json(kept)}
 
 
@@ -88,8 +90,12 @@ def _shared(options: Compare, name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _by_ratio(options: Compare, folder: Path, test: Path) -> dict[str, float]:
-    """What the pairs ``test`` say of a model: metrics by the names of those of `Preference`."""
+def _by_ratio(options: Compare, folder: Path, test: Path, bins: int) -> dict[str, float]:
+    """What the pairs ``test`` say of a model: metrics by the names of those of `Preference`.
+
+    One that was trained behind tokens of so many ``bins`` of reward is asked behind the best, as
+    its template has it; the reference is asked without.
+    """
     asks = Preference(
         model=str(folder),
         ref_model=options.model,
@@ -97,11 +103,12 @@ def _by_ratio(options: Compare, folder: Path, test: Path) -> dict[str, float]:
         max_new_tokens=options.max_new_tokens,
         max_length=options.max_length,
     )
-    tokenizer = models.load_tokenizer(options.model)
+    tokenizer = models.load_tokenizer(folder)
+    tokens = reward_tokens_of(tokenizer, bins)
     table = data.load(test, ("preference",))
-    pairs = pairs_of(table, tokenizer, max_length=options.max_length or context_of(options.model))
+    pairs = pairs_of(table, tokenizer)  # they have been found to fit
     run = Run(folder.with_name(f"{folder.name}.judging"), "")
-    trainer = trainer_of(asks, asks.objective(), pairs.ids, pairs.ids, tokenizer, run)
+    trainer = trainer_of(asks, asks.objective(), pairs.ids, pairs.ids, tokenizer, run, tokens)
     policy: Any = trainer.model
     policy.eval()
     found = {f"eval_{name}": value for name, value in summary(judged(trainer, table)).items()}

@@ -23,12 +23,19 @@ def trainer_of(
     test: Sequence[PairIds],
     tokenizer: Any,
     run: Run,
+    tokens: Sequence[int] = (),
 ) -> PairTrainer:
-    """The trainer, all loaded; a wrong option is told before a model is."""
+    """The trainer, all loaded; a wrong option is told before a model is.
+
+    ``tokens`` are those of the policy that the reference does not know: the prompts of the pairs
+    begin with one of them (`finetune.reward_tokens`).
+    """
     args, order = planned(options, train, run)
     collator = PairCollator(pad_of(tokenizer), frozenset(tokenizer.all_special_ids))
     policy, share = policy_of(options, train[0])
-    reference, rows = held_to(options, objective, policy, [*train, *test], collator, run, share)
+    reference, rows = held_to(
+        options, objective, policy, [*train, *test], collator, run, share, tokens
+    )
     with quiet():
         return PairTrainer(
             policy,

@@ -12,7 +12,7 @@ from curate.core.errors import UsageError
 from finetune.answer_rows import AnswerRow
 from finetune.losses.token.quark import quantised
 
-__all__ = ["add_reward_tokens", "behind_reward_tokens", "with_room"]
+__all__ = ["add_reward_tokens", "behind_reward_tokens", "reward_tokens_of", "with_room"]
 
 
 def add_reward_tokens(tokenizer: Any, bins: int) -> list[int]:
@@ -21,13 +21,22 @@ def add_reward_tokens(tokenizer: Any, bins: int) -> list[int]:
     The tokenizer's template begins with the best one from here on, so whoever asks the trained
     model by its template asks for the best.
     """
-    tokens = [f"<|reward_{at}|>" for at in range(bins)]
+    tokens = _names(bins)
     tokenizer.add_special_tokens(
         {"extra_special_tokens": tokens}, replace_extra_special_tokens=False
     )
     tokenizer.chat_template = tokens[0] + tokenizer.chat_template
-    ids: list[int] = tokenizer.convert_tokens_to_ids(tokens)
+    return reward_tokens_of(tokenizer, bins)
+
+
+def reward_tokens_of(tokenizer: Any, bins: int) -> list[int]:
+    """Ids of the reward tokens that a tokenizer has got, the best first."""
+    ids: list[int] = tokenizer.convert_tokens_to_ids(_names(bins))
     return ids
+
+
+def _names(bins: int) -> list[str]:
+    return [f"<|reward_{at}|>" for at in range(bins)]
 
 
 def behind_reward_tokens(rows: Sequence[AnswerRow], tokens: Sequence[int]) -> list[AnswerRow]:

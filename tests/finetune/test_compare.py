@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import polars as pl
 import pytest
+import torch
 
 from curate.core.errors import UsageError
 from finetune.compare import Compare, table_of
+from finetune.data import chat
 from tests.finetune.test_preference import rows_file
 
 
@@ -44,7 +47,7 @@ def test_objectives_are_compared_on_the_same_pairs_and_not_trained_twice(tiny_mo
 def test_objectives_on_answers_and_on_lists_stand_beside_those_on_pairs(tiny_model_dir, tmp_path):
     rows, out = rows_file(tmp_path, 12), tmp_path / "compared"
     options = {"seeds": (0,), "lr": 1e-3, "answers": 2, "max_new_tokens": 4, "batch_size": 4}
-    losses = ("dpo", "kto", "plackett_luce", "quark")
+    losses = ("dpo", "kto", "plackett_luce", "dro_v")
     compare = Compare(str(tiny_model_dir), losses, **options)
     first = compare(rows, out)
     means = first["means"]
@@ -56,8 +59,51 @@ def test_objectives_on_answers_and_on_lists_stand_beside_those_on_pairs(tiny_mod
     # a list of two under Plackett and Luce is a pair under Bradley and Terry
     for name in ("eval_accuracy", "eval_drift_chosen", "eval_kl_rejected", "answers_tokens"):
         assert means["plackett_luce"][name] == pytest.approx(means["dpo"][name], abs=1e-4)
-    assert "quark" in table_of(first)
+    assert "dro_v: " in table_of(first)  # the pairs have no rewards
     assert compare(rows, out) == first
+
+
+def test_quark_is_judged_behind_its_best_token_and_its_reference_without(tiny_model_dir, tmp_path):
+    """The log-ratios of one held-out pair after another, worked out by plain forward passes."""
+    from finetune.models import load_causal, load_tokenizer
+    from finetune.reward_tokens import with_room
+
+    rows = rows_file(tmp_path, 10, score_chosen=1.0, score_rejected=0.0)
+    out = tmp_path / "compared"
+    options = {"seeds": (0,), "lr": 1e-2, "epochs": 3, "answers": 2, "max_new_tokens": 4}
+    compare = Compare(str(tiny_model_dir), ("dpo", "quark"), keep_models=True, **options)
+    means = compare(rows, out)["means"]
+    assert means["quark"]["runs"] == means["dpo"]["runs"] == 1
+    assert 0 < means["quark"]["answers_tokens"] <= 4
+    assert means["quark"]["eval_kl_chosen"] > 0
+
+    policy, tokenizer = load_causal(out / "quark-0"), load_tokenizer(out / "quark-0")
+    best = tokenizer.convert_tokens_to_ids("<|reward_0|>")
+    reference = load_causal(tiny_model_dir)
+    with_room(reference, range(best, best + 5))
+    plain = load_tokenizer(tiny_model_dir)
+
+    def logp(model, prompt, answer):
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
+        at = range(len(prompt) - 1, len(prompt) + len(answer) - 1)
+        return sum(float(logits[i, t]) for i, t in zip(at, answer, strict=True))
+
+    drifts = {"chosen": [], "rejected": []}
+    for row in pl.read_parquet(out / "held_out.parquet").rows(named=True):
+        prompt = plain.apply_chat_template(
+            chat(row["prompt"]), add_generation_prompt=True, return_dict=False
+        )
+        for side, found in drifts.items():
+            text = row[side][0]["content"] + plain.eos_token
+            answer = plain(text, add_special_tokens=False)["input_ids"]
+            found.append(logp(policy, [best, *prompt], answer) - logp(reference, prompt, answer))
+    for side, found in drifts.items():
+        assert means["quark"][f"eval_drift_{side}"] == pytest.approx(
+            sum(found) / len(found), abs=1e-3
+        )
+    margins = [one - two for one, two in zip(*drifts.values(), strict=True)]
+    assert means["quark"]["eval_accuracy"] == sum(one > 0 for one in margins) / len(margins)
 
 
 def test_a_comparison_of_nothing_is_refused():
