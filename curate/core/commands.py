@@ -136,7 +136,7 @@ class Components(ComponentGroup):
         shared = {str(option.name) for option in common}
 
         def callback(**given: Any) -> None:
-            rest = {key: value for key, value in given.items() if key in shared}
+            rest = {key: given.pop(key) for key in shared}
             self._action(_context(), command, parsed(component, given), rest)
 
         return click.RichCommand(

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from click.testing import CliRunner, Result
+
+from curate.core.errors import UsageError
+from curate.core.registry import names
+from pipelines.cli import siftune as siftune_group
 
 GROUPS = [
     *([], ["curate"], ["finetune"], ["pipelines"], ["report"], ["doctor"]),
@@ -33,6 +38,16 @@ def rows(tmp_path: Path) -> Path:
         "".join(json.dumps({"prompt": f"q{i}", "completion": "w " * i}) + "\n" for i in range(9))
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("scored")
+    lines = (json.dumps({"prompt": f"q{i}", "completion": "w " * i}) for i in range(9))
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    words = ("score", folder / "rows.jsonl", "length", "--out", folder / "run")
+    assert _called("curate", *words).exit_code == 0
+    return folder / "run"
 
 
 @pytest.mark.parametrize("words", GROUPS, ids=" ".join)
@@ -104,6 +119,55 @@ def test_json_output_is_one_object_and_nothing_else(rows, tmp_path):
         "quarantined": 0,
     }
     assert "prompt_completion" in done.stderr
+
+
+_REQUIRED = {
+    "contamination": ("--against", "ROWS"), "ifd": ("--model", "MODEL"),
+    "perplexity": ("--model", "MODEL"), "deita_filter": ("--rank-by", "length_chars", "--rows", 3),
+    "mmr": ("--rank-by", "length_chars", "--rows", 3), "split": ("--part", "train"),
+    "quota": ("--by", "length_chars", "--rows", 3),
+    "threshold": ("--by", "length_chars", "--min", 3),
+    "top_fraction": ("--by", "length_chars", "--fraction", 0.5),
+    "top_k": ("--by", "length_chars", "--k", 3), "balanced": ("--first", "length_chars"),
+    "cluster_balanced": ("--rows", 3), "facility_location": ("--rows", 3),
+    "k_center": ("--rows", 3), "longest": ("--rows", 3), "random": ("--rows", 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        *(("score", name) for name in names("curate.scorers")),
+        *(("select", n) for n in names("curate.selectors") if not n.endswith("_dedup")),
+        *(("dedup", n) for n in names("curate.selectors") if n.endswith("_dedup")),
+    ],
+)
+def test_every_component_is_a_command_that_plans_its_stage(
+    scored, tmp_path, command, name, tiny_model_dir
+):
+    given = {"ROWS": scored, "MODEL": tiny_model_dir}
+    words = [given.get(word, word) for word in _REQUIRED.get(name, ())]
+    done = _called("curate", command, scored, name, *words, "--out", tmp_path / "x", "--dry-run")
+    if isinstance(done.exception, UsageError):  # the plan looked for columns
+        assert "no column" in str(done.exception)
+    else:
+        assert done.exit_code == 0, done.output
+        assert f"1:{name}" in done.output
+
+
+def test_the_seed_of_a_single_stage_is_what_its_component_draws_with(rows, tmp_path):
+    kept = []
+    for seed in (0, 3, 3):
+        out = tmp_path / f"run-{len(kept)}"
+        words = ("select", rows, "random", "--rows", 4, "--seed", seed)
+        assert _called("curate", *words, "--out", out).exit_code == 0
+        kept.append(set(pl.read_parquet(out / "kept.parquet")["id"]))
+        assert json.loads((out / "manifest.json").read_bytes())["recipe"]["seed"] == seed
+    assert kept[1] == kept[2] != kept[0]
+
+
+def _called(*words: object) -> Result:
+    return CliRunner().invoke(siftune_group, [str(word) for word in words])
 
 
 def test_rows_come_from_stdin_too(tmp_path):
