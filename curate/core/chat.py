@@ -47,11 +47,16 @@ def split_turns(messages: pl.Series) -> tuple[pl.Series, pl.Series]:
         turns=pl.col("messages").list.len().cast(pl.Int64),
     )
     at = pl.when("answered").then(pl.col("turns") - 1 - pl.col("from_end"))
-    split = frame.select(
-        before=pl.when("answered").then(pl.col("messages").list.head(at.fill_null(0))),
-        answer=pl.col("messages").list.get(at, null_on_oob=True).struct.field("content"),
-    )
-    return split["before"], split["answer"]
+    before = pl.when("answered").then(pl.col("messages").list.head(at.fill_null(0)))
+    return frame.select(before=before).to_series(), _answers(messages)
+
+
+def _answers(messages: pl.Series) -> pl.Series:
+    """The content of the last assistant turn; what is before it is not laid out anew."""
+    is_answer = pl.element().struct.field("role") == "assistant"
+    said = pl.element().filter(is_answer).struct.field("content")
+    frame = messages.to_frame("messages")
+    return frame.select(answer=pl.col("messages").list.eval(said).list.last()).to_series()
 
 
 def contents(messages: pl.Series) -> pl.Series:
@@ -66,5 +71,6 @@ def part_of(messages: pl.Series, part: Part) -> pl.Series:
     """The text of ``part`` of each conversation; null where it is not there."""
     if part == "both":
         return contents(messages)
-    before, answer = split_turns(messages)
-    return contents(before).alias("prompt") if part == "prompt" else answer.alias("response")
+    if part == "response":
+        return _answers(messages).alias("response")
+    return contents(split_turns(messages)[0]).alias("prompt")

@@ -24,6 +24,21 @@ def test_the_count_is_that_of_the_pattern(texts):
     assert word_counts(series).equals(by_pattern(series), check_dtypes=True)
 
 
+PIECES = ["a", "1", ".", "'", ",", " ", "-", "é", "’", "你", "\u0301", "\U00020000"]
+PIECES += ["word " * 11, "a" * 59, "1" * 61, "x1.5" * 15, "it's " * 12, "-" * 63, " 1,234.5b" * 7]
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=9).map("".join), min_size=1, max_size=6))
+@example(["1." + "2" * n + "b" for n in range(130)])  # a number that ends at every place
+@example(["a" * n + "'" + "b" for n in range(130)])
+@example([" " * n + "a.5" + "'" * (n % 3) + "c é d" for n in range(130)])
+@example(["x" * n + "é " + "y" * n + "\U00020000" for n in range(130)])
+def test_many_letters_at_a_time_are_counted_as_one_by_one(texts):
+    series = pl.Series([*texts, "." * 64])  # behind the last text there is nothing to be read
+    assert word_counts(series).equals(by_pattern(series))
+
+
 @settings(deadline=None)
 @given(st.lists(st.text(max_size=30), min_size=1))
 def test_any_text_at_all_is_counted_as_the_pattern_would(texts):

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.core.compiled import compiled
-from curate.core.readers.addresses import WIDTH, beyond, byte, first, special
+from curate.core.readers.addresses import byte
+from curate.core.readers.bytemasks import WIDTH, beyond, first, special
 
 __all__ = [
     "DIGITS",

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.core.compiled import compiled
-from curate.core.readers.addresses import WIDTH, byte, copy, copy_block, first, put_byte, slashes
+from curate.core.readers.addresses import byte, copy, copy_block, put_byte
+from curate.core.readers.bytemasks import WIDTH, first, slashes
 from curate.core.readers.jsontokens import ESCAPED, STRING, hex_at
 
 __all__ = ["BETWEEN", "gather", "numbered"]

@@ -6,14 +6,15 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from curate.core.compiled import compiled
 
 __all__ = ["decode"]
 
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def decode(data: npt.NDArray[np.uint8], at: _Int) -> tuple[_Int, _Int]:
     """Code point that starts at a byte of valid UTF-8, and its length."""
     lead = np.int64(data[at])

@@ -8,9 +8,10 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from numba import njit
 
-from curate.core.readers.addresses import byte
+from curate.core.compiled import compiled
+from curate.core.readers.bytemasks import WIDE, first, last
+from curate.core.texts.ascii_words import Before, letters, upto, words
 from curate.core.texts.text import IN_WORD, WORD, WORD_ALONE
 from curate.core.texts.utf8 import decode
 
@@ -65,31 +66,63 @@ def _table() -> Bytes:
     return table
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _count(data: Bytes, offsets: Ints, table: Bytes, counts: Ints) -> None:
     for text in range(len(counts)):
         counts[text] = _words(data, offsets[text], offsets[text + 1], table)
 
 
-@njit(cache=True, nogil=True)
-def _words(data: Bytes, at: _Int, end: int, table: Bytes) -> int:
-    """Words in ``data[at:end]``; below 0 where a letter is not in the table.
+@compiled()
+def _words(data: Bytes, start: _Int, end: int, table: Bytes) -> int:
+    """Words in ``data[start:end]``; below 0 where a letter is not in the table.
 
-    Letters of ASCII and what separates them are counted without branches.
+    What stands between two ASCII letters that are in no word and join none, and is not ASCII
+    itself, is counted letter by letter.
     """
-    base = data.ctypes.data
-    classes = table.ctypes.data
+    if len(data) - end < WIDE:  # there is nothing behind to be read
+        return _letter_by_letter(data, start, end, table)
+    base, at, parted, found = data.ctypes.data, start, start, 0
+    nothing = Before(np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0))
+    before = nothing
+    while at < end:
+        seen = letters(base + at, end - at)
+        if seen.others == 0:
+            count, before = words(seen, before)
+            found += count
+            at += WIDE
+            continue
+        clear = first(seen.others)
+        clear_ones = letters(base + at, clear)
+        cut = (
+            last(~(clear_ones.inside | clear_ones.apostrophes | clear_ones.points) & upto(clear))
+            + 1
+        )
+        if cut == 0 and at != parted:
+            return _letter_by_letter(data, start, end, table)
+        count, _ = words(letters(base + at, cut), before)
+        parted = _next_apart(data, at + clear, end, table)
+        rest = _letter_by_letter(data, at + cut, parted, table)
+        if rest < 0:
+            return -1
+        found += count + rest
+        at, before = parted, nothing
+    return found
+
+
+@compiled()
+def _next_apart(data: Bytes, at: _Int, end: int, table: Bytes) -> _Int:
+    """The next ASCII letter that is in no word and joins none."""
+    while at < end and (data[at] >= 128 or table[data[at]] != 0):
+        at += 1
+    return at
+
+
+@compiled()
+def _letter_by_letter(data: Bytes, at: _Int, end: _Int, table: Bytes) -> int:
+    """Words in ``data[at:end]``; below 0 where a letter is not in the table."""
     found = 0
     inside: int = 0
     while at < end:
-        code = byte(base, at)
-        kind = byte(classes, code)
-        if code < 128 and not kind & _JOINS:
-            at += 1
-            letter = kind & _IN
-            found += letter & (1 - inside)
-            inside = letter
-            continue
         code, length = decode(data, at)
         if code >= _PLANES:
             return -1
@@ -106,8 +139,8 @@ def _words(data: Bytes, at: _Int, end: int, table: Bytes) -> int:
     return found
 
 
-@njit(cache=True, nogil=True)
-def _join(data: Bytes, at: _Int, end: int, table: Bytes) -> tuple[_Int, int]:
+@compiled()
+def _join(data: Bytes, at: _Int, end: _Int, table: Bytes) -> tuple[_Int, int]:
     """Where a word goes on after what may join it, and whether letters still belong to it."""
     while at < end:
         code, length = decode(data, at)
@@ -125,15 +158,15 @@ def _join(data: Bytes, at: _Int, end: int, table: Bytes) -> tuple[_Int, int]:
     return at, 0
 
 
-@njit(cache=True, nogil=True)
-def _past(data: Bytes, at: _Int, end: int, table: Bytes, kind: int) -> _Int:
+@compiled()
+def _past(data: Bytes, at: _Int, end: _Int, table: Bytes, kind: int) -> _Int:
     """The place behind a run of letters of a class."""
     while at < end and _kind(data, at, table) & kind:
         at += decode(data, at)[1]
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _kind(data: Bytes, at: _Int, table: Bytes) -> int:
     code = decode(data, at)[0]
     return int(table[code]) if code < _PLANES else 0
