@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> int:
         topics = [_run(name, session) for name in asked.only or TOPICS]
     finally:
         session.clear()
-    machine = _machine() | limits
+    machine = _machine()
     print(markdown(machine, topics))
     _write(asked.out, machine, topics)
     if asked.json:
@@ -60,6 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _run(name: str, session: Session) -> Topic:
     topic: Topic = importlib.import_module(f"benchmarks.topics.{name}").run(session)
+    topic.limits = session.limits
     return topic
 
 

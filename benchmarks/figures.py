@@ -40,7 +40,7 @@ class Check:
 
 @dataclass
 class Topic:
-    """All that one topic found.
+    """All that one topic found, and the ``limits`` of the machine in the run that found it.
 
     A run at other sizes than the goals are set for is not ``judged`` by its speed.
     """
@@ -51,6 +51,7 @@ class Topic:
     lines: list[Line] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     def at_least(self, what: str, value: float | None, goal: float, *, speed: bool = False) -> None:
         """A figure that should be no less than ``goal``."""
@@ -130,6 +131,7 @@ def markdown(machine: Mapping[str, Any], topics: Sequence[Topic]) -> str:
         parts += ["", *_table(topic.lines)] if topic.lines else []
         parts += ["", *_checks(topic.checks)] if topic.checks else []
         parts += ["", *(f"- {note}" for note in topic.notes)] if topic.notes else []
+        parts += ["", _limits(topic.limits)] if topic.limits else []
     return "\n".join(parts) + "\n"
 
 
@@ -188,6 +190,11 @@ def _svg(height: int, body: Sequence[str]) -> str:
 def _machine(machine: Mapping[str, Any]) -> str:
     rows = [f"| {name} | {_number(value)} |" for name, value in machine.items()]
     return "\n".join(["| machine | |", "|---|---|", *rows])
+
+
+def _limits(limits: Mapping[str, float]) -> str:
+    told = ", ".join(f"{name} {_number(value)}" for name, value in limits.items())
+    return f"The machine in that run: {told}."
 
 
 def _table(lines: Sequence[Line]) -> list[str]:

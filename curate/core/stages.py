@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -56,11 +56,11 @@ class Stages:
         """Where the output of a stage lies."""
         return self.folder / f"{name}-{key[:16]}.parquet"
 
-    def done(self, name: str, key: str) -> Done | None:
-        """The finished stage of this key, if it is there and undamaged."""
+    def done(self, name: str, key: str, writes: Sequence[str] = ()) -> Done | None:
+        """The finished stage of this key, if it is there and undamaged, with all that it writes."""
         path = self.path(name, key)
         note = path.with_suffix(".json")
-        if not path.is_file() or not note.is_file():
+        if not all(one.exists() for one in (path, note, *map(Path, writes))):
             return None
         try:
             known = Done(**read_json(note))

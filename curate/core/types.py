@@ -40,7 +40,8 @@ class Selector(Protocol):
 
     ``needs`` names columns; ``"content"`` stands for the content columns of whatever kind the rows
     are. ``id`` and ``digest`` are always there. A selector may also have ``wants``: columns it uses
-    when the table has them.
+    when the table has them; and ``writes``: paths that it writes besides its answer, without which
+    a stage is not done.
     """
 
     @property

@@ -24,12 +24,16 @@ __all__ = ["Plan", "Step", "plan"]
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of a plan: its label in the ledger, and the key that its output is found by."""
+    """One stage of a plan: its label in the ledger, and the key that its output is found by.
+
+    ``writes`` are paths that it writes besides: it is done again where one is gone.
+    """
 
     label: str
     spec: Spec
     key: str
     done: bool
+    writes: tuple[str, ...] = ()
 
 
 _Stamp: TypeAlias = tuple[int, int] | None
@@ -84,7 +88,9 @@ def plan(recipe: Recipe, out: Path, inputs: list[dict[str, Any]] | None = None) 
     for number, spec in enumerate(recipe.stages, 1):
         key = _key(spec, recipe.seed, rows_key, made_by)
         label = _label(number, spec)
-        steps.append(Step(label, spec, key, stages.done(spec.name, key) is not None))
+        writes: tuple[str, ...] = getattr(component(spec, recipe.seed), "writes", ())
+        done = stages.done(spec.name, key, writes) is not None
+        steps.append(Step(label, spec, key, done, writes))
         if spec.group == "select":
             rows_key = key
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -123,7 +123,7 @@ class _Work:
         for step in self.plan.steps:
             make = self._score if step.spec.group == "score" else self._select
             work = partial(make, step=step, table=table)
-            done = self._done(step.label, step.spec.name, step.key, work)
+            done = self._done(step.label, step.spec.name, step.key, work, step.writes)
             notes[step.label] = done
             path = self.stages.path(step.spec.name, step.key)
             if step.spec.group == "score":
@@ -134,9 +134,14 @@ class _Work:
         return self._write(table, decisions, notes)
 
     def _done(
-        self, label: str, name: str, key: str, work: Callable[[Path], Mapping[str, Any]]
+        self,
+        label: str,
+        name: str,
+        key: str,
+        work: Callable[[Path], Mapping[str, Any]],
+        writes: Sequence[str] = (),
     ) -> Done:
-        known = self.stages.done(name, key)
+        known = self.stages.done(name, key, writes)
         if known is not None:
             self.say(f"{label}: done before")
             return known

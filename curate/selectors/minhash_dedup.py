@@ -86,6 +86,11 @@ class MinHashDedup:
         """The content, and the column that ranks."""
         return ("content", *([base_column(self.by)] if self.by else []))
 
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The index, which is more than an answer: a run that is done without it is not done."""
+        return (str(self._index.note),) if self._index else ()
+
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``."""
         threshold = exact_ratio(self.threshold)

@@ -273,33 +273,6 @@ def kept(answer: dict[str, tuple[str, Any]]) -> set[str]:
     return {row for row, (reason, _) in answer.items() if "duplicate" not in reason}
 
 
-@pytest.mark.parametrize("candidates", ["exact", "minhash"])
-def test_an_index_keeps_what_one_run_keeps_that_ranks_earlier_rows_first(
-    tmp_path: Path, candidates: str
-) -> None:
-    rows = near_copies(240)
-    rows = rows.with_columns(id="x" + pl.col("id"), turn=pl.Series([0.0] * 140 + [-1.0] * 100))
-    options = {"of": "response", "ngram": 2, "candidates": candidates}
-    whole = told("minhash_dedup", rows, by="turn", **options)
-    index = str(tmp_path / "index")
-    first = told("minhash_dedup", rows[:140], index=index, **options)
-    second = told("minhash_dedup", rows[140:], index=index, **options)
-    assert kept(first) | kept(second) == kept(whole)
-    assert 0 < len(kept(second)) < 100
-    of_first = [detail for reason, detail in second.values() if reason.endswith("_of_reference")]
-    assert of_first
-    assert {detail["survivor"] for detail in of_first} <= kept(first)
-    for part, answer in ((rows[:140], first), (rows[140:], second)):
-        assert told("minhash_dedup", part.reverse(), index=index, **options) == answer
-
-
-def test_an_index_of_other_shingles_is_refused(tmp_path: Path) -> None:
-    index = str(tmp_path / "index")
-    told("minhash_dedup", chats([BASE]), index=index, ngram=3)
-    with pytest.raises(UsageError, match=r"is an index of .*'ngram': 3"):
-        told("minhash_dedup", chats([BASE]), index=index, ngram=4)
-
-
 # semantic
 
 
