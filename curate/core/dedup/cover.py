@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from curate.core.compiled import compiled
 
 __all__ = ["Cover", "cover_pairs"]
 
@@ -56,7 +57,7 @@ def _unrank(pair: Ints, better: Ints, similarity: _Floats, order: Ints) -> Cover
     return Cover(survivor, values)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _first_kept(starts: Ints, better: Ints) -> Ints:
     """For each rank the first of its pairs whose better row is kept; -1 where none is."""
     pair = np.full(len(starts) - 1, -1, np.int64)

@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from curate.core.compiled import compiled
 from curate.core.dedup.sets import Sets
 from curate.core.dedup.shingles import Hashes, Offsets
 
@@ -77,14 +77,14 @@ def _bits(slots: int) -> int:
     return max(8, int(slots - 1).bit_length())
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _count(values: Hashes, table: _Bytes, shift: np.uint64) -> None:
     for i in range(len(values)):
         slot = np.int64(values[i] >> shift)
         table[slot] += np.uint8(table[slot] < 255)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _rank(
     values: Hashes,
     offsets: Offsets,

@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from curate.core.compiled import compiled
 from curate.core.dedup.jaccard import Keys
 from curate.core.dedup.shingles import Hashes, Offsets
 from curate.core.dedup.tally import Bytes, Halves, halves, tally
@@ -66,7 +66,7 @@ def banded(found: Iterable[Signatures], bands: int, rows: int) -> tuple[Ints, In
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _meeting(keys: Halves, table: Bytes, shift: np.uint32) -> npt.NDArray[np.bool_]:
     """Whether one of a text's keys seems to be another's too; if it is, this is never missed."""
     found = np.zeros(len(keys), np.bool_)
@@ -77,7 +77,7 @@ def _meeting(keys: Halves, table: Bytes, shift: np.uint32) -> npt.NDArray[np.boo
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _signatures(
     values: Hashes, offsets: Offsets, times: npt.NDArray[np.uint32], salt: npt.NDArray[np.uint32]
 ) -> Signatures:
@@ -91,7 +91,7 @@ def _signatures(
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _band_keys(found: Signatures, bands: int, rows: int) -> Hashes:
     keys = np.empty(len(found) * bands, np.uint64)
     for i in range(len(found)):

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from numba import njit
 
+from curate.core.compiled import compiled
 from curate.core.content import text_of
 from curate.core.dedup.shingled import Texts
 from curate.core.dedup.shingles import Hashes, Offsets, letters, look, utf8
@@ -89,7 +89,7 @@ def _by_rows(windows: pl.DataFrame) -> Iterator[pl.DataFrame]:
         yield windows[start:stop]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _often(values: Hashes, table: Bytes, shift: np.uint32, least: _Int) -> npt.NDArray[np.bool_]:
     found = np.zeros(len(values), np.bool_)
     for i in range(len(values)):
@@ -98,7 +98,7 @@ def _often(values: Hashes, table: Bytes, shift: np.uint32, least: _Int) -> npt.N
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _any(
     halves: Halves, ends: Offsets, table: Bytes, shift: np.uint32, least: _Int
 ) -> npt.NDArray[np.bool_]:
@@ -110,7 +110,7 @@ def _any(
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _places(
     data: Bytes, at: _Int, end: _Int, table: npt.NDArray[np.uint32], begins: Ints, ends: Ints
 ) -> _Int:
@@ -134,7 +134,7 @@ def _places(
     return found + inside
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _spans(
     data: Bytes,
     offsets: Offsets,

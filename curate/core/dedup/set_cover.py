@@ -14,8 +14,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from curate.core.compiled import compiled
 from curate.core.dedup.cover import Cover
 from curate.core.dedup.jaccard import Keys
 from curate.core.dedup.sets import Sets, shared
@@ -95,7 +95,7 @@ def _index(sets: Sets, keys: Keys, order: Ints) -> _Index:
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _size_classes(longest: _Int) -> Ints:
     """A class for each set size, each holding sizes within 1/8 of one another."""
     classes = np.zeros(longest + 1, np.int64)
@@ -107,13 +107,13 @@ def _size_classes(longest: _Int) -> Ints:
     return classes
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _slot(index: _Index, key: np.uint64, group: _Int) -> _Int:
     spread = (key + np.uint64(group)) * _SPREAD
     return np.int64(spread >> np.uint64(32)) & (len(index.heads) - 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _hang(index: _Index, x: _Int) -> None:
     group = index.classes[index.sizes[x]]
     first = index.entries[x]
@@ -125,7 +125,7 @@ def _hang(index: _Index, x: _Int) -> None:
         index.heads[slot] = first + place
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _compare(index: _Index, x: _Int, x_at: _Int, y: _Int, y_at: _Int, best: Ints, t: Ints) -> None:
     """Take ``y`` for ``best`` (text, shared, union) if it is at or above ``t`` and nearer.
 
@@ -143,7 +143,7 @@ def _compare(index: _Index, x: _Int, x_at: _Int, y: _Int, y_at: _Int, best: Ints
         best[0], best[1], best[2] = y, common, both - common
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _meet(index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, patience: _Int) -> bool:
     """Compare with the kept texts that have a key in common; False once they are too many."""
     size = index.sizes[x]
@@ -170,7 +170,7 @@ def _meet(index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, patience:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _draw(index: _Index, x: _Int, bitmap: Hashes) -> None:
     bitmap[:] = 0
     for at in range(index.offsets[x], index.offsets[x + 1]):
@@ -178,7 +178,7 @@ def _draw(index: _Index, x: _Int, bitmap: Hashes) -> None:
         bitmap[bit >> np.uint64(6)] ^= np.uint64(1) << (bit & np.uint64(63))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _differing(x: Hashes, y: Hashes, start: _Int) -> _Int:
     """Bits in which halves of two bitmaps differ (counted in the way that compilers know)."""
     total = np.uint64(0)
@@ -192,7 +192,7 @@ def _differing(x: Hashes, y: Hashes, start: _Int) -> _Int:
     return np.int64(total)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _hold_against_all(
     index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, count: _Int, drawn: _Int
 ) -> None:
@@ -215,7 +215,7 @@ def _hold_against_all(
                 _compare(index, x, 0, y, 0, best, t)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _cover_sets(
     index: _Index, order: Ints, fixed: _Int, up: _Int, down: _Int
 ) -> tuple[Ints, Ints, Ints]:

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from curate.core.compiled import compiled
 from curate.core.dedup.shingled import Shingled, Shingles
 from curate.core.dedup.shingles import Hashes, Offsets
 from curate.core.grown import Grown
@@ -54,7 +54,7 @@ def sets_of(texts: Shingled, rows: Ints) -> Sets:
     return Sets(values.take(), np.append(0, sizes.take().cumsum()))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sort(values: Hashes, spare: Hashes, places: Ints) -> None:
     """Sort hashes in place: thrown into as many buckets as there are values, then by insertion."""
     size = len(values)
@@ -82,7 +82,7 @@ def _sort(values: Hashes, spare: Hashes, places: Ints) -> None:
         values[at] = value
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _distinct(hashes: Hashes, starts: Offsets) -> tuple[Hashes, Offsets]:
     longest = 0
     for i in range(len(starts) - 1):
@@ -105,7 +105,7 @@ def _distinct(hashes: Hashes, starts: Offsets) -> tuple[Hashes, Offsets]:
     return out[:end], ends
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def shared(
     values: npt.NDArray[Any], x: _Int, x_end: _Int, y: _Int, y_end: _Int, needed: _Int
 ) -> _Int:

@@ -26,8 +26,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from numba import njit
 
+from curate.core.compiled import compiled
 from curate.core.texts.utf8 import decode
 
 __all__ = ["Unit", "letters", "look", "shingle", "slices", "threads", "utf8"]
@@ -139,7 +139,7 @@ def letters() -> npt.NDArray[np.uint32]:
     return table
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def look(table: npt.NDArray[np.uint32], code: _Int) -> np.uint32:
     """A code point's class (0 apart, 1 word, 2 one by itself, 3 skipped) << 24, and its letter."""
     if code < 0x20000:
@@ -151,7 +151,7 @@ def look(table: npt.NDArray[np.uint32], code: _Int) -> np.uint32:
     return np.uint32(0)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _words(
     data: npt.NDArray[np.uint8], at: _Int, end: _Int, table: npt.NDArray[np.uint32], out: Hashes
 ) -> _Int:
@@ -189,7 +189,7 @@ def _words(
     return found + inside
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _chars(
     data: npt.NDArray[np.uint8], at: _Int, end: _Int, table: npt.NDArray[np.uint32], out: Hashes
 ) -> _Int:
@@ -212,7 +212,7 @@ def _chars(
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _roll(units: Hashes, count: _Int, ngram: _Int, out: Hashes, at: _Int) -> _Int:
     """Hash each run of ``ngram`` units (all of them where they are fewer); where ``out`` ends now.
 
@@ -237,7 +237,7 @@ def _roll(units: Hashes, count: _Int, ngram: _Int, out: Hashes, at: _Int) -> _In
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _shingles(
     data: npt.NDArray[np.uint8],
     offsets: Offsets,

@@ -16,8 +16,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from curate.core.compiled import compiled
 from curate.core.dedup.sets import Sets, sets_of, shared
 from curate.core.dedup.shingled import Shingled
 from curate.core.dedup.shingles import Offsets
@@ -102,7 +102,7 @@ def _leading(ranked: _Ranked, needed: Ints) -> Ints:
     return fewest
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _rank(
     values: Halves, offsets: Offsets, table: Bytes, shift: np.uint32, up: _Int, down: _Int
 ) -> tuple[Offsets, Ints]:
@@ -133,7 +133,7 @@ def _rank(
     return ends, own
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _alone(one: Halves, table: Bytes, shift: np.uint32, most: _Int) -> _Int:
     """How many are in no other text; counted no further than a stretch beyond ``most``."""
     found, start = 0, 0
@@ -146,7 +146,7 @@ def _alone(one: Halves, table: Bytes, shift: np.uint32, most: _Int) -> _Int:
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sort(keys: Halves, spare: Halves, places: Ints) -> None:
     """Sort keys: thrown into buckets by the count and some leading bits, then by insertion."""
     size = len(keys)
@@ -175,7 +175,7 @@ def _sort(keys: Halves, spare: Halves, places: Ints) -> None:
         keys[at] = key
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _list(
     keys: Halves, offsets: Offsets, order: Ints, counts: Ints, bits: _Int
 ) -> tuple[Offsets, npt.NDArray[np.int32], Halves]:
@@ -199,7 +199,7 @@ def _list(
     return starts, places, listed
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _meet(
     ranked: _Ranked, lists: _Lists, order: Ints, counts: Ints, up: _Int, down: _Int, crowd: _Int
 ) -> _Flags:
@@ -230,7 +230,7 @@ def _meet(
     return near
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _compare(ranked: _Ranked, x: _Int, y: _Int, up: _Int, down: _Int, near: _Flags) -> None:
     """Both are ``near`` if they share enough keys."""
     if near[x] and near[y]:

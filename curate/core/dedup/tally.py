@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from curate.core.compiled import compiled
 from curate.core.dedup.shingles import Hashes, Offsets, threads
 
 __all__ = ["Bytes", "Halves", "distinct_halves", "halves", "tally"]
@@ -46,7 +46,7 @@ def tally(values: Halves) -> tuple[Bytes, np.uint32]:
     return table, shift
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _count(
     values: Halves, table: Bytes, shift: np.uint32, region: _Int, low: _Int, high: _Int
 ) -> None:
@@ -79,7 +79,7 @@ def _count(
             table[at] = np.uint8(np.int64(table[at]) + ((seen < 15) << place))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def distinct_halves(values: Hashes, offsets: Offsets) -> tuple[Halves, Ints]:
     """The upper halves of each text's distinct hashes, and how many these are."""
     longest = 0

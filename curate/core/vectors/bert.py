@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from numba import njit
 from torch import Tensor
 
+from curate.core.compiled import compiled
 from curate.core.vectors.onednn import Linear
 
 __all__ = ["Bert"]
@@ -134,7 +134,7 @@ def _norm(part: Any, dtype: torch.dtype) -> _Norm:
     return _Norm(part.weight.detach().to(dtype), part.bias.detach().to(dtype), part.eps)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _softmax_base_2(logits: npt.NDArray[np.int16]) -> None:  # pragma: no cover - compiled
     """Softmax to the base 2 of each row (n, m) of bfloat16 numbers, given as their bits, in place.
 

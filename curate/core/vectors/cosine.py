@@ -13,8 +13,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from curate.core.compiled import compiled
 from curate.core.dedup.cover import Cover
 from curate.core.errors import UsageError
 
@@ -179,7 +179,7 @@ def _tiles(engine: Products, block: Any, held: Any, threshold: float) -> Iterato
             yield row, column + start
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _hits(found: npt.NDArray[Any], bound: Any) -> tuple[Ints, Ints]:
     counts = np.zeros(len(found), np.int64)
     for i in range(len(found)):
@@ -198,7 +198,7 @@ def _hits(found: npt.NDArray[Any], bound: Any) -> tuple[Ints, Ints]:
     return row, column
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _dot(x: Vectors, y: Vectors) -> float:
     """Summed in double precision from first to last: the same on any machine.
 
@@ -210,7 +210,7 @@ def _dot(x: Vectors, y: Vectors) -> float:
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _squares(vectors: Vectors) -> Doubles:
     found = np.empty(len(vectors))
     for i in range(len(vectors)):
@@ -218,7 +218,7 @@ def _squares(vectors: Vectors) -> Doubles:
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _cosines(units: Vectors, squares: Doubles, left: Ints, right: Ints) -> Doubles:
     found = np.empty(len(left))
     for at in range(len(left)):
@@ -227,7 +227,7 @@ def _cosines(units: Vectors, squares: Doubles, left: Ints, right: Ints) -> Doubl
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _settle(
     units: Vectors,
     squares: Doubles,

@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from curate.core.compiled import compiled
 from curate.core.vectors.units import slices
 
 __all__ = ["UNIT", "Ints", "Products", "Uncovered", "added", "uncovered"]
@@ -152,7 +152,7 @@ def added(products: np.ndarray, weights: np.ndarray, covered: Ints) -> Ints:
     return gains
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _added(
     products: npt.NDArray[np.float32], weights: npt.NDArray[np.float64], covered: Steps
 ) -> Ints:  # pragma: no cover - compiled
@@ -165,7 +165,7 @@ def _added(
     return gains
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _above(
     products: npt.NDArray[np.float32],
     weights: npt.NDArray[np.float64],
@@ -189,7 +189,7 @@ def _above(
     return ends
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _gain(
     row: np.int64, first: Ints, last: Ints, to: Steps, steps: Steps, covered: Steps
 ) -> np.int64:  # pragma: no cover - compiled
@@ -207,7 +207,7 @@ def _gain(
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _greedy(
     first: Ints,
     last: Ints,
@@ -244,7 +244,7 @@ def _greedy(
     return picks[:count], gains[:count]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _cover(
     row: np.int64, first: Ints, last: Ints, to: Steps, steps: Steps, covered: Steps
 ) -> None:  # pragma: no cover - compiled
@@ -253,7 +253,7 @@ def _cover(
             covered[to[at]] = max(covered[to[at]], steps[at])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _left(
     first: Ints, last: Ints, to: Steps, steps: Steps, covered: Steps
 ) -> int:  # pragma: no cover - compiled
