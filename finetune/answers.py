@@ -97,16 +97,18 @@ class AnswerTrainer(PairTrainer):
         if not hasattr(loss, "shared"):
             return {}
         sums: dict[str, torch.Tensor] = {}
+        dtype = torch.float32
         for batch in (part for whole in batches for part in self._parts(whole)):
             found = loss.shared(self.score(self.model, self._prepare_inputs(batch))[0])
             for name, values in found.items():
                 part = torch.stack([values.sum(), values.new_tensor(values.numel())]).double()
+                dtype = torch.promote_types(dtype, values.dtype)
                 sums[name] = sums[name] + part if name in sums else part
         if not sums:
             return {}
         names = sorted(sums)
         gathered: torch.Tensor = self.accelerator.gather(torch.cat([sums[name] for name in names]))
-        total = gathered.reshape(-1, len(names), 2).sum(0).float()
+        total = gathered.reshape(-1, len(names), 2).sum(0).to(dtype)
         return {
             name: each[0] / each[1] for name, each in zip(names, total, strict=True) if each[1] > 0
         }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,7 +12,41 @@ from safetensors.torch import load_file
 
 from tests.finetune.test_answer_training import scored
 from tests.finetune.test_answers import rows_file
-from tests.finetune.test_launch import entry, launched, lines, succeed, words
+from tests.finetune.test_launch import entry, environment, launched, lines, succeed, words
+
+IN_DOUBLE = """
+import finetune.models as models
+
+own = models.load_causal
+models.load_causal = lambda *given, **more: own(*given, **more).double()
+from pipelines.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_where_two_processes_differ_from_one_it_is_by_the_order_of_sums(tiny_model_dir, tmp_path):
+    """DRO-V's loss, which is of the size of its rewards' squares, by 2e-6 of it in float32."""
+    rows = rows_file(tmp_path, [scored(row) for row in range(12)])
+    script, found = entry(tmp_path, IN_DOUBLE), []
+    for name, size in (("one", 4), ("two", 2)):
+        options = {"held_out": 0.0, "batch_size": size, "beta": 1.0}
+        command = [
+            "finetune",
+            "dro_v",
+            *words(tiny_model_dir, rows, tmp_path / name, **options)[2:],
+        ]
+        if name == "two":
+            succeed(launched("ddp.yaml", script, command))
+        else:
+            alone = [sys.executable, str(script), *command]
+            subprocess.run(alone, env=environment(), check=True, capture_output=True)
+        norms = [line["grad_norm"] for line in lines(tmp_path / name)]
+        found.append((norms, load_file(tmp_path / name / "value_head.safetensors")))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-12)
+    for name, value in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], value, rtol=0, atol=1e-14)
 
 
 @pytest.mark.slow

@@ -32,14 +32,14 @@ def init(self, *args, **more):
 
 state.PartialState.__init__ = init
 
-import finetune.trainers.preference as preference
+import finetune.policy_training as training
 
-def spread(trainer, known=preference.whole_weights):
+def spread(trainer, known=training.whole_weights):
     assert trainer.is_fsdp_enabled
     assert type(trainer.model).__name__.startswith("FSDP")
     return known(trainer)
 
-preference.whole_weights = spread
+training.whole_weights = spread
 from pipelines.cli import main
 main()
 """
