@@ -41,6 +41,18 @@ class Done:
             "peak_mb": self.peak_mb,
         }
 
+    @property
+    def told(self) -> str:
+        """What came of it, in words."""
+        facts = self.facts
+        if "kept" in facts and "rows" in facts:
+            noted = "".join(f", {key} {value}" for key, value in facts.get("measured", {}).items())
+            return f"kept {facts['kept']:,} of {facts['rows']:,} rows{noted}"
+        if "columns" in facts:
+            without = f", {facts['unscored']:,} not scored" if facts["unscored"] else ""
+            return f"scored {facts['rows']:,} rows{without}"
+        return f"read {facts['kept']:,} rows, {facts['quarantined']:,} quarantined"
+
 
 @dataclass(frozen=True)
 class Stages:

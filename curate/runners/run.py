@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from curate.core.errors import DataError, SiftuneError
 from curate.core.files import aside, hash_file, locked, read_json, remove, write_json
+from curate.core.heard import listening
 from curate.core.progress import Quiet, Telling
 from curate.core.readers.ingest import ingest
 from curate.core.recipe import Recipe, Spec, component
@@ -153,7 +154,7 @@ class _Work:
             raise type(error)(
                 f"stage {label}: {error}" if label != "ingest" else str(error)
             ) from error
-        self.say(f"{label}: {_told(made)} in {made.seconds:.1f} s, peak {made.peak_mb:,.0f} MB")
+        self.say(f"{label}: {made.told} in {made.seconds:.1f} s, peak {made.peak_mb:,.0f} MB")
         return made
 
     def _ingest(self, part: Path) -> Mapping[str, Any]:
@@ -189,7 +190,12 @@ class _Work:
         scorer = component(step.spec, seed, cache)
         batches = table.batches(scorer.needs)
         total, columns, nulls = 0, score_columns(scorer, table.kind, step.spec.sides), 0
-        with Groups(part) as groups:
+
+        def within(done: int, of: int, unit: str) -> None:
+            so_far = f"{step.label}: {total:,} of {len(table.alive):,} rows; next"
+            self.say.count(so_far, done, of, unit)
+
+        with Groups(part) as groups, listening(within):
             for scores in self.runner.map(batches, step.spec, seed, cache):
                 groups.write(scores.select(ROW, "id", *columns))
                 total += scores.height
@@ -208,7 +214,8 @@ class _Work:
         selector = component(step.spec, self.plan.recipe.seed, self.out / "cache")
         optional = [name for name in getattr(selector, "wants", ()) if name in table.columns]
         rows = table.gather([*selector.needs, *optional])
-        decided = selector(rows.drop(ROW))
+        with listening() as heard:
+            decided = selector(rows.drop(ROW))
         if decided.height != rows.height or decided["keep"].null_count():
             raise TypeError(f"{step.spec.name} decided on {decided.height} of {rows.height} rows")
         rows.select(ROW, "id").hstack(decided).write_parquet(part, compression="zstd")
@@ -217,6 +224,7 @@ class _Work:
             "rows": rows.height,
             "kept": int(decided["keep"].sum()),
             "reasons": {f"{'kept' if keep else 'dropped'}/{why}": n for keep, why, n in counts},
+            **({"measured": heard.facts} if heard.facts else {}),
         }
 
     def _write(
@@ -251,13 +259,3 @@ def _no_scores(columns: list[str], scorer: Any) -> pl.DataFrame:
     schema = {ROW: pl.Int64, "id": pl.String}
     schema |= {name: types[i % len(types)] for i, name in enumerate(columns)}
     return pl.DataFrame(schema=schema)
-
-
-def _told(done: Done) -> str:
-    facts = done.facts
-    if "kept" in facts and "rows" in facts:
-        return f"kept {facts['kept']:,} of {facts['rows']:,} rows"
-    if "columns" in facts:
-        without = f", {facts['unscored']:,} not scored" if facts["unscored"] else ""
-        return f"scored {facts['rows']:,} rows{without}"
-    return f"read {facts['kept']:,} rows, {facts['quarantined']:,} quarantined"

@@ -25,7 +25,7 @@ class SemanticDedup:
     From best to worst, a row goes if a row kept before it has a cosine of at least ``threshold``.
     So every dropped row names such a survivor, and no two survivors are that similar: exactly up to
     ``exact_to`` rows, among more for the share ``recall`` of pairs or better, as measured on a
-    sample (clusters are compared with those nearest to them; the share is logged).
+    sample (rows are compared with those of the nearest clusters; the manifest has the share).
 
     ``rank_by`` is a score column whose best rows survive (``descending``: high is good), then the
     smaller digest. ``dtype`` is what is multiplied in, float32, bfloat16 or the fastest at hand:
@@ -49,6 +49,8 @@ class SemanticDedup:
             raise ValueError(f"threshold: expected above 0 and at most 1, got {self.threshold}")
         if not 0 < self.recall <= 1:
             raise ValueError(f"recall: expected above 0 and at most 1, got {self.recall}")
+        if self.exact_to < 0:
+            raise ValueError(f"exact_to: expected a number of rows, got {self.exact_to}")
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from transformers import BertConfig, BertModel
 
 from curate.core.chat import turn
 from curate.core.errors import UsageError
+from curate.core.heard import listening
 from curate.core.schema import TURNS
 from curate.core.vectors import embed, embed_model
 from curate.core.vectors import encoder as encoder_module
@@ -133,7 +134,8 @@ def test_two_devices_give_the_vectors_of_one(
     monkeypatch.setattr(embed, "_SAVE_EVERY", 10)
     both = Embedder(embedder.model, "fp32", cache=str(tmp_path), devices=("cpu", "cpu"), long="cut")
     done: list[int] = []
-    found = both.encode(TEXTS, progress=lambda now, _: done.append(now))
+    with listening(lambda now, *_: done.append(now)):
+        found = both.encode(TEXTS)
     assert found.vectors.tobytes() == embedder.encode(TEXTS).vectors.tobytes()
     assert done == [10, 20, 30, 40]
 
@@ -207,19 +209,27 @@ def test_the_cache_answers_for_what_it_has_and_changes_nothing(
     assert len(list(tmp_path.glob("*.sqlite"))) == 1
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:3"])
+def test_a_gpu_that_is_not_there_is_a_line(embedder: Embedder, device: str) -> None:
+    if torch.cuda.is_available():
+        device = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(UsageError, match=f"device {device!r}: torch finds . GPUs here"):
+        Embedder(embedder.model, "fp32", device=device).encode(TEXTS)
+
+
 def test_what_was_done_before_a_stop_is_kept(
     tiny_embedder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embed, "_SAVE_EVERY", 10)
     embedder = Embedder(str(tiny_embedder), dtype="fp32", device="cpu", cache=str(tmp_path))
 
-    def stop(done: int, total: int) -> None:
-        assert total == len(TEXTS)
+    def stop(done: int, total: int, unit: str) -> None:
+        assert (total, unit) == (len(TEXTS), "texts")
         if done == 20:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        embedder.encode(TEXTS, progress=stop)
+    with listening(stop), pytest.raises(KeyboardInterrupt):
+        embedder.encode(TEXTS)
     (file,) = tmp_path.glob("*.sqlite")
     with sqlite3.connect(file) as database:
         assert database.execute("SELECT count(*) FROM v").fetchone() == (20,)

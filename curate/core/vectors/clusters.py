@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from curate.core.dedup.cover import Cover
+from curate.core.heard import note
 from curate.core.vectors.cosine import Ints, Pairs, Products, Vectors, cover_near, pairs_above
 
 __all__ = ["cover_clustered"]
@@ -17,7 +17,6 @@ _BLOCK = 16_384
 _SAMPLE = 8_000  # rows whose true neighbours are found, to know what share the clusters find
 _ROUNDS = 4
 _POINTS = 64  # vectors a cluster is trained on
-_log = logging.getLogger(__name__)
 
 
 def cover_clustered(
@@ -29,7 +28,8 @@ def cover_clustered(
     takes for ``recall`` of the true pairs of a sample of rows, which are found by comparing with
     every row; less what a sample of that size may be off by (95 %). Each dropped row has its
     survivor as in `cover_vectors`; of the pairs that should not both survive, a share of about
-    1 - recall may be missed. The first ``fixed`` rows stay.
+    1 - recall may be missed. The first ``fixed`` rows stay. The share is also noted
+    (`curate.core.heard`), with the numbers of clusters, of those looked into, and of pairs sampled.
     """
     centres = _centres(units, max(1, int(len(units) ** 0.5)))
     later, earlier, _ = pairs_above(units, threshold, engine, _spread(len(units), _SAMPLE))
@@ -39,10 +39,7 @@ def cover_clustered(
         nearest = _nearest(units, centres, probes)
         met = (nearest[later] == nearest[earlier, :1]).any(axis=1)
         share = float(met.mean()) if len(met) else 1.0
-    _log.info(
-        "%d vectors in %d clusters, each held against %d: %.4f of %d sampled pairs found",
-        *(len(units), len(centres), probes, share, len(met)),
-    )
+    note(clusters=len(centres), probes=probes, pair_recall=round(share, 4), pairs_sampled=len(met))
     return _cover(units, nearest, threshold, engine, fixed), share
 
 

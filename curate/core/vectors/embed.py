@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from curate.core.files import digest_of
+from curate.core.heard import step
 from curate.core.vectors.embed_model import declared_dimension, find_model, model_hash
 from curate.core.vectors.embed_pool import Windows, check_devices, rows_on
 from curate.core.vectors.encoder import Dtype, Encoder, load_encoder
@@ -19,7 +20,6 @@ from curate.core.vectors.vector_cache import VectorCache
 __all__ = ["Dtype", "Embedded", "Embedder", "Long"]
 
 Long: TypeAlias = Literal["cut", "pool"]
-Progress: TypeAlias = Callable[[int, int], None]
 
 _SAVE_EVERY: Final = 512  # texts; what a kill can cost
 _LAYOUT: Final = 2  # raise when a change here changes the vectors
@@ -90,8 +90,8 @@ class Embedder:
             "min_cosine_to_fp32": encoder.min_cosine,
         }
 
-    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Embedded:
-        """Embed ``texts``; ``progress`` is told how many distinct ones are done, of how many.
+    def encode(self, texts: Sequence[str]) -> Embedded:
+        """Embed ``texts``; how many distinct ones are done is said (`curate.core.heard`).
 
         Raises:
             UsageError: the model cannot be found or loaded, or the cache is damaged.
@@ -105,8 +105,7 @@ class Embedder:
             known |= zip(part, rows, strict=True)
             if cache:
                 cache.put(zip(part, rows, strict=True))
-            if progress:
-                progress(len(known), total)
+            step(len(known), total, "texts")
         table = np.array([known[key] for key in keys], dtype=np.float32)
         table = table.reshape(len(keys), self.dimension + 1)
         return Embedded(table[:, :-1], table[:, -1])

@@ -159,6 +159,9 @@ def load_encoder(folder: Path, dtype: Dtype, device: str) -> Encoder:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.partition(":")[0] not in _BATCH_TOKENS:
         raise UsageError(f"device {device!r}: expected auto, cpu, cuda or cuda:N")
+    number, gpus = device.partition(":")[2] or "0", torch.cuda.device_count()
+    if device.startswith("cuda") and not (number.isdecimal() and int(number) < gpus):
+        raise UsageError(f"device {device!r}: torch finds {gpus} GPUs here; leave it out for auto")
     model = load_model(folder, device)
     _check(model, folder)
     tokenizer = model.tokenizer
