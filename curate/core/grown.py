@@ -14,12 +14,12 @@ class Grown:
     """Appends arrays to one another without their lying there twice.
 
     Pieces kept in a list would be joined at the cost of a second copy, and leave holes between the
-    temporaries made along with them; one large block is moved by the kernel, not copied, and what
-    is not written to takes no memory.
+    temporaries made along with them. ``room`` is how many values are expected: what is not written
+    to takes no memory, and only if they are more the array is moved.
     """
 
-    def __init__(self, dtype: npt.DTypeLike) -> None:
-        self._values: npt.NDArray[Any] = np.empty(1 << 22, dtype)
+    def __init__(self, dtype: npt.DTypeLike, room: int = 1 << 22) -> None:
+        self._values: npt.NDArray[Any] = np.empty(max(room, 1), dtype)
         self._end = 0
 
     def add(self, part: npt.NDArray[Any]) -> None:

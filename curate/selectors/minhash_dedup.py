@@ -16,9 +16,11 @@ from curate.core.chat import Part
 from curate.core.columns import base_column, values
 from curate.core.content import text_of
 from curate.core.decisions import tie_order
+from curate.core.dedup.cover import Cover
 from curate.core.dedup.duplicates import verdicts
+from curate.core.dedup.group_cover import cover_groups
 from curate.core.dedup.held_out import held_out
-from curate.core.dedup.jaccard import Ints, Keys, exact_ratio, prefixes
+from curate.core.dedup.jaccard import Ints, exact_ratio
 from curate.core.dedup.minhash import Signatures, banded, signatures
 from curate.core.dedup.set_cover import cover_sets
 from curate.core.dedup.sets import Sets, sets_of
@@ -96,12 +98,8 @@ class MinHashDedup:
         threshold = exact_ratio(self.threshold)
         own, reference, (before, saved) = self._texts(table), self._reference, self._before(table)
         texts = Chained([own, self._texts(reference), saved])
-        near, empty, sets, keys = self._sought(table, texts, threshold)
-        count = int(np.searchsorted(near, table.height))
-        order = np.concatenate([np.arange(count, len(near)), self._order(table, near[:count])])
-        cover = cover_sets(sets, keys, order, threshold, fixed=len(near) - count)
+        near, empty, cover = self._covered(table, texts, threshold)
         dropped = np.flatnonzero(cover.survivor >= 0)
-        del sets, keys
         self._save(table, own, np.concatenate([near[dropped], empty]))
         return verdicts(
             table["id"],
@@ -141,16 +139,17 @@ class MinHashDedup:
     def _texts(self, table: pl.DataFrame) -> Texts:
         return Texts.of(table, self.of, self.ngram, self.unit)
 
-    def _sought(
+    def _covered(
         self, table: pl.DataFrame, texts: Shingled, threshold: Fraction
-    ) -> tuple[Ints, Ints, Sets, Keys]:
-        """Which texts to compare, which have no word, and the former's shingle sets and keys."""
+    ) -> tuple[Ints, Ints, Cover]:
+        """Which texts to compare, which have no word, and the rule on the former."""
         if self.candidates == "exact":
-            rows, empty, sets = candidates(texts, threshold)
-            return rows, empty, *prefixes(sets, threshold)
-        signed = self._signatures(table, texts)
-        rows, empty, keys = banded(signed, self.bands, self.rows)
-        return rows, empty, sets_of(texts, rows), keys
+            near, group, empty = candidates(texts, threshold)
+            ranking = self._ranking(table, near)
+            return near, empty, cover_groups(texts, near, group, *ranking, threshold)
+        near, empty, keys = banded(self._signatures(table, texts), self.bands, self.rows)
+        ranking = self._ranking(table, near)
+        return near, empty, cover_sets(sets_of(texts, near), keys, *ranking, threshold)
 
     def _signatures(self, table: pl.DataFrame, texts: Shingled) -> Iterator[Signatures]:
         """Of all rows; those of the table are not made if a column has them."""
@@ -174,12 +173,17 @@ class MinHashDedup:
         alike = np.array_equal(some, self._sign(values, offsets))
         return _filled(table["minhash"]) if alike else None
 
-    def _order(self, table: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
-        """Places in ``rows`` from best to worst; the text is not carried along."""
+    def _ranking(self, table: pl.DataFrame, rows: Ints) -> tuple[Ints, int]:
+        """Places in ``rows``, those of a reference first, then from best to worst.
+
+        And how many are of a reference. The text is not carried along.
+        """
+        count = int(np.searchsorted(rows, table.height))
         ranking = [base_column(self.by)] if self.by else []
-        some = table.select(list(dict.fromkeys(["id", "digest", *ranking])))[rows]
+        some = table.select(list(dict.fromkeys(["id", "digest", *ranking])))[rows[:count]]
         by = [values(some, self.by)] if self.by else []
-        return tie_order(some, *by, descending=self.descending)
+        order = tie_order(some, *by, descending=self.descending)
+        return np.concatenate([np.arange(count, len(rows)), order]), len(rows) - count
 
     @cached_property
     def _reference(self) -> pl.DataFrame:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.core.dedup.cover import Cover, cover_pairs
-from curate.core.dedup.jaccard import exact_ratio, prefixes
-from curate.core.dedup.set_cover import cover_sets
+from curate.core.dedup.group_cover import cover_groups
+from curate.core.dedup.jaccard import exact_ratio
 from curate.core.dedup.sets import Sets
 from curate.core.dedup.shingles import shingle
 from curate.core.dedup.sieve import candidates
@@ -59,15 +59,20 @@ def jaccard_pairs(texts: Sequence[str], ngram: int, threshold: Fraction) -> Pair
 
 
 def fast_cover(
-    texts: Sequence[str], ngram: int, threshold: Fraction, order: Sequence[int], fixed: int = 0
+    texts: Sequence[str],
+    ngram: int,
+    threshold: Fraction,
+    order: Sequence[int],
+    fixed: int = 0,
+    few: int = 32,
 ) -> dict[int, tuple[int, float]]:
-    """`cover_sets` in the row numbers of ``texts``."""
+    """`cover_groups` in the row numbers of ``texts``."""
     made = Sets(*shingle(pl.Series(texts, dtype=pl.String), ngram))
-    rows, _, sets = candidates(made, threshold)
+    rows, group, _ = candidates(made, threshold)
     at = {row: i for i, row in enumerate(rows.tolist())}
     places = np.array([at[row] for row in order if row in at], np.int64)
     still = sum(row in at for row in order[:fixed])
-    found = as_dict(cover_sets(*prefixes(sets, threshold), places, threshold, still))
+    found = as_dict(cover_groups(made, rows, group, places, still, threshold, few))
     return {int(rows[x]): (int(rows[y]), value) for x, (y, value) in found.items()}
 
 
@@ -91,15 +96,17 @@ def edited_texts(random: Random, count: int) -> list[str]:
     ngram=st.sampled_from([1, 2, 5]),
     threshold=st.sampled_from([0.2, 0.5, 0.7, 0.8, 0.9, 1.0]),
     fixed=st.sampled_from([0, 0, 20]),
+    few=st.sampled_from([0, 5, 60]),
 )
 def test_the_join_finds_what_comparing_all_pairs_finds(
-    random: Random, ngram: int, threshold: float, fixed: int
+    random: Random, ngram: int, threshold: float, fixed: int, few: int
 ) -> None:
+    """Whether none, some or all groups are small enough to hold each text against all others."""
     texts = edited_texts(random, 60)
     order = random.sample(range(60), 60)
     ratio = exact_ratio(threshold)
     expected = slow_cover(jaccard_pairs(texts, ngram, ratio), order, fixed)
-    assert fast_cover(texts, ngram, ratio, order, fixed) == expected
+    assert fast_cover(texts, ngram, ratio, order, fixed, few) == expected
 
 
 def test_three_hundred_texts_are_covered_as_by_all_pairs() -> None:
@@ -173,7 +180,7 @@ def test_texts_that_share_all_but_a_few_words_are_covered_as_by_all_pairs() -> N
     threshold=st.sampled_from([0.3, 0.5, 0.7, 0.9]),
     crowd=st.sampled_from([0, 1, 3, 256]),
 )
-def test_no_text_with_a_neighbour_is_sieved_out(
+def test_no_text_with_a_neighbour_is_sieved_out_and_neighbours_are_in_one_group(
     random: Random, threshold: float, crowd: int
 ) -> None:
     """Hashes of few upper halves: many fall together there, and whole ones are repeated."""
@@ -185,16 +192,17 @@ def test_no_text_with_a_neighbour_is_sieved_out(
         text[random.randrange(len(text))] = random.choice(pool)
         texts.append(text + random.choices(text, k=random.randrange(3)))
     sets = [frozenset(text) for text in texts]
-    near = {
-        i
+    pairs = {
+        (i, j)
         for i, x in enumerate(sets)
         for j, y in enumerate(sets)
         if i != j and Fraction(len(x & y), len(x | y)) >= exact_ratio(threshold)
     }
     ends = np.cumsum([0, *map(len, texts)])
     made = Sets(np.array([value for text in texts for value in text], np.uint64), ends)
-    rows, empty, _ = candidates(made, exact_ratio(threshold), crowd)
-    assert near <= set(rows.tolist())
+    rows, group, empty = candidates(made, exact_ratio(threshold), crowd)
+    groups = dict(zip(rows.tolist(), group.tolist(), strict=True))
+    assert all(groups[i] == groups[j] for i, j in pairs)
     assert not len(empty)
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import get_args
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.core.dedup.shingles import Unit, shingle, slices
+from curate.core.chat import Part, turn
+from curate.core.content import text_of
+from curate.core.dedup.pieces import whole
+from curate.core.dedup.shingled import Shingles, Texts
+from curate.core.dedup.shingles import Unit, shingle
+from curate.core.schema import KINDS, Kind, content_columns, schema_of
 
 IGNORED = {0xAD, 0x200C, 0x200D, 0x2060, 0xFEFF, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 SINGLE = [
@@ -128,9 +136,52 @@ def test_a_slice_of_a_series_is_read_where_it_lies() -> None:
     )
 
 
-def test_slices_hold_the_asked_number_of_bytes_or_one_row() -> None:
-    texts = pl.Series(["aaaa", None, "bb", "c" * 20, "d"])
-    assert list(slices(texts, 6)) == [slice(0, 3), slice(3, 4), slice(4, 5)]
+def test_stretches_hold_the_asked_number_of_bytes_or_one_row() -> None:
+    texts = whole(pl.Series(["aaaa", None, "bb", "c" * 20, "d"]))
+    assert [rows.tolist() for rows in texts.stretches(6)] == [[0, 1, 2], [3], [4]]
+    assert [rows.tolist() for rows in texts.stretches(6, np.array([0, 2, 4]))] == [[0, 2], [4]]
+
+
+PIECE = st.none() | st.text(st.sampled_from("ab é中\n"), max_size=20)
+TURN = st.builds(turn, st.sampled_from(["user", "assistant"]), PIECE)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    data=st.data(),
+    kind=st.sampled_from(KINDS),
+    part=st.sampled_from(["prompt", "response", "both"]),
+)
+def test_rows_are_read_where_they_lie_as_if_their_turns_were_joined(
+    data: st.DataObject, kind: Kind, part: Part
+) -> None:
+    """In any chunks, all rows or some of them."""
+    height = data.draw(st.integers(1, 6))
+    schema = schema_of(kind)
+    columns = {}
+    turns = st.lists(TURN, max_size=3)
+    for name in content_columns(kind):
+        cell = {"completions": st.lists(turns, max_size=2), "label": st.booleans()}.get(
+            name, st.none() | turns
+        )
+        cells = data.draw(st.lists(cell, min_size=height, max_size=height))
+        columns[name] = pl.Series(cells, dtype=schema[name])
+    rows = pl.DataFrame({"kind": [kind] * height, **columns})
+    cut = data.draw(st.integers(0, height))
+    rows = pl.concat([rows[:cut], rows[cut:]], rechunk=False)
+    some = np.flatnonzero(data.draw(st.lists(st.booleans(), min_size=height, max_size=height)))
+    for unit in get_args(Unit):
+        values, offsets = shingle(text_of(rows, part), 2, unit)
+        expected = [values[a:b].tolist() for a, b in pairwise(offsets.tolist())]
+        texts = Texts.of(rows, part, 2, unit)
+        assert _lists(texts.parts()) == expected
+        assert _lists(texts.parts(some)) == [expected[at] for at in some]
+
+
+def _lists(parts: Iterator[Shingles]) -> list[list[int]]:
+    return [
+        values[a:b].tolist() for values, offsets in parts for a, b in pairwise(offsets.tolist())
+    ]
 
 
 def test_hashes_stay_what_they_were() -> None:

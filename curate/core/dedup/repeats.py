@@ -13,10 +13,11 @@ import polars as pl
 from curate.core.compiled import compiled
 from curate.core.content import text_of
 from curate.core.dedup.shingled import Texts
-from curate.core.dedup.shingles import Hashes, Offsets, letters, look, utf8
+from curate.core.dedup.shingles import Hashes, Offsets
 from curate.core.dedup.tally import Bytes, Halves, distinct_halves, tally
 from curate.core.grown import Grown
-from curate.core.texts.utf8 import decode
+from curate.core.texts.letters import letters, look
+from curate.core.texts.utf8 import decode, utf8
 
 __all__ = ["SPANS", "Ints", "repeated_spans"]
 
@@ -117,7 +118,7 @@ def _places(
     """First character of each word, and the one after its last; the number of words."""
     found, place, inside = 0, 0, 0
     while at < end:
-        code, length = decode(data, at)
+        code, length = decode(data.ctypes.data, at)
         kind = look(table, code) >> np.uint32(24)
         if kind != 3:
             if inside and kind != 1:

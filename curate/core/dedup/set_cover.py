@@ -32,7 +32,7 @@ _BITMAPS = 32  # looked at in the time that it takes to meet a text
 _PATIENCE = 64  # texts that are met one by one before looking at all of them is thought of
 
 
-def cover_sets(sets: Sets, keys: Keys, order: Ints, threshold: Fraction, fixed: int = 0) -> Cover:
+def cover_sets(sets: Sets, keys: Keys, order: Ints, fixed: int, threshold: Fraction) -> Cover:
     """The rule on sets at a Jaccard similarity of ``threshold``, without listing the pairs.
 
     Only texts with a key in common are compared. The first ``fixed`` of ``order`` stay whatever

@@ -32,6 +32,10 @@ class Sets:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def about(self) -> int:
+        """See `Shingled`."""
+        return len(self.values)
+
     def parts(self, rows: Ints | None = None) -> Iterator[Shingles]:
         """The sets as they are: see `Shingled`."""
         wanted = np.arange(len(self)) if rows is None else rows
@@ -46,7 +50,8 @@ class Sets:
 
 def sets_of(texts: Shingled, rows: Ints) -> Sets:
     """The sets of the numbered texts."""
-    values, sizes = Grown(np.uint64), Grown(np.int64)
+    share = len(rows) / max(1, len(texts))
+    values, sizes = Grown(np.uint64, int(1.2 * share * texts.about())), Grown(np.int64, len(rows))
     for hashes, offsets in texts.parts(rows):
         distinct, ends = _distinct(hashes, offsets)
         values.add(distinct)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -13,8 +12,8 @@ import numpy.typing as npt
 import polars as pl
 
 from curate.core.chat import Part
-from curate.core.content import text_of
-from curate.core.dedup.shingles import Hashes, Offsets, Unit, shingle, threads
+from curate.core.dedup.pieces import Spoken, spoken
+from curate.core.dedup.shingles import Hashes, Offsets, Unit, shingles_of
 from curate.core.schema import content_columns, kind_of
 
 __all__ = ["Chained", "Shingled", "Shingles", "Texts"]
@@ -23,14 +22,15 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Shingles: TypeAlias = tuple[Hashes, Offsets]
 """Hashes one row after the other, and where each row starts."""
 
-_BYTES = 4 << 20  # of rows whose text is copied out of the table at a time
-
 
 class Shingled(Protocol):
     """Rows whose shingles can be read more than once."""
 
     def __len__(self) -> int:
         """How many rows there are."""
+
+    def about(self) -> int:
+        """How many shingles there may be in all: enough, as a rule."""
 
     def parts(self, rows: Ints | None = None) -> Iterator[Shingles]:
         """The shingles of all rows, or of those numbered, in order, a stretch at a time."""
@@ -54,32 +54,18 @@ class Texts:
     def __len__(self) -> int:
         return self.table.height
 
+    def about(self) -> int:
+        """By the usual length of a word or letter."""
+        size = int(self._spoken.pieces.sizes.sum())
+        return size // 5 if self.unit == "word" else size
+
     def parts(self, rows: Ints | None = None) -> Iterator[Shingles]:
         """See `Shingled`."""
-        height = len(self) if rows is None else len(rows)
-        step = max(1, _BYTES * len(self) // max(1, int(self.table.estimated_size())))
+        return shingles_of(self._spoken, self.ngram, self.unit, rows)
 
-        def cut(start: int) -> Shingles:
-            some = slice(start, start + step)
-            text = text_of(self.table[some] if rows is None else self.table[rows[some]], self.part)
-            return shingle(text, self.ngram, self.unit)
-
-        return _ahead(cut, range(0, height, step))
-
-
-def _ahead(work: Callable[[int], Shingles], starts: Iterable[int]) -> Iterator[Shingles]:
-    """Results in order, made by as many threads as there are, not many before they are taken."""
-    if threads() == 1:  # a thread has a heap of its own, which it hardly ever gives back
-        yield from map(work, starts)
-        return
-    with ThreadPoolExecutor(threads()) as pool:
-        waiting: deque[Future[Shingles]] = deque()
-        for start in starts:
-            waiting.append(pool.submit(work, start))
-            if len(waiting) > threads():
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    @cached_property
+    def _spoken(self) -> Spoken:
+        return spoken(self.table, self.part)
 
 
 @dataclass(frozen=True)
@@ -90,6 +76,10 @@ class Chained:
 
     def __len__(self) -> int:
         return sum(map(len, self.sources))
+
+    def about(self) -> int:
+        """See `Shingled`."""
+        return sum(source.about() for source in self.sources)
 
     def parts(self, rows: Ints | None = None) -> Iterator[Shingles]:
         """See `Shingled`."""

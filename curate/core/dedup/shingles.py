@@ -16,10 +16,9 @@ shingles of one pair of texts with ``s`` shingles share a hash with a chance of 
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, TypeAlias
 
 import numba
@@ -28,9 +27,12 @@ import numpy.typing as npt
 import polars as pl
 
 from curate.core.compiled import compiled
+from curate.core.dedup.pieces import Pieces, Spoken, whole
+from curate.core.readers.addresses import byte
+from curate.core.texts.letters import letters, look
 from curate.core.texts.utf8 import decode
 
-__all__ = ["Unit", "letters", "look", "shingle", "slices", "threads", "utf8"]
+__all__ = ["Unit", "shingle", "shingles_of", "threads"]
 
 Unit: TypeAlias = Literal["word", "char"]
 Hashes: TypeAlias = npt.NDArray[np.uint64]
@@ -38,29 +40,12 @@ Offsets: TypeAlias = npt.NDArray[np.int64]
 
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 
-_SEPARATOR, _WORD, _SINGLE, _SKIPPED = range(4)
-_PLANES = 0x20000  # code points that the table holds; above it whole ranges share a class
-_CLASS = np.uint32(24)  # a table entry is class << 24 | folded code point
-_LETTER = np.uint32(0xFFFFFF)
+_CLASS, _LETTER = np.uint32(24), np.uint32(0xFFFFFF)  # of what `look` says
 _START = np.uint64(0x51_7C_C1_B7_27_22_0A_95)
 _TIMES = np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
 _BASE = np.uint64(0xD6_E8_FE_B8_66_59_FD_93)
 _HALF = np.uint64(32)
-_BYTES = 16 << 20
-
-_NO_SPACES = (
-    (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x1000, 0x109F),  # Myanmar
-    (0x1780, 0x17FF),  # Khmer
-    (0x3040, 0x30FF),  # kana
-    (0x31F0, 0x31FF),
-    (0x3400, 0x4DBF),  # Han
-    (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0xFF66, 0xFF9F),  # halfwidth kana
-    (0x1B000, 0x1B16F),
-)
-_IGNORED = ((0xAD, 0xAD), (0x200C, 0x200D), (0x2060, 0x2060), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF))
+_BYTES = 1 << 20  # of text at a time: its hashes stay in the cache
 
 
 def shingle(text: pl.Series, ngram: int, unit: Unit = "word") -> tuple[Hashes, Offsets]:
@@ -69,25 +54,40 @@ def shingle(text: pl.Series, ngram: int, unit: Unit = "word") -> tuple[Hashes, O
     Returns the hashes one text after the other and where each text starts: text ``i`` has
     ``hashes[offsets[i]:offsets[i + 1]]``. Null, and a text without a single word, has none.
     """
-    parts = list(_parts(text))
-    if len(parts) == 1:
-        return _shingle_part(parts[0], ngram, unit)
-    with ThreadPoolExecutor(threads()) as pool:
-        done = list(pool.map(lambda part: _shingle_part(part, ngram, unit), parts))
+    done = list(shingles_of(whole(text), ngram, unit))
+    if len(done) == 1:
+        return done[0]
     counts = [np.diff(offsets) for _, offsets in done]
     offsets = np.concatenate([[0], *counts]).cumsum(dtype=np.int64)
     return np.concatenate([np.empty(0, np.uint64), *(values for values, _ in done)]), offsets
 
 
-def slices(text: pl.Series, size: int = _BYTES) -> Iterator[slice]:
-    """Row ranges of at most about ``size`` bytes of text each, at least one row."""
-    ends = text.str.len_bytes().fill_null(0).cast(pl.Int64).cum_sum().to_numpy()
-    start = 0
-    while start < len(text):
-        before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + size, side="right")))
-        yield slice(start, stop)
-        start = stop
+def shingles_of(
+    texts: Spoken, ngram: int, unit: Unit, rows: Offsets | None = None
+) -> Iterator[tuple[Hashes, Offsets]]:
+    """The same of all texts, or of those numbered, in order, a stretch at a time."""
+
+    def cut(some: Offsets) -> tuple[Hashes, Offsets]:
+        return _shingles(texts.pieces, some, letters(), ngram, unit == "char")
+
+    return _ahead(cut, texts.stretches(_BYTES, rows))
+
+
+def _ahead(
+    work: Callable[[Offsets], tuple[Hashes, Offsets]], parts: Iterable[Offsets]
+) -> Iterator[tuple[Hashes, Offsets]]:
+    """Results in order, made by as many threads as there are, not many before they are taken."""
+    if threads() == 1:  # a thread has a heap of its own, which it hardly ever gives back
+        yield from map(work, parts)
+        return
+    with ThreadPoolExecutor(threads()) as pool:
+        waiting: deque[Future[tuple[Hashes, Offsets]]] = deque()
+        for part in parts:
+            waiting.append(pool.submit(work, part))
+            if len(waiting) > threads():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def threads() -> int:
@@ -97,77 +97,22 @@ def threads() -> int:
     return min(most, int(asked)) if asked.isdecimal() and int(asked) else most
 
 
-def utf8(text: pl.Series) -> tuple[npt.NDArray[np.uint8], Offsets]:
-    """The bytes of all texts, not copied, and where each text begins; null has none."""
-    arrow = text.to_arrow(compat_level=pl.CompatLevel.oldest())
-    _, starts, content = arrow.buffers()
-    offsets = np.frombuffer(starts, np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
-    data = np.frombuffer(content, np.uint8) if content is not None else np.empty(0, np.uint8)
-    return data, offsets
-
-
-def _parts(text: pl.Series) -> Iterator[pl.Series]:
-    for rows in slices(text):
-        yield text[rows]
-
-
-def _shingle_part(text: pl.Series, ngram: int, unit: Unit) -> tuple[Hashes, Offsets]:
-    data, offsets = utf8(text)
-    return _shingles(data, offsets, letters(), ngram, unit == "char")
-
-
-@cache
-def letters() -> npt.NDArray[np.uint32]:
-    """Class and folded letter of each code point of the first two planes, for `look`."""
-    every = [chr(code) for code in range(_PLANES)]
-    kinds = np.array([unicodedata.category(letter)[0] in "LNM" for letter in every])
-    kinds[ord("_")] = True
-    table = np.zeros(_PLANES, np.uint32)
-    at = np.flatnonzero(kinds)
-    folded = [every[code].casefold() for code in at]
-    table[at] = [
-        ord(other) if len(other) == 1 else code
-        for other, code in zip(folded, at.tolist(), strict=True)
-    ]
-    classes = np.where(kinds, np.uint32(_WORD), np.uint32(_SEPARATOR))
-    for low, high in _NO_SPACES:
-        classes[low : high + 1][kinds[low : high + 1]] = _SINGLE
-    for low, high in _IGNORED:
-        classes[low : high + 1], table[low : high + 1] = _SKIPPED, 0
-    table |= classes << _CLASS
-    table.setflags(write=False)
-    return table
-
-
-@compiled(inline="always")
-def look(table: npt.NDArray[np.uint32], code: _Int) -> np.uint32:
-    """A code point's class (0 apart, 1 word, 2 one by itself, 3 skipped) << 24, and its letter."""
-    if code < 0x20000:
-        return table[code]  # type: ignore[no-any-return]
-    if code < 0x40000:  # Han extensions
-        return np.uint32(code) | (np.uint32(2) << np.uint32(24))
-    if 0xE0100 <= code <= 0xE01EF:  # variation selectors
-        return np.uint32(3) << np.uint32(24)
-    return np.uint32(0)
-
-
 @compiled()
-def _words(
-    data: npt.NDArray[np.uint8], at: _Int, end: _Int, table: npt.NDArray[np.uint32], out: Hashes
-) -> _Int:
-    """Hash of each word of ``data[at:end]`` into ``out``; the number of words.
+def _words(base: int, size: _Int, table: npt.NDArray[np.uint32], out: Hashes, found: _Int) -> _Int:
+    """Hash of each word of a piece into ``out`` from ``found`` on; where it ends now.
 
     Written without branches on ASCII: every byte stores the hash so far, a word's end moves on.
     """
-    found: _Int = 0
+    at: _Int = 0
     inside: _Int = 0
     so_far = _START
-    while at < end:
-        if data[at] < 128:
-            entry = table[data[at]]
+    while at < size:
+        letter = byte(base, at)
+        if letter < 128:
+            entry = table[letter]
             at += 1
         else:
-            code, length = decode(data, at)
+            code, length = decode(base, at)
             entry = look(table, code)
             at += length
             if entry >> _CLASS >= 2:
@@ -190,14 +135,12 @@ def _words(
 
 
 @compiled()
-def _chars(
-    data: npt.NDArray[np.uint8], at: _Int, end: _Int, table: npt.NDArray[np.uint32], out: Hashes
-) -> _Int:
-    """Hash of each letter of ``data[at:end]``, and of one blank between words."""
-    found = 0
-    blank = False
-    while at < end:
-        code, length = decode(data, at)
+def _chars(base: int, size: _Int, table: npt.NDArray[np.uint32], out: Hashes, found: _Int) -> _Int:
+    """Hash of each letter of a piece, and of one blank between words, as `_words` does."""
+    blank = found > 0
+    at: _Int = 0
+    while at < size:
+        code, length = decode(base, at)
         entry = look(table, code)
         at += length
         if entry >> _CLASS == 0:
@@ -239,23 +182,24 @@ def _roll(units: Hashes, count: _Int, ngram: _Int, out: Hashes, at: _Int) -> _In
 
 @compiled()
 def _shingles(
-    data: npt.NDArray[np.uint8],
-    offsets: Offsets,
-    table: npt.NDArray[np.uint32],
-    ngram: _Int,
-    chars: bool,
+    pieces: Pieces, rows: Offsets, table: npt.NDArray[np.uint32], ngram: _Int, chars: bool
 ) -> tuple[Hashes, Offsets]:
-    longest = 0
-    for i in range(len(offsets) - 1):
-        longest = max(longest, offsets[i + 1] - offsets[i])
+    addresses, sizes, starts = pieces
+    longest, total = 0, 0
+    for row in rows:
+        size = 0
+        for at in range(starts[row], starts[row + 1]):
+            size += sizes[at] + 1
+        longest, total = max(longest, size), total + size
     units = np.empty(longest + 2, np.uint64)
-    total = offsets[-1] - offsets[0]
-    out = np.empty(total if chars else total // 2 + len(offsets), np.uint64)
-    starts = np.zeros(len(offsets), np.int64)
-    for i in range(len(offsets) - 1):
-        if chars:
-            count = _chars(data, offsets[i], offsets[i + 1], table, units)
-        else:
-            count = _words(data, offsets[i], offsets[i + 1], table, units)
-        starts[i + 1] = _roll(units, count, ngram, out, starts[i])
-    return out[: starts[-1]].copy(), starts
+    out = np.empty(total if chars else total // 2 + len(rows), np.uint64)
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    for i in range(len(rows)):
+        count: _Int = 0
+        for at in range(starts[rows[i]], starts[rows[i] + 1]):
+            if chars:
+                count = _chars(addresses[at], sizes[at], table, units, count)
+            else:
+                count = _words(addresses[at], sizes[at], table, units, count)
+        offsets[i + 1] = _roll(units, count, ngram, out, offsets[i])
+    return out[: offsets[-1]].copy(), offsets

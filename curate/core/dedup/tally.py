@@ -19,7 +19,8 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Halves: TypeAlias = npt.NDArray[np.uint32]
 
 _HALF = np.uint64(32)
-_STRETCH = 1 << 23
+_STRETCH = 1 << 22  # hashes, at least, that are thrown into regions at a time
+_STRETCHES = 4  # at most: the whole table is read and written for each
 _REGION = 18  # bits: bytes of the table that stay in the cache
 
 
@@ -33,13 +34,15 @@ def tally(values: Halves) -> tuple[Bytes, np.uint32]:
 
     Each thread reads all hashes and counts a part of the table: no races, any number of threads.
     """
-    bits = min(32, max(8, (4 * len(values) - 1).bit_length()))
+    bits = min(32, max(8, (2 * len(values) - 1).bit_length()))
     table, shift = np.zeros(1 << (bits - 1), np.uint8), np.uint32(32 - bits)
     region = min(_REGION, bits - 1)
     edges = np.linspace(0, len(table) >> region, threads() + 1).astype(np.int64)
+    room = min(len(values), max(_STRETCH, len(values) // _STRETCHES))
 
     def count(low: int, high: int) -> None:
-        _count(values, table, shift, region, low, high)
+        # made here: numpy asks for huge pages, compiled code does not
+        _count(values, table, shift, region, low, high, np.empty(room, np.uint32))
 
     with ThreadPoolExecutor(threads()) as pool:
         list(pool.map(count, edges[:-1].tolist(), edges[1:].tolist()))
@@ -48,17 +51,22 @@ def tally(values: Halves) -> tuple[Bytes, np.uint32]:
 
 @compiled()
 def _count(
-    values: Halves, table: Bytes, shift: np.uint32, region: _Int, low: _Int, high: _Int
+    values: Halves,
+    table: Bytes,
+    shift: np.uint32,
+    region: _Int,
+    low: _Int,
+    high: _Int,
+    slots: Halves,
 ) -> None:
     """Count those whose region of the table is one of ``low:high``.
 
-    A stretch of hashes at a time is thrown into regions first, so that what is written to stays in
-    the cache.
+    As many hashes as there are ``slots`` at a time are thrown into regions first, so that what is
+    written to stays in the cache.
     """
-    slots = np.empty(min(_STRETCH, len(values)), np.uint32)
     ends = np.empty(high - low + 1, np.int64)
-    for start in range(0, len(values), _STRETCH):
-        stop = min(start + _STRETCH, len(values))
+    for start in range(0, len(values), max(1, len(slots))):
+        stop = min(start + len(slots), len(values))
         ends[:] = 0
         for i in range(start, stop):
             at = np.int64(values[i] >> shift) >> (1 + region)

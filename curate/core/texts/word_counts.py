@@ -123,7 +123,7 @@ def _letter_by_letter(data: Bytes, at: _Int, end: _Int, table: Bytes) -> int:
     found = 0
     inside: int = 0
     while at < end:
-        code, length = decode(data, at)
+        code, length = decode(data.ctypes.data, at)
         if code >= _PLANES:
             return -1
         kind = table[code]
@@ -143,7 +143,7 @@ def _letter_by_letter(data: Bytes, at: _Int, end: _Int, table: Bytes) -> int:
 def _join(data: Bytes, at: _Int, end: _Int, table: Bytes) -> tuple[_Int, int]:
     """Where a word goes on after what may join it, and whether letters still belong to it."""
     while at < end:
-        code, length = decode(data, at)
+        code, length = decode(data.ctypes.data, at)
         kind = table[code] if code < _PLANES else 0
         if not kind & _JOINS:
             return at, 0
@@ -162,11 +162,11 @@ def _join(data: Bytes, at: _Int, end: _Int, table: Bytes) -> tuple[_Int, int]:
 def _past(data: Bytes, at: _Int, end: _Int, table: Bytes, kind: int) -> _Int:
     """The place behind a run of letters of a class."""
     while at < end and _kind(data, at, table) & kind:
-        at += decode(data, at)[1]
+        at += decode(data.ctypes.data, at)[1]
     return at
 
 
 @compiled()
 def _kind(data: Bytes, at: _Int, table: Bytes) -> int:
-    code = decode(data, at)[0]
+    code = decode(data.ctypes.data, at)[0]
     return int(table[code]) if code < _PLANES else 0
