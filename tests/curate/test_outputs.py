@@ -1,5 +1,7 @@
 """The outputs of a run: one last word a row whatever the stages said, and full row groups."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,23 @@ def test_kept_rows_are_the_rows_left_in_few_row_groups(share, tmp_path):
     assert kept["row"].to_list() == (alive + 1).tolist()
     assert kept.schema == pl.read_parquet_schema(rows)
     assert pq.read_metadata(tmp_path / "kept.parquet").num_row_groups <= 2
+
+
+def test_some_of_the_rows_are_written_without_pandas(tmp_path):
+    rows_file(tmp_path / "rows.parquet", 9)
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from curate.core.table import Table
+from curate.runners.outputs import write_kept
+rows, kept = map(Path, sys.argv[1:])
+write_kept(kept, Table(rows, "conversation", 9, np.array([1, 4])))
+sys.exit("pandas" in sys.modules)
+"""
+    paths = [str(tmp_path / name) for name in ("rows.parquet", "kept.parquet")]
+    assert subprocess.run([sys.executable, "-c", code, *paths], check=False).returncode == 0
+    assert pl.read_parquet(paths[1])["row"].to_list() == [2, 5]
 
 
 def test_row_groups_do_not_depend_on_how_rows_came(tmp_path):
