@@ -25,8 +25,8 @@ def run(session: Session) -> Topic:
     topic = Topic(
         "ingest",
         "JSON lines with instruction, input, output. Ours checks each row, gives it an id and a "
-        "digest and names bad rows; read batch by batch, or also written as Parquet, not compressed. "
-        "datasets writes its Arrow cache. `polars, in a stream` takes the lengths of all "
+        "digest, names bad rows; read batch by batch, or also written as Parquet. datasets writes "
+        "its Arrow cache; both are not compressed. `polars, in a stream` takes the lengths of all "
         "texts and keeps none; `pyarrow` is what datasets reads with, nothing kept or written.",
         session.most is None,
     )
