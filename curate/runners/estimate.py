@@ -2,8 +2,9 @@
 
 A stage's rate is that of an earlier run, where this folder or one beside it holds the manifest of a
 run with the same stage; else it is timed on the first rows of the source, which are read and worked
-through in a temporary folder. What loads a model, reads a reference or adds to an index is not
-tried: its rate is not known before it has run once.
+through in a temporary folder. A score under a model is timed by itself, on fewer. What reads a
+reference, adds to an index, or needs what such a stage adds is not tried: its rate is not known
+before it has run once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from curate.core.readers.containers import expand
 from curate.core.recipe import Spec
 from curate.core.stages import Stages
 from curate.runners.earlier import Earlier, earlier
+from curate.runners.model_trials import loads_model, models_tried
 from curate.runners.plan import Plan
 from curate.runners.row_counts import Records, records
 from curate.runners.trials import Sampled, Trial, sampled
@@ -30,6 +32,7 @@ Seconds: TypeAlias = tuple[float, float]
 
 _TENTH = 10  # an earlier run of a smaller share tells more of what is loaded than of rows
 _LEAST, _MOST = 0.7, 1.5  # of a rate: all rows differ from some, and so does what else runs here
+_WORTH_A_MODEL: Final = 1_000  # rows
 _GROWTH: Final = 0.15  # a selector's seconds a row grow as the rows to this power, if it is quick
 
 
@@ -47,7 +50,8 @@ class Forecast:
 def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Forecast]:
     """What each stage of ``plan``, and writing its outputs, will cost; none if all is done.
 
-    Nothing is timed where there are fewer than ``least`` rows: it would take as long as the run.
+    Nothing is timed where there are fewer than ``least`` rows: it would take as long as the run;
+    of a stage that loads a model, where there are fewer than `_WORTH_A_MODEL`.
     """
     done = [plan.ingested, *(step.done for step in plan.steps)]
     if all(done):
@@ -60,6 +64,13 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
         at not in known and not (at < len(done) and done[at]) for at in range(len(done) + 1)
     )
     timed = sampled(plan.recipe, rows.count, trial) if lacking and rows.count >= least else None
+    models = [
+        at
+        for at, step in enumerate(plan.steps, 1)
+        if not step.done and at not in known and loads_model(step.spec, plan.recipe.seed)
+    ]
+    enough = rows.count >= _WORTH_A_MODEL
+    loaded = models_tried(plan.recipe, models, rows.count, trial) if enough else {}
     labels = ["ingest", *(step.label for step in plan.steps), "outputs"]
     specs = [None, *(step.spec for step in plan.steps), None]
     found = []
@@ -67,6 +78,8 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
         given = rows if timed is None or at == 0 else timed.scaled(rows)
         fewer = any(one is not None and one.group == "select" for one in specs[:at])
         seconds, how = _cost(at, spec, given.count, known, timed)
+        if at in loaded:
+            seconds, how = _ranged(loaded[at].seconds(given.count)), loaded[at].how
         if seconds is None and at in weak:  # better than nothing
             seconds, how = _cost(at, spec, given.count, weak, None)
         if at < len(done) and done[at]:
@@ -118,6 +131,10 @@ def _cost(
     if at in timed.not_tried:
         return None, f"not tried: {timed.not_tried[at]}"
     return _scaled(timed, at, rows, selects), timed.how
+
+
+def _ranged(seconds: float) -> Seconds:
+    return seconds * _LEAST, seconds * _MOST
 
 
 def _again(before: Earlier, rows: int, selects: bool) -> Seconds:

@@ -22,7 +22,7 @@ _FIRST: Final = 64  # rows of a trial that only starts things up
 _SIZES: Final = (256, 1024, 4096, 16_384)  # rows of those that are timed, as time allows
 _SECONDS: Final = 1.5  # CPU seconds that a trial may be expected to take
 _NOT_TRIED: Final = {
-    "model": "it loads a model",
+    "model": "it loads a model, and there are few rows",
     "against": "it reads a reference",
     "index": "it adds to an index",
 }

@@ -117,17 +117,38 @@ def test_what_is_compiled_amid_a_trial_is_not_counted_for_each_row(tmp_path):
     assert found[1].seconds == pytest.approx((1.01 * 0.7, 1.01 * 1.5))
 
 
-def test_what_loads_a_model_is_not_tried_nor_what_needs_its_columns(tmp_path):
+MODEL_STAGES = [{"score": "embedding"}, {"select": "k_center", "rows": 3}, LENGTH]
+
+
+def test_what_loads_a_model_is_tried_by_itself_on_few_rows_and_what_needs_it_is_not(tmp_path):
     rows = lines_file(tmp_path / "rows.jsonl", 2000)
-    stages = [{"score": "embedding"}, {"select": "k_center", "rows": 3}, LENGTH]
     tried = []
-    made = plan(recipe(rows, stages), tmp_path / "out")
+    fake = fake_trial(0.01, 0.0, tried=tried)
+
+    def trial(recipe, folder):
+        manifest = fake(recipe, folder)
+        if [names for _, names in tried].count(["embedding"]) == 1:  # the first loads it
+            manifest["clock"].get("1:embedding", {})["cpu_seconds"] = 7.0
+        return manifest
+
+    made = plan(recipe(rows, MODEL_STAGES), tmp_path / "out")
+    found = forecast(made, tmp_path / "out", trial)
+    assert [limit for limit, names in tried if names == ["embedding"]] == [8, 8, 32, 128]
+    seconds = 7 - 1.28 + 0.01 * 2000  # loading, and 0.01 s a row
+    assert found[1].seconds == pytest.approx((0.7 * seconds, 1.5 * seconds))
+    assert found[1].how == "model loaded, timed on the first 128 rows"
+    assert (found[2].seconds, found[2].how) == (None, "not tried: it needs embedding")
+    assert told(found)[-1].endswith(", and what 2:k_center will take")
+
+
+def test_no_model_is_loaded_to_foretell_what_a_few_rows_take(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 500)
+    tried = []
+    made = plan(recipe(rows, MODEL_STAGES), tmp_path / "out")
     found = forecast(made, tmp_path / "out", fake_trial(1e-5, 0.0, tried=tried))
     assert {tuple(names) for _, names in tried} == {("length",)}
     assert [one.seconds is None for one in found] == [False, True, True, False, False]
-    assert found[1].how == "not tried: it loads a model"
-    assert found[2].how == "not tried: it needs embedding"
-    assert told(found)[-1].endswith(", and what 1:embedding, 2:k_center will take")
+    assert found[1].how == "not tried: it loads a model, and there are few rows"
 
 
 def test_a_stage_that_a_few_rows_are_not_enough_for_is_not_tried(tmp_path):
