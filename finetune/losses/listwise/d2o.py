@@ -16,12 +16,14 @@ __all__ = ["D2O"]
 class D2O:
     """``-log σ( β · mean_k l(y_k) - α · l(y_bad) )`` with ``l = log π/π_ref``.
 
-    Duan et al. 2024, arXiv:2403.03419 (from memory). The completion of the lowest ``score`` is the
+    Duan et al. 2024, arXiv:2403.03419. Of the paper only the abstract was at hand (self-generated
+    anchors, an upper bound of DPO by instances): that the anchors' mean stands inside the sigmoid,
+    with weights β and α of the two sides, is assumed. The completion of the lowest ``score`` is the
     bad one (tied ones share its place), all others are the anchors y_k, which the sampler draws
-    from the model beforehand. The paper has one reference for anchors and another for the bad
-    completion; here they are one. β 0.1 and α 0.1 are DPO's (the paper's were not at hand).
-    One anchor and α = β is DPO; α = β is at most the mean of DPO over the anchors. Labels are never
-    turned round, so, as DPO's on such data, it has no finite optimum.
+    from the model beforehand. Anchors and the bad completion have one reference here, where the
+    paper may have two. β 0.1 and α 0.1 are DPO's. One anchor and α = β is DPO; α = β is at most the
+    mean of DPO over the anchors. Labels are never turned round, so, as DPO's on such data, it has
+    no finite optimum.
 
     >>> logps = ListLogps.of(policy=(-6, -4, -9), ref=(-5, -7, -7), score=(1, 1, 0))
     >>> round(D2O(beta=1, alpha=1)(logps).loss.item(), 4)  # -log σ((-1 + 3) / 2 + 2)

@@ -16,10 +16,12 @@ __all__ = ["DNO"]
 class DNO:
     """``-σ(r_i - r_j) log σ(β Δ_ij)`` over ordered pairs, r the win rate; the mean of the two.
 
-    Rosset et al. 2024, arXiv:2404.03715, algorithm 1 (from memory); β is its η. The reference is
-    the policy of the round before, π_t; the sampler must give K completions of it for each prompt
-    and ``win_rate``, the chance of each to beat π_t (`finetune.losses.list_types.win_rates` of a
-    judge's matrix). A list's loss is the mean over its pairs; a list of one has none. β 0.1.
+    Rosset et al. 2024, arXiv:2404.03715: regression by the log loss on win rates, in rounds. That
+    algorithm 1 has σ of the difference of win rates as its soft label, and β for its η, is assumed,
+    for the paper's text was not at hand; so is β 0.1. The reference is the policy of the round
+    before, π_t; the sampler must give K completions of it for each prompt and ``win_rate``, the
+    chance of each to beat π_t (`finetune.losses.list_types.win_rates` of a judge's matrix). A
+    list's loss is the mean over its pairs; a list of one has none.
 
     A round lands on ``π_t · exp(r / β)``, one step of mirror descent: the mean of the rounds goes
     to a Nash equilibrium of the game, the last one need not.

@@ -18,9 +18,9 @@ class AlphaPO:
     """``-log σ(β ρ_w - β ρ_l - γ)`` with ``ρ = (1 - p^-α) / α`` and p the mean-token probability.
 
     Gupta et al. 2025, arXiv:2501.03884. ``p = exp(m)``, m the mean log-probability per token; as α
-    tends to 0 the reward is m and the loss SimPO's. α 0.25, β 2.5 and ratio 0.1 are among the
-    authors' settings (from memory). Rewards of m below -40/α are carried on as straight lines where
-    they would overflow. No reference, no closed-form optimum.
+    tends to 0 the reward is m and the loss SimPO's; TRL has the same ρ. That α 0.25, β 2.5 and
+    ratio 0.1 are among the authors' settings is assumed. Rewards of m below -40/α are carried on as
+    straight lines where they would overflow. No reference, no closed-form optimum.
 
     >>> pair = PairLogps.of(policy=(-1, -2))
     >>> loss = AlphaPO(alpha=1, beta=1, gamma_beta_ratio=0)(pair).loss  # ρ = 1 - e and 1 - e²

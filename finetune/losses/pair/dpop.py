@@ -19,9 +19,9 @@ class DPOP:
 
     Pal et al. 2024, arXiv:2402.13228. DPO can lower both completions as long as the gap between
     them grows, most of all when they differ in a few tokens; ``penalty`` (λ in the paper) is what
-    each nat of lost ``chosen`` log-probability costs. The defaults are β and λ of the paper's
-    experiments (from memory). ``penalty = 0`` is DPO. The charge is inside
-    β, as in the paper; some ports put it outside.
+    each nat of lost ``chosen`` log-probability costs. That β 0.3 and λ 50 are those of the paper's
+    experiments is assumed. ``penalty = 0`` is DPO. The charge is inside β, as in the paper; some
+    ports put it outside.
 
     >>> worse_than_reference = PairLogps.of(policy=(-6, -9), ref=(-5, -7))
     >>> round(DPOP(beta=1, penalty=0)(worse_than_reference).loss.item(), 4)  # -log σ(-1 + 2)

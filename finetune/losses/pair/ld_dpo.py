@@ -19,8 +19,8 @@ class LDDPO:
 
     Liu et al. 2024, arXiv:2409.06411. A longer completion's log-probability moves more only because
     it has more tokens; ``alpha`` in [0, 1] is how much of the excess still counts, for policy and
-    reference alike. α = 1 is DPO, as is any α for completions of one length. The paper finds its
-    best near 0.5 (from memory).
+    reference alike. α = 1 is DPO, as is any α for completions of one length. That the paper finds
+    its best near 0.5 is assumed; TRL leaves it off.
 
     >>> tokens = {"policy": torch.tensor([[-1.0, -4.0]]), "reference": torch.zeros(1, 2)}
     >>> chosen = Answers(torch.tensor([-5.0]), torch.tensor([2]), torch.zeros(1), tokens)

@@ -16,10 +16,10 @@ __all__ = ["NCA"]
 class NCA:
     """``-log σ(s_w) - ½ log σ(-s_w) - ½ log σ(-s_l)`` with ``s = β log π/π_ref``.
 
-    Chen et al. 2024, arXiv:2402.05369, the pair form; β 0.1 is TRL's (the paper's own is smaller,
-    from memory). A completion that is chosen with weight a and rejected with weight b is pulled to
-    ``s = log(2a / (a + b))``: with β = 1 and pairs drawn from the reference that is the law of the
-    winners.
+    Chen et al. 2024, arXiv:2402.05369, the pair form; β 0.1 is TRL's, and the default of the
+    authors' code, whose runs on pairs have 0.01. A completion that is chosen with weight a and
+    rejected with weight b is pulled to ``s = log(2a / (a + b))``: with β = 1 and pairs drawn from
+    the reference that is the law of the winners.
 
     >>> round(NCA(beta=1)(PairLogps.of((0, 0), (0, 0))).loss.item(), 4)  # 2 ln 2
     1.3863

@@ -16,10 +16,10 @@ __all__ = ["RDPO"]
 class RDPO:
     """``-log σ(β Δ + α (|y_w| - |y_l|))``: DPO of the reward less α for each token.
 
-    Park et al. 2024, arXiv:2403.19159. Maximising ``r - α |y|`` under a KL gives
-    ``β log π/π_ref = r - α |y|`` up to a constant, so the length enters the logit with a plus; the
-    other sign, seen in ports, rewards length. It lands on ``π_ref · exp((r - α |y|) / β)``.
-    ``alpha`` is in reward per token; 0.01 is within the paper's range (from memory). α = 0 is DPO.
+    Park et al. 2024, arXiv:2403.19159. Maximising ``r - α |y|`` under a KL gives ``β log π/π_ref =
+    r - α |y|`` up to a constant, so the length enters the logit with a plus; the other sign, seen
+    in ports, rewards length. It lands on ``π_ref · exp((r - α |y|) / β)``. ``alpha`` is in reward
+    per token; that 0.01 is within the paper's range is assumed. α = 0 is DPO.
 
     >>> pair = PairLogps.of(policy=(-6, -9), ref=(-5, -7), length=(5, 3))
     >>> round(RDPO(beta=1, alpha=0.5)(pair).loss.item(), 4)  # -log σ(1 + 0.5·2)

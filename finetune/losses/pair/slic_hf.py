@@ -18,7 +18,7 @@ class SLiCHF:
 
     Zhao et al. 2023, arXiv:2305.10425. ``margin`` is δ, 1 in the paper; ``regularisation`` is λ.
     The paper's second term is over the SFT targets of the same prompts; here the chosen completion
-    stands for them. The paper gives no one λ (from memory): 0.5 is ours. Beyond the margin only
+    stands for them. No λ of the paper is known to us: 0.5 is ours. Beyond the margin only
     fine-tuning is left.
 
     >>> pair = PairLogps.of(policy=(-2, -2.5))

@@ -20,7 +20,7 @@ class WPO:
     Zhou et al. 2024, arXiv:2406.11827, equation 2 with sampled alignment: a completion's weight is
     ``exp(mean over its tokens of log p(token) - log Σ_v p(v)²)``, 1 on average for the policy's own
     tokens; no gradient goes through it. ``clamp`` holds the product at 1 as the authors' code does
-    (from memory); TRL does not. A policy that is certain of its tokens has weights of 1: DPO. With
+    (wzhouad/WPO); TRL does not. A policy that is certain of its tokens has weights of 1: DPO. With
     weights that move with the policy there is no optimum in closed form.
 
     >>> certain = {"policy": torch.zeros(1, 1), "log_sum_squares": torch.zeros(1, 1)}

@@ -17,9 +17,10 @@ class RewardWeighted:
     """``-exp(r / β) log π(y)``, r the row's ``reward`` and the weight at most ``max_weight``.
 
     Peters & Schaal 2007; with the reward less a baseline it is AWR's policy step, Peng et al. 2019,
-    arXiv:1910.00177, whose ceiling 20 is the default (from memory), and AWAC's. Sums over tokens.
-    It lands on the law of the completions times ``exp(r / β)``: for completions of the reference
-    that is ``π* ∝ π_ref · exp(r / β)``, where no weight meets the ceiling.
+    arXiv:1910.00177, and AWAC's. The ceiling 20 is that of AWR's code (``weight_clip`` of
+    xbpeng/awr), there on normalised advantages. Sums over tokens. It lands on the law of the
+    completions times ``exp(r / β)``: for completions of the reference that is ``π* ∝ π_ref · exp(r
+    / β)``, where no weight meets the ceiling.
 
     >>> logps = AnswerLogps.of(policy=[-2, -2], reward=[0, 100])
     >>> RewardWeighted()(logps).loss.tolist()

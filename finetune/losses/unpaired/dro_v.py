@@ -14,13 +14,13 @@ __all__ = ["DROV"]
 class DROV:
     """``½ (r - V - β l)²``, ``l = log π/π_ref``, r the row's ``reward``, V learned beside π.
 
-    Richemond et al. 2024, arXiv:2405.19107; β is the paper's τ, 1 there. The paper's
-    practical form takes the two gradients one by one and divides the policy's by τ (from memory);
-    this is the joint square, of the same optimum: ``π* ∝ π_ref · exp(r / β)`` and
-    ``V* = β log E_ref exp(r / β)``, whatever the law of the completions, if it leaves none out.
-    In training V is a linear layer on the policy's state at the prompt's last token, which gets no
-    gradient from it; it learns at a rate of its own (``value_lr``) and is kept in the model folder
-    as ``value_head.safetensors``.
+    Richemond et al. 2024, arXiv:2405.19107; β is the paper's τ, 1 there. Its algorithm 1 takes the
+    two gradients one by one, by a public port of it (LLNL/protein_tune_rl), which can also scale
+    the policy's by τ; that the paper does so is assumed. This is the joint square, of the same
+    optimum: ``π* ∝ π_ref · exp(r / β)`` and ``V* = β log E_ref exp(r / β)``, whatever the law of
+    the completions, if it leaves none out. In training V is a linear layer on the policy's state at
+    the prompt's last token, which gets no gradient from it; it learns at a rate of its own
+    (``value_lr``) and is kept in the model folder as ``value_head.safetensors``.
 
     >>> logps = AnswerLogps.of(policy=-6, ref=-5, value=0.5, reward=2)
     >>> DROV(beta=1)(logps).loss.item()  # (2 - 0.5 + 1)² / 2

@@ -15,12 +15,12 @@ class NashMD:
     """``-(p - ½ - β l) log π(y)``, no gradient through the bracket; ``l = log π/π_ref``.
 
     Munos et al. 2023, arXiv:2312.00886, section 7: REINFORCE on
-    ``P(π ≻ opponent) - β KL(π ‖ π_ref)`` for a whole completion. β (the paper's τ) 0.008 is its
-    summarisation runs' (from memory); TRL's was 0.1, and its KL term credits each token with its
+    ``P(π ≻ opponent) - β KL(π ‖ π_ref)`` for a whole completion. That β (the paper's τ) was 0.008
+    in its summarisation runs is assumed; TRL's was 0.1, and its KL term credits each token with its
     own log-ratio only, which agrees where completions are one token.
 
     The sampler must give, at every step: y from the policy being trained, y' from the opponent
-    ``∝ π^(1-m) · π_ref^m`` (the paper's mixture, m 0.125 there, from memory), and p, the chance
+    ``∝ π^(1-m) · π_ref^m`` (the paper's mixture; m 0.125 there is assumed), and p, the chance
     that y beats y', as the row's ``win_probability``. On rows sampled from anything else the
     gradient is not that of the game. The value of the loss means nothing.
 
