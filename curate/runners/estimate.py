@@ -89,8 +89,8 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
 
 
 def told(forecasts: Sequence[Forecast]) -> list[str]:
-    """The forecasts as lines, the sum last."""
-    if not forecasts:
+    """The forecasts as lines, the sum last; none where nothing is known."""
+    if not any(one.seconds for one in forecasts):
         return []
     lines = [_line(one) for one in forecasts]
     low, high = (sum(one.seconds[i] for one in forecasts if one.seconds) for i in (0, 1))

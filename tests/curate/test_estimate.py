@@ -224,6 +224,9 @@ def test_a_run_says_first_what_it_will_cost(tmp_path):
         def count(self, *_, **__):
             pass
 
+    run(recipe(rows), tmp_path / "first", say=Say(), foretell=True)
+    assert said[0] == "ingest: running"  # so few rows are not timed
+    said.clear()
     run(recipe(rows), tmp_path / "out", say=Say(), foretell=True)
     assert [line.split()[0] for line in said[:5]] == [
         *("ingest", "1:length", "2:exact_dedup", "3:top_fraction", "outputs")

@@ -65,7 +65,7 @@ def _no_format(counts: dict[str, Detected], rows: Sequence[Row]) -> str:
     if best[2]:
         found = f"only {best[2]} of the first {len(rows)} rows fit {best[0]}, none fits more"
     else:
-        found = f"no format fits rows with the keys {keys}"
+        found = f"no format fits rows with {f'the keys {keys}' if keys else 'no keys'}"
     return (
         f"{found}; set --format (one of {', '.join(counts)}), or rename keys with "
         "--map, as in --map question=prompt"
