@@ -50,7 +50,8 @@ class FacilityLocation(Budget):
             half as well. None: all weigh the same.
         neighbours: how many pairs to hold for each row, on average; costs memory, saves time.
         exact: exact arithmetic, and all rows from the first pick on.
-        partitions: solve so many random parts, then their winners (GreeDi); 1: all in one.
+        partitions: solve so many random parts, then their winners (GreeDi, arXiv:1411.0541: at
+            least ``(1 - 1/e)² / min(partitions, rows kept)`` of the best); 1: all in one.
         seed: of the partitions.
         device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one and the work is worth it.
     """
