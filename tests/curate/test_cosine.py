@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from curate.core.dedup.cover import Cover, cover_pairs
-from curate.core.vectors import clusters, cosine
+from curate.core.vectors import clusters, cosine, multiply
 from curate.core.vectors.clusters import cover_clustered
 from curate.core.vectors.cosine import Dtype, Products, cover_vectors, pairs_above, products
+from curate.core.vectors.multiply import is_wide
 from curate.core.vectors.units import on_grid
 
 
@@ -44,7 +45,8 @@ def as_dict(cover: Cover) -> dict[int, tuple[int, float]]:
 
 
 def engines() -> list[Products]:
-    return [products("float32", 0), products("float32", 20_000), products("bfloat16", 0)]
+    """The last runs on the processor what a GPU would: its branch is that of any other device."""
+    return [products("float32", 0), products("bfloat16", 0), cosine._Bfloat16("cpu:0")]
 
 
 @pytest.mark.parametrize("threshold", [0.7, 0.9, 0.97])
@@ -65,6 +67,16 @@ def test_the_type_multiplied_in_changes_nothing() -> None:
     for other in others:
         np.testing.assert_array_equal(single.survivor, other.survivor)
         np.testing.assert_array_equal(single.similarity, other.similarity)
+
+
+@pytest.mark.skipif(not is_wide(), reason="numpy's product is the only one here")
+def test_the_processor_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    units = groups(2_500)
+    wide = cover_vectors(units, 0.9, engines()[0])
+    monkeypatch.setattr(multiply, "is_wide", lambda: False)
+    narrow = cover_vectors(units, 0.9, engines()[0])
+    np.testing.assert_array_equal(wide.survivor, narrow.survivor)
+    np.testing.assert_array_equal(wide.similarity, narrow.similarity)
 
 
 def test_blocks_and_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

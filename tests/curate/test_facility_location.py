@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 from curate.core.errors import DataError, UsageError
 from curate.core.registry import build
 from curate.core.vectors import facility, uncovered
+from curate.core.vectors import similarities as module
 from curate.core.vectors.facility import coverage, locate, locate_all
 from curate.core.vectors.greedi import greedi
+from curate.core.vectors.similarities import Similarities
 from curate.core.vectors.units import exact_products, on_grid
 
 STEP = 2.0**-24
@@ -86,15 +89,18 @@ def test_first_picks_for_a_sample_cover_nearly_as_much() -> None:
     assert covered > 1.02 * coverage(vectors, drawn, ones)
 
 
-@pytest.mark.parametrize("many", [0, 10**9])
-def test_products_are_those_of_numpy(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uncovered, "_WORTH_TORCH", many)
+@pytest.mark.parametrize("gpu", [False, True])
+def test_similarities_are_those_of_numpy(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU computes, on the processor: its code is that of any other device."""
+    if gpu:
+        pytest.importorskip("torch")
+    monkeypatch.setattr(module, "_Gpu", partial(module._Gpu, device="cpu"))
     vectors = units(90, 10)
-    products = uncovered.Products(vectors)
+    similar = Similarities(vectors, gpu)
     some = np.array([3, 1, 80])
     for left, right in ((slice(0, 40), slice(40, 90)), (some, slice(0, 9)), (slice(5, 6), some)):
         expected = exact_products(vectors[left], vectors[right])
-        np.testing.assert_allclose(products.of(left, right), expected, atol=1e-6)
+        np.testing.assert_allclose(similar.against(right)(left), expected, atol=1e-6)
 
 
 def test_what_a_row_can_add_at_first_is_bounded() -> None:
@@ -103,11 +109,11 @@ def test_what_a_row_can_add_at_first_is_bounded() -> None:
     true = np.rint(similarities(vectors, weights) / STEP).sum(axis=1)
     rows = np.arange(0, 300, 7)
     for kind in (np.float32, np.float64):
-        products = uncovered.Products(vectors.astype(kind))
-        dense = facility._Dense(products, weights, np.arange(300), None)
+        similar = Similarities(vectors.astype(kind))
+        dense = facility._Dense(similar, weights, np.arange(300), None)
         assert (dense.bounds() >= true).all()
         assert (dense.bounds() < 2 * true.max()).all()
-        few = facility._Dense(products, weights, np.arange(300), rows)
+        few = facility._Dense(similar, weights, np.arange(300), rows)
         assert (few.bounds() >= similarities(vectors, weights)[:, rows].sum(axis=1) / STEP).all()
 
 
@@ -119,14 +125,14 @@ def test_the_pairs_that_matter_are_those_above_what_covers_the_row(
     vectors, weights = units(200, 9), np.linspace(0.5, 1, 200)
     steps = np.rint(similarities(vectors, weights) / STEP)[:, slice(None) if rows is None else rows]
     covered = np.quantile(steps, 0.8, axis=0).astype(np.int64)
-    left = uncovered.uncovered(
-        uncovered.Products(vectors.astype(np.float64)), weights, covered, rows
-    )
+    left = uncovered.uncovered(Similarities(vectors.astype(np.float64)), weights, covered, rows)
     found = np.zeros_like(steps)
     for row in range(200):
         for start, stop in zip(left.first[row], left.last[row], strict=True):
-            found[row, left.to[start:stop]] = left.steps[start:stop]
+            pairs = left.pairs[start:stop]
+            found[row, pairs & (2**32 - 1)] = pairs >> 32
     np.testing.assert_array_equal(found, np.where(steps > covered, steps, 0))
+    np.testing.assert_array_equal(left.gains, np.maximum(steps - covered, 0).sum(axis=1))
 
 
 def test_of_equal_rows_the_first_is_picked() -> None:

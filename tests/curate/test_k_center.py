@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from curate.core.errors import DataError, UsageError
 from curate.core.registry import build
-from curate.core.vectors import farthest, nearest
+from curate.core.vectors import farthest, multiply, nearest
 from curate.core.vectors.farthest import farthest_first
 from curate.core.vectors.nearest import Nearest
 from curate.core.vectors.units import GRID, exact_products, on_grid, slack, vectors_of
@@ -72,19 +73,24 @@ def test_small_blocks_give_the_same_picks(kind: str, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_products_by_torch_give_the_same_picks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    onednn = pytest.importorskip("curate.core.vectors.onednn")
+def test_products_by_numpy_give_the_same_picks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on processors without 512-bit instructions."""
+    monkeypatch.setattr(multiply, "is_wide", lambda: False)
     vectors = units(kind, 1500, 48)
-    used: list[int] = []
-    linear = onednn.Linear
-
-    def seen(centres: Any) -> Any:
-        used.append(len(centres))
-        return linear(centres)
-
-    monkeypatch.setattr(onednn, "Linear", seen)
     found = farthest_first(vectors, 7, np.ones(1500), 300)
-    assert sum(used) == 300
+    assert found.picks.tolist() == greedy(vectors, 7, 300)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_gpu_computes_gives_the_same_picks(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code, run on the processor."""
+    pytest.importorskip("torch")
+    monkeypatch.setattr(nearest, "_ON_GPU", 300)
+    monkeypatch.setattr(nearest, "_Gpu", partial(nearest._Gpu, device="cpu"))
+    vectors = units(kind, 1500, 48)
+    found = farthest_first(vectors, 7, np.ones(1500), 300, gpu=True)
     assert found.picks.tolist() == greedy(vectors, 7, 300)
 
 

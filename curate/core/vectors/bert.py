@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from curate.core.compiled import compiled
+from curate.core.vectors.full_precision import full_precision
 from curate.core.vectors.onednn import Linear
 
 __all__ = ["Bert"]
@@ -86,7 +87,7 @@ class Bert:
         The products of oneDNN are: a row is summed in the same order however many rows there are.
         """
         count = len(self._words)
-        with torch.inference_mode():
+        with torch.inference_mode(), full_precision():
             for length in (4, 16, 31):
                 ids = (torch.arange(8 * length) * 7919 % count).view(8, length)
                 together, half = self(ids), self(ids[:4])

@@ -10,6 +10,7 @@ import numpy as np
 from curate.core.dedup.cover import Cover
 from curate.core.heard import note
 from curate.core.vectors.cosine import Ints, Pairs, Products, Vectors, cover_near, pairs_above
+from curate.core.vectors.multiply import Columns
 
 __all__ = ["cover_clustered"]
 
@@ -71,9 +72,9 @@ def _centres(units: Vectors, count: int) -> Vectors:
 
 def _nearest(units: Vectors, centres: Vectors, probes: int) -> Ints:
     """The nearest centres of each vector, the nearest first."""
-    found = np.empty((len(units), probes), np.int64)
+    found, columns = np.empty((len(units), probes), np.int64), Columns(centres)
     for start in range(0, len(units), _BLOCK):
-        near = units[start : start + _BLOCK] @ centres.T
+        near = columns.of(units[start : start + _BLOCK])
         some = np.argpartition(-near, probes - 1, axis=1)[:, :probes]
         order = np.argsort(-np.take_along_axis(near, some, axis=1), axis=1, kind="stable")
         found[start : start + _BLOCK] = np.take_along_axis(some, order, axis=1)

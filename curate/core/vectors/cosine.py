@@ -17,6 +17,7 @@ import numpy.typing as npt
 from curate.core.compiled import compiled
 from curate.core.dedup.cover import Cover
 from curate.core.errors import UsageError
+from curate.core.vectors.multiply import Columns, hits
 
 __all__ = ["Dtype", "Pairs", "Products", "cover_near", "cover_vectors", "pairs_above", "products"]
 
@@ -29,10 +30,15 @@ _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 
 _BLOCK = 1024  # rows held against all before them in one step
 _TILE = 4096  # of those before: the product of a tile stays in the cache
+_ON_GPU = 65_536  # there each product is waited for
 
 
 class Products(Protocol):
     """Finds the entries of ``left @ right.T`` that may be at or above a bound."""
+
+    @property
+    def tile(self) -> int:
+        """Rows on the right that are best multiplied at a time."""
 
     def hold(self, vectors: Vectors) -> Any:
         """A copy of the vectors in the type and place they are multiplied in."""
@@ -42,45 +48,50 @@ class Products(Protocol):
 
 
 @dataclass(frozen=True)
-class _Numpy:
+class _Single:
     """Single precision on the processor."""
+
+    @property
+    def tile(self) -> int:
+        return _TILE
 
     def hold(self, vectors: Vectors) -> Vectors:
         return vectors.copy()
 
     def close(self, left: Vectors, right: Vectors, threshold: float) -> Pairs:
-        bound = np.float32(threshold - _single_error(left.shape[1]))
-        return _hits(left @ right.T, bound)
+        return Columns(right).above(left, threshold - _single_error(left.shape[1]))
 
 
 @dataclass(frozen=True)
-class _Torch:
-    """bfloat16 (or single precision) wherever torch can."""
+class _Bfloat16:
+    """bfloat16 wherever torch can."""
 
-    dtype: Literal["float32", "bfloat16"]
     device: str
+
+    @property
+    def tile(self) -> int:
+        return _TILE if self.device == "cpu" else _ON_GPU
 
     def hold(self, vectors: Vectors) -> Any:
         import torch
 
-        kind = getattr(torch, self.dtype)
-        return torch.from_numpy(vectors.copy()).to(device=self.device, dtype=kind)
+        return torch.from_numpy(vectors.copy()).to(device=self.device, dtype=torch.bfloat16)
 
     def close(self, left: Any, right: Any, threshold: float) -> Pairs:
         import torch
 
         from curate.core.vectors import onednn
+        from curate.core.vectors.full_precision import full_precision
 
-        error = _single_error(left.shape[1]) + (2**-7 if self.dtype == "bfloat16" else 0)
-        found = onednn.products(left, right)
+        least = threshold - _single_error(left.shape[1]) - 2**-7
+        with full_precision():
+            found = onednn.products(left, right)
         if self.device != "cpu":
-            row, column = torch.nonzero(found >= threshold - error, as_tuple=True)
+            row, column = torch.nonzero(found >= least, as_tuple=True)
             return row.cpu().numpy(), column.cpu().numpy()
-        if self.dtype == "float32":
-            return _hits(found.numpy(), np.float32(threshold - error))
         # Read as integers, bfloat16 numbers from 0 up keep their order and others are below.
-        bound = torch.tensor(max(threshold - error, 0), dtype=torch.bfloat16).view(torch.int16)
-        return _hits(found.view(torch.int16).numpy(), np.int16(bound.item()))
+        bound = torch.tensor(max(least, 0), dtype=torch.bfloat16).view(torch.int16)
+        return hits(found.view(torch.int16).numpy(), np.int16(bound.item()))
 
 
 def _single_error(size: int) -> float:
@@ -94,20 +105,18 @@ def products(dtype: Dtype, rows: int) -> Products:
     A graphics card where torch sees one, bfloat16 where the processor has instructions for it, and
     single precision otherwise; by numpy where there are too few rows to pay for loading torch.
     """
-    if rows < 20_000 and dtype != "bfloat16":
-        return _Numpy()
+    if dtype == "float32" or (dtype == "auto" and rows < 20_000):
+        return _Single()
     try:
         import torch
     except ImportError:
         if dtype == "bfloat16":
             raise UsageError("dtype bfloat16 needs torch: pip install 'siftune[embed]'") from None
-        return _Numpy()
-    if dtype == "float32":
-        return _Torch("float32", "cpu")
+        return _Single()
     if torch.cuda.is_available():
-        return _Torch("bfloat16", "cuda")
+        return _Bfloat16("cuda")
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return _Torch("bfloat16" if fast or dtype == "bfloat16" else "float32", "cpu")
+    return _Bfloat16("cpu") if fast or dtype == "bfloat16" else _Single()
 
 
 def pairs_above(
@@ -173,29 +182,10 @@ def cover_near(units: Vectors, threshold: float, near: Near, block: int, fixed: 
 
 
 def _tiles(engine: Products, block: Any, held: Any, threshold: float) -> Iterator[Pairs]:
-    for start in range(0, len(held), _TILE):
-        row, column = engine.close(block, held[start : start + _TILE], threshold)
+    for start in range(0, len(held), engine.tile):
+        row, column = engine.close(block, held[start : start + engine.tile], threshold)
         if len(row):
             yield row, column + start
-
-
-@compiled()
-def _hits(found: npt.NDArray[Any], bound: Any) -> tuple[Ints, Ints]:
-    counts = np.zeros(len(found), np.int64)
-    for i in range(len(found)):
-        here = 0
-        for j in range(found.shape[1]):
-            here += found[i, j] >= bound
-        counts[i] = here
-    row, column = np.empty(counts.sum(), np.int64), np.empty(counts.sum(), np.int64)
-    at = 0
-    for i in range(len(found)):
-        if counts[i]:
-            for j in range(found.shape[1]):
-                if found[i, j] >= bound:
-                    row[at], column[at] = i, j
-                    at += 1
-    return row, column
 
 
 @compiled()

@@ -74,8 +74,11 @@ class Encoder:
 
     def rows(self, windows: list[list[list[int]]], pool: bool) -> np.ndarray:
         """``(n, dimension + 1)``: the vector and the cut share of texts given as windows."""
+        from curate.core.vectors.full_precision import full_precision
+
         shown = windows if pool else [text[:1] for text in windows]
-        vectors = self.forward([ids for text in shown for ids in text])
+        with full_precision():
+            vectors = self.forward([ids for text in shown for ids in text])
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         rows = np.full((len(windows), self.dimension + 1), np.nan, dtype=np.float32)
         ends = np.cumsum([len(text) for text in shown])

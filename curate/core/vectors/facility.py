@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curate.core.vectors.uncovered import UNIT, Ints, Products, added, uncovered
+from curate.core.vectors.multiply import products
+from curate.core.vectors.similarities import Similarities
+from curate.core.vectors.uncovered import UNIT, Ints, added, uncovered
 from curate.core.vectors.units import exact_products, slack, slices
 
 __all__ = ["Located", "coverage", "locate", "locate_all"]
@@ -53,7 +55,7 @@ def locate(
     rows = None
     if sample is not None and height > sample:
         rows = np.linspace(0, height - 1, sample).astype(np.int64)
-    return _staged(Products(units, gpu), weights, costs, purse, rows, pairs)
+    return _staged(Similarities(units, gpu), weights, costs, purse, rows, pairs)
 
 
 def locate_all(
@@ -68,10 +70,10 @@ def locate_all(
 
     Holds the vectors once more in float64. ``among``: only these rows, ascending, can be picked.
     """
-    products = Products(units.astype(np.float64))
+    similar = Similarities(units.astype(np.float64))
     if among is None:
-        return _staged(products, weights, costs, purse, None, pairs)
-    gains = _Dense(products, weights, among, None)
+        return _staged(similar, weights, costs, purse, None, pairs)
+    gains = _Dense(similar, weights, among, None)
     picks, found = _lazy_greedy(gains, costs[among], purse, lambda: False)
     return Located(among[picks], found / UNIT)
 
@@ -88,7 +90,7 @@ def coverage(units: np.ndarray, picks: np.ndarray, weights: np.ndarray) -> float
 
 
 def _staged(
-    products: Products,
+    similar: Similarities,
     weights: np.ndarray,
     costs: np.ndarray,
     purse: float,
@@ -97,16 +99,16 @@ def _staged(
 ) -> Located:
     """Greedy from the vectors, then on the matrix of the rows given, then on that of all rows."""
     height = len(weights)
-    dense = _Dense(products, weights, np.arange(height), rows)
+    dense = _Dense(similar, weights, np.arange(height), rows)
     picks, gains = _lazy_greedy(dense, costs, purse, lambda: dense.pairs_left() <= pairs)
     covered = dense.covered
     if rows is not None:
-        left = uncovered(products, weights, covered, rows)
+        left = uncovered(similar, weights, covered, rows)
         enough = pairs * len(rows) // height
         more, _ = left.greedy(covered, costs, _rest(purse, costs, picks), picks, enough)
         picks = np.concatenate([picks, more])
-        gains, covered = _gains(products, weights, picks)
-    left = uncovered(products, weights, covered)
+        gains, covered = _gains(similar, weights, picks)
+    left = uncovered(similar, weights, covered)
     more, rest = left.greedy(covered, costs, _rest(purse, costs, picks), picks, -1)
     return Located(np.concatenate([picks, more]), np.concatenate([gains, rest]) / UNIT)
 
@@ -117,11 +119,12 @@ def _rest(purse: float, costs: np.ndarray, picks: Ints) -> float:
     return purse
 
 
-def _gains(products: Products, weights: np.ndarray, picks: Ints) -> tuple[Ints, Ints]:
+def _gains(similar: Similarities, weights: np.ndarray, picks: Ints) -> tuple[Ints, Ints]:
     """What each of ``picks`` adds to the coverage of all rows, and what covers them then."""
     gains, covered = np.zeros(len(picks), np.int64), np.zeros(len(weights), np.int64)
+    against = similar.against(picks)
     for part in slices(len(weights)):
-        steps = np.rint(products.of(part, picks) * (weights[picks] * UNIT)).astype(np.int64)
+        steps = np.rint(against(part) * (weights[picks] * UNIT)).astype(np.int64)
         upto = np.maximum.accumulate(np.maximum(steps, 0), axis=1)
         gains += np.diff(upto, axis=1, prepend=0).sum(axis=0)
         covered[part] = upto[:, -1] if len(picks) else 0
@@ -132,12 +135,13 @@ class _Dense:
     """Gains from the vectors: of the rows ``picked`` for ``rows`` (all of them where None)."""
 
     def __init__(
-        self, products: Products, weights: np.ndarray, picked: Ints, rows: Ints | None
+        self, similar: Similarities, weights: np.ndarray, picked: Ints, rows: Ints | None
     ) -> None:
-        self._products, self._picked, self._weights = products, picked, weights[picked]
+        self._similar, self._picked, self._weights = similar, picked, weights[picked]
         self._rows: Ints | slice = slice(None) if rows is None else rows
         self._height = len(weights) if rows is None else len(rows)
         self.covered = np.zeros(self._height, np.int64)
+        self._against = similar.against(self._rows)
         self._probed: np.ndarray | None = None
 
     def bounds(self) -> Ints:
@@ -145,12 +149,12 @@ class _Dense:
 
         ``max(0, s)`` is ``(s + |s|) / 2``, and a sum of r terms |s| is at most √(r Σ s²).
         """
-        of = self._products.units[self._rows]
+        of = self._similar.units[self._rows]
         total, squares = of.sum(axis=0), of.T @ of
         found = np.empty(len(self._picked))
         for part in slices(len(found)):
-            units = self._products.units[self._picked[part]]
-            square = np.maximum(((units @ squares) * units).sum(axis=1), 0)
+            units = self._similar.units[self._picked[part]]
+            square = np.maximum((products(units, squares) * units).sum(axis=1), 0)
             found[part] = (units @ total + np.sqrt(self._height * square)) / 2
         room = 1.001 * UNIT * self._weights * (found + self._height * slack(of.shape[1]))
         return (np.ceil(np.maximum(room, 0)) + self._height).astype(np.int64)
@@ -158,16 +162,16 @@ class _Dense:
     def now(self, at: list[int]) -> Ints:
         """Gains of some of the rows that can be picked."""
         found = np.empty(len(at), np.int64)
-        for part in slices(len(at), max(1, 2**25 // max(1, self._height))):
+        for part in slices(len(at), max(1, 2**22 // max(1, self._height))):
             some = np.array(at[part])
-            products = self._products.of(self._picked[some], self._rows)
-            found[part] = added(products, self._weights[some], self.covered)
+            similar = self._against(self._picked[some])
+            found[part] = added(similar, self._weights[some], self.covered)
         return found
 
     def take(self, at: int) -> None:
         """Pick a row."""
-        products = self._products.of(self._picked[[at]], self._rows)[0]
-        steps = np.rint(products * (self._weights[at] * UNIT)).astype(np.int64)
+        similar = self._against(self._picked[[at]])[0]
+        steps = np.rint(similar * (self._weights[at] * UNIT)).astype(np.int64)
         np.maximum(self.covered, steps, out=self.covered)
 
     def pairs_left(self) -> float:
@@ -175,8 +179,9 @@ class _Dense:
         some = np.unique(np.linspace(0, self._height - 1, _PROBES).astype(np.int64))
         if self._probed is None:
             rows = some if isinstance(self._rows, slice) else self._rows[some]
-            self._probed = self._products.of(rows, self._picked) * (self._weights * UNIT)
-        above = np.count_nonzero(self._probed > self.covered[some][:, None])
+            similar = self._similar.against(rows)(self._picked)
+            self._probed = similar * (self._weights * UNIT)[:, None]
+        above = np.count_nonzero(self._probed > self.covered[some])
         return above * self._height / len(some)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
-from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from curate.core.errors import UsageError
+from curate.core.vectors.multiply import Columns
 from curate.core.vectors.units import exact_products, slack, slices
 
 __all__ = ["Device", "Nearest", "on_gpu"]
@@ -17,9 +16,10 @@ __all__ = ["Device", "Nearest", "on_gpu"]
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 _WORTH_TORCH = 2e11
-"""Multiplications from which importing torch and looking for a GPU pays."""
+"""Multiplications from which importing torch to look for a GPU pays."""
 
 _IN_CACHE = 512  # rows: their products with the new centres stay in the cache
+_ON_GPU = 16_384
 
 
 def on_gpu(device: Device, work: float) -> bool:
@@ -59,9 +59,9 @@ class Nearest:
 
     def add(self, centres: np.ndarray) -> None:
         """Take the next centres (m, d) into account."""
-        multiply = self._multiplier(centres)
-        for part in slices(len(self.units), _IN_CACHE if self._gpu is None else 2048):
-            best, index, tied = self._best(part, centres, multiply)
+        columns = Columns(centres) if self._gpu is None else self._gpu.columns(centres)
+        for part in slices(len(self.units), _IN_CACHE if self._gpu is None else _ON_GPU):
+            best, index, tied = self._best(part, columns)
             self._merge(part, np.float32(1) - best, index + self._seen, tied)
         self._seen += len(centres)
 
@@ -79,27 +79,10 @@ class Nearest:
             gaps[part] = np.sum(apart * apart, axis=1) / 2
         return index, gaps
 
-    def _multiplier(self, centres: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        """Products with ``centres``: by oneDNN where torch is loaded, or has become worth loading.
-
-        Either is within `slack`, which is all that is made of them.
-        """
-        done = float(self.units.size) * self._seen
-        if not ("torch" in sys.modules or (done > _WORTH_TORCH and _has_torch())):
-            return lambda rows: rows @ centres.T
-        import torch
-
-        from curate.core.vectors.onednn import Linear
-
-        layer = Linear(torch.from_numpy(centres))
-        return lambda rows: np.asarray(layer(torch.from_numpy(rows)))
-
-    def _best(
-        self, part: slice, centres: np.ndarray, multiply: Callable[[np.ndarray], np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _best(self, part: slice, columns: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if self._gpu is not None:
-            return self._gpu.best(part, centres, float(self._twice))
-        products = multiply(self.units[part])
+            return self._gpu.best(part, columns, float(self._twice))
+        products = columns.of(self.units[part])
         index = np.argmax(products, axis=1)
         best = products[np.arange(len(index)), index]
         near = products >= (best - self._twice)[:, None]
@@ -118,16 +101,23 @@ class Nearest:
 class _Gpu:
     """The same products by torch, with the vectors held on the GPU."""
 
-    def __init__(self, units: np.ndarray) -> None:
+    def __init__(self, units: np.ndarray, device: str = "cuda") -> None:
         import torch
 
         self._torch: Any = torch
-        self._units = torch.from_numpy(units).cuda()
+        self._units = torch.from_numpy(units).to(device)
+
+    def columns(self, centres: np.ndarray) -> Any:
+        """Centres as `best` takes them, copied to the GPU once for all parts."""
+        return self._torch.from_numpy(np.ascontiguousarray(centres)).to(self._units.device).T
 
     def best(
-        self, part: slice, centres: np.ndarray, twice: float
+        self, part: slice, columns: Any, twice: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        products = self._units[part] @ self._torch.from_numpy(centres).cuda().T
+        from curate.core.vectors.full_precision import full_precision
+
+        with full_precision():
+            products = self._units[part] @ columns
         best, index = products.max(dim=1)
         tied = (products >= (best - twice)[:, None]).sum(dim=1) > 1
         return best.cpu().numpy(), index.cpu().numpy(), tied.cpu().numpy()

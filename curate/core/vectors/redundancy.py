@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curate.core.vectors.multiply import Columns
 from curate.core.vectors.units import exact_products, slack, slices
 
 __all__ = ["Filtered", "filter_similar"]
@@ -36,7 +37,7 @@ def filter_similar(
     ``units`` (n, d) are vectors on the grid (`core.vectors.units.GRID`), best first. Similarity is
     one minus half the squared distance: the cosine, and exactly 1 for equal vectors. The answer is
     that of comparing one row at a time with all taken before it: a block of rows is compared with
-    them in one float32 product; what is near the threshold is computed again exactly.
+    them in one float32 product; what can be above the threshold is computed again exactly.
 
     The survivor named is the most similar row taken before, the better one of equals.
     """
@@ -62,8 +63,9 @@ class _Filter:
 
     def take(self, part: slice) -> bool:
         """Decide on a block of rows; False: the budget is spent."""
+        block = Columns(self._units[part])
         for start in range(0, self._count, _KEPT):
-            self._compare(part, slice(start, min(start + _KEPT, self._count)))
+            self._compare(part, block, slice(start, min(start + _KEPT, self._count)))
         for row in self._mutually(np.arange(part.start, part.stop)):
             if self._costs[row] > self._left:
                 self._stopped = int(row)
@@ -85,16 +87,10 @@ class _Filter:
             self._stopped,
         )
 
-    def _compare(self, part: slice, kept: slice) -> None:
+    def _compare(self, part: slice, block: Columns, kept: slice) -> None:
         """Note the most similar of some kept rows where it may be above the threshold."""
-        products = self._units[part] @ self._taken[kept].T
-        best = products.max(axis=1)
-        hit = np.flatnonzero(best > self._threshold - self._slack)
-        if not len(hit):
-            return
-        near = products[hit] >= (best[hit] - np.float32(2 * self._slack))[:, None]
-        at, column = np.nonzero(near)
-        rows = part.start + hit[at]
+        column, at = block.above(self._taken[kept], self._threshold - self._slack)
+        rows = part.start + at
         found = _similarities(self._units[rows], self._taken[kept][column])
         order = np.lexsort((column, -found, rows))
         rows, first = np.unique(rows[order], return_index=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from curate.core.compiled import compiled
+from curate.core.vectors.similarities import Similarities
 from curate.core.vectors.units import slices
 
-__all__ = ["UNIT", "Ints", "Products", "Uncovered", "added", "uncovered"]
+__all__ = ["UNIT", "Ints", "Uncovered", "added", "uncovered"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Steps: TypeAlias = npt.NDArray[np.int32]
@@ -23,52 +23,23 @@ UNIT = 2.0**24
 """Similarities are counted in whole steps of 2**-24: sums are exact, so ties are ties."""
 
 _BLOCK = 1000  # of a power of two, the rows of a transposed block would share cache lines
-_WORTH_TORCH = 20_000
-
-
-Rows: TypeAlias = slice | np.ndarray
-
-
-class Products:
-    """Similarities of vectors (n, d), in the type that they are given in.
-
-    float64 on the grid is exact. float32 is multiplied on a GPU where asked, and by oneDNN where
-    there are vectors enough to pay for loading torch.
-    """
-
-    def __init__(self, units: np.ndarray, gpu: bool = False) -> None:
-        self.units = units
-        self._gpu = gpu
-        many = len(units) >= _WORTH_TORCH and find_spec("torch") is not None
-        self._by_torch = units.dtype == np.float32 and (gpu or many)
-
-    def of(self, left: Rows, right: Rows) -> np.ndarray:
-        """Products (l, r) of some rows with others."""
-        if not self._by_torch:
-            found: np.ndarray = self.units[left] @ self.units[right].T
-            return found
-        import torch
-
-        from curate.core.vectors.onednn import products
-
-        sides = [torch.from_numpy(self.units[rows]) for rows in (left, right)]
-        if self._gpu:
-            sides = [side.cuda() for side in sides]
-        return np.asarray(products(sides[0], sides[1]).cpu())
+_ROW = 2**32 - 1
+_STRETCH = 64  # so many whole steps add up in 32 bits
 
 
 @dataclass(frozen=True)
 class Uncovered:
     """For each row that can be picked, the rows that it would cover better than they are.
 
-    ``first`` and ``last`` (n, blocks) bound its pairs, block of covered rows by block, in ``to``
-    (the covered row) and ``steps`` (the similarity times the picked row's weight).
+    ``first`` and ``last`` (n, blocks) bound its pairs, block of covered rows by block, in
+    ``pairs``: the covered row in the lower 32 bits, above it the steps of the similarity times the
+    picked row's weight. ``gains`` (n,) is what each row adds by them.
     """
 
     first: Ints
     last: Ints
-    to: Steps
-    steps: Steps
+    pairs: Ints
+    gains: Ints
 
     def greedy(
         self, covered: Ints, costs: np.ndarray, purse: float, taken: Ints, enough: int
@@ -85,8 +56,8 @@ class Uncovered:
         found = _greedy(
             self.first,
             self.last,
-            self.to,
-            self.steps,
+            self.pairs,
+            self.gains,
             now,
             open_,
             costs.astype(np.float64),
@@ -98,7 +69,7 @@ class Uncovered:
 
 
 def uncovered(
-    products: Products, weights: np.ndarray, covered: Ints, rows: Ints | None = None
+    similar: Similarities, weights: np.ndarray, covered: Ints, rows: Ints | None = None
 ) -> Uncovered:
     """The pairs ``(picked, covered)`` with ``weight · similarity`` above what covers the row now.
 
@@ -110,39 +81,37 @@ def uncovered(
     count = height if rows is None else len(rows)
     blocks = len(list(slices(count, _BLOCK)))
     first, last = np.zeros((height, blocks), np.int64), np.zeros((height, blocks), np.int64)
-    held, low, at = _room(np.empty((2, 0), np.int32), 0), covered.astype(np.int32), 0
-    for picked, block, found in _blocks(products, rows, height, count):
+    gains = np.zeros(height, np.int64)
+    held, low, at = _room(np.empty(0, np.int64), 0), covered.astype(np.int32), 0
+    for picked, block, found in _blocks(similar, rows, height, count):
         held = _room(held, at)
         start = block * _BLOCK
         part = slice(start, start + found.shape[1])
-        ends = _above(found, weights[picked], low[part], start, held[0], held[1], at)
+        ends = _above(found, weights[picked], low[part], start, held, at, gains[picked])
         first[picked, block], last[picked, block] = ends[:-1], ends[1:]
         at = int(ends[-1])
-    return Uncovered(first, last, held[0, :at], held[1, :at])
+    return Uncovered(first, last, held[:at], gains)
 
 
-def _room(held: Steps, used: int) -> Steps:
+def _room(held: Ints, used: int) -> Ints:
     """Room for one more block of pairs; memory that is never written to is never given."""
-    if held.shape[1] - used > _BLOCK * _BLOCK:
+    if len(held) - used > _BLOCK * _BLOCK:
         return held
-    more = np.empty((2, 2 * used + 8 * _BLOCK * _BLOCK), np.int32)
-    more[:, :used] = held[:, :used]
+    more = np.empty(2 * used + 8 * _BLOCK * _BLOCK, np.int64)
+    more[:used] = held[:used]
     return more
 
 
 def _blocks(
-    products: Products, rows: Ints | None, height: int, count: int
+    similar: Similarities, rows: Ints | None, height: int, count: int
 ) -> Iterator[tuple[slice, int, np.ndarray]]:
     """Rows that can be picked, the block of covered rows, and the products of the two."""
     for i, part in enumerate(slices(count, _BLOCK)):
-        if rows is not None:
-            for picked in slices(height, _BLOCK):
-                yield picked, i, products.of(picked, rows[part])
-            continue
-        for j, picked in enumerate(slices(part.stop, _BLOCK)):
-            found = products.of(picked, part)
+        against = similar.against(part if rows is None else rows[part])
+        for j, picked in enumerate(slices(part.stop if rows is None else height, _BLOCK)):
+            found = against(picked)
             yield picked, i, found
-            if i != j:
+            if rows is None and i != j:
                 yield part, j, np.ascontiguousarray(found.T)
 
 
@@ -171,48 +140,75 @@ def _above(
     weights: npt.NDArray[np.float64],
     covered: Steps,
     offset: int,
-    to: Steps,
-    steps: Steps,
+    pairs: Ints,
     at: int,
+    gains: Ints,
 ) -> Ints:  # pragma: no cover - compiled
-    """Write the pairs above ``covered`` from ``at`` on; where each row's begin, and the end."""
-    ends = np.empty(products.shape[0] + 1, np.int64)
+    """Write the pairs above ``covered`` from ``at`` on; where each row's begin, and the end.
+
+    What they add to each row's gain is added to ``gains``. Products are looked through a stretch at
+    a time, by vector instructions: in most stretches there is nothing.
+    """
+    ends, own = np.empty(products.shape[0] + 1, np.int64), np.empty(_STRETCH, np.int32)
     ends[0] = at
     for i in range(products.shape[0]):
         scale = weights[i] * UNIT
-        for j in range(products.shape[1]):
-            step = np.int32(np.rint(products[i, j] * scale))
-            to[at] = offset + j  # written over where it does not count: no branch
-            steps[at] = step
-            at += step > covered[j]
+        for start in range(0, products.shape[1], _STRETCH):
+            some = products[i, start : start + _STRETCH]
+            low = covered[start : start + _STRETCH]
+            more = np.int32(0)
+            for j in range(len(some)):
+                own[j] = np.int32(np.rint(some[j] * scale))
+                more += max(own[j] - low[j], np.int32(0))
+            if more == 0:
+                continue
+            gains[i] += more
+            for j in range(len(some)):
+                # Written over where it does not count: no branch.
+                pairs[at] = (np.int64(own[j]) << 32) + (offset + start + j)
+                at += own[j] > low[j]
         ends[i + 1] = at
     return ends
 
 
 @compiled()
 def _gain(
-    row: np.int64, first: Ints, last: Ints, to: Steps, steps: Steps, covered: Steps
+    row: np.int64, first: Ints, last: Ints, pairs: Ints, covered: Steps
 ) -> np.int64:  # pragma: no cover - compiled
-    """What the row adds now; pairs that do not matter any more are dropped on the way."""
+    """What the row adds now; where half of its pairs do not matter any more, they go."""
     total = np.int64(0)
     for block in range(first.shape[1]):
-        kept = first[row, block]
-        for at in range(first[row, block], last[row, block]):
-            other, step = to[at], steps[at]
-            more = step - covered[other]
-            to[kept], steps[kept] = other, step
-            kept += more > 0
-            total += max(more, np.int32(0))
-        last[row, block] = kept
+        start, stop = first[row, block], last[row, block]
+        own, some, matter = pairs[start:stop], np.int64(0), np.int64(0)
+        for at in range(len(own)):
+            more = max((own[at] >> 32) - covered[own[at] & _ROW], 0)
+            some += more
+            matter += more > 0
+        total += some
+        if 2 * matter < len(own):
+            last[row, block] = _matter(start, stop, pairs, covered)
     return total
+
+
+@compiled()
+def _matter(
+    start: np.int64, stop: np.int64, pairs: Ints, covered: Steps
+) -> np.int64:  # pragma: no cover - compiled
+    """Move the pairs that still matter to the front; where they end."""
+    end = start
+    for at in range(start, stop):
+        pair = pairs[at]
+        pairs[end] = pair
+        end += (pair >> 32) > covered[pair & _ROW]
+    return end
 
 
 @compiled()
 def _greedy(
     first: Ints,
     last: Ints,
-    to: Steps,
-    steps: Steps,
+    pairs: Ints,
+    gains: Ints,
     covered: Steps,
     open_: npt.NDArray[np.bool_],
     costs: npt.NDArray[np.float64],
@@ -220,46 +216,45 @@ def _greedy(
     enough: int,
 ) -> tuple[Ints, Ints]:  # pragma: no cover - compiled
     """Minoux 1978: a gain can only shrink, so an old one is a bound; look again at the largest."""
-    heap = [
-        (-_gain(row, first, last, to, steps, covered), row, np.int64(0))
-        for row in np.flatnonzero(open_)
-    ]
+    heap = [(-gains[row], row, np.int64(0)) for row in np.flatnonzero(open_)]
     heapq.heapify(heap)
-    picks, gains = np.empty(len(heap), np.int64), np.empty(len(heap), np.int64)
+    picks, found = np.empty(len(heap), np.int64), np.empty(len(heap), np.int64)
     count = 0
     while len(heap):
-        bound, row, seen = heapq.heappop(heap)
+        bound, row, seen = heap[0]
         if seen < count:
-            gain = _gain(row, first, last, to, steps, covered)
-            heapq.heappush(heap, (-gain, row, np.int64(count)))
+            gain = _gain(row, first, last, pairs, covered)
+            heapq.heapreplace(heap, (-gain, row, np.int64(count)))
             continue
         if costs[row] > purse:
             break
+        heapq.heappop(heap)
         purse -= costs[row]
-        _cover(row, first, last, to, steps, covered)
-        picks[count], gains[count] = row, -bound
+        _cover(row, first, last, pairs, covered)
+        picks[count], found[count] = row, -bound
         count += 1
-        if enough >= 0 and _left(first, last, to, steps, covered) <= enough:
+        if enough >= 0 and _left(first, last, pairs, covered) <= enough:
             break
-    return picks[:count], gains[:count]
+    return picks[:count], found[:count]
 
 
 @compiled()
 def _cover(
-    row: np.int64, first: Ints, last: Ints, to: Steps, steps: Steps, covered: Steps
+    row: np.int64, first: Ints, last: Ints, pairs: Ints, covered: Steps
 ) -> None:  # pragma: no cover - compiled
     for block in range(first.shape[1]):
         for at in range(first[row, block], last[row, block]):
-            covered[to[at]] = max(covered[to[at]], steps[at])
+            to = pairs[at] & _ROW
+            covered[to] = max(covered[to], np.int32(pairs[at] >> 32))
 
 
 @compiled()
 def _left(
-    first: Ints, last: Ints, to: Steps, steps: Steps, covered: Steps
+    first: Ints, last: Ints, pairs: Ints, covered: Steps
 ) -> int:  # pragma: no cover - compiled
     count = 0
     for row in range(first.shape[0]):
         for block in range(first.shape[1]):
             for at in range(first[row, block], last[row, block]):
-                count += steps[at] > covered[to[at]]
+                count += (pairs[at] >> 32) > covered[pairs[at] & _ROW]
     return count

@@ -13,6 +13,7 @@ import polars as pl
 from curate.core.columns import values
 from curate.core.decisions import tie_order
 from curate.core.errors import DataError, UsageError
+from curate.core.vectors.multiply import products
 
 __all__ = ["GRID", "Vectors", "exact_products", "on_grid", "slack", "slices", "vectors_of"]
 
@@ -73,9 +74,7 @@ def slices(height: int, size: int = _BLOCK) -> Iterator[slice]:
 
 def exact_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """All products of two sets of unit vectors on the grid, without rounding: float64."""
-    wide = left.astype(np.float64, copy=False)
-    found: np.ndarray = wide @ right.astype(np.float64, copy=False).T
-    return found
+    return products(left.astype(np.float64, copy=False), right.astype(np.float64, copy=False))
 
 
 def slack(dimensions: int) -> float:
