@@ -6,9 +6,11 @@ import hashlib
 import itertools
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import polars as pl
 import pytest
@@ -22,6 +24,7 @@ from curate.core.readers.detect import named
 from curate.core.readers.ingest import ingest, read_rows
 from curate.core.readers.lanes import LANES
 from curate.core.readers.layout import Layout
+from curate.core.readers.reading import _many
 from curate.core.rows import content_digest
 from curate.core.schema import CONTENT
 from tests.curate.bad_input_cases import CASES
@@ -307,6 +310,28 @@ def test_the_bytes_that_are_written_do_not_tell_how_a_file_was_read(
         ingest([str(path)], tmp_path / out)
     for name in ("rows.parquet", "quarantine.jsonl"):
         assert (tmp_path / "careful" / name).read_bytes() == (tmp_path / "fast" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "line", "alone", "loaded"),
+    [
+        (1, 50, False, True),  # 41 MiB to be read, a line counted as 2,000 bytes more
+        (2, 50, True, True),
+        (3, 400, False, True),
+        (10, 400, True, True),
+        (9, 20_000, False, False),
+        (40, 20_000, False, True),
+        (60, 20_000, True, True),
+    ],
+)
+def test_blocks_are_worth_it_sooner_for_short_lines_and_where_numba_is_loaded(
+    megabytes: int, line: int, alone: bool, loaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = (b"x" * (line - 1) + b"\n") * 10
+    monkeypatch.setitem(sys.modules, "numba", numba)
+    assert _many(megabytes << 20, head) is loaded
+    monkeypatch.delitem(sys.modules, "numba")
+    assert _many(megabytes << 20, head) is alone
 
 
 def test_sides_that_say_the_same_are_so_however_they_are_spelled(

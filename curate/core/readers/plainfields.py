@@ -14,7 +14,7 @@ from curate.core.readers.jsonscan import Scanned
 from curate.core.readers.jsontokens import DIGITS, REAL, STRING
 from curate.core.readers.layout import Said
 from curate.core.readers.plaindialogues import dialogues
-from curate.core.readers.plainturns import Lists, Turns, conversations, strings
+from curate.core.readers.plainturns import Lists, Turns, conversations, repeated, strings
 from curate.core.readers.spans import gather
 
 __all__ = ["Fields"]
@@ -67,9 +67,8 @@ class Fields:
         at = self._names.index
         texts = [(at(said.key), at(said.beside) if said.beside else -1) for said in turns]
         contents = strings(*self._gather(rows, texts))
-        roles = np.tile(np.arange(len(turns)), len(rows))
-        ends = np.arange(len(rows) + 1) * len(turns)
-        return conversations([said.role for said in turns], roles, contents, ends)
+        roles = repeated([said.role for said in turns], len(rows))
+        return conversations(roles, contents, np.arange(len(rows) + 1) * len(turns))
 
     def _gather(self, rows: _Ints, texts: list[tuple[int, int]]) -> tuple[_Bytes, _Ints]:
         scanned = self._scanned

@@ -25,7 +25,7 @@ from curate.core.readers.plainextra import Extra
 from curate.core.readers.plainfields import Fields
 from curate.core.readers.plainjudged import Judged
 from curate.core.readers.plainpairs import pairs
-from curate.core.readers.plainturns import Lists, numbers, picked, said, strings
+from curate.core.readers.plainturns import Lists, numbers, repeated, said, strings
 from curate.core.readers.spans import numbered
 from curate.core.rows import arrow_schema
 from curate.core.schema import Kind
@@ -155,12 +155,11 @@ def _arrow(values: npt.NDArray[Any]) -> Any:
 
 
 def _table(kind: Kind, source: str, lines: _Ints, made: dict[str, Any]) -> pa.Table:
-    each = np.zeros(len(lines), np.int64)  # of one; `pa.repeat` of a scalar would import pandas
     columns = made | {
         "id": strings(*numbered(np.array([*f"{source}:".encode()], np.uint8), lines)),
-        "source": picked([source], each),
+        "source": repeated([source], len(lines)),
         "row": numbers(lines),
-        "kind": picked([kind], each),
+        "kind": repeated([kind], len(lines)),
     }
     schema = arrow_schema(kind)
     lacking = {field.name: field.type for field in schema if field.name not in columns}

@@ -14,7 +14,7 @@ from curate.core.readers.jsontokens import STRING
 from curate.core.readers.spans import gather
 from curate.core.schema import TURN
 
-__all__ = ["Lists", "Turns", "conversations", "numbers", "picked", "said", "strings"]
+__all__ = ["Lists", "Turns", "conversations", "numbers", "repeated", "said", "strings"]
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -93,20 +93,26 @@ def said(lists: Sequence[Lists]) -> Any:
     ends = np.concatenate([[0], np.cumsum(counts)])
     which = np.repeat(starts.ravel() - ends[:-1], counts.ravel()) + np.arange(ends[-1])
     turns = lists[0].turns
-    return conversations(
-        turns.roles, turns.spoken[which], turns.contents(which), ends[:: len(lists)]
-    )
+    roles = _picked(turns.roles, turns.spoken[which].astype(np.int64))
+    return conversations(roles, turns.contents(which), ends[:: len(lists)])
 
 
-def conversations(roles: Sequence[str], which: Any, contents: Any, ends: Ints) -> Any:
-    """Lists of turns, ``roles[which]`` with its content, a list from one end to the next."""
+def conversations(roles: Any, contents: Any, ends: Ints) -> Any:
+    """Lists of turns, each a role with its content, a list from one end to the next."""
     nothing = pa.nulls(len(contents), pa.large_string())
-    spoken = picked(roles, np.asarray(which, np.int64))
-    turns = pa.StructArray.from_arrays([spoken, contents, nothing, nothing, nothing], _NAMES)
+    turns = pa.StructArray.from_arrays([roles, contents, nothing, nothing, nothing], _NAMES)
     return pa.LargeListArray.from_arrays(numbers(ends), turns)
 
 
-def picked(texts: Sequence[str], which: Ints) -> Any:
+def repeated(texts: Sequence[str], times: int) -> Any:
+    """The texts over and over, as a column; `pa.repeat` would import pandas."""
+    written = [text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, written)], dtype=np.int64)
+    starts = np.add.outer(np.arange(times) * ends[-1], ends[:-1]).ravel()
+    return strings(b"".join(written) * times, np.append(starts, times * ends[-1]))
+
+
+def _picked(texts: Sequence[str], which: Ints) -> Any:
     """The texts by their numbers, as a column."""
     written = [text.encode() for text in texts]
     ends = np.cumsum([0, *map(len, written)], dtype=np.int32)
@@ -116,7 +122,7 @@ def picked(texts: Sequence[str], which: Ints) -> Any:
     return strings(*gather(data, spans, found, which, _FIRST))
 
 
-def strings(data: Bytes, starts: Ints) -> Any:
+def strings(data: Bytes | bytes, starts: Ints) -> Any:
     """Texts that lie one after the other, as an Arrow array."""
     offsets = pa.py_buffer(np.ascontiguousarray(starts, np.int64))
     return pa.LargeStringArray.from_buffers(len(starts) - 1, offsets, pa.py_buffer(data))

@@ -31,7 +31,9 @@ __all__ = ["Batch", "Reading", "Source"]
 
 _ROWS: Final = 8192  # of a batch that is read record by record
 _BYTES: Final = 64 << 20  # of a batch, where rows are long
-_BLOCKS: Final = 12 << 20  # bytes of a file that take as long as numba does to be there
+_BLOCKS: Final = 52 << 20  # bytes that are read in the time that numba and its loops take to load
+_LINE: Final = 2000  # bytes that are read in the time that a line takes besides
+_LOADED: Final = 4  # how many times as soon blocks are worth it where numba is there already
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,9 @@ class _Pending:
         """The full batches that the records of ``part`` complete."""
         layout: Layout | None = getattr(form, "layout", None)
         known = layout is not None and layout.keys() >= {*self._mapping.values()}
-        if layout and known and part.container == "lines" and part.size >= _BLOCKS:
+        if layout and known and part.container == "lines":
             with part.line_stream() as (stream, end):
-                if end == b"\n":
+                if end == b"\n" and _many(part.size, stream.peek()):
                     yield self.flush()
                     yield from self._blocks(stream, form, layout, name, limit)
                     return
@@ -190,6 +192,12 @@ class _Pending:
             self._sizes.append(size)
             self._bytes += size
         self._rows += made
+
+
+def _many(size: int, head: bytes) -> bool:
+    """Whether a file of lines like the first ones is read sooner in blocks than line by line."""
+    lines = size * head.count(b"\n") / max(len(head), 1)
+    return (size + _LINE * lines) * (_LOADED if "numba" in sys.modules else 1) >= _BLOCKS
 
 
 def _parsed(text: bytes | BadRow) -> Row | BadRow:

@@ -46,11 +46,21 @@ def gather(
 
 def numbered(prefix: Bytes, numbers: Ints) -> tuple[Bytes, Ints]:
     """``prefix`` with each of the numbers, which are above 0: the bytes, and where each starts."""
-    digits = np.searchsorted(10 ** np.arange(19), numbers, side="right")
-    starts = np.concatenate([[0], np.cumsum(digits + len(prefix))])
+    starts = np.zeros(len(numbers) + 1, np.int64)
+    _measure(len(prefix), numbers, starts)
     out = np.empty(int(starts[-1]), np.uint8)
     _number(prefix, numbers, out, starts)
     return out, starts
+
+
+@compiled()
+def _measure(size: int, numbers: Ints, starts: Ints) -> None:
+    for i in range(len(numbers)):
+        left, digits = numbers[i], 0
+        while left:
+            left //= 10
+            digits += 1
+        starts[i + 1] = starts[i] + size + digits
 
 
 @compiled()
