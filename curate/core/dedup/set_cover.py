@@ -27,8 +27,8 @@ __all__ = ["cover_sets"]
 Ints: TypeAlias = npt.NDArray[np.int64]
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 _SPREAD = np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
-_WORDS = 16  # of 64 bits in a bitmap
-_BITMAPS = 32  # looked at in the time that it takes to meet a text
+_WORDS = 8  # of 64 bits in half a bitmap
+_BITMAPS = 128  # looked at in the time that it takes to meet a text
 _PATIENCE = 64  # texts that are met one by one before looking at all of them is thought of
 
 
@@ -38,7 +38,7 @@ def cover_sets(sets: Sets, keys: Keys, order: Ints, fixed: int, threshold: Fract
     Only texts with a key in common are compared. The first ``fixed`` of ``order`` stay whatever
     they resemble: a reference that the others are held against.
     """
-    index = _index(sets, keys, order)
+    index = _index(sets, keys, order, threshold)
     survivor, common, union = _cover_sets(
         index, order, fixed, threshold.numerator, threshold.denominator
     )
@@ -65,17 +65,19 @@ class _Index(NamedTuple):
     links: npt.NDArray[np.int32]  # of each entry: the next in the chain, its text, half its key
     met: npt.NDArray[np.int32]
     rank: Ints
-    kept: npt.NDArray[np.int32]
-    bitmaps: Hashes
+    spare: Ints  # by the sum of two sizes: how many shingles may be in one text alone
+    kept: npt.NDArray[np.int32]  # of each kept text: its number, size, and shingles of its own
+    bitmaps: Hashes  # of each kept text: first halves, then second ones
 
 
-def _index(sets: Sets, keys: Keys, order: Ints) -> _Index:
+def _index(sets: Sets, keys: Keys, order: Ints, threshold: Fraction) -> _Index:
     count, entries = len(order), int(keys.offsets[-1])
     if max(count, entries) >= 2**31:
         raise UsageError(f"{entries} keys are too many to join at once; expected below 2^31")
     rank = np.empty(count, np.int64)
     rank[order] = np.arange(count)
     sizes = keys.own + np.diff(sets.offsets)
+    both = np.arange(2 * int(sizes.max(initial=0)) + 1)
     return _Index(
         sets.values,
         sets.offsets,
@@ -90,8 +92,9 @@ def _index(sets: Sets, keys: Keys, order: Ints) -> _Index:
         np.empty((entries, 3), np.int32),
         np.full(count, -1, np.int32),
         rank,
-        np.empty(count, np.int32),
-        np.empty(count * _WORDS, np.uint64),
+        both - 2 * -(-threshold.numerator * both // (threshold.numerator + threshold.denominator)),
+        np.empty((3, count), np.int32),
+        np.empty((2, count, _WORDS), np.uint64),
     )
 
 
@@ -171,18 +174,22 @@ def _meet(index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, patience:
 
 
 @compiled()
-def _draw(index: _Index, x: _Int, bitmap: Hashes) -> None:
-    bitmap[:] = 0
+def _draw(index: _Index, x: _Int, first: Hashes, second: Hashes) -> None:
+    first[:], second[:] = 0, 0
     for at in range(index.offsets[x], index.offsets[x + 1]):
-        bit = index.values[at] & np.uint64(64 * _WORDS - 1)
-        bitmap[bit >> np.uint64(6)] ^= np.uint64(1) << (bit & np.uint64(63))
+        bit = np.uint64(1) << (index.values[at] & np.uint64(63))
+        word = np.int64(index.values[at] >> np.uint64(6)) & (2 * _WORDS - 1)
+        if word < _WORDS:
+            first[word] ^= bit
+        else:
+            second[word - _WORDS] ^= bit
 
 
 @compiled(inline="always")
-def _differing(x: Hashes, y: Hashes, start: _Int) -> _Int:
+def _differing(x: Hashes, y: Hashes) -> _Int:
     """Bits in which halves of two bitmaps differ (counted in the way that compilers know)."""
     total = np.uint64(0)
-    for word in range(start, start + _WORDS // 2):
+    for word in range(_WORDS):
         bits = x[word] ^ y[word]
         bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
         pairs = np.uint64(0x3333333333333333)
@@ -197,22 +204,19 @@ def _hold_against_all(
     index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, count: _Int, drawn: _Int
 ) -> None:
     """Compare with all of the ``count`` kept texts, of which ``drawn`` have a bitmap."""
+    kept, sizes, own = index.kept
     for i in range(drawn, count):
-        _draw(index, index.kept[i], index.bitmaps[i * _WORDS : (i + 1) * _WORDS])
-    bitmap = np.empty(_WORDS, np.uint64)
-    _draw(index, x, bitmap)
-    size = index.sizes[x]
-    largest = size * t[1] // t[0]
+        _draw(index, kept[i], index.bitmaps[0, i], index.bitmaps[1, i])
+    first, second = np.empty(_WORDS, np.uint64), np.empty(_WORDS, np.uint64)
+    _draw(index, x, first, second)
+    largest = index.sizes[x] * t[1] // t[0]
+    spare_of = index.spare[index.sizes[x] :]
     for i in range(count):
-        y = np.int64(index.kept[i])
-        if smallest <= index.sizes[y] <= largest and index.met[y] != x:
-            both = size + index.sizes[y]
-            spare = both - 2 * ((t[0] * both + t[0] + t[1] - 1) // (t[0] + t[1]))
-            spare -= index.own[x] + index.own[y]
-            other = index.bitmaps[i * _WORDS : (i + 1) * _WORDS]
-            spare -= _differing(bitmap, other, 0)
-            if spare >= 0 and _differing(bitmap, other, _WORDS // 2) <= spare:
-                _compare(index, x, 0, y, 0, best, t)
+        if smallest <= sizes[i] <= largest:
+            spare = spare_of[sizes[i]] - index.own[x] - own[i]
+            spare -= _differing(first, index.bitmaps[0, i])
+            if spare >= 0 and _differing(second, index.bitmaps[1, i]) <= spare:
+                _compare(index, x, 0, np.int64(kept[i]), 0, best, t)
 
 
 @compiled()
@@ -235,6 +239,7 @@ def _cover_sets(
             survivor[x], common[x], union[x] = best
         if survivor[x] < 0:
             _hang(index, x)
-            index.kept[count] = x
+            index.kept[0, count] = x
+            index.kept[1, count], index.kept[2, count] = index.sizes[x], index.own[x]
             count += 1
     return survivor, common, union
