@@ -150,25 +150,31 @@ class AnswerTrainer(PairTrainer):
         totals, answers = self._totals[mode], logps.answers
         if logps.mismatched is not None:
             totals.add("kl_estimate", logps.mismatched.ratio)
+        sides: dict[str, torch.Tensor] = {}
         if logps.label is None:
             _note_side(totals, "", answers, result.reward, slice(None))
         else:
-            for side, rows in (("/chosen", logps.good), ("/rejected", ~logps.good)):
-                _note_side(totals, side, answers, result.reward, rows)
+            sides = {"chosen": logps.good, "rejected": ~logps.good}
+            for side, rows in sides.items():
+                _note_side(totals, f"/{side}", answers, result.reward, rows)
         if logps.value is not None:
             totals.add("value", logps.value)
-        self._note_tokens(mode, tokens, batch)
+        self._note_own(mode, tokens, batch, sides)
 
-    def _note_tokens(self, mode: str, tokens: dict[str, torch.Tensor], batch: Batch) -> None:
+    def _note_own(
+        self,
+        mode: str,
+        tokens: Mapping[str, torch.Tensor],
+        batch: Batch,
+        sides: Mapping[str, torch.Tensor],
+    ) -> None:
         """Token metrics over the rows' own answers, not over strangers."""
         own = int((batch["at"] >= 0).sum())
         length = batch["answer_mask"][:own, 1:].sum(1)
         width = tokens["policy"].shape[1]
         mask = torch.arange(width, device=length.device) < length[:, None]
-        for name in self.watched:
-            if name in tokens:
-                shown = "mean_token_accuracy" if name == "top1" else name
-                self._totals[mode].add(shown, tokens[name][:own][mask])
+        mine = {name: tokens[name][:own] for name in self.watched if name in tokens}
+        self._note_tokens(mode, mine, mask, sides)
 
 
 class ListTrainer(AnswerTrainer):
@@ -198,7 +204,9 @@ class ListTrainer(AnswerTrainer):
         totals.add("rewards/accuracies", (rewards["chosen"] > rewards["rejected"]).double())
         right = result.reward[..., :, None] > result.reward[..., None, :]
         totals.add("rewards/order", right[logps.better].double())
-        self._note_tokens(mode, tokens, batch)
+        there = batch["at"] >= 0  # whose rows stand in this order
+        sides = {side: (weight > 0)[there] for side, weight in ends.items()}
+        self._note_own(mode, tokens, batch, sides)
 
 
 def _note_side(

@@ -12,7 +12,10 @@ from torch.utils.checkpoint import checkpoint
 from finetune.label_logps import label_logps, normalised
 from finetune.token_statistics import NEED_REFERENCE, STATISTICS
 
-__all__ = ["TILE", "Head", "Hidden", "measure"]
+__all__ = ["LOGITS", "TILE", "Head", "Hidden", "measure"]
+
+LOGITS: Final = "logits"
+"""Watched by this name: the mean over the vocabulary of a token's logits, as TRL shows it."""
 
 TILE: Final = 128
 """Tokens whose logits exist at the same time."""
@@ -43,6 +46,19 @@ class Head:
         """What logits are a multiple of, by a plain matrix; None where they are more than that."""
         plain = type(self.project) is torch.nn.Linear and self.project.bias is None
         return self.scale / self.temperature if plain and self.softcap is None else None
+
+    @torch.no_grad()
+    def mean_logits(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        """Means over the vocabulary ``(N,)`` of the logits of ``(N, H)``, which are not made.
+
+        The mean of a matrix' rows stands for all of them. None where logits are more than that.
+        """
+        if type(self.project) is not torch.nn.Linear or self.softcap is not None:
+            return None
+        mean = hidden.float() @ self.project.weight.float().mean(0)
+        if self.project.bias is not None:
+            mean = mean + self.project.bias.float().mean()
+        return mean * (self.scale / self.temperature)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits ``(N, V)`` of hidden states ``(N, H)``, in float32 or wider."""
@@ -89,10 +105,10 @@ def measure(
     With them each of ``statistics`` (names in `STATISTICS`), all in one pass over tiles of ``tile``
     tokens, whose logits are not kept for the backward pass (but see `finetune.label_logps`). The
     reference carries no gradient, nor do the statistics that are only ``watched``, which cost less
-    for it.
+    for it; `LOGITS` can be watched too.
     """
     kept = tuple(dict.fromkeys(statistics))
-    seen = tuple(name for name in dict.fromkeys(watched) if name not in kept)
+    seen = tuple(name for name in dict.fromkeys(watched) if name not in (*kept, LOGITS))
     aside = _Aside(reference, labels, seen)
     factor = policy.head.factor
     if factor is None or kept or torch.is_autocast_enabled(labels.device.type):
@@ -101,7 +117,9 @@ def measure(
         weight: Any = policy.head.project.weight
         look = aside if aside.looks else None
         found = {"policy": label_logps(policy.states, weight, labels, factor, tile, look)}
-    return found | {name: torch.cat(parts) for name, parts in aside.found.items()}
+    found |= {name: torch.cat(parts) for name, parts in aside.found.items()}
+    means = policy.head.mean_logits(policy.states) if LOGITS in watched else None
+    return found if means is None else {**found, LOGITS: means}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers import Trainer, TrainingArguments
 from curate.core.errors import SiftuneError
 from finetune.collate import COLUMN, Batch, PairCollator, PairIds, parts_of
 from finetune.losses.types import Answers, PairLogps, PairLoss, PairObjective, needs_of
+from finetune.measure import LOGITS
 from finetune.reference import Reference
 
 __all__ = ["PairTrainer", "Totals", "answers_of"]
@@ -182,9 +183,31 @@ class PairTrainer(Trainer):
                 totals.add(f"drift/{side}", answers.ratio)
         there = torch.cat([logps.chosen.length, logps.rejected.length]).long()
         mask = torch.arange(tokens["policy"].shape[1], device=there.device) < there[:, None]
-        for name in self.watched:
+        first = torch.arange(len(mask), device=mask.device) < len(mask) // 2
+        self._note_tokens(mode, tokens, mask, {"chosen": first, "rejected": ~first})
+
+    def _note_tokens(
+        self,
+        mode: str,
+        tokens: Mapping[str, torch.Tensor],
+        mask: torch.Tensor,
+        sides: Mapping[str, torch.Tensor],
+    ) -> None:
+        """What is watched, as means over the tokens of ``mask`` ``(R, L)``; ``sides`` are its rows.
+
+        As in TRL, logits are shown of each side, and the accuracy is that on chosen answers, where
+        sides are told apart.
+        """
+        totals = self._totals[mode]
+        for side, rows in sides.items():
+            if LOGITS in tokens:
+                totals.add(f"logits/{side}", tokens[LOGITS][mask & rows[:, None]])
+        if "top1" in tokens:
+            right = mask & sides["chosen"][:, None] if sides else mask
+            totals.add("mean_token_accuracy", tokens["top1"][right])
+        for name in (one for one in self.watched if one not in (LOGITS, "top1")):
             if name in tokens:
-                totals.add(_SHOWN.get(name, name), tokens[name][mask])
+                totals.add(name, tokens[name][mask])
 
     def on_device(self, pairs: Sequence[PairIds]) -> Batch:
         """The batch of these pairs, where the model is."""
@@ -213,9 +236,6 @@ class PairTrainer(Trainer):
         if mode == "train":
             logs["num_input_tokens_seen"] = self.state.num_input_tokens_seen
         super().log(logs, start_time)
-
-
-_SHOWN = {"top1": "mean_token_accuracy"}
 
 
 def answers_of(

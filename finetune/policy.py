@@ -19,6 +19,7 @@ from finetune.exam import Exam
 from finetune.logps import answer_with_scores, check_head
 from finetune.loop_arguments import arguments_of
 from finetune.losses.types import needs_of
+from finetune.measure import LOGITS
 from finetune.packing import try_sharing
 from finetune.ranks import refuse_spread
 from finetune.reference import (
@@ -114,7 +115,7 @@ def held_to(
 
 def watched_with(reference: Reference | None) -> tuple[str, ...]:
     """What is shown of each token; the KL where a reference is in memory."""
-    return ("entropy", "top1", *(() if reference is None else ("kl",)))
+    return ("entropy", "top1", LOGITS, *(() if reference is None else ("kl",)))
 
 
 def exam_of(

@@ -109,6 +109,36 @@ def test_statistics_are_those_of_the_whole_distribution():
     torch.testing.assert_close(found["top1"], (p.argmax(-1) == LABELS).double())
 
 
+@pytest.mark.parametrize("family", ["Llama", "GPT2", "Granite"])
+def test_mean_logits_are_those_of_the_model_and_of_trl(family):
+    from trl.trainer.utils import add_fused_lm_head
+
+    model = tiny(family)
+    ids = torch.tensor([[5, 6, 7, 8, 2], [9, 3, 4, 11, 12]])
+    answered = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]])
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "answer_mask": answered}
+    with torch.no_grad():
+        found = score_answers(model, batch, watched=("logits", "entropy"))["logits"]
+        means = model(ids).logits[:, :-1].mean(-1)
+        add_fused_lm_head(model, outputs=("log_probs", "mean_logits"))
+        labels = ids.masked_fill(answered == 0, -100)
+        theirs = model(ids, labels=labels, fused_lm_head=True).mean_logits
+    for row, count in enumerate((3, 4)):
+        torch.testing.assert_close(found[row, :count], means[row, -count:], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(found[row, :count], theirs[row, -count:], atol=1e-6, rtol=1e-5)
+
+
+def test_mean_logits_know_a_bias_and_are_left_out_where_logits_are_no_matrix():
+    head = torch.nn.Linear(8, 20).double()
+    hidden = torch.randn(5, 8, dtype=torch.float64)
+    one = Head(head, scale=0.5, temperature=2.0)
+    expected = one.logits(hidden).mean(-1)
+    torch.testing.assert_close(one.mean_logits(hidden).double(), expected, atol=1e-6, rtol=1e-5)
+    capped = Hidden(hidden, Head(head, softcap=3.0))
+    assert capped.head.mean_logits(hidden) is None
+    assert "logits" not in measure(capped, torch.arange(5), watched=("logits",))
+
+
 def test_what_is_only_watched_is_the_same_without_gradient():
     policy = Hidden(states().requires_grad_(), Head(linear()))
     reference, names = Hidden(states(6), Head(linear(5))), tuple(STATISTICS)

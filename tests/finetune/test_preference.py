@@ -109,7 +109,7 @@ def test_the_first_line_of_metrics_is_right_by_another_way(tiny_model_dir, rows,
 
     _, lines = train(tiny_model_dir, rows, tmp_path / "out", batch_size=16)
     model, tokenizer = load_causal(tiny_model_dir), load_tokenizer(tiny_model_dir)
-    sums, lengths, nats = {}, {}, []
+    sums, lengths, nats, means, right = {}, {}, [], {"chosen": [], "rejected": []}, []
     for side in ("chosen", "rejected"):
         sums[side], lengths[side] = [], []
         for row in pl.read_parquet(rows).rows(named=True):
@@ -121,14 +121,21 @@ def test_the_first_line_of_metrics_is_right_by_another_way(tiny_model_dir, rows,
                 tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, answer)
             ]
             with torch.no_grad():
-                logits = model(torch.tensor([ids[0] + ids[1]])).logits[0].log_softmax(-1)
+                plain = model(torch.tensor([ids[0] + ids[1]])).logits[0]
+            logits = plain.log_softmax(-1)
             at = range(len(ids[0]) - 1, len(ids[0]) + len(ids[1]) - 1)
             sums[side].append(sum(float(logits[i, t]) for i, t in zip(at, ids[1], strict=True)))
             lengths[side].append(len(ids[1]))
             nats += [float(-(logits[i].exp() * logits[i]).sum()) for i in at]
+            means[side] += [float(plain[i].mean()) for i in at]
+            right += [float(plain[i].argmax() == t) for i, t in zip(at, ids[1], strict=True)
+                      if side == "chosen"]  # fmt: skip
     for side in ("chosen", "rejected"):
         assert lines[0][f"logps/{side}"] == pytest.approx(sum(sums[side]) / 16, abs=1e-3)
         assert lines[0][f"lengths/{side}"] == sum(lengths[side]) / 16
+        mean = sum(means[side]) / len(means[side])
+        assert lines[0][f"logits/{side}"] == pytest.approx(mean, abs=1e-6)
+    assert lines[0]["mean_token_accuracy"] == sum(right) / len(right)
     assert lines[0]["entropy"] == pytest.approx(sum(nats) / len(nats), abs=1e-5)
 
 

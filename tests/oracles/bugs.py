@@ -136,6 +136,20 @@ PAIRS = (
         "padding in the metrics", "finetune/pairs.py", "tokens[name][mask]", "tokens[name]", LOOP
     ),
     Mutation(
+        "mean logits without their scale",
+        "finetune/measure.py",
+        "return mean * (self.scale / self.temperature)",
+        "return mean",
+        LOGPS,
+    ),
+    Mutation(
+        "mean logits of both sides",
+        "finetune/pairs.py",
+        "tokens[LOGITS][mask & rows[:, None]]",
+        "tokens[LOGITS][mask]",
+        LOOP,
+    ),
+    Mutation(
         "dropout left on",
         "finetune/policy.py",
         "    without_dropout(policy)\n",

@@ -381,8 +381,8 @@ ANSWERS = (
     Mutation(
         "strangers in the metrics",
         "finetune/answers.py",
-        "tokens[name][:own][mask]",
-        "tokens[name][tokens['policy'] != 0]",
+        'own = int((batch["at"] >= 0).sum())',
+        'own = len(batch["answer_mask"])',
         f"{RUNS}::test_answers_to_other_prompts_are_in_no_metric",
     ),
     Mutation(
