@@ -1,4 +1,9 @@
-"""datatrove: its four minhash stages, words split at whitespace (its quickest), in memory."""
+"""datatrove: its four minhash stages, words split at whitespace (its quickest), in memory.
+
+Its own 14 buckets of 8 hashes and 64-bit hashes; all four stages are in its clock, with the files
+that they write for one another. Most of it goes into simplifying texts and hashing n-grams, not
+into signatures: numpy took 3 to 4 ns for each of the remainders of which these are made.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""text-dedup: its command `text_dedup.minhash`, from a Parquet file to a folder."""
+"""text-dedup: its command `text_dedup.minhash`, from a Parquet file to a folder.
+
+Reading and writing are in its clock, as reading is in ours. The release that pip installs, 0.4.0,
+takes texts that share a band for duplicates unseen; what its repository has since can be asked to
+compare them (`check_false_positive`), which takes longer and makes it more precise.
+"""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ def run(session: Session) -> Topic:
     topic = Topic(
         "fuzzy_dedup",
         "Word 5-grams, Jaccard >= 0.7. Ours reads a Parquet table, finds, checks every pair and "
-        "names survivors; the peers start with the texts in memory. Slow peers get fewer rows and "
+        "names survivors; the peers start with the texts in memory, but for text-dedup, a command "
+        "from file to file. Slow peers get fewer rows and "
         "are compared by the row (their cost grows at least linearly, so their ratio is a floor).",
         session.most is None,
     )
