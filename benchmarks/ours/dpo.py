@@ -162,7 +162,7 @@ def _ours(options: Options, folder: str) -> Any:
         _pairs(options),
         [],
         PairCollator(_PAD),
-        ("entropy", "top1"),  # what TRL shows too
+        ("entropy", "top1", "logits"),  # what TRL shows too
         options["micro_tokens"],
     )
 
