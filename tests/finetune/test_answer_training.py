@@ -62,6 +62,8 @@ def judged(out, step):
         (scored, {"loss": "dro_v"}),
         (scored, {"loss": "dro_v", "lora": 2}),
         (scored, {"loss": "quark", "loss_options": {"bins": 3}}),
+        (unpaired, {"loss": "kto", "micro_tokens": 40, "max_tokens": 200}),
+        (scored, {"loss": "dro_v", "lora": 2, "load_in_4bit": True, "eval_limit": 2}),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
