@@ -312,6 +312,20 @@ def test_the_bytes_that_are_written_do_not_tell_how_a_file_was_read(
         assert (tmp_path / "careful" / name).read_bytes() == (tmp_path / "fast" / name).read_bytes()
 
 
+def test_escapes_are_resolved_wherever_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    escapes = ["\\n", "\\\\", '\\"', "\\u00e9", "\\ud83d\\ude00", "\\\\\\n\\t", "\\n" * 40]
+    texts = ["x" * n + escape + "y" * m for escape in escapes for n in range(140) for m in (0, 70)]
+    path = tmp_path / "d.jsonl"
+    lines = [f'{{"instruction": "q", "output": "{text}"}}' for text in texts]
+    path.write_text("\n".join(lines))
+    table, bad = both(path, monkeypatch)
+    assert not bad
+    answers = table["messages"].list.get(1).struct.field("content").to_list()
+    assert answers == [json.loads(line)["output"] for line in lines]
+
+
 @pytest.mark.parametrize(
     ("megabytes", "line", "alone", "loaded"),
     [

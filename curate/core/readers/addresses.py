@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-_BLOCK = ir.VectorType(_I8, 32)
+_BLOCK = ir.VectorType(_I8, 64)
 
 
 @intrinsic
@@ -107,7 +107,7 @@ def _clear(context: Any, to: Any, count: Any) -> Any:
 
 @intrinsic
 def _copy_block(context: Any, to: Any, begin: Any) -> Any:
-    """Copy 32 bytes."""
+    """Copy 64 bytes."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         store(builder, args[0], load(builder, args[1], _BLOCK))

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from curate.core.compiled import compiled
 from curate.core.readers.addresses import load
 
-__all__ = ["WIDE", "WIDTH", "beyond", "first", "last", "ones", "slashes", "special", "within"]
-
-WIDTH: Final = 32
-"""Bytes that `special` and `slashes` touch, whatever part of them is wanted."""
+__all__ = ["WIDE", "beyond", "first", "last", "ones", "special", "upto", "within"]
 
 WIDE: Final = 64
-"""Bytes that `within` touches."""
+"""Bytes that `special` and `within` touch, whatever part of them is wanted."""
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-_BYTES = ir.VectorType(_I8, WIDTH)
 _WIDE = ir.VectorType(_I8, WIDE)
 
 
@@ -28,27 +26,14 @@ def _special(context: Any, base: Any, at: Any) -> Any:
     """Bit i: byte i from ``base + at`` on is a quote, a backslash or a control character."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        found = load(builder, builder.add(*args), _BYTES)
-        quote = builder.icmp_unsigned("==", found, ir.Constant(_BYTES, [0x22] * WIDTH))
-        slash = builder.icmp_unsigned("==", found, ir.Constant(_BYTES, [0x5C] * WIDTH))
-        control = builder.icmp_unsigned("<", found, ir.Constant(_BYTES, [0x20] * WIDTH))
+        found = load(builder, builder.add(*args), _WIDE)
+        quote = builder.icmp_unsigned("==", found, ir.Constant(_WIDE, [0x22] * WIDE))
+        slash = builder.icmp_unsigned("==", found, ir.Constant(_WIDE, [0x5C] * WIDE))
+        control = builder.icmp_unsigned("<", found, ir.Constant(_WIDE, [0x20] * WIDE))
         either = builder.or_(builder.or_(quote, slash), control)
-        return builder.zext(builder.bitcast(either, ir.IntType(WIDTH)), _I64)
+        return builder.bitcast(either, _I64)
 
     return types.uint64(types.intp, types.int64), build
-
-
-@intrinsic
-def _slashes(context: Any, address: Any) -> Any:
-    """Bit i: byte i from the address on is a backslash."""
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        found = load(builder, args[0], _BYTES)
-        slash = builder.icmp_unsigned("==", found, ir.Constant(_BYTES, [0x5C] * WIDTH))
-        bits = builder.bitcast(slash, ir.IntType(WIDTH))
-        return builder.zext(bits, _I64)
-
-    return types.uint64(types.intp), build
 
 
 @intrinsic
@@ -122,9 +107,14 @@ def _everywhere(builder: Any, value: Any) -> Any:
 
 # The names that compiled code uses; numba declares them with one parameter too many.
 special: Any = _special
-slashes: Any = _slashes
 beyond: Any = _beyond
 first: Any = _first
 last: Any = _last
 ones: Any = _ones
 within: Any = _within
+
+
+@compiled(inline="always")
+def upto(count: int | np.int64) -> Any:
+    """The lowest ``count`` bits."""
+    return ~np.uint64(0) if count >= WIDE else (np.uint64(1) << np.uint64(count)) - np.uint64(1)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from curate.core.compiled import compiled
 from curate.core.readers.addresses import byte
-from curate.core.readers.bytemasks import WIDTH, beyond, first, special
+from curate.core.readers.bytemasks import WIDE, beyond, first, special
 
 __all__ = [
     "DIGITS",
@@ -147,7 +147,7 @@ def string(block: int, at: _Int) -> tuple[_Int, int]:
     escaped = 0
     while True:
         found = special(block, at)
-        after = at + WIDTH
+        after = at + WIDE
         while found:
             place = at + first(found)
             if byte(block, place) == 0x22:
@@ -159,7 +159,7 @@ def string(block: int, at: _Int) -> tuple[_Int, int]:
             size = _unicode(block, place) if kind == _CODE else 2
             if size == 0:
                 return -1, escaped
-            after = max(at + WIDTH, place + size)
+            after = max(at + WIDE, place + size)
             found = beyond(found, place + size - at)
         at = after
 

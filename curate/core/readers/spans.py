@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from curate.core.compiled import compiled
 from curate.core.readers.addresses import byte, copy, copy_block, put_byte
-from curate.core.readers.bytemasks import WIDTH, first, slashes
+from curate.core.readers.bytemasks import WIDE, beyond, first, upto, within
 from curate.core.readers.jsontokens import ESCAPED, STRING, hex_at
 
 __all__ = ["BETWEEN", "gather", "numbered"]
@@ -39,7 +39,7 @@ def gather(
             it, behind `BETWEEN`, where that is a text that is not empty; or -1.
     """
     starts = np.zeros(len(rows) * len(texts) + 1, np.int64)
-    out = np.empty(int(_most(spans, found, rows, texts)) + WIDTH, np.uint8)
+    out = np.empty(int(_most(spans, found, rows, texts)) + WIDE, np.uint8)
     _gather(block, spans, found, rows, texts, out, starts)
     return out, starts
 
@@ -124,20 +124,28 @@ def _put(low: _Int, high: _Int, escaped: bool, at: _Int) -> _Int:
 
 @compiled()
 def _resolve(low: _Int, high: _Int, at: _Int) -> _Int:
-    """Copy a string with escapes; up to `WIDTH` bytes beyond its end may be read and written."""
+    """Copy a string with escapes; up to `WIDE` bytes beyond its end may be read and written."""
     while low < high:
-        count = min(np.int64(WIDTH), first(slashes(low)), high - low)
-        copy_block(at, low)
-        low += count
-        at += count
-        if low < high and byte(low, 0) == 0x5C:
-            kind = byte(low, 1)
+        size = min(np.int64(WIDE), high - low)
+        slashes = within(low, 0, 0x5C, 1) & upto(size)
+        begin = np.int64(0)
+        while slashes:
+            place = first(slashes)
+            copy_block(at, low + begin)
+            at += place - begin
+            kind = byte(low, place + 1)
             if kind == 0x75:
-                low, at = _character(low, at)
+                after, at = _character(low + place, at)
+                begin = after - low
             else:
                 put_byte(at, 0, _MEANT[kind])
-                low += 2
                 at += 1
+                begin = place + 2
+            slashes = beyond(slashes, begin)
+        if begin < size:
+            copy_block(at, low + begin)
+            at += size - begin
+        low += max(begin, size)
     return at
 
 

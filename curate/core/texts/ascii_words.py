@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from curate.core.compiled import compiled
-from curate.core.readers.bytemasks import WIDE, ones, within
+from curate.core.readers.bytemasks import WIDE, ones, upto, within
 
-__all__ = ["Before", "Letters", "letters", "upto", "words"]
+__all__ = ["Before", "Letters", "letters", "words"]
 
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 _Bits: TypeAlias = Any  # numpy's uint64; compiled code mixes it with nothing else
@@ -52,12 +52,6 @@ def letters(address: _Int, count: _Int) -> Letters:
     apostrophes = within(address, 0, 0x27, 1) & wanted
     points = within(address, 2, 0x2E, 1) & wanted
     return Letters(inside, digits, apostrophes, points, within(address, 0, 0x80, 128) & wanted)
-
-
-@compiled(inline="always")
-def upto(count: _Int) -> _Bits:
-    """The lowest ``count`` bits."""
-    return ~np.uint64(0) if count >= WIDE else (_ONE << np.uint64(count)) - _ONE
 
 
 @compiled(inline="always")

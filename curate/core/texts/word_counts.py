@@ -10,8 +10,8 @@ import numpy.typing as npt
 import polars as pl
 
 from curate.core.compiled import compiled
-from curate.core.readers.bytemasks import WIDE, first, last
-from curate.core.texts.ascii_words import Before, letters, upto, words
+from curate.core.readers.bytemasks import WIDE, first, last, upto
+from curate.core.texts.ascii_words import Before, letters, words
 from curate.core.texts.text import IN_WORD, WORD, WORD_ALONE
 from curate.core.texts.utf8 import decode
 
