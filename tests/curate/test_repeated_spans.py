@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.truth import words_of
 from curate.core.chat import turn
-from curate.core.dedup.repeats import repeated_spans
+from curate.core.dedup.pieces import whole
+from curate.core.dedup.repeats import Ints, repeated_spans
 from curate.core.dedup.shingled import Texts
+from curate.core.dedup.shingles import Hashes
+from curate.core.dedup.word_numbers import word_numbers
 from curate.core.errors import UsageError
 from curate.core.registry import build
 from curate.core.schema import TURNS
+from curate.selectors import repeated_spans as repeated_spans_module
 
 Span = tuple[int, int, int, int]
 
@@ -84,6 +90,64 @@ def test_the_spans_are_those_of_comparing_all_rows(
 ) -> None:
     spans, _ = repeated_spans(Texts.of(rows(texts), "response", words, "word"), least)
     assert [tuple(span) for span in spans.iter_rows()] == slow(texts, words, least)
+
+
+class Weak(Texts):
+    """Its windows fall together: all hashes are one, or some."""
+
+    kinds = 1
+
+    def parts(self, rows: Ints | None = None) -> Iterator[tuple[Hashes, Ints]]:
+        for values, offsets in super().parts(rows):
+            yield (values % np.uint64(self.kinds)) << np.uint64(40), offsets
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    texts=st.lists(
+        st.lists(st.sampled_from(["a", "B", "ß", "été", "the, ", "x! "]), max_size=12).map(
+            " ".join
+        ),
+        max_size=8,
+    ),
+    words=st.integers(1, 4),
+    least=st.integers(1, 3),
+    kinds=st.integers(1, 3),
+)
+def test_windows_of_one_hash_are_told_apart_by_their_words(
+    texts: list[str], words: int, least: int, kinds: int
+) -> None:
+    weak = Weak.of(rows(texts), "response", words, "word")
+    object.__setattr__(weak, "kinds", kinds)
+    spans, _ = repeated_spans(weak, least)
+    assert [tuple(span) for span in spans.iter_rows()] == slow(texts, words, least)
+
+
+def test_a_row_of_another_passage_with_the_same_hash_is_not_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(repeated_spans_module, "Texts", Weak)
+    found = told(["one two three", "one two three", "four five six"], words=3, rows=1)
+    assert [reason for reason, _ in found] == ["repeated_spans", "repeated_spans", "no_spans"]
+    assert found[0][1]["spans"] == [{"others": 1, "text": "one two three"}]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.text(alphabet="aAbßé東京 ,-\u00ad\u0e01_1", max_size=30), max_size=12))
+def test_words_have_equal_numbers_where_they_are_equal(texts: list[str]) -> None:
+    said = pl.Series(texts, dtype=pl.String)
+    numbers, offsets = word_numbers(whole(said), np.arange(len(texts)))
+    expected = [word for text in texts for word in words_of(text)]
+    assert offsets.tolist() == [0, *np.cumsum([len(words_of(text)) for text in texts])]
+    seen: dict[str, int] = {}
+    assert numbers.tolist() == [seen.setdefault(word, len(seen)) for word in expected]
+
+
+def test_very_many_words_are_numbered() -> None:
+    every = [f"w{i}" for i in range(50_000)]
+    said = pl.Series([" ".join(every), " ".join(reversed(every)), "x" * 200_000])
+    numbers, _ = word_numbers(whole(said), np.array([0, 1, 2]))
+    assert numbers.tolist() == [*range(50_000), *reversed(range(50_000)), 50_000]
 
 
 def test_a_passage_is_told_with_its_rows_and_its_share_of_the_text() -> None:

@@ -12,9 +12,11 @@ import polars as pl
 
 from curate.core.compiled import compiled
 from curate.core.content import text_of
+from curate.core.dedup.pieces import spoken
 from curate.core.dedup.shingled import Texts
 from curate.core.dedup.shingles import Hashes, Offsets
 from curate.core.dedup.tally import Bytes, Halves, distinct_halves, tally
+from curate.core.dedup.word_numbers import Numbers, word_numbers
 from curate.core.grown import Grown
 from curate.core.texts.letters import letters, look
 from curate.core.texts.utf8 import decode, utf8
@@ -36,7 +38,8 @@ def repeated_spans(texts: Texts, rows: int) -> tuple[pl.DataFrame, Ints]:
 
     So a run of at least that many words that stands in that many other texts is part of a span
     (ExactSubstr of Lee et al. 2022, arXiv:2107.06499, on words rather than tokens), and no other
-    character is. Windows are compared by hashes of 64 bits (`curate.core.dedup.shingles`).
+    character is. Windows are looked for by hashes of 64 bits (`curate.core.dedup.shingles`); those
+    that fall together are compared word by word.
 
     Returns a table of `SPANS`, ordered, and the length of each text in characters, from its first
     word to its last; the texts are read twice, of the first reading half of each hash is held.
@@ -77,9 +80,25 @@ def _repeated(texts: Texts, rows: int) -> pl.DataFrame:
         kept.append((values[places], hopeful[before + text], places - offsets[text]))
         before += len(offsets) - 1
     hashes, row, at = (np.concatenate([one[i] for one in kept]) for i in range(3))
-    frame = pl.DataFrame({"hash": hashes, "row": row, "at": at})
-    others = pl.col("row").n_unique().over("hash").cast(pl.Int64) - 1
-    return frame.with_columns(others=others).filter(pl.col("others") >= rows).sort("row", "at")
+    heads = _heads(hashes, np.argsort(hashes, kind="stable"))
+    some = _others(heads, row) >= rows
+    heads, row, at = (some.cumsum() - 1)[heads[some]], row[some], at[some]
+    others = _others(_verified(texts, heads, row, at), row)
+    frame = pl.DataFrame({"row": row, "at": at, "others": others})
+    return frame.filter(pl.col("others") >= rows)
+
+
+def _verified(texts: Texts, heads: Ints, row: Ints, at: Ints) -> Ints:
+    """For each window the first that has the same words; ``heads`` are the first of the same hash.
+
+    So if two different windows fell together, each counts for itself. A text of too few words is no
+    window: -1.
+    """
+    held, place = np.unique(row, return_inverse=True)
+    numbers, offsets = word_numbers(spoken(texts.table, texts.part), held)
+    first = offsets[place] + at
+    whole = first + texts.ngram <= offsets[place + 1]
+    return _firsts(heads, first, whole, numbers, texts.ngram)
 
 
 def _by_rows(windows: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -88,6 +107,53 @@ def _by_rows(windows: pl.DataFrame) -> Iterator[pl.DataFrame]:
     heads = np.flatnonzero(np.diff(row, prepend=-1))[::_ROWS].tolist()
     for start, stop in pairwise([*heads, windows.height]):
         yield windows[start:stop]
+
+
+@compiled()
+def _heads(hashes: Hashes, order: Ints) -> Ints:  # pragma: no cover - compiled
+    """The first of equal hashes, for each of them; ``order`` sorts them and keeps theirs."""
+    found = np.empty(len(hashes), np.int64)
+    for at in range(len(order)):
+        same = at > 0 and hashes[order[at]] == hashes[order[at - 1]]
+        found[order[at]] = found[order[at - 1]] if same else order[at]
+    return found
+
+
+@compiled()
+def _others(firsts: Ints, row: Ints) -> Ints:  # pragma: no cover - compiled
+    """In how many other rows there is a window of the same first one; rows are in order."""
+    last, rows = np.full(len(row), -1, np.int64), np.zeros(len(row), np.int64)
+    for i in range(len(row)):
+        if firsts[i] >= 0 and last[firsts[i]] != row[i]:
+            last[firsts[i]] = row[i]
+            rows[firsts[i]] += 1
+    found = np.full(len(row), -1, np.int64)
+    for i in range(len(row)):
+        if firsts[i] >= 0:
+            found[i] = rows[firsts[i]] - 1
+    return found
+
+
+@compiled()
+def _firsts(
+    heads: Ints, first: Ints, whole: npt.NDArray[np.bool_], numbers: Numbers, ngram: _Int
+) -> Ints:  # pragma: no cover - compiled
+    """See `_verified`; ``first`` is where in ``numbers`` the words of a window begin."""
+    found, later = np.full(len(heads), -1, np.int64), np.full(len(heads), -1, np.int64)
+    for i in range(len(heads)):
+        if not whole[i]:
+            continue
+        other, same = heads[i], False
+        while not same:
+            same = whole[other]
+            for k in range(ngram if same else 0):
+                same = same and numbers[first[i] + k] == numbers[first[other] + k]
+            if not same:
+                if later[other] < 0:
+                    later[other] = i
+                other = later[other]
+        found[i] = other
+    return found
 
 
 @compiled()
