@@ -23,7 +23,7 @@ programs.
 
 
 def card(name: str, facts: Mapping[str, Any]) -> str:
-    """Markdown of the facts of a model (see `finetune.models.save_model`)."""
+    """Markdown of the facts of a model (see `finetune.saving.save_model`)."""
     parts = [_HEAD.format(name=name, what=_what(facts))]
     tables = {
         "Data": facts.get("data"),

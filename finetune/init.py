@@ -16,7 +16,8 @@ from curate.core.chat import contents
 from curate.core.errors import DataError, UsageError
 from curate.core.files import digest_of
 from finetune.data import load
-from finetune.models import device, precision, save_model, shown
+from finetune.models import device, precision, shown
+from finetune.saving import save_model
 from finetune.templates import CHATML, CONTROL, THINK
 from finetune.types import TrainResult
 

@@ -1,25 +1,23 @@
-"""Model folders: loading them without running their code, and writing them whole."""
+"""Model folders: which they are, what they are, and loading them without running their code."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from curate.core.errors import UsageError
-from curate.core.files import aside, digest_of, hash_file, read_json, write_json, write_text
+from curate.core.files import digest_of, hash_file, read_json
 from curate.core.vectors.embed_model import PACKAGED, find_model
-from finetune.card import card
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
+    "FACTS",
     "DType",
     "device",
     "is_reward_model",
@@ -31,7 +29,6 @@ __all__ = [
     "precision",
     "read_facts",
     "resolve",
-    "save_model",
     "shown",
     "silent",
 ]
@@ -282,54 +279,3 @@ def shown(path: str | Path) -> str:
     """
     given = Path(path)
     return "/".join(given.parts[1:][-2:]) if given.is_absolute() else given.as_posix()
-
-
-def save_model(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    out: Path,
-    facts: Mapping[str, Any],
-    beside: Path | None = None,
-    weights: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write a model folder in one step, and return its facts.
-
-    ``facts`` are the keys of ``siftune.json`` (``stage``, ``method``, ``base``, ``data``,
-    ``options``, ``seed``, ``metrics``); versions and the hash are added here. What stands in the
-    folder ``beside`` (metrics, evaluations) is copied in. ``weights`` stand for the model's own.
-    """
-    with aside(out) as part:
-        if beside is not None:
-            shutil.copytree(beside, part)
-        with silent():
-            model.save_pretrained(part, state_dict=_once(model, weights))
-        tokenizer.save_pretrained(part)
-        whole = {**facts, "versions": _versions(), "hash": model_hash(part)}
-        whole["options"] = _published(facts.get("options"))
-        write_json(part / FACTS, whole)
-        write_text(part / "README.md", card(out.name, whole))
-    return whole
-
-
-def _once(model: Any, weights: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Weights without those that are others by another name, as a model saves its own."""
-    if weights is None:
-        return None
-    return {name: value for name, value in weights.items() if name not in _tied(model)}
-
-
-def _tied(model: Any) -> Mapping[str, str]:
-    return model.all_tied_weights_keys if model.config.tie_word_embeddings else {}
-
-
-def _published(options: Any) -> Any:
-    """Options without the folders of the machine they were given on."""
-    if isinstance(options, Mapping):
-        return {key: _published(value) for key, value in options.items()}
-    if isinstance(options, str) and Path(options).is_absolute():
-        return shown(options)
-    return options
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("siftune", "torch", "transformers", "trl")}

@@ -17,7 +17,8 @@ from curate.core.files import digest_of, locked, write_text
 from finetune import ranks
 from finetune.checkpoints import claim, newest
 from finetune.data import Dropped
-from finetune.models import read_facts, save_model, silent
+from finetune.models import read_facts, silent
+from finetune.saving import save_model
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:

@@ -78,7 +78,8 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_reward_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved reward model with the tiny model's tokenizer and trunk, and a random head."""
-    from finetune.models import load_reward, load_tokenizer, save_model
+    from finetune.models import load_reward, load_tokenizer
+    from finetune.saving import save_model
 
     out = tmp_path_factory.mktemp("models") / "tiny-reward"
     facts = {"stage": "reward", "method": "none", "seed": 0}

@@ -13,7 +13,8 @@ from curate.core.chat import turn
 from curate.core.schema import schema_of
 from finetune.evaluate import Evaluate, chosen_rows, summary, write_step, write_summary
 from finetune.exam import Exam, contains, exact_match
-from finetune.models import load_causal, load_tokenizer, save_model
+from finetune.models import load_causal, load_tokenizer
+from finetune.saving import save_model
 
 QUESTIONS = ["Name a colour.", "What is two plus two?", "Say hello to the king of the sea.", "Hi"]
 

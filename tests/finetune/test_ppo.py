@@ -35,6 +35,7 @@ from finetune.ppo.sample import Sampling
 from finetune.ppo.settings import Settings
 from finetune.ppo.tokens import Tokens
 from finetune.rewards.text_share import TextShare
+from finetune.saving import save_model
 from finetune.scoring import reward_of
 from finetune.trainers.ppo import PPO
 
@@ -106,7 +107,7 @@ def gpt2_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         model.transformer.ln_f.bias.fill_(1)
         model.lm_head.weight[tokenizer.eos_token_id] += 2.7 / 32
     out = tmp_path_factory.mktemp("models") / "gpt2"
-    models.save_model(model, tokenizer, out, {"stage": "test", "seed": 0})
+    save_model(model, tokenizer, out, {"stage": "test", "seed": 0})
     return out
 
 
@@ -829,7 +830,7 @@ def test_a_critic_of_another_vocabulary_is_refused(
 ) -> None:
     tokenizer: Any = models.load_tokenizer(tiny_model_dir)
     tokenizer.add_tokens(["another"])
-    models.save_model(models.load_causal(tiny_model_dir), tokenizer, tmp_path / "other", {})
+    save_model(models.load_causal(tiny_model_dir), tokenizer, tmp_path / "other", {})
     with pytest.raises(UsageError, match="has another vocabulary than the policy"):
         ppo(tiny_model_dir, critic_model=str(tmp_path / "other"))(rows, tmp_path / "out")
 

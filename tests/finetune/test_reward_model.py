@@ -14,7 +14,8 @@ from curate.core.chat import turn
 from curate.core.errors import DataError, UsageError
 from curate.core.schema import schema_of
 from finetune.judging import accuracy, judge
-from finetune.models import load_causal, load_reward, load_tokenizer, read_facts, save_model
+from finetune.models import load_causal, load_reward, load_tokenizer, read_facts
+from finetune.saving import save_model
 from finetune.trainers.reward_model import RewardModel
 
 WORDS = ["red", "blue", "green", "black", "white", "grey", "pink", "brown"]

@@ -118,7 +118,8 @@ def test_an_encoder_without_a_chat_template_reads_its_separator_after_each_turn(
 ) -> None:
     from transformers import BertConfig, BertForSequenceClassification
 
-    from finetune.models import load_tokenizer, save_model
+    from finetune.models import load_tokenizer
+    from finetune.saving import save_model
 
     tokenizer: Any = load_tokenizer(tiny_reward_dir)
     tokenizer.chat_template = None

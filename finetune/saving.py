@@ -1,0 +1,69 @@
+"""Writing a model folder: whole or not at all, with its facts and a card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.core.files import aside, write_json, write_text
+from finetune.card import card
+from finetune.models import FACTS, model_hash, shown, silent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["save_model"]
+
+
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    facts: Mapping[str, Any],
+    beside: Path | None = None,
+    weights: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a model folder in one step, and return its facts.
+
+    ``facts`` are the keys of ``siftune.json`` (``stage``, ``method``, ``base``, ``data``,
+    ``options``, ``seed``, ``metrics``); versions and the hash are added here. What stands in the
+    folder ``beside`` (metrics, evaluations) is copied in. ``weights`` stand for the model's own.
+    """
+    with aside(out) as part:
+        if beside is not None:
+            shutil.copytree(beside, part)
+        with silent():
+            model.save_pretrained(part, state_dict=_once(model, weights))
+        tokenizer.save_pretrained(part)
+        whole = {**facts, "versions": _versions(), "hash": model_hash(part)}
+        whole["options"] = _published(facts.get("options"))
+        write_json(part / FACTS, whole)
+        write_text(part / "README.md", card(out.name, whole))
+    return whole
+
+
+def _once(model: Any, weights: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Weights without those that are others by another name, as a model saves its own."""
+    if weights is None:
+        return None
+    return {name: value for name, value in weights.items() if name not in _tied(model)}
+
+
+def _tied(model: Any) -> Mapping[str, str]:
+    return model.all_tied_weights_keys if model.config.tie_word_embeddings else {}
+
+
+def _published(options: Any) -> Any:
+    """Options without the folders of the machine they were given on."""
+    if isinstance(options, Mapping):
+        return {key: _published(value) for key, value in options.items()}
+    if isinstance(options, str) and Path(options).is_absolute():
+        return shown(options)
+    return options
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("siftune", "torch", "transformers", "trl")}
