@@ -14,9 +14,9 @@ from curate.core.schema import kind_of
 from finetune.checks import Problem
 from finetune.sample import SAMPLED_FROM
 
-__all__ = ["check_samples", "listed", "single", "with_numbers"]
+__all__ = ["SCORES", "check_samples", "listed", "single", "with_numbers"]
 
-_SCORES: Final = ("score", "reward")  # by these names a loss asks for what ranked rows are scored
+SCORES: Final = ("score", "reward")  # by these names a loss asks for what ranked rows are scored
 _SIDES: Final = ("chosen", "rejected")
 
 
@@ -43,7 +43,7 @@ def with_numbers(
         if kind == "preference" and name not in given:
             values = _of_sides(table, name)
         else:
-            place = "scores" if kind == "ranked" and place in _SCORES else place
+            place = "scores" if kind == "ranked" and place in SCORES else place
             values = _values(table, place, many=kind == "ranked")
         if values.null_count() == table.height:
             raise UsageError(f"{source}: the loss reads the column {place!r}, and no row has it")
@@ -93,7 +93,7 @@ def _numbers(value: Any) -> list[float | None] | None:
 
 def _of_sides(table: pl.DataFrame, name: str) -> pl.Series:
     """Of a pair: the numbers of both sides."""
-    whole = [f"{name if name not in _SCORES else 'score'}_{side}" for side in _SIDES]
+    whole = [f"{name if name not in SCORES else 'score'}_{side}" for side in _SIDES]
     told = [table[column] for column in whole if column in table.columns]
     if len(told) == len(_SIDES) and all(each.null_count() < table.height for each in told):
         return pl.select(pl.concat_list(told)).to_series()

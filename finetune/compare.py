@@ -48,7 +48,9 @@ class Compare:
     the reference without one). Of the pairs that fit ``max_length`` tokens, ``limit`` are drawn
     (0: all), and the prompts of ``held_out`` of them are kept from training. The draw and the split
     follow ``split_seed`` alone, so a seed changes the order of training and nothing else.
-    ``lr``, ``epochs``, ``batch_size`` and ``lora`` are the same for all.
+    ``lr``, ``epochs``, ``batch_size`` and ``lora`` are the same for all. ``labels_as_numbers`` is
+    for pairs without scores: to objectives that read one (a reward, a weight, a win rate), a chosen
+    answer is 1 and a rejected one 0.
 
     The table has means over seeds: held-out pair accuracy by the loss's own reward, with its
     standard deviation, and by the log-ratio to the reference, the same measure for all; the
@@ -76,6 +78,7 @@ class Compare:
     answers: int = 16
     max_new_tokens: int = 64
     keep_models: bool = False
+    labels_as_numbers: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a comparison of nothing."""
@@ -113,6 +116,7 @@ class Compare:
 
     def _split(self, rows: Path, out: Path) -> tuple[Path, Path]:
         """The pairs to train on and to judge, as files of ``out``."""
+        from finetune.label_numbers import with_label_numbers
         from finetune.pair_rows import pairs_of
 
         table = data.load(rows, ("preference",))
@@ -133,6 +137,8 @@ class Compare:
                 source=rows,
             ).table
             drawn = chosen_rows(fits, self.limit, self.split_seed)
+            if self.labels_as_numbers:
+                drawn = with_label_numbers(drawn, self._names, _GROUPS)
             for path, part in zip(
                 paths, data.held_out(drawn, self.held_out, self.split_seed), strict=True
             ):
@@ -181,7 +187,7 @@ class Compare:
         }
 
 
-_DECIDES: Final = ("limit", "held_out", "split_seed", "max_length")
+_DECIDES: Final = ("limit", "held_out", "split_seed", "max_length", "labels_as_numbers")
 
 
 def context_of(model: str) -> int | None:

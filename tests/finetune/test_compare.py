@@ -11,6 +11,8 @@ import torch
 from curate.core.errors import UsageError
 from finetune.compare import Compare, table_of
 from finetune.data import chat
+from finetune.label_numbers import with_label_numbers
+from finetune.objectives import ANSWERS, LISTS, LOSSES
 from tests.finetune.test_preference import rows_file
 
 
@@ -104,6 +106,30 @@ def test_quark_is_judged_behind_its_best_token_and_its_reference_without(tiny_mo
         )
     margins = [one - two for one, two in zip(*drifts.values(), strict=True)]
     assert means["quark"]["eval_accuracy"] == sum(one > 0 for one in margins) / len(margins)
+
+
+def test_labels_stand_for_the_numbers_that_objectives_read(tiny_model_dir, tmp_path):
+    rows, out = rows_file(tmp_path, 12), tmp_path / "compared"
+    numbers = {"seeds": (0,), "lr": 1e-3, "answers": 0, "batch_size": 4}
+    losses = ("rpo_reward_aware", "sppo_soft", "weighted_sft", "xpo")
+    compare = Compare(str(tiny_model_dir), losses, labels_as_numbers=True, **numbers)
+    means = compare(rows, out)["means"]
+    assert {name: one["runs"] for name, one in means.items()} == dict.fromkeys(losses, 1)
+    table = pl.read_parquet(out / "train.parquet")
+    for name in ("score", "weight"):
+        assert set(table[f"{name}_chosen"]) == {1.0}
+        assert set(table[f"{name}_rejected"]) == {0.0}
+    assert set(table["by_reference_chosen"]) == {0.0}
+    assert set(table["win_probability"]) == {1.0}
+
+
+def test_a_number_that_the_pairs_have_is_left_as_it_is():
+    table = pl.DataFrame({"score_chosen": [3.0, 2.0]})
+    groups = (LOSSES, *ANSWERS, *LISTS)
+    found = with_label_numbers(table, ("rpo_reward_aware", "dpo"), groups)
+    assert found.to_dict(as_series=False) == {
+        "score_chosen": [3.0, 2.0], "score_rejected": [0.0, 0.0]
+    }  # fmt: skip
 
 
 def test_a_comparison_of_nothing_is_refused():
