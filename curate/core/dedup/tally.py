@@ -19,6 +19,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Halves: TypeAlias = npt.NDArray[np.uint32]
 
 _HALF = np.uint64(32)
+_WORD, _BIT = np.uint64(6), np.uint64(63)  # where the number of a bit parts
 _STRETCH = 1 << 22  # hashes, at least, that are thrown into regions at a time
 _STRETCHES = 4  # at most: the whole table is read and written for each
 _REGION = 18  # bits: bytes of the table that stay in the cache
@@ -90,28 +91,49 @@ def _count(
 @compiled()
 def distinct_halves(values: Hashes, offsets: Offsets) -> tuple[Halves, Ints]:
     """The upper halves of each text's distinct hashes, and how many these are."""
-    longest = 0
-    for i in range(len(offsets) - 1):
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    slots = 64
-    while slots < 2 * longest:
-        slots *= 2
-    seen, turn = np.zeros(slots, np.uint64), np.full(slots, -1, np.int32)
+    most = _room(np.max(np.append(np.diff(offsets), 0)))
+    once, twice = np.zeros(most >> 2, np.uint64), np.zeros(most >> 2, np.uint64)
+    seen, turn = np.zeros(most, np.uint64), np.full(most, -1, np.int32)
     out, sizes = np.empty(len(values), np.uint32), np.zeros(len(offsets) - 1, np.int64)
     end = 0
     for i in range(len(sizes)):
-        room = 64
-        while room < 2 * (offsets[i + 1] - offsets[i]):
-            room *= 2
+        text = values[offsets[i] : offsets[i + 1]]
+        room = _room(len(text))
+        words = room >> 2
+        _mark(text, once[:words], twice[:words])
         before = end
-        for at in range(offsets[i], offsets[i + 1]):
-            value = values[at]
-            slot = np.int64(value & np.uint64(room - 1))
-            while turn[slot] == i and seen[slot] != value:
-                slot = (slot + 1) & (room - 1)
-            if turn[slot] != i:
+        for value in text:
+            word = np.int64(value >> _WORD) & (words - 1)
+            if twice[word] >> (value & _BIT) & np.uint64(1):
+                slot = np.int64(value & np.uint64(room - 1))
+                while turn[slot] == i and seen[slot] != value:
+                    slot = (slot + 1) & (room - 1)
+                if turn[slot] == i:
+                    continue
                 turn[slot], seen[slot] = i, value
-                out[end] = np.uint32(value >> _HALF)
-                end += 1
+            out[end] = np.uint32(value >> _HALF)
+            end += 1
         sizes[i] = end - before
     return out[:end], sizes
+
+
+@compiled()
+def _room(size: _Int) -> _Int:
+    """A power of two, at least twice the size."""
+    room = 64
+    while room < 2 * size:
+        room *= 2
+    return room
+
+
+@compiled()
+def _mark(text: Hashes, once: Hashes, twice: Hashes) -> None:
+    """Set a bit for each hash, and in ``twice`` one for those that found theirs set.
+
+    A hash whose bit is not there occurs once: nearly all do, and need not be sought.
+    """
+    once[:], twice[:] = 0, 0
+    for value in text:
+        word, bit = np.int64(value >> _WORD) & (len(once) - 1), np.uint64(1) << (value & _BIT)
+        twice[word] |= once[word] & bit
+        once[word] |= bit
