@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from curate.core.errors import UsageError
 from curate.core.files import digest_of, hash_file, read_json
+from curate.core.quiet import quiet_transformers
 from curate.core.vectors.embed_model import PACKAGED, find_model
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ __all__ = [
     "read_facts",
     "resolve",
     "shown",
-    "silent",
 ]
 
 DType: TypeAlias = Literal["float32", "bfloat16"]
@@ -224,7 +223,7 @@ def _load(auto: Any, model: str | Path, dtype: DType, **more: Any) -> Any:
 
     folder = resolve(model)
     try:
-        with silent():  # a fresh head is what was asked for, not worth a warning
+        with quiet_transformers():  # a fresh head is what was asked for, not worth a warning
             loaded = auto.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
@@ -235,22 +234,6 @@ def _load(auto: Any, model: str | Path, dtype: DType, **more: Any) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UsageError(f"{model} cannot be loaded: {_first_line(error)}") from None
     return loaded.eval()
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """No progress bars and notes of transformers meanwhile."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

@@ -14,10 +14,11 @@ import orjson
 
 from curate.core.errors import UsageError
 from curate.core.files import digest_of, locked, write_text
+from curate.core.quiet import quiet_transformers
 from finetune import ranks
 from finetune.checkpoints import claim, newest
 from finetune.data import Dropped
-from finetune.models import read_facts, silent
+from finetune.models import read_facts
 from finetune.saving import save_model
 from finetune.types import TrainResult
 
@@ -189,7 +190,7 @@ def whole_weights(trainer: Any) -> dict[str, Any] | None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep to itself what libraries say that a user can do nothing about."""
-    with silent(), warnings.catch_warnings():
+    with quiet_transformers(), warnings.catch_warnings():
         # torch: the loader is asked to pin memory on a machine that has none to pin.
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         # TRL and peft read and set what transformers has renamed.

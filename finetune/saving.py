@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.core.files import aside, write_json, write_text
+from curate.core.quiet import quiet_transformers
 from finetune.card import card
-from finetune.models import FACTS, model_hash, shown, silent
+from finetune.models import FACTS, model_hash, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,7 +36,7 @@ def save_model(
     with aside(out) as part:
         if beside is not None:
             shutil.copytree(beside, part)
-        with silent():
+        with quiet_transformers():
             model.save_pretrained(part, state_dict=_once(model, weights))
         tokenizer.save_pretrained(part)
         whole = {**facts, "versions": _versions(), "hash": model_hash(part)}
