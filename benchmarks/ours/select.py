@@ -26,7 +26,7 @@ def work(options: Options) -> Facts:
 
 def _warm(selector: Callable[[pl.DataFrame], pl.DataFrame], table: pl.DataFrame) -> None:
     """Load what is loaded once in a process (numba, torch), as the peers have at this point."""
-    selector(table.head(64))
+    selector(table.head(600))  # more than one block of it
     if len(table) >= 20_000:
         import torch
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 
 from benchmarks.figures import Line, Topic
-from benchmarks.measure import Contestant
+from benchmarks.measure import PEERS, Contestant
 from benchmarks.session import Session
 
 __all__ = ["run"]
@@ -23,7 +25,8 @@ def run(session: Session) -> Topic:
         "embedding",
         "all-MiniLM-L6-v2, window 256, one thread, loading not counted. Useful flops are those of "
         "the six layers' matrices for real tokens; the peak is that of the faster of torch's "
-        "product and oneDNN's, at those shapes and 256 tokens.",
+        "product and oneDNN's, at those shapes and 256 tokens. OpenVINO and ONNX Runtime start "
+        "with token ids, sorted by length, 2,048 a batch.",
         session.most is None,
     )
     rows = session.rows(_ROWS)
@@ -50,8 +53,37 @@ def run(session: Session) -> Topic:
     fp32 = lines[default].cpu.median / lines["siftune fp32"].cpu.median
     topic.at_least(f"CPU seconds of {default} over our fp32", fp32, 1.2, speed=True)
     _cosines(session, topic)
+    _runtimes(session, topic, texts, rows)
     _shares(session, topic, lines, _tokens(source.head(rows).to_list()))
     return topic
+
+
+def _runtimes(session: Session, topic: Topic, texts: Path, rows: int) -> None:
+    """OpenVINO and ONNX Runtime on the same texts, and what they cost with tokens made as well."""
+    made = {"model": session.scratch("minilm.onnx"), "ids": session.scratch("minilm-ids.npz")}
+    packages = str(next((PEERS.parent.parent / "lib").glob("*/site-packages"), PEERS))
+    options = {"texts": str(texts), "packages": packages, **made}
+    exported = Contestant("ONNX file", "benchmarks.ours.onnx_export", options, rows, install="onnx")
+    facts = session.once(topic, exported)
+    if facts is None:
+        return
+    ours = topic.lines[0].cpu.median
+    for way in ("openvino-bf16", "openvino-fp32", "onnxruntime"):
+        out = session.scratch(f"embed-{way}.npy")
+        one = Contestant(
+            way,
+            "benchmarks.peers.runtimes",
+            {**made, "way": way, "out": out},
+            rows,
+            min(3, session.repeats),
+            install=way.partition("-")[0],
+        )
+        if one.name not in session.compare(topic, [one], topic.lines[0].name):
+            continue
+        theirs = topic.lines[-1].cpu.median + float(str(facts["cpu"]))
+        topic.tell(f"CPU seconds of {way} over ours in bf16, tokens made", theirs / ours)
+        cosine = np.load(out) * np.load(session.scratch("embed-sentence-transformers.npy"))
+        topic.tell(f"least cosine of {way} to sentence-transformers", float(cosine.sum(1).min()))
 
 
 def _cosines(session: Session, topic: Topic) -> None:
