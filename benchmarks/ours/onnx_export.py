@@ -25,6 +25,7 @@ def work(options: Options) -> Facts:
     model.tokenizer(texts[:4])
     with timed(facts):
         ids = model.tokenizer(texts, truncation=True, max_length=_WINDOW)["input_ids"]
+    facts["tokens_cpu"] = facts["cpu"]
     np.savez(options["ids"], ids=np.concatenate(ids), sizes=[len(own) for own in ids])
     return facts
 
