@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -52,30 +53,38 @@ def group_of(name: str, groups: Sequence[str]) -> str:
 def built(
     name: str,
     options: Mapping[str, Any],
-    also: Mapping[str, float],
+    also: Mapping[str, float | Mapping[str, Any]],
     groups: Sequence[str] = (LOSSES,),
 ) -> Any:
     """The loss ``name`` with ``options``; ``also`` are others by name, each with its weight.
 
-    All are of ``groups``: `LOSSES` alone, `ANSWERS` or `LISTS`. Losses of different families are
-    given different rows and do not add up.
+    In place of the weight alone: ``{"weight": 0.2, ...}`` with options of that loss. All are of
+    ``groups``: `LOSSES` alone, `ANSWERS` or `LISTS`. Losses of different families are given
+    different rows and do not add up.
 
     Raises:
-        UsageError: no such loss or option.
+        UsageError: no such loss or option, or one out of range.
     """
-    own = registry.build(group_of(name, groups), name, options)
-    if not getattr(own, "beta", 1.0) > 0:
-        raise UsageError(f"{name}: beta: expected more than 0, got {own.beta}")
-    wrong = next((other for other, weight in also.items() if not weight > 0), None)
-    if wrong is not None:
-        raise UsageError(f"also: {wrong}: expected a weight above 0, got {also[wrong]}")
-    if not also:
-        return own
-    others = [
-        (registry.build(group_of(other, groups), other, {}), weight)
-        for other, weight in also.items()
-    ]
-    return _SUMS[tuple(groups)](((own, 1.0), *others))
+    own = _one(name, options, groups)
+    others = [_added(other, said, groups) for other, said in also.items()]
+    return _SUMS[tuple(groups)](((own, 1.0), *others)) if others else own
+
+
+def _one(name: str, options: Mapping[str, Any], groups: Sequence[str]) -> Any:
+    loss = registry.build(group_of(name, groups), name, options)
+    if not getattr(loss, "beta", 1.0) > 0:
+        raise UsageError(f"{name}: beta: expected more than 0, got {loss.beta}")
+    return loss
+
+
+def _added(name: str, said: float | Mapping[str, Any], groups: Sequence[str]) -> tuple[Any, float]:
+    options = dict(said) if isinstance(said, Mapping) else {"weight": said}
+    weight: Any = options.pop("weight", None)
+    # a bool is an int: `also: {sft: true}` says no weight
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not (number and 0 < weight < math.inf):
+        raise UsageError(f"also: {name}: expected a weight above 0, got {weight}")
+    return _one(name, options, groups), float(weight)
 
 
 def data_of(group: str, loss: Any) -> str:

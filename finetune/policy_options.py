@@ -36,7 +36,7 @@ class PolicyOptions:
     loss: str = "dpo"
     loss_options: Mapping[str, Any] = field(default_factory=dict)
     beta: float | None = None
-    also: Mapping[str, float] = field(default_factory=dict)
+    also: Mapping[str, float | Mapping[str, Any]] = field(default_factory=dict)
     ref_model: str | None = None
     lora: int = 0
     lora_alpha: float = 16.0

@@ -56,7 +56,7 @@ def build(group: str, name: str, given: Mapping[str, Any]) -> Any:
     """The component with its options set and checked.
 
     Raises:
-        UsageError: unknown name or option, or a value of the wrong type.
+        UsageError: unknown name or option, a value of the wrong type, or no finite number.
     """
     return checked(find(group, name), given, name)
 
@@ -127,8 +127,9 @@ def _checked(component: type[Any], key: str, value: Any, name: str) -> Any:
     hint = get_type_hints(component)[key]
     if isinstance(value, bool) and bool not in (hint, *get_args(hint)) and hint is not Any:
         raise UsageError(f"{name}: {key}: expected {field_type(hint)}, got {value}")
+    config = ConfigDict(strict=False, allow_inf_nan=False)  # no option means NaN or infinity
     try:
-        return TypeAdapter(hint, config=ConfigDict(strict=False)).validate_python(value)
+        return TypeAdapter(hint, config=config).validate_python(value)
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
         raise UsageError(f"{name}: {key}: {problem} (got {value!r})") from None

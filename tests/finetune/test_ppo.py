@@ -327,7 +327,7 @@ def test_a_loss_that_is_no_number_stops_with_the_rows_and_keeps_checkpoints(
 def test_a_reward_that_is_no_number_stops_with_the_row(
     tiny_model_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
-    trainer = ppo(tiny_model_dir, reward_options={"text": "e", "scale": math.inf})
+    trainer = ppo(tiny_model_dir, reward_options={"text": "e", "scale": 1e308})
     with pytest.raises(SiftuneError, match=r"the reward of row asked:\d is (inf|nan)"):
         trainer(rows, tmp_path / "out")
 

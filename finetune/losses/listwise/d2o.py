@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 
 from finetune.losses.list_types import ListLogps, ListLoss, best
+from finetune.losses.ranges import within
 
 __all__ = ["D2O"]
 
@@ -35,6 +36,9 @@ class D2O:
 
     needs_reference: ClassVar = True
     needs_columns: ClassVar = ("score",)
+
+    def __post_init__(self) -> None:
+        within(self, alpha="[0, inf)")
 
     def __call__(self, logps: ListLogps) -> ListLoss:
         """Loss of each list; of one whose scores are all the same there is none: 0."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from finetune.losses.list_types import ListLogps, ListLoss, best
+from finetune.losses.ranges import within
 
 __all__ = ["RRHF"]
 
@@ -32,6 +33,9 @@ class RRHF:
 
     needs_reference: ClassVar = False
     needs_columns: ClassVar = ("score",)
+
+    def __post_init__(self) -> None:
+        within(self, rank_weight="[0, inf)", length_penalty="[0, inf)")
 
     def __call__(self, logps: ListLogps) -> ListLoss:
         """Loss of each list."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 
 from finetune.losses.list_types import ListLogps, ListLoss
+from finetune.losses.ranges import within
 
 __all__ = ["XPO"]
 
@@ -38,6 +39,9 @@ class XPO:
     needs_reference: ClassVar = True
     needs_columns: ClassVar = ("score", "by_reference")
     on_policy: ClassVar = True
+
+    def __post_init__(self) -> None:
+        within(self, alpha="[0, inf)")
 
     def __call__(self, logps: ListLogps) -> ListLoss:
         """Loss of each list."""

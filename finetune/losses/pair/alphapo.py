@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
+from finetune.losses.ranges import within
 from finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["AlphaPO"]
@@ -35,6 +36,7 @@ class AlphaPO:
     needs_reference: ClassVar = False
 
     def __post_init__(self) -> None:
+        within(self, alpha="(-inf, inf)", gamma_beta_ratio="[0, inf)")
         if self.alpha == 0:
             raise ValueError("alpha is not 0: that is simpo")
 

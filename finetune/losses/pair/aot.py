@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
+from finetune.losses.ranges import within
 from finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["AOT"]
@@ -32,6 +33,9 @@ class AOT:
 
     needs_reference: ClassVar = True
     couples_batch: ClassVar = True
+
+    def __post_init__(self) -> None:
+        within(self, label_smoothing="[0, 0.5)")
 
     def __call__(self, logps: PairLogps) -> PairLoss:
         """The terms of the batch's loss."""

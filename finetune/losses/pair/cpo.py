@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
+from finetune.losses.ranges import within
 from finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["CPO"]
@@ -30,6 +31,9 @@ class CPO:
     sft_weight: float = 1.0
 
     needs_reference: ClassVar = False
+
+    def __post_init__(self) -> None:
+        within(self, sft_weight="[0, inf)")
 
     def __call__(self, logps: PairLogps) -> PairLoss:
         """Loss of each pair."""

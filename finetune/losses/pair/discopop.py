@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
+from finetune.losses.ranges import within
 from finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["DiscoPOP"]
@@ -30,6 +31,9 @@ class DiscoPOP:
     tau: float = 0.05
 
     needs_reference: ClassVar = True
+
+    def __post_init__(self) -> None:
+        within(self, tau="(0, inf)")
 
     def __call__(self, logps: PairLogps) -> PairLoss:
         """Loss of each pair."""

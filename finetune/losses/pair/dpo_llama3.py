@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
+from finetune.losses.ranges import within
 from finetune.losses.types import Answers, PairLogps, PairLoss
 
 __all__ = ["DPOLlama3"]
@@ -36,6 +37,9 @@ class DPOLlama3:
 
     needs_reference: ClassVar = True
     needs_tokens: ClassVar = ("policy", "formatting")
+
+    def __post_init__(self) -> None:
+        within(self, sft_weight="[0, inf)")
 
     def __call__(self, logps: PairLogps) -> PairLoss:
         """Loss of each pair."""

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 
+from finetune.losses.ranges import within
 from finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["FDPO"]
@@ -41,8 +42,7 @@ class FDPO:
     needs_reference: ClassVar = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha <= 1:
-            raise ValueError(f"alpha is in (0, 1], got {self.alpha}")
+        within(self, alpha="(0, 1]")
 
     def __call__(self, logps: PairLogps) -> PairLoss:
         """Loss of each pair."""

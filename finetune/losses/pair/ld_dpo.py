@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
+from finetune.losses.ranges import within
 from finetune.losses.types import Answers, PairLogps, PairLoss
 
 __all__ = ["LDDPO"]
@@ -37,8 +38,7 @@ class LDDPO:
     needs_tokens: ClassVar = ("policy",)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha is in [0, 1], got {self.alpha}")
+        within(self, alpha="[0, 1]")
 
     def __call__(self, logps: PairLogps) -> PairLoss:
         """Loss of each pair."""

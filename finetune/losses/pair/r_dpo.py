@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
+from finetune.losses.ranges import within
 from finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["RDPO"]
@@ -30,6 +31,9 @@ class RDPO:
     alpha: float = 0.01
 
     needs_reference: ClassVar = True
+
+    def __post_init__(self) -> None:
+        within(self, alpha="[0, inf)")
 
     def __call__(self, logps: PairLogps) -> PairLoss:
         """Loss of each pair."""

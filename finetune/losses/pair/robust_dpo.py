@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
+from finetune.losses.ranges import within
 from finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["RobustDPO"]
@@ -33,8 +34,7 @@ class RobustDPO:
     needs_reference: ClassVar = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 0.5:
-            raise ValueError(f"label_smoothing is in [0, 0.5), got {self.label_smoothing}")
+        within(self, label_smoothing="[0, 0.5)")
 
     def __call__(self, logps: PairLogps) -> PairLoss:
         """Loss of each pair."""

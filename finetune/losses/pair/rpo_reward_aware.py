@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 
+from finetune.losses.ranges import within
 from finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["RPORewardAware"]
@@ -35,6 +36,9 @@ class RPORewardAware:
 
     needs_reference: ClassVar = True
     needs_columns: ClassVar = ("score_chosen", "score_rejected")
+
+    def __post_init__(self) -> None:
+        within(self, eta="(0, inf)")
 
     def __call__(self, logps: PairLogps) -> PairLoss:
         """Loss of each pair."""

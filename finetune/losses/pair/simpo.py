@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
+from finetune.losses.ranges import within
 from finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["SimPO"]
@@ -31,6 +32,9 @@ class SimPO:
     gamma_beta_ratio: float = 0.25
 
     needs_reference: ClassVar = False
+
+    def __post_init__(self) -> None:
+        within(self, gamma_beta_ratio="[0, inf)")
 
     def __call__(self, logps: PairLogps) -> PairLoss:
         """Loss of each pair."""

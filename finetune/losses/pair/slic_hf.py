@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from finetune.losses.ranges import within
 from finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["SLiCHF"]
@@ -30,6 +31,9 @@ class SLiCHF:
     regularisation: float = 0.5
 
     needs_reference: ClassVar = False
+
+    def __post_init__(self) -> None:
+        within(self, margin="[0, inf)", regularisation="[0, inf)")
 
     def __call__(self, logps: PairLogps) -> PairLoss:
         """Loss of each pair."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
+from finetune.losses.ranges import within
 from finetune.losses.types import Answers, PairLogps, PairLoss
 
 __all__ = ["TDPO2"]
@@ -33,6 +34,9 @@ class TDPO2:
 
     needs_reference: ClassVar = True
     needs_tokens: ClassVar = ("ref_kl",)
+
+    def __post_init__(self) -> None:
+        within(self, alpha="[0, inf)")
 
     def __call__(self, logps: PairLogps) -> PairLoss:
         """Loss of each pair."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 
 from finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
+from finetune.losses.ranges import within
 
 __all__ = ["Quark", "quantised"]
 
@@ -44,6 +45,9 @@ class Quark:
     needs_columns: ClassVar = ("reward",)
     needs_tokens: ClassVar = ("kl", "entropy")
     couples_batch: ClassVar = True
+
+    def __post_init__(self) -> None:
+        within(self, kl_weight="[0, inf)", entropy_weight="[0, inf)", bins="[1, inf)")
 
     def shared(self, logps: AnswerLogps) -> Mapping[str, torch.Tensor]:
         """``length``: tokens of each completion."""

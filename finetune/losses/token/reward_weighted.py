@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from finetune.losses.answer_types import AnswerLogps, AnswerLoss
+from finetune.losses.ranges import within
 
 __all__ = ["RewardWeighted"]
 
@@ -32,6 +33,9 @@ class RewardWeighted:
 
     needs_reference: ClassVar = False
     needs_columns: ClassVar = ("reward",)
+
+    def __post_init__(self) -> None:
+        within(self, max_weight="(0, inf)")
 
     def __call__(self, logps: AnswerLogps) -> AnswerLoss:
         """Loss of each completion."""

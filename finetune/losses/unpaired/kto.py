@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 
 from finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
+from finetune.losses.ranges import within
 
 __all__ = ["KTO"]
 
@@ -45,10 +46,7 @@ class KTO:
     needs_label: ClassVar = True
 
     def __post_init__(self) -> None:
-        """Refuse a weight that would reward what it should punish."""
-        for name in ("desirable_weight", "undesirable_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        within(self, desirable_weight="[0, inf)", undesirable_weight="[0, inf)")
 
     couples_batch: ClassVar = True
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from finetune.losses.answer_types import AnswerLogps, AnswerLoss
+from finetune.losses.ranges import within
 
 __all__ = ["NPO"]
 
@@ -38,6 +39,9 @@ class NPO:
 
     needs_reference: ClassVar = True
     needs_label: ClassVar = True
+
+    def __post_init__(self) -> None:
+        within(self, retain_weight="[0, inf)")
 
     def __call__(self, logps: AnswerLogps) -> AnswerLoss:
         """Loss of each completion."""
