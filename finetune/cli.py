@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,10 @@ _OTHERS: Final = {
 }
 _OWN: Final = ("compare", "conformance")  # commands with arguments or results of their own
 _PARTIAL: Final = 4
+_WRITTEN: Final = {  # what is no model folder
+    "evaluate": "The folder of the evaluation: the answers or judgements, and their means.",
+    "sample": "The folder of the sampled rows, which losses on own samples are trained on.",
+}
 
 
 class _Methods(ComponentGroup):
@@ -64,7 +69,10 @@ def finetune() -> None:
     """Train on what was kept: a proxy model, SFT, reward models, PPO, preference objectives."""
 
 
-def _arguments(out: str = "The model folder.") -> list[click.Parameter]:
+_MODEL: Final = "The model folder."
+
+
+def _arguments(out: str = _MODEL) -> list[click.Parameter]:
     return [
         click.Argument(["rows"], type=click.Path(path_type=Path)),
         click.Option(["--out"], type=click.Path(path_type=Path), required=True, help=out),
@@ -85,8 +93,11 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
         _tell(checked(component, chosen, command)(rows, out))
 
     takes = "options" in options(component)  # a trainer underneath, to pass arguments on to
-    arguments = _arguments() if takes else _arguments()[:2]
-    params = [*arguments, *component_options(component, leave=("options",))]
+    arguments = _arguments(_WRITTEN.get(command, _MODEL))
+    params = [
+        *(arguments if takes else arguments[:2]),
+        *component_options(component, leave=("options",)),
+    ]
     return click.RichCommand(
         name=command, params=params, callback=callback, help=help_of(group, name, component)
     )
@@ -104,9 +115,11 @@ def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
         _tell(build(TRAINER_GROUP, runs_in, chosen)(rows, out))
 
     own = component_options(loss)
-    left = ("loss", "loss_options", "options", *(option.name or "" for option in own))
+    # the loss's options are the command's own, `beta` where it has one
+    left = ("loss", "loss_options", "beta", "options", *(option.name or "" for option in own))
     params = [*_arguments(), *own, *component_options(trainer, leave=left)]
     trained = inspect.cleandoc(trainer.__doc__ or "").partition("\n\n")[2]
+    trained = re.sub(r"``loss_options``[^.]*\.\s+", "", trained)
     told = f"{help_of(group, name, loss)}\n\n{data_of(group, loss)}\n\n{trained}"
     return click.RichCommand(name=name, params=params, callback=callback, help=told)
 

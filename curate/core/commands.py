@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field
 from types import NoneType
-from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import rich_click as click
 
@@ -24,6 +25,9 @@ __all__ = [
     "key_values",
     "parsed",
 ]
+
+_PAIR: Final = re.compile(r"\s*[\w.-]+=")
+"""How ``KEY=VALUE`` begins."""
 
 
 class HintingGroup(click.RichGroup):
@@ -161,24 +165,56 @@ def parsed(component: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _value(name, known[name], text)
         for name, text in given.items()
-        if name in known and text is not None
+        if name in known and text not in (None, ())
     }
 
 
-def key_values(pairs: Sequence[str]) -> dict[str, Any]:
-    """``-o key=value`` options as a mapping, values read as YAML.
+def key_values(pairs: Sequence[str], flag: str = "-o") -> dict[str, Any]:
+    """``-o key=value`` options as a mapping, values read as YAML; ``flag`` is what they stand at.
 
     >>> key_values(["fraction=0.1", "by=ifd"])
     {'fraction': 0.1, 'by': 'ifd'}
     """
-    import yaml
-
     found: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise UsageError(f"-o {pair}: expected key=value")
-        found[key] = yaml.safe_load(text)
+            raise UsageError(f"{flag} {pair}: expected key=value")
+        found[key.strip()] = _read(f"{flag} {key}", text)
+    return found
+
+
+def _read(flag: str, text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"{flag}: cannot read {text!r}") from None
+
+
+def _mapped(flag: str, texts: Sequence[str], union: bool) -> Any:
+    """``KEY=VALUE``, again and again or with commas between, or ``{KEY: VALUE}``, as a mapping.
+
+    Anything else that is given once is its value where the option is a ``union`` with other types.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        parts = text.split(",")
+        if not _PAIR.match(text):
+            value = _read(flag, text)
+        elif all(map(_PAIR.match, parts)):
+            value = key_values(parts, flag)
+        else:
+            value = key_values([text], flag)  # its commas are within the value
+        if not isinstance(value, dict):
+            if union and len(texts) == 1 and not isinstance(value, str):
+                return value
+            raise UsageError(
+                f"{flag}: expected KEY=VALUE (again and again, or with commas between), "
+                f"got {text!r}"
+            )
+        found |= value
     return found
 
 
@@ -194,9 +230,19 @@ def _option(name: str, field: Field[Any], hint: Any) -> click.Option:
         [f"--{name.replace('_', '-')}", name],
         default=None,
         required=required,
-        metavar=_choices(hint) or str(field.type).upper().replace(" | NONE", ""),
+        multiple=_is_mapping(field),
+        metavar=_choices(hint) or _metavar(field),
         help=default.strip(),
     )
+
+
+def _is_mapping(field: Field[Any]) -> bool:
+    return "Mapping[" in str(field.type)
+
+
+def _metavar(field: Field[Any]) -> str:
+    shown = str(field.type).upper().replace(" | NONE", "")
+    return re.sub(r"MAPPING\[.*\]", "KEY=VALUE", shown)
 
 
 def _choices(hint: Any) -> str:
@@ -212,16 +258,14 @@ def _shown(field: Field[Any]) -> Any:
     return "" if field.default_factory is MISSING else field.default_factory()
 
 
-def _value(name: str, field: Field[Any], text: str) -> Any:
+def _value(name: str, field: Field[Any], text: Any) -> Any:
     """Text stays text where the option is text; anything else is read as YAML."""
-    import yaml
-
+    flag = f"--{name.replace('_', '-')}"
     if str(field.type) in ("str", "str | None"):
         return text
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UsageError(f"--{name.replace('_', '-')}: cannot read {text!r}") from None
+    if _is_mapping(field):
+        return _mapped(flag, text, union=not str(field.type).startswith("Mapping["))
+    value = _read(flag, text)
     if any(word in str(field.type) for word in ("tuple", "list", "Sequence")):
         if isinstance(value, str):
             return [part.strip() for part in value.split(",")]

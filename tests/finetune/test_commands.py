@@ -103,3 +103,63 @@ def test_a_loss_on_scored_answers_is_trained_from_the_command_line(tiny_model_di
     )
     assert told.exit_code == 0, told.output
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "also"),
+    [
+        (["sft=0.2"], {"sft": 0.2}),
+        (["sft=0.2,ipo=1"], {"sft": 0.2, "ipo": 1}),
+        (["sft=0.2", "ipo=1"], {"sft": 0.2, "ipo": 1}),
+        (["{sft: 0.2}"], {"sft": 0.2}),
+        (["ipo={weight: 0.2, ratios: sum}"], {"ipo": {"weight": 0.2, "ratios": "sum"}}),
+        ([], None),
+    ],
+)
+def test_an_option_that_is_a_mapping_is_given_as_keys_and_values(monkeypatch, given, also):
+    seen = {}
+    monkeypatch.setattr("finetune.cli.build", lambda group, name, options: seen.update(options))
+    words = ["dpo", "rows", "--out", "out", "--model", "m"]
+    CliRunner().invoke(finetune, [*words, *(word for one in given for word in ("--also", one))])
+    assert seen["loss"] == "dpo"
+    assert seen.get("also") == also
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("sft", "--also: expected KEY=VALUE (again and again, or with commas between), got 'sft'"),
+        ("0.2", "--also: expected KEY=VALUE (again and again, or with commas between), got '0.2'"),
+        ("sft={", "--also sft: cannot read '{'"),
+        ("sft=much", "preference: also: "),
+    ],
+)
+def test_what_is_no_mapping_is_told_how_to_be_one(given, said, tmp_path):
+    words = ["dpo", "rows", "--out", str(tmp_path / "x"), "--model", "m", "--also", given]
+    told = CliRunner().invoke(finetune, words)
+    assert isinstance(told.exception, UsageError)
+    assert str(told.exception).startswith(said)
+    assert "\n" not in str(told.exception)
+
+
+def test_a_number_still_goes_where_a_mapping_may_stand():
+    from curate.core.commands import parsed
+
+    quota = registry.find("curate.selectors", "quota")
+    assert parsed(quota, {"rows": ("5",)}) == {"rows": 5}
+    assert parsed(quota, {"rows": ("a=5,b=2",)}) == {"rows": {"a": 5, "b": 2}}
+
+
+@pytest.mark.parametrize("name", ["dpo", "best_of_k", "kto"])
+def test_the_help_of_an_objective_names_no_option_that_its_command_lacks(name):
+    told = CliRunner().invoke(finetune, [name, "--help"]).output
+    assert "loss_options" not in told
+    assert ("--beta" in told) == (name != "best_of_k")
+    assert "``also`` adds" in " ".join(told.split())
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_what_writes_no_model_does_not_say_that_it_does(command):
+    told = CliRunner().invoke(finetune, [command, "--help"]).output
+    assert "The model folder." not in told
+    assert "The folder of the" in told
