@@ -16,13 +16,14 @@ from curate.core.errors import UsageError
 from curate.core.registry import build, checked
 
 if TYPE_CHECKING:
-    from finetune.oracles.landing import Landing
+    from finetune.oracles.landing import Draw, Landing
     from finetune.oracles.verdicts import Check, Verdict
 
 __all__ = ["Conformance", "Finding", "given_to", "loss_at", "table_of"]
 
 _LOSSES: Final = "finetune.losses.pair"
 _SAME: Final = 1e-9  # relative: equal but for rounding
+_IN: Final = " (in value or gradient)"
 _KL: Final = 1e-6  # nats
 _OPTIMA: Final = (  # those of `finetune.oracles.landing`, which imports torch
     "reference",
@@ -57,10 +58,10 @@ class Conformance:
     Checked: one loss a row, declarations, the gradient in float64, neighbours, a batch of n is its
     n rows, their order, the direction, log-ratios of ten thousand nats; of pairs, exchanged sides;
     of answers, labels, and what is averaged over a step; of lists, what is absent. The objective of
-    ours that is nearest is named. A loss on pairs is then trained to its end on seven responses
-    whose rewards are known: which closed form does it land on, and how far is that from
-    ``π_ref · exp(r / β)``? A loss may land anywhere, so these are only told, unless ``optimum`` or
-    ``like`` (one of our objectives) says what it is meant to be.
+    ours that is nearest, in value and gradient, is named. A loss on pairs is then trained to its
+    end on seven responses whose rewards are known: which closed form does it land on, and how far
+    is that from ``π_ref · exp(r / β)``? A loss may land anywhere, so these are only told, unless
+    ``optimum`` or ``like`` (one of our objectives) says what it is meant to be.
     """
 
     given: Literal["pairs", "answers", "lists"] | None = None
@@ -103,16 +104,17 @@ class Conformance:
         from finetune.oracles.landing import nearest
 
         def look() -> list[Finding]:
-            groups, made = _registered(family)
-            name, distance = nearest(loss, groups, made)
+            groups, draw = _registered(family)
+            name, distance = nearest(loss, groups, draw)
             same = distance <= _SAME
-            told = f"equals {name}" if same else f"{name}, {distance:.2g} of its size away"
+            told = f"equals {name}" if same else f"{name}, {distance:.2g} of its size away{_IN}"
             if self.like is None:
                 return [Finding("nearest", "told", told)]
             apart = _apart(loss, self.like, family)
             if apart <= _SAME:
                 return [Finding("nearest", "ok", f"equals {self.like}")]
-            return [Finding("nearest", "failed", f"{apart:.2g} from {self.like}; nearest: {told}")]
+            off = f"{apart:.2g} from {self.like}{_IN}"
+            return [Finding("nearest", "failed", f"{off}; nearest: {told}")]
 
         return _guarded("nearest", look)
 
@@ -137,17 +139,18 @@ def _checks(family: str) -> Mapping[str, Check]:
     return checks
 
 
-def _registered(family: str) -> tuple[Sequence[str], Callable[[Any], Any] | None]:
-    """Our objectives of a family, and how a batch is made for one."""
+def _registered(family: str) -> tuple[Sequence[str], Draw | None]:
+    """Our objectives of a family, and a batch for them; pairs have one of their own."""
     from finetune.objectives import ANSWERS, LISTS
     from finetune.oracles import answers, lists
+    from finetune.oracles.landing import Draw
 
     if family == "answers":
-        drawn = answers.log_probs(seed=7, scale=4.0)
-        return ANSWERS, lambda loss: answers.batch_of(loss, *drawn)
+        policy, reference = answers.log_probs(seed=7, scale=4.0)
+        return ANSWERS, Draw(policy, lambda loss, given: answers.batch_of(loss, given, reference))
     if family == "lists":
-        listed = lists.log_probs(seed=7)
-        return LISTS, lambda loss: lists.batch_of(loss, *listed)
+        policy, reference = lists.log_probs(seed=7)
+        return LISTS, Draw(policy, lambda loss, given: lists.batch_of(loss, given, reference))
     return (_LOSSES,), None
 
 
@@ -159,10 +162,10 @@ def _apart(loss: Any, name: str, family: str) -> float:
     from finetune.objectives import group_of
     from finetune.oracles.landing import distance
 
-    groups, made = _registered(family)
+    groups, draw = _registered(family)
     beta = getattr(loss, "beta", None)
     given = {} if beta is None else {"beta": beta}
-    return distance(loss, build(group_of(name, groups), name, given), made)
+    return distance(loss, build(group_of(name, groups), name, given), draw)
 
 
 def _tried(name: str, check: Callable[[], Verdict]) -> Finding:

@@ -14,7 +14,16 @@ from finetune.losses.types import PairObjective, needs_of
 from finetune.oracles.bandit import COLUMNS, TOKENS, Bandit, kl, land
 from finetune.oracles.draws import log_probs, pairs_of
 
-__all__ = ["OPTIMA", "Landing", "Optimum", "distance", "landing", "nearest", "no_bandit"]
+__all__ = [
+    "OPTIMA",
+    "Draw",
+    "Landing",
+    "Optimum",
+    "distance",
+    "landing",
+    "nearest",
+    "no_bandit",
+]
 
 Optimum: TypeAlias = Literal[
     "reference",
@@ -43,8 +52,16 @@ EXACT: Final = 1e-4
 _LOSSES: Final = "finetune.losses.pair"
 
 
-Made: TypeAlias = Callable[[Any], Any]
+Made: TypeAlias = Callable[[Any, torch.Tensor], Any]
 Near: TypeAlias = tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A random batch: log-probs of the policy, and how they become what a loss is given."""
+
+    policy: torch.Tensor
+    made: Made
 
 
 @dataclass(frozen=True)
@@ -118,30 +135,43 @@ def _worst(found: torch.Tensor, target: torch.Tensor) -> float:
 _BY_REWARD: Final = ("boltzmann", "length_priced", "no_reference")
 
 
-def nearest(loss: Any, groups: Sequence[str] = (_LOSSES,), made: Made | None = None) -> Near:
-    """The objective of the registry's ``groups`` whose losses are nearest, and its `distance`.
+def nearest(loss: Any, groups: Sequence[str] = (_LOSSES,), draw: Draw | None = None) -> Near:
+    """The objective of the registry's ``groups`` that is nearest to a loss, and its `distance`.
 
     Each is built with the β of ``loss`` and with its own, and in each of its named variants.
     """
     beta = getattr(loss, "beta", None)
     others = (each for group in groups for each in _known(group, beta))
-    found = {name: distance(loss, other, made) for name, other in others}
+    found = {name: distance(loss, other, draw) for name, other in others}
     name = min(found, key=lambda key: found[key])
     return name, found[name]
 
 
-def distance(loss: Any, other: Any, made: Made | None = None) -> float:
-    """The greatest difference of two losses on a random batch, relative to the first's largest.
+def distance(loss: Any, other: Any, draw: Draw | None = None) -> float:
+    """How far apart two losses are on a random batch, in value or in gradient, whichever is more.
 
-    ``made`` gives a loss the batch of its family; by default that of pairs.
+    It is the greatest difference, relative to the first's largest; ``draw`` is a batch of their
+    family, by default of pairs. Losses of one value may teach different things: where a part is
+    detached only the gradient tells.
     """
-    made = made or _pairs
-    own, theirs = loss(made(loss)).loss, other(made(other)).loss
-    return float((theirs - own).abs().max()) / (float(own.abs().max()) or 1.0)
+    draw = draw or _pairs()
+    both = zip(_values(loss, draw), _values(other, draw), strict=True)
+    return max(
+        float((theirs - own).abs().max()) / (float(own.abs().max()) or 1.0) for own, theirs in both
+    )
 
 
-def _pairs(loss: Any) -> Any:
-    return pairs_of(loss, *log_probs(seed=7, scale=4.0))
+def _values(loss: Any, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row's loss, and the gradient of their sum by the policy's log-probs."""
+    policy = draw.policy.clone().requires_grad_()
+    value = loss(draw.made(loss, policy)).loss
+    (slope,) = torch.autograd.grad(value.sum(), policy)
+    return value.detach(), slope
+
+
+def _pairs() -> Draw:
+    policy, reference = log_probs(seed=7, scale=4.0)
+    return Draw(policy, lambda loss, given: pairs_of(loss, given, reference))
 
 
 def _known(group: str, beta: Any) -> Iterator[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import torch
+from torch.autograd.gradcheck import GradcheckError
 
 from finetune.losses.types import needs_of
 from finetune.token_statistics import NEED_REFERENCE
@@ -83,8 +84,8 @@ def gradient_of(
         return Verdict("skipped", "weighs_by_policy: its weights are detached on purpose")
     try:
         torch.autograd.gradcheck(value, (at.requires_grad_(),))
-    except torch.autograd.gradcheck.GradcheckError as error:  # type: ignore[attr-defined]
-        return failed(str(error).strip().partition("\n")[0])
+    except GradcheckError as error:
+        return failed(str(error).strip().partition("\n")[0].rstrip(","))
     return OK
 
 

@@ -128,6 +128,11 @@ def test_a_gradient_that_does_not_flow_is_told_apart_from_the_right_one():
     assert fates(Detached())["gradient"] == "failed"
 
 
+def test_a_wrong_gradient_is_said_to_be_one():
+    found = next(one for one in Conformance()(Detached()) if one.check == "gradient")
+    assert found.detail == "Jacobian mismatch for output 0 with respect to input 0"
+
+
 def test_means_for_sums_are_another_objective_with_another_optimum():
     found = fates(Means(), optimum="boltzmann", like="dpo")
     assert found["lands"] == found["nearest"] == "failed"
@@ -225,6 +230,11 @@ class RatedBlind(Rated):
         return -1.0
 
 
+class RatedDetached(Rated):
+    def reduce(self, loss):
+        return torch.cat([loss[:1].detach(), loss[1:]])
+
+
 class RatedAsABatch(Rated):
     def reduce(self, loss):
         return loss.mean()
@@ -298,6 +308,15 @@ def test_a_loss_of_another_family_conforms_and_is_known(loss, like):
 )
 def test_a_mistake_in_another_family_fails_its_check(wrong, check):
     assert fates(wrong())[check] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "like"), [(Detached, "dpo"), (RatedDetached, "apo_zero_unpaired")]
+)
+def test_the_same_value_with_another_gradient_is_another_objective(wrong, like):
+    told = next(one for one in Conformance()(wrong()) if one.check == "nearest")
+    assert "equals" not in told.detail
+    assert fates(wrong(), like=like)["nearest"] == "failed"
 
 
 @pytest.mark.parametrize(("name", "code"), [("right", 0), ("wrong", 1)])
