@@ -71,6 +71,13 @@ ANSWERS = (
         UNPAIRED,
     ),
     Mutation(
+        "NPO's retain term summed for a mean",
+        "finetune/losses/unpaired/npo.py",
+        "self.retain_weight * logps.answers.mean",
+        "self.retain_weight * logps.answers.policy",
+        UNPAIRED,
+    ),
+    Mutation(
         "NPO's KL summed for a mean",
         "finetune/losses/unpaired/npo_kl.py",
         ".sum(-1) / answers.length",

@@ -147,14 +147,15 @@ def test_kto_and_apo_zero_keep_what_is_mostly_desirable_by_its_closed_form():
 FORGET, WEIGHT = 1, 0.3  # the response to be forgotten, and how much that weighs
 
 
-def forgetting(loss, bandit, policy, kept):
+def forgetting(loss, bandit, policy, kept, length=None):
     """The expected loss: response FORGET undesirable, all of the law ``kept`` desirable."""
+    length = torch.ones(5).double() if length is None else length
     rows = torch.cat([torch.tensor([FORGET]), torch.arange(5)])
     weight = torch.cat([torch.tensor([WEIGHT]).double(), kept])
     batch = completions(loss, bandit, policy, torch.arange(6) > 0)
     answers = batch.answers
     tokens = {name: value[rows] for name, value in answers.tokens.items()}
-    taken = Answers(answers.policy[rows], torch.ones(6).double(), answers.ref[rows], tokens)
+    taken = Answers(answers.policy[rows], length[rows], answers.ref[rows], tokens)
     return (weight * loss(replace(batch, answers=taken)).loss).sum()
 
 
@@ -165,18 +166,35 @@ def test_npo_with_a_retain_term_lands_on_its_closed_form(name, options):
     kept = law() if name == "npo" else bandit.ref.exp()
     loss = build(name, beta=beta, **options)
     found = land(lambda policy: forgetting(loss, bandit, policy, kept), bandit)
-
-    def off(log_p):
-        force = 2 * WEIGHT * torch.sigmoid(beta * (log_p - bandit.ref[FORGET]))
-        return float((kept[FORGET] - force) / (1 - force) - np_exp(log_p))
-
-    at = brentq(off, -30, float(kept[FORGET].log()) - 1e-9, xtol=1e-14)
-    force = 2 * WEIGHT * torch.sigmoid(beta * (at - bandit.ref[FORGET]))
-    target = kept / (1 - force)
-    target[FORGET] = (kept[FORGET] - force) / (1 - force)
-    assert kl(found, target.log()) < TIGHT
+    assert kl(found, balanced(kept, bandit.ref, beta).log()) < TIGHT
     assert found[FORGET] < kept[FORGET].log() - 0.1
     assert kl(found, kept.log()) > 1e-3
+
+
+def balanced(pull, ref, beta):
+    """The policy at which forgetting FORGET is even with what pulls at each response."""
+
+    def policy(log_p):
+        force = 2 * WEIGHT * torch.sigmoid(torch.as_tensor(beta * (log_p - ref[FORGET])))
+        return (pull - force * (torch.arange(5) == FORGET)) / (pull.sum() - force)
+
+    most = float((pull / pull.sum())[FORGET].log()) - 1e-9
+    at = brentq(lambda log_p: float(policy(log_p)[FORGET]) - np_exp(log_p), -30, most, xtol=1e-14)
+    return policy(at)
+
+
+@holds("npo")
+def test_npo_pulls_at_what_is_kept_by_its_mean_over_tokens():
+    """A long answer is pulled at by as much less as it is longer: not by the sum over its tokens.
+
+    Whether answers are of one token or of more, the policy has one probability for each of them.
+    """
+    bandit, kept, beta = Bandit.draw(seed=2), law(), 0.8
+    length = torch.tensor([1.0, 1, 2, 4, 8]).double()
+    loss = build("npo", beta=beta, retain_weight=1.0)
+    found = land(lambda policy: forgetting(loss, bandit, policy, kept, length), bandit)
+    assert kl(found, balanced(kept / length, bandit.ref, beta).log()) < TIGHT
+    assert kl(found, balanced(kept, bandit.ref, beta).log()) > 0.1
 
 
 def np_exp(x):
