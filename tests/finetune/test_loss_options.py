@@ -67,11 +67,11 @@ RANGES = {
     ("xpo", "alpha"): FROM_ZERO,
     **{(name, "beta"): ABOVE_ZERO for name, option in NUMBERS if option == "beta"},
 }
-"""All options of losses that are numbers, and what they may be."""
+"""What options of losses may be."""
 
 
-def test_each_number_has_a_range():
-    assert set(RANGES) == set(NUMBERS)
+def test_the_ranges_are_those_of_options():
+    assert set(RANGES) <= set(NUMBERS)
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
@@ -104,11 +104,8 @@ def test_an_option_is_refused_where_its_range_ends(name, option, value, right):
         make(name, **{option: value})
 
 
-@pytest.mark.parametrize(
-    "key", sorted(key for key in RANGES if key[1] not in ("beta", "bins")), ids=".".join
-)
-def test_a_loss_that_is_made_by_hand_refuses_them_too(key):
-    name, option = key
+@pytest.mark.parametrize(("name", "option"), [key for key in NUMBERS if key[1] != "beta"])
+def test_a_loss_that_is_made_by_hand_has_a_range_for_each_number_too(name, option):
     for wrong in (math.nan, math.inf, -math.inf):
         with pytest.raises(ValueError, match=rf"^{option} is in [\[(].*, got -?(nan|inf)"):
             loss_class(name)(**{option: wrong})
