@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curate.core.dedup.cover import Cover, cover_pairs
 from curate.core.vectors import clusters, cosine, multiply
 from curate.core.vectors.clusters import cover_clustered
 from curate.core.vectors.cosine import Dtype, Products, cover_vectors, pairs_above, products
 from curate.core.vectors.multiply import is_wide
 from curate.core.vectors.units import on_grid
+from tests.curate import cover_rule
+from tests.curate.cover_rule import as_dict
 
 
 def groups(rows: int, size: int = 24, seed: int = 0) -> np.ndarray:
@@ -34,14 +35,8 @@ def all_pairs(units: np.ndarray, threshold: float) -> dict[tuple[int, int], floa
 
 def slow_cover(units: np.ndarray, threshold: float) -> dict[int, tuple[int, float]]:
     pairs = all_pairs(units, threshold)
-    left, right = np.array(list(pairs), np.int64).reshape(-1, 2).T
-    values = np.array(list(pairs.values()))
-    return as_dict(cover_pairs(left, right, values, np.arange(len(units))))
-
-
-def as_dict(cover: Cover) -> dict[int, tuple[int, float]]:
-    rows = np.flatnonzero(cover.survivor >= 0).tolist()
-    return {row: (int(cover.survivor[row]), float(cover.similarity[row])) for row in rows}
+    both = pairs | {(j, i): value for (i, j), value in pairs.items()}
+    return cover_rule.slow_cover(both, range(len(units)))
 
 
 def engines() -> list[Products]:

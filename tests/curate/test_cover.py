@@ -12,34 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.core.dedup.cover import Cover, cover_pairs
 from curate.core.dedup.group_cover import cover_groups
 from curate.core.dedup.jaccard import exact_ratio
 from curate.core.dedup.sets import Sets
 from curate.core.dedup.shingles import shingle
 from curate.core.dedup.sieve import candidates
-
-Pairs = dict[tuple[int, int], Fraction]
-
-
-def slow_cover(pairs: Pairs, order: Sequence[int], fixed: int = 0) -> dict[int, tuple[int, float]]:
-    """The rule as it is stated: dropped row -> survivor and similarity."""
-    kept: list[int] = []
-    covered: dict[int, tuple[int, float]] = {}
-    for place, row in enumerate(order):
-        near = [(pairs[row, other], -rank, other) for rank, other in enumerate(kept)
-                if (row, other) in pairs]  # fmt: skip
-        if near and place >= fixed:
-            similarity, _, survivor = max(near)
-            covered[row] = (survivor, float(similarity))
-        else:
-            kept.append(row)
-    return covered
-
-
-def as_dict(cover: Cover) -> dict[int, tuple[int, float]]:
-    rows = np.flatnonzero(cover.survivor >= 0).tolist()
-    return {row: (int(cover.survivor[row]), float(cover.similarity[row])) for row in rows}
+from tests.curate.cover_rule import Pairs, as_dict, slow_cover
 
 
 def grams(text: str, ngram: int) -> frozenset[tuple[str, ...]]:
@@ -132,32 +110,15 @@ def test_seven_tenths_is_seven_tenths() -> None:
 
 def test_a_chain_is_covered_by_its_ends_not_swallowed() -> None:
     """1-2 and 2-3 are pairs, 1-3 is not: 2 goes, and 3, which no survivor resembles, stays."""
-    pairs = cover_pairs(np.array([1, 2]), np.array([0, 1]), np.array([0.9, 0.9]), np.arange(3))
-    assert as_dict(pairs) == {1: (0, 0.9)}
+    texts = ["a b c d e f", "c d e f g h", "e f g h i j"]
+    assert fast_cover(texts, 1, exact_ratio(0.5), [0, 1, 2]) == {1: (0, 0.5)}
 
 
-def test_the_most_similar_better_row_is_named() -> None:
-    left, right = np.array([2, 2, 3, 3]), np.array([0, 1, 0, 1])
-    similarity = np.array([0.8, 0.9, 0.8, 0.8])
-    assert as_dict(cover_pairs(left, right, similarity, np.arange(4))) == {2: (1, 0.9), 3: (0, 0.8)}
-
-
-@settings(deadline=None)
-@given(
-    edges=st.dictionaries(
-        st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda pair: pair[0] < pair[1]),
-        st.integers(1, 5),
-    ),
-    order=st.permutations(range(12)),
-)
-def test_any_pairs_are_covered_by_the_rule_as_stated(
-    edges: dict[tuple[int, int], int], order: list[int]
-) -> None:
-    pairs = {pair: Fraction(value, 4) for pair, value in edges.items()}
-    both = pairs | {(j, i): value for (i, j), value in pairs.items()}
-    left, right = np.array(list(edges), np.int64).reshape(-1, 2).T
-    values = np.array([float(value) for value in pairs.values()])
-    assert as_dict(cover_pairs(left, right, values, np.array(order))) == slow_cover(both, order)
+def test_the_most_similar_survivor_is_named_and_of_equals_the_better() -> None:
+    texts = ["a b c d e x y z", "a b c d e f y z", "a b c d e f g z"]
+    for order, survivor in (([0, 1, 2], 0), ([1, 0, 2], 1), ([2, 0, 1], 2)):
+        found = fast_cover(texts, 1, exact_ratio(0.6), order)
+        assert {by for by, _ in found.values()} == {survivor}
 
 
 def test_texts_that_share_all_but_a_few_words_are_covered_as_by_all_pairs() -> None:
@@ -224,5 +185,3 @@ def test_copies_of_one_text_do_not_cost_their_square() -> None:
 
 def test_nothing_is_covered_by_nothing() -> None:
     assert fast_cover([], 5, exact_ratio(0.7), []) == {}
-    none = np.empty(0, np.int64)
-    assert as_dict(cover_pairs(none, none, np.empty(0), none)) == {}
