@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,6 +54,8 @@ def _embed(run: Callable[..., np.ndarray], texts: list[np.ndarray]) -> np.ndarra
 
 
 def _openvino(path: str, dtype: str) -> Callable[..., np.ndarray]:
+    # its import would write to the home folder and send usage statistics; it does without
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import openvino
 
     core = openvino.Core()
