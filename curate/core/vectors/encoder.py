@@ -25,8 +25,10 @@ Dtype: TypeAlias = Literal["auto", "fp32", "bf16"]
 Forward: TypeAlias = "Callable[[Tensor], Tensor]"
 """Token ids (texts, length) to what the transformer makes of them (texts, length, width)."""
 
-_BATCH_TOKENS: Final = {"cpu": 256, "cuda": 8192}
+_BATCH_TOKENS: Final = {"cpu": 1024, "cuda": 8192}
 """Tokens a batch holds; on a CPU more leave the caches, and fewer read the weights too often."""
+
+_FIXED_TOKENS: Final = 256  # on a CPU, where copies fill the places of a fixed shape
 
 _LEAST: Final = 16  # tokens; products of very few rows are summed in another order
 
@@ -106,6 +108,7 @@ class Encoder:
             vectors[part] = _embeddings(self.model, self.transform, ids)[: len(part)]
 
         tokens = _BATCH_TOKENS[self.device.partition(":")[0]]
+        tokens = _FIXED_TOKENS if self.fixed and self.device == "cpu" else tokens
         batches = list(_batches(windows, tokens, self.fixed))
         at_once = min(threads(), len(batches)) if self.device == "cpu" else 1
         if at_once < 2:
