@@ -417,7 +417,14 @@ def test_accuracy_is_within_a_prompt_where_one_has_both_sides_else_over_all():
     assert "accuracy" not in summary([row("a", True, 1.0)])
 
 
-def test_a_step_of_weights_that_are_all_nought_is_one_line(tiny_model_dir, tmp_path):
-    rows = rows_file(tmp_path, [{**scored(row), "extra": '{"weight": 0}'} for row in range(FEW)])
-    with pytest.raises(SiftuneError, match=r"step 1: weight: .* not 0 for all of a batch$"):
+def test_a_step_that_the_loss_refuses_is_one_line(tiny_model_dir, tmp_path):
+    rows = rows_file(tmp_path, [{**scored(row), "extra": '{"weight": -2}'} for row in range(FEW)])
+    with pytest.raises(SiftuneError, match=r"step 1: weight: expected 0 or more .*, got -2$"):
         train(tiny_model_dir, rows, tmp_path / "out", loss="weighted_sft")
+
+
+def test_steps_whose_weights_are_all_nought_change_nothing(tiny_model_dir, tmp_path):
+    rows = rows_file(tmp_path, [{**scored(row), "extra": '{"weight": 0}'} for row in range(FEW)])
+    train(tiny_model_dir, rows, tmp_path / "out", loss="weighted_sft")
+    before, after = (load_file(f / "model.safetensors") for f in (tiny_model_dir, tmp_path / "out"))
+    assert all(torch.equal(after[name], before[name]) for name in after)

@@ -19,7 +19,7 @@ class WeightedSFT:
 
     w is the row's ``weight``, 0 or more. ``mean="token"`` and ``"row"`` as in ``nll``, which this
     is when all weights are the same; their scale does not matter. A batch whose weights are all 0
-    has no mean and is refused. Completions of one token land on the law of the data times w.
+    teaches nothing: its loss is 0. Completions of one token land on the law of the data times w.
 
     >>> logps = AnswerLogps.of(policy=[-6, -4], length=[3, 1], weight=[1, 3])
     >>> WeightedSFT()(logps).loss.mean().item()  # (6 + 3 · 4) / (3 + 3 · 1)
@@ -43,9 +43,8 @@ class WeightedSFT:
         """Loss of each completion."""
         answers, weight = logps.answers, logps.column("weight")
         total = means_of(self, logps)["weight"]
-        if bool((weight < 0).any()) or not bool(total > 0):
-            raise ValueError(
-                "weight: expected 0 or more for each row, and not 0 for all of a batch"
-            )
+        if bool((weight < 0).any()):
+            raise ValueError(f"weight: expected 0 or more for each row, got {weight.min():g}")
         nll = -answers.policy if self.mean == "token" else -answers.mean
-        return AnswerLoss(weight * nll / total, answers.mean.detach())
+        loss = weight * nll / torch.where(total > 0, total, torch.ones_like(total))
+        return AnswerLoss(loss, answers.mean.detach())
