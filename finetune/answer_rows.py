@@ -69,7 +69,8 @@ def answer_rows(
     """
     bad = _bad(table, columns, labelled)
     read = table.join(bad, on="id", how="anti", maintain_order="left")
-    rows = _encoded(read, tokenizer, columns)
+    ranked = kind_of(table) == "ranked"  # of no rows the kind is not told
+    rows = _encoded(read, tokenizer, columns, ranked=ranked)
     if max_prompt_length is not None:
         rows = [_cut(row, max_prompt_length) for row in rows]
     return fitting(table, bad, rows, max_length=max_length, on_bad=on_bad, source=source)
@@ -130,8 +131,10 @@ def _bad(table: pl.DataFrame, columns: Sequence[str], labelled: bool) -> pl.Data
     return pl.concat(bad).unique("id", keep="first", maintain_order=True)
 
 
-def _encoded(table: pl.DataFrame, tokenizer: Any, columns: Sequence[str]) -> list[AnswerRow]:
-    if kind_of(table) == "unpaired":
+def _encoded(
+    table: pl.DataFrame, tokenizer: Any, columns: Sequence[str], *, ranked: bool
+) -> list[AnswerRow]:
+    if not ranked:
         said = [{**row, "completions": [row["completion"]]} for row in data.to_unpaired(table)]
     else:
         said = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 import polars as pl
@@ -12,12 +12,14 @@ import polars as pl
 from curate.core.errors import UsageError
 from curate.core.schema import kind_of
 from finetune.checks import Problem
+from finetune.row_numbers import numbers_of
 from finetune.sample import SAMPLED_FROM
 
 __all__ = ["SCORES", "check_samples", "listed", "single", "with_numbers"]
 
 SCORES: Final = ("score", "reward")  # by these names a loss asks for what ranked rows are scored
 _SIDES: Final = ("chosen", "rejected")
+_OF_PAIRS: Final = ("win_probability", "weight")  # what one number of a pair tells of both answers
 
 
 def with_numbers(
@@ -30,9 +32,10 @@ def with_numbers(
 
     A name is read from the column that ``given`` says, else from the one of that name (of ranked
     rows ``score`` and ``reward`` are ``scores``, of pairs ``score_chosen`` and ``score_rejected``,
-    where a ranking will do 1 and 0 if they are not scored, and ``win_probability`` is that of
-    chosen and what it leaves); where there is no such column, from the field of that
-    name that came with the rows and has no column (``extra``). What is no number is null.
+    where a ranking will do 1 and 0 if they are not scored; ``win_probability`` is that of chosen
+    and what it leaves, and a ``weight`` of the pair is that of both). Where there is no such
+    column, or nothing in it, it is the field of that name that came with the rows
+    (`finetune.row_numbers`). What is no number is null.
 
     Raises:
         UsageError: no row has one of ``names``.
@@ -40,13 +43,13 @@ def with_numbers(
     given, kind = given or {}, kind_of(table)
     for name in names:
         place = given.get(name, name)
-        if kind == "preference" and name not in given:
-            values = _of_sides(table, name)
+        if kind == "preference":
+            values = _of_sides(table, name, place)
         else:
             place = "scores" if kind == "ranked" and place in SCORES else place
             values = _values(table, place, many=kind == "ranked")
         if values.null_count() == table.height:
-            raise UsageError(f"{source}: the loss reads the column {place!r}, and no row has it")
+            raise UsageError(f"{source}: {_lacking(table, place)}")
         table = table.with_columns(values.alias(name))
     return table
 
@@ -65,43 +68,32 @@ def check_samples(table: pl.DataFrame, model: str) -> list[Problem]:
 
 def _values(table: pl.DataFrame, place: str, *, many: bool) -> pl.Series:
     """A list of numbers a row; null where there is none."""
-    shape = pl.List(pl.Float64) if many else pl.Float64()
-    found = table[place] if place in table.columns else _from_extra(table, place, many=many)
-    try:
-        found = found.cast(shape, strict=False)
-    except pl.exceptions.PolarsError:  # a list where a number is expected, or the other way round
-        found = pl.Series(place, [None] * table.height, dtype=shape)
+    found = numbers_of(table, place, many=many)
     if many:
         return found
     return pl.select(pl.when(found.is_not_null()).then(pl.concat_list(found))).to_series()
 
 
-def _from_extra(table: pl.DataFrame, place: str, *, many: bool) -> pl.Series:
-    texts = table["extra"].to_list() if "extra" in table.columns else [None] * table.height
-    found = [orjson.loads(text).get(place) if text else None for text in texts]
-    read = [_numbers(value) if many else _number(value) for value in found]
-    return pl.Series(place, read, dtype=pl.List(pl.Float64) if many else pl.Float64)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _numbers(value: Any) -> list[float | None] | None:
-    return [_number(one) for one in value] if isinstance(value, list) else None
-
-
-def _of_sides(table: pl.DataFrame, name: str) -> pl.Series:
+def _of_sides(table: pl.DataFrame, name: str, place: str) -> pl.Series:
     """Of a pair: the numbers of both sides."""
-    whole = [f"{name if name not in SCORES else 'score'}_{side}" for side in _SIDES]
-    told = [table[column] for column in whole if column in table.columns]
-    if len(told) == len(_SIDES) and all(each.null_count() < table.height for each in told):
-        return pl.select(pl.concat_list(told)).to_series()
-    if name == "win_probability" and name in table.columns:
-        return pl.select(pl.concat_list(table[name], 1 - table[name])).to_series()
-    if name == "score":  # chosen is better, which is all that a ranking needs
+    for whole in dict.fromkeys((place, "score" if place in SCORES else place)):
+        told = [numbers_of(table, f"{whole}_{side}") for side in _SIDES]
+        if all(each.null_count() < table.height for each in told):
+            return pl.select(pl.concat_list(told)).to_series()
+    if name == "score" == place:  # chosen is better, which is all that a ranking needs
         return pl.Series([[1.0, 0.0]] * table.height)
-    return pl.Series([None] * table.height, dtype=pl.List(pl.Float64))
+    if name not in _OF_PAIRS:  # a number of a pair does not say which of two answers it is of
+        return pl.Series([None] * table.height, dtype=pl.List(pl.Float64))
+    one = numbers_of(table, place)
+    both = pl.concat_list(one, 1 - one if name == "win_probability" else one)
+    return pl.select(pl.when(one.is_not_null()).then(both)).to_series()
+
+
+def _lacking(table: pl.DataFrame, place: str) -> str:
+    if kind_of(table) == "preference" and numbers_of(table, place).null_count() < table.height:
+        sides = " and ".join(f"'{place}_{side}'" for side in _SIDES)
+        return f"the loss reads {place!r} of each answer, and the pairs have one; expected {sides}"
+    return f"the loss reads the column {place!r}, and no row has it"
 
 
 def listed(table: pl.DataFrame) -> pl.DataFrame:

@@ -11,6 +11,7 @@ from curate.core import registry
 from finetune.answer_tables import SCORES
 from finetune.losses.types import needs_of
 from finetune.objectives import LOSSES, group_of
+from finetune.row_numbers import numbers_of
 
 __all__ = ["with_label_numbers"]
 
@@ -35,6 +36,9 @@ def with_label_numbers(
             for column in columns:
                 name, good = "score" if column in SCORES else column, float(column not in _LESS)
                 wanted |= {f"{name}_chosen": good, f"{name}_rejected": 1 - good}
-    there = {name for name in table.columns if table[name].null_count() < table.height}
-    lacking = {name: value for name, value in wanted.items() if name not in there}
+    lacking = {
+        name: value
+        for name, value in wanted.items()
+        if numbers_of(table, name).null_count() == table.height
+    }
     return table.with_columns(pl.lit(value).alias(name) for name, value in lacking.items())

@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-from curate.core.errors import UsageError
 from finetune import checks, data
 from finetune.collate import PairIds, cut_prompt
 from finetune.encoding import encode_answers
@@ -29,14 +28,15 @@ def pairs_of(
 ) -> TokenRows[PairIds]:
     """The pairs of ``table``; ``columns`` are numbers that the loss reads beside the completions.
 
+    Those are columns of ``table`` (`finetune.row_numbers.with_pair_numbers`).
+
     A prompt is cut to its last ``max_prompt_length`` tokens. A pair of which a side is then longer
     than ``max_length`` tokens cannot be trained on: to cut its answer would cut its end of turn.
 
     Raises:
         DataError: there are rows that cannot be trained on and ``on_bad`` is ``refuse``.
-        UsageError: no row has one of ``columns``.
     """
-    bad = _bad(table, columns, source)
+    bad = _bad(table, columns)
     read = table.join(bad, on="id", how="anti", maintain_order="left")
     pairs = _encoded(read, tokenizer, columns)
     if max_prompt_length is not None:
@@ -44,13 +44,11 @@ def pairs_of(
     return fitting(table, bad, pairs, max_length=max_length, on_bad=on_bad, source=source)
 
 
-def _bad(table: pl.DataFrame, columns: Sequence[str], source: Path | str) -> pl.DataFrame:
+def _bad(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Rows that cannot be trained on, and those without a value that the loss asks for."""
     bad = [data.bad_rows(table)]
     for name in columns:
-        if name not in table.columns or table[name].null_count() == table.height:
-            raise UsageError(f"{source}: the loss reads the column {name!r}, and no row has it")
-        without = table.filter(pl.col(name).is_null() | ~pl.col(name).is_finite())
+        without = table.filter(~pl.col(name).is_finite().fill_null(False))
         bad.append(without.select("id", reason=pl.lit(f"no_{name}")))
     return pl.concat(bad).unique("id", keep="first", maintain_order=True)
 

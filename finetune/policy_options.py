@@ -35,6 +35,7 @@ class PolicyOptions:
     model: str
     loss: str = "dpo"
     loss_options: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
     beta: float | None = None
     also: Mapping[str, float | Mapping[str, Any]] = field(default_factory=dict)
     ref_model: str | None = None

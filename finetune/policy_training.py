@@ -62,8 +62,10 @@ class PolicyTraining(PolicyOptions):
         """The means of what was judged."""
 
     def numbers(self, objective: Any, table: pl.DataFrame) -> dict[str, list[Any]]:
-        """What the loss reads of the rows and `finetune.data.data_hash` does not know of."""
-        return {}
+        """The columns that the loss reads, of which `finetune.data.data_hash` may not know."""
+        from finetune.losses.types import needs_of
+
+        return {name: table[name].to_list() for name in needs_of(objective).columns}
 
     def asked(self, table: pl.DataFrame) -> pl.DataFrame:
         """Held-out rows whose prompts the policy may be asked."""

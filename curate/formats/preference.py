@@ -24,7 +24,7 @@ from curate.core.types import Row
 
 __all__ = ["Preference"]
 
-_FACTS = ("score_chosen", "score_rejected", "margin")
+_FACTS = ("score_chosen", "score_rejected", "margin", "win_probability")
 _USED = frozenset({"prompt", "chosen", "rejected", *_FACTS})
 
 
@@ -34,8 +34,9 @@ class Preference:
 
     Without a prompt it is what the two sides share: their first turns, or for texts their first
     characters up to the last space (the rule of TRL's ``extract_prompt``). Sides that repeat a
-    given prompt lose it. ``score_chosen``, ``score_rejected`` and ``margin`` are kept as columns.
-    A pair of equal sides prefers nothing and is not taken.
+    given prompt lose it. ``score_chosen``, ``score_rejected``, ``margin`` and ``win_probability``
+    (that chosen beats rejected) are kept as columns. A pair of equal
+    sides prefers nothing and is not taken.
     """
 
     kind: ClassVar[Kind] = "preference"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -71,7 +71,6 @@ class AnswerPreference(PolicyTraining):
     """
 
     loss: str = "kto"
-    columns: Mapping[str, str] = field(default_factory=dict)
     value_lr: float = 1e-3
 
     stage: ClassVar = "answers"
@@ -114,10 +113,6 @@ class AnswerPreference(PolicyTraining):
         table = data.load(source, _KINDS[takes])
         table = with_numbers(table, needs.columns, self.columns, source)
         return listed(table) if self._lists else single(table, needs.columns)
-
-    def numbers(self, objective: Any, table: pl.DataFrame) -> dict[str, list[Any]]:
-        """The columns that the loss reads."""
-        return {name: table[name].to_list() for name in self._needs(objective).columns}
 
     def asked(self, table: pl.DataFrame) -> pl.DataFrame:
         """Each prompt once, however many answers to it are rows."""

@@ -23,6 +23,8 @@ __all__ = ["Preference"]
 class Preference(PolicyTraining):
     """Trains ``model`` on preference rows under ``loss``, a component of `finetune.losses.pair`.
 
+    ``columns`` says where the numbers are that a loss reads, as ``{win_probability: judge_says}``;
+    by default in columns (or in fields that came with the rows) of its own names.
     ``loss_options`` are the loss's own options, ``beta`` a short way to the one most have. ``also``
     adds other losses with a weight each, as ``{sft: 0.2}``, and with options of theirs as ``{ipo:
     {weight: 0.2, ratios: sum}}`` (on the command line ``sft=0.2``). The reference is ``ref_model``,
@@ -65,8 +67,12 @@ class Preference(PolicyTraining):
         return (LOSSES,)
 
     def loaded(self, objective: Any, source: Path | str) -> pl.DataFrame:
-        """The pairs of ``source``."""
-        return data.load(source, ("preference",))
+        """The pairs of ``source``, the numbers that the loss reads in columns of their own."""
+        from finetune.losses.types import needs_of
+        from finetune.row_numbers import with_pair_numbers
+
+        table = data.load(source, ("preference",))
+        return with_pair_numbers(table, needs_of(objective).columns, self.columns, source)
 
     def read(
         self, objective: Any, table: pl.DataFrame, tokenizer: Any, longest: int | None, source: Any

@@ -90,7 +90,10 @@ def five(row: Row) -> Row:
     return row | one | {"attributes": [listed]}
 
 
-FACTS = {name: st.none() | NUMBER for name in ("score_chosen", "score_rejected", "margin")}
+FACTS = {
+    name: st.none() | NUMBER
+    for name in ("score_chosen", "score_rejected", "margin", "win_probability")
+}
 ROWS: dict[str, st.SearchStrategy[Row]] = {
     "alpaca": conversations(CHAT | WITH_SYSTEM),
     "sharegpt": conversations(CHAT | TOOLED),
@@ -114,6 +117,7 @@ ROWS: dict[str, st.SearchStrategy[Row]] = {
     "unpaired": st.fixed_dictionaries(
         {"prompt": CHAT | QUESTION, "completion": ANSWER, "label": st.booleans(), "extra": EXTRA}
     ),
+    "ranked": ranked(1, CHAT | QUESTION),
     "nectar": ranked(1, CHAT | QUESTION),
     "ultrafeedback": ranked(1, QUESTION).map(rated),
     "helpsteer2": ranked(1, QUESTION).map(five),
@@ -172,6 +176,7 @@ KEYS = [
     *("prompt", "completion", "label", "chosen", "rejected", "margin", "response", "answers"),
     *("response_1", "response_2", "preference", "completions", "helpfulness", "role", "content"),
     *("from", "value", "replies", "rank", "annotations", "tool_calls", "answer", "Rating"),
+    *("scores", "win_probability"),
 ]
 NESTED = st.recursive(
     JSON,

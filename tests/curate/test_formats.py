@@ -160,7 +160,8 @@ GOLDEN: dict[str, tuple[Row, Row]] = {  # format, case: raw record, the row it g
         {"messages": said(("assistant", "Once.\r\nUpon a time.")), "extra": {"title": "Tale"}},
     ),
     "preference: texts": (
-        {"prompt": "2+2?", "chosen": "4", "rejected": "5", "score_chosen": 9.0, "margin": 2.5},
+        {"prompt": "2+2?", "chosen": "4", "rejected": "5", "score_chosen": 9.0, "margin": 2.5}
+        | {"win_probability": 0.75, "weight": 2},
         {
             "prompt": said(("user", "2+2?")),
             "chosen": said(("assistant", "4")),
@@ -168,7 +169,8 @@ GOLDEN: dict[str, tuple[Row, Row]] = {  # format, case: raw record, the row it g
             "score_chosen": 9.0,
             "score_rejected": None,
             "margin": 2.5,
-            "extra": {},
+            "win_probability": 0.75,
+            "extra": {"weight": 2},
         },
     ),
     "preference: turns": (
@@ -187,6 +189,7 @@ GOLDEN: dict[str, tuple[Row, Row]] = {  # format, case: raw record, the row it g
             "score_chosen": None,
             "score_rejected": None,
             "margin": None,
+            "win_probability": None,
             "extra": {},
         },
     ),
@@ -240,6 +243,31 @@ GOLDEN: dict[str, tuple[Row, Row]] = {  # format, case: raw record, the row it g
             "completion": said(("assistant", "5")),
             "label": False,
             "extra": {},
+        },
+    ),
+    "ranked: texts": (
+        {"prompt": "2+2?", "completions": ["4", "5"], "scores": [1.5, None], "by": "me"},
+        {
+            "prompt": said(("user", "2+2?")),
+            "completions": [said(("assistant", "4")), said(("assistant", "5"))],
+            "scores": [1.5, None],
+            "extra": {"by": "me"},
+        },
+    ),
+    "ranked: turns": (
+        {
+            "prompt": [{"role": "system", "content": "Add."}, {"role": "user", "content": "2+2?"}],
+            "completions": [
+                [{"role": "assistant", "content": "4", "by": "me"}],
+                [{"role": "assistant", "content": "5"}],
+            ],
+            "scores": [2.0, -1.0],
+        },
+        {
+            "prompt": said(("system", "Add."), ("user", "2+2?")),
+            "completions": [said(("assistant", "4")), said(("assistant", "5"))],
+            "scores": [2.0, -1.0],
+            "extra": {"completions[0].fields": [{"by": "me"}]},
         },
     ),
     "nectar: three ranks": (
@@ -464,6 +492,14 @@ BAD: list[tuple[str, Row, str]] = [
     ),
     ("unpaired", {"prompt": "a", "completion": "b", "label": "maybe"}, "wrong_type"),
     ("unpaired", {"prompt": "a", "completion": "b"}, "missing_field"),
+    ("ranked", {"prompt": "a", "completions": [], "scores": []}, "no_answer"),
+    ("ranked", {"prompt": "a", "completions": ["b"]}, "missing_field"),
+    ("ranked", {"prompt": "a", "completions": ["b"], "scores": [1, 2]}, "wrong_type"),
+    ("ranked", {"prompt": "a", "completions": ["b"], "scores": ["good"]}, "wrong_type"),
+    ("ranked", {"prompt": "a", "completions": ["b", 3], "scores": [1, 2]}, "wrong_type"),
+    ("ranked", {"prompt": "a", "completions": ["b", []], "scores": [1, 2]}, "empty_conversation"),
+    ("ranked", {"prompt": "a", "completions": "b", "scores": [1]}, "wrong_type"),
+    ("preference", {"chosen": "b", "rejected": "c", "win_probability": "x"}, "wrong_type"),
     ("nectar", {"prompt": "a", "answers": []}, "no_answer"),
     ("nectar", {"prompt": "a", "answers": [{"answer": "b"}]}, "missing_field"),
     ("ultrafeedback", {"instruction": "a", "completions": "b"}, "wrong_type"),
@@ -486,6 +522,8 @@ NO_PLACE: list[tuple[str, Row]] = [
     ("sharegpt", {"messages": [turn("user", "a", name="ann")]}),
     ("prompt_completion", {"messages": said(("user", "a"))}),
     ("text", {"messages": said(("user", "a"), ("assistant", "b"))}),
+    ("ranked", {"prompt": [], "completions": [said(("assistant", "b"))], "scores": [1.0]}),
+    ("ranked", {"prompt": said(("user", "a")), "completions": [], "scores": []}),
     (
         "hh_rlhf",
         {

@@ -74,6 +74,7 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
     ],
     "preference": [
         {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 4, "margin": 1.5},
+        {"prompt": "q", "chosen": "a", "rejected": "b", "win_probability": 0.75, "weight": 2},
         {"prompt": "q", "chosen": "a\n", "rejected": "a\u000a", "score_rejected": "2"},
         {"chosen": "q a", "rejected": "q b"},
         {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 12345678901234567890},

@@ -403,6 +403,51 @@ def test_numbers_are_found_by_the_name_that_is_given_and_a_row_without_is_named(
         )
 
 
+@pytest.mark.parametrize(
+    ("facts", "name", "given", "expected"),
+    [
+        ({"win_probability": 0.75}, "win_probability", {}, [0.75, 0.25]),
+        ({"judge": 0.75}, "win_probability", {"win_probability": "judge"}, [0.75, 0.25]),
+        ({"weight": 2}, "weight", {}, [2.0, 2.0]),
+        ({"weight": 9, "weight_chosen": 2, "weight_rejected": 1}, "weight", {}, [2.0, 1.0]),
+        ({"reward_chosen": 3, "reward_rejected": 1}, "reward", {}, [3.0, 1.0]),
+        ({"score_chosen": 3, "score_rejected": 1}, "reward", {}, [3.0, 1.0]),
+        ({"stars_chosen": 3, "stars_rejected": 1}, "reward", {"reward": "stars"}, [3.0, 1.0]),
+        ({}, "score", {}, [1.0, 0.0]),
+    ],
+)
+def test_the_numbers_of_plain_pairs_are_those_of_both_answers(facts, name, given, expected):
+    from finetune.answer_tables import with_numbers
+
+    table = pl.DataFrame([{**preference(0), "extra": json.dumps(facts)}], schema_of("preference"))
+    assert with_numbers(table, [name], given)[name].to_list() == [expected]
+
+
+def test_one_reward_of_a_pair_does_not_say_of_which_answer():
+    from finetune.answer_tables import with_numbers
+
+    table = pl.DataFrame([{**preference(0), "extra": '{"reward": 2}'}], schema_of("preference"))
+    with pytest.raises(UsageError, match="'reward' of each answer, and the pairs have one; expect"):
+        with_numbers(table, ["reward"])
+
+
+@pytest.mark.parametrize("on_bad", ["refuse", "drop"])
+@pytest.mark.parametrize("make", [preference, ranked, unpaired])
+def test_rows_that_are_all_bad_are_told_of_in_a_line(make, on_bad, tiny_model_dir, tmp_path):
+    rows = [{**make(row), "prompt": [], "extra": '{"win_probability": 0.5}'} for row in range(4)]
+    file = rows_file(tmp_path, [{**row, "win_rate": [0.5] * 3} for row in rows])
+    given = {"columns": {"win_probability": "scores"}} if make is ranked else {}
+    with pytest.raises(DataError, match="prompt"):
+        train(tiny_model_dir, file, tmp_path / "out", loss="nash_md", on_bad=on_bad, **given)
+
+
+def test_quark_refuses_bins_that_are_none_before_a_model_loads(tmp_path):
+    for bins in (0, -1):
+        options = {"loss": "quark", "loss_options": {"bins": bins}}
+        with pytest.raises(UsageError, match=r"bins is in \[1, inf\)"):
+            AnswerPreference(model="no such model", **options)(tmp_path / "none", tmp_path / "out")
+
+
 def test_accuracy_is_within_a_prompt_where_one_has_both_sides_else_over_all():
     from finetune.answer_judging import summary
 

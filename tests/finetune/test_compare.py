@@ -123,6 +123,12 @@ def test_labels_stand_for_the_numbers_that_objectives_read(tiny_model_dir, tmp_p
     assert set(table["win_probability"]) == {1.0}
 
 
+def test_a_number_that_came_with_the_pairs_is_not_covered_by_a_label():
+    table = pl.DataFrame({"win_probability": [None], "extra": ['{"win_probability": 0.75}']})
+    found = with_label_numbers(table, ("sppo_soft",), (LOSSES,))
+    assert found["win_probability"].to_list() == [None]  # and so it is read from there
+
+
 def test_a_number_that_the_pairs_have_is_left_as_it_is():
     table = pl.DataFrame({"score_chosen": [3.0, 2.0]})
     groups = (LOSSES, *ANSWERS, *LISTS)

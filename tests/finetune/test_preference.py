@@ -351,6 +351,85 @@ def test_kept_reference_values_are_not_mixed_up_by_rows_of_the_same_id(tiny_mode
     assert [json.loads(row)["drift_chosen"] for row in first] == pytest.approx([0] * 8, abs=1e-4)
 
 
+def test_kept_reference_values_of_the_same_answers_are_those_behind_their_own_prompt(
+    tiny_model_dir, tmp_path
+):
+    sides = {name: pair(0)[name] for name in ("chosen", "rejected")}
+    table = pl.DataFrame([{**pair(row), **sides} for row in range(8)], schema_of("preference"))
+    table.write_parquet(tmp_path / "rows.parquet")
+    how = {"precompute_reference": True, "batch_size": 8}
+    _, lines = train(tiny_model_dir, tmp_path / "rows.parquet", tmp_path / "out", **how)
+    assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert lines[0]["drift/chosen"] == pytest.approx(0, abs=1e-4)
+
+
+def lines_of(folder, *facts):
+    """Plain pairs, as they come from anywhere, with numbers beside them."""
+    told = {"prompt": "Say {}", "chosen": "yes {}", "rejected": "no {}"}
+    rows = [
+        {key: text.format(at) for key, text in told.items()} | one for at, one in enumerate(facts)
+    ]
+    file = folder / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_a_number_that_came_with_plain_pairs_reaches_the_loss(tiny_model_dir, tmp_path):
+    """At the reference soft SPPO costs (β (2p - 1))² / 2β² + …: other numbers, other losses."""
+    told = {}
+    for name, facts, options in [
+        ("own", {"win_probability": 0.9}, {}),
+        ("named", {"judge": 0.9}, {"columns": {"win_probability": "judge"}}),
+        (
+            "named before its own",
+            {"judge": 0.9, "win_probability": 0.6},
+            {"columns": {"win_probability": "judge"}},
+        ),
+        ("other", {"win_probability": 0.6}, {}),
+    ]:
+        file = lines_of(tmp_path, *[facts] * 4)
+        how = {"loss": "sppo_soft", "loss_options": {"beta": 0.5}, **options}
+        told[name] = train(tiny_model_dir, file, tmp_path / name, **how)[1][0]["loss"]
+    assert told["own"] == told["named"] == told["named before its own"]
+    assert told["own"] == pytest.approx(2 * (0.4 / 0.5) ** 2, abs=1e-5)
+    assert told["other"] == pytest.approx(2 * (0.1 / 0.5) ** 2, abs=1e-5)
+
+
+def test_a_number_is_read_beside_an_empty_column_of_its_name(tmp_path):
+    from finetune.row_numbers import with_pair_numbers
+
+    table = pl.DataFrame(
+        [pair(row, extra=json.dumps({"win_probability": row / 4})) for row in range(3)],
+        schema_of("preference"),
+    )
+    assert with_pair_numbers(table, ["win_probability"])["win_probability"].to_list() == [
+        0.0,
+        0.25,
+        0.5,
+    ]
+
+
+def test_a_pair_without_the_number_is_named_and_rows_without_any_are_refused(
+    tiny_model_dir, tmp_path
+):
+    file = lines_of(tmp_path, *[{"win_probability": 0.9}] * 3, {})
+    with pytest.raises(DataError, match=r"1 no_win_probability \(pairs:4\)"):
+        train(tiny_model_dir, file, tmp_path / "a", loss="sppo_soft")
+    result, _ = train(tiny_model_dir, file, tmp_path / "b", loss="sppo_soft", on_bad="drop")
+    assert result.rows == 3
+    file = lines_of(tmp_path, {}, {})
+    with pytest.raises(UsageError, match="reads the column 'win_probability', and no row has it"):
+        train(tiny_model_dir, file, tmp_path / "c", loss="sppo_soft")
+
+
+def test_another_number_is_another_run(tiny_model_dir, tmp_path):
+    how = {"loss": "sppo_soft", "columns": {"win_probability": "judge"}}
+    train(tiny_model_dir, lines_of(tmp_path, *[{"judge": 0.9}] * 4), tmp_path / "out", **how)
+    other = lines_of(tmp_path, *[{"judge": 0.8}] * 4)
+    with pytest.raises(UsageError, match="made with other options or data"):
+        train(tiny_model_dir, other, tmp_path / "out", **how)
+
+
 def test_what_was_learned_over_4_bits_is_merged_into_the_whole_model(
     tiny_model_dir, rows, tmp_path
 ):

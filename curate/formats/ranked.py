@@ -1,0 +1,74 @@
+"""Ranked lists: a prompt, several answers to it, and a score of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from curate.core.errors import BadRow
+from curate.core.readers.turns import leftover, number_field, plain, read_side, write_side
+from curate.core.schema import Kind
+from curate.core.types import Row
+
+__all__ = ["Ranked"]
+
+_USED = frozenset({"prompt", "completions", "scores"})
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """``prompt``, ``completions`` and ``scores``: texts or lists of turns, and a number for each.
+
+    A higher score is better; null is an answer that has none. A rank has to be negated.
+    """
+
+    kind: ClassVar[Kind] = "ranked"
+    over: ClassVar[tuple[str, ...]] = ("text",)
+    many: ClassVar[bool] = False
+
+    def matches(self, row: Row) -> bool:
+        """Whether it has a prompt, a list of texts or of lists of turns, and a list of scores."""
+        said = row.get("completions")
+        if "prompt" not in row or type(said) is not list or type(row.get("scores")) is not list:
+            return False
+        return bool(said) and type(said[0]) in (str, list)
+
+    def read(self, row: Row) -> list[Row]:
+        """The ranked list of one record."""
+        extra = leftover(row, _USED)
+        prompt = read_side(row, "prompt", "user", extra)
+        said = _each(row, "completions")
+        if not said:
+            raise BadRow("no_answer", "'completions' holds no answer")
+        scores = _each(row, "scores")
+        if len(scores) != len(said):
+            what = f"{len(said)} completions and {len(scores)} scores"
+            raise BadRow("wrong_type", f"{what}; expected one for each")
+        completions = [read_side(said, name, "assistant", extra) for name in said]
+        found = [number_field(scores, name) for name in scores]
+        return [{"prompt": prompt, "completions": completions, "scores": found, "extra": extra}]
+
+    def write(self, row: Row) -> Row:
+        """The record: texts if prompt and answers are one turn of text each, else lists."""
+        extra, said = dict(row.get("extra") or {}), row["completions"]
+        if not said or not row["prompt"] or not all(said):
+            raise BadRow("no_place", "the prompt or a completion has no turn")
+        texts = all(plain(turns, "assistant") for turns in said)
+        listed = not (texts and plain(row["prompt"], "user"))
+        written = [
+            write_side(turns, f"completions[{at}]", extra, listed=listed)
+            for at, turns in enumerate(said)
+        ]
+        prompt = write_side(row["prompt"], "prompt", extra, listed=listed)
+        scores = row.get("scores") or [None] * len(said)
+        return {"prompt": prompt, "completions": written, "scores": scores} | extra
+
+
+def _each(row: Row, key: str) -> Row:
+    """The items of a list by their places, as ``completions[0]``."""
+    value = row.get(key)
+    if value is None:
+        raise BadRow("missing_field", f"{key!r} is missing or null; expected a list")
+    if type(value) is not list:
+        raise BadRow("wrong_type", f"{key!r} is not a list")
+    return {f"{key}[{at}]": item for at, item in enumerate(value)}
