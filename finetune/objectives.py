@@ -93,11 +93,17 @@ def data_of(group: str, loss: Any) -> str:
     if group == LOSSES:
         rows = "preference rows (a prompt, a chosen and a rejected answer)"
     elif group in LISTS:
-        rows = "ranked rows (a prompt and K answers with scores), or pairs as lists of two"
+        rows = (
+            "ranked rows (`prompt`, `completions` and `scores`: K answers and a number for each), "
+            "or pairs as lists of two"
+        )
     elif needs.label:
         rows = "unpaired rows (a prompt, an answer, whether it is a good one), or pairs"
     else:
-        rows = "unpaired rows (a prompt and an answer), conversations, or each answer of a list"
+        rows = (
+            "unpaired rows (a prompt and an answer), conversations, or each answer of a list or of "
+            "a pair"
+        )
     each = "pair" if group == LOSSES else "answer"
     told = "".join(f"; the number `{name}` of each {each}" for name in needs.columns)
     own = "; the answers are to be the model's own samples" if _samples(loss) else ""

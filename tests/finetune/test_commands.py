@@ -84,7 +84,11 @@ finally:
         ("kto", "unpaired rows (a prompt, an answer, whether it is a good one), or pairs"),
         ("dro_v", "the number `reward` of each answer"),
         ("quark", "the number `reward` of each answer"),
-        ("plackett_luce", "ranked rows"),
+        ("plackett_luce", "ranked rows (`prompt`, `completions` and `scores`:"),
+        *(
+            (name, "each answer of a list or of a pair")
+            for name in ("nash_md", "dro_v", "quark", "weighted_sft")
+        ),
         ("spo", "to be the model's own samples"),
     ],
 )
