@@ -178,6 +178,13 @@ PAIRS = (
         f"{LOOP}::test_kept_reference_values_are_those_of_the_model_and_found_again",
     ),
     Mutation(
+        "kept reference values without the prompt in their key",
+        "finetune/reference.py",
+        "return tuple(row.prompt), *map(tuple, row.sequences)",
+        "return tuple(map(tuple, row.sequences))",
+        LOOP,
+    ),
+    Mutation(
         "DPO's sign",
         f"{PAIR}/dpo.py",
         "self.beta * (chosen - rejected)",
