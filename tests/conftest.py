@@ -8,8 +8,12 @@ import string
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+settings.register_profile("suite", derandomize=True)  # a change is judged by the same examples
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))  # `default` looks further
 
 SENTENCES = [
     "The cat sat on the mat and looked at the sea.",

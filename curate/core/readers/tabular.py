@@ -19,6 +19,7 @@ from curate.core.types import Row
 __all__ = ["Record", "arrow", "csv_rows", "parquet", "parquet_batches", "parquet_columns"]
 
 _BATCH: Final = 1024
+_UNREADABLE: Final = (pa.ArrowException, OSError, UnicodeDecodeError)  # the last: of a name
 Record = tuple[int, Row | BadRow]
 
 
@@ -31,7 +32,7 @@ def parquet_batches(path: Path, rows: int = _BATCH) -> Iterator[pa.RecordBatch]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield from file.iter_batches(rows)
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         raise _damaged(path, "parquet", error) from None
 
 
@@ -39,7 +40,7 @@ def parquet_columns(path: Path) -> list[str]:
     """The names of a parquet file's columns."""
     try:
         names: list[str] = pq.read_schema(path).names
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         raise _damaged(path, "parquet", error) from None
     return names
 
@@ -58,7 +59,7 @@ def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
             yield from stream
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         raise _damaged(path, "an Arrow stream", error) from None
 
 
