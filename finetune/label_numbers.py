@@ -34,8 +34,8 @@ def with_label_numbers(
             wanted |= {column: float(not column.endswith("_rejected")) for column in columns}
         else:
             for column in columns:
-                name, good = "score" if column in SCORES else column, float(column not in _LESS)
-                wanted |= {f"{name}_chosen": good, f"{name}_rejected": 1 - good}
+                number, good = "score" if column in SCORES else column, float(column not in _LESS)
+                wanted |= {f"{number}_chosen": good, f"{number}_rejected": 1 - good}
     lacking = {
         name: value
         for name, value in wanted.items()

@@ -74,14 +74,15 @@ def slow(texts: Sequence[str], words: int, least: int) -> list[Span]:
     return found
 
 
+TEXTS = st.lists(
+    st.lists(st.sampled_from(["a", "B", "ß", "été", "the, ", "x! "]), max_size=12).map(" ".join),
+    max_size=8,
+)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
-    texts=st.lists(
-        st.lists(st.sampled_from(["a", "B", "ß", "été", "the, ", "x! "]), max_size=12).map(
-            " ".join
-        ),
-        max_size=8,
-    ),
+    texts=TEXTS,
     words=st.integers(1, 4),
     least=st.integers(1, 3),
 )
@@ -104,12 +105,7 @@ class Weak(Texts):
 
 @settings(deadline=None, max_examples=60)
 @given(
-    texts=st.lists(
-        st.lists(st.sampled_from(["a", "B", "ß", "été", "the, ", "x! "]), max_size=12).map(
-            " ".join
-        ),
-        max_size=8,
-    ),
+    texts=TEXTS,
     words=st.integers(1, 4),
     least=st.integers(1, 3),
     kinds=st.integers(1, 3),

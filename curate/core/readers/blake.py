@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from curate.core.compiled import compiled
 from curate.core.readers.addresses import clear, copy, put_byte, put_word, word
-from curate.core.readers.lanes import LANES, mix
+from curate.core.readers.lanes import IV, LANES, mix
 
 __all__ = ["DIGEST", "WORK", "hash_lanes"]
 
@@ -23,19 +23,7 @@ WORK: Final = 26 * LANES
 
 _BLOCK: Final = 128  # bytes
 _BLOCKS, _COUNT, _LAST = 8 * LANES, 24 * LANES, 25 * LANES  # where they begin in these integers
-_START: Final = np.array(
-    [
-        0x6A09E667F3BCC908 ^ 0x01010000 ^ DIGEST // 2,
-        0xBB67AE8584CAA73B,
-        0x3C6EF372FE94F82B,
-        0xA54FF53A5F1D36F1,
-        0x510E527FADE682D1,
-        0x9B05688C2B3E6C1F,
-        0x1F83D9ABFB41BD6B,
-        0x5BE0CD19137E2179,
-    ],
-    np.uint64,
-).view(np.int64)
+_START: Final = np.array([IV[0] ^ 0x01010000 ^ DIGEST // 2, *IV[1:]], np.uint64).view(np.int64)
 _HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 

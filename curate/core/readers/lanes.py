@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 from curate.core.readers.addresses import load, store
 
-__all__ = ["LANES", "mix"]
+__all__ = ["IV", "LANES", "mix"]
 
 LANES: Final = 8
 """Texts that `mix` hashes at a time."""
@@ -31,7 +31,7 @@ _SIGMA = (
     (6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5),
     (10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0),
 )
-_IV = (
+IV: Final = (
     0x6A09E667F3BCC908,
     0xBB67AE8584CAA73B,
     0x3C6EF372FE94F82B,
@@ -41,6 +41,8 @@ _IV = (
     0x1F83D9ABFB41BD6B,
     0x5BE0CD19137E2179,
 )
+"""What the state begins with, before the parameters (RFC 7693, section 2.6)."""
+
 _COLUMNS = ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15))
 _DIAGONALS = ((0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14))
 
@@ -58,7 +60,7 @@ def _mix(context: Any, state: Any, blocks: Any, count: Any, last: Any) -> Any:
         before = [load(builder, _at(builder, state, i), _WORDS) for i in range(8)]
         halves = [load(builder, _at(builder, blocks, i), _WORDS) for i in range(2 * LANES)]
         words = _transposed(builder, halves[::2]) + _transposed(builder, halves[1::2])
-        v = before + [ir.Constant(_WORDS, [word] * LANES) for word in _IV]
+        v = before + [ir.Constant(_WORDS, [word] * LANES) for word in IV]
         v[12] = builder.xor(v[12], load(builder, count, _WORDS))
         v[14] = builder.xor(v[14], load(builder, last, _WORDS))
         for turn in range(12):
