@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
-from benchmarks.worker import Facts, Options, serve, timed
+from benchmarks.worker import Facts, Options, few_lines, serve, timed
 from curate.core.readers.ingest import ingest
 from curate.core.readers.reading import Batch
 from curate.core.readers.sources import plan
@@ -13,14 +14,23 @@ from curate.core.readers.sources import plan
 def work(options: Options) -> Facts:
     """Options: source, way (read, parquet), out."""
     facts: Facts = {}
+    with tempfile.TemporaryDirectory() as folder:
+        _read(few_lines(options["source"], folder), options["way"], Path(folder) / "few")
     with timed(facts):
-        if options["way"] == "read":
-            found = list(map(_sizes, plan([options["source"]], None, None).batches()))
-            facts["kept"], facts["quarantined"] = map(sum, zip(*found, strict=True))
-        else:
-            got = ingest([options["source"]], Path(options["out"]))
-            facts |= {"kept": got.kept, "quarantined": got.quarantined}
+        facts["kept"], facts["quarantined"] = _read(
+            options["source"], options["way"], Path(options["out"])
+        )
     return facts
+
+
+def _read(source: str, way: str, out: Path) -> tuple[int, int]:
+    """How many rows are kept, and how many are set aside."""
+    if way == "read":
+        found = list(map(_sizes, plan([source], None, None).batches()))
+        kept, bad = map(sum, zip(*found, strict=True))
+        return kept, bad
+    got = ingest([source], out)
+    return got.kept, got.quarantined
 
 
 def _sizes(batch: Batch) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 import xxhash
 
-from benchmarks.worker import Facts, Options, serve, timed
+from benchmarks.worker import Facts, Options, few_lines, serve, timed
 
 
 def work(options: Options) -> Facts:
@@ -18,17 +18,19 @@ def work(options: Options) -> Facts:
     datasets.disable_progress_bars()
     folder = tempfile.mkdtemp()
     if "source" in options:
+        _load(few_lines(options["source"], folder), folder)
         with timed(facts):
-            read = datasets.load_dataset(
-                "json", data_files=options["source"], split="train", cache_dir=folder
-            )
-        facts["rows_read"] = len(read)
+            facts["rows_read"] = len(_load(options["source"], folder))
     else:
         read = datasets.Dataset.from_parquet(options["texts"], cache_dir=folder)
         with timed(facts):
             facts["kept"] = len(_distinct(read))
     shutil.rmtree(folder)
     return facts
+
+
+def _load(source: str, folder: str) -> Any:
+    return datasets.load_dataset("json", data_files=source, split="train", cache_dir=folder)
 
 
 def _distinct(read: Any) -> Any:

@@ -30,8 +30,9 @@ def run(session: Session) -> Topic:
         "fuzzy_dedup",
         "Word 5-grams, Jaccard >= 0.7. Ours reads a Parquet table, finds, checks every pair and "
         "names survivors; the peers start with the texts in memory, but for text-dedup, a command "
-        "from file to file. Slow peers get fewer rows and "
-        "are compared by the row (their cost grows at least linearly, so their ratio is a floor).",
+        "from file to file. CPU s leaves out what a process loads once, process CPU s has it. Slow "
+        "peers get fewer rows and are compared by the row (their cost grows at least linearly, so "
+        "their ratio is a floor).",
         session.most is None,
     )
     rows = session.rows(_ROWS)

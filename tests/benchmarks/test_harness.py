@@ -212,7 +212,7 @@ def test_what_cannot_run_is_said_and_the_others_go_on(tmp_path: Path) -> None:
     asked = options | {"first": 2, "k": 3, "way": "exact"}
     there = Contestant("k-center", "benchmarks.references.k_center", asked, 1)
     missing = Contestant("gone", "benchmarks.ours.no_such_module", {}, 1, 2, install="gone-package")
-    samples = alternate([missing, there], said.append)
+    samples = alternate([missing, there], said.append, room_mb=1)
     assert list(samples) == ["k-center"]
     assert np.load(tmp_path / "picks.npy").tolist() == [2, 0, 1]
     assert samples["k-center"][0].peak_mb > 1

@@ -14,6 +14,7 @@ __all__ = [
     "clear",
     "copy",
     "copy_block",
+    "fetch",
     "load",
     "put_byte",
     "put_length",
@@ -116,6 +117,20 @@ def _copy_block(context: Any, to: Any, begin: Any) -> Any:
     return types.void(types.intp, types.intp), build
 
 
+@intrinsic
+def _fetch(context: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, which is read soon; any address is allowed."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        place = builder.inttoptr(args[0], _I8.as_pointer())
+        builder.call(function, [place, *(ir.Constant(_I32, n) for n in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), build
+
+
 def load(builder: Any, address: Any, kind: Any) -> Any:
     """Build a read of a value at an address, however it is aligned."""
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
@@ -135,3 +150,4 @@ put_length: Any = _put_length
 copy: Any = _copy
 clear: Any = _clear
 copy_block: Any = _copy_block
+fetch: Any = _fetch

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from curate.core.compiled import compiled
-from curate.core.readers.addresses import byte, copy, put_byte, put_length, word
+from curate.core.readers.addresses import byte, copy, fetch, put_byte, put_length, word
 from curate.core.readers.blake import DIGEST, WORK, hash_lanes
 from curate.core.readers.lanes import LANES
 from curate.core.rows import framed
@@ -28,6 +28,7 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 _NULL: Final = 0xFFFFFFFF
+_LINE, _AHEAD = 64, 2048  # bytes: what is fetched at a time, and the most that is of a row
 _NEAR: Final = 512  # rows among which those of one length are looked for: they stay in the cache
 
 
@@ -165,7 +166,22 @@ def _hash(
                 put_byte(at, 0, truth[row])
             offsets[lane + 1] = offsets[lane] + sizes[row]
             places[lane] = row * DIGEST
+        for after in range(begin + LANES, min(begin + 2 * LANES, len(order))):
+            for column in columns:
+                _fetch_turns(column, order[after])
         hash_lanes(to, offsets, texts, work.ctypes.data, out.ctypes.data, places)
+
+
+@compiled()
+def _fetch_turns(column: _Turns, row: int) -> None:
+    """Ask for the first of what the turns of a row say, so that it is at hand when it is copied."""
+    texts = column.content
+    if texts.starts == 0:
+        return
+    begin = word(texts.starts, word(column.starts, row))
+    end = word(texts.starts, word(column.starts, row + 1))
+    for at in range(begin, min(end, begin + _AHEAD), _LINE):
+        fetch(texts.data + at)
 
 
 @compiled()
