@@ -25,7 +25,8 @@ class SemanticDedup:
     From best to worst, a row goes if a row kept before it has a cosine of at least ``threshold``.
     So every dropped row names such a survivor, and no two survivors are that similar: exactly up to
     ``exact_to`` rows, among more for the share ``recall`` of pairs or better, as measured on a
-    sample (rows are compared with those of the nearest clusters; the manifest has the share).
+    sample (rows are compared with those of the nearest clusters, for which faiss is needed; the
+    manifest has the share).
 
     ``rank_by`` is a score column whose best rows survive (``descending``: high is good), then the
     smaller digest. ``dtype`` is what is multiplied in, float32, bfloat16 or the fastest at hand:

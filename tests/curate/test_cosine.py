@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from curate.core.errors import UsageError
 from curate.core.vectors import clusters, cosine, multiply
 from curate.core.vectors.clusters import cover_clustered
 from curate.core.vectors.cosine import Dtype, Products, cover_vectors, pairs_above, products
@@ -128,3 +133,49 @@ def test_looking_into_every_cluster_is_exact() -> None:
     exact = cover_vectors(units, 0.6, engines()[1])
     assert share == 1.0
     np.testing.assert_array_equal(cover.survivor, exact.survivor)
+
+
+_CLUSTERED = """
+import sys, faiss, numpy as np
+from hashlib import sha256
+from curate.core.vectors import clusters
+from curate.core.vectors.units import on_grid
+units, _ = on_grid(np.random.default_rng(0).normal(size=(8_000, 384)).astype(np.float32))
+clusters._BLOCK = 5_000
+trained = clusters._Clusters(units)
+nearest = trained.nearest(units, trained.count)
+if not (clusters.threads() == faiss.omp_get_max_threads() == int(sys.argv[1])):
+    sys.exit("the number of threads was not taken, or it was changed for others")
+print(sha256(nearest.tobytes() + trained._kmeans.centroids.tobytes()).hexdigest())
+"""
+
+
+def test_how_many_threads_there_are_changes_no_cluster() -> None:
+    """Left to itself faiss orders a few otherwise: two threads multiply with other last bits."""
+    pytest.importorskip("faiss", reason="the extra embed is not installed")
+    found = set()
+    for many in ("1", "2"):
+        env = os.environ | {"OMP_NUM_THREADS": many, "NUMBA_NUM_THREADS": many}
+        command = [sys.executable, "-c", _CLUSTERED, many]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+def test_a_few_rows_can_be_clustered_too(rows: int, capfd: pytest.CaptureFixture[str]) -> None:
+    units = np.repeat(groups(1), rows, axis=0)
+    cover, share = cover_clustered(units, 0.9, engines()[0])
+    assert cover.survivor.tolist() == [-1] + [0] * (rows - 1)
+    assert share == 1.0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_clusters_without_faiss_name_the_extra_and_the_way_around(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    expected = r"20 rows needs faiss: pip install 'siftune\[embed\]'.*set exact_to to 20 or more"
+    with pytest.raises(UsageError, match=expected):
+        cover_clustered(groups(20), 0.9, engines()[0])

@@ -1,16 +1,23 @@
-"""Near neighbours among very many vectors: looked for in the nearest of some clusters only."""
+"""Near neighbours among very many vectors: looked for in the nearest of some clusters only.
+
+The clusters are faiss's, where `curate.core.vectors.kmeans` has its own: here they only say where
+to look, and every cosine is checked; there they are the answer and depend on no thread or device.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
 from curate.core.dedup.cover import Cover
+from curate.core.dedup.shingles import threads
+from curate.core.errors import UsageError
 from curate.core.heard import note
 from curate.core.vectors.cosine import Ints, Pairs, Products, Vectors, cover_near, pairs_above
-from curate.core.vectors.multiply import Columns
 
 __all__ = ["cover_clustered"]
 
@@ -32,16 +39,28 @@ def cover_clustered(
     1 - recall may be missed. The first ``fixed`` rows stay. The share is also noted
     (`curate.core.heard`), with the numbers of clusters, of those looked into, and of pairs sampled.
     """
-    centres = _centres(units, max(1, int(len(units) ** 0.5)))
+    clusters = _Clusters(units)
     later, earlier, _ = pairs_above(units, threshold, engine, _spread(len(units), _SAMPLE))
-    probes, share = 1, 0.0
-    while _surely(share, len(later)) < recall and probes < len(centres):
-        probes = min(2 * probes, len(centres))
-        nearest = _nearest(units, centres, probes)
-        met = (nearest[later] == nearest[earlier, :1]).any(axis=1)
-        share = float(met.mean()) if len(met) else 1.0
-    note(clusters=len(centres), probes=probes, pair_recall=round(share, 4), pairs_sampled=len(met))
-    return _cover(units, nearest, threshold, engine, fixed), share
+    probes, share = _probes(clusters, units, (later, earlier), recall)
+    found = {"pair_recall": round(share, 4), "pairs_sampled": len(later)}
+    note(clusters=clusters.count, probes=probes, **found)
+    return _cover(units, clusters.nearest(units, probes), threshold, engine, fixed), share
+
+
+def _probes(clusters: _Clusters, units: Vectors, pairs: Pairs, recall: float) -> tuple[int, float]:
+    """How many clusters a row has to look into, and the share of the pairs that it then meets."""
+    some, where = np.unique(np.concatenate(pairs), return_inverse=True)
+    later, earlier = np.split(where, 2)
+
+    def met(probes: int) -> float:
+        nearest = clusters.nearest(units[some], probes)
+        found = (nearest[later] == nearest[earlier, :1]).any(axis=1)
+        return float(found.mean()) if len(found) else 1.0
+
+    probes = min(2, clusters.count)
+    while _surely(share := met(probes), len(later)) < recall and probes < clusters.count:
+        probes = min(2 * probes, clusters.count)
+    return probes, share
 
 
 def _surely(share: float, count: int) -> float:
@@ -54,31 +73,59 @@ def _spread(count: int, wanted: int) -> Ints:
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
 
 
-def _centres(units: Vectors, count: int) -> Vectors:
-    """Unit centres by a few rounds of spherical k-means on evenly taken vectors."""
-    points = units[_spread(len(units), count * _POINTS)]
-    centres = points[_spread(len(points), count)]
-    for _ in range(_ROUNDS):
-        home = _nearest(points, centres, 1)[:, 0]
-        by_home = np.argsort(home, kind="stable")
-        starts = np.searchsorted(home[by_home], np.arange(len(centres)))
-        alone = np.diff(np.append(starts, len(home))) == 0
-        sums = np.add.reduceat(points[by_home], np.minimum(starts, len(points) - 1), axis=0)
-        sums[alone] = centres[alone]
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres = np.where(lengths > 0, sums / np.maximum(lengths, 1e-12), centres)
-    return centres
+class _Clusters:
+    """Spherical k-means on evenly taken vectors, and the nearest clusters of any, by faiss.
+
+    On processors each call has one thread, and some run at once: the last bits of a product depend
+    on how many threads BLAS shares it among, and so would what is decided. On the GPUs that the
+    installed faiss can use, rows about as near to one cluster as to another may fall otherwise.
+    """
+
+    def __init__(self, units: Vectors) -> None:
+        self._faiss = faiss = _faiss(len(units))
+        self.count = max(1, int(len(units) ** 0.5))
+        self._gpus = faiss.get_num_gpus()
+        self._kmeans = faiss.Kmeans(
+            units.shape[1],
+            self.count,
+            niter=_ROUNDS,
+            spherical=True,
+            seed=0,
+            min_points_per_centroid=1,
+            max_points_per_centroid=_POINTS,
+            gpu=self._gpus,  # how many; 0 is none
+        )
+        points = units[_spread(len(units), self.count * _POINTS)]
+        with self._workers() as one:
+            one.submit(self._kmeans.train, points).result()
+
+    def nearest(self, units: Vectors, wanted: int) -> Ints:
+        """The nearest clusters of each vector (n, wanted), the nearest first."""
+        found = np.empty((len(units), wanted), np.int64)
+
+        def look(start: int) -> None:
+            some = slice(start, start + _BLOCK)
+            _, found[some] = self._kmeans.index.search(units[some], wanted)
+
+        with self._workers() as several:
+            list(several.map(look, range(0, len(units), _BLOCK)))
+        return found
+
+    def _workers(self) -> ThreadPoolExecutor:
+        """Threads in each of which faiss uses no other; one for GPUs: one call at a time there."""
+        alone = self._faiss.omp_set_num_threads  # holds in the thread that calls it
+        return ThreadPoolExecutor(1 if self._gpus else threads(), initializer=alone, initargs=(1,))
 
 
-def _nearest(units: Vectors, centres: Vectors, probes: int) -> Ints:
-    """The nearest centres of each vector, the nearest first."""
-    found, columns = np.empty((len(units), probes), np.int64), Columns(centres)
-    for start in range(0, len(units), _BLOCK):
-        near = columns.of(units[start : start + _BLOCK])
-        some = np.argpartition(-near, probes - 1, axis=1)[:, :probes]
-        order = np.argsort(-np.take_along_axis(near, some, axis=1), axis=1, kind="stable")
-        found[start : start + _BLOCK] = np.take_along_axis(some, order, axis=1)
-    return found
+def _faiss(rows: int) -> Any:
+    try:
+        import faiss
+    except ModuleNotFoundError:
+        raise UsageError(
+            f"looking in clusters of {rows:,} rows needs faiss: pip install 'siftune[embed]' (or "
+            f"'siftune[gpu]'), or set exact_to to {rows} or more"
+        ) from None
+    return faiss
 
 
 def _cover(units: Vectors, nearest: Ints, threshold: float, engine: Products, fixed: int) -> Cover:
