@@ -8,7 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,13 +114,20 @@ def _warm(one: Contestant, memory_mb: float) -> None:
     that nothing reads: who comes next pays in system time, up to 3 ms a MB where this was written,
     ten times what the memory costs otherwise. Contestants would be told apart by who ran before.
     """
-    for option in one.options.values():
-        if isinstance(option, str) and Path(option).is_file():
-            with Path(option).open("rb") as file:
-                while file.read(2**24):
-                    pass
+    for path in _files(one.options):
+        with path.open("rb") as file:
+            while file.read(2**24):
+                pass
     how = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
     mmap.mmap(-1, int(memory_mb * 2**20), flags=how).close()
+
+
+def _files(options: Mapping[str, Any]) -> Iterator[Path]:
+    for option in options.values():
+        if isinstance(option, Mapping):
+            yield from _files(option)
+        elif isinstance(option, str) and Path(option).is_file():
+            yield Path(option)
 
 
 def ratios(

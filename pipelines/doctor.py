@@ -20,6 +20,7 @@ _EXTRAS = {
     "train": (("torch", "transformers", "trl", "peft", "accelerate"), "`siftune finetune`"),
     "report": (("plotly", "jinja2"), "`siftune report`"),
 }
+_INSTEAD = {"faiss-cpu": "faiss-gpu-cu12"}  # the extra `gpu`
 _CORE = ("siftune", "polars", "pyarrow", "numpy", "numba", "datasets")
 
 
@@ -48,7 +49,8 @@ def _version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
-        return None
+        other = _INSTEAD.get(name)
+        return other and _version(other)
 
 
 def _devices() -> str:
