@@ -12,14 +12,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from curate.core.vectors import cosine, embed, nearest, onednn, similarities  # noqa: E402
+from curate.core.vectors import cosine, embed, nearest, similarities  # noqa: E402
 from curate.core.vectors.embed import Embedder  # noqa: E402
 from curate.core.vectors.embed_model import find_model  # noqa: E402
 from curate.core.vectors.encoder import load_encoder  # noqa: E402
 from curate.core.vectors.full_precision import full_precision  # noqa: E402
 from curate.core.vectors.units import on_grid  # noqa: E402
 
-Call = Callable[[], Any]
+Call = Callable[..., Any]
 
 
 def settings() -> tuple[Any, ...]:
@@ -53,14 +53,16 @@ def test_every_product_of_vectors_by_torch_is_made_inside(
 ) -> None:
     """As a GPU would be asked; of TF32 and bfloat16 the processor here may have neither."""
     seen: list[tuple[Any, ...]] = []
-    matmul = torch.Tensor.__matmul__
 
-    def noted(left: Any, right: Any) -> Any:
-        seen.append(settings())
-        return matmul(left, right)
+    def noting(multiply: Call) -> Call:
+        def noted(*given: Any, **options: Any) -> Any:
+            seen.append(settings())
+            return multiply(*given, **options)
 
-    monkeypatch.setattr(torch.Tensor, "__matmul__", noted)
-    monkeypatch.setattr(onednn, "_can_use", lambda matrix: False)
+        return noted
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", noting(torch.Tensor.__matmul__))
+    monkeypatch.setattr(torch, "mm", noting(torch.mm))
     units = on_grid(np.random.default_rng(0).normal(size=(40, 16)))[0]
     call: dict[str, Call] = {
         "nearest": lambda: one.best(slice(0, 9), one.columns(units), 0.1),

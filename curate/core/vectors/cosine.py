@@ -62,36 +62,46 @@ class _Single:
         return Columns(right).above(left, threshold - _single_error(left.shape[1]))
 
 
-@dataclass(frozen=True)
 class _Bfloat16:
     """bfloat16 wherever torch can."""
 
-    device: str
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._room: Any = None
 
     @property
     def tile(self) -> int:
-        return _TILE if self.device == "cpu" else _ON_GPU
+        return _TILE if self._device == "cpu" else _ON_GPU
 
     def hold(self, vectors: Vectors) -> Any:
         import torch
 
-        return torch.from_numpy(vectors.copy()).to(device=self.device, dtype=torch.bfloat16)
+        mine = vectors if vectors.flags.writeable else vectors.copy()  # else torch warns
+        return torch.from_numpy(mine).to(device=self._device, dtype=torch.bfloat16)
 
     def close(self, left: Any, right: Any, threshold: float) -> Pairs:
         import torch
 
-        from curate.core.vectors import onednn
         from curate.core.vectors.full_precision import full_precision
 
         least = threshold - _single_error(left.shape[1]) - 2**-7
+        found = self._products(len(left), len(right))
         with full_precision():
-            found = onednn.products(left, right)
-        if self.device != "cpu":
+            torch.mm(left, right.T, out=found)
+        if self._device != "cpu":
             row, column = torch.nonzero(found >= least, as_tuple=True)
             return row.cpu().numpy(), column.cpu().numpy()
         # Read as integers, bfloat16 numbers from 0 up keep their order and others are below.
         bound = torch.tensor(max(least, 0), dtype=torch.bfloat16).view(torch.int16)
         return hits(found.view(torch.int16).numpy(), np.int16(bound.item()))
+
+    def _products(self, rows: int, columns: int) -> Any:
+        """Room for products, the same each time: new memory costs as much as what is put there."""
+        import torch
+
+        if self._room is None or self._room.numel() < rows * columns:
+            self._room = torch.empty(rows * columns, dtype=torch.bfloat16, device=self._device)
+        return self._room[: rows * columns].view(rows, columns)
 
 
 def _single_error(size: int) -> float:

@@ -1,4 +1,4 @@
-"""Matrix products by oneDNN: the processor's widest instructions, in float32 too."""
+"""Linear layers by oneDNN: the processor's widest instructions, in float32 too."""
 
 from __future__ import annotations
 
@@ -7,29 +7,18 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Linear", "products"]
+__all__ = ["Linear"]
 
 _ROWS: Final = 256  # what the weights' layout is chosen for; any number can come
-
-
-def products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """``left @ right.T``.
-
-    What torch multiplies float32 with by default (MKL) keeps to 256 bits on processors of other
-    makers than Intel, and so does numpy's OpenBLAS on the newest; oneDNN, which torch carries as
-    well, does not: twice as fast. This is the operator that ``torch.compile`` puts in place of
-    linear layers; where it is missing, torch's own is used.
-    """
-    if not (_can_use(left) and _can_use(right)):
-        return left @ right.T
-    found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
-    return found
 
 
 class Linear:
     """``x @ weight.T + bias`` for ``x`` (n, d), with what follows it in the same pass over memory.
 
-    The weights are laid out once as the kernels read them. See `products`.
+    The weights are laid out once as the kernels read them. What torch multiplies float32 with by
+    default (MKL) keeps to 256 bits on processors of other makers than Intel; oneDNN, which torch
+    carries as well, does not: twice as fast. These are the operators that ``torch.compile`` puts in
+    place of linear layers; where they are missing, torch's own are used.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
