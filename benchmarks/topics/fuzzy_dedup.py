@@ -20,6 +20,7 @@ _THRESHOLDS = (0.7, 0.8, 0.9)  # that the cover rule is checked at
 _SHUFFLES = 20
 _ROWS, _MANY, _FEW = 200_000, 1_000_000, 50_000
 _SLOW = {"datasketch": 20_000, "text-dedup": 10_000, "datatrove": 4_000}
+_WHITESPACE = "datatrove, words at whitespace"
 _GOALS = {"gaoya": 4.5, "rensa": 4.5, "text-dedup": 80.0, "datatrove": 100.0}
 _COLUMNS = ["id", "kind", "digest", "messages"]
 
@@ -57,9 +58,12 @@ def _contestants(session: Session, rows: int) -> list[Contestant]:
         _peer(session, "rensa", "rensa", rows, base),
     ]
     for name, most in _SLOW.items():
-        module = name.replace("-", "_")
-        few = _peer(session, name, module, min(rows, most), base, repeats=1)
-        found.append(few)
+        module, options = name.replace("-", "_"), {**base, "words": "default"}
+        found.append(
+            _peer(session, name, module, min(rows, most), options, min(3, session.repeats))
+        )
+    few, options = min(rows, _SLOW["datatrove"]), {**base, "words": "whitespace"}
+    found.append(_peer(session, _WHITESPACE, "datatrove", few, options, min(3, session.repeats)))
     return found
 
 
@@ -87,14 +91,14 @@ def _peer(
     repeats: int | None = None,
 ) -> Contestant:
     texts = str(session.data.texts(rows))
-    out = session.scratch(f"fuzzy-{module}.npy")
+    out = session.scratch(f"fuzzy-{name}.npy")
     return Contestant(
         name,
         f"benchmarks.peers.{module}",
         options | {"texts": texts, "out": out, "rows": rows},
         rows,
         session.repeats if repeats is None else repeats,
-        install=name,
+        install=module.replace("_", "-"),
     )
 
 
