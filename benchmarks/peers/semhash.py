@@ -21,14 +21,19 @@ def work(options: Options) -> Facts:
     """Options: vectors (npy), out, threshold."""
     facts: Facts = {}
     vectors = np.load(options["vectors"])
-    records = [str(row) for row in range(len(vectors))]
+    _kept(vectors[:600], options["threshold"])  # loads what a process loads once
     with timed(facts):
-        index = SemHash.from_embeddings(vectors, records, model=_Given())
-        found = index.self_deduplicate(threshold=options["threshold"])
+        kept = _kept(vectors, options["threshold"])
     gone = np.ones(len(vectors), bool)
-    gone[[int(row) for row in found.selected]] = False
+    gone[kept] = False
     np.save(options["out"], gone)
     return facts
+
+
+def _kept(vectors: np.ndarray, threshold: float) -> list[int]:
+    records = [str(row) for row in range(len(vectors))]
+    index = SemHash.from_embeddings(vectors, records, model=_Given())
+    return [int(row) for row in index.self_deduplicate(threshold=threshold).selected]
 
 
 if __name__ == "__main__":
