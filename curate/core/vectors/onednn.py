@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import torch
@@ -10,6 +11,10 @@ import torch.nn.functional as F
 __all__ = ["Linear"]
 
 _ROWS: Final = 256  # what the weights' layout is chosen for; any number can come
+
+# oneDNN compiles a kernel for each shape and keeps 1,024 of them, a megabyte each. Texts come by
+# length, so a shape that has passed is not seen again soon. Read once, before the first product.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 class Linear:
