@@ -10,6 +10,7 @@ import sys
 from types import FrameType
 
 import rich_click as click
+from click import exceptions
 
 from curate.core.commands import LazyGroup
 from curate.core.errors import SiftuneError
@@ -51,8 +52,7 @@ def _run() -> int:
     except KeyboardInterrupt:
         return _fail("stopped; run the same command again to go on", 130)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _misused(error)
     except SiftuneError as error:
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:
@@ -67,6 +67,16 @@ def _run() -> int:
 
 _USER_ERRNOS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EMFILE}
 _USER_ERRNOS |= {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+
+
+def _misused(error: click.ClickException) -> int:
+    """One line with the command whose help tells more; the help itself if nothing was asked for."""
+    if isinstance(error, getattr(exceptions, "NoArgsIsHelpError", ())):
+        error.show()
+        return error.exit_code
+    context = getattr(error, "ctx", None)
+    hint = f"; see {context.command_path} --help" if context else ""
+    return _fail(" ".join(error.format_message().split()).rstrip(".?") + hint, error.exit_code)
 
 
 def _fail(text: str, code: int) -> int:

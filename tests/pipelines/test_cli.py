@@ -72,6 +72,24 @@ def test_help_comes_without_torch_polars_or_any_other_heavy_import(words):
     assert not heavy & set(done.stdout.split())
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--foo", "1"], "No such option '--foo'"),
+        ([], "Missing argument 'SOURCES...'"),
+        (["a.jsonl", "--limit", "0"], "Invalid value for '--limit': 0 is not in the range x>=1"),
+    ],
+    ids=["unknown", "missing", "out of range"],
+)
+def test_a_word_that_click_refuses_is_one_line_that_names_the_help(words, expected):
+    done = siftune("curate", "ingest", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("siftune: ")
+    assert done.stderr.count("\n") == 1
+    assert expected in done.stderr
+    assert done.stderr.endswith(" curate ingest --help\n")
+
+
 def test_every_command_has_a_help_text():
     from click.testing import CliRunner
 
