@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,14 @@ import pytest
 from curate.core.errors import UsageError
 from curate.core.vectors import clusters, cosine, multiply
 from curate.core.vectors.clusters import cover_clustered
-from curate.core.vectors.cosine import Dtype, Products, cover_vectors, pairs_above, products
+from curate.core.vectors.cosine import (
+    Dtype,
+    Products,
+    cover_vectors,
+    pairs_above,
+    products,
+    some_pairs_above,
+)
 from curate.core.vectors.multiply import is_wide
 from curate.core.vectors.units import on_grid
 from tests.curate import cover_rule
@@ -125,6 +133,62 @@ def test_clusters_find_the_share_of_pairs_that_was_asked_for(
     for row, (other, similarity) in as_dict(cover).items():
         assert pairs[row, other] == pytest.approx(similarity, abs=1e-12)
         assert kept[other]
+
+
+def test_pairs_too_rare_for_the_sample_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four sampled pairs all may be met by chance: that is no share of 0.99."""
+    monkeypatch.setattr(clusters, "_PART", 200)
+    monkeypatch.setattr(clusters, "_SAMPLE", 400)
+    random = np.random.default_rng(1)
+    raw = random.normal(size=(4_000, 64))
+    raw[40:80] = raw[:40] + 0.68 * raw[40:80]
+    units, _ = on_grid(random.permutation(raw).astype(np.float32))
+    pairs = all_pairs(units, 0.75)
+    assert 30 <= len(pairs) <= 60
+    cover, share = cover_clustered(units, 0.75, engines()[0])
+    assert share == 1.0
+    assert not any(cover.survivor[i] < 0 and cover.survivor[j] < 0 for i, j in pairs)
+
+
+def test_the_least_share_is_that_of_clopper_and_pearson() -> None:
+    assert clusters._surely(1.0, 298) == pytest.approx(0.05 ** (1 / 298))  # all of them
+    assert clusters._surely(1.0, 298) < 0.99 < clusters._surely(1.0, 299)
+    assert clusters._surely(0.8, 10) == pytest.approx(0.4931, abs=1e-4)  # 8 of 10, from a table
+    assert clusters._surely(1.0, 0) == clusters._surely(0.0, 5) == 0.0
+
+
+def test_many_copies_are_held_in_parts_and_decided_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    units = groups(3_000, seed=8)
+    units[500:1_100] = units[500]
+    whole = cover_clustered(units, 0.9, engines()[0])[0]
+    most = []
+
+    class Watched(cosine._Single):
+        def close(self, left: np.ndarray, right: np.ndarray, threshold: float) -> cosine.Pairs:
+            found: cosine.Pairs = super().close(left, right, threshold)
+            most.append((len(left) * len(right), len(found[0])))
+            return found
+
+    monkeypatch.setattr(clusters, "some_pairs_above", some_of(engines()[0]))
+    monkeypatch.setattr(clusters, "_PRODUCTS", 500)
+    monkeypatch.setattr(clusters, "_PAIRS", 300)
+    parts = cover_clustered(units, 0.9, Watched())[0]
+    np.testing.assert_array_equal(whole.survivor, parts.survivor)
+    np.testing.assert_array_equal(whole.similarity, parts.similarity)
+    # A row is not cut, so one with more members than that is a product of its own.
+    assert max(size for size, _ in most) <= 700
+    assert sum(pairs for _, pairs in most) < 80_000  # 370,000 if each pair of copies is listed
+
+
+def some_of(engine: Products) -> Any:
+    """The sample's pairs by this engine, whatever is given."""
+
+    def pairs(units: np.ndarray, threshold: float, _: Any, held: Any, rows: np.ndarray) -> Any:
+        return some_pairs_above(units, threshold, engine, held, rows)
+
+    return pairs
 
 
 def test_looking_into_every_cluster_is_exact() -> None:

@@ -6,23 +6,36 @@ to look, and every cosine is checked; there they are the answer and depend on no
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.special import betaincinv
 
 from curate.core.dedup.cover import Cover
 from curate.core.dedup.shingles import threads
 from curate.core.errors import UsageError
 from curate.core.heard import note
-from curate.core.vectors.cosine import Ints, Pairs, Products, Vectors, cover_near, pairs_above
+from curate.core.vectors.cosine import (
+    Ints,
+    Pairs,
+    Products,
+    Vectors,
+    cover_near,
+    cover_vectors,
+    some_pairs_above,
+)
 
 __all__ = ["cover_clustered"]
 
 _BLOCK = 16_384
-_SAMPLE = 8_000  # rows whose true neighbours are found, to know what share the clusters find
+_PRODUCTS = 2**24  # at a time
+_PAIRS = 2**22  # of one block that are held at a time
+_PART = 2_000  # rows whose true neighbours are found, to know what share the clusters find
+_SAMPLE = 8_000  # of them, or
+_SHARE = 8  # one in so many, at most
 _ROUNDS = 4
 _PROBES = 8  # to begin with: fewer cost as much, since the rows gather in fewer, larger products
 _POINTS = 64  # vectors a cluster is trained on
@@ -35,43 +48,94 @@ def cover_clustered(
 
     A row is held against the kept rows of its nearest clusters: of as many (8, 16, 32, ...) as it
     takes for ``recall`` of the true pairs of a sample of rows, which are found by comparing with
-    every row; less what a sample of that size may be off by (95 %). Each dropped row has its
-    survivor as in `cover_vectors`; of the pairs that should not both survive, a share of about
-    1 - recall may be missed. The first ``fixed`` rows stay. The share is also noted
-    (`curate.core.heard`), with the numbers of clusters, of those looked into, and of pairs sampled.
+    every row. The sample grows until its least share is known (see `_surely`); where pairs are too
+    rare for that, or too many clusters would be looked into, every row is held against all before.
+    Each dropped row has its survivor as in `cover_vectors`; of the pairs that should not both
+    survive, a share of about 1 - recall may be missed. The first ``fixed`` rows stay. The share is
+    also noted (`curate.core.heard`), with the numbers of clusters, of those looked into, and of
+    pairs sampled.
     """
-    clusters = _Clusters(units)
-    later, earlier, _ = pairs_above(units, threshold, engine, _spread(len(units), _SAMPLE))
-    probes, share = _probes(clusters, units, (later, earlier), recall)
-    found = {"pair_recall": round(share, 4), "pairs_sampled": len(later)}
-    note(clusters=clusters.count, probes=probes, **found)
-    return _cover(units, clusters.nearest(units, probes), threshold, engine, fixed), share
+    clusters, held = _Clusters(units), engine.hold(units)
+    nearest = clusters.nearest(units, min(_PROBES, clusters.count))
+    sample = _Sample(len(units), clusters.count)
+    probes = sample.enough(recall)
+    while probes is None and sample.can_grow():
+        rows = sample.next()
+        among = clusters.nearest(units[rows], clusters.count)
+        for later, earlier, _ in some_pairs_above(units, threshold, engine, held, rows):
+            sample.add(rows, among, later, nearest[earlier, 0])
+        probes = sample.enough(recall)
+    probes = probes or clusters.count
+    share = sample.share(probes)
+    told = {"probes": probes, "pairs_sampled": sample.pairs, "pair_recall": round(share, 4)}
+    note(clusters=clusters.count, **told)
+    if probes == clusters.count:
+        return cover_vectors(units, threshold, engine, fixed), share
+    if probes > nearest.shape[1]:
+        nearest = clusters.nearest(units, probes)
+    return _cover(units, held, nearest, threshold, engine, fixed), share
 
 
-def _probes(clusters: _Clusters, units: Vectors, pairs: Pairs, recall: float) -> tuple[int, float]:
-    """How many clusters a row has to look into, and the share of the pairs that it then meets."""
-    some, where = np.unique(np.concatenate(pairs), return_inverse=True)
-    later, earlier = np.split(where, 2)
+class _Sample:
+    """Rows drawn to learn what share of the near pairs is met in a row's nearest clusters."""
 
-    def met(probes: int) -> float:
-        nearest = clusters.nearest(units[some], probes)
-        found = (nearest[later] == nearest[earlier, :1]).any(axis=1)
-        return float(found.mean()) if len(found) else 1.0
+    def __init__(self, height: int, clusters: int) -> None:
+        self._order = np.random.default_rng(0).permutation(height)
+        self._drawn = 0
+        self._most = min(height, max(_SAMPLE, height // _SHARE))
+        self._ranks = np.zeros(clusters, np.int64)  # pairs by how near the other's cluster is
+        self._rows = 0
 
-    probes = min(_PROBES, clusters.count)
-    while _surely(share := met(probes), len(later)) < recall and probes < clusters.count:
-        probes = min(2 * probes, clusters.count)
-    return probes, share
+    @property
+    def pairs(self) -> int:
+        """Pairs of the rows so far."""
+        return int(self._ranks.sum())
+
+    def can_grow(self) -> bool:
+        """Whether more rows may be drawn: beyond, comparing all with all costs little more."""
+        return self._drawn < self._most
+
+    def next(self) -> Ints:
+        """The next rows, ascending."""
+        rows = self._order[self._drawn : min(self._drawn + _PART, self._most)]
+        self._drawn += len(rows)
+        return np.sort(rows)
+
+    def add(self, rows: Ints, among: Ints, later: Ints, homes: Ints) -> None:
+        """Count pairs: of the ``rows``, whose clusters by nearness are ``among``, those ``later``.
+
+        ``homes`` are the clusters that the earlier rows of the pairs belong to.
+        """
+        rank = np.empty(among.shape, np.int32)
+        np.put_along_axis(rank, among, np.arange(among.shape[1], dtype=np.int32)[None], axis=1)
+        at = np.searchsorted(rows, later)
+        self._ranks += np.bincount(rank[at, homes], minlength=len(self._ranks))
+        self._rows += len(np.unique(at))
+
+    def share(self, probes: int) -> float:
+        """Of the pairs so far, the share that is met by looking into so many clusters."""
+        return float(self._ranks[:probes].sum() / max(1, self.pairs)) if self.pairs else 1.0
+
+    def enough(self, recall: float) -> int | None:
+        """The fewest clusters for ``recall``, at most a quarter of all; None: not known yet."""
+        whole = self._drawn == len(self._order)
+        probes = _PROBES
+        while 4 * probes <= len(self._ranks):
+            share = self.share(probes)
+            if (share if whole else _surely(share, self._rows)) >= recall:
+                return probes
+            probes *= 2
+        return None
 
 
 def _surely(share: float, count: int) -> float:
-    """The least that a share may be, one time in twenty apart, where ``count`` cases say it is."""
-    return share - 1.645 * math.sqrt(share * (1 - share) / max(1, count))
+    """The least that a share may be, one time in twenty apart (Clopper and Pearson 1934).
 
-
-def _spread(count: int, wanted: int) -> Ints:
-    """Row numbers evenly over all: rows are in rank order, which is no order of what they say."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
+    ``count`` is of rows that have pairs: those of one row are found together or not.
+    """
+    if not count:
+        return 0.0
+    return float(betaincinv(share * count, (1 - share) * count + 1, 0.05)) if share else 0.0
 
 
 class _Clusters:
@@ -96,7 +160,9 @@ class _Clusters:
             max_points_per_centroid=_POINTS,
             gpu=self._gpus,  # how many; 0 is none
         )
-        points = units[_spread(len(units), self.count * _POINTS)]
+        # Rows are in rank order, which is no order of what they say: evenly taken is well mixed.
+        wanted = min(len(units), self.count * _POINTS)
+        points = units[np.linspace(0, len(units) - 1, wanted).astype(np.int64)]
         with self._workers() as one:
             one.submit(self._kmeans.train, points).result()
 
@@ -129,26 +195,45 @@ def _faiss(rows: int) -> Any:
     return faiss
 
 
-def _cover(units: Vectors, nearest: Ints, threshold: float, engine: Products, fixed: int) -> Cover:
-    held = engine.hold(units)
+def _cover(
+    units: Vectors, held: Any, nearest: Ints, threshold: float, engine: Products, fixed: int
+) -> Cover:
     by_home = np.argsort(nearest[:, 0], kind="stable")
     edges = np.searchsorted(nearest[by_home, 0], np.arange(nearest.max() + 2))
 
-    def near(start: int, stop: int, survivor: Ints) -> Iterator[Pairs]:
-        rows, columns = [], []
-        for cluster, asking in _groups(nearest[start:stop]):
+    def close(rows: slice, since: int, before: int, survivor: Ints) -> Iterator[Pairs]:
+        """Pairs of the rows with those from ``since`` up to ``before`` that are not dropped."""
+        for cluster, asking in _groups(nearest[rows]):
             members = by_home[edges[cluster] : edges[cluster + 1]]
-            members = members[: np.searchsorted(members, stop)]
+            members = members[slice(*np.searchsorted(members, (since, before)))]
             members = members[survivor[members] < 0]
-            row, column = engine.close(held[asking + start], held[members], threshold)
-            rows.append(asking[row] + start)
-            columns.append(members[column])
-        left, right = np.concatenate(rows), np.concatenate(columns)
-        left, right = left[right < left], right[right < left]
+            step = max(1, _PRODUCTS // max(1, len(members)))
+            for start in range(0, len(asking) if len(members) else 0, step):
+                some = asking[start : start + step] + rows.start
+                row, column = engine.close(held[some], held[members], threshold)
+                if len(row):
+                    yield some[row], members[column]
+
+    def within(start: int, stop: int, survivor: Ints) -> Iterator[Pairs]:
+        found, count = [(np.empty(0, np.int64),) * 2], 0
+        for left, right in close(slice(start, stop), start, stop, survivor):
+            found.append((left[right < left], right[right < left]))
+            count += len(found[-1][0])
+            if count > _PAIRS and stop - start > 1:  # in halves: much of the second is gone then
+                middle = (start + stop) // 2
+                yield from within(start, middle, survivor)
+                yield from after(start, middle, stop, survivor)
+                return
+        left, right = map(np.concatenate, zip(*found, strict=True))
         order = np.argsort(left, kind="stable")
         yield left[order], right[order]
 
-    return cover_near(units, threshold, near, _BLOCK, fixed)
+    def after(since: int, start: int, stop: int, survivor: Ints) -> Iterator[Pairs]:
+        """Pairs with rows from ``since`` on: those before the block are settled first."""
+        yield from close(slice(start, stop), since, start, survivor)
+        yield from within(start, stop, survivor)
+
+    return cover_near(units, threshold, partial(after, 0), _BLOCK, fixed)
 
 
 def _groups(nearest: Ints) -> Iterator[tuple[int, Ints]]:

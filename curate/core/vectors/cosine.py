@@ -19,7 +19,16 @@ from curate.core.dedup.cover import Cover
 from curate.core.errors import UsageError
 from curate.core.vectors.multiply import Columns, hits
 
-__all__ = ["Dtype", "Pairs", "Products", "cover_near", "cover_vectors", "pairs_above", "products"]
+__all__ = [
+    "Dtype",
+    "Pairs",
+    "Products",
+    "cover_near",
+    "cover_vectors",
+    "pairs_above",
+    "products",
+    "some_pairs_above",
+]
 
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16"]
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -109,11 +118,12 @@ def _single_error(size: int) -> float:
     return size * 2.0**-23
 
 
-def products(dtype: Dtype, rows: int) -> Products:
+def products(dtype: Dtype, rows: int, small: bool = False) -> Products:
     """What to multiply with: ``auto`` takes the fastest at hand, the answers are the same.
 
     A graphics card where torch sees one, bfloat16 where the processor has instructions for it, and
-    single precision otherwise; by numpy where there are too few rows to pay for loading torch.
+    single precision otherwise: where there are too few rows to pay for loading torch, and where
+    the products are many and ``small``, which torch takes longer for.
     """
     if dtype == "float32" or (dtype == "auto" and rows < 20_000):
         return _Single()
@@ -126,6 +136,7 @@ def products(dtype: Dtype, rows: int) -> Products:
     if torch.cuda.is_available():
         return _Bfloat16("cuda")
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    fast = fast and not small
     return _Bfloat16("cpu") if fast or dtype == "bfloat16" else _Single()
 
 
@@ -134,12 +145,20 @@ def pairs_above(
 ) -> tuple[Ints, Ints, Doubles]:
     """All pairs ``i > j`` of unit vectors with a cosine of at least ``threshold``: i, j, cosine.
 
-    With ``rows`` only the pairs of which ``i`` is one of them. Memory is that of the vectors, a
-    block of products and the pairs.
+    With ``rows``, ascending, only the pairs of which ``i`` is one of them.
     """
-    held, squares = engine.hold(units), _squares(units)
-    wanted = np.arange(len(units)) if rows is None else rows
     found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    found += some_pairs_above(units, threshold, engine, engine.hold(units), rows)
+    left, right, cosines = zip(*found, strict=True)
+    return np.concatenate(left), np.concatenate(right), np.concatenate(cosines)
+
+
+def some_pairs_above(
+    units: Vectors, threshold: float, engine: Products, held: Any, rows: Ints | None = None
+) -> Iterator[tuple[Ints, Ints, Doubles]]:
+    """The same some at a time: no more than those in one product. ``held`` are the units held."""
+    squares = _squares(units)
+    wanted = np.arange(len(units)) if rows is None else rows
     for start in range(0, len(wanted), _BLOCK):
         block = wanted[start : start + _BLOCK]
         for row, j in _tiles(engine, held[block], held[: block.max() + 1], threshold):
@@ -147,9 +166,7 @@ def pairs_above(
             i, j = i[j < i], j[j < i]
             cosine = _cosines(units, squares, i, j)
             above = cosine >= threshold
-            found.append((i[above], j[above], cosine[above]))
-    left, right, cosines = zip(*found, strict=True)
-    return np.concatenate(left), np.concatenate(right), np.concatenate(cosines)
+            yield i[above], j[above], cosine[above]
 
 
 def cover_vectors(units: Vectors, threshold: float, engine: Products, fixed: int = 0) -> Cover:
