@@ -133,7 +133,7 @@ def _files(options: Mapping[str, Any]) -> Iterator[Path]:
 def ratios(
     slow: Sequence[Sample], fast: Sequence[Sample], slow_rows: int, fast_rows: int
 ) -> Spread:
-    """How many times the CPU seconds a row: each turn against the same turn, then every other.
+    """How many times the CPU seconds a row: each turn against the same turn.
 
     A contestant that ran fewer turns is compared in those; its last one stands for the rest.
     """

@@ -41,7 +41,7 @@ def timed(facts: Facts, name: str = "") -> Iterator[None]:
 def few_lines(source: str, folder: str) -> str:
     """A file of the first lines of another, to read before the clock runs.
 
-    What a process loads once (modules, compiled code) is loaded by then, for every contestant.
+    What a process loads once (modules, compiled code) is loaded by then.
     """
     few = Path(folder) / "few.jsonl"
     with Path(source).open("rb") as lines, few.open("wb") as file:

@@ -21,7 +21,7 @@ _BARE = {
 
 
 def run(session: Session) -> Topic:
-    """Each reads the same file in a process that has read its first lines before."""
+    """Each reads the same file; ours and datasets have read its first lines before."""
     topic = Topic(
         "ingest",
         "JSON lines with instruction, input, output. Ours checks each row, gives it an id and a "

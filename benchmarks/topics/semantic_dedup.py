@@ -27,7 +27,7 @@ def run(session: Session) -> Topic:
     topic = Topic(
         "semantic_dedup",
         "all-MiniLM-L6-v2 embeddings of Alpaca rows, cosine >= 0.9, vectors given. Useful flops "
-        "are rows² · width (each pair once).",
+        "are rows² · width (each pair once, dropped rows included).",
         session.most is None,
     )
     rows = session.rows(_ROWS)

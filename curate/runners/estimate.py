@@ -9,6 +9,7 @@ before it has run once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,15 +101,20 @@ def told(forecasts: Sequence[Forecast]) -> list[str]:
 
 
 def _line(one: Forecast) -> str:
+    """The middle of what a stage may cost: its own range misses more often than that of the sum."""
     words = ["at most"] * one.at_most + ["about"] * (not one.rows.counted)
     count = " ".join([*words, f"{one.rows.count:,} rows"])
-    span = _span(one.seconds) if one.seconds else "not known"
+    middle = None if one.seconds is None else math.sqrt(one.seconds[0] * one.seconds[1])
+    span = "not known" if middle is None else f"about {_number(middle)} CPU s"
     return f"  {one.label:<20} {count:>29} {span:>18}  {one.how}"
 
 
 def _span(seconds: Seconds) -> str:
-    digits = 0 if seconds[1] >= 10 else 1
-    return " to ".join(f"{value:,.{digits}f}" for value in seconds) + " CPU s"
+    return " to ".join(map(_number, seconds)) + " CPU s"
+
+
+def _number(seconds: float) -> str:
+    return f"{seconds:,.{0 if seconds >= 10 else 1}f}"
 
 
 def _rows(plan: Plan, out: Path) -> Records:

@@ -52,10 +52,10 @@ class MinHashDedup:
     ``threshold`` is inclusive. ``of`` is what is compared: prompt, response or both. ``ngram``
     words (or characters, ``unit``) make a shingle; a shorter text is one shingle. ``by`` is a
     score column whose best rows survive (``descending``: high is good), then the smaller digest.
-    Words are letters and digits, their case folded and nothing else normalised: a letter with its
-    accent apart is another one (`exact_dedup` with ``normalise: text`` takes it for the same). A
-    row without a word in ``of`` (signs, emoji) is kept as ``not_comparable``; `exact_dedup`
-    compares those too.
+    Words are letters, marks, numbers and ``_``, their case folded and nothing else normalised: a
+    letter with its accent apart is another one (`exact_dedup` with ``normalise: text`` takes it for
+    the same). A row without a word in ``of`` (signs, emoji) is kept as ``not_comparable``;
+    `exact_dedup` compares those too.
 
     ``against`` is a reference (a rows table, a run folder, a raw file): a row near one of its rows
     goes as ``near_duplicate_of_reference`` and names it. ``index`` is a folder of the shingles of

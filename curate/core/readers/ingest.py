@@ -84,7 +84,7 @@ def ingest(
             counts.add(batch)
             writer.write(batch)
             lines.writelines(orjson.dumps(bad) + b"\n" for bad in batch.bad)
-            if progress is not None:
+            if progress is not None and counts.rows_in:  # the first batch may be empty
                 progress(counts.rows_in)
     return counts.result(reading)
 
