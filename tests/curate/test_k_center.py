@@ -44,6 +44,8 @@ def units(kind: str, height: int, width: int, seed: int = 0) -> np.ndarray:
         vectors = vectors[rng.integers(0, height // 3, height)]
     if kind == "near copies":
         vectors[height // 2 :] = vectors[: height - height // 2] + 1e-6 * vectors[height // 2 :]
+    if kind == "tight":  # groups within a few steps of the grid, below what float32 can tell
+        vectors = rng.normal(size=(20, width))[rng.integers(0, 20, height)] + 1e-6 * vectors
     if kind == "tied":  # few distinct directions at few distinct distances
         vectors = rng.integers(-1, 2, size=(height, width)) + 0.0
         vectors[:, 0] = 1
@@ -52,7 +54,7 @@ def units(kind: str, height: int, width: int, seed: int = 0) -> np.ndarray:
     return found
 
 
-KINDS = ["random", "clustered", "duplicated", "near copies", "tied"]
+KINDS = ["random", "clustered", "duplicated", "near copies", "tight", "tied"]
 
 
 @pytest.mark.parametrize("width", [3, 48])
@@ -66,10 +68,29 @@ def test_the_picks_are_those_of_the_step_by_step_greedy(kind: str, width: int) -
 @pytest.mark.parametrize("kind", KINDS)
 def test_small_blocks_give_the_same_picks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(farthest, "_CANDIDATES", 16)
-    monkeypatch.setattr(farthest, "_AT_ONCE", 40)
     vectors = units(kind, 500, 6)
     found = farthest_first(vectors, 7, np.ones(500), 500)
     assert found.picks.tolist() == greedy(vectors, 7, 500)
+
+
+def test_all_rows_are_compared_once_more_at_most_when_float32_cannot_tell_them_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The picks beyond one a group go on among all rows; they are not worth a comparison each."""
+    compared: list[int] = []
+    add = Nearest.add
+    monkeypatch.setattr(
+        Nearest, "add", lambda self, new: (compared.append(len(new)), add(self, new))
+    )
+    vectors = units("tight", 10_000, 12)
+    passes = {}
+    for count in (20, 300):
+        compared.clear()
+        found = farthest_first(vectors, 7, np.ones(len(vectors)), count)
+        assert found.picks.tolist() == greedy(vectors, 7, count)
+        assert sum(compared) == count
+        passes[count] = len(compared)
+    assert passes[300] <= passes[20] + 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

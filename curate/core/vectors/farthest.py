@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curate.core.compiled import compiled
 from curate.core.vectors.nearest import Nearest
 from curate.core.vectors.units import exact_products, slack, slices
 
 __all__ = ["Centres", "Worth", "farthest_first"]
 
 _CANDIDATES = 1024
-_AT_ONCE = 8192  # more candidates than this are not copied to float64
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,13 @@ class Worth:
     own: np.ndarray
     weight: float
 
-    def of(self, rows: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-        """The worth of ``rows`` at their distances to the picks."""
-        worth: np.ndarray = self.own[rows] + self.weight * gaps
+    def among(self, rows: np.ndarray) -> Worth:
+        """A copy for ``rows`` alone."""
+        return Worth(self.own[rows], self.weight)
+
+    def of(self, gaps: np.ndarray) -> np.ndarray:
+        """The worth of the rows at their distances to the picks."""
+        worth: np.ndarray = self.own + self.weight * gaps
         return worth
 
 
@@ -61,8 +65,9 @@ def farthest_first(
     One pick changes little: the next are mostly among the rows that are farthest now. So the
     greedy goes on among the 1,024 farthest alone, in exact arithmetic, until a row outside could
     be farther than the best inside; only then all rows are compared with the new centres, in one
-    matrix product. The float32 of that product is trusted only up to its error bound. The picks
-    are those of the step-by-step greedy in exact arithmetic.
+    matrix product. The float32 of that product is trusted only up to its error bound: rows that it
+    cannot tell from the 1,024 are candidates too. In tight groups these may be all rows, and then
+    this is the step-by-step greedy itself. The picks are always those of it in exact arithmetic.
     """
     worth = worth or Worth(np.zeros(len(units)), 1.0)
     greedy = _Greedy(units, costs, purse, worth, gpu)
@@ -114,9 +119,9 @@ class _Greedy:
         if not len(rows):
             return False
         self._sharpen(rows)
-        if len(rows) > _AT_ONCE or not self._gap[rows].any():
-            return self._pick_settled(rows, bound)
-        return self._pick_among(rows, bound)
+        if self._gap[rows].any():
+            return self._pick_among(rows, bound)
+        return self._pick_settled(rows, bound)
 
     def centres(self) -> Centres:
         """What was picked, and what stands for what."""
@@ -136,7 +141,7 @@ class _Greedy:
         still = np.flatnonzero(self._open)
         if len(still) <= _CANDIDATES:
             return still, -np.inf
-        worth = self._worth.of(still, self._all.gap[still])
+        worth = self._worth.among(still).of(self._all.gap[still])
         last = np.partition(worth, len(still) - _CANDIDATES)[len(still) - _CANDIDATES]
         limit = float(last) - 3 * self._slack
         inside = still[worth > limit]
@@ -154,30 +159,23 @@ class _Greedy:
         self._upto[rows] = len(self._picks)
 
     def _pick_among(self, rows: np.ndarray, bound: float) -> bool:
-        wide = self._units[rows].astype(np.float64)
-        halves = np.sum(wide * wide, axis=1) / 2
-        gaps, going = self._gap[rows], True
-        worth = self._worth.of(rows, gaps)
-        while going:
-            best = int(np.argmax(worth))
-            if worth[best] <= bound or not self._open[rows[best]]:
+        gaps, worth, going = self._gap[rows], self._worth.among(rows), True
+        while going and gaps.any():
+            worths = worth.of(gaps)
+            best = int(np.argmax(worths))
+            if worths[best] <= bound:
                 break
             going = self.pick(int(rows[best]), float(gaps[best]))
             if going:
-                np.minimum(gaps, halves + (halves[best] - wide @ wide[best]), out=gaps)
-                worth = self._worth.of(rows, gaps)
-                worth[~self._open[rows]] = -np.inf
+                worth.own[best] = -np.inf
+                _approach(self._units, rows, self._units[rows[best]].astype(np.float64), gaps)
         self._gap[rows] = gaps
         self._upto[rows] = len(self._picks)
         return going
 
     def _pick_settled(self, rows: np.ndarray, bound: float) -> bool:
-        """One pick where too many rows compete; all above the bound where no gap can change."""
-        gaps = self._gap[rows]
-        worth = self._worth.of(rows, gaps)
-        if gaps.any():
-            best = int(np.argmax(worth))
-            return self.pick(int(rows[best]), float(gaps[best]))
+        """All above the bound, in order: the gaps are 0, no pick changes them."""
+        worth = self._worth.among(rows).of(self._gap[rows])
         order = np.argsort(-worth, kind="stable")
         above = order[worth[order] > bound]
         return all(self.pick(int(rows[at]), 0.0) for at in above)
@@ -189,3 +187,20 @@ def _gaps(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     squares = [np.sum(side.astype(np.float64) ** 2, axis=1) / 2 for side in (left, right)]
     found: np.ndarray = squares[0][:, None] + squares[1] - products
     return found
+
+
+@compiled(fastmath={"reassoc", "contract"})
+def _approach(
+    units: np.ndarray, rows: np.ndarray, centre: np.ndarray, gaps: np.ndarray
+) -> None:  # pragma: no cover - compiled
+    """Lower the ``gaps`` of ``rows`` to those to a centre; exact, in whatever order it adds up.
+
+    It widens each entry as it goes: there may be as many candidates as rows, and a float64 copy of
+    them would be twice as large as the vectors.
+    """
+    for i in range(len(rows)):
+        row, total = units[rows[i]], 0.0
+        for k in range(len(centre)):
+            apart = row[k] - centre[k]
+            total += apart * apart
+        gaps[i] = min(gaps[i], total / 2)
