@@ -47,12 +47,14 @@ def main(words: Sequence[str] | None = None) -> int:
     session = Session(data, _say, limits, most, repeats)
     try:
         compile_once(session)
-        topics = [_run(name, session) for name in asked.only or TOPICS]
+        topics = []
+        for name in asked.only or TOPICS:
+            topics.append(_run(name, session))
+            _write(asked.out, _machine(), topics)
     finally:
         session.clear()
     machine = _machine()
     print(markdown(machine, topics))
-    _write(asked.out, machine, topics)
     if asked.json:
         print(json.dumps(as_json(machine, topics)))
     return int(any(check.met is False for topic in topics for check in topic.checks))

@@ -21,6 +21,7 @@ from scipy import sparse
 
 __all__ = [
     "Pairs",
+    "cosine_pairs",
     "cosine_violations",
     "cover_violations",
     "near_pairs",
@@ -179,17 +180,25 @@ def cosine_violations(
     units /= np.linalg.norm(units, axis=1, keepdims=True)
     dropped = np.flatnonzero(survivor >= 0)
     near = np.einsum("ij,ij->i", units[dropped], units[survivor[dropped]]) >= threshold - margin
-    kept = np.flatnonzero(survivor < 0)
-    single = units[kept].astype(np.float32)
-    surviving = 0
-    for start in range(0, len(kept), 1024):
+    uncovered = ~near | (survivor[survivor[dropped]] >= 0)
+    surviving, _ = cosine_pairs(vectors[survivor < 0], threshold + margin)
+    return int(uncovered.sum()), len(surviving)
+
+
+def cosine_pairs(vectors: npt.NDArray[np.float32], threshold: float) -> tuple[_Ints, _Ints]:
+    """All pairs of rows whose cosine, in float64, is at least ``threshold``."""
+    units = vectors.astype(np.float64)
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    single = units.astype(np.float32)
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    for start in range(0, len(single), 1024):
         block = single[start : start + 1024] @ single[: start + 1024].T
         row, column = np.nonzero(block >= threshold - 1e-4)
-        row, column = row[column < row + start], column[column < row + start]
-        exact = np.einsum("ij,ij->i", units[kept[row + start]], units[kept[column]])
-        surviving += int((exact >= threshold + margin).sum())
-    uncovered = ~near | (survivor[survivor[dropped]] >= 0)
-    return int(uncovered.sum()), surviving
+        row, column = row[column < row + start] + start, column[column < row + start]
+        near = np.einsum("ij,ij->i", units[row], units[column]) >= threshold
+        found.append((row[near], column[near]))
+    left, right = map(np.concatenate, zip(*found, strict=True))
+    return left, right
 
 
 def _sets(texts: pl.Series) -> sparse.csr_matrix:
