@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cProfile
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def work(options: Options) -> Facts:
     The run says first what it will cost, as on the command line; that is part of its cost.
     """
     facts: Facts = {}
+    shutil.rmtree(options["out"], ignore_errors=True)  # what is done already is not done again
 
     def timed_ledger(*given: object, **named: object) -> None:
         with timed(facts, "ledger_"):
