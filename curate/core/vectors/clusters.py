@@ -6,7 +6,7 @@ to look, and every cosine is checked; there they are the answer and depend on no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -62,8 +62,8 @@ def cover_clustered(
     while probes is None and sample.can_grow():
         rows = sample.next()
         among = clusters.nearest(units[rows], clusters.count)
-        for later, earlier, _ in some_pairs_above(units, threshold, engine, held, rows):
-            sample.add(rows, among, later, nearest[earlier, 0])
+        pairs = some_pairs_above(units, threshold, engine, held, rows)
+        sample.add(rows, among, ((later, nearest[earlier, 0]) for later, earlier, _ in pairs))
         probes = sample.enough(recall)
     probes = probes or clusters.count
     share = sample.share(probes)
@@ -101,20 +101,23 @@ class _Sample:
         self._drawn += len(rows)
         return np.sort(rows)
 
-    def add(self, rows: Ints, among: Ints, later: Ints, homes: Ints) -> None:
-        """Count pairs: of the ``rows``, whose clusters by nearness are ``among``, those ``later``.
+    def add(self, rows: Ints, among: Ints, pairs: Iterable[Pairs]) -> None:
+        """Count the pairs of ``rows``, whose clusters by nearness are ``among``.
 
-        ``homes`` are the clusters that the earlier rows of the pairs belong to.
+        Of each pair, the later row, and the cluster that the earlier one belongs to.
         """
         rank = np.empty(among.shape, np.int32)
         np.put_along_axis(rank, among, np.arange(among.shape[1], dtype=np.int32)[None], axis=1)
-        at = np.searchsorted(rows, later)
-        self._ranks += np.bincount(rank[at, homes], minlength=len(self._ranks))
-        self._rows += len(np.unique(at))
+        paired = np.zeros(len(rows), np.bool_)
+        for later, homes in pairs:
+            at = np.searchsorted(rows, later)
+            self._ranks += np.bincount(rank[at, homes], minlength=len(self._ranks))
+            paired[at] = True  # a row has pairs in several products, and is one row
+        self._rows += int(paired.sum())
 
     def share(self, probes: int) -> float:
         """Of the pairs so far, the share that is met by looking into so many clusters."""
-        return float(self._ranks[:probes].sum() / max(1, self.pairs)) if self.pairs else 1.0
+        return float(self._ranks[:probes].sum() / self.pairs) if self.pairs else 1.0
 
     def enough(self, recall: float) -> int | None:
         """The fewest clusters for ``recall``, at most a quarter of all; None: not known yet."""
