@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Encoded",
+    "ToolLists",
     "Turns",
     "control_tokens",
     "encode_answers",
@@ -26,6 +27,9 @@ __all__ = [
 
 Turns = Sequence[Mapping[str, Any]]
 """One conversation: turns as `finetune.data.chat` gives them."""
+
+ToolLists = Sequence[Sequence[Mapping[str, Any]] | None]
+"""The functions that the model may call (JSON schemas), one entry a conversation."""
 
 _ASSISTANT_MAY_SAY: Final = frozenset(THINK)
 _CHUNK: Final = 2_000
@@ -81,26 +85,42 @@ def training_template(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def encode_chats(
-    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Turns], template: str | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    chats: Sequence[Turns],
+    template: str | None = None,
+    tools: ToolLists | None = None,
 ) -> list[Encoded]:
     """Ids and assistant mask of whole conversations.
 
     The text is cut where the assistant begins and ends, and each piece is tokenized alone, so that
     an answer is learned after exactly the ids that the model is given when it has to write one.
-    Control tokens spelled out in the data stay text.
+    Control tokens spelled out in the data stay text. A turn whose ``weight`` is 0 is not learned.
+
+    ``tools`` are the functions that each conversation's model may call, one entry a conversation.
     """
     template = template or training_template(tokenizer)
-    pieces = [list(_pieces(tokenizer, chat, template)) for chat in chats]
+    listed = _each(tools, chats)
+    pieces = [list(_pieces(tokenizer, c, template, t)) for c, t in zip(chats, listed, strict=True)]
     return _encode(tokenizer, pieces)
 
 
 def encode_prompts(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Turns], template: str | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Turns],
+    template: str | None = None,
+    tools: ToolLists | None = None,
 ) -> list[list[int]]:
     """Ids of prompts, up to where the assistant has to go on."""
     template = template or _template_of(tokenizer)
-    pieces = [list(_pieces(tokenizer, prompt, template, ask=True)) for prompt in prompts]
+    pieces = [
+        list(_pieces(tokenizer, prompt, template, own, ask=True))
+        for prompt, own in zip(prompts, _each(tools, prompts), strict=True)
+    ]
     return [encoded.ids for encoded in _encode(tokenizer, pieces)]
+
+
+def _each(tools: ToolLists | None, chats: Sequence[Turns]) -> ToolLists:
+    return [None] * len(chats) if tools is None else tools
 
 
 def encode_answers(
@@ -108,6 +128,7 @@ def encode_answers(
     prompts: Sequence[Turns],
     answers: Sequence[Turns],
     template: str | None = None,
+    tools: ToolLists | None = None,
 ) -> list[tuple[list[int], list[int]]]:
     """Ids of each prompt and of its answer (with its end of turn).
 
@@ -117,10 +138,9 @@ def encode_answers(
         DataError: the template writes the prompt another way once there is an answer.
     """
     template = template or training_template(tokenizer)
-    asked = encode_prompts(tokenizer, prompts, template)
-    whole = encode_chats(
-        tokenizer, [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-    )
+    asked = encode_prompts(tokenizer, prompts, template, tools)
+    chats = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+    whole = encode_chats(tokenizer, chats, template, tools)
     return [_split(prompt, chat) for prompt, chat in zip(asked, whole, strict=True)]
 
 
@@ -153,21 +173,43 @@ def _template_of(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _pieces(
-    tokenizer: PreTrainedTokenizerBase, chat: Turns, template: str, ask: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    chat: Turns,
+    template: str,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    ask: bool = False,
 ) -> Iterator[_Piece]:
     """The rendered conversation, cut at the assistant's turns and at forged control tokens."""
-    guard = _Guard(tokenizer, chat)
-    text, spans = _render(tokenizer, guard.hide(chat), template, ask)
+    guard = _Guard(tokenizer, [*chat, *(tools or ())])
+    text, spans = _render(tokenizer, guard.hide(chat), template, ask, guard.hide_tools(tools))
+    learned = _learned(chat, spans)
     at = 0
-    for start, end in spans:
+    for (start, end), wrote in zip(spans, learned, strict=True):
         yield from guard.show(text[at:start], wrote=False)
-        yield from guard.show(text[start:end], wrote=True)
+        yield from guard.show(text[start:end], wrote=wrote)
         at = end
     yield from guard.show(text[at:], wrote=False)
 
 
+def _learned(chat: Turns, spans: Sequence[tuple[int, int]]) -> list[bool]:
+    """Whether each span is learned: not where the turn's weight is 0."""
+    weights = [turn.get("weight", 1) != 0 for turn in chat if turn.get("role") == "assistant"]
+    if all(weights):
+        return [True] * len(spans)
+    if len(weights) != len(spans):
+        raise DataError(
+            f"the chat template marks {len(spans)} texts of {len(weights)} assistant turns: which "
+            "of them has weight 0 is not known; give all turns of the conversation one weight"
+        )
+    return weights
+
+
 def _render(
-    tokenizer: PreTrainedTokenizerBase, chat: Turns, template: str, ask: bool
+    tokenizer: PreTrainedTokenizerBase,
+    chat: Turns,
+    template: str,
+    ask: bool,
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> tuple[str, list[tuple[int, int]]]:
     """The conversation as text, and where in it the assistant writes."""
     from jinja2 import TemplateError
@@ -177,6 +219,7 @@ def _render(
     try:
         texts, spans = render(
             conversations=[chat],
+            tools=tools,
             chat_template=template,
             return_assistant_tokens_mask=marks_generation(template),
             add_generation_prompt=ask,
@@ -199,9 +242,14 @@ class _Guard:
         self._back = {mark: token for token, mark in self._mark.items()}
 
     def hide(self, chat: Turns) -> list[dict[str, Any]]:
-        if not self._tokens:
-            return [dict(turn) for turn in chat]
-        return [self._hide_turn(turn) for turn in chat]
+        """Turns as a template gets them: without ``weight``, which is not part of the text."""
+        bare = [{key: turn[key] for key in turn if key != "weight"} for turn in chat]
+        return [self._hide_turn(turn) for turn in bare] if self._tokens else bare
+
+    def hide_tools(
+        self, tools: Sequence[Mapping[str, Any]] | None
+    ) -> list[Mapping[str, Any]] | None:
+        return [_replaced(tool, self._mark) for tool in tools] if tools else None
 
     def _hide_turn(self, turn: Mapping[str, Any]) -> dict[str, Any]:
         allowed = _ASSISTANT_MAY_SAY if turn.get("role") == "assistant" else frozenset()
