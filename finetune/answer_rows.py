@@ -153,8 +153,8 @@ def _encoded(
     rows = []
     for row, facts in zip(said, numbers, strict=True):
         encoded = [next(ids) for _ in row["completions"]]
-        answers = [answer for _, answer in encoded]
-        rows.append(AnswerRow(row["id"], encoded[0][0], answers, row.get("label"), facts))
+        answers = [answer.ids for answer in encoded]
+        rows.append(AnswerRow(row["id"], encoded[0].prompt, answers, row.get("label"), facts))
     return rows
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Encoded",
+    "EncodedAnswer",
     "ToolLists",
     "Turns",
     "control_tokens",
@@ -39,6 +40,18 @@ _CHUNK: Final = 2_000
 class Encoded:
     """Token ids, and for each 1 where the assistant wrote it (and its end of turn), else 0."""
 
+    ids: list[int]
+    mask: list[int]
+
+
+class EncodedAnswer(NamedTuple):
+    """Ids of a prompt and of the answer after it, with the answer's end of turn.
+
+    ``mask`` is 1 on the ids of the answer that the assistant wrote. It is 0 on what else an answer
+    of several turns holds: the headers between turns, and what users and tools wrote.
+    """
+
+    prompt: list[int]
     ids: list[int]
     mask: list[int]
 
@@ -129,10 +142,11 @@ def encode_answers(
     answers: Sequence[Turns],
     template: str | None = None,
     tools: ToolLists | None = None,
-) -> list[tuple[list[int], list[int]]]:
-    """Ids of each prompt and of its answer (with its end of turn).
+) -> list[EncodedAnswer]:
+    """Ids of each prompt and of its answer, and which of them the assistant wrote.
 
-    An answer of several turns is everything after the prompt, up to the end of its last turn.
+    An answer of several turns is everything after the prompt, up to the end of the assistant's
+    last turn.
 
     Raises:
         DataError: the template writes the prompt another way once there is an answer.
@@ -156,15 +170,16 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> li
     return [Encoded(ids, [0] * len(begin) + [1] * (len(ids) - len(begin))) for ids in found]
 
 
-def _split(prompt: list[int], chat: Encoded) -> tuple[list[int], list[int]]:
+def _split(prompt: list[int], chat: Encoded) -> EncodedAnswer:
     if chat.ids[: len(prompt)] != prompt:
         raise DataError(
             "the chat template writes a prompt in another way once there is an answer: the model "
             "would be trained after another text than it is asked with; use a template that "
             "keeps the prompt as it is"
         )
-    end = len(chat.mask) - chat.mask[::-1].index(1) if 1 in chat.mask else len(chat.ids)
-    return prompt, chat.ids[len(prompt) : end]
+    ids, mask = chat.ids[len(prompt) :], chat.mask[len(prompt) :]
+    end = len(mask) - mask[::-1].index(1) if 1 in mask else len(mask)
+    return EncodedAnswer(prompt, ids[:end], mask[:end])
 
 
 def _template_of(tokenizer: PreTrainedTokenizerBase) -> str:

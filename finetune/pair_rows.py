@@ -61,6 +61,6 @@ def _encoded(table: pl.DataFrame, tokenizer: Any, columns: Sequence[str]) -> lis
     rejected = encode_answers(tokenizer, prompts, [row["rejected"] for row in rows])
     values = table.select("id", pl.col(columns).cast(pl.Float64)).rows(named=True)
     return [
-        PairIds(facts.pop("id"), prompt, good, bad, facts)
-        for facts, (prompt, good), (_, bad) in zip(values, chosen, rejected, strict=True)
+        PairIds(facts.pop("id"), good.prompt, good.ids, bad.ids, facts)
+        for facts, good, bad in zip(values, chosen, rejected, strict=True)
     ]

@@ -61,10 +61,10 @@ def supervise(
     asked = data.to_prompts(table)
     answers = [[{"role": "assistant", "content": row["reference"]}] for row in asked]
     pairs = encode_answers(tokenizer, [row["prompt"] for row in asked], answers)
-    long = [room is not None and len(prompt) + len(answer) > room for prompt, answer in pairs]
+    long = [room is not None and len(prompt) + len(answer) > room for prompt, answer, _ in pairs]
     data.drop_bad(table, _bad(asked, ["too_long" if out else None for out in long]), on_bad, source)
     fits = [pair for pair, out in zip(pairs, long, strict=True) if not out]
-    return Supervised([prompt for prompt, _ in fits], [answer for _, answer in fits], pad)
+    return Supervised([pair.prompt for pair in fits], [pair.ids for pair in fits], pad)
 
 
 def ends_of(policy: Any, tokenizer: Any) -> frozenset[int]:

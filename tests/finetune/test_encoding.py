@@ -49,9 +49,20 @@ def test_an_answer_follows_exactly_the_prompt_that_is_asked(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     for opening in ("Bye.", "\n\nBye.", "  Bye."):
-        ((prompt, answer),) = encode_answers(tokenizer, [CHAT], [said(("assistant", opening))])
+        ((prompt, answer, _),) = encode_answers(tokenizer, [CHAT], [said(("assistant", opening))])
         assert prompt == encode_prompts(tokenizer, [CHAT])[0]
         assert tokenizer.decode(answer) == f"{opening}<|im_end|>"
+
+
+def test_of_an_answer_of_several_turns_the_assistants_are_marked(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    answer = said(("assistant", "Bye."), ("user", "Now?"), ("assistant", "Now."), ("user", "Well"))
+    (encoded,) = encode_answers(tokenizer, [CHAT], [answer])
+    wrote = [token for token, bit in zip(encoded.ids, encoded.mask, strict=True) if bit]
+    assert tokenizer.decode(wrote) == "Bye.<|im_end|>Now.<|im_end|>"
+    assert tokenizer.decode(encoded.ids).startswith("Bye.<|im_end|>\n<|im_start|>user\nNow?")
+    assert tokenizer.decode(encoded.ids).endswith("Now.<|im_end|>")  # nothing after it is read
 
 
 @settings(max_examples=200, deadline=None)
