@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import rich_click as click
 
+from curate.core.precision import multiplies_bf16
+
 __all__ = ["doctor"]
 
 _EXTRAS = {
@@ -59,11 +61,5 @@ def _devices() -> str:
     import torch
 
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    bf16 = "with" if torch.backends.mkldnn.is_available() and _bf16() else "without"
+    bf16 = "with" if multiplies_bf16("cpu") else "without"
     return ", ".join([f"cpu {bf16} bf16 matrix products", *names])
-
-
-def _bf16() -> bool:
-    import torch
-
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

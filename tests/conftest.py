@@ -25,6 +25,12 @@ SENTENCES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def fp32_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``precision: auto`` is fp32 in tests, on a processor that multiplies bf16 too."""
+    monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda device: False)
+
+
 @pytest.fixture(scope="session")
 def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence-transformers folder: BERT of width 32, two layers, random weights.

@@ -188,6 +188,8 @@ class _Work:
     def _score(self, part: Path, step: Step, table: Table) -> Mapping[str, Any]:
         seed, cache = self.plan.recipe.seed, self.out / "cache"
         scorer = component(step.spec, seed, cache)
+        if hasattr(scorer, "notice"):
+            self.say(f"{step.label}: {scorer.notice()}")
         batches = table.batches(scorer.needs)
         total, columns, nulls = 0, score_columns(scorer, table.kind, step.spec.sides), 0
 

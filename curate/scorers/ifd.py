@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
 
 from curate.core.chat import last_turn
+from curate.core.precision import Precision
 from curate.core.texts.lm import CausalLM
 
 __all__ = ["IFD"]
@@ -33,12 +34,15 @@ class IFD:
         ratio: ``perplexity`` or ``loss``.
         between: the text between prompt and answer.
         max_tokens: rows of more tokens than this are not scored; default: the model's window.
+        precision: ``fp32``, ``bf16``, or ``auto``: bf16 on a CPU that multiplies it, else fp32. In
+            bf16 rows run one by one, so that a score does not depend on the rows beside it.
     """
 
     model: str
     ratio: Literal["perplexity", "loss"] = "perplexity"
     between: str = "\n"
     max_tokens: int | None = None
+    precision: Precision = "auto"
 
     needs: ClassVar = ("messages",)
     adds: ClassVar = {"ifd": pl.Float32, "ifd_answer_nll": pl.Float32, "ifd_alone_nll": pl.Float32}
@@ -52,6 +56,15 @@ class IFD:
         scores = {"ifd": ifd, "ifd_answer_nll": after_prompt, "ifd_alone_nll": alone}
         return pl.DataFrame(scores, schema=self.adds, nan_to_null=True)
 
+    def describe(self) -> dict[str, Any]:
+        """The precision that scores were computed in, for keys and manifests."""
+        return self._lm.describe()
+
+    def notice(self) -> str:
+        """The line about precision that a run prints before the first row."""
+        return self._lm.notice()
+
     @cached_property
     def _lm(self) -> CausalLM:
-        return CausalLM(self.model, self.max_tokens)  # loaded on first use, once in each worker
+        # loaded on first use, once in each worker
+        return CausalLM(self.model, self.max_tokens, self.precision)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 
 from curate.core.chat import last_turn
+from curate.core.precision import Precision
 from curate.core.texts.lm import CausalLM
 
 __all__ = ["Perplexity"]
@@ -31,12 +32,15 @@ class Perplexity:
         given_prompt: whether the prompt comes before the answer; without, the answer stands alone.
         between: the text between prompt and answer.
         max_tokens: rows of more tokens than this are not scored; default: the model's window.
+        precision: ``fp32``, ``bf16``, or ``auto``: bf16 on a CPU that multiplies it, else fp32. In
+            bf16 rows run one by one, so that a score does not depend on the rows beside it.
     """
 
     model: str
     given_prompt: bool = True
     between: str = "\n"
     max_tokens: int | None = None
+    precision: Precision = "auto"
 
     needs: ClassVar = ("messages",)
     adds: ClassVar = {"perplexity": pl.Float32}
@@ -48,6 +52,14 @@ class Perplexity:
         nll = self._lm.mean_nll(before.to_list(), answers.to_list())
         return pl.DataFrame({"perplexity": np.exp(nll)}, schema=self.adds, nan_to_null=True)
 
+    def describe(self) -> dict[str, Any]:
+        """The precision that scores were computed in, for keys and manifests."""
+        return self._lm.describe()
+
+    def notice(self) -> str:
+        """The line about precision that a run prints before the first row."""
+        return self._lm.notice()
+
     @cached_property
     def _lm(self) -> CausalLM:
-        return CausalLM(self.model, self.max_tokens)
+        return CausalLM(self.model, self.max_tokens, self.precision)

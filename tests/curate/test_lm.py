@@ -2,18 +2,24 @@ from __future__ import annotations
 
 import math
 import random
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from curate.core.chat import turn
 from curate.core.errors import UsageError
 from curate.core.files import read_json, write_json
+from curate.core.precision import Precision
+from curate.core.progress import Progress
+from curate.core.recipe import parse
 from curate.core.schema import TURNS
 from curate.core.texts import lm
 from curate.core.texts.lm import CausalLM
+from curate.runners.run import run
 from curate.scorers.ifd import IFD
 from curate.scorers.perplexity import Perplexity
 
@@ -152,3 +158,60 @@ def test_perplexity_is_of_the_answer_after_the_prompt_or_alone(model: Path) -> N
     assert given[1] is None
     expected = math.exp(one_by_one(model, "", "sat"))
     assert alone == pytest.approx([expected, expected], rel=1e-4)
+
+
+def test_bf16_scores_have_the_same_bits_in_any_company_and_order(model: Path) -> None:
+    prompts, answers = texts(12, 5), texts(12, 6)
+    scorer = CausalLM(str(model), precision="bf16")
+    together = scorer.mean_nll(prompts, answers)
+    alone = [scorer.mean_nll([p], [a])[0] for p, a in zip(prompts, answers, strict=True)]
+    assert together.tolist() == alone
+    assert scorer.mean_nll(prompts[::-1], answers[::-1])[::-1].tolist() == alone
+
+
+def test_bf16_changes_scores_by_its_rounding_and_fp32_not_at_all(model: Path) -> None:
+    prompts, answers = ["", *texts(7, 1)], texts(8, 2)
+    exact = CausalLM(str(model), precision="fp32").mean_nll(prompts, answers)
+    short = CausalLM(str(model), precision="bf16").mean_nll(prompts, answers)
+    assert 1e-5 < np.abs(short - exact).max() < 2e-2
+
+
+@pytest.mark.parametrize(
+    ("precision", "multiplies", "found", "line"),
+    [
+        ("auto", True, "bf16", "bf16 for the model, fp32 for log-softmax (this CPU multiplies"),
+        ("auto", False, "fp32", "fp32 (this CPU does not multiply bf16)"),
+        ("fp32", True, "fp32", "fp32 (as asked for)"),
+        ("bf16", False, "bf16", "(as asked for; this CPU emulates bf16, and fp32 is faster)"),
+    ],
+)
+def test_precision_is_that_of_the_processor_unless_it_is_asked_for(
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: Precision,
+    multiplies: bool,
+    found: str,
+    line: str,
+) -> None:
+    monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda device: multiplies)
+    scorer = IFD(str(model), precision=precision)
+    assert scorer.describe() == {"precision": found}
+    assert line in scorer.notice()
+    assert scorer._lm._loaded.dtype == (torch.bfloat16 if found == "bf16" else torch.float32)
+
+
+def test_a_run_reports_its_precision_and_scores_again_in_another(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "the cat", "completion": "sat on a mat"}\n')
+    recipe = {"name": "r", "source": str(rows), "stages": [{"score": "ifd", "model": str(model)}]}
+    lines = []
+    for multiplies in (False, False, True):
+        monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda _, now=multiplies: now)
+        stream = StringIO()
+        run(parse(recipe), tmp_path / "run", say=Progress(stream))
+        lines.append(stream.getvalue())
+    assert "ifd: precision: fp32 (this CPU does not multiply bf16)" in lines[0]
+    assert "ifd: done before" in lines[1]
+    assert "ifd: precision: bf16 for the model" in lines[2]

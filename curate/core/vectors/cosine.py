@@ -17,6 +17,7 @@ import numpy.typing as npt
 from curate.core.compiled import compiled
 from curate.core.dedup.cover import Cover
 from curate.core.errors import UsageError
+from curate.core.precision import multiplies_bf16
 from curate.core.vectors.multiply import Columns, hits
 
 __all__ = [
@@ -135,8 +136,7 @@ def products(dtype: Dtype, rows: int, small: bool = False) -> Products:
         return _Single()
     if torch.cuda.is_available():
         return _Bfloat16("cuda")
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    fast = fast and not small
+    fast = multiplies_bf16("cpu") and not small
     return _Bfloat16("cpu") if fast or dtype == "bfloat16" else _Single()
 
 

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
 from curate.core.dedup.shingles import threads
 from curate.core.errors import UsageError
+from curate.core.precision import Precision, resolve_precision
 from curate.core.vectors.embed_model import load_model
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dtype", "Encoder", "load_encoder"]
 
-Dtype: TypeAlias = Literal["auto", "fp32", "bf16"]
+Dtype: TypeAlias = Precision
 Forward: TypeAlias = "Callable[[Tensor], Tensor]"
 """Token ids (texts, length) to what the transformer makes of them (texts, length, width)."""
 
@@ -184,8 +185,7 @@ def load_encoder(folder: Path, dtype: Dtype, device: str) -> Encoder:
         special=tokenizer.num_special_tokens_to_add(),
         min_cosine=1.0,
     )
-    wanted = ("bf16" if _computes_in_bf16(device) else "fp32") if dtype == "auto" else dtype
-    return exact if wanted == "fp32" else _in_bf16(exact)
+    return exact if resolve_precision(dtype, device) == "fp32" else _in_bf16(exact)
 
 
 def _in_bf16(exact: Encoder) -> Encoder:
@@ -220,14 +220,6 @@ def _transform(model: SentenceTransformer, device: str, dtype: str) -> tuple[For
         return found
 
     return transform, True
-
-
-def _computes_in_bf16(device: str) -> bool:
-    import torch
-
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _check(model: SentenceTransformer, folder: Path) -> None:
