@@ -176,5 +176,7 @@ def _tell(result: Any) -> None:
     """The result of a training run on stdout: the model, and its last metrics."""
     if not ranks.first():
         return
-    metrics = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
+    from finetune.intervals import as_text  # numpy
+
+    metrics = ", ".join(f"{name} {value}" for name, value in as_text(result.metrics).items())
     click.echo(f"{result.model}: {result.rows:,} rows; {metrics}")

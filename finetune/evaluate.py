@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from curate.core.files import write_json, write_text
 from curate.core.schema import KINDS
 from finetune import data, models
 from finetune.exam import Exam, number_of
+from finetune.intervals import with_interval
 from finetune.types import TrainResult
 
 __all__ = ["Evaluate", "chosen_rows", "summary", "write_step", "write_summary"]
@@ -23,6 +23,7 @@ __all__ = ["Evaluate", "chosen_rows", "summary", "write_step", "write_summary"]
 _MEASURES: Final = (
     "exact_match",
     "contains",
+    "loss",
     "tokens",
     "ended",
     "kl_k1",
@@ -37,8 +38,9 @@ class Evaluate:
 
     A causal model answers at most ``limit`` prompts (drawn by ``seed``; 0: all), greedily or at
     ``temperature``, in at most ``max_new_tokens``; ``reference`` is the model its KL is measured
-    from, ``reward`` a reward model that scores the answers. A reward model is asked which side of
-    each pair is better.
+    from, ``reward`` a reward model that scores the answers. ``loss`` is its cross-entropy on the
+    answers that the rows hold, in nats a token. A reward model is asked which side of each pair is
+    better. Each mean has the 95 % interval of a bootstrap over prompts.
     """
 
     model: str
@@ -100,16 +102,25 @@ def chosen_rows(table: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Means over the rows that have a value; ``rows`` counts all, ``unanswered`` those with none.
 
+    ``…_low`` and ``…_high`` are the 95 % interval of a bootstrap over prompts. ``loss`` is a mean
+    over the tokens of all known answers.
+
     >>> summary([{"completion": "a", "exact_match": True}, {"completion": None}])
     {'rows': 2, 'unanswered': 1, 'exact_match': 1.0}
     """
-    means = {
-        name: statistics.fmean(values)
-        for name in _MEASURES
-        if (values := [float(row[name]) for row in rows if row.get(name) is not None])
-    }
     unanswered = sum(row["completion"] is None for row in rows)
-    return {"rows": len(rows), "unanswered": unanswered, **means}
+    found: dict[str, float] = {"rows": len(rows), "unanswered": unanswered}
+    for name in _MEASURES:
+        having = [row for row in rows if row.get(name) is not None]
+        if having:
+            values = [float(row[name]) for row in having]
+            weights = [row["loss_tokens"] for row in having] if name == "loss" else None
+            found |= with_interval(name, values, [_prompt_of(row) for row in having], weights)
+    return found
+
+
+def _prompt_of(row: Mapping[str, Any]) -> str:
+    return str(row.get("prompt", row.get("id")))
 
 
 def write_step(

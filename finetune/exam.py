@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from curate.core import registry
 
 if TYPE_CHECKING:
+    from finetune.encoding import EncodedAnswer
     from finetune.rewards.types import Reward
 
 __all__ = ["Exam", "contains", "exact_match", "number_of"]
@@ -52,7 +53,7 @@ class Exam:
             model = model.get_base_model()  # the adapter's layers are in it
         answers = self._answers(model)
         found = [self._row(at, answers.get(at)) for at in range(len(self.rows))]
-        for at, values in self._kl(model, answers).items():
+        for at, values in [*self._kl(model, answers).items(), *self._losses(model).items()]:
             found[at] |= values
         self._add_rewards(found)
         return found
@@ -63,11 +64,43 @@ class Exam:
 
         return encode_prompts(self.tokenizer, [row["prompt"] for row in self.rows])
 
+    @cached_property
+    def _known(self) -> dict[int, EncodedAnswer]:
+        """Token ids of the known answers after their prompts, by row."""
+        from finetune.encoding import encode_answers
+
+        known = [at for at, row in enumerate(self.rows) if row["reference"] is not None]
+        encoded = encode_answers(
+            self.tokenizer,
+            [self.rows[at]["prompt"] for at in known],
+            [[{"role": "assistant", "content": self.rows[at]["reference"]}] for at in known],
+        )
+        return dict(zip(known, encoded, strict=True))
+
+    def _losses(self, model: Any) -> dict[int, dict[str, float]]:
+        """The model's cross-entropy on the known answers that fit into its context."""
+        limit = _context_of(model)
+        order = [
+            at
+            for at, known in self._known.items()
+            if 1 in known.mask and len(known.prompt) + len(known.ids) <= limit
+        ]
+        order.sort(key=lambda at: -len(self._known[at].prompt) - len(self._known[at].ids))
+        found: dict[int, dict[str, float]] = {}
+        for batch in _batches(order, self.batch_size):
+            known = [self._known[at] for at in batch]
+            logps = self._logps(model, [(one.prompt, one.ids) for one in known]).double().tolist()
+            for at, one, row in zip(batch, known, logps, strict=True):
+                # a row is as long as the longest answer of the batch
+                learned = [logp for logp, bit in zip(row, one.mask, strict=False) if bit]
+                found[at] = {"loss": -sum(learned) / len(learned), "loss_tokens": len(learned)}
+        return found
+
     def _answers(self, model: Any) -> dict[int, list[int]]:
         """Token ids of each answer, by row; longest prompts first, so that batches are even."""
         from finetune.ppo.sample import Sampling, sample
 
-        limit = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+        limit = _context_of(model)
         fits = [
             at for at, ids in enumerate(self._prompts) if len(ids) + self.max_new_tokens <= limit
         ]
@@ -190,6 +223,11 @@ def contains(said: str, known: str) -> bool:
     """
     words = plain(known)
     return bool(words) and re.search(rf"(?<!\w){re.escape(words)}(?!\w)", plain(said)) is not None
+
+
+def _context_of(model: Any) -> int:
+    """How many tokens the model takes."""
+    return getattr(model.config, "max_position_embeddings", None) or 1 << 30
 
 
 def _batches(rows: Sequence[int], size: int) -> list[Sequence[int]]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 import polars as pl
 
 from finetune import data
+from finetune.intervals import with_interval
 
 __all__ = ["accuracy", "encode_sides", "judge", "wins"]
 
 NEAR: Final = 0.1
 """Pairs whose lengths differ by at most this share of the longer are of nearly equal length."""
-
-_RESAMPLES: Final = 1_000
 
 
 def encode_sides(
@@ -127,20 +125,8 @@ def accuracy(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _share(name: str, rows: Sequence[Mapping[str, Any]], judged: str) -> dict[str, float]:
-    low, high = _interval(rows, judged)
-    share = float(np.mean([row[judged] for row in rows]))
-    return {name: share, f"{name}_low": low, f"{name}_high": high}
+    return with_interval(name, [row[judged] for row in rows], [row["prompt_key"] for row in rows])
 
 
 def _near(first: int, second: int) -> bool:
     return abs(first - second) <= NEAR * max(first, second)
-
-
-def _interval(rows: Sequence[Mapping[str, Any]], judged: str) -> tuple[float, float]:
-    _, prompt = np.unique([row["prompt_key"] for row in rows], return_inverse=True)
-    right = np.bincount(prompt, weights=[row[judged] for row in rows])
-    count = np.bincount(prompt)
-    drawn = np.random.default_rng(0).integers(len(count), size=(_RESAMPLES, len(count)))
-    shares = right[drawn].sum(1) / count[drawn].sum(1)
-    low, high = np.quantile(shares, [0.025, 0.975])
-    return float(low), float(high)

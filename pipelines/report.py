@@ -13,6 +13,7 @@ import orjson
 
 from curate.core.errors import UsageError
 from curate.core.files import read_json, write_text
+from finetune.intervals import as_text
 from pipelines.charts import Chart, arms_chart, curve
 from pipelines.evidence import Selection
 
@@ -135,9 +136,15 @@ def _model(path: Path, tested: Path, charts: _Charts) -> dict[str, Any]:
         "name": path.name,
         "facts": read_json(path / "siftune.json"),
         "curves": [charts.add(curve(name, lines)) for name, lines in _curves(path)],
-        "evaluation": (_optional_json(tested / "evaluation.json") or {}).get("last"),
+        "evaluation": _evaluation(tested),
         "samples": _samples(tested),
     }
+
+
+def _evaluation(path: Path) -> dict[str, str]:
+    """The last means of an evaluation with their intervals, as text."""
+    last = (_optional_json(path / "evaluation.json") or {}).get("last") or {}
+    return as_text({name: value for name, value in last.items() if isinstance(value, int | float)})
 
 
 def _curves(path: Path) -> Iterator[tuple[str, dict[str, list[tuple[float, float]]]]]:

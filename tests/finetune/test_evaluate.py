@@ -121,7 +121,40 @@ def test_a_summary_leaves_out_what_was_not_measured() -> None:
         {"completion": "a", "exact_match": True, "tokens": 1},
         {"completion": "b", "exact_match": None, "tokens": 4},
     ]
-    assert summary(rows) == {"rows": 2, "unanswered": 0, "exact_match": 1.0, "tokens": 2.5}
+    found = summary([row | {"prompt": str(at)} for at, row in enumerate(rows)])
+    assert found.pop("tokens_low") == 1
+    assert found.pop("tokens_high") == 4
+    assert found == {"rows": 2, "unanswered": 0, "exact_match": 1.0, "tokens": 2.5}
+
+
+def test_the_loss_is_a_mean_over_tokens_not_over_answers() -> None:
+    rows: list[dict[str, Any]] = [
+        {"completion": "", "prompt": "a", "loss": 1.0, "loss_tokens": 1},
+        {"completion": "", "prompt": "b", "loss": 3.0, "loss_tokens": 3},
+    ]
+    assert summary(rows)["loss"] == 2.5
+
+
+def test_the_loss_is_the_cross_entropy_of_the_known_answer(
+    exam: Any, other: Any, tiny_model_dir: Path
+) -> None:
+    tokenizer = load_tokenizer(tiny_model_dir)
+    rows = exam(("Hi", "Name a colour of the sea."))(other)
+    for row in rows:
+        before: Any = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
+        answer: Any = tokenizer("blue<|im_end|>", add_special_tokens=False)["input_ids"]
+        labels = torch.tensor([[-100] * len(before) + answer])
+        with torch.no_grad():
+            expected = other(torch.tensor([before + answer]), labels=labels).loss
+        assert row["loss"] == pytest.approx(float(expected), abs=1e-5)
+        assert row["loss_tokens"] == len(answer)
+
+
+def test_an_answer_that_is_not_known_has_no_loss(exam: Any, tiny_model_dir: Path) -> None:
+    one = Exam(asked("Hi", reference=None), load_tokenizer(tiny_model_dir), max_new_tokens=2)
+    (row,) = one(load_causal(tiny_model_dir))
+    assert "loss" not in row
+    assert "loss" not in summary([row])
 
 
 def test_the_summary_file_has_every_step(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""Intervals of evaluation metrics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from finetune.intervals import as_text, bootstrap_interval, with_interval
+
+
+def test_the_interval_of_independent_values_is_that_of_the_normal_law() -> None:
+    values = np.random.default_rng(1).normal(2.0, 3.0, 400)
+    low, high = bootstrap_interval(values.tolist(), range(400))
+    half = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.06)
+    assert high == pytest.approx(values.mean() + half, abs=0.06)
+
+
+def test_values_of_one_prompt_count_as_one_draw() -> None:
+    values = np.random.default_rng(1).normal(0.0, 1.0, 50)
+    alone = bootstrap_interval(values.tolist(), range(50))
+    ten_times = bootstrap_interval(np.repeat(values, 10).tolist(), np.repeat(range(50), 10))
+    assert ten_times == pytest.approx(alone)
+
+
+def test_weights_are_those_of_the_mean() -> None:
+    found = with_interval("loss", [1.0, 3.0], ["a", "b"], [3.0, 1.0])
+    assert found == {"loss": 1.5, "loss_low": 1.0, "loss_high": 3.0}
+
+
+def test_one_prompt_alone_has_no_interval() -> None:
+    assert with_interval("reward", [1.0, 0.0], ["a", "a"]) == {"reward": 0.5}
+
+
+def test_metrics_without_an_interval_are_shown_alone() -> None:
+    assert as_text({"tokens": 3.0, "x_low": 1.0}) == {"tokens": "3", "x_low": "1"}
