@@ -1,8 +1,8 @@
-"""A policy that answers as the geometric mixture of itself and another model."""
+"""A policy that generates from the geometric mixture of itself and another model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from types import MethodType
@@ -12,20 +12,23 @@ import torch
 
 __all__ = ["mixed"]
 
+# What `generate` calls the key-value cache: transformers from 5.24 on, and before.
+_CACHE_NAMES = ("cache", "past_key_values")
+
 
 @contextmanager
 def mixed(model: Any, other: Any, share: float) -> Iterator[None]:
-    """Meanwhile the next token of ``model`` has the law ``∝ π^(1 - share) · π_other^share``.
+    """Inside the block the next token of ``model`` has the law ``∝ π^(1 - share) · π_other^share``.
 
     Token by token, as Nash-MD does it, not over whole answers. Both have the same tokens.
     """
-    own, held = model.forward, _Held(other)
+    own, other_logits = model.forward, _CachedLogits(other)
 
     @wraps(type(model).forward)  # `generate` reads the signature
-    def forward(self: Any, *args: Any, **given: Any) -> Any:
-        out = own(*args, **given)
+    def forward(self: Any, *args: Any, **inputs: Any) -> Any:
+        out = own(*args, **inputs)
         logits = (1 - share) * torch.log_softmax(out.logits.float(), -1)
-        out.logits = logits + share * torch.log_softmax(held(given).float(), -1)
+        out.logits = logits + share * torch.log_softmax(other_logits(inputs).float(), -1)
         return out
 
     model.forward = MethodType(forward, model)
@@ -37,17 +40,23 @@ def mixed(model: Any, other: Any, share: float) -> Iterator[None]:
             model.forward = own
 
 
-class _Held:
-    """The other model with a cache of its own, which begins anew with every prompt."""
+class _CachedLogits:
+    """Logits of a second model for the inputs of the first, with a key-value cache of its own."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.cache = model, None
 
-    def __call__(self, given: dict[str, Any]) -> torch.Tensor:
-        past = given.get("past_key_values")
-        if past is None or past.get_seq_length() <= given["input_ids"].shape[1]:
-            self.cache = None  # a first call: all that was seen is what is given now
-        out = self.model(**{**given, "past_key_values": self.cache, "use_cache": True})
-        self.cache = out.past_key_values
+    def __call__(self, inputs: Mapping[str, Any]) -> torch.Tensor:
+        """Logits at each position of ``input_ids``; a new prompt starts a new cache.
+
+        The first model has read ``inputs`` already, so its cache is longer than ``input_ids``
+        unless this is the first step of a prompt. Without a cache every step gets all tokens.
+        """
+        name = next((name for name in _CACHE_NAMES if inputs.get(name) is not None), None)
+        if name and inputs[name].get_seq_length() <= inputs["input_ids"].shape[1]:
+            self.cache = None
+        step = {name: self.cache, "use_cache": True} if name else {"use_cache": False}
+        out = self.model(**{**inputs, **step})
+        self.cache = out[name] if name else None
         logits: torch.Tensor = out.logits
         return logits

@@ -152,12 +152,14 @@ def test_a_mixture_is_geometric_token_by_token_and_leaves_the_model_as_it_was(
     with mixed(policy, other, 0.3):
         both = policy(input_ids=ids).logits.log_softmax(-1)
         made = policy.generate(ids, max_new_tokens=8, do_sample=False)
+        again = policy.generate(ids, max_new_tokens=8, do_sample=False)
+        uncached = policy.generate(ids, max_new_tokens=8, do_sample=False, use_cache=False)
     torch.testing.assert_close(both, (0.7 * plain + 0.3 * beside).log_softmax(-1))
     torch.testing.assert_close(policy(input_ids=ids).logits.log_softmax(-1), plain)
     for _ in range(made.shape[1] - 4):  # the same without any cache
         laws = [model(input_ids=ids).logits[0, -1].log_softmax(-1) for model in (policy, other)]
         ids = torch.cat([ids, (0.7 * laws[0] + 0.3 * laws[1]).argmax()[None, None]], 1)
-    assert made.tolist() == ids.tolist()
+    assert made.tolist() == again.tolist() == uncached.tolist() == ids.tolist()
 
 
 def test_what_was_cut_off_is_no_sample(talker, asked, tmp_path):
