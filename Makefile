@@ -1,25 +1,43 @@
 # One way in: every target makes the environment it needs. `make demo` or `make test` alone is enough.
+# Versions: constraints.txt pins them all, for `setup`; `make lock` remakes it. pyproject.toml holds the
+# ranges, of which `make test-newest` tries the newest. Another Python beside the first:
+# `make test PYTHON=python3.13 VENV=.venv-3.13`.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 # Small models run faster on one thread a process than on many that wait for each other.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup demo test test-all check fix bench mutations bench-peers clean
+# CPU seconds that `make test` may take, all processes together.
+CPU_BUDGET ?= 540
+
+.PHONY: setup lock demo test test-newest test-all check fix bench mutations bench-peers clean
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; set PYTHON=..."'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
+
+lock:
+	test -x .venv-lock/bin/uv || $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --upgrade uv
+	UV=$(CURDIR)/.venv-lock/bin/uv .ci/lock
 
 demo: setup
 	$(BIN)/python -m examples.demo
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m tests.cpu_budget $(CPU_BUDGET) -q -n 2 --dist loadfile
+
+# An environment of its own, brought up to date each time; what a new release breaks shows here first.
+test-newest:
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev]'
+	.venv-newest/bin/python -m pytest -q -n 2 --dist loadfile
 
 test-all: setup
 	$(BIN)/python -m pytest -q -m ''
@@ -47,4 +65,4 @@ mutations: setup
 	$(BIN)/python -m tests.oracles.mutations
 
 clean:
-	rm -rf $(VENV) .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache runs
+	rm -rf $(VENV) .venv-lock .venv-newest .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache runs
