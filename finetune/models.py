@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from curate.core.errors import UsageError
 from curate.core.files import digest_of, hash_file, read_json
-from curate.core.quiet import quiet_transformers
+from curate.core.pretrained import load_pretrained, one_line
 from curate.core.vectors.embed_model import PACKAGED, find_model
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{model}: no usable tokenizer ({_first_line(error)})") from None
+        raise UsageError(f"{model}: no usable tokenizer ({one_line(error)})") from None
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UsageError(f"{model}: no usable tokenizer ({type(tokenizer).__name__})")
     return tokenizer
@@ -153,7 +153,8 @@ def load_causal(
     is trained on, ``in_4bit`` (where models run, not on the CPU alone).
 
     Raises:
-        UsageError: the folder is refused, damaged, or holds another kind of model.
+        UsageError: the folder is refused, lacks tensors or has some too many, holds NaN, or holds
+            another kind of model.
     """
     from transformers import AutoModelForCausalLM
 
@@ -210,7 +211,11 @@ def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> P
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         loaded: PreTrainedModel = _load(
-            AutoModelForSequenceClassification, model, dtype, num_labels=1
+            AutoModelForSequenceClassification,
+            model,
+            dtype,
+            num_labels=1,
+            backbone=not is_reward_model(model),
         )
     if loaded.config.pad_token_id is None:  # causal heads find the last token by it
         loaded.config.pad_token_id = load_tokenizer(model).pad_token_id
@@ -219,25 +224,8 @@ def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> P
 
 def _load(auto: Any, model: str | Path, dtype: DType, **more: Any) -> Any:
     import torch
-    from safetensors import SafetensorError
 
-    folder = resolve(model)
-    try:
-        with quiet_transformers():  # a fresh head is what was asked for, not worth a warning
-            loaded = auto.from_pretrained(
-                folder,
-                dtype=getattr(torch, dtype),
-                use_safetensors=True,
-                trust_remote_code=False,
-                **more,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UsageError(f"{model} cannot be loaded: {_first_line(error)}") from None
-    return loaded.eval()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return load_pretrained(auto, resolve(model), dtype=getattr(torch, dtype), **more)
 
 
 def model_hash(model: str | Path) -> str:

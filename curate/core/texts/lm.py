@@ -11,7 +11,7 @@ import numpy as np
 
 from curate.core.errors import UsageError
 from curate.core.precision import NumberFormat, Precision, reason_for, resolve_precision
-from curate.core.quiet import quiet_transformers
+from curate.core.pretrained import load_pretrained
 from curate.core.texts.tokens import load_tokenizer
 
 if TYPE_CHECKING:
@@ -137,22 +137,13 @@ class CausalLM:
         import torch
         from transformers import AutoModelForCausalLM
 
-        try:
-            with quiet_transformers():
-                loaded = AutoModelForCausalLM.from_pretrained(
-                    self.model,
-                    dtype=torch.bfloat16 if self.number_format == "bf16" else torch.float32,
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    attn_implementation="sdpa",  # never one that the folder names: it can be code
-                )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise UsageError(
-                f"model {self.model!r} cannot be loaded as a causal language model ({reason}): "
-                "give a folder with config.json and .safetensors weights, or a name on the hub"
-            ) from None
-        return loaded.to(_device()).eval()  # type: ignore[arg-type]
+        loaded = load_pretrained(
+            AutoModelForCausalLM,
+            self.model,
+            dtype=torch.bfloat16 if self.number_format == "bf16" else torch.float32,
+            attn_implementation="sdpa",  # never one that the folder names: it can be code
+        )
+        return loaded.to(_device())
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:

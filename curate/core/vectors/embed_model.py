@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from curate.core.errors import UsageError
 from curate.core.files import hash_file
+from curate.core.pretrained import check_files, load_pretrained, non_finite, one_line
+from curate.core.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -95,29 +97,40 @@ def load_model(folder: Path, device: str) -> SentenceTransformer:
     """The model in float32, ready to embed.
 
     Raises:
-        UsageError: the extra is not installed, or the files do not make a text embedding model.
+        UsageError: the extra is not installed, the files do not make a text embedding model, or
+            tensors are missing, unexpected, of another shape or not finite.
     """
     try:
         from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging
     except ImportError as error:
         raise UsageError(f"embeddings need {error.name}: {_INSTALL}") from None
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    part = folder / (_modules(folder) or [{"path": ""}])[0]["path"]
+    check_files(part)
     try:
-        return SentenceTransformer(
-            str(folder),
-            device=device,
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"use_safetensors": True},
-        ).eval()
+        with quiet_transformers():
+            model = SentenceTransformer(
+                str(folder),
+                device=device,
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"use_safetensors": True, "ignore_mismatched_sizes": True},
+            ).eval()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{folder} cannot be loaded as an embedding model: {reason}") from None
-    finally:
-        if bars:
-            logging.enable_progress_bar()
+        raise UsageError(
+            f"{folder} cannot be loaded as an embedding model: {one_line(error)}"
+        ) from None
+    _refuse_damaged(model, part)
+    return model
+
+
+def _refuse_damaged(model: SentenceTransformer, part: Path) -> None:
+    """Load the transformer a second time for what the first does not report: what did not fit."""
+    transformer: Any = getattr(model[0], "auto_model", None)
+    if transformer is not None:
+        load_pretrained(type(transformer), part, backbone=True, config=transformer.config)
+    broken = non_finite(model.named_parameters())
+    if broken:
+        raise UsageError(f"{part}: NaN or infinity in {', '.join(broken[:3])}: get it again")
 
 
 def _packaged() -> Path:
