@@ -13,9 +13,11 @@ import polars as pl
 from curate.core.card import dataset_card
 from curate.core.errors import BadRow, UsageError
 from curate.core.files import aside, write_text
+from curate.core.readers.calls import calls_as_text
 from curate.core.registry import build, find, names
 from curate.core.schema import Kind, kind_of
 from curate.core.story import manifest_of
+from curate.core.turn_fields import put_fields
 from curate.core.types import Row
 
 __all__ = ["CONTAINERS", "Exported", "export"]
@@ -85,6 +87,8 @@ def _written(kept: pl.DataFrame, name: str, left_out: list[tuple[str, str]]) -> 
     layout = build("curate.formats", name, {})
     for row in kept.iter_rows(named=True):
         row["extra"] = orjson.loads(row["extra"]) if row["extra"] else {}
+        if "worst" in row:
+            _name_sides(row["extra"], row["best"], row["worst"])
         try:
             yield {**layout.write(row), "id": row["id"]}
         except BadRow as bad:
@@ -100,11 +104,20 @@ def _paired(ranked: pl.DataFrame) -> pl.DataFrame:
         rejected=pl.col("completions").list.get(worst),
         score_chosen=pl.col("scores").list.max(),
         score_rejected=pl.col("scores").list.min(),
+        best=best,
+        worst=worst,
     )
     return scores.with_columns(
         margin=pl.col("score_chosen") - pl.col("score_rejected"),
         win_probability=pl.lit(None, pl.Float64),
     )
+
+
+def _name_sides(extra: Row, best: int, worst: int) -> None:
+    """Fields of the turns of two answers become those of the pair's sides; the others go."""
+    listed = {key: extra.pop(key) for key in [*extra] if key.startswith("completions[")}
+    for side, at in (("chosen", best), ("rejected", worst)):
+        put_fields(extra, side, listed.get(f"completions[{at}].fields", ()))
 
 
 def _jsonl(rows: list[Row], folder: Path) -> None:
@@ -114,14 +127,14 @@ def _jsonl(rows: list[Row], folder: Path) -> None:
 
 
 def _parquet(rows: list[Row], folder: Path) -> None:
-    table = pl.DataFrame(rows, infer_schema_length=None)
+    table = pl.DataFrame(list(map(calls_as_text, rows)), infer_schema_length=None)
     table.write_parquet(folder / "train.parquet", compression="zstd")
 
 
 def _datasets(rows: list[Row], folder: Path) -> None:
     from datasets import Dataset
 
-    Dataset.from_list(rows).save_to_disk(str(folder))
+    Dataset.from_list(list(map(calls_as_text, rows))).save_to_disk(str(folder))
 
 
 _WRITERS: Mapping[str, Any] = {"jsonl": _jsonl, "parquet": _parquet, "datasets": _datasets}

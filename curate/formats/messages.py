@@ -41,8 +41,7 @@ class Messages:
     def write(self, row: Row) -> Row:
         """The record, under ``messages``."""
         extra = dict(row.get("extra") or {})
-        key = "conversations" if "conversations.fields" in extra else "messages"
-        return {key: write_turns(row["messages"], key, extra)} | extra
+        return {"messages": write_turns(row["messages"], "messages", extra)} | extra
 
 
 def _key(row: Row) -> str:

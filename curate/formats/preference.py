@@ -20,12 +20,14 @@ from curate.core.readers.turns import (
     write_side,
 )
 from curate.core.schema import Kind
+from curate.core.turn_fields import has_fields, put_fields
 from curate.core.types import Row
 
 __all__ = ["Preference"]
 
+_SIDES = ("prompt", "chosen", "rejected")
 _FACTS = ("score_chosen", "score_rejected", "margin", "win_probability")
-_USED = frozenset({"prompt", "chosen", "rejected", *_FACTS})
+_USED = frozenset({*_SIDES, *_FACTS})
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,13 @@ class Preference:
         extra = dict(row.get("extra") or {})
         sides = [row["prompt"], row["chosen"], row["rejected"]]
         roles = ("user", "assistant", "assistant")
-        listed = not all(plain(turns, role) for turns, role in zip(sides, roles, strict=True))
+        texts = all(plain(turns, role) for turns, role in zip(sides, roles, strict=True))
+        listed = not texts or has_fields(extra, *_SIDES)
         if not row["prompt"] and common_prefix(row["chosen"], row["rejected"]):
             raise BadRow("no_place", "what two sides share would be read as their prompt")
         written = {
             name: write_side(turns, name, extra, listed=listed)
-            for name, turns in zip(("prompt", "chosen", "rejected"), sides, strict=True)
+            for name, turns in zip(_SIDES, sides, strict=True)
             if turns
         }
         facts = {name: row[name] for name in _FACTS if row.get(name) is not None}
@@ -122,4 +125,16 @@ def _conversational(row: Row, extra: Row) -> Row:
     shared = common_prefix(chosen, rejected)
     if prompt and prompt[-1] not in chosen[:shared]:
         raise BadRow("prompt_mismatch", "'prompt' is not what chosen and rejected begin with")
+    _part_fields(extra, shared)
     return {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
+
+
+def _part_fields(extra: Row, shared: int) -> None:
+    """Part the left-over fields of the sides' turns as the turns are; the prompt's come first."""
+    heads = [extra.get(f"{side}.fields", [])[:shared] for side in _SIDES[1:]]
+    same = heads[0] == heads[1] or not all(map(any, heads))
+    if not same:
+        return  # what one side says of the prompt's turns is not what the other does
+    for side in _SIDES[1:]:
+        put_fields(extra, side, extra.pop(f"{side}.fields", [])[shared:])
+    put_fields(extra, "prompt", max(heads, key=any))

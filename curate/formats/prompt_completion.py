@@ -9,6 +9,7 @@ from curate.core.errors import BadRow
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
 from curate.core.schema import Kind
+from curate.core.turn_fields import has_fields, put_fields, take_fields
 from curate.core.types import Row
 
 __all__ = ["PromptCompletion"]
@@ -43,7 +44,10 @@ class PromptCompletion:
         turns, extra = row["messages"], dict(row.get("extra") or {})
         if len(turns) < 2 or turns[-1]["role"] != "assistant":
             raise BadRow("no_place", "a completion is an assistant turn after at least one other")
-        listed = not plain(turns, "user", "assistant")
+        listed = not plain(turns, "user", "assistant") or has_fields(extra, "messages")
+        fields = take_fields(extra, "messages", len(turns))
+        put_fields(extra, "prompt", fields[:-1])
+        put_fields(extra, "completion", fields[-1:])
         return {
             "prompt": write_side(turns[:-1], "prompt", extra, listed=listed),
             "completion": write_side(turns[-1:], "completion", extra, listed=listed),

@@ -8,6 +8,7 @@ from typing import ClassVar, Final
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
 from curate.core.schema import Kind
+from curate.core.turn_fields import has_fields, put_fields, take_fields
 from curate.core.types import Row
 
 __all__ = ["PromptOnly"]
@@ -45,5 +46,6 @@ class PromptOnly:
     def write(self, row: Row) -> Row:
         """The record: a text if it is one question, else a list of turns."""
         turns, extra = row["messages"], dict(row.get("extra") or {})
-        listed = not plain(turns, "user")
+        listed = not plain(turns, "user") or has_fields(extra, "messages")
+        put_fields(extra, "prompt", take_fields(extra, "messages", len(turns)))
         return {"prompt": write_side(turns, "prompt", extra, listed=listed)} | extra

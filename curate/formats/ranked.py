@@ -8,6 +8,7 @@ from typing import ClassVar
 from curate.core.errors import BadRow
 from curate.core.readers.turns import leftover, number_field, plain, read_side, write_side
 from curate.core.schema import Kind
+from curate.core.turn_fields import has_fields
 from curate.core.types import Row
 
 __all__ = ["Ranked"]
@@ -54,7 +55,8 @@ class Ranked:
         if not said or not row["prompt"] or not all(said):
             raise BadRow("no_place", "the prompt or a completion has no turn")
         texts = all(plain(turns, "assistant") for turns in said)
-        listed = not (texts and plain(row["prompt"], "user"))
+        columns = ["prompt", *(f"completions[{at}]" for at in range(len(said)))]
+        listed = not (texts and plain(row["prompt"], "user")) or has_fields(extra, *columns)
         written = [
             write_side(turns, f"completions[{at}]", extra, listed=listed)
             for at, turns in enumerate(said)

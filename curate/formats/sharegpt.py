@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 import orjson
 
 from curate.core.errors import BadRow
+from curate.core.readers.calls import CALL_ROLES, calls_of_text
 from curate.core.readers.jsontext import dump
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.turns import ROLES, leftover, role_of, said_by, text_field
 from curate.core.schema import Kind
+from curate.core.turn_fields import put_fields, take_fields
 from curate.core.types import Row
 
 __all__ = ["ShareGPT"]
@@ -59,17 +61,14 @@ class ShareGPT:
         if row.get("system"):
             turns.insert(0, said_by("system", text_field(row, "system")))
         rest = [{k: v for k, v in turn.items() if k not in _TURN and v is not None} for turn in raw]
-        if any(rest):
-            rest = [{}] * (len(turns) - len(rest)) + rest  # the system turn from beside the list
-            extra[f"{_KEY}.fields"] = rest
+        beside: list[Row] = [{}] * (len(turns) - len(rest))  # a system turn that is no item
+        put_fields(extra, _KEY, [*beside, *rest])
         return [{"messages": turns, "extra": extra}]
 
     def write(self, row: Row) -> Row:
         """The record; names and ids of tool calls, and text beside a call, have no place."""
         extra, turns = dict(row.get("extra") or {}), row["messages"]
-        rest: list[Row] = [{}] * len(turns)
-        if len(extra.get(f"{_KEY}.fields", ())) == len(turns):
-            rest = extra.pop(f"{_KEY}.fields")
+        rest = take_fields(extra, "messages", len(turns))
         said = [_write_turn(turn) | fields for turn, fields in zip(turns, rest, strict=True)]
         return {_KEY: said} | extra
 
@@ -81,20 +80,10 @@ def _is_turn(turn: Any) -> bool:
 def _read_turn(turn: Any, at: int) -> Row:
     if not _is_turn(turn):
         raise BadRow("missing_field", f"{_KEY}[{at}] is not an object with 'from' and 'value'")
-    if turn["from"] == _CALL:
-        return said_by("assistant", None) | {"tool_calls": _calls(turn["value"], at)}
+    if turn["from"] in CALL_ROLES:
+        calls = calls_of_text(turn["value"], f"{_KEY}[{at}]")
+        return said_by("assistant", None) | {"tool_calls": calls}
     return said_by(role_of(turn["from"]), text_field(turn, "value"))
-
-
-def _calls(value: Any, at: int) -> str:
-    try:
-        given = orjson.loads(value) if type(value) is str else value
-    except orjson.JSONDecodeError:
-        given = None
-    calls = given if type(given) is list else [given]
-    if not calls or not all(type(call) is dict and "name" in call for call in calls):
-        raise BadRow("bad_tool_call", f"{_KEY}[{at}] is no JSON of a call with a name")
-    return dump([{"type": "function", "function": call} for call in calls])
 
 
 def _write_turn(turn: Row) -> Row:

@@ -9,6 +9,7 @@ from curate.core.errors import BadRow
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
 from curate.core.schema import Kind
+from curate.core.turn_fields import has_fields
 from curate.core.types import Row
 
 __all__ = ["Unpaired"]
@@ -54,7 +55,8 @@ class Unpaired:
     def write(self, row: Row) -> Row:
         """The record: texts if both are one turn of text, else lists of turns."""
         extra = dict(row.get("extra") or {})
-        listed = not (plain(row["prompt"], "user") and plain(row["completion"], "assistant"))
+        texts = plain(row["prompt"], "user") and plain(row["completion"], "assistant")
+        listed = not texts or has_fields(extra, "prompt", "completion")
         if not row["prompt"] or not row["completion"]:
             raise BadRow("no_place", "the prompt or the completion has no turn")
         return {

@@ -66,6 +66,10 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"messages": [{"role": "system", "content": "s"}, {"content": "q\n", "role": "human"}]},
         {"messages": [{"role": "user", "content": "a", "name": "Bo"}], "conversations": "?"},
         {"messages": [{"role": "assistant", "content": [{"type": "text", "text": "p"}]}]},
+        {"messages": [U, {"role": "assistant", "content": None, "function_call": {"name": "f"}}]},
+        {"messages": [U, {"role": "function_call", "content": '{"name": "f", "arguments": {}}'}]},
+        {"messages": [U, {**A, "weight": 0}], "tools": [{"name": "f", "x": None}]},
+        {"messages": [U, {"role": "tool_response", "content": "4"}], "functions": []},
     ],
     "sharegpt": [
         {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
@@ -79,6 +83,7 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"chosen": "q a", "rejected": "q b"},
         {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 12345678901234567890},
         {"chosen": [U, A], "rejected": [U, B], "messages": [U, A], "score_chosen": 8.5},
+        {"chosen": [U, {**A, "weight": 0}, U, A], "rejected": [U, A, U, B], "tools": []},
         {"prompt": "q", "chosen": [U, A], "rejected": [U, B], "prompt_id": "x"},
         {"prompt": [U], "chosen": [A], "rejected": [B, U, A]},
         {"prompt": [U, A, U], "chosen": [A], "rejected": [A, B]},

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from curate.core.errors import BadRow, DataError
 from curate.core.readers.binary import shown
+from curate.core.readers.calls import CALL_KEYS, without_nulls
 from curate.core.readers.jsonlines import MAX_LINE
 from curate.core.types import Row
 
@@ -73,9 +74,16 @@ def _damaged(path: Path, what: str, error: Exception) -> DataError:
 def _records(batches: Iterable[pa.RecordBatch]) -> Iterator[Record]:
     row = 0
     for batch in batches:
+        calls = any(map(_has_calls, batch.schema))
         for record in _values(batch):
             row += 1
-            yield row, record
+            yield row, without_nulls(record) if calls else record
+
+
+def _has_calls(field: pa.Field) -> bool:
+    """Whether a column holds objects with calls, or functions to call."""
+    inner = [field.type.field(at) for at in range(field.type.num_fields)]
+    return (field.name in CALL_KEYS and bool(inner)) or any(map(_has_calls, inner))
 
 
 def _values(batch: pa.RecordBatch) -> list[Row | BadRow]:

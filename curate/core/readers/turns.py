@@ -9,7 +9,8 @@ from typing import Any, Final
 import orjson
 
 from curate.core.errors import BadRow
-from curate.core.readers.jsontext import dump
+from curate.core.readers.calls import CALL_ROLES, calls_of_text, read_calls
+from curate.core.turn_fields import put_fields, take_fields
 from curate.core.types import Row
 
 __all__ = [
@@ -42,10 +43,12 @@ ROLES: Final[Mapping[str, str]] = {
     "observation": "tool",
     "function": "tool",
     "function_response": "tool",
+    "tool_response": "tool",
 }
 """What each role of a raw record is to us."""
 
 _USED: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id"})
+_CALL: Final = "function_call"
 
 
 def said_by(role: str, content: str | None) -> Row:
@@ -122,8 +125,9 @@ def role_of(role: Any) -> str:
 def read_turns(record: Row, key: str, extra: Row) -> list[Row]:
     """The turns of a list of ``{"role", "content"}`` under ``key``.
 
-    A content given as text parts is their texts in a row. What else a turn holds goes to
-    ``extra`` under ``KEY.fields``, one object a turn.
+    A content given as text parts is their texts in a row. A turn with a ``function_call``, or of a
+    role that has calls for content, has ``tool_calls``. What else a turn holds goes to ``extra``
+    under ``KEY.fields``, one object a turn.
 
     Raises:
         BadRow: not such a list, or an empty one; the text names the turn.
@@ -136,20 +140,13 @@ def read_turns(record: Row, key: str, extra: Row) -> list[Row]:
     if not value:
         raise BadRow("empty_conversation", f"{key!r} holds no turn")
     turns = [_read_turn(turn, f"{key}[{at}]") for at, turn in enumerate(value)]
-    rest = [
-        {name: item for name, item in turn.items() if name not in _USED and item is not None}
-        for turn in value
-    ]
-    if any(rest):
-        extra[f"{key}.fields"] = rest
+    put_fields(extra, key, [_rest(turn) for turn in value])
     return turns
 
 
 def write_turns(turns: Sequence[Row], key: str, extra: Row) -> list[Row]:
     """The inverse of `read_turns`; takes the left-over fields out of ``extra`` if they fit."""
-    rest: list[Row] = [{}] * len(turns)
-    if len(extra.get(f"{key}.fields", ())) == len(turns):
-        rest = extra.pop(f"{key}.fields")
+    rest = take_fields(extra, key, len(turns))
     return [_write_turn(turn) | fields for turn, fields in zip(turns, rest, strict=True)]
 
 
@@ -194,16 +191,23 @@ def common_prefix(chosen: Sequence[Row], rejected: Sequence[Row]) -> int:
 def _read_turn(turn: Any, where: str) -> Row:
     if type(turn) is not dict:
         raise BadRow("wrong_type", f"{where} is {_named(turn)}; expected an object")
-    role = role_of(turn.get("role"))
-    read = said_by(role, None)
-    calls = turn.get("tool_calls")
-    if calls:
-        read["tool_calls"] = dump(calls)
-    read["content"] = _content(turn.get("content"), where, optional=bool(calls))
+    if turn.get("role") in CALL_ROLES:
+        calls = calls_of_text(turn.get("content"), where)
+        return said_by("assistant", None) | {"tool_calls": calls}
+    read = said_by(role_of(turn.get("role")), None)
+    read["tool_calls"] = read_calls(turn, where)
+    optional = read["tool_calls"] is not None
+    read["content"] = _content(turn.get("content"), where, optional=optional)
     for key in ("name", "tool_call_id"):
         if turn.get(key) is not None:
             read[key] = text_field(turn, key)
     return read
+
+
+def _rest(turn: Row) -> Row:
+    """The fields of a turn that have no column; a ``function_call`` that was read has one."""
+    used = _USED if turn.get("tool_calls") else _USED | {_CALL}
+    return {name: item for name, item in turn.items() if name not in used and item is not None}
 
 
 def _content(value: Any, where: str, *, optional: bool) -> str | None:

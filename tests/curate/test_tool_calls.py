@@ -1,0 +1,185 @@
+"""Tool calls, tools and fields of turns: read in every spelling, kept, written back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+import pytest
+
+from curate.core.errors import BadRow
+from curate.core.readers.detect import named
+from curate.core.readers.ingest import read_rows
+from curate.core.turn_fields import fields_of
+from curate.core.types import Row
+
+ASK = {"role": "user", "content": "Light on, please"}
+ARGUMENTS = '{"on": true}'
+CALL = {"type": "function", "function": {"name": "light", "arguments": ARGUMENTS}}
+
+
+def messages(*turns: Row, **beside: Any) -> Row:
+    return {"messages": [ASK, *turns], **beside}
+
+
+def read(record: Row, name: str = "messages") -> Row:
+    (row,) = named(name).read(record)
+    return row
+
+
+def calls_in(row: Row, column: str = "messages", at: int = 1) -> Any:
+    return orjson.loads(row[column][at]["tool_calls"])
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "assistant", "tool_calls": [CALL], "function_call": None},
+        {"role": "assistant", "content": None, "tool_calls": CALL},
+        {"role": "assistant", "content": None, "tool_calls": orjson.dumps([CALL]).decode()},
+        {"role": "assistant", "content": None, "tool_calls": [orjson.dumps(CALL).decode()]},
+        {"role": "assistant", "content": None, "function_call": CALL["function"]},
+        {"role": "assistant", "content": "", "tool_calls": [], "function_call": CALL["function"]},
+        {"role": "function_call", "content": orjson.dumps(CALL["function"]).decode()},
+        {"role": "tool_call", "content": orjson.dumps([CALL["function"]]).decode()},
+    ],
+)
+def test_a_call_is_read_in_every_spelling(turn: Row) -> None:
+    row = read(messages(turn))
+    assert calls_in(row) == [CALL]
+    assert row["messages"][1]["role"] == "assistant"
+    assert not row["messages"][1]["content"]
+    assert row["extra"] == {}
+
+
+def test_the_result_of_an_old_function_call_is_a_tool_turn() -> None:
+    called = {"role": "assistant", "content": None, "function_call": CALL["function"]}
+    row = read(messages(called, {"role": "function", "name": "light", "content": "done"}))
+    assert (row["messages"][2]["role"], row["messages"][2]["name"]) == ("tool", "light")
+
+
+def test_a_turn_with_both_kinds_of_calls_keeps_the_old_one_as_a_field() -> None:
+    both = {"role": "assistant", "tool_calls": [CALL], "function_call": {"name": "off"}}
+    row = read(messages(both))
+    assert calls_in(row) == [CALL]
+    assert row["extra"] == {"messages.fields": [{}, {"function_call": {"name": "off"}}]}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"tool_calls": "light(on)"},
+        {"tool_calls": [{"arguments": {}}]},
+        {"tool_calls": ["light"]},
+        {"tool_calls": [{"function": "light"}]},
+        {"function_call": {"arguments": "{}"}},
+        {"function_call": "auto"},
+    ],
+)
+def test_a_call_without_a_name_is_quarantined(field: Row) -> None:
+    with pytest.raises(BadRow) as bad:
+        read(messages({"role": "assistant", "content": None, **field}))
+    assert bad.value.reason == "bad_tool_call"
+
+
+def test_a_turn_without_content_and_call_is_still_quarantined() -> None:
+    with pytest.raises(BadRow) as bad:
+        read(messages({"role": "assistant", "content": None, "tool_calls": []}))
+    assert bad.value.reason == "missing_field"
+
+
+def light(**arguments: Any) -> Row:
+    return {"type": "function", "function": {"name": "light", "arguments": arguments}}
+
+
+def test_nulls_that_a_struct_column_fills_in_are_not_read(tmp_path: Path) -> None:
+    tools = [
+        {"type": "function", "function": {"name": name, "parameters": {"properties": properties}}}
+        for name, properties in (
+            ("light", {"on": {"type": "boolean"}}),
+            ("dim", {"to": {"enum": [1]}}),
+        )
+    ]
+    records = [
+        messages({"role": "assistant", "content": "", "tool_calls": [light(on=True)]}, tools=tools),
+        messages({"role": "assistant", "content": "", "tool_calls": [light(to=3)]}, tools=tools),
+    ]
+    pl.DataFrame(records, infer_schema_length=None).write_parquet(tmp_path / "rows.parquet")
+    rows, bad = read_rows(tmp_path / "rows.parquet")
+    assert not bad
+    found = [orjson.loads(turns[1]["tool_calls"]) for turns in rows["messages"].to_list()]
+    assert found == [[light(on=True)], [light(to=3)]]
+    assert orjson.loads(rows["extra"][0]) == {"tools": tools}
+
+
+FIELDS = {"weight": 0, "reasoning_content": "Easy."}
+SAID = {"role": "assistant", "content": "4"}
+ROUND_TRIPS: dict[str, tuple[str, Row]] = {
+    "messages": ("messages", messages({**SAID, **FIELDS}, tools=[{"name": "light"}])),
+    "conversations": (
+        "sharegpt",
+        {
+            "conversations": [
+                {"from": "human", "value": "2"},
+                {"from": "gpt", "value": "4", **FIELDS},
+            ]
+        },
+    ),
+    "a prompt and a completion": (
+        "prompt_completion",
+        {"prompt": [ASK, {**SAID, **FIELDS}, ASK], "completion": [{**SAID, "loss": True}]},
+    ),
+    "a prompt": ("prompt_only", {"prompt": [{**ASK, "weight": 1}]}),
+    "a pair": (
+        "preference",
+        {"prompt": [ASK], "chosen": [{**SAID, **FIELDS}], "rejected": [{**SAID, "content": "5"}]},
+    ),
+    "an answer": ("unpaired", {"prompt": [ASK], "completion": [{**SAID, **FIELDS}], "label": True}),
+    "answers": (
+        "ranked",
+        {
+            "prompt": [ASK],
+            "completions": [[{**SAID, **FIELDS}], [{**SAID, "content": "5"}]],
+            "scores": [1.0, 0.0],
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROUND_TRIPS)
+def test_fields_of_turns_are_written_back(name: str) -> None:
+    layout, record = ROUND_TRIPS[name]
+    assert named(layout).write(read(record, layout)) == record
+
+
+def test_a_pair_that_shares_its_prompt_parts_the_fields_too() -> None:
+    shared = [ASK, {**SAID, "weight": 0}, ASK]
+    record = {
+        "chosen": [*shared, {**SAID, "reasoning_content": "Two and two."}],
+        "rejected": [*shared, {**SAID, "content": "5"}],
+    }
+    row = read(record, "preference")
+    assert fields_of(row["extra"], "prompt", 3) == [{}, {"weight": 0}, {}]
+    assert fields_of(row["extra"], "chosen", 1) == [{"reasoning_content": "Two and two."}]
+    written = named("preference").write(row)
+    assert written["prompt"] == shared
+    assert written["chosen"] == record["chosen"][3:]
+
+
+def test_a_conversation_from_any_layout_is_exported_as_messages_with_its_fields() -> None:
+    for name in ("conversations", "a prompt and a completion"):
+        layout, record = ROUND_TRIPS[name]
+        written = named("messages").write(read(record, layout))
+        assert [key for turn in written["messages"] for key in turn if key == "weight"] == [
+            "weight"
+        ]
+        assert written.keys() == {"messages"}
+
+
+def test_too_few_fields_belong_to_other_turns() -> None:
+    assert fields_of({"messages.fields": [{"weight": 0}]}, "messages", 2) == [{}, {}]
+    assert fields_of({"chosen.fields": [{}, {"weight": 0}]}, "chosen", 1) == [{"weight": 0}]
