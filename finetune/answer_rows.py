@@ -14,6 +14,7 @@ from curate.core.errors import UsageError
 from curate.core.schema import kind_of
 from finetune import checks, data
 from finetune.encoding import encode_answers
+from finetune.row_extras import unlearned_rows
 from finetune.token_rows import TokenRows, fitting
 
 __all__ = ["AnswerRow", "answer_rows", "with_strangers"]
@@ -112,13 +113,16 @@ def with_strangers(
 
 
 _SAYS = pl.element().struct.field("role") == "assistant"
-_HAS_TEXT = pl.element().struct.field("content").fill_null("").str.strip_chars() != ""
+_HAS_TEXT = (pl.element().struct.field("content").fill_null("").str.strip_chars() != "") | (
+    pl.element().struct.field("tool_calls").is_not_null()
+)
 
 
 def _bad(table: pl.DataFrame, columns: Sequence[str], labelled: bool) -> pl.DataFrame:
     """Rows that cannot be trained on, and those without a number for each of their answers."""
     ranked, found = kind_of(table) == "ranked", data.bad_rows(table)
     bad = [found if labelled else found.filter(pl.col("reason") != "no_label")]
+    bad.append(unlearned_rows(table))
     if ranked:
         answered = pl.element().list.eval(_SAYS & _HAS_TEXT).list.any()
         whole = pl.col("completions").list.eval(answered.fill_null(False)).list.all()
@@ -137,16 +141,19 @@ def _encoded(
     if not ranked:
         said = [{**row, "completions": [row["completion"]]} for row in data.to_unpaired(table)]
     else:
-        said = [
-            {**row, "prompt": data.chat(row["prompt"]), "completions": _chats(row["completions"])}
-            for row in table.select("id", "prompt", "completions").rows(named=True)
-        ]
-    flat = [(row, answer) for row in said for answer in row["completions"]]
-    texts = [{"id": row["id"], "prompt": row["prompt"], "answer": answer} for row, answer in flat]
+        said = data.to_ranked(table)
+    texts = [
+        {"id": row["id"], "prompt": row["prompt"], "answer": answer, "tools": row["tools"]}
+        for row in said
+        for answer in row["completions"]
+    ]
     checks.refuse(checks.check_texts(tokenizer, texts))
     ids = iter(
         encode_answers(
-            tokenizer, [row["prompt"] for row in texts], [row["answer"] for row in texts]
+            tokenizer,
+            [row["prompt"] for row in texts],
+            [row["answer"] for row in texts],
+            tools=[row["tools"] for row in texts],
         )
     )
     numbers = table.select(columns).rows(named=True) if columns else [{} for _ in said]
@@ -156,7 +163,3 @@ def _encoded(
         answers = [answer.ids for answer in encoded]
         rows.append(AnswerRow(row["id"], encoded[0].prompt, answers, row.get("label"), facts))
     return rows
-
-
-def _chats(answers: Sequence[Any]) -> list[list[dict[str, Any]]]:
-    return [data.chat(answer) for answer in answers]

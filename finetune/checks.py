@@ -13,6 +13,7 @@ from curate.core.errors import DataError, UsageError
 from finetune.data import BAD_ROWS
 from finetune.encoding import Encoded, control_tokens, encode_chats, training_template
 from finetune.ranks import tell
+from finetune.row_extras import turns_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -200,7 +201,7 @@ def check_texts(
 ) -> list[Problem]:
     """Text that looks like a control token, and empty thinking that would be learned.
 
-    ``rows`` hold an ``id`` and turns under any other key, as `finetune.data` gives them.
+    ``rows`` hold an ``id`` and turns, as `finetune.data` gives them.
     """
     tokens = sorted(control_tokens(tokenizer) - {"<think>", "</think>"})
     control = re.compile("|".join(map(re.escape, tokens))) if tokens else None
@@ -218,9 +219,7 @@ def check_texts(
 
 
 def _texts(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    for value in row.values():
-        if isinstance(value, list):
-            yield from ((turn["role"], turn["content"]) for turn in value)
+    yield from ((turn["role"], turn["content"]) for _, turn in turns_in(row))
 
 
 def _about(ids: Sequence[str], what: str, fix: str) -> list[Problem]:

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import orjson
 import polars as pl
 
 from curate.core.errors import DataError, UsageError
 from curate.core.files import digest_of
+from curate.core.readers.jsontext import dump
 from curate.core.schema import CONTENT, KINDS, Kind, kind_of
 from finetune.bad_rows import BAD_ROWS, Dropped, OnBad, bad_rows, drop_bad, dropped_of
 from finetune.models import shown
+from finetune.row_extras import beside, extras_of, lists_in, refuse_weights, tell_odd_tools
+from finetune.turns import chat, tools_of, turn_keys
 
 __all__ = [
     "BAD_ROWS",
@@ -28,11 +30,13 @@ __all__ = [
     "drop_bad",
     "dropped_of",
     "held_out",
+    "length_of",
     "load",
     "prompt_keys",
     "to_conversations",
     "to_pairs",
     "to_prompts",
+    "to_ranked",
     "to_unpaired",
 ]
 
@@ -56,6 +60,7 @@ def load(source: Path | str, kinds: Sequence[Kind]) -> pl.DataFrame:
     lacking = [name for name in ("id", *CONTENT[kind]) if name not in table.columns]
     if lacking:
         raise DataError(f"{source}: {kind} rows without the column {lacking[0]!r}")
+    tell_odd_tools(table, source)
     twice = table.filter(pl.col("id").is_duplicated())
     if not twice.is_empty():
         raise DataError(f"{source}: the id {twice['id'][0]!r} is there more than once")
@@ -95,10 +100,15 @@ def _read(source: Path) -> pl.DataFrame:
 
 
 def data_hash(table: pl.DataFrame) -> str:
-    """128-bit digest of the rows a model sees, in their order: ids, content, scores."""
+    """128-bit digest of the rows a model sees, in their order: ids, content, scores.
+
+    And tools, reasoning and weights of turns, where a row has any.
+    """
     kind = kind_of(table)
     names = ["id", *CONTENT[kind], *(name for name in _HASHED if name in table.columns)]
-    return digest_of([table[name].to_list() for name in names])
+    seen = [table[name].to_list() for name in names]
+    others = [(at, found) for at, found in enumerate(beside(table)) if found]
+    return digest_of([*seen, others] if others else seen)
 
 
 def data_facts(source: Path | str, table: pl.DataFrame) -> dict[str, Any]:
@@ -106,32 +116,37 @@ def data_facts(source: Path | str, table: pl.DataFrame) -> dict[str, Any]:
     return {"path": shown(source), "hash": data_hash(table), "rows": table.height}
 
 
-def chat(turns: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
-    """Turns as transformers and TRL want them: only the fields that are set, tool calls as values.
+def _rows(table: pl.DataFrame, columns: Sequence[str], *facts: str) -> list[dict[str, Any]]:
+    """``id``, turns, facts and ``tools`` of each row.
 
-    >>> chat([{"role": "user", "content": "Hi", "name": None, "tool_calls": None}])
-    [{'role': 'user', 'content': 'Hi'}]
+    Raises:
+        DataError: the weight of a turn is neither 0 nor 1.
     """
-    return [_turn(turn) for turn in turns or ()]
-
-
-def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
-    said = {key: value for key, value in turn.items() if value is not None}
-    if "tool_calls" in said:
-        said["tool_calls"] = orjson.loads(said["tool_calls"])
-    return {"role": turn["role"], "content": "", **said}
+    rows = table.select("id", *columns, *facts).iter_rows(named=True)
+    made = []
+    for row, extra in zip(rows, extras_of(table), strict=True):
+        turns = {name: chat(row[name], turn_keys(extra, name, row[name])) for name in columns}
+        made.append({**row, **turns, "tools": tools_of(extra)})
+    refuse_weights(made)
+    return made
 
 
 def to_conversations(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """``{"id", "messages"}`` of each row; of a pair, the prompt with the chosen answer."""
-    if kind_of(table) == "preference":
-        table = table.with_columns(messages=pl.col("prompt").list.concat("chosen"))
-    rows = table.select("id", "messages").iter_rows()
-    return [{"id": key, "messages": chat(turns)} for key, turns in rows]
+    """``{"id", "messages", "tools"}`` of each row; of a pair, the prompt with the chosen answer.
+
+    ``tools`` are the functions that the model may call, or None. A turn has the key ``weight``
+    where the data says whether it is learned, and ``reasoning_content`` where it has reasoning.
+    """
+    if kind_of(table) != "preference":
+        return _rows(table, ["messages"])
+    return [
+        {"id": row["id"], "messages": [*row["prompt"], *row["chosen"]], "tools": row["tools"]}
+        for row in _rows(table, ["prompt", "chosen"])
+    ]
 
 
 def to_pairs(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """``{"id", "prompt", "chosen", "rejected"}`` and whatever facts the rows have.
+    """``{"id", "prompt", "chosen", "rejected", "tools"}`` and whatever facts the rows have.
 
     The facts are ``margin``, ``score_chosen``, ``score_rejected``, ``win_probability``; one that
     is null in every row is left out, as trainers take a column's presence for its use.
@@ -139,50 +154,77 @@ def to_pairs(table: pl.DataFrame) -> list[dict[str, Any]]:
     facts = [
         name for name in _FACTS if name in table.columns and table[name].null_count() < table.height
     ]
-    turns = ("prompt", "chosen", "rejected")
-    rows = table.select("id", *turns, *facts).iter_rows(named=True)
-    return [{**row, **{name: chat(row[name]) for name in turns}} for row in rows]
+    return _rows(table, ["prompt", "chosen", "rejected"], *facts)
 
 
 def to_unpaired(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """``{"id", "prompt", "completion", "label"}`` of each row."""
-    turns = ("prompt", "completion")
-    rows = table.select("id", *turns, "label").iter_rows(named=True)
-    return [{**row, **{name: chat(row[name]) for name in turns}} for row in rows]
+    """``{"id", "prompt", "completion", "label", "tools"}`` of each row."""
+    return _rows(table, ["prompt", "completion"], "label")
+
+
+def to_ranked(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """``{"id", "prompt", "completions", "tools"}`` of each row."""
+    rows = _rows(table, ["prompt"])
+    answers = zip(rows, table["completions"].to_list(), extras_of(table), strict=True)
+    for row, listed, extra in answers:
+        row["completions"] = [
+            chat(turns, turn_keys(extra, place, turns))
+            for place, turns in lists_in("completions", listed)
+        ]
+    refuse_weights(rows)
+    return rows
 
 
 def to_prompts(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """``{"id", "prompt", "reference"}``: what to ask, and the known answer or None.
+    """``{"id", "prompt", "reference", "tools"}``: what to ask, and the known answer or None.
 
     Of a conversation, all before its last assistant turn is the prompt; a pair's chosen answer is
-    its reference.
+    its reference. An answer that is a call without a text is no reference.
     """
     kind = kind_of(table)
-    if kind == "conversation":
-        return [_asked(key, chat(turns)) for key, turns in table.select("id", "messages").rows()]
-    if kind == "preference":
-        pairs = table.select("id", "prompt", "chosen").rows()
-        return [
-            {"id": key, "prompt": chat(prompt), "reference": chat(chosen)[-1]["content"]}
-            for key, prompt, chosen in pairs
-        ]
-    if "prompt" not in table.columns:
+    name = "messages" if kind == "conversation" else "prompt"
+    if name not in table.columns:
         raise UsageError(f"{kind} rows hold no prompts to answer")
-    return [
-        {"id": key, "prompt": chat(prompt), "reference": None}
-        for key, prompt in table.select("id", "prompt").rows()
-    ]
+    rows = zip(table.select("id", name).rows(), extras_of(table), strict=True)
+    asked = [_prompt(key, name, turns, extra) for (key, turns), extra in rows]
+    if kind == "conversation":
+        return list(map(_split, asked))
+    if kind == "preference":
+        known = [_text_of(chat(turns)[-1]) for turns in table["chosen"].to_list()]
+        return [row | {"reference": text} for row, text in zip(asked, known, strict=True)]
+    return asked
 
 
-def _asked(key: str, turns: list[dict[str, Any]]) -> dict[str, Any]:
+def _prompt(key: str, name: str, turns: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """All turns of a row, to be asked; what is only read has no weight."""
+    read = chat(turns, turn_keys(extra, name, turns))
+    bare = [{key: turn[key] for key in turn if key != "weight"} for turn in read]
+    return {"id": key, "prompt": bare, "reference": None, "tools": tools_of(extra)}
+
+
+def _split(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its last answer for a reference, if it has one."""
+    turns = row["prompt"]
     answers = [at for at, turn in enumerate(turns) if turn["role"] == "assistant"]
     if not answers:
-        return {"id": key, "prompt": turns, "reference": None}
-    return {"id": key, "prompt": turns[: answers[-1]], "reference": turns[answers[-1]]["content"]}
+        return row
+    return row | {"prompt": turns[: answers[-1]], "reference": _text_of(turns[answers[-1]])}
+
+
+def _text_of(answer: Mapping[str, Any]) -> str | None:
+    """The text of an answer; None of one that only calls."""
+    text: str = answer["content"]
+    return None if answer.get("tool_calls") and not text.strip() else text
+
+
+def length_of(turns: Sequence[Mapping[str, Any]]) -> int:
+    """Characters that turns, as `chat` gives them, hold: contents, and calls as JSON."""
+    calls = (turn["tool_calls"] for turn in turns if turn.get("tool_calls"))
+    return sum(len(turn["content"]) for turn in turns) + sum(len(dump(call)) for call in calls)
 
 
 def prompt_keys(table: pl.DataFrame) -> pl.Series:
-    """A digest of each row's prompt: rows that ask the same have the same key."""
+    """A digest of each row's prompt and tools: rows that ask the same have the same key."""
     column = "prompt" if "prompt" in table.columns else "messages"
     asked = pl.col(column)
     if column == "messages":
@@ -191,11 +233,15 @@ def prompt_keys(table: pl.DataFrame) -> pl.Series:
         pl.concat_str(
             pl.element().struct.field("role"),
             pl.element().struct.field("content").fill_null(""),
+            pl.element().struct.field("tool_calls"),
             separator="\x1f",
+            ignore_nulls=True,
         )
     )
     texts = table.select(said.list.join("\x1e").fill_null("")).to_series()
-    return pl.Series("prompt_key", [_digest(text) for text in texts], dtype=pl.String)
+    tools = (tools_of(extra) for extra in extras_of(table))
+    keys = [text + (dump(own) if own else "") for text, own in zip(texts, tools, strict=True)]
+    return pl.Series("prompt_key", [_digest(key) for key in keys], dtype=pl.String)
 
 
 def _digest(text: str) -> str:

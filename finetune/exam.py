@@ -62,7 +62,11 @@ class Exam:
     def _prompts(self) -> list[list[int]]:
         from finetune.encoding import encode_prompts
 
-        return encode_prompts(self.tokenizer, [row["prompt"] for row in self.rows])
+        return encode_prompts(
+            self.tokenizer,
+            [row["prompt"] for row in self.rows],
+            tools=[row.get("tools") for row in self.rows],
+        )
 
     @cached_property
     def _known(self) -> dict[int, EncodedAnswer]:

@@ -22,12 +22,9 @@ def encode_sides(
     """Token ids of prompt with chosen and with rejected answer, cut off at ``max_length``."""
     from finetune.encoding import encode_chats
 
-    sides = [
-        encode_chats(
-            tokenizer, [[*row["prompt"], *row[side]] for row in rows], tokenizer.chat_template
-        )
-        for side in ("chosen", "rejected")
-    ]
+    tools = [row.get("tools") for row in rows]
+    chats = {side: [[*row["prompt"], *row[side]] for row in rows] for side in _SIDES}
+    sides = [encode_chats(tokenizer, c, tokenizer.chat_template, tools) for c in chats.values()]
     return [
         (chosen.ids[:max_length], rejected.ids[:max_length])
         for chosen, rejected in zip(*sides, strict=True)
@@ -54,7 +51,7 @@ def judge(
     found = []
     for at, (row, key) in enumerate(zip(rows, keys, strict=True)):
         chosen, rejected = rewards[2 * at : 2 * at + 2]
-        lengths = [sum(len(turn["content"]) for turn in row[side]) for side in _SIDES]
+        lengths = [data.length_of(row[side]) for side in _SIDES]
         found.append(
             {
                 "id": row["id"],

@@ -38,8 +38,7 @@ def judged(trainer: PairTrainer, table: pl.DataFrame) -> list[dict[str, Any]]:
     ``ratio_correct`` is ``correct`` by drift: the same measure whatever a loss calls its reward.
     """
     lengths = {
-        row["id"]: [sum(len(turn["content"]) for turn in row[side]) for side in _SIDES]
-        for row in data.to_pairs(table)
+        row["id"]: [data.length_of(row[side]) for side in _SIDES] for row in data.to_pairs(table)
     }
     numbers = _numbers(trainer)
     found = []

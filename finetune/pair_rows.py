@@ -11,6 +11,7 @@ import polars as pl
 from finetune import checks, data
 from finetune.collate import PairIds, cut_prompt
 from finetune.encoding import encode_answers
+from finetune.row_extras import unlearned_rows
 from finetune.token_rows import TokenRows, fitting
 
 __all__ = ["pairs_of"]
@@ -46,7 +47,7 @@ def pairs_of(
 
 def _bad(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Rows that cannot be trained on, and those without a value that the loss asks for."""
-    bad = [data.bad_rows(table)]
+    bad = [data.bad_rows(table), unlearned_rows(table)]
     for name in columns:
         without = table.filter(~pl.col(name).is_finite().fill_null(False))
         bad.append(without.select("id", reason=pl.lit(f"no_{name}")))
@@ -56,9 +57,11 @@ def _bad(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
 def _encoded(table: pl.DataFrame, tokenizer: Any, columns: Sequence[str]) -> list[PairIds]:
     rows = data.to_pairs(table)
     checks.refuse(checks.check_texts(tokenizer, rows))
-    prompts = [row["prompt"] for row in rows]
-    chosen = encode_answers(tokenizer, prompts, [row["chosen"] for row in rows])
-    rejected = encode_answers(tokenizer, prompts, [row["rejected"] for row in rows])
+    prompts, tools = [row["prompt"] for row in rows], [row["tools"] for row in rows]
+    chosen, rejected = (
+        encode_answers(tokenizer, prompts, [row[side] for row in rows], tools=tools)
+        for side in ("chosen", "rejected")
+    )
     values = table.select("id", pl.col(columns).cast(pl.Float64)).rows(named=True)
     return [
         PairIds(facts.pop("id"), good.prompt, good.ids, bad.ids, facts)

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import orjson
 import polars as pl
 
 from curate.core.chat import turn
 from curate.core.errors import DataError
 from curate.core.files import aside, write_json
+from curate.core.readers.jsontext import dump
 from curate.core.rows import content_digest
 from curate.core.schema import KINDS, schema_of
 from finetune import checks, data, models
 from finetune.evaluate import chosen_rows
 from finetune.scoring import reward_of
+from finetune.turns import columns_of
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:
@@ -113,10 +114,9 @@ class Sample:
             )
         facts = self._facts(rows, table.height, kept)
         schema = {**schema_of("ranked"), **dict.fromkeys(_NUMBERS, pl.List(pl.Float64))}
-        prompts = {row["id"]: row["prompt"] for row in asked}
+        known = {row["id"]: row for row in asked}
         for row in kept:
-            row["prompt"] = [turn(one["role"], one["content"]) for one in prompts[row["id"]]]
-            row["digest"] = content_digest("ranked", row)
+            _add_prompt(row, known[row["id"]])
         with aside(out) as part:
             part.mkdir()
             pl.DataFrame(kept, schema).write_parquet(part / "kept.parquet")
@@ -191,7 +191,7 @@ class Sample:
         return {
             **base,
             "kind": "ranked",
-            "extra": orjson.dumps({SAMPLED_FROM: models.model_hash(self.model)}).decode(),
+            "extra": {SAMPLED_FROM: models.model_hash(self.model)},
             "completions": [[turn("assistant", said)] for said, _ in joined],
             "scores": scores.tolist(),
             "attributes": None,
@@ -214,6 +214,14 @@ class Sample:
             "options": {**asdict(self), "model": models.shown(self.model)},
             "means": means,
         }
+
+
+def _add_prompt(row: dict[str, Any], asked: Mapping[str, Any]) -> None:
+    """Give a ranked row the turns that were asked, with their fields and the tools in ``extra``."""
+    row["prompt"], fields = columns_of(asked["prompt"])
+    tools = {"tools": asked["tools"]} if asked["tools"] else {}
+    row["extra"] = dump({**row["extra"], **fields, **tools})
+    row["digest"] = content_digest("ranked", row)
 
 
 def _wins(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

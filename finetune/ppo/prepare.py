@@ -10,7 +10,7 @@ import polars as pl
 
 from curate.core.errors import UsageError
 from finetune import data, models
-from finetune.encoding import encode_answers, encode_prompts
+from finetune.encoding import EncodedAnswer, encode_answers, encode_prompts
 from finetune.ppo.model import ActorCritic, adapted, trunk
 from finetune.ppo.rollout import Prompt
 from finetune.ppo.supervised import Supervised
@@ -27,7 +27,9 @@ def ask(
         DataError: a row has no prompt or too long a one and ``on_bad`` is ``refuse``.
     """
     asked = data.to_prompts(table)
-    ids = encode_prompts(tokenizer, [row["prompt"] for row in asked])
+    ids = encode_prompts(
+        tokenizer, [row["prompt"] for row in asked], tools=[row["tools"] for row in asked]
+    )
     reasons = [_unasked(row, len(each), room) for row, each in zip(asked, ids, strict=True)]
     bad = _bad(asked, reasons)
     used = data.drop_bad(table, bad, on_bad, source)
@@ -58,13 +60,21 @@ def supervise(
     """
     table = data.load(source, ("conversation", "preference"))
     table = data.drop_bad(table, data.bad_rows(table), on_bad, source)
-    asked = data.to_prompts(table)
-    answers = [[{"role": "assistant", "content": row["reference"]}] for row in asked]
-    pairs = encode_answers(tokenizer, [row["prompt"] for row in asked], answers)
-    long = [room is not None and len(prompt) + len(answer) > room for prompt, answer, _ in pairs]
-    data.drop_bad(table, _bad(asked, ["too_long" if out else None for out in long]), on_bad, source)
-    fits = [pair for pair, out in zip(pairs, long, strict=True) if not out]
+    rows = data.to_conversations(table)
+    chats = [row["messages"] for row in rows]
+    prompts, answers = [chat[:-1] for chat in chats], [chat[-1:] for chat in chats]
+    pairs = encode_answers(tokenizer, prompts, answers, tools=[row["tools"] for row in rows])
+    reasons = [_untaught(pair, room) for pair in pairs]
+    data.drop_bad(table, _bad(rows, reasons), on_bad, source)
+    fits = [pair for pair, why in zip(pairs, reasons, strict=True) if why is None]
     return Supervised([pair.prompt for pair in fits], [pair.ids for pair in fits], pad)
+
+
+def _untaught(pair: EncodedAnswer, room: int | None) -> str | None:
+    if 1 not in pair.mask:
+        return "no_trained_tokens"
+    long = room is not None and len(pair.prompt) + len(pair.ids) > room
+    return "too_long" if long else None
 
 
 def ends_of(policy: Any, tokenizer: Any) -> frozenset[int]:

@@ -60,7 +60,9 @@ class RewardModel:
             [*row["prompt"], {"role": "assistant", "content": said}]
             for said, row in zip(completions, rows, strict=True)
         ]
-        return [chat.ids for chat in encode_chats(tokenizer, chats, tokenizer.chat_template)]
+        tools = [row.get("tools") for row in rows]
+        encoded = encode_chats(tokenizer, chats, tokenizer.chat_template, tools)
+        return [chat.ids for chat in encoded]
 
     def _scores(self, ids: list[list[int]]) -> list[float]:
         model, tokenizer = self._parts

@@ -24,6 +24,6 @@ class Reward(Protocol):
         """Scores of completions, in order.
 
         ``rows`` are as `finetune.data.to_prompts` gives them: ``id``, ``prompt`` (the turns that
-        were asked; ``prompts`` are the same as the policy was shown them) and ``reference`` (the
-        known answer, or None).
+        were asked; ``prompts`` are the same as the policy was shown them), ``reference`` (the known
+        answer, or None) and ``tools`` (the functions that may be called, or None).
         """

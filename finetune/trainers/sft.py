@@ -158,10 +158,10 @@ class SFT:
             return encode_texts(tokenizer, contents(table["messages"]).to_list())
         rows = data.to_conversations(table)
         checks.refuse(checks.check_texts(tokenizer, rows))
-        chats = [row["messages"] for row in rows]
+        chats, tools = [row["messages"] for row in rows], [row["tools"] for row in rows]
         if self.assistant_only_loss:
-            return encode_chats(tokenizer, chats)
-        encoded = encode_chats(tokenizer, chats, tokenizer.chat_template)
+            return encode_chats(tokenizer, chats, tools=tools)
+        encoded = encode_chats(tokenizer, chats, tokenizer.chat_template, tools)
         return [Encoded(row.ids, [1] * len(row.ids)) for row in encoded]
 
     def _order(self, learned: Sequence[int]) -> list[int]:

@@ -140,9 +140,10 @@ def test_an_id_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 
 def test_turns_keep_only_the_fields_that_are_set() -> None:
     calls = turn("assistant", None, tool_calls='[{"name":"f"}]')
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
     assert chat([turn("user", "Hi"), calls]) == [
         {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
     ]
 
 
@@ -154,6 +155,7 @@ def test_pairs_carry_their_margin_and_leave_out_facts_that_are_always_null() -> 
         "chosen": [{"role": "assistant", "content": "a"}],
         "rejected": [{"role": "assistant", "content": "b"}],
         "margin": 0.5,
+        "tools": None,
     }
     silent = pairs(("q", "a", "b")).with_columns(margin=pl.lit(None, pl.Float64))
     assert "margin" not in to_pairs(silent)[0]
