@@ -16,6 +16,7 @@ from finetune import checks, data
 from finetune.encoding import encode_answers
 from finetune.row_extras import unlearned_rows
 from finetune.token_rows import TokenRows, fitting
+from finetune.tool_checks import check_calls
 
 __all__ = ["AnswerRow", "answer_rows", "with_strangers"]
 
@@ -147,7 +148,7 @@ def _encoded(
         for row in said
         for answer in row["completions"]
     ]
-    checks.refuse(checks.check_texts(tokenizer, texts))
+    checks.refuse([*checks.check_texts(tokenizer, texts), *check_calls(tokenizer, texts)])
     ids = iter(
         encode_answers(
             tokenizer,

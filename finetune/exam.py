@@ -60,8 +60,11 @@ class Exam:
 
     @cached_property
     def _prompts(self) -> list[list[int]]:
+        from finetune import checks
         from finetune.encoding import encode_prompts
+        from finetune.tool_checks import check_calls
 
+        checks.refuse(check_calls(self.tokenizer, self.rows, learned=False))
         return encode_prompts(
             self.tokenizer,
             [row["prompt"] for row in self.rows],

@@ -13,6 +13,7 @@ from finetune.collate import PairIds, cut_prompt
 from finetune.encoding import encode_answers
 from finetune.row_extras import unlearned_rows
 from finetune.token_rows import TokenRows, fitting
+from finetune.tool_checks import check_calls
 
 __all__ = ["pairs_of"]
 
@@ -56,7 +57,7 @@ def _bad(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
 
 def _encoded(table: pl.DataFrame, tokenizer: Any, columns: Sequence[str]) -> list[PairIds]:
     rows = data.to_pairs(table)
-    checks.refuse(checks.check_texts(tokenizer, rows))
+    checks.refuse([*checks.check_texts(tokenizer, rows), *check_calls(tokenizer, rows)])
     prompts, tools = [row["prompt"] for row in rows], [row["tools"] for row in rows]
     chosen, rejected = (
         encode_answers(tokenizer, prompts, [row[side] for row in rows], tools=tools)

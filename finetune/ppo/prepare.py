@@ -9,11 +9,12 @@ from typing import Any
 import polars as pl
 
 from curate.core.errors import UsageError
-from finetune import data, models
+from finetune import checks, data, models
 from finetune.encoding import EncodedAnswer, encode_answers, encode_prompts
 from finetune.ppo.model import ActorCritic, adapted, trunk
 from finetune.ppo.rollout import Prompt
 from finetune.ppo.supervised import Supervised
+from finetune.tool_checks import check_calls
 
 __all__ = ["actor_critic", "ask", "ends_of", "supervise"]
 
@@ -27,6 +28,7 @@ def ask(
         DataError: a row has no prompt or too long a one and ``on_bad`` is ``refuse``.
     """
     asked = data.to_prompts(table)
+    checks.refuse(check_calls(tokenizer, asked, learned=False))
     ids = encode_prompts(
         tokenizer, [row["prompt"] for row in asked], tools=[row["tools"] for row in asked]
     )
@@ -61,6 +63,7 @@ def supervise(
     table = data.load(source, ("conversation", "preference"))
     table = data.drop_bad(table, data.bad_rows(table), on_bad, source)
     rows = data.to_conversations(table)
+    checks.refuse(check_calls(tokenizer, rows))
     chats = [row["messages"] for row in rows]
     prompts, answers = [chat[:-1] for chat in chats], [chat[-1:] for chat in chats]
     pairs = encode_answers(tokenizer, prompts, answers, tools=[row["tools"] for row in rows])

@@ -53,13 +53,18 @@ class RewardModel:
         self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]
     ) -> list[list[int]]:
         """Tokens of each whole conversation, as the reward model was trained on them."""
+        from finetune import checks
         from finetune.encoding import encode_chats
+        from finetune.tool_checks import check_calls
 
         tokenizer = self._parts[1]
         chats = [
             [*row["prompt"], {"role": "assistant", "content": said}]
             for said, row in zip(completions, rows, strict=True)
         ]
+        asked = [row for row in rows if row.get("tools") or any(map(_has_calls, row["prompt"]))]
+        found = check_calls(tokenizer, asked, tokenizer.chat_template, learned=False)
+        checks.refuse(problem for problem in found if problem.level == "error")
         tools = [row.get("tools") for row in rows]
         encoded = encode_chats(tokenizer, chats, tokenizer.chat_template, tools)
         return [chat.ids for chat in encoded]
@@ -100,3 +105,7 @@ class RewardModel:
         model = models.placed(models.load_reward(self.model))
         model.config.pad_token_id = tokenizer.pad_token_id
         return model, tokenizer
+
+
+def _has_calls(turn: Mapping[str, Any]) -> bool:
+    return turn["role"] == "tool" or bool(turn.get("tool_calls"))

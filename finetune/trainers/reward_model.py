@@ -16,6 +16,7 @@ from finetune.judging import accuracy, encode_sides, judge
 from finetune.ranks import refuse_spread
 from finetune.runs import Run, quiet, whole_weights
 from finetune.templates import ENCODER
+from finetune.tool_checks import check_calls
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ class RewardModel:
         )
         read = table.join(empty, on="id", how="anti", maintain_order="left")
         pairs = data.to_pairs(read)
-        checks.refuse(checks.check_texts(tokenizer, pairs))
+        calls = check_calls(tokenizer, pairs, tokenizer.chat_template, learned=False)
+        checks.refuse([*checks.check_texts(tokenizer, pairs), *calls])
         sides = encode_sides(tokenizer, pairs, None)
         same = [
             (row["id"], "same_within_max_length")

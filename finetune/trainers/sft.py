@@ -19,6 +19,7 @@ from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
 from finetune.ranks import refuse_spread
 from finetune.runs import Run, quiet, whole_weights
+from finetune.tool_checks import check_calls
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:
@@ -159,6 +160,9 @@ class SFT:
         rows = data.to_conversations(table)
         checks.refuse(checks.check_texts(tokenizer, rows))
         chats, tools = [row["messages"] for row in rows], [row["tools"] for row in rows]
+        template = None if self.assistant_only_loss else tokenizer.chat_template
+        masked = self.assistant_only_loss
+        checks.refuse(check_calls(tokenizer, rows, template, learned=masked))
         if self.assistant_only_loss:
             return encode_chats(tokenizer, chats, tools=tools)
         encoded = encode_chats(tokenizer, chats, tokenizer.chat_template, tools)
