@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from curate.core.errors import UsageError
 from curate.core.files import digest_of, hash_file, read_json
+from curate.core.models.resolve import model_folder
 from curate.core.pretrained import load_pretrained, one_line
-from curate.core.vectors.embed_model import PACKAGED, find_model
 
 if TYPE_CHECKING:
     import torch
@@ -35,23 +35,18 @@ __all__ = [
 DType: TypeAlias = Literal["float32", "bfloat16"]
 
 FACTS: Final = "siftune.json"
-_PATTERNS: Final = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 _RUNS_CODE: Final = ("auto_map", "_attn_implementation")
 _IDENTITY: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 def resolve(model: str | Path) -> Path:
-    """The folder of a model: itself, or a hub name's download (JSON, text and safetensors only).
-
-    ``minilm`` is the all-MiniLM-L6-v2 of the extra ``embed-offline``, checked against its hashes.
+    """The folder of a model: itself, one of `siftune models list`, or a hub name's download.
 
     Raises:
         UsageError: there is no such folder, it has no ``config.json`` or no safetensors weights, or
             its configuration asks for code of its own to be run.
     """
-    folder = Path(model)
-    if not folder.is_dir():
-        folder = find_model(PACKAGED) if str(model) == PACKAGED else _download(str(model))
+    folder = model_folder(model)
     if not (folder / "config.json").is_file():
         raise UsageError(f"{model} is not a model folder: it has no config.json")
     if not any(folder.glob("*.safetensors")):
@@ -63,21 +58,6 @@ def resolve(model: str | Path) -> Path:
         if (folder / name).is_file():
             _refuse_code(folder / name)
     return folder
-
-
-def _download(name: str) -> Path:
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UsageError(f"no model folder {name}: expected one that holds config.json")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=_PATTERNS))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(
-            f"{name} is neither a model folder nor a model the hub gives us ({reason})"
-        ) from None
 
 
 def _refuse_code(path: Path) -> None:

@@ -22,6 +22,7 @@ _LAZY = {
     "finetune": "finetune.cli:finetune",
     "pipelines": "pipelines.commands:pipelines",
     "report": "pipelines.commands:report",
+    "models": "pipelines.model_commands:models",
     "doctor": "pipelines.doctor:doctor",
 }
 

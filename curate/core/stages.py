@@ -15,6 +15,7 @@ from typing import Any
 import curate
 from curate.core.errors import UsageError
 from curate.core.files import aside, digest_of, hash_file, hash_tree, read_json, remove, write_json
+from curate.core.models.resolve import catalog_key
 from curate.core.recipe import GROUPS, Spec
 from curate.core.registry import source_of
 
@@ -123,8 +124,8 @@ def core_key() -> str:
 
 
 def option_files(options: Mapping[str, Any]) -> dict[str, str]:
-    """Content hashes of the files and folders that options name, so that they are inputs too."""
-    found = {}
+    """Content hashes of the files, folders and catalogue's models that options name: inputs too."""
+    found: dict[str, str] = {}
     for key, value in options.items():
         if isinstance(value, str) and key != "cache" and 0 < len(value) < 4096:
             path = Path(value)
@@ -132,6 +133,8 @@ def option_files(options: Mapping[str, Any]) -> dict[str, str]:
                 found[key] = hash_file(path)
             elif path.is_dir():
                 found[key] = hash_tree(path)
+            elif (known := catalog_key(value)) is not None:
+                found[key] = known
     return found
 
 

@@ -27,8 +27,9 @@ class Embedding:
     Options:
         of: ``both`` (every turn), ``prompt`` (all before the last assistant turn) or ``response``
             (that turn). The columns have the same names for all three.
-        model: a model folder or a name on the hub; by default the packaged all-MiniLM-L6-v2, its
-            files checked. Models that want their own code run are refused.
+        model: a model folder, a name of `siftune models list`, or a name on the hub; by default
+            all-MiniLM-L6-v2 (``minilm``), its files checked. Models that want their own code run
+            are refused.
         long: ``cut`` what is beyond the window, or ``pool``: the mean over windows.
         dtype: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes in it. For the
             packaged model the cosine to fp32 stays above 0.9998 and it is twice as fast.

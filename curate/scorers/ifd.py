@@ -30,7 +30,8 @@ class IFD:
     without prompt or answer, with an empty answer, or longer than the model's window scores null.
 
     Options:
-        model: a model folder, or a model's name on the hub; the papers use GPT-2 or larger.
+        model: a model folder, a name of `siftune models list` (``smollm2``), or a name on the hub;
+            the papers use GPT-2 or larger.
         ratio: ``perplexity`` or ``loss``.
         between: the text between prompt and answer.
         max_tokens: rows of more tokens than this are not scored; default: the model's window.

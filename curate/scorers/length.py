@@ -28,7 +28,8 @@ class Length:
     Options:
         of: ``response`` (the last assistant turn), ``prompt`` (all before it) or ``both`` (every
             turn). Turns are joined by a blank line.
-        tokenizer: a model folder, a ``tokenizer.json``, or a model's name on the hub.
+        tokenizer: a model folder, a ``tokenizer.json``, a name of `siftune models list`
+            (``smollm2``), or a name on the hub.
     """
 
     of: Part = "response"

@@ -28,7 +28,7 @@ class Perplexity:
     window scores null.
 
     Options:
-        model: a model folder, or a model's name on the hub.
+        model: a model folder, a name of `siftune models list` (``smollm2``), or a name on the hub.
         given_prompt: whether the prompt comes before the answer; without, the answer stands alone.
         between: the text between prompt and answer.
         max_tokens: rows of more tokens than this are not scored; default: the model's window.

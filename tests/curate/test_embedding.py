@@ -17,8 +17,9 @@ from transformers import BertConfig, BertModel
 from curate.core.chat import turn
 from curate.core.errors import UsageError
 from curate.core.heard import listening
+from curate.core.models.catalog import CATALOG
 from curate.core.schema import TURNS
-from curate.core.vectors import embed, embed_model
+from curate.core.vectors import embed
 from curate.core.vectors import encoder as encoder_module
 from curate.core.vectors.bert import Bert, _softmax_base_2
 from curate.core.vectors.embed import Embedder
@@ -319,24 +320,15 @@ def no_memory_of_models() -> object:
 
 
 @pytest.mark.usefixtures("no_memory_of_models")
-def test_without_a_model_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed_model, "_PACKAGE", "no_such_package_anywhere")
-    with pytest.raises(UsageError, match=r"pip install 'siftune\[embed-offline\]'.*set model"):
-        Embedding().adds  # noqa: B018
-
-
-@pytest.mark.usefixtures("no_memory_of_models")
-def test_a_packaged_file_with_another_hash_is_refused_and_not_run(
+def test_without_a_model_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "tampered_minilm"
-    (package / "model").mkdir(parents=True)
-    (package / "__init__.py").write_text("raise SystemExit('its code was run')")
-    (package / "model" / "model.safetensors").write_bytes(b"other weights")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(embed_model, "_PACKAGE", "tampered_minilm")
-    with pytest.raises(UsageError, match=r"model\.safetensors is not the file"):
-        find_model(None)
+    absent = replace(CATALOG["minilm"], root="no_such_package_anywhere/model")
+    monkeypatch.setitem(CATALOG, "minilm", absent)  # type: ignore[arg-type]
+    monkeypatch.setenv("SIFTUNE_CACHE", str(tmp_path))
+    expected = r"siftune models get minilm.*pip install 'siftune\[embed-offline\]'"
+    with pytest.raises(UsageError, match=expected):
+        Embedding().adds  # noqa: B018
 
 
 def test_an_unknown_device_is_named(tiny_embedder: Path) -> None:

