@@ -155,6 +155,7 @@ def _encoded(
             [row["prompt"] for row in texts],
             [row["answer"] for row in texts],
             tools=[row["tools"] for row in texts],
+            rows=[row["id"] for row in texts],
         )
     )
     numbers = table.select(columns).rows(named=True) if columns else [{} for _ in said]

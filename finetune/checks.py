@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import polars as pl
 
 from curate.core.errors import DataError, UsageError
+from finetune.control_tokens import end_tokens
 from finetune.data import BAD_ROWS
-from finetune.encoding import Encoded, control_tokens, encode_chats, training_template
+from finetune.encoding import (
+    Encoded,
+    control_tokens,
+    encode_chats,
+    encode_prompts,
+    encode_unmasked,
+)
 from finetune.ranks import tell
 from finetune.row_extras import turns_in
 
@@ -96,29 +103,36 @@ def check_padding(tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
 def check_template(
     tokenizer: PreTrainedTokenizerBase, assistant_only_loss: bool = True
 ) -> list[Problem]:
-    """A chat template that is missing, marks nothing, doubles the first token or never ends."""
-    if not isinstance(tokenizer.chat_template, str):
+    """A chat template that is missing, cannot be learned from, doubles the first token, never ends.
+
+    What it writes of a short conversation is looked at.
+    """
+    if not tokenizer.chat_template:
         fix = "start from a model that has one, or train on text rows"
         return [Problem("error", "tokenizer", "conversations, but no chat template", fix)]
-    if not assistant_only_loss:
-        return _check_begin(tokenizer, encode_chats(tokenizer, [_PROBE], tokenizer.chat_template))
     try:
-        encoded = encode_chats(tokenizer, [_PROBE], training_template(tokenizer))
-    except UsageError:
-        what = "it does not mark what the assistant says"
-        fix = "put {% generation %} and {% endgeneration %} around it, or unset assistant_only_loss"
-        return [Problem("error", "chat template", what, fix)]
-    return [*_check_begin(tokenizer, encoded), *_check_end(tokenizer, encoded[0])]
+        whole = encode_unmasked(tokenizer, [_PROBE])[0]
+        if not assistant_only_loss:
+            return _check_begin(tokenizer, whole)
+        encoded = encode_chats(tokenizer, [_PROBE])[0]
+        asked = encode_prompts(tokenizer, [_PROBE[:1]])[0]
+    except DataError as error:
+        what = f"it cannot be trained with: {str(error).removeprefix('conversation 1: ')}"
+        return [Problem("error", "chat template", what, "a question and an answer were tried")]
+    return [
+        *_check_begin(tokenizer, encoded.ids),
+        *_check_prompt(tokenizer, encoded, asked),
+        *_check_end(tokenizer, encoded, whole),
+    ]
 
 
-def _check_begin(tokenizer: PreTrainedTokenizerBase, encoded: Sequence[Encoded]) -> list[Problem]:
+def _check_begin(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[Problem]:
     first = tokenizer.bos_token_id
-    ids = encoded[0].ids
-    if first is not None and ids[:2] == [first, first]:
+    if first is not None and list(ids[:2]) == [first, first]:
         what = f"it begins a text with {tokenizer.bos_token!r} twice"
         return [Problem("error", "chat template", what, "remove one")]
     adds = tokenizer("a")["input_ids"][:1] == [first]
-    if first is not None and adds and ids[:1] != [first]:
+    if first is not None and adds and list(ids[:1]) != [first]:
         what = (
             f"the tokenizer begins plain text with {tokenizer.bos_token!r}, the template does not"
         )
@@ -126,20 +140,45 @@ def _check_begin(tokenizer: PreTrainedTokenizerBase, encoded: Sequence[Encoded])
     return []
 
 
-def _check_end(tokenizer: PreTrainedTokenizerBase, encoded: Encoded) -> list[Problem]:
+def _check_prompt(
+    tokenizer: PreTrainedTokenizerBase, encoded: Encoded, asked: list[int]
+) -> list[Problem]:
+    """A generation prompt that the template does not write before an answer that is given."""
+    if encoded.ids[: len(asked)] == asked:
+        return []
+    same = next(
+        (at for at, (one, two) in enumerate(zip(encoded.ids, asked, strict=False)) if one != two),
+        min(len(encoded.ids), len(asked)),
+    )
+    what = f"the generation prompt ends with {tokenizer.decode(asked[same:])!r}, which is not "
+    what += "written before an answer that has no reasoning"
+    fix = "pairs, unpaired and sampled answers are trained after it, conversations without it"
+    return [Problem("warning", "chat template", what, fix)]
+
+
+def _check_end(
+    tokenizer: PreTrainedTokenizerBase, encoded: Encoded, whole: Sequence[int]
+) -> list[Problem]:
     learned = [token for token, bit in zip(encoded.ids, encoded.mask, strict=True) if bit]
+    while learned and not str(tokenizer.decode([learned[-1]])).strip():
+        learned.pop()  # a separator after the end of turn
     if not learned:
         fix = "put {% generation %} around what the assistant says"
         return [Problem("error", "chat template", "it marks no text of the assistant", fix)]
-    last = tokenizer.convert_ids_to_tokens(learned[-1])
-    if last == tokenizer.eos_token:
-        return []
+    last, end = tokenizer.convert_ids_to_tokens(learned[-1]), tokenizer.eos_token
+    if last in end_tokens(tokenizer):
+        return [] if learned[-1] in whole else [_unended(end)]
     if last in control_tokens(tokenizer):
-        what = f"an answer ends with {last!r}, generation stops at {tokenizer.eos_token!r}"
+        what = f"an answer ends with {last!r}, generation stops at {end!r}"
         return [Problem("warning", "chat template", what, f"make {last!r} the eos_token")]
-    what = f"an answer ends with {last!r}, not with the end token {tokenizer.eos_token!r}"
+    what = f"an answer ends with {last!r}, not with the end token {end!r}"
     fix = "put it inside {% generation %}, or the model never learns to stop"
     return [Problem("error", "chat template", what, fix)]
+
+
+def _unended(end: str) -> Problem:
+    what = f"it ends no answer: {end!r} is added after the last answer of each conversation"
+    return Problem("warning", "chat template", what, "the model learns to stop only there")
 
 
 def check_length(max_length: int | None, config: Any) -> list[Problem]:

@@ -1,14 +1,24 @@
-"""Text to token ids: what the template says and what the data says are kept apart."""
+"""Conversations to token ids: what the template writes and what the data holds are kept apart."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from curate.core.errors import DataError, UsageError
-from finetune.templates import THINK, marks_generation
+from curate.core.errors import DataError
+from finetune.chat_render import (
+    ChatRenderer,
+    ToolLists,
+    Tools,
+    Turns,
+    own_template,
+    training_template,
+)
+from finetune.control_tokens import DataGuard, control_tokens, end_tokens
+from finetune.turn_spans import Stops, TurnSpan, turn_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,16 +33,10 @@ __all__ = [
     "encode_chats",
     "encode_prompts",
     "encode_texts",
+    "encode_unmasked",
     "training_template",
 ]
 
-Turns = Sequence[Mapping[str, Any]]
-"""One conversation: turns as `finetune.data.chat` gives them."""
-
-ToolLists = Sequence[Sequence[Mapping[str, Any]] | None]
-"""The functions that the model may call (JSON schemas), one entry a conversation."""
-
-_ASSISTANT_MAY_SAY: Final = frozenset(THINK)
 _CHUNK: Final = 2_000
 
 
@@ -56,65 +60,50 @@ class EncodedAnswer(NamedTuple):
     mask: list[int]
 
 
-class _Piece(NamedTuple):
-    text: str
-    wrote: bool  # the assistant did
-
-
-def control_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
-    """The texts that the tokenizer turns into special ids: turn ends, padding and so on."""
-    added = tokenizer.added_tokens_decoder.values()
-    return frozenset(token.content for token in added if token.special or token.content in THINK)
-
-
-def training_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The tokenizer's chat template, with generation markers.
-
-    A template of a known family that lacks them is replaced by TRL's marked copy.
-
-    Raises:
-        UsageError: there is no template, or one without markers that TRL does not know.
-    """
-    template = tokenizer.chat_template
-    if not isinstance(template, str):
-        raise UsageError(
-            f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template, and "
-            "the rows are conversations: give it one, or train on text rows"
-        )
-    if marks_generation(template):
-        return template
-    from trl.chat_template_utils import get_training_chat_template
-
-    try:
-        marked: str | None = get_training_chat_template(tokenizer)
-    except ValueError:
-        marked = None
-    if marked is None:
-        raise UsageError(
-            "the chat template does not mark what the assistant says: put {% generation %} and "
-            "{% endgeneration %} around it, or set assistant_only_loss to false"
-        )
-    return marked
-
-
 def encode_chats(
     tokenizer: PreTrainedTokenizerBase,
     chats: Sequence[Turns],
     template: str | None = None,
     tools: ToolLists | None = None,
+    rows: Sequence[str] | None = None,
 ) -> list[Encoded]:
     """Ids and assistant mask of whole conversations.
 
-    The text is cut where the assistant begins and ends, and each piece is tokenized alone, so that
-    an answer is learned after exactly the ids that the model is given when it has to write one.
-    Control tokens spelled out in the data stay text. A turn whose ``weight`` is 0 is not learned.
+    The assistant's turns are what the template marks, or else where `finetune.turn_spans` locates
+    them. The text is cut where the assistant begins and ends, and each piece is tokenized alone, so
+    that an answer is learned after exactly the ids that the model is given when it has to write
+    one. Control tokens spelled out in the data stay text. A turn whose ``weight`` is 0 is not
+    learned.
 
-    ``tools`` are the functions that each conversation's model may call, one entry a conversation.
+    ``tools`` are the functions that each conversation's model may call, one entry a conversation;
+    ``rows`` are the ids by which an error names a conversation.
+
+    Raises:
+        DataError: the template refuses a conversation, or a turn cannot be located in its text.
+        UsageError: the tokenizer has no chat template.
     """
-    template = template or training_template(tokenizer)
-    listed = _each(tools, chats)
-    pieces = [list(_pieces(tokenizer, c, template, t)) for c, t in zip(chats, listed, strict=True)]
-    return _encode(tokenizer, pieces)
+    writer, found = _Writer(tokenizer, template), []
+    for at, (chat, own) in enumerate(zip(chats, _each(tools, chats), strict=True)):
+        with _named(rows, at):
+            found.append(writer.training(chat, own).learned())
+    return _encode(tokenizer, found)
+
+
+def encode_unmasked(
+    tokenizer: PreTrainedTokenizerBase,
+    chats: Sequence[Turns],
+    tools: ToolLists | None = None,
+    rows: Sequence[str] | None = None,
+) -> list[list[int]]:
+    """Ids of whole conversations as the tokenizer's own template writes them.
+
+    For models that read conversations and do not write them: nothing has to be located.
+    """
+    writer, found = _Writer(tokenizer), []
+    for at, (chat, own) in enumerate(zip(chats, _each(tools, chats), strict=True)):
+        with _named(rows, at):
+            found.append(writer.asking(chat, own).whole())
+    return [encoded.ids for encoded in _encode(tokenizer, found)]
 
 
 def encode_prompts(
@@ -122,18 +111,14 @@ def encode_prompts(
     prompts: Sequence[Turns],
     template: str | None = None,
     tools: ToolLists | None = None,
+    rows: Sequence[str] | None = None,
 ) -> list[list[int]]:
     """Ids of prompts, up to where the assistant has to go on."""
-    template = template or _template_of(tokenizer)
-    pieces = [
-        list(_pieces(tokenizer, prompt, template, own, ask=True))
-        for prompt, own in zip(prompts, _each(tools, prompts), strict=True)
-    ]
-    return [encoded.ids for encoded in _encode(tokenizer, pieces)]
-
-
-def _each(tools: ToolLists | None, chats: Sequence[Turns]) -> ToolLists:
-    return [None] * len(chats) if tools is None else tools
+    writer, found = _Writer(tokenizer, template), []
+    for at, (prompt, own) in enumerate(zip(prompts, _each(tools, prompts), strict=True)):
+        with _named(rows, at):
+            found.append(writer.asking(prompt, own).asked())
+    return [encoded.ids for encoded in _encode(tokenizer, found)]
 
 
 def encode_answers(
@@ -142,20 +127,40 @@ def encode_answers(
     answers: Sequence[Turns],
     template: str | None = None,
     tools: ToolLists | None = None,
+    rows: Sequence[str] | None = None,
 ) -> list[EncodedAnswer]:
     """Ids of each prompt and of its answer, and which of them the assistant wrote.
 
-    An answer of several turns is everything after the prompt, up to the end of the assistant's
-    last turn.
+    The prompt is what the model is asked with. The answer is what the whole conversation has after
+    that or, where the template writes the prompt otherwise once there is an answer, from where its
+    first turn is located. It goes to the end of the assistant's last turn.
 
     Raises:
-        DataError: the template writes the prompt another way once there is an answer.
+        DataError: the template refuses a conversation, or a turn cannot be located in its text.
+        UsageError: the tokenizer has no chat template.
     """
-    template = template or training_template(tokenizer)
-    asked = encode_prompts(tokenizer, prompts, template, tools)
-    chats = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-    whole = encode_chats(tokenizer, chats, template, tools)
-    return [_split(prompt, chat) for prompt, chat in zip(asked, whole, strict=True)]
+    writer, asked, answered = _Writer(tokenizer, template), [], []
+    listed = _each(tools, prompts)
+    for at, (prompt, answer, own) in enumerate(zip(prompts, answers, listed, strict=True)):
+        with _named(rows, at):
+            asked.append(writer.training(prompt, own).asked())
+            answered.append(writer.training([*prompt, *answer], own).answered(len(prompt)))
+    pairs = zip(_encode(tokenizer, asked), _encode(tokenizer, answered), strict=True)
+    return [EncodedAnswer(prompt.ids, answer.ids, answer.mask) for prompt, answer in pairs]
+
+
+def _each(tools: ToolLists | None, chats: Sequence[Turns]) -> ToolLists:
+    return [None] * len(chats) if tools is None else tools
+
+
+@contextmanager
+def _named(rows: Sequence[str] | None, at: int) -> Iterator[None]:
+    """Puts the row in front of what cannot be written of it."""
+    try:
+        yield
+    except DataError as error:
+        row = f"row {rows[at]}" if rows is not None else f"conversation {at + 1}"
+        raise DataError(f"{row}: {error}") from None
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Encoded]:
@@ -170,140 +175,152 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> li
     return [Encoded(ids, [0] * len(begin) + [1] * (len(ids) - len(begin))) for ids in found]
 
 
-def _split(prompt: list[int], chat: Encoded) -> EncodedAnswer:
-    if chat.ids[: len(prompt)] != prompt:
-        raise DataError(
-            "the chat template writes a prompt in another way once there is an answer: the model "
-            "would be trained after another text than it is asked with; use a template that "
-            "keeps the prompt as it is"
-        )
-    ids, mask = chat.ids[len(prompt) :], chat.mask[len(prompt) :]
-    end = len(mask) - mask[::-1].index(1) if 1 in mask else len(mask)
-    return EncodedAnswer(prompt, ids[:end], mask[:end])
+class _Piece(NamedTuple):
+    """A part of a text that is tokenized alone."""
+
+    text: str
+    wrote: bool  # the assistant did
+    after: Literal["nothing", "control", "text"] = "text"
 
 
-def _template_of(tokenizer: PreTrainedTokenizerBase) -> str:
-    template = tokenizer.chat_template
-    return template if isinstance(template, str) else training_template(tokenizer)
+class _Span(NamedTuple):
+    start: int
+    end: int
+    learned: bool
+    close: bool = False  # the end token has to be added
 
 
-def _pieces(
-    tokenizer: PreTrainedTokenizerBase,
-    chat: Turns,
-    template: str,
-    tools: Sequence[Mapping[str, Any]] | None = None,
-    ask: bool = False,
-) -> Iterator[_Piece]:
-    """The rendered conversation, cut at the assistant's turns and at forged control tokens."""
-    guard = _Guard(tokenizer, [*chat, *(tools or ())])
-    text, spans = _render(tokenizer, guard.hide(chat), template, ask, guard.hide_tools(tools))
-    learned = _learned(chat, spans)
-    at = 0
-    for (start, end), wrote in zip(spans, learned, strict=True):
-        yield from guard.show(text[at:start], wrote=False)
-        yield from guard.show(text[start:end], wrote=wrote)
-        at = end
-    yield from guard.show(text[at:], wrote=False)
+class _Writer:
+    """Writes conversations with one tokenizer, in ``template`` or in templates of its own."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> None:
+        self._tokenizer, self._template = tokenizer, template
+        self._stops = Stops(end_tokens(tokenizer), control_tokens(tokenizer))
+
+    def training(self, chat: Turns, tools: Tools) -> _Conversation:
+        """A conversation in the template that models are trained with."""
+        return self._conversation(self._training(bool(tools)), chat, tools)
+
+    def asking(self, chat: Turns, tools: Tools) -> _Conversation:
+        """A conversation in the tokenizer's own template, which models are asked with."""
+        return self._conversation(self._own(bool(tools)), chat, tools)
+
+    @cache  # noqa: B019 (a writer lives as long as one call)
+    def _training(self, tools: bool) -> ChatRenderer:
+        template = self._template or training_template(self._tokenizer, tools)
+        return ChatRenderer(self._tokenizer, template)
+
+    @cache  # noqa: B019
+    def _own(self, tools: bool) -> ChatRenderer:
+        template = self._template or own_template(self._tokenizer, tools)
+        return ChatRenderer(self._tokenizer, template)
+
+    def _conversation(self, renderer: ChatRenderer, chat: Turns, tools: Tools) -> _Conversation:
+        guard = DataGuard(self._stops.control, chat, tools)
+        hidden, listed = guard.hide(chat), guard.hide_tools(tools)
+        return _Conversation(renderer, self._stops, guard, chat, hidden, listed)
 
 
-def _learned(chat: Turns, spans: Sequence[tuple[int, int]]) -> list[bool]:
-    """Whether each span is learned: not where the turn's weight is 0."""
-    weights = [turn.get("weight", 1) != 0 for turn in chat if turn.get("role") == "assistant"]
-    if all(weights):
-        return [True] * len(spans)
-    if len(weights) != len(spans):
-        raise DataError(
-            f"the chat template marks {len(spans)} texts of {len(weights)} assistant turns: which "
-            "of them has weight 0 is not known; give all turns of the conversation one weight"
-        )
-    return weights
+@dataclass(frozen=True)
+class _Conversation:
+    """One conversation, as a template gets it with its control tokens hidden."""
 
+    renderer: ChatRenderer
+    stops: Stops
+    guard: DataGuard
+    chat: Turns
+    hidden: Turns
+    tools: Tools
 
-def _render(
-    tokenizer: PreTrainedTokenizerBase,
-    chat: Turns,
-    template: str,
-    ask: bool,
-    tools: Sequence[Mapping[str, Any]] | None = None,
-) -> tuple[str, list[tuple[int, int]]]:
-    """The conversation as text, and where in it the assistant writes."""
-    from jinja2 import TemplateError
-    from transformers.utils import chat_template_utils
+    def learned(self) -> list[_Piece]:
+        """The whole conversation."""
+        text, spans = self._spans()
+        return self._cut(text, spans)
 
-    render: Any = chat_template_utils.render_jinja_template  # its annotation says str
-    try:
-        texts, spans = render(
-            conversations=[chat],
-            tools=tools,
-            chat_template=template,
-            return_assistant_tokens_mask=marks_generation(template),
-            add_generation_prompt=ask,
-            **tokenizer.special_tokens_map,
-        )
-    except (TemplateError, TypeError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"the chat template cannot write a conversation ({reason})") from None
-    return texts[0], spans[0] if spans else []
+    def whole(self) -> list[_Piece]:
+        """The whole conversation, nothing in it located."""
+        return self._cut(self._render(self.hidden), [])
 
+    def asked(self) -> list[_Piece]:
+        """The conversation up to where the assistant goes on, cut where it was cut in training."""
+        if self.renderer.marked:
+            text, marks = self.renderer.marks(self.hidden, self.tools, ask=True)
+            return self._cut(text, [_Span(*mark, learned=False) for mark in marks])
+        try:
+            text, turns = self._turns(ask=True)
+        except DataError:  # to be read, earlier turns need not be located
+            return self._cut(self._render(self.hidden, ask=True), [])
+        return self._cut(text, [_Span(turn.start, turn.end, False) for turn in turns])
 
-class _Guard:
-    """Swaps control tokens in the data for private characters, and back after rendering."""
+    def answered(self, prompt: int) -> list[_Piece]:
+        """What follows the first ``prompt`` turns, up to the end of the assistant's last turn."""
+        text, spans = self._spans()
+        start = self._start_of_answer(text, prompt)
+        kept = [span._replace(start=max(start, span.start)) for span in spans if span.end > start]
+        return self._cut(text[: kept[-1].end] if kept else text, kept, start)
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat: Turns) -> None:
-        said = "".join(_strings(list(chat)))
-        self._tokens = sorted(t for t in control_tokens(tokenizer) if t in said)
-        free = (chr(code) for code in range(0xF0000, 0x10FFFE) if chr(code) not in said)
-        self._mark = dict(zip(self._tokens, free, strict=False))
-        self._back = {mark: token for token, mark in self._mark.items()}
+    def _start_of_answer(self, text: str, prompt: int) -> int:
+        asked = self._render(self.hidden[:prompt], ask=True)
+        if text.startswith(asked):
+            return len(asked)
+        _, turns = self._turns()
+        starts = [turn.start for turn in turns if turn.turn == prompt]
+        if not starts:
+            raise DataError(
+                "the chat template writes the prompt otherwise once there is an answer, and the "
+                "answer does not begin with a turn of the assistant"
+            )
+        return starts[0]
 
-    def hide(self, chat: Turns) -> list[dict[str, Any]]:
-        """Turns as a template gets them: without ``weight``, which is not part of the text."""
-        bare = [{key: turn[key] for key in turn if key != "weight"} for turn in chat]
-        return [self._hide_turn(turn) for turn in bare] if self._tokens else bare
+    def _spans(self) -> tuple[str, list[_Span]]:
+        """The text, and what the assistant writes in it."""
+        if not self.renderer.marked:
+            text, turns = self._turns()
+            return text, [self._learned(turn) for turn in turns]
+        text, marks = self.renderer.marks(self.hidden, self.tools)
+        if all(turn.get("weight", 1) for turn in self.chat):
+            return text, [_Span(*mark, learned=True) for mark in marks]
+        unlearned = [turn for turn in self._turns()[1] if not self._weight(turn)]
+        return text, [
+            _Span(start, end, not any(start < turn.end and turn.start < end for turn in unlearned))
+            for start, end in marks
+        ]
 
-    def hide_tools(
-        self, tools: Sequence[Mapping[str, Any]] | None
-    ) -> list[Mapping[str, Any]] | None:
-        return [_replaced(tool, self._mark) for tool in tools] if tools else None
+    def _learned(self, turn: TurnSpan) -> _Span:
+        last = turn.turn + 1 == len(self.chat)
+        return _Span(turn.start, turn.end, self._weight(turn), last and not turn.ended)
 
-    def _hide_turn(self, turn: Mapping[str, Any]) -> dict[str, Any]:
-        allowed = _ASSISTANT_MAY_SAY if turn.get("role") == "assistant" else frozenset()
-        hidden = {token: mark for token, mark in self._mark.items() if token not in allowed}
-        return {key: _replaced(value, hidden) for key, value in turn.items()}
+    def _weight(self, turn: TurnSpan) -> bool:
+        return bool(self.chat[turn.turn].get("weight", 1))
 
-    def show(self, text: str, wrote: bool) -> Iterator[_Piece]:
-        marks = "".join(self._back)
-        parts = re.split(f"([{marks}])", text) if marks else [text]
-        for part in parts:
-            if part in self._back:  # cut in two, it is no control token any more
-                yield _Piece(self._back[part][:1], wrote)
-                yield _Piece(self._back[part][1:], wrote)
-            elif part:
-                yield _Piece(part, wrote)
+    def _turns(self, ask: bool = False) -> tuple[str, list[TurnSpan]]:
+        return turn_spans(self._render, self.hidden, self.stops, ask)
 
+    def _render(self, chat: Turns, *, ask: bool = False) -> str:
+        return self.renderer(chat, self.tools, ask)
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield str(key)
-            yield from _strings(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _strings(inner)
+    def _cut(self, text: str, spans: Sequence[_Span], start: int = 0) -> list[_Piece]:
+        """The text from ``start``, cut at ``spans`` and at forged control tokens."""
+        found: list[_Piece] = []
+        at = start
+        for span in spans:
+            found += self._shown(text, at, span.start, wrote=False)
+            found += self._shown(text, span.start, span.end, wrote=span.learned)
+            if span.close:
+                found.append(_Piece(self.renderer.tokenizer.eos_token or "", span.learned))
+            at = span.end
+        return [*found, *self._shown(text, at, len(text), wrote=False)]
 
+    def _shown(self, text: str, start: int, end: int, wrote: bool) -> Iterator[_Piece]:
+        after = self._before(text, start)
+        for part in self.guard.show(text[start:end]):
+            yield _Piece(part, wrote, after)
+            after = "text"
 
-def _replaced(value: Any, marks: Mapping[str, str]) -> Any:
-    if isinstance(value, str):
-        for token, mark in marks.items():
-            value = value.replace(token, mark)
-        return value
-    if isinstance(value, Mapping):
-        return {_replaced(key, marks): _replaced(inner, marks) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_replaced(inner, marks) for inner in value]
-    return value
+    def _before(self, text: str, at: int) -> Literal["nothing", "control", "text"]:
+        if at == 0:
+            return "nothing"
+        return "control" if text.endswith(tuple(self.stops.control), 0, at) else "text"
 
 
 def _encode(
@@ -320,7 +337,8 @@ def _encode_chunk(
 ) -> list[Encoded]:
     flat = [piece for pieces in conversations for piece in pieces]
     ids = _ids_of(tokenizer, flat)
-    found, at = [], 0
+    found: list[Encoded] = []
+    at = 0
     for pieces in conversations:
         own = ids[at : at + len(pieces)]
         at += len(pieces)
@@ -332,9 +350,40 @@ def _encode_chunk(
 def _ids_of(tokenizer: PreTrainedTokenizerBase, pieces: Sequence[_Piece]) -> list[list[int]]:
     """Ids of each piece, as they are in the middle of a text.
 
-    Some tokenizers put a blank before a text: a control token in front keeps them from it.
+    Some tokenizers put a blank before a text, and some of those also after a control token: a
+    newline in front keeps them from it.
     """
-    anchor = tokenizer.eos_token or ""
-    texts = [anchor, *(anchor + piece.text for piece in pieces)]
-    first, *rest = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    return [ids[len(first) :] for ids in rest]
+    control = tokenizer.eos_token or ""
+    inner = "\n" if _adds_blank(tokenizer, control) else control
+    anchors = {"nothing": "", "control": control, "text": inner}
+    return _ids_after(tokenizer, [(anchors[piece.after], piece.text) for piece in pieces], control)
+
+
+def _ids_after(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, str]], control: str
+) -> list[list[int]]:
+    """Ids of texts after their anchors; after ``control`` where an anchor merges with its text."""
+    anchors = sorted({anchor for anchor, _ in texts} | {control})
+    known = dict(zip(anchors, _plain_ids(tokenizer, anchors), strict=True))
+    found = _plain_ids(tokenizer, [anchor + text for anchor, text in texts])
+    merged = [
+        at
+        for at, (anchor, _) in enumerate(texts)
+        if found[at][: len(known[anchor])] != known[anchor]
+    ]
+    again = _plain_ids(tokenizer, [control + texts[at][1] for at in merged]) if merged else []
+    cut = [ids[len(known[anchor]) :] for (anchor, _), ids in zip(texts, found, strict=True)]
+    for at, ids in zip(merged, again, strict=True):
+        cut[at] = ids[len(known[control]) :]
+    return cut
+
+
+def _adds_blank(tokenizer: PreTrainedTokenizerBase, control: str) -> bool:
+    """Whether a text after a control token gets another first id than after a newline."""
+    after_control, after_newline = _plain_ids(tokenizer, [control + "a", "\na"])
+    return after_control[-1:] != after_newline[-1:]
+
+
+def _plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return [list(ids) for ids in found]

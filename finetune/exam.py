@@ -69,6 +69,7 @@ class Exam:
             self.tokenizer,
             [row["prompt"] for row in self.rows],
             tools=[row.get("tools") for row in self.rows],
+            rows=[row["id"] for row in self.rows],
         )
 
     @cached_property
@@ -81,6 +82,7 @@ class Exam:
             self.tokenizer,
             [self.rows[at]["prompt"] for at in known],
             [[{"role": "assistant", "content": self.rows[at]["reference"]}] for at in known],
+            rows=[self.rows[at]["id"] for at in known],
         )
         return dict(zip(known, encoded, strict=True))
 

@@ -20,13 +20,13 @@ def encode_sides(
     tokenizer: Any, rows: Sequence[Mapping[str, Any]], max_length: int | None
 ) -> list[tuple[list[int], list[int]]]:
     """Token ids of prompt with chosen and with rejected answer, cut off at ``max_length``."""
-    from finetune.encoding import encode_chats
+    from finetune.encoding import encode_unmasked
 
-    tools = [row.get("tools") for row in rows]
+    tools, ids = [row.get("tools") for row in rows], [row["id"] for row in rows]
     chats = {side: [[*row["prompt"], *row[side]] for row in rows] for side in _SIDES}
-    sides = [encode_chats(tokenizer, c, tokenizer.chat_template, tools) for c in chats.values()]
+    sides = [encode_unmasked(tokenizer, each, tools, ids) for each in chats.values()]
     return [
-        (chosen.ids[:max_length], rejected.ids[:max_length])
+        (chosen[:max_length], rejected[:max_length])
         for chosen, rejected in zip(*sides, strict=True)
     ]
 

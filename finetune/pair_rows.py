@@ -59,8 +59,9 @@ def _encoded(table: pl.DataFrame, tokenizer: Any, columns: Sequence[str]) -> lis
     rows = data.to_pairs(table)
     checks.refuse([*checks.check_texts(tokenizer, rows), *check_calls(tokenizer, rows)])
     prompts, tools = [row["prompt"] for row in rows], [row["tools"] for row in rows]
+    ids = [row["id"] for row in rows]
     chosen, rejected = (
-        encode_answers(tokenizer, prompts, [row[side] for row in rows], tools=tools)
+        encode_answers(tokenizer, prompts, [row[side] for row in rows], tools=tools, rows=ids)
         for side in ("chosen", "rejected")
     )
     values = table.select("id", pl.col(columns).cast(pl.Float64)).rows(named=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 __all__ = ["CHATML", "CONTROL", "ENCODER", "THINK", "marks_generation"]
@@ -62,10 +63,16 @@ ENCODER: Final = (
 """How an encoder that knows no chats reads one: its separator after each turn."""
 
 
+_COMMENT: Final = re.compile(r"\{#.*?#\}", re.DOTALL)
+_GENERATION: Final = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+
+
 def marks_generation(template: str) -> bool:
-    """Whether a template says which of its text the assistant wrote.
+    """Whether a template marks which of its text the assistant writes.
 
     >>> marks_generation(CHATML)
     True
+    >>> marks_generation("{# no {% generation %} here #}{{ messages[0]['content'] }}")
+    False
     """
-    return "endgeneration" in template
+    return _GENERATION.search(_COMMENT.sub("", template)) is not None

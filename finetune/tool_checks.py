@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from curate.core.errors import DataError
 from finetune.checks import Problem
-from finetune.encoding import Encoded, encode_chats, encode_prompts
+from finetune.encoding import Encoded, encode_chats, encode_prompts, encode_unmasked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -107,9 +107,9 @@ def _lost(
     tried = _Sentinels()
     turns = [tried.turn(turn, learned) for turn in chat]
     try:
-        encoded = _encoded(tokenizer, turns, tried.tools(tools), template)
+        encoded = _encoded(tokenizer, turns, tried.tools(tools), template, learned)
     except DataError:
-        if _same_without_calls(tokenizer, chat, tools, template):
+        if _same_without_calls(tokenizer, chat, tools):
             yield "calls"
         return
     yield from tried.lost(*_texts(tokenizer, encoded))
@@ -119,10 +119,15 @@ def _beside(turn: Mapping[str, Any]) -> bool:
     return any(turn.get(key) for key in _BESIDE)
 
 
-def _encoded(tokenizer: Any, chat: Sequence[Any], tools: Any, template: Any) -> Encoded:
-    if chat and chat[-1]["role"] == "assistant":
+def _encoded(
+    tokenizer: Any, chat: Sequence[Any], tools: Any, template: Any, learned: bool
+) -> Encoded:
+    if chat and chat[-1]["role"] != "assistant":
+        ids = encode_prompts(tokenizer, [chat], template, [tools])[0]
+    elif learned:
         return encode_chats(tokenizer, [chat], template, [tools])[0]
-    ids = encode_prompts(tokenizer, [chat], template, [tools])[0]
+    else:
+        ids = encode_unmasked(tokenizer, [chat], [tools])[0]
     return Encoded(ids, [0] * len(ids))
 
 
@@ -134,13 +139,13 @@ def _texts(tokenizer: Any, encoded: Encoded) -> tuple[str, str]:
     return learned, whole
 
 
-def _same_without_calls(tokenizer: Any, chat: Sequence[Any], tools: Any, template: Any) -> bool:
+def _same_without_calls(tokenizer: Any, chat: Sequence[Any], tools: Any) -> bool:
     """Whether a template that refuses sentinels writes the same text without the calls."""
     bare = [{key: turn[key] for key in turn if key != "tool_calls"} for turn in chat]
     if bare == [*chat]:
         return False
     try:
-        both = [_encoded(tokenizer, turns, tools, template) for turns in (chat, bare)]
+        both = encode_unmasked(tokenizer, [chat, bare], [tools, tools])
     except DataError:
         return False  # what is trained on is encoded as well, and refused by name
     return both[0] == both[1]

@@ -30,7 +30,10 @@ def ask(
     asked = data.to_prompts(table)
     checks.refuse(check_calls(tokenizer, asked, learned=False))
     ids = encode_prompts(
-        tokenizer, [row["prompt"] for row in asked], tools=[row["tools"] for row in asked]
+        tokenizer,
+        [row["prompt"] for row in asked],
+        tools=[row["tools"] for row in asked],
+        rows=[row["id"] for row in asked],
     )
     reasons = [_unasked(row, len(each), room) for row, each in zip(asked, ids, strict=True)]
     bad = _bad(asked, reasons)
@@ -66,7 +69,8 @@ def supervise(
     checks.refuse(check_calls(tokenizer, rows))
     chats = [row["messages"] for row in rows]
     prompts, answers = [chat[:-1] for chat in chats], [chat[-1:] for chat in chats]
-    pairs = encode_answers(tokenizer, prompts, answers, tools=[row["tools"] for row in rows])
+    tools, ids = [row["tools"] for row in rows], [row["id"] for row in rows]
+    pairs = encode_answers(tokenizer, prompts, answers, tools=tools, rows=ids)
     reasons = [_untaught(pair, room) for pair in pairs]
     data.drop_bad(table, _bad(rows, reasons), on_bad, source)
     fits = [pair for pair, why in zip(pairs, reasons, strict=True) if why is None]

@@ -54,7 +54,7 @@ class RewardModel:
     ) -> list[list[int]]:
         """Tokens of each whole conversation, as the reward model was trained on them."""
         from finetune import checks
-        from finetune.encoding import encode_chats
+        from finetune.encoding import encode_unmasked
         from finetune.tool_checks import check_calls
 
         tokenizer = self._parts[1]
@@ -66,8 +66,8 @@ class RewardModel:
         found = check_calls(tokenizer, asked, tokenizer.chat_template, learned=False)
         checks.refuse(problem for problem in found if problem.level == "error")
         tools = [row.get("tools") for row in rows]
-        encoded = encode_chats(tokenizer, chats, tokenizer.chat_template, tools)
-        return [chat.ids for chat in encoded]
+        ids = [str(row.get("id", at)) for at, row in enumerate(rows)]
+        return encode_unmasked(tokenizer, chats, tools, ids)
 
     def _scores(self, ids: list[list[int]]) -> list[float]:
         model, tokenizer = self._parts

@@ -14,7 +14,7 @@ from curate.core.chat import contents
 from curate.core.schema import KINDS, kind_of
 from finetune import checks, data, models
 from finetune.arguments import adapter, training_arguments
-from finetune.encoding import Encoded, encode_chats, encode_texts
+from finetune.encoding import Encoded, encode_chats, encode_texts, encode_unmasked
 from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
 from finetune.ranks import refuse_spread
@@ -163,10 +163,11 @@ class SFT:
         template = None if self.assistant_only_loss else tokenizer.chat_template
         masked = self.assistant_only_loss
         checks.refuse(check_calls(tokenizer, rows, template, learned=masked))
-        if self.assistant_only_loss:
-            return encode_chats(tokenizer, chats, tools=tools)
-        encoded = encode_chats(tokenizer, chats, tokenizer.chat_template, tools)
-        return [Encoded(row.ids, [1] * len(row.ids)) for row in encoded]
+        ids = [row["id"] for row in rows]
+        if masked:
+            return encode_chats(tokenizer, chats, tools=tools, rows=ids)
+        encoded = encode_unmasked(tokenizer, chats, tools, ids)
+        return [Encoded(row, [1] * len(row)) for row in encoded]
 
     def _order(self, learned: Sequence[int]) -> list[int]:
         """Row numbers in the order they are trained on, where ``max_tokens`` sets the length.

@@ -65,7 +65,11 @@ def test_a_tokenizer_that_pads_with_its_end_or_not_at_all_is_told(
 @pytest.mark.parametrize(
     ("assistant", "message"),
     [
-        ("{{ m['content'] }}", "does not mark what the assistant says"),
+        ("{{ m['content'] + '<|im_end|>\\n' }}", None),
+        ("{{ m['content'] }}", "'<|im_end|>' is added after the last answer"),
+        ("{{ raise_exception('no') }}", "cannot be trained with"),
+        ("so it goes", "turn 2 cannot be located"),
+        ("{% generation %}{{ m['content'] + '<|im_end|>\\n' }}{% endgeneration %}", None),
         ("{% generation %}{% endgeneration %}", "marks no text of the assistant"),
         ("{% generation %}{{ m['content'] }}{% endgeneration %}<|im_end|>", "never learns to stop"),
         (
@@ -87,6 +91,14 @@ def test_a_template_that_would_teach_wrongly_is_named(
 def test_a_first_token_that_comes_twice_is_named(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "<|endoftext|><|endoftext|>" + LOOP.replace("ASSISTANT", TURN)
     assert "begins a text with '<|endoftext|>' twice" in str(*check_template(tokenizer))
+
+
+def test_a_generation_prompt_that_no_answer_follows_is_named(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    ask = "{% if add_generation_prompt %}<|im_start|>hm{% endif %}"
+    tokenizer.chat_template = LOOP.replace("ASSISTANT", "<|im_start|>" + TURN) + ask
+    assert "the generation prompt ends with 'hm'" in str(*check_template(tokenizer))
 
 
 def test_conversations_without_a_template_are_an_error(tokenizer: PreTrainedTokenizerBase) -> None:

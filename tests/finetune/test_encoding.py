@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from curate.core.errors import DataError, UsageError
+from curate.core.errors import UsageError
 from finetune.encoding import encode_answers, encode_chats, encode_prompts, encode_texts
 from finetune.init import make_tokenizer
 from finetune.models import load_tokenizer
@@ -97,25 +97,24 @@ def test_plain_text_ends_with_the_end_of_sequence(tokenizer: PreTrainedTokenizer
     assert encoded.mask == [1] * len(encoded.ids)
 
 
-def test_a_template_without_markers_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
-    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    with pytest.raises(UsageError, match="generation"):
-        encode_chats(tokenizer, [CHAT])
-
-
 def test_a_tokenizer_without_a_template_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = None
     with pytest.raises(UsageError, match="no chat template"):
         encode_prompts(tokenizer, [CHAT])
 
 
-def test_a_template_that_rewrites_the_prompt_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_an_answer_is_trained_after_the_prompt_that_is_asked_where_the_template_rewrites_it(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     tokenizer.chat_template = (
         "{{ messages | length }}{% for m in messages %}"
-        "{% generation %}{{ m['content'] }}{% endgeneration %}{% endfor %}"
+        "{{ m['content'] + ('<|im_end|>' if m['role'] == 'assistant' else '?') }}{% endfor %}"
     )
-    with pytest.raises(DataError, match="another way once there is an answer"):
-        encode_answers(tokenizer, [CHAT], [ANSWER])
+    ((prompt, answer, mask),) = encode_answers(tokenizer, [CHAT[:2]], [ANSWER])
+    assert prompt == encode_prompts(tokenizer, [CHAT[:2]])[0]
+    assert tokenizer.decode(prompt) == "2Be kind.?Hi?"
+    assert tokenizer.decode(answer) == "Bye.<|im_end|>"
+    assert set(mask) == {1}
 
 
 TOOLED = (
