@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from click.exceptions import Exit
 
 from curate.core.commands import Components, HintingGroup
 from curate.core.errors import PARTIAL, UsageError
+from curate.core.output_commands import OutOption, WritingCommand, command_name
+from curate.core.outputs import check_folder, check_name
+from curate.runners.folder import check_run
 
 __all__ = ["curate"]
 
@@ -45,11 +48,11 @@ def _run_options(command: _Command) -> _Command:
     return command
 
 
-_out = click.option("--out", type=click.Path(path_type=Path), required=True, help="The run folder.")
+_out = click.option("--out", cls=OutOption, check=check_run, required=True, help="The run folder.")
 _seed = click.option("--seed", type=int, default=0, show_default=True)
 
 
-@curate.command()
+@curate.command(cls=WritingCommand)
 @click.argument("sources", nargs=-1, required=True)
 @_out
 @_source_options
@@ -77,11 +80,9 @@ def ingest(
     _go(raw, out, as_json, dry_run)
 
 
-@curate.command()
+@curate.command(cls=WritingCommand)
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/NAME]"
-)
+@click.option("--out", cls=OutOption, check=check_run, help="The run folder.  [default: runs/NAME]")
 @click.option(
     "-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key."
 )
@@ -94,11 +95,17 @@ def run(
 
     try:
         raw = apply_overrides(read_yaml(recipe), overrides)
-        _go(raw, out or Path("runs") / str(raw.get("name", recipe.stem)), as_json, dry_run)
+        _go(raw, out or _default_folder(raw, recipe), as_json, dry_run)
     except UsageError as error:
         if str(error).startswith("stage ") or "recipe" in str(error):
             raise UsageError(f"{recipe}: {error}") from None
         raise
+
+
+def _default_folder(raw: Mapping[str, Any], recipe: Path) -> Path:
+    name = str(raw.get("name", recipe.stem))
+    check_name(name)
+    return Path("runs") / name
 
 
 @curate.command()
@@ -114,13 +121,15 @@ def explain(run: Path, row_id: str, as_json: bool) -> None:
     click.echo(_json(as_value(told)) if as_json else as_text(told))
 
 
-@curate.command()
+@curate.command(cls=WritingCommand)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--format", "layout", default="trl", show_default=True, help="trl, or the name of a format."
 )
 @click.option("--to", default="jsonl", show_default=True, help="jsonl, parquet or datasets.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+@click.option(
+    "--out", cls=OutOption, check=check_folder, required=True, help="The folder to write."
+)
 def export(run: Path, layout: str, to: str, out: Path) -> None:
     """Write the kept rows of RUN for a trainer or another tool, with a dataset card."""
     from curate.core.export import export as write
@@ -175,6 +184,7 @@ def _stage_group(name: str, components: str, only: Callable[[str], bool], text: 
         only=only,
         common=_stage_options,
         params=[click.Argument(["rows"])],
+        command_class=WritingCommand,
         help=text,
         callback=lambda rows: None,
     )
@@ -221,7 +231,7 @@ def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool) -> None:
     if dry_run:
         click.echo(plan_text(*preview(recipe, out)))
         return
-    result = work(recipe, out, say=Progress(), foretell=True)
+    result = work(recipe, out, say=Progress(), foretell=True, command=command_name())
     click.echo(_json(result.manifest) if as_json else result_text(result))
     if result.quarantined:
         raise Exit(PARTIAL)

@@ -15,6 +15,7 @@ from curate.core.errors import UsageError
 from curate.core.files import hash_file, read_json, write_json
 
 __all__ = [
+    "checkpoints",
     "claim",
     "load_weights",
     "newest",
@@ -65,7 +66,7 @@ def claim(work: Path, run: str) -> None:
     owner = work / _RUN
     if owner.is_file() and _read(owner) == {"run": run}:
         return
-    for folder in _checkpoints(work):
+    for folder in checkpoints(work):
         print(f"{folder} is of a run with other options or data: removed", file=sys.stderr)  # noqa: T201
         shutil.rmtree(folder)
     write_json(owner, {"run": run})
@@ -78,13 +79,13 @@ def seal(folder: Path) -> None:
 
 def rotate(work: Path, keep: int) -> None:
     """Remove all but the last ``keep`` checkpoints; call it when the newest is sealed."""
-    for folder in _checkpoints(work)[:-keep]:
+    for folder in checkpoints(work)[:-keep]:
         shutil.rmtree(folder)
 
 
 def newest(work: Path) -> Path | None:
     """The last checkpoint of ``work`` that is as it was sealed; torn ones are told and removed."""
-    for folder in reversed(_checkpoints(work)):
+    for folder in reversed(checkpoints(work)):
         if _whole(folder):
             return folder
         print(f"{folder} is torn: removed, going on from the one before it", file=sys.stderr)  # noqa: T201
@@ -104,7 +105,8 @@ def _read(path: Path) -> object:
         return None  # half-written: as good as not there
 
 
-def _checkpoints(work: Path) -> list[Path]:
+def checkpoints(work: Path) -> list[Path]:
+    """The checkpoint folders in ``work``, whole or not, by their step."""
     found = [path for path in work.glob("checkpoint-*") if path.name[11:].isdigit()]
     return sorted(found, key=lambda path: int(path.name[11:]))
 

@@ -16,8 +16,11 @@ from curate.core.commands import (
     key_values,
     parsed,
 )
+from curate.core.output_commands import Check, OutOption, WritingCommand
+from curate.core.outputs import check_folder
 from curate.core.registry import build, checked, find, options
 from finetune import ranks
+from finetune.folders import check_comparison, check_model
 from finetune.methods import FAMILIES, TRAINER_GROUP, TRAINERS, family_of, objectives
 
 __all__ = ["finetune"]
@@ -72,10 +75,10 @@ def finetune() -> None:
 _MODEL: Final = "The model folder."
 
 
-def _arguments(out: str = _MODEL) -> list[click.Parameter]:
+def _arguments(out: str = _MODEL, check: Check = check_model) -> list[click.Parameter]:
     return [
         click.Argument(["rows"], type=click.Path(path_type=Path)),
-        click.Option(["--out"], type=click.Path(path_type=Path), required=True, help=out),
+        OutOption(check=check, required=True, help=out),
         click.Option(
             ["-o", "--option", "pairs"],
             multiple=True,
@@ -93,12 +96,13 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
         _tell(checked(component, chosen, command)(rows, out))
 
     takes = "options" in options(component)  # a trainer underneath, to pass arguments on to
-    arguments = _arguments(_WRITTEN.get(command, _MODEL))
+    replaced = command in _OTHERS  # trainings replace nothing, they are resumed
+    arguments = _arguments(_WRITTEN.get(command, _MODEL), check_folder if replaced else check_model)
     params = [
         *(arguments if takes else arguments[:2]),
         *component_options(component, leave=("options",)),
     ]
-    return click.RichCommand(
+    return WritingCommand(
         name=command, params=params, callback=callback, help=help_of(group, name, component)
     )
 
@@ -121,7 +125,7 @@ def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
     trained = inspect.cleandoc(trainer.__doc__ or "").partition("\n\n")[2]
     trained = re.sub(r"``loss_options``[^.]*\.\s+", "", trained)
     told = f"{help_of(group, name, loss)}\n\n{data_of(group, loss)}\n\n{trained}"
-    return click.RichCommand(name=name, params=params, callback=callback, help=told)
+    return WritingCommand(name=name, params=params, callback=callback, help=told)
 
 
 def _compare_command() -> click.Command:
@@ -132,8 +136,8 @@ def _compare_command() -> click.Command:
         click.echo(table_of(facts))
         return _PARTIAL if any(not one["runs"] for one in facts["means"].values()) else 0
 
-    rows, place, _ = _arguments("The folder of the comparison.")
-    return click.RichCommand(
+    rows, place, _ = _arguments("The folder of the comparison.", check_comparison)
+    return WritingCommand(
         name="compare",
         params=[rows, place, *component_options(Compare)],
         callback=callback,

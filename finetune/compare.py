@@ -12,15 +12,18 @@ from typing import Any, Final
 
 from curate.core import registry
 from curate.core.errors import LockedError, SiftuneError, UsageError
-from curate.core.files import digest_of, locked, read_json, write_json
+from curate.core.files import digest_of, read_json, write_json
+from curate.core.outputs import run_folder
 from finetune import data, models
 from finetune.evaluate import chosen_rows
+from finetune.folders import COMPARISON_FILES
 from finetune.objectives import ANSWERS, LISTS, LOSSES, group_of
 
 __all__ = ["Compare", "context_of", "table_of"]
 
 _GROUPS: Final = (LOSSES, *ANSWERS, *LISTS)
 _ALL: Final = "all"
+_COMMAND: Final = "finetune compare"
 _FILE: Final = "compare.json"
 _WEIGHTS: Final = "model.safetensors"
 
@@ -104,8 +107,7 @@ class Compare:
             DataError: no pair fits.
             UsageError: ``out`` holds the comparison of other pairs, options or another model.
         """
-        out.mkdir(parents=True, exist_ok=True)
-        with locked(out):
+        with run_folder(out, _COMMAND, COMPARISON_FILES):
             train, test = self._split(rows, out)
             cells = []
             for name in self._names:

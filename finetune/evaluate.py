@@ -12,6 +12,7 @@ import orjson
 import polars as pl
 
 from curate.core.files import write_json, write_text
+from curate.core.outputs import check_folder, whole_folder
 from curate.core.schema import KINDS
 from finetune import data, models
 from finetune.exam import Exam, number_of
@@ -20,6 +21,7 @@ from finetune.types import TrainResult
 
 __all__ = ["Evaluate", "chosen_rows", "summary", "write_step", "write_summary"]
 
+_COMMAND: Final = "finetune evaluate"
 _MEASURES: Final = (
     "exact_match",
     "contains",
@@ -53,19 +55,25 @@ class Evaluate:
     seed: int = 0
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
-        """Write ``rows.jsonl`` and ``evaluation.json`` to the folder ``out``."""
+        """Write ``rows.jsonl`` and ``evaluation.json`` to the folder ``out``.
+
+        Raises:
+            UsageError: a model cannot be used, or ``out`` is not of an earlier evaluation.
+        """
         from finetune.judging import accuracy
 
+        check_folder(out, _COMMAND)
         judges = models.is_reward_model(self.model)
         found = self._judged(rows) if judges else self._asked(rows)
         means = accuracy(found) if judges else summary(found)
-        write_text(out / "rows.jsonl", _lines(found))
         facts = {
             "model": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
             "options": {key: value for key, value in asdict(self).items() if key != "model"},
             "last": means,
         }
-        write_json(out / "evaluation.json", facts)
+        with whole_folder(out, _COMMAND) as part:
+            write_text(part / "rows.jsonl", _lines(found))
+            write_json(part / "evaluation.json", facts)
         return TrainResult(out, len(found), means)
 
     def _asked(self, rows: Path) -> list[dict[str, Any]]:

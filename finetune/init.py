@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import orjson
@@ -15,6 +15,7 @@ import orjson
 from curate.core.chat import contents
 from curate.core.errors import DataError, UsageError
 from curate.core.files import digest_of
+from curate.core.outputs import check_folder
 from finetune.data import load
 from finetune.models import device, precision, shown
 from finetune.saving import save_model
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 __all__ = ["Init", "make_model", "make_tokenizer", "read_texts"]
+
+_COMMAND: Final = "finetune init"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,13 @@ class Init:
     seed: int = 0
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
-        """Make the model in ``out`` from the text of ``rows``: a ``.txt`` file, or text rows."""
+        """Make the model in ``out`` from the text of ``rows``: a ``.txt`` file, or text rows.
+
+        Raises:
+            UsageError: an option does not fit, or ``out`` is not of an earlier init.
+            DataError: there is no text in ``rows``.
+        """
+        check_folder(out, _COMMAND)
         texts = read_texts(rows)
         tokenizer = make_tokenizer(texts, self.vocab_size)
         model = make_model(self, tokenizer)
@@ -70,7 +79,7 @@ class Init:
                 "seed": self.seed,
                 "metrics": metrics,
             }
-            save_model(model, tokenizer, out, facts, beside=Path(folder))
+            save_model(model, tokenizer, out, facts, Path(folder), command=_COMMAND)
         return TrainResult(out, len(texts), metrics)
 
     def _train(

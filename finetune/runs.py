@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from curate.core.errors import UsageError
-from curate.core.files import digest_of, locked, write_text
+from curate.core.files import digest_of, write_text
+from curate.core.outputs import check_folder, may_overwrite, remove_own, run_folder
 from curate.core.quiet import quiet_transformers
 from finetune import ranks
-from finetune.checkpoints import claim, newest
+from finetune.checkpoints import checkpoints, claim, newest
 from finetune.data import Dropped
+from finetune.folders import WORK_FILES, work_of
 from finetune.models import read_facts
 from finetune.saving import save_model
 from finetune.types import TrainResult
@@ -34,22 +36,26 @@ _KEPT_CHECKPOINTS: Final = 2  # where the newest is torn, the one before it serv
 class Run:
     """One training run: ``out`` is its model folder, ``key`` the digest of all that decides it.
 
+    ``command`` marks its folders as written by `siftune finetune METHOD`.
+
     Of several processes that train together, every one goes the same way through here; the first
     alone holds the lock, writes the model and speaks.
     """
 
     out: Path
     key: str
+    command: str = "finetune"
 
     @classmethod
     def of(cls, out: Path, parts: Mapping[str, Any]) -> Run:
         """The run whose result ``parts`` (options, hashes of model and data) decide."""
-        return cls(out, digest_of(parts))
+        method = parts["options"].get("loss") or parts["stage"]
+        return cls(out, digest_of(parts), f"finetune {method}")
 
     @property
     def work(self) -> Path:
         """Checkpoints, until the model folder is written."""
-        return self.out.with_name(f"{self.out.name}.work")
+        return work_of(self.out)
 
     @property
     def beside(self) -> Path:
@@ -76,33 +82,35 @@ class Run:
 
         Raises:
             LockedError: another process trains into the same folder.
+            UsageError: the folder of checkpoints is not of this command (`curate.core.outputs`).
         """
         if not ranks.first():
             yield
             return
-        with locked(self.work):
+        with run_folder(self.work, self.command, WORK_FILES):
             try:
                 yield
             finally:
-                if not any(self.work.glob("checkpoint-*")):
-                    shutil.rmtree(self.work, ignore_errors=True)
+                if not checkpoints(self.work):
+                    remove_own(self.work)
 
     def finished(self) -> TrainResult | None:
         """The result of this very run, if it is there already.
 
         Raises:
-            UsageError: the model folder is there, and is of another run.
+            UsageError: what is there is of another run, and may not be replaced.
         """
-        if not self.out.exists():
-            return None
         facts = read_facts(self.out)
-        if facts.get("run") != self.key:
+        if facts.get("run") == self.key:
+            ranks.tell(f"{self.out} is there already: nothing to do")
+            return TrainResult(self.out, facts["data"]["rows"], facts["metrics"])
+        check_folder(self.out, self.command)
+        if facts and not may_overwrite():
             raise UsageError(
                 f"{self.out} is there already, made with other options or data: name another "
-                "--out, or remove it"
+                "--out, or add --overwrite to replace it"
             )
-        ranks.tell(f"{self.out} is there already: nothing to do")
-        return TrainResult(self.out, facts["data"]["rows"], facts["metrics"])
+        return None
 
     def train(
         self, trainer: Any, evaluate: Callable[[Any, int], None] | None = None
@@ -174,8 +182,8 @@ class Run:
             ]
             write_text(self.beside / "dropped.jsonl", "".join(lines))
         whole = {**facts, "run": self.key}
-        save_model(model, tokenizer, self.out, whole, self.beside, weights)
-        for folder in self.work.glob("checkpoint-*"):
+        save_model(model, tokenizer, self.out, whole, self.beside, weights, self.command)
+        for folder in checkpoints(self.work):
             shutil.rmtree(folder)
 
 

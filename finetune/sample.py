@@ -13,7 +13,8 @@ import polars as pl
 
 from curate.core.chat import turn
 from curate.core.errors import DataError
-from curate.core.files import aside, write_json
+from curate.core.files import write_json
+from curate.core.outputs import check_folder, whole_folder
 from curate.core.readers.jsontext import dump
 from curate.core.rows import content_digest
 from curate.core.schema import KINDS, schema_of
@@ -31,6 +32,7 @@ __all__ = ["SAMPLED_FROM", "Sample"]
 SAMPLED_FROM: Final = "sampled_from"
 """In ``extra``: the hash of the model whose samples a row holds."""
 
+_COMMAND: Final = "finetune sample"
 _NUMBERS: Final = ("win_rate", "win_probability", "by_reference")
 
 
@@ -90,8 +92,10 @@ class Sample:
 
         Raises:
             DataError: no prompt got two scored answers.
-            UsageError: an option, the reward or a model does not fit.
+            UsageError: an option, the reward or a model does not fit, or ``out`` is not of an
+                earlier sampling.
         """
+        check_folder(out, _COMMAND)
         table = data.load(rows, KINDS)
         reward = reward_of(self.reward, self.reward_options)
         once = table.filter(data.prompt_keys(table).is_first_distinct())
@@ -117,8 +121,7 @@ class Sample:
         known = {row["id"]: row for row in asked}
         for row in kept:
             _add_prompt(row, known[row["id"]])
-        with aside(out) as part:
-            part.mkdir()
+        with whole_folder(out, _COMMAND) as part:
             pl.DataFrame(kept, schema).write_parquet(part / "kept.parquet")
             write_json(part / "sampling.json", facts)
         return TrainResult(out, len(kept), facts["means"])

@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.core.files import aside, write_json, write_text
+from curate.core.files import write_json, write_text
+from curate.core.outputs import whole_folder
 from curate.core.quiet import quiet_transformers
 from finetune.card import card
 from finetune.models import FACTS, model_hash, shown
@@ -26,16 +27,21 @@ def save_model(
     facts: Mapping[str, Any],
     beside: Path | None = None,
     weights: Mapping[str, Any] | None = None,
+    command: str = "finetune",
 ) -> dict[str, Any]:
     """Write a model folder in one step, and return its facts.
 
     ``facts`` are the keys of ``siftune.json`` (``stage``, ``method``, ``base``, ``data``,
     ``options``, ``seed``, ``metrics``); versions and the hash are added here. What stands in the
     folder ``beside`` (metrics, evaluations) is copied in. ``weights`` stand for the model's own.
+    ``command`` marks the folder as written by it.
+
+    Raises:
+        UsageError: ``out`` may not be replaced (`curate.core.outputs.whole_folder`).
     """
-    with aside(out) as part:
+    with whole_folder(out, command) as part:
         if beside is not None:
-            shutil.copytree(beside, part)
+            shutil.copytree(beside, part, dirs_exist_ok=True)
         with quiet_transformers():
             model.save_pretrained(part, state_dict=_once(model, weights))
         tokenizer.save_pretrained(part)

@@ -8,6 +8,9 @@ import rich_click as click
 
 from curate.core.commands import HintingGroup
 from curate.core.errors import UsageError
+from curate.core.output_commands import OutOption, WritingCommand
+from curate.core.outputs import check_page
+from pipelines.folder import check_pipeline
 
 __all__ = ["pipelines", "report"]
 
@@ -17,10 +20,10 @@ def pipelines() -> None:
     """Full runs: select, train, compare, report; one manifest from raw row to model."""
 
 
-@pipelines.command()
+@pipelines.command(cls=WritingCommand)
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/NAME]"
+    "--out", cls=OutOption, check=check_pipeline, help="The run folder.  [default: runs/NAME]"
 )
 @click.option(
     "-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key."
@@ -55,10 +58,10 @@ def run(
         click.echo(result_text(manifest, folder))
 
 
-@click.command()
+@click.command(cls=WritingCommand)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="The file.  [default: RUN/report.html]"
+    "--out", cls=OutOption, check=check_page, help="The file.  [default: RUN/report.html]"
 )
 def report(run: Path, out: Path | None) -> None:
     """Write the report of a curate or pipeline run: one HTML file that works offline."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.core.errors import UsageError
+from curate.core.outputs import check_name
 from curate.core.recipe import Recipe, apply_overrides, parse, read_yaml
 from curate.core.registry import closest
 
@@ -84,6 +85,7 @@ def _pipeline(raw: Mapping[str, Any]) -> Pipeline:
     if (raw.get("base") is None) == (raw.get("init") is None):
         raise UsageError("set exactly one of base (a model folder) and init (how to make one)")
     steps = _steps(raw.get("train", []))
+    check_name(str(raw.get("name", "pipeline")))
     pipeline = Pipeline(
         name=str(raw.get("name", "pipeline")),
         rows=_rows(raw, "rows", seed),
@@ -136,6 +138,7 @@ def _steps(raw: Any) -> tuple[Step, ...]:
         ((method, given),) = item.items()
         options = dict(given or {})
         label = str(options.pop("label", method))
+        check_name(label, f"{where}: label")
         made = ["base", *(step.label for step in steps)]
         start = str(options.pop("start", _default_start(method, made)))
         if start not in made:

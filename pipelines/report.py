@@ -12,13 +12,15 @@ from typing import Any
 import orjson
 
 from curate.core.errors import UsageError
-from curate.core.files import read_json, write_text
+from curate.core.files import read_json
+from curate.core.outputs import check_page, generator_tag, whole_page
 from finetune.intervals import as_text
 from pipelines.charts import Chart, arms_chart, curve
 from pipelines.evidence import Selection
 
 __all__ = ["write_report"]
 
+_COMMAND = "report"
 _MOST_SAMPLES = 12
 _CURVES = (
     "loss",
@@ -46,8 +48,11 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     """Write the report of a curate or pipeline run; returns the file.
 
     Raises:
-        UsageError: ``run`` holds no finished run, or the `report` extra is not installed.
+        UsageError: ``run`` holds no finished run, ``out`` is not an earlier report, or the `report`
+            extra is not installed.
     """
+    path = out or run / "report.html"
+    check_page(path, _COMMAND, [run])
     charts = _Charts()
     content = {
         "name": _name(run),
@@ -57,8 +62,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     }
     if not content["selections"] and not content["models"]:
         raise UsageError(f"{run} holds no finished run: expected manifest.json of a run in it")
-    path = out or run / "report.html"
-    write_text(path, _page(content, charts.figures))
+    whole_page(path, _page(content, charts.figures), _COMMAND)
     return path
 
 
@@ -71,6 +75,7 @@ def _name(run: Path) -> str:
 def _page(content: Mapping[str, Any], figures: Mapping[str, Chart]) -> str:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
+        from markupsafe import Markup
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise UsageError(f"{error.name} is missing: pip install 'siftune[report]'") from None
@@ -82,7 +87,8 @@ def _page(content: Mapping[str, Any], figures: Mapping[str, Chart]) -> str:
     )
     scripts = [get_plotlyjs(), _drawing(figures)]
     hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
-    return pages.get_template("report.html").render(scripts=scripts, hashes=hashes, **content)
+    marks = {"generator": Markup(generator_tag(_COMMAND)), "hashes": hashes}
+    return pages.get_template("report.html").render(scripts=scripts, **marks, **content)
 
 
 def _drawing(figures: Mapping[str, Chart]) -> str:

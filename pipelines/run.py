@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import curate
 import finetune
 from curate.core.errors import UsageError
-from curate.core.files import digest_of, hash_file, locked, read_json, write_json
+from curate.core.files import digest_of, hash_file, read_json, write_json
+from curate.core.outputs import input_paths, run_folder
 from curate.core.progress import Quiet, Telling
 from curate.core.recipe import Recipe
 from curate.core.registry import checked, options
@@ -25,6 +26,7 @@ from finetune.init import Init
 from finetune.models import model_hash, read_facts
 from pipelines.arms import TOKENS, arm_recipe, varies
 from pipelines.compare import arms_table
+from pipelines.folder import COMMAND, FILES
 from pipelines.recipe import Arms, Pipeline, Step
 from pipelines.steps import trainer_of
 
@@ -36,9 +38,11 @@ def run(pipeline: Pipeline, out: Path, say: Telling | None = None) -> dict[str, 
 
     Raises:
         LockedError: another process runs in ``out``.
+        UsageError: ``out`` is not of an earlier pipeline run (`curate.core.outputs`).
         SiftuneError: a step cannot run; the text names it.
     """
-    with locked(out):
+    _Work(pipeline, out, Quiet()).check()
+    with run_folder(out, COMMAND, FILES, input_paths(asdict(pipeline))):
         return _Work(pipeline, out, say or Quiet()).finish()
 
 
@@ -66,7 +70,6 @@ class _Work:
         checked(Evaluate, {"model": "", **self.pipeline.evaluate}, "evaluate")
 
     def finish(self) -> dict[str, Any]:
-        self.check()
         data = {
             key: curate_run(recipe, self.out / key, say=self.say).manifest
             for key, recipe in (("rows", self.pipeline.rows), ("pairs", self.pipeline.pairs))

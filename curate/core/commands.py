@@ -116,6 +116,7 @@ class Components(ComponentGroup):
         action: _Action,
         only: Callable[[str], bool] = lambda name: True,
         common: Callable[[], list[click.Parameter]] = list,
+        command_class: type[click.RichCommand] = click.RichCommand,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -123,6 +124,7 @@ class Components(ComponentGroup):
         self._action = action
         self._only = only
         self._common = common
+        self._command_class = command_class
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the components; none of them is imported."""
@@ -143,7 +145,7 @@ class Components(ComponentGroup):
             rest = {key: given.pop(key) for key in shared}
             self._action(_context(), command, parsed(component, given), rest)
 
-        return click.RichCommand(
+        return self._command_class(
             name=command,
             params=[*component_options(component, leave=shared), *common],
             callback=callback,

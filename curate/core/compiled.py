@@ -182,7 +182,7 @@ class _Files:
             with suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True)
                 self._in(folder, key).save(key, data)
-                _sweep(folder)
+                _sweep(folder, self._name.partition(".")[0])
                 return
 
     def _in(self, folder: Path, key: Any) -> Any:
@@ -190,9 +190,9 @@ class _Files:
         return IndexDataCacheFile(str(folder), f"{self._name}-{short}", self._made_from)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the oldest files of loops beyond `_MOST`."""
-    files = [*folder.glob("*.nb[ci]")]
+def _sweep(folder: Path, package: str) -> None:
+    """Remove the oldest files of the package's loops beyond `_MOST`; others may lie there too."""
+    files = [*folder.glob(f"{package}.*.nb[ci]")]
     if len(files) > _MOST:
         files.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for path in islice(files, _MOST, None):

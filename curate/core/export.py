@@ -12,7 +12,8 @@ import polars as pl
 
 from curate.core.card import dataset_card
 from curate.core.errors import BadRow, UsageError
-from curate.core.files import aside, write_text
+from curate.core.files import write_text
+from curate.core.outputs import check_folder, whole_folder
 from curate.core.readers.calls import calls_as_text
 from curate.core.registry import build, find, names
 from curate.core.schema import Kind, kind_of
@@ -22,6 +23,7 @@ from curate.core.types import Row
 
 __all__ = ["CONTAINERS", "Exported", "export"]
 
+COMMAND = "curate export"
 CONTAINERS = ("jsonl", "parquet", "datasets")
 TRL: Mapping[Kind, str] = {
     "conversation": "messages",
@@ -49,10 +51,12 @@ def export(run: Path, out: Path, layout: str = "trl", to: str = "jsonl") -> Expo
     and in the card, never dropped silently.
 
     Raises:
-        UsageError: unknown layout or container, or one that holds no row of this kind.
+        UsageError: unknown layout or container, one that holds no row of this kind, or ``out`` is
+            not an earlier export.
     """
     if to not in CONTAINERS:
         raise UsageError(f"--to: expected one of {', '.join(CONTAINERS)}, got {to!r}")
+    check_folder(out, COMMAND, [run])
     manifest_of(run)  # is it a finished run?
     kept = pl.read_parquet(run / "kept.parquet")
     kind = kind_of(kept)
@@ -65,8 +69,7 @@ def export(run: Path, out: Path, layout: str = "trl", to: str = "jsonl") -> Expo
     rows = list(_written(source, name, left_out))
     if kept.height and not rows:
         raise UsageError(f"none of the {kept.height} rows fits {name}: {left_out[0][1]}")
-    with aside(out) as part:
-        part.mkdir()
+    with whole_folder(out, COMMAND) as part:
         _WRITERS[to](rows, part)
         write_text(part / "README.md", dataset_card(run, name, len(rows), left_out))
     return Exported(out, len(rows), left_out)

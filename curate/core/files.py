@@ -6,48 +6,96 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
 import orjson
 
 from curate.core.errors import LockedError, UsageError
 
 __all__ = [
+    "LOCK",
     "aside",
     "digest_of",
     "hash_file",
     "hash_tree",
+    "kind_of_entry",
     "locked",
     "read_json",
+    "refuse_other_than_file",
     "remove",
+    "to_disk",
+    "unused_name",
     "write_json",
     "write_text",
 ]
+
+LOCK: Final = ".lock"
+_LONGEST_PID: Final = 20
+_ENTRIES: Final[Mapping[int, str]] = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @contextlib.contextmanager
 def aside(path: Path) -> Iterator[Path]:
     """A name beside ``path`` to write to; it becomes ``path``, whole and on disk, or nothing does.
 
-    Works for a file and for a folder. A link at the final name is refused, not followed.
+    A file replaces a regular file or nothing, a folder only nothing: `curate.core.outputs` has what
+    replaces folders.
+
+    Raises:
+        UsageError: ``path`` is a folder, a link or a device.
     """
-    if path.is_symlink():
-        raise UsageError(
-            f"{path} is a link: it is not written through; remove it or name another output"
-        )
+    refuse_other_than_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    remove(part)
+    part = unused_name(path)
     try:
         yield part
-        _to_disk(part)
-        if path.is_dir():
-            remove(path)
+        to_disk(part)
+        refuse_other_than_file(path)
         part.replace(path)
     finally:
         remove(part)
+
+
+def refuse_other_than_file(path: Path) -> None:
+    """Refuse a name at which there is something other than a regular file.
+
+    Raises:
+        UsageError: the text names what is there.
+    """
+    found = kind_of_entry(path)
+    if found is None or found == "a file":
+        return
+    if found == "a link":
+        raise UsageError(
+            f"{path} is a link: it is not written through; remove it or name another output"
+        )
+    raise UsageError(f"{path} is {found}: expected a file there; move it or name another output")
+
+
+def kind_of_entry(path: Path) -> str | None:
+    """What is at ``path``, in words: ``a file``, ``a folder``, ``a link``, …; None for nothing."""
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return _ENTRIES.get(stat.S_IFMT(mode), "not a file")
+
+
+def unused_name(path: Path) -> Path:
+    """A hidden name beside ``path`` that nobody can have foreseen, for a file or folder of ours."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -103,26 +151,45 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         LockedError: another process holds it; the text names it.
+        UsageError: ``folder`` is no folder, or its ``.lock`` is not a lock file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file: expected a folder, new or of an earlier run")
+    if (found := kind_of_entry(folder)) not in (None, "a folder"):
+        raise UsageError(f"{folder} is {found}: expected a folder, new or of an earlier run")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as lock:
+    with _lock_file(folder / LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.seek(0)
             holder = lock.read().strip() or "unknown"
             raise LockedError(
                 f"{folder} is in use by process {holder}: wait for it, or choose another --out"
             ) from None
+        lock.seek(0)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         yield
 
 
-def _to_disk(path: Path) -> None:
+def _lock_file(path: Path) -> IO[str]:
+    """The lock file, opened; made where there is none.
+
+    Raises:
+        UsageError: it is a link, a device, or a file with other content than a process number.
+    """
+    refuse_other_than_file(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    lock = os.fdopen(os.open(path, flags, 0o666), "r+", encoding="ascii", errors="replace")
+    content = lock.read(_LONGEST_PID + 1)
+    if len(content) > _LONGEST_PID or (content and not content.isdigit()):
+        lock.close()
+        raise UsageError(f"{path} is not a lock file of siftune: move it or name another output")
+    lock.seek(0)
+    return lock
+
+
+def to_disk(path: Path) -> None:
+    """Flush a file, or a folder with all that is in it, to the disk."""
     for item in [path, *path.rglob("*")] if path.is_dir() else [path]:
         descriptor = os.open(item, os.O_RDONLY)
         try:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import yaml
 
 from curate.core.errors import UsageError
+from curate.core.outputs import check_name
 from curate.core.registry import build, closest, options
 from curate.core.sides import Sides, Turns
 
@@ -94,8 +95,7 @@ def parse(raw: Mapping[str, Any]) -> Recipe:
             raise UsageError(f"unknown key {key!r}; {closest(str(key), _KEYS)}")
     stages = _typed(raw, "stages", list, [])
     name = _typed(raw, "name", str, "run")
-    if Path(name).name != name:
-        raise UsageError(f"name: it names the run's folder too; expected no path, got {name!r}")
+    check_name(name)
     limit = _typed(raw, "limit", int, None)
     if limit is not None and limit < 1:
         raise UsageError(f"limit: expected at least 1 row, got {limit}")

@@ -14,11 +14,11 @@ import orjson
 from curate.core.files import hash_file
 from curate.core.stages import Done
 from curate.core.table import Table
+from curate.runners.folder import OUTPUTS
 from curate.runners.plan import Plan
 
-__all__ = ["OUTPUTS", "manifest_of", "unchanged"]
+__all__ = ["manifest_of", "unchanged"]
 
-OUTPUTS = ("kept.parquet", "ledger.parquet", "quarantine.jsonl")
 _LIBRARIES = ("siftune", "polars", "pyarrow", "numpy")
 
 

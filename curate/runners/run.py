@@ -14,8 +14,9 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from curate.core.errors import DataError, SiftuneError
-from curate.core.files import aside, hash_file, locked, read_json, remove, write_json
+from curate.core.files import aside, hash_file, read_json, remove, write_json
 from curate.core.heard import listening
+from curate.core.outputs import input_paths, may_overwrite, run_folder
 from curate.core.progress import Quiet, Telling
 from curate.core.readers.ingest import ingest
 from curate.core.recipe import Recipe, Spec, component
@@ -23,11 +24,12 @@ from curate.core.sides import score_columns
 from curate.core.stages import Done, Stages, measured
 from curate.core.table import ROW, Table
 from curate.runners.estimate import Forecast, forecast, told
+from curate.runners.folder import OUTPUTS, RUN_FILES, check_run
 from curate.runners.local import Local
-from curate.runners.manifest import OUTPUTS, manifest_of, unchanged
+from curate.runners.manifest import manifest_of, unchanged
 from curate.runners.outputs import Groups, write_kept, write_ledger
 from curate.runners.plan import Plan, Step, plan
-from curate.runners.streams import hold_streams
+from curate.runners.streams import has_streams, hold_streams
 
 __all__ = ["OUTPUTS", "Result", "Runner", "foretold", "preview", "run"]
 
@@ -63,16 +65,23 @@ def run(
     runner: Runner | None = None,
     say: Telling | None = None,
     foretell: bool = False,
+    command: str = "curate run",
 ) -> Result:
     """Run what is not done yet, and write the outputs.
 
     With ``foretell`` it is first said what each stage will cost (`curate.runners.estimate`).
+    ``command`` marks the folder: the same command may write into it again.
 
     Raises:
         LockedError: another process runs in ``out``.
+        UsageError: ``out`` is not of this command (`curate.core.outputs`).
         SiftuneError: a stage cannot run; the text names it.
     """
-    with locked(out):
+    inputs = [*input_paths(asdict(recipe))]
+    check_run(out, command, inputs)
+    if may_overwrite() and not has_streams(recipe):
+        plan(recipe, out)  # what cannot run removes nothing
+    with run_folder(out, command, RUN_FILES, inputs):
         held = plan(hold_streams(recipe, out), out)
         work = _Work(held, out, runner or Local(), say or Quiet())
         if foretell:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from curate.core.files import aside
 from curate.core.recipe import Recipe
 
-__all__ = ["hold_streams"]
+__all__ = ["has_streams", "hold_streams"]
 
 
 def hold_streams(recipe: Recipe, folder: Path) -> Recipe:
@@ -21,6 +21,11 @@ def hold_streams(recipe: Recipe, folder: Path) -> Recipe:
         recipe,
         source=tuple(_held(source, at, folder) for at, source in enumerate(recipe.source, 1)),
     )
+
+
+def has_streams(recipe: Recipe) -> bool:
+    """Whether a source of ``recipe`` comes once, and cannot be read ahead of the run."""
+    return any(map(_comes_once, recipe.source))
 
 
 def _held(source: str, number: int, folder: Path) -> str:

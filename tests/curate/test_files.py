@@ -19,13 +19,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ["out.txt"]
 
 
-def test_a_folder_is_replaced_as_a_whole(tmp_path):
+def test_a_folder_is_made_whole_and_never_replaced(tmp_path):
     path = tmp_path / "model"
-    for name in ("first", "second"):
-        with aside(path) as part:
-            part.mkdir()
-            (part / name).touch()
-    assert [item.name for item in path.iterdir()] == ["second"]
+    with aside(path) as part:
+        part.mkdir()
+        (part / "first").touch()
+    with pytest.raises(UsageError, match="is a folder: expected a file"), aside(path):
+        pass
+    assert [item.name for item in path.iterdir()] == ["first"]
 
 
 def test_a_link_at_the_final_name_is_not_written_through(tmp_path):

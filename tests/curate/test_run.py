@@ -230,8 +230,9 @@ def test_a_score_made_again_hides_the_one_the_rows_came_with(rows, tmp_path):
 
 
 def test_what_a_killed_run_left_half_done_is_cleared_away(rows, tmp_path):
+    run(recipe(rows), tmp_path / "out")
     stages = tmp_path / "out" / "stages"
-    (stages / ".ingest").mkdir(parents=True)
+    (stages / ".ingest").mkdir()
     (stages / ".ingest" / ".rows.parquet.1.part").write_text("half")
     (stages / ".length-0.parquet.1.part").write_text("half")
     run(recipe(rows), tmp_path / "out")

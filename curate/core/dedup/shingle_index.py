@@ -20,10 +20,12 @@ import polars as pl
 
 from curate.core.dedup.sets import Sets
 from curate.core.errors import DataError, UsageError
-from curate.core.files import aside, hash_file, locked, read_json, write_json
+from curate.core.files import aside, hash_file, read_json, write_json
+from curate.core.outputs import check_run_folder, run_folder
 
 __all__ = ["ShingleIndex"]
 
+_FILES: Final = ("index.json", "[0-9a-f]*.parquet")
 _SCHEMA: Final = {"id": pl.String(), "hashes": pl.List(pl.UInt64())}
 
 
@@ -45,7 +47,7 @@ class ShingleIndex:
     """The index in ``folder``, of shingles made with ``settings``.
 
     Raises:
-        UsageError: the folder holds an index of other settings.
+        UsageError: the folder holds an index of other settings, or was not made for an index.
         DataError: it is not an index, or a stretch that it names is missing or damaged.
     """
 
@@ -54,6 +56,7 @@ class ShingleIndex:
 
     def before(self, key: str) -> tuple[pl.Series, Sets]:
         """Ids and sets of all rows but those of stretch ``key`` and of what came after it."""
+        check_run_folder(self.folder, "index", _FILES)
         known = self._stretches()
         earlier = list(takewhile(lambda stretch: stretch.key != key, known))
         tables = [self._read(stretch) for stretch in earlier]
@@ -64,7 +67,7 @@ class ShingleIndex:
 
     def add(self, key: str, ids: pl.Series, sets: Sets) -> None:
         """Append a stretch; one that is there already stays as it is."""
-        with locked(self.folder):
+        with run_folder(self.folder, "index", _FILES):
             known = self._stretches()
             if key in [stretch.key for stretch in known]:
                 return

@@ -1,0 +1,64 @@
+"""The folders of a training run: the model folder OUT, and OUT.work until it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from curate.core.outputs import (
+    check_folder,
+    check_place,
+    check_run_folder,
+    marker_of,
+    may_overwrite,
+)
+from finetune import ranks
+
+__all__ = ["COMPARISON_FILES", "WORK_FILES", "check_comparison", "check_model", "work_of"]
+
+WORK_FILES: Final = (
+    *("run.json", "logps-*.parquet"),
+    *("beside/", "beside/*", "beside.[0-9]*/", "beside.[0-9]*/*"),
+    *("checkpoint-[0-9]*/", "checkpoint-[0-9]*/*"),
+)
+"""All that training writes into OUT.work, as patterns of `curate.core.outputs.Marker`."""
+
+COMPARISON_FILES: Final = (
+    *("compare.json", "split.json", "train.parquet", "held_out.parquet"),
+    *("*-[0-9]*.cpu.json", "*-[0-9]*.judged.json"),
+)
+"""All that `siftune finetune compare` writes, but for its model folders, with own markers."""
+
+
+def work_of(out: Path) -> Path:
+    """The folder of checkpoints of the model folder ``out``."""
+    return out.with_name(f"{out.name}.work")
+
+
+def check_model(path: Path, command: str, inputs: Sequence[Path] = ()) -> None:
+    """Refuse an output path that ``command``, a training, may not write to.
+
+    A model folder of the same command is not refused here: it may be the finished run itself, which
+    its options and data decide (`finetune.runs.Run.finished`).
+    """
+    if not ranks.first():  # the first process makes folders meanwhile
+        return
+    check_place(path, inputs)
+    if may_overwrite() or not _may_be_finished(path, command):
+        check_folder(path, command)
+    check_run_folder(work_of(path), command, WORK_FILES, inputs)
+
+
+def _may_be_finished(path: Path, command: str) -> bool:
+    if not path.is_dir():
+        return False
+    marker = marker_of(path)
+    if marker is None:  # a model folder of an earlier version has none
+        return (path / "siftune.json").is_file()
+    return marker.command == command
+
+
+def check_comparison(path: Path, command: str, inputs: Sequence[Path] = ()) -> None:
+    """Refuse an output path that ``command``, a comparison, may not write into."""
+    check_run_folder(path, command, COMPARISON_FILES, inputs)

@@ -1,0 +1,203 @@
+"""An output is created, or replaces what its own command wrote; nothing else is removed."""
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curate.core.compiled import _sweep
+from curate.core.dedup.shingle_index import ShingleIndex
+from curate.core.errors import UsageError
+from curate.core.files import aside, locked
+from curate.core.outputs import (
+    MARKER,
+    Marker,
+    check_place,
+    generator_tag,
+    input_paths,
+    marker_of,
+    overwriting,
+    remove_own,
+    run_folder,
+    whole_folder,
+    whole_page,
+)
+from curate.core.vectors.vector_cache import VectorCache
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _made(path: Path, command: str = "make", *names: str) -> Path:
+    with whole_folder(path, command) as part:
+        for name in names or ("a.txt",):
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).write_text(command)
+    return path
+
+
+def test_the_same_command_replaces_its_output_as_a_whole(tmp_path):
+    _made(tmp_path / "out", "make", "a.txt", "deep/b.txt")
+    _made(tmp_path / "out", "make", "c.txt")
+    assert _names(tmp_path / "out") == [MARKER, "c.txt"]
+    assert _names(tmp_path) == ["out"]
+
+
+def test_a_marker_has_no_path_and_no_time(tmp_path):
+    first = (_made(tmp_path / "one", "make", "b[1].txt", "a/b") / MARKER).read_bytes()
+    assert first == (_made(tmp_path / "two", "make", "b[1].txt", "a/b") / MARKER).read_bytes()
+    assert json.loads(first) == {"command": "make", "files": ["a/", "a/b", "b[[]1].txt"]}
+
+
+@pytest.mark.parametrize("name", ["notes.md", "deep/notes.md", ".hidden", "deep/", "other/"])
+def test_a_folder_with_anything_that_we_did_not_write_is_kept(name, tmp_path):
+    out = _made(tmp_path / "out", "make", "a.txt", "b/c.txt")
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).mkdir() if name.endswith("/") else (out / name).write_text("mine")
+    for allowed in (False, True):
+        with (
+            overwriting(allowed),
+            pytest.raises(UsageError, match="was not written by `siftune make`"),
+        ):
+            _made(out)
+    assert (out / name).exists()
+
+
+def test_a_failure_keeps_the_old_output_and_leaves_no_rest(tmp_path):
+    _made(tmp_path / "out")
+    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "out", "make") as part:
+        (part / "half").write_text(str(1 / 0))
+    assert marker_of(tmp_path / "out") == Marker("make", ("a.txt",))
+    assert _names(tmp_path) == ["out"]
+
+
+def test_what_appears_while_a_command_works_is_found_at_the_end(tmp_path):
+    work = whole_folder(tmp_path / "out", "make")
+    work.__enter__()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/precious").touch()
+    with pytest.raises(UsageError, match="did not make"):
+        work.__exit__(None, None, None)
+    assert _names(tmp_path / "out") == ["precious"]
+
+
+def test_overwrite_removes_a_run_folder_of_another_command_and_those_in_it(tmp_path):
+    with run_folder(tmp_path / "out", "one", ("*.txt", "models/")):
+        (tmp_path / "out/a.txt").touch()
+        _made(tmp_path / "out/models/m", "train")
+    with overwriting(True), run_folder(tmp_path / "out", "two", ("b",)):
+        assert _names(tmp_path / "out") == [".lock", MARKER]
+    assert marker_of(tmp_path / "out") == Marker("two", ("b",))
+
+
+def test_a_foreign_file_deep_in_a_run_folder_stops_overwrite(tmp_path):
+    with run_folder(tmp_path / "out", "one", ("models/",)):
+        _made(tmp_path / "out/models/m", "train")
+    (tmp_path / "out/models/m/mine").touch()
+    with (
+        overwriting(True),
+        pytest.raises(UsageError, match="m/mine was not written by"),
+        run_folder(tmp_path / "out", "two", ()),
+    ):
+        pass
+
+
+def test_removing_our_own_leaves_what_came_after_the_check(tmp_path):
+    out = _made(tmp_path / "out", "make", "a.txt", "deep/b.txt")
+    (out / "deep/mine").touch()
+    remove_own(out)
+    assert sorted(path.name for path in out.rglob("*")) == [MARKER, "deep", "mine"]
+
+
+def test_a_page_replaces_pages_with_its_own_tag(tmp_path):
+    page = tmp_path / "page.html"
+    for text in ("one", "two"):
+        whole_page(page, generator_tag("report") + text, "report")
+    assert page.read_text().endswith("two")
+    page.write_text('<meta name="generator" content="Hugo">')
+    with overwriting(True), pytest.raises(UsageError, match="siftune did not write"):
+        whole_page(page, "x", "report")
+
+
+def test_a_page_takes_the_place_of_a_folder_of_ours_with_overwrite(tmp_path):
+    out = _made(tmp_path / "out")
+    with pytest.raises(UsageError, match="written by `siftune make`"):
+        whole_page(out, "page", "report")
+    with overwriting(True):
+        whole_page(out, "page", "report")
+    assert out.read_text() == "page"
+    assert _names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("given", ["data", "data/rows.jsonl", "link/rows.jsonl"])
+def test_an_input_and_the_folders_above_it_are_no_output(given, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/rows.jsonl").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    with pytest.raises(UsageError, match="input"):
+        check_place(tmp_path / "data", [tmp_path / given])
+    check_place(tmp_path / "data/new", [tmp_path / given])
+
+
+def test_the_inputs_of_a_recipe_are_found_at_any_depth(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jsonl", "b.jsonl", "model", "demo"):
+        Path(name).touch()
+    recipe = {"name": "demo", "source": ["*.jsonl"], "stages": [{"options": {"model": "model"}}]}
+    assert sorted(map(str, input_paths(recipe))) == ["a.jsonl", "b.jsonl", "model"]
+    assert [*input_paths({"source": "x" * 5000, "model": "a\0b"})] == []
+
+
+@pytest.mark.parametrize("what", ["link", "pipe", "folder"])
+def test_a_file_replaces_a_regular_file_alone(what, tmp_path):
+    path = tmp_path / "out"
+    make = {"link": lambda: path.symlink_to("x"), "pipe": lambda: os.mkfifo(path)}
+    make.get(what, path.mkdir)()
+    with pytest.raises(UsageError, match=f"is a {what}"), aside(path):
+        pass
+    assert os.path.lexists(path)
+
+
+def test_the_part_that_is_written_has_a_name_that_cannot_be_planted(tmp_path):
+    names = set()
+    for _ in range(3):
+        with aside(tmp_path / "out") as part:
+            part.touch()
+        names.add(part.name)
+    assert len(names) == 3
+    assert _names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("content", ["a diary", "12 monkeys", "1" * 30])
+def test_a_file_that_only_has_the_name_of_a_lock_is_not_emptied(content, tmp_path):
+    (tmp_path / ".lock").write_text(content)
+    with pytest.raises(UsageError, match="not a lock file"), locked(tmp_path):
+        pass
+    assert (tmp_path / ".lock").read_text() == content
+
+
+def test_a_cache_is_not_written_through_a_link(tmp_path):
+    sqlite3.connect(tmp_path / "theirs").close()
+    (tmp_path / "cache").symlink_to(tmp_path / "theirs")
+    with pytest.raises(UsageError, match="is a link"):
+        VectorCache(tmp_path / "cache", 1).put([(b"k" * 16, np.zeros(1, np.float32))])
+    assert (tmp_path / "theirs").read_bytes() == b""
+
+
+def test_an_index_is_not_made_among_files_of_others(tmp_path):
+    (tmp_path / "precious").touch()
+    with pytest.raises(UsageError, match="did not make"):
+        ShingleIndex(tmp_path, {}).before("0")
+    assert _names(tmp_path) == ["precious"]
+
+
+def test_loops_of_other_packages_stay_in_a_shared_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("curate.core.compiled._MOST", 0)
+    for name in ("curate.a.nbi", "theirs.a.nbi"):
+        (tmp_path / name).touch()
+    _sweep(tmp_path, "curate")
+    assert _names(tmp_path) == ["theirs.a.nbi"]
