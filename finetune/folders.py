@@ -18,7 +18,7 @@ from finetune import ranks
 __all__ = ["COMPARISON_FILES", "WORK_FILES", "check_comparison", "check_model", "work_of"]
 
 WORK_FILES: Final = (
-    *("run.json", "logps-*.parquet"),
+    *("run.json", "logps-*.parquet", "README.md"),  # the last is TRL's card of a checkpoint
     *("beside/", "beside/*", "beside.[0-9]*/", "beside.[0-9]*/*"),
     *("checkpoint-[0-9]*/", "checkpoint-[0-9]*/*"),
 )

@@ -15,9 +15,11 @@ import pytest
 from curate.core.errors import DataError, LockedError, UsageError
 from curate.core.export import export
 from curate.core.files import hash_file, locked, read_json
+from curate.core.outputs import run_folder
 from curate.core.readers.ingest import ingest
 from curate.core.recipe import parse
 from curate.core.story import story
+from curate.runners.folder import RUN_FILES
 from curate.runners.plan import plan
 from curate.runners.run import OUTPUTS, preview, run
 
@@ -230,9 +232,9 @@ def test_a_score_made_again_hides_the_one_the_rows_came_with(rows, tmp_path):
 
 
 def test_what_a_killed_run_left_half_done_is_cleared_away(rows, tmp_path):
-    run(recipe(rows), tmp_path / "out")
     stages = tmp_path / "out" / "stages"
-    (stages / ".ingest").mkdir()
+    with run_folder(tmp_path / "out", "curate run", RUN_FILES):
+        (stages / ".ingest").mkdir(parents=True)
     (stages / ".ingest" / ".rows.parquet.1.part").write_text("half")
     (stages / ".length-0.parquet.1.part").write_text("half")
     run(recipe(rows), tmp_path / "out")
@@ -245,8 +247,11 @@ def test_a_damaged_note_makes_its_stage_anew(rows, tmp_path):
     assert run(recipe(rows), tmp_path / "out").worked == ["1:length"]
 
 
-def test_a_file_where_the_run_folder_should_be_is_refused(rows):
-    with pytest.raises(UsageError, match="is a file"):
+def test_a_file_where_the_run_folder_should_be_is_refused(rows, tmp_path):
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(UsageError, match="is a file that siftune did not write"):
+        run(recipe(rows), tmp_path / "out")
+    with pytest.raises(UsageError, match="is an input"):
         run(recipe(rows), rows)
 
 
