@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -176,30 +176,35 @@ def to_ranked(table: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def to_prompts(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """``{"id", "prompt", "reference", "tools"}``: what to ask, and the known answer or None.
+    """``{"id", "prompt", "reference", "answer", "tools"}``: what to ask, and the known answer.
 
-    Of a conversation, all before its last assistant turn is the prompt; a pair's chosen answer is
-    its reference. An answer that is a call without a text is no reference.
+    Of a conversation, all before its last assistant turn is the prompt; a pair's known answer is
+    the chosen one. ``answer`` are its turns and ``reference`` is its text, both None where no
+    answer is known. An answer that calls without a text has no reference.
     """
     kind = kind_of(table)
     name = "messages" if kind == "conversation" else "prompt"
     if name not in table.columns:
         raise UsageError(f"{kind} rows hold no prompts to answer")
-    rows = zip(table.select("id", name).rows(), extras_of(table), strict=True)
-    asked = [_prompt(key, name, turns, extra) for (key, turns), extra in rows]
+    asked = [_prompt(*each) for each in _sides(table, name)]
     if kind == "conversation":
         return list(map(_split, asked))
     if kind == "preference":
-        known = [_text_of(chat(turns)[-1]) for turns in table["chosen"].to_list()]
-        return [row | {"reference": text} for row, text in zip(asked, known, strict=True)]
+        known = (_prompt(*each)["prompt"] for each in _sides(table, "chosen"))
+        return [row | _known(turns) for row, turns in zip(asked, known, strict=True)]
     return asked
+
+
+def _sides(table: pl.DataFrame, name: str) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
+    rows = zip(table.select("id", name).rows(), extras_of(table), strict=True)
+    yield from ((key, name, turns, extra) for (key, turns), extra in rows)
 
 
 def _prompt(key: str, name: str, turns: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
     """All turns of a row, to be asked; what is only read has no weight."""
     read = chat(turns, turn_keys(extra, name, turns))
     bare = [{key: turn[key] for key in turn if key != "weight"} for turn in read]
-    return {"id": key, "prompt": bare, "reference": None, "tools": tools_of(extra)}
+    return {"id": key, "prompt": bare, "reference": None, "answer": None, "tools": tools_of(extra)}
 
 
 def _split(row: dict[str, Any]) -> dict[str, Any]:
@@ -208,13 +213,15 @@ def _split(row: dict[str, Any]) -> dict[str, Any]:
     answers = [at for at, turn in enumerate(turns) if turn["role"] == "assistant"]
     if not answers:
         return row
-    return row | {"prompt": turns[: answers[-1]], "reference": _text_of(turns[answers[-1]])}
+    last = answers[-1]
+    return row | {"prompt": turns[:last], **_known(turns[last : last + 1])}
 
 
-def _text_of(answer: Mapping[str, Any]) -> str | None:
-    """The text of an answer; None of one that only calls."""
-    text: str = answer["content"]
-    return None if answer.get("tool_calls") and not text.strip() else text
+def _known(answer: list[dict[str, Any]]) -> dict[str, Any]:
+    """A known answer and its text; one that only calls has none."""
+    last = answer[-1]
+    silent = last.get("tool_calls") and not last["content"].strip()
+    return {"answer": answer, "reference": None if silent else last["content"]}
 
 
 def length_of(turns: Sequence[Mapping[str, Any]]) -> int:

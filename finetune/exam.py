@@ -64,7 +64,8 @@ class Exam:
         from finetune.encoding import encode_prompts
         from finetune.tool_checks import check_calls
 
-        checks.refuse(check_calls(self.tokenizer, self.rows, learned=False))
+        asked = [{**row, "answer": ()} for row in self.rows]
+        checks.refuse(check_calls(self.tokenizer, asked, learned=False))
         return encode_prompts(
             self.tokenizer,
             [row["prompt"] for row in self.rows],
@@ -77,14 +78,27 @@ class Exam:
         """Token ids of the known answers after their prompts, by row."""
         from finetune.encoding import encode_answers
 
-        known = [at for at, row in enumerate(self.rows) if row["reference"] is not None]
+        answers = {at: answer for at in range(len(self.rows)) if (answer := self._answer(at))}
         encoded = encode_answers(
             self.tokenizer,
-            [self.rows[at]["prompt"] for at in known],
-            [[{"role": "assistant", "content": self.rows[at]["reference"]}] for at in known],
-            rows=[self.rows[at]["id"] for at in known],
+            [self.rows[at]["prompt"] for at in answers],
+            list(answers.values()),
+            tools=[self.rows[at].get("tools") for at in answers],
+            rows=[self.rows[at]["id"] for at in answers],
         )
-        return dict(zip(known, encoded, strict=True))
+        return dict(zip(answers, encoded, strict=True))
+
+    def _answer(self, at: int) -> list[dict[str, Any]] | None:
+        """The turns of a known answer; None of one with calls that the template leaves out."""
+        from finetune.tool_checks import check_calls
+
+        row = self.rows[at]
+        if row.get("answer") is None:
+            known = row["reference"]
+            return None if known is None else [{"role": "assistant", "content": known}]
+        called = any(turn.get("tool_calls") for turn in row["answer"])
+        found = check_calls(self.tokenizer, [row]) if called else []
+        return None if any(one.level == "error" for one in found) else list(row["answer"])
 
     def _losses(self, model: Any) -> dict[int, dict[str, float]]:
         """The model's cross-entropy on the known answers that fit into its context."""

@@ -1,0 +1,169 @@
+"""Tools, earlier calls and reasoning are in what every trainer and every evaluation reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from curate.core.errors import DataError
+from finetune import data
+from finetune.answer_rows import answer_rows
+from finetune.encoding import encode_answers
+from finetune.exam import Exam
+from finetune.judging import encode_sides
+from finetune.models import load_causal, load_tokenizer
+from finetune.pair_rows import pairs_of
+from finetune.ppo.prepare import ask, supervise
+from finetune.rewards.reward_model import RewardModel
+from finetune.sample import Sample
+from finetune.trainers.sft import SFT
+
+ASK = {"role": "user", "content": "Light on?"}
+CALLED = {
+    "role": "assistant",
+    "content": None,
+    "reasoning_content": "Hm.",
+    "tool_calls": [{"function": {"name": "light", "arguments": '{"on": true}'}}],
+}
+RESULT = {"role": "tool", "content": "done"}
+DONE, NO = {"role": "assistant", "content": "yes"}, {"role": "assistant", "content": "no"}
+PROMPT = [ASK, CALLED, RESULT]
+BESIDE = {"tools": [{"name": "light", "parameters": {"type": "object"}}]}
+DECLARED = '{"type": "function", "function": {"name": "light"'
+CALL = '<tool_call>\n{"name": "light", "arguments": {"on": true}}\n</tool_call>'
+
+CONVERSATION = {"messages": [*PROMPT, DONE], **BESIDE}
+PAIR = {"prompt": PROMPT, "chosen": [DONE], "rejected": [NO], **BESIDE}
+ANSWER = {"prompt": PROMPT, "completion": [DONE], "label": True, **BESIDE}
+LISTED = {"prompt": PROMPT, "completions": [[DONE], [NO]], "scores": [1.0, 0.0], **BESIDE}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model_dir: Path) -> Any:
+    return load_tokenizer(tiny_model_dir)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Any:
+    def write(*records: dict[str, Any]) -> Path:
+        file = tmp_path / "rows.jsonl"
+        file.write_text("".join(json.dumps(record) + "\n" for record in records))
+        return file
+
+    return write
+
+
+@pytest.fixture
+def table(rows: Any) -> Any:
+    kinds: Any = ("conversation", "preference", "unpaired", "ranked")
+
+    def read(*records: dict[str, Any]) -> pl.DataFrame:
+        return data.load(rows(*records), kinds)
+
+    return read
+
+
+def has_all(text: str) -> bool:
+    return DECLARED in text and f"<think>\nHm.\n</think>\n\n{CALL}" in text and "done" in text
+
+
+def test_sft_reads_them(tokenizer: Any, table: Any, tiny_model_dir: Path) -> None:
+    (row,) = SFT(str(tiny_model_dir))._encode(table(CONVERSATION), tokenizer)
+    assert has_all(tokenizer.decode(row.ids))
+    bits = zip(row.ids, row.mask, strict=True)
+    assert tokenizer.decode([token for token, bit in bits if bit]).count("<|im_end|>") == 2
+
+
+def test_pairs_and_answers_read_them(tokenizer: Any, table: Any) -> None:
+    (pair,) = pairs_of(table(PAIR), tokenizer).ids
+    (answer,) = answer_rows(table(ANSWER), tokenizer, labelled=True).ids
+    (listed,) = answer_rows(table(LISTED), tokenizer).ids
+    for prompt in (pair.prompt, answer.prompt, listed.prompt):
+        assert has_all(tokenizer.decode(prompt))
+
+
+def test_ppo_and_its_supervised_rows_read_them(tokenizer: Any, table: Any, rows: Any) -> None:
+    _, _, (prompt,) = ask(table(CONVERSATION), tokenizer, None, "refuse", "rows")
+    assert has_all(prompt.text)
+    assert prompt.row["tools"][0]["function"]["name"] == "light"
+    made = supervise(str(rows(CONVERSATION)), tokenizer, 3, None, "refuse")
+    assert has_all(tokenizer.decode(made.prompts[0]))
+
+
+def test_a_call_is_a_supervised_answer_of_ppo(tokenizer: Any, rows: Any) -> None:
+    made = supervise(str(rows({"messages": [ASK, CALLED]})), tokenizer, 3, None, "refuse")
+    assert CALL in tokenizer.decode(made.answers[0])
+
+
+def test_reward_models_read_them(
+    tokenizer: Any, table: Any, tiny_reward_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((chosen, rejected),) = encode_sides(tokenizer, data.to_pairs(table(PAIR)), None)
+    assert has_all(tokenizer.decode(chosen))
+    assert has_all(tokenizer.decode(rejected))
+    (ids,) = RewardModel(str(tiny_reward_dir))._ids(["yes"], data.to_prompts(table(CONVERSATION)))
+    assert has_all(tokenizer.decode(ids))
+
+
+def test_an_evaluation_reads_them_and_knows_the_answer(
+    tokenizer: Any, table: Any, tiny_model_dir: Path
+) -> None:
+    asked = data.to_prompts(table(CONVERSATION, {"messages": [ASK, CALLED], **BESIDE}))
+    first, second = Exam(tuple(asked), tokenizer, max_new_tokens=1)(load_causal(tiny_model_dir))
+    assert has_all(first["prompt"])
+    assert DECLARED in second["prompt"]
+    assert second["reference"] is None
+    assert second["exact_match"] is None
+    reasoned = f"<think>\nHm.\n</think>\n\n{CALL}<|im_end|>"
+    assert second["loss_tokens"] == len(tokenizer(reasoned, add_special_tokens=False)["input_ids"])
+
+
+def test_sampled_rows_keep_them(
+    rows: Any, tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(_: Any, __: Any, ___: Any, asked: Iterable[Any], *____: Any) -> list[list[str]]:
+        return [["yes", "yes yes"] for _ in asked]
+
+    monkeypatch.setattr(Sample, "_answers", answers)
+    other = {**CONVERSATION, "tools": [{"name": "dim"}]}  # the same words are another prompt
+    Sample(str(tiny_model_dir), reward="length", reward_options={"target": 3}, count=2)(
+        rows(CONVERSATION, other), tmp_path / "out"
+    )
+    first, second = data.to_ranked(data.load(tmp_path / "out", ("ranked",)))
+    (known, _) = data.to_prompts(data.load(rows(CONVERSATION, other), ("conversation",)))
+    assert (first["prompt"], first["tools"]) == (known["prompt"], known["tools"])
+    assert second["tools"][0]["function"]["name"] == "dim"
+
+
+UNLEARNED = {"role": "assistant", "content": "yes", "weight": 0}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": [ASK], "chosen": [UNLEARNED], "rejected": [NO]},
+        {"prompt": [ASK], "chosen": [DONE], "rejected": [{**NO, "train": False}]},
+        {"prompt": [ASK], "completion": [UNLEARNED, ASK, UNLEARNED], "label": True},
+        {"prompt": [ASK], "completions": [[DONE], [UNLEARNED]], "scores": [1, 0]},
+    ],
+)
+def test_an_answer_of_which_nothing_is_learned_is_named(
+    tokenizer: Any, table: Any, record: dict[str, Any]
+) -> None:
+    read = pairs_of if "chosen" in record else answer_rows
+    with pytest.raises(DataError, match=r"1 no_trained_tokens \(rows:1\)"):
+        read(table(record), tokenizer)
+
+
+def test_a_turn_of_weight_0_in_a_side_of_a_pair_is_not_scored(tokenizer: Any, table: Any) -> None:
+    again = {"role": "assistant", "content": "yes yes"}
+    record = {"prompt": [ASK], "chosen": [UNLEARNED, ASK, again], "rejected": [NO]}
+    (row,) = data.to_pairs(table(record))
+    (side,) = encode_answers(tokenizer, [row["prompt"]], [row["chosen"]])
+    scored = [token for token, bit in zip(side.ids, side.mask, strict=True) if bit]
+    assert tokenizer.decode(scored) == "yes yes<|im_end|>"
