@@ -64,12 +64,12 @@ _REPORTS: Final = {
     "calls": _Report(
         "error",
         "it cannot write the tool calls of {rows}: they would be learned as empty answers",
-        "use a model whose template writes tool calls, or select these rows away",
+        "give the model a chat template that writes tool calls, or select these rows away",
     ),
     "results": _Report(
         "error",
         "it leaves out the results of tools in {rows}",
-        "use a model whose template writes tool turns, or select these rows away",
+        "give the model a chat template that writes tool turns, or select these rows away",
     ),
     "tools": _Report(
         "warning",

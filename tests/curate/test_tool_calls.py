@@ -8,7 +8,9 @@ from typing import Any
 import orjson
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from curate.cli import curate
 from curate.core.errors import BadRow
 from curate.core.readers.detect import named
 from curate.core.readers.ingest import read_rows
@@ -116,6 +118,7 @@ def test_nulls_that_a_struct_column_fills_in_are_not_read(tmp_path: Path) -> Non
     assert orjson.loads(rows["extra"][0]) == {"tools": tools}
 
 
+FUNCTION = {"name": "light", "parameters": {"type": "object", "properties": {}}}
 FIELDS = {"weight": 0, "reasoning_content": "Easy."}
 SAID = {"role": "assistant", "content": "4"}
 ROUND_TRIPS: dict[str, tuple[str, Row]] = {
@@ -183,3 +186,46 @@ def test_a_conversation_from_any_layout_is_exported_as_messages_with_its_fields(
 def test_too_few_fields_belong_to_other_turns() -> None:
     assert fields_of({"messages.fields": [{"weight": 0}]}, "messages", 2) == [{}, {}]
     assert fields_of({"chosen.fields": [{}, {"weight": 0}]}, "chosen", 1) == [{"weight": 0}]
+
+
+@pytest.mark.parametrize("container", ["jsonl", "parquet", "datasets"])
+def test_calls_with_other_arguments_are_exported_unchanged(tmp_path: Path, container: str) -> None:
+    records = [
+        messages(
+            {"role": "assistant", "content": "", "tool_calls": [light(to=3)]}, tools=[FUNCTION]
+        ),
+        messages({"role": "assistant", "content": "", "tool_calls": [light(to="off", all=True)]}),
+        messages({**SAID, "weight": 0}, functions=[FUNCTION | {"strict": True}]),
+    ]
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(map(orjson.dumps, records)))
+    for command in (
+        ["ingest", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "in")],
+        ["export", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--to", container],
+    ):
+        CliRunner().invoke(curate, command, catch_exceptions=False)
+    written = tmp_path / "out" / ("" if container == "datasets" else f"train.{container}")
+    again, bad = read_rows(written)
+    assert not bad
+    turns = again["messages"].to_list()
+    found = [orjson.loads(each[1]["tool_calls"])[0] for each in turns[:2]]
+    found = [call["function"]["arguments"] for call in found]
+    known = [orjson.loads(each) if isinstance(each, str) else each for each in found]
+    assert known == [{"to": 3}, {"to": "off", "all": True}]
+    extras = [orjson.loads(text) for text in again["extra"]]
+    tools = extras[0]["tools"]
+    assert (orjson.loads(tools) if isinstance(tools, str) else tools) == [FUNCTION]
+    assert fields_of(extras[2], "messages", 2) == [{}, {"weight": 0}]
+
+
+def test_the_best_and_the_worst_answer_keep_their_fields_as_a_pair(tmp_path: Path) -> None:
+    answers = [[{**SAID, "content": str(at), "reasoning": f"r{at}"}] for at in range(3)]
+    record = {"prompt": [ASK], "completions": answers, "scores": [0.5, 0.0, 1.0]}
+    (tmp_path / "rows.jsonl").write_bytes(orjson.dumps(record))
+    for command in (
+        ["ingest", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "in")],
+        ["export", str(tmp_path / "in"), "--out", str(tmp_path / "out")],
+    ):
+        CliRunner().invoke(curate, command, catch_exceptions=False)
+    written = orjson.loads((tmp_path / "out" / "train.jsonl").read_bytes())
+    assert (written["chosen"], written["rejected"]) == (answers[2], answers[1])
+    assert not any(key.endswith(".fields") for key in written)
