@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import orjson
-
 from curate.core.errors import DataError, UsageError
+from curate.core.readers.jsontext import dump
 from finetune.templates import marks_generation
+from finetune.turns import REASONING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -87,7 +88,8 @@ class ChatRenderer:
     ) -> tuple[str, list[tuple[int, int]]]:
         named = self._named
         form = _form(self.template, named, calls=any(turn.get("tool_calls") for turn in chat))
-        turns = [_formed(turn, form) for turn in chat]
+        names = _reasoning_names(self.template)
+        turns = [_formed(_reasoned(turn, names), form) for turn in chat]
         try:
             return _written(self.template, turns, tools, ask, marked, named)
         except _failures() as error:
@@ -138,11 +140,23 @@ def _formed(turn: Mapping[str, Any], form: _Form) -> dict[str, Any]:
     return found
 
 
+@lru_cache(maxsize=64)
+def _reasoning_names(template: str) -> tuple[str, ...]:
+    """The names other than ``reasoning_content`` by which a template may know reasoning."""
+    return tuple(name for name in REASONING[1:] if re.search(rf"\b{name}\b", template))
+
+
+def _reasoned(turn: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    """A turn whose reasoning has those names too."""
+    reasoning = turn.get("reasoning_content")
+    return turn if reasoning is None else {**dict.fromkeys(names, reasoning), **turn}
+
+
 def _json_arguments(call: Any) -> Any:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), Mapping):
         return call
-    written = orjson.dumps(function["arguments"]).decode()
+    written = dump(function["arguments"])
     return {**call, "function": {**function, "arguments": written}}
 
 

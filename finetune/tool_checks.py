@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from curate.core.errors import DataError
 from finetune.checks import Problem
 from finetune.encoding import Encoded, encode_chats, encode_prompts, encode_unmasked
+from finetune.row_extras import turns_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["check_calls"]
+__all__ = ["check_calls", "check_unweighed"]
 
 _SHOWN: Final = 5
 _BESIDE: Final = ("tool_calls", "reasoning_content")
@@ -47,19 +48,32 @@ def check_calls(
     return [_REPORTS[kind].of(ids) for kind, ids in lost.items() if ids]
 
 
+def check_unweighed(rows: Sequence[Mapping[str, Any]]) -> list[Problem]:
+    """Turns of weight 0 where whole conversations are to be learned."""
+    found = [row["id"] for row in rows if any(t.get("weight") == 0 for _, t in turns_in(row))]
+    return [_UNWEIGHED.of(found)] if found else []
+
+
 @dataclass(frozen=True)
 class _Report:
     level: Any
     what: str
     fix: str
+    where: str = "chat template"
 
     def of(self, ids: Sequence[str]) -> Problem:
         more = ", ..." if len(ids) > _SHOWN else ""
         shown = ", ".join(ids[:_SHOWN])
         what = self.what.format(rows=f"{len(ids)} rows ({shown}{more})")
-        return Problem(self.level, "chat template", what, self.fix)
+        return Problem(self.level, self.where, what, self.fix)
 
 
+_UNWEIGHED: Final = _Report(
+    "error",
+    "it learns whole conversations, and turns have weight 0 in {rows}",
+    "leave assistant_only_loss on, which honours weights, or take the weights out of the data",
+    "assistant_only_loss: false",
+)
 _REPORTS: Final = {
     "calls": _Report(
         "error",
@@ -85,6 +99,7 @@ _REPORTS: Final = {
         "warning",
         "turns that are not the assistant's have weight 1 in {rows}",
         "only the assistant's turns are learned",
+        "rows",
     ),
 }
 

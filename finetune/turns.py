@@ -28,12 +28,13 @@ def chat(
 
     ``beside`` are further keys of each turn (`turn_keys`). Each call is ``{"type": "function",
     "function": {"name", "arguments"}}`` with what else it came with; arguments that are the JSON
-    text of an object are that object.
+    text of an object are that object. The result of a call has its name.
 
     >>> chat([{"role": "user", "content": "Hi", "name": None, "tool_calls": None}])
     [{'role': 'user', 'content': 'Hi'}]
     """
     made = [_turn(turn) for turn in turns or ()]
+    _name_results(made)
     return made if beside is None else [t | keys for t, keys in zip(made, beside, strict=True)]
 
 
@@ -42,6 +43,22 @@ def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
     if "tool_calls" in given:
         given["tool_calls"] = [_call(call) for call in json.loads(given["tool_calls"])]
     return {"role": turn["role"], "content": "", **given}
+
+
+def _name_results(turns: Sequence[dict[str, Any]]) -> None:
+    """Name each tool turn after its call, by id or else by its place: some templates write it."""
+    calls: list[dict[str, Any]] = []
+    at = 0
+    for turn in turns:
+        if turn["role"] != "tool":
+            calls, at = turn.get("tool_calls") or [], 0
+            continue
+        own = turn.get("tool_call_id")
+        found = [call for call in calls if own is not None and call.get("id") == own]
+        by_place = calls[at : at + 1] if own is None else []
+        for call in [*found, *by_place][:1]:
+            turn.setdefault("name", call["function"].get("name"))
+        at += 1
 
 
 def _call(call: Any) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class RewardModel:
             for said, row in zip(completions, rows, strict=True)
         ]
         asked = [row for row in rows if row.get("tools") or any(map(_has_calls, row["prompt"]))]
-        found = check_calls(tokenizer, asked, tokenizer.chat_template, learned=False)
+        found = check_calls(tokenizer, asked, learned=False)
         checks.refuse(problem for problem in found if problem.level == "error")
         tools = [row.get("tools") for row in rows]
         ids = [str(row.get("id", at)) for at, row in enumerate(rows)]

@@ -149,7 +149,7 @@ class RewardModel:
         )
         read = table.join(empty, on="id", how="anti", maintain_order="left")
         pairs = data.to_pairs(read)
-        calls = check_calls(tokenizer, pairs, tokenizer.chat_template, learned=False)
+        calls = check_calls(tokenizer, pairs, learned=False)
         checks.refuse([*checks.check_texts(tokenizer, pairs), *calls])
         sides = encode_sides(tokenizer, pairs, None)
         same = [

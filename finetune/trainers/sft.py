@@ -19,7 +19,7 @@ from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
 from finetune.ranks import refuse_spread
 from finetune.runs import Run, quiet, whole_weights
-from finetune.tool_checks import check_calls
+from finetune.tool_checks import check_calls, check_unweighed
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:
@@ -161,11 +161,11 @@ class SFT:
         rows = data.to_conversations(table)
         checks.refuse(checks.check_texts(tokenizer, rows))
         chats, tools = [row["messages"] for row in rows], [row["tools"] for row in rows]
-        template = None if self.assistant_only_loss else tokenizer.chat_template
-        masked = self.assistant_only_loss
-        checks.refuse(check_calls(tokenizer, rows, template, learned=masked))
+        checks.refuse(check_calls(tokenizer, rows, learned=self.assistant_only_loss))
+        if not self.assistant_only_loss:
+            checks.refuse(check_unweighed(rows))
         ids = [row["id"] for row in rows]
-        if masked:
+        if self.assistant_only_loss:
             return encode_chats(tokenizer, chats, tools=tools, rows=ids)
         encoded = encode_unmasked(tokenizer, chats, tools, ids)
         return [Encoded(row, [1] * len(row)) for row in encoded]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from curate.core.errors import UsageError
+from curate.core.errors import DataError, UsageError
 from finetune import checks, data
 from finetune.encoding import encode_answers, encode_chats, encode_prompts
 from finetune.models import load_tokenizer
 from finetune.templates import ENCODER
 from finetune.tool_checks import check_calls
 from finetune.trainers.sft import SFT
+from finetune.turns import chat, columns_of
 
 ASK = {"role": "user", "content": "Light on, please"}
 DONE = {"role": "assistant", "content": "It is on."}
@@ -241,3 +243,73 @@ def test_a_turn_of_weight_0_of_the_shared_case_is_not_learned(tokenizer: Any) ->
         pytest.skip(f"no {file}: the shared cases are not here")
     rows = data.to_conversations(data.load(file, ("conversation",)))
     assert learned(tokenizer, rows[0]["messages"]) == "No: Paris.<|im_end|>"
+
+
+FULL = [
+    {
+        "type": "function",
+        "function": {
+            "name": "light",
+            "description": "Switch a light.",
+            "parameters": {
+                "type": "object",
+                "properties": {"room": {"type": "string", "description": "Which one."}},
+                "required": ["room"],
+            },
+        },
+    }
+]
+TEMPLATES = {
+    path.name: path.read_text(encoding="utf-8")
+    for path in (files("trl") / "chat_templates").iterdir()
+    if path.name.endswith(".jinja")
+}
+NO_CALLS = ("cohere", "gemma.", "gemma_", "gemma3", "idefics", "llava", "phi3", "smolvlm")
+NO_CALLS += ("llama3.", "llama3_training", "lfm2.", "lfm2_training", "qwen2_5_vl")
+"""Templates of TRL that write no calls; two write tools or results all the same."""
+
+
+def named_results(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The turns as `finetune.data` gives them."""
+    return chat(columns_of(turns)[0])
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_templates_of_trl_learn_calls_or_are_refused(mute: Any, name: str) -> None:
+    mute.chat_template = TEMPLATES[name]
+    row = conversation(calls(call(room="hall", on=True, to=3)), RESULT, DONE, tools=FULL)
+    turns = named_results(row["messages"])
+    found = check_calls(mute, [{**row, "messages": turns}])
+    errors = [problem for problem in found if problem.level == "error"]
+    if not name.startswith(NO_CALLS):
+        assert not errors
+        text = learned(mute, turns, FULL)
+        assert all(part in text for part in ("light", "room", "hall", "on", "3", "It is on."))
+        return
+    with pytest.raises((UsageError, DataError)):
+        encode_checked(mute, turns, errors)
+
+
+def encode_checked(tokenizer: Any, turns: Any, errors: Any) -> None:
+    checks.refuse(errors)
+    encode_chats(tokenizer, [turns], tools=[FULL])
+
+
+@pytest.mark.parametrize(
+    "name", ["qwen3", "glm4moe", "gptoss", "lfm2_2_5", "muse_glimmer_training"]
+)
+def test_reasoning_is_learned_under_the_name_that_a_template_has_for_it(
+    mute: Any, name: str
+) -> None:
+    mute.chat_template = TEMPLATES[f"{name}.jinja"]
+    turns = [ASK, {**DONE, "reasoning_content": "It is dark."}]
+    assert learned(mute, turns).count("It is dark.") == 1
+    assert not check_calls(mute, [{"id": "r:1", "messages": turns, "tools": None}])
+
+
+def test_a_weight_with_prompts_learned_too_is_refused(tmp_path: Path, tiny_model_dir: Path) -> None:
+    weighed = {"messages": [ASK, {**DONE, "weight": 0}, ASK, DONE]}
+    with pytest.raises(UsageError, match=r"turns have weight 0 in 1 rows \(rows:1\)"):
+        SFT(str(tiny_model_dir), assistant_only_loss=False)(
+            rows_of(tmp_path, weighed), tmp_path / "out"
+        )

@@ -80,7 +80,19 @@ def test_a_sharegpt_call_is_the_same_as_one_of_the_openai_api(tmp_path: Path) ->
     ]
     (row,) = data.to_conversations(table(tmp_path, {"conversations": turns}))
     assert row["messages"][1]["tool_calls"] == [call({"on": True})]
-    assert row["messages"][2] == {"role": "tool", "content": "done"}
+    assert row["messages"][2] == {"role": "tool", "content": "done", "name": "light"}
+
+
+def test_the_result_of_a_call_is_named_after_it_by_id_or_by_place(tmp_path: Path) -> None:
+    def names(ids: list[str | None], results: list[dict[str, Any]]) -> list[str | None]:
+        each = [{**call({}, name), "id": own} for name, own in zip("ab", ids, strict=True)]
+        tools = [{"role": "tool", "content": "1", **result} for result in results]
+        (row,) = data.to_conversations(table(tmp_path, {"messages": [ASK, calls(*each), *tools]}))
+        return [turn.get("name") for turn in row["messages"][2:]]
+
+    assert names([None, None], [{}, {}, {}]) == ["a", "b", None]
+    assert names(["1", "2"], [{"tool_call_id": "2"}, {"tool_call_id": "1"}]) == ["b", "a"]
+    assert names(["1", "2"], [{"tool_call_id": "3"}, {"name": "c"}]) == [None, "c"]
 
 
 FUNCTION = {"name": "light", "description": "Switch", "parameters": {"type": "object"}}
