@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
@@ -115,7 +115,9 @@ class _Layouts:
             [marks.around(turn, at) if at in turns else turn for at, turn in enumerate(self.chat)],
             marks.owner,
         )
-        return layout if layout is not None and layout.bare == self.text else None
+        if layout is None or layout.bare != self.text:
+            return None
+        return replace(layout, complete=len(turns) == len(self.chat))
 
     def _replaced(self, turn: int) -> _Layout | None:
         """A sentinel for the turn's content; None where it changes more than that content."""
@@ -130,7 +132,7 @@ class _Layouts:
         if not (self.text.startswith(before) and self.text[len(before) :].endswith(after)):
             return None
         shift = len(self.text) - len(layout.text)
-        return layout.placed(lambda at: at if at <= len(before) else at + shift)
+        return replace(layout, place=lambda at: at if at <= len(before) else at + shift)
 
     def _layout(self, chat: Turns, owner: Mapping[str, int]) -> _Layout | None:
         try:
@@ -139,7 +141,7 @@ class _Layouts:
             return None
         found = _Layout(self.render, chat, text, self.ends, self.ask, owner, lambda at: at)
         positions = [mark.at for mark in found.marks]
-        return found.placed(lambda at: at - sum(position < at for position in positions))
+        return replace(found, place=lambda at: at - sum(position < at for position in positions))
 
 
 class _Mark(NamedTuple):
@@ -158,9 +160,7 @@ class _Layout:
     ask: bool
     owner: Mapping[str, int]
     place: Callable[[int], int]
-
-    def placed(self, place: Callable[[int], int]) -> _Layout:
-        return _Layout(self.render, self.chat, self.text, self.ends, self.ask, self.owner, place)
+    complete: bool = False  # the contents of all turns carry marks
 
     @cached_property
     def marks(self) -> list[_Mark]:
@@ -225,7 +225,7 @@ class _Layout:
             return len(prompt)
         marks = self._marks_in(prompt)
         if not marks:
-            alone = turn == 0 or len({*self.owner.values(), turn}) > 1
+            alone = turn == 0 or self.complete
             return (self.ends.shared(prompt, self.text) or None) if alone else None
         last = prompt[marks[-1].at]
         places = [mark.at for mark in self.marks if self.text[mark.at] == last]
@@ -243,7 +243,7 @@ class _Layout:
         if self.ask or turn + 1 < len(self.chat):
             closed = self._tail_of(alone, turn, start)
             shared = 0 if closed is None else self.ends.shared(tail, closed)
-            exact = closed == "" or shared > 0
+            exact = closed is not None and self.ends.whole(closed, shared)
             tail = tail[:shared] if exact else tail
         if not exact and last == start:
             return None
@@ -289,6 +289,10 @@ class _Ends:
             if match.start() < length < match.end():
                 length = match.start()
         return length
+
+    def whole(self, tail: str, shared: int) -> bool:
+        """Whether the part of a tail that another shares has the end of turn."""
+        return shared == len(tail) or self._control.search(tail[:shared]) is not None
 
     def end_of(self, tail: str, exact: bool, rest: str) -> tuple[int, bool]:
         """Length of the end of turn in ``tail``, and whether a token ends it.
