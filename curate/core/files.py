@@ -24,6 +24,7 @@ __all__ = [
     "hash_tree",
     "kind_of_entry",
     "locked",
+    "make_folder",
     "read_json",
     "refuse_other_than_file",
     "remove",
@@ -57,7 +58,7 @@ def aside(path: Path) -> Iterator[Path]:
         UsageError: ``path`` is a folder, a link or a device.
     """
     refuse_other_than_file(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     part = unused_name(path)
     try:
         yield part
@@ -82,6 +83,20 @@ def refuse_other_than_file(path: Path) -> None:
             f"{path} is a link: it is not written through; remove it or name another output"
         )
     raise UsageError(f"{path} is {found}: expected a file there; move it or name another output")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they are there.
+
+    Raises:
+        UsageError: a file, or a link that leads nowhere, is in the way.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(
+            f"{path} cannot be made: a file is there, or where one above it is"
+        ) from None
 
 
 def kind_of_entry(path: Path) -> str | None:
@@ -155,7 +170,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     if (found := kind_of_entry(folder)) not in (None, "a folder"):
         raise UsageError(f"{folder} is {found}: expected a folder, new or of an earlier run")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with _lock_file(folder / LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

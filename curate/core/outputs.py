@@ -29,6 +29,7 @@ from curate.core.files import (
     LOCK,
     kind_of_entry,
     locked,
+    make_folder,
     remove,
     to_disk,
     unused_name,
@@ -121,7 +122,7 @@ def check_place(path: Path, inputs: Iterable[Path] = ()) -> None:
     """
     problem = next(_problems(path, inputs), None)
     if problem is not None:
-        raise UsageError(f"--out {path}: {problem}")
+        raise UsageError(f"output {path}: {problem}")
 
 
 def _problems(path: Path, inputs: Iterable[Path]) -> Iterator[str]:
@@ -340,7 +341,7 @@ def whole_folder(path: Path, command: str) -> Iterator[Path]:
         UsageError: ``path`` may not be replaced (see `check_folder`).
     """
     check_folder(path, command)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     part = unused_name(path)
     part.mkdir()
     try:

@@ -188,6 +188,16 @@ def test_a_cache_is_not_written_through_a_link(tmp_path):
     assert (tmp_path / "theirs").read_bytes() == b""
 
 
+def test_a_file_in_the_way_of_a_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("precious")
+    for path in (tmp_path / "file/x", tmp_path / "file/deep/x"):
+        with pytest.raises(UsageError, match="cannot be made: a file is there"), aside(path):
+            pass
+        with pytest.raises(UsageError, match="cannot be made: a file is there"):
+            VectorCache(path, 1).get([b"k"])
+    assert (tmp_path / "file").read_text() == "precious"
+
+
 def test_an_index_is_not_made_among_files_of_others(tmp_path):
     (tmp_path / "precious").touch()
     with pytest.raises(UsageError, match="did not make"):

@@ -22,6 +22,7 @@ def paths(pipeline: Pipeline) -> set[str]:
 def test_the_recipe_stands_on_its_own_after_the_demo_ran_once() -> None:
     pipeline = load(demo.RECIPE)
     assert {path.split("/")[:2] == ["runs", "demo"] for path in paths(pipeline)} == {True}
+    assert pipeline.name != "demo"  # its folder holds the inputs, and could not be the output's
     assert pipeline.arms is not None
     assert len(pipeline.arms.seeds) >= 3
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from curate.core.errors import UsageError
-from curate.core.files import refuse_other_than_file
+from curate.core.files import make_folder, refuse_other_than_file
 
 __all__ = ["VectorCache"]
 
@@ -49,7 +49,7 @@ class VectorCache:
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         refuse_other_than_file(self.path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as database:
             try:
                 database.execute(
