@@ -97,7 +97,7 @@ def run(
         raw = apply_overrides(read_yaml(recipe), overrides)
         _go(raw, out or _default_folder(raw, recipe), as_json, dry_run)
     except UsageError as error:
-        if str(error).startswith("stage ") or "recipe" in str(error):
+        if str(error).startswith(("stage ", "source is ")) or "recipe" in str(error):
             raise UsageError(f"{recipe}: {error}") from None
         raise
 

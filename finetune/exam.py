@@ -43,7 +43,8 @@ class Exam:
     def __call__(self, model: Any) -> list[dict[str, Any]]:
         """One JSON-like object a row, in the order of the rows.
 
-        ``prompt`` (as the model was shown it), ``completion``, ``reference``, ``exact_match`` and
+        ``question`` (the last turn before the answer), ``prompt`` (as the model was shown it),
+        ``completion``, ``reference``, ``exact_match`` and
         ``contains`` (null where no answer is known), ``tokens`` and ``ended`` (whether the model
         closed its answer), ``kl_k1`` and ``kl_k3`` in nats a sequence (of a greedy answer they are
         its log-ratio, not an estimate), ``reward``. What does not fit into the model's context has
@@ -151,6 +152,7 @@ class Exam:
         row = self.rows[at]
         asked = {
             "id": row["id"],
+            "question": row["prompt"][-1]["content"],
             "prompt": self.tokenizer.decode(self._prompts[at]),
             "reference": row["reference"],
         }

@@ -15,7 +15,8 @@ from curate.core.registry import closest
 __all__ = ["ARMS", "Arms", "Pipeline", "Step", "load"]
 
 _KEYS = ("name", "seed", "base", "init", "rows", "pairs", "heldout", "train", "evaluate", "arms")
-_HELDOUT = ("prompts", "pairs")
+_HELDOUT = {"prompts": "rows", "pairs": "pairs"}  # and whose source it takes where it names none
+_SOURCE_KEYS = ("source", "source_help", "format", "map")
 _DATA = ("rows", "pairs")
 ARMS = ("curated", "random", "longest", "all")
 
@@ -50,7 +51,8 @@ class Pipeline:
     """A checked recipe. ``heldout`` are prompts and pairs that no training sees.
 
     They are the path of a file, or a curate recipe that selects them, such as the test part of what
-    ``rows`` and ``pairs`` train on (`curate.selectors.split`).
+    ``rows`` and ``pairs`` train on (`curate.selectors.split`); without a ``source`` of its own it
+    reads theirs.
     """
 
     name: str
@@ -83,7 +85,9 @@ def _pipeline(raw: Mapping[str, Any]) -> Pipeline:
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise UsageError(f"seed: expected a whole number, got {seed!r}")
     if (raw.get("base") is None) == (raw.get("init") is None):
-        raise UsageError("set exactly one of base (a model folder) and init (how to make one)")
+        raise UsageError(
+            "set exactly one of base (a model, -o base=MODEL) and init (how to make one)"
+        )
     steps = _steps(raw.get("train", []))
     check_name(str(raw.get("name", "pipeline")))
     pipeline = Pipeline(
@@ -94,7 +98,7 @@ def _pipeline(raw: Mapping[str, Any]) -> Pipeline:
         seed=seed,
         base=raw.get("base"),
         init=_mapping(raw, "init") if raw.get("init") is not None else None,
-        heldout=_heldout(_known(_mapping(raw, "heldout"), _HELDOUT, "heldout"), seed),
+        heldout=_heldout(raw, seed),
         evaluate=_mapping(raw, "evaluate"),
         arms=_arms(raw.get("arms"), steps),
     )
@@ -109,22 +113,32 @@ def _rows(raw: Mapping[str, Any], key: str, seed: int) -> Recipe | None:
     if not isinstance(given, dict):
         raise UsageError(f"{key}: expected a curate recipe (source, stages), got {given!r}")
     try:
-        return parse({"name": key, "seed": seed, **given})
+        return parse({"name": key, "seed": seed, **given}, under=key)
     except UsageError as error:
         raise UsageError(f"{key}: {error}") from None
 
 
 def _heldout(raw: Mapping[str, Any], seed: int) -> dict[str, str | Recipe]:
     found: dict[str, str | Recipe] = {}
-    for key, given in raw.items():
-        recipe = (
-            given
-            if isinstance(given, str)
-            else _rows({f"heldout.{key}": given}, f"heldout.{key}", seed)
-        )
+    listed = _known(_mapping(raw, "heldout"), tuple(_HELDOUT), "heldout")
+    for key, given in listed.items():
+        where = f"heldout.{key}"
+        if isinstance(given, dict) and given.get("source") is None:
+            given = _sourced(given, raw.get(_HELDOUT[key]))
+        recipe = given if isinstance(given, str) else _rows({where: given}, where, seed)
         if recipe is not None:
             found[key] = recipe
     return found
+
+
+def _sourced(given: dict[str, Any], like: Any) -> dict[str, Any]:
+    """Held-out rows with the source, format and renamed keys of the rows that are trained on."""
+    taken = like if isinstance(like, dict) else {}
+    return {**{key: taken[key] for key in _SOURCE_KEYS if key in taken}, **_set_keys(given)}
+
+
+def _set_keys(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _steps(raw: Any) -> tuple[Step, ...]:

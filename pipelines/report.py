@@ -15,6 +15,7 @@ from curate.core.errors import UsageError
 from curate.core.files import read_json
 from curate.core.outputs import check_page, generator_tag, whole_page
 from finetune.intervals import as_text
+from pipelines.before_after import comparison
 from pipelines.charts import Chart, arms_chart, curve
 from pipelines.evidence import Selection
 
@@ -59,6 +60,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         "selections": [_selection(path, charts) for path in _selections(run)],
         "models": [_model(path, tested, charts) for path, tested in _models(run)],
         "arms": _arms(run, charts),
+        "comparison": comparison(run),
     }
     if not content["selections"] and not content["models"]:
         raise UsageError(f"{run} holds no finished run: expected manifest.json of a run in it")

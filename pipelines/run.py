@@ -81,6 +81,7 @@ class _Work:
             self.models[step.label] = self._train(step, self.out / step.data, self.pipeline.seed)
         for step in self.pipeline.train:  # now that there is a reward model, if there is to be one
             self._evaluate(step.label, self.models[step.label], step.method == "reward")
+        before = self._before()
         arms = self._arms(self.pipeline.arms) if self.pipeline.arms else None
         manifest = {
             "siftune": version("siftune"),
@@ -88,6 +89,7 @@ class _Work:
             "data": {key: _summary(value) for key, value in data.items()},
             "heldout": {key: hash_file(Path(path)) for key, path in self.heldout.items()},
             "models": self.told,
+            "before": before,
             "arms": arms,
         }
         write_json(self.out / "manifest.json", manifest)
@@ -143,11 +145,33 @@ class _Work:
             raise UsageError(f"arms: metric: the evaluation has no {name!r}; it has {there}")
         return found[name]
 
+    def _before(self) -> str | None:
+        """Where the base model's own answers are written; None where it cannot be asked."""
+        try:
+            folder = self._examine("base", self.models["base"], judges=False)
+        except UsageError as error:  # a base model need not have a chat template
+            self.say(f"base: not evaluated, {error}")
+            return None
+        return None if folder is None else folder.relative_to(self.out).as_posix()
+
     def _evaluate(self, label: str, model: Path, judges: bool) -> dict[str, float]:
-        """What a model does on the held-out prompts, or a reward model on the held-out pairs."""
+        """Evaluate a trained model, note where that is written, and return its means."""
+        folder = self._examine(label, model, judges)
+        if folder is None:
+            return {}
+        written: dict[str, float] = read_json(folder / "evaluation.json")["last"]
+        model_told = next(told for told in self.told if told["label"] == label)
+        model_told |= {"evaluation": folder.relative_to(self.out).as_posix(), "found": written}
+        return written
+
+    def _examine(self, label: str, model: Path, judges: bool) -> Path | None:
+        """The folder of a model's answers to the held-out prompts, or of its judgement of pairs.
+
+        None where the recipe holds out nothing for it.
+        """
         source = self.heldout.get("pairs" if judges else "prompts")
         if source is None:
-            return {}
+            return None
         given = {"seed": self.pipeline.seed, **self.pipeline.evaluate, "model": str(model)}
         if not judges:
             start = self.models.get("sft") if "sft" in self.models else self.models["base"]
@@ -162,10 +186,7 @@ class _Work:
         if not (folder / "evaluation.json").is_file():
             self.say(f"{label}: evaluating")
             exam(Path(source), folder)
-        written: dict[str, float] = read_json(folder / "evaluation.json")["last"]
-        model_told = next(told for told in self.told if told["label"] == label)
-        model_told |= {"evaluation": folder.relative_to(self.out).as_posix(), "found": written}
-        return written
+        return folder
 
     def _base(self) -> Path:
         """The model that training starts from: given, or made from text."""

@@ -18,7 +18,7 @@ __all__ = ["GROUPS", "Recipe", "Spec", "apply_overrides", "component", "load", "
 
 Group: TypeAlias = Literal["score", "select"]
 GROUPS: Mapping[str, str] = {"score": "curate.scorers", "select": "curate.selectors"}
-_KEYS = ("name", "seed", "source", "format", "map", "limit", "stages")
+_KEYS = ("name", "seed", "source", "source_help", "format", "map", "limit", "stages")
 _MOST_ALIASES = 20
 
 
@@ -35,7 +35,11 @@ class Spec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run does. ``map`` renames raw keys before the format is looked for."""
+    """What a run does. ``map`` renames raw keys before the format is looked for.
+
+    The key ``source_help`` of a file is no part of it: where ``source`` is left open, it tells what
+    to give.
+    """
 
     name: str
     source: tuple[str, ...]
@@ -88,8 +92,8 @@ def apply_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> dict[str, 
     return raw
 
 
-def parse(raw: Mapping[str, Any]) -> Recipe:
-    """A checked recipe from plain values."""
+def parse(raw: Mapping[str, Any], under: str = "") -> Recipe:
+    """A checked recipe from plain values; ``under`` is the key that a larger file has it under."""
     for key in raw:
         if key not in _KEYS:
             raise UsageError(f"unknown key {key!r}; {closest(str(key), _KEYS)}")
@@ -101,7 +105,7 @@ def parse(raw: Mapping[str, Any]) -> Recipe:
         raise UsageError(f"limit: expected at least 1 row, got {limit}")
     return Recipe(
         name=name,
-        source=_sources(raw.get("source")),
+        source=_sources(raw, under),
         stages=tuple(_stage(number, stage) for number, stage in enumerate(stages, 1)),
         seed=_typed(raw, "seed", int, 0),
         format=_typed(raw, "format", str, None),
@@ -176,16 +180,18 @@ def _typed(raw: Mapping[str, Any], key: str, kind: type[Any], default: Any) -> A
     raise UsageError(f"{key}: expected {kind.__name__}, got {value!r}")
 
 
-def _sources(value: Any) -> tuple[str, ...]:
+def _sources(raw: Mapping[str, Any], under: str) -> tuple[str, ...]:
+    value, flag = raw.get("source"), f"-o {under and f'{under}.'}source=FILE"
+    if value is None:
+        wanted = _typed(raw, "source_help", str, "a file of rows, or a name on the hub")
+        raise UsageError(f"source is not set: give {flag} ({wanted})")
     listed = [value] if isinstance(value, str) else value
     if (
         not isinstance(listed, list)
         or not all(isinstance(item, str) for item in listed)
         or not listed
     ):
-        raise UsageError(
-            f"source: expected a path or a list of paths, got {value!r}; set -o source=FILE"
-        )
+        raise UsageError(f"source: expected a path or a list of paths, got {value!r}; set {flag}")
     return tuple(listed)
 
 
