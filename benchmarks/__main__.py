@@ -30,6 +30,7 @@ TOPICS = (
     "whole_path",
 )
 RESULTS = Path(__file__).parent / "results"
+_TEXTS = {False: "real", True: "made up; give --data for real ones"}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -37,10 +38,11 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = _asked(words)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        data = Data.here()
+        data = Data.of(asked.data)
     except FileNotFoundError as error:
-        _say(f"the data is not there ({error}); expected ../shared/data beside the repository")
+        _say(f"--data: {error.filename} is not there; leave --data out to measure on made-up texts")
         return 2
+    _say(f"texts: {_TEXTS[asked.data is None]}")
     limits = _limits(asked.quick)
     most = asked.rows or (2_000 if asked.quick else None)
     repeats = asked.repeats or (1 if asked.quick else 5)
@@ -50,10 +52,10 @@ def main(words: Sequence[str] | None = None) -> int:
         topics = []
         for name in asked.only or TOPICS:
             topics.append(_run(name, session))
-            _write(asked.out, _machine(), topics)
+            _write(asked.out, _machine(asked.data), topics)
     finally:
         session.clear()
-    machine = _machine()
+    machine = _machine(asked.data)
     print(markdown(machine, topics))
     if asked.json:
         print(json.dumps(as_json(machine, topics)))
@@ -72,6 +74,7 @@ def _asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, help="no size above this")
     parser.add_argument("--quick", action="store_true", help="2,000 rows, each contestant once")
     parser.add_argument("--repeats", type=int, help="runs of the quick contestants; 5")
+    parser.add_argument("--data", type=_data, default=_data(), help="folder of the real data sets")
     parser.add_argument("--json", action="store_true", help="all figures as the last line")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     return parser.parse_args(words)
@@ -83,8 +86,15 @@ def _limits(quick: bool) -> dict[str, float]:
     return dict(run_once(Contestant("limits", "benchmarks.ours.limits", options, 1)).facts)
 
 
-def _machine() -> dict[str, Any]:
+def _data(given: str = "") -> Path | None:
+    """The folder of the option, else of the environment; None: texts are made up."""
+    named = given or os.environ.get("SIFTUNE_BENCHMARK_DATA", "")
+    return Path(named) if named else None
+
+
+def _machine(data: Path | None) -> dict[str, Any]:
     return {
+        "texts": _TEXTS[data is None],
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",

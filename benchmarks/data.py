@@ -1,4 +1,4 @@
-"""Texts to measure on: real ones from `../shared/data`, recomposed and copied with planted edits.
+"""Texts to measure on, recomposed and copied with planted edits: real ones, or made-up ones.
 
 Everything is made from a seed and kept in a temporary folder outside the repository, never in it.
 """
@@ -15,14 +15,13 @@ import numpy as np
 import polars as pl
 import zstandard
 
-from benchmarks.measure import ROOT
+from benchmarks import made_up
 
 __all__ = ["RATES", "Data", "compose", "edit", "plant"]
 
 RATES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.20)
 """Share of its words that a planted copy has changed; each rate gets as many copies."""
 
-_SOURCE = ROOT.parent / "shared/data"
 _WINDOW = 2**27
 _CHARACTERS = 1200
 _COPIES = 0.2
@@ -43,23 +42,26 @@ _BOOKS = ("text_openstax", "text_books_public_domain")
 
 @dataclass(frozen=True)
 class Data:
-    """The data sets by size; each is made on first use."""
+    """The data sets by size; each is made on first use in ``folder``.
+
+    ``source`` is the folder of the real data; None makes the texts up (`benchmarks.made_up`).
+    """
 
     folder: Path
+    source: Path | None = None
 
     @classmethod
-    def here(cls) -> Data:
+    def of(cls, source: Path | None) -> Data:
         """In the system's folder for temporary files, named after the sources' bytes.
 
         Raises:
-            FileNotFoundError: the sources are not there.
+            FileNotFoundError: a file is missing in ``source``.
         """
-        names = [f"{name}.jsonl.zst" for name in (*_FIELDS, *_BOOKS)]
-        facts = [(name, (_SOURCE / name).stat().st_size) for name in names]
+        facts = [(name, _size(source, f"{name}.jsonl.zst")) for name in (*_FIELDS, *_BOOKS)]
         name = hashlib.sha256(repr((_LAYOUT, facts)).encode()).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / f"siftune-benchmarks-{name}"
         folder.mkdir(exist_ok=True)
-        return cls(folder)
+        return cls(folder, source)
 
     def texts(self, rows: int) -> Path:
         """Parquet with ``row`` and ``text``: a fifth of them edited copies of others."""
@@ -86,7 +88,7 @@ class Data:
         """Parquet with ``text``: distinct single sentences, quicker to embed than texts."""
 
         def make(path: Path) -> None:
-            found = _sentences(_real()).unique(maintain_order=True)
+            found = _sentences(self._real()).unique(maintain_order=True)
             found.sample(rows, seed=5, shuffle=True).to_frame("text").write_parquet(path)
 
         return self._made(f"sentences-{rows}.parquet", make)
@@ -105,8 +107,10 @@ class Data:
         return path
 
     def _plant(self, rows: int, path: Path) -> None:
-        real = pl.read_parquet(self._made("real.parquet", _write_real))["text"]
-        texts = plant(real, rows, seed=1)
+        real = self._made(
+            "real.parquet", lambda to: self._real().to_frame("text").write_parquet(to)
+        )
+        texts = plant(pl.read_parquet(real)["text"], rows, seed=1)
         pl.DataFrame({"row": np.arange(rows), "text": texts}).write_parquet(path)
 
     def _lines(self, rows: int, path: Path) -> None:
@@ -118,8 +122,33 @@ class Data:
         ).write_ndjson(path)
 
     def _alpaca(self, rows: int, path: Path) -> None:
-        whole = _read("sft_alpaca_52k").select("instruction", "input", "output")
+        whole = self._read("sft_alpaca_52k").select("instruction", "input", "output")
         whole.filter(pl.col("output").str.len_chars() > 0).head(rows).write_ndjson(path)
+
+    def _real(self) -> pl.Series:
+        """Distinct texts of at least eight words, in a fixed order: all that the sources say.
+
+        What a text has beyond the cut is a text of its own, like the sections of a book.
+        """
+        parts = []
+        for name, texts in _FIELDS.items():
+            rows = self._read(name)
+            for fields in texts:
+                joined = rows.select(text=pl.concat_str(*fields, separator="\n")).to_series()
+                beyond = _sections(joined.str.slice(_CHARACTERS))
+                parts += [joined.str.slice(0, _CHARACTERS), beyond]
+        parts += [_sections(self._read(name)["text"]) for name in _BOOKS]
+        whole = pl.concat(parts).drop_nulls().str.strip_chars()
+        whole = whole.filter(whole.str.count_matches(r"\S+") >= 8)
+        return whole.unique(maintain_order=True)
+
+    def _read(self, name: str) -> pl.DataFrame:
+        if self.source is None:
+            fields = dict.fromkeys(one for text in _FIELDS.get(name, [("text",)]) for one in text)
+            return made_up.table(name, tuple(fields))
+        with (self.source / f"{name}.jsonl.zst").open("rb") as stream:
+            reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(stream)
+            return pl.read_ndjson(reader.read(), infer_schema_length=None)
 
 
 def plant(real: pl.Series, rows: int, seed: int) -> pl.Series:
@@ -181,25 +210,8 @@ def _edit(
     return joined["text"].alias(texts.name)
 
 
-def _write_real(path: Path) -> None:
-    _real().to_frame("text").write_parquet(path)
-
-
-def _real() -> pl.Series:
-    """Distinct real texts of at least eight words, in a fixed order: all that the sources say.
-
-    What a text has beyond the cut is a text of its own, like the sections of a book.
-    """
-    parts = []
-    for name, texts in _FIELDS.items():
-        table = _read(name)
-        for fields in texts:
-            joined = table.select(text=pl.concat_str(*fields, separator="\n")).to_series()
-            parts += [joined.str.slice(0, _CHARACTERS), _sections(joined.str.slice(_CHARACTERS))]
-    parts += [_sections(_read(name)["text"]) for name in _BOOKS]
-    whole = pl.concat(parts).drop_nulls().str.strip_chars()
-    whole = whole.filter(whole.str.count_matches(r"\S+") >= 8)
-    return whole.unique(maintain_order=True)
+def _size(source: Path | None, name: str) -> int | None:
+    return None if source is None else (source / name).stat().st_size
 
 
 def _sections(texts: pl.Series) -> pl.Series:
@@ -208,12 +220,6 @@ def _sections(texts: pl.Series) -> pl.Series:
 
 def _sentences(texts: pl.Series) -> pl.Series:
     return texts.str.extract_all(_SENTENCE).explode().drop_nulls().str.strip_chars_end()
-
-
-def _read(name: str) -> pl.DataFrame:
-    with (_SOURCE / f"{name}.jsonl.zst").open("rb") as stream:
-        reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(stream)
-        return pl.read_ndjson(reader.read(), infer_schema_length=None)
 
 
 def _ingest(source: Path, path: Path) -> None:

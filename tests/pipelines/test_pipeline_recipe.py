@@ -73,7 +73,10 @@ def test_overrides_and_seed_reach_the_rows(write):
         ),
         (GOOD.replace("pairs: {source: pairs.jsonl}", ""), "reward needs `pairs`"),
         (GOOD.replace("heldout: {prompts: held.jsonl}", ""), "set heldout.prompts"),
-        (GOOD.replace("{prompts: held.jsonl}", "{prompts: {}}"), "heldout.prompts: source"),
+        (
+            GOOD.replace("{prompts: held.jsonl}", "{prompts: {source: 3}}"),
+            "heldout.prompts: source",
+        ),
         (GOOD.replace("{prompts: held.jsonl}", "{prompts: 3}"), "expected a curate recipe"),
         (GOOD.replace("seeds: [0, 1, 2]", "seeds: three"), "expected a list of whole numbers"),
         (GOOD.replace("seeds: [0, 1, 2]", "names: [curatd]"), "did you mean curated?"),
