@@ -101,6 +101,7 @@ class Data:
     def _made(self, name: str, make: Callable[[Path], None]) -> Path:
         path = self.folder / name
         if not path.exists():
+            self.folder.mkdir(exist_ok=True)
             part = path.with_name(f".{name}")
             make(part)
             part.replace(path)

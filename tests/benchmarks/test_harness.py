@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.data import RATES, compose, edit, plant
+from benchmarks import made_up
+from benchmarks.__main__ import main
+from benchmarks.data import RATES, Data, compose, edit, plant
 from benchmarks.figures import Topic, as_json, chart, lines_of, markdown
 from benchmarks.measure import Contestant, Failed, Sample, Spread, alternate, ratios, run_once
 from benchmarks.topics.fuzzy_dedup import survivors
@@ -244,3 +246,26 @@ def test_the_objective_adds_up_the_nearest_picks() -> None:
     vectors = np.array([[1, 0], [0, 2], [-1, 0]], np.float32)
     assert objective(vectors, np.array([0])) == 1.0  # the third is opposite: 0, not -1
     assert objective(vectors, np.array([0, 1])) == 2.0
+
+
+def test_without_data_texts_are_made_up_from_a_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(made_up, "_ROWS", {"text_openstax": 3, "text_books_public_domain": 3})
+    monkeypatch.setattr(made_up, "_USUAL", 40)
+    monkeypatch.setattr(made_up, "_WORDS", 300)
+    made = [pl.read_ndjson(Data(tmp_path / str(n)).alpaca(20)) for n in range(2)]
+    assert made[0].equals(made[1])
+    assert made[0].columns == ["instruction", "input", "output"]
+    assert made[0]["output"].n_unique() == 20
+    assert set(pl.read_parquet(Data(tmp_path / "0").texts(30)).columns) == {"row", "text"}
+    assert pl.read_ndjson(Data(tmp_path / "0").jsonl(30)).height == 30
+
+
+def test_data_that_is_named_and_not_there_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--data", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("--data: ")
+    assert said.count("\n") == 1

@@ -1,6 +1,7 @@
 """A whole pipeline on a tiny model: made once, found again, every hash in one manifest."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -8,10 +9,12 @@ import pytest
 
 from curate.core.errors import UsageError
 from curate.core.files import hash_file, read_json
+from curate.core.progress import Quiet
 from finetune.models import model_hash
+from pipelines.before_after import comparison
 from pipelines.recipe import load
 from pipelines.report import write_report
-from pipelines.run import run
+from pipelines.run import _Work, run
 from pipelines.told import arms_text, plan_text
 
 COLOURS = ["red", "blue", "green", "white"]
@@ -79,6 +82,38 @@ def test_every_policy_is_scored_by_the_reward_model_also_the_one_trained_before_
     )
     assert found["sft"]["kl_k1"] == 0  # it is the reference
     assert {"accuracy", "longer_wins"} <= set(found["reward"])
+
+
+def test_the_base_is_asked_the_same_prompts_and_the_report_compares_the_answers(finished):
+    out, manifest = finished
+    told = comparison(out)
+    assert told["models"] == ["base", "sft", "dpo", "ppo"]
+    lines = (out / manifest["before"] / "rows.jsonl").read_text().splitlines()
+    asked = [json.loads(line) for line in lines]
+    assert [question for question, _, _ in told["answers"]] == [row["question"] for row in asked]
+    assert [answers[0] for _, answers, _ in told["answers"]] == [row["completion"] for row in asked]
+    assert all(reference in COLOURS for _, _, reference in told["answers"])
+    metrics = dict(told["metrics"])
+    assert {"loss", "reward", "tokens"} <= set(metrics)
+    assert metrics["loss"][0] != metrics["loss"][1]
+    page = write_report(out).read_text(encoding="utf-8")
+    assert "Before and after" in page
+    assert f"<summary>{asked[0]['question']}</summary>" in page
+
+
+def test_a_base_that_cannot_be_asked_is_passed_over_and_the_run_goes_on(
+    recipe, tiny_model_dir, tmp_path
+):
+    base = shutil.copytree(tiny_model_dir, tmp_path / "base")
+    (base / "chat_template.jinja").unlink()
+    config = read_json(base / "tokenizer_config.json")
+    config.pop("chat_template", None)
+    (base / "tokenizer_config.json").write_text(json.dumps(config))
+    steps = "train=[{reward: {epochs: 1, model: minilm}}]"
+    work = _Work(load(recipe, [f"base={base}", steps, "arms=null"]), tmp_path, Quiet())
+    work.models["base"], work.heldout["prompts"] = base, str(recipe.parent / "rows.jsonl")
+    assert work._before() is None
+    assert comparison(tmp_path) is None
 
 
 def test_held_out_prompts_are_selected_like_any_rows_and_no_arm_trains_on_one(finished):
