@@ -379,9 +379,10 @@ def _ids_after(
 
 
 def _adds_blank(tokenizer: PreTrainedTokenizerBase, control: str) -> bool:
-    """Whether a text after a control token gets another first id than after a newline."""
-    after_control, after_newline = _plain_ids(tokenizer, [control + "a", "\na"])
-    return after_control[-1:] != after_newline[-1:]
+    """Whether a text after a control token gets other ids than after a newline."""
+    texts = [control, control + "a", "\n", "\na"]
+    first, after_control, newline, after_newline = _plain_ids(tokenizer, texts)
+    return after_control[len(first) :] != after_newline[len(newline) :]
 
 
 def _plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:

@@ -10,7 +10,8 @@ from typing import Any, Final
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from curate.core.errors import DataError, SiftuneError
 from finetune.checks import check_template
@@ -396,3 +397,40 @@ def test_of_several_named_templates_the_one_for_tools_is_used_with_tools() -> No
     assert shown(tokenizer, plain) == "<BOS>[INST] Hi [/INST]⟦Hello</s>⟧ "
     assert "[AVAILABLE_TOOLS]" in tokenizer.decode(called.ids)
     assert check_template(tokenizer) == []
+
+
+def blank_tokenizer(kind: str) -> PreTrainedTokenizerBase:
+    """Like Llama 2's or Mistral's: a blank before a text, in some after each control token."""
+    signs = [*map(chr, range(33, 127)), "▁", "▁H", "▁He"]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *signs]
+    vocab = {token: at for at, token in enumerate(tokens)}
+    merges = [("▁", "H"), ("▁H", "e")]
+    plain = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True))
+    if kind == "prepend":
+        blanks = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        plain.normalizer = normalizers.Sequence(blanks)
+    else:
+        plain.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=kind, split=False)
+    plain.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback()])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=plain, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+@pytest.mark.parametrize("name", ["mistral", "mistral_tools", "internlm", "falcon"])
+@pytest.mark.parametrize("kind", ["prepend", "always", "first", "never"])
+def test_tokenizers_that_put_blanks_before_texts_write_what_the_template_writes(
+    kind: str, name: str
+) -> None:
+    tokenizer = blank_tokenizer(kind)
+    tokenizer.chat_template = FAMILIES[name]
+    if name == "internlm":
+        more = ["<|im_start|>", "<|im_end|>"]
+        tokenizer.add_special_tokens({"additional_special_tokens": more})
+    chat = said("Hello", "Hello", " x", "\nHello")
+    (encoded,) = encode_chats(tokenizer, [chat])
+    expected = list(tokenizer.apply_chat_template(chat, return_dict=False))
+    added = encoded.ids.index(2) if name == "falcon" else None  # the end that is added
+    assert [token for at, token in enumerate(encoded.ids) if at != added] == expected
+    (asked,) = encode_prompts(tokenizer, [chat[:3]])
+    assert encoded.ids[: len(asked)] == asked
