@@ -29,7 +29,6 @@ _SIDES: Final = ("chosen", "rejected", "completion", "answer")
 def check_calls(
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Mapping[str, Any]],
-    template: str | None = None,
     *,
     learned: bool = True,
 ) -> list[Problem]:
@@ -42,7 +41,7 @@ def check_calls(
     lost: dict[str, list[str]] = {kind: [] for kind in _REPORTS}
     for row in rows:
         for chat in _chats(row):
-            for kind in _lost(tokenizer, chat, row.get("tools"), template, learned):
+            for kind in _lost(tokenizer, chat, row.get("tools"), learned):
                 if row["id"] not in lost[kind][-1:]:
                     lost[kind].append(row["id"])
     return [_REPORTS[kind].of(ids) for kind, ids in lost.items() if ids]
@@ -112,7 +111,7 @@ def _chats(row: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _lost(
-    tokenizer: Any, chat: Sequence[Mapping[str, Any]], tools: Any, template: Any, learned: bool
+    tokenizer: Any, chat: Sequence[Mapping[str, Any]], tools: Any, learned: bool
 ) -> Iterator[str]:
     """The kinds of what is lost of a conversation."""
     if learned and any(turn["role"] != "assistant" and turn.get("weight") == 1 for turn in chat):
@@ -122,7 +121,7 @@ def _lost(
     tried = _Sentinels()
     turns = [tried.turn(turn, learned) for turn in chat]
     try:
-        encoded = _encoded(tokenizer, turns, tried.tools(tools), template, learned)
+        encoded = _encoded(tokenizer, turns, tried.tools(tools), learned)
     except DataError:
         if _same_without_calls(tokenizer, chat, tools):
             yield "calls"
@@ -134,13 +133,11 @@ def _beside(turn: Mapping[str, Any]) -> bool:
     return any(turn.get(key) for key in _BESIDE)
 
 
-def _encoded(
-    tokenizer: Any, chat: Sequence[Any], tools: Any, template: Any, learned: bool
-) -> Encoded:
+def _encoded(tokenizer: Any, chat: Sequence[Any], tools: Any, learned: bool) -> Encoded:
     if chat and chat[-1]["role"] != "assistant":
-        ids = encode_prompts(tokenizer, [chat], template, [tools])[0]
+        ids = encode_prompts(tokenizer, [chat], tools=[tools])[0]
     elif learned:
-        return encode_chats(tokenizer, [chat], template, [tools])[0]
+        return encode_chats(tokenizer, [chat], tools=[tools])[0]
     else:
         ids = encode_unmasked(tokenizer, [chat], [tools])[0]
     return Encoded(ids, [0] * len(ids))

@@ -193,7 +193,7 @@ def test_prompts_and_encoders_are_checked_in_what_they_read(mute: Any, tokenizer
         "warning",
     ]
     mute.chat_template, mute.sep_token, mute.cls_token = ENCODER, "<|pad|>", "<|endoftext|>"
-    found = check_calls(mute, [ROWS["a conversation"]], ENCODER, learned=False)
+    found = check_calls(mute, [ROWS["a conversation"]], learned=False)
     assert not [one for one in found if one.level == "error"]
 
 
