@@ -25,7 +25,8 @@ __all__ = ["AnswerRow", "answer_rows", "with_strangers"]
 class AnswerRow:
     """Ids of a prompt and of its answers (end of turn included): one, or K that are ranked.
 
-    ``columns`` hold a number for each answer; ``stranger`` is an answer to another prompt.
+    ``columns`` hold a number for each answer; ``stranger`` is an answer to another prompt, of the
+    row ``stranger_id``.
     ``reference`` holds token log-probs under the reference once they are computed: of each answer,
     and at the end of the stranger.
     """
@@ -37,6 +38,7 @@ class AnswerRow:
     columns: Mapping[str, list[float]] = field(default_factory=dict)
     stranger: list[int] | None = None
     reference: list[list[float]] | None = None
+    stranger_id: str | None = None
 
     @property
     def length(self) -> int:
@@ -109,7 +111,7 @@ def with_strangers(
                 "different prompts"
             )
         room = None if max_length is None else max_length - len(row.prompt)
-        found.append(replace(row, stranger=other.answers[0][:room]))
+        found.append(replace(row, stranger=other.answers[0][:room], stranger_id=other.id))
     return found
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from curate.core import registry
+from finetune.models import end_tokens
 
 if TYPE_CHECKING:
     from finetune.encoding import EncodedAnswer
@@ -53,7 +54,8 @@ class Exam:
         if hasattr(model, "disable_adapter"):
             model = model.get_base_model()  # the adapter's layers are in it
         answers = self._answers(model)
-        found = [self._row(at, answers.get(at)) for at in range(len(self.rows))]
+        ends = end_tokens(model, self.tokenizer)
+        found = [self._row(at, answers.get(at), ends) for at in range(len(self.rows))]
         for at, values in [*self._kl(model, answers).items(), *self._losses(model).items()]:
             found[at] |= values
         self._add_rewards(found)
@@ -133,7 +135,7 @@ class Exam:
         sampling = Sampling(
             max(self.temperature, _GREEDY),
             self.max_new_tokens,
-            self._ends(model),
+            end_tokens(model, self.tokenizer),
             self.tokenizer.eos_token_id if pad is None else pad,
         )
         found: dict[int, list[int]] = {}
@@ -143,12 +145,7 @@ class Exam:
             found |= dict(zip(batch, drawn, strict=True))
         return found
 
-    def _ends(self, model: Any) -> frozenset[int]:
-        known = model.generation_config.eos_token_id
-        listed = known if isinstance(known, list) else [known]
-        return frozenset({*listed, self.tokenizer.eos_token_id} - {None})
-
-    def _row(self, at: int, answer: list[int] | None) -> dict[str, Any]:
+    def _row(self, at: int, answer: list[int] | None, ends: frozenset[int]) -> dict[str, Any]:
         row = self.rows[at]
         asked = {
             "id": row["id"],
@@ -166,7 +163,7 @@ class Exam:
             "exact_match": None if known is None else exact_match(said, known),
             "contains": None if known is None else contains(said, known),
             "tokens": len(answer),
-            "ended": len(answer) < self.max_new_tokens or answer[-1] == self.tokenizer.eos_token_id,
+            "ended": len(answer) < self.max_new_tokens or answer[-1] in ends,
         }
 
     def _kl(self, model: Any, answers: Mapping[int, list[int]]) -> dict[int, dict[str, float]]:

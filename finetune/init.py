@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -89,19 +90,27 @@ class Init:
             return
         import torch
 
+        from finetune.finite_steps import NonFiniteError, check_weights
+
         blocks = _blocks(tokenizer, texts, self.context)
         model.to(device()).train()  # type: ignore[arg-type]
         optimizer = torch.optim.AdamW(model.parameters(), self.lr, (0.9, 0.95), weight_decay=0.1)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         order = _order(len(blocks), self.batch, self.seed)
         for step in range(1, self.steps + 1):
-            loss = _step(model, torch.from_numpy(blocks[next(order)]), optimizer)
+            batch = next(order)
+            loss, norm = _step(model, torch.from_numpy(blocks[batch]), optimizer)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                rows = _texts_of(batch, tokenizer, texts, self.context)
+                what = f"the loss is {loss} and the norm of the gradient {norm}"
+                raise NonFiniteError(what, step, rows)
             schedule.step()
             if step % self.log_every == 0 or step == self.steps:
                 tokens = step * self.batch * self.context
                 print(f"init: step {step} of {self.steps}, loss {loss:.3f}", file=sys.stderr)  # noqa: T201
                 yield {"step": step, "loss": loss, "tokens": tokens}
         model.to("cpu").eval()  # type: ignore[arg-type]
+        check_weights(model, self.steps)
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step, as a share of the peak."""
@@ -219,7 +228,26 @@ def _order(
         ahead = ahead[batch:]
 
 
-def _step(model: PreTrainedModel, ids: torch.Tensor, optimizer: torch.optim.Optimizer) -> float:
+def _texts_of(
+    batch: np.ndarray[tuple[int], np.dtype[np.int64]],
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    context: int,
+) -> list[str]:
+    """Numbers, from 1, of the texts that the blocks of a batch are cut from."""
+    found = tokenizer(
+        list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
+    )
+    ends = np.cumsum([1 + len(ids) for ids in found["input_ids"]])
+    tokens = (batch[:, None] * context + np.arange(context)) % ends[-1]
+    numbers = np.unique(np.searchsorted(ends, tokens, side="right"))
+    return [f"text {number + 1}" for number in numbers.tolist()]
+
+
+def _step(
+    model: PreTrainedModel, ids: torch.Tensor, optimizer: torch.optim.Optimizer
+) -> tuple[float, float]:
+    """Take one step; the loss, and the norm of its gradient before clipping."""
     import torch
     import torch.nn.functional as F
 
@@ -229,6 +257,6 @@ def _step(model: PreTrainedModel, ids: torch.Tensor, optimizer: torch.optim.Opti
     loss = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    return loss.item()
+    return loss.item(), float(norm)

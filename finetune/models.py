@@ -20,6 +20,7 @@ __all__ = [
     "FACTS",
     "DType",
     "device",
+    "end_tokens",
     "is_reward_model",
     "load_causal",
     "load_reward",
@@ -161,6 +162,27 @@ def _four_bits(dtype: DType) -> dict[str, Any]:
         bnb_4bit_compute_dtype=getattr(torch, dtype),
     )
     return {"quantization_config": config, "device_map": {"": device()}}
+
+
+def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """All tokens that end a completion: of generation settings, configuration and tokenizer.
+
+    The first two may each be a number or a list: a chat model often ends a turn with one token and
+    a text with another.
+
+    Raises:
+        UsageError: there is none.
+    """
+    config = model.config.get_text_config()
+    named = (
+        getattr(source, "eos_token_id", None)
+        for source in (model.generation_config, config, tokenizer)
+    )
+    listed = [ids if isinstance(ids, list | tuple) else [ids] for ids in named]
+    ends = frozenset(int(one) for ids in listed for one in ids if one is not None)
+    if not ends:
+        raise UsageError("neither tokenizer nor model has an end token: no completion would end")
+    return ends
 
 
 def is_reward_model(model: str | Path) -> bool:

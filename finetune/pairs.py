@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from curate.core.errors import SiftuneError
 from finetune.collate import COLUMN, Batch, PairCollator, PairIds, parts_of
+from finetune.finite_steps import FiniteSteps
 from finetune.losses.types import Answers, PairLogps, PairLoss, PairObjective, needs_of
 from finetune.measure import LOGITS
 from finetune.reference import Reference
@@ -44,7 +45,7 @@ class Totals:
         return {name: value / count for name, (value, count) in found if count}
 
 
-class PairTrainer(Trainer):
+class PairTrainer(FiniteSteps):
     """Runs any `PairObjective`; what the loss does not ask for is not computed.
 
     The loss of a step is the sum of its pairs' losses over all micro-batches and processes, divided
@@ -107,10 +108,10 @@ class PairTrainer(Trainer):
         if num_items_in_batch is None:
             return super().training_step(model, inputs, num_items_in_batch)
         parts = [
-            super(PairTrainer, self).training_step(model, part, num_items_in_batch)
+            super(FiniteSteps, self).training_step(model, part, num_items_in_batch)
             for part in self._parts(inputs)
         ]
-        return torch.stack(parts).sum()
+        return self.checked(torch.stack(parts).sum())
 
     def _parts(self, batch: Batch) -> list[Batch]:
         """The batch, in parts of at most ``micro_tokens`` where that changes no number."""
@@ -131,7 +132,6 @@ class PairTrainer(Trainer):
         """This process's share of the step's mean loss over pairs."""
         logps, tokens = self.score(model, inputs)
         result = self._taken(logps)
-        self._refuse_non_finite(result.loss)
         self._note("train" if model.training else "eval", logps, result, tokens, inputs)
         if num_items_in_batch is None:
             return result.loss.mean()
@@ -154,13 +154,6 @@ class PairTrainer(Trainer):
             return self.loss(logps)
         except ValueError as error:  # numbers of the rows that the loss can make nothing of
             raise SiftuneError(f"step {self.state.global_step + 1}: {error}") from None
-
-    def _refuse_non_finite(self, loss: torch.Tensor) -> None:
-        if not bool(loss.detach().isfinite().all()):
-            raise SiftuneError(
-                f"the loss is not finite at step {self.state.global_step + 1}: lower the learning "
-                "rate or beta, and look at the rows with the largest margins"
-            )
 
     def _note(
         self,

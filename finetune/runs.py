@@ -74,6 +74,7 @@ class Run:
             "logging_steps": log_every,
             "seed": seed,
             "data_seed": seed,
+            "logging_nan_inf_filter": False,  # it would log a loss of 0 in place of NaN
         }
 
     @contextmanager
@@ -115,17 +116,19 @@ class Run:
     def train(
         self, trainer: Any, evaluate: Callable[[Any, int], None] | None = None
     ) -> dict[str, float]:
-        """Run a transformers trainer, from the last whole checkpoint; its last logged metrics.
+        """Run a `FiniteSteps` trainer, from the last whole checkpoint; its last logged metrics.
 
         ``evaluate(model, step)`` is called before the first step, at checkpoints and at the end.
         """
         from transformers.trainer_callback import PrinterCallback
 
         from finetune.callbacks import Evaluations, Metrics, Sealed
+        from finetune.finite_steps import StopAtNonFinite
 
         start = self.begin()
         metrics = Metrics(self.beside / "metrics.jsonl")
         trainer.remove_callback(PrinterCallback)  # stdout is for results
+        trainer.add_callback(StopAtNonFinite(trainer))
         trainer.add_callback(metrics)
         if evaluate is not None:
             trainer.add_callback(Evaluations(evaluate))

@@ -47,12 +47,17 @@ class Sample:
     (0: all), each once however many rows have it.
 
     With each answer come the numbers that losses on own samples read, by Bradley-Terry on the
-    scores over ``scale``: ``win_rate``, how often it beats one of its list, itself a draw
-    (``spo``, ``dno``); ``win_probability``, how often it beats an opponent (``nash_md``);
+    scores over ``scale``: ``win_rate``, how often it beats another of its list (``spo``, ``dno``);
+    ``win_probability``, how often it beats an opponent (``nash_md``);
     ``by_reference``, 1 where ``reference`` gave it (``xpo``). ``opponents`` answers a prompt are
     drawn from ``model^(1 - mixture) · reference^mixture``, token by token; without them the other
     answers of the list are the opponents. Opponents from the reference itself (``mixture`` 1) join
     the list.
+
+    An answer's comparison with itself is not in its ``win_rate``. Were it counted, as a draw, the
+    rates of n answers would lie closer to ½, by ``(n - 1) / n``. A loss on rates lands on
+    ``π · exp(rate / β)``, so a β chosen for rates that count it is ``n / (n - 1)`` times as large
+    for these: 4/3 of it for lists of four, twice for pairs.
 
     A round of self-play is then: sample with the policy, train a step on what was sampled
     (``siftune finetune spo SAMPLES --model POLICY``), and again with what came out.
@@ -189,8 +194,9 @@ class Sample:
         scores = np.array([score for _, score in joined])
         against = np.array([score for _, score in theirs]) if theirs else scores
         met = _wins(scores / self.scale, against / self.scale)
-        rates = _wins(scores / self.scale, scores / self.scale)
-        beats = met.mean(1) if theirs else (met.sum(1) - 0.5) / (len(joined) - 1)
+        each = _wins(scores / self.scale, scores / self.scale)
+        rates = (each.sum(1) - 0.5) / (len(joined) - 1)  # itself, a draw, is no opponent
+        beats = met.mean(1) if theirs else rates
         return {
             **base,
             "kind": "ranked",
@@ -198,7 +204,7 @@ class Sample:
             "completions": [[turn("assistant", said)] for said, _ in joined],
             "scores": scores.tolist(),
             "attributes": None,
-            "win_rate": rates.mean(1).tolist(),
+            "win_rate": rates.tolist(),
             "win_probability": beats.tolist(),
             "by_reference": [0.0] * len(own) + [1.0] * (len(joined) - len(own)),
         }

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from curate.core.errors import SiftuneError, UsageError
+from curate.core.errors import UsageError
 from curate.core.files import read_json, write_json
 from finetune import checkpoints
+from finetune.finite_steps import FiniteSteps, NonFiniteError, StopAtNonFinite
 from finetune.models import precision
 from finetune.ppo import core
 from finetune.ppo.meter import Meter
@@ -35,7 +36,7 @@ class KLStop(Exception):
     """The policy went farther from its reference than the run allows; the text says how far."""
 
 
-class Loop(Trainer):
+class Loop(FiniteSteps):
     """PPO on what a `Collector` brings.
 
     The data set is the list of optimiser steps; step s reads its mini-batch from rollout
@@ -72,7 +73,7 @@ class Loop(Trainer):
             model=collector.model,
             args=_arguments(settings, work),
             train_dataset=steps,
-            callbacks=[_Boundaries(self)],
+            callbacks=[StopAtNonFinite(self), _Boundaries(self)],
         )
         self.remove_callback(PrinterCallback)  # it writes to stdout, which is for data
         if self.args.n_gpu > 1:
@@ -107,6 +108,7 @@ class Loop(Trainer):
         step = int(inputs["step"]) % options.steps_a_rollout
         epoch, at = divmod(step, options.minibatches)
         rows = rollout.minibatches(epoch, options)[at]
+        self.step_rows = [[rollout.ids[row] for row in rows.tolist()]]
         total = int(rollout.tokens.mask[rows].sum())
         loss, moved = torch.zeros((), device=self.args.device), 0.0
         for part in rows.split(options.micro_batch):
@@ -114,8 +116,8 @@ class Loop(Trainer):
             loss += done.loss.detach() / total
             moved += done.moved
             self._note(done, first=step == 0)
-            if not math.isfinite(float(loss)):
-                self._refuse(float(loss), moved, rollout, rows)
+            if not math.isfinite(loss.item()):
+                self._refuse(float(loss), moved, len(rows))
             self.accelerator.backward(done.loss / total)
         self._hold(moved / len(rows), _FROM_OLD)
         return loss + self._supervise(int(inputs["step"]))
@@ -134,15 +136,11 @@ class Loop(Trainer):
                 "ppo/first_ratio_deviation", done.sums["ppo/ratio_deviation"], done.tokens
             )
 
-    def _refuse(self, loss: float, moved: float, rollout: Rollout, rows: Tensor) -> None:
+    def _refuse(self, loss: float, moved: float, rows: int) -> None:
         """Stop for the KL if that is why the loss is not finite, else as an error."""
         if math.isfinite(moved):
-            self._hold(moved / len(rows), _FROM_OLD)
-        names = ", ".join(rollout.ids[at] for at in rows.tolist())
-        raise SiftuneError(
-            f"the loss is {loss} at step {self.state.global_step}, on rows {names}; "
-            "checkpoints before it are kept: lower the learning rate and start again"
-        )
+            self._hold(moved / rows, _FROM_OLD)
+        raise NonFiniteError(f"the loss is {loss}", self.state.global_step + 1, self.step_rows[0])
 
     def _supervise(self, step: int) -> Tensor:
         """The supervised term, weighted; its gradient is added to what is there."""
@@ -150,7 +148,10 @@ class Loop(Trainer):
         if self.supervised is None or self.settings.ptx_coef == 0:
             return total_loss
         options = self.settings
-        tokens = self.supervised.batch(step, options.batch // options.minibatches, options.seed)
+        ids, tokens = self.supervised.batch(
+            step, options.batch // options.minibatches, options.seed
+        )
+        self.step_rows = [*self.step_rows, ids]
         count = int(tokens.mask.sum())
         for rows in torch.arange(len(tokens.mask)).split(options.micro_batch):
             part = tokens.take(rows).to(self.args.device)
@@ -159,6 +160,10 @@ class Loop(Trainer):
             nll = -core.masked_sum(logps, part.mask)
             self.meter.add("loss/ptx", nll, int(part.mask.sum()))
             loss = options.ptx_coef * nll / count
+            if not math.isfinite(loss.item()):
+                own = [ids[row] for row in rows.tolist()]
+                what = f"the supervised loss is {loss.item()}"
+                raise NonFiniteError(what, self.state.global_step + 1, own)
             self.accelerator.backward(loss)
             total_loss += loss.detach()
         return total_loss
@@ -190,11 +195,10 @@ class Loop(Trainer):
         index = self.state.global_step // self.settings.steps_a_rollout
         with self.accelerator.autocast():
             rollout = self.collector(index, self.kl_coef)
-        if not rollout.finite:
-            raise SiftuneError(
-                f"a log-probability of rollout {index} is not finite; checkpoints before it are "
-                "kept: lower the learning rate and start again"
-            )
+        broken = rollout.broken()
+        if broken:
+            what = f"a log-probability or value of rollout {index} is not finite"
+            raise NonFiniteError(what, self.state.global_step, broken)
         self._hold(rollout.kl, "from the reference", rollout)
         self.rollout = rollout
         self.good = {

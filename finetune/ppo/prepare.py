@@ -16,7 +16,7 @@ from finetune.ppo.rollout import Prompt
 from finetune.ppo.supervised import Supervised
 from finetune.tool_checks import check_calls
 
-__all__ = ["actor_critic", "ask", "ends_of", "supervise"]
+__all__ = ["actor_critic", "ask", "supervise"]
 
 
 def ask(
@@ -73,8 +73,8 @@ def supervise(
     pairs = encode_answers(tokenizer, prompts, answers, tools=tools, rows=ids)
     reasons = [_untaught(pair, room) for pair in pairs]
     data.drop_bad(table, _bad(rows, reasons), on_bad, source)
-    fits = [pair for pair, why in zip(pairs, reasons, strict=True) if why is None]
-    return Supervised([pair.prompt for pair in fits], [pair.ids for pair in fits], pad)
+    kept = [at for at, why in enumerate(reasons) if why is None]
+    return Supervised([rows[at]["id"] for at in kept], [pairs[at] for at in kept], pad)
 
 
 def _untaught(pair: EncodedAnswer, room: int | None) -> str | None:
@@ -82,19 +82,6 @@ def _untaught(pair: EncodedAnswer, room: int | None) -> str | None:
         return "no_trained_tokens"
     long = room is not None and len(pair.prompt) + len(pair.ids) > room
     return "too_long" if long else None
-
-
-def ends_of(policy: Any, tokenizer: Any) -> frozenset[int]:
-    """Tokens that end a completion, by the tokenizer or by the model's generation settings.
-
-    Raises:
-        UsageError: there is none.
-    """
-    own = policy.generation_config.eos_token_id
-    ends = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id} - {None}
-    if not ends:
-        raise UsageError("neither tokenizer nor model has an end token: no completion would end")
-    return frozenset(ends)
 
 
 def actor_critic(

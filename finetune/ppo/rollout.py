@@ -62,12 +62,12 @@ class Rollout:
         """Mean KL a completion to the reference, in nats (k1)."""
         return self._a_completion(kl_k1(self.old.logps, self.ref_logps))
 
-    @property
-    def finite(self) -> bool:
-        """Whether every log-probability and value is a number."""
-        mask = self.tokens.mask
+    def broken(self) -> list[str]:
+        """Ids of the rows with a log-probability or value that is not finite."""
         parts = (self.old.logps, self.old.values, self.ref_logps)
-        return all(bool(torch.isfinite(part[mask]).all()) for part in parts)
+        wrong = torch.stack([~part.isfinite() & self.tokens.mask for part in parts])
+        rows = wrong.any(0).any(1)
+        return [key for key, bad in zip(self.ids, rows.tolist(), strict=True) if bad]
 
     def metrics(self) -> dict[str, float | None]:
         """What the round says of the policy that wrote it; no mean is taken over padding."""

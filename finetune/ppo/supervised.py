@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from finetune.encoding import EncodedAnswer
 from finetune.ppo.rollout import stream
 from finetune.ppo.tokens import Tokens
 
@@ -13,14 +14,16 @@ __all__ = ["Supervised"]
 
 @dataclass(frozen=True)
 class Supervised:
-    """Prompts and answers as token ids, the end token included; ``pad`` fills the batches."""
+    """Rows as token ids, each by its id, the end token included; ``pad`` fills the batches."""
 
-    prompts: Sequence[Sequence[int]]
-    answers: Sequence[Sequence[int]]
+    ids: Sequence[str]
+    rows: Sequence[EncodedAnswer]
     pad: int
 
-    def batch(self, step: int, size: int, seed: int) -> Tokens:
+    def batch(self, step: int, size: int, seed: int) -> tuple[list[str], Tokens]:
         """``size`` rows for optimiser step ``step``, from an endless shuffled order."""
-        rows = stream(len(self.prompts), step * size, size, seed)
-        prompts = [self.prompts[at] for at in rows]
-        return Tokens.of(prompts, [self.answers[at] for at in rows], self.pad)
+        taken = stream(len(self.rows), step * size, size, seed)
+        rows = [self.rows[at] for at in taken]
+        tokens = Tokens.of([row.prompt for row in rows], [row.ids for row in rows], self.pad)
+        scored = Tokens.of([row.prompt for row in rows], [row.mask for row in rows], 0).completions
+        return [self.ids[at] for at in taken], replace(tokens, mask=scored.bool())

@@ -151,7 +151,7 @@ class PPO(Settings):
     ) -> tuple[Loop, pl.DataFrame, pl.DataFrame]:
         """The loop, all loaded and checked, the rows whose prompts it uses, and those left out."""
         from finetune.ppo.loop import Loop
-        from finetune.ppo.prepare import actor_critic, ask, ends_of, supervise
+        from finetune.ppo.prepare import actor_critic, ask, supervise
         from finetune.ppo.rollout import Collector
         from finetune.ppo.sample import Sampling
 
@@ -159,7 +159,7 @@ class PPO(Settings):
         context = getattr(policy.config, "max_position_embeddings", None)
         room = None if context is None else context - self.max_new_tokens
         used, bad, prompts = ask(table, tokenizer, room, self.on_bad, rows)
-        ends = ends_of(policy, tokenizer)
+        ends = models.end_tokens(policy, tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends)
         supervised = None
         if self.ptx_rows is not None:

@@ -114,7 +114,8 @@ class RewardModel:
         tokenizer.model_max_length = length
         used, dropped = self._usable(table, tokenizer, length, rows)
         train, test = self._split(used)
-        trainer = self._trainer(model, tokenizer, self._dataset(train, tokenizer, length), run)
+        rows_of = self._dataset(train, tokenizer, length)
+        trainer = self._trainer(model, tokenizer, rows_of, train["id"].to_list(), run)
         metrics = run.train(trainer, self._judged(test, tokenizer, length, run))
         if not test.is_empty():
             metrics |= {f"eval_{k}": v for k, v in write_summary(run.beside, accuracy).items()}
@@ -180,19 +181,27 @@ class RewardModel:
     def _dataset(self, table: pl.DataFrame, tokenizer: Any, length: int) -> Dataset:
         from datasets import Dataset
 
+        from finetune.finite_steps import ROW
+
         sides = encode_sides(tokenizer, data.to_pairs(table), length)
         columns: dict[str, Any] = {
             "chosen_ids": [chosen for chosen, _ in sides],
             "rejected_ids": [rejected for _, rejected in sides],
+            ROW: list(range(len(sides))),
         }
         if self.use_margin:
             columns["margin"] = table["margin"].to_list()
         return Dataset.from_dict(columns)
 
-    def _trainer(self, model: Any, tokenizer: Any, rows: Dataset, run: Run) -> Any:
+    def _trainer(self, model: Any, tokenizer: Any, rows: Dataset, ids: list[str], run: Run) -> Any:
         with quiet():
             from trl.trainer.reward_config import RewardConfig
             from trl.trainer.reward_trainer import RewardTrainer
+
+            from finetune.finite_steps import FiniteSteps
+
+        class Loop(FiniteSteps, RewardTrainer):
+            row_ids = ids
 
         own = {
             **run.arguments(self.save_every, self.log_every, self.seed),
@@ -210,7 +219,7 @@ class RewardModel:
             checks.check_steps(len(rows), per_step, self.epochs, args.dataloader_drop_last)
         )
         with quiet():
-            return RewardTrainer(
+            return Loop(
                 model=model,
                 args=args,
                 train_dataset=rows,

@@ -200,6 +200,11 @@ class SFT:
             from trl.trainer.sft_config import SFTConfig
             from trl.trainer.sft_trainer import SFTTrainer
 
+            from finetune.finite_steps import FiniteSteps
+
+        class Loop(FiniteSteps, SFTTrainer):
+            row_ids = used.table["id"].to_list()
+
         epochs = self.epochs if self.max_tokens is None else 1.0
         ordered = self.max_tokens is not None and not self.packing
         own = {
@@ -221,7 +226,7 @@ class SFT:
         per_step = self.batch_size * args.gradient_accumulation_steps
         checks.refuse(checks.check_steps(len(rows), per_step, epochs, args.dataloader_drop_last))
         with quiet():
-            return SFTTrainer(
+            return Loop(
                 model=model,
                 args=args,
                 train_dataset=rows,
@@ -257,13 +262,19 @@ def _cut(row: Encoded, length: int) -> Encoded:
 
 
 def _dataset(encoded: Sequence[Encoded], order: Sequence[int]) -> Dataset:
-    """Rows as TRL prepares them: ids, and labels that are -100 where nothing is learned."""
+    """Rows as TRL prepares them: ids, and labels that are -100 where nothing is learned.
+
+    Each token has the number of its row beside it, so that packed rows keep theirs.
+    """
     from datasets import Dataset
+
+    from finetune.finite_steps import ROW
 
     labels = [
         [token if bit else _IGNORED for token, bit in zip(row.ids, row.mask, strict=True)]
         for row in encoded
     ]
     ids = [row.ids for row in encoded]
-    rows = Dataset.from_dict({"input_ids": ids, "labels": labels})
+    numbers = [[at] * len(row) for at, row in enumerate(ids)]
+    rows = Dataset.from_dict({"input_ids": ids, "labels": labels, ROW: numbers})
     return rows if list(order) == list(range(len(ids))) else rows.select(order)

@@ -26,10 +26,11 @@ from curate.core.errors import DataError, SiftuneError, UsageError
 from curate.core.registry import build
 from curate.core.schema import schema_of
 from finetune import checkpoints, models
+from finetune.models import end_tokens
 from finetune.ppo import core, rollout, sample
 from finetune.ppo.kl import kl_k1, kl_k3
 from finetune.ppo.model import ActorCritic, policy_scores
-from finetune.ppo.prepare import ask, ends_of
+from finetune.ppo.prepare import ask
 from finetune.ppo.rollout import Collector, Rollout, stream
 from finetune.ppo.sample import Sampling
 from finetune.ppo.settings import Settings
@@ -368,7 +369,7 @@ def collector(folder: Path, rows: Path, reward: Any = None, **options: Any) -> C
             weight.add_(torch.randn_like(weight) * 0.03)
     model = ActorCritic(policy, models.load_causal(folder).base_model)
     torch.nn.init.normal_(model.value_head.weight)
-    ends = ends_of(policy, tokenizer)
+    ends = end_tokens(policy, tokenizer)
     _, _, prompts = ask(pl.read_parquet(rows), tokenizer, None, "refuse", rows)
     return Collector(
         model=model,
@@ -648,10 +649,12 @@ def test_every_end_token_the_model_or_its_tokenizer_names_ends_a_completion(
     policy: Any = models.load_causal(tiny_model_dir)
     tokenizer: Any = models.load_tokenizer(tiny_model_dir)
     policy.generation_config.eos_token_id = [17, 18]
-    assert ends_of(policy, tokenizer) == {17, 18, tokenizer.eos_token_id}
-    tokenizer.eos_token = policy.generation_config.eos_token_id = None
+    assert end_tokens(policy, tokenizer) == {17, 18, tokenizer.eos_token_id}
+    policy.config.eos_token_id = 19
+    assert end_tokens(policy, tokenizer) == {17, 18, 19, tokenizer.eos_token_id}
+    tokenizer.eos_token = policy.config.eos_token_id = policy.generation_config.eos_token_id = None
     with pytest.raises(UsageError, match="has an end token"):
-        ends_of(policy, tokenizer)
+        end_tokens(policy, tokenizer)
 
 
 # ---- the supervised term

@@ -98,14 +98,56 @@ def test_scores_are_the_rewards_and_win_rates_those_of_bradley_terry(talker, ask
         assert row["scores"] == [text.count("yes") * 3 / len(text) for text in texts]
         for at, score in enumerate(row["scores"]):
             wins = [1 / (1 + math.exp((other - score) / 0.5)) for other in row["scores"]]
-            assert row["win_rate"][at] == pytest.approx(sum(wins) / len(wins))
             others = wins[:at] + wins[at + 1 :]
+            assert row["win_rate"][at] == pytest.approx(sum(others) / len(others))
             assert row["win_probability"][at] == pytest.approx(sum(others) / len(others))
         assert sum(row["win_rate"]) == pytest.approx(len(texts) / 2)
         assert row["by_reference"] == [0.0] * len(texts)
     facts = json.loads((tmp_path / "out" / "sampling.json").read_text())
     assert facts["means"] == result.metrics
     assert facts["model"]["hash"] == model_hash(talker)
+
+
+def test_a_win_rate_is_against_the_others_of_the_list_by_hand(talker, asked):
+    """Chances of log 3 apart are 3/4 and 1/4; of equals, 1/2. Itself is no opponent."""
+    base, high, low = {"id": "a"}, ("x", math.log(3)), ("y", 0.0)
+    rates = Sample(str(talker), "length")._row(base, [high, low, low], [])["win_rate"]
+    assert rates == pytest.approx([3 / 4, 3 / 8, 3 / 8])
+    drawn = Sample(str(talker), "length", reference=str(talker), opponents=2)
+    joined = drawn._row(base, [high], [low, low])  # of the reference, in the same list
+    assert joined["win_rate"] == pytest.approx([3 / 4, 3 / 8, 3 / 8])
+    assert joined["by_reference"] == [0.0, 1.0, 1.0]
+    mixed = Sample(str(talker), "length", reference=str(talker), opponents=1, mixture=0.5)
+    apart = mixed._row(base, [high, low], [low])  # of the mixture, in no list
+    assert apart["win_rate"] == pytest.approx([3 / 4, 1 / 4])
+    assert apart["win_probability"] == pytest.approx([3 / 4, 1 / 2])
+
+
+def test_an_answer_has_ended_with_each_end_token_of_the_generation_settings(
+    tiny_model_dir, monkeypatch
+):
+    """Also where its last token is the last that it was allowed."""
+    from finetune.exam import Exam
+    from finetune.models import load_tokenizer
+
+    model, tokenizer = load_causal(tiny_model_dir), load_tokenizer(tiny_model_dir)
+    text_end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    drawn = [[5, tokenizer.eos_token_id], [5, text_end], [5, 6], [tokenizer.eos_token_id]]
+    asked = tuple(
+        {"id": str(at), "prompt": [{"role": "user", "content": "Hi"}], "reference": None}
+        for at in range(4)
+    )
+    seen = []
+
+    def sample(policy, prompts, sampling, seeds):
+        seen.append(sampling.ends)
+        return drawn
+
+    monkeypatch.setattr("finetune.ppo.sample.sample", sample)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, text_end]
+    rows = Exam(asked, tokenizer, max_new_tokens=2)(model)
+    assert [row["ended"] for row in rows] == [True, True, False, True]
+    assert seen == [{tokenizer.eos_token_id, text_end}]  # generation stops at both
 
 
 def test_a_step_on_own_samples_raises_the_reward(talker, asked, tmp_path, capsys):

@@ -311,8 +311,8 @@ ANSWERS = (
     Mutation(
         "parts of a batch of pairs normalised each",
         "finetune/pairs.py",
-        "super(PairTrainer, self).training_step(model, part, num_items_in_batch)",
-        "super(PairTrainer, self).training_step(model, part, len(part['input_ids']) // 2)",
+        "super(FiniteSteps, self).training_step(model, part, num_items_in_batch)",
+        "super(FiniteSteps, self).training_step(model, part, len(part['input_ids']) // 2)",
         f"{BOTH}::test_a_batch_that_is_run_in_parts_trains_to_the_same_weights",
     ),
     Mutation(
