@@ -245,10 +245,23 @@ class _Layout:
             shared = 0 if closed is None else self.ends.shared(tail, closed)
             exact = closed is not None and self.ends.whole(closed, shared)
             tail = tail[:shared] if exact else tail
+        elif not self.ends.stops(tail) and self._rendered(turn + 1, ask=True) == self.text:
+            tail = tail[: self.ends.shared(tail, self._tail_before_user(turn, start) or tail)]
         if not exact and last == start:
             return None
         length, ended = self.ends.end_of(tail, exact, self.text[last + len(tail) :])
         return last + length, ended
+
+    def _tail_before_user(self, turn: int, start: int) -> str | None:
+        """What follows the content of the last turn where a user goes on.
+
+        It shows the end of turn of templates that write the generation prompt after every text.
+        """
+        more = [*self.chat, {"role": "user", "content": "x"}]
+        try:
+            return self._tail_of(self.render(more, ask=False), turn, start)
+        except DataError:
+            return None
 
     def _tail_of(self, text: str | None, turn: int, start: int) -> str | None:
         """What follows the content of a turn in a text that the turn is the last of."""
@@ -289,6 +302,10 @@ class _Ends:
             if match.start() < length < match.end():
                 length = match.start()
         return length
+
+    def stops(self, tail: str) -> bool:
+        """Whether a tail has a token that generation stops at."""
+        return self._ends.search(tail) is not None
 
     def whole(self, tail: str, shared: int) -> bool:
         """Whether the part of a tail that another shares has the end of turn."""

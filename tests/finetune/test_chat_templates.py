@@ -334,6 +334,13 @@ def test_users_are_not_learned_where_a_template_writes_their_turns_late() -> Non
     assert shown(tokenizer, encoded) == "<s>Hi<s>⟦Hello</s>⟧<s>And?<s>⟦Bye</s>⟧"
 
 
+def test_a_generation_prompt_that_is_always_written_is_no_end_of_turn() -> None:
+    each = "{% for m in messages %}{{ '<|' ~ m.role ~ '|>' ~ m.content }}{% endfor %}<|assistant|>"
+    tokenizer = byte_tokenizer("mistral", each, "<|user|><|assistant|>")
+    (encoded,) = encode_chats(tokenizer, [said("Hi", "Hello")])
+    assert shown(tokenizer, encoded) == "<|user|>Hi<|assistant|>⟦Hello</s>⟧<|assistant|>"
+
+
 def test_the_ends_of_the_generation_settings_end_turns(tmp_path: Path) -> None:
     template = (TRL / "glm4moe.jinja").read_text(encoding="utf-8")
     tokenizer = byte_tokenizer("glm4moe", template + "{# a copy of its own #}")
