@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from curate.core.errors import UsageError
 from curate.core.registry import closest
-from finetune.models import precision
+from finetune.precision import Precision, machine_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,7 +33,11 @@ _OURS: Final = {
 
 
 def training_arguments(
-    config: type[Any], own: Mapping[str, Any], passed_on: Mapping[str, Any], work: Path
+    config: type[Any],
+    own: Mapping[str, Any],
+    passed_on: Mapping[str, Any],
+    work: Path,
+    precision: Precision = "auto",
 ) -> Any:
     """A ``config`` (SFTConfig, RewardConfig, TrainingArguments) for a run in the folder ``work``.
 
@@ -46,13 +50,14 @@ def training_arguments(
     known = {field.name: field for field in dataclasses.fields(config) if field.init}
     for name in passed_on:
         _check_name(name, config, known, own)
+    machine = machine_arguments(precision)
     given: dict[str, Any] = {
         "output_dir": str(work),
         "report_to": "none",
         "disable_tqdm": True,
-        "dataloader_pin_memory": not precision().get("use_cpu", False),
+        "dataloader_pin_memory": not machine.get("use_cpu", False),
         "ddp_find_unused_parameters": False,  # every trained weight is in every step
-        **precision(),
+        **machine,
         **own,
         **passed_on,
     }

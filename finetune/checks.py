@@ -193,12 +193,10 @@ def check_length(max_length: int | None, config: Any) -> list[Problem]:
 
 
 def check_precision(options: Mapping[str, Any], cpu: bool) -> list[Problem]:
-    """Half precision asked for on a CPU."""
+    """Half precision of the trainer underneath asked for on a CPU, where weights train in fp32."""
     wrong = [name for name in ("bf16", "fp16", "tf32") if options.get(name) and cpu]
-    return [
-        Problem("error", name, "there is no GPU here", f"leave {name} out: the CPU runs float32")
-        for name in wrong
-    ]
+    fix = "leave it out; --precision bf16 is for frozen models, the base under --lora among them"
+    return [Problem("error", name, "there is no GPU here", fix) for name in wrong]
 
 
 def check_steps(rows: int, per_step: int, epochs: float, drop_last: bool = False) -> list[Problem]:

@@ -18,6 +18,7 @@ from finetune import data, models
 from finetune.evaluate import chosen_rows
 from finetune.folders import COMPARISON_FILES
 from finetune.objectives import ANSWERS, LISTS, LOSSES, group_of
+from finetune.precision import Precision
 
 __all__ = ["Compare", "context_of", "table_of"]
 
@@ -51,9 +52,9 @@ class Compare:
     the reference without one). Of the pairs that fit ``max_length`` tokens, ``limit`` are drawn
     (0: all), and the prompts of ``held_out`` of them are kept from training. The draw and the split
     follow ``split_seed`` alone, so a seed changes the order of training and nothing else.
-    ``lr``, ``epochs``, ``batch_size`` and ``lora`` are the same for all. ``labels_as_numbers`` is
-    for pairs without scores: to objectives that read one (a reward, a weight, a win rate), a chosen
-    answer is 1 and a rejected one 0.
+    ``lr``, ``epochs``, ``batch_size``, ``lora`` and ``precision`` are the same for all.
+    ``labels_as_numbers`` is for pairs without scores: to objectives that read one (a reward, a
+    weight, a win rate), a chosen answer is 1 and a rejected one 0.
 
     The table has means over seeds: held-out pair accuracy by the loss's own reward, with its
     standard deviation, and by the log-ratio to the reference, the same measure for all; the
@@ -82,6 +83,7 @@ class Compare:
     max_new_tokens: int = 64
     keep_models: bool = False
     labels_as_numbers: bool = False
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         """Refuse a comparison of nothing."""

@@ -84,6 +84,7 @@ def _shared(options: Compare, name: str, seed: int) -> dict[str, Any]:
         "epochs": options.epochs,
         "lr": options.lr,
         "lora": options.lora,
+        "precision": options.precision,
         "max_length": options.max_length,
         "save_every": _NEVER,
         "seed": seed,
@@ -102,6 +103,7 @@ def _by_ratio(options: Compare, folder: Path, test: Path, bins: int) -> dict[str
         eval_limit=options.answers,
         max_new_tokens=options.max_new_tokens,
         max_length=options.max_length,
+        precision=options.precision,
     )
     tokenizer = models.load_tokenizer(folder)
     tokens = reward_tokens_of(tokenizer, bins)

@@ -17,6 +17,7 @@ from curate.core.schema import KINDS
 from finetune import data, models
 from finetune.exam import Exam, number_of
 from finetune.intervals import with_interval
+from finetune.precision import Precision, frozen_dtype, precision_used, report
 from finetune.types import TrainResult
 
 __all__ = ["Evaluate", "chosen_rows", "summary", "write_step", "write_summary"]
@@ -42,7 +43,10 @@ class Evaluate:
     ``temperature``, in at most ``max_new_tokens``; ``reference`` is the model its KL is measured
     from, ``reward`` a reward model that scores the answers. ``loss`` is its cross-entropy on the
     answers that the rows hold, in nats a token. A reward model is asked which side of each pair is
-    better. Each mean has the 95 % interval of a bootstrap over prompts.
+    better. Each mean has the 95 % interval of a bootstrap over prompts. ``precision`` is that of
+    all these models: ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it. In
+    bf16 an answer can depend on the prompts that share its batch, by rounding: for the same answers
+    keep ``batch_size``.
     """
 
     model: str
@@ -53,6 +57,7 @@ class Evaluate:
     limit: int = 0
     batch_size: int = 16
     seed: int = 0
+    precision: Precision = "auto"
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Write ``rows.jsonl`` and ``evaluation.json`` to the folder ``out``.
@@ -63,12 +68,14 @@ class Evaluate:
         from finetune.judging import accuracy
 
         check_folder(out, _COMMAND)
+        report(self.precision, ["the models"])
         judges = models.is_reward_model(self.model)
         found = self._judged(rows) if judges else self._asked(rows)
         means = accuracy(found) if judges else summary(found)
         facts = {
             "model": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
             "options": {key: value for key, value in asdict(self).items() if key != "model"},
+            "precision": precision_used(self.precision),
             "last": means,
         }
         with whole_folder(out, _COMMAND) as part:
@@ -78,7 +85,8 @@ class Evaluate:
 
     def _asked(self, rows: Path) -> list[dict[str, Any]]:
         table = chosen_rows(data.load(rows, KINDS), self.limit, self.seed)
-        reference = None if self.reference is None else models.load_causal(self.reference)
+        dtype = frozen_dtype(self.precision)
+        reference = None if self.reference is None else models.load_causal(self.reference, dtype)
         exam = Exam(
             tuple(data.to_prompts(table)),
             models.load_tokenizer(self.model),
@@ -88,14 +96,15 @@ class Evaluate:
             self.max_new_tokens,
             self.batch_size,
             self.seed,
+            self.precision,
         )
-        return exam(models.placed(models.load_causal(self.model)))
+        return exam(models.placed(models.load_causal(self.model, dtype)))
 
     def _judged(self, rows: Path) -> list[dict[str, Any]]:
         from finetune.judging import judge
 
         table = chosen_rows(data.load(rows, ("preference",)), self.limit, self.seed)
-        model = models.placed(models.load_reward(self.model))
+        model = models.placed(models.load_reward(self.model, frozen_dtype(self.precision)))
         return judge(model, models.load_tokenizer(self.model), table, self.batch_size)
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from curate.core import registry
+from curate.core.precision import Precision
 from finetune.models import end_tokens
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Exam:
     ``rows`` are those of `finetune.data.to_prompts`. ``temperature`` 0 takes the likeliest token;
     above, each row is drawn from random numbers of its own, made from ``seed`` and its id, so that
     an answer depends neither on the batch nor on the other rows. ``reference`` is the model that
-    KL is measured from, ``reward`` the folder of a reward model.
+    KL is measured from, ``reward`` the folder of a reward model, ``precision`` its own.
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -40,6 +41,7 @@ class Exam:
     max_new_tokens: int = 64
     batch_size: int = 16
     seed: int = 0
+    precision: Precision = "auto"
 
     def __call__(self, model: Any) -> list[dict[str, Any]]:
         """One JSON-like object a row, in the order of the rows.
@@ -218,7 +220,11 @@ class Exam:
         built: Reward = registry.build(
             "finetune.rewards",
             "reward_model",
-            {"model": self.reward, "batch_size": self.batch_size},
+            {
+                "model": self.reward,
+                "batch_size": self.batch_size,
+                "precision": self.precision,
+            },
         )
         return built
 

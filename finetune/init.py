@@ -18,7 +18,8 @@ from curate.core.errors import DataError, UsageError
 from curate.core.files import digest_of
 from curate.core.outputs import check_folder
 from finetune.data import load
-from finetune.models import device, precision, shown
+from finetune.models import device, shown
+from finetune.precision import machine_arguments
 from finetune.saving import save_model
 from finetune.templates import CHATML, CONTROL, THINK
 from finetune.types import TrainResult
@@ -252,7 +253,7 @@ def _step(
     import torch.nn.functional as F
 
     ids = ids.to(model.device)
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=precision()["bf16"]):
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=machine_arguments()["bf16"]):
         logits = model(ids[:, :-1], use_cache=False).logits
     loss = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
     optimizer.zero_grad(set_to_none=True)

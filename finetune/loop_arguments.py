@@ -32,7 +32,7 @@ def arguments_of(options: PolicyOptions, rows: int, run: Run, **more: Any) -> An
         "prediction_loss_only": True,
         **more,
     }
-    args = training_arguments(TrainingArguments, own, options.options, run.work)
+    args = training_arguments(TrainingArguments, own, options.options, run.work, options.precision)
     per_step = options.batch_size * options.gradient_accumulation
     checks.refuse(
         checks.check_steps(rows, per_step, args.num_train_epochs, args.dataloader_drop_last)

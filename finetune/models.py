@@ -27,7 +27,6 @@ __all__ = [
     "load_tokenizer",
     "model_hash",
     "placed",
-    "precision",
     "read_facts",
     "resolve",
     "shown",
@@ -96,15 +95,6 @@ def placed(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def precision() -> dict[str, bool]:
-    """Training arguments of this machine: bf16 autocast where it is supported, never on a CPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return {"use_cpu": True, "bf16": False, "fp16": False}
-    return {"use_cpu": False, "bf16": torch.cuda.is_bf16_supported(), "fp16": False}
-
-
 def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder.
 
@@ -128,10 +118,10 @@ def load_causal(
 ) -> PreTrainedModel:
     """A causal language model on the CPU, in eval mode.
 
-    Training keeps float32 master weights and lets autocast do its arithmetic in bf16 where
-    `precision` says so: steps of a small learning rate vanish in bf16 weights. A frozen model
-    (reference, sampler) can be loaded as ``bfloat16`` to halve its memory; one that only an adapter
-    is trained on, ``in_4bit`` (where models run, not on the CPU alone).
+    Weights that are trained are float32: steps of a small learning rate vanish in bf16 ones. A
+    frozen model (a reference, a sampler, the base under an adapter) can be loaded as ``bfloat16``
+    (`finetune.precision.frozen_dtype`); one that only an adapter is trained on also ``in_4bit``
+    (where models run, not on the CPU alone).
 
     Raises:
         UsageError: the folder is refused, lacks tensors or has some too many, holds NaN, or holds
@@ -195,7 +185,8 @@ def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> P
     """A model that gives one number to a text, in eval mode.
 
     The folder holds a reward model, or a backbone (a causal model, or an encoder such as MiniLM)
-    that gets a fresh head, drawn from ``seed``.
+    that gets a fresh head, drawn from ``seed``. The head is float32 whatever ``dtype`` is: a score
+    in bf16 would have three digits.
 
     Raises:
         UsageError: the folder is refused, damaged, or is a classifier of several classes.
@@ -215,13 +206,32 @@ def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> P
         loaded: PreTrainedModel = _load(
             AutoModelForSequenceClassification,
             model,
-            dtype,
+            "float32",
             num_labels=1,
             backbone=not is_reward_model(model),
         )
+    if dtype != "float32":
+        _narrow(loaded, getattr(torch, dtype))
     if loaded.config.pad_token_id is None:  # causal heads find the last token by it
         loaded.config.pad_token_id = load_tokenizer(model).pad_token_id
     return loaded
+
+
+def _narrow(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Weights of a reward model in ``dtype``, but the layer that gives the score in float32."""
+    from torch.nn import Linear
+
+    heads = [one for one in model.modules() if isinstance(one, Linear) and one.out_features == 1]
+    kept = {id(weight) for head in heads for weight in head.parameters()}
+    for weight in model.parameters():
+        if id(weight) not in kept:
+            weight.data = weight.data.to(dtype)
+    for head in heads:
+        head.register_forward_pre_hook(_widened)
+
+
+def _widened(module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(each.float() for each in inputs)
 
 
 def _load(auto: Any, model: str | Path, dtype: DType, **more: Any) -> Any:

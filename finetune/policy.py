@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,7 @@ import polars as pl
 import torch
 
 from finetune import data, models
-from finetune.checkpoints import put_back
-from finetune.checkpoints import trained as trained_weights
+from finetune.adapters import merge_adapter
 from finetune.collate import Batch
 from finetune.evaluate import chosen_rows
 from finetune.exam import Exam
@@ -21,7 +21,8 @@ from finetune.loop_arguments import arguments_of
 from finetune.losses.types import needs_of
 from finetune.measure import LOGITS
 from finetune.packing import try_sharing
-from finetune.ranks import refuse_spread
+from finetune.precision import frozen_dtype, report
+from finetune.ranks import refuse_spread, tell
 from finetune.reference import (
     AdapterOff,
     Frozen,
@@ -39,7 +40,15 @@ from finetune.token_rows import TokenRow, order_of
 if TYPE_CHECKING:
     from finetune.policy_options import PolicyOptions
 
-__all__ = ["exam_of", "held_to", "merged", "planned", "policy_of", "watched_with"]
+__all__ = [
+    "exam_of",
+    "held_to",
+    "merged",
+    "planned",
+    "policy_of",
+    "report_precision",
+    "watched_with",
+]
 
 
 def planned(
@@ -69,7 +78,9 @@ def policy_of(
 
     Its head is tried on ``row``; it gets embeddings of the new ``tokens``.
     """
-    policy: Any = models.load_causal(options.model, in_4bit=options.load_in_4bit)
+    narrow = options.lora and not options.load_in_4bit
+    dtype: models.DType = frozen_dtype(options.precision) if narrow else "float32"
+    policy: Any = models.load_causal(options.model, dtype, in_4bit=options.load_in_4bit)
     check_head(policy, torch.tensor([[*row.prompt, *row.sequences[0]][:16]]))
     without_dropout(policy)
     if tokens:
@@ -103,14 +114,30 @@ def held_to(
     if not (needs_of(objective).reference or options.track_reference):
         return None, rows
     folder = options.ref_model or options.model
+    dtype = _reference_dtype(options)
     if options.precompute_reference:
         cache = Path(options.cache) if options.cache else run.work
-        return None, precomputed(folder, rows, collator, cache, share)
-    held = AdapterOff(policy) if options.lora else frozen(folder, share)
+        return None, precomputed(folder, rows, collator, cache, share, dtype)
+    held = AdapterOff(policy) if options.lora else frozen(folder, share, dtype)
     if tokens and isinstance(held, Frozen):
         with_room(held.model, tokens)
         held = replace(held, skip=1)
     return held, rows
+
+
+def _reference_dtype(options: PolicyOptions) -> models.DType:
+    """That of frozen weights; float32 where the reference follows by steps, small ones too."""
+    return "float32" if options.ref_sync_steps else frozen_dtype(options.precision)
+
+
+def report_precision(options: PolicyOptions, reference: bool) -> None:
+    """Print what runs in which number format; ``reference``: whether the run has one."""
+    if options.load_in_4bit:
+        tell("precision: 4 bits for the frozen base, fp32 for all else")
+        return
+    frozen = ["the frozen base"] if options.lora else []
+    frozen += ["the reference"] if reference and not options.ref_sync_steps else []
+    report(options.precision, frozen, "adapters" if options.lora else "trained weights")
 
 
 def watched_with(reference: Reference | None) -> tuple[str, ...]:
@@ -139,11 +166,7 @@ def exam_of(
 
 
 def merged(options: PolicyOptions, trained: Any) -> Any:
-    """The model with its adapter, if any, in its weights, at the precision of its folder."""
+    """The model with its adapter, if any, in its float32 weights."""
     if not options.lora:
         return trained
-    if not options.load_in_4bit:
-        return trained.merge_and_unload()
-    whole = with_adapter(models.load_causal(options.model), _adapter(options), options.seed)
-    put_back(trained_weights(trained), whole)
-    return whole.merge_and_unload()
+    return merge_adapter(trained, partial(models.load_causal, options.model))

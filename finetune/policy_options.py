@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from finetune.data import OnBad
+from finetune.precision import Precision
 
 __all__ = ["PolicyOptions"]
 
@@ -65,6 +66,7 @@ class PolicyOptions:
     save_every: int = 100
     log_every: int = 10
     seed: int = 0
+    precision: Precision = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

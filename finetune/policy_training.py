@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from finetune import checks, data, models
 from finetune.evaluate import write_step, write_summary
 from finetune.policy_options import PolicyOptions
+from finetune.precision import precision_used
 from finetune.runs import Run, whole_weights
 from finetune.types import TrainResult
 
@@ -109,7 +110,8 @@ class PolicyTraining(PolicyOptions):
         key = {
             "stage": self.stage,
             "loss": resolved(objective),  # defaults too: another version may have others
-            "options": asdict(replace(self, cache=None)),
+            "options": asdict(replace(self, cache=None))
+            | {"precision": precision_used(self.precision)},
             "base": models.model_hash(self.model),
             "data": [data.data_hash(table), self.numbers(objective, table)],
         }
@@ -121,14 +123,16 @@ class PolicyTraining(PolicyOptions):
         return key
 
     def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
+        from finetune.losses.types import needs_of
         from finetune.moving import hold
         from finetune.objectives import resolved
-        from finetune.policy import exam_of, merged
+        from finetune.policy import exam_of, merged, report_precision
 
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse(checks.check_precision(self.options, models.device().type == "cpu"))
         checks.refuse(checks.check_tokenizer(tokenizer))
         checks.refuse(checks.check_template(tokenizer))
+        report_precision(self, needs_of(objective).reference or self.track_reference)
         read = self._read(objective, table, tokenizer, rows)
         used, test = self._split(objective, read, tokenizer)
         trainer = self.trainer(objective, read.part(used), test.ids, tokenizer, run)
@@ -141,6 +145,7 @@ class PolicyTraining(PolicyOptions):
             "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
             "data": {**data.data_facts(rows, used), "dropped": read.dropped.counts()},
             "options": {**asdict(replace(self, cache=None)), "loss_options": resolved(objective)},
+            "precision": precision_used(self.precision),
             "seed": self.seed,
             "metrics": metrics,
             "stopped": "kl" if stop is not None and stop.fired else None,

@@ -109,12 +109,12 @@ def without_dropout(model: torch.nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def frozen(folder: str, share: bool = False) -> Frozen:
+def frozen(folder: str, share: bool = False, dtype: models.DType = "float32") -> Frozen:
     """The model of ``folder``, where models run, not to be trained.
 
     ``share``: it runs equal prompts once, where its attention allows it.
     """
-    model = models.load_causal(folder).requires_grad_(False)
+    model = models.load_causal(folder, dtype).requires_grad_(False)
     if share:
         share_prefixes(model)
     return Frozen(models.placed(model))
@@ -126,17 +126,19 @@ def precomputed(
     collator: Callable[[Sequence[Any]], Batch],
     cache: Path,
     share: bool = False,
+    dtype: models.DType = "float32",
 ) -> list[Any]:
     """The rows (`finetune.token_rows.TokenRow`) with the token log-probs of their sequences.
 
     Those are what the model of ``folder`` gives them. They are kept in ``cache`` under a name made
     of the model's hash and of the token ids, so another model, tokenizer, template, cut or stranger
-    never meets an old value. ``share`` as for `frozen`.
+    never meets an old value. ``share`` and ``dtype`` as for `frozen`.
     """
     distinct = {_content(row): row for row in rows}
-    path = cache / f"logps-{digest_of([models.model_hash(folder), share, [*distinct]])}.parquet"
+    key = digest_of([models.model_hash(folder), share, dtype, [*distinct]])
+    path = cache / f"logps-{key}.parquet"
     if not path.is_file() and ranks.first():
-        model = frozen(folder, share).model
+        model = frozen(folder, share, dtype).model
         found = [_score(model, row, collator) for row in distinct.values()]
         table = pl.DataFrame({"values": found}, schema={"values": pl.List(pl.List(pl.Float32))})
         with aside(path) as part:

@@ -20,6 +20,7 @@ from curate.core.rows import content_digest
 from curate.core.schema import KINDS, schema_of
 from finetune import checks, data, models
 from finetune.evaluate import chosen_rows
+from finetune.precision import Precision, frozen_dtype, precision_used, report
 from finetune.scoring import reward_of
 from finetune.turns import columns_of
 from finetune.types import TrainResult
@@ -52,7 +53,7 @@ class Sample:
     ``by_reference``, 1 where ``reference`` gave it (``xpo``). ``opponents`` answers a prompt are
     drawn from ``model^(1 - mixture) · reference^mixture``, token by token; without them the other
     answers of the list are the opponents. Opponents from the reference itself (``mixture`` 1) join
-    the list.
+    the list. ``precision`` is that of the models, as in `finetune.evaluate`.
 
     An answer's comparison with itself is not in its ``win_rate``. Were it counted, as a draw, the
     rates of n answers would lie closer to ½, by ``(n - 1) / n``. A loss on rates lands on
@@ -76,6 +77,7 @@ class Sample:
     limit: int = 0
     batch_size: int = 32
     seed: int = 0
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         """Refuse options out of range or against each other."""
@@ -102,7 +104,8 @@ class Sample:
         """
         check_folder(out, _COMMAND)
         table = data.load(rows, KINDS)
-        reward = reward_of(self.reward, self.reward_options)
+        report(self.precision, ["the models"])
+        reward = reward_of(self.reward, self.reward_options, self.precision)
         once = table.filter(data.prompt_keys(table).is_first_distinct())
         table = chosen_rows(once, self.limit, self.seed)
         asked = data.to_prompts(table)
@@ -137,11 +140,12 @@ class Sample:
         """Of each prompt: the model's answers, and the opponents'; only those that ended."""
         from finetune.mixing import mixed
 
-        policy: Any = models.placed(models.load_causal(self.model))
+        dtype = frozen_dtype(self.precision)
+        policy: Any = models.placed(models.load_causal(self.model, dtype))
         own = self._answers(policy, tokenizer, asked, self.count, "")
         if self.reference is None:
             return own, [[] for _ in asked]
-        reference: Any = models.placed(models.load_causal(self.reference))
+        reference: Any = models.placed(models.load_causal(self.reference, dtype))
         if self.mixture == 1:
             return own, self._answers(reference, tokenizer, asked, self.opponents, "opponent")
         with mixed(policy, reference, self.mixture) if self.mixture else nullcontext():
@@ -221,6 +225,7 @@ class Sample:
             "model": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
             "rows": models.shown(rows),
             "options": {**asdict(self), "model": models.shown(self.model)},
+            "precision": precision_used(self.precision),
             "means": means,
         }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from curate.core import registry
 from curate.core.errors import UsageError
+from curate.core.precision import Precision
 
 if TYPE_CHECKING:
     from finetune.rewards.types import Reward
@@ -18,8 +19,10 @@ __all__ = ["reward_of"]
 _REWARDS: Final = "finetune.rewards"
 
 
-def reward_of(reward: str, options: Mapping[str, Any]) -> Reward:
+def reward_of(reward: str, options: Mapping[str, Any], precision: Precision = "auto") -> Reward:
     """The component called ``reward``, else the reward model whose folder that is.
+
+    ``precision`` is that of a reward model whose ``options`` give none.
 
     Raises:
         UsageError: it is neither, or an option does not fit.
@@ -34,7 +37,8 @@ def reward_of(reward: str, options: Mapping[str, Any]) -> Reward:
             f"reward {reward!r} is neither a model folder nor a reward; "
             f"{registry.closest(reward, names)}"
         )
-    model: Reward = registry.build(_REWARDS, "reward_model", {"model": reward, **options})
+    given = {"model": reward, "precision": precision, **options}
+    model: Reward = registry.build(_REWARDS, "reward_model", given)
     return model
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import string
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,11 @@ SENTENCES = [
 
 
 @pytest.fixture(autouse=True)
-def fp32_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def fp32_unless_asked() -> Iterator[None]:
     """``precision: auto`` is fp32 in tests, on a processor that multiplies bf16 too."""
-    monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda device: False)
+    with pytest.MonkeyPatch.context() as own:  # a test may undo the patches of its `monkeypatch`
+        own.setattr("curate.core.precision.multiplies_bf16", lambda device: False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from curate.core.errors import UsageError
 from curate.core.files import read_json, write_json
 from finetune import checkpoints
 from finetune.finite_steps import FiniteSteps, NonFiniteError, StopAtNonFinite
-from finetune.models import precision
 from finetune.ppo import core
 from finetune.ppo.meter import Meter
 from finetune.ppo.model import ActorCritic, policy_scores
@@ -25,6 +24,7 @@ from finetune.ppo.rollout import Collector, Rollout
 from finetune.ppo.settings import Settings
 from finetune.ppo.supervised import Supervised
 from finetune.ppo.update import Update, update
+from finetune.precision import machine_arguments
 
 __all__ = ["KLStop", "Loop"]
 
@@ -260,7 +260,7 @@ class _Boundaries(TrainerCallback):
 
 
 def _arguments(settings: Settings, work: Path) -> TrainingArguments:
-    machine: dict[str, Any] = precision()
+    machine: dict[str, Any] = machine_arguments(settings.precision)
     return TrainingArguments(
         output_dir=str(work),
         per_device_train_batch_size=1,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from finetune.ppo.kl import AdaptiveKL, FixedKL, KLController
+from finetune.precision import Precision
 
 __all__ = ["Critic", "Schedule", "Settings"]
 
@@ -42,6 +43,7 @@ class Settings:
     schedule: Schedule = "linear"
     max_grad_norm: float = 1.0
     seed: int = 0
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no run."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from curate.core.precision import Precision
+
 __all__ = ["RewardModel"]
 
 
@@ -20,7 +22,8 @@ class RewardModel:
     tokenizer, so it need share nothing with the policy. What is longer than ``max_length`` tokens
     (default: what the model can take) cannot be scored: half an answer has no score.
     ``batch_size`` texts are read at a time. ``scale`` and ``shift`` are for a model whose scores
-    are far from mean 0, variance 1.
+    are far from mean 0, variance 1. ``precision`` is that of all but its head, which is fp32:
+    ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it.
     """
 
     model: str
@@ -28,6 +31,7 @@ class RewardModel:
     max_length: int | None = None
     scale: float = 1.0
     shift: float = 0.0
+    precision: Precision = "auto"
 
     def __call__(
         self,
@@ -87,6 +91,7 @@ class RewardModel:
     def _parts(self) -> tuple[Any, Any]:
         from curate.core.errors import UsageError
         from finetune import models
+        from finetune.precision import frozen_dtype
         from finetune.templates import ENCODER
 
         if not models.is_reward_model(self.model):
@@ -102,7 +107,7 @@ class RewardModel:
             raise UsageError(
                 f"{self.model} has no chat template: it is not known how it reads a conversation"
             )
-        model = models.placed(models.load_reward(self.model))
+        model = models.placed(models.load_reward(self.model, frozen_dtype(self.precision)))
         model.config.pad_token_id = tokenizer.pad_token_id
         return model, tokenizer
 

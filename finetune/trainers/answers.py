@@ -49,7 +49,10 @@ class AnswerPreference(PolicyTraining):
     ``ref_sync_steps`` the reference follows: every so many steps ``ref_mixup_alpha`` of the policy
     is mixed into it, and KL and drift are those from the reference as it then is. With
     ``share_prefix`` a prompt is run once for all its answers, and padding not at all, where the
-    model's attention allows it. A loss with a value head trains it at ``value_lr``.
+    model's attention allows it. A loss with a value head trains it at ``value_lr``. ``precision``
+    is that of frozen models, the base under an adapter and the reference: ``bf16``, ``fp32``, or
+    ``auto``, bf16 where the processor multiplies it; what is trained stays fp32, and so does a
+    reference that follows.
 
     Rows whose prompt and longest answer exceed ``max_length`` tokens (default: what the model
     takes) are refused, or left out and listed with ``on_bad: drop``; prompts are cut to their

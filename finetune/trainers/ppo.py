@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,11 @@ from curate.core import registry
 from curate.core.files import write_text
 from curate.core.schema import KINDS
 from finetune import checks, data, models, ranks
+from finetune.adapters import merge_adapter
 from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
 from finetune.ppo.settings import Critic, Settings
+from finetune.precision import frozen_dtype, precision_used, report
 from finetune.runs import Run, quiet
 from finetune.scoring import reward_of
 from finetune.types import TrainResult
@@ -62,7 +65,9 @@ class PPO(Settings):
     ``eval_rows`` are held-out rows: the policy answers ``eval_limit`` of their prompts before, at
     every checkpoint and after. A checkpoint is taken every ``save_every`` rollouts beside the
     output, and a run that was cut off goes on from the last whole one. ``seed`` decides the order
-    of prompts and every draw.
+    of prompts and every draw. ``precision`` is that of frozen models, the base under an adapter or
+    the reference, and a reward model: ``bf16``, ``fp32``, or ``auto``, bf16 where the processor
+    multiplies it; what is trained stays fp32.
     """
 
     model: str
@@ -99,7 +104,7 @@ class PPO(Settings):
         """
         ranks.only_one("ppo")
         table = data.load(rows, KINDS)
-        reward = reward_of(self.reward, self.reward_options or {})
+        reward = reward_of(self.reward, self.reward_options or {}, self.precision)
         run = Run.of(out, self._key(table))
         with run.held():
             return run.finished() or self._run(table, reward, rows, run)
@@ -107,6 +112,7 @@ class PPO(Settings):
     def _run(self, table: pl.DataFrame, reward: Reward, rows: Path, run: Run) -> TrainResult:
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse([*checks.check_tokenizer(tokenizer), *checks.check_template(tokenizer)])
+        report(self.precision, self._frozen, self._trained)
         loop, used, bad = self._loop(table, tokenizer, reward, rows, run.work)
         loop.at_save = self._examined(tokenizer, loop, run)
         stopped = self._train(loop, run)
@@ -116,13 +122,26 @@ class PPO(Settings):
             "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
             "data": {**data.data_facts(rows, used), "dropped": data.dropped_of(bad).counts()},
             "options": asdict(self),
+            "precision": precision_used(self.precision),
             "seed": self.seed,
             "metrics": self._told(loop, run),
             "stopped": "kl" if stopped else None,
             "stopped_because": stopped,
         }
-        policy = loop.ac.policy.merge_and_unload() if self.lora else loop.ac.policy
+        policy = loop.ac.policy
+        if self.lora:
+            policy = merge_adapter(policy, partial(models.load_causal, self.model))
         return run.finish(policy, tokenizer, facts, data.dropped_of(bad))
+
+    @property
+    def _frozen(self) -> list[str]:
+        """The models of the run that are not trained."""
+        mine = "the frozen base" if self.lora else "the reference"
+        return [mine, *(["the reward model"] if self._reward_folder is not None else [])]
+
+    @property
+    def _trained(self) -> str:
+        return "adapters and critic" if self.lora else "trained weights"
 
     @property
     def _critic(self) -> Critic:
@@ -131,7 +150,7 @@ class PPO(Settings):
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
         parts: dict[str, Any] = {
             "stage": "ppo",
-            "options": asdict(self),
+            "options": asdict(self) | {"precision": precision_used(self.precision)},
             "base": models.model_hash(self.model),
             "data": data.data_hash(table),
         }
@@ -155,7 +174,8 @@ class PPO(Settings):
         from finetune.ppo.rollout import Collector
         from finetune.ppo.sample import Sampling
 
-        policy: Any = models.load_causal(self.model)
+        base: models.DType = frozen_dtype(self.precision) if self.lora else "float32"
+        policy: Any = models.load_causal(self.model, base)
         context = getattr(policy.config, "max_position_embeddings", None)
         room = None if context is None else context - self.max_new_tokens
         used, bad, prompts = ask(table, tokenizer, room, self.on_bad, rows)
@@ -178,7 +198,8 @@ class PPO(Settings):
         return Loop(collector, self, work, supervised, self.save_every), used, bad
 
     def _reference(self) -> Any:
-        frozen: Any = models.load_causal(self.model).requires_grad_(False)
+        dtype = frozen_dtype(self.precision)
+        frozen: Any = models.load_causal(self.model, dtype).requires_grad_(False)
         return frozen.to(models.device())
 
     def _train(self, loop: Loop, run: Run) -> str | None:
@@ -208,6 +229,7 @@ class PPO(Settings):
             loop.collector.reference or self._reference(),
             self._reward_folder,
             max_new_tokens=self.max_new_tokens,
+            precision=self.precision,
         )
         policy = (
             loop.ac.policy.get_base_model() if self.lora else loop.ac.policy

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
 from finetune import checks, data, models
+from finetune.adapters import merge_adapter
 from finetune.arguments import adapter, freeze, training_arguments
 from finetune.evaluate import write_step, write_summary
 from finetune.judging import accuracy, encode_sides, judge
+from finetune.precision import Precision, frozen_dtype, precision_used, report
 from finetune.ranks import refuse_spread
 from finetune.runs import Run, quiet, whole_weights
 from finetune.templates import ENCODER
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["RewardModel"]
 
 _MAX_LENGTH: Final = 1024
+_TRAINED: Final = ("trained weights", "adapters and the head")
 _PLACES: Final = ("model", "eval_rows")  # what is there decides the result, not where it is
 
 
@@ -44,8 +48,8 @@ class RewardModel:
     nearly equal length. Texts over ``max_length`` tokens (default: what the model takes, at most
     1024) are cut off at the end, when the model is judged as well; a pair whose sides are then the
     same is refused, or left out with ``on_bad: drop``. ``freeze`` leaves the embeddings and so many
-    of the lowest layers as they are, which saves time. ``lora``, ``save_every`` and ``options`` (of
-    TRL's RewardConfig) are as in `finetune.trainers.sft`.
+    of the lowest layers as they are, which saves time. ``lora``, ``save_every``, ``precision`` and
+    ``options`` (of TRL's RewardConfig) are as in `finetune.trainers.sft`.
     """
 
     model: str
@@ -64,6 +68,7 @@ class RewardModel:
     save_every: int = 100
     log_every: int = 10
     seed: int = 0
+    precision: Precision = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,9 +99,10 @@ class RewardModel:
             return run.finished() or self._train(table, rows, run)
 
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
+        options = asdict(self) | {"precision": precision_used(self.precision)}
         key = {
             "stage": "reward",
-            "options": {k: v for k, v in asdict(self).items() if k not in _PLACES},
+            "options": {k: v for k, v in options.items() if k not in _PLACES},
             "base": models.model_hash(self.model),
             "data": data.data_hash(table),
         }
@@ -108,7 +114,9 @@ class RewardModel:
         tokenizer = models.load_tokenizer(self.model)
         if tokenizer.chat_template is None and tokenizer.sep_token is not None:
             tokenizer.chat_template = ENCODER
-        model = models.load_reward(self.model, seed=self.seed)
+        report(self.precision, ["the frozen base"] * bool(self.lora), _TRAINED[bool(self.lora)])
+        base: models.DType = frozen_dtype(self.precision) if self.lora else "float32"
+        model = models.load_reward(self.model, base, seed=self.seed)
         freeze(model, self.freeze)
         length = self._length(model.config)
         tokenizer.model_max_length = length
@@ -125,11 +133,13 @@ class RewardModel:
             "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
             "data": {**data.data_facts(rows, train), "dropped": dropped.counts()},
             "options": asdict(self),
+            "precision": precision_used(self.precision),
             "seed": self.seed,
             "metrics": metrics,
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
-        whole = trained.merge_and_unload() if self.lora else trained
+        load = partial(models.load_reward, self.model, seed=self.seed)
+        whole = merge_adapter(trained, load) if self.lora else trained
         return run.finish(whole, tokenizer, facts, dropped, whole_weights(trainer))
 
     def _length(self, config: Any) -> int:
@@ -213,7 +223,7 @@ class RewardModel:
         }
         if self.lora:
             refuse_spread("lora")
-        args = training_arguments(RewardConfig, own, self.options, run.work)
+        args = training_arguments(RewardConfig, own, self.options, run.work, self.precision)
         per_step = self.batch_size * args.gradient_accumulation_steps
         checks.refuse(
             checks.check_steps(len(rows), per_step, self.epochs, args.dataloader_drop_last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,10 +14,12 @@ import polars as pl
 from curate.core.chat import contents
 from curate.core.schema import KINDS, kind_of
 from finetune import checks, data, models
+from finetune.adapters import merge_adapter
 from finetune.arguments import adapter, training_arguments
 from finetune.encoding import Encoded, encode_chats, encode_texts, encode_unmasked
 from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
+from finetune.precision import Precision, frozen_dtype, precision_used, report
 from finetune.ranks import refuse_spread
 from finetune.runs import Run, quiet, whole_weights
 from finetune.tool_checks import check_calls, check_unweighed
@@ -51,8 +54,10 @@ class SFT:
     ``lora`` is the rank of an adapter (0: all weights), ``lora_alpha`` its scale; it is merged into
     the model at the end. ``eval_rows`` are held-out rows that the model answers before, at each
     checkpoint and after: ``eval_limit`` of them, in ``max_new_tokens``. A checkpoint is taken every
-    ``save_every`` steps, and a run that was cut off goes on from the last whole one. ``options``
-    are any other arguments of TRL's SFTConfig.
+    ``save_every`` steps, and a run that was cut off goes on from the last whole one. ``precision``
+    is that of frozen models, the base under an adapter and the reference of ``eval_rows``:
+    ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it; what is trained stays
+    fp32. ``options`` are any other arguments of TRL's SFTConfig.
     """
 
     model: str
@@ -72,6 +77,7 @@ class SFT:
     save_every: int = 100
     log_every: int = 10
     seed: int = 0
+    precision: Precision = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -98,9 +104,10 @@ class SFT:
             return run.finished() or self._train(table, rows, run)
 
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
+        options = asdict(self) | {"precision": precision_used(self.precision)}
         key = {
             "stage": "sft",
-            "options": {k: v for k, v in asdict(self).items() if k not in _PLACES},
+            "options": {k: v for k, v in options.items() if k not in _PLACES},
             "base": models.model_hash(self.model),
             "data": data.data_hash(table),
         }
@@ -110,7 +117,10 @@ class SFT:
 
     def _train(self, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
         tokenizer = models.load_tokenizer(self.model)
-        model = models.load_causal(self.model)
+        frozen = ["the frozen base"] * bool(self.lora) + ["the reference"] * bool(self.eval_rows)
+        report(self.precision, frozen, "adapters" if self.lora else "trained weights")
+        base: models.DType = frozen_dtype(self.precision) if self.lora else "float32"
+        model = models.load_causal(self.model, base)
         length = self._length(model.config)
         used = self._prepare(table, tokenizer, length, rows)
         learned = [sum(row.mask) for row in used.encoded]
@@ -125,11 +135,13 @@ class SFT:
             "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
             "data": {**data.data_facts(rows, used.table), "dropped": used.dropped.counts()},
             "options": asdict(self),
+            "precision": precision_used(self.precision),
             "seed": self.seed,
             "metrics": {**metrics, "trained_tokens": self._trained(learned, order)},
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
-        whole = trained.merge_and_unload() if self.lora else trained
+        load = partial(models.load_causal, self.model)
+        whole = merge_adapter(trained, load) if self.lora else trained
         return run.finish(whole, tokenizer, facts, used.dropped, whole_weights(trainer))
 
     def _length(self, config: Any) -> int:
@@ -219,7 +231,7 @@ class SFT:
         }
         if self.lora:
             refuse_spread("lora")
-        args = training_arguments(SFTConfig, own, self.options, run.work)
+        args = training_arguments(SFTConfig, own, self.options, run.work, self.precision)
         rows = _dataset(used.encoded, order)
         if self.packing:
             rows = pack_dataset(rows, self._length(model.config), args.packing_strategy)
@@ -238,7 +250,7 @@ class SFT:
         if self.eval_rows is None:
             return None
         table = chosen_rows(data.load(self.eval_rows, KINDS), self.eval_limit, self.seed)
-        reference = models.placed(models.load_causal(self.model))
+        reference = models.placed(models.load_causal(self.model, frozen_dtype(self.precision)))
         exam = Exam(
             tuple(data.to_prompts(table)),
             tokenizer,

@@ -61,6 +61,7 @@ def judged(out, step):
         (ranked, {"loss": "plackett_luce", "held_out": 0.25}),
         (scored, {"loss": "dro_v"}),
         (scored, {"loss": "dro_v", "lora": 2}),
+        (scored, {"loss": "dro_v", "lora": 2, "precision": "bf16"}),
         (scored, {"loss": "quark", "loss_options": {"bins": 3}}),
         (unpaired, {"loss": "kto", "micro_tokens": 40, "max_tokens": 200}),
         (scored, {"loss": "dro_v", "lora": 2, "load_in_4bit": True, "eval_limit": 2}),
