@@ -159,13 +159,13 @@ PAIRS = (
     Mutation(
         "reference trained along",
         "finetune/policy.py",
-        "options.lora else frozen(folder, share)",
+        "options.lora else frozen(folder, share, dtype)",
         "options.lora else __import__('finetune.reference').reference.Frozen(policy)",
         LOOP,
     ),
     Mutation(
         "adapter not merged",
-        "finetune/policy.py",
+        "finetune/adapters.py",
         "        return trained.merge_and_unload()",
         "        return trained.unload()",
         f"{LOOP}::test_what_comes_out_is_a_plain_model_folder",
@@ -173,8 +173,8 @@ PAIRS = (
     Mutation(
         "kept reference values without the model in their key",
         "finetune/reference.py",
-        "digest_of([models.model_hash(folder), share, [*distinct]])",
-        "digest_of([share, [*distinct]])",
+        "digest_of([models.model_hash(folder), share, dtype, [*distinct]])",
+        "digest_of([share, dtype, [*distinct]])",
         f"{LOOP}::test_kept_reference_values_are_those_of_the_model_and_found_again",
     ),
     Mutation(
