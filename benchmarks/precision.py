@@ -105,7 +105,8 @@ def _fast_emulation() -> Iterator[None]:
     import torch
     from torch.nn import functional
 
-    own, wide = functional.linear, {}
+    own: Any = functional.linear
+    wide: dict[int, tuple[Any, Any]] = {}  # the weights too, so that no other takes their place
 
     def linear(x: Any, weight: Any, bias: Any = None) -> Any:
         if weight.dtype != torch.bfloat16:
@@ -113,7 +114,7 @@ def _fast_emulation() -> Iterator[None]:
         known = wide.setdefault(weight.data_ptr(), (weight, weight.float()))[1]
         return own(x.float(), known, None if bias is None else bias.float()).bfloat16()
 
-    functional.linear = linear
+    functional.linear = linear  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -169,7 +170,8 @@ def _run(
     from finetune.trainers.sft import SFT
 
     how: dict[str, Any] = {"lora": 8, "precision": precision}
-    prompts, answers = (sum(each) for each in zip(*lengths, strict=True))
+    prompts = sum(prompt for prompt, _ in lengths)
+    answers = sum(answer for _, answer in lengths)
     if method == "ifd":
         IFD(model, precision=precision)(pl.read_parquet(rows))
         return prompts + 2 * answers
@@ -181,9 +183,9 @@ def _run(
         _pairs(pl.read_parquet(rows)).write_parquet(pairs)
         Preference(model, batch_size=4, held_out=0.0, **how)(pairs, out)
         return 2 * (prompts + answers)
-    reward = {"reward": "text_share", "reward_options": {"text": "the"}}
-    size = {"rollouts": 1, "batch": len(lengths), "epochs": 1, "minibatches": 1, "micro_batch": 4}
-    PPO(model=model, max_new_tokens=_NEW_TOKENS, **reward, **size, **how)(rows, out)
+    size: dict[str, Any] = {"rollouts": 1, "batch": len(lengths), "epochs": 1, "minibatches": 1}
+    reward: dict[str, Any] = {"reward": "text_share", "reward_options": {"text": "the"}}
+    PPO(model=model, max_new_tokens=_NEW_TOKENS, micro_batch=4, **reward, **size, **how)(rows, out)
     return prompts + _NEW_TOKENS * len(lengths)
 
 
