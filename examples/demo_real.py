@@ -31,6 +31,7 @@ from curate.core.recipe import parse as parse_recipe
 from curate.runners.run import run as curate_run
 from finetune import data, models
 from finetune.exam import Exam
+from finetune.precision import frozen_dtype
 from pipelines.before_after import comparison
 from pipelines.recipe import load
 from pipelines.report import write_report
@@ -124,7 +125,8 @@ def _prompts_of(rows: Recipe, prompts: int) -> Recipe:
 def _answers(asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """SmolLM2's answers, drawn at a temperature of 0.7."""
     unknown = tuple({**row, "reference": None} for row in asked)
-    tokenizer, model = models.load_tokenizer(MODELS[0]), models.load_causal(MODELS[0])
+    tokenizer = models.load_tokenizer(MODELS[0])
+    model = models.load_causal(MODELS[0], frozen_dtype("auto"))
     return Exam(unknown, tokenizer, temperature=0.7, max_new_tokens=LONGEST, batch_size=40)(model)
 
 
