@@ -35,7 +35,8 @@ __all__ = ["PPO"]
 class PPO(Settings):
     """Proximal policy optimisation; arXiv:1707.06347, for language models arXiv:2203.02155.
 
-    ``model`` is the folder of the policy, and its reference. ``reward`` is a component of
+    ``model`` is the policy, and its reference: a folder, a name of ``siftune models list``, or one
+    of the hub. ``reward`` is a component of
     `finetune.rewards` (``reward_options`` are its options) or the folder of a reward model, with
     any tokenizer. Of the training rows only the prompts are used, and known answers by rewards that
     ask for them; rows that cannot be asked are refused, or left out with ``on_bad: drop``.

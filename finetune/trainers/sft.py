@@ -40,11 +40,11 @@ _IGNORED: Final = -100
 class SFT:
     """Token cross-entropy on answers, averaged over all tokens of a step; TRL's SFTTrainer.
 
-    ``model`` is the folder to start from. Of conversations, and of the chosen side of pairs, every
-    assistant turn is learned with its calls and its end, except where the data gives it ``weight``
-    0; ``assistant_only_loss: false`` learns the prompts as well; text rows are learned whole.
-    ``batch_size`` rows make a batch (``options:
-    {gradient_accumulation_steps: n}`` makes n batches a step, with the same result as one large
+    ``model`` is what to start from: a folder, a name of ``siftune models list``, or one of the hub.
+    Of conversations, and of the chosen side of pairs, every assistant turn is learned with its
+    calls and its end, except where the data gives it ``weight`` 0; ``assistant_only_loss: false``
+    learns the prompts as well; text rows are learned whole. ``batch_size`` rows make a batch
+    (``options: {gradient_accumulation_steps: n}`` makes n batches a step, the same as one large
     batch). ``max_tokens`` in place of ``epochs``: rows come in fresh orders, as often as it takes,
     until that many tokens have been learned, so that selections of any size train equally long.
 
