@@ -468,7 +468,7 @@ def test_a_missing_converter_is_named_before_the_download(
         "curate.core.models.gguf_file.find_spec",
         lambda name: None if name == "gguf" else find(name),
     )
-    with pytest.raises(UsageError, match=r"needs gguf: pip install 'siftune\[train\]' gguf"):
+    with pytest.raises(UsageError, match=r"needs gguf: pip install 'siftune\[train\]'"):
         get.get(gguf_model, None, Quiet())
 
 

@@ -27,9 +27,7 @@ def check_converter() -> None:
     """
     for package in _NEEDS:
         if find_spec(package) is None:
-            raise UsageError(
-                f"reading a GGUF file needs {package}: pip install 'siftune[train]' {package}"
-            )
+            raise UsageError(f"reading a GGUF file needs {package}: pip install 'siftune[train]'")
 
 
 def convert_gguf(gguf: Path, out: Path) -> None:
