@@ -218,7 +218,8 @@ class Bench:
         print(f"{name} ...", file=sys.stderr)
         start = time.monotonic()
         command = [sys.executable, "-m", "pipelines", *words]
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, env=environment, stdout=sys.stderr)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode not in allowed:
