@@ -40,7 +40,7 @@ from pipelines.run import run
 RECIPE: Final = Path(__file__).with_name("real.yaml")
 MODELS: Final = ("smollm2", "minilm")
 MINUTES: Final = 25
-PROMPTS: Final = 360  # asked to make pairs; answers that did not end make none
+PROMPTS: Final = 240  # asked to make pairs; answers that did not end make none
 LONGEST: Final = 96  # tokens of an answer
 
 
