@@ -37,14 +37,20 @@ class AnswerCollator:
 
     def __call__(self, rows: Sequence[AnswerRow]) -> Batch:
         """The batch of these rows."""
-        sequences = [(row.prompt, answer) for row in rows for answer in row.answers]
+        sequences = [
+            (row.prompt, answer, mask)
+            for row in rows
+            for answer, mask in zip(row.answers, row.scored, strict=False)  # a stranger's is last
+        ]
         counts = [len(row.answers) for row in rows]
         own = list(torch.arange(len(sequences)).split(counts))
-        sequences += [(row.prompt, row.stranger) for row in rows if row.stranger is not None]
+        sequences += [
+            (row.prompt, row.stranger, row.scored[-1]) for row in rows if row.stranger is not None
+        ]
         batch = {
-            "input_ids": _padded([[*prompt, *answer] for prompt, answer in sequences], self.pad),
-            "attention_mask": _padded([[1] * (len(p) + len(a)) for p, a in sequences], 0),
-            "answer_mask": _padded([[0] * len(p) + [1] * len(a) for p, a in sequences], 0),
+            "input_ids": _padded([[*prompt, *answer] for prompt, answer, _ in sequences], self.pad),
+            "attention_mask": _padded([[1] * (len(p) + len(a)) for p, a, _ in sequences], 0),
+            "answer_mask": _padded([[0] * len(p) + mask for p, _, mask in sequences], 0),
             "at": pad_sequence(own, batch_first=True, padding_value=-1),
         }
         if rows[0].stranger is not None:

@@ -27,8 +27,9 @@ class AnswerRow:
 
     ``columns`` hold a number for each answer; ``stranger`` is an answer to another prompt, of the
     row ``stranger_id``.
-    ``reference`` holds token log-probs under the reference once they are computed: of each answer,
-    and at the end of the stranger.
+    ``masks`` are those of the answers and, at the end, of the stranger, 1 on the tokens that are
+    scored; without them all are. ``reference`` holds the scored tokens' log-probs under the
+    reference once they are computed, in the same order.
     """
 
     id: str
@@ -39,6 +40,7 @@ class AnswerRow:
     stranger: list[int] | None = None
     reference: list[list[float]] | None = None
     stranger_id: str | None = None
+    masks: Sequence[list[int]] = ()
 
     @property
     def length(self) -> int:
@@ -49,6 +51,11 @@ class AnswerRow:
     def sequences(self) -> list[list[int]]:
         """The answers, and the stranger behind them."""
         return [*self.answers, *([] if self.stranger is None else [self.stranger])]
+
+    @property
+    def scored(self) -> list[list[int]]:
+        """For each token of `sequences` 1 where it is scored, else 0."""
+        return list(self.masks) or [[1] * len(answer) for answer in self.sequences]
 
 
 def answer_rows(
@@ -111,8 +118,14 @@ def with_strangers(
                 "different prompts"
             )
         room = None if max_length is None else max_length - len(row.prompt)
-        found.append(replace(row, stranger=other.answers[0][:room], stranger_id=other.id))
+        found.append(_with_stranger(row, other, room))
     return found
+
+
+def _with_stranger(row: AnswerRow, other: AnswerRow, room: int | None) -> AnswerRow:
+    """``row`` with the first ``room`` tokens of the first answer of ``other``."""
+    masks = [*row.scored[: len(row.answers)], other.scored[0][:room]]
+    return replace(row, stranger=other.answers[0][:room], stranger_id=other.id, masks=masks)
 
 
 _SAYS = pl.element().struct.field("role") == "assistant"
@@ -164,6 +177,7 @@ def _encoded(
     rows = []
     for row, facts in zip(said, numbers, strict=True):
         encoded = [next(ids) for _ in row["completions"]]
-        answers = [answer.ids for answer in encoded]
-        rows.append(AnswerRow(row["id"], encoded[0].prompt, answers, row.get("label"), facts))
+        answers, masks = [one.ids for one in encoded], [one.mask for one in encoded]
+        prompt, label = encoded[0].prompt, row.get("label")
+        rows.append(AnswerRow(row["id"], prompt, answers, label, facts, masks=masks))
     return rows

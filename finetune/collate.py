@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -28,7 +28,8 @@ SIDES: Final = ("chosen", "rejected")
 class PairIds:
     """One pair: ids of the prompt, of both answers (end of turn included), and its columns.
 
-    ``reference`` holds the answers' token log-probs under the reference once they are computed.
+    ``masks`` are those of both answers, 1 on the tokens that are scored; without them all are.
+    ``reference`` holds the scored tokens' log-probs under the reference once they are computed.
     """
 
     id: str
@@ -37,6 +38,7 @@ class PairIds:
     rejected: list[int]
     columns: Mapping[str, float] = field(default_factory=dict)
     reference: Sequence[list[float]] | None = None
+    masks: Sequence[list[int]] = ()
 
     @property
     def length(self) -> int:
@@ -47,6 +49,11 @@ class PairIds:
     def sequences(self) -> list[list[int]]:
         """Both answers, chosen first."""
         return [self.chosen, self.rejected]
+
+    @property
+    def scored(self) -> list[list[int]]:
+        """For each token of both answers 1 where it is scored, else 0."""
+        return list(self.masks) or [[1] * len(answer) for answer in self.sequences]
 
     @property
     def tokens(self) -> int:
@@ -63,15 +70,16 @@ def pad_of(tokenizer: Any) -> int:
 def cut_prompt(pair: PairIds, longest: int) -> PairIds:
     """The pair with the end of its prompt: at most ``longest`` tokens; the answers stay whole."""
     prompt = pair.prompt[max(0, len(pair.prompt) - longest) :]
-    return PairIds(pair.id, prompt, pair.chosen, pair.rejected, pair.columns, pair.reference)
+    return replace(pair, prompt=prompt)
 
 
 @dataclass(frozen=True)
 class PairCollator:
     """B pairs to one batch of 2B rows, the chosen ones first, padded on the right.
 
-    ``answer_mask`` is 1 on the answer's tokens and nothing else; ``formatting`` is 1 on those of
-    them that are in ``special``; ``reference`` is ``(2B, L)``, laid out as
+    ``answer_mask`` is 1 on the answer's scored tokens and nothing else; ``formatting`` is 1 on
+    those of them that are in ``special``, and has no place for other tokens, nor has
+    ``reference``: ``reference`` is ``(2B, L)``, laid out as
     `finetune.logps.score_answers` gives its values; ``column/NAME`` is ``(B,)``.
 
     >>> batch = PairCollator(pad=0)([PairIds("a", [5, 6], [7, 2], [8])])
@@ -86,15 +94,15 @@ class PairCollator:
     def __call__(self, pairs: Sequence[PairIds]) -> Batch:
         """The batch of these pairs."""
         rows = [
-            (pair.prompt, answer)
-            for answers in zip(*((pair.chosen, pair.rejected) for pair in pairs), strict=True)
-            for pair, answer in zip(pairs, answers, strict=True)
+            (pair.prompt, pair.sequences[side], pair.scored[side])
+            for side in (0, 1)
+            for pair in pairs
         ]
         batch = {
-            "input_ids": _padded([[*prompt, *answer] for prompt, answer in rows], self.pad),
-            "attention_mask": _padded([[1] * (len(p) + len(a)) for p, a in rows], 0),
-            "answer_mask": _padded([[0] * len(p) + [1] * len(a) for p, a in rows], 0),
-            "formatting": _padded([[int(t in self.special) for t in a] for _, a in rows], 0),
+            "input_ids": _padded([[*prompt, *answer] for prompt, answer, _ in rows], self.pad),
+            "attention_mask": _padded([[1] * (len(p) + len(a)) for p, a, _ in rows], 0),
+            "answer_mask": _padded([[0] * len(p) + mask for p, _, mask in rows], 0),
+            "formatting": _padded([self._formatting(a, mask) for _, a, mask in rows], 0),
         }
         for name in pairs[0].columns:
             values = [pair.columns[name] for pair in pairs]
@@ -102,6 +110,10 @@ class PairCollator:
         if pairs[0].reference is not None:
             batch["reference"] = _padded(_references(pairs), 0.0, self.dtype)
         return batch
+
+    def _formatting(self, answer: Sequence[int], mask: Sequence[int]) -> list[int]:
+        scored = (token for token, bit in zip(answer, mask, strict=True) if bit)
+        return [int(token in self.special) for token in scored]
 
 
 def slices_of(lengths: Sequence[int], most: int) -> list[slice]:

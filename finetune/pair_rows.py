@@ -66,6 +66,6 @@ def _encoded(table: pl.DataFrame, tokenizer: Any, columns: Sequence[str]) -> lis
     )
     values = table.select("id", pl.col(columns).cast(pl.Float64)).rows(named=True)
     return [
-        PairIds(facts.pop("id"), good.prompt, good.ids, bad.ids, facts)
+        PairIds(facts.pop("id"), good.prompt, good.ids, bad.ids, facts, masks=[good.mask, bad.mask])
         for facts, good, bad in zip(values, chosen, rejected, strict=True)
     ]

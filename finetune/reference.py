@@ -150,7 +150,7 @@ def precomputed(
 
 def _content(row: TokenRow) -> tuple[tuple[int, ...], ...]:
     """What the values of a row depend on; its id does not tell rows of two files apart."""
-    return tuple(row.prompt), *map(tuple, row.sequences)
+    return tuple(row.prompt), *map(tuple, row.sequences), *map(tuple, row.scored)
 
 
 @torch.no_grad()
@@ -161,4 +161,4 @@ def _score(
     device = next(model.parameters()).device
     batch = {name: value.to(device) for name, value in collator([row]).items()}
     values: list[list[float]] = score_answers(model, batch)["policy"].tolist()
-    return [one[: len(own)] for one, own in zip(values, row.sequences, strict=True)]
+    return [one[: sum(mask)] for one, mask in zip(values, row.scored, strict=True)]

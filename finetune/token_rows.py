@@ -32,7 +32,11 @@ class TokenRow(Protocol):
 
     @property
     def sequences(self) -> list[list[int]]:
-        """Token ids of all that is scored after the prompt, as a batch lays it out."""
+        """Token ids of the answers after the prompt, as a batch lays them out."""
+
+    @property
+    def scored(self) -> list[list[int]]:
+        """For each token of `sequences` 1 where it is scored, else 0."""
 
 
 Row = TypeVar("Row", bound=TokenRow)
@@ -63,13 +67,17 @@ def fitting(
 ) -> TokenRows[Row]:
     """Those of ``rows`` that have at most ``max_length`` tokens; ``bad`` has left others out.
 
-    What is longer cannot be trained on: to cut an answer would cut its end of turn.
+    What is longer cannot be trained on: to cut an answer would cut its end of turn. Nor can an
+    answer of which no token is scored.
 
     Raises:
         DataError: some are left out and ``on_bad`` is ``refuse``.
     """
     long = [(row.id, "too_long") for row in rows if max_length and row.length > max_length]
-    over = pl.DataFrame(long, schema=data.BAD_ROWS, orient="row")
+    long += [(row.id, "no_trained_tokens") for row in rows if not all(map(any, row.scored))]
+    over = pl.DataFrame(long, schema=data.BAD_ROWS, orient="row").unique(
+        "id", keep="first", maintain_order=True
+    )
     used = data.drop_bad(table, pl.concat([bad, over]), on_bad, source)
     left = set(used["id"])
     return TokenRows(used, [row for row in rows if row.id in left], data.dropped_of(bad, over))
@@ -78,10 +86,10 @@ def fitting(
 def order_of(rows: Sequence[TokenRow], max_tokens: int, seed: int) -> list[int]:
     """Fresh permutations of the rows' places until the next would go over ``max_tokens``.
 
-    What counts are the tokens of answers, which are those that are learned.
+    What counts are the tokens of answers that are scored, which are those that are learned.
     """
     generator = np.random.default_rng(seed)
-    scored = [sum(map(len, row.sequences)) for row in rows]
+    scored = [sum(map(sum, row.scored)) for row in rows]
     order: list[int] = []
     left = max_tokens
     while True:

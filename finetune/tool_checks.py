@@ -105,7 +105,8 @@ _REPORTS: Final = {
 
 def _chats(row: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
     """The whole conversations of a row: two of a pair, one for each answer of a list."""
-    sides = [row[side] for side in _SIDES if side in row] + [*row.get("completions", ())]
+    known = [row[side] for side in _SIDES if row.get(side) is not None]  # a prompt may have none
+    sides = [*known, *row.get("completions", ())]
     before = row["prompt"] if "prompt" in row else row["messages"]
     yield from ([*before, *side] for side in sides or [[]])
 

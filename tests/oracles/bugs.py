@@ -93,22 +93,22 @@ PAIRS = (
     Mutation(
         "prompt tokens counted",
         "finetune/collate.py",
-        "[[0] * len(p) + [1] * len(a) for",
-        "[[1] * len(p) + [1] * len(a) for",
+        "[[0] * len(p) + mask for",
+        "[[1] * len(p) + mask for",
         LOOP,
     ),
     Mutation(
         "end of turn dropped",
         "finetune/collate.py",
-        "[[0] * len(p) + [1] * len(a) for",
-        "[[0] * len(p) + [1] * (len(a) - 1) + [0] for",
+        "[[0] * len(p) + mask for",
+        "[[0] * len(p) + mask[:-1] + [0] for",
         LOOP,
     ),
     Mutation(
         "padding scored",
         "finetune/collate.py",
-        "[1] * len(a) for p, a in rows], 0)",
-        "[1] * len(a) for p, a in rows], 1)",
+        "mask for p, _, mask in rows], 0)",
+        "mask for p, _, mask in rows], 1)",
         LOOP,
     ),
     Mutation(
@@ -180,8 +180,8 @@ PAIRS = (
     Mutation(
         "kept reference values without the prompt in their key",
         "finetune/reference.py",
-        "return tuple(row.prompt), *map(tuple, row.sequences)",
-        "return tuple(map(tuple, row.sequences))",
+        "return tuple(row.prompt), *map(tuple, row.sequences), *map(tuple, row.scored)",
+        "return *map(tuple, row.sequences), *map(tuple, row.scored)",
         LOOP,
     ),
     Mutation(

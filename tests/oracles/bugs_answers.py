@@ -325,8 +325,8 @@ ANSWERS = (
     Mutation(
         "strangers are own answers",
         "finetune/answer_collate.py",
-        "row.stranger) for row in rows if",
-        "row.answers[0]) for row in rows if",
+        "(row.prompt, row.stranger, row.scored[-1])",
+        "(row.prompt, row.answers[0], row.scored[0])",
         f"{LOOP}::test_a_batch_ends_with_the_strangers_behind_the_prompts_they_are_strange_to",
     ),
     Mutation(
@@ -374,15 +374,15 @@ ANSWERS = (
     Mutation(
         "prompt tokens of answers counted",
         "finetune/answer_collate.py",
-        "[[0] * len(p) + [1] * len(a) for",
-        "[[1] * len(p) + [1] * len(a) for",
+        "[[0] * len(p) + mask for",
+        "[[1] * len(p) + mask for",
         f"{LOOP}::test_a_ranking_of_two_trains_as_its_pair_does_under_dpo",
     ),
     Mutation(
         "end of turn of answers dropped",
         "finetune/answer_collate.py",
-        "[[0] * len(p) + [1] * len(a) for",
-        "[[0] * len(p) + [1] * (len(a) - 1) + [0] for",
+        "[[0] * len(p) + mask for",
+        "[[0] * len(p) + mask[:-1] + [0] for",
         f"{LOOP}::test_a_ranking_of_two_trains_as_its_pair_does_under_dpo",
     ),
     Mutation(
