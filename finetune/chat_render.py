@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -35,6 +36,7 @@ Tools = Sequence[Mapping[str, Any]] | None
 ToolLists = Sequence[Tools]
 """The tools of several conversations, one entry a conversation."""
 
+_TIME: Final = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 _PROBE: Final = "siftuneprobe"
 _ASKED: Final = {"role": "user", "content": "Hello"}
 
@@ -121,12 +123,23 @@ def _written(
     texts, spans = render(
         conversations=[turns],
         tools=tools,
-        chat_template=template,
+        chat_template=_at_one_time(template),
         return_assistant_tokens_mask=marked,
         add_generation_prompt=ask,
         **dict(named),
     )
     return texts[0], [(start, end) for start, end in spans[0]] if spans else []
+
+
+@lru_cache(maxsize=64)
+def _at_one_time(template: str) -> str:
+    """A template in which the time it writes is the same in all renderings of this process."""
+    return _TIME.sub(lambda call: call[1] + _started().strftime(call[2]) + call[1], template)
+
+
+@lru_cache(maxsize=1)
+def _started() -> datetime:
+    return datetime.now()  # local time, as `strftime_now` of transformers
 
 
 def _formed(turn: Mapping[str, Any], form: _Form) -> dict[str, Any]:

@@ -256,7 +256,11 @@ class _Conversation:
         """What follows the first ``prompt`` turns, up to the end of the assistant's last turn."""
         text, spans = self._spans()
         start = self._start_of_answer(text, prompt)
-        kept = [span._replace(start=max(start, span.start)) for span in spans if span.end > start]
+        kept = [
+            span._replace(start=max(start, span.start))
+            for span in spans
+            if span.end > start or (span.close and span.end == start)
+        ]
         return self._cut(text[: kept[-1].end] if kept else text, kept, start)
 
     def _start_of_answer(self, text: str, prompt: int) -> int:
@@ -386,5 +390,7 @@ def _adds_blank(tokenizer: PreTrainedTokenizerBase, control: str) -> bool:
 
 
 def _plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    if not texts:
+        return []
     found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     return [list(ids) for ids in found]

@@ -19,11 +19,13 @@ from typing import Any, Final, NamedTuple, Protocol
 from curate.core.errors import DataError
 from finetune.chat_render import Turns
 from finetune.control_tokens import private_characters, strings
+from finetune.templates import THINK
 
 __all__ = ["Stops", "TurnSpan", "turn_spans"]
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "thinking")
 _NOT_TEXT: Final = ("id", "type")
+_THINKING: Final = re.compile("|".join(map(re.escape, THINK)))
 
 
 class TurnSpan(NamedTuple):
@@ -174,7 +176,7 @@ class _Layout:
         """The span of a turn, None where it cannot be located."""
         alone = self._rendered(turn + 1, ask=False)
         own = self._own(turn, alone)
-        if not own and turn in self.owner.values():
+        if not own and (turn in self.owner.values() or alone == self._rendered(turn, ask=False)):
             return None  # the template leaves it out
         start = self._start(turn, own)
         if start is None:
@@ -189,13 +191,22 @@ class _Layout:
 
         Those after that belong to later turns: a tool's answer may repeat the name of the call.
         """
-        own = [mark.at for mark in self.marks if mark.turn == turn]
+        own = self._until_repeated([mark.at for mark in self.marks if mark.turn == turn])
         last = self._last_mark(turn, alone)
         if alone is None or last is None:
             return own
         places = [at for at in own if self.text[at] == alone[last]]
         count = alone.count(alone[last])
         return [at for at in own if at <= places[count - 1]] if len(places) >= count else own
+
+    def _until_repeated(self, own: list[int]) -> list[int]:
+        """The marks of a turn before it is written again, after an end of turn."""
+        seen: set[str] = set()
+        for number, at in enumerate(own):
+            if self.text[at] in seen and self.ends.stops(self.text[own[number - 1] : at]):
+                return own[:number]
+            seen.add(self.text[at])
+        return own
 
     def _last_mark(self, turn: int, text: str | None) -> int | None:
         own = [mark.at for mark in self._marks_in(text or "") if mark.turn == turn]
@@ -204,36 +215,40 @@ class _Layout:
     def _start(self, turn: int, own: list[int]) -> int | None:
         """Where the text parts from the prompt; at the content if that is not before it."""
         prompt = self._rendered(turn, ask=True)
-        start = None if prompt is None else self._parting(prompt, turn)
+        start, whole = (None, False) if prompt is None else self._parting(prompt, turn)
         if not own:
             return start
         if start is None or start > own[0] or self._others(turn, start, own[-1]):
             start = own[0]
+        header = _THINKING.sub("", self.text[start : own[0]]).strip()
+        if header and not whole and self.chat[turn].get("content"):
+            start = own[0]  # another header than that of the generation prompt
         return None if self._others(turn, start, own[-1]) else start
 
     def _others(self, turn: int, start: int, end: int) -> bool:
         """Whether another turn's content is in a part of the text."""
         return any(start <= mark.at < end and mark.turn != turn for mark in self.marks)
 
-    def _parting(self, prompt: str, turn: int) -> int | None:
-        """The end of the text that the rendering of a prompt and this one have in common.
+    def _parting(self, prompt: str, turn: int) -> tuple[int | None, bool]:
+        """The end of what the rendering of a prompt has in common with the text, if it is all.
 
         Where earlier turns are written otherwise, that is what they share after the last content
         of the prompt.
         """
         if self.text.startswith(prompt):
-            return len(prompt)
+            return len(prompt), True
         marks = self._marks_in(prompt)
         if not marks:
             alone = turn == 0 or self.complete
-            return (self.ends.shared(prompt, self.text) or None) if alone else None
+            return (self.ends.shared(prompt, self.text) or None) if alone else None, False
         last = prompt[marks[-1].at]
         places = [mark.at for mark in self.marks if self.text[mark.at] == last]
         if len(places) < prompt.count(last):
-            return None
+            return None, False
         after = places[prompt.count(last) - 1] + 1
-        shared = self.ends.shared(prompt[marks[-1].at + 1 :], self.text[after:])
-        return after + shared if shared else None
+        rest = prompt[marks[-1].at + 1 :]
+        shared = self.ends.shared(rest, self.text[after:])
+        return after + shared if shared else None, shared == len(rest)
 
     def _end(self, turn: int, start: int, last: int, alone: str | None) -> tuple[int, bool] | None:
         """Where a turn whose content ends at ``last`` is over, and whether a token ends it."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from curate.core.readers.calls import without_nulls
+from curate.core.readers.calls import arguments_key, without_nulls
 from curate.core.readers.jsontext import dump
 from curate.core.turn_fields import fields_of
 
@@ -63,14 +64,16 @@ def _name_results(turns: Sequence[dict[str, Any]]) -> None:
 
 def _call(call: Any) -> dict[str, Any]:
     """A tool call in the shape of the OpenAI API, its arguments an object if they are one."""
-    if not isinstance(call.get("function"), dict):
-        keys = ("name", "arguments")
-        function = {key: call[key] for key in keys if key in call}
-        call = {key: value for key, value in call.items() if key not in keys}
-    else:
-        function = call["function"]
-    named = {**_set(function), "arguments": _arguments(function.get("arguments"))}
-    return {"type": "function", **_set(call), "function": named}
+    function, beside = call.get("function"), call
+    if not isinstance(function, dict):
+        used = ("name", "type", arguments_key(call))  # Anthropic's type is tool_use
+        function = {key: call[key] for key in (used[0], used[2]) if key in call}
+        beside = {key: value for key, value in call.items() if key not in used}
+    key = arguments_key(function)
+    rest = {name: value for name, value in _set(function).items() if name != key}
+    given = None if key is None else function.get(key)
+    named = {**rest, "arguments": _arguments(given)}
+    return {"type": "function", **_set(beside), "function": named}
 
 
 def _set(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,14 +96,23 @@ def _arguments(given: Any) -> Any:
 
 
 def _parsed(text: str) -> Any:
+    """The value of a JSON text; None where it is none, is nested too deep, or is no Unicode."""
     try:
-        return json.loads(text, parse_constant=_no_constant)
-    except ValueError:
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError):
         return None
+    return value
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    if math.isinf(float(digits)):
+        raise ValueError(f"{digits} is beyond float64")
+    return float(digits)
 
 
 def tools_of(extra: Mapping[str, Any]) -> list[dict[str, Any]] | None:

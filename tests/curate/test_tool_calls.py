@@ -80,9 +80,10 @@ def test_a_turn_with_both_kinds_of_calls_keeps_the_old_one_as_a_field() -> None:
         {"tool_calls": [{"function": "light"}]},
         {"function_call": {"arguments": "{}"}},
         {"function_call": "auto"},
+        {"tool_calls": [{"name": "light", "with": {"on": True}}]},
     ],
 )
-def test_a_call_without_a_name_is_quarantined(field: Row) -> None:
+def test_a_call_without_a_name_or_arguments_is_quarantined(field: Row) -> None:
     with pytest.raises(BadRow) as bad:
         read(messages({"role": "assistant", "content": None, **field}))
     assert bad.value.reason == "bad_tool_call"

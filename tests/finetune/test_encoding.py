@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from curate.core.errors import UsageError
+from curate.core.errors import DataError, UsageError
 from finetune.encoding import encode_answers, encode_chats, encode_prompts, encode_texts
 from finetune.init import make_tokenizer
 from finetune.models import load_tokenizer
@@ -149,3 +149,75 @@ def test_a_turn_of_weight_0_is_read_and_not_learned(tokenizer: PreTrainedTokeniz
     assert last.ids == every.ids
     marked = [token for token, bit in zip(last.ids, last.mask, strict=True) if bit]
     assert tokenizer.decode(marked) == "Bye.<|im_end|>"
+
+
+ODD = {
+    "another name in the header": (
+        "{% for m in messages %}<|im_start|>{{ 'bot' if m['role'] == 'assistant' else m['role'] }}"
+        "\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "the number of turns in the header": (
+        "{% for m in messages %}[{{ loop.index }}/{{ messages | length }}] "
+        "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "the last answer again after its end": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+        "{% else %}[last: {{ messages[-1]['content'] }}]{% endif %}"
+    ),
+    "the time": (
+        "{{ strftime_now('%H:%M:%S.%f') }}\n{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_of_an_odd_template_the_answer_and_its_end_are_learned(
+    tokenizer: PreTrainedTokenizerBase, odd: str
+) -> None:
+    chat = said(("user", "Hi"), ("assistant", "Hello"), ("user", "Hello"), ("assistant", "Bye."))
+    (encoded,) = encode_chats(tokenizer, [chat], ODD[odd])
+    marked = [token for token, bit in zip(encoded.ids, encoded.mask, strict=True) if bit]
+    assert tokenizer.decode(marked) == "Hello<|im_end|>Bye.<|im_end|>"
+    ((_, answer, mask),) = encode_answers(tokenizer, [chat[:3]], [chat[3:]], ODD[odd])
+    assert tokenizer.decode(answer) == "Bye.<|im_end|>"
+    assert all(mask)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+        "{% if not loop.last %}<|im_end|>\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_end|>\n<|im_start|>assistant\n{% endif %}",
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}",
+    ],
+)
+def test_an_empty_answer_is_learned_as_its_end(
+    tokenizer: PreTrainedTokenizerBase, template: str
+) -> None:
+    asked, empty = said(("user", "Hi")), said(("assistant", ""))
+    alone, beside = (
+        encode_answers(tokenizer, [asked] * len(answers), answers, template)[0]
+        for answers in ([empty], [empty, said(("assistant", "Hello"))])
+    )
+    assert alone == beside
+    learned = [token for token, bit in zip(alone.ids, alone.mask, strict=True) if bit]
+    assert tokenizer.decode(learned).strip() == tokenizer.eos_token
+
+
+def test_an_empty_turn_that_the_template_leaves_out_is_refused(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    template = (
+        "{% for m in messages %}{% if m.content %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+        "<|im_end|>\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    with pytest.raises(DataError, match="turn 2 cannot be located"):
+        encode_chats(tokenizer, [said(("user", "Hi"), ("assistant", ""))], template)

@@ -251,3 +251,24 @@ def test_string_arguments_of_the_shared_case_are_an_object() -> None:
         pytest.skip(f"no {file}: the shared cases are not here")
     (row,) = data.to_conversations(data.load(file, ("conversation",)))
     assert row["messages"][1]["tool_calls"][0]["function"]["arguments"] == {"on": True}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": "get", "parameters": {"x": 1}},
+        {"type": "tool_use", "id": "c1", "name": "get", "input": {"x": 1}},
+        {"function": {"name": "get", "args": {"x": 1}}},
+        {"function": {"name": "get", "Arguments": '{"x": 1}'}},
+    ],
+)
+def test_arguments_under_their_other_names_are_arguments(tmp_path: Path, given: Any) -> None:
+    turn = {"role": "assistant", "content": "", "tool_calls": [given]}
+    assert first_call(tmp_path, turn) == {"x": 1}
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, '{"x": "\\ud800"}', '{"x": 1e999}', '{"x": NaN}'])
+def test_arguments_that_are_no_json_object_stay_the_text_they_are(text: str) -> None:
+    stored = json.dumps([{"function": {"name": "get", "arguments": text}}])
+    (turn,) = chat([{"role": "assistant", "content": "", "tool_calls": stored}])
+    assert turn["tool_calls"][0]["function"]["arguments"] == text

@@ -13,6 +13,7 @@ from curate.core.types import Row
 __all__ = [
     "CALL_KEYS",
     "CALL_ROLES",
+    "arguments_key",
     "calls_as_text",
     "calls_of_text",
     "read_calls",
@@ -24,6 +25,8 @@ CALL_KEYS: Final = frozenset({"tool_calls", "function_call", "tools", "functions
 
 CALL_ROLES: Final = frozenset({"function_call", "tool_call"})
 """Roles of turns whose text is the JSON of a call: the assistant's, without other text."""
+
+_ARGUMENTS: Final = ("arguments", "parameters", "input", "args")
 
 
 def read_calls(turn: Row, where: str) -> str | None:
@@ -73,7 +76,23 @@ def _named(calls: list[Any], where: str) -> list[Row]:
         function = call.get("function", call) if type(call) is dict else None
         if type(function) is not dict or type(function.get("name")) is not str:
             raise BadRow("bad_tool_call", f"a tool call of {where} is no object with a name")
+        objects = [key for key, value in function.items() if type(value) is dict]
+        if objects and arguments_key(function) is None:
+            raise BadRow(
+                "bad_tool_call",
+                f"a tool call of {where} has no 'arguments', but {objects[0]!r}: rename it",
+            )
     return calls
+
+
+def arguments_key(function: Row) -> str | None:
+    """The key of a call's arguments: the OpenAI API's, or Llama's, Anthropic's or a short one.
+
+    >>> arguments_key({"name": "f", "parameters": {"x": 1}})
+    'parameters'
+    """
+    known = {key.lower(): key for key in reversed(function) if function[key] is not None}
+    return next((known[name] for name in _ARGUMENTS if name in known), None)
 
 
 def _functions(calls: list[Row]) -> list[Row]:
