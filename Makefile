@@ -12,7 +12,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # CPU seconds that `make test` may take, all processes together.
 CPU_BUDGET ?= 540
 
-.PHONY: setup lock demo demo-real test test-newest test-all check fix bench mutations bench-peers clean
+.PHONY: setup lock demo demo-real source-given test test-newest test-all check fix bench mutations bench-peers clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -32,9 +32,11 @@ demo: setup
 
 # A real model on rows of your own: `make demo-real SOURCE=alpaca.jsonl`, with PAIRS=FILE if you have any.
 THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
-demo-real: setup
-	@test -n "$(SOURCE)" || { echo "demo-real: give SOURCE=FILE, instruction rows such as Alpaca's, or a hub name such as tatsu-lab/alpaca (CC BY-NC 4.0)" >&2; exit 2; }
+demo-real: source-given setup
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m examples.demo_real "$(SOURCE)" $(if $(PAIRS),--pairs "$(PAIRS)")
+
+source-given:
+	@test -n "$(SOURCE)" || { echo "demo-real: give SOURCE=FILE, instruction rows such as Alpaca's, or a hub name such as tatsu-lab/alpaca (CC BY-NC 4.0)" >&2; exit 2; }
 
 test: setup
 	$(BIN)/python -m tests.cpu_budget $(CPU_BUDGET) -q -n 2 --dist loadfile

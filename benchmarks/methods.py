@@ -127,18 +127,18 @@ class Bench:
         before, first = self._evaluate("before", self.model)
         cost = self._run(
             "sft", "finetune", "sft", self._at("train"), "--model", self.model, *_LORA,
-            "--lr", "2e-4", "--epochs", "2", "--precision", self.precision,
+            "--lr", "2e-4", "--epochs", "1", "--precision", self.precision,
             "--out", self._at("sft"),
         )  # fmt: skip
         _, last = self._evaluate("after-sft", self._at("sft"))
         yield self._line("evaluate", f"{self.held_out} rows", before, "", "")
-        trained = f"{self.train_rows} rows, 2 epochs; held-out loss, nats a token"
+        trained = f"{self.train_rows} rows, 1 epoch; held-out loss, nats a token"
         yield self._line("sft", trained, cost, first["loss"], last["loss"])
 
     def _reward(self) -> Iterator[str]:
         cost = self._run(
             "reward", "finetune", "reward", self._at("train-pairs"), "--model", self.model, *_LORA,
-            "--lr", "2e-4", "--epochs", "2", "--batch-size", "8", "--held-out", "0",
+            "--lr", "2e-4", "--epochs", "1", "--batch-size", "8", "--held-out", "0",
             "--eval-rows", self._at("test-pairs"), "--precision", self.precision,
             "--out", self._at("reward"),
         )  # fmt: skip

@@ -9,6 +9,7 @@ found. Offline; what is done is not done again. Exit code 1 if selection did not
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -127,4 +128,6 @@ def _text(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")))
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/demo"))
+    sys.exit(main(parser.parse_args().folder))

@@ -126,6 +126,12 @@ class Components(ComponentGroup):
         self._common = common
         self._command_class = command_class
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take ``NAME --help`` without the argument before it for the help of that component."""
+        if len(args) == 2 and args[1] in ctx.help_option_names and self.place(args[0]):
+            args = ["ROWS", *args]
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the components; none of them is imported."""
         return [name for name in names(self._components) if self._only(name)]

@@ -31,7 +31,7 @@ class WritingCommand(click.RichCommand):
         overwrite = click.RichOption(
             ["--overwrite"],
             is_flag=True,
-            help="Replace an output of ours that another command wrote.",
+            help="Replace what siftune wrote here with another command or other options.",
         )
         super().__init__(*args, params=[*params, overwrite], **kwargs)
 

@@ -107,6 +107,14 @@ def test_every_command_has_a_help_text():
         assert "Usage" in shown.output
 
 
+def test_a_component_has_its_help_with_and_without_the_rows_before_it():
+    asked = (["score", "length"], ["score", "rows.jsonl", "length"], ["dedup", "exact_dedup"])
+    shown = [_called("curate", *words, "--help").output for words in asked]
+    assert shown[0] == shown[1]
+    assert "--tokenizer" in shown[0]
+    assert "--overwrite" in shown[2]
+
+
 def test_ingest_score_select_explain_export_from_the_command_line(rows, tmp_path):
     assert siftune("curate", "ingest", rows, "--out", tmp_path / "in").returncode == 0
     scored = siftune("curate", "score", tmp_path / "in", "length", "--out", tmp_path / "scored")

@@ -56,6 +56,10 @@ def get(model: CatalogModel, given: Path | None, say: Telling) -> Path:
     with _one_at_a_time(folder, say):
         if folder.is_dir():
             if is_intact(folder, thorough=True):
+                say(
+                    f"{model.name}: already in the cache"
+                    + (", --from is not read" if given else "")
+                )
                 return folder
             check_folder(folder, _COMMAND)
             say(f"{model.name}: {folder} is damaged, it is made again")
