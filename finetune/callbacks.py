@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from curate.core.files import write_text
 from finetune import ranks
-from finetune.checkpoints import seal
+from finetune.checkpoints import rotate, seal
 
 __all__ = ["Evaluations", "Metrics", "Sealed"]
 
@@ -71,7 +71,7 @@ class Metrics(TrainerCallback):
 
 
 class Sealed(TrainerCallback):
-    """Marks each checkpoint as whole once all of it is written."""
+    """Marks each checkpoint as whole once all of it is written, and removes the oldest."""
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -80,6 +80,7 @@ class Sealed(TrainerCallback):
         ranks.together()
         if ranks.first():
             seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+            rotate(Path(str(args.output_dir)))
         ranks.together()
 
 

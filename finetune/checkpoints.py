@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,6 +13,15 @@ from torch import Tensor, nn
 
 from curate.core.errors import UsageError
 from curate.core.files import hash_file, read_json, write_json
+from curate.core.output_marker import (
+    Marker,
+    marker_of,
+    remove_matching,
+    remove_own,
+    write_marker,
+    written_names,
+)
+from finetune.checkpoint_files import CHECKPOINT_FILES
 
 __all__ = [
     "checkpoints",
@@ -20,12 +29,14 @@ __all__ = [
     "load_weights",
     "newest",
     "put_back",
+    "remove_checkpoint",
     "rotate",
     "save_weights",
     "seal",
     "trained",
 ]
 
+_KEPT: Final = 2  # where the newest is torn, the one before it serves
 _WEIGHTS, _SEAL, _RUN = "model.safetensors", "sealed.json", "run.json"
 
 
@@ -68,19 +79,30 @@ def claim(work: Path, run: str) -> None:
         return
     for folder in checkpoints(work):
         print(f"{folder} is of a run with other options or data: removed", file=sys.stderr)  # noqa: T201
-        shutil.rmtree(folder)
+        remove_checkpoint(folder)
     write_json(owner, {"run": run})
 
 
 def seal(folder: Path) -> None:
-    """Mark a checkpoint as whole, by the hashes of its files."""
+    """Mark a checkpoint as whole, by the hashes of its files, and as ours, by their names."""
+    work = marker_of(folder.parent)
+    command = "finetune" if work is None else work.command
+    write_marker(folder, Marker(command, (*written_names(folder), _SEAL)))
     write_json(folder / _SEAL, _hashes(folder))
 
 
-def rotate(work: Path, keep: int) -> None:
-    """Remove all but the last ``keep`` checkpoints; call it when the newest is sealed."""
-    for folder in checkpoints(work)[:-keep]:
-        shutil.rmtree(folder)
+def rotate(work: Path) -> None:
+    """Remove all but the last two sealed checkpoints."""
+    for folder in [one for one in checkpoints(work) if (one / _SEAL).is_file()][:-_KEPT]:
+        remove_checkpoint(folder)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove what training wrote into a checkpoint, and the folder if nothing else is in it."""
+    if marker_of(folder) is None:  # it was not sealed
+        remove_matching(folder, CHECKPOINT_FILES)
+    else:
+        remove_own(folder)
 
 
 def newest(work: Path) -> Path | None:
@@ -89,13 +111,13 @@ def newest(work: Path) -> Path | None:
         if _whole(folder):
             return folder
         print(f"{folder} is torn: removed, going on from the one before it", file=sys.stderr)  # noqa: T201
-        shutil.rmtree(folder)
+        remove_checkpoint(folder)
     return None
 
 
 def _whole(folder: Path) -> bool:
     sealed = _read(folder / _SEAL) if (folder / _SEAL).is_file() else None
-    return sealed == _hashes(folder)
+    return isinstance(sealed, dict) and sealed.items() <= _hashes(folder).items()
 
 
 def _read(path: Path) -> object:

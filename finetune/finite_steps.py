@@ -70,6 +70,9 @@ class FiniteSteps(Trainer):
     grad_norm: float | None = None
     _micro_batch = 0
 
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Write none into the folder of checkpoints: the model folder has a card of ours."""
+
     def get_train_dataloader(self) -> Any:
         """Batches for training, with the ids of their rows."""
         own = self.data_collator

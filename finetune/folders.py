@@ -6,27 +6,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from curate.core.output_marker import marker_of
 from curate.core.outputs import (
     check_folder,
     check_place,
     check_run_folder,
-    marker_of,
     may_overwrite,
 )
 from finetune import ranks
+from finetune.checkpoint_files import CHECKPOINT_FILES
 
-__all__ = ["COMPARISON_FILES", "WORK_FILES", "check_comparison", "check_model", "work_of"]
+__all__ = [
+    "BESIDE_FILES",
+    "COMPARISON_FILES",
+    "WORK_FILES",
+    "check_comparison",
+    "check_model",
+    "work_of",
+]
+
+BESIDE_FILES: Final = (
+    *("metrics.jsonl", "dropped.jsonl", "value_head.safetensors"),
+    *("evaluation.json", "evaluation/", "evaluation/step-{number}.jsonl"),
+    *("answers.json", "answers/", "answers/step-{number}.jsonl"),
+)
+"""What training writes beside the model."""
 
 WORK_FILES: Final = (
-    *("run.json", "logps-*.parquet", "README.md"),  # the last is TRL's card of a checkpoint
-    *("beside/", "beside/*", "beside.[0-9]*/", "beside.[0-9]*/*"),
-    *("checkpoint-[0-9]*/", "checkpoint-[0-9]*/*"),
+    *("run.json", "logps-{hex32}.parquet", "beside/", "beside.{number}/"),
+    *(f"{folder}/{name}" for folder in ("beside", "beside.{number}") for name in BESIDE_FILES),
+    *("checkpoint-{number}/", *(f"checkpoint-{{number}}/{name}" for name in CHECKPOINT_FILES)),
 )
-"""All that training writes into OUT.work, as patterns of `curate.core.outputs.Marker`."""
+"""All that training writes into OUT.work, as names of `curate.core.output_marker.Marker`."""
 
 COMPARISON_FILES: Final = (
     *("compare.json", "split.json", "train.parquet", "held_out.parquet"),
-    *("*-[0-9]*.cpu.json", "*-[0-9]*.judged.json"),
+    *("{name}-{number}.cpu.json", "{name}-{number}.judged.json"),
 )
 """All that `siftune finetune compare` writes, but for its model folders, with own markers."""
 

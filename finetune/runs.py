@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from curate.core.errors import UsageError
 from curate.core.files import digest_of, write_text
-from curate.core.outputs import check_folder, may_overwrite, remove_own, run_folder
+from curate.core.output_marker import remove_matching, remove_own
+from curate.core.outputs import check_folder, may_overwrite, run_folder
 from curate.core.quiet import quiet_transformers
 from finetune import ranks
-from finetune.checkpoints import checkpoints, claim, newest
+from finetune.checkpoints import checkpoints, claim, newest, remove_checkpoint
 from finetune.data import Dropped
-from finetune.folders import WORK_FILES, work_of
+from finetune.folders import BESIDE_FILES, WORK_FILES, work_of
 from finetune.models import read_facts
 from finetune.saving import save_model
 from finetune.types import TrainResult
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Run", "quiet", "whole_weights"]
-
-_KEPT_CHECKPOINTS: Final = 2  # where the newest is torn, the one before it serves
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,6 @@ class Run:
         return {
             "save_strategy": "steps",
             "save_steps": save_every,
-            "save_total_limit": _KEPT_CHECKPOINTS,
             "logging_steps": log_every,
             "seed": seed,
             "data_seed": seed,
@@ -145,7 +142,7 @@ class Run:
         ranks.together()
         start = newest(self.work)
         if start is None:
-            shutil.rmtree(self.beside, ignore_errors=True)
+            remove_matching(self.beside, BESIDE_FILES)
         else:
             ranks.tell(f"going on from {start}")
         self.beside.mkdir(exist_ok=True)
@@ -165,7 +162,7 @@ class Run:
         """
         ranks.together()
         if not ranks.first():
-            shutil.rmtree(self.beside, ignore_errors=True)
+            remove_matching(self.beside, BESIDE_FILES)
         else:
             self._write(model, tokenizer, facts, dropped, weights)
         ranks.together()
@@ -187,7 +184,7 @@ class Run:
         whole = {**facts, "run": self.key}
         save_model(model, tokenizer, self.out, whole, self.beside, weights, self.command)
         for folder in checkpoints(self.work):
-            shutil.rmtree(folder)
+            remove_checkpoint(folder)
 
 
 def whole_weights(trainer: Any) -> dict[str, Any] | None:

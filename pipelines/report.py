@@ -13,7 +13,8 @@ import orjson
 
 from curate.core.errors import UsageError
 from curate.core.files import read_json
-from curate.core.outputs import check_page, generator_tag, whole_page
+from curate.core.output_marker import generator_tag
+from curate.core.outputs import check_page, whole_page
 from finetune.intervals import as_text
 from pipelines.before_after import comparison
 from pipelines.charts import Chart, arms_chart, curve

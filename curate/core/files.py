@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ __all__ = [
     "read_json",
     "refuse_other_than_file",
     "remove",
+    "target_of_part",
     "to_disk",
     "unused_name",
     "write_json",
@@ -36,6 +38,7 @@ __all__ = [
 
 LOCK: Final = ".lock"
 _LONGEST_PID: Final = 20
+_PART: Final = re.compile(r"(.*/)?\.([^/]+)\.[0-9a-f]{16}\.part")
 _ENTRIES: Final[Mapping[int, str]] = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder",
@@ -111,6 +114,12 @@ def kind_of_entry(path: Path) -> str | None:
 def unused_name(path: Path) -> Path:
     """A hidden name beside ``path`` that nobody can have foreseen, for a file or folder of ours."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+
+
+def target_of_part(name: str) -> str | None:
+    """The name that a file of a name from `unused_name` was to become; None for other names."""
+    found = _PART.fullmatch(name)
+    return None if found is None else (found[1] or "") + found[2]
 
 
 def write_text(path: Path, text: str) -> None:

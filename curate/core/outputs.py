@@ -5,8 +5,7 @@ carries our marker and came from the same command. With `overwriting` it also re
 our other commands. What siftune did not write is never removed: not a file in a folder of ours, not
 an input or a folder above one, not the current folder, a device, or what a link leads to.
 
-The marker of a folder is its file ``.siftune``: the command, and patterns of the files that the
-command writes. The marker of a page is its generator tag.
+What a marker is, and what it covers, is in `curate.core.output_marker`.
 """
 
 from __future__ import annotations
@@ -14,11 +13,8 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,33 +27,37 @@ from curate.core.files import (
     locked,
     make_folder,
     remove,
+    target_of_part,
     to_disk,
     unused_name,
-    write_json,
     write_text,
+)
+from curate.core.output_marker import (
+    MARKER,
+    Marker,
+    foreign,
+    marker_of,
+    remove_covered,
+    remove_own,
+    remove_parts,
+    write_marker,
+    written_names,
 )
 
 __all__ = [
     "INPUTS",
-    "MARKER",
-    "Marker",
     "check_folder",
     "check_name",
     "check_page",
     "check_place",
     "check_run_folder",
-    "generator_tag",
     "input_paths",
-    "marker_of",
     "may_overwrite",
     "overwriting",
-    "remove_own",
     "run_folder",
     "whole_folder",
     "whole_page",
 ]
-
-MARKER: Final = ".siftune"
 
 INPUTS: Final = frozenset(
     {
@@ -77,25 +77,6 @@ _EARLIER: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
 """What is known of folders that commands made before there were markers: a file and its keys."""
 
 _overwrite: ContextVar[bool] = ContextVar("overwrite", default=False)
-_TAG: Final = re.compile(rb'<meta name="generator" content="siftune ([a-z_ -]+)">')
-_HEAD: Final = 4096  # bytes of a page that its generator tag is looked for in
-_OF_A_START: Final = (LOCK, f".{MARKER}.*.part")
-"""What a process that was killed before it had written the marker leaves in a run folder."""
-
-
-@dataclass(frozen=True)
-class Marker:
-    """What the marker of an output tells: the command, and patterns of the files it writes.
-
-    Patterns are `fnmatch`'s, on paths relative to the folder; those of folders end with ``/``.
-    """
-
-    command: str
-    files: tuple[str, ...] = ()
-
-    def covers(self, name: str) -> bool:
-        """Whether the command writes a file (or folder: ``name`` ends with ``/``) of this name."""
-        return any(fnmatchcase(name, one) for one in (MARKER, *_OF_A_START, *self.files))
 
 
 @contextlib.contextmanager
@@ -191,7 +172,7 @@ def check_run_folder(
         UsageError: it is not ours or of another command, or something in it is in the way.
     """
     check_place(path, inputs)
-    if not _occupied(path, _OF_A_START):
+    if not _occupied(path, but=_is_of_a_start):
         return
     if not _is_of_earlier_version(path, command):
         marker = _owner(path, command)
@@ -202,13 +183,16 @@ def check_run_folder(
         _refuse_obstacles(path, files)
 
 
-def _occupied(path: Path, ignored: Sequence[str] = ()) -> bool:
+def _occupied(path: Path, but: Callable[[str], bool] = lambda name: False) -> bool:
     """Whether there is something at ``path`` other than a folder that is empty but for these."""
     if kind_of_entry(path) != "a folder":
         return kind_of_entry(path) is not None
-    return not all(
-        any(fnmatchcase(item.name, pattern) for pattern in ignored) for item in path.iterdir()
-    )
+    return not all(but(item.name) for item in path.iterdir())
+
+
+def _is_of_a_start(name: str) -> bool:
+    """Whether a process leaves such a file when it is killed before it has written the marker."""
+    return name == LOCK or target_of_part(name) == MARKER
 
 
 def _owner(path: Path, command: str) -> Marker:
@@ -251,68 +235,13 @@ def _is_of_earlier_version(path: Path, command: str) -> bool:
     return isinstance(facts, dict) and keys <= facts.keys()
 
 
-def marker_of(path: Path) -> Marker | None:
-    """The marker of a folder or page of ours; None where there is none."""
-    if path.is_dir():
-        return _read_marker(path / MARKER)
-    with path.open("rb") as stream:
-        found = _TAG.search(stream.read(_HEAD))
-    return None if found is None else Marker(found[1].decode())
-
-
-def _read_marker(path: Path) -> Marker | None:
-    if kind_of_entry(path) != "a file":
-        return None
-    try:
-        facts = orjson.loads(path.read_bytes())
-        return Marker(str(facts["command"]), tuple(map(str, facts["files"])))
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return None
-
-
-def generator_tag(command: str) -> str:
-    """The tag in the head of a page that marks it as written by ``command``."""
-    return f'<meta name="generator" content="siftune {command}">'
-
-
 def _refuse_foreign_files(folder: Path, marker: Marker) -> None:
-    other = next(_foreign(folder, marker), None)
+    other = next(foreign(folder, marker), None)
     if other is not None:
         raise UsageError(
             f"{other} was not written by `siftune {marker.command}`: move it out of {folder}, or "
             "name another --out"
         )
-
-
-def _foreign(folder: Path, marker: Marker) -> Iterator[Path]:
-    """What is in a folder of ours that its marker, or that of a folder in it, does not cover."""
-    for item, name, inner in _entries(folder):
-        if inner is not None:
-            yield from _foreign(item, inner)
-        elif not marker.covers(name):
-            yield item
-
-
-def _entries(folder: Path) -> Iterator[tuple[Path, str, Marker | None]]:
-    """Each thing in ``folder``, its relative name, and the marker of an output folder in it.
-
-    Links and devices have the name "": no marker covers them. What is in a folder that has a marker
-    of its own is not listed.
-    """
-    for root, folders, files in os.walk(folder):
-        for one in sorted(folders):
-            path = Path(root, one)
-            inner = None if path.is_symlink() else _read_marker(path / MARKER)
-            if inner is not None:
-                folders.remove(one)
-            yield path, _name_in(folder, path), inner
-        for one in sorted(files):
-            yield Path(root, one), _name_in(folder, Path(root, one)), None
-
-
-def _name_in(folder: Path, path: Path) -> str:
-    found, name = kind_of_entry(path), path.relative_to(folder).as_posix()
-    return {"a file": name, "a folder": f"{name}/"}.get(str(found), "")
 
 
 def _refuse_obstacles(folder: Path, files: Sequence[str]) -> None:
@@ -346,8 +275,7 @@ def whole_folder(path: Path, command: str) -> Iterator[Path]:
     part.mkdir()
     try:
         yield part
-        names = sorted(glob.escape(name) for _, name, _ in _entries(part))
-        _write_marker(part, Marker(command, tuple(names)))
+        write_marker(part, Marker(command, written_names(part)))
         to_disk(part)
         check_folder(path, command)
         _replace(part, path)
@@ -371,10 +299,6 @@ def whole_page(path: Path, text: str, command: str) -> None:
     remove_own(old)
 
 
-def _write_marker(folder: Path, marker: Marker) -> None:
-    write_json(folder / MARKER, asdict(marker))
-
-
 def _replace(part: Path, path: Path) -> None:
     """Rename the folder ``part`` to ``path``; the output of ours that was there is removed."""
     if kind_of_entry(path) == "a file":
@@ -388,36 +312,13 @@ def _replace(part: Path, path: Path) -> None:
     remove_own(old)
 
 
-def remove_own(folder: Path) -> None:
-    """Remove from a folder with a marker what the marker covers, and the folder if it is empty."""
-    marker = _read_marker(folder / MARKER)
-    if marker is None:
-        return
-    _clear(folder, marker)
-    if {item.name for item in folder.iterdir()} <= {MARKER, LOCK}:
-        remove(folder)
-
-
-def _clear(folder: Path, marker: Marker) -> None:
-    """Remove what the marker covers, but the marker itself and the lock."""
-    found = [one for one in _entries(folder) if one[1] not in (MARKER, LOCK)]
-    for item, name, inner in reversed(found):
-        if inner is not None:
-            remove_own(item)
-        elif name.endswith("/") and marker.covers(name):
-            with contextlib.suppress(OSError):  # it is not empty
-                item.rmdir()
-        elif marker.covers(name):
-            item.unlink()
-
-
 @contextlib.contextmanager
 def run_folder(
     path: Path, command: str, files: Sequence[str], inputs: Iterable[Path] = ()
 ) -> Iterator[None]:
     """Hold the folder ``path``, into which a command writes file by file, and can go on later.
 
-    ``files`` are the patterns (see `Marker`) of all that the command writes there.
+    ``files`` are the names (see `Marker`) of all that the command writes there.
 
     Raises:
         LockedError: another process holds it.
@@ -434,14 +335,12 @@ def run_folder(
 
 def _claim(folder: Path, marker: Marker) -> None:
     """Mark ``folder``; outputs of another command, which have been checked, are removed first."""
-    known = _read_marker(folder / MARKER)
+    known = marker_of(folder)
     if known is not None and known.command != marker.command:
-        _clear(folder, known)
-    for left in folder.glob(".*.part"):
-        if kind_of_entry(left) == "a file":
-            left.unlink()  # of a killed process
+        remove_covered(folder, known)
+    remove_parts(folder, marker)
     if known != marker:
-        _write_marker(folder, marker)
+        write_marker(folder, marker)
 
 
 def check_name(name: str, key: str = "name") -> None:

@@ -10,16 +10,24 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import curate
 from curate.core.errors import UsageError
-from curate.core.files import aside, digest_of, hash_file, hash_tree, read_json, remove, write_json
+from curate.core.files import aside, digest_of, hash_file, hash_tree, read_json, write_json
 from curate.core.models.resolve import catalog_key
+from curate.core.output_marker import expression_of
 from curate.core.recipe import GROUPS, Spec
 from curate.core.registry import source_of
 
-__all__ = ["Done", "Stages", "code_key", "core_key", "measured", "option_files"]
+__all__ = ["STAGE_FILES", "Done", "Stages", "code_key", "core_key", "measured", "option_files"]
+
+STAGE_FILES: Final = tuple(
+    "{name}-{hex16}." + ending for ending in ("parquet", "json", "quarantine.jsonl")
+)
+"""The files of stages in their folder, as names of `curate.core.output_marker.Marker`."""
+
+_NOTE: Final = expression_of(STAGE_FILES[1])
 
 
 @dataclass(frozen=True)
@@ -96,15 +104,11 @@ class Stages:
         write_json(path.with_suffix(".json"), asdict(done))
         return done
 
-    def clear(self) -> None:
-        """Remove what runs that were killed had not finished; the folder must be locked."""
-        for part in self.folder.glob(".*.part"):
-            remove(part)
-
     def drop_all_but(self, names: set[Path]) -> None:
         """Remove stages that are no longer part of the run; other files are left alone."""
-        for note in sorted(self.folder.glob("*-*.json")):
-            if note.with_suffix(".parquet") not in names:
+        for note in sorted(self.folder.glob("*.json")):
+            ours = _NOTE.fullmatch(note.name) is not None
+            if ours and note.with_suffix(".parquet") not in names:
                 note.with_suffix(".parquet").unlink(missing_ok=True)
                 note.with_suffix(".quarantine.jsonl").unlink(missing_ok=True)
                 note.unlink()

@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Final
 
 from curate.core.outputs import check_run_folder
+from curate.core.stages import STAGE_FILES
 
-__all__ = ["OUTPUTS", "RUN_FILES", "check_run"]
+__all__ = ["INGEST_FILES", "OUTPUTS", "RUN_FILES", "check_run"]
 
 OUTPUTS: Final = ("kept.parquet", "ledger.parquet", "quarantine.jsonl")
-_STAGE: Final = "stages/*-" + "[0-9a-f]" * 16
+INGEST_FILES: Final = ("rows.parquet", "quarantine.jsonl")
+"""What ingestion writes into ``stages/.ingest`` before the stage appears."""
+
+_CACHE: Final = "cache/embedding-{hex32}.sqlite"
 RUN_FILES: Final = (
-    *(*OUTPUTS, "manifest.json", "report.html", "stdin.jsonl", "pipe-*.jsonl"),
-    *("stages/", f"{_STAGE}.parquet", f"{_STAGE}.json", f"{_STAGE}.quarantine.jsonl"),
-    *("stages/.*.part", "stages/.ingest/", "stages/.ingest/*"),
-    *("cache/", "cache/embedding-*.sqlite*"),
+    *(*OUTPUTS, "manifest.json", "report.html", "stdin.jsonl", "pipe-{number}.jsonl"),
+    *("stages/", *(f"stages/{name}" for name in STAGE_FILES)),
+    *("stages/.ingest/", *(f"stages/.ingest/{name}" for name in INGEST_FILES)),
+    *("cache/", _CACHE, *(f"{_CACHE}-{part}" for part in ("wal", "shm", "journal"))),
 )
-"""All that a curate run writes, as patterns of `curate.core.outputs.Marker`."""
+"""All that a curate run writes, as names of `curate.core.output_marker.Marker`."""
 
 
 def check_run(path: Path, command: str, inputs: Sequence[Path] = ()) -> None:

@@ -14,8 +14,9 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from curate.core.errors import DataError, SiftuneError
-from curate.core.files import aside, hash_file, read_json, remove, write_json
+from curate.core.files import aside, hash_file, read_json, write_json
 from curate.core.heard import listening
+from curate.core.output_marker import remove_matching
 from curate.core.outputs import input_paths, may_overwrite, run_folder
 from curate.core.progress import Quiet, Telling
 from curate.core.readers.ingest import ingest
@@ -24,7 +25,7 @@ from curate.core.sides import score_columns
 from curate.core.stages import Done, Stages, measured
 from curate.core.table import ROW, Table
 from curate.runners.estimate import Forecast, forecast, told
-from curate.runners.folder import OUTPUTS, RUN_FILES, check_run
+from curate.runners.folder import INGEST_FILES, OUTPUTS, RUN_FILES, check_run
 from curate.runners.local import Local
 from curate.runners.manifest import manifest_of, unchanged
 from curate.runners.outputs import Groups, write_kept, write_ledger
@@ -125,7 +126,6 @@ class _Work:
         return Stages(self.out / "stages")
 
     def finish(self) -> Result:
-        self.stages.clear()
         ingested = self._done("ingest", "ingest", self.plan.ingest_key, self._ingest)
         table = self._table(ingested)
         decisions: list[tuple[str, Path]] = []
@@ -169,7 +169,7 @@ class _Work:
     def _ingest(self, part: Path) -> Mapping[str, Any]:
         recipe = self.plan.recipe
         aside_folder = self.out / "stages" / ".ingest"
-        remove(aside_folder)  # what a killed run left
+        remove_matching(aside_folder, INGEST_FILES)  # what a killed run left
         got = ingest(
             recipe.source,
             aside_folder,
@@ -185,7 +185,7 @@ class _Work:
         (aside_folder / "rows.parquet").replace(part)
         final = self.stages.path("ingest", self.plan.ingest_key).with_suffix(".quarantine.jsonl")
         (aside_folder / "quarantine.jsonl").replace(final)
-        remove(aside_folder)
+        remove_matching(aside_folder, INGEST_FILES)
         facts = {k: v for k, v in asdict(got).items() if k != "inputs"}
         return {**facts, "quarantine_sha256": hash_file(final)}
 

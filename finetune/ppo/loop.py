@@ -237,7 +237,7 @@ class Loop(FiniteSteps):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         checkpoints.seal(self.work / f"checkpoint-{self.state.global_step}")
-        checkpoints.rotate(self.work, keep=2)
+        checkpoints.rotate(self.work)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)

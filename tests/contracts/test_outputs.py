@@ -19,8 +19,9 @@ import pytest
 
 from curate.core.commands import Components
 from curate.core.output_commands import OutOption, WritingCommand
-from curate.core.outputs import INPUTS, MARKER, overwriting, whole_folder, whole_page
-from curate.core.outputs import generator_tag as tag
+from curate.core.output_marker import MARKER, Marker
+from curate.core.output_marker import generator_tag as tag
+from curate.core.outputs import INPUTS, overwriting, whole_folder, whole_page
 from curate.core.registry import find, names, options
 from curate.runners.folder import RUN_FILES
 from finetune.cli import finetune
@@ -356,6 +357,42 @@ def test_overwrite_that_cannot_run_removes_nothing(mine):
     assert _called("curate", *words, "--out", "out", "--overwrite")[0] == 2
     assert _called("curate", "ingest", "no-such-file", "--out", "out", "--overwrite")[0] == 3
     assert _snapshot(mine.parent / "out") == before
+
+
+NOT_OURS = (
+    *(".movie.mkv.part", "stages/.x.part", f"stages/.x.{'0' * 16}.part", "stages/.ingest/x.txt"),
+    *("stages/notes-1.json", "stages/notes-mine.parquet", "stages/a/length-0123456789abcdef.json"),
+    *("pipe-notes.jsonl", "a/pipe-1.jsonl", "cache/embedding-mine.sqlite.bak", "cache/x.txt"),
+    *(f"cache/embedding-{'0' * 32}.sqlite.bak", "cache/a/embedding-x.sqlite"),
+)
+
+
+def test_a_name_like_those_we_write_makes_no_file_ours(mine):
+    for name in NOT_OURS:
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).write_text("precious")
+    assert _called("curate", "ingest", "rows.jsonl", "--out", "run")[0] == 0
+    assert _called("curate", "ingest", "rows.jsonl", "--limit", "1", "--out", "run")[0] == 0
+    for name in NOT_OURS:
+        assert not Marker("curate ingest", RUN_FILES).covers(name), name
+        assert (mine / name).read_text() == "precious"
+    code, said = _called("curate", "export", "run", "--out", "out")
+    assert code == 0, said
+    code, said = _called("curate", "export", "out/train.jsonl", "--out", "run", "--overwrite")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "was not written by" in said
+    assert all((mine / name).read_text() == "precious" for name in NOT_OURS)
+
+
+def test_a_forged_marker_frees_no_folder(mine):
+    out = mine.parent / "theirs"
+    (out / "sub").mkdir(parents=True)
+    (out / "sub/deep").write_text("precious")
+    (out / MARKER).write_text('{"command": "curate export", "files": ["*", "**", "*/"]}')
+    for flag in ((), ("--overwrite",)):
+        code, said = _called("curate", "export", "run", "--out", "theirs", *flag)
+        assert (code, said.count("\n")) == (2, 1)
+    assert (out / "sub/deep").read_text() == "precious"
 
 
 def test_a_run_folder_of_an_earlier_version_is_gone_on_with(mine):

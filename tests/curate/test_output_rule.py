@@ -6,21 +6,19 @@ import sqlite3
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from curate.core.compiled import _sweep
+from curate.core.dedup.sets import Sets
 from curate.core.dedup.shingle_index import ShingleIndex
 from curate.core.errors import UsageError
 from curate.core.files import aside, locked
+from curate.core.output_marker import MARKER, Marker, generator_tag, marker_of, remove_own
 from curate.core.outputs import (
-    MARKER,
-    Marker,
     check_place,
-    generator_tag,
     input_paths,
-    marker_of,
     overwriting,
-    remove_own,
     run_folder,
     whole_folder,
     whole_page,
@@ -50,7 +48,7 @@ def test_the_same_command_replaces_its_output_as_a_whole(tmp_path):
 def test_a_marker_has_no_path_and_no_time(tmp_path):
     first = (_made(tmp_path / "one", "make", "b[1].txt", "a/b") / MARKER).read_bytes()
     assert first == (_made(tmp_path / "two", "make", "b[1].txt", "a/b") / MARKER).read_bytes()
-    assert json.loads(first) == {"command": "make", "files": ["a/", "a/b", "b[[]1].txt"]}
+    assert json.loads(first) == {"command": "make", "files": ["a/", "a/b", "b[1].txt"]}
 
 
 @pytest.mark.parametrize("name", ["notes.md", "deep/notes.md", ".hidden", "deep/", "other/"])
@@ -86,7 +84,7 @@ def test_what_appears_while_a_command_works_is_found_at_the_end(tmp_path):
 
 
 def test_overwrite_removes_a_run_folder_of_another_command_and_those_in_it(tmp_path):
-    with run_folder(tmp_path / "out", "one", ("*.txt", "models/")):
+    with run_folder(tmp_path / "out", "one", ("a.txt", "models/")):
         (tmp_path / "out/a.txt").touch()
         _made(tmp_path / "out/models/m", "train")
     with overwriting(True), run_folder(tmp_path / "out", "two", ("b",)):
@@ -104,6 +102,91 @@ def test_a_foreign_file_deep_in_a_run_folder_stops_overwrite(tmp_path):
         run_folder(tmp_path / "out", "two", ()),
     ):
         pass
+
+
+FORGED = (
+    *(["*"], ["**"], ["*/", "*"], ["?"], ["[*]"], "*", {"*": 1}, [["*"]], [1], None),
+    *(["{name}"], ["{name}/", "{name}/{name}"], ["{hex16}{number}"], ["{any}a"], ["{a"]),
+    *(["/precious"], ["../precious"], ["a/../precious"], ["./precious"], ["a//b"], [""], ["/"]),
+)
+
+
+@pytest.mark.parametrize("files", FORGED, ids=str)
+def test_a_marker_that_we_cannot_have_written_makes_no_folder_ours(files, tmp_path):
+    out = tmp_path / "out"
+    (out / "deep").mkdir(parents=True)
+    for name in ("precious", "deep/precious"):
+        (out / name).write_text("mine")
+    (out / MARKER).write_text(json.dumps({"command": "make", "files": files}))
+    remove_own(out)
+    for allowed in (False, True):
+        with overwriting(allowed):
+            with pytest.raises(UsageError, match="did not make"):
+                _made(out)
+            with pytest.raises(UsageError, match="did not make"), run_folder(out, "make", ()):
+                pass
+    assert (out / "precious").exists()
+    assert (out / "deep/precious").exists()
+
+
+@pytest.mark.parametrize("command", ["", " ", "a\nb", 1, None, ["make"]])
+def test_a_marker_names_a_command(command, tmp_path):
+    (tmp_path / MARKER).write_text(json.dumps({"command": command, "files": []}))
+    assert marker_of(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", '"make"', "null", "{}", "\xff", '{"files": []}'])
+def test_a_damaged_marker_is_none(text, tmp_path):
+    (tmp_path / MARKER).write_text(text, encoding="latin-1")
+    assert marker_of(tmp_path) is None
+
+
+def test_placeholders_match_their_shape_within_one_part():
+    marker = Marker("make", ("a-{number}.b", "s/{name}-{hex16}.c", "{{x}}.d", "[e]*"))
+    sixteen = "0123456789abcdef"
+    for name in ("a-0.b", "a-12.b", f"s/x_1-{sixteen}.c", "{x}.d", "[e]*"):
+        assert marker.covers(name), name
+        assert marker.covers(f".{name}.{sixteen}.part") is ("/" not in name), name
+    assert marker.covers(f"s/.x-{sixteen}.c.{sixteen}.part")
+    for name in ("a-.b", "a-x.b", "a-1/2.b", f"s/{sixteen}.c", f"s/x/y-{sixteen}.c", "e", "axb"):
+        assert not marker.covers(name), name
+    for name in (f"s/x-{sixteen}0.c", f"s/x-{sixteen[1:]}.c", f"s/x-{sixteen.upper()}.c", "a-1.b "):
+        assert not marker.covers(name), name
+    for part in (f".a-1.b.{sixteen[1:]}.part", f".mine.{sixteen}.part", ".a-1.b.part", ".a-1.b"):
+        assert not marker.covers(part), part
+
+
+def test_a_new_run_removes_what_a_killed_one_left_and_no_other_hidden_file(tmp_path):
+    sixteen = "0123456789abcdef"
+    theirs = (
+        ".movie.mkv.part",
+        f".movie.mkv.{sixteen}.part",
+        ".a.txt.part",
+        "s/.x.part",
+        "s/.b.part",
+    )
+    ours = (f".a.txt.{sixteen}.part", f"s/.b.{sixteen}.part", f".{MARKER}.{sixteen}.part")
+    with run_folder(tmp_path / "new", "make", ("a.txt", "s/", "s/b")):
+        (tmp_path / "new/s").mkdir()
+    for name in (*theirs, *ours):
+        (tmp_path / "new" / name).touch()
+    with run_folder(tmp_path / "new", "make", ("a.txt", "s/", "s/b")):
+        left = {str(p.relative_to(tmp_path / "new")) for p in (tmp_path / "new").rglob("*")}
+    assert left == {*theirs, "s", ".lock", MARKER}
+
+
+def test_a_page_in_a_run_folder_is_ours_by_its_tag_alone(tmp_path):
+    with run_folder(tmp_path / "out", "one", ("report.html",)):
+        (tmp_path / "out/report.html").write_text("my notes")
+    with overwriting(True):
+        with (
+            pytest.raises(UsageError, match=r"report\.html was not written by"),
+            run_folder(tmp_path / "out", "two", ()),
+        ):
+            pass
+        (tmp_path / "out/report.html").write_text(generator_tag("report"))
+        with run_folder(tmp_path / "out", "two", ()):
+            assert not (tmp_path / "out/report.html").exists()
 
 
 def test_removing_our_own_leaves_what_came_after_the_check(tmp_path):
@@ -203,6 +286,21 @@ def test_an_index_is_not_made_among_files_of_others(tmp_path):
     with pytest.raises(UsageError, match="did not make"):
         ShingleIndex(tmp_path, {}).before("0")
     assert _names(tmp_path) == ["precious"]
+
+
+@pytest.mark.parametrize("name", ["data.parquet", "a/b.parquet", f"{'0' * 31}.parquet", "c.json"])
+def test_overwrite_keeps_files_of_others_in_an_index(name, tmp_path):
+    index = tmp_path / "index"
+    nothing = Sets(np.zeros(0, np.uint64), np.zeros(1, np.int64))
+    ShingleIndex(index, {}).add("0" * 32, pl.Series([], dtype=pl.String), nothing)
+    (index / name).parent.mkdir(exist_ok=True)
+    (index / name).write_text("mine")
+    with overwriting(True):
+        with pytest.raises(UsageError, match="was not written by"):
+            _made(index)
+        (index / name).unlink()
+        (index / "a").rmdir() if name.startswith("a/") else None
+        assert _names(_made(index)) == [MARKER, "a.txt"]
 
 
 def test_loops_of_other_packages_stay_in_a_shared_cache(tmp_path, monkeypatch):

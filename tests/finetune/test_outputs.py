@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from curate.core.errors import UsageError
-from curate.core.outputs import MARKER, overwriting, whole_folder
+from curate.core.output_marker import MARKER
+from curate.core.outputs import overwriting, run_folder, whole_folder
+from finetune import checkpoints
+from finetune.folders import COMPARISON_FILES
 from finetune.runs import Run
 from finetune.saving import save_model
 
@@ -81,6 +84,98 @@ def test_what_is_put_into_the_work_folder_meanwhile_stays(tmp_path):
         (tmp_path / "q.work/checkpoint-best/weights").write_text("mine")
     left = sorted(path.name for path in (tmp_path / "q.work").rglob("*") if path.is_file())
     assert left == [".lock", MARKER, "notes.md", "weights"]
+
+
+NOT_OURS = (
+    *("README.md", "logps-mine.parquet", f"logps-{'0' * 31}.parquet", "checkpoint-5/notes.txt"),
+    *("checkpoint-5-old/model.safetensors", "checkpoint-5/a/model.safetensors", "beside.old/x.txt"),
+    *("beside/notes.txt", "beside/evaluation/mine.jsonl", "beside.1/evaluation/step-x.jsonl"),
+)
+
+
+@pytest.mark.parametrize("name", NOT_OURS)
+def test_overwrite_keeps_files_of_others_in_the_work_folder(name, tmp_path):
+    with _run(tmp_path / "q").held():
+        (tmp_path / "q.work/checkpoint-5").mkdir()
+    mine = tmp_path / "q.work" / name
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("mine")
+    with (
+        overwriting(True),
+        pytest.raises(UsageError, match="was not written by"),
+        _run(tmp_path / "q", "dpo").held(),
+    ):
+        pass
+    assert mine.read_text() == "mine"
+
+
+def _checkpoint(work: Path, step: int, *, sealed: bool = True) -> Path:
+    folder = work / f"checkpoint-{step}"
+    folder.mkdir()
+    for name in ("model.safetensors", "trainer_state.json", "rng_state.pth"):
+        (folder / name).write_text(name)
+    if sealed:
+        (folder / "of-a-new-version.bin").touch()
+        checkpoints.seal(folder)
+    return folder
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_of_a_checkpoint_only_what_training_wrote_is_removed(sealed, tmp_path):
+    (tmp_path / "q.work").mkdir()
+    folder = _checkpoint(tmp_path / "q.work", 5, sealed=sealed)
+    (folder / "notes.txt").write_text("mine")
+    checkpoints.claim(tmp_path / "q.work", "another run")
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ([MARKER, "notes.txt"] if sealed else ["notes.txt"])
+    (folder / "notes.txt").unlink()
+    checkpoints.remove_checkpoint(folder)
+    assert not folder.exists()
+
+
+def test_a_file_put_into_a_checkpoint_does_not_tear_it(tmp_path):
+    folder = _checkpoint(tmp_path, 5)
+    (folder / "notes.txt").write_text("mine")
+    assert checkpoints.newest(tmp_path) == folder
+    (folder / "model.safetensors").write_text("cut")
+    assert checkpoints.newest(tmp_path) is None
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_the_last_two_sealed_checkpoints_are_kept(tmp_path):
+    (tmp_path / "checkpoint-9").mkdir()
+    (tmp_path / "checkpoint-9/notes.txt").touch()
+    for step in (1, 2, 3):
+        _checkpoint(tmp_path, step)
+        checkpoints.rotate(tmp_path)
+    left = [path.name for path in checkpoints.checkpoints(tmp_path)]
+    assert left == ["checkpoint-2", "checkpoint-3", "checkpoint-9"]
+
+
+def test_a_file_put_beside_the_model_stays_when_training_begins_anew(tmp_path):
+    run = _run(tmp_path / "q")
+    with run.held():
+        run.begin()
+        for name in ("notes.txt", "metrics.jsonl"):
+            (run.beside / name).touch()
+        run.begin()
+    assert [path.name for path in run.beside.iterdir()] == ["notes.txt"]
+
+
+def test_overwrite_keeps_files_of_others_in_a_comparison(tmp_path):
+    with run_folder(tmp_path / "c", "finetune compare", COMPARISON_FILES):
+        (tmp_path / "c/dpo-1.cpu.json").touch()
+    for name in ("my-1-notes.cpu.json", "a/dpo-1.cpu.json", "dpo-1x.judged.json"):
+        (tmp_path / "c" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "c" / name).touch()
+        with (
+            overwriting(True),
+            pytest.raises(UsageError, match="was not written by"),
+            run_folder(tmp_path / "c", "finetune init", ()),
+        ):
+            pass
+        (tmp_path / "c" / name).unlink()
+        (tmp_path / "c/a").rmdir() if name.startswith("a/") else None
 
 
 def test_a_link_in_the_work_folder_is_not_followed(tmp_path):

@@ -25,7 +25,7 @@ from curate.core.outputs import check_run_folder, run_folder
 
 __all__ = ["ShingleIndex"]
 
-_FILES: Final = ("index.json", "[0-9a-f]*.parquet")
+_FILES: Final = ("index.json", "{hex32}.parquet")
 _SCHEMA: Final = {"id": pl.String(), "hashes": pl.List(pl.UInt64())}
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from curate.core.errors import DataError, UsageError
-from curate.core.files import hash_file, remove
+from curate.core.files import hash_file, remove, target_of_part
 from curate.core.models.cache import (
     cache_folder,
     find_packaged,
@@ -89,8 +89,9 @@ def _make(model: CatalogModel, given: Path | None, folder: Path, say: Telling) -
     if model.gguf:
         check_converter()
     _check_room(model, folder.parent)
-    for left in folder.parent.glob(f".{folder.name}.*.part"):  # of a process that was killed
-        remove(left)
+    for left in folder.parent.glob(f".{folder.name}.*.part"):
+        if target_of_part(left.name) == folder.name:  # of a process that was killed
+            remove(left)
     work = folder.with_name(f".{folder.name}.download")
     work.mkdir(exist_ok=True)
     place = _place(model, given) if given else _installed(model) or _download(model, work, say)
