@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from curate.core.errors import UsageError
 from curate.core.registry import closest
@@ -50,6 +51,8 @@ def training_arguments(
     known = {field.name: field for field in dataclasses.fields(config) if field.init}
     for name in passed_on:
         _check_name(name, config, known, own)
+    hints = get_type_hints(config)
+    numbers = {name: _number(name, value, hints[name]) for name, value in passed_on.items()}
     machine = machine_arguments(precision)
     given: dict[str, Any] = {
         "output_dir": str(work),
@@ -59,7 +62,7 @@ def training_arguments(
         "ddp_find_unused_parameters": False,  # every trained weight is in every step
         **machine,
         **own,
-        **passed_on,
+        **numbers,
     }
     if "gradient_checkpointing" in known and "activation_checkpointing" not in passed_on:
         given.setdefault("gradient_checkpointing", False)
@@ -72,6 +75,20 @@ def training_arguments(
         except (ValueError, TypeError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise UsageError(f"{config.__name__} refuses these arguments: {reason}") from None
+
+
+def _number(name: str, value: Any, hint: Any) -> Any:
+    """A text, such as YAML's ``inf``, as the number that the argument takes."""
+    kinds = get_args(hint) or (hint,)
+    if not isinstance(value, str) or str in kinds or not {int, float} & set(kinds):
+        return value
+    try:
+        number = float(value) if float in kinds else int(value)
+    except ValueError:
+        number = math.nan
+    if math.isnan(number):
+        raise UsageError(f"{name}: expected a number, got {value!r}")
+    return number
 
 
 def _check_name(

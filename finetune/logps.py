@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from curate.core.errors import UsageError
 from finetune.measure import Head, Hidden, measure
 from finetune.packing import pack, run_packed, shares_prefixes
 
@@ -77,6 +78,7 @@ def check_head(model: Any, input_ids: torch.Tensor) -> None:
     """Hold the way by tiles against the model's own logits on a few tokens ``(1, T)``.
 
     Raises:
+        UsageError: the model's logits are not finite.
         ValueError: they differ, as they would for a family that does more to its logits than
             `Head` knows of.
     """
@@ -84,6 +86,11 @@ def check_head(model: Any, input_ids: torch.Tensor) -> None:
         own = model(input_ids=input_ids, use_cache=False).logits.float()
         states = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         ours = Head.of(model).logits(states)
+    if not torch.isfinite(own).all():
+        raise UsageError(
+            "the model's logits on the first row are NaN or infinite: its weights or its "
+            "config.json are damaged; start from another model"
+        )
     near = 1e-3 if states.dtype.itemsize >= 4 else 5e-2  # a scale rounds bf16 logits once more
     if not torch.allclose(own, ours.to(own.dtype), rtol=near, atol=near):
         worst = float((own - ours).abs().max())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from curate.core.errors import UsageError
 from finetune.label_logps import label_logps
 from finetune.logps import answer_with_scores, check_head, read_answers, score_answers
 from finetune.measure import Head, Hidden, measure
@@ -236,6 +237,15 @@ def test_a_head_that_does_more_than_is_known_is_refused():
 
     model.forward = louder
     with pytest.raises(ValueError, match="LlamaForCausalLM: logits by its output embedding differ"):
+        check_head(model, BATCH["input_ids"])
+
+
+def test_a_model_whose_logits_are_not_finite_is_refused():
+    model = tiny("Llama")
+    with torch.no_grad():
+        model.lm_head.weight[3] = 1e38
+        model.model.norm.weight.fill_(1e20)
+    with pytest.raises(UsageError, match="logits on the first row are NaN or infinite"):
         check_head(model, BATCH["input_ids"])
 
 

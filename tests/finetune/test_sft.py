@@ -246,6 +246,8 @@ def test_rows_that_cannot_be_learned_are_refused_or_listed(
         ({"options": {"output_dir": "x"}}, "--out names the folder"),
         ({"options": {"bf16": True}}, "bf16: there is no GPU here"),
         ({"options": {"lr_scheduler_type": "zigzag"}}, "refuses these arguments"),
+        ({"options": {"max_grad_norm": "much"}}, "max_grad_norm: expected a number, got 'much'"),
+        ({"options": {"max_grad_norm": "nan"}}, "max_grad_norm: expected a number, got 'nan'"),
         ({"max_length": 10_000}, "max_length: 10000, the model takes 512"),
     ],
 )
