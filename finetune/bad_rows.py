@@ -48,7 +48,8 @@ def drop_bad(
         return table
     if on_bad == "refuse":
         raise DataError(
-            f"{source}: {_told(bad)}; mend or select them away, or leave them out with on_bad=drop"
+            f"{source}: {_told(bad)}; mend or select them away, or leave them out with "
+            "--on-bad drop (on_bad: drop in a recipe)"
         )
     left = table.join(bad.select("id"), on="id", how="anti", maintain_order="left")
     if left.is_empty():

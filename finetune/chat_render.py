@@ -106,7 +106,8 @@ def _failures() -> tuple[type[Exception], ...]:
     """What a template can raise: its own refusals, and errors of the Python it runs."""
     from jinja2 import TemplateError
 
-    return (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+    own = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+    return (TemplateError, *own, MemoryError, RecursionError)
 
 
 def _written(

@@ -95,7 +95,7 @@ def check_padding(tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
         return [Problem("warning", "tokenizer", "it has no padding token", fix)]
     if tokenizer.pad_token_id == tokenizer.eos_token_id:
         what = f"{tokenizer.eos_token!r} both ends a text and pads it"
-        fix = "code that masks padding will mask ends too; give it a pad_token of its own"
+        fix = "ends are learned here all the same; other tools may mask them with the padding"
         return [Problem("warning", "tokenizer", what, fix)]
     return []
 

@@ -52,7 +52,7 @@ def resolve(model: str | Path) -> Path:
     if not any(folder.glob("*.safetensors")):
         raise UsageError(
             f"{model} has no .safetensors weights: other weight files can run code when they are "
-            "loaded and are refused; convert them first"
+            "loaded and are refused; get or convert the weights first"
         )
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).is_file():

@@ -337,7 +337,7 @@ class _Ends:
         if stop is not None:
             return stop.end(), True
         controls = [match.end() for match in self._control.finditer(tail)]
-        if controls:
+        if controls and (exact or self._control.match(tail.lstrip())):
             return (controls[-1] if exact else controls[0]), True
         opening = self._ends.match(rest) if exact else None
         if opening is not None:

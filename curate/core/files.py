@@ -143,7 +143,9 @@ def read_json(path: Path) -> Any:
     try:
         return orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise UsageError(f"{path} is damaged ({error}): delete it and run again") from None
+        raise UsageError(
+            f"{path} is damaged ({error}): correct it, or make or get it again"
+        ) from None
 
 
 def digest_of(value: Any) -> str:

@@ -70,8 +70,10 @@ def checked(component: type[Any], given: Mapping[str, Any], name: str = "") -> A
             raise UsageError(f"{name} has no option {key!r}; {closest(key, known)}")
     missing = [key for key, field in known.items() if _required(field) and key not in given]
     if missing:
+        flag = f"--{missing[0].replace('_', '-')}"
         raise UsageError(
-            f"{name} needs the option {missing[0]!r}; set it with -o {missing[0]}=VALUE"
+            f"{name} needs the option {missing[0]!r}: {flag} VALUE on the command line, "
+            f"{missing[0]}: VALUE in a recipe"
         )
     try:
         return component(

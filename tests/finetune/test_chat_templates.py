@@ -90,6 +90,10 @@ REFUSED: Final = {
 """What templates cannot write, by their own account or since they leave calls out."""
 
 
+def test_trl_holds_the_pairs_that_are_compared() -> None:
+    assert len(PAIRS) >= 31
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_the_mask_of_an_unmarked_template_of_trl_is_that_of_its_marked_copy(name: str) -> None:
     differ = set()

@@ -167,6 +167,11 @@ ODD = {
         "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
         "{% else %}[last: {{ messages[-1]['content'] }}]{% endif %}"
     ),
+    "older turns without an end": (
+        "{% for m in messages[:-2] %}History: {{ m['content'] }}; {% endfor %}"
+        "{% for m in messages[-2:] %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
     "the time": (
         "{{ strftime_now('%H:%M:%S.%f') }}\n{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
         "{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -182,7 +187,8 @@ def test_of_an_odd_template_the_answer_and_its_end_are_learned(
     chat = said(("user", "Hi"), ("assistant", "Hello"), ("user", "Hello"), ("assistant", "Bye."))
     (encoded,) = encode_chats(tokenizer, [chat], ODD[odd])
     marked = [token for token, bit in zip(encoded.ids, encoded.mask, strict=True) if bit]
-    assert tokenizer.decode(marked) == "Hello<|im_end|>Bye.<|im_end|>"
+    end = "" if odd == "older turns without an end" else "<|im_end|>"
+    assert tokenizer.decode(marked) == f"Hello{end}Bye.<|im_end|>"
     ((_, answer, mask),) = encode_answers(tokenizer, [chat[:3]], [chat[3:]], ODD[odd])
     assert tokenizer.decode(answer) == "Bye.<|im_end|>"
     assert all(mask)
@@ -209,6 +215,16 @@ def test_an_empty_answer_is_learned_as_its_end(
     assert alone == beside
     learned = [token for token, bit in zip(alone.ids, alone.mask, strict=True) if bit]
     assert tokenizer.decode(learned).strip() == tokenizer.eos_token
+
+
+@pytest.mark.parametrize(
+    "body", ["{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "{{ 1 // 0 }}"]
+)
+def test_a_template_that_fails_is_one_line_with_the_row(
+    tokenizer: PreTrainedTokenizerBase, body: str
+) -> None:
+    with pytest.raises(DataError, match=r"row r:7: the chat template of .* cannot write"):
+        encode_chats(tokenizer, [said(("user", "Hi"))], body, rows=["r:7"])
 
 
 def test_an_empty_turn_that_the_template_leaves_out_is_refused(
