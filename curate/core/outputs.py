@@ -71,7 +71,7 @@ INPUTS: Final = frozenset(
 _EARLIER: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     "curate": ("manifest.json", frozenset({"siftune", "recipe", "inputs"})),
     "pipelines": ("manifest.json", frozenset({"siftune", "recipe", "models"})),
-    "finetune": ("run.json", frozenset({"run"})),
+    "finetune": ("run.json", frozenset({"run"})),  # and no other key
     "index": ("index.json", frozenset({"settings", "stretches"})),
 }
 """What is known of folders that commands made before there were markers: a file and its keys."""
@@ -174,13 +174,23 @@ def check_run_folder(
     check_place(path, inputs)
     if not _occupied(path, but=_is_of_a_start):
         return
-    if not _is_of_earlier_version(path, command):
-        marker = _owner(path, command)
-        if path.is_dir() and marker.command != command:
-            _refuse_foreign_files(path, marker)
-            return
-    if path.is_dir():
-        _refuse_obstacles(path, files)
+    known = None if _is_of_earlier_version(path, command) else _owner(path, command)
+    if not path.is_dir():
+        return
+    if known is not None and known.command != command:
+        _refuse_foreign_files(path, known)
+        return
+    _refuse_obstacles(path, files)
+    if known is not None:
+        _refuse_unlisted(path, known, Marker(command, tuple(files)))
+
+
+def _refuse_unlisted(folder: Path, known: Marker, marker: Marker) -> None:
+    """Refuse files where a run writes that were there before it: its marker does not list them."""
+    for item in foreign(folder, known):
+        name = item.relative_to(folder).as_posix()
+        if item.is_file() and marker.covers(name) and not known.covers(name):
+            raise UsageError(_not_written(item, folder, known))
 
 
 def _occupied(path: Path, but: Callable[[str], bool] = lambda name: False) -> bool:
@@ -232,16 +242,21 @@ def _is_of_earlier_version(path: Path, command: str) -> bool:
         facts = orjson.loads((path / name).read_bytes())
     except orjson.JSONDecodeError:
         return False
-    return isinstance(facts, dict) and keys <= facts.keys()
+    exact = name == "run.json"
+    return isinstance(facts, dict) and (keys == facts.keys() if exact else keys <= facts.keys())
 
 
 def _refuse_foreign_files(folder: Path, marker: Marker) -> None:
     other = next(foreign(folder, marker), None)
     if other is not None:
-        raise UsageError(
-            f"{other} was not written by `siftune {marker.command}`: move it out of {folder}, or "
-            "name another --out"
-        )
+        raise UsageError(_not_written(other, folder, marker))
+
+
+def _not_written(item: Path, folder: Path, marker: Marker) -> str:
+    return (
+        f"{item} was not written by `siftune {marker.command}`: move it out of {folder}, or name "
+        "another --out"
+    )
 
 
 def _refuse_obstacles(folder: Path, files: Sequence[str]) -> None:

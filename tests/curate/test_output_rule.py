@@ -1,5 +1,6 @@
 """An output is created, or replaces what its own command wrote; nothing else is removed."""
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -173,6 +174,31 @@ def test_a_new_run_removes_what_a_killed_one_left_and_no_other_hidden_file(tmp_p
     with run_folder(tmp_path / "new", "make", ("a.txt", "s/", "s/b")):
         left = {str(p.relative_to(tmp_path / "new")) for p in (tmp_path / "new").rglob("*")}
     assert left == {*theirs, "s", ".lock", MARKER}
+
+
+def test_a_file_that_the_marker_does_not_list_is_not_written_over(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / MARKER).write_text('{"command": "make", "files": ["b"]}')
+    for name in ("a.txt", "b"):
+        (tmp_path / "out" / name).write_text("mine")
+    with (
+        pytest.raises(UsageError, match=r"a\.txt was not written by"),
+        run_folder(tmp_path / "out", "make", ("a.txt", "b")),
+    ):
+        pass
+    (tmp_path / "out/a.txt").unlink()
+    with run_folder(tmp_path / "out", "make", ("a.txt", "b")):
+        pass
+    assert marker_of(tmp_path / "out") == Marker("make", ("a.txt", "b"))
+
+
+@pytest.mark.parametrize(("facts", "ours"), [({"run": "x"}, True), ({"run": "x", "a": 1}, False)])
+def test_a_folder_of_checkpoints_without_a_marker_is_known_by_all_its_facts(facts, ours, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    refused = contextlib.nullcontext() if ours else pytest.raises(UsageError, match="did not make")
+    with refused, run_folder(tmp_path, "finetune sft", ("run.json",)):
+        pass
+    assert (tmp_path / MARKER).exists() is ours
 
 
 def test_a_page_in_a_run_folder_is_ours_by_its_tag_alone(tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from curate.core.errors import DataError, UsageError
-from curate.core.files import hash_file, remove, target_of_part
+from curate.core.files import hash_file, kind_of_entry, remove, target_of_part
 from curate.core.models.cache import (
     cache_folder,
     find_packaged,
@@ -93,6 +93,8 @@ def _make(model: CatalogModel, given: Path | None, folder: Path, say: Telling) -
         if target_of_part(left.name) == folder.name:  # of a process that was killed
             remove(left)
     work = folder.with_name(f".{folder.name}.download")
+    if kind_of_entry(work) == "a link":
+        raise UsageError(f"{work} is a link, which is not written through: remove it")
     work.mkdir(exist_ok=True)
     place = _place(model, given) if given else _installed(model) or _download(model, work, say)
     say(f"{model.name}: checking and unpacking {place.name}")
