@@ -106,7 +106,20 @@ def test_a_foreign_file_deep_in_a_run_folder_stops_overwrite(tmp_path):
 
 
 FORGED = (
-    *(["*"], ["**"], ["*/", "*"], ["?"], ["[*]"], "*", {"*": 1}, [["*"]], [1], None),
+    *(
+        ["*"],
+        ["**"],
+        ["*/", "*"],
+        ["?"],
+        ["[*]"],
+        "*",
+        "ab",
+        {"a": 1},
+        {"*": 1},
+        [["*"]],
+        [1],
+        None,
+    ),
     *(["{name}"], ["{name}/", "{name}/{name}"], ["{hex16}{number}"], ["{any}a"], ["{a"]),
     *(["/precious"], ["../precious"], ["a/../precious"], ["./precious"], ["a//b"], [""], ["/"]),
 )
