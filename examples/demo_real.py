@@ -42,6 +42,7 @@ MODELS: Final = ("smollm2", "minilm")
 MINUTES: Final = 25
 PROMPTS: Final = 240  # asked to make pairs; answers that did not end make none
 LONGEST: Final = 96  # tokens of an answer
+BATCH: Final = 40  # answers at a time
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -98,7 +99,8 @@ def own_pairs(rows: Sequence[str], prompts: int, folder: Path, say: Progress) ->
     if not path.is_file():
         asked = data.to_prompts(data.load(kept, ("conversation",)))
         say(f"pairs: SmolLM2 answers {len(asked)} prompts")
-        lines = [orjson.dumps(pair).decode() for pair in _pairs(asked, _answers(asked))]
+        answers = _answers(asked, say)
+        lines = [orjson.dumps(pair).decode() for pair in _pairs(asked, answers)]
         if not lines:
             raise DataError("no answer of SmolLM2 ended: give --pairs")
         write_text(path, "\n".join([*lines, ""]))
@@ -122,12 +124,18 @@ def _prompts_of(rows: Recipe, prompts: int) -> Recipe:
     )
 
 
-def _answers(asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _answers(asked: Sequence[Mapping[str, Any]], say: Progress) -> list[dict[str, Any]]:
     """SmolLM2's answers, drawn at a temperature of 0.7."""
     unknown = tuple({**row, "reference": None} for row in asked)
     tokenizer = models.load_tokenizer(MODELS[0])
-    model = models.load_causal(MODELS[0], frozen_dtype("auto"))
-    return Exam(unknown, tokenizer, temperature=0.7, max_new_tokens=LONGEST, batch_size=40)(model)
+    model = models.placed(models.load_causal(MODELS[0], frozen_dtype("auto")))
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(unknown), BATCH):
+        part = unknown[start : start + BATCH]
+        ask = Exam(part, tokenizer, temperature=0.7, max_new_tokens=LONGEST, batch_size=BATCH)
+        found += ask(model)
+        say.count("pairs", len(found), len(unknown), "answers")
+    return found
 
 
 def _pairs(
