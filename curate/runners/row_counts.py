@@ -21,6 +21,7 @@ _COUNTED: Final = 64 << 20  # bytes of lines that are counted, not estimated
 _PROBE: Final = 1 << 18  # bytes looked at in each place of a longer file
 _PROBES: Final = 16
 _HEAD: Final = 4 << 20  # bytes looked at where a file can only be read from its beginning
+_READ: Final = 1 << 14  # bytes that a decompressor takes at a time
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -63,11 +64,26 @@ def _arrow_rows(path: Path) -> int:
 
 def _expanded(file: IO[bytes], magic: bytes) -> IO[bytes]:
     if magic.startswith(_GZIP):
-        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
+        short: Any = _ShortReads(file)
+        return gzip.GzipFile(fileobj=short)  # type: ignore[return-value]
     if magic.startswith(_ZSTD):
         library = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-        return library.stream_reader(file, 1 << 14, read_across_frames=True, closefd=False)
+        return library.stream_reader(file, _READ, read_across_frames=True, closefd=False)
     return file
+
+
+@dataclass(frozen=True)
+class _ShortReads:
+    """A file read a little at a time, so that its position shows what was decompressed.
+
+    From Python 3.12 on `gzip` takes 128 KiB at once, often far more than the text needed.
+    """
+
+    file: IO[bytes]
+
+    def read(self, size: int = _READ) -> bytes:
+        """The next bytes, ``size`` at most."""
+        return self.file.read(min(size, _READ) if size >= 0 else _READ)
 
 
 def _lines(file: IO[bytes], size: int) -> Records:
