@@ -196,8 +196,7 @@ _DECIDES: Final = ("limit", "held_out", "split_seed", "max_length", "labels_as_n
 
 def context_of(model: str) -> int | None:
     """Tokens that a model takes; None where its configuration does not say."""
-    config = read_json(models.resolve(model) / "config.json")
-    found: int | None = config.get("max_position_embeddings")
+    found: int | None = getattr(models.config_of(model), "max_position_embeddings", None)
     return found
 
 

@@ -8,8 +8,7 @@ from itertools import filterfalse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
+from curate.core.model_files import generation_ends
 from finetune.chat_render import Tools, Turns
 from finetune.templates import THINK
 
@@ -33,18 +32,11 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
 
     The settings are ``generation_config.json`` in the folder that the tokenizer was read from.
     """
-    ids = _generation_ends(str(tokenizer.name_or_path or ""))
+    folder = str(tokenizer.name_or_path or "")
+    ids = generation_ends(Path(folder)) if folder else ()
     texts = tokenizer.convert_ids_to_tokens([i for i in ids if 0 <= i < len(tokenizer)])
     own = [tokenizer.eos_token] if tokenizer.eos_token else []
     return frozenset([*own, *(text for text in texts if text)])
-
-
-def _generation_ends(folder: str) -> tuple[int, ...]:
-    file = Path(folder) / "generation_config.json"
-    if not folder or not file.is_file():
-        return ()
-    ends = orjson.loads(file.read_bytes()).get("eos_token_id")
-    return tuple(i for i in (ends if isinstance(ends, list) else [ends]) if isinstance(i, int))
 
 
 def private_characters(*texts: str) -> Iterator[str]:

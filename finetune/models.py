@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from curate.core.errors import UsageError
-from curate.core.files import digest_of, hash_file, read_json
+from curate.core.files import digest_of, hash_file
+from curate.core.model_files import check_settings, loading, read_object
 from curate.core.models.resolve import model_folder
-from curate.core.pretrained import load_pretrained, one_line
+from curate.core.pretrained import load_config, load_pretrained
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FACTS",
     "DType",
+    "config_of",
     "device",
     "end_tokens",
     "is_reward_model",
@@ -43,8 +45,8 @@ def resolve(model: str | Path) -> Path:
     """The folder of a model: itself, one of `siftune models list`, or a hub name's download.
 
     Raises:
-        UsageError: there is no such folder, it has no ``config.json`` or no safetensors weights, or
-            its configuration asks for code of its own to be run.
+        UsageError: there is no such folder, it has no ``config.json`` or no safetensors weights,
+            a settings file is none, or one asks for code of its own to be run.
     """
     folder = model_folder(model)
     if not (folder / "config.json").is_file():
@@ -54,6 +56,7 @@ def resolve(model: str | Path) -> Path:
             f"{model} has no .safetensors weights: other weight files can run code when they are "
             "loaded and are refused; get or convert the weights first"
         )
+    check_settings(folder)
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).is_file():
             _refuse_code(folder / name)
@@ -61,7 +64,7 @@ def resolve(model: str | Path) -> Path:
 
 
 def _refuse_code(path: Path) -> None:
-    for key in _keys(read_json(path)):
+    for key in _keys(read_object(path)):
         if key.startswith(_RUNS_CODE):
             raise UsageError(
                 f"{path}: the key {key!r} makes transformers run code that came with the model; "
@@ -95,6 +98,15 @@ def placed(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+def config_of(model: str | Path) -> Any:
+    """The configuration of a model folder.
+
+    Raises:
+        UsageError: the folder is refused (see `resolve`), or no model can be made from it.
+    """
+    return load_config(resolve(model))
+
+
 def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder.
 
@@ -103,11 +115,9 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-    folder = resolve(model)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{model}: no usable tokenizer ({one_line(error)})") from None
+    config_of(model)  # what is wrong there is no fault of the tokenizer
+    with loading(f"{model}: the tokenizer", "expected the files of one that transformers knows"):
+        tokenizer = AutoTokenizer.from_pretrained(resolve(model), trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UsageError(f"{model}: no usable tokenizer ({type(tokenizer).__name__})")
     return tokenizer
@@ -177,7 +187,7 @@ def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]
 
 def is_reward_model(model: str | Path) -> bool:
     """Whether the folder holds a trained sequence classifier, not a bare backbone."""
-    kinds = read_json(resolve(model) / "config.json").get("architectures") or []
+    kinds = read_object(resolve(model) / "config.json").get("architectures") or []
     return any(kind.endswith("ForSequenceClassification") for kind in kinds)
 
 
@@ -194,8 +204,7 @@ def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> P
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    config = read_json(resolve(model) / "config.json")
-    labels = len(config.get("id2label") or {}) or config.get("num_labels", 2)
+    labels = config_of(model).num_labels
     if is_reward_model(model) and labels != 1:
         raise UsageError(
             f"{model} is a classifier of {labels} classes: a reward model gives one number "
@@ -250,7 +259,7 @@ def model_hash(model: str | Path) -> str:
 def read_facts(model: str | Path) -> dict[str, Any]:
     """What ``siftune.json`` of a model folder says; empty where there is none."""
     path = Path(model) / FACTS
-    facts: dict[str, Any] = read_json(path) if path.is_file() else {}
+    facts: dict[str, Any] = read_object(path) if path.is_file() else {}
     return facts
 
 

@@ -162,9 +162,7 @@ class PolicyTraining(PolicyOptions):
     def _read(
         self, objective: Any, table: pl.DataFrame, tokenizer: Any, source: Path | str
     ) -> TokenRows[Any]:
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(models.resolve(self.model), trust_remote_code=False)
+        config = models.config_of(self.model)
         checks.refuse(checks.check_length(self.max_length, config))
         longest = self.max_length or getattr(config, "max_position_embeddings", None)
         return self.read(objective, table, tokenizer, longest, source)

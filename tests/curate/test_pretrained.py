@@ -197,6 +197,39 @@ def test_the_head_of_another_task_and_a_pooler_that_is_not_there_are_no_faults(
         load_pretrained(AutoModel, half, backbone=True)
 
 
+def _neox(folder: Path) -> Path:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 16}
+    config = GPTNeoXConfig(num_hidden_layers=1, num_attention_heads=2, **sizes)
+    GPTNeoXForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_head_is_known_by_its_name_in_the_file(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    folder = _neox(tmp_path / "neox")
+    assert "embed_out.weight" in load_file(folder / "model.safetensors")  # lm_head of the module
+    load_pretrained(AutoModelForSequenceClassification, folder, backbone=True, num_labels=1)
+    for edit, name in (
+        (_deeper(""), r"gpt_neox\.layers\.9\."),
+        (lambda weights: weights.update(spare=torch.ones(1)), "spare"),
+    ):
+        broken = edited(folder, tmp_path / name, edit)
+        with pytest.raises(UsageError, match=rf"\({name}.*\) not expected by config"):
+            load_pretrained(AutoModelForSequenceClassification, broken, backbone=True, num_labels=1)
+
+
+def test_bert_as_its_authors_published_it_is_a_sound_trunk(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    both = _bert("BertForPreTraining", tmp_path / "both")  # named BertForMaskedLM on the hub
+    folder = edited(both, tmp_path / "named", architectures=["BertForMaskedLM"])
+    assert "cls.seq_relationship.weight" in load_file(folder / "model.safetensors")
+    load_pretrained(AutoModelForSequenceClassification, folder, backbone=True, num_labels=1)
+
+
 @pytest.fixture
 def sharded(tiny_model_dir: Path, tmp_path: Path) -> Path:
     """The tiny model in several files under an index."""

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from curate.core.errors import UsageError
 from curate.core.files import hash_file
+from curate.core.model_files import check_files, loading, read_object
 from curate.core.models.cache import require
 from curate.core.models.catalog import CATALOG
 from curate.core.models.resolve import model_folder
-from curate.core.pretrained import check_files, load_pretrained, non_finite, one_line
-from curate.core.quiet import quiet_transformers
+from curate.core.pretrained import load_pretrained, non_finite
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -56,11 +56,11 @@ def declared_dimension(folder: Path) -> int | None:
     """Width of the embeddings, as the model's files say; None where only loading can tell."""
     parts = _modules(folder)
     if not parts:
-        return _number(_json(folder / "config.json"), "hidden_size")
+        return _number(read_object(folder / "config.json"), "hidden_size")
     width: int | None = None
     for part in parts:
         path = folder / part["path"] / "config.json"
-        config = _json(path) if path.exists() else {}
+        config = read_object(path) if path.exists() else {}
         match part["type"].rpartition(".")[2]:
             case "Transformer":
                 width = _number(config, "hidden_size")
@@ -88,19 +88,14 @@ def load_model(folder: Path, device: str) -> SentenceTransformer:
         raise UsageError(f"embeddings need {error.name}: {_INSTALL}") from None
     part = folder / (_modules(folder) or [{"path": ""}])[0]["path"]
     check_files(part)
-    try:
-        with quiet_transformers():
-            model = SentenceTransformer(
-                str(folder),
-                device=device,
-                trust_remote_code=False,
-                local_files_only=True,
-                model_kwargs={"use_safetensors": True, "ignore_mismatched_sizes": True},
-            ).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UsageError(
-            f"{folder} cannot be loaded as an embedding model: {one_line(error)}"
-        ) from None
+    with loading(f"{folder} as an embedding model"):
+        model = SentenceTransformer(
+            str(folder),
+            device=device,
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True, "ignore_mismatched_sizes": True},
+        ).eval()
     _refuse_damaged(model, part)
     return model
 
@@ -118,7 +113,7 @@ def _refuse_damaged(model: SentenceTransformer, part: Path) -> None:
 def _refuse_code(folder: Path) -> None:
     """Refuse a model that would have code run which is not sentence-transformers' own."""
     for name in ("config.json", "tokenizer_config.json"):
-        if any("auto_map" in _json(path) for path in folder.rglob(name)):
+        if any("auto_map" in read_object(path) for path in folder.rglob(name)):
             raise UsageError(f"{folder}: {name} asks for its own code (auto_map): not run")
     for part in _modules(folder):
         if not part["type"].startswith("sentence_transformers."):
@@ -128,9 +123,15 @@ def _refuse_code(folder: Path) -> None:
 def _modules(folder: Path) -> list[dict[str, Any]]:
     path = folder / "modules.json"
     listed = _json(path) if path.exists() else []
-    if not isinstance(listed, list) or not all({"type", "path"} <= set(part) for part in listed):
+    if not isinstance(listed, list) or not all(map(_is_part, listed)):
         raise UsageError(f"{path}: expected a list of parts with a type and a path")
     return listed
+
+
+def _is_part(part: Any) -> bool:
+    return isinstance(part, dict) and all(
+        isinstance(part.get(key), str) for key in ("type", "path")
+    )
 
 
 def _json(path: Path) -> Any:
@@ -153,7 +154,7 @@ def _pooled_width(config: dict[str, Any]) -> int | None:
     if modes is None:
         used = sum(bool(on) for key, on in config.items() if key.startswith("pooling_mode_"))
     else:
-        used = 1 if isinstance(modes, str) else len(modes)
+        used = len(modes) if isinstance(modes, list) else 1
     return width and width * used
 
 

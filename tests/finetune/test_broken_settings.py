@@ -1,0 +1,129 @@
+"""A broken settings file of a model is one line that names it, whoever reads it first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from curate.core.errors import UsageError
+from finetune import models
+from finetune.control_tokens import end_tokens
+from pipelines.cli import siftune
+from tests.finetune.test_preference import rows_file
+
+NO_OBJECTS = ["{bad", "", "[]", '"x"', "5", "null", "\udcff", "[" * 100_000]
+"""Texts of files that hold no JSON object; of one the bytes are no UTF-8."""
+WRONG_TYPES: list[dict[str, Any]] = [
+    {"architectures": [1]},
+    {"architectures": "LlamaForCausalLM"},
+    {"model_type": ["llama"]},
+    {"model_type": None},
+    {"num_hidden_layers": "two"},
+    {"num_hidden_layers": None},
+    {"num_attention_heads": 0},
+    {"vocab_size": "300"},
+    {"eos_token_id": "x"},
+    {"max_position_embeddings": "256"},
+    {"id2label": 5},
+]
+
+
+@pytest.fixture
+def copied(tiny_model_dir: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_model_dir, tmp_path / "copied"))
+
+
+def _refused(run: Callable[[], object], name: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        run()
+    text = str(refused.value)
+    assert name in text
+    assert "\n" not in text
+
+
+def _readers(folder: Path) -> list[Callable[[], object]]:
+    return [
+        lambda: models.load_tokenizer(folder),
+        lambda: models.load_reward(folder),
+        lambda: models.load_causal(folder),
+    ]
+
+
+@pytest.mark.parametrize("text", NO_OBJECTS, ids=lambda text: ascii(text[:9]))
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer_config.json", "generation_config.json", "tokenizer.json"]
+)
+def test_a_file_that_holds_no_object_is_named(name: str, text: str, copied: Path) -> None:
+    tokenizer = models.load_tokenizer(copied)
+    (copied / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    if name == "tokenizer.json":
+        return _refused(_readers(copied)[0], "tokenizer")
+    for read in _readers(copied):
+        _refused(read, name)
+    if name == "generation_config.json":
+        _refused(lambda: end_tokens(tokenizer), name)
+    return None
+
+
+@pytest.mark.parametrize("value", WRONG_TYPES, ids=str)
+def test_a_value_of_a_wrong_type_is_laid_to_the_configuration(
+    value: dict[str, Any], copied: Path
+) -> None:
+    path = copied / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | value))
+    for read in _readers(copied)[:2]:
+        _refused(read, "config.json")
+
+
+@pytest.mark.parametrize("ends", ["x", [1, "x"], {"a": 1}, 1.5, True])
+def test_end_tokens_that_are_no_numbers_are_refused(ends: object, copied: Path) -> None:
+    (copied / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    for read in _readers(copied):
+        _refused(read, "generation_config.json: eos_token_id: expected a token id")
+
+
+@pytest.mark.parametrize("text", NO_OBJECTS[:-1], ids=ascii)
+def test_an_index_that_holds_no_object_is_named(text: str, copied: Path) -> None:
+    (copied / "model.safetensors").rename(copied / "part.safetensors")
+    index = copied / "model.safetensors.index.json"
+    index.write_bytes(text.encode("utf-8", "surrogateescape"))
+    for read in _readers(copied)[1:]:
+        _refused(read, index.name)
+
+
+def test_a_number_that_strict_json_has_no_word_for_is_read(copied: Path) -> None:
+    path = copied / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"own": [0.0, float("inf")]}))
+    assert models.config_of(copied).own == [0.0, float("inf")]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "finetune sft ROWS --model M",
+        "finetune dpo ROWS --model M",
+        "finetune reward ROWS --model M",
+        "finetune ppo ROWS --model M --reward exact_match",
+        "finetune evaluate ROWS --model M",
+        "finetune sample ROWS --model M --reward exact_match",
+        "curate score ROWS ifd --model M",
+    ],
+)
+def test_every_command_that_loads_a_model_says_so_in_one_line(
+    command: str, copied: Path, tmp_path: Path
+) -> None:
+    path = copied / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": "two"}))
+    rows_file(tmp_path)
+    places = {"ROWS": tmp_path / "kept.parquet", "M": copied}
+    words = [str(places.get(word, word)) for word in command.split()]
+    told = CliRunner().invoke(siftune, [*words, "--out", str(tmp_path / "out")])
+    assert isinstance(told.exception, UsageError), told.exception
+    assert "config.json" in str(told.exception)
+    assert "\n" not in str(told.exception)
