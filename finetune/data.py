@@ -73,7 +73,7 @@ def _read(source: Path) -> pl.DataFrame:
         raise DataError(f"{source}: not a run folder, it has no kept.parquet")
     if file.suffix == ".parquet" and file.is_file():
         try:
-            table = pl.read_parquet(file)
+            table = pl.read_parquet(file, glob=False)
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise DataError(f"{file}: not a readable parquet file ({reason})") from None

@@ -144,7 +144,7 @@ def precomputed(
         with aside(path) as part:
             table.write_parquet(part)
     ranks.together()
-    known = dict(zip(distinct, pl.read_parquet(path)["values"].to_list(), strict=True))
+    known = dict(zip(distinct, pl.read_parquet(path, glob=False)["values"].to_list(), strict=True))
     return [replace(row, reference=known[_content(row)]) for row in rows]
 
 

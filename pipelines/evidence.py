@@ -41,7 +41,7 @@ class Selection:
     @cached_property
     def ledger(self) -> pl.DataFrame:
         """The last word on each row."""
-        return pl.read_parquet(self.run / "ledger.parquet")
+        return pl.read_parquet(self.run / "ledger.parquet", glob=False)
 
     def reasons(self) -> list[dict[str, Any]]:
         """Rows by stage, decision and reason, in the order of the stages."""
@@ -59,7 +59,7 @@ class Selection:
         """A chart for each numeric score: kept rows against dropped ones."""
         kept = self.ledger.filter(decision="kept")["id"]
         for stage in self._score_stages():
-            scores = pl.read_parquet(self._file(stage))
+            scores = pl.read_parquet(self._file(stage), glob=False)
             is_kept = scores["id"].is_in(kept.implode())
             for name in stage["columns"]:
                 if scores[name].dtype.is_numeric():
@@ -75,7 +75,7 @@ class Selection:
         if column is None:
             return None
         path, name = column
-        table = pl.read_parquet(path, columns=["id", name]).drop_nulls(name)
+        table = pl.read_parquet(path, columns=["id", name], glob=False).drop_nulls(name)
         if table.height < 3:
             return None
         shown = table.sample(MOST_POINTS, seed=0) if table.height > MOST_POINTS else table
@@ -134,7 +134,9 @@ class Selection:
     def _excerpts(self, ids: list[str], length: int) -> dict[str, str]:
         columns = ["id", "kind", *content_columns(self.manifest["kind"])]
         key = self.manifest["stages"][0]["key"]
-        rows = pl.scan_parquet(self.run / "stages" / f"ingest-{key[:16]}.parquet").select(columns)
+        rows = pl.scan_parquet(
+            self.run / "stages" / f"ingest-{key[:16]}.parquet", glob=False
+        ).select(columns)
         wanted = rows.filter(pl.col("id").is_in(ids)).collect()
         texts = text_of(wanted, "both").fill_null("").str.slice(0, length)
         return dict(zip(wanted["id"], texts, strict=True))

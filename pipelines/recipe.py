@@ -89,9 +89,12 @@ def _pipeline(raw: Mapping[str, Any]) -> Pipeline:
             "set exactly one of base (a model, -o base=MODEL) and init (how to make one)"
         )
     steps = _steps(raw.get("train", []))
-    check_name(str(raw.get("name", "pipeline")))
+    name = raw.get("name", "pipeline")
+    if not isinstance(name, str):
+        raise UsageError(f"name: expected a text, got {name!r}")
+    check_name(name)
     pipeline = Pipeline(
-        name=str(raw.get("name", "pipeline")),
+        name=name,
         rows=_rows(raw, "rows", seed),
         pairs=_rows(raw, "pairs", seed),
         train=steps,

@@ -135,7 +135,7 @@ class _Work:
         recipe = arm_recipe(arm, self.pipeline.rows, kept, base, tokens, seed)
         folder = self.out / "arms" / (f"{arm}-seed{seed}" if varies(arm) else arm)
         curate_run(recipe, folder)
-        counted = pl.read_parquet(folder / "kept.parquet", columns=[TOKENS])[TOKENS]
+        counted = pl.read_parquet(folder / "kept.parquet", columns=[TOKENS], glob=False)[TOKENS]
         return folder, int(counted.sum())
 
     def _metric(self, label: str, model: Path, name: str) -> float:

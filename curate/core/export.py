@@ -58,7 +58,7 @@ def export(run: Path, out: Path, layout: str = "trl", to: str = "jsonl") -> Expo
         raise UsageError(f"--to: expected one of {', '.join(CONTAINERS)}, got {to!r}")
     check_folder(out, COMMAND, [run])
     manifest_of(run)  # is it a finished run?
-    kept = pl.read_parquet(run / "kept.parquet")
+    kept = pl.read_parquet(run / "kept.parquet", glob=False)
     kind = kind_of(kept)
     name = TRL[kind] if layout == "trl" else layout
     if name not in names("curate.formats"):

@@ -62,7 +62,7 @@ def story(run: Path, row_id: str) -> Story:
         UsageError: no finished run, or no such row; the text names the closest id.
     """
     manifest = manifest_of(run)
-    last = _one(pl.scan_parquet(run / "ledger.parquet"), row_id)
+    last = _one(pl.scan_parquet(run / "ledger.parquet", glob=False), row_id)
     if last is None:
         raise UsageError(f"{run} has no row {row_id!r}; {_nearest(run, row_id)}")
     final = _chapter(last["stage"], last)
@@ -81,7 +81,9 @@ def story(run: Path, row_id: str) -> Story:
 
 def _told(run: Path, stage: dict[str, Any], row_id: str) -> Iterator[Chapter]:
     name = stage["stage"].partition(":")[2]
-    row = _one(pl.scan_parquet(run / "stages" / f"{name}-{stage['key'][:16]}.parquet"), row_id)
+    row = _one(
+        pl.scan_parquet(run / "stages" / f"{name}-{stage['key'][:16]}.parquet", glob=False), row_id
+    )
     if row is None:
         return
     if "keep" in row:
@@ -108,7 +110,7 @@ def _detail(text: str | None) -> dict[str, Any]:
 
 def _content(run: Path, manifest: dict[str, Any], row_id: str) -> dict[str, Any] | None:
     key = manifest["stages"][0]["key"]
-    rows = pl.scan_parquet(run / "stages" / f"ingest-{key[:16]}.parquet").filter(
+    rows = pl.scan_parquet(run / "stages" / f"ingest-{key[:16]}.parquet", glob=False).filter(
         pl.col("id") == row_id
     )
     found = rows.collect()
@@ -128,5 +130,9 @@ def _one(rows: pl.LazyFrame, row_id: str) -> dict[str, Any] | None:
 
 
 def _nearest(run: Path, row_id: str) -> str:
-    ids = pl.scan_parquet(run / "ledger.parquet").select(pl.col("id").drop_nulls()).head(20_000)
+    ids = (
+        pl.scan_parquet(run / "ledger.parquet", glob=False)
+        .select(pl.col("id").drop_nulls())
+        .head(20_000)
+    )
     return closest(row_id, tuple(ids.collect()["id"].to_list()[:2000]))[:200]

@@ -68,7 +68,9 @@ class Table:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names that stages can ask for; a score made in this run hides one the rows came with."""
-        return tuple(dict.fromkeys([*pl.read_parquet_schema(self.rows), *self.scores]))
+        return tuple(
+            dict.fromkeys([*pl.scan_parquet(self.rows, glob=False).collect_schema(), *self.scores])
+        )
 
     def batches(self, names: Iterable[str]) -> Iterator[pl.DataFrame]:
         """``_row``, ``id``, ``kind`` and the named columns of the rows left, in order."""
@@ -139,13 +141,13 @@ class Table:
         part.insert_column(0, pl.Series(ROW, [], dtype=pl.Int64))
         for path in set(self._files(names)):
             part = part.hstack(
-                pl.scan_parquet(path).select(self._of(path, names)).head(0).collect()
+                pl.scan_parquet(path, glob=False).select(self._of(path, names)).head(0).collect()
             )
         return part.select(ROW, *names)
 
     def _read(self, names: list[str], start: int, size: int) -> pl.DataFrame:
         own = [name for name in names if name not in self.scores]
-        return pl.scan_parquet(self.rows).slice(start, size).select(own).collect()
+        return pl.scan_parquet(self.rows, glob=False).slice(start, size).select(own).collect()
 
     def _files(self, names: list[str]) -> list[Path]:
         return [self.scores[name] for name in names if name in self.scores]
@@ -159,7 +161,7 @@ class Table:
         """The named scores of ``rows`` in a stage's file, which has those of ``known``, sorted."""
         added = self._of(path, names)
         low, high = np.searchsorted(known, [rows[0], rows[-1] + 1])
-        scores = pl.scan_parquet(path).slice(low, high - low).select(added).collect()
+        scores = pl.scan_parquet(path, glob=False).slice(low, high - low).select(added).collect()
         return scores if high - low == len(rows) else scores[np.searchsorted(known[low:high], rows)]
 
 
@@ -192,4 +194,4 @@ def _row_groups(path: Path) -> list[int]:
 
 
 def _rows_of(path: Path) -> np.ndarray:
-    return pl.read_parquet(path, columns=[ROW])[ROW].to_numpy()
+    return pl.read_parquet(path, columns=[ROW], glob=False)[ROW].to_numpy()

@@ -131,7 +131,7 @@ def read_quarantine(path: Path) -> pl.DataFrame:
 def _words(label: str, decided: Path) -> pl.DataFrame:
     word = pl.when("keep").then(pl.lit("kept")).otherwise(pl.lit("dropped"))
     columns = (ROW, "id", pl.lit(label).alias("stage"), word.alias("decision"), "reason", "detail")
-    return pl.read_parquet(decided).select(columns)
+    return pl.read_parquet(decided, glob=False).select(columns)
 
 
 def _dropped(label: str, decided: Path) -> pl.DataFrame:
@@ -140,7 +140,9 @@ def _dropped(label: str, decided: Path) -> pl.DataFrame:
 
 def _read(rows: Path) -> pl.DataFrame:
     """The rows of a run without a selector: all are kept."""
-    ids = pl.read_parquet(rows, columns=["id"]).with_row_index(ROW).cast({ROW: pl.Int64})
+    ids = (
+        pl.read_parquet(rows, columns=["id"], glob=False).with_row_index(ROW).cast({ROW: pl.Int64})
+    )
     return ids.with_columns(
         stage=pl.lit("ingest"),
         decision=pl.lit("kept"),

@@ -139,7 +139,7 @@ def _check_columns(recipe: Recipe, rows: Path | None) -> None:
 def _own_columns(recipe: Recipe, rows: Path | None) -> tuple[Kind, list[str]]:
     """The kind and the columns of the rows, as they are, or will be, ingested."""
     if rows is not None:
-        none = pl.scan_parquet(rows).head(1).collect()
+        none = pl.scan_parquet(rows, glob=False).head(1).collect()
         return kind_of(none), none.columns
     reading = sources.plan(recipe.source, recipe.format, recipe.map)
     return reading.kind, list(reading.schema)

@@ -140,7 +140,9 @@ class _Work:
                 table = table.with_scores(path, done.facts["columns"])
             else:
                 decisions.append((step.label, path))
-                table = table.keep(pl.read_parquet(path, columns=["keep"])["keep"].to_numpy())
+                table = table.keep(
+                    pl.read_parquet(path, columns=["keep"], glob=False)["keep"].to_numpy()
+                )
         return self._write(table, decisions, notes)
 
     def _done(

@@ -235,8 +235,8 @@ def test_what_a_killed_run_left_half_done_is_cleared_away(rows, tmp_path):
     stages = tmp_path / "out" / "stages"
     with run_folder(tmp_path / "out", "curate run", RUN_FILES):
         (stages / ".ingest").mkdir(parents=True)
-    (stages / ".ingest" / ".rows.parquet.1.part").write_text("half")
-    (stages / ".length-0.parquet.1.part").write_text("half")
+    (stages / ".ingest" / f".rows.parquet.{16 * 'a'}.part").write_text("half")
+    (stages / f".length-{16 * '0'}.parquet.{16 * 'a'}.part").write_text("half")
     run(recipe(rows), tmp_path / "out")
     assert not [path for path in stages.iterdir() if path.name.startswith(".")]
 
@@ -298,3 +298,14 @@ def test_a_source_that_is_written_to_while_it_is_read_is_refused(rows, tmp_path,
     assert not (tmp_path / "out" / "manifest.json").exists()
     monkeypatch.undo()
     assert run(recipe(rows), tmp_path / "out").manifest["counts"]["rows"] == 8
+
+
+def test_glob_characters_in_the_name_of_a_run_are_plain_characters(tmp_path):
+    for name, rows in (("run1", 5), ("run?", 2), ("run[1]", 3), ("run*", 4)):
+        file = tmp_path / "rows.jsonl"
+        file.write_text("".join(f'{{"prompt": "{at}", "completion": "b"}}\n' for at in range(rows)))
+        recipe = parse(
+            {"name": "glob", "source": [str(file)], "stages": [{"select": "exact_dedup"}]}
+        )
+        assert run(recipe, tmp_path / name).manifest["counts"]["kept"] == rows
+        assert export(tmp_path / name, tmp_path / f"out-{rows}", "trl", "jsonl").rows == rows

@@ -111,7 +111,7 @@ class ShingleIndex:
         found = "no file"
         if path.is_file():
             if hash_file(path) == stretch.sha256:
-                return pl.read_parquet(path, columns=list(_SCHEMA))
+                return pl.read_parquet(path, columns=list(_SCHEMA), glob=False)
             found = "other bytes than were written"
         raise DataError(
             f"{path}: expected a stretch of the index, found {found}; delete the folder to make "

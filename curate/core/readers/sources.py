@@ -72,10 +72,10 @@ def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
     if len(parts) > 1:
         raise DataError(f"{shown(given)} holds tables of ours beside others; name them one by one")
     path = parts[0][1].paths[0]
-    kinds = pl.read_parquet(path, columns=["kind"])
+    kinds = pl.read_parquet(path, columns=["kind"], glob=False)
     if kinds.is_empty():
         raise DataError(f"{shown(given)}: no row can be read; it holds none")
-    kind, own = kind_of(kinds), pl.read_parquet_schema(path)
+    kind, own = kind_of(kinds), pl.scan_parquet(path, glob=False).collect_schema()
     for column, dtype in schema_of(kind).items():
         if own.get(column) != dtype:
             found = own.get(column, "no such column")
@@ -135,7 +135,7 @@ def _ids_apart(sources: Sequence[Source]) -> None:
     seen = pl.DataFrame(schema={"id": pl.String})
     for source in sources:
         if source.format is None:
-            ids = pl.read_parquet(source.parts[0][1].paths[0], columns=["id", "source"])
+            ids = pl.read_parquet(source.parts[0][1].paths[0], columns=["id", "source"], glob=False)
             both = ids.filter(pl.col("source").is_in(list(raw))).select("id")
             both.extend(ids.select("id").join(seen, on="id"))
             if both.height:
