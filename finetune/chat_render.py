@@ -38,6 +38,7 @@ ToolLists = Sequence[Tools]
 
 _TIME: Final = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 _PROBE: Final = "siftuneprobe"
+_PRINTED_PART: Final = re.compile(r"""(['"])type\1\s*:\s*(['"])text\2""")
 _ASKED: Final = {"role": "user", "content": "Hello"}
 
 
@@ -199,6 +200,8 @@ def _writes(template: str, form: _Form, named: tuple[tuple[str, Any], ...], call
         text, _ = _written(template, turns, None, False, False, named)
     except _failures():
         return False
+    if form.typed and _PRINTED_PART.search(text):
+        return False  # it wants a string: of a list it writes what Python or JSON prints
     return text.count(_PROBE) >= 1 + calls
 
 

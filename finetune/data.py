@@ -180,7 +180,8 @@ def to_prompts(table: pl.DataFrame) -> list[dict[str, Any]]:
 
     Of a conversation, all before its last assistant turn is the prompt; a pair's known answer is
     the chosen one. ``answer`` are its turns and ``reference`` is its text, both None where no
-    answer is known. An answer that calls without a text has no reference.
+    answer is known. An answer that calls without a text has no reference. Turns of an answer keep
+    their ``weight``: one of weight 0 has no loss.
     """
     kind = kind_of(table)
     name = "messages" if kind == "conversation" else "prompt"
@@ -188,11 +189,11 @@ def to_prompts(table: pl.DataFrame) -> list[dict[str, Any]]:
         raise UsageError(f"{kind} rows hold no prompts to answer")
     asked = [_prompt(*each) for each in _sides(table, name)]
     if kind == "conversation":
-        return list(map(_split, asked))
+        asked = list(map(_split, asked))
     if kind == "preference":
         known = (_prompt(*each)["prompt"] for each in _sides(table, "chosen"))
-        return [row | _known(turns) for row, turns in zip(asked, known, strict=True)]
-    return asked
+        asked = [row | _known(turns) for row, turns in zip(asked, known, strict=True)]
+    return [row | {"prompt": list(map(_unweighed, row["prompt"]))} for row in asked]
 
 
 def _sides(table: pl.DataFrame, name: str) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
@@ -201,10 +202,14 @@ def _sides(table: pl.DataFrame, name: str) -> Iterator[tuple[str, str, Any, dict
 
 
 def _prompt(key: str, name: str, turns: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """All turns of a row, to be asked; what is only read has no weight."""
+    """All turns of a row, to be asked."""
     read = chat(turns, turn_keys(extra, name, turns))
-    bare = [{key: turn[key] for key in turn if key != "weight"} for turn in read]
-    return {"id": key, "prompt": bare, "reference": None, "answer": None, "tools": tools_of(extra)}
+    return {"id": key, "prompt": read, "reference": None, "answer": None, "tools": tools_of(extra)}
+
+
+def _unweighed(turn: Mapping[str, Any]) -> dict[str, Any]:
+    """A turn that is only read, never learned: it has no weight."""
+    return {key: turn[key] for key in turn if key != "weight"}
 
 
 def _split(row: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from curate.core import registry
 from curate.core.precision import Precision
 from finetune.models import end_tokens
+from finetune.scoring import load
 
 if TYPE_CHECKING:
     from finetune.encoding import EncodedAnswer
@@ -55,6 +56,8 @@ class Exam:
         """
         if hasattr(model, "disable_adapter"):
             model = model.get_base_model()  # the adapter's layers are in it
+        if self._reward is not None:
+            load(self._reward)
         answers = self._answers(model)
         ends = end_tokens(model, self.tokenizer)
         found = [self._row(at, answers.get(at), ends) for at in range(len(self.rows))]

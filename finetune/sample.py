@@ -21,7 +21,7 @@ from curate.core.schema import KINDS, schema_of
 from finetune import checks, data, models
 from finetune.evaluate import chosen_rows
 from finetune.precision import Precision, frozen_dtype, precision_used, report
-from finetune.scoring import reward_of
+from finetune.scoring import load, reward_of
 from finetune.turns import columns_of
 from finetune.types import TrainResult
 
@@ -111,6 +111,7 @@ class Sample:
         asked = data.to_prompts(table)
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse(checks.check_tokenizer(tokenizer))
+        load(reward)
         own, theirs = self._drawn(asked, tokenizer)
         scored = [self._scored(reward, asked, drawn) for drawn in (own, theirs)]
         lists = [

@@ -14,7 +14,7 @@ from curate.core.precision import Precision
 if TYPE_CHECKING:
     from finetune.rewards.types import Reward
 
-__all__ = ["reward_of"]
+__all__ = ["load", "reward_of"]
 
 _REWARDS: Final = "finetune.rewards"
 
@@ -40,6 +40,18 @@ def reward_of(reward: str, options: Mapping[str, Any], precision: Precision = "a
     given = {"model": reward, "precision": precision, **options}
     model: Reward = registry.build(_REWARDS, "reward_model", given)
     return model
+
+
+def load(reward: Reward) -> None:
+    """Load what a reward needs, before answers are drawn that it might be unable to score.
+
+    Raises:
+        UsageError: its model cannot be used.
+    """
+    from finetune.rewards.reward_model import RewardModel
+
+    if isinstance(reward, RewardModel):
+        reward.load()
 
 
 def _refuse_lacking(reward: str, options: Mapping[str, Any]) -> None:

@@ -53,6 +53,14 @@ class RewardModel:
                     scores[at] = self.scale * score + self.shift
         return scores
 
+    def load(self) -> None:
+        """Load the model now, and so find what is wrong with it before there is an answer.
+
+        Raises:
+            UsageError: it is no whole reward model, or has no tokenizer or template.
+        """
+        _ = self._parts
+
     def _ids(
         self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]
     ) -> list[list[int]]:

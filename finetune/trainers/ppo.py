@@ -21,7 +21,7 @@ from finetune.exam import Exam
 from finetune.ppo.settings import Critic, Settings
 from finetune.precision import frozen_dtype, precision_used, report
 from finetune.runs import Run, quiet
-from finetune.scoring import reward_of
+from finetune.scoring import load, reward_of
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class PPO(Settings):
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse([*checks.check_tokenizer(tokenizer), *checks.check_template(tokenizer)])
         report(self.precision, self._frozen, self._trained)
+        load(reward)
         loop, used, bad = self._loop(table, tokenizer, reward, rows, run.work)
         loop.at_save = self._examined(tokenizer, loop, run)
         stopped = self._train(loop, run)

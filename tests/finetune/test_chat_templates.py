@@ -286,6 +286,7 @@ def test_what_a_template_does_to_contents_is_located(kind: str) -> None:
     learned = [text for bit, text in runs(tokenizer, encoded.ids, encoded.mask) if bit]
     assert len(learned) == 3
     text = tokenizer.decode(whole)
+    assert "'type'" not in text  # contents are strings, not lists of parts printed as they are
     parts = text.split("<s>BOT")[1:4]
     for part, found in zip(parts, learned, strict=True):
         own = part.split("<s>")[0]

@@ -10,11 +10,16 @@ import pytest
 import torch
 
 from curate.core.chat import turn
+from curate.core.errors import UsageError
 from curate.core.schema import schema_of
+from finetune import data
 from finetune.evaluate import Evaluate, chosen_rows, summary, write_step, write_summary
 from finetune.exam import Exam, contains, exact_match
 from finetune.models import load_causal, load_tokenizer
+from finetune.sample import Sample
 from finetune.saving import save_model
+from finetune.trainers.ppo import PPO
+from tests.curate.test_pretrained import edited
 
 QUESTIONS = ["Name a colour.", "What is two plus two?", "Say hello to the king of the sea.", "Hi"]
 
@@ -237,3 +242,38 @@ def test_what_is_saved_is_loaded_as_it_was(
     save_model(other, load_tokenizer(tiny_model_dir), tmp_path / "m", {"stage": "x"})
     for name, weights in load_causal(tmp_path / "m").named_parameters():
         assert weights.equal(other.get_parameter(name))
+
+
+@pytest.mark.parametrize("what", ["evaluate", "sample", "ppo"])
+def test_a_broken_reward_model_is_refused_before_an_answer_is_drawn(
+    what: str,
+    tiny_model_dir: Path,
+    tiny_reward_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = edited(tiny_reward_dir, tmp_path / "broken", lambda one: one.pop("score.weight"))
+    for place in ("finetune.ppo.sample.sample", "finetune.ppo.rollout.sample"):
+        monkeypatch.setattr(place, lambda *_, **__: pytest.fail("the policy answered"))
+    conversations(4).write_parquet(tmp_path / "rows.parquet")
+    run: Any = {
+        "evaluate": Evaluate(model=str(tiny_model_dir), reward=str(broken)),
+        "sample": Sample(model=str(tiny_model_dir), reward=str(broken)),
+        "ppo": PPO(model=str(tiny_model_dir), reward=str(broken), max_new_tokens=4),
+    }[what]
+    with pytest.raises(UsageError, match=r"score\.weight\) missing"):
+        run(tmp_path / "rows.parquet", tmp_path / "out")
+
+
+def test_a_known_answer_of_weight_0_has_no_loss(tiny_model_dir: Path, tmp_path: Path) -> None:
+    turns = [
+        {"role": "user", "content": "Name a colour."},
+        {"role": "assistant", "content": "Blue.", "weight": 0},
+    ]
+    rows = [{"messages": turns}, {"messages": [turns[0], {**turns[1], "weight": 1}]}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = data.to_prompts(data.load(path, ("conversation",)))
+    exam = Exam(tuple(asked), load_tokenizer(tiny_model_dir), max_new_tokens=2)
+    assert [row.get("loss") is None for row in exam(load_causal(tiny_model_dir))] == [True, False]
+    assert all("weight" not in turn for row in asked for turn in row["prompt"])
