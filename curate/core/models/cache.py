@@ -33,6 +33,7 @@ State: TypeAlias = Literal["in the cache", "packaged", "absent", "damaged"]
 RECORD: Final = ".siftune-model.json"
 """In a model folder of the cache: what it was made from, and size, time and hash of each file."""
 
+_CONVERTED: Final = ("config.json", "model.safetensors", "tokenizer.json")
 _SMALL: Final = 2**23  # bytes; files up to this size are hashed whenever the model is looked up
 
 
@@ -69,7 +70,7 @@ def state(model: CatalogModel) -> State:
     folder = cache_folder(model)
     if not folder.is_dir():
         return "absent"
-    return "in the cache" if is_intact(folder) else "damaged"
+    return "in the cache" if is_intact(model) else "damaged"
 
 
 def require(model: CatalogModel) -> Path:
@@ -120,7 +121,7 @@ def find_cached(model: CatalogModel) -> Path | None:
     folder = cache_folder(model)
     if not folder.is_dir():
         return None
-    changed = _first_change(folder, thorough=False)
+    changed = _first_change(model, thorough=False)
     if changed is not None:
         raise UsageError(
             f"{folder / changed} changed since it was written: siftune models get {model.name} "
@@ -129,19 +130,22 @@ def find_cached(model: CatalogModel) -> Path | None:
     return folder
 
 
-def is_intact(folder: Path, *, thorough: bool = False) -> bool:
-    """Whether a folder of the cache holds what was written; ``thorough`` hashes every file."""
-    return _first_change(folder, thorough=thorough) is None
+def is_intact(model: CatalogModel, *, thorough: bool = False) -> bool:
+    """Whether the model's folder in the cache is whole; ``thorough`` hashes every file."""
+    return _first_change(model, thorough=thorough) is None
 
 
-def _first_change(folder: Path, *, thorough: bool) -> str | None:
+def _first_change(model: CatalogModel, *, thorough: bool) -> str | None:
     """A file that is missing or differs from the record; the record itself if it is unusable.
 
     Size and time stand for the content of a large file: weights are hashed only where those
     differ, such as after a copy.
     """
+    folder = cache_folder(model)
     try:
         files: Mapping[str, Any] = orjson.loads((folder / RECORD).read_bytes())["files"]
+        if not set(_CONVERTED if model.gguf else model.files) <= files.keys():
+            return RECORD
         return next((n for n, f in files.items() if not _same(folder / n, f, thorough)), None)
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return RECORD

