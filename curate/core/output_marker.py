@@ -25,6 +25,7 @@ from curate.core.files import LOCK, kind_of_entry, remove, target_of_part, write
 
 __all__ = [
     "MARKER",
+    "STAGE_FILES",
     "Marker",
     "expression_of",
     "foreign",
@@ -37,6 +38,11 @@ __all__ = [
     "write_marker",
     "written_names",
 ]
+
+STAGE_FILES: Final = tuple(
+    "{name}-{hex16}." + ending for ending in ("parquet", "json", "quarantine.jsonl")
+)
+"""The files of stages in their folder, as names of `Marker`."""
 
 MARKER: Final = ".siftune"
 

@@ -16,16 +16,11 @@ import curate
 from curate.core.errors import UsageError
 from curate.core.files import aside, digest_of, hash_file, hash_tree, read_json, write_json
 from curate.core.models.resolve import catalog_key
-from curate.core.output_marker import expression_of
+from curate.core.output_marker import STAGE_FILES, expression_of
 from curate.core.recipe import GROUPS, Spec
 from curate.core.registry import source_of
 
-__all__ = ["STAGE_FILES", "Done", "Stages", "code_key", "core_key", "measured", "option_files"]
-
-STAGE_FILES: Final = tuple(
-    "{name}-{hex16}." + ending for ending in ("parquet", "json", "quarantine.jsonl")
-)
-"""The files of stages in their folder, as names of `curate.core.output_marker.Marker`."""
+__all__ = ["Done", "Stages", "code_key", "core_key", "measured", "option_files"]
 
 _NOTE: Final = expression_of(STAGE_FILES[1])
 

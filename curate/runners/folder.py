@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from curate.core.output_marker import STAGE_FILES
 from curate.core.outputs import check_run_folder
-from curate.core.stages import STAGE_FILES
 
 __all__ = ["INGEST_FILES", "OUTPUTS", "RUN_FILES", "check_run"]
 

@@ -51,7 +51,7 @@ def test_overrides_reach_every_depth(write):
         (GOOD.replace("k: 2", "kk: 2"), "has no option 'kk'"),
         (GOOD.replace("score: length", "score: lenght"), "did you mean length?"),
         (GOOD.replace("score: length", "scores: length"), "expected one of score, select"),
-        (GOOD.replace("source: rows.jsonl", ""), "set -o source=FILE"),
+        (GOOD.replace("source: rows.jsonl", ""), "give -o source=FILE"),
         (GOOD.replace("source: rows.jsonl", "source: no"), "expected a path"),
         (GOOD + "name: again\n", "stands twice"),
         (GOOD + "seed: yes\n", "expected int, got True"),

@@ -319,7 +319,7 @@ def test_a_loss_that_is_no_number_stops_with_the_rows_and_keeps_checkpoints(
         return loss * float("nan") if next(calls) == 14 else loss
 
     monkeypatch.setattr(core, "value_loss", planted)
-    with pytest.raises(SiftuneError, match=r"the loss is nan at step 7, on rows asked:\d"):
+    with pytest.raises(SiftuneError, match=r"the loss is nan at step 8, on rows asked:\d"):
         ppo(tiny_model_dir)(rows, tmp_path / "out")
     assert checkpoints.newest(tmp_path / "out.work") == tmp_path / "out.work/checkpoint-6"
     assert not (tmp_path / "out").exists()
@@ -692,7 +692,7 @@ def test_without_reward_and_kl_the_gradient_is_that_of_supervised_learning(
     loop.begin()
     loop.training_step(loop.ac, {"step": torch.tensor([0])})
     assert loop.supervised is not None
-    batch = loop.supervised.batch(0, size=4, seed=0)
+    _, batch = loop.supervised.batch(0, size=4, seed=0)
     model: Any = models.load_causal(tiny_model_dir)
     labels = batch.input_ids.clone()
     labels[:, : -batch.mask.shape[1]] = -100

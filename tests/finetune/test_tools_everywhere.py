@@ -92,12 +92,12 @@ def test_ppo_and_its_supervised_rows_read_them(tokenizer: Any, table: Any, rows:
     assert has_all(prompt.text)
     assert prompt.row["tools"][0]["function"]["name"] == "light"
     made = supervise(str(rows(CONVERSATION)), tokenizer, 3, None, "refuse")
-    assert has_all(tokenizer.decode(made.prompts[0]))
+    assert has_all(tokenizer.decode(made.rows[0].prompt))
 
 
 def test_a_call_is_a_supervised_answer_of_ppo(tokenizer: Any, rows: Any) -> None:
     made = supervise(str(rows({"messages": [ASK, CALLED]})), tokenizer, 3, None, "refuse")
-    assert CALL in tokenizer.decode(made.answers[0])
+    assert CALL in tokenizer.decode(made.rows[0].ids)
 
 
 def test_reward_models_read_them(
