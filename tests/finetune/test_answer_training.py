@@ -53,16 +53,21 @@ def judged(out, step):
     return [json.loads(line) for line in text.splitlines()]
 
 
+def slow(*values):
+    """A parameter set of the slow suite: the quick one has another of its kind."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("make", "options"),
     [
         (unpaired, {"loss": "kto", "gradient_accumulation": 2, "batch_size": 2}),
         (unpaired, {"loss": "bco", "lora": 2, "precompute_reference": True}),
-        (ranked, {"loss": "plackett_luce", "held_out": 0.25}),
-        (scored, {"loss": "dro_v"}),
-        (scored, {"loss": "dro_v", "lora": 2}),
+        slow(ranked, {"loss": "plackett_luce", "held_out": 0.25}),
+        slow(scored, {"loss": "dro_v"}),
+        slow(scored, {"loss": "dro_v", "lora": 2}),
         (scored, {"loss": "dro_v", "lora": 2, "precision": "bf16"}),
-        (scored, {"loss": "quark", "loss_options": {"bins": 3}}),
+        slow(scored, {"loss": "quark", "loss_options": {"bins": 3}}),
         (unpaired, {"loss": "kto", "micro_tokens": 40, "max_tokens": 200}),
         (scored, {"loss": "dro_v", "lora": 2, "load_in_4bit": True, "eval_limit": 2}),
     ],
@@ -176,7 +181,7 @@ def test_held_out_labels_are_judged_at_every_checkpoint(tiny_model_dir, tmp_path
     )
 
 
-@pytest.mark.parametrize("loss", ["kto", "bco"])
+@pytest.mark.parametrize("loss", ["kto", slow("bco")])
 def test_held_out_rows_are_judged_the_same_in_any_batch(tiny_model_dir, tmp_path, loss):
     """What the loss shares is of all held-out rows, not of those that share a batch."""
     rows = rows_file(tmp_path, [unpaired(row) for row in range(16)])

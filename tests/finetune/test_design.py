@@ -89,6 +89,7 @@ def test_the_example_conforms_and_is_dpo_without_its_margin(tmp_path):
     assert {one.fate for one in same} == {"ok"}
 
 
+@pytest.mark.slow
 def test_the_example_applied_is_all_that_the_suite_asks_for(added):
     quiet = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
     done = ran(added, *quiet, *RUN)
@@ -98,6 +99,7 @@ def test_the_example_applied_is_all_that_the_suite_asks_for(added):
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 10
 
 
+@pytest.mark.slow
 def test_its_bug_is_in_the_kill_table_and_its_command_is_there(added):
     table = (added / "tests/oracles/KILLS.md").read_text(encoding="utf-8")
     assert "| `test_pair_losses.py::test_a_margin_is_dpo" in table

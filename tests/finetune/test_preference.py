@@ -206,7 +206,13 @@ def test_a_last_step_that_is_not_full_counts_its_own_pairs(tiny_model_dir, tmp_p
     assert [line["loss"] for line in split] == pytest.approx([x["loss"] for x in whole], abs=1e-6)
 
 
-@pytest.mark.parametrize("how", [{}, {"ref_sync_steps": 2, "ref_mixup_alpha": 0.3}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"ref_sync_steps": 2, "ref_mixup_alpha": 0.3},
+    ],
+)
 def test_a_run_that_was_cut_off_ends_in_the_same_bytes(
     tiny_model_dir, rows, tmp_path, monkeypatch, how
 ):
