@@ -50,7 +50,8 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = _asked(words)
     start, say = time.monotonic(), Progress()
     say(
-        f"a few thousand rows, a model of 135 million weights: about {MINUTES} minutes on two cores"
+        "a few thousand rows, a model of 135 million weights: "
+        f"an estimated {MINUTES} minutes on two cores"
     )
     try:
         for name in MODELS:
