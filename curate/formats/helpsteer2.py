@@ -25,7 +25,7 @@ class HelpSteer2:
     """
 
     kind: ClassVar[Kind] = "ranked"
-    over: ClassVar[tuple[str, ...]] = ("text",)
+    over: ClassVar[tuple[str, ...]] = ("query_response", "text")
     many: ClassVar[bool] = False
 
     def matches(self, row: Row) -> bool:

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from curate.core.readers.layout import Layout, Side
-from curate.core.readers.turns import ROLES, leftover, read_turns, write_turns
+from curate.core.readers.roles import ROLES
+from curate.core.readers.turn_lists import opens_conversation
+from curate.core.readers.turns import leftover, read_turns, write_turns
 from curate.core.schema import Kind
 from curate.core.types import Row
 
 __all__ = ["Messages"]
 
 
+_KEYS: Final = ("messages", "conversations", "conversation")
+_WEAK_KEYS: Final = ("dialogue", "dialog", "turns", "chat", "data")
+"""Keys of turns only where no other field could be the text, the question or the answer."""
+_TEXTS: Final = frozenset(
+    {"text", "prompt", "question", "instruction", "query", "completion", "response", "answer"}
+)
+
+
 @dataclass(frozen=True)
 class Messages:
-    """``messages`` (or ``conversations``): ``[{"role", "content", …}]``.
+    """``messages`` (``conversations``, ``conversation``, ``data``): ``[{"role", "content", …}]``.
 
-    Tool calls, tool turns and names survive; ``tools`` and every other field stay in ``extra``. A
-    conversation without an answer is taken: scorers give it null.
+    Also turns in the other shapes of `curate.core.readers.turn_lists`: ``{"human", "assistant"}``
+    objects, texts in turn (UltraChat, LIMA), an object of lists, JSON text. Tool calls, tool turns
+    and names survive; ``tools`` and every other field stay in ``extra``. A conversation without an
+    answer is taken: scorers give it null.
     """
 
     kind: ClassVar[Kind] = "conversation"
@@ -29,14 +41,19 @@ class Messages:
     )
 
     def matches(self, row: Row) -> bool:
-        """Whether it has a list of turns with roles."""
-        return _is_turns(row.get(_key(row)))
+        """Whether it has turns, and not those of `sharegpt`."""
+        key = _key(row)
+        sharegpt = key == "conversations" and _is_sharegpt(row.get(key))
+        return _opens(row, key) and not sharegpt
 
     def read(self, row: Row) -> list[Row]:
         """The conversation of one record."""
         key = _key(row)
         extra = leftover(row, frozenset({key}))
-        return [{"messages": read_turns(row, key, extra), "extra": extra}]
+        turns = read_turns(row, key, extra, texts=key != "messages")
+        if key not in _KEYS[:2] and f"{key}.fields" in extra:
+            extra["messages.fields"] = extra.pop(f"{key}.fields")
+        return [{"messages": turns, "extra": extra}]
 
     def write(self, row: Row) -> Row:
         """The record, under ``messages``."""
@@ -45,8 +62,16 @@ class Messages:
 
 
 def _key(row: Row) -> str:
-    return "messages" if "messages" in row or "conversations" not in row else "conversations"
+    """The key that has the turns: the first with a shape that is known, else the first there."""
+    keys = _KEYS if row.keys() & _TEXTS else (*_KEYS, *_WEAK_KEYS)
+    there = [key for key in keys if row.get(key) is not None]
+    return next((key for key in there if _opens(row, key)), [*there, "messages"][0])
 
 
-def _is_turns(value: Any) -> bool:
-    return type(value) is list and bool(value) and type(value[0]) is dict and "role" in value[0]
+def _opens(row: Row, key: str) -> bool:
+    return opens_conversation(row.get(key), texts=key != "messages")
+
+
+def _is_sharegpt(value: Any) -> bool:
+    first = value[0] if type(value) is list and value else None
+    return type(first) is dict and {"from", "value"} <= first.keys()

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import orjson
 
 from curate.core.errors import BadRow
-from curate.core.readers.calls import CALL_ROLES, calls_of_text
+from curate.core.readers.calls import calls_of_text
 from curate.core.readers.jsontext import dump
 from curate.core.readers.layout import Layout, Side
-from curate.core.readers.turns import ROLES, leftover, role_of, said_by, text_field
+from curate.core.readers.roles import ROLES, is_call_role, role_of
+from curate.core.readers.turns import content_of, leftover, said_by, text_field
 from curate.core.schema import Kind
 from curate.core.turn_fields import put_fields, take_fields
 from curate.core.types import Row
@@ -80,10 +81,10 @@ def _is_turn(turn: Any) -> bool:
 def _read_turn(turn: Any, at: int) -> Row:
     if not _is_turn(turn):
         raise BadRow("missing_field", f"{_KEY}[{at}] is not an object with 'from' and 'value'")
-    if turn["from"] in CALL_ROLES:
+    if is_call_role(turn["from"]):
         calls = calls_of_text(turn["value"], f"{_KEY}[{at}]")
         return said_by("assistant", None) | {"tool_calls": calls}
-    return said_by(role_of(turn["from"]), text_field(turn, "value"))
+    return said_by(role_of(turn["from"]), content_of(turn["value"], f"{_KEY}[{at}]"))
 
 
 def _write_turn(turn: Row) -> Row:

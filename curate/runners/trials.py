@@ -95,8 +95,11 @@ class Sampled:
         return self.places.index(place) if place in self.places else len(self.places)
 
 
-def sampled(recipe: Recipe, rows: int, trial: Trial) -> Sampled:
-    """Try what can be tried of ``recipe``, which has so many rows, on more and more of them."""
+def sampled(recipe: Recipe, rows: int, trial: Trial) -> Sampled | None:
+    """Try what can be tried of ``recipe``, which has so many rows, on more and more of them.
+
+    None where the first of many rows are all set aside.
+    """
     not_tried = _untried(recipe)
     places = [at for at in range(len(recipe.stages) + 1) if at not in not_tried]
     with tempfile.TemporaryDirectory() as folder:
@@ -113,6 +116,8 @@ def sampled(recipe: Recipe, rows: int, trial: Trial) -> Sampled:
                 manifests = [of(_SIZES[0])]
                 break
             except SiftuneError as error:
+                if len(places) == 1 and rows > _FIRST:
+                    return None
                 if len(places) == 1:
                     raise
                 not_tried[places.pop()] = f"a few rows are not enough ({error})"

@@ -100,6 +100,8 @@ ROWS: dict[str, st.SearchStrategy[Row]] = {
     "messages": conversations(CHAT | TOOLED | WITH_SYSTEM),
     "prompt_completion": conversations(CHAT | TOOLED | WITH_SYSTEM),
     "prompt_only": conversations(CHAT | QUESTION | WITH_SYSTEM),
+    "query_response": conversations(CHAT | WITH_SYSTEM.map(lambda turns: turns[1:])),
+    "self_instruct": conversations(PAIRS.map(lambda pairs: alternating(pairs[:1]))),
     "text": conversations(ANSWER),
     "preference": pairs(CHAT | QUESTION, ANSWER, **FACTS),
     "hh_rlhf": pairs(QUESTION, ANSWER),
@@ -176,7 +178,7 @@ KEYS = [
     *("prompt", "completion", "label", "chosen", "rejected", "margin", "response", "answers"),
     *("response_1", "response_2", "preference", "completions", "helpfulness", "role", "content"),
     *("from", "value", "replies", "rank", "annotations", "tool_calls", "answer", "Rating"),
-    *("scores", "win_probability"),
+    *("scores", "win_probability", "query", "instances", "human", "assistant", "data"),
 ]
 NESTED = st.recursive(
     JSON,

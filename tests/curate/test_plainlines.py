@@ -52,6 +52,10 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"prompt": [turn("user", "a")], "completion": [turn("assistant", "\t")], "n": [1.50]},
         {"prompt": [turn("user", "a")], "completion": []},
         {"prompt": [turn("user", "a")], "completion": None},
+        {"prompt": "a", "completion": "b", "system": "s", "images": []},
+        {"prompt": "[1]", "completion": "b", "system_prompt": ""},
+        {"prompt": "a", "completion": '[{"role": "assistant", "content": "b"}]'},
+        {"prompt": "a", "completion": "b", "images": ["a.png"]},
     ],
     "prompt_only": [
         {"prompt": "a\n", "id": 7, "source": "web"},
@@ -61,7 +65,12 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"prompt": []},
         {"prompt": None},
     ],
-    "text": [{"text": "A book.\r\nTwo lines."}, {"text": "", "meta": {"a": {"b": "\\u0041"}}}],
+    "text": [
+        {"text": "t", "system": "s"},
+        {"text": "t", "image": "a.png"},
+        {"text": "A book.\r\nTwo lines."},
+        {"text": "", "meta": {"a": {"b": "\\u0041"}}},
+    ],
     "messages": [
         {"messages": [{"role": "system", "content": "s"}, {"content": "q\n", "role": "human"}]},
         {"messages": [{"role": "user", "content": "a", "name": "Bo"}], "conversations": "?"},
@@ -70,6 +79,11 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"messages": [U, {"role": "function_call", "content": '{"name": "f", "arguments": {}}'}]},
         {"messages": [U, {**A, "weight": 0}], "tools": [{"name": "f", "x": None}]},
         {"messages": [U, {"role": "tool_response", "content": "4"}], "functions": []},
+        {"messages": [U, {**A, "weight": 0}], "system": "s", "audios": None},
+        {"messages": [turn("USER", "q"), A], "video": False},
+        {"messages": {"role": ["user"], "content": ["q"]}},
+        {"messages": '[{"role": "user", "content": "q"}]', "system": ""},
+        {"conversation": [{"human": "q", "assistant": "a"}]},
     ],
     "sharegpt": [
         {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
@@ -106,6 +120,8 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"prompt": "q", "chosen": [A], "rejected": "b"},
         {"prompt": "q", "chosen": [], "rejected": [B]},
         {"prompt": None, "chosen": "a b", "rejected": "a c"},
+        {"prompt": "q", "chosen": "a", "rejected": "b", "system": "s"},
+        {"prompt": "q", "chosen": "[a", "rejected": "b", "images": None},
     ],
     "pairwise": [
         {"prompt": "q", "response_1": "a\n", "response_2": "b", "preference": 1},

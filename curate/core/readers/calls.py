@@ -12,7 +12,6 @@ from curate.core.types import Row
 
 __all__ = [
     "CALL_KEYS",
-    "CALL_ROLES",
     "arguments_key",
     "calls_as_text",
     "calls_of_text",
@@ -22,9 +21,6 @@ __all__ = [
 
 CALL_KEYS: Final = frozenset({"tool_calls", "function_call", "tools", "functions"})
 """Keys of calls, and of the functions that may be called: each value may have keys of its own."""
-
-CALL_ROLES: Final = frozenset({"function_call", "tool_call"})
-"""Roles of turns whose text is the JSON of a call: the assistant's, without other text."""
 
 _ARGUMENTS: Final = ("arguments", "parameters", "input", "args")
 

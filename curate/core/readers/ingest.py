@@ -15,8 +15,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.core.errors import DataError
 from curate.core.files import aside
 from curate.core.readers.reading import Batch, Reading
+from curate.core.readers.set_aside import SetAside
 from curate.core.readers.sources import plan
 
 __all__ = ["Ingested", "ingest", "read_rows"]
@@ -71,7 +73,8 @@ def ingest(
 
     Raises:
         UsageError: unknown format, or a source given twice.
-        DataError: a source that cannot be read, has no format, or is of another kind.
+        DataError: a source that cannot be read, has no format, or is of another kind; no record
+            gave a row.
     """
     reading = plan(sources, format, mapping)
     counts = _Counts()
@@ -86,6 +89,7 @@ def ingest(
             lines.writelines(orjson.dumps(bad) + b"\n" for bad in batch.bad)
             if progress is not None and counts.rows_in:  # the first batch may be empty
                 progress(counts.rows_in)
+        counts.refuse_none()
     return counts.result(reading)
 
 
@@ -102,9 +106,12 @@ def read_rows(
 
     Raises:
         UsageError: unknown format.
-        DataError: the source cannot be read, or has no format.
+        DataError: the source cannot be read, has no format, or none of its records gave a row.
     """
-    batches = list(plan([str(source)], format, mapping).batches(limit))
+    batches, counts = list(plan([str(source)], format, mapping).batches(limit)), _Counts()
+    for batch in batches:
+        counts.add(batch)
+    counts.refuse_none()
     table = pl.from_arrow(pa.concat_tables([batch.table for batch in batches]), rechunk=True)
     return pl.DataFrame(table), [bad for batch in batches for bad in batch.bad]
 
@@ -112,12 +119,24 @@ def read_rows(
 class _Counts:
     def __init__(self) -> None:
         self.rows_in = self.taken = self.kept = self.quarantined = 0
+        self._aside = SetAside()
 
     def add(self, batch: Batch) -> None:
+        self._aside.add(batch.bad)
         self.rows_in += batch.records
         self.taken += batch.taken
         self.kept += batch.table.num_rows
         self.quarantined += len(batch.bad)
+
+    def refuse_none(self) -> None:
+        """Check that some record gave a row.
+
+        Raises:
+            DataError: all were set aside; the text has the commonest reasons.
+        """
+        if self.rows_in and not self.kept:
+            count = f"all {self.rows_in:,} rows are" if self.rows_in > 1 else "its one row is"
+            raise DataError(f"no row can be read; {count} set aside: {self._aside.reasons()}")
 
     def result(self, reading: Reading) -> Ingested:
         parts = [part for source in reading.sources for _, part in source.parts]
@@ -129,8 +148,12 @@ class _Counts:
             kept=self.kept,
             quarantined=self.quarantined,
             inputs=tuple({"path": part.shown, "bytes": part.size} for part in parts),
-            said=tuple(line for source in reading.sources for line in source.said),
+            said=(*(line for source in reading.sources for line in source.said), *self._said()),
         )
+
+    def _said(self) -> list[str]:
+        count = f"{self.quarantined:,} of {self.rows_in:,} rows set aside"
+        return [f"{count}: {self._aside.reasons()}"] if self.quarantined else []
 
 
 class _Writer:

@@ -85,7 +85,7 @@ def fields_of(layout: Layout) -> dict[str, Field]:
     known |= dict.fromkeys(layout.refused, Field(REFUSED))
     if layout.judged:
         known[layout.judged] = Field(NUMBER)
-    return known | dict.fromkeys(layout.unused, Field(UNUSED))
+    return known | dict.fromkeys(layout.empty(), Field(UNUSED))
 
 
 def keys_of(known: Mapping[str, Field], layout: Layout, mapping: Mapping[str, str]) -> Keys:

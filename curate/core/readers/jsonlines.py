@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Final, NoReturn
 import orjson
 
 from curate.core.errors import BadRow
+from curate.core.readers.turn_lists import is_conversation
 from curate.core.types import Row
 
 __all__ = ["MAX_DEPTH", "MAX_LINE", "lines", "parse", "too_long"]
@@ -44,7 +45,7 @@ def too_long(length: int) -> BadRow:
 
 
 def parse(line: bytes) -> Row:
-    """The object that ``line`` holds.
+    """The object that ``line`` holds; a list of turns is an object with these as ``messages``.
 
     Raises:
         BadRow: it holds none, or one that could not be passed on unchanged (a key given twice, a
@@ -54,11 +55,11 @@ def parse(line: bytes) -> Row:
         value: Any = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         _explain(line, error)
-    if type(value) is not dict:
+    if type(value) is not dict and not is_conversation(value):
         raise BadRow("not_an_object", f"expected a JSON object, got {_shown(line)}")
     if _keys(value, 1) != len(_PAIR.findall(line)):
         value = _exact(line)
-    record: Row = value
+    record: Row = value if type(value) is dict else {"messages": value}
     return record
 
 
@@ -77,10 +78,10 @@ def _keys(value: Any, depth: int) -> int:
     return count
 
 
-def _exact(line: bytes) -> Row:
-    """The object read again with the library that shows each key and takes integers of any size."""
+def _exact(line: bytes) -> Any:
+    """The value read again with the library that shows each key and takes integers of any size."""
     try:
-        value: Row = json.loads(line, object_pairs_hook=_unique)
+        value: Any = json.loads(line, object_pairs_hook=_unique)
     except ValueError as error:
         raise BadRow("number_too_large", str(error).partition(";")[0]) from None
     return value

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from curate.core.readers.beside import BESIDE
+
 __all__ = ["Form", "Layout", "Said", "Side"]
 
 Form: TypeAlias = Literal["list", "text", "either", "dialogue"]
@@ -45,9 +47,9 @@ class Layout:
     ``columns`` are the content columns, each of `Said` or each of `Side` in a row. The turns of a
     list are objects of ``turn`` (role and text) and nothing else, with roles of ``roles`` (raw to
     ours). ``numbers`` are facts, finite numbers or null; ``truths`` are content, true or false,
-    or 1 or 0. ``unused`` fields are dropped where they are null or empty; where they are not, the
-    layout does not apply, nor to records with ``refused`` fields. All other fields are left to
-    ``extra``.
+    or 1 or 0. ``unused`` fields, and those of `core.readers.beside` in every layout, are dropped
+    where they are null or empty; where they are not, the layout does not apply, nor to records with
+    ``refused`` fields. All other fields are left to ``extra``.
 
     Rows whose ``differ`` columns are equal are not taken. Where these are lists, the column
     ``shared`` may be missing: it is the turns that both begin with, at least one turn each left
@@ -71,8 +73,12 @@ class Layout:
         """The keys of all fields but those that are left to ``extra``."""
         texts = {key for each in self.said() for key in (each.key, each.beside)}
         sides = {key for each in self.sides() for key in (each.key, each.other)}
-        named = {*self.numbers, *self.truths, *self.unused, *self.refused, self.judged}
+        named = {*self.numbers, *self.truths, *self.empty(), *self.refused, self.judged}
         return {key for key in texts | sides | named if key}
+
+    def empty(self) -> tuple[str, ...]:
+        """The keys of fields that are null or empty where the layout applies."""
+        return (*self.unused, *(key for key in BESIDE if key not in self.unused))
 
     def said(self) -> Iterator[Said]:
         """The texts of all columns."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from curate.core.readers.binary import SUFFIXES, opened, shown
 from curate.core.readers.jsonlines import lines, parse
 from curate.core.readers.jsonvalues import values
 from curate.core.readers.tabular import Record, arrow, csv_rows, parquet, parquet_columns
+from curate.core.readers.turn_lists import is_conversation
 from curate.core.schema import BASE
 
 __all__ = ["DATA", "Container", "Part", "part_of"]
@@ -179,17 +181,31 @@ _NEVER: Final = (".py", ".pkl", ".pt", ".bin", ".sh", ".ipynb")
 
 
 def _json_layout(start: bytes, suffix: str) -> Container:
-    """Whether each line is a record; an array in one line, or an object over several, is not."""
+    """Whether each line is a record; an array in one line, or an object over several, is not.
+
+    An array of turns is a record.
+    """
     line = start.partition(b"\n")[0].strip()
     try:
         first: Any = orjson.loads(line)
     except orjson.JSONDecodeError:
+        if len(start) == len(line) and _OPENS_TURNS.match(line):
+            return "lines"  # a conversation that is longer than the head
         several = line == b"{" or (suffix == ".json" and b"\n" in start)
         return "values" if start[:1] == b"[" or several else "lines"
     if type(first) is not list:
         return "lines"
-    array = suffix == ".json" or (first and all(type(item) is dict for item in first))
+    if is_conversation(first):
+        return "lines"
+    array = suffix == ".json" or (first and all(map(_is_record, first)))
     return "values" if array else "lines"
+
+
+def _is_record(value: Any) -> bool:
+    return type(value) is dict or is_conversation(value)
+
+
+_OPENS_TURNS: Final = re.compile(rb'\[\s*\{\s*"(role|content|from|value)"\s*:')
 
 
 def _line_end(stream: BufferedReader[Any]) -> bytes:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import polars as pl
 
 from curate.core.readers.blocks import Block
+from curate.core.readers.jsonline import PLAIN
 from curate.core.readers.jsonscan import Scanned
-from curate.core.readers.jsontokens import DIGITS, REAL, STRING
+from curate.core.readers.jsontokens import DIGITS, LIST, REAL, STRING
 from curate.core.readers.layout import Said
 from curate.core.readers.plaindialogues import dialogues
 from curate.core.readers.plainturns import Lists, Turns, conversations, repeated, strings
@@ -55,6 +56,19 @@ class Fields:
         spans = self._scanned.spans[rows, self._names.index(name)].astype(np.int64)
         spans[self.found(name)[rows] < STRING] = 0
         return Lists(self._turns, spans[:, 0], spans[:, 1])
+
+    def bracketed(self, name: str) -> npt.NDArray[np.bool_]:
+        """Which lines have a text there that begins with ``[``, perhaps as an escape.
+
+        It may be the JSON of turns. The field is one that may hold turns.
+        """
+        at = np.flatnonzero((self.found(name) >= STRING) & (self._scanned.status >= PLAIN))
+        first = self._scanned.spans[at, self._names.index(name), 0]
+        begins = self._turns.spans[first, 0, 0]
+        data, result = self._block.data, np.zeros(len(self._scanned.status), np.bool_)
+        escaped = (data[begins] == ord("\\")) & (data[begins + 1] == ord("u"))
+        result[at] = (self.found(name)[at] != LIST) & ((data[begins] == ord("[")) | escaped)
+        return result
 
     def dialogues(self, name: str, other: str, rows: _Ints) -> tuple[Lists, Lists]:
         """The turns of two texts of the lines ``rows``; none where a text begins without a mark."""

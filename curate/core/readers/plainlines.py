@@ -114,6 +114,9 @@ def _doubt(scanned: Scanned, fields: Fields, layout: Layout, judged: Judged | No
     if layout.differ and layout.shared and layout.columns[layout.shared]:
         one, other = map(fields.found, layout.differ)
         doubt |= (one != other) | ((one != LIST) & (fields.found(layout.shared) < STRING))
+    for side in layout.sides():
+        if side.form == "either":
+            doubt |= fields.bracketed(side.key)
     for name in layout.numbers:
         doubt |= np.isinf(fields.numbers(name))
     scanned.status[doubt & (scanned.status >= PLAIN)] = ODD

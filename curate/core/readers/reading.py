@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from curate.core.errors import BadRow
+from curate.core.readers.beside import BESIDE, refuse_media, with_system
 from curate.core.readers.detect import renamed
 from curate.core.readers.jsonlines import parse
 from curate.core.readers.layout import Layout
@@ -185,8 +186,12 @@ class _Pending:
     def _take(self, form: Format, name: str, number: int, raw: Row | BadRow) -> None:
         if isinstance(raw, BadRow):
             raise raw
-        made = list(form.read(renamed(raw, self._mapping) if self._mapping else raw))
+        record = renamed(raw, self._mapping) if self._mapping else raw
+        refuse_media(record)
+        made = list(form.read(record))
         for at, row in enumerate(made, 1):
+            if not record.keys().isdisjoint(BESIDE):
+                with_system(row, form.kind)
             place = f"{number}.{at}" if form.many else f"{number}"
             size = finish(row, self._kind, name, number, place)
             self._sizes.append(size)

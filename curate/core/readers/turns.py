@@ -9,7 +9,9 @@ from typing import Any, Final
 import orjson
 
 from curate.core.errors import BadRow
-from curate.core.readers.calls import CALL_ROLES, calls_of_text, read_calls
+from curate.core.readers.calls import calls_of_text, read_calls
+from curate.core.readers.roles import ROLES, is_call_role, role_of
+from curate.core.readers.turn_lists import json_turns, turn_list
 from curate.core.turn_fields import put_fields, take_fields
 from curate.core.types import Row
 
@@ -17,6 +19,7 @@ __all__ = [
     "ROLES",
     "answer",
     "common_prefix",
+    "content_of",
     "conversation",
     "leftover",
     "number_field",
@@ -30,25 +33,10 @@ __all__ = [
     "write_turns",
 ]
 
-ROLES: Final[Mapping[str, str]] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-    "function": "tool",
-    "function_response": "tool",
-    "tool_response": "tool",
-}
-"""What each role of a raw record is to us."""
-
 _USED: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id"})
 _CALL: Final = "function_call"
+_TEXT_TYPES: Final = (None, "text", "input_text", "output_text")
+_PART_KEYS: Final = ("text", "value", "content")
 
 
 def said_by(role: str, content: str | None) -> Row:
@@ -110,29 +98,17 @@ def leftover(record: Row, used: frozenset[str]) -> Row:
     return {key: value for key, value in record.items() if key not in used}
 
 
-def role_of(role: Any) -> str:
-    """Our name of a raw role.
-
-    Raises:
-        BadRow: it is none we know.
-    """
-    known = ROLES.get(role) if type(role) is str else None
-    if known is None:
-        raise BadRow("unknown_role", f"role {role!r}; expected one of {', '.join(ROLES)}")
-    return known
-
-
-def read_turns(record: Row, key: str, extra: Row) -> list[Row]:
-    """The turns of a list of ``{"role", "content"}`` under ``key``.
+def read_turns(record: Row, key: str, extra: Row, *, texts: bool = False) -> list[Row]:
+    """The turns under ``key``, in any shape that `core.readers.turn_lists.turn_list` knows.
 
     A content given as text parts is their texts in a row. A turn with a ``function_call``, or of a
     role that has calls for content, has ``tool_calls``. What else a turn holds goes to ``extra``
-    under ``KEY.fields``, one object a turn.
+    under ``KEY.fields``, one object a turn. With ``texts`` a list of texts is one of turns.
 
     Raises:
         BadRow: not such a list, or an empty one; the text names the turn.
     """
-    value = record.get(key)
+    value = turn_list(record.get(key), texts=texts)
     if value is None:
         raise BadRow("missing_field", f"{key!r} is missing or null; expected a list of turns")
     if type(value) is not list:
@@ -153,10 +129,13 @@ def write_turns(turns: Sequence[Row], key: str, extra: Row) -> list[Row]:
 def read_side(record: Row, key: str, role: str, extra: Row) -> list[Row]:
     """The turns under ``key``: of a text one turn of ``role``, of a list its turns.
 
+    One turn may be given as an object; a text that is the JSON of turns is these.
+
     Raises:
         BadRow: it is neither.
     """
-    if type(record.get(key)) is list:
+    value = record.get(key)
+    if type(value) in (list, dict) or (type(value) is str and json_turns(value)):
         return read_turns(record, key, extra)
     return [said_by(role, text_field(record, key))]
 
@@ -191,13 +170,13 @@ def common_prefix(chosen: Sequence[Row], rejected: Sequence[Row]) -> int:
 def _read_turn(turn: Any, where: str) -> Row:
     if type(turn) is not dict:
         raise BadRow("wrong_type", f"{where} is {_named(turn)}; expected an object")
-    if turn.get("role") in CALL_ROLES:
+    if is_call_role(turn.get("role")):
         calls = calls_of_text(turn.get("content"), where)
         return said_by("assistant", None) | {"tool_calls": calls}
     read = said_by(role_of(turn.get("role")), None)
     read["tool_calls"] = read_calls(turn, where)
     optional = read["tool_calls"] is not None
-    read["content"] = _content(turn.get("content"), where, optional=optional)
+    read["content"] = content_of(turn.get("content"), where, optional=optional)
     for key in ("name", "tool_call_id"):
         if turn.get(key) is not None:
             read[key] = text_field(turn, key)
@@ -210,20 +189,32 @@ def _rest(turn: Row) -> Row:
     return {name: item for name, item in turn.items() if name not in used and item is not None}
 
 
-def _content(value: Any, where: str, *, optional: bool) -> str | None:
+def content_of(value: Any, where: str, *, optional: bool = False) -> str | None:
+    """The text of a content: a text, or parts of text, which are put together.
+
+    Raises:
+        BadRow: it is missing and not ``optional``, or is not text.
+    """
     if type(value) is str or (value is None and optional):
         return value
     if value is None:
         raise BadRow("missing_field", f"{where} has no content")
     if type(value) is list:
         return "".join(_part(part, where) for part in value)
+    if type(value) is dict:
+        return _part(value, where)
     raise BadRow("wrong_type", f"the content of {where} is {_named(value)}; expected a text")
 
 
 def _part(part: Any, where: str) -> str:
-    if type(part) is not dict or part.get("type") != "text":
+    """The text of a part: a text, or an object with it under one of the usual keys."""
+    if type(part) is str:
+        return part
+    known = type(part) is dict and part.get("type") in _TEXT_TYPES
+    key = next((key for key in _PART_KEYS if known and part.get(key) is not None), None)
+    if key is None:
         raise BadRow("not_text", f"{where} holds a part that is not text")
-    return text_field(part, "text")
+    return text_field(part, key)
 
 
 def _write_turn(turn: Row) -> Row:

@@ -1,0 +1,59 @@
+"""Fields beside the turns that belong to them in every layout: a system text, pictures, sound."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from curate.core.errors import BadRow
+from curate.core.readers.turns import content_of, said_by
+from curate.core.schema import CONTENT, Kind
+from curate.core.types import Row
+
+__all__ = ["BESIDE", "refuse_media", "with_system"]
+
+_SYSTEM: Final = ("system", "system_prompt", "system_message")
+_MEDIA: Final = ("image", "images", "audio", "audios", "video", "videos")
+BESIDE: Final = (*_SYSTEM, *_MEDIA)
+"""Keys that are left out of ``extra`` where their value is null or empty."""
+
+_EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
+_NAMED: Final = ("messages", "conversations", "prompt")  # columns that `extra` has turns' fields of
+
+
+def refuse_media(record: Row) -> None:
+    """Check that a record has no pictures, sound or films, which are not read.
+
+    Raises:
+        BadRow: it has.
+    """
+    for key in _MEDIA:
+        value = record.get(key)
+        if value not in _EMPTY and isinstance(value, str | bytes | list | dict):
+            raise BadRow(
+                "not_text",
+                f"{key!r} holds what is not text, and is not read; where the turns do not need it, "
+                f"rename {key!r}",
+            )
+
+
+def with_system(row: Row, kind: Kind) -> None:
+    """Make the text under ``system`` in the ``extra`` of ``row`` its first turn.
+
+    The row is left as it is where its format used that text, and where its turns begin with the
+    same one. Documents have no system text. Empty fields of `BESIDE` are dropped from ``extra``.
+
+    Raises:
+        BadRow: it is no text.
+    """
+    given = row.get("extra") or {}
+    row["extra"] = extra = {k: v for k, v in given.items() if k not in BESIDE or v not in _EMPTY}
+    key = next((key for key in _SYSTEM if key in extra), None)
+    if key is None or kind == "text":
+        return
+    system = said_by("system", content_of(extra.pop(key), repr(key)))
+    column = next(iter(CONTENT[kind]))
+    if row[column][:1] != [system]:
+        row[column] = [system, *row[column]]
+        for name in (f"{named}.fields" for named in _NAMED):
+            if name in extra:
+                extra[name] = [{}, *extra[name]]

@@ -1,0 +1,67 @@
+"""Self-instruct tasks: an instruction and its instances, each an input with its output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from curate.core.errors import BadRow
+from curate.core.readers.answers import items
+from curate.core.readers.turns import conversation, leftover, plain, text_field
+from curate.core.schema import Kind
+from curate.core.types import Row
+
+__all__ = ["SelfInstruct"]
+
+_KEY: Final = "instances"
+_WHOLE: Final = "instruction_with_input"  # Unnatural Instructions
+_USED: Final = frozenset({"instruction", _KEY})
+_TAKEN: Final = frozenset({_WHOLE, "input", "output"})
+_BETWEEN: Final = "\n\n"
+
+
+@dataclass(frozen=True)
+class SelfInstruct:
+    """``instruction`` and ``instances: [{"input", "output"}]``: one conversation an instance.
+
+    The question is the instruction and, after a blank line, the input, or the instance's
+    ``instruction_with_input``. Other fields of an instance stay in ``extra`` under ``instance``.
+    Wang et al. 2022, arXiv:2212.10560; Honovich et al. 2022, arXiv:2212.09689.
+    """
+
+    kind: ClassVar[Kind] = "conversation"
+    over: ClassVar[tuple[str, ...]] = ("text",)
+    many: ClassVar[bool] = True
+
+    def matches(self, row: Row) -> bool:
+        """Whether it has an instruction and a list of objects with an output."""
+        instances = row.get(_KEY)
+        if type(row.get("instruction")) is not str or type(instances) is not list:
+            return False
+        return bool(instances) and type(instances[0]) is dict and "output" in instances[0]
+
+    def read(self, row: Row) -> list[Row]:
+        """The conversations of one task."""
+        instruction, extra = text_field(row, "instruction"), leftover(row, _USED)
+        made = []
+        for instance in items(row, _KEY):
+            rest = leftover(instance, _TAKEN)
+            turns = conversation(_question(instruction, instance), text_field(instance, "output"))
+            made.append({"messages": turns, "extra": extra | ({"instance": rest} if rest else {})})
+        return made
+
+    def write(self, row: Row) -> Row:
+        """A task of one instance, without an input; only a question and its answer have a place."""
+        said, extra = plain(row["messages"], "user", "assistant"), dict(row.get("extra") or {})
+        if not said:
+            raise BadRow("no_place", "self_instruct takes one question and its answer, both text")
+        instance = {"input": "", "output": said[1]} | extra.pop("instance", {})
+        return {"instruction": said[0], _KEY: [instance]} | extra
+
+
+def _question(instruction: str, instance: Row) -> str:
+    if instance.get(_WHOLE) is not None:
+        return text_field(instance, _WHOLE)
+    if not instance.get("input"):
+        return instruction
+    return instruction + _BETWEEN + text_field(instance, "input")
