@@ -1,4 +1,7 @@
-"""Reading conversations as columns: who said what last, and what came before."""
+"""Reading conversations as columns: who said what last, and what came before.
+
+The text of a turn is its content and, behind it, its tool calls (`curate.core.call_text`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Literal, TypeAlias
 
 import polars as pl
 
+from curate.core.call_text import with_calls
 from curate.core.schema import TURN
 
 __all__ = ["Part", "contents", "last_turn", "part_of", "split_turns", "turn"]
@@ -39,7 +43,7 @@ def last_turn(messages: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def split_turns(messages: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """The turns before the last assistant turn, and that turn's content; null where none is."""
+    """The turns before the last assistant turn, and that turn's text; null where none is."""
     is_answer = pl.element().struct.field("role") == "assistant"
     frame = messages.to_frame("messages").with_columns(
         from_end=pl.col("messages").list.eval(is_answer).list.reverse().list.arg_max(),
@@ -52,17 +56,17 @@ def split_turns(messages: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def _answers(messages: pl.Series) -> pl.Series:
-    """The content of the last assistant turn; what is before it is not laid out anew."""
+    """The text of the last assistant turn; what is before it is not laid out anew."""
     is_answer = pl.element().struct.field("role") == "assistant"
     said = pl.element().filter(is_answer).struct.field("content")
-    frame = messages.to_frame("messages")
+    frame = with_calls(messages).to_frame("messages")
     return frame.select(answer=pl.col("messages").list.eval(said).list.last()).to_series()
 
 
 def contents(messages: pl.Series) -> pl.Series:
-    """The contents of a conversation's turns, joined by a blank line; null where none has any."""
+    """The texts of a conversation's turns, joined by a blank line; null where none has any."""
     spoken = pl.col("messages").list.eval(pl.element().struct.field("content").drop_nulls())
-    frame = messages.to_frame("messages").select(spoken)
+    frame = with_calls(messages).to_frame("messages").select(spoken)
     joined = pl.when(pl.col("messages").list.len() > 0).then(pl.col("messages").list.join("\n\n"))
     return frame.select(messages=joined)["messages"]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
+from curate.core.call_text import only_calls, with_calls
 from curate.core.chat import Part, contents, part_of
-from curate.core.schema import kind_of
+from curate.core.schema import content_columns, kind_of
 
-__all__ = ["text_of"]
+__all__ = ["calls_of", "text_of"]
 
 _SEPARATOR = "\n\n"
 
@@ -28,13 +29,34 @@ def text_of(table: pl.DataFrame, part: Part) -> pl.Series:
     return whole.alias(part)
 
 
+def calls_of(table: pl.DataFrame, part: Part) -> pl.Series | None:
+    """The text of the tool calls in the prompt, the answers, or both, of each row.
+
+    Null where a row has none; None where no row has one.
+    """
+    turns = [table[name] for name in content_columns(kind_of(table)) if name != "label"]
+    called = [column for column in map(only_calls, turns) if column is not None]
+    if not called:
+        return None
+    return text_of(
+        table.with_columns(_silent(column) for column in turns).with_columns(called), part
+    )
+
+
+def _silent(turns: pl.Series) -> pl.Series:
+    """The same column without a turn."""
+    empty: pl.Series = turns.clear().extend_constant([], len(turns))
+    return empty
+
+
 def _answers(table: pl.DataFrame, kind: str) -> pl.Series:
     if kind == "preference":
         return _join(contents(table["chosen"]), contents(table["rejected"]))
     if kind == "unpaired":
         return contents(table["completion"])
     spoken = pl.element().list.eval(pl.element().struct.field("content").drop_nulls())
-    answers = table.select(pl.col("completions").list.eval(spoken))
+    completions = with_calls(table["completions"]).to_frame()
+    answers = completions.select(pl.col("completions").list.eval(spoken))
     said = pl.col("completions").list.eval(
         pl.when(pl.element().list.len() > 0).then(pl.element().list.join(_SEPARATOR)).drop_nulls()
     )

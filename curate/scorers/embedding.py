@@ -30,7 +30,9 @@ class Embedding:
         model: a model folder, a name of `siftune models list`, or a name on the hub; by default
             all-MiniLM-L6-v2 (``minilm``), its files checked. Models that want their own code run
             are refused.
-        long: ``cut`` what is beyond the window, or ``pool``: the mean over windows.
+        long: ``cut`` what is beyond the window, or ``pool``: the text is split into windows that do
+            not overlap, and the embedding is the mean of the windows' unit vectors, each weighted
+            by its number of tokens, scaled to length 1. It does not depend on the other texts.
         dtype: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes in it. For the
             packaged model the cosine to fp32 stays above 0.9998 and it is twice as fast.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
+from curate.core.call_text import only_calls
 from curate.core.chat import Part, part_of
 from curate.core.dedup.minhash import Signatures, signatures
 from curate.core.dedup.shingles import Hashes, Offsets, Unit, shingle
@@ -23,8 +24,8 @@ class MinHash:
 
     The share of equal positions of two signatures estimates the Jaccard similarity of the texts,
     with a standard error of at most ``1 / (2 √permutations)``. ``unit`` is word or char, as in
-    `minhash_dedup`, which uses the column if it was made with its settings. A text without a word
-    scores null.
+    `minhash_dedup`, which uses the column if it was made with its settings. Texts with different
+    tool calls have nothing in common. A text without a word scores null.
 
     Options:
         of: which text: ``prompt``, ``response`` or ``both``.
@@ -57,7 +58,10 @@ class MinHash:
 
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
         """The signature of each conversation."""
-        values, offsets = shingle(part_of(batch["messages"], self.of), self.ngram, self.unit)
+        messages = batch["messages"]
+        called = only_calls(messages)
+        calls = None if called is None else part_of(called, self.of)
+        values, offsets = shingle(part_of(messages, self.of), self.ngram, self.unit, calls)
         found = self._sign(values, offsets)
         column = pl.Series("minhash", found, dtype=self.adds["minhash"])
         present = pl.Series("present", np.diff(offsets) > 0)

@@ -14,7 +14,7 @@ import polars as pl
 
 from curate.core.chat import Part
 from curate.core.columns import base_column, values
-from curate.core.content import text_of
+from curate.core.content import calls_of, text_of
 from curate.core.decisions import tie_order
 from curate.core.dedup.cover import Cover
 from curate.core.dedup.duplicates import verdicts
@@ -55,7 +55,8 @@ class MinHashDedup:
     Words are letters, marks, numbers and ``_``, their case folded and nothing else normalised: a
     letter with its accent apart is another one (`exact_dedup` with ``normalise: text`` takes it for
     the same). A row without a word in ``of`` (signs, emoji) is kept as ``not_comparable``;
-    `exact_dedup` compares those too.
+    `exact_dedup` compares those too. Tool calls are text (name and arguments), and rows whose calls
+    differ are no near-duplicates, however much of their text is the same.
 
     ``against`` is a reference (a rows table, a run folder, a raw file): a row near one of its rows
     goes as ``near_duplicate_of_reference`` and names it. ``index`` is a folder of the shingles of
@@ -171,7 +172,9 @@ class MinHashDedup:
         if table.schema.get("minhash") != pl.Array(pl.UInt32, self.bands * self.rows):
             return None
         sample = table.select(pl.arg_sort_by("digest", "id").head(_SAMPLE)).to_series()
-        values, offsets = shingle(text_of(table[sample], self.of), self.ngram, self.unit)
+        rows = table[sample]
+        calls = calls_of(rows, self.of)
+        values, offsets = shingle(text_of(rows, self.of), self.ngram, self.unit, calls)
         some = _filled(table["minhash"].gather(sample))
         alike = np.array_equal(some, self._sign(values, offsets))
         return _filled(table["minhash"]) if alike else None

@@ -11,6 +11,7 @@ from curate.core.columns import base_column, values
 from curate.core.decisions import tie_order
 from curate.core.dedup.duplicates import verdicts
 from curate.core.dedup.held_out import held_out
+from curate.core.heard import note
 from curate.core.vectors.clusters import cover_clustered
 from curate.core.vectors.cosine import Dtype, cover_vectors, products
 from curate.core.vectors.units import vectors_of
@@ -34,6 +35,10 @@ class SemanticDedup:
 
     A row near one of ``against`` (a rows table or run folder that has the column ``by``) goes as
     ``semantic_duplicate_of_reference``.
+
+    Where the column ``BY_cut`` is there (`embedding_cut`), the manifest and the last line have
+    ``dropped_on_truncated_text``: how many rows went though the model saw only a part of them, or
+    of their survivor. With ``long: pool`` the scorer `embedding` sees all.
     """
 
     by: str = "embedding"
@@ -59,6 +64,15 @@ class SemanticDedup:
         ranking = [base_column(self.rank_by)] if self.rank_by else []
         return (base_column(self.by), *ranking)
 
+    @property
+    def wants(self) -> tuple[str, ...]:
+        """The share of each text that its embedding does not see."""
+        return (self._cut,)
+
+    @property
+    def _cut(self) -> str:
+        return f"{base_column(self.by)}_cut"
+
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``."""
         rows, units = self._ranked(table)
@@ -74,6 +88,10 @@ class SemanticDedup:
         else:
             cover, _ = cover_clustered(units, self.threshold, engine, self.recall, fixed)
         dropped = np.flatnonzero(cover.survivor >= 0)
+        if self._cut in table.columns:
+            cut = np.concatenate([_truncated(each, self._cut) for each in (table, reference)])
+            pairs = rows[np.stack([dropped, cover.survivor[dropped]])]
+            note(dropped_on_truncated_text=int(cut[pairs].any(axis=0).sum()))
         unscored = np.delete(np.arange(table.height), rows[fixed:])
         return verdicts(
             table["id"],
@@ -95,3 +113,10 @@ class SemanticDedup:
         rank[tie_order(table, score, descending=self.descending)] = np.arange(table.height)
         order = np.argsort(rank[found.rows])
         return found.rows[order], found.units[order]
+
+
+def _truncated(table: pl.DataFrame, cut: str) -> np.ndarray:
+    """Of which rows the embedding does not see all; of none where that is not known."""
+    if cut not in table.columns:
+        return np.zeros(table.height, np.bool_)
+    return table.select((pl.col(cut) > 0).fill_null(False)).to_series().to_numpy()

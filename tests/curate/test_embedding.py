@@ -183,6 +183,15 @@ def test_a_long_text_is_cut_or_pooled_over_windows(tiny_embedder: Path) -> None:
     assert pooled.cut[0] == 0
 
 
+def test_a_pooled_text_has_the_same_vector_at_any_batch_size(tiny_embedder: Path) -> None:
+    pool = Embedder(str(tiny_embedder), dtype="fp32", device="cpu", long="pool")
+    texts = ["a" * 150, "short", "b" * 200, LONG]
+    alone = [pool.encode([text]).vectors[0].tobytes() for text in texts]
+    for some in (texts, texts[::-1], [*texts, *TEXTS]):
+        together = dict(zip(some, pool.encode(some).vectors, strict=True))
+        assert [together[text].tobytes() for text in texts] == alone
+
+
 def test_a_text_without_tokens_has_no_embedding(embedder: Embedder) -> None:
     result = embedder.encode(["", " \n", "word"])
     assert np.isnan(result.vectors).all(axis=1).tolist() == [True, True, False]

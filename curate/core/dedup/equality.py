@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from curate.core.call_text import with_calls
 from curate.core.chat import Part
 from curate.core.schema import kind_of
 
@@ -176,6 +177,7 @@ def turns_of(table: pl.DataFrame, part: Part) -> Turns | None:
 
 def _column(lists: pl.Series, part: Part) -> _Column:
     """The turns of ``part`` that have a text; what comes after the last answer is in ``both``."""
+    lists = with_calls(lists)
     said = pl.concat([_flat(chunk) for chunk in lists.get_chunks()])  # as they lie: no copy
     texts = said.struct.field("content")
     counts = lists.list.len().fill_null(0).to_numpy().astype(np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from curate.core.chat import Part
-from curate.core.content import text_of
+from curate.core.content import calls_of, text_of
 from curate.core.dedup.equality import turns_of
 from curate.core.texts.views import views
 
@@ -33,10 +34,15 @@ class Pieces(NamedTuple):
 
 @dataclass(frozen=True)
 class Spoken:
-    """The text of each row; ``memory`` is what holds it."""
+    """The text of each row; ``memory`` is what holds it.
+
+    ``calls`` is a hash of each row's tool calls, 0 where it has none, or None where none has. Rows
+    with different ones share no shingle.
+    """
 
     pieces: Pieces
     memory: tuple[Any, ...]
+    calls: npt.NDArray[np.uint64] | None = None
 
     def __len__(self) -> int:
         return len(self.pieces.starts) - 1
@@ -54,17 +60,28 @@ class Spoken:
             start = stop
 
 
-def whole(text: pl.Series) -> Spoken:
-    """Each text of a column as one piece; null has nothing in it."""
+def whole(text: pl.Series, calls: pl.Series | None = None) -> Spoken:
+    """Each text of a column as one piece; null has nothing in it. ``calls`` are of each row."""
     seen = views(text)
-    return Spoken(Pieces(seen.addresses, seen.sizes, np.arange(len(text) + 1)), seen.memory)
+    pieces = Pieces(seen.addresses, seen.sizes, np.arange(len(text) + 1))
+    return Spoken(pieces, seen.memory, _hashes(calls))
+
+
+def _hashes(calls: pl.Series | None) -> npt.NDArray[np.uint64] | None:
+    """64 bits of BLAKE2b of each text, the same in every version; 0 for null."""
+    if calls is None:
+        return None
+    digests = [
+        b"" if call is None else blake2b(call.encode(), digest_size=8).digest() for call in calls
+    ]
+    return np.frombuffer(b"".join(digest or bytes(8) for digest in digests), np.uint64)
 
 
 def spoken(table: pl.DataFrame, part: Part) -> Spoken:
     """The prompt, the answers, or both, of each row: what `curate.core.content.text_of` joins."""
-    turns = turns_of(table, part)
+    turns, calls = turns_of(table, part), calls_of(table, part)
     if turns is None:
-        return whole(text_of(table, part))
+        return whole(text_of(table, part), calls)
     columns = [(views(column.texts), column) for column in turns.columns]
     counts = [np.diff(column.starts) for _, column in columns]
     addresses = np.concatenate([seen.addresses[column.turns] for seen, column in columns])
@@ -75,4 +92,4 @@ def spoken(table: pl.DataFrame, part: Part) -> Spoken:
         rows = np.concatenate([np.repeat(np.arange(table.height), count) for count in counts])
         order = np.argsort(rows, kind="stable")
         addresses, sizes = addresses[order], sizes[order]
-    return Spoken(Pieces(addresses, sizes, starts), memory)
+    return Spoken(Pieces(addresses, sizes, starts), memory, _hashes(calls))

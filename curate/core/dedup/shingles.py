@@ -48,13 +48,17 @@ _HALF = np.uint64(32)
 _BYTES = 1 << 20  # of text at a time: its hashes stay in the cache
 
 
-def shingle(text: pl.Series, ngram: int, unit: Unit = "word") -> tuple[Hashes, Offsets]:
+def shingle(
+    text: pl.Series, ngram: int, unit: Unit = "word", calls: pl.Series | None = None
+) -> tuple[Hashes, Offsets]:
     """Shingle hashes of each text, in text order, repeats included.
+
+    Of texts with different ``calls`` (`curate.core.content.calls_of`) no hash is the same.
 
     Returns the hashes one text after the other and where each text starts: text ``i`` has
     ``hashes[offsets[i]:offsets[i + 1]]``. Null, and a text without a single word, has none.
     """
-    done = list(shingles_of(whole(text), ngram, unit))
+    done = list(shingles_of(whole(text, calls), ngram, unit))
     if len(done) == 1:
         return done[0]
     counts = [np.diff(offsets) for _, offsets in done]
@@ -68,7 +72,10 @@ def shingles_of(
     """The same of all texts, or of those numbered, in order, a stretch at a time."""
 
     def cut(some: Offsets) -> tuple[Hashes, Offsets]:
-        return _shingles(texts.pieces, some, letters(), ngram, unit == "char")
+        hashes, offsets = _shingles(texts.pieces, some, letters(), ngram, unit == "char")
+        if texts.calls is not None:
+            hashes ^= np.repeat(texts.calls[some], np.diff(offsets))
+        return hashes, offsets
 
     return _ahead(cut, texts.stretches(_BYTES, rows))
 
