@@ -55,7 +55,8 @@ class Sample:
     answers of the list are the opponents. Opponents from the reference itself (``mixture`` 1) join
     the list. ``precision`` is that of the models, as in `finetune.evaluate`.
 
-    An answer's comparison with itself is not in its ``win_rate``. Were it counted, as a draw, the
+    An answer's comparison with itself is not in its ``win_rate``, nor in the ``win_probability`` of
+    an opponent in the list (a single one keeps ½). Were it counted, as a draw, the
     rates of n answers would lie closer to ½, by ``(n - 1) / n``. A loss on rates lands on
     ``π · exp(rate / β)``, so a β chosen for rates that count it is ``n / (n - 1)`` times as large
     for these: 4/3 of it for lists of four, twice for pairs.
@@ -193,15 +194,19 @@ class Sample:
         theirs: Sequence[tuple[str, float]],
     ) -> dict[str, Any] | None:
         """A ranked row but for its prompt; None of one answer, or where no opponent came."""
-        joined = [*own, *(theirs if self.mixture == 1 else [])]
+        joined = [*own, *theirs] if self.mixture == 1 else own
         if len(joined) <= 1 or (self.opponents and not theirs):
             return None
         scores = np.array([score for _, score in joined])
-        against = np.array([score for _, score in theirs]) if theirs else scores
-        met = _wins(scores / self.scale, against / self.scale)
         each = _wins(scores / self.scale, scores / self.scale)
         rates = (each.sum(1) - 0.5) / (len(joined) - 1)  # itself, a draw, is no opponent
-        beats = met.mean(1) if theirs else rates
+        beats = rates
+        if theirs:
+            against = np.array([score for _, score in theirs])
+            beats = _wins(scores / self.scale, against / self.scale).mean(1)
+        if joined is not own and len(theirs) > 1:  # an opponent in the list has met itself there
+            last = slice(len(own), None)
+            beats[last] = (beats[last] * len(theirs) - 0.5) / (len(theirs) - 1)
         return {
             **base,
             "kind": "ranked",

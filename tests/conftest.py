@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import string
@@ -27,6 +28,17 @@ SENTENCES = [
     "Name a colour. Blue is a colour, red is another.",
     "user assistant system question answer yes no good bad long short",
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def what_stays_is_not_searched_for_garbage() -> None:
+    """Leave the imported modules and collected tests out of `gc.collect`.
+
+    A trainer of transformers collects at its end, and would go through the millions of objects
+    that torch and pytest hold for as long as the process lives: a second each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,9 @@ __all__ = ["load_config", "load_pretrained", "misfits", "non_finite", "weights_o
 _EXPECTED: Final = (
     "expected a folder with config.json and .safetensors weights, or a name on the hub"
 )
+# Constants that older versions of transformers saved beside GPT-2's weights; no number of them is
+# learned. transformers lets go what is like them in other families.
+_CONSTANTS: Final = re.compile(r"(^|\.)attn\.masked_bias$")
 _REPAIR: Final = (
     "config.json and the weights do not belong together, or a file is incomplete: "
     "get the folder again, or correct config.json"
@@ -126,7 +129,8 @@ def misfits(
     only the trunk is wanted; then a head may be new as a whole, and BERT's pooler too, which is no
     part of most of its trained models.
     """
-    missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
+    missing = set(info["missing_keys"])
+    unexpected = {name for name in info["unexpected_keys"] if not _CONSTANTS.search(name)}
     if trunk_of is not None:
         missing -= _new_as_a_whole(model, missing)
         unexpected = _of_no_head(model, trunk_of, unexpected)

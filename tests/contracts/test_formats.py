@@ -188,7 +188,7 @@ NESTED = st.recursive(
 
 
 def test_no_record_breaks_it(name: str) -> None:
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(st.dictionaries(st.sampled_from(KEYS), NESTED, max_size=8))
     def any_record(record: Row) -> None:
         form = named(name)

@@ -85,15 +85,19 @@ def test_a_row_without_a_last_word_or_with_two_stops_the_ledger(
     assert not (tmp_path / "ledger.parquet").exists()
 
 
+@pytest.fixture(scope="module")
+def many_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rows_file(tmp_path_factory.mktemp("rows") / "rows.parquet", 50_000)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9, 1.0])
-def test_kept_rows_are_the_rows_left_in_few_row_groups(share, tmp_path):
-    rows = rows_file(tmp_path / "rows.parquet", 50_000)
+def test_kept_rows_are_the_rows_left_in_few_row_groups(share, many_rows, tmp_path):
     alive = np.flatnonzero(np.arange(50_000) % 10 < 10 * share)
-    table = Table(rows, "conversation", 50_000, alive)
+    table = Table(many_rows, "conversation", 50_000, alive)
     write_kept(tmp_path / "kept.parquet", table)
     kept = pl.read_parquet(tmp_path / "kept.parquet")
     assert kept["row"].to_list() == (alive + 1).tolist()
-    assert kept.schema == pl.read_parquet_schema(rows)
+    assert kept.schema == pl.read_parquet_schema(many_rows)
     assert pq.read_metadata(tmp_path / "kept.parquet").num_row_groups <= 2
 
 

@@ -221,6 +221,16 @@ def test_a_head_is_known_by_its_name_in_the_file(tmp_path: Path) -> None:
             load_pretrained(AutoModelForSequenceClassification, broken, backbone=True, num_labels=1)
 
 
+def test_a_constant_that_older_files_of_gpt2_hold_is_no_fault(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=20, n_positions=8, n_embd=16, n_layer=1, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    constants = {f"transformer.h.0.attn.{name}": torch.ones(1) for name in ("bias", "masked_bias")}
+    old = edited(tmp_path / "gpt2", tmp_path / "old", lambda weights: weights.update(constants))
+    causal(old)
+
+
 def test_bert_as_its_authors_published_it_is_a_sound_trunk(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 

@@ -117,6 +117,8 @@ def test_a_win_rate_is_against_the_others_of_the_list_by_hand(talker, asked):
     joined = drawn._row(base, [high], [low, low])  # of the reference, in the same list
     assert joined["win_rate"] == pytest.approx([3 / 4, 3 / 8, 3 / 8])
     assert joined["by_reference"] == [0.0, 1.0, 1.0]
+    apart = drawn._row(base, [low], [high, low])  # the opponents meet each other, not themselves
+    assert apart["win_probability"] == pytest.approx([3 / 8, 3 / 4, 1 / 4])
     mixed = Sample(str(talker), "length", reference=str(talker), opponents=1, mixture=0.5)
     apart = mixed._row(base, [high, low], [low])  # of the mixture, in no list
     assert apart["win_rate"] == pytest.approx([3 / 4, 1 / 4])
