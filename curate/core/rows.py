@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from curate.core.readers.jsontext import dump
-from curate.core.schema import CONTENT, TURN, TURNS, Kind, schema_of
+from curate.core.schema import CONTENT, SOME, TURN, TURNS, Kind, schema_of
 from curate.core.types import Row
 
 __all__ = ["arrow_schema", "content_digest", "finish", "framed", "rows_of", "table_of"]
@@ -73,17 +73,21 @@ def _digest(content: bytes) -> str:
 
 
 def table_of(kind: Kind, rows: Sequence[Row]) -> pa.Table:
-    """Finished rows as an Arrow table of `arrow_schema`; a fact that no format gave is null."""
-    columns = [
-        _column(dtype, [row.get(name) for row in rows]) for name, dtype in schema_of(kind).items()
-    ]
-    return pa.Table.from_arrays(columns, schema=arrow_schema(kind))
+    """Finished rows as an Arrow table of `arrow_schema`; a fact that no format gave is null.
+
+    It has the columns of `SOME` that one of the rows has.
+    """
+    some = [name for name in SOME.get(kind, ()) if any(name in row for row in rows)]
+    dtypes = schema_of(kind) | {name: SOME[kind][name] for name in some}
+    columns = [_column(dtype, [row.get(name) for row in rows]) for name, dtype in dtypes.items()]
+    return pa.Table.from_arrays(columns, schema=arrow_schema(kind, *some))
 
 
 @cache
-def arrow_schema(kind: Kind) -> pa.Schema:
-    """`schema_of` with the Arrow types that any reader knows."""
-    return pl.DataFrame(schema=schema_of(kind)).to_arrow(compat_level=_COMPAT).schema
+def arrow_schema(kind: Kind, *some: str) -> pa.Schema:
+    """`schema_of` and ``some`` of `SOME`, with the Arrow types that any reader knows."""
+    dtypes = schema_of(kind) | {name: SOME[kind][name] for name in some}
+    return pl.DataFrame(schema=dtypes).to_arrow(compat_level=_COMPAT).schema
 
 
 def rows_of(table: pl.DataFrame) -> Iterator[Row]:

@@ -14,6 +14,7 @@ __all__ = [
     "BASE",
     "CONTENT",
     "KINDS",
+    "SOME",
     "TURN",
     "TURNS",
     "Kind",
@@ -69,6 +70,14 @@ _FACTS: Final[Mapping[Kind, Mapping[str, pl.DataType]]] = {
         "attributes": pl.List(pl.List(pl.Struct({"name": pl.String, "value": pl.Float64}))),
     },
 }
+
+SOME: Final[Mapping[Kind, Mapping[str, pl.DataType]]] = {
+    "conversation": {
+        "answer": pl.String(),  # of a prompt: the answer that others are checked against
+        "answer_from": pl.String(),  # the field it was read from, and the mark it follows there
+    }
+}
+"""Facts of some formats only: a table has these columns where its rows were read by one of them."""
 
 
 def schema_of(kind: Kind) -> dict[str, pl.DataType]:

@@ -59,7 +59,11 @@ class Selector(Protocol):
 
 
 class Format(Protocol):
-    """One raw layout: how to know it, and the way to our columns and back."""
+    """One raw layout: how to know it, and the way to our columns and back.
+
+    A format may also have ``layout`` (`curate.core.readers.layout`), and ``facts``: the columns of
+    `curate.core.schema.SOME` that it gives.
+    """
 
     @property
     def kind(self) -> Kind:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from curate.core.errors import BadRow
 from curate.core.readers.dialogue import marked, read_dialogue, write_dialogue
 from curate.core.readers.layout import Layout, Side
-from curate.core.readers.turns import common_prefix, leftover, text_field
+from curate.core.readers.turns import check_sides, common_prefix, leftover, text_field
 from curate.core.schema import Kind
 from curate.core.types import Row
 
@@ -21,7 +21,7 @@ _SIDES = ("chosen", "rejected")
 class HHRLHF:
     """``chosen`` and ``rejected`` texts; the prompt is the turns they share.
 
-    Both must end with an assistant's turn. Bai et al. 2022, arXiv:2204.05862.
+    Both must end with an assistant's turn, and part at one. Bai et al. 2022, arXiv:2204.05862.
     """
 
     kind: ClassVar[Kind] = "preference"
@@ -42,9 +42,7 @@ class HHRLHF:
         chosen, rejected = (read_dialogue(text_field(row, side), side) for side in _SIDES)
         if chosen == rejected:
             raise BadRow("identical_pair", "chosen and rejected are the same")
-        for side, turns in zip(_SIDES, (chosen, rejected), strict=True):
-            if turns[-1]["role"] != "assistant":
-                raise BadRow("no_answer", f"{side!r} does not end with an assistant's turn")
+        check_sides(chosen, rejected)
         shared = common_prefix(chosen, rejected)
         made = {
             "prompt": chosen[:shared],

@@ -6,17 +6,25 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.readers.beside import SYSTEMS
+from curate.core.readers.dialogue import marked
 from curate.core.readers.layout import Layout, Side
+from curate.core.readers.prompts import (
+    no_other_prompt,
+    question_keys,
+    read_prompt,
+    shared_text,
+)
 from curate.core.readers.turns import (
     ROLES,
+    answer,
+    check_sides,
     common_prefix,
     leftover,
     number_field,
     plain,
     read_side,
-    read_turns,
     said_by,
-    text_field,
     write_side,
 )
 from curate.core.schema import Kind
@@ -27,23 +35,28 @@ __all__ = ["Preference"]
 
 _SIDES = ("prompt", "chosen", "rejected")
 _FACTS = ("score_chosen", "score_rejected", "margin", "win_probability")
-_USED = frozenset({*_SIDES, *_FACTS})
+_USED = frozenset({"chosen", "rejected", *_FACTS})
+_INSIDE = frozenset({"system", "user"})
 
 
 @dataclass(frozen=True)
 class Preference:
-    """``chosen`` and ``rejected``, texts or lists of turns, and ``prompt`` where it is given.
+    """``chosen`` and ``rejected``: texts, lists of turns, or one turn each as an object.
 
-    Without a prompt it is what the two sides share: their first turns, or for texts their first
-    characters up to the last space (the rule of TRL's ``extract_prompt``). Sides that repeat a
-    given prompt lose it. ``score_chosen``, ``score_rejected``, ``margin`` and ``win_probability``
-    (that chosen beats rejected) are kept as columns. A pair of equal
-    sides prefers nothing and is not taken.
+    The prompt is ``prompt``, else what two lists of turns begin with, else the field that holds it
+    by another name: a question, an instruction and its input, a chat, a history, a system text
+    (`curate.core.readers.prompts`). Texts without any of these share their first characters up to
+    the last space (the rule of TRL's ``extract_prompt``), but only where no other field could be
+    the prompt. Sides that repeat a given prompt lose it; sides that part at a user's turn answer
+    different questions and are no pair. ``score_chosen``, ``score_rejected``, ``margin`` and
+    ``win_probability`` (that chosen beats rejected) are kept as columns. A pair of equal sides
+    prefers nothing and is not taken.
     """
 
     kind: ClassVar[Kind] = "preference"
-    # UltraFeedback binarized has the chosen conversation as `messages` too.
-    over: ClassVar[tuple[str, ...]] = ("messages", "text", "prompt_completion")
+    # UltraFeedback binarized has the chosen conversation as `messages` too; LLaMA-Factory has the
+    # prompt as `conversations`.
+    over: ClassVar[tuple[str, ...]] = ("messages", "sharegpt", "text", "prompt_completion")
     many: ClassVar[bool] = False
     layout: ClassVar[Layout] = Layout(
         {
@@ -62,19 +75,22 @@ class Preference:
         if "chosen" not in row or "rejected" not in row:
             return False
         sides = (row["chosen"], row["rejected"])
-        return not all(type(side) is str and "\n\nAssistant:" in side for side in sides) or (
-            "prompt" in row
-        )
+        asked = "prompt" in row
+        if all(map(marked, sides)) and not asked:
+            return False
+        dialogues = all(type(side) is str and "\n\nAssistant:" in side for side in sides)
+        return not dialogues or asked or bool(question_keys(row))
 
     def read(self, row: Row) -> list[Row]:
         """The pair of one record."""
         extra = leftover(row, _USED)
-        if type(row.get("chosen")) is list or type(row.get("rejected")) is list:
-            made = _conversational(row, extra)
-        else:
-            made = _standard(row, extra)
-        if made["chosen"] == made["rejected"]:
+        chosen, rejected = (read_side(row, side, "assistant", extra) for side in _SIDES[1:])
+        if chosen == rejected:
             raise BadRow("identical_pair", "chosen and rejected are the same")
+        if {chosen[0]["role"], rejected[0]["role"]} & _INSIDE:
+            made = _inside(row, chosen, rejected, extra)
+        else:
+            made = _beside(row, chosen, rejected, extra)
         facts = {name: number_field(row, name) for name in _FACTS}
         return [made | facts | {"extra": extra}]
 
@@ -96,35 +112,45 @@ class Preference:
         return written | facts | extra
 
 
-def _standard(row: Row, extra: Row) -> Row:
-    chosen, rejected = text_field(row, "chosen"), text_field(row, "rejected")
+def _beside(row: Row, chosen: list[Row], rejected: list[Row], extra: Row) -> Row:
+    """A pair whose prompt is no turn of its sides."""
+    check_sides(chosen, rejected)
+    prompt = read_prompt(row, extra, (chosen, rejected))
+    made = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    if prompt:
+        return made
+    no_other_prompt(extra)
+    if any(row.get(key) for key in SYSTEMS) or not _are_texts(row):
+        return made
+    return _part_texts(row)
+
+
+def _are_texts(row: Row) -> bool:
+    return type(row["chosen"]) is type(row["rejected"]) is str
+
+
+def _part_texts(row: Row) -> Row:
+    """A pair of texts with the prompt that they share."""
     if "prompt" in row:
-        prompt = read_side(row, "prompt", "user", extra)
-    else:
-        shared = _shared_text(chosen, rejected)
-        prompt = [said_by("user", chosen[:shared])] if shared else []
-        chosen, rejected = chosen[shared:], rejected[shared:]
+        raise BadRow("missing_field", "'prompt' is null; expected a text")
+    chosen, rejected = row["chosen"], row["rejected"]
+    shared = shared_text(chosen, rejected)
     return {
-        "prompt": prompt,
-        "chosen": [said_by("assistant", chosen)],
-        "rejected": [said_by("assistant", rejected)],
+        "prompt": [said_by("user", chosen[:shared])] if shared else [],
+        "chosen": answer(chosen[shared:]),
+        "rejected": answer(rejected[shared:]),
     }
 
 
-def _shared_text(chosen: str, rejected: str) -> int:
-    pairs = enumerate(zip(chosen, rejected, strict=False))
-    end = next((at for at, (a, b) in pairs if a != b), min(len(chosen), len(rejected)))
-    return chosen.rfind(" ", 0, end) + 1
-
-
-def _conversational(row: Row, extra: Row) -> Row:
-    chosen, rejected = read_turns(row, "chosen", extra), read_turns(row, "rejected", extra)
-    prompt = read_side(row, "prompt", "user", extra) if row.get("prompt") is not None else []
-    if prompt and not {chosen[0]["role"], rejected[0]["role"]} & {"system", "user"}:
-        return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+def _inside(row: Row, chosen: list[Row], rejected: list[Row], extra: Row) -> Row:
+    """A pair whose sides begin with their prompt."""
+    given = read_prompt({"prompt": row.get("prompt")}, extra)
+    check_sides(chosen, rejected)
     shared = common_prefix(chosen, rejected)
-    if prompt and prompt[-1] not in chosen[:shared]:
+    if given and given[-1] not in chosen[:shared]:
         raise BadRow("prompt_mismatch", "'prompt' is not what chosen and rejected begin with")
+    if not any(turn["role"] == "user" for turn in chosen[:shared]):
+        no_other_prompt(extra)
     _part_fields(extra, shared)
     return {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
 

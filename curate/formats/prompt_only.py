@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from curate.core.readers.keywords import could_answer
 from curate.core.readers.layout import Layout, Side
+from curate.core.readers.turn_lists import opens_conversation
 from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
 from curate.core.schema import Kind
 from curate.core.turn_fields import has_fields, put_fields, take_fields
@@ -13,7 +15,12 @@ from curate.core.types import Row
 
 __all__ = ["PromptOnly"]
 
-_BESIDE: Final = frozenset({"source", "dataset", "category", "topic", "task", "language", "tags"})
+_BESIDE: Final = frozenset(
+    {
+        *("source", "dataset", "data_source", "category", "subcategory", "cluster", "topic"),
+        *("task", "language", "tags"),
+    }
+)
 """Texts and lists that may stand beside a prompt and are surely no answer to it."""
 
 
@@ -22,8 +29,8 @@ class PromptOnly:
     """``prompt``, a text or a list of turns, as in TRL: a conversation that lacks its answer.
 
     It is what sampling, evaluation and reinforcement learning ask. Told by itself only where no
-    other field of a record could be an answer, as any text or list could; name it where one is
-    there, such as a known solution.
+    other field of a record could be an answer: beside a text any text or list could, beside a list
+    of turns other turns and what is called an answer. Name it where one is there.
     """
 
     kind: ClassVar[Kind] = "conversation"
@@ -33,9 +40,17 @@ class PromptOnly:
 
     def matches(self, row: Row) -> bool:
         """Whether it has a prompt, and nothing that could be an answer."""
-        others = (key for key, value in row.items() if type(value) in (str, list, dict))
-        return type(row.get("prompt")) in (str, list) and all(
-            key == "prompt" or key in _BESIDE or key.endswith("id") for key in others
+        others = {key: value for key, value in row.items() if key != "prompt"}
+        if type(row.get("prompt")) not in (str, list):
+            return False
+        if opens_conversation(row["prompt"]):
+            return not any(
+                opens_conversation(it) or could_answer(key, it) for key, it in others.items()
+            )
+        return all(
+            key in _BESIDE or key.endswith("id")
+            for key, value in others.items()
+            if type(value) in (str, list, dict)
         )
 
     def read(self, row: Row) -> list[Row]:

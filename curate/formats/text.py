@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.readers.keywords import could_answer, is_picture
 from curate.core.readers.layout import Layout, Said
+from curate.core.readers.prompts import question_keys
 from curate.core.readers.turns import answer, leftover, plain, text_field
 from curate.core.schema import Kind
 from curate.core.types import Row
@@ -16,7 +18,11 @@ __all__ = ["Text"]
 
 @dataclass(frozen=True)
 class Text:
-    """``text``, kept as one assistant turn without a prompt."""
+    """``text``, kept as one assistant turn without a prompt.
+
+    Told by itself only where no other field could be its question, its answer or its picture; name
+    it where one is there.
+    """
 
     kind: ClassVar[Kind] = "text"
     over: ClassVar[tuple[str, ...]] = ()
@@ -24,8 +30,11 @@ class Text:
     layout: ClassVar[Layout] = Layout({"messages": (Said("assistant", "text"),)})
 
     def matches(self, row: Row) -> bool:
-        """Whether it has a text."""
-        return type(row.get("text")) is str
+        """Whether it has a text, and nothing that it could belong to."""
+        if type(row.get("text")) is not str or "prompt" in row or question_keys(row):
+            return False
+        others = ((key, value) for key, value in row.items() if key != "text")
+        return not any(could_answer(*each) or is_picture(*each) for each in others)
 
     def read(self, row: Row) -> list[Row]:
         """The document of one record."""

@@ -7,49 +7,66 @@ from typing import Any, ClassVar
 
 from curate.core.errors import BadRow
 from curate.core.readers.layout import Layout, Side
+from curate.core.readers.prompts import CHATS, QUESTIONS, chat_key, question_keys, read_prompt
 from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
 from curate.core.schema import Kind
-from curate.core.turn_fields import has_fields
+from curate.core.turn_fields import has_fields, put_fields
 from curate.core.types import Row
 
 __all__ = ["Unpaired"]
 
-_USED = frozenset({"prompt", "completion", "label"})
 _LABELS = {"true": True, "false": False, "1": True, "0": False}
+_KEYS = ("label", "kto_tag")
+_ANSWERS = ("completion", "response", "output")
 
 
 @dataclass(frozen=True)
 class Unpaired:
     """``prompt`` and ``completion``, texts or lists of turns, and ``label``.
 
-    A label is true or false, 1 or 0, or these as text (CSV). Ethayarajh et al. 2024,
-    arXiv:2402.01306.
+    A label is true or false, 1 or 0, or these as text (CSV); ``kto_tag`` is one too. Instead of
+    prompt and completion there may be ``messages`` or ``conversations``, whose last turn is the
+    completion, or the prompt under another name (`curate.core.readers.prompts`) beside
+    ``response`` or ``output``. Ethayarajh et al. 2024, arXiv:2402.01306.
     """
 
     kind: ClassVar[Kind] = "unpaired"
-    over: ClassVar[tuple[str, ...]] = ("prompt_completion", "text")
+    over: ClassVar[tuple[str, ...]] = (
+        *("prompt_completion", "text", "messages", "sharegpt", "alpaca"),
+    )
     many: ClassVar[bool] = False
     layout: ClassVar[Layout] = Layout(
         {"prompt": (Side("prompt", "user"),), "completion": (Side("completion"),)},
         roles=ROLES,
         truths=("label",),
+        refused=(*QUESTIONS, *CHATS, "history", "kto_tag"),
     )
 
     def matches(self, row: Row) -> bool:
-        """Whether it has both texts and a label of two values."""
-        both = "prompt" in row and "completion" in row
-        return both and _label(row.get("label")) is not None
+        """Whether it has a label of two values and what that is about."""
+        if _label(row.get(_label_key(row))) is None or "rejected" in row:
+            return False
+        if "prompt" in row and "completion" in row:
+            return True
+        asked = "prompt" in row or bool(question_keys(row))
+        return chat_key(row) is not None or (
+            asked and any(key in row for key in _ANSWERS) and _is_truth(row)
+        )
 
     def read(self, row: Row) -> list[Row]:
         """The labelled answer of one record."""
-        extra = leftover(row, _USED)
-        prompt = read_side(row, "prompt", "user", extra)
-        completion = read_side(row, "completion", "assistant", extra)
-        if row.get("label") is None:
-            raise BadRow("missing_field", "'label' is missing or null; expected true or false")
-        label = _label(row["label"])
+        key = _label_key(row)
+        if row.get(key) is None:
+            raise BadRow("missing_field", f"{key!r} is missing or null; expected true or false")
+        label = _label(row[key])
         if label is None:
-            raise BadRow("wrong_type", f"'label' is {str(row['label'])[:40]!r}; expected a boolean")
+            raise BadRow("wrong_type", f"{key!r} is {str(row[key])[:40]!r}; expected a boolean")
+        extra = leftover(row, frozenset({key}))
+        chat = chat_key(row)
+        if chat is not None and "completion" not in row:
+            prompt, completion = _parted(row, chat, extra)
+        else:
+            prompt, completion = _answered(row, extra)
         return [{"prompt": prompt, "completion": completion, "label": label, "extra": extra}]
 
     def write(self, row: Row) -> Row:
@@ -64,6 +81,41 @@ class Unpaired:
             "completion": write_side(row["completion"], "completion", extra, listed=listed),
             "label": row["label"],
         } | extra
+
+
+def _parted(row: Row, key: str, extra: Row) -> tuple[list[Row], list[Row]]:
+    """The turns of a chat before its last answer, and that."""
+    turns = read_side(row, key, "user", extra)
+    if turns[-1]["role"] != "assistant" or len(turns) < 2:
+        raise BadRow("no_answer", f"{key!r} does not end with an answer to another turn")
+    extra.pop(key)
+    fields = extra.pop(f"{key}.fields", [])
+    put_fields(extra, "prompt", fields[:-1])
+    put_fields(extra, "completion", fields[-1:])
+    return turns[:-1], turns[-1:]
+
+
+def _answered(row: Row, extra: Row) -> tuple[list[Row], list[Row]]:
+    """The prompt and the completion that are fields of their own."""
+    key = next((name for name in _ANSWERS if name in row), "completion")
+    completion = read_side(row, key, "assistant", extra)
+    put_fields(extra, "completion", extra.pop(f"{key}.fields", ()))
+    extra.pop(key)
+    prompt = read_prompt(row, extra, (completion,))
+    if not prompt:
+        raise BadRow(
+            "missing_field", "no prompt; expected 'prompt' or a question beside the answer"
+        )
+    return prompt, completion
+
+
+def _label_key(row: Row) -> str:
+    return next((key for key in _KEYS if row.get(key) is not None), "label")
+
+
+def _is_truth(row: Row) -> bool:
+    """Whether a label is true or false, and no number of a class."""
+    return str(row[_label_key(row)]).lower() in ("true", "false")
 
 
 def _label(value: Any) -> bool | None:

@@ -16,7 +16,7 @@ from curate.core.errors import BadRow
 from curate.core.readers.detect import FORMATS, named
 from curate.core.registry import names
 from curate.core.rows import finish, rows_of, table_of
-from curate.core.schema import CONTENT, KINDS, schema_of
+from curate.core.schema import CONTENT, KINDS, SOME, schema_of
 
 Row = dict[str, Any]
 
@@ -27,6 +27,11 @@ QUESTION = TEXT.map(lambda text: [turn("user", text)])
 PAIRS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3)
 EXTRA = st.dictionaries(st.sampled_from(["id", "topic"]), st.integers(0, 9) | TEXT, max_size=2)
 CALLS = '[{"type":"function","function":{"name":"add","arguments":"{}"}}]'
+
+
+PLACED = st.tuples(EXTRA, st.sampled_from([1, 2])).map(
+    lambda made: made[0] | {"chosen_response": made[1]}
+)
 
 
 def alternating(pairs: list[tuple[str, str]]) -> list[Row]:
@@ -51,9 +56,17 @@ WITH_SYSTEM = st.tuples(TEXT.filter(bool), CHAT).map(
     lambda parts: [turn("system", parts[0]), *parts[1]]
 )
 
+ASKED = st.tuples(CHAT, TEXT).map(lambda parts: [*parts[0], turn("user", parts[1])])
+
 
 def conversations(messages: st.SearchStrategy[list[Row]]) -> st.SearchStrategy[Row]:
     return st.fixed_dictionaries({"messages": messages, "extra": EXTRA})
+
+
+def checked(messages: st.SearchStrategy[list[Row]], source: str) -> st.SearchStrategy[Row]:
+    answer = st.integers(-99, 99).map(str)
+    shape = {"messages": messages, "answer": answer, "answer_from": st.just(source)}
+    return st.fixed_dictionaries({**shape, "extra": EXTRA})
 
 
 def pairs(prompt: Any, side: Any, **facts: Any) -> st.SearchStrategy[Row]:
@@ -123,6 +136,20 @@ ROWS: dict[str, st.SearchStrategy[Row]] = {
     "nectar": ranked(1, CHAT | QUESTION),
     "ultrafeedback": ranked(1, QUESTION).map(rated),
     "helpsteer2": ranked(1, QUESTION).map(five),
+    "shp": pairs(QUESTION, ANSWER, score_chosen=NUMBER, score_rejected=NUMBER, extra=PLACED),
+    "safe_rlhf": pairs(QUESTION, ANSWER, extra=PLACED),
+    "safe_rlhf_safety": pairs(QUESTION, ANSWER, extra=PLACED),
+    "webgpt": pairs(
+        QUESTION, ANSWER, score_chosen=st.just(0.5), score_rejected=st.just(-0.5), extra=PLACED
+    ),
+    "rejected_response": pairs(CHAT | QUESTION, ANSWER),
+    "arena": conversations(QUESTION),
+    "verl": checked(QUESTION | ASKED, "reward_model.ground_truth").map(
+        lambda row: row | {"extra": row["extra"] | {"reward_model.fields": {"style": "rule"}}}
+    ),
+    "question_answer": checked(
+        QUESTION.filter(lambda turns: turns[0]["content"].strip()) | ASKED, "answer"
+    ),
     "oasst": conversations(CHAT),
     "oasst_ranked": ranked(2, QUESTION),
 }
@@ -161,7 +188,8 @@ def test_a_row_comes_back_from_a_table(name: str) -> None:
         made = dict(row)
         finish(made, kind, "rows", 1, "1")
         table = pl.DataFrame(pl.from_arrow(table_of(kind, [made])))
-        assert dict(table.schema) == schema_of(kind)
+        some = {key: dtype for key, dtype in SOME.get(kind, {}).items() if key in row}
+        assert dict(table.schema) == schema_of(kind) | some
         [back] = rows_of(table)
         assert {key: back[key] for key in row} == row
 
@@ -179,6 +207,18 @@ KEYS = [
     *("response_1", "response_2", "preference", "completions", "helpfulness", "role", "content"),
     *("from", "value", "replies", "rank", "annotations", "tool_calls", "answer", "Rating"),
     *("scores", "win_probability", "query", "instances", "human", "assistant", "data"),
+    *(
+        "question",
+        "query",
+        "solution",
+        "turns",
+        "reward_model",
+        "ground_truth",
+        "labels",
+        "kto_tag",
+    ),
+    *("human_ref_A", "human_ref_B", "response_0", "better_response_id", "safer_response_id"),
+    *("answer_0", "answer_1", "score_0", "score_1", "rejected_response", "rejected_messages"),
 ]
 NESTED = st.recursive(
     JSON,

@@ -27,6 +27,16 @@ def read(name: str, record: Row) -> Row:
 CALL = [{"type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": 2}}}]
 HH = "\n\nHuman: 2+2?\n\nAssistant: "
 
+RATED = {"is_response_0_safe": False, "is_response_1_safe": True}
+SAFE = {
+    "prompt": "How do I open this lock?",
+    "response_0": "Rake the pins.",
+    "response_1": "Call a locksmith.",
+    "better_response_id": 0,
+    "safer_response_id": 1,
+    **RATED,
+}
+
 GOLDEN: dict[str, tuple[Row, Row]] = {  # format, case: raw record, the row it gives
     "alpaca: no input": (
         {"instruction": "2+2?", "input": "", "output": "4", "id": 7},
@@ -243,6 +253,117 @@ GOLDEN: dict[str, tuple[Row, Row]] = {  # format, case: raw record, the row it g
             "completion": said(("assistant", "5")),
             "label": False,
             "extra": {},
+        },
+    ),
+    "shp: the second comment is preferred": (  # stanfordnlp/SHP, its card
+        {
+            "post_id": "x1",
+            "domain": "askbaking_train",
+            "history": "Why did my bread not rise?",
+            "human_ref_A": "Buy another oven.",
+            "human_ref_B": "The yeast was too old.",
+            "labels": 0,
+            "score_A": 3.0,
+            "score_B": 41.0,
+        },
+        {
+            "prompt": said(("user", "Why did my bread not rise?")),
+            "chosen": said(("assistant", "The yeast was too old.")),
+            "rejected": said(("assistant", "Buy another oven.")),
+            "score_chosen": 41.0,
+            "score_rejected": 3.0,
+            "extra": {"post_id": "x1", "domain": "askbaking_train", "chosen_response": 2},
+        },
+    ),
+    "safe_rlhf: the labels differ": (  # PKU-Alignment/PKU-SafeRLHF, its card
+        SAFE,
+        {
+            "prompt": said(("user", "How do I open this lock?")),
+            "chosen": said(("assistant", "Rake the pins.")),
+            "rejected": said(("assistant", "Call a locksmith.")),
+            "extra": {**RATED, "safer_response_id": 1, "chosen_response": 1},
+        },
+    ),
+    "webgpt: the first has the higher score": (  # openai/webgpt_comparisons, its card
+        {
+            "question": {"dataset": "eli5", "id": "q1", "full_text": "Why is the sky blue?"},
+            "quotes_0": {"title": ["Sky"], "extract": ["Air scatters blue."]},
+            "answer_0": "Air scatters blue light more [1].",
+            "score_0": 0.5,
+            "answer_1": "It mirrors the sea.",
+            "score_1": -0.5,
+        },
+        {
+            "prompt": said(("user", "Why is the sky blue?")),
+            "chosen": said(("assistant", "Air scatters blue light more [1].")),
+            "rejected": said(("assistant", "It mirrors the sea.")),
+            "score_chosen": 0.5,
+            "score_rejected": -0.5,
+            "extra": {
+                "quotes_0": {"title": ["Sky"], "extract": ["Air scatters blue."]},
+                "chosen_response": 1,
+                "question.fields": {"dataset": "eli5", "id": "q1"},
+            },
+        },
+    ),
+    "rejected_response: a text": (  # ms-swift, custom data sets in its documentation
+        {
+            "messages": [
+                {"role": "user", "content": "2+2?"},
+                {"role": "assistant", "content": "4"},
+            ],
+            "rejected_response": "5",
+        },
+        {
+            "prompt": said(("user", "2+2?")),
+            "chosen": said(("assistant", "4")),
+            "rejected": said(("assistant", "5")),
+            "extra": {},
+        },
+    ),
+    "arena: a question": (  # Arena-Hard-Auto v0.1, question.jsonl
+        {"question_id": "q7", "cluster": "Sums", "turns": [{"content": "2+2?"}]},
+        {
+            "messages": said(("user", "2+2?")),
+            "extra": {"question_id": "q7", "cluster": "Sums"},
+        },
+    ),
+    "verl: a ground truth": (  # verl, "Prepare Data for Post-Training" in its documentation
+        {
+            "data_source": "made/up",
+            "prompt": [{"role": "user", "content": "2+2?"}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": "4"},
+            "extra_info": {"split": "train", "index": 0},
+        },
+        {
+            "messages": said(("user", "2+2?")),
+            "answer": "4",
+            "answer_from": "reward_model.ground_truth",
+            "extra": {
+                "data_source": "made/up",
+                "ability": "math",
+                "extra_info": {"split": "train", "index": 0},
+                "reward_model.fields": {"style": "rule"},
+            },
+        },
+    ),
+    "question_answer: gsm8k": (  # openai/gsm8k, its card
+        {"question": "Four bags of 300 nuts: how many?", "answer": "4*300=<<4*300>>\n#### 1,200"},
+        {
+            "messages": said(("user", "Four bags of 300 nuts: how many?")),
+            "answer": "1200",
+            "answer_from": "answer:####",
+            "extra": {"solution": "4*300=<<4*300>>\n#### 1,200"},
+        },
+    ),
+    "question_answer: a number": (  # SVAMP, as many hold it
+        {"question": "2+2?", "answer": "4", "id": "chal-1", "type": "Addition"},
+        {
+            "messages": said(("user", "2+2?")),
+            "answer": "4",
+            "answer_from": "answer",
+            "extra": {"id": "chal-1", "type": "Addition"},
         },
     ),
     "ranked: texts": (
@@ -546,7 +667,7 @@ def test_rows_that_fit_two_formats_are_refused_with_the_flag_to_set() -> None:
         detect("trees.jsonl", [TREE])
 
 
-@pytest.mark.parametrize("beside", [{"response": "4"}, {"reply": ["4"]}, {"solution": {"a": 4}}])
+@pytest.mark.parametrize("beside", [{"remark": "4"}, {"reply": ["4"]}, {"solution": {"a": 4}}])
 def test_a_prompt_with_what_may_be_its_answer_is_not_taken_for_one_alone(beside: Row) -> None:
     assert detect("here", [{"prompt": "2+2?", "id": 1, "n": 2.5}])[0] == "prompt_only"
     with pytest.raises(DataError, match="no format fits rows with the keys prompt"):
@@ -571,5 +692,5 @@ def test_an_unknown_format_names_the_closest() -> None:
 
 
 def test_every_format_has_golden_rows() -> None:
-    trees = {"oasst", "oasst_ranked"}
-    assert {case.partition(":")[0] for case in GOLDEN} | trees == set(names(FORMATS))
+    elsewhere = {"oasst", "oasst_ranked", "safe_rlhf_safety", "query_response", "self_instruct"}
+    assert {case.partition(":")[0] for case in GOLDEN} | elsewhere == set(names(FORMATS))

@@ -9,11 +9,12 @@ from curate.core.readers.turns import content_of, said_by
 from curate.core.schema import CONTENT, Kind
 from curate.core.types import Row
 
-__all__ = ["BESIDE", "refuse_media", "with_system"]
+__all__ = ["BESIDE", "SYSTEMS", "refuse_media", "with_system"]
 
-_SYSTEM: Final = ("system", "system_prompt", "system_message")
+SYSTEMS: Final = ("system", "system_prompt", "system_message")
+"""Keys of the text that comes before all turns."""
 _MEDIA: Final = ("image", "images", "audio", "audios", "video", "videos")
-BESIDE: Final = (*_SYSTEM, *_MEDIA)
+BESIDE: Final = (*SYSTEMS, *_MEDIA)
 """Keys that are left out of ``extra`` where their value is null or empty."""
 
 _EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
@@ -47,7 +48,7 @@ def with_system(row: Row, kind: Kind) -> None:
     """
     given = row.get("extra") or {}
     row["extra"] = extra = {k: v for k, v in given.items() if k not in BESIDE or v not in _EMPTY}
-    key = next((key for key in _SYSTEM if key in extra), None)
+    key = next((key for key in SYSTEMS if key in extra), None)
     if key is None or kind == "text":
         return
     system = said_by("system", content_of(extra.pop(key), repr(key)))

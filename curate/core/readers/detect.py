@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from curate.core.errors import BadRow, DataError
+from curate.core.readers.keywords import of_role, words
 from curate.core.registry import find, names
 from curate.core.types import Format, Row
 
@@ -14,6 +16,8 @@ __all__ = ["FORMATS", "SAMPLE", "Detected", "detect", "named"]
 FORMATS: Final = "curate.formats"
 SAMPLE: Final = 50
 """How many good rows detection looks at."""
+
+_TEXTS: Final = frozenset({"text", "content", "document", "body"})
 
 Detected = tuple[str, Format, int]
 """Name, format, and how many of the rows looked at match it."""
@@ -38,9 +42,7 @@ def detect(source: str, rows: Sequence[Row]) -> Detected:
         DataError: none does, or more than one; the text names the candidates and the flag to set.
     """
     counts = _count(rows)
-    fitting = {name: made for name, made in counts.items() if 2 * made[2] > len(rows)}
-    beaten = {other for _, made, _ in fitting.values() for other in made.over}
-    left = [made for name, made in fitting.items() if name not in beaten]
+    left = _fitting(counts, rows)
     if len(left) == 1:
         return left[0]
     if left:
@@ -59,6 +61,13 @@ def _count(rows: Sequence[Row]) -> dict[str, Detected]:
     }
 
 
+def _fitting(counts: Mapping[str, Detected], rows: Sequence[Row]) -> list[Detected]:
+    """The formats that most rows match, without those that another of them is preferred to."""
+    fitting = {name: made for name, made in counts.items() if 2 * made[2] > len(rows)}
+    beaten = {other for _, made, _ in fitting.values() for other in made.over}
+    return [made for name, made in fitting.items() if name not in beaten]
+
+
 def _no_format(counts: dict[str, Detected], rows: Sequence[Row]) -> str:
     best = max(counts.values(), key=lambda made: made[2])
     keys = ", ".join(sorted({str(key)[:40] for row in rows[:5] for key in row})[:12])
@@ -66,10 +75,46 @@ def _no_format(counts: dict[str, Detected], rows: Sequence[Row]) -> str:
         found = f"only {best[2]} of the first {len(rows)} rows fit {best[0]}, none fits more"
     else:
         found = f"no format fits rows with {f'the keys {keys}' if keys else 'no keys'}"
+    mapping = _advice(rows)
+    if mapping:
+        flags = " ".join(f"--map {key}={name}" for key, name in mapping.items())
+        return f"{found}; rename keys with {flags}, or set --format (one of {', '.join(counts)})"
     return (
-        f"{found}; set --format (one of {', '.join(counts)}), or rename keys with "
-        "--map, as in --map question=prompt"
+        f"{found}; set --format (one of {', '.join(counts)}), or rename keys with --map KEY=NAME, "
+        "NAME being one that a format has, such as prompt, completion or text"
     )
+
+
+def _advice(rows: Sequence[Row]) -> dict[str, str]:
+    """New names of the rows' own keys with which one format fits them; none if none is found."""
+    most = Counter(key for row in rows for key, value in row.items() if value not in (None, ""))
+    keys = [key for key, count in most.items() if 2 * count > len(rows)]
+    for ways in _renamings(keys):
+        mapping = {key: name for name, key in ways.items() if key != name}
+        kept = keys if mapping else ()
+        if kept and not {*mapping.values()} & {*kept} - {*mapping}:
+            moved = [renamed(row, mapping) for row in rows if not {*mapping.values()} & {*row}]
+            if len(_fitting(_count(moved), moved)) == 1:
+                return mapping
+    return {}
+
+
+def _renamings(keys: Sequence[str]) -> Iterator[dict[str, str]]:
+    """What the keys could be by their words, likeliest first: our names and the keys for them."""
+    chosen, rejected = of_role("chosen", keys), of_role("rejected", keys)
+    texts = [key for key in keys if words(key) & _TEXTS]
+    asked = of_role("question", keys) or texts
+    answers = of_role("answer", keys)
+    if chosen and rejected:
+        sides = {"chosen": chosen[0], "rejected": rejected[0]}
+        yield from ({"prompt": key} | sides for key in asked if key not in sides.values())
+        yield sides
+    for question in asked:
+        for said in [*answers, *texts]:
+            if said != question:
+                yield {"prompt": question, "completion": said}
+    yield from ({"text": key} for key in texts)
+    yield from ({"prompt": key} for key in asked)
 
 
 def renamed(row: Row, mapping: Mapping[str, str]) -> Row:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.plainfields import Fields
 from curate.core.readers.plainjudged import Judged
-from curate.core.readers.plainturns import Lists
+from curate.core.readers.plainturns import Lists, Turns
 
 __all__ = ["pairs"]
 
@@ -27,10 +27,9 @@ def pairs(
     first, second = (side for name in differ for side in layout.columns[name])
     if isinstance(first, Side) and first.form == "dialogue":
         one, other = fields.dialogues(first.key, second.key, rows)
-        kept = np.flatnonzero(one.answered() & other.answered())
     else:
         one, other = fields.lists(first.key, rows), fields.lists(second.key, rows)
-        kept = np.arange(len(rows))
+    kept = np.flatnonzero(one.answered() & other.answered())
     sides = [one.at(kept), other.at(kept)]
     nothing = np.zeros(len(kept), np.int64)
     prompt = Lists(one.turns, nothing, nothing)
@@ -65,17 +64,27 @@ def _share(prompt: Lists, chosen: Lists, rejected: Lists, common: Ints) -> tuple
     """Prompt and sides where the sides may begin with the prompt, and where that is in doubt.
 
     This is the rule of `curate.formats.preference` for lists of turns; where a prompt is given
-    that is not the last turn that is shared, it is in doubt.
+    that is empty or not the last turn that is shared, it is in doubt, and so it is where the last
+    turn that is shared is no user's, or where the sides part at a user's turn.
     """
     turns = chosen.turns
     given = prompt.ends > prompt.starts
-    first = [turns.voices(side.starts) for side in (chosen, rejected)]
-    apart = given & ~np.isin(first, ("system", "user")).any(axis=0)
+    asking = [_asks(turns, side.starts) for side in (chosen, rejected)]
+    apart = given & ~np.any(asking, axis=0)
     most = np.minimum(chosen.ends - chosen.starts, rejected.ends - rejected.starts) - 1
-    shared = np.where(apart, 0, np.minimum(common, most))
+    parted = np.minimum(common, most)
+    shared = np.where(apart, 0, parted)
     doubt = given & ~apart
     asked = np.flatnonzero(doubt & (shared > 0))
     doubt[asked] = ~turns.are(prompt.ends[asked] - 1, (chosen.starts + shared)[asked] - 1)
+    for side in (chosen, rejected):
+        doubt |= _asks(turns, side.starts + parted)
+    doubt |= ~apart & (shared == 0)
+    inside = np.flatnonzero(shared > 0)
+    doubt[inside] |= turns.voices((chosen.starts + shared)[inside] - 1) != "user"
+    beside = np.flatnonzero(apart)
+    low, high = turns.spans[prompt.starts[beside], 0].T
+    doubt[beside] |= low == high
     starts = np.where(apart, prompt.starts, chosen.starts)
     ends = np.where(apart, prompt.ends, chosen.starts + shared)
     return [
@@ -83,3 +92,8 @@ def _share(prompt: Lists, chosen: Lists, rejected: Lists, common: Ints) -> tuple
         Lists(turns, chosen.starts + shared, chosen.ends),
         Lists(turns, rejected.starts + shared, rejected.ends),
     ], doubt
+
+
+def _asks(turns: Turns, which: Ints) -> Mask:
+    """Which turns are a system's or a user's."""
+    return np.isin(turns.voices(which), ("system", "user"))

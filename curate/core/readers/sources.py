@@ -15,7 +15,7 @@ from curate.core.readers.detect import SAMPLE, detect, named, renamed
 from curate.core.readers.part import Part
 from curate.core.readers.reading import Reading, Source
 from curate.core.registry import closest
-from curate.core.schema import kind_of, schema_of
+from curate.core.schema import SOME, kind_of, schema_of
 from curate.core.types import Row
 
 __all__ = ["plan"]
@@ -158,11 +158,19 @@ def _same_kind(sources: Sequence[Source]) -> None:
 
 
 def _schema(sources: Sequence[Source]) -> Mapping[str, pl.DataType]:
-    """The columns of all rows: scores stay where every source is one table of ours with them."""
+    """The columns of all rows: scores stay where every source is one table of ours with them.
+
+    The facts of some formats (`SOME`) stay wherever one source has them.
+    """
     kind = sources[0].kind
-    if any(source.format is not None for source in sources):
-        return schema_of(kind)
-    own = [pl.read_parquet_schema(source.parts[0][1].paths[0]) for source in sources]
-    if all(schema == own[0] for schema in own):
+    own = [_own_schema(source) for source in sources if source.format is None]
+    if len(own) == len(sources) and all(schema == own[0] for schema in own):
         return own[0]
-    return schema_of(kind)
+    given = {name for schema in own for name in schema}
+    given |= {name for source in sources for name in getattr(source.format, "facts", ())}
+    some = {name: dtype for name, dtype in SOME.get(kind, {}).items() if name in given}
+    return schema_of(kind) | some
+
+
+def _own_schema(source: Source) -> Mapping[str, pl.DataType]:
+    return pl.read_parquet_schema(source.parts[0][1].paths[0])

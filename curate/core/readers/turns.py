@@ -18,6 +18,7 @@ from curate.core.types import Row
 __all__ = [
     "ROLES",
     "answer",
+    "check_sides",
     "common_prefix",
     "content_of",
     "conversation",
@@ -37,6 +38,7 @@ _USED: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id
 _CALL: Final = "function_call"
 _TEXT_TYPES: Final = (None, "text", "input_text", "output_text")
 _PART_KEYS: Final = ("text", "value", "content")
+_ASKING: Final = frozenset({"system", "user"})
 
 
 def said_by(role: str, content: str | None) -> Row:
@@ -165,6 +167,22 @@ def common_prefix(chosen: Sequence[Row], rejected: Sequence[Row]) -> int:
     """How many turns two conversations share before their answers, at least one turn each."""
     most = min(len(chosen), len(rejected)) - 1
     return next((at for at in range(most) if chosen[at] != rejected[at]), max(most, 0))
+
+
+def check_sides(chosen: Sequence[Row], rejected: Sequence[Row]) -> None:
+    """Check that both sides end with an answer and, where they part, part at an answer.
+
+    Raises:
+        BadRow: one does not end so, or they part at a user's turn: two questions are no pair.
+    """
+    for name, turns in (("chosen", chosen), ("rejected", rejected)):
+        if turns[-1]["role"] != "assistant":
+            raise BadRow("no_answer", f"{name!r} does not end with an assistant's turn")
+    at = common_prefix(chosen, rejected)
+    parted = (chosen[at], rejected[at])
+    if parted[0] != parted[1] and {turn["role"] for turn in parted} & _ASKING:
+        detail = "chosen and rejected do not answer the same turns: they part at a user's turn"
+        raise BadRow("prompt_mismatch", detail)
 
 
 def _read_turn(turn: Any, where: str) -> Row:

@@ -1,0 +1,68 @@
+r"""The final answer of a worked solution: after ``####``, in ``\boxed{}``, or a short value."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Final
+
+__all__ = ["checkable", "short_answer"]
+
+_MARK: Final = "####"
+_GROUPED: Final = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+_BOXES: Final = ("\\boxed{", "\\fbox{")
+_COMMAND: Final = re.compile(r"\\[A-Za-z]+")
+_WORD: Final = re.compile(r"[^\W\d_]{2,}")
+_LONGEST: Final = 80  # characters of a short answer
+_WORDS: Final = 1  # that may stand beside its number: a unit
+
+
+def checkable(value: Any) -> tuple[str, str] | None:
+    r"""The final answer in ``value`` and the mark it was found by (or ``""``); None without one.
+
+    Commas that group the digits of a number after ``####`` are left out, as GSM8K's authors do.
+
+    >>> checkable("6 + 6 = 12\n#### 1,200"), checkable(r"So \boxed{\frac{1}{2}}."), checkable(5.0)
+    (('1200', '####'), ('\\frac{1}{2}', 'boxed'), ('5', ''))
+    >>> checkable("9 (apples)"), checkable("It was the year 1900 or so")
+    (('9 (apples)', ''), None)
+    """
+    if type(value) in (int, float):
+        return (_number(value), "") if math.isfinite(value) else None
+    if type(value) is not str:
+        return None
+    if _MARK in value:
+        said = value.rpartition(_MARK)[2].strip()
+        marked = said.replace(",", "") if _GROUPED.fullmatch(said) else said
+        return (marked, _MARK) if said and "\n" not in said else None
+    boxed = _boxed(value)
+    if boxed:
+        return boxed, "boxed"
+    said = value.strip()
+    return (said, "") if short_answer(said) else None
+
+
+def short_answer(text: str) -> bool:
+    """Whether ``text`` is a number, perhaps with a unit, or a formula: no sentence."""
+    if not text or len(text) > _LONGEST or "\n" in text:
+        return False
+    has_value = any(char.isdigit() for char in text) or "\\" in text
+    return has_value and len(_WORD.findall(_COMMAND.sub(" ", text))) <= _WORDS
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _boxed(text: str) -> str:
+    """What the last box holds, its braces in pairs; empty without one."""
+    start, box = max((text.rfind(box), box) for box in _BOXES)
+    if start < 0:
+        return ""
+    begin = start + len(box)
+    depth = 1
+    for at in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[at], 0)
+        if not depth:
+            return text[begin:at].strip()
+    return ""

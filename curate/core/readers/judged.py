@@ -1,0 +1,79 @@
+"""Two answers to one prompt and which of them is better, whatever the judgement is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from curate.core.errors import BadRow
+from curate.core.readers.turns import leftover, number_field, plain
+from curate.core.types import Row
+
+__all__ = ["in_places", "judged_pair", "place_field", "scored_place"]
+
+_PLACE: Final = "chosen_response"
+
+
+def judged_pair(
+    prompt: list[Row], answers: Sequence[list[Row]], better: int, record: Row, used: frozenset[str]
+) -> Row:
+    """The pair of ``answers``, of which ``better`` (0 or 1) is chosen; its place, from 1, is kept.
+
+    Raises:
+        BadRow: both are the same.
+    """
+    if answers[0] == answers[1]:
+        raise BadRow("identical_pair", "both answers are the same")
+    return {
+        "prompt": prompt,
+        "chosen": answers[better],
+        "rejected": answers[1 - better],
+        "extra": leftover(record, used) | {_PLACE: better + 1},
+    }
+
+
+def in_places(row: Row, extra: Row) -> tuple[str, str, str, int]:
+    """Prompt, first and second answer of a pair as texts, and the place of the better, 0 or 1.
+
+    ``extra`` loses the place; without one the chosen answer is the first.
+
+    Raises:
+        BadRow: one of them is not one turn of text.
+    """
+    said = [plain(row["prompt"], "user")]
+    said += [plain(row[side], "assistant") for side in ("chosen", "rejected")]
+    if None in said:
+        raise BadRow("no_place", "a prompt and two answers are one turn of text each")
+    prompt, chosen, rejected = (text[0] for text in said if text)
+    second = extra.pop(_PLACE, 1) == 2
+    answers = (rejected, chosen) if second else (chosen, rejected)
+    return prompt, *answers, int(second)
+
+
+def place_field(record: Row, key: str, places: Sequence[Any] = (0, 1)) -> int:
+    """The place, 0 or 1, that the value under ``key`` means.
+
+    Raises:
+        BadRow: it is none of ``places``.
+    """
+    value = record.get(key)
+    if value is None:
+        raise BadRow("missing_field", f"{key!r} is missing or null; expected one of {places}")
+    found = [at for at, place in enumerate(places) if str(place) == str(value)]
+    if not found:
+        raise BadRow("wrong_type", f"{key!r} is {str(value)[:40]!r}; expected one of {places}")
+    return found[0]
+
+
+def scored_place(record: Row, keys: Sequence[str]) -> int:
+    """The place, 0 or 1, of the higher of two scores.
+
+    Raises:
+        BadRow: one is missing, or they are equal.
+    """
+    first, second = (number_field(record, key) for key in keys)
+    if first is None or second is None:
+        raise BadRow("missing_field", f"{keys[0]!r} or {keys[1]!r} is missing or null")
+    if first == second:
+        raise BadRow("tie", f"{keys[0]!r} and {keys[1]!r} are both {first:g}")
+    return int(second > first)

@@ -1,0 +1,161 @@
+"""The prompt of a record that has it beside its answers, under any of its usual names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from curate.core.errors import BadRow
+from curate.core.readers.beside import SYSTEMS
+from curate.core.readers.keywords import could_ask
+from curate.core.readers.turn_lists import opens_conversation
+from curate.core.readers.turns import read_side, read_turns, said_by, text_field
+from curate.core.turn_fields import put_fields
+from curate.core.types import Row
+
+__all__ = [
+    "CHATS",
+    "QUESTIONS",
+    "chat_key",
+    "no_other_prompt",
+    "question_keys",
+    "read_prompt",
+    "shared_text",
+]
+
+QUESTIONS: Final = ("question", "query", "instruction", "problem", "user_prompt", "input")
+"""Keys of a text that is the question, besides ``prompt``."""
+CHATS: Final = ("messages", "conversations", "conversation")
+"""Keys of the turns of a chat."""
+_BETWEEN: Final = "\n\n"
+
+
+def chat_key(record: Row) -> str | None:
+    """The key of the turns of a chat, if ``record`` has one."""
+    return next(iter(_chats(record)), None)
+
+
+def question_keys(record: Row) -> list[str]:
+    """The keys of ``record`` that hold a text which may be its question."""
+    found = [key for key in QUESTIONS if type(record.get(key)) is str and record[key].strip()]
+    return [key for key in found if key != "input"] or found
+
+
+def read_prompt(record: Row, extra: Row, answers: Sequence[list[Row]] = ()) -> list[Row]:
+    """The turns that were answered, none where no field has them; ``extra`` loses these fields.
+
+    ``prompt`` comes before all others. Else it is the one text of `QUESTIONS` (an ``input`` follows
+    its instruction after a blank line) or the turns of one of `CHATS`, without an answer of
+    ``answers`` at their end. ``history`` (pairs of texts, or turns) comes before a text, or is the
+    prompt itself. A system text beside it is left to `curate.core.readers.beside`.
+
+    Raises:
+        BadRow: more than one field could be the prompt, or the one that is cannot be read.
+    """
+    if record.get("prompt") not in (None, "", []):
+        turns = _taken(record, "prompt", extra)
+    else:
+        turns = _asked(record, extra, answers)
+    extra.pop("prompt", None)
+    return turns or [said_by("user", "")] * (record.get("prompt") == "")
+
+
+def no_other_prompt(extra: Row) -> None:
+    """Check that no field left in ``extra`` could be the prompt.
+
+    Raises:
+        BadRow: one could; the text says how to name it.
+    """
+    fields = ((key, value) for key, value in extra.items() if key not in SYSTEMS)
+    others = [key for key, value in fields if could_ask(key, value)]
+    if others:
+        raise _unclear(others, f"or, if it is none, rename it with --map {others[0]}=metadata")
+
+
+def shared_text(chosen: str, rejected: str) -> int:
+    """How many characters of two texts are their prompt by TRL's rule: up to the last space."""
+    pairs = enumerate(zip(chosen, rejected, strict=False))
+    end = next((at for at, (a, b) in pairs if a != b), min(len(chosen), len(rejected)))
+    return chosen.rfind(" ", 0, end) + 1
+
+
+def _asked(record: Row, extra: Row, answers: Sequence[list[Row]]) -> list[Row]:
+    texts, chats = question_keys(record), _chats(record)
+    distinct = {record[key] for key in texts}
+    if len(distinct) > 1 or len(chats) > 1:
+        raise _unclear([*texts, *chats])
+    if not chats:
+        return _text_prompt(record, texts, extra)
+    turns = _unanswered(_taken(record, chats[0], extra), answers, chats[0])
+    if distinct and turns[-1]["content"] not in distinct:
+        raise _unclear([*texts, *chats])
+    _drop(extra, texts)
+    _cut_fields(extra, len(turns))
+    return turns
+
+
+def _chats(record: Row) -> list[str]:
+    return [key for key in CHATS if opens_conversation(record.get(key))]
+
+
+def _text_prompt(record: Row, texts: list[str], extra: Row) -> list[Row]:
+    """What was said before, and the question that is a text."""
+    history = record.get("history")
+    if not texts and type(history) is str and history.strip():
+        return [said_by("user", extra.pop("history"))]
+    before = _read_history(record, extra) if history else []
+    if not texts:
+        if before and before[-1]["role"] == "assistant":
+            raise BadRow("unclear_prompt", "'history' ends with an answer, and no field asks more")
+        return before
+    question = text_field(record, texts[0])
+    beside = record.get("input")
+    if texts[0] == "instruction" and type(beside) is str:
+        question += _BETWEEN + beside if beside.strip() else ""
+        extra.pop("input", None)
+    elif "input" not in texts and type(beside) is str and beside.strip():
+        raise _unclear([*texts, "input"])
+    _drop(extra, texts)
+    return [*before, said_by("user", question)]
+
+
+def _read_history(record: Row, extra: Row) -> list[Row]:
+    """Earlier turns: a list of them, or of pairs of a question and its answer."""
+    turns = read_turns(record, "history", extra, texts=True)
+    extra.pop("history", None)
+    put_fields(extra, "prompt", extra.pop("history.fields", ()))
+    return turns
+
+
+def _taken(record: Row, key: str, extra: Row) -> list[Row]:
+    """The turns under ``key``, the fields of which become those of the prompt."""
+    turns = read_side(record, key, "user", extra)
+    extra.pop(key, None)
+    put_fields(extra, "prompt", extra.pop(f"{key}.fields", ()))
+    return turns
+
+
+def _unanswered(turns: list[Row], answers: Sequence[list[Row]], key: str) -> list[Row]:
+    """The turns before an answer that is known, or all if they end with a question."""
+    if turns[-1]["role"] != "assistant":
+        return turns
+    if [turns[-1]] in answers and len(turns) > 1:
+        return turns[:-1]
+    detail = f"{key!r} ends with an answer that is neither chosen nor rejected"
+    raise BadRow("prompt_mismatch", detail)
+
+
+def _cut_fields(extra: Row, count: int) -> None:
+    put_fields(extra, "prompt", extra.pop("prompt.fields", [])[:count])
+
+
+def _drop(extra: Row, keys: Sequence[str]) -> None:
+    for key in keys:
+        extra.pop(key, None)
+
+
+def _unclear(keys: Sequence[str], otherwise: str = "") -> BadRow:
+    named = " and ".join(repr(key) for key in keys)
+    could = "could be the prompt" if len(keys) == 1 else "could each be the prompt"
+    ways = " or ".join(f"--map {key}=prompt" for key in keys)
+    return BadRow("unclear_prompt", f"{named} {could}; say so with {ways} {otherwise}".rstrip())
