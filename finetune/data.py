@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _FACTS: Final = ("margin", "score_chosen", "score_rejected", "win_probability")
-_HASHED: Final = (*_FACTS, "scores")
+_HASHED: Final = (*_FACTS, "scores", "answer")
 
 
 def load(source: Path | str, kinds: Sequence[Kind]) -> pl.DataFrame:
@@ -102,7 +102,7 @@ def _read(source: Path) -> pl.DataFrame:
 def data_hash(table: pl.DataFrame) -> str:
     """128-bit digest of the rows a model sees, in their order: ids, content, scores.
 
-    And tools, reasoning and weights of turns, where a row has any.
+    And checkable answers, tools, reasoning and weights of turns, where a row has any.
     """
     kind = kind_of(table)
     names = ["id", *CONTENT[kind], *(name for name in _HASHED if name in table.columns)]
@@ -180,8 +180,9 @@ def to_prompts(table: pl.DataFrame) -> list[dict[str, Any]]:
 
     Of a conversation, all before its last assistant turn is the prompt; a pair's known answer is
     the chosen one. ``answer`` are its turns and ``reference`` is its text, both None where no
-    answer is known. An answer that calls without a text has no reference. Turns of an answer keep
-    their ``weight``: one of weight 0 has no loss.
+    answer is known. An answer that calls without a text has no reference. Where the rows have the
+    column ``answer`` (checkable questions), that is the reference. Turns of an answer keep their
+    ``weight``: one of weight 0 has no loss.
     """
     kind = kind_of(table)
     name = "messages" if kind == "conversation" else "prompt"
@@ -190,6 +191,9 @@ def to_prompts(table: pl.DataFrame) -> list[dict[str, Any]]:
     asked = [_prompt(*each) for each in _sides(table, name)]
     if kind == "conversation":
         asked = list(map(_split, asked))
+    if kind == "conversation" and "answer" in table.columns:
+        given = zip(asked, table["answer"], strict=True)
+        asked = [row if text is None else row | {"reference": text} for row, text in given]
     if kind == "preference":
         known = (_prompt(*each)["prompt"] for each in _sides(table, "chosen"))
         asked = [row | _known(turns) for row, turns in zip(asked, known, strict=True)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from curate.core import registry
 from curate.core.precision import Precision
+from curate.core.readers.checkable import final_answer, short_answer
 from finetune.models import end_tokens
 from finetune.scoring import load
 
@@ -238,11 +239,18 @@ def plain(text: str) -> str:
 
 
 def exact_match(said: str, known: str) -> bool:
-    """Whether an answer says the same as the known one.
+    r"""Whether an answer says the same as the known one.
+
+    Where that is a number or a formula, only the final answer of a worked solution counts: what
+    follows its last ``####`` or is in ``\boxed{}``.
 
     >>> exact_match("Paris. ", "paris"), exact_match("It is Paris", "Paris")
     (True, False)
+    >>> exact_match("6 + 6 is\n#### 12", "12"), exact_match(r"So \boxed{13}.", "12")
+    (True, False)
     """
+    if short_answer(known):
+        said = final_answer(said)
     return plain(said) == plain(known)
 
 

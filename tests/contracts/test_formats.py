@@ -144,6 +144,7 @@ ROWS: dict[str, st.SearchStrategy[Row]] = {
     ),
     "rejected_response": pairs(CHAT | QUESTION, ANSWER),
     "arena": conversations(QUESTION),
+    "arena_battles": pairs(QUESTION | ASKED, ANSWER, extra=PLACED),
     "verl": checked(QUESTION | ASKED, "reward_model.ground_truth").map(
         lambda row: row | {"extra": row["extra"] | {"reward_model.fields": {"style": "rule"}}}
     ),

@@ -328,6 +328,33 @@ GOLDEN: dict[str, tuple[Row, Row]] = {  # format, case: raw record, the row it g
             "extra": {"question_id": "q7", "cluster": "Sums"},
         },
     ),
+    "arena_battles: the second won": (  # lmsys/chatbot_arena_conversations, its card
+        {
+            "question_id": "q7",
+            "model_a": "small",
+            "model_b": "big",
+            "conversation_a": [
+                {"role": "user", "content": "2+2?"},
+                {"role": "assistant", "content": "5"},
+            ],
+            "conversation_b": [
+                {"role": "user", "content": "2+2?"},
+                {"role": "assistant", "content": "4"},
+            ],
+            "winner": "model_b",
+        },
+        {
+            "prompt": said(("user", "2+2?")),
+            "chosen": said(("assistant", "4")),
+            "rejected": said(("assistant", "5")),
+            "extra": {
+                "question_id": "q7",
+                "model_a": "small",
+                "model_b": "big",
+                "chosen_response": 2,
+            },
+        },
+    ),
     "verl: a ground truth": (  # verl, "Prepare Data for Post-Training" in its documentation
         {
             "data_source": "made/up",

@@ -276,6 +276,25 @@ def test_both_labels_of_safe_rlhf_can_be_read(tmp_path: Path) -> None:
     assert (safer["chosen"][0]["content"], extra(safer)["better_response_id"]) == ("y", 0)
 
 
+BATTLE = {"prompt": '["A?", "B?"]', "response_a": '["w", "x"]', "response_b": '["w", "y"]'}
+
+
+def test_a_battle_of_several_turns_shares_what_both_were_asked() -> None:
+    # lmsys/lmsys-arena-human-preference-55k, its card
+    won = {"winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0}
+    name = detect("here", [BATTLE | won])[0]
+    [got] = named(name).read(BATTLE | won)
+    assert spoken(got["prompt"]) == [("user", "A?"), ("assistant", "w"), ("user", "B?")]
+    assert (spoken(got["chosen"]), got["extra"]) == ([("assistant", "y")], {"chosen_response": 2})
+
+
+@pytest.mark.parametrize("won", [{"winner": "tie (bothbad)"}, dict.fromkeys("ab", 0)])
+def test_a_drawn_battle_prefers_nothing(won: Row) -> None:
+    won = won if "winner" in won else {"winner_model_a": 0, "winner_model_b": 0, "winner_tie": 1}
+    with pytest.raises(BadRow, match="tie"):
+        list(named("arena_battles").read(BATTLE | won))
+
+
 def test_equal_scores_prefer_nothing() -> None:
     record = {"question": {"full_text": "A?"}, "answer_0": "x", "answer_1": "y"}
     with pytest.raises(BadRow, match="tie"):
@@ -383,6 +402,13 @@ def test_advice_names_keys_that_are_there_and_works(
     pairs = [flag.partition("=") for flag in flags.replace("--map ", "").split()]
     if "post" not in record:
         assert row(tmp_path, record, mapping={key: name for key, _, name in pairs})
+
+
+def test_one_of_two_answers_is_never_advised_to_be_the_completion() -> None:
+    record = {"prompt": "Why?", "answer_a": "So.", "answer_b": "No.", "verdict": "b"}
+    with pytest.raises(DataError, match="no format fits") as error:
+        detect("here", [record])
+    assert "=completion" not in str(error.value)
 
 
 def test_keys_are_judged_by_their_words() -> None:

@@ -170,6 +170,16 @@ def test_a_prompt_ends_before_the_last_answer() -> None:
     assert len(to_conversations(pairs(("q", "a", "b")))[0]["messages"]) == 2
 
 
+def test_a_checkable_answer_is_the_reference(tmp_path: Path) -> None:
+    raw = tmp_path / "sums.jsonl"
+    raw.write_text('{"question": "6*2?", "answer": "Six, twice.\\n#### 12"}\n')
+    table = load(raw, ["conversation"])
+    (row,) = to_prompts(table)
+    assert [(said["role"], said["content"]) for said in row["prompt"]] == [("user", "6*2?")]
+    assert (row["reference"], row["answer"]) == ("12", None)
+    assert data_hash(table) != data_hash(table.with_columns(answer=pl.lit("13")))
+
+
 def test_the_data_hash_sees_content_margins_and_order() -> None:
     first = pairs(("q", "a", "b"), ("r", "c", "d"))
     assert data_hash(first) == data_hash(first.clone())

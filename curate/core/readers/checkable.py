@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any, Final
 
-__all__ = ["checkable", "short_answer"]
+__all__ = ["checkable", "final_answer", "short_answer"]
 
 _MARK: Final = "####"
 _GROUPED: Final = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
@@ -40,6 +40,12 @@ def checkable(value: Any) -> tuple[str, str] | None:
         return boxed, "boxed"
     said = value.strip()
     return (said, "") if short_answer(said) else None
+
+
+def final_answer(text: str) -> str:
+    """The marked final answer of a worked solution; a text without a mark as it is."""
+    found = checkable(text)
+    return found[0] if found and found[1] else text
 
 
 def short_answer(text: str) -> bool:

@@ -110,11 +110,17 @@ def _renamings(keys: Sequence[str]) -> Iterator[dict[str, str]]:
         yield from ({"prompt": key} | sides for key in asked if key not in sides.values())
         yield sides
     for question in asked:
-        for said in [*answers, *texts]:
+        for said in [] if _rivals(answers) else [*answers, *texts]:
             if said != question:
                 yield {"prompt": question, "completion": said}
     yield from ({"text": key} for key in texts)
     yield from ({"prompt": key} for key in asked)
+
+
+def _rivals(keys: Sequence[str]) -> bool:
+    """Whether two keys are one but for a letter or a number: ``answer_a`` and ``answer_b``."""
+    stems = [frozenset(word for word in words(key) if len(word) > 1) for key in keys]
+    return len(set(stems)) < len(stems)
 
 
 def renamed(row: Row, mapping: Mapping[str, str]) -> Row:
