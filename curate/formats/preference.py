@@ -10,6 +10,7 @@ from curate.core.readers.beside import SYSTEMS
 from curate.core.readers.dialogue import marked
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.prompts import (
+    QUESTIONS,
     no_other_prompt,
     question_keys,
     read_prompt,
@@ -68,6 +69,7 @@ class Preference:
         numbers=_FACTS,
         differ=("chosen", "rejected"),
         shared="prompt",
+        refused=QUESTIONS,
     )
 
     def matches(self, row: Row) -> bool:

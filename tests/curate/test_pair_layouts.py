@@ -66,6 +66,10 @@ QUESTIONS: dict[str, tuple[Row, Turns]] = {
     "problem": ({"problem": "Q?", "source": "made up"}, [("user", "Q?")]),
     "the same twice": ({"question": "Q?", "instruction": "Q?"}, [("user", "Q?")]),
     "an empty prompt": ({"prompt": "", "question": "Q?"}, [("user", "Q?")]),
+    "a prompt made of the question": (
+        {"prompt": "Answer: Q?", "question": "Q?"},
+        [("user", "Answer: Q?")],
+    ),
     "history alone": ({"history": "A post."}, [("user", "A post.")]),
     "turns of history": ({"history": [user("A?")]}, [("user", "A?")]),
     "system alone": ({"system": "Be brief."}, [("system", "Be brief.")]),
@@ -108,33 +112,44 @@ def test_sides_may_be_turns_as_well_as_texts(case: str, tmp_path: Path) -> None:
 UNCLEAR: dict[str, tuple[Row, str]] = {
     "two questions": (
         {"question": "Q?", "instruction": "Do."},
-        r"--map question=prompt or --map instruction=prompt",
+        "--map question=prompt --map instruction=meta_instruction",
     ),
-    "an unknown key": ({"ask": "How many?"}, r"--map ask=prompt"),
-    "a long title": ({"title": "How many wheels has it?"}, r"--map title=prompt"),
-    "an unknown chat": ({"talk": [user("Q?")]}, r"--map talk=prompt"),
+    "an unknown key": ({"ask": "How many?"}, "--map ask=prompt"),
+    "a long title": ({"title": "How many wheels has it?"}, "--map title=prompt"),
+    "an unknown chat": ({"talk": [user("Q?")]}, "--map talk=prompt"),
+    "none of two": (
+        {"remark": "Hm.", "title": "Of carts and their wheels"},
+        "--map remark=meta_remark --map title=meta_title",
+    ),
     "a chat and another question": (
         {"messages": [user("A?")], "question": "Q?"},
-        r"--map question=prompt or --map messages=prompt",
+        "--map messages=prompt --map question=meta_question",
     ),
     "question and input": (
         {"question": "Q?", "input": "X"},
-        r"--map question=prompt or --map input=prompt",
+        "--map question=prompt --map input=meta_input",
     ),
 }
 
 
 @pytest.mark.parametrize("case", UNCLEAR)
-def test_where_the_prompt_is_not_clear_the_flag_is_named_and_works(
+def test_where_the_prompt_is_not_clear_the_flags_are_named_and_work(
     case: str, tmp_path: Path
 ) -> None:
     asked, flags = UNCLEAR[case]
     with pytest.raises(BadRow, match=flags) as bad:
         list(named("preference").read(asked | SIDES))
     assert bad.value.reason == "unclear_prompt"
-    key = flags.split("--map ")[-1].partition("=")[0]
-    got = row(tmp_path, asked | SIDES, mapping={key: "prompt"})
-    assert got["prompt"]
+    renames = [flag.partition("=") for flag in flags.replace("--map ", "").split()]
+    assert row(tmp_path, asked | SIDES, mapping={key: name for key, _, name in renames})["prompt"]
+
+
+def test_a_question_beside_another_prompt_is_not_lost(tmp_path: Path) -> None:
+    record = {"prompt": "Translate.", "input": "Hund", "chosen": "dog", "rejected": "cat"}
+    with pytest.raises(BadRow, match=r"unclear_prompt.*--map input=meta_input"):
+        list(named("preference").read(record))
+    got = row(tmp_path, record, mapping={"input": "meta_input"})
+    assert extra(got) == {"meta_input": "Hund"}
 
 
 @pytest.mark.parametrize(

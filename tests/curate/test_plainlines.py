@@ -122,6 +122,21 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"prompt": None, "chosen": "a b", "rejected": "a c"},
         {"prompt": "q", "chosen": "a", "rejected": "b", "system": "s"},
         {"prompt": "q", "chosen": "[a", "rejected": "b", "images": None},
+        {"question": "q", "chosen": "a", "rejected": "b", "system": "s"},
+        {"prompt": "", "question": "q", "chosen": [A], "rejected": [B]},
+        {"prompt": "", "chosen": [A], "rejected": [B], "messages": [U]},
+        {"prompt": "p q", "question": "q", "chosen": [A], "rejected": [B]},
+        {"prompt": "p", "input": "q", "chosen": "a", "rejected": "b"},
+        {"messages": [U], "chosen": [A], "rejected": [B]},
+        {"messages": [U], "chosen": "a", "rejected": "b"},
+        {"conversations": [{"from": "human", "value": "q"}], "chosen": [A], "rejected": [B]},
+        {"chosen": [U, A], "rejected": [turn("user", "r"), B]},
+        {"chosen": [U, A, U, A], "rejected": [U, A, turn("user", "r"), B]},
+        {"prompt": "q", "chosen": [A, U, A], "rejected": [A, turn("user", "r"), B]},
+        {"prompt": "q", "chosen": [A, U], "rejected": [B]},
+        {"chosen": [turn("system", "s"), A], "rejected": [turn("system", "s"), B], "ask": "q?"},
+        {"chosen": [A], "rejected": [B], "ask": "q?"},
+        {"chosen": [U, A, A], "rejected": [U, A, B], "ask": "q?"},
     ],
     "pairwise": [
         {"prompt": "q", "response_1": "a\n", "response_2": "b", "preference": 1},
@@ -147,6 +162,7 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"chosen": HH + HH + "a", "rejected": HH + HH},
         {"chosen": HH + HH + "é\n\n\nHuman:\n\nAssistant:", "rejected": HH + HH + "x"},
         {"chosen": HH + "a", "rejected": HH + "a"},
+        {"chosen": "\n\nHuman: x\n\nAssistant: a", "rejected": HH + "b"},
         {"chosen": HH + "a\n\nHuman: b", "rejected": HH + "a"},
         {"chosen": "\n\nAssistant: a", "rejected": "\n\nAssistant: b"},
         {"chosen": "\n\nHuman:a\n\nAssistant: a", "rejected": HH + "b"},
@@ -167,6 +183,12 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"prompt": "q", "completion": "a", "label": None},
         {"prompt": "q", "completion": "a"},
         {"prompt": "q", "completion": None, "label": True},
+        {"prompt": "", "completion": "a", "label": True, "question": "q"},
+        {"prompt": "p", "completion": "a", "label": True, "messages": [U, A]},
+        {"messages": [U, A], "label": True},
+        {"conversations": [U, A], "kto_tag": False, "system": "s"},
+        {"prompt": "p", "completion": "a", "label": True, "kto_tag": False},
+        {"prompt": "p", "completion": "a", "label": True, "output": "b"},
     ],
 }
 """Usual and unusual records of each format that has a layout."""
@@ -261,6 +283,18 @@ def test_plain_lines_are_taken_without_being_parsed(
     assert (table.height, bad) == (100, [])
     assert table["messages"][0].to_list()[0]["content"] == "a\né"
     assert table["extra"].unique().to_list() == ['{"n":1,"x":"y"}']
+
+
+def test_plain_pairs_of_turns_are_taken_without_being_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {"chosen": [U, A], "rejected": [U, B], "messages": [U, A], "score_chosen": 8.5}
+    path = tmp_path / "d.jsonl"
+    path.write_text((json.dumps(record) + "\n") * 60)
+    monkeypatch.setattr("curate.core.readers.reading._BLOCKS", 0)
+    monkeypatch.setattr("curate.core.readers.reading.parse", None)
+    table, bad = read_rows(path)  # as in UltraFeedback binarized
+    assert (table["kind"].unique().to_list(), table.height, bad) == (["preference"], 60, [])
 
 
 @pytest.mark.parametrize(

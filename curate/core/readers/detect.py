@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from curate.core.errors import BadRow, DataError
-from curate.core.readers.keywords import of_role, words
+from curate.core.readers.keywords import map_flag, of_role, words
 from curate.core.registry import find, names
 from curate.core.types import Format, Row
 
@@ -77,7 +77,7 @@ def _no_format(counts: dict[str, Detected], rows: Sequence[Row]) -> str:
         found = f"no format fits rows with {f'the keys {keys}' if keys else 'no keys'}"
     mapping = _advice(rows)
     if mapping:
-        flags = " ".join(f"--map {key}={name}" for key, name in mapping.items())
+        flags = " ".join(map_flag(key, name) for key, name in mapping.items())
         return f"{found}; rename keys with {flags}, or set --format (one of {', '.join(counts)})"
     return (
         f"{found}; set --format (one of {', '.join(counts)}), or rename keys with --map KEY=NAME, "

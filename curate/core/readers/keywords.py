@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["could_answer", "could_ask", "is_picture", "of_role", "words"]
+__all__ = ["could_answer", "could_ask", "is_picture", "map_flag", "of_role", "words"]
 
 _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
 
@@ -63,6 +64,16 @@ def of_role(role: str, keys: Iterable[str]) -> list[str]:
     """The keys that a word of ``role`` is in, those that are nothing but that word first."""
     found = [key for key in keys if words(key) & _ROLES[role]]
     return sorted(found, key=lambda key: len(words(key)))
+
+
+def map_flag(key: str, name: str) -> str:
+    """The option that renames ``key``, as a shell takes it; no control character is shown.
+
+    >>> map_flag("ask", "prompt"), map_flag("the question", "prompt")
+    ('--map ask=prompt', "--map 'the question=prompt'")
+    """
+    text = f"{key}={name}"
+    return f"--map {shlex.quote(text if text.isprintable() else ascii(text)[1:-1])}"
 
 
 def could_answer(key: str, value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 from curate.core.errors import BadRow
 from curate.core.readers.beside import SYSTEMS
-from curate.core.readers.keywords import could_ask
+from curate.core.readers.keywords import could_ask, map_flag
 from curate.core.readers.turn_lists import opens_conversation
 from curate.core.readers.turns import read_side, read_turns, said_by, text_field
 from curate.core.turn_fields import put_fields
@@ -44,16 +44,18 @@ def question_keys(record: Row) -> list[str]:
 def read_prompt(record: Row, extra: Row, answers: Sequence[list[Row]] = ()) -> list[Row]:
     """The turns that were answered, none where no field has them; ``extra`` loses these fields.
 
-    ``prompt`` comes before all others. Else it is the one text of `QUESTIONS` (an ``input`` follows
-    its instruction after a blank line) or the turns of one of `CHATS`, without an answer of
-    ``answers`` at their end. ``history`` (pairs of texts, or turns) comes before a text, or is the
-    prompt itself. A system text beside it is left to `curate.core.readers.beside`.
+    ``prompt`` comes before all others, and has to hold what they do. Else it is the one text of
+    `QUESTIONS` (an ``input`` follows its instruction after a blank line) or the turns of one of
+    `CHATS`, without an answer of ``answers`` at their end. ``history`` (pairs of texts, or turns)
+    comes before a text, or is the prompt itself. A system text beside it is left to
+    `curate.core.readers.beside`.
 
     Raises:
         BadRow: more than one field could be the prompt, or the one that is cannot be read.
     """
     if record.get("prompt") not in (None, "", []):
         turns = _taken(record, "prompt", extra)
+        _has_question(record, turns, extra)
     else:
         turns = _asked(record, extra, answers)
     extra.pop("prompt", None)
@@ -69,7 +71,9 @@ def no_other_prompt(extra: Row) -> None:
     fields = ((key, value) for key, value in extra.items() if key not in SYSTEMS)
     others = [key for key, value in fields if could_ask(key, value)]
     if others:
-        raise _unclear(others, f"or, if it is none, rename it with --map {others[0]}=metadata")
+        none = " ".join(map_flag(key, f"meta_{key}") for key in others)
+        ways = " or ".join(map_flag(key, "prompt") for key in others)
+        raise _unclear(others, f"{ways}, or, where none is, with {none}")
 
 
 def shared_text(chosen: str, rejected: str) -> int:
@@ -77,6 +81,21 @@ def shared_text(chosen: str, rejected: str) -> int:
     pairs = enumerate(zip(chosen, rejected, strict=False))
     end = next((at for at, (a, b) in pairs if a != b), min(len(chosen), len(rejected)))
     return chosen.rfind(" ", 0, end) + 1
+
+
+def _has_question(record: Row, turns: list[Row], extra: Row) -> None:
+    """Check that a question beside ``prompt`` is in it; ``extra`` loses what is."""
+    asked = "\n".join(turn["content"] or "" for turn in turns)
+    for key in QUESTIONS:
+        text = record.get(key)
+        if type(text) is str and text.strip() in asked:
+            extra.pop(key, None)
+        elif type(text) is str:
+            raise BadRow(
+                "unclear_prompt",
+                f"{key!r} beside 'prompt' is no part of it; put both in 'prompt', or, if it is no "
+                f"question, rename it with --map {key}=meta_{key}",
+            )
 
 
 def _asked(record: Row, extra: Row, answers: Sequence[list[Row]]) -> list[Row]:
@@ -154,8 +173,14 @@ def _drop(extra: Row, keys: Sequence[str]) -> None:
         extra.pop(key, None)
 
 
-def _unclear(keys: Sequence[str], otherwise: str = "") -> BadRow:
+def _unclear(keys: Sequence[str], ways: str = "") -> BadRow:
     named = " and ".join(repr(key) for key in keys)
     could = "could be the prompt" if len(keys) == 1 else "could each be the prompt"
-    ways = " or ".join(f"--map {key}=prompt" for key in keys)
-    return BadRow("unclear_prompt", f"{named} {could}; say so with {ways} {otherwise}".rstrip())
+    ways = ways or " or ".join(_only(key, keys) for key in keys)
+    return BadRow("unclear_prompt", f"{named} {could}; say which with {ways}")
+
+
+def _only(key: str, keys: Sequence[str]) -> str:
+    """Flags that make one of ``keys`` the prompt, and the others facts."""
+    others = [map_flag(other, f"meta_{other}") for other in keys if other != key]
+    return " ".join([map_flag(key, "prompt"), *others])
