@@ -94,7 +94,7 @@ def _has_question(record: Row, turns: list[Row], extra: Row) -> None:
             raise BadRow(
                 "unclear_prompt",
                 f"{key!r} beside 'prompt' is no part of it; put both in 'prompt', or, if it is no "
-                f"question, rename it with --map {key}=meta_{key}",
+                f"question, rename it with {map_flag(key, f'meta_{key}')}",
             )
 
 
