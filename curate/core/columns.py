@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import polars as pl
 
+from curate.core.chat import contents
+from curate.core.content import text_of
 from curate.core.errors import UsageError
 from curate.core.registry import closest
+from curate.core.schema import TURNS
 
-__all__ = ["base_column", "numbers", "values"]
+__all__ = ["base_column", "groups", "numbers", "values"]
 
 _STATISTICS = ("mean", "min", "max", "sum", "first", "last", "len")
 
@@ -70,6 +73,37 @@ def numbers(table: pl.DataFrame, name: str) -> pl.Series:
         return _read_numbers(column, name)
     hint = f"; say {name}.mean, {name}.max, ..." if isinstance(column.dtype, pl.List) else ""
     raise UsageError(f"{name!r}: expected one number a row, the column is {column.dtype}{hint}")
+
+
+def groups(table: pl.DataFrame, name: str) -> pl.Series:
+    """The column that ``name`` stands for, as one text a row: rows of equal text are a group.
+
+    ``prompt`` is the prompt of any kind of row; turns count by their contents, joined by a blank
+    line.
+
+    Raises:
+        UsageError: no such column, or one that holds neither turns nor one value a row.
+    """
+    if name == "prompt":
+        return text_of(table, "prompt")
+    column = values(table, name)
+    if column.dtype == TURNS:
+        return contents(column).alias(name)
+    if column.dtype.is_nested():
+        raise UsageError(
+            f"{name!r} holds {_short(column.dtype)}: expected one value a row to group by, such "
+            "as source, prompt or extra.KEY"
+        )
+    return column.cast(pl.String)
+
+
+def _short(dtype: pl.DataType) -> str:
+    """A nested type without the fields of its structs."""
+    return (
+        f"{dtype.base_type()}({dtype.inner.base_type()})"
+        if hasattr(dtype, "inner")
+        else (str(dtype.base_type()))
+    )
 
 
 def _read_numbers(column: pl.Series, name: str) -> pl.Series:

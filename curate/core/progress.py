@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
-__all__ = ["Progress", "Quiet", "Telling", "printable"]
+__all__ = ["Progress", "Quiet", "Telling", "duration", "printable"]
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _EVERY_SECONDS = 10.0
+_RATE_SECONDS = 3.0  # of counting, before its rate is believed
 
 
 class Telling(Protocol):
@@ -38,12 +40,15 @@ class Quiet:
 class Progress:
     """Lines that stay, and a count that moves.
 
-    On a terminal the count is rewritten in place; elsewhere it is a line every ten seconds.
+    On a terminal the count is rewritten in place; elsewhere it is a line every ten seconds. It has
+    the time left, by the rate since the first count of its label, where the total is known.
     """
 
     stream: TextIO = field(default_factory=lambda: sys.stderr)
+    clock: Callable[[], float] = time.monotonic
     _shown: float = 0.0
     _moving: bool = False
+    _began: tuple[str, int, float] = ("", 0, 0.0)  # label, count and time of its first count
 
     def __call__(self, line: str) -> None:
         """Print a line that stays."""
@@ -51,19 +56,43 @@ class Progress:
         print(printable(line), file=self.stream, flush=True)
 
     def count(self, label: str, done: int, total: int | None = None, unit: str = "rows") -> None:
-        """Show how far ``label`` is."""
+        """Show how far ``label`` is; a count of 0 only starts its clock."""
+        if label != self._began[0] or done < self._began[1]:
+            self._began = (label, done, self.clock())
+        if not done:
+            return
         line = f"{label}: {done:,}{f' of {total:,}' if total else ''} {unit}"
+        line += self._time_left(done, total)
         if self.stream.isatty():
             print(f"\r\x1b[2K{printable(line)}", end="", file=self.stream, flush=True)
             self._moving = True
-        elif time.monotonic() - self._shown > _EVERY_SECONDS:
-            self._shown = time.monotonic()
+        elif self.clock() - self._shown > _EVERY_SECONDS:
+            self._shown = self.clock()
             self(line)
+
+    def _time_left(self, done: int, total: int | None) -> str:
+        _, first, since = self._began
+        seconds = self.clock() - since
+        if total is None or done <= first or done >= total or seconds < _RATE_SECONDS:
+            return ""
+        return f", about {duration((total - done) * seconds / (done - first))} left"
 
     def _clear(self) -> None:
         if self._moving:
             print("\r\x1b[2K", end="", file=self.stream)
             self._moving = False
+
+
+def duration(seconds: float) -> str:
+    """A time in its largest units.
+
+    >>> duration(41.6), duration(200), duration(7500)
+    ('42 s', '3 min', '2 h 5 min')
+    """
+    if round(seconds) < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def printable(text: str) -> str:

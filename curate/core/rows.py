@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import accumulate, chain
@@ -37,10 +38,14 @@ def content_digest(kind: Kind, row: Row) -> str:
 def finish(made: Row, kind: Kind, source: str, row: int, name: str) -> int:
     """Give a row that a format made its base columns; ``name`` is what follows ``source:``.
 
+    A pair with both scores and no margin gets their difference as ``margin``.
+
     Returns:
         The bytes of its content, as the digest is taken over them, and of ``extra``.
     """
     content, extra = _content(kind, made), made.get("extra")
+    if kind == "preference" and made.get("margin") is None:
+        made["margin"] = _margin(made)
     made["id"] = f"{source}:{name}"
     made["source"] = source
     made["row"] = row
@@ -48,6 +53,15 @@ def finish(made: Row, kind: Kind, source: str, row: int, name: str) -> int:
     made["digest"] = _digest(content)
     made["extra"] = kept = dump(extra) if extra else None
     return len(content) + len(kept or "")
+
+
+def _margin(pair: Row) -> float | None:
+    """The chosen score minus the rejected one; None where one is missing, or beyond a float."""
+    chosen, rejected = pair.get("score_chosen"), pair.get("score_rejected")
+    if chosen is None or rejected is None:
+        return None
+    margin: float = chosen - rejected
+    return margin if math.isfinite(margin) else None
 
 
 def _content(kind: Kind, row: Row) -> bytes:

@@ -22,7 +22,8 @@ class Scorer(Protocol):
     a row: both sides of a pair and each answer of a ranked list are laid before it in turn
     (`curate.core.sides`), so it never has to know. What cannot be scored is null. A scorer may also
     have ``describe()``: what its options come to here, for keys and manifests; ``measured()``: what
-    it found out, for the manifest; ``notice()``: a line for the user before the first row.
+    it found out, for the manifest; ``notice()``: a line for the user before the first row;
+    ``flags``: for a column that holds lists of flags, all that there can be.
     """
 
     @property

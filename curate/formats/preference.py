@@ -50,8 +50,8 @@ class Preference:
     the last space (the rule of TRL's ``extract_prompt``), but only where no other field could be
     the prompt. Sides that repeat a given prompt lose it; sides that part at a user's turn answer
     different questions and are no pair. ``score_chosen``, ``score_rejected``, ``margin`` and
-    ``win_probability`` (that chosen beats rejected) are kept as columns. A pair of equal sides
-    prefers nothing and is not taken.
+    ``win_probability`` (that chosen beats rejected) are kept as columns; without a margin it is the
+    difference of the two scores. A pair of equal sides prefers nothing and is not taken.
     """
 
     kind: ClassVar[Kind] = "preference"

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 import pyarrow.parquet as pq
 
 from curate.core.readers.containers import expand
-from curate.core.recipe import Spec
+from curate.core.recipe import Recipe, Spec
 from curate.core.stages import Stages
 from curate.runners.earlier import Earlier, earlier
 from curate.runners.model_trials import loads_model, models_tried
@@ -26,7 +26,7 @@ from curate.runners.plan import Plan
 from curate.runners.row_counts import Records, records
 from curate.runners.trials import Sampled, Trial, sampled
 
-__all__ = ["Forecast", "Seconds", "forecast", "told"]
+__all__ = ["Forecast", "Seconds", "forecast", "source_rows", "told"]
 
 Seconds: TypeAlias = tuple[float, float]
 """Least and most."""
@@ -121,8 +121,13 @@ def _rows(plan: Plan, out: Path) -> Records:
     if plan.ingested:
         rows = Stages(out / "stages").path("ingest", plan.ingest_key)
         return Records(int(pq.read_metadata(rows).num_rows), counted=True)
-    found = records(part for source in plan.recipe.source for part in expand(source))
-    limit = plan.recipe.limit
+    return source_rows(plan.recipe)
+
+
+def source_rows(recipe: Recipe) -> Records:
+    """The records that a recipe reads of its sources, counted where that is quick."""
+    found = records(part for source in recipe.source for part in expand(source))
+    limit = recipe.limit
     return found if limit is None or found.count <= limit else Records(limit, counted=True)
 
 

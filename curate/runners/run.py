@@ -24,7 +24,7 @@ from curate.core.recipe import Recipe, Spec, component
 from curate.core.sides import score_columns
 from curate.core.stages import Done, Stages, measured
 from curate.core.table import ROW, Table
-from curate.runners.estimate import Forecast, forecast, told
+from curate.runners.estimate import Forecast, forecast, source_rows, told
 from curate.runners.folder import INGEST_FILES, OUTPUTS, RUN_FILES, check_run
 from curate.runners.local import Local
 from curate.runners.manifest import manifest_of, unchanged
@@ -178,7 +178,7 @@ class _Work:
             format=recipe.format,
             mapping=recipe.map,
             limit=recipe.limit,
-            progress=partial(self.say.count, "ingest"),
+            progress=self._ingest_progress(),
         )
         for line in got.said:
             self.say(line)
@@ -191,6 +191,11 @@ class _Work:
         facts = {k: v for k, v in asdict(got).items() if k != "inputs"}
         return {**facts, "quarantine_sha256": hash_file(final)}
 
+    def _ingest_progress(self) -> Callable[[int], None]:
+        rows = source_rows(self.plan.recipe)
+        unit = "rows" if rows.counted else "rows (estimated)"
+        return lambda done: self.say.count("ingest", done, rows.count, unit)
+
     def _table(self, ingested: Done) -> Table:
         rows = self.stages.path("ingest", self.plan.ingest_key)
         height = pq.read_metadata(rows).num_rows
@@ -201,15 +206,22 @@ class _Work:
         scorer = component(step.spec, seed, cache)
         if hasattr(scorer, "notice"):
             self.say(f"{step.label}: {scorer.notice()}")
-        batches = table.batches(scorer.needs)
         total, columns, nulls = 0, score_columns(scorer, table.kind, step.spec.sides), 0
+        at_hand = 0  # rows of the batch that is being scored
+
+        def batches() -> Iterator[pl.DataFrame]:
+            nonlocal at_hand
+            for batch in table.batches(scorer.needs):
+                at_hand = batch.height
+                yield batch
 
         def within(done: int, of: int, unit: str) -> None:
-            so_far = f"{step.label}: {total:,} of {len(table.alive):,} rows; next"
-            self.say.count(so_far, done, of, unit)
+            self.say.count(step.label, total + at_hand * done // max(of, 1), len(table.alive))
+
+        self.say.count(step.label, 0, len(table.alive))
 
         with Groups(part) as groups, listening(within):
-            for scores in self.runner.map(batches, step.spec, seed, cache):
+            for scores in self.runner.map(batches(), step.spec, seed, cache):
                 groups.write(scores.select(ROW, "id", *columns))
                 total += scores.height
                 nulls += int(scores[columns[0]].null_count())

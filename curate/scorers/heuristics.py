@@ -64,6 +64,7 @@ class Heuristics:
     """
 
     needs: ClassVar = ("messages",)
+    flags: ClassVar = {"heuristics_flags": _FLAGS}
     adds: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
         **{f"heuristics_{name}": pl.Float32 for name in _SHARES},
         "heuristics_longest_run": pl.UInt32,

@@ -34,12 +34,13 @@ class PII:
     of: Part = "both"
 
     needs: ClassVar = ("messages",)
+    flags: ClassVar = {"pii_kinds": ("card", "email", "iban", "ip", "key", "phone", "ssn")}
     adds: ClassVar = {"pii_count": pl.UInt32, "pii_kinds": pl.List(pl.String)}
 
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
         """Search one text a row."""
         text = part_of(batch["messages"], self.of).alias("text")
-        counts = pl.DataFrame([_count(text, kind) for kind in sorted(_PATTERNS)])
+        counts = pl.DataFrame([_count(text, kind) for kind in self.flags["pii_kinds"]])
         kinds = [pl.when(pl.col(kind) > 0).then(pl.lit(kind)) for kind in counts.columns]
         known = pl.Series(text.is_not_null())
         return counts.select(

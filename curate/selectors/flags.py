@@ -9,6 +9,7 @@ import polars as pl
 from curate.core.columns import base_column, values
 from curate.core.decisions import decide, details
 from curate.core.errors import UsageError
+from curate.core.registry import closest, find, names
 
 __all__ = ["Flags"]
 
@@ -21,11 +22,16 @@ class Flags:
 
     Options:
         by: a column that holds a list of flags a row.
-        any_of: the flags that count; none given, all do.
+        any_of: the flags that count; none given, all do. A word that is no flag of the scorer that
+            adds the column is refused; of a column of unknown origin, one that no row has.
     """
 
     by: str = "heuristics_flags"
     any_of: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.any_of and (declared := _flags_of_scorer(self.by)):
+            self._refuse_unknown(declared)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -42,6 +48,9 @@ class Flags:
             )
         frame = pl.DataFrame({"flags": flags})
         if self.any_of is not None:
+            raised_by_rows = flags.explode().drop_nulls().unique().sort().to_list()
+            if raised_by_rows and not _flags_of_scorer(self.by):
+                self._refuse_unknown(tuple(raised_by_rows))
             counted = pl.element().is_in(list(self.any_of))
             frame = frame.select(pl.col("flags").list.eval(pl.element().filter(counted)))
         raised = pl.col("flags").list.len() > 0
@@ -52,3 +61,22 @@ class Flags:
         told = pl.when(pl.col("reason") == "flagged").then("detail")
         answer = answer.select("reason", detail=told)
         return decide(answer["reason"] == "passed", answer["reason"], answer["detail"])
+
+    def _refuse_unknown(self, known: tuple[str, ...]) -> None:
+        for word in self.any_of or ():
+            if word not in known:
+                near = closest(word, known)
+                every = f"flags of {self.by}: {', '.join(known)}"
+                hint = f"{near} ({every})" if near.startswith("did") else every
+                raise UsageError(f"flags: any_of: {word!r} is no flag; {hint}")
+
+
+def _flags_of_scorer(column: str) -> tuple[str, ...]:
+    """The flags that the scorer which adds ``column`` declares as ``flags``; empty if unknown."""
+    plain = column.removeprefix("chosen_").removeprefix("rejected_")
+    name = plain.rpartition("_")[0]
+    if name not in names("curate.scorers"):
+        return ()
+    scorer = find("curate.scorers", name)
+    flags: tuple[str, ...] = getattr(scorer, "flags", {}).get(plain, ())
+    return flags

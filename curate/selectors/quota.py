@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curate.core.columns import base_column, numbers, values
+from curate.core.columns import base_column, groups, numbers
 from curate.core.decisions import decide, tie_order
 from curate.core.draws import draws
 from curate.core.errors import UsageError
@@ -25,7 +25,7 @@ class Quota:
     digest, then id.
 
     Options:
-        by: the column that groups: ``source``, ``extra.topic``, a cluster, ...
+        by: the column that groups: ``source``, ``prompt``, ``extra.topic``, a cluster, ...
         rows: rows for every value, or a mapping from value to rows.
         rank_by: the score that chooses inside a group; none: a random sample.
         descending: a large score is good.
@@ -47,7 +47,7 @@ class Quota:
     def needs(self) -> tuple[str, ...]:
         """The column that groups and the one that ranks."""
         ranks = () if self.rank_by is None else (base_column(self.rank_by),)
-        return (base_column(self.by), *ranks)
+        return ("content" if self.by == "prompt" else base_column(self.by), *ranks)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Count every row against its group's quota."""
@@ -75,12 +75,10 @@ class Quota:
             score, descending = draws(table, self.seed), False
         else:
             score, descending = numbers(table, self.rank_by), self.descending
-        group = values(table, self.by)
-        if group.dtype.is_nested():
-            raise UsageError(f"quota: {self.by!r} holds {group.dtype}, not one value a row")
+        group = groups(table, self.by)
         place = np.empty(table.height, dtype=np.int64)
         place[tie_order(table, score, descending=descending)] = np.arange(table.height)
-        frame = pl.DataFrame({"group": group.cast(pl.String), "score": score, "place": place})
+        frame = pl.DataFrame({"group": group, "score": score, "place": place})
         ranked = pl.when(pl.col("score").is_not_null()).then("place").rank("ordinal").over("group")
         return frame.with_columns(quota=self._quota(frame["group"]), rank=ranked)
 

@@ -410,3 +410,13 @@ def test_real_rows_are_taken(name: str, format_name: str, kept: int, tmp_path: P
     done = ingest([str(path)], tmp_path, limit=kept, mapping=mapping)
     assert done.format[str(path)] == format_name
     assert (done.rows_in, done.kept) == (kept, kept)
+
+
+def test_a_pair_with_two_scores_and_no_margin_gets_their_difference(tmp_path: Path) -> None:
+    pair = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    scored = pair | {"score_chosen": 8.5, "score_rejected": 6}
+    rows = [scored, scored | {"margin": 1}, pair | {"score_chosen": 8}, pair]
+    source = tmp_path / "pairs.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table, bad = read_rows(source)
+    assert (table["margin"].to_list(), bad) == ([2.5, 1.0, None, None], [])

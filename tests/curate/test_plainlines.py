@@ -95,6 +95,8 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"prompt": "q", "chosen": "a", "rejected": "b", "win_probability": 0.75, "weight": 2},
         {"prompt": "q", "chosen": "a\n", "rejected": "a\u000a", "score_rejected": "2"},
         {"chosen": "q a", "rejected": "q b"},
+        {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 4, "score_rejected": 0.1},
+        {"chosen": "q a", "rejected": "q b", "score_chosen": 1e308, "score_rejected": -1e308},
         {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 12345678901234567890},
         {"chosen": [U, A], "rejected": [U, B], "messages": [U, A], "score_chosen": 8.5},
         {"chosen": [U, {**A, "weight": 0}, U, A], "rejected": [U, A, U, B], "tools": []},

@@ -278,6 +278,65 @@ def test_quota_reads_a_field_of_the_raw_row() -> None:
     assert select("quota", rows, by="extra.t", rows=1)["keep"].sum() == 2
 
 
+def test_quota_by_prompt_counts_rows_of_equal_prompts() -> None:
+    asked = ["2+2?", "2+2?", "Why?", "2+2?"]
+    turns = [[turn("user", text), turn("assistant", f"a{i}")] for i, text in enumerate(asked)]
+    rows = table(messages=pl.Series(turns, dtype=TURNS), ifd=[0.1, 0.3, 0.2, 0.9])
+    answer = select("quota", rows, by="prompt", rows=2, rank_by="ifd")
+    assert answer["keep"].to_list() == [False, True, True, True]
+    assert details(answer)[0]["value"] == "2+2?"
+
+
+def test_quota_by_prompt_counts_pairs_too_and_any_other_turns() -> None:
+    said = [pl.Series([[turn("user", text)] for text in some], dtype=TURNS)
+            for some in (["q", "q", "r"], ["a", "b", "a"], ["x", "y", "z"])]  # fmt: skip
+    rows = table(prompt=said[0], chosen=said[1], rejected=said[2])
+    rows = rows.with_columns(kind=pl.lit("preference"))
+    assert select("quota", rows, by="prompt", rows=1)["keep"].sum() == 2
+    assert select("quota", rows, by="chosen", rows=1)["keep"].sum() == 2
+    assert build("curate.selectors", "quota", {"by": "prompt", "rows": 1}).needs == ("content",)
+
+
+def test_quota_refuses_a_column_of_lists_in_one_line() -> None:
+    rows = table(heuristics_flags=[["a"], []])
+    with pytest.raises(UsageError, match=r"'heuristics_flags' holds List\(String\): expected one"):
+        select("quota", rows, by="heuristics_flags", rows=1)
+
+
+# flags
+
+
+@pytest.mark.parametrize(
+    ("by", "word", "near"),
+    [
+        ("heuristics_flags", "refusals", "did you mean refusal"),
+        ("chosen_heuristics_flags", "spam", "empty, placeholder, open_slots, refusal"),
+        ("pii_kinds", "mail", "card, email, iban, ip, key, phone, ssn"),
+    ],
+)
+def test_a_word_that_is_no_flag_of_the_scorer_is_refused_with_the_list(
+    by: str, word: str, near: str
+) -> None:
+    with pytest.raises(UsageError, match=f"'{word}' is no flag; .*{near}"):
+        build("curate.selectors", "flags", {"by": by, "any_of": [word]})
+
+
+def test_a_word_that_no_row_of_an_unknown_column_has_is_refused_with_those_there_are() -> None:
+    rows = table(mine=[["b", "a"], []])
+    assert select("flags", rows, by="mine", any_of=["a"])["keep"].to_list() == [False, True]
+    with pytest.raises(UsageError, match=r"'c' is no flag; flags of mine: a, b"):
+        select("flags", rows, by="mine", any_of=["a", "c"])
+
+
+def test_every_flag_that_a_scorer_raises_is_declared() -> None:
+    from curate.scorers.heuristics import Heuristics
+    from curate.scorers.pii import _PATTERNS, PII
+
+    assert set(PII.flags["pii_kinds"]) == set(_PATTERNS)
+    raised = {f"heuristics_{name}" for name in Heuristics.flags["heuristics_flags"]}
+    assert raised == {name for name, kind in Heuristics.adds.items() if kind == pl.Boolean}
+
+
 def test_a_mapping_that_names_no_value_there_is_a_mistake() -> None:
     with pytest.raises(UsageError, match="there are x, y"):
         select("quota", table(topic=["x", "y"]), by="topic", rows={"X": 1})

@@ -67,6 +67,8 @@ def plain_rows(
     _shorten(scanned, limit)
     fields = Fields(block, scanned, list(known), list(layout.roles.values()))
     facts = {name: fields.numbers(name) for name in layout.numbers}
+    if {"score_chosen", "score_rejected", "margin"} <= facts.keys():
+        facts["margin"] = _margins(facts)
     judged = Judged.of(fields.numbers(layout.judged)) if layout.judged else None
     _doubt(scanned, fields, layout, judged)
     extra = Extra(scanned)
@@ -86,6 +88,14 @@ def plain_rows(
     made |= content | {"digest": digest, "extra": others}
     table = _table(kind, source, rows + block.first, made)
     return Plain(table, rows + block.first, sizes + more, _odd(block, scanned))
+
+
+def _margins(facts: Mapping[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """The given margins; where there is none, the chosen score minus the rejected one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = facts["score_chosen"] - facts["score_rejected"]
+    made[np.isinf(made)] = np.nan
+    return np.where(np.isnan(facts["margin"]), made, facts["margin"])
 
 
 def _is_utf8(block: Block) -> bool:
