@@ -43,6 +43,11 @@ def _run_options(command: _Command) -> _Command:
             "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
         ),
         click.option("--dry-run", is_flag=True, help="Print the plan and write nothing."),
+        click.option(
+            "--no-cache",
+            is_flag=True,
+            help="Take no finished stages of other runs from .siftune_cache, and keep none there.",
+        ),
     ):
         command = option(command)
     return command
@@ -65,6 +70,7 @@ def ingest(
     limit: int | None,
     as_json: bool,
     dry_run: bool,
+    no_cache: bool,
 ) -> None:
     """Read SOURCES (files, folders, globs, `-`, hub names) into a run folder.
 
@@ -77,7 +83,7 @@ def ingest(
         "stages": [],
         **_source(layout, renames, limit),
     }
-    _go(raw, out, as_json, dry_run)
+    _go(raw, out, as_json, dry_run, no_cache)
 
 
 @curate.command(cls=WritingCommand)
@@ -88,16 +94,22 @@ def ingest(
 )
 @_run_options
 def run(
-    recipe: Path, out: Path | None, overrides: tuple[str, ...], as_json: bool, dry_run: bool
+    recipe: Path,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    dry_run: bool,
+    no_cache: bool,
 ) -> None:
     """Run RECIPE (YAML): ingest, then its stages; what is done already is not done again."""
     from curate.core.recipe import apply_overrides, read_yaml
 
     try:
         raw = apply_overrides(read_yaml(recipe), overrides)
-        _go(raw, out or _default_folder(raw, recipe), as_json, dry_run)
+        _go(raw, out or _default_folder(raw, recipe), as_json, dry_run, no_cache)
     except UsageError as error:
-        if str(error).startswith(("stage ", "source is ")) or "recipe" in str(error):
+        ours = ("stage ", "source is ")
+        if str(error).startswith(ours) or "problems:" in str(error) or "recipe" in str(error):
             raise UsageError(f"{recipe}: {error}") from None
         raise
 
@@ -170,7 +182,7 @@ def _one_stage(group: str) -> Callable[..., None]:
             "stages": [stage],
             **_source(given["layout"], given["renames"], given["limit"]),
         }
-        _go(raw, given["out"], given["as_json"], given["dry_run"])
+        _go(raw, given["out"], given["as_json"], given["dry_run"], given["no_cache"])
 
     return action
 
@@ -219,19 +231,22 @@ def _source(layout: str | None, renames: tuple[str, ...], limit: int | None) -> 
     return {"format": layout, "map": {key: name for key, _, name in pairs}, "limit": limit}
 
 
-def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool) -> None:
+def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool, no_cache: bool) -> None:
     """Run or plan a recipe, and tell the result."""
-    from curate.core.progress import Progress
+    from curate.core.progress import Progress, announcing
     from curate.core.recipe import parse
     from curate.runners.run import preview
     from curate.runners.run import run as work
+    from curate.runners.stage_cache import project_cache
     from curate.telling import plan_text, result_text
 
     recipe = parse(raw)
-    if dry_run:
-        click.echo(plan_text(*preview(recipe, out)))
-        return
-    result = work(recipe, out, say=Progress(), foretell=True, command=command_name())
+    say, cache = Progress(), None if no_cache else project_cache()
+    with announcing(say):
+        if dry_run:
+            click.echo(plan_text(*preview(recipe, out, cache)))
+            return
+        result = work(recipe, out, say=say, foretell=True, command=command_name(), cache=cache)
     click.echo(_json(result.manifest) if as_json else result_text(result))
     if result.quarantined:
         raise Exit(PARTIAL)

@@ -27,7 +27,12 @@ def result_text(result: Result) -> str:
     if not result.worked:
         lines.append("  every stage was done before: nothing to do")
     told = ", ".join(f"{counts[name]:,} {name}" for name in ("kept", "dropped", "quarantined"))
-    return "\n".join([f"{counts['rows']:,} rows = {told}", *lines, f"written to {result.out}"])
+    parts = [
+        f"  {number:,} of the dropped rows are in {result.out / name}"
+        for name, number in result.manifest.get("parts", {}).items()
+    ]
+    last = [*lines, *parts, f"written to {result.out}"]
+    return "\n".join([f"{counts['rows']:,} rows = {told}", *last])
 
 
 def plan_text(plan: Plan, forecasts: Sequence[Forecast] = ()) -> str:

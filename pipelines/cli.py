@@ -14,6 +14,7 @@ from click import exceptions
 
 from curate.core.commands import LazyGroup
 from curate.core.errors import SiftuneError
+from curate.core.progress import Progress, announcing
 
 __all__ = ["main", "siftune"]
 
@@ -47,7 +48,8 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        code = siftune.main(standalone_mode=False)
+        with announcing(Progress()):
+            code = siftune.main(standalone_mode=False)
     except click.Abort:
         return _fail("stopped", 130)
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["SIFTUNE_STAGE_CACHE"] = ""  # a test finds no stages of another one
 
 # A change is judged by the same examples; a busy machine is no fault, pytest's timeout is enough.
 settings.register_profile(

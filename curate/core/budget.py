@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curate.core.columns import base_column, numbers
+from curate.core.columns import Reader, base_column, numbers
 from curate.core.errors import DataError, UsageError
 
 __all__ = ["Budget"]
@@ -41,6 +41,11 @@ class Budget:
         """The column that counting reads, if any."""
         return () if self.tokens is None else (base_column(self.tokens_by),)
 
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The column that counts, as numbers."""
+        return () if self.tokens is None else ((self.tokens_by, numbers),)
+
     def limit(self, height: int) -> int:
         """The most rows that can be kept of ``height``; all, where tokens decide."""
         if self.rows is not None:
@@ -48,6 +53,10 @@ class Budget:
         if self.fraction is not None:
             return min(height, max(int(self.fraction > 0), int(self.fraction * height + 0.5)))
         return height
+
+    def most_kept(self, rows: int, sources: int | None = None) -> int:
+        """`limit`, for the forecast of a run."""
+        return self.limit(rows)
 
     def known(self, table: pl.DataFrame) -> np.ndarray:
         """Which rows can be paid for at all: their length is known, or does not matter."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import polars as pl
 
 from curate.core.chat import contents
@@ -10,7 +13,10 @@ from curate.core.errors import UsageError
 from curate.core.registry import closest
 from curate.core.schema import TURNS
 
-__all__ = ["base_column", "groups", "numbers", "values"]
+__all__ = ["Reader", "base_column", "groups", "numbers", "sortable", "values"]
+
+Reader: TypeAlias = Callable[[pl.DataFrame, str], pl.Series]
+"""Reads what a name stands for from a table; refuses a column that it cannot use."""
 
 _STATISTICS = ("mean", "min", "max", "sum", "first", "last", "len")
 
@@ -73,6 +79,21 @@ def numbers(table: pl.DataFrame, name: str) -> pl.Series:
         return _read_numbers(column, name)
     hint = f"; say {name}.mean, {name}.max, ..." if isinstance(column.dtype, pl.List) else ""
     raise UsageError(f"{name!r}: expected one number a row, the column is {column.dtype}{hint}")
+
+
+def sortable(table: pl.DataFrame, name: str) -> pl.Series:
+    """The column that ``name`` stands for, to rank rows by: numbers, texts, times.
+
+    Raises:
+        UsageError: no such column, or one that holds lists.
+    """
+    column = values(table, name)
+    if column.dtype.is_nested():
+        hint = f"; say {name}.mean, {name}.max, ..." if isinstance(column.dtype, pl.List) else ""
+        raise UsageError(
+            f"{name!r} holds {_short(column.dtype)}: expected one value a row to rank by{hint}"
+        )
+    return column
 
 
 def groups(table: pl.DataFrame, name: str) -> pl.Series:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import hashlib
 import re
+import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import IO, Any, Final, Self, TypeVar
+
+from curate.core.progress import if_slow
 
 _collecting = gc.isenabled()
 gc.disable()  # what imports make is there to stay; to look through it takes a third of their time
@@ -34,6 +39,8 @@ __all__ = ["compiled"]
 _Loop = TypeVar("_Loop", bound=Callable[..., Any])
 
 _MOST: Final = 2000  # files in a folder: some editions of all loops, about 40 MB
+_PATIENCE: Final = 300.0  # seconds that a process waits, in all, for what others compile
+_ANNOUNCED: Final = 2.0  # seconds of compiling that are not worth a line
 _IMPORTS: Final = re.compile(
     r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|.*)|import[ \t]+([\w.]+))", re.M
 )
@@ -169,6 +176,22 @@ class _Files:
         self._folders, self._name, self._made_from = folders, name, made_from
 
     def load(self, key: Any) -> Any:
+        """What is kept under ``key``; none if it has to be compiled, which is then `save`d.
+
+        Of processes that lack the same one compiles, and the others wait for what it keeps.
+        """
+        found = self._load(key)
+        if found is None:
+            _TURNS.take(self._locks(key))
+            found = self._load(key)
+            if found is not None:
+                _TURNS.end(self._locks(key))
+        return found
+
+    def _locks(self, key: Any) -> list[Path]:
+        return [folder / f"{self._name}-{_short(key)}.lock" for folder in self._folders]
+
+    def _load(self, key: Any) -> Any:
         """What is kept under ``key``; none if nothing is, or nothing that can be read."""
         for folder in self._folders:
             with suppress(OSError):
@@ -178,16 +201,83 @@ class _Files:
 
     def save(self, key: Any, data: Any) -> None:
         """Keep ``data``; where no folder can be written it is compiled again each time."""
-        for folder in self._folders:
-            with suppress(OSError):
-                folder.mkdir(parents=True, exist_ok=True)
-                self._in(folder, key).save(key, data)
-                _sweep(folder, self._name.partition(".")[0])
-                return
+        try:
+            for folder in self._folders:
+                with suppress(OSError):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    self._in(folder, key).save(key, data)
+                    _sweep(folder, self._name.partition(".")[0])
+                    return
+        finally:
+            _TURNS.end(self._locks(key))
 
     def _in(self, folder: Path, key: Any) -> Any:
-        short = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-        return IndexDataCacheFile(str(folder), f"{self._name}-{short}", self._made_from)
+        return IndexDataCacheFile(str(folder), f"{self._name}-{_short(key)}", self._made_from)
+
+
+def _short(key: Any) -> str:
+    return hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+
+
+@dataclass
+class _Turns:
+    """The loops that this process compiles, each under a lock that other processes wait for.
+
+    A lock ends with its process, however that ends. numba lets one thread of a process compile at a
+    time; a loop that another one calls is compiled within it.
+    """
+
+    held: dict[Path, IO[bytes]] = field(default_factory=dict)
+    patience: float = _PATIENCE
+    _line: ExitStack = field(default_factory=ExitStack)
+    _since: float = 0.0
+    _spent: float = 0.0
+
+    def take(self, paths: list[Path]) -> None:
+        """Wait for other processes that compile the same; go on where none of ``paths`` can be."""
+        if not self.held:
+            self._start()
+        for path in paths:
+            if path in self.held:
+                return
+            with suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._lock(path, path.open("ab"))
+                return
+
+    def end(self, paths: list[Path]) -> None:
+        """Let others go on."""
+        for path in paths:
+            if (lock := self.held.pop(path, None)) is not None:
+                path.unlink(missing_ok=True)
+                lock.close()
+        if not self.held:
+            self._line.close()
+            self._spent += time.monotonic() - self._since
+
+    def _lock(self, path: Path, lock: IO[bytes]) -> None:
+        while self.patience > 0:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_NAP)
+                self.patience -= _NAP
+            else:
+                self.held[path] = lock
+                return
+        lock.close()
+
+    def _start(self) -> None:
+        """Count the time; once it was long, one line tells what is going on."""
+        self._line.close()
+        self._since = time.monotonic()
+        if self._spent < _ANNOUNCED:
+            line = "compiling loops for this machine, once: later runs load them"
+            self._line.enter_context(if_slow(line, _ANNOUNCED - self._spent))
+
+
+_NAP: Final = 0.05  # seconds between two looks at a lock
+_TURNS: Final = _Turns()
 
 
 def _sweep(folder: Path, package: str) -> None:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["PARTIAL", "BadRow", "DataError", "LockedError", "SiftuneError", "UsageError"]
+__all__ = [
+    "PARTIAL",
+    "BadRow",
+    "DataError",
+    "LockedError",
+    "SiftuneError",
+    "UsageError",
+    "raise_all",
+]
 
 PARTIAL: Final = 4
 """Exit code of a run that ended well but quarantined rows or left some unscored."""
@@ -30,6 +39,15 @@ class DataError(SiftuneError):
 
 class LockedError(SiftuneError):
     """Another run holds the output folder."""
+
+
+def raise_all(problems: Sequence[SiftuneError]) -> None:
+    """Raise the only one of ``problems`` as it is, or several as one error with a line for each."""
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        lines = [f"{len(problems)} problems:", *(f"  {problem}" for problem in problems)]
+        raise min(map(type, problems), key=lambda kind: kind.exit_code)("\n".join(lines))
 
 
 class BadRow(Exception):

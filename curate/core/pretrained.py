@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from curate.core.errors import UsageError
 from curate.core.model_files import check_files, check_settings, listed, loading
+from curate.core.progress import if_slow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +60,8 @@ def load_pretrained(auto: Any, model: str | Path, *, backbone: bool = False, **o
             finite, or the configuration does not make a model.
     """
     check_files(Path(model))
-    loaded, info = _loaded(auto, model, options)
+    with if_slow(f"loading {model} ({_gigabytes(Path(model))})"):
+        loaded, info = _loaded(auto, model, options)
     wrong = misfits(loaded, info, model if backbone else None)
     if wrong:
         raise UsageError(f"{model} is not a whole {type(loaded).__name__}: {wrong}; {_REPAIR}")
@@ -70,6 +72,11 @@ def load_pretrained(auto: Any, model: str | Path, *, backbone: bool = False, **o
             "anything; get the folder again, or take an earlier checkpoint"
         )
     return loaded.eval()
+
+
+def _gigabytes(folder: Path) -> str:
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return f"{size / 1e9:.1f} GB"
 
 
 def _loaded(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TextIO
+from typing import Final, Protocol, TextIO
 
-__all__ = ["Progress", "Quiet", "Telling", "duration", "printable"]
+__all__ = ["Progress", "Quiet", "Telling", "announcing", "duration", "if_slow", "printable"]
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _EVERY_SECONDS = 10.0
+_SLOW_SECONDS = 2.0
+_LISTENERS: Final[list[Callable[[str], None]]] = []  # of this process: any thread may load a model
 _RATE_SECONDS = 3.0  # of counting, before its rate is believed
 
 
@@ -81,6 +85,31 @@ class Progress:
         if self._moving:
             print("\r\x1b[2K", end="", file=self.stream)
             self._moving = False
+
+
+@contextmanager
+def announcing(say: Callable[[str], None]) -> Iterator[None]:
+    """Pass on to ``say`` what `if_slow` has to tell inside, on any thread."""
+    _LISTENERS.append(say)
+    try:
+        yield
+    finally:
+        _LISTENERS.pop()
+
+
+@contextmanager
+def if_slow(line: str, after: float = _SLOW_SECONDS) -> Iterator[None]:
+    """Announce ``line`` where what is done inside takes longer than ``after`` seconds."""
+    if not _LISTENERS:
+        yield
+        return
+    timer = threading.Timer(after, _LISTENERS[-1], [line])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def duration(seconds: float) -> str:

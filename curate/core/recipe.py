@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import yaml
 
-from curate.core.errors import UsageError
+from curate.core.errors import UsageError, raise_all
 from curate.core.outputs import check_name
 from curate.core.registry import build, closest, options
 from curate.core.sides import Sides, Turns
@@ -97,7 +97,6 @@ def parse(raw: Mapping[str, Any], under: str = "") -> Recipe:
     for key in raw:
         if key not in _KEYS:
             raise UsageError(f"unknown key {key!r}; {closest(str(key), _KEYS)}")
-    stages = _typed(raw, "stages", list, [])
     name = _typed(raw, "name", str, "run")
     check_name(name)
     limit = _typed(raw, "limit", int, None)
@@ -106,7 +105,7 @@ def parse(raw: Mapping[str, Any], under: str = "") -> Recipe:
     return Recipe(
         name=name,
         source=_sources(raw, under),
-        stages=tuple(_stage(number, stage) for number, stage in enumerate(stages, 1)),
+        stages=_stages(_typed(raw, "stages", list, [])),
         seed=_typed(raw, "seed", int, 0),
         format=_typed(raw, "format", str, None),
         map=_typed(raw, "map", dict, {}),
@@ -193,6 +192,18 @@ def _sources(raw: Mapping[str, Any], under: str) -> tuple[str, ...]:
     ):
         raise UsageError(f"source: expected a path or a list of paths, got {value!r}; set {flag}")
     return tuple(listed)
+
+
+def _stages(listed: list[Any]) -> tuple[Spec, ...]:
+    """The stages, or what is wrong with each of them, all at once."""
+    stages, problems = [], []
+    for number, raw in enumerate(listed, 1):
+        try:
+            stages.append(_stage(number, raw))
+        except UsageError as error:
+            problems.append(error)
+    raise_all(problems)
+    return tuple(stages)
 
 
 def _stage(number: int, raw: Any) -> Spec:

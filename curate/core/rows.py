@@ -18,7 +18,15 @@ from curate.core.readers.jsontext import dump
 from curate.core.schema import CONTENT, SOME, TURN, TURNS, Kind, schema_of
 from curate.core.types import Row
 
-__all__ = ["arrow_schema", "content_digest", "finish", "framed", "rows_of", "table_of"]
+__all__ = [
+    "arrow_schema",
+    "content_digest",
+    "fill_margin",
+    "finish",
+    "framed",
+    "rows_of",
+    "table_of",
+]
 
 _LISTED: Final = pl.List(TURNS)
 _FIELDS: Final = itemgetter(*[field.name for field in TURN.fields])
@@ -38,14 +46,10 @@ def content_digest(kind: Kind, row: Row) -> str:
 def finish(made: Row, kind: Kind, source: str, row: int, name: str) -> int:
     """Give a row that a format made its base columns; ``name`` is what follows ``source:``.
 
-    A pair with both scores and no margin gets their difference as ``margin``.
-
     Returns:
         The bytes of its content, as the digest is taken over them, and of ``extra``.
     """
     content, extra = _content(kind, made), made.get("extra")
-    if kind == "preference" and made.get("margin") is None:
-        made["margin"] = _margin(made)
     made["id"] = f"{source}:{name}"
     made["source"] = source
     made["row"] = row
@@ -55,13 +59,12 @@ def finish(made: Row, kind: Kind, source: str, row: int, name: str) -> int:
     return len(content) + len(kept or "")
 
 
-def _margin(pair: Row) -> float | None:
-    """The chosen score minus the rejected one; None where one is missing, or beyond a float."""
+def fill_margin(pair: Row) -> None:
+    """Give a pair that has both scores and no margin their difference, unless it is infinite."""
     chosen, rejected = pair.get("score_chosen"), pair.get("score_rejected")
-    if chosen is None or rejected is None:
-        return None
-    margin: float = chosen - rejected
-    return margin if math.isfinite(margin) else None
+    if pair.get("margin") is None and chosen is not None and rejected is not None:
+        margin = chosen - rejected
+        pair["margin"] = margin if math.isfinite(margin) else None
 
 
 def _content(kind: Kind, row: Row) -> bytes:

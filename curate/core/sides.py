@@ -12,10 +12,11 @@ from curate.core.errors import UsageError
 from curate.core.schema import TURNS, kind_of
 from curate.core.types import Scorer
 
-__all__ = ["Sides", "Turns", "score", "score_columns"]
+__all__ = ["Sides", "Turns", "score", "score_columns", "score_schema"]
 
 Sides: TypeAlias = Literal["both", "chosen", "rejected"]
 Turns: TypeAlias = Literal["last", "every"]
+_ONE_TURN = "turns: every is for conversations and pairs; a ranked list has one turn each"
 _Types: TypeAlias = Mapping[str, pl.DataType | type[pl.DataType]]
 
 
@@ -45,9 +46,26 @@ def score(
 
 def score_columns(scorer: Scorer, kind: str, sides: Sides = "both") -> list[str]:
     """Names of the columns that `score` adds to rows of ``kind``."""
-    if kind != "preference" or "messages" not in scorer.needs:
-        return list(scorer.adds)
-    return [f"{side}_{name}" for side in _chosen_sides(sides) for name in scorer.adds]
+    return list(score_schema(scorer, kind, sides))
+
+
+def score_schema(
+    scorer: Scorer, kind: str, sides: Sides = "both", turns: Turns = "last"
+) -> dict[str, pl.DataType | type[pl.DataType]]:
+    """Names and types of the columns that `score` adds to rows of ``kind``.
+
+    Raises:
+        UsageError: rows of this kind cannot be scored at every turn.
+    """
+    if "messages" not in scorer.needs:
+        return dict(scorer.adds)
+    if kind == "ranked" and turns == "every":
+        raise UsageError(_ONE_TURN)
+    listed = kind == "ranked" or turns == "every"
+    types = {name: pl.List(kind) if listed else kind for name, kind in scorer.adds.items()}
+    if kind != "preference":
+        return types
+    return {f"{side}_{name}": each for side in _chosen_sides(sides) for name, each in types.items()}
 
 
 def _chosen_sides(sides: Sides) -> list[str]:
@@ -68,9 +86,7 @@ def _views(batch: pl.DataFrame, sides: Sides) -> list[_View]:
 
 def _score_view(scorer: Scorer, batch: pl.DataFrame, view: _View, turns: Turns) -> pl.DataFrame:
     if view.listed and turns == "every":
-        raise UsageError(
-            "turns: every is for conversations and pairs; a ranked list has one turn each"
-        )
+        raise UsageError(_ONE_TURN)
     columns = [pl.col(name) for name in scorer.needs if name != "messages"]
     rows = batch.select(*columns, *_prompt(view), messages=view.messages).with_row_index("_row")
     if view.listed:

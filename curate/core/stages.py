@@ -74,15 +74,29 @@ class Stages:
 
     def done(self, name: str, key: str, writes: Sequence[str] = ()) -> Done | None:
         """The finished stage of this key, if it is there and undamaged, with all that it writes."""
+        known = self.noted(name, key)
+        if known is None or not all(Path(one).exists() for one in writes):
+            return None
+        return known if self._is_whole(known, self.path(name, key)) else None
+
+    def _is_whole(self, known: Done, path: Path) -> bool:
+        aside = path.with_suffix(".quarantine.jsonl")
+        expected = known.facts.get("quarantine_sha256")
+        if expected is not None and not (aside.is_file() and hash_file(aside) == expected):
+            return False
+        return known.sha256 == hash_file(path)
+
+    def noted(self, name: str, key: str) -> Done | None:
+        """What is noted of a stage of this key that is there; whether it is undamaged is not."""
         path = self.path(name, key)
         note = path.with_suffix(".json")
-        if not all(one.exists() for one in (path, note, *map(Path, writes))):
+        if not (path.is_file() and note.is_file()):
             return None
         try:
             known = Done(**read_json(note))
         except (UsageError, TypeError):  # a damaged note is no note: the stage is made again
             return None
-        return known if known.sha256 == hash_file(path) else None
+        return known if known.key == key else None
 
     def make(self, name: str, key: str, work: Callable[[Path], Mapping[str, Any]]) -> Done:
         """Run ``work`` on a name beside the stage's, then let the stage appear.

@@ -43,8 +43,13 @@ class Selector(Protocol):
 
     ``needs`` names columns; ``"content"`` stands for the content columns of whatever kind the rows
     are. ``id`` and ``digest`` are always there. A selector may also have ``wants``: columns it uses
-    when the table has them; and ``writes``: paths that it writes besides its answer, without which
-    a stage is not done.
+    when the table has them; ``writes``: paths that it writes besides its answer, without which
+    a stage is not done; and ``reads``: pairs of a column's name and its `columns.Reader`, so that
+    a column of a type that it cannot use is refused before anything runs. Where it has an option
+    ``against``, ``reads_reference`` are such pairs for the columns of the reference.
+    ``sets_aside`` names the part that the rows which it drops make; a run writes it, too.
+    ``most_kept(rows, sources)`` is the most that it keeps of so many rows of so many sources, for
+    the forecast of a run.
     """
 
     @property

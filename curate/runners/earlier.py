@@ -25,6 +25,7 @@ class Earlier:
     cpu_seconds: float
     rows: int
     how: str
+    kept: int | None = None  # rows, by a selector
 
 
 def earlier(recipe: Recipe, out: Path) -> dict[int, Earlier]:
@@ -62,7 +63,8 @@ def _took(manifest: Mapping[str, Any], place: int, folder: Path) -> Earlier | No
     took = manifest["clock"].get(label, {}).get("cpu_seconds")
     rows = stages[place]["rows"] if 0 < place < len(stages) else stages[0]["rows_in"]
     known = took is not None and rows
-    return Earlier(took, rows, f"as in {folder} on {rows:,} rows") if known else None
+    kept = stages[place].get("kept") if 0 < place < len(stages) else None
+    return Earlier(took, rows, f"as in {folder} on {rows:,} rows", kept) if known else None
 
 
 def _manifests(out: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:

@@ -10,7 +10,7 @@ before it has run once.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from curate.core.readers.containers import expand
 from curate.core.recipe import Recipe, Spec
-from curate.core.stages import Stages
 from curate.runners.earlier import Earlier, earlier
+from curate.runners.flow import Between, flow
 from curate.runners.model_trials import loads_model, models_tried
 from curate.runners.plan import Plan
 from curate.runners.row_counts import Records, records
@@ -43,7 +43,7 @@ class Forecast:
 
     label: str
     rows: Records
-    at_most: bool  # an earlier selector may leave it fewer
+    at_most: bool  # earlier selectors may leave it fewer
     seconds: Seconds | None
     how: str
 
@@ -57,7 +57,7 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
     done = [plan.ingested, *(step.done for step in plan.steps)]
     if all(done):
         return []
-    rows = _rows(plan, out)
+    rows = _rows(plan)
     known = earlier(plan.recipe, out)
     weak = {at: one for at, one in known.items() if one.rows * _TENTH < rows.count}
     known = {at: one for at, one in known.items() if at not in weak}
@@ -72,20 +72,22 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
     ]
     enough = rows.count >= _WORTH_A_MODEL
     loaded = models_tried(plan.recipe, models, rows.count, trial) if enough else {}
+    given = rows if timed is None else timed.scaled(rows)
+    between = [Between(rows.count, rows.count), *flow(plan, given.count, known | weak, timed)]
     labels = ["ingest", *(step.label for step in plan.steps), "outputs"]
     specs = [None, *(step.spec for step in plan.steps), None]
     found = []
-    for at, (label, spec) in enumerate(zip(labels, specs, strict=True)):
-        given = rows if timed is None or at == 0 else timed.scaled(rows)
-        fewer = any(one is not None and one.group == "select" for one in specs[:at])
-        seconds, how = _cost(at, spec, given.count, known, timed)
+    for at, (label, spec, here) in enumerate(zip(labels, specs, between, strict=True)):
+        seconds, how = _cost(at, spec, here, known, timed)
         if at in loaded:
-            seconds, how = _ranged(loaded[at].seconds(given.count)), loaded[at].how
+            seconds, how = _ranged(loaded[at].seconds, here), loaded[at].how
         if seconds is None and at in weak:  # better than nothing
-            seconds, how = _cost(at, spec, given.count, weak, None)
+            seconds, how = _cost(at, spec, here, weak, None)
         if at < len(done) and done[at]:
             seconds, how = (0.0, 0.0), "done before"
-        found.append(Forecast(label, given, fewer, seconds, how))
+        counted = (given if at else rows).counted
+        most = Records(here.most, counted)
+        found.append(Forecast(label, most, here.least < here.most, seconds, how))
     return found
 
 
@@ -117,10 +119,9 @@ def _number(seconds: float) -> str:
     return f"{seconds:,.{0 if seconds >= 10 else 1}f}"
 
 
-def _rows(plan: Plan, out: Path) -> Records:
-    if plan.ingested:
-        rows = Stages(out / "stages").path("ingest", plan.ingest_key)
-        return Records(int(pq.read_metadata(rows).num_rows), counted=True)
+def _rows(plan: Plan) -> Records:
+    if plan.rows is not None:
+        return Records(int(pq.read_metadata(plan.rows).num_rows), counted=True)
     return source_rows(plan.recipe)
 
 
@@ -132,7 +133,7 @@ def source_rows(recipe: Recipe) -> Records:
 
 
 def _cost(
-    at: int, spec: Spec | None, rows: int, known: Mapping[int, Earlier], timed: Sampled | None
+    at: int, spec: Spec | None, rows: Between, known: Mapping[int, Earlier], timed: Sampled | None
 ) -> tuple[Seconds | None, str]:
     selects = spec is not None and spec.group == "select"
     if at in known:
@@ -144,19 +145,20 @@ def _cost(
     return _scaled(timed, at, rows, selects), timed.how
 
 
-def _ranged(seconds: float) -> Seconds:
-    return seconds * _LEAST, seconds * _MOST
+def _ranged(seconds: Callable[[int], float], rows: Between) -> Seconds:
+    return seconds(rows.least) * _LEAST, seconds(rows.most) * _MOST
 
 
-def _again(before: Earlier, rows: int, selects: bool) -> Seconds:
+def _again(before: Earlier, rows: Between, selects: bool) -> Seconds:
     """From an earlier run: in proportion; a selector's seconds may grow with the rows' square."""
-    ratio = rows / max(before.rows, 1)
-    low, high = (ratio * min(1.0, ratio), ratio * max(1.0, ratio)) if selects else (ratio, ratio)
+    low, high = (count / max(before.rows, 1) for count in (rows.least, rows.most))
+    if selects:
+        low, high = low * min(1.0, low), high * max(1.0, high)
     return before.cpu_seconds * low * _LEAST, before.cpu_seconds * high * _MOST
 
 
-def _scaled(timed: Sampled, at: int, rows: int, selects: bool) -> Seconds:
-    """From the trials; at least for the share of the rows that the trial's selectors left."""
-    growth = max(1.0, rows / timed.rows) ** _GROWTH if selects else 1.0
-    low = timed.seconds(at, round(rows * timed.left(at)))
-    return low * _LEAST, timed.seconds(at, rows) * growth * _MOST
+def _scaled(timed: Sampled, at: int, rows: Between, selects: bool) -> Seconds:
+    """From the trials, for the rows that are expected and for the most that there can be."""
+    growth = max(1.0, rows.most / timed.rows) ** _GROWTH if selects else 1.0
+    low, high = timed.seconds(at, rows.least), timed.seconds(at, rows.most)
+    return low * _LEAST, high * growth * _MOST

@@ -22,8 +22,13 @@ __all__ = ["manifest_of", "unchanged"]
 _LIBRARIES = ("siftune", "polars", "pyarrow", "numpy")
 
 
-def manifest_of(plan: Plan, table: Table, notes: Mapping[str, Done]) -> dict[str, Any]:
-    """All but the hashes of the outputs; ``table`` is what is left, ``notes`` are by stage."""
+def manifest_of(
+    plan: Plan, table: Table, notes: Mapping[str, Done], parts: Mapping[str, Table]
+) -> dict[str, Any]:
+    """All but the hashes of the outputs.
+
+    ``table`` is what is left, ``notes`` are by stage, ``parts`` what was set aside, by file.
+    """
     quarantined = int(notes["ingest"].facts["quarantined"])
     return {
         "siftune": version("siftune"),
@@ -40,6 +45,7 @@ def manifest_of(plan: Plan, table: Table, notes: Mapping[str, Done]) -> dict[str
             {"stage": label, "key": done.key, "sha256": done.sha256, **done.facts}
             for label, done in notes.items()
         ],
+        **({"parts": {name: len(part.alive) for name, part in parts.items()}} if parts else {}),
         "versions": {name: version(name) for name in _LIBRARIES}
         | {"python": platform.python_version()},
         # The only part that differs between two runs of the same thing.
@@ -54,9 +60,8 @@ def unchanged(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool
         k: v for k, v in _plain(new).items() if k not in ignored
     }
     hashes = old.get("outputs", {})
-    return same and all(
-        (out / n).is_file() and hash_file(out / n) == hashes.get(n) for n in OUTPUTS
-    )
+    names = (*OUTPUTS, *new.get("parts", {}))
+    return same and all((out / n).is_file() and hash_file(out / n) == hashes.get(n) for n in names)
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ __all__ = ["LEDGER", "Groups", "read_quarantine", "write_kept", "write_ledger"]
 LEDGER: Final = pl.Schema(
     {
         "id": pl.String,
+        "source": pl.String,
         "stage": pl.String,
         "decision": pl.String,  # kept | dropped | quarantined
         "reason": pl.String,
@@ -115,7 +116,9 @@ def write_ledger(
     order = last[ROW].arg_sort().to_numpy()
     if not np.array_equal(last[ROW].to_numpy()[order], np.arange(pq.read_metadata(rows).num_rows)):
         raise ValueError(f"{path.parent}: not every row has one last word")
-    final = pl.concat([last[order].select(list(LEDGER)).cast(LEDGER), _quarantined(quarantine)])
+    sources = pl.read_parquet(rows, columns=["source"], glob=False)["source"]
+    final = last[order].with_columns(sources).select(list(LEDGER)).cast(LEDGER)
+    final = pl.concat([final, _quarantined(quarantine)])
     with aside(path) as part:
         final.write_parquet(part, compression="zstd", compression_level=1)
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import polars as pl
 
-from curate.core.errors import UsageError
+from curate.core.columns import Reader
+from curate.core.errors import SiftuneError, UsageError, raise_all
 from curate.core.files import digest_of
 from curate.core.readers import sources
-from curate.core.readers.containers import expand
+from curate.core.readers.containers import expand, name_parts
 from curate.core.recipe import Recipe, Spec, component
+from curate.core.registry import closest
 from curate.core.schema import Kind, kind_of
-from curate.core.sides import score_columns
+from curate.core.sides import score_schema
 from curate.core.stages import Stages, code_key, core_key, option_files
 from curate.core.table import resolve
+from curate.runners.stage_cache import StageCache
 
 __all__ = ["Plan", "Step", "plan"]
 
@@ -34,8 +37,11 @@ class Step:
     key: str
     done: bool
     writes: tuple[str, ...] = ()
+    kept: int | None = None  # rows, of a selector that is done
 
 
+_Schema: TypeAlias = Mapping[str, pl.DataType | type[pl.DataType]]
+_SHOWN: Final = 8  # sources that an error names
 _Stamp: TypeAlias = tuple[int, int] | None
 """Size, and when it was written; none where there is no file."""
 
@@ -50,16 +56,23 @@ class Plan:
     ingested: bool
     steps: list[Step]
     seen: Mapping[Path, _Stamp] = field(default_factory=dict)
+    rows: Path | None = None  # the ingested rows, if they are there
 
     def changed(self) -> list[Path]:
         """Files that are not what was hashed: written to since, or gone."""
         return [path for path, stamp in self.seen.items() if _stamp(path) != stamp]
 
 
-def plan(recipe: Recipe, out: Path, inputs: list[dict[str, Any]] | None = None) -> Plan:
+def plan(
+    recipe: Recipe,
+    out: Path,
+    inputs: list[dict[str, Any]] | None = None,
+    cache: StageCache | None = None,
+) -> Plan:
     """The stages with their keys, and which of them are done already; nothing is written.
 
-    ``inputs`` are the files with their hashes, where they are known.
+    ``inputs`` are the files with their hashes, where they are known. What is in ``cache`` counts as
+    done.
 
     Raises:
         UsageError: a stage reads a column that is not there by then.
@@ -81,21 +94,32 @@ def plan(recipe: Recipe, out: Path, inputs: list[dict[str, Any]] | None = None) 
             core_key(),
         ]
     )
-    ingested = stages.done("ingest", ingest_key) is not None
-    _check_columns(recipe, stages.path("ingest", ingest_key) if ingested else None)
+    rows = _ingested(stages, cache, ingest_key)
+    _check_columns(recipe, rows)
     rows_key, made_by = ingest_key, dict[str, str]()
     steps = []
     for number, spec in enumerate(recipe.stages, 1):
         key = _key(spec, recipe.seed, rows_key, made_by)
         label = _label(number, spec)
         writes: tuple[str, ...] = getattr(component(spec, recipe.seed), "writes", ())
-        done = stages.done(spec.name, key, writes) is not None
-        steps.append(Step(label, spec, key, done, writes))
+        done = stages.done(spec.name, key, writes)
+        if done is None and cache is not None and not writes:
+            done = cache.has(spec.name, key)
+        kept = None if done is None else done.facts.get("kept")
+        steps.append(Step(label, spec, key, done is not None, writes, kept))
         if spec.group == "select":
             rows_key = key
         else:
             made_by |= dict.fromkeys(_adds(spec, recipe.seed), key)
-    return Plan(recipe, inputs, ingest_key, ingested, steps, seen)
+    return Plan(recipe, inputs, ingest_key, rows is not None, steps, seen, rows)
+
+
+def _ingested(stages: Stages, cache: StageCache | None, key: str) -> Path | None:
+    """Where the rows of a finished ingestion lie."""
+    if stages.done("ingest", key) is not None:
+        return stages.path("ingest", key)
+    found = cache is not None and cache.has("ingest", key) is not None
+    return cache.path("ingest", key) if cache is not None and found else None
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -110,39 +134,102 @@ def _label(number: int, spec: Spec) -> str:
 
 
 def _check_columns(recipe: Recipe, rows: Path | None) -> None:
-    """Every column that a stage reads is there by then: told before any work is done.
+    """Refuse columns and references that a stage cannot use, before any work is done.
 
     Raises:
-        UsageError: one is not; the text names the stage, the column, and the columns there are.
-        DataError: no row of the source can be read.
+        UsageError: a column is not there by then, or is of a type that the stage cannot read; the
+            text names the stage, the column, and the columns there are. Of several problems it has
+            all.
+        DataError: no row of the source, or of a reference, can be read.
     """
     kind, there = _own_columns(recipe, rows)
     made = [component(spec, recipe.seed) for spec in recipe.stages]
-    adds = [
-        score_columns(one, kind, spec.sides) if spec.group == "score" else []
-        for spec, one in zip(recipe.stages, made, strict=True)
-    ]
+    adds, problems = list[_Schema](), list[SiftuneError]()
     for number, (spec, one) in enumerate(zip(recipe.stages, made, strict=True), 1):
         try:
-            resolve(one.needs, there, kind)
+            adds.append(_added(spec, one, kind))
         except UsageError as error:
+            adds.append({})
+            problems.append(UsageError(f"stage {_label(number, spec)}: {error}"))
+    for number, (spec, one) in enumerate(zip(recipe.stages, made, strict=True), 1):
+        label = _label(number, spec)
+        for error in _wrong_columns(one, there, kind):
             later = [
                 f"; stage {_label(at, recipe.stages[at - 1])} adds it, but later"
                 for at in range(number + 1, len(made) + 1)
                 if set(adds[at - 1]) & (set(one.needs) - set(there))
             ]
-            told = "".join([str(error), *later[:1]])
-            raise UsageError(f"stage {_label(number, spec)}: {told}") from None
-        there = [*there, *adds[number - 1]]
+            problems.append(UsageError("".join([f"stage {label}: {error}", *later[:1]])))
+        problems += [type(e)(f"stage {label}: against: {e}") for e in _wrong_reference(one)]
+        problems += [UsageError(f"stage {label}: {told}") for told in _unknown(one, recipe, rows)]
+        there = {**there, **adds[number - 1]}
+    raise_all(problems)
 
 
-def _own_columns(recipe: Recipe, rows: Path | None) -> tuple[Kind, list[str]]:
+def _added(spec: Spec, made: Any, kind: Kind) -> _Schema:
+    return score_schema(made, kind, spec.sides, spec.turns) if spec.group == "score" else {}
+
+
+def _wrong_columns(made: Any, there: _Schema, kind: Kind) -> list[UsageError]:
+    """What is wrong with the columns that a component reads: one is missing, or of another type."""
+    try:
+        resolve(made.needs, list(there), kind)
+    except UsageError as error:
+        return [error]
+    return _unreadable(getattr(made, "reads", ()), there)
+
+
+def _wrong_reference(made: Any) -> list[SiftuneError]:
+    """What is wrong with the reference of a component, by its first records; they are not read."""
+    against = getattr(made, "against", None)
+    if against is None:
+        return []
+    try:
+        there = sources.plan([against], None, None).schema
+    except SiftuneError as error:
+        return [error]
+    return [*_unreadable(getattr(made, "reads_reference", ()), there)]
+
+
+def _unknown(made: Any, recipe: Recipe, rows: Path | None) -> list[str]:
+    """Names in ``prefer_source`` that no source of the rows has, with those that there are."""
+    preferred = getattr(made, "prefer_source", ())
+    if not preferred:
+        return []
+    names = tuple(sorted(_source_names(recipe, rows)))
+    unknown = (name for name in preferred if name not in names)
+    return [
+        f"prefer_source: no source is called {name!r}; {closest(name, names)} (sources: "
+        f"{', '.join(names[:_SHOWN])})"
+        for name in unknown
+    ]
+
+
+def _source_names(recipe: Recipe, rows: Path | None) -> set[str]:
+    """What the column ``source`` may hold: the names of raw files, and those in tables of ours."""
+    parts = [part for source in recipe.source for part in expand(source)]
+    tables = [part.paths[0] for part in parts if part.container == "rows"] + [rows] * bool(rows)
+    inside = [pl.read_parquet(path, columns=["source"], glob=False)["source"] for path in tables]
+    return {*name_parts(parts), *(name for column in inside for name in column.unique())}
+
+
+def _unreadable(reads: Iterable[tuple[str, Reader]], there: _Schema) -> list[UsageError]:
+    none, problems = pl.DataFrame(schema=there), []
+    for name, read in reads:
+        try:
+            read(none, name)
+        except UsageError as error:
+            problems.append(error)
+    return problems
+
+
+def _own_columns(recipe: Recipe, rows: Path | None) -> tuple[Kind, _Schema]:
     """The kind and the columns of the rows, as they are, or will be, ingested."""
     if rows is not None:
         none = pl.scan_parquet(rows, glob=False).head(1).collect()
-        return kind_of(none), none.columns
+        return kind_of(none), none.schema
     reading = sources.plan(recipe.source, recipe.format, recipe.map)
-    return reading.kind, list(reading.schema)
+    return reading.kind, reading.schema
 
 
 def _key(spec: Spec, seed: int, rows_key: str, made_by: Mapping[str, str]) -> str:

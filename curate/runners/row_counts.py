@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ _PROBE: Final = 1 << 18  # bytes looked at in each place of a longer file
 _PROBES: Final = 16
 _HEAD: Final = 4 << 20  # bytes looked at where a file can only be read from its beginning
 _READ: Final = 1 << 14  # bytes that a decompressor takes at a time
+_DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -50,7 +52,10 @@ def _records(part: Part) -> Records:
         file.seek(0)
         if part.container == "lines" and not magic.startswith((_GZIP, _ZSTD)):
             return _lines(file, part.size)
-        text = _expanded(file, magic).read(_HEAD)
+        try:
+            text = _expanded(file, magic).read(_HEAD)
+        except _DAMAGED:
+            return Records(0, counted=False)  # whoever reads the file says what is wrong with it
         whole = len(text) < _HEAD
         share = 1.0 if whole else min(1.0, file.tell() / part.size)
     count = _COUNTS[part.container](text, whole)

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from curate.core.columns import numbers
 from curate.core.errors import DataError, SiftuneError
 from curate.core.files import aside, hash_file, read_json, write_json
 from curate.core.heard import listening
@@ -29,7 +30,9 @@ from curate.runners.folder import INGEST_FILES, OUTPUTS, RUN_FILES, check_run
 from curate.runners.local import Local
 from curate.runners.manifest import manifest_of, unchanged
 from curate.runners.outputs import Groups, write_kept, write_ledger
+from curate.runners.parts import part_file, remove_parts_but
 from curate.runners.plan import Plan, Step, plan
+from curate.runners.stage_cache import StageCache
 from curate.runners.streams import has_streams, hold_streams
 
 __all__ = ["OUTPUTS", "Result", "Runner", "foretold", "preview", "run"]
@@ -67,11 +70,13 @@ def run(
     say: Telling | None = None,
     foretell: bool = False,
     command: str = "curate run",
+    cache: StageCache | None = None,
 ) -> Result:
     """Run what is not done yet, and write the outputs.
 
     With ``foretell`` it is first said what each stage will cost (`curate.runners.estimate`).
-    ``command`` marks the folder: the same command may write into it again.
+    ``command`` marks the folder: the same command may write into it again. Stages that are in
+    ``cache`` are taken from there, and those that are made are kept in it.
 
     Raises:
         LockedError: another process runs in ``out``.
@@ -83,15 +88,17 @@ def run(
     if may_overwrite() and not has_streams(recipe):
         plan(recipe, out)  # what cannot run removes nothing
     with run_folder(out, command, RUN_FILES, inputs):
-        held = plan(hold_streams(recipe, out), out)
-        work = _Work(held, out, runner or Local(), say or Quiet())
+        held = plan(hold_streams(recipe, out), out, cache=cache)
+        work = _Work(held, out, runner or Local(), say or Quiet(), cache)
         if foretell:
             for line in told(foretold(work.plan, out, _WORTH)):
                 work.say(line)
         return work.finish()
 
 
-def preview(recipe: Recipe, out: Path) -> tuple[Plan, list[Forecast]]:
+def preview(
+    recipe: Recipe, out: Path, cache: StageCache | None = None
+) -> tuple[Plan, list[Forecast]]:
     """What a run would do, and what it would cost; nothing is written to ``out``.
 
     Raises:
@@ -99,7 +106,7 @@ def preview(recipe: Recipe, out: Path) -> tuple[Plan, list[Forecast]]:
         DataError: a source cannot be read.
     """
     with TemporaryDirectory() as folder:
-        planned = plan(hold_streams(recipe, Path(folder)), out)
+        planned = plan(hold_streams(recipe, Path(folder)), out, cache=cache)
         return planned, foretold(planned, out)
 
 
@@ -119,6 +126,7 @@ class _Work:
     out: Path
     runner: Runner
     say: Telling
+    cache: StageCache | None = None
     worked: list[str] = field(default_factory=list)
 
     @property
@@ -129,6 +137,7 @@ class _Work:
         ingested = self._done("ingest", "ingest", self.plan.ingest_key, self._ingest)
         table = self._table(ingested)
         decisions: list[tuple[str, Path]] = []
+        parts: dict[str, Table] = {}
         notes = {"ingest": ingested}
         for step in self.plan.steps:
             make = self._score if step.spec.group == "score" else self._select
@@ -140,10 +149,12 @@ class _Work:
                 table = table.with_scores(path, done.facts["columns"])
             else:
                 decisions.append((step.label, path))
-                table = table.keep(
-                    pl.read_parquet(path, columns=["keep"], glob=False)["keep"].to_numpy()
-                )
-        return self._write(table, decisions, notes)
+                keep = pl.read_parquet(path, columns=["keep"], glob=False)["keep"].to_numpy()
+                selector = component(step.spec, self.plan.recipe.seed)
+                if (part := part_file(selector, parts)) is not None:
+                    parts[part] = table.keep(~keep)
+                table = table.keep(keep)
+        return self._write(table, decisions, notes, parts)
 
     def _done(
         self,
@@ -157,6 +168,11 @@ class _Work:
         if known is not None:
             self.say(f"{label}: done before")
             return known
+        if self.cache is not None and not writes:
+            known = self.cache.fetch(name, key, self.stages)
+        if known is not None:
+            self.say(f"{label}: done in another run of this project")
+            return known
         self.say(f"{label}: running")
         self.worked.append(label)
         try:
@@ -165,6 +181,8 @@ class _Work:
             raise type(error)(
                 f"stage {label}: {error}" if label != "ingest" else str(error)
             ) from error
+        if self.cache is not None and not writes:
+            self.cache.keep(name, key, self.stages)
         self.say(f"{label}: {made.told} in {made.seconds:.1f} s, peak {made.peak_mb:,.0f} MB")
         return made
 
@@ -244,39 +262,56 @@ class _Work:
         if decided.height != rows.height or decided["keep"].null_count():
             raise TypeError(f"{step.spec.name} decided on {decided.height} of {rows.height} rows")
         rows.select(ROW, "id").hstack(decided).write_parquet(part, compression="zstd")
+        measured_here = heard.facts | _tokens_kept(selector, rows, decided["keep"])
         counts = decided.group_by("keep", "reason").len().sort("keep", "reason").rows()
         return {
             "rows": rows.height,
             "kept": int(decided["keep"].sum()),
             "reasons": {f"{'kept' if keep else 'dropped'}/{why}": n for keep, why, n in counts},
-            **({"measured": heard.facts} if heard.facts else {}),
+            **({"measured": measured_here} if measured_here else {}),
         }
 
     def _write(
-        self, table: Table, decisions: list[tuple[str, Path]], notes: dict[str, Done]
+        self,
+        table: Table,
+        decisions: list[tuple[str, Path]],
+        notes: dict[str, Done],
+        parts: dict[str, Table],
     ) -> Result:
-        manifest = manifest_of(self.plan, table, notes)
+        manifest = manifest_of(self.plan, table, notes, parts)
         known = self.out / "manifest.json"
         if not (known.is_file() and unchanged(self.out, read_json(known), manifest)):
             clock: dict[str, float] = {}
             with measured(clock):
-                manifest["outputs"] = self._outputs(table, decisions)
+                manifest["outputs"] = self._outputs(table, decisions, parts)
             manifest["clock"]["outputs"] = clock
             write_json(known, manifest)
         steps = [("ingest", self.plan.ingest_key), *((s.spec.name, s.key) for s in self.plan.steps)]
         self.stages.drop_all_but({self.stages.path(name, key) for name, key in steps})
         return Result(self.out, read_json(known), self.worked)
 
-    def _outputs(self, table: Table, decisions: list[tuple[str, Path]]) -> dict[str, str]:
-        """Write them; the hash of each."""
+    def _outputs(
+        self, table: Table, decisions: list[tuple[str, Path]], parts: dict[str, Table]
+    ) -> dict[str, str]:
+        """Write them, and remove parts of an earlier recipe; the hash of each."""
         quarantine = self.stages.path("ingest", self.plan.ingest_key).with_suffix(
             ".quarantine.jsonl"
         )
         with aside(self.out / "quarantine.jsonl") as part:
             part.write_bytes(quarantine.read_bytes())
+        remove_parts_but(self.out, parts)
+        for name, rows in parts.items():
+            write_kept(self.out / name, rows)
         write_kept(self.out / "kept.parquet", table)
         write_ledger(self.out / "ledger.parquet", table.rows, decisions, quarantine)
-        return {name: hash_file(self.out / name) for name in OUTPUTS}
+        return {name: hash_file(self.out / name) for name in (*OUTPUTS, *parts)}
+
+
+def _tokens_kept(selector: Any, rows: pl.DataFrame, keep: pl.Series) -> dict[str, int]:
+    """The tokens of the rows that a token budget keeps."""
+    if getattr(selector, "tokens", None) is None:
+        return {}
+    return {"tokens": int(numbers(rows, selector.tokens_by).filter(keep).sum() or 0)}
 
 
 def _no_scores(columns: list[str], scorer: Any) -> pl.DataFrame:

@@ -56,13 +56,29 @@ class Sampled:
             return records
         return Records(round(records.count * facts["kept"] / facts["rows_in"]), counted=False)
 
-    def left(self, place: int) -> float:
-        """Share of the rows that earlier selectors left to the stage at ``place``."""
-        last = self.manifests[-1]
-        rows = max(last["stages"][0]["kept"], 1)
-        kept = self._at(place) == len(last["stages"])
-        given = last["counts"]["kept"] if kept else self._given(last, place)
-        return float(given / rows)
+    def kept(self, place: int, rows: int) -> float:
+        """The rows that the selector at ``place`` keeps of so many.
+
+        Beyond those of the last trial it keeps the share of what that trial had more than the one
+        before it: none, where a budget or quotas were spent by then.
+        """
+        (few, fewer), (many, more) = [
+            (self._given(manifest, place), self._facts(manifest, place)["kept"])
+            for manifest in (self.manifests[-2:] * 2)[:2]
+        ]
+        if rows <= many or many <= few:
+            return float(more / max(many, 1) * rows)
+        return float(min(rows, more + max(0, more - fewer) / (many - few) * (rows - many)))
+
+    def tokens_a_row(self, place: int) -> float | None:
+        """Tokens of each row that the token budget at ``place`` kept; None if it kept none."""
+        facts = self._facts(self.manifests[-1], place)
+        tokens = facts.get("measured", {}).get("tokens")
+        return tokens / facts["kept"] if tokens else None
+
+    def _facts(self, manifest: Mapping[str, Any], place: int) -> Mapping[str, Any]:
+        facts: Mapping[str, Any] = manifest["stages"][self._at(place)]
+        return facts
 
     def seconds(self, place: int, rows: int) -> float:
         """CPU seconds for so many rows: a row costs what each that the last trial had more did.

@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from curate.core.columns import base_column, numbers
+from curate.core.columns import Reader, base_column, numbers
 from curate.core.decisions import decide
 from curate.core.draws import draws
 from curate.core.errors import UsageError
@@ -53,6 +53,11 @@ class Balanced:
     def needs(self) -> tuple[str, ...]:
         """The two columns that are compared."""
         return tuple(dict.fromkeys((base_column(self.first), base_column(self.second))))
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The two columns, as numbers."""
+        return ((self.first, numbers), (self.second, numbers))
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Place every row in its bin, and even out the two kinds."""

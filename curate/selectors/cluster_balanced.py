@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 
 from curate.core.budget import Budget
-from curate.core.columns import base_column, numbers
+from curate.core.columns import Reader, base_column, numbers
 from curate.core.decisions import decide, decide_some, details, tie_order
 from curate.core.draws import draws
 from curate.core.errors import UsageError
 from curate.core.vectors.kmeans import kmeans
 from curate.core.vectors.nearest import Device, on_gpu
-from curate.core.vectors.units import Vectors, vectors_of
+from curate.core.vectors.units import Vectors, vector_column, vectors_of
 
 __all__ = ["ClusterBalanced"]
 
@@ -60,6 +60,15 @@ class ClusterBalanced(Budget):
         """The embeddings, and the columns that rank and count."""
         ranks = () if self.rank_by is None else (base_column(self.rank_by),)
         return (base_column(self.by), *ranks, *super().needs)
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The embeddings, and the columns that rank and count."""
+        return (
+            (self.by, vector_column),
+            *(((self.rank_by, numbers),) if self.rank_by else ()),
+            *super().reads,
+        )
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Cluster the rows, then go round the clusters until the budget is spent."""

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from curate.core.budget import Budget
-from curate.core.columns import base_column, numbers
+from curate.core.columns import Reader, base_column, numbers
 from curate.core.decisions import decide_some, tie_order
 from curate.core.vectors.redundancy import Filtered, filter_similar
-from curate.core.vectors.units import vectors_of
+from curate.core.vectors.units import vector_column, vectors_of
 
 __all__ = ["DeitaFilter"]
 
@@ -46,6 +46,11 @@ class DeitaFilter(Budget):
     def needs(self) -> tuple[str, ...]:
         """The embeddings, the score, and the column that counts."""
         return (base_column(self.by), base_column(self.rank_by), *super().needs)
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The embeddings, and the columns that rank and count."""
+        return ((self.by, vector_column), (self.rank_by, numbers), *super().reads)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Go through the rows from best to worst."""

@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 
 from curate.core.chat import Part
-from curate.core.columns import base_column, values
+from curate.core.columns import Reader, sortable
 from curate.core.content import text_of
-from curate.core.decisions import tie_order
 from curate.core.dedup.duplicates import verdicts
 from curate.core.dedup.equality import Comparable, Values, equal_rows, turns_of
 from curate.core.dedup.held_out import held_out
+from curate.core.dedup.survivors import best_first, ranking_columns
 from curate.core.schema import content_columns, kind_of
 
 __all__ = ["ExactDedup"]
@@ -34,7 +34,8 @@ class ExactDedup:
     ``normalise``: ``none`` compares byte for byte; ``whitespace`` joins the turns by a blank line,
     strips the ends and takes each run of whitespace for one blank; ``text`` also applies Unicode
     NFKC and lower-cases; of ``content``, the text of ``both`` is what is normalised. ``by`` is a
-    score column whose best row survives (``descending``: high is good), then the smaller digest. A
+    score column whose best row survives (``descending``: high is good), then the smaller digest.
+    Before both, a row of a source in ``prefer_source`` survives others, the first source first. A
     row equal to one of ``against`` (a rows table, a run folder, a raw file) goes as
     ``exact_duplicate_of_reference``.
     """
@@ -43,13 +44,19 @@ class ExactDedup:
     normalise: Normalise = "none"
     by: str | None = None
     descending: bool = True
+    prefer_source: tuple[str, ...] = ()
     against: str | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The content where texts are compared, and the column that ranks."""
         read = () if self._by_digest else ("content",)
-        return (*read, *([base_column(self.by)] if self.by else []))
+        return (*read, *ranking_columns(self.by, self.prefer_source))
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The column that ranks."""
+        return ((self.by, sortable),) if self.by else ()
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; a dropped one's ``detail`` is ``{"similarity": 1.0, "survivor"}``."""
@@ -94,10 +101,8 @@ class ExactDedup:
 
     def _order(self, table: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
         """Places in ``rows`` from best to worst; the text is not carried along."""
-        ranking = [base_column(self.by)] if self.by else []
-        some = table.select(list(dict.fromkeys(["id", "digest", *ranking])))[rows]
-        by = [values(some, self.by)] if self.by else []
-        return tie_order(some, *by, descending=self.descending)
+        prefer = self.prefer_source
+        return best_first(table, rows, self.by, prefer, descending=self.descending)
 
 
 def _both(column: pl.Series, other: pl.Series) -> pl.Series:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from curate.core.budget import Budget
-from curate.core.columns import base_column, numbers
+from curate.core.columns import Reader, base_column, numbers
 from curate.core.decisions import decide
 from curate.core.draws import draws
 from curate.core.errors import DataError, UsageError
@@ -16,7 +16,7 @@ from curate.core.vectors.facility import Located, locate, locate_all
 from curate.core.vectors.greedi import greedi
 from curate.core.vectors.nearest import Device, Nearest, on_gpu
 from curate.core.vectors.picked import decide_picks
-from curate.core.vectors.units import Vectors, slices, vectors_of
+from curate.core.vectors.units import Vectors, slices, vector_column, vectors_of
 
 __all__ = ["FacilityLocation"]
 
@@ -74,6 +74,15 @@ class FacilityLocation(Budget):
         """The embeddings, and the columns that weigh and count."""
         ranks = () if self.rank_by is None else (base_column(self.rank_by),)
         return (base_column(self.by), *ranks, *super().needs)
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The embeddings, and the columns that rank and count."""
+        return (
+            (self.by, vector_column),
+            *(((self.rank_by, numbers),) if self.rank_by else ()),
+            *super().reads,
+        )
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Pick rows until the budget is spent."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from curate.core.columns import base_column, values
+from curate.core.columns import Reader, base_column, values
 from curate.core.decisions import decide, details
 from curate.core.errors import UsageError
 from curate.core.registry import closest, find, names
@@ -38,14 +38,14 @@ class Flags:
         """The column of flags."""
         return (base_column(self.by),)
 
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The column of flags."""
+        return ((self.by, _flag_lists),)
+
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Look at every row's flags."""
-        flags = values(table, self.by)
-        if flags.dtype != pl.List(pl.String):
-            raise UsageError(
-                f"{self.by!r}: expected a list of flags a row, the column is {flags.dtype}; "
-                "for numbers use threshold"
-            )
+        flags = _flag_lists(table, self.by)
         frame = pl.DataFrame({"flags": flags})
         if self.any_of is not None:
             raised_by_rows = flags.explode().drop_nulls().unique().sort().to_list()
@@ -69,6 +69,16 @@ class Flags:
                 every = f"flags of {self.by}: {', '.join(known)}"
                 hint = f"{near} ({every})" if near.startswith("did") else every
                 raise UsageError(f"flags: any_of: {word!r} is no flag; {hint}")
+
+
+def _flag_lists(table: pl.DataFrame, name: str) -> pl.Series:
+    flags = values(table, name)
+    if flags.dtype != pl.List(pl.String):
+        raise UsageError(
+            f"{name!r}: expected a list of flags a row, the column is {flags.dtype}; "
+            "for numbers use threshold"
+        )
+    return flags
 
 
 def _flags_of_scorer(column: str) -> tuple[str, ...]:

@@ -9,14 +9,21 @@ import numpy as np
 import polars as pl
 
 from curate.core.budget import Budget
-from curate.core.columns import base_column, numbers
+from curate.core.columns import Reader, base_column, numbers
 from curate.core.decisions import decide, tie_order
 from curate.core.draws import draws
 from curate.core.errors import UsageError
 from curate.core.vectors.farthest import farthest_first
 from curate.core.vectors.nearest import Device, on_gpu
 from curate.core.vectors.picked import decide_picks
-from curate.core.vectors.units import Vectors, exact_products, on_grid, slack, vectors_of
+from curate.core.vectors.units import (
+    Vectors,
+    exact_products,
+    on_grid,
+    slack,
+    vector_column,
+    vectors_of,
+)
 
 __all__ = ["KCenter"]
 
@@ -63,6 +70,15 @@ class KCenter(Budget):
         """The embeddings, and the columns that rank and count."""
         ranks = () if self.rank_by is None else (base_column(self.rank_by),)
         return (base_column(self.by), *ranks, *super().needs)
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The embeddings, and the columns that rank and count."""
+        return (
+            (self.by, vector_column),
+            *(((self.rank_by, numbers),) if self.rank_by else ()),
+            *super().reads,
+        )
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Pick rows until the budget is spent."""

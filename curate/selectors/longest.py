@@ -9,7 +9,7 @@ import polars as pl
 
 from curate.core.budget import Budget
 from curate.core.chat import Part
-from curate.core.columns import base_column, numbers
+from curate.core.columns import Reader, base_column, numbers
 from curate.core.content import text_of
 from curate.core.ranking import keep_best
 from curate.core.texts.text import count_words
@@ -43,6 +43,11 @@ class Longest(Budget):
     def needs(self) -> tuple[str, ...]:
         """The column of lengths, or the content."""
         return (*super().needs, "content" if self.by is None else base_column(self.by))
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The columns of lengths and of tokens, as numbers."""
+        return (*super().reads, *(((self.by, numbers),) if self.by else ()))
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Measure every row."""

@@ -13,9 +13,8 @@ import numpy as np
 import polars as pl
 
 from curate.core.chat import Part
-from curate.core.columns import base_column, values
+from curate.core.columns import Reader, sortable
 from curate.core.content import calls_of, text_of
-from curate.core.decisions import tie_order
 from curate.core.dedup.cover import Cover
 from curate.core.dedup.duplicates import verdicts
 from curate.core.dedup.group_cover import cover_groups
@@ -28,6 +27,7 @@ from curate.core.dedup.shingle_index import ShingleIndex
 from curate.core.dedup.shingled import Chained, Shingled, Texts
 from curate.core.dedup.shingles import Hashes, Offsets, Unit, shingle
 from curate.core.dedup.sieve import candidates
+from curate.core.dedup.survivors import best_first, ranking_columns
 from curate.core.files import digest_of
 
 __all__ = ["MinHashDedup"]
@@ -52,6 +52,7 @@ class MinHashDedup:
     ``threshold`` is inclusive. ``of`` is what is compared: prompt, response or both. ``ngram``
     words (or characters, ``unit``) make a shingle; a shorter text is one shingle. ``by`` is a
     score column whose best rows survive (``descending``: high is good), then the smaller digest.
+    Before both, rows of a source in ``prefer_source`` survive others, the first source first.
     Words are letters, marks, numbers and ``_``, their case folded and nothing else normalised: a
     letter with its accent apart is another one (`exact_dedup` with ``normalise: text`` takes it for
     the same). A row without a word in ``of`` (signs, emoji) is kept as ``not_comparable``;
@@ -71,6 +72,7 @@ class MinHashDedup:
     unit: Unit = "word"
     by: str | None = None
     descending: bool = True
+    prefer_source: tuple[str, ...] = ()
     against: str | None = None
     index: str | None = None
     candidates: Literal["exact", "minhash"] = "exact"
@@ -90,12 +92,17 @@ class MinHashDedup:
     @property
     def needs(self) -> tuple[str, ...]:
         """The content, and the column that ranks."""
-        return ("content", *([base_column(self.by)] if self.by else []))
+        return ("content", *ranking_columns(self.by, self.prefer_source))
 
     @property
     def writes(self) -> tuple[str, ...]:
         """The index, which is more than an answer: a run that is done without it is not done."""
         return (str(self._index.note),) if self._index else ()
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The column that ranks."""
+        return ((self.by, sortable),) if self.by else ()
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``."""
@@ -129,9 +136,12 @@ class MinHashDedup:
 
     def _key(self, table: pl.DataFrame) -> str:
         """Names the rows and all that decides which of them are kept, but for the index itself."""
-        columns = ["id", "digest", *([base_column(self.by)] if self.by else [])]
+        columns = ["id", "digest", *ranking_columns(self.by, self.prefer_source)]
         rows = table.select(list(dict.fromkeys(columns))).sort("id").write_ndjson()
-        return digest_of([asdict(self) | {"index": None}, rows])
+        given = asdict(self) | {"index": None}
+        if not self.prefer_source:
+            del given["prefer_source"]  # an index made before there was this option stays known
+        return digest_of([given, rows])
 
     @property
     def _index(self) -> ShingleIndex | None:
@@ -182,13 +192,11 @@ class MinHashDedup:
     def _ranking(self, table: pl.DataFrame, rows: Ints) -> tuple[Ints, int]:
         """Places in ``rows``, those of a reference first, then from best to worst.
 
-        And how many are of a reference. The text is not carried along.
+        And how many are of a reference.
         """
         count = int(np.searchsorted(rows, table.height))
-        ranking = [base_column(self.by)] if self.by else []
-        some = table.select(list(dict.fromkeys(["id", "digest", *ranking])))[rows[:count]]
-        by = [values(some, self.by)] if self.by else []
-        order = tie_order(some, *by, descending=self.descending)
+        own, prefer = rows[:count], self.prefer_source
+        order = best_first(table, own, self.by, prefer, descending=self.descending)
         return np.concatenate([np.arange(count, len(rows)), order]), len(rows) - count
 
     @cached_property

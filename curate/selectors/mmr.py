@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 
 from curate.core.budget import Budget
-from curate.core.columns import base_column, numbers
+from curate.core.columns import Reader, base_column, numbers
 from curate.core.decisions import decide, tie_order
 from curate.core.errors import UsageError
 from curate.core.vectors.farthest import Worth, farthest_first
 from curate.core.vectors.nearest import Device, on_gpu
 from curate.core.vectors.picked import decide_picks
-from curate.core.vectors.units import vectors_of
+from curate.core.vectors.units import vector_column, vectors_of
 
 __all__ = ["MMR"]
 
@@ -56,6 +56,11 @@ class MMR(Budget):
     def needs(self) -> tuple[str, ...]:
         """The embeddings, the score, and the column that counts."""
         return (base_column(self.by), base_column(self.rank_by), *super().needs)
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The embeddings, and the columns that rank and count."""
+        return ((self.by, vector_column), (self.rank_by, numbers), *super().reads)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Pick rows until the budget is spent."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curate.core.columns import base_column, groups, numbers
+from curate.core.columns import Reader, base_column, groups, numbers
 from curate.core.decisions import decide, tie_order
 from curate.core.draws import draws
 from curate.core.errors import UsageError
@@ -48,6 +48,17 @@ class Quota:
         """The column that groups and the one that ranks."""
         ranks = () if self.rank_by is None else (base_column(self.rank_by),)
         return ("content" if self.by == "prompt" else base_column(self.by), *ranks)
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The column that groups, and the one that ranks."""
+        return ((self.by, groups), *(((self.rank_by, numbers),) if self.rank_by else ()))
+
+    def most_kept(self, rows: int, sources: int | None = None) -> int:
+        """The most rows that are kept of so many; all, where nobody knows how many values are."""
+        if isinstance(self.rows, Mapping):
+            return min(rows, sum(self.rows.values()))
+        return min(rows, self.rows * sources) if self.by == "source" and sources else rows
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Count every row against its group's quota."""

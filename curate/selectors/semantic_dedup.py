@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curate.core.columns import base_column, values
-from curate.core.decisions import tie_order
+from curate.core.columns import Reader, base_column, sortable
 from curate.core.dedup.duplicates import verdicts
 from curate.core.dedup.held_out import held_out
+from curate.core.dedup.survivors import best_first, ranking_columns
 from curate.core.heard import note
 from curate.core.vectors.clusters import cover_clustered
 from curate.core.vectors.cosine import Dtype, cover_vectors, products
-from curate.core.vectors.units import vectors_of
+from curate.core.vectors.units import vector_column, vectors_of
 
 __all__ = ["SemanticDedup"]
 
@@ -30,7 +30,8 @@ class SemanticDedup:
     needed, or with all where pairs are too rare for a sample; the manifest has the share).
 
     ``rank_by`` is a score column whose best rows survive (``descending``: high is good), then the
-    smaller digest. ``dtype`` is what is multiplied in, float32, bfloat16 or the fastest at hand:
+    smaller digest. Before both, rows of a source in ``prefer_source`` survive others, the first
+    source first. ``dtype`` is what is multiplied in, float32, bfloat16 or the fastest at hand:
     up to ``exact_to`` the answer is the same. A row without an embedding is kept as ``not_scored``.
 
     A row near one of ``against`` (a rows table or run folder that has the column ``by``) goes as
@@ -45,6 +46,7 @@ class SemanticDedup:
     threshold: float = 0.9
     rank_by: str | None = None
     descending: bool = True
+    prefer_source: tuple[str, ...] = ()
     dtype: Dtype = "auto"
     exact_to: int = 200_000
     recall: float = 0.99
@@ -61,8 +63,17 @@ class SemanticDedup:
     @property
     def needs(self) -> tuple[str, ...]:
         """The embeddings, and the column that ranks."""
-        ranking = [base_column(self.rank_by)] if self.rank_by else []
-        return (base_column(self.by), *ranking)
+        return (base_column(self.by), *ranking_columns(self.rank_by, self.prefer_source))
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The embeddings, and the column that ranks."""
+        return ((self.by, vector_column), *(((self.rank_by, sortable),) if self.rank_by else ()))
+
+    @property
+    def reads_reference(self) -> tuple[tuple[str, Reader], ...]:
+        """The embeddings of the reference."""
+        return ((self.by, vector_column),)
 
     @property
     def wants(self) -> tuple[str, ...]:
@@ -106,12 +117,10 @@ class SemanticDedup:
     def _ranked(self, table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers and unit vectors, best first."""
         found = vectors_of(table, self.by)
-        if self.rank_by is None:
+        if self.rank_by is None and not self.prefer_source:
             return found.rows, found.units
-        rank = np.empty(table.height, np.int64)
-        score = values(table, self.rank_by)
-        rank[tie_order(table, score, descending=self.descending)] = np.arange(table.height)
-        order = np.argsort(rank[found.rows])
+        prefer = self.prefer_source
+        order = best_first(table, found.rows, self.rank_by, prefer, descending=self.descending)
         return found.rows[order], found.units[order]
 
 

@@ -1,4 +1,4 @@
-"""Keep the rows of some prompts: one part to train on, the other to test on, no prompt in both."""
+"""Split rows by prompt: one part to train on, the other to test on, no prompt in both."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ PartOfSplit: TypeAlias = Literal["train", "test"]
 class Split:
     """Each prompt falls to ``test`` with probability ``test_share``, with all rows that ask it.
 
+    A run keeps one part and writes the other into its folder: ``test.parquet`` (or
+    ``train.parquet``), as the rows were when they were split. Stages after this one see the part
+    that is kept.
+
     The draw is a hash of the prompt's text and ``seed``: it does not depend on the other rows, so
     two recipes with the same ``test_share`` and ``seed`` cut any sources along the same line, and
     rows that come later do not move those that are there. Many answers to few prompts must be
@@ -28,12 +32,12 @@ class Split:
     answer.
 
     Options:
-        part: ``train`` or ``test``, which one is kept.
+        part: ``train`` or ``test``, which one is kept; the other is set aside.
         test_share: the expected share of prompts in ``test``, between 0 and 1.
         seed: another seed, another split.
     """
 
-    part: PartOfSplit
+    part: PartOfSplit = "train"
     test_share: float = 0.1
     seed: int = 0
 
@@ -42,6 +46,11 @@ class Split:
     def __post_init__(self) -> None:
         if not 0 < self.test_share < 1:
             raise UsageError(f"split: test_share must lie between 0 and 1; got {self.test_share}")
+
+    @property
+    def sets_aside(self) -> str:
+        """The name of the part that is not kept."""
+        return "test" if self.part == "train" else "train"
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Draw for every row's prompt."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from curate.core.columns import base_column, numbers
+from curate.core.columns import Reader, base_column, numbers
 from curate.core.decisions import decide
 from curate.core.errors import UsageError
 
@@ -40,6 +40,11 @@ class Threshold:
     def needs(self) -> tuple[str, ...]:
         """The column that is compared."""
         return (base_column(self.by),)
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The column, as numbers."""
+        return ((self.by, numbers),)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Compare every row's value with the bounds."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from curate.core.budget import Budget
-from curate.core.columns import base_column, numbers
+from curate.core.columns import Reader, base_column, numbers
 from curate.core.ranking import keep_best
 
 __all__ = ["TopFraction"]
@@ -37,6 +37,15 @@ class TopFraction:
     def needs(self) -> tuple[str, ...]:
         """The column that ranks."""
         return (base_column(self.by),)
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The column, as numbers."""
+        return ((self.by, numbers),)
+
+    def most_kept(self, rows: int, sources: int | None = None) -> int:
+        """The most rows that are kept of so many."""
+        return self._budget().limit(rows)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Rank every row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from numba.core import config
 
 from curate.core import compiled as kept
+from curate.core.progress import announcing
 
 OUTER = """
 from curate.core.compiled import compiled
@@ -201,6 +203,42 @@ def run(loops: Path, kinds: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", RUN.format(kinds), str(loops.parent)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def test_of_processes_that_start_together_one_compiles_and_the_others_wait(loops: Path) -> None:
+    edit(loops / "outer.py", "return more(x)", f"return {' + '.join(['more(x)'] * 40)}")
+    outs = [process.communicate()[0] for process in [run(loops, "int,") for _ in range(2)]]
+    assert sorted(out.splitlines()[1].split()[0] for out in outs) == ["0", "1"]
+    assert not list((loops / "__pycache__").glob("*.lock"))
+
+
+def test_a_process_that_waits_for_a_stopped_one_goes_on_by_itself(
+    loops: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fresh()(1) == 20
+    [data] = (loops / "__pycache__").glob("loops.outer.*.nbc")
+    [index] = (loops / "__pycache__").glob("loops.outer.*.nbi")
+    name = index.stem
+    data.unlink()
+    index.unlink()
+    monkeypatch.setattr(kept._TURNS, "patience", 0.1)
+    with (loops / "__pycache__" / f"{name}.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        again = fresh()
+        assert again(1) == 20
+    assert not was_found(again)
+
+
+def test_compiling_that_takes_long_is_announced(
+    loops: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(kept, "_ANNOUNCED", 0.01)
+    monkeypatch.setattr(kept, "_TURNS", kept._Turns())
+    with announcing(lines.append):
+        assert fresh()(1) == 20
+        assert fresh()(1) == 20
+    assert lines == ["compiling loops for this machine, once: later runs load them"]
 
 
 def test_processes_that_start_together_do_not_mix_up_what_they_make(loops: Path) -> None:

@@ -338,3 +338,29 @@ def test_no_rows_no_decisions(name: str) -> None:
 def test_an_option_out_of_range_is_refused_in_words(option: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=f"{next(iter(option))}: expected"):
         build("curate.selectors", "minhash_dedup", option)
+
+
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("name", ["exact_dedup", "minhash_dedup", "semantic_dedup"])
+def test_rows_of_a_preferred_source_survive_whatever_their_score(
+    name: str, descending: bool
+) -> None:
+    rows = chats(
+        ["the same answer to it"] * 4,
+        source=["web", "books", "wiki", "books"],
+        ifd=[0.9, 0.1, 0.8, 0.2],
+        embedding=[[1.0, 0.0]] * 4,
+    )
+    ranks = {"rank_by" if name == "semantic_dedup" else "by": "ifd", "descending": descending}
+    ranks |= {"of": "response"} if name == "exact_dedup" else {}
+    best = "f:4" if descending else "f:2"
+    for prefer, expected in (
+        ([], "f:1" if descending else "f:2"),
+        (["books"], best),
+        (["wiki", "books"], "f:3"),
+        (["none of these"], "f:1" if descending else "f:2"),
+    ):
+        answer = told(name, rows, prefer_source=prefer, **ranks)
+        assert [row for row, (why, _) in answer.items() if why == "survivor"] == [expected]
+    chosen = build("curate.selectors", name, {"prefer_source": ["books"]})
+    assert "source" in chosen.needs

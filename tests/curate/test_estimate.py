@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import zstandard
 
-from curate.core.errors import UsageError
+from curate.core.errors import DataError, UsageError
 from curate.core.files import read_json, write_json
 from curate.core.readers.containers import expand
 from curate.core.recipe import parse
@@ -35,8 +35,13 @@ def recipe(rows: Path, stages=STAGES, **more):
     return parse({"name": "t", "source": str(rows), "stages": stages, **more})
 
 
-def fake_trial(per_row: float, once: float, left: float = 1.0, tried: list | None = None):
-    """A trial whose stages take ``once`` and ``per_row`` seconds; ``left`` is kept by selectors."""
+def fake_trial(
+    per_row: float, once: float, left: float = 1.0, tried: list | None = None, most: int = 10**9
+):
+    """A trial whose stages take ``once`` and ``per_row`` seconds.
+
+    Selectors keep the share ``left``, but no more than ``most`` rows.
+    """
 
     def trial(recipe, folder):
         (tried if tried is not None else []).append((recipe.limit, [s.name for s in recipe.stages]))
@@ -47,7 +52,9 @@ def fake_trial(per_row: float, once: float, left: float = 1.0, tried: list | Non
             label = f"{number}:{spec.name}"
             stages.append({"stage": label, "rows": rows})
             clock[label] = {"cpu_seconds": once + per_row * rows}
-            rows = round(rows * left) if spec.group == "select" else rows
+            if spec.group == "select":
+                rows = min(round(rows * left), most)
+                stages[-1] |= {"kept": rows, "measured": {"tokens": rows * 20}}
         clock["outputs"] = {"cpu_seconds": once + per_row * count}
         return {"stages": stages, "clock": clock, "counts": {"kept": rows}}
 
@@ -68,10 +75,59 @@ def test_stages_of_a_known_rate_are_foretold_with_the_range_said(tmp_path):
     assert exact.seconds == pytest.approx((every * 0.7, every * 1.5 * growth))
     half = 0.01 + 1e-5 * 50_000  # the least it can be is what the trial's first selector left
     assert best.seconds == pytest.approx((half * 0.7, every * 1.5 * growth))
-    quarter = 0.01 + 1e-5 * 25_000
-    assert outputs.seconds == pytest.approx((quarter * 0.7, every * 1.5))
+    quarter = 0.01 + 1e-5 * 25_000  # the fraction is a half, whatever the selector before it left
+    assert outputs.seconds == pytest.approx((quarter * 0.7, half * 1.5))
     assert [one.at_most for one in (ingest, length, exact, best)] == [False, False, False, True]
     assert {one.how for one in (ingest, length, exact, best)} == {"timed on the first 16,384 rows"}
+
+
+@pytest.mark.parametrize(
+    ("select", "kept", "least", "most"),
+    [
+        ({"select": "random", "rows": 600}, 600, 600, 600),
+        ({"select": "random", "rows": 30_000}, 10**9, 30_000, 30_000),
+        ({"select": "random", "fraction": 0.1}, 10**9, 10_000, 10_000),
+        ({"select": "random", "tokens": 12_000, "tokens_by": "length_words"}, 600, 600, 900),
+        ({"select": "top_k", "by": "length_words", "k": 600}, 600, 600, 600),
+        ({"select": "quota", "by": "source", "rows": 600}, 600, 600, 600),
+        ({"select": "quota", "by": "source", "rows": {"rows": 600, "b": 100}}, 600, 600, 700),
+        ({"select": "quota", "by": "extra.topic", "rows": 20}, 600, 600, 900),
+        ({"select": "exact_dedup"}, 600, 600, 100_000),
+    ],
+)
+def test_a_stage_behind_a_budget_or_a_quota_is_foretold_for_what_that_leaves(
+    tmp_path, select, kept, least, most
+):
+    rows = lines_file(tmp_path / "rows.jsonl", 100_000)
+    slow = {"score": "heuristics"}
+    made = plan(recipe(rows, [LENGTH, select, slow]), tmp_path / "out")
+    trial = fake_trial(per_row=1e-5, once=0.0, most=kept)
+    found = forecast(made, tmp_path / "out", trial)[3]
+    assert found.seconds == pytest.approx((1e-5 * least * 0.7, 1e-5 * most * 1.5))
+    assert (found.rows.count, found.at_most) == (most, least < most)
+
+
+def test_what_a_done_or_an_earlier_selector_kept_is_known(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 2000)
+    some = [LENGTH, {"select": "threshold", "by": "length_words", "min": 9}]
+    run(recipe(rows, some), tmp_path / "first")
+    kept = pl.read_parquet(tmp_path / "first" / "kept.parquet").height
+    assert 0 < kept < 1000
+    made = plan(recipe(rows, [*some, {"score": "heuristics"}]), tmp_path / "first")
+    found = forecast(made, tmp_path / "first", fake_trial(1e-5, 0.0))
+    assert (found[3].rows.count, found[3].at_most) == (kept, False)
+    beside = forecast(plan(made.recipe, tmp_path / "b"), tmp_path / "b", fake_trial(1e-5, 0.0))
+    assert beside[3].seconds == pytest.approx((1e-5 * kept * 0.7, 1e-5 * 2000 * 1.5))
+
+
+def test_the_tokens_that_a_budget_keeps_are_counted(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 70)
+    budget = {"select": "random", "tokens": 100, "tokens_by": "length_words"}
+    result = run(recipe(rows, [LENGTH, budget]), tmp_path / "out")
+    told = result.manifest["stages"][2]["measured"]
+    words = pl.read_parquet(tmp_path / "out" / "kept.parquet")["length_words"].sum()
+    assert told == {"tokens": words}
+    assert 0 < words <= 100
 
 
 def test_a_slow_stage_is_tried_on_few_rows(tmp_path):
@@ -169,7 +225,8 @@ def test_few_rows_are_not_timed_where_the_run_follows(tmp_path):
     rows = lines_file(tmp_path / "rows.jsonl", 500)
     found = forecast(plan(recipe(rows), tmp_path), tmp_path / "out", fake_trial(1, 1), least=501)
     assert {(one.rows.count, one.seconds, one.how) for one in found} == {
-        (500, None, "not timed: few rows")
+        (500, None, "not timed: few rows"),
+        (250, None, "not timed: few rows"),  # the outputs, behind a fraction of a half
     }
 
 
@@ -266,3 +323,17 @@ def test_long_files_are_estimated_within_a_tenth(tmp_path, monkeypatch, ending):
     found = records(expand(str(path)))
     assert not found.counted
     assert found.count == pytest.approx(20_000, rel=0.1)
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_rows_of_a_damaged_file_are_not_known_and_reading_it_says_why(tmp_path, ending):
+    squeeze = {"gz": gzip.compress, "zst": zstandard.compress}[ending]
+    rows = np.random.default_rng(0).integers(0, 10**9, 60_000).tolist()
+    lines = "".join(f'{{"prompt": "{row}", "completion": "a"}}\n' for row in rows).encode()
+    path = tmp_path / f"rows.jsonl.{ending}"
+    whole = squeeze(lines)
+    path.write_bytes(whole[: len(whole) * 9 // 10])
+    if ending == "gz":
+        assert records(expand(str(path))) == Records(0, counted=False)
+    with pytest.raises(DataError, match=r"damaged|cut off|incomplete"):
+        run(recipe(path, []), tmp_path / "out", foretell=True)

@@ -71,7 +71,7 @@ def test_the_last_word_on_a_row_is_that_of_the_last_stage_that_saw_it(
     write_ledger(tmp_path / "ledger.parquet", rows, decisions, nothing_quarantined)
     ledger = pl.read_parquet(tmp_path / "ledger.parquet")
     assert ledger.schema == LEDGER
-    assert ledger.rows() == [(f"r:{row}", *expected[row]) for row in range(9)]
+    assert ledger.rows() == [(f"r:{row}", "r", *expected[row]) for row in range(9)]
 
 
 @pytest.mark.parametrize("seen", [[0, 1], [0, 1, 2, 2]])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from io import StringIO
 
-from curate.core.progress import Progress
+from curate.core.progress import Progress, announcing, if_slow
 
 
 class Terminal(StringIO):
@@ -57,3 +58,26 @@ def test_away_from_a_terminal_a_line_comes_every_ten_seconds() -> None:
     lines = stream.getvalue().splitlines()
     assert len(lines) == 6
     assert lines[-1] == "score: 56 of 100 rows, about 44 s left"
+
+
+def test_what_takes_long_is_announced_on_any_thread_and_what_does_not_is_not() -> None:
+    lines: list[str] = []
+    told = threading.Event()
+
+    def say(line: str) -> None:
+        lines.append(line)
+        told.set()
+
+    def load() -> None:
+        with if_slow("loading a model", after=0.01):
+            told.wait(10)
+
+    with announcing(lines.append), announcing(say):
+        with if_slow("nothing", after=60):
+            pass
+        thread = threading.Thread(target=load)
+        thread.start()
+        thread.join()
+    with if_slow("nobody listens", after=0.0):
+        pass
+    assert lines == ["loading a model"]

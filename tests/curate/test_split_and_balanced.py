@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,7 +12,10 @@ import pytest
 
 from curate.core.chat import turn
 from curate.core.errors import UsageError
+from curate.core.files import hash_file, read_json
+from curate.core.recipe import parse
 from curate.core.schema import schema_of
+from curate.runners.run import run
 from curate.selectors.balanced import Balanced
 from curate.selectors.random import Random
 from curate.selectors.split import Split
@@ -124,3 +128,42 @@ def test_equal_rows_stay_and_rows_without_a_number_go() -> None:
 def test_no_bins_and_a_ratio_below_1_are_refused(option: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="at least 1"):
         Balanced(**option)
+
+
+def split_run(folder: Path, *stages: dict[str, Any]) -> Path:
+    rows = folder / "rows.jsonl"
+    lines = ({"prompt": f"q{at % 20}", "completion": f"a {at}"} for at in range(60))
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run(parse({"name": "s", "source": str(rows), "stages": list(stages)}), folder / "out")
+    return folder / "out"
+
+
+def test_one_run_writes_both_parts_of_a_split_and_later_stages_see_the_kept_one(
+    tmp_path: Path,
+) -> None:
+    few = {"select": "random", "rows": 5}
+    out = split_run(tmp_path, {"score": "length"}, {"select": "split", "test_share": 0.3}, few)
+    kept, test = (pl.read_parquet(out / f"{name}.parquet") for name in ("kept", "test"))
+    assert kept.height == 5
+    assert kept.schema == test.schema  # with the scores that were there by then
+    ledger = pl.read_parquet(out / "ledger.parquet")
+    assert set(test["id"]) == set(ledger.filter(reason="test_prompt")["id"])
+    assert 3 <= test.height < 60
+    manifest = read_json(out / "manifest.json")
+    assert manifest["parts"] == {"test.parquet": test.height}
+    assert manifest["outputs"]["test.parquet"] == hash_file(out / "test.parquet")
+    (out / "test.parquet").write_bytes(b"damaged")
+    split_run(tmp_path, {"score": "length"}, {"select": "split", "test_share": 0.3}, few)
+    assert manifest["outputs"]["test.parquet"] == hash_file(out / "test.parquet")
+
+
+def test_a_part_of_an_earlier_recipe_is_removed_and_of_two_splits_both_are_there(
+    tmp_path: Path,
+) -> None:
+    out = split_run(tmp_path, {"select": "split", "part": "test", "test_share": 0.5})
+    assert (out / "train.parquet").is_file()
+    twice = ({"select": "split", "test_share": 0.3, "seed": seed} for seed in (1, 2))
+    split_run(tmp_path, *twice)
+    assert {path.name for path in out.glob("t*.parquet")} == {"test.parquet", "test-2.parquet"}
+    parts = [pl.read_parquet(out / f"{name}.parquet") for name in ("kept", "test", "test-2")]
+    assert sum(part.height for part in parts) == 60

@@ -21,7 +21,7 @@ from curate.core.readers.jsonlines import parse
 from curate.core.readers.layout import Layout
 from curate.core.readers.part import Part
 from curate.core.readers.tabular import parquet_batches
-from curate.core.rows import finish, table_of
+from curate.core.rows import fill_margin, finish, table_of
 from curate.core.schema import Kind
 from curate.core.types import Format, Row
 
@@ -192,6 +192,8 @@ class _Pending:
         for at, row in enumerate(made, 1):
             if not record.keys().isdisjoint(BESIDE):
                 with_system(row, form.kind)
+            if self._kind == "preference":
+                fill_margin(row)
             place = f"{number}.{at}" if form.many else f"{number}"
             size = finish(row, self._kind, name, number, place)
             self._sizes.append(size)

@@ -15,7 +15,16 @@ from curate.core.decisions import tie_order
 from curate.core.errors import DataError, UsageError
 from curate.core.vectors.multiply import products
 
-__all__ = ["GRID", "Vectors", "exact_products", "on_grid", "slack", "slices", "vectors_of"]
+__all__ = [
+    "GRID",
+    "Vectors",
+    "exact_products",
+    "on_grid",
+    "slack",
+    "slices",
+    "vector_column",
+    "vectors_of",
+]
 
 GRID: Final = 2.0**-24
 """Entries of a unit vector are multiples of this.
@@ -51,9 +60,7 @@ def vectors_of(table: pl.DataFrame, by: str, among: np.ndarray | None = None) ->
         UsageError: the column holds no vectors.
         DataError: the vectors differ in length.
     """
-    column = values(table, by)
-    if not isinstance(column.dtype, pl.List | pl.Array) or not _inner(column.dtype).is_numeric():
-        raise UsageError(f"{by!r}: expected a vector a row (an embedding), found {column.dtype}")
+    column = vector_column(table, by)
     order = tie_order(table)
     present = np.array(column.is_not_null(), dtype=bool)
     order = order[(present if among is None else present & among)[order]]
@@ -64,6 +71,18 @@ def vectors_of(table: pl.DataFrame, by: str, among: np.ndarray | None = None) ->
     if usable.all():
         return Vectors(units, order)
     return Vectors(np.ascontiguousarray(units[usable]), order[usable])
+
+
+def vector_column(table: pl.DataFrame, by: str) -> pl.Series:
+    """The column of vectors that ``by`` stands for.
+
+    Raises:
+        UsageError: it holds no vectors.
+    """
+    column = values(table, by)
+    if not isinstance(column.dtype, pl.List | pl.Array) or not _inner(column.dtype).is_numeric():
+        raise UsageError(f"{by!r}: expected a vector a row (an embedding), found {column.dtype}")
+    return column
 
 
 def slices(height: int, size: int = _BLOCK) -> Iterator[slice]:

@@ -1,0 +1,140 @@
+"""Finished stages of all runs of a project: a run in another folder takes them from here.
+
+A stage lies under its key, which is a hash of all that it was made from: the bytes of its inputs,
+its options, its code. Its files are linked into the cache and out of it, or copied where two disks
+are involved, and appear whole; the note with the hash of the content is written last. A run checks
+that hash, so a damaged entry is made again. The oldest entries are removed beyond a size.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from curate.core.errors import SiftuneError
+from curate.core.files import aside, kind_of_entry, write_text
+from curate.core.stages import Done, Stages
+
+__all__ = ["StageCache", "project_cache"]
+
+_MOST_BYTES: Final = 20 << 30
+_ENDINGS: Final = (".quarantine.jsonl", ".parquet", ".json")
+"""The files of a stage, the note last."""
+
+_TAG: Final = "Signature: 8a477f597d28d172789f06886806bc55\n# Finished stages of siftune runs.\n"
+
+
+@dataclass(frozen=True)
+class StageCache:
+    """A folder of finished stages that runs share; it may be removed at any time.
+
+    A folder of another user, or one that all users can write to, is not used.
+    """
+
+    folder: Path
+    most_bytes: int = _MOST_BYTES
+
+    def has(self, name: str, key: str) -> Done | None:
+        """What is known of a stage that is in the cache and undamaged; None if it is not."""
+        return self._stages.done(name, key) if self._is_safe() else None
+
+    def path(self, name: str, key: str) -> Path:
+        """The rows or scores of a stage in the cache."""
+        return self._stages.path(name, key)
+
+    def fetch(self, name: str, key: str, into: Stages) -> Done | None:
+        """Bring a stage into the stages of a run; None if it is not here, or damaged."""
+        if not self._is_safe() or self._stages.noted(name, key) is None:
+            return None
+        try:
+            self._copy(self._stages.path(name, key), into.path(name, key))
+        except OSError:
+            return None
+        found = into.done(name, key)
+        with suppress(OSError):
+            if found is None:
+                self._remove(self._stages.path(name, key))
+            else:
+                os.utime(self._stages.path(name, key).with_suffix(".json"))
+        return found
+
+    def keep(self, name: str, key: str, of: Stages) -> None:
+        """Take a stage of a run in; where that fails the run goes on without."""
+        if self._is_safe() and self._stages.noted(name, key) is not None:
+            return
+        with suppress(OSError, SiftuneError):
+            self._make_folder()
+            if self._is_safe():
+                self._copy(of.path(name, key), self._stages.path(name, key))
+                self._shrink(but=self._stages.path(name, key))
+
+    @property
+    def _stages(self) -> Stages:
+        return Stages(self.folder / "stages")
+
+    def _is_safe(self) -> bool:
+        for folder in (self.folder, self._stages.folder):
+            if kind_of_entry(folder) != "a folder":
+                return False
+            known = folder.lstat()
+            if known.st_uid != os.geteuid() or known.st_mode & stat.S_IWOTH:
+                return False
+        return True
+
+    def _make_folder(self) -> None:
+        """Make the folder, which backups and git leave out."""
+        if kind_of_entry(self.folder) is None:
+            self.folder.mkdir(mode=0o700, parents=True)
+            write_text(self.folder / ".gitignore", "*\n")
+            write_text(self.folder / "CACHEDIR.TAG", _TAG)
+        self._stages.folder.mkdir(mode=0o700, exist_ok=True)
+
+    def _copy(self, source: Path, target: Path) -> None:
+        """Link or copy the files of a stage, its note last."""
+        for ending in _ENDINGS:
+            one = source.with_suffix(ending)
+            if one.is_file():
+                with aside(target.with_suffix(ending)) as part:
+                    _link(one, part)
+
+    def _shrink(self, but: Path) -> None:
+        """Remove the stages that were used longest ago, beyond the size of the cache."""
+        notes = sorted(self._stages.folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        total = sum(map(_size, notes))
+        for note in notes:
+            if total <= self.most_bytes:
+                return
+            if note.with_suffix(".parquet") != but:
+                total -= _size(note)
+                self._remove(note)
+
+    def _remove(self, stage: Path) -> None:
+        for ending in reversed(_ENDINGS):
+            stage.with_suffix(ending).unlink(missing_ok=True)
+
+
+def project_cache() -> StageCache | None:
+    """The cache of the project in the current folder.
+
+    It is ``.siftune_cache``, or the folder that SIFTUNE_STAGE_CACHE names; empty: none.
+    """
+    named = os.environ.get("SIFTUNE_STAGE_CACHE", ".siftune_cache")
+    return StageCache(Path(named)) if named else None
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name, or a copy of it where there can be none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _size(note: Path) -> int:
+    files = (note.with_suffix(ending) for ending in _ENDINGS)
+    return sum(file.stat().st_size for file in files if file.is_file())

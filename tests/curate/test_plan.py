@@ -1,0 +1,98 @@
+"""What a dry run refuses before anything runs: columns and references that a stage cannot use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from curate.core.errors import DataError, UsageError
+from curate.core.recipe import parse
+from curate.runners.plan import plan
+
+PII = {"score": "pii"}
+
+
+def planned(tmp_path: Path, *stages: dict[str, object], pairs: bool = False):
+    answers = {"chosen": "a", "rejected": "b"} if pairs else {"completion": "a"}
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"prompt": "q", **answers}) + "\n")
+    recipe = {"name": "t", "source": str(rows), "stages": list(stages)}
+    return plan(parse(recipe), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("stages", "problem"),
+    [
+        ([PII, {"select": "quota", "by": "pii_kinds", "rows": 1}], "2:quota: 'pii_kinds' holds"),
+        ([{"select": "quota", "by": "source", "rows": 1, "rank_by": "id"}], "expected one number"),
+        ([{"select": "threshold", "by": "messages", "min": 1}], "1:threshold: 'messages': expect"),
+        ([{"select": "threshold", "by": "messages.mode", "min": 1}], "one of mean, min"),
+        ([{"select": "flags", "by": "digest"}], "expected a list of flags"),
+        ([{"select": "k_center", "rows": 1, "by": "digest"}], "expected a vector a row"),
+        ([{"select": "exact_dedup", "by": "messages"}], "expected one value a row to rank by"),
+        ([{"select": "random", "tokens": 9, "tokens_by": "digest"}], "expected one number a row"),
+        ([{"select": "semantic_dedup", "by": "source"}], "expected a vector a row"),
+        ([{"select": "balanced", "first": "source", "second": "row"}], "expected one number a row"),
+    ],
+)
+def test_a_column_of_a_type_that_a_stage_cannot_read_is_refused(tmp_path, stages, problem) -> None:
+    with pytest.raises(UsageError, match=problem):
+        planned(tmp_path, *stages)
+
+
+def test_a_score_at_every_turn_is_a_list_and_its_mean_a_number(tmp_path) -> None:
+    every = {"score": "length", "turns": "every"}
+    planned(tmp_path, every, {"select": "top_k", "by": "length_words.mean", "k": 1})
+    with pytest.raises(UsageError, match=r"say length_words\.mean"):
+        planned(tmp_path, every, {"select": "top_k", "by": "length_words", "k": 1})
+
+
+def test_quotas_by_prompt_or_by_the_turns_of_a_side_are_planned(tmp_path) -> None:
+    for by, pairs in (("prompt", False), ("prompt", True), ("chosen", True)):
+        stage = {"select": "quota", "by": by, "rows": 1}
+        assert planned(tmp_path, stage, pairs=pairs).steps[0].label == "1:quota"
+
+
+def test_a_reference_that_is_missing_or_no_data_is_refused_before_the_run(tmp_path) -> None:
+    (tmp_path / "page.html").write_text("<html><body>not rows</body></html>")
+    for name, problem in (("gone.jsonl", "gone.jsonl"), ("page.html", "page.html")):
+        stage = {"select": "minhash_dedup", "against": str(tmp_path / name)}
+        with pytest.raises(DataError, match=f"stage 1:minhash_dedup: against: .*{problem}"):
+            planned(tmp_path, stage)
+
+
+def test_a_reference_without_embeddings_is_refused_for_semantic_deduplication(tmp_path) -> None:
+    (tmp_path / "held.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
+    stage = {"select": "semantic_dedup", "against": str(tmp_path / "held.jsonl")}
+    with pytest.raises(UsageError) as error:
+        planned(tmp_path, {"score": "embedding"}, stage)
+    assert str(error.value).startswith("stage 2:semantic_dedup: against: no column 'embedding'")
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path) -> None:
+    with pytest.raises(UsageError) as error:
+        planned(
+            tmp_path,
+            {"select": "quota", "by": "messages", "rows": 1},
+            {"select": "flags", "by": "digest"},
+            {"select": "exact_dedup", "against": str(tmp_path / "gone.jsonl")},
+            {"select": "top_k", "by": "nothing", "k": 1},
+        )
+    lines = str(error.value).splitlines()
+    assert lines[0] == "3 problems:"
+    assert [line.split()[1] for line in lines[1:]] == ["2:flags:", "3:exact_dedup:", "4:top_k:"]
+    with pytest.raises(UsageError) as error:
+        planned(tmp_path, {"score": "lenght"}, {"select": "top_k", "by": "x"})
+    assert [line.split()[1] for line in str(error.value).splitlines()[1:]] == ["1:", "2:"]
+
+
+def test_a_preferred_source_that_is_none_is_refused_with_those_there_are(tmp_path) -> None:
+    for prefer in (["rows"], ["rows", "web"]):
+        stage = {"select": "exact_dedup", "prefer_source": prefer}
+        if prefer == ["rows"]:
+            planned(tmp_path, stage)
+            continue
+        with pytest.raises(UsageError, match=r"no source is called 'web'; .*\(sources: rows\)"):
+            planned(tmp_path, stage)
