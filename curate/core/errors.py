@@ -47,7 +47,8 @@ def raise_all(problems: Sequence[SiftuneError]) -> None:
         raise problems[0]
     if problems:
         lines = [f"{len(problems)} problems:", *(f"  {problem}" for problem in problems)]
-        raise min(map(type, problems), key=lambda kind: kind.exit_code)("\n".join(lines))
+        kinds = [type(problem) for problem in problems]
+        raise min(kinds, key=lambda kind: kind.exit_code)("\n".join(lines))
 
 
 class BadRow(Exception):

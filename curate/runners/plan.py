@@ -153,13 +153,13 @@ def _check_columns(recipe: Recipe, rows: Path | None) -> None:
             problems.append(UsageError(f"stage {_label(number, spec)}: {error}"))
     for number, (spec, one) in enumerate(zip(recipe.stages, made, strict=True), 1):
         label = _label(number, spec)
-        for error in _wrong_columns(one, there, kind):
+        for wrong in _wrong_columns(one, there, kind):
             later = [
                 f"; stage {_label(at, recipe.stages[at - 1])} adds it, but later"
                 for at in range(number + 1, len(made) + 1)
                 if set(adds[at - 1]) & (set(one.needs) - set(there))
             ]
-            problems.append(UsageError("".join([f"stage {label}: {error}", *later[:1]])))
+            problems.append(UsageError("".join([f"stage {label}: {wrong}", *later[:1]])))
         problems += [type(e)(f"stage {label}: against: {e}") for e in _wrong_reference(one)]
         problems += [UsageError(f"stage {label}: {told}") for told in _unknown(one, recipe, rows)]
         there = {**there, **adds[number - 1]}
@@ -208,7 +208,8 @@ def _unknown(made: Any, recipe: Recipe, rows: Path | None) -> list[str]:
 def _source_names(recipe: Recipe, rows: Path | None) -> set[str]:
     """What the column ``source`` may hold: the names of raw files, and those in tables of ours."""
     parts = [part for source in recipe.source for part in expand(source)]
-    tables = [part.paths[0] for part in parts if part.container == "rows"] + [rows] * bool(rows)
+    tables = [part.paths[0] for part in parts if part.container == "rows"]
+    tables += [rows] if rows is not None else []
     inside = [pl.read_parquet(path, columns=["source"], glob=False)["source"] for path in tables]
     return {*name_parts(parts), *(name for column in inside for name in column.unique())}
 
