@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from curate.core.errors import DataError, UsageError
 from curate.core.readers.jsontext import dump
+from curate.core.template_turns import REASONING
 from finetune.templates import marks_generation
-from finetune.turns import REASONING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

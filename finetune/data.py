@@ -14,10 +14,10 @@ from curate.core.errors import DataError, UsageError
 from curate.core.files import digest_of
 from curate.core.readers.jsontext import dump
 from curate.core.schema import CONTENT, KINDS, Kind, kind_of
+from curate.core.template_turns import chat, tools_of, turn_keys
 from finetune.bad_rows import BAD_ROWS, Dropped, OnBad, bad_rows, drop_bad, dropped_of
 from finetune.models import shown
 from finetune.row_extras import beside, extras_of, lists_in, refuse_weights, tell_odd_tools
-from finetune.turns import chat, tools_of, turn_keys
 
 __all__ = [
     "BAD_ROWS",

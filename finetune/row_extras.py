@@ -11,9 +11,9 @@ import polars as pl
 
 from curate.core.errors import DataError
 from curate.core.schema import CONTENT, kind_of
+from curate.core.template_turns import WEIGHTS, tools_of, turn_keys
 from finetune.bad_rows import BAD_ROWS
 from finetune.ranks import tell
-from finetune.turns import WEIGHTS, tools_of, turn_keys
 
 __all__ = [
     "beside",
