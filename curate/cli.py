@@ -136,19 +136,45 @@ def explain(run: Path, row_id: str, as_json: bool) -> None:
 @curate.command(cls=WritingCommand)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--format", "layout", default="trl", show_default=True, help="trl, or the name of a format."
+    "--format",
+    "layout",
+    default="trl",
+    show_default=True,
+    help="trl, llamafactory, axolotl, ms_swift, openrlhf, verl, or the name of a raw format.",
 )
-@click.option("--to", default="jsonl", show_default=True, help="jsonl, parquet or datasets.")
+@click.option(
+    "--as",
+    "shape",
+    help="messages (of a pair: the chosen side), prompt_completion, prompt_only, preference, "
+    "unpaired or text.  [default: what the kind of the rows is]",
+)
+@click.option(
+    "--to", help="jsonl, parquet or datasets.  [default: what the trainer's documentation uses]"
+)
+@click.option(
+    "--with",
+    "columns",
+    multiple=True,
+    metavar="COLUMN[,COLUMN]",
+    help="Write a column beside: a score, source, id, or a field that the raw rows had.",
+)
 @click.option(
     "--out", cls=OutOption, check=check_folder, required=True, help="The folder to write."
 )
-def export(run: Path, layout: str, to: str, out: Path) -> None:
-    """Write the kept rows of RUN for a trainer or another tool, with a dataset card."""
+def export(
+    run: Path, layout: str, shape: str | None, to: str | None, columns: tuple[str, ...], out: Path
+) -> None:
+    """Write the kept rows of RUN for a trainer or another tool, with a dataset card.
+
+    Conversations leave as lists of turns, so the trainer applies its chat template. Rows that the
+    layout has no place for are left out and listed; then the exit code is 4.
+    """
     from curate.core.export import export as write
 
-    done = write(run, out, layout, to)
-    for row, why in done.left_out[:5]:
-        click.echo(f"{row}: left out: {why}", err=True)
+    asked = [name.strip() for value in columns for name in value.split(",")]
+    done = write(run, out, layout, to, shape, list(dict.fromkeys(asked)))
+    for row in done.left_out[:5]:
+        click.echo(f"{row.id}: left out: {row.why}", err=True)
     click.echo(f"{done.rows:,} rows written to {done.path}, {len(done.left_out):,} left out")
     if done.left_out:
         raise Exit(PARTIAL)

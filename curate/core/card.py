@@ -2,52 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import yaml
 
+from curate.core.markdown import escaped, table
 from curate.core.story import manifest_of
 
-__all__ = ["dataset_card"]
+__all__ = ["Exported", "LeftOut", "dataset_card", "source_counts"]
+
+_SHOWN = 20  # rows left out that a card lists
+_HEAD = ("source", "rows", "dropped", "could not be read", "left out by the layout", "written")
 
 
-def dataset_card(
-    run: Path, layout: str, rows: int, left_out: Sequence[tuple[str, str]] = ()
-) -> str:
-    """Markdown with the front matter that dataset hubs read."""
+@dataclass(frozen=True)
+class LeftOut:
+    """A row that the layout has no place for."""
+
+    id: str
+    source: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and the rows that the layout has no place for."""
+
+    path: Path
+    rows: int
+    left_out: list[LeftOut]
+    layout: str
+    by_source: Counter[str] = field(default_factory=Counter)  # rows of the run that were written
+
+
+def dataset_card(run: Path, done: Exported, usage: str | None = None) -> str:
+    """Markdown with the front matter that dataset hubs read.
+
+    Names of files, recipes and rows are escaped: they come from users. ``usage`` is a command.
+    """
     manifest = manifest_of(run)
-    front = yaml.safe_dump({"tags": ["siftune", layout], "size_categories": [_size(rows)]})
+    tags = ["siftune", *done.layout.lower().split()]
+    front = yaml.safe_dump({"tags": tags, "size_categories": [_size(done.rows)]})
     counts = manifest["counts"]
-    sources = [f"- `{Path(i['path']).name}`, sha256 `{i['sha256']}`" for i in manifest["inputs"]]
     parts = [
         f"---\n{front}---",
-        f"# {manifest['recipe']['name']}",
-        f"{rows:,} rows in the `{layout}` layout, selected by Siftune {manifest['siftune']} from "
-        f"{counts['rows']:,}: {counts['dropped']:,} dropped, "
+        f"# {escaped(manifest['recipe']['name'])}",
+        f"{done.rows:,} rows in the layout {done.layout}, selected by Siftune "
+        f"{manifest['siftune']} from {counts['rows']:,}: {counts['dropped']:,} dropped, "
         f"{counts['quarantined']:,} could not be read.",
+        *([f"```text\n{usage}\n```"] if usage else []),
         "## Sources",
-        "\n".join(sources),
+        table(_HEAD, source_counts(run, done)),
+        "\n".join(_file(one) for one in manifest["inputs"]),
         "The licence of the sources holds for these rows; it is not known to the tool.",
         "## Stages",
         "\n".join(f"- {_stage(stage)}" for stage in manifest["stages"]),
     ]
-    if left_out:
-        shown = [f"- `{row}`: {why}" for row, why in left_out[:20]]
-        more = [f"- and {len(left_out) - 20} more"] if len(left_out) > 20 else []
-        parts += ["## Left out by the layout", "\n".join([*shown, *more])]
+    if done.left_out:
+        parts += ["## Left out by the layout", *_left_out(done)]
     return "\n\n".join(parts) + "\n"
 
 
+def source_counts(run: Path, done: Exported) -> list[tuple[object, ...]]:
+    """Rows of each source by what became of them, in the order the sources came."""
+    ledger = pl.scan_parquet(run / "ledger.parquet", glob=False)
+    source = pl.col("id").str.replace(r":[^:]*$", "").alias("source")  # an id is source:row
+    counted = (
+        ledger.select(source, "decision").group_by("source", maintain_order=True).agg("decision")
+    ).collect()
+    left_out = Counter(row.source for row in done.left_out)
+    lines: list[tuple[object, ...]] = []
+    for name, decisions in counted.iter_rows():
+        by, known = Counter(decisions), name or "unknown"
+        counts = (by["dropped"], by["quarantined"], left_out[name], done.by_source[name])
+        lines.append((known, len(decisions), *counts))
+    return lines
+
+
+def _file(given: dict[str, Any]) -> str:
+    return f"- {escaped(Path(given['path']).name)}, sha256 `{given['sha256']}`"
+
+
+def _left_out(done: Exported) -> list[str]:
+    reasons = Counter(row.why for row in done.left_out).most_common()
+    counted = [(why, count) for why, count in reasons[:_SHOWN]]
+    listed = [f"- {escaped(row.id)}: {escaped(row.why)}" for row in done.left_out[:_SHOWN]]
+    more = len(done.left_out) - _SHOWN
+    return [
+        table(("reason", "rows"), counted),
+        "\n".join([*listed, *([f"- and {more:,} more"] if more > 0 else [])]),
+    ]
+
+
 def _stage(stage: dict[str, Any]) -> str:
+    name = escaped(stage["stage"])
     if "reasons" in stage:
-        return f"`{stage['stage']}`: " + ", ".join(
-            f"{n:,} {why}" for why, n in stage["reasons"].items()
+        return f"{name}: " + ", ".join(
+            f"{n:,} {escaped(why)}" for why, n in stage["reasons"].items()
         )
     if "columns" in stage:
-        return f"`{stage['stage']}` added {', '.join(f'`{name}`' for name in stage['columns'])}"
-    return f"`{stage['stage']}`: {stage['kept']:,} rows read, {stage['quarantined']:,} set aside"
+        return f"{name} added {', '.join(map(escaped, stage['columns']))}"
+    return f"{name}: {stage['kept']:,} rows read, {stage['quarantined']:,} set aside"
 
 
 def _size(rows: int) -> str:

@@ -2,142 +2,213 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import orjson
 import polars as pl
 
-from curate.core.card import dataset_card
+from curate.core.card import Exported, LeftOut, dataset_card
 from curate.core.errors import BadRow, UsageError
+from curate.core.export_files import (
+    CONTAINERS,
+    DATA_FILES,
+    column_type,
+    fitted,
+    same_keys,
+    write_rows,
+)
+from curate.core.export_raw import fits_raw, write_raw
+from curate.core.export_records import FITS, SHAPES, Shape, records
 from curate.core.files import write_text
 from curate.core.outputs import check_folder, whole_folder
-from curate.core.readers.calls import calls_as_text
-from curate.core.registry import build, find, names
+from curate.core.registry import build, closest, names
+from curate.core.rows import rows_of
 from curate.core.schema import Kind, kind_of
 from curate.core.story import manifest_of
-from curate.core.turn_fields import put_fields
-from curate.core.types import Row
+from curate.core.types import ExportLayout, Row
 
-__all__ = ["CONTAINERS", "Exported", "export"]
+__all__ = ["Exported", "export"]
 
-COMMAND = "curate export"
-CONTAINERS = ("jsonl", "parquet", "datasets")
-TRL: Mapping[Kind, str] = {
-    "conversation": "messages",
-    "text": "text",
-    "preference": "preference",
-    "unpaired": "unpaired",
-    "ranked": "preference",
-}
-"""The layout that TRL's trainers read, for each kind; a ranked list becomes best against worst."""
+COMMAND: Final = "curate export"
+_LAYOUTS: Final = "curate.exports"
+_FORMATS: Final = "curate.formats"
+_CONTAINERS: Final = tuple(CONTAINERS)
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What was written, and the rows that the layout has no place for."""
+class _Plan:
+    """How the rows of a run are written: by which layout, as what, and with which columns."""
 
-    path: Path
-    rows: int
-    left_out: list[tuple[str, str]]  # id, why
+    title: str
+    containers: Sequence[str]
+    write: Callable[[Row], list[Row]]
+    layout: ExportLayout | None = None
+    shape: str = ""
 
 
-def export(run: Path, out: Path, layout: str = "trl", to: str = "jsonl") -> Exported:
-    """Write the kept rows of ``run`` to ``out`` in ``layout``, with a dataset card beside them.
+def export(
+    run: Path,
+    out: Path,
+    layout: str = "trl",
+    to: str | None = None,
+    shape: str | None = None,
+    columns: Sequence[str] = (),
+) -> Exported:
+    """Write the kept rows of ``run`` to ``out`` for a trainer, with a dataset card beside them.
 
-    ``layout`` is ``trl`` or the name of a format. Rows that it cannot hold are listed in the result
-    and in the card, never dropped silently.
+    ``layout`` is one of `curate.exports` (trl, llamafactory, …), a shape (`export_records`) as TRL
+    reads it, or a raw format. ``shape`` is what rows are written as, by default what their kind is;
+    ``columns`` are written beside what the layout names. Rows that the layout has no place for are
+    listed in the result and counted in the card.
 
     Raises:
-        UsageError: unknown layout or container, one that holds no row of this kind, or ``out`` is
-            not an earlier export.
+        UsageError: unknown layout, shape, container or column; rows of this kind do not fit; or
+            ``out`` is not an earlier export.
     """
-    if to not in CONTAINERS:
-        raise UsageError(f"--to: expected one of {', '.join(CONTAINERS)}, got {to!r}")
+    if to is not None and to not in _CONTAINERS:
+        raise UsageError(f"--to: expected one of {', '.join(_CONTAINERS)}, got {to!r}")
     check_folder(out, COMMAND, [run])
-    manifest_of(run)  # is it a finished run?
+    manifest = manifest_of(run)  # is it a finished run?
     kept = pl.read_parquet(run / "kept.parquet", glob=False)
-    kind = kind_of(kept)
-    name = TRL[kind] if layout == "trl" else layout
-    if name not in names("curate.formats"):
-        raise UsageError(f"--format: expected trl or one of {', '.join(names('curate.formats'))}")
-    _refuse_other_kinds(name, kind)
-    left_out: list[tuple[str, str]] = []
-    source = _paired(kept) if kind == "ranked" and name == "preference" else kept
-    rows = list(_written(source, name, left_out))
+    plan = _plan(layout, shape, kind_of(kept), kept)
+    container = _container(plan, to)
+    rows, left_out, by_source = _written(kept, plan, columns)
     if kept.height and not rows:
-        raise UsageError(f"none of the {kept.height} rows fits {name}: {left_out[0][1]}")
+        raise UsageError(f"none of the {kept.height:,} rows fits {plan.title}: {left_out[0].why}")
+    done = Exported(out, len(rows), left_out, plan.title, by_source)
+    data, name = DATA_FILES[container], manifest["recipe"]["name"]
     with whole_folder(out, COMMAND) as part:
-        _WRITERS[to](rows, part)
-        write_text(part / "README.md", dataset_card(run, name, len(rows), left_out))
-    return Exported(out, len(rows), left_out)
+        write_rows(rows, container, part)
+        usage = None
+        if plan.layout:
+            usage = plan.layout.usage(plan.shape, name, data)
+            for file, text in plan.layout.files(plan.shape, name, data).items():
+                write_text(part / file, text)
+        write_text(part / "README.md", dataset_card(run, done, usage))
+    return done
 
 
-def _refuse_other_kinds(name: str, kind: Kind) -> None:
-    """A layout holds rows of its own kind; a ranked list also goes out as a pair."""
-    fits = [
-        other for other in names("curate.formats") if find("curate.formats", other).kind == kind
-    ]
-    if kind == "ranked":
-        fits.append("preference")
-    if name not in fits:
-        raise UsageError(f"--format: {kind} rows do not fit {name}; these do: {', '.join(fits)}")
+def _plan(layout: str, shape: str | None, kind: Kind, kept: pl.DataFrame) -> _Plan:
+    """The layout and the shape that were asked for, checked against the kind of the rows.
+
+    Raises:
+        UsageError: there is none of that name, or it does not hold such rows.
+    """
+    if shape is not None and shape not in SHAPES:
+        raise UsageError(f"--as: expected one of {', '.join(SHAPES)}, got {shape!r}")
+    if layout in SHAPES:
+        if shape not in (None, layout):
+            raise UsageError(f"--format {layout} writes {layout}, --as asks for {shape}: omit one")
+        layout, shape = "trl", layout
+    found = {_simple(name): name for name in names(_LAYOUTS)}.get(_simple(layout))
+    if found is not None:
+        return _trainer_plan(build(_LAYOUTS, found, {}), shape, kind, kept)
+    if layout in names(_FORMATS):
+        return _raw_plan(layout, shape, kind)
+    known = tuple(dict.fromkeys((*names(_LAYOUTS), *SHAPES, *names(_FORMATS))))
+    raise UsageError(f"--format: no layout is called {layout!r}; {closest(layout, known)}")
 
 
-def _written(kept: pl.DataFrame, name: str, left_out: list[tuple[str, str]]) -> Iterator[Row]:
-    layout = build("curate.formats", name, {})
-    for row in kept.iter_rows(named=True):
-        row["extra"] = orjson.loads(row["extra"]) if row["extra"] else {}
-        if "worst" in row:
-            _name_sides(row["extra"], row["best"], row["worst"])
+def _simple(name: str) -> str:
+    """A name without what people write in several ways: ms-swift, ms_swift, LLaMA-Factory."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _trainer_plan(layout: ExportLayout, shape: str | None, kind: Kind, kept: pl.DataFrame) -> _Plan:
+    fits = [one for one in FITS[kind] if one in layout.shapes]
+    chosen = shape or _usual(kind, kept)
+    if chosen not in FITS[kind]:
+        raise UsageError(f"{kind} rows do not fit {chosen}; these do: {', '.join(FITS[kind])}")
+    if chosen not in layout.shapes:
+        hint = f"--as {' or '.join(fits)}" if fits else "another --format"
+        raise UsageError(f"{layout.title} has no layout for {chosen}: try {hint}")
+
+    def write(row: Row) -> list[Row]:
+        return [layout.write(chosen, record) for record in records(row, chosen)]
+
+    return _Plan(f"{layout.title} {chosen}", layout.containers, write, layout, chosen)
+
+
+def _usual(kind: Kind, kept: pl.DataFrame) -> Shape:
+    """The shape of a kind of rows; of conversations without any answer it is ``prompt_only``."""
+    if kind == "conversation" and kept.height:
+        is_answer = pl.element().struct.field("role") == "assistant"
+        answered = kept.select(pl.col("messages").list.eval(is_answer).list.any().any()).item()
+        return "messages" if answered else "prompt_only"
+    return FITS[kind][0]
+
+
+def _raw_plan(name: str, shape: str | None, kind: Kind) -> _Plan:
+    if shape is not None:
+        raise UsageError(f"--as goes with the layout of a trainer; {name} is a raw format: omit it")
+    if not fits_raw(name, kind):
+        shapes = [one for one in FITS[kind] if one not in names(_FORMATS)]
+        fits = [one for one in names(_FORMATS) if one in FITS[kind] or fits_raw(one, kind)]
+        raise UsageError(
+            f"--format: {kind} rows do not fit {name}; these do: "
+            f"{', '.join([*names(_LAYOUTS), *shapes, *fits])}"
+        )
+    return _Plan(name, _CONTAINERS, lambda row: [write_raw(name, row)])
+
+
+def _container(plan: _Plan, to: str | None) -> str:
+    if to is not None and to not in plan.containers:
+        raise UsageError(f"--to: {plan.title} is read from {', '.join(plan.containers)}, not {to}")
+    return to or plan.containers[0]
+
+
+def _written(
+    kept: pl.DataFrame, plan: _Plan, columns: Sequence[str]
+) -> tuple[list[Row], list[LeftOut], Counter[str]]:
+    """The rows of the data file, the rows left out, and how many of each source were written."""
+    made: list[tuple[Row, Row]] = []
+    left_out: list[LeftOut] = []
+    by_source: Counter[str] = Counter()
+    _check_columns(kept, columns)
+    for row in rows_of(kept):
         try:
-            yield {**layout.write(row), "id": row["id"]}
+            new = plan.write(row)
         except BadRow as bad:
-            left_out.append((row["id"], str(bad)))
+            left_out.append(LeftOut(row["id"], row["source"], str(bad)))
+            continue
+        by_source[row["source"]] += 1
+        beside = {name: _value(row, name) for name in columns}
+        made += [(record, beside) for record in new]
+    rows = same_keys([record for record, _ in made])
+    return _with_columns(rows, [beside for _, beside in made], plan.title), left_out, by_source
 
 
-def _paired(ranked: pl.DataFrame) -> pl.DataFrame:
-    """Each ranked list as one pair: its best against its worst answer."""
-    best, worst = pl.col("scores").list.arg_max(), pl.col("scores").list.arg_min()
-    scores = ranked.with_columns(
-        kind=pl.lit("preference"),
-        chosen=pl.col("completions").list.get(best),
-        rejected=pl.col("completions").list.get(worst),
-        score_chosen=pl.col("scores").list.max(),
-        score_rejected=pl.col("scores").list.min(),
-        best=best,
-        worst=worst,
-    )
-    return scores.with_columns(
-        margin=pl.col("score_chosen") - pl.col("score_rejected"),
-        win_probability=pl.lit(None, pl.Float64),
-    )
+def _check_columns(kept: pl.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse a column that is neither in the table nor a field of any row's ``extra``."""
+    unknown = [name for name in columns if name not in kept.columns]
+    if not unknown:
+        return
+    fields = dict.fromkeys(key for row in rows_of(kept.select("extra")) for key in row["extra"])
+    for name in unknown:
+        if name not in fields:
+            known = (*(one for one in kept.columns if one != "extra"), *fields)
+            raise UsageError(f"--with: no column {name!r}; {closest(name, known)}")
 
 
-def _name_sides(extra: Row, best: int, worst: int) -> None:
-    """Fields of the turns of two answers become those of the pair's sides; the others go."""
-    listed = {key: extra.pop(key) for key in [*extra] if key.startswith("completions[")}
-    for side, at in (("chosen", best), ("rejected", worst)):
-        put_fields(extra, side, listed.get(f"completions[{at}].fields", ()))
+def _value(row: Row, name: str) -> Any:
+    return row[name] if name in row else row["extra"].get(name)
 
 
-def _jsonl(rows: list[Row], folder: Path) -> None:
-    with (folder / "train.jsonl").open("wb") as stream:
-        for row in rows:
-            stream.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+def _with_columns(rows: list[Row], beside: list[Row], title: str) -> list[Row]:
+    """The rows with further columns, each of one type for the whole file.
 
-
-def _parquet(rows: list[Row], folder: Path) -> None:
-    table = pl.DataFrame(list(map(calls_as_text, rows)), infer_schema_length=None)
-    table.write_parquet(folder / "train.parquet", compression="zstd")
-
-
-def _datasets(rows: list[Row], folder: Path) -> None:
-    from datasets import Dataset
-
-    Dataset.from_list(list(map(calls_as_text, rows))).save_to_disk(str(folder))
-
-
-_WRITERS: Mapping[str, Any] = {"jsonl": _jsonl, "parquet": _parquet, "datasets": _datasets}
+    Raises:
+        UsageError: the layout has a column of that name.
+    """
+    asked = list(beside[0]) if beside else []
+    taken = next((name for name in asked if name in rows[0]), None)
+    if taken is not None:
+        raise UsageError(f"--with {taken}: {title} has a column of that name itself: omit it")
+    types = {name: column_type([one[name] for one in beside]) for name in asked}
+    return [
+        row | {name: fitted(one[name], types[name]) for name in asked}
+        for row, one in zip(rows, beside, strict=True)
+    ]

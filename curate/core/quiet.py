@@ -1,11 +1,26 @@
-"""Keeping a library's own notes off the user's screen while we say what matters ourselves."""
+"""Progress bars and notes of libraries kept off the user's screen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["quiet_transformers"]
+__all__ = ["no_dataset_bars", "quiet_transformers"]
+
+
+@contextmanager
+def no_dataset_bars() -> Iterator[None]:
+    """No progress bars of datasets meanwhile."""
+    import datasets
+
+    if datasets.are_progress_bars_disabled():
+        yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import polars as pl
 
 from curate.core.schema import Kind
 
-__all__ = ["Format", "Row", "Scorer", "Selector"]
+__all__ = ["ExportLayout", "Format", "Row", "Scorer", "Selector"]
 
 Row = dict[str, Any]
 """One raw record, or one row of ours, as plain Python values."""
@@ -68,7 +68,8 @@ class Format(Protocol):
     """One raw layout: how to know it, and the way to our columns and back.
 
     A format may also have ``layout`` (`curate.core.readers.layout`), and ``facts``: the columns of
-    `curate.core.schema.SOME` that it gives.
+    `curate.core.schema.SOME` that it gives. One whose
+    records have a place for ``tools`` may have ``tools = True``: exports keep them.
     """
 
     @property
@@ -101,3 +102,41 @@ class Format(Protocol):
         Raises:
             BadRow: the row says something that this layout has no place for.
         """
+
+
+class ExportLayout(Protocol):
+    """The layout that one trainer reads, for `siftune curate export`.
+
+    A class attribute ``shapes`` names the records it takes (`curate.core.export_records`),
+    ``containers`` the kinds of files its reader opens (jsonl, parquet, datasets), the usual one
+    first. ``title`` is the trainer's own name.
+    """
+
+    @property
+    def title(self) -> str:
+        """The trainer's name as its authors write it."""
+
+    @property
+    def shapes(self) -> tuple[str, ...]:
+        """Shapes of records that the trainer learns from."""
+
+    @property
+    def containers(self) -> tuple[str, ...]:
+        """Containers that its reader opens."""
+
+    def write(self, shape: str, record: Row) -> Row:
+        """One row of the data file; each row of a shape has the same types.
+
+        Raises:
+            BadRow: the record holds something that this layout has no place for.
+        """
+
+    def files(self, shape: str, name: str, data: str) -> Mapping[str, str]:
+        """Further files by name, such as a registry of datasets.
+
+        ``name`` is the name of the dataset, ``data`` that of the file beside (``.`` for the folder
+        of a saved dataset).
+        """
+
+    def usage(self, shape: str, name: str, data: str) -> str:
+        """How to train on the export: a command, or lines of a configuration file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from curate.core.export_records import prompt_of
 from curate.core.readers.keywords import could_answer
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.turn_lists import opens_conversation
@@ -59,8 +60,11 @@ class PromptOnly:
         return [{"messages": read_side(row, "prompt", "user", extra), "extra": extra}]
 
     def write(self, row: Row) -> Row:
-        """The record: a text if it is one question, else a list of turns."""
+        """The record: a text if it is one question, else a list of turns; never with the answer."""
         turns, extra = row["messages"], dict(row.get("extra") or {})
-        listed = not plain(turns, "user") or has_fields(extra, "messages")
-        put_fields(extra, "prompt", take_fields(extra, "messages", len(turns)))
+        listed = has_fields(extra, "messages")
+        fields = take_fields(extra, "messages", len(turns))
+        turns = prompt_of(turns)
+        put_fields(extra, "prompt", fields[: len(turns)])
+        listed = listed or not plain(turns, "user")
         return {"prompt": write_side(turns, "prompt", extra, listed=listed)} | extra

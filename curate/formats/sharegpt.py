@@ -37,6 +37,7 @@ class ShareGPT:
     kind: ClassVar[Kind] = "conversation"
     over: ClassVar[tuple[str, ...]] = ("text",)
     many: ClassVar[bool] = False
+    tools: ClassVar[bool] = True  # LLaMA-Factory's records have them
     layout: ClassVar[Layout] = Layout(
         {"messages": (Side(_KEY, form="list"),)},
         turn=("from", "value"),

@@ -55,6 +55,7 @@ TOOLED = st.tuples(CHAT, TEXT, CHAT).map(
 WITH_SYSTEM = st.tuples(TEXT.filter(bool), CHAT).map(
     lambda parts: [turn("system", parts[0]), *parts[1]]
 )
+ASKED = st.tuples(CHAT | WITH_SYSTEM, TEXT).map(lambda parts: [*parts[0], turn("user", parts[1])])
 
 ASKED = st.tuples(CHAT, TEXT).map(lambda parts: [*parts[0], turn("user", parts[1])])
 
@@ -112,7 +113,7 @@ ROWS: dict[str, st.SearchStrategy[Row]] = {
     "sharegpt": conversations(CHAT | TOOLED),
     "messages": conversations(CHAT | TOOLED | WITH_SYSTEM),
     "prompt_completion": conversations(CHAT | TOOLED | WITH_SYSTEM),
-    "prompt_only": conversations(CHAT | QUESTION | WITH_SYSTEM),
+    "prompt_only": conversations(QUESTION | ASKED),
     "query_response": conversations(CHAT | WITH_SYSTEM.map(lambda turns: turns[1:])),
     "self_instruct": conversations(PAIRS.map(lambda pairs: alternating(pairs[:1]))),
     "text": conversations(ANSWER),

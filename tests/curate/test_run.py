@@ -263,7 +263,9 @@ def test_a_limit_or_a_name_out_of_bounds_is_refused(rows, wrong):
 
 def test_a_layout_for_another_kind_of_rows_is_refused_with_those_that_fit(rows, tmp_path):
     run(recipe(rows), tmp_path / "out")
-    with pytest.raises(UsageError, match="conversation rows do not fit preference; these do: alp"):
+    with pytest.raises(
+        UsageError, match="conversation rows do not fit preference; these do: messages"
+    ):
         export(tmp_path / "out", tmp_path / "exported", "preference")
 
 

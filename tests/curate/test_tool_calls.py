@@ -214,7 +214,8 @@ def test_calls_with_other_arguments_are_exported_unchanged(tmp_path: Path, conta
     assert known == [{"to": 3}, {"to": "off", "all": True}]
     extras = [orjson.loads(text) for text in again["extra"]]
     tools = extras[0]["tools"]
-    assert (orjson.loads(tools) if isinstance(tools, str) else tools) == [FUNCTION]
+    wrapped = [{"type": "function", "function": FUNCTION}]
+    assert (orjson.loads(tools) if isinstance(tools, str) else tools) == wrapped
     assert fields_of(extras[2], "messages", 2) == [{}, {"weight": 0}]
 
 
@@ -228,5 +229,6 @@ def test_the_best_and_the_worst_answer_keep_their_fields_as_a_pair(tmp_path: Pat
     ):
         CliRunner().invoke(curate, command, catch_exceptions=False)
     written = orjson.loads((tmp_path / "out" / "train.jsonl").read_bytes())
-    assert (written["chosen"], written["rejected"]) == (answers[2], answers[1])
+    for side, at in (("chosen", 2), ("rejected", 1)):
+        assert written[side] == [{**SAID, "content": str(at), "reasoning_content": f"r{at}"}]
     assert not any(key.endswith(".fields") for key in written)

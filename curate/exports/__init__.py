@@ -1,0 +1,1 @@
+"""Layouts of trainers for `siftune curate export`: one layout a file."""
