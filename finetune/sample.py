@@ -18,11 +18,11 @@ from curate.core.outputs import check_folder, whole_folder
 from curate.core.readers.jsontext import dump
 from curate.core.rows import content_digest
 from curate.core.schema import KINDS, schema_of
-from curate.core.template_turns import columns_of
 from finetune import checks, data, models
 from finetune.evaluate import chosen_rows
 from finetune.precision import Precision, frozen_dtype, precision_used, report
 from finetune.scoring import load, reward_of
+from finetune.turns import columns_of
 from finetune.types import TrainResult
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from curate.core.readers.calls import arguments_key, without_nulls
-from curate.core.readers.jsontext import dump
 from curate.core.turn_fields import fields_of
 
-__all__ = ["REASONING", "WEIGHTS", "chat", "columns_of", "tools_of", "turn_keys"]
+__all__ = ["REASONING", "WEIGHTS", "chat", "tools_of", "turn_keys"]
 
 REASONING: Final = ("reasoning_content", "reasoning", "thinking")
 """Fields of a turn that hold the reasoning before an answer; the first with a text is taken."""
@@ -175,16 +174,3 @@ def _keys(turn: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
 def _weight(given: Any) -> Any:
     """0 or 1 of a number, a truth value or a text of one; anything else as it came."""
     return _TRUTHS.get(str(given).strip().lower(), given)
-
-
-def columns_of(turns: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The inverse of `chat`: turns with all the fields of our columns, and the keys beside.
-
-    The keys are ``{}``, or ``{"prompt.fields": [...]}`` for ``extra``.
-    """
-    names = ("role", "content", "name", "tool_calls", "tool_call_id")
-    made = [{name: turn.get(name) for name in names} for turn in turns]
-    for turn in made:
-        turn["tool_calls"] = dump(turn["tool_calls"]) if turn["tool_calls"] else None
-    rest = [{key: value for key, value in turn.items() if key not in names} for turn in turns]
-    return made, {"prompt.fields": rest} if any(rest) else {}

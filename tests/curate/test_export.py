@@ -98,7 +98,7 @@ def exported(folder: Path, rows: Sequence[Row], layout: str, **options: Any) -> 
     return written(folder / "out")
 
 
-PROMPTS = {"prompt", "instruction", "history", "system", "data_source", "extra_info", "question"}
+PROMPTS = {"prompt", "instruction", "history", "system", "data_source", "extra_info", "query"}
 BESIDE = {"solution", "label", "reward_model"}
 """Columns of prompts that hold the reference answer, and are no part of what a model is shown."""
 

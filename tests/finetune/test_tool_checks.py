@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from curate.core.errors import DataError, UsageError
-from curate.core.template_turns import chat, columns_of
+from curate.core.template_turns import chat
 from finetune import checks, data
 from finetune.encoding import encode_answers, encode_chats, encode_prompts
 from finetune.models import load_tokenizer
 from finetune.templates import ENCODER
 from finetune.tool_checks import check_calls
 from finetune.trainers.sft import SFT
+from finetune.turns import columns_of
 
 ASK = {"role": "user", "content": "Light on, please"}
 DONE = {"role": "assistant", "content": "It is on."}

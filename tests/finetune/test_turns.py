@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from curate.core.errors import DataError
-from curate.core.template_turns import WEIGHTS, chat, columns_of, tools_of
+from curate.core.template_turns import WEIGHTS, chat, tools_of
 from finetune import data
+from finetune.turns import columns_of
 
 ASK = {"role": "user", "content": "Light on, please"}
 SAID = {"role": "assistant", "content": "Done."}
