@@ -68,8 +68,8 @@ class Format(Protocol):
     """One raw layout: how to know it, and the way to our columns and back.
 
     A format may also have ``layout`` (`curate.core.readers.layout`), and ``facts``: the columns of
-    `curate.core.schema.SOME` that it gives. One whose
-    records have a place for ``tools`` may have ``tools = True``: exports keep them.
+    `curate.core.schema.SOME` that it gives. One whose records have a place for ``tools`` may have
+    ``tools = True``: exports keep them.
     """
 
     @property

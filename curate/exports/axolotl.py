@@ -47,7 +47,7 @@ class Axolotl:
             made = record | {"messages": _with_train(record["messages"])}
             return with_tools_as_text(made)
         if shape == "prompt_only":
-            asked = {key: record[key] for key in ("prompt", "tools") if key in record}
+            asked: Row = {key: record[key] for key in ("prompt", "tools") if key in record}
             return with_tools_as_text(asked)
         no_tools(record, f"{_WHO} ({_RL[shape]})")
         prompt = [_plain(turn) for turn in record["prompt"]]

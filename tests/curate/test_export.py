@@ -148,8 +148,7 @@ RAW = [
     (name, kind)
     for name in names("curate.formats")
     for kind in KINDS
-    if build("curate.formats", name, {}).kind == kind
-    and name not in ("oasst", "oasst_ranked", "helpsteer2", "ultrafeedback", "pairwise")
+    if build("curate.formats", name, {}).kind == kind and not name.startswith("oasst")
 ]
 """Raw formats that the rows fit; a tree of OASST has its answers below its prompt by design."""
 
@@ -158,7 +157,10 @@ RAW = [
 def test_no_raw_format_writes_an_answer_into_a_prompt(
     name: str, kind: str, runs: dict[str, Path], tmp_path: Path
 ) -> None:
-    export(runs[kind], tmp_path, name)
+    try:
+        export(runs[kind], tmp_path, name)
+    except UsageError as refused:
+        pytest.skip(f"{name} wants more than these rows have: {refused}")
     assert not leaks(written(tmp_path), PROMPTS)
 
 
