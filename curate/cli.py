@@ -9,15 +9,17 @@ from typing import Any
 import rich_click as click
 from click.exceptions import Exit
 
-from curate.core.commands import Components, HintingGroup
+from curate.core.commands import Components, GivenPath, HintingGroup
 from curate.core.errors import PARTIAL, UsageError
 from curate.core.output_commands import OutOption, WritingCommand, command_name
 from curate.core.outputs import check_folder, check_name
+from curate.core.terminal import echo, echo_json
 from curate.runners.folder import check_run
 
 __all__ = ["curate"]
 
 _Command = Callable[..., Any]
+_LARGEST = 2**63 - 1
 
 
 @click.group(cls=HintingGroup)
@@ -31,7 +33,9 @@ def _source_options(command: _Command) -> _Command:
         click.option(
             "--map", "renames", multiple=True, metavar="KEY=NAME", help="Rename a raw key first."
         ),
-        click.option("--limit", type=click.IntRange(min=1), help="Read at most so many rows."),
+        click.option(
+            "--limit", type=click.IntRange(1, _LARGEST), help="Read at most so many rows."
+        ),
     ):
         command = option(command)
     return command
@@ -54,7 +58,9 @@ def _run_options(command: _Command) -> _Command:
 
 
 _out = click.option("--out", cls=OutOption, check=check_run, required=True, help="The run folder.")
-_seed = click.option("--seed", type=int, default=0, show_default=True)
+_seed = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all draws."
+)
 
 
 @curate.command(cls=WritingCommand)
@@ -87,7 +93,7 @@ def ingest(
 
 
 @curate.command(cls=WritingCommand)
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=GivenPath())
 @click.option("--out", cls=OutOption, check=check_run, help="The run folder.  [default: runs/NAME]")
 @click.option(
     "-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key."
@@ -102,16 +108,17 @@ def run(
     no_cache: bool,
 ) -> None:
     """Run RECIPE (YAML): ingest, then its stages; what is done already is not done again."""
-    from curate.core.recipe import apply_overrides, read_yaml
+    from curate.core.recipe import apply_overrides
+    from curate.core.yaml_text import read_yaml
 
+    raw = read_yaml(recipe)
     try:
-        raw = apply_overrides(read_yaml(recipe), overrides)
+        raw = apply_overrides(raw, overrides)
         _go(raw, out or _default_folder(raw, recipe), as_json, dry_run, no_cache)
     except UsageError as error:
-        ours = ("stage ", "source is ")
-        if str(error).startswith(ours) or "problems:" in str(error) or "recipe" in str(error):
-            raise UsageError(f"{recipe}: {error}") from None
-        raise
+        if str(error).startswith("output "):
+            raise
+        raise UsageError(f"{recipe}: {error}") from None
 
 
 def _default_folder(raw: Mapping[str, Any], recipe: Path) -> Path:
@@ -121,7 +128,7 @@ def _default_folder(raw: Mapping[str, Any], recipe: Path) -> Path:
 
 
 @curate.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=GivenPath())
 @click.argument("row_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print the story as one JSON object.")
 def explain(run: Path, row_id: str, as_json: bool) -> None:
@@ -130,11 +137,14 @@ def explain(run: Path, row_id: str, as_json: bool) -> None:
     from curate.telling import as_text, as_value
 
     told = story(run, row_id)
-    click.echo(_json(as_value(told)) if as_json else as_text(told))
+    if as_json:
+        echo_json(as_value(told))
+    else:
+        echo(as_text(told))
 
 
 @curate.command(cls=WritingCommand)
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=GivenPath())
 @click.option(
     "--format",
     "layout",
@@ -174,8 +184,8 @@ def export(
     asked = [name.strip() for value in columns for name in value.split(",")]
     done = write(run, out, layout, to, shape, list(dict.fromkeys(asked)))
     for row in done.left_out[:5]:
-        click.echo(f"{row.id}: left out: {row.why}", err=True)
-    click.echo(f"{done.rows:,} rows written to {done.path}, {len(done.left_out):,} left out")
+        echo(f"{row.id}: left out: {row.why}", err=True)
+    echo(f"{done.rows:,} rows written to {done.path}, {len(done.left_out):,} left out")
     if done.left_out:
         raise Exit(PARTIAL)
 
@@ -270,15 +280,12 @@ def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool, no_cache: 
     say, cache = Progress(), None if no_cache else project_cache()
     with announcing(say):
         if dry_run:
-            click.echo(plan_text(*preview(recipe, out, cache)))
+            echo(plan_text(*preview(recipe, out, cache)))
             return
         result = work(recipe, out, say=say, foretell=True, command=command_name(), cache=cache)
-    click.echo(_json(result.manifest) if as_json else result_text(result))
+    if as_json:
+        echo_json(result.manifest)
+    else:
+        echo(result_text(result))
     if result.quarantined:
         raise Exit(PARTIAL)
-
-
-def _json(value: Any) -> str:
-    import orjson
-
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from curate.core.progress import printable
 from curate.core.story import Chapter, Story
+from curate.core.terminal import printable
 from curate.runners.estimate import Forecast, told
 from curate.runners.plan import Plan
 from curate.runners.run import Result

@@ -44,6 +44,7 @@ class Metrics(TrainerCallback):
         lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
         kept = [line for line in map(_parsed, lines) if line and line["step"] <= state.global_step]
         write_text(self.path, "".join(_line(line) for line in kept))
+        self.last = dict(kept[-1]) if kept else {}  # a run may have nothing left to do
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

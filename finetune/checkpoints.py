@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from curate.core.output_marker import (
     write_marker,
     written_names,
 )
+from curate.core.terminal import echo
 from finetune.checkpoint_files import CHECKPOINT_FILES
 
 __all__ = [
@@ -78,7 +78,7 @@ def claim(work: Path, run: str) -> None:
     if owner.is_file() and _read(owner) == {"run": run}:
         return
     for folder in checkpoints(work):
-        print(f"{folder} is of a run with other options or data: removed", file=sys.stderr)  # noqa: T201
+        echo(f"{folder} is of a run with other options or data: removed", err=True)
         remove_checkpoint(folder)
     write_json(owner, {"run": run})
 
@@ -110,7 +110,7 @@ def newest(work: Path) -> Path | None:
     for folder in reversed(checkpoints(work)):
         if _whole(folder):
             return folder
-        print(f"{folder} is torn: removed, going on from the one before it", file=sys.stderr)  # noqa: T201
+        echo(f"{folder} is torn: removed, going on from the one before it", err=True)
         remove_checkpoint(folder)
     return None
 

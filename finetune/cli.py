@@ -11,6 +11,7 @@ import rich_click as click
 
 from curate.core.commands import (
     ComponentGroup,
+    GivenPath,
     component_options,
     help_of,
     key_values,
@@ -19,6 +20,7 @@ from curate.core.commands import (
 from curate.core.output_commands import Check, OutOption, WritingCommand
 from curate.core.outputs import check_folder
 from curate.core.registry import build, checked, find, options
+from curate.core.terminal import echo
 from finetune import ranks
 from finetune.folders import check_comparison, check_model
 from finetune.methods import FAMILIES, TRAINER_GROUP, TRAINERS, family_of, objectives
@@ -77,7 +79,7 @@ _MODEL: Final = "The model folder."
 
 def _arguments(out: str = _MODEL, check: Check = check_model) -> list[click.Parameter]:
     return [
-        click.Argument(["rows"], type=click.Path(path_type=Path)),
+        click.Argument(["rows"], type=GivenPath()),
         OutOption(check=check, required=True, help=out),
         click.Option(
             ["-o", "--option", "pairs"],
@@ -133,7 +135,7 @@ def _compare_command() -> click.Command:
 
     def callback(rows: Path, out: Path, **given: Any) -> int:
         facts = checked(Compare, parsed(Compare, given), "compare")(rows, out)
-        click.echo(table_of(facts))
+        echo(table_of(facts))
         return _PARTIAL if any(not one["runs"] for one in facts["means"].values()) else 0
 
     rows, place, _ = _arguments("The folder of the comparison.", check_comparison)
@@ -151,7 +153,7 @@ def _conformance_command() -> click.Command:
     def callback(target: str, pairs: tuple[str, ...], **given: Any) -> int:
         suite = checked(Conformance, parsed(Conformance, given), "conformance")
         findings = suite(loss_at(target, key_values(pairs)))
-        click.echo(table_of(findings))
+        echo(table_of(findings))
         return int(any(one.fate == "failed" for one in findings))
 
     params: list[click.Parameter] = [
@@ -183,4 +185,4 @@ def _tell(result: Any) -> None:
     from finetune.intervals import as_text  # numpy
 
     metrics = ", ".join(f"{name} {value}" for name, value in as_text(result.metrics).items())
-    click.echo(f"{result.model}: {result.rows:,} rows; {metrics}")
+    echo(f"{result.model}: {result.rows:,} rows; {metrics}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,8 @@ from curate.core import registry
 from curate.core.errors import LockedError, SiftuneError, UsageError
 from curate.core.files import digest_of, read_json, write_json
 from curate.core.outputs import run_folder
+from curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
+from curate.core.terminal import echo
 from finetune import data, models
 from finetune.evaluate import chosen_rows
 from finetune.folders import COMPARISON_FILES
@@ -69,18 +70,18 @@ class Compare:
 
     model: str
     losses: tuple[str, ...] = ("dpo", "ipo", "simpo")
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     loss_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    limit: int = 0
-    held_out: float = 0.2
-    split_seed: int = 0
-    epochs: float = 1.0
-    lr: float = 1e-5
-    batch_size: int = 8
-    lora: int = 0
-    max_length: int | None = None
-    answers: int = 16
-    max_new_tokens: int = 64
+    limit: Natural = 0
+    held_out: Share = 0.2
+    split_seed: Seed = 0
+    epochs: Positive = 1.0
+    lr: Positive = 1e-5
+    batch_size: Count = 8
+    lora: Rank = 0
+    max_length: Count | None = None
+    answers: Count = 16
+    max_new_tokens: Count = 64
     keep_models: bool = False
     labels_as_numbers: bool = False
     precision: Precision = "auto"
@@ -162,7 +163,7 @@ class Compare:
         from finetune.compare_runs import run_of
 
         started = time.process_time()
-        print(f"{name}, seed {seed}", file=sys.stderr)  # noqa: T201
+        echo(f"{name}, seed {seed}", err=True)
         folder, spent = out / f"{name}-{seed}", out / f"{name}-{seed}.cpu.json"
         try:
             metrics = run_of(self, group_of(name, _GROUPS), name, seed, folder, (train, test))

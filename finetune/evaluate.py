@@ -13,6 +13,7 @@ import polars as pl
 
 from curate.core.files import write_json, write_text
 from curate.core.outputs import check_folder, whole_folder
+from curate.core.ranges import Count, Natural, NonNegative, Seed
 from curate.core.schema import KINDS
 from finetune import data, models
 from finetune.exam import Exam, number_of
@@ -52,11 +53,11 @@ class Evaluate:
     model: str
     reference: str | None = None
     reward: str | None = None
-    temperature: float = 0.0
-    max_new_tokens: int = 64
-    limit: int = 0
-    batch_size: int = 16
-    seed: int = 0
+    temperature: NonNegative = 0.0
+    max_new_tokens: Count = 64
+    limit: Natural = 0
+    batch_size: Count = 16
+    seed: Seed = 0
     precision: Precision = "auto"
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from curate.core.chat import contents
 from curate.core.errors import DataError, UsageError
 from curate.core.files import digest_of
 from curate.core.outputs import check_folder
+from curate.core.ranges import Count, Natural, Positive, Seed
+from curate.core.terminal import echo
 from finetune.data import load
 from finetune.models import device, shown
 from finetune.precision import machine_arguments
@@ -44,16 +45,16 @@ class Init:
     options and seed give equal weights on one kind of device.
     """
 
-    vocab_size: int = 2048
-    hidden: int = 128
-    layers: int = 4
-    heads: int = 4
-    context: int = 256
-    steps: int = 200
-    lr: float = 3e-3
-    batch: int = 8
-    log_every: int = 10
-    seed: int = 0
+    vocab_size: Count = 2048
+    hidden: Count = 128
+    layers: Count = 4
+    heads: Count = 4
+    context: Count = 256
+    steps: Natural = 200
+    lr: Positive = 3e-3
+    batch: Count = 8
+    log_every: Count = 10
+    seed: Seed = 0
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Make the model in ``out`` from the text of ``rows``: a ``.txt`` file, or text rows.
@@ -108,7 +109,7 @@ class Init:
             schedule.step()
             if step % self.log_every == 0 or step == self.steps:
                 tokens = step * self.batch * self.context
-                print(f"init: step {step} of {self.steps}, loss {loss:.3f}", file=sys.stderr)  # noqa: T201
+                echo(f"init: step {step} of {self.steps}, loss {loss:.3f}", err=True)
                 yield {"step": step, "loss": loss, "tokens": tokens}
         model.to("cpu").eval()  # type: ignore[arg-type]
         check_weights(model, self.steps)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
 from finetune.data import OnBad
 from finetune.precision import Precision
 
@@ -40,32 +41,32 @@ class PolicyOptions:
     beta: float | None = None
     also: Mapping[str, float | Mapping[str, Any]] = field(default_factory=dict)
     ref_model: str | None = None
-    lora: int = 0
-    lora_alpha: float = 16.0
+    lora: Rank = 0
+    lora_alpha: Positive = 16.0
     load_in_4bit: bool = False
     precompute_reference: bool = False
     track_reference: bool = False
-    ref_sync_steps: int = 0
-    ref_mixup_alpha: float = 0.6
+    ref_sync_steps: Natural = 0
+    ref_mixup_alpha: Share = 0.6
     share_prefix: bool = True
     cache: str | None = None
-    epochs: float = 1.0
-    max_tokens: int | None = None
-    lr: float = 1e-6
-    batch_size: int = 8
-    gradient_accumulation: int = 1
-    micro_tokens: int = 4096
-    max_length: int | None = None
-    max_prompt_length: int | None = None
+    epochs: Positive = 1.0
+    max_tokens: Count | None = None
+    lr: Positive = 1e-6
+    batch_size: Count = 8
+    gradient_accumulation: Count = 1
+    micro_tokens: Count = 4096
+    max_length: Count | None = None
+    max_prompt_length: Count | None = None
     on_bad: OnBad = "refuse"
-    held_out: float = 0.1
+    held_out: Share = 0.1
     eval_rows: str | None = None
-    eval_limit: int = 0
-    max_new_tokens: int = 64
-    max_kl: float | None = None
-    save_every: int = 100
-    log_every: int = 10
-    seed: int = 0
+    eval_limit: Natural = 0
+    max_new_tokens: Count = 64
+    max_kl: Positive | None = None
+    save_every: Count = 100
+    log_every: Count = 10
+    seed: Seed = 0
     precision: Precision = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
 

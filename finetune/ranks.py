@@ -7,9 +7,9 @@ their count in its environment, from its first line on.
 from __future__ import annotations
 
 import os
-import sys
 
 from curate.core.errors import UsageError
+from curate.core.terminal import echo
 
 __all__ = ["count", "first", "only_one", "rank", "refuse_spread", "tell", "together"]
 
@@ -40,7 +40,7 @@ def together() -> None:
 def tell(line: str) -> None:
     """Tell the user, once however many processes there are."""
     if first():
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+        echo(line, err=True)
 
 
 def only_one(what: str) -> None:

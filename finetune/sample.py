@@ -15,6 +15,7 @@ from curate.core.chat import turn
 from curate.core.errors import DataError
 from curate.core.files import write_json
 from curate.core.outputs import check_folder, whole_folder
+from curate.core.ranges import Count, Natural, Positive, Seed, Share
 from curate.core.readers.jsontext import dump
 from curate.core.rows import content_digest
 from curate.core.schema import KINDS, schema_of
@@ -68,16 +69,16 @@ class Sample:
     model: str
     reward: str
     reward_options: Mapping[str, Any] = field(default_factory=dict)
-    count: int = 4
-    temperature: float = 1.0
-    max_new_tokens: int = 64
+    count: Count = 4
+    temperature: Positive = 1.0
+    max_new_tokens: Count = 64
     reference: str | None = None
-    opponents: int = 0
-    mixture: float = 1.0
-    scale: float = 1.0
-    limit: int = 0
-    batch_size: int = 32
-    seed: int = 0
+    opponents: Natural = 0
+    mixture: Share = 1.0
+    scale: Positive = 1.0
+    limit: Natural = 0
+    batch_size: Count = 32
+    seed: Seed = 0
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import logging
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from types import FrameType
+from typing import Final, TextIO
 
 import rich_click as click
 from click import exceptions
 
 from curate.core.commands import LazyGroup
-from curate.core.errors import SiftuneError
+from curate.core.failures import failure_of
 from curate.core.progress import Progress, announcing
+from curate.core.terminal import echo, one_message
 
 __all__ = ["main", "siftune"]
 
@@ -38,12 +41,21 @@ def siftune() -> None:
     """
 
 
+_TRACEBACK: Final = "SIFTUNE_TRACEBACK"
+"""A variable of the environment: set, an error that nobody has foreseen shows its traceback."""
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one line and an exit code, never a traceback."""
+    _open_closed_streams()
     signal.signal(signal.SIGTERM, _stopped)
     # imported by transformers wherever it is installed, it tells of kernels that nobody asked for
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    sys.exit(_run())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what its encoding lacks is no error
+    code = _run()
+    sys.exit(code if _flushed() else 1)
 
 
 def _run() -> int:
@@ -56,20 +68,21 @@ def _run() -> int:
         return _fail("stopped; run the same command again to go on", 130)
     except click.ClickException as error:
         return _misused(error)
-    except SiftuneError as error:
-        return _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         return 0
-    except OSError as error:
-        if error.errno not in _USER_ERRNOS:
-            raise
-        return _fail(f"{error.strerror}: {error.filename or 'while writing'}", 1)
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # of polars, a panic is no Exception
+        return _failed(error)
     return code if isinstance(code, int) else 0
 
 
-_USER_ERRNOS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EMFILE}
-_USER_ERRNOS |= {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+def _failed(error: BaseException) -> int:
+    failure = failure_of(error)
+    if not failure.known and os.environ.get(_TRACEBACK):
+        raise error
+    return _fail(failure.text, failure.code)
 
 
 def _misused(error: click.ClickException) -> int:
@@ -83,9 +96,35 @@ def _misused(error: click.ClickException) -> int:
 
 
 def _fail(text: str, code: int) -> int:
-    click.echo(f"siftune: {text}", err=True)
+    with contextlib.suppress(OSError):  # nothing can be written to standard error
+        echo(f"siftune: {one_message(text)}", err=True)
     return code
 
 
 def _stopped(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
+
+
+def _open_closed_streams() -> None:
+    """Connect standard streams that are closed to nothing, so that no file gets their number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
+
+
+def _flushed() -> bool:
+    """Whether all output was taken; what a full disk or a closed pipe did not take is discarded."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard(sys.stdout)
+    except OSError as error:
+        _discard(sys.stdout)
+        _fail(failure_of(error).text, 1)
+        return False
+    return True
+
+
+def _discard(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

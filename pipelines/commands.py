@@ -6,10 +6,11 @@ from pathlib import Path
 
 import rich_click as click
 
-from curate.core.commands import HintingGroup
+from curate.core.commands import GivenPath, HintingGroup
 from curate.core.errors import UsageError
 from curate.core.output_commands import OutOption, WritingCommand
 from curate.core.outputs import check_page
+from curate.core.terminal import echo, echo_json
 from pipelines.folder import check_pipeline
 
 __all__ = ["pipelines", "report"]
@@ -21,7 +22,7 @@ def pipelines() -> None:
 
 
 @pipelines.command(cls=WritingCommand)
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=GivenPath())
 @click.option(
     "--out", cls=OutOption, check=check_pipeline, help="The run folder.  [default: runs/NAME]"
 )
@@ -43,23 +44,21 @@ def run(
     pipeline = load(recipe, overrides)
     folder = out or Path("runs") / pipeline.name
     if dry_run:
-        click.echo(plan_text(pipeline, folder))
+        echo(plan_text(pipeline, folder))
         return
     manifest = work(pipeline, folder, say=Progress())
     try:
-        click.echo(f"report: {write_report(folder)}", err=as_json)
+        echo(f"report: {write_report(folder)}", err=as_json)
     except UsageError as error:  # the `report` extra is not installed: the run is whole without it
-        click.echo(f"no report: {error}", err=True)
+        echo(f"no report: {error}", err=True)
     if as_json:
-        import orjson
-
-        click.echo(orjson.dumps(manifest).decode())
+        echo_json(manifest)
     else:
-        click.echo(result_text(manifest, folder))
+        echo(result_text(manifest, folder))
 
 
 @click.command(cls=WritingCommand)
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=GivenPath())
 @click.option(
     "--out", cls=OutOption, check=check_page, help="The file.  [default: RUN/report.html]"
 )
@@ -67,4 +66,4 @@ def report(run: Path, out: Path | None) -> None:
     """Write the report of a curate or pipeline run: one HTML file that works offline."""
     from pipelines.report import write_report
 
-    click.echo(write_report(run, out))
+    echo(write_report(run, out))

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import rich_click as click
 
 from curate.core.precision import multiplies_bf16
+from curate.core.terminal import echo
 
 __all__ = ["doctor"]
 
@@ -29,22 +30,18 @@ _CORE = ("siftune", "polars", "pyarrow", "numpy", "numba", "datasets")
 @click.command()
 def doctor() -> None:
     """Print versions, devices, and which extras are there."""
-    click.echo(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
-    click.echo(
-        f"{os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}"
-    )
-    click.echo(", ".join(f"{name} {_version(name)}" for name in _CORE))
+    echo(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    echo(f"{os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}")
+    echo(", ".join(f"{name} {_version(name)}" for name in _CORE))
     for extra, (packages, adds) in _EXTRAS.items():
         found = {name: _version(name) for name in packages}
         missing = [name for name, number in found.items() if number is None]
         if missing:
             how = f"pip install 'siftune[{extra}]' adds {adds}"
-            click.echo(f"- {extra}: missing {', '.join(missing)}; {how}")
+            echo(f"- {extra}: missing {', '.join(missing)}; {how}")
         else:
-            click.echo(
-                f"+ {extra}: " + ", ".join(f"{name} {number}" for name, number in found.items())
-            )
-    click.echo(f"devices: {_devices()}")
+            echo(f"+ {extra}: " + ", ".join(f"{name} {number}" for name, number in found.items()))
+    echo(f"devices: {_devices()}")
 
 
 def _version(name: str) -> str | None:

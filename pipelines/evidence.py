@@ -13,6 +13,7 @@ import orjson
 import polars as pl
 
 from curate.core.content import text_of
+from curate.core.failures import reading
 from curate.core.schema import content_columns
 from curate.core.story import manifest_of
 from pipelines.charts import Chart, embedding_map, histogram
@@ -24,6 +25,7 @@ _MOST_GROUPS = 25
 _MOST_MEMBERS = 4
 _MOST_QUARANTINED = 50
 _EXCERPT = 160
+_LEDGER = ("id", "stage", "decision", "reason", "detail")
 _LONG_EXCERPT = 600
 
 
@@ -41,7 +43,9 @@ class Selection:
     @cached_property
     def ledger(self) -> pl.DataFrame:
         """The last word on each row."""
-        return pl.read_parquet(self.run / "ledger.parquet", glob=False)
+        path = self.run / "ledger.parquet"
+        with reading(path):
+            return pl.read_parquet(path, glob=False).select(_LEDGER)
 
     def reasons(self) -> list[dict[str, Any]]:
         """Rows by stage, decision and reason, in the order of the stages."""
@@ -59,7 +63,10 @@ class Selection:
         """A chart for each numeric score: kept rows against dropped ones."""
         kept = self.ledger.filter(decision="kept")["id"]
         for stage in self._score_stages():
-            scores = pl.read_parquet(self._file(stage), glob=False)
+            with reading(self._file(stage)):
+                scores = pl.read_parquet(self._file(stage), glob=False).select(
+                    "id", *stage["columns"]
+                )
             is_kept = scores["id"].is_in(kept.implode())
             for name in stage["columns"]:
                 if scores[name].dtype.is_numeric():
@@ -75,7 +82,8 @@ class Selection:
         if column is None:
             return None
         path, name = column
-        table = pl.read_parquet(path, columns=["id", name], glob=False).drop_nulls(name)
+        with reading(path):
+            table = pl.read_parquet(path, columns=["id", name], glob=False).drop_nulls(name)
         if table.height < 3:
             return None
         shown = table.sample(MOST_POINTS, seed=0) if table.height > MOST_POINTS else table
@@ -114,8 +122,10 @@ class Selection:
 
     def quarantined(self) -> list[dict[str, Any]]:
         """The first rows that could not be read."""
-        lines = (self.run / "quarantine.jsonl").read_bytes().splitlines()
-        return [orjson.loads(line) for line in lines[:_MOST_QUARANTINED]]
+        path = self.run / "quarantine.jsonl"
+        with reading(path):
+            lines = path.read_bytes().splitlines()
+            return [dict(orjson.loads(line)) for line in lines[:_MOST_QUARANTINED]]
 
     def _score_stages(self) -> list[Mapping[str, Any]]:
         return [stage for stage in self.manifest["stages"] if "columns" in stage]
@@ -134,10 +144,10 @@ class Selection:
     def _excerpts(self, ids: list[str], length: int) -> dict[str, str]:
         columns = ["id", "kind", *content_columns(self.manifest["kind"])]
         key = self.manifest["stages"][0]["key"]
-        rows = pl.scan_parquet(
-            self.run / "stages" / f"ingest-{key[:16]}.parquet", glob=False
-        ).select(columns)
-        wanted = rows.filter(pl.col("id").is_in(ids)).collect()
+        path = self.run / "stages" / f"ingest-{key[:16]}.parquet"
+        with reading(path):
+            rows = pl.scan_parquet(path, glob=False).select(columns)
+            wanted = rows.filter(pl.col("id").is_in(ids)).collect()
         texts = text_of(wanted, "both").fill_null("").str.slice(0, length)
         return dict(zip(wanted["id"], texts, strict=True))
 

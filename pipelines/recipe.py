@@ -9,8 +9,9 @@ from typing import Any
 
 from curate.core.errors import UsageError
 from curate.core.outputs import check_name
-from curate.core.recipe import Recipe, apply_overrides, parse, read_yaml
+from curate.core.recipe import Recipe, apply_overrides, checked_seed, parse
 from curate.core.registry import closest
+from curate.core.yaml_text import read_yaml
 
 __all__ = ["ARMS", "Arms", "Pipeline", "Step", "load"]
 
@@ -73,8 +74,9 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Pipeline:
     Raises:
         UsageError: unreadable, an unknown key, a step that starts from a model nobody makes.
     """
+    raw = read_yaml(path)
     try:
-        return _pipeline(apply_overrides(read_yaml(path), overrides))
+        return _pipeline(apply_overrides(raw, overrides))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
 
@@ -84,6 +86,7 @@ def _pipeline(raw: Mapping[str, Any]) -> Pipeline:
     seed = raw.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise UsageError(f"seed: expected a whole number, got {seed!r}")
+    checked_seed(seed)
     if (raw.get("base") is None) == (raw.get("init") is None):
         raise UsageError(
             "set exactly one of base (a model, -o base=MODEL) and init (how to make one)"

@@ -12,10 +12,12 @@ from typing import Any
 import orjson
 
 from curate.core.errors import UsageError
+from curate.core.failures import reading
 from curate.core.files import read_json
 from curate.core.output_marker import generator_tag
 from curate.core.outputs import check_page, whole_page
 from finetune.intervals import as_text
+from finetune.models import read_facts
 from pipelines.before_after import comparison
 from pipelines.charts import Chart, arms_chart, curve
 from pipelines.evidence import Selection
@@ -61,18 +63,21 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         "selections": [_selection(path, charts) for path in _selections(run)],
         "models": [_model(path, tested, charts) for path, tested in _models(run)],
         "arms": _arms(run, charts),
-        "comparison": comparison(run),
+        "comparison": _compared(run),
     }
     if not content["selections"] and not content["models"]:
         raise UsageError(f"{run} holds no finished run: expected manifest.json of a run in it")
-    whole_page(path, _page(content, charts.figures), _COMMAND)
+    with reading(run):
+        page = _page(content, charts.figures)
+    whole_page(path, page, _COMMAND)
     return path
 
 
 def _name(run: Path) -> str:
     """The recipe's name, or the folder's."""
-    recipe = (_optional_json(run / "manifest.json") or {}).get("recipe", {})
-    return str(recipe.get("name") or run.resolve().name)
+    with reading(run / "manifest.json"):
+        recipe = (_optional_json(run / "manifest.json") or {}).get("recipe", {})
+        return str(recipe.get("name") or run.resolve().name)
 
 
 def _page(content: Mapping[str, Any], figures: Mapping[str, Chart]) -> str:
@@ -130,20 +135,21 @@ def _selection(path: Path, charts: _Charts) -> dict[str, Any]:
 def _models(run: Path) -> list[tuple[Path, Path]]:
     """Model folders and their evaluations, in the order they were made; arms have their table."""
     manifest = run / "manifest.json"
-    listed = read_json(manifest).get("models", []) if manifest.is_file() else []
-    if not listed and (run / "siftune.json").is_file():
-        return [(run, run)]
-    return [
-        (run / model["path"], run / model.get("evaluation", model["path"]))
-        for model in listed
-        if not model.get("arm")
-    ]
+    with reading(manifest):
+        listed = read_json(manifest).get("models", []) if manifest.is_file() else []
+        if not listed and (run / "siftune.json").is_file():
+            return [(run, run)]
+        return [
+            (run / model["path"], run / model.get("evaluation", model["path"]))
+            for model in listed
+            if not model.get("arm")
+        ]
 
 
 def _model(path: Path, tested: Path, charts: _Charts) -> dict[str, Any]:
     return {
         "name": path.name,
-        "facts": read_json(path / "siftune.json"),
+        "facts": read_facts(path),
         "curves": [charts.add(curve(name, lines)) for name, lines in _curves(path)],
         "evaluation": _evaluation(tested),
         "samples": _samples(tested),
@@ -152,14 +158,18 @@ def _model(path: Path, tested: Path, charts: _Charts) -> dict[str, Any]:
 
 def _evaluation(path: Path) -> dict[str, str]:
     """The last means of an evaluation with their intervals, as text."""
-    last = (_optional_json(path / "evaluation.json") or {}).get("last") or {}
-    return as_text({name: value for name, value in last.items() if isinstance(value, int | float)})
+    with reading(path / "evaluation.json"):
+        last = (_optional_json(path / "evaluation.json") or {}).get("last") or {}
+        numbers = {name: one for name, one in last.items() if isinstance(one, int | float)}
+        return as_text(numbers)
 
 
 def _curves(path: Path) -> Iterator[tuple[str, dict[str, list[tuple[float, float]]]]]:
     logged = _lines(path / "metrics.jsonl")
     for name in _CURVES:
-        points = [(line["step"], line[name]) for line in logged if name in line and "step" in line]
+        with reading(path / "metrics.jsonl"):
+            found = ((line["step"], line[name]) for line in logged if {name, "step"} <= line.keys())
+            points = [(float(step), float(value)) for step, value in found if value is not None]
         if len(points) > 1:
             yield name, {name: points}
 
@@ -171,10 +181,16 @@ def _samples(path: Path) -> list[dict[str, Any]]:
 
 
 def _arms(run: Path, charts: _Charts) -> dict[str, Any] | None:
-    table: dict[str, Any] | None = _optional_json(run / "arms.json")
-    if table is None:
-        return None
-    return table | {"chart": charts.add(arms_chart(table["arms"], table["metric"]))}
+    with reading(run / "arms.json"):
+        table: dict[str, Any] | None = _optional_json(run / "arms.json")
+        if table is None:
+            return None
+        return table | {"chart": charts.add(arms_chart(table["arms"], table["metric"]))}
+
+
+def _compared(run: Path) -> dict[str, Any] | None:
+    with reading(run / "evaluations"):
+        return comparison(run)
 
 
 def _optional_json(path: Path) -> Any:
@@ -184,4 +200,5 @@ def _optional_json(path: Path) -> Any:
 def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    with reading(path):
+        return [dict(orjson.loads(line)) for line in path.read_bytes().splitlines()]

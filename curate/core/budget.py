@@ -9,6 +9,7 @@ import polars as pl
 
 from curate.core.columns import Reader, base_column, numbers
 from curate.core.errors import DataError, UsageError
+from curate.core.ranges import Natural, Share
 
 __all__ = ["Budget"]
 
@@ -22,9 +23,9 @@ class Budget:
     of unknown length is passed over.
     """
 
-    rows: int | None = None
-    fraction: float | None = None
-    tokens: int | None = None
+    rows: Natural | None = None
+    fraction: Share | None = None
+    tokens: Natural | None = None
     tokens_by: str = "length_tokens"
 
     def __post_init__(self) -> None:

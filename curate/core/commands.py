@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field
+from pathlib import Path
 from types import NoneType
 from typing import Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import rich_click as click
 
 from curate.core.errors import UsageError
+from curate.core.files import is_name
+from curate.core.ranges import PLAIN, within_of
 from curate.core.registry import closest, find, names, options, summary
 
 __all__ = [
     "ComponentGroup",
     "Components",
+    "GivenPath",
     "HintingGroup",
     "LazyGroup",
     "component_options",
@@ -28,6 +33,20 @@ __all__ = [
 
 _PAIR: Final = re.compile(r"\s*[\w.-]+=")
 """How ``KEY=VALUE`` begins."""
+_SHOWN: Final = 60  # characters of a value that cannot be read
+
+
+class GivenPath(click.Path):
+    """A path that a user gives: refused where it is empty or cannot be the name of a file."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; `is_name` has what is refused."""
+        if not is_name(os.fspath(value)):
+            self.fail(f"{value!r} cannot be the name of a file or folder", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class HintingGroup(click.RichGroup):
@@ -163,8 +182,8 @@ def component_options(component: type[Any], leave: Iterable[str] = ()) -> list[c
     """A click option for each option of the component, but those named in ``leave``."""
     left = set(leave)
     fields = {name: field for name, field in options(component).items() if name not in left}
-    hints = get_type_hints(component)
-    return [_option(name, field, hints[name]) for name, field in fields.items()]
+    hints, ranged = (get_type_hints(component, include_extras=more) for more in (False, True))
+    return [_option(name, field, hints[name], ranged[name]) for name, field in fields.items()]
 
 
 def parsed(component: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,12 +212,16 @@ def key_values(pairs: Sequence[str], flag: str = "-o") -> dict[str, Any]:
 
 
 def _read(flag: str, text: str) -> Any:
-    import yaml
+    from yaml import YAMLError
+
+    from curate.core.yaml_text import parse_yaml
 
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UsageError(f"{flag}: cannot read {text!r}") from None
+        return parse_yaml(text)
+    except YAMLError:
+        raise UsageError(f"{flag}: cannot read {text[:_SHOWN]!r}") from None
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}") from None
 
 
 def _mapped(flag: str, texts: Sequence[str], union: bool) -> Any:
@@ -231,16 +254,17 @@ def _context() -> click.Context:
     return ctx
 
 
-def _option(name: str, field: Field[Any], hint: Any) -> click.Option:
+def _option(name: str, field: Field[Any], hint: Any, ranged: Any) -> click.Option:
     required = field.default is MISSING and field.default_factory is MISSING
-    default = "" if required else f"  [default: {_shown(field)}]"
+    notes = [] if required else [f"default: {_shown(field)}"]
+    notes += [str(allowed) for allowed in within_of(ranged) if name != "seed"]
     return click.Option(
         [f"--{name.replace('_', '-')}", name],
         default=None,
         required=required,
         multiple=_is_mapping(field),
         metavar=_choices(hint) or _metavar(field),
-        help=default.strip(),
+        help=f"[{'; '.join(notes)}]" if notes else "",
     )
 
 
@@ -249,7 +273,8 @@ def _is_mapping(field: Field[Any]) -> bool:
 
 
 def _metavar(field: Field[Any]) -> str:
-    shown = str(field.type).upper().replace(" | NONE", "")
+    plain = re.sub(r"\w+", lambda word: PLAIN.get(word[0], word[0]), str(field.type))
+    shown = plain.upper().replace(" | NONE", "")
     return re.sub(r"MAPPING\[.*\]", "KEY=VALUE", shown)
 
 

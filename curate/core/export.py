@@ -22,6 +22,7 @@ from curate.core.export_files import (
 )
 from curate.core.export_raw import fits_raw, write_raw
 from curate.core.export_records import FITS, SHAPES, Shape, records
+from curate.core.failures import reading
 from curate.core.files import write_text
 from curate.core.outputs import check_folder, whole_folder
 from curate.core.registry import build, closest, names
@@ -72,7 +73,8 @@ def export(
         raise UsageError(f"--to: expected one of {', '.join(_CONTAINERS)}, got {to!r}")
     check_folder(out, COMMAND, [run])
     manifest = manifest_of(run)  # is it a finished run?
-    kept = pl.read_parquet(run / "kept.parquet", glob=False)
+    with reading(run / "kept.parquet"):
+        kept = pl.read_parquet(run / "kept.parquet", glob=False)
     plan = _plan(layout, shape, kind_of(kept), kept)
     container = _container(plan, to)
     rows, left_out, by_source = _written(kept, plan, columns)

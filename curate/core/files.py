@@ -16,6 +16,7 @@ from typing import IO, Any, Final
 import orjson
 
 from curate.core.errors import LockedError, UsageError
+from curate.core.failures import naming
 
 __all__ = [
     "LOCK",
@@ -23,6 +24,7 @@ __all__ = [
     "digest_of",
     "hash_file",
     "hash_tree",
+    "is_name",
     "kind_of_entry",
     "locked",
     "make_folder",
@@ -38,6 +40,7 @@ __all__ = [
 
 LOCK: Final = ".lock"
 _LONGEST_PID: Final = 20
+_LONGEST_START: Final = 255 - len(".") - len(".0123456789abcdef.part")  # bytes of a name
 _PART: Final = re.compile(r"(.*/)?\.([^/]+)\.[0-9a-f]{16}\.part")
 _ENTRIES: Final[Mapping[int, str]] = {
     stat.S_IFREG: "a file",
@@ -64,10 +67,11 @@ def aside(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     part = unused_name(path)
     try:
-        yield part
-        to_disk(part)
-        refuse_other_than_file(path)
-        part.replace(path)
+        with naming(path):
+            yield part
+            to_disk(part)
+            refuse_other_than_file(path)
+            part.replace(path)
     finally:
         remove(part)
 
@@ -111,9 +115,22 @@ def kind_of_entry(path: Path) -> str | None:
     return _ENTRIES.get(stat.S_IFMT(mode), "not a file")
 
 
+def is_name(path: str) -> bool:
+    """Whether ``path`` can name a file in our records: UTF-8, not empty, without NUL or newline."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8
+        return False
+    return bool(path.strip()) and not set(path) & set("\0\n\r")
+
+
 def unused_name(path: Path) -> Path:
-    """A hidden name beside ``path`` that nobody can have foreseen, for a file or folder of ours."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    """A hidden name beside ``path`` that nobody can have foreseen, for a file or folder of ours.
+
+    It ends in a random number; a name too long for that is cut off.
+    """
+    start = os.fsencode(path.name)[:_LONGEST_START].decode(errors="ignore")
+    return path.with_name(f".{start}.{secrets.token_hex(8)}.part")
 
 
 def target_of_part(name: str) -> str | None:

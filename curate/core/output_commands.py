@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import rich_click as click
 
+from curate.core.commands import GivenPath
 from curate.core.outputs import INPUTS, input_paths, overwriting
 
 __all__ = ["Check", "OutOption", "WritingCommand", "command_name"]
@@ -20,7 +21,7 @@ class OutOption(click.RichOption):
     """``--out`` of a `WritingCommand`; ``check`` is what `curate.core.outputs` has for its kind."""
 
     def __init__(self, *args: Any, check: Check, **kwargs: Any) -> None:
-        super().__init__(*(args or (["--out"],)), type=click.Path(path_type=Path), **kwargs)
+        super().__init__(*(args or (["--out"],)), type=GivenPath(), **kwargs)
         self.check = check
 
 

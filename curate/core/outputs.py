@@ -21,6 +21,7 @@ from typing import Any, Final
 import orjson
 
 from curate.core.errors import UsageError
+from curate.core.failures import naming
 from curate.core.files import (
     LOCK,
     kind_of_entry,
@@ -126,6 +127,8 @@ def _problems(path: Path, inputs: Iterable[Path]) -> Iterator[str]:
 
 
 def _problems_of_name(path: Path) -> Iterator[str]:
+    if any(len(os.fsencode(part)) > _LONGEST_PART for part in path.parts):
+        yield f"a name of more than {_LONGEST_PART} bytes: no file system takes it"
     if os.path.expanduser(path) != str(path):  # noqa: PTH111 - a missing home is no error
         yield "the shell has not replaced ~: write the home folder's name out"
     for folder, name in ((".", "current"), (os.path.expanduser("~"), "home")):  # noqa: PTH111
@@ -289,11 +292,12 @@ def whole_folder(path: Path, command: str) -> Iterator[Path]:
     part = unused_name(path)
     part.mkdir()
     try:
-        yield part
-        write_marker(part, Marker(command, written_names(part)))
-        to_disk(part)
-        check_folder(path, command)
-        _replace(part, path)
+        with naming(path):
+            yield part
+            write_marker(part, Marker(command, written_names(part)))
+            to_disk(part)
+            check_folder(path, command)
+            _replace(part, path)
     finally:
         remove(part)
 
@@ -345,7 +349,8 @@ def run_folder(
     with locked(path):
         check_run_folder(path, command, files)
         _claim(path, Marker(command, tuple(files)))
-        yield
+        with naming(path):
+            yield
 
 
 def _claim(folder: Path, marker: Marker) -> None:
@@ -372,6 +377,7 @@ def check_name(name: str, key: str = "name") -> None:
         )
 
 
+_LONGEST_PART: Final = 255  # bytes of a name on disk
 _LONGEST: Final = 200  # bytes of a name; with what is added to it, a file's name has at most 255
 
 

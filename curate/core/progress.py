@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import threading
 import time
@@ -11,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TextIO
 
-__all__ = ["Progress", "Quiet", "Telling", "announcing", "duration", "if_slow", "printable"]
+from curate.core.terminal import hidden, printable
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+__all__ = ["Progress", "Quiet", "Telling", "announcing", "duration", "if_slow"]
+
 _EVERY_SECONDS = 10.0
 _SLOW_SECONDS = 2.0
 _LISTENERS: Final[list[Callable[[str], None]]] = []  # of this process: any thread may load a model
@@ -57,7 +57,7 @@ class Progress:
     def __call__(self, line: str) -> None:
         """Print a line that stays."""
         self._clear()
-        print(printable(line), file=self.stream, flush=True)
+        print(printable(hidden(line)), file=self.stream, flush=True)
 
     def count(self, label: str, done: int, total: int | None = None, unit: str = "rows") -> None:
         """Show how far ``label`` is; a count of 0 only starts its clock."""
@@ -122,12 +122,3 @@ def duration(seconds: float) -> str:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def printable(text: str) -> str:
-    r"""``text`` without what could drive a terminal: control and direction characters.
-
-    >>> printable("a\x1b[31mb")
-    'a�[31mb'
-    """
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)

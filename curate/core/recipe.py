@@ -7,19 +7,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-import yaml
+from yaml import YAMLError
 
 from curate.core.errors import UsageError, raise_all
 from curate.core.outputs import check_name
+from curate.core.ranges import Seed, outside
 from curate.core.registry import build, closest, options
 from curate.core.sides import Sides, Turns
+from curate.core.yaml_text import parse_yaml, read_yaml
 
-__all__ = ["GROUPS", "Recipe", "Spec", "apply_overrides", "component", "load", "parse", "read_yaml"]
+__all__ = [
+    "GROUPS",
+    "Recipe",
+    "Spec",
+    "apply_overrides",
+    "checked_seed",
+    "component",
+    "load",
+    "parse",
+]
 
 Group: TypeAlias = Literal["score", "select"]
 GROUPS: Mapping[str, str] = {"score": "curate.scorers", "select": "curate.selectors"}
 _KEYS = ("name", "seed", "source", "source_help", "format", "map", "limit", "stages")
-_MOST_ALIASES = 20
 
 
 @dataclass(frozen=True)
@@ -56,26 +66,11 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         UsageError: not readable, not YAML, an unknown key, a value of the wrong type.
     """
+    raw = read_yaml(path)
     try:
-        return parse(apply_overrides(read_yaml(path), overrides))
+        return parse(apply_overrides(raw, overrides))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping: no tags, no repeated keys, few aliases."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the recipe ({error})") from None
-    try:
-        _few_aliases(text)
-        value = yaml.load(text, Loader=_Strict)  # a SafeLoader that also refuses repeated keys
-    except yaml.YAMLError as error:
-        raise UsageError(f"not valid YAML: {_problem(error)}") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"expected `key: value` lines, found {type(value).__name__}")
-    return value
 
 
 def apply_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -84,12 +79,18 @@ def apply_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> dict[str, 
         path, equals, text = override.partition("=")
         if not equals or not path:
             raise UsageError(f"-o {override}: expected key=value, such as -o source=rows.jsonl")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        _set(raw, path.split("."), value, override)
+        _set(raw, path.split("."), _override_value(path, text), override)
     return raw
+
+
+def _override_value(path: str, text: str) -> Any:
+    """The value of YAML, or the text as it is where it is not YAML, such as a glob."""
+    try:
+        return parse_yaml(text)
+    except YAMLError:
+        return text
+    except UsageError as error:
+        raise UsageError(f"-o {path}: {error}") from None
 
 
 def parse(raw: Mapping[str, Any], under: str = "") -> Recipe:
@@ -106,7 +107,7 @@ def parse(raw: Mapping[str, Any], under: str = "") -> Recipe:
         name=name,
         source=_sources(raw, under),
         stages=_stages(_typed(raw, "stages", list, [])),
-        seed=_typed(raw, "seed", int, 0),
+        seed=checked_seed(_typed(raw, "seed", int, 0)),
         format=_typed(raw, "format", str, None),
         map=_typed(raw, "map", dict, {}),
         limit=limit,
@@ -126,34 +127,6 @@ def component(spec: Spec, seed: int, cache: Path | None = None) -> Any:
     return build(GROUPS[spec.group], spec.name, given)
 
 
-class _Strict(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, where YAML would keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _problem(error: yaml.YAMLError) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    if mark is None or problem is None:
-        return " ".join(str(error).split())
-    return f"{problem} (line {mark.line + 1})"
-
-
-def _few_aliases(text: str) -> None:
-    aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
-    if aliases > _MOST_ALIASES:
-        raise UsageError(f"{aliases} YAML aliases; at most {_MOST_ALIASES} are taken")
-
-
 def _set(target: Any, path: list[str], value: Any, override: str) -> None:
     for step, name in enumerate(path):
         last = step == len(path) - 1
@@ -170,6 +143,17 @@ def _set(target: Any, path: list[str], value: Any, override: str) -> None:
             target[key] = value
             return
         target = target[key] if isinstance(target, list) else target.setdefault(key, {})
+
+
+def checked_seed(seed: int) -> int:
+    """The seed of a recipe.
+
+    Raises:
+        UsageError: it is one that the random generators do not take.
+    """
+    if (wrong := outside(Seed, seed)) is not None:
+        raise UsageError(f"seed: {wrong}")
+    return seed
 
 
 def _typed(raw: Mapping[str, Any], key: str, kind: type[Any], default: Any) -> Any:

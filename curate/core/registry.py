@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from curate.core.errors import UsageError
+from curate.core.ranges import outside
 
 __all__ = ["build", "checked", "closest", "find", "names", "options", "source_of", "summary"]
 
@@ -27,6 +28,7 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(sorted((own - private) | set(_points(group))))
 
 
+_SHOWN = 200  # characters of a value that is refused
 _SUPPORT = {"types"}  # modules of a component folder that hold shapes, not a component
 
 
@@ -131,7 +133,16 @@ def _checked(component: type[Any], key: str, value: Any, name: str) -> Any:
         raise UsageError(f"{name}: {key}: expected {field_type(hint)}, got {value}")
     config = ConfigDict(strict=False, allow_inf_nan=False)  # no option means NaN or infinity
     try:
-        return TypeAdapter(hint, config=config).validate_python(value)
+        found = TypeAdapter(hint, config=config).validate_python(value)
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
-        raise UsageError(f"{name}: {key}: {problem} (got {value!r})") from None
+        raise UsageError(f"{name}: {key}: {problem} (got {_short(value)})") from None
+    wrong = outside(get_type_hints(component, include_extras=True)[key], found)
+    if wrong is not None:
+        raise UsageError(f"{name}: {key}: {wrong}")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -35,6 +36,13 @@ class Done:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_mb: float = 0.0
+
+    def is_whole(self) -> bool:
+        """Whether the facts are those that `make` writes: a damaged note may lack some."""
+        try:
+            return bool(self.told) and all(map(math.isfinite, self.clock.values()))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return False
 
     @property
     def clock(self) -> dict[str, float]:
@@ -96,7 +104,7 @@ class Stages:
             known = Done(**read_json(note))
         except (UsageError, TypeError):  # a damaged note is no note: the stage is made again
             return None
-        return known if known.key == key else None
+        return known if known.key == key and known.is_whole() else None
 
     def make(self, name: str, key: str, work: Callable[[Path], Mapping[str, Any]]) -> Done:
         """Run ``work`` on a name beside the stage's, then let the stage appear.

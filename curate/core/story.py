@@ -11,6 +11,7 @@ import orjson
 import polars as pl
 
 from curate.core.errors import DataError, UsageError
+from curate.core.failures import reading
 from curate.core.files import read_json
 from curate.core.registry import closest
 from curate.core.schema import BASE, kind_of
@@ -52,7 +53,27 @@ def manifest_of(run: Path) -> dict[str, Any]:
             f"{run} is not a finished run (no manifest.json): run `siftune curate run` first"
         )
     manifest: dict[str, Any] = read_json(path)
+    with reading(path):
+        _check(manifest)
     return manifest
+
+
+def _check(manifest: dict[str, Any]) -> None:
+    """Look up what every reader of a manifest takes from it.
+
+    Raises:
+        KeyError, TypeError, ValueError: something is missing or of another type.
+    """
+    counts, first = manifest["counts"], manifest["stages"][0]
+    str(manifest["siftune"]), str(manifest["recipe"]["name"]), str(manifest["kind"])
+    sum(counts[name] for name in ("rows", "kept", "dropped", "quarantined"))
+    sum(first[name] for name in ("kept", "quarantined"))
+    for stage in manifest["stages"]:
+        _ = stage["stage"].partition(":"), stage["key"][:16]
+        dict(stage.get("reasons", {})), list(stage.get("columns", ()))
+    for entry in manifest["inputs"]:
+        Path(entry["path"]), str(entry["sha256"])
+    dict(manifest["clock"])
 
 
 def story(run: Path, row_id: str) -> Story:
@@ -62,7 +83,7 @@ def story(run: Path, row_id: str) -> Story:
         UsageError: no finished run, or no such row; the text names the closest id.
     """
     manifest = manifest_of(run)
-    last = _one(pl.scan_parquet(run / "ledger.parquet", glob=False), row_id)
+    last = _one(run / "ledger.parquet", row_id)
     if last is None:
         raise UsageError(f"{run} has no row {row_id!r}; {_nearest(run, row_id)}")
     final = _chapter(last["stage"], last)
@@ -81,9 +102,7 @@ def story(run: Path, row_id: str) -> Story:
 
 def _told(run: Path, stage: dict[str, Any], row_id: str) -> Iterator[Chapter]:
     name = stage["stage"].partition(":")[2]
-    row = _one(
-        pl.scan_parquet(run / "stages" / f"{name}-{stage['key'][:16]}.parquet", glob=False), row_id
-    )
+    row = _one(run / "stages" / f"{name}-{stage['key'][:16]}.parquet", row_id)
     if row is None:
         return
     if "keep" in row:
@@ -110,10 +129,9 @@ def _detail(text: str | None) -> dict[str, Any]:
 
 def _content(run: Path, manifest: dict[str, Any], row_id: str) -> dict[str, Any] | None:
     key = manifest["stages"][0]["key"]
-    rows = pl.scan_parquet(run / "stages" / f"ingest-{key[:16]}.parquet", glob=False).filter(
-        pl.col("id") == row_id
-    )
-    found = rows.collect()
+    path = run / "stages" / f"ingest-{key[:16]}.parquet"
+    with reading(path):
+        found = pl.scan_parquet(path, glob=False).filter(pl.col("id") == row_id).collect()
     if found.height == 0:
         return None
     if found.height > 1:
@@ -124,15 +142,16 @@ def _content(run: Path, manifest: dict[str, Any], row_id: str) -> dict[str, Any]
     }
 
 
-def _one(rows: pl.LazyFrame, row_id: str) -> dict[str, Any] | None:
-    found = rows.filter(pl.col("id") == row_id).head(1).collect()
+def _one(path: Path, row_id: str) -> dict[str, Any] | None:
+    with reading(path):
+        rows = pl.scan_parquet(path, glob=False)
+        found = rows.filter(pl.col("id") == row_id).head(1).collect()
     return found.row(0, named=True) if found.height else None
 
 
 def _nearest(run: Path, row_id: str) -> str:
-    ids = (
-        pl.scan_parquet(run / "ledger.parquet", glob=False)
-        .select(pl.col("id").drop_nulls())
-        .head(20_000)
-    )
-    return closest(row_id, tuple(ids.collect()["id"].to_list()[:2000]))[:200]
+    path = run / "ledger.parquet"
+    with reading(path):
+        ids = pl.scan_parquet(path, glob=False).select(pl.col("id").drop_nulls()).head(20_000)
+        known = tuple(ids.collect()["id"].to_list()[:2000])
+    return closest(row_id, known)[:200]

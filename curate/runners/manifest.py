@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from curate.core.files import hash_file
+from curate.core.errors import UsageError
+from curate.core.files import hash_file, read_json
 from curate.core.stages import Done
 from curate.core.table import Table
 from curate.runners.folder import OUTPUTS
@@ -53,15 +54,25 @@ def manifest_of(
     }
 
 
-def unchanged(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether the outputs on disk are those of ``new``, byte for byte."""
+def unchanged(out: Path, path: Path, new: Mapping[str, Any]) -> bool:
+    """Whether the manifest in ``path`` and the outputs on disk are those of ``new``."""
+    try:
+        old = read_json(path) if path.is_file() else None
+    except UsageError:  # damaged: it is written again
+        return False
+    if not isinstance(old, dict) or not isinstance(old.get("clock"), dict):
+        return False
     ignored = {"outputs", "clock"}
     same = {k: v for k, v in old.items() if k not in ignored} == {
         k: v for k, v in _plain(new).items() if k not in ignored
     }
-    hashes = old.get("outputs", {})
+    hashes = old.get("outputs")
     names = (*OUTPUTS, *new.get("parts", {}))
-    return same and all((out / n).is_file() and hash_file(out / n) == hashes.get(n) for n in names)
+    return (
+        same
+        and isinstance(hashes, dict)
+        and all((out / n).is_file() and hash_file(out / n) == hashes.get(n) for n in names)
+    )
 
 
 def _plain(value: Any) -> Any:

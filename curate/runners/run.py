@@ -280,7 +280,7 @@ class _Work:
     ) -> Result:
         manifest = manifest_of(self.plan, table, notes, parts)
         known = self.out / "manifest.json"
-        if not (known.is_file() and unchanged(self.out, read_json(known), manifest)):
+        if not unchanged(self.out, known, manifest):
             clock: dict[str, float] = {}
             with measured(clock):
                 manifest["outputs"] = self._outputs(table, decisions, parts)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from curate.core.files import aside
+from curate.core.readers.pipes import open_pipe
 from curate.core.recipe import Recipe
 
 __all__ = ["has_streams", "hold_streams"]
@@ -47,4 +48,4 @@ def _comes_once(source: str) -> bool:
 
 
 def _opened(source: str) -> AbstractContextManager[BinaryIO]:
-    return nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb")
+    return nullcontext(sys.stdin.buffer) if source == "-" else open_pipe(Path(source))

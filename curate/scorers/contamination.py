@@ -14,6 +14,7 @@ from curate.core.chat import Part, part_of
 from curate.core.content import text_of
 from curate.core.dedup.shingles import shingle
 from curate.core.errors import UsageError
+from curate.core.ranges import Count
 from curate.core.readers.ingest import read_rows
 
 __all__ = ["Contamination"]
@@ -41,7 +42,7 @@ class Contamination:
 
     against: str
     of: Part = "prompt"
-    ngram: int = 8
+    ngram: Count = 8
 
     needs: ClassVar = ("messages",)
     adds: ClassVar = {"contamination_overlap": pl.Float32, "contamination_item": pl.String}

@@ -11,6 +11,7 @@ import polars as pl
 
 from curate.core.chat import last_turn
 from curate.core.precision import Precision
+from curate.core.ranges import Count
 from curate.core.texts.lm import CausalLM
 
 __all__ = ["IFD"]
@@ -42,7 +43,7 @@ class IFD:
     model: str
     ratio: Literal["perplexity", "loss"] = "perplexity"
     between: str = "\n"
-    max_tokens: int | None = None
+    max_tokens: Count | None = None
     precision: Precision = "auto"
 
     needs: ClassVar = ("messages",)

@@ -13,6 +13,7 @@ from curate.core.call_text import only_calls
 from curate.core.chat import Part, part_of
 from curate.core.dedup.minhash import Signatures, signatures
 from curate.core.dedup.shingles import Hashes, Offsets, Unit, shingle
+from curate.core.ranges import Count, Seed
 from curate.core.vectors.nearest import Device, on_gpu
 
 __all__ = ["MinHash"]
@@ -38,10 +39,10 @@ class MinHash:
     """
 
     of: Part = "both"
-    ngram: int = 5
+    ngram: Count = 5
     unit: Unit = "word"
-    permutations: int = 125
-    seed: int = 0
+    permutations: Count = 125
+    seed: Seed = 0
     device: Device = "auto"
 
     needs: ClassVar = ("messages",)

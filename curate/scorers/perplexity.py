@@ -11,6 +11,7 @@ import polars as pl
 
 from curate.core.chat import last_turn
 from curate.core.precision import Precision
+from curate.core.ranges import Count
 from curate.core.texts.lm import CausalLM
 
 __all__ = ["Perplexity"]
@@ -39,7 +40,7 @@ class Perplexity:
     model: str
     given_prompt: bool = True
     between: str = "\n"
-    max_tokens: int | None = None
+    max_tokens: Count | None = None
     precision: Precision = "auto"
 
     needs: ClassVar = ("messages",)

@@ -11,6 +11,7 @@ from curate.core.columns import Reader, base_column, numbers
 from curate.core.decisions import decide
 from curate.core.draws import draws
 from curate.core.errors import UsageError
+from curate.core.ranges import Count, Positive, Seed
 
 __all__ = ["Balanced"]
 
@@ -39,9 +40,9 @@ class Balanced:
 
     first: str = "chosen_length_chars"
     second: str = "rejected_length_chars"
-    bins: int = 10
-    ratio: float = 1.0
-    seed: int = 0
+    bins: Count = 10
+    ratio: Positive = 1.0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.bins < 1:

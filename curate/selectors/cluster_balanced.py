@@ -12,6 +12,7 @@ from curate.core.columns import Reader, base_column, numbers
 from curate.core.decisions import decide, decide_some, details, tie_order
 from curate.core.draws import draws
 from curate.core.errors import UsageError
+from curate.core.ranges import Count, Natural, Seed
 from curate.core.vectors.kmeans import kmeans
 from curate.core.vectors.nearest import Device, on_gpu
 from curate.core.vectors.units import Vectors, vector_column, vectors_of
@@ -44,10 +45,10 @@ class ClusterBalanced(Budget):
     """
 
     by: str = "embedding"
-    clusters: int | None = None
+    clusters: Count | None = None
     rank_by: str | None = None
-    iterations: int = 25
-    seed: int = 0
+    iterations: Natural = 25
+    seed: Seed = 0
     device: Device = "auto"
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from curate.core.columns import Reader, base_column, numbers
 from curate.core.decisions import decide
 from curate.core.draws import draws
 from curate.core.errors import DataError, UsageError
+from curate.core.ranges import Count, Seed
 from curate.core.vectors.facility import Located, locate, locate_all
 from curate.core.vectors.greedi import greedi
 from curate.core.vectors.nearest import Device, Nearest, on_gpu
@@ -58,10 +59,10 @@ class FacilityLocation(Budget):
 
     by: str = "embedding"
     rank_by: str | None = None
-    neighbours: int = 64
+    neighbours: Count = 64
     exact: bool = False
-    partitions: int = 1
-    seed: int = 0
+    partitions: Count = 1
+    seed: Seed = 0
     device: Device = "auto"
 
     def __post_init__(self) -> None:

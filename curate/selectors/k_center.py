@@ -13,6 +13,7 @@ from curate.core.columns import Reader, base_column, numbers
 from curate.core.decisions import decide, tie_order
 from curate.core.draws import draws
 from curate.core.errors import UsageError
+from curate.core.ranges import Seed
 from curate.core.vectors.farthest import farthest_first
 from curate.core.vectors.nearest import Device, on_gpu
 from curate.core.vectors.picked import decide_picks
@@ -57,7 +58,7 @@ class KCenter(Budget):
     by: str = "embedding"
     start: Literal["center", "best", "random"] = "center"
     rank_by: str | None = None
-    seed: int = 0
+    seed: Seed = 0
     device: Device = "auto"
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ from curate.core.dedup.shingles import Hashes, Offsets, Unit, shingle
 from curate.core.dedup.sieve import candidates
 from curate.core.dedup.survivors import best_first, ranking_columns
 from curate.core.files import digest_of
+from curate.core.ranges import Count, Seed, Share
 
 __all__ = ["MinHashDedup"]
 
@@ -66,9 +67,9 @@ class MinHashDedup:
     every row of A before every row of B. The same rows again get the same answer.
     """
 
-    threshold: float = 0.7
+    threshold: Share = 0.7
     of: Part = "both"
-    ngram: int = 5
+    ngram: Count = 5
     unit: Unit = "word"
     by: str | None = None
     descending: bool = True
@@ -76,9 +77,9 @@ class MinHashDedup:
     against: str | None = None
     index: str | None = None
     candidates: Literal["exact", "minhash"] = "exact"
-    bands: int = 25
-    rows: int = 5
-    seed: int = 0
+    bands: Count = 25
+    rows: Count = 5
+    seed: Seed = 0
 
     wants: ClassVar = ("minhash",)
 

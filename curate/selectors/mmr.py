@@ -11,6 +11,7 @@ from curate.core.budget import Budget
 from curate.core.columns import Reader, base_column, numbers
 from curate.core.decisions import decide, tie_order
 from curate.core.errors import UsageError
+from curate.core.ranges import Share
 from curate.core.vectors.farthest import Worth, farthest_first
 from curate.core.vectors.nearest import Device, on_gpu
 from curate.core.vectors.picked import decide_picks
@@ -44,7 +45,7 @@ class MMR(Budget):
 
     rank_by: str
     by: str = "embedding"
-    balance: float = 0.5
+    balance: Share = 0.5
     device: Device = "auto"
 
     def __post_init__(self) -> None:

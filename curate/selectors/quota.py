@@ -12,6 +12,7 @@ from curate.core.columns import Reader, base_column, groups, numbers
 from curate.core.decisions import decide, tie_order
 from curate.core.draws import draws
 from curate.core.errors import UsageError
+from curate.core.ranges import Natural, Seed
 
 __all__ = ["Quota"]
 
@@ -33,10 +34,10 @@ class Quota:
     """
 
     by: str
-    rows: int | Mapping[str, int]
+    rows: Natural | Mapping[str, Natural]
     rank_by: str | None = None
     descending: bool = True
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         counts = list(self.rows.values()) if isinstance(self.rows, Mapping) else [self.rows]

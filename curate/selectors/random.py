@@ -8,6 +8,7 @@ import polars as pl
 
 from curate.core.budget import Budget
 from curate.core.draws import draws
+from curate.core.ranges import Seed
 from curate.core.ranking import keep_best
 
 __all__ = ["Random"]
@@ -28,7 +29,7 @@ class Random(Budget):
         seed: another seed, another sample.
     """
 
-    seed: int = 0
+    seed: Seed = 0
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Draw for every row."""

@@ -12,6 +12,7 @@ from curate.core.content import text_of
 from curate.core.decisions import decide, details
 from curate.core.dedup.repeats import Ints, repeated_spans
 from curate.core.dedup.shingled import Texts
+from curate.core.ranges import Count, Share
 
 __all__ = ["RepeatedSpans"]
 
@@ -41,11 +42,11 @@ class RepeatedSpans:
         listed: spans of a row to tell of.
     """
 
-    words: int = 30
-    rows: int = 5
-    share: float = 0.5
+    words: Count = 30
+    rows: Count = 5
+    share: Share = 0.5
     part: Part = "both"
-    listed: int = 3
+    listed: Count = 3
 
     needs: ClassVar = ("content",)
 

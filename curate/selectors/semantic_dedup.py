@@ -12,6 +12,7 @@ from curate.core.dedup.duplicates import verdicts
 from curate.core.dedup.held_out import held_out
 from curate.core.dedup.survivors import best_first, ranking_columns
 from curate.core.heard import note
+from curate.core.ranges import Natural, Share
 from curate.core.vectors.clusters import cover_clustered
 from curate.core.vectors.cosine import Dtype, cover_vectors, products
 from curate.core.vectors.units import vector_column, vectors_of
@@ -43,13 +44,13 @@ class SemanticDedup:
     """
 
     by: str = "embedding"
-    threshold: float = 0.9
+    threshold: Share = 0.9
     rank_by: str | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
     dtype: Dtype = "auto"
-    exact_to: int = 200_000
-    recall: float = 0.99
+    exact_to: Natural = 200_000
+    recall: Share = 0.99
     against: str | None = None
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ import polars as pl
 from curate.core.content import text_of
 from curate.core.decisions import decide
 from curate.core.errors import UsageError
+from curate.core.ranges import Seed, Share
 
 __all__ = ["Split"]
 
@@ -38,8 +39,8 @@ class Split:
     """
 
     part: PartOfSplit = "train"
-    test_share: float = 0.1
-    seed: int = 0
+    test_share: Share = 0.1
+    seed: Seed = 0
 
     needs: ClassVar = ("content",)
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from curate.core.budget import Budget
 from curate.core.columns import Reader, base_column, numbers
+from curate.core.ranges import Share
 from curate.core.ranking import keep_best
 
 __all__ = ["TopFraction"]
@@ -27,7 +28,7 @@ class TopFraction:
     """
 
     by: str
-    fraction: float
+    fraction: Share
     descending: bool = True
 
     def __post_init__(self) -> None:

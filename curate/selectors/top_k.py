@@ -8,6 +8,7 @@ import polars as pl
 
 from curate.core.budget import Budget
 from curate.core.columns import Reader, base_column, numbers
+from curate.core.ranges import Natural
 from curate.core.ranking import keep_best
 
 __all__ = ["TopK"]
@@ -26,7 +27,7 @@ class TopK:
     """
 
     by: str
-    k: int
+    k: Natural
     descending: bool = True
 
     def __post_init__(self) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from curate.core.ranges import Share
+
 __all__ = ["GAE"]
 
 
@@ -23,8 +25,8 @@ class GAE:
     one is not seen.
     """
 
-    gamma: float = 1.0
-    lam: float = 0.95
+    gamma: Share = 1.0
+    lam: Share = 0.95
 
     def __call__(self, rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Advantages (B, T), zero outside ``mask``; ``A + V`` is what the critic should learn."""

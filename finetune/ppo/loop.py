@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from curate.core.errors import UsageError
 from curate.core.files import read_json, write_json
+from curate.core.terminal import echo
 from finetune import checkpoints
 from finetune.finite_steps import FiniteSteps, NonFiniteError, StopAtNonFinite
 from finetune.ppo import core
@@ -225,7 +225,7 @@ class Loop(FiniteSteps):
         said: dict[str, Any] = {**rollout.metrics(), **self.meter.read()}
         told = f"step {self.state.global_step} of {self.state.max_steps}"
         score, kl = said["objective/score"], said["objective/kl"]
-        print(f"{told}, score {score:.4g}, KL {kl:.4g}", file=sys.stderr, flush=True)  # noqa: T201
+        echo(f"{told}, score {score:.4g}, KL {kl:.4g}", err=True)
         self.log({**said, "ppo/stopped": 1.0} if stopped else said)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

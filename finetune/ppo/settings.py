@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from curate.core.ranges import Count, NonNegative, Positive, Seed, Share
 from finetune.ppo.kl import AdaptiveKL, FixedKL, KLController
 from finetune.precision import Precision
 
@@ -18,31 +19,31 @@ Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 class Settings:
     """Options of the algorithm; what each means stands in `finetune.trainers.ppo.PPO`."""
 
-    rollouts: int = 100
-    batch: int = 64
-    minibatches: int = 4
-    micro_batch: int = 16
-    epochs: int = 4
-    max_new_tokens: int = 64
-    temperature: float = 0.7
-    cliprange: float = 0.2
+    rollouts: Count = 100
+    batch: Count = 64
+    minibatches: Count = 4
+    micro_batch: Count = 16
+    epochs: Count = 4
+    max_new_tokens: Count = 64
+    temperature: Positive = 0.7
+    cliprange: Positive = 0.2
     dual_clip: float | None = None
-    value_clip: float | None = 0.2
-    vf_coef: float = 0.1
-    gamma: float = 1.0
-    lam: float = 0.95
+    value_clip: Positive | None = 0.2
+    vf_coef: NonNegative = 0.1
+    gamma: Share = 1.0
+    lam: Share = 0.95
     whiten: bool = True
-    missing_eos_penalty: float = 0.0
-    kl_coef: float = 0.05
-    kl_target: float | None = None
-    kl_horizon: float = 10_000
-    kl_stop: float | None = 50.0
-    ptx_coef: float = 0.0
-    lr: float = 3e-6
-    critic_lr: float = 3e-5
+    missing_eos_penalty: NonNegative = 0.0
+    kl_coef: NonNegative = 0.05
+    kl_target: Positive | None = None
+    kl_horizon: Positive = 10_000
+    kl_stop: Positive | None = 50.0
+    ptx_coef: NonNegative = 0.0
+    lr: Positive = 3e-6
+    critic_lr: Positive = 3e-5
     schedule: Schedule = "linear"
-    max_grad_norm: float = 1.0
-    seed: int = 0
+    max_grad_norm: Positive = 1.0
+    seed: Seed = 0
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:

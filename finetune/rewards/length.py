@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curate.core.ranges import Count
+
 __all__ = ["Length"]
 
 
@@ -17,7 +19,7 @@ class Length:
     [-0.5, 0.0]
     """
 
-    target: int
+    target: Count
 
     def __post_init__(self) -> None:
         """Refuse a target that no completion could have."""

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from curate.core.precision import Precision
+from curate.core.ranges import Count
 
 __all__ = ["RewardModel"]
 
@@ -27,8 +28,8 @@ class RewardModel:
     """
 
     model: str
-    batch_size: int = 32
-    max_length: int | None = None
+    batch_size: Count = 32
+    max_length: Count | None = None
     scale: float = 1.0
     shift: float = 0.0
     precision: Precision = "auto"

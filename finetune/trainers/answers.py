@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from curate.core.ranges import Positive
 from curate.core.schema import Kind
 from finetune import checks, data, models
 from finetune.policy_training import PolicyTraining
@@ -74,7 +75,7 @@ class AnswerPreference(PolicyTraining):
     """
 
     loss: str = "kto"
-    value_lr: float = 1e-3
+    value_lr: Positive = 1e-3
 
     stage: ClassVar = "answers"
 

@@ -13,6 +13,7 @@ import polars as pl
 
 from curate.core import registry
 from curate.core.files import write_text
+from curate.core.ranges import Count, Rank
 from curate.core.schema import KINDS
 from finetune import checks, data, models, ranks
 from finetune.adapters import merge_adapter
@@ -74,15 +75,15 @@ class PPO(Settings):
     model: str
     reward: str
     reward_options: dict[str, Any] | None = None
-    lora: int = 0
-    lora_alpha: int = 16
+    lora: Rank = 0
+    lora_alpha: Count = 16
     critic: Critic | None = None
     critic_model: str | None = None
     ptx_rows: str | None = None
     on_bad: data.OnBad = "refuse"
     eval_rows: str | None = None
-    eval_limit: int = 64
-    save_every: int = 10
+    eval_limit: Count = 64
+    save_every: Count = 10
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""

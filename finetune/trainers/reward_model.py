@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from curate.core.ranges import Count, Natural, NonNegative, Positive, Rank, Seed, Share
 from finetune import checks, data, models
 from finetune.adapters import merge_adapter
 from finetune.arguments import adapter, freeze, training_arguments
@@ -53,21 +54,21 @@ class RewardModel:
     """
 
     model: str
-    epochs: float = 1.0
-    lr: float = 5e-5
-    batch_size: int = 16
-    max_length: int | None = None
+    epochs: Positive = 1.0
+    lr: Positive = 5e-5
+    batch_size: Count = 16
+    max_length: Count | None = None
     use_margin: bool = False
-    center: float | None = None
-    freeze: int = 0
-    lora: int = 0
-    lora_alpha: float = 16.0
+    center: NonNegative | None = None
+    freeze: Natural = 0
+    lora: Rank = 0
+    lora_alpha: Positive = 16.0
     on_bad: data.OnBad = "refuse"
-    held_out: float = 0.1
+    held_out: Share = 0.1
     eval_rows: str | None = None
-    save_every: int = 100
-    log_every: int = 10
-    seed: int = 0
+    save_every: Count = 100
+    log_every: Count = 10
+    seed: Seed = 0
     precision: Precision = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
 

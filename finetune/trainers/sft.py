@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from curate.core.chat import contents
+from curate.core.ranges import Count, Positive, Rank, Seed
 from curate.core.schema import KINDS, kind_of
 from finetune import checks, data, models
 from finetune.adapters import merge_adapter
@@ -61,22 +62,22 @@ class SFT:
     """
 
     model: str
-    epochs: float = 1.0
-    max_tokens: int | None = None
-    lr: float = 2e-5
-    batch_size: int = 8
-    max_length: int | None = None
+    epochs: Positive = 1.0
+    max_tokens: Count | None = None
+    lr: Positive = 2e-5
+    batch_size: Count = 8
+    max_length: Count | None = None
     assistant_only_loss: bool = True
     packing: bool = False
-    lora: int = 0
-    lora_alpha: float = 16.0
+    lora: Rank = 0
+    lora_alpha: Positive = 16.0
     on_bad: data.OnBad = "refuse"
     eval_rows: str | None = None
-    eval_limit: int = 64
-    max_new_tokens: int = 64
-    save_every: int = 100
-    log_every: int = 10
-    seed: int = 0
+    eval_limit: Count = 64
+    max_new_tokens: Count = 64
+    save_every: Count = 100
+    log_every: Count = 10
+    seed: Seed = 0
     precision: Precision = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
 

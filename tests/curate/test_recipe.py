@@ -55,7 +55,7 @@ def test_overrides_reach_every_depth(write):
         (GOOD.replace("source: rows.jsonl", "source: no"), "expected a path"),
         (GOOD + "name: again\n", "stands twice"),
         (GOOD + "seed: yes\n", "expected int, got True"),
-        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("!!python/object/apply:os.system ['true']", "the YAML tag !!python/object"),
         ("a: &a [x]\nb: [" + "*a, " * 30 + "*a]", "aliases"),
         ("- just\n- a list", "expected `key: value` lines"),
         ("name: [unclosed", "not valid YAML"),

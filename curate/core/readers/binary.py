@@ -17,7 +17,7 @@ __all__ = ["MAX_RATIO", "SUFFIXES", "opened", "shown"]
 SUFFIXES: Final = (".gz", ".zst")
 MAX_RATIO: Final = 500
 """How many times its size a compressed file may grow, once it is beyond `FREE`."""
-FREE: Final = 256 << 20
+FREE: Final = 32 << 20
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _OTHERS: Final = {

@@ -14,9 +14,11 @@ from typing import Any, BinaryIO, Final, cast
 import orjson
 
 from curate.core.errors import DataError, UsageError
+from curate.core.files import is_name
 from curate.core.readers.binary import SUFFIXES, shown
 from curate.core.readers.hub import download, hub_name
 from curate.core.readers.part import DATA, Part, part_of
+from curate.core.readers.pipes import open_pipe
 
 __all__ = ["expand", "name_parts"]
 
@@ -32,6 +34,8 @@ def expand(source: str) -> list[Part]:
     """
     if source == "-":
         return [_spooled(sys.stdin.buffer, "stdin")]
+    if not is_name(source):
+        raise UsageError(f"{source!r} cannot be the name of a file: name a file or folder of rows")
     path = Path(source)
     if _there(path):
         return _at(path, source)
@@ -90,8 +94,10 @@ def _at(path: Path, given: str) -> list[Part]:
     if path.is_dir():
         return _folder(path, given)
     if not path.is_file():  # a pipe, as in <(command)
-        with path.open("rb") as stream:
+        with open_pipe(path) as stream:
             return [_spooled(stream, given)]
+    if not is_name(given):
+        raise DataError(f"{given!r}: its name is not UTF-8 text, as ids of rows are: rename it")
     return [part_of(path, given)]
 
 
@@ -135,7 +141,9 @@ def _shards(folder: Path, given: str) -> list[Part]:
     data = [path for path in files if _name(path.name, 0) != path.name]
     if not data:
         raise DataError(f"{shown(given)} holds no data file ({', '.join(DATA)}, perhaps .gz, .zst)")
-    parts = [part_of(path, str(Path(given) / path.relative_to(folder))) for path in data]
+    parts = [
+        part for path in data for part in _at(path, str(Path(given) / path.relative_to(folder)))
+    ]
     left_out = [path.name for path in files if path not in set(data)]
     if left_out:
         note = f"{shown(given)}: not data and left out: {', '.join(map(shown, left_out[:5]))}"

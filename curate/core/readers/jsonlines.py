@@ -28,7 +28,8 @@ _EXACT: Final = 2.0**63  # orjson reads a longer integer as a float
 
 def lines(stream: BinaryIO, end: bytes = b"\n") -> Iterator[tuple[int, bytes | BadRow]]:
     """Number, from 1, and bytes of each line that is not blank, in bounded memory."""
-    read = stream.readline if end == b"\n" else _Splitter(stream, end).readline
+    source = stream if end == b"\n" else _Splitter(stream, end)
+    read = source.readline
     number = 0
     while line := read(MAX_LINE):
         number += 1
@@ -36,6 +37,21 @@ def lines(stream: BinaryIO, end: bytes = b"\n") -> Iterator[tuple[int, bytes | B
             yield number, too_long(len(line) + _skip_line(read, end))
         elif not line.isspace():
             yield number, line
+        else:
+            number += _skip_blank(source, end)
+
+
+def _skip_blank(source: Any, end: bytes) -> int:
+    """Skip whole blank lines, a buffer at a time; how many there were."""
+    count, found = 0, 1
+    while found:
+        there = source.peek(1)
+        blank = there[: len(there) - len(there.lstrip())]
+        stop = blank.rfind(end) + 1
+        found = blank.count(end, 0, stop)
+        source.read(stop)
+        count += found
+    return count
 
 
 def too_long(length: int) -> BadRow:
@@ -149,17 +165,31 @@ def _skip_line(read: Any, end: bytes) -> int:
 
 
 class _Splitter:
-    """``readline`` for files whose lines end in something else than a line feed."""
+    """A stream whose lines end in something else than a line feed."""
 
     def __init__(self, stream: BinaryIO, end: bytes) -> None:
-        self._stream, self._end, self._rest = stream, end, b""
+        self._stream, self._end = stream, end
+        self._held, self._at = b"", 0  # what is before the place has been given
 
     def readline(self, limit: int) -> bytes:
-        while (at := self._rest.find(self._end)) < 0 and len(self._rest) < limit:
-            more = self._stream.read(1 << 20)
-            if not more:
+        while (found := self._held.find(self._end, self._at)) < 0:
+            if len(self._held) - self._at >= limit or not self._more():
                 break
-            self._rest += more
-        cut = min(limit, len(self._rest) if at < 0 else at + 1)
-        line, self._rest = self._rest[:cut], self._rest[cut:]
-        return line
+        stop = len(self._held) if found < 0 else found + 1
+        return self.read(min(limit, stop - self._at))
+
+    def peek(self, count: int) -> bytes:
+        """Bytes that come next; none at the end."""
+        if self._at == len(self._held):
+            self._more()
+        return self._held[self._at :]
+
+    def read(self, count: int) -> bytes:
+        """The next ``count`` bytes, of those held."""
+        self._at += count
+        return self._held[self._at - count : self._at]
+
+    def _more(self) -> bool:
+        more = self._stream.read(1 << 20)
+        self._held, self._at = self._held[self._at :] + more, 0
+        return bool(more)

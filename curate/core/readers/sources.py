@@ -173,4 +173,4 @@ def _schema(sources: Sequence[Source]) -> Mapping[str, pl.DataType]:
 
 
 def _own_schema(source: Source) -> Mapping[str, pl.DataType]:
-    return pl.read_parquet_schema(source.parts[0][1].paths[0])
+    return pl.scan_parquet(source.parts[0][1].paths[0], glob=False).collect_schema()

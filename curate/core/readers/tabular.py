@@ -20,6 +20,10 @@ from curate.core.types import Row
 __all__ = ["Record", "arrow", "csv_rows", "parquet", "parquet_batches", "parquet_columns"]
 
 _BATCH: Final = 1024
+_SAMPLED: Final = 8  # rows that are looked at to choose the rows of a batch
+_BATCH_BYTES: Final = 64 << 20
+_FREE: Final = 256 << 20  # bytes of values that a small file may hold
+_MAX_RATIO: Final = 100  # how many times its size a file may grow beyond that
 _UNREADABLE: Final = (pa.ArrowException, OSError, UnicodeDecodeError)  # the last: of a name
 Record = tuple[int, Row | BadRow]
 
@@ -32,9 +36,44 @@ def parquet_batches(path: Path, rows: int = _BATCH) -> Iterator[pa.RecordBatch]:
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            yield from file.iter_batches(rows)
+            yield from _bounded(file, path, rows)
     except _UNREADABLE as error:
         raise _damaged(path, "parquet", error) from None
+
+
+def _bounded(file: pq.ParquetFile, path: Path, rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of at most ``rows`` rows, fewer where rows are long; refused where they expand."""
+    most = max(_FREE, _MAX_RATIO * path.stat().st_size)
+    groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+    _refuse_beyond(most, sum(group.total_byte_size for group in groups), path)
+    given = 0
+    for batch in file.iter_batches(min(rows, _fitting(file))):
+        given += sum(map(_size, batch.columns))
+        _refuse_beyond(most, given, path)
+        yield batch
+
+
+def _size(column: pa.Array) -> int:
+    """Bytes of a column with each of its values written out."""
+    whole = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return int(whole.nbytes)
+
+
+def _fitting(file: pq.ParquetFile) -> int:
+    """Rows of which a batch has a moderate size, by the longest of the first ones."""
+    first = next(file.iter_batches(_SAMPLED), None)
+    if first is None or not first.num_rows:
+        return _BATCH
+    longest: int = max(first.slice(at, 1).nbytes for at in range(first.num_rows))
+    return max(1, _BATCH_BYTES // max(longest, 1))
+
+
+def _refuse_beyond(most: int, size: int, path: Path) -> None:
+    if size > most:
+        raise DataError(
+            f"{shown(path)} grows from {path.stat().st_size:,} to over {most:,} bytes, more than "
+            f"{_MAX_RATIO} times; if that is meant, write it again in shards or without compression"
+        )
 
 
 def parquet_columns(path: Path) -> list[str]:

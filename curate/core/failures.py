@@ -1,0 +1,126 @@
+"""Errors of disk, memory and damaged files as one line and an exit code, whoever raises them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from curate.core.errors import DataError, SiftuneError
+
+__all__ = ["Failure", "failure_of", "naming", "reading"]
+
+_OS_ERROR: Final = re.compile(r"\((?:os error|errno) (\d+)\)|\[[Ee]rrno (\d+)\]")
+_NO_MEMORY: Final = re.compile(
+    r"(?i)out of memory|can't allocate memory|cannot allocate memory|memory allocation|malloc of"
+    r"|can't start new thread"
+)
+_DAMAGED: Final = ("polars", "pyarrow", "sqlite3", "safetensors", "safetensors_rust", "zstandard")
+_USAGE: Final = 2
+_DATA: Final = 3
+_NAMES: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
+_REMAKE: Final = "run the command that wrote it again, which makes it anew"
+_MEMORY_ADVICE: Final = (
+    "out of memory: close other programs, raise the limit (ulimit -v), or take fewer rows, shorter "
+    "texts or a smaller batch; the same command goes on from what is done"
+)
+
+
+class Failure(NamedTuple):
+    """What to print, and the exit code; ``known`` is false for an error nobody has foreseen."""
+
+    text: str
+    code: int
+    known: bool = True
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an error of the disk that names no file, whatever its type, the name ``path``.
+
+    Raises:
+        OSError: in place of an error of a library that only quotes one.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+    except Exception as error:
+        number = None if isinstance(error, SiftuneError) else _os_error(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+@contextmanager
+def reading(path: Path, expected: str = _REMAKE) -> Iterator[None]:
+    """Make one line, which names ``path``, of any error that a damaged file of ours causes.
+
+    Raises:
+        DataError: in place of every error but our own and those of the disk that name a file.
+    """
+    try:
+        yield
+    except (SiftuneError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise DataError(f"{path} is damaged ({_first_line(error)}): {expected}") from None
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The line of any error that ends a command."""
+    if isinstance(error, SiftuneError):
+        return Failure(str(error), error.exit_code)
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return Failure(_MEMORY_ADVICE, 1)
+    if isinstance(error, OSError) and error.errno is not None:
+        return Failure(_disk(error), _USAGE if error.errno in _NAMES else 1)
+    if isinstance(error, RecursionError):
+        return Failure("a value is nested too deeply: expected at most 128 levels", _DATA)
+    number = _os_error(error)
+    if number is not None:
+        return Failure(f"{os.strerror(number)}: {_first_line(error)}", 1)
+    if type(error).__module__.partition(".")[0] in _DAMAGED:
+        text = f"a file cannot be read or written ({_first_line(error)}): it may be damaged"
+        return Failure(f"{text}; remove it and run the same command again", _DATA)
+    return Failure(_unforeseen(error), 1, known=False)
+
+
+def _disk(error: OSError) -> str:
+    place = os.fsdecode(error.filename) if error.filename is not None else "standard output"
+    said = error.strerror or os.strerror(error.errno or 0)
+    text = f"{said.partition('. Detail')[0]}: {place}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{text}; make room and run the same command again: it goes on from what is done"
+    if error.errno == errno.ENOENT:
+        return f"{text}; if it was removed while the command ran, run the same command again"
+    return text
+
+
+def _os_error(error: BaseException) -> int | None:
+    """The number of an error of the system that the text of ``error`` quotes."""
+    found = _OS_ERROR.search(str(error))
+    return None if found is None else int(found[1] or found[2])
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]
+
+
+def _unforeseen(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return (
+        f"unexpected {type(error).__name__}{place}: {_first_line(error)}; please report it with "
+        "the traceback that SIFTUNE_TRACEBACK=1 shows"
+    )

@@ -1,0 +1,76 @@
+"""Types of options that are numbers within a range, such as `Count`, `Positive` and `Seed`.
+
+A field annotated with one of them is checked where options of users are (`curate.core.registry`);
+for Python it stays an ``int`` or a ``float``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeAlias, get_args
+
+__all__ = [
+    "PLAIN",
+    "Count",
+    "Natural",
+    "NonNegative",
+    "Positive",
+    "Rank",
+    "Seed",
+    "Share",
+    "Within",
+    "outside",
+    "within_of",
+]
+
+
+@dataclass(frozen=True)
+class Within:
+    """The interval from ``low`` (itself left out where ``above``) to ``high``; None: no end."""
+
+    low: float
+    high: float | None = None
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        high_enough = value > self.low if self.above else value >= self.low
+        return high_enough and (self.high is None or value <= self.high)
+
+    def __str__(self) -> str:
+        start = f"above {self.low:g}" if self.above else f"at least {self.low:g}"
+        return start if self.high is None else f"{start}, at most {int(self.high):,}"
+
+
+Count: TypeAlias = Annotated[int, Within(1, 2**31 - 1)]
+Natural: TypeAlias = Annotated[int, Within(0, 2**63 - 1)]
+Seed: TypeAlias = Annotated[int, Within(0, 2**32 - 1)]
+Rank: TypeAlias = Annotated[int, Within(0, 1024)]
+Positive: TypeAlias = Annotated[float, Within(0, above=True)]
+NonNegative: TypeAlias = Annotated[float, Within(0)]
+Share: TypeAlias = Annotated[float, Within(0, 1)]
+
+PLAIN: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("Count", "Natural", "Seed", "Rank"), "int"),
+    **dict.fromkeys(("Positive", "NonNegative", "Share"), "float"),
+}
+"""The plain type that each name stands for."""
+
+
+def within_of(hint: Any) -> Iterator[Within]:
+    """The ranges that a type hint, with its extras, holds at any depth."""
+    yield from (one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Within))
+    for part in get_args(hint):
+        yield from within_of(part)
+
+
+def outside(hint: Any, value: Any) -> str | None:
+    """What was expected of ``value``, or of what it holds, where it is outside its range."""
+    values = value.values() if isinstance(value, Mapping) else value
+    numbers = values if isinstance(values, Iterable) else [value]
+    for allowed in within_of(hint):
+        for number in numbers:
+            plain = isinstance(number, int | float) and not isinstance(number, bool)
+            if plain and number not in allowed:
+                return f"expected {allowed}, got {number:,}"
+    return None

@@ -1,0 +1,67 @@
+"""Pipes: they are read once, and one that nobody writes to is an error, not a wait without end."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from curate.core.errors import DataError
+from curate.core.readers.binary import shown
+
+__all__ = ["open_pipe"]
+
+_WAIT: Final = 20.0  # seconds
+_PAUSE: Final = 0.05
+
+
+def open_pipe(path: Path, wait: float = _WAIT) -> BinaryIO:
+    """The bytes of a pipe; once it has a writer, reading takes as long as that does.
+
+    Raises:
+        DataError: it is a device; while reading: nobody has opened it for writing for ``wait``
+            seconds.
+    """
+    if path.is_char_device() or path.is_block_device():
+        raise DataError(f"{shown(path)} is a device, which may never end: name a file or a pipe")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    waiting = _Waiting(path, os.fdopen(descriptor, "rb", buffering=0), wait)
+    return cast("BinaryIO", io.BufferedReader(waiting, 1 << 20))
+
+
+class _Waiting(io.RawIOBase):
+    """Waits for a writer at the first read; from then on reads block."""
+
+    def __init__(self, path: Path, file: io.FileIO, wait: float) -> None:
+        self._path, self._file, self._wait = path, file, wait
+        self._begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
+        if not self._begun:
+            count = self._first(buffer)
+            self._begun = True
+            os.set_blocking(self._file.fileno(), True)
+            if count:
+                return count
+        return self._file.readinto(buffer)
+
+    def _first(self, buffer: memoryview) -> int | None:
+        """Bytes that are there; None where a writer is there that has written none yet."""
+        deadline = time.monotonic() + self._wait
+        while (count := self._file.readinto(buffer)) == 0:  # no writer: it is None where one waits
+            if time.monotonic() > deadline:
+                raise DataError(
+                    f"{shown(self._path)} is a pipe that nobody wrote to for {self._wait:g} "
+                    "seconds: start the writing command first, or name a file"
+                )
+            time.sleep(_PAUSE)
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -1,0 +1,65 @@
+"""Text for a terminal: control characters escaped, passwords in URLs hidden, one place to print."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, Final
+
+__all__ = ["echo", "echo_json", "hidden", "one_line", "one_message", "printable"]
+
+_CONTROL: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_USER_INFO: Final = re.compile(r"(?<=://)[^\s/@?#]+(?=@)")
+_SECRET: Final = re.compile(
+    r"(?i)([?&](?:access_)?(?:token|key|api_?key|secret|password|sig|signature)=)[^\s&#]+"
+)
+_HIDDEN: Final = "***"
+
+
+def printable(text: str) -> str:
+    r"""``text`` without what could drive a terminal: control and direction characters.
+
+    >>> printable("a\x1b[31mb")
+    'a�[31mb'
+    """
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def hidden(text: str) -> str:
+    """``text`` with user names, passwords and tokens of URLs replaced.
+
+    >>> hidden("https://me:secret@host/rows.jsonl?token=abc&part=1")
+    'https://***@host/rows.jsonl?token=***&part=1'
+    """
+    return _SECRET.sub(rf"\g<1>{_HIDDEN}", _USER_INFO.sub(_HIDDEN, text))
+
+
+def one_line(text: str) -> str:
+    """``text`` as one printable line without secrets, for a message."""
+    return printable(" ".join(hidden(text).split()))
+
+
+def echo_json(value: Any) -> None:
+    r"""Print ``value`` as a line of JSON; what could drive a terminal is escaped as ``\\uXXXX``."""
+    import orjson
+
+    options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+    text = orjson.dumps(value, option=options).decode()
+    print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)  # noqa: T201
+
+
+def one_message(text: str) -> str:
+    """``text`` as `one_line`; a list of problems (`curate.core.errors.raise_all`) keeps its lines."""
+    head, *problems = text.split("\n  ")
+    if not head.endswith(" problems:"):
+        return one_line(text)
+    return "\n  ".join(map(one_line, (head, *problems)))
+
+
+def echo(text: object = "", *, err: bool = False) -> None:
+    """Print ``text``, made printable, to standard output, or to standard error with ``err``."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None:  # it is None where the process was started with the stream closed
+        print(printable(hidden(str(text))), file=stream, flush=True)
