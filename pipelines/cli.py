@@ -15,7 +15,9 @@ import rich_click as click
 from click import exceptions
 
 from curate.core.commands import LazyGroup
+from curate.core.errors import UsageError
 from curate.core.failures import failure_of
+from curate.core.files import is_text
 from curate.core.progress import Progress, announcing
 from curate.core.terminal import echo, one_message
 
@@ -31,7 +33,24 @@ _LAZY = {
 }
 
 
-@click.group(cls=LazyGroup, lazy=_LAZY, context_settings={"help_option_names": ["-h", "--help"]})
+class _Siftune(LazyGroup):
+    """The command: of its words all are text."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse words that no file of ours could hold.
+
+        Raises:
+            UsageError: a word is not UTF-8, or holds NUL.
+        """
+        wrong = next((word for word in args if not is_text(word)), None)
+        if wrong is not None:
+            raise UsageError(
+                f"the argument {wrong!r} is not UTF-8 text: rename the file, or correct the option"
+            )
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Siftune, lazy=_LAZY, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="siftune")
 def siftune() -> None:
     """Select the data that matters, train on it, and prove that it helped.

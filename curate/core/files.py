@@ -25,6 +25,7 @@ __all__ = [
     "hash_file",
     "hash_tree",
     "is_name",
+    "is_text",
     "kind_of_entry",
     "locked",
     "make_folder",
@@ -117,11 +118,16 @@ def kind_of_entry(path: Path) -> str | None:
 
 def is_name(path: str) -> bool:
     """Whether ``path`` can name a file in our records: UTF-8, not empty, without NUL or newline."""
+    return bool(path.strip()) and is_text(path) and not set(path) & set("\n\r")
+
+
+def is_text(word: str) -> bool:
+    """Whether a word of a command line, or a file's name, is UTF-8 without NUL."""
     try:
-        path.encode()
-    except UnicodeEncodeError:  # bytes that are not UTF-8
+        word.encode()
+    except UnicodeEncodeError:  # Python keeps other bytes as halves of surrogate pairs
         return False
-    return bool(path.strip()) and not set(path) & set("\0\n\r")
+    return "\0" not in word
 
 
 def unused_name(path: Path) -> Path:

@@ -51,7 +51,7 @@ def echo_json(value: Any) -> None:
 
 
 def one_message(text: str) -> str:
-    """``text`` as `one_line`; a list of problems (`curate.core.errors.raise_all`) keeps its lines."""
+    """``text`` as `one_line`; a list of problems, of `raise_all`, keeps its lines."""
     head, *problems = text.split("\n  ")
     if not head.endswith(" problems:"):
         return one_line(text)

@@ -97,8 +97,11 @@ def arrow(paths: Iterable[Path]) -> Iterator[Record]:
 
 def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
     try:
-        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
-            yield from stream
+        # not a memory map: a file that is cut off while it is read would end the process
+        with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as stream:
+            for batch in stream:
+                batch.validate(full=True)  # offsets beyond their buffers would end it too
+                yield batch
     except _UNREADABLE as error:
         raise _damaged(path, "an Arrow stream", error) from None
 
