@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import yaml
 
+from curate.core.failures import reading
 from curate.core.markdown import escaped, table
 from curate.core.story import manifest_of
 
@@ -69,11 +70,11 @@ def dataset_card(run: Path, done: Exported, usage: str | None = None) -> str:
 
 def source_counts(run: Path, done: Exported) -> list[tuple[object, ...]]:
     """Rows of each source by what became of them, in the order the sources came."""
-    ledger = pl.scan_parquet(run / "ledger.parquet", glob=False)
+    path = run / "ledger.parquet"
     source = pl.col("id").str.replace(r":[^:]*$", "").alias("source")  # an id is source:row
-    counted = (
-        ledger.select(source, "decision").group_by("source", maintain_order=True).agg("decision")
-    ).collect()
+    with reading(path):
+        decided = pl.scan_parquet(path, glob=False).select(source, "decision")
+        counted = decided.group_by("source", maintain_order=True).agg("decision").collect()
     left_out = Counter(row.source for row in done.left_out)
     lines: list[tuple[object, ...]] = []
     for name, decisions in counted.iter_rows():
