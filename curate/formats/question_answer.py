@@ -22,7 +22,7 @@ __all__ = ["QuestionAnswer"]
 
 _ANSWERS: Final = (
     *("final_answer", "ground_truth", "expected_answer", "correct_answer", "gold_answer"),
-    *("answer", "target", "solution"),
+    *("reference_answer", "answer", "target", "solution", "label"),
 )
 _ASKED: Final = (*QUESTIONS, "prompt", *CHATS)
 _NEEDED: Final = frozenset(
@@ -107,8 +107,14 @@ def _names(row: Row) -> dict[str, str]:
 
 
 def _answer_key(row: Row) -> str | None:
-    named = {key.lower(): key for key in reversed(row) if row[key] not in (None, "")}
+    there = {key: value for key, value in row.items() if value not in (None, "")}
+    named = {key.lower(): key for key in reversed(there) if _is_value(key, there[key])}
     return next((named[name] for name in _ANSWERS if name in named), None)
+
+
+def _is_value(key: str, value: Any) -> bool:
+    """Whether a field may hold an answer; a label that is a number is a class."""
+    return key.lower() != "label" or type(value) is str
 
 
 def _asks(row: Row) -> bool:

@@ -339,6 +339,8 @@ ANSWERS: dict[str, tuple[Row, str, str, str]] = {
     ),
     # ms-swift, GRPO
     "messages": ({"messages": [user("Q?")], "solution": "#### 7"}, "Q?", "7", "solution:####"),
+    # OpenRLHF and slime: prompts with a label
+    "label": ({"prompt": [user("Q?")], "label": "34"}, "Q?", "34", "label"),
     "prompt": ({"prompt": "Q?", "ground_truth": 7}, "Q?", "7", "ground_truth"),
 }
 
@@ -396,7 +398,7 @@ ADVICE: list[tuple[Row, str]] = [
     ({"prompt": "Why?", "reply": "So."}, "--map reply=completion"),
     (
         {"post": "Why?", "better": "So it is.", "worse": "No."},
-        "--map better=chosen --map worse=rejected",
+        "--map post=prompt --map better=chosen --map worse=rejected",
     ),
     (  # lvwerra/stack-exchange-paired
         {"question": "Why?", "response_j": "So.", "response_k": "No.", "qid": 1},
@@ -404,6 +406,8 @@ ADVICE: list[tuple[Row, str]] = [
     ),
     ({"full_text": "A story.", "template_id": 3}, "--map full_text=text"),
     ({"text": "Why?", "answer": "So it is."}, "--map text=prompt --map answer=completion"),
+    ({"prompt": "Why?", "remark": "Google's IFEval", "kwargs": [{}]}, "--format prompt_only"),
+    ({"text": "A cat.", "image": "cat.png"}, "--format text"),
 ]
 
 
@@ -414,9 +418,10 @@ def test_advice_names_keys_that_are_there_and_works(
     with pytest.raises(DataError) as error:
         detect("here", [record])
     assert flags in str(error.value)
-    pairs = [flag.partition("=") for flag in flags.replace("--map ", "").split()]
-    if "post" not in record:
-        assert row(tmp_path, record, mapping={key: name for key, _, name in pairs})
+    mapping = dict(flag.split("=") for flag in flags.split() if "=" in flag)
+    format = flags.removeprefix("--format ") if "--format" in flags else None
+    if "image" not in record:
+        assert row(tmp_path, record, mapping=mapping, format=format)
 
 
 def test_one_of_two_answers_is_never_advised_to_be_the_completion() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from curate.core.errors import BadRow, DataError
-from curate.core.readers.keywords import map_flag, of_role, words
+from curate.core.readers.keywords import could_ask, map_flag, of_role, words
 from curate.core.registry import find, names
 from curate.core.types import Format, Row
 
@@ -17,6 +17,8 @@ FORMATS: Final = "curate.formats"
 SAMPLE: Final = 50
 """How many good rows detection looks at."""
 
+_ALONE: Final = {"prompt": "prompt_only", "text": "text"}
+"""Keys that a format reads without regard to the fields beside them."""
 _TEXTS: Final = frozenset({"text", "content", "document", "body"})
 
 Detected = tuple[str, Format, int]
@@ -76,20 +78,18 @@ def _no_format(counts: dict[str, Detected], rows: Sequence[Row]) -> str:
     else:
         found = f"no format fits rows with {f'the keys {keys}' if keys else 'no keys'}"
     mapping = _advice(rows)
-    if mapping:
-        flags = " ".join(map_flag(key, name) for key, name in mapping.items())
-        return f"{found}; rename keys with {flags}, or set --format (one of {', '.join(counts)})"
-    return (
-        f"{found}; set --format (one of {', '.join(counts)}), or rename keys with --map KEY=NAME, "
-        "NAME being one that a format has, such as prompt, completion or text"
-    )
+    flags = " ".join(map_flag(key, name) for key, name in mapping.items())
+    rename = f"rename keys with {flags or '--map KEY=NAME (such as prompt, completion or text)'}"
+    alone = [f"--format {name} ({key!r} alone)" for key, name in _ALONE.items() if key in rows[0]]
+    formats = f"--format (one of {', '.join(counts)})"
+    return f"{found}; {rename}, or set {' or '.join([*alone, formats])}"
 
 
 def _advice(rows: Sequence[Row]) -> dict[str, str]:
     """New names of the rows' own keys with which one format fits them; none if none is found."""
     most = Counter(key for row in rows for key, value in row.items() if value not in (None, ""))
     keys = [key for key, count in most.items() if 2 * count > len(rows)]
-    for ways in _renamings(keys):
+    for ways in _renamings(keys, rows[0]):
         mapping = {key: name for name, key in ways.items() if key != name}
         kept = keys if mapping else ()
         if kept and not {*mapping.values()} & {*kept} - {*mapping}:
@@ -99,7 +99,7 @@ def _advice(rows: Sequence[Row]) -> dict[str, str]:
     return {}
 
 
-def _renamings(keys: Sequence[str]) -> Iterator[dict[str, str]]:
+def _renamings(keys: Sequence[str], row: Row) -> Iterator[dict[str, str]]:
     """What the keys could be by their words, likeliest first: our names and the keys for them."""
     chosen, rejected = of_role("chosen", keys), of_role("rejected", keys)
     texts = [key for key in keys if words(key) & _TEXTS]
@@ -107,7 +107,10 @@ def _renamings(keys: Sequence[str]) -> Iterator[dict[str, str]]:
     answers = of_role("answer", keys)
     if chosen and rejected:
         sides = {"chosen": chosen[0], "rejected": rejected[0]}
-        yield from ({"prompt": key} | sides for key in asked if key not in sides.values())
+        others = [key for key in keys if key not in sides.values()]
+        unknown = [key for key in others if could_ask(key, row.get(key))]
+        questions = [key for key in asked if key in others] or unknown
+        yield from ({"prompt": key} | sides for key in questions[:1])
         yield sides
     for question in asked:
         for said in [] if _rivals(answers) else [*answers, *texts]:
