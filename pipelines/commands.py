@@ -31,11 +31,22 @@ def pipelines() -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as one JSON object.")
+@click.option(
+    "--no-cache",
+    is_flag=True,
+    help="Take no finished stages of other runs from .siftune_cache, and keep none there.",
+)
 def run(
-    recipe: Path, out: Path | None, overrides: tuple[str, ...], dry_run: bool, as_json: bool
+    recipe: Path,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    no_cache: bool,
 ) -> None:
     """Run RECIPE (YAML) from its rows to models and a report; what is done is not done again."""
     from curate.core.progress import Progress
+    from curate.runners.stage_cache import project_cache
     from pipelines.recipe import load
     from pipelines.report import write_report
     from pipelines.run import run as work
@@ -46,7 +57,8 @@ def run(
     if dry_run:
         echo(plan_text(pipeline, folder))
         return
-    manifest = work(pipeline, folder, say=Progress())
+    cache = None if no_cache else project_cache()
+    manifest = work(pipeline, folder, say=Progress(), cache=cache)
     try:
         echo(f"report: {write_report(folder)}", err=as_json)
     except UsageError as error:  # the `report` extra is not installed: the run is whole without it

@@ -21,6 +21,7 @@ from curate.core.progress import Quiet, Telling
 from curate.core.recipe import Recipe
 from curate.core.registry import checked, options
 from curate.runners.run import run as curate_run
+from curate.runners.stage_cache import StageCache
 from finetune.evaluate import Evaluate
 from finetune.init import Init
 from finetune.models import model_hash, read_facts
@@ -33,8 +34,15 @@ from pipelines.steps import trainer_of
 __all__ = ["run"]
 
 
-def run(pipeline: Pipeline, out: Path, say: Telling | None = None) -> dict[str, Any]:
+def run(
+    pipeline: Pipeline,
+    out: Path,
+    say: Telling | None = None,
+    cache: StageCache | None = None,
+) -> dict[str, Any]:
     """Run what is not done yet; returns the manifest, which names every hash from row to model.
+
+    Stages of its recipes that are in ``cache`` are taken from there (`curate.runners.run`).
 
     Raises:
         LockedError: another process runs in ``out``.
@@ -43,7 +51,7 @@ def run(pipeline: Pipeline, out: Path, say: Telling | None = None) -> dict[str, 
     """
     _Work(pipeline, out, Quiet()).check()
     with run_folder(out, COMMAND, FILES, input_paths(asdict(pipeline))):
-        return _Work(pipeline, out, say or Quiet()).finish()
+        return _Work(pipeline, out, say or Quiet(), cache).finish()
 
 
 @dataclass
@@ -51,6 +59,7 @@ class _Work:
     pipeline: Pipeline
     out: Path
     say: Telling
+    cache: StageCache | None = None
     models: dict[str, Path] = field(default_factory=dict)
     heldout: dict[str, str] = field(default_factory=dict)  # files, selected by a recipe or given
     told: list[dict[str, Any]] = field(default_factory=list)
@@ -71,7 +80,7 @@ class _Work:
 
     def finish(self) -> dict[str, Any]:
         data = {
-            key: curate_run(recipe, self.out / key, say=self.say).manifest
+            key: self._curate(recipe, self.out / key)
             for key, recipe in (("rows", self.pipeline.rows), ("pairs", self.pipeline.pairs))
             if recipe is not None
         }
@@ -95,6 +104,9 @@ class _Work:
         write_json(self.out / "manifest.json", manifest)
         return manifest
 
+    def _curate(self, recipe: Recipe, folder: Path) -> Mapping[str, Any]:
+        return curate_run(recipe, folder, say=self.say, cache=self.cache).manifest
+
     def _hold_out(self) -> dict[str, Any]:
         """Find the files of held-out rows; the manifests of those that a recipe selects."""
         made = {}
@@ -102,7 +114,7 @@ class _Work:
             self.heldout[key] = str(given)
             if isinstance(given, Recipe):
                 folder = self.out / f"heldout-{key}"
-                made[f"heldout-{key}"] = curate_run(given, folder, say=self.say).manifest
+                made[f"heldout-{key}"] = self._curate(given, folder)
                 self.heldout[key] = str(folder / "kept.parquet")
         return made
 
@@ -134,7 +146,7 @@ class _Work:
         base = str(self.models["base"])
         recipe = arm_recipe(arm, self.pipeline.rows, kept, base, tokens, seed)
         folder = self.out / "arms" / (f"{arm}-seed{seed}" if varies(arm) else arm)
-        curate_run(recipe, folder)
+        curate_run(recipe, folder, cache=self.cache)
         counted = pl.read_parquet(folder / "kept.parquet", columns=[TOKENS], glob=False)[TOKENS]
         return folder, int(counted.sum())
 

@@ -10,6 +10,7 @@ import pytest
 from curate.core.errors import UsageError
 from curate.core.files import hash_file, read_json
 from curate.core.progress import Quiet
+from curate.runners.stage_cache import StageCache
 from finetune.models import model_hash
 from pipelines.before_after import comparison
 from pipelines.recipe import load
@@ -210,3 +211,16 @@ def test_the_plan_names_every_step(recipe, tmp_path):
     told = plan_text(load(recipe), tmp_path)
     assert "dpo: dpo from sft" in told
     assert "arms: curated, random, seeds 0, 1" in told
+
+
+def test_the_recipes_of_a_pipeline_share_the_cache_of_the_project(recipe, tmp_path, monkeypatch):
+    cache, given = StageCache(tmp_path / "cache"), []
+
+    def curated(recipe, folder, say=None, cache=None):
+        given.append((folder.name, cache))
+        raise UsageError("far enough")
+
+    monkeypatch.setattr("pipelines.run.curate_run", curated)
+    with pytest.raises(UsageError, match="far enough"):
+        run(load(recipe), tmp_path / "out", cache=cache)
+    assert given == [("rows", cache)]
