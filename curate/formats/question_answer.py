@@ -10,7 +10,7 @@ import polars as pl
 
 from curate.core.errors import BadRow
 from curate.core.readers.checkable import checkable
-from curate.core.readers.keywords import could_answer, is_picture, words
+from curate.core.readers.keywords import could_answer, is_picture, of_role
 from curate.core.readers.prompts import CHATS, QUESTIONS, read_prompt
 from curate.core.readers.turn_lists import turn_list
 from curate.core.readers.turns import leftover, plain, said_by, write_side
@@ -25,13 +25,6 @@ _ANSWERS: Final = (
     *("reference_answer", "answer", "target", "solution", "label"),
 )
 _ASKED: Final = (*QUESTIONS, "prompt", *CHATS)
-_NEEDED: Final = frozenset(
-    {
-        *("context", "passage", "document", "story", "article", "paragraph", "table"),
-        *("choice", "choices", "option", "options", "ending", "endings", "hypothesis", "premise"),
-    }
-)
-"""Words of keys of what has to be read or chosen from before a question can be answered."""
 _WORKED: Final = "solution"
 
 
@@ -58,10 +51,9 @@ class QuestionAnswer:
         if key is None or checkable(row[key]) is None or not _asks(row):
             return False
         rest = leftover(row, frozenset({*_ASKED, *_names(row)}))
-        return not any(
-            could_answer(name, value)
-            or is_picture(name, value)
-            or (value and words(name) & _NEEDED)
+        named = [name for name, value in rest.items() if value]
+        return not (of_role("context", named) or of_role("choices", named)) and not any(
+            could_answer(name, value) or is_picture(name, value)
             for name, value in rest.items()
             if name.lower() not in _ANSWERS
         )

@@ -405,6 +405,11 @@ ADVICE: list[tuple[Row, str]] = [
         "--map question=prompt --map response_j=chosen --map response_k=rejected",
     ),
     ({"full_text": "A story.", "template_id": 3}, "--map full_text=text"),
+    (
+        {"passage": "A story.", "question": "Is it?", "answer": "Yes, it is."},
+        "--map question=instruction --map passage=input --map answer=output",
+    ),
+    ({"prompt": "Write a story.", "text": "Once."}, "--map text=completion"),
     ({"text": "Why?", "answer": "So it is."}, "--map text=prompt --map answer=completion"),
     ({"prompt": "Why?", "remark": "Google's IFEval", "kwargs": [{}]}, "--format prompt_only"),
     ({"text": "A cat.", "image": "cat.png"}, "--format text"),
@@ -424,8 +429,15 @@ def test_advice_names_keys_that_are_there_and_works(
         assert row(tmp_path, record, mapping=mapping, format=format)
 
 
-def test_one_of_two_answers_is_never_advised_to_be_the_completion() -> None:
-    record = {"prompt": "Why?", "answer_a": "So.", "answer_b": "No.", "verdict": "b"}
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "Why?", "answer_a": "So.", "answer_b": "No.", "verdict": "b"},
+        {"question": "Which?", "choices": ["a", "b"], "answer": "the first of them"},
+        {"query": "Why?", "text": "A passage."},
+    ],
+)
+def test_no_renaming_is_advised_that_would_lose_a_part_of_the_question(record: Row) -> None:
     with pytest.raises(DataError, match="no format fits") as error:
         detect("here", [record])
     assert "=completion" not in str(error.value)

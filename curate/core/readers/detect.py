@@ -113,11 +113,24 @@ def _renamings(keys: Sequence[str], row: Row) -> Iterator[dict[str, str]]:
         yield from ({"prompt": key} | sides for key in questions[:1])
         yield sides
     for question in asked:
-        for said in [] if _rivals(answers) else [*answers, *texts]:
-            if said != question:
-                yield {"prompt": question, "completion": said}
+        if not _rivals(answers) and not of_role("choices", keys):
+            yield from _answered(question, [key for key in answers if key != question], keys)
+    if "prompt" in keys:
+        yield from ({"completion": key} for key in texts)
     yield from ({"text": key} for key in texts)
     yield from ({"prompt": key} for key in asked)
+
+
+def _answered(
+    question: str, answers: Sequence[str], keys: Sequence[str]
+) -> Iterator[dict[str, str]]:
+    """A question and its answer; what has to be read before it is an instruction's input."""
+    context = of_role("context", keys)
+    for said in answers:
+        if context:
+            yield {"instruction": question, "input": context[0], "output": said}
+        else:
+            yield {"prompt": question, "completion": said}
 
 
 def _rivals(keys: Sequence[str]) -> bool:

@@ -27,6 +27,8 @@ _ROLES: Final[Mapping[str, frozenset[str]]] = {
     ),
     "chosen": _set("chosen better preferred accepted winner win good positive pos j"),
     "rejected": _set("rejected worse dispreferred loser lose bad negative neg k"),
+    "context": _set("context passage document story article paragraph table premise"),
+    "choices": _set("choice choices option options ending endings hypothesis"),
     "picture": _set(
         "image images img imgs picture pictures photo photos pixel pixels audio audios video "
         "videos speech wav"
