@@ -352,7 +352,7 @@ PARQUET = [
     Case(
         "parquet bytes column",
         table([row(1, output=b"x")]),
-        bad={1: "wrong_type"},
+        refused=("set aside", "wrong_type", "'output' is bytes"),
         source="d.parquet",
     ),
     Case(
