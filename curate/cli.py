@@ -108,13 +108,15 @@ def run(
     no_cache: bool,
 ) -> None:
     """Run RECIPE (YAML): ingest, then its stages; what is done already is not done again."""
+    from curate.core.readers.given import in_recipe
     from curate.core.recipe import apply_overrides
     from curate.core.yaml_text import read_yaml
 
     raw = read_yaml(recipe)
     try:
         raw = apply_overrides(raw, overrides)
-        _go(raw, out or _default_folder(raw, recipe), as_json, dry_run, no_cache)
+        with in_recipe():
+            _go(raw, out or _default_folder(raw, recipe), as_json, dry_run, no_cache)
     except UsageError as error:
         if str(error).startswith("output "):
             raise

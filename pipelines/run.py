@@ -18,6 +18,7 @@ from curate.core.errors import UsageError
 from curate.core.files import digest_of, hash_file, read_json, write_json
 from curate.core.outputs import input_paths, run_folder
 from curate.core.progress import Quiet, Telling
+from curate.core.readers.given import in_recipe
 from curate.core.recipe import Recipe
 from curate.core.registry import checked, options
 from curate.runners.run import run as curate_run
@@ -50,7 +51,7 @@ def run(
         SiftuneError: a step cannot run; the text names it.
     """
     _Work(pipeline, out, Quiet()).check()
-    with run_folder(out, COMMAND, FILES, input_paths(asdict(pipeline))):
+    with in_recipe(), run_folder(out, COMMAND, FILES, input_paths(asdict(pipeline))):
         return _Work(pipeline, out, say or Quiet(), cache).finish()
 
 

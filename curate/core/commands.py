@@ -274,7 +274,7 @@ def _is_mapping(field: Field[Any]) -> bool:
 
 def _metavar(field: Field[Any]) -> str:
     plain = re.sub(r"\w+", lambda word: PLAIN.get(word[0], word[0]), str(field.type))
-    shown = plain.upper().replace(" | NONE", "")
+    shown = plain.replace("SourceOption", "source").upper().replace(" | NONE", "")
     return re.sub(r"MAPPING\[.*\]", "KEY=VALUE", shown)
 
 
@@ -296,6 +296,8 @@ def _value(name: str, field: Field[Any], text: Any) -> Any:
     flag = f"--{name.replace('_', '-')}"
     if str(field.type) in ("str", "str | None"):
         return text
+    if str(field.type).startswith("SourceOption"):
+        return _read(flag, text) if text.startswith("{") else text
     if _is_mapping(field):
         return _mapped(flag, text, union=not str(field.type).startswith("Mapping["))
     value = _read(flag, text)

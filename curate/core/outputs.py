@@ -385,7 +385,8 @@ def input_paths(given: Any, key: str = "") -> Iterator[Path]:
     """The paths in options or a recipe that are there: values of the names in `INPUTS`."""
     if isinstance(given, Mapping):
         for name, value in given.items():
-            yield from input_paths(value, str(name))
+            of_source = name == "path" and key in INPUTS  # {path, format, map}
+            yield from input_paths(value, key if of_source else str(name))
     elif isinstance(given, (list, tuple)):
         for value in given:
             yield from input_paths(value, key)

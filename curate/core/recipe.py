@@ -12,6 +12,7 @@ from yaml import YAMLError
 from curate.core.errors import UsageError, raise_all
 from curate.core.outputs import check_name
 from curate.core.ranges import Seed, outside
+from curate.core.readers.given import Given
 from curate.core.registry import build, closest, options
 from curate.core.sides import Sides, Turns
 from curate.core.yaml_text import parse_yaml, read_yaml
@@ -47,6 +48,8 @@ class Spec:
 class Recipe:
     """What a run does. ``map`` renames raw keys before the format is looked for.
 
+    ``given`` has the sources with a format or a map of their own, by their paths.
+
     The key ``source_help`` of a file is no part of it: where ``source`` is left open, it tells what
     to give.
     """
@@ -58,6 +61,7 @@ class Recipe:
     format: str | None = None
     map: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
+    given: Mapping[str, Given] = field(default_factory=dict)
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -103,14 +107,16 @@ def parse(raw: Mapping[str, Any], under: str = "") -> Recipe:
     limit = _typed(raw, "limit", int, None)
     if limit is not None and limit < 1:
         raise UsageError(f"limit: expected at least 1 row, got {limit}")
+    sources = _sources(raw, under)
     return Recipe(
         name=name,
-        source=_sources(raw, under),
+        source=tuple(source.path for source in sources),
         stages=_stages(_typed(raw, "stages", list, [])),
         seed=checked_seed(_typed(raw, "seed", int, 0)),
         format=_typed(raw, "format", str, None),
         map=_typed(raw, "map", dict, {}),
         limit=limit,
+        given={source.path: source for source in sources if source.format or source.map},
     )
 
 
@@ -163,19 +169,15 @@ def _typed(raw: Mapping[str, Any], key: str, kind: type[Any], default: Any) -> A
     raise UsageError(f"{key}: expected {kind.__name__}, got {value!r}")
 
 
-def _sources(raw: Mapping[str, Any], under: str) -> tuple[str, ...]:
+def _sources(raw: Mapping[str, Any], under: str) -> list[Given]:
     value, flag = raw.get("source"), f"-o {under and f'{under}.'}source=FILE"
     if value is None:
         wanted = _typed(raw, "source_help", str, "a file of rows, or a name on the hub")
         raise UsageError(f"source is not set: give {flag} ({wanted})")
-    listed = [value] if isinstance(value, str) else value
-    if (
-        not isinstance(listed, list)
-        or not all(isinstance(item, str) for item in listed)
-        or not listed
-    ):
+    listed = value if isinstance(value, list) else [value]
+    if not listed or not all(isinstance(item, str | dict) for item in listed):
         raise UsageError(f"source: expected a path or a list of paths, got {value!r}; set {flag}")
-    return tuple(listed)
+    return [Given.of(item, "source") for item in listed]
 
 
 def _stages(listed: list[Any]) -> tuple[Spec, ...]:

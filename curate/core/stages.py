@@ -148,6 +148,8 @@ def option_files(options: Mapping[str, Any]) -> dict[str, str]:
     """Content hashes of the files, folders and catalogue's models that options name: inputs too."""
     found: dict[str, str] = {}
     for key, value in options.items():
+        if isinstance(value, Mapping):
+            value = value.get("path")  # a source with its format
         if isinstance(value, str) and key != "cache" and 0 < len(value) < 4096:
             path = Path(value)
             if path.is_file():

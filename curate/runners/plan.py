@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import polars as pl
 
 from curate.core.columns import Reader
+from curate.core.dedup.held_out import reference_schema
 from curate.core.errors import SiftuneError, UsageError, raise_all
 from curate.core.files import digest_of
 from curate.core.readers import sources
@@ -91,6 +92,7 @@ def plan(
             recipe.format,
             dict(recipe.map),
             recipe.limit,
+            *map(asdict, recipe.given.values()),
             core_key(),
         ]
     )
@@ -185,7 +187,7 @@ def _wrong_reference(made: Any) -> list[SiftuneError]:
     if against is None:
         return []
     try:
-        there = sources.plan([against], None, None).schema
+        there = reference_schema(against)
     except SiftuneError as error:
         return [error]
     return [*_unreadable(getattr(made, "reads_reference", ()), there)]
@@ -229,7 +231,7 @@ def _own_columns(recipe: Recipe, rows: Path | None) -> tuple[Kind, _Schema]:
     if rows is not None:
         none = pl.scan_parquet(rows, glob=False).head(1).collect()
         return kind_of(none), none.schema
-    reading = sources.plan(recipe.source, recipe.format, recipe.map)
+    reading = sources.plan(recipe.source, recipe.format, recipe.map, recipe.given)
     return reading.kind, reading.schema
 
 

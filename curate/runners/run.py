@@ -197,6 +197,7 @@ class _Work:
             mapping=recipe.map,
             limit=recipe.limit,
             progress=self._ingest_progress(),
+            given=recipe.given,
         )
         for line in got.said:
             self.say(line)

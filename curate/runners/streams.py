@@ -18,10 +18,10 @@ __all__ = ["has_streams", "hold_streams"]
 
 def hold_streams(recipe: Recipe, folder: Path) -> Recipe:
     """``recipe`` with each source that comes once read into a file of ``folder``."""
-    return replace(
-        recipe,
-        source=tuple(_held(source, at, folder) for at, source in enumerate(recipe.source, 1)),
-    )
+    held = [_held(source, at, folder) for at, source in enumerate(recipe.source, 1)]
+    names = dict(zip(recipe.source, held, strict=True))
+    given = {names[path]: how for path, how in recipe.given.items()}
+    return replace(recipe, source=tuple(held), given=given)
 
 
 def has_streams(recipe: Recipe) -> bool:

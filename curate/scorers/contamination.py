@@ -12,10 +12,11 @@ import polars as pl
 
 from curate.core.chat import Part, part_of
 from curate.core.content import text_of
+from curate.core.dedup.held_out import check_against, read_reference
 from curate.core.dedup.shingles import shingle
 from curate.core.errors import UsageError
 from curate.core.ranges import Count
-from curate.core.readers.ingest import read_rows
+from curate.core.readers.given import Given, SourceOption
 
 __all__ = ["Contamination"]
 
@@ -35,12 +36,13 @@ class Contamination:
     item. Paraphrases are not found: that takes embeddings.
 
     Options:
-        against: the held-out rows, in any format that ``ingest`` reads.
+        against: the held-out rows, in any format that ``ingest`` reads; a path, or in a recipe
+            ``{path, format, map}``.
         of: ``prompt``, ``response`` or ``both``; the same part of both is compared.
         ngram: words of an n-gram; GPT-3 used 13, most later reports 8 to 13.
     """
 
-    against: str
+    against: SourceOption
     of: Part = "prompt"
     ngram: Count = 8
 
@@ -48,6 +50,7 @@ class Contamination:
     adds: ClassVar = {"contamination_overlap": pl.Float32, "contamination_item": pl.String}
 
     def __post_init__(self) -> None:
+        check_against(self.against)
         if self.ngram < 1:
             raise UsageError(f"contamination: ngram: expected 1 or more, got {self.ngram}")
 
@@ -78,8 +81,9 @@ class Contamination:
 
     @cached_property
     def _items(self) -> _Items:
-        table, _ = read_rows(self.against)
-        return _Items.of(table["id"], text_of(table, self.of), self.ngram, self.against)
+        table, _ = read_reference(self.against)
+        path = Given.of(self.against, "against").path
+        return _Items.of(table["id"], text_of(table, self.of), self.ngram, path)
 
 
 @dataclass(frozen=True)

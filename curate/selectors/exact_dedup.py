@@ -13,8 +13,9 @@ from curate.core.columns import Reader, sortable
 from curate.core.content import text_of
 from curate.core.dedup.duplicates import verdicts
 from curate.core.dedup.equality import Comparable, Values, equal_rows, turns_of
-from curate.core.dedup.held_out import held_out
+from curate.core.dedup.held_out import check_against, held_out
 from curate.core.dedup.survivors import best_first, ranking_columns
+from curate.core.readers.given import SourceOption
 from curate.core.schema import content_columns, kind_of
 
 __all__ = ["ExactDedup"]
@@ -36,7 +37,8 @@ class ExactDedup:
     NFKC and lower-cases; of ``content``, the text of ``both`` is what is normalised. ``by`` is a
     score column whose best row survives (``descending``: high is good), then the smaller digest.
     Before both, a row of a source in ``prefer_source`` survives others, the first source first. A
-    row equal to one of ``against`` (a rows table, a run folder, a raw file) goes as
+    row equal to one of ``against`` (a rows table, a run folder, a raw file, or
+    ``{path, format, map}``) goes as
     ``exact_duplicate_of_reference``.
     """
 
@@ -45,7 +47,10 @@ class ExactDedup:
     by: str | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
-    against: str | None = None
+    against: SourceOption | None = None
+
+    def __post_init__(self) -> None:
+        check_against(self.against)
 
     @property
     def needs(self) -> tuple[str, ...]:

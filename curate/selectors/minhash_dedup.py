@@ -18,7 +18,7 @@ from curate.core.content import calls_of, text_of
 from curate.core.dedup.cover import Cover
 from curate.core.dedup.duplicates import verdicts
 from curate.core.dedup.group_cover import cover_groups
-from curate.core.dedup.held_out import held_out
+from curate.core.dedup.held_out import check_against, held_out
 from curate.core.dedup.jaccard import Ints, exact_ratio
 from curate.core.dedup.minhash import Signatures, banded, signatures
 from curate.core.dedup.set_cover import cover_sets
@@ -30,6 +30,7 @@ from curate.core.dedup.sieve import candidates
 from curate.core.dedup.survivors import best_first, ranking_columns
 from curate.core.files import digest_of
 from curate.core.ranges import Count, Seed, Share
+from curate.core.readers.given import SourceOption
 
 __all__ = ["MinHashDedup"]
 
@@ -60,7 +61,8 @@ class MinHashDedup:
     `exact_dedup` compares those too. Tool calls are text (name and arguments), and rows whose calls
     differ are no near-duplicates, however much of their text is the same.
 
-    ``against`` is a reference (a rows table, a run folder, a raw file): a row near one of its rows
+    ``against`` is a reference (a rows table, a run folder, a raw file, or
+    ``{path, format, map}``): a row near one of its rows
     goes as ``near_duplicate_of_reference`` and names it. ``index`` is a folder of the shingles of
     all rows kept by earlier runs with it. They are a reference too, whose texts are not read again;
     the rows kept now are added. So runs on A, then B keep what one run on both would that ranks
@@ -74,7 +76,7 @@ class MinHashDedup:
     by: str | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
-    against: str | None = None
+    against: SourceOption | None = None
     index: str | None = None
     candidates: Literal["exact", "minhash"] = "exact"
     bands: Count = 25
@@ -84,6 +86,7 @@ class MinHashDedup:
     wants: ClassVar = ("minhash",)
 
     def __post_init__(self) -> None:
+        check_against(self.against)
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold: expected above 0 and at most 1, got {self.threshold}")
         for name in ("ngram", "bands", "rows"):

@@ -9,10 +9,11 @@ import polars as pl
 
 from curate.core.columns import Reader, base_column, sortable
 from curate.core.dedup.duplicates import verdicts
-from curate.core.dedup.held_out import held_out
+from curate.core.dedup.held_out import check_against, held_out
 from curate.core.dedup.survivors import best_first, ranking_columns
 from curate.core.heard import note
 from curate.core.ranges import Natural, Share
+from curate.core.readers.given import SourceOption
 from curate.core.vectors.clusters import cover_clustered
 from curate.core.vectors.cosine import Dtype, cover_vectors, products
 from curate.core.vectors.units import vector_column, vectors_of
@@ -51,9 +52,10 @@ class SemanticDedup:
     dtype: Dtype = "auto"
     exact_to: Natural = 200_000
     recall: Share = 0.99
-    against: str | None = None
+    against: SourceOption | None = None
 
     def __post_init__(self) -> None:
+        check_against(self.against)
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold: expected above 0 and at most 1, got {self.threshold}")
         if not 0 < self.recall <= 1:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from curate.core.errors import DataError
 from curate.core.files import aside
+from curate.core.readers.given import Given, spelled
 from curate.core.readers.reading import Batch, Reading
 from curate.core.readers.set_aside import SetAside
 from curate.core.readers.sources import plan
@@ -58,6 +59,7 @@ def ingest(
     mapping: Mapping[str, str] | None = None,
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
+    given: Mapping[str, Given] | None = None,
 ) -> Ingested:
     """Read every record of ``sources`` into ``out/rows.parquet`` or ``out/quarantine.jsonl``.
 
@@ -70,13 +72,14 @@ def ingest(
         mapping: new names of raw keys, given before detection.
         limit: the most records to read, over all sources in order.
         progress: told the number of records read so far, now and then.
+        given: of some sources the format and the mapping of their own.
 
     Raises:
         UsageError: unknown format, or a source given twice.
         DataError: a source that cannot be read, has no format, or is of another kind; no record
             gave a row.
     """
-    reading = plan(sources, format, mapping)
+    reading = plan(sources, format, mapping, given)
     counts = _Counts()
     with ExitStack() as stack:
         rows = stack.enter_context(aside(out / "rows.parquet"))
@@ -136,7 +139,8 @@ class _Counts:
         """
         if self.rows_in and not self.kept:
             count = f"all {self.rows_in:,} rows are" if self.rows_in > 1 else "its one row is"
-            raise DataError(f"no row can be read; {count} set aside: {self._aside.reasons()}")
+            problem = f"no row can be read; {count} set aside: {self._aside.reasons()}"
+            raise DataError(spelled(problem))
 
     def result(self, reading: Reading) -> Ingested:
         parts = [part for source in reading.sources for _, part in source.parts]
@@ -153,7 +157,7 @@ class _Counts:
 
     def _said(self) -> list[str]:
         count = f"{self.quarantined:,} of {self.rows_in:,} rows set aside"
-        return [f"{count}: {self._aside.reasons()}"] if self.quarantined else []
+        return [spelled(f"{count}: {self._aside.reasons()}")] if self.quarantined else []
 
 
 class _Writer:

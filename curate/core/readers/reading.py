@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -50,6 +50,7 @@ class Source:
     format_name: str
     format: Format | None
     said: tuple[str, ...]
+    mapping: Mapping[str, str] = field(default_factory=dict)  # new names of raw keys
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,13 @@ class Reading:
 
     kind: Kind
     sources: tuple[Source, ...]
-    mapping: Mapping[str, str]
     schema: Mapping[str, pl.DataType]
 
     def batches(self, limit: int | None = None) -> Iterator[Batch]:
         """The rows in input order; at least one batch, so that an empty table has columns."""
-        pending = _Pending(self.kind, self.mapping)
+        pending = _Pending(self.kind)
         for source in self.sources:
+            pending.mapping = source.mapping
             for name, part in source.parts:
                 left = None if limit is None else max(0, limit - pending.total)
                 if source.format is None:
@@ -118,16 +119,20 @@ def _arrow(table: pl.DataFrame) -> pa.Table:
 
 
 class _Pending:
-    """Rows and quarantine lines that make the next batch; ``total`` counts records of all."""
+    """Rows and quarantine lines that make the next batch; ``total`` counts records of all.
 
-    def __init__(self, kind: Kind, mapping: Mapping[str, str]) -> None:
-        self._kind, self._mapping, self.total = kind, mapping, 0
+    ``mapping`` is that of the source which is read.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind, self.total = kind, 0
+        self.mapping: Mapping[str, str] = {}
         self._start()
 
     def read(self, form: Format, name: str, part: Part, limit: int | None) -> Iterator[Batch]:
         """The full batches that the records of ``part`` complete."""
         layout: Layout | None = getattr(form, "layout", None)
-        known = layout is not None and layout.keys() >= {*self._mapping.values()}
+        known = layout is not None and layout.keys() >= {*self.mapping.values()}
         if layout and known and part.container == "lines":
             with part.line_stream() as (stream, end):
                 if end == b"\n" and _many(part.size, stream.peek()):
@@ -154,7 +159,7 @@ class _Pending:
             if block.wrong is not None:
                 self._add(form, name, "line", block.first, block.wrong)
                 continue
-            plain = plain_rows(block, form.kind, layout, name, left, self._mapping)
+            plain = plain_rows(block, form.kind, layout, name, left, self.mapping)
             self.total += plain.table.num_rows
             for number, text in plain.odd:
                 self._add(form, name, "line", number, _parsed(text))
@@ -186,7 +191,7 @@ class _Pending:
     def _take(self, form: Format, name: str, number: int, raw: Row | BadRow) -> None:
         if isinstance(raw, BadRow):
             raise raw
-        record = renamed(raw, self._mapping) if self._mapping else raw
+        record = renamed(raw, self.mapping) if self.mapping else raw
         refuse_media(record)
         made = list(form.read(record))
         for at, row in enumerate(made, 1):

@@ -12,6 +12,7 @@ from curate.core.errors import BadRow, DataError, UsageError
 from curate.core.readers.binary import shown
 from curate.core.readers.containers import expand, name_parts
 from curate.core.readers.detect import SAMPLE, detect, named, renamed
+from curate.core.readers.given import Given, spelled
 from curate.core.readers.part import Part
 from curate.core.readers.reading import Reading, Source
 from curate.core.registry import closest
@@ -23,8 +24,15 @@ __all__ = ["plan"]
 _LOOKED_AT: Final = 10_000  # records, at most, to find `SAMPLE` good ones
 
 
-def plan(sources: Sequence[str], format: str | None, mapping: Mapping[str, str] | None) -> Reading:
+def plan(
+    sources: Sequence[str],
+    format: str | None,
+    mapping: Mapping[str, str] | None,
+    given: Mapping[str, Given] | None = None,
+) -> Reading:
     """Find the parts of ``sources``, the format of each source, and the kind of all.
+
+    Sources named in ``given`` have a format and a mapping of their own, where these are set.
 
     Raises:
         UsageError: no source, one given twice, or an unknown format.
@@ -32,24 +40,42 @@ def plan(sources: Sequence[str], format: str | None, mapping: Mapping[str, str] 
     """
     if not sources:
         raise UsageError("no source is given; name a file, a folder or a hub dataset")
+    try:
+        return _plan(sources, format, mapping or {}, given or {})
+    except DataError as error:
+        raise DataError(spelled(str(error))) from None
+
+
+def _plan(
+    sources: Sequence[str],
+    format: str | None,
+    mapping: Mapping[str, str],
+    own: Mapping[str, Given],
+) -> Reading:
     found = [expand(source) for source in sources]
-    given = iter(name_parts(list(chain.from_iterable(found))))
-    renaming, keys = dict(mapping or {}), set[str]()
+    part_names = iter(name_parts(list(chain.from_iterable(found))))
+    keys: list[tuple[Mapping[str, str], set[str]]] = [(mapping, set())]
     read = []
     for source, parts in zip(sources, found, strict=True):
-        named_parts = tuple((next(given), part) for part in parts)
-        read.append(_source(source, named_parts, format, renaming, keys))
-    _all_used(renaming, keys)
+        named_parts = tuple((next(part_names), part) for part in parts)
+        how = own.get(source, Given(source))
+        if how.map:
+            keys.append((how.map, set()))
+        renaming, there = keys[-1] if how.map else keys[0]
+        read.append(_source(source, named_parts, how.format or format, renaming, there))
+    for renaming, there in keys:
+        if not (own and renaming is mapping and not there):  # each source has its own
+            _all_used(renaming, there)
     _same_kind(read)
     _ids_apart(read)
-    return Reading(read[0].kind, tuple(read), renaming, _schema(read))
+    return Reading(read[0].kind, tuple(read), _schema(read))
 
 
 _NamedParts = tuple[tuple[str, Part], ...]
 
 
 def _source(
-    given: str, parts: _NamedParts, name: str | None, mapping: dict[str, str], keys: set[str]
+    given: str, parts: _NamedParts, name: str | None, mapping: Mapping[str, str], keys: set[str]
 ) -> Source:
     notes = tuple(note for _, part in parts for note in part.said)
     if any(part.container == "rows" for _, part in parts):
@@ -65,7 +91,7 @@ def _source(
         count = sum(form.matches(row) for row in rows)
         how = f"as told; {count} of the first {len(rows)} rows fit"
     said = f"{shown(given)}: {name} ({how})"
-    return Source(given, parts, form.kind, name, form, (*notes, said))
+    return Source(given, parts, form.kind, name, form, (*notes, said), mapping)
 
 
 def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
@@ -113,14 +139,14 @@ def _numbered(part: Part) -> Iterator[tuple[str, Row | BadRow]]:
         yield f"{shown(part.shown)}, {part.unit} {number}", raw
 
 
-def _tried(raw: Row, mapping: dict[str, str]) -> Row:
+def _tried(raw: Row, mapping: Mapping[str, str]) -> Row:
     try:
         return renamed(raw, mapping)
     except BadRow:
         return raw
 
 
-def _all_used(mapping: dict[str, str], keys: set[str]) -> None:
+def _all_used(mapping: Mapping[str, str], keys: set[str]) -> None:
     for key in mapping:
         if key not in keys:
             there = tuple(sorted(keys))
