@@ -84,7 +84,7 @@ def _read(source: Path) -> pl.DataFrame:
     try:
         rows, bad = read_rows(file)
     except DataError as error:
-        if "--format" not in str(error):
+        if "--format" not in str(error) and "--map" not in str(error):
             raise
         raise DataError(
             f"{error}; these are options of `siftune curate ingest {shown(file)} --out FOLDER`, "

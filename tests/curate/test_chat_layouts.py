@@ -316,3 +316,11 @@ def test_rows_that_are_set_aside_among_others_are_said(tmp_path: Path) -> None:
         [lines(tmp_path / "rows.jsonl", {"messages": ROLES}, UNREADABLE)], tmp_path / "out"
     )
     assert done.said[-1].startswith("1 of 2 rows set aside: 1 unknown_role (rows, line 2:")
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [("a text", "a text"), ({"a": 1}, "an object"), (["a", "b"], "a list")]
+)
+def test_turns_that_are_something_else_are_said(value: Any, what: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"'messages' is {what}; expected a list of turns"):
+        read_rows(lines(tmp_path / "rows.jsonl", {"messages": value}))

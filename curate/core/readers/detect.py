@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from curate.core.errors import BadRow, DataError
 from curate.core.readers.keywords import could_ask, map_flag, of_role, words
+from curate.core.readers.turn_lists import opens_conversation
+from curate.core.readers.turns import type_name
 from curate.core.registry import find, names
 from curate.core.types import Format, Row
 
@@ -77,12 +79,25 @@ def _no_format(counts: dict[str, Detected], rows: Sequence[Row]) -> str:
         found = f"only {best[2]} of the first {len(rows)} rows fit {best[0]}, none fits more"
     else:
         found = f"no format fits rows with {f'the keys {keys}' if keys else 'no keys'}"
+    if wrong := _not_turns(rows):
+        found = f"{found}: {wrong}"
     mapping = _advice(rows)
     flags = " ".join(map_flag(key, name) for key, name in mapping.items())
     rename = f"rename keys with {flags or '--map KEY=NAME (such as prompt, completion or text)'}"
     alone = [f"--format {name} ({key!r} alone)" for key, name in _ALONE.items() if key in rows[0]]
     formats = f"--format (one of {', '.join(counts)})"
     return f"{found}; {rename}, or set {' or '.join([*alone, formats])}"
+
+
+def _not_turns(rows: Sequence[Row]) -> str:
+    """What is wrong with the turns of most rows, where they have a key of turns."""
+    for key in ("messages", "conversations", "conversation"):
+        values = [row[key] for row in rows if row.get(key) is not None]
+        if 2 * len(values) > len(rows) and not any(map(opens_conversation, values)):
+            return (
+                f"{key!r} is {type_name(values[0])}; expected a list of turns with role and content"
+            )
+    return ""
 
 
 def _advice(rows: Sequence[Row]) -> dict[str, str]:

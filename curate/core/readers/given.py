@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +20,8 @@ SourceOption: TypeAlias = str | Mapping[str, Any]
 """A path, or ``{path, format, map}``."""
 
 _KEYS: Final = ("path", "format", "map")
-_MAPS: Final = re.compile(r"--map [^\s=]+=[^\s,;)]+(?: --map [^\s=]+=[^\s,;)]+)*")
+_MAP: Final = r"--map (?:'[^']*'|[^\s=']+=[^\s,;)]+)"
+_MAPS: Final = re.compile(f"{_MAP}(?: {_MAP})*")
 _in_recipe: ContextVar[bool] = ContextVar("in_recipe", default=False)
 
 
@@ -69,8 +72,8 @@ def spelled(text: str) -> str:
     """``text`` with ``--format`` and ``--map`` as the caller has to write them.
 
     >>> with in_recipe():
-    ...     spelled("set --format alpaca, or --map q=prompt --map a=completion")
-    'set `format: alpaca`, or `map: {q: prompt, a: completion}`'
+    ...     spelled("set --format alpaca, or --map 'the q=prompt' --map a=completion")
+    'set `format: alpaca`, or `map: {"the q": prompt, a: completion}`'
     """
     if not _in_recipe.get():
         return text
@@ -80,4 +83,10 @@ def spelled(text: str) -> str:
 
 
 def _pairs(flags: str) -> str:
-    return ", ".join(pair.replace("=", ": ", 1) for pair in flags.split() if pair != "--map")
+    pairs = [flag.partition("=") for flag in shlex.split(flags) if flag != "--map"]
+    return ", ".join(f"{_key(key)}: {name}" for key, _, name in pairs)
+
+
+def _key(key: str) -> str:
+    """A key as YAML needs it."""
+    return key if re.fullmatch(r"[A-Za-z_]\w*", key) else json.dumps(key, ensure_ascii=False)

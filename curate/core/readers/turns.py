@@ -30,6 +30,7 @@ __all__ = [
     "role_of",
     "said_by",
     "text_field",
+    "type_name",
     "write_side",
     "write_turns",
 ]
@@ -74,7 +75,7 @@ def text_field(record: Row, key: str) -> str:
     if value is None:
         how = "is null" if key in record else "is missing"
         raise BadRow("missing_field", f"{key!r} {how}; expected a text")
-    raise BadRow("wrong_type", f"{key!r} is {_named(value)}; expected a text")
+    raise BadRow("wrong_type", f"{key!r} is {type_name(value)}; expected a text")
 
 
 def number_field(record: Row, key: str) -> float | None:
@@ -114,7 +115,7 @@ def read_turns(record: Row, key: str, extra: Row, *, texts: bool = False) -> lis
     if value is None:
         raise BadRow("missing_field", f"{key!r} is missing or null; expected a list of turns")
     if type(value) is not list:
-        raise BadRow("wrong_type", f"{key!r} is {_named(value)}; expected a list of turns")
+        raise BadRow("wrong_type", f"{key!r} is {type_name(value)}; expected a list of turns")
     if not value:
         raise BadRow("empty_conversation", f"{key!r} holds no turn")
     turns = [_read_turn(turn, f"{key}[{at}]") for at, turn in enumerate(value)]
@@ -187,7 +188,7 @@ def check_sides(chosen: Sequence[Row], rejected: Sequence[Row]) -> None:
 
 def _read_turn(turn: Any, where: str) -> Row:
     if type(turn) is not dict:
-        raise BadRow("wrong_type", f"{where} is {_named(turn)}; expected an object")
+        raise BadRow("wrong_type", f"{where} is {type_name(turn)}; expected an object")
     if is_call_role(turn.get("role")):
         calls = calls_of_text(turn.get("content"), where)
         return said_by("assistant", None) | {"tool_calls": calls}
@@ -221,7 +222,7 @@ def content_of(value: Any, where: str, *, optional: bool = False) -> str | None:
         return "".join(_part(part, where) for part in value)
     if type(value) is dict:
         return _part(value, where)
-    raise BadRow("wrong_type", f"the content of {where} is {_named(value)}; expected a text")
+    raise BadRow("wrong_type", f"the content of {where} is {type_name(value)}; expected a text")
 
 
 def _part(part: Any, where: str) -> str:
@@ -245,7 +246,8 @@ def _write_turn(turn: Row) -> Row:
     return written
 
 
-def _named(value: Any) -> str:
+def type_name(value: Any) -> str:
+    """The type of a value, as a user reads it."""
     return _NAMES.get(type(value), type(value).__name__)
 
 
