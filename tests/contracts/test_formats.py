@@ -144,6 +144,7 @@ ROWS: dict[str, st.SearchStrategy[Row]] = {
         QUESTION, ANSWER, score_chosen=st.just(0.5), score_rejected=st.just(-0.5), extra=PLACED
     ),
     "rejected_response": pairs(CHAT | QUESTION, ANSWER),
+    "alpaca_pairs": pairs(QUESTION.filter(lambda turns: turns[0]["content"].strip()), ANSWER),
     "arena": conversations(QUESTION),
     "arena_battles": pairs(QUESTION | ASKED, ANSWER, extra=PLACED),
     "verl": checked(QUESTION | ASKED, "reward_model.ground_truth").map(

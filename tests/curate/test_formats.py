@@ -284,26 +284,35 @@ GOLDEN: dict[str, tuple[Row, Row]] = {  # format, case: raw record, the row it g
             "extra": {**RATED, "safer_response_id": 1, "chosen_response": 1},
         },
     ),
-    "webgpt: the first has the higher score": (  # openai/webgpt_comparisons, its card
+    "webgpt: the second has the higher score": (  # openai/webgpt_comparisons, its card
         {
-            "question": {"dataset": "eli5", "id": "q1", "full_text": "Why is the sky blue?"},
+            "question": {"full_text": "Why is the sky blue?", "dataset": "eli5", "id": "q1"},
             "quotes_0": {"title": ["Sky"], "extract": ["Air scatters blue."]},
-            "answer_0": "Air scatters blue light more [1].",
-            "score_0": 0.5,
-            "answer_1": "It mirrors the sea.",
-            "score_1": -0.5,
+            "answer_0": "It mirrors the sea.",
+            "answer_1": "Air scatters blue light more [1].",
+            "score_0": -0.5,
+            "score_1": 0.25,
         },
         {
             "prompt": said(("user", "Why is the sky blue?")),
             "chosen": said(("assistant", "Air scatters blue light more [1].")),
             "rejected": said(("assistant", "It mirrors the sea.")),
-            "score_chosen": 0.5,
+            "score_chosen": 0.25,
             "score_rejected": -0.5,
             "extra": {
                 "quotes_0": {"title": ["Sky"], "extract": ["Air scatters blue."]},
-                "chosen_response": 1,
+                "chosen_response": 2,
                 "question.fields": {"dataset": "eli5", "id": "q1"},
             },
+        },
+    ),
+    "alpaca_pairs: two outputs": (  # LLaMA-Factory, comparison_gpt4_data_en.json
+        {"instruction": "2+2?", "output": ["4", "5"], "id": 3},
+        {
+            "prompt": said(("user", "2+2?")),
+            "chosen": said(("assistant", "4")),
+            "rejected": said(("assistant", "5")),
+            "extra": {"id": 3},
         },
     ),
     "rejected_response: a text": (  # ms-swift, custom data sets in its documentation

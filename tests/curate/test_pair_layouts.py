@@ -283,6 +283,12 @@ def test_a_rejected_conversation_answers_the_same_question() -> None:
         list(named("rejected_response").read(record))
 
 
+def test_two_outputs_of_an_instruction_are_a_pair_with_its_input(tmp_path: Path) -> None:
+    got = row(tmp_path, {"instruction": "Do.", "input": "X", "output": ["yes", "no"]})
+    assert spoken(got["prompt"]) == [("user", "Do.\n\nX")]
+    assert (got["chosen"][0]["content"], got["extra"]) == ("yes", None)
+
+
 def test_both_labels_of_safe_rlhf_can_be_read(tmp_path: Path) -> None:
     record = {"prompt": "A?", "response_0": "x", "response_1": "y"}
     record |= {"better_response_id": 0, "safer_response_id": 1}
