@@ -444,8 +444,8 @@ ANSWERS = (
     Mutation(
         "scores left out of the data's hash",
         "finetune/data.py",
-        '(*_FACTS, "scores")',
-        "_FACTS",
+        '(*_FACTS, "scores", "answer")',
+        '(*_FACTS, "answer")',
         f"{RUNS}::test_other_scores_are_other_data",
     ),
     Mutation(
