@@ -145,14 +145,26 @@ def explain(run: Path, row_id: str, as_json: bool) -> None:
         echo(as_text(told))
 
 
-@curate.command(cls=WritingCommand)
+class _ExportCommand(WritingCommand):
+    """`export`, whose help lists the layouts that are there."""
+
+    def format_help(self, ctx: click.Context, formatter: Any) -> None:
+        """Write the help."""
+        from curate.core.registry import names, summary
+
+        lines = (f"{name}: {summary('curate.exports', name)}" for name in names("curate.exports"))
+        self.epilog = "\n\n".join(["Layouts of trainers:", *lines])
+        super().format_help(ctx, formatter)
+
+
+@curate.command(cls=_ExportCommand)
 @click.argument("run", type=GivenPath())
 @click.option(
     "--format",
     "layout",
     default="trl",
     show_default=True,
-    help="trl, llamafactory, axolotl, ms_swift, openrlhf, verl, or the name of a raw format.",
+    help="The layout of a trainer (they are listed below), or the name of a raw format.",
 )
 @click.option(
     "--as",

@@ -11,13 +11,16 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from curate import exports
+from curate.cli import curate
 from curate.core.errors import UsageError
 from curate.core.export import export
 from curate.core.export_records import FITS, SHAPES, prompt_of
 from curate.core.markdown import escaped
 from curate.core.recipe import parse
-from curate.core.registry import build, names
+from curate.core.registry import build, names, source_of
 from curate.core.types import Row
 from curate.runners.run import run
 
@@ -379,6 +382,24 @@ def test_reasoning_reaches_the_template_or_begins_the_answer(tmp_path: Path) -> 
 
 
 # Files beside.
+
+
+def test_help_lists_every_layout() -> None:
+    shown = CliRunner().invoke(curate, ["export", "--help"], env={"COLUMNS": "200"})
+    assert not [name for name in LAYOUTS if f"{name}:" not in shown.output]
+
+
+def test_a_new_layout_is_a_new_file(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = source_of("curate.exports", "trl").read_text().replace("class TRL", "class Mine")
+    (tmp_path / "mine.py").write_text(text.replace('__all__ = ["TRL"]', '__all__ = ["Mine"]'))
+    monkeypatch.setattr(exports, "__path__", [*exports.__path__, str(tmp_path)])
+    names.cache_clear()
+    try:
+        assert export(runs["preference"], tmp_path / "out", "mine", columns=["source"]).rows == 2
+    finally:
+        names.cache_clear()
 
 
 def test_llamafactory_finds_the_data_by_dataset_info(tmp_path: Path) -> None:
