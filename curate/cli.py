@@ -148,7 +148,7 @@ def explain(run: Path, row_id: str, as_json: bool) -> None:
 class _ExportCommand(WritingCommand):
     """`export`, whose help lists the layouts that are there."""
 
-    def format_help(self, ctx: click.Context, formatter: Any) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
         from curate.core.registry import names, summary
 

@@ -81,16 +81,21 @@ def export(
     if kept.height and not rows:
         raise UsageError(f"none of the {kept.height:,} rows fits {plan.title}: {left_out[0].why}")
     done = Exported(out, len(rows), left_out, plan.title, by_source)
-    data, name = DATA_FILES[container], manifest["recipe"]["name"]
+    texts, usage = _beside(plan, manifest["recipe"]["name"], DATA_FILES[container])
+    texts["README.md"] = dataset_card(run, done, usage)
     with whole_folder(out, COMMAND) as part:
         write_rows(rows, container, part)
-        usage = None
-        if plan.layout:
-            usage = plan.layout.usage(plan.shape, name, data)
-            for file, text in plan.layout.files(plan.shape, name, data).items():
-                write_text(part / file, text)
-        write_text(part / "README.md", dataset_card(run, done, usage))
+        for file, text in texts.items():
+            write_text(part / file, text)
     return done
+
+
+def _beside(plan: _Plan, name: str, data: str) -> tuple[dict[str, str], str | None]:
+    """The files that a layout has beside the data, and how to train on it."""
+    if plan.layout is None:
+        return {}, None
+    files = plan.layout.files(plan.shape, name, data)
+    return dict(files), plan.layout.usage(plan.shape, name, data)
 
 
 def _plan(layout: str, shape: str | None, kind: Kind, kept: pl.DataFrame) -> _Plan:
