@@ -1,0 +1,22 @@
+"""The metrics of a training that is resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+
+
+def test_a_run_that_resumes_with_nothing_left_to_do_keeps_its_last_metrics(tmp_path: Path) -> None:
+    from finetune.callbacks import Metrics
+
+    lines = [{"step": step, "loss": 1 / step} for step in (1, 2, 3)]
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    metrics, nothing = Metrics(path), SimpleNamespace()
+    state: Any = SimpleNamespace(global_step=2)
+    metrics.on_train_begin(nothing, state, nothing)  # type: ignore[arg-type]
+    assert metrics.last == lines[1]
+    assert len(path.read_bytes().splitlines()) == 2
