@@ -285,7 +285,7 @@ def test_media_beside_the_turns_are_set_aside(layout: str, key: str, tmp_path: P
     source = lines(tmp_path / "rows.jsonl", record | {key: ["cat.png"]}, record | {key: []}, record)
     rows, [bad] = read_rows(source, format=name)
     assert (bad["line"], bad["reason"], rows.height) == (1, "not_text", 2)
-    assert f"rename {key!r}" in bad["detail"]
+    assert f"rename it with --map {key}=metadata" in bad["detail"]
 
 
 def test_renamed_media_are_kept_as_a_field(tmp_path: Path) -> None:

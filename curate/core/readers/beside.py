@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from curate.core.errors import BadRow
+from curate.core.readers.keywords import map_flag
 from curate.core.readers.turns import content_of, said_by
 from curate.core.schema import CONTENT, Kind
 from curate.core.types import Row
@@ -33,7 +34,7 @@ def refuse_media(record: Row) -> None:
             raise BadRow(
                 "not_text",
                 f"{key!r} holds what is not text, and is not read; where the turns do not need it, "
-                f"rename {key!r}",
+                f"rename it with {map_flag(key, 'metadata')}",
             )
 
 
