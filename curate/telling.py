@@ -25,7 +25,7 @@ def result_text(result: Result) -> str:
         for why, number in stage.get("reasons", {}).items():
             lines.append(f"  {stage['stage']:<24} {why:<32} {number:>9,}")
     if not result.worked:
-        lines.append("  every stage was done before: nothing to do")
+        lines.append("  every stage was done before")
     told = ", ".join(f"{counts[name]:,} {name}" for name in ("kept", "dropped", "quarantined"))
     parts = [
         f"  {number:,} of the dropped rows are in {result.out / name}"
