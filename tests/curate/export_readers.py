@@ -206,11 +206,10 @@ def _openrlhf(folder: Path, shape: str, tokenizer: Any) -> str:
 
 
 def _verl(folder: Path, shape: str, tokenizer: Any) -> str:
-    from omegaconf import OmegaConf
-
+    configs = import_module("omegaconf").OmegaConf
     path = str(folder / "train.parquet")
     if shape == "prompt_only":
-        config = OmegaConf.create({"cache_dir": str(folder.parent), "max_prompt_length": 512})
+        config = configs.create({"cache_dir": str(folder.parent), "max_prompt_length": 512})
         config.filter_overlong_prompts_workers = 1
         read = import_module("verl.utils.dataset.rl_dataset").RLHFDataset(path, tokenizer, config)
         row = read[0]
@@ -219,7 +218,7 @@ def _verl(folder: Path, shape: str, tokenizer: Any) -> str:
     pictures = "verl.models.transformers.qwen2_vl"  # does not import with transformers 5.24
     sys.modules.setdefault(pictures, ModuleType(pictures)).__dict__["get_rope_index"] = None
     reader = import_module("verl.utils.dataset.multiturn_sft_dataset").MultiTurnSFTDataset
-    row = reader(path, tokenizer, OmegaConf.create({"max_length": 512, "truncation": "error"}))[0]
+    row = reader(path, tokenizer, configs.create({"max_length": 512, "truncation": "error"}))[0]
     learned = row["loss_mask"].nonzero().flatten().tolist()
     return str(tokenizer.decode(row["input_ids"][: _start_of_last(learned)]))
 
