@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from curate.core.markdown import escaped
+
 __all__ = ["card"]
 
 _HEAD: Final = """---
@@ -24,7 +26,7 @@ programs.
 
 def card(name: str, facts: Mapping[str, Any]) -> str:
     """Markdown of the facts of a model (see `finetune.saving.save_model`)."""
-    parts = [_HEAD.format(name=name, what=_what(facts))]
+    parts = [_HEAD.format(name=escaped(name), what=_what(facts))]
     tables = {
         "Data": facts.get("data"),
         "Options": facts.get("options"),
@@ -40,14 +42,14 @@ def _what(facts: Mapping[str, Any]) -> str:
     base = facts.get("base")
     if not base:
         return f"{made}, from random weights."
-    return f"{made}, from `{base['path']}` (hash `{base['hash']}`), seed {facts.get('seed')}."
+    path, number = escaped(base["path"]), escaped(base["hash"])
+    return f"{made}, from {path} (hash {number}), seed {facts.get('seed')}."
 
 
 def _table(title: str, rows: Mapping[str, Any]) -> str:
-    lines = [f"| {key} | {_cell(value)} |" for key, value in sorted(rows.items())]
+    lines = [f"| {escaped(key)} | {_cell(value)} |" for key, value in sorted(rows.items())]
     return "\n".join([f"## {title}\n", "| | |", "|---|---|", *lines, ""])
 
 
 def _cell(value: Any) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return f"{value:.6g}" if isinstance(value, float) else escaped(value)
