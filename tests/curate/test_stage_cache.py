@@ -13,6 +13,7 @@ from curate.core.recipe import parse
 from curate.runners import stage_cache
 from curate.runners.run import OUTPUTS, preview, run
 from curate.runners.stage_cache import StageCache, project_cache
+from curate.selectors.top_k import TopK
 
 STAGES = [{"score": "length"}, {"select": "top_k", "by": "length_words", "k": 2}]
 
@@ -86,12 +87,13 @@ def test_the_entries_used_longest_ago_go_first(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_writes_more_than_its_answer_is_not_taken_from_the_cache(
-    tmp_path: Path,
+    tmp_path: Path, cache: StageCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = StageCache(tmp_path / "cache")
-    index = {"select": "minhash_dedup", "index": str(tmp_path / "index")}
-    run(recipe(tmp_path, index), tmp_path / "a", cache=cache)
-    assert not [*(cache.folder / "stages").glob("minhash_dedup-*")]
+    (tmp_path / "index").touch()
+    monkeypatch.setattr(TopK, "writes", (str(tmp_path / "index"),), raising=False)
+    run(recipe(tmp_path), tmp_path / "a", cache=cache)
+    assert not [*(cache.folder / "stages").glob("top_k-*")]
+    assert run(recipe(tmp_path), tmp_path / "b", cache=cache).worked == ["2:top_k"]
 
 
 def test_a_folder_of_others_or_a_link_is_no_cache(tmp_path: Path) -> None:
