@@ -13,7 +13,7 @@ from curate.core.files import write_text
 from finetune import ranks
 from finetune.checkpoints import rotate, seal
 
-__all__ = ["Evaluations", "Metrics", "Sealed"]
+__all__ = ["Evaluations", "Metrics", "Sealed", "in_schedule"]
 
 # Wall clock, and totals that begin anew when a run is resumed: not a fact of the training.
 _LEFT_OUT: Final = (
@@ -50,7 +50,7 @@ class Metrics(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Log where a checkpoint is taken, and at the end."""
-        if state.global_step % int(args.save_steps) == 0 or state.global_step >= state.max_steps:
+        if in_schedule(args, state):
             control.should_log = True
 
     def on_log(
@@ -112,8 +112,9 @@ class Evaluations(TrainerCallback):
         model: Any = None,
         **_: Any,
     ) -> None:
-        """Evaluate a checkpoint."""
-        self._run(model, state.global_step)
+        """Evaluate a checkpoint, but not one that a signal asked for: it is not in the schedule."""
+        if in_schedule(args, state):
+            self._run(model, state.global_step)
 
     def on_train_end(
         self,
@@ -133,6 +134,11 @@ class Evaluations(TrainerCallback):
         self.evaluate(model, step)
         model.train(training)
         self._last = step
+
+
+def in_schedule(args: TrainingArguments, state: TrainerState) -> bool:
+    """Whether a checkpoint is taken after this step, whatever else asks for one."""
+    return state.global_step % int(args.save_steps) == 0 or state.global_step >= state.max_steps
 
 
 def _line(values: dict[str, Any]) -> str:

@@ -20,7 +20,8 @@ _STATE: Final = (
 _FSDP: Final = ("pytorch_model_fsdp_{number}", "optimizer_{number}")
 
 CHECKPOINT_FILES: Final = (
-    *("sealed.json", "ppo.json", "reference.safetensors", "value_head.safetensors"),
+    *("sealed.json", "pending.json", "pending_{number}.json", "ppo.json"),
+    *("reference.safetensors", "value_head.safetensors"),
     *_WEIGHTS,
     *(f"{name}.index.json" for name in _WEIGHTS),
     *(f"model{_SHARD}.safetensors", f"pytorch_model{_SHARD}.bin", "pytorch_model_fsdp.bin"),

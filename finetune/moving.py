@@ -100,6 +100,7 @@ class KLStop(TrainerCallback):
             self.fired = f"kl {kl:.4g} above max_kl {self.limit:g} at step {state.global_step}"
             ranks.tell(f"stopped: {self.fired}")
             control.should_training_stop = True
+            control.should_save = False  # from a checkpoint of here a run would train on
 
 
 def _folder(args: TrainingArguments, state: TrainerState) -> Path:

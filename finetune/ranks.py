@@ -11,7 +11,7 @@ import os
 from curate.core.errors import UsageError
 from curate.core.terminal import echo
 
-__all__ = ["count", "first", "only_one", "rank", "refuse_spread", "tell", "together"]
+__all__ = ["count", "first", "in_any", "only_one", "rank", "refuse_spread", "tell", "together"]
 
 
 def rank() -> int:
@@ -35,6 +35,18 @@ def together() -> None:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
+
+
+def in_any(flag: bool) -> bool:
+    """Whether ``flag`` is set in any process; every process has to ask."""
+    if count() == 1:
+        return flag
+    import torch
+    from accelerate import PartialState
+
+    found = torch.tensor(int(flag), device=PartialState().device)
+    torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX)
+    return bool(found)
 
 
 def tell(line: str) -> None:

@@ -121,6 +121,8 @@ class Run:
 
         from finetune.callbacks import Evaluations, Metrics, Sealed
         from finetune.finite_steps import StopAtNonFinite
+        from finetune.pending_metrics import PendingMetrics
+        from finetune.stop_signals import StopAtSignal, catching_signals
 
         start = self.begin()
         metrics = Metrics(self.beside / "metrics.jsonl")
@@ -129,8 +131,10 @@ class Run:
         trainer.add_callback(metrics)
         if evaluate is not None:
             trainer.add_callback(Evaluations(evaluate))
-        trainer.add_callback(Sealed())  # last: what is sealed has been evaluated
-        with quiet():
+        trainer.add_callback(PendingMetrics(trainer))
+        trainer.add_callback(Sealed())  # what is sealed has been evaluated
+        with quiet(), catching_signals() as signals:
+            trainer.add_callback(StopAtSignal(signals))
             trainer.train(resume_from_checkpoint=None if start is None else str(start))
         return {"steps": trainer.state.global_step, **metrics.last}
 

@@ -191,6 +191,10 @@ class Loop(FiniteSteps):
                 self.at_save(self.state.global_step)
             control.should_save = True
 
+    def ends_rollout(self, step: int) -> bool:
+        """Whether a rollout is used up after ``step``: only there checkpoints are taken."""
+        return step % self.settings.steps_a_rollout == 0
+
     def _next(self) -> None:
         index = self.state.global_step // self.settings.steps_a_rollout
         with self.accelerator.autocast():
@@ -255,7 +259,7 @@ class _Boundaries(TrainerCallback):
         self.loop.begin()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step % self.loop.settings.steps_a_rollout == 0:
+        if self.loop.ends_rollout(state.global_step):
             self.loop.end_of_rollout(control)
 
 

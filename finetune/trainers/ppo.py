@@ -208,10 +208,12 @@ class PPO(Settings):
     def _train(self, loop: Loop, run: Run) -> str | None:
         """Run the loop, from the last whole checkpoint if there is one; why it stopped early."""
         from finetune.ppo.loop import KLStop
+        from finetune.stop_signals import StopAtSignal, catching_signals
 
         start = run.begin()
         try:
-            with quiet():
+            with quiet(), catching_signals("rollout") as signals:
+                loop.add_callback(StopAtSignal(signals, loop.ends_rollout))
                 loop.train(resume_from_checkpoint=None if start is None else str(start))
         except KLStop as stop:
             ranks.tell(str(stop))
