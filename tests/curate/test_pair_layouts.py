@@ -309,11 +309,17 @@ def test_a_battle_of_several_turns_shares_what_both_were_asked() -> None:
     assert (spoken(got["chosen"]), got["extra"]) == ([("assistant", "y")], {"chosen_response": 2})
 
 
-@pytest.mark.parametrize("won", [{"winner": "tie (bothbad)"}, dict.fromkeys("ab", 0)])
+@pytest.mark.parametrize(
+    "won",
+    [
+        *({"winner": "tie (bothbad)"}, {"winner": "both_bad"}),
+        {"winner_model_a": 0, "winner_model_b": 0, "winner_tie": 1},
+    ],
+)
 def test_a_drawn_battle_prefers_nothing(won: Row) -> None:
-    won = won if "winner" in won else {"winner_model_a": 0, "winner_model_b": 0, "winner_tie": 1}
-    with pytest.raises(BadRow, match="tie"):
+    with pytest.raises(BadRow) as bad:
         list(named("arena_battles").read(BATTLE | won))
+    assert bad.value.reason == "tie"
 
 
 def test_equal_scores_prefer_nothing() -> None:
