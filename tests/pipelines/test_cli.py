@@ -133,7 +133,7 @@ def test_ingest_score_select_explain_export_from_the_command_line(rows, tmp_path
     out = tmp_path / "trl"
     assert siftune("curate", "export", tmp_path / "top", "--out", out).returncode == 0
     assert len((out / "train.jsonl").read_text().splitlines()) == 2
-    assert "rows in the `messages` layout" in (out / "README.md").read_text()
+    assert "rows in the layout TRL messages" in (out / "README.md").read_text()
 
 
 def test_json_output_is_one_object_and_nothing_else(rows, tmp_path):
