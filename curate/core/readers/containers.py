@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final, cast
 import orjson
 
 from curate.core.errors import DataError, UsageError
-from curate.core.files import is_name
+from curate.core.files import is_text
 from curate.core.readers.binary import SUFFIXES, shown
 from curate.core.readers.hub import download, hub_name
 from curate.core.readers.part import DATA, Part, part_of
@@ -34,7 +34,7 @@ def expand(source: str) -> list[Part]:
     """
     if source == "-":
         return [_spooled(sys.stdin.buffer, "stdin")]
-    if not is_name(source):
+    if not source.strip() or not is_text(source):
         raise UsageError(f"{source!r} cannot be the name of a file: name a file or folder of rows")
     path = Path(source)
     if _there(path):
@@ -96,7 +96,7 @@ def _at(path: Path, given: str) -> list[Part]:
     if not path.is_file():  # a pipe, as in <(command)
         with open_pipe(path) as stream:
             return [_spooled(stream, given)]
-    if not is_name(given):
+    if not is_text(given):
         raise DataError(f"{given!r}: its name is not UTF-8 text, as ids of rows are: rename it")
     return [part_of(path, given)]
 
