@@ -21,10 +21,10 @@ from finetune.intervals import with_interval
 from finetune.precision import Precision, frozen_dtype, precision_used, report
 from finetune.types import TrainResult
 
-__all__ = ["Evaluate", "chosen_rows", "summary", "write_step", "write_summary"]
+__all__ = ["MEASURES", "Evaluate", "chosen_rows", "summary", "write_step", "write_summary"]
 
 _COMMAND: Final = "finetune evaluate"
-_MEASURES: Final = (
+MEASURES: Final = (
     "exact_match",
     "contains",
     "loss",
@@ -128,7 +128,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """
     unanswered = sum(row["completion"] is None for row in rows)
     found: dict[str, float] = {"rows": len(rows), "unanswered": unanswered}
-    for name in _MEASURES:
+    for name in MEASURES:
         having = [row for row in rows if row.get(name) is not None]
         if having:
             values = [float(row[name]) for row in having]

@@ -29,6 +29,8 @@ BESIDE_FILES: Final = (
     *("metrics.jsonl", "dropped.jsonl", "value_head.safetensors"),
     *("evaluation.json", "evaluation/", "evaluation/step-{number}.jsonl"),
     *("answers.json", "answers/", "answers/step-{number}.jsonl"),
+    *("adapter_model.safetensors", "adapter_config.json", "adapter/"),
+    *("adapter/adapter_model.safetensors", "adapter/adapter_config.json"),
 )
 """What training writes beside the model."""
 

@@ -50,6 +50,7 @@ def resolve(model: str | Path) -> Path:
     """
     folder = model_folder(model)
     if not (folder / "config.json").is_file():
+        _refuse_adapter(model, folder)
         raise UsageError(f"{model} is not a model folder: it has no config.json")
     if not any(folder.glob("*.safetensors")):
         raise UsageError(
@@ -61,6 +62,14 @@ def resolve(model: str | Path) -> Path:
         if (folder / name).is_file():
             _refuse_code(folder / name)
     return folder
+
+
+def _refuse_adapter(model: str | Path, folder: Path) -> None:
+    if (folder / "adapter_config.json").is_file():
+        raise UsageError(
+            f"{model} holds an adapter, not a whole model: train with --adapter both, or merge it "
+            "into its base model, and give the folder of the merged one"
+        )
 
 
 def _refuse_code(path: Path) -> None:

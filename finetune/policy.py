@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from finetune import data, models
-from finetune.adapters import merge_adapter
+from finetune.adapters import whole_model
 from finetune.collate import Batch
 from finetune.evaluate import chosen_rows
 from finetune.exam import Exam
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "exam_of",
+    "finished",
     "held_to",
-    "merged",
     "planned",
     "policy_of",
     "report_precision",
@@ -165,8 +165,12 @@ def exam_of(
     )
 
 
-def merged(options: PolicyOptions, trained: Any) -> Any:
-    """The model with its adapter, if any, in its float32 weights."""
+def finished(options: PolicyOptions, trained: Any, run: Run) -> Any | None:
+    """The model to write, an adapter in its float32 weights; None where the adapter alone is kept.
+
+    A kept adapter is put beside the model.
+    """
     if not options.lora:
         return trained
-    return merge_adapter(trained, partial(models.load_causal, options.model))
+    load = partial(models.load_causal, options.model)
+    return whole_model(trained, options.adapter, options.model, load, run.beside)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
+from finetune.adapters import Kept, check_kept
 from finetune.data import OnBad
 from finetune.precision import Precision
 
@@ -43,6 +44,7 @@ class PolicyOptions:
     ref_model: str | None = None
     lora: Rank = 0
     lora_alpha: Positive = 16.0
+    adapter: Kept = "merge"
     load_in_4bit: bool = False
     precompute_reference: bool = False
     track_reference: bool = False
@@ -82,6 +84,7 @@ class PolicyOptions:
             raise ValueError(f"ref_mixup_alpha: expected above 0, to 1, got {self.ref_mixup_alpha}")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
+        check_kept(self.adapter, self.lora)
         self._refuse_conflicts()
 
     def _refuse_conflicts(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -103,6 +104,18 @@ class PolicyTraining(PolicyOptions):
         refuse_unfit(self.loss, objective, self)
         return objective
 
+    def check_options(self) -> None:
+        """Refuse a loss, and arguments of the trainer underneath, before anything is read.
+
+        Raises:
+            UsageError: the loss, an option or an argument does not fit.
+        """
+        from finetune.loop_arguments import arguments_of
+
+        self.objective()
+        if self.options:
+            arguments_of(self, sys.maxsize, Run(Path("model"), ""))
+
     def _key(self, objective: Any, table: pl.DataFrame) -> dict[str, Any]:
         """What decides the run."""
         from finetune.objectives import resolved
@@ -126,7 +139,7 @@ class PolicyTraining(PolicyOptions):
         from finetune.losses.types import needs_of
         from finetune.moving import hold
         from finetune.objectives import resolved
-        from finetune.policy import exam_of, merged, report_precision
+        from finetune.policy import exam_of, finished, report_precision
 
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse(checks.check_precision(self.options, models.device().type == "cpu"))
@@ -156,7 +169,7 @@ class PolicyTraining(PolicyOptions):
             from finetune.value_head import take_value_head
 
             take_value_head(trained, run.beside)
-        whole = merged(self, trained)
+        whole = finished(self, trained, run)
         return run.finish(whole, tokenizer, facts, read.dropped, whole_weights(trainer))
 
     def _read(

@@ -162,7 +162,8 @@ class Run:
     ) -> TrainResult:
         """Write the model folder in one step, and clear away what was needed to make it.
 
-        ``weights`` are the model's where it holds but a part of them itself (`whole_weights`).
+        ``weights`` are the model's where it holds but a part of them itself (`whole_weights`);
+        ``model`` is None where an adapter was put into `beside` instead.
         """
         ranks.together()
         if not ranks.first():

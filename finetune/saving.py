@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from curate.core.files import write_json, write_text
 from curate.core.outputs import whole_folder
 from curate.core.quiet import quiet_transformers
+from finetune.adapters import adapter_hash
 from finetune.card import card
 from finetune.models import FACTS, model_hash, shown
 
@@ -21,7 +22,7 @@ __all__ = ["save_model"]
 
 
 def save_model(
-    model: PreTrainedModel,
+    model: PreTrainedModel | None,
     tokenizer: PreTrainedTokenizerBase,
     out: Path,
     facts: Mapping[str, Any],
@@ -34,7 +35,7 @@ def save_model(
     ``facts`` are the keys of ``siftune.json`` (``stage``, ``method``, ``base``, ``data``,
     ``options``, ``seed``, ``metrics``); versions and the hash are added here. What stands in the
     folder ``beside`` (metrics, evaluations) is copied in. ``weights`` stand for the model's own.
-    ``command`` marks the folder as written by it.
+    ``command`` marks the folder as written by it. ``model`` None: ``beside`` holds an adapter.
 
     Raises:
         UsageError: ``out`` may not be replaced (`curate.core.outputs.whole_folder`).
@@ -42,10 +43,12 @@ def save_model(
     with whole_folder(out, command) as part:
         if beside is not None:
             shutil.copytree(beside, part, dirs_exist_ok=True)
-        with quiet_transformers():
-            model.save_pretrained(part, state_dict=_once(model, weights))
+        if model is not None:
+            with quiet_transformers():
+                model.save_pretrained(part, state_dict=_once(model, weights))
         tokenizer.save_pretrained(part)
-        whole = {**facts, "versions": _versions(), "hash": model_hash(part)}
+        digest = adapter_hash(part) if model is None else model_hash(part)
+        whole = {**facts, "versions": _versions(), "hash": digest}
         whole["options"] = _published(facts.get("options"))
         write_json(part / FACTS, whole)
         write_text(part / "README.md", card(out.name, whole))

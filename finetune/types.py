@@ -24,3 +24,6 @@ class Trainer(Protocol):
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Train on ``rows`` (a run folder, a kept.parquet, any file), into the folder ``out``."""
+
+    def check_options(self) -> None:
+        """Refuse options that only a trainer underneath knows, before anything is read."""

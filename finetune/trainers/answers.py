@@ -41,10 +41,12 @@ class AnswerPreference(PolicyTraining):
     ``loss_options`` are the loss's own options, ``beta`` a short way to the one most have. ``also``
     adds others of the same family with a weight each, as ``{nll: 0.2}``, and with options of theirs
     as ``{nll: {weight: 0.2, mean: row}}`` (on the command line ``nll=0.2``). The reference is
-    ``ref_model``, by default the model as it was; with ``lora`` (the rank of an adapter, merged at
-    the end; 0 trains all weights; ``lora_alpha`` its scale) it is the model with the adapter off,
+    ``ref_model``, by default the model as it was; with ``lora`` (the rank of an adapter; 0
+    trains all weights; ``lora_alpha`` is its scale) it is the model with the adapter off,
     and no second one is held; ``load_in_4bit`` holds that one in 4 bits (QLoRA)
-    and merges the adapter into the model as it was. ``precompute_reference`` runs it once before
+    and merges the adapter into the model as it was. At the end ``adapter: merge``
+    writes the model with the adapter in its weights, ``keep`` the adapter alone, ``both`` the two.
+    ``precompute_reference`` runs it once before
     training and keeps what it said under ``cache`` (default: beside the checkpoints), by content.
     A loss that needs no reference gets none, unless ``track_reference`` asks for the metrics. With
     ``ref_sync_steps`` the reference follows: every so many steps ``ref_mixup_alpha`` of the policy

@@ -16,7 +16,7 @@ from curate.core.files import write_text
 from curate.core.ranges import Count, Rank
 from curate.core.schema import KINDS
 from finetune import checks, data, models, ranks
-from finetune.adapters import merge_adapter
+from finetune.adapters import Kept, check_kept, whole_model
 from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
 from finetune.ppo.settings import Critic, Settings
@@ -59,8 +59,9 @@ class PPO(Settings):
     token NLL of the supervised rows ``ptx_rows`` (InstructGPT's γ).
 
     ``lora`` is the rank of an adapter on the policy (0: all weights are trained), ``lora_alpha``
-    its scale; the reference is then the same model without it, no copy is held, and the adapter is
-    merged into the weights that are saved. ``critic`` is ``separate`` (a trunk of its own, started
+    its scale; the reference is then the same model without it, and no copy is held. ``adapter`` is
+    what is written of it: the merged model (``merge``), the adapter alone (``keep``), or ``both``.
+    ``critic`` is ``separate`` (a trunk of its own, started
     from ``critic_model``, by default the policy's folder; the default when all weights are trained)
     or ``shared`` (a value head on the policy's trunk; the default with ``lora``).
 
@@ -77,6 +78,7 @@ class PPO(Settings):
     reward_options: dict[str, Any] | None = None
     lora: Rank = 0
     lora_alpha: Count = 16
+    adapter: Kept = "merge"
     critic: Critic | None = None
     critic_model: str | None = None
     ptx_rows: str | None = None
@@ -91,6 +93,7 @@ class PPO(Settings):
         self._hold("save_every", self.save_every >= 1, "at least 1")
         self._hold("eval_limit", self.eval_limit >= 1, "at least 1")
         self._hold("lora", self.lora >= 0, "a rank, or 0 for none")
+        check_kept(self.adapter, self.lora)
         if self.ptx_coef > 0 and self.ptx_rows is None:
             raise ValueError("ptx_coef: needs ptx_rows, the supervised rows to draw from")
         if self.critic_model is not None and self._critic == "shared":
@@ -110,6 +113,9 @@ class PPO(Settings):
         run = Run.of(out, self._key(table))
         with run.held():
             return run.finished() or self._run(table, reward, rows, run)
+
+    def check_options(self) -> None:
+        """Do nothing: there is no trainer underneath whose arguments could be given."""
 
     def _run(self, table: pl.DataFrame, reward: Reward, rows: Path, run: Run) -> TrainResult:
         tokenizer = models.load_tokenizer(self.model)
@@ -133,7 +139,8 @@ class PPO(Settings):
         }
         policy = loop.ac.policy
         if self.lora:
-            policy = merge_adapter(policy, partial(models.load_causal, self.model))
+            load_base = partial(models.load_causal, self.model)
+            policy = whole_model(policy, self.adapter, self.model, load_base, run.beside)
         return run.finish(policy, tokenizer, facts, data.dropped_of(bad))
 
     @property

@@ -12,7 +12,7 @@ import polars as pl
 
 from curate.core.ranges import Count, Natural, NonNegative, Positive, Rank, Seed, Share
 from finetune import checks, data, models
-from finetune.adapters import merge_adapter
+from finetune.adapters import Kept, check_kept, whole_model
 from finetune.arguments import adapter, freeze, training_arguments
 from finetune.evaluate import write_step, write_summary
 from finetune.judging import accuracy, encode_sides, judge
@@ -49,8 +49,8 @@ class RewardModel:
     nearly equal length. Texts over ``max_length`` tokens (default: what the model takes, at most
     1024) are cut off at the end, when the model is judged as well; a pair whose sides are then the
     same is refused, or left out with ``on_bad: drop``. ``freeze`` leaves the embeddings and so many
-    of the lowest layers as they are, which saves time. ``lora``, ``save_every``, ``precision`` and
-    ``options`` (of TRL's RewardConfig) are as in `finetune.trainers.sft`.
+    of the lowest layers as they are, which saves time. ``lora``, ``adapter``, ``save_every`` and
+    ``precision`` are as in `siftune finetune sft`; ``options`` are arguments of TRL's RewardConfig.
     """
 
     model: str
@@ -63,6 +63,7 @@ class RewardModel:
     freeze: Natural = 0
     lora: Rank = 0
     lora_alpha: Positive = 16.0
+    adapter: Kept = "merge"
     on_bad: data.OnBad = "refuse"
     held_out: Share = 0.1
     eval_rows: str | None = None
@@ -79,6 +80,7 @@ class RewardModel:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.lora < 0:
             raise ValueError(f"lora: expected a rank, or 0 for none, got {self.lora}")
+        check_kept(self.adapter, self.lora)
         for name in ("epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
@@ -140,8 +142,9 @@ class RewardModel:
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
         load = partial(models.load_reward, self.model, seed=self.seed)
-        whole = merge_adapter(trained, load) if self.lora else trained
-        return run.finish(whole, tokenizer, facts, dropped, whole_weights(trainer))
+        if self.lora:
+            trained = whole_model(trained, self.adapter, self.model, load, run.beside)
+        return run.finish(trained, tokenizer, facts, dropped, whole_weights(trainer))
 
     def _length(self, config: Any) -> int:
         limit = getattr(config, "max_position_embeddings", None) or _MAX_LENGTH
@@ -206,7 +209,6 @@ class RewardModel:
 
     def _trainer(self, model: Any, tokenizer: Any, rows: Dataset, ids: list[str], run: Run) -> Any:
         with quiet():
-            from trl.trainer.reward_config import RewardConfig
             from trl.trainer.reward_trainer import RewardTrainer
 
             from finetune.finite_steps import FiniteSteps
@@ -214,17 +216,7 @@ class RewardModel:
         class Loop(FiniteSteps, RewardTrainer):
             row_ids = ids
 
-        own = {
-            **run.arguments(self.save_every, self.log_every, self.seed),
-            "learning_rate": self.lr,
-            "num_train_epochs": self.epochs,
-            "per_device_train_batch_size": self.batch_size,
-            "max_length": None,  # texts are cut already
-            "center_rewards_coefficient": self.center,
-        }
-        if self.lora:
-            refuse_spread("lora")
-        args = training_arguments(RewardConfig, own, self.options, run.work, self.precision)
+        args = self._arguments(run)
         per_step = self.batch_size * args.gradient_accumulation_steps
         checks.refuse(
             checks.check_steps(len(rows), per_step, self.epochs, args.dataloader_drop_last)
@@ -237,6 +229,28 @@ class RewardModel:
                 processing_class=tokenizer,
                 peft_config=adapter(self.lora, self.lora_alpha, "SEQ_CLS"),
             )
+
+    def check_options(self) -> None:
+        """Refuse arguments that the trainer underneath does not take, before anything is read."""
+        if self.options:
+            self._arguments(Run(Path("model"), ""))
+
+    def _arguments(self, run: Run) -> Any:
+        """TRL's RewardConfig of this run."""
+        with quiet():
+            from trl.trainer.reward_config import RewardConfig
+
+        own = {
+            **run.arguments(self.save_every, self.log_every, self.seed),
+            "learning_rate": self.lr,
+            "num_train_epochs": self.epochs,
+            "per_device_train_batch_size": self.batch_size,
+            "max_length": None,  # texts are cut already
+            "center_rewards_coefficient": self.center,
+        }
+        if self.lora:
+            refuse_spread("lora")
+        return training_arguments(RewardConfig, own, self.options, run.work, self.precision)
 
     def _judged(
         self, test: pl.DataFrame, tokenizer: Any, length: int, run: Run

@@ -15,7 +15,7 @@ from curate.core.chat import contents
 from curate.core.ranges import Count, Positive, Rank, Seed
 from curate.core.schema import KINDS, kind_of
 from finetune import checks, data, models
-from finetune.adapters import merge_adapter
+from finetune.adapters import Kept, check_kept, whole_model
 from finetune.arguments import adapter, training_arguments
 from finetune.encoding import Encoded, encode_chats, encode_texts, encode_unmasked
 from finetune.evaluate import chosen_rows, write_step, write_summary
@@ -52,8 +52,10 @@ class SFT:
     ``max_length`` (default: what the model takes, at most 1024) cuts rows off at the end; a row of
     which nothing is left to learn, or that cannot be learned from, is refused, or left out and
     listed with ``on_bad: drop``. ``packing`` joins short rows, which do not see each other.
-    ``lora`` is the rank of an adapter (0: all weights), ``lora_alpha`` its scale; it is merged into
-    the model at the end. ``eval_rows`` are held-out rows that the model answers before, at each
+    ``lora`` is the rank of an adapter (0: all weights), ``lora_alpha`` its scale. At the end
+    ``adapter: merge`` writes the model with the adapter in its weights, ``keep`` the adapter alone,
+    which `peft` loads on its base model, and ``both`` the model with the adapter in its folder
+    ``adapter``. ``eval_rows`` are held-out rows that the model answers before, at each
     checkpoint and after: ``eval_limit`` of them, in ``max_new_tokens``. A checkpoint is taken every
     ``save_every`` steps, and a run that was cut off goes on from the last whole one. ``precision``
     is that of frozen models, the base under an adapter and the reference of ``eval_rows``:
@@ -71,6 +73,7 @@ class SFT:
     packing: bool = False
     lora: Rank = 0
     lora_alpha: Positive = 16.0
+    adapter: Kept = "merge"
     on_bad: data.OnBad = "refuse"
     eval_rows: str | None = None
     eval_limit: Count = 64
@@ -88,6 +91,7 @@ class SFT:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.lora < 0:
             raise ValueError(f"lora: expected a rank, or 0 for none, got {self.lora}")
+        check_kept(self.adapter, self.lora)
         for name in ("epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
@@ -142,8 +146,9 @@ class SFT:
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
         load = partial(models.load_causal, self.model)
-        whole = merge_adapter(trained, load) if self.lora else trained
-        return run.finish(whole, tokenizer, facts, used.dropped, whole_weights(trainer))
+        if self.lora:
+            trained = whole_model(trained, self.adapter, self.model, load, run.beside)
+        return run.finish(trained, tokenizer, facts, used.dropped, whole_weights(trainer))
 
     def _length(self, config: Any) -> int:
         limit = getattr(config, "max_position_embeddings", None) or _MAX_LENGTH
@@ -210,7 +215,6 @@ class SFT:
     ) -> Any:
         with quiet():
             from trl.data_utils import pack_dataset
-            from trl.trainer.sft_config import SFTConfig
             from trl.trainer.sft_trainer import SFTTrainer
 
             from finetune.finite_steps import FiniteSteps
@@ -218,25 +222,12 @@ class SFT:
         class Loop(FiniteSteps, SFTTrainer):
             row_ids = used.table["id"].to_list()
 
-        epochs = self.epochs if self.max_tokens is None else 1.0
-        ordered = self.max_tokens is not None and not self.packing
-        own = {
-            **run.arguments(self.save_every, self.log_every, self.seed),
-            "learning_rate": self.lr,
-            "num_train_epochs": epochs,
-            "per_device_train_batch_size": self.batch_size,
-            "max_length": None,  # rows are cut already
-            "packing": self.packing,
-            "dataset_kwargs": {"skip_prepare_dataset": True},
-            **({"train_sampling_strategy": "sequential"} if ordered else {}),
-        }
-        if self.lora:
-            refuse_spread("lora")
-        args = training_arguments(SFTConfig, own, self.options, run.work, self.precision)
+        args = self._arguments(run)
         rows = _dataset(used.encoded, order)
         if self.packing:
             rows = pack_dataset(rows, self._length(model.config), args.packing_strategy)
         per_step = self.batch_size * args.gradient_accumulation_steps
+        epochs = args.num_train_epochs
         checks.refuse(checks.check_steps(len(rows), per_step, epochs, args.dataloader_drop_last))
         with quiet():
             return Loop(
@@ -246,6 +237,31 @@ class SFT:
                 processing_class=tokenizer,
                 peft_config=adapter(self.lora, self.lora_alpha, "CAUSAL_LM"),
             )
+
+    def check_options(self) -> None:
+        """Refuse arguments that the trainer underneath does not take, before anything is read."""
+        if self.options:
+            self._arguments(Run(Path("model"), ""))
+
+    def _arguments(self, run: Run) -> Any:
+        """TRL's SFTConfig of this run."""
+        with quiet():
+            from trl.trainer.sft_config import SFTConfig
+
+        ordered = self.max_tokens is not None and not self.packing
+        own = {
+            **run.arguments(self.save_every, self.log_every, self.seed),
+            "learning_rate": self.lr,
+            "num_train_epochs": self.epochs if self.max_tokens is None else 1.0,
+            "per_device_train_batch_size": self.batch_size,
+            "max_length": None,  # rows are cut already
+            "packing": self.packing,
+            "dataset_kwargs": {"skip_prepare_dataset": True},
+            **({"train_sampling_strategy": "sequential"} if ordered else {}),
+        }
+        if self.lora:
+            refuse_spread("lora")
+        return training_arguments(SFTConfig, own, self.options, run.work, self.precision)
 
     def _examined(self, tokenizer: Any, run: Run) -> Callable[[Any, int], None] | None:
         if self.eval_rows is None:
