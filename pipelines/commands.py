@@ -29,7 +29,11 @@ def pipelines() -> None:
 @click.option(
     "-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key."
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check all that the run would, print the plan, and write nothing.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as one JSON object.")
 @click.option(
     "--no-cache",
@@ -47,18 +51,21 @@ def run(
     """Run RECIPE (YAML) from its rows to models and a report; what is done is not done again."""
     from curate.core.progress import Progress
     from curate.runners.stage_cache import project_cache
-    from pipelines.recipe import load
+    from pipelines.preflight import Preflight, forecasts
+    from pipelines.recipe import read, settings_of
     from pipelines.report import write_report
-    from pipelines.run import run as work
+    from pipelines.run import run_checked
     from pipelines.told import plan_text, result_text
 
-    pipeline = load(recipe, overrides)
+    pipeline, problems = read(recipe, overrides)
     folder = out or Path("runs") / pipeline.name
-    if dry_run:
-        echo(plan_text(pipeline, folder))
-        return
     cache = None if no_cache else project_cache()
-    manifest = work(pipeline, folder, say=Progress(), cache=cache)
+    Preflight(pipeline, folder, cache, problems, origin=str(recipe)).check()
+    if dry_run:
+        settings = settings_of(recipe, overrides)
+        echo(plan_text(pipeline, folder, forecasts(pipeline, folder, cache), settings))
+        return
+    manifest = run_checked(pipeline, folder, say=Progress(), cache=cache)
     try:
         echo(f"report: {write_report(folder)}", err=as_json)
     except UsageError as error:  # the `report` extra is not installed: the run is whole without it

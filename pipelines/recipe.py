@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curate.core.errors import UsageError
+from curate.core.errors import Problems, UsageError
 from curate.core.outputs import check_name
 from curate.core.recipe import Recipe, apply_overrides, checked_seed, parse
 from curate.core.registry import closest
 from curate.core.yaml_text import read_yaml
 
-__all__ = ["ARMS", "Arms", "Pipeline", "Step", "load"]
+__all__ = ["ARMS", "Arms", "Pipeline", "Step", "load", "read", "settings_of"]
 
 _KEYS = ("name", "seed", "base", "init", "rows", "pairs", "heldout", "train", "evaluate", "arms")
 _HELDOUT = {"prompts": "rows", "pairs": "pairs"}  # and whose source it takes where it names none
@@ -72,44 +72,102 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Pipeline:
     """The pipeline in a YAML file, with ``key=value`` overrides applied.
 
     Raises:
-        UsageError: unreadable, an unknown key, a step that starts from a model nobody makes.
+        UsageError: unreadable, an unknown key, a step that starts from a model nobody makes; of
+            several problems the text has all.
     """
-    raw = read_yaml(path)
-    try:
-        return _pipeline(apply_overrides(raw, overrides))
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
+    pipeline, problems = read(path, overrides)
+    problems.refuse(str(path))
+    return pipeline
 
 
-def _pipeline(raw: Mapping[str, Any]) -> Pipeline:
-    _known(raw, _KEYS, "the recipe")
-    seed = raw.get("seed", 0)
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise UsageError(f"seed: expected a whole number, got {seed!r}")
-    checked_seed(seed)
-    if (raw.get("base") is None) == (raw.get("init") is None):
-        raise UsageError(
-            "set exactly one of base (a model, -o base=MODEL) and init (how to make one)"
-        )
-    steps = _steps(raw.get("train", []))
+def read(path: Path, overrides: Iterable[str] = ()) -> tuple[Pipeline, Problems]:
+    """As `load`, with the problems beside the pipeline, which lacks the parts that have one.
+
+    Raises:
+        UsageError: the file is not YAML.
+    """
+    raw, problems = read_yaml(path), Problems()
+    for override in overrides:
+        with problems.collecting():
+            raw = apply_overrides(raw, [override])
+    return _pipeline(raw, problems), problems
+
+
+def settings_of(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Every value of a recipe by its path, as ``-o`` takes it: ``train.1.sft.lr``."""
+    return dict(_paths(apply_overrides(read_yaml(path), overrides), ()))
+
+
+def _paths(value: Any, above: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    inner: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        inner = ((key, one) for key, one in value.items() if key != "source_help")
+    elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        inner = enumerate(value, 1)
+    elif above:
+        yield ".".join(above), value
+    for key, one in inner:
+        yield from _paths(one, (*above, str(key)))
+
+
+def _pipeline(raw: Mapping[str, Any], problems: Problems) -> Pipeline:
+    given: dict[str, Any] = {"name": "pipeline", "rows": None, "pairs": None, "train": ()}
+    with problems.collecting():
+        _known(raw, _KEYS, "the recipe")
+    with problems.collecting():
+        _has_start(raw)
+    with problems.collecting():
+        given["seed"] = _seed(raw)
+    seed = given.get("seed", 0)
+    given["train"] = _steps(raw.get("train", []), problems)
+    whole = not any(str(one).startswith("train") for one in problems.found)
+    made: dict[str, Callable[[], Any]] = {
+        "name": lambda: _name(raw),
+        "rows": lambda: _rows(raw, "rows", seed),
+        "pairs": lambda: _rows(raw, "pairs", seed),
+        "base": lambda: _base(raw),
+        "init": lambda: _mapping(raw, "init") if raw.get("init") is not None else None,
+        "heldout": lambda: _heldout(raw, seed),
+        "evaluate": lambda: _mapping(raw, "evaluate"),
+        "arms": lambda: _arms(raw.get("arms"), given["train"]) if whole else None,
+    }
+    for key, make in made.items():
+        with problems.collecting():
+            given[key] = make()
+    pipeline = Pipeline(**given)
+    if not problems.found:  # what is missing may be what is misspelt
+        with problems.collecting():
+            _has_rows(pipeline)
+    return pipeline
+
+
+def _name(raw: Mapping[str, Any]) -> str:
     name = raw.get("name", "pipeline")
     if not isinstance(name, str):
         raise UsageError(f"name: expected a text, got {name!r}")
     check_name(name)
-    pipeline = Pipeline(
-        name=name,
-        rows=_rows(raw, "rows", seed),
-        pairs=_rows(raw, "pairs", seed),
-        train=steps,
-        seed=seed,
-        base=raw.get("base"),
-        init=_mapping(raw, "init") if raw.get("init") is not None else None,
-        heldout=_heldout(raw, seed),
-        evaluate=_mapping(raw, "evaluate"),
-        arms=_arms(raw.get("arms"), steps),
-    )
-    _has_rows(pipeline)
-    return pipeline
+    return name
+
+
+def _seed(raw: Mapping[str, Any]) -> int:
+    seed = raw.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UsageError(f"seed: expected a whole number, got {seed!r}")
+    return checked_seed(seed)
+
+
+def _has_start(raw: Mapping[str, Any]) -> None:
+    if (raw.get("base") is None) == (raw.get("init") is None):
+        raise UsageError(
+            "set exactly one of base (a model, -o base=MODEL) and init (how to make one)"
+        )
+
+
+def _base(raw: Mapping[str, Any]) -> str | None:
+    base = raw.get("base")
+    if base is not None and (not isinstance(base, str) or not base):
+        raise UsageError(f"base: expected the folder or name of a model, got {base!r}")
+    return base
 
 
 def _rows(raw: Mapping[str, Any], key: str, seed: int) -> Recipe | None:
@@ -130,7 +188,10 @@ def _heldout(raw: Mapping[str, Any], seed: int) -> dict[str, str | Recipe]:
     for key, given in listed.items():
         where = f"heldout.{key}"
         if isinstance(given, dict) and given.get("source") is None:
-            given = _sourced(given, raw.get(_HELDOUT[key]))
+            like = raw.get(_HELDOUT[key])
+            if isinstance(like, dict) and like.get("source") is None:
+                continue  # which is said of `like`
+            given = _sourced(given, like)
         recipe = given if isinstance(given, str) else _rows({where: given}, where, seed)
         if recipe is not None:
             found[key] = recipe
@@ -147,32 +208,39 @@ def _set_keys(given: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _steps(raw: Any) -> tuple[Step, ...]:
-    if not isinstance(raw, list):
-        raise UsageError(f"train: expected a list of `- METHOD: {{options}}`, got {raw!r}")
+def _steps(raw: Any, problems: Problems) -> tuple[Step, ...]:
     steps: list[Step] = []
-    for number, item in enumerate(raw, 1):
-        where = f"train {number}"
-        if not isinstance(item, dict) or len(item) != 1:
-            raise UsageError(f"{where}: expected `- METHOD: {{options}}`, got {item!r}")
-        ((method, given),) = item.items()
-        options = dict(given or {})
-        label = str(options.pop("label", method))
-        check_name(label, f"{where}: label")
-        made = ["base", *(step.label for step in steps)]
-        start = str(options.pop("start", _default_start(method, made)))
-        if start not in made:
-            raise UsageError(
-                f"{where} ({method}): no model {start!r} yet; there are {', '.join(made)}"
-            )
-        if label in made:
-            raise UsageError(f"{where}: a second model called {label!r}; give it a `label`")
-        data = str(options.pop("data", "rows" if method in ("sft", "ppo") else "pairs"))
-        if data not in _DATA:
-            told = closest(data, _DATA)
-            raise UsageError(f"{where} ({method}): data: no rows are called {data!r}; {told}")
-        steps.append(Step(label, str(method), start, data, options))
+    with problems.collecting():
+        if not isinstance(raw, list):
+            raise UsageError(f"train: expected a list of `- METHOD: {{options}}`, got {raw!r}")
+        for number, item in enumerate(raw, 1):
+            whole = len(steps) == number - 1  # else a model that a step starts from may be missing
+            with problems.collecting():
+                steps.append(_step(f"train {number}", item, steps, whole))
     return tuple(steps)
+
+
+def _step(where: str, item: Any, before: Sequence[Step], whole: bool) -> Step:
+    """The step that ``item`` is; it starts from one ``before`` it, which are all if ``whole``."""
+    if not isinstance(item, dict) or len(item) != 1:
+        raise UsageError(f"{where}: expected `- METHOD: {{options}}`, got {item!r}")
+    ((method, given),) = item.items()
+    if not isinstance(given or {}, dict):
+        raise UsageError(f"{where} ({method}): expected options, got {given!r}")
+    options = dict(given or {})
+    label = str(options.pop("label", method))
+    check_name(label, f"{where}: label")
+    made = ["base", *(step.label for step in before)]
+    start = str(options.pop("start", _default_start(method, made)))
+    if start not in made and whole:
+        raise UsageError(f"{where} ({method}): no model {start!r} yet; there are {', '.join(made)}")
+    if label in made:
+        raise UsageError(f"{where}: a second model called {label!r}; give it a `label`")
+    data = str(options.pop("data", "rows" if method in ("sft", "ppo") else "pairs"))
+    if data not in _DATA:
+        told = closest(data, _DATA)
+        raise UsageError(f"{where} ({method}): data: no rows are called {data!r}; {told}")
+    return Step(label, str(method), start, data, options)
 
 
 def _default_start(method: str, made: list[str]) -> str:

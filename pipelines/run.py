@@ -29,10 +29,11 @@ from finetune.models import model_hash, read_facts
 from pipelines.arms import TOKENS, arm_recipe, varies
 from pipelines.compare import arms_table
 from pipelines.folder import COMMAND, FILES
+from pipelines.preflight import HELDOUT_OF, Preflight
 from pipelines.recipe import Arms, Pipeline, Step
 from pipelines.steps import trainer_of
 
-__all__ = ["run"]
+__all__ = ["run", "run_checked"]
 
 
 def run(
@@ -50,7 +51,17 @@ def run(
         UsageError: ``out`` is not of an earlier pipeline run (`curate.core.outputs`).
         SiftuneError: a step cannot run; the text names it.
     """
-    _Work(pipeline, out, Quiet()).check()
+    Preflight(pipeline, out, cache).check()
+    return run_checked(pipeline, out, say, cache)
+
+
+def run_checked(
+    pipeline: Pipeline,
+    out: Path,
+    say: Telling | None = None,
+    cache: StageCache | None = None,
+) -> dict[str, Any]:
+    """As `run`, of a pipeline that `pipelines.preflight` has checked."""
     with in_recipe(), run_folder(out, COMMAND, FILES, input_paths(asdict(pipeline))):
         return _Work(pipeline, out, say or Quiet(), cache).finish()
 
@@ -64,20 +75,6 @@ class _Work:
     models: dict[str, Path] = field(default_factory=dict)
     heldout: dict[str, str] = field(default_factory=dict)  # files, selected by a recipe or given
     told: list[dict[str, Any]] = field(default_factory=list)
-
-    def check(self) -> None:
-        """Refuse a method or option that is wrong before any work is done for it."""
-        later = {
-            "base": Path("base"),
-            **{step.label: Path(step.label) for step in self.pipeline.train},
-        }
-        trial = replace(self, models=later, heldout=dict.fromkeys(self.pipeline.heldout, "later"))
-        for number, step in enumerate(self.pipeline.train, 1):
-            try:
-                trial._trainer(step, self.pipeline.seed)
-            except UsageError as error:
-                raise UsageError(f"train {number} ({step.label}): {error}") from None
-        checked(Evaluate, {"model": "", **self.pipeline.evaluate}, "evaluate")
 
     def finish(self) -> dict[str, Any]:
         data = {
@@ -237,7 +234,7 @@ class _Work:
             "model": str(self.models[step.start]),
             "seed": seed,
             "reward": str(self.models["reward"]) if "reward" in self.models else None,
-            "eval_rows": self.heldout.get(_HELDOUT.get(step.method, "")),
+            "eval_rows": self.heldout.get(HELDOUT_OF.get(step.method, "")),
         }
         return trainer_of(step, offered)
 
@@ -271,7 +268,6 @@ class _Work:
 
 
 _MODELS = ("model", "reference", "reward")
-_HELDOUT = {"reward": "pairs"}  # what a method is judged on while it trains
 _PLACES = ("model", "reward", "ref_model", "eval_rows")
 """Fields that name a place: what lies there is hashed, where it lies does not matter."""
 

@@ -2,30 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.recipe import Pipeline
+import orjson
+
+from curate.runners.estimate import Forecast
+from curate.runners.estimate import told as as_lines
+from pipelines.preflight import recipes_of
+from pipelines.recipe import Pipeline, Step
 
 __all__ = ["arms_text", "plan_text", "result_text"]
 
 
-def plan_text(pipeline: Pipeline, out: Path) -> str:
-    """What a pipeline would do."""
+def plan_text(
+    pipeline: Pipeline,
+    out: Path,
+    forecasts: Mapping[str, Sequence[Forecast]],
+    settings: Mapping[str, Any],
+) -> str:
+    """What a pipeline would do, what it would cost, and the path of each setting for ``-o``.
+
+    ``forecasts`` are those of its curate recipes by their names, ``settings`` those of the recipe.
+    """
     lines = [f"{pipeline.name}: into {out}, seed {pipeline.seed}"]
-    lines.append(f"  base: {pipeline.base or 'made from text'}")
-    for key, recipe in (("rows", pipeline.rows), ("pairs", pipeline.pairs)):
-        if recipe is not None:
-            stages = " > ".join(stage.name for stage in recipe.stages) or "all of them"
-            lines.append(f"  {key}: {', '.join(recipe.source)}: {stages}")
-    for step in pipeline.train:
-        given = ", ".join(f"{k}={v}" for k, v in step.options.items())
-        lines.append(f"  {step.label}: {step.method} from {step.start} {given}".rstrip())
+    lines.append(f"base: {pipeline.base or _made_from(pipeline)}")
+    for key, recipe in recipes_of(pipeline).items():
+        stages = " > ".join(stage.name for stage in recipe.stages) or "all rows"
+        lines.append(f"{key}: {', '.join(recipe.source)}: {stages}")
+        lines += as_lines(forecasts.get(key, ()))
+    for key, given in pipeline.heldout.items():
+        if isinstance(given, str):
+            lines.append(f"heldout-{key}: {given}")
+    for number, step in enumerate(pipeline.train, 1):
+        lines.append(f"train {number}: {_step_text(step, forecasts.get(step.data, ()))}")
+    lines += _evaluation_text(pipeline)
+    lines.append("the time of trainings is not foretold: their progress tells the time left")
+    lines.append("settings, each changed by -o PATH=VALUE:")
+    lines += [f"  {path}={_value(value)}" for path, value in settings.items()]
+    more = "  train.N.METHOD.OPTION=VALUE, the options of `siftune finetune METHOD --help`"
+    return "\n".join([*lines, more, "nothing was written (--dry-run)"])
+
+
+def _made_from(pipeline: Pipeline) -> str:
+    given = ", ".join(f"{key} {value}" for key, value in (pipeline.init or {}).items())
+    return f"made by `siftune finetune init` ({given})"
+
+
+def _step_text(step: Step, forecasts: Sequence[Forecast]) -> str:
+    given = "".join(f", {key} {_value(value)}" for key, value in step.options.items())
+    rows = _rows_text(forecasts)
+    return (
+        f"{step.label}: {step.method} from {step.start} on `{step.data}`{rows}"
+        f"{_steps_text(step, forecasts)}{given}"
+    )
+
+
+def _rows_text(forecasts: Sequence[Forecast]) -> str:
+    if not forecasts:
+        return ""
+    last = forecasts[-1]
+    words = ["at most"] * last.at_most + ["about"] * (not last.rows.counted)
+    return f" ({' '.join([*words, f'{last.rows.count:,} rows'])})"
+
+
+def _steps_text(step: Step, forecasts: Sequence[Forecast]) -> str:
+    """The optimizer steps of a training, where rows and batches decide them."""
+    if not forecasts or step.method == "ppo" or "max_tokens" in step.options:
+        return ""
+    from pipelines.steps import trainer_of
+
+    trainer = trainer_of(step, {"model": "", "reward": ""})
+    accumulated = trainer.options.get("gradient_accumulation_steps", 1)
+    batch = trainer.batch_size * getattr(trainer, "gradient_accumulation", accumulated)
+    rows = forecasts[-1].rows.count * (1 - getattr(trainer, "held_out", 0.0))
+    return f", about {max(1, math.ceil(rows / batch * trainer.epochs)):,} steps"
+
+
+def _evaluation_text(pipeline: Pipeline) -> Iterator[str]:
+    if pipeline.heldout:
+        given = "".join(f", {key} {_value(value)}" for key, value in pipeline.evaluate.items())
+        models = ", ".join(["base", *(step.label for step in pipeline.train)])
+        yield f"evaluate: {models} on the held-out {' and '.join(pipeline.heldout)}{given}"
+    else:
+        yield "evaluate: nothing, no rows are held out"
     if pipeline.arms is not None:
-        seeds = ", ".join(map(str, pipeline.arms.seeds))
-        lines.append(f"  arms: {', '.join(pipeline.arms.names)}, seeds {seeds}")
-    return "\n".join([*lines, "nothing was written (--dry-run)"])
+        arms = pipeline.arms
+        seeds = ", ".join(map(str, arms.seeds))
+        count = len(arms.names) * len(arms.seeds)
+        yield (
+            f"arms: {', '.join(arms.names)}, seeds {seeds}: {count} trainings as sft on equal "
+            f"tokens, compared by {arms.metric}"
+        )
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
 
 
 def result_text(manifest: Mapping[str, Any], out: Path) -> str:

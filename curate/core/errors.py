@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 __all__ = [
@@ -10,6 +13,7 @@ __all__ = [
     "BadRow",
     "DataError",
     "LockedError",
+    "Problems",
     "SiftuneError",
     "UsageError",
     "raise_all",
@@ -49,6 +53,38 @@ def raise_all(problems: Sequence[SiftuneError]) -> None:
         lines = [f"{len(problems)} problems:", *(f"  {problem}" for problem in problems)]
         kinds = [type(problem) for problem in problems]
         raise min(kinds, key=lambda kind: kind.exit_code)("\n".join(lines))
+
+
+_LIST: Final = re.compile(r"(?s)(.*?)\d+ problems:\n  (.*)")
+
+
+@dataclass
+class Problems:
+    """Errors of several checks, collected so that a user sees all of them at once."""
+
+    found: list[SiftuneError] = field(default_factory=list)
+
+    @contextmanager
+    def collecting(self, where: str = "") -> Iterator[None]:
+        """Collect the error that ends the block, with ``where`` before it; a list one by one."""
+        try:
+            yield
+        except SiftuneError as error:
+            kind = type(error)
+            self.found += [kind(f"{where}: {one}" if where else one) for one in _each(str(error))]
+
+    def refuse(self, where: str = "") -> None:
+        """Raise what was collected, if anything, with ``where`` before it; see `raise_all`."""
+        try:
+            raise_all(self.found)
+        except SiftuneError as error:
+            raise type(error)(f"{where}: {error}" if where else str(error)) from None
+
+
+def _each(text: str) -> list[str]:
+    """The problems in the text of `raise_all`, or the one that it is."""
+    listed = _LIST.fullmatch(text)
+    return [text] if listed is None else [listed[1] + one for one in listed[2].split("\n  ")]
 
 
 class BadRow(Exception):

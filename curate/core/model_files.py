@@ -115,7 +115,7 @@ def check_files(folder: Path) -> None:
     if (folder / _ADAPTER).is_file():
         raise UsageError(
             f"{folder} holds an adapter ({_ADAPTER}), not a whole model: merge it into its base "
-            "model and give the folder of that"
+            "model and give the folder of that; --adapter both has the merged model as well"
         )
     check_settings(folder)
     whole, index = folder / _WEIGHTS, folder / _INDEX

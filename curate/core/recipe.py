@@ -148,7 +148,9 @@ def _set(target: Any, path: list[str], value: Any, override: str) -> None:
         if last:
             target[key] = value
             return
-        target = target[key] if isinstance(target, list) else target.setdefault(key, {})
+        if isinstance(target, dict) and target.get(key) is None:  # as in `- reward:`
+            target[key] = {}
+        target = target[key]
 
 
 def checked_seed(seed: int) -> int:

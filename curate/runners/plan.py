@@ -58,6 +58,7 @@ class Plan:
     steps: list[Step]
     seen: Mapping[Path, _Stamp] = field(default_factory=dict)
     rows: Path | None = None  # the ingested rows, if they are there
+    kind: Kind | None = None  # of the rows
 
     def changed(self) -> list[Path]:
         """Files that are not what was hashed: written to since, or gone."""
@@ -97,7 +98,7 @@ def plan(
         ]
     )
     rows = _ingested(stages, cache, ingest_key)
-    _check_columns(recipe, rows)
+    kind = _check_columns(recipe, rows)
     rows_key, made_by = ingest_key, dict[str, str]()
     steps = []
     for number, spec in enumerate(recipe.stages, 1):
@@ -113,7 +114,7 @@ def plan(
             rows_key = key
         else:
             made_by |= dict.fromkeys(_adds(spec, recipe.seed), key)
-    return Plan(recipe, inputs, ingest_key, rows is not None, steps, seen, rows)
+    return Plan(recipe, inputs, ingest_key, rows is not None, steps, seen, rows, kind)
 
 
 def _ingested(stages: Stages, cache: StageCache | None, key: str) -> Path | None:
@@ -135,8 +136,10 @@ def _label(number: int, spec: Spec) -> str:
     return f"{number}:{spec.name}"
 
 
-def _check_columns(recipe: Recipe, rows: Path | None) -> None:
+def _check_columns(recipe: Recipe, rows: Path | None) -> Kind:
     """Refuse columns and references that a stage cannot use, before any work is done.
+
+    Returns the kind of the rows.
 
     Raises:
         UsageError: a column is not there by then, or is of a type that the stage cannot read; the
@@ -166,6 +169,7 @@ def _check_columns(recipe: Recipe, rows: Path | None) -> None:
         problems += [UsageError(f"stage {label}: {told}") for told in _unknown(one, recipe, rows)]
         there = {**there, **adds[number - 1]}
     raise_all(problems)
+    return kind
 
 
 def _added(spec: Spec, made: Any, kind: Kind) -> _Schema:

@@ -208,7 +208,7 @@ def test_a_wrong_option_is_refused_before_any_work(recipe, tmp_path, override, s
 
 
 def test_the_plan_names_every_step(recipe, tmp_path):
-    told = plan_text(load(recipe), tmp_path)
+    told = plan_text(load(recipe), tmp_path, {}, {})
     assert "dpo: dpo from sft" in told
     assert "arms: curated, random, seeds 0, 1" in told
 

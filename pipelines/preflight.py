@@ -1,0 +1,215 @@
+"""What a pipeline's run would refuse on its way, found before its first stage and said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from curate.core.errors import Problems, UsageError
+from curate.core.outputs import input_paths
+from curate.core.readers.given import in_recipe
+from curate.core.recipe import Recipe
+from curate.core.registry import checked, closest, names
+from curate.core.schema import KINDS, Kind
+from curate.runners.estimate import Forecast
+from curate.runners.plan import Plan, plan
+from curate.runners.run import preview
+from curate.runners.stage_cache import StageCache
+from curate.runners.streams import hold_streams
+from finetune import data, models
+from finetune.evaluate import MEASURES, Evaluate
+from finetune.init import Init
+from finetune.intervals import HIGH, LOW
+from finetune.methods import TRAINERS, family_of
+from finetune.scoring import reward_of
+from pipelines.folder import COMMAND, check_pipeline
+from pipelines.recipe import Pipeline, Step
+from pipelines.steps import trainer_of
+
+__all__ = ["HELDOUT_OF", "Preflight", "forecasts", "recipes_of"]
+
+HELDOUT_OF: Final = {"reward": "pairs"}
+"""The held-out rows that a method is judged on while it trains."""
+
+_FOLDERS: Final = ("model", "ref_model", "critic_model")  # options of trainers that name a model
+_TABLES: Final = ("eval_rows", "ptx_rows")
+_PAIRS: Final = "finetune.losses.pair"
+_LATER: Final = "made by an earlier step"
+
+
+@dataclass
+class Preflight:
+    """The checks of one pipeline into one run folder; ``problems`` are those of its recipe."""
+
+    pipeline: Pipeline
+    out: Path
+    cache: StageCache | None = None
+    problems: Problems = field(default_factory=Problems)
+    plans: dict[str, Plan] = field(default_factory=dict)  # of its curate recipes, by their keys
+    origin: str = ""  # the recipe's file
+    _start: str = "made by an earlier step"
+
+    def check(self) -> None:
+        """Raise all that is wrong as one error.
+
+        Raises:
+            SiftuneError: something is; the text has a line for each problem.
+        """
+        with self.problems.collecting():
+            check_pipeline(self.out, COMMAND, [*input_paths(asdict(self.pipeline))])
+        with in_recipe():
+            self._check_start()
+            self._check_rows()
+        self._check_steps()
+        with self.problems.collecting():
+            self._check_evaluation()
+        with self.problems.collecting():
+            self._check_arms()
+        self.problems.refuse(self.origin)
+
+    def _check_start(self) -> None:
+        """The base model, or what one is to be made from."""
+        if self.pipeline.base is not None:
+            with self.problems.collecting("base"):
+                models.load_tokenizer(self.pipeline.base)
+                self._start = self.pipeline.base
+        elif self.pipeline.init is not None:
+            given = dict(self.pipeline.init)
+            text = Path(str(given.pop("text", "")))
+            with self.problems.collecting("init"):
+                if not text.is_file():
+                    raise UsageError(f"text: expected a file of text to learn from, got '{text}'")
+            with self.problems.collecting():
+                checked(Init, {"seed": self.pipeline.seed, **given}, "init")
+
+    def _check_rows(self) -> None:
+        """Every source, stage and held-out file."""
+        for key, recipe in recipes_of(self.pipeline).items():
+            with self.problems.collecting(key), TemporaryDirectory() as folder:
+                held = hold_streams(recipe, Path(folder))
+                self.plans[key] = plan(held, self.out / key, cache=self.cache)
+        for key, given in self.pipeline.heldout.items():
+            if isinstance(given, str):
+                kinds: tuple[Kind, ...] = ("preference",) if key == "pairs" else KINDS
+                with self.problems.collecting(f"heldout.{key}"):
+                    data.load(given, kinds)
+
+    def _check_steps(self) -> None:
+        made = {"base": self._start}
+        for number, step in enumerate(self.pipeline.train, 1):
+            with self.problems.collecting(f"train {number} ({step.label})"):
+                trainer = trainer_of(step, offers(self.pipeline, step, self.pipeline.seed, made))
+                self._check_kind(step)
+                _check_whole(trainer)
+                _check_places(trainer)
+                trainer.check_options()
+            made[step.label] = _LATER
+
+    def _check_kind(self, step: Step) -> None:
+        """Refuse rows that are no pairs for a method that takes nothing else."""
+        planned = self.plans.get(step.data)
+        loss = step.method not in TRAINERS and family_of(step.method) == _PAIRS
+        pairs = loss or step.method == "reward"
+        if pairs and planned is not None and planned.kind not in (None, "preference"):
+            raise UsageError(
+                f"data: it trains on preference rows, and `{step.data}` has {planned.kind} rows"
+            )
+
+    def _check_evaluation(self) -> None:
+        given = {"model": "", "seed": self.pipeline.seed, **self.pipeline.evaluate}
+        checked(Evaluate, given, "evaluate")
+        for name in ("reference", "reward"):
+            if given.get(name) is not None:
+                with self.problems.collecting(f"evaluate: {name}"):
+                    models.config_of(given[name])
+
+    def _check_arms(self) -> None:
+        arms = self.pipeline.arms
+        if arms is None:
+            return
+        if self.pipeline.rows is None and "rows" not in self.plans:
+            raise UsageError("arms: the recipe has no `rows` to select from")
+        judged = "reward" in self.pipeline.evaluate or _has_reward(self.pipeline)
+        known = [name for name in MEASURES if name != "reward" or judged]
+        known += [f"{name}{end}" for name in known for end in (LOW, HIGH)] + ["rows", "unanswered"]
+        if arms.metric not in known:
+            near = closest(arms.metric, tuple(known))
+            raise UsageError(f"arms: metric: no evaluation has {arms.metric!r}; {near}")
+        step = next(step for step in self.pipeline.train if step.method == "sft")
+        with self.problems.collecting("arms: options"):
+            trainer_of(replace(step, options=arms.options), {"model": _LATER})
+
+
+def recipes_of(pipeline: Pipeline) -> dict[str, Recipe]:
+    """The curate recipes of a pipeline, by the names of their run folders."""
+    heldout = {f"heldout-{key}": given for key, given in pipeline.heldout.items()}
+    found = {"rows": pipeline.rows, "pairs": pipeline.pairs, **heldout}
+    return {key: given for key, given in found.items() if isinstance(given, Recipe)}
+
+
+def forecasts(
+    pipeline: Pipeline, out: Path, cache: StageCache | None = None
+) -> dict[str, list[Forecast]]:
+    """What the stages of the curate recipes would cost; nothing is written to ``out``."""
+    with in_recipe():
+        return {
+            key: preview(recipe, out / key, cache)[1]
+            for key, recipe in recipes_of(pipeline).items()
+        }
+
+
+def offers(
+    pipeline: Pipeline, step: Step, seed: int, made: Mapping[str, str]
+) -> dict[str, str | int | None]:
+    """What a pipeline offers to the trainer of a step; ``made`` has the models by label."""
+    key = HELDOUT_OF.get(step.method, "")
+    heldout = pipeline.heldout.get(key)
+    return {
+        "model": made.get(step.start, _LATER),
+        "seed": seed,
+        "reward": made.get("reward"),
+        "eval_rows": _LATER if isinstance(heldout, Recipe) else heldout,
+    }
+
+
+def _check_whole(trainer: Any) -> None:
+    """Refuse a training that leaves no model: it is evaluated, and others may start from it."""
+    if getattr(trainer, "adapter", "merge") == "keep":
+        raise UsageError(
+            "adapter: keep leaves no whole model for the evaluation and for other steps; set both, "
+            "whose folder `adapter` holds the adapter"
+        )
+
+
+def _check_places(trainer: Any) -> None:
+    """Refuse models and files that options of a trainer name and that are not there."""
+    problems = Problems()
+    for name, place in _named(trainer, (*_FOLDERS, *_TABLES, "reward")):
+        with problems.collecting(name):
+            if name in _TABLES:
+                data.load(place, KINDS)
+            elif name == "reward":
+                _check_reward(place, trainer.reward_options or {})
+            else:
+                models.config_of(place)
+    problems.refuse()
+
+
+def _check_reward(reward: str, options: Mapping[str, Any]) -> None:
+    reward_of(reward, options)
+    if reward not in names("finetune.rewards") and not models.is_reward_model(reward):
+        raise UsageError(f"{reward} is no reward model: make one with `siftune finetune reward`")
+
+
+def _named(trainer: Any, options: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for name in options:
+        place = getattr(trainer, name, None)
+        if place is not None and place != _LATER:
+            yield name, place
+
+
+def _has_reward(pipeline: Pipeline) -> bool:
+    return any(step.label == "reward" for step in pipeline.train)
