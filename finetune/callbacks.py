@@ -74,6 +74,10 @@ class Metrics(TrainerCallback):
 class Sealed(TrainerCallback):
     """Marks each checkpoint as whole once all of it is written, and removes the oldest."""
 
+    def __init__(self, spared: Callable[[], int | None] = lambda: None) -> None:
+        """``spared()`` is the step of a checkpoint that stays however old it is."""
+        self.spared = spared
+
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
@@ -81,7 +85,7 @@ class Sealed(TrainerCallback):
         ranks.together()
         if ranks.first():
             seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
-            rotate(Path(str(args.output_dir)))
+            rotate(Path(str(args.output_dir)), self.spared())
         ranks.together()
 
 

@@ -26,6 +26,7 @@ from finetune.checkpoint_files import CHECKPOINT_FILES
 __all__ = [
     "checkpoints",
     "claim",
+    "is_whole",
     "load_weights",
     "newest",
     "put_back",
@@ -91,10 +92,11 @@ def seal(folder: Path) -> None:
     write_json(folder / _SEAL, _hashes(folder))
 
 
-def rotate(work: Path) -> None:
-    """Remove all but the last two sealed checkpoints."""
+def rotate(work: Path, spared: int | None = None) -> None:
+    """Remove all but the last two sealed checkpoints, and that of the step ``spared``."""
     for folder in [one for one in checkpoints(work) if (one / _SEAL).is_file()][:-_KEPT]:
-        remove_checkpoint(folder)
+        if folder.name != f"checkpoint-{spared}":
+            remove_checkpoint(folder)
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -108,14 +110,15 @@ def remove_checkpoint(folder: Path) -> None:
 def newest(work: Path) -> Path | None:
     """The last checkpoint of ``work`` that is as it was sealed; torn ones are told and removed."""
     for folder in reversed(checkpoints(work)):
-        if _whole(folder):
+        if is_whole(folder):
             return folder
         echo(f"{folder} is torn: removed, going on from the one before it", err=True)
         remove_checkpoint(folder)
     return None
 
 
-def _whole(folder: Path) -> bool:
+def is_whole(folder: Path) -> bool:
+    """Whether a checkpoint is as it was sealed."""
     sealed = _read(folder / _SEAL) if (folder / _SEAL).is_file() else None
     return isinstance(sealed, dict) and sealed.items() <= _hashes(folder).items()
 

@@ -243,7 +243,7 @@ def prompt_keys(table: pl.DataFrame) -> pl.Series:
     """A digest of each row's prompt and tools: rows that ask the same have the same key."""
     column = "prompt" if "prompt" in table.columns else "messages"
     asked = pl.col(column)
-    if column == "messages":
+    if column == "messages" and kind_of(table) != "text":  # a text has no prompt but itself
         asked = asked.list.filter(pl.element().struct.field("role") != "assistant")
     said = asked.list.eval(
         pl.concat_str(

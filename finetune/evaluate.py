@@ -152,9 +152,11 @@ def write_summary(
     folder: Path,
     summarise: Callable[[Sequence[Mapping[str, Any]]], dict[str, float]] = summary,
     name: str = "evaluation",
+    kept: int | None = None,
 ) -> dict[str, float]:
-    """Write ``NAME.json``: a summary of every ``NAME/step-*.jsonl``; the last one.
+    """Write ``NAME.json``: a summary of every ``NAME/step-*.jsonl``; that of the step ``kept``.
 
+    By default that is the last one, the step whose weights are written.
     It is made from the files alone, so a resumed run has all steps in it.
     """
     steps = {
@@ -164,8 +166,9 @@ def write_summary(
         for path in sorted((folder / name).glob("step-*.jsonl"))
     }
     listed = [{"step": step, **values} for step, values in steps.items()]
-    write_json(folder / f"{name}.json", {"steps": listed, "last": listed[-1]})
-    return steps[max(steps)]
+    step = max(steps) if kept is None else kept
+    write_json(folder / f"{name}.json", {"steps": listed, "last": {"step": step, **steps[step]}})
+    return steps[step]
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 BESIDE_FILES: Final = (
-    *("metrics.jsonl", "dropped.jsonl", "value_head.safetensors"),
+    *("metrics.jsonl", "held_out.jsonl", "dropped.jsonl", "value_head.safetensors"),
     *("evaluation.json", "evaluation/", "evaluation/step-{number}.jsonl"),
     *("answers.json", "answers/", "answers/step-{number}.jsonl"),
     *("adapter_model.safetensors", "adapter_config.json", "adapter/"),

@@ -27,6 +27,8 @@ from finetune.types import TrainResult
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from finetune.held_out_loss import HeldOutLoss
+
 __all__ = ["Run", "quiet", "whole_weights"]
 
 
@@ -111,11 +113,15 @@ class Run:
         return None
 
     def train(
-        self, trainer: Any, evaluate: Callable[[Any, int], None] | None = None
+        self,
+        trainer: Any,
+        evaluate: Callable[[Any, int], None] | None = None,
+        held: HeldOutLoss | None = None,
     ) -> dict[str, float]:
         """Run a `FiniteSteps` trainer, from the last whole checkpoint; its last logged metrics.
 
         ``evaluate(model, step)`` is called before the first step, at checkpoints and at the end.
+        ``held`` measures held-out loss, and decides what weights the trainer has at the end.
         """
         from transformers.trainer_callback import PrinterCallback
 
@@ -132,11 +138,17 @@ class Run:
         if evaluate is not None:
             trainer.add_callback(Evaluations(evaluate))
         trainer.add_callback(PendingMetrics(trainer))
-        trainer.add_callback(Sealed())  # what is sealed has been evaluated
+        if held is not None:
+            trainer.add_callback(held)
+        # what is sealed has been evaluated
+        trainer.add_callback(Sealed() if held is None else Sealed(held.spared))
         with quiet(), catching_signals() as signals:
             trainer.add_callback(StopAtSignal(signals))
             trainer.train(resume_from_checkpoint=None if start is None else str(start))
-        return {"steps": trainer.state.global_step, **metrics.last}
+        if held is None:
+            return {"steps": trainer.state.global_step, **metrics.last}
+        held.take_best(trainer)
+        return {"steps": trainer.state.global_step, **metrics.last, **held.metrics()}
 
     def begin(self) -> Path | None:
         """Clear away what other runs left; the checkpoint to go on from, if there is one."""

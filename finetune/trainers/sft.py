@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
 
 from curate.core.chat import contents
-from curate.core.ranges import Count, Positive, Rank, Seed
+from curate.core.errors import UsageError
+from curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
 from curate.core.schema import KINDS, kind_of
 from finetune import checks, data, models
 from finetune.adapters import Kept, check_kept, whole_model
@@ -29,12 +30,17 @@ from finetune.types import TrainResult
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from finetune.held_out_loss import HeldOutLoss
+
 __all__ = ["SFT"]
 
 _KINDS: Final = ("conversation", "text", "preference")
 _MAX_LENGTH: Final = 1024
 _PLACES: Final = ("model", "eval_rows")  # what is there decides the result, not where it is
 _IGNORED: Final = -100
+
+KeptWeights: TypeAlias = Literal["last", "best"]
+"""Which weights are written: those of the last step, or of the lowest held-out loss."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,20 @@ class SFT:
     ``lora`` is the rank of an adapter (0: all weights), ``lora_alpha`` its scale. At the end
     ``adapter: merge`` writes the model with the adapter in its weights, ``keep`` the adapter alone,
     which `peft` loads on its base model, and ``both`` the model with the adapter in its folder
-    ``adapter``. ``eval_rows`` are held-out rows that the model answers before, at each
-    checkpoint and after: ``eval_limit`` of them, in ``max_new_tokens``. A checkpoint is taken every
-    ``save_every`` steps, and a run that was cut off goes on from the last whole one. ``precision``
-    is that of frozen models, the base under an adapter and the reference of ``eval_rows``:
-    ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it; what is trained stays
-    fp32. ``options`` are any other arguments of TRL's SFTConfig.
+    ``adapter``.
+
+    ``held_out`` is the share of prompts that is kept from training; the loss on their answers is
+    measured before, at each checkpoint and after. With ``patience`` training ends once so many
+    measurements in a row were no better than the best one (0: it goes on), and ``keep: best``
+    writes the weights of the checkpoint that had the lowest loss, not the last ones. ``eval_rows``
+    are held-out rows that the model answers before, at each checkpoint and after: ``eval_limit`` of
+    them, in ``max_new_tokens``; where nothing else is held out, ``patience`` and ``keep`` look at
+    the loss on their answers.
+
+    A checkpoint is taken every ``save_every`` steps, and a run that was cut off goes on from the
+    last whole one. ``precision`` is that of frozen models, the base under an adapter and the
+    reference of ``eval_rows``: ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies
+    it; what is trained stays fp32. ``options`` are any other arguments of TRL's SFTConfig.
     """
 
     model: str
@@ -75,6 +89,9 @@ class SFT:
     lora_alpha: Positive = 16.0
     adapter: Kept = "merge"
     on_bad: data.OnBad = "refuse"
+    held_out: Share = 0.0
+    patience: Natural = 0
+    keep: KeptWeights = "last"
     eval_rows: str | None = None
     eval_limit: Count = 64
     max_new_tokens: Count = 64
@@ -92,9 +109,17 @@ class SFT:
         if self.lora < 0:
             raise ValueError(f"lora: expected a rank, or 0 for none, got {self.lora}")
         check_kept(self.adapter, self.lora)
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
+        if self._follows_loss and not (self.held_out or self.eval_rows):
+            raise ValueError("patience and keep: they need held_out, a share, or eval_rows")
         for name in ("epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+
+    @property
+    def _follows_loss(self) -> bool:
+        return self.patience > 0 or self.keep == "best"
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Train on ``rows`` and write the model folder ``out``.
@@ -128,12 +153,15 @@ class SFT:
         model = models.load_causal(self.model, base)
         length = self._length(model.config)
         used = self._prepare(table, tokenizer, length, rows)
+        used, held = self._hold_out(used, tokenizer, length, run)
         learned = [sum(row.mask) for row in used.encoded]
         order = self._order(learned)
         trainer = self._trainer(model, tokenizer, used, order, run)
-        metrics = run.train(trainer, self._examined(tokenizer, run))
+        metrics = run.train(trainer, self._examined(tokenizer, run), held)
         if self.eval_rows is not None:
-            metrics |= {f"eval_{name}": v for name, v in write_summary(run.beside).items()}
+            kept = None if held is None else held.kept
+            found = write_summary(run.beside, kept=kept)
+            metrics |= {f"eval_{name}": v for name, v in found.items()}
         facts = {
             "stage": "sft",
             "method": "sft",
@@ -143,6 +171,8 @@ class SFT:
             "precision": precision_used(self.precision),
             "seed": self.seed,
             "metrics": {**metrics, "trained_tokens": self._trained(learned, order)},
+            "stopped": "held_out_loss" if held is not None and held.stopped else None,
+            "stopped_because": None if held is None else held.stopped,
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
         load = partial(models.load_causal, self.model)
@@ -172,6 +202,37 @@ class SFT:
         kept = [row for key, row in zip(read["id"], encoded, strict=True) if key in left]
         checks.refuse(checks.check_truncation(used["id"].to_list(), kept, length))
         return _Used(used, [_cut(row, length) for row in kept], data.dropped_of(empty, mute))
+
+    def _hold_out(
+        self, used: _Used, tokenizer: Any, length: int, run: Run
+    ) -> tuple[_Used, HeldOutLoss | None]:
+        """The rows to train on, and what measures the loss on the others, if there are any."""
+        if not self.held_out:
+            rows = self._held_rows(tokenizer, length) if self._follows_loss else []
+        else:
+            train, test = data.held_out(used.table, self.held_out, self.seed)
+            encoded = dict(zip(used.table["id"], used.encoded, strict=True))
+            rows = [encoded[key] for key in test["id"]]
+            used = replace(used, table=train, encoded=[encoded[key] for key in train["id"]])
+            if not rows:
+                raise UsageError("held_out: all rows have one prompt, so none can be held out")
+        if not rows:
+            return used, None
+        from finetune.held_out_loss import HELD_OUT_FILE, HeldOutLoss, mean_loss
+
+        loss = partial(mean_loss, rows=rows, batch_size=self.batch_size)
+        return used, HeldOutLoss(loss, run.beside / HELD_OUT_FILE, self.patience, self.keep)
+
+    def _held_rows(self, tokenizer: Any, length: int) -> list[Encoded]:
+        """Answers of ``eval_rows``, as tokens."""
+        source = str(self.eval_rows)
+        table = chosen_rows(data.load(source, _KINDS), self.eval_limit, self.seed)
+        answered = table.join(data.bad_rows(table), on="id", how="anti", maintain_order="left")
+        encoded = [] if answered.is_empty() else self._encode(answered, tokenizer)
+        rows = [_cut(row, length) for row in encoded]
+        if not any(1 in row.mask[1:] for row in rows):
+            raise UsageError(f"eval_rows: {source} has no answers to measure a loss on")
+        return rows
 
     def _encode(self, table: pl.DataFrame, tokenizer: Any) -> list[Encoded]:
         if kind_of(table) == "text":
