@@ -77,8 +77,8 @@ def _distinct(turns: pl.Series) -> pl.Series:
 
 
 def _as_text(calls: pl.Series) -> pl.Expr:
-    """The text of an element's calls, null where it has none."""
-    texts = pl.Series([call_text(call) for call in calls.to_list()], dtype=pl.String)
+    """The text of an element's calls, null where it has none or its list of calls is empty."""
+    texts = pl.Series([call_text(call) or None for call in calls.to_list()], dtype=pl.String)
     return pl.element().struct.field("tool_calls").replace_strict(calls, texts, default=None)
 
 

@@ -69,5 +69,5 @@ def test_balance_one_is_the_score_alone() -> None:
 
 
 def test_a_balance_outside_zero_to_one_is_refused() -> None:
-    with pytest.raises(UsageError, match="from 0 to 1"):
+    with pytest.raises(UsageError, match="balance: expected at least 0, at most 1"):
         build("curate.selectors", "mmr", {"rows": 2, "rank_by": "judge", "balance": 2})
