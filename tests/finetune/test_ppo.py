@@ -803,8 +803,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"dual_clip": 1.0}, "dual_clip: expected above 1, or null"),
     ({"ptx_coef": 1.0}, "ptx_coef: needs ptx_rows"),
     ({"lora": 4, "critic_model": "x"}, "critic_model: a shared critic has no trunk"),
-    ({"seed": -1}, "seed: expected 0 or more"),
-    ({"lam": 1.5}, "lam: expected between 0 and 1"),
+    ({"seed": -1}, "seed: expected at least 0"),
+    ({"lam": 1.5}, "lam: expected at least 0, at most 1"),
 ]
 
 
