@@ -85,7 +85,7 @@ def test_rows_whose_prompt_has_another_name_are_refused_with_what_to_do(talker, 
     (tmp_path / "asked.jsonl").write_text('{"query": "Say cat"}\n')
     with pytest.raises(DataError) as told:
         sample(talker, tmp_path / "asked.jsonl", tmp_path / "out")
-    for part in ("no format fits rows with the keys query", "--map question=prompt", "prompt_only",
+    for part in ("no format fits rows with the keys query", "--map query=prompt", "prompt_only",
                  "these are options of `siftune curate ingest"):  # fmt: skip
         assert part in str(told.value)
     assert "\n" not in str(told.value)

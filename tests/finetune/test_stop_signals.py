@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,17 @@ COLOURS = ["red", "blue", "green", "black", "white", "grey"] * 2
 SHARED = {"batch_size": 4, "epochs": 2, "log_every": 3, "save_every": 4, "lr": 1e-3}
 STEPS = {"sft": (1, 4), "reward": (1, 3), "dpo": (1, 3), "kto": (1, 4), "ppo": (1, 2)}
 """Before the first checkpoint in the schedule and after it; there is a log between, or none."""
+
+
+@pytest.fixture(autouse=True)
+def handlers_of_a_terminal() -> Iterator[None]:
+    """Both signals are handled, also where pytest runs in the background: there SIGINT is not."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    for one in before:
+        signal.signal(one, signal.default_int_handler)
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
 
 
 @pytest.fixture(scope="module")
