@@ -74,4 +74,4 @@ mutations: setup
 	$(BIN)/python -m tests.oracles.mutations
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-newest .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache runs
+	rm -rf $(VENV) .venv-lock .venv-newest .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache

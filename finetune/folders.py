@@ -44,8 +44,9 @@ WORK_FILES: Final = (
 COMPARISON_FILES: Final = (
     *("compare.json", "split.json", "train.parquet", "held_out.parquet"),
     *("{name}-{number}.cpu.json", "{name}-{number}.judged.json"),
+    *("{name}-{number}/", "{name}-{number}.work/"),  # model folders, with own markers
 )
-"""All that `siftune finetune compare` writes, but for its model folders, with own markers."""
+"""All that `siftune finetune compare` writes."""
 
 
 def work_of(out: Path) -> Path:

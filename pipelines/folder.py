@@ -14,6 +14,7 @@ COMMAND: Final = "pipelines run"
 FILES: Final = (
     *("manifest.json", "arms.json", "report.html", "models/", "evaluations/", "arms/"),
     *("rows/", "pairs/", "heldout-prompts/", "heldout-pairs/"),  # run folders, with own markers
+    *("models/{output}/", "evaluations/{output}/", "arms/{output}/"),
 )
 """All that a pipeline writes, but for what is in folders that have a marker of their own."""
 

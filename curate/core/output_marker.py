@@ -4,8 +4,11 @@ The marker of a folder is its file ``.siftune``; that of a page is its generator
 marker of a folder covers is ever removed from it.
 
 Names are relative to the folder, those of folders end with ``/``. They are exact, but for these
-placeholders: ``{number}`` (digits), ``{hex16}`` and ``{hex32}`` (so many hexadecimal digits) and
-``{name}`` (of a component). None of them matches a ``/``; braces in a name are doubled.
+placeholders: ``{number}`` (digits), ``{hex16}`` and ``{hex32}`` (so many hexadecimal digits),
+``{name}`` (of a component) and ``{output}`` (any name, of a folder with a marker of its own). None
+of them matches a ``/``; braces in a name are doubled. A folder with a marker of its own, such as a
+model in a pipeline's folder, is covered where its name is listed; others are outputs that somebody
+put there, and are left alone.
 """
 
 from __future__ import annotations
@@ -53,9 +56,11 @@ _PLACEHOLDERS: Final = {
     "{number}": r"[0-9]+",
     "{hex16}": r"[0-9a-f]{16}",
     "{hex32}": r"[0-9a-f]{32}",
+    "{output}": r"[^/]+",
     "{{": r"\{",
     "}}": r"\}",
 }
+_OUTPUTS: Final = ("{output}", "{name}-{number}")
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{[a-z0-9]*\}|[^{}]+|[{}]")
 
 
@@ -92,9 +97,11 @@ def expression_of(name: str) -> re.Pattern[str]:
 
     Raises:
         ValueError: it is absolute, has an empty part or dots alone as one, an unknown placeholder,
-            or a part without a letter or digit of its own.
+            or a part without a letter or digit of its own (but for folders of outputs).
     """
     for part in name.removesuffix("/").split("/"):
+        if name.endswith(f"{part}/") and part in _OUTPUTS:
+            continue
         literal = "".join(one for one in _TOKEN.findall(part) if one not in _PLACEHOLDERS)
         if not re.search(r"\w", literal) or set(literal) & set("{}"):
             raise ValueError(f"not the name of a file that we write: {name!r}")
@@ -145,9 +152,9 @@ def written_names(folder: Path) -> tuple[str, ...]:
 
 
 def foreign(folder: Path, marker: Marker) -> Iterator[Path]:
-    """What is in a folder of ours that its marker, or that of a folder in it, does not cover."""
+    """What is in a folder of ours that its marker, or that of a folder it lists, does not cover."""
     for item, name, inner in _entries(folder):
-        if inner is not None:
+        if inner is not None and marker.covers(name):
             yield from foreign(item, inner)
         elif not _is_covered(item, name, marker):
             yield item
@@ -194,10 +201,10 @@ def remove_covered(folder: Path, marker: Marker) -> None:
     """Remove what the marker covers, but the marker itself and the lock."""
     found = [one for one in _entries(folder) if one[1] not in (MARKER, LOCK)]
     for item, name, inner in reversed(found):
+        if not _is_covered(item, name, marker):
+            continue
         if inner is not None:
             remove_own(item)
-        elif not _is_covered(item, name, marker):
-            continue
         elif name.endswith("/"):
             with contextlib.suppress(OSError):  # it is not empty
                 item.rmdir()

@@ -136,6 +136,10 @@ def _problems_of_name(path: Path) -> Iterator[str]:
             yield f"it is the {name} folder or one above it; name a new folder"
     if path.name == "..":
         yield "it ends in ..; write the folder's name"
+    for at, part in enumerate(path.parts):
+        front = Path(*path.parts[:at])
+        if part == ".." and not front.is_dir():
+            yield f"{front} is no folder, so nothing is at {front / part}; leave both out"
 
 
 def _real(path: str | Path) -> Path:
@@ -175,6 +179,7 @@ def check_run_folder(
         UsageError: it is not ours or of another command, or something in it is in the way.
     """
     check_place(path, inputs)
+    _refuse_other_lock(path / LOCK)
     if not _occupied(path, but=_is_of_a_start):
         return
     known = None if _is_of_earlier_version(path, command) else _owner(path, command)
@@ -186,6 +191,14 @@ def check_run_folder(
     _refuse_obstacles(path, files)
     if known is not None:
         _refuse_unlisted(path, known, Marker(command, tuple(files)))
+
+
+def _refuse_other_lock(lock: Path) -> None:
+    if kind_of_entry(lock) not in (None, "a file"):
+        raise UsageError(
+            f"{lock} is {kind_of_entry(lock)}, where the run writes a file: move it away, or name "
+            "another --out"
+        )
 
 
 def _refuse_unlisted(folder: Path, known: Marker, marker: Marker) -> None:

@@ -22,12 +22,12 @@ INGEST_FILES: Final = ("rows.parquet", "quarantine.jsonl")
 
 _CACHE: Final = "cache/embedding-{hex32}.sqlite"
 RUN_FILES: Final = (
-    *(*OUTPUTS, *PARTS, "manifest.json", "report.html", "stdin.jsonl", "pipe-{number}.jsonl"),
+    *(*OUTPUTS, "manifest.json", "report.html", "stdin.jsonl", "pipe-{number}.jsonl"),
     *("stages/", *(f"stages/{name}" for name in STAGE_FILES)),
     *("stages/.ingest/", *(f"stages/.ingest/{name}" for name in INGEST_FILES)),
     *("cache/", _CACHE, *(f"{_CACHE}-{part}" for part in ("wal", "shm", "journal"))),
 )
-"""All that a curate run writes, as names of `curate.core.output_marker.Marker`."""
+"""All that a curate run writes but for its parts, as names of `curate.core.output_marker.Marker`."""
 
 
 def check_run(path: Path, command: str, inputs: Sequence[Path] = ()) -> None:

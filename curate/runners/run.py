@@ -30,7 +30,13 @@ from curate.runners.folder import INGEST_FILES, OUTPUTS, RUN_FILES, check_run
 from curate.runners.local import Local
 from curate.runners.manifest import manifest_of, unchanged
 from curate.runners.outputs import Groups, write_kept, write_ledger
-from curate.runners.parts import part_file, remove_parts_but
+from curate.runners.parts import (
+    earlier_parts,
+    part_file,
+    part_names,
+    remove_parts_but,
+    write_part,
+)
 from curate.runners.plan import Plan, Step, plan
 from curate.runners.stage_cache import StageCache
 from curate.runners.streams import has_streams, hold_streams
@@ -87,7 +93,7 @@ def run(
     check_run(out, command, inputs)
     if may_overwrite() and not has_streams(recipe):
         plan(recipe, out)  # what cannot run removes nothing
-    with run_folder(out, command, RUN_FILES, inputs):
+    with run_folder(out, command, (*RUN_FILES, *part_names(recipe)), inputs):
         held = plan(hold_streams(recipe, out), out, cache=cache)
         work = _Work(held, out, runner or Local(), say or Quiet(), cache)
         if foretell:
@@ -300,9 +306,10 @@ class _Work:
         )
         with aside(self.out / "quarantine.jsonl") as part:
             part.write_bytes(quarantine.read_bytes())
-        remove_parts_but(self.out, parts)
+        earlier = earlier_parts(self.out)
+        remove_parts_but(self.out, parts, earlier)
         for name, rows in parts.items():
-            write_kept(self.out / name, rows)
+            write_part(self.out / name, rows, earlier)
         write_kept(self.out / "kept.parquet", table)
         write_ledger(self.out / "ledger.parquet", table.rows, decisions, quarantine)
         return {name: hash_file(self.out / name) for name in (*OUTPUTS, *parts)}

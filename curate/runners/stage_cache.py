@@ -18,6 +18,7 @@ from typing import Final
 
 from curate.core.errors import SiftuneError
 from curate.core.files import aside, kind_of_entry, write_text
+from curate.core.output_marker import expression_of
 from curate.core.stages import Done, Stages
 
 __all__ = ["StageCache", "project_cache"]
@@ -26,6 +27,7 @@ _MOST_BYTES: Final = 20 << 30
 _ENDINGS: Final = (".quarantine.jsonl", ".parquet", ".json")
 """The files of a stage, the note last."""
 
+_NOTE: Final = expression_of("{name}-{hex16}.json")
 _TAG: Final = "Signature: 8a477f597d28d172789f06886806bc55\n# Finished stages of siftune runs.\n"
 
 
@@ -33,7 +35,8 @@ _TAG: Final = "Signature: 8a477f597d28d172789f06886806bc55\n# Finished stages of
 class StageCache:
     """A folder of finished stages that runs share; it may be removed at any time.
 
-    A folder of another user, or one that all users can write to, is not used.
+    A folder of another user, or one that all users can write to, is not used; nor is a link, or a
+    folder with other things in it and without our tag. Only files of stages are ever removed.
     """
 
     folder: Path
@@ -78,21 +81,21 @@ class StageCache:
         return Stages(self.folder / "stages")
 
     def _is_safe(self) -> bool:
-        for folder in (self.folder, self._stages.folder):
-            if kind_of_entry(folder) != "a folder":
-                return False
-            known = folder.lstat()
-            if known.st_uid != os.geteuid() or known.st_mode & stat.S_IWOTH:
-                return False
-        return True
+        return self._is_ours() and _is_private(self._stages.folder)
+
+    def _is_ours(self) -> bool:
+        tag = self.folder / "CACHEDIR.TAG"
+        return _is_private(self.folder) and kind_of_entry(tag) == "a file" and _is_tag(tag)
 
     def _make_folder(self) -> None:
-        """Make the folder, which backups and git leave out."""
+        """Make the folder, which backups and git leave out, or take one that is empty."""
         if kind_of_entry(self.folder) is None:
             self.folder.mkdir(mode=0o700, parents=True)
+        if _is_private(self.folder) and not any(self.folder.iterdir()):
             write_text(self.folder / ".gitignore", "*\n")
             write_text(self.folder / "CACHEDIR.TAG", _TAG)
-        self._stages.folder.mkdir(mode=0o700, exist_ok=True)
+        if self._is_ours() and kind_of_entry(self._stages.folder) is None:
+            self._stages.folder.mkdir(mode=0o700)
 
     def _copy(self, source: Path, target: Path) -> None:
         """Link or copy the files of a stage, its note last."""
@@ -104,7 +107,8 @@ class StageCache:
 
     def _shrink(self, but: Path) -> None:
         """Remove the stages that were used longest ago, beyond the size of the cache."""
-        notes = sorted(self._stages.folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        found = (path for path in self._stages.folder.glob("*.json") if _is_note(path))
+        notes = sorted(found, key=lambda path: path.stat().st_mtime_ns)
         total = sum(map(_size, notes))
         for note in notes:
             if total <= self.most_bytes:
@@ -125,6 +129,23 @@ def project_cache() -> StageCache | None:
     """
     named = os.environ.get("SIFTUNE_STAGE_CACHE", ".siftune_cache")
     return StageCache(Path(named)) if named else None
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether it is a folder of this user's, not a link, that not everybody can write to."""
+    if kind_of_entry(folder) != "a folder":
+        return False
+    known = folder.lstat()
+    return known.st_uid == os.geteuid() and not known.st_mode & stat.S_IWOTH
+
+
+def _is_tag(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(_TAG) + 1) == _TAG.encode()
+
+
+def _is_note(path: Path) -> bool:
+    return kind_of_entry(path) == "a file" and _NOTE.fullmatch(path.name) is not None
 
 
 def _link(source: Path, target: Path) -> None:

@@ -85,7 +85,7 @@ def test_what_appears_while_a_command_works_is_found_at_the_end(tmp_path):
 
 
 def test_overwrite_removes_a_run_folder_of_another_command_and_those_in_it(tmp_path):
-    with run_folder(tmp_path / "out", "one", ("a.txt", "models/")):
+    with run_folder(tmp_path / "out", "one", ("a.txt", "models/", "models/{output}/")):
         (tmp_path / "out/a.txt").touch()
         _made(tmp_path / "out/models/m", "train")
     with overwriting(True), run_folder(tmp_path / "out", "two", ("b",)):
@@ -94,7 +94,7 @@ def test_overwrite_removes_a_run_folder_of_another_command_and_those_in_it(tmp_p
 
 
 def test_a_foreign_file_deep_in_a_run_folder_stops_overwrite(tmp_path):
-    with run_folder(tmp_path / "out", "one", ("models/",)):
+    with run_folder(tmp_path / "out", "one", ("models/", "models/{output}/")):
         _made(tmp_path / "out/models/m", "train")
     (tmp_path / "out/models/m/mine").touch()
     with (
@@ -348,3 +348,41 @@ def test_loops_of_other_packages_stay_in_a_shared_cache(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     _sweep(tmp_path, "curate")
     assert _names(tmp_path) == ["theirs.a.nbi"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_path_through_a_folder_that_is_not_there_is_refused_before_anything_is_made(
+    kind, tmp_path
+):
+    mine = tmp_path / "mine"
+    mine.write_text("precious") if kind == "file" else mine.mkdir()
+    out = tmp_path / "gone" / ".." / "mine"
+    with pytest.raises(UsageError, match="gone is no folder"):
+        whole_page(out, "page", "report")
+    with pytest.raises(UsageError, match="gone is no folder"):
+        _made(out)
+    with pytest.raises(UsageError, match="gone is no folder"), run_folder(out, "make", ("a",)):
+        pass
+    assert _names(tmp_path) == ["mine"]
+    assert kind == "folder" or mine.read_text() == "precious"
+
+
+@pytest.mark.parametrize("inner", ["make", "other"])
+def test_an_output_that_somebody_put_into_one_of_ours_is_kept(inner, tmp_path):
+    out = _made(tmp_path / "out", "make", "a.txt", "data/b.txt")
+    for place in ("model", "data/model"):
+        _made(out / place, inner)
+        for allowed in (False, True):
+            with overwriting(allowed), pytest.raises(UsageError, match="was not written by"):
+                _made(out, "make" if not allowed else "another")
+        assert (out / place / "a.txt").read_text() == inner
+        remove_own(out / place)
+
+
+def test_an_output_that_a_command_makes_in_its_folder_goes_with_it(tmp_path):
+    with run_folder(tmp_path / "out", "make", ("models/", "models/{output}/", "{name}-{number}/")):
+        _made(tmp_path / "out" / "models" / "my model.work", "train")
+        _made(tmp_path / "out" / "dpo-3", "train")
+    with overwriting(True):
+        _made(tmp_path / "out", "another")
+    assert _names(tmp_path / "out") == [MARKER, "a.txt"]

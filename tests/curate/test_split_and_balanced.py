@@ -13,6 +13,7 @@ import pytest
 from curate.core.chat import turn
 from curate.core.errors import UsageError
 from curate.core.files import hash_file, read_json
+from curate.core.outputs import overwriting, whole_page
 from curate.core.recipe import parse
 from curate.core.schema import schema_of
 from curate.runners.run import run
@@ -167,3 +168,25 @@ def test_a_part_of_an_earlier_recipe_is_removed_and_of_two_splits_both_are_there
     assert {path.name for path in out.glob("t*.parquet")} == {"test.parquet", "test-2.parquet"}
     parts = [pl.read_parquet(out / f"{name}.parquet") for name in ("kept", "test", "test-2")]
     assert sum(part.height for part in parts) == 60
+
+
+def test_a_users_file_under_the_name_of_a_part_is_neither_removed_nor_replaced(
+    tmp_path: Path,
+) -> None:
+    mine = split_run(tmp_path, {"score": "length"}) / "test.parquet"
+    mine.write_bytes(b"mine")
+    split_run(tmp_path, {"score": "heuristics"})
+    with pytest.raises(UsageError, match=r"test\.parquet was not written by `siftune curate run`"):
+        split_run(tmp_path, {"select": "split", "test_share": 0.3})
+    with overwriting(True), pytest.raises(UsageError, match=r"test\.parquet was not written by"):
+        whole_page(mine.parent, "a page", "report")
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_run_that_was_killed_before_its_manifest_writes_its_part_again(tmp_path: Path) -> None:
+    split = {"select": "split", "test_share": 0.3}
+    out = split_run(tmp_path, split)
+    expected = hash_file(out / "test.parquet")
+    (out / "manifest.json").unlink()
+    split_run(tmp_path, split)
+    assert hash_file(out / "test.parquet") == expected

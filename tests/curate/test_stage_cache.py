@@ -117,3 +117,33 @@ def test_the_cache_is_left_out_of_git_and_of_backups_and_can_be_named_or_none(
     assert project_cache() == StageCache(tmp_path / "named")
     monkeypatch.delenv("SIFTUNE_STAGE_CACHE")
     assert project_cache() == StageCache(Path(".siftune_cache"))
+
+
+def test_a_folder_of_somebody_else_is_no_cache_and_stays_as_it_is(tmp_path: Path) -> None:
+    mine, link = tmp_path / "mine", tmp_path / "link"
+    (mine / "stages").mkdir(parents=True)
+    (mine / "stages" / "notes-0123456789abcdef.json").write_text("{}")
+    (tmp_path / "outside").mkdir()
+    link.symlink_to(tmp_path / "outside")
+    for at, folder in enumerate((mine, link)):
+        done = run(recipe(tmp_path), tmp_path / f"out{at}", cache=StageCache(folder, most_bytes=0))
+        assert done.worked
+    assert [path.name for path in mine.rglob("*.*")] == ["notes-0123456789abcdef.json"]
+    assert not any((tmp_path / "outside").iterdir())
+
+
+def test_only_files_of_stages_leave_a_cache_that_is_full(tmp_path: Path) -> None:
+    small = StageCache(tmp_path / "cache", most_bytes=0)
+    run(recipe(tmp_path), tmp_path / "a", cache=small)
+    others = [tmp_path / "cache" / "stages" / name for name in ("mine.json", "mine.parquet")]
+    for path in others:
+        path.write_text("{}")
+    run(recipe(tmp_path, {"score": "heuristics"}), tmp_path / "b", cache=small)
+    assert all(path.is_file() for path in others)
+
+
+def test_an_empty_folder_becomes_a_cache(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(mode=0o700)
+    run(recipe(tmp_path), tmp_path / "a", cache=StageCache(tmp_path / "cache"))
+    assert (tmp_path / "cache" / "CACHEDIR.TAG").is_file()
+    assert run(recipe(tmp_path), tmp_path / "b", cache=StageCache(tmp_path / "cache")).worked == []
