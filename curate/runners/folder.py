@@ -27,7 +27,7 @@ RUN_FILES: Final = (
     *("stages/.ingest/", *(f"stages/.ingest/{name}" for name in INGEST_FILES)),
     *("cache/", _CACHE, *(f"{_CACHE}-{part}" for part in ("wal", "shm", "journal"))),
 )
-"""All that a curate run writes but for its parts, as names of `curate.core.output_marker.Marker`."""
+"""All that a curate run writes but its parts, as names of `curate.core.output_marker.Marker`."""
 
 
 def check_run(path: Path, command: str, inputs: Sequence[Path] = ()) -> None:
