@@ -77,7 +77,7 @@ def test_help_comes_without_torch_polars_or_any_other_heavy_import(words):
     [
         (["--foo", "1"], "No such option '--foo'"),
         ([], "Missing argument 'SOURCES...'"),
-        (["a.jsonl", "--limit", "0"], "Invalid value for '--limit': 0 is not in the range x>=1"),
+        (["a.jsonl", "--limit", "0"], "Invalid value for '--limit': 0 is not in the range 1<=x"),
     ],
     ids=["unknown", "missing", "out of range"],
 )
