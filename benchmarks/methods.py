@@ -24,6 +24,7 @@ from typing import Any, Final
 import yaml
 
 from benchmarks.measure import ROOT
+from curate.core.registry import build
 from finetune.intervals import as_text, with_interval
 
 PROMPTS: Final = (
@@ -39,6 +40,7 @@ PROMPTS: Final = (
     "Rewrite in the past tense: She walks to the market.",
 )
 _LORA: Final = ("--lora", "16", "--lora-alpha", "32")
+_WORDS: Final = 20  # that PPO's reward asks for
 _LONGEST: Final = 192  # tokens of prompt and answer
 
 
@@ -162,20 +164,21 @@ class Bench:
     def _ppo(self) -> Iterator[str]:
         cost = self._run(
             "ppo", "finetune", "ppo", self._at("train"), "--model", self._at("sft"), *_LORA,
-            "--reward", "length", "--reward-options", "{target: 20}", "--rollouts",
+            "--reward", "length", "--reward-options", f"{{target: {_WORDS}}}", "--rollouts",
             str(self.rollouts), "--batch", "32", "--epochs", "2", "--minibatches", "2",
             "--max-new-tokens", "48", "--temperature", "1.0", "--lr", "3e-4", "--critic-lr", "1e-3",
             "--missing-eos-penalty", "1", "--eval-rows", self._at("test"), "--eval-limit", "64",
             "--precision", self.precision, "--out", self._at("ppo"),
         )  # fmt: skip
         what = f"{self.rollouts} rollouts of 32 prompts; reward: 0 at 20 words, -1 at none or 40"
-        yield self._line("ppo", what, cost, *self._steps("ppo", "reward"))
+        files = sorted((self.out / "ppo" / "evaluation").glob("step-*.jsonl"))
+        yield self._line("ppo", what, cost, _mean_reward(files[0]), _mean_reward(files[-1]))
         yield self._line("", "answers that end in 48 tokens", None, *self._steps("ppo", "ended"))
 
     def _sample(self) -> tuple[Cost, str, str]:
         cost = self._run(
             "sample", "finetune", "sample", self._at("prompts.jsonl"), "--model", self._at("ppo"),
-            "--reward", "length", "--reward-options", "{target: 20}", "--count", "4",
+            "--reward", "length", "--reward-options", f"{{target: {_WORDS}}}", "--count", "4",
             "--precision", self.precision, "--out", self._at("sample"),
         )  # fmt: skip
         means = json.loads((self.out / "sample" / "sampling.json").read_text())["means"]
@@ -243,8 +246,21 @@ _HEAD: Final = (
 )
 
 
+def _mean_reward(path: Path) -> str:
+    """The reward of the answers of an evaluation, by the name that PPO learned from."""
+    rows = _rows(path)
+    reward = build("finetune.rewards", "length", {"target": _WORDS})
+    scores = reward([row["prompt"] for row in rows], [row["completion"] for row in rows], rows)
+    found = with_interval("reward", list(scores), [row["prompt"] for row in rows])
+    return as_text(found)["reward"]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def _mean(path: Path, measure: str) -> str:
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = _rows(path)
     rows = [row for row in rows if row.get(measure) is not None]
     keys = [str(row.get("prompt_key", row.get("prompt"))) for row in rows]
     return as_text(with_interval(measure, [float(row[measure]) for row in rows], keys))[measure]
