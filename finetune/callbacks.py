@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from curate.core.files import write_text
 from finetune import ranks
 from finetune.checkpoints import rotate, seal
+from finetune.pace import Pace
 
 __all__ = ["Evaluations", "Metrics", "Sealed", "in_schedule"]
 
@@ -35,6 +36,7 @@ class Metrics(TrainerCallback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.pace = Pace()
         self.last: dict[str, float] = {}
 
     def on_train_begin(
@@ -45,6 +47,7 @@ class Metrics(TrainerCallback):
         kept = [line for line in map(_parsed, lines) if line and line["step"] <= state.global_step]
         write_text(self.path, "".join(_line(line) for line in kept))
         self.last = dict(kept[-1]) if kept else {}  # a run may have nothing left to do
+        self.pace.begin(state.global_step, state.num_input_tokens_seen)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -68,7 +71,10 @@ class Metrics(TrainerCallback):
         self.last = {"step": state.global_step, **found}
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(_line(self.last))
-        ranks.tell(f"step {state.global_step} of {state.max_steps}, loss {found['loss']:.4f}")
+        tokens = found.get("num_input_tokens_seen", (logs or {}).get("num_tokens"))
+        pace = self.pace(state.global_step, state.max_steps, tokens)
+        step = f"step {state.global_step} of {state.max_steps}"
+        ranks.tell(f"{step}, loss {found['loss']:.4f}{pace}")
 
 
 class Sealed(TrainerCallback):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,7 +15,7 @@ _HEAD: Final = """---
 library_name: transformers
 tags:
 - siftune
----
+{licence}---
 
 # {name}
 
@@ -22,14 +24,18 @@ tags:
 It loads with plain `transformers`; `siftune.json` beside this card holds the same facts for
 programs.
 """
+_IDENTIFIER: Final = re.compile(r"[\w.-]+")
 
 
 def card(name: str, facts: Mapping[str, Any]) -> str:
     """Markdown of the facts of a model (see `finetune.saving.save_model`)."""
-    parts = [_HEAD.format(name=escaped(name), what=_what(facts))]
+    licence = (facts.get("base") or {}).get("licence", "")
+    head = f"license: {licence}\n" if _IDENTIFIER.fullmatch(licence) else ""
+    parts = [_HEAD.format(name=escaped(name), what=_what(facts), licence=head)]
+    parts += _command(name, facts)
     tables = {
         "Data": facts.get("data"),
-        "Options": facts.get("options"),
+        "Options": _effective(facts),
         "Metrics": facts.get("metrics"),
         "Versions": facts.get("versions"),
     }
@@ -43,7 +49,25 @@ def _what(facts: Mapping[str, Any]) -> str:
     if not base:
         return f"{made}, from random weights."
     path, number = escaped(base["path"]), escaped(base["hash"])
-    return f"{made}, from {path} (hash {number}), seed {facts.get('seed')}."
+    licence = f"is {escaped(base['licence'])}" if "licence" in base else "is not stated"
+    return (
+        f"{made}, from {path} (hash {number}), seed {facts.get('seed')}. "
+        f"The licence of the base model {licence}; the rows may have terms of their own."
+    )
+
+
+def _command(name: str, facts: Mapping[str, Any]) -> list[str]:
+    """The command as an indented block, in which Markdown reads no markup."""
+    if "command" not in facts:
+        return []
+    line = " ".join(f"{facts['command']} --out {shlex.quote(name)}".split())
+    return [f"## Command\n\n    {line}\n"]
+
+
+def _effective(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options, with the number format that ``auto`` came to."""
+    used = {"precision": facts["precision"]} if "precision" in facts else {}
+    return {**(facts.get("options") or {}), **used}
 
 
 def _table(title: str, rows: Mapping[str, Any]) -> str:

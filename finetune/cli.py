@@ -179,10 +179,14 @@ def _passed_on(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _tell(result: Any) -> None:
-    """The result of a training run on stdout: the model, and its last metrics."""
+    """The result on stdout: what a training came to in words, the metrics of anything else."""
     if not ranks.first():
         return
+    from finetune.closing import last_lines
     from finetune.intervals import as_text  # numpy
 
+    if (result.model / "metrics.jsonl").is_file():
+        echo("\n".join(last_lines(result)))
+        return
     metrics = ", ".join(f"{name} {value}" for name, value in as_text(result.metrics).items())
     echo(f"{result.model}: {result.rows:,} rows; {metrics}")

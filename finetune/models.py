@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FACTS",
     "DType",
+    "check_writes",
     "config_of",
     "device",
     "end_tokens",
@@ -148,6 +149,7 @@ def load_causal(
     """
     from transformers import AutoModelForCausalLM
 
+    check_writes(model)
     more = _four_bits(dtype) if in_4bit else {}
     loaded: PreTrainedModel = _load(AutoModelForCausalLM, model, dtype, **more)
     for part in loaded.modules():
@@ -155,6 +157,25 @@ def load_causal(
             # bitsandbytes' packed CPU kernel, taken up at the first evaluation, has no gradient
             part.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     return loaded
+
+
+def check_writes(model: str | Path) -> None:
+    """Refuse a model that reads texts and writes none, such as one of sentence embeddings.
+
+    Raises:
+        UsageError: its architecture is the bare trunk of an encoder.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    settings = read_object(resolve(model) / "config.json")
+    kinds = [str(kind) for kind in settings.get("architectures") or []]
+    encodes = settings.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    bare = all(kind.endswith("Model") and "LMHead" not in kind for kind in kinds)
+    if encodes and kinds and bare and not settings.get("is_decoder"):
+        raise UsageError(
+            f"{model} is an embedding model ({', '.join(kinds)}): it reads texts and writes none; "
+            "give a causal language model, such as smollm2 (`siftune models list`)"
+        )
 
 
 def _four_bits(dtype: DType) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from finetune import checks, data, models
+from finetune.command_line import command_line
 from finetune.evaluate import write_step, write_summary
+from finetune.licences import base_facts
 from finetune.policy_options import PolicyOptions
 from finetune.precision import precision_used
 from finetune.runs import Run, whole_weights
@@ -141,6 +143,7 @@ class PolicyTraining(PolicyOptions):
         from finetune.objectives import resolved
         from finetune.policy import exam_of, finished, report_precision
 
+        models.check_writes(self.model)
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse(checks.check_precision(self.options, models.device().type == "cpu"))
         checks.refuse(checks.check_tokenizer(tokenizer))
@@ -155,7 +158,8 @@ class PolicyTraining(PolicyOptions):
         facts = {
             "stage": self.stage,
             "method": self.loss,
-            "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
+            "base": base_facts(self.model),
+            "command": command_line(self, run.command, rows),
             "data": {**data.data_facts(rows, used), "dropped": read.dropped.counts()},
             "options": {**asdict(replace(self, cache=None)), "loss_options": resolved(objective)},
             "precision": precision_used(self.precision),

@@ -10,8 +10,9 @@ import orjson
 
 from curate.core.files import read_json
 from finetune.intervals import as_text
+from finetune.models import shown
 
-__all__ = ["comparison"]
+__all__ = ["comparison", "means_of", "reference_of"]
 
 _MOST_PROMPTS: Final = 10
 
@@ -25,17 +26,38 @@ def comparison(run: Path) -> dict[str, Any] | None:
     folders = _folders(run)
     if "base" not in folders:
         return None
-    means = [as_text(read_json(path / "evaluation.json")["last"]) for path in folders.values()]
+    means = [as_text(means_of(path)) for path in folders.values()]
+    start = reference_of(read_json(run / "manifest.json"))
     rows = [_answers(path) for path in folders.values()]
     return {
         "models": list(folders),
-        "metrics": [(name, [one.get(name, "") for one in means]) for name in means[0]],
+        "metrics": [
+            (_from(name, start), [one.get(name, "") for one in means]) for name in means[0]
+        ],
         "answers": [
             (_question(row), [one[key]["completion"] for one in rows], row.get("reference"))
             for key, row in rows[0].items()
             if all(key in one for one in rows)
         ][:_MOST_PROMPTS],
     }
+
+
+def means_of(evaluation: Path) -> dict[str, float]:
+    """The means that an evaluation ends with."""
+    found: dict[str, float] = read_json(evaluation / "evaluation.json")["last"]
+    return found
+
+
+def reference_of(manifest: Mapping[str, Any]) -> str:
+    """The model that the KL of a run's evaluations is measured from."""
+    given = manifest["recipe"].get("evaluate", {}).get("reference")
+    if given is not None:
+        return shown(given)
+    return "sft" if any(one["label"] == "sft" for one in manifest["models"]) else "base"
+
+
+def _from(metric: str, reference: str) -> str:
+    return f"{metric}, from the model {reference}" if metric.startswith("kl_") else metric
 
 
 def _folders(run: Path) -> dict[str, Path]:

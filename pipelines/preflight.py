@@ -105,6 +105,8 @@ class Preflight:
                 self._check_kind(step)
                 _check_whole(trainer)
                 _check_places(trainer)
+                if step.method != "reward" and trainer.model != _LATER:
+                    models.check_writes(trainer.model)
                 trainer.check_options()
             made[step.label] = _LATER
 

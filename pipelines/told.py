@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from curate.runners.estimate import Forecast
 from curate.runners.estimate import told as as_lines
+from finetune.closing import METRICS
+from pipelines.before_after import means_of, reference_of
 from pipelines.preflight import recipes_of
 from pipelines.recipe import Pipeline, Step
 
 __all__ = ["arms_text", "plan_text", "result_text"]
+
+_MOST: Final = 6
 
 
 def plan_text(
@@ -103,12 +107,31 @@ def _value(value: Any) -> str:
 
 
 def result_text(manifest: Mapping[str, Any], out: Path) -> str:
-    """Models and arms of a finished pipeline."""
-    lines = [f"{model['label']}: {out / model['path']}" for model in manifest["models"]]
-    lines = [line for line, m in zip(lines, manifest["models"], strict=True) if not m.get("arm")]
+    """Models, held-out numbers before and after, and arms of a finished pipeline."""
+    models = [model for model in manifest["models"] if not model.get("arm")]
+    lines = [f"{model['label']}: {out / model['path']}" for model in models]
+    lines += _numbers_text(manifest, models, out)
     if manifest["arms"]:
         lines.append(arms_text(manifest["arms"]))
-    return "\n".join(lines)
+    return "\n".join([*lines, f"all numbers: {out / 'manifest.json'}"])
+
+
+def _numbers_text(
+    manifest: Mapping[str, Any], models: Sequence[Mapping[str, Any]], out: Path
+) -> list[str]:
+    """At most six metrics of the evaluations in words, each of the base and of every model."""
+    found = {model["label"]: model.get("found", {}) for model in models}
+    if manifest["before"] is not None:
+        found = {"base": means_of(out / manifest["before"]), **found}
+    lines = []
+    for metric in METRICS:
+        values = {label: one[metric] for label, one in found.items() if metric in one}
+        if values:
+            words = METRICS[metric]
+            start = f" from {reference_of(manifest)}" if metric == "kl_k1" else ""
+            listed = ", ".join(f"{label} {value:.4g}" for label, value in values.items())
+            lines.append(f"  {words}{start}: {listed}")
+    return lines[:_MOST]
 
 
 def arms_text(arms: Mapping[str, Any]) -> str:

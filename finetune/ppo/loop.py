@@ -17,6 +17,7 @@ from curate.core.files import read_json, write_json
 from curate.core.terminal import echo
 from finetune import checkpoints
 from finetune.finite_steps import FiniteSteps, NonFiniteError, StopAtNonFinite
+from finetune.pace import Pace
 from finetune.ppo import core
 from finetune.ppo.meter import Meter
 from finetune.ppo.model import ActorCritic, policy_scores
@@ -68,6 +69,7 @@ class Loop(FiniteSteps):
         self.rollout: Rollout | None = None
         self.good: dict[str, Tensor] = {}
         self.meter = Meter()
+        self.pace, self.drawn = Pace(), 0  # tokens of answers in this process
         steps = [{"step": s} for s in range(settings.rollouts * settings.steps_a_rollout)]
         super().__init__(
             model=collector.model,
@@ -170,6 +172,7 @@ class Loop(FiniteSteps):
 
     def begin(self) -> None:
         """Make the rollout that the first step, or the first after a checkpoint, reads."""
+        self.pace.begin(self.state.global_step)
         if self.at_save is not None and self.state.global_step == 0:
             self.at_save(0)
         self._next()
@@ -227,10 +230,18 @@ class Loop(FiniteSteps):
     def _tell(self, rollout: Rollout, stopped: bool = False) -> None:
         """Log a rollout; ``ppo/stopped`` marks the one whose policy is not kept."""
         said: dict[str, Any] = {**rollout.metrics(), **self.meter.read()}
-        told = f"step {self.state.global_step} of {self.state.max_steps}"
         score, kl = said["objective/score"], said["objective/kl"]
-        echo(f"{told}, score {score:.4g}, KL {kl:.4g}", err=True)
+        echo(f"{self._place(rollout)}, score {score:.4g}, KL {kl:.4g}", err=True)
         self.log({**said, "ppo/stopped": 1.0} if stopped else said)
+
+    def _place(self, rollout: Rollout) -> str:
+        """Which rollout it is, in words, and how fast they come."""
+        total = self.settings.rollouts
+        if rollout.index >= total:
+            return "after the last update"
+        self.drawn += int(rollout.tokens.mask.sum())
+        pace = self.pace(self.state.global_step, self.state.max_steps, self.drawn)
+        return f"rollout {rollout.index + 1} of {total}{pace}"
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The weights that are trained, and the KL coefficient; the rest transformers saves."""

@@ -61,7 +61,8 @@ class AnswerPreference(PolicyTraining):
     takes) are refused, or left out and listed with ``on_bad: drop``; prompts are cut to their
     last ``max_prompt_length`` tokens where that is set. ``batch_size`` counts prompts; a step is
     ``batch_size × gradient_accumulation`` of them for each process. A batch of more than
-    ``micro_tokens`` tokens is run in parts, which costs less memory and changes no number: what a
+    ``micro_tokens`` tokens is run in parts, which costs less memory and changes no number but for
+    rounding, which shows in bf16: what a
     loss takes over its batch (KTO's estimate of the KL) it takes over a whole step, however that is
     split, in a pass before; its answers to other prompts are drawn once, by ``seed``.
     ``max_tokens`` in place of ``epochs``: rows come in fresh orders until that many tokens of

@@ -17,8 +17,10 @@ from curate.core.ranges import Count, Rank
 from curate.core.schema import KINDS
 from finetune import checks, data, models, ranks
 from finetune.adapters import Kept, check_kept, whole_model
+from finetune.command_line import command_line
 from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
+from finetune.licences import base_facts
 from finetune.ppo.settings import Critic, Settings
 from finetune.precision import frozen_dtype, precision_used, report
 from finetune.runs import Run, quiet
@@ -37,16 +39,17 @@ class PPO(Settings):
     """Proximal policy optimisation; arXiv:1707.06347, for language models arXiv:2203.02155.
 
     ``model`` is the policy, and its reference: a folder, a name of ``siftune models list``, or one
-    of the hub. ``reward`` is a component of
-    `finetune.rewards` (``reward_options`` are its options) or the folder of a reward model, with
-    any tokenizer. Of the training rows only the prompts are used, and known answers by rewards that
-    ask for them; rows that cannot be asked are refused, or left out with ``on_bad: drop``.
+    of the hub. ``reward`` is the name of a reward, such as ``exact_match`` or ``length``
+    (``reward_options`` are its options), or the folder of a reward model, with any tokenizer. Of
+    the training rows only the prompts are used, and known answers by rewards that ask for them;
+    rows that cannot be asked are refused, or left out with ``on_bad: drop``.
 
     A run is ``rollouts`` rounds. Each draws one completion for each of ``batch`` prompts (at most
     ``max_new_tokens`` tokens, at ``temperature``) and goes over them ``epochs`` times in
-    ``minibatches`` optimiser steps; ``micro_batch`` completions are in memory at a time, which does
-    not change the numbers. ``lr`` is the policy's learning rate, ``critic_lr`` the critic's, both
-    follow ``schedule``; ``max_grad_norm`` clips the gradient.
+    ``minibatches`` optimiser steps; ``micro_batch`` completions are in memory at a time, which
+    changes the numbers by rounding alone, and that shows in bf16. ``lr`` is the policy's learning
+    rate, ``critic_lr`` the critic's, both follow ``schedule``; ``max_grad_norm`` clips the
+    gradient.
 
     The policy loss is clipped at ``1 ± cliprange`` (and at ``dual_clip`` for bad tokens, if set),
     the value loss, weighted ``vf_coef``, at ``± value_clip`` (null: not). Advantages are GAE's with
@@ -118,6 +121,7 @@ class PPO(Settings):
         """Do nothing: there is no trainer underneath whose arguments could be given."""
 
     def _run(self, table: pl.DataFrame, reward: Reward, rows: Path, run: Run) -> TrainResult:
+        models.check_writes(self.model)
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse([*checks.check_tokenizer(tokenizer), *checks.check_template(tokenizer)])
         report(self.precision, self._frozen, self._trained)
@@ -128,7 +132,8 @@ class PPO(Settings):
         facts = {
             "stage": "ppo",
             "method": "ppo",
-            "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
+            "base": base_facts(self.model),
+            "command": command_line(self, run.command, rows),
             "data": {**data.data_facts(rows, used), "dropped": data.dropped_of(bad).counts()},
             "options": asdict(self),
             "precision": precision_used(self.precision),

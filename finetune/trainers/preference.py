@@ -50,8 +50,9 @@ class Preference(PolicyTraining):
     ``max_prompt_length`` tokens where that is set. An answer is never cut, so its end of turn is
     always learned. ``batch_size`` counts pairs; a step is ``batch_size × gradient_accumulation``
     pairs for each process. A batch of more than ``micro_tokens`` tokens is run in parts, which
-    costs less memory and changes no number. ``max_tokens`` in place of ``epochs``: rows come in
-    fresh orders until that many tokens of answers, of both sides, have been scored.
+    costs less memory and changes no number but for rounding, which shows in bf16. ``max_tokens`` in
+    place of ``epochs``: rows come in fresh orders until that many tokens of answers, of both sides,
+    have been scored.
 
     ``held_out`` is the share of prompts that is kept from training and judged at every checkpoint
     (``eval_rows`` names other pairs for that); with ``eval_limit`` the policy also answers as many

@@ -14,8 +14,10 @@ from curate.core.ranges import Count, Natural, NonNegative, Positive, Rank, Seed
 from finetune import checks, data, models
 from finetune.adapters import Kept, check_kept, whole_model
 from finetune.arguments import adapter, freeze, training_arguments
+from finetune.command_line import command_line
 from finetune.evaluate import write_step, write_summary
 from finetune.judging import accuracy, encode_sides, judge
+from finetune.licences import base_facts
 from finetune.precision import Precision, frozen_dtype, precision_used, report
 from finetune.ranks import refuse_spread
 from finetune.runs import Run, quiet, whole_weights
@@ -133,7 +135,8 @@ class RewardModel:
         facts = {
             "stage": "reward",
             "method": "bradley_terry",
-            "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
+            "base": base_facts(self.model),
+            "command": command_line(self, run.command, rows),
             "data": {**data.data_facts(rows, train), "dropped": dropped.counts()},
             "options": asdict(self),
             "precision": precision_used(self.precision),

@@ -18,9 +18,11 @@ from curate.core.schema import KINDS, kind_of
 from finetune import checks, data, models
 from finetune.adapters import Kept, check_kept, whole_model
 from finetune.arguments import adapter, training_arguments
+from finetune.command_line import command_line
 from finetune.encoding import Encoded, encode_chats, encode_texts, encode_unmasked
 from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
+from finetune.licences import base_facts
 from finetune.precision import Precision, frozen_dtype, precision_used, report
 from finetune.ranks import refuse_spread
 from finetune.runs import Run, quiet, whole_weights
@@ -165,7 +167,8 @@ class SFT:
         facts = {
             "stage": "sft",
             "method": "sft",
-            "base": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
+            "base": base_facts(self.model),
+            "command": command_line(self, run.command, rows),
             "data": {**data.data_facts(rows, used.table), "dropped": used.dropped.counts()},
             "options": asdict(self),
             "precision": precision_used(self.precision),

@@ -7,7 +7,7 @@ import pytest
 
 from curate.core.errors import UsageError
 from curate.core.vectors.embed_model import find_model
-from finetune.models import resolve, shown
+from finetune.models import load_causal, resolve, shown
 
 
 def folder(path: Path, config: object, tokenizer: object | None = None) -> Path:
@@ -69,3 +69,8 @@ def test_minilm_is_the_packaged_model_unless_a_folder_is_called_so(
     own = folder(tmp_path / "minilm", {})
     assert resolve("minilm").resolve() == own
     find_model.cache_clear()  # of what this test made of it
+
+
+def test_an_embedding_model_is_called_one_and_not_a_damaged_model(tiny_embedder: Path) -> None:
+    with pytest.raises(UsageError, match=r"is an embedding model \(BertModel\): .* smollm2"):
+        load_causal(tiny_embedder)

@@ -16,7 +16,7 @@ from pipelines.before_after import comparison
 from pipelines.recipe import load
 from pipelines.report import write_report
 from pipelines.run import _Work, run
-from pipelines.told import arms_text, plan_text
+from pipelines.told import arms_text, plan_text, result_text
 
 COLOURS = ["red", "blue", "green", "white"]
 
@@ -97,6 +97,15 @@ def test_the_base_is_asked_the_same_prompts_and_the_report_compares_the_answers(
     metrics = dict(told["metrics"])
     assert {"loss", "reward", "tokens"} <= set(metrics)
     assert metrics["loss"][0] != metrics["loss"][1]
+    assert "kl_k1, from the model sft" in metrics
+    lines = result_text(manifest, out).splitlines()
+    numbers = [line for line in lines if line.startswith("  ")]
+    assert 3 <= len(numbers) <= 6
+    loss = next(line for line in numbers if line.startswith("  held-out loss: base "))
+    assert ", sft " in loss
+    assert "random" not in "".join(numbers)
+    assert any(line.startswith("  KL of answers") and " from sft: base" in line for line in numbers)
+    assert lines[-1] == f"all numbers: {out / 'manifest.json'}"
     page = write_report(out).read_text(encoding="utf-8")
     assert "Before and after" in page
     assert f"<summary>{asked[0]['question']}</summary>" in page

@@ -82,6 +82,15 @@ def test_what_a_run_would_refuse_later_is_refused_first(recipe, tmp_path, overri
     assert said in refused(recipe, tmp_path / "out", override)
 
 
+def test_an_embedding_model_serves_a_reward_model_and_no_policy(recipe, tmp_path, tiny_embedder):
+    out = tmp_path / "out"
+    said = refused(
+        recipe, out, f"train.2.reward.model={tiny_embedder}", f"train.3.dpo.model={tiny_embedder}"
+    )
+    assert said.startswith("train 3 (dpo): ")
+    assert "is an embedding model" in said
+
+
 def test_a_step_before_the_reward_model_it_needs_is_refused(recipe, tmp_path):
     said = refused(recipe, tmp_path / "out", "train.2={ppo: {}}", "train.4={reward: {}}")
     assert "train 2 (ppo): ppo needs the option 'reward'" in said

@@ -1,0 +1,103 @@
+"""The few numbers that a training ends with, in words: before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from curate.core.files import read_json
+from finetune.types import TrainResult
+
+__all__ = ["METRICS", "Figure", "figures", "last_lines"]
+
+_MOST: Final = 6
+METRICS: Final = {
+    "exact_match": "answers to held-out prompts that match the known one",
+    "accuracy": "held-out pairs that are judged right",
+    "reward": "mean reward of answers to held-out prompts",
+    "loss": "held-out loss",
+    "contains": "answers to held-out prompts with the known one in them",
+    "kl_k1": "KL of answers to held-out prompts (nats an answer)",
+    "tokens": "tokens of an answer to a held-out prompt",
+}
+"""Metrics of an evaluation, the most important first."""
+
+_LOGGED: Final = {
+    "objective/score": "mean score of an answer in training",
+    "objective/kl": "KL of an answer from the reference, nats",
+    "rewards/accuracies": "training pairs ranked right (first and last log)",
+    "loss": "training loss (first and last log)",
+}
+"""Metrics of a training's log."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number before and after, and what it is."""
+
+    words: str
+    before: float
+    after: float
+
+    def __str__(self) -> str:
+        """One line.
+
+        >>> str(Figure("held-out loss", 2.0, 1.25))
+        'held-out loss: 2 before, 1.25 after'
+        """
+        return f"{self.words}: {self.before:.4g} before, {self.after:.4g} after"
+
+
+def last_lines(result: TrainResult) -> list[str]:
+    """What a training came to: rows and steps, at most six numbers, and where the rest is."""
+    found = figures(result.model)
+    steps = result.metrics.get("steps")
+    length = f" in {int(steps):,} steps" if steps is not None else ""
+    return [
+        f"{result.model}: {result.rows:,} rows{length}",
+        *(f"  {one}" for one in found[:_MOST]),
+        f"  all numbers: {result.model}/siftune.json and, step by step, metrics.jsonl beside it",
+    ]
+
+
+def figures(folder: Path) -> list[Figure]:
+    """The numbers of a model folder that have a before and an after, the most important first."""
+    found = {one.words: one for one in [*_logged(folder), *_evaluated(folder), *_held_out(folder)]}
+    order = ["held-out loss", *METRICS.values(), *_LOGGED.values()]
+    return [found[words] for words in dict.fromkeys(order) if words in found]
+
+
+def _held_out(folder: Path) -> Iterator[Figure]:
+    metrics = _read(folder / "siftune.json").get("metrics", {})
+    if "held_out_loss" in metrics:
+        yield Figure("held-out loss", metrics["held_out_loss_before"], metrics["held_out_loss"])
+
+
+def _evaluated(folder: Path) -> Iterator[Figure]:
+    for name in ("answers.json", "evaluation.json"):
+        steps = _read(folder / name)
+        if steps and len(steps["steps"]) > 1:
+            before, after = steps["steps"][0], steps["last"]
+            for metric, words in METRICS.items():
+                if metric in before and metric in after:
+                    yield Figure(words, before[metric], after[metric])
+
+
+def _logged(folder: Path) -> Iterator[Figure]:
+    """The first and the last value of a metric in the log, of policies that are kept."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    logged = [line for line in map(orjson.loads, lines) if "ppo/stopped" not in line]
+    for metric, words in _LOGGED.items():
+        values = [line[metric] for line in logged if line.get(metric) is not None]
+        if len(values) > 1:
+            yield Figure(words, values[0], values[-1])
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = read_json(path) if path.is_file() else {}
+    return found

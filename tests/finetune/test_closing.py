@@ -1,0 +1,59 @@
+"""A training ends with the few numbers that matter, before and after, in words."""
+
+import json
+from pathlib import Path
+
+from finetune.closing import last_lines
+from finetune.pace import Pace
+from finetune.types import TrainResult
+
+
+def written(folder: Path, **files: object) -> Path:
+    folder.mkdir()
+    for name, value in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    return folder
+
+
+def log(folder: Path, *lines: dict[str, float]) -> None:
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_numbers_stand_before_and_after_the_most_important_first(tmp_path: Path) -> None:
+    steps = [
+        {"step": 0, "exact_match": 0.1, "loss": 3.0, "tokens": 9, "kl_k1": 0, "kl_k3": 0},
+        {"step": 4, "exact_match": 0.3, "loss": 2.0, "tokens": 7, "kl_k1": 1, "kl_k3": 1},
+        {"step": 8, "exact_match": 0.2, "loss": 2.5, "tokens": 8, "kl_k1": 2, "kl_k3": 2},
+    ]
+    facts = {"metrics": {"held_out_loss_before": 3.5, "held_out_loss": 2.25}}
+    out = written(tmp_path / "m", siftune=facts, evaluation={"steps": steps, "last": steps[1]})
+    log(out, {"step": 1, "loss": 4.0, "grad_norm": 1.0}, {"step": 8, "loss": 1.5})
+    lines = last_lines(TrainResult(out, 1200, {"steps": 8, "grad_norm": 1.0}))
+    assert lines == [
+        f"{out}: 1,200 rows in 8 steps",
+        "  held-out loss: 3.5 before, 2.25 after",
+        "  answers to held-out prompts that match the known one: 0.1 before, 0.3 after",
+        "  KL of answers to held-out prompts (nats an answer): 0 before, 1 after",
+        "  tokens of an answer to a held-out prompt: 9 before, 7 after",
+        "  training loss (first and last log): 4 before, 1.5 after",
+        f"  all numbers: {out}/siftune.json and, step by step, metrics.jsonl beside it",
+    ]
+
+
+def test_the_policy_that_ppo_does_not_keep_is_left_out(tmp_path: Path) -> None:
+    out = written(tmp_path / "m", siftune={"metrics": {}})
+    score = "objective/score"
+    log(out, {score: 1.0}, {score: 2.0}, {score: -9.0, "ppo/stopped": 1.0})
+    lines = last_lines(TrainResult(out, 3, {}))
+    assert lines[1] == "  mean score of an answer in training: 1 before, 2 after"
+    assert lines[0] == f"{out}: 3 rows"
+
+
+def test_a_run_that_goes_on_tells_its_own_rate_and_the_time_left() -> None:
+    times = iter([100.0, 110.0, 115.0, 120.0])
+    pace = Pace(clock=lambda: next(times))
+    pace.begin(50, 1_000)
+    assert pace(60, 100, 3_000) == ", 200 tokens/s, about 40 s left"
+    assert pace(70, 100, 5_000) == ", 400 tokens/s, about 22 s left"
+    assert pace(100, 100) == ""
+    assert Pace()(1, 2, 3) == ""
