@@ -21,7 +21,7 @@ from curate.core.output_marker import STAGE_FILES, expression_of
 from curate.core.recipe import GROUPS, Spec
 from curate.core.registry import source_of
 
-__all__ = ["Done", "Stages", "code_key", "core_key", "measured", "option_files"]
+__all__ = ["Done", "Stages", "code_key", "core_key", "is_note", "measured", "option_files"]
 
 _NOTE: Final = expression_of(STAGE_FILES[1])
 
@@ -124,11 +124,15 @@ class Stages:
     def drop_all_but(self, names: set[Path]) -> None:
         """Remove stages that are no longer part of the run; other files are left alone."""
         for note in sorted(self.folder.glob("*.json")):
-            ours = _NOTE.fullmatch(note.name) is not None
-            if ours and note.with_suffix(".parquet") not in names:
+            if is_note(note) and note.with_suffix(".parquet") not in names:
                 note.with_suffix(".parquet").unlink(missing_ok=True)
                 note.with_suffix(".quarantine.jsonl").unlink(missing_ok=True)
                 note.unlink()
+
+
+def is_note(path: Path) -> bool:
+    """Whether a path has the name of the note of a stage."""
+    return _NOTE.fullmatch(path.name) is not None
 
 
 def code_key(spec: Spec) -> str:

@@ -5,20 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.readers.judged import in_places, judged_pair, place_field
-from curate.core.readers.turns import answer, said_by, text_field
-from curate.core.schema import Kind
-from curate.core.types import Row
+from curate.core.readers.judged import TwoResponses
 
 __all__ = ["SafeRLHF"]
 
-_LABEL = "better_response_id"
-_ANSWERS = ("response_0", "response_1")
-_USED = frozenset({"prompt", _LABEL, *_ANSWERS})
-
 
 @dataclass(frozen=True)
-class SafeRLHF:
+class SafeRLHF(TwoResponses):
     """``prompt``, ``response_0``, ``response_1``, and which is more helpful: 0 or 1.
 
     Read as the helpfulness preference, ``better_response_id``; `safe_rlhf_safety` reads the other
@@ -26,23 +19,5 @@ class SafeRLHF:
     the data set's card.
     """
 
-    kind: ClassVar[Kind] = "preference"
     over: ClassVar[tuple[str, ...]] = ("text", "safe_rlhf_safety")
-    many: ClassVar[bool] = False
-
-    def matches(self, row: Row) -> bool:
-        """Whether it has both responses and this label."""
-        return row.keys() >= _USED
-
-    def read(self, row: Row) -> list[Row]:
-        """The pair of one record."""
-        prompt = [said_by("user", text_field(row, "prompt"))]
-        answers = [answer(text_field(row, key)) for key in _ANSWERS]
-        return [judged_pair(prompt, answers, place_field(row, _LABEL), row, _USED)]
-
-    def write(self, row: Row) -> Row:
-        """The record; the chosen answer takes the place it had, the first if it had none."""
-        extra = dict(row.get("extra") or {})
-        prompt, first, second, better = in_places(row, extra)
-        written = {"prompt": prompt, "response_0": first, "response_1": second}
-        return written | {_LABEL: better} | extra
+    label: ClassVar[str] = "better_response_id"

@@ -18,8 +18,7 @@ from typing import Final
 
 from curate.core.errors import SiftuneError
 from curate.core.files import aside, kind_of_entry, write_text
-from curate.core.output_marker import expression_of
-from curate.core.stages import Done, Stages
+from curate.core.stages import Done, Stages, is_note
 
 __all__ = ["StageCache", "project_cache"]
 
@@ -27,7 +26,6 @@ _MOST_BYTES: Final = 20 << 30
 _ENDINGS: Final = (".quarantine.jsonl", ".parquet", ".json")
 """The files of a stage, the note last."""
 
-_NOTE: Final = expression_of("{name}-{hex16}.json")
 _TAG: Final = "Signature: 8a477f597d28d172789f06886806bc55\n# Finished stages of siftune runs.\n"
 
 
@@ -107,7 +105,11 @@ class StageCache:
 
     def _shrink(self, but: Path) -> None:
         """Remove the stages that were used longest ago, beyond the size of the cache."""
-        found = (path for path in self._stages.folder.glob("*.json") if _is_note(path))
+        found = (
+            path
+            for path in self._stages.folder.glob("*.json")
+            if is_note(path) and kind_of_entry(path) == "a file"
+        )
         notes = sorted(found, key=lambda path: path.stat().st_mtime_ns)
         total = sum(map(_size, notes))
         for note in notes:
@@ -142,10 +144,6 @@ def _is_private(folder: Path) -> bool:
 def _is_tag(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(len(_TAG) + 1) == _TAG.encode()
-
-
-def _is_note(path: Path) -> bool:
-    return kind_of_entry(path) == "a file" and _NOTE.fullmatch(path.name) is not None
 
 
 def _link(source: Path, target: Path) -> None:

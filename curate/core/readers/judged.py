@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from curate.core.errors import BadRow
-from curate.core.readers.turns import leftover, number_field, plain
+from curate.core.readers.turns import answer, leftover, number_field, plain, said_by, text_field
+from curate.core.schema import Kind
 from curate.core.types import Row
 
-__all__ = ["in_places", "judged_pair", "place_field", "scored_place"]
+__all__ = ["TwoResponses", "in_places", "judged_pair", "place_field", "scored_place"]
 
 _PLACE: Final = "chosen_response"
+_RESPONSES: Final = ("response_0", "response_1")
 
 
 def judged_pair(
@@ -77,3 +79,33 @@ def scored_place(record: Row, keys: Sequence[str]) -> int:
     if first == second:
         raise BadRow("tie", f"{keys[0]!r} and {keys[1]!r} are both {first:g}")
     return int(second > first)
+
+
+class TwoResponses:
+    """Base of formats with ``prompt``, ``response_0``, ``response_1``, and ``label``: 0 or 1."""
+
+    kind: ClassVar[Kind] = "preference"
+    many: ClassVar[bool] = False
+    label: ClassVar[str]
+    """The key of which response is chosen."""
+
+    @property
+    def _used(self) -> frozenset[str]:
+        return frozenset({"prompt", self.label, *_RESPONSES})
+
+    def matches(self, row: Row) -> bool:
+        """Whether it has both responses and this label."""
+        return row.keys() >= self._used
+
+    def read(self, row: Row) -> list[Row]:
+        """The pair of one record."""
+        prompt = [said_by("user", text_field(row, "prompt"))]
+        answers = [answer(text_field(row, key)) for key in _RESPONSES]
+        return [judged_pair(prompt, answers, place_field(row, self.label), row, self._used)]
+
+    def write(self, row: Row) -> Row:
+        """The record; the chosen answer takes the place it had, the first if it had none."""
+        extra = dict(row.get("extra") or {})
+        prompt, first, second, better = in_places(row, extra)
+        written = {"prompt": prompt, "response_0": first, "response_1": second}
+        return written | {self.label: better} | extra
