@@ -92,7 +92,8 @@ def check_padding(tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
     """A tokenizer that cannot pad a text, or pads it with the token that ends one."""
     if tokenizer.pad_token_id is None:
         fix = "its end token will pad; better give it a pad_token of its own"
-        return [Problem("warning", "tokenizer", "it has no padding token", fix)]
+        what = "it has no padding token, or one that the model has no embedding of"
+        return [Problem("warning", "tokenizer", what, fix)]
     if tokenizer.pad_token_id == tokenizer.eos_token_id:
         what = f"{tokenizer.eos_token!r} both ends a text and pads it"
         fix = "ends are learned here all the same; other tools may mask them with the padding"

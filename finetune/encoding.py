@@ -19,6 +19,7 @@ from finetune.chat_render import (
 )
 from finetune.control_tokens import DataGuard, control_tokens, end_tokens
 from finetune.turn_spans import Stops, TurnSpan, turn_spans
+from finetune.vocabulary import check_own_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -172,6 +173,7 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> li
         list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
     )
     found = [[*begin, *ids, *end] for ids in plain["input_ids"]]
+    check_own_ids(tokenizer, found)
     return [Encoded(ids, [0] * len(begin) + [1] * (len(ids) - len(begin))) for ids in found]
 
 
@@ -333,6 +335,7 @@ def _encode(
     found: list[Encoded] = []
     for start in range(0, len(conversations), _CHUNK):
         found += _encode_chunk(tokenizer, conversations[start : start + _CHUNK])
+    check_own_ids(tokenizer, (row.ids for row in found))
     return found
 
 

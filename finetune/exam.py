@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from curate.core import registry
 from curate.core.precision import Precision
 from curate.core.readers.checkable import final_answer, short_answer
+from curate.core.vocabulary import check_ids
 from finetune.models import end_tokens
 from finetune.scoring import load
 
@@ -59,13 +60,23 @@ class Exam:
             model = model.get_base_model()  # the adapter's layers are in it
         if self._reward is not None:
             load(self._reward)
+        shown = [*self._prompts, *(one.ids for one in self._known.values())]
+        for reader in (model, self.reference):
+            self._check_ids(reader, shown)
         answers = self._answers(model)
+        self._check_ids(self.reference, answers.values())
         ends = end_tokens(model, self.tokenizer)
         found = [self._row(at, answers.get(at), ends) for at in range(len(self.rows))]
         for at, values in [*self._kl(model, answers).items(), *self._losses(model).items()]:
             found[at] |= values
         self._add_rewards(found)
         return found
+
+    def _check_ids(self, reader: Any, ids: Iterable[Sequence[int]]) -> None:
+        """Refuse token ids that a model, which need not be the tokenizer's own, cannot read."""
+        if reader is not None:
+            name = reader.config.name_or_path or "the model"
+            check_ids(ids, reader.config, name, self.tokenizer)
 
     @cached_property
     def _prompts(self) -> list[list[int]]:

@@ -12,6 +12,7 @@ from curate.core.files import digest_of, hash_file
 from curate.core.model_files import check_settings, loading, read_object
 from curate.core.models.resolve import model_folder
 from curate.core.pretrained import load_config, load_pretrained
+from curate.core.vocabulary import embeddings_of
 
 if TYPE_CHECKING:
     import torch
@@ -118,18 +119,21 @@ def config_of(model: str | Path) -> Any:
 
 
 def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder.
+    """The tokenizer of a model folder; without a padding token that has no embedding.
 
     Raises:
         UsageError: the folder is refused (see `resolve`) or holds no tokenizer.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-    config_of(model)  # what is wrong there is no fault of the tokenizer
+    config = config_of(model)  # what is wrong there is no fault of the tokenizer
     with loading(f"{model}: the tokenizer", "expected the files of one that transformers knows"):
         tokenizer = AutoTokenizer.from_pretrained(resolve(model), trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UsageError(f"{model}: no usable tokenizer ({type(tokenizer).__name__})")
+    size = embeddings_of(config)
+    if size is not None and (tokenizer.pad_token_id or 0) >= size:
+        tokenizer.pad_token = None  # a batch that is padded with it could not be read
     return tokenizer
 
 

@@ -17,6 +17,7 @@ from finetune.policy_options import PolicyOptions
 from finetune.precision import precision_used
 from finetune.runs import Run, whole_weights
 from finetune.types import TrainResult
+from finetune.vocabulary import check_read_by, check_same_size
 
 if TYPE_CHECKING:
     import polars as pl
@@ -144,11 +145,14 @@ class PolicyTraining(PolicyOptions):
         from finetune.policy import exam_of, finished, report_precision
 
         models.check_writes(self.model)
+        held = needs_of(objective).reference or self.track_reference
+        if held and self.ref_model is not None and not self.precompute_reference:
+            check_same_size(self.model, self.ref_model, "ref_model")
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse(checks.check_precision(self.options, models.device().type == "cpu"))
         checks.refuse(checks.check_tokenizer(tokenizer))
         checks.refuse(checks.check_template(tokenizer))
-        report_precision(self, needs_of(objective).reference or self.track_reference)
+        report_precision(self, held)
         read = self._read(objective, table, tokenizer, rows)
         used, test = self._split(objective, read, tokenizer)
         trainer = self.trainer(objective, read.part(used), test.ids, tokenizer, run)
@@ -182,7 +186,11 @@ class PolicyTraining(PolicyOptions):
         config = models.config_of(self.model)
         checks.refuse(checks.check_length(self.max_length, config))
         longest = self.max_length or getattr(config, "max_position_embeddings", None)
-        return self.read(objective, table, tokenizer, longest, source)
+        rows = self.read(objective, table, tokenizer, longest, source)
+        if self.ref_model is not None:
+            ids = (part for row in rows.ids for part in (row.prompt, *row.sequences))
+            check_read_by(self.ref_model, tokenizer, ids)
+        return rows
 
     def _split(
         self, objective: Any, read: TokenRows[Any], tokenizer: Any

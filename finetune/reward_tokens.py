@@ -11,6 +11,7 @@ import torch
 from curate.core.errors import UsageError
 from finetune.answer_rows import AnswerRow
 from finetune.losses.token.quark import quantised
+from finetune.vocabulary import allow_ids_below
 
 __all__ = ["add_reward_tokens", "behind_reward_tokens", "reward_tokens_of", "with_room"]
 
@@ -26,7 +27,9 @@ def add_reward_tokens(tokenizer: Any, bins: int) -> list[int]:
         {"extra_special_tokens": tokens}, replace_extra_special_tokens=False
     )
     tokenizer.chat_template = tokens[0] + tokenizer.chat_template
-    return reward_tokens_of(tokenizer, bins)
+    ids = reward_tokens_of(tokenizer, bins)
+    allow_ids_below(tokenizer, max(ids) + 1)  # `with_room` makes it so
+    return ids
 
 
 def reward_tokens_of(tokenizer: Any, bins: int) -> list[int]:

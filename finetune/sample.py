@@ -25,6 +25,7 @@ from finetune.precision import Precision, frozen_dtype, precision_used, report
 from finetune.scoring import load, reward_of
 from finetune.turns import columns_of
 from finetune.types import TrainResult
+from finetune.vocabulary import check_same_size
 
 if TYPE_CHECKING:
     from finetune.rewards.types import Reward
@@ -111,6 +112,8 @@ class Sample:
         once = table.filter(data.prompt_keys(table).is_first_distinct())
         table = chosen_rows(once, self.limit, self.seed)
         asked = data.to_prompts(table)
+        if self.reference is not None and 0 < self.mixture < 1:
+            check_same_size(self.model, self.reference, "reference")
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse(checks.check_tokenizer(tokenizer))
         load(reward)

@@ -15,6 +15,7 @@ from finetune.ppo.model import ActorCritic, adapted, trunk
 from finetune.ppo.rollout import Prompt
 from finetune.ppo.supervised import Supervised
 from finetune.tool_checks import check_calls
+from finetune.vocabulary import check_critic
 
 __all__ = ["actor_critic", "ask", "supervise"]
 
@@ -92,7 +93,8 @@ def actor_critic(
     ``critic`` is the folder that the critic's own trunk starts from; None shares the policy's.
 
     Raises:
-        UsageError: that folder's tokenizer has another vocabulary than the policy's.
+        UsageError: that folder's tokenizer has another vocabulary than the policy's, or its model
+            too few embeddings.
     """
     if lora is not None:
         policy = adapted(policy, *lora, seed)
@@ -103,4 +105,6 @@ def actor_critic(
             f"critic_model {critic} has another vocabulary than the policy, whose tokens it reads: "
             "start it from a model with the same tokenizer"
         )
-    return ActorCritic(policy, *trunk(critic))
+    own, head = trunk(critic)
+    check_critic(policy, own, critic)
+    return ActorCritic(policy, own, head)

@@ -14,6 +14,7 @@ from curate.core.models.resolve import model_folder
 from curate.core.precision import NumberFormat, Precision, reason_for, resolve_precision
 from curate.core.pretrained import load_pretrained
 from curate.core.texts.tokens import load_tokenizer
+from curate.core.vocabulary import check_ids
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +83,10 @@ class CausalLM:
             _Encoded(at, [self._start, *prompt.ids], answer.ids)
             for at, prompt, answer in zip(usable, before, after, strict=True)
         ]
-        return [row for row in rows if row.answer and row.width <= self._window]
+        found = [row for row in rows if row.answer and row.width <= self._window]
+        ids = (tokens for row in found for tokens in (row.prompt, row.answer))
+        check_ids(ids, self._loaded.config, self.model, self._tokenizer)
+        return found
 
     def _nll(self, batch: Sequence[_Encoded]) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Mean surprise of each row's answer. Rows are padded on the right, where nobody looks."""

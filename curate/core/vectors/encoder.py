@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from curate.core.dedup.shingles import threads
 from curate.core.errors import UsageError
 from curate.core.precision import Precision, resolve_precision
 from curate.core.vectors.embed_model import load_model
+from curate.core.vocabulary import check_ids
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -73,7 +74,15 @@ class Encoder:
             encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True
         ):
             windows[text].append(ids)
+        self._check_ids(encoded["input_ids"])
         return windows
+
+    def _check_ids(self, windows: list[list[int]]) -> None:
+        """Refuse token ids that the model has no embedding of."""
+        model: Any = self.model[0]
+        config = model.auto_model.config
+        name = config.name_or_path or "the embedding model"
+        check_ids(windows, config, name, self.model.tokenizer)
 
     def rows(self, windows: list[list[list[int]]], pool: bool) -> np.ndarray:
         """``(n, dimension + 1)``: the vector and the cut share of texts given as windows."""
