@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 # Small models run faster on one thread a process than on many that wait for each other.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# Tests start many processes; each would compile all our modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # CPU seconds that `make test` may take, all processes together; 0 reports them and sets no limit. Two
 # workers on the two threads of one core take nearly twice the CPU seconds of one worker.

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+gc.disable()  # what collecting imports stays; to look through it takes a third of the time
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["SIFTUNE_STAGE_CACHE"] = ""  # a test finds no stages of another one
 
@@ -29,6 +30,11 @@ SENTENCES = [
     "Name a colour. Blue is a colour, red is another.",
     "user assistant system question answer yes no good bad long short",
 ]
+
+
+def pytest_collection_finish() -> None:
+    """Search for garbage again from here on."""
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -20,7 +20,7 @@ from curate.core.progress import if_slow
 _collecting = gc.isenabled()
 gc.disable()  # what imports make is there to stay; to look through it takes a third of their time
 try:
-    from numba import njit
+    from numba import njit, types
     from numba.core import config
     from numba.core.caching import (
         CompileResultCacheImpl,
@@ -54,6 +54,8 @@ def compiled(**options: Any) -> Callable[[_Loop], _Loop]:
     what it calls in another file goes unseen. Here a function is compiled again when its file, or
     one of the same package that this imports, directly or not, has other bytes than before.
 
+    A constant in a call has the type of its value: numba would compile a form of its own for it.
+
     What is kept lies in ``__pycache__`` of the package, or where that cannot be written, in the
     user's folder for caches; where ``NUMBA_CACHE_DIR`` is set, there.
     """
@@ -62,10 +64,22 @@ def compiled(**options: Any) -> Callable[[_Loop], _Loop]:
         loop = njit(nogil=True, **options)(function)
         if loop is not function:  # numba is not told to leave functions as they are
             loop._cache = _Kept(function)
+            loop.get_call_template = _of_types_alone(loop.get_call_template)
         same: _Loop = loop
         return same
 
     return decorate
+
+
+def _of_types_alone(template: Callable[..., Any]) -> Callable[..., Any]:
+    """How compiled code calls a loop, but by the types of constants, not by the constants."""
+
+    def get(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+        return template(
+            tuple(map(types.unliteral, args)), {k: types.unliteral(v) for k, v in kws.items()}
+        )
+
+    return get
 
 
 @cache

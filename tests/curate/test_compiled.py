@@ -176,6 +176,19 @@ def test_each_kind_of_arguments_has_files_of_its_own(loops: Path) -> None:
         assert (again(1), again(0.5)) == (20, 15)
 
 
+def test_a_constant_in_a_call_is_no_kind_of_its_own() -> None:
+    @kept.compiled()
+    def called(x: int, y: int) -> int:
+        return x + y
+
+    @kept.compiled()
+    def calling(x: int) -> int:
+        return int(called(x, 0) + called(x, 2) + called(1, x))
+
+    assert calling(3) == 3 + 5 + 4
+    assert len(called.signatures) == 1  # type: ignore[attr-defined]
+
+
 def test_old_files_do_not_pile_up(loops: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "_MOST", 6)
     made = []

@@ -206,7 +206,7 @@ def _hold_against_all(
     """Compare with all of the ``count`` kept texts, of which ``drawn`` have a bitmap."""
     kept, sizes, own = index.kept
     for i in range(drawn, count):
-        _draw(index, kept[i], index.bitmaps[0, i], index.bitmaps[1, i])
+        _draw(index, np.int64(kept[i]), index.bitmaps[0, i], index.bitmaps[1, i])
     first, second = np.empty(_WORDS, np.uint64), np.empty(_WORDS, np.uint64)
     _draw(index, x, first, second)
     largest = index.sizes[x] * t[1] // t[0]

@@ -28,7 +28,7 @@ _HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
 @compiled()
-def hash_lanes(data: int, ends: Ints, texts: int, work: int, out: int, places: Ints) -> None:
+def hash_lanes(data: Any, ends: Ints, texts: int, work: Any, out: Any, places: Ints) -> None:
     """Write the 128-bit BLAKE2b digests of up to `LANES` texts that lie one after the other.
 
     Text ``i`` of the ``texts`` is what lies from the address ``data + ends[i]`` up to that of the

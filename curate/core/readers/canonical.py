@@ -150,7 +150,8 @@ def _hash(
     out: Bytes,
 ) -> None:
     """Write the rows' bytes, as many as are hashed side by side, and hash them where they lie."""
-    to = scratch.ctypes.data
+    to, out_at = np.int64(scratch.ctypes.data), np.int64(out.ctypes.data)
+    work_at = np.int64(work.ctypes.data)
     offsets = np.zeros(LANES + 1, np.int64)
     places = np.zeros(LANES, np.int64)
     for begin in range(0, len(order), LANES):
@@ -169,7 +170,7 @@ def _hash(
         for after in range(begin + LANES, min(begin + 2 * LANES, len(order))):
             for column in columns:
                 _fetch_turns(column, order[after])
-        hash_lanes(to, offsets, texts, work.ctypes.data, out.ctypes.data, places)
+        hash_lanes(to, offsets, texts, work_at, out_at, places)
 
 
 @compiled()

@@ -65,7 +65,7 @@ def _measure(size: int, numbers: Ints, starts: Ints) -> None:
 
 @compiled()
 def _number(prefix: Bytes, numbers: Ints, out: Bytes, starts: Ints) -> None:
-    begin, to, size = prefix.ctypes.data, out.ctypes.data, len(prefix)
+    begin, to, size = np.int64(prefix.ctypes.data), np.int64(out.ctypes.data), len(prefix)
     for i in range(len(numbers)):
         copy(to + starts[i], begin, size)
         left = numbers[i]
@@ -96,7 +96,7 @@ def _gather(
     out: Bytes,
     starts: Ints,
 ) -> None:
-    begin, to = block.ctypes.data, out.ctypes.data
+    begin, to = np.int64(block.ctypes.data), np.int64(out.ctypes.data)
     at, number = to, 0
     for row in rows:
         for text in range(len(texts)):
