@@ -48,9 +48,12 @@ def what_stays_is_not_searched_for_garbage() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def fp32_unless_asked() -> Iterator[None]:
-    """``precision: auto`` is fp32 in tests, on a processor that multiplies bf16 too."""
+    """``precision: auto`` is fp32 in tests, on a processor that multiplies bf16 too.
+
+    Of the session, since fixtures of a module train before those of a function are made.
+    """
     with pytest.MonkeyPatch.context() as own:  # a test may undo the patches of its `monkeypatch`
         own.setattr("curate.core.precision.multiplies_bf16", lambda device: False)
         yield

@@ -31,6 +31,12 @@ def lines_file(path: Path, count: int) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    """A file of 100,000 rows, which plans count and no test changes."""
+    return lines_file(tmp_path_factory.mktemp("many") / "rows.jsonl", 100_000)
+
+
 def recipe(rows: Path, stages=STAGES, **more):
     return parse({"name": "t", "source": str(rows), "stages": stages, **more})
 
@@ -61,11 +67,10 @@ def fake_trial(
     return trial
 
 
-def test_stages_of_a_known_rate_are_foretold_with_the_range_said(tmp_path):
-    rows = lines_file(tmp_path / "rows.jsonl", 100_000)
+def test_stages_of_a_known_rate_are_foretold_with_the_range_said(many, tmp_path):
     tried = []
     trial = fake_trial(per_row=1e-5, once=0.01, left=0.5, tried=tried)
-    made = plan(recipe(rows), tmp_path / "out")
+    made = plan(recipe(many), tmp_path / "out")
     ingest, length, exact, best, outputs = forecast(made, tmp_path / "out", trial)
     assert [limit for limit, _ in tried] == [64, 256, 1024, 4096, 16_384]
     assert ingest.rows == Records(100_000, counted=True)
@@ -96,11 +101,10 @@ def test_stages_of_a_known_rate_are_foretold_with_the_range_said(tmp_path):
     ],
 )
 def test_a_stage_behind_a_budget_or_a_quota_is_foretold_for_what_that_leaves(
-    tmp_path, select, kept, least, most
+    many, tmp_path, select, kept, least, most
 ):
-    rows = lines_file(tmp_path / "rows.jsonl", 100_000)
     slow = {"score": "heuristics"}
-    made = plan(recipe(rows, [LENGTH, select, slow]), tmp_path / "out")
+    made = plan(recipe(many, [LENGTH, select, slow]), tmp_path / "out")
     trial = fake_trial(per_row=1e-5, once=0.0, most=kept)
     found = forecast(made, tmp_path / "out", trial)[3]
     assert found.seconds == pytest.approx((1e-5 * least * 0.7, 1e-5 * most * 1.5))
@@ -157,8 +161,7 @@ def test_a_real_stage_that_takes_a_known_time_is_within_its_range(tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_compiled_amid_a_trial_is_not_counted_for_each_row(tmp_path):
-    rows = lines_file(tmp_path / "rows.jsonl", 100_000)
+def test_what_is_compiled_amid_a_trial_is_not_counted_for_each_row(many, tmp_path):
     tried, fake = [], fake_trial(per_row=1e-5, once=0.01)
 
     def trial(recipe, folder):
@@ -168,7 +171,7 @@ def test_what_is_compiled_amid_a_trial_is_not_counted_for_each_row(tmp_path):
         tried.append(recipe.limit)
         return manifest
 
-    found = forecast(plan(recipe(rows, [LENGTH]), tmp_path / "out"), tmp_path / "out", trial)
+    found = forecast(plan(recipe(many, [LENGTH]), tmp_path / "out"), tmp_path / "out", trial)
     assert tried == [64, 256, 1024, 4096, 4096, 16_384]
     assert found[1].seconds == pytest.approx((1.01 * 0.7, 1.01 * 1.5))
 

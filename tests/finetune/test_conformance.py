@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,6 +19,7 @@ from finetune.losses.list_types import ListLogps, ListLoss
 from finetune.losses.types import PairLoss
 from finetune.oracles.landing import OPTIMA, landing
 from pipelines.cli import siftune
+from tests.fuzz.commands import called
 
 
 @dataclass(frozen=True)
@@ -321,14 +321,13 @@ def test_the_same_value_with_another_gradient_is_another_objective(wrong, like):
     assert fates(wrong(), like=like)["nearest"] == "failed"
 
 
-def test_the_command_takes_a_function_of_a_module_in_the_working_folder(tmp_path):
-    (tmp_path / "mine.py").write_text(MINE)
-    program = "from pipelines.cli import main; main()"
-    command = [sys.executable, "-c", program, "finetune", "conformance", "mine:wrong"]
-    env = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path)}
-    ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert ran.returncode == 1, ran.stderr
-    assert ran.stdout.splitlines()[-1] == "1 failed"
+def test_the_command_takes_a_function_of_a_module_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "mine_at_work.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])  # as of a script
+    ran = called("finetune", "conformance", "mine_at_work:wrong")
+    assert ran.code == 1, ran.err
+    assert ran.out.splitlines()[-1] == "1 failed"
 
 
 def test_the_command_takes_a_function_of_a_file(tmp_path):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import pytest
 
 from curate.core import registry
 from curate.core.errors import UsageError
 from finetune.objectives import ANSWERS, LISTS, LOSSES, built
+from tests.fuzz.commands import called
 
 FAMILIES = ((LOSSES,), ANSWERS, LISTS)
 FAMILY = {name: family for family in FAMILIES for group in family for name in registry.names(group)}
@@ -135,15 +134,10 @@ def test_an_added_loss_out_of_range_is_refused(also, said):
         built("dpo", {}, also)
 
 
-def test_the_command_refuses_in_a_line_before_anything_is_loaded(tmp_path):
+def test_the_command_refuses_in_a_line_before_anything_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     words = ["finetune", "dpo_llama3", "no-rows", "--out", "x", "--model", "no-model"]
-    told = subprocess.run(
-        [sys.executable, "-m", "pipelines", *words, "--sft-weight", "-3"],
-        capture_output=True,
-        text=True,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
-        cwd=tmp_path,
-    )
-    assert told.returncode == 2
-    assert "dpo_llama3: sft_weight is in [0, inf), got -3.0" in told.stderr
-    assert told.stderr.count("\n") == 1
+    told = called(*words, "--sft-weight", "-3")
+    assert told.code == 2
+    assert "dpo_llama3: sft_weight is in [0, inf), got -3.0" in told.err
+    assert told.err.count("\n") == 1
