@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from curate.core.model_config import positions_of
 from finetune.answer_collate import AnswerCollator
 from finetune.answer_rows import AnswerRow, with_strangers
 from finetune.answers import AnswerTrainer, ListTrainer
@@ -45,7 +46,7 @@ def trainer_of(
         add_value_head(policy)
     rows: Sequence[AnswerRow] = [*train, *test]
     if needs.mismatched:
-        longest = options.max_length or getattr(policy.config, "max_position_embeddings", None)
+        longest = options.max_length or positions_of(policy.config)
         own = with_strangers(train, options.seed, longest)
         rows = own + with_strangers(test, options.seed, longest, among=train)
     if tokens:

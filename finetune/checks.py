@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import polars as pl
 
 from curate.core.errors import DataError, UsageError
+from curate.core.model_config import positions_of
 from finetune.control_tokens import end_tokens
 from finetune.data import BAD_ROWS
 from finetune.encoding import (
@@ -184,7 +185,7 @@ def _unended(end: str) -> Problem:
 
 def check_length(max_length: int | None, config: Any) -> list[Problem]:
     """A length that the model has no positions for, or that holds nothing."""
-    limit = getattr(config, "max_position_embeddings", None)
+    limit = positions_of(config)
     if max_length is not None and max_length < 2:
         return [Problem("error", "max_length", f"{max_length} tokens hold no answer", "raise it")]
     if limit is not None and max_length is not None and max_length > limit:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from curate.core import registry
 from curate.core.errors import LockedError, SiftuneError, UsageError
 from curate.core.files import digest_of, read_json, write_json
+from curate.core.model_config import positions_of
 from curate.core.outputs import run_folder
 from curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
 from curate.core.terminal import echo
@@ -197,8 +198,7 @@ _DECIDES: Final = ("limit", "held_out", "split_seed", "max_length", "labels_as_n
 
 def context_of(model: str) -> int | None:
     """Tokens that a model takes; None where its configuration does not say."""
-    found: int | None = getattr(models.config_of(model), "max_position_embeddings", None)
-    return found
+    return positions_of(models.config_of(model))
 
 
 def _means(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from curate.core import registry
+from curate.core.model_config import positions_of
 from curate.core.precision import Precision
 from curate.core.readers.checkable import final_answer, short_answer
 from curate.core.vocabulary import check_ids
@@ -277,7 +278,7 @@ def contains(said: str, known: str) -> bool:
 
 def _context_of(model: Any) -> int:
     """How many tokens the model takes."""
-    return getattr(model.config, "max_position_embeddings", None) or 1 << 30
+    return positions_of(model.config) or 1 << 30
 
 
 def _batches(rows: Sequence[int], size: int) -> list[Sequence[int]]:

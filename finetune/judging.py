@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from curate.core.model_config import positions_of
 from finetune import data
 from finetune.intervals import with_interval
 
@@ -43,7 +44,7 @@ def judge(
     ``correct`` is 1 where the chosen side has the higher reward, 0.5 where they are equal, else 0;
     ``longer`` is the same for the length of the answers.
     """
-    limit = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    limit = positions_of(model.config) or tokenizer.model_max_length
     rows = data.to_pairs(table)
     ids = encode_sides(tokenizer, rows, max_length or min(limit, tokenizer.model_max_length))
     rewards = _rewards(model, tokenizer, [side for pair in ids for side in pair], batch_size)

@@ -53,10 +53,10 @@ def read_answers(
     head = Head.of(model, temperature, adapter)
     if shares_prefixes(model):
         packed = pack(batch)
-        return Hidden(run_packed(model, packed)[packed.predicts], head)
+        return Hidden(head.fitted(run_packed(model, packed)[packed.predicts]), head)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     states = model.base_model(**inputs, use_cache=False).last_hidden_state
-    return Hidden(states[:, :-1][_scored(batch["answer_mask"])], head)
+    return Hidden(head.fitted(states[:, :-1][_scored(batch["answer_mask"])]), head)
 
 
 def _scored(answer_mask: torch.Tensor) -> torch.Tensor:
@@ -78,14 +78,15 @@ def check_head(model: Any, input_ids: torch.Tensor) -> None:
     """Hold the way by tiles against the model's own logits on a few tokens ``(1, T)``.
 
     Raises:
-        UsageError: the model's logits are not finite.
-        ValueError: they differ, as they would for a family that does more to its logits than
-            `Head` knows of.
+        UsageError: the model's logits are not finite, or they differ, as they would for a family
+            that does more to its logits than `Head` knows of.
     """
     with torch.no_grad():
         own = model(input_ids=input_ids, use_cache=False).logits.float()
         states = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-        ours = Head.of(model).logits(states)
+        head = Head.of(model)
+        states = head.fitted(states)
+        ours = head.logits(states)
     if not torch.isfinite(own).all():
         raise UsageError(
             "the model's logits on the first row are NaN or infinite: its weights or its "
@@ -94,9 +95,10 @@ def check_head(model: Any, input_ids: torch.Tensor) -> None:
     near = 1e-3 if states.dtype.itemsize >= 4 else 5e-2  # a scale rounds bf16 logits once more
     if not torch.allclose(own, ours.to(own.dtype), rtol=near, atol=near):
         worst = float((own - ours).abs().max())
-        raise ValueError(
-            f"{type(model).__name__}: logits by its output embedding differ from its own by "
-            f"{worst:.3g}; this family treats its logits in a way that is not known here"
+        raise UsageError(
+            f"preferences cannot be trained on {type(model).__name__}: its logits differ by "
+            f"{worst:.3g} from those of its output embedding, which the losses are computed from; "
+            "take a model of another family, such as Llama, Qwen or SmolLM2"
         )
 
 

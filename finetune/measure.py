@@ -60,6 +60,15 @@ class Head:
             mean = mean + self.project.bias.float().mean()
         return mean * (self.scale / self.temperature)
 
+    def fitted(self, states: torch.Tensor) -> torch.Tensor:
+        """``states`` in the number format of the head, where a family leaves them in a wider one.
+
+        Mamba has float32 between its layers in bf16 too.
+        """
+        wanted = getattr(self.project.weight, "dtype", states.dtype)
+        narrow = wanted in (torch.float16, torch.bfloat16) and states.dtype == torch.float32
+        return states.to(wanted) if narrow else states
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits ``(N, V)`` of hidden states ``(N, H)``, in float32 or wider."""
         logits: torch.Tensor = self.project(hidden)

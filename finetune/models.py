@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from curate.core.errors import UsageError
 from curate.core.files import digest_of, hash_file
+from curate.core.model_config import embeddings_of
 from curate.core.model_files import check_settings, loading, read_object
 from curate.core.models.resolve import model_folder
 from curate.core.pretrained import load_config, load_pretrained
-from curate.core.vocabulary import embeddings_of
 
 if TYPE_CHECKING:
     import torch

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from curate.core.model_config import positions_of
 from finetune import checks, data, models
 from finetune.command_line import command_line
 from finetune.evaluate import write_step, write_summary
@@ -185,7 +186,7 @@ class PolicyTraining(PolicyOptions):
     ) -> TokenRows[Any]:
         config = models.config_of(self.model)
         checks.refuse(checks.check_length(self.max_length, config))
-        longest = self.max_length or getattr(config, "max_position_embeddings", None)
+        longest = self.max_length or positions_of(config)
         rows = self.read(objective, table, tokenizer, longest, source)
         if self.ref_model is not None:
             ids = (part for row in rows.ids for part in (row.prompt, *row.sequences))

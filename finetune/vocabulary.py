@@ -8,8 +8,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from curate.core.errors import UsageError
+from curate.core.model_config import embeddings_of
 from curate.core.pretrained import load_config
-from curate.core.vocabulary import check_ids, embeddings_of
+from curate.core.vocabulary import check_ids
 from finetune import models
 
 __all__ = ["allow_ids_below", "check_critic", "check_own_ids", "check_read_by", "check_same_size"]

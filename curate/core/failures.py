@@ -21,6 +21,7 @@ _NO_MEMORY: Final = re.compile(
     r"|can't start new thread"
 )
 _DAMAGED: Final = ("polars", "pyarrow", "sqlite3", "safetensors", "safetensors_rust", "zstandard")
+_MODEL_CODE: Final = ("transformers.models.", "transformers.generation.", "peft.")
 _USAGE: Final = 2
 _DATA: Final = 3
 _NAMES: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
@@ -92,6 +93,9 @@ def failure_of(error: BaseException) -> Failure:
     if type(error).__module__.partition(".")[0] in _DAMAGED:
         text = f"a file cannot be read or written ({_first_line(error)}): it may be damaged"
         return Failure(f"{text}; remove it and run the same command again", _DATA)
+    unfit = _unfit(error)
+    if unfit is not None:
+        return Failure(unfit, _USAGE, known=False)
     return Failure(_unforeseen(error), 1, known=False)
 
 
@@ -115,6 +119,32 @@ def _os_error(error: BaseException) -> int | None:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:200]
+
+
+def _unfit(error: BaseException) -> str | None:
+    """The line of an error from within a model's own code, or from putting an adapter on it.
+
+    Each family has its own limits and its own errors for them: there is no list of either.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [str(frame.f_globals.get("__name__", "")) for frame in frames]
+    inside = next((name for name in reversed(names) if name.startswith(_MODEL_CODE)), None)
+    if inside is None:
+        return None
+    own = (getattr(frame.f_locals.get("self"), "config", None) for frame in frames)
+    kinds = (getattr(one, "model_type", None) for one in own)
+    kind = next((kind for kind in kinds if kind), "this one")
+    adapter = inside.startswith("peft.")
+    what = (
+        f"an adapter does not fit models of the family {kind}"
+        if adapter
+        else (f"models of the family {kind} cannot be used so")
+    )
+    advice = "leave --lora out" if adapter else "try --precision fp32"
+    return (
+        f"{what} ({type(error).__name__}: {_first_line(error)}): {advice}, or take a model of "
+        "another family, such as Llama, Qwen or SmolLM2; SIFTUNE_TRACEBACK=1 shows where it failed"
+    )
 
 
 def _unforeseen(error: BaseException) -> str:

@@ -22,8 +22,12 @@ from curate.core.progress import if_slow
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["load_config", "load_pretrained", "misfits", "non_finite", "weights_of"]
+__all__ = ["attention_of", "load_config", "load_pretrained", "misfits", "non_finite", "weights_of"]
 
+_KINDS: Final = {
+    "CausalLM": "causal language model",
+    "SequenceClassification": "sequence classifier, which a reward model is,",
+}
 _EXPECTED: Final = (
     "expected a folder with config.json and .safetensors weights, or a name on the hub"
 )
@@ -60,6 +64,7 @@ def load_pretrained(auto: Any, model: str | Path, *, backbone: bool = False, **o
             finite, or the configuration does not make a model.
     """
     check_files(Path(model))
+    _check_family(auto, model)
     with if_slow(f"loading {model} ({_gigabytes(Path(model))})"):
         loaded, info = _loaded(auto, model, options)
     wrong = misfits(loaded, info, model if backbone else None)
@@ -72,6 +77,27 @@ def load_pretrained(auto: Any, model: str | Path, *, backbone: bool = False, **o
             "anything; get the folder again, or take an earlier checkpoint"
         )
     return loaded.eval()
+
+
+def _check_family(auto: Any, model: str | Path) -> None:
+    """Refuse a family that `transformers` has no model of the wanted kind for."""
+    families = getattr(auto, "_model_mapping", None)
+    if families is None:
+        return  # a class of one family
+    config = load_config(model)
+    if type(config) not in families:
+        kind = auto.__name__.removeprefix("AutoModelFor")
+        raise UsageError(
+            f"{model}: transformers has no {_KINDS.get(kind, kind)} of the family "
+            f"{config.model_type}: take a model of another one, such as Llama, Qwen or SmolLM2"
+        )
+
+
+def attention_of(auto: Any, model: str | Path) -> str:
+    """``sdpa`` where the family knows it, else ``eager``: never what a folder names."""
+    config = load_config(model)
+    known = auto._model_mapping.get(type(config), None)
+    return "sdpa" if getattr(known, "_supports_sdpa", True) else "eager"
 
 
 def _gigabytes(folder: Path) -> str:

@@ -11,14 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from curate.core.errors import UsageError
+from curate.core.model_config import embeddings_of
 
-__all__ = ["check_ids", "embeddings_of"]
-
-
-def embeddings_of(config: Any) -> int | None:
-    """How many tokens a model has an embedding of; None where its configuration does not say."""
-    size = getattr(config.get_text_config(), "vocab_size", None)
-    return size if isinstance(size, int) else None
+__all__ = ["check_ids"]
 
 
 def check_ids(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from curate.core.model_config import positions_of
 from curate.core.precision import Precision
 from curate.core.ranges import Count
 
@@ -92,7 +93,7 @@ class RewardModel:
     @cached_property
     def _limit(self) -> int:
         model, tokenizer = self._parts
-        positions = getattr(model.config, "max_position_embeddings", None) or math.inf
+        positions = positions_of(model.config) or math.inf
         asked = math.inf if self.max_length is None else self.max_length
         return int(min(positions, tokenizer.model_max_length, asked))
 

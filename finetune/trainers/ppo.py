@@ -13,6 +13,7 @@ import polars as pl
 
 from curate.core import registry
 from curate.core.files import write_text
+from curate.core.model_config import positions_of
 from curate.core.ranges import Count, Rank
 from curate.core.schema import KINDS
 from finetune import checks, data, models, ranks
@@ -191,7 +192,7 @@ class PPO(Settings):
 
         base: models.DType = frozen_dtype(self.precision) if self.lora else "float32"
         policy: Any = models.load_causal(self.model, base)
-        context = getattr(policy.config, "max_position_embeddings", None)
+        context = positions_of(policy.config)
         room = None if context is None else context - self.max_new_tokens
         used, bad, prompts = ask(table, tokenizer, room, self.on_bad, rows)
         ends = models.end_tokens(policy, tokenizer)

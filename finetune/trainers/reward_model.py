@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from curate.core.model_config import positions_of
 from curate.core.ranges import Count, Natural, NonNegative, Positive, Rank, Seed, Share
 from finetune import checks, data, models
 from finetune.adapters import Kept, check_kept, whole_model
@@ -150,7 +151,7 @@ class RewardModel:
         return run.finish(trained, tokenizer, facts, dropped, whole_weights(trainer))
 
     def _length(self, config: Any) -> int:
-        limit = getattr(config, "max_position_embeddings", None) or _MAX_LENGTH
+        limit = positions_of(config) or _MAX_LENGTH
         length = self.max_length or min(_MAX_LENGTH, limit)
         checks.refuse([*checks.check_length(length, config), *checks.check_reward_head(config)])
         return int(length)

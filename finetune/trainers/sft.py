@@ -13,6 +13,7 @@ import polars as pl
 
 from curate.core.chat import contents
 from curate.core.errors import UsageError
+from curate.core.model_config import positions_of
 from curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
 from curate.core.schema import KINDS, kind_of
 from finetune import checks, data, models
@@ -184,7 +185,7 @@ class SFT:
         return run.finish(trained, tokenizer, facts, used.dropped, whole_weights(trainer))
 
     def _length(self, config: Any) -> int:
-        limit = getattr(config, "max_position_embeddings", None) or _MAX_LENGTH
+        limit = positions_of(config) or _MAX_LENGTH
         length = self.max_length or min(_MAX_LENGTH, limit)
         checks.refuse(checks.check_length(length, config))
         return int(length)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from transformers import PreTrainedTokenizerBase
+from transformers import LlamaConfig, PreTrainedTokenizerBase
 
 from curate.core.errors import DataError, UsageError
 from finetune.checks import (
@@ -139,8 +139,8 @@ def test_rows_that_are_cut_off_are_counted() -> None:
 @pytest.mark.parametrize(
     ("problems", "where"),
     [
-        (check_length(600, SimpleNamespace(max_position_embeddings=512)), "max_length"),
-        (check_length(1, SimpleNamespace()), "max_length"),
+        (check_length(600, LlamaConfig(max_position_embeddings=512)), "max_length"),
+        (check_length(1, LlamaConfig()), "max_length"),
         (check_precision({"bf16": True}, cpu=True), "bf16"),
         (check_steps(0, 8, 1.0), "epochs"),
         (check_steps(7, 8, 1.0, drop_last=True), "epochs"),
@@ -156,8 +156,8 @@ def test_settings_that_cannot_train_are_errors(problems: list[Problem], where: s
 @pytest.mark.parametrize(
     "problems",
     [
-        check_length(512, SimpleNamespace(max_position_embeddings=512)),
-        check_length(None, SimpleNamespace(max_position_embeddings=512)),
+        check_length(512, LlamaConfig(max_position_embeddings=512)),
+        check_length(None, LlamaConfig(max_position_embeddings=512)),
         check_precision({"bf16": True}, cpu=False),
         check_precision({"bf16": False}, cpu=True),
         check_steps(7, 8, 1.0),

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.core.errors import UsageError
+from curate.core.model_config import positions_of
 from curate.core.models.resolve import model_folder
 from curate.core.precision import NumberFormat, Precision, reason_for, resolve_precision
-from curate.core.pretrained import load_pretrained
+from curate.core.pretrained import attention_of, load_pretrained
 from curate.core.texts.tokens import load_tokenizer
 from curate.core.vocabulary import check_ids
 
@@ -104,7 +105,7 @@ class CausalLM:
                 input_ids=ids.to(self._loaded.device),
                 use_cache=False,
                 logits_to_keep=width - first,
-            ).logits[:, :-1]
+            ).logits[:, first - width : -1]  # some families give all of them
             surprise = torch.nn.functional.cross_entropy(
                 logits.float().transpose(1, 2),
                 ids[:, first + 1 :].to(logits.device),
@@ -146,7 +147,7 @@ class CausalLM:
             AutoModelForCausalLM,
             model_folder(self.model),
             dtype=torch.bfloat16 if self.number_format == "bf16" else torch.float32,
-            attn_implementation="sdpa",  # never one that the folder names: it can be code
+            attn_implementation=attention_of(AutoModelForCausalLM, model_folder(self.model)),
         )
         return loaded.to(_device())
 
@@ -166,7 +167,7 @@ class CausalLM:
 
     @property
     def _window(self) -> int:
-        window = getattr(self._loaded.config.get_text_config(), "max_position_embeddings", None)
+        window = positions_of(self._loaded.config)
         return min(size for size in (window, self.max_tokens, 2**31) if size is not None)
 
     @property
