@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from curate.core.errors import BadRow
 from curate.core.readers.beside import SYSTEMS
-from curate.core.readers.keywords import could_ask, map_flag
+from curate.core.readers.keywords import could_ask, map_flag, question_text
 from curate.core.readers.turn_lists import opens_conversation
-from curate.core.readers.turns import read_side, read_turns, said_by, text_field
+from curate.core.readers.turns import read_side, read_turns, said_by
 from curate.core.turn_fields import put_fields
 from curate.core.types import Row
 
@@ -28,6 +28,7 @@ QUESTIONS: Final = ("question", "query", "instruction", "problem", "user_prompt"
 CHATS: Final = ("messages", "conversations", "conversation")
 """Keys of the turns of a chat."""
 _BETWEEN: Final = "\n\n"
+_MOVE: Final = "a key 'prompt' that holds it as one text or as turns"
 
 
 def chat_key(record: Row) -> str | None:
@@ -36,8 +37,8 @@ def chat_key(record: Row) -> str | None:
 
 
 def question_keys(record: Row) -> list[str]:
-    """The keys of ``record`` that hold a text which may be its question."""
-    found = [key for key in QUESTIONS if type(record.get(key)) is str and record[key].strip()]
+    """The keys of ``record`` that hold one text which may be its question."""
+    found = [key for key in QUESTIONS if question_text(record.get(key)) is not None]
     return [key for key in found if key != "input"] or found
 
 
@@ -69,11 +70,11 @@ def no_other_prompt(extra: Row) -> None:
         BadRow: one could; the text says how to name it.
     """
     fields = ((key, value) for key, value in extra.items() if key not in SYSTEMS)
-    others = [key for key, value in fields if could_ask(key, value)]
+    others = {key: value for key, value in fields if could_ask(key, value)}
     if others:
         none = " ".join(map_flag(key, f"meta_{key}") for key in others)
-        ways = " or ".join(map_flag(key, "prompt") for key in others)
-        raise _unclear(others, f"{ways}, or, where none is, with {none}")
+        ways = [map_flag(key, "prompt") for key, value in others.items() if _is_prompt(value)]
+        raise _unclear([*others], f"{' or '.join(ways) or _MOVE}, or, where none is, with {none}")
 
 
 def shared_text(chosen: str, rejected: str) -> int:
@@ -87,10 +88,10 @@ def _has_question(record: Row, turns: list[Row], extra: Row) -> None:
     """Check that a question beside ``prompt`` is in it; ``extra`` loses what is."""
     asked = "\n".join(turn["content"] or "" for turn in turns)
     for key in QUESTIONS:
-        text = record.get(key)
-        if type(text) is str and text.strip() in asked:
-            extra.pop(key, None)
-        elif type(text) is str:
+        text = question_text(record.get(key)) or ""
+        if text.strip() in asked and (text or not could_ask(key, record.get(key))):
+            _drop(extra, [key] if type(record.get(key)) is str else [])
+        else:
             raise BadRow(
                 "unclear_prompt",
                 f"{key!r} beside 'prompt' is no part of it; put both in 'prompt', or, if it is no "
@@ -100,7 +101,7 @@ def _has_question(record: Row, turns: list[Row], extra: Row) -> None:
 
 def _asked(record: Row, extra: Row, answers: Sequence[list[Row]]) -> list[Row]:
     texts, chats = question_keys(record), _chats(record)
-    distinct = {record[key] for key in texts}
+    distinct = {question_text(record[key]) for key in texts}
     if len(distinct) > 1 or len(chats) > 1:
         raise _unclear([*texts, *chats])
     if not chats:
@@ -127,7 +128,7 @@ def _text_prompt(record: Row, texts: list[str], extra: Row) -> list[Row]:
         if before and before[-1]["role"] == "assistant":
             raise BadRow("unclear_prompt", "'history' ends with an answer, and no field asks more")
         return before
-    question = text_field(record, texts[0])
+    question = question_text(record[texts[0]]) or ""
     beside = record.get("input")
     if texts[0] == "instruction" and type(beside) is str:
         question += _BETWEEN + beside if beside.strip() else ""
@@ -148,10 +149,26 @@ def _read_history(record: Row, extra: Row) -> list[Row]:
 
 def _taken(record: Row, key: str, extra: Row) -> list[Row]:
     """The turns under ``key``, the fields of which become those of the prompt."""
-    turns = read_side(record, key, "user", extra)
+    value = record[key]
+    if type(value) is list and _is_prompt(value) and type(value[0]) is str and len(value) > 1:
+        turns = read_turns(record, key, extra, texts=True)
+    elif type(value) is not str and (text := question_text(value)) is not None:
+        turns = [said_by("user", text)]
+        rest = value.items() if type(value) is dict else ()
+        put_fields(extra, key, [{inner: item for inner, item in rest if item != text}])
+    else:
+        turns = read_side(record, key, "user", extra)
     extra.pop(key, None)
     put_fields(extra, "prompt", extra.pop(f"{key}.fields", ()))
     return turns
+
+
+def _is_prompt(value: Any) -> bool:
+    """Whether `read_prompt` can read a value as a prompt: a text, turns, or texts in turn."""
+    if question_text(value) is not None or opens_conversation(value):
+        return True
+    texts = type(value) is list and all(type(item) is str for item in value)
+    return texts and len(value) % 2 == 1  # the first and the last of them are a user's
 
 
 def _unanswered(turns: list[Row], answers: Sequence[list[Row]], key: str) -> list[Row]:
@@ -169,8 +186,10 @@ def _cut_fields(extra: Row, count: int) -> None:
 
 
 def _drop(extra: Row, keys: Sequence[str]) -> None:
+    """Take texts that were read out of ``extra``; an object keeps what is beside its text."""
     for key in keys:
-        extra.pop(key, None)
+        if type(extra.get(key)) is not dict:
+            extra.pop(key, None)
 
 
 def _unclear(keys: Sequence[str], ways: str = "") -> BadRow:

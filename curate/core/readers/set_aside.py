@@ -11,7 +11,7 @@ from curate.core.types import Row
 __all__ = ["SetAside"]
 
 _REASONS: Final = 3
-_DETAIL: Final = 160  # characters of an example
+_DETAIL: Final = 320  # characters of an example: advice is not cut
 
 
 class SetAside:
