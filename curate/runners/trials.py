@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -137,14 +137,38 @@ def sampled(recipe: Recipe, rows: int, trial: Trial) -> Sampled | None:
                 if len(places) == 1:
                     raise
                 not_tried[places.pop()] = f"a few rows are not enough ({error})"
-        for before, size in pairwise(_SIZES):
-            expected = _took(manifests[-1]) * size / before
-            if rows < size or expected > _SECONDS:
-                break
-            manifests.append(of(size))
-            if _took(manifests[-1]) > 2 * expected:  # something was compiled or loaded just now
-                manifests[-1] = of(size)
+        _add_larger(manifests, of, rows)
     return Sampled(manifests, places, not_tried)
+
+
+def _add_larger(
+    manifests: list[Mapping[str, Any]], of: Callable[[int], Mapping[str, Any]], rows: int
+) -> None:
+    """Trials of more and more rows behind the first, as long as they are expected to be quick."""
+    if _took(manifests[0]) * _SIZES[1] / _SIZES[0] > _SECONDS:
+        manifests.insert(0, of(_FIRST))  # again, warm: is it the rows that take the time?
+        if _took(manifests[1]) > 2 * _SIZES[0] / _FIRST * _took(manifests[0]):
+            manifests[1] = of(_SIZES[0])  # something was compiled or loaded
+    for size in _SIZES[1:]:
+        expected = _expected(manifests, size)
+        if rows < size or expected > _SECONDS:
+            break
+        manifests.append(of(size))
+        if _took(manifests[-1]) > 2 * expected:  # something was compiled or loaded just now
+            manifests[-1] = of(size)
+
+
+def _expected(manifests: Sequence[Mapping[str, Any]], rows: int) -> float:
+    """CPU seconds of a trial of so many rows, by the last two; of a single one each row counts.
+
+    Starting a run may take more than its first thousand rows, and is paid once.
+    """
+    last, most = _took(manifests[-1]), manifests[-1]["stages"][0]["rows_in"]
+    if len(manifests) < 2:
+        return last * rows / max(most, 1)
+    fewer = manifests[-2]["stages"][0]["rows_in"]
+    a_row = max(0.0, last - _took(manifests[-2])) / max(most - fewer, 1)
+    return last + a_row * (rows - most)
 
 
 def _took(manifest: Mapping[str, Any]) -> float:

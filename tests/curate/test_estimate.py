@@ -139,8 +139,18 @@ def test_a_slow_stage_is_tried_on_few_rows(tmp_path):
     made = plan(recipe(rows, [LENGTH]), tmp_path / "out")
     tried = []
     found = forecast(made, tmp_path / "out", fake_trial(per_row=1e-3, once=0.0, tried=tried))
-    assert [limit for limit, _ in tried] == [64, 256]
+    assert [limit for limit, _ in tried] == [64, 256, 64]
     assert found[1].seconds == pytest.approx((50 * 0.7, 50 * 1.5))
+
+
+def test_what_starting_a_run_takes_is_not_counted_for_each_row_of_many(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 50_000)
+    made = plan(recipe(rows, [LENGTH]), tmp_path / "out")
+    tried = []
+    trial = fake_trial(per_row=1e-5, once=0.15, tried=tried)  # three times that in each trial
+    found = forecast(made, tmp_path / "out", trial)
+    assert [limit for limit, _ in tried] == [64, 256, 64, 1024, 4096, 16_384]
+    assert found[1].seconds == pytest.approx((0.65 * 0.7, 0.65 * 1.5))
 
 
 def test_a_real_stage_that_takes_a_known_time_is_within_its_range(tmp_path, monkeypatch):
@@ -161,18 +171,25 @@ def test_a_real_stage_that_takes_a_known_time_is_within_its_range(tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_compiled_amid_a_trial_is_not_counted_for_each_row(many, tmp_path):
+@pytest.mark.parametrize(
+    ("at", "limits"),
+    [
+        (256, [64, 256, 64, 256, 1024, 4096, 16_384]),
+        (4096, [64, 256, 1024, 4096, 4096, 16_384]),
+    ],
+)
+def test_what_is_compiled_amid_a_trial_is_not_counted_for_each_row(many, tmp_path, at, limits):
     tried, fake = [], fake_trial(per_row=1e-5, once=0.01)
 
     def trial(recipe, folder):
         manifest = fake(recipe, folder)
-        if recipe.limit == 4096 and 4096 not in tried:
+        if recipe.limit == at and at not in tried:
             manifest["clock"]["1:length"]["cpu_seconds"] += 12.0
         tried.append(recipe.limit)
         return manifest
 
     found = forecast(plan(recipe(many, [LENGTH]), tmp_path / "out"), tmp_path / "out", trial)
-    assert tried == [64, 256, 1024, 4096, 4096, 16_384]
+    assert tried == limits
     assert found[1].seconds == pytest.approx((1.01 * 0.7, 1.01 * 1.5))
 
 
