@@ -77,8 +77,8 @@ def _scores(scores: dict[str, Any]) -> str:
     found = {name: value for name, value in scores.items() if value not in (0, False, [], None)}
     vectors = {name: f"{len(v)} numbers" for name, v in found.items() if _is_vector(v)}
     absent = len(scores) - len(found)
-    more = f"{', ' if found else ''}{absent} more 0, false or not there" if absent else ""
-    return _pairs(found | vectors) + more
+    more = f", {absent} more 0, false or not there" if found else "all 0, false or not there"
+    return _pairs(found | vectors) + (more if absent else "")
 
 
 def _is_vector(value: Any) -> bool:

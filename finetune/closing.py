@@ -59,9 +59,18 @@ def last_lines(result: TrainResult) -> list[str]:
     length = f" in {int(steps):,} steps" if steps is not None else ""
     return [
         f"{result.model}: {result.rows:,} rows{length}",
+        *_left_out(result.model),
         *(f"  {one}" for one in found[:_MOST]),
         f"  all numbers: {result.model}/siftune.json and, step by step, metrics.jsonl beside it",
     ]
+
+
+def _left_out(folder: Path) -> Iterator[str]:
+    """Rows that ``on_bad: drop`` left out, by reason: one line, if there are any."""
+    reasons = _read(folder / "siftune.json").get("data", {}).get("dropped") or {}
+    if reasons:
+        counts = "; ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        yield f"  left out: {sum(reasons.values()):,} rows, {counts} ({folder}/dropped.jsonl)"
 
 
 def figures(folder: Path) -> list[Figure]:

@@ -72,7 +72,7 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
     ]
     enough = rows.count >= _WORTH_A_MODEL
     loaded = models_tried(plan.recipe, models, rows.count, trial) if enough else {}
-    given = rows if timed is None else timed.scaled(rows)
+    given = rows if timed is None or plan.ingested else timed.scaled(rows)
     between = [Between(rows.count, rows.count), *flow(plan, given.count, known | weak, timed)]
     labels = ["ingest", *(step.label for step in plan.steps), "outputs"]
     specs = [None, *(step.spec for step in plan.steps), None]
@@ -91,12 +91,12 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
     return found
 
 
-def told(forecasts: Sequence[Forecast]) -> list[str]:
-    """The forecasts as lines, the sum last; none where nothing is known."""
-    if not any(one.seconds for one in forecasts):
+def told(forecasts: Sequence[Forecast], least: float = 0.0) -> list[str]:
+    """The forecasts as lines, the sum last; none where not even ``least`` CPU seconds are known."""
+    low, high = (sum(one.seconds[i] for one in forecasts if one.seconds) for i in (0, 1))
+    if high <= least:
         return []
     lines = [_line(one) for one in forecasts]
-    low, high = (sum(one.seconds[i] for one in forecasts if one.seconds) for i in (0, 1))
     unknown = [one.label for one in forecasts if one.seconds is None]
     more = f", and what {', '.join(unknown)} will take" if unknown else ""
     return [*lines, f"  {'in all':<20} {_span((low, high)):>48}{more}"]

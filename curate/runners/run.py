@@ -44,6 +44,7 @@ from curate.runners.streams import has_streams, hold_streams
 __all__ = ["OUTPUTS", "Result", "Runner", "foretold", "preview", "run"]
 
 _WORTH = 20_000  # rows from which on a run is worth a second of trials
+_WORTH_TELLING = 1.0  # CPU seconds: where it takes less, the table would take longer to read
 
 
 class Runner(Protocol):
@@ -97,7 +98,7 @@ def run(
         held = plan(hold_streams(recipe, out), out, cache=cache)
         work = _Work(held, out, runner or Local(), say or Quiet(), cache)
         if foretell:
-            for line in told(foretold(work.plan, out, _WORTH)):
+            for line in told(foretold(work.plan, out, _WORTH), _WORTH_TELLING):
                 work.say(line)
         return work.finish()
 

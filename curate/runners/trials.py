@@ -42,7 +42,7 @@ class Sampled:
     @property
     def rows(self) -> int:
         """Records that the last trial read."""
-        return int(self.manifests[-1]["stages"][0]["rows_in"])
+        return _read(self.manifests[-1])
 
     @property
     def how(self) -> str:
@@ -163,12 +163,16 @@ def _expected(manifests: Sequence[Mapping[str, Any]], rows: int) -> float:
 
     Starting a run may take more than its first thousand rows, and is paid once.
     """
-    last, most = _took(manifests[-1]), manifests[-1]["stages"][0]["rows_in"]
+    last, most = _took(manifests[-1]), _read(manifests[-1])
     if len(manifests) < 2:
         return last * rows / max(most, 1)
-    fewer = manifests[-2]["stages"][0]["rows_in"]
-    a_row = max(0.0, last - _took(manifests[-2])) / max(most - fewer, 1)
+    a_row = max(0.0, last - _took(manifests[-2])) / max(most - _read(manifests[-2]), 1)
     return last + a_row * (rows - most)
+
+
+def _read(manifest: Mapping[str, Any]) -> int:
+    """Records that a trial read."""
+    return int(manifest["stages"][0]["rows_in"])
 
 
 def _took(manifest: Mapping[str, Any]) -> float:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -290,7 +291,34 @@ def test_what_is_done_costs_nothing_and_where_all_is_nothing_is_said(tmp_path):
     assert found[0].seconds == (0.0, 0.0)
 
 
-def test_a_run_says_first_what_it_will_cost(tmp_path):
+def test_a_forecast_of_nearly_nothing_is_not_said(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 2000)
+    made = plan(recipe(rows), tmp_path / "out")
+    untimed = forecast(made, tmp_path / "out", fake_trial(1, 1), least=10**9)
+    done = [replace(untimed[0], seconds=(0.0, 0.0)), *untimed[1:]]
+    short = [replace(untimed[0], seconds=(0.1, 0.9)), *untimed[1:]]
+    assert told(untimed) == told(done) == told(short, 1.0) == []
+    assert len(told(short)) == len(short) + 1
+
+
+def test_ingested_rows_are_foretold_as_they_were_counted(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 2000)
+    with rows.open("a") as file:
+        file.write("no JSON\n")
+    run(recipe(rows, []), tmp_path / "out")
+    made = plan(recipe(rows, [LENGTH]), tmp_path / "out")
+    fake = fake_trial(1e-5, 0.0)
+
+    def trial(recipe, folder):
+        manifest = fake(recipe, folder)
+        manifest["stages"][0]["kept"] -= 1  # a trial reads the raw rows again
+        return manifest
+
+    assert forecast(made, tmp_path / "out", trial)[1].rows == Records(2000, counted=True)
+
+
+def test_a_run_says_first_what_it_will_cost(tmp_path, monkeypatch):
+    monkeypatch.setattr("curate.runners.run._WORTH_TELLING", 0.0)
     rows = lines_file(tmp_path / "rows.jsonl", 30)
     said = []
 

@@ -22,6 +22,7 @@ from curate.core.story import story
 from curate.runners.folder import RUN_FILES
 from curate.runners.plan import plan
 from curate.runners.run import OUTPUTS, preview, run
+from curate.telling import _scores
 
 ANSWERS = ["one", "one two", "one two three", "", "one two three four", "two"]
 STAGES = [
@@ -311,3 +312,9 @@ def test_glob_characters_in_the_name_of_a_run_are_plain_characters(tmp_path):
         )
         assert run(recipe, tmp_path / name).manifest["counts"]["kept"] == rows
         assert export(tmp_path / name, tmp_path / f"out-{rows}", "trl", "jsonl").rows == rows
+
+
+def test_of_scores_that_found_nothing_only_their_number_is_told() -> None:
+    assert _scores({"pii_count": 0, "pii_kinds": []}) == "all 0, false or not there"
+    assert _scores({"a": 1, "b": 0}) == "a=1, 1 more 0, false or not there"
+    assert _scores({"a": 1}) == "a=1"

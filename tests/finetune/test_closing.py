@@ -40,6 +40,15 @@ def test_numbers_stand_before_and_after_the_most_important_first(tmp_path: Path)
     ]
 
 
+def test_rows_that_were_left_out_are_counted_by_reason(tmp_path: Path) -> None:
+    dropped = {"empty_answer": 2, "prompt_over_max_length": 1040}
+    out = written(tmp_path / "m", siftune={"metrics": {}, "data": {"dropped": dropped}})
+    assert last_lines(TrainResult(out, 3, {}))[1] == (
+        "  left out: 1,042 rows, 2 empty_answer; 1,040 prompt_over_max_length"
+        f" ({out}/dropped.jsonl)"
+    )
+
+
 def test_the_policy_that_ppo_does_not_keep_is_left_out(tmp_path: Path) -> None:
     out = written(tmp_path / "m", siftune={"metrics": {}})
     score = "objective/score"

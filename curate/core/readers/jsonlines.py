@@ -125,7 +125,8 @@ def _explain(line: bytes, error: ValueError) -> NoReturn:
     except RecursionError:
         raise BadRow("too_deep", f"expected at most {MAX_DEPTH} levels of nesting") from None
     except json.JSONDecodeError as wrong:
-        detail = f"{wrong.msg} at character {wrong.pos + 1} of {_shown(line)}"
+        what = wrong.msg.removesuffix(" at")  # as some of its messages end
+        detail = f"{what} at character {wrong.pos + 1} of {_shown(line)}"
         raise BadRow("not_json", detail) from None
     except ValueError as wrong:
         raise BadRow("number_too_large", str(wrong).partition(";")[0]) from None
