@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.roles import ROLES
-from curate.core.readers.turn_lists import opens_conversation
+from curate.core.readers.turn_lists import holds_records, opens_conversation
 from curate.core.readers.turns import leftover, read_turns, write_turns
 from curate.core.schema import Kind
 from curate.core.types import Row
@@ -16,7 +16,8 @@ __all__ = ["Messages"]
 
 
 _KEYS: Final = ("messages", "conversations", "conversation")
-_WEAK_KEYS: Final = ("dialogue", "dialog", "turns", "chat", "data")
+_DATA: Final = "data"
+_WEAK_KEYS: Final = ("dialogue", "dialog", "turns", "chat", _DATA)
 """Keys of turns only where no other field could be the text, the question or the answer."""
 _TEXTS: Final = frozenset(
     {"text", "prompt", "question", "instruction", "query", "completion", "response", "answer"}
@@ -69,6 +70,8 @@ def _key(row: Row) -> str:
 
 
 def _opens(row: Row, key: str) -> bool:
+    if key == _DATA and holds_records(row.get(key)):
+        return False  # the rows of a whole data set
     return opens_conversation(row.get(key), texts=key != "messages")
 
 

@@ -228,6 +228,36 @@ def test_an_array_of_turns_is_one_conversation(name: str, text: str, tmp_path: P
     assert {len(messages) for messages in rows["messages"].to_list()} == {2}
 
 
+@pytest.mark.parametrize("key", ["data", "conversations", "messages", "rows"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"instruction": "Q?", "output": "A."},
+        {"instruction": "Q?", "input": "I", "output": "A."},
+        {"prompt": "Q?", "chosen": "A.", "rejected": "B."},
+    ],
+    ids=lambda record: " ".join(record),
+)
+def test_a_file_whose_one_object_holds_the_rows_is_refused_with_the_way_to_them(
+    key: str, record: Row, tmp_path: Path
+) -> None:
+    (tmp_path / "d.json").write_text(json.dumps({"version": "1", key: [record, record]}))
+    way = rf"{key!r} holds a list of 2 objects .*jq -c '\.\[\"{key}\"\]\[\]' FILE"
+    with pytest.raises(DataError, match=way):
+        read_rows(tmp_path / "d.json")
+
+
+def test_questions_with_answers_are_turns_under_a_key_of_conversations_alone(
+    tmp_path: Path,
+) -> None:
+    asked = [{"question": "q1", "answer": "a1"}, {"question": "q2", "answer": "a2"}]
+    rows, _ = read_rows(lines(tmp_path / "rows.jsonl", {"conversations": asked}))
+    assert said(rows["messages"][0].to_list())[1:3] == [("assistant", "a1"), ("user", "q2")]
+    for records in (asked, [["q1", "a1"], ["q2", "a2"]]):
+        with pytest.raises(DataError, match="data"):
+            read_rows(lines(tmp_path / "rows.jsonl", {"data": records}))
+
+
 def test_messages_as_structs_of_lists_in_parquet_are_turns(tmp_path: Path) -> None:
     table = pa.table({"conversations": [{"from": ["human", "gpt"], "value": ["q", "a"]}] * 2})
     pq.write_table(table, tmp_path / "rows.parquet")

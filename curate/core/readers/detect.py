@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from shlex import quote
 from typing import Any, Final
 
 from curate.core.errors import BadRow, DataError
+from curate.core.readers.jsontext import dump
 from curate.core.readers.keywords import could_ask, map_flag, of_role, words
-from curate.core.readers.turn_lists import opens_conversation
+from curate.core.readers.turn_lists import holds_records, opens_conversation
 from curate.core.readers.turns import type_name
 from curate.core.registry import find, names
 from curate.core.types import Format, Row
@@ -79,6 +81,8 @@ def _no_format(counts: dict[str, Detected], rows: Sequence[Row]) -> str:
         found = f"only {best[2]} of the first {len(rows)} rows fit {best[0]}, none fits more"
     else:
         found = f"no format fits rows with {f'the keys {keys}' if keys else 'no keys'}"
+    if wrapped := _wrapped(rows):
+        return f"{found}: {wrapped}"
     if wrong := _not_turns(rows):
         found = f"{found}: {wrong}"
     mapping = _advice(rows)
@@ -87,6 +91,19 @@ def _no_format(counts: dict[str, Detected], rows: Sequence[Row]) -> str:
     alone = [f"--format {name} ({key!r} alone)" for key, name in _ALONE.items() if key in rows[0]]
     formats = f"--format (one of {', '.join(counts)})"
     return f"{found}; {rename}, or set {' or '.join([*alone, formats])}"
+
+
+def _wrapped(rows: Sequence[Row]) -> str:
+    """Which key of the one record of a file holds what look like the rows themselves."""
+    for key, value in rows[0].items() if len(rows) == 1 else ():
+        if holds_records(value) and type(value[0]) is dict and value[0]:
+            keys = ", ".join(str(name)[:40] for name in value[0])[:80]
+            inside = quote(f".[{dump(key)}][]")
+            return (
+                f"{key!r} holds a list of {len(value):,} objects with the keys {keys}; if these "
+                f"are the rows, take them out: jq -c {inside} FILE > rows.jsonl"
+            )
+    return ""
 
 
 def _not_turns(rows: Sequence[Row]) -> str:

@@ -14,18 +14,20 @@ import orjson
 from curate.core.readers.roles import ROLES
 from curate.core.types import Row
 
-__all__ = ["is_conversation", "json_turns", "opens_conversation", "turn_list"]
+__all__ = ["holds_records", "is_conversation", "json_turns", "opens_conversation", "turn_list"]
 
 _ROLE_KEYS: Final = ("role", "from", "speaker", "author", "sender")
 _TEXT_KEYS: Final = ("content", "value", "text", "message", "parts", "utterance")
 _SPEAKERS: Final[Mapping[str, str]] = (
     {"system": "system"}
     | dict.fromkeys(("human", "user", "prompter"), "user")
-    | dict.fromkeys(("input", "instruction", "question", "query", "prompt"), "user")
+    | dict.fromkeys(("input", "question", "query", "prompt"), "user")
     | dict.fromkeys(("assistant", "gpt", "bot", "chatbot", "ai"), "assistant")
     | dict.fromkeys(("output", "answer", "response", "completion"), "assistant")
 )
 """Whose text a key of an object without a role holds."""
+_RECORD_KEYS: Final = frozenset({"instruction", "chosen", "rejected"})
+"""Keys of an object that is a record of a data set, not a turn, whatever else it holds."""
 _ORDER: Final = ("system", "user", "assistant")
 
 
@@ -55,6 +57,15 @@ def opens_conversation(value: Any, *, texts: bool = False) -> bool:
     """Whether `turn_list` knows the shape of ``value``."""
     turns = turn_list(value, texts=texts)
     return type(turns) is list and bool(turns) and _has_role(turns[0])
+
+
+def holds_records(value: Any) -> bool:
+    """Whether ``value`` is a list of objects or lists, none of which is a turn with a role.
+
+    >>> holds_records([{"question": "2+2?", "answer": "4"}]), holds_records(["2+2?", "4"])
+    (True, False)
+    """
+    return type(value) is list and bool(value) and all(map(_is_record, value))
 
 
 def is_conversation(value: Any) -> bool:
@@ -134,6 +145,8 @@ def _renamed(turn: Row, role: str) -> Row:
 
 def _spoken(item: Row) -> list[Row]:
     """The turns of ``{"human": text, "assistant": text}``; other fields go with the last."""
+    if not _RECORD_KEYS.isdisjoint(map(str.lower, item)):
+        return []
     keys = {key: _SPEAKERS[key.lower()] for key in item if key.lower() in _SPEAKERS}
     said = {role: item[key] for key, role in keys.items()}
     if len(said) < len(keys) or not said.keys() & {"user", "assistant"}:
@@ -160,6 +173,10 @@ def _text_key(item: Row) -> str | None:
 
 def _is_turn(item: Any) -> bool:
     return type(item) is dict and _role_key(item) is not None and _text_key(item) is not None
+
+
+def _is_record(item: Any) -> bool:
+    return type(item) is list or (type(item) is dict and _role_key(item) is None)
 
 
 def _has_role(item: Any) -> bool:
