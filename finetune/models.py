@@ -213,7 +213,8 @@ def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]
         for source in (model.generation_config, config, tokenizer)
     )
     listed = [ids if isinstance(ids, list | tuple) else [ids] for ids in named]
-    ends = frozenset(int(one) for ids in listed for one in ids if one is not None)
+    size = embeddings_of(model.config) or 1 << 62
+    ends = frozenset(one for ids in listed for one in ids if one is not None and 0 <= one < size)
     if not ends:
         raise UsageError("neither tokenizer nor model has an end token: no completion would end")
     return ends

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from curate.core.errors import SiftuneError, UsageError
+from curate.core.model_config import check_values
 from curate.core.quiet import quiet_transformers
 
 __all__ = [
     "check_files",
     "check_settings",
     "generation_ends",
+    "integers_in",
     "listed",
     "loading",
     "one_line",
@@ -78,6 +80,7 @@ def check_settings(folder: Path) -> None:
         UsageError: the text names the file and the key.
     """
     found = {name: read_object(folder / name) for name in _SETTINGS if (folder / name).is_file()}
+    check_values(folder / "config.json", found.get("config.json", {}))
     kinds = found.get("config.json", {}).get("architectures") or []
     if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
         raise UsageError(
@@ -96,7 +99,7 @@ def generation_ends(folder: Path) -> tuple[int, ...]:
     path = folder / _GENERATION
     named = read_object(path).get("eos_token_id") if path.is_file() else None
     ends = named if isinstance(named, list) else [] if named is None else [named]
-    if not all(type(end) is int for end in ends):
+    if not all(type(end) is int and end >= 0 for end in ends):
         raise UsageError(
             f"{path}: eos_token_id: expected a token id or a list of them, found {named!r}: "
             f"{_REPAIR}"
@@ -136,6 +139,18 @@ def _shards(index: Path) -> list[Path]:
                 "get the folder again"
             )
     return [index.parent / name for name in names]
+
+
+def integers_in(folder: Path) -> set[str]:
+    """Names of the tensors in a folder's weight files that are whole numbers."""
+    from safetensors import safe_open
+
+    found: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+        found |= {name for name, kind in kinds.items() if kind[0] in "IUB" and kind != "BF16"}
+    return found
 
 
 def _is_name(value: Any) -> bool:

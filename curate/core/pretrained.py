@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from curate.core.errors import UsageError
-from curate.core.model_files import check_files, check_settings, listed, loading
+from curate.core.model_files import (
+    check_files,
+    check_settings,
+    integers_in,
+    listed,
+    loading,
+    read_object,
+)
 from curate.core.progress import if_slow
 
 if TYPE_CHECKING:
@@ -65,6 +72,7 @@ def load_pretrained(auto: Any, model: str | Path, *, backbone: bool = False, **o
     """
     check_files(Path(model))
     _check_family(auto, model)
+    _check_generation(Path(model))
     with if_slow(f"loading {model} ({_gigabytes(Path(model))})"):
         loaded, info = _loaded(auto, model, options)
     wrong = misfits(loaded, info, model if backbone else None)
@@ -76,7 +84,61 @@ def load_pretrained(auto: Any, model: str | Path, *, backbone: bool = False, **o
             f"{model}: NaN or infinity in {listed(broken)}: no number that it gives means "
             "anything; get the folder again, or take an earlier checkpoint"
         )
-    return loaded.eval()
+    _refuse_integers(loaded, Path(model))
+    loaded.eval()
+    if "quantization_config" not in options:  # its kernels are chosen at the first evaluation
+        _refuse_nan(loaded, model)
+    return loaded
+
+
+def _check_generation(folder: Path) -> None:
+    """Refuse a generation config that cannot be one, by its own name."""
+    from transformers import GenerationConfig
+
+    path = folder / "generation_config.json"
+    if path.is_file():
+        with loading(path):
+            GenerationConfig.from_dict(read_object(path))
+
+
+def _refuse_integers(model: Any, folder: Path) -> None:
+    """Refuse whole numbers in the place of weights, which `transformers` would take for floats."""
+    floats = {name for name, weight in model.named_parameters() if weight.is_floating_point()}
+    prefix = f"{model.base_model_prefix}."
+    wrong = [
+        name
+        for name in integers_in(folder)
+        if floats & {name, prefix + name, name.removeprefix(prefix)}
+    ]
+    if wrong:
+        raise UsageError(
+            f"{folder}: {listed(wrong)} of whole numbers where the model has floats: they are "
+            "quantised in a way that config.json does not name, or damaged; get the model in a "
+            "float format"
+        )
+
+
+def _refuse_nan(model: Any, folder: str | Path) -> None:
+    """Refuse a model that makes NaN of two tokens: finite weights alone do not keep it from that.
+
+    What a family cannot do with two tokens is no matter here.
+    """
+    import torch
+
+    ids = torch.tensor([[1, 2]], device=model.device)
+    try:
+        with torch.no_grad():
+            given = model(input_ids=ids)
+    except Exception:  # each family has its own
+        return
+    found = getattr(given, "logits", None)
+    found = getattr(given, "last_hidden_state", None) if found is None else found
+    if found is not None and not torch.isfinite(found).all():
+        raise UsageError(
+            f"{folder}: the model gives NaN or infinity for the tokens 1 and 2, though its weights "
+            "are finite: a number in config.json is wrong, such as an eps or rope_theta, or the "
+            "weights are damaged; get the folder again"
+        )
 
 
 def _check_family(auto: Any, model: str | Path) -> None:

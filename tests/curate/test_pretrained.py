@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -378,3 +379,30 @@ def test_a_saved_buffer_is_looked_at_and_one_that_is_computed_is_not() -> None:
     module.register_buffer("bias_of_router", torch.tensor([math.nan]))
     module.register_buffer("mask", torch.tensor([-math.inf]), persistent=False)
     assert non_finite(weights_of(module)) == ["bias_of_router"]
+
+
+@pytest.mark.parametrize(("load", "model", "name"), LOADS)
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int64, torch.bool], ids=str)
+def test_whole_numbers_in_the_place_of_weights_are_refused_by_name(
+    load: Callable[[Path], Any],
+    model: str,
+    name: str,
+    kind: torch.dtype,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    def edit(weights: Weights) -> None:
+        weights[name] = (100 * weights[name]).to(kind)
+
+    broken = edited(request.getfixturevalue(model), tmp_path / "broken", edit)
+    with pytest.raises(UsageError, match=rf"1 tensor \({re.escape(name)}\) of whole numbers"):
+        load(broken)
+
+
+def test_a_model_that_makes_nan_of_finite_weights_is_refused(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    broken = edited(tiny_model_dir, tmp_path / "broken", rms_norm_eps=-1.0)
+    for load in (causal, scorer, fresh_reward):
+        with pytest.raises(UsageError, match="gives NaN or infinity for the tokens 1 and 2"):
+            load(broken)

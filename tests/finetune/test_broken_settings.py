@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from curate.core.errors import UsageError
+from curate.core.texts.lm import CausalLM
 from finetune import models
 from finetune.control_tokens import end_tokens
 from pipelines.cli import siftune
@@ -31,6 +33,20 @@ WRONG_TYPES: list[dict[str, Any]] = [
     {"eos_token_id": "x"},
     {"max_position_embeddings": "256"},
     {"id2label": 5},
+]
+
+
+WRONG_NUMBERS: list[tuple[dict[str, Any], str]] = [
+    *(({key: 0}, f"{key}: expected at least 1") for key in ("vocab_size", "num_hidden_layers")),
+    *(({"max_position_embeddings": n}, "embeddings: expected at least 1") for n in (0, -3)),
+    ({"hidden_size": -32}, "hidden_size: expected at least 1, found -32"),
+    ({"text_config": {"head_dim": 0}}, "head_dim: expected at least 1"),
+    ({"rms_norm_eps": math.nan}, "rms_norm_eps: expected a finite number, found nan"),
+    ({"attention_dropout": math.inf}, "attention_dropout: expected a finite number"),
+    ({"own": [1.0, math.nan]}, "own: expected a finite number"),
+    ({"rope_parameters": {"rope_theta": math.nan}}, "rope_parameters.rope_theta: expected a fin"),
+    ({"rope_parameters": {"rope_theta": 0.0}}, "rope_parameters.rope_theta: expected more than 0"),
+    ({"quantization_config": {"quant_method": "gptq"}}, "the weights are quantised (gptq)"),
 ]
 
 
@@ -81,7 +97,48 @@ def test_a_value_of_a_wrong_type_is_laid_to_the_configuration(
         _refused(read, "config.json")
 
 
-@pytest.mark.parametrize("ends", ["x", [1, "x"], {"a": 1}, 1.5, True])
+@pytest.mark.parametrize(("value", "says"), WRONG_NUMBERS, ids=str)
+def test_a_number_that_no_model_computes_with_is_refused_by_its_key(
+    value: dict[str, Any], says: str, copied: Path
+) -> None:
+    path = copied / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | value))
+    for read in [*_readers(copied), lambda: CausalLM(str(copied)).mean_nll(["a"], ["b"])]:
+        _refused(read, f"{path}: ")
+        _refused(read, says)
+
+
+@pytest.mark.parametrize("value", [{"max_new_tokens": -1}, {"suppress_tokens": 5}], ids=str)
+def test_a_wrong_generation_setting_is_laid_to_its_own_file(
+    value: dict[str, Any], copied: Path
+) -> None:
+    (copied / "generation_config.json").write_text(json.dumps(value))
+    _refused(lambda: models.load_causal(copied), "generation_config.json cannot be loaded")
+
+
+def test_end_tokens_beyond_the_vocabulary_end_nothing(copied: Path) -> None:
+    path = copied / "generation_config.json"
+    path.write_text(json.dumps({"eos_token_id": [99_999, 7]}))
+    model, tokenizer = models.load_causal(copied), models.load_tokenizer(copied)
+    assert models.end_tokens(model, tokenizer) == {7, tokenizer.eos_token_id}
+    for config in (model.config, model.generation_config, tokenizer):
+        config.eos_token_id = 99_999  # type: ignore[union-attr]
+    _refused(lambda: models.end_tokens(model, tokenizer), "end token")
+
+
+def test_a_start_token_beyond_the_vocabulary_starts_nothing(copied: Path) -> None:
+    path = copied / "config.json"
+    settings = json.loads(path.read_text())
+    for wrong in (-4, 99_999):
+        path.write_text(json.dumps(settings | {"bos_token_id": wrong}))
+        ended = CausalLM(str(copied), precision="fp32").mean_nll(["a"], ["b"])
+        path.write_text(json.dumps(settings | {"bos_token_id": settings["eos_token_id"]}))
+        assert ended == CausalLM(str(copied), precision="fp32").mean_nll(["a"], ["b"])
+        path.write_text(json.dumps(settings | {"bos_token_id": wrong, "eos_token_id": None}))
+        _refused(lambda: CausalLM(str(copied)).mean_nll(["a"], ["b"]), "neither a bos nor an eos")
+
+
+@pytest.mark.parametrize("ends", ["x", [1, "x"], {"a": 1}, 1.5, True, -5, [7, -1]])
 def test_end_tokens_that_are_no_numbers_are_refused(ends: object, copied: Path) -> None:
     (copied / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
     for read in _readers(copied):

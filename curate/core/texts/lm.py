@@ -173,11 +173,13 @@ class CausalLM:
     @property
     def _start(self) -> int:
         config = self._loaded.config.get_text_config()
-        for start in (config.bos_token_id, config.eos_token_id):
-            if start is not None:
-                return int(start[0] if isinstance(start, list) else start)
+        for named in (config.bos_token_id, config.eos_token_id):
+            start = named[0] if isinstance(named, list) and named else named
+            if isinstance(start, int) and 0 <= start < config.vocab_size:
+                return start
         raise UsageError(
-            f"model {self.model!r} names neither a bos nor an eos token in config.json: "
+            f"model {self.model!r} names neither a bos nor an eos token of its vocabulary in "
+            "config.json: "
             "the first token of an answer would have nothing before it; set bos_token_id there"
         )
 
