@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from curate.core.files import aside
-from curate.core.readers.pipes import open_pipe
+from curate.core.readers.pipes import copy_stream, open_pipe, open_stdin
 from curate.core.recipe import Recipe
 
 __all__ = ["has_streams", "hold_streams"]
@@ -34,7 +32,7 @@ def _held(source: str, number: int, folder: Path) -> str:
         return source
     held = folder / ("stdin.jsonl" if source == "-" else f"pipe-{number}.jsonl")
     with aside(held) as part, _opened(source) as coming, part.open("wb") as stream:
-        shutil.copyfileobj(coming, stream, 1 << 20)
+        copy_stream(coming, stream, "standard input" if source == "-" else source)
     return str(held)
 
 
@@ -48,4 +46,4 @@ def _comes_once(source: str) -> bool:
 
 
 def _opened(source: str) -> AbstractContextManager[BinaryIO]:
-    return nullcontext(sys.stdin.buffer) if source == "-" else open_pipe(Path(source))
+    return nullcontext(open_stdin()) if source == "-" else open_pipe(Path(source))

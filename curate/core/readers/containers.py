@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import glob
-import shutil
-import sys
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -14,11 +13,12 @@ from typing import Any, BinaryIO, Final, cast
 import orjson
 
 from curate.core.errors import DataError, UsageError
-from curate.core.files import is_text
+from curate.core.files import is_text, kind_of_entry
+from curate.core.output_marker import marker_of
 from curate.core.readers.binary import SUFFIXES, shown
 from curate.core.readers.hub import download, hub_name
 from curate.core.readers.part import DATA, Part, part_of
-from curate.core.readers.pipes import open_pipe
+from curate.core.readers.pipes import copy_stream, open_pipe, open_stdin
 
 __all__ = ["expand", "name_parts"]
 
@@ -33,7 +33,7 @@ def expand(source: str) -> list[Part]:
         DataError: there is nothing to read, or something that is not data.
     """
     if source == "-":
-        return [_spooled(sys.stdin.buffer, "stdin")]
+        return [_spooled(open_stdin(), "stdin")]
     if not source.strip() or not is_text(source):
         raise UsageError(f"{source!r} cannot be the name of a file: name a file or folder of rows")
     path = Path(source)
@@ -102,15 +102,47 @@ def _at(path: Path, given: str) -> list[Part]:
 
 
 def _folder(folder: Path, given: str) -> list[Part]:
-    for name in ("kept.parquet", "rows.parquet"):
+    for name in _OURS:
         if (folder / name).is_file():
-            return [part_of(folder / name, str(Path(given) / name))]
+            part = part_of(folder / name, str(Path(given) / name))
+            if part.container == "rows":
+                return [_noting_others(part, folder, given)]
     if (folder / "dataset_dict.json").is_file():
         splits = ", ".join(sorted(path.parent.name for path in folder.glob("*/state.json")))
         raise DataError(f"{shown(given)} has the splits {splits}: name one, as {given}/SPLIT")
     if (folder / "state.json").is_file():
-        return [Part(given, _arrow_files(folder), "arrow")]
+        return [_noting_others(Part(given, _arrow_files(folder), "arrow"), folder, given)]
     return _shards(folder, given)
+
+
+_OURS: Final = ("kept.parquet", "rows.parquet")
+"""Tables of ours for which their folder stands."""
+_BESIDE: Final = (*_OURS, "ledger.parquet", "quarantine.jsonl", "manifest.json", "siftune.json")
+"""What commands of ours write beside them, where the folder has no marker that lists it."""
+_SAVED: Final = ("state.json", "dataset_info.json")
+
+
+def _noting_others(part: Part, folder: Path, given: str) -> Part:
+    """``part``, which is read alone, with a note of the data files that are beside it.
+
+    These are files with a data ending that neither commands of ours nor `datasets` write.
+    """
+    marker = marker_of(folder)
+    known = {*_BESIDE, *_SAVED, *(path.name for path in part.paths)}
+    others = [
+        entry.name
+        for entry in sorted(folder.iterdir())
+        if _is_data(entry)
+        and not entry.is_dir()
+        and entry.name not in known
+        and not (marker is not None and marker.covers(entry.name))
+    ]
+    what = "tables of ours are" if part.container == "rows" else "the saved dataset is"
+    return (
+        part.noting(f"{shown(given)}: {what} read alone, left out: {_few(others)}")
+        if (others)
+        else part
+    )
 
 
 def _arrow_files(folder: Path) -> tuple[Path, ...]:
@@ -132,24 +164,55 @@ def _loaded(path: Path) -> Any:
 
 
 def _shards(folder: Path, given: str) -> list[Part]:
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and not any(step.startswith(".") for step in path.relative_to(folder).parts)
-    )
-    data = [path for path in files if _name(path.name, 0) != path.name]
+    entries = sorted(_entries(folder, given))
+    data = [path for path in entries if _is_data(path) and not path.is_dir()]
     if not data:
         raise DataError(f"{shown(given)} holds no data file ({', '.join(DATA)}, perhaps .gz, .zst)")
-    parts = [
-        part for path in data for part in _at(path, str(Path(given) / path.relative_to(folder)))
-    ]
-    left_out = [path.name for path in files if path not in set(data)]
-    if left_out:
-        note = f"{shown(given)}: not data and left out: {', '.join(map(shown, left_out[:5]))}"
-        more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
-        parts[0] = parts[0].noting(note + more)
+    parts = []
+    for path in data:
+        where = str(Path(given) / path.relative_to(folder))
+        if not path.is_file():
+            raise DataError(f"{shown(where)}: {_no_shard(path)}")
+        parts += _at(path, where)
+    left_out = [path for path in entries if path not in set(data)]
+    for what, some in (
+        ("not data and left out", [path.name for path in left_out if not path.is_dir()]),
+        ("links to folders are left out", [path.name for path in left_out if path.is_dir()]),
+    ):
+        if some:
+            parts[0] = parts[0].noting(f"{shown(given)}: {what}: {_few(some)}")
     return parts
+
+
+def _entries(folder: Path, given: str) -> Iterator[Path]:
+    """The entries of a folder and of those in it; hidden ones are left out, links not followed.
+
+    A folder is an entry only where it is a link, whose files are not among the entries.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{shown(error.filename)} cannot be read: {error.strerror}")
+
+    for root, folders, files in os.walk(folder, onerror=refuse):
+        links = [name for name in folders if Path(root, name).is_symlink()]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in links]
+        yield from (Path(root, name) for name in (*files, *links) if not name.startswith("."))
+
+
+def _is_data(path: Path) -> bool:
+    return _name(path.name, 0) != path.name
+
+
+def _no_shard(path: Path) -> str:
+    """Why an entry with the name of a data file cannot be read as one."""
+    if not _there(path):
+        return "a link that leads nowhere: remove it, or put the file there"
+    return f"{kind_of_entry(path.resolve())}, not a file: name it by itself, or move it away"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(shown, names[:5])) + more
 
 
 _HELD: Final = ".jsonl"
@@ -158,6 +221,6 @@ _HELD: Final = ".jsonl"
 def _spooled(stream: BinaryIO, given: str) -> Part:
     """A stream that can be read once, as a file that can be looked at, hashed and read."""
     held = tempfile.NamedTemporaryFile(suffix=_HELD)  # noqa: SIM115  (lives as long as the part)
-    shutil.copyfileobj(stream, cast("BinaryIO", held), 1 << 20)
+    copy_stream(stream, cast("BinaryIO", held), given)
     held.flush()
     return part_of(Path(held.name), given, held)

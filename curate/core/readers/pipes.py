@@ -1,9 +1,12 @@
-"""Pipes: they are read once, and one that nobody writes to is an error, not a wait without end."""
+"""Pipes and standard input: read once; a wait or a stream without end is an error."""
 
 from __future__ import annotations
 
 import io
 import os
+import shutil
+import stat
+import sys
 import time
 from pathlib import Path
 from typing import BinaryIO, Final, cast
@@ -11,10 +14,11 @@ from typing import BinaryIO, Final, cast
 from curate.core.errors import DataError
 from curate.core.readers.binary import shown
 
-__all__ = ["open_pipe"]
+__all__ = ["copy_stream", "open_pipe", "open_stdin"]
 
 _WAIT: Final = 20.0  # seconds
 _PAUSE: Final = 0.05
+_CHUNK: Final = 1 << 20
 
 
 def open_pipe(path: Path, wait: float = _WAIT) -> BinaryIO:
@@ -29,6 +33,45 @@ def open_pipe(path: Path, wait: float = _WAIT) -> BinaryIO:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     waiting = _Waiting(path, os.fdopen(descriptor, "rb", buffering=0), wait)
     return cast("BinaryIO", io.BufferedReader(waiting, 1 << 20))
+
+
+def open_stdin() -> BinaryIO:
+    """The bytes of standard input.
+
+    Raises:
+        DataError: it is closed, or a device that may never end, such as ``/dev/zero``.
+    """
+    if sys.stdin is None or sys.stdin.closed:
+        raise DataError("standard input is closed: name a file, or pipe rows in")
+    stream = sys.stdin.buffer
+    if _is_endless(stream):
+        raise DataError("standard input is a device, which may never end: pipe a file in")
+    return stream
+
+
+def _is_endless(stream: BinaryIO) -> bool:
+    """Whether it is a device other than a terminal and ``/dev/null``, which both end."""
+    try:
+        known = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # a stream in memory
+        return False
+    if stat.S_ISBLK(known.st_mode):
+        return True
+    ends = stream.isatty() or known.st_rdev == Path(os.devnull).stat().st_rdev
+    return stat.S_ISCHR(known.st_mode) and not ends
+
+
+def copy_stream(stream: BinaryIO, target: BinaryIO, name: str) -> None:
+    """Write all of a stream to a file.
+
+    Raises:
+        DataError: it begins with `_CHUNK` NUL bytes: a stream of zeros fills the disk.
+    """
+    first = stream.read(_CHUNK)
+    if len(first) == _CHUNK and not first.strip(b"\0"):
+        raise DataError(f"{shown(name)} begins with {_CHUNK:,} NUL bytes: it is no data")
+    target.write(first)
+    shutil.copyfileobj(stream, target, _CHUNK)
 
 
 class _Waiting(io.RawIOBase):
