@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ def save_model(
                 model.save_pretrained(part, state_dict=_once(model, weights))
         tokenizer.save_pretrained(part)
         digest = adapter_hash(part) if model is None else model_hash(part)
-        whole = {**facts, "versions": _versions(), "hash": digest}
+        whole = {**facts, "versions": dict(_versions()), "hash": digest}
         whole["options"] = _published(facts.get("options"))
         write_json(part / FACTS, whole)
         write_text(part / "README.md", card(out.name, whole))
@@ -75,5 +76,6 @@ def _published(options: Any) -> Any:
     return options
 
 
-def _versions() -> dict[str, str]:
+@cache
+def _versions() -> Mapping[str, str]:
     return {name: version(name) for name in ("siftune", "torch", "transformers", "trl")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -33,11 +34,21 @@ def check_own_ids(tokenizer: Any, rows: Iterable[Sequence[int]]) -> None:
         UsageError: there are some; the text has the largest.
     """
     folder = str(tokenizer.name_or_path or "")
-    if not folder or not (Path(folder) / "config.json").is_file():
+    settings = Path(folder) / "config.json"
+    if not folder or not settings.is_file():
         return
     room = _RESIZED.get(tokenizer, 0)
     seen = ([token for token in ids if token >= room] for ids in rows) if room else rows
-    check_ids(seen, load_config(folder), folder, tokenizer)
+    check_ids(seen, _config(folder, settings.read_bytes()), folder, tokenizer)
+
+
+@lru_cache(maxsize=8)
+def _config(folder: str, settings: bytes) -> Any:
+    """The configuration of a folder, made once for each content of its config.json.
+
+    Rows are encoded in many calls, and to make a configuration takes longer than a few rows.
+    """
+    return load_config(folder)
 
 
 def check_read_by(model: str | Path, tokenizer: Any, rows: Iterable[Sequence[int]]) -> None:

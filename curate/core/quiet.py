@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import ERROR
 
 __all__ = ["no_dataset_bars", "quiet_transformers"]
 
@@ -29,11 +30,14 @@ def quiet_transformers() -> Iterator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    if level != ERROR:  # to set a level goes through every logger that there is
+        logging.set_verbosity_error()
+    if bars:
+        logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        if logging.get_verbosity() != level:
+            logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()

@@ -66,7 +66,7 @@ def slow(*values):
         slow(ranked, {"loss": "plackett_luce", "held_out": 0.25}),
         slow(scored, {"loss": "dro_v"}),
         slow(scored, {"loss": "dro_v", "lora": 2}),
-        (scored, {"loss": "dro_v", "lora": 2, "precision": "bf16"}),
+        slow(scored, {"loss": "dro_v", "lora": 2, "precision": "bf16"}),
         slow(scored, {"loss": "quark", "loss_options": {"bins": 3}}),
         (unpaired, {"loss": "kto", "micro_tokens": 40, "max_tokens": 200}),
         (scored, {"loss": "dro_v", "lora": 2, "load_in_4bit": True, "eval_limit": 2}),
@@ -186,7 +186,7 @@ def test_held_out_rows_are_judged_the_same_in_any_batch(tiny_model_dir, tmp_path
     """What the loss shares is of all held-out rows, not of those that share a batch."""
     rows = rows_file(tmp_path, [unpaired(row) for row in range(16)])
     found = []
-    for parts in (1, 4, 8):
+    for parts in (1, 8):
         split = {"batch_size": 8 // parts, "gradient_accumulation": parts}
         options = {"loss": loss, "beta": 1.0, "held_out": 0.5, "epochs": 3, "lr": 3e-3}
         out = tmp_path / f"out{parts}"
@@ -194,7 +194,6 @@ def test_held_out_rows_are_judged_the_same_in_any_batch(tiny_model_dir, tmp_path
         found.append([row["loss"] for row in judged(out, 3)])
     assert max(found[0]) - min(found[0]) > 0.01
     assert found[1] == pytest.approx(found[0], abs=1e-5)
-    assert found[2] == pytest.approx(found[0], abs=1e-5)
 
 
 def test_held_out_lists_are_judged_by_the_order_of_their_rewards(tiny_model_dir, tmp_path):
@@ -233,8 +232,20 @@ def test_pairs_train_kto_as_their_two_answers_do_and_a_list_of_two(tiny_model_di
     assert lists[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
 
 
-@pytest.mark.parametrize("loss", ["nll", "weighted_sft", "reward_weighted", "dro_v", "nash_md"])
-@pytest.mark.parametrize("make", [scored, ranked, conversation])
+@pytest.mark.parametrize(
+    ("loss", "make"),
+    [
+        *(("weighted_sft", make) for make in (scored, ranked, conversation)),
+        *((loss, ranked) for loss in ("reward_weighted", "dro_v", "nash_md")),
+        ("nll", conversation),
+        *(slow("nll", make) for make in (scored, ranked)),
+        *(
+            slow(loss, make)
+            for loss in ("reward_weighted", "dro_v", "nash_md")
+            for make in (scored, conversation)
+        ),
+    ],
+)
 def test_single_answers_come_from_rows_of_any_kind(tiny_model_dir, tmp_path, loss, make):
     rows = [{**make(row), "extra": scored(row)["extra"]} for row in range(4)]
     columns = {"weight": "scores", "win_probability": "scores"} if make is ranked else {}

@@ -51,8 +51,8 @@ SMALL: dict[str, Any] = {
     "reward": "text_share",
     "reward_options": {"text": "e"},
     "rollouts": 3,
-    "batch": 12,
-    "minibatches": 3,
+    "batch": 8,
+    "minibatches": 2,
     "micro_batch": 3,
     "epochs": 2,
     "max_new_tokens": 8,
@@ -144,14 +144,13 @@ def toy(tiny_model_dir: Path, rows: Path, tmp_path_factory: pytest.TempPathFacto
     torch.set_num_threads(1)
     ppo(
         tiny_model_dir,
-        rollouts=14,
-        batch=64,
-        minibatches=4,
-        micro_batch=16,
+        rollouts=8,
+        batch=48,
+        minibatches=2,
+        micro_batch=24,
         epochs=4,
-        max_new_tokens=12,
         temperature=1.0,
-        lr=1e-2,
+        lr=2e-2,
         critic_lr=3e-3,
         kl_coef=1e-3,
         kl_stop=None,
@@ -163,13 +162,13 @@ def toy(tiny_model_dir: Path, rows: Path, tmp_path_factory: pytest.TempPathFacto
 
 def test_a_toy_reward_rises_more_than_tenfold(toy: Path) -> None:
     scores = [line["objective/score"] for line in metrics(toy)]
-    assert len(scores) == 15  # one a rollout, and one of the policy that is saved
+    assert len(scores) == 9  # one a rollout, and one of the policy that is saved
     assert scores[0] < 0.06
     assert scores[-1] > 10 * scores[0]
 
 
 def test_the_ratio_of_the_first_pass_is_one_to_the_last_bit_in_every_rollout(toy: Path) -> None:
-    assert [line["ppo/first_ratio_deviation"] for line in metrics(toy)[:-1]] == [0.0] * 14
+    assert [line["ppo/first_ratio_deviation"] for line in metrics(toy)[:-1]] == [0.0] * 8
 
 
 def test_k1_and_k3_tell_the_same_story_and_the_first_kl_is_zero(toy: Path) -> None:
@@ -238,7 +237,7 @@ def test_a_resumed_run_equals_the_unbroken_one(
         interrupted(patch, at_call=4)
         with pytest.raises(KeyboardInterrupt):
             trainer(rows, tmp_path / "cut")
-    assert checkpoints.newest(tmp_path / "cut.work") == tmp_path / "cut.work/checkpoint-12"
+    assert checkpoints.newest(tmp_path / "cut.work") == tmp_path / "cut.work/checkpoint-8"
     torch.manual_seed(99)
     torch.rand(7)
     trainer(rows, tmp_path / "cut")
@@ -260,11 +259,11 @@ def test_a_torn_checkpoint_is_told_and_the_one_before_it_is_used(
         interrupted(patch, at_call=4)
         with pytest.raises(KeyboardInterrupt):
             trainer(rows, tmp_path / "cut")
-    torn = tmp_path / "cut.work/checkpoint-12/optimizer.pt"
+    torn = tmp_path / "cut.work/checkpoint-8/optimizer.pt"
     torn.write_bytes(torn.read_bytes()[:-9])
     trainer(rows, tmp_path / "cut")
     said = capsys.readouterr()
-    assert "checkpoint-12 is torn" in said.err
+    assert "checkpoint-8 is torn" in said.err
     assert "going on from" in said.err
     assert said.out == ""
     assert same(tmp_path / "unbroken", tmp_path / "cut")
@@ -297,7 +296,7 @@ def test_a_planted_spike_stops_the_run_and_keeps_the_policy_before_it(
 def test_a_slow_drift_stops_at_the_rollout_that_crosses_the_limit(
     tiny_model_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
-    trainer = ppo(tiny_model_dir, lr=1e-2, epochs=1, rollouts=20, kl_coef=0.0, kl_stop=3.0)
+    trainer = ppo(tiny_model_dir, lr=2e-2, epochs=1, rollouts=20, kl_coef=0.0, kl_stop=3.0)
     trainer(rows, tmp_path / "out")
     lines, told = metrics(tmp_path / "out"), facts(tmp_path / "out")
     assert told["stopped"] == "kl"
@@ -316,12 +315,12 @@ def test_a_loss_that_is_no_number_stops_with_the_rows_and_keeps_checkpoints(
 
     def planted(*args: Any) -> Tensor:
         loss = own(*args)
-        return loss * float("nan") if next(calls) == 14 else loss
+        return loss * float("nan") if next(calls) == 10 else loss
 
     monkeypatch.setattr(core, "value_loss", planted)
-    with pytest.raises(SiftuneError, match=r"the loss is nan at step 8, on rows asked:\d"):
+    with pytest.raises(SiftuneError, match=r"the loss is nan at step 6, on rows asked:\d"):
         ppo(tiny_model_dir)(rows, tmp_path / "out")
-    assert checkpoints.newest(tmp_path / "out.work") == tmp_path / "out.work/checkpoint-6"
+    assert checkpoints.newest(tmp_path / "out.work") == tmp_path / "out.work/checkpoint-4"
     assert not (tmp_path / "out").exists()
 
 
@@ -663,9 +662,9 @@ def test_every_end_token_the_model_or_its_tokenizer_names_ends_a_completion(
 def test_without_weight_the_supervised_term_changes_no_bit(
     tiny_model_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
-    ppo(tiny_model_dir, rollouts=2)(rows, tmp_path / "plain")
-    ppo(tiny_model_dir, rollouts=2, ptx_rows=str(rows), ptx_coef=0.0)(rows, tmp_path / "zero")
-    ppo(tiny_model_dir, rollouts=2, ptx_rows=str(rows), ptx_coef=0.1)(rows, tmp_path / "some")
+    ppo(tiny_model_dir, rollouts=1)(rows, tmp_path / "plain")
+    ppo(tiny_model_dir, rollouts=1, ptx_rows=str(rows), ptx_coef=0.0)(rows, tmp_path / "zero")
+    ppo(tiny_model_dir, rollouts=1, ptx_rows=str(rows), ptx_coef=0.1)(rows, tmp_path / "some")
     assert same(tmp_path / "plain", tmp_path / "zero")
     assert not same(tmp_path / "plain", tmp_path / "some")
 
@@ -733,7 +732,7 @@ def test_held_out_prompts_are_answered_before_at_each_checkpoint_and_after(
         eval_limit=3,
     )(rows, tmp_path / "out")
     steps = sorted(path.name for path in (tmp_path / "out/evaluation").iterdir())
-    assert steps == ["step-000000.jsonl", "step-000006.jsonl", "step-000012.jsonl"]
+    assert steps == ["step-000000.jsonl", "step-000004.jsonl", "step-000008.jsonl"]
     read = [
         [json.loads(line) for line in (tmp_path / "out/evaluation" / name).read_text().splitlines()]
         for name in steps
@@ -798,7 +797,7 @@ def test_the_reward_model_of_another_family_trains_the_policy(
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"reward": "text_shar"}, "did you mean text_share"),
     ({"reward_options": {"txt": "e"}}, "has no option 'txt'"),
-    ({"batch": 2}, "minibatches: expected at most batch=2, got 3"),
+    ({"batch": 1}, "minibatches: expected at most batch=1, got 2"),
     ({"temperature": 0}, "temperature: expected above 0"),
     ({"dual_clip": 1.0}, "dual_clip: expected above 1, or null"),
     ({"ptx_coef": 1.0}, "ptx_coef: needs ptx_rows"),
@@ -843,5 +842,5 @@ def test_adaptive_kl_moves_the_coefficient_and_a_fixed_one_stays(
 ) -> None:
     ppo(tiny_model_dir, kl_target=1.0, kl_horizon=60, lr=1e-4)(rows, tmp_path / "adaptive")
     moved = [line["ppo/kl_coef"] for line in metrics(tmp_path / "adaptive")]
-    assert moved[:2] == pytest.approx([0.05, 0.05 * (1 - 0.2 * 12 / 60)])
+    assert moved[:2] == pytest.approx([0.05, 0.05 * (1 - 0.2 * 8 / 60)])
     assert moved[2] < moved[1]

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from curate.core.errors import UsageError
 from curate.core.vectors.encoder import load_encoder
+from finetune import vocabulary
 from finetune.models import load_causal, load_tokenizer
 from pipelines.cli import siftune
 from tests.finetune.test_preference import rows_file
@@ -157,3 +158,20 @@ def test_an_embedding_model_is_held_to_it_too(tiny_embedder: Path, tmp_path: Pat
     assert encoder.tokenize(["a cat"])
     with pytest.raises(UsageError, match=r"token id \d+ \('zebra'\), and the model's vocab_size"):
         encoder.tokenize(["a cat", "a zebra"])
+
+
+def test_the_configuration_is_made_once_and_again_where_its_file_has_changed(
+    tiny_model_dir, tmp_path, monkeypatch
+):
+    """Each call that encodes rows looks at it, and making one takes longer than a few rows."""
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    tokenizer, made = load_tokenizer(folder), []
+    own = vocabulary.load_config
+    monkeypatch.setattr(vocabulary, "load_config", lambda path: made.append(path) or own(path))
+    for _ in range(3):
+        vocabulary.check_own_ids(tokenizer, [[250]])
+    assert made == [str(folder)]
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"vocab_size": 250}))
+    with pytest.raises(UsageError, match="vocab_size is 250"):
+        vocabulary.check_own_ids(tokenizer, [[250]])
