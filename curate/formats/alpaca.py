@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from curate.core.errors import BadRow
 from curate.core.readers.layout import Layout, Said
+from curate.core.readers.question_parts import PART_KEYS, refuse_parts
 from curate.core.readers.turns import conversation, leftover, plain, said_by, text_field
 from curate.core.schema import Kind
 from curate.core.types import Row
@@ -15,6 +16,7 @@ from curate.core.types import Row
 __all__ = ["Alpaca"]
 
 _USED = frozenset({"instruction", "output", "system", "history"})
+_READ = frozenset({"input"})
 _BETWEEN = "\n\n"
 
 
@@ -32,6 +34,7 @@ class Alpaca:
     layout: ClassVar[Layout] = Layout(
         {"messages": (Said("user", "instruction", beside="input"), Said("assistant", "output"))},
         unused=("system", "history"),
+        doubted=PART_KEYS,
     )
 
     def matches(self, row: Row) -> bool:
@@ -47,6 +50,7 @@ class Alpaca:
         else:
             extra.pop("input", None)
         turns = conversation(instruction, output)
+        refuse_parts(row, leftover(extra, _READ), turns, "instruction")
         if row.get("history"):
             turns = [*_read_history(row["history"]), *turns]
         if row.get("system"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-import orjson
-
 from curate.core.errors import BadRow
+from curate.core.readers.jsonlines import parse
 from curate.core.readers.judged import judged_pair
 from curate.core.readers.turns import (
     check_sides,
@@ -29,6 +29,7 @@ _TALKS, _SAID = ("conversation_a", "conversation_b"), ("response_a", "response_b
 _WINNERS: Final = ("winner_model_a", "winner_model_b", "winner_tie")
 _USED = frozenset({*_TALKS, "winner"})
 _USED_TEXTS = frozenset({"prompt", *_SAID, "winner", *_WINNERS})
+_LIST: Final = re.compile(r'\[\s*("|null\b)[^\0]*\]\s*\Z')
 _PLACES: Final = {"a": 0, "b": 1, "model_a": 0, "model_b": 1}
 
 
@@ -112,12 +113,12 @@ def _of_texts(row: Row) -> list[list[Row]]:
 
 
 def _texts(row: Row, key: str) -> Sequence[str]:
+    """The texts of a field: one, a list, or the JSON of a list, which may lack an answer."""
     value: Any = row.get(key)
-    if type(value) is str and value.startswith("["):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return [value]
-    if type(value) is list and value and {*map(type, value)} == {str}:
-        return value
-    return [text_field(row, key)]
+    if type(value) is str and _LIST.match(value):
+        value = parse(b'{"texts":%b}' % value.encode()).get("texts")
+    if type(value) is not list:
+        return [text_field(row, key)]
+    if None in value or not value:
+        raise BadRow("no_answer", f"{key!r} lacks an answer: one of its texts is null")
+    return [text_field({f"{key}[{at}]": text}, f"{key}[{at}]") for at, text in enumerate(value)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from curate.core.readers.layout import Layout, Side
+from curate.core.readers.question_parts import CHAT_KEYS, refuse_half_chat
 from curate.core.readers.roles import ROLES
 from curate.core.readers.turn_lists import holds_records, opens_conversation
 from curate.core.readers.turns import leftover, read_turns, write_turns
@@ -38,7 +39,9 @@ class Messages:
     over: ClassVar[tuple[str, ...]] = ("text",)
     many: ClassVar[bool] = False
     layout: ClassVar[Layout] = Layout(
-        {"messages": (Side("messages", form="list", other="conversations"),)}, roles=ROLES
+        {"messages": (Side("messages", form="list", other="conversations"),)},
+        roles=ROLES,
+        doubted=CHAT_KEYS,
     )
 
     def matches(self, row: Row) -> bool:
@@ -54,6 +57,7 @@ class Messages:
         turns = read_turns(row, key, extra, texts=key != "messages")
         if key not in _KEYS[:2] and f"{key}.fields" in extra:
             extra["messages.fields"] = extra.pop(f"{key}.fields")
+        refuse_half_chat(extra, key, turns)
         return [{"messages": turns, "extra": extra}]
 
     def write(self, row: Row) -> Row:

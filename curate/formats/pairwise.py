@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from curate.core.errors import BadRow
 from curate.core.readers.layout import Layout, Side
+from curate.core.readers.question_parts import PART_KEYS, refuse_parts
 from curate.core.readers.turns import (
     ROLES,
     answer,
@@ -48,6 +49,7 @@ class Pairwise:
         differ=("chosen", "rejected"),
         judged="preference",
         refused=("chosen_response",),
+        doubted=PART_KEYS,
     )
 
     def matches(self, row: Row) -> bool:
@@ -58,6 +60,7 @@ class Pairwise:
         """The pair of one record."""
         extra = leftover(row, _USED)
         prompt = read_side(row, "prompt", "user", extra)
+        refuse_parts(row, extra, prompt)
         sides = [text_field(row, name) for name in ("response_1", "response_2")]
         first_better = _preference(row) < _TIE
         if sides[0] == sides[1]:

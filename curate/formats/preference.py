@@ -8,6 +8,7 @@ from typing import ClassVar
 from curate.core.errors import BadRow
 from curate.core.readers.beside import SYSTEMS
 from curate.core.readers.dialogue import marked
+from curate.core.readers.judged import SCORE_KEYS, take_scores
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.prompts import (
     QUESTIONS,
@@ -16,6 +17,7 @@ from curate.core.readers.prompts import (
     read_prompt,
     shared_text,
 )
+from curate.core.readers.question_parts import PART_KEYS
 from curate.core.readers.turns import (
     ROLES,
     answer,
@@ -50,8 +52,10 @@ class Preference:
     the last space (the rule of TRL's ``extract_prompt``), but only where no other field could be
     the prompt. Sides that repeat a given prompt lose it; sides that part at a user's turn answer
     different questions and are no pair. ``score_chosen``, ``score_rejected``, ``margin`` and
-    ``win_probability`` (that chosen beats rejected) are kept as columns; without a margin it is the
-    difference of the two scores. A pair of equal sides prefers nothing and is not taken.
+    ``win_probability`` (that chosen beats rejected) are kept as columns; ``chosen_rating`` and
+    ``rejected_rating``, or another usual name of both, are the scores where these are missing.
+    Without a margin it is the difference of the two scores. A pair of equal sides prefers nothing
+    and is not taken.
     """
 
     kind: ClassVar[Kind] = "preference"
@@ -70,6 +74,7 @@ class Preference:
         differ=("chosen", "rejected"),
         shared="prompt",
         refused=QUESTIONS,
+        doubted=f"{PART_KEYS}|{SCORE_KEYS}",
     )
 
     def matches(self, row: Row) -> bool:
@@ -94,6 +99,8 @@ class Preference:
         else:
             made = _beside(row, chosen, rejected, extra)
         facts = {name: number_field(row, name) for name in _FACTS}
+        if facts["score_chosen"] is None and facts["score_rejected"] is None:
+            facts |= take_scores(extra)
         return [made | facts | {"extra": extra}]
 
     def write(self, row: Row) -> Row:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from curate.core.errors import BadRow
 from curate.core.readers.layout import Layout, Side
+from curate.core.readers.question_parts import PART_KEYS, refuse_parts
 from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
 from curate.core.schema import Kind
 from curate.core.turn_fields import has_fields, put_fields, take_fields
@@ -25,7 +26,9 @@ class PromptCompletion:
     over: ClassVar[tuple[str, ...]] = ("text",)
     many: ClassVar[bool] = False
     layout: ClassVar[Layout] = Layout(
-        {"messages": (Side("prompt", "user"), Side("completion"))}, roles=ROLES
+        {"messages": (Side("prompt", "user"), Side("completion"))},
+        roles=ROLES,
+        doubted=PART_KEYS,
     )
 
     def matches(self, row: Row) -> bool:
@@ -36,7 +39,9 @@ class PromptCompletion:
         """The conversation of one record."""
         extra = leftover(row, _USED)
         turns = read_side(row, "prompt", "user", extra)
+        asked = "prompt" if type(row["prompt"]) is str else None
         turns += read_side(row, "completion", "assistant", extra)
+        refuse_parts(row, extra, turns, asked, {"completion": "output"})
         return [{"messages": turns, "extra": extra}]
 
     def write(self, row: Row) -> Row:

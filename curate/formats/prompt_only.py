@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from curate.core.export_records import prompt_of
+from curate.core.readers.beside import SYSTEMS
 from curate.core.readers.keywords import could_answer
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.turn_lists import opens_conversation
@@ -41,7 +42,7 @@ class PromptOnly:
 
     def matches(self, row: Row) -> bool:
         """Whether it has a prompt, and nothing that could be an answer."""
-        others = {key: value for key, value in row.items() if key != "prompt"}
+        others = {key: value for key, value in row.items() if key not in ("prompt", *SYSTEMS)}
         if type(row.get("prompt")) not in (str, list):
             return False
         if opens_conversation(row["prompt"]):

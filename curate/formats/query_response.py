@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from curate.core.errors import BadRow
+from curate.core.readers.question_parts import refuse_parts
 from curate.core.readers.turns import conversation, leftover, plain, read_turns, text_field
 from curate.core.schema import Kind
 from curate.core.turn_fields import has_fields
@@ -66,10 +67,12 @@ class QueryResponse:
         beside = _beside(row, keys[0])
         extra = leftover(row, frozenset({*keys, *beside, "history"}))
         question = _BETWEEN.join([question, *(row[key] for key in beside if row[key])])
+        turns = conversation(question, answer)
+        refuse_parts(row, extra, turns, keys[0], {keys[1]: "output"})
         earlier = read_turns(row, "history", extra, texts=True) if row.get("history") else []
         if "history.fields" in extra:
             extra["messages.fields"] = [*extra.pop("history.fields"), {}, {}]
-        return [{"messages": [*earlier, *conversation(question, answer)], "extra": extra}]
+        return [{"messages": [*earlier, *turns], "extra": extra}]
 
     def write(self, row: Row) -> Row:
         """The record of ms-swift; only text in system, user, assistant … order has a place."""

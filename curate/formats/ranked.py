@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.readers.question_parts import refuse_parts
 from curate.core.readers.turns import leftover, number_field, plain, read_side, write_side
 from curate.core.schema import Kind
 from curate.core.turn_fields import has_fields
@@ -47,6 +48,7 @@ class Ranked:
             raise BadRow("wrong_type", f"{what}; expected one for each")
         completions = [read_side(said, name, "assistant", extra) for name in said]
         found = [number_field(scores, name) for name in scores]
+        refuse_parts(row, extra, prompt)
         return [{"prompt": prompt, "completions": completions, "scores": found, "extra": extra}]
 
     def write(self, row: Row) -> Row:

@@ -11,6 +11,7 @@ from curate.core.errors import BadRow
 from curate.core.readers.calls import calls_of_text
 from curate.core.readers.jsontext import dump
 from curate.core.readers.layout import Layout, Side
+from curate.core.readers.question_parts import CHAT_KEYS, refuse_half_chat
 from curate.core.readers.roles import ROLES, is_call_role, role_of
 from curate.core.readers.turns import content_of, leftover, said_by, text_field
 from curate.core.schema import Kind
@@ -43,6 +44,7 @@ class ShareGPT:
         turn=("from", "value"),
         roles=ROLES,
         unused=("system",),
+        doubted=CHAT_KEYS,
     )
 
     def matches(self, row: Row) -> bool:
@@ -59,12 +61,14 @@ class ShareGPT:
         if not raw:
             raise BadRow("empty_conversation", f"{_KEY!r} holds no turn")
         turns = [_read_turn(turn, at) for at, turn in enumerate(raw)]
-        extra = leftover(row, frozenset({_KEY, "system"}))
-        if row.get("system"):
-            turns.insert(0, said_by("system", text_field(row, "system")))
+        extra = leftover(row, frozenset({_KEY}))
+        if extra.get("system") in (None, "") or turns[0]["role"] != "system":
+            system = extra.pop("system", None)
+            turns[:0] = [said_by("system", text_field(row, "system"))] if system else []
         rest = [{k: v for k, v in turn.items() if k not in _TURN and v is not None} for turn in raw]
         beside: list[Row] = [{}] * (len(turns) - len(rest))  # a system turn that is no item
         put_fields(extra, _KEY, [*beside, *rest])
+        refuse_half_chat(extra, _KEY, turns)
         return [{"messages": turns, "extra": extra}]
 
     def write(self, row: Row) -> Row:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from curate.core.errors import BadRow
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.prompts import CHATS, QUESTIONS, chat_key, question_keys, read_prompt
+from curate.core.readers.question_parts import PART_KEYS
 from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
 from curate.core.schema import Kind
 from curate.core.turn_fields import has_fields, put_fields
@@ -15,7 +17,23 @@ from curate.core.types import Row
 
 __all__ = ["Unpaired"]
 
-_LABELS = {"true": True, "false": False, "1": True, "0": False}
+_TRUE: Final = frozenset(
+    ["true", "desirable", "good", "chosen", "preferred", "accepted", "liked", "thumbs_up"]
+)
+_FALSE: Final = frozenset(
+    [
+        "false",
+        "undesirable",
+        "bad",
+        "rejected",
+        "dispreferred",
+        "refused",
+        "disliked",
+        "thumbs_down",
+    ]
+)
+_NUMBERS: Final[Mapping[float, bool]] = {1: True, 0: False, -1: False}
+_TYPES: Final = (bool, int, float, str)
 _KEYS = ("label", "kto_tag")
 _ANSWERS = ("completion", "response", "output")
 
@@ -24,7 +42,8 @@ _ANSWERS = ("completion", "response", "output")
 class Unpaired:
     """``prompt`` and ``completion``, texts or lists of turns, and ``label``.
 
-    A label is true or false, 1 or 0, or these as text (CSV); ``kto_tag`` is one too. Instead of
+    A label is true or false, 1 or 0 (or -1), these as text (CSV), or a word for them: desirable or
+    undesirable, good or bad, chosen or rejected …; ``kto_tag`` is one too. Instead of
     prompt and completion there may be ``messages`` or ``conversations``, whose last turn is the
     completion, or the prompt under another name (`curate.core.readers.prompts`) beside
     ``response`` or ``output``. Ethayarajh et al. 2024, arXiv:2402.01306.
@@ -40,6 +59,7 @@ class Unpaired:
         roles=ROLES,
         truths=("label",),
         refused=(*QUESTIONS, *CHATS, "history", "kto_tag"),
+        doubted=PART_KEYS,
     )
 
     def matches(self, row: Row) -> bool:
@@ -50,7 +70,9 @@ class Unpaired:
             return True
         asked = "prompt" in row or bool(question_keys(row))
         return chat_key(row) is not None or (
-            asked and any(key in row for key in _ANSWERS) and _is_truth(row)
+            asked
+            and any(key in row for key in _ANSWERS)
+            and ("completion" in row or _is_truth(row))
         )
 
     def read(self, row: Row) -> list[Row]:
@@ -115,8 +137,18 @@ def _label_key(row: Row) -> str:
 
 def _is_truth(row: Row) -> bool:
     """Whether a label is true or false, and no number of a class."""
-    return str(row[_label_key(row)]).lower() in ("true", "false")
+    return _folded(row[_label_key(row)]) in _TRUE | _FALSE
 
 
 def _label(value: Any) -> bool | None:
-    return _LABELS.get(str(value).lower()) if isinstance(value, bool | int | str) else None
+    word = _folded(value)
+    if word in _TRUE | _FALSE:
+        return word in _TRUE
+    try:
+        return _NUMBERS.get(float(word))
+    except ValueError:
+        return None
+
+
+def _folded(value: Any) -> str:
+    return str(value).strip().lower().replace(" ", "_") if isinstance(value, _TYPES) else ""

@@ -215,12 +215,12 @@ GOLDEN: dict[str, tuple[Row, Row]] = {  # format, case: raw record, the row it g
     "hh_rlhf: the sides part earlier": (
         {
             "chosen": HH + "4\n\nHuman: Thanks\n\nAssistant: Gladly",
-            "rejected": HH + "5\n\nHuman: No\n\nAssistant: ",
+            "rejected": HH + "5\n\nHuman: Thanks\n\nAssistant: ",
         },
         {
             "prompt": said(("user", "2+2?")),
             "chosen": said(("assistant", "4"), ("user", "Thanks"), ("assistant", "Gladly")),
-            "rejected": said(("assistant", "5"), ("user", "No"), ("assistant", "")),
+            "rejected": said(("assistant", "5"), ("user", "Thanks"), ("assistant", "")),
             "extra": {},
         },
     ),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from curate.core.errors import DataError
+from curate.core.readers.checkable import checkable
 from curate.core.readers.ingest import read_rows
 from curate.core.readers.keywords import could_ask, is_fact
 
@@ -129,3 +130,244 @@ def test_the_last_word_of_a_key_decides_what_it_names() -> None:
     assert could_ask("task_description", "Write a poem")
     assert not could_ask("task_category", "Write a poem")
     assert not could_ask("meta_dialogue", [ASKED])
+
+
+PAIR = {"prompt": "Which city?", "completion": "Rome, I think."}
+
+
+@pytest.mark.parametrize(
+    ("label", "means"),
+    [(-1, False), (1.0, True), ("undesirable", False), ("Good", True), ("thumbs down", False)],
+)
+def test_a_label_may_be_a_sign_or_a_word(label: Any, means: bool, tmp_path: Path) -> None:
+    [row], _ = read(tmp_path, PAIR | {"label": label})
+    assert (row["kind"], row["label"]) == ("unpaired", means)
+
+
+@pytest.mark.parametrize("label", ["sports", 2, "1st", None])
+def test_a_class_is_no_judgement(label: Any, tmp_path: Path) -> None:
+    [row], _ = read(tmp_path, PAIR | {"label": label})
+    assert (row["kind"], json.loads(row["extra"])) == ("conversation", {"label": label})
+
+
+def test_labels_of_some_rows_are_not_read_as_nothing(tmp_path: Path) -> None:
+    chat = {"messages": [ASKED, {"role": "assistant", "content": "Rome."}]}
+    records = [chat | {"label": label} for label in (None, None, None, False, False)]
+    said = refusal(tmp_path, *records)
+    assert "2 of the first 5 rows fit unpaired" in said
+    rows, bad = read(tmp_path, *records, format="unpaired")
+    assert ([row["label"] for row in rows], len(bad)) == ([False, False], 3)
+    assert len(read(tmp_path, *records, format="messages")[0]) == 5
+
+
+BATTLE = {"winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("[null]", "no_answer"),
+        ('["Rome.", null]', "no_answer"),
+        (r'["Rome \ud83d"]', "lone_surrogate"),
+        ("[1, 2]", ""),
+        ("[Rome]", ""),
+    ],
+)
+def test_an_answer_of_an_arena_battle_is_never_the_text_of_its_list(
+    answer: str, reason: str, tmp_path: Path
+) -> None:
+    asked = '["Which city?", "Why?"]' if "," in answer and reason else '["Which city?"]'
+    fine = {"prompt": '["Which city?"]', "response_a": '["Paris."]', "response_b": '["Rome."]'}
+    record = {"prompt": asked, "response_a": '["Paris.", "So."]', "response_b": answer}
+    if '"Why?"' not in asked:
+        record["response_a"] = '["Paris."]'
+    rows, bad = read(tmp_path, fine | BATTLE, record | BATTLE)
+    assert [line["reason"] for line in bad] == [reason] * bool(reason)
+    assert reason or spoken(rows[1]["rejected"]) == [f"assistant: {answer}"]
+
+
+def test_sides_of_which_a_later_turn_of_the_user_differs_are_no_pair(tmp_path: Path) -> None:
+    def side(first: str, asked: str) -> list[Row]:
+        said = [("assistant", first), ("user", asked), ("assistant", "Yes.")]
+        return [ASKED, *({"role": role, "content": text} for role, text in said)]
+
+    pairs = [{"chosen": side("Paris.", "Sure?"), "rejected": side("Rome.", "Sure?")}]
+    pairs.append({"chosen": side("Paris.", "Sure?"), "rejected": side("Rome.", "Really?")})
+    rows, [bad] = read(tmp_path, *pairs)
+    assert (len(rows), bad["line"], bad["reason"]) == (1, 2, "prompt_mismatch")
+
+
+STORY, WHY = "A fox ate the moon.", "Why is it dark?"
+LEFT: dict[str, tuple[Row, str]] = {
+    "context": (
+        {"context": STORY, "prompt": WHY, "completion": "Out."},
+        "--map prompt=instruction --map context=input --map completion=output",
+    ),
+    "passage": (
+        {"passage": STORY, "query": WHY, "response": "Out."},
+        "--map query=instruction --map passage=input --map response=output",
+    ),
+    "an article under a name of several words": (
+        {"source_article": STORY, "question": WHY, "response": "Out."},
+        "--map question=instruction --map source_article=input --map response=output",
+    ),
+    "text": ({"instruction": WHY, "text": STORY, "output": "Out."}, "--map text=input"),
+    "an empty input": (
+        {"instruction": WHY, "input": "", "context": STORY, "output": "Out."},
+        "--map context=input --map input=meta_input",
+    ),
+    "a question beside a prompt": (
+        {"prompt": WHY, "question": STORY, "completion": "Out."},
+        "--map prompt=instruction --map question=input --map completion=output",
+    ),
+    # Muennighoff/natural-instructions, its card
+    "definition": (
+        {"definition": WHY, "inputs": STORY, "targets": "Out.", "task_name": "task1_qa"},
+        "--map definition=instruction --map inputs=input --map targets=output",
+    ),
+    "task": (
+        {"task": "Ask why", "input": STORY, "output": "Out."},
+        "--map task=instruction",
+    ),
+    "pairs": (
+        {"prompt": WHY, "context": STORY, "chosen": "Out.", "rejected": "In."},
+        "--map prompt=instruction --map context=input",
+    ),
+    "labelled answers": (
+        {"question": WHY, "context": STORY, "completion": "Out.", "label": 1},
+        "--map question=instruction --map context=input",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_a_part_of_a_question_beside_it_is_refused_and_the_flags_read_it(
+    case: str, tmp_path: Path
+) -> None:
+    record, flags = LEFT[case]
+    said = refusal(tmp_path, record)
+    assert flags in said
+    [row], _ = read(tmp_path, record, mapping=renames(flags))
+    asked = row.get("prompt") or row["messages"][:1]
+    assert spoken(asked) == [f"user: {record.get('task', WHY)}\n\n{STORY}"]
+
+
+HALVES: dict[str, tuple[Row, str]] = {
+    "a question beside an answer": (
+        {"question": WHY, "messages": [{"role": "assistant", "content": "Out."}]},
+        "--map question=prompt --map messages=completion",
+    ),
+    "an answer beside a question": (
+        {"messages": [{"role": "user", "content": WHY}], "response": "Out."},
+        "--map response=completion --map messages=prompt",
+    ),
+    "an answer beside a question of ShareGPT": (
+        {"conversations": [{"from": "human", "value": WHY}], "output": "Out."},
+        "--map output=completion --map conversations=prompt",
+    ),
+    "a prompt of that name": (
+        {"prompt": WHY, "messages": [{"role": "assistant", "content": "Out."}]},
+        "--map messages=completion",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HALVES)
+def test_the_other_half_of_a_conversation_is_not_left_beside_it(case: str, tmp_path: Path) -> None:
+    record, flags = HALVES[case]
+    assert f"read both with {flags}, or" in refusal(tmp_path, record)
+    [row], _ = read(tmp_path, record, mapping=renames(flags))
+    assert spoken(row["messages"]) == [f"user: {WHY}", "assistant: Out."]
+
+
+CHAT = [{"role": "user", "content": WHY}, {"role": "assistant", "content": "Out."}]
+SOUND: list[Row] = [
+    # tatsu-lab/alpaca; iamtarun/python_code_instructions_18k_alpaca: the whole prompt beside
+    {"instruction": WHY, "input": "", "output": "Out.", "text": f"Below.\n{WHY}\n### Out."},
+    {"instruction": WHY, "input": "", "output": "Out.", "prompt": f"Below: {WHY}"},
+    # meta-math/MetaMathQA
+    {"query": WHY, "response": "Out.", "type": "GSM_Rephrased", "original_question": STORY},
+    # allenai/no_robots; Magpie-Align: the question beside whole turns
+    {"prompt": WHY, "prompt_id": "x", "messages": CHAT, "category": "Open QA"},
+    {"messages": CHAT, "question": STORY, "response": "Else.", "knowledge": "k"},
+    {"inputs": WHY, "targets": "Out.", "task": "summarization", "dataset_name": "web qa set"},
+    {"prompt": f"{STORY} {WHY}", "completion": "Out.", "context": STORY, "question": WHY},
+    {"prompt": WHY, "completion": "Out.", "document_id": "a b", "context_length": "a long one"},
+    {"prompt": WHY, "completion": "Out.", "title": "Of a fox", "topic": "foxes", "context": ""},
+    {"prompt": WHY, "completion": "Out.", "context": "doc_17", "user": "Ann", "image_count": 2},
+    {"messages": CHAT, "image_caption": "A red fox.", "has_image": "no image"},
+    # ms-swift, GRPO: what a reward checks by
+    {"messages": CHAT[:1], "solution": "It is not known."},
+]
+
+
+@pytest.mark.parametrize("record", SOUND)
+def test_what_is_no_part_of_a_question_does_not_hinder(record: Row, tmp_path: Path) -> None:
+    [row], _ = read(tmp_path, record)
+    whole = spoken(row["messages"])
+    assert whole[0].endswith(WHY)
+    assert whole[1:] == ["assistant: Out."] * (len(row["messages"]) - 1)
+
+
+@pytest.mark.parametrize(
+    "beside", [{"image_path": "a.png"}, {"img": ["a.png"]}, {"inputImage": {"bytes": "x"}}]
+)
+def test_a_picture_under_any_name_is_not_read(beside: Row, tmp_path: Path) -> None:
+    assert "not_text" in refusal(tmp_path, {"messages": CHAT} | beside)
+
+
+@pytest.mark.parametrize("key", ["system", "system_prompt", "system_message"])
+def test_a_system_text_may_stand_beside_a_prompt_alone(key: str, tmp_path: Path) -> None:
+    [row], _ = read(tmp_path, {key: "Be brief.", "prompt": WHY})
+    assert spoken(row["messages"]) == ["system: Be brief.", f"user: {WHY}"]
+
+
+@pytest.mark.parametrize(
+    ("own", "whole"),
+    [("", "Be brief."), ("Be brief. And kind.", "Be brief. And kind."), ("Be brief.", "Be brief.")],
+)
+def test_a_conversation_has_one_system_turn(own: str, whole: str, tmp_path: Path) -> None:
+    turns = [{"role": "system", "content": own}, *CHAT]
+    tagged = [{"from": "system", "value": own}, {"from": "human", "value": WHY}]
+    [row], _ = read(tmp_path, {"system": "Be brief.", "messages": turns})
+    assert spoken(row["messages"])[:2] == [f"system: {whole}", f"user: {WHY}"]
+    [row], _ = read(tmp_path, {"system": "Be brief.", "conversations": tagged})
+    assert spoken(row["messages"]) == [f"system: {whole}", f"user: {WHY}"]
+
+
+def test_two_system_texts_are_set_aside_with_the_flag(tmp_path: Path) -> None:
+    record = {"system": "Be long.", "messages": [{"role": "system", "content": "Be brief."}, *CHAT]}
+    assert "two_system_texts" in refusal(tmp_path, record)
+    [row], _ = read(tmp_path, record, mapping={"system": "meta_system"})
+    assert spoken(row["messages"])[0] == "system: Be brief."
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("chosen_rating", "rejected_rating"),
+        ("chosen-rating", "rejected-rating"),
+        ("chosen_score", "rejected_score"),
+        ("reward_chosen", "reward_rejected"),
+    ],
+)
+def test_scores_of_both_sides_are_found_under_their_usual_names(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    record = {"prompt": WHY} | SIDES | dict(zip(names, (4, "2.5"), strict=True))
+    [row], _ = read(tmp_path, record)
+    assert (row["score_chosen"], row["score_rejected"], row["margin"]) == (4, 2.5, 1.5)
+    [row], _ = read(tmp_path, record | {names[0]: "unknown"})
+    assert (row["score_chosen"], row["margin"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("solution", "answer"),
+    [
+        (r"We get that $x = \boxed 5$. So it is." + "\nMore.", "5"),
+        (r"So \boxed \frac12 is it", r"\frac12 is it"),
+        (r"First \boxed{4}, then \boxed 5.", "4"),
+    ],
+)
+def test_a_box_without_braces_holds_the_rest_of_its_formula(solution: str, answer: str) -> None:
+    assert checkable(solution) == (answer, "boxed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from curate.core.errors import BadRow
-from curate.core.readers.keywords import map_flag
+from curate.core.readers.keywords import map_flag, names_picture
 from curate.core.readers.turns import content_of, said_by
 from curate.core.schema import CONTENT, Kind
 from curate.core.types import Row
@@ -28,9 +28,9 @@ def refuse_media(record: Row) -> None:
     Raises:
         BadRow: it has.
     """
-    for key in _MEDIA:
-        value = record.get(key)
-        if value not in _EMPTY and isinstance(value, str | bytes | list | dict):
+    for key, value in record.items():
+        usual = key in _MEDIA and isinstance(value, str | bytes | list | dict)
+        if value not in _EMPTY and (usual or names_picture(key, value)):
             raise BadRow(
                 "not_text",
                 f"{key!r} holds what is not text, and is not read; where the turns do not need it, "
@@ -41,21 +41,38 @@ def refuse_media(record: Row) -> None:
 def with_system(row: Row, kind: Kind) -> None:
     """Make the text under ``system`` in the ``extra`` of ``row`` its first turn.
 
-    The row is left as it is where its format used that text, and where its turns begin with the
-    same one. Documents have no system text. Empty fields of `BESIDE` are dropped from ``extra``.
+    The row is left as it is where its format used that text. A system turn that is there already
+    stays if it holds that text, and takes it if it is empty or a part of it. Documents have no
+    system text. Empty fields of `BESIDE` are dropped from ``extra``.
 
     Raises:
-        BadRow: it is no text.
+        BadRow: it is no text, or another one than that of the system turn.
     """
     given = row.get("extra") or {}
     row["extra"] = extra = {k: v for k, v in given.items() if k not in BESIDE or v not in _EMPTY}
     key = next((key for key in SYSTEMS if key in extra), None)
     if key is None or kind == "text":
         return
-    system = said_by("system", content_of(extra.pop(key), repr(key)))
+    text = content_of(extra.pop(key), repr(key)) or ""
     column = next(iter(CONTENT[kind]))
-    if row[column][:1] != [system]:
-        row[column] = [system, *row[column]]
-        for name in (f"{named}.fields" for named in _NAMED):
-            if name in extra:
-                extra[name] = [{}, *extra[name]]
+    turns = row[column]
+    if turns and turns[0]["role"] == "system":
+        row[column] = [turns[0] | {"content": _one_text(key, text, turns[0]["content"] or "")}]
+        row[column] += turns[1:]
+        return
+    row[column] = [said_by("system", text), *turns]
+    for name in (f"{named}.fields" for named in _NAMED):
+        if name in extra:
+            extra[name] = [{}, *extra[name]]
+
+
+def _one_text(key: str, beside: str, own: str) -> str:
+    """The longer of two system texts, one of which has the other in it."""
+    short, long = sorted((own, beside), key=len)
+    if short.strip() in long:
+        return own if beside.strip() == own.strip() else long
+    raise BadRow(
+        "two_system_texts",
+        f"{key!r} is another text than the system turn that is there; to keep that turn, rename "
+        f"the field with {map_flag(key, f'meta_{key}')}",
+    )

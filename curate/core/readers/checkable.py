@@ -11,6 +11,7 @@ __all__ = ["checkable", "final_answer", "short_answer"]
 _MARK: Final = "####"
 _GROUPED: Final = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
 _BOXES: Final = ("\\boxed{", "\\fbox{")
+_BARE: Final = re.compile(r"\\boxed\s+([^\s{}$][^{}$\n]*?)\s*(?:\$|\\\)|\.?\s*$|\.\s)", re.M)
 _COMMAND: Final = re.compile(r"\\[A-Za-z]+")
 _WORD: Final = re.compile(r"[^\W\d_]{2,}")
 _LONGEST: Final = 80  # characters of a short answer
@@ -61,10 +62,15 @@ def _number(value: float) -> str:
 
 
 def _boxed(text: str) -> str:
-    """What the last box holds, its braces in pairs; empty without one."""
+    r"""What the last box holds, its braces in pairs; empty without one.
+
+    MATH has a few boxes without braces, as ``$\boxed 5$``: these hold what is up to the end of the
+    formula, as the authors' own code reads them.
+    """
     start, box = max((text.rfind(box), box) for box in _BOXES)
     if start < 0:
-        return ""
+        bare = _BARE.findall(text)
+        return bare[-1] if bare else ""
     begin = start + len(box)
     depth = 1
     for at in range(begin, len(text)):

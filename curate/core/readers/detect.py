@@ -50,6 +50,7 @@ def detect(source: str, rows: Sequence[Row]) -> Detected:
     counts = _count(rows)
     left = _fitting(counts, rows)
     if len(left) == 1:
+        _refuse_loss(source, left[0], counts, rows)
         return left[0]
     if left:
         both = " and ".join(name for name, _, _ in left)
@@ -58,6 +59,26 @@ def detect(source: str, rows: Sequence[Row]) -> Detected:
             f"or --format {left[-1][0]}"
         )
     raise DataError(f"{source}: {_no_format(counts, rows)}")
+
+
+def _refuse_loss(
+    source: str, best: Detected, counts: Mapping[str, Detected], rows: Sequence[Row]
+) -> None:
+    """Check that no row has more for another format: a label or a rejected answer beside it.
+
+    Raises:
+        DataError: some have; the text names both formats.
+    """
+    name, form, _ = best
+    for other, more, count in counts.values():
+        if name in more.over and count and more.kind not in (form.kind, "conversation"):
+            both = sum(form.matches(row) and more.matches(row) for row in rows)
+            if both:
+                raise DataError(
+                    f"{source}: {both} of the first {len(rows)} rows fit {other} ({more.kind} "
+                    f"rows) as well as {name}, the others {name} alone; say which with --format "
+                    f"{other} (the others are set aside) or --format {name}"
+                )
 
 
 def _count(rows: Sequence[Row]) -> dict[str, Detected]:

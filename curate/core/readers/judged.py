@@ -6,13 +6,27 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 from curate.core.errors import BadRow
+from curate.core.readers.keywords import keys_with, words
 from curate.core.readers.turns import answer, leftover, number_field, plain, said_by, text_field
 from curate.core.schema import Kind
 from curate.core.types import Row
 
-__all__ = ["TwoResponses", "in_places", "judged_pair", "place_field", "scored_place"]
+__all__ = [
+    "SCORE_KEYS",
+    "TwoResponses",
+    "in_places",
+    "judged_pair",
+    "place_field",
+    "scored_place",
+    "take_scores",
+]
 
+SCORE_KEYS: Final = keys_with(["score", "rating", "reward"])
+"""Pattern of JSON with a key that `take_scores` may mean."""
+_SCORES: Final = ("score", "rating", "reward")
+_MEANS: Final = frozenset({"avg", "average", "mean", "overall"})
 _PLACE: Final = "chosen_response"
+_BOTH: Final = frozenset({"chosen", "rejected"})
 _RESPONSES: Final = ("response_0", "response_1")
 
 
@@ -50,6 +64,32 @@ def in_places(row: Row, extra: Row) -> tuple[str, str, str, int]:
     second = extra.pop(_PLACE, 1) == 2
     answers = (rejected, chosen) if second else (chosen, rejected)
     return prompt, *answers, int(second)
+
+
+def take_scores(extra: Row) -> dict[str, float | None]:
+    """The scores of both sides of a pair under another usual name; ``extra`` loses them.
+
+    Such are ``chosen_rating`` and ``rejected_rating``, ``reward-chosen`` and ``reward-rejected``.
+    They are left where one of the two is no number, or where there are others as well.
+
+    >>> take_scores({"chosen-rating": 5, "rejected-rating": "4.5", "id": 7})
+    {'score_chosen': 5.0, 'score_rejected': 4.5}
+    """
+    for name in _SCORES:
+        keys = [
+            [key for key in extra if words(key) - _MEANS == {side, name}]
+            for side in ("chosen", "rejected")
+        ]
+        if [*map(len, keys)] == [1, 1] and words(keys[0][0]) ^ words(keys[1][0]) <= _BOTH:
+            try:
+                scores = [number_field(extra, key) for (key,) in keys]
+            except BadRow:
+                return {}
+            if None not in scores:
+                for (key,) in keys:
+                    extra.pop(key)
+                return dict(zip(("score_chosen", "score_rejected"), scores, strict=True))
+    return {}
 
 
 def place_field(record: Row, key: str, places: Sequence[Any] = (0, 1)) -> int:

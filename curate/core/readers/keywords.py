@@ -8,6 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 __all__ = [
+    "ANSWER_WORDS",
+    "CONTEXT_WORDS",
+    "PICTURE_KEYS",
+    "QUESTION_WORDS",
     "could_answer",
     "could_ask",
     "is_answer",
@@ -16,7 +20,9 @@ __all__ = [
     "is_fact",
     "is_picture",
     "is_question",
+    "keys_with",
     "map_flag",
+    "names_picture",
     "of_role",
     "question_text",
     "words",
@@ -31,7 +37,8 @@ def _set(text: str) -> frozenset[str]:
 
 _ROLES: Final[Mapping[str, frozenset[str]]] = {
     "question": _set(
-        "question questions query instruction instructions prompt problem input ask user human "
+        "question questions query queries instruction instructions prompt prompts problem input "
+        "inputs ask user human "
         "request exercise"
     ),
     "answer": _set(
@@ -51,6 +58,11 @@ _ROLES: Final[Mapping[str, frozenset[str]]] = {
         "videos speech wav"
     ),
 }
+QUESTION_WORDS: Final = _ROLES["question"]
+CONTEXT_WORDS: Final = _ROLES["context"]
+ANSWER_WORDS: Final = _ROLES["answer"]
+_HOLDERS: Final = _set("path paths file files filename url urls uri bytes data base64 b64")
+"""Last words of keys whose values hold or name what is before them: ``image_path``."""
 _FACTS: Final = _set(
     "id ids uid uuid qid hash sha url urls link model models generator annotator annotators judge "
     "author date time timestamp tstamp created rating ratings score scores margin rank split index "
@@ -151,6 +163,15 @@ def map_flag(key: str, name: str) -> str:
     return f"--map {shlex.quote(text if text.isprintable() else ascii(text)[1:-1])}"
 
 
+def keys_with(found: Iterable[str]) -> str:
+    """A pattern of JSON text in which a key may have one of some words."""
+    return rf'(?i)({"|".join(sorted(found))})[^"\\]*":'
+
+
+PICTURE_KEYS: Final = keys_with(_ROLES["picture"])
+"""Pattern of JSON with a key that `names_picture` may mean."""
+
+
 def could_answer(key: str, value: Any) -> bool:
     """Whether a field could be the answer to a text beside it."""
     if value is None or value == "":
@@ -215,6 +236,22 @@ def is_picture(key: str, value: Any) -> bool:
     if type(value) is str and _MEDIA.search(value):
         return True
     return bool(value) and type(value) in (str, list, dict) and bool(words(key) & _ROLES["picture"])
+
+
+def names_picture(key: str, value: Any) -> bool:
+    """Whether a key is called an image, a sound or a film, and its value is one or names one.
+
+    >>> names_picture("image_path", "a.png"), names_picture("image_caption", "A red cat.")
+    (True, False)
+    """
+    named = [word for word in _in_order(key) if not word.isdigit()]
+    while len(named) > 1 and named[-1] in _HOLDERS:
+        named.pop()
+    if not named or named[-1] not in _ROLES["picture"] or named[0] in _OF_FACTS:
+        return False
+    if type(value) is str:
+        return bool(value.strip()) and len(value.split()) == 1
+    return bool(value) and isinstance(value, bytes | list | dict)
 
 
 def is_datum(text: str) -> bool:

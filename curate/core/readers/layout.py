@@ -49,7 +49,9 @@ class Layout:
     ours). ``numbers`` are facts, finite numbers or null; ``truths`` are content, true or false,
     or 1 or 0. ``unused`` fields, and those of `core.readers.beside` in every layout, are dropped
     where they are null or empty; where they are not, the layout does not apply, nor to records with
-    ``refused`` fields. All other fields are left to ``extra``.
+    ``refused`` fields. All other fields are left to ``extra``; where ``doubted``, a pattern of its
+    keys, is found in it, the layout does not apply, but for a list of turns that begins with a
+    question and ends with an answer.
 
     Rows whose ``differ`` columns are equal are not taken. Where these are lists, the column
     ``shared`` may be missing: it is the turns that both begin with, at least one turn each left
@@ -68,6 +70,7 @@ class Layout:
     shared: str | None = None
     judged: str | None = None
     refused: tuple[str, ...] = ()
+    doubted: str = ""
 
     def keys(self) -> set[str]:
         """The keys of all fields but those that are left to ``extra``."""

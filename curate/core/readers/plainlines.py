@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -20,6 +20,7 @@ from curate.core.readers.jsonline import BLANK, ODD, PLAIN
 from curate.core.readers.jsonlines import too_long
 from curate.core.readers.jsonscan import Scanned, scan
 from curate.core.readers.jsontokens import LIST, STRING
+from curate.core.readers.keywords import PICTURE_KEYS
 from curate.core.readers.layout import Layout, Said
 from curate.core.readers.plainextra import Extra
 from curate.core.readers.plainfields import Fields
@@ -72,6 +73,7 @@ def plain_rows(
     judged = Judged.of(fields.numbers(layout.judged)) if layout.judged else None
     _doubt(scanned, fields, layout, judged)
     extra = Extra(scanned)
+    _doubt_others(scanned, fields, layout, extra)
     if judged is not None:
         extra.add("chosen_response", judged.second)
         facts |= judged.facts
@@ -130,6 +132,32 @@ def _doubt(scanned: Scanned, fields: Fields, layout: Layout, judged: Judged | No
     for name in layout.numbers:
         doubt |= np.isinf(fields.numbers(name))
     scanned.status[doubt & (scanned.status >= PLAIN)] = ODD
+
+
+def _doubt_others(scanned: Scanned, fields: Fields, layout: Layout, extra: Extra) -> None:
+    """Lines with a field without a column that may belong to the turns are odd."""
+    rows = np.flatnonzero(scanned.status >= PLAIN)
+    texts = pl.Series(pl.from_arrow(extra.of(rows)[0]))
+    if texts.null_count() == len(texts):
+        return
+    kept = [each.beside for each in layout.said() if each.beside]  # these are in `extra` as well
+    doubt = _holds(texts, layout.doubted, kept)
+    listed = [side for side in layout.sides() if side.form == "list"]
+    if listed and doubt.any():
+        lists = fields.lists(listed[0].key, rows)
+        doubt &= ~(lists.answered() & lists.asking())
+    scanned.status[rows[doubt | _holds(texts, PICTURE_KEYS)]] = ODD
+
+
+def _holds(texts: pl.Series, pattern: str, kept: Sequence[str] = ()) -> npt.NDArray[np.bool_]:
+    """Which of the texts of JSON have keys of a pattern besides those that are ``kept``."""
+    if not pattern:
+        return np.zeros(len(texts), np.bool_)
+    if not kept:
+        return texts.str.contains(pattern).fill_null(False).to_numpy()
+    count = texts.str.count_matches(pattern).cast(pl.Int64)
+    known = sum(texts.str.count_matches(f'"{key}":', literal=True).cast(pl.Int64) for key in kept)
+    return (count > known).fill_null(False).to_numpy()
 
 
 def _lists(

@@ -65,7 +65,8 @@ def _share(prompt: Lists, chosen: Lists, rejected: Lists, common: Ints) -> tuple
 
     This is the rule of `curate.formats.preference` for lists of turns; where a prompt is given
     that is empty or not the last turn that is shared, it is in doubt, and so it is where the last
-    turn that is shared is no user's, or where the sides part at a user's turn.
+    turn that is shared is no user's, where the sides part at a user's turn, and where both go on
+    after they part.
     """
     turns = chosen.turns
     given = prompt.ends > prompt.starts
@@ -79,7 +80,7 @@ def _share(prompt: Lists, chosen: Lists, rejected: Lists, common: Ints) -> tuple
     doubt[asked] = ~turns.are(prompt.ends[asked] - 1, (chosen.starts + shared)[asked] - 1)
     for side in (chosen, rejected):
         doubt |= _asks(turns, side.starts + parted)
-    doubt |= ~apart & (shared == 0)
+    doubt |= (~apart & (shared == 0)) | (most > parted)
     inside = np.flatnonzero(shared > 0)
     doubt[inside] |= turns.voices((chosen.starts + shared)[inside] - 1) != "user"
     beside = np.flatnonzero(apart)

@@ -85,6 +85,15 @@ class Lists(NamedTuple):
         there[there] = self.turns.voices(self.ends[there] - 1) == "assistant"
         return there
 
+    def asking(self) -> npt.NDArray[np.bool_]:
+        """Which lists begin with a user's turn, or with a system's and a user's."""
+        there = self.ends > self.starts
+        first = self.starts[there]
+        roles = self.turns.voices(first)
+        second = self.turns.voices(np.minimum(first + 1, self.ends[there] - 1))
+        there[there] = (roles == "user") | ((roles == "system") & (second == "user"))
+        return there
+
 
 def said(lists: Sequence[Lists]) -> Any:
     """The lists of one row after the other, those of a row made one, as an Arrow array."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 from curate.core.errors import BadRow
 from curate.core.readers.beside import SYSTEMS
 from curate.core.readers.keywords import could_ask, map_flag, question_text
+from curate.core.readers.question_parts import refuse_parts
 from curate.core.readers.turn_lists import opens_conversation
 from curate.core.readers.turns import read_side, read_turns, said_by
 from curate.core.turn_fields import put_fields
@@ -52,14 +53,19 @@ def read_prompt(record: Row, extra: Row, answers: Sequence[list[Row]] = ()) -> l
     `curate.core.readers.beside`.
 
     Raises:
-        BadRow: more than one field could be the prompt, or the one that is cannot be read.
+        BadRow: more than one field could be the prompt or a part of it, or the one that is cannot
+            be read.
     """
     if record.get("prompt") not in (None, "", []):
-        turns = _taken(record, "prompt", extra)
+        turns, texts = _taken(record, "prompt", extra), ["prompt"]
         _has_question(record, turns, extra)
     else:
         turns = _asked(record, extra, answers)
+        texts = [] if _chats(record) else question_keys(record)
     extra.pop("prompt", None)
+    if turns:
+        asked = next((key for key in texts if type(record[key]) is str), None)
+        refuse_parts(record, extra, turns, asked)
     return turns or [said_by("user", "")] * (record.get("prompt") == "")
 
 

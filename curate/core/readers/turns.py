@@ -174,16 +174,27 @@ def check_sides(chosen: Sequence[Row], rejected: Sequence[Row]) -> None:
     """Check that both sides end with an answer and, where they part, part at an answer.
 
     Raises:
-        BadRow: one does not end so, or they part at a user's turn: two questions are no pair.
+        BadRow: one does not end so, or they part at a user's turn or differ in a later one: two
+            questions are no pair.
     """
     for name, turns in (("chosen", chosen), ("rejected", rejected)):
         if turns[-1]["role"] != "assistant":
             raise BadRow("no_answer", f"{name!r} does not end with an assistant's turn")
     at = common_prefix(chosen, rejected)
     parted = (chosen[at], rejected[at])
+    asked = zip(_asking(chosen[at + 1 :]), _asking(rejected[at + 1 :]), strict=False)
     if parted[0] != parted[1] and {turn["role"] for turn in parted} & _ASKING:
         detail = "chosen and rejected do not answer the same turns: they part at a user's turn"
         raise BadRow("prompt_mismatch", detail)
+    if any(one != other for one, other in asked):
+        detail = (
+            "chosen and rejected do not answer the same turns: a later turn of the user differs"
+        )
+        raise BadRow("prompt_mismatch", detail)
+
+
+def _asking(turns: Sequence[Row]) -> list[Row]:
+    return [turn for turn in turns if turn["role"] in _ASKING]
 
 
 def _read_turn(turn: Any, where: str) -> Row:
