@@ -68,9 +68,7 @@ def load(source: Path | str, kinds: Sequence[Kind]) -> pl.DataFrame:
 
 
 def _read(source: Path) -> pl.DataFrame:
-    file = source / "kept.parquet" if source.is_dir() else source
-    if source.is_dir() and not file.is_file():
-        raise DataError(f"{source}: not a run folder, it has no kept.parquet")
+    file = _kept(source) if source.is_dir() else source
     if file.suffix == ".parquet" and file.is_file():
         try:
             table = pl.read_parquet(file, glob=False)
@@ -97,6 +95,17 @@ def _read(source: Path) -> pl.DataFrame:
             f"{bad[0]['reason']}; run `siftune curate ingest` on it and train on that"
         )
     return rows
+
+
+def _kept(run: Path) -> Path:
+    """The kept rows in a folder; those of a run must be what it wrote."""
+    if (run / "manifest.json").is_file():
+        from curate.core.run_manifest import verified
+
+        return verified(run, "kept.parquet")
+    if not (run / "kept.parquet").is_file():
+        raise DataError(f"{run}: not a run folder, it has no kept.parquet")
+    return run / "kept.parquet"
 
 
 def data_hash(table: pl.DataFrame) -> str:

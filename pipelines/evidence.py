@@ -14,8 +14,8 @@ import polars as pl
 
 from curate.core.content import text_of
 from curate.core.failures import reading
+from curate.core.run_manifest import manifest_of, stage_file, verified
 from curate.core.schema import content_columns
-from curate.core.story import manifest_of
 from pipelines.charts import Chart, embedding_map, histogram
 
 __all__ = ["MOST_POINTS", "Selection"]
@@ -43,7 +43,7 @@ class Selection:
     @cached_property
     def ledger(self) -> pl.DataFrame:
         """The last word on each row."""
-        path = self.run / "ledger.parquet"
+        path = verified(self.run, "ledger.parquet")
         with reading(path):
             return pl.read_parquet(path, glob=False).select(_LEDGER)
 
@@ -63,10 +63,9 @@ class Selection:
         """A chart for each numeric score: kept rows against dropped ones."""
         kept = self.ledger.filter(decision="kept")["id"]
         for stage in self._score_stages():
-            with reading(self._file(stage)):
-                scores = pl.read_parquet(self._file(stage), glob=False).select(
-                    "id", *stage["columns"]
-                )
+            path = stage_file(self.run, stage)
+            with reading(path):
+                scores = pl.read_parquet(path, glob=False).select("id", *stage["columns"])
             is_kept = scores["id"].is_in(kept.implode())
             for name in stage["columns"]:
                 if scores[name].dtype.is_numeric():
@@ -122,7 +121,7 @@ class Selection:
 
     def quarantined(self) -> list[dict[str, Any]]:
         """The first rows that could not be read."""
-        path = self.run / "quarantine.jsonl"
+        path = verified(self.run, "quarantine.jsonl")
         with reading(path):
             lines = path.read_bytes().splitlines()
             return [dict(orjson.loads(line)) for line in lines[:_MOST_QUARANTINED]]
@@ -130,21 +129,16 @@ class Selection:
     def _score_stages(self) -> list[Mapping[str, Any]]:
         return [stage for stage in self.manifest["stages"] if "columns" in stage]
 
-    def _file(self, stage: Mapping[str, Any]) -> Path:
-        name = stage["stage"].partition(":")[2]
-        return self.run / "stages" / f"{name}-{stage['key'][:16]}.parquet"
-
     def _embedding(self) -> tuple[Path, str] | None:
         for stage in self._score_stages():
             for name in stage["columns"]:
                 if name.endswith("embedding"):
-                    return self._file(stage), name
+                    return stage_file(self.run, stage), name
         return None
 
     def _excerpts(self, ids: list[str], length: int) -> dict[str, str]:
         columns = ["id", "kind", *content_columns(self.manifest["kind"])]
-        key = self.manifest["stages"][0]["key"]
-        path = self.run / "stages" / f"ingest-{key[:16]}.parquet"
+        path = stage_file(self.run, self.manifest["stages"][0])
         with reading(path):
             rows = pl.scan_parquet(path, glob=False).select(columns)
             wanted = rows.filter(pl.col("id").is_in(ids)).collect()

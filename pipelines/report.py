@@ -114,7 +114,16 @@ def _sha256(script: str) -> str:
 
 def _selections(run: Path) -> list[Path]:
     places = [run, run / "rows", run / "pairs"]
-    return [path for path in places if (path / "ledger.parquet").is_file()]
+    return [path for path in places if _is_selection(path)]
+
+
+def _is_selection(path: Path) -> bool:
+    """Whether a curate run was made there, whatever has become of its files."""
+    manifest = path / "manifest.json"
+    with reading(manifest):
+        return "stages" in dict(_optional_json(manifest) or {}) or (
+            (path / "ledger.parquet").exists()
+        )
 
 
 def _selection(path: Path, charts: _Charts) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import yaml
 
 from curate.core.failures import reading
 from curate.core.markdown import escaped, table
-from curate.core.story import manifest_of
+from curate.core.run_manifest import manifest_of, verified
 
 __all__ = ["Exported", "LeftOut", "dataset_card", "source_counts"]
 
@@ -70,7 +70,7 @@ def dataset_card(run: Path, done: Exported, usage: str | None = None) -> str:
 
 def source_counts(run: Path, done: Exported) -> list[tuple[object, ...]]:
     """Rows of each source by what became of them, in the order the sources came."""
-    path = run / "ledger.parquet"
+    path = verified(run, "ledger.parquet")
     source = pl.col("id").str.replace(r":[^:]*$", "").alias("source")  # an id is source:row
     with reading(path):
         decided = pl.scan_parquet(path, glob=False).select(source, "decision")

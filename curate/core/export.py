@@ -27,8 +27,8 @@ from curate.core.files import write_text
 from curate.core.outputs import check_folder, whole_folder
 from curate.core.registry import build, closest, names
 from curate.core.rows import rows_of
+from curate.core.run_manifest import manifest_of, verified
 from curate.core.schema import Kind, kind_of
-from curate.core.story import manifest_of
 from curate.core.types import ExportLayout, Row
 
 __all__ = ["Exported", "export"]
@@ -73,8 +73,9 @@ def export(
         raise UsageError(f"--to: expected one of {', '.join(_CONTAINERS)}, got {to!r}")
     check_folder(out, COMMAND, [run])
     manifest = manifest_of(run)  # is it a finished run?
-    with reading(run / "kept.parquet"):
-        kept = pl.read_parquet(run / "kept.parquet", glob=False)
+    path = verified(run, "kept.parquet")
+    with reading(path):
+        kept = pl.read_parquet(path, glob=False)
     plan = _plan(layout, shape, kind_of(kept), kept)
     container = _container(plan, to)
     rows, left_out, by_source = _written(kept, plan, columns)

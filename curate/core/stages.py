@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import sys
 import time
@@ -24,6 +23,7 @@ from curate.core.registry import source_of
 __all__ = ["Done", "Stages", "code_key", "core_key", "is_note", "measured", "option_files"]
 
 _NOTE: Final = expression_of(STAGE_FILES[1])
+_DIGEST: Final = "digest"  # of all else in a note
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,6 @@ class Done:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_mb: float = 0.0
-
-    def is_whole(self) -> bool:
-        """Whether the facts are those that `make` writes: a damaged note may lack some."""
-        try:
-            return bool(self.told) and all(map(math.isfinite, self.clock.values()))
-        except (AttributeError, KeyError, TypeError, ValueError):
-            return False
 
     @property
     def clock(self) -> dict[str, float]:
@@ -71,7 +64,8 @@ class Stages:
     """The folder of finished stages of one run.
 
     A stage's file appears under its name only when it is whole; the note beside it, written last,
-    holds the file's hash, so that a damaged file is made again instead of being believed.
+    holds the hashes of the file and of the note's own content, so that of a stage whose file or
+    note was damaged nothing is believed: it is made again.
     """
 
     folder: Path
@@ -101,10 +95,13 @@ class Stages:
         if not (path.is_file() and note.is_file()):
             return None
         try:
-            known = Done(**read_json(note))
-        except (UsageError, TypeError):  # a damaged note is no note: the stage is made again
+            content = read_json(note)
+            if content.pop(_DIGEST) != digest_of(content):
+                return None
+            known = Done(**content)
+        except (UsageError, AttributeError, KeyError, TypeError):  # damaged: made again
             return None
-        return known if known.key == key and known.is_whole() else None
+        return known if known.key == key else None
 
     def make(self, name: str, key: str, work: Callable[[Path], Mapping[str, Any]]) -> Done:
         """Run ``work`` on a name beside the stage's, then let the stage appear.
@@ -118,7 +115,8 @@ class Stages:
                 facts = dict(work(part))
             sha256 = hash_file(path)
         done = Done(key, sha256, facts, **clock)
-        write_json(path.with_suffix(".json"), asdict(done))
+        content = asdict(done)
+        write_json(path.with_suffix(".json"), content | {_DIGEST: digest_of(content)})
         return done
 
     def drop_all_but(self, names: set[Path]) -> None:

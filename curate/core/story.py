@@ -12,11 +12,11 @@ import polars as pl
 
 from curate.core.errors import DataError, UsageError
 from curate.core.failures import reading
-from curate.core.files import read_json
 from curate.core.registry import closest
+from curate.core.run_manifest import manifest_of, stage_file, verified
 from curate.core.schema import BASE, kind_of
 
-__all__ = ["Chapter", "Story", "manifest_of", "story"]
+__all__ = ["Chapter", "Story", "story"]
 
 
 @dataclass(frozen=True)
@@ -41,41 +41,6 @@ class Story:
     survivor: dict[str, Any] | None = None
 
 
-def manifest_of(run: Path) -> dict[str, Any]:
-    """The manifest of a finished run.
-
-    Raises:
-        UsageError: the folder holds none.
-    """
-    path = run / "manifest.json"
-    if not path.is_file():
-        raise UsageError(
-            f"{run} is not a finished run (no manifest.json): run `siftune curate run` first"
-        )
-    manifest: dict[str, Any] = read_json(path)
-    with reading(path):
-        _check(manifest)
-    return manifest
-
-
-def _check(manifest: dict[str, Any]) -> None:
-    """Look up what every reader of a manifest takes from it.
-
-    Raises:
-        KeyError, TypeError, ValueError: something is missing or of another type.
-    """
-    counts, first = manifest["counts"], manifest["stages"][0]
-    str(manifest["siftune"]), str(manifest["recipe"]["name"]), str(manifest["kind"])
-    sum(counts[name] for name in ("rows", "kept", "dropped", "quarantined"))
-    sum(first[name] for name in ("kept", "quarantined"))
-    for stage in manifest["stages"]:
-        _ = stage["stage"].partition(":"), stage["key"][:16]
-        dict(stage.get("reasons", {})), list(stage.get("columns", ()))
-    for entry in manifest["inputs"]:
-        Path(entry["path"]), str(entry["sha256"])
-    dict(manifest["clock"])
-
-
 def story(run: Path, row_id: str) -> Story:
     """The story of the row ``row_id``.
 
@@ -83,7 +48,7 @@ def story(run: Path, row_id: str) -> Story:
         UsageError: no finished run, or no such row; the text names the closest id.
     """
     manifest = manifest_of(run)
-    last = _one(run / "ledger.parquet", row_id)
+    last = _one(verified(run, "ledger.parquet"), row_id)
     if last is None:
         raise UsageError(f"{run} has no row {row_id!r}; {_nearest(run, row_id)}")
     final = _chapter(last["stage"], last)
@@ -101,8 +66,7 @@ def story(run: Path, row_id: str) -> Story:
 
 
 def _told(run: Path, stage: dict[str, Any], row_id: str) -> Iterator[Chapter]:
-    name = stage["stage"].partition(":")[2]
-    row = _one(run / "stages" / f"{name}-{stage['key'][:16]}.parquet", row_id)
+    row = _one(stage_file(run, stage), row_id)
     if row is None:
         return
     if "keep" in row:
@@ -128,8 +92,7 @@ def _detail(text: str | None) -> dict[str, Any]:
 
 
 def _content(run: Path, manifest: dict[str, Any], row_id: str) -> dict[str, Any] | None:
-    key = manifest["stages"][0]["key"]
-    path = run / "stages" / f"ingest-{key[:16]}.parquet"
+    path = stage_file(run, manifest["stages"][0])
     with reading(path):
         found = pl.scan_parquet(path, glob=False).filter(pl.col("id") == row_id).collect()
     if found.height == 0:

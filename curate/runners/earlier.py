@@ -12,6 +12,7 @@ import orjson
 from curate.core.errors import UsageError
 from curate.core.files import read_json
 from curate.core.recipe import Recipe
+from curate.core.run_manifest import fits
 
 __all__ = ["Earlier", "earlier"]
 
@@ -82,8 +83,7 @@ def _read(path: Path) -> Mapping[str, Any] | None:
         found = read_json(path)
     except (UsageError, OSError):
         return None
-    ours = isinstance(found, dict) and {"recipe", "stages", "clock"} <= set(found)
-    return found if ours and "siftune" in found and "inputs" in found else None
+    return found if fits(found) else None
 
 
 def _plain(value: Any) -> Any:

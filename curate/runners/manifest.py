@@ -13,6 +13,7 @@ import orjson
 
 from curate.core.errors import UsageError
 from curate.core.files import hash_file, read_json
+from curate.core.run_manifest import fits
 from curate.core.stages import Done
 from curate.core.table import Table
 from curate.runners.folder import OUTPUTS
@@ -60,19 +61,15 @@ def unchanged(out: Path, path: Path, new: Mapping[str, Any]) -> bool:
         old = read_json(path) if path.is_file() else None
     except UsageError:  # damaged: it is written again
         return False
-    if not isinstance(old, dict) or not isinstance(old.get("clock"), dict):
+    if old is None or not fits(old):
         return False
     ignored = {"outputs", "clock"}
     same = {k: v for k, v in old.items() if k not in ignored} == {
         k: v for k, v in _plain(new).items() if k not in ignored
     }
-    hashes = old.get("outputs")
+    hashes = old["outputs"]
     names = (*OUTPUTS, *new.get("parts", {}))
-    return (
-        same
-        and isinstance(hashes, dict)
-        and all((out / n).is_file() and hash_file(out / n) == hashes.get(n) for n in names)
-    )
+    return same and all((out / n).is_file() and hash_file(out / n) == hashes.get(n) for n in names)
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,160 @@
+"""The manifest of a finished run, checked, and the files of the run that it holds hashes of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from pydantic import Field, TypeAdapter, ValidationError
+
+from curate.core.errors import DataError, UsageError
+from curate.core.failures import reading
+from curate.core.files import hash_file, read_json
+from curate.core.schema import Kind
+
+__all__ = ["fits", "manifest_of", "stage_file", "verified"]
+
+_Count = Annotated[int, Field(ge=0, strict=True)]
+_Text = Annotated[str, Field(strict=True)]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_Key = Annotated[str, Field(pattern="^[0-9a-f]{16,}$")]
+_Label = Annotated[str, Field(pattern=r"^(ingest|[0-9]+:[^/\x00]+)$")]  # part of a file's name
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    name: _Text
+    source: list[_Text]
+    stages: list[dict[str, Any]]
+    format: _Text | None
+
+
+@dataclass(frozen=True)
+class _Input:
+    path: _Text
+    sha256: _Sha256
+
+
+@dataclass(frozen=True)
+class _Counts:
+    rows: _Count
+    kept: _Count
+    dropped: _Count
+    quarantined: _Count
+
+
+@dataclass(frozen=True)
+class _Stage:
+    stage: _Label
+    key: _Key
+    sha256: _Sha256
+    rows: _Count | None = None
+    rows_in: _Count | None = None  # of ingest
+    kept: _Count | None = None
+    quarantined: _Count | None = None
+    reasons: dict[str, _Count] = field(default_factory=dict)
+    columns: list[_Text] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What readers take from a manifest; it has more."""
+
+    siftune: _Text
+    recipe: _Recipe
+    inputs: list[_Input]
+    kind: Kind
+    counts: _Counts
+    stages: Annotated[list[_Stage], Field(min_length=1)]
+    outputs: dict[str, _Sha256]
+    clock: dict[str, dict[str, _Seconds]]
+    parts: dict[str, _Count] = field(default_factory=dict)
+
+
+def manifest_of(run: Path) -> dict[str, Any]:
+    """The manifest of a finished run.
+
+    Raises:
+        UsageError: the folder holds none.
+        DataError: it is not of the form that a run writes, or its counts do not add up.
+    """
+    path = run / "manifest.json"
+    if not path.is_file():
+        raise UsageError(
+            f"{run} is not a finished run (no manifest.json): run `siftune curate run` first"
+        )
+    manifest: dict[str, Any] = read_json(path)
+    with reading(path):
+        _check(manifest)
+    return manifest
+
+
+def fits(manifest: Any) -> bool:
+    """Whether a value has the form of a run's manifest."""
+    try:
+        _check(manifest)
+    except ValueError:
+        return False
+    return True
+
+
+def verified(run: Path, name: str) -> Path:
+    """The output ``name`` of a finished run, if its content is what the run wrote.
+
+    Raises:
+        DataError: it is missing, no file, or its content has changed.
+    """
+    return _verified(run / name, manifest_of(run)["outputs"].get(name))
+
+
+def stage_file(run: Path, stage: Mapping[str, Any]) -> Path:
+    """The rows, scores or decisions of a stage in a run's manifest, if they are what it wrote.
+
+    Raises:
+        DataError: as `verified`.
+    """
+    name = stage["stage"].rpartition(":")[2]
+    path = run / "stages" / f"{name}-{stage['key'][:16]}.parquet"
+    return _verified(path, stage["sha256"])
+
+
+def _verified(path: Path, sha256: str | None) -> Path:
+    again = "run the command that wrote it again, which makes it anew"
+    if not path.is_file():  # nor a pipe, which would be waited for
+        raise DataError(f"{path} is missing, or is no file: {again}")
+    if hash_file(path) != sha256:
+        raise DataError(
+            f"{path} was damaged or changed (manifest.json has another sha256): {again}"
+        )
+    return path
+
+
+def _check(manifest: Any) -> None:
+    """Refuse what has not the form of a manifest.
+
+    Raises:
+        ValueError: the text names the first key that is wrong.
+    """
+    try:
+        found = _adapter().validate_json(orjson.dumps(manifest))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise ValueError(f"{where}: {first['msg']}") from None
+    counts, ingest = found.counts, found.stages[0]
+    if counts.rows != counts.kept + counts.dropped + counts.quarantined:
+        raise ValueError("counts: rows are not kept + dropped + quarantined")
+    if None in (ingest.kept, ingest.quarantined, ingest.rows_in) or ingest.stage != "ingest":
+        raise ValueError("stages.0: expected ingest with its counts")
+    if any(stage.rows is None for stage in found.stages[1:]):
+        raise ValueError("stages: expected the rows of each")
+
+
+@cache
+def _adapter() -> TypeAdapter[_Manifest]:
+    return TypeAdapter(_Manifest)
