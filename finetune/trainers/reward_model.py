@@ -52,7 +52,9 @@ class RewardModel:
     nearly equal length. Texts over ``max_length`` tokens (default: what the model takes, at most
     1024) are cut off at the end, when the model is judged as well; a pair whose sides are then the
     same is refused, or left out with ``on_bad: drop``. ``freeze`` leaves the embeddings and so many
-    of the lowest layers as they are, which saves time. ``lora``, ``adapter``, ``save_every`` and
+    of the lowest layers as they are, which saves time. A batch of more than ``micro_tokens`` tokens
+    is run in parts, which costs less memory and changes no number but for rounding, and for what
+    dropout draws where a backbone has any. ``lora``, ``adapter``, ``save_every`` and
     ``precision`` are as in `siftune finetune sft`; ``options`` are arguments of TRL's RewardConfig.
     """
 
@@ -60,6 +62,7 @@ class RewardModel:
     epochs: Positive = 1.0
     lr: Positive = 5e-5
     batch_size: Count = 16
+    micro_tokens: Count = 4096
     max_length: Count | None = None
     use_margin: bool = False
     center: NonNegative | None = None
@@ -78,7 +81,7 @@ class RewardModel:
 
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing."""
-        for name in ("batch_size", "save_every", "log_every"):
+        for name in ("batch_size", "micro_tokens", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.lora < 0:
@@ -215,10 +218,13 @@ class RewardModel:
         with quiet():
             from trl.trainer.reward_trainer import RewardTrainer
 
-            from finetune.finite_steps import FiniteSteps
+            from finetune.reward_steps import RewardSteps
 
-        class Loop(FiniteSteps, RewardTrainer):
+        most = self.micro_tokens
+
+        class Loop(RewardSteps, RewardTrainer):
             row_ids = ids
+            micro_tokens = most
 
         args = self._arguments(run)
         per_step = self.batch_size * args.gradient_accumulation_steps

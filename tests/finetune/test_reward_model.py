@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from curate.core.chat import turn
 from curate.core.errors import DataError, UsageError
@@ -264,3 +265,51 @@ def test_accuracy_counts_ties_as_half_and_near_pairs_apart() -> None:
     assert found["accuracy_high"] == 1.0
     assert (found["longer_wins_low"], found["longer_wins_high"]) == (0.0, 0.5)  # only b, only a
     assert found["near_longer_wins"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"use_margin": True, "center": 0.5}, {"options": {"gradient_accumulation_steps": 2}}],
+)
+def test_a_batch_in_parts_is_the_whole_batch(
+    more: dict[str, Any], reward: Callable[..., RewardModel], rows: Path, tmp_path: Path
+) -> None:
+    """Loss, gradient norm, metrics and weights: equal but for rounding, whatever the parts are."""
+    given = {"held_out": 0.0, "lr": 1e-3, "epochs": 2, "batch_size": 5, **more}
+    ran = []
+    for most in (100_000, 100, 1):  # the whole batch, some pairs, one pair at a time
+        reward(**given, micro_tokens=most)(rows, tmp_path / f"{most}")
+        weights = load_file(tmp_path / f"{most}" / "model.safetensors")
+        ran.append((logged(tmp_path / f"{most}"), weights))
+    (whole, wanted), *others = ran
+    for lines, weights in others:
+        assert len(lines) == len(whole)
+        for line, own in zip(lines, whole, strict=True):
+            kept = {name: value for name, value in own.items() if "per_second" not in name}
+            assert {name: line[name] for name in kept} == pytest.approx(kept, rel=1e-3, abs=1e-5)
+        for name, weight in weights.items():
+            torch.testing.assert_close(weight, wanted[name], rtol=1e-3, atol=2e-4)
+
+
+def test_no_part_has_more_tokens_than_asked_for(
+    reward: Callable[..., RewardModel],
+    rows: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from trl.trainer.reward_trainer import RewardTrainer
+
+    seen: list[tuple[int, int]] = []
+    own = RewardTrainer.compute_loss
+
+    def noted(self: Any, model: Any, inputs: Any, **named: Any) -> Any:
+        mask = inputs["attention_mask"]
+        seen.append((len(mask), int(mask.sum())))
+        assert mask.sum(1).max() == mask.shape[1]  # nobody is padded for a row of another part
+        return own(self, model, inputs, **named)
+
+    monkeypatch.setattr(RewardTrainer, "compute_loss", noted)
+    reward(held_out=0.0, micro_tokens=120)(rows, tmp_path / "m")
+    assert sum(count for count, _ in seen) == 48  # both sides of 24 pairs
+    assert all(tokens <= 120 or count == 2 for count, tokens in seen)
+    assert len(seen) > 3  # more than the batches
