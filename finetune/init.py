@@ -56,6 +56,11 @@ class Init:
     log_every: Count = 10
     seed: Seed = 0
 
+    def __post_init__(self) -> None:
+        """Refuse blocks in which there is nothing to predict."""
+        if self.context < 2:
+            raise ValueError(f"context: expected at least 2 tokens, got {self.context}")
+
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Make the model in ``out`` from the text of ``rows``: a ``.txt`` file, or text rows.
 

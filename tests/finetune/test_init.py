@@ -55,6 +55,11 @@ def test_the_folder_loads_and_says_what_it_is(tiny_model_dir: Path) -> None:
     assert str(tiny_model_dir.parent) not in card + json.dumps(facts)
 
 
+def test_a_block_has_a_token_to_read_and_one_to_predict() -> None:
+    with pytest.raises(ValueError, match="context: expected at least 2 tokens, got 1"):
+        Init(**{**TINY, "context": 1})
+
+
 def test_any_text_survives_the_tokenizer() -> None:
     tokenizer = make_tokenizer(["some words"], 262)
     text = "é ☃ \x00 \U0001f600 tab\t"

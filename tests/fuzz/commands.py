@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from unittest import mock
 
 from pipelines.cli import _run
@@ -16,6 +18,10 @@ __all__ = ["CODES", "Done", "called", "half_written", "shown"]
 
 CODES = frozenset({0, 1, 2, 3, 4})
 """What `siftune --help` documents, but for a run that is stopped."""
+
+
+_LIST: Final = re.compile(r"siftune: (?:.*: )?(\d+) problems:$")
+"""The first line of several problems that are told at once (`curate.core.errors.raise_all`)."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +34,16 @@ class Done:
 
     @property
     def message(self) -> str:
-        """The last line of standard error."""
-        return (self.err.strip().splitlines() or [""])[-1]
+        """The last line of standard error; of a list of problems, all its lines."""
+        lines = self.err.strip().splitlines()
+        heads = (
+            at
+            for at, line in enumerate(lines)
+            if (told := _LIST.match(line)) is not None
+            and all(one.startswith("  ") for one in lines[at + 1 :])
+            and int(told[1]) == len(lines) - at - 1
+        )
+        return "\n".join(lines[next(heads, -1) :])
 
     def problem(self) -> str | None:
         """What breaks the contract of the command line; None where nothing does."""
