@@ -16,7 +16,7 @@ from click import exceptions
 
 from curate.core.commands import LazyGroup
 from curate.core.errors import UsageError
-from curate.core.failures import failure_of
+from curate.core.failures import failure_of, memory_limit
 from curate.core.files import is_text
 from curate.core.progress import Progress, announcing
 from curate.core.terminal import echo, one_message
@@ -64,6 +64,9 @@ _TRACEBACK: Final = "SIFTUNE_TRACEBACK"
 """A variable of the environment: set, an error that nobody has foreseen shows its traceback."""
 
 
+_LEAST_MEMORY: Final = 2 << 30  # bytes of address space; threads and libraries reserve much of it
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one line and an exit code, never a traceback."""
     _open_closed_streams()
@@ -73,8 +76,20 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what its encoding lacks is no error
+    _tell_low_memory_limit()
     code = _run()
     sys.exit(code if _flushed() else 1)
+
+
+def _tell_low_memory_limit() -> None:
+    """Name a limit under which a library may abort the process, too late for any message."""
+    limit = memory_limit()
+    if limit is not None and limit < _LEAST_MEMORY:
+        echo(
+            f"the limit of memory, {limit / 1e6:,.0f} MB (ulimit -v), is low: a library may end "
+            "the command with no message but its own; raise it where that happens",
+            err=True,
+        )
 
 
 def _run() -> int:

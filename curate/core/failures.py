@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,22 +14,32 @@ from typing import Final, NamedTuple
 
 from curate.core.errors import DataError, SiftuneError
 
-__all__ = ["Failure", "failure_of", "naming", "reading"]
+__all__ = ["Failure", "failure_of", "memory_limit", "naming", "reading"]
 
 _OS_ERROR: Final = re.compile(r"\((?:os error|errno) (\d+)\)|\[[Ee]rrno (\d+)\]")
 _NO_MEMORY: Final = re.compile(
-    r"(?i)out of memory|can't allocate memory|cannot allocate memory|memory allocation|malloc of"
-    r"|can't start new thread"
+    r"(?i)out of memory|(can't|cannot|failed to|unable to) allocate|memory allocation|malloc of"
+    r"|bad_alloc|failed to map segment"  # of a library that is loaded
+    r"|can't start new thread|failed to (launch|spawn|create) (a )?(new |worker )?thread"
 )
+_TOO_MANY_FILES: Final = re.compile(r"(?i)too ?many ?open ?files")
+_QUOTED_FILE: Final = re.compile(r"[Ff]ailed to open (?:local )?file '([^']+)'")
 _DAMAGED: Final = ("polars", "pyarrow", "sqlite3", "safetensors", "safetensors_rust", "zstandard")
 _MODEL_CODE: Final = ("transformers.models.", "transformers.generation.", "peft.")
 _USAGE: Final = 2
 _DATA: Final = 3
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OF_WRITING: Final = (*_NO_ROOM, errno.EIO, errno.EBADF)
 _NAMES: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 _REMAKE: Final = "run the command that wrote it again, which makes it anew"
 _MEMORY_ADVICE: Final = (
-    "out of memory: close other programs, raise the limit (ulimit -v), or take fewer rows, shorter "
-    "texts or a smaller batch; the same command goes on from what is done"
+    "out of memory: close other programs, raise the limit (ulimit -v, of threads ulimit -u), or "
+    "take fewer rows, shorter texts or a smaller batch; the same command goes on from what is done"
+)
+_NEAR: Final = 0.5  # of the limit: what failed asked for much at once, such as a library
+_FILES_ADVICE: Final = (
+    "too many open files: raise the limit (ulimit -n) and run the same command again: it goes on "
+    "from what is done"
 )
 
 
@@ -51,7 +62,8 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.filename is None and error.errno is not None:
-            error.filename = str(path)
+            quoted = _QUOTED_FILE.search(str(error))
+            error.filename = quoted[1] if quoted else str(path)
         raise
     except Exception as error:
         number = None if isinstance(error, SiftuneError) else _os_error(error)
@@ -69,10 +81,12 @@ def reading(path: Path, expected: str = _REMAKE) -> Iterator[None]:
     """
     try:
         yield
-    except (SiftuneError, MemoryError):
+    except (SiftuneError, ImportError, NameError, SystemError):  # not of the file: of the program
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
+            raise
+        if _limit_advice(error) is not None:
             raise
         raise DataError(f"{path} is damaged ({_first_line(error)}): {expected}") from None
 
@@ -81,8 +95,8 @@ def failure_of(error: BaseException) -> Failure:
     """The line of any error that ends a command."""
     if isinstance(error, SiftuneError):
         return Failure(str(error), error.exit_code)
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-        return Failure(_MEMORY_ADVICE, 1)
+    if (advice := _limit_advice(error)) is not None:
+        return Failure(advice, 1)
     if isinstance(error, OSError) and error.errno is not None:
         return Failure(_disk(error), _USAGE if error.errno in _NAMES else 1)
     if isinstance(error, RecursionError):
@@ -93,21 +107,69 @@ def failure_of(error: BaseException) -> Failure:
     if type(error).__module__.partition(".")[0] in _DAMAGED:
         text = f"a file cannot be read or written ({_first_line(error)}): it may be damaged"
         return Failure(f"{text}; remove it and run the same command again", _DATA)
+    if _is_near_memory_limit():
+        return Failure(_MEMORY_ADVICE, 1)
     unfit = _unfit(error)
     if unfit is not None:
         return Failure(unfit, _USAGE, known=False)
     return Failure(_unforeseen(error), 1, known=False)
 
 
+def _limit_advice(error: BaseException) -> str | None:
+    """What to do where memory, threads or open files ran out, by whatever library found out.
+
+    A library that cannot be loaded tells of itself; what stopped it is in the error before.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, MemoryError) or _NO_MEMORY.search(str(found)):
+            return _MEMORY_ADVICE
+        if _TOO_MANY_FILES.search(str(found)):
+            return _FILES_ADVICE
+        found = found.__cause__ if isinstance(found, ImportError) else None
+    return None
+
+
+def _is_near_memory_limit() -> bool:
+    """Whether the address space was used up to a limit, so that anything may have failed for it."""
+    limit = memory_limit()
+    status = Path("/proc/self/status")
+    if limit is None or not status.exists():
+        return False
+    peak_kb = int(status.read_text().partition("VmPeak:")[2].split()[0])
+    return peak_kb * 1024 > _NEAR * limit
+
+
+def memory_limit() -> int | None:
+    """The bytes of address space that this process may use (``ulimit -v``); None: no limit."""
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
 def _disk(error: OSError) -> str:
-    place = os.fsdecode(error.filename) if error.filename is not None else "standard output"
-    said = error.strerror or os.strerror(error.errno or 0)
-    text = f"{said.partition('. Detail')[0]}: {place}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    text = error.strerror or ""
+    if not text or ". Detail" in text:  # pyarrow tells what it did, and the reason behind that
+        text = os.strerror(error.errno or 0)
+    if error.filename is not None:
+        text = f"{text}: {os.fsdecode(error.filename)}"
+    elif error.errno in _OF_WRITING:  # where files are written, they are named
+        text = f"{text}: standard output"
+    elif error.errno == errno.ENOENT and not _has_folder():
+        return "the current folder was removed: change into a folder that is there (cd)"
+    if error.errno in _NO_ROOM:
         return f"{text}; make room and run the same command again: it goes on from what is done"
     if error.errno == errno.ENOENT:
         return f"{text}; if it was removed while the command ran, run the same command again"
     return text
+
+
+def _has_folder() -> bool:
+    """Whether the current folder is still there."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
 
 
 def _os_error(error: BaseException) -> int | None:

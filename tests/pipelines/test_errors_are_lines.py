@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from curate.core.errors import UsageError
-from curate.core.failures import failure_of, naming
+from curate.core.failures import failure_of, naming, reading
 from curate.core.files import unused_name, write_text
 from curate.core.readers.pipes import open_pipe
 from curate.core.yaml_text import parse_yaml
@@ -280,11 +280,27 @@ def test_a_disk_that_is_full_while_a_file_is_written_names_that_file(tmp_path, m
     assert error.value.filename == str(tmp_path / "x.json")
 
 
+def _caused(error: Exception, reason: str) -> Exception:
+    error.__cause__ = ImportError(reason)
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
         (MemoryError(), 1, "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "out of memory"),
+        (ImportError("libx.so: failed to map segment from shared object"), 1, "out of memory"),
+        (_caused(ImportError("read this"), "failed to map segment"), 1, "out of memory"),
+        (OSError("Unknown error: Failed to launch worker thread: later"), 1, "out of memory"),
+        (RuntimeError('Os { code: 24, kind: TooManyOpenFiles, message: "" }'), 1, "too many open"),
+        (OSError(errno.EMFILE, "Failed to open. Detail: [errno 24] Too many open files"), 1, "too"),
+        (OSError(errno.EIO, "Input/output error"), 1, "Input/output error: standard output"),
+        (
+            OSError(errno.EPERM, "Failed to open 'x'. Detail: [errno 1]"),
+            1,
+            "Operation not permitted",
+        ),
         (RecursionError("maximum recursion depth"), 3, "nested too deeply"),
         (pa.ArrowInvalid("Parquet magic bytes not found"), 3, "may be damaged"),
         (pl.exceptions.ComputeError("bad page"), 3, "may be damaged"),
@@ -300,3 +316,34 @@ def test_every_error_has_a_line_and_a_code(error, code, said):
     assert said in failure.text
     assert failure.known == ("unexpected" not in said)
     assert "\n" not in failure.text
+
+
+@pytest.mark.parametrize(("limit", "code_is_known"), [(1 << 20, True), (1 << 50, False)])
+def test_any_error_near_the_limit_of_memory_is_put_down_to_it(monkeypatch, limit, code_is_known):
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (limit, -1))
+    failure = failure_of(NameError("name 'PyLazyFrame' is not defined"))
+    assert failure.known == code_is_known
+    assert ("out of memory" in failure.text) == code_is_known
+
+
+@pytest.mark.parametrize(
+    "error", [NameError("PyLazyFrame"), ImportError("x"), RuntimeError("Too many open files")]
+)
+def test_what_stops_the_program_is_not_put_down_to_a_file(tmp_path, error):
+    with pytest.raises(type(error)), reading(tmp_path / "ledger.parquet"):
+        raise error
+
+
+def test_the_file_that_could_not_be_opened_is_named_not_the_one_written(tmp_path):
+    error = OSError(errno.EACCES, "Failed to open local file 'stages/a.parquet'. Detail: no")
+    with pytest.raises(OSError, match="Failed") as found, naming(tmp_path / "kept.parquet"):
+        raise error
+    assert failure_of(found.value).text == "Permission denied: stages/a.parquet"
+
+
+def test_a_current_folder_that_was_removed_is_said_to_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    done = called("curate", "ingest", "d.jsonl", "--out", "out")
+    assert done.code == 1
+    assert "the current folder was removed" in done.message
