@@ -6,8 +6,9 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -21,6 +22,9 @@ from finetune.models import read_facts
 from pipelines.before_after import comparison
 from pipelines.charts import Chart, arms_chart, curve
 from pipelines.evidence import Selection
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = ["write_report"]
 
@@ -80,23 +84,32 @@ def _name(run: Path) -> str:
         return str(recipe.get("name") or run.resolve().name)
 
 
-def _page(content: Mapping[str, Any], figures: Mapping[str, Chart]) -> str:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-        from markupsafe import Markup
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise UsageError(f"{error.name} is missing: pip install 'siftune[report]'") from None
+@cache
+def _template() -> Template:
+    """The page; to compile it takes longer than to fill it in."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     pages = Environment(
         loader=PackageLoader("pipelines"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
+    return pages.get_template("report.html")
+
+
+def _page(content: Mapping[str, Any], figures: Mapping[str, Chart]) -> str:
+    try:
+        from markupsafe import Markup
+        from plotly.offline import get_plotlyjs
+
+        page = _template()
+    except ImportError as error:
+        raise UsageError(f"{error.name} is missing: pip install 'siftune[report]'") from None
     scripts = [get_plotlyjs(), _drawing(figures)]
     hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
     marks = {"generator": Markup(generator_tag(_COMMAND)), "hashes": hashes}
-    return pages.get_template("report.html").render(scripts=scripts, **marks, **content)
+    return page.render(scripts=scripts, **marks, **content)
 
 
 def _drawing(figures: Mapping[str, Chart]) -> str:

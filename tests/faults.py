@@ -64,12 +64,13 @@ class Bench:
         self.folder = folder
         os.chdir(folder)
         _write_data(folder)
-        self._apart(["finetune", "init", "text.txt", "--out", "model", *_SHAPE])
         self._whole: dict[str, dict[str, str]] = {}
         self._points: dict[str, int] = {}
 
     def points(self, method: str) -> int:
         """How many points an unbroken run has; it is made, once, to compare with."""
+        if method != "curate" and not (self.folder / "model").exists():
+            self._apart(["finetune", "init", "text.txt", "--out", "model", *_SHAPE])
         if method not in self._points:
             ended = self._apart(_words(method, _OUT))
             if ended.code:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from statistics import mean
 from typing import Any
@@ -173,7 +174,7 @@ def written(name: str, row: Row) -> Row:
 
 
 def test_a_row_comes_back_from_its_record(name: str) -> None:
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(ROWS[name])
     def round_trip(row: Row) -> None:
         record = written(name, row)
@@ -184,7 +185,7 @@ def test_a_row_comes_back_from_its_record(name: str) -> None:
 
 
 def test_a_row_comes_back_from_a_table(name: str) -> None:
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=6, deadline=None)
     @given(ROWS[name])
     def through_a_table(row: Row) -> None:
         kind = named(name).kind
@@ -230,21 +231,19 @@ NESTED = st.recursive(
 )
 
 
-def test_no_record_breaks_it(name: str) -> None:
-    @settings(max_examples=30, deadline=None)
-    @given(st.dictionaries(st.sampled_from(KEYS), NESTED, max_size=8))
-    def any_record(record: Row) -> None:
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), NESTED, max_size=8))
+def test_no_record_breaks_any_of_them(record: Row) -> None:
+    for name in names(FORMATS):  # to think up a record takes longer than all of them to read it
         form = named(name)
-        assert form.matches(record) in (True, False)
+        assert form.matches(record) in (True, False), name
         try:
-            rows = list(form.read(record))
+            rows = list(form.read(copy.deepcopy(record)))
         except BadRow:
-            return
+            continue
         for row in rows:
             finish(row, form.kind, "rows", 1, "1")
-        assert table_of(form.kind, rows).num_rows == len(rows) >= 1
-
-    any_record()
+        assert table_of(form.kind, rows).num_rows == len(rows) >= 1, name
 
 
 def test_it_keeps_its_promises_as_a_component(name: str) -> None:

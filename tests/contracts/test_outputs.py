@@ -25,6 +25,7 @@ from curate.core.outputs import INPUTS, overwriting, whole_folder, whole_page
 from curate.core.registry import find, names, options
 from curate.runners.folder import RUN_FILES
 from finetune.cli import finetune
+from finetune.objectives import ANSWERS, LISTS, LOSSES
 from pipelines.cli import _run, siftune
 
 WITHOUT_OUT = {
@@ -163,6 +164,7 @@ OVERWRITE_REFUSED = (
 
 def test_every_command_is_tried_or_listed_as_writing_nothing():
     assert len(WRITING) >= 88
+    assert set(ALIKE) < set(WRITING)
     assert set(WITHOUT_OUT) <= set(COMMANDS)
     for name, command in WRITING.items():
         assert isinstance(command, WritingCommand), f"{name} has no --out: add it or list it"
@@ -186,6 +188,14 @@ def test_every_option_that_may_name_a_file_is_known_as_an_input(component):
             assert name in INPUTS | NO_PATHS, f"{name}: add it to one of the two"
 
 
+ALIKE = sorted(
+    {f"finetune {loss}" for group in {LOSSES, *ANSWERS, *LISTS} for loss in names(group)}
+    - {"finetune dpo", "finetune kto", "finetune plackett_luce"}
+)
+"""Commands of losses, made by one function: each tries a share of the places, those above all."""
+SHARES = 5
+
+
 @pytest.mark.parametrize("name", WRITING)
 def test_what_siftune_did_not_write_is_refused_in_one_line_and_stays(name, home):
     here, command = home / "work", WRITING[name]
@@ -194,6 +204,8 @@ def test_what_siftune_did_not_write_is_refused_in_one_line_and_stays(name, home)
     extra = ("model", "link-model") if name.startswith("finetune") and _has_work(command) else ()
     tries = [(out, ()) for out in (*REFUSED, *extra)]
     tries += [(out, ("--overwrite",)) for out in (*OVERWRITE_REFUSED, *extra)]
+    if name in ALIKE:
+        tries = tries[ALIKE.index(name) % SHARES :: SHARES]
     for out, flag in tries:
         code, said = _called(*words, "--out", out, *flag)
         several = (

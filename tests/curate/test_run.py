@@ -211,7 +211,7 @@ def test_killed_at_any_moment_and_started_again_it_ends_in_the_same_bytes(tmp_pa
     began = time.monotonic()
     assert start("whole").wait(120) == 0
     lasts = time.monotonic() - began
-    for share in (0.55, 0.75, 0.9):
+    for share in (0.6, 0.85):
         broken = start("broken")
         time.sleep(lasts * share)
         broken.kill()

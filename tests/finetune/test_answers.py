@@ -117,14 +117,13 @@ def test_splitting_a_step_does_not_change_the_number(tiny_model_dir, tmp_path, l
     make = ranked if loss == "plackett_luce" else unpaired
     rows = rows_file(tmp_path, [make(row) for row in range(16)])
     runs = []
-    for parts in (1, 2, 8):
+    for parts in (1, 8):
         split = {"batch_size": 8 // parts, "gradient_accumulation": parts}
         options = {"loss": loss, "beta": 2.0, "epochs": 2, "lr": 3e-3, **split}
         _, lines = train(tiny_model_dir, rows, tmp_path / f"out{parts}", **options)
         runs.append([line["loss"] for line in lines])
     assert len(runs[0]) == 4
     assert runs[1] == pytest.approx(runs[0], abs=2e-5)
-    assert runs[2] == pytest.approx(runs[0], abs=2e-5)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ import gzip
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -48,36 +47,36 @@ _CLIENTS = {"requests", "httpx", "urllib3", "openai", "ftplib", "telnetlib"}
 
 
 @cache
-def _sources() -> list[tuple[Path, ast.Module]]:
-    return list(_parsed())
+def _sources() -> dict[Path, str]:
+    return {
+        path: path.read_text(encoding="utf-8")
+        for package in (curate, finetune, pipelines)
+        for path in Path(str(package.__path__[0])).rglob("*.py")
+    }
 
 
-def _parsed() -> Iterator[tuple[Path, ast.Module]]:
-    for package in (curate, finetune, pipelines):
-        for path in Path(str(package.__path__[0])).rglob("*.py"):
-            yield path, ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def _nodes() -> list[ast.AST]:
+    """Imports and calls of all sources."""
+    kinds = (ast.Import, ast.ImportFrom, ast.Call)
+    trees = map(ast.parse, _sources().values())
+    return [node for tree in trees for node in ast.walk(tree) if isinstance(node, kinds)]
 
 
 @cache
 def _imports() -> Counter[str]:
     found: Counter[str] = Counter()
-    for _, tree in _sources():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                found.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                found[node.module] += 1
+    for node in _nodes():
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found[node.module] += 1
     return found
 
 
 @cache
 def _calls() -> set[str]:
-    return {
-        ast.unparse(node.func)
-        for _, tree in _sources()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-    }
+    return {ast.unparse(node.func) for node in _nodes() if isinstance(node, ast.Call)}
 
 
 def _roots(names: Counter[str]) -> set[str]:
@@ -270,7 +269,11 @@ def test_s14_secrets_are_neither_written_nor_printed(here, monkeypatch):
 
 
 def test_s15_no_code_of_a_model_is_run():
-    users = [path.name for path, tree in _sources() if "subprocess" in ast.dump(tree)]
+    users = [
+        path.name
+        for path, text in _sources().items()
+        if "subprocess" in text and "subprocess" in ast.dump(ast.parse(text))  # not in a comment
+    ]
     assert set(users) <= {"get.py"}  # pip, for a model's package; see `curate.core.models.get`
 
 
