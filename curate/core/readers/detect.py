@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from shlex import quote
-from typing import Any, Final
+from typing import Final
 
-from curate.core.errors import BadRow, DataError
+from curate.core.errors import DataError
+from curate.core.readers.advice import advice, reads
 from curate.core.readers.jsontext import dump
-from curate.core.readers.keywords import could_ask, map_flag, of_role, words
+from curate.core.readers.keywords import map_flag, of_role
 from curate.core.readers.turn_lists import holds_records, opens_conversation
 from curate.core.readers.turns import type_name
 from curate.core.registry import find, names
@@ -23,7 +23,7 @@ SAMPLE: Final = 50
 
 _ALONE: Final = {"prompt": "prompt_only", "text": "text"}
 """Keys that a format reads without regard to the fields beside them."""
-_TEXTS: Final = frozenset({"text", "content", "document", "body"})
+_CHECKED: Final = "prompts, with the answer to check others by"
 
 Detected = tuple[str, Format, int]
 """Name, format, and how many of the rows looked at match it."""
@@ -106,10 +106,11 @@ def _no_format(counts: dict[str, Detected], rows: Sequence[Row]) -> str:
         return f"{found}: {wrapped}"
     if wrong := _not_turns(rows):
         found = f"{found}: {wrong}"
-    mapping = _advice(rows)
+    mapping = advice(rows, lambda moved: _fitting(_count(moved), moved))
     flags = " ".join(map_flag(key, name) for key, name in mapping.items())
     rename = f"rename keys with {flags or '--map KEY=NAME (such as prompt, completion or text)'}"
-    alone = [f"--format {name} ({key!r} alone)" for key, name in _ALONE.items() if key in rows[0]]
+    alone = [f"--format question_answer ({_CHECKED})"] * _checked(rows)
+    alone += [f"--format {name} ({key!r} alone)" for key, name in _ALONE.items() if key in rows[0]]
     formats = f"--format (one of {', '.join(counts)})"
     return f"{found}; {rename}, or set {' or '.join([*alone, formats])}"
 
@@ -127,6 +128,12 @@ def _wrapped(rows: Sequence[Row]) -> str:
     return ""
 
 
+def _checked(rows: Sequence[Row]) -> bool:
+    """Whether most rows are questions with an answer that others can be checked by."""
+    form = named("question_answer")
+    return not of_role("choices", rows[0]) and 2 * sum(reads(form, row) for row in rows) > len(rows)
+
+
 def _not_turns(rows: Sequence[Row]) -> str:
     """What is wrong with the turns of most rows, where they have a key of turns."""
     for key in ("messages", "conversations", "conversation"):
@@ -136,72 +143,3 @@ def _not_turns(rows: Sequence[Row]) -> str:
                 f"{key!r} is {type_name(values[0])}; expected a list of turns with role and content"
             )
     return ""
-
-
-def _advice(rows: Sequence[Row]) -> dict[str, str]:
-    """New names of the rows' own keys with which one format fits them; none if none is found."""
-    most = Counter(key for row in rows for key, value in row.items() if value not in (None, ""))
-    keys = [key for key, count in most.items() if 2 * count > len(rows)]
-    for ways in _renamings(keys, rows[0]):
-        mapping = {key: name for name, key in ways.items() if key != name}
-        kept = keys if mapping else ()
-        if kept and not {*mapping.values()} & {*kept} - {*mapping}:
-            moved = [renamed(row, mapping) for row in rows if not {*mapping.values()} & {*row}]
-            if len(_fitting(_count(moved), moved)) == 1:
-                return mapping
-    return {}
-
-
-def _renamings(keys: Sequence[str], row: Row) -> Iterator[dict[str, str]]:
-    """What the keys could be by their words, likeliest first: our names and the keys for them."""
-    chosen, rejected = of_role("chosen", keys), of_role("rejected", keys)
-    texts = [key for key in keys if words(key) & _TEXTS]
-    asked = of_role("question", keys) or texts
-    answers = of_role("answer", keys)
-    if chosen and rejected:
-        sides = {"chosen": chosen[0], "rejected": rejected[0]}
-        others = [key for key in keys if key not in sides.values()]
-        unknown = [key for key in others if could_ask(key, row.get(key))]
-        questions = [key for key in asked if key in others] or unknown
-        yield from ({"prompt": key} | sides for key in questions[:1])
-        yield sides
-    for question in asked:
-        if not _rivals(answers) and not of_role("choices", keys):
-            yield from _answered(question, [key for key in answers if key != question], keys)
-    if "prompt" in keys:
-        yield from ({"completion": key} for key in texts)
-    yield from ({"text": key} for key in texts)
-    yield from ({"prompt": key} for key in asked)
-
-
-def _answered(
-    question: str, answers: Sequence[str], keys: Sequence[str]
-) -> Iterator[dict[str, str]]:
-    """A question and its answer; what has to be read before it is an instruction's input."""
-    context = of_role("context", keys)
-    for said in answers:
-        if context:
-            yield {"instruction": question, "input": context[0], "output": said}
-        else:
-            yield {"prompt": question, "completion": said}
-
-
-def _rivals(keys: Sequence[str]) -> bool:
-    """Whether two keys are one but for a letter or a number: ``answer_a`` and ``answer_b``."""
-    stems = [frozenset(word for word in words(key) if len(word) > 1) for key in keys]
-    return len(set(stems)) < len(stems)
-
-
-def renamed(row: Row, mapping: Mapping[str, str]) -> Row:
-    """``row`` with its keys as ``mapping`` has them.
-
-    Raises:
-        BadRow: two keys would have one name.
-    """
-    result: dict[str, Any] = {}
-    for key, value in row.items():
-        name = mapping.get(key, key)
-        if name in result:
-            raise BadRow("duplicate_key", f"{key!r} is renamed to {name!r}, which is there too")
-        result[name] = value
-    return result

@@ -22,18 +22,18 @@ from curate.core.readers.keywords import (
 from curate.core.readers.turn_lists import opens_conversation
 from curate.core.types import Row
 
-__all__ = ["CHAT_KEYS", "PART_KEYS", "left_out", "refuse_half_chat", "refuse_parts"]
+__all__ = ["CHAT_KEYS", "PART_KEYS", "TASK_WORDS", "left_out", "refuse_half_chat", "refuse_parts"]
 
 _PERSONS: Final = frozenset({"user", "human", "ask", "request", "exercise"})
 _TEXT: Final = frozenset({"text"})
 _INPUTS: Final = ("input", "inputs")
-_TASKS: Final = frozenset(
+TASK_WORDS: Final = frozenset(
     ["definition", "task", "description", "directive", "guideline", "guidelines"]
 )
 """Words of keys of what is to be done with an input."""
 _CHECKED: Final = frozenset({"solution", "solutions", "target", "targets"})
 _ASKING: Final = ("system", "user")
-_PARTS: Final = (_TEXT | _TASKS | QUESTION_WORDS | CONTEXT_WORDS) - _PERSONS
+_PARTS: Final = (_TEXT | TASK_WORDS | QUESTION_WORDS | CONTEXT_WORDS) - _PERSONS
 PART_KEYS: Final = keys_with(_PARTS)
 """Pattern of JSON with a key that `refuse_parts` may mean."""
 CHAT_KEYS: Final = keys_with(_PARTS | ANSWER_WORDS)
@@ -128,7 +128,7 @@ def _is_part(key: str) -> bool:
 
 
 def _is_task(key: str, value: Any) -> bool:
-    return bool(words(key) & _TASKS) and could_ask(key, value)
+    return bool(words(key) & TASK_WORDS) and could_ask(key, value)
 
 
 def _is_new(value: Any, turns: Sequence[Row]) -> bool:

@@ -15,8 +15,8 @@ import polars as pl
 import pyarrow as pa
 
 from curate.core.errors import BadRow
+from curate.core.readers.advice import renamed
 from curate.core.readers.beside import BESIDE, refuse_media, with_system
-from curate.core.readers.detect import renamed
 from curate.core.readers.jsonlines import parse
 from curate.core.readers.layout import Layout
 from curate.core.readers.part import Part

@@ -9,9 +9,10 @@ from typing import Final
 import polars as pl
 
 from curate.core.errors import BadRow, DataError, UsageError
+from curate.core.readers.advice import renamed
 from curate.core.readers.binary import shown
 from curate.core.readers.containers import expand, name_parts
-from curate.core.readers.detect import SAMPLE, detect, named, renamed
+from curate.core.readers.detect import SAMPLE, detect, named
 from curate.core.readers.given import Given, spelled
 from curate.core.readers.part import Part
 from curate.core.readers.reading import Reading, Source
