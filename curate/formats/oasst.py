@@ -28,13 +28,15 @@ class OASST:
 
     A thread ends in an assistant's message below which no assistant answers again; a person's
     message that nobody answered is left off. Deleted messages end a thread. The tree's fields and
-    those of each message (rank, language, labels) stay in ``extra``. Köpf et al. 2023,
+    those of each message (rank, language, labels) stay in ``extra``. A file may also have the
+    messages one by one, those of a tree together (``message_id``, ``parent_id``). Köpf et al. 2023,
     arXiv:2304.07327.
     """
 
     kind: ClassVar[Kind] = "conversation"
     over: ClassVar[tuple[str, ...]] = ()
     many: ClassVar[bool] = True
+    of_messages: ClassVar[bool] = True  # oasst1 and oasst2 are published so too
 
     def matches(self, row: Row) -> bool:
         """Whether it is a tree; `oasst_ranked` reads the same ones, so say which."""

@@ -32,12 +32,14 @@ class OASSTRanked:
     """``prompt: {"text", "role", "replies": […]}``, one list for each message with ranked replies.
 
     Rank 0 is best, so a score is ``-rank``. Replies without a rank, and those of persons, are not
-    in the list; one that has fewer than two is no row. Köpf et al. 2023, arXiv:2304.07327.
+    in the list; one that has fewer than two is no row. A file may also have the messages one by
+    one, as `oasst` takes them. Köpf et al. 2023, arXiv:2304.07327.
     """
 
     kind: ClassVar[Kind] = "ranked"
     over: ClassVar[tuple[str, ...]] = ()
     many: ClassVar[bool] = True
+    of_messages: ClassVar[bool] = True  # oasst1 and oasst2 are published so too
 
     def matches(self, row: Row) -> bool:
         """Whether it is a tree; `oasst` reads the same ones, so say which."""

@@ -20,8 +20,8 @@ __all__ = ["Text"]
 class Text:
     """``text``, kept as one assistant turn without a prompt.
 
-    Told by itself only where no other field could be its question, its answer or its picture; name
-    it where one is there.
+    Told by itself only where no other field could be its question, its answer, its picture or the
+    role of who said it; name it where one is there.
     """
 
     kind: ClassVar[Kind] = "text"
@@ -31,7 +31,11 @@ class Text:
 
     def matches(self, row: Row) -> bool:
         """Whether it has a text, and nothing that it could belong to."""
-        if type(row.get("text")) is not str or "prompt" in row or question_keys(row):
+        if (
+            type(row.get("text")) is not str
+            or {"prompt", "role"} & row.keys()
+            or question_keys(row)
+        ):
             return False
         others = ((key, value) for key, value in row.items() if key != "text")
         return not any(could_answer(*each) or is_picture(*each) for each in others)

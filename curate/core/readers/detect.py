@@ -134,8 +134,14 @@ def _checked(rows: Sequence[Row]) -> bool:
     return not of_role("choices", rows[0]) and 2 * sum(reads(form, row) for row in rows) > len(rows)
 
 
+def _is_turn(row: Row) -> bool:
+    return type(row.get("role")) is str and {"text", "content"} & row.keys() != set()
+
+
 def _not_turns(rows: Sequence[Row]) -> str:
-    """What is wrong with the turns of most rows, where they have a key of turns."""
+    """What is wrong with the turns of most rows, where they have a key of turns or are some."""
+    if 2 * sum(_is_turn(row) for row in rows) > len(rows):
+        return "each is one turn; put the turns of a conversation in a list under 'messages'"
     for key in ("messages", "conversations", "conversation"):
         values = [row[key] for row in rows if row.get(key) is not None]
         if 2 * len(values) > len(rows) and not any(map(opens_conversation, values)):

@@ -17,6 +17,7 @@ import pyarrow as pa
 from curate.core.errors import BadRow
 from curate.core.readers.advice import renamed
 from curate.core.readers.beside import BESIDE, refuse_media, with_system
+from curate.core.readers.flat_trees import trees
 from curate.core.readers.jsonlines import parse
 from curate.core.readers.layout import Layout
 from curate.core.readers.part import Part
@@ -51,6 +52,7 @@ class Source:
     format: Format | None
     said: tuple[str, ...]
     mapping: Mapping[str, str] = field(default_factory=dict)  # new names of raw keys
+    flat: bool = False  # its records are messages, to be put together to trees
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Reading:
         """The rows in input order; at least one batch, so that an empty table has columns."""
         pending = _Pending(self.kind)
         for source in self.sources:
-            pending.mapping = source.mapping
+            pending.mapping, pending.flat = source.mapping, source.flat
             for name, part in source.parts:
                 left = None if limit is None else max(0, limit - pending.total)
                 if source.format is None:
@@ -121,12 +123,13 @@ def _arrow(table: pl.DataFrame) -> pa.Table:
 class _Pending:
     """Rows and quarantine lines that make the next batch; ``total`` counts records of all.
 
-    ``mapping`` is that of the source which is read.
+    ``mapping`` and ``flat`` are those of the source which is read.
     """
 
     def __init__(self, kind: Kind) -> None:
         self._kind, self.total = kind, 0
         self.mapping: Mapping[str, str] = {}
+        self.flat = False
         self._start()
 
     def read(self, form: Format, name: str, part: Part, limit: int | None) -> Iterator[Batch]:
@@ -139,10 +142,18 @@ class _Pending:
                     yield self.flush()
                     yield from self._blocks(stream, form, layout, name, limit)
                     return
-        for number, raw in islice(part.records(), limit):
+        records = trees(self._renamed(part)) if self.flat else part.records()
+        for number, raw in islice(records, limit):
             self._add(form, name, part.unit, number, raw)
             if len(self._rows) + len(self._bad) >= _ROWS or self._bytes >= _BYTES:
                 yield self.flush()
+
+    def _renamed(self, part: Part) -> Iterator[tuple[int, Row | BadRow]]:
+        for number, raw in part.records():
+            try:
+                yield number, raw if isinstance(raw, BadRow) else renamed(raw, self.mapping)
+            except BadRow as bad:
+                yield number, bad
 
     def _blocks(
         self, stream: BinaryIO, form: Format, layout: Layout, name: str, limit: int | None

@@ -13,6 +13,7 @@ from curate.core.readers.advice import renamed
 from curate.core.readers.binary import shown
 from curate.core.readers.containers import expand, name_parts
 from curate.core.readers.detect import SAMPLE, detect, named
+from curate.core.readers.flat_trees import is_message, trees
 from curate.core.readers.given import Given, spelled
 from curate.core.readers.part import Part
 from curate.core.readers.reading import Reading, Source
@@ -84,6 +85,13 @@ def _source(
     raw = _sample(given, parts)
     keys.update(key for row in raw for key in row)
     rows = [_tried(row, mapping) for row in raw]
+    flat = _of_messages(name) and 2 * sum(map(is_message, rows)) > len(rows)
+    if flat:
+        rows = [tree for _, tree in trees(enumerate(rows)) if not isinstance(tree, BadRow)]
+        if not rows:
+            raise DataError(
+                f"{shown(given)}: no row can be read; no message begins a tree (without a parent)"
+            )
     if name is None:
         name, form, count = detect(shown(given), rows)
         how = f"{count} of the first {len(rows)} rows"
@@ -92,7 +100,12 @@ def _source(
         count = sum(form.matches(row) for row in rows)
         how = f"as told; {count} of the first {len(rows)} rows fit"
     said = f"{shown(given)}: {name} ({how})"
-    return Source(given, parts, form.kind, name, form, (*notes, said), mapping)
+    return Source(given, parts, form.kind, name, form, (*notes, said), mapping, flat)
+
+
+def _of_messages(name: str | None) -> bool:
+    """Whether messages of trees are put together for a format; for one to be found they are."""
+    return name is None or getattr(named(name), "of_messages", False)
 
 
 def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
