@@ -54,7 +54,7 @@ SMALL: dict[str, Any] = {
     "batch": 8,
     "minibatches": 2,
     "micro_batch": 3,
-    "epochs": 2,
+    "epochs": 1,
     "max_new_tokens": 8,
     "lr": 1e-3,
     "critic_lr": 1e-3,
@@ -237,7 +237,7 @@ def test_a_resumed_run_equals_the_unbroken_one(
         interrupted(patch, at_call=4)
         with pytest.raises(KeyboardInterrupt):
             trainer(rows, tmp_path / "cut")
-    assert checkpoints.newest(tmp_path / "cut.work") == tmp_path / "cut.work/checkpoint-8"
+    assert checkpoints.newest(tmp_path / "cut.work") == tmp_path / "cut.work/checkpoint-4"
     torch.manual_seed(99)
     torch.rand(7)
     trainer(rows, tmp_path / "cut")
@@ -259,11 +259,11 @@ def test_a_torn_checkpoint_is_told_and_the_one_before_it_is_used(
         interrupted(patch, at_call=4)
         with pytest.raises(KeyboardInterrupt):
             trainer(rows, tmp_path / "cut")
-    torn = tmp_path / "cut.work/checkpoint-8/optimizer.pt"
+    torn = tmp_path / "cut.work/checkpoint-4/optimizer.pt"
     torn.write_bytes(torn.read_bytes()[:-9])
     trainer(rows, tmp_path / "cut")
     said = capsys.readouterr()
-    assert "checkpoint-8 is torn" in said.err
+    assert "checkpoint-4 is torn" in said.err
     assert "going on from" in said.err
     assert said.out == ""
     assert same(tmp_path / "unbroken", tmp_path / "cut")
@@ -296,7 +296,7 @@ def test_a_planted_spike_stops_the_run_and_keeps_the_policy_before_it(
 def test_a_slow_drift_stops_at_the_rollout_that_crosses_the_limit(
     tiny_model_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
-    trainer = ppo(tiny_model_dir, lr=2e-2, epochs=1, rollouts=20, kl_coef=0.0, kl_stop=3.0)
+    trainer = ppo(tiny_model_dir, lr=2e-2, rollouts=20, kl_coef=0.0, kl_stop=3.0)
     trainer(rows, tmp_path / "out")
     lines, told = metrics(tmp_path / "out"), facts(tmp_path / "out")
     assert told["stopped"] == "kl"
@@ -732,7 +732,7 @@ def test_held_out_prompts_are_answered_before_at_each_checkpoint_and_after(
         eval_limit=3,
     )(rows, tmp_path / "out")
     steps = sorted(path.name for path in (tmp_path / "out/evaluation").iterdir())
-    assert steps == ["step-000000.jsonl", "step-000004.jsonl", "step-000008.jsonl"]
+    assert steps == ["step-000000.jsonl", "step-000002.jsonl", "step-000004.jsonl"]
     read = [
         [json.loads(line) for line in (tmp_path / "out/evaluation" / name).read_text().splitlines()]
         for name in steps
