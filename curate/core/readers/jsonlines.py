@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, NoReturn
 
@@ -107,7 +108,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> Row:
     value = dict(pairs)
     if len(value) == len(pairs):
         return value
-    twice = next(key for key in value if sum(key == other for other, _ in pairs) > 1)
+    twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
     raise BadRow("duplicate_key", f"the key {twice!r} is given more than once")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -27,4 +29,17 @@ def dump(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, (date, time)):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return _duration(value)
+    return str(value)
+
+
+def _duration(value: timedelta) -> str:
+    sign, value = ("-", -value) if value < timedelta(0) else ("", value)
+    finer = getattr(value, "nanoseconds", 0)  # pandas' type, which Arrow gives for nanoseconds
+    seconds = Decimal(value.seconds * 10**9 + value.microseconds * 1000 + finer).scaleb(-9)
+    return f"{sign}P{value.days}DT{seconds.normalize():f}S"

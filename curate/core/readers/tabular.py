@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -12,18 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.core.errors import BadRow, DataError
+from curate.core.readers.arrow_stream import check_stream
 from curate.core.readers.binary import shown
 from curate.core.readers.calls import CALL_KEYS, without_nulls
+from curate.core.readers.growth import Growth, RowGroups, expanded, pieces, refuse_columns
 from curate.core.readers.jsonlines import MAX_LINE
+from curate.core.readers.table_values import values
 from curate.core.types import Row
 
 __all__ = ["Record", "arrow", "csv_rows", "parquet", "parquet_batches", "parquet_columns"]
 
 _BATCH: Final = 1024
-_SAMPLED: Final = 8  # rows that are looked at to choose the rows of a batch
-_BATCH_BYTES: Final = 64 << 20
-_FREE: Final = 256 << 20  # bytes of values that a small file may hold
-_MAX_RATIO: Final = 100  # how many times its size a file may grow beyond that
 _UNREADABLE: Final = (pa.ArrowException, OSError, UnicodeDecodeError)  # the last: of a name
 Record = tuple[int, Row | BadRow]
 
@@ -43,37 +43,40 @@ def parquet_batches(path: Path, rows: int = _BATCH) -> Iterator[pa.RecordBatch]:
 
 def _bounded(file: pq.ParquetFile, path: Path, rows: int) -> Iterator[pa.RecordBatch]:
     """Batches of at most ``rows`` rows, fewer where rows are long; refused where they expand."""
-    most = max(_FREE, _MAX_RATIO * path.stat().st_size)
-    groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
-    _refuse_beyond(most, sum(group.total_byte_size for group in groups), path)
-    given = 0
-    for batch in file.iter_batches(min(rows, _fitting(file))):
-        given += sum(map(_size, batch.columns))
-        _refuse_beyond(most, given, path)
-        yield batch
+    refuse_columns(file.schema_arrow, path)
+    _refuse_two_files(file, path)
+    growth, given = Growth.of(path), 0
+    with RowGroups(file, path) as groups:
+        growth.refuse_beyond(groups.least())
+        for height, run in groups.alike(rows):
+            for batch in file.iter_batches(height, row_groups=run):
+                given += expanded(batch)
+                growth.refuse_beyond(given)
+                yield batch
 
 
-def _size(column: pa.Array) -> int:
-    """Bytes of a column with each of its values written out."""
-    whole = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-    return int(whole.nbytes)
+def _refuse_two_files(file: pq.ParquetFile, path: Path) -> None:
+    """Refuse files put one after another: the last footer would read the bytes of the first.
+
+    Between the last page and the footer are indexes at most.
+
+    Raises:
+        DataError: the end of one file and the start of another are there.
+    """
+    known = file.metadata
+    groups = [known.row_group(at) for at in range(known.num_row_groups)]
+    ends = (_end(group.column(at)) for group in groups for at in range(group.num_columns))
+    footer = path.stat().st_size - known.serialized_size - 8
+    with path.open("rb") as stream:
+        stream.seek(min(max(ends, default=4), footer))
+        between = stream.read(footer - stream.tell())
+    if b"PAR1PAR1" in between:
+        raise DataError(f"{shown(path)} is several parquet files in one: give them one by one")
 
 
-def _fitting(file: pq.ParquetFile) -> int:
-    """Rows of which a batch has a moderate size, by the longest of the first ones."""
-    first = next(file.iter_batches(_SAMPLED), None)
-    if first is None or not first.num_rows:
-        return _BATCH
-    longest: int = max(first.slice(at, 1).nbytes for at in range(first.num_rows))
-    return max(1, _BATCH_BYTES // max(longest, 1))
-
-
-def _refuse_beyond(most: int, size: int, path: Path) -> None:
-    if size > most:
-        raise DataError(
-            f"{shown(path)} grows from {path.stat().st_size:,} to over {most:,} bytes, more than "
-            f"{_MAX_RATIO} times; if that is meant, write it again in shards or without compression"
-        )
+def _end(chunk: pq.ColumnChunkMetaData) -> int:
+    starts = [chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset]
+    return int(min(starts) + chunk.total_compressed_size)
 
 
 def parquet_columns(path: Path) -> list[str]:
@@ -96,11 +99,16 @@ def arrow(paths: Iterable[Path]) -> Iterator[Record]:
 
 
 def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    growth, given = Growth.of(path), 0
     try:
+        check_stream(growth)
         # not a memory map: a file that is cut off while it is read would end the process
         with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as stream:
+            refuse_columns(stream.schema, path)
             for batch in stream:
                 batch.validate(full=True)  # offsets beyond their buffers would end it too
+                given += expanded(batch)
+                growth.refuse_beyond(given)
                 yield batch
     except _UNREADABLE as error:
         raise _damaged(path, "an Arrow stream", error) from None
@@ -115,33 +123,18 @@ def _damaged(path: Path, what: str, error: Exception) -> DataError:
 
 def _records(batches: Iterable[pa.RecordBatch]) -> Iterator[Record]:
     row = 0
-    for batch in batches:
-        calls = any(map(_has_calls, batch.schema))
-        for record in _values(batch):
-            row += 1
-            yield row, without_nulls(record) if calls else record
+    for whole in batches:
+        calls = any(map(_has_calls, whole.schema))
+        for batch in pieces(whole, _BATCH):
+            for record in values(batch):
+                row += 1
+                yield row, without_nulls(record) if calls else record
 
 
 def _has_calls(field: pa.Field) -> bool:
     """Whether a column holds objects with calls, or functions to call."""
     inner = [field.type.field(at) for at in range(field.type.num_fields)]
     return (field.name in CALL_KEYS and bool(inner)) or any(map(_has_calls, inner))
-
-
-def _values(batch: pa.RecordBatch) -> list[Row | BadRow]:
-    try:
-        rows: list[Row | BadRow] = batch.to_pylist()
-    except UnicodeDecodeError:
-        return [_value(batch.slice(at, 1)) for at in range(batch.num_rows)]
-    return rows
-
-
-def _value(row: pa.RecordBatch) -> Row | BadRow:
-    try:
-        value: Row = row.to_pylist()[0]
-    except UnicodeDecodeError as error:
-        return BadRow("invalid_utf8", f"a text is not UTF-8 ({error.reason})")
-    return value
 
 
 def csv_rows(stream: BinaryIO, name: str) -> Iterator[Record]:
@@ -178,7 +171,7 @@ def _header(reader: Any, name: str) -> list[str]:
         raise DataError(f"{name}, line 1: the header cannot be read ({error})") from None
     if not _is_text(header):
         raise DataError(f"{name}, line 1: the header is not UTF-8; convert the file with iconv")
-    twice = sorted({key for key in header if header.count(key) > 1})
+    twice = sorted(key for key, count in Counter(header).items() if count > 1)
     if not header or twice:
         found = f"has the columns {', '.join(twice)} twice" if twice else "has no header"
         raise DataError(f"{name}, line 1: {found}; expected one name a column")
@@ -186,8 +179,13 @@ def _header(reader: Any, name: str) -> list[str]:
 
 
 def _broken(error: csv.Error, name: str, line: int) -> BadRow:
-    if "unexpected end" in str(error) or "field larger" in str(error):
+    if "unexpected end" in str(error):
         raise DataError(f"{name}, line {line}: a quote is opened and never closed") from None
+    if "field larger" in str(error):
+        raise DataError(
+            f"{name}, line {line}: a cell is longer than {MAX_LINE:,} bytes; is a quote opened and "
+            "never closed?"
+        ) from None
     return BadRow("not_csv", f"line {line}: {error}")
 
 
