@@ -11,8 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from curate.cli import curate
+from curate.core.chat import turn
 from curate.core.errors import DataError, UsageError
 from curate.core.outputs import input_paths
+from curate.core.readers.ingest import ingest, read_rows
 from curate.core.recipe import component, parse
 from curate.core.stages import option_files
 from curate.runners.run import run
@@ -113,3 +115,92 @@ def test_an_error_names_what_can_be_written_where_it_comes_from(
         CliRunner().invoke(curate, [*command, "--out", "out"], catch_exceptions=False)
     assert said in str(error.value)
     assert unsaid not in str(error.value)
+
+
+ALPACA = {"instruction": "Why is the sky blue?", "output": "Light is scattered."}
+CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]}
+SHARED = [{"role": "user", "content": "Hi"}]
+PAIR = {"chosen": [*SHARED, CHAT["messages"][1]], "rejected": [*SHARED, turn("assistant", "No")]}
+
+
+@pytest.mark.parametrize("source", ["", "*.jsonl"])
+def test_each_file_of_a_folder_or_glob_is_read_in_its_own_layout(
+    source: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    files = {"a": ALPACA, "b": ALPACA | {"note": "x"}, "c": CHAT, "d": ALPACA, "e": CHAT}
+    for name, record in files.items():
+        lines(folder / f"{name}.jsonl", *[record] * 3)
+    table, bad = read_rows(str(folder / source))
+    assert not bad
+    assert [turns[0]["content"][:3] for turns in table["messages"].to_list()] == [
+        text for text in ("Why", "Why", "Hi", "Why", "Hi") for _ in range(3)
+    ]
+    done = ingest([str(folder / source)], tmp_path)
+    assert [name.partition("rows/")[2] for name in done.format] == [
+        "a.jsonl and 1 more",
+        *("c.jsonl", "d.jsonl", "e.jsonl"),
+    ]
+    assert [*done.format.values()] == ["alpaca", "messages"] * 2
+
+
+def test_files_of_a_folder_that_fit_the_layout_before_them_stay_in_it(tmp_path: Path) -> None:
+    odd = {"instruction": "Only asked."}
+    lines(tmp_path / "rows_a.jsonl", odd, *[ALPACA] * 3)
+    lines(tmp_path / "rows_b.jsonl", odd, odd, ALPACA)  # fewer than half fit any layout
+    (tmp_path / "rows_c.jsonl").write_text("no JSON\n")
+    table, bad = read_rows(str(tmp_path / "rows_*.jsonl"))
+    assert table.height == 4
+    assert len(bad) == 4
+
+
+def test_a_first_file_that_cannot_be_told_is_read_as_the_files_after_it(tmp_path: Path) -> None:
+    lines(tmp_path / "rows_a.jsonl", {"instruction": "Only asked."}, ALPACA)
+    lines(tmp_path / "rows_b.jsonl", *[ALPACA] * 3)
+    table, bad = read_rows(str(tmp_path / "rows_*.jsonl"))
+    assert (table.height, len(bad)) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (PAIR, "b.jsonl gives preference rows (preference), but .*a.jsonl gives conversation"),
+        ({"x": 1}, "b.jsonl: no format fits rows with the keys x"),
+    ],
+)
+def test_a_file_of_a_folder_that_fits_no_more_is_refused_by_its_name(
+    other: Row, words: str, tmp_path: Path
+) -> None:
+    lines(tmp_path / "a.jsonl", *[ALPACA] * 3)
+    lines(tmp_path / "b.jsonl", *[other] * 3)
+    with pytest.raises(DataError, match=words.replace("(", r"\(").replace(")", r"\)")):
+        read_rows(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ({"instruction": "promt"}, "'promt'; did you mean --map instruction=prompt?"),
+        ({"output": "anwser"}, "'anwser'; did you mean --map output=answer?"),  # no layout fits
+        ({"output": "outptu"}, "'output' is read as it is, leave the option out"),
+        ({"instruction": "vraag"}, "expected a name that one reads, such as prompt"),
+    ],
+)
+@pytest.mark.parametrize("files", [1, 2])
+def test_a_new_name_that_no_layout_reads_is_refused(
+    mapping: dict[str, str], words: str, files: int, tmp_path: Path
+) -> None:
+    for number in range(files):
+        lines(tmp_path / f"{number}.jsonl", *[ALPACA | {"input": "So?"}] * 3)
+    with pytest.raises(UsageError) as raised:
+        read_rows(str(tmp_path), mapping=mapping)
+    assert words in str(raised.value)
+    assert raised.value.exit_code == 2
+
+
+def test_a_fact_may_have_any_new_name(tmp_path: Path) -> None:
+    source = lines(tmp_path / "a.jsonl", ALPACA | {"subject": "sky", "qid": "7"})
+    names = {"subject": "topic", "qid": "prompt_id"}
+    [extra] = read_rows(source, mapping=names)[0]["extra"].to_list()
+    assert json.loads(extra) == {"topic": "sky", "prompt_id": "7"}

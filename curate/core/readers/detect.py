@@ -39,16 +39,20 @@ def named(name: str) -> Format:
     return made
 
 
-def detect(source: str, rows: Sequence[Row]) -> Detected:
+def detect(source: str, rows: Sequence[Row], usual: str | None = None) -> Detected:
     """The one format that more than half of ``rows`` match.
 
-    A format that lists others in ``over`` is preferred to them when both match.
+    A format that lists others in ``over`` is preferred to them when both match. ``usual`` is the
+    format of the files beside this one: it is taken where several match, or where none does and
+    some row is of it.
 
     Raises:
         DataError: none does, or more than one; the text names the candidates and the flag to set.
     """
     counts = _count(rows)
     left = _fitting(counts, rows)
+    if usual is not None and len(left) != 1 and counts[usual][2]:
+        left = [counts[usual]]
     if len(left) == 1:
         _refuse_loss(source, left[0], counts, rows)
         return left[0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, islice
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, islice, pairwise
+from typing import Final, TypeAlias
 
 import polars as pl
 
@@ -12,9 +13,10 @@ from curate.core.errors import BadRow, DataError, UsageError
 from curate.core.readers.advice import renamed
 from curate.core.readers.binary import shown
 from curate.core.readers.containers import expand, name_parts
-from curate.core.readers.detect import SAMPLE, detect, named
+from curate.core.readers.detect import SAMPLE, Detected, detect, named
 from curate.core.readers.flat_trees import is_message, trees
 from curate.core.readers.given import Given, spelled
+from curate.core.readers.new_names import check_new_names
 from curate.core.readers.part import Part
 from curate.core.readers.reading import Reading, Source
 from curate.core.registry import closest
@@ -64,7 +66,9 @@ def _plan(
         if how.map:
             keys.append((how.map, set()))
         renaming, there = keys[-1] if how.map else keys[0]
-        read.append(_source(source, named_parts, how.format or format, renaming, there))
+        name = how.format or format
+        for called, group, told in _by_format(source, named_parts, name, renaming):
+            read.append(_source(called, group, name, told, renaming, there))
     for renaming, there in keys:
         if not (own and renaming is mapping and not there):  # each source has its own
             _all_used(renaming, there)
@@ -73,32 +77,101 @@ def _plan(
     return Reading(read[0].kind, tuple(read), _schema(read))
 
 
-_NamedParts = tuple[tuple[str, Part], ...]
+_NamedParts: TypeAlias = tuple[tuple[str, Part], ...]
+
+
+def _by_format(
+    given: str, parts: _NamedParts, name: str | None, mapping: Mapping[str, str]
+) -> Iterator[tuple[str, _NamedParts, str | None]]:
+    """Neighbouring files of a folder or glob that have one format: their name, they, its name.
+
+    A file without a record that can be read has the format of the one before it.
+
+    Raises:
+        DataError: a file has no format; the text names it.
+    """
+    alike = name is not None or any(part.container == "rows" for _, part in parts)
+    if alike or len(parts) == 1:
+        yield given, parts, None
+        return
+    formats = [*_formats(given, parts, mapping)]
+    ends = [at for at in range(1, len(parts)) if formats[at] != formats[at - 1]]
+    for start, end in pairwise([0, *ends, len(parts)]):
+        first, more = shown(parts[start][1].shown), end - start - 1
+        called = f"{first} and {more} more" if more else first
+        yield called if ends else given, parts[start:end], formats[start]
+
+
+def _formats(given: str, parts: _NamedParts, mapping: Mapping[str, str]) -> Iterator[str]:
+    """The format of each file; where it cannot be told of the first ones, that of all together."""
+    usual: str | None = None
+    known: set[_Shape] = set()  # of rows that have the usual format: such files are not looked into
+    for _, part in parts:
+        rows = _whole([_tried(row, mapping) for row in _good([part])[0]])
+        shapes = {_shape(row) for row in rows}
+        if usual is None:
+            usual = _first_format(given, parts, mapping, shown(part.shown), rows)
+        elif not shapes <= known:
+            made = _detected(shown(part.shown), rows, usual, mapping)[0]
+            known = known if made == usual else set()
+            usual = made
+        known |= shapes
+        yield usual
+
+
+_Shape: TypeAlias = frozenset[tuple[str, ...]]
+
+
+def _shape(row: Row) -> _Shape:
+    """The keys of a record, the types of their values, and the keys of the first turn of each."""
+    first = {key: value[0] for key, value in row.items() if type(value) is list and value}
+    inner = {key: sorted(item) for key, item in first.items() if type(item) is dict}
+    return frozenset((key, type(value).__name__, *inner.get(key, ())) for key, value in row.items())
+
+
+def _first_format(
+    given: str, parts: _NamedParts, mapping: Mapping[str, str], file: str, rows: Sequence[Row]
+) -> str:
+    """The format of the first ``file``, by its ``rows``, else by the first rows of all files."""
+    with suppress(DataError):
+        if rows:
+            return detect(file, rows)[0]
+    together = _whole([_tried(row, mapping) for row in _sample(given, parts)])
+    called = file if len(together) == len(rows) else shown(given)
+    usual = _detected(called, together, None, mapping)[0]
+    return detect(file, rows, usual)[0] if rows else usual
 
 
 def _source(
-    given: str, parts: _NamedParts, name: str | None, mapping: Mapping[str, str], keys: set[str]
+    given: str,
+    parts: _NamedParts,
+    name: str | None,
+    told: str | None,
+    mapping: Mapping[str, str],
+    keys: set[str],
 ) -> Source:
+    """The source with its format: ``name`` as set, or as detected: with ``told`` as the usual."""
     notes = tuple(note for _, part in parts for note in part.said)
     if any(part.container == "rows" for _, part in parts):
         return _own(given, parts, notes)
     raw = _sample(given, parts)
     keys.update(key for row in raw for key in row)
     rows = [_tried(row, mapping) for row in raw]
-    flat = _of_messages(name) and 2 * sum(map(is_message, rows)) > len(rows)
+    flat = _of_messages(name) and _is_flat(rows)
     if flat:
-        rows = [tree for _, tree in trees(enumerate(rows)) if not isinstance(tree, BadRow)]
+        rows = _whole(rows)
         if not rows:
             raise DataError(
                 f"{shown(given)}: no row can be read; no message begins a tree (without a parent)"
             )
     if name is None:
-        name, form, count = detect(shown(given), rows)
+        name, form, count = _detected(shown(given), rows, told, mapping)
         how = f"{count} of the first {len(rows)} rows"
     else:
         form = named(name)
         count = sum(form.matches(row) for row in rows)
         how = f"as told; {count} of the first {len(rows)} rows fit"
+    check_new_names(mapping, rows, form)
     said = f"{shown(given)}: {name} ({how})"
     return Source(given, parts, form.kind, name, form, (*notes, said), mapping, flat)
 
@@ -106,6 +179,28 @@ def _source(
 def _of_messages(name: str | None) -> bool:
     """Whether messages of trees are put together for a format; for one to be found they are."""
     return name is None or getattr(named(name), "of_messages", False)
+
+
+def _is_flat(rows: Sequence[Row]) -> bool:
+    """Whether most records are messages of trees."""
+    return 2 * sum(map(is_message, rows)) > len(rows)
+
+
+def _whole(rows: list[Row]) -> list[Row]:
+    """The records, messages of trees put together."""
+    if not _is_flat(rows):
+        return rows
+    return [tree for _, tree in trees(enumerate(rows)) if not isinstance(tree, BadRow)]
+
+
+def _detected(
+    given: str, rows: Sequence[Row], usual: str | None, mapping: Mapping[str, str]
+) -> Detected:
+    try:
+        return detect(given, rows, usual)
+    except DataError:
+        check_new_names(mapping, rows)
+        raise
 
 
 def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
@@ -133,9 +228,17 @@ def _sample(given: str, parts: _NamedParts) -> list[Row]:
     Raises:
         DataError: there is none; the text says what was wrong with the first.
     """
+    rows, wrong = _good(part for _, part in parts)
+    if not rows:
+        raise DataError(f"{shown(given)}: no row can be read; {wrong or 'it holds none'}")
+    return rows
+
+
+def _good(parts: Iterable[Part]) -> tuple[list[Row], str]:
+    """The first good records, and what was wrong with the first that is none."""
     rows: list[Row] = []
     wrong = ""
-    records = chain.from_iterable(_numbered(part) for _, part in parts)
+    records = chain.from_iterable(_numbered(part) for part in parts)
     for where, raw in islice(records, _LOOKED_AT):
         if isinstance(raw, BadRow):
             wrong = wrong or f"{where}: {raw}"
@@ -143,9 +246,7 @@ def _sample(given: str, parts: _NamedParts) -> list[Row]:
             rows.append(raw)
         if len(rows) == SAMPLE:
             break
-    if not rows:
-        raise DataError(f"{shown(given)}: no row can be read; {wrong or 'it holds none'}")
-    return rows
+    return rows, wrong
 
 
 def _numbered(part: Part) -> Iterator[tuple[str, Row | BadRow]]:
