@@ -12,7 +12,7 @@ from yaml import YAMLError
 from curate.core.errors import UsageError, raise_all
 from curate.core.outputs import check_name
 from curate.core.ranges import Seed, outside
-from curate.core.readers.given import Given
+from curate.core.readers.given import Given, new_names
 from curate.core.registry import build, closest, options
 from curate.core.sides import Sides, Turns
 from curate.core.yaml_text import parse_yaml, read_yaml
@@ -114,7 +114,7 @@ def parse(raw: Mapping[str, Any], under: str = "") -> Recipe:
         stages=_stages(_typed(raw, "stages", list, [])),
         seed=checked_seed(_typed(raw, "seed", int, 0)),
         format=_typed(raw, "format", str, None),
-        map=_typed(raw, "map", dict, {}),
+        map=new_names(raw.get("map"), "map"),
         limit=limit,
         given={source.path: source for source in sources if source.format or source.map},
     )

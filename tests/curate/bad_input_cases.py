@@ -249,6 +249,12 @@ FILES = [
     Case("gzip", put(zipped(GOOD), "d.jsonl.gz"), keeps=(1, 2), source="d.jsonl.gz"),
     Case("gzip of two members", put(zipped(line(1)) + zipped(line(2))), keeps=(1, 2)),
     Case("zstd", put(zst(GOOD), "d.jsonl.zst"), keeps=(1, 2), source="d.jsonl.zst"),
+    Case(
+        "zstd behind a frame for other data",
+        put(b"\x5e\x2a\x4d\x18\x03\0\0\0abc" + zst(GOOD), "d.jsonl.zst"),
+        keeps=(1, 2),
+        source="d.jsonl.zst",
+    ),
     Case("zstd of two frames", put(zst(line(1)) + zst(line(2))), keeps=(1, 2)),
     Case("gzip under a plain name", put(zipped(GOOD)), keeps=(1, 2)),
     Case("plain under a gzip name", put(GOOD, "d.jsonl.gz"), keeps=(1, 2), source="d.jsonl.gz"),

@@ -57,12 +57,17 @@ def test_names_of_the_recipe_hold_for_sources_without_their_own(tmp_path: Path) 
         ({"format": "alpaca"}, "source.path: expected a file"),
         ({"path": "a.jsonl", "format": 3}, "source.format: expected the name"),
         ({"path": "a.jsonl", "map": "q"}, "source.map: expected {KEY: NAME}"),
+        ({"path": "a.jsonl", "map": {"q": None}}, "source.map: expected {KEY: NAME}, texts both"),
+        ({"path": "a.jsonl", "map": {1: "prompt"}}, "source.map: expected {KEY: NAME}, texts both"),
         (3, "source: expected a path"),
     ],
 )
 def test_a_source_that_is_wrong_is_a_line(source: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         parse({"source": [source]})
+    if isinstance(source, dict) and "map" in source:  # the map of all sources is held to the same
+        with pytest.raises(UsageError, match=words.removeprefix("source.")):
+            parse({"source": "a.jsonl", "map": source["map"]})
 
 
 @pytest.mark.parametrize("name", ["exact_dedup", "minhash_dedup"])

@@ -55,9 +55,14 @@ def opened(path: Path) -> io.BufferedReader[Any]:
             raise DataError(f"{shown(path)} is {what}")
     if head.startswith(_GZIP):
         return io.BufferedReader(_Expanded(path, file, gzip.GzipFile(fileobj=file)), 1 << 20)
-    if head.startswith(_ZSTD):
+    if head.startswith(_ZSTD) or _is_skippable(head):
         return io.BufferedReader(_Expanded(path, file, _Zstd(file)), 1 << 20)
     return file
+
+
+def _is_skippable(head: bytes) -> bool:
+    """Whether zstd's frame for other data is there, with which parallel compressors begin."""
+    return head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5
 
 
 class _Expanded(io.RawIOBase):

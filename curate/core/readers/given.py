@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from curate.core.errors import UsageError
 from curate.core.registry import closest
 
-__all__ = ["Given", "SourceOption", "in_recipe", "spelled"]
+__all__ = ["Given", "SourceOption", "in_recipe", "new_names", "spelled"]
 
 SourceOption: TypeAlias = str | Mapping[str, Any]
 """A path, or ``{path, format, map}``."""
@@ -47,15 +47,31 @@ class Given:
         for key in value:
             if key not in _KEYS:
                 raise UsageError(f"{where}: unknown key {key!r}; {closest(str(key), _KEYS)}")
-        path, layout, renames = value.get("path"), value.get("format"), value.get("map") or {}
+        path, layout, renames = value.get("path"), value.get("format"), value.get("map")
         if not isinstance(path, str) or not path:
             raise UsageError(f"{where}.path: expected a file, a folder or a hub name, got {path!r}")
         if layout is not None and not isinstance(layout, str):
             raise UsageError(f"{where}.format: expected the name of a format, got {layout!r}")
-        pairs = renames.items() if isinstance(renames, Mapping) else [(renames, None)]
-        if not all(isinstance(key, str) and isinstance(name, str) for key, name in pairs):
-            raise UsageError(f"{where}.map: expected {{KEY: NAME}}, got {renames!r}")
-        return cls(path, layout, dict(renames))
+        return cls(path, layout, new_names(renames, f"{where}.map"))
+
+
+def new_names(value: Any, where: str) -> dict[str, str]:
+    """The new names of keys that the value of a recipe is; null is none.
+
+    Raises:
+        UsageError: it is no mapping of texts to texts; ``where`` is the key it is under.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where}: expected {{KEY: NAME}}, got {value!r}")
+    for key, name in value.items():
+        if not isinstance(key, str) or not isinstance(name, str):
+            raise UsageError(
+                f"{where}: expected {{KEY: NAME}}, texts both, got {key!r}: {name!r} "
+                "(quote what YAML reads as something else)"
+            )
+    return dict(value)
 
 
 @contextmanager
