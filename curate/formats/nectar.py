@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from curate.core.errors import BadRow
 from curate.core.readers.answers import items, texts
-from curate.core.readers.dialogue import marked, read_dialogue, write_dialogue
-from curate.core.readers.turns import answer, leftover, number_field, said_by, text_field
+from curate.core.readers.dialogue import asked_turns, write_dialogue
+from curate.core.readers.turns import answer, leftover, number_field, text_field
 from curate.core.schema import Kind
 from curate.core.types import Row
 
@@ -45,7 +45,7 @@ class Nectar:
             extra["answers.fields"] = rest
         return [
             {
-                "prompt": _prompt(text_field(row, "prompt")),
+                "prompt": asked_turns(text_field(row, "prompt")),
                 "completions": [answer(text_field(one, "answer")) for one in answers],
                 "scores": [-_rank(one) for one in answers],
                 "extra": extra,
@@ -64,13 +64,6 @@ class Nectar:
             for text, score, fields in zip(said, scores, rest, strict=True)
         ]
         return {"prompt": write_dialogue(row["prompt"]) + _OPEN, "answers": answers} | extra
-
-
-def _prompt(text: str) -> list[Row]:
-    if not marked(text):
-        return [said_by("user", text)]
-    turns = read_dialogue(text, "prompt")
-    return turns[:-1] if turns[-1] == said_by("assistant", "") else turns
 
 
 def _rank(one: Row) -> float:

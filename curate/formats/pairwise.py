@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.readers.dialogue import read_asked
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.question_parts import PART_KEYS, refuse_parts
 from curate.core.readers.turns import (
@@ -14,7 +15,6 @@ from curate.core.readers.turns import (
     leftover,
     number_field,
     plain,
-    read_side,
     text_field,
 )
 from curate.core.schema import Kind
@@ -59,7 +59,7 @@ class Pairwise:
     def read(self, row: Row) -> list[Row]:
         """The pair of one record."""
         extra = leftover(row, _USED)
-        prompt = read_side(row, "prompt", "user", extra)
+        prompt = read_asked(row, "prompt", extra)
         refuse_parts(row, extra, prompt)
         sides = [text_field(row, name) for name in ("response_1", "response_2")]
         first_better = _preference(row) < _TIE

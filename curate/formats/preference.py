@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from curate.core.errors import BadRow
 from curate.core.readers.beside import SYSTEMS
-from curate.core.readers.dialogue import marked
+from curate.core.readers.dialogue import marked, read_dialogue
 from curate.core.readers.judged import SCORE_KEYS, take_scores
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.prompts import (
@@ -48,14 +48,14 @@ class Preference:
 
     The prompt is ``prompt``, else what two lists of turns begin with, else the field that holds it
     by another name: a question, an instruction and its input, a chat, a history, a system text
-    (`curate.core.readers.prompts`). Texts without any of these share their first characters up to
-    the last space (the rule of TRL's ``extract_prompt``), but only where no other field could be
-    the prompt. Sides that repeat a given prompt lose it; sides that part at a user's turn answer
-    different questions and are no pair. ``score_chosen``, ``score_rejected``, ``margin`` and
-    ``win_probability`` (that chosen beats rejected) are kept as columns; ``chosen_rating`` and
-    ``rejected_rating``, or another usual name of both, are the scores where these are missing.
-    Without a margin it is the difference of the two scores. A pair of equal sides prefers nothing
-    and is not taken.
+    (`curate.core.readers.prompts`). A prompt or sides that are dialogues of HH-RLHF are parted into
+    their turns. Texts without any of these share their first characters up to the last space (the
+    rule of TRL's ``extract_prompt``), but only where no other field could be the prompt. Sides that
+    repeat a given prompt lose it; sides of which a user's turn differs answer different questions
+    and are no pair. ``score_chosen``, ``score_rejected``, ``margin`` and ``win_probability`` (that
+    chosen beats rejected) are kept as columns; ``chosen_rating`` and ``rejected_rating``, or
+    another usual name of both, are the scores where these are missing. Without a margin it is the
+    difference of the two scores. A pair of equal sides prefers nothing and is not taken.
     """
 
     kind: ClassVar[Kind] = "preference"
@@ -91,7 +91,7 @@ class Preference:
     def read(self, row: Row) -> list[Row]:
         """The pair of one record."""
         extra = leftover(row, _USED)
-        chosen, rejected = (read_side(row, side, "assistant", extra) for side in _SIDES[1:])
+        chosen, rejected = _read_sides(row, extra)
         if chosen == rejected:
             raise BadRow("identical_pair", "chosen and rejected are the same")
         if {chosen[0]["role"], rejected[0]["role"]} & _INSIDE:
@@ -119,6 +119,13 @@ class Preference:
         }
         facts = {name: row[name] for name in _FACTS if row.get(name) is not None}
         return written | facts | extra
+
+
+def _read_sides(row: Row, extra: Row) -> list[list[Row]]:
+    """The turns of both sides; beside a prompt they may be dialogues that begin with it."""
+    if all(marked(row.get(side)) for side in _SIDES[1:]):
+        return [read_dialogue(row[side], side) for side in _SIDES[1:]]
+    return [read_side(row, side, "assistant", extra) for side in _SIDES[1:]]
 
 
 def _beside(row: Row, chosen: list[Row], rejected: list[Row], extra: Row) -> Row:

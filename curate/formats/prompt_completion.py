@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.readers.dialogue import read_asked
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.question_parts import PART_KEYS, refuse_parts
 from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
@@ -38,7 +39,7 @@ class PromptCompletion:
     def read(self, row: Row) -> list[Row]:
         """The conversation of one record."""
         extra = leftover(row, _USED)
-        turns = read_side(row, "prompt", "user", extra)
+        turns = read_asked(row, "prompt", extra)
         asked = "prompt" if type(row["prompt"]) is str else None
         turns += read_side(row, "completion", "assistant", extra)
         refuse_parts(row, extra, turns, asked, {"completion": "output"})

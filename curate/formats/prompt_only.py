@@ -7,10 +7,11 @@ from typing import ClassVar, Final
 
 from curate.core.export_records import prompt_of
 from curate.core.readers.beside import SYSTEMS
+from curate.core.readers.dialogue import read_asked
 from curate.core.readers.keywords import could_answer
 from curate.core.readers.layout import Layout, Side
 from curate.core.readers.turn_lists import opens_conversation
-from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
+from curate.core.readers.turns import ROLES, leftover, plain, write_side
 from curate.core.schema import Kind
 from curate.core.turn_fields import has_fields, put_fields, take_fields
 from curate.core.types import Row
@@ -58,7 +59,7 @@ class PromptOnly:
     def read(self, row: Row) -> list[Row]:
         """The prompt of one record."""
         extra = leftover(row, frozenset({"prompt"}))
-        return [{"messages": read_side(row, "prompt", "user", extra), "extra": extra}]
+        return [{"messages": read_asked(row, "prompt", extra), "extra": extra}]
 
     def write(self, row: Row) -> Row:
         """The record: a text if it is one question, else a list of turns; never with the answer."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
+from curate.core.readers.dialogue import read_asked
 from curate.core.readers.question_parts import refuse_parts
 from curate.core.readers.turns import leftover, number_field, plain, read_side, write_side
 from curate.core.schema import Kind
@@ -38,7 +39,7 @@ class Ranked:
     def read(self, row: Row) -> list[Row]:
         """The ranked list of one record."""
         extra = leftover(row, _USED)
-        prompt = read_side(row, "prompt", "user", extra)
+        prompt = read_asked(row, "prompt", extra)
         said = _each(row, "completions")
         if not said:
             raise BadRow("no_answer", "'completions' holds no answer")

@@ -68,6 +68,8 @@ READ: dict[str, tuple[Row, str, list[str]]] = {
         "messages",
         [WHY, SO],
     ),
+    # microsoft/presidio-research, its generated data: a second form of the text
+    "a masked text beside": ({"full_text": SO, "masked": "So it is.", "n": 3}, "text", [SO]),
     "a document": (
         {"content": SO, "title": "Of the sea", "url": "http://a.org"},
         "text",

@@ -371,3 +371,43 @@ def test_scores_of_both_sides_are_found_under_their_usual_names(
 )
 def test_a_box_without_braces_holds_the_rest_of_its_formula(solution: str, answer: str) -> None:
     assert checkable(solution) == (answer, "boxed")
+
+
+DIALOGUE = f"\n\nHuman: {WHY}\n\nAssistant:"
+ASKED_ONCE: list[Row] = [
+    # Dahoas/full-hh-rlhf and Dahoas/static-hh: the marks are in the prompt alone
+    {"prompt": DIALOGUE, "chosen": "Out.", "rejected": "In."},
+    # HH-RLHF with the prompt taken out beside the whole dialogues
+    {"prompt": DIALOGUE, "chosen": f"{DIALOGUE} Out.", "rejected": f"{DIALOGUE} In."},
+    {"prompt": WHY, "chosen": f"{DIALOGUE} Out.", "rejected": f"{DIALOGUE} In."},
+]
+
+
+@pytest.mark.parametrize("record", ASKED_ONCE)
+def test_a_prompt_that_is_a_dialogue_is_parted_and_stands_once(record: Row, tmp_path: Path) -> None:
+    [row], _ = read(tmp_path, record)
+    assert spoken(row["prompt"]) == [f"user: {WHY}"]
+    assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("Out.", "In.")
+    assert row["extra"] is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": DIALOGUE, "completion": "Out."},
+        {"prompt": DIALOGUE, "completion": "Out.", "label": True},
+        {"prompt": DIALOGUE},
+        {"prompt": DIALOGUE, "completions": ["Out.", "In."], "scores": [1, 0]},
+        {"prompt": DIALOGUE, "response_1": "Out.", "response_2": "In.", "preference": 1},
+    ],
+)
+def test_a_dialogue_is_parted_in_every_layout_with_a_prompt(record: Row, tmp_path: Path) -> None:
+    [row], _ = read(tmp_path, record)
+    assert spoken(row.get("prompt") or row["messages"])[0] == f"user: {WHY}"
+
+
+def test_a_dialogue_beside_another_prompt_is_no_pair(tmp_path: Path) -> None:
+    record = {"prompt": "How?", "chosen": f"{DIALOGUE} Out.", "rejected": f"{DIALOGUE} In."}
+    assert "prompt_mismatch" in refusal(tmp_path, record)
+    [row], _ = read(tmp_path, {"prompt": "Human:none", "chosen": "a b", "rejected": "c"})
+    assert spoken(row["prompt"]) == ["user: Human:none"]

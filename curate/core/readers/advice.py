@@ -14,7 +14,6 @@ from curate.core.readers.keywords import (
     could_answer,
     could_ask,
     is_context,
-    is_long_text,
     of_role,
     words,
 )
@@ -76,9 +75,8 @@ def reads(form: Format, record: Row) -> bool:
 def _leaves(form: Format, row: Row) -> bool:
     extra = row.get("extra") or {}
     if form.kind == "text":
-        return any(
-            is_long_text(key, value) or could_answer(key, value) for key, value in extra.items()
-        )
+        others = [(key, value) for key, value in extra.items() if type(value) is str]
+        return any(words(key) & _TEXTS or could_answer(key, value) for key, value in others)
     turns = [turn for name in ("messages", "prompt") for turn in row.get(name) or ()]
     if left_out(extra, turns) or any(map(opens_conversation, extra.values())):
         return True

@@ -4,26 +4,48 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeGuard
 
 from curate.core.errors import BadRow
-from curate.core.readers.turns import plain, said_by
+from curate.core.readers.turns import plain, read_side, said_by
 from curate.core.types import Row
 
-__all__ = ["marked", "read_dialogue", "write_dialogue"]
+__all__ = ["asked_turns", "marked", "read_asked", "read_dialogue", "write_dialogue"]
 
 _MARK: Final = re.compile(r"(?:\A|\n\n)(Human|Assistant):(?: |(?=\n|\Z))")
 _ROLES: Final = {"Human": "user", "Assistant": "assistant"}
 _MARKS: Final = {role: f"\n\n{mark}: " for mark, role in _ROLES.items()}
 
 
-def marked(value: object) -> bool:
+def marked(value: object) -> TypeGuard[str]:
     r"""Whether ``value`` is a text that begins with a person's mark.
 
     >>> marked("\n\nHuman: Hi\n\nAssistant: Hello"), marked("Human nature")
     (True, False)
     """
     return type(value) is str and value.lstrip("\n").startswith("Human:")
+
+
+def asked_turns(text: str) -> list[Row]:
+    r"""The turns of a prompt: of a dialogue its own, without the mark of the answer at its end.
+
+    >>> [turn["content"] for turn in asked_turns("\n\nHuman: Hi\n\nAssistant:")]
+    ['Hi']
+    """
+    if not marked(text) or not _MARK.match("\n\n" + text.lstrip("\n")):
+        return [said_by("user", text)]
+    turns = read_dialogue(text, "prompt")
+    return turns[:-1] if turns[-1] == said_by("assistant", "") else turns
+
+
+def read_asked(record: Row, key: str, extra: Row) -> list[Row]:
+    """The turns of a prompt: of a list its own, of a text those of `asked_turns`.
+
+    Raises:
+        BadRow: it is neither a text nor turns.
+    """
+    value = record.get(key)
+    return asked_turns(value) if marked(value) else read_side(record, key, "user", extra)
 
 
 def read_dialogue(text: str, key: str) -> list[Row]:

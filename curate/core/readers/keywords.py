@@ -18,7 +18,6 @@ __all__ = [
     "is_context",
     "is_datum",
     "is_fact",
-    "is_long_text",
     "is_picture",
     "is_question",
     "keys_with",
@@ -213,14 +212,6 @@ def _is_long_enough(key: str, text: str) -> bool:
     if text.rstrip().endswith(("?", "？")):
         return True
     return count >= (_SHORT if named & _CATEGORIES else 2 if named & _TOPICS else 1)
-
-
-def is_long_text(key: str, value: Any) -> bool:
-    """Whether a field is a text of several words, and no fact, category or topic."""
-    named = words(key)
-    if type(value) is not str or is_fact(key) or named & (_CATEGORIES | _TOPICS):
-        return False
-    return len(value.split()) > 1 and not is_datum(value)
 
 
 def question_text(value: Any) -> str | None:

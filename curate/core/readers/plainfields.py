@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,10 @@ __all__ = ["Fields"]
 
 _Bytes: TypeAlias = npt.NDArray[np.uint8]
 _Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+_PERSON: Final = np.frombuffer(b"Human:", np.uint8)
+_MARK: Final = np.arange(len(_PERSON))
 
 
 class Fields:
@@ -57,17 +61,20 @@ class Fields:
         spans[self.found(name)[rows] < STRING] = 0
         return Lists(self._turns, spans[:, 0], spans[:, 1])
 
-    def bracketed(self, name: str) -> npt.NDArray[np.bool_]:
-        """Which lines have a text there that begins with ``[``, perhaps as an escape.
+    def unclear(self, name: str) -> npt.NDArray[np.bool_]:
+        """Which lines have a text there that begins like the JSON of turns or like a dialogue.
 
-        It may be the JSON of turns. The field is one that may hold turns.
+        That is with ``[``, with ``Human:`` or a line feed before that, or with an escape that may
+        be one of these. The field is one that may hold turns.
         """
         at = np.flatnonzero((self.found(name) >= STRING) & (self._scanned.status >= PLAIN))
         first = self._scanned.spans[at, self._names.index(name), 0]
         begins = self._turns.spans[first, 0, 0]
         data, result = self._block.data, np.zeros(len(self._scanned.status), np.bool_)
-        escaped = (data[begins] == ord("\\")) & (data[begins + 1] == ord("u"))
-        result[at] = (self.found(name)[at] != LIST) & ((data[begins] == ord("[")) | escaped)
+        escaped = (data[begins] == ord("\\")) & np.isin(data[begins + 1], (ord("u"), ord("n")))
+        person = data[np.minimum(begins[:, None] + _MARK, len(data) - 1)] == _PERSON
+        doubt = (data[begins] == ord("[")) | escaped | person.all(axis=1)
+        result[at] = (self.found(name)[at] != LIST) & doubt
         return result
 
     def dialogues(self, name: str, other: str, rows: _Ints) -> tuple[Lists, Lists]:

@@ -128,7 +128,7 @@ def _doubt(scanned: Scanned, fields: Fields, layout: Layout, judged: Judged | No
         doubt |= (one != other) | ((one != LIST) & (fields.found(layout.shared) < STRING))
     for side in layout.sides():
         if side.form == "either":
-            doubt |= fields.bracketed(side.key)
+            doubt |= fields.unclear(side.key)
     for name in layout.numbers:
         doubt |= np.isinf(fields.numbers(name))
     scanned.status[doubt & (scanned.status >= PLAIN)] = ODD

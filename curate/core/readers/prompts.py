@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from curate.core.errors import BadRow
 from curate.core.readers.beside import SYSTEMS
+from curate.core.readers.dialogue import read_asked
 from curate.core.readers.keywords import could_ask, map_flag, question_text
 from curate.core.readers.question_parts import refuse_parts
 from curate.core.readers.turn_lists import opens_conversation
-from curate.core.readers.turns import read_side, read_turns, said_by
+from curate.core.readers.turns import read_turns, said_by
 from curate.core.turn_fields import put_fields
 from curate.core.types import Row
 
@@ -163,7 +164,7 @@ def _taken(record: Row, key: str, extra: Row) -> list[Row]:
         rest = value.items() if type(value) is dict else ()
         put_fields(extra, key, [{inner: item for inner, item in rest if item != text}])
     else:
-        turns = read_side(record, key, "user", extra)
+        turns = read_asked(record, key, extra)
     extra.pop(key, None)
     put_fields(extra, "prompt", extra.pop(f"{key}.fields", ()))
     return turns
