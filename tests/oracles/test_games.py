@@ -7,6 +7,7 @@ gap of the symmetric game is twice that). Of the game regularised at β it is
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from scipy.optimize import root
@@ -43,7 +44,8 @@ def equilibrium(beta, mixture=0.0):
         return (policy - (REF + CYCLE @ opponent / beta).log_softmax(0)).numpy()
 
     found = root(off, REF.numpy(), tol=1e-13)
-    assert found.success
+    # Whether the last step still gained (`success`) hangs on rounding; that it is a root does not.
+    assert np.abs(off(found.x)).max() < 1e-9
     return torch.tensor(found.x).log_softmax(0)
 
 
