@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 import torch
@@ -21,7 +21,14 @@ from finetune.loop_arguments import arguments_of
 from finetune.losses.types import needs_of
 from finetune.measure import LOGITS
 from finetune.packing import try_sharing
-from finetune.precision import frozen_dtype, report
+from finetune.precision import (
+    REFERENCE,
+    formats,
+    frozen_dtype,
+    machine_arguments,
+    reference_dtype,
+    report,
+)
 from finetune.ranks import refuse_spread, tell
 from finetune.reference import (
     AdapterOff,
@@ -43,12 +50,15 @@ if TYPE_CHECKING:
 __all__ = [
     "exam_of",
     "finished",
+    "formats_of",
     "held_to",
     "planned",
     "policy_of",
     "report_precision",
     "watched_with",
 ]
+
+_IN_4BIT: Final = "4 bits for the frozen base, fp32 for all else"
 
 
 def planned(
@@ -117,7 +127,8 @@ def held_to(
     dtype = _reference_dtype(options)
     if options.precompute_reference:
         cache = Path(options.cache) if options.cache else run.work
-        return None, precomputed(folder, rows, collator, cache, share, dtype)
+        autocast = machine_arguments(options.precision)["bf16"]
+        return None, precomputed(folder, rows, collator, cache, share, dtype, autocast)
     held = AdapterOff(policy) if options.lora else frozen(folder, share, dtype)
     if tokens and isinstance(held, Frozen):
         with_room(held.model, tokens)
@@ -126,18 +137,33 @@ def held_to(
 
 
 def _reference_dtype(options: PolicyOptions) -> models.DType:
-    """That of frozen weights; float32 where the reference follows by steps, small ones too."""
-    return "float32" if options.ref_sync_steps else frozen_dtype(options.precision)
+    """float32 too where the reference follows by steps, small ones too."""
+    if options.ref_sync_steps:
+        return "float32"
+    return reference_dtype(options.precision, adapter=options.lora > 0)
 
 
 def report_precision(options: PolicyOptions, reference: bool) -> None:
     """Print what runs in which number format; ``reference``: whether the run has one."""
     if options.load_in_4bit:
-        tell("precision: 4 bits for the frozen base, fp32 for all else")
-        return
-    frozen = ["the frozen base"] if options.lora else []
-    frozen += ["the reference"] if reference and not options.ref_sync_steps else []
-    report(options.precision, frozen, "adapters" if options.lora else "trained weights")
+        tell(f"precision: {_IN_4BIT}")
+    else:
+        report(options.precision, *_parts(options, reference))
+
+
+def formats_of(options: PolicyOptions, reference: bool) -> str:
+    """What runs in which number format (see `finetune.precision.formats`)."""
+    if options.load_in_4bit:
+        return _IN_4BIT
+    return formats(options.precision, *_parts(options, reference))
+
+
+def _parts(options: PolicyOptions, reference: bool) -> tuple[list[str], str]:
+    """The models in the frozen format, and what is trained."""
+    if options.lora:
+        return ["the frozen base", *([REFERENCE] if reference else [])], "adapters"
+    narrow = reference and _reference_dtype(options) == "bfloat16"
+    return [REFERENCE] if narrow else [], "trained weights"
 
 
 def watched_with(reference: Reference | None) -> tuple[str, ...]:

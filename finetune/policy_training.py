@@ -15,7 +15,6 @@ from finetune.command_line import command_line
 from finetune.evaluate import write_step, write_summary
 from finetune.licences import base_facts
 from finetune.policy_options import PolicyOptions
-from finetune.precision import precision_used
 from finetune.runs import Run, whole_weights
 from finetune.types import TrainResult
 from finetune.vocabulary import check_read_by, check_same_size
@@ -123,12 +122,13 @@ class PolicyTraining(PolicyOptions):
     def _key(self, objective: Any, table: pl.DataFrame) -> dict[str, Any]:
         """What decides the run."""
         from finetune.objectives import resolved
+        from finetune.policy import formats_of
 
         key = {
             "stage": self.stage,
             "loss": resolved(objective),  # defaults too: another version may have others
             "options": asdict(replace(self, cache=None))
-            | {"precision": precision_used(self.precision)},
+            | {"precision": formats_of(self, self._held(objective))},
             "base": models.model_hash(self.model),
             "data": [data.data_hash(table), self.numbers(objective, table)],
         }
@@ -139,14 +139,19 @@ class PolicyTraining(PolicyOptions):
             key["eval"] = [data.data_hash(other), self.numbers(objective, other)]
         return key
 
-    def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
+    def _held(self, objective: Any) -> bool:
+        """Whether the run has a reference."""
         from finetune.losses.types import needs_of
+
+        return bool(needs_of(objective).reference or self.track_reference)
+
+    def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
         from finetune.moving import hold
         from finetune.objectives import resolved
-        from finetune.policy import exam_of, finished, report_precision
+        from finetune.policy import exam_of, finished, formats_of, report_precision
 
         models.check_writes(self.model)
-        held = needs_of(objective).reference or self.track_reference
+        held = self._held(objective)
         if held and self.ref_model is not None and not self.precompute_reference:
             check_same_size(self.model, self.ref_model, "ref_model")
         tokenizer = models.load_tokenizer(self.model)
@@ -167,7 +172,7 @@ class PolicyTraining(PolicyOptions):
             "command": command_line(self, run.command, rows),
             "data": {**data.data_facts(rows, used), "dropped": read.dropped.counts()},
             "options": {**asdict(replace(self, cache=None)), "loss_options": resolved(objective)},
-            "precision": precision_used(self.precision),
+            "precision": formats_of(self, held),
             "seed": self.seed,
             "metrics": metrics,
             "stopped": "kl" if stop is not None and stop.fired else None,

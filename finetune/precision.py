@@ -1,5 +1,8 @@
 """Number formats of training and evaluation: bf16 for frozen models, fp32 for all that is trained.
 
+A policy and its reference have one format, so that they start equal: bf16 under an adapter, fp32
+where all weights are trained, unless ``bf16`` is asked for.
+
 On a CPU the weights of a frozen model are bf16 themselves. On a GPU bf16 is autocast over fp32
 weights, as transformers does it; ``bf16`` in place of ``auto`` halves the frozen weights there too.
 """
@@ -7,12 +10,25 @@ weights, as transformers does it; ``bf16`` in place of ``auto`` halves the froze
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from curate.core.precision import Precision, multiplies_bf16, reason_for, resolve_precision
 from finetune import ranks
 from finetune.models import DType, device
 
-__all__ = ["Precision", "frozen_dtype", "machine_arguments", "precision_used", "report"]
+__all__ = [
+    "REFERENCE",
+    "Precision",
+    "formats",
+    "frozen_dtype",
+    "machine_arguments",
+    "precision_used",
+    "reference_dtype",
+    "report",
+]
+
+REFERENCE: Final = "the reference"
+"""Its name in ``frozen`` of `formats`, where it is a model of its own in the frozen format."""
 
 
 def precision_used(precision: Precision) -> str:
@@ -24,6 +40,15 @@ def precision_used(precision: Precision) -> str:
 def frozen_dtype(precision: Precision) -> DType:
     """Of the weights of a reference, of a base under an adapter, of a model that is evaluated."""
     return "bfloat16" if precision_used(precision) == "bf16" else "float32"
+
+
+def reference_dtype(precision: Precision, adapter: bool) -> DType:
+    """Of a policy's reference: that of the policy's own weights, unless ``bf16`` is asked for.
+
+    With ``adapter`` those are frozen, else trained and so fp32. In another format than the policy a
+    reference differs from it before the first step: the log-ratios, rewards and KL are not 0.
+    """
+    return frozen_dtype(precision) if adapter or precision == "bf16" else "float32"
 
 
 def machine_arguments(precision: Precision = "auto") -> dict[str, bool]:
@@ -41,22 +66,40 @@ def machine_arguments(precision: Precision = "auto") -> dict[str, bool]:
 
 
 def report(precision: Precision, frozen: Sequence[str], trained: str = "") -> None:
-    """Print one line on stderr: what runs in which number format, and why.
+    """Print one line on stderr: what runs in which number format, and why (see `formats`)."""
+    apart = ""
+    if REFERENCE in frozen and "the frozen base" not in frozen and _narrow(precision, frozen):
+        apart = (
+            "; the policy starts apart from its reference by the rounding: rewards, accuracies and "
+            "KL are not those of equal models at step 0"
+        )
+    used, why = formats(precision, frozen, trained), _reason(precision, frozen, trained)
+    ranks.tell(f"precision: {used} ({why}){apart}")
 
-    ``frozen`` names the models that are not trained, ``trained`` what is, if anything.
+
+def formats(precision: Precision, frozen: Sequence[str], trained: str = "") -> str:
+    """What runs in which number format on this machine, for reports, cards and keys of runs.
+
+    ``frozen`` names the models in the frozen format, ``trained`` what is trained, if anything.
     """
-    ranks.tell(f"precision: {_formats(precision, frozen, trained)}")
-
-
-def _formats(precision: Precision, frozen: Sequence[str], trained: str) -> str:
-    where = device().type
-    if precision_used(precision) == "bf16" and frozen:
+    if _narrow(precision, frozen):
         rest = f"{trained}, optimiser and loss" if trained else "log-softmax"
-        return f"bf16 for {' and '.join(frozen)}, fp32 for {rest} ({reason_for(precision, where)})"
+        return f"bf16 for {' and '.join(frozen)}, fp32 for {rest}"
     if trained and machine_arguments(precision)["bf16"]:
-        return f"bf16 autocast over fp32 weights ({reason_for(precision, where)})"
+        return "bf16 autocast over fp32 weights"
+    return "fp32"
+
+
+def _narrow(precision: Precision, frozen: Sequence[str]) -> bool:
+    return precision_used(precision) == "bf16" and len(frozen) > 0
+
+
+def _reason(precision: Precision, frozen: Sequence[str], trained: str) -> str:
+    where = device().type
+    if _narrow(precision, frozen) or (trained and machine_arguments(precision)["bf16"]):
+        return reason_for(precision, where)
     if precision_used(precision) == "bf16":
-        return "fp32 (all weights are trained: small steps would vanish in bf16)"
+        return "all weights are trained: small steps would vanish in bf16"
     if where != "cpu" and precision == "auto" and multiplies_bf16(where):
-        return "fp32 (on a GPU --precision bf16 halves the weights)"
-    return f"fp32 ({reason_for(precision, where)})"
+        return "on a GPU --precision bf16 halves the weights"
+    return reason_for(precision, where)

@@ -127,19 +127,22 @@ def precomputed(
     cache: Path,
     share: bool = False,
     dtype: models.DType = "float32",
+    autocast: bool = False,
 ) -> list[Any]:
     """The rows (`finetune.token_rows.TokenRow`) with the token log-probs of their sequences.
 
     Those are what the model of ``folder`` gives them. They are kept in ``cache`` under a name made
     of the model's hash and of the token ids, so another model, tokenizer, template, cut or stranger
-    never meets an old value. ``share`` and ``dtype`` as for `frozen`.
+    never meets an old value. ``share`` and ``dtype`` as for `frozen`; with ``autocast`` they are
+    computed in bf16 autocast, as those of a policy that is trained in it.
     """
     distinct = {_content(row): row for row in rows}
-    key = digest_of([models.model_hash(folder), share, dtype, [*distinct]])
+    key = digest_of([models.model_hash(folder), share, dtype, autocast, [*distinct]])
     path = cache / f"logps-{key}.parquet"
     if not path.is_file() and ranks.first():
         model = frozen(folder, share, dtype).model
-        found = [_score(model, row, collator) for row in distinct.values()]
+        with torch.autocast(models.device().type, torch.bfloat16, enabled=autocast):
+            found = [_score(model, row, collator) for row in distinct.values()]
         table = pl.DataFrame({"values": found}, schema={"values": pl.List(pl.List(pl.Float32))})
         with aside(path) as part:
             table.write_parquet(part)

@@ -23,7 +23,14 @@ from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
 from finetune.licences import base_facts
 from finetune.ppo.settings import Critic, Settings
-from finetune.precision import frozen_dtype, precision_used, report
+from finetune.precision import (
+    REFERENCE,
+    formats,
+    frozen_dtype,
+    precision_used,
+    reference_dtype,
+    report,
+)
 from finetune.runs import Run, quiet
 from finetune.scoring import load, reward_of
 from finetune.types import TrainResult
@@ -72,9 +79,10 @@ class PPO(Settings):
     ``eval_rows`` are held-out rows: the policy answers ``eval_limit`` of their prompts before, at
     every checkpoint and after. A checkpoint is taken every ``save_every`` rollouts beside the
     output, and a run that was cut off goes on from the last whole one. ``seed`` decides the order
-    of prompts and every draw. ``precision`` is that of frozen models, the base under an adapter or
-    the reference, and a reward model: ``bf16``, ``fp32``, or ``auto``, bf16 where the processor
-    multiplies it; what is trained stays fp32.
+    of prompts and every draw. ``precision`` is that of frozen weights: ``auto`` is bf16 for the
+    base under an adapter and a reward model where the processor multiplies it, and fp32 for a
+    reference beside a policy of which all weights are trained, so that both start equal; ``bf16``
+    narrows that reference too, ``fp32`` nothing. What is trained stays fp32.
     """
 
     model: str
@@ -137,7 +145,7 @@ class PPO(Settings):
             "command": command_line(self, run.command, rows),
             "data": {**data.data_facts(rows, used), "dropped": data.dropped_of(bad).counts()},
             "options": asdict(self),
-            "precision": precision_used(self.precision),
+            "precision": formats(self.precision, self._frozen, self._trained),
             "seed": self.seed,
             "metrics": self._told(loop, run),
             "stopped": "kl" if stopped else None,
@@ -151,9 +159,9 @@ class PPO(Settings):
 
     @property
     def _frozen(self) -> list[str]:
-        """The models of the run that are not trained."""
-        mine = "the frozen base" if self.lora else "the reference"
-        return [mine, *(["the reward model"] if self._reward_folder is not None else [])]
+        """The models of the run in the frozen number format."""
+        mine = ["the frozen base"] if self.lora else [REFERENCE] * (self.precision == "bf16")
+        return mine + ["the reward model"] * (self._reward_folder is not None)
 
     @property
     def _trained(self) -> str:
@@ -166,7 +174,8 @@ class PPO(Settings):
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
         parts: dict[str, Any] = {
             "stage": "ppo",
-            "options": asdict(self) | {"precision": precision_used(self.precision)},
+            "options": asdict(self)
+            | {"precision": formats(self.precision, self._frozen, self._trained)},
             "base": models.model_hash(self.model),
             "data": data.data_hash(table),
         }
@@ -175,6 +184,8 @@ class PPO(Settings):
                 parts[name] = data.data_hash(data.load(getattr(self, name), KINDS))
         if self._reward_folder is not None:
             parts["reward"] = models.model_hash(self._reward_folder)
+        if self._reward_folder is None:  # a component may load a reward model in this format
+            parts["reward_precision"] = precision_used(self.precision)
         return parts
 
     @property
@@ -214,7 +225,7 @@ class PPO(Settings):
         return Loop(collector, self, work, supervised, self.save_every), used, bad
 
     def _reference(self) -> Any:
-        dtype = frozen_dtype(self.precision)
+        dtype = reference_dtype(self.precision, adapter=self.lora > 0)
         frozen: Any = models.load_causal(self.model, dtype).requires_grad_(False)
         return frozen.to(models.device())
 

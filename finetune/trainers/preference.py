@@ -41,9 +41,10 @@ class Preference(PolicyTraining):
     is.
     With ``share_prefix`` the prompt of a pair is run once for both answers, and padding not at all,
     where the model's attention allows it (it is tried first; where not, that is said).
-    ``precision`` is that of frozen models, the base under an adapter and the reference: ``bf16``,
-    ``fp32``, or ``auto``, bf16 where the processor multiplies it; what is trained stays fp32, and
-    so does a reference that follows.
+    ``precision`` is that of frozen weights: ``auto`` is bf16 for the base under an adapter where
+    the processor multiplies it, and fp32 for a reference beside a policy of which all weights are
+    trained, so that both start equal; ``bf16`` narrows that reference too (not one that follows),
+    ``fp32`` nothing. What is trained stays fp32.
 
     Rows whose prompt and longer answer exceed ``max_length`` tokens (default: what the model takes)
     are refused, or left out and listed with ``on_bad: drop``; prompts are cut to their last

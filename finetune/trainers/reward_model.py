@@ -19,7 +19,7 @@ from finetune.command_line import command_line
 from finetune.evaluate import write_step, write_summary
 from finetune.judging import accuracy, encode_sides, judge
 from finetune.licences import base_facts
-from finetune.precision import Precision, frozen_dtype, precision_used, report
+from finetune.precision import Precision, formats, frozen_dtype, report
 from finetune.ranks import refuse_spread
 from finetune.runs import Run, quiet, whole_weights
 from finetune.templates import ENCODER
@@ -107,8 +107,13 @@ class RewardModel:
         with run.held():
             return run.finished() or self._train(table, rows, run)
 
+    @property
+    def _formats(self) -> tuple[list[str], str]:
+        """The models in the frozen number format, and what is trained."""
+        return ["the frozen base"] * bool(self.lora), _TRAINED[bool(self.lora)]
+
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
-        options = asdict(self) | {"precision": precision_used(self.precision)}
+        options = asdict(self) | {"precision": formats(self.precision, *self._formats)}
         key = {
             "stage": "reward",
             "options": {k: v for k, v in options.items() if k not in _PLACES},
@@ -123,7 +128,7 @@ class RewardModel:
         tokenizer = models.load_tokenizer(self.model)
         if tokenizer.chat_template is None and tokenizer.sep_token is not None:
             tokenizer.chat_template = ENCODER
-        report(self.precision, ["the frozen base"] * bool(self.lora), _TRAINED[bool(self.lora)])
+        report(self.precision, *self._formats)
         base: models.DType = frozen_dtype(self.precision) if self.lora else "float32"
         model = models.load_reward(self.model, base, seed=self.seed)
         freeze(model, self.freeze)
@@ -143,7 +148,7 @@ class RewardModel:
             "command": command_line(self, run.command, rows),
             "data": {**data.data_facts(rows, train), "dropped": dropped.counts()},
             "options": asdict(self),
-            "precision": precision_used(self.precision),
+            "precision": formats(self.precision, *self._formats),
             "seed": self.seed,
             "metrics": metrics,
         }

@@ -24,7 +24,14 @@ from finetune.encoding import Encoded, encode_chats, encode_texts, encode_unmask
 from finetune.evaluate import chosen_rows, write_step, write_summary
 from finetune.exam import Exam
 from finetune.licences import base_facts
-from finetune.precision import Precision, frozen_dtype, precision_used, report
+from finetune.precision import (
+    REFERENCE,
+    Precision,
+    formats,
+    frozen_dtype,
+    reference_dtype,
+    report,
+)
 from finetune.ranks import refuse_spread
 from finetune.runs import Run, quiet, whole_weights
 from finetune.tool_checks import check_calls, check_unweighed
@@ -75,9 +82,9 @@ class SFT:
     the loss on their answers.
 
     A checkpoint is taken every ``save_every`` steps, and a run that was cut off goes on from the
-    last whole one. ``precision`` is that of frozen models, the base under an adapter and the
-    reference of ``eval_rows``: ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies
-    it; what is trained stays fp32. ``options`` are any other arguments of TRL's SFTConfig.
+    last whole one. ``precision`` is that of frozen weights: ``auto`` is bf16 for the base under an
+    adapter where the processor multiplies it, ``bf16`` narrows the reference of ``eval_rows`` too;
+    what is trained stays fp32. ``options`` are any other arguments of TRL's SFTConfig.
     """
 
     model: str
@@ -136,8 +143,16 @@ class SFT:
         with run.held():
             return run.finished() or self._train(table, rows, run)
 
+    @property
+    def _formats(self) -> tuple[list[str], str]:
+        """The models in the frozen number format, and what is trained."""
+        base = ["the frozen base"] if self.lora else []
+        narrow = self.lora > 0 or self.precision == "bf16"
+        reference = [REFERENCE] if self.eval_rows is not None and narrow else []
+        return base + reference, "adapters" if self.lora else "trained weights"
+
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
-        options = asdict(self) | {"precision": precision_used(self.precision)}
+        options = asdict(self) | {"precision": formats(self.precision, *self._formats)}
         key = {
             "stage": "sft",
             "options": {k: v for k, v in options.items() if k not in _PLACES},
@@ -150,8 +165,7 @@ class SFT:
 
     def _train(self, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
         tokenizer = models.load_tokenizer(self.model)
-        frozen = ["the frozen base"] * bool(self.lora) + ["the reference"] * bool(self.eval_rows)
-        report(self.precision, frozen, "adapters" if self.lora else "trained weights")
+        report(self.precision, *self._formats)
         base: models.DType = frozen_dtype(self.precision) if self.lora else "float32"
         model = models.load_causal(self.model, base)
         length = self._length(model.config)
@@ -172,7 +186,7 @@ class SFT:
             "command": command_line(self, run.command, rows),
             "data": {**data.data_facts(rows, used.table), "dropped": used.dropped.counts()},
             "options": asdict(self),
-            "precision": precision_used(self.precision),
+            "precision": formats(self.precision, *self._formats),
             "seed": self.seed,
             "metrics": {**metrics, "trained_tokens": self._trained(learned, order)},
             "stopped": "held_out_loss" if held is not None and held.stopped else None,
@@ -332,7 +346,8 @@ class SFT:
         if self.eval_rows is None:
             return None
         table = chosen_rows(data.load(self.eval_rows, KINDS), self.eval_limit, self.seed)
-        reference = models.placed(models.load_causal(self.model, frozen_dtype(self.precision)))
+        dtype = reference_dtype(self.precision, adapter=self.lora > 0)
+        reference = models.placed(models.load_causal(self.model, dtype))
         exam = Exam(
             tuple(data.to_prompts(table)),
             tokenizer,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from curate.core.schema import schema_of
 from finetune import models
 from finetune.adapters import merge_adapter
 from finetune.cli import finetune
+from finetune.collate import PairCollator, PairIds
 from finetune.evaluate import Evaluate
 from finetune.models import load_causal, load_reward, read_facts
 from finetune.precision import Precision, report
-from finetune.reference import Lora, with_adapter
+from finetune.reference import Lora, precomputed, with_adapter
 from finetune.sample import Sample
 from finetune.trainers.ppo import PPO
 from finetune.trainers.preference import Preference
@@ -133,7 +135,7 @@ def test_an_adapter_on_a_bf16_base_ends_in_the_fp32_weights_of_its_folder(
         else:
             assert not change.any()
     assert moved
-    assert read_facts(tmp_path / "m")["precision"] == "bf16"
+    assert read_facts(tmp_path / "m")["precision"].startswith("bf16 for the frozen base")
     trainer(name, tiny_model_dir)(pairs, tmp_path / "again")
     found = [(tmp_path / at / "model.safetensors").read_bytes() for at in ("m", "again")]
     assert found[0] == found[1]
@@ -150,13 +152,63 @@ def test_trained_weights_stay_fp32_where_all_are_trained(
 ) -> None:
     trainer(name, tiny_model_dir, lora=0)(pairs, tmp_path / "m")
     assert not bf16(loaded[0])
-    told = capsys.readouterr().err
+    told, used = capsys.readouterr().err, "fp32"
     if name in ("dpo", "ppo"):
-        assert "precision: bf16 for the reference, fp32 for trained weights, optimiser" in told
+        used = "bf16 for the reference, fp32 for trained weights, optimiser and loss"
+        assert "starts apart from its reference by the rounding" in told
         assert any(map(bf16, loaded))
     else:
-        assert "precision: fp32 (all weights are trained: small steps would vanish" in told
+        assert "(all weights are trained: small steps would vanish" in told
         assert not any(map(bf16, loaded))
+    assert f"precision: {used} (" in told
+    assert f"| precision | {used} |" in (tmp_path / "m/README.md").read_text()
+
+
+@pytest.mark.parametrize("how", [{"lora": 0}, {"lora": 0, "precompute_reference": True}, {}])
+def test_a_policy_starts_equal_to_its_reference_unless_bf16_is_asked_for(
+    how: dict[str, Any],
+    tiny_model_dir: Path,
+    pairs: Path,
+    tmp_path: Path,
+    loaded: list[torch.nn.Module],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In two formats the loss on held-out pairs is not ln 2 before the first step."""
+    monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda device: True)
+    started = trainer("dpo", tiny_model_dir, precision="auto", eval_rows=str(pairs), **how)
+    started(pairs, tmp_path / "m")
+    first = json.loads((tmp_path / "m/evaluation.json").read_text())["steps"][0]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert (first["margin"], first["accuracy"]) == (0.0, 0.5)
+    assert any(map(bf16, loaded)) == ("lora" not in how)
+
+
+def test_ppo_starts_equal_to_its_reference(
+    tiny_model_dir: Path,
+    pairs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda device: True)
+    trainer("ppo", tiny_model_dir, precision="auto", lora=0)(pairs, tmp_path / "m")
+    first = json.loads((tmp_path / "m/metrics.jsonl").read_text().splitlines()[0])
+    assert first["objective/kl"] == pytest.approx(0, abs=1e-5)
+    assert "precision: fp32 (all weights are trained" in capsys.readouterr().err
+
+
+def test_kept_values_are_computed_in_the_autocast_of_the_policy(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    row = PairIds("a", [5, 6, 7], [8, 9], [10])
+    collator = PairCollator(0, frozenset())
+    exact, short = (
+        precomputed(str(tiny_model_dir), [row], collator, tmp_path, autocast=autocast)[0].reference
+        for autocast in (False, True)
+    )
+    assert exact != short
+    for one, other in zip(exact, short, strict=True):
+        assert one == pytest.approx(other, abs=0.05)
 
 
 def test_gradients_of_an_adapter_on_a_bf16_base_are_fp32_and_right(tiny_model_dir: Path) -> None:
@@ -253,9 +305,12 @@ def test_a_run_of_another_precision_is_another_run(
     """``auto`` is what it comes to here: results of two machines are not taken for the same."""
     trainer("sft", tiny_model_dir, precision="auto")(chats, tmp_path / "m")
     trainer("sft", tiny_model_dir, precision="fp32")(chats, tmp_path / "m")  # done already
+    how = {"lora": 0, "precision": "fp32"}
+    trainer("sft", tiny_model_dir, **how)(chats, tmp_path / "full")
     monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda device: True)
     with pytest.raises(UsageError, match="made with other options or data"):
         trainer("sft", tiny_model_dir, precision="auto")(chats, tmp_path / "m")
+    trainer("sft", tiny_model_dir, **how)(chats, tmp_path / "full")  # fp32 on both
 
 
 def test_evaluation_and_sampling_run_in_the_precision_they_name(
