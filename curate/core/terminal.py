@@ -11,9 +11,12 @@ __all__ = ["echo", "echo_json", "hidden", "one_line", "one_message", "printable"
 _CONTROL: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_USER_INFO: Final = re.compile(r"(?<=://)[^\s/@?#]+(?=@)")
+_USER_INFO: Final = re.compile(r"(?<=://)(?:[^\s/?#]+|[^\s/?#:]*:\S+)(?=@)")
 _SECRET: Final = re.compile(
-    r"(?i)([?&](?:access_)?(?:token|key|api_?key|secret|password|sig|signature)=)[^\s&#]+"
+    r"(?i)((?:[?&;#]|%3f|%26)"  # before a parameter of a URL, or of one quoted in another
+    r"(?=[^\s=&;#?%]*(?:token|key|secret|pass|pwd|sig|auth|cred|session|jwt|code|policy|bearer"
+    r"|access|ticket|assertion|otp|hmac))"
+    r"[^\s=&;#?%]*(?:=|%3d))[^\s&#;]+"
 )
 _HIDDEN: Final = "***"
 
@@ -28,7 +31,10 @@ def printable(text: str) -> str:
 
 
 def hidden(text: str) -> str:
-    """``text`` with user names, passwords and tokens of URLs replaced.
+    """``text`` with user names, passwords and what may be secret of URLs replaced.
+
+    Services have their own names for parameters that sign or open a URL (``X-Amz-Signature``,
+    ``client_secret``, ``sig``): a name is known by a part of it.
 
     >>> hidden("https://me:secret@host/rows.jsonl?token=abc&part=1")
     'https://***@host/rows.jsonl?token=***&part=1'

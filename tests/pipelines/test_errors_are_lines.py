@@ -153,12 +153,24 @@ def test_glob_characters_and_255_bytes_are_names_like_others(here):
     assert len(os.fsencode(unused_name(Path("é" * 127)).name)) <= 255
 
 
-def test_a_password_in_a_url_is_not_printed(here):
-    done = called("curate", "ingest", "https://me:hunter2@host/d.jsonl?token=abc", "--out", "out")
-    assert done.code == 3
-    assert "hunter2" not in done.err
-    assert "abc" not in done.err
-    assert "https://***@host/d.jsonl" in done.message
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:S3cret@host/d.jsonl?token=S3cret&part=1",
+        "https://host/d.jsonl?X-Amz-Signature=S3cret&part=1&X-Amz-Security-Token=S3cret",
+        "https://host/d.jsonl?part=1&X-Goog-Credential=S3cret&client_secret=S3cret",
+        "https://host/d.jsonl?auth=S3cret;pwd=S3cret&part=1#access_token=S3cret",
+        "https://host/d.jsonl?part=1&to=https%3A%2F%2Fh%2F%3Fsig%3DS3cret",
+        "https://me:S3cret/S3cret@S3cret@host/d.jsonl?part=1",
+    ],
+)
+def test_what_is_secret_in_a_url_is_not_printed(here, url):
+    for words in (["curate", "ingest", url], ["finetune", "sft", "d.jsonl", "--model", url]):
+        done = called(*words, "--out", "out")
+        assert done.code in (2, 3), done
+        assert "S3cret" not in done.err + done.out
+        assert "host/d.jsonl" in done.message
+        assert "part=1" in done.message
 
 
 def test_keys_of_the_data_reach_the_terminal_without_their_escapes(here):
