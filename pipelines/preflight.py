@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from curate.core.errors import Problems, UsageError
-from curate.core.outputs import input_paths
+from curate.core.input_paths import input_paths
 from curate.core.readers.given import in_recipe
 from curate.core.recipe import Recipe
 from curate.core.registry import checked, closest, names

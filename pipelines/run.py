@@ -16,7 +16,8 @@ import curate
 import finetune
 from curate.core.errors import UsageError
 from curate.core.files import digest_of, hash_file, read_json, write_json
-from curate.core.outputs import input_paths, run_folder
+from curate.core.input_paths import input_paths
+from curate.core.outputs import run_folder
 from curate.core.progress import Quiet, Telling
 from curate.core.readers.given import in_recipe
 from curate.core.recipe import Recipe

@@ -213,11 +213,20 @@ def locked(folder: Path) -> Iterator[None]:
             raise LockedError(
                 f"{folder} is in use by process {holder}: wait for it, or choose another --out"
             ) from None
+        if not _is_at(lock, folder / LOCK):  # another run removed it meanwhile, with its folder
+            raise LockedError(f"{folder} was in use by another process: run the command again")
         lock.seek(0)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock_file(path: Path) -> IO[str]:

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import rich_click as click
 
 from curate.core.commands import GivenPath
-from curate.core.outputs import INPUTS, input_paths, overwriting
+from curate.core.input_paths import INPUTS, input_paths
+from curate.core.outputs import overwriting
 
 __all__ = ["Check", "OutOption", "WritingCommand", "command_name"]
 

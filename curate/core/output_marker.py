@@ -38,6 +38,7 @@ __all__ = [
     "remove_matching",
     "remove_own",
     "remove_parts",
+    "remove_unused",
     "write_marker",
     "written_names",
 ]
@@ -225,3 +226,17 @@ def remove_parts(folder: Path, marker: Marker) -> None:
     for item, name, inner in _entries(folder):
         if inner is None and target_of_part(name) is not None and marker.covers(name):
             item.unlink()
+
+
+def remove_unused(folder: Path, marker: Marker, scratch: Sequence[str]) -> None:
+    """Empty a folder that holds no file but our marker, our lock and those named in ``scratch``.
+
+    It is left alone where it holds a folder that ``marker`` does not cover.
+    """
+    files, found = Marker(marker.command, tuple(scratch)), list(_entries(folder))
+    if all(
+        inner is None and (marker if name.endswith("/") else files).covers(name)
+        for _, name, inner in found
+    ):
+        for item, _, _ in found:
+            remove(item)

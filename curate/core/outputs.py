@@ -11,16 +11,15 @@ What a marker is, and what it covers, is in `curate.core.output_marker`.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
-from curate.core.errors import UsageError
+from curate.core.errors import SiftuneError, UsageError
 from curate.core.failures import naming
 from curate.core.files import (
     LOCK,
@@ -41,33 +40,23 @@ from curate.core.output_marker import (
     remove_covered,
     remove_own,
     remove_parts,
+    remove_unused,
     write_marker,
     written_names,
 )
 
 __all__ = [
-    "INPUTS",
     "check_folder",
     "check_name",
     "check_page",
     "check_place",
     "check_run_folder",
-    "input_paths",
     "may_overwrite",
     "overwriting",
     "run_folder",
     "whole_folder",
     "whole_page",
 ]
-
-INPUTS: Final = frozenset(
-    {
-        *("source", "sources", "rows", "pairs", "prompts", "text", "run", "recipe"),
-        *("base", "model", "ref_model", "critic_model", "reference", "reward", "tokenizer"),
-        *("eval_rows", "ptx_rows", "against", "index"),
-    }
-)
-"""Names of options, arguments and recipe keys whose values may be paths that are read."""
 
 _EARLIER: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     "curate": ("manifest.json", frozenset({"siftune", "recipe", "inputs"})),
@@ -346,11 +335,17 @@ def _replace(part: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def run_folder(
-    path: Path, command: str, files: Sequence[str], inputs: Iterable[Path] = ()
+    path: Path,
+    command: str,
+    files: Sequence[str],
+    inputs: Iterable[Path] = (),
+    scratch: Sequence[str] = (),
 ) -> Iterator[None]:
     """Hold the folder ``path``, into which a command writes file by file, and can go on later.
 
-    ``files`` are the names (see `Marker`) of all that the command writes there.
+    ``files`` are the names (see `Marker`) of all that the command writes there. Where it ends in an
+    error of ours, such as refused input, before it has written anything but files of ``scratch``,
+    nothing of it stays: no folder that was made for it, no marker, no lock.
 
     Raises:
         LockedError: another process holds it.
@@ -359,11 +354,20 @@ def run_folder(
     check_run_folder(path, command, files, inputs)
     if kind_of_entry(path) == "a file":
         path.unlink()
+    marker = Marker(command, tuple(files))
+    made = [folder for folder in (path, *path.parents) if kind_of_entry(folder) is None]
     with locked(path):
-        check_run_folder(path, command, files)
-        _claim(path, Marker(command, tuple(files)))
-        with naming(path):
-            yield
+        try:
+            check_run_folder(path, command, files)
+            _claim(path, marker)
+            with naming(path):
+                yield
+        except SiftuneError:
+            with contextlib.suppress(OSError):  # what cannot be removed stays
+                remove_unused(path, marker, scratch)
+                for folder in made:
+                    folder.rmdir()
+            raise
 
 
 def _claim(folder: Path, marker: Marker) -> None:
@@ -392,26 +396,3 @@ def check_name(name: str, key: str = "name") -> None:
 
 _LONGEST_PART: Final = 255  # bytes of a name on disk
 _LONGEST: Final = 200  # bytes of a name; with what is added to it, a file's name has at most 255
-
-
-def input_paths(given: Any, key: str = "") -> Iterator[Path]:
-    """The paths in options or a recipe that are there: values of the names in `INPUTS`."""
-    if isinstance(given, Mapping):
-        for name, value in given.items():
-            of_source = name == "path" and key in INPUTS  # {path, format, map}
-            yield from input_paths(value, key if of_source else str(name))
-    elif isinstance(given, (list, tuple)):
-        for value in given:
-            yield from input_paths(value, key)
-    elif isinstance(given, (str, Path)) and key in INPUTS:
-        yield from _there(str(given))
-
-
-def _there(given: str) -> Iterator[Path]:
-    try:
-        if os.path.lexists(given):
-            yield Path(given)
-        elif glob.has_magic(given):
-            yield from map(Path, glob.glob(given, recursive=True))  # noqa: PTH207
-    except (OSError, ValueError):  # a name longer than any file's, or with a null in it
-        return

@@ -9,7 +9,7 @@ from typing import Final
 from curate.core.output_marker import STAGE_FILES
 from curate.core.outputs import check_run_folder
 
-__all__ = ["INGEST_FILES", "OUTPUTS", "PARTS", "RUN_FILES", "check_run"]
+__all__ = ["INGEST_FILES", "OUTPUTS", "PARTS", "RUN_FILES", "STREAMS", "check_run"]
 
 OUTPUTS: Final = ("kept.parquet", "ledger.parquet", "quarantine.jsonl")
 PARTS: Final = tuple(
@@ -20,9 +20,12 @@ PARTS: Final = tuple(
 INGEST_FILES: Final = ("rows.parquet", "quarantine.jsonl")
 """What ingestion writes into ``stages/.ingest`` before the stage appears."""
 
+STREAMS: Final = ("stdin.jsonl", "pipe-{number}.jsonl")
+"""What came through standard input and pipes."""
+
 _CACHE: Final = "cache/embedding-{hex32}.sqlite"
 RUN_FILES: Final = (
-    *(*OUTPUTS, "manifest.json", "report.html", "stdin.jsonl", "pipe-{number}.jsonl"),
+    *(*OUTPUTS, *STREAMS, "manifest.json", "report.html"),
     *("stages/", *(f"stages/{name}" for name in STAGE_FILES)),
     *("stages/.ingest/", *(f"stages/.ingest/{name}" for name in INGEST_FILES)),
     *("cache/", _CACHE, *(f"{_CACHE}-{part}" for part in ("wal", "shm", "journal"))),

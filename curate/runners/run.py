@@ -17,8 +17,9 @@ from curate.core.columns import numbers
 from curate.core.errors import DataError, SiftuneError
 from curate.core.files import aside, hash_file, read_json, write_json
 from curate.core.heard import listening
+from curate.core.input_paths import input_paths
 from curate.core.output_marker import remove_matching
-from curate.core.outputs import input_paths, may_overwrite, run_folder
+from curate.core.outputs import may_overwrite, run_folder
 from curate.core.progress import Quiet, Telling
 from curate.core.readers.ingest import ingest
 from curate.core.recipe import Recipe, Spec, component
@@ -26,7 +27,7 @@ from curate.core.sides import score_columns
 from curate.core.stages import Done, Stages, measured
 from curate.core.table import ROW, Table
 from curate.runners.estimate import Forecast, forecast, source_rows, told
-from curate.runners.folder import INGEST_FILES, OUTPUTS, RUN_FILES, check_run
+from curate.runners.folder import INGEST_FILES, OUTPUTS, RUN_FILES, STREAMS, check_run
 from curate.runners.local import Local
 from curate.runners.manifest import manifest_of, unchanged
 from curate.runners.outputs import Groups, write_kept, write_ledger
@@ -94,7 +95,8 @@ def run(
     check_run(out, command, inputs)
     if may_overwrite() and not has_streams(recipe):
         plan(recipe, out)  # what cannot run removes nothing
-    with run_folder(out, command, (*RUN_FILES, *part_names(recipe)), inputs):
+    files = (*RUN_FILES, *part_names(recipe))
+    with run_folder(out, command, files, inputs, scratch=STREAMS):
         held = plan(hold_streams(recipe, out), out, cache=cache)
         work = _Work(held, out, runner or Local(), say or Quiet(), cache)
         if foretell:

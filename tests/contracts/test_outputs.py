@@ -18,10 +18,11 @@ import click
 import pytest
 
 from curate.core.commands import Components
+from curate.core.input_paths import INPUTS
 from curate.core.output_commands import OutOption, WritingCommand
 from curate.core.output_marker import MARKER, Marker
 from curate.core.output_marker import generator_tag as tag
-from curate.core.outputs import INPUTS, overwriting, whole_folder, whole_page
+from curate.core.outputs import overwriting, whole_folder, whole_page
 from curate.core.registry import find, names, options
 from curate.runners.folder import RUN_FILES
 from finetune.cli import finetune

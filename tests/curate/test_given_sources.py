@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from curate.cli import curate
 from curate.core.chat import turn
 from curate.core.errors import DataError, UsageError
-from curate.core.outputs import input_paths
+from curate.core.input_paths import input_paths
 from curate.core.readers.ingest import ingest, read_rows
 from curate.core.recipe import component, parse
 from curate.core.stages import option_files

@@ -15,10 +15,10 @@ from curate.core.dedup.sets import Sets
 from curate.core.dedup.shingle_index import ShingleIndex
 from curate.core.errors import UsageError
 from curate.core.files import aside, locked
+from curate.core.input_paths import input_paths
 from curate.core.output_marker import MARKER, Marker, generator_tag, marker_of, remove_own
 from curate.core.outputs import (
     check_place,
-    input_paths,
     overwriting,
     run_folder,
     whole_folder,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import json
 import os
 import shutil
+from pathlib import Path
 
 import polars as pl
 import pytest
 
-from curate.core.errors import DataError
+from curate.core.errors import DataError, LockedError
+from curate.core.files import locked
 from finetune.data import load
 from tests.fuzz.commands import called
 
@@ -178,3 +182,46 @@ def test_a_pipe_in_place_of_a_small_file_is_not_waited_for(here, file):
     _pipe(path)
     for command in (EXPLAIN, EXPORT, REPORT, AGAIN):
         assert called(*command).problem() is None
+
+
+REFUSED = {
+    "no such source": ["ingest", "none.jsonl"],
+    "an unknown format": ["ingest", "d.jsonl", "--format", "none"],
+    "a key that is not there": ["ingest", "d.jsonl", "--map", "none=prompt"],
+    "all rows set aside": ["ingest", "bad.jsonl"],
+    "a column that is not there": ["select", "d.jsonl", "threshold", "--by", "x", "--min", "1"],
+    "standard input without a row": ["ingest", "-"],
+}
+
+
+@pytest.mark.parametrize("words", REFUSED.values(), ids=REFUSED)
+def test_refused_input_leaves_nothing_that_was_not_there(here, monkeypatch, words):
+    Path("bad.jsonl").write_text('{"prompt": 1, "completion": 2}\n')
+    Path("empty").mkdir()
+    before = sorted(here.rglob("*"))
+    for out in ("new", "above/new", "empty"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"prompt": 1}\n')))
+        done = called("curate", *words, "--out", out)
+        assert done.code in (2, 3), done
+        assert done.problem() is None
+        assert sorted(here.rglob("*")) == before, done
+    assert called("curate", "ingest", "d.jsonl", "--out", "new").code == 4  # by another command
+
+
+def test_refused_input_leaves_what_a_run_had_done(here):
+    before = sorted((here / "run").rglob("*"))
+    Path("d.jsonl").write_text('{"prompt": 1}\n')
+    assert called(*AGAIN).code == 3
+    assert set(before) <= set((here / "run").rglob("*"))
+
+
+def test_a_lock_that_was_removed_by_its_holder_is_not_taken(tmp_path, monkeypatch):
+    flock = fcntl.flock
+
+    def late(lock, operation):
+        (tmp_path / "out/.lock").unlink()
+        flock(lock, operation)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with pytest.raises(LockedError, match="run the command again"), locked(tmp_path / "out"):
+        pytest.fail("two processes may hold the folder")
