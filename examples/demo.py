@@ -19,11 +19,12 @@ from typing import Any, Final
 
 import polars as pl
 
-from curate.core.files import hash_file
+from curate.core.errors import SiftuneError
+from curate.core.files import digest_of
 from curate.core.progress import Progress
 from examples.world import World, generate
 from examples.world_found import flips_found, planted_vs_found, stages_found
-from finetune.init import Init
+from finetune.init import Init, read_texts
 from finetune.models import read_facts
 from pipelines.recipe import load
 from pipelines.report import write_report
@@ -56,13 +57,10 @@ def main(folder: Path) -> int:
 
 def _read(world: World, base: Path) -> None:
     """Make the model that knows the world, unless this very one is there."""
-    given = {"options": asdict(READER), "facts": hash_file(world.facts)}
-    note = base.with_suffix(".sha256")
     facts = read_facts(base) if base.is_dir() else {}
-    if facts.get("options") == given["options"] and _text(note) == given["facts"]:
-        return
-    READER(world.facts, base)
-    note.write_text(str(given["facts"]))
+    read = facts.get("data", {}).get("hash") == digest_of(read_texts(world.facts))
+    if not (read and facts.get("options") == asdict(READER)):
+        READER(world.facts, base)
 
 
 def _places(world: World, base: Path) -> Iterator[str]:
@@ -123,11 +121,12 @@ def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n")
 
 
-def _text(path: Path) -> str:
-    return path.read_text() if path.is_file() else ""
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/demo"))
-    sys.exit(main(parser.parse_args().folder))
+    try:
+        code = main(parser.parse_args().folder)
+    except SiftuneError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        code = error.exit_code
+    sys.exit(code)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from curate.core.outputs import whole_folder
 from examples.world_facts import Entity, Fact, make_entities
 from examples.world_rows import FAULTS, Ask, asks_about, edited, spoiled
 
@@ -100,26 +101,32 @@ class _Row:
 def generate(folder: Path, seed: int = 0, size: int = 2000) -> World:
     """Write a world with about ``size`` pool rows into ``folder``; same arguments, same bytes.
 
+    The folder is made, or replaced if a world was written there before; nothing else is.
+
     The world itself grows with ``size``: 3.5 people, 1.5 towns and an animal for every 100 rows.
+
+    Raises:
+        UsageError: ``folder`` holds something else.
+        ValueError: ``size`` is below 200.
     """
     if size < 200:
         raise ValueError(f"a pool has at least 200 rows; asked for {size}")
-    world = World(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     people, towns, animals = (round(size * each / 100) for each in (3.5, 1.5, 1.0))
     entities = make_entities(rng, {"person": people, "town": towns, "animal": animals})
     held_out = _hold_out(entities, rng)
     asks = _asks(entities, held_out, rng)
     questions = [Ask((fact,), rng.randrange(_wordings(fact))) for fact in held_out]
-    _write(world.facts, ({"text": text} for text in _reading(entities, questions, rng)))
-    _write(
-        world.questions,
-        ({"prompt": q.question, "completion": q.answer, "fact": q.meaning} for q in questions),
-    )
-    _write_pool(world, _pool(asks, questions, size, rng), rng)
-    _write_pairs(world, asks, questions, size // 2, rng)
-    return world
+    with whole_folder(folder, "examples.world") as part:
+        world = World(part)
+        _write(world.facts, ({"text": text} for text in _reading(entities, questions, rng)))
+        _write(
+            world.questions,
+            ({"prompt": q.question, "completion": q.answer, "fact": q.meaning} for q in questions),
+        )
+        _write_pool(world, _pool(asks, questions, size, rng), rng)
+        _write_pairs(world, asks, questions, size // 2, rng)
+    return World(folder)
 
 
 def _wordings(fact: Fact) -> int:

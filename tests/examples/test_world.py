@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from curate.core.errors import UsageError
 from examples.world import PLANTED, World, generate
 from examples.world_facts import RELATIONS
 from examples.world_rows import FAULTS, jaccard
@@ -16,11 +17,27 @@ SIZE = 400
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return generate(tmp_path_factory.mktemp("world"), seed=3, size=SIZE)
+    return generate(tmp_path_factory.mktemp("worlds") / "world", seed=3, size=SIZE)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_a_world_replaces_a_world_and_nothing_else(tmp_path: Path) -> None:
+    generate(tmp_path / "w", seed=3, size=200)
+    before = World(tmp_path / "w").pool.read_bytes()
+    generate(tmp_path / "w", seed=4, size=200)
+    assert World(tmp_path / "w").pool.read_bytes() != before
+    (tmp_path / "w/pool.jsonl").write_text("mine")
+    (tmp_path / "w/notes.txt").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/pool.jsonl").write_text("mine")
+    for name in ("w", "other"):
+        with pytest.raises(UsageError, match=name):
+            generate(tmp_path / name, seed=3, size=200)
+    assert (tmp_path / "other/pool.jsonl").read_text() == "mine"
+    assert (tmp_path / "w/notes.txt").read_text() == "mine"
 
 
 def labelled(world: World) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -34,7 +51,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_world(
     other = generate(tmp_path / "other", seed=4, size=SIZE)
     for path in sorted(world.folder.iterdir()):
         assert (again.folder / path.name).read_bytes() == path.read_bytes()
-        if path.name != "pool.truth.jsonl":
+        if path.name not in ("pool.truth.jsonl", ".siftune"):
             assert (other.folder / path.name).read_bytes() != path.read_bytes()
 
 
