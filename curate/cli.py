@@ -190,6 +190,7 @@ def export(
 ) -> None:
     """Write the kept rows of RUN for a trainer or another tool, with a dataset card.
 
+    RUN is a run folder, or the rows that a split set aside in one: runs/split/test.parquet.
     Conversations leave as lists of turns, so the trainer applies its chat template. Rows that the
     layout has no place for are left out and listed; then the exit code is 4.
     """

@@ -12,7 +12,7 @@ import yaml
 
 from curate.core.failures import reading
 from curate.core.markdown import escaped, table
-from curate.core.run_manifest import manifest_of, verified
+from curate.core.run_manifest import KEPT, manifest_of, verified
 
 __all__ = ["Exported", "LeftOut", "dataset_card", "source_counts"]
 
@@ -38,6 +38,7 @@ class Exported:
     left_out: list[LeftOut]
     layout: str
     by_source: Counter[str] = field(default_factory=Counter)  # rows of the run that were written
+    table: str = KEPT  # of the run: the rows it kept, or a part that a selector set aside
 
 
 def dataset_card(run: Path, done: Exported, usage: str | None = None) -> str:
@@ -48,16 +49,14 @@ def dataset_card(run: Path, done: Exported, usage: str | None = None) -> str:
     manifest = manifest_of(run)
     tags = ["siftune", *done.layout.lower().split()]
     front = yaml.safe_dump({"tags": tags, "size_categories": [_size(done.rows)]})
-    counts = manifest["counts"]
+    head = _HEAD if done.table == KEPT else (*_HEAD[:2], "not in this part", *_HEAD[3:])
     parts = [
         f"---\n{front}---",
         f"# {escaped(manifest['recipe']['name'])}",
-        f"{done.rows:,} rows in the layout {done.layout}, selected by Siftune "
-        f"{manifest['siftune']} from {counts['rows']:,}: {counts['dropped']:,} dropped, "
-        f"{counts['quarantined']:,} could not be read.",
+        _selected(manifest, done),
         *([f"```text\n{usage}\n```"] if usage else []),
         "## Sources",
-        table(_HEAD, source_counts(run, done)),
+        table(head, source_counts(run, done)),
         "\n".join(_file(one) for one in manifest["inputs"]),
         "The licence of the sources holds for these rows; it is not known to the tool.",
         "## Stages",
@@ -66,6 +65,17 @@ def dataset_card(run: Path, done: Exported, usage: str | None = None) -> str:
     if done.left_out:
         parts += ["## Left out by the layout", *_left_out(done)]
     return "\n\n".join(parts) + "\n"
+
+
+def _selected(manifest: dict[str, Any], done: Exported) -> str:
+    """How the rows came to be, in a sentence."""
+    counts, rows = manifest["counts"], f"{done.rows:,} rows in the layout {done.layout}"
+    made = f"Siftune {manifest['siftune']} from {counts['rows']:,}"
+    unread = f"{counts['quarantined']:,} could not be read."
+    if done.table == KEPT:
+        return f"{rows}, selected by {made}: {counts['dropped']:,} dropped, {unread}"
+    part = f"{manifest['parts'][done.table]:,} rows of {escaped(done.table)}"
+    return f"{rows}: the {part}, the part that was set aside by {made}: {unread}"
 
 
 def source_counts(run: Path, done: Exported) -> list[tuple[object, ...]]:
@@ -79,7 +89,10 @@ def source_counts(run: Path, done: Exported) -> list[tuple[object, ...]]:
     lines: list[tuple[object, ...]] = []
     for name, decisions in counted.iter_rows():
         by, known = Counter(decisions), name or "unknown"
-        counts = (by["dropped"], by["quarantined"], left_out[name], done.by_source[name])
+        others = by["dropped"]
+        if done.table != KEPT:  # the rows of a part are among those that were dropped
+            others += by["kept"] - left_out[name] - done.by_source[name]
+        counts = (others, by["quarantined"], left_out[name], done.by_source[name])
         lines.append((known, len(decisions), *counts))
     return lines
 

@@ -14,8 +14,8 @@ from curate.core.card import Exported, LeftOut, dataset_card
 from curate.core.errors import BadRow, UsageError
 from curate.core.export_files import (
     CONTAINERS,
-    DATA_FILES,
     column_type,
+    data_file,
     fitted,
     same_keys,
     write_rows,
@@ -27,7 +27,7 @@ from curate.core.files import write_text
 from curate.core.outputs import check_folder, whole_folder
 from curate.core.registry import build, closest, names
 from curate.core.rows import rows_of
-from curate.core.run_manifest import manifest_of, verified
+from curate.core.run_manifest import KEPT, manifest_of, part_of_run, verified
 from curate.core.schema import Kind, kind_of
 from curate.core.types import ExportLayout, Row
 
@@ -60,6 +60,7 @@ def export(
 ) -> Exported:
     """Write the kept rows of ``run`` to ``out`` for a trainer, with a dataset card beside them.
 
+    ``run`` may also be the table of rows that a selector set aside in it, such as ``test.parquet``.
     ``layout`` is one of `curate.exports` (trl, llamafactory, …), a shape (`export_records`) as TRL
     reads it, or a raw format. ``shape`` is what rows are written as, by default what their kind is;
     ``columns`` are written beside what the layout names. Rows that the layout has no place for are
@@ -72,8 +73,9 @@ def export(
     if to is not None and to not in _CONTAINERS:
         raise UsageError(f"--to: expected one of {', '.join(_CONTAINERS)}, got {to!r}")
     check_folder(out, COMMAND, [run])
+    run, table = part_of_run(run)
     manifest = manifest_of(run)  # is it a finished run?
-    path = verified(run, "kept.parquet")
+    path = verified(run, table)
     with reading(path):
         kept = pl.read_parquet(path, glob=False)
     plan = _plan(layout, shape, kind_of(kept), kept)
@@ -81,11 +83,14 @@ def export(
     rows, left_out, by_source = _written(kept, plan, columns)
     if kept.height and not rows:
         raise UsageError(f"none of the {kept.height:,} rows fits {plan.title}: {left_out[0].why}")
-    done = Exported(out, len(rows), left_out, plan.title, by_source)
-    texts, usage = _beside(plan, manifest["recipe"]["name"], DATA_FILES[container])
-    texts["README.md"] = dataset_card(run, done, usage)
+    done = Exported(out, len(rows), left_out, plan.title, by_source, table)
+    split = "train" if table == KEPT else Path(table).stem
+    name = manifest["recipe"]["name"] + ("" if table == KEPT else f"-{split}")
+    data = data_file(container, split)
+    texts, usage = _beside(plan, name, data)
+    texts["README.md"] = dataset_card(run, done, usage if split == "train" else None)
     with whole_folder(out, COMMAND) as part:
-        write_rows(rows, container, part)
+        write_rows(rows, container, part / data)
         for file, text in texts.items():
             write_text(part / file, text)
     return done

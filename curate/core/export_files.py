@@ -16,17 +16,24 @@ from curate.core.readers.calls import calls_as_text
 from curate.core.readers.jsontext import dump
 from curate.core.types import Row
 
-__all__ = ["CONTAINERS", "DATA_FILES", "column_type", "fitted", "same_keys", "write_rows"]
+__all__ = ["CONTAINERS", "column_type", "data_file", "fitted", "same_keys", "write_rows"]
 
 _ROWS: Final = 10_000  # of a row group
 _INT64: Final = range(-(2**63), 2**63)
-DATA_FILES: Final = {"jsonl": "train.jsonl", "parquet": "train.parquet", "datasets": "."}
-"""The data file of each container, in the folder of the export."""
 
 
-def write_rows(rows: Sequence[Row], container: str, folder: Path) -> None:
-    """Write the rows of an export to its data file in ``folder``."""
-    CONTAINERS[container](rows, folder)
+def data_file(container: str, split: str) -> str:
+    """The data file of an export, in its folder, or the folder itself.
+
+    >>> data_file("jsonl", "train"), data_file("datasets", "train")
+    ('train.jsonl', '.')
+    """
+    return "." if container == "datasets" else f"{split}.{container}"
+
+
+def write_rows(rows: Sequence[Row], container: str, path: Path) -> None:
+    """Write the rows of an export to its data file ``path``."""
+    CONTAINERS[container](rows, path)
 
 
 def same_keys(rows: Sequence[Row]) -> list[Row]:
@@ -94,15 +101,14 @@ def _tables(rows: Sequence[Row]) -> Iterator[pa.Table]:
         yield pa.Table.from_arrays(columns, schema=schema)
 
 
-def _jsonl(rows: Sequence[Row], folder: Path) -> None:
-    with (folder / DATA_FILES["jsonl"]).open("w", encoding="utf-8", newline="\n") as stream:
+def _jsonl(rows: Sequence[Row], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
         for row in rows:
             stream.write(dump(row) + "\n")
 
 
-def _parquet(rows: Sequence[Row], folder: Path) -> None:
+def _parquet(rows: Sequence[Row], path: Path) -> None:
     tables = list(_tables(rows))
-    path = folder / DATA_FILES["parquet"]
     with pq.ParquetWriter(path, tables[0].schema, compression="zstd") as file:
         for table in tables:
             file.write_table(table)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from shlex import quote
+from typing import Annotated, Any, Final
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
@@ -16,8 +17,10 @@ from curate.core.failures import reading
 from curate.core.files import hash_file, read_json
 from curate.core.schema import Kind
 
-__all__ = ["fits", "manifest_of", "stage_file", "verified"]
+__all__ = ["KEPT", "fits", "manifest_of", "part_of_run", "stage_file", "verified"]
 
+KEPT: Final = "kept.parquet"
+_MANIFEST: Final = "manifest.json"
 _Count = Annotated[int, Field(ge=0, strict=True)]
 _Text = Annotated[str, Field(strict=True)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -83,15 +86,45 @@ def manifest_of(run: Path) -> dict[str, Any]:
         UsageError: the folder holds none.
         DataError: it is not of the form that a run writes, or its counts do not add up.
     """
-    path = run / "manifest.json"
+    path = run / _MANIFEST
     if not path.is_file():
-        raise UsageError(
-            f"{run} is not a finished run (no manifest.json): run `siftune curate run` first"
-        )
+        raise UsageError(_no_run(run))
     manifest: dict[str, Any] = read_json(path)
     with reading(path):
         _check(manifest)
     return manifest
+
+
+def _no_run(path: Path) -> str:
+    if not path.exists():
+        return f"{path}: no such run folder"
+    if path.is_file() and (path.parent / _MANIFEST).is_file():
+        return f"{path} is a file of a run: name the run folder, {path.parent}"
+    if path.is_file():
+        ingest = f"siftune curate ingest {quote(str(path))} --out RUN"
+        return f"{path} is a file, not a run folder: read it into one first: {ingest}"
+    return f"{path} is not a finished run (no manifest.json): run `siftune curate run` first"
+
+
+def part_of_run(path: Path) -> tuple[Path, str]:
+    """The run folder and the name of the table of its rows that ``path`` names.
+
+    A run folder stands for its kept rows. The tables are these and the parts that selectors set
+    aside, such as ``test.parquet``.
+
+    Raises:
+        UsageError: it is another file of a run.
+    """
+    run = path.parent
+    if not path.is_file() or not (run / _MANIFEST).is_file():
+        return path, KEPT
+    tables = (KEPT, *manifest_of(run).get("parts", {}))
+    if path.name not in tables:
+        raise UsageError(
+            f"{path} holds no rows that the run {run} kept or set aside: name the run folder, or "
+            f"{' or '.join(str(run / name) for name in tables)}"
+        )
+    return run, path.name
 
 
 def fits(manifest: Any) -> bool:

@@ -19,11 +19,6 @@ _TRAINERS: Final = {
     "unpaired": "KTOTrainer",
     "prompt_only": "GRPOTrainer",
 }
-_READS: Final = {
-    ".": "datasets.load_from_disk('.')",
-    "train.parquet": "load_dataset('parquet', data_files='train.parquet', split='train')",
-    "train.jsonl": "load_dataset('json', data_files='train.jsonl', split='train')",
-}
 
 
 @dataclass(frozen=True)
@@ -51,4 +46,8 @@ class TRL:
 
     def usage(self, shape: str, name: str, data: str) -> str:
         """A line of Python."""
-        return f"rows = {_READS[data]}  # for {_TRAINERS[shape]}"
+        form = "parquet" if data.endswith(".parquet") else "json"
+        read = f"load_dataset('{form}', data_files='{data}', split='train')"
+        if data == ".":
+            read = "datasets.load_from_disk('.')"
+        return f"rows = {read}  # for {_TRAINERS[shape]}"

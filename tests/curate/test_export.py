@@ -506,6 +506,46 @@ def test_the_card_counts_each_source_and_takes_no_name_for_markup(tmp_path: Path
     assert "| no\\_place: OpenRLHF" in card or "| no_place: OpenRLHF" in card
 
 
+@pytest.mark.parametrize("layout", ["trl", "llamafactory"])
+def test_the_part_that_a_split_set_aside_leaves_as_the_kept_rows_do(
+    layout: str, tmp_path: Path
+) -> None:
+    rows: list[Row] = [{"messages": turns(f"Q{at}?", f"A{at}")} for at in range(40)]
+    folder = finished(tmp_path, rows, {"select": "split", "test_share": 0.3}, name="mix")
+    whole = {}
+    for part in ("kept", "test"):
+        export(folder / f"{part}.parquet", tmp_path / part, layout)
+        split = "train" if part == "kept" else "test"
+        whole[part] = (tmp_path / part / f"{split}.jsonl").read_bytes().splitlines()
+    assert whole["test"]
+    assert len({*whole["kept"], *whole["test"]}) == 40
+    count = len(whole["test"])
+    card = (tmp_path / "test/README.md").read_text()
+    assert f"the {count} rows of test.parquet, the part that was set aside" in card
+    assert "| source | rows | not in this part |" in card
+    assert f"| mix | 40 | {40 - count} | 0 | 0 | {count} |" in card
+    assert "```text" not in card  # no command that trains on it
+    if layout == "llamafactory":
+        info = orjson.loads((tmp_path / "test/dataset_info.json").read_bytes())
+        assert info["mix-test"]["file_name"] == "test.jsonl"
+
+
+def test_what_is_no_run_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    folder = finished(tmp_path, CHATS, {"select": "split"})
+    wrong = {
+        folder / "ledger.parquet": f"holds no rows .* name the run folder, or {folder}/kept",
+        tmp_path
+        / "rows.jsonl": "is a file, not a run folder: .*siftune curate ingest .*rows.jsonl",
+        tmp_path / "none": "none: no such run folder",
+        tmp_path: "is not a finished run",
+    }
+    for path, words in wrong.items():
+        with pytest.raises(UsageError, match=words):
+            export(path, tmp_path / "out")
+    done = CliRunner().invoke(curate, ["explain", str(folder / "test.parquet"), "rows:1"])
+    assert f"is a file of a run: name the run folder, {folder}" in str(done.exception)
+
+
 def test_names_are_shown_as_they_are_and_never_as_markup() -> None:
     assert escaped("my_file-2.jsonl") == "my_file-2.jsonl"
     assert escaped("a\n# b") == "a \\# b"
