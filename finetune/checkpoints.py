@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,6 +22,7 @@ from curate.core.output_marker import (
 )
 from curate.core.terminal import echo
 from finetune.checkpoint_files import CHECKPOINT_FILES
+from finetune.run_record import differences, is_of, write_record
 
 __all__ = [
     "checkpoints",
@@ -30,6 +31,7 @@ __all__ = [
     "load_weights",
     "newest",
     "put_back",
+    "refuse_other",
     "remove_checkpoint",
     "rotate",
     "save_weights",
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 _KEPT: Final = 2  # where the newest is torn, the one before it serves
-_WEIGHTS, _SEAL, _RUN = "model.safetensors", "sealed.json", "run.json"
+_WEIGHTS, _SEAL = "model.safetensors", "sealed.json"
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -73,15 +75,30 @@ def put_back(weights: Mapping[str, Tensor], model: nn.Module) -> None:
             parameters[name].copy_(weight)
 
 
-def claim(work: Path, run: str) -> None:
+def refuse_other(work: Path, run: str, record: Mapping[str, Any]) -> None:
+    """Refuse to train where checkpoints of another run are.
+
+    Raises:
+        UsageError: ``work`` holds checkpoints of a run with other options or data.
+    """
+    there = checkpoints(work)
+    if not there or is_of(work, run):
+        return
+    raise UsageError(
+        f"{there[-1]} is of an interrupted run that differs in {differences(work, record)}: give "
+        "the options and data of that run to continue it, name another --out, or add --overwrite "
+        "to remove its checkpoints and start again"
+    )
+
+
+def claim(work: Path, run: str, record: Mapping[str, Any]) -> None:
     """Make ``work`` the folder of ``run`` (a digest): checkpoints of another run are removed."""
-    owner = work / _RUN
-    if owner.is_file() and _read(owner) == {"run": run}:
+    if is_of(work, run):
         return
     for folder in checkpoints(work):
         echo(f"{folder} is of a run with other options or data: removed", err=True)
         remove_checkpoint(folder)
-    write_json(owner, {"run": run})
+    write_record(work, run, record)
 
 
 def seal(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,11 @@ from curate.core.output_marker import remove_matching, remove_own
 from curate.core.outputs import check_folder, may_overwrite, run_folder
 from curate.core.quiet import quiet_transformers
 from finetune import ranks
-from finetune.checkpoints import checkpoints, claim, newest, remove_checkpoint
+from finetune.checkpoints import checkpoints, claim, newest, refuse_other, remove_checkpoint
 from finetune.data import Dropped
 from finetune.folders import BESIDE_FILES, WORK_FILES, work_of
 from finetune.models import read_facts
+from finetune.run_record import record_of
 from finetune.saving import save_model
 from finetune.types import TrainResult
 
@@ -36,7 +37,8 @@ __all__ = ["Run", "quiet", "whole_weights"]
 class Run:
     """One training run: ``out`` is its model folder, ``key`` the digest of all that decides it.
 
-    ``command`` marks its folders as written by `siftune finetune METHOD`.
+    ``command`` marks its folders as written by `siftune finetune METHOD`; ``record`` is what
+    another run is compared with by name (`finetune.run_record`).
 
     Of several processes that train together, every one goes the same way through here; the first
     alone holds the lock, writes the model and speaks.
@@ -45,12 +47,13 @@ class Run:
     out: Path
     key: str
     command: str = "finetune"
+    record: Mapping[str, Any] = field(default_factory=lambda: record_of({}))
 
     @classmethod
     def of(cls, out: Path, parts: Mapping[str, Any]) -> Run:
         """The run whose result ``parts`` (options, hashes of model and data) decide."""
         method = parts["options"].get("loss") or parts["stage"]
-        return cls(out, digest_of(parts), f"finetune {method}")
+        return cls(out, digest_of(parts), f"finetune {method}", record_of(parts))
 
     @property
     def work(self) -> Path:
@@ -98,7 +101,8 @@ class Run:
         """The result of this very run, if it is there already.
 
         Raises:
-            UsageError: what is there is of another run, and may not be replaced.
+            UsageError: what is there, the model or checkpoints of an interrupted training, is of
+                another run, and may not be replaced.
         """
         facts = read_facts(self.out)
         if facts.get("run") == self.key:
@@ -110,6 +114,8 @@ class Run:
                 f"{self.out} is there already, made with other options or data: name another "
                 "--out, or add --overwrite to replace it"
             )
+        if not may_overwrite() and ranks.first():
+            refuse_other(self.work, self.key, self.record)
         return None
 
     def train(
@@ -153,7 +159,7 @@ class Run:
     def begin(self) -> Path | None:
         """Clear away what other runs left; the checkpoint to go on from, if there is one."""
         if ranks.first():
-            claim(self.work, self.key)
+            claim(self.work, self.key, self.record)
             newest(self.work)
         ranks.together()
         start = newest(self.work)

@@ -75,6 +75,40 @@ def test_the_work_of_another_method_is_not_removed(tmp_path):
         assert not (tmp_path / "q.work/checkpoint-5").exists()
 
 
+def test_checkpoints_of_an_interrupted_run_stay_when_options_differ(tmp_path):
+    """They may be hours of work: a mistyped option does not remove them."""
+    before = {"stage": "sft", "options": {"lr": 2e-5, "lora": 4}, "base": "m", "data": "rows"}
+    work = tmp_path / "q.work"
+    run = Run.of(tmp_path / "q", before)
+    with run.held():
+        run.begin()
+        _checkpoint(work, 45)
+    for changed, told in (
+        ({"options": {"lr": 3e-5, "lora": 4}}, r"differs in lr \(2e-05 there, 3e-05 here\): give"),
+        ({"data": "others"}, "differs in the rows: give"),
+        ({"base": "n", "options": {"lr": 2e-5}}, r"lora \(4 there, none here\); the model: give"),
+    ):
+        run = Run.of(tmp_path / "q", before | changed)
+        with run.held(), pytest.raises(UsageError, match=told):
+            run.finished()
+        assert checkpoints.newest(work) == work / "checkpoint-45"
+    with overwriting(True), run.held():
+        assert run.finished() is None
+        assert run.begin() is None
+        assert not (work / "checkpoint-45").exists()
+
+
+def test_checkpoints_without_a_record_that_can_be_read_stay(tmp_path):
+    run = _run(tmp_path / "q")
+    with run.held():
+        run.begin()
+        _checkpoint(run.work, 5)
+    (run.work / "run.json").write_text("{")
+    with run.held(), pytest.raises(UsageError, match="differs in options or data"):
+        run.finished()
+    assert (run.work / "checkpoint-5").is_dir()
+
+
 def test_what_is_put_into_the_work_folder_meanwhile_stays(tmp_path):
     with _run(tmp_path / "q").held():
         (tmp_path / "q.work/beside").mkdir()
@@ -125,7 +159,7 @@ def test_of_a_checkpoint_only_what_training_wrote_is_removed(sealed, tmp_path):
     (tmp_path / "q.work").mkdir()
     folder = _checkpoint(tmp_path / "q.work", 5, sealed=sealed)
     (folder / "notes.txt").write_text("mine")
-    checkpoints.claim(tmp_path / "q.work", "another run")
+    checkpoints.claim(tmp_path / "q.work", "another run", {})
     left = sorted(path.name for path in folder.iterdir())
     assert left == ([MARKER, "notes.txt"] if sealed else ["notes.txt"])
     (folder / "notes.txt").unlink()
