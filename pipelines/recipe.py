@@ -256,15 +256,18 @@ def _arms(raw: Any, steps: tuple[Step, ...]) -> Arms | None:
             "arms: the arms are trained like the sft step, and there is none in `train`"
         )
     _known(raw, ("names", "seeds", "metric", "options"), "arms")
-    names = tuple(raw.get("names", ARMS))
+    names = raw.get("names", list(ARMS))
+    if not isinstance(names, list) or not names:
+        raise UsageError(f"arms: names: expected a list of {', '.join(ARMS)}, got {names!r}")
     for name in names:
         if name not in ARMS:
             raise UsageError(f"arms: no arm is called {name!r}; {closest(str(name), ARMS)}")
     seeds = raw.get("seeds", [0, 1, 2])
-    if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds) or not seeds:
+    if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
         raise UsageError(f"arms: seeds: expected a list of whole numbers, got {seeds!r}")
     options = _mapping(raw, "options")
-    return Arms(names, tuple(seeds), str(raw.get("metric", "exact_match")), options)
+    seeds = map(checked_seed, seeds)
+    return Arms(tuple(names), tuple(seeds), str(raw.get("metric", "exact_match")), options)
 
 
 def _has_rows(pipeline: Pipeline) -> None:

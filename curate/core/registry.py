@@ -11,7 +11,8 @@ from dataclasses import MISSING, Field, fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from curate.core.errors import UsageError
 from curate.core.ranges import outside
@@ -90,9 +91,9 @@ def options(component: type[Any]) -> dict[str, Field[Any]]:
     return {field.name: field for field in fields(component) if field.init}
 
 
-def closest(wrong: str, right: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """What to say after an unknown name."""
-    near = difflib.get_close_matches(wrong, list(right), n=1)
+def closest(wrong: object, right: Mapping[str, Any] | tuple[str, ...]) -> str:
+    """What to say after an unknown name, which in YAML need not be a text."""
+    near = difflib.get_close_matches(str(wrong), list(right), n=1)
     if near:
         return f"did you mean {near[0]}?"
     return f"there are: {', '.join(right)}" if right else "it has no options"
@@ -117,7 +118,11 @@ def source_of(group: str, name: str) -> Path:
 
 
 def field_type(hint: Any) -> str:
-    """A type as a user reads it."""
+    """A type as a user reads it; whether an option may be left open is not part of it."""
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(field_type(one) for one in get_args(hint) if one is not NoneType)
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
     return getattr(hint, "__name__", str(hint)).replace("typing.", "")
 
 

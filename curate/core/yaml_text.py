@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,10 @@ _MOST_ALIASES: Final = 20
 _LARGEST: Final = 2**63 - 1
 _OPENS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
 _CLOSES = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
+_FOUND: Final = {list: "a list", str: "a text", bool: "true or false"}
 _INT_TAG: Final = "tag:yaml.org,2002:int"
+_FLOAT_TAG: Final = "tag:yaml.org,2002:float"
+_OCTAL: Final = re.compile(r"[-+]?0[0-7_]+")
 _DATE_TAG: Final = "tag:yaml.org,2002:timestamp"
 
 
@@ -68,7 +72,8 @@ def _text(path: Path) -> str:
 
 def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UsageError(f"expected `key: value` lines, found {type(value).__name__}")
+        found = "nothing" if value is None else _FOUND.get(type(value), "a number")
+        raise UsageError(f"expected `key: value` lines, found {found}")
     return value
 
 
@@ -124,6 +129,7 @@ class _Strict(yaml.SafeLoader):
         return self.construct_object(node)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        _refuse_ambiguous(node)
         try:
             value = super().construct_yaml_int(node)
         except ValueError:  # more digits than Python converts, or none
@@ -132,12 +138,35 @@ class _Strict(yaml.SafeLoader):
             raise _refused(f"{node.value[:24]}... is beyond 64 bits: expected a number", node)
         return value
 
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        _refuse_ambiguous(node)
+        return super().construct_yaml_float(node)
+
 
 _Strict.add_constructor(_INT_TAG, _Strict.construct_yaml_int)
+_Strict.add_constructor(_FLOAT_TAG, _Strict.construct_yaml_float)
 _Strict.yaml_implicit_resolvers = {
     first: [(tag, expression) for tag, expression in known if tag != _DATE_TAG]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+def _refuse_ambiguous(node: yaml.ScalarNode) -> None:
+    """Refuse numbers that YAML 1.1 reads to the base 8 or 60, and YAML 1.2 reads otherwise."""
+    shown = node.value[:24]
+    if _OCTAL.fullmatch(node.value):
+        plain = node.value.replace("_", "").lstrip("+-0")[:24] or "0"
+        raise _refused(
+            f"{shown} is a number to the base 8 in YAML 1.1 and {plain} in YAML 1.2: "
+            f"write {plain}, or '{shown}' in quotes for a text",
+            node,
+        )
+    if ":" in node.value:
+        raise _refused(
+            f"{shown} is a number to the base 60 in YAML 1.1 and a text in YAML 1.2: write the "
+            f"plain number, or '{shown}' in quotes for a text",
+            node,
+        )
 
 
 def _refused(what: str, node: yaml.Node) -> UsageError:
