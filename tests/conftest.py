@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,8 +36,22 @@ def what_stays_is_not_searched_for_garbage() -> None:
     A trainer of transformers collects at its end, and would go through the millions of objects
     that torch and pytest hold for as long as the process lives: a second each time.
     """
+    _set_aside()
+
+
+def pytest_runtest_teardown() -> None:
+    """The same for what a test was the first to import."""
+    if len(sys.modules) > _seen[0] + 200:
+        _set_aside()
+
+
+_seen = [0]  # how many modules there were when what stays was last set aside
+
+
+def _set_aside() -> None:
     gc.collect()
     gc.freeze()
+    _seen[0] = len(sys.modules)
 
 
 @pytest.fixture(autouse=True, scope="session")
