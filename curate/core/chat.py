@@ -72,9 +72,13 @@ def contents(messages: pl.Series) -> pl.Series:
 
 
 def part_of(messages: pl.Series, part: Part) -> pl.Series:
-    """The text of ``part`` of each conversation; null where it is not there."""
+    """The text of ``part`` of each conversation; null where it is not there.
+
+    A conversation without an answer, as of a set of prompts, is all prompt.
+    """
     if part == "both":
         return contents(messages)
     if part == "response":
         return _answers(messages).alias("response")
-    return contents(split_turns(messages)[0]).alias("prompt")
+    asked = pl.select(pl.coalesce(split_turns(messages)[0], messages)).to_series()
+    return contents(asked).alias("prompt")

@@ -95,6 +95,16 @@ def test_held_out_rows_without_text_are_refused(tmp_path: Path) -> None:
         Contamination(str(path))(chats("a"))
 
 
+def test_questions_of_a_benchmark_have_no_answer_turn_and_are_found(tmp_path: Path) -> None:
+    """GSM8K and its like are read as prompts: their whole conversation is the question."""
+    path = tmp_path / "benchmark.jsonl"
+    path.write_bytes(orjson.dumps({"question": ITEMS[2], "answer": "Six.\n#### 6"}) + b"\n")
+    scorer = Contamination(str(path))
+    assert overlaps(scorer(chats(ITEMS[2], "Name a town."))) == [1, 0]
+    asked = pl.DataFrame({"messages": pl.Series([[turn("user", ITEMS[2])]], dtype=TURNS)})
+    assert overlaps(scorer(asked)) == [1]
+
+
 def test_ngram_zero_is_refused(held_out: str) -> None:
     with pytest.raises(UsageError, match="expected 1 or more, got 0"):
         Contamination(held_out, ngram=0)
