@@ -135,7 +135,7 @@ def main(words: Sequence[str] | None = None) -> int:
     siftune = Siftune(folder)
     try:
         raw, model = _given(asked, siftune)
-        _curate(siftune, raw, model, asked.keep)
+        _curate(siftune, raw, model, asked.keep, asked.chats_format)
         _export(siftune)
         _train(siftune, model)
     except Wrong as wrong:
@@ -156,6 +156,7 @@ def _asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--pairs", type=Path, nargs="+", help="files of preference pairs; by default two, made up"
     )
+    parser.add_argument("--chats-format", help="their layout, where it cannot be told")
     parser.add_argument("--model", help="a folder or a name; by default a small one is made")
     parser.add_argument("--rows", type=int, default=400, help="how many instructions are made up")
     parser.add_argument(
@@ -185,10 +186,12 @@ def _given(asked: argparse.Namespace, siftune: Siftune) -> tuple[Raw, str]:
     return raw, MADE
 
 
-def _curate(siftune: Siftune, raw: Raw, model: str, keep: int) -> None:
+def _curate(siftune: Siftune, raw: Raw, model: str, keep: int, layout: str | None) -> None:
     """Look at the files, then run both recipes: dry, killed, again, and elsewhere."""
-    _first_look(siftune, "ingested", raw.instructions, raw.chats)
-    given = [f"source=[{raw.instructions}, {raw.chats}]", f"{AGAINST}={raw.held_out}"]
+    _first_look(siftune, "instructions", raw.instructions)
+    _first_look(siftune, "chats", raw.chats, *(["--format", layout] if layout else []))
+    chats = f"{{path: {raw.chats}, format: {layout}}}" if layout else raw.chats
+    given = [f"source=[{raw.instructions}, {chats}]", f"{AGAINST}={raw.held_out}"]
     given += [f"{MODEL}={model}", f"{QUOTA}={keep}"]
     rows = ["curate", "run", ROWS, *_set(given)]
     siftune(*rows, "--out", "rows", "--dry-run")
@@ -217,9 +220,9 @@ def _set(given: Sequence[str]) -> list[str]:
     return [word for key in given for word in ("-o", key)]
 
 
-def _first_look(siftune: Siftune, out: str, *sources: Path) -> None:
-    """Read files and score them by single commands, for a first look."""
-    siftune("curate", "ingest", *sources, "--out", out)
+def _first_look(siftune: Siftune, out: str, source: Path, *layout: str) -> None:
+    """Read a file and flag its answers that are none, by single commands."""
+    siftune("curate", "ingest", source, *layout, "--out", out)
     siftune("curate", "score", out, "heuristics", "--out", f"{out}-scored")
     siftune("curate", "select", f"{out}-scored", "flags", "--out", f"{out}-flagged")
     for run in (out, f"{out}-scored", f"{out}-flagged"):
@@ -281,7 +284,8 @@ def _whole(run: Path) -> None:
     manifest = orjson.loads((run / "manifest.json").read_bytes())
     counts, stages = manifest["counts"], manifest["stages"]
     rest = counts["kept"] + counts["dropped"] + counts["quarantined"]
-    _check(rest == counts["rows"] == stages[0]["rows_in"], f"{run.name} lost no row: {counts}")
+    read = stages[0]["kept"] + counts["quarantined"]  # of trees, several rows a record
+    _check(rest == counts["rows"] == read, f"{run.name} lost no row: {counts}")
     left = stages[0]["kept"]
     for stage in stages[1:]:
         _check(stage["rows"] == left, f"{run.name}: {stage['stage']} was given what was left")

@@ -52,7 +52,9 @@ def test_a_day_on_real_rows_and_a_real_model(tmp_path: Path) -> None:
     if missing:
         pytest.skip(f"the real data is not there: {', '.join(missing)}")
     words = [word for pair in files.items() for word in pair]
-    assert "dpo: loss on held-out answers" in day(tmp_path / "day", *words, "--keep", 40)
+    assert "dpo: loss on held-out answers" in day(
+        tmp_path / "day", *words, "--chats-format", "oasst", "--keep", 40
+    )
 
 
 def test_a_folder_with_files_is_left_alone(
