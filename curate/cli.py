@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from click.exceptions import Exit
@@ -15,6 +15,9 @@ from curate.core.output_commands import OutOption, WritingCommand, command_name
 from curate.core.outputs import check_folder, check_name
 from curate.core.terminal import echo, echo_json
 from curate.runners.folder import check_run
+
+if TYPE_CHECKING:
+    from curate.core.recipe import Recipe
 
 __all__ = ["curate"]
 
@@ -282,16 +285,35 @@ def _source(layout: str | None, renames: tuple[str, ...], limit: int | None) -> 
     return {"format": layout, "map": {key: name for key, _, name in pairs}, "limit": limit}
 
 
+def _checked(raw: dict[str, Any]) -> Recipe:
+    """The recipe; of one with wrong stages, the columns of the others are checked too.
+
+    Raises:
+        SiftuneError: something is wrong; of several problems the text has all.
+    """
+    from curate.core.recipe import read
+
+    draft = read(raw)
+    if draft.recipe is not None and not draft.problems.found:
+        return draft.recipe
+    if draft.recipe is not None and "-" not in draft.recipe.source:  # which is read once
+        from curate.runners.plan import check_columns
+
+        with draft.problems.collecting():
+            check_columns(draft.recipe, numbers=draft.numbers)
+    draft.problems.refuse()
+    raise AssertionError("a recipe without problems is whole")
+
+
 def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool, no_cache: bool) -> None:
     """Run or plan a recipe, and tell the result."""
     from curate.core.progress import Progress, announcing
-    from curate.core.recipe import parse
     from curate.runners.run import preview
     from curate.runners.run import run as work
     from curate.runners.stage_cache import project_cache
     from curate.telling import plan_text, result_text
 
-    recipe = parse(raw)
+    recipe = _checked(raw)
     say, cache = Progress(), None if no_cache else project_cache()
     with announcing(say):
         if dry_run:

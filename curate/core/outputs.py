@@ -171,7 +171,7 @@ def check_run_folder(
     _refuse_other_lock(path / LOCK)
     if not _occupied(path, but=_is_of_a_start):
         return
-    known = None if _is_of_earlier_version(path, command) else _owner(path, command)
+    known = None if _is_run_without_marker(path, command) else _owner(path, command)
     if not path.is_dir():
         return
     if known is not None and known.command != command:
@@ -227,10 +227,12 @@ def _not_ours(path: Path) -> str:
     if path.is_file():
         return f"{path} is a file that siftune did not write: name another --out"
     if any((path / name).is_file() for name in ("siftune.json", "manifest.json")):
-        return (
-            f"{path} has no list of the files that siftune wrote (an earlier version did not "
-            "write one): name another --out, or move the folder away"
+        missing = (
+            "has no list of the files that siftune wrote (an earlier version did not write one)"
         )
+        if kind_of_entry(path / MARKER) == "a file":
+            missing = f"has a damaged list of the files that siftune wrote ({MARKER})"
+        return f"{path} {missing}: name another --out, or move the folder away"
     first = min(entry.name for entry in path.iterdir())
     return (
         f"{path} is a folder that siftune did not make (it holds {first}): name another --out, "
@@ -238,10 +240,15 @@ def _not_ours(path: Path) -> str:
     )
 
 
-def _is_of_earlier_version(path: Path, command: str) -> bool:
-    """Whether an earlier version, which wrote no markers, made ``path`` with such a command."""
+def _is_run_without_marker(path: Path, command: str) -> bool:
+    """Whether ``path`` is the folder of a run of such a command by its facts, without its marker.
+
+    An earlier version wrote none, and one that is damaged is made anew.
+    """
     name, keys = _EARLIER.get(command.partition(" ")[0], ("", frozenset()))
-    if kind_of_entry(path / MARKER) is not None or kind_of_entry(path / name) != "a file":
+    if kind_of_entry(path / MARKER) not in (None, "a file") or marker_of(path) is not None:
+        return False
+    if kind_of_entry(path / name) != "a file":
         return False
     try:
         facts = orjson.loads((path / name).read_bytes())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from yaml import YAMLError
 
-from curate.core.errors import UsageError, raise_all
+from curate.core.errors import Problems, UsageError
 from curate.core.outputs import check_name
 from curate.core.ranges import Seed, outside
 from curate.core.readers.given import Given, new_names
@@ -19,6 +19,7 @@ from curate.core.yaml_text import parse_yaml, read_yaml
 
 __all__ = [
     "GROUPS",
+    "Draft",
     "Recipe",
     "Spec",
     "apply_overrides",
@@ -26,6 +27,7 @@ __all__ = [
     "component",
     "load",
     "parse",
+    "read",
 ]
 
 Group: TypeAlias = Literal["score", "select"]
@@ -64,6 +66,18 @@ class Recipe:
     given: Mapping[str, Given] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A recipe that may have problems: it lacks the stages that have one, or is None.
+
+    ``numbers`` are those of the stages that it has, by their places in the file.
+    """
+
+    recipe: Recipe | None
+    numbers: tuple[int, ...]
+    problems: Problems
+
+
 def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     """The recipe in a YAML file, with ``key=value`` overrides applied.
 
@@ -98,26 +112,62 @@ def _override_value(path: str, text: str) -> Any:
 
 
 def parse(raw: Mapping[str, Any], under: str = "") -> Recipe:
-    """A checked recipe from plain values; ``under`` is the key that a larger file has it under."""
+    """A checked recipe from plain values; ``under`` is the key that a larger file has it under.
+
+    Raises:
+        UsageError: an unknown key, a value of the wrong type; of several problems the text has all.
+    """
+    draft = read(raw, under)
+    draft.problems.refuse()
+    assert draft.recipe is not None  # it is there where nothing is wrong
+    return draft.recipe
+
+
+def read(raw: Mapping[str, Any], under: str = "") -> Draft:
+    """As `parse`, with the problems beside the recipe."""
+    problems, given = Problems(), dict[str, Any]()
     for key in raw:
-        if key not in _KEYS:
-            raise UsageError(f"unknown key {key!r}; {closest(str(key), _KEYS)}")
-    name = _typed(raw, "name", str, "run")
+        with problems.collecting():
+            _check_key(str(key))
+    misspelt = bool(problems.found) and raw.get("source") is None  # it may be the source
+    made: dict[str, Callable[[], Any]] = {
+        "name": lambda: _name(raw),
+        "source": lambda: [] if misspelt else _sources(raw, under),
+        "stages": lambda: _typed(raw, "stages", list, []),
+        "seed": lambda: checked_seed(_typed(raw, "seed", int, 0)),
+        "format": lambda: _typed(raw, "format", str, None),
+        "map": lambda: new_names(raw.get("map"), "map"),
+        "limit": lambda: _limit(raw),
+    }
+    for key, make in made.items():
+        with problems.collecting():
+            given[key] = make()
+    stages, sources = _stages(given.get("stages", []), problems), given.get("source")
+    if not sources or not {"format", "map"} <= given.keys():
+        return Draft(None, (), problems)
+    given.setdefault("name", "run")
+    given["stages"] = tuple(stages.values())
+    given["source"] = tuple(source.path for source in sources)
+    own = {source.path: source for source in sources if source.format or source.map}
+    return Draft(Recipe(**given, given=own), tuple(stages), problems)
+
+
+def _check_key(key: str) -> None:
+    if key not in _KEYS:
+        raise UsageError(f"unknown key {key!r}; {closest(key, _KEYS)}")
+
+
+def _name(raw: Mapping[str, Any]) -> str:
+    name: str = _typed(raw, "name", str, "run")
     check_name(name)
-    limit = _typed(raw, "limit", int, None)
+    return name
+
+
+def _limit(raw: Mapping[str, Any]) -> int | None:
+    limit: int | None = _typed(raw, "limit", int, None)
     if limit is not None and limit < 1:
         raise UsageError(f"limit: expected at least 1 row, got {limit}")
-    sources = _sources(raw, under)
-    return Recipe(
-        name=name,
-        source=tuple(source.path for source in sources),
-        stages=_stages(_typed(raw, "stages", list, [])),
-        seed=checked_seed(_typed(raw, "seed", int, 0)),
-        format=_typed(raw, "format", str, None),
-        map=new_names(raw.get("map"), "map"),
-        limit=limit,
-        given={source.path: source for source in sources if source.format or source.map},
-    )
+    return limit
 
 
 def component(spec: Spec, seed: int, cache: Path | None = None) -> Any:
@@ -182,16 +232,21 @@ def _sources(raw: Mapping[str, Any], under: str) -> list[Given]:
     return [Given.of(item, "source") for item in listed]
 
 
-def _stages(listed: list[Any]) -> tuple[Spec, ...]:
-    """The stages, or what is wrong with each of them, all at once."""
-    stages, problems = [], []
+def _stages(listed: list[Any], problems: Problems) -> dict[int, Spec]:
+    """The stages by their numbers, without those that are wrong.
+
+    After a wrong scorer there are none: nobody knows which columns it would have added.
+    """
+    stages: dict[int, Spec] = {}
+    known = True
     for number, raw in enumerate(listed, 1):
-        try:
-            stages.append(_stage(number, raw))
-        except UsageError as error:
-            problems.append(error)
-    raise_all(problems)
-    return tuple(stages)
+        with problems.collecting():
+            spec = _stage(number, raw)
+            if known:
+                stages[number] = spec
+            continue
+        known = known and isinstance(raw, dict) and "select" in raw
+    return stages
 
 
 def _stage(number: int, raw: Any) -> Spec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -23,7 +23,7 @@ from curate.core.stages import Stages, code_key, core_key, option_files
 from curate.core.table import resolve
 from curate.runners.stage_cache import StageCache
 
-__all__ = ["Plan", "Step", "plan"]
+__all__ = ["Plan", "Step", "check_columns", "plan"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def plan(
         ]
     )
     rows = _ingested(stages, cache, ingest_key)
-    kind = _check_columns(recipe, rows)
+    kind = check_columns(recipe, rows)
     rows_key, made_by = ingest_key, dict[str, str]()
     steps = []
     for number, spec in enumerate(recipe.stages, 1):
@@ -136,10 +136,12 @@ def _label(number: int, spec: Spec) -> str:
     return f"{number}:{spec.name}"
 
 
-def _check_columns(recipe: Recipe, rows: Path | None) -> Kind:
+def check_columns(
+    recipe: Recipe, rows: Path | None = None, numbers: Sequence[int] | None = None
+) -> Kind:
     """Refuse columns and references that a stage cannot use, before any work is done.
 
-    Returns the kind of the rows.
+    Returns the kind of the rows. ``numbers`` are those of the stages, where some are left out.
 
     Raises:
         UsageError: a column is not there by then, or is of a type that the stage cannot read; the
@@ -149,25 +151,27 @@ def _check_columns(recipe: Recipe, rows: Path | None) -> Kind:
     """
     kind, there = _own_columns(recipe, rows)
     made = [component(spec, recipe.seed) for spec in recipe.stages]
+    at = numbers or range(1, len(made) + 1)
+    labels = [_label(number, spec) for number, spec in zip(at, recipe.stages, strict=True)]
     adds, problems = list[_Schema](), list[SiftuneError]()
-    for number, (spec, one) in enumerate(zip(recipe.stages, made, strict=True), 1):
+    for label, spec, one in zip(labels, recipe.stages, made, strict=True):
         try:
             adds.append(_added(spec, one, kind))
         except UsageError as error:
             adds.append({})
-            problems.append(UsageError(f"stage {_label(number, spec)}: {error}"))
-    for number, (spec, one) in enumerate(zip(recipe.stages, made, strict=True), 1):
-        label = _label(number, spec)
+            problems.append(UsageError(f"stage {label}: {error}"))
+    for place, (label, one) in enumerate(zip(labels, made, strict=True)):
         for wrong in _wrong_columns(one, there, kind):
+            missing = set(one.needs) - set(there)
             later = [
-                f"; stage {_label(at, recipe.stages[at - 1])} adds it, but later"
-                for at in range(number + 1, len(made) + 1)
-                if set(adds[at - 1]) & (set(one.needs) - set(there))
+                f"; stage {other} adds it, but later"
+                for other, added in zip(labels[place + 1 :], adds[place + 1 :], strict=True)
+                if set(added) & missing
             ]
             problems.append(UsageError("".join([f"stage {label}: {wrong}", *later[:1]])))
         problems += [type(e)(f"stage {label}: against: {e}") for e in _wrong_reference(one)]
         problems += [UsageError(f"stage {label}: {told}") for told in _unknown(one, recipe, rows)]
-        there = {**there, **adds[number - 1]}
+        there = {**there, **adds[place]}
     raise_all(problems)
     return kind
 

@@ -417,3 +417,21 @@ def test_a_run_folder_of_an_earlier_version_is_gone_on_with(mine):
     assert _called("curate", "ingest", "rows.jsonl", "--out", "run")[0] == 0
     marker = json.loads((mine / MARKER).read_bytes())
     assert marker == {"command": "curate ingest", "files": [*RUN_FILES]}
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2", '{"command": 1, "files": []}'])
+def test_a_damaged_list_of_files_of_a_run_is_made_anew(mine, text):
+    whole = (mine / MARKER).read_bytes()
+    (mine / MARKER).write_text(text)
+    assert _called("curate", "ingest", "rows.jsonl", "--out", "run")[0] == 0
+    assert (mine / MARKER).read_bytes() == whole
+
+
+def test_another_output_whose_list_of_files_is_damaged_is_refused_by_its_name(mine):
+    out = mine.parent / "model"
+    out.mkdir()
+    (out / "siftune.json").write_text("{}")
+    (out / MARKER).write_text("{")
+    code, said = _called("curate", "export", "run", "--out", "model")
+    assert (code, said.count("\n")) == (2, 1)
+    assert f"model has a damaged list of the files that siftune wrote ({MARKER}): name an" in said

@@ -10,6 +10,7 @@ import pytest
 from curate.core.errors import DataError, UsageError
 from curate.core.recipe import parse
 from curate.runners.plan import plan
+from tests.fuzz.commands import called
 
 PII = {"score": "pii"}
 
@@ -86,6 +87,34 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path) -> None:
     with pytest.raises(UsageError) as error:
         planned(tmp_path, {"score": "lenght"}, {"select": "top_k", "by": "x"})
     assert [line.split()[1] for line in str(error.value).splitlines()[1:]] == ["1:", "2:"]
+
+
+def test_a_wrong_option_hides_no_wrong_column_of_other_stages(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
+    stages = [
+        {"select": "threshold", "by": "none", "min": 1},
+        {"select": "flags", "any_of": ["none"]},
+        {"select": "exact_dedup", "against": "gone.jsonl"},
+        {"select": "top_k", "by": "other", "k": 1},
+        {"score": "lenght"},
+        {"select": "top_k", "by": "length_chars", "k": 1},  # which that one would add
+        {"select": "top_k"},
+    ]
+    facts = {"source": "rows.jsonl", "limit": 0, "stages": stages, "sead": 1}
+    Path("r.yaml").write_text(json.dumps(facts))
+    for flags in (("--dry-run",), ()):
+        done = called("curate", "run", "r.yaml", "--out", "out", *flags)
+        assert done.code == 2
+        first, *lines = done.message.splitlines()
+        assert first == "siftune: r.yaml: 8 problems:"
+        wrong = ("unknown key 'sead'", "limit: expected", "stage 2: flags: any_of", "stage 5: no")
+        wrong += ("stage 7: top_k needs", "stage 1:threshold: no column 'none'")
+        wrong += ("stage 3:exact_dedup: against", "stage 4:top_k: no column 'other'")
+        assert [line[2 : 2 + len(start)] for line, start in zip(lines, wrong, strict=True)] == [
+            *wrong
+        ]
+    assert not Path("out").exists()
 
 
 def test_a_preferred_source_that_is_none_is_refused_with_those_there_are(tmp_path) -> None:

@@ -22,13 +22,20 @@ from collections import Counter
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import curate
 import finetune
 import pipelines
 from tests.fuzz.commands import called
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _UNPICKLES = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
 _CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "torch.load", "yaml.unsafe_load"}
@@ -192,16 +199,81 @@ def test_s06_text_adds_no_element_to_the_report(here):
     assert "default-src 'none'" in page
 
 
-def test_s07_no_export_is_a_spreadsheet():
-    from curate.core.export import CONTAINERS
-
-    assert "csv" not in CONTAINERS  # cells that begin with = + - @ would need a sign before them
+_FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", '=HYPERLINK("//host";"x")')
 
 
-def test_s09_text_cannot_spell_control_tokens():
-    from tests.finetune import test_encoding
+@pytest.mark.parametrize("container", ["jsonl", "parquet", "datasets"])
+def test_s07_what_a_spreadsheet_computes_leaves_as_it_is_and_never_as_csv(here, container):
+    _rows("d.jsonl", *_FORMULAS)
+    assert called("curate", "ingest", "d.jsonl", "--out", "run").code == 0
+    wanted = ("--format", "trl", "--as", "messages", "--out", "out")
+    refused = called("curate", "export", "run", *wanted, "--to", "csv")
+    assert refused.code == 2
+    assert "--to: expected one of" in refused.message  # no cell needs a sign put before it
+    assert called("curate", "export", "run", *wanted, "--to", container).code == 0
+    written = {path.suffix for path in Path("out").rglob("*") if path.is_file()}
+    assert written <= {"", ".md", ".jsonl", ".parquet", ".arrow", ".json"}
+    texts = "\n".join(str(row) for row in _exported(container))
+    assert all(repr(text)[1:-1] in texts for text in _FORMULAS)
 
-    assert callable(test_encoding.test_text_cannot_forge_control_tokens)  # for any text
+
+def _exported(container: str) -> list[dict[str, object]]:
+    if container == "jsonl":
+        return [
+            json.loads(line) for line in Path("out/train.jsonl").read_text().split("\n") if line
+        ]
+    if container == "parquet":
+        return pl.read_parquet("out/train.parquet").to_dicts()
+    return pl.read_ipc_stream(next(Path("out").rglob("*.arrow"))).to_dicts()
+
+
+_TEMPLATES = ("chatml", "falcon", "granite", "internlm", "mistral_tools", "yi")
+
+
+@cache
+def _tokenizer(template: str) -> PreTrainedTokenizerBase:
+    from finetune.templates import CHATML
+    from tests.finetune.chat_templates import FAMILIES, byte_tokenizer
+
+    return byte_tokenizer(template, CHATML if template == "chatml" else FAMILIES[template])
+
+
+def _control_ids(template: str, text: str) -> tuple[int, int]:
+    """Control tokens of a conversation that holds ``text``: of ours, and of plain tokenizing."""
+    from finetune.encoding import encode_chats
+
+    tokenizer = _tokenizer(template)
+    chat = [{"role": "user", "content": text}, {"role": "assistant", "content": text}]
+    (encoded,) = encode_chats(tokenizer, [chat])
+    plain = tokenizer(tokenizer.apply_chat_template(chat, tokenize=False), add_special_tokens=False)
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return tuple(sum(i in special for i in ids) for ids in (encoded.ids, plain["input_ids"]))
+
+
+@pytest.mark.parametrize("template", _TEMPLATES)
+def test_s09_text_cannot_spell_control_tokens(template):
+    own, _ = _control_ids(template, "x")
+    assert own > 0
+    for token in _tokenizer(template).get_added_vocab():
+        for text in (token, f"a{token}b", f"{token}\nsystem", token * 3):
+            found, forged = _control_ids(template, text)
+            assert found == own, text
+            assert forged > own  # it is a control token where nobody takes care
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("template", _TEMPLATES)
+def test_s09_no_text_at_all_spells_control_tokens(template):
+    tokens = st.sampled_from([*_tokenizer(template).get_added_vocab(), "\n", " ", "<|", "|>"])
+    texts = st.lists(tokens | st.text(st.characters(exclude_categories=["Cs"]), max_size=5))
+    own, _ = _control_ids(template, "x")
+
+    @settings(max_examples=1000)
+    @given(texts.map("".join).filter(str.strip))
+    def holds(text):
+        assert _control_ids(template, text)[0] == own
+
+    holds()
 
 
 def test_s10_names_in_the_data_lead_nowhere(here):
