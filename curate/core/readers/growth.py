@@ -118,6 +118,7 @@ def refuse_columns(schema: pa.Schema, path: Path) -> None:
 
     Raises:
         DataError: one has not; unions, list views and runs are not read.
+        UnicodeDecodeError: a name, of a column or within one, is not UTF-8.
     """
     twice = [name for name, count in Counter(schema.names).items() if count > 1]
     if twice:
@@ -139,7 +140,8 @@ def _unread(kind: pa.DataType) -> pa.DataType | None:
     known = pa.types.is_struct(kind) or pa.types.is_map(kind) or any(one(kind) for one in _LISTS)
     if pa.types.is_run_end_encoded(kind) or (pa.types.is_nested(kind) and not known):
         return kind
-    inner = (_unread(kind.field(at).type) for at in range(kind.num_fields))
+    fields = [kind.field(at) for at in range(kind.num_fields)]
+    inner = [_unread(field.type) for field in fields if field.name is not None]  # decodes the name
     return next((wrong for wrong in inner if wrong is not None), None)
 
 
