@@ -94,9 +94,21 @@ def test_the_tokenizer_is_known_by_its_content(words_tokenizer: Path) -> None:
     assert Length().describe() == {"tokenizer": None}
 
 
-def test_a_folder_without_a_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"tokenizer\.json.*cannot be loaded"):
-        load_tokenizer(str(tmp_path))
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("", r"the folder .* holds no tokenizer\.json: give a model folder"),
+        ("none", "no such file or folder: .*none: give a model folder"),
+        ("words.json", r"words\.json' cannot be loaded"),
+    ],
+)
+def test_what_is_no_tokenizer_is_refused_by_name(given: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "words.json").write_text("{}")
+    with pytest.raises(UsageError, match=words):
+        load_tokenizer(str(tmp_path / given))
+    if given != "words.json":  # the content of a file is a key, whatever it is
+        with pytest.raises(UsageError, match=words):
+            Length(tokenizer=str(tmp_path / given)).describe()
 
 
 def test_a_damaged_tokenizer_is_refused_by_name(tmp_path: Path) -> None:

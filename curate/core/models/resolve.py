@@ -10,7 +10,7 @@ from curate.core.models.cache import require
 from curate.core.models.catalog import CATALOG
 from curate.core.registry import closest
 
-__all__ = ["catalog_folder", "catalog_key", "model_folder"]
+__all__ = ["catalog_folder", "catalog_key", "is_hub_name", "model_folder"]
 
 _READ: Final = ("*.json", "*.jinja", "*.txt", "*.safetensors", "*.model")  # no code, no pickles
 
@@ -47,8 +47,17 @@ def catalog_key(name: str) -> str | None:
     return CATALOG[name].key if known else None
 
 
+def is_hub_name(name: str) -> bool:
+    """Whether a name may be one on the hub (``NAME``, ``OWNER/NAME``), by its form.
+
+    >>> [name for name in ("gpt2", "org/model", "./gpt2", "/models/a", "~/a") if is_hub_name(name)]
+    ['gpt2', 'org/model']
+    """
+    return not name.startswith((".", "/", "~")) and not name.endswith("/") and name.count("/") <= 1
+
+
 def _from_hub(name: str) -> Path:
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if not is_hub_name(name):
         raise UsageError(f"no model folder {name}: expected one that holds config.json")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

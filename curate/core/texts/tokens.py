@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
 from curate.core.errors import UsageError
 from curate.core.files import hash_file
-from curate.core.models.resolve import catalog_folder
+from curate.core.models.resolve import catalog_folder, is_hub_name
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 __all__ = ["count_tokens", "load_tokenizer", "tokenizer_hash"]
+
+
+_EXPECTED: Final = (
+    "give a model folder that holds a tokenizer.json, that file, a name of `siftune models list`, "
+    "or a name on the hub"
+)
 
 
 def count_tokens(texts: pl.Series, tokenizer: str) -> pl.Series:
@@ -49,9 +55,7 @@ def load_tokenizer(tokenizer: str) -> Tokenizer:
     except Exception as error:  # the library raises bare Exception for an unreadable or absent file
         reason = str(error).partition("\n")[0]
         raise UsageError(
-            f"tokenizer {str(path or tokenizer)!r} cannot be loaded ({reason}): "
-            "give a model folder that holds a tokenizer.json, that file, "
-            "a name of `siftune models list`, or a name on the hub"
+            f"tokenizer {str(path or tokenizer)!r} cannot be loaded ({reason}): {_EXPECTED}"
         ) from None
     loaded.no_truncation()
     loaded.no_padding()
@@ -69,7 +73,17 @@ def tokenizer_hash(tokenizer: str) -> str:
 
 
 def _local_file(tokenizer: str) -> Path | None:
+    """The file of a tokenizer that is here; None for a name that the hub may have.
+
+    Raises:
+        UsageError: a folder without one, or a path of nothing.
+    """
     path = catalog_folder(tokenizer) or Path(tokenizer)
     if path.is_dir():
-        return path / "tokenizer.json"
+        file = path / "tokenizer.json"
+        if not file.is_file():
+            raise UsageError(f"tokenizer: the folder {path} holds no tokenizer.json: {_EXPECTED}")
+        return file
+    if not path.exists() and not is_hub_name(tokenizer):
+        raise UsageError(f"tokenizer: no such file or folder: {tokenizer}: {_EXPECTED}")
     return path if path.exists() else None
