@@ -1,10 +1,10 @@
 """What a run will cost, told before it runs: rows and CPU seconds of each stage, and how known.
 
 A stage's rate is that of an earlier run, where this folder or one beside it holds the manifest of a
-run with the same stage; else it is timed on the first rows of the source, which are read and worked
-through in a temporary folder. A score under a model is timed by itself, on fewer. What reads a
-reference, adds to an index, or needs what such a stage adds is not tried: its rate is not known
-before it has run once.
+run with the same stage on enough rows; else it is timed on the first rows of the source, which are
+read and worked through in a temporary folder. A score under a model is timed by itself, on fewer.
+What reads a reference, adds to an index, or needs what such a stage adds is not tried: its rate is
+not known before it has run once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ __all__ = ["Forecast", "Seconds", "forecast", "source_rows", "told"]
 Seconds: TypeAlias = tuple[float, float]
 """Least and most."""
 
-_TENTH = 10  # an earlier run of a smaller share tells more of what is loaded than of rows
+_TENTH: Final = 10  # an earlier run of a smaller share tells more of what is loaded than of rows
+_FEW: Final = 1_000  # rows, of which a run tells as little for more than twice as many
 _LEAST, _MOST = 0.7, 1.5  # of a rate: all rows differ from some, and so does what else runs here
 _WORTH_A_MODEL: Final = 1_000  # rows
 _GROWTH: Final = 0.15  # a selector's seconds a row grow as the rows to this power, if it is quick
@@ -58,9 +59,8 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
     if all(done):
         return []
     rows = _rows(plan)
-    known = earlier(plan.recipe, out)
-    weak = {at: one for at, one in known.items() if one.rows * _TENTH < rows.count}
-    known = {at: one for at, one in known.items() if at not in weak}
+    found_before = earlier(plan.recipe, out).items()
+    known = {at: one for at, one in found_before if _tells(one, rows.count)}
     lacking = any(
         at not in known and not (at < len(done) and done[at]) for at in range(len(done) + 1)
     )
@@ -73,7 +73,7 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
     enough = rows.count >= _WORTH_A_MODEL
     loaded = models_tried(plan.recipe, models, rows.count, trial) if enough else {}
     given = rows if timed is None or plan.ingested else timed.scaled(rows)
-    between = [Between(rows.count, rows.count), *flow(plan, given.count, known | weak, timed)]
+    between = [Between(rows.count, rows.count), *flow(plan, given.count, known, timed)]
     labels = ["ingest", *(step.label for step in plan.steps), "outputs"]
     specs = [None, *(step.spec for step in plan.steps), None]
     found = []
@@ -81,14 +81,18 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
         seconds, how = _cost(at, spec, here, known, timed)
         if at in loaded:
             seconds, how = _ranged(loaded[at].seconds, here), loaded[at].how
-        if seconds is None and at in weak:  # better than nothing
-            seconds, how = _cost(at, spec, here, weak, None)
         if at < len(done) and done[at]:
             seconds, how = (0.0, 0.0), "done before"
         counted = (given if at else rows).counted
         most = Records(here.most, counted)
         found.append(Forecast(label, most, here.least < here.most, seconds, how))
     return found
+
+
+def _tells(before: Earlier, rows: int) -> bool:
+    """Whether what an earlier run took is for its rows, and no fixed cost, where there are many."""
+    times = _TENTH if before.rows >= _FEW else 2
+    return before.rows * times >= rows
 
 
 def told(forecasts: Sequence[Forecast], least: float = 0.0) -> list[str]:

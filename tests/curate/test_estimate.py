@@ -269,14 +269,24 @@ def test_a_rate_of_an_earlier_run_is_taken_before_any_trial(tmp_path):
     assert [one.how.partition(" ")[0] for one in found] == ["as", "as", "timed", "as", "timed"]
 
 
-def test_an_earlier_run_on_a_few_rows_is_believed_only_where_nothing_can_be_tried(tmp_path):
-    few, many = lines_file(tmp_path / "few.jsonl", 150), lines_file(tmp_path / "rows.jsonl", 2000)
+@pytest.mark.parametrize(("before", "rows"), [(150, 2000), (900, 2000), (3, 30)])
+def test_an_earlier_run_on_few_rows_tells_nothing_of_many(tmp_path, before, rows):
+    few = lines_file(tmp_path / "few.jsonl", before)
+    many = lines_file(tmp_path / "rows.jsonl", rows)
     run(recipe(few), tmp_path / "first")  # what it took was loading, not its rows
     made = plan(recipe(many), tmp_path / "second")
     found = forecast(made, tmp_path / "second", fake_trial(1e-5, 0.0))
     assert {one.how.partition(" ")[0] for one in found} == {"timed"}
     untried = forecast(made, tmp_path / "second", fake_trial(1e-5, 0.0), least=10**9)
-    assert untried[1].how == f"as in {tmp_path / 'first'} on 150 rows"
+    assert {(one.seconds, one.how) for one in untried} == {(None, "not timed: few rows")}
+
+
+def test_an_earlier_run_on_half_of_few_rows_is_believed(tmp_path):
+    few, more = lines_file(tmp_path / "few.jsonl", 150), lines_file(tmp_path / "rows.jsonl", 300)
+    run(recipe(few), tmp_path / "first")
+    made = plan(recipe(more), tmp_path / "second")
+    found = forecast(made, tmp_path / "second", fake_trial(1e-5, 0.0), least=10**9)
+    assert found[1].how == f"as in {tmp_path / 'first'} on 150 rows"
 
 
 def test_what_is_done_costs_nothing_and_where_all_is_nothing_is_said(tmp_path):
