@@ -411,3 +411,12 @@ def test_a_dialogue_beside_another_prompt_is_no_pair(tmp_path: Path) -> None:
     assert "prompt_mismatch" in refusal(tmp_path, record)
     [row], _ = read(tmp_path, {"prompt": "Human:none", "chosen": "a b", "rejected": "c"})
     assert spoken(row["prompt"]) == ["user: Human:none"]
+
+
+@pytest.mark.parametrize("roles", [("question", "answer"), ("query", "response"), ("User", "LLM")])
+def test_roles_may_be_called_what_their_texts_are(roles: tuple[str, str], tmp_path: Path) -> None:
+    turns = [
+        {"role": role, "content": turn["content"]} for role, turn in zip(roles, CHAT, strict=True)
+    ]
+    [row], _ = read(tmp_path, {"messages": turns})
+    assert spoken(row["messages"]) == [f"user: {WHY}", "assistant: Out."]

@@ -38,6 +38,12 @@ ROLES: Final[Mapping[str, str]] = {
     "ipython": "tool",
     "tool_result": "tool",
     "function_result": "tool",
+    "question": "user",
+    "query": "user",
+    "instruction": "user",
+    "answer": "assistant",
+    "response": "assistant",
+    "llm": "assistant",
 }
 """Raw role, in small letters, to role of a row. Compiled readers try them in this order."""
 
