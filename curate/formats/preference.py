@@ -133,9 +133,11 @@ def _beside(row: Row, chosen: list[Row], rejected: list[Row], extra: Row) -> Row
     check_sides(chosen, rejected)
     prompt = read_prompt(row, extra, (chosen, rejected))
     made = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    if any(turn["content"] or turn["tool_calls"] for turn in prompt):
+        return made
+    no_other_prompt(row, extra)
     if prompt:
         return made
-    no_other_prompt(extra)
     if any(row.get(key) for key in SYSTEMS) or not _are_texts(row):
         return made
     return _part_texts(row)
@@ -166,7 +168,7 @@ def _inside(row: Row, chosen: list[Row], rejected: list[Row], extra: Row) -> Row
     if given and given[-1] not in chosen[:shared]:
         raise BadRow("prompt_mismatch", "'prompt' is not what chosen and rejected begin with")
     if not any(turn["role"] == "user" for turn in chosen[:shared]):
-        no_other_prompt(extra)
+        no_other_prompt(row, extra)
     _part_fields(extra, shared)
     return {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from curate.core.errors import BadRow
 from curate.core.readers.checkable import checkable
-from curate.core.readers.keywords import could_answer, is_picture, of_role
+from curate.core.readers.keywords import could_answer, is_context, is_picture, of_role
 from curate.core.readers.prompts import CHATS, QUESTIONS, read_prompt
 from curate.core.readers.turn_lists import turn_list
 from curate.core.readers.turns import leftover, plain, said_by, write_side
@@ -52,7 +52,7 @@ class QuestionAnswer:
             return False
         rest = leftover(row, frozenset({*_ASKED, *_names(row)}))
         named = [name for name, value in rest.items() if value]
-        return not (of_role("context", named) or of_role("choices", named)) and not any(
+        return not (any(map(is_context, named)) or of_role("choices", named)) and not any(
             could_answer(name, value) or is_picture(name, value)
             for name, value in rest.items()
             if name.lower() not in _ANSWERS

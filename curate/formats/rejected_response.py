@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curate.core.errors import BadRow
-from curate.core.readers.prompts import chat_key, read_prompt
+from curate.core.readers.prompts import chat_key, no_other_prompt, read_prompt
 from curate.core.readers.turns import (
     check_sides,
     common_prefix,
@@ -53,6 +53,8 @@ class RejectedResponse:
         rejected = read_side(row, key, "assistant", extra)
         put_fields(extra, "rejected", extra.pop(f"{key}.fields", ()))
         prompt, chosen = _chosen(row, extra)
+        if not prompt:
+            no_other_prompt(row, extra)
         if rejected[0]["role"] in ("system", "user"):
             prompt, chosen, rejected = _parted([*prompt, *chosen], rejected, extra)
         check_sides(chosen, rejected)
@@ -87,6 +89,8 @@ def _chosen(row: Row, extra: Row) -> tuple[list[Row], list[Row]]:
     fields = extra.pop(f"{key}.fields", [])
     put_fields(extra, "prompt", fields[:-1])
     put_fields(extra, "chosen", fields[-1:])
+    if len(turns) == 1:
+        return read_prompt(leftover(row, frozenset({key})), extra), turns
     return turns[:-1], turns[-1:]
 
 

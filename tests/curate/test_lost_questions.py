@@ -197,6 +197,10 @@ def test_sides_of_which_a_later_turn_of_the_user_differs_are_no_pair(tmp_path: P
     assert (len(rows), bad["line"], bad["reason"]) == (1, 2, "prompt_mismatch")
 
 
+CHAT = [
+    {"role": "user", "content": "Why is it dark?"},
+    {"role": "assistant", "content": "Out."},
+]
 STORY, WHY = "A fox ate the moon.", "Why is it dark?"
 LEFT: dict[str, tuple[Row, str]] = {
     "context": (
@@ -252,6 +256,59 @@ def test_a_part_of_a_question_beside_it_is_refused_and_the_flags_read_it(
     assert spoken(asked) == [f"user: {record.get('task', WHY)}\n\n{STORY}"]
 
 
+TURNS = {"history": [["Dark?", "Yes."]]}
+EARLIER: dict[str, tuple[Row, str]] = {
+    "an answer": (
+        {"prompt": WHY, "completion": "Out."} | TURNS,
+        "--map prompt=query --map completion=response",
+    ),
+    "a pair": ({"prompt": WHY, "chosen": "Out.", "rejected": "In."} | TURNS, "--map prompt=query"),
+    "another key": (
+        {"instruction": WHY, "output": "Out.", "chat_history": TURNS["history"]},
+        "--map chat_history=history",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EARLIER)
+def test_earlier_turns_beside_a_question_are_refused_and_the_flags_read_them(
+    case: str, tmp_path: Path
+) -> None:
+    record, flags = EARLIER[case]
+    assert f"read both with {flags}, or" in refusal(tmp_path, record)
+    [row], _ = read(tmp_path, record, mapping=renames(flags))
+    turns = row.get("prompt") or row["messages"]
+    assert spoken(turns)[:3] == ["user: Dark?", "assistant: Yes.", f"user: {WHY}"]
+
+
+def test_an_empty_prompt_is_no_prompt_where_a_field_could_ask(tmp_path: Path) -> None:
+    for empty in ("", None):
+        record = {"prompt": empty, "dialogue": ["Dark?", "Yes.", WHY]} | SIDES
+        flags = "--map dialogue=prompt --map prompt=meta_prompt"
+        assert flags in refusal(tmp_path, record)
+        [row], _ = read(tmp_path, record, mapping=renames(flags))
+        assert spoken(row["prompt"]) == ["user: Dark?", "assistant: Yes.", f"user: {WHY}"]
+    record = {"prompt": "", "question": WHY, "completion": "Out."}
+    flags = "--map prompt=meta_prompt --map question=prompt"
+    assert flags in refusal(tmp_path, record)
+    [row], _ = read(tmp_path, record, mapping=renames(flags))
+    assert spoken(row["messages"]) == [f"user: {WHY}", "assistant: Out."]
+
+
+def test_a_question_of_an_answer_with_a_rejected_one_is_not_lost(tmp_path: Path) -> None:
+    answer = {"messages": [{"role": "assistant", "content": "Out."}], "rejected_response": "In."}
+    [row], _ = read(tmp_path, {"question": WHY} | answer)
+    assert spoken(row["prompt"]) == [f"user: {WHY}"]
+    said = refusal(tmp_path, {"ask": WHY, "response": "Out.", "rejected_response": "In."})
+    assert "--map ask=prompt" in said
+
+
+def test_a_question_may_be_the_json_of_turns(tmp_path: Path) -> None:
+    turns = [*CHAT, {"role": "user", "content": "Sure?"}]
+    [row], _ = read(tmp_path, {"question": json.dumps(turns)} | SIDES)
+    assert spoken(row["prompt"]) == [f"user: {WHY}", "assistant: Out.", "user: Sure?"]
+
+
 HALVES: dict[str, tuple[Row, str]] = {
     "a question beside an answer": (
         {"question": WHY, "messages": [{"role": "assistant", "content": "Out."}]},
@@ -280,7 +337,6 @@ def test_the_other_half_of_a_conversation_is_not_left_beside_it(case: str, tmp_p
     assert spoken(row["messages"]) == [f"user: {WHY}", "assistant: Out."]
 
 
-CHAT = [{"role": "user", "content": WHY}, {"role": "assistant", "content": "Out."}]
 SOUND: list[Row] = [
     # tatsu-lab/alpaca; iamtarun/python_code_instructions_18k_alpaca: the whole prompt beside
     {"instruction": WHY, "input": "", "output": "Out.", "text": f"Below.\n{WHY}\n### Out."},

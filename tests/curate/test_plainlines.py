@@ -158,6 +158,8 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"chosen": [U, A], "rejected": [U, B], "query_context": ["A story."]},
         {"question": ["q"], "chosen": "a b", "rejected": "a c"},
         {"prompt": HH, "chosen": " a", "rejected": " b"},
+        {"prompt": "", "chosen": "a", "rejected": "b", "remark": "Of a fox."},
+        {"prompt": "q", "chosen": "a", "rejected": "b", "chat_history": [["a", "b"]]},
         {"prompt": HH, "chosen": HH + "a", "rejected": HH + "b"},
         {"prompt": "Why?", "chosen": HH + "a", "rejected": HH + "b"},
         {"prompt": "How?", "chosen": HH + "a", "rejected": HH + "b"},

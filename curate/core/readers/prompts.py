@@ -10,7 +10,7 @@ from curate.core.readers.beside import SYSTEMS
 from curate.core.readers.dialogue import read_asked
 from curate.core.readers.keywords import could_ask, map_flag, question_text
 from curate.core.readers.question_parts import refuse_parts
-from curate.core.readers.turn_lists import opens_conversation
+from curate.core.readers.turn_lists import json_turns, opens_conversation
 from curate.core.readers.turns import read_turns, said_by
 from curate.core.turn_fields import put_fields
 from curate.core.types import Row
@@ -70,8 +70,8 @@ def read_prompt(record: Row, extra: Row, answers: Sequence[list[Row]] = ()) -> l
     return turns or [said_by("user", "")] * (record.get("prompt") == "")
 
 
-def no_other_prompt(extra: Row) -> None:
-    """Check that no field left in ``extra`` could be the prompt.
+def no_other_prompt(record: Row, extra: Row) -> None:
+    """Check that no field of a record that is left in ``extra`` could be the prompt.
 
     Raises:
         BadRow: one could; the text says how to name it.
@@ -80,8 +80,11 @@ def no_other_prompt(extra: Row) -> None:
     others = {key: value for key, value in fields if could_ask(key, value)}
     if others:
         none = " ".join(map_flag(key, f"meta_{key}") for key in others)
-        ways = [map_flag(key, "prompt") for key, value in others.items() if _is_prompt(value)]
-        raise _unclear([*others], f"{' or '.join(ways) or _MOVE}, or, where none is, with {none}")
+        readable = [key for key, value in others.items() if _is_prompt(value)]
+        ways = [_only(key, [], record) for key in readable]
+        raise _unclear(
+            record, [*others], f"{' or '.join(ways) or _MOVE}, or, where none is, with {none}"
+        )
 
 
 def shared_text(chosen: str, rejected: str) -> int:
@@ -110,12 +113,12 @@ def _asked(record: Row, extra: Row, answers: Sequence[list[Row]]) -> list[Row]:
     texts, chats = question_keys(record), _chats(record)
     distinct = {question_text(record[key]) for key in texts}
     if len(distinct) > 1 or len(chats) > 1:
-        raise _unclear([*texts, *chats])
+        raise _unclear(record, [*texts, *chats])
     if not chats:
         return _text_prompt(record, texts, extra)
     turns = _unanswered(_taken(record, chats[0], extra), answers, chats[0])
     if distinct and turns[-1]["content"] not in distinct:
-        raise _unclear([*texts, *chats])
+        raise _unclear(record, [*texts, *chats])
     _drop(extra, texts)
     _cut_fields(extra, len(turns))
     return turns
@@ -136,12 +139,14 @@ def _text_prompt(record: Row, texts: list[str], extra: Row) -> list[Row]:
             raise BadRow("unclear_prompt", "'history' ends with an answer, and no field asks more")
         return before
     question = question_text(record[texts[0]]) or ""
+    if not before and json_turns(question):
+        return _taken(record, texts[0], extra)
     beside = record.get("input")
     if texts[0] == "instruction" and type(beside) is str:
         question += _BETWEEN + beside if beside.strip() else ""
         extra.pop("input", None)
     elif "input" not in texts and type(beside) is str and beside.strip():
-        raise _unclear([*texts, "input"])
+        raise _unclear(record, [*texts, "input"])
     _drop(extra, texts)
     return [*before, said_by("user", question)]
 
@@ -199,14 +204,15 @@ def _drop(extra: Row, keys: Sequence[str]) -> None:
             extra.pop(key, None)
 
 
-def _unclear(keys: Sequence[str], ways: str = "") -> BadRow:
+def _unclear(record: Row, keys: Sequence[str], ways: str = "") -> BadRow:
     named = " and ".join(repr(key) for key in keys)
     could = "could be the prompt" if len(keys) == 1 else "could each be the prompt"
-    ways = ways or " or ".join(_only(key, keys) for key in keys)
+    ways = ways or " or ".join(_only(key, keys, record) for key in keys)
     return BadRow("unclear_prompt", f"{named} {could}; say which with {ways}")
 
 
-def _only(key: str, keys: Sequence[str]) -> str:
-    """Flags that make one of ``keys`` the prompt, and the others facts."""
-    others = [map_flag(other, f"meta_{other}") for other in keys if other != key]
+def _only(key: str, keys: Sequence[str], record: Row) -> str:
+    """Flags that make one of ``keys`` the prompt, and the others facts, with an empty prompt."""
+    rest = [*keys, *(["prompt"] if "prompt" in record else [])]
+    others = [map_flag(other, f"meta_{other}") for other in rest if other != key]
     return " ".join([map_flag(key, "prompt"), *others])

@@ -26,6 +26,9 @@ __all__ = ["CHAT_KEYS", "PART_KEYS", "TASK_WORDS", "left_out", "refuse_half_chat
 
 _PERSONS: Final = frozenset({"user", "human", "ask", "request", "exercise"})
 _TEXT: Final = frozenset({"text"})
+_HISTORY: Final = frozenset(
+    ("history", "chat", "conversation", "dialogue", "dialog", "message", "messages")
+)
 _INPUTS: Final = ("input", "inputs")
 TASK_WORDS: Final = frozenset(
     ["definition", "task", "description", "directive", "guideline", "guidelines"]
@@ -33,7 +36,7 @@ TASK_WORDS: Final = frozenset(
 """Words of keys of what is to be done with an input."""
 _CHECKED: Final = frozenset({"solution", "solutions", "target", "targets"})
 _ASKING: Final = ("system", "user")
-_PARTS: Final = (_TEXT | TASK_WORDS | QUESTION_WORDS | CONTEXT_WORDS) - _PERSONS
+_PARTS: Final = ({"history"} | _TEXT | TASK_WORDS | QUESTION_WORDS | CONTEXT_WORDS) - _PERSONS
 PART_KEYS: Final = keys_with(_PARTS)
 """Pattern of JSON with a key that `refuse_parts` may mean."""
 CHAT_KEYS: Final = keys_with(_PARTS | ANSWER_WORDS)
@@ -49,10 +52,10 @@ def refuse_parts(
 ) -> None:
     """Check that no field left in ``extra`` could be a part of the question in ``turns``.
 
-    Such is one that is called a question, a context or ``text``, and is neither in the turns nor
-    made of them; where the question is an input, what is to be done with it is one too. ``asked``
-    is the key of the question if that is a text, ``others`` are new names of other keys with which
-    an instruction is read with its input.
+    Such is one that is called a question, a context, a history or ``text``, and is neither in the
+    turns nor made of them; where the question is an input, what is to be done with it is one too.
+    ``asked`` is the key of the question if that is a text, ``others`` are new names of other keys
+    with which an instruction is read with its input.
 
     Raises:
         BadRow: one could; the text names the ways to read the row.
@@ -61,8 +64,8 @@ def refuse_parts(
     if left is None:
         return
     ways = []
-    if asked is not None and type(extra[left]) is str:
-        ways = _with_input(record, left, asked, others or {})
+    if asked is not None and (type(extra[left]) is str or _is_history(left)):
+        ways = _ways(record, left, asked, others or {})
     ways = [f"read both with {' '.join(ways)}" if ways else "put both in one text"]
     raise BadRow(
         "unclear_prompt",
@@ -110,21 +113,39 @@ def _refuse_half(key: str, how: str, other: str, mapping: dict[str, str], name: 
     )
 
 
-def _with_input(record: Row, left: str, asked: str, others: Mapping[str, str]) -> list[str]:
-    """Flags with which the question is an instruction and what was left its input, if they work."""
-    swapped = asked in _INPUTS and not is_context(left)
-    first, second = (left, asked) if swapped else (asked, left)
-    mapping = {first: "instruction", second: "input", **others}
-    if "input" not in mapping and record.get("input", 0) in (None, ""):
-        mapping["input"] = "meta_input"
+def _ways(record: Row, left: str, asked: str, others: Mapping[str, str]) -> list[str]:
+    """Flags with which the question is read with what was left, if they work."""
+    if _is_history(left):
+        mapping = {left: "history"}
+        if asked == "prompt":
+            mapping |= {asked: "query"} | dict.fromkeys(others, "response")
+    elif not record[asked].strip():
+        mapping = {asked: f"meta_{asked}", left: asked}
+    else:
+        mapping = _with_input(record, left, asked) | dict(others)
     if {*mapping.values()} & ({*record} - {*mapping}):
         return []
     return [map_flag(key, name) for key, name in mapping.items() if key != name]
 
 
+def _with_input(record: Row, left: str, asked: str) -> dict[str, str]:
+    """New names with which the question is an instruction and what was left its input."""
+    swapped = asked in _INPUTS and not is_context(left)
+    first, second = (left, asked) if swapped else (asked, left)
+    mapping = {first: "instruction", second: "input"}
+    if "input" not in mapping and record.get("input", 0) in (None, ""):
+        mapping["input"] = "meta_input"
+    return mapping
+
+
 def _is_part(key: str) -> bool:
     asks = is_question(key) and not words(key) <= _PERSONS
-    return asks or is_context(key) or words(key) == _TEXT
+    return asks or is_context(key) or words(key) == _TEXT or _is_history(key)
+
+
+def _is_history(key: str) -> bool:
+    """Whether a key is that of earlier turns: ``history``, ``chat_history``."""
+    return "history" in words(key) and words(key) <= _HISTORY
 
 
 def _is_task(key: str, value: Any) -> bool:
