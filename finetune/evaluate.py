@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import orjson
@@ -18,12 +18,19 @@ from curate.core.schema import KINDS
 from finetune import data, models
 from finetune.exam import Exam, number_of
 from finetune.intervals import with_interval
-from finetune.precision import Precision, frozen_dtype, precision_used, report
+from finetune.precision import (
+    Precision,
+    frozen_dtype,
+    precision_used,
+    reference_dtype,
+    report,
+)
 from finetune.types import TrainResult
 
 __all__ = ["MEASURES", "Evaluate", "chosen_rows", "summary", "write_step", "write_summary"]
 
 _COMMAND: Final = "finetune evaluate"
+_Found: TypeAlias = tuple[list[dict[str, Any]], dict[str, float]]  # one object a row, and means
 MEASURES: Final = (
     "exact_match",
     "contains",
@@ -44,7 +51,9 @@ class Evaluate:
     ``temperature``, in at most ``max_new_tokens``; ``reference`` is the model its KL is measured
     from, ``reward`` a reward model that scores the answers. ``loss`` is its cross-entropy on the
     answers that the rows hold, in nats a token. A reward model is asked which side of each pair is
-    better. Each mean has the 95 % interval of a bootstrap over prompts. ``precision`` is that of
+    better, and so is a causal model with ``judge_pairs``: by its implicit reward, the log-ratio of
+    an answer to ``reference`` (its log-probability where none is given), in fp32 unless ``bf16`` is
+    asked for. Each mean has the 95 % interval of a bootstrap over prompts. ``precision`` is that of
     all these models: ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it. In
     bf16 an answer can depend on the prompts that share its batch, by rounding: for the same answers
     keep ``batch_size``.
@@ -56,6 +65,7 @@ class Evaluate:
     temperature: NonNegative = 0.0
     max_new_tokens: Count = 64
     limit: Natural = 0
+    judge_pairs: bool = False
     batch_size: Count = 16
     seed: Seed = 0
     precision: Precision = "auto"
@@ -66,17 +76,16 @@ class Evaluate:
         Raises:
             UsageError: a model cannot be used, or ``out`` is not of an earlier evaluation.
         """
-        from finetune.judging import accuracy
-
         check_folder(out, _COMMAND)
-        report(self.precision, ["the models"])
         judges = models.is_reward_model(self.model)
-        found = self._judged(rows) if judges else self._asked(rows)
-        means = accuracy(found) if judges else summary(found)
+        by_ratio = self.judge_pairs and not judges
+        report(self.precision, ["the models"] if not by_ratio or self.precision == "bf16" else [])
+        how = self._judged if judges else self._judged_by_ratio if by_ratio else self._asked
+        found, means = how(rows)
         facts = {
             "model": {"path": models.shown(self.model), "hash": models.model_hash(self.model)},
             "options": {key: value for key, value in asdict(self).items() if key != "model"},
-            "precision": precision_used(self.precision),
+            "precision": self._format(by_ratio),
             "last": means,
         }
         with whole_folder(out, _COMMAND) as part:
@@ -84,7 +93,12 @@ class Evaluate:
             write_json(part / "evaluation.json", facts)
         return TrainResult(out, len(found), means)
 
-    def _asked(self, rows: Path) -> list[dict[str, Any]]:
+    def _format(self, by_ratio: bool) -> str:
+        if by_ratio:
+            return "bf16" if self.precision == "bf16" else "fp32"
+        return precision_used(self.precision)
+
+    def _asked(self, rows: Path) -> _Found:
         table = chosen_rows(data.load(rows, KINDS), self.limit, self.seed)
         dtype = frozen_dtype(self.precision)
         reference = None if self.reference is None else models.load_causal(self.reference, dtype)
@@ -99,14 +113,30 @@ class Evaluate:
             self.seed,
             self.precision,
         )
-        return exam(models.placed(models.load_causal(self.model, dtype)))
+        found = exam(models.placed(models.load_causal(self.model, dtype)))
+        return found, summary(found)
 
-    def _judged(self, rows: Path) -> list[dict[str, Any]]:
-        from finetune.judging import judge
+    def _judged_by_ratio(self, rows: Path) -> _Found:
+        from finetune.implicit_reward import judge_by_log_ratio
+        from finetune.implicit_reward import summary as of_pairs
+
+        table = chosen_rows(data.load(rows, ("preference",)), self.limit, self.seed)
+        dtype = reference_dtype(self.precision, adapter=False)
+        model, reference = (
+            None if name is None else models.placed(models.load_causal(name, dtype))
+            for name in (self.model, self.reference)
+        )
+        tokenizer = models.load_tokenizer(self.model)
+        found = judge_by_log_ratio(model, reference, tokenizer, table, self.batch_size, rows)
+        return found, of_pairs(found)
+
+    def _judged(self, rows: Path) -> _Found:
+        from finetune.judging import accuracy, judge
 
         table = chosen_rows(data.load(rows, ("preference",)), self.limit, self.seed)
         model = models.placed(models.load_reward(self.model, frozen_dtype(self.precision)))
-        return judge(model, models.load_tokenizer(self.model), table, self.batch_size)
+        found = judge(model, models.load_tokenizer(self.model), table, self.batch_size)
+        return found, accuracy(found)
 
 
 def chosen_rows(table: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:

@@ -65,7 +65,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     content = {
         "name": _name(run),
         "selections": [_selection(path, charts) for path in _selections(run)],
-        "models": [_model(path, tested, charts) for path, tested in _models(run)],
+        "models": [_model(*folders, charts) for folders in _models(run)],
         "arms": _arms(run, charts),
         "comparison": _compared(run),
     }
@@ -154,26 +154,34 @@ def _selection(path: Path, charts: _Charts) -> dict[str, Any]:
     }
 
 
-def _models(run: Path) -> list[tuple[Path, Path]]:
-    """Model folders and their evaluations, in the order they were made; arms have their table."""
+def _models(run: Path) -> list[tuple[Path, Path, Path | None]]:
+    """Model folders, their evaluations and their judgements of held-out pairs, if there are any.
+
+    They are in the order they were made; arms have their table.
+    """
     manifest = run / "manifest.json"
     with reading(manifest):
         listed = read_json(manifest).get("models", []) if manifest.is_file() else []
         if not listed and (run / "siftune.json").is_file():
-            return [(run, run)]
+            return [(run, run, None)]
         return [
-            (run / model["path"], run / model.get("evaluation", model["path"]))
+            (
+                run / model["path"],
+                run / model.get("evaluation", model["path"]),
+                run / model["judgement"] if "judgement" in model else None,
+            )
             for model in listed
             if not model.get("arm")
         ]
 
 
-def _model(path: Path, tested: Path, charts: _Charts) -> dict[str, Any]:
+def _model(path: Path, tested: Path, judged: Path | None, charts: _Charts) -> dict[str, Any]:
     return {
         "name": path.name,
         "facts": read_facts(path),
         "curves": [charts.add(curve(name, lines)) for name, lines in _curves(path)],
         "evaluation": _evaluation(tested),
+        "judged": {} if judged is None else _evaluation(judged),
         "samples": _samples(tested),
     }
 

@@ -32,7 +32,7 @@ from pipelines.compare import arms_table
 from pipelines.folder import COMMAND, FILES
 from pipelines.preflight import HELDOUT_OF, Preflight
 from pipelines.recipe import Arms, Pipeline, Step
-from pipelines.steps import trainer_of
+from pipelines.steps import judges_pairs, trainer_of
 
 __all__ = ["run", "run_checked"]
 
@@ -89,6 +89,8 @@ class _Work:
             self.models[step.label] = self._train(step, self.out / step.data, self.pipeline.seed)
         for step in self.pipeline.train:  # now that there is a reward model, if there is to be one
             self._evaluate(step.label, self.models[step.label], step.method == "reward")
+            if step.method != "reward" and judges_pairs(step.method):
+                self._judge(step)
         before = self._before()
         arms = self._arms(self.pipeline.arms) if self.pipeline.arms else None
         manifest = {
@@ -189,8 +191,31 @@ class _Work:
             given.setdefault("reference", str(start))
             if "reward" in self.models:
                 given.setdefault("reward", str(self.models["reward"]))
+        return self._exam(label, source, given)
+
+    def _judge(self, step: Step) -> None:
+        """Have a policy judge the held-out pairs by its implicit reward, and note what it came to.
+
+        Its reference is that of its training: the model that it started from, unless another is
+        named.
+        """
+        source = self.heldout.get("pairs")
+        if source is None:
+            return
+        trainer = self._trainer(step, self.pipeline.seed)
+        reference = getattr(trainer, "ref_model", None) or trainer.model
+        own = {"model": str(self.models[step.label]), "reference": reference, "reward": None}
+        given = {"seed": self.pipeline.seed, **self.pipeline.evaluate, **own, "judge_pairs": True}
+        folder = self._exam(step.label, source, given)
+        model_told = next(told for told in self.told if told["label"] == step.label)
+        judged = read_json(folder / "evaluation.json")["last"]
+        model_told |= {"judgement": folder.relative_to(self.out).as_posix(), "judged": judged}
+
+    def _exam(self, label: str, source: str, given: Mapping[str, Any]) -> Path:
+        """The folder of an evaluation; made now unless it is there."""
         exam = checked(Evaluate, given, "evaluate")
-        hashes = {k: model_hash(Path(v)) for k, v in given.items() if k in _MODELS}
+        named = {k: v for k, v in given.items() if k in _MODELS and v is not None}
+        hashes = {k: model_hash(Path(v)) for k, v in named.items()}
         portable = {k: v for k, v in asdict(exam).items() if k not in _MODELS}
         key = digest_of([hashes, portable, hash_file(Path(source)), _code()])
         folder = self.out / "evaluations" / f"{label}-{key[:16]}"

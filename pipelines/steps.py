@@ -10,7 +10,17 @@ from curate.core.registry import build, closest, find, options
 from finetune.methods import FAMILIES, TRAINER_GROUP, TRAINERS, family_of, objectives
 from pipelines.recipe import Step
 
-__all__ = ["trainer_of"]
+__all__ = ["judges_pairs", "trainer_of"]
+
+
+def judges_pairs(method: str) -> bool:
+    """Whether models of ``method`` judge pairs: reward models, and policies trained on preferences.
+
+    Policies do by their implicit reward (`finetune.implicit_reward`).
+    """
+    if method in TRAINERS:
+        return method == "reward"
+    return family_of(method) not in (None, "finetune.losses.token")
 
 
 def trainer_of(step: Step, offered: Mapping[str, Any]) -> Any:

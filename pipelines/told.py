@@ -15,10 +15,12 @@ from finetune.closing import METRICS
 from pipelines.before_after import means_of, reference_of
 from pipelines.preflight import recipes_of
 from pipelines.recipe import Pipeline, Step
+from pipelines.steps import judges_pairs, trainer_of
 
 __all__ = ["arms_text", "plan_text", "result_text"]
 
 _MOST: Final = 6
+_NO_JUDGE: Final = "no model (no step trains a reward model or on preferences)"
 
 
 def plan_text(
@@ -76,8 +78,6 @@ def _steps_text(step: Step, forecasts: Sequence[Forecast]) -> str:
     """The optimizer steps of a training, where rows and batches decide them."""
     if not forecasts or step.method == "ppo" or "max_tokens" in step.options:
         return ""
-    from pipelines.steps import trainer_of
-
     trainer = trainer_of(step, {"model": "", "reward": ""})
     accumulated = trainer.options.get("gradient_accumulation_steps", 1)
     batch = trainer.batch_size * getattr(trainer, "gradient_accumulation", accumulated)
@@ -88,8 +88,9 @@ def _steps_text(step: Step, forecasts: Sequence[Forecast]) -> str:
 def _evaluation_text(pipeline: Pipeline) -> Iterator[str]:
     if pipeline.heldout:
         given = "".join(f", {key} {_value(value)}" for key, value in pipeline.evaluate.items())
-        models = ", ".join(["base", *(step.label for step in pipeline.train)])
-        yield f"evaluate: {models} on the held-out {' and '.join(pipeline.heldout)}{given}"
+        for key in pipeline.heldout:
+            models = ", ".join(_evaluated_on(key, pipeline.train))
+            yield f"evaluate: {models or _NO_JUDGE} on the held-out {key}{given if models else ''}"
     else:
         yield "evaluate: nothing, no rows are held out"
     if pipeline.arms is not None:
@@ -100,6 +101,15 @@ def _evaluation_text(pipeline: Pipeline) -> Iterator[str]:
             f"arms: {', '.join(arms.names)}, seeds {seeds}: {count} trainings as sft on equal "
             f"tokens, compared by {arms.metric}"
         )
+
+
+def _evaluated_on(key: str, steps: Sequence[Step]) -> Iterator[str]:
+    """Labels of the models that answer the held-out prompts, or that judge the held-out pairs."""
+    if key == "prompts":
+        yield "base"
+    for step in steps:
+        if judges_pairs(step.method) if key == "pairs" else step.method != "reward":
+            yield step.label
 
 
 def _value(value: Any) -> str:
@@ -120,7 +130,7 @@ def _numbers_text(
     manifest: Mapping[str, Any], models: Sequence[Mapping[str, Any]], out: Path
 ) -> list[str]:
     """At most six metrics of the evaluations in words, each of the base and of every model."""
-    found = {model["label"]: model.get("found", {}) for model in models}
+    found = {model["label"]: _found(model) for model in models}
     if manifest["before"] is not None:
         found = {"base": means_of(out / manifest["before"]), **found}
     lines = []
@@ -132,6 +142,13 @@ def _numbers_text(
             listed = ", ".join(f"{label} {value:.4g}" for label, value in values.items())
             lines.append(f"  {words}{start}: {listed}")
     return lines[:_MOST]
+
+
+def _found(model: Mapping[str, Any]) -> dict[str, float]:
+    """The means of a model's evaluation, and how often it judges held-out pairs right."""
+    judged = model.get("judged", {})
+    own = {"accuracy": judged["accuracy"]} if "accuracy" in judged else {}
+    return {**own, **model.get("found", {})}
 
 
 def arms_text(arms: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from curate.core.chat import turn
 from curate.core.errors import UsageError
 from curate.core.schema import schema_of
 from finetune import data
+from finetune.encoding import encode_answers
 from finetune.evaluate import Evaluate, chosen_rows, summary, write_step, write_summary
 from finetune.exam import Exam, contains, exact_match
 from finetune.models import load_causal, load_tokenizer
@@ -234,6 +235,51 @@ def test_a_reward_model_is_asked_which_side_is_better(
     assert judged.metrics["longer_wins"] == 1.0
     assert back.metrics["longer_wins"] == 0.0
     assert judged.metrics["accuracy"] + back.metrics["accuracy"] == pytest.approx(1)
+
+
+def test_a_policy_judges_pairs_by_its_log_ratio_to_the_reference(
+    other: Any, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """Against the sum of log-probs that the models' own logits give; equal models tie."""
+    answers = ("yes, of course", "no"), ("sure", "never"), ("x" * 4000, "no")
+    rows = [
+        {
+            "id": f"p:{at}",
+            "kind": "preference",
+            "prompt": [turn("user", f"Say {at}.")],
+            "chosen": [turn("assistant", chosen)],
+            "rejected": [turn("assistant", rejected)],
+        }
+        for at, (chosen, rejected) in enumerate(answers)
+    ]
+    schema, path = schema_of("preference"), tmp_path / "pairs.parquet"
+    pl.DataFrame(rows, schema={name: schema[name] for name in rows[0]}).write_parquet(path)
+    save_model(other, load_tokenizer(tiny_model_dir), tmp_path / "m", {"stage": "x"})
+    base, policy = str(tiny_model_dir), str(tmp_path / "m")
+    result = Evaluate(policy, base, judge_pairs=True, batch_size=1)(path, tmp_path / "out")
+    found = [json.loads(line) for line in (tmp_path / "out/rows.jsonl").read_text().splitlines()]
+    assert found[2]["correct"] is None
+    assert found[2]["reason"] == "too_long"
+    tokenizer = load_tokenizer(tiny_model_dir)
+    for row, (chosen, rejected) in zip(found[:2], answers, strict=False):
+        prompt = [{"role": "user", "content": f"Say {row['id'][2:]}."}]
+        for side, answer in (("chosen", chosen), ("rejected", rejected)):
+            (ids,) = encode_answers(
+                tokenizer, [prompt], [[{"role": "assistant", "content": answer}]]
+            )
+            whole = torch.tensor([[*ids.prompt, *ids.ids]])
+            scored = torch.tensor(ids.mask, dtype=torch.bool)
+            logps = []
+            for model in (other, load_causal(tiny_model_dir)):
+                with torch.no_grad():
+                    values = model(whole).logits[0, :-1].log_softmax(-1)
+                every = values.gather(1, whole[0, 1:, None])[len(ids.prompt) - 1 :, 0]
+                logps.append(float(every[scored].sum()))
+            assert row[f"reward_{side}"] == pytest.approx(logps[0] - logps[1], abs=1e-3)
+        assert row["correct"] == float(row["margin"] > 0)
+    assert (result.metrics["pairs"], result.metrics["unjudged"]) == (2, 1)
+    same = Evaluate(base, base, judge_pairs=True)(path, tmp_path / "same").metrics
+    assert (same["accuracy"], same["margin"]) == (0.5, 0.0)
 
 
 def test_what_is_saved_is_loaded_as_it_was(

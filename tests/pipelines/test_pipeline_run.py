@@ -85,6 +85,24 @@ def test_every_policy_is_scored_by_the_reward_model_also_the_one_trained_before_
     assert {"accuracy", "longer_wins"} <= set(found["reward"])
 
 
+def test_held_out_pairs_are_judged_by_every_model_that_is_trained_on_preferences(recipe, finished):
+    out, manifest = finished
+    made = {model["label"]: model for model in manifest["models"]}
+    assert [label for label, model in made.items() if "judged" in model] == ["dpo"]
+    judged = read_json(out / made["dpo"]["judgement"] / "evaluation.json")
+    assert judged["last"] == made["dpo"]["judged"]
+    assert judged["last"]["pairs"] == 2  # evaluate.limit
+    assert judged["options"]["reference"].endswith(made["sft"]["path"].split("/")[-1])
+    line = f"held-out pairs that are judged right: reward {made['reward']['found']['accuracy']:.4g}"
+    assert f"{line}, dpo {judged['last']['accuracy']:.4g}" in result_text(manifest, out)
+    assert "held-out pairs, by implicit reward: accuracy" in write_report(out).read_text("utf-8")
+    told = plan_text(load(recipe), out, {}, {})
+    assert "evaluate: base, sft, dpo, ppo on the held-out prompts" in told
+    assert "evaluate: reward, dpo on the held-out pairs" in told
+    alone = plan_text(load(recipe, ["train=[{sft: {}}]"]), out, {}, {})
+    assert "no model (no step trains a reward model or on preferences) on the held-out" in alone
+
+
 def test_the_base_is_asked_the_same_prompts_and_the_report_compares_the_answers(finished):
     out, manifest = finished
     told = comparison(out)

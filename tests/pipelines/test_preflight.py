@@ -141,7 +141,7 @@ def test_a_dry_run_shows_data_steps_evaluation_arms_and_the_path_of_each_setting
     assert f"heldout-prompts: {recipe.parent}/rows.jsonl" in told
     assert "train 1: sft: sft from base on `rows` (20 rows), about 8 steps, epochs 2" in told
     assert "train 3: dpo: dpo from sft on `pairs` (12 rows), about 2 steps, beta 0.2" in told
-    assert "evaluate: base, sft, reward, dpo, ppo on the held-out prompts, limit 2" in told
+    assert "evaluate: base, sft, dpo, ppo on the held-out prompts, limit 2" in told
     assert "arms: curated, random, longest, all, seeds 0, 1: 8 trainings" in told
     assert "in all" in told  # the CPU seconds of its stages
     assert all(f"  {path}=" in told for path in settings_of(recipe))
