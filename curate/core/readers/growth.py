@@ -239,25 +239,27 @@ class RowGroups:
 
     def _fitting(self, group: int, rows: int) -> int:
         known = self._known.row_group(group)
-        longest = known.total_byte_size // max(known.num_rows, 1)
+        mean = known.total_byte_size // max(known.num_rows, 1)
+        longest = max(mean, smallest(1, known.num_columns))
         long = [
             chunk.path_in_schema
             for chunk in map(known.column, range(known.num_columns))
             if _may_be_long(chunk, min(rows, known.num_rows))
         ]
-        if group == 0 or long:
-            longest = max(longest, self._longest(group, long if group else None))
-        height: int = min(rows, PIECE // max(longest, 1))
+        if long:
+            first = next(self._coded.iter_batches(1, [group], long), None)
+            longest = max(longest, 0 if first is None else sum(map(_longest_text, first.columns)))
+        if group == 0:
+            longest = max(longest, self._longest_of_first())
+        height: int = min(rows, PIECE // longest)
         return max(1, height)
 
-    def _longest(self, group: int, columns: list[str] | None) -> int:
-        """The bytes of the longest row of a group, as far as its beginning can tell."""
-        first = next(self._coded.iter_batches(_SAMPLED, [group], columns), None)
-        if first is None or not first.num_rows:
-            return 1
-        sizes = [expanded(first[at : at + 1]) for at in range(first.num_rows)]
-        texts = sum(map(_longest_text, first.columns))
-        return max(*sizes, texts)
+    def _longest_of_first(self) -> int:
+        """The bytes of the longest of the first rows of the file."""
+        first = next(self._file.iter_batches(_SAMPLED), None)
+        if first is None:
+            return 0
+        return max((first[at : at + 1].nbytes for at in range(first.num_rows)), default=0)
 
 
 def _may_be_long(chunk: pq.ColumnChunkMetaData, rows: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 __all__ = [
@@ -104,8 +105,21 @@ def words(key: str) -> frozenset[str]:
     return frozenset(_in_order(key))
 
 
-def _in_order(key: str) -> list[str]:
-    return [word.lower() for word in _WORDS.findall(key)]
+def _in_order(key: str) -> tuple[str, ...]:
+    """The words of a key in their order; every row of a file asks for the same ones."""
+    return _known_in_order(key) if len(key) <= _LONGEST_KNOWN else _split(key)
+
+
+_LONGEST_KNOWN: Final = 64
+
+
+@lru_cache(maxsize=1 << 16)
+def _known_in_order(key: str) -> tuple[str, ...]:
+    return _split(key)
+
+
+def _split(key: str) -> tuple[str, ...]:
+    return tuple(word.lower() for word in _WORDS.findall(key))
 
 
 def is_fact(key: str) -> bool:
