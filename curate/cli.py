@@ -326,3 +326,8 @@ def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool, no_cache: 
         echo(result_text(result))
     if result.quarantined:
         raise Exit(PARTIAL)
+
+
+if __name__ == "__main__":
+    echo("siftune: this is a part of the command: call `siftune curate`", err=True)
+    raise SystemExit(UsageError.exit_code)

@@ -17,6 +17,7 @@ from curate.core.commands import (
     key_values,
     parsed,
 )
+from curate.core.errors import UsageError
 from curate.core.output_commands import Check, OutOption, WritingCommand
 from curate.core.outputs import check_folder
 from curate.core.registry import build, checked, find, options
@@ -190,3 +191,8 @@ def _tell(result: Any) -> None:
         return
     metrics = ", ".join(f"{name} {value}" for name, value in as_text(result.metrics).items())
     echo(f"{result.model}: {result.rows:,} rows; {metrics}")
+
+
+if __name__ == "__main__":
+    echo("siftune: this is a part of the command: call `siftune finetune`", err=True)
+    raise SystemExit(UsageError.exit_code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from curate.core.errors import UsageError
 from curate.core.failures import failure_of, memory_limit
 from curate.core.files import is_text
 from curate.core.progress import Progress, announcing
+from curate.core.quiet import no_kernel_note
 from curate.core.terminal import echo, one_message
 
 __all__ = ["main", "siftune"]
@@ -71,8 +71,7 @@ def main() -> None:
     """Run the command line; a user's mistake is one line and an exit code, never a traceback."""
     _open_closed_streams()
     signal.signal(signal.SIGTERM, _stopped)
-    # imported by transformers wherever it is installed, it tells of kernels that nobody asked for
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    no_kernel_note()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what its encoding lacks is no error
@@ -162,3 +161,7 @@ def _flushed() -> bool:
 
 def _discard(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from curate.core.errors import SiftuneError, UsageError
 from curate.core.model_config import check_values
-from curate.core.quiet import quiet_transformers
+from curate.core.quiet import no_kernel_note, quiet_transformers
 
 __all__ = [
     "check_files",
@@ -42,6 +42,7 @@ def loading(what: str | Path, expected: str = _REPAIR) -> Iterator[None]:
     Raises:
         UsageError: anything was raised that is not one of our own errors.
     """
+    no_kernel_note()  # of peft, which may be imported next
     try:
         with quiet_transformers():
             yield

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import ERROR
 
-__all__ = ["no_dataset_bars", "quiet_transformers"]
+__all__ = ["no_dataset_bars", "no_kernel_note", "quiet_transformers"]
+
+
+def no_kernel_note() -> None:
+    """No note on a CPU kernel for 4-bit weights, which no command of ours uses, from now on.
+
+    bitsandbytes writes it when it is imported, as peft and transformers do wherever it is there.
+    """
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_no_kernel_note)
+
+
+def _is_no_kernel_note(record: logging.LogRecord) -> bool:
+    return "gemm_4bit_forward" not in str(record.msg)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """The command line: quick to help, one line and an exit code for a mistake, data on stdout."""
 
 import json
+import logging
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from curate.core.errors import UsageError
+from curate.core.model_files import loading
 from curate.core.registry import names
 from pipelines.cli import siftune as siftune_group
 from tests.fuzz.commands import called
@@ -268,3 +271,34 @@ def test_control_characters_of_the_data_do_not_reach_the_terminal(tmp_path):
     shown = called("curate", "explain", tmp_path / "in", "rows:1").out
     assert "\ufffd[2J" in shown
     assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+
+
+@pytest.mark.parametrize("name", ["curate", "finetune"])
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+def test_a_part_of_the_command_line_run_as_a_module_says_how_to_call_it(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"{name}.cli", run_name="__main__")
+    assert ended.value.code == 2
+    assert f"call `siftune {name}`" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+def test_the_command_line_runs_as_a_module_too(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["siftune", "--version"])
+    monkeypatch.setattr("signal.signal", lambda number, action: None)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("pipelines.cli", run_name="__main__")
+    assert ended.value.code == 0
+    assert "siftune, version" in capsys.readouterr().out
+
+
+def test_a_model_is_loaded_without_the_note_on_a_kernel_that_it_does_not_use(monkeypatch):
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    monkeypatch.setattr(logger, "filters", [])
+    with loading("model"):
+        pass
+    taken = [
+        bool(logger.filter(logging.makeLogRecord({"msg": text})))
+        for text in ("Failed to load CPU gemm_4bit_forward from kernels-community: %s", "other")
+    ]
+    assert taken == [False, True]
