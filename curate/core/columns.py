@@ -8,9 +8,9 @@ from typing import TypeAlias
 import polars as pl
 
 from curate.core.chat import contents
+from curate.core.column_names import nearest_columns
 from curate.core.content import text_of
 from curate.core.errors import UsageError
-from curate.core.registry import closest
 from curate.core.schema import TURNS
 
 __all__ = ["Reader", "base_column", "groups", "numbers", "sortable", "values"]
@@ -37,9 +37,9 @@ def values(table: pl.DataFrame, name: str) -> pl.Series:
     """
     column, _, rest = name.partition(".")
     if column not in table.columns:
-        there = tuple(table.columns)
         raise UsageError(
-            f"no column {column!r} in these rows (asked for {name!r}); {closest(column, there)}"
+            f"no column {column!r} in these rows (asked for {name!r}); "
+            f"{nearest_columns(column, table.columns)}"
         )
     if column == "extra" and rest:
         return (

@@ -11,6 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from curate.core.card import Exported, LeftOut, dataset_card
+from curate.core.column_names import nearest_columns
 from curate.core.errors import BadRow, UsageError
 from curate.core.export_files import (
     CONTAINERS,
@@ -203,7 +204,7 @@ def _check_columns(kept: pl.DataFrame, columns: Sequence[str]) -> None:
     for name in unknown:
         if name not in fields:
             known = (*(one for one in kept.columns if one != "extra"), *fields)
-            raise UsageError(f"--with: no column {name!r}; {closest(name, known)}")
+            raise UsageError(f"--with: no column {name!r}; {nearest_columns(name, known)}")
 
 
 def _value(row: Row, name: str) -> Any:

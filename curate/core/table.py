@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.core.column_names import nearest_columns
 from curate.core.errors import UsageError
-from curate.core.registry import closest
 from curate.core.schema import BASE, Kind, content_columns
 
 __all__ = ["BATCH", "ROW", "Table", "resolve"]
@@ -27,13 +28,19 @@ ROW = "_row"
 """Position of a row in the ingested table; stage files are sorted by it."""
 
 
-def resolve(names: Iterable[str], there: Sequence[str], kind: Kind) -> list[str]:
+def resolve(
+    names: Iterable[str],
+    there: Sequence[str],
+    kind: Kind,
+    fits: Callable[[str, str], bool] | None = None,
+) -> list[str]:
     """What ``names`` ask for of the columns ``there``, ``id`` and ``kind`` first, once each.
 
     ``content`` stands for the content columns, and so does ``messages`` where rows have none.
+    ``fits`` tells of a name and a column whether that could be read in its place.
 
     Raises:
-        UsageError: there is no such column; the text names the closest, and all of them.
+        UsageError: there is no such column; the text names the closest, or some of them.
     """
     wanted: dict[str, None] = {"id": None, "kind": None}
     for name in names:
@@ -43,10 +50,10 @@ def resolve(names: Iterable[str], there: Sequence[str], kind: Kind) -> list[str]
             wanted[name] = None
         else:
             some = tuple(n for n in there if n not in BASE or n in ("source", "extra"))
-            near, every = closest(name, some), f"there are: {', '.join(some)}"
+            advice = nearest_columns(name, some, fits and partial(fits, name))
             raise UsageError(
                 f"no column {name!r}: the rows have none and no stage before this one adds it; "
-                + (every if near == every else f"{near} ({every})")
+                f"{advice}"
             )
     return list(wanted)
 

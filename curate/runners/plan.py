@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import polars as pl
 
-from curate.core.columns import Reader
+from curate.core.columns import Reader, base_column
 from curate.core.dedup.held_out import reference_schema
 from curate.core.errors import SiftuneError, UsageError, raise_all
 from curate.core.files import digest_of
@@ -182,11 +182,18 @@ def _added(spec: Spec, made: Any, kind: Kind) -> _Schema:
 
 def _wrong_columns(made: Any, there: _Schema, kind: Kind) -> list[UsageError]:
     """What is wrong with the columns that a component reads: one is missing, or of another type."""
+    reads = getattr(made, "reads", ())
+
+    def fits(name: str, column: str) -> bool:
+        """Whether ``column`` could be read in place of ``name``."""
+        readers = [(column, read) for asked, read in reads if base_column(asked) == name]
+        return column != "extra" and not _unreadable(readers, there)
+
     try:
-        resolve(made.needs, list(there), kind)
+        resolve(made.needs, list(there), kind, fits)
     except UsageError as error:
         return [error]
-    return _unreadable(getattr(made, "reads", ()), there)
+    return _unreadable(reads, there)
 
 
 def _wrong_reference(made: Any) -> list[SiftuneError]:

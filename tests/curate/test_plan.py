@@ -125,3 +125,37 @@ def test_a_preferred_source_that_is_none_is_refused_with_those_there_are(tmp_pat
             continue
         with pytest.raises(UsageError, match=r"no source is called 'web'; .*\(sources: rows\)"):
             planned(tmp_path, stage)
+
+
+@pytest.mark.parametrize(
+    ("select", "advice"),
+    [
+        # a number is wanted: the text contamination_item is not advised
+        ({"select": "threshold", "by": "contamination", "max": 1}, "mean contamination_overlap?"),
+        ({"select": "quota", "by": "contamination", "rows": 1}, "contamination_overlap or contam"),
+        ({"select": "top_k", "by": "heuristic_urls", "k": 1}, "did you mean heuristics_urls?"),
+        ({"select": "top_k", "by": "lenght_words", "k": 1}, "scorer length adds such columns"),
+        ({"select": "longest", "by": "chosen_lenght.mean", "rows": 1}, "scorer length adds such"),
+        ({"select": "top_k", "by": "quality", "k": 1}, "heuristics_urls and 12 more; a field"),
+        ({"select": "top_k", "by": "quality", "k": 1}, "'quality' of the raw rows is extra.qual"),
+    ],
+)
+def test_a_column_that_is_not_there_gets_advice_that_the_stage_can_use(
+    select: dict[str, object], advice: str, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "a", "output": "b"}\n')
+    against = {"score": "contamination", "against": str(rows)}
+    raw = {"source": str(rows), "stages": [against, {"score": "heuristics"}, select]}
+    with pytest.raises(UsageError) as raised:
+        plan(parse(raw), tmp_path / "out")
+    assert advice in str(raised.value)
+    assert len(str(raised.value)) < 400
+
+
+def test_of_a_pair_the_columns_of_both_sides_are_advised(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    stages = [{"score": "length"}, {"select": "top_k", "by": "length_words", "k": 1}]
+    with pytest.raises(UsageError, match=r"chosen_length_words or rejected_length_words\?$"):
+        plan(parse({"source": str(rows), "stages": stages}), tmp_path / "out")
