@@ -99,6 +99,16 @@ def test_a_changed_file_of_a_run_is_refused_until_it_is_made_again(here, file, c
     assert called(*command).code == 0
 
 
+def test_a_run_is_no_source_with_rows_that_it_did_not_keep(here):
+    words = ("curate", "select", "run", "random", "--rows", "2", "--out")
+    assert called(*words, "whole").code == 0
+    _fewer(here / "run/kept.parquet")
+    done = called(*words, "new")
+    assert (done.code, done.problem()) == (3, None), done
+    assert "kept.parquet was damaged or changed" in done.message
+    assert called("curate", "ingest", "run/kept.parquet", "--out", "own").code == 0
+
+
 def test_training_takes_no_changed_rows_from_a_run(here):
     assert load("run", ["conversation"]).height == 6
     _fewer(here / "run/kept.parquet")

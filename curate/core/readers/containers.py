@@ -106,6 +106,7 @@ def _folder(folder: Path, given: str) -> list[Part]:
         if (folder / name).is_file():
             part = part_of(folder / name, str(Path(given) / name))
             if part.container == "rows":
+                _check_run(folder, name)
                 return [_noting_others(part, folder, given)]
     if (folder / "dataset_dict.json").is_file():
         splits = ", ".join(sorted(path.parent.name for path in folder.glob("*/state.json")))
@@ -113,6 +114,14 @@ def _folder(folder: Path, given: str) -> list[Part]:
     if (folder / "state.json").is_file():
         return [_noting_others(Part(given, _arrow_files(folder), "arrow"), folder, given)]
     return _shards(folder, given)
+
+
+def _check_run(folder: Path, name: str) -> None:
+    """Refuse the kept rows of a finished run that are not what it wrote."""
+    if name == _OURS[0] and marker_of(folder) and (folder / "manifest.json").is_file():
+        from curate.core.run_manifest import verified  # pydantic, which other sources do without
+
+        verified(folder, name)
 
 
 _OURS: Final = ("kept.parquet", "rows.parquet")
