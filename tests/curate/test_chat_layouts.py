@@ -247,6 +247,19 @@ def test_a_file_whose_one_object_holds_the_rows_is_refused_with_the_way_to_them(
         read_rows(tmp_path / "d.json")
 
 
+def test_pages_of_rows_are_refused_with_the_way_to_them(tmp_path: Path) -> None:
+    page = {"data": [{"instruction": "Q?", "output": "A."}]}
+    with pytest.raises(DataError, match="'data' holds a list of 1 objects"):
+        read_rows(lines(tmp_path / "rows.jsonl", page, page))
+
+
+def test_a_way_to_rename_the_keys_comes_before_the_way_to_rows_inside(tmp_path: Path) -> None:
+    record = {"ask": "Q?", "reply": "A.", "notes": [{"by": "me"}]}
+    with pytest.raises(DataError, match="--map") as error:
+        read_rows(lines(tmp_path / "rows.jsonl", record))
+    assert "jq" not in str(error.value)
+
+
 def test_questions_with_answers_are_turns_under_a_key_of_conversations_alone(
     tmp_path: Path,
 ) -> None:

@@ -106,11 +106,11 @@ def _no_format(counts: dict[str, Detected], rows: Sequence[Row]) -> str:
         found = f"only {best[2]} of the first {len(rows)} rows fit {best[0]}, none fits more"
     else:
         found = f"no format fits rows with {f'the keys {keys}' if keys else 'no keys'}"
-    if wrapped := _wrapped(rows):
+    mapping = advice(rows, lambda moved: _fitting(_count(moved), moved))
+    if not mapping and (wrapped := _wrapped(rows)):
         return f"{found}: {wrapped}"
     if wrong := _not_turns(rows):
         found = f"{found}: {wrong}"
-    mapping = advice(rows, lambda moved: _fitting(_count(moved), moved))
     flags = " ".join(map_flag(key, name) for key, name in mapping.items())
     rename = f"rename keys with {flags or '--map KEY=NAME (such as prompt, completion or text)'}"
     alone = [f"--format question_answer ({_CHECKED})"] * _checked(rows)
@@ -120,8 +120,9 @@ def _no_format(counts: dict[str, Detected], rows: Sequence[Row]) -> str:
 
 
 def _wrapped(rows: Sequence[Row]) -> str:
-    """Which key of the one record of a file holds what look like the rows themselves."""
-    for key, value in rows[0].items() if len(rows) == 1 else ():
+    """Which key holds what look like the rows: of one record, or the only key of several."""
+    several = any(len(row) > 1 for row in rows[1:])
+    for key, value in () if several else rows[0].items():
         if holds_records(value) and type(value[0]) is dict and value[0]:
             keys = ", ".join(str(name)[:40] for name in value[0])[:80]
             inside = quote(f".[{dump(key)}][]")
