@@ -84,9 +84,14 @@ def read(path: Path, overrides: Iterable[str] = ()) -> tuple[Pipeline, Problems]
     """As `load`, with the problems beside the pipeline, which lacks the parts that have one.
 
     Raises:
-        UsageError: the file is not YAML.
+        UsageError: the file is not YAML, or is the recipe of another command.
     """
     raw, problems = read_yaml(path), Problems()
+    if raw.keys() & {"source", "stages"} and not raw.keys() & {"rows", "pairs", "train"}:
+        raise UsageError(
+            f"{path}: this recipe is for `siftune curate run` (it has source or stages); one for "
+            "`siftune pipelines run` has rows or pairs, and train"
+        )
     for override in overrides:
         with problems.collecting():
             raw = apply_overrides(raw, [override])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from yaml import YAMLError
 
@@ -33,6 +33,7 @@ __all__ = [
 Group: TypeAlias = Literal["score", "select"]
 GROUPS: Mapping[str, str] = {"score": "curate.scorers", "select": "curate.selectors"}
 _KEYS = ("name", "seed", "source", "source_help", "format", "map", "limit", "stages")
+_OF_PIPELINES: Final = frozenset({"base", "init", "rows", "pairs", "train"})
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,17 @@ def parse(raw: Mapping[str, Any], under: str = "") -> Recipe:
 
 
 def read(raw: Mapping[str, Any], under: str = "") -> Draft:
-    """As `parse`, with the problems beside the recipe."""
+    """As `parse`, with the problems beside the recipe.
+
+    Raises:
+        UsageError: it is the recipe of another command.
+    """
+    if not under and not raw.keys() & {"source", "stages"} and raw.keys() & _OF_PIPELINES:
+        keys = ", ".join(str(key) for key in raw if key in _OF_PIPELINES)
+        raise UsageError(
+            f"this recipe is for `siftune pipelines run` (it has {keys}); one for "
+            "`siftune curate run` has source and stages"
+        )
     problems, given = Problems(), dict[str, Any]()
     for key in raw:
         with problems.collecting():

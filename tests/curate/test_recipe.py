@@ -6,6 +6,7 @@ import pytest
 
 from curate.core import recipe
 from curate.core.errors import UsageError
+from pipelines import recipe as pipeline
 
 GOOD = """
 name: short answers
@@ -47,6 +48,9 @@ def test_overrides_reach_every_depth(write):
     ("text", "said"),
     [
         (GOOD.replace("name:", "nmae:"), "did you mean name?"),
+        ("base: m\nrows: {source: a}", "is for `siftune pipelines run` (it has base, rows)"),
+        ("train: []\nsead: 1", "is for `siftune pipelines run` (it has train)"),
+        (GOOD + "base: m\n", "unknown key 'base'"),
         (GOOD.replace("k: 2", "k: many"), "top_k"),
         (GOOD.replace("k: 2", "kk: 2"), "has no option 'kk'"),
         (GOOD.replace("score: length", "score: lenght"), "did you mean length?"),
@@ -79,3 +83,11 @@ def test_an_override_that_reaches_nothing_is_refused(write, override):
 def test_a_missing_recipe_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"nowhere\.yaml"):
         recipe.load(tmp_path / "nowhere.yaml")
+
+
+def test_the_keys_of_recipes_are_described():
+    design = (Path(recipe.__file__).parents[1] / "DESIGN.md").read_text()
+    section = design.partition("## Recipes")[2].partition("\n## ")[0]
+    curate_keys, pipeline_keys = section.split("`siftune pipelines run` joins")
+    assert all(f"`{key}`" in curate_keys for key in (*recipe._KEYS, *recipe.GROUPS, "sides"))
+    assert all(f"`{key}`" in pipeline_keys for key in (*pipeline._KEYS, "label", "start", "data"))

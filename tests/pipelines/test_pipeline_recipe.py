@@ -53,6 +53,12 @@ def test_sft_and_ppo_read_rows_and_all_else_pairs_unless_a_step_says_otherwise(w
     assert told["nll"][1] == {}
 
 
+@pytest.mark.parametrize("key", ["source: rows.jsonl", "stages: []"])
+def test_the_recipe_of_a_curate_run_is_refused_as_that(key: str, write):
+    with pytest.raises(UsageError, match=r"recipe.yaml: this recipe is for `siftune curate run`"):
+        load(write(f"name: a\n{key}\n"))
+
+
 def test_overrides_and_seed_reach_the_rows(write):
     got = load(write(GOOD), ["seed=3", "rows.source=other.jsonl"])
     assert got.rows is not None
