@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -148,16 +148,28 @@ def _add_larger(
     """Trials of more and more rows behind the first, as long as they are expected to be quick."""
     if _took(manifests[0]) * _SIZES[1] / _SIZES[0] > _SECONDS:
         manifests.insert(0, of(_FIRST))  # again, warm: is it the rows that take the time?
-        if _took(manifests[1]) > 2 * _SIZES[0] / _FIRST * _took(manifests[0]):
-            manifests[1] = of(_SIZES[0])  # something was compiled or loaded
-    for size in _SIZES[1:]:
+    for before, size in pairwise(_SIZES):
+        if rows < size:
+            break
+        if _expected(manifests, size) > _SECONDS:  # or was something compiled or loaded amid it?
+            manifests[-1] = _quickest([manifests[-1], of(before)])
         expected = _expected(manifests, size)
-        if rows < size or expected > _SECONDS:
+        if expected > _SECONDS:
             break
         tries = [of(size)]
         while _took(tries[-1]) > 2 * expected and len(tries) <= _REPEATS:
             tries.append(of(size))  # a loop was compiled or loaded just now, or another one is
-        manifests.append(min(tries, key=_took))
+        manifests.append(_quickest(tries))
+
+
+def _quickest(tries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Tries of the same rows as one, with the least that each stage took."""
+    clocks = [one["clock"] for one in tries]
+    least = {
+        label: {"cpu_seconds": min(clock[label]["cpu_seconds"] for clock in clocks)}
+        for label in clocks[0]
+    }
+    return {**tries[0], "clock": least}
 
 
 def _expected(manifests: Sequence[Mapping[str, Any]], rows: int) -> float:
