@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from curate.core.errors import UsageError
 from curate.core.registry import closest
+from finetune.methods import OPTIONS_OF_ARGUMENTS
 from finetune.precision import Precision, machine_arguments
 
 if TYPE_CHECKING:
@@ -101,7 +102,11 @@ def _check_name(
     if name in _OURS:
         raise UsageError(f"{name} cannot be passed on: {_OURS[name]}")
     if name in own:
-        raise UsageError(f"{name} cannot be passed on: an option of the command sets it")
+        option = OPTIONS_OF_ARGUMENTS.get(name, name)
+        flag = f"--{option.replace('_', '-')}"
+        raise UsageError(
+            f"{name} cannot be passed on: the option {option} sets it ({flag} on the command line)"
+        )
 
 
 def adapter(rank: int, alpha: float, task: str) -> Any:

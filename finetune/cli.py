@@ -96,7 +96,7 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
 
     def callback(rows: Path, out: Path, pairs: tuple[str, ...] = (), **given: Any) -> None:
         chosen = parsed(component, given) | _passed_on(pairs)
-        _tell(checked(component, chosen, command)(rows, out))
+        _tell(_checked_first(checked(component, chosen, command))(rows, out))
 
     takes = "options" in options(component)  # a trainer underneath, to pass arguments on to
     replaced = command in _OTHERS  # trainings replace nothing, they are resumed
@@ -119,7 +119,7 @@ def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
         own = parsed(loss, given)
         rest = parsed(trainer, {key: text for key, text in given.items() if key not in own})
         chosen = {"loss": name, "loss_options": own, **rest, **_passed_on(pairs)}
-        _tell(build(TRAINER_GROUP, runs_in, chosen)(rows, out))
+        _tell(_checked_first(build(TRAINER_GROUP, runs_in, chosen))(rows, out))
 
     own = component_options(loss)
     # the loss's options are the command's own, `beta` where it has one
@@ -173,6 +173,14 @@ def _conformance_command() -> click.Command:
         callback=callback,
         help=help_of("finetune", "conformance", Conformance),
     )
+
+
+def _checked_first(component: Any) -> Any:
+    """``component``, whose options are checked before rows and models are loaded."""
+    check = getattr(component, "check_options", None)
+    if check is not None:
+        check()
+    return component
 
 
 def _passed_on(pairs: tuple[str, ...]) -> dict[str, Any]:

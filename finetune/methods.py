@@ -6,7 +6,26 @@ from typing import Final
 
 from curate.core.registry import names
 
-__all__ = ["FAMILIES", "TRAINERS", "TRAINER_GROUP", "family_of", "objectives"]
+__all__ = [
+    "FAMILIES",
+    "OPTIONS_OF_ARGUMENTS",
+    "TRAINERS",
+    "TRAINER_GROUP",
+    "family_of",
+    "objectives",
+]
+
+OPTIONS_OF_ARGUMENTS: Final = {
+    "learning_rate": "lr",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "per_device_eval_batch_size": "batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation",
+    "save_steps": "save_every",
+    "logging_steps": "log_every",
+    "data_seed": "seed",
+}
+"""Our options in place of arguments of transformers' trainers."""
 
 TRAINER_GROUP: Final = "finetune.trainers"
 

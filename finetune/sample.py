@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,7 @@ from curate.core.ranges import Count, Natural, Positive, Seed, Share
 from curate.core.readers.jsontext import dump
 from curate.core.rows import content_digest
 from curate.core.schema import KINDS, schema_of
-from finetune import checks, data, models
+from finetune import checks, data, models, ranks
 from finetune.evaluate import chosen_rows
 from finetune.precision import Precision, frozen_dtype, precision_used, report
 from finetune.scoring import load, reward_of
@@ -36,6 +37,7 @@ SAMPLED_FROM: Final = "sampled_from"
 """In ``extra``: the hash of the model whose samples a row holds."""
 
 _COMMAND: Final = "finetune sample"
+_CUT: Final = "cut off at the most tokens"
 _NUMBERS: Final = ("win_rate", "win_probability", "by_reference")
 
 
@@ -117,7 +119,8 @@ class Sample:
         tokenizer = models.load_tokenizer(self.model)
         checks.refuse(checks.check_tokenizer(tokenizer))
         load(reward)
-        own, theirs = self._drawn(asked, tokenizer)
+        own, theirs, lost = self._drawn(asked, tokenizer)
+        drawn_answers = len(asked) * (self.count + self.opponents)
         scored = [self._scored(reward, asked, drawn) for drawn in (own, theirs)]
         lists = [
             self._row(row, first, second)
@@ -126,11 +129,18 @@ class Sample:
             )
         ]
         kept = [row for row in lists if row is not None]
+        lost["without a score"] = sum(map(len, (*own, *theirs))) - sum(
+            len(one) for both in scored for one in both
+        )
+        why = self._why(lost, drawn_answers)
         if not kept:
-            raise DataError(
-                f"{rows}: no prompt got two answers with a score: raise max_new_tokens or count"
+            raise DataError(f"{rows}: no prompt got two answers with a score: {why}")
+        if len(kept) < table.height:
+            ranks.tell(
+                f"left out: {table.height - len(kept):,} of {table.height:,} prompts, without two "
+                f"answers with a score: {why}"
             )
-        facts = self._facts(rows, table.height, kept)
+        facts = self._facts(rows, table.height, kept, lost)
         schema = {**schema_of("ranked"), **dict.fromkeys(_NUMBERS, pl.List(pl.Float64))}
         known = {row["id"]: row for row in asked}
         for row in kept:
@@ -142,24 +152,33 @@ class Sample:
 
     def _drawn(
         self, asked: Sequence[Mapping[str, Any]], tokenizer: Any
-    ) -> tuple[list[list[str]], list[list[str]]]:
-        """Of each prompt: the model's answers, and the opponents'; only those that ended."""
+    ) -> tuple[list[list[str]], list[list[str]], Counter[str]]:
+        """Of each prompt the model's answers, and the opponents', and why others are left out."""
         from finetune.mixing import mixed
 
         dtype = frozen_dtype(self.precision)
         policy: Any = models.placed(models.load_causal(self.model, dtype))
-        own = self._answers(policy, tokenizer, asked, self.count, "")
+        lost: Counter[str] = Counter()
+        own = self._answers(policy, tokenizer, asked, self.count, "", lost)
         if self.reference is None:
-            return own, [[] for _ in asked]
+            return own, [[] for _ in asked], lost
         reference: Any = models.placed(models.load_causal(self.reference, dtype))
+        rest = tokenizer, asked, self.opponents, "opponent", lost
         if self.mixture == 1:
-            return own, self._answers(reference, tokenizer, asked, self.opponents, "opponent")
+            return own, self._answers(reference, *rest), lost
         with mixed(policy, reference, self.mixture) if self.mixture else nullcontext():
-            return own, self._answers(policy, tokenizer, asked, self.opponents, "opponent")
+            return own, self._answers(policy, *rest), lost
 
     def _answers(
-        self, model: Any, tokenizer: Any, asked: Sequence[Mapping[str, Any]], count: int, who: str
+        self,
+        model: Any,
+        tokenizer: Any,
+        asked: Sequence[Mapping[str, Any]],
+        count: int,
+        who: str,
+        lost: Counter[str],
     ) -> list[list[str]]:
+        """The answers that ended, by prompt; others are counted in ``lost``, by why."""
         from finetune.exam import Exam
 
         many = [{**row, "id": f"{row['id']}#{who}{at}"} for row in asked for at in range(count)]
@@ -171,10 +190,11 @@ class Sample:
             batch_size=self.batch_size,
             seed=self.seed,
         )
-        found = [
-            one["completion"] if one.get("ended") and (one["completion"] or "").strip() else None
-            for one in exam(model)
-        ]
+        found = []
+        for one in exam(model):
+            reason = _left_out(one)
+            lost[reason] += reason != ""
+            found.append(None if reason else one["completion"])
         groups = [found[at : at + count] for at in range(0, len(found), count)]
         return [[said for said in group if said is not None] for group in groups]
 
@@ -223,7 +243,22 @@ class Sample:
             "by_reference": [0.0] * len(own) + [1.0] * (len(joined) - len(own)),
         }
 
-    def _facts(self, rows: Path, asked: int, kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _why(self, lost: Mapping[str, int], drawn: int) -> str:
+        """What became of the answers that are left out, and what to do."""
+        counted = ", ".join(f"{count:,} {reason}" for reason, count in lost.items() if count)
+        raised = "--max-new-tokens" if lost.get(_CUT) else "--count"
+        return (
+            f"of {drawn:,} answers {counted or 'none'} (--max-new-tokens {self.max_new_tokens}, "
+            f"--count {self.count}); raise {raised}"
+        )
+
+    def _facts(
+        self,
+        rows: Path,
+        asked: int,
+        kept: Sequence[Mapping[str, Any]],
+        lost: Mapping[str, int],
+    ) -> dict[str, Any]:
         answers = [score for row in kept for score in row["scores"]]
         means = {
             "prompts": asked,
@@ -237,7 +272,20 @@ class Sample:
             "options": {**asdict(self), "model": models.shown(self.model)},
             "precision": precision_used(self.precision),
             "means": means,
+            "left_out": {
+                "prompts": asked - len(kept),
+                "answers": {reason: count for reason, count in sorted(lost.items()) if count},
+            },
         }
+
+
+def _left_out(answer: Mapping[str, Any]) -> str:
+    """Why an answer is no sample of the model; empty where it is one."""
+    if answer["completion"] is None:
+        return "to prompts that do not fit the model"
+    if not answer.get("ended"):
+        return _CUT
+    return "" if answer["completion"].strip() else "empty"
 
 
 def _add_prompt(row: dict[str, Any], asked: Mapping[str, Any]) -> None:

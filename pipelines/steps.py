@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from curate.core.errors import UsageError
 from curate.core.registry import build, closest, find, options
-from finetune.methods import FAMILIES, TRAINER_GROUP, TRAINERS, family_of, objectives
+from finetune.methods import (
+    FAMILIES,
+    OPTIONS_OF_ARGUMENTS,
+    TRAINER_GROUP,
+    TRAINERS,
+    family_of,
+    objectives,
+)
 from pipelines.recipe import Step
 
 __all__ = ["judges_pairs", "trainer_of"]
@@ -35,10 +42,19 @@ def trainer_of(step: Step, offered: Mapping[str, Any]) -> Any:
     else:
         trainer, given = _objective(step.method, given)
     known = options(find(TRAINER_GROUP, trainer))
+    _refuse_arguments(step.method, given, known)
     for name, value in offered.items():
         if name in known and value is not None:
             given.setdefault(name, value)
     return build(TRAINER_GROUP, trainer, given)
+
+
+def _refuse_arguments(method: str, given: Mapping[str, Any], known: Container[str]) -> None:
+    """Refuse an argument of the trainer underneath by naming the option in its place."""
+    for key in given:
+        option = OPTIONS_OF_ARGUMENTS.get(key)
+        if key not in known and option is not None and option in known:
+            raise UsageError(f"{method} has no option {key!r}; it is called {option}")
 
 
 def _objective(name: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -47,6 +63,7 @@ def _objective(name: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if group is None:
         raise UsageError(f"no method {name!r}; {closest(name, (*TRAINERS, *objectives()))}")
     own, all_else = options(find(group, name)), options(find(TRAINER_GROUP, FAMILIES[group]))
+    _refuse_arguments(name, given, {**own, **all_else})
     for key in given:
         if key not in own and key not in all_else:
             raise UsageError(f"{name} has no option {key!r}; {closest(key, (*own, *all_else))}")

@@ -31,6 +31,23 @@ def test_ppo_refuses_an_argument_to_pass_on(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("command", ["sft", "reward", "dpo"])
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("learning_rat=1", "has no argument 'learning_rat'; did you mean learning_rate?"),
+        ("learning_rate=1e-3", "the option lr sets it (--lr on the command line)"),
+    ],
+)
+def test_an_argument_of_the_trainer_underneath_is_refused_before_rows_are_read(
+    command, option, said, tmp_path
+):
+    given = [command, str(tmp_path / "gone"), "--out", str(tmp_path / "x"), "--model", "m"]
+    told = CliRunner().invoke(finetune, [*given, "-o", option])
+    assert isinstance(told.exception, UsageError)
+    assert said in str(told.exception)
+
+
 def test_each_objective_has_a_name_of_its_own_and_all_but_the_trainers_a_command():
     assert len(NAMES) == len(set(NAMES))
     listed = finetune.list_commands(None)

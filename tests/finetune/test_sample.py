@@ -207,11 +207,29 @@ def test_a_mixture_is_geometric_token_by_token_and_leaves_the_model_as_it_was(
 
 
 def test_what_was_cut_off_is_no_sample(talker, asked, tmp_path):
-    with pytest.raises(DataError, match="no prompt got two answers"):
+    why = r"of 12 answers 12 cut off at the most tokens .*; raise --max-new-tokens"
+    with pytest.raises(DataError, match=why):
         Sample(model=str(talker), reward="length", reward_options={"target": 2}, max_new_tokens=1)(
             asked, tmp_path / "out"
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_prompts_without_two_answers_are_counted_with_the_reason(talker, asked, tmp_path, capsys):
+    def half(texts, answers, rows):
+        return [1.0 if "2" in text else None for text in texts]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finetune.sample.reward_of", lambda *_: half)
+        patch.setattr("finetune.sample.load", lambda reward: None)
+        _, rows = sample(talker, asked, tmp_path / "out")
+    assert len(rows) == 1
+    told = capsys.readouterr().err
+    assert "left out: 2 of 3 prompts, without two answers with a score: of 15 answers" in told
+    assert "10 without a score" in told
+    left = json.loads((tmp_path / "out/sampling.json").read_text())["left_out"]
+    assert left["prompts"] == 2
+    assert left["answers"]["without a score"] == 10
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_rows_that_cannot_be_learned_are_refused_or_listed(
     ("options", "message"),
     [
         ({"options": {"warmup_step": 3}}, "no argument 'warmup_step'; did you mean warmup_steps"),
-        ({"options": {"learning_rate": 1.0}}, "an option of the command sets it"),
+        ({"options": {"learning_rate": 1.0}}, "the option lr sets it"),
         ({"options": {"output_dir": "x"}}, "--out names the folder"),
         ({"options": {"bf16": True}}, "bf16: there is no GPU here"),
         ({"options": {"lr_scheduler_type": "zigzag"}}, "refuses these arguments"),

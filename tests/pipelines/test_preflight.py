@@ -59,7 +59,7 @@ def refused(recipe: Path, out: Path, *overrides: str) -> str:
         ("heldout.prompts=gone.jsonl", "heldout.prompts: gone.jsonl"),
         (
             "train.1.sft.learning_rate=1",
-            "sft has no option 'learning_rate'; there are: model, epochs, max_tokens, lr",
+            "sft has no option 'learning_rate'; it is called lr",
         ),
         ("train.1.sft.model=./gone", "train 1 (sft): model: no model folder ./gone"),
         ("train.1.sft.eval_rows=gone.jsonl", "train 1 (sft): eval_rows: gone.jsonl"),
@@ -103,7 +103,10 @@ def test_arguments_of_the_trainer_underneath_are_checked(recipe, tmp_path):
         "train.1.sft.options={learning_rate: 1}",
         "train.2.reward.options={waarmup_steps: 1}",
     )
-    assert "learning_rate cannot be passed on: an option of the command sets it" in said
+    assert (
+        "learning_rate cannot be passed on: the option lr sets it (--lr on the command line)"
+        in said
+    )
     assert "RewardConfig has no argument 'waarmup_steps'" in said
 
 
