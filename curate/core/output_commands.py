@@ -33,7 +33,8 @@ class WritingCommand(click.RichCommand):
         overwrite = click.RichOption(
             ["--overwrite"],
             is_flag=True,
-            help="Replace what siftune wrote here with another command or other options.",
+            help="Replace what another siftune command wrote here, or a training with other "
+            "options or data; all else that the same command wrote is replaced without it.",
         )
         super().__init__(*args, params=[*params, overwrite], **kwargs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +16,11 @@ from curate.core.files import hash_file, read_json
 from curate.core.run_manifest import fits
 from curate.core.stages import Done
 from curate.core.table import Table
+from curate.core.terminal import printable
 from curate.runners.folder import OUTPUTS
 from curate.runners.plan import Plan
 
-__all__ = ["manifest_of", "unchanged"]
+__all__ = ["manifest_of", "replaced", "unchanged"]
 
 _LIBRARIES = ("siftune", "polars", "pyarrow", "numpy")
 
@@ -53,6 +54,18 @@ def manifest_of(
         # The only part that differs between two runs of the same thing.
         "clock": {label: done.clock for label, done in notes.items()},
     }
+
+
+def replaced(plan: Plan, out: Path) -> Iterator[str]:
+    """A line where ``out`` holds a finished run of other sources, which this one replaces."""
+    path = out / "manifest.json"
+    try:
+        old = read_json(path) if path.is_file() else None
+    except UsageError:  # damaged
+        return
+    if old is not None and fits(old) and old["recipe"]["source"] != list(plan.recipe.source):
+        rows, source = old["counts"]["rows"], printable(", ".join(old["recipe"]["source"]))
+        yield f"{out}: replaces the run of {rows:,} rows of {source} that was there"
 
 
 def unchanged(out: Path, path: Path, new: Mapping[str, Any]) -> bool:

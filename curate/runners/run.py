@@ -29,7 +29,7 @@ from curate.core.table import ROW, Table
 from curate.runners.estimate import Forecast, forecast, source_rows, told
 from curate.runners.folder import INGEST_FILES, OUTPUTS, RUN_FILES, STREAMS, check_run
 from curate.runners.local import Local
-from curate.runners.manifest import manifest_of, unchanged
+from curate.runners.manifest import manifest_of, replaced, unchanged
 from curate.runners.outputs import Groups, write_kept, write_ledger
 from curate.runners.parts import (
     earlier_parts,
@@ -99,6 +99,8 @@ def run(
     with run_folder(out, command, files, inputs, scratch=STREAMS):
         held = plan(hold_streams(recipe, out), out, cache=cache)
         work = _Work(held, out, runner or Local(), say or Quiet(), cache)
+        for line in replaced(held, out):
+            work.say(line)
         if foretell:
             for line in told(foretold(work.plan, out, _WORTH), _WORTH_TELLING):
                 work.say(line)

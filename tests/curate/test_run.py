@@ -16,6 +16,7 @@ from curate.core.errors import DataError, LockedError, UsageError
 from curate.core.export import export
 from curate.core.files import hash_file, locked, read_json
 from curate.core.outputs import run_folder
+from curate.core.progress import Quiet
 from curate.core.readers.ingest import ingest
 from curate.core.recipe import parse
 from curate.core.story import story
@@ -68,6 +69,22 @@ def test_the_same_again_does_no_work_and_changes_no_byte(rows, tmp_path):
     assert again.worked == []
     after = hashes(tmp_path / "out") | {"manifest": hash_file(tmp_path / "out" / "manifest.json")}
     assert before == after
+
+
+def test_a_run_of_other_sources_says_what_it_replaces(rows, tmp_path):
+    told: list[str] = []
+
+    class Lines(Quiet):
+        def __call__(self, line: str) -> None:
+            told.append(line)
+
+    run(recipe(rows, []), tmp_path / "out", say=Lines())
+    run(recipe(rows, STAGES[:1]), tmp_path / "out", say=Lines())
+    assert not any("replaces" in line for line in told)
+    other = rows.rename(tmp_path / "other.jsonl")
+    run(recipe(other, []), tmp_path / "out", say=Lines())
+    replaced = f"{tmp_path / 'out'}: replaces the run of 7 rows of {rows} that was there"
+    assert [line for line in told if "replaces" in line] == [replaced]
 
 
 def test_a_new_threshold_reruns_only_what_depends_on_it(rows, tmp_path):
