@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,7 +98,8 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
 
     def callback(rows: Path, out: Path, pairs: tuple[str, ...] = (), **given: Any) -> None:
         chosen = parsed(component, given) | _passed_on(pairs)
-        _tell(_checked_first(checked(component, chosen, command))(rows, out))
+        with _naming_passed_on(pairs):
+            _tell(_checked_first(checked(component, chosen, command))(rows, out))
 
     takes = "options" in options(component)  # a trainer underneath, to pass arguments on to
     replaced = command in _OTHERS  # trainings replace nothing, they are resumed
@@ -119,7 +122,8 @@ def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
         own = parsed(loss, given)
         rest = parsed(trainer, {key: text for key, text in given.items() if key not in own})
         chosen = {"loss": name, "loss_options": own, **rest, **_passed_on(pairs)}
-        _tell(_checked_first(build(TRAINER_GROUP, runs_in, chosen))(rows, out))
+        with _naming_passed_on(pairs):
+            _tell(_checked_first(build(TRAINER_GROUP, runs_in, chosen))(rows, out))
 
     own = component_options(loss)
     # the loss's options are the command's own, `beta` where it has one
@@ -185,6 +189,25 @@ def _checked_first(component: Any) -> Any:
 
 def _passed_on(pairs: tuple[str, ...]) -> dict[str, Any]:
     return {"options": key_values(pairs)} if pairs else {}
+
+
+@contextmanager
+def _naming_passed_on(pairs: tuple[str, ...]) -> Iterator[None]:
+    """Name the arguments that were passed on, unchecked, where the trainer underneath fails.
+
+    Raises:
+        UsageError: in place of what it raises about a value.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if not pairs:
+            raise
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UsageError(
+            f"the trainer underneath fails with -o {' -o '.join(pairs)}: {first}; correct it, or "
+            "leave it out"
+        ) from error
 
 
 def _tell(result: Any) -> None:

@@ -376,7 +376,16 @@ def test_renamed_fields_read_the_same(
     mapping: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = random.Random(0)
-    keys = ["question", "answer", "context", "about", "instruction", "output", "input", "meta_topic"]
+    keys = [
+        "question",
+        "answer",
+        "context",
+        "about",
+        "instruction",
+        "output",
+        "input",
+        "meta_topic",
+    ]
     records = [{key: key + " é" for key in draw.sample(keys, k)} for k in (2, 3, 4, 5) * 60]
     path = tmp_path / "d.jsonl"
     path.write_text("\n".join(spelled(record, draw) for record in records))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from curate.core import registry
 from curate.core.errors import UsageError
 from finetune.cli import finetune
+from tests.fuzz.commands import called
 
 FAMILIES = ("pair", "unpaired", "token", "listwise")
 NAMES = [name for family in FAMILIES for name in registry.names(f"finetune.losses.{family}")]
@@ -46,6 +48,20 @@ def test_an_argument_of_the_trainer_underneath_is_refused_before_rows_are_read(
     told = CliRunner().invoke(finetune, [*given, "-o", option])
     assert isinstance(told.exception, UsageError)
     assert said in str(told.exception)
+
+
+def test_a_value_that_the_trainer_underneath_does_not_take_is_named(
+    tiny_model_dir, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("d.jsonl").write_text('{"prompt": "Hi", "completion": "Hello"}\n')
+    given = ("finetune", "sft", "d.jsonl", "--out", "out", "--model", tiny_model_dir)
+    done = called(*given, "--held-out", "0", "-o", "dataloader_num_workers=-1")
+    assert done.code == 2
+    assert done.message.startswith(
+        "siftune: the trainer underneath fails with -o dataloader_num_workers=-1: num_workers"
+    )
+    assert not Path("out").exists()
 
 
 def test_each_objective_has_a_name_of_its_own_and_all_but_the_trainers_a_command():
