@@ -1,10 +1,11 @@
-"""Faults in the middle of runs: the same command again ends in the bytes of an unbroken run.
+"""Faults of runs: the same command again ends in the bytes and metrics of an unbroken run.
 
 ``python -m tests.faults`` breaks curate, sft, reward, dpo and ppo at points spread over all their
 writes. A point is the opening of a file to write, a rename, a removal or a new folder, which Python
 tells an audit hook of. At it the process is killed, stopped by SIGTERM or Ctrl-C, or told that the
-disk is full. Then the command runs again, undisturbed: every file of its output, metrics among
-them, has to be what it is without the fault, but for the clock of a manifest.
+disk is full; `tests.state_faults` has the faults beside a run. Then the command runs again,
+undisturbed: every file of its output, metrics among them, has to be what it is without the fault,
+but for the clock of a manifest.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import errno
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -26,9 +28,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from tests.state_faults import LIMITS, STATE_FAULTS
+
 __all__ = ["FAULTS", "METHODS", "Bench", "Ended"]
 
-FAULTS: Final = ("kill", "term", "interrupt", "full")
+FAULTS: Final = ("kill", "term", "interrupt", "full", *STATE_FAULTS)
 METHODS: Final = ("curate", "sft", "reward", "dpo", "ppo")
 _ENDS: Final = {"kill": {-9}, "term": {143}, "interrupt": {130}, "full": {1}}
 _EVENTS: Final = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
@@ -66,6 +70,7 @@ class Bench:
         _write_data(folder)
         self._whole: dict[str, dict[str, str]] = {}
         self._points: dict[str, int] = {}
+        self._begun = 0
 
     def points(self, method: str) -> int:
         """How many points an unbroken run has; it is made, once, to compare with."""
@@ -76,25 +81,48 @@ class Bench:
             if ended.code:
                 raise RuntimeError(f"{method} does not run: {ended}")
             self._points[method], self._whole[method] = ended.points, _bytes(self.folder / _OUT)
-            self._clear()
+            self.clear()
         return self._points[method]
 
     def trial(self, method: str, fault: str, at: int) -> str | None:
-        """Break a run at its point number ``at`` and run it again; what is wrong, or None."""
+        """Break a run at its point (or by the draw) number ``at``, and run it again.
+
+        Returns what is wrong, or None.
+        """
         self.points(method)
-        ended = self._apart(_words(method, _OUT), fault, at)
-        wrong = _wrong_end(ended, fault)
-        again = self._apart(_words(method, _OUT))
-        if again.code:
-            wrong = wrong or f"the run after it ends with {again.code}: {again.message}"
-        found = _bytes(self.folder / _OUT)
-        if found != self._whole[method]:
-            other = found.items() ^ self._whole[method].items()
-            wrong = wrong or f"other bytes: {', '.join(sorted({name for name, _ in other}))}"
-        self._clear()
+        if fault in STATE_FAULTS:
+            wrong = STATE_FAULTS[fault](self, method, fault, at)
+        else:
+            ended = self.run(method, fault, at)
+            wrong = _wrong_end(ended, fault) or self.compared(method)
+        self.clear()
         return wrong
 
-    def _clear(self) -> None:
+    def compared(self, method: str) -> str | None:
+        """Run undisturbed; what is wrong with the end or the bytes of the output."""
+        again = self.run(method)
+        if again.code:
+            return f"the run after it ends with {again.code}: {again.message}"
+        found = self.bytes()
+        if found == self._whole[method]:
+            return None
+        other = found.items() ^ self._whole[method].items()
+        return f"other bytes: {', '.join(sorted({name for name, _ in other}))}"
+
+    def run(self, method: str, fault: str = "", at: int = -1) -> Ended:
+        """Run a method once, to its end or that by a fault."""
+        return self._apart(_words(method, _OUT), fault, at)
+
+    def bytes(self) -> dict[str, str]:
+        """The hash of each file of the output."""
+        return _bytes(self.folder / _OUT)
+
+    def state(self) -> list[Path]:
+        """The files of the output, and of the folder of checkpoints beside it."""
+        found = (path for path in self.folder.rglob("*") if path.is_file())
+        return sorted(path for path in found if _OUT in str(path.relative_to(self.folder)))
+
+    def clear(self) -> None:
         """Remove the output, and the folder of checkpoints beside it."""
         for path in self.folder.iterdir():
             if _OUT in path.name:
@@ -102,16 +130,31 @@ class Bench:
 
     def _apart(self, words: Sequence[str], fault: str = "", at: int = -1) -> Ended:
         """Run a command in a process of its own."""
+        return self.end(self._begin(words, fault, at))
+
+    def begin(self, method: str) -> tuple[int, int, Path]:
+        """Begin to run a method in a process of its own, beside others."""
+        return self._begin(_words(method, _OUT))
+
+    def _begin(self, words: Sequence[str], fault: str = "", at: int = -1) -> tuple[int, int, Path]:
+        self._begun += 1
+        told = self.folder / f"stderr-{self._begun}.txt"
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(reader)
-            _child(words, fault, at, writer)
+            _child(words, fault, at, writer, told)
         os.close(writer)
+        return child, reader, told
+
+    def end(self, begun: tuple[int, int, Path]) -> Ended:
+        """Wait for a process that `begin` has begun."""
+        child, reader, told = begun
         status = _awaited(child)
         with os.fdopen(reader) as stream:
             points = len(stream.read())
-        message = (Path("stderr.txt").read_text(errors="replace").strip().splitlines() or [""])[-1]
+        message = (told.read_text(errors="replace").strip().splitlines() or [""])[-1]
+        told.unlink()
         return Ended(os.waitstatus_to_exitcode(status), message, points)
 
 
@@ -142,18 +185,20 @@ def _words(method: str, out: str) -> list[str]:
     return [*words, *sizes, *reward, "--epochs", "1", "--max-new-tokens", "4", "--kl-stop", "1000"]
 
 
-def _child(words: Sequence[str], fault: str, at: int, writer: int) -> None:
+def _child(words: Sequence[str], fault: str, at: int, writer: int, told: Path) -> None:
     """Run the command in this process, which then ends."""
     code = 70
     try:
         for stream in (1, 2):
-            os.dup2(os.open("stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+            os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
         from pipelines import cli
 
         sys.argv = ["siftune", *words]
         signal.signal(signal.SIGTERM, cli._stopped)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.addaudithook(_Hook(fault, at, writer))
+        if fault in LIMITS:
+            LIMITS[fault](random.Random(at))
         with contextlib.suppress(SystemExit):
             code = 143
             code = cli._run()
@@ -248,22 +293,45 @@ def main() -> int:
     for name in ("torch", "transformers", "trl", "finetune.cli", "curate.runners.run"):
         if name.startswith("curate") or methods != ["curate"]:
             import_module(name)  # once; nothing is computed before the processes part
-    total = failed = 0
+    table: dict[tuple[str, str], tuple[int, int]] = {}
     with TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         for method in methods:
-            points = bench.points(method)
             for fault in given.faults.split(","):
-                start = points // 2 if given.middle else 1
-                places = sorted({start + n * points // given.trials for n in range(given.trials)})
-                for at in places:
-                    wrong = bench.trial(method, fault, at)
-                    total, failed = total + 1, failed + bool(wrong)
-                    if wrong:
-                        print(f"{method} {fault} at {at} of {points}: {wrong}", flush=True)
-            print(f"{method}: {points} points, {total} trials so far, {failed} failed", flush=True)
+                places = _places(fault, bench.points(method), given.trials, given.middle)
+                failed = sum(_told(bench, method, fault, at) for at in places)
+                table[method, fault] = (len(places), failed)
         os.chdir("/")
-    return int(bool(failed))
+    print(_shown(table))
+    return int(any(failed for _, failed in table.values()))
+
+
+def _places(fault: str, points: int, trials: int, middle: bool) -> list[int]:
+    """Where a fault is tried: points of a run, or numbers to draw by."""
+    if fault in STATE_FAULTS:
+        return list(range(1, trials + 1))
+    start = points // 2 if middle else 1
+    return sorted({start + at * points // trials for at in range(trials)})
+
+
+def _told(bench: Bench, method: str, fault: str, at: int) -> bool:
+    """Try, and print what is wrong; whether anything is."""
+    wrong = bench.trial(method, fault, at)
+    if wrong:
+        print(f"{method} {fault} at {at} of {bench.points(method)}: {wrong}", flush=True)
+    return wrong is not None
+
+
+def _shown(table: Mapping[tuple[str, str], tuple[int, int]]) -> str:
+    """Trials of each fault and method, with failures where there are any; and their sum."""
+    methods, faults = ([*dict.fromkeys(key[at] for key in table)] for at in (0, 1))
+    lines = ["".join([f"{'':14}", *(f"{method:>10}" for method in methods)])]
+    for fault in faults:
+        cells = (table[method, fault] for method in methods)
+        shown = (f"{count} ({bad} failed)" if bad else str(count) for count, bad in cells)
+        lines.append("".join([f"{fault:14}", *(f"{cell:>10}" for cell in shown)]))
+    count, failed = (sum(cell[at] for cell in table.values()) for at in (0, 1))
+    return "\n".join([*lines, f"{count} trials, {failed} failed"])
 
 
 if __name__ == "__main__":
