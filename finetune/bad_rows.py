@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 import polars as pl
 
 from curate.core.errors import DataError
+from curate.core.readers.keywords import map_flag
 from curate.core.schema import kind_of
 
 __all__ = ["BAD_ROWS", "Dropped", "OnBad", "bad_rows", "drop_bad", "dropped_of"]
@@ -46,15 +47,31 @@ def drop_bad(
     """
     if bad.is_empty():
         return table
-    if on_bad == "refuse":
-        raise DataError(
-            f"{source}: {_told(bad)}; mend or select them away, or leave them out with "
-            "--on-bad drop (on_bad: drop in a recipe)"
-        )
     left = table.join(bad.select("id"), on="id", how="anti", maintain_order="left")
     if left.is_empty():
-        raise DataError(f"{source}: no row is left to train on: {_told(bad)}")
+        raise DataError(f"{source}: no row is left to train on: {_told(bad)}{_as_answers(table)}")
+    if on_bad == "refuse":
+        drop = "leave them out with --on-bad drop (on_bad: drop in a recipe)"
+        raise DataError(
+            f"{source}: {_told(bad)}; mend or select them away, or {drop}{_as_answers(table)}"
+        )
     return left
+
+
+def _as_answers(table: pl.DataFrame) -> str:
+    """How to learn answers that are a column of prompts (`curate.formats.question_answer`)."""
+    if not {"answer", "answer_from"} <= {*table.columns}:
+        return ""
+    fields = table["answer_from"].drop_nulls()
+    if fields.is_empty():
+        return ""
+    key = fields[0].partition(":")[0]
+    ingest = f"siftune curate ingest FILE --map QUESTION=prompt {map_flag(key, 'completion')}"
+    return (
+        "; the rows are prompts whose answer, to check others by, is beside them: to learn the "
+        f"answers, read the raw file so (QUESTION: its key of the question) and train on the run: "
+        f"{ingest} --out RUN"
+    )
 
 
 def _told(bad: pl.DataFrame) -> str:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from curate.cli import curate
 from curate.core.chat import turn
 from curate.core.errors import DataError, UsageError
-from curate.core.schema import schema_of
+from curate.core.schema import KINDS, schema_of
+from finetune.bad_rows import OnBad
 from finetune.data import (
     bad_rows,
     chat,
@@ -213,3 +217,22 @@ def test_a_raw_file_is_read_as_ingest_reads_it(tmp_path: Path) -> None:
     raw.write_text(line + '{"instruction": \n' + line)
     with pytest.raises(DataError, match=r"raw\.jsonl: 1 records cannot be read, .*line 2"):
         load(raw, ["conversation"])
+
+
+@pytest.mark.parametrize("on_bad", ["refuse", "drop"])
+def test_prompts_with_a_checkable_answer_name_the_way_to_learn_it(
+    on_bad: OnBad, tmp_path: Path
+) -> None:
+    path = tmp_path / "gsm.jsonl"
+    lines = [{"question": f"{at} and 1?", "answer": f"It is\n#### {at + 1}"} for at in range(3)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    table = load(path, KINDS)
+    with pytest.raises(DataError) as raised:
+        drop_bad(table, bad_rows(table), on_bad, path)
+    way = "siftune curate ingest FILE --map QUESTION=prompt --map answer=completion --out RUN"
+    assert way in str(raised.value)
+    assert "--on-bad drop" not in str(raised.value)  # which would leave nothing
+    flags = way.replace("FILE", str(path)).replace("QUESTION", "question").split()[2:]
+    flags[-1] = str(tmp_path / "run")
+    assert CliRunner().invoke(curate, flags).exit_code == 0
+    assert bad_rows(load(tmp_path / "run", KINDS)).is_empty()
