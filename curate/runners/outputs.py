@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -126,9 +127,14 @@ def write_ledger(
 def read_quarantine(path: Path) -> pl.DataFrame:
     """The quarantine list as a table; a row's number stands in ``line`` or in ``row``."""
     names = ("source", "line", "row", "id", "reason", "detail")
-    records = [orjson.loads(line) for line in path.read_bytes().splitlines()]
     schema = dict.fromkeys(names, pl.String) | {"line": pl.Int64, "row": pl.Int64}
-    return pl.DataFrame([{n: record.get(n) for n in names} for record in records], schema=schema)
+    parts = [pl.DataFrame(schema=schema)]
+    with path.open("rb") as stream:
+        while lines := list(islice(stream, _ROWS)):  # as Python's objects a line is a kilobyte
+            records = map(orjson.loads, lines)
+            listed = [{name: record.get(name) for name in names} for record in records]
+            parts.append(pl.DataFrame(listed, schema=schema))
+    return pl.concat(parts)
 
 
 def _words(label: str, decided: Path) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from curate.core.schema import schema_of
 from curate.core.table import ROW, Table
-from curate.runners.outputs import LEDGER, Groups, write_kept, write_ledger
+from curate.runners.outputs import LEDGER, Groups, read_quarantine, write_kept, write_ledger
 
 ONCE = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -129,3 +129,21 @@ def test_row_groups_do_not_depend_on_how_rows_came(tmp_path):
     assert groups == [3, 3]
     written = [(tmp_path / f"{size}.parquet").read_bytes() for size in sizes]
     assert written[0] == written[1]
+
+
+def test_the_quarantine_is_read_a_part_at_a_time(tmp_path, monkeypatch):
+    path = tmp_path / "quarantine.jsonl"
+    line = '{{"source":"r","line":{0},"id":"r:{0}","reason":"not_json","detail":"x"}}\n'
+    path.write_text("".join(line.format(at) for at in range(7)))
+    whole = read_quarantine(path)
+    frames = []
+
+    class Counted(pl.DataFrame):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            frames.append(self.height)
+
+    monkeypatch.setattr("curate.runners.outputs._ROWS", 3)
+    monkeypatch.setattr("curate.runners.outputs.pl.DataFrame", Counted)
+    assert read_quarantine(path)["line"].to_list() == whole["line"].to_list() == [*range(7)]
+    assert frames == [0, 3, 3, 1]

@@ -37,7 +37,7 @@ PIECE: Final = 64 << 20
 """Bytes of values that are at hand at a time."""
 _FREE: Final = 256 << 20  # bytes of values that a small file may hold
 _MAX_RATIO: Final = 100  # how many times its size a file may grow beyond that
-_ROW: Final = 64  # bytes of a row besides its values
+_ROW: Final = 256  # bytes of a row besides its values: about what one leaves in the quarantine
 _PLACE: Final = 8  # bytes of a value besides its content
 _SAMPLED: Final = 8  # rows that are looked at to choose the rows of a batch
 
