@@ -271,8 +271,18 @@ def _train(siftune: Siftune, model: str) -> None:
     asked = ["rows/test.parquet", "--limit", 16, "--max-new-tokens", 32]
     for name in ("sft", "dpo"):
         siftune("finetune", "evaluate", *asked, "--model", name, "--out", f"{name}-evaluated")
+    if _evaluated(siftune, "dpo")["ended"] == 0:  # an answer that was cut off is no sample
+        print("\nno sample is drawn: the model ended none of its answers", flush=True)
+        return
     reward = ["--reward", "exact_match", "--count", 4]
     siftune("finetune", "sample", *asked, "--model", "dpo", *reward, "--out", "sampled")
+
+
+def _evaluated(siftune: Siftune, model: str) -> Mapping[str, float]:
+    """The means of an evaluation."""
+    judged = orjson.loads((siftune.folder / f"{model}-evaluated/evaluation.json").read_bytes())
+    means: Mapping[str, float] = judged["last"]
+    return means
 
 
 def _whole(run: Path) -> None:
@@ -327,10 +337,10 @@ def _numbers(siftune: Siftune) -> Iterator[str]:
         )["counts"]
         yield f"{run}: {counts['rows']:,} read, {counts['kept']:,} kept for training"
     for name in ("sft", "dpo"):
-        judged = orjson.loads((siftune.folder / f"{name}-evaluated/evaluation.json").read_bytes())
-        loss, low, high = (judged["last"][key] for key in ("loss", "loss_low", "loss_high"))
+        means = _evaluated(siftune, name)
+        loss, low, high = (means[key] for key in ("loss", "loss_low", "loss_high"))
         told = f"loss on held-out answers {loss:.3f} ({low:.3f} … {high:.3f}) nats a token"
-        yield f"{name}: {told}, {judged['last']['contains']:.0%} of answers contain the known one"
+        yield f"{name}: {told}, {means['contains']:.0%} of answers contain the known one"
     yield f"report: {siftune.folder / 'rows' / 'report.html'}"
     slowest = sorted(siftune.ran, key=lambda one: -one[1])[:3]
     yield f"time: {sum(took for _, took in siftune.ran):.0f} s in {len(siftune.ran)} commands; " + (
