@@ -78,8 +78,12 @@ def check_settings(folder: Path) -> None:
     """Refuse JSON files that are no settings of a model; one that is not there is none.
 
     Raises:
-        UsageError: the text names the file and the key.
+        UsageError: the text names the file and the key; or the folder holds a pipe or a device,
+            which a library that reads it would wait for.
     """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UsageError(f"{path} is not a file: expected one there, or nothing: {_REPAIR}")
     found = {name: read_object(folder / name) for name in _SETTINGS if (folder / name).is_file()}
     check_values(folder / "config.json", found.get("config.json", {}))
     kinds = found.get("config.json", {}).get("architectures") or []

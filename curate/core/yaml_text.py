@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import yaml
 
-from curate.core.errors import UsageError
+from curate.core.errors import DataError, UsageError
+from curate.core.readers.pipes import open_pipe
 
 __all__ = ["parse_yaml", "read_yaml"]
 
@@ -59,9 +60,11 @@ def parse_yaml(text: str) -> Any:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
+        with open_pipe(path) if path.is_fifo() else path.open("rb") as stream:
             content = stream.read(_MOST_BYTES + 1)
         return content.decode("utf-8")
+    except DataError as error:  # nobody writes to a pipe
+        raise UsageError(str(error)) from None
     except OSError as error:
         raise UsageError(f"cannot read the recipe ({error.strerror})") from None
     except UnicodeDecodeError as error:

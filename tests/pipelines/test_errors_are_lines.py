@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +19,7 @@ import zstandard
 from curate.core.errors import UsageError
 from curate.core.failures import failure_of, naming, reading
 from curate.core.files import unused_name, write_text
+from curate.core.model_files import check_settings
 from curate.core.readers.pipes import open_pipe
 from curate.core.yaml_text import parse_yaml
 from tests.fuzz.commands import called
@@ -63,7 +65,7 @@ YAML = {
         "source: d.jsonl\nstages: [{select: random, rows: 2, 3: 4}]",
         "random has no option 3; there are: ",
     ),
-    "a key that is a number": ("source: d.jsonl\n3: 4", "unknown key 3"),
+    "a key that is a number": ("source: d.jsonl\n3: 4", "unknown key '3'"),
     "a hexadecimal integer": ("seed: 0x" + "f" * 99, "beyond 64 bits"),
     "5,000 brackets": ("[" * 5000, "nested deeper than 32"),
     "3,000 maps": ("{a: " * 3000, "nested deeper than 32"),
@@ -240,6 +242,26 @@ def test_a_pipe_that_nobody_writes_to_is_an_error_after_a_while(here):
         open_pipe(Path("pipe"), wait=0.2).read()
 
 
+def test_a_recipe_may_come_through_a_pipe_that_is_not_waited_for_without_end(here, monkeypatch):
+    os.mkfifo("pipe")
+    monkeypatch.setattr("curate.core.yaml_text.open_pipe", partial(open_pipe, wait=0.1))
+    for group in ("curate", "pipelines"):
+        done = called(group, "run", "pipe", "--out", "out")
+        assert done.code == 2
+        assert "nobody wrote to" in done.message
+    writer = threading.Thread(target=lambda: Path("pipe").write_text("source: d.jsonl"))
+    writer.start()
+    assert called("curate", "run", "pipe", "--out", "out").code == 0
+    writer.join()
+
+
+def test_a_model_folder_with_a_pipe_is_refused(here):
+    Path("m").mkdir()
+    os.mkfifo("m/tokenizer_config.json")
+    with pytest.raises(UsageError, match=r"m/tokenizer_config.json is not a file"):
+        check_settings(Path("m"))
+
+
 def test_a_slow_writer_of_a_pipe_is_waited_for(here):
     os.mkfifo("pipe")
     begun = threading.Event()
@@ -274,7 +296,7 @@ def test_a_bomb_of_line_ends_is_refused_by_its_growth(here):
 def test_a_small_parquet_of_long_repeated_texts_is_refused_by_its_growth(
     here, monkeypatch, decoded
 ):
-    monkeypatch.setattr("curate.core.readers.tabular._FREE", 1 << 20)
+    monkeypatch.setattr("curate.core.readers.growth._FREE", 1 << 20)
     texts = pa.array(["x" * 10**5])
     text = pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int32()), texts)
     column = text.dictionary_decode() if decoded else text
