@@ -214,11 +214,14 @@ def _tell(result: Any) -> None:
     """The result on stdout: what a training came to in words, the metrics of anything else."""
     if not ranks.first():
         return
-    from finetune.closing import last_lines
+    from finetune.closing import evaluation_lines, last_lines
     from finetune.intervals import as_text  # numpy
 
     if (result.model / "metrics.jsonl").is_file():
         echo("\n".join(last_lines(result)))
+        return
+    if (result.model / "evaluation.json").is_file():
+        echo("\n".join(evaluation_lines(result)))
         return
     metrics = ", ".join(f"{name} {value}" for name, value in as_text(result.metrics).items())
     echo(f"{result.model}: {result.rows:,} rows; {metrics}")

@@ -10,9 +10,10 @@ from typing import Any, Final
 import orjson
 
 from curate.core.files import read_json
+from finetune.intervals import as_text
 from finetune.types import TrainResult
 
-__all__ = ["METRICS", "Figure", "figures", "last_lines"]
+__all__ = ["METRICS", "WORDS", "Figure", "evaluation_lines", "figures", "last_lines"]
 
 _MOST: Final = 6
 METRICS: Final = {
@@ -21,18 +22,35 @@ METRICS: Final = {
     "reward": "mean reward of answers to held-out prompts",
     "loss": "held-out loss",
     "contains": "answers to held-out prompts with the known one in them",
-    "kl_k1": "KL of answers to held-out prompts (nats an answer)",
+    "kl_k3": "KL of answers to held-out prompts (nats an answer)",
     "tokens": "tokens of an answer to a held-out prompt",
 }
-"""Metrics of an evaluation, the most important first."""
+"""Metrics of an evaluation, the most important first; the KL by the estimate that is never below 0.
+"""
+
+WORDS: Final = {
+    **METRICS,
+    "margin": "reward of the chosen answer of a held-out pair above that of the rejected one",
+    "longer_wins": "held-out pairs whose chosen answer is the longer one",
+    "near_accuracy": "the same of pairs with answers of nearly equal length",
+    "near_longer_wins": "those of them whose chosen answer is the longer one",
+    "ended": "answers that end before the most tokens",
+    "kl_k1": "KL by its other estimate, which can be below 0",
+    "rows": "prompts",
+    "unanswered": "prompts without an answer, as they do not fit the model",
+    "pairs": "held-out pairs",
+    "near_pairs": "held-out pairs with answers of nearly equal length",
+    "unjudged": "held-out pairs that cannot be read or do not fit the model",
+}
+"""Every metric of an evaluation in words."""
 
 _LOGGED: Final = {
     "objective/score": "mean score of an answer in training",
     "objective/kl": "KL of an answer from the reference, nats",
-    "rewards/accuracies": "training pairs ranked right (first and last log)",
-    "loss": "training loss (first and last log)",
+    "rewards/accuracies": "training pairs ranked right",
+    "loss": "training loss",
 }
-"""Metrics of a training's log."""
+"""Metrics of a training's log: means over the steps since the log before."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,7 @@ class Figure:
     words: str
     before: float
     after: float
+    ends: tuple[str, str] = ("before", "after")
 
     def __str__(self) -> str:
         """One line.
@@ -49,7 +68,8 @@ class Figure:
         >>> str(Figure("held-out loss", 2.0, 1.25))
         'held-out loss: 2 before, 1.25 after'
         """
-        return f"{self.words}: {self.before:.4g} before, {self.after:.4g} after"
+        first, last = self.ends
+        return f"{self.words}: {self.before:.4g} {first}, {self.after:.4g} {last}"
 
 
 def last_lines(result: TrainResult) -> list[str]:
@@ -62,6 +82,19 @@ def last_lines(result: TrainResult) -> list[str]:
         *_left_out(result.model),
         *(f"  {one}" for one in found[:_MOST]),
         f"  all numbers: {result.model}/siftune.json and, step by step, metrics.jsonl beside it",
+    ]
+
+
+def evaluation_lines(result: TrainResult) -> list[str]:
+    """What an evaluation came to: its most important numbers in words, and where the rest is."""
+    found = as_text(result.metrics)
+    listed = [name for name in WORDS if name in found][:_MOST]
+    missing = [name for name in ("unanswered", "unjudged") if result.metrics.get(name)]
+    return [
+        f"{result.model}: {result.rows:,} rows",
+        *(f"  {WORDS[name]}: {found[name]}" for name in dict.fromkeys([*listed, *missing])),
+        "  in brackets: the 95 % interval of a bootstrap over prompts",
+        f"  all numbers: {result.model}/evaluation.json and, row by row, rows.jsonl beside it",
     ]
 
 
@@ -104,7 +137,7 @@ def _logged(folder: Path) -> Iterator[Figure]:
     for metric, words in _LOGGED.items():
         values = [line[metric] for line in logged if line.get(metric) is not None]
         if len(values) > 1:
-            yield Figure(words, values[0], values[-1])
+            yield Figure(words, values[0], values[-1], ("in the first logged steps", "in the last"))
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -49,23 +49,29 @@ def run(
     no_cache: bool,
 ) -> None:
     """Run RECIPE (YAML) from its rows to models and a report; what is done is not done again."""
-    from curate.core.progress import Progress
-    from curate.runners.stage_cache import project_cache
-    from pipelines.preflight import Preflight, forecasts
-    from pipelines.recipe import read, settings_of
-    from pipelines.report import write_report
-    from pipelines.run import run_checked
-    from pipelines.told import plan_text, result_text
+    from curate.core.progress import Progress, announcing, if_slow
 
-    pipeline, problems = read(recipe, overrides)
-    folder = out or Path("runs") / pipeline.name
-    cache = None if no_cache else project_cache()
-    Preflight(pipeline, folder, cache, problems, origin=str(recipe)).check()
+    say = Progress()
+    # imports, models and rows: on a slow machine all of it takes longer than a person waits
+    with announcing(say), if_slow(f"checking {recipe}: its models, rows and options"):
+        from curate.runners.stage_cache import project_cache
+        from pipelines.preflight import Preflight, forecasts
+        from pipelines.recipe import read, settings_of
+        from pipelines.report import write_report
+        from pipelines.run import run_checked
+        from pipelines.told import plan_text, result_text
+
+        pipeline, problems = read(recipe, overrides)
+        folder = out or Path("runs") / pipeline.name
+        cache = None if no_cache else project_cache()
+        Preflight(pipeline, folder, cache, problems, origin=str(recipe)).check()
     if dry_run:
         settings = settings_of(recipe, overrides)
-        echo(plan_text(pipeline, folder, forecasts(pipeline, folder, cache), settings))
+        with announcing(say), if_slow("estimating what the stages cost"):
+            foretold = forecasts(pipeline, folder, cache)
+        echo(plan_text(pipeline, folder, foretold, settings))
         return
-    manifest = run_checked(pipeline, folder, say=Progress(), cache=cache)
+    manifest = run_checked(pipeline, folder, say=say, cache=cache)
     try:
         echo(f"report: {write_report(folder)}", err=as_json)
     except UsageError as error:  # the `report` extra is not installed: the run is whole without it

@@ -17,6 +17,7 @@ from curate.core.failures import reading
 from curate.core.files import read_json
 from curate.core.output_marker import generator_tag
 from curate.core.outputs import check_page, whole_page
+from finetune.closing import WORDS
 from finetune.intervals import as_text
 from finetune.models import read_facts
 from pipelines.before_after import comparison
@@ -71,6 +72,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     }
     if not content["selections"] and not content["models"]:
         raise UsageError(f"{run} holds no finished run: expected manifest.json of a run in it")
+    content["words"] = WORDS
     with reading(run):
         page = _page(content, charts.figures)
     whole_page(path, page, _COMMAND)

@@ -30,6 +30,7 @@ from finetune.models import model_hash, read_facts
 from pipelines.arms import TOKENS, arm_recipe, varies
 from pipelines.compare import arms_table
 from pipelines.folder import COMMAND, FILES
+from pipelines.prefixed import Prefixed
 from pipelines.preflight import HELDOUT_OF, Preflight
 from pipelines.recipe import Arms, Pipeline, Step
 from pipelines.steps import judges_pairs, trainer_of
@@ -106,7 +107,8 @@ class _Work:
         return manifest
 
     def _curate(self, recipe: Recipe, folder: Path) -> Mapping[str, Any]:
-        return curate_run(recipe, folder, say=self.say, cache=self.cache).manifest
+        say = Prefixed(self.say, f"{folder.name}: ")
+        return curate_run(recipe, folder, say=say, cache=self.cache).manifest
 
     def _hold_out(self) -> dict[str, Any]:
         """Find the files of held-out rows; the manifests of those that a recipe selects."""

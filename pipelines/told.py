@@ -133,15 +133,16 @@ def _numbers_text(
     found = {model["label"]: _found(model) for model in models}
     if manifest["before"] is not None:
         found = {"base": means_of(out / manifest["before"]), **found}
-    lines = []
+    lines: list[str] = []
+    zero: list[str] = []  # a metric that is 0 for every model tells least
     for metric in METRICS:
         values = {label: one[metric] for label, one in found.items() if metric in one}
         if values:
             words = METRICS[metric]
-            start = f" from {reference_of(manifest)}" if metric == "kl_k1" else ""
+            start = f" from {reference_of(manifest)}" if metric.startswith("kl_") else ""
             listed = ", ".join(f"{label} {value:.4g}" for label, value in values.items())
-            lines.append(f"  {words}{start}: {listed}")
-    return lines[:_MOST]
+            (lines if any(values.values()) else zero).append(f"  {words}{start}: {listed}")
+    return [*lines, *zero][:_MOST]
 
 
 def _found(model: Mapping[str, Any]) -> dict[str, float]:

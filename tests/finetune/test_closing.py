@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from finetune.closing import last_lines
+from finetune.closing import evaluation_lines, last_lines
 from finetune.pace import Pace
 from finetune.types import TrainResult
 
@@ -35,8 +35,24 @@ def test_numbers_stand_before_and_after_the_most_important_first(tmp_path: Path)
         "  answers to held-out prompts that match the known one: 0.1 before, 0.3 after",
         "  KL of answers to held-out prompts (nats an answer): 0 before, 1 after",
         "  tokens of an answer to a held-out prompt: 9 before, 7 after",
-        "  training loss (first and last log): 4 before, 1.5 after",
+        "  training loss: 4 in the first logged steps, 1.5 in the last",
         f"  all numbers: {out}/siftune.json and, step by step, metrics.jsonl beside it",
+    ]
+
+
+def test_an_evaluation_ends_in_words(tmp_path: Path) -> None:
+    """The numbers with their intervals, and what was not answered; the KL is not below 0."""
+    means = {"rows": 16, "unanswered": 2, "exact_match": 0.5, "exact_match_low": 0.25}
+    means |= {"exact_match_high": 0.75, "kl_k1": -0.05, "kl_k3": 0.01}
+    assert evaluation_lines(TrainResult(tmp_path, 16, means)) == [
+        f"{tmp_path}: 16 rows",
+        "  answers to held-out prompts that match the known one: 0.5 (0.25 … 0.75)",
+        "  KL of answers to held-out prompts (nats an answer): 0.01",
+        "  KL by its other estimate, which can be below 0: -0.05",
+        "  prompts: 16",
+        "  prompts without an answer, as they do not fit the model: 2",
+        "  in brackets: the 95 % interval of a bootstrap over prompts",
+        f"  all numbers: {tmp_path}/evaluation.json and, row by row, rows.jsonl beside it",
     ]
 
 
@@ -54,7 +70,9 @@ def test_the_policy_that_ppo_does_not_keep_is_left_out(tmp_path: Path) -> None:
     score = "objective/score"
     log(out, {score: 1.0}, {score: 2.0}, {score: -9.0, "ppo/stopped": 1.0})
     lines = last_lines(TrainResult(out, 3, {}))
-    assert lines[1] == "  mean score of an answer in training: 1 before, 2 after"
+    assert lines[1] == (
+        "  mean score of an answer in training: 1 in the first logged steps, 2 in the last"
+    )
     assert lines[0] == f"{out}: 3 rows"
 
 

@@ -93,6 +93,9 @@ def test_held_out_pairs_are_judged_by_every_model_that_is_trained_on_preferences
     assert judged["last"] == made["dpo"]["judged"]
     assert judged["last"]["pairs"] == 2  # evaluate.limit
     assert judged["options"]["reference"].endswith(made["sft"]["path"].split("/")[-1])
+    assert '<span class="small">held-out pairs that are judged right' in write_report(
+        out
+    ).read_text("utf-8")
     line = f"held-out pairs that are judged right: reward {made['reward']['found']['accuracy']:.4g}"
     assert f"{line}, dpo {judged['last']['accuracy']:.4g}" in result_text(manifest, out)
     assert "held-out pairs, by implicit reward: accuracy" in write_report(out).read_text("utf-8")
@@ -241,13 +244,15 @@ def test_the_plan_names_every_step(recipe, tmp_path):
 
 
 def test_the_recipes_of_a_pipeline_share_the_cache_of_the_project(recipe, tmp_path, monkeypatch):
-    cache, given = StageCache(tmp_path / "cache"), []
+    cache, given, lines = StageCache(tmp_path / "cache"), [], []
 
     def curated(recipe, folder, say=None, cache=None):
         given.append((folder.name, cache))
+        say("1:length")
         raise UsageError("far enough")
 
     monkeypatch.setattr("pipelines.run.curate_run", curated)
     with pytest.raises(UsageError, match="far enough"):
-        run(load(recipe), tmp_path / "out", cache=cache)
+        run(load(recipe), tmp_path / "out", lines.append, cache)
     assert given == [("rows", cache)]
+    assert lines == ["rows: 1:length"]  # of which table it is

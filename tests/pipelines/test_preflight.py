@@ -1,12 +1,14 @@
 """A pipeline's run and its dry run find the same problems, all at once, before the first stage."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from curate.core.errors import Problems, SiftuneError, UsageError
+from curate.core.progress import if_slow
 from pipelines.commands import pipelines
 from pipelines.preflight import Preflight
 from pipelines.recipe import load, read, settings_of
@@ -164,3 +166,11 @@ def test_a_list_of_problems_is_collected_one_by_one():
     ]  # fmt: skip
     with pytest.raises(UsageError, match="here: 4 problems:\n  rows: stage 1: a"):
         problems.refuse("here")
+
+
+def test_what_takes_long_before_the_first_stage_is_announced(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(if_slow.__wrapped__, "__defaults__", (0.01,))
+    monkeypatch.setattr(Preflight, "check", lambda self: time.sleep(0.1))
+    told = CliRunner().invoke(pipelines, ["run", str(recipe), *DRY, "--no-cache"])
+    assert told.stderr.startswith(f"checking {recipe}: its models, rows and options\n")
