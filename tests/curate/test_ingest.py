@@ -319,6 +319,24 @@ def test_a_shard_with_other_types_loses_only_its_bad_rows(tmp_path: Path) -> Non
     assert [(line["id"], line["row"], line["reason"]) for line in bad] == [("b:1", 1, "wrong_type")]
 
 
+@pytest.mark.parametrize("bad", [50, 51])
+def test_many_rows_of_which_hardly_one_is_read_are_refused_on_the_way(
+    bad: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.core.readers.reading._ROWS", 10)
+    monkeypatch.setattr("curate.core.readers.ingest._MOST_ASIDE", 30)
+    monkeypatch.setattr("curate.core.readers.ingest._LEAST_TAKEN", 25)
+    source = tmp_path / "d.jsonl"
+    good = "".join(json.dumps(row) + "\n" for row in alpaca(1, 2))
+    source.write_text(good + "1\n" * bad)
+    if bad == 50:
+        assert read_rows(source)[0].height == 2
+        return
+    with pytest.raises(DataError, match=r"of the first 5\d rows 5\d are set aside: 5\d not_an_obj"):
+        ingest([str(source)], tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_line_beyond_the_limit_is_quarantined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,8 @@ __all__ = ["Ingested", "ingest", "read_rows"]
 
 _ROWS: Final = 1 << 15  # of a row group
 _BYTES: Final = 64 << 20  # of a row group, where rows are long
+_MOST_ASIDE: Final = 1_000_000  # rows set aside before a source must have given enough others
+_LEAST_TAKEN: Final = 100  # the rows set aside for one that is taken, beyond that
 _PARQUET: Final[Mapping[str, Any]] = {
     "compression": "none",  # lz4 leaves 0.7 of a text, and costs more than all else of a stage
     "write_page_checksum": True,
@@ -77,7 +79,7 @@ def ingest(
     Raises:
         UsageError: unknown format, or a source given twice.
         DataError: a source that cannot be read, has no format, or is of another kind; no record
-            gave a row.
+            gave a row, or of over a million fewer than one in a hundred.
     """
     reading = plan(sources, format, mapping, given)
     counts = _Counts()
@@ -111,9 +113,10 @@ def read_rows(
         UsageError: unknown format.
         DataError: the source cannot be read, has no format, or none of its records gave a row.
     """
-    batches, counts = list(plan([str(source)], format, mapping).batches(limit)), _Counts()
-    for batch in batches:
+    batches, counts = [], _Counts()
+    for batch in plan([str(source)], format, mapping).batches(limit):
         counts.add(batch)
+        batches.append(batch)
     counts.refuse_none()
     table = pl.from_arrow(pa.concat_tables([batch.table for batch in batches]), rechunk=True)
     return pl.DataFrame(table), [bad for batch in batches for bad in batch.bad]
@@ -125,11 +128,25 @@ class _Counts:
         self._aside = SetAside()
 
     def add(self, batch: Batch) -> None:
+        """Count the rows of a batch.
+
+        Raises:
+            DataError: hardly any of many rows is read; a small packed file may hold millions.
+        """
         self._aside.add(batch.bad)
         self.rows_in += batch.records
         self.taken += batch.taken
         self.kept += batch.table.num_rows
         self.quarantined += len(batch.bad)
+        if self.quarantined > max(_MOST_ASIDE, _LEAST_TAKEN * self.taken):
+            raise DataError(spelled(self._hardly_any()))
+
+    def _hardly_any(self) -> str:
+        return (
+            f"of the first {self.rows_in:,} rows {self.quarantined:,} are set aside: "
+            f"{self._aside.reasons()}; give the format or the keys that fit most rows, or leave "
+            "out the files that are no data"
+        )
 
     def refuse_none(self) -> None:
         """Check that some record gave a row.
