@@ -46,13 +46,23 @@ def find(group: str, name: str) -> type[Any]:
         UsageError: there is none; the text names the closest.
     """
     if name not in names(group):
-        raise UsageError(f"no {group} component is called {name!r}; {closest(name, names(group))}")
+        raise UsageError(f"no {_kind(group)} is called {name!r}; {closest(name, names(group))}")
     if name in _points(group):
         loaded: type[Any] = _points(group)[name].load()
         return loaded
     module = importlib.import_module(f"{group}.{name}")
     exported = (getattr(module, name) for name in module.__all__)
     return next(item for item in exported if isinstance(item, type))
+
+
+def _kind(group: str) -> str:
+    """What a component of a group is.
+
+    >>> _kind("curate.scorers"), _kind("finetune.losses.pair")
+    ('scorer', 'pair objective')
+    """
+    above, _, name = group.rpartition(".")
+    return f"{name} objective" if above.endswith(".losses") else name.removesuffix("s")
 
 
 def build(group: str, name: str, given: Mapping[str, Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import polars as pl
@@ -17,6 +17,8 @@ from curate.core.run_manifest import manifest_of, stage_file, verified
 from curate.core.schema import BASE, kind_of
 
 __all__ = ["Chapter", "Story", "story"]
+
+_SHOWN: Final = 3  # ids that an error names
 
 
 @dataclass(frozen=True)
@@ -117,4 +119,8 @@ def _nearest(run: Path, row_id: str) -> str:
     with reading(path):
         ids = pl.scan_parquet(path, glob=False).select(pl.col("id").drop_nulls()).head(20_000)
         known = tuple(ids.collect()["id"].to_list()[:2000])
-    return closest(row_id, known)[:200]
+    near = closest(row_id, known)
+    if near.startswith("did you"):
+        return near
+    some = ", ".join(known[:_SHOWN])
+    return f"an id is SOURCE:ROW, such as {some}" if known else "it has none"

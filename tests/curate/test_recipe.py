@@ -6,6 +6,7 @@ import pytest
 
 from curate.core import recipe
 from curate.core.errors import UsageError
+from curate.core.registry import find
 from pipelines import recipe as pipeline
 
 GOOD = """
@@ -91,3 +92,18 @@ def test_the_keys_of_recipes_are_described():
     curate_keys, pipeline_keys = section.split("`siftune pipelines run` joins")
     assert all(f"`{key}`" in curate_keys for key in (*recipe._KEYS, *recipe.GROUPS, "sides"))
     assert all(f"`{key}`" in pipeline_keys for key in (*pipeline._KEYS, "label", "start", "data"))
+
+
+@pytest.mark.parametrize(
+    ("group", "words"),
+    [
+        ("curate.formats", "no format is called 'zz'; there are: alpaca"),
+        ("curate.scorers", "no scorer is called 'zz'"),
+        ("finetune.losses.pair", "no pair objective is called 'zz'"),
+    ],
+)
+def test_a_component_that_is_none_is_named_by_what_it_would_be(group, words):
+    with pytest.raises(UsageError) as error:
+        find(group, "zz")
+    assert words in str(error.value)
+    assert group not in str(error.value)

@@ -205,7 +205,9 @@ def test_a_story_tells_scores_and_decisions_in_order(rows, tmp_path):
     assert (told.final.decision, told.final.stage) == ("dropped", "3:top_k")
     quarantined = story(tmp_path / "out", "rows:4")
     assert (quarantined.final.decision, quarantined.content) == ("quarantined", None)
-    with pytest.raises(UsageError, match="has no row 'rows:99'"):
+    with pytest.raises(UsageError, match=r"an id is SOURCE:ROW, such as rows:1, rows:2, rows:3$"):
+        story(tmp_path / "out", "zzzz")
+    with pytest.raises(UsageError, match="has no row 'rows:99'; did you mean rows:"):
         story(tmp_path / "out", "rows:99")
 
 

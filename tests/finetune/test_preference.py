@@ -487,7 +487,7 @@ def test_a_second_loss_is_added_with_its_weight(tiny_model_dir, rows, tmp_path):
     assert both[0]["loss"] == pytest.approx(math.log(2) + 0.5 * alone[0]["loss"], abs=1e-5)
     options = json.loads((result.model / "siftune.json").read_text())["options"]
     assert (options["loss_options"], options["also"]) == ({"beta": 0.1}, {"sft": 0.5})
-    with pytest.raises(UsageError, match="component is called 'sff'; did you mean sft"):
+    with pytest.raises(UsageError, match="objective is called 'sff'; did you mean sft"):
         train(tiny_model_dir, rows, tmp_path / "none", also={"sff": 0.5})
 
 
@@ -566,7 +566,7 @@ def test_chosen_that_is_rejected_is_named(tiny_model_dir, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"loss": "dpo_p"}, r"no finetune.losses.pair component is called 'dpo_p'; did you mean"),
+        ({"loss": "dpo_p"}, r"no pair objective is called 'dpo_p'; did you mean"),
         ({"loss_options": {"betta": 1.0}}, r"dpo has no option 'betta'; did you mean beta\?"),
         ({"loss": "simpo", "max_kl": 1.0}, "max_kl: simpo has no reference; set track_reference"),
         ({"loss": "simpo", "ref_sync_steps": 1}, "simpo has no reference that could follow"),
