@@ -75,14 +75,24 @@ class Figure:
 def last_lines(result: TrainResult) -> list[str]:
     """What a training came to: rows and steps, at most six numbers, and where the rest is."""
     found = figures(result.model)
-    steps = result.metrics.get("steps")
-    length = f" in {int(steps):,} steps" if steps is not None else ""
     return [
-        f"{result.model}: {result.rows:,} rows{length}",
+        f"{result.model}: {_length(result)}",
         *_left_out(result.model),
         *(f"  {one}" for one in found[:_MOST]),
         f"  all numbers: {result.model}/siftune.json and, step by step, metrics.jsonl beside it",
     ]
+
+
+def _length(result: TrainResult) -> str:
+    """Rows and steps; of PPO the answers that it learned from, which few of the rows may get."""
+    facts = _read(result.model / "siftune.json")
+    if facts.get("stage") == "ppo":
+        options = facts["options"]
+        rollouts = min(options["rollouts"], len(_log(result.model)))
+        answers = rollouts * options["batch"]
+        return f"{answers:,} answers in {rollouts:,} rollouts, to prompts of {result.rows:,} rows"
+    steps = result.metrics.get("steps")
+    return f"{result.rows:,} rows" + (f" in {int(steps):,} steps" if steps is not None else "")
 
 
 def evaluation_lines(result: TrainResult) -> list[str]:
@@ -131,13 +141,17 @@ def _evaluated(folder: Path) -> Iterator[Figure]:
 
 def _logged(folder: Path) -> Iterator[Figure]:
     """The first and the last value of a metric in the log, of policies that are kept."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_bytes().splitlines() if path.is_file() else []
-    logged = [line for line in map(orjson.loads, lines) if "ppo/stopped" not in line]
+    logged = _log(folder)
     for metric, words in _LOGGED.items():
         values = [line[metric] for line in logged if line.get(metric) is not None]
         if len(values) > 1:
             yield Figure(words, values[0], values[-1], ("in the first logged steps", "in the last"))
+
+
+def _log(folder: Path) -> list[Mapping[str, Any]]:
+    path = folder / "metrics.jsonl"
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    return [line for line in map(orjson.loads, lines) if "ppo/stopped" not in line]
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -93,6 +93,13 @@ class Run:
         with run_folder(self.work, self.command, WORK_FILES):
             try:
                 yield
+            except (KeyboardInterrupt, SystemExit):
+                if not checkpoints(self.work):
+                    ranks.tell(
+                        "stopped before the first checkpoint: nothing of this training is kept; "
+                        "the same command starts it anew"
+                    )
+                raise
             finally:
                 if not checkpoints(self.work):
                     remove_own(self.work)

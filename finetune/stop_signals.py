@@ -86,10 +86,16 @@ class StopAtSignal(TrainerCallback):
     """
 
     def __init__(
-        self, signals: StopSignals, may_save: Callable[[int], bool] = lambda step: True
+        self,
+        signals: StopSignals,
+        may_save: Callable[[int], bool] = lambda step: True,
+        steps_a_unit: int = 1,
     ) -> None:
-        """``may_save(step)``: whether training can continue from a checkpoint of that step."""
-        self.signals, self.may_save = signals, may_save
+        """``may_save(step)``: whether training can continue from a checkpoint of that step.
+
+        ``steps_a_unit`` is how many steps the unit of ``signals`` has, in which progress is shown.
+        """
+        self.signals, self.may_save, self.steps_a_unit = signals, may_save, steps_a_unit
         self._leaving = False
 
     def on_step_end(
@@ -114,8 +120,9 @@ class StopAtSignal(TrainerCallback):
         """Leave, and say how to continue."""
         if not self._leaving:
             return
+        done, total = (at // self.steps_a_unit for at in (state.global_step, state.max_steps))
         ranks.tell(
-            f"stopped after step {state.global_step} of {state.max_steps}, with the checkpoint "
+            f"stopped after {self.signals.unit} {done} of {total}, with the checkpoint "
             f"{args.output_dir}/checkpoint-{state.global_step}: run the same command again to "
             "continue from it"
         )

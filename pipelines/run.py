@@ -64,8 +64,13 @@ def run_checked(
     cache: StageCache | None = None,
 ) -> dict[str, Any]:
     """As `run`, of a pipeline that `pipelines.preflight` has checked."""
+    say = say or Quiet()
     with in_recipe(), run_folder(out, COMMAND, FILES, input_paths(asdict(pipeline))):
-        return _Work(pipeline, out, say or Quiet(), cache).finish()
+        try:
+            return _Work(pipeline, out, say, cache).finish()
+        except (KeyboardInterrupt, SystemExit):
+            say(f"stopped; what is finished in {out} is kept: the same command continues from it")
+            raise
 
 
 @dataclass

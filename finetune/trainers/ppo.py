@@ -237,7 +237,7 @@ class PPO(Settings):
         start = run.begin()
         try:
             with quiet(), catching_signals("rollout") as signals:
-                loop.add_callback(StopAtSignal(signals, loop.ends_rollout))
+                loop.add_callback(StopAtSignal(signals, loop.ends_rollout, self.steps_a_rollout))
                 loop.train(resume_from_checkpoint=None if start is None else str(start))
         except KLStop as stop:
             ranks.tell(str(stop))

@@ -69,11 +69,15 @@ def test_the_policy_that_ppo_does_not_keep_is_left_out(tmp_path: Path) -> None:
     out = written(tmp_path / "m", siftune={"metrics": {}})
     score = "objective/score"
     log(out, {score: 1.0}, {score: 2.0}, {score: -9.0, "ppo/stopped": 1.0})
+    facts = {"stage": "ppo", "options": {"rollouts": 4, "batch": 16}, "metrics": {}}
     lines = last_lines(TrainResult(out, 3, {}))
     assert lines[1] == (
         "  mean score of an answer in training: 1 in the first logged steps, 2 in the last"
     )
     assert lines[0] == f"{out}: 3 rows"
+    (out / "siftune.json").write_text(json.dumps(facts))
+    told = last_lines(TrainResult(out, 800, {}))[0]
+    assert told == f"{out}: 32 answers in 2 rollouts, to prompts of 800 rows"
 
 
 def test_a_run_that_goes_on_tells_its_own_rate_and_the_time_left() -> None:

@@ -98,6 +98,15 @@ def test_checkpoints_of_an_interrupted_run_stay_when_options_differ(tmp_path):
         assert not (work / "checkpoint-45").exists()
 
 
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit(143)])
+def test_a_stop_before_the_first_checkpoint_is_told(signal, tmp_path, capsys):
+    with pytest.raises((KeyboardInterrupt, SystemExit)), _run(tmp_path / "q").held():
+        raise signal
+    told = "stopped before the first checkpoint: nothing of this training is kept"
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "q.work").exists()
+
+
 def test_checkpoints_without_a_record_that_can_be_read_stay(tmp_path):
     run = _run(tmp_path / "q")
     with run.held():

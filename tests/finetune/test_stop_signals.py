@@ -100,6 +100,8 @@ def test_a_training_that_a_signal_stops_goes_on_to_the_same_bytes_and_metrics(
         end = {"ppo": 2 * (step // 2 + 1)}.get(method, step + 1)
         checkpoint = cut.with_name("model.work") / f"checkpoint-{end}"
         assert (checkpoint / "sealed.json").is_file()
+        if method == "ppo":  # in rollouts, as its progress is
+            assert f"stopped after rollout {end // 2} of 3, " in said
         assert f"{checkpoint}: run the same command again to continue from it" in said
         assert signal.getsignal(signal.SIGINT) is before
         assert not cut.exists()

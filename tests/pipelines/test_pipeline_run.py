@@ -251,8 +251,19 @@ def test_the_recipes_of_a_pipeline_share_the_cache_of_the_project(recipe, tmp_pa
         say("1:length")
         raise UsageError("far enough")
 
+    def stopped(*given, **named):
+        raise KeyboardInterrupt
+
     monkeypatch.setattr("pipelines.run.curate_run", curated)
     with pytest.raises(UsageError, match="far enough"):
         run(load(recipe), tmp_path / "out", lines.append, cache)
     assert given == [("rows", cache)]
     assert lines == ["rows: 1:length"]  # of which table it is
+    lines.clear()
+    monkeypatch.setattr("pipelines.run.curate_run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(load(recipe), tmp_path / "out", lines.append, cache)
+    assert lines == [
+        f"stopped; what is finished in {tmp_path / 'out'} is kept: the same command continues "
+        "from it"
+    ]
