@@ -60,8 +60,8 @@ class _Stage:
     rows_in: _Count | None = None  # of ingest
     kept: _Count | None = None
     quarantined: _Count | None = None
-    reasons: dict[str, _Count] = field(default_factory=dict)
-    columns: list[_Text] = field(default_factory=list)
+    reasons: dict[str, _Count] | None = None  # of a selection
+    columns: list[_Text] | None = None  # of scores
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,9 @@ def _check(manifest: Any) -> None:
         raise ValueError("counts: rows are not kept + dropped + quarantined")
     if None in (ingest.kept, ingest.quarantined, ingest.rows_in) or ingest.stage != "ingest":
         raise ValueError("stages.0: expected ingest with its counts")
-    if any(stage.rows is None for stage in found.stages[1:]):
-        raise ValueError("stages: expected the rows of each")
+    for stage in found.stages[1:]:
+        if stage.rows is None or (stage.reasons is None) == (stage.columns is None):
+            raise ValueError(f"stages: {stage.stage}: expected its rows, and reasons or columns")
 
 
 @cache

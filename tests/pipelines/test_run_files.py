@@ -167,6 +167,8 @@ def _set(where, value):
         (["stages", 1, "key"], "../../../../x"),
         (["stages", 1, "stage"], "1:../x"),
         (["stages", 2, "reasons"], {"kept/random": "all"}),
+        (["stages", 1], {"stage": "1:length", "key": "0" * 32, "sha256": "0" * 64, "rows": 9}),
+        (["stages", 2, "columns"], ["x"]),
         (["inputs", 0], {"path": 1}),
         (["outputs"], {"kept.parquet": None}),
         (["recipe", "name"], None),
