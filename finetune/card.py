@@ -24,6 +24,10 @@ tags:
 It loads with plain `transformers`; `siftune.json` beside this card holds the same facts for
 programs.
 """
+_SHORTENED: Final = (
+    "Absolute paths are shortened to their last two names, and the one of the model to its last: "
+    "the card is the same wherever it was made. Put your own in their place.\n"
+)
 _IDENTIFIER: Final = re.compile(r"[\w.-]+")
 
 
@@ -61,7 +65,7 @@ def _command(name: str, facts: Mapping[str, Any]) -> list[str]:
     if "command" not in facts:
         return []
     line = " ".join(f"{facts['command']} --out {shlex.quote(name)}".split())
-    return [f"## Command\n\n    {line}\n"]
+    return [f"## Command\n\n    {line}\n", _SHORTENED]
 
 
 def _effective(facts: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -76,4 +80,6 @@ def _table(title: str, rows: Mapping[str, Any]) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, Mapping) and value:
+        return ", ".join(f"{escaped(key)}: {_cell(inner)}" for key, inner in value.items())
     return f"{value:.6g}" if isinstance(value, float) else escaped(value)

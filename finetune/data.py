@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +43,7 @@ __all__ = [
 
 _FACTS: Final = ("margin", "score_chosen", "score_rejected", "win_probability")
 _HASHED: Final = (*_FACTS, "scores", "answer")
+_MOST_SOURCES: Final = 20  # that a card counts one by one
 
 
 def load(source: Path | str, kinds: Sequence[Kind]) -> pl.DataFrame:
@@ -121,8 +123,21 @@ def data_hash(table: pl.DataFrame) -> str:
 
 
 def data_facts(source: Path | str, table: pl.DataFrame) -> dict[str, Any]:
-    """``path``, ``hash``, ``rows`` of the rows a model was trained on, for ``siftune.json``."""
-    return {"path": shown(source), "hash": data_hash(table), "rows": table.height}
+    """``path``, ``hash``, ``rows`` of the rows a model was trained on, for ``siftune.json``.
+
+    Where they name their sources: ``sources``, the rows of each, of many sources the largest ones.
+    """
+    facts = {"path": shown(source), "hash": data_hash(table), "rows": table.height}
+    return facts | ({"sources": _sources(table["source"])} if "source" in table.columns else {})
+
+
+def _sources(names: pl.Series) -> dict[str, int]:
+    counts = names.drop_nulls().value_counts(name="rows")
+    ordered = counts.sort("rows", names.name, descending=[True, False]).iter_rows()
+    found: dict[str, int] = dict(islice(ordered, _MOST_SOURCES))
+    others = counts.height - len(found)
+    rest = int(counts["rows"].sum()) - sum(found.values())
+    return found | ({f"{others:,} other sources": rest} if others else {})
 
 
 def _rows(table: pl.DataFrame, columns: Sequence[str], *facts: str) -> list[dict[str, Any]]:

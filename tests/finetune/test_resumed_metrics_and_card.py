@@ -45,7 +45,7 @@ def test_a_card_has_the_command_the_base_its_licence_and_the_number_format_that_
         "stage": "sft",
         "base": {"path": "org/base", "hash": "0", "licence": "apache-2.0"},
         "command": "siftune finetune sft rows.parquet --model org/base --epochs 2.0",
-        "data": {"path": "rows.parquet", "rows": 7},
+        "data": {"path": "rows.parquet", "rows": 7, "sources": {"alpaca": 4, "dolly": 3}},
         "options": {"precision": "auto", "epochs": 2.0},
         "precision": "bf16",
         "seed": 0,
@@ -55,6 +55,8 @@ def test_a_card_has_the_command_the_base_its_licence_and_the_number_format_that_
     command = "siftune finetune sft rows.parquet --model org/base --epochs 2.0 --out 'my model'"
     assert f"    {command}\n" in text
     assert "The licence of the base model is apache-2.0" in text
+    assert "Absolute paths are shortened to their last two names" in text
+    assert "| sources | alpaca: 4, dolly: 3 |" in text
     assert "| precision | bf16 |" in text
     assert "| epochs | 2 |" in text
     unknown = card("m", facts | {"base": {"path": "b", "hash": "0"}})
@@ -94,3 +96,16 @@ def test_the_licence_of_a_model_is_that_of_its_card_or_of_what_it_was_trained_fr
     assert licence_of(stated) is None
     (stated / "siftune.json").write_bytes(orjson.dumps({"base": {"licence": "gpl-3.0"}}))
     assert licence_of(stated) == "gpl-3.0"
+
+
+def test_the_facts_of_rows_count_them_by_source() -> None:
+    import polars as pl
+
+    from finetune.data import _sources
+
+    named = ["b"] * 3 + ["a"] * 5 + ["c"] * 3
+    assert list(_sources(pl.Series("source", named)).items()) == [("a", 5), ("b", 3), ("c", 3)]
+    many = _sources(pl.Series("source", ["z", "z", *map(str, range(30))]))
+    assert len(many) == 21
+    assert many["z"] == 2
+    assert many["11 other sources"] == 11
