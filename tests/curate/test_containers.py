@@ -117,3 +117,16 @@ def test_empty_standard_input_is_empty_not_a_device(monkeypatch):
         monkeypatch.setattr(sys, "stdin", nothing)
         with pytest.raises(DataError, match="is empty"):
             expand("-")
+
+
+def test_a_block_of_very_short_lines_is_read_like_any_other(tmp_path, monkeypatch):
+    path = shard(tmp_path / "d.jsonl", 5)
+    path.write_text(path.read_text() + "1\n\n" * 300)
+    line_by_line = read_rows(path)
+    monkeypatch.setattr("curate.core.readers.reading._BLOCKS", 0)
+    monkeypatch.setattr("curate.core.readers.reading._ROWS", 100)
+    rows, bad = read_rows(path)
+    assert rows.equals(line_by_line[0])
+    assert bad == line_by_line[1]
+    assert len(bad) == 300
+    assert read_rows(path, limit=17)[1] == bad[:12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from curate.core.errors import BadRow
 from curate.core.readers.advice import renamed
 from curate.core.readers.beside import BESIDE, refuse_media, with_system
 from curate.core.readers.flat_trees import trees
-from curate.core.readers.jsonlines import parse
+from curate.core.readers.jsonlines import lines, parse
 from curate.core.readers.layout import Layout
 from curate.core.readers.part import Part
 from curate.core.readers.tabular import parquet_batches
@@ -35,6 +36,7 @@ _ROWS: Final = 8192  # of a batch that is read record by record
 _BYTES: Final = 64 << 20  # of a batch, where rows are long
 _BLOCKS: Final = 52 << 20  # bytes that are read in the time that numba and its loops take to load
 _LINE: Final = 2000  # bytes that are read in the time that a line takes besides
+_SHORT: Final = 12  # bytes of a line; no row of any format has fewer
 _LOADED: Final = 4  # how many times as soon blocks are worth it where numba is there already
 
 
@@ -170,11 +172,23 @@ class _Pending:
             if block.wrong is not None:
                 self._add(form, name, "line", block.first, block.wrong)
                 continue
+            if block.lines * _SHORT > block.size:  # odd ones, too many to hold at a time
+                short = io.BufferedReader(io.BytesIO(block.data[: block.size].tobytes()))
+                yield from self._line_by_line(short, block.first, form, name, left)
+                continue
             plain = plain_rows(block, form.kind, layout, name, left, self.mapping)
             self.total += plain.table.num_rows
             for number, text in plain.odd:
                 self._add(form, name, "line", number, _parsed(text))
             yield _merged(plain, self.flush() if self._rows or self._bad else None)
+
+    def _line_by_line(
+        self, text: BinaryIO, first: int, form: Format, name: str, limit: int | None
+    ) -> Iterator[Batch]:
+        for number, line in islice(lines(text), limit):
+            self._add(form, name, "line", first + number - 1, _parsed(line))
+            if len(self._rows) + len(self._bad) >= _ROWS:
+                yield self.flush()
 
     def _add(self, form: Format, name: str, unit: str, number: int, raw: Row | BadRow) -> None:
         self.total += 1
