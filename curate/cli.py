@@ -14,6 +14,7 @@ from curate.core.errors import PARTIAL, UsageError
 from curate.core.output_commands import OutOption, WritingCommand, command_name
 from curate.core.outputs import check_folder, check_name
 from curate.core.terminal import echo, echo_json
+from curate.option_texts import OPTION_TEXTS
 from curate.runners.folder import check_run
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ def _stage_group(name: str, components: str, only: Callable[[str], bool], text: 
         common=_stage_options,
         params=[click.Argument(["rows"])],
         command_class=WritingCommand,
+        texts=OPTION_TEXTS,
         help=text,
         callback=lambda rows: None,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from curate.core.commands import (
     parsed,
 )
 from curate.core.errors import UsageError
+from curate.core.option_help import prose_of
 from curate.core.output_commands import Check, OutOption, WritingCommand
 from curate.core.outputs import check_folder
 from curate.core.registry import build, checked, find, options
@@ -27,6 +27,7 @@ from curate.core.terminal import echo
 from finetune import ranks
 from finetune.folders import check_comparison, check_model
 from finetune.methods import FAMILIES, TRAINER_GROUP, TRAINERS, family_of, objectives
+from finetune.option_texts import OPTION_TEXTS
 
 __all__ = ["finetune"]
 
@@ -106,7 +107,7 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
     arguments = _arguments(_WRITTEN.get(command, _MODEL), check_folder if replaced else check_model)
     params = [
         *(arguments if takes else arguments[:2]),
-        *component_options(component, leave=("options",)),
+        *component_options(component, leave=("options",), texts=OPTION_TEXTS),
     ]
     return WritingCommand(
         name=command, params=params, callback=callback, help=help_of(group, name, component)
@@ -125,12 +126,12 @@ def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
         with _naming_passed_on(pairs):
             _tell(_checked_first(build(TRAINER_GROUP, runs_in, chosen))(rows, out))
 
-    own = component_options(loss)
+    own = component_options(loss, texts=OPTION_TEXTS)
     # the loss's options are the command's own, `beta` where it has one
     left = ("loss", "loss_options", "beta", "options", *(option.name or "" for option in own))
-    params = [*_arguments(), *own, *component_options(trainer, leave=left)]
-    trained = inspect.cleandoc(trainer.__doc__ or "").partition("\n\n")[2]
-    trained = re.sub(r"``loss_options``[^.]*\.\s+", "", trained)
+    params = [*_arguments(), *own, *component_options(trainer, leave=left, texts=OPTION_TEXTS)]
+    trained = prose_of(trainer.__doc__ or "").partition("\n\n")[2]
+    trained = re.sub(r"`loss_options`[^.]*\.\s+", "", trained)
     told = f"{help_of(group, name, loss)}\n\n{data_of(group, loss)}\n\n{trained}"
     return WritingCommand(name=name, params=params, callback=callback, help=told)
 
@@ -146,7 +147,7 @@ def _compare_command() -> click.Command:
     rows, place, _ = _arguments("The folder of the comparison.", check_comparison)
     return WritingCommand(
         name="compare",
-        params=[rows, place, *component_options(Compare)],
+        params=[rows, place, *component_options(Compare, texts=OPTION_TEXTS)],
         callback=callback,
         help=help_of("finetune", "compare", Compare),
     )
@@ -169,7 +170,7 @@ def _conformance_command() -> click.Command:
             metavar="KEY=VALUE",
             help="An option of the loss.",
         ),
-        *component_options(Conformance),
+        *component_options(Conformance, texts=OPTION_TEXTS),
     ]
     return click.RichCommand(
         name="conformance",

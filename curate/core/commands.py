@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ import rich_click as click
 
 from curate.core.errors import UsageError
 from curate.core.files import is_name
+from curate.core.option_help import option_texts, prose_of
 from curate.core.ranges import PLAIN, within_of
 from curate.core.registry import closest, find, names, options, summary
 
@@ -34,6 +34,17 @@ __all__ = [
 _PAIR: Final = re.compile(r"\s*[\w.-]+=")
 """How ``KEY=VALUE`` begins."""
 _SHOWN: Final = 60  # characters of a value that cannot be read
+
+
+_LARGEST: Final = re.compile(r", at most [\d,]{10,}")
+"""The bound of a number that is what a computer holds, which tells a user nothing."""
+_METAVARS: Final = {
+    r".*MAPPING\[.*\]|DICT\[.*\]": "KEY=VALUE",
+    r"(TUPLE|LIST|SEQUENCE)\[(\w+).*\]": r"\2[,\2...]",
+    r"\bBOOL\b": "true|false",
+    r"\bSTR\b": "TEXT",
+}
+"""How the types of options are shown, in place of Python's names for them."""
 
 
 class GivenPath(click.Path):
@@ -136,6 +147,7 @@ class Components(ComponentGroup):
         only: Callable[[str], bool] = lambda name: True,
         common: Callable[[], list[click.Parameter]] = list,
         command_class: type[click.RichCommand] = click.RichCommand,
+        texts: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -144,6 +156,7 @@ class Components(ComponentGroup):
         self._only = only
         self._common = common
         self._command_class = command_class
+        self._texts = texts
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take ``NAME --help`` without the argument before it for the help of that component."""
@@ -172,18 +185,27 @@ class Components(ComponentGroup):
 
         return self._command_class(
             name=command,
-            params=[*component_options(component, leave=shared), *common],
+            params=[*component_options(component, shared, self._texts), *common],
             callback=callback,
             help=help_of(self._components, command, component),
         )
 
 
-def component_options(component: type[Any], leave: Iterable[str] = ()) -> list[click.Parameter]:
-    """A click option for each option of the component, but those named in ``leave``."""
+def component_options(
+    component: type[Any], leave: Iterable[str] = (), texts: Mapping[str, str] | None = None
+) -> list[click.Parameter]:
+    """A click option for each option of the component, but those named in ``leave``.
+
+    ``texts`` are the help of options that components share (`curate.core.option_help`).
+    """
     left = set(leave)
     fields = {name: field for name, field in options(component).items() if name not in left}
     hints, ranged = (get_type_hints(component, include_extras=more) for more in (False, True))
-    return [_option(name, field, hints[name], ranged[name]) for name, field in fields.items()]
+    told = option_texts(component, texts)
+    return [
+        _option(name, field, hints[name], ranged[name], told.get(name, ""))
+        for name, field in fields.items()
+    ]
 
 
 def parsed(component: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,17 +276,17 @@ def _context() -> click.Context:
     return ctx
 
 
-def _option(name: str, field: Field[Any], hint: Any, ranged: Any) -> click.Option:
+def _option(name: str, field: Field[Any], hint: Any, ranged: Any, text: str) -> click.Option:
     required = field.default is MISSING and field.default_factory is MISSING
     notes = [] if required else [f"default: {_shown(field)}"]
-    notes += [str(allowed) for allowed in within_of(ranged) if name != "seed"]
+    notes += [_LARGEST.sub("", str(allowed)) for allowed in within_of(ranged) if name != "seed"]
     return click.Option(
         [f"--{name.replace('_', '-')}", name],
         default=None,
         required=required,
         multiple=_is_mapping(field),
         metavar=_choices(hint) or _metavar(field),
-        help=f"[{'; '.join(notes)}]" if notes else "",
+        help=" ".join([text, *([f"[{'; '.join(notes)}]"] if notes else [])]).strip(),
     )
 
 
@@ -275,7 +297,9 @@ def _is_mapping(field: Field[Any]) -> bool:
 def _metavar(field: Field[Any]) -> str:
     plain = re.sub(r"\w+", lambda word: PLAIN.get(word[0], word[0]), str(field.type))
     shown = plain.replace("SourceOption", "source").upper().replace(" | NONE", "")
-    return re.sub(r"MAPPING\[.*\]", "KEY=VALUE", shown)
+    for written, told in _METAVARS.items():
+        shown = re.sub(written, told, shown)
+    return shown
 
 
 def _choices(hint: Any) -> str:
@@ -286,9 +310,14 @@ def _choices(hint: Any) -> str:
 
 
 def _shown(field: Field[Any]) -> Any:
-    if field.default is not MISSING:
-        return "none" if field.default is None else field.default
-    return "" if field.default_factory is MISSING else field.default_factory()
+    value = field.default
+    if value is MISSING and field.default_factory is not MISSING:
+        value = field.default_factory()
+    if value is None or value == () or value == {}:
+        return "none"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _value(name: str, field: Field[Any], text: Any) -> Any:
@@ -309,6 +338,6 @@ def _value(name: str, field: Field[Any], text: Any) -> Any:
 
 
 def help_of(group: str, name: str, component: type[Any]) -> str:
-    """Summary and class docstring as click shows them: reflowed, examples left out."""
-    doc = f"{summary(group, name)}\n\n{inspect.cleandoc(component.__doc__ or '')}"
+    """Summary and class docstring as click shows them: reflowed, examples and options left out."""
+    doc = f"{summary(group, name)}\n\n{prose_of(component.__doc__ or '')}"
     return "\n\n".join(part for part in doc.split("\n\n") if not part.lstrip().startswith(">>>"))

@@ -42,6 +42,9 @@ class SemanticDedup:
     Where the column ``BY_cut`` is there (`embedding_cut`), the manifest and the last line have
     ``dropped_on_truncated_text``: how many rows went though the model saw only a part of them, or
     of their survivor. With ``long: pool`` the scorer `embedding` sees all.
+
+    Options:
+        by: the column of embeddings.
     """
 
     by: str = "embedding"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -88,3 +89,13 @@ def test_three_thousand_odd_values_of_all_commands_are_lines(offline, tmp_path):
     chosen += [valid(*one) for one in found]
     with workplace(tmp_path) as here:
         assert _said(failures(chosen, here)) == []
+
+
+def test_every_option_of_every_command_has_a_line_of_help() -> None:
+    for words, command in commands():
+        assert "``" not in (command.help or ""), words
+        for param in command.params:
+            if param.param_type_name == "option":
+                text = (param.help or "").partition("[")[0]
+                assert text.strip(), f"{shown(words)} {param.opts[0]}"
+                assert not re.search(r"TUPLE|MAPPING|BOOL|\bSTR\b", str(param.metavar)), param.name

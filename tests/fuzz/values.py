@@ -74,7 +74,7 @@ def values_of(param: click.Parameter) -> Sequence[str]:
         return _NUMBERS
     if isinstance(param.type, click.Choice):
         return (*map(str, param.type.choices), *_CHOICES, *_TEXTS)
-    if metavar == "BOOL":
+    if metavar == "true|false":
         return _SWITCHES
     if "=" in metavar:
         return (*_PAIRS[param.opts[0]], *_TEXTS, *_NUMBERS)
@@ -86,6 +86,6 @@ def _of_text(param: click.Parameter, metavar: str) -> Sequence[str]:
         return (*metavar.split("|"), *_CHOICES, *_TEXTS)
     if isinstance(param.type, click.Path):
         return (*_PLACES, *_TEXTS)
-    if metavar.startswith(("TUPLE", "DICT")):
+    if metavar.endswith("...]"):
         return (*_WORDS, *_WORDS_TOO, *_PAIRS.get(param.opts[0], ()), *_NUMBERS)
     return (*_WORDS, *_WORDS_TOO, *_PLACES, *_TEXTS)
