@@ -192,7 +192,7 @@ def test_the_help_of_an_objective_names_no_option_that_its_command_lacks(name):
     told = CliRunner().invoke(finetune, [name, "--help"]).output
     assert "loss_options" not in told
     assert ("--beta" in told) == (name != "best_of_k")
-    assert "``also`` adds" in " ".join(told.split())
+    assert "`also` adds" in " ".join(told.split())
 
 
 @pytest.mark.parametrize("command", ["sample", "evaluate"])
