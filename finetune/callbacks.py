@@ -10,6 +10,7 @@ import orjson
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from curate.core.files import write_text
+from curate.core.progress import if_slow
 from finetune import ranks
 from finetune.checkpoints import rotate, seal
 from finetune.pace import Pace
@@ -48,6 +49,8 @@ class Metrics(TrainerCallback):
         write_text(self.path, "".join(_line(line) for line in kept))
         self.last = dict(kept[-1]) if kept else {}  # a run may have nothing left to do
         self.pace.begin(state.global_step, state.num_input_tokens_seen)
+        if state.global_step == 0:  # the first logged step can be minutes away
+            ranks.tell(f"training: {state.max_steps:,} steps")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -141,7 +144,8 @@ class Evaluations(TrainerCallback):
     def _run(self, model: Any, step: int) -> None:
         training = model.training
         model.eval()
-        self.evaluate(model, step)
+        with if_slow(f"evaluating held-out rows at step {step:,}"):
+            self.evaluate(model, step)
         model.train(training)
         self._last = step
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from curate.core.model_config import positions_of
+from curate.core.progress import if_slow
 from finetune import checks, data, models
 from finetune.command_line import command_line
 from finetune.evaluate import write_step, write_summary
@@ -159,7 +160,8 @@ class PolicyTraining(PolicyOptions):
         checks.refuse(checks.check_tokenizer(tokenizer))
         checks.refuse(checks.check_template(tokenizer))
         report_precision(self, held)
-        read = self._read(objective, table, tokenizer, rows)
+        with if_slow(f"reading {table.height:,} rows as tokens"):
+            read = self._read(objective, table, tokenizer, rows)
         used, test = self._split(objective, read, tokenizer)
         trainer = self.trainer(objective, read.part(used), test.ids, tokenizer, run)
         stop = hold(self, trainer)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from curate.core.model_config import positions_of
+from curate.core.progress import if_slow
 from curate.core.ranges import Count, Natural, NonNegative, Positive, Rank, Seed, Share
 from finetune import checks, data, models
 from finetune.adapters import Kept, check_kept, whole_model
@@ -134,7 +135,8 @@ class RewardModel:
         freeze(model, self.freeze)
         length = self._length(model.config)
         tokenizer.model_max_length = length
-        used, dropped = self._usable(table, tokenizer, length, rows)
+        with if_slow(f"reading {table.height:,} pairs as tokens"):
+            used, dropped = self._usable(table, tokenizer, length, rows)
         train, test = self._split(used)
         rows_of = self._dataset(train, tokenizer, length)
         trainer = self._trainer(model, tokenizer, rows_of, train["id"].to_list(), run)

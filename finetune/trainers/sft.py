@@ -14,6 +14,7 @@ import polars as pl
 from curate.core.chat import contents
 from curate.core.errors import UsageError
 from curate.core.model_config import positions_of
+from curate.core.progress import if_slow
 from curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
 from curate.core.schema import KINDS, kind_of
 from finetune import checks, data, models
@@ -169,7 +170,8 @@ class SFT:
         base: models.DType = frozen_dtype(self.precision) if self.lora else "float32"
         model = models.load_causal(self.model, base)
         length = self._length(model.config)
-        used = self._prepare(table, tokenizer, length, rows)
+        with if_slow(f"reading {table.height:,} rows as tokens"):
+            used = self._prepare(table, tokenizer, length, rows)
         used, held = self._hold_out(used, tokenizer, length, run)
         learned = [sum(row.mask) for row in used.encoded]
         order = self._order(learned)

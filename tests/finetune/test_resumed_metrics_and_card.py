@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import orjson
+import pytest
 
 
 def test_a_run_that_resumes_with_nothing_left_to_do_keeps_its_last_metrics(tmp_path: Path) -> None:
@@ -109,3 +111,23 @@ def test_the_facts_of_rows_count_them_by_source() -> None:
     assert len(many) == 21
     assert many["z"] == 2
     assert many["11 other sources"] == 11
+
+
+def test_a_training_announces_its_steps_and_slow_evaluations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first logged step can be minutes away."""
+    from curate.core.progress import announcing, if_slow
+    from finetune.callbacks import Evaluations, Metrics
+
+    monkeypatch.setattr(if_slow.__wrapped__, "__defaults__", (0.01,))  # type: ignore[attr-defined]
+    state: Any = SimpleNamespace(global_step=0, max_steps=1_200, num_input_tokens_seen=0)
+    model: Any = SimpleNamespace(training=True, eval=lambda: None, train=lambda mode: None)
+    nothing: Any = None
+    said: list[str] = []
+    Metrics(tmp_path / "metrics.jsonl").on_train_begin(nothing, state, nothing)
+    with announcing(said.append):
+        slow = Evaluations(lambda model, step: time.sleep(0.1))
+        slow.on_train_begin(nothing, state, nothing, model=model)
+    assert said == ["evaluating held-out rows at step 0"]
+    assert capsys.readouterr().err == "training: 1,200 steps\n"
