@@ -487,8 +487,7 @@ NAMES = [
     Case(
         "one shard of other rows",
         shards(GOOD, b'{"a": 1}\n'),
-        keeps=(1, 2),
-        bad={1: "missing_field"},
+        refused=("001.jsonl", "no format fits rows with the keys a"),
         source="s",
     ),
     Case("code and hidden files beside data", with_code, keeps=(1,), source="s"),

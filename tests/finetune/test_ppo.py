@@ -23,6 +23,7 @@ from transformers import (
 
 from curate.core.chat import turn
 from curate.core.errors import DataError, SiftuneError, UsageError
+from curate.core.outputs import overwriting
 from curate.core.registry import build
 from curate.core.schema import schema_of
 from finetune import checkpoints, models
@@ -277,7 +278,10 @@ def test_checkpoints_of_other_options_are_not_taken_up(
         interrupted(patch, at_call=4)
         with pytest.raises(KeyboardInterrupt):
             ppo(tiny_model_dir)(rows, tmp_path / "cut")
-    ppo(tiny_model_dir, lr=2e-3)(rows, tmp_path / "cut")
+    with pytest.raises(UsageError, match=r"differs in lr .*--overwrite"):
+        ppo(tiny_model_dir, lr=2e-3)(rows, tmp_path / "cut")
+    with overwriting(True):
+        ppo(tiny_model_dir, lr=2e-3)(rows, tmp_path / "cut")
     assert same(tmp_path / "fresh", tmp_path / "cut")
 
 

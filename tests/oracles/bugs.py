@@ -173,8 +173,8 @@ PAIRS = (
     Mutation(
         "kept reference values without the model in their key",
         "finetune/reference.py",
-        "digest_of([models.model_hash(folder), share, dtype, [*distinct]])",
-        "digest_of([share, dtype, [*distinct]])",
+        "digest_of([models.model_hash(folder), share, dtype, autocast, [*distinct]])",
+        "digest_of([share, dtype, autocast, [*distinct]])",
         f"{LOOP}::test_kept_reference_values_are_those_of_the_model_and_found_again",
     ),
     Mutation(

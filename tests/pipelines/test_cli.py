@@ -224,8 +224,8 @@ def test_quarantined_rows_are_told_by_exit_code_four(rows, tmp_path):
     [
         (["curate", "ingest", "nowhere.jsonl", "--out", "OUT"], 3, "nowhere.jsonl"),
         (["curate", "run", "nowhere.yaml"], 2, "nowhere.yaml"),
-        (["curate", "explain", "OUT", "x:1"], 2, "manifest.json"),
-        (["curate", "export", "OUT", "--out", "OUT/x"], 2, "manifest.json"),
+        (["curate", "explain", "OUT", "x:1"], 2, "no such run folder"),
+        (["curate", "export", "OUT", "--out", "OUT/x"], 2, "no such run folder"),
         (["curate", "score", "ROWS", "lenght", "--out", "OUT"], 2, "lenght"),
         (["curate", "score", "ROWS", "length", "--of", "nothing", "--out", "OUT"], 2, "nothing"),
         (["curate", "select", "ROWS", "top_k", "--by", "x", "--k", "1", "--out", "OUT"], 2, "'x'"),
