@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import polars as pl
 
+from curate.core.column_names import nearest_columns
 from curate.core.columns import Reader, base_column
 from curate.core.dedup.held_out import reference_schema
 from curate.core.errors import SiftuneError, UsageError, raise_all
@@ -17,7 +19,7 @@ from curate.core.readers import sources
 from curate.core.readers.containers import expand, name_parts
 from curate.core.recipe import Recipe, Spec, component
 from curate.core.registry import closest
-from curate.core.schema import Kind, kind_of
+from curate.core.schema import KINDS, SOME, Kind, kind_of, schema_of
 from curate.core.sides import score_schema
 from curate.core.stages import Stages, code_key, core_key, option_files
 from curate.core.table import resolve
@@ -42,6 +44,7 @@ class Step:
 
 
 _Schema: TypeAlias = Mapping[str, pl.DataType | type[pl.DataType]]
+_RAW: Final = (".jsonl", ".ndjson", ".json", ".csv")  # of files whose rows have no scores of ours
 _SHOWN: Final = 8  # sources that an error names
 _Stamp: TypeAlias = tuple[int, int] | None
 """Size, and when it was written; none where there is no file."""
@@ -83,7 +86,10 @@ def plan(
     stages = Stages(out / "stages")
     seen: dict[Path, _Stamp] = {}
     if inputs is None:
-        parts = [part for source in recipe.source for part in expand(source)]
+        try:
+            parts = [part for source in recipe.source for part in expand(source)]
+        except SiftuneError as error:
+            raise_all([error, *_wrong_of_any_rows(recipe)])
         seen = {path: _stamp(path) for part in parts for path in part.paths}
         inputs = [{"path": p.shown, "sha256": p.sha256(), "bytes": p.size} for p in parts]
     ingest_key = digest_of(
@@ -149,7 +155,10 @@ def check_columns(
             all.
         DataError: no row of the source, or of a reference, can be read.
     """
-    kind, there = _own_columns(recipe, rows)
+    try:
+        kind, there = _own_columns(recipe, rows)
+    except SiftuneError as error:
+        raise_all([error, *_wrong_of_any_rows(recipe, numbers)])
     made = [component(spec, recipe.seed) for spec in recipe.stages]
     at = numbers or range(1, len(made) + 1)
     labels = [_label(number, spec) for number, spec in zip(at, recipe.stages, strict=True)]
@@ -174,6 +183,28 @@ def check_columns(
         there = {**there, **adds[place]}
     raise_all(problems)
     return kind
+
+
+def _wrong_of_any_rows(
+    recipe: Recipe, numbers: Sequence[int] | None = None
+) -> Iterator[SiftuneError]:
+    """What is wrong with stages whatever the rows are, where these cannot be read.
+
+    That is a reference that cannot be, and a column that no raw rows and no scorer before have.
+    """
+    raw = all(Path(source).suffix in _RAW for source in recipe.source)
+    there = {name for kind in KINDS for name in (*schema_of(kind), *SOME.get(kind, ()))}
+    for number, spec in zip(numbers or count(1), recipe.stages, strict=False):
+        made = component(spec, recipe.seed)
+        label = _label(number, spec)
+        missing = [name for name in made.needs if name not in there | {"content"}]
+        for name in missing if raw else ():
+            advice = nearest_columns(name, sorted(there))
+            yield UsageError(f"stage {label}: no column {name!r} in any rows; {advice}")
+        for error in _wrong_reference(made):
+            yield type(error)(f"stage {label}: against: {error}")
+        if spec.group == "score":
+            there |= {*_adds(spec, recipe.seed)}
 
 
 def _added(spec: Spec, made: Any, kind: Kind) -> _Schema:

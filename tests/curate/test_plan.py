@@ -159,3 +159,28 @@ def test_of_a_pair_the_columns_of_both_sides_are_advised(tmp_path: Path) -> None
     stages = [{"score": "length"}, {"select": "top_k", "by": "length_words", "k": 1}]
     with pytest.raises(UsageError, match=r"chosen_length_words or rejected_length_words\?$"):
         plan(parse({"source": str(rows), "stages": stages}), tmp_path / "out")
+
+
+@pytest.mark.parametrize("source", ["gone.jsonl", "empty.jsonl"])
+def test_a_source_that_cannot_be_read_hides_no_problem_of_a_stage(
+    source: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    stages = [
+        {"score": "length"},
+        {"select": "exact_dedup", "against": str(tmp_path / "none.jsonl")},
+        {"select": "threshold", "by": "chosen_length_words", "min": 1},  # which pairs would have
+        {"select": "threshold", "by": "margin", "min": 1},  # and this
+        {"select": "top_k", "by": "lenth_words", "k": 1},
+    ]
+    raw = {"source": str(tmp_path / source), "stages": stages}
+    with pytest.raises(UsageError) as error:
+        plan(parse(raw), tmp_path / "out")
+    first, *lines = str(error.value).splitlines()
+    assert first == "3 problems:"
+    assert source in lines[0]
+    assert "stage 2:exact_dedup: against: " in lines[1]
+    assert "stage 5:top_k: no column 'lenth_words' in any rows; did you mean length_w" in lines[2]
+    raw |= {"source": str(tmp_path / "runs/scored")}  # which may have any column
+    with pytest.raises(DataError, match="2 problems"):
+        plan(parse(raw), tmp_path / "out")
