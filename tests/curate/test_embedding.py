@@ -278,7 +278,11 @@ def test_the_cache_takes_more_keys_than_a_query_can(tmp_path: Path) -> None:
 def test_the_scorer_embeds_the_part_it_is_asked_for(tiny_embedder: Path) -> None:
     messages = [[turn("user", "Hi"), turn("assistant", "Oh")], [turn("user", "Hi")], None]
     batch = pl.DataFrame({"messages": pl.Series(messages, dtype=TURNS)})
-    for part, texts in (("prompt", ["Hi"]), ("response", ["Oh"]), ("both", ["Hi\n\nOh", "Hi"])):
+    for part, texts in (
+        ("prompt", ["Hi", "Hi"]),
+        ("response", ["Oh"]),
+        ("both", ["Hi\n\nOh", "Hi"]),
+    ):
         scorer = Embedding(of=part, model=str(tiny_embedder), dtype="fp32")  # type: ignore[arg-type]
         found = scorer(batch)["embedding"].drop_nulls().to_numpy()
         expected = Embedder(str(tiny_embedder), dtype="fp32").encode(texts).vectors

@@ -8,7 +8,7 @@ small file, whatever its encoding, can take the time or the memory of a large on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from curate.core.errors import DataError
 from curate.core.readers.binary import shown
+from curate.core.readers.parquet_footer import Chunk
 
 __all__ = [
     "PIECE",
@@ -204,8 +205,8 @@ class RowGroups:
     text every row of a batch may point to.
     """
 
-    def __init__(self, file: pq.ParquetFile, path: Path) -> None:
-        self._file, self._known = file, file.metadata
+    def __init__(self, file: pq.ParquetFile, path: Path, chunks: Sequence[Sequence[Chunk]]) -> None:
+        self._file, self._known, self._chunks = file, file.metadata, chunks
         self._texts = [
             column.path
             for column in map(file.schema.column, range(len(file.schema)))
@@ -226,9 +227,9 @@ class RowGroups:
         schema, known = self._file.schema, self._known
         listed = [at for at in range(len(schema)) if schema.column(at).max_repetition_level]
         size = smallest(known.num_rows, known.num_rows * (len(schema) - len(listed)))
-        for group in map(known.row_group, range(known.num_row_groups)):
-            size += group.total_byte_size
-            size += smallest(0, sum(group.column(at).num_values for at in listed))
+        for group, chunks in enumerate(self._chunks):
+            size += known.row_group(group).total_byte_size
+            size += smallest(0, sum(chunks[at].values for at in listed))
         return size
 
     def alike(self, rows: int) -> Iterator[tuple[int, list[int]]]:
@@ -242,8 +243,8 @@ class RowGroups:
         mean = known.total_byte_size // max(known.num_rows, 1)
         longest = max(mean, smallest(1, known.num_columns))
         long = [
-            chunk.path_in_schema
-            for chunk in map(known.column, range(known.num_columns))
+            chunk.path
+            for chunk in self._chunks[group]
             if _may_be_long(chunk, min(rows, known.num_rows))
         ]
         if long:
@@ -262,13 +263,12 @@ class RowGroups:
         return max((first[at : at + 1].nbytes for at in range(first.num_rows)), default=0)
 
 
-def _may_be_long(chunk: pq.ColumnChunkMetaData, rows: int) -> bool:
+def _may_be_long(chunk: Chunk, rows: int) -> bool:
     """Whether a batch could be large because each row points to a long text of a dictionary."""
-    if not chunk.has_dictionary_page or chunk.physical_type != "BYTE_ARRAY":
+    if chunk.dictionary_at is None or not chunk.is_text:
         return False
-    packed = chunk.compression != "UNCOMPRESSED"
-    most = chunk.data_page_offset - chunk.dictionary_page_offset
-    return bool((chunk.total_uncompressed_size if packed else most) * rows > PIECE)
+    most = chunk.unpacked_size if chunk.packed else chunk.data_at - chunk.dictionary_at
+    return most * rows > PIECE
 
 
 def _longest_text(array: pa.Array) -> int:

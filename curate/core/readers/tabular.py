@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -18,6 +18,7 @@ from curate.core.readers.binary import shown
 from curate.core.readers.calls import CALL_KEYS, without_nulls
 from curate.core.readers.growth import Growth, RowGroups, expanded, pieces, refuse_columns
 from curate.core.readers.jsonlines import MAX_LINE
+from curate.core.readers.parquet_footer import Chunk, chunks_of
 from curate.core.readers.table_values import values
 from curate.core.types import Row
 
@@ -44,9 +45,12 @@ def parquet_batches(path: Path, rows: int = _BATCH) -> Iterator[pa.RecordBatch]:
 def _bounded(file: pq.ParquetFile, path: Path, rows: int) -> Iterator[pa.RecordBatch]:
     """Batches of at most ``rows`` rows, fewer where rows are long; refused where they expand."""
     refuse_columns(file.schema_arrow, path)
-    _refuse_two_files(file, path)
+    chunks = chunks_of(path)
+    if [len(group) for group in chunks] != [len(file.schema)] * file.num_row_groups:
+        raise pa.ArrowInvalid("the footer is damaged: a row group lacks a column")
+    _refuse_two_files(file, path, chunks)
     growth, given = Growth.of(path), 0
-    with RowGroups(file, path) as groups:
+    with RowGroups(file, path, chunks) as groups:
         growth.refuse_beyond(groups.least())
         for height, run in groups.alike(rows):
             for batch in file.iter_batches(height, row_groups=run):
@@ -55,7 +59,7 @@ def _bounded(file: pq.ParquetFile, path: Path, rows: int) -> Iterator[pa.RecordB
                 yield batch
 
 
-def _refuse_two_files(file: pq.ParquetFile, path: Path) -> None:
+def _refuse_two_files(file: pq.ParquetFile, path: Path, chunks: Sequence[Sequence[Chunk]]) -> None:
     """Refuse files put one after another: the last footer would read the bytes of the first.
 
     Between the last page and the footer are indexes at most.
@@ -63,20 +67,13 @@ def _refuse_two_files(file: pq.ParquetFile, path: Path) -> None:
     Raises:
         DataError: the end of one file and the start of another are there.
     """
-    known = file.metadata
-    groups = [known.row_group(at) for at in range(known.num_row_groups)]
-    ends = (_end(group.column(at)) for group in groups for at in range(group.num_columns))
-    footer = path.stat().st_size - known.serialized_size - 8
+    ends = (chunk.end for group in chunks for chunk in group)
+    footer = path.stat().st_size - file.metadata.serialized_size - 8
     with path.open("rb") as stream:
-        stream.seek(min(max(ends, default=4), footer))
+        stream.seek(max(0, min(max(ends, default=4), footer)))
         between = stream.read(footer - stream.tell())
     if b"PAR1PAR1" in between:
         raise DataError(f"{shown(path)} is several parquet files in one: give them one by one")
-
-
-def _end(chunk: pq.ColumnChunkMetaData) -> int:
-    starts = [chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset]
-    return int(min(starts) + chunk.total_compressed_size)
 
 
 def parquet_columns(path: Path) -> list[str]:
