@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from curate.core.errors import DataError
 from curate.core.files import read_json
 from finetune.intervals import as_text
 from finetune.types import TrainResult
@@ -151,7 +152,10 @@ def _logged(folder: Path) -> Iterator[Figure]:
 def _log(folder: Path) -> list[Mapping[str, Any]]:
     path = folder / "metrics.jsonl"
     lines = path.read_bytes().splitlines() if path.is_file() else []
-    return [line for line in map(orjson.loads, lines) if "ppo/stopped" not in line]
+    try:
+        return [line for line in map(orjson.loads, lines) if "ppo/stopped" not in line]
+    except (orjson.JSONDecodeError, TypeError):
+        raise DataError(f"{path} is damaged: --overwrite trains again and writes it anew") from None
 
 
 def _read(path: Path) -> Mapping[str, Any]:

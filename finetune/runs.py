@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from curate.core.errors import UsageError
-from curate.core.files import digest_of, write_text
-from curate.core.output_marker import remove_matching, remove_own
+from curate.core.errors import DataError, UsageError
+from curate.core.files import digest_of, hash_file, write_text
+from curate.core.output_marker import (
+    MARKER,
+    Marker,
+    marker_of,
+    remove_matching,
+    remove_own,
+    write_marker,
+    written_names,
+)
 from curate.core.outputs import check_folder, may_overwrite, run_folder
 from curate.core.quiet import quiet_transformers
 from finetune import ranks
@@ -108,11 +116,12 @@ class Run:
         """The result of this very run, if it is there already.
 
         Raises:
+            DataError: a file of it was changed or damaged since.
             UsageError: what is there, the model or checkpoints of an interrupted training, is of
                 another run, and may not be replaced.
         """
         facts = read_facts(self.out)
-        if facts.get("run") == self.key:
+        if facts.get("run") == self.key and self._is_whole(facts.get("files", {})):
             ranks.tell(f"{self.out} is there already: nothing to do")
             return TrainResult(self.out, facts["data"]["rows"], facts["metrics"])
         check_folder(self.out, self.command)
@@ -124,6 +133,26 @@ class Run:
         if not may_overwrite() and ranks.first():
             refuse_other(self.work, self.key, self.record)
         return None
+
+    def _is_whole(self, written: Mapping[str, str]) -> bool:
+        """Whether the model folder is as it was written; it is marked again if need be.
+
+        The card is not looked at: people edit theirs.
+        """
+        for name, sha256 in written.items():
+            path = self.out / name
+            if path.is_file() and hash_file(path) == sha256:
+                continue
+            if may_overwrite():
+                return False
+            raise DataError(
+                f"{path} is not as this training wrote it: put it back, or add --overwrite to "
+                "train again"
+            )
+        if marker_of(self.out) is None and ranks.first():
+            names = tuple(name for name in written_names(self.out) if name != MARKER)
+            write_marker(self.out, Marker(self.command, names))
+        return True
 
     def train(
         self,

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.core.files import write_json, write_text
+from curate.core.files import hash_file, write_json, write_text
 from curate.core.outputs import whole_folder
 from curate.core.quiet import quiet_transformers
 from finetune.adapters import adapter_hash
@@ -34,7 +34,8 @@ def save_model(
     """Write a model folder in one step, and return its facts.
 
     ``facts`` are the keys of ``siftune.json`` (``stage``, ``method``, ``base``, ``data``,
-    ``options``, ``seed``, ``metrics``); versions and the hash are added here. What stands in the
+    ``options``, ``seed``, ``metrics``); versions and hashes, of the model and of each file, are
+    added here. What stands in the
     folder ``beside`` (metrics, evaluations) is copied in. ``weights`` stand for the model's own.
     ``command`` marks the folder as written by it. ``model`` None: ``beside`` holds an adapter.
 
@@ -51,6 +52,8 @@ def save_model(
         digest = adapter_hash(part) if model is None else model_hash(part)
         whole = {**facts, "versions": dict(_versions()), "hash": digest}
         whole["options"] = _published(facts.get("options"))
+        written = sorted(path for path in part.rglob("*") if path.is_file())
+        whole["files"] = {path.relative_to(part).as_posix(): hash_file(path) for path in written}
         write_json(part / FACTS, whole)
         write_text(part / "README.md", card(out.name, whole))
     return whole

@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from curate.core.errors import DataError
 from finetune.closing import evaluation_lines, last_lines
 from finetune.pace import Pace
 from finetune.types import TrainResult
@@ -88,3 +91,10 @@ def test_a_run_that_goes_on_tells_its_own_rate_and_the_time_left() -> None:
     assert pace(70, 100, 5_000) == ", 400 tokens/s, about 22 s left"
     assert pace(100, 100) == ""
     assert Pace()(1, 2, 3) == ""
+
+
+def test_a_damaged_log_is_named(tmp_path: Path) -> None:
+    out = written(tmp_path / "m", siftune={})
+    (out / "metrics.jsonl").write_text('{"step": 1, "loss": 4.0}\n{"step": 2, "lo')
+    with pytest.raises(DataError, match=r"metrics\.jsonl is damaged: --overwrite"):
+        last_lines(TrainResult(out, 12, {}))

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.errors import UsageError
+from curate.core.errors import DataError, UsageError
 from curate.core.output_marker import MARKER
 from curate.core.outputs import overwriting, run_folder, whole_folder
 from finetune import checkpoints
 from finetune.folders import COMPARISON_FILES
+from finetune.models import read_facts
 from finetune.runs import Run
 from finetune.saving import save_model
 
@@ -56,6 +57,36 @@ def test_a_model_of_other_options_gives_way_with_overwrite_alone(saved):
         (saved / "notes.md").write_text("mine")
         with pytest.raises(UsageError, match=r"notes\.md was not written by"):
             _run(saved).finished()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("content", [None, "other"])
+def test_a_finished_run_with_a_changed_file_is_named_and_made_again_when_asked(
+    content, name, saved, monkeypatch
+):
+    run = _run(saved)
+    monkeypatch.setattr("finetune.runs.read_facts", _as(run.key))
+    assert run.finished() is not None
+    (saved / name).unlink() if content is None else (saved / name).write_text(content)
+    with pytest.raises(DataError, match=rf"{name} is not as this training wrote it: .*--overwrite"):
+        run.finished()
+    with overwriting(True):
+        assert run.finished() is None
+
+
+def test_a_finished_run_is_marked_again_and_its_card_may_be_edited(saved, monkeypatch):
+    run, marker = _run(saved), (saved / MARKER).read_bytes()
+    monkeypatch.setattr("finetune.runs.read_facts", _as(run.key))
+    (saved / MARKER).write_bytes(marker[:5])
+    (saved / "README.md").write_text("mine")
+    assert run.finished() is not None
+    assert (saved / MARKER).read_bytes() == marker
+    assert (saved / "README.md").read_text() == "mine"
+
+
+def _as(key: str):
+    """`read_facts`, of the run of that key."""
+    return lambda model: {**read_facts(model), "run": key}
 
 
 def test_an_empty_folder_is_no_model(tmp_path):

@@ -15,6 +15,8 @@ _NUMBERS: Final = (
     *("[1]", "{a: b}", "2020-99-99", "!!int abc", "true", "? [a]: b", "&a [*a]", "[" * 3000),
     *("0x" + "f" * 40, "1:30", "*", "%", "\0", "\udcff"),
 )
+_ENDLESS: Final[Mapping[str, Sequence[str]]] = {"--epochs": ("1e30", "9" * 25)}
+"""Sound values with which a training does not end while anyone waits."""
 _SWITCHES: Final = ("true", "false", "yes", "0", "1", "2", "null", "", "[true]", "'true'", "wahr")
 _TEXTS: Final = (
     *("", " ", "no such", "../../x y", "a\0b", "\udcff", "x" * 300, "[a]*?", "a\nb", "é", ".."),
@@ -71,7 +73,7 @@ def values_of(param: click.Parameter) -> Sequence[str]:
         return ("",)
     metavar = str(param.metavar or "")
     if isinstance(param.type, click.types.IntParamType) or metavar in ("INT", "FLOAT"):
-        return _NUMBERS
+        return tuple(value for value in _NUMBERS if value not in _ENDLESS.get(param.opts[0], ()))
     if isinstance(param.type, click.Choice):
         return (*map(str, param.type.choices), *_CHOICES, *_TEXTS)
     if metavar == "true|false":
