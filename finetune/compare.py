@@ -175,7 +175,7 @@ class Compare:
         if not spent.exists():
             write_json(spent, time.process_time() - started)
         if not self.keep_models:
-            (folder / _WEIGHTS).unlink(missing_ok=True)
+            _drop_weights(folder)
         seconds = read_json(spent)
         return {"loss": name, "seed": seed, "cpu_seconds": seconds, "metrics": metrics}
 
@@ -194,6 +194,14 @@ class Compare:
 
 
 _DECIDES: Final = ("limit", "held_out", "split_seed", "max_length", "labels_as_numbers")
+
+
+def _drop_weights(folder: Path) -> None:
+    """Remove a model's weights, and first from the files that its run has to have."""
+    facts = models.read_facts(folder)
+    if facts.get("files", {}).pop(_WEIGHTS, None) is not None:
+        write_json(folder / models.FACTS, facts)
+    (folder / _WEIGHTS).unlink(missing_ok=True)
 
 
 def context_of(model: str) -> int | None:
