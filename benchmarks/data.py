@@ -224,7 +224,7 @@ def _sentences(texts: pl.Series) -> pl.Series:
 
 
 def _ingest(source: Path, path: Path) -> None:
-    from curate.core.readers.ingest import ingest
+    from siftune.curate.io.ingest import ingest
 
     folder = path.with_name(f"{path.name}.folder")
     got = ingest([str(source)], folder)

@@ -24,8 +24,8 @@ from typing import Any, Final
 import yaml
 
 from benchmarks.measure import ROOT
-from curate.core.registry import build
-from finetune.intervals import as_text, with_interval
+from siftune.curate.core.registry import build
+from siftune.finetune.core.intervals import as_text, with_interval
 
 PROMPTS: Final = (
     "What is the capital of France?",
@@ -220,7 +220,7 @@ class Bench:
             return Cost(**json.loads(noted.read_text()))
         print(f"{name} ...", file=sys.stderr)
         start = time.monotonic()
-        command = [sys.executable, "-m", "pipelines", *words]
+        command = [sys.executable, "-m", "siftune", *words]
         environment = os.environ | {
             "PYTHONPATH": str(ROOT),
             "SIFTUNE_STAGE_CACHE": "",

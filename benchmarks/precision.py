@@ -30,9 +30,9 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from curate.core.chat import turn
-from curate.core.precision import NumberFormat, multiplies_bf16
-from curate.core.schema import schema_of
+from siftune.curate.core.schema import schema_of
+from siftune.curate.models.precision import NumberFormat, multiplies_bf16
+from siftune.curate.rows.chat import turn
 
 LEAST: Final = 0.999
 """Rank correlation that bf16 has to keep."""
@@ -80,7 +80,7 @@ def _agreement(model: str, rows: Path) -> bool:
     """Print how far scores in bf16 are from those in fp32; whether they rank rows alike."""
     from scipy.stats import spearmanr
 
-    from curate.scorers.ifd import IFD
+    from siftune.curate.scorers.ifd import IFD
 
     table = pl.read_parquet(rows)
     exact = IFD(model, precision="fp32")(table)
@@ -164,10 +164,10 @@ def _run(
     lengths: list[tuple[int, int]],
     out: Path,
 ) -> int:
-    from curate.scorers.ifd import IFD
-    from finetune.trainers.ppo import PPO
-    from finetune.trainers.preference import Preference
-    from finetune.trainers.sft import SFT
+    from siftune.curate.scorers.ifd import IFD
+    from siftune.finetune.trainers.ppo import PPO
+    from siftune.finetune.trainers.preference import Preference
+    from siftune.finetune.trainers.sft import SFT
 
     how: dict[str, Any] = {"lora": 8, "precision": precision}
     prompts = sum(prompt for prompt, _ in lengths)
@@ -201,7 +201,7 @@ def _short_rows(given: str | None, count: int, longest: int, model: str) -> pl.D
 
 def _lengths(model: str, table: pl.DataFrame) -> list[tuple[int, int]]:
     """Tokens of all but the last turn, and of that turn, of each conversation."""
-    from finetune.models import load_tokenizer
+    from siftune.finetune.models.loading import load_tokenizer
 
     tokenizer: Any = load_tokenizer(model)
 
@@ -242,7 +242,7 @@ def _table(kind: Any, count: int, **content: list[Any]) -> pl.DataFrame:
 
 
 def _tiny_model(folder: Path) -> str:
-    from finetune.init import Init
+    from siftune.finetune.training.new_model import Init
 
     text = folder / "text.txt"
     text.write_text("\n\n".join([_TEXT] * 8))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.measure import Contestant, Sample, Spread, alternate
-from finetune.methods import objectives
+from siftune.finetune.core.methods import objectives
 
 _MODULE: Final = "benchmarks.ours.dpo"
 _WAYS: Final = ("siftune", "siftune-unshared", "trl", "trl-plain")

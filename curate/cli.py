@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from click.exceptions import Exit
 
-from curate.core.commands import Components, GivenPath, HintingGroup
-from curate.core.errors import PARTIAL, UsageError
-from curate.core.output_commands import OutOption, WritingCommand, command_name
-from curate.core.outputs import check_folder, check_name
-from curate.core.terminal import echo, echo_json
-from curate.option_texts import OPTION_TEXTS
-from curate.runners.folder import check_run
+from siftune.curate.commands.click_commands import Components, GivenPath, HintingGroup
+from siftune.curate.commands.option_texts import OPTION_TEXTS
+from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
+from siftune.curate.core.errors import PARTIAL, UsageError
+from siftune.curate.core.terminal import echo, echo_json
+from siftune.curate.files.outputs import check_folder, check_name
+from siftune.curate.runners.folder import check_run
 
 if TYPE_CHECKING:
-    from curate.core.recipe import Recipe
+    from siftune.curate.runs.recipe import Recipe
 
 __all__ = ["curate"]
 
@@ -112,9 +112,9 @@ def run(
     no_cache: bool,
 ) -> None:
     """Run RECIPE (YAML): ingest, then its stages; what is done already is not done again."""
-    from curate.core.readers.given import in_recipe
-    from curate.core.recipe import apply_overrides
-    from curate.core.yaml_text import read_yaml
+    from siftune.curate.files.source_spec import in_recipe
+    from siftune.curate.files.yaml_text import read_yaml
+    from siftune.curate.runs.recipe import apply_overrides
 
     raw = read_yaml(recipe)
     try:
@@ -139,8 +139,8 @@ def _default_folder(raw: Mapping[str, Any], recipe: Path) -> Path:
 @click.option("--json", "as_json", is_flag=True, help="Print the story as one JSON object.")
 def explain(run: Path, row_id: str, as_json: bool) -> None:
     """Tell the story of the row ID in the run folder RUN."""
-    from curate.core.story import story
-    from curate.telling import as_text, as_value
+    from siftune.curate.render import as_text, as_value
+    from siftune.curate.runs.explain import story
 
     told = story(run, row_id)
     if as_json:
@@ -154,7 +154,7 @@ class _ExportCommand(WritingCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
-        from curate.core.registry import names, summary
+        from siftune.curate.core.registry import names, summary
 
         lines = (f"{name}: {summary('curate.exports', name)}" for name in names("curate.exports"))
         self.epilog = "\n\n".join(["Layouts of trainers:", *lines])
@@ -198,7 +198,7 @@ def export(
     Conversations leave as lists of turns, so the trainer applies its chat template. Rows that the
     layout has no place for are left out and listed; then the exit code is 4.
     """
-    from curate.core.export import export as write
+    from siftune.curate.export.write import export as write
 
     asked = [name.strip() for value in columns for name in value.split(",")]
     done = write(run, out, layout, to, shape, list(dict.fromkeys(asked)))
@@ -293,13 +293,13 @@ def _checked(raw: dict[str, Any]) -> Recipe:
     Raises:
         SiftuneError: something is wrong; of several problems the text has all.
     """
-    from curate.core.recipe import read
+    from siftune.curate.runs.recipe import read
 
     draft = read(raw)
     if draft.recipe is not None and not draft.problems.found:
         return draft.recipe
     if draft.recipe is not None and "-" not in draft.recipe.source:  # which is read once
-        from curate.runners.plan import check_columns
+        from siftune.curate.runners.plan import check_columns
 
         with draft.problems.collecting():
             check_columns(draft.recipe, numbers=draft.numbers)
@@ -309,11 +309,11 @@ def _checked(raw: dict[str, Any]) -> Recipe:
 
 def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool, no_cache: bool) -> None:
     """Run or plan a recipe, and tell the result."""
-    from curate.core.progress import Progress, announcing
-    from curate.runners.run import preview
-    from curate.runners.run import run as work
-    from curate.runners.stage_cache import project_cache
-    from curate.telling import plan_text, result_text
+    from siftune.curate.core.progress import Progress, announcing
+    from siftune.curate.render import plan_text, result_text
+    from siftune.curate.runners.run import preview
+    from siftune.curate.runners.run import run as work
+    from siftune.curate.runners.stage_cache import project_cache
 
     recipe = _checked(raw)
     say, cache = Progress(), None if no_cache else project_cache()

@@ -26,8 +26,8 @@ from typing import Any, Final
 import orjson
 import polars as pl
 
-from curate.core.files import hash_file
 from examples.days_work_rows import Raw, make
+from siftune.curate.files.atomic import hash_file
 
 ROWS: Final = Path(__file__).with_name("days_work.yaml")
 PAIRS: Final = Path(__file__).with_name("days_work_pairs.yaml")
@@ -111,7 +111,9 @@ class Siftune:
     def _line(self, words: Sequence[object]) -> list[str]:
         """The command, printed as it is typed and run by this very Python."""
         print(f"\n$ siftune {shlex.join(map(str, words))}", flush=True)
-        entry = "import sys; from pipelines.cli import main; sys.argv[0] = 'siftune'; main()"
+        entry = (
+            "import sys; from siftune.pipelines.cli import main; sys.argv[0] = 'siftune'; main()"
+        )
         return [sys.executable, "-c", entry, *map(str, words)]
 
     def _log(self, words: Sequence[object]) -> Path:

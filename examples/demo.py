@@ -19,17 +19,17 @@ from typing import Any, Final
 
 import polars as pl
 
-from curate.core.errors import SiftuneError
-from curate.core.files import digest_of
-from curate.core.progress import Progress
 from examples.world import World, generate
 from examples.world_found import flips_found, planted_vs_found, stages_found
-from finetune.init import Init, read_texts
-from finetune.models import read_facts
-from pipelines.recipe import load
-from pipelines.report import write_report
-from pipelines.run import run
-from pipelines.told import arms_text
+from siftune.curate.core.errors import SiftuneError
+from siftune.curate.core.progress import Progress
+from siftune.curate.files.atomic import digest_of
+from siftune.finetune.models.loading import read_facts
+from siftune.finetune.training.new_model import Init, read_texts
+from siftune.pipelines.recipe import load
+from siftune.pipelines.render import arms_text
+from siftune.pipelines.report import write_report
+from siftune.pipelines.run import run
 
 RECIPE: Final = Path(__file__).with_name("demo.yaml")
 READER: Final = Init(

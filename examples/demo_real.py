@@ -21,21 +21,22 @@ from typing import Any, Final
 import orjson
 import polars as pl
 
-from curate.core.errors import DataError, SiftuneError
-from curate.core.files import digest_of, hash_file, write_text
-from curate.core.models.catalog import CATALOG
-from curate.core.models.get import get
-from curate.core.progress import Progress
-from curate.core.recipe import Recipe
-from curate.core.recipe import parse as parse_recipe
-from curate.runners.run import run as curate_run
-from finetune import data, models
-from finetune.exam import Exam
-from finetune.precision import frozen_dtype
-from pipelines.before_after import comparison
-from pipelines.recipe import load
-from pipelines.report import write_report
-from pipelines.run import run
+from siftune.curate.core.errors import DataError, SiftuneError
+from siftune.curate.core.progress import Progress
+from siftune.curate.files.atomic import digest_of, hash_file, write_text
+from siftune.curate.models.catalog import CATALOG
+from siftune.curate.models.get import get
+from siftune.curate.runners.run import run as curate_run
+from siftune.curate.runs.recipe import Recipe
+from siftune.curate.runs.recipe import parse as parse_recipe
+from siftune.finetune.data import training_rows
+from siftune.finetune.evaluation.generation_eval import Exam
+from siftune.finetune.models import loading
+from siftune.finetune.models.precision import frozen_dtype
+from siftune.pipelines.before_after import comparison
+from siftune.pipelines.recipe import load
+from siftune.pipelines.report import write_report
+from siftune.pipelines.run import run
 
 RECIPE: Final = Path(__file__).with_name("real.yaml")
 MODELS: Final = ("smollm2", "minilm")
@@ -95,10 +96,10 @@ def own_pairs(rows: Sequence[str], prompts: int, folder: Path, say: Progress) ->
     if recipe is not None:
         curate_run(_prompts_of(recipe, prompts), folder, say=say)
     kept = folder / "kept.parquet"
-    key = digest_of([hash_file(kept), models.model_hash(MODELS[0]), LONGEST])
+    key = digest_of([hash_file(kept), loading.model_hash(MODELS[0]), LONGEST])
     path = folder / f"pairs-{key[:16]}.jsonl"
     if not path.is_file():
-        asked = data.to_prompts(data.load(kept, ("conversation",)))
+        asked = training_rows.to_prompts(training_rows.load(kept, ("conversation",)))
         say(f"pairs: SmolLM2 answers {len(asked)} prompts")
         answers = _answers(asked, say)
         lines = [orjson.dumps(pair).decode() for pair in _pairs(asked, answers)]
@@ -128,8 +129,8 @@ def _prompts_of(rows: Recipe, prompts: int) -> Recipe:
 def _answers(asked: Sequence[Mapping[str, Any]], say: Progress) -> list[dict[str, Any]]:
     """SmolLM2's answers, drawn at a temperature of 0.7."""
     unknown = tuple({**row, "reference": None} for row in asked)
-    tokenizer = models.load_tokenizer(MODELS[0])
-    model = models.placed(models.load_causal(MODELS[0], frozen_dtype("auto")))
+    tokenizer = loading.load_tokenizer(MODELS[0])
+    model = loading.placed(loading.load_causal(MODELS[0], frozen_dtype("auto")))
     found: list[dict[str, Any]] = []
     for start in range(0, len(unknown), BATCH):
         part = unknown[start : start + BATCH]

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import orjson
 
-from curate.core.outputs import whole_folder
 from examples.world_facts import Entity, Fact, make_entities
 from examples.world_rows import FAULTS, Ask, asks_about, edited, spoiled
+from siftune.curate.files.outputs import whole_folder
 
 __all__ = ["PLANTED", "World", "generate"]
 

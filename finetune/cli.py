@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import rich_click as click
 
-from curate.core.commands import (
+from siftune.curate.commands.click_commands import (
     ComponentGroup,
     GivenPath,
     component_options,
@@ -18,23 +18,23 @@ from curate.core.commands import (
     key_values,
     parsed,
 )
-from curate.core.errors import UsageError
-from curate.core.option_help import prose_of
-from curate.core.output_commands import Check, OutOption, WritingCommand
-from curate.core.outputs import check_folder
-from curate.core.registry import build, checked, find, options
-from curate.core.terminal import echo
-from finetune import ranks
-from finetune.folders import check_comparison, check_model
-from finetune.methods import FAMILIES, TRAINER_GROUP, TRAINERS, family_of, objectives
-from finetune.option_texts import OPTION_TEXTS
+from siftune.curate.commands.option_help import prose_of
+from siftune.curate.commands.output_commands import Check, OutOption, WritingCommand
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build, checked, find, options
+from siftune.curate.core.terminal import echo
+from siftune.curate.files.outputs import check_folder
+from siftune.finetune.core import distributed
+from siftune.finetune.core.methods import FAMILIES, TRAINER_GROUP, TRAINERS, family_of, objectives
+from siftune.finetune.option_texts import OPTION_TEXTS
+from siftune.finetune.runs.run_folders import check_comparison, check_model
 
 __all__ = ["finetune"]
 
 _OTHERS: Final = {
-    "init": "finetune.init",
-    "evaluate": "finetune.evaluate",
-    "sample": "finetune.sample",
+    "init": "siftune.finetune.training.new_model",
+    "evaluate": "siftune.finetune.evaluation.evaluate",
+    "sample": "siftune.finetune.evaluation.sample_answers",
 }
 _OWN: Final = ("compare", "conformance")  # commands with arguments or results of their own
 _PARTIAL: Final = 4
@@ -115,7 +115,7 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
 
 
 def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
-    from finetune.objectives import data_of  # heavy, as the loss itself is
+    from siftune.finetune.training.build_loss import data_of  # heavy, as the loss itself is
 
     loss, trainer = find(group, name), find(TRAINER_GROUP, runs_in)
 
@@ -137,7 +137,7 @@ def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
 
 
 def _compare_command() -> click.Command:
-    from finetune.compare import Compare, table_of
+    from siftune.finetune.comparison.compare import Compare, table_of
 
     def callback(rows: Path, out: Path, **given: Any) -> int:
         facts = checked(Compare, parsed(Compare, given), "compare")(rows, out)
@@ -154,7 +154,7 @@ def _compare_command() -> click.Command:
 
 
 def _conformance_command() -> click.Command:
-    from finetune.conformance import Conformance, loss_at, table_of
+    from siftune.finetune.comparison.conformance import Conformance, loss_at, table_of
 
     def callback(target: str, pairs: tuple[str, ...], **given: Any) -> int:
         suite = checked(Conformance, parsed(Conformance, given), "conformance")
@@ -213,10 +213,10 @@ def _naming_passed_on(pairs: tuple[str, ...]) -> Iterator[None]:
 
 def _tell(result: Any) -> None:
     """The result on stdout: what a training came to in words, the metrics of anything else."""
-    if not ranks.first():
+    if not distributed.first():
         return
-    from finetune.closing import evaluation_lines, last_lines
-    from finetune.intervals import as_text  # numpy
+    from siftune.finetune.core.intervals import as_text  # numpy
+    from siftune.finetune.runs.summary import evaluation_lines, last_lines
 
     if (result.model / "metrics.jsonl").is_file():
         echo("\n".join(last_lines(result)))

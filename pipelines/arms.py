@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from curate.core.recipe import Recipe, Spec
+from siftune.curate.runs.recipe import Recipe, Spec
 
 __all__ = ["TOKENS", "arm_recipe", "varies"]
 

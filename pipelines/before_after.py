@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import orjson
 
-from curate.core.files import read_json
-from finetune.intervals import as_text
-from finetune.models import shown
+from siftune.curate.files.atomic import read_json
+from siftune.finetune.core.intervals import as_text
+from siftune.finetune.models.loading import shown
 
 __all__ = ["comparison", "means_of", "reference_of"]
 

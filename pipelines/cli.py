@@ -13,23 +13,23 @@ from typing import Final, TextIO
 import rich_click as click
 from click import exceptions
 
-from curate.core.commands import LazyGroup
-from curate.core.errors import UsageError
-from curate.core.failures import failure_of, memory_limit
-from curate.core.files import is_text
-from curate.core.progress import Progress, announcing
-from curate.core.quiet import no_kernel_note
-from curate.core.terminal import echo, one_message
+from siftune.curate.commands.click_commands import LazyGroup
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import Progress, announcing
+from siftune.curate.core.system_errors import failure_of, memory_limit
+from siftune.curate.core.terminal import echo, one_message
+from siftune.curate.core.transformers_logging import no_kernel_note
+from siftune.curate.files.atomic import is_text
 
 __all__ = ["main", "siftune"]
 
 _LAZY = {
-    "curate": "curate.cli:curate",
-    "finetune": "finetune.cli:finetune",
-    "pipelines": "pipelines.commands:pipelines",
-    "report": "pipelines.commands:report",
-    "models": "pipelines.model_commands:models",
-    "doctor": "pipelines.doctor:doctor",
+    "curate": "siftune.curate.cli:curate",
+    "finetune": "siftune.finetune.cli:finetune",
+    "pipelines": "siftune.pipelines.commands:pipelines",
+    "report": "siftune.pipelines.commands:report",
+    "models": "siftune.pipelines.model_commands:models",
+    "doctor": "siftune.pipelines.doctor:doctor",
 }
 
 

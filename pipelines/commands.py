@@ -6,12 +6,12 @@ from pathlib import Path
 
 import rich_click as click
 
-from curate.core.commands import GivenPath, HintingGroup
-from curate.core.errors import UsageError
-from curate.core.output_commands import OutOption, WritingCommand
-from curate.core.outputs import check_page
-from curate.core.terminal import echo, echo_json
-from pipelines.folder import check_pipeline
+from siftune.curate.commands.click_commands import GivenPath, HintingGroup
+from siftune.curate.commands.output_commands import OutOption, WritingCommand
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.terminal import echo, echo_json
+from siftune.curate.files.outputs import check_page
+from siftune.pipelines.folder import check_pipeline
 
 __all__ = ["pipelines", "report"]
 
@@ -49,17 +49,17 @@ def run(
     no_cache: bool,
 ) -> None:
     """Run RECIPE (YAML) from its rows to models and a report; what is done is not done again."""
-    from curate.core.progress import Progress, announcing, if_slow
+    from siftune.curate.core.progress import Progress, announcing, if_slow
 
     say = Progress()
     # imports, models and rows: on a slow machine all of it takes longer than a person waits
     with announcing(say), if_slow(f"checking {recipe}: its models, rows and options"):
-        from curate.runners.stage_cache import project_cache
-        from pipelines.preflight import Preflight, forecasts
-        from pipelines.recipe import read, settings_of
-        from pipelines.report import write_report
-        from pipelines.run import run_checked
-        from pipelines.told import plan_text, result_text
+        from siftune.curate.runners.stage_cache import project_cache
+        from siftune.pipelines.preflight import Preflight, forecasts
+        from siftune.pipelines.recipe import read, settings_of
+        from siftune.pipelines.render import plan_text, result_text
+        from siftune.pipelines.report import write_report
+        from siftune.pipelines.run import run_checked
 
         pipeline, problems = read(recipe, overrides)
         folder = out or Path("runs") / pipeline.name
@@ -89,6 +89,6 @@ def run(
 )
 def report(run: Path, out: Path | None) -> None:
     """Write the report of a curate or pipeline run: one HTML file that works offline."""
-    from pipelines.report import write_report
+    from siftune.pipelines.report import write_report
 
     echo(write_report(run, out))

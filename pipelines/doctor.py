@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import rich_click as click
 
-from curate.core.precision import multiplies_bf16
-from curate.core.terminal import echo
+from siftune.curate.core.terminal import echo
+from siftune.curate.models.precision import multiplies_bf16
 
 __all__ = ["doctor"]
 

@@ -12,11 +12,11 @@ import numpy as np
 import orjson
 import polars as pl
 
-from curate.core.content import text_of
-from curate.core.failures import reading
-from curate.core.run_manifest import manifest_of, stage_file, verified
-from curate.core.schema import content_columns
-from pipelines.charts import Chart, embedding_map, histogram
+from siftune.curate.core.schema import content_columns
+from siftune.curate.core.system_errors import reading
+from siftune.curate.rows.content import text_of
+from siftune.curate.runs.run_manifest import manifest_of, stage_file, verified
+from siftune.pipelines.charts import Chart, embedding_map, histogram
 
 __all__ = ["MOST_POINTS", "Selection"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from curate.core.outputs import check_run_folder
+from siftune.curate.files.outputs import check_run_folder
 
 __all__ = ["COMMAND", "FILES", "check_pipeline"]
 

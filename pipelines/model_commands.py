@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from curate.core.commands import GivenPath, HintingGroup
-from curate.core.errors import UsageError
-from curate.core.terminal import echo, echo_json
+from siftune.curate.commands.click_commands import GivenPath, HintingGroup
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.terminal import echo, echo_json
 
 if TYPE_CHECKING:
-    from curate.core.models.catalog import CatalogModel
+    from siftune.curate.models.catalog import CatalogModel
 
 __all__ = ["models"]
 
@@ -26,7 +26,7 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def list_models(as_json: bool) -> None:
     """List the models that can be named, and whether each is here."""
-    from curate.core.models.catalog import CATALOG
+    from siftune.curate.models.catalog import CATALOG
 
     rows = [_facts(model) for model in CATALOG.values()]
     if as_json:
@@ -38,7 +38,7 @@ def list_models(as_json: bool) -> None:
 
 
 def _facts(model: CatalogModel) -> dict[str, Any]:
-    from curate.core.models.cache import state
+    from siftune.curate.models.cache import state
 
     return {
         "name": model.name,
@@ -68,8 +68,8 @@ def get(name: str, given: Path | None) -> None:
     installed and none of its code is run. What is in the cache is checked and kept. The cache is
     SIFTUNE_CACHE, or `siftune` in XDG_CACHE_HOME or ~/.cache.
     """
-    from curate.core.models.get import get as get_model
-    from curate.core.progress import Progress
+    from siftune.curate.core.progress import Progress
+    from siftune.curate.models.get import get as get_model
 
     echo(get_model(_known(name), given, Progress()))
 
@@ -78,14 +78,14 @@ def get(name: str, given: Path | None) -> None:
 @click.argument("name")
 def path(name: str) -> None:
     """Print the folder of the model NAME; exit code 2 where it is not here."""
-    from curate.core.models.cache import require
+    from siftune.curate.models.cache import require
 
     echo(require(_known(name)))
 
 
 def _known(name: str) -> CatalogModel:
-    from curate.core.models.catalog import CATALOG
-    from curate.core.registry import closest
+    from siftune.curate.core.registry import closest
+    from siftune.curate.models.catalog import CATALOG
 
     if name not in CATALOG:
         raise UsageError(f"no model is called {name!r}; {closest(name.lower(), tuple(CATALOG))}")

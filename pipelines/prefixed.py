@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from curate.core.progress import Telling
+from siftune.curate.core.progress import Telling
 
 __all__ = ["Prefixed"]
 

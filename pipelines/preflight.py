@@ -8,26 +8,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from curate.core.errors import Problems, UsageError
-from curate.core.input_paths import input_paths
-from curate.core.readers.given import in_recipe
-from curate.core.recipe import Recipe
-from curate.core.registry import checked, closest, names
-from curate.core.schema import KINDS, Kind
-from curate.runners.estimate import Forecast
-from curate.runners.plan import Plan, plan
-from curate.runners.run import preview
-from curate.runners.stage_cache import StageCache
-from curate.runners.streams import hold_streams
-from finetune import data, models
-from finetune.evaluate import MEASURES, Evaluate
-from finetune.init import Init
-from finetune.intervals import HIGH, LOW
-from finetune.methods import TRAINERS, family_of
-from finetune.scoring import reward_of
-from pipelines.folder import COMMAND, check_pipeline
-from pipelines.recipe import Pipeline, Step
-from pipelines.steps import trainer_of
+from siftune.curate.core.errors import Problems, UsageError
+from siftune.curate.core.registry import checked, closest, names
+from siftune.curate.core.schema import KINDS, Kind
+from siftune.curate.files.input_paths import input_paths
+from siftune.curate.files.source_spec import in_recipe
+from siftune.curate.runners.estimate import Forecast
+from siftune.curate.runners.plan import Plan, plan
+from siftune.curate.runners.run import preview
+from siftune.curate.runners.stage_cache import StageCache
+from siftune.curate.runners.stdin_spool import hold_streams
+from siftune.curate.runs.recipe import Recipe
+from siftune.finetune.core.intervals import HIGH, LOW
+from siftune.finetune.core.methods import TRAINERS, family_of
+from siftune.finetune.data import training_rows
+from siftune.finetune.evaluation.evaluate import MEASURES, Evaluate
+from siftune.finetune.evaluation.reward_lookup import reward_of
+from siftune.finetune.models import loading
+from siftune.finetune.training.new_model import Init
+from siftune.pipelines.folder import COMMAND, check_pipeline
+from siftune.pipelines.recipe import Pipeline, Step
+from siftune.pipelines.steps import trainer_of
 
 __all__ = ["HELDOUT_OF", "Preflight", "forecasts", "recipes_of"]
 
@@ -74,7 +75,7 @@ class Preflight:
         """The base model, or what one is to be made from."""
         if self.pipeline.base is not None:
             with self.problems.collecting("base"):
-                models.load_tokenizer(self.pipeline.base)
+                loading.load_tokenizer(self.pipeline.base)
                 self._start = self.pipeline.base
         elif self.pipeline.init is not None:
             given = dict(self.pipeline.init)
@@ -95,7 +96,7 @@ class Preflight:
             if isinstance(given, str):
                 kinds: tuple[Kind, ...] = ("preference",) if key == "pairs" else KINDS
                 with self.problems.collecting(f"heldout.{key}"):
-                    data.load(given, kinds)
+                    training_rows.load(given, kinds)
 
     def _check_steps(self) -> None:
         made = {"base": self._start}
@@ -106,7 +107,7 @@ class Preflight:
                 _check_whole(trainer)
                 _check_places(trainer)
                 if step.method != "reward" and trainer.model != _LATER:
-                    models.check_writes(trainer.model)
+                    loading.check_writes(trainer.model)
                 trainer.check_options()
             made[step.label] = _LATER
 
@@ -126,7 +127,7 @@ class Preflight:
         for name in ("reference", "reward"):
             if given.get(name) is not None:
                 with self.problems.collecting(f"evaluate: {name}"):
-                    models.config_of(given[name])
+                    loading.config_of(given[name])
 
     def _check_arms(self) -> None:
         arms = self.pipeline.arms
@@ -192,17 +193,17 @@ def _check_places(trainer: Any) -> None:
     for name, place in _named(trainer, (*_FOLDERS, *_TABLES, "reward")):
         with problems.collecting(name):
             if name in _TABLES:
-                data.load(place, KINDS)
+                training_rows.load(place, KINDS)
             elif name == "reward":
                 _check_reward(place, trainer.reward_options or {})
             else:
-                models.config_of(place)
+                loading.config_of(place)
     problems.refuse()
 
 
 def _check_reward(reward: str, options: Mapping[str, Any]) -> None:
     reward_of(reward, options)
-    if reward not in names("finetune.rewards") and not models.is_reward_model(reward):
+    if reward not in names("finetune.rewards") and not loading.is_reward_model(reward):
         raise UsageError(f"{reward} is no reward model: make one with `siftune finetune reward`")
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curate.core.errors import Problems, UsageError
-from curate.core.outputs import check_name
-from curate.core.recipe import Recipe, apply_overrides, checked_seed, parse
-from curate.core.registry import closest
-from curate.core.yaml_text import read_yaml
+from siftune.curate.core.errors import Problems, UsageError
+from siftune.curate.core.registry import closest
+from siftune.curate.files.outputs import check_name
+from siftune.curate.files.yaml_text import read_yaml
+from siftune.curate.runs.recipe import Recipe, apply_overrides, checked_seed, parse
 
 __all__ = ["ARMS", "Arms", "Pipeline", "Step", "load", "read", "settings_of"]
 
@@ -52,7 +52,7 @@ class Pipeline:
     """A checked recipe. ``heldout`` are prompts and pairs that no training sees.
 
     They are the path of a file, or a curate recipe that selects them, such as the test part of what
-    ``rows`` and ``pairs`` train on (`curate.selectors.split`); without a ``source`` of its own it
+    ``rows`` and ``pairs`` train on (`selectors.split`); without a ``source`` of its own it
     reads theirs.
     """
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from curate.core.errors import UsageError
-from curate.core.failures import reading
-from curate.core.files import read_json
-from curate.core.output_marker import generator_tag
-from curate.core.outputs import check_page, whole_page
-from finetune.closing import WORDS
-from finetune.intervals import as_text
-from finetune.models import read_facts
-from pipelines.before_after import comparison
-from pipelines.charts import Chart, arms_chart, curve
-from pipelines.evidence import Selection
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.system_errors import reading
+from siftune.curate.files.atomic import read_json
+from siftune.curate.files.output_marker import generator_tag
+from siftune.curate.files.outputs import check_page, whole_page
+from siftune.finetune.core.intervals import as_text
+from siftune.finetune.models.loading import read_facts
+from siftune.finetune.runs.summary import WORDS
+from siftune.pipelines.before_after import comparison
+from siftune.pipelines.charts import Chart, arms_chart, curve
+from siftune.pipelines.evidence import Selection
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -92,7 +92,7 @@ def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(
-        loader=PackageLoader("pipelines"),
+        loader=PackageLoader("siftune.pipelines"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -12,28 +12,27 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-import curate
-import finetune
-from curate.core.errors import UsageError
-from curate.core.files import digest_of, hash_file, read_json, write_json
-from curate.core.input_paths import input_paths
-from curate.core.outputs import run_folder
-from curate.core.progress import Quiet, Telling
-from curate.core.readers.given import in_recipe
-from curate.core.recipe import Recipe
-from curate.core.registry import checked, options
-from curate.runners.run import run as curate_run
-from curate.runners.stage_cache import StageCache
-from finetune.evaluate import Evaluate
-from finetune.init import Init
-from finetune.models import model_hash, read_facts
-from pipelines.arms import TOKENS, arm_recipe, varies
-from pipelines.compare import arms_table
-from pipelines.folder import COMMAND, FILES
-from pipelines.prefixed import Prefixed
-from pipelines.preflight import HELDOUT_OF, Preflight
-from pipelines.recipe import Arms, Pipeline, Step
-from pipelines.steps import judges_pairs, trainer_of
+from siftune import curate, finetune
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import Quiet, Telling
+from siftune.curate.core.registry import checked, options
+from siftune.curate.files.atomic import digest_of, hash_file, read_json, write_json
+from siftune.curate.files.input_paths import input_paths
+from siftune.curate.files.outputs import run_folder
+from siftune.curate.files.source_spec import in_recipe
+from siftune.curate.runners.run import run as curate_run
+from siftune.curate.runners.stage_cache import StageCache
+from siftune.curate.runs.recipe import Recipe
+from siftune.finetune.evaluation.evaluate import Evaluate
+from siftune.finetune.models.loading import model_hash, read_facts
+from siftune.finetune.training.new_model import Init
+from siftune.pipelines.arms import TOKENS, arm_recipe, varies
+from siftune.pipelines.compare import arms_table
+from siftune.pipelines.folder import COMMAND, FILES
+from siftune.pipelines.prefixed import Prefixed
+from siftune.pipelines.preflight import HELDOUT_OF, Preflight
+from siftune.pipelines.recipe import Arms, Pipeline, Step
+from siftune.pipelines.steps import judges_pairs, trainer_of
 
 __all__ = ["run", "run_checked"]
 
@@ -46,11 +45,11 @@ def run(
 ) -> dict[str, Any]:
     """Run what is not done yet; returns the manifest, which names every hash from row to model.
 
-    Stages of its recipes that are in ``cache`` are taken from there (`curate.runners.run`).
+    Stages of its recipes that are in ``cache`` are taken from there (`runners.run`).
 
     Raises:
         LockedError: another process runs in ``out``.
-        UsageError: ``out`` is not of an earlier pipeline run (`curate.core.outputs`).
+        UsageError: ``out`` is not of an earlier pipeline run (`files.outputs`).
         SiftuneError: a step cannot run; the text names it.
     """
     Preflight(pipeline, out, cache).check()
@@ -312,7 +311,7 @@ def _summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def _code() -> str:
     """Changes whenever training code does."""
-    packages = (Path(str(finetune.__path__[0])), Path(str(curate.__path__[0])) / "core")
+    packages = (Path(str(finetune.__path__[0])), Path(str(curate.__path__[0])))
     return digest_of(
         [
             [path.relative_to(package).as_posix(), hash_file(path)]

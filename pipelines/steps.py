@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Any
 
-from curate.core.errors import UsageError
-from curate.core.registry import build, closest, find, options
-from finetune.methods import (
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build, closest, find, options
+from siftune.finetune.core.methods import (
     FAMILIES,
     OPTIONS_OF_ARGUMENTS,
     TRAINER_GROUP,
@@ -15,7 +15,7 @@ from finetune.methods import (
     family_of,
     objectives,
 )
-from pipelines.recipe import Step
+from siftune.pipelines.recipe import Step
 
 __all__ = ["judges_pairs", "trainer_of"]
 
@@ -23,7 +23,7 @@ __all__ = ["judges_pairs", "trainer_of"]
 def judges_pairs(method: str) -> bool:
     """Whether models of ``method`` judge pairs: reward models, and policies trained on preferences.
 
-    Policies do by their implicit reward (`finetune.implicit_reward`).
+    Policies do by their implicit reward (`evaluation.implicit_reward`).
     """
     if method in TRAINERS:
         return method == "reward"

@@ -61,7 +61,7 @@ def fp32_unless_asked() -> Iterator[None]:
     Of the session, since fixtures of a module train before those of a function are made.
     """
     with pytest.MonkeyPatch.context() as own:  # a test may undo the patches of its `monkeypatch`
-        own.setattr("curate.core.precision.multiplies_bf16", lambda device: False)
+        own.setattr("siftune.curate.models.precision.multiplies_bf16", lambda device: False)
         yield
 
 

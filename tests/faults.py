@@ -191,7 +191,7 @@ def _child(words: Sequence[str], fault: str, at: int, writer: int, told: Path) -
     try:
         for stream in (1, 2):
             os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-        from pipelines import cli
+        from siftune.pipelines import cli
 
         sys.argv = ["siftune", *words]
         signal.signal(signal.SIGTERM, cli._stopped)
@@ -290,7 +290,13 @@ def main() -> int:
     parser.add_argument("--middle", action="store_true", help="in the middle of the writes")
     given = parser.parse_args()
     methods = [given.only] if given.only else list(METHODS)
-    for name in ("torch", "transformers", "trl", "finetune.cli", "curate.runners.run"):
+    for name in (
+        "torch",
+        "transformers",
+        "trl",
+        "siftune.finetune.cli",
+        "siftune.curate.runners.run",
+    ):
         if name.startswith("curate") or methods != ["curate"]:
             import_module(name)  # once; nothing is computed before the processes part
     table: dict[tuple[str, str], tuple[int, int]] = {}

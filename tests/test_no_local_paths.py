@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.errors import UsageError
-from curate.core.recipe import load as load_rows
-from pipelines.recipe import load as load_pipeline
+from siftune.curate.core.errors import UsageError
+from siftune.curate.runs.recipe import load as load_rows
+from siftune.pipelines.recipe import load as load_pipeline
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -35,7 +35,7 @@ def test_the_tour_prints_what_the_readme_shows(tmp_path):
 def _run(command: str, folder) -> subprocess.CompletedProcess:
     words = shlex.split(command.partition(" #")[0])
     if words[0] == "siftune":
-        words = [sys.executable, "-m", "pipelines", *words[1:]]
+        words = [sys.executable, "-m", "siftune", *words[1:]]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
     return subprocess.run(
         words, cwd=folder, capture_output=True, text=True, timeout=120, env=environment

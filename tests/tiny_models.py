@@ -60,7 +60,7 @@ def embedder(folder: Path) -> Path:
 
 def language_model(folder: Path) -> Path:
     """A Llama of width 32, one layer, some 300 tokens; ``text.txt`` beside it is their source."""
-    from finetune.init import Init
+    from siftune.finetune.training.new_model import Init
 
     text = folder.parent / "text.txt"
     text.write_text("\n\n".join(SENTENCES))
@@ -70,8 +70,8 @@ def language_model(folder: Path) -> Path:
 
 def reward_model(model: Path, folder: Path) -> Path:
     """A reward model with the tokenizer and trunk of a language model, and a random head."""
-    from finetune.models import load_reward, load_tokenizer
-    from finetune.saving import save_model
+    from siftune.finetune.models.loading import load_reward, load_tokenizer
+    from siftune.finetune.models.saving import save_model
 
     facts = {"stage": "reward", "method": "none", "seed": 0}
     save_model(load_reward(model), load_tokenizer(model), folder, facts)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.worker import Facts, Options, peak_mb, serve, timed
-from finetune.collate import PairCollator, PairIds
+from siftune.finetune.data.pair_collator import PairCollator, PairIds
 
 _END, _PAD = 2, 0
 
@@ -25,8 +25,8 @@ def work(options: Options) -> Facts:
 
 def list_work(options: Options) -> Facts:
     """Forward and backward of K answers to one prompt, as a list or as all K(K-1)/2 pairs."""
-    from finetune.logps import score_answers
-    from finetune.packing import share_prefixes
+    from siftune.finetune.data.packing import share_prefixes
+    from siftune.finetune.scoring.logps import score_answers
 
     torch.set_num_threads(1)
     model, count, facts = _model(options), options["answers"], Facts()
@@ -141,11 +141,11 @@ def _settings(options: Options, folder: str) -> dict[str, Any]:
 def _ours(options: Options, folder: str) -> Any:
     from transformers import TrainingArguments
 
-    from finetune.logps import answer_with_scores
-    from finetune.losses.pair.dpo import DPO
-    from finetune.packing import share_prefixes
-    from finetune.pairs import PairTrainer
-    from finetune.reference import Frozen
+    from siftune.finetune.data.packing import share_prefixes
+    from siftune.finetune.losses.pair.dpo import DPO
+    from siftune.finetune.scoring.logps import answer_with_scores
+    from siftune.finetune.scoring.reference import Frozen
+    from siftune.finetune.training.pair_trainer import PairTrainer
 
     policy, reference = _model(options), _model(options).requires_grad_(False)
     if options["way"] == "siftune":

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from benchmarks.worker import Facts, Options, serve, timed
-from curate.core.vectors.embed import Embedder
-from curate.core.vectors.embed_model import find_model
+from siftune.curate.vectors.embed import Embedder
+from siftune.curate.vectors.embed_model import find_model
 
 _WARM = ["a few words to load what is loaded once"] * 4
 

@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 
 from benchmarks.worker import Facts, Options, serve, timed
-from curate.core.content import text_of
-from curate.core.registry import build
+from siftune.curate.core.registry import build
+from siftune.curate.rows.content import text_of
 
 
 def work(options: Options) -> Facts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from benchmarks.worker import Facts, Options, serve, timed
-from curate.core.registry import build
+from siftune.curate.core.registry import build
 
 
 def work(options: Options) -> Facts:

@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.worker import Facts, Options, few_lines, serve, timed
-from curate.core.readers.ingest import ingest
-from curate.core.readers.reading import Batch
-from curate.core.readers.sources import plan
+from siftune.curate.io.ingest import ingest
+from siftune.curate.io.reading import Batch
+from siftune.curate.io.sources import plan
 
 
 def work(options: Options) -> Facts:

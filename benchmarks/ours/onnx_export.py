@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.worker import Facts, Options, serve, timed
-from curate.core.vectors.embed_model import find_model, load_model
+from siftune.curate.vectors.embed_model import find_model, load_model
 
 _WINDOW = 256
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.worker import Facts, Options, serve, timed
-from curate.core.registry import build
+from siftune.curate.core.registry import build
 
 
 def work(options: Options) -> Facts:

@@ -12,10 +12,10 @@ from unittest.mock import patch
 import orjson
 
 from benchmarks.worker import Facts, Options, serve, timed
-from curate.core.recipe import parse
-from curate.runners.estimate import Forecast, forecast
-from curate.runners.outputs import write_ledger
-from curate.runners.run import run
+from siftune.curate.runners.estimate import Forecast, forecast
+from siftune.curate.runners.results import write_ledger
+from siftune.curate.runners.run import run
+from siftune.curate.runs.recipe import parse
 
 
 def work(options: Options) -> Facts:
@@ -38,8 +38,8 @@ def work(options: Options) -> Facts:
         return found
 
     profile = cProfile.Profile() if options.get("profile") else None
-    held = patch("curate.runners.run.write_ledger", timed_ledger)
-    asked = patch("curate.runners.run.forecast", timed_forecast)
+    held = patch("siftune.curate.runners.run.write_ledger", timed_ledger)
+    asked = patch("siftune.curate.runners.run.forecast", timed_forecast)
     with held, asked, timed(facts), profile or nullcontext():
         result = run(parse(options["recipe"]), Path(options["out"]), foretell=True)
     if profile:

@@ -117,7 +117,7 @@ def _tokens(texts: list[str]) -> int:
     """Tokens within the window, the two special ones included."""
     from tokenizers import Tokenizer
 
-    from curate.core.vectors.embed_model import find_model
+    from siftune.curate.vectors.embed_model import find_model
 
     tokenizer = Tokenizer.from_file(str(find_model(None) / "tokenizer.json"))
     tokenizer.no_padding()

@@ -1,1 +1,1 @@
-"""The ground floor: shapes, registry, recipe, ledger and the readers that everything stands on."""
+"""Shapes that every part shares: types, schema, errors, registry, progress."""

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from curate.core.registry import names
+from siftune.curate.core.registry import names
 
 __all__ = ["nearest_columns"]
 

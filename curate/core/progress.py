@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TextIO
 
-from curate.core.terminal import hidden, printable
+from siftune.curate.core.terminal import hidden, printable
 
 __all__ = ["Progress", "Quiet", "Telling", "announcing", "duration", "if_slow"]
 

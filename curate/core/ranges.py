@@ -1,6 +1,6 @@
 """Types of options that are numbers within a range, such as `Count`, `Positive` and `Seed`.
 
-A field annotated with one of them is checked where options of users are (`curate.core.registry`);
+A field annotated with one of them is checked where options of users are (`core.registry`);
 for Python it stays an ``int`` or a ``float``.
 """
 

@@ -11,11 +11,11 @@ from dataclasses import MISSING, Field, fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import NoneType, UnionType
+from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from curate.core.errors import UsageError
-from curate.core.ranges import outside
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.ranges import outside
 
 __all__ = ["build", "checked", "closest", "find", "names", "options", "source_of", "summary"]
 
@@ -23,7 +23,7 @@ __all__ = ["build", "checked", "closest", "find", "names", "options", "source_of
 @cache
 def names(group: str) -> tuple[str, ...]:
     """Names of the components of ``group``, such as ``curate.scorers``, sorted."""
-    package = importlib.import_module(group)
+    package = _package(group)
     own = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg}
     private = {name for name in own if name.startswith("_") or name in _SUPPORT}
     return tuple(sorted((own - private) | set(_points(group))))
@@ -31,6 +31,11 @@ def names(group: str) -> tuple[str, ...]:
 
 _SHOWN = 200  # characters of a value that is refused
 _SUPPORT = {"types"}  # modules of a component folder that hold shapes, not a component
+
+
+def _package(group: str) -> ModuleType:
+    """The package that holds our own components of a group."""
+    return importlib.import_module(f"siftune.{group}")
 
 
 @cache
@@ -50,7 +55,7 @@ def find(group: str, name: str) -> type[Any]:
     if name in _points(group):
         loaded: type[Any] = _points(group)[name].load()
         return loaded
-    module = importlib.import_module(f"{group}.{name}")
+    module = importlib.import_module(f"siftune.{group}.{name}")
     exported = (getattr(module, name) for name in module.__all__)
     return next(item for item in exported if isinstance(item, type))
 
@@ -124,7 +129,7 @@ def source_of(group: str, name: str) -> Path:
     if name in _points(group):
         spec = importlib.util.find_spec(_points(group)[name].module)
         return Path(str(spec.origin if spec else ""))
-    return Path(str(importlib.import_module(group).__path__[0])) / f"{name}.py"
+    return Path(str(_package(group).__path__[0])) / f"{name}.py"
 
 
 def field_type(hint: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Literal as L
 
 import polars as pl
 
-from curate.core.errors import UsageError
+from siftune.curate.core.errors import UsageError
 
 __all__ = [
     "BASE",

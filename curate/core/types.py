@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from curate.core.schema import Kind
+from siftune.curate.core.schema import Kind
 
 __all__ = ["ExportLayout", "Format", "Row", "Scorer", "Selector"]
 
@@ -20,9 +20,9 @@ class Scorer(Protocol):
 
     ``needs`` names the columns it reads. A scorer that needs ``messages`` is shown one conversation
     a row: both sides of a pair and each answer of a ranked list are laid before it in turn
-    (`curate.core.sides`), so it never has to know. What cannot be scored is null. A scorer may also
-    have ``describe()``: what its options come to here, for keys and manifests; ``measured()``: what
-    it found out, for the manifest; ``notice()``: a line for the user before the first row;
+    (`conversation_views`), so it never has to know. What cannot be scored is null. A scorer may
+    also have ``describe()``: what its options come to here, for keys and manifests; ``measured()``:
+    what it found out, for the manifest; ``notice()``: a line for the user before the first row;
     ``flags``: for a column that holds lists of flags, all that there can be.
     """
 
@@ -67,8 +67,8 @@ class Selector(Protocol):
 class Format(Protocol):
     """One raw layout: how to know it, and the way to our columns and back.
 
-    A format may also have ``layout`` (`curate.core.readers.layout`), and ``facts``: the columns of
-    `curate.core.schema.SOME` that it gives. One whose records have a place for ``tools`` may have
+    A format may also have ``layout`` (`records.layout`), and ``facts``: the columns of
+    `schema.SOME` that it gives. One whose records have a place for ``tools`` may have
     ``tools = True``: exports keep them.
     """
 
@@ -107,7 +107,7 @@ class Format(Protocol):
 class ExportLayout(Protocol):
     """The layout that one trainer reads, for `siftune curate export`.
 
-    A class attribute ``shapes`` names the records it takes (`curate.core.export_records`),
+    A class attribute ``shapes`` names the records it takes (`export.training_records`),
     ``containers`` the kinds of files its reader opens (jsonl, parquet, datasets), the usual one
     first. ``title`` is the trainer's own name.
     """

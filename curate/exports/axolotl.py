@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Final
 
 import yaml
 
-from curate.core.errors import BadRow
-from curate.core.export_turns import no_tools, single_answer, with_tools_as_text
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.types import Row
+from siftune.curate.export.turns import no_tools, single_answer, with_tools_as_text
 
 __all__ = ["Axolotl"]
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from curate.core.errors import BadRow
-from curate.core.export_turns import (
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.types import Row
+from siftune.curate.export.turns import (
     call_texts,
     ends_with_answer,
     results_in_order,
@@ -16,8 +17,7 @@ from curate.core.export_turns import (
     thinking_in_content,
     unweighted,
 )
-from curate.core.readers.jsontext import dump
-from curate.core.types import Row
+from siftune.curate.files.json_text import dump
 
 __all__ = ["LLaMAFactory"]
 

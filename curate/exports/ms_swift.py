@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from curate.core.errors import BadRow
-from curate.core.export_turns import (
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.types import Row
+from siftune.curate.export.turns import (
     call_texts,
     ends_with_answer,
     results_in_order,
     thinking_in_content,
     with_tools_as_text,
 )
-from curate.core.types import Row
 
 __all__ = ["MsSwift"]
 

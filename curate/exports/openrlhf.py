@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from curate.core.export_turns import ends_with_answer, no_tools, unweighted
-from curate.core.types import Row
+from siftune.curate.core.types import Row
+from siftune.curate.export.turns import ends_with_answer, no_tools, unweighted
 
 __all__ = ["OpenRLHF"]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from curate.core.export_records import SHAPES
-from curate.core.types import Row
+from siftune.curate.core.types import Row
+from siftune.curate.export.training_records import SHAPES
 
 __all__ = ["TRL"]
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from curate.core.errors import BadRow
-from curate.core.readers.layout import Layout, Said
-from curate.core.readers.question_parts import PART_KEYS, refuse_parts
-from curate.core.readers.turns import conversation, leftover, plain, said_by, text_field
-from curate.core.schema import Kind
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.layout import Layout, Said
+from siftune.curate.records.question_parts import PART_KEYS, refuse_parts
+from siftune.curate.records.turns import conversation, leftover, plain, said_by, text_field
 
 __all__ = ["Alpaca"]
 

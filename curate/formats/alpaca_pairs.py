@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from curate.core.errors import BadRow
-from curate.core.readers.answers import prompt_text
-from curate.core.readers.prompts import read_prompt
-from curate.core.readers.turns import answer, leftover, plain
-from curate.core.schema import Kind
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.prompts import read_prompt
+from siftune.curate.records.ranked_lists import prompt_text
+from siftune.curate.records.turns import answer, leftover, plain
 
 __all__ = ["AlpacaPairs"]
 

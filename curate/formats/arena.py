@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from curate.core.errors import BadRow
-from curate.core.readers.turns import leftover, plain, said_by, text_field
-from curate.core.schema import Kind
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.turns import leftover, plain, said_by, text_field
 
 __all__ = ["Arena"]
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from curate.core.errors import BadRow
-from curate.core.readers.jsonlines import parse
-from curate.core.readers.judged import judged_pair
-from curate.core.readers.turns import (
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.json_lines import parse
+from siftune.curate.records.judgements import judged_pair
+from siftune.curate.records.turns import (
     check_sides,
     common_prefix,
     conversation,
@@ -19,9 +21,7 @@ from curate.core.readers.turns import (
     text_field,
     write_turns,
 )
-from curate.core.schema import Kind
-from curate.core.turn_fields import put_fields, take_fields
-from curate.core.types import Row
+from siftune.curate.rows.turn_fields import put_fields, take_fields
 
 __all__ = ["ArenaBattles"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.errors import BadRow
-from curate.core.readers.dialogue import marked, read_dialogue, write_dialogue
-from curate.core.readers.layout import Layout, Side
-from curate.core.readers.turns import check_sides, common_prefix, leftover, text_field
-from curate.core.schema import Kind
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.dialogue import marked, read_dialogue, write_dialogue
+from siftune.curate.records.layout import Layout, Side
+from siftune.curate.records.turns import check_sides, common_prefix, leftover, text_field
 
 __all__ = ["HHRLHF"]
 

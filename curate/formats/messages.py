@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from curate.core.readers.layout import Layout, Side
-from curate.core.readers.question_parts import CHAT_KEYS, refuse_half_chat
-from curate.core.readers.roles import ROLES
-from curate.core.readers.turn_lists import holds_records, opens_conversation
-from curate.core.readers.turns import leftover, read_turns, write_turns
-from curate.core.schema import Kind
-from curate.core.types import Row
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.layout import Layout, Side
+from siftune.curate.records.question_parts import CHAT_KEYS, refuse_half_chat
+from siftune.curate.records.roles import ROLES
+from siftune.curate.records.turn_lists import holds_records, opens_conversation
+from siftune.curate.records.turns import leftover, read_turns, write_turns
 
 __all__ = ["Messages"]
 
@@ -29,7 +29,7 @@ _TEXTS: Final = frozenset(
 class Messages:
     """``messages`` (``conversations``, ``conversation``, ``data``): ``[{"role", "content", …}]``.
 
-    Also turns in the other shapes of `curate.core.readers.turn_lists`: ``{"human", "assistant"}``
+    Also turns in the other shapes of `records.turn_lists`: ``{"human", "assistant"}``
     objects, texts in turn (UltraChat, LIMA), an object of lists, JSON text. Tool calls, tool turns
     and names survive; ``tools`` and every other field stay in ``extra``. A conversation without an
     answer is taken: scorers give it null.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.errors import BadRow
-from curate.core.readers.answers import items, texts
-from curate.core.readers.dialogue import asked_turns, write_dialogue
-from curate.core.readers.turns import answer, leftover, number_field, text_field
-from curate.core.schema import Kind
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.dialogue import asked_turns, write_dialogue
+from siftune.curate.records.ranked_lists import items, texts
+from siftune.curate.records.turns import answer, leftover, number_field, text_field
 
 __all__ = ["Nectar"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.errors import BadRow
-from curate.core.readers.answers import texts
-from curate.core.readers.trees import (
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.message_trees import (
     FIELDS,
     is_tree,
     nest,
@@ -17,9 +18,8 @@ from curate.core.readers.trees import (
     turn_of,
     walk,
 )
-from curate.core.readers.turns import leftover, number_field
-from curate.core.schema import Kind
-from curate.core.types import Row
+from siftune.curate.records.ranked_lists import texts
+from siftune.curate.records.turns import leftover, number_field
 
 __all__ = ["OASSTRanked"]
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.errors import BadRow
-from curate.core.readers.beside import SYSTEMS
-from curate.core.readers.dialogue import marked, read_dialogue
-from curate.core.readers.judged import SCORE_KEYS, take_scores
-from curate.core.readers.layout import Layout, Side
-from curate.core.readers.prompts import (
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.dialogue import marked, read_dialogue
+from siftune.curate.records.judgements import SCORE_KEYS, take_scores
+from siftune.curate.records.layout import Layout, Side
+from siftune.curate.records.prompts import (
     QUESTIONS,
     no_other_prompt,
     question_keys,
     read_prompt,
     shared_text,
 )
-from curate.core.readers.question_parts import PART_KEYS
-from curate.core.readers.turns import (
+from siftune.curate.records.question_parts import PART_KEYS
+from siftune.curate.records.side_fields import SYSTEMS
+from siftune.curate.records.turns import (
     ROLES,
     answer,
     check_sides,
@@ -30,9 +32,7 @@ from curate.core.readers.turns import (
     said_by,
     write_side,
 )
-from curate.core.schema import Kind
-from curate.core.turn_fields import has_fields, put_fields
-from curate.core.types import Row
+from siftune.curate.rows.turn_fields import has_fields, put_fields
 
 __all__ = ["Preference"]
 
@@ -48,7 +48,7 @@ class Preference:
 
     The prompt is ``prompt``, else what two lists of turns begin with, else the field that holds it
     by another name: a question, an instruction and its input, a chat, a history, a system text
-    (`curate.core.readers.prompts`). A prompt or sides that are dialogues of HH-RLHF are parted into
+    (`records.prompts`). A prompt or sides that are dialogues of HH-RLHF are parted into
     their turns. Texts without any of these share their first characters up to the last space (the
     rule of TRL's ``extract_prompt``), but only where no other field could be the prompt. Sides that
     repeat a given prompt lose it; sides of which a user's turn differs answer different questions

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.errors import BadRow
-from curate.core.readers.dialogue import read_asked
-from curate.core.readers.layout import Layout, Side
-from curate.core.readers.question_parts import PART_KEYS, refuse_parts
-from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
-from curate.core.schema import Kind
-from curate.core.turn_fields import has_fields, put_fields, take_fields
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.dialogue import read_asked
+from siftune.curate.records.layout import Layout, Side
+from siftune.curate.records.question_parts import PART_KEYS, refuse_parts
+from siftune.curate.records.turns import ROLES, leftover, plain, read_side, write_side
+from siftune.curate.rows.turn_fields import has_fields, put_fields, take_fields
 
 __all__ = ["PromptCompletion"]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from curate.core.export_records import prompt_of
-from curate.core.readers.beside import SYSTEMS
-from curate.core.readers.dialogue import read_asked
-from curate.core.readers.keywords import could_answer
-from curate.core.readers.layout import Layout, Side
-from curate.core.readers.turn_lists import opens_conversation
-from curate.core.readers.turns import ROLES, leftover, plain, write_side
-from curate.core.schema import Kind
-from curate.core.turn_fields import has_fields, put_fields, take_fields
-from curate.core.types import Row
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.export.training_records import prompt_of
+from siftune.curate.records.dialogue import read_asked
+from siftune.curate.records.field_names import could_answer
+from siftune.curate.records.layout import Layout, Side
+from siftune.curate.records.side_fields import SYSTEMS
+from siftune.curate.records.turn_lists import opens_conversation
+from siftune.curate.records.turns import ROLES, leftover, plain, write_side
+from siftune.curate.rows.turn_fields import has_fields, put_fields, take_fields
 
 __all__ = ["PromptOnly"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from curate.core.errors import BadRow
-from curate.core.readers.question_parts import refuse_parts
-from curate.core.readers.turns import conversation, leftover, plain, read_turns, text_field
-from curate.core.schema import Kind
-from curate.core.turn_fields import has_fields
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.question_parts import refuse_parts
+from siftune.curate.records.turns import conversation, leftover, plain, read_turns, text_field
+from siftune.curate.rows.turn_fields import has_fields
 
 __all__ = ["QueryResponse"]
 

@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Final
 
 import polars as pl
 
-from curate.core.errors import BadRow
-from curate.core.readers.checkable import checkable
-from curate.core.readers.keywords import could_answer, is_context, is_picture, of_role
-from curate.core.readers.prompts import CHATS, QUESTIONS, read_prompt
-from curate.core.readers.turn_lists import turn_list
-from curate.core.readers.turns import leftover, plain, said_by, write_side
-from curate.core.schema import SOME, Kind
-from curate.core.turn_fields import put_fields, take_fields
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import SOME, Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.field_names import could_answer, is_context, is_picture, of_role
+from siftune.curate.records.final_answers import checkable
+from siftune.curate.records.prompts import CHATS, QUESTIONS, read_prompt
+from siftune.curate.records.turn_lists import turn_list
+from siftune.curate.records.turns import leftover, plain, said_by, write_side
+from siftune.curate.rows.turn_fields import put_fields, take_fields
 
 __all__ = ["QuestionAnswer"]
 

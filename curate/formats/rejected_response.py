@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.errors import BadRow
-from curate.core.readers.prompts import chat_key, no_other_prompt, read_prompt
-from curate.core.readers.turns import (
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.prompts import chat_key, no_other_prompt, read_prompt
+from siftune.curate.records.turns import (
     check_sides,
     common_prefix,
     leftover,
@@ -15,9 +17,7 @@ from curate.core.readers.turns import (
     read_side,
     write_turns,
 )
-from curate.core.schema import Kind
-from curate.core.turn_fields import has_fields, put_fields
-from curate.core.types import Row
+from siftune.curate.rows.turn_fields import has_fields, put_fields
 
 __all__ = ["RejectedResponse"]
 

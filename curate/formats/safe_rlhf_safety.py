@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.readers.judged import TwoResponses
+from siftune.curate.records.judgements import TwoResponses
 
 __all__ = ["SafeRLHFSafety"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from curate.core.errors import BadRow
-from curate.core.readers.answers import items
-from curate.core.readers.turns import conversation, leftover, plain, text_field
-from curate.core.schema import Kind
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.ranked_lists import items
+from siftune.curate.records.turns import conversation, leftover, plain, text_field
 
 __all__ = ["SelfInstruct"]
 

@@ -7,16 +7,16 @@ from typing import Any, ClassVar
 
 import orjson
 
-from curate.core.errors import BadRow
-from curate.core.readers.calls import calls_of_text
-from curate.core.readers.jsontext import dump
-from curate.core.readers.layout import Layout, Side
-from curate.core.readers.question_parts import CHAT_KEYS, refuse_half_chat
-from curate.core.readers.roles import ROLES, is_call_role, role_of
-from curate.core.readers.turns import content_of, leftover, said_by, text_field
-from curate.core.schema import Kind
-from curate.core.turn_fields import put_fields, take_fields
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.files.json_text import dump
+from siftune.curate.records.layout import Layout, Side
+from siftune.curate.records.question_parts import CHAT_KEYS, refuse_half_chat
+from siftune.curate.records.roles import ROLES, is_call_role, role_of
+from siftune.curate.records.turns import content_of, leftover, said_by, text_field
+from siftune.curate.rows.tool_calls import calls_of_text
+from siftune.curate.rows.turn_fields import put_fields, take_fields
 
 __all__ = ["ShareGPT"]
 

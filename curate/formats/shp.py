@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.readers.judged import in_places, judged_pair, place_field
-from curate.core.readers.turns import answer, number_field, said_by, text_field
-from curate.core.schema import Kind
-from curate.core.types import Row
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.judgements import in_places, judged_pair, place_field
+from siftune.curate.records.turns import answer, number_field, said_by, text_field
 
 __all__ = ["SHP"]
 

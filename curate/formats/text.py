@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.errors import BadRow
-from curate.core.readers.keywords import could_answer, is_picture
-from curate.core.readers.layout import Layout, Said
-from curate.core.readers.prompts import question_keys
-from curate.core.readers.turns import answer, leftover, plain, text_field
-from curate.core.schema import Kind
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.field_names import could_answer, is_picture
+from siftune.curate.records.layout import Layout, Said
+from siftune.curate.records.prompts import question_keys
+from siftune.curate.records.turns import answer, leftover, plain, text_field
 
 __all__ = ["Text"]
 

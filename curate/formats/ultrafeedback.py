@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curate.core.errors import BadRow
-from curate.core.readers.answers import attribute_list, attributes_of, items, prompt_text, texts
-from curate.core.readers.turns import answer, leftover, number_field, said_by, text_field
-from curate.core.schema import Kind
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.ranked_lists import (
+    attribute_list,
+    attributes_of,
+    items,
+    prompt_text,
+    texts,
+)
+from siftune.curate.records.turns import answer, leftover, number_field, said_by, text_field
 
 __all__ = ["UltraFeedback"]
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from curate.core.errors import BadRow
-from curate.core.readers.layout import Layout, Side
-from curate.core.readers.prompts import CHATS, QUESTIONS, chat_key, question_keys, read_prompt
-from curate.core.readers.question_parts import PART_KEYS
-from curate.core.readers.turns import ROLES, leftover, plain, read_side, write_side
-from curate.core.schema import Kind
-from curate.core.turn_fields import has_fields, put_fields
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.layout import Layout, Side
+from siftune.curate.records.prompts import CHATS, QUESTIONS, chat_key, question_keys, read_prompt
+from siftune.curate.records.question_parts import PART_KEYS
+from siftune.curate.records.turns import ROLES, leftover, plain, read_side, write_side
+from siftune.curate.rows.turn_fields import has_fields, put_fields
 
 __all__ = ["Unpaired"]
 
@@ -45,7 +45,7 @@ class Unpaired:
     A label is true or false, 1 or 0 (or -1), these as text (CSV), or a word for them: desirable or
     undesirable, good or bad, chosen or rejected …; ``kto_tag`` is one too. Instead of
     prompt and completion there may be ``messages`` or ``conversations``, whose last turn is the
-    completion, or the prompt under another name (`curate.core.readers.prompts`) beside
+    completion, or the prompt under another name (`records.prompts`) beside
     ``response`` or ``output``. Ethayarajh et al. 2024, arXiv:2402.01306.
     """
 

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from curate.core.errors import BadRow
-from curate.core.readers.checkable import checkable
-from curate.core.readers.turns import leftover, read_side, write_turns
-from curate.core.schema import SOME, Kind
-from curate.core.turn_fields import put_fields, take_fields
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import SOME, Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.final_answers import checkable
+from siftune.curate.records.turns import leftover, read_side, write_turns
+from siftune.curate.rows.turn_fields import put_fields, take_fields
 
 __all__ = ["Verl"]
 

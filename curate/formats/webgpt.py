@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from curate.core.errors import BadRow
-from curate.core.readers.judged import in_places, judged_pair, scored_place
-from curate.core.readers.turns import answer, number_field, said_by, text_field
-from curate.core.schema import Kind
-from curate.core.types import Row
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.schema import Kind
+from siftune.curate.core.types import Row
+from siftune.curate.records.judgements import in_places, judged_pair, scored_place
+from siftune.curate.records.turns import answer, number_field, said_by, text_field
 
 __all__ = ["WebGPT"]
 

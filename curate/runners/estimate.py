@@ -17,14 +17,14 @@ from typing import Final, TypeAlias
 
 import pyarrow.parquet as pq
 
-from curate.core.readers.containers import expand
-from curate.core.recipe import Recipe, Spec
-from curate.runners.earlier import Earlier, earlier
-from curate.runners.flow import Between, flow
-from curate.runners.model_trials import loads_model, models_tried
-from curate.runners.plan import Plan
-from curate.runners.row_counts import Records, records
-from curate.runners.trials import Sampled, Trial, sampled
+from siftune.curate.io.containers import expand
+from siftune.curate.runners.model_timing import loads_model, models_tried
+from siftune.curate.runners.plan import Plan
+from siftune.curate.runners.prior_runs import Earlier, earlier
+from siftune.curate.runners.row_counts import Records, records
+from siftune.curate.runners.row_flow import Between, flow
+from siftune.curate.runners.timing import Sampled, Trial, sampled
+from siftune.curate.runs.recipe import Recipe, Spec
 
 __all__ = ["Forecast", "Seconds", "forecast", "source_rows", "told"]
 

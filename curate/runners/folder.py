@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from curate.core.output_marker import STAGE_FILES
-from curate.core.outputs import check_run_folder
+from siftune.curate.files.output_marker import STAGE_FILES
+from siftune.curate.files.outputs import check_run_folder
 
 __all__ = ["INGEST_FILES", "OUTPUTS", "PARTS", "RUN_FILES", "STREAMS", "check_run"]
 
@@ -30,7 +30,7 @@ RUN_FILES: Final = (
     *("stages/.ingest/", *(f"stages/.ingest/{name}" for name in INGEST_FILES)),
     *("cache/", _CACHE, *(f"{_CACHE}-{part}" for part in ("wal", "shm", "journal"))),
 )
-"""All that a curate run writes but its parts, as names of `curate.core.output_marker.Marker`."""
+"""All that a curate run writes but its parts, as names of `output_marker.Marker`."""
 
 
 def check_run(path: Path, command: str, inputs: Sequence[Path] = ()) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
-from curate.core.recipe import Spec, component
-from curate.core.sides import score
-from curate.core.table import ROW
+from siftune.curate.rows.conversation_views import score
+from siftune.curate.rows.table import ROW
+from siftune.curate.runs.recipe import Spec, component
 
 __all__ = ["Local"]
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import orjson
 
-from curate.core.errors import UsageError
-from curate.core.files import hash_file, read_json
-from curate.core.run_manifest import fits
-from curate.core.stages import Done
-from curate.core.table import Table
-from curate.core.terminal import printable
-from curate.runners.folder import OUTPUTS
-from curate.runners.plan import Plan
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.terminal import printable
+from siftune.curate.files.atomic import hash_file, read_json
+from siftune.curate.rows.table import Table
+from siftune.curate.runners.folder import OUTPUTS
+from siftune.curate.runners.plan import Plan
+from siftune.curate.runs.run_manifest import fits
+from siftune.curate.runs.stage_store import Done
 
 __all__ = ["manifest_of", "replaced", "unchanged"]
 

@@ -10,20 +10,20 @@ from typing import Any, Final, TypeAlias
 
 import polars as pl
 
-from curate.core.column_names import nearest_columns
-from curate.core.columns import Reader, base_column
-from curate.core.dedup.held_out import reference_schema
-from curate.core.errors import SiftuneError, UsageError, raise_all
-from curate.core.files import digest_of
-from curate.core.readers import sources
-from curate.core.readers.containers import expand, name_parts
-from curate.core.recipe import Recipe, Spec, component
-from curate.core.registry import closest
-from curate.core.schema import KINDS, SOME, Kind, kind_of, schema_of
-from curate.core.sides import score_schema
-from curate.core.stages import Stages, code_key, core_key, option_files
-from curate.core.table import resolve
-from curate.runners.stage_cache import StageCache
+from siftune.curate.core.column_names import nearest_columns
+from siftune.curate.core.errors import SiftuneError, UsageError, raise_all
+from siftune.curate.core.registry import closest
+from siftune.curate.core.schema import KINDS, SOME, Kind, kind_of, schema_of
+from siftune.curate.dedup.reference_rows import reference_schema
+from siftune.curate.files.atomic import digest_of
+from siftune.curate.io import sources
+from siftune.curate.io.containers import expand, name_parts
+from siftune.curate.rows.columns import Reader, base_column
+from siftune.curate.rows.conversation_views import score_schema
+from siftune.curate.rows.table import resolve
+from siftune.curate.runners.stage_cache import StageCache
+from siftune.curate.runs.recipe import Recipe, Spec, component
+from siftune.curate.runs.stage_store import Stages, code_key, core_key, option_files
 
 __all__ = ["Plan", "Step", "check_columns", "plan"]
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from curate.core.readers.part import Part
+from siftune.curate.io.file_part import Part
 
 __all__ = ["Records", "records"]
 

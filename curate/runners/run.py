@@ -13,34 +13,34 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from curate.core.columns import numbers
-from curate.core.errors import DataError, SiftuneError
-from curate.core.files import aside, hash_file, read_json, write_json
-from curate.core.heard import listening
-from curate.core.input_paths import input_paths
-from curate.core.output_marker import remove_matching
-from curate.core.outputs import may_overwrite, run_folder
-from curate.core.progress import Quiet, Telling
-from curate.core.readers.ingest import ingest
-from curate.core.recipe import Recipe, Spec, component
-from curate.core.sides import score_columns
-from curate.core.stages import Done, Stages, measured
-from curate.core.table import ROW, Table
-from curate.runners.estimate import Forecast, forecast, source_rows, told
-from curate.runners.folder import INGEST_FILES, OUTPUTS, RUN_FILES, STREAMS, check_run
-from curate.runners.local import Local
-from curate.runners.manifest import manifest_of, replaced, unchanged
-from curate.runners.outputs import Groups, write_kept, write_ledger
-from curate.runners.parts import (
+from siftune.curate.core.errors import DataError, SiftuneError
+from siftune.curate.core.progress import Quiet, Telling
+from siftune.curate.core.run_context import listening
+from siftune.curate.files.atomic import aside, hash_file, read_json, write_json
+from siftune.curate.files.input_paths import input_paths
+from siftune.curate.files.output_marker import remove_matching
+from siftune.curate.files.outputs import may_overwrite, run_folder
+from siftune.curate.io.ingest import ingest
+from siftune.curate.rows.columns import numbers
+from siftune.curate.rows.conversation_views import score_columns
+from siftune.curate.rows.table import ROW, Table
+from siftune.curate.runners.estimate import Forecast, forecast, source_rows, told
+from siftune.curate.runners.folder import INGEST_FILES, OUTPUTS, RUN_FILES, STREAMS, check_run
+from siftune.curate.runners.local import Local
+from siftune.curate.runners.manifest import manifest_of, replaced, unchanged
+from siftune.curate.runners.plan import Plan, Step, plan
+from siftune.curate.runners.results import Groups, write_kept, write_ledger
+from siftune.curate.runners.split_parts import (
     earlier_parts,
     part_file,
     part_names,
     remove_parts_but,
     write_part,
 )
-from curate.runners.plan import Plan, Step, plan
-from curate.runners.stage_cache import StageCache
-from curate.runners.streams import has_streams, hold_streams
+from siftune.curate.runners.stage_cache import StageCache
+from siftune.curate.runners.stdin_spool import has_streams, hold_streams
+from siftune.curate.runs.recipe import Recipe, Spec, component
+from siftune.curate.runs.stage_store import Done, Stages, measured
 
 __all__ = ["OUTPUTS", "Result", "Runner", "foretold", "preview", "run"]
 
@@ -82,13 +82,13 @@ def run(
 ) -> Result:
     """Run what is not done yet, and write the outputs.
 
-    With ``foretell`` it is first said what each stage will cost (`curate.runners.estimate`).
+    With ``foretell`` it is first said what each stage will cost (`runners.estimate`).
     ``command`` marks the folder: the same command may write into it again. Stages that are in
     ``cache`` are taken from there, and those that are made are kept in it.
 
     Raises:
         LockedError: another process runs in ``out``.
-        UsageError: ``out`` is not of this command (`curate.core.outputs`).
+        UsageError: ``out`` is not of this command (`files.outputs`).
         SiftuneError: a stage cannot run; the text names it.
     """
     inputs = [*input_paths(asdict(recipe))]

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from curate.core.errors import SiftuneError
-from curate.core.files import aside, kind_of_entry, write_text
-from curate.core.stages import Done, Stages, is_note
+from siftune.curate.core.errors import SiftuneError
+from siftune.curate.files.atomic import aside, kind_of_entry, write_text
+from siftune.curate.runs.stage_store import Done, Stages, is_note
 
 __all__ = ["StageCache", "project_cache"]
 

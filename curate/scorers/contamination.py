@@ -10,13 +10,13 @@ from typing import ClassVar, Final
 import numpy as np
 import polars as pl
 
-from curate.core.chat import Part, part_of
-from curate.core.content import text_of
-from curate.core.dedup.held_out import check_against, read_reference
-from curate.core.dedup.shingles import shingle
-from curate.core.errors import UsageError
-from curate.core.ranges import Count
-from curate.core.readers.given import Given, SourceOption
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.ranges import Count
+from siftune.curate.dedup.reference_rows import check_against, read_reference
+from siftune.curate.dedup.shingles import shingle
+from siftune.curate.files.source_spec import Given, SourceOption
+from siftune.curate.rows.chat import Part, part_of
+from siftune.curate.rows.content import text_of
 
 __all__ = ["Contamination"]
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from curate.core.chat import Part, part_of
-from curate.core.vectors.embed import Dtype, Embedder, Long
+from siftune.curate.rows.chat import Part, part_of
+from siftune.curate.vectors.embed import Dtype, Embedder, Long
 
 __all__ = ["Embedding"]
 

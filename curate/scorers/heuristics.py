@@ -8,9 +8,9 @@ from typing import ClassVar, Final
 
 import polars as pl
 
-from curate.core.chat import last_turn
-from curate.core.texts import answer_signs as signs
-from curate.core.texts import text_shares as shares
+from siftune.curate.rows.chat import last_turn
+from siftune.curate.text import non_answers as signs
+from siftune.curate.text import text_statistics as shares
 
 __all__ = ["Heuristics"]
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import polars as pl
 
-from curate.core.chat import last_turn
-from curate.core.precision import Precision
-from curate.core.ranges import Count
-from curate.core.texts.lm import CausalLM
+from siftune.curate.core.ranges import Count
+from siftune.curate.models.precision import Precision
+from siftune.curate.rows.chat import last_turn
+from siftune.curate.text.language_model import CausalLM
 
 __all__ = ["IFD"]
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from curate.core.chat import Part, part_of
-from curate.core.texts.text import words_of
-from curate.core.texts.tokens import count_tokens, tokenizer_hash
+from siftune.curate.rows.chat import Part, part_of
+from siftune.curate.text.token_counts import count_tokens, tokenizer_hash
+from siftune.curate.text.words import words_of
 
 __all__ = ["Length"]
 

@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from curate.core.call_text import only_calls
-from curate.core.chat import Part, part_of
-from curate.core.dedup.minhash import Signatures, signatures
-from curate.core.dedup.shingles import Hashes, Offsets, Unit, shingle
-from curate.core.ranges import Count, Seed
-from curate.core.vectors.nearest import Device, on_gpu
+from siftune.curate.core.ranges import Count, Seed
+from siftune.curate.dedup.minhash import Signatures, signatures
+from siftune.curate.dedup.shingles import Hashes, Offsets, Unit, shingle
+from siftune.curate.rows.call_text import only_calls
+from siftune.curate.rows.chat import Part, part_of
+from siftune.curate.vectors.nearest_centers import Device, on_gpu
 
 __all__ = ["MinHash"]
 
@@ -72,6 +72,6 @@ class MinHash:
     def _sign(self, values: Hashes, offsets: Offsets) -> Signatures:
         if not on_gpu(self.device, len(values) * self.permutations):
             return signatures(values, offsets, self.permutations, self.seed)
-        from curate.core.dedup.minhash_torch import signatures_on
+        from siftune.curate.dedup.minhash_torch import signatures_on
 
         return signatures_on("cuda", values, offsets, self.permutations, self.seed)

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 import polars as pl
 
-from curate.core.chat import Part, part_of
+from siftune.curate.rows.chat import Part, part_of
 
 __all__ = ["PII"]
 

@@ -7,11 +7,11 @@ from typing import Final
 
 import polars as pl
 
-from curate.core.columns import Reader, base_column, numbers
-from curate.core.decisions import decide
-from curate.core.draws import draws
-from curate.core.errors import UsageError
-from curate.core.ranges import Count, Positive, Seed
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.ranges import Count, Positive, Seed
+from siftune.curate.core.row_random import draws
+from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.decisions import decide
 
 __all__ = ["Balanced"]
 

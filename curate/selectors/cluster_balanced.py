@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curate.core.budget import Budget
-from curate.core.columns import Reader, base_column, numbers
-from curate.core.decisions import decide, decide_some, details, tie_order
-from curate.core.draws import draws
-from curate.core.errors import UsageError
-from curate.core.ranges import Count, Natural, Seed
-from curate.core.vectors.kmeans import kmeans
-from curate.core.vectors.nearest import Device, on_gpu
-from curate.core.vectors.units import Vectors, vector_column, vectors_of
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.ranges import Count, Natural, Seed
+from siftune.curate.core.row_random import draws
+from siftune.curate.rows.budget import Budget
+from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.decisions import decide, decide_some, details, tie_order
+from siftune.curate.vectors.kmeans import kmeans
+from siftune.curate.vectors.nearest_centers import Device, on_gpu
+from siftune.curate.vectors.unit_vectors import Vectors, vector_column, vectors_of
 
 __all__ = ["ClusterBalanced"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curate.core.budget import Budget
-from curate.core.columns import Reader, base_column, numbers
-from curate.core.decisions import decide_some, tie_order
-from curate.core.vectors.redundancy import Filtered, filter_similar
-from curate.core.vectors.units import vector_column, vectors_of
+from siftune.curate.rows.budget import Budget
+from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.decisions import decide_some, tie_order
+from siftune.curate.vectors.similarity_filter import Filtered, filter_similar
+from siftune.curate.vectors.unit_vectors import vector_column, vectors_of
 
 __all__ = ["DeitaFilter"]
 

@@ -8,15 +8,15 @@ from typing import Literal, TypeAlias
 import numpy as np
 import polars as pl
 
-from curate.core.chat import Part
-from curate.core.columns import Reader, sortable
-from curate.core.content import text_of
-from curate.core.dedup.duplicates import verdicts
-from curate.core.dedup.equality import Comparable, Values, equal_rows, turns_of
-from curate.core.dedup.held_out import check_against, held_out
-from curate.core.dedup.survivors import best_first, ranking_columns
-from curate.core.readers.given import SourceOption
-from curate.core.schema import content_columns, kind_of
+from siftune.curate.core.schema import content_columns, kind_of
+from siftune.curate.dedup.duplicate_decisions import verdicts
+from siftune.curate.dedup.equality import Comparable, Values, equal_rows, turns_of
+from siftune.curate.dedup.reference_rows import check_against, held_out
+from siftune.curate.dedup.survivors import best_first, ranking_columns
+from siftune.curate.files.source_spec import SourceOption
+from siftune.curate.rows.chat import Part
+from siftune.curate.rows.columns import Reader, sortable
+from siftune.curate.rows.content import text_of
 
 __all__ = ["ExactDedup"]
 

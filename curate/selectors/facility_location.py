@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curate.core.budget import Budget
-from curate.core.columns import Reader, base_column, numbers
-from curate.core.decisions import decide
-from curate.core.draws import draws
-from curate.core.errors import DataError, UsageError
-from curate.core.ranges import Count, Seed
-from curate.core.vectors.facility import Located, locate, locate_all
-from curate.core.vectors.greedi import greedi
-from curate.core.vectors.nearest import Device, Nearest, on_gpu
-from curate.core.vectors.picked import decide_picks
-from curate.core.vectors.units import Vectors, slices, vector_column, vectors_of
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.ranges import Count, Seed
+from siftune.curate.core.row_random import draws
+from siftune.curate.rows.budget import Budget
+from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.decisions import decide
+from siftune.curate.vectors.facility_location import Located, locate, locate_all
+from siftune.curate.vectors.greedi import greedi
+from siftune.curate.vectors.nearest_centers import Device, Nearest, on_gpu
+from siftune.curate.vectors.pick_decisions import decide_picks
+from siftune.curate.vectors.unit_vectors import Vectors, slices, vector_column, vectors_of
 
 __all__ = ["FacilityLocation"]
 

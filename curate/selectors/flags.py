@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from curate.core.columns import Reader, base_column, values
-from curate.core.decisions import decide, details
-from curate.core.errors import UsageError
-from curate.core.registry import closest, find, names
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import closest, find, names
+from siftune.curate.rows.columns import Reader, base_column, values
+from siftune.curate.rows.decisions import decide, details
 
 __all__ = ["Flags"]
 

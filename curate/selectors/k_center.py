@@ -8,16 +8,16 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from curate.core.budget import Budget
-from curate.core.columns import Reader, base_column, numbers
-from curate.core.decisions import decide, tie_order
-from curate.core.draws import draws
-from curate.core.errors import UsageError
-from curate.core.ranges import Seed
-from curate.core.vectors.farthest import farthest_first
-from curate.core.vectors.nearest import Device, on_gpu
-from curate.core.vectors.picked import decide_picks
-from curate.core.vectors.units import (
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.ranges import Seed
+from siftune.curate.core.row_random import draws
+from siftune.curate.rows.budget import Budget
+from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.decisions import decide, tie_order
+from siftune.curate.vectors.farthest_points import farthest_first
+from siftune.curate.vectors.nearest_centers import Device, on_gpu
+from siftune.curate.vectors.pick_decisions import decide_picks
+from siftune.curate.vectors.unit_vectors import (
     Vectors,
     exact_products,
     on_grid,

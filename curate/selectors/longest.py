@@ -7,12 +7,12 @@ from typing import Literal
 
 import polars as pl
 
-from curate.core.budget import Budget
-from curate.core.chat import Part
-from curate.core.columns import Reader, base_column, numbers
-from curate.core.content import text_of
-from curate.core.ranking import keep_best
-from curate.core.texts.text import count_words
+from siftune.curate.rows.budget import Budget
+from siftune.curate.rows.chat import Part
+from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.content import text_of
+from siftune.curate.rows.ranking import keep_best
+from siftune.curate.text.words import count_words
 
 __all__ = ["Longest"]
 

@@ -12,25 +12,25 @@ from typing import ClassVar, Literal
 import numpy as np
 import polars as pl
 
-from curate.core.chat import Part
-from curate.core.columns import Reader, sortable
-from curate.core.content import calls_of, text_of
-from curate.core.dedup.cover import Cover
-from curate.core.dedup.duplicates import verdicts
-from curate.core.dedup.group_cover import cover_groups
-from curate.core.dedup.held_out import check_against, held_out
-from curate.core.dedup.jaccard import Ints, exact_ratio
-from curate.core.dedup.minhash import Signatures, banded, signatures
-from curate.core.dedup.set_cover import cover_sets
-from curate.core.dedup.sets import Sets, sets_of
-from curate.core.dedup.shingle_index import ShingleIndex
-from curate.core.dedup.shingled import Chained, Shingled, Texts
-from curate.core.dedup.shingles import Hashes, Offsets, Unit, shingle
-from curate.core.dedup.sieve import candidates
-from curate.core.dedup.survivors import best_first, ranking_columns
-from curate.core.files import digest_of
-from curate.core.ranges import Count, Seed, Share
-from curate.core.readers.given import SourceOption
+from siftune.curate.core.ranges import Count, Seed, Share
+from siftune.curate.dedup.candidate_filter import candidates
+from siftune.curate.dedup.cover_rule import Cover
+from siftune.curate.dedup.duplicate_decisions import verdicts
+from siftune.curate.dedup.group_cover import cover_groups
+from siftune.curate.dedup.jaccard import Ints, exact_ratio
+from siftune.curate.dedup.minhash import Signatures, banded, signatures
+from siftune.curate.dedup.reference_rows import check_against, held_out
+from siftune.curate.dedup.set_cover import cover_sets
+from siftune.curate.dedup.shingle_index import ShingleIndex
+from siftune.curate.dedup.shingle_sets import Sets, sets_of
+from siftune.curate.dedup.shingle_stream import Chained, Shingled, Texts
+from siftune.curate.dedup.shingles import Hashes, Offsets, Unit, shingle
+from siftune.curate.dedup.survivors import best_first, ranking_columns
+from siftune.curate.files.atomic import digest_of
+from siftune.curate.files.source_spec import SourceOption
+from siftune.curate.rows.chat import Part
+from siftune.curate.rows.columns import Reader, sortable
+from siftune.curate.rows.content import calls_of, text_of
 
 __all__ = ["MinHashDedup"]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curate.core.columns import Reader, base_column, groups, numbers
-from curate.core.decisions import decide, tie_order
-from curate.core.draws import draws
-from curate.core.errors import UsageError
-from curate.core.ranges import Natural, Seed
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.ranges import Natural, Seed
+from siftune.curate.core.row_random import draws
+from siftune.curate.rows.columns import Reader, base_column, groups, numbers
+from siftune.curate.rows.decisions import decide, tie_order
 
 __all__ = ["Quota"]
 

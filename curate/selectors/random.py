@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from curate.core.budget import Budget
-from curate.core.draws import draws
-from curate.core.ranges import Seed
-from curate.core.ranking import keep_best
+from siftune.curate.core.ranges import Seed
+from siftune.curate.core.row_random import draws
+from siftune.curate.rows.budget import Budget
+from siftune.curate.rows.ranking import keep_best
 
 __all__ = ["Random"]
 

@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import polars as pl
 
-from curate.core.chat import Part
-from curate.core.content import text_of
-from curate.core.decisions import decide, details
-from curate.core.dedup.repeats import Ints, repeated_spans
-from curate.core.dedup.shingled import Texts
-from curate.core.ranges import Count, Share
+from siftune.curate.core.ranges import Count, Share
+from siftune.curate.dedup.repeated_runs import Ints, repeated_spans
+from siftune.curate.dedup.shingle_stream import Texts
+from siftune.curate.rows.chat import Part
+from siftune.curate.rows.content import text_of
+from siftune.curate.rows.decisions import decide, details
 
 __all__ = ["RepeatedSpans"]
 

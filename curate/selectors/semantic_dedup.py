@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curate.core.columns import Reader, base_column, sortable
-from curate.core.dedup.duplicates import verdicts
-from curate.core.dedup.held_out import check_against, held_out
-from curate.core.dedup.survivors import best_first, ranking_columns
-from curate.core.heard import note
-from curate.core.ranges import Natural, Share
-from curate.core.readers.given import SourceOption
-from curate.core.vectors.clusters import cover_clustered
-from curate.core.vectors.cosine import Dtype, cover_vectors, products
-from curate.core.vectors.units import vector_column, vectors_of
+from siftune.curate.core.ranges import Natural, Share
+from siftune.curate.core.run_context import note
+from siftune.curate.dedup.duplicate_decisions import verdicts
+from siftune.curate.dedup.reference_rows import check_against, held_out
+from siftune.curate.dedup.survivors import best_first, ranking_columns
+from siftune.curate.files.source_spec import SourceOption
+from siftune.curate.rows.columns import Reader, base_column, sortable
+from siftune.curate.vectors.cosine_neighbors import Dtype, cover_vectors, products
+from siftune.curate.vectors.ivf_neighbors import cover_clustered
+from siftune.curate.vectors.unit_vectors import vector_column, vectors_of
 
 __all__ = ["SemanticDedup"]
 

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal, TypeAlias
 
 import polars as pl
 
-from curate.core.content import text_of
-from curate.core.decisions import decide
-from curate.core.errors import UsageError
-from curate.core.ranges import Seed, Share
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.ranges import Seed, Share
+from siftune.curate.rows.content import text_of
+from siftune.curate.rows.decisions import decide
 
 __all__ = ["Split"]
 

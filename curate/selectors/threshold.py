@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from curate.core.columns import Reader, base_column, numbers
-from curate.core.decisions import decide
-from curate.core.errors import UsageError
+from siftune.curate.core.errors import UsageError
+from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.decisions import decide
 
 __all__ = ["Threshold"]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from curate.core.budget import Budget
-from curate.core.columns import Reader, base_column, numbers
-from curate.core.ranges import Natural
-from curate.core.ranking import keep_best
+from siftune.curate.core.ranges import Natural
+from siftune.curate.rows.budget import Budget
+from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.ranking import keep_best
 
 __all__ = ["TopK"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from curate.core.ranges import Share
+from siftune.curate.core.ranges import Share
 
 __all__ = ["GAE"]
 

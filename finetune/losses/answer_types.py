@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from finetune.losses.types import Answers, Numbers
+from siftune.finetune.losses.types import Answers, Numbers
 
 __all__ = ["AnswerLogps", "AnswerLoss", "AnswerObjective", "Shares", "means_of"]
 

@@ -21,7 +21,7 @@ class Answers:
     (the end of turn counts, the prompt does not); ``length`` is ``(B,)``, the tokens in those sums.
     ``tokens`` holds what a loss asked for token by token, ``(B, T)``, first token first and zero
     from ``length`` on: ``policy`` and ``reference`` log-probabilities always, and by the names of
-    `finetune.token_statistics.STATISTICS` what the loss lists in ``needs_tokens``.
+    `token_statistics.STATISTICS` what the loss lists in ``needs_tokens``.
     """
 
     policy: torch.Tensor

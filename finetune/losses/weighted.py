@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from finetune.losses.answer_types import AnswerLogps, AnswerLoss
-from finetune.losses.list_types import ListLogps, ListLoss
-from finetune.losses.types import Needs, PairLogps, PairLoss, PairObjective, needs_of
+from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss
+from siftune.finetune.losses.list_types import ListLogps, ListLoss
+from siftune.finetune.losses.types import Needs, PairLogps, PairLoss, PairObjective, needs_of
 
 __all__ = ["Weighted", "WeightedAnswers", "WeightedLists"]
 
@@ -79,8 +79,8 @@ class _Parts:
 class Weighted(_Parts):
     """``Σ weight · loss``; the rewards it shows are those of the first loss.
 
-    >>> from finetune.losses.pair.dpo import DPO
-    >>> from finetune.losses.pair.sft import SFT
+    >>> from siftune.finetune.losses.pair.dpo import DPO
+    >>> from siftune.finetune.losses.pair.sft import SFT
     >>> pair = PairLogps.of(policy=(-6, -9), ref=(-5, -7), length=(3, 3))
     >>> both = Weighted(((DPO(beta=1), 1.0), (SFT(), 0.5)))
     >>> round(both(pair).loss.item(), 4)  # -log σ(1) + 0.5 · 6/3
@@ -104,8 +104,8 @@ class WeightedAnswers(_Parts):
     What a part shares over the step's batch is shared under its number: two parts may call
     different things by one name.
 
-    >>> from finetune.losses.unpaired.apo_zero_unpaired import APOZeroUnpaired
-    >>> from finetune.losses.token.nll import NLL
+    >>> from siftune.finetune.losses.unpaired.apo_zero_unpaired import APOZeroUnpaired
+    >>> from siftune.finetune.losses.token.nll import NLL
     >>> both = WeightedAnswers(((APOZeroUnpaired(beta=1), 1.0), (NLL(), 0.5)))
     >>> one = AnswerLogps.of(policy=[-6], ref=[-5], length=[3], label=[True])
     >>> round(both(one).loss.item(), 4)  # σ(1) + 0.5 · 6/3
@@ -146,8 +146,8 @@ class WeightedAnswers(_Parts):
 class WeightedLists(_Parts):
     """``Σ weight · loss`` of losses on lists; the rewards are those of the first.
 
-    >>> from finetune.losses.listwise.best_of_k import BestOfK
-    >>> from finetune.losses.listwise.plackett_luce import PlackettLuce
+    >>> from siftune.finetune.losses.listwise.best_of_k import BestOfK
+    >>> from siftune.finetune.losses.listwise.plackett_luce import PlackettLuce
     >>> both = WeightedLists(((PlackettLuce(), 1.0), (BestOfK(), 0.5)))
     >>> lists = ListLogps.of(policy=(-4, -4), ref=(-4, -4), length=(2, 2), score=(0, 1))
     >>> round(both(lists).loss.item(), 4)  # ln 2 + 0.5 · 4/2

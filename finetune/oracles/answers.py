@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import torch
 
-from finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
-from finetune.losses.types import Answers, Needs, needs_of
-from finetune.oracles.verdicts import (
+from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
+from siftune.finetune.losses.types import Answers, Needs, needs_of
+from siftune.finetune.oracles.verdicts import (
     OK,
     Check,
     Verdict,
@@ -21,7 +21,7 @@ from finetune.oracles.verdicts import (
     near,
     whole,
 )
-from finetune.token_statistics import STATISTICS
+from siftune.finetune.scoring.token_statistics import STATISTICS
 
 __all__ = [
     "CHECKS",

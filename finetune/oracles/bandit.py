@@ -13,7 +13,7 @@ from typing import Final
 
 import torch
 
-from finetune.losses.types import Answers, PairLogps, PairObjective, needs_of
+from siftune.finetune.losses.types import Answers, PairLogps, PairObjective, needs_of
 
 __all__ = [
     "COLUMNS",

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import torch
 
-from finetune.losses.types import PairLoss, PairObjective, needs_of
-from finetune.oracles.draws import (
+from siftune.finetune.losses.types import PairLoss, PairObjective, needs_of
+from siftune.finetune.oracles.draws import (
     COLUMNS,
     LENGTHS,
     PAIRS,
@@ -18,7 +18,7 @@ from finetune.oracles.draws import (
     pairs_of,
     part,
 )
-from finetune.oracles.verdicts import (
+from siftune.finetune.oracles.verdicts import (
     OK,
     Check,
     Verdict,

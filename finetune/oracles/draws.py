@@ -6,8 +6,8 @@ from typing import Final
 
 import torch
 
-from finetune.losses.types import Answers, Needs, PairLogps, PairObjective, needs_of
-from finetune.token_statistics import STATISTICS
+from siftune.finetune.losses.types import Answers, Needs, PairLogps, PairObjective, needs_of
+from siftune.finetune.scoring.token_statistics import STATISTICS
 
 __all__ = [
     "COLUMNS",

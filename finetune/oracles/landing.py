@@ -9,10 +9,10 @@ from typing import Any, Final, Literal, TypeAlias, get_args, get_origin, get_typ
 
 import torch
 
-from curate.core import registry
-from finetune.losses.types import PairObjective, needs_of
-from finetune.oracles.bandit import COLUMNS, TOKENS, Bandit, kl, land
-from finetune.oracles.draws import log_probs, pairs_of
+from siftune.curate.core import registry
+from siftune.finetune.losses.types import PairObjective, needs_of
+from siftune.finetune.oracles.bandit import COLUMNS, TOKENS, Bandit, kl, land
+from siftune.finetune.oracles.draws import log_probs, pairs_of
 
 __all__ = [
     "OPTIMA",

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import torch
 
-from finetune.losses.list_types import ListLogps, ListLoss
-from finetune.losses.types import Answers, needs_of
-from finetune.oracles.verdicts import (
+from siftune.finetune.losses.list_types import ListLogps, ListLoss
+from siftune.finetune.losses.types import Answers, needs_of
+from siftune.finetune.oracles.verdicts import (
     OK,
     Check,
     Verdict,

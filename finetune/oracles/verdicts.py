@@ -9,8 +9,8 @@ from typing import Any, Final, Literal, TypeAlias
 import torch
 from torch.autograd.gradcheck import GradcheckError
 
-from finetune.losses.types import needs_of
-from finetune.token_statistics import NEED_REFERENCE
+from siftune.finetune.losses.types import needs_of
+from siftune.finetune.scoring.token_statistics import NEED_REFERENCE
 
 __all__ = ["OK", "Check", "Verdict", "declared", "failed", "finite", "gradient_of", "near", "whole"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetune.exam import exact_match
+from siftune.finetune.core.answer_match import exact_match
 
 __all__ = ["ExactMatch"]
 
@@ -15,7 +15,7 @@ __all__ = ["ExactMatch"]
 class ExactMatch:
     """Whether the completion says the same as the row's ``reference``.
 
-    Compared as `finetune.exam.exact_match` does when a model is evaluated: case, white space and a
+    Compared as by `answer_match.exact_match` when a model is evaluated: case, white space and a
     full stop at the end do not count. A row without a reference cannot be scored.
 
     >>> ExactMatch()(["2+2?", "?"], [" 4. ", "4"], [{"reference": "4"}, {"reference": None}])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from curate.core.ranges import Count
+from siftune.curate.core.ranges import Count
 
 __all__ = ["Length"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from curate.core.model_config import positions_of
-from curate.core.precision import Precision
-from curate.core.ranges import Count
+from siftune.curate.core.ranges import Count
+from siftune.curate.models.model_config import positions_of
+from siftune.curate.models.precision import Precision
 
 __all__ = ["RewardModel"]
 
@@ -67,9 +67,9 @@ class RewardModel:
         self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]
     ) -> list[list[int]]:
         """Tokens of each whole conversation, as the reward model was trained on them."""
-        from finetune import checks
-        from finetune.encoding import encode_unmasked
-        from finetune.tool_checks import check_calls
+        from siftune.finetune.chat.encoding import encode_unmasked
+        from siftune.finetune.data import preflight
+        from siftune.finetune.data.tool_checks import check_calls
 
         tokenizer = self._parts[1]
         chats = [
@@ -78,7 +78,7 @@ class RewardModel:
         ]
         asked = [row for row in rows if row.get("tools") or any(map(_has_calls, row["prompt"]))]
         found = check_calls(tokenizer, asked, learned=False)
-        checks.refuse(problem for problem in found if problem.level == "error")
+        preflight.refuse(problem for problem in found if problem.level == "error")
         tools = [row.get("tools") for row in rows]
         ids = [str(row.get("id", at)) for at, row in enumerate(rows)]
         return encode_unmasked(tokenizer, chats, tools, ids)
@@ -99,16 +99,16 @@ class RewardModel:
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
-        from curate.core.errors import UsageError
-        from finetune import models
-        from finetune.precision import frozen_dtype
-        from finetune.templates import ENCODER
+        from siftune.curate.core.errors import UsageError
+        from siftune.finetune.chat.templates import ENCODER
+        from siftune.finetune.models import loading
+        from siftune.finetune.models.precision import frozen_dtype
 
-        if not models.is_reward_model(self.model):
+        if not loading.is_reward_model(self.model):
             raise UsageError(
                 f"{self.model} gives no scores: train it with `siftune finetune reward`"
             )
-        tokenizer = models.load_tokenizer(self.model)
+        tokenizer = loading.load_tokenizer(self.model)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         if tokenizer.chat_template is None and tokenizer.sep_token is not None:
@@ -117,7 +117,7 @@ class RewardModel:
             raise UsageError(
                 f"{self.model} has no chat template: it is not known how it reads a conversation"
             )
-        model = models.placed(models.load_reward(self.model, frozen_dtype(self.precision)))
+        model = loading.placed(loading.load_reward(self.model, frozen_dtype(self.precision)))
         model.config.pad_token_id = tokenizer.pad_token_id
         return model, tokenizer
 

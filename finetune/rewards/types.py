@@ -23,7 +23,7 @@ class Reward(Protocol):
     ) -> list[float | None]:
         """Scores of completions, in order.
 
-        ``rows`` are as `finetune.data.to_prompts` gives them: ``id``, ``prompt`` (the turns that
+        ``rows`` are as `training_rows.to_prompts` gives them: ``id``, ``prompt`` (the turns that
         were asked; ``prompts`` are the same as the policy was shown them), ``reference`` (the known
         answer, or None) and ``tools`` (the functions that may be called, or None).
         """

@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from curate.core.ranges import Positive
-from curate.core.schema import Kind
-from finetune import checks, data, models
-from finetune.policy_training import PolicyTraining
+from siftune.curate.core.ranges import Positive
+from siftune.curate.core.schema import Kind
+from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.models import loading
+from siftune.finetune.training.preference_training import PolicyTraining
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from finetune.losses.types import Needs
-    from finetune.runs import Run
-    from finetune.token_rows import TokenRows
+    from siftune.finetune.data.token_rows import TokenRows
+    from siftune.finetune.losses.types import Needs
+    from siftune.finetune.runs.run_dir import Run
 
 __all__ = ["AnswerPreference"]
 
@@ -96,52 +97,52 @@ class AnswerPreference(PolicyTraining):
         Raises:
             UsageError: no loss of these is called ``loss``.
         """
-        from finetune.objectives import ANSWERS, LISTS, group_of
+        from siftune.finetune.training.build_loss import ANSWERS, LISTS, group_of
 
         return LISTS if group_of(self.loss, (*ANSWERS, *LISTS)) in LISTS else ANSWERS
 
     @property
     def _lists(self) -> bool:
-        from finetune.objectives import LISTS
+        from siftune.finetune.training.build_loss import LISTS
 
         return self.groups == LISTS
 
     @staticmethod
     def _needs(objective: Any) -> Needs:
-        from finetune.losses.types import needs_of
+        from siftune.finetune.losses.types import needs_of
 
         return needs_of(objective)
 
     def loaded(self, objective: Any, source: Path | str) -> pl.DataFrame:
         """The rows as the loss takes them, its numbers in columns of their own."""
-        from finetune.answer_tables import listed, single, with_numbers
+        from siftune.finetune.training.answer_tables import listed, single, with_numbers
 
         needs = self._needs(objective)
         takes = "lists" if self._lists else "labels" if needs.label else "answers"
-        table = data.load(source, _KINDS[takes])
+        table = training_rows.load(source, _KINDS[takes])
         table = with_numbers(table, needs.columns, self.columns, source)
         return listed(table) if self._lists else single(table, needs.columns)
 
     def asked(self, table: pl.DataFrame) -> pl.DataFrame:
         """Each prompt once, however many answers to it are rows."""
-        return table.filter(data.prompt_keys(table).is_first_distinct())
+        return table.filter(training_rows.prompt_keys(table).is_first_distinct())
 
     def look(self, objective: Any, table: pl.DataFrame) -> None:
         """Say that all labels are alike, or that samples are not known to be the model's own."""
-        from finetune.answer_tables import check_samples
+        from siftune.finetune.training.answer_tables import check_samples
 
         if "label" in table.columns and self._needs(objective).label:
             # some losses do learn from one class, so it is only said
-            found = checks.check_labels(table["label"].drop_nulls().to_list())
-            checks.refuse([replace(one, level="warning") for one in found])
+            found = preflight.check_labels(table["label"].drop_nulls().to_list())
+            preflight.refuse([replace(one, level="warning") for one in found])
         if getattr(objective, "on_policy", False):
-            checks.refuse(check_samples(table, models.model_hash(self.model)))
+            preflight.refuse(check_samples(table, loading.model_hash(self.model)))
 
     def read(
         self, objective: Any, table: pl.DataFrame, tokenizer: Any, longest: int | None, source: Any
     ) -> TokenRows[Any]:
         """The answers as token ids; a reward token needs room too."""
-        from finetune.answer_rows import answer_rows
+        from siftune.finetune.data.answer_rows import answer_rows
 
         needs = self._needs(objective)
         room = 1 if needs.reward_tokens else 0
@@ -160,19 +161,19 @@ class AnswerPreference(PolicyTraining):
         self, objective: Any, train: Sequence[Any], test: Sequence[Any], tokenizer: Any, run: Run
     ) -> Any:
         """The loop on answers, or on lists."""
-        from finetune.answer_setup import trainer_of
+        from siftune.finetune.training.answer_setup import trainer_of
 
         rows = train, test
         return trainer_of(self, objective, *rows, tokenizer, run, self.value_lr, lists=self._lists)
 
     def judged(self, trainer: Any, table: pl.DataFrame) -> list[dict[str, Any]]:
         """What the policy makes of held-out answers."""
-        from finetune.answer_judging import judged
+        from siftune.finetune.training.answer_eval import judged
 
         return judged(trainer, table)
 
     def summary(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Accuracy, and means."""
-        from finetune.answer_judging import summary
+        from siftune.finetune.training.answer_eval import summary
 
         return summary(rows)

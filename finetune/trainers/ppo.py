@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import polars as pl
 
-from curate.core import registry
-from curate.core.files import write_text
-from curate.core.model_config import positions_of
-from curate.core.ranges import Count, Rank
-from curate.core.schema import KINDS
-from finetune import checks, data, models, ranks
-from finetune.adapters import Kept, check_kept, whole_model
-from finetune.command_line import command_line
-from finetune.evaluate import chosen_rows, write_step, write_summary
-from finetune.exam import Exam
-from finetune.licences import base_facts
-from finetune.ppo.settings import Critic, Settings
-from finetune.precision import (
+from siftune.curate.core import registry
+from siftune.curate.core.ranges import Count, Rank
+from siftune.curate.core.schema import KINDS
+from siftune.curate.files.atomic import write_text
+from siftune.curate.models.model_config import positions_of
+from siftune.finetune.core import distributed
+from siftune.finetune.core.types import TrainResult
+from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.evaluation.evaluate import chosen_rows, write_step, write_summary
+from siftune.finetune.evaluation.generation_eval import Exam
+from siftune.finetune.evaluation.reward_lookup import load, reward_of
+from siftune.finetune.models import loading
+from siftune.finetune.models.licences import base_facts
+from siftune.finetune.models.lora import Kept, check_kept, whole_model
+from siftune.finetune.models.precision import (
     REFERENCE,
     formats,
     frozen_dtype,
@@ -31,13 +33,13 @@ from finetune.precision import (
     reference_dtype,
     report,
 )
-from finetune.runs import Run, quiet
-from finetune.scoring import load, reward_of
-from finetune.types import TrainResult
+from siftune.finetune.rl.settings import Critic, Settings
+from siftune.finetune.runs.command_line import command_line
+from siftune.finetune.runs.run_dir import Run, quiet
 
 if TYPE_CHECKING:
-    from finetune.ppo.loop import Loop
-    from finetune.rewards.types import Reward
+    from siftune.finetune.rewards.types import Reward
+    from siftune.finetune.rl.loop import Loop
 
 __all__ = ["PPO"]
 
@@ -94,7 +96,7 @@ class PPO(Settings):
     critic: Critic | None = None
     critic_model: str | None = None
     ptx_rows: str | None = None
-    on_bad: data.OnBad = "refuse"
+    on_bad: training_rows.OnBad = "refuse"
     eval_rows: str | None = None
     eval_limit: Count = 64
     save_every: Count = 10
@@ -119,8 +121,8 @@ class PPO(Settings):
             SiftuneError: a loss or a score is not finite; checkpoints are kept.
             UsageError: an option or a model does not fit.
         """
-        ranks.only_one("ppo")
-        table = data.load(rows, KINDS)
+        distributed.only_one("ppo")
+        table = training_rows.load(rows, KINDS)
         reward = reward_of(self.reward, self.reward_options or {}, self.precision)
         run = Run.of(out, self._key(table))
         with run.held():
@@ -130,9 +132,11 @@ class PPO(Settings):
         """Do nothing: there is no trainer underneath whose arguments could be given."""
 
     def _run(self, table: pl.DataFrame, reward: Reward, rows: Path, run: Run) -> TrainResult:
-        models.check_writes(self.model)
-        tokenizer = models.load_tokenizer(self.model)
-        checks.refuse([*checks.check_tokenizer(tokenizer), *checks.check_template(tokenizer)])
+        loading.check_writes(self.model)
+        tokenizer = loading.load_tokenizer(self.model)
+        preflight.refuse(
+            [*preflight.check_tokenizer(tokenizer), *preflight.check_template(tokenizer)]
+        )
         report(self.precision, self._frozen, self._trained)
         load(reward)
         loop, used, bad = self._loop(table, tokenizer, reward, rows, run.work)
@@ -143,7 +147,10 @@ class PPO(Settings):
             "method": "ppo",
             "base": base_facts(self.model),
             "command": command_line(self, run.command, rows),
-            "data": {**data.data_facts(rows, used), "dropped": data.dropped_of(bad).counts()},
+            "data": {
+                **training_rows.data_facts(rows, used),
+                "dropped": training_rows.dropped_of(bad).counts(),
+            },
             "options": asdict(self),
             "precision": formats(self.precision, self._frozen, self._trained),
             "seed": self.seed,
@@ -153,9 +160,9 @@ class PPO(Settings):
         }
         policy = loop.ac.policy
         if self.lora:
-            load_base = partial(models.load_causal, self.model)
+            load_base = partial(loading.load_causal, self.model)
             policy = whole_model(policy, self.adapter, self.model, load_base, run.beside)
-        return run.finish(policy, tokenizer, facts, data.dropped_of(bad))
+        return run.finish(policy, tokenizer, facts, training_rows.dropped_of(bad))
 
     @property
     def _frozen(self) -> list[str]:
@@ -176,14 +183,16 @@ class PPO(Settings):
             "stage": "ppo",
             "options": asdict(self)
             | {"precision": formats(self.precision, self._frozen, self._trained)},
-            "base": models.model_hash(self.model),
-            "data": data.data_hash(table),
+            "base": loading.model_hash(self.model),
+            "data": training_rows.data_hash(table),
         }
         for name in ("ptx_rows", "eval_rows"):
             if getattr(self, name) is not None:
-                parts[name] = data.data_hash(data.load(getattr(self, name), KINDS))
+                parts[name] = training_rows.data_hash(
+                    training_rows.load(getattr(self, name), KINDS)
+                )
         if self._reward_folder is not None:
-            parts["reward"] = models.model_hash(self._reward_folder)
+            parts["reward"] = loading.model_hash(self._reward_folder)
         if self._reward_folder is None:  # a component may load a reward model in this format
             parts["reward_precision"] = precision_used(self.precision)
         return parts
@@ -196,17 +205,17 @@ class PPO(Settings):
         self, table: pl.DataFrame, tokenizer: Any, reward: Reward, rows: Path, work: Path
     ) -> tuple[Loop, pl.DataFrame, pl.DataFrame]:
         """The loop, all loaded and checked, the rows whose prompts it uses, and those left out."""
-        from finetune.ppo.loop import Loop
-        from finetune.ppo.prepare import actor_critic, ask, supervise
-        from finetune.ppo.rollout import Collector
-        from finetune.ppo.sample import Sampling
+        from siftune.finetune.generation.sampling import Sampling
+        from siftune.finetune.rl.loop import Loop
+        from siftune.finetune.rl.prepare import actor_critic, ask, supervise
+        from siftune.finetune.rl.rollout import Collector
 
-        base: models.DType = frozen_dtype(self.precision) if self.lora else "float32"
-        policy: Any = models.load_causal(self.model, base)
+        base: loading.DType = frozen_dtype(self.precision) if self.lora else "float32"
+        policy: Any = loading.load_causal(self.model, base)
         context = positions_of(policy.config)
         room = None if context is None else context - self.max_new_tokens
         used, bad, prompts = ask(table, tokenizer, room, self.on_bad, rows)
-        ends = models.end_tokens(policy, tokenizer)
+        ends = loading.end_tokens(policy, tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends)
         supervised = None
         if self.ptx_rows is not None:
@@ -226,13 +235,13 @@ class PPO(Settings):
 
     def _reference(self) -> Any:
         dtype = reference_dtype(self.precision, adapter=self.lora > 0)
-        frozen: Any = models.load_causal(self.model, dtype).requires_grad_(False)
-        return frozen.to(models.device())
+        frozen: Any = loading.load_causal(self.model, dtype).requires_grad_(False)
+        return frozen.to(loading.device())
 
     def _train(self, loop: Loop, run: Run) -> str | None:
         """Run the loop, from the last whole checkpoint if there is one; why it stopped early."""
-        from finetune.ppo.loop import KLStop
-        from finetune.stop_signals import StopAtSignal, catching_signals
+        from siftune.finetune.rl.loop import KLStop
+        from siftune.finetune.runs.stop_signals import StopAtSignal, catching_signals
 
         start = run.begin()
         try:
@@ -240,7 +249,7 @@ class PPO(Settings):
                 loop.add_callback(StopAtSignal(signals, loop.ends_rollout, self.steps_a_rollout))
                 loop.train(resume_from_checkpoint=None if start is None else str(start))
         except KLStop as stop:
-            ranks.tell(str(stop))
+            distributed.tell(str(stop))
             loop.restore_good()
             if loop.at_save is not None:
                 loop.at_save(loop.state.global_step)
@@ -251,9 +260,9 @@ class PPO(Settings):
         """What answers the held-out prompts with the policy as it stands at a step."""
         if self.eval_rows is None:
             return None
-        table = chosen_rows(data.load(self.eval_rows, KINDS), self.eval_limit, self.seed)
+        table = chosen_rows(training_rows.load(self.eval_rows, KINDS), self.eval_limit, self.seed)
         exam = Exam(
-            tuple(data.to_prompts(table)),
+            tuple(training_rows.to_prompts(table)),
             tokenizer,
             loop.collector.reference or self._reference(),
             self._reward_folder,

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from finetune import data
-from finetune.policy_training import PolicyTraining
+from siftune.finetune.data import training_rows
+from siftune.finetune.training.preference_training import PolicyTraining
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from finetune.runs import Run
-    from finetune.token_rows import TokenRows
+    from siftune.finetune.data.token_rows import TokenRows
+    from siftune.finetune.runs.run_dir import Run
 
 __all__ = ["Preference"]
 
@@ -69,24 +69,24 @@ class Preference(PolicyTraining):
     @property
     def groups(self) -> Sequence[str]:
         """Losses on pairs."""
-        from finetune.objectives import LOSSES
+        from siftune.finetune.training.build_loss import LOSSES
 
         return (LOSSES,)
 
     def loaded(self, objective: Any, source: Path | str) -> pl.DataFrame:
         """The pairs of ``source``, the numbers that the loss reads in columns of their own."""
-        from finetune.losses.types import needs_of
-        from finetune.row_numbers import with_pair_numbers
+        from siftune.finetune.data.row_numbers import with_pair_numbers
+        from siftune.finetune.losses.types import needs_of
 
-        table = data.load(source, ("preference",))
+        table = training_rows.load(source, ("preference",))
         return with_pair_numbers(table, needs_of(objective).columns, self.columns, source)
 
     def read(
         self, objective: Any, table: pl.DataFrame, tokenizer: Any, longest: int | None, source: Any
     ) -> TokenRows[Any]:
         """The pairs as token ids."""
-        from finetune.losses.types import needs_of
-        from finetune.pair_rows import pairs_of
+        from siftune.finetune.data.pair_rows import pairs_of
+        from siftune.finetune.losses.types import needs_of
 
         return pairs_of(
             table,
@@ -102,18 +102,18 @@ class Preference(PolicyTraining):
         self, objective: Any, train: Sequence[Any], test: Sequence[Any], tokenizer: Any, run: Run
     ) -> Any:
         """The loop on pairs."""
-        from finetune.pair_setup import trainer_of
+        from siftune.finetune.training.pair_setup import trainer_of
 
         return trainer_of(self, objective, train, test, tokenizer, run)
 
     def judged(self, trainer: Any, table: pl.DataFrame) -> list[dict[str, Any]]:
         """What the policy makes of held-out pairs."""
-        from finetune.pair_judging import judged
+        from siftune.finetune.training.pair_eval import judged
 
         return judged(trainer, table)
 
     def summary(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Pair accuracy, and means."""
-        from finetune.pair_judging import summary
+        from siftune.finetune.training.pair_eval import summary
 
         return summary(rows)

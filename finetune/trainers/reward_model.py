@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from curate.core.model_config import positions_of
-from curate.core.progress import if_slow
-from curate.core.ranges import Count, Natural, NonNegative, Positive, Rank, Seed, Share
-from finetune import checks, data, models
-from finetune.adapters import Kept, check_kept, whole_model
-from finetune.arguments import adapter, freeze, training_arguments
-from finetune.command_line import command_line
-from finetune.evaluate import write_step, write_summary
-from finetune.judging import accuracy, encode_sides, judge
-from finetune.licences import base_facts
-from finetune.precision import Precision, formats, frozen_dtype, report
-from finetune.ranks import refuse_spread
-from finetune.runs import Run, quiet, whole_weights
-from finetune.templates import ENCODER
-from finetune.tool_checks import check_calls
-from finetune.types import TrainResult
+from siftune.curate.core.progress import if_slow
+from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, Rank, Seed, Share
+from siftune.curate.models.model_config import positions_of
+from siftune.finetune.chat.templates import ENCODER
+from siftune.finetune.core.distributed import refuse_spread
+from siftune.finetune.core.types import TrainResult
+from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.data.tool_checks import check_calls
+from siftune.finetune.evaluation.evaluate import write_step, write_summary
+from siftune.finetune.evaluation.pair_accuracy import accuracy, encode_sides, judge
+from siftune.finetune.models import loading
+from siftune.finetune.models.licences import base_facts
+from siftune.finetune.models.lora import Kept, check_kept, whole_model
+from siftune.finetune.models.precision import Precision, formats, frozen_dtype, report
+from siftune.finetune.runs.command_line import command_line
+from siftune.finetune.runs.run_dir import Run, quiet, whole_weights
+from siftune.finetune.training.trainer_arguments import adapter, freeze, training_arguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -71,7 +72,7 @@ class RewardModel:
     lora: Rank = 0
     lora_alpha: Positive = 16.0
     adapter: Kept = "merge"
-    on_bad: data.OnBad = "refuse"
+    on_bad: training_rows.OnBad = "refuse"
     held_out: Share = 0.1
     eval_rows: str | None = None
     save_every: Count = 100
@@ -103,7 +104,7 @@ class RewardModel:
             DataError: pairs cannot be trained on; the text counts and names them.
             UsageError: an option or the model does not fit.
         """
-        table = data.load(rows, ("preference",))
+        table = training_rows.load(rows, ("preference",))
         run = Run.of(out, self._key(table))
         with run.held():
             return run.finished() or self._train(table, rows, run)
@@ -118,20 +119,22 @@ class RewardModel:
         key = {
             "stage": "reward",
             "options": {k: v for k, v in options.items() if k not in _PLACES},
-            "base": models.model_hash(self.model),
-            "data": data.data_hash(table),
+            "base": loading.model_hash(self.model),
+            "data": training_rows.data_hash(table),
         }
         if self.eval_rows is not None:
-            key["eval"] = data.data_hash(data.load(self.eval_rows, ("preference",)))
+            key["eval"] = training_rows.data_hash(
+                training_rows.load(self.eval_rows, ("preference",))
+            )
         return key
 
     def _train(self, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
-        tokenizer = models.load_tokenizer(self.model)
+        tokenizer = loading.load_tokenizer(self.model)
         if tokenizer.chat_template is None and tokenizer.sep_token is not None:
             tokenizer.chat_template = ENCODER
         report(self.precision, *self._formats)
-        base: models.DType = frozen_dtype(self.precision) if self.lora else "float32"
-        model = models.load_reward(self.model, base, seed=self.seed)
+        base: loading.DType = frozen_dtype(self.precision) if self.lora else "float32"
+        model = loading.load_reward(self.model, base, seed=self.seed)
         freeze(model, self.freeze)
         length = self._length(model.config)
         tokenizer.model_max_length = length
@@ -148,14 +151,14 @@ class RewardModel:
             "method": "bradley_terry",
             "base": base_facts(self.model),
             "command": command_line(self, run.command, rows),
-            "data": {**data.data_facts(rows, train), "dropped": dropped.counts()},
+            "data": {**training_rows.data_facts(rows, train), "dropped": dropped.counts()},
             "options": asdict(self),
             "precision": formats(self.precision, *self._formats),
             "seed": self.seed,
             "metrics": metrics,
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
-        load = partial(models.load_reward, self.model, seed=self.seed)
+        load = partial(loading.load_reward, self.model, seed=self.seed)
         if self.lora:
             trained = whole_model(trained, self.adapter, self.model, load, run.beside)
         return run.finish(trained, tokenizer, facts, dropped, whole_weights(trainer))
@@ -163,35 +166,37 @@ class RewardModel:
     def _length(self, config: Any) -> int:
         limit = positions_of(config) or _MAX_LENGTH
         length = self.max_length or min(_MAX_LENGTH, limit)
-        checks.refuse([*checks.check_length(length, config), *checks.check_reward_head(config)])
+        preflight.refuse(
+            [*preflight.check_length(length, config), *preflight.check_reward_head(config)]
+        )
         return int(length)
 
     def _usable(
         self, table: pl.DataFrame, tokenizer: Any, length: int, rows: Path
-    ) -> tuple[pl.DataFrame, data.Dropped]:
+    ) -> tuple[pl.DataFrame, training_rows.Dropped]:
         """The pairs that can be trained on; the others are refused or listed."""
-        cpu = models.device().type == "cpu"
-        checks.refuse(checks.check_precision(self.options, cpu))
-        checks.refuse(checks.check_padding(tokenizer))
-        empty = pl.concat([data.bad_rows(table), self._without_margin(table)]).unique(
+        cpu = loading.device().type == "cpu"
+        preflight.refuse(preflight.check_precision(self.options, cpu))
+        preflight.refuse(preflight.check_padding(tokenizer))
+        empty = pl.concat([training_rows.bad_rows(table), self._without_margin(table)]).unique(
             "id", keep="first", maintain_order=True
         )
         read = table.join(empty, on="id", how="anti", maintain_order="left")
-        pairs = data.to_pairs(read)
+        pairs = training_rows.to_pairs(read)
         calls = check_calls(tokenizer, pairs, learned=False)
-        checks.refuse([*checks.check_texts(tokenizer, pairs), *calls])
+        preflight.refuse([*preflight.check_texts(tokenizer, pairs), *calls])
         sides = encode_sides(tokenizer, pairs, None)
         same = [
             (row["id"], "same_within_max_length")
             for row, (chosen, rejected) in zip(pairs, sides, strict=True)
             if chosen[:length] == rejected[:length]
         ]
-        alike = pl.DataFrame(same, schema=data.BAD_ROWS, orient="row")
-        used = data.drop_bad(table, pl.concat([empty, alike]), self.on_bad, rows)
+        alike = pl.DataFrame(same, schema=training_rows.BAD_ROWS, orient="row")
+        used = training_rows.drop_bad(table, pl.concat([empty, alike]), self.on_bad, rows)
         lengths = [max(map(len, both)) for both in sides]
         ids = [row["id"] for row in pairs]
-        checks.refuse(checks.check_cut(ids, lengths, length))
-        return used, data.dropped_of(empty, alike)
+        preflight.refuse(preflight.check_cut(ids, lengths, length))
+        return used, training_rows.dropped_of(empty, alike)
 
     def _without_margin(self, table: pl.DataFrame) -> pl.DataFrame:
         if not self.use_margin:
@@ -202,16 +207,18 @@ class RewardModel:
 
     def _split(self, table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         if self.eval_rows is None:
-            return data.held_out(table, self.held_out, self.seed)
-        other = data.load(self.eval_rows, ("preference",))
-        return table, data.drop_bad(other, data.bad_rows(other), self.on_bad, self.eval_rows)
+            return training_rows.held_out(table, self.held_out, self.seed)
+        other = training_rows.load(self.eval_rows, ("preference",))
+        return table, training_rows.drop_bad(
+            other, training_rows.bad_rows(other), self.on_bad, self.eval_rows
+        )
 
     def _dataset(self, table: pl.DataFrame, tokenizer: Any, length: int) -> Dataset:
         from datasets import Dataset
 
-        from finetune.finite_steps import ROW
+        from siftune.finetune.runs.finite_steps import ROW
 
-        sides = encode_sides(tokenizer, data.to_pairs(table), length)
+        sides = encode_sides(tokenizer, training_rows.to_pairs(table), length)
         columns: dict[str, Any] = {
             "chosen_ids": [chosen for chosen, _ in sides],
             "rejected_ids": [rejected for _, rejected in sides],
@@ -225,7 +232,7 @@ class RewardModel:
         with quiet():
             from trl.trainer.reward_trainer import RewardTrainer
 
-            from finetune.reward_steps import RewardSteps
+            from siftune.finetune.training.reward_steps import RewardSteps
 
         most = self.micro_tokens
 
@@ -235,8 +242,8 @@ class RewardModel:
 
         args = self._arguments(run)
         per_step = self.batch_size * args.gradient_accumulation_steps
-        checks.refuse(
-            checks.check_steps(len(rows), per_step, self.epochs, args.dataloader_drop_last)
+        preflight.refuse(
+            preflight.check_steps(len(rows), per_step, self.epochs, args.dataloader_drop_last)
         )
         with quiet():
             return Loop(

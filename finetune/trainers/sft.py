@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
-from curate.core.chat import contents
-from curate.core.errors import UsageError
-from curate.core.model_config import positions_of
-from curate.core.progress import if_slow
-from curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
-from curate.core.schema import KINDS, kind_of
-from finetune import checks, data, models
-from finetune.adapters import Kept, check_kept, whole_model
-from finetune.arguments import adapter, training_arguments
-from finetune.command_line import command_line
-from finetune.encoding import Encoded, encode_chats, encode_texts, encode_unmasked
-from finetune.evaluate import chosen_rows, write_step, write_summary
-from finetune.exam import Exam
-from finetune.licences import base_facts
-from finetune.precision import (
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import if_slow
+from siftune.curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
+from siftune.curate.core.schema import KINDS, kind_of
+from siftune.curate.models.model_config import positions_of
+from siftune.curate.rows.chat import contents
+from siftune.finetune.chat.encoding import Encoded, encode_chats, encode_texts, encode_unmasked
+from siftune.finetune.core.distributed import refuse_spread
+from siftune.finetune.core.types import TrainResult
+from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.data.tool_checks import check_calls, check_unweighed
+from siftune.finetune.evaluation.evaluate import chosen_rows, write_step, write_summary
+from siftune.finetune.evaluation.generation_eval import Exam
+from siftune.finetune.models import loading
+from siftune.finetune.models.licences import base_facts
+from siftune.finetune.models.lora import Kept, check_kept, whole_model
+from siftune.finetune.models.precision import (
     REFERENCE,
     Precision,
     formats,
@@ -33,15 +35,14 @@ from finetune.precision import (
     reference_dtype,
     report,
 )
-from finetune.ranks import refuse_spread
-from finetune.runs import Run, quiet, whole_weights
-from finetune.tool_checks import check_calls, check_unweighed
-from finetune.types import TrainResult
+from siftune.finetune.runs.command_line import command_line
+from siftune.finetune.runs.run_dir import Run, quiet, whole_weights
+from siftune.finetune.training.trainer_arguments import adapter, training_arguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from finetune.held_out_loss import HeldOutLoss
+    from siftune.finetune.runs.held_out_loss import HeldOutLoss
 
 __all__ = ["SFT"]
 
@@ -99,7 +100,7 @@ class SFT:
     lora: Rank = 0
     lora_alpha: Positive = 16.0
     adapter: Kept = "merge"
-    on_bad: data.OnBad = "refuse"
+    on_bad: training_rows.OnBad = "refuse"
     held_out: Share = 0.0
     patience: Natural = 0
     keep: KeptWeights = "last"
@@ -139,7 +140,7 @@ class SFT:
             DataError: rows cannot be trained on; the text counts and names them.
             UsageError: an option, the model or its template does not fit.
         """
-        table = data.load(rows, _KINDS)
+        table = training_rows.load(rows, _KINDS)
         run = Run.of(out, self._key(table))
         with run.held():
             return run.finished() or self._train(table, rows, run)
@@ -157,18 +158,18 @@ class SFT:
         key = {
             "stage": "sft",
             "options": {k: v for k, v in options.items() if k not in _PLACES},
-            "base": models.model_hash(self.model),
-            "data": data.data_hash(table),
+            "base": loading.model_hash(self.model),
+            "data": training_rows.data_hash(table),
         }
         if self.eval_rows is not None:
-            key["eval"] = data.data_hash(data.load(self.eval_rows, KINDS))
+            key["eval"] = training_rows.data_hash(training_rows.load(self.eval_rows, KINDS))
         return key
 
     def _train(self, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
-        tokenizer = models.load_tokenizer(self.model)
+        tokenizer = loading.load_tokenizer(self.model)
         report(self.precision, *self._formats)
-        base: models.DType = frozen_dtype(self.precision) if self.lora else "float32"
-        model = models.load_causal(self.model, base)
+        base: loading.DType = frozen_dtype(self.precision) if self.lora else "float32"
+        model = loading.load_causal(self.model, base)
         length = self._length(model.config)
         with if_slow(f"reading {table.height:,} rows as tokens"):
             used = self._prepare(table, tokenizer, length, rows)
@@ -186,7 +187,10 @@ class SFT:
             "method": "sft",
             "base": base_facts(self.model),
             "command": command_line(self, run.command, rows),
-            "data": {**data.data_facts(rows, used.table), "dropped": used.dropped.counts()},
+            "data": {
+                **training_rows.data_facts(rows, used.table),
+                "dropped": used.dropped.counts(),
+            },
             "options": asdict(self),
             "precision": formats(self.precision, *self._formats),
             "seed": self.seed,
@@ -195,7 +199,7 @@ class SFT:
             "stopped_because": None if held is None else held.stopped,
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
-        load = partial(models.load_causal, self.model)
+        load = partial(loading.load_causal, self.model)
         if self.lora:
             trained = whole_model(trained, self.adapter, self.model, load, run.beside)
         return run.finish(trained, tokenizer, facts, used.dropped, whole_weights(trainer))
@@ -203,25 +207,27 @@ class SFT:
     def _length(self, config: Any) -> int:
         limit = positions_of(config) or _MAX_LENGTH
         length = self.max_length or min(_MAX_LENGTH, limit)
-        checks.refuse(checks.check_length(length, config))
+        preflight.refuse(preflight.check_length(length, config))
         return int(length)
 
     def _prepare(self, table: pl.DataFrame, tokenizer: Any, length: int, rows: Path) -> _Used:
         """The rows that can be trained on, as tokens; the others are refused or listed."""
-        cpu = models.device().type == "cpu"
-        checks.refuse(checks.check_precision(self.options, cpu))
-        checks.refuse(checks.check_tokenizer(tokenizer))
+        cpu = loading.device().type == "cpu"
+        preflight.refuse(preflight.check_precision(self.options, cpu))
+        preflight.refuse(preflight.check_tokenizer(tokenizer))
         if kind_of(table) != "text":
-            checks.refuse(checks.check_template(tokenizer, self.assistant_only_loss))
-        empty = data.bad_rows(table)
+            preflight.refuse(preflight.check_template(tokenizer, self.assistant_only_loss))
+        empty = training_rows.bad_rows(table)
         read = table.join(empty, on="id", how="anti", maintain_order="left")
         encoded = self._encode(read, tokenizer)
-        mute = checks.untrainable(read["id"].to_list(), encoded, length)
-        used = data.drop_bad(table, pl.concat([empty, mute]), self.on_bad, rows)
+        mute = preflight.untrainable(read["id"].to_list(), encoded, length)
+        used = training_rows.drop_bad(table, pl.concat([empty, mute]), self.on_bad, rows)
         left = set(used["id"])
         kept = [row for key, row in zip(read["id"], encoded, strict=True) if key in left]
-        checks.refuse(checks.check_truncation(used["id"].to_list(), kept, length))
-        return _Used(used, [_cut(row, length) for row in kept], data.dropped_of(empty, mute))
+        preflight.refuse(preflight.check_truncation(used["id"].to_list(), kept, length))
+        return _Used(
+            used, [_cut(row, length) for row in kept], training_rows.dropped_of(empty, mute)
+        )
 
     def _hold_out(
         self, used: _Used, tokenizer: Any, length: int, run: Run
@@ -230,7 +236,7 @@ class SFT:
         if not self.held_out:
             rows = self._held_rows(tokenizer, length) if self._follows_loss else []
         else:
-            train, test = data.held_out(used.table, self.held_out, self.seed)
+            train, test = training_rows.held_out(used.table, self.held_out, self.seed)
             encoded = dict(zip(used.table["id"], used.encoded, strict=True))
             rows = [encoded[key] for key in test["id"]]
             used = replace(used, table=train, encoded=[encoded[key] for key in train["id"]])
@@ -238,7 +244,7 @@ class SFT:
                 raise UsageError("held_out: all rows have one prompt, so none can be held out")
         if not rows:
             return used, None
-        from finetune.held_out_loss import HELD_OUT_FILE, HeldOutLoss, mean_loss
+        from siftune.finetune.runs.held_out_loss import HELD_OUT_FILE, HeldOutLoss, mean_loss
 
         loss = partial(mean_loss, rows=rows, batch_size=self.batch_size)
         return used, HeldOutLoss(loss, run.beside / HELD_OUT_FILE, self.patience, self.keep)
@@ -246,8 +252,10 @@ class SFT:
     def _held_rows(self, tokenizer: Any, length: int) -> list[Encoded]:
         """Answers of ``eval_rows``, as tokens."""
         source = str(self.eval_rows)
-        table = chosen_rows(data.load(source, _KINDS), self.eval_limit, self.seed)
-        answered = table.join(data.bad_rows(table), on="id", how="anti", maintain_order="left")
+        table = chosen_rows(training_rows.load(source, _KINDS), self.eval_limit, self.seed)
+        answered = table.join(
+            training_rows.bad_rows(table), on="id", how="anti", maintain_order="left"
+        )
         encoded = [] if answered.is_empty() else self._encode(answered, tokenizer)
         rows = [_cut(row, length) for row in encoded]
         if not any(1 in row.mask[1:] for row in rows):
@@ -257,12 +265,12 @@ class SFT:
     def _encode(self, table: pl.DataFrame, tokenizer: Any) -> list[Encoded]:
         if kind_of(table) == "text":
             return encode_texts(tokenizer, contents(table["messages"]).to_list())
-        rows = data.to_conversations(table)
-        checks.refuse(checks.check_texts(tokenizer, rows))
+        rows = training_rows.to_conversations(table)
+        preflight.refuse(preflight.check_texts(tokenizer, rows))
         chats, tools = [row["messages"] for row in rows], [row["tools"] for row in rows]
-        checks.refuse(check_calls(tokenizer, rows, learned=self.assistant_only_loss))
+        preflight.refuse(check_calls(tokenizer, rows, learned=self.assistant_only_loss))
         if not self.assistant_only_loss:
-            checks.refuse(check_unweighed(rows))
+            preflight.refuse(check_unweighed(rows))
         ids = [row["id"] for row in rows]
         if self.assistant_only_loss:
             return encode_chats(tokenizer, chats, tools=tools, rows=ids)
@@ -283,7 +291,7 @@ class SFT:
             for at in generator.permutation(len(learned)).tolist():
                 left -= learned[at]
                 if left < 0:
-                    checks.refuse(checks.check_budget(self.max_tokens, order))
+                    preflight.refuse(preflight.check_budget(self.max_tokens, order))
                     return order
                 order.append(at)
 
@@ -298,7 +306,7 @@ class SFT:
             from trl.data_utils import pack_dataset
             from trl.trainer.sft_trainer import SFTTrainer
 
-            from finetune.finite_steps import FiniteSteps
+            from siftune.finetune.runs.finite_steps import FiniteSteps
 
         class Loop(FiniteSteps, SFTTrainer):
             row_ids = used.table["id"].to_list()
@@ -309,7 +317,9 @@ class SFT:
             rows = pack_dataset(rows, self._length(model.config), args.packing_strategy)
         per_step = self.batch_size * args.gradient_accumulation_steps
         epochs = args.num_train_epochs
-        checks.refuse(checks.check_steps(len(rows), per_step, epochs, args.dataloader_drop_last))
+        preflight.refuse(
+            preflight.check_steps(len(rows), per_step, epochs, args.dataloader_drop_last)
+        )
         with quiet():
             return Loop(
                 model=model,
@@ -347,11 +357,11 @@ class SFT:
     def _examined(self, tokenizer: Any, run: Run) -> Callable[[Any, int], None] | None:
         if self.eval_rows is None:
             return None
-        table = chosen_rows(data.load(self.eval_rows, KINDS), self.eval_limit, self.seed)
+        table = chosen_rows(training_rows.load(self.eval_rows, KINDS), self.eval_limit, self.seed)
         dtype = reference_dtype(self.precision, adapter=self.lora > 0)
-        reference = models.placed(models.load_causal(self.model, dtype))
+        reference = loading.placed(loading.load_causal(self.model, dtype))
         exam = Exam(
-            tuple(data.to_prompts(table)),
+            tuple(training_rows.to_prompts(table)),
             tokenizer,
             reference,
             max_new_tokens=self.max_new_tokens,
@@ -365,7 +375,7 @@ class _Used:
 
     table: pl.DataFrame
     encoded: list[Encoded]
-    dropped: data.Dropped
+    dropped: training_rows.Dropped
 
 
 def _cut(row: Encoded, length: int) -> Encoded:
@@ -379,7 +389,7 @@ def _dataset(encoded: Sequence[Encoded], order: Sequence[int]) -> Dataset:
     """
     from datasets import Dataset
 
-    from finetune.finite_steps import ROW
+    from siftune.finetune.runs.finite_steps import ROW
 
     labels = [
         [token if bit else _IGNORED for token, bit in zip(row.ids, row.mask, strict=True)]

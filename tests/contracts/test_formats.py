@@ -12,12 +12,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from curate.core.chat import turn
-from curate.core.errors import BadRow
-from curate.core.readers.detect import FORMATS, named
-from curate.core.registry import names
-from curate.core.rows import finish, rows_of, table_of
-from curate.core.schema import CONTENT, KINDS, SOME, schema_of
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.registry import names
+from siftune.curate.core.schema import CONTENT, KINDS, SOME, schema_of
+from siftune.curate.io.detect import FORMATS, named
+from siftune.curate.rows.chat import turn
+from siftune.curate.rows.convert import finish, rows_of, table_of
 
 Row = dict[str, Any]
 

@@ -9,9 +9,9 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
-from curate.core import registry
-from finetune.oracles.contract import CHECKS
-from finetune.oracles.draws import LENGTHS, log_probs, pairs_of
+from siftune.curate.core import registry
+from siftune.finetune.oracles.contract import CHECKS
+from siftune.finetune.oracles.draws import LENGTHS, log_probs, pairs_of
 from tests.oracles.trl_values import trl_loss
 
 GROUP = "finetune.losses.pair"

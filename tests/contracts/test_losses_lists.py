@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from curate.core import registry
-from finetune.oracles.lists import CHECKS, batch_of, log_probs
+from siftune.curate.core import registry
+from siftune.finetune.oracles.lists import CHECKS, batch_of, log_probs
 
 GROUP = "finetune.losses.listwise"
 VARIANTS = {

@@ -9,9 +9,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from curate.core import registry
-from finetune.losses.answer_types import AnswerLogps
-from finetune.oracles.answers import CHECKS, LABELS, LENGTHS, ROWS, WIDTH, batch_of, log_probs
+from siftune.curate.core import registry
+from siftune.finetune.losses.answer_types import AnswerLogps
+from siftune.finetune.oracles.answers import (
+    CHECKS,
+    LABELS,
+    LENGTHS,
+    ROWS,
+    WIDTH,
+    batch_of,
+    log_probs,
+)
 
 GROUPS = ("finetune.losses.unpaired", "finetune.losses.token")
 VARIANTS = {

@@ -17,17 +17,17 @@ from typing import get_type_hints
 import click
 import pytest
 
-from curate.core.commands import Components
-from curate.core.input_paths import INPUTS
-from curate.core.output_commands import OutOption, WritingCommand
-from curate.core.output_marker import MARKER, Marker
-from curate.core.output_marker import generator_tag as tag
-from curate.core.outputs import overwriting, whole_folder, whole_page
-from curate.core.registry import find, names, options
-from curate.runners.folder import RUN_FILES
-from finetune.cli import finetune
-from finetune.objectives import ANSWERS, LISTS, LOSSES
-from pipelines.cli import _run, siftune
+from siftune.curate.commands.click_commands import Components
+from siftune.curate.commands.output_commands import OutOption, WritingCommand
+from siftune.curate.core.registry import find, names, options
+from siftune.curate.files.input_paths import INPUTS
+from siftune.curate.files.output_marker import MARKER, Marker
+from siftune.curate.files.output_marker import generator_tag as tag
+from siftune.curate.files.outputs import overwriting, whole_folder, whole_page
+from siftune.curate.runners.folder import RUN_FILES
+from siftune.finetune.cli import finetune
+from siftune.finetune.training.build_loss import ANSWERS, LISTS, LOSSES
+from siftune.pipelines.cli import _run, siftune
 
 WITHOUT_OUT = {
     "curate explain": "prints",

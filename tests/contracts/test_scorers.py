@@ -13,10 +13,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from curate.core import registry, sides
-from curate.core.chat import turn
-from curate.core.schema import BASE, CONTENT, Kind
-from curate.core.types import Scorer
+from siftune.curate.core import registry
+from siftune.curate.core.schema import BASE, CONTENT, Kind
+from siftune.curate.core.types import Scorer
+from siftune.curate.rows import conversation_views
+from siftune.curate.rows.chat import turn
 
 Conversation = list[dict[str, str | None]]
 
@@ -41,7 +42,7 @@ ROUNDS = {"ifd": 1e-4, "perplexity": 1e-4}
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_embedder: Path) -> dict[str, Path]:
-    from finetune.init import Init
+    from siftune.finetune.training.new_model import Init
 
     folder = tmp_path_factory.mktemp("models")
     (folder / "text.txt").write_text("the cat sat on the mat and looked at the sea\n\n" * 4)
@@ -212,12 +213,12 @@ def both(answers: list[Conversation]) -> pl.DataFrame:
 @every_scorer
 def test_each_side_of_a_pair_is_scored_as_a_conversation(name: str, scorer: Scorer) -> None:
     pairs = table("preference", prompt=PROMPTS, chosen=ANSWERS, rejected=OTHERS)
-    scores = sides.score(scorer, pairs)
-    assert scores.columns == ["id", *sides.score_columns(scorer, "preference")]
+    scores = conversation_views.score(scorer, pairs)
+    assert scores.columns == ["id", *conversation_views.score_columns(scorer, "preference")]
     for side, answers in (("chosen", ANSWERS), ("rejected", OTHERS)):
         alone = scorer(both(answers)).select(pl.all().name.prefix(f"{side}_"))
         same(name, scores.select(alone.columns), alone)
-        assert sides.score(scorer, pairs, sides=side).columns == ["id", *alone.columns]  # type: ignore[arg-type]
+        assert conversation_views.score(scorer, pairs, sides=side).columns == ["id", *alone.columns]  # type: ignore[arg-type]
 
 
 @every_scorer
@@ -226,7 +227,7 @@ def test_each_answer_of_a_ranked_list_is_scored_as_a_conversation(
 ) -> None:
     answers = [[ANSWERS[0], OTHERS[0]], [], [OTHERS[2], ANSWERS[2], OTHERS[1]]]
     ranked = table("ranked", prompt=PROMPTS, completions=answers)
-    scores = sides.score(scorer, ranked)
+    scores = conversation_views.score(scorer, ranked)
     flat = [PROMPTS[i] + answer for i, listed in enumerate(answers) for answer in listed]
     alone = scorer(table("conversation", messages=flat))
     for column in alone.columns:
@@ -238,7 +239,9 @@ def test_each_answer_of_a_ranked_list_is_scored_as_a_conversation(
 @every_scorer
 def test_every_turn_is_scored_on_the_turns_up_to_it(name: str, scorer: Scorer) -> None:
     whole = [*PROMPTS[2], *ANSWERS[2]]
-    scores = sides.score(scorer, table("conversation", messages=[whole]), turns="every")
+    scores = conversation_views.score(
+        scorer, table("conversation", messages=[whole]), turns="every"
+    )
     upto = table("conversation", messages=[whole[:2], whole])
     for column, score in zip(scorer.adds, scorer(upto), strict=True):
         same(name, scores[column].explode().to_frame(), score.to_frame())

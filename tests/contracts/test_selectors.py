@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from curate.core import registry
-from curate.core.chat import turn
-from curate.core.decisions import DECISIONS
-from curate.core.schema import TURNS
-from curate.core.types import Selector
+from siftune.curate.core import registry
+from siftune.curate.core.schema import TURNS
+from siftune.curate.core.types import Selector
+from siftune.curate.rows.chat import turn
+from siftune.curate.rows.decisions import DECISIONS
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "balanced": {"first": "ifd", "second": "quality"},

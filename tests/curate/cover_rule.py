@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from curate.core.dedup.cover import Cover
+from siftune.curate.dedup.cover_rule import Cover
 
 Pairs = Mapping[tuple[int, int], Fraction | float]
 """How similar rows are, both ways round; what is not there is below the threshold."""

@@ -19,11 +19,11 @@ from typing import Any, Final
 import orjson
 import yaml
 
-from curate.core.export import export
-from curate.core.export_records import FITS
-from curate.core.recipe import parse
-from curate.core.registry import build, names
-from curate.runners.run import run
+from siftune.curate.core.registry import build, names
+from siftune.curate.export.training_records import FITS
+from siftune.curate.export.write import export
+from siftune.curate.runners.run import run
+from siftune.curate.runs.recipe import parse
 
 __all__ = ["READERS", "ROWS", "first_prompts", "ingest", "rows_of", "tokenizer_of"]
 

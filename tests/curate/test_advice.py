@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from curate.core.errors import DataError
-from curate.core.readers.advice import advice, renamed
-from curate.core.readers.detect import detect
+from siftune.curate.core.errors import DataError
+from siftune.curate.io.detect import detect
+from siftune.curate.records.map_advice import advice, renamed
 
 Row = dict[str, Any]
 

@@ -9,8 +9,8 @@ import orjson
 import polars as pl
 import pytest
 
-from curate.core.errors import DataError
-from curate.core.readers.ingest import Ingested, ingest
+from siftune.curate.core.errors import DataError
+from siftune.curate.io.ingest import Ingested, ingest
 from tests.curate.bad_input_cases import CASES, Case
 
 

@@ -8,16 +8,16 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate.core.chat import contents, last_turn, part_of, turn
-from curate.core.content import calls_of, text_of
-from curate.core.heard import listening
-from curate.core.rows import finish, table_of
-from curate.core.schema import TURNS
-from curate.scorers.length import Length
-from curate.scorers.minhash import MinHash
-from curate.selectors.exact_dedup import ExactDedup
-from curate.selectors.minhash_dedup import MinHashDedup
-from curate.selectors.semantic_dedup import SemanticDedup
+from siftune.curate.core.run_context import listening
+from siftune.curate.core.schema import TURNS
+from siftune.curate.rows.chat import contents, last_turn, part_of, turn
+from siftune.curate.rows.content import calls_of, text_of
+from siftune.curate.rows.convert import finish, table_of
+from siftune.curate.scorers.length import Length
+from siftune.curate.scorers.minhash import MinHash
+from siftune.curate.selectors.exact_dedup import ExactDedup
+from siftune.curate.selectors.minhash_dedup import MinHashDedup
+from siftune.curate.selectors.semantic_dedup import SemanticDedup
 
 Row = dict[str, Any]
 ASKED = "Change my booking for the two of us tonight at seven as we said on the phone"

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.core.errors import DataError
-from curate.core.readers.ingest import ingest, read_rows
+from siftune.curate.core.errors import DataError
+from siftune.curate.io.ingest import ingest, read_rows
 
 Row = dict[str, Any]
 Turns = list[tuple[str, str | None]]

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.core.errors import UsageError
-from curate.core.registry import build
-from curate.core.vectors.kmeans import kmeans
-from curate.core.vectors.units import exact_products, on_grid
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build
+from siftune.curate.vectors.kmeans import kmeans
+from siftune.curate.vectors.unit_vectors import exact_products, on_grid
 
 SIZES = [40, 12, 3]
 

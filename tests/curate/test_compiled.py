@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from numba.core import config
 
-from curate.core import compiled as kept
-from curate.core.progress import announcing
+from siftune.curate.core.progress import announcing
+from siftune.curate.native import jit as kept
 
 OUTER = """
-from curate.core.compiled import compiled
+from siftune.curate.native.jit import compiled
 from loops.inner import (
     more,
 )
@@ -30,7 +30,7 @@ def outer(x):
     return more(x) * facts.TIMES
 """
 INNER = """
-from curate.core.compiled import compiled
+from siftune.curate.native.jit import compiled
 
 @compiled(inline="always")
 def more(x):

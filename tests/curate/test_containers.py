@@ -11,10 +11,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curate.core.errors import DataError
-from curate.core.output_marker import Marker, write_marker
-from curate.core.readers.containers import expand
-from curate.core.readers.ingest import read_rows
+from siftune.curate.core.errors import DataError
+from siftune.curate.files.output_marker import Marker, write_marker
+from siftune.curate.io.containers import expand
+from siftune.curate.io.ingest import read_rows
 
 
 def shard(path: Path, rows: int = 2) -> Path:
@@ -123,8 +123,8 @@ def test_a_block_of_very_short_lines_is_read_like_any_other(tmp_path, monkeypatc
     path = shard(tmp_path / "d.jsonl", 5)
     path.write_text(path.read_text() + "1\n\n" * 300)
     line_by_line = read_rows(path)
-    monkeypatch.setattr("curate.core.readers.reading._BLOCKS", 0)
-    monkeypatch.setattr("curate.core.readers.reading._ROWS", 100)
+    monkeypatch.setattr("siftune.curate.io.reading._BLOCKS", 0)
+    monkeypatch.setattr("siftune.curate.io.reading._ROWS", 100)
     rows, bad = read_rows(path)
     assert rows.equals(line_by_line[0])
     assert bad == line_by_line[1]

@@ -6,10 +6,10 @@ import orjson
 import polars as pl
 import pytest
 
-from curate.core.chat import turn
-from curate.core.errors import UsageError
-from curate.core.schema import TURNS
-from curate.scorers.contamination import Contamination
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.schema import TURNS
+from siftune.curate.rows.chat import turn
+from siftune.curate.scorers.contamination import Contamination
 
 ITEMS = (
     "Continue.",

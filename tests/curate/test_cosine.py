@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curate.core.errors import UsageError
-from curate.core.vectors import clusters, cosine, multiply
-from curate.core.vectors.clusters import cover_clustered
-from curate.core.vectors.cosine import (
+from siftune.curate.core.errors import UsageError
+from siftune.curate.native import gemm
+from siftune.curate.native.gemm import is_wide
+from siftune.curate.vectors import cosine_neighbors, ivf_neighbors
+from siftune.curate.vectors.cosine_neighbors import (
     Dtype,
     Products,
     cover_vectors,
@@ -21,8 +22,8 @@ from curate.core.vectors.cosine import (
     products,
     some_pairs_above,
 )
-from curate.core.vectors.multiply import is_wide
-from curate.core.vectors.units import on_grid
+from siftune.curate.vectors.ivf_neighbors import cover_clustered
+from siftune.curate.vectors.unit_vectors import on_grid
 from tests.curate import cover_rule
 from tests.curate.cover_rule import as_dict
 
@@ -54,7 +55,7 @@ def slow_cover(units: np.ndarray, threshold: float) -> dict[int, tuple[int, floa
 
 def engines() -> list[Products]:
     """The last runs on the processor what a GPU would: its branch is that of any other device."""
-    return [products("float32", 0), products("bfloat16", 0), cosine._Bfloat16("cpu:0")]
+    return [products("float32", 0), products("bfloat16", 0), cosine_neighbors._Bfloat16("cpu:0")]
 
 
 @pytest.mark.parametrize("threshold", [0.7, 0.9, 0.97])
@@ -81,7 +82,7 @@ def test_the_type_multiplied_in_changes_nothing() -> None:
 def test_the_processor_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     units = groups(2_500)
     wide = cover_vectors(units, 0.9, engines()[0])
-    monkeypatch.setattr(multiply, "is_wide", lambda: False)
+    monkeypatch.setattr(gemm, "is_wide", lambda: False)
     narrow = cover_vectors(units, 0.9, engines()[0])
     np.testing.assert_array_equal(wide.survivor, narrow.survivor)
     np.testing.assert_array_equal(wide.similarity, narrow.similarity)
@@ -90,8 +91,8 @@ def test_the_processor_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_blocks_and_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     units = groups(700)
     whole = as_dict(cover_vectors(units, 0.9, engines()[0]))
-    monkeypatch.setattr(cosine, "_BLOCK", 37)
-    monkeypatch.setattr(cosine, "_TILE", 11)
+    monkeypatch.setattr(cosine_neighbors, "_BLOCK", 37)
+    monkeypatch.setattr(cosine_neighbors, "_TILE", 11)
     assert as_dict(cover_vectors(units, 0.9, engines()[0])) == whole
 
 
@@ -122,7 +123,7 @@ def test_reference_rows_stay_whatever_they_resemble() -> None:
 def test_clusters_find_the_share_of_pairs_that_was_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clusters, "_BLOCK", 256)
+    monkeypatch.setattr(ivf_neighbors, "_BLOCK", 256)
     units = groups(3_000, seed=5)
     cover, share = cover_clustered(units, 0.9, engines()[0], recall=0.99)
     assert share >= 0.99
@@ -137,8 +138,8 @@ def test_clusters_find_the_share_of_pairs_that_was_asked_for(
 
 def test_pairs_too_rare_for_the_sample_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of four sampled pairs all may be met by chance: that is no share of 0.99."""
-    monkeypatch.setattr(clusters, "_PART", 200)
-    monkeypatch.setattr(clusters, "_SAMPLE", 400)
+    monkeypatch.setattr(ivf_neighbors, "_PART", 200)
+    monkeypatch.setattr(ivf_neighbors, "_SAMPLE", 400)
     random = np.random.default_rng(1)
     raw = random.normal(size=(4_000, 64))
     raw[40:80] = raw[:40] + 0.68 * raw[40:80]
@@ -151,10 +152,12 @@ def test_pairs_too_rare_for_the_sample_are_all_found(monkeypatch: pytest.MonkeyP
 
 
 def test_the_least_share_is_that_of_clopper_and_pearson() -> None:
-    assert clusters._surely(1.0, 298) == pytest.approx(0.05 ** (1 / 298))  # all of them
-    assert clusters._surely(1.0, 298) < 0.99 < clusters._surely(1.0, 299)
-    assert clusters._surely(0.8, 10) == pytest.approx(0.4931, abs=1e-4)  # 8 of 10, from a table
-    assert clusters._surely(1.0, 0) == clusters._surely(0.0, 5) == 0.0
+    assert ivf_neighbors._surely(1.0, 298) == pytest.approx(0.05 ** (1 / 298))  # all of them
+    assert ivf_neighbors._surely(1.0, 298) < 0.99 < ivf_neighbors._surely(1.0, 299)
+    assert ivf_neighbors._surely(0.8, 10) == pytest.approx(
+        0.4931, abs=1e-4
+    )  # 8 of 10, from a table
+    assert ivf_neighbors._surely(1.0, 0) == ivf_neighbors._surely(0.0, 5) == 0.0
 
 
 def test_many_copies_are_held_in_parts_and_decided_the_same(
@@ -165,15 +168,17 @@ def test_many_copies_are_held_in_parts_and_decided_the_same(
     whole = cover_clustered(units, 0.9, engines()[0])[0]
     most = []
 
-    class Watched(cosine._Single):
-        def close(self, left: np.ndarray, right: np.ndarray, threshold: float) -> cosine.Pairs:
-            found: cosine.Pairs = super().close(left, right, threshold)
+    class Watched(cosine_neighbors._Single):
+        def close(
+            self, left: np.ndarray, right: np.ndarray, threshold: float
+        ) -> cosine_neighbors.Pairs:
+            found: cosine_neighbors.Pairs = super().close(left, right, threshold)
             most.append((len(left) * len(right), len(found[0])))
             return found
 
-    monkeypatch.setattr(clusters, "some_pairs_above", some_of(engines()[0]))
-    monkeypatch.setattr(clusters, "_PRODUCTS", 500)
-    monkeypatch.setattr(clusters, "_PAIRS", 300)
+    monkeypatch.setattr(ivf_neighbors, "some_pairs_above", some_of(engines()[0]))
+    monkeypatch.setattr(ivf_neighbors, "_PRODUCTS", 500)
+    monkeypatch.setattr(ivf_neighbors, "_PAIRS", 300)
     parts = cover_clustered(units, 0.9, Watched())[0]
     np.testing.assert_array_equal(whole.survivor, parts.survivor)
     np.testing.assert_array_equal(whole.similarity, parts.similarity)
@@ -202,8 +207,8 @@ def test_looking_into_every_cluster_is_exact() -> None:
 _CLUSTERED = """
 import sys, faiss, numpy as np
 from hashlib import sha256
-from curate.core.vectors import clusters
-from curate.core.vectors.units import on_grid
+from siftune.curate.vectors import clusters
+from siftune.curate.vectors.unit_vectors import on_grid
 units, _ = on_grid(np.random.default_rng(0).normal(size=(8_000, 384)).astype(np.float32))
 clusters._BLOCK = 5_000
 trained = clusters._Clusters(units)

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.core.dedup.group_cover import cover_groups
-from curate.core.dedup.jaccard import exact_ratio
-from curate.core.dedup.sets import Sets
-from curate.core.dedup.shingles import shingle
-from curate.core.dedup.sieve import candidates
+from siftune.curate.dedup.candidate_filter import candidates
+from siftune.curate.dedup.group_cover import cover_groups
+from siftune.curate.dedup.jaccard import exact_ratio
+from siftune.curate.dedup.shingle_sets import Sets
+from siftune.curate.dedup.shingles import shingle
 from tests.curate.cover_rule import Pairs, as_dict, slow_cover
 
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.core.chat import turn
-from curate.core.errors import UsageError
-from curate.core.registry import build
-from curate.core.schema import TURNS
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build
+from siftune.curate.core.schema import TURNS
+from siftune.curate.rows.chat import turn
 
 
 def chats(answers: Sequence[str | None], prompt: str = "Question?", **columns: Any) -> pl.DataFrame:
@@ -101,10 +101,10 @@ def test_rows_of_equal_hash_are_still_told_apart(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "curate.core.dedup.equality.Turns.keys", lambda rows: rows.there() * np.uint64(7)
+        "siftune.curate.dedup.equality.Turns.keys", lambda rows: rows.there() * np.uint64(7)
     )
     monkeypatch.setattr(
-        "curate.core.dedup.equality.Values.keys", lambda rows: rows.there() * np.uint64(7)
+        "siftune.curate.dedup.equality.Values.keys", lambda rows: rows.there() * np.uint64(7)
     )
     rows = chats(["yes", "no", "yes"]).with_columns(digest=pl.Series(["a", "b", "a"]))
     answer = told("exact_dedup", rows, **options)

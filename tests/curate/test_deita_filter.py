@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.core.registry import build
-from curate.core.vectors import redundancy
-from curate.core.vectors.redundancy import filter_similar
-from curate.core.vectors.units import on_grid
+from siftune.curate.core.registry import build
+from siftune.curate.vectors import similarity_filter
+from siftune.curate.vectors.similarity_filter import filter_similar
+from siftune.curate.vectors.unit_vectors import on_grid
 
 
 def one_by_one(units: np.ndarray, threshold: float, budget: int) -> list[int]:
@@ -39,7 +39,7 @@ def units(height: int, seed: int, spread: float) -> np.ndarray:
 def test_the_kept_rows_are_those_of_one_at_a_time(
     threshold: float, spread: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redundancy, "_KEPT", 100)
+    monkeypatch.setattr(similarity_filter, "_KEPT", 100)
     vectors = units(1200, 1, spread)
     found = filter_similar(vectors, threshold, np.ones(1200), 1200)
     assert found.kept.tolist() == one_by_one(vectors, threshold, 1200)

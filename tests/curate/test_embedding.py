@@ -14,19 +14,19 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from curate.core.chat import turn
-from curate.core.errors import UsageError
-from curate.core.heard import listening
-from curate.core.models.catalog import CATALOG
-from curate.core.schema import TURNS
-from curate.core.vectors import embed
-from curate.core.vectors import encoder as encoder_module
-from curate.core.vectors.bert import Bert, _softmax_base_2
-from curate.core.vectors.embed import Embedder
-from curate.core.vectors.embed_model import declared_dimension, find_model
-from curate.core.vectors.encoder import Encoder, load_encoder
-from curate.core.vectors.vector_cache import VectorCache
-from curate.scorers.embedding import Embedding
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.run_context import listening
+from siftune.curate.core.schema import TURNS
+from siftune.curate.models.catalog import CATALOG
+from siftune.curate.rows.chat import turn
+from siftune.curate.scorers.embedding import Embedding
+from siftune.curate.vectors import embed
+from siftune.curate.vectors import encoder as encoder_module
+from siftune.curate.vectors.bert import Bert, _softmax_base_2
+from siftune.curate.vectors.embed import Embedder
+from siftune.curate.vectors.embed_model import declared_dimension, find_model
+from siftune.curate.vectors.encoder import Encoder, load_encoder
+from siftune.curate.vectors.vector_cache import VectorCache
 
 TEXTS = [f"text number {i} " + "word " * (i % 9) for i in range(40)]
 LONG = "abcdefgh " * 20  # 160 tokens; the window holds 62 beside the two special ones

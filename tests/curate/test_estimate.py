@@ -11,16 +11,16 @@ import polars as pl
 import pytest
 import zstandard
 
-from curate.core.errors import DataError, UsageError
-from curate.core.files import read_json, write_json
-from curate.core.readers.containers import expand
-from curate.core.recipe import parse
-from curate.runners import row_counts
-from curate.runners.estimate import forecast, told
-from curate.runners.plan import plan
-from curate.runners.row_counts import Records, records
-from curate.runners.run import foretold, run
-from curate.scorers.length import Length
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.files.atomic import read_json, write_json
+from siftune.curate.io.containers import expand
+from siftune.curate.runners import row_counts
+from siftune.curate.runners.estimate import forecast, told
+from siftune.curate.runners.plan import plan
+from siftune.curate.runners.row_counts import Records, records
+from siftune.curate.runners.run import foretold, run
+from siftune.curate.runs.recipe import parse
+from siftune.curate.scorers.length import Length
 
 LENGTH, BEST = {"score": "length"}, {"select": "top_fraction", "by": "length_words"}
 STAGES = [LENGTH, {"select": "exact_dedup"}, BEST | {"fraction": 0.5}]
@@ -331,7 +331,7 @@ def test_ingested_rows_are_foretold_as_they_were_counted(tmp_path):
 
 
 def test_a_run_says_first_what_it_will_cost(tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.runners.run._WORTH_TELLING", 0.0)
+    monkeypatch.setattr("siftune.curate.runners.run._WORTH_TELLING", 0.0)
     rows = lines_file(tmp_path / "rows.jsonl", 30)
     said = []
 

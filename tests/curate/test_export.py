@@ -13,16 +13,16 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from curate import exports
-from curate.cli import curate
-from curate.core.errors import UsageError
-from curate.core.export import export
-from curate.core.export_records import FITS, SHAPES, prompt_of
-from curate.core.markdown import escaped
-from curate.core.recipe import parse
-from curate.core.registry import build, names, source_of
-from curate.core.types import Row
-from curate.runners.run import run
+from siftune.curate import exports
+from siftune.curate.cli import curate
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.markdown import escaped
+from siftune.curate.core.registry import build, names, source_of
+from siftune.curate.core.types import Row
+from siftune.curate.export.training_records import FITS, SHAPES, prompt_of
+from siftune.curate.export.write import export
+from siftune.curate.runners.run import run
+from siftune.curate.runs.recipe import parse
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "temp", "arguments": '{"of": "Oslo"}'}}
 TOOL = {"name": "temp", "parameters": {"type": "object", "properties": {"of": {"type": "string"}}}}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.export import export
-from curate.core.export_records import FITS
-from curate.core.registry import build, names
+from siftune.curate.core.registry import build, names
+from siftune.curate.export.training_records import FITS
+from siftune.curate.export.write import export
 from tests.curate.export_readers import READERS, ROWS, first_prompts, ingest, rows_of, tokenizer_of
 
 CHAT = (

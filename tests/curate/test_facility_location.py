@@ -11,14 +11,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.core.errors import DataError, UsageError
-from curate.core.registry import build
-from curate.core.vectors import facility, uncovered
-from curate.core.vectors import similarities as module
-from curate.core.vectors.facility import coverage, locate, locate_all
-from curate.core.vectors.greedi import greedi
-from curate.core.vectors.similarities import Similarities
-from curate.core.vectors.units import exact_products, on_grid
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.registry import build
+from siftune.curate.vectors import facility_location, facility_sparse
+from siftune.curate.vectors import similarities as module
+from siftune.curate.vectors.facility_location import coverage, locate, locate_all
+from siftune.curate.vectors.greedi import greedi
+from siftune.curate.vectors.similarities import Similarities
+from siftune.curate.vectors.unit_vectors import exact_products, on_grid
 
 STEP = 2.0**-24
 
@@ -55,8 +55,8 @@ def greedy(similar: np.ndarray, count: int) -> list[int]:
 def test_every_pair_counted_gives_the_picks_of_the_plain_greedy(
     weighted: bool, pairs: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uncovered, "_BLOCK", max(block, 7))
-    monkeypatch.setattr(facility, "_AT_ONCE", block)
+    monkeypatch.setattr(facility_sparse, "_BLOCK", max(block, 7))
+    monkeypatch.setattr(facility_location, "_AT_ONCE", block)
     vectors = units(400, 1)
     weights = np.random.default_rng(1).random(400) if weighted else np.ones(400)
     found = locate_all(vectors, weights, np.ones(400), 60, pairs=pairs)
@@ -110,10 +110,10 @@ def test_what_a_row_can_add_at_first_is_bounded() -> None:
     rows = np.arange(0, 300, 7)
     for kind in (np.float32, np.float64):
         similar = Similarities(vectors.astype(kind))
-        dense = facility._Dense(similar, weights, np.arange(300), None)
+        dense = facility_location._Dense(similar, weights, np.arange(300), None)
         assert (dense.bounds() >= true).all()
         assert (dense.bounds() < 2 * true.max()).all()
-        few = facility._Dense(similar, weights, np.arange(300), rows)
+        few = facility_location._Dense(similar, weights, np.arange(300), rows)
         assert (few.bounds() >= similarities(vectors, weights)[:, rows].sum(axis=1) / STEP).all()
 
 
@@ -121,11 +121,13 @@ def test_what_a_row_can_add_at_first_is_bounded() -> None:
 def test_the_pairs_that_matter_are_those_above_what_covers_the_row(
     rows: np.ndarray | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uncovered, "_BLOCK", 32)
+    monkeypatch.setattr(facility_sparse, "_BLOCK", 32)
     vectors, weights = units(200, 9), np.linspace(0.5, 1, 200)
     steps = np.rint(similarities(vectors, weights) / STEP)[:, slice(None) if rows is None else rows]
     covered = np.quantile(steps, 0.8, axis=0).astype(np.int64)
-    left = uncovered.uncovered(Similarities(vectors.astype(np.float64)), weights, covered, rows)
+    left = facility_sparse.uncovered(
+        Similarities(vectors.astype(np.float64)), weights, covered, rows
+    )
     found = np.zeros_like(steps)
     for row in range(200):
         for start, stop in zip(left.first[row], left.last[row], strict=True):
@@ -158,9 +160,9 @@ def test_the_best_part_wins_where_it_covers_more() -> None:
 
     def last_rows(
         part: np.ndarray, weights: np.ndarray, costs: np.ndarray, purse: float
-    ) -> facility.Located:
+    ) -> facility_location.Located:
         picks = np.arange(len(part) - 3, len(part))
-        return facility.Located(picks, np.zeros(3))
+        return facility_location.Located(picks, np.zeros(3))
 
     found = greedi(vectors, ones, ones, 2, parts=parts, locate=last_rows)
     # Three rows of one part cover more than the best two of the six winners.

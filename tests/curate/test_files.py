@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.errors import LockedError, UsageError
-from curate.core.files import aside, digest_of, hash_tree, locked, read_json, write_json
+from siftune.curate.core.errors import LockedError, UsageError
+from siftune.curate.files.atomic import aside, digest_of, hash_tree, locked, read_json, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):

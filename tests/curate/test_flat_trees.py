@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from curate.core.errors import DataError
-from curate.core.readers.ingest import ingest, read_rows
+from siftune.curate.core.errors import DataError
+from siftune.curate.io.ingest import ingest, read_rows
 
 Row = dict[str, Any]
 

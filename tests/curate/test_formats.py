@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from curate.core.chat import turn
-from curate.core.errors import BadRow, DataError, UsageError
-from curate.core.readers.detect import FORMATS, detect, named
-from curate.core.registry import names
+from siftune.curate.core.errors import BadRow, DataError, UsageError
+from siftune.curate.core.registry import names
+from siftune.curate.io.detect import FORMATS, detect, named
+from siftune.curate.rows.chat import turn
 
 Row = dict[str, Any]
 

@@ -12,12 +12,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from curate.core.vectors import cosine, embed, nearest, similarities  # noqa: E402
-from curate.core.vectors.embed import Embedder  # noqa: E402
-from curate.core.vectors.embed_model import find_model  # noqa: E402
-from curate.core.vectors.encoder import load_encoder  # noqa: E402
-from curate.core.vectors.full_precision import full_precision  # noqa: E402
-from curate.core.vectors.units import on_grid  # noqa: E402
+from siftune.curate.vectors import cosine_neighbors, embed, nearest_centers, similarities  # noqa: E402
+from siftune.curate.vectors.embed import Embedder  # noqa: E402
+from siftune.curate.vectors.embed_model import find_model  # noqa: E402
+from siftune.curate.vectors.encoder import load_encoder  # noqa: E402
+from siftune.curate.vectors.full_precision import full_precision  # noqa: E402
+from siftune.curate.vectors.unit_vectors import on_grid  # noqa: E402
 
 Call = Callable[..., Any]
 
@@ -69,7 +69,7 @@ def test_every_product_of_vectors_by_torch_is_made_inside(
         "similarities": lambda: similarities._Gpu(units, "cpu").against(slice(0, 9))(slice(0, 5)),
         "cosine": lambda: engine.close(engine.hold(units), engine.hold(units), 0.5),
     }
-    one, engine = nearest._Gpu(units, "cpu"), cosine._Bfloat16("cpu:0")
+    one, engine = nearest_centers._Gpu(units, "cpu"), cosine_neighbors._Bfloat16("cpu:0")
     call[where]()
     assert seen == [("ieee", "ieee", False)]
 

@@ -10,14 +10,14 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from curate.cli import curate
-from curate.core.chat import turn
-from curate.core.errors import DataError, UsageError
-from curate.core.input_paths import input_paths
-from curate.core.readers.ingest import ingest, read_rows
-from curate.core.recipe import component, parse
-from curate.core.stages import option_files
-from curate.runners.run import run
+from siftune.curate.cli import curate
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.files.input_paths import input_paths
+from siftune.curate.io.ingest import ingest, read_rows
+from siftune.curate.rows.chat import turn
+from siftune.curate.runners.run import run
+from siftune.curate.runs.recipe import component, parse
+from siftune.curate.runs.stage_store import option_files
 
 Row = dict[str, Any]
 QA = [{"q": f"What is {at} and {at}?", "a": f"{2 * at}."} for at in range(4)]

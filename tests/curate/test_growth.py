@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.core.errors import BadRow, DataError
-from curate.core.readers import growth
-from curate.core.readers.growth import expanded, pieces
-from curate.core.readers.ingest import read_rows
-from curate.core.readers.jsonlines import parse
-from curate.core.readers.tabular import csv_rows, parquet_batches
+from siftune.curate.core.errors import BadRow, DataError
+from siftune.curate.io import expansion_limits
+from siftune.curate.io.expansion_limits import expanded, pieces
+from siftune.curate.io.ingest import read_rows
+from siftune.curate.io.tabular import csv_rows, parquet_batches
+from siftune.curate.records.json_lines import parse
 
 PAIRS = pa.array([[("k", 1)], [("b", 2), ("cc", 3)]], pa.map_(pa.string(), pa.int8()))
 ROW = {"instruction": "q", "output": "a"}
@@ -84,13 +84,13 @@ BOMBS = {
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_table_that_expands_beyond_its_size_is_refused(bomb, tmp_path, monkeypatch):
-    monkeypatch.setattr(growth, "_FREE", 2 << 20)
+    monkeypatch.setattr(expansion_limits, "_FREE", 2 << 20)
     with pytest.raises(DataError, match=r"grows from .* to over 2,097,152 bytes"):
         read_rows(BOMBS[bomb](tmp_path))
 
 
 def test_one_packed_batch_may_not_take_the_memory_of_many(tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.core.readers.arrow_stream._MESSAGE_FREE", 1 << 20)
+    monkeypatch.setattr("siftune.curate.io.arrow_stream._MESSAGE_FREE", 1 << 20)
     folder = saved(
         tmp_path / "d", pa.record_batch({"instruction": ["q" * 9_000_000]}), compression="zstd"
     )
@@ -117,7 +117,7 @@ def test_every_value_counts_as_often_as_it_is_there(values, size):
 
 
 def test_a_batch_is_cut_into_pieces_of_a_moderate_size(monkeypatch):
-    monkeypatch.setattr(growth, "PIECE", 3000)
+    monkeypatch.setattr(expansion_limits, "PIECE", 3000)
     batch = pa.record_batch({"a": ["x"] * 20 + ["x" * 5000] + ["x"] * 20})
     cut = list(pieces(batch, 16))
     assert pa.Table.from_batches(cut)["a"].to_pylist() == batch["a"].to_pylist()
@@ -126,7 +126,7 @@ def test_a_batch_is_cut_into_pieces_of_a_moderate_size(monkeypatch):
 
 
 def test_batches_are_small_where_later_rows_point_to_a_long_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(growth, "PIECE", 1 << 20)
+    monkeypatch.setattr(expansion_limits, "PIECE", 1 << 20)
     texts = ["short"] * 100 + ["x" * 100_000] * 100
     path = parquet(tmp_path / "d.parquet", {"a": texts}, row_group_size=150)
     heights = [batch.num_rows for batch in parquet_batches(path)]
@@ -255,7 +255,7 @@ def test_keys_and_columns_cost_no_more_than_their_number():
 
 
 def test_a_cell_that_is_too_long_says_so(monkeypatch):
-    monkeypatch.setattr("curate.core.readers.tabular.MAX_LINE", 100)
+    monkeypatch.setattr("siftune.curate.io.tabular.MAX_LINE", 100)
     with pytest.raises(DataError, match="line 2: a cell is longer than 100 bytes; is a quote"):
         list(csv_rows(io.BytesIO(b"a,b\nx," + b"y" * 200 + b"\n"), "d.csv"))
     csv.field_size_limit(64 << 20)

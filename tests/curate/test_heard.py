@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.core.files import read_json
-from curate.core.heard import listening, note, step
-from curate.core.progress import Quiet
-from curate.core.recipe import parse
-from curate.runners.run import run
+from siftune.curate.core.progress import Quiet
+from siftune.curate.core.run_context import listening, note, step
+from siftune.curate.files.atomic import read_json
+from siftune.curate.runners.run import run
+from siftune.curate.runs.recipe import parse
 
 
 def test_what_nobody_listens_to_does_nothing() -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.core.chat import turn
-from curate.core.schema import TURNS
-from curate.core.texts.text_shares import longest_run
-from curate.scorers.heuristics import Heuristics
+from siftune.curate.core.schema import TURNS
+from siftune.curate.rows.chat import turn
+from siftune.curate.scorers.heuristics import Heuristics
+from siftune.curate.text.text_statistics import longest_run
 
 PROMPT = "Tell me what happened at the meeting yesterday."
 

@@ -20,13 +20,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from curate.core.chat import turn
-from curate.core.errors import DataError, UsageError
-from curate.core.readers.containers import expand, name_parts
-from curate.core.readers.hub import HubName, hub_name
-from curate.core.readers.ingest import Ingested, ingest, read_rows
-from curate.core.rows import content_digest
-from curate.core.schema import schema_of
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.schema import schema_of
+from siftune.curate.io.containers import expand, name_parts
+from siftune.curate.io.hub import HubName, hub_name
+from siftune.curate.io.ingest import Ingested, ingest, read_rows
+from siftune.curate.rows.chat import turn
+from siftune.curate.rows.convert import content_digest
 
 DATA = Path(__file__).parents[3] / "shared/data"
 
@@ -112,8 +112,8 @@ def test_batches_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     source = write(tmp_path / "data.jsonl", [*alpaca(*range(30)), {"x": 1}, *alpaca(31, 32)])
     whole, bad = read_rows(source)
     seen: list[int] = []
-    monkeypatch.setattr("curate.core.readers.reading._ROWS", 7)
-    monkeypatch.setattr("curate.core.readers.ingest._ROWS", 7)
+    monkeypatch.setattr("siftune.curate.io.reading._ROWS", 7)
+    monkeypatch.setattr("siftune.curate.io.ingest._ROWS", 7)
     done = ingest([source], tmp_path / "out", progress=seen.append)
     assert_frame_equal(pl.read_parquet(tmp_path / "out/rows.parquet"), whole)
     assert lines_of(tmp_path / "out/quarantine.jsonl") == bad
@@ -259,7 +259,7 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("socket.create_connection", unreachable)
-    monkeypatch.setattr("curate.core.readers.hub.getproxies", dict)
+    monkeypatch.setattr("siftune.curate.io.hub.getproxies", dict)
     with pytest.raises(DataError, match=r"alpaca is not a file.*cannot be reached.*HF_HUB_OFFLINE"):
         read_rows("tatsu-lab/alpaca")
 
@@ -323,9 +323,9 @@ def test_a_shard_with_other_types_loses_only_its_bad_rows(tmp_path: Path) -> Non
 def test_many_rows_of_which_hardly_one_is_read_are_refused_on_the_way(
     bad: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.core.readers.reading._ROWS", 10)
-    monkeypatch.setattr("curate.core.readers.ingest._MOST_ASIDE", 30)
-    monkeypatch.setattr("curate.core.readers.ingest._LEAST_TAKEN", 25)
+    monkeypatch.setattr("siftune.curate.io.reading._ROWS", 10)
+    monkeypatch.setattr("siftune.curate.io.ingest._MOST_ASIDE", 30)
+    monkeypatch.setattr("siftune.curate.io.ingest._LEAST_TAKEN", 25)
     source = tmp_path / "d.jsonl"
     good = "".join(json.dumps(row) + "\n" for row in alpaca(1, 2))
     source.write_text(good + "1\n" * bad)
@@ -340,7 +340,7 @@ def test_many_rows_of_which_hardly_one_is_read_are_refused_on_the_way(
 def test_a_line_beyond_the_limit_is_quarantined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.core.readers.jsonlines.MAX_LINE", 100)
+    monkeypatch.setattr("siftune.curate.records.json_lines.MAX_LINE", 100)
     rows = [*alpaca(1), {"instruction": "x" * 950, "output": ""}, *alpaca(3)]
     table, bad = read_rows(write(tmp_path / "d.jsonl", rows))
     assert table["row"].to_list() == [1, 3]
@@ -353,7 +353,7 @@ def test_a_file_that_grows_beyond_measure_is_refused(
 ) -> None:
     import zstandard
 
-    monkeypatch.setattr("curate.core.readers.binary.FREE", 1 << 20)
+    monkeypatch.setattr("siftune.curate.files.byte_streams.FREE", 1 << 20)
     content = b" " * (64 << 20)
     packed = gzip.compress(content) if bomb == "gz" else zstandard.compress(content)
     path = tmp_path / f"d.jsonl.{bomb}"
@@ -365,7 +365,7 @@ def test_a_file_that_grows_beyond_measure_is_refused(
 def test_a_file_that_ends_its_batches_by_size_keeps_its_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.core.readers.reading._BYTES", 1000)
+    monkeypatch.setattr("siftune.curate.io.reading._BYTES", 1000)
     source = write(tmp_path / "d.jsonl", alpaca(*range(100)))
     table, _ = read_rows(source)
     assert table["row"].to_list() == list(range(1, 101))

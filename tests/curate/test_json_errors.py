@@ -2,8 +2,8 @@
 
 import pytest
 
-from curate.core.errors import BadRow
-from curate.core.readers.jsonlines import parse as parse_line
+from siftune.curate.core.errors import BadRow
+from siftune.curate.records.json_lines import parse as parse_line
 
 
 @pytest.mark.parametrize(

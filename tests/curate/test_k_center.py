@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.core.errors import DataError, UsageError
-from curate.core.registry import build
-from curate.core.vectors import farthest, multiply, nearest
-from curate.core.vectors.farthest import farthest_first
-from curate.core.vectors.nearest import Nearest
-from curate.core.vectors.units import GRID, exact_products, on_grid, slack, vectors_of
-from curate.selectors.k_center import _central
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.registry import build
+from siftune.curate.native import gemm
+from siftune.curate.selectors.k_center import _central
+from siftune.curate.vectors import farthest_points, nearest_centers
+from siftune.curate.vectors.farthest_points import farthest_first
+from siftune.curate.vectors.nearest_centers import Nearest
+from siftune.curate.vectors.unit_vectors import GRID, exact_products, on_grid, slack, vectors_of
 
 
 def greedy(units: np.ndarray, first: int, count: int) -> list[int]:
@@ -67,7 +68,7 @@ def test_the_picks_are_those_of_the_step_by_step_greedy(kind: str, width: int) -
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_small_blocks_give_the_same_picks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(farthest, "_CANDIDATES", 16)
+    monkeypatch.setattr(farthest_points, "_CANDIDATES", 16)
     vectors = units(kind, 500, 6)
     found = farthest_first(vectors, 7, np.ones(500), 500)
     assert found.picks.tolist() == greedy(vectors, 7, 500)
@@ -96,7 +97,7 @@ def test_all_rows_are_compared_once_more_at_most_when_float32_cannot_tell_them_a
 @pytest.mark.parametrize("kind", KINDS)
 def test_products_by_numpy_give_the_same_picks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on processors without 512-bit instructions."""
-    monkeypatch.setattr(multiply, "is_wide", lambda: False)
+    monkeypatch.setattr(gemm, "is_wide", lambda: False)
     vectors = units(kind, 1500, 48)
     found = farthest_first(vectors, 7, np.ones(1500), 300)
     assert found.picks.tolist() == greedy(vectors, 7, 300)
@@ -108,8 +109,8 @@ def test_what_a_gpu_computes_gives_the_same_picks(
 ) -> None:
     """Its code, run on the processor."""
     pytest.importorskip("torch")
-    monkeypatch.setattr(nearest, "_ON_GPU", 300)
-    monkeypatch.setattr(nearest, "_Gpu", partial(nearest._Gpu, device="cpu"))
+    monkeypatch.setattr(nearest_centers, "_ON_GPU", 300)
+    monkeypatch.setattr(nearest_centers, "_Gpu", partial(nearest_centers._Gpu, device="cpu"))
     vectors = units(kind, 1500, 48)
     found = farthest_first(vectors, 7, np.ones(1500), 300, gpu=True)
     assert found.picks.tolist() == greedy(vectors, 7, 300)
@@ -262,8 +263,8 @@ def test_a_wrong_option_is_explained(options: dict[str, Any], said: str) -> None
 def test_asking_for_a_gpu_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="no GPU"):
-        nearest.on_gpu("cuda", 1.0)
-    assert not nearest.on_gpu("auto", 1e15)
+        nearest_centers.on_gpu("cuda", 1.0)
+    assert not nearest_centers.on_gpu("auto", 1e15)
 
 
 @pytest.mark.gpu

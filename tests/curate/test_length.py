@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from curate.core import registry
-from curate.core.chat import turn
-from curate.core.errors import UsageError
-from curate.core.schema import TURNS
-from curate.core.texts.tokens import load_tokenizer, tokenizer_hash
-from curate.scorers.length import Length
+from siftune.curate.core import registry
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.schema import TURNS
+from siftune.curate.rows.chat import turn
+from siftune.curate.scorers.length import Length
+from siftune.curate.text.token_counts import load_tokenizer, tokenizer_hash
 
 
 def rows(*conversations: list[dict[str, str | None]] | None) -> pl.DataFrame:

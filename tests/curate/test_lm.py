@@ -10,18 +10,18 @@ import polars as pl
 import pytest
 import torch
 
-from curate.core.chat import turn
-from curate.core.errors import UsageError
-from curate.core.files import read_json, write_json
-from curate.core.precision import Precision
-from curate.core.progress import Progress
-from curate.core.recipe import parse
-from curate.core.schema import TURNS
-from curate.core.texts import lm
-from curate.core.texts.lm import CausalLM
-from curate.runners.run import run
-from curate.scorers.ifd import IFD
-from curate.scorers.perplexity import Perplexity
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import Progress
+from siftune.curate.core.schema import TURNS
+from siftune.curate.files.atomic import read_json, write_json
+from siftune.curate.models.precision import Precision
+from siftune.curate.rows.chat import turn
+from siftune.curate.runners.run import run
+from siftune.curate.runs.recipe import parse
+from siftune.curate.scorers.ifd import IFD
+from siftune.curate.scorers.perplexity import Perplexity
+from siftune.curate.text import language_model
+from siftune.curate.text.language_model import CausalLM
 
 SENTENCE = "the cat sat on a mat and saw blue birds over seven hills by night"
 WORDS = SENTENCE.split()
@@ -31,7 +31,7 @@ WINDOW = 256
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights, but a real tokenizer: one layer of width 32, a window of 256 tokens."""
-    from finetune.init import Init
+    from siftune.finetune.training.new_model import Init
 
     folder = tmp_path_factory.mktemp("model")
     text = folder / "text.txt"
@@ -77,7 +77,7 @@ def test_company_and_order_do_not_matter(model: Path, monkeypatch: pytest.Monkey
     together = scorer.mean_nll(prompts, answers)
     assert (scorer.mean_nll(prompts, answers) == together).all()
     reversed_ = scorer.mean_nll(prompts[::-1], answers[::-1])[::-1]
-    monkeypatch.setattr(lm, "_TOKENS", {"cpu": 40, "cuda": 40})
+    monkeypatch.setattr(language_model, "_TOKENS", {"cpu": 40, "cuda": 40})
     in_small_batches = CausalLM(str(model)).mean_nll(prompts, answers)
     np.testing.assert_allclose(reversed_, together, rtol=0, atol=1e-5)
     np.testing.assert_allclose(in_small_batches, together, rtol=0, atol=1e-5)
@@ -193,7 +193,9 @@ def test_precision_is_that_of_the_processor_unless_it_is_asked_for(
     found: str,
     line: str,
 ) -> None:
-    monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda device: multiplies)
+    monkeypatch.setattr(
+        "siftune.curate.models.precision.multiplies_bf16", lambda device: multiplies
+    )
     scorer = IFD(str(model), precision=precision)
     assert scorer.describe() == {"precision": found}
     assert line in scorer.notice()
@@ -208,7 +210,9 @@ def test_a_run_reports_its_precision_and_scores_again_in_another(
     recipe = {"name": "r", "source": str(rows), "stages": [{"score": "ifd", "model": str(model)}]}
     lines = []
     for multiplies in (False, False, True):
-        monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda _, now=multiplies: now)
+        monkeypatch.setattr(
+            "siftune.curate.models.precision.multiplies_bf16", lambda _, now=multiplies: now
+        )
         stream = StringIO()
         run(parse(recipe), tmp_path / "run", say=Progress(stream))
         lines.append(stream.getvalue())

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from curate.core.errors import DataError
-from curate.core.readers.checkable import checkable
-from curate.core.readers.ingest import read_rows
-from curate.core.readers.keywords import could_ask, is_fact
+from siftune.curate.core.errors import DataError
+from siftune.curate.io.ingest import read_rows
+from siftune.curate.records.field_names import could_ask, is_fact
+from siftune.curate.records.final_answers import checkable
 
 Row = dict[str, Any]
 

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from curate.core.chat import turn
-from curate.core.dedup.minhash import band_keys, signatures
-from curate.core.dedup.shingles import shingle
-from curate.core.errors import UsageError
-from curate.core.registry import build
-from curate.core.schema import TURNS
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build
+from siftune.curate.core.schema import TURNS
+from siftune.curate.dedup.minhash import band_keys, signatures
+from siftune.curate.dedup.shingles import shingle
+from siftune.curate.rows.chat import turn
 
 
 def chats(answers: list[str | None]) -> pl.DataFrame:
@@ -74,7 +74,7 @@ def test_signatures_stay_what_they_were() -> None:
 
 @pytest.mark.parametrize("cells", [1 << 22, 40])
 def test_torch_makes_the_same_signatures(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from curate.core.dedup import minhash_torch
+    from siftune.curate.dedup import minhash_torch
 
     monkeypatch.setitem(minhash_torch._CELLS, "cpu", cells)
     values, offsets = shingle(pl.Series([*edited(50), "one", None]), 2)
@@ -88,7 +88,7 @@ def test_a_gpu_that_is_not_there_is_refused_and_one_that_is_would_be_used(
 ) -> None:
     import torch
 
-    from curate.core.dedup import minhash_torch
+    from siftune.curate.dedup import minhash_torch
 
     rows, scorer = chats(edited(20)), build("curate.scorers", "minhash", {"device": "cuda"})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -194,7 +194,7 @@ def test_a_crowd_in_one_band_is_covered_as_by_all_pairs() -> None:
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of texts that the selector signs itself."""
-    from curate.selectors import minhash_dedup
+    from siftune.curate.selectors import minhash_dedup
 
     signed = []
 

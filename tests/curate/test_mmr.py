@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.core.errors import UsageError
-from curate.core.registry import build
-from curate.core.vectors import farthest
-from curate.core.vectors.farthest import Worth, farthest_first
-from curate.core.vectors.units import on_grid
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build
+from siftune.curate.vectors import farthest_points
+from siftune.curate.vectors.farthest_points import Worth, farthest_first
+from siftune.curate.vectors.unit_vectors import on_grid
 
 
 def greedy(units: np.ndarray, score: np.ndarray, balance: float, count: int) -> list[int]:
@@ -34,7 +34,7 @@ def greedy(units: np.ndarray, score: np.ndarray, balance: float, count: int) -> 
 def test_the_picks_are_those_of_the_step_by_step_greedy(
     balance: float, candidates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(farthest, "_CANDIDATES", candidates)
+    monkeypatch.setattr(farthest_points, "_CANDIDATES", candidates)
     rng = np.random.default_rng(5)
     vectors = rng.normal(size=(20, 16))[rng.integers(0, 20, 2000)]
     vectors += 0.3 * rng.normal(size=vectors.shape)

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curate.core.errors import DataError, UsageError
-from curate.core.models import cache, catalog, get, resolve
-from curate.core.models.cache import RECORD, cache_folder, find_cached, require, state
-from curate.core.models.catalog import CATALOG, CatalogModel
-from curate.core.models.resolve import catalog_key, model_folder
-from curate.core.progress import Quiet
-from curate.core.stages import option_files
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.progress import Quiet
+from siftune.curate.models import cache, catalog, get, resolve
+from siftune.curate.models.cache import RECORD, cache_folder, find_cached, require, state
+from siftune.curate.models.catalog import CATALOG, CatalogModel
+from siftune.curate.models.resolve import catalog_key, model_folder
+from siftune.curate.runs.stage_store import option_files
 
 FILES = {
     "config.json": b'{"model_type": "bert"}',
@@ -551,7 +551,7 @@ def test_nothing_is_written_through_a_link_beside_the_download(
 def test_texts_are_cut_as_the_models_own_tokenizer_cuts_them(
     gguf_model: CatalogModel, gguf_file: Path
 ) -> None:
-    from curate.core.texts.tokens import load_tokenizer
+    from siftune.curate.text.token_counts import load_tokenizer
 
     folder = get.get(gguf_model, gguf_file, Quiet())
     cut = load_tokenizer(str(folder)).encode("a\n\n12", add_special_tokens=False).tokens
@@ -563,7 +563,7 @@ def test_a_missing_converter_is_named_before_the_download(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "curate.core.models.gguf_file.find_spec",
+        "siftune.curate.models.gguf_file.find_spec",
         lambda name: None if name == "gguf" else find(name),
     )
     with pytest.raises(UsageError, match=r"needs gguf: pip install 'siftune\[train\]'"):
@@ -603,7 +603,7 @@ def test_smollm2_of_the_registry_is_bit_equal_and_knows_its_tokens(tmp_path: Pat
 def test_smollm2_knows_the_capital_of_france() -> None:
     if state(CATALOG["smollm2"]) != "in the cache":
         pytest.skip("smollm2 is not in the cache: siftune models get smollm2")
-    from finetune.models import load_causal, load_tokenizer
+    from siftune.finetune.models.loading import load_causal, load_tokenizer
 
     tokenizer, policy = load_tokenizer("smollm2"), load_causal("smollm2")
     chat = [{"role": "user", "content": "What is the capital of France?"}]

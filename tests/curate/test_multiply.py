@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.core.dedup import shingles
-from curate.core.vectors import multiply
-from curate.core.vectors.multiply import Columns, is_wide, products
-from curate.core.vectors.units import on_grid, slack
+from siftune.curate.dedup import shingles
+from siftune.curate.native import gemm
+from siftune.curate.native.gemm import Columns, is_wide, products
+from siftune.curate.vectors.unit_vectors import on_grid, slack
 
 needs_wide = pytest.mark.skipif(
     not is_wide(), reason="the processor has no 512-bit instructions: numpy's product is used"
@@ -58,8 +58,8 @@ def test_the_bits_do_not_depend_on_what_stands_beside(monkeypatch: pytest.Monkey
     whole = products(left, right)
     np.testing.assert_array_equal(products(right, left).T, whole)
     np.testing.assert_array_equal(products(left[17:18], right[5:77]), whole[17:18, 5:77])
-    monkeypatch.setattr(multiply, "_WORTH_THREADS", 0)
-    monkeypatch.setattr(multiply, "threads", lambda: 3)
+    monkeypatch.setattr(gemm, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(gemm, "threads", lambda: 3)
     np.testing.assert_array_equal(products(left, right), whole)
 
 
@@ -78,9 +78,9 @@ def test_what_reaches_a_bound_comes_by_row_then_column(
 ) -> None:
     if wide and not is_wide():
         pytest.skip("the processor has no 512-bit instructions")
-    monkeypatch.setattr(multiply, "is_wide", lambda: wide)
-    monkeypatch.setattr(multiply, "_WORTH_THREADS", 0)
-    monkeypatch.setattr(multiply, "threads", lambda: many)
+    monkeypatch.setattr(gemm, "is_wide", lambda: wide)
+    monkeypatch.setattr(gemm, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(gemm, "threads", lambda: many)
     left, right = units(131, 48), units(333, 48, seed=1)
     columns = Columns(right)
     row, column = columns.above(left, bound)
@@ -98,5 +98,5 @@ def test_products_of_units_are_within_the_bound_that_is_counted_on() -> None:
 def test_threads_are_those_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert shingles.threads() == 1
-    assert [part.stop - part.start for part in multiply._parts(100, 1)] == [100]
-    assert [part.stop - part.start for part in multiply._parts(100, 4)] == [30, 30, 30, 10]
+    assert [part.stop - part.start for part in gemm._parts(100, 1)] == [100]
+    assert [part.stop - part.start for part in gemm._parts(100, 4)] == [30, 30, 30, 10]

@@ -10,21 +10,21 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.core.compiled import _sweep
-from curate.core.dedup.sets import Sets
-from curate.core.dedup.shingle_index import ShingleIndex
-from curate.core.errors import UsageError
-from curate.core.files import aside, locked
-from curate.core.input_paths import input_paths
-from curate.core.output_marker import MARKER, Marker, generator_tag, marker_of, remove_own
-from curate.core.outputs import (
+from siftune.curate.core.errors import UsageError
+from siftune.curate.dedup.shingle_index import ShingleIndex
+from siftune.curate.dedup.shingle_sets import Sets
+from siftune.curate.files.atomic import aside, locked
+from siftune.curate.files.input_paths import input_paths
+from siftune.curate.files.output_marker import MARKER, Marker, generator_tag, marker_of, remove_own
+from siftune.curate.files.outputs import (
     check_place,
     overwriting,
     run_folder,
     whole_folder,
     whole_page,
 )
-from curate.core.vectors.vector_cache import VectorCache
+from siftune.curate.native.jit import _sweep
+from siftune.curate.vectors.vector_cache import VectorCache
 
 
 def _names(folder: Path) -> list[str]:
@@ -343,7 +343,7 @@ def test_overwrite_keeps_files_of_others_in_an_index(name, tmp_path):
 
 
 def test_loops_of_other_packages_stay_in_a_shared_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.core.compiled._MOST", 0)
+    monkeypatch.setattr("siftune.curate.native.jit._MOST", 0)
     for name in ("curate.a.nbi", "theirs.a.nbi"):
         (tmp_path / name).touch()
     _sweep(tmp_path, "curate")

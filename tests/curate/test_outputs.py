@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curate.core.schema import schema_of
-from curate.core.table import ROW, Table
-from curate.runners.outputs import LEDGER, Groups, read_quarantine, write_kept, write_ledger
+from siftune.curate.core.schema import schema_of
+from siftune.curate.rows.table import ROW, Table
+from siftune.curate.runners.results import LEDGER, Groups, read_quarantine, write_kept, write_ledger
 
 ONCE = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -107,8 +107,8 @@ def test_some_of_the_rows_are_written_without_pandas(tmp_path):
 import sys
 from pathlib import Path
 import numpy as np
-from curate.core.table import Table
-from curate.runners.outputs import write_kept
+from siftune.curate.rows.table import Table
+from siftune.curate.runners.results import write_kept
 rows, kept = map(Path, sys.argv[1:])
 write_kept(kept, Table(rows, "conversation", 9, np.array([1, 4])))
 sys.exit("pandas" in sys.modules)
@@ -143,7 +143,7 @@ def test_the_quarantine_is_read_a_part_at_a_time(tmp_path, monkeypatch):
             super().__init__(*args, **kwargs)
             frames.append(self.height)
 
-    monkeypatch.setattr("curate.runners.outputs._ROWS", 3)
-    monkeypatch.setattr("curate.runners.outputs.pl.DataFrame", Counted)
+    monkeypatch.setattr("siftune.curate.runners.results._ROWS", 3)
+    monkeypatch.setattr("siftune.curate.runners.results.pl.DataFrame", Counted)
     assert read_quarantine(path)["line"].to_list() == whole["line"].to_list() == [*range(7)]
     assert frames == [0, 3, 3, 1]

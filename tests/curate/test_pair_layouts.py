@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate.core.errors import BadRow, DataError
-from curate.core.readers.detect import detect, named
-from curate.core.readers.ingest import ingest, read_rows
-from curate.core.readers.keywords import could_answer, could_ask, is_picture
+from siftune.curate.core.errors import BadRow, DataError
+from siftune.curate.io.detect import detect, named
+from siftune.curate.io.ingest import ingest, read_rows
+from siftune.curate.records.field_names import could_answer, could_ask, is_picture
 
 Row = dict[str, Any]
 Turns = list[tuple[str, str]]

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.core.errors import DataError
-from curate.core.readers.parquet_footer import Chunk, chunks_of
-from curate.core.readers.tabular import parquet_batches
+from siftune.curate.core.errors import DataError
+from siftune.curate.io.parquet_footer import Chunk, chunks_of
+from siftune.curate.io.tabular import parquet_batches
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -89,8 +89,8 @@ def test_a_table_without_rows_has_no_chunks(tmp_path: Path) -> None:
 READ = """
 import sys
 from pathlib import Path
-from curate.core.errors import DataError
-from curate.core.readers.tabular import parquet_batches
+from siftune.curate.core.errors import DataError
+from siftune.curate.io.tabular import parquet_batches
 try:
     print(sum(batch.num_rows for batch in parquet_batches(Path(sys.argv[1]))))
 except DataError as error:

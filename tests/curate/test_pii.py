@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 import zstandard
 
-from curate.core.chat import turn
-from curate.core.schema import TURNS
-from curate.scorers.pii import PII
+from siftune.curate.core.schema import TURNS
+from siftune.curate.rows.chat import turn
+from siftune.curate.scorers.pii import PII
 
 PRESIDIO = Path("../shared/data/pii_presidio_small.jsonl.zst")
 

@@ -18,15 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from curate.core.errors import DataError
-from curate.core.readers.blake import DIGEST, WORK, hash_lanes
-from curate.core.readers.detect import named
-from curate.core.readers.ingest import ingest, read_rows
-from curate.core.readers.lanes import LANES
-from curate.core.readers.layout import Layout
-from curate.core.readers.reading import _many
-from curate.core.rows import content_digest
-from curate.core.schema import CONTENT
+from siftune.curate.core.errors import DataError
+from siftune.curate.core.schema import CONTENT
+from siftune.curate.io.detect import named
+from siftune.curate.io.ingest import ingest, read_rows
+from siftune.curate.io.reading import _many
+from siftune.curate.native.blake2b import DIGEST, WORK, hash_lanes
+from siftune.curate.native.blake2b_simd import LANES
+from siftune.curate.records.layout import Layout
+from siftune.curate.rows.convert import content_digest
 from tests.curate.bad_input_cases import CASES
 
 
@@ -230,10 +230,10 @@ def both(
     path: Path, monkeypatch: pytest.MonkeyPatch, size: int = 1 << 20, **options: Any
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """The rows and quarantine of a file, which are the same either way."""
-    monkeypatch.setattr("curate.core.readers.reading._BLOCKS", 1 << 60)
+    monkeypatch.setattr("siftune.curate.io.reading._BLOCKS", 1 << 60)
     careful = outcome(path, **options)
-    monkeypatch.setattr("curate.core.readers.reading._BLOCKS", 0)
-    monkeypatch.setattr("curate.core.readers.blocks.BLOCK", size)
+    monkeypatch.setattr("siftune.curate.io.reading._BLOCKS", 0)
+    monkeypatch.setattr("siftune.curate.native.jsonl.blocks.BLOCK", size)
     fast = outcome(path, **options)
     if isinstance(careful, str) or isinstance(fast, str):
         assert careful == fast
@@ -306,9 +306,9 @@ def test_a_damaged_file_reads_the_same(
 def test_plain_lines_are_taken_without_being_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.core.readers.reading._BLOCKS", 0)
-    monkeypatch.setattr("curate.core.readers.reading.parse", None)
-    monkeypatch.setattr("curate.core.readers.plainextra.parse", None)
+    monkeypatch.setattr("siftune.curate.io.reading._BLOCKS", 0)
+    monkeypatch.setattr("siftune.curate.io.reading.parse", None)
+    monkeypatch.setattr("siftune.curate.native.jsonl.extra.parse", None)
     path = tmp_path / "d.jsonl"
     path.write_text('{"instruction": "a\\n\\u00e9", "output": "b", "n": 1, "x": "y"}\n' * 100)
     table, bad = read_rows(path)
@@ -323,8 +323,8 @@ def test_plain_pairs_of_turns_are_taken_without_being_parsed(
     record = {"chosen": [U, A], "rejected": [U, B], "messages": [U, A], "score_chosen": 8.5}
     path = tmp_path / "d.jsonl"
     path.write_text((json.dumps(record) + "\n") * 60)
-    monkeypatch.setattr("curate.core.readers.reading._BLOCKS", 0)
-    monkeypatch.setattr("curate.core.readers.reading.parse", None)
+    monkeypatch.setattr("siftune.curate.io.reading._BLOCKS", 0)
+    monkeypatch.setattr("siftune.curate.io.reading.parse", None)
     table, bad = read_rows(path)  # as in UltraFeedback binarized
     assert (table["kind"].unique().to_list(), table.height, bad) == (["preference"], 60, [])
 
@@ -354,9 +354,9 @@ def test_each_usual_record_is_taken_without_being_parsed(
 ) -> None:
     path = tmp_path / "d.jsonl"
     path.write_text((json.dumps(record) + "\n") * 100)
-    monkeypatch.setattr("curate.core.readers.reading._BLOCKS", 0)
-    monkeypatch.setattr("curate.core.readers.reading.parse", None)
-    monkeypatch.setattr("curate.core.readers.plainextra.parse", None)
+    monkeypatch.setattr("siftune.curate.io.reading._BLOCKS", 0)
+    monkeypatch.setattr("siftune.curate.io.reading.parse", None)
+    monkeypatch.setattr("siftune.curate.native.jsonl.extra.parse", None)
     table, bad = read_rows(path, mapping=mapping)
     assert (table.height, bad) == (100, [])
 
@@ -400,10 +400,10 @@ def test_the_bytes_that_are_written_do_not_tell_how_a_file_was_read(
     path = tmp_path / "d.jsonl"
     draw = random.Random(1)
     path.write_text("\n".join(spelled(r, draw) for r in RECORDS["alpaca"] * 40))
-    monkeypatch.setattr("curate.core.readers.ingest._ROWS", 17)
+    monkeypatch.setattr("siftune.curate.io.ingest._ROWS", 17)
     for out, size in (("careful", 1 << 60), ("fast", 0)):
-        monkeypatch.setattr("curate.core.readers.reading._BLOCKS", size)
-        monkeypatch.setattr("curate.core.readers.blocks.BLOCK", 700)
+        monkeypatch.setattr("siftune.curate.io.reading._BLOCKS", size)
+        monkeypatch.setattr("siftune.curate.native.jsonl.blocks.BLOCK", 700)
         ingest([str(path)], tmp_path / out)
     for name in ("rows.parquet", "quarantine.jsonl"):
         assert (tmp_path / "careful" / name).read_bytes() == (tmp_path / "fast" / name).read_bytes()
@@ -463,7 +463,7 @@ def test_sides_that_say_the_same_are_so_however_they_are_spelled(
 def test_a_line_beyond_the_limit_is_too_long_however_it_is_met(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.core.readers.jsonlines.MAX_LINE", 300)
+    monkeypatch.setattr("siftune.curate.records.json_lines.MAX_LINE", 300)
     lines = ['{"instruction": "a", "output": "%s"}' % ("x" * n) for n in (1, 900, 2, 265, 266, 3)]
     for end in ("", "\n"):
         for size in (64, 350, 1 << 16):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.errors import DataError, UsageError
-from curate.core.recipe import parse
-from curate.runners.plan import plan
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.runners.plan import plan
+from siftune.curate.runs.recipe import parse
 from tests.fuzz.commands import called
 
 PII = {"score": "pii"}

@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from curate.core.errors import UsageError
-from curate.core.pretrained import load_pretrained, non_finite
-from curate.core.texts.lm import CausalLM
-from curate.core.vectors.embed_model import load_model
-from finetune.models import load_causal, load_reward
+from siftune.curate.core.errors import UsageError
+from siftune.curate.models.pretrained import load_pretrained, non_finite
+from siftune.curate.text.language_model import CausalLM
+from siftune.curate.vectors.embed_model import load_model
+from siftune.finetune.models.loading import load_causal, load_reward
 
 Weights = dict[str, torch.Tensor]
 Edit = Callable[[Weights], Any]
@@ -373,7 +373,7 @@ def test_one_number_of_many_is_found(dtype: torch.dtype, value: float) -> None:
 
 
 def test_a_saved_buffer_is_looked_at_and_one_that_is_computed_is_not() -> None:
-    from curate.core.pretrained import weights_of
+    from siftune.curate.models.pretrained import weights_of
 
     module = torch.nn.Linear(1, 1)
     module.register_buffer("bias_of_router", torch.tensor([math.nan]))

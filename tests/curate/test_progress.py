@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from io import StringIO
 
-from curate.core.progress import Progress, announcing, if_slow
+from siftune.curate.core.progress import Progress, announcing, if_slow
 
 
 class Terminal(StringIO):

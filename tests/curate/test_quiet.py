@@ -3,7 +3,7 @@
 import pytest
 from transformers.utils import logging
 
-from curate.core.quiet import quiet_transformers
+from siftune.curate.core.transformers_logging import quiet_transformers
 
 
 @pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR, logging.CRITICAL])

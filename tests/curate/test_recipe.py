@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from curate.core import recipe
-from curate.core.errors import UsageError
-from curate.core.registry import find
-from pipelines import recipe as pipeline
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import find
+from siftune.curate.runs import recipe
+from siftune.pipelines import recipe as pipeline
 
 GOOD = """
 name: short answers

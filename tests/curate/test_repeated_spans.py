@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.truth import words_of
-from curate.core.chat import turn
-from curate.core.dedup.pieces import whole
-from curate.core.dedup.repeats import Ints, repeated_spans
-from curate.core.dedup.shingled import Texts
-from curate.core.dedup.shingles import Hashes
-from curate.core.dedup.word_numbers import word_numbers
-from curate.core.errors import UsageError
-from curate.core.registry import build
-from curate.core.schema import TURNS
-from curate.selectors import repeated_spans as repeated_spans_module
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build
+from siftune.curate.core.schema import TURNS
+from siftune.curate.dedup.repeated_runs import Ints, repeated_spans
+from siftune.curate.dedup.shingle_stream import Texts
+from siftune.curate.dedup.shingles import Hashes
+from siftune.curate.dedup.text_pieces import whole
+from siftune.curate.dedup.word_ids import word_numbers
+from siftune.curate.rows.chat import turn
+from siftune.curate.selectors import repeated_spans as repeated_spans_module
 
 Span = tuple[int, int, int, int]
 

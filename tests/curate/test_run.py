@@ -12,18 +12,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curate.core.errors import DataError, LockedError, UsageError
-from curate.core.export import export
-from curate.core.files import hash_file, locked, read_json
-from curate.core.outputs import run_folder
-from curate.core.progress import Quiet
-from curate.core.readers.ingest import ingest
-from curate.core.recipe import parse
-from curate.core.story import story
-from curate.runners.folder import RUN_FILES
-from curate.runners.plan import plan
-from curate.runners.run import OUTPUTS, preview, run
-from curate.telling import _scores
+from siftune.curate.core.errors import DataError, LockedError, UsageError
+from siftune.curate.core.progress import Quiet
+from siftune.curate.export.write import export
+from siftune.curate.files.atomic import hash_file, locked, read_json
+from siftune.curate.files.outputs import run_folder
+from siftune.curate.io.ingest import ingest
+from siftune.curate.render import _scores
+from siftune.curate.runners.folder import RUN_FILES
+from siftune.curate.runners.plan import plan
+from siftune.curate.runners.run import OUTPUTS, preview, run
+from siftune.curate.runs.explain import story
+from siftune.curate.runs.recipe import parse
 
 ANSWERS = ["one", "one two", "one two three", "", "one two three four", "two"]
 STAGES = [
@@ -184,7 +184,7 @@ def test_a_missing_source_is_refused_before_anything_is_written(tmp_path):
 
 def test_two_runs_in_one_folder_the_second_refuses(rows, tmp_path):
     (tmp_path / "out").mkdir()
-    hold = "import sys,time,pathlib; from curate.core.files import locked\n"
+    hold = "import sys,time,pathlib; from siftune.curate.files.atomic import locked\n"
     hold += "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", hold, str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
@@ -219,7 +219,7 @@ def test_killed_at_any_moment_and_started_again_it_ends_in_the_same_bytes(tmp_pa
         f"source: {rows}\nstages:\n  - score: length\n  - score: heuristics\n"
         "  - select: exact_dedup\n  - select: longest\n    rows: 20\n"
     )
-    command = [sys.executable, "-m", "pipelines", "curate", "run", str(tmp_path / "recipe.yaml")]
+    command = [sys.executable, "-m", "siftune", "curate", "run", str(tmp_path / "recipe.yaml")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def start(out: str):
@@ -317,7 +317,7 @@ def test_a_source_that_is_written_to_while_it_is_read_is_refused(rows, tmp_path,
         rows.write_bytes(whole + b'{"instruction": "q", "input": "", "output": "late"}\n')
         return got
 
-    monkeypatch.setattr("curate.runners.run.ingest", growing)
+    monkeypatch.setattr("siftune.curate.runners.run.ingest", growing)
     with pytest.raises(DataError, match=r"rows\.jsonl changed while it was read"):
         run(recipe(rows), tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists()

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.core.chat import turn
-from curate.core.draws import draws
-from curate.core.errors import DataError, UsageError
-from curate.core.registry import build
-from curate.core.schema import TURNS
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.registry import build
+from siftune.curate.core.row_random import draws
+from siftune.curate.core.schema import TURNS
+from siftune.curate.rows.chat import turn
 
 
 def table(**columns: Any) -> pl.DataFrame:
@@ -329,8 +329,8 @@ def test_a_word_that_no_row_of_an_unknown_column_has_is_refused_with_those_there
 
 
 def test_every_flag_that_a_scorer_raises_is_declared() -> None:
-    from curate.scorers.heuristics import Heuristics
-    from curate.scorers.pii import _PATTERNS, PII
+    from siftune.curate.scorers.heuristics import Heuristics
+    from siftune.curate.scorers.pii import _PATTERNS, PII
 
     assert set(PII.flags["pii_kinds"]) == set(_PATTERNS)
     raised = {f"heuristics_{name}" for name in Heuristics.flags["heuristics_flags"]}

@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate.core.errors import DataError, UsageError
-from curate.core.recipe import parse
-from curate.runners.run import run
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.runners.run import run
+from siftune.curate.runs.recipe import parse
 from tests.curate.test_dedup import BASE, chats, kept, near_copies, told
 
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.core.chat import Part, turn
-from curate.core.content import text_of
-from curate.core.dedup.pieces import whole
-from curate.core.dedup.shingled import Shingles, Texts
-from curate.core.dedup.shingles import Unit, shingle
-from curate.core.schema import KINDS, Kind, content_columns, schema_of
+from siftune.curate.core.schema import KINDS, Kind, content_columns, schema_of
+from siftune.curate.dedup.shingle_stream import Shingles, Texts
+from siftune.curate.dedup.shingles import Unit, shingle
+from siftune.curate.dedup.text_pieces import whole
+from siftune.curate.rows.chat import Part, turn
+from siftune.curate.rows.content import text_of
 
 IGNORED = {0xAD, 0x200C, 0x200D, 0x2060, 0xFEFF, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 SINGLE = [

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.core import sides
-from curate.core.budget import Budget
-from curate.core.chat import contents, last_turn, part_of, split_turns, turn
-from curate.core.columns import base_column, values
-from curate.core.content import text_of
-from curate.core.decisions import decide, detail, tie_order
-from curate.core.errors import UsageError
-from curate.core.schema import TURNS
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.schema import TURNS
+from siftune.curate.rows import conversation_views
+from siftune.curate.rows.budget import Budget
+from siftune.curate.rows.chat import contents, last_turn, part_of, split_turns, turn
+from siftune.curate.rows.columns import base_column, values
+from siftune.curate.rows.content import text_of
+from siftune.curate.rows.decisions import decide, detail, tie_order
 
 USER, ANSWER = turn("user", "Q"), turn("assistant", "A")
 AGAIN, SECOND = turn("user", "Q2"), turn("assistant", "A2")
@@ -82,52 +82,58 @@ def ranked(*answers: list[Any] | None) -> pl.DataFrame:
 
 def test_a_conversation_is_shown_as_it_is() -> None:
     table = rows("conversation", messages=chats([USER, ANSWER], None))
-    assert sides.score(Transcript(), table).rows() == [("f:0", "u:Q a:A"), ("f:1", None)]
+    assert conversation_views.score(Transcript(), table).rows() == [
+        ("f:0", "u:Q a:A"),
+        ("f:1", None),
+    ]
 
 
 def test_a_pair_is_shown_as_two_conversations() -> None:
-    scores = sides.score(Transcript(), pairs())
+    scores = conversation_views.score(Transcript(), pairs())
     assert scores.columns == ["id", "chosen_seen", "rejected_seen"]
     assert scores["chosen_seen"].to_list() == ["u:Q a:A", "u:Q a:A u:Q2 a:A2", "a:A"]
     assert scores["rejected_seen"].to_list() == ["u:Q a:A2", "u:Q a:A u:Q2 a:", "u:Q2 a:A2"]
 
 
 @pytest.mark.parametrize("side", ["chosen", "rejected"])
-def test_one_side_can_be_asked_for(side: sides.Sides) -> None:
-    scores = sides.score(Transcript(), pairs(), sides=side)
-    both = sides.score(Transcript(), pairs())
+def test_one_side_can_be_asked_for(side: conversation_views.Sides) -> None:
+    scores = conversation_views.score(Transcript(), pairs(), sides=side)
+    both = conversation_views.score(Transcript(), pairs())
     assert scores.equals(both.select("id", f"{side}_seen"))
-    assert sides.score_columns(Transcript(), "preference", side) == [f"{side}_seen"]
+    assert conversation_views.score_columns(Transcript(), "preference", side) == [f"{side}_seen"]
 
 
 def test_an_unpaired_row_is_its_prompt_and_completion() -> None:
     table = rows("unpaired", prompt=chats([USER]), completion=chats([ANSWER]))
-    assert sides.score(Transcript(), table)["seen"].to_list() == ["u:Q a:A"]
+    assert conversation_views.score(Transcript(), table)["seen"].to_list() == ["u:Q a:A"]
 
 
 def test_each_answer_of_a_ranked_list_follows_its_prompt() -> None:
     table = ranked([[ANSWER], [SECOND]], [[SECOND]])
-    assert sides.score(Transcript(), table)["seen"].to_list() == [
+    assert conversation_views.score(Transcript(), table)["seen"].to_list() == [
         ["u:Q a:A", "u:Q a:A2"],
         ["u:Q a:A2"],
     ]
 
 
 def test_a_list_without_answers_has_a_list_without_scores() -> None:
-    assert sides.score(Transcript(), ranked([], [[ANSWER]]))["seen"].to_list() == [[], ["u:Q a:A"]]
-    assert sides.score(Transcript(), ranked([], []))["seen"].to_list() == [[], []]
-    assert sides.score(Transcript(), ranked())["seen"].dtype == pl.List(pl.String)
+    assert conversation_views.score(Transcript(), ranked([], [[ANSWER]]))["seen"].to_list() == [
+        [],
+        ["u:Q a:A"],
+    ]
+    assert conversation_views.score(Transcript(), ranked([], []))["seen"].to_list() == [[], []]
+    assert conversation_views.score(Transcript(), ranked())["seen"].dtype == pl.List(pl.String)
 
 
 def test_every_turn_is_shown_with_what_came_before_it() -> None:
     whole = [USER, ANSWER, AGAIN, SECOND, turn("user", "Bye")]
     table = rows("conversation", messages=chats(whole, [USER], [], None))
-    seen = sides.score(Transcript(), table, turns="every")["seen"].to_list()
+    seen = conversation_views.score(Transcript(), table, turns="every")["seen"].to_list()
     assert seen == [["u:Q a:A", "u:Q a:A u:Q2 a:A2"], [], [], []]
 
 
 def test_every_turn_of_a_pair_counts_the_turns_of_its_prompt() -> None:
-    scores = sides.score(Transcript(), pairs(), turns="every")
+    scores = conversation_views.score(Transcript(), pairs(), turns="every")
     assert scores["chosen_seen"].to_list() == [
         ["u:Q a:A"],
         ["u:Q a:A", "u:Q a:A u:Q2 a:A2"],
@@ -137,12 +143,12 @@ def test_every_turn_of_a_pair_counts_the_turns_of_its_prompt() -> None:
 
 def test_every_turn_of_a_ranked_list_is_refused() -> None:
     with pytest.raises(UsageError, match="ranked list"):
-        sides.score(Transcript(), ranked([[ANSWER]]), turns="every")
+        conversation_views.score(Transcript(), ranked([[ANSWER]]), turns="every")
 
 
 def test_a_scorer_of_rows_is_asked_once_a_row() -> None:
-    assert sides.score(Rows(), pairs()).columns == ["id", "seen"]
-    assert sides.score_columns(Rows(), "preference") == ["seen"]
+    assert conversation_views.score(Rows(), pairs()).columns == ["id", "seen"]
+    assert conversation_views.score_columns(Rows(), "preference") == ["seen"]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +157,7 @@ def test_a_scorer_of_rows_is_asked_once_a_row() -> None:
 )
 def test_a_scorer_that_breaks_its_word_is_stopped(spoil: Any) -> None:
     with pytest.raises(TypeError, match=r"Broken was given 3 rows and promised \['seen'\]"):
-        sides.score(Broken(spoil), pairs())
+        conversation_views.score(Broken(spoil), pairs())
 
 
 def test_the_prompt_is_all_before_the_last_answer() -> None:

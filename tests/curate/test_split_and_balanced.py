@@ -10,16 +10,16 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate.core.chat import turn
-from curate.core.errors import UsageError
-from curate.core.files import hash_file, read_json
-from curate.core.outputs import overwriting, whole_page
-from curate.core.recipe import parse
-from curate.core.schema import schema_of
-from curate.runners.run import run
-from curate.selectors.balanced import Balanced
-from curate.selectors.random import Random
-from curate.selectors.split import Split
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.schema import schema_of
+from siftune.curate.files.atomic import hash_file, read_json
+from siftune.curate.files.outputs import overwriting, whole_page
+from siftune.curate.rows.chat import turn
+from siftune.curate.runners.run import run
+from siftune.curate.runs.recipe import parse
+from siftune.curate.selectors.balanced import Balanced
+from siftune.curate.selectors.random import Random
+from siftune.curate.selectors.split import Split
 
 
 def asked(prompts: list[str]) -> pl.DataFrame:

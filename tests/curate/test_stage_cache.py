@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.files import hash_file, read_json
-from curate.core.recipe import parse
-from curate.runners import stage_cache
-from curate.runners.run import OUTPUTS, preview, run
-from curate.runners.stage_cache import StageCache, project_cache
-from curate.selectors.top_k import TopK
+from siftune.curate.files.atomic import hash_file, read_json
+from siftune.curate.runners import stage_cache
+from siftune.curate.runners.run import OUTPUTS, preview, run
+from siftune.curate.runners.stage_cache import StageCache, project_cache
+from siftune.curate.runs.recipe import parse
+from siftune.curate.selectors.top_k import TopK
 
 STAGES = [{"score": "length"}, {"select": "top_k", "by": "length_words", "k": 2}]
 

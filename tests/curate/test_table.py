@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.core.table import BATCH, ROW, Table
+from siftune.curate.rows.table import BATCH, ROW, Table
 from tests.curate.test_outputs import rows_file
 
 HEIGHT = 3 * BATCH

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.core.decisions import tie_order
+from siftune.curate.rows.decisions import tie_order
 
 SCORES = st.sampled_from([None, math.nan, -math.inf, -1.5, -0.0, 0.0, 2.0, math.inf])
 # Digests of ours that differ early, late or not at all, and such as no one of ours looks.

@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from curate.cli import curate
-from curate.core.errors import BadRow
-from curate.core.readers.detect import named
-from curate.core.readers.ingest import read_rows
-from curate.core.turn_fields import fields_of
-from curate.core.types import Row
+from siftune.curate.cli import curate
+from siftune.curate.core.errors import BadRow
+from siftune.curate.core.types import Row
+from siftune.curate.io.detect import named
+from siftune.curate.io.ingest import read_rows
+from siftune.curate.rows.turn_fields import fields_of
 
 ASK = {"role": "user", "content": "Light on, please"}
 ARGUMENTS = '{"on": true}'

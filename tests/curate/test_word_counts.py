@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from curate.core.texts.text import count_words, words_of
-from curate.core.texts.word_counts import word_counts
+from siftune.curate.text.word_counts import word_counts
+from siftune.curate.text.words import count_words, words_of
 
 # A letter of each class the pattern knows, those that join, and some beyond the table.
 LETTERS = "ab19 .,'’é_²ΣⅣ٣你々ーก็ำ๒๓။ကាខ\n\u0301\u20dd\u200d\U0001f600\U00020000\U0001d400"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.recipe import load
 from examples import days_work
 from examples.days_work_rows import make
+from siftune.curate.runs.recipe import load
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"

@@ -7,7 +7,7 @@ import pytest
 
 from examples import demo
 from examples.world import World
-from pipelines.recipe import Pipeline, load
+from siftune.pipelines.recipe import Pipeline, load
 
 
 def paths(pipeline: Pipeline) -> set[str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curate.core.recipe import Recipe
-from finetune.data import prompt_keys
-from pipelines.recipe import Pipeline, load
-from pipelines.run import run
+from siftune.curate.runs.recipe import Recipe
+from siftune.finetune.data.training_rows import prompt_keys
+from siftune.pipelines.recipe import Pipeline, load
+from siftune.pipelines.run import run
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "examples" / "preferences.yaml"

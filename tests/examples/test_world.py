@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from curate.core.errors import UsageError
 from examples.world import PLANTED, World, generate
 from examples.world_facts import RELATIONS
 from examples.world_rows import FAULTS, jaccard
+from siftune.curate.core.errors import UsageError
 
 SIZE = 400
 

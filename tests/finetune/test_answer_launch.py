@@ -15,11 +15,11 @@ from tests.finetune.test_answers import rows_file
 from tests.finetune.test_launch import entry, environment, launched, lines, succeed, words
 
 IN_DOUBLE = """
-import finetune.models as models
+import siftune.finetune.models.loading as models
 
 own = models.load_causal
 models.load_causal = lambda *given, **more: own(*given, **more).double()
-from pipelines.cli import main
+from siftune.pipelines.cli import main
 main()
 """
 
@@ -55,10 +55,10 @@ def test_where_two_processes_differ_from_one_it_is_by_the_order_of_sums(tiny_mod
 def test_a_launched_run_is_the_run_of_one_process(loss, tiny_model_dir, tmp_path):
     from click.testing import CliRunner
 
-    from pipelines.cli import siftune
+    from siftune.pipelines.cli import siftune
 
     rows = rows_file(tmp_path, [scored(row) for row in range(20)])
-    script = entry(tmp_path, "from pipelines.cli import main\nmain()\n")
+    script = entry(tmp_path, "from siftune.pipelines.cli import main\nmain()\n")
 
     def command(name, size):
         options = {"held_out": 0.2, "batch_size": size, "beta": 1.0}

@@ -10,19 +10,19 @@ import polars as pl
 import pytest
 import torch
 
-from curate.core.errors import DataError
-from curate.core.schema import schema_of
-from finetune.answer_collate import AnswerCollator
-from finetune.answer_rows import answer_rows, with_strangers
-from finetune.collate import PairCollator
-from finetune.encoding import encode_answers, encode_chats
-from finetune.logps import score_answers
-from finetune.models import load_causal, load_tokenizer
-from finetune.packing import share_prefixes
-from finetune.pair_rows import pairs_of
-from finetune.pairs import answers_of
-from finetune.reference import precomputed
-from finetune.token_rows import order_of
+from siftune.curate.core.errors import DataError
+from siftune.curate.core.schema import schema_of
+from siftune.finetune.chat.encoding import encode_answers, encode_chats
+from siftune.finetune.data.answer_collator import AnswerCollator
+from siftune.finetune.data.answer_rows import answer_rows, with_strangers
+from siftune.finetune.data.packing import share_prefixes
+from siftune.finetune.data.pair_collator import PairCollator
+from siftune.finetune.data.pair_rows import pairs_of
+from siftune.finetune.data.token_rows import order_of
+from siftune.finetune.models.loading import load_causal, load_tokenizer
+from siftune.finetune.scoring.logps import score_answers
+from siftune.finetune.scoring.reference import precomputed
+from siftune.finetune.training.pair_trainer import answers_of
 from tests.finetune.test_answers import turn
 
 
@@ -146,7 +146,7 @@ def test_a_token_budget_counts_what_is_scored(tokenizer: Any) -> None:
 
 
 def test_an_answer_without_a_scored_token_is_named(tokenizer: Any) -> None:
-    from finetune.token_rows import fitting
+    from siftune.finetune.data.token_rows import fitting
 
     (pair,) = pairs_of(pair_table(SINGLE), tokenizer).ids
     mute = replace(pair, masks=[pair.scored[0], [0] * len(pair.rejected)])
@@ -162,7 +162,7 @@ def test_an_answer_without_a_scored_token_is_named(tokenizer: Any) -> None:
 
 
 def test_the_supervised_part_of_ppo_is_masked(tokenizer: Any) -> None:
-    from finetune.ppo.supervised import Supervised
+    from siftune.finetune.rl.supervised import Supervised
 
     rows = encode_answers(tokenizer, [PROMPT, PROMPT], [SIDES[0], SINGLE[0]])
     ids, tokens = Supervised(["a", "b"], rows, pad=0).batch(0, 2, seed=0)

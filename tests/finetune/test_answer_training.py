@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from curate.core.chat import turn
-from curate.core.errors import DataError, SiftuneError, UsageError
-from curate.core.schema import schema_of
-from finetune.trainers.answers import AnswerPreference
+from siftune.curate.core.errors import DataError, SiftuneError, UsageError
+from siftune.curate.core.schema import schema_of
+from siftune.curate.rows.chat import turn
+from siftune.finetune.trainers.answers import AnswerPreference
 from tests.finetune.test_answers import bad, base, good, preference, ranked, rows_file, unpaired
 
 FEW = 12
@@ -76,7 +76,7 @@ def slow(*values):
 def test_a_run_that_was_cut_off_ends_in_the_same_bytes(
     tiny_model_dir, tmp_path, monkeypatch, make, options
 ):
-    from finetune.answers import AnswerTrainer
+    from siftune.finetune.training.answer_trainer import AnswerTrainer
 
     rows = rows_file(tmp_path, [make(row) for row in range(FEW)])
     options = {"epochs": 2, "save_every": 2, **options}
@@ -133,7 +133,7 @@ def test_a_kept_reference_and_shared_prompts_change_no_number(
         for one, same in zip(runs[0], other, strict=True):
             for name in ("loss", "rewards/margins", "drift/chosen", "entropy"):
                 assert one[name] == pytest.approx(same[name], abs=1e-4), name
-    monkeypatch.setattr("finetune.reference.frozen", None)  # not to be run again
+    monkeypatch.setattr("siftune.finetune.scoring.reference.frozen", None)  # not to be run again
     again = train(tiny_model_dir, rows, tmp_path / "again", **kept)[1]
     assert again == runs[2]
     with pytest.raises(TypeError):  # of other strangers, or another order, they are other values
@@ -141,7 +141,7 @@ def test_a_kept_reference_and_shared_prompts_change_no_number(
 
 
 def test_a_prompt_is_run_once_for_all_answers_of_a_list(tiny_model_dir, tmp_path, monkeypatch):
-    import finetune.logps as logps
+    import siftune.finetune.scoring.logps as logps
 
     seen = []
     own = logps.run_packed
@@ -153,8 +153,8 @@ def test_a_prompt_is_run_once_for_all_answers_of_a_list(tiny_model_dir, tmp_path
     monkeypatch.setattr(logps, "run_packed", run)
     rows = [ranked(row, count=4) for row in range(4)]
     train(tiny_model_dir, rows_file(tmp_path, rows), tmp_path / "out", loss="plackett_luce")
-    from finetune.answer_rows import answer_rows
-    from finetune.models import load_tokenizer
+    from siftune.finetune.data.answer_rows import answer_rows
+    from siftune.finetune.models.loading import load_tokenizer
 
     read = answer_rows(pl.DataFrame(rows, schema_of("ranked")), load_tokenizer(tiny_model_dir))
     once = sum(len(row.prompt) + sum(map(len, row.answers)) for row in read.ids)
@@ -294,11 +294,11 @@ def test_dro_v_learns_values_that_are_kept_beside_a_plain_model(tiny_model_dir, 
 
 
 def test_the_value_head_gives_the_trunk_no_gradient(tiny_model_dir):
-    from finetune.answer_collate import AnswerCollator
-    from finetune.answer_rows import AnswerRow
-    from finetune.logps import score_answers
-    from finetune.models import load_causal
-    from finetune.value_head import add_value_head
+    from siftune.finetune.data.answer_collator import AnswerCollator
+    from siftune.finetune.data.answer_rows import AnswerRow
+    from siftune.finetune.models.loading import load_causal
+    from siftune.finetune.models.value_head import add_value_head
+    from siftune.finetune.scoring.logps import score_answers
 
     model = load_causal(tiny_model_dir)
     add_value_head(model)
@@ -340,7 +340,7 @@ def test_quark_learns_behind_its_reward_tokens_and_is_asked_for_the_best(tiny_mo
 
 
 def test_the_reference_of_quark_never_sees_a_reward_token(tiny_model_dir, tmp_path, monkeypatch):
-    import finetune.reference as reference
+    import siftune.finetune.scoring.reference as reference
 
     seen = []
     own = reference.read_answers
@@ -352,7 +352,7 @@ def test_the_reference_of_quark_never_sees_a_reward_token(tiny_model_dir, tmp_pa
     monkeypatch.setattr(reference, "read_answers", read)
     rows = rows_file(tmp_path, [scored(row) for row in range(6)])
     train(tiny_model_dir, rows, tmp_path / "out", loss="quark")
-    from finetune.models import load_tokenizer
+    from siftune.finetune.models.loading import load_tokenizer
 
     assert seen
     assert max(seen) < len(load_tokenizer(tiny_model_dir))
@@ -434,14 +434,14 @@ def test_numbers_are_found_by_the_name_that_is_given_and_a_row_without_is_named(
     ],
 )
 def test_the_numbers_of_plain_pairs_are_those_of_both_answers(facts, name, given, expected):
-    from finetune.answer_tables import with_numbers
+    from siftune.finetune.training.answer_tables import with_numbers
 
     table = pl.DataFrame([{**preference(0), "extra": json.dumps(facts)}], schema_of("preference"))
     assert with_numbers(table, [name], given)[name].to_list() == [expected]
 
 
 def test_one_reward_of_a_pair_does_not_say_of_which_answer():
-    from finetune.answer_tables import with_numbers
+    from siftune.finetune.training.answer_tables import with_numbers
 
     table = pl.DataFrame([{**preference(0), "extra": '{"reward": 2}'}], schema_of("preference"))
     with pytest.raises(UsageError, match="'reward' of each answer, and the pairs have one; expect"):
@@ -466,7 +466,7 @@ def test_quark_refuses_bins_that_are_none_before_a_model_loads(tmp_path):
 
 
 def test_accuracy_is_within_a_prompt_where_one_has_both_sides_else_over_all():
-    from finetune.answer_judging import summary
+    from siftune.finetune.training.answer_eval import summary
 
     def row(prompt, label, reward):
         return {"prompt_key": prompt, "label": label, "reward": reward, "loss": 1.0}

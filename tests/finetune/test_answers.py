@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file
 
-from curate.core.chat import turn
-from curate.core.errors import DataError, UsageError
-from curate.core.schema import schema_of
-from finetune.answer_rows import AnswerRow, with_strangers
-from finetune.trainers.answers import AnswerPreference
-from finetune.trainers.preference import Preference
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.schema import schema_of
+from siftune.curate.rows.chat import turn
+from siftune.finetune.data.answer_rows import AnswerRow, with_strangers
+from siftune.finetune.trainers.answers import AnswerPreference
+from siftune.finetune.trainers.preference import Preference
 
 WORDS = ["cat", "sat", "mat", "sea", "capital", "Paris", "two", "king", "hello", "blue", "red"]
 
@@ -215,7 +215,7 @@ def test_strangers_answer_another_prompt_and_are_the_same_for_a_seed():
 
 
 def test_a_batch_ends_with_the_strangers_behind_the_prompts_they_are_strange_to():
-    from finetune.answer_collate import AnswerCollator
+    from siftune.finetune.data.answer_collator import AnswerCollator
 
     rows = [
         AnswerRow("a", [5], [[7, 2]], True, stranger=[9]),

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from curate.core.errors import UsageError
-from curate.core.texts.lm import CausalLM
-from finetune import models
-from finetune.control_tokens import end_tokens
-from pipelines.cli import siftune
+from siftune.curate.core.errors import UsageError
+from siftune.curate.text.language_model import CausalLM
+from siftune.finetune.chat.control_tokens import end_tokens
+from siftune.finetune.models import loading
+from siftune.pipelines.cli import siftune
 from tests.finetune.test_preference import rows_file
 
 NO_OBJECTS = ["{bad", "", "[]", '"x"', "5", "null", "\udcff", "[" * 100_000]
@@ -65,9 +65,9 @@ def _refused(run: Callable[[], object], name: str) -> None:
 
 def _readers(folder: Path) -> list[Callable[[], object]]:
     return [
-        lambda: models.load_tokenizer(folder),
-        lambda: models.load_reward(folder),
-        lambda: models.load_causal(folder),
+        lambda: loading.load_tokenizer(folder),
+        lambda: loading.load_reward(folder),
+        lambda: loading.load_causal(folder),
     ]
 
 
@@ -76,7 +76,7 @@ def _readers(folder: Path) -> list[Callable[[], object]]:
     "name", ["config.json", "tokenizer_config.json", "generation_config.json", "tokenizer.json"]
 )
 def test_a_file_that_holds_no_object_is_named(name: str, text: str, copied: Path) -> None:
-    tokenizer = models.load_tokenizer(copied)
+    tokenizer = loading.load_tokenizer(copied)
     (copied / name).write_bytes(text.encode("utf-8", "surrogateescape"))
     if name == "tokenizer.json":
         return _refused(_readers(copied)[0], "tokenizer")
@@ -113,17 +113,17 @@ def test_a_wrong_generation_setting_is_laid_to_its_own_file(
     value: dict[str, Any], copied: Path
 ) -> None:
     (copied / "generation_config.json").write_text(json.dumps(value))
-    _refused(lambda: models.load_causal(copied), "generation_config.json cannot be loaded")
+    _refused(lambda: loading.load_causal(copied), "generation_config.json cannot be loaded")
 
 
 def test_end_tokens_beyond_the_vocabulary_end_nothing(copied: Path) -> None:
     path = copied / "generation_config.json"
     path.write_text(json.dumps({"eos_token_id": [99_999, 7]}))
-    model, tokenizer = models.load_causal(copied), models.load_tokenizer(copied)
-    assert models.end_tokens(model, tokenizer) == {7, tokenizer.eos_token_id}
+    model, tokenizer = loading.load_causal(copied), loading.load_tokenizer(copied)
+    assert loading.end_tokens(model, tokenizer) == {7, tokenizer.eos_token_id}
     for config in (model.config, model.generation_config, tokenizer):
         config.eos_token_id = 99_999  # type: ignore[union-attr]
-    _refused(lambda: models.end_tokens(model, tokenizer), "end token")
+    _refused(lambda: loading.end_tokens(model, tokenizer), "end token")
 
 
 def test_a_start_token_beyond_the_vocabulary_starts_nothing(copied: Path) -> None:
@@ -157,7 +157,7 @@ def test_an_index_that_holds_no_object_is_named(text: str, copied: Path) -> None
 def test_a_number_that_strict_json_has_no_word_for_is_read(copied: Path) -> None:
     path = copied / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"own": [0.0, float("inf")]}))
-    assert models.config_of(copied).own == [0.0, float("inf")]
+    assert loading.config_of(copied).own == [0.0, float("inf")]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig, PreTrainedTokenizerBase
 
-from curate.core.errors import DataError, UsageError
-from finetune.checks import (
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.finetune.chat.encoding import Encoded, encode_chats
+from siftune.finetune.data.preflight import (
     Problem,
     check_labels,
     check_length,
@@ -22,8 +23,7 @@ from finetune.checks import (
     refuse,
     untrainable,
 )
-from finetune.encoding import Encoded, encode_chats
-from finetune.models import load_tokenizer
+from siftune.finetune.models.loading import load_tokenizer
 
 TURN = "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}"
 LOOP = (

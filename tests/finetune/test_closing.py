@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.errors import DataError
-from finetune.closing import evaluation_lines, last_lines
-from finetune.pace import Pace
-from finetune.types import TrainResult
+from siftune.curate.core.errors import DataError
+from siftune.finetune.core.types import TrainResult
+from siftune.finetune.runs.summary import evaluation_lines, last_lines
+from siftune.finetune.runs.throughput import Pace
 
 
 def written(folder: Path, **files: object) -> Path:

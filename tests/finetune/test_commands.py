@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from curate.core import registry
-from curate.core.errors import UsageError
-from finetune.cli import finetune
+from siftune.curate.core import registry
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.cli import finetune
 from tests.fuzz.commands import called
 
 FAMILIES = ("pair", "unpaired", "token", "listwise")
@@ -84,7 +84,7 @@ def test_each_objective_has_a_name_of_its_own_and_all_but_the_trainers_a_command
     ],
 )
 def test_the_closest_command_is_named_at_every_level(words, said):
-    from pipelines.cli import siftune
+    from siftune.pipelines.cli import siftune
 
     told = CliRunner().invoke(siftune, words, prog_name="siftune")
     assert isinstance(told.exception, UsageError)
@@ -95,7 +95,7 @@ def test_the_closest_command_is_named_at_every_level(words, said):
 def test_a_misspelt_objective_is_a_line_and_nothing_heavy_is_imported():
     code = """
 import sys
-from pipelines.cli import main
+from siftune.pipelines.cli import main
 sys.argv[0] = "siftune"
 try:
     main()
@@ -155,7 +155,9 @@ def test_a_loss_on_scored_answers_is_trained_from_the_command_line(tiny_model_di
 )
 def test_an_option_that_is_a_mapping_is_given_as_keys_and_values(monkeypatch, given, also):
     seen = {}
-    monkeypatch.setattr("finetune.cli.build", lambda group, name, options: seen.update(options))
+    monkeypatch.setattr(
+        "siftune.finetune.cli.build", lambda group, name, options: seen.update(options)
+    )
     words = ["dpo", "rows", "--out", "out", "--model", "m"]
     CliRunner().invoke(finetune, [*words, *(word for one in given for word in ("--also", one))])
     assert seen["loss"] == "dpo"
@@ -180,7 +182,7 @@ def test_what_is_no_mapping_is_told_how_to_be_one(given, said, tmp_path):
 
 
 def test_a_number_still_goes_where_a_mapping_may_stand():
-    from curate.core.commands import parsed
+    from siftune.curate.commands.click_commands import parsed
 
     quota = registry.find("curate.selectors", "quota")
     assert parsed(quota, {"rows": ("5",)}) == {"rows": 5}

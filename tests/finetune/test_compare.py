@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 import torch
 
-from curate.core.errors import UsageError
-from finetune.compare import Compare, table_of
-from finetune.data import chat
-from finetune.label_numbers import with_label_numbers
-from finetune.objectives import ANSWERS, LISTS, LOSSES
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.comparison.compare import Compare, table_of
+from siftune.finetune.comparison.label_numbers import with_label_numbers
+from siftune.finetune.data.training_rows import chat
+from siftune.finetune.training.build_loss import ANSWERS, LISTS, LOSSES
 from tests.finetune.test_preference import rows_file
 
 
@@ -67,8 +67,8 @@ def test_objectives_on_answers_and_on_lists_stand_beside_those_on_pairs(tiny_mod
 
 def test_quark_is_judged_behind_its_best_token_and_its_reference_without(tiny_model_dir, tmp_path):
     """The log-ratios of one held-out pair after another, worked out by plain forward passes."""
-    from finetune.models import load_causal, load_tokenizer
-    from finetune.reward_tokens import with_room
+    from siftune.finetune.models.loading import load_causal, load_tokenizer
+    from siftune.finetune.training.reward_tokens import with_room
 
     rows = rows_file(tmp_path, 10, score_chosen=1.0, score_rejected=0.0)
     out = tmp_path / "compared"

@@ -11,14 +11,20 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 
-from curate.core import registry
-from curate.core.errors import UsageError
-from finetune.conformance import _OPTIMA, Conformance, given_to, loss_at, table_of
-from finetune.losses.answer_types import AnswerLogps, AnswerLoss
-from finetune.losses.list_types import ListLogps, ListLoss
-from finetune.losses.types import PairLoss
-from finetune.oracles.landing import OPTIMA, landing
-from pipelines.cli import siftune
+from siftune.curate.core import registry
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.comparison.conformance import (
+    _OPTIMA,
+    Conformance,
+    given_to,
+    loss_at,
+    table_of,
+)
+from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss
+from siftune.finetune.losses.list_types import ListLogps, ListLoss
+from siftune.finetune.losses.types import PairLoss
+from siftune.finetune.oracles.landing import OPTIMA, landing
+from siftune.pipelines.cli import siftune
 from tests.fuzz.commands import called
 
 
@@ -183,7 +189,7 @@ def test_the_optima_that_can_be_asked_for_are_those_that_can_be_found():
 
 MINE = """
 import torch.nn.functional as F
-from finetune.losses.types import PairLoss
+from siftune.finetune.losses.types import PairLoss
 
 def right(logps):
     loss = -F.logsigmoid(0.1 * logps.gap)

@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from curate.cli import curate
-from curate.core.chat import turn
-from curate.core.errors import DataError, UsageError
-from curate.core.schema import KINDS, schema_of
-from finetune.bad_rows import OnBad
-from finetune.data import (
+from siftune.curate.cli import curate
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.schema import KINDS, schema_of
+from siftune.curate.rows.chat import turn
+from siftune.finetune.data.bad_rows import OnBad
+from siftune.finetune.data.training_rows import (
     bad_rows,
     chat,
     data_hash,

@@ -6,8 +6,8 @@ from dataclasses import fields
 
 import pytest
 
-from curate.core.registry import find
-from finetune.objectives import ANSWERS, LISTS, LOSSES, group_of
+from siftune.curate.core.registry import find
+from siftune.finetune.training.build_loss import ANSWERS, LISTS, LOSSES, group_of
 
 PUBLISHED = {
     "alphapo": {"alpha": 0.25, "beta": 2.5, "gamma_beta_ratio": 0.1},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.conformance import Conformance, loss_at
+from siftune.finetune.comparison.conformance import Conformance, loss_at
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "finetune" / "DESIGN.md").read_text(encoding="utf-8").partition("## Adding an")[2]
@@ -103,5 +103,5 @@ def test_the_example_applied_is_all_that_the_suite_asks_for(added):
 def test_its_bug_is_in_the_kill_table_and_its_command_is_there(added):
     table = (added / "tests/oracles/KILLS.md").read_text(encoding="utf-8")
     assert "| `test_pair_losses.py::test_a_margin_is_dpo" in table
-    told = ran(added, "-m", "pipelines", "finetune", "margin_dpo", "--help")
+    told = ran(added, "-m", "siftune", "finetune", "margin_dpo", "--help")
     assert "--gamma" in told.stdout

@@ -8,10 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from curate.core.errors import DataError, UsageError
-from finetune.encoding import encode_answers, encode_chats, encode_prompts, encode_texts
-from finetune.init import make_tokenizer
-from finetune.models import load_tokenizer
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.finetune.chat.encoding import (
+    encode_answers,
+    encode_chats,
+    encode_prompts,
+    encode_texts,
+)
+from siftune.finetune.models.loading import load_tokenizer
+from siftune.finetune.training.new_model import make_tokenizer
 
 TOKENIZER = make_tokenizer(["the cat sat on the mat"] * 3, 300)
 

@@ -9,17 +9,24 @@ import polars as pl
 import pytest
 import torch
 
-from curate.core.chat import turn
-from curate.core.errors import UsageError
-from curate.core.schema import schema_of
-from finetune import data
-from finetune.encoding import encode_answers
-from finetune.evaluate import Evaluate, chosen_rows, summary, write_step, write_summary
-from finetune.exam import Exam, contains, exact_match
-from finetune.models import load_causal, load_tokenizer
-from finetune.sample import Sample
-from finetune.saving import save_model
-from finetune.trainers.ppo import PPO
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.schema import schema_of
+from siftune.curate.rows.chat import turn
+from siftune.finetune.chat.encoding import encode_answers
+from siftune.finetune.core.answer_match import contains, exact_match
+from siftune.finetune.data import training_rows
+from siftune.finetune.evaluation.evaluate import (
+    Evaluate,
+    chosen_rows,
+    summary,
+    write_step,
+    write_summary,
+)
+from siftune.finetune.evaluation.generation_eval import Exam
+from siftune.finetune.evaluation.sample_answers import Sample
+from siftune.finetune.models.loading import load_causal, load_tokenizer
+from siftune.finetune.models.saving import save_model
+from siftune.finetune.trainers.ppo import PPO
 from tests.curate.test_pretrained import edited
 
 QUESTIONS = ["Name a colour.", "What is two plus two?", "Say hello to the king of the sea.", "Hi"]
@@ -299,7 +306,10 @@ def test_a_broken_reward_model_is_refused_before_an_answer_is_drawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broken = edited(tiny_reward_dir, tmp_path / "broken", lambda one: one.pop("score.weight"))
-    for place in ("finetune.ppo.sample.sample", "finetune.ppo.rollout.sample"):
+    for place in (
+        "siftune.finetune.generation.sampling.sample",
+        "siftune.finetune.rl.rollout.sample",
+    ):
         monkeypatch.setattr(place, lambda *_, **__: pytest.fail("the policy answered"))
     conversations(4).write_parquet(tmp_path / "rows.parquet")
     run: Any = {
@@ -319,7 +329,7 @@ def test_a_known_answer_of_weight_0_has_no_loss(tiny_model_dir: Path, tmp_path: 
     rows = [{"messages": turns}, {"messages": [turns[0], {**turns[1], "weight": 1}]}]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    asked = data.to_prompts(data.load(path, ("conversation",)))
+    asked = training_rows.to_prompts(training_rows.load(path, ("conversation",)))
     exam = Exam(tuple(asked), load_tokenizer(tiny_model_dir), max_new_tokens=2)
     assert [row.get("loss") is None for row in exam(load_causal(tiny_model_dir))] == [True, False]
     assert all("weight" not in turn for row in asked for turn in row["prompt"])

@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from finetune.models import load_causal
+from siftune.finetune.models.loading import load_causal
 from tests.finetune.test_preference import rows_file
 from tests.fuzz.commands import Done, called
 
@@ -126,14 +126,14 @@ def test_an_error_of_ours_is_laid_to_no_family(
     def wrong(*_: object, **__: object) -> None:
         raise ValueError("ours")
 
-    monkeypatch.setattr("finetune.trainers.sft.encode_chats", wrong)
+    monkeypatch.setattr("siftune.finetune.trainers.sft.encode_chats", wrong)
     done = run("Gemma2", "finetune sft ROWS --model M")
     assert done.code == 1
     assert "unexpected ValueError" in done.message
 
 
 def test_a_head_is_given_states_of_its_own_number_format(made: Callable[[str], Path]) -> None:
-    from finetune.logps import check_head
+    from siftune.finetune.scoring.logps import check_head
 
     model: Any = load_causal(made("Mamba"), "bfloat16")
     states = model.base_model(input_ids=torch.tensor([[1, 2, 3]])).last_hidden_state

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from finetune.finite_steps import NonFiniteError
-from finetune.init import Init
-from finetune.models import load_tokenizer
-from finetune.trainers.answers import AnswerPreference
-from finetune.trainers.ppo import PPO
-from finetune.trainers.preference import Preference
-from finetune.trainers.reward_model import RewardModel
-from finetune.trainers.sft import SFT
+from siftune.finetune.models.loading import load_tokenizer
+from siftune.finetune.runs.finite_steps import NonFiniteError
+from siftune.finetune.trainers.answers import AnswerPreference
+from siftune.finetune.trainers.ppo import PPO
+from siftune.finetune.trainers.preference import Preference
+from siftune.finetune.trainers.reward_model import RewardModel
+from siftune.finetune.trainers.sft import SFT
+from siftune.finetune.training.new_model import Init
 
 BAD = 7
 """The row that holds a Z, whose embedding is finite and overflows in the first layer norm."""
@@ -111,8 +111,8 @@ def test_a_gradient_that_is_not_finite_stops_the_run_though_the_loss_is(
     tiny_model_dir: Path, pairs: Path, tmp_path: Path
 ) -> None:
     """RMSNorm maps the huge embedding to zeros; its gradient is infinity times zero."""
-    from finetune.models import load_reward
-    from finetune.saving import save_model
+    from siftune.finetune.models.loading import load_reward
+    from siftune.finetune.models.saving import save_model
 
     tokenizer = load_tokenizer(tiny_model_dir)
     model = load_reward(tiny_model_dir)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from finetune.intervals import as_text, bootstrap_interval, with_interval
+from siftune.finetune.core.intervals import as_text, bootstrap_interval, with_interval
 
 
 def test_the_interval_of_independent_values_is_that_of_the_normal_law() -> None:

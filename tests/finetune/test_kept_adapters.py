@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from curate.core.errors import UsageError
-from finetune.models import load_causal, load_reward
-from finetune.trainers.ppo import PPO
-from finetune.trainers.preference import Preference
-from finetune.trainers.reward_model import RewardModel
-from finetune.trainers.sft import SFT
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.models.loading import load_causal, load_reward
+from siftune.finetune.trainers.ppo import PPO
+from siftune.finetune.trainers.preference import Preference
+from siftune.finetune.trainers.reward_model import RewardModel
+from siftune.finetune.trainers.sft import SFT
 
 LORA: dict[str, Any] = {"lora": 2, "lr": 1e-2}
 

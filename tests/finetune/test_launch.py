@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from curate.core.errors import UsageError
-from finetune import ranks
-from finetune.runs import Run
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.core import distributed
+from siftune.finetune.runs.run_dir import Run
 
 ROOT = Path(__file__).parents[2]
 SPREAD = """
@@ -32,7 +32,7 @@ def init(self, *args, **more):
 
 state.PartialState.__init__ = init
 
-import finetune.policy_training as training
+import siftune.finetune.training.preference_training as training
 
 def spread(trainer, known=training.whole_weights):
     assert trainer.is_fsdp_enabled
@@ -40,7 +40,7 @@ def spread(trainer, known=training.whole_weights):
     return known(trainer)
 
 training.whole_weights = spread
-from pipelines.cli import main
+from siftune.pipelines.cli import main
 main()
 """
 """`siftune` for FSDP on CPUs, which accelerate only does on GPUs: it takes these for such."""
@@ -102,14 +102,14 @@ def rows(tmp_path):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("config", "text"),
-    [("ddp.yaml", "from pipelines.cli import main\nmain()\n"), ("fsdp.yaml", SPREAD)],
+    [("ddp.yaml", "from siftune.pipelines.cli import main\nmain()\n"), ("fsdp.yaml", SPREAD)],
 )
 def test_a_launched_run_is_the_run_of_one_process(config, text, tiny_model_dir, rows, tmp_path):
     script = entry(tmp_path, text)
     half = {"held_out": 0.2, "batch_size": 2}
     alone = words(tiny_model_dir, rows, tmp_path / "one", held_out=0.2, batch_size=4)
     subprocess.run(
-        [sys.executable, "-c", "from pipelines.cli import main; main()", *alone],
+        [sys.executable, "-c", "from siftune.pipelines.cli import main; main()", *alone],
         env=environment(),
         check=True,
         capture_output=True,
@@ -149,14 +149,14 @@ def test_the_first_process_alone_holds_the_folder(monkeypatch, tmp_path):
 
 
 def test_only_the_first_process_speaks(monkeypatch, capsys):
-    ranks.tell("heard")
+    distributed.tell("heard")
     monkeypatch.setenv("RANK", "1")
-    ranks.tell("unheard")
+    distributed.tell("unheard")
     assert capsys.readouterr().err == "heard\n"
 
 
 def test_ppo_refuses_to_be_one_of_several(monkeypatch, tiny_model_dir, rows, tmp_path):
-    from finetune.trainers.ppo import PPO
+    from siftune.finetune.trainers.ppo import PPO
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="ppo runs in one process, and 2 were started"):
@@ -166,7 +166,7 @@ def test_ppo_refuses_to_be_one_of_several(monkeypatch, tiny_model_dir, rows, tmp
 def test_an_adapter_is_refused_where_weights_are_spread(
     monkeypatch, tiny_model_dir, rows, tmp_path
 ):
-    from finetune.trainers.preference import Preference
+    from siftune.finetune.trainers.preference import Preference
 
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(UsageError, match="lora needs the whole model in every process"):

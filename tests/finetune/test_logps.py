@@ -5,12 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from curate.core.errors import UsageError
-from finetune.label_logps import label_logps
-from finetune.logps import answer_with_scores, check_head, read_answers, score_answers
-from finetune.measure import Head, Hidden, measure
-from finetune.reference import Lora, with_adapter
-from finetune.token_statistics import STATISTICS
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.scoring.chunked_logps import label_logps
+from siftune.finetune.scoring.lm_head import Head, Hidden, measure
+from siftune.finetune.scoring.logps import (
+    answer_with_scores,
+    check_head,
+    read_answers,
+    score_answers,
+)
+from siftune.finetune.scoring.reference import Lora, with_adapter
+from siftune.finetune.scoring.token_statistics import STATISTICS
 
 TOKENS, WIDTH, VOCABULARY = 37, 8, 50
 

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from curate.core import registry
-from curate.core.errors import UsageError
-from finetune.objectives import ANSWERS, LISTS, LOSSES, built
+from siftune.curate.core import registry
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.training.build_loss import ANSWERS, LISTS, LOSSES, built
 from tests.fuzz.commands import called
 
 FAMILIES = ((LOSSES,), ANSWERS, LISTS)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.errors import UsageError
-from curate.core.vectors.embed_model import find_model
-from finetune.models import load_causal, resolve, shown
+from siftune.curate.core.errors import UsageError
+from siftune.curate.vectors.embed_model import find_model
+from siftune.finetune.models.loading import load_causal, resolve, shown
 
 
 def folder(path: Path, config: object, tokenizer: object | None = None) -> Path:
@@ -60,8 +60,8 @@ def test_minilm_is_the_packaged_model_unless_a_folder_is_called_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packaged = folder(tmp_path / "packaged", {})
-    monkeypatch.setattr("curate.core.models.resolve.require", lambda model: packaged)
-    monkeypatch.setattr("curate.core.vectors.embed_model.require", lambda model: packaged)
+    monkeypatch.setattr("siftune.curate.models.resolve.require", lambda model: packaged)
+    monkeypatch.setattr("siftune.curate.vectors.embed_model.require", lambda model: packaged)
     find_model.cache_clear()
     monkeypatch.chdir(tmp_path)
     assert resolve("minilm") == packaged

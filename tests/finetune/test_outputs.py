@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.errors import DataError, UsageError
-from curate.core.output_marker import MARKER
-from curate.core.outputs import overwriting, run_folder, whole_folder
-from finetune import checkpoints
-from finetune.folders import COMPARISON_FILES
-from finetune.models import read_facts
-from finetune.runs import Run
-from finetune.saving import save_model
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.files.output_marker import MARKER
+from siftune.curate.files.outputs import overwriting, run_folder, whole_folder
+from siftune.finetune.models.loading import read_facts
+from siftune.finetune.models.saving import save_model
+from siftune.finetune.runs import checkpoints
+from siftune.finetune.runs.run_dir import Run
+from siftune.finetune.runs.run_folders import COMPARISON_FILES
 
 
 class _Model:
@@ -29,7 +29,7 @@ class _Model:
 @pytest.fixture
 def saved(tmp_path, monkeypatch) -> Path:
     """A model folder that `siftune finetune sft` wrote."""
-    monkeypatch.setattr("finetune.saving.model_hash", lambda folder: "hash")
+    monkeypatch.setattr("siftune.finetune.models.saving.model_hash", lambda folder: "hash")
     facts = {"stage": "sft", "method": "sft", "run": "other", "seed": 0, "options": {}}
     facts |= {"data": {"rows": 1, "path": "r", "hash": "h"}, "metrics": {}, "base": None}
     save_model(_Model(), _Model(), tmp_path / "q", facts, command="finetune sft")
@@ -65,7 +65,7 @@ def test_a_finished_run_with_a_changed_file_is_named_and_made_again_when_asked(
     content, name, saved, monkeypatch
 ):
     run = _run(saved)
-    monkeypatch.setattr("finetune.runs.read_facts", _as(run.key))
+    monkeypatch.setattr("siftune.finetune.runs.run_dir.read_facts", _as(run.key))
     assert run.finished() is not None
     (saved / name).unlink() if content is None else (saved / name).write_text(content)
     with pytest.raises(DataError, match=rf"{name} is not as this training wrote it: .*--overwrite"):
@@ -76,7 +76,7 @@ def test_a_finished_run_with_a_changed_file_is_named_and_made_again_when_asked(
 
 def test_a_finished_run_is_marked_again_and_its_card_may_be_edited(saved, monkeypatch):
     run, marker = _run(saved), (saved / MARKER).read_bytes()
-    monkeypatch.setattr("finetune.runs.read_facts", _as(run.key))
+    monkeypatch.setattr("siftune.finetune.runs.run_dir.read_facts", _as(run.key))
     (saved / MARKER).write_bytes(marker[:5])
     (saved / "README.md").write_text("mine")
     assert run.finished() is not None

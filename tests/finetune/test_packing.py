@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.collate import PairCollator, PairIds, parts_of
-from finetune.logps import read_answers, score_answers
-from finetune.packing import pack, run_packed, share_prefixes, shares_prefixes
+from siftune.finetune.data.packing import pack, run_packed, share_prefixes, shares_prefixes
+from siftune.finetune.data.pair_collator import PairCollator, PairIds, parts_of
+from siftune.finetune.scoring.logps import read_answers, score_answers
 from tests.finetune.test_logps import tiny
 
 PAIRS = [
@@ -64,7 +64,7 @@ def by_flex_attention(query, key, value, groups, scale):
 @pytest.mark.parametrize("family", ["Llama", "Qwen3", "GPT2"])
 def test_flex_attention_over_one_block_mask_says_the_same(family, monkeypatch):
     """Forward only: it has no backward pass on a CPU."""
-    import finetune.packing as packing
+    import siftune.finetune.data.packing as packing
 
     model = tiny(family)
     assert share_prefixes(model) is None

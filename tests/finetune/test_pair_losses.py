@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from curate.core import registry
-from finetune.losses.types import Answers, PairLogps, needs_of
+from siftune.curate.core import registry
+from siftune.finetune.losses.types import Answers, PairLogps, needs_of
 from tests.oracles.claims import holds
 
 GROUP = "finetune.losses.pair"
@@ -433,7 +433,7 @@ def test_llama3_leaves_formatting_out_of_the_preference_and_not_out_of_the_nll()
 
 
 def test_weighted_losses_add_up_and_need_what_their_parts_need():
-    from finetune.losses.weighted import Weighted
+    from siftune.finetune.losses.weighted import Weighted
 
     policy, ref = numbers()
     given = batch(policy, ref, torch.full((2, 6), 4.0).double())
@@ -476,7 +476,7 @@ def test_what_was_not_asked_for_is_not_there():
     ],
 )
 def test_options_out_of_range_are_refused_in_one_line(name, options, said):
-    from curate.core.errors import UsageError
+    from siftune.curate.core.errors import UsageError
 
     with pytest.raises(UsageError, match=said):
         build(name, **options)

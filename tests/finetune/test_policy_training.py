@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from curate.core.errors import UsageError
-from finetune.trainers.answers import AnswerPreference
-from finetune.trainers.preference import Preference
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.trainers.answers import AnswerPreference
+from siftune.finetune.trainers.preference import Preference
 from tests.finetune.test_answers import preference, ranked, rows_file, unpaired
 
 MAKES = {"dpo": preference, "plackett_luce": ranked}
@@ -43,7 +43,7 @@ def test_a_batch_that_is_run_in_parts_trains_to_the_same_weights(
     tiny_model_dir, tmp_path, monkeypatch, loss, how
 ):
     """KTO's z, BCO's shift and the tokens of a mean are the step's, however a batch is cut."""
-    from finetune.pairs import PairTrainer
+    from siftune.finetune.training.pair_trainer import PairTrainer
 
     own, backward = PairTrainer.compute_loss, []
 
@@ -77,10 +77,10 @@ def test_what_splitting_a_step_changes_is_the_order_of_sums(
     tiny_model_dir, tmp_path, monkeypatch, loss
 ):
     """In float32 runs drift apart by some 1e-6 of the loss; in float64 by nothing to speak of."""
-    from finetune import models
+    from siftune.finetune.models import loading
 
-    own = models.load_causal
-    monkeypatch.setattr(models, "load_causal", lambda *a, **more: own(*a, **more).double())
+    own = loading.load_causal
+    monkeypatch.setattr(loading, "load_causal", lambda *a, **more: own(*a, **more).double())
     rows = [{**MAKES.get(loss, unpaired)(row), "extra": f'{{"reward": {row}}}'} for row in range(8)]
     file, runs = rows_file(tmp_path, rows), []
     for parts in (1, 4):
@@ -100,8 +100,8 @@ def test_what_splitting_a_step_changes_is_the_order_of_sums(
 @pytest.mark.parametrize("most", [1, 30, 80, 10_000])
 def test_a_part_is_the_batch_of_its_rows(most):
     """Lists of one to three answers, with all that a batch can hold."""
-    from finetune.answer_collate import AnswerCollator, parts_of
-    from finetune.answer_rows import AnswerRow
+    from siftune.finetune.data.answer_collator import AnswerCollator, parts_of
+    from siftune.finetune.data.answer_rows import AnswerRow
 
     rows = []
     for at in range(7):
@@ -136,9 +136,9 @@ def tokens_of(row):
 def test_a_budget_counts_the_tokens_of_answers_and_draws_no_new_strangers(
     tiny_model_dir, tmp_path, monkeypatch, loss
 ):
-    import finetune.answer_setup as setup
-    from finetune.answer_rows import with_strangers
-    from finetune.models import load_tokenizer
+    import siftune.finetune.training.answer_setup as setup
+    from siftune.finetune.data.answer_rows import with_strangers
+    from siftune.finetune.models.loading import load_tokenizer
 
     seen = []
     own = setup.planned

@@ -21,25 +21,27 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from curate.core.chat import turn
-from curate.core.errors import DataError, SiftuneError, UsageError
-from curate.core.outputs import overwriting
-from curate.core.registry import build
-from curate.core.schema import schema_of
-from finetune import checkpoints, models
-from finetune.models import end_tokens
-from finetune.ppo import core, rollout, sample
-from finetune.ppo.kl import kl_k1, kl_k3
-from finetune.ppo.model import ActorCritic, policy_scores
-from finetune.ppo.prepare import ask
-from finetune.ppo.rollout import Collector, Rollout, stream
-from finetune.ppo.sample import Sampling
-from finetune.ppo.settings import Settings
-from finetune.ppo.tokens import Tokens
-from finetune.rewards.text_share import TextShare
-from finetune.saving import save_model
-from finetune.scoring import reward_of
-from finetune.trainers.ppo import PPO
+from siftune.curate.core.errors import DataError, SiftuneError, UsageError
+from siftune.curate.core.registry import build
+from siftune.curate.core.schema import schema_of
+from siftune.curate.files.outputs import overwriting
+from siftune.curate.rows.chat import turn
+from siftune.finetune.evaluation.reward_lookup import reward_of
+from siftune.finetune.generation import sampling
+from siftune.finetune.generation.sampling import Sampling
+from siftune.finetune.models import loading
+from siftune.finetune.models.loading import end_tokens
+from siftune.finetune.models.saving import save_model
+from siftune.finetune.rewards.text_share import TextShare
+from siftune.finetune.rl import core, rollout
+from siftune.finetune.rl.kl import kl_k1, kl_k3
+from siftune.finetune.rl.model import ActorCritic, policy_scores
+from siftune.finetune.rl.padded_batch import Tokens
+from siftune.finetune.rl.prepare import ask
+from siftune.finetune.rl.rollout import Collector, Rollout, stream
+from siftune.finetune.rl.settings import Settings
+from siftune.finetune.runs import checkpoints
+from siftune.finetune.trainers.ppo import PPO
 
 ASKED = [
     "What is the capital?",
@@ -92,7 +94,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def gpt2_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Absolute positions and dropout: what a wrong position id or a training mode would change."""
-    tokenizer = models.load_tokenizer(tiny_model_dir)
+    tokenizer = loading.load_tokenizer(tiny_model_dir)
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=len(tokenizer),
@@ -183,7 +185,7 @@ def test_the_folder_loads_with_plain_transformers_and_says_where_it_comes_from(
     toy: Path, tiny_model_dir: Path
 ) -> None:
     told = facts(toy)
-    assert told["base"]["hash"] == models.model_hash(tiny_model_dir)
+    assert told["base"]["hash"] == loading.model_hash(tiny_model_dir)
     assert told["data"]["rows"] == len(ASKED)
     assert told["stopped"] is None
     assert told["metrics"]["objective/score"] == metrics(toy)[-1]["objective/score"]
@@ -363,14 +365,14 @@ def collector(folder: Path, rows: Path, reward: Any = None, **options: Any) -> C
         missing_eos_penalty=0.5,
         **options,
     )
-    tokenizer: Any = models.load_tokenizer(folder)
-    policy: Any = models.load_causal(folder)
-    reference: Any = models.load_causal(folder)
+    tokenizer: Any = loading.load_tokenizer(folder)
+    policy: Any = loading.load_causal(folder)
+    reference: Any = loading.load_causal(folder)
     torch.manual_seed(3)
     with torch.no_grad():
         for weight in reference.parameters():  # so that the KL is not 0
             weight.add_(torch.randn_like(weight) * 0.03)
-    model = ActorCritic(policy, models.load_causal(folder).base_model)
+    model = ActorCritic(policy, loading.load_causal(folder).base_model)
     torch.nn.init.normal_(model.value_head.weight)
     ends = end_tokens(policy, tokenizer)
     _, _, prompts = ask(pl.read_parquet(rows), tokenizer, None, "refuse", rows)
@@ -475,8 +477,8 @@ def biased(values: Tensor, mask: Tensor, shift: bool = True) -> Tensor:
 
 
 MUTATIONS: dict[str, tuple[Any, str, Any]] = {
-    "end token dropped": (sample, "_until_end", dropped_end),
-    "all that was generated kept": (sample, "_until_end", lambda tokens, ends: tokens),
+    "end token dropped": (sampling, "_until_end", dropped_end),
+    "all that was generated kept": (sampling, "_until_end", lambda tokens, ends: tokens),
     "score at max length": (core, "last_true", at_the_end_of_the_batch),
     "no temperature in the reference": (rollout, "policy_scores", always_at_temperature_one),
     "positions count padding": (Tokens, "positions", property(counted_with_padding)),
@@ -528,8 +530,8 @@ def test_a_reward_that_scores_hardly_anything_stops_the_run(gpt2_dir: Path, rows
 
 
 def test_padding_changes_nothing(gpt2_dir: Path) -> None:
-    policy: Any = models.load_causal(gpt2_dir)
-    model = ActorCritic(policy, models.load_causal(gpt2_dir).base_model)
+    policy: Any = loading.load_causal(gpt2_dir)
+    model = ActorCritic(policy, loading.load_causal(gpt2_dir).base_model)
     torch.nn.init.normal_(model.value_head.weight)
     prompts, written = [[9, 8, 7, 6, 5], [9, 8]], [[11, 12], [13, 14, 15, 16]]
     with torch.no_grad():
@@ -570,11 +572,11 @@ def test_micro_batches_change_nothing(tiny_model_dir: Path, rows: Path, tmp_path
 
 
 def test_a_completion_does_not_depend_on_the_batch_it_is_drawn_in(tiny_model_dir: Path) -> None:
-    policy: Any = models.load_causal(tiny_model_dir)
+    policy: Any = loading.load_causal(tiny_model_dir)
     how = Sampling(0.9, 12, frozenset({2}), 3)
     prompts, seeds = [[9, 8, 7, 6, 5], [9, 8], [20, 21, 22]], [[1, 5], [1, 6], [1, 7]]
-    together = sample.sample(policy, prompts, how, seeds)
-    alone = [sample.sample(policy, [p], how, [s])[0] for p, s in zip(prompts, seeds, strict=True)]
+    together = sampling.sample(policy, prompts, how, seeds)
+    alone = [sampling.sample(policy, [p], how, [s])[0] for p, s in zip(prompts, seeds, strict=True)]
     assert together == alone
     assert len({tuple(each) for each in together}) == 3
 
@@ -582,13 +584,13 @@ def test_a_completion_does_not_depend_on_the_batch_it_is_drawn_in(tiny_model_dir
 def test_sampling_is_from_the_softmax_at_the_temperature_and_nothing_else(
     tiny_model_dir: Path,
 ) -> None:
-    policy: Any = models.load_causal(tiny_model_dir)
+    policy: Any = loading.load_causal(tiny_model_dir)
     with torch.no_grad():
         policy.lm_head.weight.mul_(6)  # a distribution with a few likely tokens
     hostile = policy.generation_config
     hostile.update(top_k=1, repetition_penalty=5.0, min_new_tokens=9, suppress_tokens=[7])
     how, prompt, draws = Sampling(0.7, 1, frozenset({2}), 3), [9, 8, 7], 3000
-    drawn = sample.sample(policy, [prompt] * draws, how, [[at] for at in range(draws)])
+    drawn = sampling.sample(policy, [prompt] * draws, how, [[at] for at in range(draws)])
     with torch.no_grad():
         p = torch.softmax(policy(torch.tensor([prompt])).logits[0, -1].double() / 0.7, -1)
     counts = torch.bincount(torch.tensor([ids[0] for ids in drawn]), minlength=len(p))
@@ -649,8 +651,8 @@ def test_the_expected_sums_of_k1_and_k3_are_the_kl_of_sequences() -> None:
 def test_every_end_token_the_model_or_its_tokenizer_names_ends_a_completion(
     tiny_model_dir: Path,
 ) -> None:
-    policy: Any = models.load_causal(tiny_model_dir)
-    tokenizer: Any = models.load_tokenizer(tiny_model_dir)
+    policy: Any = loading.load_causal(tiny_model_dir)
+    tokenizer: Any = loading.load_tokenizer(tiny_model_dir)
     policy.generation_config.eos_token_id = [17, 18]
     assert end_tokens(policy, tokenizer) == {17, 18, tokenizer.eos_token_id}
     policy.config.eos_token_id = 19
@@ -683,7 +685,7 @@ def test_without_reward_and_kl_the_gradient_is_that_of_supervised_learning(
         ptx_rows=str(rows),
         ptx_coef=3.0,
     )
-    tokenizer: Any = models.load_tokenizer(tiny_model_dir)
+    tokenizer: Any = loading.load_tokenizer(tiny_model_dir)
     loop, _, _ = trainer._loop(
         pl.read_parquet(rows),
         tokenizer,
@@ -696,7 +698,7 @@ def test_without_reward_and_kl_the_gradient_is_that_of_supervised_learning(
     loop.training_step(loop.ac, {"step": torch.tensor([0])})
     assert loop.supervised is not None
     _, batch = loop.supervised.batch(0, size=4, seed=0)
-    model: Any = models.load_causal(tiny_model_dir)
+    model: Any = loading.load_causal(tiny_model_dir)
     labels = batch.input_ids.clone()
     labels[:, : -batch.mask.shape[1]] = -100
     labels[:, -batch.mask.shape[1] :][~batch.mask] = -100
@@ -751,7 +753,7 @@ def test_a_critic_can_start_from_a_reward_model(
     tiny_model_dir: Path, tiny_reward_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
     trainer = ppo(tiny_model_dir, critic_model=str(tiny_reward_dir))
-    tokenizer: Any = models.load_tokenizer(tiny_model_dir)
+    tokenizer: Any = loading.load_tokenizer(tiny_model_dir)
     loop, _, _ = trainer._loop(
         pl.read_parquet(rows),
         tokenizer,
@@ -762,7 +764,7 @@ def test_a_critic_can_start_from_a_reward_model(
     head = weights(tiny_reward_dir)["score.weight"]
     assert torch.equal(loop.ac.value_head.weight.detach(), head)
     ids = torch.tensor([[9, 8, 7]])
-    rated: Any = models.load_reward(tiny_reward_dir)
+    rated: Any = loading.load_reward(tiny_reward_dir)
     with torch.no_grad():
         tokens = Tokens.of([[9, 8, 7]], [[5]], pad=0)
         assert float(loop.ac(tokens, 1.0).values) == pytest.approx(
@@ -774,7 +776,7 @@ def test_the_critic_learns_at_its_own_rate(
     tiny_model_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
     trainer = ppo(tiny_model_dir, lr=1e-4, critic_lr=7e-4)
-    tokenizer: Any = models.load_tokenizer(tiny_model_dir)
+    tokenizer: Any = loading.load_tokenizer(tiny_model_dir)
     loop, _, _ = trainer._loop(
         pl.read_parquet(rows),
         tokenizer,
@@ -795,7 +797,7 @@ def test_the_reward_model_of_another_family_trains_the_policy(
         rows, tmp_path / "out"
     )
     assert math.isfinite(result.metrics["objective/score"])
-    assert facts(tmp_path / "out")["options"]["reward"] == models.shown(tiny_reward_dir)
+    assert facts(tmp_path / "out")["options"]["reward"] == loading.shown(tiny_reward_dir)
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -834,9 +836,9 @@ def test_a_prompt_that_leaves_no_room_is_named_or_left_out(
 def test_a_critic_of_another_vocabulary_is_refused(
     tiny_model_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
-    tokenizer: Any = models.load_tokenizer(tiny_model_dir)
+    tokenizer: Any = loading.load_tokenizer(tiny_model_dir)
     tokenizer.add_tokens(["another"])
-    save_model(models.load_causal(tiny_model_dir), tokenizer, tmp_path / "other", {})
+    save_model(loading.load_causal(tiny_model_dir), tokenizer, tmp_path / "other", {})
     with pytest.raises(UsageError, match="has another vocabulary than the policy"):
         ppo(tiny_model_dir, critic_model=str(tmp_path / "other"))(rows, tmp_path / "out")
 

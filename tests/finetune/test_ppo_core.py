@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from finetune.advantages.gae import GAE
-from finetune.ppo import core
-from finetune.ppo.kl import AdaptiveKL, FixedKL, kl_k1, kl_k2, kl_k3
+from siftune.finetune.advantages.gae import GAE
+from siftune.finetune.rl import core
+from siftune.finetune.rl.kl import AdaptiveKL, FixedKL, kl_k1, kl_k2, kl_k3
 
 
 def slow_gae(

@@ -10,22 +10,22 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from curate.core.chat import turn
-from curate.core.errors import DataError, UsageError
-from curate.core.schema import schema_of
-from finetune import models
-from finetune.adapters import merge_adapter
-from finetune.cli import finetune
-from finetune.collate import PairCollator, PairIds
-from finetune.evaluate import Evaluate
-from finetune.models import load_causal, load_reward, read_facts
-from finetune.precision import Precision, report
-from finetune.reference import Lora, precomputed, with_adapter
-from finetune.sample import Sample
-from finetune.trainers.ppo import PPO
-from finetune.trainers.preference import Preference
-from finetune.trainers.reward_model import RewardModel
-from finetune.trainers.sft import SFT
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.schema import schema_of
+from siftune.curate.rows.chat import turn
+from siftune.finetune.cli import finetune
+from siftune.finetune.data.pair_collator import PairCollator, PairIds
+from siftune.finetune.evaluation.evaluate import Evaluate
+from siftune.finetune.evaluation.sample_answers import Sample
+from siftune.finetune.models import loading
+from siftune.finetune.models.loading import load_causal, load_reward, read_facts
+from siftune.finetune.models.lora import merge_adapter
+from siftune.finetune.models.precision import Precision, report
+from siftune.finetune.scoring.reference import Lora, precomputed, with_adapter
+from siftune.finetune.trainers.ppo import PPO
+from siftune.finetune.trainers.preference import Preference
+from siftune.finetune.trainers.reward_model import RewardModel
+from siftune.finetune.trainers.sft import SFT
 
 COLOURS = ("red", "blue", "green", "black", "white", "grey")
 
@@ -65,13 +65,13 @@ def written(path: Path, kind: Any, **content: list[Any]) -> Path:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[torch.nn.Module]:
     """Every model that is loaded meanwhile."""
     found: list[torch.nn.Module] = []
-    own = models._load
+    own = loading._load
 
     def load(*given: Any, **more: Any) -> Any:
         found.append(own(*given, **more))
         return found[-1]
 
-    monkeypatch.setattr(models, "_load", load)
+    monkeypatch.setattr(loading, "_load", load)
     return found
 
 
@@ -174,7 +174,7 @@ def test_a_policy_starts_equal_to_its_reference_unless_bf16_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In two formats the loss on held-out pairs is not ln 2 before the first step."""
-    monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda device: True)
+    monkeypatch.setattr("siftune.curate.models.precision.multiplies_bf16", lambda device: True)
     started = trainer("dpo", tiny_model_dir, precision="auto", eval_rows=str(pairs), **how)
     started(pairs, tmp_path / "m")
     first = json.loads((tmp_path / "m/evaluation.json").read_text())["steps"][0]
@@ -190,7 +190,7 @@ def test_ppo_starts_equal_to_its_reference(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda device: True)
+    monkeypatch.setattr("siftune.curate.models.precision.multiplies_bf16", lambda device: True)
     trainer("ppo", tiny_model_dir, precision="auto", lora=0)(pairs, tmp_path / "m")
     first = json.loads((tmp_path / "m/metrics.jsonl").read_text().splitlines()[0])
     assert first["objective/kl"] == pytest.approx(0, abs=1e-5)
@@ -214,7 +214,7 @@ def test_kept_values_are_computed_in_the_autocast_of_the_policy(
 def test_gradients_of_an_adapter_on_a_bf16_base_are_fp32_and_right(tiny_model_dir: Path) -> None:
     ids = torch.arange(5, 45).view(2, 20)
 
-    def gradients(dtype: models.DType) -> torch.Tensor:
+    def gradients(dtype: loading.DType) -> torch.Tensor:
         policy = with_adapter(load_causal(tiny_model_dir, dtype), Lora(4), seed=1)
         trained = [weight for weight in policy.parameters() if weight.requires_grad]
         with torch.no_grad():
@@ -262,13 +262,13 @@ def test_a_fresh_head_is_the_same_in_either_precision(tiny_model_dir: Path) -> N
     assert torch.equal(*heads)
 
 
-DTYPES: tuple[models.DType, ...] = ("float32", "bfloat16")
+DTYPES: tuple[loading.DType, ...] = ("float32", "bfloat16")
 
 
 def test_rewards_of_ppo_take_its_precision_unless_they_have_their_own(
     tiny_reward_dir: Path,
 ) -> None:
-    from finetune.scoring import reward_of
+    from siftune.finetune.evaluation.reward_lookup import reward_of
 
     asked = ["Hi."], ["Hello there."], [{"prompt": [{"role": "user", "content": "Hi."}]}]
     scores = [
@@ -307,7 +307,7 @@ def test_a_run_of_another_precision_is_another_run(
     trainer("sft", tiny_model_dir, precision="fp32")(chats, tmp_path / "m")  # done already
     how = {"lora": 0, "precision": "fp32"}
     trainer("sft", tiny_model_dir, **how)(chats, tmp_path / "full")
-    monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda device: True)
+    monkeypatch.setattr("siftune.curate.models.precision.multiplies_bf16", lambda device: True)
     with pytest.raises(UsageError, match="made with other options or data"):
         trainer("sft", tiny_model_dir, precision="auto")(chats, tmp_path / "m")
     trainer("sft", tiny_model_dir, **how)(chats, tmp_path / "full")  # fp32 on both
@@ -359,7 +359,9 @@ def test_precision_is_reported_in_one_line(
     trained: str,
     line: str,
 ) -> None:
-    monkeypatch.setattr("curate.core.precision.multiplies_bf16", lambda device: multiplies)
+    monkeypatch.setattr(
+        "siftune.curate.models.precision.multiplies_bf16", lambda device: multiplies
+    )
     report(precision, frozen, trained)
     told = capsys.readouterr().err
     assert told.startswith(f"precision: {line}")

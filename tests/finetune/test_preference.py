@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from curate.core import registry
-from curate.core.chat import turn
-from curate.core.errors import DataError, UsageError
-from curate.core.schema import schema_of
-from finetune.trainers.preference import Preference
+from siftune.curate.core import registry
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.schema import schema_of
+from siftune.curate.rows.chat import turn
+from siftune.finetune.trainers.preference import Preference
 
 WORDS = [
     "cat",
@@ -74,8 +74,8 @@ def train(model, rows, out, **options):
 
 
 def encoded(folder, table, **options):
-    from finetune.models import load_tokenizer
-    from finetune.pair_rows import pairs_of
+    from siftune.finetune.data.pair_rows import pairs_of
+    from siftune.finetune.models.loading import load_tokenizer
 
     return pairs_of(table, load_tokenizer(folder), **options).ids
 
@@ -104,8 +104,8 @@ def test_dpo_begins_at_ln_2_and_learns(tiny_model_dir, rows, tmp_path, how):
 
 def test_the_first_line_of_metrics_is_right_by_another_way(tiny_model_dir, rows, tmp_path):
     """Log-probs and lengths of the whole data by a plain forward pass, one answer at a time."""
-    from finetune.data import chat
-    from finetune.models import load_causal, load_tokenizer
+    from siftune.finetune.data.training_rows import chat
+    from siftune.finetune.models.loading import load_causal, load_tokenizer
 
     _, lines = train(tiny_model_dir, rows, tmp_path / "out", batch_size=16)
     model, tokenizer = load_causal(tiny_model_dir), load_tokenizer(tiny_model_dir)
@@ -142,10 +142,10 @@ def test_the_first_line_of_metrics_is_right_by_another_way(tiny_model_dir, rows,
 def test_the_trainers_own_evaluation_leaves_the_means_of_training_alone(
     tiny_model_dir, rows, tmp_path
 ):
-    from finetune.models import load_tokenizer
-    from finetune.pair_rows import pairs_of
-    from finetune.pair_setup import trainer_of
-    from finetune.runs import Run
+    from siftune.finetune.data.pair_rows import pairs_of
+    from siftune.finetune.models.loading import load_tokenizer
+    from siftune.finetune.runs.run_dir import Run
+    from siftune.finetune.training.pair_setup import trainer_of
 
     options = Preference(model=str(tiny_model_dir), batch_size=4)
     tokenizer = load_tokenizer(tiny_model_dir)
@@ -216,7 +216,7 @@ def test_a_last_step_that_is_not_full_counts_its_own_pairs(tiny_model_dir, tmp_p
 def test_a_run_that_was_cut_off_ends_in_the_same_bytes(
     tiny_model_dir, rows, tmp_path, monkeypatch, how
 ):
-    from finetune.pairs import PairTrainer
+    from siftune.finetune.training.pair_trainer import PairTrainer
 
     options = {"epochs": 2, "save_every": 3, **how}
     train(tiny_model_dir, rows, tmp_path / "whole", **options)
@@ -251,7 +251,7 @@ def test_a_reference_that_takes_the_whole_policy_each_step_leaves_no_margin(
 def test_a_following_reference_is_the_mean_worked_by_hand():
     from types import SimpleNamespace
 
-    from finetune.moving import Following
+    from siftune.finetune.training.reference_sync import Following
 
     policy, reference = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
     follow = Following(reference, steps=2, alpha=0.25)
@@ -267,7 +267,7 @@ def test_a_following_reference_is_the_mean_worked_by_hand():
 
 
 def test_a_run_of_other_defaults_is_another_run(tiny_model_dir, rows, tmp_path, monkeypatch):
-    from finetune.losses.pair.dpo import DPO
+    from siftune.finetune.losses.pair.dpo import DPO
 
     train(tiny_model_dir, rows, tmp_path / "out")
     made = DPO.__init__
@@ -335,7 +335,7 @@ def test_kept_reference_values_are_those_of_the_model_and_found_again(
     for one, other in zip(live, kept, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
     (path,) = (tmp_path / "cache").iterdir()
-    monkeypatch.setattr("finetune.reference._score", None)  # not to be called again
+    monkeypatch.setattr("siftune.finetune.scoring.reference._score", None)  # not to be called again
     again = train(tiny_model_dir, rows, tmp_path / "again", **options)[1]
     assert again == kept
     with pytest.raises(TypeError):  # of another model they are other values
@@ -402,7 +402,7 @@ def test_a_number_that_came_with_plain_pairs_reaches_the_loss(tiny_model_dir, tm
 
 
 def test_a_number_is_read_beside_an_empty_column_of_its_name(tmp_path):
-    from finetune.row_numbers import with_pair_numbers
+    from siftune.finetune.data.row_numbers import with_pair_numbers
 
     table = pl.DataFrame(
         [pair(row, extra=json.dumps({"win_probability": row / 4})) for row in range(3)],
@@ -455,7 +455,7 @@ def test_what_was_learned_over_4_bits_is_merged_into_the_whole_model(
 def test_4_bits_without_the_library_are_told_of_in_a_line(
     tiny_model_dir, rows, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("finetune.models.find_spec", lambda _: None)
+    monkeypatch.setattr("siftune.finetune.models.loading.find_spec", lambda _: None)
     with pytest.raises(UsageError, match="pip install 'siftune"):
         train(tiny_model_dir, rows, tmp_path / "out", **IN_4BIT)
 
@@ -492,7 +492,7 @@ def test_a_second_loss_is_added_with_its_weight(tiny_model_dir, rows, tmp_path):
 
 
 def test_a_loss_without_reference_holds_none_in_memory(tiny_model_dir, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("finetune.policy.frozen", None)
+    monkeypatch.setattr("siftune.finetune.training.policy.frozen", None)
     _, lines = train(tiny_model_dir, rows, tmp_path / "out", loss="simpo")
     assert "kl" not in lines[0]
     assert "drift/chosen" not in lines[0]
@@ -522,8 +522,8 @@ def test_a_budget_of_tokens_sets_the_steps(tiny_model_dir, rows, tmp_path):
 
 def test_answers_keep_their_end_and_prompts_are_not_scored(tiny_model_dir, rows):
     """What a mask off by one, a lost end of turn or a counted prompt would change."""
-    from finetune.collate import PairCollator
-    from finetune.models import load_tokenizer
+    from siftune.finetune.data.pair_collator import PairCollator
+    from siftune.finetune.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(tiny_model_dir)
     pairs = encoded(tiny_model_dir, pl.read_parquet(rows))
@@ -579,7 +579,7 @@ def test_chosen_that_is_rejected_is_named(tiny_model_dir, tmp_path):
 def test_a_wrong_option_is_one_line_before_a_model_loads(
     tiny_model_dir, rows, tmp_path, options, said, monkeypatch
 ):
-    monkeypatch.setattr("finetune.models.load_causal", None)
+    monkeypatch.setattr("siftune.finetune.models.loading.load_causal", None)
     with pytest.raises(UsageError, match=said) as error:
         train(tiny_model_dir, rows, tmp_path / "out", **options)
     assert "\n" not in str(error.value)

@@ -12,7 +12,7 @@ import pytest
 
 
 def test_a_run_that_resumes_with_nothing_left_to_do_keeps_its_last_metrics(tmp_path: Path) -> None:
-    from finetune.callbacks import Metrics
+    from siftune.finetune.runs.callbacks import Metrics
 
     lines = [{"step": step, "loss": 1 / step} for step in (1, 2, 3)]
     path = tmp_path / "metrics.jsonl"
@@ -25,7 +25,7 @@ def test_a_run_that_resumes_with_nothing_left_to_do_keeps_its_last_metrics(tmp_p
 
 
 def test_names_in_a_model_card_are_text_and_not_markup() -> None:
-    from finetune.card import card
+    from siftune.finetune.models.model_card import card
 
     hostile = "<script>alert(1)</script>|`x`"
     facts = {
@@ -41,7 +41,7 @@ def test_names_in_a_model_card_are_text_and_not_markup() -> None:
 
 
 def test_a_card_has_the_command_the_base_its_licence_and_the_number_format_that_was_used() -> None:
-    from finetune.card import card
+    from siftune.finetune.models.model_card import card
 
     facts = {
         "stage": "sft",
@@ -67,9 +67,9 @@ def test_a_card_has_the_command_the_base_its_licence_and_the_number_format_that_
 
 
 def test_the_command_has_what_differs_from_the_defaults() -> None:
-    from finetune.command_line import command_line
-    from finetune.trainers.preference import Preference
-    from finetune.trainers.sft import SFT
+    from siftune.finetune.runs.command_line import command_line
+    from siftune.finetune.trainers.preference import Preference
+    from siftune.finetune.trainers.sft import SFT
 
     sft = SFT("/home/me/models/a b", epochs=3, held_out=0.1, options={"warmup_steps": 2})
     assert command_line(sft, "finetune sft", Path("/data/runs/x/kept.parquet")) == (
@@ -87,7 +87,7 @@ def test_the_licence_of_a_model_is_that_of_its_card_or_of_what_it_was_trained_fr
 ) -> None:
     import shutil
 
-    from finetune.licences import licence_of
+    from siftune.finetune.models.licences import licence_of
 
     assert licence_of(tiny_model_dir) is None
     stated = tmp_path / "stated"
@@ -103,7 +103,7 @@ def test_the_licence_of_a_model_is_that_of_its_card_or_of_what_it_was_trained_fr
 def test_the_facts_of_rows_count_them_by_source() -> None:
     import polars as pl
 
-    from finetune.data import _sources
+    from siftune.finetune.data.training_rows import _sources
 
     named = ["b"] * 3 + ["a"] * 5 + ["c"] * 3
     assert list(_sources(pl.Series("source", named)).items()) == [("a", 5), ("b", 3), ("c", 3)]
@@ -117,8 +117,8 @@ def test_a_training_announces_its_steps_and_slow_evaluations(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first logged step can be minutes away."""
-    from curate.core.progress import announcing, if_slow
-    from finetune.callbacks import Evaluations, Metrics
+    from siftune.curate.core.progress import announcing, if_slow
+    from siftune.finetune.runs.callbacks import Evaluations, Metrics
 
     monkeypatch.setattr(if_slow.__wrapped__, "__defaults__", (0.01,))  # type: ignore[attr-defined]
     state: Any = SimpleNamespace(global_step=0, max_steps=1_200, num_input_tokens_seen=0)

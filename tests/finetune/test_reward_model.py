@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from curate.core.chat import turn
-from curate.core.errors import DataError, UsageError
-from curate.core.schema import schema_of
-from finetune.judging import accuracy, judge
-from finetune.models import load_causal, load_reward, load_tokenizer, read_facts
-from finetune.saving import save_model
-from finetune.trainers.reward_model import RewardModel
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.schema import schema_of
+from siftune.curate.rows.chat import turn
+from siftune.finetune.evaluation.pair_accuracy import accuracy, judge
+from siftune.finetune.models.loading import load_causal, load_reward, load_tokenizer, read_facts
+from siftune.finetune.models.saving import save_model
+from siftune.finetune.trainers.reward_model import RewardModel
 
 WORDS = ["red", "blue", "green", "black", "white", "grey", "pink", "brown"]
 

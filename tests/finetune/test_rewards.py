@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from curate.core import registry
-from curate.core.errors import UsageError
-from finetune.rewards.exact_match import ExactMatch
-from finetune.rewards.length import Length
-from finetune.rewards.reward_model import RewardModel
-from finetune.rewards.text_share import TextShare
-from finetune.rewards.types import Reward
+from siftune.curate.core import registry
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.rewards.exact_match import ExactMatch
+from siftune.finetune.rewards.length import Length
+from siftune.finetune.rewards.reward_model import RewardModel
+from siftune.finetune.rewards.text_share import TextShare
+from siftune.finetune.rewards.types import Reward
 
 SAID = ["yes, yes", "", "The capital of France is Paris.", "NO ", "no", "é ﬁ"]
 ASKED: list[dict[str, Any]] = [
@@ -118,8 +118,8 @@ def test_an_encoder_without_a_chat_template_reads_its_separator_after_each_turn(
 ) -> None:
     from transformers import BertConfig, BertForSequenceClassification
 
-    from finetune.models import load_tokenizer
-    from finetune.saving import save_model
+    from siftune.finetune.models.loading import load_tokenizer
+    from siftune.finetune.models.saving import save_model
 
     tokenizer: Any = load_tokenizer(tiny_reward_dir)
     tokenizer.chat_template = None
@@ -146,7 +146,7 @@ def test_an_encoder_without_a_chat_template_reads_its_separator_after_each_turn(
 
 
 def test_the_score_is_the_models_own_logit_on_its_own_template(tiny_reward_dir: Path) -> None:
-    from finetune.models import load_reward, load_tokenizer
+    from siftune.finetune.models.loading import load_reward, load_tokenizer
 
     tokenizer: Any = load_tokenizer(tiny_reward_dir)
     model: Any = load_reward(tiny_reward_dir)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from curate.core.errors import DataError, UsageError
-from finetune.cli import finetune
-from finetune.mixing import mixed
-from finetune.models import load_causal, model_hash
-from finetune.sample import Sample
-from finetune.trainers.answers import AnswerPreference
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.finetune.cli import finetune
+from siftune.finetune.evaluation.sample_answers import Sample
+from siftune.finetune.generation.mixture_policy import mixed
+from siftune.finetune.models.loading import load_causal, model_hash
+from siftune.finetune.trainers.answers import AnswerPreference
 from tests.finetune.test_answers import bad, good, rows_file, said, unpaired
 
 
@@ -129,8 +129,8 @@ def test_an_answer_has_ended_with_each_end_token_of_the_generation_settings(
     tiny_model_dir, monkeypatch
 ):
     """Also where its last token is the last that it was allowed."""
-    from finetune.exam import Exam
-    from finetune.models import load_tokenizer
+    from siftune.finetune.evaluation.generation_eval import Exam
+    from siftune.finetune.models.loading import load_tokenizer
 
     model, tokenizer = load_causal(tiny_model_dir), load_tokenizer(tiny_model_dir)
     text_end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
@@ -145,7 +145,7 @@ def test_an_answer_has_ended_with_each_end_token_of_the_generation_settings(
         seen.append(sampling.ends)
         return drawn
 
-    monkeypatch.setattr("finetune.ppo.sample.sample", sample)
+    monkeypatch.setattr("siftune.finetune.generation.sampling.sample", sample)
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, text_end]
     rows = Exam(asked, tokenizer, max_new_tokens=2)(model)
     assert [row["ended"] for row in rows] == [True, True, False, True]
@@ -220,8 +220,8 @@ def test_prompts_without_two_answers_are_counted_with_the_reason(talker, asked, 
         return [1.0 if "2" in text else None for text in texts]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetune.sample.reward_of", lambda *_: half)
-        patch.setattr("finetune.sample.load", lambda reward: None)
+        patch.setattr("siftune.finetune.evaluation.sample_answers.reward_of", lambda *_: half)
+        patch.setattr("siftune.finetune.evaluation.sample_answers.load", lambda reward: None)
         _, rows = sample(talker, asked, tmp_path / "out")
     assert len(rows) == 1
     told = capsys.readouterr().err

@@ -8,11 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate.core.chat import turn
-from curate.core.errors import DataError, UsageError
-from curate.core.schema import schema_of
-from finetune.models import load_causal, load_tokenizer, model_hash, read_facts
-from finetune.trainers.sft import SFT
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.schema import schema_of
+from siftune.curate.rows.chat import turn
+from siftune.finetune.models.loading import load_causal, load_tokenizer, model_hash, read_facts
+from siftune.finetune.trainers.sft import SFT
 
 COLOURS = ["red", "blue", "green", "black", "white", "grey"]
 
@@ -155,7 +155,7 @@ def test_a_run_cut_off_ends_in_the_same_bytes(
 
 
 def cut_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from finetune.callbacks import Metrics
+    from siftune.finetune.runs.callbacks import Metrics
 
     log = Metrics.on_log
 

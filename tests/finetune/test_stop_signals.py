@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from finetune.runs import Run
-from finetune.stop_signals import StopAtSignal, StopSignals, catching_signals
-from finetune.trainers.answers import AnswerPreference
-from finetune.trainers.ppo import PPO
-from finetune.trainers.preference import Preference
-from finetune.trainers.reward_model import RewardModel
-from finetune.trainers.sft import SFT
+from siftune.finetune.runs.run_dir import Run
+from siftune.finetune.runs.stop_signals import StopAtSignal, StopSignals, catching_signals
+from siftune.finetune.trainers.answers import AnswerPreference
+from siftune.finetune.trainers.ppo import PPO
+from siftune.finetune.trainers.preference import Preference
+from siftune.finetune.trainers.reward_model import RewardModel
+from siftune.finetune.trainers.sft import SFT
 
 COLOURS = ["red", "blue", "green", "black", "white", "grey"] * 2
 SHARED = {"batch_size": 4, "epochs": 2, "log_every": 3, "save_every": 4, "lr": 1e-3}

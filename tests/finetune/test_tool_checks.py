@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from curate.core.errors import DataError, UsageError
-from curate.core.template_turns import chat
-from finetune import checks, data
-from finetune.encoding import encode_answers, encode_chats, encode_prompts
-from finetune.models import load_tokenizer
-from finetune.templates import ENCODER
-from finetune.tool_checks import check_calls
-from finetune.trainers.sft import SFT
-from finetune.turns import columns_of
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.rows.template_turns import chat
+from siftune.finetune.chat.encoding import encode_answers, encode_chats, encode_prompts
+from siftune.finetune.chat.templates import ENCODER
+from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.data.tool_checks import check_calls
+from siftune.finetune.generation.answer_turns import columns_of
+from siftune.finetune.models.loading import load_tokenizer
+from siftune.finetune.trainers.sft import SFT
 
 ASK = {"role": "user", "content": "Light on, please"}
 DONE = {"role": "assistant", "content": "It is on."}
@@ -133,7 +133,7 @@ def test_a_template_that_cannot_write_a_call_is_refused(
 ) -> None:
     assert not [found for found in check_calls(tokenizer, [ROWS[name]]) if found.level == "error"]
     with pytest.raises(UsageError, match=r"cannot write the tool calls of 1 rows \(r:1\)"):
-        checks.refuse(check_calls(mute, [ROWS[name]]))
+        preflight.refuse(check_calls(mute, [ROWS[name]]))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_the_calls_of_the_shared_cases_are_learned(tokenizer: Any, case: str) ->
     file = SHARED / case / "rows.jsonl"
     if not file.is_file():
         pytest.skip(f"no {file}: the shared cases are not here")
-    rows = data.to_conversations(data.load(file, ("conversation",)))
+    rows = training_rows.to_conversations(training_rows.load(file, ("conversation",)))
     assert not check_calls(tokenizer, rows)
     right = {"01": '{"room": 1}', "09": '{"on": true}'}[case[:2]]
     assert f'"arguments": {right}' in learned(tokenizer, rows[0]["messages"])
@@ -242,7 +242,7 @@ def test_a_turn_of_weight_0_of_the_shared_case_is_not_learned(tokenizer: Any) ->
     file = SHARED / "12-turn-weight-ignored" / "rows.jsonl"
     if not file.is_file():
         pytest.skip(f"no {file}: the shared cases are not here")
-    rows = data.to_conversations(data.load(file, ("conversation",)))
+    rows = training_rows.to_conversations(training_rows.load(file, ("conversation",)))
     assert learned(tokenizer, rows[0]["messages"]) == "No: Paris.<|im_end|>"
 
 
@@ -271,7 +271,7 @@ NO_CALLS += ("llama3.", "llama3_training", "lfm2.", "lfm2_training", "qwen2_5_vl
 
 
 def named_results(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The turns as `finetune.data` gives them."""
+    """The turns as `data.training_rows` gives them."""
     return chat(columns_of(turns)[0])
 
 
@@ -292,7 +292,7 @@ def test_templates_of_trl_learn_calls_or_are_refused(mute: Any, name: str) -> No
 
 
 def encode_checked(tokenizer: Any, turns: Any, errors: Any) -> None:
-    checks.refuse(errors)
+    preflight.refuse(errors)
     encode_chats(tokenizer, [turns], tools=[FULL])
 
 

@@ -10,18 +10,18 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate.core.errors import DataError
-from finetune import data
-from finetune.answer_rows import answer_rows
-from finetune.encoding import encode_answers
-from finetune.exam import Exam
-from finetune.judging import encode_sides
-from finetune.models import load_causal, load_tokenizer
-from finetune.pair_rows import pairs_of
-from finetune.ppo.prepare import ask, supervise
-from finetune.rewards.reward_model import RewardModel
-from finetune.sample import Sample
-from finetune.trainers.sft import SFT
+from siftune.curate.core.errors import DataError
+from siftune.finetune.chat.encoding import encode_answers
+from siftune.finetune.data import training_rows
+from siftune.finetune.data.answer_rows import answer_rows
+from siftune.finetune.data.pair_rows import pairs_of
+from siftune.finetune.evaluation.generation_eval import Exam
+from siftune.finetune.evaluation.pair_accuracy import encode_sides
+from siftune.finetune.evaluation.sample_answers import Sample
+from siftune.finetune.models.loading import load_causal, load_tokenizer
+from siftune.finetune.rewards.reward_model import RewardModel
+from siftune.finetune.rl.prepare import ask, supervise
+from siftune.finetune.trainers.sft import SFT
 
 ASK = {"role": "user", "content": "Light on?"}
 CALLED = {
@@ -63,7 +63,7 @@ def table(rows: Any) -> Any:
     kinds: Any = ("conversation", "preference", "unpaired", "ranked")
 
     def read(*records: dict[str, Any]) -> pl.DataFrame:
-        return data.load(rows(*records), kinds)
+        return training_rows.load(rows(*records), kinds)
 
     return read
 
@@ -103,17 +103,19 @@ def test_a_call_is_a_supervised_answer_of_ppo(tokenizer: Any, rows: Any) -> None
 def test_reward_models_read_them(
     tokenizer: Any, table: Any, tiny_reward_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ((chosen, rejected),) = encode_sides(tokenizer, data.to_pairs(table(PAIR)), None)
+    ((chosen, rejected),) = encode_sides(tokenizer, training_rows.to_pairs(table(PAIR)), None)
     assert has_all(tokenizer.decode(chosen))
     assert has_all(tokenizer.decode(rejected))
-    (ids,) = RewardModel(str(tiny_reward_dir))._ids(["yes"], data.to_prompts(table(CONVERSATION)))
+    (ids,) = RewardModel(str(tiny_reward_dir))._ids(
+        ["yes"], training_rows.to_prompts(table(CONVERSATION))
+    )
     assert has_all(tokenizer.decode(ids))
 
 
 def test_an_evaluation_reads_them_and_knows_the_answer(
     tokenizer: Any, table: Any, tiny_model_dir: Path
 ) -> None:
-    asked = data.to_prompts(table(CONVERSATION, {"messages": [ASK, CALLED], **BESIDE}))
+    asked = training_rows.to_prompts(table(CONVERSATION, {"messages": [ASK, CALLED], **BESIDE}))
     first, second = Exam(tuple(asked), tokenizer, max_new_tokens=1)(load_causal(tiny_model_dir))
     assert has_all(first["prompt"])
     assert DECLARED in second["prompt"]
@@ -134,8 +136,10 @@ def test_sampled_rows_keep_them(
     Sample(str(tiny_model_dir), reward="length", reward_options={"target": 3}, count=2)(
         rows(CONVERSATION, other), tmp_path / "out"
     )
-    first, second = data.to_ranked(data.load(tmp_path / "out", ("ranked",)))
-    (known, _) = data.to_prompts(data.load(rows(CONVERSATION, other), ("conversation",)))
+    first, second = training_rows.to_ranked(training_rows.load(tmp_path / "out", ("ranked",)))
+    (known, _) = training_rows.to_prompts(
+        training_rows.load(rows(CONVERSATION, other), ("conversation",))
+    )
     assert (first["prompt"], first["tools"]) == (known["prompt"], known["tools"])
     assert second["tools"][0]["function"]["name"] == "dim"
 
@@ -163,7 +167,7 @@ def test_an_answer_of_which_nothing_is_learned_is_named(
 def test_a_turn_of_weight_0_in_a_side_of_a_pair_is_not_scored(tokenizer: Any, table: Any) -> None:
     again = {"role": "assistant", "content": "yes yes"}
     record = {"prompt": [ASK], "chosen": [UNLEARNED, ASK, again], "rejected": [NO]}
-    (row,) = data.to_pairs(table(record))
+    (row,) = training_rows.to_pairs(table(record))
     (side,) = encode_answers(tokenizer, [row["prompt"]], [row["chosen"]])
     scored = [token for token, bit in zip(side.ids, side.mask, strict=True) if bit]
     assert tokenizer.decode(scored) == "yes yes<|im_end|>"

@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate.core.errors import DataError
-from curate.core.template_turns import WEIGHTS, chat, tools_of
-from finetune import data
-from finetune.turns import columns_of
+from siftune.curate.core.errors import DataError
+from siftune.curate.rows.template_turns import WEIGHTS, chat, tools_of
+from siftune.finetune.data import training_rows
+from siftune.finetune.generation.answer_turns import columns_of
 
 ASK = {"role": "user", "content": "Light on, please"}
 SAID = {"role": "assistant", "content": "Done."}
@@ -31,11 +31,11 @@ def table(path: Path, *records: dict[str, Any]) -> pl.DataFrame:
     file = path / "rows.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     kinds: Any = ("conversation", "preference", "unpaired", "ranked")
-    return data.load(file, kinds)
+    return training_rows.load(file, kinds)
 
 
 def first_call(path: Path, turn: dict[str, Any], **beside: Any) -> Any:
-    (row,) = data.to_conversations(table(path, {"messages": [ASK, turn], **beside}))
+    (row,) = training_rows.to_conversations(table(path, {"messages": [ASK, turn], **beside}))
     return row["messages"][1]["tool_calls"][0]["function"]["arguments"]
 
 
@@ -67,7 +67,9 @@ def test_a_call_is_the_same_whatever_api_wrote_it(tmp_path: Path) -> None:
         {"role": "assistant", "content": None, "function_call": bare},
         {"role": "function_call", "content": json.dumps({**bare, "arguments": {"on": True}})},
     ]
-    rows = data.to_conversations(table(tmp_path, *({"messages": [ASK, turn]} for turn in said)))
+    rows = training_rows.to_conversations(
+        table(tmp_path, *({"messages": [ASK, turn]} for turn in said))
+    )
     assert [row["messages"][1] for row in rows] == [
         {"role": "assistant", "content": "", "tool_calls": [call({"on": True})]}
     ] * 4
@@ -79,7 +81,7 @@ def test_a_sharegpt_call_is_the_same_as_one_of_the_openai_api(tmp_path: Path) ->
         {"from": "function_call", "value": '{"name": "light", "arguments": {"on": true}}'},
         {"from": "observation", "value": "done"},
     ]
-    (row,) = data.to_conversations(table(tmp_path, {"conversations": turns}))
+    (row,) = training_rows.to_conversations(table(tmp_path, {"conversations": turns}))
     assert row["messages"][1]["tool_calls"] == [call({"on": True})]
     assert row["messages"][2] == {"role": "tool", "content": "done", "name": "light"}
 
@@ -88,7 +90,9 @@ def test_the_result_of_a_call_is_named_after_it_by_id_or_by_place(tmp_path: Path
     def names(ids: list[str | None], results: list[dict[str, Any]]) -> list[str | None]:
         each = [{**call({}, name), "id": own} for name, own in zip("ab", ids, strict=True)]
         tools = [{"role": "tool", "content": "1", **result} for result in results]
-        (row,) = data.to_conversations(table(tmp_path, {"messages": [ASK, calls(*each), *tools]}))
+        (row,) = training_rows.to_conversations(
+            table(tmp_path, {"messages": [ASK, calls(*each), *tools]})
+        )
         return [turn.get("name") for turn in row["messages"][2:]]
 
     assert names([None, None], [{}, {}, {}]) == ["a", "b", None]
@@ -134,19 +138,19 @@ def test_tools_that_are_no_functions_are_counted(
 def test_every_kind_of_rows_keeps_its_tools(tmp_path: Path) -> None:
     beside = {"tools": [FUNCTION]}
     pair = {"prompt": [ASK], "chosen": [SAID], "rejected": [calls(call({}))], **beside}
-    assert data.to_pairs(table(tmp_path, pair))[0]["tools"] == [TOOL]
-    assert data.to_conversations(table(tmp_path, pair))[0]["tools"] == [TOOL]
+    assert training_rows.to_pairs(table(tmp_path, pair))[0]["tools"] == [TOOL]
+    assert training_rows.to_conversations(table(tmp_path, pair))[0]["tools"] == [TOOL]
     answer = {"prompt": [ASK], "completion": [SAID], "label": True, **beside}
-    assert data.to_unpaired(table(tmp_path, answer))[0]["tools"] == [TOOL]
-    assert data.to_prompts(table(tmp_path, answer))[0]["tools"] == [TOOL]
+    assert training_rows.to_unpaired(table(tmp_path, answer))[0]["tools"] == [TOOL]
+    assert training_rows.to_prompts(table(tmp_path, answer))[0]["tools"] == [TOOL]
     listed = {"prompt": [ASK], "completions": [[SAID], [calls(call({}))]], "scores": [1, 0]}
-    assert data.to_ranked(table(tmp_path, listed | beside))[0]["tools"] == [TOOL]
-    assert data.to_ranked(table(tmp_path, listed))[0]["tools"] is None
+    assert training_rows.to_ranked(table(tmp_path, listed | beside))[0]["tools"] == [TOOL]
+    assert training_rows.to_ranked(table(tmp_path, listed))[0]["tools"] is None
 
 
 def weighed(path: Path, *fields: dict[str, Any]) -> list[Any]:
     turns = [turn for each in fields for turn in (ASK, {**SAID, **each})]
-    (row,) = data.to_conversations(table(path, {"messages": turns}))
+    (row,) = training_rows.to_conversations(table(path, {"messages": turns}))
     return [turn.get("weight") for turn in row["messages"][1::2]]
 
 
@@ -167,39 +171,39 @@ def test_another_weight_is_refused_with_the_first_row_and_their_number(
 ) -> None:
     row = {"messages": [ASK, {**SAID, "weight": weight}]}
     with pytest.raises(DataError, match=r"2 turns have a weight .* the first in row rows:2"):
-        data.to_conversations(table(tmp_path, {"messages": [ASK, SAID]}, row, row))
+        training_rows.to_conversations(table(tmp_path, {"messages": [ASK, SAID]}, row, row))
 
 
 def test_weights_are_those_of_the_sides_of_a_pair_and_of_each_answer(tmp_path: Path) -> None:
     again = [ASK, {**SAID, "weight": 0}, ASK]
     pair = {"chosen": [*again, SAID], "rejected": [*again, {**SAID, "content": "No.", "loss": 1}]}
-    (row,) = data.to_pairs(table(tmp_path, pair))
+    (row,) = training_rows.to_pairs(table(tmp_path, pair))
     assert [turn.get("weight") for turn in row["prompt"]] == [None, 0, None]
     assert [row[side][0].get("weight") for side in ("chosen", "rejected")] == [None, 1]
     two = [[{**SAID, "train": False}, ASK, SAID], [{**SAID, "content": "No."}]]
     listed = {"prompt": [ASK], "completions": two, "scores": [1, 0]}
-    (row,) = data.to_ranked(table(tmp_path, listed))
+    (row,) = training_rows.to_ranked(table(tmp_path, listed))
     assert [turn.get("weight") for turn in row["completions"][0]] == [0, None, None]
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
 def test_reasoning_is_a_key_of_an_answer(tmp_path: Path, name: str) -> None:
     turns = [{**ASK, name: "a note"}, {**SAID, name: "Easy."}, ASK, {**SAID, name: {"effort": 1}}]
-    (row,) = data.to_conversations(table(tmp_path, {"messages": turns}))
+    (row,) = training_rows.to_conversations(table(tmp_path, {"messages": turns}))
     assert [turn.get("reasoning_content") for turn in row["messages"]] == [
         None,
         "Easy.",
         None,
         None,
     ]
-    prompt = data.to_prompts(table(tmp_path, {"messages": turns}))[0]["prompt"]
+    prompt = training_rows.to_prompts(table(tmp_path, {"messages": turns}))[0]["prompt"]
     assert prompt[1]["reasoning_content"] == "Easy."
 
 
 def test_the_data_hash_sees_tools_weights_and_reasoning_and_nothing_else(tmp_path: Path) -> None:
     def hashed(beside: dict[str, Any] | None = None, **fields: Any) -> str:
         record = {"messages": [ASK, {**SAID, **fields}], **(beside or {})}
-        return data.data_hash(table(tmp_path, record))
+        return training_rows.data_hash(table(tmp_path, record))
 
     plain = hashed()
     assert plain == hashed({"url": "x"}) == hashed(timestamp=3) == hashed({"tools": []})
@@ -210,9 +214,9 @@ def test_the_data_hash_sees_tools_weights_and_reasoning_and_nothing_else(tmp_pat
 
 def test_an_answer_that_is_a_call_is_no_text_to_compare_with(tmp_path: Path) -> None:
     turns = [ASK, calls(call({"on": True}))]
-    (row,) = data.to_prompts(table(tmp_path, {"messages": turns}))
+    (row,) = training_rows.to_prompts(table(tmp_path, {"messages": turns}))
     assert row["reference"] is None
-    (row,) = data.to_prompts(table(tmp_path, {"messages": [ASK, SAID]}))
+    (row,) = training_rows.to_prompts(table(tmp_path, {"messages": [ASK, SAID]}))
     assert row["reference"] == "Done."
 
 
@@ -222,7 +226,7 @@ def test_prompts_with_other_tools_or_calls_are_other_prompts(tmp_path: Path) -> 
         {"prompt": prompt, "chosen": [SAID], "rejected": [calls(call({}))]} for prompt in prompts
     ]
     with_tools = rows[0] | {"tools": [FUNCTION]}
-    keys = data.prompt_keys(table(tmp_path, *rows, with_tools, rows[0] | {"url": "x"}))
+    keys = training_rows.prompt_keys(table(tmp_path, *rows, with_tools, rows[0] | {"url": "x"}))
     assert keys.n_unique() == 4
     assert keys[0] == keys[4]
 
@@ -243,14 +247,14 @@ def test_answers_that_are_calls_are_answers(tmp_path: Path) -> None:
         {"prompt": [ASK], "completions": [called, other, [SAID]], "scores": [1, 0, 2]},
     ]
     for record in rows:
-        assert data.bad_rows(table(tmp_path, record)).is_empty()
+        assert training_rows.bad_rows(table(tmp_path, record)).is_empty()
 
 
 def test_string_arguments_of_the_shared_case_are_an_object() -> None:
     file = SHARED / "09-string-arguments-encoded-twice" / "rows.jsonl"
     if not file.is_file():
         pytest.skip(f"no {file}: the shared cases are not here")
-    (row,) = data.to_conversations(data.load(file, ("conversation",)))
+    (row,) = training_rows.to_conversations(training_rows.load(file, ("conversation",)))
     assert row["messages"][1]["tool_calls"][0]["function"]["arguments"] == {"on": True}
 
 

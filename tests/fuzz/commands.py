@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from unittest import mock
 
-from pipelines.cli import _run
+from siftune.pipelines.cli import _run
 
 __all__ = ["CODES", "Done", "called", "half_written", "shown"]
 
@@ -21,7 +21,7 @@ CODES = frozenset({0, 1, 2, 3, 4})
 
 
 _LIST: Final = re.compile(r"siftune: (?:.*: )?(\d+) problems:$")
-"""The first line of several problems that are told at once (`curate.core.errors.raise_all`)."""
+"""The first line of several problems that are told at once (`errors.raise_all`)."""
 
 
 @dataclass(frozen=True)

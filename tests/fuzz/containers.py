@@ -27,9 +27,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from curate.core.errors import SiftuneError
-from curate.core.readers.sources import plan
-from curate.core.terminal import one_message
+from siftune.curate.core.errors import SiftuneError
+from siftune.curate.core.terminal import one_message
+from siftune.curate.io.sources import plan
 from tests.fuzz.counts import counted
 
 __all__ = ["CONTAINERS", "mutated", "problem_of", "write"]

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import rich_click as click
 
-from pipelines.cli import siftune
+from siftune.pipelines.cli import siftune
 from tests.fuzz.commands import Done, called, half_written, shown
 from tests.fuzz.valid import arguments, companions, options_of, prepare
 from tests.fuzz.values import values_of

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from curate.core.errors import DataError
-from curate.core.readers.sources import plan
+from siftune.curate.core.errors import DataError
+from siftune.curate.io.sources import plan
 from tests.fuzz.containers import CONTAINERS, main, mutated, problem_of, whole, write
 
 

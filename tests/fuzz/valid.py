@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from finetune.methods import family_of
+from siftune.finetune.core.methods import family_of
 from tests.fuzz.commands import called
 from tests.tiny_models import embedder, language_model, reward_model
 
@@ -58,7 +58,7 @@ _POSITIONAL: Final[Mapping[str, Mapping[str, str]]] = {
     "curate explain": {"run": "run", "row_id": "rows:1"},
     "curate export": {"run": "run"},
     "finetune init": {"rows": "text.txt"},
-    "finetune conformance": {"target": "finetune.losses.pair.dpo:DPO"},
+    "finetune conformance": {"target": "siftune.finetune.losses.pair.dpo:DPO"},
     "pipelines run": {"recipe": "pipeline.yaml"},
     "report": {"run": "run"},
     "models get": {"name": "smollm2"},

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from curate.core import registry
-from finetune.objectives import ANSWERS, LISTS, LOSSES
+from siftune.curate.core import registry
+from siftune.finetune.training.build_loss import ANSWERS, LISTS, LOSSES
 
 __all__ = ["GROUPS", "HELD", "NAMES", "holds", "holds_each"]
 

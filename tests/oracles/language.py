@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import torch
 
-from finetune.answer_collate import AnswerCollator
-from finetune.answer_rows import AnswerRow
-from finetune.collate import PairCollator, PairIds
-from finetune.logps import read_answers, score_answers
-from finetune.losses.types import Answers, PairLogps, needs_of
-from finetune.oracles.bandit import Bandit, minimise
-from finetune.pairs import answers_of
+from siftune.finetune.data.answer_collator import AnswerCollator
+from siftune.finetune.data.answer_rows import AnswerRow
+from siftune.finetune.data.pair_collator import PairCollator, PairIds
+from siftune.finetune.losses.types import Answers, PairLogps, needs_of
+from siftune.finetune.oracles.bandit import Bandit, minimise
+from siftune.finetune.scoring.logps import read_answers, score_answers
+from siftune.finetune.training.pair_trainer import answers_of
 
 __all__ = ["SENTENCES", "land", "language", "log_probs", "score_as_answers"]
 

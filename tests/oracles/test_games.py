@@ -12,11 +12,11 @@ import pytest
 import torch
 from scipy.optimize import root
 
-from curate.core import registry
-from finetune.losses.answer_types import AnswerLogps
-from finetune.losses.list_types import ListLogps, win_rates
-from finetune.losses.types import Answers
-from finetune.oracles.bandit import Bandit, kl, land
+from siftune.curate.core import registry
+from siftune.finetune.losses.answer_types import AnswerLogps
+from siftune.finetune.losses.list_types import ListLogps, win_rates
+from siftune.finetune.losses.types import Answers
+from siftune.finetune.oracles.bandit import Bandit, kl, land
 from tests.oracles.claims import holds
 
 CYCLE = torch.tensor([[0.5, 0.9, 0.4], [0.1, 0.5, 0.7], [0.6, 0.3, 0.5]], dtype=torch.float64)

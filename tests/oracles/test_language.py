@@ -7,12 +7,12 @@ import itertools
 import pytest
 import torch
 
-from curate.core import registry
-from finetune.losses.answer_types import AnswerLogps
-from finetune.losses.list_types import ListLogps
-from finetune.losses.types import Answers
-from finetune.oracles.bandit import kl, minimise
-from finetune.value_head import add_value_head
+from siftune.curate.core import registry
+from siftune.finetune.losses.answer_types import AnswerLogps
+from siftune.finetune.losses.list_types import ListLogps
+from siftune.finetune.losses.types import Answers
+from siftune.finetune.models.value_head import add_value_head
+from siftune.finetune.oracles.bandit import kl, minimise
 from tests.oracles.language import SENTENCES, land, language, log_probs, score_as_answers
 
 BETA = 0.5

@@ -7,8 +7,16 @@ import pytest
 import torch
 from scipy.optimize import brentq, linprog
 
-from curate.core import registry
-from finetune.oracles.bandit import Bandit, kl, land, land_free, minimise, pairs_at, population
+from siftune.curate.core import registry
+from siftune.finetune.oracles.bandit import (
+    Bandit,
+    kl,
+    land,
+    land_free,
+    minimise,
+    pairs_at,
+    population,
+)
 from tests.oracles.claims import HELD, holds, holds_each
 
 GROUP = "finetune.losses.pair"

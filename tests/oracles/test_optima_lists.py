@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 
-from curate.core import registry
-from finetune.losses.list_types import ListLogps, win_rates
-from finetune.losses.types import Answers, PairLogps
-from finetune.oracles.bandit import Bandit, kl, minimise
+from siftune.curate.core import registry
+from siftune.finetune.losses.list_types import ListLogps, win_rates
+from siftune.finetune.losses.types import Answers, PairLogps
+from siftune.finetune.oracles.bandit import Bandit, kl, minimise
 from tests.oracles.claims import holds
 
 GROUP = "finetune.losses.listwise"
@@ -118,7 +118,7 @@ def test_the_best_of_k_lands_on_the_law_of_the_best(count):
 
 def test_the_best_of_one_is_fine_tuning_and_tied_ones_share():
     sft = registry.build("finetune.losses.token", "nll", {"mean": "row"})
-    from finetune.losses.answer_types import AnswerLogps
+    from siftune.finetune.losses.answer_types import AnswerLogps
 
     one = build("best_of_k")(ListLogps.of(policy=(-6,), length=(3,), score=(0,))).loss
     torch.testing.assert_close(one, sft(AnswerLogps.of(policy=-6, length=3)).loss)

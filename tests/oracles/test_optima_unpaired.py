@@ -8,11 +8,11 @@ import pytest
 import torch
 from scipy.optimize import brentq
 
-from curate.core import registry
-from finetune.losses.answer_types import AnswerLogps, means_of
-from finetune.losses.token.quark import quantised
-from finetune.losses.types import Answers, PairLogps, needs_of
-from finetune.oracles.bandit import Bandit, kl, minimise
+from siftune.curate.core import registry
+from siftune.finetune.losses.answer_types import AnswerLogps, means_of
+from siftune.finetune.losses.token.quark import quantised
+from siftune.finetune.losses.types import Answers, PairLogps, needs_of
+from siftune.finetune.oracles.bandit import Bandit, kl, minimise
 from tests.oracles.claims import holds, holds_each
 
 GROUPS = ("finetune.losses.unpaired", "finetune.losses.token")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from curate.core import registry
-from finetune.losses.types import PairLogps, needs_of
+from siftune.curate.core import registry
+from siftune.finetune.losses.types import PairLogps, needs_of
 from tests.oracles import claims
 from tests.oracles.claims import GROUPS, HELD, NAMES
 from tests.oracles.mutations import MUTATIONS, known

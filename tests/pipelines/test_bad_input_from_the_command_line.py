@@ -6,7 +6,7 @@ import sys
 import polars as pl
 import pytest
 
-from pipelines.cli import _run
+from siftune.pipelines.cli import _run
 from tests.curate.bad_input_cases import CASES
 
 

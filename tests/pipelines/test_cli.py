@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
-from curate.core.errors import UsageError
-from curate.core.model_files import loading
-from curate.core.registry import names
-from pipelines.cli import siftune as siftune_group
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import names
+from siftune.curate.models.model_files import loading
+from siftune.pipelines.cli import siftune as siftune_group
 from tests.fuzz.commands import called
 
 GROUPS = [
@@ -27,7 +27,7 @@ GROUPS = [
 def siftune(*words: object, stdin: str = "") -> subprocess.CompletedProcess:
     """The command in a process of its own, which costs a second of imports; else `called`."""
     return subprocess.run(
-        [sys.executable, "-m", "pipelines", *map(str, words)],
+        [sys.executable, "-m", "siftune", *map(str, words)],
         input=stdin,
         capture_output=True,
         text=True,
@@ -56,7 +56,8 @@ def scored(tmp_path_factory) -> Path:
 
 
 def test_help_comes_without_torch_polars_or_any_other_heavy_import():
-    probe = "import sys; from click.testing import CliRunner; from pipelines.cli import siftune\n"
+    probe = "import sys; from click.testing import CliRunner\n"
+    probe += "from siftune.pipelines.cli import siftune\n"
     probe += f"for words in {GROUPS}:\n"
     probe += "    r = CliRunner().invoke(siftune, [*words, '--help'], catch_exceptions=False)\n"
     probe += "    assert 'Usage' in r.output, (words, r.output)\n"
@@ -98,7 +99,7 @@ def test_a_word_that_click_refuses_is_one_line_that_names_the_help(words, expect
 def test_every_command_has_a_help_text():
     from click.testing import CliRunner
 
-    from pipelines.cli import siftune as command
+    from siftune.pipelines.cli import siftune as command
 
     for words in (
         ["curate", "run"],
@@ -287,7 +288,7 @@ def test_the_command_line_runs_as_a_module_too(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["siftune", "--version"])
     monkeypatch.setattr("signal.signal", lambda number, action: None)
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module("pipelines.cli", run_name="__main__")
+        runpy.run_module("siftune.pipelines.cli", run_name="__main__")
     assert ended.value.code == 0
     assert "siftune, version" in capsys.readouterr().out
 

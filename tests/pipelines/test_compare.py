@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.compare import arms_table, difference, mean_interval
+from siftune.pipelines.compare import arms_table, difference, mean_interval
 
 
 def test_the_interval_is_students():

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from curate.core.errors import UsageError
-from curate.core.failures import failure_of, naming, reading
-from curate.core.files import unused_name, write_text
-from curate.core.model_files import check_settings
-from curate.core.readers.pipes import open_pipe
-from curate.core.yaml_text import parse_yaml
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.system_errors import failure_of, naming, reading
+from siftune.curate.files.atomic import unused_name, write_text
+from siftune.curate.files.pipes import open_pipe
+from siftune.curate.files.yaml_text import parse_yaml
+from siftune.curate.models.model_files import check_settings
 from tests.fuzz.commands import called
 
 ROWS = "".join(json.dumps({"prompt": f"Say {i}.", "completion": f"{i}"}) + "\n" for i in range(9))
@@ -244,7 +244,7 @@ def test_a_pipe_that_nobody_writes_to_is_an_error_after_a_while(here):
 
 def test_a_recipe_may_come_through_a_pipe_that_is_not_waited_for_without_end(here, monkeypatch):
     os.mkfifo("pipe")
-    monkeypatch.setattr("curate.core.yaml_text.open_pipe", partial(open_pipe, wait=0.1))
+    monkeypatch.setattr("siftune.curate.files.yaml_text.open_pipe", partial(open_pipe, wait=0.1))
     for group in ("curate", "pipelines"):
         done = called(group, "run", "pipe", "--out", "out")
         assert done.code == 2
@@ -296,7 +296,7 @@ def test_a_bomb_of_line_ends_is_refused_by_its_growth(here):
 def test_a_small_parquet_of_long_repeated_texts_is_refused_by_its_growth(
     here, monkeypatch, decoded
 ):
-    monkeypatch.setattr("curate.core.readers.growth._FREE", 1 << 20)
+    monkeypatch.setattr("siftune.curate.io.expansion_limits._FREE", 1 << 20)
     texts = pa.array(["x" * 10**5])
     text = pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int32()), texts)
     column = text.dictionary_decode() if decoded else text

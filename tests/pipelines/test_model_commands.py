@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from curate.core.errors import UsageError
-from curate.core.models import cache
-from pipelines.cli import siftune
+from siftune.curate.core.errors import UsageError
+from siftune.curate.models import cache
+from siftune.pipelines.cli import siftune
 
 LENGTH = ["--reward", "length", "--reward-options", "{target: 5}"]
 
@@ -82,7 +82,8 @@ def test_every_command_that_takes_a_model_knows_the_catalogue(arguments: list[st
 
 def test_help_and_list_import_no_model_library() -> None:
     script = (
-        "import sys; from click.testing import CliRunner; from pipelines.cli import siftune; "
+        "import sys; from click.testing import CliRunner; "
+        "from siftune.pipelines.cli import siftune; "
         "r = [CliRunner().invoke(siftune, ['models', *a]).exit_code for a in "
         "(['--help'], ['get', '--help'], ['list'])]; assert r == [0, 0, 0], r; "
         "assert not {'torch', 'transformers', 'polars'} & set(sys.modules)"

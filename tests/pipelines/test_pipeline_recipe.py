@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.errors import UsageError
-from pipelines.recipe import load
+from siftune.curate.core.errors import UsageError
+from siftune.pipelines.recipe import load
 
 GOOD = """
 base: some/model

@@ -7,16 +7,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curate.core.errors import UsageError
-from curate.core.files import hash_file, read_json
-from curate.core.progress import Quiet
-from curate.runners.stage_cache import StageCache
-from finetune.models import model_hash
-from pipelines.before_after import comparison
-from pipelines.recipe import load
-from pipelines.report import write_report
-from pipelines.run import _Work, run
-from pipelines.told import arms_text, plan_text, result_text
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import Quiet
+from siftune.curate.files.atomic import hash_file, read_json
+from siftune.curate.runners.stage_cache import StageCache
+from siftune.finetune.models.loading import model_hash
+from siftune.pipelines.before_after import comparison
+from siftune.pipelines.recipe import load
+from siftune.pipelines.render import arms_text, plan_text, result_text
+from siftune.pipelines.report import write_report
+from siftune.pipelines.run import _Work, run
 
 COLOURS = ["red", "blue", "green", "white"]
 
@@ -254,13 +254,13 @@ def test_the_recipes_of_a_pipeline_share_the_cache_of_the_project(recipe, tmp_pa
     def stopped(*given, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.run.curate_run", curated)
+    monkeypatch.setattr("siftune.pipelines.run.curate_run", curated)
     with pytest.raises(UsageError, match="far enough"):
         run(load(recipe), tmp_path / "out", lines.append, cache)
     assert given == [("rows", cache)]
     assert lines == ["rows: 1:length"]  # of which table it is
     lines.clear()
-    monkeypatch.setattr("pipelines.run.curate_run", stopped)
+    monkeypatch.setattr("siftune.pipelines.run.curate_run", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(load(recipe), tmp_path / "out", lines.append, cache)
     assert lines == [

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from curate.core.errors import Problems, SiftuneError, UsageError
-from curate.core.progress import if_slow
-from pipelines.commands import pipelines
-from pipelines.preflight import Preflight
-from pipelines.recipe import load, read, settings_of
+from siftune.curate.core.errors import Problems, SiftuneError, UsageError
+from siftune.curate.core.progress import if_slow
+from siftune.pipelines.commands import pipelines
+from siftune.pipelines.preflight import Preflight
+from siftune.pipelines.recipe import load, read, settings_of
 
 DRY = ["--dry-run"]
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.errors import UsageError
-from curate.core.files import write_json
-from curate.core.recipe import parse
-from curate.runners.run import run
-from pipelines.report import _drawing, write_report
+from siftune.curate.core.errors import UsageError
+from siftune.curate.files.atomic import write_json
+from siftune.curate.runners.run import run
+from siftune.curate.runs.recipe import parse
+from siftune.pipelines.report import _drawing, write_report
 
 PAYLOADS = [
     "<script>alert(1)</script>",

@@ -12,9 +12,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curate.core.errors import DataError, LockedError
-from curate.core.files import locked
-from finetune.data import load
+from siftune.curate.core.errors import DataError, LockedError
+from siftune.curate.files.atomic import locked
+from siftune.finetune.data.training_rows import load
 from tests.fuzz.commands import called
 
 ROWS = [{"prompt": f"Say {i}.", "completion": f"{i}"} for i in range(9)] + [{"prompt": 1}]

@@ -29,9 +29,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import curate
-import finetune
-import pipelines
+from siftune import curate, finetune, pipelines
 from tests.fuzz.commands import called
 
 if TYPE_CHECKING:
@@ -112,7 +110,7 @@ def test_s01_nothing_is_unpickled(here):
 
 
 def test_s02_a_checkpoint_that_was_changed_is_not_taken_up(here, capsys):
-    from finetune.checkpoints import newest, seal
+    from siftune.finetune.runs.checkpoints import newest, seal
 
     folder = here / "checkpoint-1"
     folder.mkdir()
@@ -232,7 +230,7 @@ _TEMPLATES = ("chatml", "falcon", "granite", "internlm", "mistral_tools", "yi")
 
 @cache
 def _tokenizer(template: str) -> PreTrainedTokenizerBase:
-    from finetune.templates import CHATML
+    from siftune.finetune.chat.templates import CHATML
     from tests.finetune.chat_templates import FAMILIES, byte_tokenizer
 
     return byte_tokenizer(template, CHATML if template == "chatml" else FAMILIES[template])
@@ -240,7 +238,7 @@ def _tokenizer(template: str) -> PreTrainedTokenizerBase:
 
 def _control_ids(template: str, text: str) -> tuple[int, int]:
     """Control tokens of a conversation that holds ``text``: of ours, and of plain tokenizing."""
-    from finetune.encoding import encode_chats
+    from siftune.finetune.chat.encoding import encode_chats
 
     tokenizer = _tokenizer(template)
     chat = [{"role": "user", "content": text}, {"role": "assistant", "content": text}]
@@ -304,7 +302,7 @@ def test_s11_links_are_not_written_through(here, name):
 
 
 def test_s12_a_file_that_grows_without_end_is_refused(here, monkeypatch):
-    monkeypatch.setattr("curate.core.readers.binary.FREE", 1 << 16)
+    monkeypatch.setattr("siftune.curate.files.byte_streams.FREE", 1 << 16)
     Path("d.jsonl.gz").write_bytes(gzip.compress(bytes(8 << 20)))
     assert called("curate", "ingest", "d.jsonl.gz", "--out", "out").code == 3
     Path("m").mkdir()
@@ -346,7 +344,7 @@ def test_s15_no_code_of_a_model_is_run():
         for path, text in _sources().items()
         if "subprocess" in text and "subprocess" in ast.dump(ast.parse(text))  # not in a comment
     ]
-    assert set(users) <= {"get.py"}  # pip, for a model's package; see `curate.core.models.get`
+    assert set(users) <= {"get.py"}  # pip, for a model's package; see `models.get`
 
 
 def test_s16_patterns_take_linear_time(here):
@@ -376,7 +374,7 @@ def test_s18_s19_nothing_listens():
 
 
 def test_s20_a_tokenizer_with_two_ids_swapped_is_another_model(here):
-    from finetune.models import model_hash
+    from siftune.finetune.models.loading import model_hash
 
     Path("m").mkdir()
     Path("m/config.json").write_text('{"model_type": "llama"}')

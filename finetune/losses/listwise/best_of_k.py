@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from finetune.losses.list_types import ListLogps, ListLoss, best
+from siftune.finetune.losses.list_types import ListLogps, ListLoss, best
 
 __all__ = ["BestOfK"]
 

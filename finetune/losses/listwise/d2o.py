@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
-from finetune.losses.list_types import ListLogps, ListLoss, best
-from finetune.losses.ranges import within
+from siftune.finetune.losses.list_types import ListLogps, ListLoss, best
+from siftune.finetune.losses.ranges import within
 
 __all__ = ["D2O"]
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
-from finetune.losses.list_types import ListLogps, ListLoss
+from siftune.finetune.losses.list_types import ListLogps, ListLoss
 
 __all__ = ["DNO"]
 
@@ -20,7 +20,7 @@ class DNO:
     algorithm 1 has σ of the difference of win rates as its soft label, and β for its η, is assumed,
     for the paper's text was not at hand; so is β 0.1. The reference is the policy of the round
     before, π_t; the sampler must give K completions of it for each prompt and ``win_rate``, the
-    chance of each to beat π_t (`finetune.losses.list_types.win_rates` of a judge's matrix). A
+    chance of each to beat π_t (`list_types.win_rates` of a judge's matrix). A
     list's loss is the mean over its pairs; a list of one has none.
 
     A round lands on ``π_t · exp(r / β)``, one step of mirror descent: the mean of the rounds goes

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from finetune.losses.list_types import ListLogps, ListLoss
+from siftune.finetune.losses.list_types import ListLogps, ListLoss
 
 __all__ = ["PlackettLuce"]
 

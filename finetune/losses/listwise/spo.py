@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from finetune.losses.list_types import ListLogps, ListLoss
+from siftune.finetune.losses.list_types import ListLogps, ListLoss
 
 __all__ = ["SPO"]
 
@@ -18,7 +18,7 @@ class SPO:
     samples, for any policy optimiser; here it is REINFORCE with ½, the mean win rate of a list, as
     its baseline and ``β KL(π ‖ π_ref)`` as its price, ``l = log π/π_ref``. The sampler must give K
     completions of the policy being trained and their ``win_rate``
-    (`finetune.losses.list_types.win_rates`). The value of the loss means nothing. β 0 is the
+    (`list_types.win_rates`). The value of the loss means nothing. β 0 is the
     paper's; 0.1 here, since without it the policy goes round and only its mean settles.
 
     It rests at ``π ∝ π_ref · exp(P(y ≻ π) / β)``, the Nash equilibrium of the regularised game;

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
-from finetune.losses.list_types import ListLogps, ListLoss
-from finetune.losses.ranges import within
+from siftune.finetune.losses.list_types import ListLogps, ListLoss
+from siftune.finetune.losses.ranges import within
 
 __all__ = ["XPO"]
 

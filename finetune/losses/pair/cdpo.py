@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
-from finetune.losses.ranges import within
-from finetune.losses.types import PairLogps, PairLoss
+from siftune.finetune.losses.ranges import within
+from siftune.finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["CDPO"]
 

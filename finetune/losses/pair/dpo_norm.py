@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
-from finetune.losses.types import PairLogps, PairLoss
+from siftune.finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["DPONorm"]
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 
-from finetune.losses.types import PairLogps, PairLoss
+from siftune.finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["GPO"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from finetune.losses.types import PairLogps, PairLoss
+from siftune.finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["IPO"]
 

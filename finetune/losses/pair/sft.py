@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from finetune.losses.types import PairLogps, PairLoss
+from siftune.finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["SFT"]
 

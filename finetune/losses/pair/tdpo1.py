@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
-from finetune.losses.types import Answers, PairLogps, PairLoss
+from siftune.finetune.losses.types import Answers, PairLogps, PairLoss
 
 __all__ = ["TDPO1"]
 

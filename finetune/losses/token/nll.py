@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
+from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
 
 __all__ = ["NLL"]
 
@@ -21,7 +21,7 @@ class NLL:
     `transformers` and TRL do: a row's loss is its NLL by the batch's mean length, so the mean over
     rows is NLL over tokens, however the batch is split. ``"row"`` counts every completion the same.
     They agree where lengths do. Both land on the law of the data when completions are one token.
-    `finetune.trainers.sft` is the trainer for that alone; this is it among the objectives, with
+    `trainers.sft` is the trainer for that alone; this is it among the objectives, with
     their metrics and with others beside it.
 
     >>> logps = AnswerLogps.of(policy=[-6, -2], length=[3, 1])

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import torch
 
-from finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
-from finetune.losses.ranges import within
+from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
+from siftune.finetune.losses.ranges import within
 
 __all__ = ["Quark", "quantised"]
 
@@ -28,7 +28,7 @@ class Quark:
     On completions of one token, the completions of a bin having the law ρ, it lands where
     ``kl_weight · log π/π_ref + entropy_weight · log π - ρ / π`` is the same for all y.
 
-    >>> from finetune.losses.types import Answers
+    >>> from siftune.finetune.losses.types import Answers
     >>> one = torch.ones(1, 1)
     >>> tokens = {"policy": -2 * one, "kl": one, "entropy": one}
     >>> answer = Answers(torch.tensor([-2.0]), torch.ones(1), torch.tensor([-2.0]), tokens)

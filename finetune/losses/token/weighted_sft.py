@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
+from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
 
 __all__ = ["WeightedSFT"]
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from finetune.losses.answer_types import AnswerLogps, AnswerLoss
+from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss
 
 __all__ = ["APOZeroUnpaired"]
 

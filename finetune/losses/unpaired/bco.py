@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 
-from finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
+from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
 
 __all__ = ["BCO"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from finetune.losses.answer_types import AnswerLogps, AnswerLoss
+from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss
 
 __all__ = ["DROV"]
 

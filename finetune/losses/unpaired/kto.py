@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import torch
 
-from finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
-from finetune.losses.ranges import within
+from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
+from siftune.finetune.losses.ranges import within
 
 __all__ = ["KTO"]
 
@@ -30,7 +30,7 @@ class KTO:
     training begins.
 
     >>> from dataclasses import replace
-    >>> from finetune.losses.types import Answers
+    >>> from siftune.finetune.losses.types import Answers
     >>> logps = AnswerLogps.of(policy=[-6, -9], ref=[-5, -7], label=[True, False])
     >>> alone = replace(logps, mismatched=Answers(torch.ones(1), torch.ones(1), torch.zeros(1)))
     >>> [round(x, 4) for x in KTO(beta=1)(alone).loss.tolist()]  # 1 - σ(-1 - 1), 1 - σ(1 + 2)

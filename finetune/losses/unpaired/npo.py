@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
-from finetune.losses.answer_types import AnswerLogps, AnswerLoss
-from finetune.losses.ranges import within
+from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss
+from siftune.finetune.losses.ranges import within
 
 __all__ = ["NPO"]
 

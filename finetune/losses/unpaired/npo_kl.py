@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
-from finetune.losses.answer_types import AnswerLogps, AnswerLoss
-from finetune.losses.ranges import within
+from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss
+from siftune.finetune.losses.ranges import within
 
 __all__ = ["NPOKL"]
 
@@ -24,7 +24,7 @@ class NPOKL:
     rows is half of the authors' sum. β 0.1, weight 1. Where one state holds both, it lands where
     ``npo`` does with the reference as its retain set.
 
-    >>> from finetune.losses.types import Answers
+    >>> from siftune.finetune.losses.types import Answers
     >>> tokens = {"policy": torch.zeros(1, 1), "ref_kl": torch.full((1, 1), 0.5)}
     >>> kept = Answers(torch.zeros(1), torch.ones(1), torch.zeros(1), tokens)
     >>> NPOKL(retain_weight=3)(AnswerLogps(kept, label=torch.tensor([True]))).loss.item()

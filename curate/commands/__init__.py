@@ -1,0 +1,1 @@
+"""Click commands made from component dataclasses: options, help, output paths."""

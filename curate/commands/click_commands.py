@@ -1,0 +1,343 @@
+"""Click commands made from components: a field is an option, the docstring is the help."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field
+from pathlib import Path
+from types import NoneType
+from typing import Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
+
+import rich_click as click
+
+from siftune.curate.commands.option_help import option_texts, prose_of
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.ranges import PLAIN, within_of
+from siftune.curate.core.registry import closest, find, names, options, summary
+from siftune.curate.files.atomic import is_name
+
+__all__ = [
+    "ComponentGroup",
+    "Components",
+    "GivenPath",
+    "HintingGroup",
+    "LazyGroup",
+    "component_options",
+    "help_of",
+    "key_values",
+    "parsed",
+]
+
+_PAIR: Final = re.compile(r"\s*[\w.-]+=")
+"""How ``KEY=VALUE`` begins."""
+_SHOWN: Final = 60  # characters of a value that cannot be read
+
+
+_LARGEST: Final = re.compile(r", at most [\d,]{10,}")
+"""The bound of a number that is what a computer holds, which tells a user nothing."""
+_METAVARS: Final = {
+    r".*MAPPING\[.*\]|DICT\[.*\]": "KEY=VALUE",
+    r"(TUPLE|LIST|SEQUENCE)\[(\w+).*\]": r"\2[,\2...]",
+    r"\bBOOL\b": "true|false",
+    r"\bSTR\b": "TEXT",
+}
+"""How the types of options are shown, in place of Python's names for them."""
+
+
+class GivenPath(click.Path):
+    """A path that a user gives: refused where it is empty or cannot be the name of a file."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; `is_name` has what is refused."""
+        if not is_name(os.fspath(value)):
+            self.fail(f"{value!r} cannot be the name of a file or folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class HintingGroup(click.RichGroup):
+    """A group that names the closest of its commands to one that is not there."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        known = tuple(self.list_commands(ctx))
+        if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
+            near = closest(args[0], known)
+            hint = near if near.startswith("did you") else f"see {ctx.command_path} --help"
+            raise UsageError(f"no command {args[0]!r} in {ctx.command_path}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(HintingGroup):
+    """A group whose commands live in modules that are imported when one is asked for."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order they were given."""
+        return [*self._lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module that holds the command."""
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = self._lazy[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+class ComponentGroup(HintingGroup):
+    """A group whose commands are components: listed by their summaries, made when one is called.
+
+    A subclass gives ``place`` (registry group and name of a command) and ``make``.
+    """
+
+    def place(self, command: str) -> tuple[str, str] | None:
+        """Registry group and component name of a command; None if it is no component's."""
+        raise LookupError(command)
+
+    def make(self, command: str) -> click.Command:
+        """The command with its options; this imports the component."""
+        raise LookupError(command)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """What a list of commands needs: the name and the summary, nothing imported."""
+        at = self.place(cmd_name)
+        if at is None:
+            return super().get_command(ctx, cmd_name)
+        return click.RichCommand(name=cmd_name, help=summary(*at))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called, with its options."""
+        if self.place(args[0]) is None:
+            return super().resolve_command(ctx, args)
+        return args[0], self.make(args[0]), args[1:]
+
+
+_Action: TypeAlias = Callable[[click.Context, str, dict[str, Any], dict[str, Any]], None]
+
+
+class Components(ComponentGroup):
+    """A group with one command for each component of a registry group.
+
+    ``action(ctx, name, own, given)`` is called with the component's options that were set, and with
+    the values of the ``common`` options, which every one of the commands has.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        components: str,
+        action: _Action,
+        only: Callable[[str], bool] = lambda name: True,
+        common: Callable[[], list[click.Parameter]] = list,
+        command_class: type[click.RichCommand] = click.RichCommand,
+        texts: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._components = components
+        self._action = action
+        self._only = only
+        self._common = common
+        self._command_class = command_class
+        self._texts = texts
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take ``NAME --help`` without the argument before it for the help of that component."""
+        if len(args) == 2 and args[1] in ctx.help_option_names and self.place(args[0]):
+            args = ["ROWS", *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the components; none of them is imported."""
+        return [name for name in names(self._components) if self._only(name)]
+
+    def place(self, command: str) -> tuple[str, str] | None:
+        """The component of the same name."""
+        known = command in names(self._components) and self._only(command)
+        return (self._components, command) if known else None
+
+    def make(self, command: str) -> click.Command:
+        """The command of one component: its own options, then the common ones."""
+        component = find(self._components, command)
+        common = self._common()
+        shared = {str(option.name) for option in common}
+
+        def callback(**given: Any) -> None:
+            rest = {key: given.pop(key) for key in shared}
+            self._action(_context(), command, parsed(component, given), rest)
+
+        return self._command_class(
+            name=command,
+            params=[*component_options(component, shared, self._texts), *common],
+            callback=callback,
+            help=help_of(self._components, command, component),
+        )
+
+
+def component_options(
+    component: type[Any], leave: Iterable[str] = (), texts: Mapping[str, str] | None = None
+) -> list[click.Parameter]:
+    """A click option for each option of the component, but those named in ``leave``.
+
+    ``texts`` are the help of options that components share (`commands.option_help`).
+    """
+    left = set(leave)
+    fields = {name: field for name, field in options(component).items() if name not in left}
+    hints, ranged = (get_type_hints(component, include_extras=more) for more in (False, True))
+    told = option_texts(component, texts)
+    return [
+        _option(name, field, hints[name], ranged[name], told.get(name, ""))
+        for name, field in fields.items()
+    ]
+
+
+def parsed(component: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were set on the command line, as values."""
+    known = options(component)
+    return {
+        name: _value(name, known[name], text)
+        for name, text in given.items()
+        if name in known and text not in (None, ())
+    }
+
+
+def key_values(pairs: Sequence[str], flag: str = "-o") -> dict[str, Any]:
+    """``-o key=value`` options as a mapping, values read as YAML; ``flag`` is what they stand at.
+
+    >>> key_values(["fraction=0.1", "by=ifd"])
+    {'fraction': 0.1, 'by': 'ifd'}
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{flag} {pair}: expected key=value")
+        found[key.strip()] = _read(f"{flag} {key}", text)
+    return found
+
+
+def _read(flag: str, text: str) -> Any:
+    from yaml import YAMLError
+
+    from siftune.curate.files.yaml_text import parse_yaml
+
+    try:
+        return parse_yaml(text)
+    except YAMLError:
+        raise UsageError(f"{flag}: cannot read {text[:_SHOWN]!r}") from None
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}") from None
+
+
+def _mapped(flag: str, texts: Sequence[str], union: bool) -> Any:
+    """``KEY=VALUE``, again and again or with commas between, or ``{KEY: VALUE}``, as a mapping.
+
+    Anything else that is given once is its value where the option is a ``union`` with other types.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        parts = text.split(",")
+        if not _PAIR.match(text):
+            value = _read(flag, text)
+        elif all(map(_PAIR.match, parts)):
+            value = key_values(parts, flag)
+        else:
+            value = key_values([text], flag)  # its commas are within the value
+        if not isinstance(value, dict):
+            if union and len(texts) == 1 and not isinstance(value, str):
+                return value
+            raise UsageError(
+                f"{flag}: expected KEY=VALUE (again and again, or with commas between), "
+                f"got {text!r}"
+            )
+        found |= value
+    return found
+
+
+def _context() -> click.Context:
+    ctx: click.Context = click.get_current_context()  # type: ignore[assignment]
+    return ctx
+
+
+def _option(name: str, field: Field[Any], hint: Any, ranged: Any, text: str) -> click.Option:
+    required = field.default is MISSING and field.default_factory is MISSING
+    notes = [] if required else [f"default: {_shown(field)}"]
+    notes += [_LARGEST.sub("", str(allowed)) for allowed in within_of(ranged) if name != "seed"]
+    return click.Option(
+        [f"--{name.replace('_', '-')}", name],
+        default=None,
+        required=required,
+        multiple=_is_mapping(field),
+        metavar=_choices(hint) or _metavar(field),
+        help=" ".join([text, *([f"[{'; '.join(notes)}]"] if notes else [])]).strip(),
+    )
+
+
+def _is_mapping(field: Field[Any]) -> bool:
+    return "Mapping[" in str(field.type)
+
+
+def _metavar(field: Field[Any]) -> str:
+    plain = re.sub(r"\w+", lambda word: PLAIN.get(word[0], word[0]), str(field.type))
+    shown = plain.replace("SourceOption", "source").upper().replace(" | NONE", "")
+    for written, told in _METAVARS.items():
+        shown = re.sub(written, told, shown)
+    return shown
+
+
+def _choices(hint: Any) -> str:
+    """``one|other`` for a type that is a choice of words (or none); empty for any other."""
+    parts = [part for part in get_args(hint) if part is not NoneType] or [hint]
+    choice = hint if get_origin(hint) is Literal else parts[0]
+    return "|".join(map(str, get_args(choice))) if get_origin(choice) is Literal else ""
+
+
+def _shown(field: Field[Any]) -> Any:
+    value = field.default
+    if value is MISSING and field.default_factory is not MISSING:
+        value = field.default_factory()
+    if value is None or value == () or value == {}:
+        return "none"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _value(name: str, field: Field[Any], text: Any) -> Any:
+    """Text stays text where the option is text; anything else is read as YAML."""
+    flag = f"--{name.replace('_', '-')}"
+    if str(field.type) in ("str", "str | None"):
+        return text
+    if str(field.type).startswith("SourceOption"):
+        return _read(flag, text) if text.startswith("{") else text
+    if _is_mapping(field):
+        return _mapped(flag, text, union=not str(field.type).startswith("Mapping["))
+    value = _read(flag, text)
+    if any(word in str(field.type) for word in ("tuple", "list", "Sequence")):
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",")]
+        return [value] if isinstance(value, int | float) else value
+    return value
+
+
+def help_of(group: str, name: str, component: type[Any]) -> str:
+    """Summary and class docstring as click shows them: reflowed, examples and options left out."""
+    doc = f"{summary(group, name)}\n\n{prose_of(component.__doc__ or '')}"
+    return "\n\n".join(part for part in doc.split("\n\n") if not part.lstrip().startswith(">>>"))

@@ -1,1 +1,0 @@
-"""Models known by name: what they are, how they come into the user's cache, where they lie."""

@@ -1,1 +1,0 @@
-"""Raw records to rows: containers, layouts, JSON lines as columns, what is odd set aside."""

@@ -1,1 +1,0 @@
-"""What a text says of itself: words, shares, tokens, signs of a non-answer, a model's surprise."""

@@ -1,1 +1,0 @@
-"""Embeddings and what is done with them: models, neighbours, clusters, picks."""

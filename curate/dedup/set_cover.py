@@ -1,0 +1,245 @@
+"""The cover rule on sets: each text is held against the kept ones that it can be similar to.
+
+Texts meet under keys (`core.dedup.jaccard`). Where a text would meet more than there are kept
+texts (many share all but their rarest shingles), it is held against each of them once, and bitmaps
+tell most of those pairs apart without a look at the sets: the set bits of the exclusive or of two
+bitmaps, a bit toggled by each shingle, are no more than the shingles that only one of them has
+(Sandes et al. 2020, bitmap filter). So time is bounded by texts times kept texts, a few ns each.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.dedup.cover_rule import Cover
+from siftune.curate.dedup.jaccard import Keys
+from siftune.curate.dedup.shingle_sets import Sets, shared
+from siftune.curate.dedup.shingles import Hashes, Offsets
+from siftune.curate.native.jit import compiled
+
+__all__ = ["cover_sets"]
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+_Int: TypeAlias = int | np.int64  # in compiled code they are the same
+_SPREAD = np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
+_WORDS = 8  # of 64 bits in half a bitmap
+_BITMAPS = 128  # looked at in the time that it takes to meet a text
+_PATIENCE = 64  # texts that are met one by one before looking at all of them is thought of
+
+
+def cover_sets(sets: Sets, keys: Keys, order: Ints, fixed: int, threshold: Fraction) -> Cover:
+    """The rule on sets at a Jaccard similarity of ``threshold``, without listing the pairs.
+
+    Only texts with a key in common are compared. The first ``fixed`` of ``order`` stay whatever
+    they resemble: a reference that the others are held against.
+    """
+    index = _index(sets, keys, order, threshold)
+    survivor, common, union = _cover_sets(
+        index, order, fixed, threshold.numerator, threshold.denominator
+    )
+    return Cover(survivor, np.where(survivor >= 0, common / union, np.nan))
+
+
+class _Index(NamedTuple):
+    """Kept texts in chains under (key, size class), an entry for each.
+
+    A text so meets only those whose size and, by the place of the key, whose possible overlap allow
+    the threshold. ``kept`` texts are listed as well, ``bitmaps`` has theirs once they are needed.
+    """
+
+    values: Hashes
+    offsets: Offsets
+    own: Ints
+    sizes: Ints
+    keys: Hashes
+    key_starts: Ints
+    entries: Offsets
+    ranked: bool
+    classes: Ints
+    heads: npt.NDArray[np.int32]
+    links: npt.NDArray[np.int32]  # of each entry: the next in the chain, its text, half its key
+    met: npt.NDArray[np.int32]
+    rank: Ints
+    spare: Ints  # by the sum of two sizes: how many shingles may be in one text alone
+    kept: npt.NDArray[np.int32]  # of each kept text: its number, size, and shingles of its own
+    bitmaps: Hashes  # of each kept text: first halves, then second ones
+
+
+def _index(sets: Sets, keys: Keys, order: Ints, threshold: Fraction) -> _Index:
+    count, entries = len(order), int(keys.offsets[-1])
+    if max(count, entries) >= 2**31:
+        raise UsageError(f"{entries} keys are too many to join at once; expected below 2^31")
+    rank = np.empty(count, np.int64)
+    rank[order] = np.arange(count)
+    sizes = keys.own + np.diff(sets.offsets)
+    both = np.arange(2 * int(sizes.max(initial=0)) + 1)
+    return _Index(
+        sets.values,
+        sets.offsets,
+        keys.own,
+        sizes,
+        keys.values,
+        keys.starts,
+        keys.offsets,
+        keys.ranked,
+        _size_classes(int(sizes.max(initial=0))),
+        np.full(1 << max(8, entries.bit_length() - 1), -1, np.int32),
+        np.empty((entries, 3), np.int32),
+        np.full(count, -1, np.int32),
+        rank,
+        both - 2 * -(-threshold.numerator * both // (threshold.numerator + threshold.denominator)),
+        np.empty((3, count), np.int32),
+        np.empty((2, count, _WORDS), np.uint64),
+    )
+
+
+@compiled()
+def _size_classes(longest: _Int) -> Ints:
+    """A class for each set size, each holding sizes within 1/8 of one another."""
+    classes = np.zeros(longest + 1, np.int64)
+    start, current = 1, 0
+    for size in range(1, longest + 1):
+        if size * 8 > start * 9:
+            start, current = size, current + 1
+        classes[size] = current
+    return classes
+
+
+@compiled(inline="always")
+def _slot(index: _Index, key: np.uint64, group: _Int) -> _Int:
+    spread = (key + np.uint64(group)) * _SPREAD
+    return np.int64(spread >> np.uint64(32)) & (len(index.heads) - 1)
+
+
+@compiled()
+def _hang(index: _Index, x: _Int) -> None:
+    group = index.classes[index.sizes[x]]
+    first = index.entries[x]
+    for place in range(index.entries[x + 1] - first):
+        key = index.keys[index.key_starts[x] + place]
+        slot = _slot(index, key, group)
+        link = index.links[first + place]
+        link[0], link[1], link[2] = index.heads[slot], x, np.int32(key)
+        index.heads[slot] = first + place
+
+
+@compiled()
+def _compare(index: _Index, x: _Int, x_at: _Int, y: _Int, y_at: _Int, best: Ints, t: Ints) -> None:
+    """Take ``y`` for ``best`` (text, shared, union) if it is at or above ``t`` and nearer.
+
+    Of either set the values before ``x_at`` and ``y_at`` are known not to be in the other.
+    """
+    both = index.sizes[x] + index.sizes[y]
+    needed = (t[0] * both + t[0] + t[1] - 1) // (t[0] + t[1])
+    as_near = (best[1] * both + best[1] + best[2] - 1) // (best[1] + best[2])
+    needed = max(needed, as_near)
+    x_end, y_end = index.offsets[x + 1], index.offsets[y + 1]
+    x_start, y_start = index.offsets[x] + x_at, index.offsets[y] + y_at
+    common = shared(index.values, x_start, x_end, y_start, y_end, needed)
+    lead = common * best[2] - best[1] * (both - common)
+    if common >= 0 and (lead > 0 or index.rank[y] < index.rank[best[0]]):
+        best[0], best[1], best[2] = y, common, both - common
+
+
+@compiled()
+def _meet(index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, patience: _Int) -> bool:
+    """Compare with the kept texts that have a key in common; False once they are too many."""
+    size = index.sizes[x]
+    for place in range(index.entries[x + 1] - index.entries[x]):
+        key = index.keys[index.key_starts[x] + place]
+        before = index.own[x] + place if index.ranked else 0
+        largest = min((size - before) * (t[0] + t[1]) // t[0] - size, len(index.classes) - 1)
+        for group in range(index.classes[smallest], index.classes[max(smallest, largest)] + 1):
+            entry = np.int64(index.heads[_slot(index, key, group)])
+            while entry >= 0 and patience >= 0:
+                patience -= 1
+                link = index.links[entry]
+                y = np.int64(link[1])
+                if link[2] == np.int32(key) and index.met[y] != x:
+                    y_place = entry - index.entries[y]
+                    same = index.keys[index.key_starts[y] + y_place] == key
+                    if same and smallest <= index.sizes[y] <= largest:
+                        index.met[y] = x
+                        at = (place, y_place) if index.ranked else (0, 0)
+                        _compare(index, x, at[0], y, at[1], best, t)
+                entry = np.int64(link[0])
+            if patience < 0:
+                return False
+    return True
+
+
+@compiled()
+def _draw(index: _Index, x: _Int, first: Hashes, second: Hashes) -> None:
+    first[:], second[:] = 0, 0
+    for at in range(index.offsets[x], index.offsets[x + 1]):
+        bit = np.uint64(1) << (index.values[at] & np.uint64(63))
+        word = np.int64(index.values[at] >> np.uint64(6)) & (2 * _WORDS - 1)
+        if word < _WORDS:
+            first[word] ^= bit
+        else:
+            second[word - _WORDS] ^= bit
+
+
+@compiled(inline="always")
+def _differing(x: Hashes, y: Hashes) -> _Int:
+    """Bits in which halves of two bitmaps differ (counted in the way that compilers know)."""
+    total = np.uint64(0)
+    for word in range(_WORDS):
+        bits = x[word] ^ y[word]
+        bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
+        pairs = np.uint64(0x3333333333333333)
+        bits = (bits & pairs) + ((bits >> np.uint64(2)) & pairs)
+        bits = (bits + (bits >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+        total += (bits * np.uint64(0x0101010101010101)) >> np.uint64(56)
+    return np.int64(total)
+
+
+@compiled()
+def _hold_against_all(
+    index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, count: _Int, drawn: _Int
+) -> None:
+    """Compare with all of the ``count`` kept texts, of which ``drawn`` have a bitmap."""
+    kept, sizes, own = index.kept
+    for i in range(drawn, count):
+        _draw(index, np.int64(kept[i]), index.bitmaps[0, i], index.bitmaps[1, i])
+    first, second = np.empty(_WORDS, np.uint64), np.empty(_WORDS, np.uint64)
+    _draw(index, x, first, second)
+    largest = index.sizes[x] * t[1] // t[0]
+    spare_of = index.spare[index.sizes[x] :]
+    for i in range(count):
+        if smallest <= sizes[i] <= largest:
+            spare = spare_of[sizes[i]] - index.own[x] - own[i]
+            spare -= _differing(first, index.bitmaps[0, i])
+            if spare >= 0 and _differing(second, index.bitmaps[1, i]) <= spare:
+                _compare(index, x, 0, np.int64(kept[i]), 0, best, t)
+
+
+@compiled()
+def _cover_sets(
+    index: _Index, order: Ints, fixed: _Int, up: _Int, down: _Int
+) -> tuple[Ints, Ints, Ints]:
+    survivor = np.full(len(order), -1, np.int64)
+    common, union = np.zeros(len(order), np.int64), np.ones(len(order), np.int64)
+    t, best = np.array([up, down]), np.empty(3, np.int64)
+    count, drawn = 0, 0
+    for place in range(len(order)):
+        x = order[place]
+        if place >= fixed:
+            best[:] = -1, 0, 1
+            smallest = (up * index.sizes[x] + down - 1) // down
+            patience = max(count // _BITMAPS, _PATIENCE)
+            if not _meet(index, x, best, t, smallest, patience):
+                _hold_against_all(index, x, best, t, smallest, count, drawn)
+                drawn = count
+            survivor[x], common[x], union[x] = best
+        if survivor[x] < 0:
+            _hang(index, x)
+            index.kept[0, count] = x
+            index.kept[1, count], index.kept[2, count] = index.sizes[x], index.own[x]
+            count += 1
+    return survivor, common, union

@@ -1,0 +1,1 @@
+"""Writing kept rows in the layouts of trainers and tools, with a data card."""

@@ -1,0 +1,1 @@
+"""Files on disk: atomic writes, output paths and their marker, YAML, JSON text, pipes."""

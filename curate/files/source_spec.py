@@ -1,0 +1,108 @@
+"""A source as a recipe gives it: a path, and perhaps its format and new names of its keys."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import closest
+
+__all__ = ["Given", "SourceOption", "in_recipe", "new_names", "spelled"]
+
+SourceOption: TypeAlias = str | Mapping[str, Any]
+"""A path, or ``{path, format, map}``."""
+
+_KEYS: Final = ("path", "format", "map")
+_MAP: Final = r"--map (?:'[^']*'|[^\s=']+=[^\s,;)]+)"
+_MAPS: Final = re.compile(f"{_MAP}(?: {_MAP})*")
+_in_recipe: ContextVar[bool] = ContextVar("in_recipe", default=False)
+
+
+@dataclass(frozen=True)
+class Given:
+    """One source; ``format`` None is told from its rows, ``map`` renames keys before that."""
+
+    path: str
+    format: str | None = None
+    map: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: SourceOption, where: str) -> Given:
+        """The source that a text or a mapping names; ``where`` is the key it is under.
+
+        Raises:
+            UsageError: it is neither, a key is unknown, or a value has another type.
+        """
+        if isinstance(value, str):
+            return cls(value)
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{where}: expected a path or {{path, format, map}}, got {value!r}")
+        for key in value:
+            if key not in _KEYS:
+                raise UsageError(f"{where}: unknown key {key!r}; {closest(str(key), _KEYS)}")
+        path, layout, renames = value.get("path"), value.get("format"), value.get("map")
+        if not isinstance(path, str) or not path:
+            raise UsageError(f"{where}.path: expected a file, a folder or a hub name, got {path!r}")
+        if layout is not None and not isinstance(layout, str):
+            raise UsageError(f"{where}.format: expected the name of a format, got {layout!r}")
+        return cls(path, layout, new_names(renames, f"{where}.map"))
+
+
+def new_names(value: Any, where: str) -> dict[str, str]:
+    """The new names of keys that the value of a recipe is; null is none.
+
+    Raises:
+        UsageError: it is no mapping of texts to texts; ``where`` is the key it is under.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where}: expected {{KEY: NAME}}, got {value!r}")
+    for key, name in value.items():
+        if not isinstance(key, str) or not isinstance(name, str):
+            raise UsageError(
+                f"{where}: expected {{KEY: NAME}}, texts both, got {key!r}: {name!r} "
+                "(quote what YAML reads as something else)"
+            )
+    return dict(value)
+
+
+@contextmanager
+def in_recipe() -> Iterator[None]:
+    """Errors about formats name the keys of a recipe, not options of a command."""
+    token = _in_recipe.set(True)
+    try:
+        yield
+    finally:
+        _in_recipe.reset(token)
+
+
+def spelled(text: str) -> str:
+    """``text`` with ``--format`` and ``--map`` as the caller has to write them.
+
+    >>> with in_recipe():
+    ...     spelled("set --format alpaca, or --map 'the q=prompt' --map a=completion")
+    'set `format: alpaca`, or `map: {"the q": prompt, a: completion}`'
+    """
+    if not _in_recipe.get():
+        return text
+    text = _MAPS.sub(lambda found: f"`map: {{{_pairs(found[0])}}}`", text)
+    text = re.sub(r"--format (\w+)", r"`format: \1`", text)
+    return text.replace("--format", "`format`").replace("--map", "`map`")
+
+
+def _pairs(flags: str) -> str:
+    pairs = [flag.partition("=") for flag in shlex.split(flags) if flag != "--map"]
+    return ", ".join(f"{_key(key)}: {name}" for key, _, name in pairs)
+
+
+def _key(key: str) -> str:
+    """A key as YAML needs it."""
+    return key if re.fullmatch(r"[A-Za-z_]\w*", key) else json.dumps(key, ensure_ascii=False)

@@ -1,0 +1,317 @@
+"""What sources hold: the parts of each, its format, told from its first records, and one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, islice, pairwise
+from typing import Final, TypeAlias
+
+import polars as pl
+
+from siftune.curate.core.errors import BadRow, DataError, UsageError
+from siftune.curate.core.registry import closest
+from siftune.curate.core.schema import SOME, kind_of, schema_of
+from siftune.curate.core.types import Row
+from siftune.curate.files.byte_streams import shown
+from siftune.curate.files.source_spec import Given, spelled
+from siftune.curate.io.containers import expand, name_parts
+from siftune.curate.io.detect import SAMPLE, Detected, detect, named
+from siftune.curate.io.file_part import Part
+from siftune.curate.io.reading import Reading, Source
+from siftune.curate.records.flat_messages import is_message, trees
+from siftune.curate.records.map_advice import renamed
+from siftune.curate.records.renames import check_new_names
+
+__all__ = ["plan"]
+
+_LOOKED_AT: Final = 10_000  # records, at most, to find `SAMPLE` good ones
+
+
+def plan(
+    sources: Sequence[str],
+    format: str | None,
+    mapping: Mapping[str, str] | None,
+    given: Mapping[str, Given] | None = None,
+) -> Reading:
+    """Find the parts of ``sources``, the format of each source, and the kind of all.
+
+    Sources named in ``given`` have a format and a mapping of their own, where these are set.
+
+    Raises:
+        UsageError: no source, one given twice, or an unknown format.
+        DataError: a source is not data, has no format, or is of another kind than the first.
+    """
+    if not sources:
+        raise UsageError("no source is given; name a file, a folder or a hub dataset")
+    try:
+        return _plan(sources, format, mapping or {}, given or {})
+    except DataError as error:
+        raise DataError(spelled(str(error))) from None
+
+
+def _plan(
+    sources: Sequence[str],
+    format: str | None,
+    mapping: Mapping[str, str],
+    own: Mapping[str, Given],
+) -> Reading:
+    found = [expand(source) for source in sources]
+    part_names = iter(name_parts(list(chain.from_iterable(found))))
+    keys: list[tuple[Mapping[str, str], set[str]]] = [(mapping, set())]
+    read = []
+    for source, parts in zip(sources, found, strict=True):
+        named_parts = tuple((next(part_names), part) for part in parts)
+        how = own.get(source, Given(source))
+        if how.map:
+            keys.append((how.map, set()))
+        renaming, there = keys[-1] if how.map else keys[0]
+        name = how.format or format
+        for called, group, told in _by_format(source, named_parts, name, renaming):
+            read.append(_source(called, group, name, told, renaming, there))
+    for renaming, there in keys:
+        if not (own and renaming is mapping and not there):  # each source has its own
+            _all_used(renaming, there)
+    _same_kind(read)
+    _ids_apart(read)
+    return Reading(read[0].kind, tuple(read), _schema(read))
+
+
+_NamedParts: TypeAlias = tuple[tuple[str, Part], ...]
+
+
+def _by_format(
+    given: str, parts: _NamedParts, name: str | None, mapping: Mapping[str, str]
+) -> Iterator[tuple[str, _NamedParts, str | None]]:
+    """Neighbouring files of a folder or glob that have one format: their name, they, its name.
+
+    A file without a record that can be read has the format of the one before it.
+
+    Raises:
+        DataError: a file has no format; the text names it.
+    """
+    alike = name is not None or any(part.container == "rows" for _, part in parts)
+    if alike or len(parts) == 1:
+        yield given, parts, None
+        return
+    formats = [*_formats(given, parts, mapping)]
+    ends = [at for at in range(1, len(parts)) if formats[at] != formats[at - 1]]
+    for start, end in pairwise([0, *ends, len(parts)]):
+        first, more = shown(parts[start][1].shown), end - start - 1
+        called = f"{first} and {more} more" if more else first
+        yield called if ends else given, parts[start:end], formats[start]
+
+
+def _formats(given: str, parts: _NamedParts, mapping: Mapping[str, str]) -> Iterator[str]:
+    """The format of each file; where it cannot be told of the first ones, that of all together."""
+    usual: str | None = None
+    known: set[_Shape] = set()  # of rows that have the usual format: such files are not looked into
+    for _, part in parts:
+        rows = _whole([_tried(row, mapping) for row in _good([part])[0]])
+        shapes = {_shape(row) for row in rows}
+        if usual is None:
+            usual = _first_format(given, parts, mapping, shown(part.shown), rows)
+        elif not shapes <= known:
+            made = _detected(shown(part.shown), rows, usual, mapping)[0]
+            known = known if made == usual else set()
+            usual = made
+        known |= shapes
+        yield usual
+
+
+_Shape: TypeAlias = frozenset[tuple[str, ...]]
+
+
+def _shape(row: Row) -> _Shape:
+    """The keys of a record, the types of their values, and the keys of the first turn of each."""
+    first = {key: value[0] for key, value in row.items() if type(value) is list and value}
+    inner = {key: sorted(item) for key, item in first.items() if type(item) is dict}
+    return frozenset((key, type(value).__name__, *inner.get(key, ())) for key, value in row.items())
+
+
+def _first_format(
+    given: str, parts: _NamedParts, mapping: Mapping[str, str], file: str, rows: Sequence[Row]
+) -> str:
+    """The format of the first ``file``, by its ``rows``, else by the first rows of all files."""
+    with suppress(DataError):
+        if rows:
+            return detect(file, rows)[0]
+    together = _whole([_tried(row, mapping) for row in _sample(given, parts)])
+    called = file if len(together) == len(rows) else shown(given)
+    usual = _detected(called, together, None, mapping)[0]
+    return detect(file, rows, usual)[0] if rows else usual
+
+
+def _source(
+    given: str,
+    parts: _NamedParts,
+    name: str | None,
+    told: str | None,
+    mapping: Mapping[str, str],
+    keys: set[str],
+) -> Source:
+    """The source with its format: ``name`` as set, or as detected: with ``told`` as the usual."""
+    notes = tuple(note for _, part in parts for note in part.said)
+    if any(part.container == "rows" for _, part in parts):
+        return _own(given, parts, notes)
+    raw = _sample(given, parts)
+    keys.update(key for row in raw for key in row)
+    rows = [_tried(row, mapping) for row in raw]
+    flat = _of_messages(name) and _is_flat(rows)
+    if flat:
+        rows = _whole(rows)
+        if not rows:
+            raise DataError(
+                f"{shown(given)}: no row can be read; no message begins a tree (without a parent)"
+            )
+    if name is None:
+        name, form, count = _detected(shown(given), rows, told, mapping)
+        how = f"{count} of the first {len(rows)} rows"
+    else:
+        form = named(name)
+        count = sum(form.matches(row) for row in rows)
+        how = f"as told; {count} of the first {len(rows)} rows fit"
+    check_new_names(mapping, rows, form)
+    said = f"{shown(given)}: {name} ({how})"
+    return Source(given, parts, form.kind, name, form, (*notes, said), mapping, flat)
+
+
+def _of_messages(name: str | None) -> bool:
+    """Whether messages of trees are put together for a format; for one to be found they are."""
+    return name is None or getattr(named(name), "of_messages", False)
+
+
+def _is_flat(rows: Sequence[Row]) -> bool:
+    """Whether most records are messages of trees."""
+    return 2 * sum(map(is_message, rows)) > len(rows)
+
+
+def _whole(rows: list[Row]) -> list[Row]:
+    """The records, messages of trees put together."""
+    if not _is_flat(rows):
+        return rows
+    return [tree for _, tree in trees(enumerate(rows)) if not isinstance(tree, BadRow)]
+
+
+def _detected(
+    given: str, rows: Sequence[Row], usual: str | None, mapping: Mapping[str, str]
+) -> Detected:
+    try:
+        return detect(given, rows, usual)
+    except DataError:
+        check_new_names(mapping, rows)
+        raise
+
+
+def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
+    if len(parts) > 1:
+        raise DataError(f"{shown(given)} holds tables of ours beside others; name them one by one")
+    path = parts[0][1].paths[0]
+    kinds = pl.read_parquet(path, columns=["kind"], glob=False)
+    if kinds.is_empty():
+        raise DataError(f"{shown(given)}: no row can be read; it holds none")
+    kind, own = kind_of(kinds), pl.scan_parquet(path, glob=False).collect_schema()
+    for column, dtype in schema_of(kind).items():
+        if own.get(column) != dtype:
+            found = own.get(column, "no such column")
+            raise DataError(
+                f"{shown(given)} looks like a table of ours, but {column!r} is {found}; expected "
+                f"{dtype}: ingest the raw rows again"
+            )
+    said = f"{shown(given)}: rows of ours ({kind}), passed on as they are"
+    return Source(given, parts, kind, "rows", None, (*notes, said))
+
+
+def _sample(given: str, parts: _NamedParts) -> list[Row]:
+    """The first good records.
+
+    Raises:
+        DataError: there is none; the text says what was wrong with the first.
+    """
+    rows, wrong = _good(part for _, part in parts)
+    if not rows:
+        raise DataError(f"{shown(given)}: no row can be read; {wrong or 'it holds none'}")
+    return rows
+
+
+def _good(parts: Iterable[Part]) -> tuple[list[Row], str]:
+    """The first good records, and what was wrong with the first that is none."""
+    rows: list[Row] = []
+    wrong = ""
+    records = chain.from_iterable(_numbered(part) for part in parts)
+    for where, raw in islice(records, _LOOKED_AT):
+        if isinstance(raw, BadRow):
+            wrong = wrong or f"{where}: {raw}"
+        else:
+            rows.append(raw)
+        if len(rows) == SAMPLE:
+            break
+    return rows, wrong
+
+
+def _numbered(part: Part) -> Iterator[tuple[str, Row | BadRow]]:
+    for number, raw in part.records():
+        yield f"{shown(part.shown)}, {part.unit} {number}", raw
+
+
+def _tried(raw: Row, mapping: Mapping[str, str]) -> Row:
+    try:
+        return renamed(raw, mapping)
+    except BadRow:
+        return raw
+
+
+def _all_used(mapping: Mapping[str, str], keys: set[str]) -> None:
+    for key in mapping:
+        if key not in keys:
+            there = tuple(sorted(keys))
+            raise UsageError(
+                f"no row has the key {key!r} that is to be renamed; {closest(key, there)}"
+            )
+
+
+def _ids_apart(sources: Sequence[Source]) -> None:
+    """No row of a table of ours has the id of another row."""
+    raw = {name for source in sources if source.format is not None for name, _ in source.parts}
+    seen = pl.DataFrame(schema={"id": pl.String})
+    for source in sources:
+        if source.format is None:
+            ids = pl.read_parquet(source.parts[0][1].paths[0], columns=["id", "source"], glob=False)
+            both = ids.filter(pl.col("source").is_in(list(raw))).select("id")
+            both.extend(ids.select("id").join(seen, on="id"))
+            if both.height:
+                raise DataError(
+                    f"{shown(source.given)} holds the id {both['id'][0]}, which another source "
+                    "gives too: rename that source, or ingest the raw files together"
+                )
+            seen.extend(ids.select("id"))
+
+
+def _same_kind(sources: Sequence[Source]) -> None:
+    first = sources[0]
+    for other in sources:
+        if other.kind != first.kind:
+            raise DataError(
+                f"{shown(other.given)} gives {other.kind} rows ({other.format_name}), but "
+                f"{shown(first.given)} gives {first.kind} rows ({first.format_name}): "
+                "one table has one kind, ingest them apart"
+            )
+
+
+def _schema(sources: Sequence[Source]) -> Mapping[str, pl.DataType]:
+    """The columns of all rows: scores stay where every source is one table of ours with them.
+
+    The facts of some formats (`SOME`) stay wherever one source has them.
+    """
+    kind = sources[0].kind
+    own = [_own_schema(source) for source in sources if source.format is None]
+    if len(own) == len(sources) and all(schema == own[0] for schema in own):
+        return own[0]
+    given = {name for schema in own for name in schema}
+    given |= {name for source in sources for name in getattr(source.format, "facts", ())}
+    some = {name: dtype for name, dtype in SOME.get(kind, {}).items() if name in given}
+    return schema_of(kind) | some
+
+
+def _own_schema(source: Source) -> Mapping[str, pl.DataType]:
+    return pl.scan_parquet(source.parts[0][1].paths[0], glob=False).collect_schema()

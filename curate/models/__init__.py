@@ -1,0 +1,1 @@
+"""Models by name: catalogue, cache, checks of model folders, loading without remote code."""

@@ -1,0 +1,77 @@
+"""One rule for what a model's name means: a local folder, the catalogue, then the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import closest
+from siftune.curate.models.cache import require
+from siftune.curate.models.catalog import CATALOG
+
+__all__ = ["catalog_folder", "catalog_key", "is_hub_name", "model_folder"]
+
+_READ: Final = ("*.json", "*.jinja", "*.txt", "*.safetensors", "*.model")  # no code, no pickles
+
+
+def model_folder(model: str | Path) -> Path:
+    """The folder of ``model``: a local one, else one of the catalogue, else the hub's download.
+
+    A name of the catalogue is never downloaded here: `siftune models get` does that.
+
+    Raises:
+        UsageError: there is none; the text names the command that gets it, or the closest name.
+    """
+    folder, name = Path(model), str(model)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise UsageError(f"{model} is a file: expected a model folder, which holds config.json")
+    return catalog_folder(name) or _from_hub(name)
+
+
+def catalog_folder(name: str) -> Path | None:
+    """The folder of a model of the catalogue; None for another name, or a local folder's.
+
+    Raises:
+        UsageError: it is one of the catalogue, and absent or damaged.
+    """
+    known = name in CATALOG and not Path(name).is_dir()
+    return require(CATALOG[name]) if known else None
+
+
+def catalog_key(name: str) -> str | None:
+    """Digest of what a model of the catalogue is made from, here or not; None as above."""
+    known = name in CATALOG and not Path(name).is_dir()
+    return CATALOG[name].key if known else None
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name may be one on the hub (``NAME``, ``OWNER/NAME``), by its form.
+
+    >>> [name for name in ("gpt2", "org/model", "./gpt2", "/models/a", "~/a") if is_hub_name(name)]
+    ['gpt2', 'org/model']
+    """
+    return not name.startswith((".", "/", "~")) and not name.endswith("/") and name.count("/") <= 1
+
+
+def _from_hub(name: str) -> Path:
+    if not is_hub_name(name):
+        raise UsageError(f"no model folder {name}: expected one that holds config.json")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_READ)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(
+            f"{name} is no model folder here, no name of `siftune models list`{_hint(name)}, and "
+            f"the hub does not give it ({reason})"
+        ) from None
+
+
+def _hint(name: str) -> str:
+    near = closest(name.lower(), tuple(CATALOG))
+    return f" ({near})" if near.startswith("did you") else ""

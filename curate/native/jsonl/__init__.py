@@ -1,0 +1,1 @@
+"""Columnar JSON lines reader: blocks of lines to Arrow columns, without a Python value a row."""

@@ -1,0 +1,168 @@
+"""Spans of JSON text copied together into one Arrow column of strings, escapes resolved."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from siftune.curate.native.jit import compiled
+from siftune.curate.native.jsonl.tokens import ESCAPED, STRING, hex_at
+from siftune.curate.native.pointers import byte, copy, copy_block, put_byte
+from siftune.curate.native.simd import WIDE, beyond, first, upto, within
+
+__all__ = ["BETWEEN", "gather", "numbered"]
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Ints: TypeAlias = npt.NDArray[np.int64]
+_Int: TypeAlias = Any  # Python's or numpy's: in compiled code they are the same
+
+BETWEEN = b"\n\n"
+"""What stands between a text and the one beside it."""
+
+_MEANT = np.zeros(256, np.uint8)
+_MEANT[list(b'"\\/bfnrt')] = list(b'"\\/\b\f\n\r\t')
+
+
+def gather(
+    block: Bytes, spans: npt.NDArray[np.int32], found: Bytes, rows: Ints, texts: Ints
+) -> tuple[Bytes, Ints]:
+    """The texts of each row, one row after the other: their bytes, and where each of them starts.
+
+    Args:
+        block: what was scanned.
+        spans: (lines, fields, 2) begin and end of each field.
+        found: (lines, fields) what is there: `ESCAPED` is a string with escapes.
+        rows: the lines that are wanted.
+        texts: (texts, 2) the field of each text of a row, and the field of what may stand beside
+            it, behind `BETWEEN`, where that is a text that is not empty; or -1.
+    """
+    starts = np.zeros(len(rows) * len(texts) + 1, np.int64)
+    out = np.empty(int(_most(spans, found, rows, texts)) + WIDE, np.uint8)
+    _gather(block, spans, found, rows, texts, out, starts)
+    return out, starts
+
+
+def numbered(prefix: Bytes, numbers: Ints) -> tuple[Bytes, Ints]:
+    """``prefix`` with each of the numbers, which are above 0: the bytes, and where each starts."""
+    starts = np.zeros(len(numbers) + 1, np.int64)
+    _measure(len(prefix), numbers, starts)
+    out = np.empty(int(starts[-1]), np.uint8)
+    _number(prefix, numbers, out, starts)
+    return out, starts
+
+
+@compiled()
+def _measure(size: int, numbers: Ints, starts: Ints) -> None:
+    for i in range(len(numbers)):
+        left, digits = numbers[i], 0
+        while left:
+            left //= 10
+            digits += 1
+        starts[i + 1] = starts[i] + size + digits
+
+
+@compiled()
+def _number(prefix: Bytes, numbers: Ints, out: Bytes, starts: Ints) -> None:
+    begin, to, size = np.int64(prefix.ctypes.data), np.int64(out.ctypes.data), len(prefix)
+    for i in range(len(numbers)):
+        copy(to + starts[i], begin, size)
+        left = numbers[i]
+        for at in range(starts[i + 1] - 1, starts[i] + size - 1, -1):
+            out[at] = 48 + left % 10
+            left //= 10
+
+
+@compiled()
+def _most(spans: npt.NDArray[np.int32], found: Bytes, rows: Ints, texts: Ints) -> int:
+    """Bytes that the texts take at most."""
+    most = 0
+    for row in rows:
+        for text in range(len(texts)):
+            for field in texts[text]:
+                if field >= 0 and found[row, field] >= STRING:
+                    most += spans[row, field, 1] - spans[row, field, 0] + len(BETWEEN)
+    return most
+
+
+@compiled()
+def _gather(
+    block: Bytes,
+    spans: npt.NDArray[np.int32],
+    found: Bytes,
+    rows: Ints,
+    texts: Ints,
+    out: Bytes,
+    starts: Ints,
+) -> None:
+    begin, to = np.int64(block.ctypes.data), np.int64(out.ctypes.data)
+    at, number = to, 0
+    for row in rows:
+        for text in range(len(texts)):
+            field, beside = texts[text, 0], texts[text, 1]
+            low, high = np.int64(spans[row, field, 0]), np.int64(spans[row, field, 1])
+            at = _put(begin + low, begin + high, found[row, field] == ESCAPED, at)
+            if beside >= 0 and found[row, beside] >= STRING:
+                low, high = np.int64(spans[row, beside, 0]), np.int64(spans[row, beside, 1])
+                if high > low:
+                    put_byte(at, 0, 10)
+                    put_byte(at, 1, 10)
+                    at = _put(begin + low, begin + high, found[row, beside] == ESCAPED, at + 2)
+            number += 1
+            starts[number] = at - to
+
+
+@compiled(inline="always")
+def _put(low: _Int, high: _Int, escaped: bool, at: _Int) -> _Int:
+    """Copy what lies between two addresses to ``at``; the address behind it."""
+    if escaped:
+        return _resolve(low, high, at)
+    copy(at, low, high - low)
+    return at + (high - low)
+
+
+@compiled()
+def _resolve(low: _Int, high: _Int, at: _Int) -> _Int:
+    """Copy a string with escapes; up to `WIDE` bytes beyond its end may be read and written."""
+    while low < high:
+        size = min(np.int64(WIDE), high - low)
+        slashes = within(low, 0, 0x5C, 1) & upto(size)
+        begin = np.int64(0)
+        while slashes:
+            place = first(slashes)
+            copy_block(at, low + begin)
+            at += place - begin
+            kind = byte(low, place + 1)
+            if kind == 0x75:
+                after, at = _character(low + place, at)
+                begin = after - low
+            else:
+                put_byte(at, 0, _MEANT[kind])
+                at += 1
+                begin = place + 2
+            slashes = beyond(slashes, begin)
+        if begin < size:
+            copy_block(at, low + begin)
+            at += size - begin
+        low += max(begin, size)
+    return at
+
+
+@compiled()
+def _character(low: _Int, at: _Int) -> tuple[_Int, _Int]:
+    r"""Write one ``\u`` escape, or a pair of them, as UTF-8."""
+    code = hex_at(low, 2)
+    low += 6
+    if 0xD800 <= code < 0xDC00:
+        code = 0x10000 + ((code - 0xD800) << 10) + (hex_at(low, 2) - 0xDC00)
+        low += 6
+    if code < 0x80:
+        put_byte(at, 0, code)
+        return low, at + 1
+    size = 2 if code < 0x800 else 3 if code < 0x10000 else 4
+    for i in range(size - 1, 0, -1):
+        put_byte(at, i, 0x80 | code & 63)
+        code >>= 6
+    put_byte(at, 0, (0xF00 >> size) & 0xFF | code)
+    return low, at + size

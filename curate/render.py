@@ -1,0 +1,106 @@
+"""Runs, plans and stories as text for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from siftune.curate.core.terminal import printable
+from siftune.curate.runners.estimate import Forecast, told
+from siftune.curate.runners.plan import Plan
+from siftune.curate.runners.run import Result
+from siftune.curate.runs.explain import Chapter, Story
+
+__all__ = ["as_text", "as_value", "plan_text", "result_text"]
+
+_LONGEST = 400
+
+
+def result_text(result: Result) -> str:
+    """Counts by stage and reason."""
+    counts = result.manifest["counts"]
+    lines = []
+    for stage in result.manifest["stages"]:
+        for why, number in stage.get("reasons", {}).items():
+            lines.append(f"  {stage['stage']:<24} {why:<32} {number:>9,}")
+    if not result.worked:
+        lines.append("  every stage was done before")
+    told = ", ".join(f"{counts[name]:,} {name}" for name in ("kept", "dropped", "quarantined"))
+    parts = [
+        f"  {number:,} of the dropped rows are in {result.out / name}"
+        for name, number in result.manifest.get("parts", {}).items()
+    ]
+    last = [*lines, *parts, f"written to {result.out}"]
+    return "\n".join([f"{counts['rows']:,} rows = {told}", *last])
+
+
+def plan_text(plan: Plan, forecasts: Sequence[Forecast] = ()) -> str:
+    """Inputs, stages and options, what is done already, and what the rest will cost."""
+    size = sum(item["bytes"] for item in plan.inputs)
+    inputs = f"{len(plan.inputs)} input files, {size / 1e6:,.1f} MB"
+    lines = [f"{plan.recipe.name}: {inputs}, seed {plan.recipe.seed}"]
+    lines.append(f"  ingest{'  (done before)' if plan.ingested else ''}")
+    for step in plan.steps:
+        options = ", ".join(f"{key}={value}" for key, value in step.spec.options.items())
+        done = "  (done before)" if step.done else ""
+        lines.append(f"  {step.label} {step.spec.group} {options}{done}")
+    return "\n".join([*lines, *told(forecasts), "nothing was written (--dry-run)"])
+
+
+def as_value(told: Story) -> dict[str, Any]:
+    """A story as plain values."""
+    return asdict(told)
+
+
+def as_text(told: Story) -> str:
+    """A story as indented lines; control characters of the data are made harmless."""
+    lines = [f"{told.id}: {told.final.decision} by {told.final.stage}: {told.final.reason}"]
+    lines += _content("says", told.content)
+    lines += [line for chapter in told.chapters for line in _chapter(chapter)]
+    if told.final.detail:
+        lines.append(f"  detail: {_pairs(told.final.detail)}")
+    lines += _content(f"stands for it: {told.final.detail.get('survivor')}", told.survivor)
+    return printable("\n".join(lines))
+
+
+def _chapter(chapter: Chapter) -> list[str]:
+    if chapter.decision is None:
+        return [f"  {chapter.stage}: {_scores(chapter.scores)}"]
+    return [
+        f"  {chapter.stage}: {chapter.decision}, {chapter.reason} {_pairs(chapter.detail)}".rstrip()
+    ]
+
+
+def _scores(scores: dict[str, Any]) -> str:
+    """What a stage found; of what it did not find, only how much it looked for."""
+    found = {name: value for name, value in scores.items() if value not in (0, False, [], None)}
+    vectors = {name: f"{len(v)} numbers" for name, v in found.items() if _is_vector(v)}
+    absent = len(scores) - len(found)
+    more = f", {absent} more 0, false or not there" if found else "all 0, false or not there"
+    return _pairs(found | vectors) + (more if absent else "")
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 16 and isinstance(value[0], int | float)
+
+
+def _content(title: str, content: dict[str, Any] | None) -> list[str]:
+    if content is None:
+        return []
+    lines = [f"  {title}:"]
+    for name, value in content.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict) and "role" in value[0]:
+            lines += [f"    {name} {turn['role']}: {_short(turn['content'])}" for turn in value]
+    return lines
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={_short(value)}" for key, value in values.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"

@@ -1,0 +1,1 @@
+"""Rows as tables: columns of conversations, decisions about rows, conversion to Python values."""

@@ -1,0 +1,1 @@
+"""A run on disk: recipe, stage results, manifest, and the decisions about one row."""

@@ -1,0 +1,126 @@
+"""One row's story in a run: what it said, what it scored, and who decided what, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import polars as pl
+
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.registry import closest
+from siftune.curate.core.schema import BASE, kind_of
+from siftune.curate.core.system_errors import reading
+from siftune.curate.runs.run_manifest import manifest_of, stage_file, verified
+
+__all__ = ["Chapter", "Story", "story"]
+
+_SHOWN: Final = 3  # ids that an error names
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What one stage did with the row: the scores it gave, or its decision."""
+
+    stage: str
+    scores: dict[str, Any] = field(default_factory=dict)
+    decision: str | None = None
+    reason: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that a run knows of one row; ``survivor`` is the row that a duplicate was dropped for."""
+
+    id: str
+    content: dict[str, Any] | None
+    chapters: list[Chapter]
+    final: Chapter
+    survivor: dict[str, Any] | None = None
+
+
+def story(run: Path, row_id: str) -> Story:
+    """The story of the row ``row_id``.
+
+    Raises:
+        UsageError: no finished run, or no such row; the text names the closest id.
+    """
+    manifest = manifest_of(run)
+    last = _one(verified(run, "ledger.parquet"), row_id)
+    if last is None:
+        raise UsageError(f"{run} has no row {row_id!r}; {_nearest(run, row_id)}")
+    final = _chapter(last["stage"], last)
+    chapters = [
+        chapter for stage in manifest["stages"][1:] for chapter in _told(run, stage, row_id)
+    ]
+    survivor = final.detail.get("survivor")
+    return Story(
+        row_id,
+        _content(run, manifest, row_id),
+        chapters,
+        final,
+        _content(run, manifest, survivor) if isinstance(survivor, str) else None,
+    )
+
+
+def _told(run: Path, stage: dict[str, Any], row_id: str) -> Iterator[Chapter]:
+    row = _one(stage_file(run, stage), row_id)
+    if row is None:
+        return
+    if "keep" in row:
+        yield _chapter(stage["stage"], row | {"decision": "kept" if row["keep"] else "dropped"})
+    else:
+        yield Chapter(stage["stage"], {k: v for k, v in row.items() if k not in ("_row", "id")})
+
+
+def _chapter(stage: str, row: dict[str, Any]) -> Chapter:
+    detail = _detail(row["detail"])
+    return Chapter(stage, {}, row["decision"], row["reason"], detail)
+
+
+def _detail(text: str | None) -> dict[str, Any]:
+    """Details of decisions are JSON objects; what quarantine says is a sentence."""
+    if text is None:
+        return {}
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {"said": text}
+    return value if isinstance(value, dict) else {"said": text}
+
+
+def _content(run: Path, manifest: dict[str, Any], row_id: str) -> dict[str, Any] | None:
+    path = stage_file(run, manifest["stages"][0])
+    with reading(path):
+        found = pl.scan_parquet(path, glob=False).filter(pl.col("id") == row_id).collect()
+    if found.height == 0:
+        return None
+    if found.height > 1:
+        raise DataError(f"{run} holds {found.height} rows called {row_id!r}: its ids are damaged")
+    kind_of(found)
+    return {
+        k: v for k, v in found.row(0, named=True).items() if k not in BASE or k in ("source", "row")
+    }
+
+
+def _one(path: Path, row_id: str) -> dict[str, Any] | None:
+    with reading(path):
+        rows = pl.scan_parquet(path, glob=False)
+        found = rows.filter(pl.col("id") == row_id).head(1).collect()
+    return found.row(0, named=True) if found.height else None
+
+
+def _nearest(run: Path, row_id: str) -> str:
+    path = run / "ledger.parquet"
+    with reading(path):
+        ids = pl.scan_parquet(path, glob=False).select(pl.col("id").drop_nulls()).head(20_000)
+        known = tuple(ids.collect()["id"].to_list()[:2000])
+    near = closest(row_id, known)
+    if near.startswith("did you"):
+        return near
+    some = ", ".join(known[:_SHOWN])
+    return f"an id is SOURCE:ROW, such as {some}" if known else "it has none"

@@ -1,0 +1,198 @@
+"""Finished stages on disk, found again by the content of all they were made from."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from siftune import curate
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import source_of
+from siftune.curate.files.atomic import (
+    aside,
+    digest_of,
+    hash_file,
+    hash_tree,
+    read_json,
+    write_json,
+)
+from siftune.curate.files.output_marker import STAGE_FILES, expression_of
+from siftune.curate.models.resolve import catalog_key
+from siftune.curate.runs.recipe import GROUPS, Spec
+
+__all__ = ["Done", "Stages", "code_key", "core_key", "is_note", "measured", "option_files"]
+
+_NOTE: Final = expression_of(STAGE_FILES[1])
+_DIGEST: Final = "digest"  # of all else in a note
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished stage: its file, and what is known of it."""
+
+    key: str
+    sha256: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_mb: float = 0.0
+
+    @property
+    def clock(self) -> dict[str, float]:
+        """What it took here."""
+        return {
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "peak_mb": self.peak_mb,
+        }
+
+    @property
+    def told(self) -> str:
+        """What came of it, in words."""
+        facts = self.facts
+        if "kept" in facts and "rows" in facts:
+            noted = "".join(f", {key} {value}" for key, value in facts.get("measured", {}).items())
+            return f"kept {facts['kept']:,} of {facts['rows']:,} rows{noted}"
+        if "columns" in facts:
+            without = f", {facts['unscored']:,} not scored" if facts["unscored"] else ""
+            return f"scored {facts['rows']:,} rows{without}"
+        return f"read {facts['kept']:,} rows, {facts['quarantined']:,} quarantined"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The folder of finished stages of one run.
+
+    A stage's file appears under its name only when it is whole; the note beside it, written last,
+    holds the hashes of the file and of the note's own content, so that of a stage whose file or
+    note was damaged nothing is believed: it is made again.
+    """
+
+    folder: Path
+
+    def path(self, name: str, key: str) -> Path:
+        """Where the output of a stage lies."""
+        return self.folder / f"{name}-{key[:16]}.parquet"
+
+    def done(self, name: str, key: str, writes: Sequence[str] = ()) -> Done | None:
+        """The finished stage of this key, if it is there and undamaged, with all that it writes."""
+        known = self.noted(name, key)
+        if known is None or not all(Path(one).exists() for one in writes):
+            return None
+        return known if self._is_whole(known, self.path(name, key)) else None
+
+    def _is_whole(self, known: Done, path: Path) -> bool:
+        aside = path.with_suffix(".quarantine.jsonl")
+        expected = known.facts.get("quarantine_sha256")
+        if expected is not None and not (aside.is_file() and hash_file(aside) == expected):
+            return False
+        return known.sha256 == hash_file(path)
+
+    def noted(self, name: str, key: str) -> Done | None:
+        """What is noted of a stage of this key that is there; whether it is undamaged is not."""
+        path = self.path(name, key)
+        note = path.with_suffix(".json")
+        if not (path.is_file() and note.is_file()):
+            return None
+        try:
+            content = read_json(note)
+            if content.pop(_DIGEST) != digest_of(content):
+                return None
+            known = Done(**content)
+        except (UsageError, AttributeError, KeyError, TypeError):  # damaged: made again
+            return None
+        return known if known.key == key else None
+
+    def make(self, name: str, key: str, work: Callable[[Path], Mapping[str, Any]]) -> Done:
+        """Run ``work`` on a name beside the stage's, then let the stage appear.
+
+        ``work`` writes its output to the path it is given and returns the stage's facts.
+        """
+        path = self.path(name, key)
+        clock: dict[str, float] = {}
+        with measured(clock):
+            with aside(path) as part:
+                facts = dict(work(part))
+            sha256 = hash_file(path)
+        done = Done(key, sha256, facts, **clock)
+        content = asdict(done)
+        write_json(path.with_suffix(".json"), content | {_DIGEST: digest_of(content)})
+        return done
+
+    def drop_all_but(self, names: set[Path]) -> None:
+        """Remove stages that are no longer part of the run; other files are left alone."""
+        for note in sorted(self.folder.glob("*.json")):
+            if is_note(note) and note.with_suffix(".parquet") not in names:
+                note.with_suffix(".parquet").unlink(missing_ok=True)
+                note.with_suffix(".quarantine.jsonl").unlink(missing_ok=True)
+                note.unlink()
+
+
+def is_note(path: Path) -> bool:
+    """Whether a path has the name of the note of a stage."""
+    return _NOTE.fullmatch(path.name) is not None
+
+
+def code_key(spec: Spec) -> str:
+    """Changes whenever the component's file or anything in ``curate.core`` does."""
+    return digest_of([hash_file(source_of(GROUPS[spec.group], spec.name)), core_key()])
+
+
+@cache
+def core_key() -> str:
+    """Hash of the code that every stage stands on."""
+    folder = Path(str(curate.__path__[0]))
+    files = sorted(folder.rglob("*.py"))
+    return digest_of([[str(path.relative_to(folder)), hash_file(path)] for path in files])
+
+
+def option_files(options: Mapping[str, Any]) -> dict[str, str]:
+    """Content hashes of the files, folders and catalogue's models that options name: inputs too."""
+    found: dict[str, str] = {}
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            value = value.get("path")  # a source with its format
+        if isinstance(value, str) and key != "cache" and 0 < len(value) < 4096:
+            path = Path(value)
+            if path.is_file():
+                found[key] = hash_file(path)
+            elif path.is_dir():
+                found[key] = hash_tree(path)
+            elif (known := catalog_key(value)) is not None:
+                found[key] = known
+    return found
+
+
+@contextmanager
+def measured(clock: dict[str, float]) -> Iterator[None]:
+    """Wall and CPU seconds (of all threads, and of processes waited for) and peak memory (MB)."""
+    _reset_peak()
+    start, used = time.perf_counter(), _cpu_seconds()
+    yield
+    clock["seconds"] = round(time.perf_counter() - start, 3)
+    clock["cpu_seconds"] = round(_cpu_seconds() - used, 3)
+    clock["peak_mb"] = round(_peak_mb(), 1)
+
+
+def _cpu_seconds() -> float:
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _reset_peak() -> None:
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mb() -> float:
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text().split()
+        return int(status[status.index("VmHWM:") + 1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,1 @@
+"""Text statistics: word and token counts, non-answer patterns, language-model loss."""

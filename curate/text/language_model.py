@@ -1,0 +1,218 @@
+"""What a causal language model thinks of a text: the mean surprise of an answer after a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.models.model_config import positions_of
+from siftune.curate.models.precision import NumberFormat, Precision, reason_for, resolve_precision
+from siftune.curate.models.pretrained import attention_of, load_pretrained
+from siftune.curate.models.resolve import model_folder
+from siftune.curate.models.token_ids import check_ids
+from siftune.curate.text.token_counts import load_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+
+__all__ = ["CausalLM"]
+
+_LOGITS = 2**25
+"""Most logits held at once (128 MB in float32); a row longer than that is run alone."""
+_TOKENS = {"cpu": 4096, "cuda": 2**16}
+"""Most tokens run at once; on a CPU batches that fit its caches are twice as fast as large ones."""
+
+
+@dataclass(frozen=True)
+class CausalLM:
+    """A causal model, by any name of one; loaded on first use, without its code.
+
+    ``max_tokens`` makes the model's window smaller. Control tokens spelled out in a text are read
+    as the letters they are. ``precision`` is the number format of its weights and matrix products;
+    log-softmax and sums are in float32 and float64. ``auto`` is bf16 on a CPU that multiplies it,
+    else fp32: on a GPU too, which is idle most of the time when rows run one by one.
+    """
+
+    model: str
+    max_tokens: int | None = None
+    precision: Precision = "auto"
+
+    def mean_nll(
+        self, prompts: Sequence[str | None], answers: Sequence[str | None]
+    ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """``-1/n Σ log p(answer_t | start, prompt, answer_<t)`` of each row, in nats a token.
+
+        Prompt and answer are tokenized apart, and both come after the model's start token (its
+        bos, else its eos), so that the tokens that are scored are the same after any prompt and
+        the first of them always is. NaN where there is no prompt or answer (null), the answer is
+        empty, or the row does not fit the model's window: nothing is cut.
+
+        In fp32 rows are sorted by length and run in batches; which rows share a batch changes a
+        value by rounding alone, below 1e-5. The rounding of bf16 is a thousand times coarser, so
+        there each row runs by itself, without padding: its value depends on no other row.
+
+        Raises:
+            UsageError: the model cannot be loaded, or has no start token.
+        """
+        rows = self._encode(prompts, answers)
+        found = np.full(len(prompts), np.nan)
+        for batch in _batches(rows, 0 if self.number_format == "bf16" else self._most):
+            found[[row.at for row in batch]] = self._nll(batch)
+        return found
+
+    def _encode(
+        self, prompts: Sequence[str | None], answers: Sequence[str | None]
+    ) -> list[_Encoded]:
+        usable = [
+            at
+            for at, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+            if prompt is not None and answer
+        ]
+        before, after = (
+            self._tokenizer.encode_batch_fast(
+                [str(texts[at]) for at in usable], add_special_tokens=False
+            )
+            for texts in (prompts, answers)
+        )
+        rows = [
+            _Encoded(at, [self._start, *prompt.ids], answer.ids)
+            for at, prompt, answer in zip(usable, before, after, strict=True)
+        ]
+        found = [row for row in rows if row.answer and row.width <= self._window]
+        ids = (tokens for row in found for tokens in (row.prompt, row.answer))
+        check_ids(ids, self._loaded.config, self.model, self._tokenizer)
+        return found
+
+    def _nll(self, batch: Sequence[_Encoded]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Mean surprise of each row's answer. Rows are padded on the right, where nobody looks."""
+        import torch
+
+        width = max(row.width for row in batch)
+        first = min(len(row.prompt) for row in batch) - 1  # predicts the first answer token
+        ids = torch.zeros((len(batch), width), dtype=torch.long)
+        wanted = torch.zeros((len(batch), width), dtype=torch.bool)
+        for at, row in enumerate(batch):
+            ids[at, : row.width] = torch.tensor(row.prompt + row.answer)
+            wanted[at, len(row.prompt) : row.width] = True
+        with torch.inference_mode():
+            logits = self._loaded(
+                input_ids=ids.to(self._loaded.device),
+                use_cache=False,
+                logits_to_keep=width - first,
+            ).logits[:, first - width : -1]  # some families give all of them
+            surprise = torch.nn.functional.cross_entropy(
+                logits.float().transpose(1, 2),
+                ids[:, first + 1 :].to(logits.device),
+                reduction="none",
+            )
+        scored = wanted[:, first + 1 :]
+        summed = surprise.cpu().double().masked_fill(~scored, 0).sum(1)
+        mean: np.ndarray[Any, np.dtype[np.float64]] = (summed / scored.sum(1)).numpy()
+        return mean
+
+    @property
+    def number_format(self) -> NumberFormat:
+        """What ``precision`` comes to on this machine."""
+        device = _device().type
+        if self.precision == "auto" and device != "cpu":
+            return "fp32"
+        return resolve_precision(self.precision, device)
+
+    def describe(self) -> dict[str, str]:
+        """What the options come to on this machine, for keys and manifests."""
+        return {"precision": self.number_format}
+
+    def notice(self) -> str:
+        """The precision and its reason, in one line for the user."""
+        device = _device().type
+        if self.number_format == "bf16":
+            what = "bf16 for the model, fp32 for log-softmax"
+            return f"precision: {what} ({reason_for(self.precision, device)})"
+        batches = self.precision == "auto" and device != "cpu"
+        why = "a GPU runs rows in batches" if batches else reason_for(self.precision, device)
+        return f"precision: fp32 ({why})"
+
+    @cached_property
+    def _loaded(self) -> Any:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        loaded = load_pretrained(
+            AutoModelForCausalLM,
+            model_folder(self.model),
+            dtype=torch.bfloat16 if self.number_format == "bf16" else torch.float32,
+            attn_implementation=attention_of(AutoModelForCausalLM, model_folder(self.model)),
+        )
+        return loaded.to(_device())
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        own = Tokenizer.from_str(load_tokenizer(self.model).to_str())  # the loaded one is shared
+        own.encode_special_tokens = True
+        return own
+
+    @property
+    def _most(self) -> int:
+        """Tokens of a batch."""
+        vocabulary = int(self._loaded.config.get_text_config().vocab_size)
+        return min(_TOKENS[self._loaded.device.type], max(1, _LOGITS // vocabulary))
+
+    @property
+    def _window(self) -> int:
+        window = positions_of(self._loaded.config)
+        return min(size for size in (window, self.max_tokens, 2**31) if size is not None)
+
+    @property
+    def _start(self) -> int:
+        config = self._loaded.config.get_text_config()
+        for named in (config.bos_token_id, config.eos_token_id):
+            start = named[0] if isinstance(named, list) and named else named
+            if isinstance(start, int) and 0 <= start < config.vocab_size:
+                return start
+        raise UsageError(
+            f"model {self.model!r} names neither a bos nor an eos token of its vocabulary in "
+            "config.json: "
+            "the first token of an answer would have nothing before it; set bos_token_id there"
+        )
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """One row as token ids; ``at`` is its number among the rows given."""
+
+    at: int
+    prompt: list[int]
+    answer: list[int]
+
+    @property
+    def width(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+def _batches(rows: Sequence[_Encoded], most: int) -> Iterator[list[_Encoded]]:
+    """Rows of like length in batches of at most ``most`` tokens; 0: each row by itself.
+
+    The longest come first, so that what fits in memory once fits always.
+    """
+    batch: list[_Encoded] = []
+    for row in sorted(rows, key=lambda row: (-row.width, row.at)):
+        if batch and (len(batch) + 1) * batch[0].width > most:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

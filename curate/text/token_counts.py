@@ -1,0 +1,89 @@
+"""Counting tokens with a model's own tokenizer, loaded once a process."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.files.atomic import hash_file
+from siftune.curate.models.resolve import catalog_folder, is_hub_name
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["count_tokens", "load_tokenizer", "tokenizer_hash"]
+
+
+_EXPECTED: Final = (
+    "give a model folder that holds a tokenizer.json, that file, a name of `siftune models list`, "
+    "or a name on the hub"
+)
+
+
+def count_tokens(texts: pl.Series, tokenizer: str) -> pl.Series:
+    """Tokens of each text, special tokens not counted, nothing cut; null stays null.
+
+    Raises:
+        UsageError: ``tokenizer`` cannot be loaded.
+    """
+    distinct = texts.drop_nulls().unique(maintain_order=True)
+    encoded = load_tokenizer(tokenizer).encode_batch_fast(
+        distinct.to_list(), add_special_tokens=False
+    )
+    counts = pl.Series([len(one) for one in encoded], dtype=pl.UInt32)
+    return texts.replace_strict(distinct, counts, default=None, return_dtype=pl.UInt32)
+
+
+@lru_cache(maxsize=4)
+def load_tokenizer(tokenizer: str) -> Tokenizer:
+    """The tokenizer of a model by any name of one, or of a ``tokenizer.json``.
+
+    Truncation and padding that its file asks for are switched off: a count is of the whole text.
+
+    Raises:
+        UsageError: there is none by that name, or its file cannot be read.
+    """
+    from tokenizers import Tokenizer
+
+    path = _local_file(tokenizer)
+    try:
+        loaded = Tokenizer.from_file(str(path)) if path else Tokenizer.from_pretrained(tokenizer)
+    except Exception as error:  # the library raises bare Exception for an unreadable or absent file
+        reason = str(error).partition("\n")[0]
+        raise UsageError(
+            f"tokenizer {str(path or tokenizer)!r} cannot be loaded ({reason}): {_EXPECTED}"
+        ) from None
+    loaded.no_truncation()
+    loaded.no_padding()
+    return loaded
+
+
+def tokenizer_hash(tokenizer: str) -> str:
+    """SHA-256 of what `load_tokenizer` loads, for keys and manifests."""
+    import hashlib
+
+    path = _local_file(tokenizer)
+    if path:
+        return hash_file(path)
+    return hashlib.sha256(load_tokenizer(tokenizer).to_str().encode()).hexdigest()
+
+
+def _local_file(tokenizer: str) -> Path | None:
+    """The file of a tokenizer that is here; None for a name that the hub may have.
+
+    Raises:
+        UsageError: a folder without one, or a path of nothing.
+    """
+    path = catalog_folder(tokenizer) or Path(tokenizer)
+    if path.is_dir():
+        file = path / "tokenizer.json"
+        if not file.is_file():
+            raise UsageError(f"tokenizer: the folder {path} holds no tokenizer.json: {_EXPECTED}")
+        return file
+    if not path.exists() and not is_hub_name(tokenizer):
+        raise UsageError(f"tokenizer: no such file or folder: {tokenizer}: {_EXPECTED}")
+    return path if path.exists() else None

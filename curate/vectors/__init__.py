@@ -1,0 +1,1 @@
+"""Embeddings: models, nearest neighbours, clusters, k-center, facility location."""

@@ -1,0 +1,1 @@
+"""Chat templates: rendering, token ids, masks of the assistant turns, control tokens."""

@@ -1,0 +1,399 @@
+"""Conversations to token ids: what the template writes and what the data holds are kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from siftune.curate.core.errors import DataError
+from siftune.finetune.chat.control_tokens import DataGuard, control_tokens, end_tokens
+from siftune.finetune.chat.render import (
+    ChatRenderer,
+    ToolLists,
+    Tools,
+    Turns,
+    own_template,
+    training_template,
+)
+from siftune.finetune.chat.turn_spans import Stops, TurnSpan, turn_spans
+from siftune.finetune.models.embedding_ids import check_own_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "Encoded",
+    "EncodedAnswer",
+    "ToolLists",
+    "Turns",
+    "control_tokens",
+    "encode_answers",
+    "encode_chats",
+    "encode_prompts",
+    "encode_texts",
+    "encode_unmasked",
+    "training_template",
+]
+
+_CHUNK: Final = 2_000
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids, and for each 1 where the assistant wrote it (and its end of turn), else 0."""
+
+    ids: list[int]
+    mask: list[int]
+
+
+class EncodedAnswer(NamedTuple):
+    """Ids of a prompt and of the answer after it, with the answer's end of turn.
+
+    ``mask`` is 1 on the ids of the answer that the assistant wrote. It is 0 on what else an answer
+    of several turns holds: the headers between turns, and what users and tools wrote.
+    """
+
+    prompt: list[int]
+    ids: list[int]
+    mask: list[int]
+
+
+def encode_chats(
+    tokenizer: PreTrainedTokenizerBase,
+    chats: Sequence[Turns],
+    template: str | None = None,
+    tools: ToolLists | None = None,
+    rows: Sequence[str] | None = None,
+) -> list[Encoded]:
+    """Ids and assistant mask of whole conversations.
+
+    The assistant's turns are what the template marks, or else where `chat.turn_spans` locates
+    them. The text is cut where the assistant begins and ends, and each piece is tokenized alone, so
+    that an answer is learned after exactly the ids that the model is given when it has to write
+    one. Control tokens spelled out in the data stay text. A turn whose ``weight`` is 0 is not
+    learned.
+
+    ``tools`` are the functions that each conversation's model may call, one entry a conversation;
+    ``rows`` are the ids by which an error names a conversation.
+
+    Raises:
+        DataError: the template refuses a conversation, or a turn cannot be located in its text.
+        UsageError: the tokenizer has no chat template.
+    """
+    writer, found = _Writer(tokenizer, template), []
+    for at, (chat, own) in enumerate(zip(chats, _each(tools, chats), strict=True)):
+        with _named(rows, at):
+            found.append(writer.training(chat, own).learned())
+    return _encode(tokenizer, found)
+
+
+def encode_unmasked(
+    tokenizer: PreTrainedTokenizerBase,
+    chats: Sequence[Turns],
+    tools: ToolLists | None = None,
+    rows: Sequence[str] | None = None,
+) -> list[list[int]]:
+    """Ids of whole conversations as the tokenizer's own template writes them.
+
+    For models that read conversations and do not write them: nothing has to be located.
+    """
+    writer, found = _Writer(tokenizer), []
+    for at, (chat, own) in enumerate(zip(chats, _each(tools, chats), strict=True)):
+        with _named(rows, at):
+            found.append(writer.asking(chat, own).whole())
+    return [encoded.ids for encoded in _encode(tokenizer, found)]
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Turns],
+    template: str | None = None,
+    tools: ToolLists | None = None,
+    rows: Sequence[str] | None = None,
+) -> list[list[int]]:
+    """Ids of prompts, up to where the assistant has to go on."""
+    writer, found = _Writer(tokenizer, template), []
+    for at, (prompt, own) in enumerate(zip(prompts, _each(tools, prompts), strict=True)):
+        with _named(rows, at):
+            found.append(writer.asking(prompt, own).asked())
+    return [encoded.ids for encoded in _encode(tokenizer, found)]
+
+
+def encode_answers(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Turns],
+    answers: Sequence[Turns],
+    template: str | None = None,
+    tools: ToolLists | None = None,
+    rows: Sequence[str] | None = None,
+) -> list[EncodedAnswer]:
+    """Ids of each prompt and of its answer, and which of them the assistant wrote.
+
+    The prompt is what the model is asked with. The answer is what the whole conversation has after
+    that or, where the template writes the prompt otherwise once there is an answer, from where its
+    first turn is located. It goes to the end of the assistant's last turn.
+
+    Raises:
+        DataError: the template refuses a conversation, or a turn cannot be located in its text.
+        UsageError: the tokenizer has no chat template.
+    """
+    writer, asked, answered = _Writer(tokenizer, template), [], []
+    listed = _each(tools, prompts)
+    for at, (prompt, answer, own) in enumerate(zip(prompts, answers, listed, strict=True)):
+        with _named(rows, at):
+            asked.append(writer.training(prompt, own).asked())
+            answered.append(writer.training([*prompt, *answer], own).answered(len(prompt)))
+    pairs = zip(_encode(tokenizer, asked), _encode(tokenizer, answered), strict=True)
+    return [EncodedAnswer(prompt.ids, answer.ids, answer.mask) for prompt, answer in pairs]
+
+
+def _each(tools: ToolLists | None, chats: Sequence[Turns]) -> ToolLists:
+    return [None] * len(chats) if tools is None else tools
+
+
+@contextmanager
+def _named(rows: Sequence[str] | None, at: int) -> Iterator[None]:
+    """Puts the row in front of what cannot be written of it."""
+    try:
+        yield
+    except DataError as error:
+        row = f"row {rows[at]}" if rows is not None else f"conversation {at + 1}"
+        raise DataError(f"{row}: {error}") from None
+
+
+def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Encoded]:
+    """Ids of plain texts with the end of sequence, all of it to be learned."""
+    first = tokenizer("a")["input_ids"][:1]
+    begin = first if first and first[0] == tokenizer.bos_token_id else []
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    plain = tokenizer(
+        list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
+    )
+    found = [[*begin, *ids, *end] for ids in plain["input_ids"]]
+    check_own_ids(tokenizer, found)
+    return [Encoded(ids, [0] * len(begin) + [1] * (len(ids) - len(begin))) for ids in found]
+
+
+class _Piece(NamedTuple):
+    """A part of a text that is tokenized alone."""
+
+    text: str
+    wrote: bool  # the assistant did
+    after: Literal["nothing", "control", "text"] = "text"
+
+
+class _Span(NamedTuple):
+    start: int
+    end: int
+    learned: bool
+    close: bool = False  # the end token has to be added
+
+
+class _Writer:
+    """Writes conversations with one tokenizer, in ``template`` or in templates of its own."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> None:
+        self._tokenizer, self._template = tokenizer, template
+        self._stops = Stops(end_tokens(tokenizer), control_tokens(tokenizer))
+
+    def training(self, chat: Turns, tools: Tools) -> _Conversation:
+        """A conversation in the template that models are trained with."""
+        return self._conversation(self._training(bool(tools)), chat, tools)
+
+    def asking(self, chat: Turns, tools: Tools) -> _Conversation:
+        """A conversation in the tokenizer's own template, which models are asked with."""
+        return self._conversation(self._own(bool(tools)), chat, tools)
+
+    @cache  # noqa: B019 (a writer lives as long as one call)
+    def _training(self, tools: bool) -> ChatRenderer:
+        template = self._template or training_template(self._tokenizer, tools)
+        return ChatRenderer(self._tokenizer, template)
+
+    @cache  # noqa: B019
+    def _own(self, tools: bool) -> ChatRenderer:
+        template = self._template or own_template(self._tokenizer, tools)
+        return ChatRenderer(self._tokenizer, template)
+
+    def _conversation(self, renderer: ChatRenderer, chat: Turns, tools: Tools) -> _Conversation:
+        guard = DataGuard(self._stops.control, chat, tools)
+        hidden, listed = guard.hide(chat), guard.hide_tools(tools)
+        return _Conversation(renderer, self._stops, guard, chat, hidden, listed)
+
+
+@dataclass(frozen=True)
+class _Conversation:
+    """One conversation, as a template gets it with its control tokens hidden."""
+
+    renderer: ChatRenderer
+    stops: Stops
+    guard: DataGuard
+    chat: Turns
+    hidden: Turns
+    tools: Tools
+
+    def learned(self) -> list[_Piece]:
+        """The whole conversation."""
+        text, spans = self._spans()
+        return self._cut(text, spans)
+
+    def whole(self) -> list[_Piece]:
+        """The whole conversation, nothing in it located."""
+        return self._cut(self._render(self.hidden), [])
+
+    def asked(self) -> list[_Piece]:
+        """The conversation up to where the assistant goes on, cut where it was cut in training."""
+        if self.renderer.marked:
+            text, marks = self.renderer.marks(self.hidden, self.tools, ask=True)
+            return self._cut(text, [_Span(*mark, learned=False) for mark in marks])
+        try:
+            text, turns = self._turns(ask=True)
+        except DataError:  # to be read, earlier turns need not be located
+            return self._cut(self._render(self.hidden, ask=True), [])
+        return self._cut(text, [_Span(turn.start, turn.end, False) for turn in turns])
+
+    def answered(self, prompt: int) -> list[_Piece]:
+        """What follows the first ``prompt`` turns, up to the end of the assistant's last turn."""
+        text, spans = self._spans()
+        start = self._start_of_answer(text, prompt)
+        kept = [
+            span._replace(start=max(start, span.start))
+            for span in spans
+            if span.end > start or (span.close and span.end == start)
+        ]
+        return self._cut(text[: kept[-1].end] if kept else text, kept, start)
+
+    def _start_of_answer(self, text: str, prompt: int) -> int:
+        asked = self._render(self.hidden[:prompt], ask=True)
+        if text.startswith(asked):
+            return len(asked)
+        _, turns = self._turns()
+        starts = [turn.start for turn in turns if turn.turn == prompt]
+        if not starts:
+            raise DataError(
+                "the chat template writes the prompt otherwise once there is an answer, and the "
+                "answer does not begin with a turn of the assistant"
+            )
+        return starts[0]
+
+    def _spans(self) -> tuple[str, list[_Span]]:
+        """The text, and what the assistant writes in it."""
+        if not self.renderer.marked:
+            text, turns = self._turns()
+            return text, [self._learned(turn) for turn in turns]
+        text, marks = self.renderer.marks(self.hidden, self.tools)
+        if all(turn.get("weight", 1) for turn in self.chat):
+            return text, [_Span(*mark, learned=True) for mark in marks]
+        unlearned = [turn for turn in self._turns()[1] if not self._weight(turn)]
+        return text, [
+            _Span(start, end, not any(start < turn.end and turn.start < end for turn in unlearned))
+            for start, end in marks
+        ]
+
+    def _learned(self, turn: TurnSpan) -> _Span:
+        last = turn.turn + 1 == len(self.chat)
+        return _Span(turn.start, turn.end, self._weight(turn), last and not turn.ended)
+
+    def _weight(self, turn: TurnSpan) -> bool:
+        return bool(self.chat[turn.turn].get("weight", 1))
+
+    def _turns(self, ask: bool = False) -> tuple[str, list[TurnSpan]]:
+        return turn_spans(self._render, self.hidden, self.stops, ask)
+
+    def _render(self, chat: Turns, *, ask: bool = False) -> str:
+        return self.renderer(chat, self.tools, ask)
+
+    def _cut(self, text: str, spans: Sequence[_Span], start: int = 0) -> list[_Piece]:
+        """The text from ``start``, cut at ``spans`` and at forged control tokens."""
+        found: list[_Piece] = []
+        at = start
+        for span in spans:
+            found += self._shown(text, at, span.start, wrote=False)
+            found += self._shown(text, span.start, span.end, wrote=span.learned)
+            if span.close:
+                found.append(_Piece(self.renderer.tokenizer.eos_token or "", span.learned))
+            at = span.end
+        return [*found, *self._shown(text, at, len(text), wrote=False)]
+
+    def _shown(self, text: str, start: int, end: int, wrote: bool) -> Iterator[_Piece]:
+        after = self._before(text, start)
+        for part in self.guard.show(text[start:end]):
+            yield _Piece(part, wrote, after)
+            after = "text"
+
+    def _before(self, text: str, at: int) -> Literal["nothing", "control", "text"]:
+        if at == 0:
+            return "nothing"
+        return "control" if text.endswith(tuple(self.stops.control), 0, at) else "text"
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[_Piece]]
+) -> list[Encoded]:
+    found: list[Encoded] = []
+    for start in range(0, len(conversations), _CHUNK):
+        found += _encode_chunk(tokenizer, conversations[start : start + _CHUNK])
+    check_own_ids(tokenizer, (row.ids for row in found))
+    return found
+
+
+def _encode_chunk(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[_Piece]]
+) -> list[Encoded]:
+    flat = [piece for pieces in conversations for piece in pieces]
+    ids = _ids_of(tokenizer, flat)
+    found: list[Encoded] = []
+    at = 0
+    for pieces in conversations:
+        own = ids[at : at + len(pieces)]
+        at += len(pieces)
+        mask = [int(p.wrote) for p, piece in zip(pieces, own, strict=True) for _ in piece]
+        found.append(Encoded([token for piece in own for token in piece], mask))
+    return found
+
+
+def _ids_of(tokenizer: PreTrainedTokenizerBase, pieces: Sequence[_Piece]) -> list[list[int]]:
+    """Ids of each piece, as they are in the middle of a text.
+
+    Some tokenizers put a blank before a text, and some of those also after a control token: a
+    newline in front keeps them from it.
+    """
+    control = tokenizer.eos_token or ""
+    inner = "\n" if _adds_blank(tokenizer, control) else control
+    anchors = {"nothing": "", "control": control, "text": inner}
+    return _ids_after(tokenizer, [(anchors[piece.after], piece.text) for piece in pieces], control)
+
+
+def _ids_after(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, str]], control: str
+) -> list[list[int]]:
+    """Ids of texts after their anchors; after ``control`` where an anchor merges with its text."""
+    anchors = sorted({anchor for anchor, _ in texts} | {control})
+    known = dict(zip(anchors, _plain_ids(tokenizer, anchors), strict=True))
+    found = _plain_ids(tokenizer, [anchor + text for anchor, text in texts])
+    merged = [
+        at
+        for at, (anchor, _) in enumerate(texts)
+        if found[at][: len(known[anchor])] != known[anchor]
+    ]
+    again = _plain_ids(tokenizer, [control + texts[at][1] for at in merged]) if merged else []
+    cut = [ids[len(known[anchor]) :] for (anchor, _), ids in zip(texts, found, strict=True)]
+    for at, ids in zip(merged, again, strict=True):
+        cut[at] = ids[len(known[control]) :]
+    return cut
+
+
+def _adds_blank(tokenizer: PreTrainedTokenizerBase, control: str) -> bool:
+    """Whether a text after a control token gets other ids than after a newline."""
+    texts = [control, control + "a", "\n", "\na"]
+    first, after_control, newline, after_newline = _plain_ids(tokenizer, texts)
+    return after_control[len(first) :] != after_newline[len(newline) :]
+
+
+def _plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    if not texts:
+        return []
+    found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return [list(ids) for ids in found]

@@ -1,0 +1,1 @@
+"""Comparing losses: several objectives on one data set, and conformance tests."""

@@ -1,0 +1,1 @@
+"""Shapes and facts that every part shares: trainers, intervals, distributed processes."""

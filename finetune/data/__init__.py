@@ -1,0 +1,1 @@
+"""Training data: rows to token ids, collators, packing, and checks before the first step."""

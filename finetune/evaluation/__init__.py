@@ -1,0 +1,1 @@
+"""Evaluation on held-out rows: generations, pair accuracy, implicit rewards."""

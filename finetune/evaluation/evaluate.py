@@ -1,0 +1,206 @@
+"""Evaluate a model on held-out rows: its answers, or its judgement of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import orjson
+import polars as pl
+
+from siftune.curate.core.ranges import Count, Natural, NonNegative, Seed
+from siftune.curate.core.schema import KINDS
+from siftune.curate.files.atomic import write_json, write_text
+from siftune.curate.files.outputs import check_folder, whole_folder
+from siftune.finetune.core.intervals import with_interval
+from siftune.finetune.core.types import TrainResult
+from siftune.finetune.data import training_rows
+from siftune.finetune.evaluation.generation_eval import Exam, number_of
+from siftune.finetune.models import loading
+from siftune.finetune.models.precision import (
+    Precision,
+    frozen_dtype,
+    precision_used,
+    reference_dtype,
+    report,
+)
+
+__all__ = ["MEASURES", "Evaluate", "chosen_rows", "summary", "write_step", "write_summary"]
+
+_COMMAND: Final = "finetune evaluate"
+_Found: TypeAlias = tuple[list[dict[str, Any]], dict[str, float]]  # one object a row, and means
+MEASURES: Final = (
+    "exact_match",
+    "contains",
+    "loss",
+    "tokens",
+    "ended",
+    "kl_k1",
+    "kl_k3",
+    "reward",
+)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Answers of ``model`` to held-out prompts, or its judgement of held-out pairs.
+
+    A causal model answers at most ``limit`` prompts (drawn by ``seed``; 0: all), greedily or at
+    ``temperature``, in at most ``max_new_tokens``; ``reference`` is the model its KL is measured
+    from, ``reward`` a reward model that scores the answers. ``loss`` is its cross-entropy on the
+    answers that the rows hold, in nats a token. A reward model is asked which side of each pair is
+    better, and so is a causal model with ``judge_pairs``: by its implicit reward, the log-ratio of
+    an answer to ``reference`` (its log-probability where none is given), in fp32 unless ``bf16`` is
+    asked for. Each mean has the 95 % interval of a bootstrap over prompts. ``precision`` is that of
+    all these models: ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it. In
+    bf16 an answer can depend on the prompts that share its batch, by rounding: for the same answers
+    keep ``batch_size``.
+    """
+
+    model: str
+    reference: str | None = None
+    reward: str | None = None
+    temperature: NonNegative = 0.0
+    max_new_tokens: Count = 64
+    limit: Natural = 0
+    judge_pairs: bool = False
+    batch_size: Count = 16
+    seed: Seed = 0
+    precision: Precision = "auto"
+
+    def __call__(self, rows: Path, out: Path) -> TrainResult:
+        """Write ``rows.jsonl`` and ``evaluation.json`` to the folder ``out``.
+
+        Raises:
+            UsageError: a model cannot be used, or ``out`` is not of an earlier evaluation.
+        """
+        check_folder(out, _COMMAND)
+        judges = loading.is_reward_model(self.model)
+        by_ratio = self.judge_pairs and not judges
+        report(self.precision, ["the models"] if not by_ratio or self.precision == "bf16" else [])
+        how = self._judged if judges else self._judged_by_ratio if by_ratio else self._asked
+        found, means = how(rows)
+        facts = {
+            "model": {"path": loading.shown(self.model), "hash": loading.model_hash(self.model)},
+            "options": {key: value for key, value in asdict(self).items() if key != "model"},
+            "precision": self._format(by_ratio),
+            "last": means,
+        }
+        with whole_folder(out, _COMMAND) as part:
+            write_text(part / "rows.jsonl", _lines(found))
+            write_json(part / "evaluation.json", facts)
+        return TrainResult(out, len(found), means)
+
+    def _format(self, by_ratio: bool) -> str:
+        if by_ratio:
+            return "bf16" if self.precision == "bf16" else "fp32"
+        return precision_used(self.precision)
+
+    def _asked(self, rows: Path) -> _Found:
+        table = chosen_rows(training_rows.load(rows, KINDS), self.limit, self.seed)
+        dtype = frozen_dtype(self.precision)
+        reference = None if self.reference is None else loading.load_causal(self.reference, dtype)
+        exam = Exam(
+            tuple(training_rows.to_prompts(table)),
+            loading.load_tokenizer(self.model),
+            None if reference is None else loading.placed(reference),
+            self.reward,
+            self.temperature,
+            self.max_new_tokens,
+            self.batch_size,
+            self.seed,
+            self.precision,
+        )
+        found = exam(loading.placed(loading.load_causal(self.model, dtype)))
+        return found, summary(found)
+
+    def _judged_by_ratio(self, rows: Path) -> _Found:
+        from siftune.finetune.evaluation.implicit_reward import judge_by_log_ratio
+        from siftune.finetune.evaluation.implicit_reward import summary as of_pairs
+
+        table = chosen_rows(training_rows.load(rows, ("preference",)), self.limit, self.seed)
+        dtype = reference_dtype(self.precision, adapter=False)
+        model, reference = (
+            None if name is None else loading.placed(loading.load_causal(name, dtype))
+            for name in (self.model, self.reference)
+        )
+        tokenizer = loading.load_tokenizer(self.model)
+        found = judge_by_log_ratio(model, reference, tokenizer, table, self.batch_size, rows)
+        return found, of_pairs(found)
+
+    def _judged(self, rows: Path) -> _Found:
+        from siftune.finetune.evaluation.pair_accuracy import accuracy, judge
+
+        table = chosen_rows(training_rows.load(rows, ("preference",)), self.limit, self.seed)
+        model = loading.placed(loading.load_reward(self.model, frozen_dtype(self.precision)))
+        found = judge(model, loading.load_tokenizer(self.model), table, self.batch_size)
+        return found, accuracy(found)
+
+
+def chosen_rows(table: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
+    """At most ``limit`` rows (0: all), drawn by what their ids are, not by where they stand."""
+    if not limit or table.height <= limit:
+        return table
+    ranks = [number_of(f"{seed}:{key}") for key in table["id"]]
+    return table[sorted(np.argsort(ranks, kind="stable")[:limit].tolist())]
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means over the rows that have a value; ``rows`` counts all, ``unanswered`` those with none.
+
+    ``…_low`` and ``…_high`` are the 95 % interval of a bootstrap over prompts. ``loss`` is a mean
+    over the tokens of all known answers.
+
+    >>> summary([{"completion": "a", "exact_match": True}, {"completion": None}])
+    {'rows': 2, 'unanswered': 1, 'exact_match': 1.0}
+    """
+    unanswered = sum(row["completion"] is None for row in rows)
+    found: dict[str, float] = {"rows": len(rows), "unanswered": unanswered}
+    for name in MEASURES:
+        having = [row for row in rows if row.get(name) is not None]
+        if having:
+            values = [float(row[name]) for row in having]
+            weights = [row["loss_tokens"] for row in having] if name == "loss" else None
+            found |= with_interval(name, values, [_prompt_of(row) for row in having], weights)
+    return found
+
+
+def _prompt_of(row: Mapping[str, Any]) -> str:
+    return str(row.get("prompt", row.get("id")))
+
+
+def write_step(
+    folder: Path, step: int, rows: Sequence[Mapping[str, Any]], name: str = "evaluation"
+) -> None:
+    """Keep the rows of an evaluation at ``step`` as ``NAME/step-NNNNNN.jsonl``."""
+    write_text(folder / name / f"step-{step:06}.jsonl", _lines(rows))
+
+
+def write_summary(
+    folder: Path,
+    summarise: Callable[[Sequence[Mapping[str, Any]]], dict[str, float]] = summary,
+    name: str = "evaluation",
+    kept: int | None = None,
+) -> dict[str, float]:
+    """Write ``NAME.json``: a summary of every ``NAME/step-*.jsonl``; that of the step ``kept``.
+
+    By default that is the last one, the step whose weights are written.
+    It is made from the files alone, so a resumed run has all steps in it.
+    """
+    steps = {
+        int(path.stem.removeprefix("step-")): summarise(
+            [orjson.loads(line) for line in path.read_bytes().splitlines()]
+        )
+        for path in sorted((folder / name).glob("step-*.jsonl"))
+    }
+    listed = [{"step": step, **values} for step, values in steps.items()]
+    step = max(steps) if kept is None else kept
+    write_json(folder / f"{name}.json", {"steps": listed, "last": {"step": step, **steps[step]}})
+    return steps[step]
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(orjson.dumps(row).decode() + "\n" for row in rows)

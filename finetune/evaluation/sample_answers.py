@@ -1,0 +1,306 @@
+"""Answer prompts K times, score the answers, and keep them as ranked rows with win rates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import polars as pl
+
+from siftune.curate.core.errors import DataError
+from siftune.curate.core.ranges import Count, Natural, Positive, Seed, Share
+from siftune.curate.core.schema import KINDS, schema_of
+from siftune.curate.files.atomic import write_json
+from siftune.curate.files.json_text import dump
+from siftune.curate.files.outputs import check_folder, whole_folder
+from siftune.curate.rows.chat import turn
+from siftune.curate.rows.convert import content_digest
+from siftune.finetune.core import distributed
+from siftune.finetune.core.types import TrainResult
+from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.evaluation.evaluate import chosen_rows
+from siftune.finetune.evaluation.reward_lookup import load, reward_of
+from siftune.finetune.generation.answer_turns import columns_of
+from siftune.finetune.models import loading
+from siftune.finetune.models.embedding_ids import check_same_size
+from siftune.finetune.models.precision import Precision, frozen_dtype, precision_used, report
+
+if TYPE_CHECKING:
+    from siftune.finetune.rewards.types import Reward
+
+__all__ = ["SAMPLED_FROM", "Sample"]
+
+SAMPLED_FROM: Final = "sampled_from"
+"""In ``extra``: the hash of the model whose samples a row holds."""
+
+_COMMAND: Final = "finetune sample"
+_CUT: Final = "cut off at the most tokens"
+_NUMBERS: Final = ("win_rate", "win_probability", "by_reference")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """``count`` answers of ``model`` to each prompt of the rows, as ranked rows.
+
+    They are drawn at ``temperature``, each from random numbers of its own (``seed``, its row, its
+    number), in at most ``max_new_tokens``; what was cut off there, or is empty, is no sample of the
+    model and is left out. ``reward`` is the folder of a reward model or the name of a reward
+    (``reward_options`` are its own), and gives the ``scores``. At most ``limit`` prompts are asked
+    (0: all), each once however many rows have it.
+
+    With each answer come the numbers that losses on own samples read, by Bradley-Terry on the
+    scores over ``scale``: ``win_rate``, how often it beats another of its list (``spo``, ``dno``);
+    ``win_probability``, how often it beats an opponent (``nash_md``);
+    ``by_reference``, 1 where ``reference`` gave it (``xpo``). ``opponents`` answers a prompt are
+    drawn from ``model^(1 - mixture) · reference^mixture``, token by token; without them the other
+    answers of the list are the opponents. Opponents from the reference itself (``mixture`` 1) join
+    the list. ``precision`` is that of the models, as in `evaluation.evaluate`.
+
+    An answer's comparison with itself is not in its ``win_rate``, nor in the ``win_probability`` of
+    an opponent in the list (a single one keeps ½). Were it counted, as a draw, the
+    rates of n answers would lie closer to ½, by ``(n - 1) / n``. A loss on rates lands on
+    ``π · exp(rate / β)``, so a β chosen for rates that count it is ``n / (n - 1)`` times as large
+    for these: 4/3 of it for lists of four, twice for pairs.
+
+    A round of self-play is then: sample with the policy, train a step on what was sampled
+    (``siftune finetune spo SAMPLES --model POLICY``), and again with what came out.
+    """
+
+    model: str
+    reward: str
+    reward_options: Mapping[str, Any] = field(default_factory=dict)
+    count: Count = 4
+    temperature: Positive = 1.0
+    max_new_tokens: Count = 64
+    reference: str | None = None
+    opponents: Natural = 0
+    mixture: Share = 1.0
+    scale: Positive = 1.0
+    limit: Natural = 0
+    batch_size: Count = 32
+    seed: Seed = 0
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse options out of range or against each other."""
+        for name in ("count", "max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("temperature", "scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if self.opponents < 0 or self.limit < 0:
+            raise ValueError("opponents and limit: expected 0 or more")
+        if not 0 <= self.mixture <= 1:
+            raise ValueError(f"mixture: expected 0 to 1, got {self.mixture}")
+        if bool(self.opponents) != (self.reference is not None):
+            raise ValueError("opponents and reference go together: one is set, the other is not")
+
+    def __call__(self, rows: Path, out: Path) -> TrainResult:
+        """Write ``kept.parquet`` and ``sampling.json`` to the folder ``out``.
+
+        Raises:
+            DataError: no prompt got two scored answers.
+            UsageError: an option, the reward or a model does not fit, or ``out`` is not of an
+                earlier sampling.
+        """
+        check_folder(out, _COMMAND)
+        table = training_rows.load(rows, KINDS)
+        report(self.precision, ["the models"])
+        reward = reward_of(self.reward, self.reward_options, self.precision)
+        once = table.filter(training_rows.prompt_keys(table).is_first_distinct())
+        table = chosen_rows(once, self.limit, self.seed)
+        asked = training_rows.to_prompts(table)
+        if self.reference is not None and 0 < self.mixture < 1:
+            check_same_size(self.model, self.reference, "reference")
+        tokenizer = loading.load_tokenizer(self.model)
+        preflight.refuse(preflight.check_tokenizer(tokenizer))
+        load(reward)
+        own, theirs, lost = self._drawn(asked, tokenizer)
+        drawn_answers = len(asked) * (self.count + self.opponents)
+        scored = [self._scored(reward, asked, drawn) for drawn in (own, theirs)]
+        lists = [
+            self._row(row, first, second)
+            for row, first, second in zip(
+                table.select("id", "source", "row").rows(named=True), *scored, strict=True
+            )
+        ]
+        kept = [row for row in lists if row is not None]
+        lost["without a score"] = sum(map(len, (*own, *theirs))) - sum(
+            len(one) for both in scored for one in both
+        )
+        why = self._why(lost, drawn_answers)
+        if not kept:
+            raise DataError(f"{rows}: no prompt got two answers with a score: {why}")
+        if len(kept) < table.height:
+            distributed.tell(
+                f"left out: {table.height - len(kept):,} of {table.height:,} prompts, without two "
+                f"answers with a score: {why}"
+            )
+        facts = self._facts(rows, table.height, kept, lost)
+        schema = {**schema_of("ranked"), **dict.fromkeys(_NUMBERS, pl.List(pl.Float64))}
+        known = {row["id"]: row for row in asked}
+        for row in kept:
+            _add_prompt(row, known[row["id"]])
+        with whole_folder(out, _COMMAND) as part:
+            pl.DataFrame(kept, schema).write_parquet(part / "kept.parquet")
+            write_json(part / "sampling.json", facts)
+        return TrainResult(out, len(kept), facts["means"])
+
+    def _drawn(
+        self, asked: Sequence[Mapping[str, Any]], tokenizer: Any
+    ) -> tuple[list[list[str]], list[list[str]], Counter[str]]:
+        """Of each prompt the model's answers, and the opponents', and why others are left out."""
+        from siftune.finetune.generation.mixture_policy import mixed
+
+        dtype = frozen_dtype(self.precision)
+        policy: Any = loading.placed(loading.load_causal(self.model, dtype))
+        lost: Counter[str] = Counter()
+        own = self._answers(policy, tokenizer, asked, self.count, "", lost)
+        if self.reference is None:
+            return own, [[] for _ in asked], lost
+        reference: Any = loading.placed(loading.load_causal(self.reference, dtype))
+        rest = tokenizer, asked, self.opponents, "opponent", lost
+        if self.mixture == 1:
+            return own, self._answers(reference, *rest), lost
+        with mixed(policy, reference, self.mixture) if self.mixture else nullcontext():
+            return own, self._answers(policy, *rest), lost
+
+    def _answers(
+        self,
+        model: Any,
+        tokenizer: Any,
+        asked: Sequence[Mapping[str, Any]],
+        count: int,
+        who: str,
+        lost: Counter[str],
+    ) -> list[list[str]]:
+        """The answers that ended, by prompt; others are counted in ``lost``, by why."""
+        from siftune.finetune.evaluation.generation_eval import Exam
+
+        many = [{**row, "id": f"{row['id']}#{who}{at}"} for row in asked for at in range(count)]
+        exam = Exam(
+            tuple(many),
+            tokenizer,
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+        found = []
+        for one in exam(model):
+            reason = _left_out(one)
+            lost[reason] += reason != ""
+            found.append(None if reason else one["completion"])
+        groups = [found[at : at + count] for at in range(0, len(found), count)]
+        return [[said for said in group if said is not None] for group in groups]
+
+    @staticmethod
+    def _scored(
+        reward: Reward, asked: Sequence[Mapping[str, Any]], drawn: Sequence[Sequence[str]]
+    ) -> list[list[tuple[str, float]]]:
+        """The answers that have a score, with it."""
+        flat = [(row, said) for row, answers in zip(asked, drawn, strict=True) for said in answers]
+        texts = ["\n".join(str(one["content"]) for one in row["prompt"]) for row, _ in flat]
+        scores = iter(reward(texts, [said for _, said in flat], [row for row, _ in flat]))
+        found = [[(said, next(scores)) for said in answers] for answers in drawn]
+        return [
+            [(said, score) for said, score in answers if score is not None] for answers in found
+        ]
+
+    def _row(
+        self,
+        base: Mapping[str, Any],
+        own: Sequence[tuple[str, float]],
+        theirs: Sequence[tuple[str, float]],
+    ) -> dict[str, Any] | None:
+        """A ranked row but for its prompt; None of one answer, or where no opponent came."""
+        joined = [*own, *theirs] if self.mixture == 1 else own
+        if len(joined) <= 1 or (self.opponents and not theirs):
+            return None
+        scores = np.array([score for _, score in joined])
+        each = _wins(scores / self.scale, scores / self.scale)
+        rates = (each.sum(1) - 0.5) / (len(joined) - 1)  # itself, a draw, is no opponent
+        beats = rates
+        if theirs:
+            against = np.array([score for _, score in theirs])
+            beats = _wins(scores / self.scale, against / self.scale).mean(1)
+        if joined is not own and len(theirs) > 1:  # an opponent in the list has met itself there
+            last = slice(len(own), None)
+            beats[last] = (beats[last] * len(theirs) - 0.5) / (len(theirs) - 1)
+        return {
+            **base,
+            "kind": "ranked",
+            "extra": {SAMPLED_FROM: loading.model_hash(self.model)},
+            "completions": [[turn("assistant", said)] for said, _ in joined],
+            "scores": scores.tolist(),
+            "attributes": None,
+            "win_rate": rates.tolist(),
+            "win_probability": beats.tolist(),
+            "by_reference": [0.0] * len(own) + [1.0] * (len(joined) - len(own)),
+        }
+
+    def _why(self, lost: Mapping[str, int], drawn: int) -> str:
+        """What became of the answers that are left out, and what to do."""
+        counted = ", ".join(f"{count:,} {reason}" for reason, count in lost.items() if count)
+        raised = "--max-new-tokens" if lost.get(_CUT) else "--count"
+        return (
+            f"of {drawn:,} answers {counted or 'none'} (--max-new-tokens {self.max_new_tokens}, "
+            f"--count {self.count}); raise {raised}"
+        )
+
+    def _facts(
+        self,
+        rows: Path,
+        asked: int,
+        kept: Sequence[Mapping[str, Any]],
+        lost: Mapping[str, int],
+    ) -> dict[str, Any]:
+        answers = [score for row in kept for score in row["scores"]]
+        means = {
+            "prompts": asked,
+            "answers": len(answers),
+            "score": float(np.mean(answers)),
+            "best": float(np.mean([max(row["scores"]) for row in kept])),
+        }
+        return {
+            "model": {"path": loading.shown(self.model), "hash": loading.model_hash(self.model)},
+            "rows": loading.shown(rows),
+            "options": {**asdict(self), "model": loading.shown(self.model)},
+            "precision": precision_used(self.precision),
+            "means": means,
+            "left_out": {
+                "prompts": asked - len(kept),
+                "answers": {reason: count for reason, count in sorted(lost.items()) if count},
+            },
+        }
+
+
+def _left_out(answer: Mapping[str, Any]) -> str:
+    """Why an answer is no sample of the model; empty where it is one."""
+    if answer["completion"] is None:
+        return "to prompts that do not fit the model"
+    if not answer.get("ended"):
+        return _CUT
+    return "" if answer["completion"].strip() else "empty"
+
+
+def _add_prompt(row: dict[str, Any], asked: Mapping[str, Any]) -> None:
+    """Give a ranked row the turns that were asked, with their fields and the tools in ``extra``."""
+    row["prompt"], fields = columns_of(asked["prompt"])
+    tools = {"tools": asked["tools"]} if asked["tools"] else {}
+    row["extra"] = dump({**row["extra"], **fields, **tools})
+    row["digest"] = content_digest("ranked", row)
+
+
+def _wins(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """``(N, M)``: the chance of each of ``first`` to beat each of ``second``, Bradley-Terry."""
+    from scipy.special import expit
+
+    found: np.ndarray[Any, Any] = expit(first[:, None] - second[None, :])
+    return found

@@ -1,0 +1,1 @@
+"""Generating text: sampling, and mixtures of two policies."""

@@ -1,0 +1,1 @@
+"""Model folders: loading, saving, LoRA adapters, precision, model cards."""

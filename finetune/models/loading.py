@@ -1,0 +1,308 @@
+"""Model folders: which they are, what they are, and loading them without running their code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.files.atomic import digest_of, hash_file
+from siftune.curate.models.model_config import embeddings_of
+from siftune.curate.models.model_files import check_settings, loading, read_object
+from siftune.curate.models.pretrained import load_config, load_pretrained
+from siftune.curate.models.resolve import model_folder
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "FACTS",
+    "DType",
+    "check_writes",
+    "config_of",
+    "device",
+    "end_tokens",
+    "is_reward_model",
+    "load_causal",
+    "load_reward",
+    "load_tokenizer",
+    "model_hash",
+    "placed",
+    "read_facts",
+    "resolve",
+    "shown",
+]
+
+DType: TypeAlias = Literal["float32", "bfloat16"]
+
+FACTS: Final = "siftune.json"
+_RUNS_CODE: Final = ("auto_map", "_attn_implementation")
+_IDENTITY: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def resolve(model: str | Path) -> Path:
+    """The folder of a model: itself, one of `siftune models list`, or a hub name's download.
+
+    Raises:
+        UsageError: there is no such folder, it has no ``config.json`` or no safetensors weights,
+            a settings file is none, or one asks for code of its own to be run.
+    """
+    folder = model_folder(model)
+    if not (folder / "config.json").is_file():
+        _refuse_adapter(model, folder)
+        raise UsageError(f"{model} is not a model folder: it has no config.json")
+    if not any(folder.glob("*.safetensors")):
+        raise UsageError(
+            f"{model} has no .safetensors weights: other weight files can run code when they are "
+            "loaded and are refused; get or convert the weights first"
+        )
+    check_settings(folder)
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            _refuse_code(folder / name)
+    return folder
+
+
+def _refuse_adapter(model: str | Path, folder: Path) -> None:
+    if (folder / "adapter_config.json").is_file():
+        raise UsageError(
+            f"{model} holds an adapter, not a whole model: train with --adapter both, or merge it "
+            "into its base model, and give the folder of the merged one"
+        )
+
+
+def _refuse_code(path: Path) -> None:
+    for key in _keys(read_object(path)):
+        if key.startswith(_RUNS_CODE):
+            raise UsageError(
+                f"{path}: the key {key!r} makes transformers run code that came with the model; "
+                "such models are refused; use one of a built-in architecture, or remove the key "
+                "if the architecture is built in"
+            )
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """Every key of a JSON value, at any depth: sub-configurations can name code too."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if inner is not None:
+                yield key
+            yield from _keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _keys(inner)
+
+
+def device() -> torch.device:
+    """Where models run: the first CUDA device, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def placed(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, moved to where models run."""
+    model.to(device())  # type: ignore[arg-type]
+    return model
+
+
+def config_of(model: str | Path) -> Any:
+    """The configuration of a model folder.
+
+    Raises:
+        UsageError: the folder is refused (see `resolve`), or no model can be made from it.
+    """
+    return load_config(resolve(model))
+
+
+def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder; without a padding token that has no embedding.
+
+    Raises:
+        UsageError: the folder is refused (see `resolve`) or holds no tokenizer.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+    config = config_of(model)  # what is wrong there is no fault of the tokenizer
+    with loading(f"{model}: the tokenizer", "expected the files of one that transformers knows"):
+        tokenizer = AutoTokenizer.from_pretrained(resolve(model), trust_remote_code=False)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise UsageError(f"{model}: no usable tokenizer ({type(tokenizer).__name__})")
+    size = embeddings_of(config)
+    if size is not None and (tokenizer.pad_token_id or 0) >= size:
+        tokenizer.pad_token = None  # a batch that is padded with it could not be read
+    return tokenizer
+
+
+def load_causal(
+    model: str | Path, dtype: DType = "float32", *, in_4bit: bool = False
+) -> PreTrainedModel:
+    """A causal language model on the CPU, in eval mode.
+
+    Weights that are trained are float32: steps of a small learning rate vanish in bf16 ones. A
+    frozen model (a reference, a sampler, the base under an adapter) can be loaded as ``bfloat16``
+    (`precision.frozen_dtype`); one that only an adapter is trained on also ``in_4bit``
+    (where models run, not on the CPU alone).
+
+    Raises:
+        UsageError: the folder is refused, lacks tensors or has some too many, holds NaN, or holds
+            another kind of model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    check_writes(model)
+    more = _four_bits(dtype) if in_4bit else {}
+    loaded: PreTrainedModel = _load(AutoModelForCausalLM, model, dtype, **more)
+    for part in loaded.modules():
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            # bitsandbytes' packed CPU kernel, taken up at the first evaluation, has no gradient
+            part.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+    return loaded
+
+
+def check_writes(model: str | Path) -> None:
+    """Refuse a model that reads texts and writes none, such as one of sentence embeddings.
+
+    Raises:
+        UsageError: its architecture is the bare trunk of an encoder.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    settings = read_object(resolve(model) / "config.json")
+    kinds = [str(kind) for kind in settings.get("architectures") or []]
+    encodes = settings.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    bare = all(kind.endswith("Model") and "LMHead" not in kind for kind in kinds)
+    if encodes and kinds and bare and not settings.get("is_decoder"):
+        raise UsageError(
+            f"{model} is an embedding model ({', '.join(kinds)}): it reads texts and writes none; "
+            "give a causal language model, such as smollm2 (`siftune models list`)"
+        )
+
+
+def _four_bits(dtype: DType) -> dict[str, Any]:
+    """NF4 with double quantisation, as in QLoRA, arXiv:2305.14314, section 3."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise UsageError("4-bit weights need bitsandbytes: pip install 'siftune[qlora]'")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+    return {"quantization_config": config, "device_map": {"": device()}}
+
+
+def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """All tokens that end a completion: of generation settings, configuration and tokenizer.
+
+    The first two may each be a number or a list: a chat model often ends a turn with one token and
+    a text with another.
+
+    Raises:
+        UsageError: there is none.
+    """
+    config = model.config.get_text_config()
+    named = (
+        getattr(source, "eos_token_id", None)
+        for source in (model.generation_config, config, tokenizer)
+    )
+    listed = [ids if isinstance(ids, list | tuple) else [ids] for ids in named]
+    size = embeddings_of(model.config) or 1 << 62
+    ends = frozenset(one for ids in listed for one in ids if one is not None and 0 <= one < size)
+    if not ends:
+        raise UsageError("neither tokenizer nor model has an end token: no completion would end")
+    return ends
+
+
+def is_reward_model(model: str | Path) -> bool:
+    """Whether the folder holds a trained sequence classifier, not a bare backbone."""
+    kinds = read_object(resolve(model) / "config.json").get("architectures") or []
+    return any(kind.endswith("ForSequenceClassification") for kind in kinds)
+
+
+def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> PreTrainedModel:
+    """A model that gives one number to a text, in eval mode.
+
+    The folder holds a reward model, or a backbone (a causal model, or an encoder such as MiniLM)
+    that gets a fresh head, drawn from ``seed``. The head is float32 whatever ``dtype`` is: a score
+    in bf16 would have three digits.
+
+    Raises:
+        UsageError: the folder is refused, damaged, or is a classifier of several classes.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    labels = config_of(model).num_labels
+    if is_reward_model(model) and labels != 1:
+        raise UsageError(
+            f"{model} is a classifier of {labels} classes: a reward model gives one number "
+            "(num_labels=1); start from a reward model, a causal model or an encoder"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        loaded: PreTrainedModel = _load(
+            AutoModelForSequenceClassification,
+            model,
+            "float32",
+            num_labels=1,
+            backbone=not is_reward_model(model),
+        )
+    if dtype != "float32":
+        _narrow(loaded, getattr(torch, dtype))
+    if loaded.config.pad_token_id is None:  # causal heads find the last token by it
+        loaded.config.pad_token_id = load_tokenizer(model).pad_token_id
+    return loaded
+
+
+def _narrow(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Weights of a reward model in ``dtype``, but the layer that gives the score in float32."""
+    from torch.nn import Linear
+
+    heads = [one for one in model.modules() if isinstance(one, Linear) and one.out_features == 1]
+    kept = {id(weight) for head in heads for weight in head.parameters()}
+    for weight in model.parameters():
+        if id(weight) not in kept:
+            weight.data = weight.data.to(dtype)
+    for head in heads:
+        head.register_forward_pre_hook(_widened)
+
+
+def _widened(module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(each.float() for each in inputs)
+
+
+def _load(auto: Any, model: str | Path, dtype: DType, **more: Any) -> Any:
+    import torch
+
+    return load_pretrained(auto, resolve(model), dtype=getattr(torch, dtype), **more)
+
+
+def model_hash(model: str | Path) -> str:
+    """128-bit digest of what makes a model: weights, configuration, tokenizer and template."""
+    folder = resolve(model)
+    files = [*sorted(folder.glob("*.safetensors")), *(folder / name for name in _IDENTITY)]
+    return digest_of({path.name: hash_file(path) for path in files if path.is_file()})
+
+
+def read_facts(model: str | Path) -> dict[str, Any]:
+    """What ``siftune.json`` of a model folder says; empty where there is none."""
+    path = Path(model) / FACTS
+    facts: dict[str, Any] = read_object(path) if path.is_file() else {}
+    return facts
+
+
+def shown(path: str | Path) -> str:
+    """A path as it may be published: a relative one as it is, an absolute one by its last parts.
+
+    >>> shown("/home/me/runs/alpaca/kept.parquet"), shown("runs/sft"), shown("org/name")
+    ('alpaca/kept.parquet', 'runs/sft', 'org/name')
+    """
+    given = Path(path)
+    return "/".join(given.parts[1:][-2:]) if given.is_absolute() else given.as_posix()

@@ -1,0 +1,104 @@
+"""Low-rank adapters: merged into the float32 weights of their model, or kept as PEFT files."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from siftune.curate.files.atomic import digest_of, hash_file
+from siftune.finetune.core import distributed
+from siftune.finetune.models import loading
+
+__all__ = ["ADAPTER_FILES", "Kept", "adapter_hash", "check_kept", "merge_adapter", "whole_model"]
+
+Kept: TypeAlias = Literal["merge", "keep", "both"]
+"""What is written of a trained adapter: the merged model, the adapter alone, or both."""
+
+ADAPTER_FILES: Final = ("adapter_model.safetensors", "adapter_config.json")
+_FOLDER: Final = "adapter"
+
+
+def check_kept(kept: Kept, rank: int) -> None:
+    """Refuse to keep an adapter where none is trained.
+
+    Raises:
+        ValueError: all weights are trained.
+    """
+    if kept != "merge" and not rank:
+        raise ValueError(f"adapter: {kept} needs lora, the rank of an adapter to train")
+
+
+def whole_model(
+    trained: Any, kept: Kept, base: str, load: Callable[[], Any], beside: Path
+) -> Any | None:
+    """The merged model, or None with ``keep``; a kept adapter is written where `Run.beside` is.
+
+    ``trained`` is a PEFT model on the folder ``base``, which ``load`` loads in float32. With
+    ``keep`` the adapter is in the model folder itself, with ``both`` in its folder ``adapter``.
+    """
+    if kept != "merge" and distributed.first():
+        _save(trained, base, beside / _FOLDER if kept == "both" else beside)
+    return None if kept == "keep" else merge_adapter(trained, load)
+
+
+def _save(trained: Any, base: str, folder: Path) -> None:
+    """Write the adapter as PEFT does, in the same bytes for the same adapter."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    folder.mkdir(exist_ok=True)
+    weights = get_peft_model_state_dict(trained, save_embedding_layers=False)
+    whole = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    save_file(whole, folder / ADAPTER_FILES[0], metadata={"format": "pt"})
+    config = copy.copy(trained.peft_config["default"])
+    config.target_modules = sorted(config.target_modules)  # a set has another order in each process
+    if config.modules_to_save is not None:
+        config.modules_to_save = sorted(config.modules_to_save)
+    config.base_model_name_or_path = _found_by_peft(base)
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+
+
+def _found_by_peft(base: str) -> str:
+    """The base as it was given, or the folder of a name that only `siftune models` knows."""
+    return base if Path(base).is_dir() or "/" in base else str(loading.resolve(base))
+
+
+def adapter_hash(folder: Path) -> str:
+    """128-bit digest of an adapter."""
+    return digest_of({name: hash_file(folder / name) for name in ADAPTER_FILES})
+
+
+def merge_adapter(trained: Any, load: Callable[[], Any]) -> Any:
+    """The plain model with ``W + (alpha / rank) B A`` for the weights W under the adapter.
+
+    A base in float32 takes the adapter as it is. Where ``trained`` holds its base in bf16 or in 4
+    bits the sum is made in ``load()``, the model in float32: W is that of the folder, not rounded,
+    and small updates are not lost.
+    """
+    import torch
+
+    quantized = getattr(trained.get_base_model(), "is_loaded_in_4bit", False)
+    if trained.get_base_model().dtype == torch.float32 and not quantized:
+        return trained.merge_and_unload()
+    whole = load()
+    with torch.no_grad():
+        _add(trained.get_base_model(), whole)
+    return whole
+
+
+def _add(trained: Any, whole: Any) -> None:
+    """Add the low-rank updates of ``trained`` to ``whole``, and copy what is trained in full."""
+    from peft.tuners.lora import LoraLayer
+    from peft.utils import ModulesToSaveWrapper
+
+    for name, layer in trained.named_modules():
+        adapted: Any = layer
+        if isinstance(layer, LoraLayer):
+            weight = whole.get_submodule(name).weight
+            weight += adapted.get_delta_weight("default").to(weight)
+        elif isinstance(layer, ModulesToSaveWrapper):
+            saved = adapted.modules_to_save["default"].state_dict()
+            whole.get_submodule(name).load_state_dict(saved)

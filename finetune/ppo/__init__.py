@@ -1,1 +1,0 @@
-"""Proximal policy optimisation: pure functions, rollouts, the two-headed model, the loop."""

@@ -1,0 +1,1 @@
+"""Reinforcement learning: PPO losses, KL, rollouts, actor and critic, optimizer loop."""

@@ -1,0 +1,115 @@
+"""From rows and model folders to what the loop takes; what cannot be trained on is named here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.chat.encoding import EncodedAnswer, encode_answers, encode_prompts
+from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.data.tool_checks import check_calls
+from siftune.finetune.models import loading
+from siftune.finetune.models.embedding_ids import check_critic
+from siftune.finetune.rl.model import ActorCritic, adapted, trunk
+from siftune.finetune.rl.rollout import Prompt
+from siftune.finetune.rl.supervised import Supervised
+
+__all__ = ["actor_critic", "ask", "supervise"]
+
+
+def ask(
+    table: pl.DataFrame,
+    tokenizer: Any,
+    room: int | None,
+    on_bad: training_rows.OnBad,
+    source: Path | str,
+) -> tuple[pl.DataFrame, pl.DataFrame, list[Prompt]]:
+    """The rows that can be asked in ``room`` tokens, those that cannot and why, and the prompts.
+
+    Raises:
+        DataError: a row has no prompt or too long a one and ``on_bad`` is ``refuse``.
+    """
+    asked = training_rows.to_prompts(table)
+    preflight.refuse(check_calls(tokenizer, asked, learned=False))
+    ids = encode_prompts(
+        tokenizer,
+        [row["prompt"] for row in asked],
+        tools=[row["tools"] for row in asked],
+        rows=[row["id"] for row in asked],
+    )
+    reasons = [_unasked(row, len(each), room) for row, each in zip(asked, ids, strict=True)]
+    bad = _bad(asked, reasons)
+    used = training_rows.drop_bad(table, bad, on_bad, source)
+    texts = tokenizer.batch_decode(ids)
+    parts = zip(asked, texts, ids, reasons, strict=True)
+    prompts = [Prompt(row, text, tuple(each)) for row, text, each, why in parts if why is None]
+    return used, bad, prompts
+
+
+def _unasked(row: dict[str, Any], tokens: int, room: int | None) -> str | None:
+    if not row["prompt"]:
+        return "no_prompt"
+    return "prompt_too_long" if room is not None and tokens > room else None
+
+
+def _bad(rows: Sequence[dict[str, Any]], reasons: Sequence[str | None]) -> pl.DataFrame:
+    found = [(row["id"], why) for row, why in zip(rows, reasons, strict=True) if why is not None]
+    return pl.DataFrame(found, schema=training_rows.BAD_ROWS, orient="row")
+
+
+def supervise(
+    source: str, tokenizer: Any, pad: int, room: int | None, on_bad: training_rows.OnBad
+) -> Supervised:
+    """The last answers of the rows of ``source``, each after its prompt, ``room`` tokens at most.
+
+    Raises:
+        DataError: a row has no answer or is too long and ``on_bad`` is ``refuse``.
+    """
+    table = training_rows.load(source, ("conversation", "preference"))
+    table = training_rows.drop_bad(table, training_rows.bad_rows(table), on_bad, source)
+    rows = training_rows.to_conversations(table)
+    preflight.refuse(check_calls(tokenizer, rows))
+    chats = [row["messages"] for row in rows]
+    prompts, answers = [chat[:-1] for chat in chats], [chat[-1:] for chat in chats]
+    tools, ids = [row["tools"] for row in rows], [row["id"] for row in rows]
+    pairs = encode_answers(tokenizer, prompts, answers, tools=tools, rows=ids)
+    reasons = [_untaught(pair, room) for pair in pairs]
+    training_rows.drop_bad(table, _bad(rows, reasons), on_bad, source)
+    kept = [at for at, why in enumerate(reasons) if why is None]
+    return Supervised([rows[at]["id"] for at in kept], [pairs[at] for at in kept], pad)
+
+
+def _untaught(pair: EncodedAnswer, room: int | None) -> str | None:
+    if 1 not in pair.mask:
+        return "no_trained_tokens"
+    long = room is not None and len(pair.prompt) + len(pair.ids) > room
+    return "too_long" if long else None
+
+
+def actor_critic(
+    policy: Any, tokenizer: Any, critic: str | None, lora: tuple[int, int] | None, seed: int
+) -> ActorCritic:
+    """The policy (under adapters of ``lora`` = rank, alpha) with a critic.
+
+    ``critic`` is the folder that the critic's own trunk starts from; None shares the policy's.
+
+    Raises:
+        UsageError: that folder's tokenizer has another vocabulary than the policy's, or its model
+            too few embeddings.
+    """
+    if lora is not None:
+        policy = adapted(policy, *lora, seed)
+    if critic is None:
+        return ActorCritic(policy)
+    if loading.load_tokenizer(critic).get_vocab() != tokenizer.get_vocab():
+        raise UsageError(
+            f"critic_model {critic} has another vocabulary than the policy, whose tokens it reads: "
+            "start it from a model with the same tokenizer"
+        )
+    own, head = trunk(critic)
+    check_critic(policy, own, critic)
+    return ActorCritic(policy, own, head)

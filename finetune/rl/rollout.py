@@ -1,0 +1,225 @@
+"""A round of experience: completions, what they were worth, and what each of their tokens was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from siftune.curate.core.errors import SiftuneError
+from siftune.finetune.advantages.gae import GAE
+from siftune.finetune.generation.sampling import Sampling, sample
+from siftune.finetune.rewards.types import Reward
+from siftune.finetune.rl import core
+from siftune.finetune.rl.kl import kl_k1, kl_k3
+from siftune.finetune.rl.model import ActorCritic, Scores, policy_scores, reference_of
+from siftune.finetune.rl.padded_batch import Tokens
+from siftune.finetune.rl.settings import Settings
+
+__all__ = ["Collector", "Prompt", "Rollout", "stream"]
+
+_ORDER, _DRAW, _SHUFFLE = range(3)  # what a random number is for; part of its seed
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A row to answer, as text and as the policy's tokens."""
+
+    row: Mapping[str, Any]
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What one round of sampling left, B scored completions of at most T tokens.
+
+    ``scores`` (B,) are the reward's, ``ended`` (B,) says which completions came to their end token.
+    ``old`` and ``ref_logps`` (B, T) were computed at the sampling temperature before any update,
+    ``advantages`` and ``returns`` (B, T) from them. ``unscored`` completions were left out.
+    """
+
+    index: int
+    ids: list[str]
+    completions: list[str]
+    tokens: Tokens
+    scores: Tensor
+    ended: Tensor
+    old: Scores
+    ref_logps: Tensor
+    advantages: Tensor
+    returns: Tensor
+    kl_coef: float
+    unscored: int
+
+    @property
+    def kl(self) -> float:
+        """Mean KL a completion to the reference, in nats (k1)."""
+        return self._a_completion(kl_k1(self.old.logps, self.ref_logps))
+
+    def broken(self) -> list[str]:
+        """Ids of the rows with a log-probability or value that is not finite."""
+        parts = (self.old.logps, self.old.values, self.ref_logps)
+        wrong = torch.stack([~part.isfinite() & self.tokens.mask for part in parts])
+        rows = wrong.any(0).any(1)
+        return [key for key, bad in zip(self.ids, rows.tolist(), strict=True) if bad]
+
+    def metrics(self) -> dict[str, float | None]:
+        """What the round says of the policy that wrote it; no mean is taken over padding."""
+        mask = self.tokens.mask
+        score = float(self.scores.mean())
+        return {
+            "objective/score": score,
+            "objective/kl": self.kl,
+            "objective/kl_k3": self._a_completion(kl_k3(self.old.logps, self.ref_logps)),
+            "objective/rlhf_reward": score - self.kl_coef * self.kl,
+            "objective/entropy": float(core.masked_mean(self.old.entropy, mask)),
+            "value/explained_variance": core.explained_variance(
+                self.old.values, self.returns, mask
+            ),
+            "rollout/length": float(mask.sum(1).double().mean()),
+            "rollout/ended": float(self.ended.double().mean()),
+            "rollout/unscored": float(self.unscored),
+            "ppo/kl_coef": self.kl_coef,
+        }
+
+    def _a_completion(self, kl: Tensor) -> float:
+        return float(core.masked_sum(kl.double(), self.tokens.mask) / len(self.scores))
+
+    def minibatches(self, epoch: int, settings: Settings) -> list[Tensor]:
+        """Row indices of each optimiser step of one pass; the first pass keeps the rows' order.
+
+        So the first update sees the very batches that the old log-probabilities were computed in,
+        and its ratio is 1 to the last bit.
+        """
+        order = np.arange(len(self.scores))
+        if epoch > 0:
+            order = _generator(settings.seed, _SHUFFLE, self.index, epoch).permutation(order)
+        return list(torch.from_numpy(order).tensor_split(settings.minibatches))
+
+
+def _generator(*seed: int) -> np.random.Generator:
+    return np.random.default_rng([len(seed), *seed])
+
+
+def stream(count: int, start: int, take: int, seed: int) -> list[int]:
+    """``take`` indices below ``count`` from place ``start`` of an endless shuffled order.
+
+    The order is one permutation after another: nothing comes twice before all came once.
+    """
+    places = range(start, start + take)
+    rounds = {place // count for place in places}
+    order = {turn: _generator(seed, _ORDER, turn).permutation(count) for turn in rounds}
+    return [int(order[place // count][place % count]) for place in places]
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Makes rollouts: a pure function of the weights, the settings, the round and its KL price."""
+
+    model: ActorCritic
+    reference: Any | None
+    tokenizer: Any
+    prompts: Sequence[Prompt]
+    reward: Reward
+    sampling: Sampling
+    settings: Settings
+
+    def __call__(self, index: int, kl_coef: float) -> Rollout:
+        """Round ``index``: sample, score, drop what has no score, and estimate advantages.
+
+        Raises:
+            SiftuneError: a score is not finite, or too few completions have one.
+        """
+        prompts, drawn = self._draw(index)
+        texts = self.tokenizer.batch_decode(drawn, skip_special_tokens=True)
+        scores = self._scores(prompts, texts)
+        kept = [at for at, score in enumerate(scores) if score is not None]
+        if len(kept) < self.settings.minibatches:
+            raise SiftuneError(
+                f"the reward scored {len(kept)} of {len(scores)} completions of rollout {index}, "
+                f"fewer than the {self.settings.minibatches} mini-batches; first prompt: row "
+                f"{prompts[0].row['id']}"
+            )
+        prompts, drawn = [prompts[at] for at in kept], [drawn[at] for at in kept]
+        tokens = Tokens.of([p.ids for p in prompts], drawn, self.sampling.pad)
+        old, ref_logps = self._measure(tokens)
+        ended = torch.tensor([ids[-1] in self.sampling.ends for ids in drawn])
+        score = torch.tensor([scores[at] for at in kept], dtype=torch.float32)
+        advantages, returns = self._advantages(score, ended, tokens, old, ref_logps, kl_coef)
+        return Rollout(
+            index=index,
+            ids=[prompt.row["id"] for prompt in prompts],
+            completions=[texts[at] for at in kept],
+            tokens=tokens,
+            scores=score,
+            ended=ended,
+            old=old,
+            ref_logps=ref_logps,
+            advantages=advantages,
+            returns=returns,
+            kl_coef=kl_coef,
+            unscored=len(scores) - len(kept),
+        )
+
+    def _draw(self, index: int) -> tuple[list[Prompt], list[list[int]]]:
+        options = self.settings
+        places = stream(len(self.prompts), index * options.batch, options.batch, options.seed)
+        prompts = [self.prompts[at] for at in places]
+        seeds = [(4, options.seed, _DRAW, index, at) for at in range(len(prompts))]
+        return prompts, sample(
+            self.model.policy, [prompt.ids for prompt in prompts], self.sampling, seeds
+        )
+
+    def _scores(self, prompts: Sequence[Prompt], texts: list[str]) -> list[float | None]:
+        scores = self.reward([p.text for p in prompts], texts, [p.row for p in prompts])
+        if len(scores) != len(texts):
+            raise TypeError(
+                f"{type(self.reward).__name__} was given {len(texts)} completions and returned "
+                f"{len(scores)} scores"
+            )
+        for prompt, score in zip(prompts, scores, strict=True):
+            if score is not None and not math.isfinite(score):
+                raise SiftuneError(f"the reward of row {prompt.row['id']} is {score}")
+        return scores
+
+    @torch.no_grad()
+    def _measure(self, tokens: Tokens) -> tuple[Scores, Tensor]:
+        """Old log-probs, entropies and values, and the reference's log-probs, all (B, T).
+
+        In the batches of the first pass over the rollout; what is outside a batch's own width is 0.
+        """
+        shape = tokens.mask.shape
+        full = [torch.zeros(shape) for _ in range(4)]
+        order = torch.arange(shape[0]).tensor_split(self.settings.minibatches)
+        for rows in (part for mini in order for part in mini.split(self.settings.micro_batch)):
+            batch = tokens.take(rows).to(self.model.policy.device)
+            new = self.model(batch, self.settings.temperature)
+            with reference_of(self.model.policy, self.reference) as reference:
+                ref_logps, _, _ = policy_scores(reference, batch, self.settings.temperature)
+            for target, part in zip(
+                full, (new.logps, new.entropy, new.values, ref_logps), strict=True
+            ):
+                target[rows, : part.shape[1]] = part.to(target)
+        return Scores(*full[:3]), full[3]
+
+    def _advantages(
+        self,
+        score: Tensor,
+        ended: Tensor,
+        tokens: Tokens,
+        old: Scores,
+        ref_logps: Tensor,
+        kl_coef: float,
+    ) -> tuple[Tensor, Tensor]:
+        options, mask = self.settings, tokens.mask
+        worth = score - options.missing_eos_penalty * (~ended)
+        rewards = core.token_rewards(worth, kl_k1(old.logps, ref_logps), mask, kl_coef)
+        advantages = GAE(options.gamma, options.lam)(rewards, old.values, mask)
+        returns = advantages + old.values
+        return core.whiten(advantages, mask) if options.whiten else advantages, returns

@@ -1,0 +1,77 @@
+"""The folders of a training run: the model folder OUT, and OUT.work until it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from siftune.curate.files.output_marker import marker_of
+from siftune.curate.files.outputs import check_folder, check_place, check_run_folder, may_overwrite
+from siftune.finetune.core import distributed
+from siftune.finetune.runs.checkpoint_files import CHECKPOINT_FILES
+
+__all__ = [
+    "BESIDE_FILES",
+    "COMPARISON_FILES",
+    "WORK_FILES",
+    "check_comparison",
+    "check_model",
+    "work_of",
+]
+
+BESIDE_FILES: Final = (
+    *("metrics.jsonl", "held_out.jsonl", "dropped.jsonl", "value_head.safetensors"),
+    *("evaluation.json", "evaluation/", "evaluation/step-{number}.jsonl"),
+    *("answers.json", "answers/", "answers/step-{number}.jsonl"),
+    *("adapter_model.safetensors", "adapter_config.json", "adapter/"),
+    *("adapter/adapter_model.safetensors", "adapter/adapter_config.json"),
+)
+"""What training writes beside the model."""
+
+WORK_FILES: Final = (
+    *("run.json", "logps-{hex32}.parquet", "beside/", "beside.{number}/"),
+    *(f"{folder}/{name}" for folder in ("beside", "beside.{number}") for name in BESIDE_FILES),
+    *("checkpoint-{number}/", *(f"checkpoint-{{number}}/{name}" for name in CHECKPOINT_FILES)),
+)
+"""All that training writes into OUT.work, as names of `output_marker.Marker`."""
+
+COMPARISON_FILES: Final = (
+    *("compare.json", "split.json", "train.parquet", "held_out.parquet"),
+    *("{name}-{number}.cpu.json", "{name}-{number}.judged.json"),
+    *("{name}-{number}/", "{name}-{number}.work/"),  # model folders, with own markers
+)
+"""All that `siftune finetune compare` writes."""
+
+
+def work_of(out: Path) -> Path:
+    """The folder of checkpoints of the model folder ``out``."""
+    return out.with_name(f"{out.name}.work")
+
+
+def check_model(path: Path, command: str, inputs: Sequence[Path] = ()) -> None:
+    """Refuse an output path that ``command``, a training, may not write to.
+
+    A model folder of the same command is not refused here: it may be the finished run itself, which
+    its options and data decide (`Run.finished`).
+    """
+    if not distributed.first():  # the first process makes folders meanwhile
+        return
+    check_place(path, inputs)
+    if may_overwrite() or not _may_be_finished(path, command):
+        check_folder(path, command)
+    check_run_folder(work_of(path), command, WORK_FILES, inputs)
+
+
+def _may_be_finished(path: Path, command: str) -> bool:
+    if not path.is_dir():
+        return False
+    marker = marker_of(path)
+    if marker is None:  # a model folder of an earlier version has none
+        return (path / "siftune.json").is_file()
+    return marker.command == command
+
+
+def check_comparison(path: Path, command: str, inputs: Sequence[Path] = ()) -> None:
+    """Refuse an output path that ``command``, a comparison, may not write into."""
+    check_run_folder(path, command, COMPARISON_FILES, inputs)

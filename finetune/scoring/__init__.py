@@ -1,0 +1,1 @@
+"""Log-probabilities of completions: tiled LM head, reference models, token statistics."""

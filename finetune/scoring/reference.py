@@ -1,0 +1,168 @@
+"""The model a policy is held to: another one, the policy without its adapter, or kept values."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import polars as pl
+import torch
+
+from siftune.curate.files.atomic import aside, digest_of
+from siftune.finetune.core import distributed
+from siftune.finetune.data.packing import share_prefixes
+from siftune.finetune.data.pair_collator import Batch
+from siftune.finetune.data.token_rows import TokenRow
+from siftune.finetune.models import loading
+from siftune.finetune.scoring.lm_head import Hidden
+from siftune.finetune.scoring.logps import read_answers, score_answers
+
+__all__ = [
+    "AdapterOff",
+    "Frozen",
+    "Lora",
+    "Reference",
+    "frozen",
+    "precomputed",
+    "with_adapter",
+    "without_dropout",
+]
+
+
+_READ: Final = ("input_ids", "attention_mask", "answer_mask")
+
+
+class Reference(Protocol):
+    """Where the reference's hidden states come from while training."""
+
+    def __call__(self, batch: Batch) -> Hidden:
+        """Hidden states for the answers of ``batch``, without gradient."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A model of its own, which is not shown the first ``skip`` tokens of a prompt."""
+
+    model: Any
+    skip: int = 0
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Hidden:
+        """Hidden states of the model."""
+        seen = {name: batch[name][:, self.skip :] for name in _READ}
+        return read_answers(self.model, seen)
+
+
+@dataclass(frozen=True)
+class AdapterOff:
+    """The policy itself, its adapter off: no second model in memory."""
+
+    model: Any
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Hidden:
+        """Hidden states of the model under the adapter."""
+        with self.model.disable_adapter():
+            return read_answers(self.model.get_base_model(), batch, adapter=False)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A low-rank adapter, arXiv:2106.09685: ``W + (alpha / rank) B A``, B zero at first.
+
+    ``modules`` names the layers that get one; empty: every linear layer but the head. No dropout,
+    since a policy has to equal its reference before the first step.
+    """
+
+    rank: int = 16
+    alpha: float = 16.0
+    modules: tuple[str, ...] = ()
+
+
+def with_adapter(model: Any, lora: Lora, seed: int = 0) -> Any:
+    """``model`` with a fresh adapter, drawn from ``seed``; only the adapter trains."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float serves as well
+        lora_dropout=0.0,
+        target_modules=list(lora.modules) or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated")
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings=True.*")
+        return get_peft_model(model, config)
+
+
+def without_dropout(model: torch.nn.Module) -> None:
+    """Turn off every dropout of ``model``: with it, a policy differs from its own reference."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if isinstance(value, float) and name.endswith(("dropout", "pdrop", "dropout_prob")):
+                setattr(module, name, 0.0)
+
+
+def frozen(folder: str, share: bool = False, dtype: loading.DType = "float32") -> Frozen:
+    """The model of ``folder``, where models run, not to be trained.
+
+    ``share``: it runs equal prompts once, where its attention allows it.
+    """
+    model = loading.load_causal(folder, dtype).requires_grad_(False)
+    if share:
+        share_prefixes(model)
+    return Frozen(loading.placed(model))
+
+
+def precomputed(
+    folder: str,
+    rows: Sequence[Any],
+    collator: Callable[[Sequence[Any]], Batch],
+    cache: Path,
+    share: bool = False,
+    dtype: loading.DType = "float32",
+    autocast: bool = False,
+) -> list[Any]:
+    """The rows (`token_rows.TokenRow`) with the token log-probs of their sequences.
+
+    Those are what the model of ``folder`` gives them. They are kept in ``cache`` under a name made
+    of the model's hash and of the token ids, so another model, tokenizer, template, cut or stranger
+    never meets an old value. ``share`` and ``dtype`` as for `frozen`; with ``autocast`` they are
+    computed in bf16 autocast, as those of a policy that is trained in it.
+    """
+    distinct = {_content(row): row for row in rows}
+    key = digest_of([loading.model_hash(folder), share, dtype, autocast, [*distinct]])
+    path = cache / f"logps-{key}.parquet"
+    if not path.is_file() and distributed.first():
+        model = frozen(folder, share, dtype).model
+        with torch.autocast(loading.device().type, torch.bfloat16, enabled=autocast):
+            found = [_score(model, row, collator) for row in distinct.values()]
+        table = pl.DataFrame({"values": found}, schema={"values": pl.List(pl.List(pl.Float32))})
+        with aside(path) as part:
+            table.write_parquet(part)
+    distributed.together()
+    known = dict(zip(distinct, pl.read_parquet(path, glob=False)["values"].to_list(), strict=True))
+    return [replace(row, reference=known[_content(row)]) for row in rows]
+
+
+def _content(row: TokenRow) -> tuple[tuple[int, ...], ...]:
+    """What the values of a row depend on; its id does not tell rows of two files apart."""
+    return tuple(row.prompt), *map(tuple, row.sequences), *map(tuple, row.scored)
+
+
+@torch.no_grad()
+def _score(
+    model: Any, row: TokenRow, collator: Callable[[Sequence[Any]], Batch]
+) -> list[list[float]]:
+    """One row at a time: the values do not depend on what else is in the batch."""
+    device = next(model.parameters()).device
+    batch = {name: value.to(device) for name, value in collator([row]).items()}
+    values: list[list[float]] = score_answers(model, batch)["policy"].tolist()
+    return [one[: sum(mask)] for one, mask in zip(values, row.scored, strict=True)]

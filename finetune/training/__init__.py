@@ -1,0 +1,1 @@
+"""Training loops on pairs and answers: policy, objective, options, new models."""

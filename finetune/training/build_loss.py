@@ -1,0 +1,156 @@
+"""A loss by its name: with its options, with others added, and what it cannot go with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from siftune.curate.core import registry
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.losses.types import needs_of
+from siftune.finetune.losses.weighted import Weighted, WeightedAnswers, WeightedLists
+from siftune.finetune.scoring.token_statistics import NEED_REFERENCE
+
+if TYPE_CHECKING:
+    from siftune.finetune.training.policy_options import PolicyOptions
+
+__all__ = ["ANSWERS", "LISTS", "LOSSES", "built", "data_of", "group_of", "refuse_unfit", "resolved"]
+
+LOSSES: Final = "finetune.losses.pair"
+"""The registry group of losses on pairs: its names are the methods."""
+
+
+ANSWERS: Final = ("finetune.losses.unpaired", "finetune.losses.token")
+"""The groups of losses on single completions: labelled or scored ones, and ones to imitate."""
+
+LISTS: Final = ("finetune.losses.listwise",)
+"""The group of losses on K completions of one prompt."""
+
+_SUMS: Final[Mapping[Sequence[str], Any]] = {
+    (LOSSES,): Weighted,
+    ANSWERS: WeightedAnswers,
+    LISTS: WeightedLists,
+}
+
+
+def group_of(name: str, groups: Sequence[str]) -> str:
+    """Which of the groups has a loss of that name.
+
+    Raises:
+        UsageError: none; the text names the closest.
+    """
+    found = next((group for group in groups if name in registry.names(group)), None)
+    if found is not None:
+        return found
+    if len(groups) == 1:
+        registry.find(groups[0], name)
+    known = tuple(one for group in groups for one in registry.names(group))
+    raise UsageError(f"no such loss is called {name!r}; {registry.closest(name, known)}")
+
+
+def built(
+    name: str,
+    options: Mapping[str, Any],
+    also: Mapping[str, float | Mapping[str, Any]],
+    groups: Sequence[str] = (LOSSES,),
+) -> Any:
+    """The loss ``name`` with ``options``; ``also`` are others by name, each with its weight.
+
+    In place of the weight alone: ``{"weight": 0.2, ...}`` with options of that loss. All are of
+    ``groups``: `LOSSES` alone, `ANSWERS` or `LISTS`. Losses of different families are given
+    different rows and do not add up.
+
+    Raises:
+        UsageError: no such loss or option, or one out of range.
+    """
+    own = _one(name, options, groups)
+    others = [_added(other, said, groups) for other, said in also.items()]
+    return _SUMS[tuple(groups)](((own, 1.0), *others)) if others else own
+
+
+def _one(name: str, options: Mapping[str, Any], groups: Sequence[str]) -> Any:
+    loss = registry.build(group_of(name, groups), name, options)
+    if not getattr(loss, "beta", 1.0) > 0:
+        raise UsageError(f"{name}: beta: expected more than 0, got {loss.beta}")
+    return loss
+
+
+def _added(name: str, said: float | Mapping[str, Any], groups: Sequence[str]) -> tuple[Any, float]:
+    options = dict(said) if isinstance(said, Mapping) else {"weight": said}
+    weight: Any = options.pop("weight", None)
+    # a bool is an int: `also: {sft: true}` says no weight
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not (number and 0 < weight < math.inf):
+        raise UsageError(f"also: {name}: expected a weight above 0, got {weight}")
+    return _one(name, options, groups), float(weight)
+
+
+def data_of(group: str, loss: Any) -> str:
+    """What rows a loss (or its class) of ``group`` is trained on, in words."""
+    needs = needs_of(loss)
+    if group == LOSSES:
+        rows = "preference rows (a prompt, a chosen and a rejected answer)"
+    elif group in LISTS:
+        rows = (
+            "ranked rows (`prompt`, `completions` and `scores`: K answers and a number for each), "
+            "or pairs as lists of two"
+        )
+    elif needs.label:
+        rows = "unpaired rows (a prompt, an answer, whether it is a good one), or pairs"
+    else:
+        rows = (
+            "unpaired rows (a prompt and an answer), conversations, or each answer of a list or of "
+            "a pair"
+        )
+    each = "pair" if group == LOSSES else "answer"
+    told = "".join(f"; the number `{name}` of each {each}" for name in needs.columns)
+    own = "; the answers are to be the model's own samples" if _samples(loss) else ""
+    return f"Data: {rows}{told}{own}."
+
+
+def _samples(loss: Any) -> bool:
+    return bool(getattr(loss, "on_policy", False))
+
+
+def resolved(objective: Any) -> dict[str, Any]:
+    """All options of the (first) loss, defaults too, for the record."""
+    sums = Weighted | WeightedAnswers | WeightedLists
+    own: Any = objective.parts[0][0] if isinstance(objective, sums) else objective
+    return asdict(own)
+
+
+def refuse_unfit(name: str, objective: Any, options: PolicyOptions) -> None:
+    """Refuse settings that would train something else than the loss.
+
+    Raises:
+        UsageError: the loss compares the pairs of a batch and gradients are accumulated; it reads
+            whole distributions of the reference and only log-probs are kept; it has no reference
+            and is to be stopped by the KL to one, or one is to follow; it learns embeddings and
+            only an adapter is trained.
+    """
+    needs = needs_of(objective)
+    held = needs.reference or options.track_reference
+    # what a loss declares as shared over the step does not change with how a step is split
+    couples = needs.couples_batch and not hasattr(objective, "shared")
+    if couples and options.gradient_accumulation > 1:
+        raise UsageError(
+            f"{name} compares the pairs of a batch with each other: gradient_accumulation would "
+            "change what it learns; raise batch_size instead"
+        )
+    whole = sorted(set(needs.tokens) & set(NEED_REFERENCE))
+    if options.precompute_reference and whole:
+        raise UsageError(
+            f"{name} needs whole distributions of the reference ({', '.join(whole)}), which are "
+            "not kept; leave precompute_reference out"
+        )
+    if options.max_kl is not None and not held:
+        raise UsageError(f"max_kl: {name} has no reference; set track_reference too")
+    if options.ref_sync_steps and not held:
+        raise UsageError(f"ref_sync_steps: {name} has no reference that could follow")
+    if options.lora and needs.reward_tokens:
+        raise UsageError(
+            f"{name} learns embeddings of its reward tokens, which an adapter leaves as they are; "
+            "leave lora out"
+        )

@@ -1,0 +1,107 @@
+"""Options that every trainer has of a policy that is held to a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from siftune.curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
+from siftune.finetune.data.training_rows import OnBad
+from siftune.finetune.models.lora import Kept, check_kept
+from siftune.finetune.models.precision import Precision
+
+__all__ = ["PolicyOptions"]
+
+_AT_LEAST: Final = {  # the least that an option can be
+    "lora": 0,
+    "ref_sync_steps": 0,
+    "eval_limit": 0,
+    **dict.fromkeys(
+        (
+            "batch_size",
+            "gradient_accumulation",
+            "micro_tokens",
+            "max_new_tokens",
+            "save_every",
+            "log_every",
+        ),
+        1,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """What they mean is said by the trainers, `trainers.preference` and ``…answers``."""
+
+    model: str
+    loss: str = "dpo"
+    loss_options: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    beta: float | None = None
+    also: Mapping[str, float | Mapping[str, Any]] = field(default_factory=dict)
+    ref_model: str | None = None
+    lora: Rank = 0
+    lora_alpha: Positive = 16.0
+    adapter: Kept = "merge"
+    load_in_4bit: bool = False
+    precompute_reference: bool = False
+    track_reference: bool = False
+    ref_sync_steps: Natural = 0
+    ref_mixup_alpha: Share = 0.6
+    share_prefix: bool = True
+    cache: str | None = None
+    epochs: Positive = 1.0
+    max_tokens: Count | None = None
+    lr: Positive = 1e-6
+    batch_size: Count = 8
+    gradient_accumulation: Count = 1
+    micro_tokens: Count = 4096
+    max_length: Count | None = None
+    max_prompt_length: Count | None = None
+    on_bad: OnBad = "refuse"
+    held_out: Share = 0.1
+    eval_rows: str | None = None
+    eval_limit: Natural = 0
+    max_new_tokens: Count = 64
+    max_kl: Positive | None = None
+    save_every: Count = 100
+    log_every: Count = 10
+    seed: Seed = 0
+    precision: Precision = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse options out of range or against each other."""
+        for name, least in _AT_LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        for name in ("epochs", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if not 0 < self.ref_mixup_alpha <= 1:
+            raise ValueError(f"ref_mixup_alpha: expected above 0, to 1, got {self.ref_mixup_alpha}")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
+        check_kept(self.adapter, self.lora)
+        self._refuse_conflicts()
+
+    def _refuse_conflicts(self) -> None:
+        """Refuse options that ask for a reference which others leave out."""
+        if self.lora and self.ref_model:
+            raise ValueError("ref_model: with lora the reference is the model, its adapter off")
+        if self.load_in_4bit and (not self.lora or self.precompute_reference):
+            raise ValueError(
+                "load_in_4bit: needs lora, which is what trains, and no precompute_reference, "
+                "which is of the model in full"
+            )
+        if self.ref_sync_steps and (self.lora or self.precompute_reference):
+            raise ValueError(
+                "ref_sync_steps: needs a reference of its own in memory, and neither lora nor "
+                "precompute_reference leaves one there"
+            )
+        if self.max_kl is not None and self.precompute_reference:
+            raise ValueError(
+                "max_kl needs the reference in memory, precompute_reference takes it out"
+            )

@@ -1,0 +1,77 @@
+"""Steps of a reward model in parts: less memory, the same loss, gradient and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from siftune.finetune.data.pair_collator import slices_of
+from siftune.finetune.runs.finite_steps import FiniteSteps
+
+__all__ = ["RewardSteps"]
+
+
+class RewardSteps(FiniteSteps):
+    """A batch of pairs with more than ``micro_tokens`` tokens is run in parts.
+
+    It goes before TRL's RewardTrainer, whose loss is a mean over pairs: that of a part counts by
+    its share of them. Not so with several processes, which wait for each other in every backward.
+    """
+
+    micro_tokens: int
+    _share = 1.0
+    _metrics: Any  # RewardTrainer's: a list of numbers for each name, of train and eval
+
+    def training_step(
+        self, model: Any, inputs: Mapping[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Forward and backward of one batch."""
+        alone = self.accelerator.num_processes == 1
+        parts = _parts(inputs, self.micro_tokens) if alone else [dict(inputs)]
+        shares = [len(part["input_ids"]) / len(inputs["input_ids"]) for part in parts]
+        losses = []
+        for part, self._share in zip(parts, shares, strict=True):
+            losses.append(super(FiniteSteps, self).training_step(model, part, num_items_in_batch))
+        self._share = 1.0
+        if len(parts) > 1:
+            self._join(shares)
+        return self.checked(torch.stack(losses).sum())
+
+    def compute_loss(self, *given: Any, **named: Any) -> Any:
+        """The loss of what is run, by its share of the batch."""
+        found: Any = super().compute_loss(*given, **named)
+        return found if self._share == 1.0 else found * self._share
+
+    def _join(self, shares: list[float]) -> None:
+        """Make one entry of those that the parts have added to the metrics."""
+        for name, values in self._metrics["train"].items():
+            if name == "num_tokens":
+                continue  # a total, which is replaced each time
+            own = values[-len(shares) :]
+            mean = sum(share * value for share, value in zip(shares, own, strict=True))
+            joined = {"min_reward": min, "max_reward": max}.get(name, lambda _, mean=mean: mean)
+            values[-len(shares) :] = [joined(own)]
+
+
+def _parts(batch: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
+    """A batch, the chosen rows first, in parts of at most ``most`` tokens (one pair at the least).
+
+    Each is only as wide as its own longest row.
+    """
+    lengths = batch["attention_mask"].sum(1).view(2, -1).sum(0).tolist()
+    slices = slices_of(lengths, most)
+    if len(slices) == 1:
+        return [dict(batch)]
+    return [_part(batch, pairs, len(lengths)) for pairs in slices]
+
+
+def _part(batch: Mapping[str, Any], pairs: slice, count: int) -> dict[str, Any]:
+    """Some of the pairs of a batch."""
+    width = int(batch["attention_mask"].view(2, count, -1)[:, pairs].sum(-1).max())
+    rows = {
+        name: batch[name].view(2, count, -1)[:, pairs, :width].flatten(0, 1)
+        for name in ("input_ids", "attention_mask")
+    }
+    return rows | {name: batch[name][pairs] for name in batch if name == "margin"}

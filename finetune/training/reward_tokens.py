@@ -1,0 +1,74 @@
+"""Tokens that say how good an answer is: it is trained behind its own, the best is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.data.answer_rows import AnswerRow
+from siftune.finetune.losses.token.quark import quantised
+from siftune.finetune.models.embedding_ids import allow_ids_below
+
+__all__ = ["add_reward_tokens", "behind_reward_tokens", "reward_tokens_of", "with_room"]
+
+
+def add_reward_tokens(tokenizer: Any, bins: int) -> list[int]:
+    """Ids of ``bins`` new special tokens, the best first.
+
+    The tokenizer's template begins with the best one from here on, so whoever asks the trained
+    model by its template asks for the best.
+    """
+    tokens = _names(bins)
+    tokenizer.add_special_tokens(
+        {"extra_special_tokens": tokens}, replace_extra_special_tokens=False
+    )
+    tokenizer.chat_template = tokens[0] + tokenizer.chat_template
+    ids = reward_tokens_of(tokenizer, bins)
+    allow_ids_below(tokenizer, max(ids) + 1)  # `with_room` makes it so
+    return ids
+
+
+def reward_tokens_of(tokenizer: Any, bins: int) -> list[int]:
+    """Ids of the reward tokens that a tokenizer has got, the best first."""
+    ids: list[int] = tokenizer.convert_tokens_to_ids(_names(bins))
+    return ids
+
+
+def _names(bins: int) -> list[str]:
+    return [f"<|reward_{at}|>" for at in range(bins)]
+
+
+def behind_reward_tokens(rows: Sequence[AnswerRow], tokens: Sequence[int]) -> list[AnswerRow]:
+    """Each row's prompt behind the token of the bin of its ``reward``.
+
+    Raises:
+        UsageError: there are fewer rows than bins.
+    """
+    if len(rows) < len(tokens):
+        raise UsageError(f"bins: expected at most one a row, got {len(tokens)} for {len(rows)}")
+    rewards = torch.tensor([row.columns["reward"][0] for row in rows], dtype=torch.float64)
+    found = quantised(rewards, len(tokens)).tolist()
+    return [
+        replace(row, prompt=[tokens[bin_], *row.prompt])
+        for row, bin_ in zip(rows, found, strict=True)
+    ]
+
+
+def with_room(model: Any, tokens: Sequence[int]) -> None:
+    """Give ``model`` embeddings of ``tokens``: each the mean of all that were there.
+
+    No random number is drawn, so a policy and its reference get the same.
+    """
+    known, needed = model.get_input_embeddings().weight.shape[0], max(tokens) + 1
+    if needed > known:
+        with torch.random.fork_rng(devices=[]):
+            model.resize_token_embeddings(needed, mean_resizing=False)
+    with torch.no_grad():
+        for part in (model.get_input_embeddings(), model.get_output_embeddings()):
+            part.weight[tokens] = part.weight[: min(tokens)].mean(0)
+            if getattr(part, "bias", None) is not None:
+                part.bias[tokens] = part.bias[: min(tokens)].mean()

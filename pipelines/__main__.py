@@ -1,5 +1,0 @@
-"""``python -m pipelines`` is ``siftune``."""
-
-from pipelines.cli import main
-
-main()

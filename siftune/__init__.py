@@ -1,0 +1,1 @@
+"""Select the data that matters, train on it, and prove that it helped."""

@@ -1,0 +1,5 @@
+"""``python -m siftune`` is ``siftune``."""
+
+from siftune.pipelines.cli import main
+
+main()
