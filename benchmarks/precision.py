@@ -242,7 +242,7 @@ def _table(kind: Any, count: int, **content: list[Any]) -> pl.DataFrame:
 
 
 def _tiny_model(folder: Path) -> str:
-    from siftune.finetune.training.new_model import Init
+    from siftune.finetune.tools.init import Init
 
     text = folder / "text.txt"
     text.write_text("\n\n".join([_TEXT] * 8))

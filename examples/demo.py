@@ -25,7 +25,7 @@ from siftune.curate.core.errors import SiftuneError
 from siftune.curate.core.progress import Progress
 from siftune.curate.files.atomic import digest_of
 from siftune.finetune.models.loading import read_facts
-from siftune.finetune.training.new_model import Init, read_texts
+from siftune.finetune.tools.init import Init, read_texts
 from siftune.pipelines.recipe import load
 from siftune.pipelines.render import arms_text
 from siftune.pipelines.report import write_report

@@ -31,11 +31,8 @@ from siftune.finetune.runs.run_folders import check_comparison, check_model
 
 __all__ = ["finetune"]
 
-_OTHERS: Final = {
-    "init": "siftune.finetune.training.new_model",
-    "evaluate": "siftune.finetune.evaluation.evaluate",
-    "sample": "siftune.finetune.evaluation.sample_answers",
-}
+_TOOL_GROUP: Final = "finetune.tools"
+_TOOLS: Final = ("init", "evaluate", "sample")
 _OWN: Final = ("compare", "conformance")  # commands with arguments or results of their own
 _PARTIAL: Final = 4
 _WRITTEN: Final = {  # what is no model folder
@@ -54,8 +51,10 @@ class _Methods(ComponentGroup):
 
     def place(self, command: str) -> tuple[str, str] | None:
         """A trainer, or an objective."""
-        if command in (*_OTHERS, *_OWN):
-            return "finetune", command
+        if command in _TOOLS:
+            return _TOOL_GROUP, command
+        if command in _OWN:
+            return "finetune.comparison", command
         if command in TRAINERS:
             return TRAINER_GROUP, TRAINERS[command]
         group = family_of(command)
@@ -63,8 +62,8 @@ class _Methods(ComponentGroup):
 
     def make(self, command: str) -> click.Command:
         """The command of one method."""
-        if command in _OTHERS:
-            return _component_command(command, "finetune", command)
+        if command in _TOOLS:
+            return _component_command(command, _TOOL_GROUP, command)
         if command in _OWN:
             return _conformance_command() if command == "conformance" else _compare_command()
         if command in TRAINERS:
@@ -103,7 +102,7 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
             _tell(_checked_first(checked(component, chosen, command))(rows, out))
 
     takes = "options" in options(component)  # a trainer underneath, to pass arguments on to
-    replaced = command in _OTHERS  # trainings replace nothing, they are resumed
+    replaced = command in _TOOLS  # trainings replace nothing, they are resumed
     arguments = _arguments(_WRITTEN.get(command, _MODEL), check_folder if replaced else check_model)
     params = [
         *(arguments if takes else arguments[:2]),
@@ -149,7 +148,7 @@ def _compare_command() -> click.Command:
         name="compare",
         params=[rows, place, *component_options(Compare, texts=OPTION_TEXTS)],
         callback=callback,
-        help=help_of("finetune", "compare", Compare),
+        help=help_of("finetune.comparison", "compare", Compare),
     )
 
 
@@ -176,7 +175,7 @@ def _conformance_command() -> click.Command:
         name="conformance",
         params=params,
         callback=callback,
-        help=help_of("finetune", "conformance", Conformance),
+        help=help_of("finetune.comparison", "conformance", Conformance),
     )
 
 

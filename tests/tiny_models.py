@@ -60,7 +60,7 @@ def embedder(folder: Path) -> Path:
 
 def language_model(folder: Path) -> Path:
     """A Llama of width 32, one layer, some 300 tokens; ``text.txt`` beside it is their source."""
-    from siftune.finetune.training.new_model import Init
+    from siftune.finetune.tools.init import Init
 
     text = folder.parent / "text.txt"
     text.write_text("\n\n".join(SENTENCES))

@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["CHATML", "CONTROL", "ENCODER", "THINK", "marks_generation"]
 
 CONTROL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
-"""Control tokens of the models that `training.new_model` makes, in the order of their ids."""
+"""Control tokens of the models that `tools.init` makes, in the order of their ids."""
 
 THINK: Final = ("<think>", "</think>")
 """Tokens that an assistant may write like any other; nobody else's text becomes one."""

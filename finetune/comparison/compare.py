@@ -17,10 +17,10 @@ from siftune.curate.files.atomic import digest_of, read_json, write_json
 from siftune.curate.files.outputs import run_folder
 from siftune.curate.models.model_config import positions_of
 from siftune.finetune.data import training_rows
-from siftune.finetune.evaluation.evaluate import chosen_rows
 from siftune.finetune.models import loading
 from siftune.finetune.models.precision import Precision
 from siftune.finetune.runs.run_folders import COMPARISON_FILES
+from siftune.finetune.tools.evaluate import chosen_rows
 from siftune.finetune.training.build_loss import ANSWERS, LISTS, LOSSES, group_of
 
 __all__ = ["Compare", "context_of", "table_of"]

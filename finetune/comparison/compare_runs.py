@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from siftune.curate.files.atomic import read_json, write_json
 from siftune.finetune.data import training_rows
 from siftune.finetune.data.pair_rows import pairs_of
-from siftune.finetune.evaluation import evaluate
 from siftune.finetune.losses.types import needs_of
 from siftune.finetune.models import loading
 from siftune.finetune.runs.run_dir import Run
+from siftune.finetune.tools import evaluate
 from siftune.finetune.trainers.answers import AnswerPreference
 from siftune.finetune.trainers.preference import Preference
 from siftune.finetune.training.build_loss import LISTS, LOSSES

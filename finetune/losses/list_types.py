@@ -104,7 +104,7 @@ def win_rates(wins: torch.Tensor) -> torch.Tensor:
     """How often each completion beats one drawn from its list: ``(…, K, K)`` to ``(…, K)``.
 
     ``wins[i, j]`` is the chance that i beats j; against itself it is ½, so rates sum to K/2.
-    `sample_answers` leaves that comparison out, which spreads its rates by ``K / (K - 1)``.
+    `tools.sample` leaves that comparison out, which spreads its rates by ``K / (K - 1)``.
 
     >>> win_rates(torch.tensor([[0.5, 1.0], [0.0, 0.5]]))
     tensor([0.7500, 0.2500])

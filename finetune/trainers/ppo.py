@@ -19,7 +19,6 @@ from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core import distributed
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
-from siftune.finetune.evaluation.evaluate import chosen_rows, write_step, write_summary
 from siftune.finetune.evaluation.generation_eval import Exam
 from siftune.finetune.evaluation.reward_lookup import load, reward_of
 from siftune.finetune.models import loading
@@ -36,6 +35,7 @@ from siftune.finetune.models.precision import (
 from siftune.finetune.rl.settings import Critic, Settings
 from siftune.finetune.runs.command_line import command_line
 from siftune.finetune.runs.run_dir import Run, quiet
+from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
 
 if TYPE_CHECKING:
     from siftune.finetune.rewards.types import Reward

@@ -18,7 +18,6 @@ from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.tool_checks import check_calls
-from siftune.finetune.evaluation.evaluate import write_step, write_summary
 from siftune.finetune.evaluation.pair_accuracy import accuracy, encode_sides, judge
 from siftune.finetune.models import loading
 from siftune.finetune.models.licences import base_facts
@@ -26,6 +25,7 @@ from siftune.finetune.models.lora import Kept, check_kept, whole_model
 from siftune.finetune.models.precision import Precision, formats, frozen_dtype, report
 from siftune.finetune.runs.command_line import command_line
 from siftune.finetune.runs.run_dir import Run, quiet, whole_weights
+from siftune.finetune.tools.evaluate import write_step, write_summary
 from siftune.finetune.training.trainer_arguments import adapter, freeze, training_arguments
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.tool_checks import check_calls, check_unweighed
-from siftune.finetune.evaluation.evaluate import chosen_rows, write_step, write_summary
 from siftune.finetune.evaluation.generation_eval import Exam
 from siftune.finetune.models import loading
 from siftune.finetune.models.licences import base_facts
@@ -37,6 +36,7 @@ from siftune.finetune.models.precision import (
 )
 from siftune.finetune.runs.command_line import command_line
 from siftune.finetune.runs.run_dir import Run, quiet, whole_weights
+from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
 from siftune.finetune.training.trainer_arguments import adapter, training_arguments
 
 if TYPE_CHECKING:

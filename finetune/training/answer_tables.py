@@ -13,7 +13,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import kind_of
 from siftune.finetune.data.preflight import Problem
 from siftune.finetune.data.row_numbers import numbers_of
-from siftune.finetune.evaluation.sample_answers import SAMPLED_FROM
+from siftune.finetune.tools.sample import SAMPLED_FROM
 
 __all__ = ["SCORES", "check_samples", "listed", "single", "with_numbers"]
 

@@ -16,7 +16,6 @@ from siftune.finetune.data import training_rows
 from siftune.finetune.data.packing import try_sharing
 from siftune.finetune.data.pair_collator import Batch
 from siftune.finetune.data.token_rows import TokenRow, order_of
-from siftune.finetune.evaluation.evaluate import chosen_rows
 from siftune.finetune.evaluation.generation_eval import Exam
 from siftune.finetune.losses.types import needs_of
 from siftune.finetune.models import loading
@@ -42,6 +41,7 @@ from siftune.finetune.scoring.reference import (
     with_adapter,
     without_dropout,
 )
+from siftune.finetune.tools.evaluate import chosen_rows
 from siftune.finetune.training.loop_arguments import arguments_of
 from siftune.finetune.training.reward_tokens import with_room
 

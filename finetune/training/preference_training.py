@@ -13,12 +13,12 @@ from siftune.curate.core.progress import if_slow
 from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
-from siftune.finetune.evaluation.evaluate import write_step, write_summary
 from siftune.finetune.models import loading
 from siftune.finetune.models.embedding_ids import check_read_by, check_same_size
 from siftune.finetune.models.licences import base_facts
 from siftune.finetune.runs.command_line import command_line
 from siftune.finetune.runs.run_dir import Run, whole_weights
+from siftune.finetune.tools.evaluate import write_step, write_summary
 from siftune.finetune.training.policy_options import PolicyOptions
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ ROUNDS = {"ifd": 1e-4, "perplexity": 1e-4}
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_embedder: Path) -> dict[str, Path]:
-    from siftune.finetune.training.new_model import Init
+    from siftune.finetune.tools.init import Init
 
     folder = tmp_path_factory.mktemp("models")
     (folder / "text.txt").write_text("the cat sat on the mat and looked at the sea\n\n" * 4)

@@ -31,7 +31,7 @@ WINDOW = 256
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights, but a real tokenizer: one layer of width 32, a window of 256 tokens."""
-    from siftune.finetune.training.new_model import Init
+    from siftune.finetune.tools.init import Init
 
     folder = tmp_path_factory.mktemp("model")
     text = folder / "text.txt"

@@ -16,7 +16,7 @@ from siftune.finetune.chat.encoding import (
     encode_texts,
 )
 from siftune.finetune.models.loading import load_tokenizer
-from siftune.finetune.training.new_model import make_tokenizer
+from siftune.finetune.tools.init import make_tokenizer
 
 TOKENIZER = make_tokenizer(["the cat sat on the mat"] * 3, 300)
 

@@ -15,17 +15,17 @@ from siftune.curate.rows.chat import turn
 from siftune.finetune.chat.encoding import encode_answers
 from siftune.finetune.core.answer_match import contains, exact_match
 from siftune.finetune.data import training_rows
-from siftune.finetune.evaluation.evaluate import (
+from siftune.finetune.evaluation.generation_eval import Exam
+from siftune.finetune.models.loading import load_causal, load_tokenizer
+from siftune.finetune.models.saving import save_model
+from siftune.finetune.tools.evaluate import (
     Evaluate,
     chosen_rows,
     summary,
     write_step,
     write_summary,
 )
-from siftune.finetune.evaluation.generation_eval import Exam
-from siftune.finetune.evaluation.sample_answers import Sample
-from siftune.finetune.models.loading import load_causal, load_tokenizer
-from siftune.finetune.models.saving import save_model
+from siftune.finetune.tools.sample import Sample
 from siftune.finetune.trainers.ppo import PPO
 from tests.curate.test_pretrained import edited
 

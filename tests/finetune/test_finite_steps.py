@@ -13,12 +13,12 @@ import torch
 
 from siftune.finetune.models.loading import load_tokenizer
 from siftune.finetune.runs.finite_steps import NonFiniteError
+from siftune.finetune.tools.init import Init
 from siftune.finetune.trainers.answers import AnswerPreference
 from siftune.finetune.trainers.ppo import PPO
 from siftune.finetune.trainers.preference import Preference
 from siftune.finetune.trainers.reward_model import RewardModel
 from siftune.finetune.trainers.sft import SFT
-from siftune.finetune.training.new_model import Init
 
 BAD = 7
 """The row that holds a Z, whose embedding is finite and overflows in the first layer norm."""

@@ -8,7 +8,7 @@ import pytest
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.finetune.models.loading import load_causal, load_tokenizer, model_hash, read_facts
-from siftune.finetune.training.new_model import Init, make_tokenizer, read_texts
+from siftune.finetune.tools.init import Init, make_tokenizer, read_texts
 
 TINY: dict[str, Any] = {
     "vocab_size": 300,

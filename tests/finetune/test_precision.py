@@ -15,13 +15,13 @@ from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
 from siftune.finetune.cli import finetune
 from siftune.finetune.data.pair_collator import PairCollator, PairIds
-from siftune.finetune.evaluation.evaluate import Evaluate
-from siftune.finetune.evaluation.sample_answers import Sample
 from siftune.finetune.models import loading
 from siftune.finetune.models.loading import load_causal, load_reward, read_facts
 from siftune.finetune.models.lora import merge_adapter
 from siftune.finetune.models.precision import Precision, report
 from siftune.finetune.scoring.reference import Lora, precomputed, with_adapter
+from siftune.finetune.tools.evaluate import Evaluate
+from siftune.finetune.tools.sample import Sample
 from siftune.finetune.trainers.ppo import PPO
 from siftune.finetune.trainers.preference import Preference
 from siftune.finetune.trainers.reward_model import RewardModel

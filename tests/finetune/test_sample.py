@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.finetune.cli import finetune
-from siftune.finetune.evaluation.sample_answers import Sample
 from siftune.finetune.generation.mixture_policy import mixed
 from siftune.finetune.models.loading import load_causal, model_hash
+from siftune.finetune.tools.sample import Sample
 from siftune.finetune.trainers.answers import AnswerPreference
 from tests.finetune.test_answers import bad, good, rows_file, said, unpaired
 
@@ -220,8 +220,8 @@ def test_prompts_without_two_answers_are_counted_with_the_reason(talker, asked, 
         return [1.0 if "2" in text else None for text in texts]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("siftune.finetune.evaluation.sample_answers.reward_of", lambda *_: half)
-        patch.setattr("siftune.finetune.evaluation.sample_answers.load", lambda reward: None)
+        patch.setattr("siftune.finetune.tools.sample.reward_of", lambda *_: half)
+        patch.setattr("siftune.finetune.tools.sample.load", lambda reward: None)
         _, rows = sample(talker, asked, tmp_path / "out")
     assert len(rows) == 1
     told = capsys.readouterr().err

@@ -17,10 +17,10 @@ from siftune.finetune.data.answer_rows import answer_rows
 from siftune.finetune.data.pair_rows import pairs_of
 from siftune.finetune.evaluation.generation_eval import Exam
 from siftune.finetune.evaluation.pair_accuracy import encode_sides
-from siftune.finetune.evaluation.sample_answers import Sample
 from siftune.finetune.models.loading import load_causal, load_tokenizer
 from siftune.finetune.rewards.reward_model import RewardModel
 from siftune.finetune.rl.prepare import ask, supervise
+from siftune.finetune.tools.sample import Sample
 from siftune.finetune.trainers.sft import SFT
 
 ASK = {"role": "user", "content": "Light on?"}

@@ -23,12 +23,12 @@ from siftune.curate.rows.convert import content_digest
 from siftune.finetune.core import distributed
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
-from siftune.finetune.evaluation.evaluate import chosen_rows
 from siftune.finetune.evaluation.reward_lookup import load, reward_of
 from siftune.finetune.generation.answer_turns import columns_of
 from siftune.finetune.models import loading
 from siftune.finetune.models.embedding_ids import check_same_size
 from siftune.finetune.models.precision import Precision, frozen_dtype, precision_used, report
+from siftune.finetune.tools.evaluate import chosen_rows
 
 if TYPE_CHECKING:
     from siftune.finetune.rewards.types import Reward
