@@ -22,10 +22,10 @@ from siftune.curate.runs.recipe import Recipe
 from siftune.finetune.core.intervals import HIGH, LOW
 from siftune.finetune.core.methods import TRAINERS, family_of
 from siftune.finetune.data import training_rows
-from siftune.finetune.evaluation.evaluate import MEASURES, Evaluate
 from siftune.finetune.evaluation.reward_lookup import reward_of
 from siftune.finetune.models import loading
-from siftune.finetune.training.new_model import Init
+from siftune.finetune.tools.evaluate import MEASURES, Evaluate
+from siftune.finetune.tools.init import Init
 from siftune.pipelines.folder import COMMAND, check_pipeline
 from siftune.pipelines.recipe import Pipeline, Step
 from siftune.pipelines.steps import trainer_of

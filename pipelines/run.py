@@ -23,9 +23,9 @@ from siftune.curate.files.source_spec import in_recipe
 from siftune.curate.runners.run import run as curate_run
 from siftune.curate.runners.stage_cache import StageCache
 from siftune.curate.runs.recipe import Recipe
-from siftune.finetune.evaluation.evaluate import Evaluate
 from siftune.finetune.models.loading import model_hash, read_facts
-from siftune.finetune.training.new_model import Init
+from siftune.finetune.tools.evaluate import Evaluate
+from siftune.finetune.tools.init import Init
 from siftune.pipelines.arms import TOKENS, arm_recipe, varies
 from siftune.pipelines.compare import arms_table
 from siftune.pipelines.folder import COMMAND, FILES
