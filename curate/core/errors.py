@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 __all__ = [
     "PARTIAL",
@@ -16,6 +17,7 @@ __all__ = [
     "Problems",
     "SiftuneError",
     "UsageError",
+    "closest",
     "raise_all",
 ]
 
@@ -43,6 +45,14 @@ class DataError(SiftuneError):
 
 class LockedError(SiftuneError):
     """Another run holds the output folder."""
+
+
+def closest(wrong: object, right: Mapping[str, Any] | tuple[str, ...]) -> str:
+    """What to say after an unknown name, which in YAML need not be a text."""
+    near = difflib.get_close_matches(str(wrong), list(right), n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"there are: {', '.join(right)}" if right else "it has no options"
 
 
 def raise_all(problems: Sequence[SiftuneError]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import pkgutil
@@ -14,10 +13,21 @@ from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from siftune.curate.core.errors import UsageError
+from siftune.curate.core.custom_file import custom_class, custom_file, custom_thing, is_custom
+from siftune.curate.core.errors import UsageError, closest
 from siftune.curate.core.ranges import outside
 
-__all__ = ["build", "checked", "closest", "find", "names", "options", "source_of", "summary"]
+__all__ = [
+    "build",
+    "checked",
+    "closest",
+    "find",
+    "has",
+    "names",
+    "options",
+    "source_of",
+    "summary",
+]
 
 
 @cache
@@ -44,12 +54,21 @@ def _points(group: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
 
 
+def has(group: str, name: str) -> bool:
+    """Whether ``group`` has a component of that name, or it is the name of a user's own."""
+    return name in names(group) or is_custom(name)
+
+
 def find(group: str, name: str) -> type[Any]:
     """The component: the first class that the file ``name`` of ``group`` exports.
+
+    A name ``path/file.py:NAME`` is one of the user's own.
 
     Raises:
         UsageError: there is none; the text names the closest.
     """
+    if is_custom(name):
+        return custom_class(group, name)
     if name not in names(group):
         raise UsageError(f"no {_kind(group)} is called {name!r}; {closest(name, names(group))}")
     if name in _points(group):
@@ -106,16 +125,13 @@ def options(component: type[Any]) -> dict[str, Field[Any]]:
     return {field.name: field for field in fields(component) if field.init}
 
 
-def closest(wrong: object, right: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """What to say after an unknown name, which in YAML need not be a text."""
-    near = difflib.get_close_matches(str(wrong), list(right), n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"there are: {', '.join(right)}" if right else "it has no options"
-
-
 def summary(group: str, name: str) -> str:
-    """First line of a component's module docstring, read without importing it."""
+    """First line of a component's module docstring, read without importing it.
+
+    A user's own is imported; its first line is that of the function or class.
+    """
+    if is_custom(name):
+        return (custom_thing(name).__doc__ or f"{name}.").strip().partition("\n")[0]
     if name in _points(group):
         return (importlib.import_module(_points(group)[name].module).__doc__ or "").partition("\n")[
             0
@@ -125,7 +141,9 @@ def summary(group: str, name: str) -> str:
 
 
 def source_of(group: str, name: str) -> Path:
-    """The file a component is written in: its bytes are part of a stage's key."""
+    """The file a component is written in; its code is part of a stage's key."""
+    if is_custom(name) and (own := custom_file(name)) is not None:
+        return own
     if name in _points(group):
         spec = importlib.util.find_spec(_points(group)[name].module)
         return Path(str(spec.origin if spec else ""))

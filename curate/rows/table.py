@@ -36,7 +36,8 @@ def resolve(
 ) -> list[str]:
     """What ``names`` ask for of the columns ``there``, ``id`` and ``kind`` first, once each.
 
-    ``content`` stands for the content columns, and so does ``messages`` where rows have none.
+    ``content`` stands for the content columns, and so does ``messages`` where rows have none;
+    ``*`` for all columns.
     ``fits`` tells of a name and a column whether that could be read in its place.
 
     Raises:
@@ -46,6 +47,8 @@ def resolve(
     for name in names:
         if name == "content" or (name == "messages" and name not in content_columns(kind)):
             wanted.update(dict.fromkeys(content_columns(kind)))
+        elif name == "*":
+            wanted.update(dict.fromkeys(there))
         elif name in there:
             wanted[name] = None
         else:

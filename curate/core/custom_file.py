@@ -1,0 +1,353 @@
+"""Components that a user brings: ``path/file.py:NAME``, or a Python function, class or object.
+
+A function is enough: its parameters beside the data are the options of the component, as those of
+``__init__`` are of a class. What it answers is checked (`Checked`), so that a mistake in it is one
+line with its file and name. A file is imported from its path when it is named, and only then.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import Field, field, fields, is_dataclass, make_dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, Final, get_type_hints
+
+from siftune.curate.core.errors import BadRow, SiftuneError, UsageError, closest
+
+__all__ = [
+    "Checked",
+    "custom_class",
+    "custom_file",
+    "custom_thing",
+    "is_custom",
+    "register",
+    "short_name",
+]
+
+_ADAPTERS: Final = {
+    "curate.scorers": "siftune.curate.rows.custom_rows:CheckedScorer",
+    "curate.selectors": "siftune.curate.rows.custom_rows:CheckedSelector",
+}
+"""The subclass of `Checked` for each group; imported when a custom component of it is made."""
+
+_registered: dict[str, Any] = {}  # Python objects by the names that `register` gave them
+
+
+class Checked:
+    """A custom component, whose answers are checked. Each group of components has a subclass.
+
+    ``required`` are the attributes that a class has to have, ``function`` is the base of a
+    component made from a plain function, ``_label`` what errors call it, and ``_origin`` the group
+    and name that it is found by again.
+    """
+
+    required: ClassVar[Sequence[str]] = ()
+    function: ClassVar[type[FunctionComponent]]
+    _label: ClassVar[str] = ""
+    _origin: ClassVar[tuple[str, str]] = ("", "")
+
+    def __reduce__(self) -> Any:
+        """Pickled as its name and options: the process that reads it imports the file itself."""
+        options = {one.name: getattr(self, one.name) for one in _init_fields(self)}
+        return _rebuilt, (*self._origin, options)
+
+    def _refused(self, wrong: str) -> UsageError:
+        return UsageError(f"{self._label}: {wrong}")
+
+    def _call(self, function: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        """What ``function`` returns.
+
+        Raises:
+            UsageError: it fails; the text has the error and the line of the user's file.
+        """
+        with _failures(self._label, custom_file(self._origin[1])):
+            return function(*given, **options)
+
+
+class FunctionComponent:
+    """A component made from a function: ``data`` are its parameters that are no options."""
+
+    data: ClassVar[tuple[str, ...]] = ()
+    declared: ClassVar[Sequence[str]] = ()  # attributes that the function may set
+    _function: ClassVar[Callable[..., Any]]
+
+    @classmethod
+    def data_of(cls, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of a function's parameters that are given data: the first."""
+        return tuple(names[:1])
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {one.name: getattr(self, one.name) for one in _init_fields(self)}
+
+
+def _init_fields(made: Any) -> list[Field[Any]]:
+    return [one for one in fields(made) if one.init]
+
+
+def _rebuilt(group: str, name: str, options: Mapping[str, Any]) -> Any:
+    return custom_class(group, name)(**options)
+
+
+def is_custom(name: str) -> bool:
+    """Whether a component's name is ``FILE.py:NAME``, or was given by `register`.
+
+    >>> is_custom("rules/mine.py:short"), is_custom("rules/mine.py"), is_custom("length")
+    (True, True, False)
+    """
+    return name in _registered or name.endswith(".py") or ".py:" in name
+
+
+def short_name(name: str) -> str:
+    """The name of a component without its file, for labels and names of files.
+
+    >>> short_name("rules/mine.py:short"), short_name("length")
+    ('short', 'length')
+    """
+    return name.rpartition(":")[2] if is_custom(name) else name
+
+
+def custom_class(group: str, name: str) -> type[Any]:
+    """The component class of a custom name, for a group of components.
+
+    Raises:
+        UsageError: no such file or name, the file cannot be imported, or it lacks what components
+            of the group have.
+    """
+    return _class_of(group, name, custom_thing(name))
+
+
+def custom_thing(name: str) -> Any:
+    """The function, class or object that a custom name stands for; a file is imported.
+
+    Raises:
+        UsageError: no such file or name, or the file cannot be imported.
+    """
+    if name in _registered:
+        return _registered[name]
+    path, _, attribute = name.rpartition(":")
+    if not path:
+        path, attribute = name, ""
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(f"{name}: there is no file {path}")
+    module = _imported(file.resolve(), sha256(file.read_bytes()).hexdigest(), path)
+    there = tuple(key for key, value in vars(module).items() if _is_own(module, key, value))
+    if not attribute:
+        raise UsageError(f"{path}: name what is meant, as {path}:NAME; {closest('', there)}")
+    if not hasattr(module, attribute):
+        raise UsageError(f"{path} has no {attribute!r}; {closest(attribute, there)}")
+    return getattr(module, attribute)
+
+
+def _is_own(module: ModuleType, key: str, value: Any) -> bool:
+    return not key.startswith("_") and getattr(value, "__module__", None) == module.__name__
+
+
+def register(thing: Any) -> str:
+    """A name by which ``thing`` is found in this process, wherever the name of a component is.
+
+    It is ``FILE.py:NAME`` where it was defined in a file, else ``python:NAME``; two things never
+    share one.
+    """
+    own = _name_of(thing)
+    file = _file_of(thing)
+    name = first = f"{'python' if file is None else file}:{own}"
+    number = 1
+    while _registered.get(name, thing) is not thing:
+        number += 1
+        name = f"{first}_{number}"
+    _registered[name] = thing
+    return name
+
+
+def _name_of(thing: Any) -> str:
+    return str(getattr(thing, "__name__", type(thing).__name__)).strip("<>")
+
+
+def custom_file(name: str) -> Path | None:
+    """The file of a custom component; None where it is of an interactive session."""
+    if name in _registered:
+        return _file_of(_registered[name])
+    return Path(name.rpartition(":")[0] or name)
+
+
+def _file_of(thing: Any) -> Path | None:
+    owner = thing if inspect.isfunction(thing) or isinstance(thing, type) else type(thing)
+    try:
+        file = Path(inspect.getfile(owner))
+    except (TypeError, OSError):  # a builtin, or a class of an interactive session
+        return None
+    return file if file.is_file() else None
+
+
+@cache
+def _imported(file: Path, digest: str, shown: str) -> ModuleType:
+    """The module of a file with these bytes; modules beside it may be imported by it."""
+    name = f"siftune_custom_{file.stem}_{digest[:8]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{shown}: expected a Python file")
+    module = importlib.util.module_from_spec(spec)
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))  # at the end: what is installed is not hidden
+    sys.modules[name] = module  # dataclasses and pickles look themselves up here
+    try:
+        with _failures(shown, file):
+            spec.loader.exec_module(module)
+    except SiftuneError:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextmanager
+def _failures(label: str, file: Path | None) -> Iterator[None]:
+    """Meanwhile errors of the user's code become one line each.
+
+    Raises:
+        UsageError: in place of any other error.
+    """
+    try:
+        yield
+    except (SiftuneError, BadRow):
+        raise
+    except SyntaxError as error:
+        raise UsageError(f"{label}: line {error.lineno}: {error.msg}") from None
+    except (Exception, SystemExit) as error:
+        text = " ".join(str(error).split("\n\n")[0].split())
+        told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise UsageError(f"{label}: {_line_of(error, file)}{told}") from error
+
+
+def _line_of(error: BaseException, file: Path | None) -> str:
+    """Where in the user's file an error came up."""
+    path = None if file is None else file.resolve()
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [one.lineno for one in frames if path is not None and Path(one.filename) == path]
+    return f"line {lines[-1]}: " if lines else ""
+
+
+def _class_of(group: str, name: str, thing: Any) -> type[Any]:
+    if group not in _ADAPTERS:
+        raise UsageError(f"{name}: components of {group} are no files of users")
+    module, _, attribute = _ADAPTERS[group].partition(":")
+    checked: type[Checked] = getattr(importlib.import_module(module), attribute)
+    space = {"_label": name, "_origin": (group, name), "__module__": __name__}
+    if isinstance(thing, type):
+        return _from_class(checked, thing, name, space)
+    if not callable(thing):
+        raise UsageError(f"{name}: expected a function or a class, got {type(thing).__name__}")
+    return _from_function(checked, thing, name, space)
+
+
+def _from_class(
+    checked: type[Checked], own: type[Any], name: str, space: dict[str, Any]
+) -> type[Any]:
+    missing = [one for one in checked.required if not hasattr(own, one) and one not in _hints(own)]
+    if missing:
+        raise UsageError(f"{name}: the class has no {missing[0]!r}, which its group needs")
+    made = own if is_dataclass(own) else _with_options(own, name)
+    doc = own.__doc__ if own.__dict__.get("__doc__") else None
+    component: Any = type(own.__name__, (checked, made), space | {"__doc__": doc})
+    known = {key: copy(value) for key, value in component.__dataclass_fields__.items()}
+    for one in known.values():
+        one.type = _type_text(one.type)
+    component.__dataclass_fields__ = known
+    made_of_user: type[Any] = component
+    return made_of_user
+
+
+def _with_options(own: type[Any], name: str) -> type[Any]:
+    """A subclass whose fields are the parameters of ``__init__``."""
+    parameters = _parameters(own.__init__, name)[1:] if "__init__" in vars(own) else []
+    options = _as_fields(parameters, own.__init__)
+
+    def init(self: Any, *args: Any, **given: Any) -> None:
+        bound = inspect.signature(own).bind(*args, **given)
+        bound.apply_defaults()
+        own.__init__(self, *args, **given)
+        for key, value in bound.arguments.items():
+            if not hasattr(self, key):
+                setattr(self, key, value)
+
+    return make_dataclass(own.__name__, options, bases=(own,), namespace={"__init__": init})
+
+
+def _from_function(
+    checked: type[Checked], function: Callable[..., Any], name: str, space: dict[str, Any]
+) -> type[Any]:
+    base = checked.function
+    parameters = _parameters(function, name)
+    data = base.data_of([one.name for one in parameters])
+    if not data:
+        raise UsageError(f"{name}: the function takes nothing; expected a parameter for the data")
+    options = [one for one in parameters if one.name not in data]
+    space |= {"_function": staticmethod(function), "data": data, "__doc__": function.__doc__}
+    for attribute in base.declared:
+        if hasattr(function, attribute):
+            space[attribute] = getattr(function, attribute)
+    return make_dataclass(
+        _name_of(function),
+        _as_fields(options, function),
+        bases=(checked, base),
+        frozen=True,
+        namespace=space,
+    )
+
+
+def _parameters(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):  # of builtins
+        raise UsageError(f"{name}: the parameters of {function!r} are not known") from None
+    star = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [one for one in signature.parameters.values() if one.kind not in star]
+
+
+def _as_fields(parameters: Sequence[inspect.Parameter], owner: Any) -> list[Any]:
+    hints = _hints(owner)
+    return [
+        (one.name, _type_of(one, hints), field(kw_only=True))
+        if one.default is inspect.Parameter.empty
+        else (one.name, _type_of(one, hints), _default(one.default))
+        for one in parameters
+    ]
+
+
+def _default(value: Any) -> Any:
+    hashable = type(value).__hash__ is not None
+    return (
+        field(default=value, kw_only=True)
+        if hashable
+        else field(default_factory=lambda: copy(value), kw_only=True)
+    )
+
+
+def _type_of(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+    """The annotated type, else that of the default, else any."""
+    if parameter.name in hints:
+        return hints[parameter.name]
+    plain = isinstance(parameter.default, bool | int | float | str)
+    return type(parameter.default) if plain else Any
+
+
+def _hints(owner: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(owner, include_extras=True)
+    except (NameError, TypeError, AttributeError):  # a type that is imported for checkers only
+        return {}
+
+
+def _type_text(kind: Any) -> Any:
+    return kind.__name__ if isinstance(kind, type) and kind in (str, int, float, bool) else kind

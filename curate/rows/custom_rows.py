@@ -1,0 +1,239 @@
+"""Scorers and selectors of users: a function of a frame, or of the texts of one row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Sized
+from typing import Any, ClassVar, Final, get_type_hints
+
+import polars as pl
+from polars.exceptions import ColumnNotFoundError, PolarsError
+
+from siftune.curate.core.custom_file import Checked, FunctionComponent
+from siftune.curate.rows.chat import part_of
+from siftune.curate.rows.content import text_of
+from siftune.curate.rows.decisions import decide
+
+__all__ = ["CheckedScorer", "CheckedSelector"]
+
+_TEXTS: Final = ("prompt", "response", "messages")
+"""Parameters by which a function asks for the texts, or the turns, of one row."""
+
+_TYPES: Final = {bool: pl.Boolean, int: pl.Int64, float: pl.Float64, str: pl.String}
+
+
+class RowFunction(FunctionComponent):
+    """A function of a frame; or row by row, of ``prompt``, ``response`` and ``messages``.
+
+    Which of both it is its first parameter tells. Where a row lacks a text that the function takes
+    it is not called, and the answer is null.
+    """
+
+    declared: ClassVar[Sequence[str]] = ("needs", "adds", "wants", "describe", "flags")
+
+    @classmethod
+    def data_of(cls, names: Sequence[str]) -> tuple[str, ...]:
+        """The texts that it takes, or else its first parameter, a frame."""
+        return tuple(name for name in names if name in _TEXTS) or super().data_of(names)
+
+    def _answer(self, frame: pl.DataFrame) -> Any:
+        function, options = self._function, self._options
+        if self.data[0] not in _TEXTS:
+            given = _with_texts(frame)
+            answer = function(given, **options)
+            if isinstance(answer, pl.Expr):
+                answer = given.select(answer)
+                return answer.to_series() if answer.width == 1 else answer
+            return answer
+        columns = [_column(frame, name).to_list() for name in self.data]
+        return [
+            None
+            if None in values
+            else function(**dict(zip(self.data, values, strict=True)), **options)
+            for values in zip(*columns, strict=True)
+        ]
+
+
+def _with_texts(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with ``prompt`` and ``response`` beside the turns of conversations."""
+    if "messages" not in frame.columns:
+        return frame
+    missing = [name for name in ("prompt", "response") if name not in frame.columns]
+    return frame.with_columns(_column(frame, name) for name in missing)
+
+
+def _column(frame: pl.DataFrame, name: str) -> pl.Series:
+    """A text, or the turns, of each row; of a pair's answers both."""
+    if name == "messages":
+        return frame["messages"]
+    part: Any = name
+    if "messages" in frame.columns:
+        return part_of(frame["messages"], part).alias(name)
+    return text_of(frame, part).alias(name)
+
+
+class _CheckedRows(Checked):
+    """What the checks of scorers and of selectors share."""
+
+    def _asked(self, frame: pl.DataFrame, function: Any) -> Any:
+        """What the component answers to a frame.
+
+        Raises:
+            UsageError: it fails, or reads a column that it is not given.
+        """
+        answer = self._call(self._explained, function, frame)
+        return pl.DataFrame(answer) if isinstance(answer, dict) else answer
+
+    def _explained(self, function: Any, frame: pl.DataFrame) -> Any:
+        try:
+            return function(frame)
+        except ColumnNotFoundError as error:
+            what = str(error).split("\n")[0].partition(";")[0]
+            texts = ", prompt, response" if "messages" in frame.columns else ""
+            raise self._refused(
+                f"{what}; it is given {', '.join(frame.columns)}{texts}; list the columns that it "
+                "reads in its attribute `needs`"
+            ) from error
+
+    def _series(self, answer: Any, height: int, what: str) -> pl.Series:
+        """The answer as one value for each row.
+
+        Raises:
+            UsageError: it is none, or there are more or fewer of them than rows.
+        """
+        try:
+            found = answer if isinstance(answer, pl.Series) else pl.Series(answer, strict=False)
+        except (TypeError, ValueError, PolarsError):
+            found = pl.Series()
+        if answer is not None and not isinstance(answer, str | bytes) and len(found) == height:
+            return found
+        told = f"{len(found):,}" if isinstance(answer, Sized) else type(answer).__name__
+        raise self._refused(f"expected {what} for each of the {height:,} rows, got {told}")
+
+    def _whole(self, answer: pl.DataFrame, columns: Sequence[str], height: int) -> None:
+        lacking = [name for name in columns if name not in answer.columns]
+        if lacking or answer.height != height:
+            raise self._refused(
+                f"expected a frame of {height:,} rows with {', '.join(columns)}, got "
+                f"{answer.height:,} rows with {', '.join(answer.columns)}"
+            )
+
+
+class ScorerFunction(RowFunction):
+    """A scorer from a function: one column of its name, a number unless it is annotated else."""
+
+    needs: Any = ("messages",)
+
+    @property
+    def adds(self) -> dict[str, Any]:
+        """A column of the function's name; ``float`` where no other type is annotated."""
+        try:
+            answer = get_type_hints(self._function).get("return")
+        except (NameError, TypeError):
+            answer = None
+        kinds: dict[Any, Any] = _TYPES
+        return {type(self).__name__: kinds.get(_plain(answer), pl.Float64)}
+
+    def __call__(self, batch: pl.DataFrame) -> Any:
+        """What the function answers."""
+        return self._answer(batch)
+
+
+def _plain(hint: Any) -> Any:
+    """The type in ``X | None``."""
+    inner = [one for one in getattr(hint, "__args__", ()) if one is not type(None)]
+    return inner[0] if len(inner) == 1 else hint
+
+
+class CheckedScorer(_CheckedRows):
+    """A scorer whose answer has one value of the declared types for each row, or null."""
+
+    required: ClassVar[Sequence[str]] = ("needs", "adds", "__call__")
+    function: ClassVar[type[FunctionComponent]] = ScorerFunction
+    adds: Any
+
+    def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """The columns of ``adds``.
+
+        Raises:
+            UsageError: the answer is of another height, type or name.
+        """
+        answer, adds = self._asked(batch, super().__call__), dict(self.adds)  # type: ignore[misc]
+        if not isinstance(answer, pl.DataFrame):
+            if len(adds) > 1:
+                told = f"got {type(answer).__name__}"
+                raise self._refused(f"expected a frame with {', '.join(adds)}, {told}")
+            answer = self._series(answer, batch.height, "a score").to_frame(next(iter(adds)))
+        self._whole(answer, list(adds), batch.height)
+        return pl.DataFrame({name: self._typed(answer[name], kind) for name, kind in adds.items()})
+
+    def _typed(self, column: pl.Series, kind: Any) -> pl.Series:
+        wanted = pl.Series([], dtype=kind).dtype
+        number = column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)
+        if wanted.is_numeric() and not number:
+            raise self._refused(
+                f"expected numbers in {column.name!r}, got {column.dtype}; annotate what it "
+                "returns (`-> str`), or set its attribute `adds`"
+            )
+        try:
+            found = column.cast(wanted)
+        except PolarsError as error:
+            first = str(error).split("\n")[0]
+            raise self._refused(f"{column.name!r}: expected {wanted}: {first}") from error
+        return found.fill_nan(None) if wanted.is_float() else found
+
+
+class SelectorFunction(RowFunction):
+    """A selector from a function: which rows are kept."""
+
+    needs: Any = ("*",)
+
+    def __call__(self, table: pl.DataFrame) -> Any:
+        """What the function answers."""
+        return self._answer(table)
+
+
+class CheckedSelector(_CheckedRows):
+    """A selector whose answer decides on every row; a row without an answer is dropped."""
+
+    required: ClassVar[Sequence[str]] = ("needs", "__call__")
+    function: ClassVar[type[FunctionComponent]] = SelectorFunction
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """``keep``, ``reason`` and ``detail`` of each row.
+
+        Raises:
+            UsageError: the answer is of another height or type.
+        """
+        answer = self._asked(table, super().__call__)  # type: ignore[misc]
+        if isinstance(answer, pl.DataFrame):
+            return self._decided(answer, table.height)
+        keep = self._mask(self._series(answer, table.height, "true or false"))
+        return decide(keep.fill_null(False), self._reasons(keep))
+
+    def _mask(self, keep: pl.Series) -> pl.Series:
+        if keep.dtype not in (pl.Boolean, pl.Null):
+            raise self._refused(f"expected true or false for each row, got {keep.dtype}")
+        return keep.cast(pl.Boolean)
+
+    def _decided(self, answer: pl.DataFrame, height: int) -> pl.DataFrame:
+        self._whole(answer, ["keep"], height)
+        keep = self._mask(answer["keep"])
+        given = {name: answer[name] for name in ("reason", "detail") if name in answer.columns}
+        for name, column in given.items():
+            if column.dtype not in (pl.String, pl.Null):
+                raise self._refused(f"expected texts in {name!r}, got {column.dtype}")
+        if keep.null_count():
+            raise self._refused(f"{keep.null_count():,} rows have no `keep`")
+        reason = given.get("reason", self._reasons(keep))
+        detail = given.get("detail", pl.Series([None] * height, dtype=pl.String))
+        return decide(keep, reason, detail.cast(pl.String))
+
+    def _reasons(self, keep: pl.Series) -> pl.Series:
+        reason = (
+            pl.when(pl.col("keep").is_null())
+            .then(pl.lit("not_scored"))
+            .when("keep")
+            .then(pl.lit("passed"))
+            .otherwise(pl.lit(f"not_{type(self).__name__}"))
+        )
+        return keep.to_frame("keep").select(reason=reason)["reason"]

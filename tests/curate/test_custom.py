@@ -1,0 +1,233 @@
+"""A user's own function, class or object is a component, and its mistakes are one line."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+import pytest
+
+from siftune.curate.core import registry
+from siftune.curate.core.custom import component, name_and_options
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.schema import TURNS
+from siftune.curate.rows.chat import turn
+
+SCORERS = '''"""Scorers of a user."""
+from dataclasses import dataclass
+from typing import ClassVar
+import polars as pl
+
+def letters(response: str, times: int = 1) -> int:
+    """Letters of the response."""
+    return times * len(response)
+
+def shouting(batch):
+    return batch["response"].str.count_matches("!")
+
+@dataclass(frozen=True)
+class Marks:
+    """How often a mark stands in a response."""
+    mark: str
+    needs: ClassVar = ("messages",)
+    adds: ClassVar = {"marks": pl.Int64}
+
+    def __call__(self, batch):
+        return pl.DataFrame({"marks": [self.mark.count("!")] * batch.height})
+
+class Plain:
+    needs = ("messages",)
+    adds = {"plain": pl.Float64}
+
+    def __init__(self, value: float = 2.0):
+        self.value = value
+
+    def __call__(self, batch):
+        return pl.DataFrame({"plain": [self.value] * batch.height})
+
+class Unnamed:
+    def __call__(self, batch):
+        return batch
+'''
+
+
+def chats() -> pl.DataFrame:
+    said = [[turn("user", "Hey"), turn("assistant", answer)] for answer in ("Hello!", "No!!")]
+    return pl.DataFrame({"messages": [*said, [turn("user", "Hm")]]}, schema={"messages": TURNS})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(SCORERS)
+    return path
+
+
+def test_functions_and_classes_of_a_file_are_scorers(file: Path) -> None:
+    made = {
+        "letters": {"times": 2},
+        "shouting": {},
+        "Marks": {"mark": "!!"},
+        "Plain": {"value": 3},
+    }
+    scores = {
+        name: component("curate.scorers", f"{file}:{name}", given)(chats()).to_series().to_list()
+        for name, given in made.items()
+    }
+    assert scores == {
+        "letters": [12, 8, None],
+        "shouting": [1.0, 2.0, None],
+        "Marks": [2, 2, 2],
+        "Plain": [3.0, 3.0, 3.0],
+    }
+
+
+def test_options_of_a_file_are_checked_like_ours(file: Path) -> None:
+    with pytest.raises(UsageError, match=r"mine\.py:letters has no option 'time'; did you mean"):
+        registry.build("curate.scorers", f"{file}:letters", {"time": 2})
+    with pytest.raises(UsageError, match=r"letters: times: .*valid integer.*got 'two'"):
+        registry.build("curate.scorers", f"{file}:letters", {"times": "two"})
+    with pytest.raises(UsageError, match="needs the option 'mark'"):
+        registry.build("curate.scorers", f"{file}:Marks", {})
+
+
+def test_an_object_of_python_is_a_component() -> None:
+    @dataclass(frozen=True)
+    class Fixed:
+        value: int = 1
+        needs: ClassVar = ("messages",)
+        adds: ClassVar = {"fixed": pl.Int64}
+
+        def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
+            return pl.DataFrame({"fixed": [self.value] * batch.height})
+
+    one = Fixed(4)
+    assert component("curate.scorers", one) is one
+    assert component("curate.scorers", Fixed, {"value": 3})(chats())["fixed"].to_list() == [3] * 3
+    name, options = name_and_options(one)
+    again = registry.build("curate.scorers", name, options)
+    assert again(chats())["fixed"].to_list() == [4] * 3
+    assert component("curate.scorers", "length").adds  # one of ours, by its name
+
+
+def test_two_functions_of_one_name_are_two() -> None:
+    def one(value: int) -> Any:
+        return lambda table: table["n"] > value
+
+    names = [name_and_options(one(value))[0] for value in (1, 2)]
+    table = pl.DataFrame({"n": [1, 2, 3]})
+    kept = [registry.build("curate.selectors", name, {})(table)["keep"].sum() for name in names]
+    assert kept == [2, 1]
+
+
+def test_a_rule_may_be_a_mask_an_expression_a_list_or_a_frame() -> None:
+    table = pl.DataFrame({"n": [1, None, 3]})
+    rules = {
+        "mask": lambda t: t["n"] > 2,
+        "expression": lambda t: pl.col("n") > 2,
+        "listed": lambda t: [False, None, True],
+    }
+    for name, rule in rules.items():
+        decided = component("curate.selectors", rule)(table)
+        assert decided["keep"].to_list() == [False, False, True], name
+        assert decided["reason"].to_list() == ["not_lambda", "not_scored", "passed"]
+
+    def whole(t: pl.DataFrame) -> pl.DataFrame:
+        return t.select(keep=pl.col("n").fill_null(0) > 2, reason=pl.lit("too_small"))
+
+    decided = component("curate.selectors", whole)(table)
+    assert decided["reason"].to_list() == ["too_small"] * 3
+    assert decided["detail"].null_count() == 3
+
+
+def test_a_rule_of_texts_is_called_row_by_row() -> None:
+    def short(response: str, most: int = 5) -> bool:
+        return len(response) <= most
+
+    rows = chats().with_columns(kind=pl.lit("conversation"))
+    decided = component("curate.selectors", short)(rows)
+    assert decided["reason"].to_list() == ["not_short", "passed", "not_scored"]
+
+
+@pytest.mark.parametrize(
+    ("scorer", "told"),
+    [
+        (lambda batch: [1.0], "expected a score for each of the 3 rows, got 1"),
+        (lambda batch: None, "expected a score for each of the 3 rows, got NoneType"),
+        (lambda batch: ["a", "b", "c"], "expected numbers in .*, got String; annotate"),
+        (lambda batch: batch["ifd"], r"\"ifd\" not found; it is given messages, prompt, response"),
+        (lambda batch: 1 / 0, r"test_custom\.py:lambda.*: line \d+: ZeroDivisionError: division"),
+        (lambda batch: batch.select("response"), "expected a frame of 3 rows with lambda"),
+    ],
+)
+def test_a_wrong_answer_of_a_scorer_is_one_line(scorer: Any, told: str) -> None:
+    with pytest.raises(UsageError, match=told) as caught:
+        component("curate.scorers", scorer)(chats())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        (lambda table: [True], "expected true or false for each of the 3 rows, got 1"),
+        (lambda table: [1, 2, 3], "expected true or false for each row, got Int64"),
+        (lambda table: pl.DataFrame({"reason": ["a"] * 3}), "with keep, got 3 rows with reason"),
+        (lambda table: pl.DataFrame({"keep": [True, None, None]}), "2 rows have no `keep`"),
+    ],
+)
+def test_a_wrong_answer_of_a_rule_is_one_line(rule: Any, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        component("curate.selectors", rule)(chats())
+
+
+def test_a_file_that_cannot_be_used_is_named_with_its_line(file: Path, tmp_path: Path) -> None:
+    wrong = {
+        f"{tmp_path}/none.py:a": "there is no file",
+        str(file): rf"name what is meant, as {file}:NAME; there are: letters, shouting, Marks",
+        f"{file}:leters": r"mine\.py has no 'leters'; did you mean letters\?",
+        f"{file}:Unnamed": "the class has no 'needs', which its group needs",
+        f"{file}:SCORERS": "has no 'SCORERS'",
+    }
+    for text, told in (
+        ("def f(:\n", "line 1: invalid syntax"),
+        ("x = 1\nimport no_such_module\n", "line 2: ModuleNotFoundError: No module named"),
+        ("raise SystemExit(3)\n", "line 1: SystemExit: 3"),
+        ("f = 3\n", "expected a function or a class, got int"),
+    ):
+        path = tmp_path / f"broken{len(wrong)}.py"
+        path.write_text(text)
+        wrong[f"{path}:f"] = told
+    for name, told in wrong.items():
+        with pytest.raises(UsageError, match=told) as caught:
+            registry.find("curate.scorers", name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_changed_file_is_read_again(file: Path) -> None:
+    name = f"{file}:letters"
+    assert registry.build("curate.scorers", name, {})(chats())["letters"][0] == 6
+    file.write_text(SCORERS.replace("times * len(response)", "-times"))
+    assert registry.build("curate.scorers", name, {})(chats())["letters"][0] == -1
+
+
+def test_modules_beside_the_file_may_be_imported_and_hide_nothing(tmp_path: Path) -> None:
+    (tmp_path / "beside_it.py").write_text("FACTOR = 7\n")
+    (tmp_path / "polars.py").write_text("raise RuntimeError\n")
+    path = tmp_path / "user.py"
+    path.write_text(
+        "import polars\nfrom beside_it import FACTOR\ndef seven(response: str) -> int:\n"
+        "    return FACTOR\n"
+    )
+    made = component("curate.scorers", f"{path}:seven")
+    assert made(chats())["seven"].to_list() == [7, 7, None]
+
+
+def test_it_survives_pickling(file: Path) -> None:
+    for name, given in (("letters", {"times": 2}), ("Marks", {"mark": "!"}), ("Plain", {})):
+        made = registry.build("curate.scorers", f"{file}:{name}", given)
+        again = pickle.loads(pickle.dumps(made))
+        assert type(again).__name__ == name
+        assert again(chats()).equals(made(chats()))
