@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OURS = sorted({path.parent.name for path in ROOT.glob("[a-z]*/*.py")})
+PARTS = ("curate", "finetune", "pipelines")  # installed as siftune.curate and so on
+FOLDERS = {path.parent.name for path in ROOT.glob("[a-z]*/*.py")}
+OURS = sorted(f"siftune.{name}" if name in PARTS else name for name in FOLDERS)
 CATEGORIES = [DeprecationWarning, FutureWarning, ResourceWarning, RuntimeWarning, UserWarning]
 
 
@@ -27,7 +29,7 @@ def test_a_warning_from_our_module_is_an_error(package, category):
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-@pytest.mark.parametrize("module", ["transformers.utils", "numpy", "curated_data", "lib.curate.io"])
+@pytest.mark.parametrize("module", ["transformers.utils", "numpy", "curated_data", "curate.io"])
 def test_a_warning_from_a_library_is_reported_and_no_error(module, category):
     with warnings.catch_warnings(record=True) as reported:
         warn_from(module, category)

@@ -207,13 +207,13 @@ def test_looking_into_every_cluster_is_exact() -> None:
 _CLUSTERED = """
 import sys, faiss, numpy as np
 from hashlib import sha256
-from siftune.curate.vectors import clusters
+from siftune.curate.vectors import ivf_neighbors
 from siftune.curate.vectors.unit_vectors import on_grid
 units, _ = on_grid(np.random.default_rng(0).normal(size=(8_000, 384)).astype(np.float32))
-clusters._BLOCK = 5_000
-trained = clusters._Clusters(units)
+ivf_neighbors._BLOCK = 5_000
+trained = ivf_neighbors._Clusters(units)
 nearest = trained.nearest(units, trained.count)
-if not (clusters.threads() == faiss.omp_get_max_threads() == int(sys.argv[1])):
+if not (ivf_neighbors.threads() == faiss.omp_get_max_threads() == int(sys.argv[1])):
     sys.exit("the number of threads was not taken, or it was changed for others")
 print(sha256(nearest.tobytes() + trained._kmeans.centroids.tobytes()).hexdigest())
 """

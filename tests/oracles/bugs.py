@@ -188,7 +188,7 @@ PAIRS = (
     Mutation(
         "kept reference values without the model in their key",
         "finetune/scoring/reference.py",
-        "digest_of([models.model_hash(folder), share, dtype, autocast, [*distinct]])",
+        "digest_of([loading.model_hash(folder), share, dtype, autocast, [*distinct]])",
         "digest_of([share, dtype, autocast, [*distinct]])",
         f"{LOOP}::test_kept_reference_values_are_those_of_the_model_and_found_again",
     ),

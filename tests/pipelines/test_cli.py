@@ -278,7 +278,7 @@ def test_control_characters_of_the_data_do_not_reach_the_terminal(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 def test_a_part_of_the_command_line_run_as_a_module_says_how_to_call_it(name, capsys):
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module(f"{name}.cli", run_name="__main__")
+        runpy.run_module(f"siftune.{name}.cli", run_name="__main__")
     assert ended.value.code == 2
     assert f"call `siftune {name}`" in capsys.readouterr().err
 
