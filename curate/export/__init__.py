@@ -1,1 +1,1 @@
-"""Writing kept rows in the layouts of trainers and tools, with a data card."""
+"""Export of kept rows: layouts of trainers and tools, files, and a dataset card."""

@@ -1,4 +1,4 @@
-"""The card that goes with exported rows: where they come from and what was left out."""
+"""Dataset card of an export: sources, stages, and the rows that the layout left out."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def dataset_card(run: Path, done: Exported, usage: str | None = None) -> str:
         "## Sources",
         table(head, source_counts(run, done)),
         "\n".join(_file(one) for one in manifest["inputs"]),
-        "The licence of the sources holds for these rows; it is not known to the tool.",
+        "The licence of the sources applies to these rows; the tool does not read it.",
         "## Stages",
         "\n".join(f"- {_stage(stage)}" for stage in manifest["stages"]),
     ]
@@ -68,7 +68,7 @@ def dataset_card(run: Path, done: Exported, usage: str | None = None) -> str:
 
 
 def _selected(manifest: dict[str, Any], done: Exported) -> str:
-    """How the rows came to be, in a sentence."""
+    """One sentence on how the rows were selected."""
     counts, rows = manifest["counts"], f"{done.rows:,} rows in the layout {done.layout}"
     made = f"Siftune {manifest['siftune']} from {counts['rows']:,}"
     unread = f"{counts['quarantined']:,} could not be read."
@@ -79,7 +79,7 @@ def _selected(manifest: dict[str, Any], done: Exported) -> str:
 
 
 def source_counts(run: Path, done: Exported) -> list[tuple[object, ...]]:
-    """Rows of each source by what became of them, in the order the sources came."""
+    """Rows of each source by outcome (written, dropped, left out), in the order of the sources."""
     path = verified(run, "ledger.parquet")
     source = pl.col("id").str.replace(r":[^:]*$", "").alias("source")  # an id is source:row
     with reading(path):

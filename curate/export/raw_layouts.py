@@ -27,7 +27,7 @@ def fits_raw(name: str, kind: Kind) -> bool:
 
 
 def write_raw(name: str, row: Row) -> Row:
-    """The record of one of our rows in a raw format: what the format names and nothing beside.
+    """The record of one of our rows in a raw format, with the fields of the format alone.
 
     Fields of ``extra`` are written only where the format gives them a meaning, such as the
     ``input`` of Alpaca. Of a pair, a conversation is the chosen side.
@@ -48,7 +48,7 @@ def write_raw(name: str, row: Row) -> Row:
 
 
 def _refuse_lost_fields(name: str, record: Row) -> None:
-    """Refuse reasoning, and turns that are not to be learned, that a format did not write."""
+    """Refuse reasoning, and turns excluded from training, that a format did not write."""
     for key in filter(_of_turns, record):
         turns = [{"role": "assistant"}] * len(record[key])
         for lost in turn_keys(record, key.removesuffix(".fields"), turns):

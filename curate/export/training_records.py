@@ -60,7 +60,7 @@ def records(row: Row, shape: Shape) -> list[Row]:
 
 
 def prompt_of(turns: Sequence[Row]) -> list[Row]:
-    """The turns that an answer is wanted for, without any answer to the last user turn.
+    """The turns to answer, without any answer to the last user turn.
 
     A conversation that ends with the assistant is cut after its last user or system turn: the
     calls and results of tools on the way to the answer are part of the answer.

@@ -1,4 +1,4 @@
-"""What the layouts of trainers share: call texts, tool results in order, turns not learned."""
+"""Shared parts of trainer layouts: call texts, tool results in order, turns without loss."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def call_texts(turn: Row) -> list[str]:
 def results_in_order(turns: Sequence[Row]) -> list[Row]:
     """The turns with the results of each turn's calls in the order of the calls.
 
-    For layouts that know a result by its place. Results without ids stay where they are.
+    For layouts that match a result to its call by position. Results without ids keep their place.
     """
     made: list[Row] = []
     for turn in turns:
@@ -63,15 +63,17 @@ def thinking_in_content(turn: Row) -> Row:
 
 
 def unweighted(turns: Iterable[Row], who: str) -> list[Row]:
-    """The turns without ``weight``, for a trainer that learns every assistant turn.
+    """The turns without ``weight``, for a trainer that trains on every assistant turn.
 
     Raises:
-        BadRow: a turn of the assistant is not to be learned, or only in part.
+        BadRow: an assistant turn is excluded from training, or has a fractional weight.
     """
     made = []
     for turn in turns:
         if turn["role"] == "assistant" and turn.get("weight", 1) != 1:
-            raise BadRow("no_place", f"{who} learns every assistant turn; one has another weight")
+            raise BadRow(
+                "no_place", f"{who} trains on every assistant turn; one has another weight"
+            )
         made.append({key: value for key, value in turn.items() if key != "weight"})
     return made
 

@@ -1,4 +1,4 @@
-"""Kept rows in the layouts that trainers and other tools read."""
+"""Write the kept rows of a run in the layout of a trainer or of another tool."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _CONTAINERS: Final = tuple(CONTAINERS)
 
 @dataclass(frozen=True)
 class _Plan:
-    """How the rows of a run are written: by which layout, as what, and with which columns."""
+    """How the rows of a run are written: layout, shape and further columns."""
 
     title: str
     containers: Sequence[str]
@@ -98,7 +98,7 @@ def export(
 
 
 def _beside(plan: _Plan, name: str, data: str) -> tuple[dict[str, str], str | None]:
-    """The files that a layout has beside the data, and how to train on it."""
+    """The files that a layout writes beside the data, and the command to train on it."""
     if plan.layout is None:
         return {}, None
     files = plan.layout.files(plan.shape, name, data)
@@ -106,7 +106,7 @@ def _beside(plan: _Plan, name: str, data: str) -> tuple[dict[str, str], str | No
 
 
 def _plan(layout: str, shape: str | None, kind: Kind, kept: pl.DataFrame) -> _Plan:
-    """The layout and the shape that were asked for, checked against the kind of the rows.
+    """The layout and the shape of the options, checked against the kind of the rows.
 
     Raises:
         UsageError: there is none of that name, or it does not hold such rows.
@@ -127,7 +127,7 @@ def _plan(layout: str, shape: str | None, kind: Kind, kept: pl.DataFrame) -> _Pl
 
 
 def _simple(name: str) -> str:
-    """A name without what people write in several ways: ms-swift, ms_swift, LLaMA-Factory."""
+    """A name without case and punctuation: ms-swift equals ms_swift, LLaMA-Factory llamafactory."""
     return name.lower().replace("-", "").replace("_", "")
 
 
@@ -157,7 +157,7 @@ def _usual(kind: Kind, kept: pl.DataFrame) -> Shape:
 
 def _raw_plan(name: str, shape: str | None, kind: Kind) -> _Plan:
     if shape is not None:
-        raise UsageError(f"--as goes with the layout of a trainer; {name} is a raw format: omit it")
+        raise UsageError(f"--as needs the layout of a trainer; {name} is a raw format: omit --as")
     if not fits_raw(name, kind):
         shapes = [one for one in FITS[kind] if one not in names(_FORMATS)]
         fits = [one for one in names(_FORMATS) if one in FITS[kind] or fits_raw(one, kind)]

@@ -79,7 +79,7 @@ def _with_train(turns: list[Row]) -> list[Row]:
 def _trained(turn: Row) -> Row:
     weight = turn.get("weight", 1)
     if turn["role"] == "assistant" and weight not in (0, 1):
-        raise BadRow("no_place", f"{_WHO} learns a turn or does not; one has another weight")
+        raise BadRow("no_place", f"{_WHO} trains on a whole turn or not; one has another weight")
     rest = {key: value for key, value in turn.items() if key != "weight"}
     return rest | {"train": bool(weight)} if turn["role"] == "assistant" else rest
 

@@ -80,9 +80,9 @@ class LLaMAFactory:
             return {"conversations": _alternating(prompt)} | sides | {"system": system} | beside
         answer = _answer(record["completion"])
         if not answer["value"]:
-            raise BadRow("no_place", f"{_WHO} cannot tell a good from a bad answer of no text")
-        said = _alternating([*prompt, *record["completion"]])
-        return {"conversations": said, "kto_tag": record["label"], "system": system} | beside
+            raise BadRow("no_place", f"{_WHO} cannot label an answer without text as good or bad")
+        turns = _alternating([*prompt, *record["completion"]])
+        return {"conversations": turns, "kto_tag": record["label"], "system": system} | beside
 
     def files(self, shape: str, name: str, data: str) -> Mapping[str, str]:
         """``dataset_info.json`` with the one data set."""

@@ -94,5 +94,5 @@ def _loss(turn: Row) -> Row:
     if turn["role"] != "assistant" or weight is None:
         return {}
     if weight not in (0, 1):
-        raise BadRow("no_place", f"{_WHO} learns a turn or does not; one has another weight")
+        raise BadRow("no_place", f"{_WHO} trains on a whole turn or not; one has another weight")
     return {"loss": bool(weight)}
