@@ -157,7 +157,7 @@ def _usual(kind: Kind, kept: pl.DataFrame) -> Shape:
 
 def _raw_plan(name: str, shape: str | None, kind: Kind) -> _Plan:
     if shape is not None:
-        raise UsageError(f"--as needs the layout of a trainer; {name} is a raw format: omit --as")
+        raise UsageError(f"--as needs the layout of a trainer; {name} is a raw format: omit it")
     if not fits_raw(name, kind):
         shapes = [one for one in FITS[kind] if one not in names(_FORMATS)]
         fits = [one for one in names(_FORMATS) if one in FITS[kind] or fits_raw(one, kind)]

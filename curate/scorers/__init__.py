@@ -1,1 +1,1 @@
-"""One scorer a file; the file name is its name in recipes and on the command line."""
+"""Scorers, one a file: the file name is the name in recipes and on the command line."""

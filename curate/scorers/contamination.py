@@ -1,4 +1,4 @@
-"""Overlap with held-out rows: how much of a test item stands word for word in a row."""
+"""Contamination: share of a held-out item's n-grams that occur in a row."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from siftune.curate.rows.content import text_of
 
 __all__ = ["Contamination"]
 
-_SHORT: Final = 3  # items of fewer words turn up in any text: only the same text counts
+_SHORT: Final = 3  # items of fewer words occur in any text: only an equal text counts
 _HASHES: Final = {"item": pl.UInt32, "hash": pl.UInt64}
 
 
 @dataclass(frozen=True)
 class Contamination:
-    """The largest share of a held-out item's word ``ngram``-grams that the row holds, 0 to 1.
+    """The largest share of a held-out item's word ``ngram``-grams that a row contains, 0 to 1.
 
-    Words are compared without case and punctuation (`core.dedup.shingles`). An item of fewer than
+    Words are compared without case and punctuation (`curate.dedup.shingles`). An item of fewer than
     ``ngram`` words is one n-gram, all of it, so that short questions are found as well as long
-    ones: 1 then means that the item stands whole in the row. Items of one or two words count only
-    if they are all that the row says. ``contamination_item`` is the id of the item; of equal
+    ones: 1 then means that the row contains the whole item. Items of one or two words count only if
+    they are all the text of the row. ``contamination_item`` is the id of the item; of equal
     overlaps the first item's. A row without the text has null, a row that shares nothing 0 and no
     item. Paraphrases are not found: that takes embeddings.
 
@@ -55,7 +55,7 @@ class Contamination:
             raise UsageError(f"contamination: ngram: expected 1 or more, got {self.ngram}")
 
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
-        """Look for every held-out item in each row."""
+        """Overlap of each row with every held-out item."""
         text = part_of(batch["messages"], self.of)
         found = pl.concat([self._overlaps(text, size) for size in self._items.sizes])
         best = found.sort("row", "overlap", "item", descending=[False, True, False])

@@ -1,4 +1,4 @@
-"""Embedding: the meaning of the prompt, the answer or both as a unit vector."""
+"""Embedding: the prompt, the answer or both as a unit vector."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ __all__ = ["Embedding"]
 
 @dataclass(frozen=True)
 class Embedding:
-    """``embedding``, a unit vector, and ``embedding_cut``, the share of the text it does not see.
+    """``embedding``, a unit vector, and ``embedding_cut``, the share of the text beyond the window.
 
     The dot product of two embeddings is the cosine of their angle. Models have a window (256 word
-    pieces for the packaged all-MiniLM-L6-v2, which knows English as of 2021): what lies beyond it
-    is cut, and ``embedding_cut`` says how much, or pooled. A text without tokens has no embedding:
-    null.
+    pieces for the packaged all-MiniLM-L6-v2, trained on English up to 2021): text beyond it is cut,
+    and ``embedding_cut`` is its share, or pooled. A text without tokens has no embedding: null.
 
     Options:
         of: ``both`` (every turn), ``prompt`` (all before the last assistant turn) or ``response``
@@ -68,11 +67,11 @@ class Embedding:
         return table.select(pl.when(embedded).then(pl.all()).name.keep())
 
     def describe(self) -> dict[str, Any]:
-        """What the options stand for, for keys and manifests: the model by its content."""
+        """The resolved options, for keys and manifests: the model by its content."""
         return self._embedder.describe()
 
     def measured(self) -> dict[str, Any]:
-        """What was chosen on this machine, and its measured cosine to fp32, for the manifest."""
+        """The precision chosen on this machine, and its measured cosine to fp32."""
         return self._embedder.measured()
 
     @property

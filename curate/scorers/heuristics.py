@@ -1,4 +1,4 @@
-"""Text-quality statistics of the answer, and flags for answers that are none."""
+"""Text-quality statistics of the answer, and flags for empty, refused or broken answers."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _FLAGS: Final = (
 class Heuristics:
     """Statistics of the last assistant turn, and ``heuristics_flags``, the names of raised flags.
 
-    Shares are of the answer's characters unless said otherwise, and null where there is nothing to
-    take a share of; without an answer everything is null.
+    Shares are of the answer's characters unless another unit is given, and null where there is
+    nothing to take a share of; without an answer everything is null.
 
     * ``duplicate_lines``: lines that were there before, of lines with a letter or digit
     * ``repeated_ngrams``: word 3-grams that were there before, of all 3-grams

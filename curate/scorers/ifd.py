@@ -1,4 +1,4 @@
-"""Instruction-Following Difficulty: how little the instruction helps a model with the answer."""
+"""Instruction-Following Difficulty: perplexity of the answer with the prompt over without."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["IFD"]
 
 @dataclass(frozen=True)
 class IFD:
-    """How the prompt changes a model's surprise at the last assistant turn.
+    """Ratio of a model's loss on the last assistant turn with and without the prompt.
 
     With ``ratio: perplexity`` it is ``ppl(answer | prompt) / ppl(answer)`` (Superfiltering,
     arXiv:2402.00530), with ``ratio: loss`` the quotient of the two mean losses (the paper that
     named it, arXiv:2308.12032). Both are below 1 where the prompt helps; the values differ, and so
-    does the order of rows. Near 0 the prompt gives the answer away, above 1 prompt and answer
-    hardly belong together; the papers drop what is above 1 and keep the largest of the rest.
+    does the order of rows. Near 0 the prompt determines the answer, above 1 the answer hardly
+    belongs to the prompt; the papers drop what is above 1 and keep the largest of the rest.
 
     The same answer tokens are scored with and without the prompt (`CausalLM.mean_nll`). A row
     without prompt or answer, with an empty answer, or longer than the model's window scores null.

@@ -19,11 +19,11 @@ __all__ = ["Length"]
 class Length:
     """``length_chars``, ``length_words`` and, when there is a tokenizer, ``length_tokens``.
 
-    Characters are Unicode code points. Words are those of `core.texts.text.WORD`: runs of letters
+    Characters are Unicode code points. Words are those of `curate.text.words.WORD`: runs of letters
     and digits; in a script without spaces between words each letter is one. Tokens are the model's,
-    without special ones and without the cut its window would make; they are never estimated: with
-    no ``tokenizer`` there is no such column. An empty text has length 0; a row without the text
-    (no assistant turn, no prompt) has none: null.
+    without special ones and not cut at its window; they are never estimated: without a
+    ``tokenizer`` there is no such column. An empty text has length 0; a row without the text (no
+    assistant turn, no prompt) has none: null.
 
     Options:
         of: ``response`` (the last assistant turn), ``prompt`` (all before it) or ``both`` (every
@@ -54,5 +54,5 @@ class Length:
         return lengths.with_columns(length_tokens=count_tokens(text, self.tokenizer))
 
     def describe(self) -> dict[str, Any]:
-        """What the options stand for, for keys and manifests: the tokenizer by its content."""
+        """The resolved options, for keys and manifests: the tokenizer by its content."""
         return {"tokenizer": None if self.tokenizer is None else tokenizer_hash(self.tokenizer)}

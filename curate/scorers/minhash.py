@@ -1,4 +1,4 @@
-"""MinHash signature of a conversation's text: what travels when near-duplicates are spread out."""
+"""MinHash signature of a conversation's text, to find near-duplicates without the texts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MinHash:
     The share of equal positions of two signatures estimates the Jaccard similarity of the texts,
     with a standard error of at most ``1 / (2 √permutations)``. ``unit`` is word or char, as in
     `minhash_dedup`, which uses the column if it was made with its settings. Texts with different
-    tool calls have nothing in common. A text without a word scores null.
+    tool calls have similarity 0. A text without a word scores null.
 
     Options:
         of: which text: ``prompt``, ``response`` or ``both``.
@@ -34,8 +34,8 @@ class MinHash:
         unit: ``word`` or ``char``.
         permutations: numbers in a signature.
         seed: another seed, other hashes.
-        device: ``cpu``, ``cuda``, or ``auto``: a GPU that is there, for batches that are worth it.
-            The signatures are the same.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU, if present, for large batches. The signatures
+            are the same.
     """
 
     of: Part = "both"

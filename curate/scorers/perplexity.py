@@ -21,8 +21,9 @@ __all__ = ["Perplexity"]
 class Perplexity:
     """``exp(-1/n Σ log p(answer_t | prompt, answer_<t))`` of the last assistant turn.
 
-    Low: the model would have said the same. High: it is wrong, odd, in another language, or beyond
-    the model. Only under a model that knows the subject does a high value speak against an answer.
+    Low: the model predicts the answer. High: the answer is wrong, odd, in another language, or
+    beyond the model. A high value is a reason against an answer only under a model trained on the
+    subject.
 
     Every token of the answer counts, the first included (`CausalLM.mean_nll`). A row without an
     answer, with an empty one, without a prompt where one is wanted, or longer than the model's
@@ -30,7 +31,7 @@ class Perplexity:
 
     Options:
         model: a model folder, a name of `siftune models list` (``smollm2``), or a name on the hub.
-        given_prompt: whether the prompt comes before the answer; without, the answer stands alone.
+        given_prompt: whether the prompt precedes the answer; without, the answer is scored alone.
         between: the text between prompt and answer.
         max_tokens: rows of more tokens than this are not scored; default: the model's window.
         precision: ``fp32``, ``bf16``, or ``auto``: bf16 on a CPU that multiplies it, else fp32. In

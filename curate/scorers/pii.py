@@ -16,7 +16,7 @@ __all__ = ["PII"]
 
 @dataclass(frozen=True)
 class PII:
-    """How many pieces of personal data a conversation's text holds, and of which kinds.
+    """The number of pieces of personal data in a conversation's text, and their kinds.
 
     ``email``, ``phone`` (written in groups, or with ``+``), ``card`` (13 to 19 digits that pass
     Luhn's check), ``iban`` (of a known country's length, checksum right), ``ip`` (v4 or v6, not the

@@ -1,1 +1,1 @@
-"""One selector a file; each row gets a decision and a reason."""
+"""Selectors, one a file: each row gets a decision (keep or drop) and a reason."""

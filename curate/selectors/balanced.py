@@ -16,19 +16,20 @@ from siftune.curate.rows.decisions import decide
 __all__ = ["Balanced"]
 
 _STREAM: Final = 0x62616C << 64
-"""Draws of its own: with those of `random`, a sample of what is kept would be biased again."""
+"""Seed offset for the draws: with those of `random`, a sample of kept rows would be biased."""
 
 
 @dataclass(frozen=True)
 class Balanced:
     """Rows with ``first > second`` and with ``first < second`` are kept in even numbers.
 
-    Where judges like length, a model that is shown all pairs learns to count. Here every one of
-    ``bins`` equal steps of the relative difference ``|first - second| / max(|first|, |second|)``
-    holds at most ``ratio`` times as many rows of one kind as of the other; with 1, neither the sign
-    nor the size of the difference tells who won (length buckets as in ChatGLM-RLHF,
-    arXiv:2404.00934), above 1 it tells less than it did. Of the more frequent kind a random sample
-    stays, the rest is dropped as ``outweighed``; rows where both are equal stay.
+    Judges often prefer the longer answer, and a model that trains on all such pairs learns length.
+    Here every one of ``bins`` equal steps of the relative difference
+    ``|first - second| / max(|first|, |second|)`` keeps at most ``ratio`` times as many rows of one
+    kind as of the other; with 1, neither the sign nor the size of the difference predicts the
+    winner (length buckets as in ChatGLM-RLHF, arXiv:2404.00934), above 1 less than before. Of the
+    more frequent kind a random sample is kept, the rest is dropped as ``outweighed``; rows where
+    both are equal are kept.
 
     Options:
         first: the column of the winner, by default one that the scorer ``length`` adds.
@@ -61,7 +62,7 @@ class Balanced:
         return ((self.first, numbers), (self.second, numbers))
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Place every row in its bin, and even out the two kinds."""
+        """Assign every row to its bin, and even out the two kinds."""
         sign = pl.col("sign")
         kinds = ((sign > 0).sum().over("bin"), (sign < 0).sum().over("bin"))
         frame = self._binned(table).with_columns(

@@ -22,12 +22,12 @@ __all__ = ["ClusterBalanced"]
 
 @dataclass(frozen=True)
 class ClusterBalanced(Budget):
-    """Clusters by spherical k-means, then takes rows from all clusters in turn.
+    """Spherical k-means clusters; rows are taken from all clusters in turn.
 
     Each round takes one row from every cluster that has any left: the best by ``rank_by``, or one
-    drawn by ``seed``; the last round goes to the best rows of all clusters. So small clusters are
-    kept whole before large ones get more, as in CaR, arXiv:2402.18191, where the number of clusters
-    comes from as well. A row without a vector or a score is ``not_scored``.
+    drawn by ``seed``; the last round takes the best rows over all clusters. So small clusters are
+    kept whole before large ones get more, as in CaR, arXiv:2402.18191, which also gives the default
+    number of clusters. A row without a vector or a score is ``not_scored``.
 
     Detail: the ``cluster``, its ``size``, and the row's ``rank`` in it.
 
@@ -41,7 +41,7 @@ class ClusterBalanced(Budget):
         rank_by: the score that chooses inside a cluster; large is good. None: a random sample.
         iterations: rounds of k-means at most.
         seed: of the first centres, and of the sample.
-        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one and the work is worth it.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU, if present, for large inputs.
     """
 
     by: str = "embedding"
@@ -72,7 +72,7 @@ class ClusterBalanced(Budget):
         )
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Cluster the rows, then go round the clusters until the budget is spent."""
+        """Cluster the rows, then take one row of each cluster a round until the budget is spent."""
         scores = draws(table, self.seed) if self.rank_by is None else numbers(table, self.rank_by)
         scored = np.array(scores.is_not_null(), dtype=bool)
         vectors = vectors_of(table, self.by, self.known(table) & scored)

@@ -1,4 +1,4 @@
-"""Keep the best rows by a score that are not too similar to a better one that is kept."""
+"""Keep the best rows by a score that are not too similar to a better kept row (DEITA)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class DeitaFilter(Budget):
     """Score first, diversity-aware: Liu et al., DEITA, arXiv:2312.15685.
 
     Rows are taken from the best score down; a row is kept if its cosine to every row kept so far is
-    at most ``max_similarity``, until the budget is spent. Compared is with what is kept, one row
-    after the other, as in the paper and in its code at batch size 1 (larger batches there also drop
+    at most ``max_similarity``, until the budget is spent. Rows are compared with kept rows only,
+    one at a time, as in the paper and in its code at batch size 1 (larger batches there also drop
     rows that only a dropped row resembles). A row without a vector or a score is ``not_scored``.
 
     Detail: of a row ``too_similar`` its ``survivor`` and the ``similarity``; the ``rank`` and
@@ -53,7 +53,7 @@ class DeitaFilter(Budget):
         return ((self.by, vector_column), (self.rank_by, numbers), *super().reads)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Go through the rows from best to worst."""
+        """Decide on the rows from best to worst."""
         scores = numbers(table, self.rank_by)
         scored = np.array(scores.is_not_null(), dtype=bool)
         vectors = vectors_of(table, self.by, self.known(table) & scored)

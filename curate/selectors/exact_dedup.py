@@ -25,21 +25,20 @@ Normalise: TypeAlias = Literal["none", "whitespace", "text"]
 
 @dataclass(frozen=True)
 class ExactDedup:
-    """Equal content, or equal text: the best row stays, the others go.
+    """Equal content, or equal text: the best row is kept, the others are dropped.
 
-    ``of`` is what is compared. ``content`` is all that a row says, with roles, names and labels,
-    as its digest tells: no text is read. (Two different contents among n have one 128-bit digest
-    with a chance of n² / 2^129, 1e-27 at a million.) ``prompt``, ``response`` and ``both`` are
-    texts, turn by turn; a row without is no duplicate of anything: kept as ``not_comparable``.
+    ``of`` is what is compared. ``content`` is all content columns of a row, with roles, names and
+    labels, compared by digest: no text is read. (Two different contents among n share a 128-bit
+    digest with a chance of n² / 2^129, 1e-27 at a million.) ``prompt``, ``response`` and ``both``
+    are texts, turn by turn; a row without the text is kept as ``not_comparable``.
 
     ``normalise``: ``none`` compares byte for byte; ``whitespace`` joins the turns by a blank line,
-    strips the ends and takes each run of whitespace for one blank; ``text`` also applies Unicode
+    strips the ends and replaces each run of whitespace by one blank; ``text`` also applies Unicode
     NFKC and lower-cases; of ``content``, the text of ``both`` is what is normalised. ``by`` is a
     score column whose best row survives (``descending``: high is good), then the smaller digest.
     Before both, a row of a source in ``prefer_source`` survives others, the first source first. A
     row equal to one of ``against`` (a rows table, a run folder, a raw file, or
-    ``{path, format, map}``) goes as
-    ``exact_duplicate_of_reference``.
+    ``{path, format, map}``) is dropped as ``exact_duplicate_of_reference``.
     """
 
     of: Literal["content"] | Part = "content"
@@ -54,7 +53,7 @@ class ExactDedup:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The content where texts are compared, and the column that ranks."""
+        """The content columns where texts are compared, and the column that ranks."""
         read = () if self._by_digest else ("content",)
         return (*read, *ranking_columns(self.by, self.prefer_source))
 
@@ -91,7 +90,7 @@ class ExactDedup:
         return self.of == "content" and self.normalise == "none"
 
     def _compared(self, table: pl.DataFrame, reference: pl.DataFrame) -> Comparable:
-        """The rows of the table, and behind them those of the reference."""
+        """The rows of the table, followed by those of the reference."""
         if self._by_digest:
             return Values(_both(table["digest"], reference["digest"]))
         of: Part = "both" if self.of == "content" else self.of
@@ -105,7 +104,7 @@ class ExactDedup:
         return Values(_both(*texts))
 
     def _order(self, table: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
-        """Places in ``rows`` from best to worst; the text is not carried along."""
+        """Positions in ``rows`` from best to worst."""
         prefer = self.prefer_source
         return best_first(table, rows, self.by, prefer, descending=self.descending)
 

@@ -1,4 +1,4 @@
-"""Keep rows that together are similar to all rows: each row has a kept one close by."""
+"""Facility location: keep rows that are together as similar as possible to all rows."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class FacilityLocation(Budget):
     """Lazy greedy for the largest ``Σ_i max_{j kept} w_j · max(0, cos(i, j))``.
 
     The picks of Superfiltering.D, arXiv:2402.00530, and of submodlib and apricot; at least 1 - 1/e
-    of the best. Every pair of rows counts, but no more than n · ``neighbours`` of them are held at
-    a time (or 8 million, if that is more): those that can still matter (`core.vectors.facility`).
+    of the best. Every pair of rows counts, but no more than n · ``neighbours`` of them (or 8
+    million, if that is more) are in memory at a time: those that can still change a pick
+    (`curate.vectors.facility_location`).
     A row without a vector, or without a score to weigh it, is ``not_scored``.
 
     Similarities are float32: a device or BLAS that rounds otherwise may pick another one of two
     rows whose gains are equal to seven digits. Among more than 8,192 rows the first picks, until
-    that few pairs matter, are those for 8,192 evenly taken rows. ``exact`` has one answer
+    that few pairs matter, are those for 8,192 evenly sampled rows. ``exact`` gives the same picks
     everywhere, and takes longer.
 
     Detail: a kept row's ``order`` and ``gain``, a dropped row's ``nearest`` kept row and the
@@ -47,14 +48,14 @@ class FacilityLocation(Budget):
         tokens: how many tokens to keep, counted by
         tokens_by: this column.
         by: the column of embeddings.
-        rank_by: a score, not negative, as weight ``w``: a row of half the score stands for others
-            half as well. None: all weigh the same.
+        rank_by: a score, not negative, as weight ``w``: a row of half the score covers others half
+            as well. None: equal weights.
         neighbours: how many pairs to hold for each row, on average; costs memory, saves time.
         exact: exact arithmetic, and all rows from the first pick on.
         partitions: solve so many random parts, then their winners (GreeDi, arXiv:1411.0541: at
             least ``(1 - 1/e)² / min(partitions, rows kept)`` of the best); 1: all in one.
         seed: of the partitions.
-        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one and the work is worth it.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU, if present, for large inputs.
     """
 
     by: str = "embedding"
@@ -94,7 +95,7 @@ class FacilityLocation(Budget):
         found = self._locate(table, vectors, weights[vectors.rows])
         gains = np.zeros(len(vectors.rows))
         gains[found.picks] = found.gains
-        nearest, gap = _stands_for(vectors.units, found.picks)
+        nearest, gap = _nearest_pick(vectors.units, found.picks)
         return decide_picks(
             table["id"],
             vectors,
@@ -138,8 +139,8 @@ class FacilityLocation(Budget):
         )
 
 
-def _stands_for(units: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each vector the nearest pick, and half the squared distance to it."""
+def _nearest_pick(units: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each vector the index of the nearest pick, and half the squared distance to it."""
     if not len(picks):
         return np.full(len(units), -1), np.full(len(units), np.inf)
     nearest = Nearest(units)

@@ -16,12 +16,12 @@ __all__ = ["Flags"]
 
 @dataclass(frozen=True)
 class Flags:
-    """Drops a row if its list of flags holds one of ``any_of``; the detail names them.
+    """Drops a row if its list of flags contains one of ``any_of``; the detail names them.
 
-    A row with an empty list passes; a row without a list was not looked at: ``not_scored``.
+    A row with an empty list is kept; a row without a list is ``not_scored``.
 
     Options:
-        by: a column that holds a list of flags a row.
+        by: a column of lists of flags.
         any_of: the flags that count; none given, all do. A word that is no flag of the scorer that
             adds the column is refused; of a column of unknown origin, one that no row has.
     """
@@ -44,7 +44,7 @@ class Flags:
         return ((self.by, _flag_lists),)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Look at every row's flags."""
+        """Compare every row's flags with ``any_of``."""
         flags = _flag_lists(table, self.by)
         frame = pl.DataFrame({"flags": flags})
         if self.any_of is not None:

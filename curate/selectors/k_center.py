@@ -1,4 +1,4 @@
-"""Keep rows that lie far apart, so that every dropped row is near one that is kept."""
+"""K-center: keep rows far apart, so that every dropped row is near a kept one."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class KCenter(Budget):
 
     Gonzalez 1985, at most twice the best radius; as a core-set for instruction tuning in Chen et
     al., arXiv:2305.09246. Distance is one minus the cosine. The picks are those of the step-by-step
-    greedy in exact arithmetic, on any device (`core.vectors.farthest`); no n×n matrix is made. A
-    row without a vector, or of unknown length where tokens are counted, is ``not_scored``.
+    greedy in exact arithmetic, on any device (`curate.vectors.farthest_points`); no n×n matrix is
+    made. A row without a vector, or of unknown length where tokens are counted, is ``not_scored``.
 
-    Rows that are not picked are ``covered``, or ``over_budget`` where it did not pay for one row.
+    Rows that are not picked are ``covered``, or ``over_budget`` where it is too small for one row.
     Detail: a kept row's ``order`` and ``distance`` to the picks before it, a dropped row's
     ``nearest`` kept row and the ``distance`` to it.
 
@@ -50,9 +50,9 @@ class KCenter(Budget):
         by: the column of embeddings.
         start: the first pick: ``center`` (nearest to the mean), ``best`` (by ``rank_by``) or
             ``random``.
-        rank_by: the score that ``start: best`` goes by; large is good.
+        rank_by: the score of ``start: best``; large is good.
         seed: of ``start: random``.
-        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one and the work is worth it.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU, if present, for large inputs.
     """
 
     by: str = "embedding"
@@ -112,7 +112,7 @@ class KCenter(Budget):
 
 
 def _central(units: np.ndarray) -> int:
-    """The vector nearest to the mean; entries on the grid add up without rounding."""
+    """Index of the vector nearest to the mean; entries on the grid add up without rounding."""
     mean = units.sum(axis=0, dtype=np.float64)[None]
     direction, usable = on_grid(mean)
     if not usable[0]:

@@ -50,7 +50,7 @@ class Longest(Budget):
         return (*super().reads, *(((self.by, numbers),) if self.by else ()))
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Measure every row."""
+        """Rank every row by its length."""
         if self.by is not None:
             return keep_best(table, self.by, numbers(table, self.by), self)
         text = text_of(table, self.of).alias("text").to_frame()

@@ -34,39 +34,39 @@ from siftune.curate.rows.content import calls_of, text_of
 
 __all__ = ["MinHashDedup"]
 
-_SAMPLE = 64  # rows by which a column of signatures is judged
+_SAMPLE = 64  # rows on which a column of signatures is checked
 
 
 @dataclass(frozen=True)
 class MinHashDedup:
     """Near-duplicates by Jaccard similarity of n-gram sets, under the cover rule.
 
-    From best to worst, a row goes if a row kept before it is at least ``threshold`` similar. So
-    every dropped row names such a survivor, and no two survivors are that similar.
+    From best to worst, a row is dropped if a row kept before it is at least ``threshold`` similar.
+    So every dropped row names such a survivor, and no two survivors are that similar.
 
-    ``candidates`` says how pairs to verify are found. ``exact`` misses none: a prefix-filter join
-    (`core.dedup.jaccard`) on the rarest shingles, no signature needed, and faster on word n-grams.
-    ``minhash`` takes texts that agree in one of ``bands`` bands of ``rows`` positions: of pairs at
-    0.7, 99 % at 25 x 5; for character n-grams, low thresholds, or where the scorer `minhash` has
-    made the column elsewhere (it is used if it has the same settings, and made anew if not). A text
-    that would meet more texts in its bands than are kept is held against all of these.
+    ``candidates`` is how pairs to verify are found. ``exact`` misses none: a prefix-filter join
+    (`curate.dedup.jaccard`) on the rarest shingles, no signature needed, and faster on word
+    n-grams. ``minhash`` takes texts that agree in one of ``bands`` bands of ``rows`` positions: of
+    pairs at 0.7, 99 % at 25 x 5; for character n-grams, low thresholds, or where the scorer
+    `minhash` made the column elsewhere (used if it has the same settings, else made anew). A text
+    with more candidates in its bands than there are kept texts is compared with all of these.
 
     ``threshold`` is inclusive. ``of`` is what is compared: prompt, response or both. ``ngram``
     words (or characters, ``unit``) make a shingle; a shorter text is one shingle. ``by`` is a
     score column whose best rows survive (``descending``: high is good), then the smaller digest.
     Before both, rows of a source in ``prefer_source`` survive others, the first source first.
-    Words are letters, marks, numbers and ``_``, their case folded and nothing else normalised: a
-    letter with its accent apart is another one (`exact_dedup` with ``normalise: text`` takes it for
-    the same). A row without a word in ``of`` (signs, emoji) is kept as ``not_comparable``;
+    Words are letters, marks, numbers and ``_``, case-folded and not normalised otherwise: a letter
+    with a separate accent is a different letter (`exact_dedup` with ``normalise: text`` makes them
+    equal). A row without a word in ``of`` (signs, emoji) is kept as ``not_comparable``;
     `exact_dedup` compares those too. Tool calls are text (name and arguments), and rows whose calls
     differ are no near-duplicates, however much of their text is the same.
 
-    ``against`` is a reference (a rows table, a run folder, a raw file, or
-    ``{path, format, map}``): a row near one of its rows
-    goes as ``near_duplicate_of_reference`` and names it. ``index`` is a folder of the shingles of
-    all rows kept by earlier runs with it. They are a reference too, whose texts are not read again;
-    the rows kept now are added. So runs on A, then B keep what one run on both would that ranks
-    every row of A before every row of B. The same rows again get the same answer.
+    ``against`` is a reference (a rows table, a run folder, a raw file, or ``{path, format, map}``):
+    a row near one of its rows is dropped as ``near_duplicate_of_reference``, with its id in the
+    detail. ``index`` is a folder of the shingles of all rows kept by earlier runs with it. They are
+    a reference too, whose texts are not read again; the rows kept now are added. So runs on A, then
+    B keep what one run on both keeps if it ranks every row of A before every row of B. The same
+    rows again get the same decisions.
     """
 
     threshold: Share = 0.7
@@ -100,7 +100,7 @@ class MinHashDedup:
 
     @property
     def writes(self) -> tuple[str, ...]:
-        """The index, which is more than an answer: a run that is done without it is not done."""
+        """The index folder: without it a finished stage is not done."""
         return (str(self._index.note),) if self._index else ()
 
     @property
@@ -139,7 +139,7 @@ class MinHashDedup:
             self._index.add(self._key(table), table["id"].gather(kept), sets_of(texts, kept))
 
     def _key(self, table: pl.DataFrame) -> str:
-        """Names the rows and all that decides which of them are kept, but for the index itself."""
+        """Hash of the rows and of all options that decide which are kept, but not of the index."""
         columns = ["id", "digest", *ranking_columns(self.by, self.prefer_source)]
         rows = table.select(list(dict.fromkeys(columns))).sort("id").write_ndjson()
         given = asdict(self) | {"index": None}
@@ -160,7 +160,7 @@ class MinHashDedup:
     def _covered(
         self, table: pl.DataFrame, texts: Shingled, threshold: Fraction
     ) -> tuple[Ints, Ints, Cover]:
-        """Which texts to compare, which have no word, and the rule on the former."""
+        """Texts to compare, texts without a word, and the cover of the former."""
         if self.candidates == "exact":
             near, group, empty = candidates(texts, threshold)
             ranking = self._ranking(table, near)
@@ -170,7 +170,7 @@ class MinHashDedup:
         return near, empty, cover_sets(sets_of(texts, near), keys, *ranking, threshold)
 
     def _signatures(self, table: pl.DataFrame, texts: Shingled) -> Iterator[Signatures]:
-        """Of all rows; those of the table are not made if a column has them."""
+        """Signatures of all rows, computed unless a column of the table has them."""
         made = self._made_elsewhere(table)
         if made is not None:
             yield made
@@ -182,7 +182,7 @@ class MinHashDedup:
         return signatures(values, offsets, self.bands * self.rows, self.seed)
 
     def _made_elsewhere(self, table: pl.DataFrame) -> Signatures | None:
-        """The column of signatures, if it is there and, as a sample tells, what we would make."""
+        """The column of signatures, if it is there and equals ours on a sample of rows."""
         if table.schema.get("minhash") != pl.Array(pl.UInt32, self.bands * self.rows):
             return None
         sample = table.select(pl.arg_sort_by("digest", "id").head(_SAMPLE)).to_series()
@@ -194,9 +194,9 @@ class MinHashDedup:
         return _filled(table["minhash"]) if alike else None
 
     def _ranking(self, table: pl.DataFrame, rows: Ints) -> tuple[Ints, int]:
-        """Places in ``rows``, those of a reference first, then from best to worst.
+        """Positions in ``rows``, those of a reference first, then from best to worst.
 
-        And how many are of a reference.
+        Also how many are of a reference.
         """
         count = int(np.searchsorted(rows, table.height))
         own, prefer = rows[:count], self.prefer_source

@@ -1,4 +1,4 @@
-"""Keep rows that are good and unlike those kept already: maximal marginal relevance."""
+"""Maximal marginal relevance: keep rows of high score that are unlike the kept ones."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["MMR"]
 class MMR(Budget):
     """Each pick has the largest ``balance · score - (1 - balance) · max cos to the picks before``.
 
-    Carbonell and Goldstein 1998. Scores are brought to 0..1 by the smallest and largest of the rows
+    Carbonell and Goldstein 1998. Scores are scaled to 0..1 by the smallest and largest of the rows
     that can be picked, so that they compare with cosines; the first pick is the best score. The
-    picks are those of the step-by-step greedy (`core.vectors.farthest`); no n×n matrix is made. A
-    row without a vector or a score is ``not_scored``.
+    picks are those of the step-by-step greedy (`curate.vectors.farthest_points`); no n×n matrix is
+    made. A row without a vector or a score is ``not_scored``.
 
     Detail: the scaled ``score``, the ``order`` of a kept row, the ``nearest`` kept row of another,
     and the ``similarity``: to the picks before it, or to the nearest.
@@ -39,8 +39,8 @@ class MMR(Budget):
         tokens_by: this column.
         rank_by: the score; large is good.
         by: the column of embeddings.
-        balance: 1 looks at the score alone, 0 at the distance alone (λ in the paper).
-        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one and the work is worth it.
+        balance: λ of the paper: 1 uses the score alone, 0 the distance alone.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU, if present, for large inputs.
     """
 
     rank_by: str

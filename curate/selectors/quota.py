@@ -1,4 +1,4 @@
-"""Keep so many rows of each source, topic or any other value."""
+"""Quota: keep at most so many rows of each source, topic or other value."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class Quota:
         return ((self.by, groups), *(((self.rank_by, numbers),) if self.rank_by else ()))
 
     def most_kept(self, rows: int, sources: int | None = None) -> int:
-        """The most rows that are kept of so many; all, where nobody knows how many values are."""
+        """The most rows that are kept of so many; all, where the number of values is unknown."""
         if isinstance(self.rows, Mapping):
             return min(rows, sum(self.rows.values()))
         return min(rows, self.rows * sources) if self.by == "source" and sources else rows
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Count every row against its group's quota."""
+        """Keep the best rows of every group, up to its quota."""
         frame = self._ranked(table)
         rank, quota = pl.col("rank"), pl.col("quota")
         frame = frame.with_columns(

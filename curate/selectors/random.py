@@ -18,8 +18,9 @@ __all__ = ["Random"]
 class Random(Budget):
     """Keeps a uniform sample without replacement; hard to beat, see Xia et al., arXiv:2410.09335.
 
-    Each row draws a number from its content, its id and the seed, and the smallest are kept. So
-    the order of the rows does not matter, and a larger sample with the same seed holds the smaller.
+    Each row has a number drawn from its content, its id and the seed, and the smallest are kept. So
+    the order of the rows does not matter, and a larger sample with the same seed contains the
+    smaller.
 
     Options:
         rows: how many rows to keep; or
@@ -32,6 +33,6 @@ class Random(Budget):
     seed: Seed = 0
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Draw for every row."""
+        """Draw a number for every row."""
         drawn = draws(table, self.seed)
         return keep_best(table, "draw", drawn, self, descending=False, reason="not_drawn")

@@ -1,4 +1,4 @@
-"""Drop rows that mostly consist of passages that many other rows have word for word."""
+"""Drop rows made mostly of passages that many other rows contain word for word."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from siftune.curate.rows.decisions import decide, details
 
 __all__ = ["RepeatedSpans"]
 
-_TOLD = 200  # characters of a span that the detail shows
+_SHOWN = 200  # characters of a span that the detail shows
 
 
 @dataclass(frozen=True)
 class RepeatedSpans:
     """Repeated passages: boilerplate, templates, quotations, refusals.
 
-    A passage is a run of at least ``words`` words (without case and punctuation) that stands in at
-    least ``rows`` other rows: every such run is found, wherever in a text it is. Found passages
-    that overlap or touch make one span, so that a span as a whole may stand in fewer rows. A row
-    goes if its spans cover ``share`` or more of its characters, counted from the first word to the
-    last. Lee et al. 2022, arXiv:2107.06499, who cut runs of 50 tokens that stand in one other text.
+    A passage is a run of at least ``words`` words (without case and punctuation) that occurs in at
+    least ``rows`` other rows: every such run is found, at any position of a text. Passages that
+    overlap or touch make one span, so that a whole span may occur in fewer rows. A row is dropped
+    if its spans cover ``share`` or more of its characters, counted from the first word to the last.
+    Lee et al. 2022, arXiv:2107.06499, who cut runs of 50 tokens that occur in one other text.
 
-    Copies of a row cover all of it, and then all of them go: run a deduplicator before. Every row
+    Copies of a row cover all of it, and then all are dropped: run a deduplicator before. Every row
     with a span has ``{"share", "longest", "spans"}`` in its detail, kept or not: the share covered,
     the characters of the longest span, and the ``listed`` longest with the least number of other
     rows that any ``words`` words of it are in (``others``) and how they begin (``text``).
@@ -39,7 +39,7 @@ class RepeatedSpans:
         rows: others that it is in, at least.
         share: of the characters, from which on a row is dropped; above 1 none is.
         part: what is looked at: ``prompt``, ``response`` or ``both``.
-        listed: spans of a row to tell of.
+        listed: spans of a row to list.
     """
 
     words: Count = 30
@@ -61,7 +61,7 @@ class RepeatedSpans:
         """Decide on each row."""
         texts = Texts.of(table, self.part, self.words, "word")
         spans, extents = repeated_spans(texts, self.rows)
-        told = self._told(texts, spans, extents)
+        told = self._details(texts, spans, extents)
         rows = pl.DataFrame({"row": pl.int_range(table.height, dtype=pl.Int64, eager=True)})
         whole = rows.join(told, on="row", how="left", maintain_order="left")
         mostly = pl.col("share") >= self.share
@@ -75,7 +75,7 @@ class RepeatedSpans:
         whole = whole.select(reason=reason, detail="detail")
         return decide(whole["reason"] != "repeated_spans", whole["reason"], whole["detail"])
 
-    def _told(self, texts: Texts, spans: pl.DataFrame, extents: Ints) -> pl.DataFrame:
+    def _details(self, texts: Texts, spans: pl.DataFrame, extents: Ints) -> pl.DataFrame:
         """``row``, ``share`` and ``detail`` of each row with a span."""
         longest = spans.sort("row", "length", "start", descending=[False, True, False])
         some = longest.group_by("row", maintain_order=True).head(self.listed)
@@ -86,7 +86,7 @@ class RepeatedSpans:
             "row",
             spans=pl.struct(
                 "others",
-                text=pl.col("text").str.slice("start", pl.min_horizontal("length", _TOLD)),
+                text=pl.col("text").str.slice("start", pl.min_horizontal("length", _SHOWN)),
             ),
         )
         whole = spans.group_by("row", maintain_order=True).agg(

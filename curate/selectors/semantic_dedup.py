@@ -1,4 +1,4 @@
-"""Drop rows that mean the same as a better row: cosine of embeddings, each with its survivor."""
+"""Drop near-duplicates by cosine of embeddings; each dropped row names its survivor."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ __all__ = ["SemanticDedup"]
 class SemanticDedup:
     """Near-duplicates by cosine similarity of the embeddings in column ``by``.
 
-    From best to worst, a row goes if a row kept before it has a cosine of at least ``threshold``.
-    So every dropped row names such a survivor, and no two survivors are that similar: exactly up to
-    ``exact_to`` rows, among more for the share ``recall`` of pairs or better, as a sample of rows
-    shows 19 times in 20 (rows are compared with those of the nearest clusters, for which faiss is
-    needed, or with all where pairs are too rare for a sample; the manifest has the share).
+    From best to worst, a row is dropped if a row kept before it has a cosine of at least
+    ``threshold``. So every dropped row names such a survivor, and no two survivors are that
+    similar: exactly up to ``exact_to`` rows, among more for the share ``recall`` of pairs or
+    better, at 95 % confidence by a sample of rows (rows are compared with those of the nearest
+    clusters, for which faiss is needed, or with all where pairs are too rare for a sample; the
+    manifest has the share).
 
     ``rank_by`` is a score column whose best rows survive (``descending``: high is good), then the
     smaller digest. Before both, rows of a source in ``prefer_source`` survive others, the first
-    source first. ``dtype`` is what is multiplied in, float32, bfloat16 or the fastest at hand:
-    up to ``exact_to`` the answer is the same. A row without an embedding is kept as ``not_scored``.
+    source first. ``dtype`` is the type of the products: float32, bfloat16 or the fastest available;
+    up to ``exact_to`` the decisions are the same. A row without an embedding is kept as
+    ``not_scored``.
 
-    A row near one of ``against`` (a rows table or run folder that has the column ``by``) goes as
-    ``semantic_duplicate_of_reference``.
+    A row near one of ``against`` (a rows table or run folder that has the column ``by``) is dropped
+    as ``semantic_duplicate_of_reference``.
 
     Where the column ``BY_cut`` is there (`embedding_cut`), the manifest and the last line have
-    ``dropped_on_truncated_text``: how many rows went though the model saw only a part of them, or
-    of their survivor. With ``long: pool`` the scorer `embedding` sees all.
+    ``dropped_on_truncated_text``: the number of dropped rows whose text, or whose survivor's, was
+    cut by the model's window. With ``long: pool`` the scorer `embedding` cuts nothing.
 
     Options:
         by: the column of embeddings.
@@ -83,7 +85,7 @@ class SemanticDedup:
 
     @property
     def wants(self) -> tuple[str, ...]:
-        """The share of each text that its embedding does not see."""
+        """The share of each text beyond the model's window."""
         return (self._cut,)
 
     @property
@@ -131,7 +133,7 @@ class SemanticDedup:
 
 
 def _truncated(table: pl.DataFrame, cut: str) -> np.ndarray:
-    """Of which rows the embedding does not see all; of none where that is not known."""
+    """Which rows have a text that was cut; none where the column is missing."""
     if cut not in table.columns:
         return np.zeros(table.height, np.bool_)
     return table.select((pl.col(cut) > 0).fill_null(False)).to_series().to_numpy()

@@ -20,17 +20,16 @@ PartOfSplit: TypeAlias = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class Split:
-    """Each prompt falls to ``test`` with probability ``test_share``, with all rows that ask it.
+    """A prompt is in ``test`` with probability ``test_share``, with all rows that have it.
 
     A run keeps one part and writes the other into its folder: ``test.parquet`` (or
-    ``train.parquet``), as the rows were when they were split. Stages after this one see the part
+    ``train.parquet``), as the rows were when they were split. Stages after this one get the part
     that is kept.
 
     The draw is a hash of the prompt's text and ``seed``: it does not depend on the other rows, so
-    two recipes with the same ``test_share`` and ``seed`` cut any sources along the same line, and
-    rows that come later do not move those that are there. Many answers to few prompts must be
-    split like this: rows of a known prompt are no test. A row without a prompt is drawn by its
-    answer.
+    two recipes with the same ``test_share`` and ``seed`` split any sources the same way, and new
+    rows do not move old ones to the other part. Rows of one prompt are never in both parts, so that
+    no prompt of the test is trained on. A row without a prompt is drawn by its answer.
 
     Options:
         part: ``train`` or ``test``, which one is kept; the other is set aside.
@@ -54,7 +53,7 @@ class Split:
         return "test" if self.part == "train" else "train"
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Draw for every row's prompt."""
+        """Draw a number for every row's prompt."""
         asked = pl.coalesce(text_of(table, "prompt"), text_of(table, "both"), pl.lit(""))
         text = pl.select(asked).to_series()
         test = pl.Series([self._draw(one) < self.test_share for one in text], dtype=pl.Boolean)
