@@ -1,4 +1,4 @@
-"""``siftune curate``: rows in, scores, decisions, and the reason for each."""
+"""``siftune curate``: ingest, score, deduplicate, select, explain and export rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from siftune.curate.commands.output_commands import OutOption, WritingCommand, c
 from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder, check_name
-from siftune.curate.runners.folder import check_run
+from siftune.curate.runners.run_folder import check_run
 
 if TYPE_CHECKING:
     from siftune.curate.runs.recipe import Recipe
@@ -28,12 +28,12 @@ _LARGEST = 2**63 - 1
 
 @click.group(cls=HintingGroup)
 def curate() -> None:
-    """Read, score, deduplicate and select rows; say for every row why it was kept or dropped."""
+    """Read, score, deduplicate and select rows, with a reason for each decision."""
 
 
 def _source_options(command: _Command) -> _Command:
     for option in (
-        click.option("--format", "layout", help="The raw layout, where it cannot be told."),
+        click.option("--format", "layout", help="The raw layout, where it is not detected."),
         click.option(
             "--map", "renames", multiple=True, metavar="KEY=NAME", help="Rename a raw key first."
         ),
@@ -63,7 +63,11 @@ def _run_options(command: _Command) -> _Command:
 
 _out = click.option("--out", cls=OutOption, check=check_run, required=True, help="The run folder.")
 _seed = click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all draws."
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of all random draws.",
 )
 
 
@@ -136,21 +140,21 @@ def _default_folder(raw: Mapping[str, Any], recipe: Path) -> Path:
 @curate.command()
 @click.argument("run", type=GivenPath())
 @click.argument("row_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print the story as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the row's trace as one JSON object.")
 def explain(run: Path, row_id: str, as_json: bool) -> None:
-    """Tell the story of the row ID in the run folder RUN."""
+    """Print content, scores and decisions of the row ID in the run folder RUN."""
     from siftune.curate.render import as_text, as_value
-    from siftune.curate.runs.explain import story
+    from siftune.curate.runs.explain import row_trace
 
-    told = story(run, row_id)
+    trace = row_trace(run, row_id)
     if as_json:
-        echo_json(as_value(told))
+        echo_json(as_value(trace))
     else:
-        echo(as_text(told))
+        echo(as_text(trace))
 
 
 class _ExportCommand(WritingCommand):
-    """`export`, whose help lists the layouts that are there."""
+    """`export`, whose help lists the layouts."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -184,7 +188,7 @@ class _ExportCommand(WritingCommand):
     "columns",
     multiple=True,
     metavar="COLUMN[,COLUMN]",
-    help="Write a column beside: a score, source, id, or a field that the raw rows had.",
+    help="Add a column: a score, source, id, or a field of the raw rows.",
 )
 @click.option(
     "--out", cls=OutOption, check=check_folder, required=True, help="The folder to write."
@@ -210,7 +214,7 @@ def export(
 
 
 def _stage_options() -> list[click.Parameter]:
-    """What every one-stage command takes besides its component's options."""
+    """Options of every one-stage command besides those of its component."""
     return list(_shared_options.params)
 
 
@@ -243,7 +247,7 @@ def _one_stage(group: str) -> Callable[..., None]:
 
 
 def _stage_group(name: str, components: str, only: Callable[[str], bool], text: str) -> None:
-    """Hang a group on `curate` that has one command for each component."""
+    """Add a group to `curate` that has one command for each component."""
     group = Components(
         name=name,
         components=components,
@@ -275,7 +279,7 @@ _stage_group(
     "dedup",
     "curate.selectors",
     lambda name: name.endswith("_dedup"),
-    "Drop duplicates among ROWS; each dropped row names the row that stands for it.",
+    "Drop duplicates among ROWS; each dropped row names the row it duplicates.",
 )
 
 
@@ -308,7 +312,7 @@ def _checked(raw: dict[str, Any]) -> Recipe:
 
 
 def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool, no_cache: bool) -> None:
-    """Run or plan a recipe, and tell the result."""
+    """Run or plan a recipe, and print the result."""
     from siftune.curate.core.progress import Progress, announcing
     from siftune.curate.render import plan_text, result_text
     from siftune.curate.runners.run import preview
@@ -321,7 +325,7 @@ def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool, no_cache: 
         if dry_run:
             echo(plan_text(*preview(recipe, out, cache)))
             return
-        result = work(recipe, out, say=say, foretell=True, command=command_name(), cache=cache)
+        result = work(recipe, out, say=say, show_forecast=True, command=command_name(), cache=cache)
     if as_json:
         echo_json(result.manifest)
     else:

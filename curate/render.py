@@ -1,4 +1,4 @@
-"""Runs, plans and stories as text for a person."""
+"""Text output of runs, plans and row traces."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from siftune.curate.core.terminal import printable
-from siftune.curate.runners.estimate import Forecast, told
+from siftune.curate.runners.forecast import Forecast, forecast_lines
 from siftune.curate.runners.plan import Plan
 from siftune.curate.runners.run import Result
-from siftune.curate.runs.explain import Chapter, Story
+from siftune.curate.runs.explain import RowTrace, StageRecord
 
 __all__ = ["as_text", "as_value", "plan_text", "result_text"]
 
@@ -26,17 +26,17 @@ def result_text(result: Result) -> str:
             lines.append(f"  {stage['stage']:<24} {why:<32} {number:>9,}")
     if not result.worked:
         lines.append("  every stage was done before")
-    told = ", ".join(f"{counts[name]:,} {name}" for name in ("kept", "dropped", "quarantined"))
+    outcome = ", ".join(f"{counts[name]:,} {name}" for name in ("kept", "dropped", "quarantined"))
     parts = [
         f"  {number:,} of the dropped rows are in {result.out / name}"
         for name, number in result.manifest.get("parts", {}).items()
     ]
     last = [*lines, *parts, f"written to {result.out}"]
-    return "\n".join([f"{counts['rows']:,} rows = {told}", *last])
+    return "\n".join([f"{counts['rows']:,} rows = {outcome}", *last])
 
 
 def plan_text(plan: Plan, forecasts: Sequence[Forecast] = ()) -> str:
-    """Inputs, stages and options, what is done already, and what the rest will cost."""
+    """Inputs, stages with options, which are done, and the forecast of the rest."""
     size = sum(item["bytes"] for item in plan.inputs)
     inputs = f"{len(plan.inputs)} input files, {size / 1e6:,.1f} MB"
     lines = [f"{plan.recipe.name}: {inputs}, seed {plan.recipe.seed}"]
@@ -45,35 +45,35 @@ def plan_text(plan: Plan, forecasts: Sequence[Forecast] = ()) -> str:
         options = ", ".join(f"{key}={value}" for key, value in step.spec.options.items())
         done = "  (done before)" if step.done else ""
         lines.append(f"  {step.label} {step.spec.group} {options}{done}")
-    return "\n".join([*lines, *told(forecasts), "nothing was written (--dry-run)"])
+    return "\n".join([*lines, *forecast_lines(forecasts), "nothing was written (--dry-run)"])
 
 
-def as_value(told: Story) -> dict[str, Any]:
-    """A story as plain values."""
-    return asdict(told)
+def as_value(trace: RowTrace) -> dict[str, Any]:
+    """A row trace as plain values."""
+    return asdict(trace)
 
 
-def as_text(told: Story) -> str:
-    """A story as indented lines; control characters of the data are made harmless."""
-    lines = [f"{told.id}: {told.final.decision} by {told.final.stage}: {told.final.reason}"]
-    lines += _content("says", told.content)
-    lines += [line for chapter in told.chapters for line in _chapter(chapter)]
-    if told.final.detail:
-        lines.append(f"  detail: {_pairs(told.final.detail)}")
-    lines += _content(f"stands for it: {told.final.detail.get('survivor')}", told.survivor)
+def as_text(trace: RowTrace) -> str:
+    """A row trace as indented lines; control characters of the data are escaped."""
+    lines = [f"{trace.id}: {trace.final.decision} by {trace.final.stage}: {trace.final.reason}"]
+    lines += _content("says", trace.content)
+    lines += [line for record in trace.chapters for line in _record(record)]
+    if trace.final.detail:
+        lines.append(f"  detail: {_pairs(trace.final.detail)}")
+    lines += _content(f"stands for it: {trace.final.detail.get('survivor')}", trace.survivor)
     return printable("\n".join(lines))
 
 
-def _chapter(chapter: Chapter) -> list[str]:
-    if chapter.decision is None:
-        return [f"  {chapter.stage}: {_scores(chapter.scores)}"]
+def _record(record: StageRecord) -> list[str]:
+    if record.decision is None:
+        return [f"  {record.stage}: {_scores(record.scores)}"]
     return [
-        f"  {chapter.stage}: {chapter.decision}, {chapter.reason} {_pairs(chapter.detail)}".rstrip()
+        f"  {record.stage}: {record.decision}, {record.reason} {_pairs(record.detail)}".rstrip()
     ]
 
 
 def _scores(scores: dict[str, Any]) -> str:
-    """What a stage found; of what it did not find, only how much it looked for."""
+    """Scores of a stage; of values that are 0, false or missing only their number."""
     found = {name: value for name, value in scores.items() if value not in (0, False, [], None)}
     vectors = {name: f"{len(v)} numbers" for name, v in found.items() if _is_vector(v)}
     absent = len(scores) - len(found)

@@ -68,8 +68,8 @@ def run(
     if dry_run:
         settings = settings_of(recipe, overrides)
         with announcing(say), if_slow("estimating what the stages cost"):
-            foretold = forecasts(pipeline, folder, cache)
-        echo(plan_text(pipeline, folder, foretold, settings))
+            predicted = forecasts(pipeline, folder, cache)
+        echo(plan_text(pipeline, folder, predicted, settings))
         return
     manifest = run_checked(pipeline, folder, say=say, cache=cache)
     try:

@@ -13,11 +13,11 @@ from siftune.curate.core.registry import checked, closest, names
 from siftune.curate.core.schema import KINDS, Kind
 from siftune.curate.files.input_paths import input_paths
 from siftune.curate.files.source_spec import in_recipe
-from siftune.curate.runners.estimate import Forecast
+from siftune.curate.runners.forecast import Forecast
 from siftune.curate.runners.plan import Plan, plan
 from siftune.curate.runners.run import preview
+from siftune.curate.runners.run_folder import hold_streams
 from siftune.curate.runners.stage_cache import StageCache
-from siftune.curate.runners.stdin_spool import hold_streams
 from siftune.curate.runs.recipe import Recipe
 from siftune.finetune.core.intervals import HIGH, LOW
 from siftune.finetune.core.methods import TRAINERS, family_of

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from siftune.curate.runners.estimate import Forecast
-from siftune.curate.runners.estimate import told as as_lines
+from siftune.curate.runners.forecast import Forecast, forecast_lines
 from siftune.finetune.runs.summary import METRICS
 from siftune.pipelines.before_after import means_of, reference_of
 from siftune.pipelines.preflight import recipes_of
@@ -38,14 +37,14 @@ def plan_text(
     for key, recipe in recipes_of(pipeline).items():
         stages = " > ".join(stage.name for stage in recipe.stages) or "all rows"
         lines.append(f"{key}: {', '.join(recipe.source)}: {stages}")
-        lines += as_lines(forecasts.get(key, ()))
+        lines += forecast_lines(forecasts.get(key, ()))
     for key, given in pipeline.heldout.items():
         if isinstance(given, str):
             lines.append(f"heldout-{key}: {given}")
     for number, step in enumerate(pipeline.train, 1):
         lines.append(f"train {number}: {_step_text(step, forecasts.get(step.data, ()))}")
     lines += _evaluation_text(pipeline)
-    lines.append("the time of trainings is not foretold: their progress tells the time left")
+    lines.append("the time of trainings is not forecast: their progress shows the time left")
     lines.append("settings, each changed by -o PATH=VALUE:")
     lines += [f"  {path}={_value(value)}" for path, value in settings.items()]
     more = "  train.N.METHOD.OPTION=VALUE, the options of `siftune finetune METHOD --help`"

@@ -297,7 +297,7 @@ def main() -> int:
         "siftune.finetune.cli",
         "siftune.curate.runners.run",
     ):
-        if name.startswith("curate") or methods != ["curate"]:
+        if name.startswith("siftune.curate") or methods != ["curate"]:
             import_module(name)  # once; nothing is computed before the processes part
     table: dict[tuple[str, str], tuple[int, int]] = {}
     with TemporaryDirectory() as folder:

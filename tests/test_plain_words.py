@@ -10,8 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 PLAIN = (
+    "curate/cli.py",
     "curate/export",
     "curate/exports",
+    "curate/render.py",
+    "curate/runners",
+    "curate/runs",
+    "curate/scorers",
+    "curate/selectors",
 )
 """Folders and files whose texts are plain; another one is one more line."""
 

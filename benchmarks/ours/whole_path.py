@@ -12,7 +12,7 @@ from unittest.mock import patch
 import orjson
 
 from benchmarks.worker import Facts, Options, serve, timed
-from siftune.curate.runners.estimate import Forecast, forecast
+from siftune.curate.runners.forecast import Forecast, forecast
 from siftune.curate.runners.results import write_ledger
 from siftune.curate.runners.run import run
 from siftune.curate.runs.recipe import parse
@@ -41,7 +41,7 @@ def work(options: Options) -> Facts:
     held = patch("siftune.curate.runners.run.write_ledger", timed_ledger)
     asked = patch("siftune.curate.runners.run.forecast", timed_forecast)
     with held, asked, timed(facts), profile or nullcontext():
-        result = run(parse(options["recipe"]), Path(options["out"]), foretell=True)
+        result = run(parse(options["recipe"]), Path(options["out"]), show_forecast=True)
     if profile:
         profile.dump_stats(options["profile"])
     manifest = orjson.loads((result.out / "manifest.json").read_bytes())

@@ -1,1 +1,1 @@
-"""Where stages run: on this machine or on a cluster."""
+"""Runs of recipes: plan, forecast, stages, stage cache, outputs."""

@@ -1,4 +1,4 @@
-"""What a run would do: its stages, their keys, and which of them are done."""
+"""Plan of a run: its stages, their keys, and which of them are done."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ __all__ = ["Plan", "Step", "check_columns", "plan"]
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of a plan: its label in the ledger, and the key that its output is found by.
+    """One stage of a plan: its label in the ledger, and the key of its output.
 
-    ``writes`` are paths that it writes besides: it is done again where one is gone.
+    ``writes`` are further paths that it writes: it is done again where one is missing.
     """
 
     label: str
@@ -47,12 +47,12 @@ _Schema: TypeAlias = Mapping[str, pl.DataType | type[pl.DataType]]
 _RAW: Final = (".jsonl", ".ndjson", ".json", ".csv")  # of files whose rows have no scores of ours
 _SHOWN: Final = 8  # sources that an error names
 _Stamp: TypeAlias = tuple[int, int] | None
-"""Size, and when it was written; none where there is no file."""
+"""Size and modification time; None where there is no file."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do."""
+    """Inputs, keys and steps of a run."""
 
     recipe: Recipe
     inputs: list[dict[str, Any]]  # each file that is read, with the hash of its bytes
@@ -64,7 +64,7 @@ class Plan:
     kind: Kind | None = None  # of the rows
 
     def changed(self) -> list[Path]:
-        """Files that are not what was hashed: written to since, or gone."""
+        """Files that changed since they were hashed, or are gone."""
         return [path for path, stamp in self.seen.items() if _stamp(path) != stamp]
 
 
@@ -76,11 +76,11 @@ def plan(
 ) -> Plan:
     """The stages with their keys, and which of them are done already; nothing is written.
 
-    ``inputs`` are the files with their hashes, where they are known. What is in ``cache`` counts as
+    ``inputs`` are the files with their hashes, where they are known. Stages in ``cache`` count as
     done.
 
     Raises:
-        UsageError: a stage reads a column that is not there by then.
+        UsageError: a stage reads a column that does not exist at that point.
         DataError: a source cannot be read.
     """
     stages = Stages(out / "stages")
@@ -124,7 +124,7 @@ def plan(
 
 
 def _ingested(stages: Stages, cache: StageCache | None, key: str) -> Path | None:
-    """Where the rows of a finished ingestion lie."""
+    """Path of the rows of a finished ingestion."""
     if stages.done("ingest", key) is not None:
         return stages.path("ingest", key)
     found = cache is not None and cache.has("ingest", key) is not None
@@ -147,12 +147,12 @@ def check_columns(
 ) -> Kind:
     """Refuse columns and references that a stage cannot use, before any work is done.
 
-    Returns the kind of the rows. ``numbers`` are those of the stages, where some are left out.
+    Returns the kind of the rows. ``numbers`` are the stages' numbers, where some are left out.
 
     Raises:
-        UsageError: a column is not there by then, or is of a type that the stage cannot read; the
-            text names the stage, the column, and the columns there are. Of several problems it has
-            all.
+        UsageError: a column does not exist at that point, or has a type that the stage cannot
+            read; the text names the stage, the column, and the existing columns. Several problems
+            are all listed.
         DataError: no row of the source, or of a reference, can be read.
     """
     try:
@@ -179,7 +179,9 @@ def check_columns(
             ]
             problems.append(UsageError("".join([f"stage {label}: {wrong}", *later[:1]])))
         problems += [type(e)(f"stage {label}: against: {e}") for e in _wrong_reference(one)]
-        problems += [UsageError(f"stage {label}: {told}") for told in _unknown(one, recipe, rows)]
+        problems += [
+            UsageError(f"stage {label}: {problem}") for problem in _unknown(one, recipe, rows)
+        ]
         there = {**there, **adds[place]}
     raise_all(problems)
     return kind
@@ -188,9 +190,9 @@ def check_columns(
 def _wrong_of_any_rows(
     recipe: Recipe, numbers: Sequence[int] | None = None
 ) -> Iterator[SiftuneError]:
-    """What is wrong with stages whatever the rows are, where these cannot be read.
+    """Problems of stages that do not depend on the rows, for sources that cannot be read.
 
-    That is a reference that cannot be, and a column that no raw rows and no scorer before have.
+    These are references that cannot be read, and columns that no raw rows and no scorer have.
     """
     raw = all(Path(source).suffix in _RAW for source in recipe.source)
     there = {name for kind in KINDS for name in (*schema_of(kind), *SOME.get(kind, ()))}
@@ -212,7 +214,7 @@ def _added(spec: Spec, made: Any, kind: Kind) -> _Schema:
 
 
 def _wrong_columns(made: Any, there: _Schema, kind: Kind) -> list[UsageError]:
-    """What is wrong with the columns that a component reads: one is missing, or of another type."""
+    """Problems of the columns that a component reads: one is missing, or of another type."""
     reads = getattr(made, "reads", ())
 
     def fits(name: str, column: str) -> bool:
@@ -228,7 +230,7 @@ def _wrong_columns(made: Any, there: _Schema, kind: Kind) -> list[UsageError]:
 
 
 def _wrong_reference(made: Any) -> list[SiftuneError]:
-    """What is wrong with the reference of a component, by its first records; they are not read."""
+    """Problems of the reference of a component, by its first records."""
     against = getattr(made, "against", None)
     if against is None:
         return []
@@ -240,7 +242,7 @@ def _wrong_reference(made: Any) -> list[SiftuneError]:
 
 
 def _unknown(made: Any, recipe: Recipe, rows: Path | None) -> list[str]:
-    """Names in ``prefer_source`` that no source of the rows has, with those that there are."""
+    """Names in ``prefer_source`` that no source of the rows has, each with the existing names."""
     preferred = getattr(made, "prefer_source", ())
     if not preferred:
         return []
@@ -254,7 +256,7 @@ def _unknown(made: Any, recipe: Recipe, rows: Path | None) -> list[str]:
 
 
 def _source_names(recipe: Recipe, rows: Path | None) -> set[str]:
-    """What the column ``source`` may hold: the names of raw files, and those in tables of ours."""
+    """Values of the column ``source``: names of raw files, and those in tables of ours."""
     parts = [part for source in recipe.source for part in expand(source)]
     tables = [part.paths[0] for part in parts if part.container == "rows"]
     tables += [rows] if rows is not None else []
@@ -273,7 +275,7 @@ def _unreadable(reads: Iterable[tuple[str, Reader]], there: _Schema) -> list[Usa
 
 
 def _own_columns(recipe: Recipe, rows: Path | None) -> tuple[Kind, _Schema]:
-    """The kind and the columns of the rows, as they are, or will be, ingested."""
+    """The kind and the columns of the ingested rows, or of those to be ingested."""
     if rows is not None:
         none = pl.scan_parquet(rows, glob=False).head(1).collect()
         return kind_of(none), none.schema
@@ -282,7 +284,7 @@ def _own_columns(recipe: Recipe, rows: Path | None) -> tuple[Kind, _Schema]:
 
 
 def _key(spec: Spec, seed: int, rows_key: str, made_by: Mapping[str, str]) -> str:
-    """Hash of all that a stage's output depends on: it is rerun when that changes, only then."""
+    """Hash of all that a stage's output depends on; a stage with another hash is run again."""
     made = component(spec, seed)
     reads = {
         need: made_by.get(need, made_by.get(f"chosen_{need}", ""))

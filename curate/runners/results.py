@@ -1,8 +1,11 @@
-"""What a run leaves: the rows that were kept, and one final decision for every row that came."""
+"""Outputs of a run: the kept rows, a final decision for every row, and the manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self
@@ -13,10 +16,26 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from siftune.curate.files.atomic import aside
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.terminal import printable
+from siftune.curate.files.atomic import aside, hash_file, read_json
 from siftune.curate.rows.table import ROW, Table
+from siftune.curate.runners.plan import Plan
+from siftune.curate.runners.run_folder import OUTPUTS
+from siftune.curate.runs.run_manifest import fits
+from siftune.curate.runs.stage_store import Done
 
-__all__ = ["LEDGER", "Groups", "read_quarantine", "write_kept", "write_ledger"]
+__all__ = [
+    "LEDGER",
+    "Groups",
+    "manifest_of",
+    "read_quarantine",
+    "replaced",
+    "unchanged",
+    "write_kept",
+    "write_ledger",
+    "write_part",
+]
 
 LEDGER: Final = pl.Schema(
     {
@@ -32,14 +51,15 @@ _ROWS: Final = 1 << 15  # of a row group
 _BYTES: Final = 64 << 20  # of a row group, where rows are long
 _PARQUET: Final[Mapping[str, Any]] = {
     "compression": "zstd",
-    "compression_level": 1,  # a quarter larger than level 3 on text, and half as dear
+    "compression_level": 1,  # a quarter larger than level 3 on text, at half its time
     "write_page_checksum": True,
 }
-_ALL_DIFFER: Final = ("id", "row", "digest", "extra", ROW)  # a dictionary would be as long
+_ALL_DIFFER: Final = ("id", "row", "digest", "extra", ROW)  # no dictionary: no value repeats
+_LIBRARIES = ("siftune", "polars", "pyarrow", "numpy")
 
 
 class Groups:
-    """A parquet file whose row groups depend on the rows, not on how they came.
+    """A parquet file whose row groups depend on the rows alone, not on the parts written.
 
     With ``most_bytes`` a group also ends after what is written at a time, once it is that large.
     """
@@ -53,7 +73,7 @@ class Groups:
         return self
 
     def write(self, rows: pl.DataFrame | pa.Table) -> None:
-        """Add rows; where they fill a group it goes to disk."""
+        """Add rows; each full group is written to disk."""
         if isinstance(rows, pl.DataFrame):
             rows = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
         self._waiting.append(rows)
@@ -72,7 +92,7 @@ class Groups:
                 self._path, rows.schema, use_dictionary=_repeating(rows.schema), **_PARQUET
             )
         if rows.num_rows:
-            self._file.write_table(rows.combine_chunks())  # where chunks end tells in the pages
+            self._file.write_table(rows.combine_chunks())  # pages depend on where chunks end
 
     def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         try:
@@ -84,7 +104,7 @@ class Groups:
 
 
 def _repeating(schema: pa.Schema) -> list[str]:
-    """Columns whose values come again and again: names, whole numbers, roles; never a text."""
+    """Columns with repeated values: names, whole numbers, roles; never a text."""
     plain = [
         f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_large_string(f.type)
     ]
@@ -92,7 +112,7 @@ def _repeating(schema: pa.Schema) -> list[str]:
 
 
 def write_kept(path: Path, table: Table) -> None:
-    """Write the rows left with all their columns and scores, a part at a time."""
+    """Write the kept rows with all their columns and scores, a part at a time."""
     with aside(path) as part, Groups(part, _BYTES) as groups:
         for rows in table.arrow():
             groups.write(rows)
@@ -100,23 +120,39 @@ def write_kept(path: Path, table: Table) -> None:
             groups.write(table.gather(table.columns).select(table.columns))
 
 
+def write_part(path: Path, rows: Table, earlier: Mapping[str, str]) -> None:
+    """Write the rows of a part; only a file that the last run here wrote is replaced.
+
+    Raises:
+        UsageError: there is another file of that name, with other contents.
+    """
+    ours = path.name in earlier or not path.is_file()
+    with aside(path) as new:
+        write_kept(new, rows)
+        if not ours and hash_file(path) != hash_file(new):
+            raise UsageError(
+                f"{path} was not written by this run, which writes a file of that name: move it "
+                f"out of {path.parent}, or name another --out"
+            )
+
+
 def write_ledger(
     path: Path, rows: Path, decisions: Sequence[tuple[str, Path]], quarantine: Path
 ) -> None:
-    """Write the last word on each row, in the order the rows came; quarantined rows at the end.
+    """Write the final decision on each row, in the order of the rows; quarantined rows last.
 
-    A row is decided on by every selector until one drops it. So what each dropped, and all that the
-    last of them saw, are the rows once each: they are put in order, nothing is joined.
+    Every selector decides on a row until one drops it. So the rows that each dropped, and all rows
+    of the last selector, are every row once: they are sorted, nothing is joined.
 
     Raises:
-        ValueError: some row has no last word, or two; a stage file is not what it should be.
+        ValueError: a row has no final decision, or two; a stage file is not as it was written.
     """
-    words = [_dropped(label, path) for label, path in decisions[:-1]]
-    words.append(_words(*decisions[-1]) if decisions else _read(rows))
-    last = pl.concat(words)
+    parts = [_dropped(label, path) for label, path in decisions[:-1]]
+    parts.append(_decisions(*decisions[-1]) if decisions else _read(rows))
+    last = pl.concat(parts)
     order = last[ROW].arg_sort().to_numpy()
     if not np.array_equal(last[ROW].to_numpy()[order], np.arange(pq.read_metadata(rows).num_rows)):
-        raise ValueError(f"{path.parent}: not every row has one last word")
+        raise ValueError(f"{path.parent}: not every row has one final decision")
     sources = pl.read_parquet(rows, columns=["source"], glob=False)["source"]
     final = last[order].with_columns(sources).select(list(LEDGER)).cast(LEDGER)
     final = pl.concat([final, _quarantined(quarantine)])
@@ -125,30 +161,30 @@ def write_ledger(
 
 
 def read_quarantine(path: Path) -> pl.DataFrame:
-    """The quarantine list as a table; a row's number stands in ``line`` or in ``row``."""
+    """The quarantine list as a table; the row's number is in ``line`` or in ``row``."""
     names = ("source", "line", "row", "id", "reason", "detail")
     schema = dict.fromkeys(names, pl.String) | {"line": pl.Int64, "row": pl.Int64}
     parts = [pl.DataFrame(schema=schema)]
     with path.open("rb") as stream:
-        while lines := list(islice(stream, _ROWS)):  # as Python's objects a line is a kilobyte
+        while lines := list(islice(stream, _ROWS)):  # parsed, a line takes about a kilobyte
             records = map(orjson.loads, lines)
             listed = [{name: record.get(name) for name in names} for record in records]
             parts.append(pl.DataFrame(listed, schema=schema))
     return pl.concat(parts)
 
 
-def _words(label: str, decided: Path) -> pl.DataFrame:
+def _decisions(label: str, decided: Path) -> pl.DataFrame:
     word = pl.when("keep").then(pl.lit("kept")).otherwise(pl.lit("dropped"))
     columns = (ROW, "id", pl.lit(label).alias("stage"), word.alias("decision"), "reason", "detail")
     return pl.read_parquet(decided, glob=False).select(columns)
 
 
 def _dropped(label: str, decided: Path) -> pl.DataFrame:
-    return _words(label, decided).filter(pl.col("decision") == "dropped")
+    return _decisions(label, decided).filter(pl.col("decision") == "dropped")
 
 
 def _read(rows: Path) -> pl.DataFrame:
-    """The rows of a run without a selector: all are kept."""
+    """Decisions of a run without a selector: all rows are kept."""
     ids = (
         pl.read_parquet(rows, columns=["id"], glob=False).with_row_index(ROW).cast({ROW: pl.Int64})
     )
@@ -165,3 +201,68 @@ def _quarantined(quarantine: Path) -> pl.DataFrame:
         stage=pl.lit("ingest"), decision=pl.lit("quarantined")
     )
     return listed.select(list(LEDGER)).cast(LEDGER)
+
+
+def manifest_of(
+    plan: Plan, table: Table, notes: Mapping[str, Done], parts: Mapping[str, Table]
+) -> dict[str, Any]:
+    """All but the hashes of the outputs.
+
+    ``table`` is what is left, ``notes`` are by stage, ``parts`` what was set aside, by file.
+    """
+    quarantined = int(notes["ingest"].facts["quarantined"])
+    return {
+        "siftune": version("siftune"),
+        "recipe": asdict(plan.recipe),
+        "inputs": plan.inputs,
+        "kind": table.kind,
+        "counts": {
+            "rows": table.height + quarantined,
+            "kept": len(table.alive),
+            "dropped": table.height - len(table.alive),
+            "quarantined": quarantined,
+        },
+        "stages": [
+            {"stage": label, "key": done.key, "sha256": done.sha256, **done.facts}
+            for label, done in notes.items()
+        ],
+        **({"parts": {name: len(part.alive) for name, part in parts.items()}} if parts else {}),
+        "versions": {name: version(name) for name in _LIBRARIES}
+        | {"python": platform.python_version()},
+        # The only part that differs between two runs of the same thing.
+        "clock": {label: done.clock for label, done in notes.items()},
+    }
+
+
+def replaced(plan: Plan, out: Path) -> Iterator[str]:
+    """A warning where ``out`` holds a finished run of other sources, which this one replaces."""
+    path = out / "manifest.json"
+    try:
+        old = read_json(path) if path.is_file() else None
+    except UsageError:  # damaged
+        return
+    if old is not None and fits(old) and old["recipe"]["source"] != list(plan.recipe.source):
+        rows, source = old["counts"]["rows"], printable(", ".join(old["recipe"]["source"]))
+        yield f"{out}: replaces the run of {rows:,} rows of {source} that was there"
+
+
+def unchanged(out: Path, path: Path, new: Mapping[str, Any]) -> bool:
+    """Whether the manifest in ``path`` and the outputs on disk are those of ``new``."""
+    try:
+        old = read_json(path) if path.is_file() else None
+    except UsageError:  # damaged: it is written again
+        return False
+    if old is None or not fits(old):
+        return False
+    ignored = {"outputs", "clock"}
+    same = {k: v for k, v in old.items() if k not in ignored} == {
+        k: v for k, v in _plain(new).items() if k not in ignored
+    }
+    hashes = old["outputs"]
+    names = (*OUTPUTS, *new.get("parts", {}))
+    return same and all((out / n).is_file() and hash_file(out / n) == hashes.get(n) for n in names)
+
+
+def _plain(value: Any) -> Any:
+    """``value`` after a round trip through JSON."""
+    return orjson.loads(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))

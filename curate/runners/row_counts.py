@@ -1,4 +1,4 @@
-"""How many records files hold: counted where that is quick, else estimated from some bytes."""
+"""Number of records in files: counted where that is quick, else estimated from some bytes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from siftune.curate.io.file_part import Part
 __all__ = ["Records", "records"]
 
 _COUNTED: Final = 64 << 20  # bytes of lines that are counted, not estimated
-_PROBE: Final = 1 << 18  # bytes looked at in each place of a longer file
+_PROBE: Final = 1 << 18  # bytes read at each place of a longer file
 _PROBES: Final = 16
-_HEAD: Final = 4 << 20  # bytes looked at where a file can only be read from its beginning
+_HEAD: Final = 4 << 20  # bytes read of a file that can only be read from its beginning
 _READ: Final = 1 << 14  # bytes that a decompressor takes at a time
 _DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -29,14 +29,14 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 @dataclass(frozen=True)
 class Records:
-    """How many, and whether each was counted."""
+    """A number of records, and whether it was counted or estimated."""
 
     count: int
     counted: bool
 
 
 def records(parts: Iterable[Part]) -> Records:
-    """The records of all parts; blank lines and lines that cannot be read count as well."""
+    """Number of records in all parts, with blank lines and lines that cannot be read."""
     found = [_records(part) for part in parts]
     return Records(sum(one.count for one in found), all(one.counted for one in found))
 
@@ -55,7 +55,7 @@ def _records(part: Part) -> Records:
         try:
             text = _expanded(file, magic).read(_HEAD)
         except _DAMAGED:
-            return Records(0, counted=False)  # whoever reads the file says what is wrong with it
+            return Records(0, counted=False)  # the error comes when the file is read
         whole = len(text) < _HEAD
         share = 1.0 if whole else min(1.0, file.tell() / part.size)
     count = _COUNTS[part.container](text, whole)
@@ -109,13 +109,13 @@ def _text_lines(text: bytes, whole: bool) -> float:
 
 
 def _csv_rows(text: bytes, whole: bool) -> float:
-    """Rows behind the header; a cell may hold line ends."""
+    """Rows after the header; a cell may hold line ends."""
     rows = sum(1 for row in csv.reader(text.decode(errors="replace").splitlines(True)) if row)
     return max(0, rows - 1)
 
 
 def _values(text: bytes, whole: bool) -> float:
-    """Objects, by the key that the first one begins with."""
+    """Number of objects, by the key that the first one begins with."""
     begin, end = text.find(b'"'), text.find(b'":')
     key: Any = text[begin : end + 1] if 0 <= begin < end else b"{"
     return text.count(key)

@@ -1,4 +1,4 @@
-"""A recipe from rows to a run folder: what was kept, and for every row why."""
+"""Run a recipe into a run folder: kept rows, and a decision with a reason for every row."""
 
 from __future__ import annotations
 
@@ -22,30 +22,40 @@ from siftune.curate.files.output_marker import remove_matching
 from siftune.curate.files.outputs import may_overwrite, run_folder
 from siftune.curate.io.ingest import ingest
 from siftune.curate.rows.columns import numbers
-from siftune.curate.rows.conversation_views import score_columns
+from siftune.curate.rows.conversation_views import score, score_columns
 from siftune.curate.rows.table import ROW, Table
-from siftune.curate.runners.estimate import Forecast, forecast, source_rows, told
-from siftune.curate.runners.folder import INGEST_FILES, OUTPUTS, RUN_FILES, STREAMS, check_run
-from siftune.curate.runners.local import Local
-from siftune.curate.runners.manifest import manifest_of, replaced, unchanged
+from siftune.curate.runners.forecast import Forecast, forecast, forecast_lines, source_rows
 from siftune.curate.runners.plan import Plan, Step, plan
-from siftune.curate.runners.results import Groups, write_kept, write_ledger
-from siftune.curate.runners.split_parts import (
+from siftune.curate.runners.results import (
+    Groups,
+    manifest_of,
+    replaced,
+    unchanged,
+    write_kept,
+    write_ledger,
+    write_part,
+)
+from siftune.curate.runners.run_folder import (
+    INGEST_FILES,
+    OUTPUTS,
+    RUN_FILES,
+    STREAMS,
+    check_run,
     earlier_parts,
+    has_streams,
+    hold_streams,
     part_file,
     part_names,
     remove_parts_but,
-    write_part,
 )
 from siftune.curate.runners.stage_cache import StageCache
-from siftune.curate.runners.stdin_spool import has_streams, hold_streams
 from siftune.curate.runs.recipe import Recipe, Spec, component
 from siftune.curate.runs.stage_store import Done, Stages, measured
 
-__all__ = ["OUTPUTS", "Result", "Runner", "foretold", "preview", "run"]
+__all__ = ["OUTPUTS", "Result", "Runner", "forecast_run", "preview", "run"]
 
-_WORTH = 20_000  # rows from which on a run is worth a second of trials
-_WORTH_TELLING = 1.0  # CPU seconds: where it takes less, the table would take longer to read
+_TIMED_ROWS = 20_000  # a run of fewer rows takes about as long as timing it
+_FORECAST_SECONDS = 1.0  # CPU seconds: no table for a shorter run
 
 
 class Runner(Protocol):
@@ -58,8 +68,22 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True)
+class Local:
+    """The default runner: batches one after the other; components use all cores as they need."""
+
+    def map(
+        self, batches: Iterator[pl.DataFrame], spec: Spec, seed: int, cache: Path
+    ) -> Iterator[pl.DataFrame]:
+        """``_row``, ``id`` and the score columns of each batch, in order."""
+        scorer = component(spec, seed, cache)
+        for batch in batches:
+            scores = score(scorer, batch, spec.sides, spec.turns)
+            yield scores.insert_column(0, batch[ROW])
+
+
+@dataclass(frozen=True)
 class Result:
-    """What a run did."""
+    """Folder and manifest of a run, and the stages that it ran."""
 
     out: Path
     manifest: Mapping[str, Any]
@@ -67,7 +91,7 @@ class Result:
 
     @property
     def quarantined(self) -> int:
-        """Rows set aside because they could not be read."""
+        """Rows that could not be read."""
         return int(self.manifest["counts"]["quarantined"])
 
 
@@ -76,33 +100,35 @@ def run(
     out: Path,
     runner: Runner | None = None,
     say: Telling | None = None,
-    foretell: bool = False,
+    show_forecast: bool = False,
     command: str = "curate run",
     cache: StageCache | None = None,
 ) -> Result:
     """Run what is not done yet, and write the outputs.
 
-    With ``foretell`` it is first said what each stage will cost (`runners.estimate`).
-    ``command`` marks the folder: the same command may write into it again. Stages that are in
-    ``cache`` are taken from there, and those that are made are kept in it.
+    With ``show_forecast`` the cost of each stage is printed first (`runners.forecast`). ``command``
+    marks the folder: the same command may write into it again. Finished stages are taken from
+    ``cache``, and new ones are stored in it.
 
     Raises:
         LockedError: another process runs in ``out``.
         UsageError: ``out`` is not of this command (`files.outputs`).
-        SiftuneError: a stage cannot run; the text names it.
+        SiftuneError: a stage cannot run; the text names the stage.
     """
     inputs = [*input_paths(asdict(recipe))]
     check_run(out, command, inputs)
     if may_overwrite() and not has_streams(recipe):
-        plan(recipe, out)  # what cannot run removes nothing
+        plan(recipe, out)  # a run that is refused removes nothing
     files = (*RUN_FILES, *part_names(recipe))
     with run_folder(out, command, files, inputs, scratch=STREAMS):
         held = plan(hold_streams(recipe, out), out, cache=cache)
         work = _Work(held, out, runner or Local(), say or Quiet(), cache)
         for line in replaced(held, out):
             work.say(line)
-        if foretell:
-            for line in told(foretold(work.plan, out, _WORTH), _WORTH_TELLING):
+        if show_forecast:
+            for line in forecast_lines(
+                forecast_run(work.plan, out, _TIMED_ROWS), _FORECAST_SECONDS
+            ):
                 work.say(line)
         return work.finish()
 
@@ -110,19 +136,19 @@ def run(
 def preview(
     recipe: Recipe, out: Path, cache: StageCache | None = None
 ) -> tuple[Plan, list[Forecast]]:
-    """What a run would do, and what it would cost; nothing is written to ``out``.
+    """The plan and the forecast of a run; nothing is written to ``out``.
 
     Raises:
-        UsageError: a stage reads a column that will not be there.
+        UsageError: a stage reads a column that does not exist.
         DataError: a source cannot be read.
     """
     with TemporaryDirectory() as folder:
         planned = plan(hold_streams(recipe, Path(folder)), out, cache=cache)
-        return planned, foretold(planned, out)
+        return planned, forecast_run(planned, out)
 
 
-def foretold(planned: Plan, out: Path, least: int = 0) -> list[Forecast]:
-    """What each stage of a plan will cost here, timed where there are at least ``least`` rows."""
+def forecast_run(planned: Plan, out: Path, least: int = 0) -> list[Forecast]:
+    """Forecast of each stage of a plan, timed where there are at least ``least`` rows."""
 
     def trial(recipe: Recipe, folder: Path) -> Mapping[str, Any]:
         work = _Work(plan(recipe, folder, inputs=[]), folder, Local(), Quiet())
@@ -194,7 +220,7 @@ class _Work:
             ) from error
         if self.cache is not None and not writes:
             self.cache.keep(name, key, self.stages)
-        self.say(f"{label}: {made.told} in {made.seconds:.1f} s, peak {made.peak_mb:,.0f} MB")
+        self.say(f"{label}: {made.summary} in {made.seconds:.1f} s, peak {made.peak_mb:,.0f} MB")
         return made
 
     def _ingest(self, part: Path) -> Mapping[str, Any]:
@@ -237,16 +263,16 @@ class _Work:
         if hasattr(scorer, "notice"):
             self.say(f"{step.label}: {scorer.notice()}")
         total, columns, nulls = 0, score_columns(scorer, table.kind, step.spec.sides), 0
-        at_hand = 0  # rows of the batch that is being scored
+        batch_rows = 0  # rows of the batch that is being scored
 
         def batches() -> Iterator[pl.DataFrame]:
-            nonlocal at_hand
+            nonlocal batch_rows
             for batch in table.batches(scorer.needs):
-                at_hand = batch.height
+                batch_rows = batch.height
                 yield batch
 
         def within(done: int, of: int, unit: str) -> None:
-            self.say.count(step.label, total + at_hand * done // max(of, 1), len(table.alive))
+            self.say.count(step.label, total + batch_rows * done // max(of, 1), len(table.alive))
 
         self.say.count(step.label, 0, len(table.alive))
 
@@ -260,7 +286,7 @@ class _Work:
                 groups.write(_no_scores(columns, scorer))
         about = {
             name: getattr(scorer, name)()
-            for name in ("describe", "measured")  # what its options stand for, and came to be here
+            for name in ("describe", "measured")  # its resolved options, and what it measured
             if hasattr(scorer, name)
         }
         return {"rows": total, "unscored": nulls, "columns": columns, **about}
@@ -305,7 +331,7 @@ class _Work:
     def _outputs(
         self, table: Table, decisions: list[tuple[str, Path]], parts: dict[str, Table]
     ) -> dict[str, str]:
-        """Write them, and remove parts of an earlier recipe; the hash of each."""
+        """Write the outputs, and remove parts of an earlier recipe; the hash of each output."""
         quarantine = self.stages.path("ingest", self.plan.ingest_key).with_suffix(
             ".quarantine.jsonl"
         )

@@ -1,9 +1,9 @@
-"""Finished stages of all runs of a project: a run in another folder takes them from here.
+"""Cache of finished stages that all runs of a project share.
 
-A stage lies under its key, which is a hash of all that it was made from: the bytes of its inputs,
-its options, its code. Its files are linked into the cache and out of it, or copied where two disks
-are involved, and appear whole; the note with the hash of the content is written last. A run checks
-that hash, so a damaged entry is made again. The oldest entries are removed beyond a size.
+The name of a stage has its key, a hash of all that it was made from: the bytes of its inputs, its
+options, its code. Its files are linked into the cache and out of it, or copied between disks, and
+appear whole; the note with the hash of the content is written last. A run checks that hash, so a
+damaged entry is made again. Beyond a total size the oldest entries are removed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class StageCache:
     most_bytes: int = _MOST_BYTES
 
     def has(self, name: str, key: str) -> Done | None:
-        """What is known of a stage that is in the cache and undamaged; None if it is not."""
+        """The note of a stage that is in the cache and undamaged, else None."""
         return self._stages.done(name, key) if self._is_safe() else None
 
     def path(self, name: str, key: str) -> Path:
@@ -49,7 +49,7 @@ class StageCache:
         return self._stages.path(name, key)
 
     def fetch(self, name: str, key: str, into: Stages) -> Done | None:
-        """Bring a stage into the stages of a run; None if it is not here, or damaged."""
+        """Copy a stage into the stages of a run; None if it is missing or damaged."""
         if not self._is_safe() or self._stages.noted(name, key) is None:
             return None
         try:
@@ -65,7 +65,7 @@ class StageCache:
         return found
 
     def keep(self, name: str, key: str, of: Stages) -> None:
-        """Take a stage of a run in; where that fails the run goes on without."""
+        """Store a stage of a run; where that fails the run continues without."""
         if self._is_safe() and self._stages.noted(name, key) is not None:
             return
         with suppress(OSError, SiftuneError):
@@ -104,7 +104,7 @@ class StageCache:
                     _link(one, part)
 
     def _shrink(self, but: Path) -> None:
-        """Remove the stages that were used longest ago, beyond the size of the cache."""
+        """Remove the least recently used stages beyond the size of the cache."""
         found = (
             path
             for path in self._stages.folder.glob("*.json")
@@ -134,7 +134,7 @@ def project_cache() -> StageCache | None:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether it is a folder of this user's, not a link, that not everybody can write to."""
+    """Whether it is a folder of this user, no link, and not writable for everybody."""
     if kind_of_entry(folder) != "a folder":
         return False
     known = folder.lstat()
@@ -147,7 +147,7 @@ def _is_tag(path: Path) -> bool:
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file under another name, or a copy of it where there can be none."""
+    """Link a file under another name, or copy it where links are impossible."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,9 +1,10 @@
-"""Stages timed on the first rows of a source, in a temporary folder."""
+"""Stages timed on the first rows of a source, in a temporary folder; models on very few."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
 from pathlib import Path
@@ -11,17 +12,19 @@ from typing import Any, Final, TypeAlias
 
 from siftune.curate.core.errors import SiftuneError
 from siftune.curate.runners.row_counts import Records
-from siftune.curate.runs.recipe import Recipe, component
+from siftune.curate.runs.recipe import Recipe, Spec, component
 
-__all__ = ["Sampled", "Trial", "sampled"]
+__all__ = ["Loaded", "Sampled", "Trial", "loads_model", "models_tried", "sampled"]
 
 Trial: TypeAlias = Callable[[Recipe, Path], Mapping[str, Any]]
 """Runs a recipe in a folder and gives the manifest."""
 
-_FIRST: Final = 64  # rows of a trial that only starts things up
+_FIRST: Final = 64  # rows of a trial that only loads code and files
 _SIZES: Final = (256, 1024, 4096, 16_384)  # rows of those that are timed, as time allows
 _SECONDS: Final = 1.5  # CPU seconds that a trial may be expected to take
 _REPEATS: Final = 3  # of a trial that took longer than expected
+_MODEL_SIZES: Final = (8, 32, 128, 512)  # rows; the first trial also loads, and does not count
+_MODEL_SECONDS: Final = 2.0  # CPU seconds that a trial may be expected to take
 _NOT_TRIED: Final = {
     "model": "it loads a model, and there are few rows",
     "against": "it reads a reference",
@@ -31,9 +34,9 @@ _NOT_TRIED: Final = {
 
 @dataclass(frozen=True)
 class Sampled:
-    """The manifests of trials of more and more rows; ``places`` are the stages that were tried.
+    """Manifests of trials on more and more rows; ``places`` are the stages that were timed.
 
-    Places count from 0, ingest; the last, behind all stages, is the writing of the outputs.
+    Places count from 0, ingest; the last, after all stages, is the writing of the outputs.
     """
 
     manifests: list[Mapping[str, Any]]
@@ -47,21 +50,21 @@ class Sampled:
 
     @property
     def how(self) -> str:
-        """How a rate was found."""
+        """The basis of the rate, in words."""
         return f"timed on the first {self.rows:,} rows"
 
     def scaled(self, records: Records) -> Records:
-        """The rows that so many records give: some give none, and trees several."""
+        """Number of rows that so many records give: some give none, trees several."""
         facts = self.manifests[-1]["stages"][0]
         if facts["kept"] == facts["rows_in"]:
             return records
         return Records(round(records.count * facts["kept"] / facts["rows_in"]), counted=False)
 
     def kept(self, place: int, rows: int) -> float:
-        """The rows that the selector at ``place`` keeps of so many.
+        """Number of rows that the selector at ``place`` keeps of so many.
 
-        Beyond those of the last trial it keeps the share of what that trial had more than the one
-        before it: none, where a budget or quotas were spent by then.
+        Beyond the rows of the last trial it keeps the share of those that this trial had more than
+        the one before it: none, where a budget or quotas were spent by then.
         """
         (few, fewer), (many, more) = [
             (self._given(manifest, place), self._facts(manifest, place)["kept"])
@@ -82,9 +85,9 @@ class Sampled:
         return facts
 
     def seconds(self, place: int, rows: int) -> float:
-        """CPU seconds for so many rows: a row costs what each that the last trial had more did.
+        """CPU seconds for so many rows, by the difference of the last two trials per row.
 
-        So what is paid once is not paid for each row. Of a single trial all seconds count.
+        So fixed costs are not counted per row. Of a single trial all seconds count per row.
         """
         (few, before), (many, after) = [
             (self._given(manifest, place), self._clock(manifest, place))
@@ -108,14 +111,14 @@ class Sampled:
         return int(stages[at]["rows_in" if at == 0 else "rows"])
 
     def _at(self, place: int) -> int:
-        """Where a stage stands among those tried; the outputs come behind them."""
+        """Position of a stage among the timed ones; the outputs are last."""
         return self.places.index(place) if place in self.places else len(self.places)
 
 
 def sampled(recipe: Recipe, rows: int, trial: Trial) -> Sampled | None:
-    """Try what can be tried of ``recipe``, which has so many rows, on more and more of them.
+    """Time the stages of ``recipe``, which has so many rows, on more and more of them.
 
-    None where the first of many rows are all set aside.
+    None where the first of many rows are all quarantined.
     """
     not_tried = _untried(recipe)
     places = [at for at in range(len(recipe.stages) + 1) if at not in not_tried]
@@ -145,25 +148,25 @@ def sampled(recipe: Recipe, rows: int, trial: Trial) -> Sampled | None:
 def _add_larger(
     manifests: list[Mapping[str, Any]], of: Callable[[int], Mapping[str, Any]], rows: int
 ) -> None:
-    """Trials of more and more rows behind the first, as long as they are expected to be quick."""
+    """Add trials of more and more rows, as long as they are expected to be quick."""
     if _took(manifests[0]) * _SIZES[1] / _SIZES[0] > _SECONDS:
-        manifests.insert(0, of(_FIRST))  # again, warm: is it the rows that take the time?
+        manifests.insert(0, of(_FIRST))  # again, warm: to separate fixed costs from costs per row
     for before, size in pairwise(_SIZES):
         if rows < size:
             break
-        if _expected(manifests, size) > _SECONDS:  # or was something compiled or loaded amid it?
+        if _expected(manifests, size) > _SECONDS:  # the trial may have compiled or loaded something
             manifests[-1] = _quickest([manifests[-1], of(before)])
         expected = _expected(manifests, size)
         if expected > _SECONDS:
             break
         tries = [of(size)]
         while _took(tries[-1]) > 2 * expected and len(tries) <= _REPEATS:
-            tries.append(of(size))  # a loop was compiled or loaded just now, or another one is
+            tries.append(of(size))  # a loop may have been compiled or loaded just now
         manifests.append(_quickest(tries))
 
 
 def _quickest(tries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Tries of the same rows as one, with the least that each stage took."""
+    """Trials of the same rows as one, with the least time of each stage."""
     clocks = [one["clock"] for one in tries]
     least = {
         label: {"cpu_seconds": min(clock[label]["cpu_seconds"] for clock in clocks)}
@@ -173,9 +176,9 @@ def _quickest(tries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _expected(manifests: Sequence[Mapping[str, Any]], rows: int) -> float:
-    """CPU seconds of a trial of so many rows, by the last two; of a single one each row counts.
+    """CPU seconds of a trial of so many rows, by the last two; of a single one, per row.
 
-    Starting a run may take more than its first thousand rows, and is paid once.
+    Starting a run may take more than its first thousand rows, and is counted once.
     """
     last, most = _took(manifests[-1]), _read(manifests[-1])
     if len(manifests) < 2:
@@ -194,7 +197,7 @@ def _took(manifest: Mapping[str, Any]) -> float:
 
 
 def _untried(recipe: Recipe) -> dict[int, str]:
-    """Stages that a trial leaves out, and why; what needs their columns is left out too."""
+    """Stages that are not timed, and why; with those that need their columns."""
     found: dict[int, str] = {}
     lost: set[str] = set()
     for at, spec in enumerate(recipe.stages, 1):
@@ -212,3 +215,59 @@ def _untried(recipe: Recipe) -> dict[int, str]:
             found[at] = why[0] if why else f"it needs {sorted(missing)[0]}"
             lost |= set(getattr(made, "adds", ()))
     return found
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """CPU seconds of loading a model, and of each of the ``rows`` of the last trial."""
+
+    loading: float
+    per_row: float
+    rows: int
+
+    @property
+    def how(self) -> str:
+        """The basis of the rate, in words."""
+        return f"model loaded, timed on the first {self.rows:,} rows"
+
+    def seconds(self, rows: int) -> float:
+        """CPU seconds for so many rows."""
+        return self.loading + self.per_row * rows
+
+
+def loads_model(spec: Spec, seed: int) -> bool:
+    """Whether a stage scores under a model."""
+    return spec.group == "score" and "model" in component(spec, seed).__dataclass_fields__
+
+
+def models_tried(
+    recipe: Recipe, places: Iterable[int], rows: int, trial: Trial
+) -> dict[int, Loaded]:
+    """Time each stage at one of ``places`` (1 is the first), alone, on the first rows.
+
+    Stages that read what an earlier stage adds are left out. The model stays loaded in this
+    process, so that a run that follows does not load it again.
+    """
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for at in places:
+            with suppress(SiftuneError):
+                found[at] = _tried(recipe, at, rows, trial, Path(folder))
+    return found
+
+
+def _tried(recipe: Recipe, at: int, rows: int, trial: Trial, folder: Path) -> Loaded:
+    numbers = count()
+
+    def took(size: int) -> float:
+        alone = replace(recipe, limit=size, stages=(recipe.stages[at - 1],))
+        manifest = trial(alone, folder / f"{at}-{next(numbers)}")
+        return float(manifest["clock"][manifest["stages"][1]["stage"]]["cpu_seconds"])
+
+    size, *larger = [size for size in _MODEL_SIZES if size <= rows] or [rows]
+    with_loading, spent = took(size), took(size)
+    for more in larger:
+        if spent * more / size > _MODEL_SECONDS:
+            break
+        size, spent = more, took(more)
+    return Loaded(max(0.0, with_loading - spent), spent / size, size)

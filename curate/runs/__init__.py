@@ -1,1 +1,1 @@
-"""A run on disk: recipe, stage results, manifest, and the decisions about one row."""
+"""Run folders: recipe, stored stages, manifest, and the trace of one row."""

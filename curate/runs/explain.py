@@ -1,4 +1,4 @@
-"""One row's story in a run: what it said, what it scored, and who decided what, and why."""
+"""Trace of one row through a run: content, scores, and each decision with its reason."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from siftune.curate.core.schema import BASE, kind_of
 from siftune.curate.core.system_errors import reading
 from siftune.curate.runs.run_manifest import manifest_of, stage_file, verified
 
-__all__ = ["Chapter", "Story", "story"]
+__all__ = ["RowTrace", "StageRecord", "row_trace"]
 
 _SHOWN: Final = 3  # ids that an error names
 
 
 @dataclass(frozen=True)
-class Chapter:
-    """What one stage did with the row: the scores it gave, or its decision."""
+class StageRecord:
+    """The scores of one stage for the row, or its decision."""
 
     stage: str
     scores: dict[str, Any] = field(default_factory=dict)
@@ -33,18 +33,18 @@ class Chapter:
 
 
 @dataclass(frozen=True)
-class Story:
-    """All that a run knows of one row; ``survivor`` is the row that a duplicate was dropped for."""
+class RowTrace:
+    """The row in each stage; ``survivor`` is the row that a duplicate was dropped for."""
 
     id: str
     content: dict[str, Any] | None
-    chapters: list[Chapter]
-    final: Chapter
+    chapters: list[StageRecord]
+    final: StageRecord
     survivor: dict[str, Any] | None = None
 
 
-def story(run: Path, row_id: str) -> Story:
-    """The story of the row ``row_id``.
+def row_trace(run: Path, row_id: str) -> RowTrace:
+    """The trace of the row ``row_id``.
 
     Raises:
         UsageError: no finished run, or no such row; the text names the closest id.
@@ -53,12 +53,12 @@ def story(run: Path, row_id: str) -> Story:
     last = _one(verified(run, "ledger.parquet"), row_id)
     if last is None:
         raise UsageError(f"{run} has no row {row_id!r}; {_nearest(run, row_id)}")
-    final = _chapter(last["stage"], last)
+    final = _record(last["stage"], last)
     chapters = [
-        chapter for stage in manifest["stages"][1:] for chapter in _told(run, stage, row_id)
+        chapter for stage in manifest["stages"][1:] for chapter in _records(run, stage, row_id)
     ]
     survivor = final.detail.get("survivor")
-    return Story(
+    return RowTrace(
         row_id,
         _content(run, manifest, row_id),
         chapters,
@@ -67,23 +67,23 @@ def story(run: Path, row_id: str) -> Story:
     )
 
 
-def _told(run: Path, stage: dict[str, Any], row_id: str) -> Iterator[Chapter]:
+def _records(run: Path, stage: dict[str, Any], row_id: str) -> Iterator[StageRecord]:
     row = _one(stage_file(run, stage), row_id)
     if row is None:
         return
     if "keep" in row:
-        yield _chapter(stage["stage"], row | {"decision": "kept" if row["keep"] else "dropped"})
+        yield _record(stage["stage"], row | {"decision": "kept" if row["keep"] else "dropped"})
     else:
-        yield Chapter(stage["stage"], {k: v for k, v in row.items() if k not in ("_row", "id")})
+        yield StageRecord(stage["stage"], {k: v for k, v in row.items() if k not in ("_row", "id")})
 
 
-def _chapter(stage: str, row: dict[str, Any]) -> Chapter:
+def _record(stage: str, row: dict[str, Any]) -> StageRecord:
     detail = _detail(row["detail"])
-    return Chapter(stage, {}, row["decision"], row["reason"], detail)
+    return StageRecord(stage, {}, row["decision"], row["reason"], detail)
 
 
 def _detail(text: str | None) -> dict[str, Any]:
-    """Details of decisions are JSON objects; what quarantine says is a sentence."""
+    """Details of decisions, JSON objects; of quarantine, a sentence."""
     if text is None:
         return {}
     try:

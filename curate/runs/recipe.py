@@ -1,4 +1,4 @@
-"""A recipe: which rows, which stages, which seed; YAML on disk, checked to the last key."""
+"""Recipes in YAML: source, seed and stages, with every key checked."""
 
 from __future__ import annotations
 
@@ -49,12 +49,10 @@ class Spec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run does. ``map`` renames raw keys before the format is looked for.
+    """Name, source, stages and seed of a run. ``map`` renames raw keys before format detection.
 
-    ``given`` has the sources with a format or a map of their own, by their paths.
-
-    The key ``source_help`` of a file is no part of it: where ``source`` is left open, it tells what
-    to give.
+    ``given`` has the sources with a format or a map of their own, by their paths. The key
+    ``source_help`` of a file describes ``source`` where it is left open; it is no field.
     """
 
     name: str
@@ -69,9 +67,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Draft:
-    """A recipe that may have problems: it lacks the stages that have one, or is None.
+    """A recipe without the stages that have problems, or None.
 
-    ``numbers`` are those of the stages that it has, by their places in the file.
+    ``numbers`` are the positions of its stages in the file.
     """
 
     recipe: Recipe | None
@@ -113,10 +111,10 @@ def _override_value(path: str, text: str) -> Any:
 
 
 def parse(raw: Mapping[str, Any], under: str = "") -> Recipe:
-    """A checked recipe from plain values; ``under`` is the key that a larger file has it under.
+    """A checked recipe from plain values; ``under`` is its key in a larger recipe.
 
     Raises:
-        UsageError: an unknown key, a value of the wrong type; of several problems the text has all.
+        UsageError: an unknown key, a value of the wrong type; several problems are all listed.
     """
     draft = read(raw, under)
     draft.problems.refuse()
@@ -128,7 +126,7 @@ def read(raw: Mapping[str, Any], under: str = "") -> Draft:
     """As `parse`, with the problems beside the recipe.
 
     Raises:
-        UsageError: it is the recipe of another command.
+        UsageError: it is a recipe of another command.
     """
     if not under and not raw.keys() & {"source", "stages"} and raw.keys() & _OF_PIPELINES:
         keys = ", ".join(str(key) for key in raw if key in _OF_PIPELINES)
@@ -182,7 +180,7 @@ def _limit(raw: Mapping[str, Any]) -> int | None:
 
 
 def component(spec: Spec, seed: int, cache: Path | None = None) -> Any:
-    """The scorer or selector of a stage; ``seed`` and ``cache`` go to fields of that name."""
+    """The scorer or selector of a stage; ``seed`` and ``cache`` set fields of that name."""
     from siftune.curate.core.registry import find
 
     given = dict(spec.options)
@@ -218,7 +216,7 @@ def checked_seed(seed: int) -> int:
     """The seed of a recipe.
 
     Raises:
-        UsageError: it is one that the random generators do not take.
+        UsageError: the random generators do not take it.
     """
     if (wrong := outside(Seed, seed)) is not None:
         raise UsageError(f"seed: {wrong}")
@@ -246,7 +244,7 @@ def _sources(raw: Mapping[str, Any], under: str) -> list[Given]:
 def _stages(listed: list[Any], problems: Problems) -> dict[int, Spec]:
     """The stages by their numbers, without those that are wrong.
 
-    After a wrong scorer there are none: nobody knows which columns it would have added.
+    After a wrong scorer there are none: the columns that it would add are unknown.
     """
     stages: dict[int, Spec] = {}
     known = True

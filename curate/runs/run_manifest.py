@@ -1,4 +1,4 @@
-"""The manifest of a finished run, checked, and the files of the run that it holds hashes of."""
+"""Read and check the manifest of a finished run, and the files that it has hashes of."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class _Stage:
 
 @dataclass(frozen=True)
 class _Manifest:
-    """What readers take from a manifest; it has more."""
+    """The keys of a manifest that are read; it has more."""
 
     siftune: _Text
     recipe: _Recipe
@@ -107,9 +107,9 @@ def _no_run(path: Path) -> str:
 
 
 def part_of_run(path: Path) -> tuple[Path, str]:
-    """The run folder and the name of the table of its rows that ``path`` names.
+    """The run folder and the table of rows in it that ``path`` names.
 
-    A run folder stands for its kept rows. The tables are these and the parts that selectors set
+    A run folder means its kept rows. The tables are these and the parts that selectors set
     aside, such as ``test.parquet``.
 
     Raises:
@@ -168,7 +168,7 @@ def _verified(path: Path, sha256: str | None) -> Path:
 
 
 def _check(manifest: Any) -> None:
-    """Refuse what has not the form of a manifest.
+    """Check the form of a manifest.
 
     Raises:
         ValueError: the text names the first key that is wrong.

@@ -1,4 +1,4 @@
-"""Finished stages on disk, found again by the content of all they were made from."""
+"""Store of finished stages, each found by the hash of all that it was made from."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DIGEST: Final = "digest"  # of all else in a note
 
 @dataclass(frozen=True)
 class Done:
-    """A finished stage: its file, and what is known of it."""
+    """A finished stage: key, hash of its file, facts, and its cost."""
 
     key: str
     sha256: str
@@ -46,7 +46,7 @@ class Done:
 
     @property
     def clock(self) -> dict[str, float]:
-        """What it took here."""
+        """Cost in seconds and memory, on this machine."""
         return {
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
@@ -54,8 +54,8 @@ class Done:
         }
 
     @property
-    def told(self) -> str:
-        """What came of it, in words."""
+    def summary(self) -> str:
+        """Row counts of the stage, in words."""
         facts = self.facts
         if "kept" in facts and "rows" in facts:
             noted = "".join(f", {key} {value}" for key, value in facts.get("measured", {}).items())
@@ -71,14 +71,14 @@ class Stages:
     """The folder of finished stages of one run.
 
     A stage's file appears under its name only when it is whole; the note beside it, written last,
-    holds the hashes of the file and of the note's own content, so that of a stage whose file or
-    note was damaged nothing is believed: it is made again.
+    has the hashes of the file and of the note's own content. A stage whose file or note is damaged
+    is made again.
     """
 
     folder: Path
 
     def path(self, name: str, key: str) -> Path:
-        """Where the output of a stage lies."""
+        """Path of the output of a stage."""
         return self.folder / f"{name}-{key[:16]}.parquet"
 
     def done(self, name: str, key: str, writes: Sequence[str] = ()) -> Done | None:
@@ -96,7 +96,7 @@ class Stages:
         return known.sha256 == hash_file(path)
 
     def noted(self, name: str, key: str) -> Done | None:
-        """What is noted of a stage of this key that is there; whether it is undamaged is not."""
+        """The note of a stage of this key, if there is one; the file itself is not checked."""
         path = self.path(name, key)
         note = path.with_suffix(".json")
         if not (path.is_file() and note.is_file()):
@@ -111,7 +111,7 @@ class Stages:
         return known if known.key == key else None
 
     def make(self, name: str, key: str, work: Callable[[Path], Mapping[str, Any]]) -> Done:
-        """Run ``work`` on a name beside the stage's, then let the stage appear.
+        """Run ``work`` on a temporary name, then rename its output to that of the stage.
 
         ``work`` writes its output to the path it is given and returns the stage's facts.
         """
@@ -147,14 +147,14 @@ def code_key(spec: Spec) -> str:
 
 @cache
 def core_key() -> str:
-    """Hash of the code that every stage stands on."""
+    """Hash of the code that every stage depends on."""
     folder = Path(str(curate.__path__[0]))
     files = sorted(folder.rglob("*.py"))
     return digest_of([[str(path.relative_to(folder)), hash_file(path)] for path in files])
 
 
 def option_files(options: Mapping[str, Any]) -> dict[str, str]:
-    """Content hashes of the files, folders and catalogue's models that options name: inputs too."""
+    """Content hashes of files, folders and models of the catalogue that options name."""
     found: dict[str, str] = {}
     for key, value in options.items():
         if isinstance(value, Mapping):

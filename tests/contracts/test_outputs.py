@@ -24,7 +24,7 @@ from siftune.curate.files.input_paths import INPUTS
 from siftune.curate.files.output_marker import MARKER, Marker
 from siftune.curate.files.output_marker import generator_tag as tag
 from siftune.curate.files.outputs import overwriting, whole_folder, whole_page
-from siftune.curate.runners.folder import RUN_FILES
+from siftune.curate.runners.run_folder import RUN_FILES
 from siftune.finetune.cli import finetune
 from siftune.finetune.training.build_loss import ANSWERS, LISTS, LOSSES
 from siftune.pipelines.cli import _run, siftune

@@ -15,10 +15,10 @@ from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.files.atomic import read_json, write_json
 from siftune.curate.io.containers import expand
 from siftune.curate.runners import row_counts
-from siftune.curate.runners.estimate import forecast, told
+from siftune.curate.runners.forecast import forecast, forecast_lines
 from siftune.curate.runners.plan import plan
 from siftune.curate.runners.row_counts import Records, records
-from siftune.curate.runners.run import foretold, run
+from siftune.curate.runners.run import forecast_run, run
 from siftune.curate.runs.recipe import parse
 from siftune.curate.scorers.length import Length
 
@@ -165,7 +165,7 @@ def test_a_real_stage_that_takes_a_known_time_is_within_its_range(tmp_path, monk
 
     monkeypatch.setattr(Length, "__call__", slower)
     made = plan(recipe(rows, [LENGTH]), tmp_path / "out")
-    found = foretold(made, tmp_path / "out")
+    found = forecast_run(made, tmp_path / "out")
     low, high = found[1].seconds
     assert low < each * 30_000 < high < 4 * each * 30_000
     assert not (tmp_path / "out").exists()
@@ -218,7 +218,7 @@ def test_what_loads_a_model_is_tried_by_itself_on_few_rows_and_what_needs_it_is_
     assert found[1].seconds == pytest.approx((0.7 * seconds, 1.5 * seconds))
     assert found[1].how == "model loaded, timed on the first 128 rows"
     assert (found[2].seconds, found[2].how) == (None, "not tried: it needs embedding")
-    assert told(found)[-1].endswith(", and what 2:k_center will take")
+    assert forecast_lines(found)[-1].endswith(", and what 2:k_center will take")
 
 
 def test_no_model_is_loaded_to_foretell_what_a_few_rows_take(tmp_path):
@@ -310,8 +310,8 @@ def test_a_forecast_of_nearly_nothing_is_not_said(tmp_path):
     untimed = forecast(made, tmp_path / "out", fake_trial(1, 1), least=10**9)
     done = [replace(untimed[0], seconds=(0.0, 0.0)), *untimed[1:]]
     short = [replace(untimed[0], seconds=(0.1, 0.9)), *untimed[1:]]
-    assert told(untimed) == told(done) == told(short, 1.0) == []
-    assert len(told(short)) == len(short) + 1
+    assert forecast_lines(untimed) == forecast_lines(done) == forecast_lines(short, 1.0) == []
+    assert len(forecast_lines(short)) == len(short) + 1
 
 
 def test_ingested_rows_are_foretold_as_they_were_counted(tmp_path):
@@ -331,7 +331,7 @@ def test_ingested_rows_are_foretold_as_they_were_counted(tmp_path):
 
 
 def test_a_run_says_first_what_it_will_cost(tmp_path, monkeypatch):
-    monkeypatch.setattr("siftune.curate.runners.run._WORTH_TELLING", 0.0)
+    monkeypatch.setattr("siftune.curate.runners.run._FORECAST_SECONDS", 0.0)
     rows = lines_file(tmp_path / "rows.jsonl", 30)
     said = []
 
@@ -342,10 +342,10 @@ def test_a_run_says_first_what_it_will_cost(tmp_path, monkeypatch):
         def count(self, *_, **__):
             pass
 
-    run(recipe(rows), tmp_path / "first", say=Say(), foretell=True)
+    run(recipe(rows), tmp_path / "first", say=Say(), show_forecast=True)
     assert said[0] == "ingest: running"  # so few rows are not timed
     said.clear()
-    run(recipe(rows), tmp_path / "out", say=Say(), foretell=True)
+    run(recipe(rows), tmp_path / "out", say=Say(), show_forecast=True)
     assert [line.split()[0] for line in said[:5]] == [
         *("ingest", "1:length", "2:exact_dedup", "3:top_fraction", "outputs")
     ]
@@ -397,4 +397,4 @@ def test_rows_of_a_damaged_file_are_not_known_and_reading_it_says_why(tmp_path, 
     if ending == "gz":
         assert records(expand(str(path))) == Records(0, counted=False)
     with pytest.raises(DataError, match=r"damaged|cut off|incomplete"):
-        run(recipe(path, []), tmp_path / "out", foretell=True)
+        run(recipe(path, []), tmp_path / "out", show_forecast=True)

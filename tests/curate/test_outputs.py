@@ -80,7 +80,7 @@ def test_a_row_without_a_last_word_or_with_two_stops_the_ledger(
 ):
     rows = rows_file(tmp_path / "rows.parquet", 3)
     stage = stage_file(tmp_path / "1.parquet", seen, [True] * len(seen))
-    with pytest.raises(ValueError, match="one last word"):
+    with pytest.raises(ValueError, match="one final decision"):
         write_ledger(tmp_path / "ledger.parquet", rows, [("1:x", stage)], nothing_quarantined)
     assert not (tmp_path / "ledger.parquet").exists()
 

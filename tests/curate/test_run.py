@@ -19,10 +19,10 @@ from siftune.curate.files.atomic import hash_file, locked, read_json
 from siftune.curate.files.outputs import run_folder
 from siftune.curate.io.ingest import ingest
 from siftune.curate.render import _scores
-from siftune.curate.runners.folder import RUN_FILES
 from siftune.curate.runners.plan import plan
 from siftune.curate.runners.run import OUTPUTS, preview, run
-from siftune.curate.runs.explain import story
+from siftune.curate.runners.run_folder import RUN_FILES
+from siftune.curate.runs.explain import row_trace
 from siftune.curate.runs.recipe import parse
 
 ANSWERS = ["one", "one two", "one two three", "", "one two three four", "two"]
@@ -199,16 +199,16 @@ def test_two_runs_in_one_folder_the_second_refuses(rows, tmp_path):
 
 def test_a_story_tells_scores_and_decisions_in_order(rows, tmp_path):
     run(recipe(rows), tmp_path / "out")
-    told = story(tmp_path / "out", "rows:2")
+    told = row_trace(tmp_path / "out", "rows:2")
     assert [chapter.stage for chapter in told.chapters] == ["1:length", "2:threshold", "3:top_k"]
     assert told.chapters[0].scores["length_words"] == 2
     assert (told.final.decision, told.final.stage) == ("dropped", "3:top_k")
-    quarantined = story(tmp_path / "out", "rows:4")
+    quarantined = row_trace(tmp_path / "out", "rows:4")
     assert (quarantined.final.decision, quarantined.content) == ("quarantined", None)
     with pytest.raises(UsageError, match=r"an id is SOURCE:ROW, such as rows:1, rows:2, rows:3$"):
-        story(tmp_path / "out", "zzzz")
+        row_trace(tmp_path / "out", "zzzz")
     with pytest.raises(UsageError, match="has no row 'rows:99'; did you mean rows:"):
-        story(tmp_path / "out", "rows:99")
+        row_trace(tmp_path / "out", "rows:99")
 
 
 def test_killed_at_any_moment_and_started_again_it_ends_in_the_same_bytes(tmp_path):

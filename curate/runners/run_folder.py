@@ -1,0 +1,144 @@
+"""Files of a run folder: outputs, parts that selectors set aside, copies of piped sources."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.files.atomic import aside, hash_file, read_json
+from siftune.curate.files.output_marker import STAGE_FILES, expression_of
+from siftune.curate.files.outputs import check_run_folder
+from siftune.curate.files.pipes import copy_stream, open_pipe, open_stdin
+
+if TYPE_CHECKING:
+    from siftune.curate.runs.recipe import Recipe
+
+__all__ = [
+    "INGEST_FILES",
+    "OUTPUTS",
+    "PARTS",
+    "RUN_FILES",
+    "STREAMS",
+    "check_run",
+    "earlier_parts",
+    "has_streams",
+    "hold_streams",
+    "part_file",
+    "part_names",
+    "remove_parts_but",
+]
+
+OUTPUTS: Final = ("kept.parquet", "ledger.parquet", "quarantine.jsonl")
+PARTS: Final = tuple(
+    f"{part}{more}.parquet" for part in ("train", "test") for more in ("", "-{number}")
+)
+"""Parts that a selector may set aside; further ones of one name are numbered from 2."""
+
+INGEST_FILES: Final = ("rows.parquet", "quarantine.jsonl")
+"""What ingestion writes into ``stages/.ingest`` before the stage appears."""
+
+STREAMS: Final = ("stdin.jsonl", "pipe-{number}.jsonl")
+"""Copies of standard input and of pipes."""
+
+_CACHE: Final = "cache/embedding-{hex32}.sqlite"
+RUN_FILES: Final = (
+    *(*OUTPUTS, *STREAMS, "manifest.json", "report.html"),
+    *("stages/", *(f"stages/{name}" for name in STAGE_FILES)),
+    *("stages/.ingest/", *(f"stages/.ingest/{name}" for name in INGEST_FILES)),
+    *("cache/", _CACHE, *(f"{_CACHE}-{part}" for part in ("wal", "shm", "journal"))),
+)
+"""All that a curate run writes but its parts, as names of `output_marker.Marker`."""
+
+
+def check_run(path: Path, command: str, inputs: Sequence[Path] = ()) -> None:
+    """Refuse an output path that ``command``, a curate run, may not write into."""
+    check_run_folder(path, command, RUN_FILES, inputs)
+
+
+def part_file(selector: Any, taken: Container[str]) -> str | None:
+    """The name of the file for the rows that a selector sets aside; None if it sets none aside.
+
+    Of several of one name, the first that is not in ``taken``.
+    """
+    name = getattr(selector, "sets_aside", None)
+    if name is None:
+        return None
+    names = (f"{name}{more}.parquet" for more in chain([""], (f"-{at}" for at in count(2))))
+    return next(one for one in names if one not in taken)
+
+
+def part_names(recipe: Recipe) -> list[str]:
+    """The parts that a run of the recipe writes; none of a stage whose options are wrong."""
+    from siftune.curate.runs.recipe import component  # heavy; `--help` needs none of it
+
+    names: list[str] = []
+    for spec in recipe.stages:
+        with suppress(UsageError):  # the plan refuses it, with all others
+            if spec.group == "select":
+                part = part_file(component(spec, recipe.seed), names)
+                names += [] if part is None else [part]
+    return names
+
+
+def earlier_parts(folder: Path) -> dict[str, str]:
+    """The parts that the last run in a folder wrote, with the hash of each."""
+    manifest = folder / "manifest.json"
+    try:
+        facts = read_json(manifest) if manifest.is_file() else None
+    except UsageError:  # damaged
+        return {}
+    outputs = facts.get("outputs") if isinstance(facts, dict) else None
+    listed = outputs.items() if isinstance(outputs, dict) else ()
+    return {name: hashed for name, hashed in listed if _is_part(name)}
+
+
+def remove_parts_but(folder: Path, names: Container[str], earlier: Mapping[str, str]) -> None:
+    """Remove the parts that an earlier recipe wrote; a file that was changed since then stays."""
+    for name, hashed in earlier.items():
+        path = folder / name
+        if name not in names and path.is_file() and hash_file(path) == hashed:
+            path.unlink()
+
+
+def _is_part(name: str) -> bool:
+    return any(expression_of(one).fullmatch(name) for one in PARTS)
+
+
+def hold_streams(recipe: Recipe, folder: Path) -> Recipe:
+    """``recipe`` with each source that can be read only once copied to a file of ``folder``."""
+    held = [_held(source, at, folder) for at, source in enumerate(recipe.source, 1)]
+    names = dict(zip(recipe.source, held, strict=True))
+    given = {names[path]: how for path, how in recipe.given.items()}
+    return replace(recipe, source=tuple(held), given=given)
+
+
+def has_streams(recipe: Recipe) -> bool:
+    """Whether a source of ``recipe`` can be read only once, such as a pipe."""
+    return any(map(_is_stream, recipe.source))
+
+
+def _held(source: str, number: int, folder: Path) -> str:
+    if not _is_stream(source):
+        return source
+    held = folder / ("stdin.jsonl" if source == "-" else f"pipe-{number}.jsonl")
+    with aside(held) as part, _opened(source) as coming, part.open("wb") as stream:
+        copy_stream(coming, stream, "standard input" if source == "-" else source)
+    return str(held)
+
+
+def _is_stream(source: str) -> bool:
+    if source == "-":
+        return True
+    try:
+        return Path(source).is_fifo() or Path(source).is_char_device()
+    except OSError:  # a name longer than any file's
+        return False
+
+
+def _opened(source: str) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(open_stdin()) if source == "-" else open_pipe(Path(source))
