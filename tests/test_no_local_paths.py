@@ -12,7 +12,7 @@ from siftune.curate.runs.recipe import load as load_rows
 from siftune.pipelines.recipe import load as load_pipeline
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / "examples").glob("*.yaml"))
+RECIPES = sorted((ROOT / "examples").rglob("*.yaml"))
 
 
 def tracked() -> list[Path]:
@@ -44,8 +44,12 @@ def test_no_file_outside_the_tests_names_the_folder_beside_the_checkout() -> Non
         ("preferences", [], r"exactly one of base \(a model, -o base=MODEL\)"),
         ("preferences", ["base=m"], r"rows: source is not set: give -o rows\.source=FILE \("),
         ("preferences", ["base=m", "rows.source=r"], r"pairs: .*give -o pairs\.source=FILE \("),
-        ("real", [], r"rows: source is not set: give -o rows\.source=FILE \("),
-        ("real", ["rows.source=r"], r"pairs: source is not set: give -o pairs\.source=FILE \("),
+        ("demo_real/real", [], r"rows: source is not set: give -o rows\.source=FILE \("),
+        (
+            "demo_real/real",
+            ["rows.source=r"],
+            r"pairs: source is not set: give -o pairs\.source=FILE \(",
+        ),
     ],
 )
 def test_a_recipe_without_its_rows_says_in_one_line_for_each_what_to_give(
@@ -58,7 +62,7 @@ def test_a_recipe_without_its_rows_says_in_one_line_for_each_what_to_give(
     assert not each or first.endswith(f": {len(each)} problems:")
 
 
-@pytest.mark.parametrize("recipe", ["preferences", "real"])
+@pytest.mark.parametrize("recipe", ["preferences", "demo_real/real"])
 def test_what_the_line_says_is_all_that_is_missing(recipe: str) -> None:
     given = ["base=m", "rows.source=r", "pairs.source=p"]
     pipeline = load_pipeline(ROOT / "examples" / f"{recipe}.yaml", given)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from examples import days_work
-from examples.days_work_rows import make
+from examples.days_work import __main__ as days_work
+from examples.days_work.rows import make
 from siftune.curate.runs.recipe import load
 
 ROOT = Path(__file__).parents[2]

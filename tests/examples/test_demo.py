@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from examples import demo
-from examples.world import World
+from examples.demo import __main__ as demo
+from examples.demo.world import World
 from siftune.pipelines.recipe import Pipeline, load
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from examples import demo_real
+from examples.demo_real import __main__ as demo_real
 
 ROOT = Path(__file__).parents[2]
 SMALL = [

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from examples.world import PLANTED, World, generate
-from examples.world_facts import RELATIONS
-from examples.world_rows import FAULTS, jaccard
+from examples.demo.facts import RELATIONS
+from examples.demo.rows import FAULTS, jaccard
+from examples.demo.world import PLANTED, World, generate
 from siftune.curate.core.errors import UsageError
 
 SIZE = 400

@@ -7,7 +7,7 @@ import orjson
 import polars as pl
 import pytest
 
-from examples.world_found import flips_found, planted_vs_found, stages_found
+from examples.demo.found import flips_found, planted_vs_found, stages_found
 
 TRUTH: list[dict[str, Any]] = [
     {"row": 1, "kind": "good", "meaning": "a", "of": None},

@@ -7,7 +7,7 @@ Each step is a command of `siftune` as a user types it, and is printed before it
 while it works goes to FOLDER/logs. Dry runs come before true runs, a stage is killed and goes on,
 training is stopped and goes on, and each result is checked: rows in = kept + dropped + set aside,
 exports are read back, what was killed ends in the bytes of a run that was not. Without files the
-rows are made up (`examples.days_work_rows`), and so is a model where none is named: offline.
+rows are made up (`examples.days_work.rows`), and so is a model where none is named: offline.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from typing import Any, Final
 import orjson
 import polars as pl
 
-from examples.days_work_rows import Raw, make
+from examples.days_work.rows import Raw, make
 from siftune.curate.files.atomic import hash_file
 
-ROWS: Final = Path(__file__).with_name("days_work.yaml")
-PAIRS: Final = Path(__file__).with_name("days_work_pairs.yaml")
+ROWS: Final = Path(__file__).with_name("instructions.yaml")
+PAIRS: Final = Path(__file__).with_name("pairs.yaml")
 AGAINST, MODEL, QUOTA = "stages.5.against", "stages.11.model", "stages.13.rows"  # of ROWS
 RANDOM: Final = "stages.8.rows"  # of PAIRS
 SCORES: Final = "11:perplexity: running"  # the stage of ROWS that is killed

@@ -2,7 +2,7 @@
 
     python -m examples.demo_real SOURCE [--pairs PAIRS] [--out FOLDER] [-o KEY=VALUE]
 
-Gets SmolLM2-135M-Instruct where it is absent, runs examples/real.yaml (selection, LoRA SFT, reward
+Gets SmolLM2-135M-Instruct where it is absent, runs real.yaml (selection, LoRA SFT, reward
 model, DPO, PPO), and shows held-out metrics and answers before and after. Without PAIRS it makes
 them: the answer of the rows is preferred to SmolLM2's own to the same prompt (as in SPIN,
 arXiv:2401.01335), so they teach to answer as the rows do, and are no evidence of human preference.

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import orjson
 
-from examples.world_facts import Entity, Fact, make_entities
-from examples.world_rows import FAULTS, Ask, asks_about, edited, spoiled
+from examples.demo.facts import Entity, Fact, make_entities
+from examples.demo.rows import FAULTS, Ask, asks_about, edited, spoiled
 from siftune.curate.files.outputs import whole_folder
 
 __all__ = ["PLANTED", "World", "generate"]
@@ -117,7 +117,7 @@ def generate(folder: Path, seed: int = 0, size: int = 2000) -> World:
     held_out = _hold_out(entities, rng)
     asks = _asks(entities, held_out, rng)
     questions = [Ask((fact,), rng.randrange(_wordings(fact))) for fact in held_out]
-    with whole_folder(folder, "examples.world") as part:
+    with whole_folder(folder, "examples.demo.world") as part:
         world = World(part)
         _write(world.facts, ({"text": text} for text in _reading(entities, questions, rng)))
         _write(

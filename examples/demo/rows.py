@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
 
-from examples.world_facts import Entity, Fact
+from examples.demo.facts import Entity, Fact
 
 __all__ = ["FAULTS", "Ask", "asks_about", "edited", "jaccard", "spoiled"]
 

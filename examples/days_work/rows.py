@@ -1,6 +1,6 @@
 """The raw files of a made-up day's work: instructions, chats with tool calls, pairs, held-out rows.
 
-The facts are those of `examples.world`, the layouts those that such files have: Alpaca, ShareGPT
+The facts are those of `demo.world`, the layouts those that such files have: Alpaca, ShareGPT
 with ``function_call`` and ``observation`` turns, pairs as three texts and pairs as lists of turns.
 One line of each file cannot be read, as happens.
 """
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from examples.world import generate
+from examples.demo.world import generate
 
 __all__ = ["Raw", "make"]
 

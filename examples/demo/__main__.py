@@ -2,7 +2,7 @@
 
     python -m examples.demo [FOLDER]
 
-Generates the world, makes a small model that has read it, runs examples/demo.yaml (selection, SFT,
+Generates the world, makes a small model that has read it, runs demo.yaml (selection, SFT,
 reward model, DPO, PPO, and four arms on one token budget), and says what was planted and what was
 found. Offline; what is done is not done again. Exit code 1 if selection did not pay.
 """
@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from examples.world import World, generate
-from examples.world_found import flips_found, planted_vs_found, stages_found
+from examples.demo.found import flips_found, planted_vs_found, stages_found
+from examples.demo.world import World, generate
 from siftune.curate.core.errors import SiftuneError
 from siftune.curate.core.progress import Progress
 from siftune.curate.files.atomic import digest_of

@@ -1,0 +1,1 @@
+"""A day of work: three mixed sources to DPO, with interruptions."""

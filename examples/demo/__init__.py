@@ -1,0 +1,1 @@
+"""A made-up world with planted faults, and what selection is worth there."""
