@@ -12,7 +12,6 @@ from siftune.curate.runs.recipe import load as load_rows
 from siftune.pipelines.recipe import load as load_pipeline
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / "examples").rglob("*.yaml"))
 
 
 def tracked() -> list[Path]:
