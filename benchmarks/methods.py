@@ -256,7 +256,7 @@ def _mean_reward(path: Path) -> str:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _mean(path: Path, measure: str) -> str:

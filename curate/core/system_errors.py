@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import resource
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -136,14 +135,22 @@ def _is_near_memory_limit() -> bool:
     status = Path("/proc/self/status")
     if limit is None or not status.exists():
         return False
-    peak_kb = int(status.read_text().partition("VmPeak:")[2].split()[0])
+    peak_kb = int(status.read_text(encoding="utf-8").partition("VmPeak:")[2].split()[0])
     return peak_kb * 1024 > _NEAR * limit
 
 
 def memory_limit() -> int | None:
     """The bytes of address space that this process may use (``ulimit -v``); None: no limit."""
-    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return None if soft == resource.RLIM_INFINITY else soft
+    try:
+        from resource import (  # type: ignore[attr-defined,unused-ignore]
+            RLIM_INFINITY,
+            RLIMIT_AS,
+            getrlimit,
+        )
+    except ImportError:  # Windows has no such limits
+        return None
+    soft: int = getrlimit(RLIMIT_AS)[0]
+    return None if soft == RLIM_INFINITY else soft
 
 
 def _disk(error: OSError) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
@@ -17,6 +17,7 @@ import orjson
 
 from siftune.curate.core.errors import LockedError, UsageError
 from siftune.curate.core.system_errors import naming
+from siftune.curate.files.lock_files import acquire_lock, open_lock_file
 
 __all__ = [
     "LOCK",
@@ -206,13 +207,11 @@ def locked(folder: Path) -> Iterator[None]:
         raise UsageError(f"{folder} is {found}: expected a folder, new or of an earlier run")
     make_folder(folder)
     with _lock_file(folder / LOCK) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = lock.read().strip() or "unknown"
+        if not acquire_lock(lock.fileno()):
+            holder = _content(lock).strip() or "unknown"
             raise LockedError(
                 f"{folder} is in use by process {holder}: wait for it, or choose another --out"
-            ) from None
+            )
         if not _is_at(lock, folder / LOCK):  # another run removed it meanwhile, with its folder
             raise LockedError(f"{folder} was in use by another process: run the command again")
         lock.seek(0)
@@ -236,20 +235,29 @@ def _lock_file(path: Path) -> IO[str]:
         UsageError: it is a link, a device, or a file with other content than a process number.
     """
     refuse_other_than_file(path)
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    lock = os.fdopen(os.open(path, flags, 0o666), "r+", encoding="ascii", errors="replace")
-    content = lock.read(_LONGEST_PID + 1)
+    lock = os.fdopen(open_lock_file(path), "r+", encoding="ascii", errors="replace")
+    content = _content(lock)
     if len(content) > _LONGEST_PID or (content and not content.isdigit()):
         lock.close()
         raise UsageError(f"{path} is not a lock file of siftune: move it or name another output")
-    lock.seek(0)
     return lock
+
+
+def _content(lock: IO[str]) -> str:
+    """The first characters of a lock file; empty where Windows lets nobody but the holder read."""
+    lock.seek(0)
+    with contextlib.suppress(PermissionError):
+        return lock.read(_LONGEST_PID + 1)
+    return ""
 
 
 def to_disk(path: Path) -> None:
     """Flush a file, or a folder with all that is in it, to the disk."""
+    windows = sys.platform == "win32"  # flushes what is open for writing; no folders
     for item in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        descriptor = os.open(item, os.O_RDONLY)
+        if windows and item.is_dir():
+            continue
+        descriptor = os.open(item, os.O_RDWR if windows else os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -106,7 +106,7 @@ def _problems(path: Path, inputs: Iterable[Path]) -> Iterator[str]:
         yield "it is a link, which is neither followed nor replaced; name another output"
     if found not in (None, "a file", "a folder"):
         yield f"it is {found}; name another output"
-    if found == "a folder" and path.is_mount():
+    if found == "a folder" and os.path.ismount(path):
         yield "it is a mount point; name a folder in it"
     for given in map(_real, inputs):
         if _real(path) == given:
@@ -331,7 +331,9 @@ def _replace(part: Path, path: Path) -> None:
     """Rename the folder ``part`` to ``path``; the output of ours that was there is removed."""
     if kind_of_entry(path) == "a file":
         path.unlink()
-    if not _occupied(path):  # rename takes the place of an empty folder
+    if not _occupied(path):
+        if path.is_dir():
+            path.rmdir()  # Windows renames to no name that is taken
         part.rename(path)
         return
     old = unused_name(path)

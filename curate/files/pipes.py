@@ -30,6 +30,8 @@ def open_pipe(path: Path, wait: float = _WAIT) -> BinaryIO:
     """
     if path.is_char_device() or path.is_block_device():
         raise DataError(f"{shown(path)} is a device, which may never end: name a file or a pipe")
+    if sys.platform == "win32":
+        raise DataError(f"{shown(path)} is a pipe, which is not read on Windows: name a file")
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     waiting = _Waiting(path, os.fdopen(descriptor, "rb", buffering=0), wait)
     return cast("BinaryIO", io.BufferedReader(waiting, 1 << 20))
@@ -57,6 +59,8 @@ def _is_endless(stream: BinaryIO) -> bool:
         return False
     if stat.S_ISBLK(known.st_mode):
         return True
+    if sys.platform == "win32":  # its devices have no numbers; NUL and consoles end
+        return False
     ends = stream.isatty() or known.st_rdev == Path(os.devnull).stat().st_rdev
     return stat.S_ISCHR(known.st_mode) and not ends
 
@@ -88,7 +92,8 @@ class _Waiting(io.RawIOBase):
         if not self._begun:
             count = self._first(buffer)
             self._begun = True
-            os.set_blocking(self._file.fileno(), True)
+            if sys.platform != "win32":  # where `open_pipe` opens none
+                os.set_blocking(self._file.fileno(), True)
             if count:
                 return count
         return self._file.readinto(buffer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -25,6 +24,7 @@ from siftune.curate.files.atomic import (
     remove,
     target_of_part,
 )
+from siftune.curate.files.lock_files import acquire_lock, open_lock_file
 from siftune.curate.files.outputs import check_folder, whole_folder
 from siftune.curate.models.cache import (
     cache_folder,
@@ -90,13 +90,11 @@ def _one_at_a_time(folder: Path, say: Telling) -> Iterator[None]:
     make_folder(folder.parent)
     path = folder.with_name(f".{folder.name}.lock")
     refuse_other_than_file(path)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    descriptor = open_lock_file(path)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not acquire_lock(descriptor):
             say(f"{folder.name}: another process is at it, waiting")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            acquire_lock(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)

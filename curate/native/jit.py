@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import hashlib
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Self, TypeVar
 
 from siftune.curate.core.progress import if_slow
+from siftune.curate.files.lock_files import acquire_lock
 
 _collecting = gc.isenabled()
 gc.disable()  # what imports make is there to stay; to look through it takes a third of their time
@@ -263,7 +263,8 @@ class _Turns:
         """Let others go on."""
         for path in paths:
             if (lock := self.held.pop(path, None)) is not None:
-                path.unlink(missing_ok=True)
+                with suppress(PermissionError):  # Windows removes no open file
+                    path.unlink(missing_ok=True)
                 lock.close()
         if not self.held:
             self._line.close()
@@ -271,14 +272,11 @@ class _Turns:
 
     def _lock(self, path: Path, lock: IO[bytes]) -> None:
         while self.patience > 0:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(_NAP)
-                self.patience -= _NAP
-            else:
+            if acquire_lock(lock.fileno()):
                 self.held[path] = lock
                 return
+            time.sleep(_NAP)
+            self.patience -= _NAP
         lock.close()
 
     def _start(self) -> None:

@@ -137,6 +137,8 @@ def _is_private(folder: Path) -> bool:
     """Whether it is a folder of this user, no link, and not writable for everybody."""
     if kind_of_entry(folder) != "a folder":
         return False
+    if not hasattr(os, "geteuid"):  # Windows: who may write is not in its modes
+        return True
     known = folder.lstat()
     return known.st_uid == os.geteuid() and not known.st_mode & stat.S_IWOTH
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -182,17 +182,23 @@ def measured(clock: dict[str, float]) -> Iterator[None]:
 
 
 def _cpu_seconds() -> float:
-    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    times = os.times()  # of children zero on Windows
+    return time.process_time() + times.children_user + times.children_system
 
 
 def _reset_peak() -> None:
     if sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _peak_mb() -> float:
     if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text().split()
+        status = Path("/proc/self/status").read_text(encoding="utf-8").split()
         return int(status[status.index("VmHWM:") + 1]) / 1024
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset) / 2**20
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

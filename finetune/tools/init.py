@@ -75,7 +75,7 @@ class Init:
         with TemporaryDirectory() as folder:
             logged = list(self._train(model, tokenizer, texts))
             lines = [orjson.dumps(line).decode() + "\n" for line in logged]
-            Path(folder, "metrics.jsonl").write_text("".join(lines))
+            Path(folder, "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
             metrics = {"parameters": float(model.num_parameters()), **(logged or [{}])[-1]}
             data = {"path": shown(rows), "hash": digest_of(texts), "rows": len(texts)}
             facts = {

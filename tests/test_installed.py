@@ -1,0 +1,97 @@
+"""As installed: all packages, beside others of our folders' names, and others' components."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from siftune.curate.core import registry
+from tests import shadowing
+
+ROOT = Path(__file__).parents[1]
+METADATA = "Metadata-Version: 2.1\nName: siftune-shout\nVersion: 1.0\n"
+SCORER = '''\
+"""How loud a row is."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+__all__ = ["Shout"]
+
+
+@dataclass(frozen=True)
+class Shout:
+    """Exclamation marks of a row, times ``factor``."""
+
+    factor: int = 1
+
+    needs: ClassVar = ("messages",)
+    adds: ClassVar = {"shout": pl.Int64}
+
+    def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Count in each conversation."""
+        text = batch["messages"].list.eval(pl.element().struct.field("content")).list.join("")
+        return pl.DataFrame({"shout": text.str.count_matches("!").cast(pl.Int64) * self.factor})
+'''
+
+
+def test_packages_of_our_folders_names_are_no_obstacle(tmp_path):
+    work, others = tmp_path / "work", tmp_path / "site-packages"
+    work.mkdir()
+    others.mkdir()
+    shadowing.fill(work)
+    shadowing.stubs(others, "of another distribution was imported")
+    ran = list(shadowing.check(Path(sys.executable), work, f"{others}:{ROOT}"))
+    assert len(ran) == 4
+    assert {"by-module", "by-script", "by-pytest"} < {path.name for path in work.iterdir()}
+
+
+@pytest.mark.parametrize("name", shadowing.NAMES)
+def test_a_folder_of_ours_is_not_imported_under_its_own_name(name):
+    with pytest.raises(ImportError, match=f"import siftune.{name}: this folder"):
+        runpy.run_path(str(ROOT / name / "__init__.py"), run_name=name)
+
+
+def test_a_build_takes_every_folder_with_modules(monkeypatch):
+    given = {}
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("setuptools.setup", lambda **words: given.update(words))
+    runpy.run_path(str(ROOT / "setup.py"))
+    folders = {
+        path.parent
+        for path in ROOT.glob("*/**/*.py")
+        if path.parts[len(ROOT.parts)] in (*shadowing.NAMES, "siftune")
+    }
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(given["packages"]) == {
+        name if name.startswith("siftune") else f"siftune.{name}" for name in names
+    }
+    assert given["package_dir"] == {f"siftune.{name}": name for name in shadowing.NAMES}
+
+
+def test_a_scorer_of_an_installed_package_is_found_by_its_name(tmp_path, monkeypatch):
+    info = tmp_path / "siftune_shout-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(METADATA)
+    (info / "entry_points.txt").write_text("[curate.scorers]\nshout = siftune_shout:Shout\n")
+    (tmp_path / "siftune_shout.py").write_text(SCORER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_points", registry._points.__wrapped__)
+    monkeypatch.setattr(registry, "names", registry.names.__wrapped__)
+    assert "shout" in registry.names("curate.scorers")
+    scorer = registry.build("curate.scorers", "shout", {"factor": 2})
+    import polars as pl
+
+    rows = pl.DataFrame(
+        {
+            "messages": [
+                [{"role": "user", "content": "Hey!"}, {"role": "assistant", "content": "Yes!!"}]
+            ]
+        }
+    )
+    assert scorer(rows)["shout"].to_list() == [6]

@@ -1,0 +1,61 @@
+"""Small commands of curation give the same without what only Linux and macOS have."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from siftune.curate.files.lock_files import acquire_lock, open_lock_file
+from tests import small_commands
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_small_commands_do_the_same_without_the_modules_that_windows_lacks(tmp_path, monkeypatch):
+    here, windows = tmp_path / "here", tmp_path / "windows"
+    here.mkdir()
+    windows.mkdir()
+    command = ["-X", "warn_default_encoding", small_commands.__file__, "--windows"]
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=windows,
+        env={"PYTHONPATH": str(ROOT), "SIFTUNE_STAGE_CACHE": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(here)
+    expected = small_commands.run_all()
+    assert json.loads(done.stdout) == expected
+    assert [
+        line for line, result in expected.items() if isinstance(result, list) and result[0]
+    ] == []
+    assert len(list(small_commands.written())) > 10
+
+
+def test_without_any_locks_every_process_gets_one(tmp_path, monkeypatch):
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOSYS, "not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with os.fdopen(open_lock_file(tmp_path / "lock")) as file:
+        assert acquire_lock(file.fileno())
+
+
+def test_a_lock_that_fails_is_an_error(tmp_path, monkeypatch):
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with (
+        os.fdopen(open_lock_file(tmp_path / "lock")) as file,
+        pytest.raises(OSError, match="no locks"),
+    ):
+        acquire_lock(file.fileno())
