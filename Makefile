@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # workers on the two threads of one core take nearly twice the CPU seconds of one worker.
 CPU_BUDGET ?= 0
 
-.PHONY: setup lock demo demo-real source-given test test-newest test-all check fix bench mutations bench-peers clean
+.PHONY: setup lock demo demo-real source-given test test-newest test-all check fix release-check bench mutations bench-peers clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -62,6 +62,11 @@ check: setup
 fix: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The sdist and the wheel, their contents, and a tour of both in an empty environment; mypy as on Windows.
+release-check: setup
+	$(BIN)/mypy --platform win32 -p siftune
+	$(BIN)/python -m tests.release_check
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -70,14 +70,19 @@ def without_posix() -> None:
     warnings.filterwarnings("error", category=EncodingWarning, module="siftune")
 
 
+def write_source() -> None:
+    """Write the rows and the recipe."""
+    Path("rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS), encoding="utf-8")
+    Path("small.yaml").write_text(RECIPE, encoding="utf-8")
+
+
 def run_all() -> dict[str, object]:
-    """Write the rows, run the commands; what each printed, and the digests of what was written."""
+    """Run the commands; what each printed, and the digests of what they wrote."""
     from click.testing import CliRunner
 
     from siftune.pipelines.cli import siftune
 
-    Path("rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS), encoding="utf-8")
-    Path("small.yaml").write_text(RECIPE, encoding="utf-8")
+    write_source()
     found: dict[str, object] = {}
     for number, line in enumerate(COMMANDS.splitlines()):
         done = CliRunner().invoke(siftune, line.split(), prog_name="siftune")
