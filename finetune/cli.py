@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -15,29 +15,35 @@ from siftune.curate.commands.click_commands import (
     GivenPath,
     component_options,
     help_of,
-    key_values,
     parsed,
 )
 from siftune.curate.commands.option_help import prose_of
+from siftune.curate.commands.option_types import key_values
 from siftune.curate.commands.output_commands import Check, OutOption, WritingCommand
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.registry import build, checked, find, options
+from siftune.curate.core.registry import build, checked, find, names, options
 from siftune.curate.core.terminal import echo
 from siftune.curate.files.outputs import check_folder
 from siftune.finetune.core import distributed
-from siftune.finetune.core.methods import FAMILIES, TRAINER_GROUP, TRAINERS, family_of, objectives
+from siftune.finetune.core.methods import FAMILIES, TOOLS, TRAINER_GROUP, TRAINERS, family_of
 from siftune.finetune.option_texts import OPTION_TEXTS
 from siftune.finetune.runs.run_folders import check_comparison, check_model
 
 __all__ = ["finetune"]
 
-_TOOL_GROUP: Final = "finetune.tools"
-_TOOLS: Final = ("init", "evaluate", "sample")
-_OWN: Final = ("compare", "conformance")  # commands with arguments or results of their own
+_OWN: Final = ("compare", "conformance")  # tools with arguments or results of their own
 _PARTIAL: Final = 4
 _WRITTEN: Final = {  # what is no model folder
     "evaluate": "The folder of the evaluation: the answers or judgements, and their means.",
     "sample": "The folder of the sampled rows, which losses on own samples are trained on.",
+}
+
+
+_TITLES: Final = {
+    "finetune.losses.pair": "Preference losses on pairs",
+    "finetune.losses.unpaired": "Preference losses on single labelled answers",
+    "finetune.losses.token": "Losses on the tokens of answers",
+    "finetune.losses.listwise": "Preference losses on ranked lists of answers",
 }
 
 
@@ -46,15 +52,19 @@ class _Methods(ComponentGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names; nothing is imported but package folders."""
-        first = ("init", *TRAINERS, "evaluate", "sample", *_OWN)
-        return list(dict.fromkeys([*first, *objectives()]))
+        return list(dict.fromkeys(name for _, listed in self.sections() for name in listed))
+
+    def sections(self) -> Iterator[tuple[str, Sequence[str]]]:
+        """Trainers, the objectives of each family, then the tools."""
+        yield "Trainers", tuple(TRAINERS)
+        for group, title in _TITLES.items():
+            yield title, [name for name in names(group) if name not in TRAINERS]
+        yield "Tools", tuple(TOOLS)
 
     def place(self, command: str) -> tuple[str, str] | None:
         """A trainer, or an objective."""
-        if command in _TOOLS:
-            return _TOOL_GROUP, command
-        if command in _OWN:
-            return "finetune.comparison", command
+        if command in TOOLS:
+            return TOOLS[command]
         if command in TRAINERS:
             return TRAINER_GROUP, TRAINERS[command]
         group = family_of(command)
@@ -62,10 +72,10 @@ class _Methods(ComponentGroup):
 
     def make(self, command: str) -> click.Command:
         """The command of one method."""
-        if command in _TOOLS:
-            return _component_command(command, _TOOL_GROUP, command)
         if command in _OWN:
             return _conformance_command() if command == "conformance" else _compare_command()
+        if command in TOOLS:
+            return _component_command(command, *TOOLS[command])
         if command in TRAINERS:
             return _component_command(command, TRAINER_GROUP, TRAINERS[command])
         group, name = self.place(command) or ("", command)
@@ -102,7 +112,7 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
             _tell(_checked_first(checked(component, chosen, command))(rows, out))
 
     takes = "options" in options(component)  # a trainer underneath, to pass arguments on to
-    replaced = command in _TOOLS  # trainings replace nothing, they are resumed
+    replaced = command in TOOLS  # trainings replace nothing, they are resumed
     arguments = _arguments(_WRITTEN.get(command, _MODEL), check_folder if replaced else check_model)
     params = [
         *(arguments if takes else arguments[:2]),
@@ -148,7 +158,7 @@ def _compare_command() -> click.Command:
         name="compare",
         params=[rows, place, *component_options(Compare, texts=OPTION_TEXTS)],
         callback=callback,
-        help=help_of("finetune.comparison", "compare", Compare),
+        help=help_of(*TOOLS["compare"], Compare),
     )
 
 
@@ -175,7 +185,7 @@ def _conformance_command() -> click.Command:
         name="conformance",
         params=params,
         callback=callback,
-        help=help_of("finetune.comparison", "conformance", Conformance),
+        help=help_of(*TOOLS["conformance"], Conformance),
     )
 
 

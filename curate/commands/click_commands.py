@@ -8,14 +8,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field
 from pathlib import Path
-from types import NoneType
-from typing import Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeAlias, get_type_hints
 
 import rich_click as click
 
 from siftune.curate.commands.option_help import option_texts, prose_of
+from siftune.curate.commands.option_types import is_repeated, metavar_of, value_of
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.ranges import PLAIN, within_of
+from siftune.curate.core.ranges import within_of
 from siftune.curate.core.registry import closest, find, names, options, summary
 from siftune.curate.files.atomic import is_name
 
@@ -27,24 +27,11 @@ __all__ = [
     "LazyGroup",
     "component_options",
     "help_of",
-    "key_values",
     "parsed",
 ]
 
-_PAIR: Final = re.compile(r"\s*[\w.-]+=")
-"""How ``KEY=VALUE`` begins."""
-_SHOWN: Final = 60  # characters of a value that cannot be read
-
-
 _LARGEST: Final = re.compile(r", at most [\d,]{10,}")
 """The bound of a number that is what a computer holds, which tells a user nothing."""
-_METAVARS: Final = {
-    r".*MAPPING\[.*\]|DICT\[.*\]": "KEY=VALUE",
-    r"(TUPLE|LIST|SEQUENCE)\[(\w+).*\]": r"\2[,\2...]",
-    r"\bBOOL\b": "true|false",
-    r"\bSTR\b": "TEXT",
-}
-"""How the types of options are shown, in place of Python's names for them."""
 
 
 class GivenPath(click.Path):
@@ -113,6 +100,16 @@ class ComponentGroup(HintingGroup):
         """The command with its options; this imports the component."""
         raise LookupError(command)
 
+    def sections(self) -> Iterable[tuple[str, Sequence[str]]]:
+        """Titles and commands of the parts of the help; with none, all commands are one list."""
+        return ()
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, its commands in `sections`."""
+        titles = self.sections()
+        self.panels = [click.RichCommandPanel(title, [*listed]) for title, listed in titles]
+        super().format_help(ctx, formatter)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """What a list of commands needs: the name and the summary, nothing imported."""
         at = self.place(cmd_name)
@@ -159,10 +156,25 @@ class Components(ComponentGroup):
         self._texts = texts
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take ``NAME --help`` without the argument before it for the help of that component."""
-        if len(args) == 2 and args[1] in ctx.help_option_names and self.place(args[0]):
-            args = ["ROWS", *args]
+        """Take a component and ``--help`` among the words for its help, wherever the rows are."""
+        if any(word in ctx.help_option_names for word in args):
+            component = next((word for word in (*args[1:2], *args) if self.place(word)), None)
+            if component is not None:
+                args = ["ROWS", component, "--help"]
         return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called.
+
+        Raises:
+            UsageError: there is none of that name, such as where rows and command are exchanged.
+        """
+        rows = str(ctx.params.get("rows"))
+        if self.place(rows) and not self.place(args[0]) and not ctx.resilient_parsing:
+            raise UsageError(f"the rows come first: {ctx.command_path} {args[0]} {rows}")
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the components; none of them is imported."""
@@ -200,75 +212,26 @@ def component_options(
     """
     left = set(leave)
     fields = {name: field for name, field in options(component).items() if name not in left}
-    hints, ranged = (get_type_hints(component, include_extras=more) for more in (False, True))
-    told = option_texts(component, texts)
+    hints = get_type_hints(component, include_extras=True)
+    helps = option_texts(component, texts)
     return [
-        _option(name, field, hints[name], ranged[name], told.get(name, ""))
-        for name, field in fields.items()
+        _option(name, field, hints[name], helps.get(name, "")) for name, field in fields.items()
     ]
 
 
 def parsed(component: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were set on the command line, as values."""
     known = options(component)
+    hints = get_type_hints(component)
     return {
-        name: _value(name, known[name], text)
+        name: value_of(_flag(name), hints[name], text)
         for name, text in given.items()
         if name in known and text not in (None, ())
     }
 
 
-def key_values(pairs: Sequence[str], flag: str = "-o") -> dict[str, Any]:
-    """``-o key=value`` options as a mapping, values read as YAML; ``flag`` is what they stand at.
-
-    >>> key_values(["fraction=0.1", "by=ifd"])
-    {'fraction': 0.1, 'by': 'ifd'}
-    """
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise UsageError(f"{flag} {pair}: expected key=value")
-        found[key.strip()] = _read(f"{flag} {key}", text)
-    return found
-
-
-def _read(flag: str, text: str) -> Any:
-    from yaml import YAMLError
-
-    from siftune.curate.files.yaml_text import parse_yaml
-
-    try:
-        return parse_yaml(text)
-    except YAMLError:
-        raise UsageError(f"{flag}: cannot read {text[:_SHOWN]!r}") from None
-    except UsageError as error:
-        raise UsageError(f"{flag}: {error}") from None
-
-
-def _mapped(flag: str, texts: Sequence[str], union: bool) -> Any:
-    """``KEY=VALUE``, again and again or with commas between, or ``{KEY: VALUE}``, as a mapping.
-
-    Anything else that is given once is its value where the option is a ``union`` with other types.
-    """
-    found: dict[str, Any] = {}
-    for text in texts:
-        parts = text.split(",")
-        if not _PAIR.match(text):
-            value = _read(flag, text)
-        elif all(map(_PAIR.match, parts)):
-            value = key_values(parts, flag)
-        else:
-            value = key_values([text], flag)  # its commas are within the value
-        if not isinstance(value, dict):
-            if union and len(texts) == 1 and not isinstance(value, str):
-                return value
-            raise UsageError(
-                f"{flag}: expected KEY=VALUE (again and again, or with commas between), "
-                f"got {text!r}"
-            )
-        found |= value
-    return found
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
 
 
 def _context() -> click.Context:
@@ -276,37 +239,19 @@ def _context() -> click.Context:
     return ctx
 
 
-def _option(name: str, field: Field[Any], hint: Any, ranged: Any, text: str) -> click.Option:
+def _option(name: str, field: Field[Any], hint: Any, text: str) -> click.Option:
     required = field.default is MISSING and field.default_factory is MISSING
     notes = [] if required else [f"default: {_shown(field)}"]
-    notes += [_LARGEST.sub("", str(allowed)) for allowed in within_of(ranged) if name != "seed"]
+    ranges = {_LARGEST.sub("", str(allowed)): None for allowed in within_of(hint)}
+    notes += [] if name == "seed" else ranges
     return click.Option(
-        [f"--{name.replace('_', '-')}", name],
+        [_flag(name), name],
         default=None,
         required=required,
-        multiple=_is_mapping(field),
-        metavar=_choices(hint) or _metavar(field),
+        multiple=is_repeated(hint),
+        metavar=metavar_of(hint),
         help=" ".join([text, *([f"[{'; '.join(notes)}]"] if notes else [])]).strip(),
     )
-
-
-def _is_mapping(field: Field[Any]) -> bool:
-    return "Mapping[" in str(field.type)
-
-
-def _metavar(field: Field[Any]) -> str:
-    plain = re.sub(r"\w+", lambda word: PLAIN.get(word[0], word[0]), str(field.type))
-    shown = plain.replace("SourceOption", "source").upper().replace(" | NONE", "")
-    for written, told in _METAVARS.items():
-        shown = re.sub(written, told, shown)
-    return shown
-
-
-def _choices(hint: Any) -> str:
-    """``one|other`` for a type that is a choice of words (or none); empty for any other."""
-    parts = [part for part in get_args(hint) if part is not NoneType] or [hint]
-    choice = hint if get_origin(hint) is Literal else parts[0]
-    return "|".join(map(str, get_args(choice))) if get_origin(choice) is Literal else ""
 
 
 def _shown(field: Field[Any]) -> Any:
@@ -317,24 +262,9 @@ def _shown(field: Field[Any]) -> Any:
         return "none"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
+    if isinstance(value, str):
+        return value if value.isprintable() else repr(value)
     return str(value).lower() if isinstance(value, bool) else value
-
-
-def _value(name: str, field: Field[Any], text: Any) -> Any:
-    """Text stays text where the option is text; anything else is read as YAML."""
-    flag = f"--{name.replace('_', '-')}"
-    if str(field.type) in ("str", "str | None"):
-        return text
-    if str(field.type).startswith("SourceOption"):
-        return _read(flag, text) if text.startswith("{") else text
-    if _is_mapping(field):
-        return _mapped(flag, text, union=not str(field.type).startswith("Mapping["))
-    value = _read(flag, text)
-    if any(word in str(field.type) for word in ("tuple", "list", "Sequence")):
-        if isinstance(value, str):
-            return [part.strip() for part in value.split(",")]
-        return [value] if isinstance(value, int | float) else value
-    return value
 
 
 def help_of(group: str, name: str, component: type[Any]) -> str:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeAlias, get_args
+from typing import Annotated, Any, TypeAlias, get_args
 
 __all__ = [
-    "PLAIN",
     "Count",
     "Natural",
     "NonNegative",
@@ -49,12 +48,6 @@ Rank: TypeAlias = Annotated[int, Within(0, 1024)]
 Positive: TypeAlias = Annotated[float, Within(0, above=True)]
 NonNegative: TypeAlias = Annotated[float, Within(0)]
 Share: TypeAlias = Annotated[float, Within(0, 1)]
-
-PLAIN: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("Count", "Natural", "Seed", "Rank"), "int"),
-    **dict.fromkeys(("Positive", "NonNegative", "Share"), "float"),
-}
-"""The plain type that each name stands for."""
 
 
 def within_of(hint: Any) -> Iterator[Within]:

@@ -9,6 +9,7 @@ from siftune.curate.core.registry import names
 __all__ = [
     "FAMILIES",
     "OPTIONS_OF_ARGUMENTS",
+    "TOOLS",
     "TRAINERS",
     "TRAINER_GROUP",
     "family_of",
@@ -31,6 +32,12 @@ TRAINER_GROUP: Final = "finetune.trainers"
 
 TRAINERS: Final = {"sft": "sft", "reward": "reward_model", "ppo": "ppo"}
 """Methods that are a trainer of their own, and its name in `TRAINER_GROUP`."""
+
+TOOLS: Final = {
+    **{name: ("finetune.tools", name) for name in ("init", "evaluate", "sample")},
+    **{name: ("finetune.comparison", name) for name in ("compare", "conformance")},
+}
+"""Commands that train nothing: the package and the module that has each."""
 
 FAMILIES: Final = {
     "finetune.losses.pair": "preference",

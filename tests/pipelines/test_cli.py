@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -113,12 +114,57 @@ def test_every_command_has_a_help_text():
         assert "Usage" in shown.output
 
 
-def test_a_component_has_its_help_with_and_without_the_rows_before_it():
-    asked = (["score", "length"], ["score", "rows.jsonl", "length"], ["dedup", "exact_dedup"])
-    shown = [_called("curate", *words, "--help").output for words in asked]
-    assert shown[0] == shown[1]
-    assert "--tokenizer" in shown[0]
-    assert "--overwrite" in shown[2]
+@pytest.mark.parametrize(
+    ("group", "name", "flag"),
+    [
+        ("score", "length", "--tokenizer"),
+        ("select", "quota", "--rank-by"),
+        ("dedup", "exact_dedup", "--normalise"),
+    ],
+)
+def test_a_component_has_its_help_wherever_the_rows_are(group, name, flag):
+    asked = (
+        [name, "--help"],
+        ["rows.jsonl", name, "--help"],
+        [name, "rows.jsonl", "--help"],
+        ["--help", name],
+        [name, "-h"],
+        [name, "--out", "run", "--help"],
+        [name, name, "--help"],
+    )
+    shown = {_called("curate", group, *words).output for words in asked}
+    assert len(shown) == 1
+    assert flag in shown.pop()
+    assert "Commands" in _called("curate", group, "--help").output
+
+
+def test_rows_after_the_component_are_answered_with_the_line_that_works(rows, tmp_path):
+    words = ("top_k", str(rows), "--by", "length_words", "--k", "2", "--out", str(tmp_path / "run"))
+    done = called("curate", "select", *words)
+    assert done.code == 2
+    assert done.message.endswith(f" curate select {rows} top_k")
+    assert "the rows come first: " in done.message
+
+
+def test_every_command_of_a_group_is_listed_with_its_summary():
+    groups = (["finetune"], *(["curate", one] for one in ("score", "select", "dedup")))
+    for words in groups:
+        shown = _called(*words, "--help")
+        assert shown.exit_code == 0, shown.exception
+    sections = _called("finetune", "--help", env={"COLUMNS": "200"}).output
+    titles = [line.strip("╭─╮ ") for line in sections.splitlines() if line.startswith("╭")]
+    assert titles == [
+        "Options",
+        "Trainers",
+        "Preference losses on pairs",
+        "Preference losses on single labelled answers",
+        "Losses on the tokens of answers",
+        "Preference losses on ranked lists of answers",
+        "Tools",
+    ]
+    for name in ("dpo", "kto", "nll", "rrhf", "sample", "conformance"):
+        assert sections.count(f"│ {name} ") == 1
+    assert sections.count("│ sft ") == 1
 
 
 def test_ingest_score_select_explain_export_from_the_command_line(rows, tmp_path):
@@ -198,8 +244,8 @@ def test_the_seed_of_a_single_stage_is_what_its_component_draws_with(rows, tmp_p
     assert kept[1] == kept[2] != kept[0]
 
 
-def _called(*words: object) -> Result:
-    return CliRunner().invoke(siftune_group, [str(word) for word in words])
+def _called(*words: object, **given: Any) -> Result:
+    return CliRunner().invoke(siftune_group, [str(word) for word in words], **given)
 
 
 def test_rows_come_from_stdin_too(tmp_path):
