@@ -1,1 +1,119 @@
-"""Select the data that matters, train on it, and prove that it helped."""
+"""Select the data that matters, train on it, and prove that it helped.
+
+>>> import siftune as sf
+>>> raw = [{"prompt": f"What is {n} + 1?", "response": f"It is {n + 1}."} for n in (1, 2, 2, 30)]
+>>> rows = sf.read(raw)  # or a file, a hub name, a frame of polars or pandas, a `datasets.Dataset`
+>>> rows = rows.score("length").dedup("exact").select("top_fraction", by="length_chars", fraction=0.5)
+>>> rows
+Rows(2 conversation rows kept, 2 dropped)
+  ingest               4 records read
+  1:length             added length_chars, length_words
+  2:exact_dedup        kept 3 of 4, 1 exact_duplicate
+  3:top_fraction       kept 2 of 3, 1 below_cutoff
+>>> rows.dropped.select("id", "stage", "reason").rows()
+[('rows:1', '3:top_fraction', 'below_cutoff'), ('rows:3', '2:exact_dedup', 'exact_duplicate')]
+>>> rows.explain("rows:3").detail
+{'similarity': 1.0, 'survivor': 'rows:2'}
+
+``rows.kept`` and ``rows.dropped`` are polars frames, ``rows.to_datasets()`` is what the trainers of
+TRL take, ``rows.report("report.html")`` shows it all. `siftune.train` has a function for each
+method: ``sf.train.sft(rows, model="HuggingFaceTB/SmolLM2-135M", out="runs/sft")``, ``train.dpo``,
+``train.ppo``, and ``sf.evaluate(model, rows)`` measures what came of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from siftune import losses, rewards, scorers, selectors, train
+    from siftune.components import loss, reward, scorer, selector
+    from siftune.curate.core.errors import DataError, LockedError, SiftuneError, UsageError
+    from siftune.finetune.core.types import TrainResult
+    from siftune.recipes import PipelineRun, run
+    from siftune.results import Explanation, explain, report
+    from siftune.rows import (
+        Rows,
+        dedup,
+        from_datasets,
+        from_polars,
+        from_records,
+        open_run,
+        read,
+        score,
+        select,
+    )
+    from siftune.session import show_progress
+    from siftune.train import evaluate, sample
+
+    __version__: str
+
+__all__ = [
+    "DataError",
+    "Explanation",
+    "LockedError",
+    "PipelineRun",
+    "Rows",
+    "SiftuneError",
+    "TrainResult",
+    "UsageError",
+    "__version__",
+    "dedup",
+    "evaluate",
+    "explain",
+    "from_datasets",
+    "from_polars",
+    "from_records",
+    "loss",
+    "losses",
+    "open_run",
+    "read",
+    "report",
+    "reward",
+    "rewards",
+    "run",
+    "sample",
+    "score",
+    "scorer",
+    "scorers",
+    "select",
+    "selector",
+    "selectors",
+    "show_progress",
+    "train",
+]
+
+_PLACES: Final = {
+    "components": ("loss", "reward", "scorer", "selector"),
+    "curate.core.errors": ("DataError", "LockedError", "SiftuneError", "UsageError"),
+    "finetune.core.types": ("TrainResult",),
+    "recipes": ("PipelineRun", "run"),
+    "results": ("Explanation", "explain", "report"),
+    "rows": (
+        *("Rows", "dedup", "from_datasets", "from_polars", "from_records", "open_run", "read"),
+        *("score", "select"),
+    ),
+    "session": ("show_progress",),
+    "train": ("evaluate", "sample"),
+}
+"""Where each name lives; a module is imported when one of its names is used."""
+
+_MODULES: Final = ("losses", "rewards", "scorers", "selectors", "train")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("siftune")
+    if name in _MODULES:
+        return importlib.import_module(f"siftune.{name}")
+    for module, names in _PLACES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"siftune.{module}"), name)
+    raise AttributeError(f"module 'siftune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

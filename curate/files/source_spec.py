@@ -6,15 +6,15 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import closest
 
-__all__ = ["Given", "SourceOption", "in_recipe", "new_names", "spelled"]
+__all__ = ["Given", "SourceOption", "in_python", "in_recipe", "new_names", "spelled"]
 
 SourceOption: TypeAlias = str | Mapping[str, Any]
 """A path, or ``{path, format, map}``."""
@@ -22,7 +22,8 @@ SourceOption: TypeAlias = str | Mapping[str, Any]
 _KEYS: Final = ("path", "format", "map")
 _MAP: Final = r"--map (?:'[^']*'|[^\s=']+=[^\s,;)]+)"
 _MAPS: Final = re.compile(f"{_MAP}(?: {_MAP})*")
-_in_recipe: ContextVar[bool] = ContextVar("in_recipe", default=False)
+_Spelling: TypeAlias = Literal["flags", "recipe", "python"]
+_spelling: ContextVar[_Spelling] = ContextVar("spelling", default="flags")
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,22 @@ def new_names(value: Any, where: str) -> dict[str, str]:
 
 
 @contextmanager
-def in_recipe() -> Iterator[None]:
-    """Errors about formats name the keys of a recipe, not options of a command."""
-    token = _in_recipe.set(True)
+def _spelling_as(spelling: _Spelling) -> Iterator[None]:
+    token = _spelling.set(spelling)
     try:
         yield
     finally:
-        _in_recipe.reset(token)
+        _spelling.reset(token)
+
+
+def in_recipe() -> AbstractContextManager[None]:
+    """Errors about formats name the keys of a recipe, not options of a command."""
+    return _spelling_as("recipe")
+
+
+def in_python() -> AbstractContextManager[None]:
+    """Errors about formats name the arguments of `siftune.read`, not options of a command."""
+    return _spelling_as("python")
 
 
 def spelled(text: str) -> str:
@@ -90,17 +100,31 @@ def spelled(text: str) -> str:
     >>> with in_recipe():
     ...     spelled("set --format alpaca, or --map 'the q=prompt' --map a=completion")
     'set `format: alpaca`, or `map: {"the q": prompt, a: completion}`'
+    >>> with in_python():
+    ...     spelled("set --format alpaca, or --map 'the q=prompt' --map a=completion")
+    'set format="alpaca", or map={"the q": "prompt", "a": "completion"}'
     """
-    if not _in_recipe.get():
+    spelling = _spelling.get()
+    if spelling == "flags":
         return text
-    text = _MAPS.sub(lambda found: f"`map: {{{_pairs(found[0])}}}`", text)
+    if spelling == "python":
+        text = _MAPS.sub(lambda found: f"map={json.dumps(dict(_pairs(found[0])))}", text)
+        text = re.sub(r"--format (\w+)", r'format="\1"', text)
+        return text.replace("--format", "format=").replace("--map", "map=")
+    text = _MAPS.sub(lambda found: f"`map: {{{_in_yaml(found[0])}}}`", text)
     text = re.sub(r"--format (\w+)", r"`format: \1`", text)
     return text.replace("--format", "`format`").replace("--map", "`map`")
 
 
-def _pairs(flags: str) -> str:
-    pairs = [flag.partition("=") for flag in shlex.split(flags) if flag != "--map"]
-    return ", ".join(f"{_key(key)}: {name}" for key, _, name in pairs)
+def _pairs(flags: str) -> Iterator[tuple[str, str]]:
+    for flag in shlex.split(flags):
+        if flag != "--map":
+            key, _, name = flag.partition("=")
+            yield key, name
+
+
+def _in_yaml(flags: str) -> str:
+    return ", ".join(f"{_key(key)}: {name}" for key, name in _pairs(flags))
 
 
 def _key(key: str) -> str:

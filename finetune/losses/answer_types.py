@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 
-from siftune.finetune.losses.types import Answers, Numbers
+from siftune.finetune.losses.types import Answers, Numbers, from_plain, vector_of
 
-__all__ = ["AnswerLogps", "AnswerLoss", "AnswerObjective", "Shares", "means_of"]
+__all__ = ["AnswerLogps", "AnswerLoss", "AnswerObjective", "Shares", "means_of", "of_answers"]
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,32 @@ class AnswerLogps:
         policy: Numbers,
         ref: Numbers | None = None,
         length: Numbers = 1,
-        label: bool | Sequence[bool] | None = None,
+        label: bool | Sequence[bool] | torch.Tensor | None = None,
         value: Numbers | None = None,
+        mismatched: tuple[Numbers, Numbers] | None = None,
         **columns: Numbers,
     ) -> AnswerLogps:
         """Completions from plain numbers, one completion's or a list of completions'.
 
+        ``mismatched`` are the policy's and the reference's numbers of completions to other prompts.
+
+        Tensors keep their dtype, device and gradients; what is no tensor becomes one like them.
+
         >>> AnswerLogps.of(policy=[-6, -9], ref=[-5, -7]).answers.ratio
         tensor([-1., -2.], dtype=torch.float64)
         """
+        logps = vector_of(policy)
         answers = Answers(
-            policy=_vector(policy),
-            length=_vector(length),
-            reference=None if ref is None else _vector(ref),
+            policy=logps,
+            length=vector_of(length, logps),
+            reference=None if ref is None else vector_of(ref, logps),
         )
         return cls(
             answers,
             label=None if label is None else torch.as_tensor(label).reshape(-1),
-            columns={name: _vector(number) for name, number in columns.items()},
-            value=None if value is None else _vector(value),
+            columns={name: vector_of(number, logps) for name, number in columns.items()},
+            value=None if value is None else vector_of(value, logps),
+            mismatched=None if mismatched is None else _others(*mismatched, logps),
         )
 
     @property
@@ -135,5 +142,13 @@ def means_of(loss: Shares, logps: AnswerLogps) -> Mapping[str, Any]:
     return {name: each.detach().mean() for name, each in found.items() if each.numel()}
 
 
-def _vector(value: Numbers) -> torch.Tensor:
-    return torch.as_tensor(value, dtype=torch.float64).reshape(-1)
+def _others(policy: Numbers, ref: Numbers, like: torch.Tensor) -> Answers:
+    values = vector_of(policy, like)
+    return Answers(values, torch.ones_like(values), vector_of(ref, like))
+
+
+def of_answers(
+    own: Callable[[Any, AnswerLogps], Any], loss: Any, *logps: Any, **numbers: Any
+) -> Any:
+    """Call a loss on completions with `AnswerLogps`, or with what `AnswerLogps.of` takes."""
+    return from_plain(own, loss, *logps, batch=AnswerLogps, **numbers)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from siftune.finetune.losses.types import Answers
+from siftune.finetune.losses.types import Answers, Numbers, from_plain, vector_of
 
-__all__ = ["ListLogps", "ListLoss", "ListObjective", "best", "win_rates"]
+__all__ = ["ListLogps", "ListLoss", "ListObjective", "best", "of_lists", "win_rates"]
 
 
 @dataclass(frozen=True)
@@ -29,23 +29,26 @@ class ListLogps:
     @classmethod
     def of(
         cls,
-        policy: Sequence[float],
-        ref: Sequence[float] | None = None,
-        length: Sequence[float] | None = None,
-        **columns: Sequence[float],
+        policy: Numbers,
+        ref: Numbers | None = None,
+        length: Numbers | None = None,
+        **columns: Numbers,
     ) -> ListLogps:
-        """One prompt's completions from plain numbers.
+        """One prompt's completions from plain numbers, or those of B prompts as ``(B, K)`` tensors.
+
+        Tensors keep their dtype, device and gradients; what is no tensor becomes one like them.
 
         >>> ListLogps.of(policy=(-6, -9, -4), ref=(-5, -7, -4)).answers.ratio
         tensor([[-1., -2.,  0.]], dtype=torch.float64)
         """
+        logps = _rows(policy)
         answers = Answers(
-            policy=_row(policy),
-            length=_row([1.0] * len(policy) if length is None else length),
-            reference=None if ref is None else _row(ref),
+            policy=logps,
+            length=torch.ones_like(logps) if length is None else _rows(length, logps),
+            reference=None if ref is None else _rows(ref, logps),
         )
         there = torch.ones_like(answers.policy, dtype=torch.bool)
-        return cls(answers, there, {name: _row(value) for name, value in columns.items()})
+        return cls(answers, there, {name: _rows(value, logps) for name, value in columns.items()})
 
     @property
     def better(self) -> torch.Tensor:
@@ -113,5 +116,11 @@ def win_rates(wins: torch.Tensor) -> torch.Tensor:
     return wins.masked_fill(own, 0.5).mean(-1)
 
 
-def _row(values: Sequence[float]) -> torch.Tensor:
-    return torch.as_tensor(values, dtype=torch.float64).reshape(1, -1)
+def _rows(value: Numbers, like: torch.Tensor | None = None) -> torch.Tensor:
+    """Numbers as ``(B, K)``: those of one prompt are a row."""
+    return vector_of(value, like).reshape(-1, torch.as_tensor(value).shape[-1])
+
+
+def of_lists(own: Callable[[Any, ListLogps], Any], loss: Any, *logps: Any, **numbers: Any) -> Any:
+    """Call a loss on lists with `ListLogps`, or with what `ListLogps.of` takes."""
+    return from_plain(own, loss, *logps, batch=ListLogps, **numbers)

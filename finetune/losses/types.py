@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import torch
 
-__all__ = ["Answers", "Needs", "Numbers", "PairLogps", "PairLoss", "PairObjective", "needs_of"]
+__all__ = [
+    "Answers",
+    "Needs",
+    "Numbers",
+    "PairLogps",
+    "PairLoss",
+    "PairObjective",
+    "from_plain",
+    "needs_of",
+    "of_pairs",
+    "vector_of",
+]
 
-Numbers: TypeAlias = float | Sequence[float]
+Numbers: TypeAlias = float | Sequence[float] | torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -85,18 +96,22 @@ class PairLogps:
     ) -> PairLogps:
         """Pairs from plain numbers: ``(chosen, rejected)``, each one pair's or a list of pairs'.
 
+        Tensors keep their dtype, device and gradients; what is no tensor becomes one like them.
+
         >>> PairLogps.of(policy=(-6, -9), ref=(-5, -7)).chosen.ratio
         tensor([-1.], dtype=torch.float64)
         """
+        logps = [vector_of(side) for side in policy]
         sides = [
             Answers(
-                policy=_vector(policy[side]),
-                length=_vector(length[side]),
-                reference=None if ref is None else _vector(ref[side]),
+                policy=logps[side],
+                length=vector_of(length[side], logps[side]),
+                reference=None if ref is None else vector_of(ref[side], logps[side]),
             )
             for side in (0, 1)
         ]
-        return cls(sides[0], sides[1], {name: _vector(value) for name, value in columns.items()})
+        own = {name: vector_of(value, logps[0]) for name, value in columns.items()}
+        return cls(sides[0], sides[1], own)
 
     @property
     def policy_chosen(self) -> torch.Tensor:
@@ -191,5 +206,45 @@ def needs_of(loss: Any) -> Needs:
     )
 
 
-def _vector(value: Numbers) -> torch.Tensor:
-    return torch.as_tensor(value, dtype=torch.float64).reshape(-1)
+def vector_of(value: Numbers, like: torch.Tensor | None = None) -> torch.Tensor:
+    """Numbers as a vector; a tensor of floats as it is, all else in the dtype of ``like``."""
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return value.reshape(-1)
+    dtype, device = (torch.float64, None) if like is None else (like.dtype, like.device)
+    return torch.as_tensor(value, dtype=dtype, device=device).reshape(-1)
+
+
+def from_plain(
+    own: Callable[[Any, Any], Any], loss: Any, *logps: Any, batch: Any, **numbers: Any
+) -> Any:
+    """Call a loss with its ``batch`` type, or with the arguments of that type's ``of``.
+
+    >>> from siftune.finetune.losses.pair.dpo import DPO
+    >>> policy, ref = (torch.tensor([-6.0]), torch.tensor([-9.0])), (-5, -7)
+    >>> DPO(beta=1)(policy=policy, ref=ref).loss  # -log σ(-1 + 2)
+    tensor([0.3133])
+
+    Raises:
+        TypeError: it is called with something else.
+    """
+    if len(logps) == 1 and not numbers:
+        if not isinstance(logps[0], batch):
+            raise TypeError(_how(loss, batch, f"got {type(logps[0]).__name__}"))
+        return own(loss, logps[0])
+    if logps or "policy" not in numbers:
+        raise TypeError(_how(loss, batch, f"got {len(logps)} arguments without a name"))
+    return own(loss, batch.of(**numbers))
+
+
+def _how(loss: Any, batch: Any, came: str) -> str:
+    plain = {"PairLogps": "(chosen, rejected)"}.get(batch.__name__, "logps")
+    name = type(loss).__name__
+    return (
+        f"{name}: expected {batch.__name__}, or plain tensors as {name}()(policy={plain}, "
+        f"ref={plain}); {came}"
+    )
+
+
+def of_pairs(own: Callable[[Any, PairLogps], Any], loss: Any, *logps: Any, **numbers: Any) -> Any:
+    """Call a loss on pairs with `PairLogps`, or with what `PairLogps.of` takes."""
+    return from_plain(own, loss, *logps, batch=PairLogps, **numbers)

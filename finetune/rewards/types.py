@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["Reward"]
+__all__ = ["Reward", "of_texts"]
 
 
 class Reward(Protocol):
@@ -27,3 +27,23 @@ class Reward(Protocol):
         were asked; ``prompts`` are the same as the policy was shown them), ``reference`` (the known
         answer, or None) and ``tools`` (the functions that may be called, or None).
         """
+
+
+def of_texts(
+    own: Callable[..., list[float | None]],
+    reward: Reward,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    rows: Sequence[Mapping[str, Any]] | None = None,
+) -> list[float | None]:
+    """Call a reward; without ``rows`` each is its prompt as one user turn, without a reference.
+
+    >>> from siftune.finetune.rewards.length import Length
+    >>> Length(target=4)(["?"], ["one two"])
+    [-0.5]
+    """
+    if rows is None:
+        empty = {"reference": None, "answer": None, "tools": None}
+        asked = ([{"role": "user", "content": prompt}] for prompt in prompts)
+        rows = [{"id": str(at), "prompt": turns, **empty} for at, turns in enumerate(asked)]
+    return own(reward, prompts, completions, rows)

@@ -1,1 +1,5 @@
 """Losses on K completions of one prompt, ordered by their scores."""
+
+from siftune.curate.core.component_calls import adapt_calls
+
+adapt_calls(__name__, "siftune.finetune.losses.list_types:of_lists")

@@ -1,1 +1,5 @@
 """Losses on pairs of completions."""
+
+from siftune.curate.core.component_calls import adapt_calls
+
+adapt_calls(__name__, "siftune.finetune.losses.types:of_pairs")

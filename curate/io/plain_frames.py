@@ -1,0 +1,205 @@
+"""Frames of users as tables of ours: for components that are called by themselves, and for sources.
+
+A component asks for ``id``, ``digest``, ``kind`` and columns of turns. Where a frame has none they
+are made, by the readers of `siftune curate ingest`; a column that they cannot make is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import polars as pl
+
+from siftune.curate.core.column_names import nearest_columns
+from siftune.curate.core.errors import BadRow, DataError, UsageError
+from siftune.curate.core.schema import CONTENT, KINDS, TURNS, content_columns
+from siftune.curate.core.types import Scorer, Selector
+from siftune.curate.files.source_spec import in_python
+
+__all__ = ["decide_on", "frame_of", "score_frame", "write_source"]
+
+_TURNS: Final = frozenset(name for kind in KINDS for name in CONTENT[kind]) - {"label"}
+_MADE: Final = frozenset({*_TURNS, "content", "kind", "source", "row", "extra"})
+"""Columns that the readers can make."""
+_NAME: Final = "frame"
+
+
+def score_frame(
+    own: Callable[[Any, pl.DataFrame], pl.DataFrame], scorer: Scorer, batch: Any
+) -> pl.DataFrame:
+    """Call a scorer with any frame; the columns it adds, one row for each given.
+
+    Of pairs that are the columns of both sides, of ranked lists a list each, as in a run.
+
+    Raises:
+        UsageError: the frame lacks a column that nothing can make.
+        DataError: a row of it cannot be read.
+    """
+    if _is_table(batch) and _has(batch, scorer.needs):
+        return own(scorer, batch)
+    from siftune.curate.rows.conversation_views import score
+
+    table = _completed(frame_of(batch), scorer.needs, scorer)
+    if "messages" in table.columns:
+        return own(scorer, table)
+    return score(scorer, table).drop("id")
+
+
+def decide_on(
+    own: Callable[[Any, pl.DataFrame], pl.DataFrame], selector: Selector, table: Any
+) -> pl.DataFrame:
+    """Call a selector with any frame: ``keep``, ``reason`` and ``detail`` of each row.
+
+    Raises:
+        UsageError: the frame lacks a column that nothing can make.
+        DataError: a row of it cannot be read.
+    """
+    needs = (*selector.needs, "id", "digest")
+    if _is_table(table) and _has(table, needs):
+        return own(selector, table)
+    return own(selector, _completed(frame_of(table), needs, selector))
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, pl.DataFrame)
+
+
+def _has(table: pl.DataFrame, needs: Sequence[str]) -> bool:
+    """Whether a table has what a component asks for, turns as `TURNS`."""
+    schema, wanted = table.schema, set(needs)
+    if "content" in wanted:
+        kinds = table["kind"].unique().to_list() if "kind" in schema else []
+        if len(kinds) != 1 or kinds[0] not in KINDS:
+            return table.is_empty() and "kind" in schema
+        wanted = (wanted - {"content"}) | {*content_columns(kinds[0])}
+    turns = wanted & _TURNS
+    return wanted <= schema.keys() and all(_is_turns(schema[name]) for name in turns)
+
+
+def _is_turns(dtype: pl.DataType) -> bool:
+    return dtype in (TURNS, pl.List(TURNS))
+
+
+def _completed(frame: pl.DataFrame, needs: Sequence[str], component: Any) -> pl.DataFrame:
+    """The frame with the columns that ``component`` needs.
+
+    A column of the frame itself comes before one that is made; turns are always those of the
+    readers.
+    """
+    name = type(component).__name__
+    lacking = [need for need in needs if need not in {*frame.columns, *_MADE, "id", "digest"}]
+    if lacking:
+        advice = nearest_columns(lacking[0], frame.columns)
+        raise UsageError(f"{name}: no column {lacking[0]!r} in this frame; {advice}")
+    made = [need for need in needs if need in _TURNS or need not in frame.columns]
+    if not made:
+        return frame
+    if _MADE.isdisjoint(made) and not _is_known(frame):
+        return _with_ids(frame)
+    aside = [one for one in needs if one in frame.columns and one not in _TURNS]
+    table = _read(frame.drop(aside), name)
+    beside = [one for one in frame.columns if one not in table.columns or one in aside]
+    return table.with_columns(frame.select(beside))
+
+
+def _read(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The rows of a frame, one for each.
+
+    Raises:
+        DataError: its layout is unknown, or a row of it cannot be read.
+    """
+    from siftune.curate.io.ingest import read_rows
+
+    with TemporaryDirectory(prefix="siftune-") as folder:
+        path = write_source(frame, Path(folder), _NAME)
+        try:
+            with in_python():
+                table, bad = read_rows(path)
+        except DataError as error:
+            told = str(error).replace(f"{path}: ", "")
+            raise DataError(
+                f"{name}: this frame has no column of turns ('messages', 'prompt', ...), and none "
+                f"can be made of it: {told}; format= and map= are options of siftune.read(frame)"
+            ) from None
+    if bad:
+        raise DataError(
+            f"{name}: row {bad[0]['row']} of this frame cannot be read "
+            f"({bad[0]['reason']}: {bad[0]['detail']}); siftune.read(frame) sets such rows aside"
+        )
+    if table.height != frame.height:
+        raise DataError(
+            f"{name}: {frame.height:,} records of this frame give {table.height:,} rows; call "
+            "siftune.read(frame) for a table of them"
+        )
+    return table
+
+
+def _is_known(frame: pl.DataFrame) -> bool:
+    """Whether the first rows of a frame have a layout that the readers know."""
+    from siftune.curate.io.detect import SAMPLE, detect
+    from siftune.curate.io.table_values import values
+
+    first = [row for batch in frame.head(SAMPLE).to_arrow().to_batches() for row in values(batch)]
+    try:
+        detect(_NAME, [row for row in first if not isinstance(row, BadRow)])
+    except (DataError, IndexError):  # the latter: there is no row
+        return False
+    return True
+
+
+def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with an id for each row, and a digest of all that the row holds."""
+    made = []
+    if "id" not in frame.columns:
+        ids = pl.int_range(1, frame.height + 1, eager=True).cast(pl.String)
+        made.append((f"{_NAME}:" + ids).alias("id"))
+    if "digest" not in frame.columns:
+        texts = frame.select(pl.struct(pl.all()).struct.json_encode()).to_series()
+        digests = [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in texts]
+        made.append(pl.Series("digest", digests, dtype=pl.String))
+    return frame.with_columns(made)
+
+
+def frame_of(data: Any) -> pl.DataFrame:
+    """A frame of polars, pandas, pyarrow or `datasets`, or a list of dicts, as one of polars.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if isinstance(data, pl.DataFrame):
+        return data
+    if isinstance(data, pl.LazyFrame):
+        return data.collect()
+    if isinstance(data, list) and all(isinstance(record, dict) for record in data):
+        return pl.from_dicts(data, infer_schema_length=None) if data else pl.DataFrame()
+    if hasattr(data, "with_format") and hasattr(data, "features"):  # of `datasets`
+        if not hasattr(data, "__len__"):  # streamed
+            return frame_of(list(data))
+        data = data.with_format("arrow")[:]
+    if hasattr(data, "__arrow_c_stream__"):
+        return pl.DataFrame(data)
+    raise UsageError(
+        "expected a frame (of polars, pandas, pyarrow or datasets) or a list of dicts, got "
+        f"{type(data).__name__}"
+    )
+
+
+def write_source(data: Any, folder: Path, name: str) -> Path:
+    """Write a frame, or a list of records, into ``folder`` as a file that the readers take.
+
+    A table of ours keeps its ids, digests and scores; ``name`` comes into the ids of others.
+    """
+    if isinstance(data, list):
+        from siftune.curate.files.json_text import dump
+
+        path = folder / f"{name}.jsonl"
+        path.write_text("".join(f"{dump(record)}\n" for record in data), encoding="utf-8")
+        return path
+    path = folder / f"{name}.parquet"
+    frame_of(data).write_parquet(path, compression="lz4")
+    return path
+
