@@ -3,7 +3,8 @@
 >>> import siftune as sf
 >>> raw = [{"prompt": f"What is {n} + 1?", "response": f"It is {n + 1}."} for n in (1, 2, 2, 30)]
 >>> rows = sf.read(raw)  # or a file, a hub name, a frame of polars or pandas, a `datasets.Dataset`
->>> rows = rows.score("length").dedup("exact").select("top_fraction", by="length_chars", fraction=0.5)
+>>> rows = rows.score("length").dedup("exact")
+>>> rows = rows.select("top_fraction", by="length_chars", fraction=0.5)
 >>> rows
 Rows(2 conversation rows kept, 2 dropped)
   ingest               4 records read

@@ -202,4 +202,3 @@ def write_source(data: Any, folder: Path, name: str) -> Path:
     path = folder / f"{name}.parquet"
     frame_of(data).write_parquet(path, compression="lz4")
     return path
-

@@ -101,7 +101,8 @@ class PairLogps:
         >>> PairLogps.of(policy=(-6, -9), ref=(-5, -7)).chosen.ratio
         tensor([-1.], dtype=torch.float64)
         """
-        logps = [vector_of(side) for side in policy]
+        like = next((side for side in policy if isinstance(side, torch.Tensor)), None)
+        logps = [vector_of(side, like) for side in policy]
         sides = [
             Answers(
                 policy=logps[side],

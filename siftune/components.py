@@ -1,0 +1,108 @@
+"""Components by name, to be used alone: on frames, tensors and texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Final
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build, closest, find, names, source_of
+from siftune.finetune.core.methods import FAMILIES, family_of, objectives
+from siftune.session import as_options, python_errors
+
+__all__ = ["exported", "loss", "reward", "scorer", "selector"]
+
+_EXPORTED: Final = re.compile(r"""(?m)^__all__ = \[\s*["'](\w+)["']""")
+
+
+@python_errors()
+def scorer(name: str, /, **options: Any) -> Callable[..., Any]:
+    """A scorer: called with a frame it gives the columns that it adds, a row for each.
+
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"prompt": ["2+2?"], "response": ["It is 4."]})
+    >>> scorer("length")(frame)["length_words"].to_list()
+    [3]
+
+    Raises:
+        UsageError: no such scorer or option.
+    """
+    made: Callable[..., Any] = build("curate.scorers", name, as_options(options))
+    return made
+
+
+@python_errors()
+def selector(name: str, /, **options: Any) -> Callable[..., Any]:
+    """A selector: called with a frame it gives ``keep``, ``reason`` and ``detail`` of each row.
+
+    >>> import polars as pl
+    >>> selector("top_k", by="score", k=1)(pl.DataFrame({"score": [0.1, 0.9]}))["keep"].to_list()
+    [False, True]
+
+    Raises:
+        UsageError: no such selector or option.
+    """
+    made: Callable[..., Any] = build("curate.selectors", name, as_options(options))
+    return made
+
+
+@python_errors()
+def loss(name: str, /, **options: Any) -> Callable[..., Any]:
+    """A training objective: called with log-probabilities it gives one loss a pair or completion.
+
+    >>> loss("dpo", beta=1.0)(policy=(-6.0, -9.0), ref=(-5.0, -7.0)).loss  # -log σ(-1 + 2)
+    tensor([0.3133], dtype=torch.float64)
+
+    Raises:
+        UsageError: no such objective or option.
+    """
+    group = family_of(name)
+    if group is None:
+        raise UsageError(f"no objective is called {name!r}; {closest(name, objectives())}")
+    made: Callable[..., Any] = build(group, name, as_options(options))
+    return made
+
+
+@python_errors()
+def reward(name: str, /, **options: Any) -> Callable[..., Any]:
+    """A reward: called with prompts and completions it gives a number, or None, for each.
+
+    >>> reward("length", target=4)(["2+2?"], ["It is 4."])
+    [-0.25]
+
+    Raises:
+        UsageError: no such reward or option.
+    """
+    made: Callable[..., Any] = build("finetune.rewards", name, as_options(options))
+    return made
+
+
+LOSSES: Final = tuple(FAMILIES)
+
+
+@cache
+def exported(groups: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The classes of components by name, each with its group and component; nothing is imported."""
+    found: dict[str, tuple[str, str]] = {}
+    for group in groups:
+        for name in names(group):
+            match = _EXPORTED.search(source_of(group, name).read_text(encoding="utf-8"))
+            if match:
+                found.setdefault(match[1], (group, name))
+    return found
+
+
+def component_class(module: str, groups: tuple[str, ...], name: str) -> type[Any]:
+    """The component class called ``name``, for the module that offers those of ``groups``.
+
+    Raises:
+        AttributeError: there is none; the text names the closest.
+    """
+    known = exported(groups)
+    if name in known:
+        return find(*known[name])
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise AttributeError(f"{module} has no {name!r}; {closest(name, known)}")

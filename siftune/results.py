@@ -1,0 +1,199 @@
+"""What runs leave, for people: why a row was kept or dropped, tables of decisions, summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import polars as pl
+
+from siftune.curate.render import as_text
+from siftune.curate.runners.results import read_quarantine
+from siftune.curate.runs.explain import RowTrace, row_trace
+from siftune.curate.runs.run_manifest import stage_file
+from siftune.session import python_errors
+
+__all__ = ["Explanation", "decisions", "every_row", "explain", "quarantined", "report"]
+
+_HEAD: Final = 5
+"""Rows that a notebook shows."""
+
+
+@dataclass(frozen=True, repr=False)
+class Explanation:
+    """Why one row was kept or dropped: its content, scores and decisions, stage by stage."""
+
+    trace: RowTrace
+
+    @property
+    def id(self) -> str:
+        """The row's id."""
+        return self.trace.id
+
+    @property
+    def decision(self) -> str:
+        """``kept``, ``dropped`` or ``quarantined``."""
+        return str(self.trace.final.decision)
+
+    @property
+    def stage(self) -> str:
+        """The stage that decided, such as ``2:minhash_dedup``."""
+        return self.trace.final.stage
+
+    @property
+    def reason(self) -> str:
+        """Why, in short: ``near_duplicate``, ``below_cutoff``, ..."""
+        return str(self.trace.final.reason)
+
+    @property
+    def detail(self) -> dict[str, Any]:
+        """The particulars of the decision, such as the row that a duplicate was dropped for."""
+        return self.trace.final.detail
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """All scores of the row, by column."""
+        return {key: one for part in self.trace.chapters for key, one in part.scores.items()}
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The row itself; empty for a record that could not be read."""
+        return self.trace.content or {}
+
+    @property
+    def survivor(self) -> dict[str, Any] | None:
+        """The row that a duplicate was dropped for."""
+        return self.trace.survivor
+
+    def __repr__(self) -> str:
+        """As `siftune curate explain` prints it."""
+        return as_text(self.trace)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
+
+
+@python_errors()
+def explain(run: str | Path, row_id: str) -> Explanation:
+    """Why the row ``row_id`` was kept or dropped in the run folder ``run``.
+
+    Raises:
+        UsageError: no finished run, or no such row; the text names the closest id.
+    """
+    return Explanation(row_trace(Path(run), row_id))
+
+
+@python_errors()
+def report(run: str | Path, out: str | Path | None = None) -> Path:
+    """Write the report of a curate or pipeline run, one HTML file that works offline.
+
+    ``out`` is by default ``report.html`` in the run folder. Needs ``pip install siftune[report]``.
+
+    Returns:
+        The file.
+    """
+    from siftune.pipelines.report import write_report
+
+    return write_report(Path(run), None if out is None else Path(out))
+
+
+def decisions(run: Path) -> pl.DataFrame:
+    """The last decision on each row of a run, the particulars of ``detail`` in columns.
+
+    ``id``, ``decision`` (kept or dropped), ``stage``, ``reason``, then a column for each
+    particular that a stage gave. Records that could not be read are in `quarantined`.
+    """
+    ledger = pl.read_parquet(run / "ledger.parquet", glob=False)
+    ledger = ledger.filter(pl.col("decision") != "quarantined")
+    last = ledger.select("id", "decision", "stage", "reason")
+    return pl.concat([last, _particulars(ledger["detail"], last.columns)], how="horizontal")
+
+
+def _particulars(details: pl.Series, taken: list[str]) -> pl.DataFrame:
+    """JSON objects as columns; values of several types in one column are texts."""
+    objects: list[dict[str, Any]] = [orjson.loads(text) if text else {} for text in details]
+    names = dict.fromkeys(key for one in objects for key in one)
+    columns = [_column(name, [one.get(name) for one in objects]) for name in names]
+    return pl.DataFrame(
+        [
+            column.alias(f"detail_{column.name}") if column.name in taken else column
+            for column in columns
+        ]
+    )
+
+
+def _column(name: str, values: list[Any]) -> pl.Series:
+    try:
+        return pl.Series(name, values, strict=True)
+    except (TypeError, pl.exceptions.PolarsError):
+        pass
+    numbers = all(value is None or isinstance(value, int | float) for value in values)
+    if numbers:
+        return pl.Series(name, values, dtype=pl.Float64, strict=False)
+    texts = (one if isinstance(one, str | None) else orjson.dumps(one).decode() for one in values)
+    return pl.Series(name, list(texts), dtype=pl.String)
+
+
+def quarantined(run: Path) -> pl.DataFrame:
+    """Records that could not be read: ``id``, ``source``, ``row``, ``reason``, ``detail``.
+
+    ``row`` is the line of a line file, the record of any other.
+    """
+    listed = read_quarantine(run / "quarantine.jsonl")
+    return listed.select("id", "source", pl.coalesce("row", "line"), "reason", "detail")
+
+
+def every_row(run: Path, manifest: Mapping[str, Any]) -> pl.DataFrame:
+    """All rows that were read, kept or dropped, with all scores that they got.
+
+    A row that was dropped has no scores (null) of the stages after that.
+    """
+    stages = manifest["stages"]
+    table = pl.read_parquet(stage_file(run, stages[0]), glob=False)
+    for stage in stages[1:]:
+        if names := stage.get("columns"):
+            scores = pl.read_parquet(stage_file(run, stage), columns=["id", *names], glob=False)
+            table = table.drop(names, strict=False)
+            table = table.join(scores, on="id", how="left", maintain_order="left")
+    return table
+
+
+def summary_lines(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each stage, and what came of it in words."""
+    ingest = manifest["stages"][0]
+    aside = f", {ingest['quarantined']:,} quarantined" if ingest["quarantined"] else ""
+    yield "ingest", f"{ingest['rows_in']:,} records read{aside}"
+    for stage in manifest["stages"][1:]:
+        if "columns" in stage:
+            unscored = f", {stage['unscored']:,} not scored" if stage["unscored"] else ""
+            yield stage["stage"], f"added {', '.join(stage['columns'])}{unscored}"
+        else:
+            dropped = (
+                f", {number:,} {why.partition('/')[2]}"
+                for why, number in stage["reasons"].items()
+                if why.startswith("dropped/")
+            )
+            yield stage["stage"], f"kept {stage['kept']:,} of {stage['rows']:,}{''.join(dropped)}"
+
+
+def headline(manifest: Mapping[str, Any]) -> str:
+    """The kind of the rows, and how many are kept, dropped and quarantined."""
+    counts = manifest["counts"]
+    parts = [f"{counts['kept']:,} {manifest['kind']} rows kept", f"{counts['dropped']:,} dropped"]
+    if counts["quarantined"]:
+        parts.append(f"{counts['quarantined']:,} quarantined")
+    return ", ".join(parts)
+
+
+def as_html(manifest: Mapping[str, Any], kept: pl.DataFrame) -> str:
+    """What came of each stage, and the first kept rows, for a notebook."""
+    lines = "".join(
+        f"<tr><td>{escape(stage)}</td><td style='text-align:left'>{escape(told)}</td></tr>"
+        for stage, told in summary_lines(manifest)
+    )
+    shown = kept.head(_HEAD)._repr_html_()
+    return f"<div><b>{escape(headline(manifest))}</b><table>{lines}</table>{shown}</div>"

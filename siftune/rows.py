@@ -1,0 +1,403 @@
+"""Rows, and what was decided on them: read, score, deduplicate, select, look, hand on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+import polars as pl
+
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.registry import closest, names
+from siftune.curate.io.plain_frames import frame_of, write_source
+from siftune.curate.rows.conversation_views import Sides, Turns
+from siftune.curate.runners.run import run as run_recipe
+from siftune.curate.runners.stage_cache import StageCache
+from siftune.curate.runs.recipe import GROUPS, Group, Recipe, Spec, component
+from siftune.curate.runs.run_manifest import manifest_of
+from siftune.results import (
+    Explanation,
+    as_html,
+    decisions,
+    every_row,
+    explain,
+    headline,
+    quarantined,
+    report,
+    summary_lines,
+)
+from siftune.session import as_options, python_errors, scratch, session, telling
+
+if TYPE_CHECKING:
+    import datasets
+
+    from siftune.curate.export.card import Exported
+
+__all__ = [
+    "Rows",
+    "dedup",
+    "from_datasets",
+    "from_polars",
+    "from_records",
+    "open_run",
+    "ran",
+    "read",
+    "score",
+    "select",
+]
+
+Which: TypeAlias = Literal["kept", "dropped", "all"]
+_DEDUP: Final = "_dedup"
+_ALLOWED: Final = {"sides": get_args(Sides), "turns": get_args(Turns)}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rows:
+    """Rows that were read, the scores they got, and for each why it was kept or dropped.
+
+    Every step returns new rows and leaves these as they are. Nothing is lost: the records that
+    were read are those in `kept`, `dropped` and `quarantined`. ``len(rows)`` counts the kept ones.
+
+    Attributes:
+        folder: a run folder, as `siftune curate run` writes it; temporary unless it was named.
+    """
+
+    folder: Path
+    _recipe: Recipe
+    _held: tuple[Any, ...] = field(default=(), repr=False)  # temporary folders, while they are used
+
+    @python_errors()
+    def score(
+        self,
+        scorer: str | Callable[..., Any],
+        /,
+        *,
+        sides: Sides = "both",
+        turns: Turns = "last",
+        **options: Any,
+    ) -> Rows:
+        """Add the columns of a scorer, such as ``"length"`` or ``"perplexity"``.
+
+        ``sides`` are those of pairs that are scored; with ``turns="every"`` a conversation is
+        scored at each answer. ``options`` are those of the scorer; `siftune.scorers` has them all.
+
+        Raises:
+            UsageError: no such scorer or option, or a column it reads is not there.
+        """
+        return self._then("score", scorer, options, sides=sides, turns=turns)
+
+    @python_errors()
+    def select(self, selector: str | Callable[..., Any], /, **options: Any) -> Rows:
+        """Keep some rows by a selector, such as ``"top_fraction"``; the others are dropped.
+
+        Raises:
+            UsageError: no such selector or option, or a column it reads is not there.
+        """
+        return self._then("select", selector, options)
+
+    @python_errors()
+    def dedup(self, selector: str = "minhash", /, **options: Any) -> Rows:
+        """Drop duplicates by ``"minhash"``, ``"exact"``, ``"semantic"``; each has its survivor.
+
+        ``against`` are other rows, a file or a run: rows like one of those are dropped too.
+
+        Raises:
+            UsageError: no such selector or option, or a column it reads is not there.
+        """
+        name = selector.removesuffix(_DEDUP)
+        every = names(GROUPS["select"])
+        known = tuple(one.removesuffix(_DEDUP) for one in every if one.endswith(_DEDUP))
+        if name not in known:
+            raise UsageError(f"no duplicates are found by {selector!r}; {closest(name, known)}")
+        return self._then("select", name + _DEDUP, options)
+
+    def _then(self, group: Group, what: Any, options: Mapping[str, Any], **shown: Any) -> Rows:
+        for key, value in shown.items():
+            if value not in (allowed := _ALLOWED[key]):
+                raise UsageError(f"{key}: expected one of {', '.join(allowed)}, got {value!r}")
+        spec = Spec(group, what, as_options(options), **shown)
+        component(spec, self._recipe.seed)  # its options, before anything runs
+        recipe = replace(self._recipe, stages=(*self._recipe.stages, spec))
+        made = _made(recipe, (*self._held, *options.values()))
+        if made._manifest["inputs"] != self._manifest["inputs"]:
+            raise DataError(f"{', '.join(recipe.source)} changed since it was read: read it again")
+        return made
+
+    @cached_property
+    def kept(self) -> pl.DataFrame:
+        """The rows that are kept, with all their columns and scores."""
+        return pl.read_parquet(self.folder / "kept.parquet", glob=False)
+
+    @cached_property
+    def dropped(self) -> pl.DataFrame:
+        """The rows that were dropped, each with the stage, the reason and its particulars.
+
+        ``id``, ``stage``, ``reason``; a column for each particular, such as ``similarity`` and
+        ``survivor`` of a duplicate; then the row's own columns and scores.
+        """
+        gone = self.decisions.filter(pl.col("decision") == "dropped").drop("decision")
+        known = [one.name for one in gone[:, 3:] if one.null_count() < gone.height]
+        rows = every_row(self.folder, self._manifest)
+        taken = {name: f"detail_{name}" for name in known if name in rows.columns}
+        gone = gone.select("id", "stage", "reason", *known).rename(taken)
+        return gone.join(rows, on="id", how="left", maintain_order="left")
+
+    @cached_property
+    def quarantined(self) -> pl.DataFrame:
+        """Records that could not be read: ``id``, ``source``, ``row``, ``reason``, ``detail``."""
+        return quarantined(self.folder)
+
+    @cached_property
+    def decisions(self) -> pl.DataFrame:
+        """The last decision on each row: id, decision, stage, reason, and the particulars."""
+        return decisions(self.folder)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """``rows`` that were read, and of them ``kept``, ``dropped`` and ``quarantined``."""
+        return dict(self._manifest["counts"])
+
+    @property
+    def kind(self) -> str:
+        """``conversation``, ``text``, ``preference``, ``unpaired`` or ``ranked``."""
+        return str(self._manifest["kind"])
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What was done, as a recipe: `siftune.run` and `siftune curate run` do it again."""
+        recipe = self._recipe
+        stages = [
+            {spec.group: spec.name, **spec.options}
+            | ({"sides": spec.sides} if spec.sides != "both" else {})
+            | ({"turns": spec.turns} if spec.turns != "last" else {})
+            for spec in recipe.stages
+        ]
+        said = {"format": recipe.format, "map": dict(recipe.map), "limit": recipe.limit}
+        rest = {key: value for key, value in said.items() if value}
+        whole = {"name": recipe.name, "seed": recipe.seed, "source": list(recipe.source)}
+        return whole | rest | {"stages": stages}
+
+    def to_polars(self, which: Which = "kept") -> pl.DataFrame:
+        """The rows as a polars frame: those that are ``kept``, those ``dropped``, or ``all``.
+
+        ``all`` has the columns ``decision``, ``stage`` and ``reason`` beside.
+
+        Raises:
+            UsageError: ``which`` is none of them.
+        """
+        if which == "all":
+            decided = self.decisions.select("id", "decision", "stage", "reason")
+            rows = every_row(self.folder, self._manifest)
+            return rows.join(decided, on="id", how="left", maintain_order="left")
+        if which not in ("kept", "dropped"):
+            raise UsageError(f"to_polars: expected kept, dropped or all, got {which!r}")
+        return self.kept if which == "kept" else self.dropped
+
+    @python_errors()
+    def to_datasets(
+        self, shape: str | None = None, columns: Sequence[str] = ()
+    ) -> datasets.Dataset:
+        """The kept rows as a `datasets.Dataset` that the trainers of TRL take as it is.
+
+        ``shape`` is what rows are written as: messages, prompt_completion, prompt_only, preference,
+        unpaired or text; by default what their kind is. ``columns`` are kept beside, such as ``id``
+        or a score.
+
+        Raises:
+            UsageError: rows of this kind have no such shape, or there is no such column.
+        """
+        import datasets
+
+        place = scratch()
+        done = self._exported(place.path / "rows", "trl", "datasets", shape, columns)
+        if done.left_out:
+            first = done.left_out[0]
+            warnings.warn(
+                f"{len(done.left_out):,} rows are left out, the first, {first.id}: {first.why}",
+                stacklevel=3,
+            )
+        return datasets.load_from_disk(str(done.path), keep_in_memory=True)
+
+    @python_errors()
+    def export(
+        self,
+        path: str | Path,
+        *,
+        format: str = "trl",
+        to: str | None = None,
+        shape: str | None = None,
+        columns: Sequence[str] = (),
+    ) -> Exported:
+        """Write the kept rows for a trainer or in a raw format, with a dataset card beside them.
+
+        ``format`` is the layout of a trainer (``"trl"``, ``"axolotl"``) or a raw format, ``to`` is
+        jsonl, parquet or datasets, ``shape`` and ``columns`` are those of `to_datasets`.
+
+        Raises:
+            UsageError: unknown layout, container, shape or column; or ``path`` is in use.
+        """
+        return self._exported(Path(path), format, to, shape, columns)
+
+    def _exported(
+        self, path: Path, layout: str, to: str | None, shape: str | None, columns: Sequence[str]
+    ) -> Exported:
+        from siftune.curate.export.write import export
+
+        return export(self.folder, path, layout, to, shape, list(columns))
+
+    def explain(self, row_id: str) -> Explanation:
+        """Why a row was kept or dropped: its content, its scores, and each decision.
+
+        Raises:
+            UsageError: no such row; the text names the closest id.
+        """
+        return explain(self.folder, row_id)
+
+    def report(self, path: str | Path) -> Path:
+        """Write a report: one HTML file that works offline; returns its path."""
+        return report(self.folder, path)
+
+    @python_errors()
+    def save(self, folder: str | Path) -> Rows:
+        """Keep the run in ``folder``, where the commands of `siftune curate` go on with it.
+
+        Raises:
+            UsageError: something else is there.
+        """
+        return ran(self._recipe, Path(folder), self._held)
+
+    @cached_property
+    def _manifest(self) -> dict[str, Any]:
+        return manifest_of(self.folder)
+
+    def __len__(self) -> int:
+        return int(self._manifest["counts"]["kept"])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The kept rows as dicts."""
+        return self.kept.iter_rows(named=True)
+
+    def __repr__(self) -> str:
+        lines = [f"Rows({headline(self._manifest)})"]
+        lines += [f"  {stage:<20} {told}" for stage, told in summary_lines(self._manifest)]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return as_html(self._manifest, self.kept)
+
+
+def _made(recipe: Recipe, held: tuple[Any, ...]) -> Rows:
+    """The run of ``recipe`` in a temporary folder."""
+    place = scratch()
+    return ran(recipe, place.path / "rows", (*held, place))
+
+
+def ran(recipe: Recipe, folder: Path, held: tuple[Any, ...] = ()) -> Rows:
+    """The run of ``recipe`` in ``folder``."""
+    cache = StageCache(session() / "stages")  # what another step of this process did already
+    run_recipe(recipe, folder, say=telling(), cache=cache)
+    return Rows(folder, recipe, held)
+
+
+@python_errors()
+def read(
+    source: Any,
+    *,
+    format: str | None = None,
+    map: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    name: str = "rows",
+    seed: int = 0,
+) -> Rows:
+    """Read rows of any layout: files, folders, hub datasets, frames, lists of dicts.
+
+    Columns such as ``messages``, ``prompt`` and ``response``, ``chosen`` and ``rejected`` or those
+    of Alpaca are recognised. A record that cannot be read is set aside in `Rows.quarantined`.
+
+    Args:
+        source: a path (file, folder, glob, run folder), a hub name (``owner/name``), or a list of
+            them; a frame of polars, pandas or pyarrow, a `datasets.Dataset`; a list of dicts.
+        format: the layout, where it cannot be told (``"alpaca"``, ``"sharegpt"``, ...).
+        map: new names of columns, such as ``{"question": "prompt"}``.
+        limit: read at most so many records.
+        name: comes into the ids of rows of frames: ``rows:1``, ``rows:2``, ...
+        seed: of all draws of the stages to come.
+
+    Raises:
+        UsageError: an unknown format, or no such file.
+        DataError: the layout is unknown, or no record can be read.
+    """
+    if isinstance(source, Rows):
+        return source
+    held: tuple[Any, ...] = ()
+    paths = _paths(source)
+    if not paths:
+        place = scratch()
+        data = source if isinstance(source, list) else frame_of(source)
+        if not len(data):
+            raise DataError("there are no rows: the frame or list is empty")
+        paths, held = (str(write_source(data, place.path, name)),), (place,)
+    recipe = Recipe("rows", paths, (), seed, format, dict(map or {}), limit)
+    return _made(recipe, held)
+
+
+def _paths(source: Any) -> tuple[str, ...]:
+    """The paths that a source is, if it is one or several."""
+    listed = source if isinstance(source, list | tuple) else [source]
+    alike = all(isinstance(one, str | Path) for one in listed)
+    return tuple(str(one) for one in listed) if alike else ()
+
+
+def from_polars(frame: pl.DataFrame | pl.LazyFrame, **how: Any) -> Rows:
+    """The rows of a polars frame; ids, kinds and digests are made where it has none.
+
+    ``how`` are the other arguments of `read`.
+    """
+    return read(frame_of(frame), **how)
+
+
+def from_datasets(dataset: Any, **how: Any) -> Rows:
+    """The rows of a `datasets.Dataset`; ``how`` are the other arguments of `read`."""
+    return read(frame_of(dataset), **how)
+
+
+def from_records(records: Sequence[Mapping[str, Any]], **how: Any) -> Rows:
+    """The rows of a list of dicts, a record each; ``how`` are the other arguments of `read`."""
+    return read([dict(record) for record in records], **how)
+
+
+@python_errors()
+def open_run(folder: str | Path) -> Rows:
+    """The rows of a run folder that was written before, with what was decided on them.
+
+    Raises:
+        UsageError: it holds no finished run.
+        DataError: its manifest is damaged.
+    """
+    run = Path(folder)
+    known = manifest_of(run)["recipe"]
+    stages = tuple(Spec(**spec) for spec in known["stages"])
+    from siftune.curate.files.source_spec import Given
+
+    given = {path: Given(**own) for path, own in known["given"].items()}
+    whole = {**known, "source": tuple(known["source"]), "stages": stages, "given": given}
+    return Rows(run, Recipe(**whole))
+
+
+def score(rows: Any, scorer: str | Callable[..., Any], /, **options: Any) -> Rows:
+    """`Rows.score` of anything that `read` takes."""
+    return read(rows).score(scorer, **options)
+
+
+def dedup(rows: Any, selector: str = "minhash", /, **options: Any) -> Rows:
+    """`Rows.dedup` of anything that `read` takes."""
+    return read(rows).dedup(selector, **options)
+
+
+def select(rows: Any, selector: str | Callable[..., Any], /, **options: Any) -> Rows:
+    """`Rows.select` of anything that `read` takes."""
+    return read(rows).select(selector, **options)

@@ -1,0 +1,105 @@
+"""What the API holds for this process: a temporary folder, progress lines, errors for Python."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from siftune.curate.core.errors import SiftuneError
+from siftune.curate.core.progress import Progress, Quiet, Telling
+from siftune.curate.files.source_spec import in_python
+
+__all__ = ["Scratch", "as_options", "python_errors", "scratch", "show_progress", "telling"]
+
+_numbers = count(1)
+_telling: list[Telling] = [Quiet()]
+_OPTION: Final = re.compile(r"--[\w-]+ VALUE on the command line, (\w+): VALUE in a recipe")
+_FLAG: Final = re.compile(r"--([a-z][a-z0-9-]*)")
+
+
+def show_progress(on: bool = True) -> None:
+    """Print what stages do, and how far they are, to standard error; off at first."""
+    _telling[0] = Progress() if on else Quiet()
+
+
+def telling() -> Telling:
+    """Where stages report how far they are."""
+    return _telling[0]
+
+
+class Scratch:
+    """A temporary folder that lives as long as this object, at most as long as the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
+
+
+def scratch() -> Scratch:
+    """A new temporary folder."""
+    path = session() / str(next(_numbers))
+    path.mkdir()
+    return Scratch(path)
+
+
+@cache
+def session() -> Path:
+    """The temporary folder of this process, which is removed when it ends."""
+    path, owner = Path(tempfile.mkdtemp(prefix="siftune-")), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # a forked child has the folder of its parent
+            shutil.rmtree(path, ignore_errors=True)
+
+    atexit.register(remove)
+    return path
+
+
+@contextmanager
+def python_errors() -> Iterator[None]:
+    """Let errors inside name arguments of functions in place of options of commands."""
+    try:
+        with in_python():
+            yield
+    except SiftuneError as error:
+        raise type(error)(_spelled(str(error))) from error.__cause__
+
+
+def _spelled(text: str) -> str:
+    """An error's text with the arguments of functions, and without temporary folders.
+
+    >>> _spelled("name another --out, or add --overwrite to replace it")
+    'name another out=, or add overwrite=True to replace it'
+    >>> _spelled("top_k needs the option 'k': --k VALUE on the command line, k: VALUE in a recipe")
+    "top_k needs the option 'k': k=VALUE"
+    """
+    text = re.sub(f"{re.escape(str(session()))}/[0-9]+/", "", text)
+    text = _OPTION.sub(r"\1=VALUE", text).replace("--overwrite", "overwrite=True")
+    text = text.replace("`siftune curate ingest`", "`siftune.read`")
+    return _FLAG.sub(lambda found: f"{found[1].replace('-', '_')}=", text)
+
+
+def as_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of functions as options of components: paths, rows and models as texts.
+
+    An option that is left at None is not set.
+    """
+    return {key: _as_option(value) for key, value in given.items() if value is not None}
+
+
+def _as_option(value: Any) -> Any:
+    for name in ("folder", "model"):  # of rows, and of what a training leaves
+        inner = getattr(value, name, None)
+        if isinstance(inner, Path):
+            return str(inner)
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
