@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final
 
+from siftune.curate.core.custom import component
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build, closest, find, names, source_of
 from siftune.finetune.core.methods import FAMILIES, family_of, objectives
@@ -18,7 +19,7 @@ _EXPORTED: Final = re.compile(r"""(?m)^__all__ = \[\s*["'](\w+)["']""")
 
 
 @python_errors()
-def scorer(name: str, /, **options: Any) -> Callable[..., Any]:
+def scorer(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., Any]:
     """A scorer: called with a frame it gives the columns that it adds, a row for each.
 
     >>> import polars as pl
@@ -29,12 +30,12 @@ def scorer(name: str, /, **options: Any) -> Callable[..., Any]:
     Raises:
         UsageError: no such scorer or option.
     """
-    made: Callable[..., Any] = build("curate.scorers", name, as_options(options))
+    made: Callable[..., Any] = component("curate.scorers", what, as_options(options))
     return made
 
 
 @python_errors()
-def selector(name: str, /, **options: Any) -> Callable[..., Any]:
+def selector(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., Any]:
     """A selector: called with a frame it gives ``keep``, ``reason`` and ``detail`` of each row.
 
     >>> import polars as pl
@@ -44,7 +45,7 @@ def selector(name: str, /, **options: Any) -> Callable[..., Any]:
     Raises:
         UsageError: no such selector or option.
     """
-    made: Callable[..., Any] = build("curate.selectors", name, as_options(options))
+    made: Callable[..., Any] = component("curate.selectors", what, as_options(options))
     return made
 
 

@@ -21,6 +21,8 @@ __all__ = ["Explanation", "decisions", "every_row", "explain", "quarantined", "r
 
 _HEAD: Final = 5
 """Rows that a notebook shows."""
+_NAMED: Final = 4
+"""Columns of a scorer that a summary names."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -170,7 +172,7 @@ def summary_lines(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for stage in manifest["stages"][1:]:
         if "columns" in stage:
             unscored = f", {stage['unscored']:,} not scored" if stage["unscored"] else ""
-            yield stage["stage"], f"added {', '.join(stage['columns'])}{unscored}"
+            yield stage["stage"], f"added {_few(stage['columns'])}{unscored}"
         else:
             dropped = (
                 f", {number:,} {why.partition('/')[2]}"
@@ -178,6 +180,11 @@ def summary_lines(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 if why.startswith("dropped/")
             )
             yield stage["stage"], f"kept {stage['kept']:,} of {stage['rows']:,}{''.join(dropped)}"
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED:,} more columns" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def headline(manifest: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import polars as pl
 
+from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.registry import closest, names
 from siftune.curate.io.plain_frames import frame_of, write_source
@@ -30,7 +31,7 @@ from siftune.results import (
     report,
     summary_lines,
 )
-from siftune.session import as_options, python_errors, scratch, session, telling
+from siftune.session import as_option, as_options, python_errors, scratch, session, telling
 
 if TYPE_CHECKING:
     import datasets
@@ -80,7 +81,10 @@ class Rows:
         turns: Turns = "last",
         **options: Any,
     ) -> Rows:
-        """Add the columns of a scorer, such as ``"length"`` or ``"perplexity"``.
+        """Add the columns of a scorer, such as ``"length"``, or of a function of yours.
+
+        A function is given a frame, or the ``prompt``, ``response`` or ``messages`` of one row,
+        and answers a number for each row; ``path/file.py:NAME`` names one in a file.
 
         ``sides`` are those of pairs that are scored; with ``turns="every"`` a conversation is
         scored at each answer. ``options`` are those of the scorer; `siftune.scorers` has them all.
@@ -92,7 +96,10 @@ class Rows:
 
     @python_errors()
     def select(self, selector: str | Callable[..., Any], /, **options: Any) -> Rows:
-        """Keep some rows by a selector, such as ``"top_fraction"``; the others are dropped.
+        """Keep some rows by a selector, such as ``"top_fraction"``, or a function of yours.
+
+        A function is given a frame, or the ``prompt``, ``response`` or ``messages`` of one row,
+        and answers true for each row to keep; ``path/file.py:NAME`` names one in a file.
 
         Raises:
             UsageError: no such selector or option, or a column it reads is not there.
@@ -119,7 +126,8 @@ class Rows:
         for key, value in shown.items():
             if value not in (allowed := _ALLOWED[key]):
                 raise UsageError(f"{key}: expected one of {', '.join(allowed)}, got {value!r}")
-        spec = Spec(group, what, as_options(options), **shown)
+        name, own = name_and_options(as_option(what))
+        spec = Spec(group, name, {**own, **as_options(options)}, **shown)
         component(spec, self._recipe.seed)  # its options, before anything runs
         recipe = replace(self._recipe, stages=(*self._recipe.stages, spec))
         made = _made(recipe, (*self._held, *options.values()))

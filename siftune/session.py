@@ -19,7 +19,15 @@ from siftune.curate.core.errors import SiftuneError
 from siftune.curate.core.progress import Progress, Quiet, Telling
 from siftune.curate.files.source_spec import in_python
 
-__all__ = ["Scratch", "as_options", "python_errors", "scratch", "show_progress", "telling"]
+__all__ = [
+    "Scratch",
+    "as_option",
+    "as_options",
+    "python_errors",
+    "scratch",
+    "show_progress",
+    "telling",
+]
 
 _numbers = count(1)
 _telling: list[Telling] = [Quiet()]
@@ -94,10 +102,11 @@ def as_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
     An option that is left at None is not set.
     """
-    return {key: _as_option(value) for key, value in given.items() if value is not None}
+    return {key: as_option(value) for key, value in given.items() if value is not None}
 
 
-def _as_option(value: Any) -> Any:
+def as_option(value: Any) -> Any:
+    """One argument of a function as the value of an option; see `as_options`."""
     for name in ("folder", "model"):  # of rows, and of what a training leaves
         inner = getattr(value, name, None)
         if isinstance(inner, Path):

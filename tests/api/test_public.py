@@ -1,0 +1,100 @@
+"""The public surface is what `public.txt` lists: what changes there is a change for users.
+
+`python -m tests.api.test_public` writes the list anew.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import siftune
+from siftune.curate.core.registry import find, names, options
+
+LIST = Path(__file__).with_name("public.txt")
+GROUPS = (
+    *("curate.scorers", "curate.selectors", "curate.formats", "curate.exports"),
+    *("finetune.losses.pair", "finetune.losses.unpaired", "finetune.losses.token"),
+    *("finetune.losses.listwise", "finetune.rewards", "finetune.tools"),
+)
+
+
+IN_FULL = ("init", "sft", "reward", "ppo", "dpo", "kto", "nll", "spo")
+"""Methods whose options are listed: those of other objectives are those of their kind."""
+
+
+def listing() -> str:
+    lines = []
+    for name in siftune.__all__:
+        lines += described(name, getattr(siftune, name))
+    lines += [shown("train.prefer", siftune.train.prefer)]
+    for name in siftune.train.methods():
+        given = list(inspect.signature(getattr(siftune.train, name)).parameters)
+        lines.append(
+            f"train.{name}({', '.join(given if name in IN_FULL else [*given[:3], '...'])})"
+        )
+    for group in GROUPS:
+        lines += [component(group, name) for name in names(group)]
+    return "\n".join(lines) + "\n"
+
+
+def described(name: str, value: Any) -> Iterator[str]:
+    if inspect.isclass(value):
+        yield f"class {name}{bases(value)}"
+        own = {one.name: None for one in fields(value)} if is_dataclass(value) else {}
+        for member in sorted({**own, **vars(value)}):
+            if not member.startswith("_"):
+                yield f"    {shown(member, inspect.getattr_static(value, member, None))}"
+    elif inspect.ismodule(value):
+        yield f"module {name}"
+    elif callable(value):
+        yield shown(name, value)
+    else:
+        yield name
+
+
+def bases(value: type[Any]) -> str:
+    own = [base.__name__ for base in value.__bases__ if base is not object]
+    return f"({', '.join(own)})" if own else ""
+
+
+def shown(name: str, value: Any) -> str:
+    return f"{name}{inspect.signature(value)}" if callable(value) else name
+
+
+def component(group: str, name: str) -> str:
+    """Its name in recipes and on the command line, its class, and its options."""
+    found = find(group, name)
+    listed = ", ".join(options(found)) if is_dataclass(found) else ""
+    return f"{group} {name}: {found.__name__}({listed})"
+
+
+def test_the_public_surface_is_the_one_that_is_listed():
+    assert listing() == LIST.read_text(), "run `python -m tests.api.test_public`, and say it"
+
+
+def test_every_public_name_is_there_and_has_a_docstring():
+    assert siftune.__version__ == version("siftune")
+    for name in siftune.__all__:
+        value = getattr(siftune, name)
+        assert name == "__version__" or (value.__doc__ or "").strip(), name
+    assert sorted(siftune.__all__) == list(siftune.__all__) == dir(siftune)
+
+
+def test_every_public_function_and_method_is_typed():
+    for name in siftune.__all__:
+        value = getattr(siftune, name)
+        members = vars(value).values() if inspect.isclass(value) else [value]
+        for member in filter(inspect.isfunction, members):
+            signature = inspect.signature(member)
+            given = [one for one in signature.parameters.values() if one.name != "self"]
+            assert signature.return_annotation is not inspect.Signature.empty, member
+            assert all(one.annotation is not one.empty for one in given), member
+
+
+if __name__ == "__main__":
+    LIST.write_text(listing())
