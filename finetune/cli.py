@@ -25,7 +25,13 @@ from siftune.curate.core.registry import build, checked, find, names, options
 from siftune.curate.core.terminal import echo
 from siftune.curate.files.outputs import check_folder
 from siftune.finetune.core import distributed
-from siftune.finetune.core.methods import FAMILIES, TOOLS, TRAINER_GROUP, TRAINERS, family_of
+from siftune.finetune.core.methods import (
+    PREFERENCE,
+    TOOLS,
+    TRAINER_GROUP,
+    TRAINERS,
+    family_of,
+)
 from siftune.finetune.option_texts import OPTION_TEXTS
 from siftune.finetune.runs.run_folders import check_comparison, check_model
 
@@ -79,7 +85,7 @@ class _Methods(ComponentGroup):
         if command in TRAINERS:
             return _component_command(command, TRAINER_GROUP, TRAINERS[command])
         group, name = self.place(command) or ("", command)
-        return _loss_command(group, name, FAMILIES[group])
+        return _loss_command(group, name)
 
 
 @click.group(cls=_Methods)
@@ -123,21 +129,22 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
     )
 
 
-def _loss_command(group: str, name: str, runs_in: str) -> click.Command:
-    from siftune.finetune.training.build_loss import data_of  # heavy, as the loss itself is
+def _loss_command(group: str, name: str) -> click.Command:
+    from siftune.finetune.training.build_loss import LOSSES, data_of  # heavy, as losses are
 
-    loss, trainer = find(group, name), find(TRAINER_GROUP, runs_in)
+    loss, trainer = find(group, name), find(TRAINER_GROUP, PREFERENCE)
 
     def callback(rows: Path, out: Path, pairs: tuple[str, ...], **given: Any) -> None:
         own = parsed(loss, given)
         rest = parsed(trainer, {key: text for key, text in given.items() if key not in own})
         chosen = {"loss": name, "loss_options": own, **rest, **_passed_on(pairs)}
         with _naming_passed_on(pairs):
-            _tell(_checked_first(build(TRAINER_GROUP, runs_in, chosen))(rows, out))
+            _tell(_checked_first(build(TRAINER_GROUP, PREFERENCE, chosen))(rows, out))
 
     own = component_options(loss, texts=OPTION_TEXTS)
     # the loss's options are the command's own, `beta` where it has one
-    left = ("loss", "loss_options", "beta", "options", *(option.name or "" for option in own))
+    left = ["loss", "loss_options", "beta", "options", *(option.name or "" for option in own)]
+    left += ["value_lr"] if group == LOSSES else []  # losses on pairs have no value head
     params = [*_arguments(), *own, *component_options(trainer, leave=left, texts=OPTION_TEXTS)]
     trained = prose_of(trainer.__doc__ or "").partition("\n\n")[2]
     trained = re.sub(r"`loss_options`[^.]*\.\s+", "", trained)

@@ -8,8 +8,8 @@ from typing import Any
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build, closest, find, options
 from siftune.finetune.core.methods import (
-    FAMILIES,
     OPTIONS_OF_ARGUMENTS,
+    PREFERENCE,
     TRAINER_GROUP,
     TRAINERS,
     family_of,
@@ -62,11 +62,11 @@ def _objective(name: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     group = family_of(name)
     if group is None:
         raise UsageError(f"no method {name!r}; {closest(name, (*TRAINERS, *objectives()))}")
-    own, all_else = options(find(group, name)), options(find(TRAINER_GROUP, FAMILIES[group]))
+    own, all_else = options(find(group, name)), options(find(TRAINER_GROUP, PREFERENCE))
     _refuse_arguments(name, given, {**own, **all_else})
     for key in given:
         if key not in own and key not in all_else:
             raise UsageError(f"{name} has no option {key!r}; {closest(key, (*own, *all_else))}")
     loss = {key: given.pop(key) for key in list(given) if key in own}
     build(group, name, loss)  # refuses a wrong option now, not hours later
-    return FAMILIES[group], {"loss": name, "loss_options": loss, **given}
+    return PREFERENCE, {"loss": name, "loss_options": loss, **given}

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from benchmarks.worker import Facts, Options, peak_mb, serve, timed
-from siftune.finetune.data.pair_collator import PairCollator, PairIds
+from siftune.finetune.data.answer_rows import AnswerRow
+from siftune.finetune.data.collator import AnswerCollator
 
 _END, _PAD = 2, 0
 
@@ -42,8 +43,8 @@ def list_work(options: Options) -> Facts:
             half = len(rows) // 2
             pairs = list(zip(rows[:half], rows[half:], strict=True))
         for at in range(0, len(pairs), 7):
-            batch = PairCollator(_PAD)(
-                [PairIds(str(n), prompt, a, b) for n, (a, b) in enumerate(pairs[at : at + 7])]
+            batch = AnswerCollator(_PAD)(
+                [AnswerRow(str(n), prompt, [*both]) for n, both in enumerate(pairs[at : at + 7])]
             )
             score_answers(model, batch)["policy"].sum().backward()
     facts["tokens"] = (
@@ -105,14 +106,13 @@ def _tokens(count: int, options: Options, draw: torch.Generator) -> list[int]:
     return found
 
 
-def _pairs(options: Options) -> list[PairIds]:
+def _pairs(options: Options) -> list[AnswerRow]:
     draw = torch.Generator().manual_seed(1)
     return [
-        PairIds(
+        AnswerRow(
             str(at),
             _tokens(options["prompt"], options, draw),
-            _tokens(options["answer"], options, draw),
-            _tokens(options["answer"], options, draw),
+            [_tokens(options["answer"], options, draw) for _ in range(2)],
         )
         for at in range(options["pairs"] * options["steps"])
     ]
@@ -161,7 +161,7 @@ def _ours(options: Options, folder: str) -> Any:
         args,
         _pairs(options),
         [],
-        PairCollator(_PAD),
+        AnswerCollator(_PAD),
         ("entropy", "top1", "logits"),  # what TRL shows too
         options["micro_tokens"],
     )
@@ -175,8 +175,9 @@ def _trl(options: Options, folder: str) -> Any:
     if options["way"] == "trl-plain":
         _plain_head()
     rows = [
-        {"prompt_ids": pair.prompt, "chosen_ids": pair.chosen, "rejected_ids": pair.rejected}
+        {"prompt_ids": pair.prompt, "chosen_ids": chosen, "rejected_ids": rejected}
         for pair in _pairs(options)
+        for chosen, rejected in [pair.answers]
     ]
 
     class Ready(DPOTrainer):

@@ -1,13 +1,15 @@
-"""Train objectives on the same pairs, over several seeds, and put what they did in one table."""
+"""Train objectives on the same pairs from several seeds; one table of their held-out metrics."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
+
+import polars as pl
 
 from siftune.curate.core import registry
 from siftune.curate.core.errors import LockedError, SiftuneError, UsageError
@@ -17,19 +19,24 @@ from siftune.curate.files.atomic import digest_of, read_json, write_json
 from siftune.curate.files.outputs import run_folder
 from siftune.curate.models.model_config import positions_of
 from siftune.finetune.data import training_rows
+from siftune.finetune.losses.types import needs_of
 from siftune.finetune.models import loading
 from siftune.finetune.models.precision import Precision
+from siftune.finetune.runs.run_dir import Run
 from siftune.finetune.runs.run_folders import COMPARISON_FILES
-from siftune.finetune.tools.evaluate import chosen_rows
+from siftune.finetune.tools.evaluate import chosen_rows, summary
+from siftune.finetune.trainers.preference import Preference
 from siftune.finetune.training.build_loss import ANSWERS, LISTS, LOSSES, group_of
 
-__all__ = ["Compare", "context_of", "table_of"]
+__all__ = ["Compare", "context_of", "table_of", "with_label_numbers"]
 
 _GROUPS: Final = (LOSSES, *ANSWERS, *LISTS)
 _ALL: Final = "all"
 _COMMAND: Final = "finetune compare"
 _FILE: Final = "compare.json"
 _WEIGHTS: Final = "model.safetensors"
+_NEVER: Final = 1_000_000  # runs are short: they are judged before and after
+_LESS: Final = ("by_reference",)  # numbers that are 1 of the answer which is not the policy's
 
 MEASURES: Final = {
     # column of the table: metric of a run
@@ -123,8 +130,7 @@ class Compare:
 
     def _split(self, rows: Path, out: Path) -> tuple[Path, Path]:
         """The pairs to train on and to judge, as files of ``out``."""
-        from siftune.finetune.comparison.label_numbers import with_label_numbers
-        from siftune.finetune.data.pair_rows import pairs_of
+        from siftune.finetune.data.answer_rows import encode_rows
 
         table = training_rows.load(rows, ("preference",))
         mine = {name: value for name, value in asdict(self).items() if name in _DECIDES}
@@ -136,7 +142,7 @@ class Compare:
                 f"{out} compares other pairs, options or another model: name another --out"
             )
         if not mark.is_file():
-            fits = pairs_of(
+            fits = encode_rows(
                 table,
                 loading.load_tokenizer(self.model),
                 max_length=self._longest(),
@@ -145,7 +151,7 @@ class Compare:
             ).table
             drawn = chosen_rows(fits, self.limit, self.split_seed)
             if self.labels_as_numbers:
-                drawn = with_label_numbers(drawn, self._names, _GROUPS)
+                drawn = with_label_numbers(drawn, self._names)
             for path, part in zip(
                 paths, training_rows.held_out(drawn, self.held_out, self.split_seed), strict=True
             ):
@@ -162,13 +168,11 @@ class Compare:
 
     def _cell(self, name: str, seed: int, out: Path, train: Path, test: Path) -> dict[str, Any]:
         """One run: its metrics, or why there are none."""
-        from siftune.finetune.comparison.compare_runs import run_of
-
         started = time.process_time()
         echo(f"{name}, seed {seed}", err=True)
         folder, spent = out / f"{name}-{seed}", out / f"{name}-{seed}.cpu.json"
         try:
-            metrics = run_of(self, group_of(name, _GROUPS), name, seed, folder, (train, test))
+            metrics = self._run(name, seed, folder, train, test)
         except LockedError:
             raise
         except SiftuneError as error:
@@ -179,6 +183,73 @@ class Compare:
             _drop_weights(folder)
         seconds = read_json(spent)
         return {"loss": name, "seed": seed, "cpu_seconds": seconds, "metrics": metrics}
+
+    def _run(self, name: str, seed: int, folder: Path, train: Path, test: Path) -> dict[str, float]:
+        """Train the objective ``name`` into ``folder``; its metrics on the pairs of ``test``."""
+        group = group_of(name, _GROUPS)
+        asked = {"eval_limit": self.answers, "max_new_tokens": self.max_new_tokens}
+        judged = {"eval_rows": str(test), **asked} if group == LOSSES else {"held_out": 0.0}
+        trainer = Preference(
+            model=self.model,
+            loss=name,
+            loss_options=self.loss_options.get(name, {}),
+            track_reference=True,
+            epochs=self.epochs,
+            lr=self.lr,
+            batch_size=2 * self.batch_size if group in ANSWERS else self.batch_size,
+            lora=self.lora,
+            precision=self.precision,
+            max_length=self.max_length,
+            save_every=_NEVER,
+            seed=seed,
+            **judged,
+        )
+        if group == LOSSES:
+            return dict(trainer(train, folder).metrics)
+        objective = trainer.objective()
+        bins = objective.bins if needs_of(objective).reward_tokens else 0
+        if bins and trainer.max_length is not None:
+            # the reward token is no part of it
+            trainer = replace(trainer, max_length=trainer.max_length + 1)
+        result, kept = trainer(train, folder), folder.with_name(f"{folder.name}.judged.json")
+        if not kept.exists():
+            write_json(kept, self._by_ratio(folder, test, bins))
+        return {**result.metrics, **read_json(kept)}
+
+    def _by_ratio(self, folder: Path, test: Path, bins: int) -> dict[str, float]:
+        """Metrics of a model on the pairs of ``test`` by its log-ratio to the reference.
+
+        They have the names of those of a run on pairs. A model that was trained behind reward
+        tokens of ``bins`` bins is run behind the best one, as its template has it; the reference is
+        run without.
+        """
+        from siftune.finetune.data.answer_rows import encode_rows
+        from siftune.finetune.training.pair_trainer import PairTrainer
+        from siftune.finetune.training.policy import exam_of, trainer_of
+        from siftune.finetune.training.reward_tokens import reward_tokens_of
+
+        options = Preference(
+            model=str(folder),
+            ref_model=self.model,
+            eval_limit=self.answers,
+            max_new_tokens=self.max_new_tokens,
+            max_length=self.max_length,
+            precision=self.precision,
+        )
+        tokenizer = loading.load_tokenizer(folder)
+        tokens = reward_tokens_of(tokenizer, bins)
+        table = training_rows.load(test, ("preference",))
+        pairs = encode_rows(table, tokenizer).ids  # they have been found to fit
+        run = Run(folder.with_name(f"{folder.name}.judging"), "")
+        trainer = trainer_of(
+            PairTrainer, options, options.objective(), pairs, pairs, tokenizer, run, tokens
+        )
+        policy: Any = trainer.model
+        policy.eval()
+        metrics = {f"eval_{k}": v for k, v in trainer.summary(trainer.judged(table)).items()}
+        exam = exam_of(options, trainer, table, tokenizer)
+        answers = {} if exam is None else summary(exam(policy))
+        return metrics | {f"answers_{name}": value for name, value in answers.items()}
 
     def _facts(self, rows: Path, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What ``compare.json`` holds: options, every run, and the means over seeds."""
@@ -195,6 +266,32 @@ class Compare:
 
 
 _DECIDES: Final = ("limit", "held_out", "split_seed", "max_length", "labels_as_numbers")
+
+
+def with_label_numbers(table: pl.DataFrame, objectives: Iterable[str]) -> pl.DataFrame:
+    """Preference rows with every number that ``objectives`` read: 1 if chosen, 0 if rejected.
+
+    A number that the rows have is left as it is. Of ``by_reference`` it is the other way round: the
+    better answer is taken for the policy's.
+    """
+    from siftune.finetune.training.preference_rows import SCORES, numbers_of
+
+    wanted: dict[str, float] = {}
+    for name in objectives:
+        group = group_of(name, _GROUPS)
+        columns = needs_of(registry.find(group, name)).columns
+        if group == LOSSES:
+            wanted |= {column: float(not column.endswith("_rejected")) for column in columns}
+        else:
+            for column in columns:
+                number, good = "score" if column in SCORES else column, float(column not in _LESS)
+                wanted |= {f"{number}_chosen": good, f"{number}_rejected": 1 - good}
+    lacking = {
+        name: value
+        for name, value in wanted.items()
+        if numbers_of(table, name).null_count() == table.height
+    }
+    return table.with_columns(pl.lit(value).alias(name) for name, value in lacking.items())
 
 
 def _drop_weights(folder: Path) -> None:

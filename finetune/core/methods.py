@@ -9,6 +9,7 @@ from siftune.curate.core.registry import names
 __all__ = [
     "FAMILIES",
     "OPTIONS_OF_ARGUMENTS",
+    "PREFERENCE",
     "TOOLS",
     "TRAINERS",
     "TRAINER_GROUP",
@@ -39,13 +40,16 @@ TOOLS: Final = {
 }
 """Commands that train nothing: the package and the module that has each."""
 
-FAMILIES: Final = {
-    "finetune.losses.pair": "preference",
-    "finetune.losses.unpaired": "answers",
-    "finetune.losses.token": "answers",
-    "finetune.losses.listwise": "answers",
-}
-"""Groups of objectives by what they are given, and the trainer that gives it."""
+FAMILIES: Final = (
+    "finetune.losses.pair",
+    "finetune.losses.unpaired",
+    "finetune.losses.token",
+    "finetune.losses.listwise",
+)
+"""Groups of objectives by what they are given."""
+
+PREFERENCE: Final = "preference"
+"""The trainer of `TRAINER_GROUP` that runs every objective."""
 
 
 def objectives() -> tuple[str, ...]:

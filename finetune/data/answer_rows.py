@@ -1,4 +1,4 @@
-"""Rows of single or ranked answers as token ids: those that can be trained on."""
+"""Preference rows as token ids: a prompt with one answer, two (a pair) or K ranked ones."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.schema import kind_of
+from siftune.curate.core.schema import Kind, kind_of
 from siftune.finetune.chat.encoding import encode_answers
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.row_extras import unlearned_rows
-from siftune.finetune.data.token_rows import TokenRows, fitting
 from siftune.finetune.data.tool_checks import check_calls
 
-__all__ = ["AnswerRow", "answer_rows", "with_strangers"]
+__all__ = ["AnswerRow", "TokenRows", "encode_rows", "fitting", "with_mismatched"]
 
 
 @dataclass(frozen=True)
 class AnswerRow:
-    """Ids of a prompt and of its answers (end of turn included): one, or K that are ranked.
+    """Token ids of a prompt and of its answers, each with its end of turn.
 
-    ``columns`` hold a number for each answer; ``stranger`` is an answer to another prompt, of the
-    row ``stranger_id``.
-    ``masks`` are those of the answers and, at the end, of the stranger, 1 on the tokens that are
-    scored; without them all are. ``reference`` holds the scored tokens' log-probs under the
-    reference once they are computed, in the same order.
+    A pair is a list of two answers, the chosen one first. ``columns`` hold the numbers that a loss
+    reads: one for each answer, of a pair one in all. ``mismatched`` is an answer to another prompt,
+    that of the row ``mismatched_id`` (for losses that estimate a KL). ``masks`` are 1 on the tokens
+    to score, of the answers and then of ``mismatched``; without them all are scored. ``reference``
+    holds the log-probs of the scored tokens under the reference, in the same order, once they are
+    computed.
     """
 
     id: str
     prompt: list[int]
     answers: list[list[int]]
     label: bool | None = None
-    columns: Mapping[str, list[float]] = field(default_factory=dict)
-    stranger: list[int] | None = None
-    reference: list[list[float]] | None = None
-    stranger_id: str | None = None
+    columns: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    mismatched: list[int] | None = None
+    reference: Sequence[list[float]] | None = None
+    mismatched_id: str | None = None
     masks: Sequence[list[int]] = ()
 
     @property
     def length(self) -> int:
-        """Tokens of the longest of the sequences."""
+        """Tokens of the prompt and the longest answer."""
         return len(self.prompt) + max(map(len, self.answers))
 
     @property
     def sequences(self) -> list[list[int]]:
-        """The answers, and the stranger behind them."""
-        return [*self.answers, *([] if self.stranger is None else [self.stranger])]
+        """The answers, then ``mismatched`` where there is one."""
+        return [*self.answers, *([] if self.mismatched is None else [self.mismatched])]
 
     @property
     def scored(self) -> list[list[int]]:
@@ -58,7 +58,21 @@ class AnswerRow:
         return list(self.masks) or [[1] * len(answer) for answer in self.sequences]
 
 
-def answer_rows(
+@dataclass(frozen=True)
+class TokenRows:
+    """Rows that can be trained on, as a table and as token ids, and those that were left out."""
+
+    table: pl.DataFrame
+    ids: list[AnswerRow]
+    dropped: training_rows.Dropped
+
+    def part(self, table: pl.DataFrame) -> list[AnswerRow]:
+        """Token ids of the rows of ``table``."""
+        wanted = set(table["id"])
+        return [row for row in self.ids if row.id in wanted]
+
+
+def encode_rows(
     table: pl.DataFrame,
     tokenizer: Any,
     columns: Sequence[str] = (),
@@ -68,48 +82,78 @@ def answer_rows(
     max_prompt_length: int | None = None,
     on_bad: training_rows.OnBad = "refuse",
     source: Path | str = "rows",
-) -> TokenRows[AnswerRow]:
-    """The rows of ``table``, unpaired or ranked.
+) -> TokenRows:
+    """Preference, unpaired or ranked rows as token ids.
 
-    ``columns`` are lists of a number for each answer (`answer_tables.with_numbers`).
-    ``labelled``: each row has to say whether its answer is a good one. As with pairs, a prompt is
-    cut to its last ``max_prompt_length`` tokens and an answer never.
+    ``columns`` are columns of ``table`` with numbers that the loss reads: one for each row, or a
+    list with one for each answer. With ``labelled`` a row without a label cannot be trained on. A
+    prompt is cut to its last ``max_prompt_length`` tokens. An answer is never cut, which would cut
+    its end of turn: a row of which the prompt and the longest answer exceed ``max_length`` tokens
+    cannot be trained on.
 
     Raises:
-        DataError: there are rows that cannot be trained on and ``on_bad`` is ``refuse``.
+        DataError: some rows cannot be trained on and ``on_bad`` is ``refuse``.
     """
-    bad = _bad(table, columns, labelled)
-    read = table.join(bad, on="id", how="anti", maintain_order="left")
-    ranked = kind_of(table) == "ranked"  # of no rows the kind is not told
-    rows = _encoded(read, tokenizer, columns, ranked=ranked)
+    kind = kind_of(table)
+    bad = _bad_rows(table, columns, kind, labelled)
+    rows = _encoded(
+        table.join(bad, on="id", how="anti", maintain_order="left"), tokenizer, columns, kind
+    )
     if max_prompt_length is not None:
-        rows = [_cut(row, max_prompt_length) for row in rows]
+        rows = [_with_cut_prompt(row, max_prompt_length) for row in rows]
     return fitting(table, bad, rows, max_length=max_length, on_bad=on_bad, source=source)
 
 
-def _cut(row: AnswerRow, longest: int) -> AnswerRow:
+def _with_cut_prompt(row: AnswerRow, longest: int) -> AnswerRow:
     return replace(row, prompt=row.prompt[max(0, len(row.prompt) - longest) :])
 
 
-def with_strangers(
+def fitting(
+    table: pl.DataFrame,
+    bad: pl.DataFrame,
+    rows: Sequence[AnswerRow],
+    *,
+    max_length: int | None,
+    on_bad: training_rows.OnBad,
+    source: Path | str,
+) -> TokenRows:
+    """Rows of at most ``max_length`` tokens in which every answer has a token that is scored.
+
+    ``rows`` are those of ``table`` that are not in ``bad`` (``id, reason``).
+
+    Raises:
+        DataError: some are left out, by this or by ``bad``, and ``on_bad`` is ``refuse``.
+    """
+    unfit = [(row.id, "too_long") for row in rows if max_length and row.length > max_length]
+    unfit += [(row.id, "no_trained_tokens") for row in rows if not all(map(any, row.scored))]
+    more = pl.DataFrame(unfit, schema=training_rows.BAD_ROWS, orient="row").unique(
+        "id", keep="first", maintain_order=True
+    )
+    used = training_rows.drop_bad(table, pl.concat([bad, more]), on_bad, source)
+    left = set(used["id"])
+    kept = [row for row in rows if row.id in left]
+    return TokenRows(used, kept, training_rows.dropped_of(bad, more))
+
+
+def with_mismatched(
     rows: Sequence[AnswerRow],
     seed: int,
     max_length: int | None = None,
     among: Sequence[AnswerRow] | None = None,
 ) -> list[AnswerRow]:
-    """Each row with the answer of another prompt; cut where it is long.
+    """Each row with an answer to another prompt, drawn by ``seed`` from ``among`` (default: rows).
 
-    It is one of ``among`` (default: of the rows themselves), drawn by ``seed``.
+    The answer is cut where it and the row's prompt exceed ``max_length`` tokens.
 
     Raises:
         UsageError: all of these have the same prompt.
     """
     pool = rows if among is None else among
     order = np.random.default_rng(seed).permutation(len(pool)).tolist()
-    places = {at: place for place, at in enumerate(order)}
-    found = []
-    for at, row in enumerate(rows):
-        start = places[at % len(pool)]
+    places = {index: place for place, index in enumerate(order)}
+    made = []
+    for index, row in enumerate(rows):
+        start = places[index % len(pool)]
         others = (pool[order[(start + step) % len(order)]] for step in range(len(order)))
         other = next((one for one in others if one.prompt != row.prompt), None)
         if other is None:
@@ -118,55 +162,55 @@ def with_strangers(
                 "different prompts"
             )
         room = None if max_length is None else max_length - len(row.prompt)
-        found.append(_with_stranger(row, other, room))
-    return found
+        masks = [*row.scored[: len(row.answers)], other.scored[0][:room]]
+        answer = other.answers[0][:room]
+        made.append(replace(row, mismatched=answer, mismatched_id=other.id, masks=masks))
+    return made
 
 
-def _with_stranger(row: AnswerRow, other: AnswerRow, room: int | None) -> AnswerRow:
-    """``row`` with the first ``room`` tokens of the first answer of ``other``."""
-    masks = [*row.scored[: len(row.answers)], other.scored[0][:room]]
-    return replace(row, stranger=other.answers[0][:room], stranger_id=other.id, masks=masks)
-
-
-_SAYS = pl.element().struct.field("role") == "assistant"
+_IS_ANSWER = pl.element().struct.field("role") == "assistant"
 _HAS_TEXT = (pl.element().struct.field("content").fill_null("").str.strip_chars() != "") | (
     pl.element().struct.field("tool_calls").is_not_null()
 )
 
 
-def _bad(table: pl.DataFrame, columns: Sequence[str], labelled: bool) -> pl.DataFrame:
-    """Rows that cannot be trained on, and those without a number for each of their answers."""
-    ranked, found = kind_of(table) == "ranked", training_rows.bad_rows(table)
+def _bad_rows(
+    table: pl.DataFrame, columns: Sequence[str], kind: Kind, labelled: bool
+) -> pl.DataFrame:
+    """Rows that cannot be trained on, and those without a number that the loss reads."""
+    found = training_rows.bad_rows(table)
     bad = [found if labelled else found.filter(pl.col("reason") != "no_label")]
     bad.append(unlearned_rows(table))
-    if ranked:
-        answered = pl.element().list.eval(_SAYS & _HAS_TEXT).list.any()
+    if kind == "ranked":
+        answered = pl.element().list.eval(_IS_ANSWER & _HAS_TEXT).list.any()
         whole = pl.col("completions").list.eval(answered.fill_null(False)).list.all()
         bad.append(table.filter(~whole).select("id", reason=pl.lit("empty_completion")))
-    count = pl.col("completions").list.len() if ranked else 1
     for name in columns:
-        finite = pl.col(name).list.eval(pl.element().is_finite().fill_null(False)).list.all()
-        right = (finite & (pl.col(name).list.len() == count)).fill_null(False)
-        bad.append(table.filter(~right).select("id", reason=pl.lit(f"no_{name}")))
+        value = pl.col(name)
+        if table.schema[name] == pl.List:
+            count = pl.col("completions").list.len() if kind == "ranked" else 1
+            finite = value.list.eval(pl.element().is_finite().fill_null(False)).list.all()
+            usable = finite & (value.list.len() == count)
+        else:
+            usable = value.is_finite()
+        lacking = table.filter(~usable.fill_null(False))
+        bad.append(lacking.select("id", reason=pl.lit(f"no_{name}")))
     return pl.concat(bad).unique("id", keep="first", maintain_order=True)
 
 
 def _encoded(
-    table: pl.DataFrame, tokenizer: Any, columns: Sequence[str], *, ranked: bool
+    table: pl.DataFrame, tokenizer: Any, columns: Sequence[str], kind: Kind
 ) -> list[AnswerRow]:
-    if not ranked:
-        said = [
-            {**row, "completions": [row["completion"]]} for row in training_rows.to_unpaired(table)
-        ]
-    else:
-        said = training_rows.to_ranked(table)
+    rows = _with_completions(table, kind)
     texts = [
         {"id": row["id"], "prompt": row["prompt"], "answer": answer, "tools": row["tools"]}
-        for row in said
+        for row in rows
         for answer in row["completions"]
     ]
-    preflight.refuse([*preflight.check_texts(tokenizer, texts), *check_calls(tokenizer, texts)])
-    ids = iter(
+    # of a pair both answers are checked at once: a warning counts it as one row
+    checked = training_rows.to_pairs(table) if kind == "preference" else texts
+    preflight.refuse([*preflight.check_texts(tokenizer, checked), *check_calls(tokenizer, checked)])
+    encoded = iter(
         encode_answers(
             tokenizer,
             [row["prompt"] for row in texts],
@@ -175,11 +219,29 @@ def _encoded(
             rows=[row["id"] for row in texts],
         )
     )
-    numbers = table.select(columns).rows(named=True) if columns else [{} for _ in said]
-    rows = []
-    for row, facts in zip(said, numbers, strict=True):
-        encoded = [next(ids) for _ in row["completions"]]
-        answers, masks = [one.ids for one in encoded], [one.mask for one in encoded]
-        prompt, label = encoded[0].prompt, row.get("label")
-        rows.append(AnswerRow(row["id"], prompt, answers, label, facts, masks=masks))
-    return rows
+    numbers = table.select(columns).rows(named=True) if columns else [{} for _ in rows]
+    made = []
+    for row, values in zip(rows, numbers, strict=True):
+        answers = [next(encoded) for _ in row["completions"]]
+        made.append(
+            AnswerRow(
+                row["id"],
+                answers[0].prompt,
+                [one.ids for one in answers],
+                row.get("label"),
+                {name: each if isinstance(each, list) else [each] for name, each in values.items()},
+                masks=[one.mask for one in answers],
+            )
+        )
+    return made
+
+
+def _with_completions(table: pl.DataFrame, kind: Kind) -> list[dict[str, Any]]:
+    """``{"id", "prompt", "completions", "tools"}`` of each row, ``label`` of unpaired ones."""
+    if kind == "ranked":
+        return training_rows.to_ranked(table)
+    if kind == "preference":
+        pairs = training_rows.to_pairs(table)
+        return [{**row, "completions": [row["chosen"], row["rejected"]]} for row in pairs]
+    single = training_rows.to_unpaired(table)
+    return [{**row, "completions": [row["completion"]]} for row in single]

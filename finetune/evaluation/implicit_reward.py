@@ -12,8 +12,8 @@ import torch
 
 from siftune.curate.models.model_config import positions_of
 from siftune.finetune.data import training_rows
-from siftune.finetune.data.pair_collator import PairCollator, PairIds, pad_of
-from siftune.finetune.data.pair_rows import pairs_of
+from siftune.finetune.data.answer_rows import AnswerRow, encode_rows
+from siftune.finetune.data.collator import AnswerCollator, pad_of
 from siftune.finetune.evaluation.pair_accuracy import accuracy, wins
 from siftune.finetune.scoring.logps import check_head, score_answers
 
@@ -37,9 +37,9 @@ def judge_by_log_ratio(
     where a pair cannot be read or does not fit the model.
     """
     limit = positions_of(model.config)
-    read = pairs_of(table, tokenizer, max_length=limit, on_bad="drop", source=source)
-    pairs: Sequence[PairIds] = read.ids
-    first = torch.tensor([[*pairs[0].prompt, *pairs[0].chosen][:16]], device=model.device)
+    read = encode_rows(table, tokenizer, max_length=limit, on_bad="drop", source=source)
+    pairs = read.ids
+    first = torch.tensor([[*pairs[0].prompt, *pairs[0].answers[0]][:16]], device=model.device)
     check_head(model, first)
     own = _log_probs(model, tokenizer, pairs, batch_size)
     base = _log_probs(reference, tokenizer, pairs, batch_size) if reference is not None else None
@@ -85,10 +85,10 @@ def _less(own: tuple[float, float], base: tuple[float, float] | None) -> tuple[f
 
 @torch.no_grad()
 def _log_probs(
-    model: Any, tokenizer: Any, pairs: Sequence[PairIds], batch_size: int
+    model: Any, tokenizer: Any, pairs: Sequence[AnswerRow], batch_size: int
 ) -> list[tuple[float, float]]:
     """Summed log-probabilities of both answers; pairs of like length share a batch."""
-    collator = PairCollator(pad_of(tokenizer))
+    collator = AnswerCollator(pad_of(tokenizer))
     order = sorted(range(len(pairs)), key=lambda at: (-pairs[at].length, at))
     found: dict[int, tuple[float, float]] = {}
     for start in range(0, len(order), batch_size):

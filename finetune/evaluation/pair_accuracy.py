@@ -83,7 +83,7 @@ def _rewards(model: Any, tokenizer: Any, ids: list[list[int]], batch_size: int) 
     """
     import torch
 
-    from siftune.finetune.data.pair_collator import pad_of
+    from siftune.finetune.data.collator import pad_of
 
     pad = pad_of(tokenizer)
     first = {tuple(text): at for at, text in reversed(list(enumerate(ids)))}

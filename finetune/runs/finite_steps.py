@@ -50,7 +50,7 @@ class _WithIds:
 
     def _ids(self, example: Any) -> list[str]:
         if not isinstance(example, dict):
-            other = getattr(example, "stranger_id", None)  # its answer is in the batch as well
+            other = getattr(example, "mismatched_id", None)  # its answer is in the batch as well
             return [example.id, *([] if other is None else [other])]
         row = example.get(ROW, [])
         numbers = dict.fromkeys(row if isinstance(row, list) else [row])

@@ -20,8 +20,8 @@ _TRAIN: Final = "train"
 class PendingMetrics(TrainerCallback):
     """Writes what a trainer has summed up since its last log, and reads it where a run continues.
 
-    That is the loss of transformers' loop, the sums of `pair_trainer.Totals`, and the lists of
-    TRL's trainers. Each process has its own.
+    That is the loss of transformers' loop, the sums of `preference_trainer.Totals`, and the lists
+    of TRL's trainers. Each process has its own.
     """
 
     def __init__(self, trainer: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -13,9 +13,9 @@ import torch
 
 from siftune.curate.files.atomic import aside, digest_of
 from siftune.finetune.core import distributed
+from siftune.finetune.data.answer_rows import AnswerRow
+from siftune.finetune.data.collator import AnswerCollator, Batch
 from siftune.finetune.data.packing import share_prefixes
-from siftune.finetune.data.pair_collator import Batch
-from siftune.finetune.data.token_rows import TokenRow
 from siftune.finetune.models import loading
 from siftune.finetune.scoring.lm_head import Hidden
 from siftune.finetune.scoring.logps import read_answers, score_answers
@@ -123,14 +123,14 @@ def frozen(folder: str, share: bool = False, dtype: loading.DType = "float32") -
 
 def precomputed(
     folder: str,
-    rows: Sequence[Any],
-    collator: Callable[[Sequence[Any]], Batch],
+    rows: Sequence[AnswerRow],
+    collator: AnswerCollator,
     cache: Path,
     share: bool = False,
     dtype: loading.DType = "float32",
     autocast: bool = False,
-) -> list[Any]:
-    """The rows (`token_rows.TokenRow`) with the token log-probs of their sequences.
+) -> list[AnswerRow]:
+    """The rows with the token log-probs of their sequences.
 
     Those are what the model of ``folder`` gives them. They are kept in ``cache`` under a name made
     of the model's hash and of the token ids, so another model, tokenizer, template, cut or stranger
@@ -152,15 +152,13 @@ def precomputed(
     return [replace(row, reference=known[_content(row)]) for row in rows]
 
 
-def _content(row: TokenRow) -> tuple[tuple[int, ...], ...]:
+def _content(row: AnswerRow) -> tuple[tuple[int, ...], ...]:
     """What the values of a row depend on; its id does not tell rows of two files apart."""
     return tuple(row.prompt), *map(tuple, row.sequences), *map(tuple, row.scored)
 
 
 @torch.no_grad()
-def _score(
-    model: Any, row: TokenRow, collator: Callable[[Sequence[Any]], Batch]
-) -> list[list[float]]:
+def _score(model: Any, row: AnswerRow, collator: AnswerCollator) -> list[list[float]]:
     """One row at a time: the values do not depend on what else is in the batch."""
     device = next(model.parameters()).device
     batch = {name: value.to(device) for name, value in collator([row]).items()}

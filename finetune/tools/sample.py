@@ -59,7 +59,7 @@ class Sample:
     ``by_reference``, 1 where ``reference`` gave it (``xpo``). ``opponents`` answers a prompt are
     drawn from ``model^(1 - mixture) · reference^mixture``, token by token; without them the other
     answers of the list are the opponents. Opponents from the reference itself (``mixture`` 1) join
-    the list. ``precision`` is that of the models, as in `evaluation.evaluate`.
+    the list. ``precision`` is that of the models, as in `tools.evaluate`.
 
     An answer's comparison with itself is not in its ``win_rate``, nor in the ``win_probability`` of
     an opponent in the list (a single one keeps ½). Were it counted, as a draw, the

@@ -1,62 +1,84 @@
-"""Preference optimisation: any loss on pairs of completions, held to a reference or not."""
+"""Preference optimisation: any loss on pairs, single answers or ranked lists of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Final
 
-from siftune.finetune.data import training_rows
-from siftune.finetune.training.preference_training import PolicyTraining
+from siftune.curate.core.progress import if_slow
+from siftune.curate.models.model_config import positions_of
+from siftune.finetune.core.types import TrainResult
+from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.models import loading
+from siftune.finetune.models.embedding_ids import check_read_by, check_same_size
+from siftune.finetune.models.licences import base_facts
+from siftune.finetune.runs.command_line import command_line
+from siftune.finetune.runs.run_dir import Run, whole_weights
+from siftune.finetune.tools.evaluate import write_step, write_summary
+from siftune.finetune.training.policy_options import PolicyOptions
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from siftune.finetune.data.token_rows import TokenRows
-    from siftune.finetune.runs.run_dir import Run
+    from siftune.finetune.data.answer_rows import TokenRows
+    from siftune.finetune.evaluation.generation_eval import Exam
+    from siftune.finetune.losses.types import Needs
+    from siftune.finetune.training.preference_rows import Shape
+    from siftune.finetune.training.preference_trainer import PreferenceTrainer
 
 __all__ = ["Preference"]
 
+_ANSWERS: Final = "answers"
+"""The file name of the answers to held-out prompts, beside ``evaluation``."""
+
 
 @dataclass(frozen=True)
-class Preference(PolicyTraining):
-    """Trains ``model`` on preference rows under ``loss``, a component of `finetune.losses.pair`.
+class Preference(PolicyOptions):
+    """Trains ``model`` under ``loss``, one of `finetune.losses`.
 
+    Losses on pairs take preference rows. Losses on labels take ``unpaired`` rows (an answer and
+    whether it is a good one), others on single answers any rows that have answers, those on lists
+    ``ranked`` ones; all of these take pairs too, as a good and a bad answer, or as a list of two.
     ``columns`` says where the numbers are that a loss reads, as ``{win_probability: judge_says}``;
-    by default in columns (or in fields that came with the rows) of its own names.
-    ``loss_options`` are the loss's own options, ``beta`` a short way to the one most have. ``also``
-    adds other losses with a weight each, as ``{sft: 0.2}``, and with options of theirs as ``{ipo:
-    {weight: 0.2, ratios: sum}}`` (on the command line ``sft=0.2``). The reference is ``ref_model``,
-    by default the model as it was; with ``lora`` (the rank of an adapter; 0
-    trains all weights; ``lora_alpha`` is its scale) it is the model with the adapter off, and no
-    second one is held; ``load_in_4bit`` holds that one in 4 bits (QLoRA) and merges the adapter
-    into the model as it was. At the end ``adapter: merge``
-    writes the model with the adapter in its weights, ``keep`` the adapter alone, ``both`` the two.
-    ``precompute_reference`` runs it once before training and keeps what
-    it said under ``cache`` (default: beside the checkpoints), by content. A loss that needs no
-    reference gets none, unless ``track_reference`` asks for the metrics. With ``ref_sync_steps``
-    the reference follows: every so many steps ``ref_mixup_alpha`` of the policy is mixed into it (1
-    with a small share: a moving average), and KL and drift are those from the reference as it then
-    is.
-    With ``share_prefix`` the prompt of a pair is run once for both answers, and padding not at all,
-    where the model's attention allows it (it is tried first; where not, that is said).
+    by default in columns (or in fields that came with the rows) of its own names, and for ranked
+    rows in ``scores``. ``loss_options`` are the loss's own options, ``beta`` a short way to the one
+    most have. ``also`` adds other losses of the same family with a weight each, as ``{sft: 0.2}``,
+    and with options of theirs as ``{ipo: {weight: 0.2, ratios: sum}}`` (on the command line
+    ``sft=0.2``). A loss with a value head trains it at ``value_lr``.
+
+    The reference is ``ref_model``, by default the model as it was; with ``lora`` (the rank of an
+    adapter; 0 trains all weights; ``lora_alpha`` is its scale) it is the model with the adapter
+    off, and no second one is in memory; ``load_in_4bit`` loads that one in 4 bits (QLoRA) and
+    merges the adapter into the model as it was. At the end ``adapter: merge`` writes the model with
+    the adapter in its weights, ``keep`` the adapter alone, ``both`` the two.
+    ``precompute_reference`` runs the reference once before training and keeps its log-probs under
+    ``cache`` (default: beside the checkpoints), by content. A loss that needs no reference gets
+    none, unless ``track_reference`` asks for the metrics. With ``ref_sync_steps`` the reference
+    follows: every so many steps ``ref_mixup_alpha`` of the policy is mixed into it (1 with a small
+    share: a moving average), and KL and drift are those from the reference as it then is.
+    With ``share_prefix`` a prompt is run once for all its answers, and padding not at all, where
+    the model's attention allows it (it is tried first; where not, a line says so).
     ``precision`` is that of frozen weights: ``auto`` is bf16 for the base under an adapter where
     the processor multiplies it, and fp32 for a reference beside a policy of which all weights are
     trained, so that both start equal; ``bf16`` narrows that reference too (not one that follows),
     ``fp32`` nothing. What is trained stays fp32.
 
-    Rows whose prompt and longer answer exceed ``max_length`` tokens (default: what the model takes)
-    are refused, or left out and listed with ``on_bad: drop``; prompts are cut to their last
+    Rows whose prompt and longest answer exceed ``max_length`` tokens (default: what the model
+    takes) are refused, or left out and listed with ``on_bad: drop``; prompts are cut to their last
     ``max_prompt_length`` tokens where that is set. An answer is never cut, so its end of turn is
-    always learned. ``batch_size`` counts pairs; a step is ``batch_size × gradient_accumulation``
-    pairs for each process. A batch of more than ``micro_tokens`` tokens is run in parts, which
-    costs less memory and changes no number but for rounding, which shows in bf16. ``max_tokens`` in
-    place of ``epochs``: rows come in fresh orders until that many tokens of answers, of both sides,
-    have been scored.
+    always learned. ``batch_size`` counts prompts (pairs, lists or answers); a step is ``batch_size
+    × gradient_accumulation`` of them for each process. A batch of more than ``micro_tokens`` tokens
+    is run in parts, which costs less memory and changes no number but for rounding, which shows in
+    bf16: what a loss takes over its batch (KTO's estimate of the KL) it takes over a whole step,
+    however that is split, in a pass before; its answers to other prompts are drawn once, by
+    ``seed``. ``max_tokens`` in place of ``epochs``: rows come in fresh orders until that many
+    tokens of answers, of both sides of a pair, have been scored.
 
     ``held_out`` is the share of prompts that is kept from training and judged at every checkpoint
-    (``eval_rows`` names other pairs for that); with ``eval_limit`` the policy also answers as many
+    (``eval_rows`` names other rows for that); with ``eval_limit`` the policy also answers as many
     of their prompts, greedily, in ``max_new_tokens``: ``answers/step-*.jsonl``. ``max_kl``, in nats
     per token, ends training once the KL to the reference on the trained answers is above it at a
     logged step; it needs the reference in memory. A checkpoint is taken every ``save_every`` steps,
@@ -64,56 +86,247 @@ class Preference(PolicyTraining):
     arguments of `transformers.TrainingArguments`. Dropout is off.
     """
 
-    stage: ClassVar = "preference"
+    def __call__(self, rows: Path, out: Path) -> TrainResult:
+        """Train on ``rows`` and write the model folder ``out``.
+
+        Raises:
+            SiftuneError: a loss is not finite.
+            DataError: rows cannot be trained on; the text counts and names them.
+            UsageError: an option, the loss or the model does not fit, or not with these rows.
+        """
+        objective = self.objective()
+        table = self._load(objective, rows)
+        self._check_rows(objective, table)
+        run = Run.of(out, self._key(objective, table))
+        with run.held():
+            return run.finished() or self._train(objective, table, rows, run)
+
+    def objective(self) -> Any:
+        """The loss with its options, and those added to it.
+
+        Raises:
+            UsageError: no such loss or option, or one that these settings cannot train.
+        """
+        from siftune.finetune.training.build_loss import built, refuse_unfit
+
+        beta = {} if self.beta is None else {"beta": self.beta}
+        objective = built(self.loss, {**self.loss_options, **beta}, self.also, self._groups)
+        refuse_unfit(self.loss, objective, self)
+        return objective
+
+    def check_options(self) -> None:
+        """Refuse a loss, and arguments of the trainer underneath, before anything is read.
+
+        Raises:
+            UsageError: the loss, an option or an argument does not fit.
+        """
+        from siftune.finetune.training.policy import arguments_of
+
+        self.objective()
+        if self.options:
+            arguments_of(self, sys.maxsize, Run(Path("model"), ""))
 
     @property
-    def groups(self) -> Sequence[str]:
-        """Losses on pairs."""
+    def _groups(self) -> tuple[str, ...]:
+        """The registry groups of losses that add up with this one.
+
+        Raises:
+            UsageError: no loss is called ``loss``.
+        """
+        from siftune.finetune.training.build_loss import ANSWERS, LISTS, LOSSES, group_of
+
+        families = ((LOSSES,), ANSWERS, LISTS)
+        group = group_of(self.loss, tuple(one for family in families for one in family))
+        return next(family for family in families if group in family)
+
+    def _shape(self, needs: Needs) -> Shape:
+        """What the loss is given."""
+        from siftune.finetune.training.build_loss import ANSWERS, LISTS
+
+        if self._groups == ANSWERS:
+            return "labels" if needs.label else "answers"
+        return "lists" if self._groups == LISTS else "pairs"
+
+    def _load(self, objective: Any, source: Path | str) -> pl.DataFrame:
+        """The rows of ``source`` as the loss takes them, its numbers in columns of their own."""
+        from siftune.finetune.training.preference_rows import load_rows
+
+        needs = _needs_of(objective)
+        return load_rows(source, self._shape(needs), needs.columns, self.columns)
+
+    def _check_rows(self, objective: Any, table: pl.DataFrame) -> None:
+        """Warn of labels that are all alike, and of samples that may not be the model's own."""
+        from siftune.finetune.training.preference_rows import check_samples
+
+        if _needs_of(objective).label:
+            # some losses do learn from one class, so it is only a warning
+            found = preflight.check_labels(table["label"].drop_nulls().to_list())
+            preflight.refuse([replace(one, level="warning") for one in found])
+        if getattr(objective, "on_policy", False):
+            preflight.refuse(check_samples(table, loading.model_hash(self.model)))
+
+    def _key(self, objective: Any, table: pl.DataFrame) -> dict[str, Any]:
+        """What decides the run."""
+        from siftune.finetune.training.build_loss import resolved
+        from siftune.finetune.training.policy import formats_of
+
+        def data(rows: pl.DataFrame) -> list[Any]:
+            """The rows' hash, and the numbers that the loss reads, which may not be part of it."""
+            names = _needs_of(objective).columns
+            return [training_rows.data_hash(rows), {one: rows[one].to_list() for one in names}]
+
+        key = {
+            "stage": self._stage,
+            "loss": resolved(objective),  # defaults too: another version may have others
+            "options": self._options() | {"precision": formats_of(self, self._held(objective))},
+            "base": loading.model_hash(self.model),
+            "data": data(table),
+        }
+        if self.ref_model is not None:
+            key["reference"] = loading.model_hash(self.ref_model)
+        if self.eval_rows is not None:
+            key["eval"] = data(self._load(objective, self.eval_rows))
+        return key
+
+    @property
+    def _stage(self) -> str:
+        return "preference" if self._on_pairs else "answers"
+
+    @property
+    def _on_pairs(self) -> bool:
         from siftune.finetune.training.build_loss import LOSSES
 
-        return (LOSSES,)
+        return self._groups == (LOSSES,)
 
-    def loaded(self, objective: Any, source: Path | str) -> pl.DataFrame:
-        """The pairs of ``source``, the numbers that the loss reads in columns of their own."""
-        from siftune.finetune.data.row_numbers import with_pair_numbers
-        from siftune.finetune.losses.types import needs_of
+    def _options(self) -> dict[str, Any]:
+        """The options that decide the result; losses on pairs have no value head."""
+        options = asdict(replace(self, cache=None))
+        if self._on_pairs:
+            del options["value_lr"]
+        return options
 
-        table = training_rows.load(source, ("preference",))
-        return with_pair_numbers(table, needs_of(objective).columns, self.columns, source)
+    def _held(self, objective: Any) -> bool:
+        """Whether the run has a reference."""
+        return bool(_needs_of(objective).reference or self.track_reference)
 
-    def read(
-        self, objective: Any, table: pl.DataFrame, tokenizer: Any, longest: int | None, source: Any
-    ) -> TokenRows[Any]:
-        """The pairs as token ids."""
-        from siftune.finetune.data.pair_rows import pairs_of
-        from siftune.finetune.losses.types import needs_of
+    def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
+        from siftune.finetune.training.build_loss import resolved
+        from siftune.finetune.training.policy import exam_of, finished, formats_of, report_precision
+        from siftune.finetune.training.reference_sync import hold
 
-        return pairs_of(
+        loading.check_writes(self.model)
+        held = self._held(objective)
+        if held and self.ref_model is not None and not self.precompute_reference:
+            check_same_size(self.model, self.ref_model, "ref_model")
+        tokenizer = loading.load_tokenizer(self.model)
+        preflight.refuse(preflight.check_precision(self.options, loading.device().type == "cpu"))
+        preflight.refuse(preflight.check_tokenizer(tokenizer))
+        preflight.refuse(preflight.check_template(tokenizer))
+        report_precision(self, held)
+        with if_slow(f"reading {table.height:,} rows as tokens"):
+            read = self._encode(objective, table, tokenizer, rows)
+        used, test = self._split(objective, read, tokenizer)
+        trainer = self._trainer(objective, read.part(used), test, tokenizer, run)
+        stop = hold(self, trainer)
+        # each prompt is asked once, however many answers to it are rows
+        asked = test.table
+        if not self._on_pairs:
+            asked = asked.filter(training_rows.prompt_keys(asked).is_first_distinct())
+        metrics = self._run(trainer, test, exam_of(self, trainer, asked, tokenizer), run)
+        facts = {
+            "stage": self._stage,
+            "method": self.loss,
+            "base": base_facts(self.model),
+            "command": command_line(self, run.command, rows),
+            "data": {**training_rows.data_facts(rows, used), "dropped": read.dropped.counts()},
+            "options": {**self._options(), "loss_options": resolved(objective)},
+            "precision": formats_of(self, held),
+            "seed": self.seed,
+            "metrics": metrics,
+            "stopped": "kl" if stop is not None and stop.fired else None,
+            "stopped_because": stop.fired if stop is not None else None,
+        }
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        if trainer.needs.value:
+            from siftune.finetune.models.value_head import take_value_head
+
+            take_value_head(trained, run.beside)
+        whole = finished(self, trained, run)
+        return run.finish(whole, tokenizer, facts, read.dropped, whole_weights(trainer))
+
+    def _encode(
+        self, objective: Any, table: pl.DataFrame, tokenizer: Any, source: Path | str
+    ) -> TokenRows:
+        """The rows as token ids; what is too long for the model is refused or left out."""
+        from siftune.finetune.data.answer_rows import encode_rows
+
+        config = loading.config_of(self.model)
+        preflight.refuse(preflight.check_length(self.max_length, config))
+        longest, needs = self.max_length or positions_of(config), _needs_of(objective)
+        if longest is not None and needs.reward_tokens:
+            longest -= 1  # the token before the prompt needs room too
+        rows = encode_rows(
             table,
             tokenizer,
-            needs_of(objective).columns,
+            needs.columns,
+            labelled=needs.label,
             max_length=longest,
             max_prompt_length=self.max_prompt_length,
             on_bad=self.on_bad,
             source=source,
         )
+        if self.ref_model is not None:
+            ids = (part for row in rows.ids for part in (row.prompt, *row.sequences))
+            check_read_by(self.ref_model, tokenizer, ids)
+        return rows
 
-    def trainer(
-        self, objective: Any, train: Sequence[Any], test: Sequence[Any], tokenizer: Any, run: Run
-    ) -> Any:
-        """The loop on pairs."""
-        from siftune.finetune.training.pair_setup import trainer_of
+    def _split(
+        self, objective: Any, read: TokenRows, tokenizer: Any
+    ) -> tuple[pl.DataFrame, TokenRows]:
+        """The rows to train on, and those to judge."""
+        if self.eval_rows is not None:
+            other = self._load(objective, self.eval_rows)
+            return read.table, self._encode(objective, other, tokenizer, self.eval_rows)
+        train, test = training_rows.held_out(read.table, self.held_out, self.seed)
+        return train, replace(read, table=test, ids=read.part(test))
 
-        return trainer_of(self, objective, train, test, tokenizer, run)
+    def _trainer(
+        self, objective: Any, train: Sequence[Any], test: TokenRows, tokenizer: Any, run: Run
+    ) -> PreferenceTrainer:
+        """The loop on pairs, on single answers or on lists, all loaded."""
+        from siftune.finetune.training.answer_trainer import AnswerTrainer, ListTrainer
+        from siftune.finetune.training.pair_trainer import PairTrainer
+        from siftune.finetune.training.policy import trainer_of
 
-    def judged(self, trainer: Any, table: pl.DataFrame) -> list[dict[str, Any]]:
-        """What the policy makes of held-out pairs."""
-        from siftune.finetune.training.pair_eval import judged
+        shape = self._shape(_needs_of(objective))
+        loops = {"pairs": PairTrainer, "lists": ListTrainer}
+        loop: type[Any] = loops.get(shape, AnswerTrainer)
+        trainer = trainer_of(loop, self, objective, train, test.ids, tokenizer, run)
+        if isinstance(trainer, AnswerTrainer):
+            trainer.value_lr = self.value_lr
+        return trainer
 
-        return judged(trainer, table)
+    def _run(
+        self, trainer: PreferenceTrainer, test: TokenRows, exam: Exam | None, run: Run
+    ) -> dict[str, float]:
+        """Train; at checkpoints judge ``test`` and answer its prompts. The last metrics."""
 
-    def summary(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Pair accuracy, and means."""
-        from siftune.finetune.training.pair_eval import summary
+        def evaluate(model: Any, step: int) -> None:
+            write_step(run.beside, step, trainer.judged(test.table))
+            if exam is not None:
+                write_step(run.beside, step, exam(model), _ANSWERS)
 
-        return summary(rows)
+        metrics = run.train(trainer, evaluate if test.ids else None)
+        if test.ids:
+            found = write_summary(run.beside, trainer.summary)
+            metrics |= {f"eval_{name}": value for name, value in found.items()}
+        if exam is not None:
+            found = write_summary(run.beside, name=_ANSWERS)
+            metrics |= {f"answers_{name}": value for name, value in found.items()}
+        return metrics
+
+
+def _needs_of(objective: Any) -> Needs:
+    from siftune.finetune.losses.types import needs_of  # torch
+
+    return needs_of(objective)

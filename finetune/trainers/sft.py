@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
@@ -21,6 +20,7 @@ from siftune.finetune.chat.encoding import Encoded, encode_chats, encode_texts, 
 from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.data.token_budget import budget_order
 from siftune.finetune.data.tool_checks import check_calls, check_unweighed
 from siftune.finetune.evaluation.generation_eval import Exam
 from siftune.finetune.models import loading
@@ -278,22 +278,10 @@ class SFT:
         return [Encoded(row, [1] * len(row)) for row in encoded]
 
     def _order(self, learned: Sequence[int]) -> list[int]:
-        """Row numbers in the order they are trained on, where ``max_tokens`` sets the length.
-
-        Fresh permutations follow each other until the next row would go over.
-        """
+        """Row indexes in the order they are trained on."""
         if self.max_tokens is None:
             return list(range(len(learned)))
-        generator = np.random.default_rng(self.seed)
-        order: list[int] = []
-        left = self.max_tokens
-        while True:
-            for at in generator.permutation(len(learned)).tolist():
-                left -= learned[at]
-                if left < 0:
-                    preflight.refuse(preflight.check_budget(self.max_tokens, order))
-                    return order
-                order.append(at)
+        return budget_order(learned, self.max_tokens, self.seed)
 
     def _trained(self, learned: Sequence[int], order: Sequence[int]) -> float:
         epochs = self.epochs if self.max_tokens is None else 1.0

@@ -128,7 +128,7 @@ def refuse_unfit(name: str, objective: Any, options: PolicyOptions) -> None:
         UsageError: the loss compares the pairs of a batch and gradients are accumulated; it reads
             whole distributions of the reference and only log-probs are kept; it has no reference
             and is to be stopped by the KL to one, or one is to follow; it learns embeddings and
-            only an adapter is trained.
+            only an adapter is trained; it has no value head and a learning rate of one is set.
     """
     needs = needs_of(objective)
     held = needs.reference or options.track_reference
@@ -149,6 +149,8 @@ def refuse_unfit(name: str, objective: Any, options: PolicyOptions) -> None:
         raise UsageError(f"max_kl: {name} has no reference; set track_reference too")
     if options.ref_sync_steps and not held:
         raise UsageError(f"ref_sync_steps: {name} has no reference that could follow")
+    if options.value_lr != type(options).value_lr and not needs.value:
+        raise UsageError(f"value_lr: {name} has no value head; leave value_lr out")
     if options.lora and needs.reward_tokens:
         raise UsageError(
             f"{name} learns embeddings of its reward tokens, which an adapter leaves as they are; "

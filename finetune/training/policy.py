@@ -1,4 +1,4 @@
-"""A policy ready to be trained, what it is held to, and what comes out of it."""
+"""Set-up of a preference run: policy, reference, rows and loop; and what is written of it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 import torch
+from transformers import TrainingArguments
 
+from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.distributed import refuse_spread, tell
-from siftune.finetune.data import training_rows
+from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.data.answer_rows import AnswerRow, with_mismatched
+from siftune.finetune.data.collator import AnswerCollator, pad_of
 from siftune.finetune.data.packing import try_sharing
-from siftune.finetune.data.pair_collator import Batch
-from siftune.finetune.data.token_rows import TokenRow, order_of
+from siftune.finetune.data.token_budget import budget_order
 from siftune.finetune.evaluation.generation_eval import Exam
 from siftune.finetune.losses.types import needs_of
 from siftune.finetune.models import loading
@@ -28,7 +31,8 @@ from siftune.finetune.models.precision import (
     reference_dtype,
     report,
 )
-from siftune.finetune.runs.run_dir import Run
+from siftune.finetune.models.value_head import add_value_head
+from siftune.finetune.runs.run_dir import Run, quiet
 from siftune.finetune.scoring.lm_head import LOGITS
 from siftune.finetune.scoring.logps import answer_with_scores, check_head
 from siftune.finetune.scoring.reference import (
@@ -42,52 +46,129 @@ from siftune.finetune.scoring.reference import (
     without_dropout,
 )
 from siftune.finetune.tools.evaluate import chosen_rows
-from siftune.finetune.training.loop_arguments import arguments_of
-from siftune.finetune.training.reward_tokens import with_room
+from siftune.finetune.training.preference_trainer import PreferenceTrainer
+from siftune.finetune.training.reward_tokens import (
+    add_reward_tokens,
+    behind_reward_tokens,
+    with_room,
+)
+from siftune.finetune.training.trainer_arguments import training_arguments
 
 if TYPE_CHECKING:
     from siftune.finetune.training.policy_options import PolicyOptions
 
 __all__ = [
+    "arguments_of",
     "exam_of",
     "finished",
     "formats_of",
-    "held_to",
-    "planned",
     "policy_of",
+    "reference_of",
     "report_precision",
+    "trainer_of",
     "watched_with",
 ]
 
 _IN_4BIT: Final = "4 bits for the frozen base, fp32 for all else"
 
 
-def planned(
-    options: PolicyOptions, rows: Sequence[TokenRow], run: Run
-) -> tuple[Any, Sequence[int]]:
-    """Arguments of the loop, and the places of ``rows`` in the order they are trained on.
+def trainer_of(
+    loop: Callable[..., PreferenceTrainer],
+    options: PolicyOptions,
+    objective: Any,
+    train: Sequence[AnswerRow],
+    test: Sequence[AnswerRow],
+    tokenizer: Any,
+    run: Run,
+    tokens: Sequence[int] = (),
+) -> PreferenceTrainer:
+    """The loop ``loop`` with its models loaded; a wrong option is refused before that.
 
-    No model is needed for it, so a wrong option is told before one is loaded.
+    ``tokenizer`` gets the reward tokens that the loss needs. ``tokens`` are reward tokens that the
+    policy has already and the reference does not know: the prompts begin with one of them.
 
     Raises:
-        UsageError: an argument cannot be passed on, or there is too little for one step.
+        UsageError: an argument cannot be passed on, there is too little for one step, or the rows
+            or the model do not suit the loss.
     """
+    args, order = _planned(options, train, run)
+    needs = needs_of(objective)
+    added = add_reward_tokens(tokenizer, objective.bins) if needs.reward_tokens else []
+    collator = AnswerCollator(pad_of(tokenizer), frozenset(tokenizer.all_special_ids))
+    policy, share = policy_of(options, train[0], added)
+    if needs.value:
+        add_value_head(policy)
+    rows: Sequence[AnswerRow] = [*train, *test]
+    if needs.mismatched:
+        longest = options.max_length or positions_of(policy.config)
+        rows = [
+            *with_mismatched(train, options.seed, longest),
+            *with_mismatched(test, options.seed, longest, among=train),
+        ]
+    if added:
+        rows = behind_reward_tokens(rows, added)
+    reference, rows = reference_of(
+        options, objective, policy, rows, collator, run, share, added or tokens
+    )
+    with quiet():
+        return loop(
+            policy,
+            objective,
+            reference,
+            args,
+            [rows[index] for index in order],
+            rows[len(train) :],
+            collator,
+            watched_with(reference),
+            options.micro_tokens,
+        )
+
+
+def _planned(
+    options: PolicyOptions, rows: Sequence[AnswerRow], run: Run
+) -> tuple[Any, Sequence[int]]:
+    """Arguments of the loop, and the indexes of ``rows`` in the order they are trained on."""
     order: Sequence[int] = range(len(rows))
     more: dict[str, Any] = {}
     if options.max_tokens is not None:
-        order = order_of(rows, options.max_tokens, options.seed)
+        scored = [sum(map(sum, row.scored)) for row in rows]
+        order = budget_order(scored, options.max_tokens, options.seed)
         more = {"num_train_epochs": 1.0, "train_sampling_strategy": "sequential"}
     if options.lora:
         refuse_spread("lora")
     return arguments_of(options, len(order), run, **more), order
 
 
-def policy_of(
-    options: PolicyOptions, row: TokenRow, tokens: Sequence[int] = ()
-) -> tuple[Any, bool]:
-    """The model to train, its adapter on it, and whether it runs equal prompts once.
+def arguments_of(options: PolicyOptions, rows: int, run: Run, **more: Any) -> Any:
+    """Arguments of the trainer underneath, for ``rows`` rows.
 
-    Its head is tried on ``row``; it gets embeddings of the new ``tokens``.
+    ``more`` are others, or take the place of these.
+    """
+    own = {
+        **run.arguments(options.save_every, options.log_every, options.seed),
+        "learning_rate": options.lr,
+        "num_train_epochs": options.epochs,
+        "per_device_train_batch_size": options.batch_size,
+        "per_device_eval_batch_size": options.batch_size,
+        "gradient_accumulation_steps": options.gradient_accumulation,
+        "remove_unused_columns": False,
+        "prediction_loss_only": True,
+        **more,
+    }
+    args = training_arguments(TrainingArguments, own, options.options, run.work, options.precision)
+    per_step = options.batch_size * options.gradient_accumulation
+    preflight.refuse(
+        preflight.check_steps(rows, per_step, args.num_train_epochs, args.dataloader_drop_last)
+    )
+    return args
+
+
+def policy_of(
+    options: PolicyOptions, row: AnswerRow, tokens: Sequence[int] = ()
+) -> tuple[Any, bool]:
+    """The model to train with its adapter, and whether it runs equal prompts once.
+
+    Its head is checked on ``row``; it gets embeddings of the new ``tokens``.
     """
     narrow = options.lora and not options.load_in_4bit
     dtype: loading.DType = frozen_dtype(options.precision) if narrow else "float32"
@@ -107,20 +188,20 @@ def _adapter(options: PolicyOptions) -> Lora:
     return Lora(options.lora, options.lora_alpha)
 
 
-def held_to(
+def reference_of(
     options: PolicyOptions,
     objective: Any,
     policy: Any,
-    rows: Sequence[Any],
-    collator: Callable[[Sequence[Any]], Batch],
+    rows: Sequence[AnswerRow],
+    collator: AnswerCollator,
     run: Run,
     share: bool,
     tokens: Sequence[int] = (),
-) -> tuple[Reference | None, Sequence[Any]]:
-    """The reference, None where there is none in memory, and the rows with what it said of them.
+) -> tuple[Reference | None, Sequence[AnswerRow]]:
+    """The reference, None where there is none in memory, and the rows with log-probs kept of it.
 
-    With ``tokens`` each prompt begins with one of them, which the reference does not know: it has
-    room for them, so that whole distributions can be compared, and is not shown them.
+    With ``tokens`` each prompt begins with one of them, which the reference does not know: it gets
+    embeddings of them, so that whole distributions can be compared, and is not run on them.
     """
     if not (needs_of(objective).reference or options.track_reference):
         return None, rows

@@ -1,4 +1,4 @@
-"""Options that every trainer has of a policy that is held to a reference."""
+"""Options of training a policy on preferences."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _AT_LEAST: Final = {  # the least that an option can be
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What they mean is said by the trainers, `trainers.preference` and ``…answers``."""
+    """Their meaning is documented in `trainers.preference`."""
 
     model: str
     loss: str = "dpo"
@@ -55,6 +55,7 @@ class PolicyOptions:
     epochs: Positive = 1.0
     max_tokens: Count | None = None
     lr: Positive = 1e-6
+    value_lr: Positive = 1e-3
     batch_size: Count = 8
     gradient_accumulation: Count = 1
     micro_tokens: Count = 4096
@@ -77,7 +78,7 @@ class PolicyOptions:
         for name, least in _AT_LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        for name in ("epochs", "lr"):
+        for name in ("epochs", "lr", "value_lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
         if not 0 < self.ref_mixup_alpha <= 1:

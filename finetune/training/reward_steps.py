@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from siftune.finetune.data.pair_collator import slices_of
+from siftune.finetune.data.collator import slices_of
 from siftune.finetune.runs.finite_steps import FiniteSteps
 
 __all__ = ["RewardSteps"]

@@ -1,4 +1,4 @@
-"""Tokens that say how good an answer is: it is trained behind its own, the best is asked for."""
+"""Reward tokens of Quark: each prompt begins with that of its answer's reward bin."""
 
 from __future__ import annotations
 

@@ -13,16 +13,15 @@ import torch
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.schema import schema_of
 from siftune.finetune.chat.encoding import encode_answers, encode_chats
-from siftune.finetune.data.answer_collator import AnswerCollator
-from siftune.finetune.data.answer_rows import answer_rows, with_strangers
+from siftune.finetune.data.answer_rows import encode_rows, with_mismatched
+from siftune.finetune.data.collator import AnswerCollator
 from siftune.finetune.data.packing import share_prefixes
-from siftune.finetune.data.pair_collator import PairCollator
-from siftune.finetune.data.pair_rows import pairs_of
-from siftune.finetune.data.token_rows import order_of
+from siftune.finetune.data.token_budget import budget_order
 from siftune.finetune.models.loading import load_causal, load_tokenizer
 from siftune.finetune.scoring.logps import score_answers
 from siftune.finetune.scoring.reference import precomputed
-from siftune.finetune.training.pair_trainer import answers_of
+from siftune.finetune.training.pair_trainer import pairs_of
+from siftune.finetune.training.preference_trainer import answers_of
 from tests.finetune.test_answers import turn
 
 
@@ -74,11 +73,11 @@ def test_the_log_prob_of_a_side_is_that_of_its_assistant_tokens(
     ]
     if shared:
         assert share_prefixes(model) is None
-    pairs = pairs_of(pair_table(SIDES, SINGLE), tokenizer).ids
-    batch = PairCollator(0, frozenset(tokenizer.all_special_ids))(pairs)
+    pairs = encode_rows(pair_table(SIDES, SINGLE), tokenizer).ids
+    batch = AnswerCollator(0, frozenset(tokenizer.all_special_ids))(pairs)
     with torch.no_grad():
         tokens = {**score_answers(model, batch), "formatting": batch["formatting"]}
-    scored = answers_of(tokens, batch, ("policy", "formatting"))
+    scored = pairs_of(answers_of(tokens, batch, ("policy", "formatting")), batch)
     sums = torch.cat([scored.chosen.policy, scored.rejected.policy])
     lengths = torch.cat([scored.chosen.length, scored.rejected.length])
     assert sums.tolist() == pytest.approx([total for total, _ in expected], abs=1e-4)
@@ -88,9 +87,9 @@ def test_the_log_prob_of_a_side_is_that_of_its_assistant_tokens(
 
 
 def test_answers_of_one_turn_are_scored_whole_as_without_a_mask(tokenizer: Any) -> None:
-    (pair,) = pairs_of(pair_table(SINGLE), tokenizer).ids
+    (pair,) = encode_rows(pair_table(SINGLE), tokenizer).ids
     assert all(all(mask) for mask in pair.scored)
-    collate = PairCollator(0, frozenset(tokenizer.all_special_ids))
+    collate = AnswerCollator(0, frozenset(tokenizer.all_special_ids))
     with_masks, without = collate([pair]), collate([replace(pair, masks=())])
     assert all(torch.equal(with_masks[name], without[name]) for name in without)
 
@@ -108,24 +107,24 @@ def labelled(*answers: Any) -> pl.DataFrame:
 def test_single_answers_and_those_to_other_prompts_are_masked_alike(
     tokenizer: Any,
 ) -> None:
-    read = answer_rows(labelled(*SIDES, SINGLE[0]), tokenizer, labelled=True).ids
-    rows = with_strangers(read, seed=1)
+    read = encode_rows(labelled(*SIDES, SINGLE[0]), tokenizer, labelled=True).ids
+    rows = with_mismatched(read, seed=1)
     batch = AnswerCollator(0)(rows)
     by_id = {row.id: row for row in read}
-    for row, own, other in zip(rows, batch["at"][:, 0], batch["strangers"], strict=True):
+    for row, own, other in zip(rows, batch["row_of"][:, 0], batch["mismatched"], strict=True):
         assert int(batch["answer_mask"][own].sum()) == sum(by_id[row.id].scored[0])
-        assert int(batch["answer_mask"][other].sum()) == sum(by_id[row.stranger_id].scored[0])
+        assert int(batch["answer_mask"][other].sum()) == sum(by_id[row.mismatched_id].scored[0])
     assert sum(read[0].scored[0]) < len(read[0].answers[0])
-    cut = with_strangers(read, seed=1, max_length=len(read[0].prompt) + 4)
-    assert all(len(row.scored[-1]) == len(row.stranger or ()) == 4 for row in cut)
+    cut = with_mismatched(read, seed=1, max_length=len(read[0].prompt) + 4)
+    assert all(len(row.scored[-1]) == len(row.mismatched or ()) == 4 for row in cut)
 
 
 def test_precomputed_log_probs_are_those_of_the_scored_tokens(
     tiny_model_dir: Path, tokenizer: Any, tmp_path: Path
 ) -> None:
     model = load_causal(tiny_model_dir)
-    pairs = pairs_of(pair_table(SIDES, SINGLE), tokenizer).ids
-    collate = PairCollator(0)
+    pairs = encode_rows(pair_table(SIDES, SINGLE), tokenizer).ids
+    collate = AnswerCollator(0)
     known = precomputed(str(tiny_model_dir), pairs, collate, tmp_path)
     for pair in known:
         assert [len(side) for side in pair.reference] == [sum(mask) for mask in pair.scored]
@@ -136,20 +135,20 @@ def test_precomputed_log_probs_are_those_of_the_scored_tokens(
     whole = precomputed(
         str(tiny_model_dir), [replace(pairs[0], masks=())], collate, tmp_path
     )  # another mask is another content
-    assert len(whole[0].reference[0]) == len(pairs[0].chosen)
+    assert len(whole[0].reference[0]) == len(pairs[0].answers[0])
 
 
 def test_a_token_budget_counts_what_is_scored(tokenizer: Any) -> None:
-    pairs = pairs_of(pair_table(SIDES), tokenizer).ids
+    pairs = encode_rows(pair_table(SIDES), tokenizer).ids
     scored = sum(map(sum, pairs[0].scored))
-    assert order_of(pairs, 3 * scored, seed=0) == [0, 0, 0]
+    assert budget_order([scored], 3 * scored, seed=0) == [0, 0, 0]
 
 
 def test_an_answer_without_a_scored_token_is_named(tokenizer: Any) -> None:
-    from siftune.finetune.data.token_rows import fitting
+    from siftune.finetune.data.answer_rows import fitting
 
-    (pair,) = pairs_of(pair_table(SINGLE), tokenizer).ids
-    mute = replace(pair, masks=[pair.scored[0], [0] * len(pair.rejected)])
+    (pair,) = encode_rows(pair_table(SINGLE), tokenizer).ids
+    mute = replace(pair, masks=[pair.scored[0], [0] * len(pair.answers[1])])
     table = pair_table(SINGLE)
     none = table.clear().select("id", reason=pl.lit("x"))
     options: dict[str, Any] = {"max_length": 1, "source": "rows"}

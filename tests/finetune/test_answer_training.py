@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from siftune.curate.core.errors import DataError, SiftuneError, UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
-from siftune.finetune.trainers.answers import AnswerPreference
+from siftune.finetune.trainers.preference import Preference
 from tests.finetune.test_answers import bad, base, good, preference, ranked, rows_file, unpaired
 
 FEW = 12
@@ -42,8 +42,9 @@ def lists_file(folder, rows):
 
 
 def train(model, rows, out, **options):
-    given = {"lr": 1e-3, "batch_size": 4, "seed": 3, "held_out": 0.0, "log_every": 1, **options}
-    result = AnswerPreference(model=str(model), **given)(rows, out)
+    fixed = {"lr": 1e-3, "batch_size": 4, "seed": 3, "held_out": 0.0, "log_every": 1}
+    given = {"loss": "kto", **fixed, **options}
+    result = Preference(model=str(model), **given)(rows, out)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return result, lines
 
@@ -76,19 +77,19 @@ def slow(*values):
 def test_a_run_that_was_cut_off_ends_in_the_same_bytes(
     tiny_model_dir, tmp_path, monkeypatch, make, options
 ):
-    from siftune.finetune.training.answer_trainer import AnswerTrainer
+    from siftune.finetune.training.preference_trainer import PreferenceTrainer
 
     rows = rows_file(tmp_path, [make(row) for row in range(FEW)])
     options = {"epochs": 2, "save_every": 2, **options}
     train(tiny_model_dir, rows, tmp_path / "whole", **options)
-    own = AnswerTrainer.training_step
+    own = PreferenceTrainer.training_step
 
     def cut(self, *args, **kwargs):
         if self.state.global_step == 3:
             raise KeyboardInterrupt
         return own(self, *args, **kwargs)
 
-    monkeypatch.setattr(AnswerTrainer, "training_step", cut)
+    monkeypatch.setattr(PreferenceTrainer, "training_step", cut)
     with pytest.raises(KeyboardInterrupt):
         train(tiny_model_dir, rows, tmp_path / "cut", **options)
     assert not (tmp_path / "cut").exists()
@@ -153,10 +154,10 @@ def test_a_prompt_is_run_once_for_all_answers_of_a_list(tiny_model_dir, tmp_path
     monkeypatch.setattr(logps, "run_packed", run)
     rows = [ranked(row, count=4) for row in range(4)]
     train(tiny_model_dir, rows_file(tmp_path, rows), tmp_path / "out", loss="plackett_luce")
-    from siftune.finetune.data.answer_rows import answer_rows
+    from siftune.finetune.data.answer_rows import encode_rows
     from siftune.finetune.models.loading import load_tokenizer
 
-    read = answer_rows(pl.DataFrame(rows, schema_of("ranked")), load_tokenizer(tiny_model_dir))
+    read = encode_rows(pl.DataFrame(rows, schema_of("ranked")), load_tokenizer(tiny_model_dir))
     once = sum(len(row.prompt) + sum(map(len, row.answers)) for row in read.ids)
     assert seen == [once, once]  # the reference, the policy
 
@@ -294,8 +295,8 @@ def test_dro_v_learns_values_that_are_kept_beside_a_plain_model(tiny_model_dir, 
 
 
 def test_the_value_head_gives_the_trunk_no_gradient(tiny_model_dir):
-    from siftune.finetune.data.answer_collator import AnswerCollator
     from siftune.finetune.data.answer_rows import AnswerRow
+    from siftune.finetune.data.collator import AnswerCollator
     from siftune.finetune.models.loading import load_causal
     from siftune.finetune.models.value_head import add_value_head
     from siftune.finetune.scoring.logps import score_answers
@@ -434,14 +435,14 @@ def test_numbers_are_found_by_the_name_that_is_given_and_a_row_without_is_named(
     ],
 )
 def test_the_numbers_of_plain_pairs_are_those_of_both_answers(facts, name, given, expected):
-    from siftune.finetune.training.answer_tables import with_numbers
+    from siftune.finetune.training.preference_rows import with_numbers
 
     table = pl.DataFrame([{**preference(0), "extra": json.dumps(facts)}], schema_of("preference"))
     assert with_numbers(table, [name], given)[name].to_list() == [expected]
 
 
 def test_one_reward_of_a_pair_does_not_say_of_which_answer():
-    from siftune.finetune.training.answer_tables import with_numbers
+    from siftune.finetune.training.preference_rows import with_numbers
 
     table = pl.DataFrame([{**preference(0), "extra": '{"reward": 2}'}], schema_of("preference"))
     with pytest.raises(UsageError, match="'reward' of each answer, and the pairs have one; expect"):
@@ -462,11 +463,11 @@ def test_quark_refuses_bins_that_are_none_before_a_model_loads(tmp_path):
     for bins in (0, -1):
         options = {"loss": "quark", "loss_options": {"bins": bins}}
         with pytest.raises(UsageError, match=r"bins is in \[1, inf\)"):
-            AnswerPreference(model="no such model", **options)(tmp_path / "none", tmp_path / "out")
+            Preference(model="no such model", **options)(tmp_path / "none", tmp_path / "out")
 
 
 def test_accuracy_is_within_a_prompt_where_one_has_both_sides_else_over_all():
-    from siftune.finetune.training.answer_eval import summary
+    from siftune.finetune.training.answer_trainer import summary
 
     def row(prompt, label, reward):
         return {"prompt_key": prompt, "label": label, "reward": reward, "loss": 1.0}

@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
-from siftune.finetune.data.answer_rows import AnswerRow, with_strangers
-from siftune.finetune.trainers.answers import AnswerPreference
+from siftune.finetune.data.answer_rows import AnswerRow, with_mismatched
 from siftune.finetune.trainers.preference import Preference
 
 WORDS = ["cat", "sat", "mat", "sea", "capital", "Paris", "two", "king", "hello", "blue", "red"]
@@ -66,9 +65,10 @@ def rows_file(folder, rows):
     return folder / f"{rows[0]['kind']}.parquet"
 
 
-def train(model, rows, out, trainer=AnswerPreference, **options):
-    given = {"lr": 1e-3, "batch_size": 4, "seed": 3, "held_out": 0.0, "log_every": 1, **options}
-    result = trainer(model=str(model), **given)(rows, out)
+def train(model, rows, out, **options):
+    fixed = {"lr": 1e-3, "batch_size": 4, "seed": 3, "held_out": 0.0, "log_every": 1}
+    given = {"loss": "kto", **fixed, **options}
+    result = Preference(model=str(model), **given)(rows, out)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return result, [line for line in lines if "rewards/margins" in line]
 
@@ -98,13 +98,12 @@ def test_plackett_luce_begins_at_the_log_of_all_orders_and_learns_them(tiny_mode
 
 
 def test_a_ranking_of_two_trains_as_its_pair_does_under_dpo(tiny_model_dir, tmp_path):
-    """Two trainers, two layouts of a batch, one loss: equal step for step."""
+    """Two loops, one loss: equal step for step."""
     lists = rows_file(tmp_path, [ranked(row, count=2) for row in range(8)])
     pairs = rows_file(tmp_path, [preference(row) for row in range(8)])
     options = {"beta": 0.5, "epochs": 2}
     _, ours = train(tiny_model_dir, lists, tmp_path / "a", loss="plackett_luce", **options)
-    plain = {"trainer": Preference, **options}
-    _, theirs = train(tiny_model_dir, pairs, tmp_path / "b", **plain)
+    _, theirs = train(tiny_model_dir, pairs, tmp_path / "b", loss="dpo", **options)
     assert len(ours) == len(theirs) == 4
     for mine, other in zip(ours, theirs, strict=True):
         for name in ("loss", "rewards/margins", "logps/chosen", "lengths/rejected", "entropy"):
@@ -166,7 +165,7 @@ def test_rows_of_another_kind_are_refused_before_a_model_is_looked_for(
 ):
     rows = rows_file(tmp_path, [make(row) for row in range(3)])
     with pytest.raises(UsageError, match=expected):
-        AnswerPreference(model="no/such/model", loss=loss)(rows, tmp_path / "out")
+        Preference(model="no/such/model", loss=loss)(rows, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +181,7 @@ def test_rows_of_another_kind_are_refused_before_a_model_is_looked_for(
 )
 def test_a_loss_that_cannot_be_trained_is_refused_at_once(tmp_path, options, expected):
     with pytest.raises(UsageError, match=expected):
-        AnswerPreference(model="no/such/model", **options)(tmp_path / "none", tmp_path / "out")
+        Preference(model="no/such/model", **options)(tmp_path / "none", tmp_path / "out")
 
 
 def test_lists_without_a_score_for_each_answer_are_refused_or_left_out(tiny_model_dir, tmp_path):
@@ -203,25 +202,25 @@ def test_lists_without_a_score_for_each_answer_are_refused_or_left_out(tiny_mode
         train(tiny_model_dir, rows_file(tmp_path, rows), tmp_path / "c", loss="rrhf")
 
 
-def test_strangers_answer_another_prompt_and_are_the_same_for_a_seed():
+def test_mismatched_answers_are_to_another_prompt_and_are_the_same_for_a_seed():
     rows = [AnswerRow(str(at), [at // 2], [[100 + at, 1, 2, 3]]) for at in range(8)]
-    given = with_strangers(rows, seed=5)
-    assert all((row.stranger[0] - 100) // 2 != row.prompt[0] for row in given)
-    assert given == with_strangers(rows, seed=5)
-    assert given != with_strangers(rows, seed=6)
-    assert [len(row.stranger) for row in with_strangers(rows, seed=5, max_length=3)] == [2] * 8
+    given = with_mismatched(rows, seed=5)
+    assert all((row.mismatched[0] - 100) // 2 != row.prompt[0] for row in given)
+    assert given == with_mismatched(rows, seed=5)
+    assert given != with_mismatched(rows, seed=6)
+    assert [len(row.mismatched) for row in with_mismatched(rows, seed=5, max_length=3)] == [2] * 8
     with pytest.raises(UsageError, match="at least two different prompts"):
-        with_strangers(rows[:2], seed=5)
+        with_mismatched(rows[:2], seed=5)
 
 
-def test_a_batch_ends_with_the_strangers_behind_the_prompts_they_are_strange_to():
-    from siftune.finetune.data.answer_collator import AnswerCollator
+def test_a_batch_ends_with_the_mismatched_answers_behind_the_prompts_of_their_rows():
+    from siftune.finetune.data.collator import AnswerCollator
 
     rows = [
-        AnswerRow("a", [5], [[7, 2]], True, stranger=[9]),
-        AnswerRow("b", [6], [[8]], False, stranger=[7, 2]),
+        AnswerRow("a", [5], [[7, 2]], True, mismatched=[9]),
+        AnswerRow("b", [6], [[8]], False, mismatched=[7, 2]),
     ]
     batch = AnswerCollator(pad=0)(rows)
-    assert batch["input_ids"][batch["strangers"]].tolist() == [[5, 9, 0], [6, 7, 2]]
-    assert batch["answer_mask"][batch["strangers"]].tolist() == [[0, 1, 0], [0, 1, 1]]
-    assert batch["at"].tolist() == [[0], [1]]
+    assert batch["input_ids"][batch["mismatched"]].tolist() == [[5, 9, 0], [6, 7, 2]]
+    assert batch["answer_mask"][batch["mismatched"]].tolist() == [[0, 1, 0], [0, 1, 1]]
+    assert batch["row_of"].tolist() == [[0], [1]]

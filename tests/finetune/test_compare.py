@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from siftune.curate.core.errors import UsageError
-from siftune.finetune.comparison.compare import Compare, table_of
-from siftune.finetune.comparison.label_numbers import with_label_numbers
+from siftune.finetune.comparison.compare import Compare, table_of, with_label_numbers
 from siftune.finetune.data.training_rows import chat
-from siftune.finetune.training.build_loss import ANSWERS, LISTS, LOSSES
 from tests.finetune.test_preference import rows_file
 
 
@@ -125,14 +123,13 @@ def test_labels_stand_for_the_numbers_that_objectives_read(tiny_model_dir, tmp_p
 
 def test_a_number_that_came_with_the_pairs_is_not_covered_by_a_label():
     table = pl.DataFrame({"win_probability": [None], "extra": ['{"win_probability": 0.75}']})
-    found = with_label_numbers(table, ("sppo_soft",), (LOSSES,))
+    found = with_label_numbers(table, ("sppo_soft",))
     assert found["win_probability"].to_list() == [None]  # and so it is read from there
 
 
 def test_a_number_that_the_pairs_have_is_left_as_it_is():
     table = pl.DataFrame({"score_chosen": [3.0, 2.0]})
-    groups = (LOSSES, *ANSWERS, *LISTS)
-    found = with_label_numbers(table, ("rpo_reward_aware", "dpo"), groups)
+    found = with_label_numbers(table, ("rpo_reward_aware", "dpo"))
     assert found.to_dict(as_series=False) == {
         "score_chosen": [3.0, 2.0], "score_rejected": [0.0, 0.0]
     }  # fmt: skip

@@ -14,7 +14,6 @@ import torch
 from siftune.finetune.models.loading import load_tokenizer
 from siftune.finetune.runs.finite_steps import NonFiniteError
 from siftune.finetune.tools.init import Init
-from siftune.finetune.trainers.answers import AnswerPreference
 from siftune.finetune.trainers.ppo import PPO
 from siftune.finetune.trainers.preference import Preference
 from siftune.finetune.trainers.reward_model import RewardModel
@@ -70,7 +69,7 @@ TRAINERS = [
     pytest.param(lambda m: RewardModel(m, **BATCH, held_out=0.0), id="reward"),
     pytest.param(lambda m: Preference(m, **BATCH, held_out=0.0), id="preference"),
     pytest.param(lambda m: Preference(m, **BATCH, held_out=0.0, micro_tokens=32), id="parts"),
-    pytest.param(lambda m: AnswerPreference(m, loss="kto", **BATCH, held_out=0.0), id="answers"),
+    pytest.param(lambda m: Preference(m, loss="kto", **BATCH, held_out=0.0), id="answers"),
 ]
 
 

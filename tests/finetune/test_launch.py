@@ -32,7 +32,7 @@ def init(self, *args, **more):
 
 state.PartialState.__init__ = init
 
-import siftune.finetune.training.preference_training as training
+import siftune.finetune.trainers.preference as training
 
 def spread(trainer, known=training.whole_weights):
     assert trainer.is_fsdp_enabled

@@ -7,17 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from siftune.finetune.data.answer_rows import AnswerRow
+from siftune.finetune.data.collator import AnswerCollator, parts_of
 from siftune.finetune.data.packing import pack, run_packed, share_prefixes, shares_prefixes
-from siftune.finetune.data.pair_collator import PairCollator, PairIds, parts_of
 from siftune.finetune.scoring.logps import read_answers, score_answers
 from tests.finetune.test_logps import tiny
 
 PAIRS = [
-    PairIds("a", [5, 6, 7], [8, 2], [9, 10, 11, 2], {"margin": 1.0}),
-    PairIds("b", [5, 6, 7, 8, 12], [8, 2, 3], [2], {"margin": 2.0}),
-    PairIds("c", [5, 6, 7], [13, 2], [14, 15, 2], {"margin": 3.0}),
+    AnswerRow("a", [5, 6, 7], [[8, 2], [9, 10, 11, 2]], columns={"margin": [1.0]}),
+    AnswerRow("b", [5, 6, 7, 8, 12], [[8, 2, 3], [2]], columns={"margin": [2.0]}),
+    AnswerRow("c", [5, 6, 7], [[13, 2], [14, 15, 2]], columns={"margin": [3.0]}),
 ]
-BATCH = PairCollator(0)(PAIRS)
+BATCH = AnswerCollator(0)(PAIRS)
 FAMILIES = ["Llama", "Qwen2", "Qwen3", "GPT2", "Granite", "OPT"]
 
 
@@ -95,8 +96,8 @@ def test_an_answer_does_not_see_the_others():
     share_prefixes(model)
     with torch.no_grad():
         before = score_answers(model, BATCH)["policy"]
-        other = PairIds("a", [5, 6, 7], [20, 21], [9, 10, 11, 2], {"margin": 1.0})
-        after = score_answers(model, PairCollator(0)([other, *PAIRS[1:]]))["policy"]
+        other = AnswerRow("a", [5, 6, 7], [[20, 21], [9, 10, 11, 2]], columns={"margin": [1.0]})
+        after = score_answers(model, AnswerCollator(0)([other, *PAIRS[1:]]))["policy"]
     torch.testing.assert_close(after[1:], before[1:])
     assert (after[0] - before[0]).abs().max() > 1e-3
 
@@ -106,7 +107,9 @@ def test_an_answer_does_not_see_the_others():
 def test_any_batch_is_scored_as_it_is_plainly(made):
     plain, shared = tiny("Llama"), tiny("Llama")
     share_prefixes(shared)
-    batch = PairCollator(0)([PairIds(str(at), *row) for at, row in enumerate(made[:5])])
+    batch = AnswerCollator(0)(
+        [AnswerRow(str(at), row[0], list(row[1:])) for at, row in enumerate(made[:5])]
+    )
     with torch.no_grad():
         expected, found = (score_answers(model, batch)["policy"] for model in (plain, shared))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -166,7 +169,7 @@ def test_a_batch_falls_in_parts_of_so_many_tokens():
     assert [len(part["input_ids"]) for part in parts_of(BATCH, 26)] == [4, 2]
     one, two, three = parts_of(BATCH, 1)
     for part, pair in zip((one, two, three), PAIRS, strict=True):
-        alone = PairCollator(0)([pair])
+        alone = AnswerCollator(0)([pair])
         assert part.keys() == alone.keys()
         for name, value in alone.items():
             assert torch.equal(part[name], value), name

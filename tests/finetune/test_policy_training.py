@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 
 from siftune.curate.core.errors import UsageError
-from siftune.finetune.trainers.answers import AnswerPreference
 from siftune.finetune.trainers.preference import Preference
 from tests.finetune.test_answers import preference, ranked, rows_file, unpaired
 
@@ -19,9 +18,8 @@ FEW = 40  # tokens: two or three answers
 
 
 def trained(model, rows, out, loss, **options):
-    trainer = Preference if loss == "dpo" else AnswerPreference
     given = {"lr": 3e-3, "batch_size": 8, "seed": 3, "held_out": 0.0, "log_every": 1, **options}
-    trainer(model=str(model), loss=loss, **given)(rows, out)
+    Preference(model=str(model), loss=loss, **given)(rows, out)
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -43,15 +41,15 @@ def test_a_batch_that_is_run_in_parts_trains_to_the_same_weights(
     tiny_model_dir, tmp_path, monkeypatch, loss, how
 ):
     """KTO's z, BCO's shift and the tokens of a mean are the step's, however a batch is cut."""
-    from siftune.finetune.training.pair_trainer import PairTrainer
+    from siftune.finetune.training.preference_trainer import PreferenceTrainer
 
-    own, backward = PairTrainer.compute_loss, []
+    own, backward = PreferenceTrainer.compute_loss, []
 
     def counted(self, model, *given, **named):
         backward.append(model.training)
         return own(self, model, *given, **named)
 
-    monkeypatch.setattr(PairTrainer, "compute_loss", counted)
+    monkeypatch.setattr(PreferenceTrainer, "compute_loss", counted)
     rows, runs, passes = made(tmp_path, loss), [], []
     for most in (10_000, FEW):
         backward.clear()
@@ -100,16 +98,16 @@ def test_what_splitting_a_step_changes_is_the_order_of_sums(
 @pytest.mark.parametrize("most", [1, 30, 80, 10_000])
 def test_a_part_is_the_batch_of_its_rows(most):
     """Lists of one to three answers, with all that a batch can hold."""
-    from siftune.finetune.data.answer_collator import AnswerCollator, parts_of
     from siftune.finetune.data.answer_rows import AnswerRow
+    from siftune.finetune.data.collator import AnswerCollator, parts_of
 
     rows = []
     for at in range(7):
         answers = [[at + 1] * (1 + (at + k) % 4) for k in range(1 + at % 3)]
-        stranger = [9] * (1 + at % 2)
-        known = [[-float(at)] * len(each) for each in (*answers, stranger)]
+        mismatched = [9] * (1 + at % 2)
+        known = [[-float(at)] * len(each) for each in (*answers, mismatched)]
         score = {"score": [float(k) for k in range(len(answers))]}
-        row = AnswerRow(str(at), [5] * (2 + at), answers, at % 2 == 0, score, stranger, known)
+        row = AnswerRow(str(at), [5] * (2 + at), answers, at % 2 == 0, score, mismatched, known)
         rows.append(row)
     collate = AnswerCollator(pad=0)
     parts = parts_of(collate(rows), most)
@@ -117,7 +115,7 @@ def test_a_part_is_the_batch_of_its_rows(most):
     assert (len(parts) == 7) == (most == 1)
     start = 0
     for part in parts:
-        own = rows[start : start + len(part["at"])]
+        own = rows[start : start + len(part["row_of"])]
         start += len(own)
         assert len(own) == 1 or sum(map(tokens_of, own)) <= most
         assert start == len(rows) or sum(map(tokens_of, rows[start - len(own) : start + 1])) > most
@@ -133,24 +131,24 @@ def tokens_of(row):
 
 
 @pytest.mark.parametrize("loss", ["kto", "plackett_luce"])
-def test_a_budget_counts_the_tokens_of_answers_and_draws_no_new_strangers(
+def test_a_budget_counts_the_tokens_of_answers_and_draws_no_new_mismatched_ones(
     tiny_model_dir, tmp_path, monkeypatch, loss
 ):
-    import siftune.finetune.training.answer_setup as setup
-    from siftune.finetune.data.answer_rows import with_strangers
+    import siftune.finetune.training.policy as setup
+    from siftune.finetune.data.answer_rows import with_mismatched
     from siftune.finetune.models.loading import load_tokenizer
 
     seen = []
-    own = setup.planned
+    own = setup._planned
 
     def planned(options, rows, run):
         seen.extend(rows)
         return own(options, rows, run)
 
     drawn = []
-    monkeypatch.setattr(setup, "planned", planned)
+    monkeypatch.setattr(setup, "_planned", planned)
     monkeypatch.setattr(
-        setup, "with_strangers", lambda *a, **b: drawn.append(a[0]) or with_strangers(*a, **b)
+        setup, "with_mismatched", lambda *a, **b: drawn.append(a[0]) or with_mismatched(*a, **b)
     )
     rows = made(tmp_path, loss, 8)
     once = trained(tiny_model_dir, rows, tmp_path / "once", loss, batch_size=4)
@@ -217,7 +215,6 @@ def test_what_answers_teach_over_4_bits_is_merged_into_the_whole_model(
         ({"held_out": 1.0}, "held_out: expected a share"),
     ],
 )
-@pytest.mark.parametrize("trainer", [Preference, AnswerPreference])
-def test_options_out_of_range_or_against_each_other_are_refused(trainer, options, said):
+def test_options_out_of_range_or_against_each_other_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
-        trainer(model="no/such/model", **options)
+        Preference(model="no/such/model", **options)

@@ -14,7 +14,8 @@ from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
 from siftune.finetune.cli import finetune
-from siftune.finetune.data.pair_collator import PairCollator, PairIds
+from siftune.finetune.data.answer_rows import AnswerRow
+from siftune.finetune.data.collator import AnswerCollator
 from siftune.finetune.models import loading
 from siftune.finetune.models.loading import load_causal, load_reward, read_facts
 from siftune.finetune.models.lora import merge_adapter
@@ -200,8 +201,8 @@ def test_ppo_starts_equal_to_its_reference(
 def test_kept_values_are_computed_in_the_autocast_of_the_policy(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    row = PairIds("a", [5, 6, 7], [8, 9], [10])
-    collator = PairCollator(0, frozenset())
+    row = AnswerRow("a", [5, 6, 7], [[8, 9], [10]])
+    collator = AnswerCollator(0)
     exact, short = (
         precomputed(str(tiny_model_dir), [row], collator, tmp_path, autocast=autocast)[0].reference
         for autocast in (False, True)

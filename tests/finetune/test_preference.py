@@ -74,10 +74,10 @@ def train(model, rows, out, **options):
 
 
 def encoded(folder, table, **options):
-    from siftune.finetune.data.pair_rows import pairs_of
+    from siftune.finetune.data.answer_rows import encode_rows
     from siftune.finetune.models.loading import load_tokenizer
 
-    return pairs_of(table, load_tokenizer(folder), **options).ids
+    return encode_rows(table, load_tokenizer(folder), **options).ids
 
 
 def weights(folder):
@@ -142,15 +142,17 @@ def test_the_first_line_of_metrics_is_right_by_another_way(tiny_model_dir, rows,
 def test_the_trainers_own_evaluation_leaves_the_means_of_training_alone(
     tiny_model_dir, rows, tmp_path
 ):
-    from siftune.finetune.data.pair_rows import pairs_of
+    from siftune.finetune.data.answer_rows import encode_rows
     from siftune.finetune.models.loading import load_tokenizer
     from siftune.finetune.runs.run_dir import Run
-    from siftune.finetune.training.pair_setup import trainer_of
+    from siftune.finetune.training.pair_trainer import PairTrainer
+    from siftune.finetune.training.policy import trainer_of
 
     options = Preference(model=str(tiny_model_dir), batch_size=4)
     tokenizer = load_tokenizer(tiny_model_dir)
-    pairs = pairs_of(pl.read_parquet(rows), tokenizer)
+    pairs = encode_rows(pl.read_parquet(rows), tokenizer)
     given = (
+        PairTrainer,
         options,
         options.objective(),
         pairs.ids,
@@ -216,19 +218,19 @@ def test_a_last_step_that_is_not_full_counts_its_own_pairs(tiny_model_dir, tmp_p
 def test_a_run_that_was_cut_off_ends_in_the_same_bytes(
     tiny_model_dir, rows, tmp_path, monkeypatch, how
 ):
-    from siftune.finetune.training.pair_trainer import PairTrainer
+    from siftune.finetune.training.preference_trainer import PreferenceTrainer
 
     options = {"epochs": 2, "save_every": 3, **how}
     train(tiny_model_dir, rows, tmp_path / "whole", **options)
 
-    own = PairTrainer.training_step
+    own = PreferenceTrainer.training_step
 
     def cut(self, *args, **kwargs):
         if self.state.global_step == 5:
             raise KeyboardInterrupt
         return own(self, *args, **kwargs)
 
-    monkeypatch.setattr(PairTrainer, "training_step", cut)
+    monkeypatch.setattr(PreferenceTrainer, "training_step", cut)
     with pytest.raises(KeyboardInterrupt):
         train(tiny_model_dir, rows, tmp_path / "cut", **options)
     assert not (tmp_path / "cut").exists()
@@ -402,13 +404,13 @@ def test_a_number_that_came_with_plain_pairs_reaches_the_loss(tiny_model_dir, tm
 
 
 def test_a_number_is_read_beside_an_empty_column_of_its_name(tmp_path):
-    from siftune.finetune.data.row_numbers import with_pair_numbers
+    from siftune.finetune.training.preference_rows import with_numbers
 
     table = pl.DataFrame(
         [pair(row, extra=json.dumps({"win_probability": row / 4})) for row in range(3)],
         schema_of("preference"),
     )
-    assert with_pair_numbers(table, ["win_probability"])["win_probability"].to_list() == [
+    assert with_numbers(table, ["win_probability"], per_row=True)["win_probability"].to_list() == [
         0.0,
         0.25,
         0.5,
@@ -513,7 +515,7 @@ def test_a_kl_above_the_limit_ends_the_run(tiny_model_dir, rows, tmp_path, capsy
 def test_a_budget_of_tokens_sets_the_steps(tiny_model_dir, rows, tmp_path):
     once = train(tiny_model_dir, rows, tmp_path / "once")[1]
     pairs = encoded(tiny_model_dir, pl.read_parquet(rows))
-    tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
+    tokens = sum(sum(map(len, pair.answers)) for pair in pairs)
     twice = train(tiny_model_dir, rows, tmp_path / "twice", max_tokens=2 * tokens)[1]
     assert (len(once), len(twice)) == (4, 8)
     with pytest.raises(UsageError, match="max_tokens: 3 tokens are fewer than the first row has"):
@@ -522,12 +524,12 @@ def test_a_budget_of_tokens_sets_the_steps(tiny_model_dir, rows, tmp_path):
 
 def test_answers_keep_their_end_and_prompts_are_not_scored(tiny_model_dir, rows):
     """What a mask off by one, a lost end of turn or a counted prompt would change."""
-    from siftune.finetune.data.pair_collator import PairCollator
+    from siftune.finetune.data.collator import AnswerCollator
     from siftune.finetune.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(tiny_model_dir)
     pairs = encoded(tiny_model_dir, pl.read_parquet(rows))
-    batch = PairCollator(tokenizer.pad_token_id)(pairs[:4])
+    batch = AnswerCollator(tokenizer.pad_token_id)(pairs[:4])
     for row in range(8):
         scored = batch["input_ids"][row][batch["answer_mask"][row].bool()].tolist()
         made = pair(row % 4)["chosen" if row < 4 else "rejected"][0]["content"]
@@ -541,7 +543,7 @@ def test_long_prompts_lose_their_beginning_and_answers_nothing(tiny_model_dir, r
     cut = encoded(tiny_model_dir, table, max_prompt_length=3)
     for one, other in zip(whole, cut, strict=True):
         assert other.prompt == one.prompt[-3:]
-        assert (other.chosen, other.rejected) == (one.chosen, one.rejected)
+        assert other.answers == one.answers
 
 
 def test_a_row_that_is_too_long_is_named_or_left_out(tiny_model_dir, tmp_path):

@@ -15,7 +15,7 @@ from siftune.finetune.cli import finetune
 from siftune.finetune.generation.mixture_policy import mixed
 from siftune.finetune.models.loading import load_causal, model_hash
 from siftune.finetune.tools.sample import Sample
-from siftune.finetune.trainers.answers import AnswerPreference
+from siftune.finetune.trainers.preference import Preference
 from tests.finetune.test_answers import bad, good, rows_file, said, unpaired
 
 
@@ -25,7 +25,7 @@ def talker(tiny_model_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("talker")
     answers = [said("yes yes"), said("no"), said("yes no yes"), good(0)]
     rows = [{**unpaired(row), "completion": answers[row % 4]} for row in range(16)]
-    trainer = AnswerPreference(
+    trainer = Preference(
         model=str(tiny_model_dir), loss="nll", epochs=25, lr=2e-2, held_out=0.0, batch_size=16
     )
     trainer(rows_file(folder, rows), folder / "model")
@@ -66,7 +66,7 @@ def test_a_file_of_prompts_and_nothing_else_is_answered(talker, tmp_path):
     asked = [[(one["role"], one["content"]) for one in row["prompt"]] for row in rows]
     assert asked == [[("user", "Say cat")], [("system", "Be brief."), ("user", "Say two")]]
     assert all(len(row["completions"]) > 1 for row in rows)
-    trainer = AnswerPreference(
+    trainer = Preference(
         str(talker), loss="plackett_luce", held_out=0.0, columns={"score": "scores"}
     )
     assert trainer(tmp_path / "out", tmp_path / "model").rows == 2
@@ -156,16 +156,12 @@ def test_a_step_on_own_samples_raises_the_reward(talker, asked, tmp_path, capsys
     """Self-play by hand: sample, train, sample. The reward is the share of yes."""
     drawn = {"count": 16, "batch_size": 64}
     before, _ = sample(talker, asked, tmp_path / "one", **drawn)
-    trainer = AnswerPreference(
-        model=str(talker), loss="spo", beta=0.01, lr=3e-3, epochs=4, held_out=0.0
-    )
+    trainer = Preference(model=str(talker), loss="spo", beta=0.01, lr=3e-3, epochs=4, held_out=0.0)
     trainer(tmp_path / "one", tmp_path / "policy")
     assert "not known to be samples" not in capsys.readouterr().err
     after, _ = sample(tmp_path / "policy", asked, tmp_path / "two", **drawn)
     assert after.metrics["score"] > before.metrics["score"] + 0.05
-    AnswerPreference(model=str(talker), loss="dno", held_out=0.0)(
-        tmp_path / "two", tmp_path / "stale"
-    )
+    Preference(model=str(talker), loss="dno", held_out=0.0)(tmp_path / "two", tmp_path / "stale")
     assert "3 of 3 are not known to be samples of this model" in capsys.readouterr().err
 
 
@@ -182,7 +178,7 @@ def test_opponents_are_drawn_from_the_reference_or_a_mixture(
         assert (theirs > 0) == (loss == "xpo")
         assert row["by_reference"] == sorted(row["by_reference"])
         assert all(0 < chance < 1 for chance in row["win_probability"])
-    trainer = AnswerPreference(model=str(talker), loss=loss, held_out=0.0)
+    trainer = Preference(model=str(talker), loss=loss, held_out=0.0)
     assert trainer(tmp_path / "out", tmp_path / "trained").metrics["steps"] > 0
 
 

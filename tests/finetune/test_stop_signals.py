@@ -11,7 +11,6 @@ import pytest
 
 from siftune.finetune.runs.run_dir import Run
 from siftune.finetune.runs.stop_signals import StopAtSignal, StopSignals, catching_signals
-from siftune.finetune.trainers.answers import AnswerPreference
 from siftune.finetune.trainers.ppo import PPO
 from siftune.finetune.trainers.preference import Preference
 from siftune.finetune.trainers.reward_model import RewardModel
@@ -56,7 +55,7 @@ def trainer_of(method: str, model: Path, rows: dict[str, str]) -> Any:
     if method == "dpo":
         return Preference(str(model), **SHARED, held_out=0.3)
     if method == "kto":
-        return AnswerPreference(str(model), "kto", **SHARED, held_out=0.3)
+        return Preference(str(model), "kto", **SHARED, held_out=0.3)
     sizes = {"rollouts": 3, "batch": 4, "minibatches": 2, "epochs": 1, "max_new_tokens": 3}
     return PPO(
         model=str(model), reward="text_share", reward_options={"text": "e"}, save_every=2, **sizes

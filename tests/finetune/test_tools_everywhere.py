@@ -13,8 +13,7 @@ import pytest
 from siftune.curate.core.errors import DataError
 from siftune.finetune.chat.encoding import encode_answers
 from siftune.finetune.data import training_rows
-from siftune.finetune.data.answer_rows import answer_rows
-from siftune.finetune.data.pair_rows import pairs_of
+from siftune.finetune.data.answer_rows import encode_rows
 from siftune.finetune.evaluation.generation_eval import Exam
 from siftune.finetune.evaluation.pair_accuracy import encode_sides
 from siftune.finetune.models.loading import load_causal, load_tokenizer
@@ -80,9 +79,9 @@ def test_sft_reads_them(tokenizer: Any, table: Any, tiny_model_dir: Path) -> Non
 
 
 def test_pairs_and_answers_read_them(tokenizer: Any, table: Any) -> None:
-    (pair,) = pairs_of(table(PAIR), tokenizer).ids
-    (answer,) = answer_rows(table(ANSWER), tokenizer, labelled=True).ids
-    (listed,) = answer_rows(table(LISTED), tokenizer).ids
+    (pair,) = encode_rows(table(PAIR), tokenizer).ids
+    (answer,) = encode_rows(table(ANSWER), tokenizer, labelled=True).ids
+    (listed,) = encode_rows(table(LISTED), tokenizer).ids
     for prompt in (pair.prompt, answer.prompt, listed.prompt):
         assert has_all(tokenizer.decode(prompt))
 
@@ -159,9 +158,8 @@ UNLEARNED = {"role": "assistant", "content": "yes", "weight": 0}
 def test_an_answer_of_which_nothing_is_learned_is_named(
     tokenizer: Any, table: Any, record: dict[str, Any]
 ) -> None:
-    read = pairs_of if "chosen" in record else answer_rows
     with pytest.raises(DataError, match=r"1 no_trained_tokens \(rows:1\)"):
-        read(table(record), tokenizer)
+        encode_rows(table(record), tokenizer)
 
 
 def test_a_turn_of_weight_0_in_a_side_of_a_pair_is_not_scored(tokenizer: Any, table: Any) -> None:

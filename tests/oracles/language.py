@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import torch
 
-from siftune.finetune.data.answer_collator import AnswerCollator
 from siftune.finetune.data.answer_rows import AnswerRow
-from siftune.finetune.data.pair_collator import PairCollator, PairIds
+from siftune.finetune.data.collator import AnswerCollator
 from siftune.finetune.losses.types import Answers, PairLogps, needs_of
 from siftune.finetune.oracles.bandit import Bandit, minimise
 from siftune.finetune.scoring.logps import read_answers, score_answers
-from siftune.finetune.training.pair_trainer import answers_of
+from siftune.finetune.training.pair_trainer import pairs_of
+from siftune.finetune.training.preference_trainer import answers_of
 
 __all__ = ["SENTENCES", "land", "language", "log_probs", "score_as_answers"]
 
@@ -50,8 +50,8 @@ def language(seed):
 
 def _batch():
     """All sentences twice, as a collator lays them out: once as chosen, once as rejected."""
-    pairs = [PairIds(str(at), PROMPT, words, words) for at, words in enumerate(SENTENCES)]
-    return PairCollator(PAD, dtype=torch.float64)(pairs)
+    pairs = [AnswerRow(str(at), PROMPT, [words, words]) for at, words in enumerate(SENTENCES)]
+    return AnswerCollator(PAD, dtype=torch.float64)(pairs)
 
 
 def _score(model, reference, loss):
@@ -63,7 +63,8 @@ def _score(model, reference, loss):
     asked = needs_of(loss).tokens
     statistics = [name for name in asked if name not in ("policy", "formatting")]
     tokens = score_answers(model, batch, statistics, frozen)
-    return answers_of({**tokens, "formatting": batch["formatting"]}, batch, asked).chosen
+    answers = answers_of({**tokens, "formatting": batch["formatting"]}, batch, asked)
+    return pairs_of(answers, batch).chosen
 
 
 def score_as_answers(model, reference, value=False):
