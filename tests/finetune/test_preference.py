@@ -165,7 +165,7 @@ def test_the_trainers_own_evaluation_leaves_the_means_of_training_alone(
     assert found["eval_loss"] == pytest.approx(math.log(2), abs=1e-6)
     logged = trainer.state.log_history[-1]
     assert logged["eval_rewards/margins"] == 0
-    assert logged["eval_lengths/chosen"] == sum(len(pair.chosen) for pair in pairs.ids) / 16
+    assert logged["eval_lengths/chosen"] == sum(len(pair.answers[0]) for pair in pairs.ids) / 16
     trainer.log({})
     assert "rewards/margins" not in trainer.state.log_history[-1]
 
@@ -176,7 +176,8 @@ def test_tokens_are_counted_over_all_steps_and_the_last_one_is_logged(
     result, lines = train(tiny_model_dir, rows, tmp_path / "out", log_every=3, epochs=2)
     pairs = encoded(tiny_model_dir, pl.read_parquet(rows))
     assert [line["step"] for line in lines] == [3, 6, 8]
-    assert result.metrics["num_input_tokens_seen"] == 2 * sum(pair.tokens for pair in pairs)
+    tokens = sum(len(pair.prompt) + len(each) for pair in pairs for each in pair.answers)
+    assert result.metrics["num_input_tokens_seen"] == 2 * tokens
 
 
 def test_splitting_a_batch_does_not_change_the_number(tiny_model_dir, rows, tmp_path):
@@ -568,7 +569,7 @@ def test_chosen_that_is_rejected_is_named(tiny_model_dir, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"loss": "dpo_p"}, r"no pair objective is called 'dpo_p'; did you mean"),
+        ({"loss": "dpo_p"}, r"no such loss is called 'dpo_p'; did you mean dpop\?"),
         ({"loss_options": {"betta": 1.0}}, r"dpo has no option 'betta'; did you mean beta\?"),
         ({"loss": "simpo", "max_kl": 1.0}, "max_kl: simpo has no reference; set track_reference"),
         ({"loss": "simpo", "ref_sync_steps": 1}, "simpo has no reference that could follow"),
