@@ -175,6 +175,7 @@ def test_rows_of_another_kind_are_refused_before_a_model_is_looked_for(
         ({"loss": "kto", "loss_options": {"alpha": 1}}, "has no option 'alpha'"),
         ({"loss": "rrhf", "beta": 0.1}, "has no option 'beta'"),
         ({"loss": "quark", "lora": 4}, "leave lora out"),
+        ({"loss": "kto", "value_lr": 0.1}, "value_lr: kto has no value head"),
         ({"loss": "npo_kl", "precompute_reference": True}, "whole distributions"),
         ({"loss": "kto", "also": {"rrhf": 1.0}}, "no such loss is called 'rrhf'"),
     ],
