@@ -20,7 +20,7 @@ from siftune.curate.core.registry import checked, closest, find, options, summar
 from siftune.curate.core.transformers_logging import no_kernel_note
 from siftune.curate.files.outputs import check_folder, overwriting
 from siftune.finetune.core.methods import (
-    FAMILIES,
+    PREFERENCE,
     TRAINER_GROUP,
     TRAINERS,
     family_of,
@@ -80,7 +80,7 @@ def _components(name: str) -> tuple[type[Any], type[Any] | None]:
         return find(TRAINER_GROUP, TRAINERS[name]), None
     group = family_of(name)
     assert group is not None  # it is one of `methods`
-    return find(group, name), find(TRAINER_GROUP, FAMILIES[group])
+    return find(group, name), find(TRAINER_GROUP, PREFERENCE)
 
 
 def _trained(
