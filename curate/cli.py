@@ -12,6 +12,7 @@ from click.exceptions import Exit
 from siftune.curate.commands.click_commands import Components, GivenPath, HintingGroup
 from siftune.curate.commands.option_texts import OPTION_TEXTS
 from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
+from siftune.curate.core.custom_file import short_name
 from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder, check_name
@@ -235,7 +236,7 @@ def _one_stage(group: str) -> Callable[..., None]:
         stage = {group: name, **own}
         stage |= {key: given[key] for key in ("sides", "turns") if given[key]}
         raw = {
-            "name": name,
+            "name": short_name(name),
             "source": [ctx.parent.params["rows"] if ctx.parent else ""],
             "seed": given["seed"],
             "stages": [stage],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from siftune import curate, finetune
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import Quiet, Telling
 from siftune.curate.core.registry import checked, options
@@ -32,7 +30,7 @@ from siftune.pipelines.folder import COMMAND, FILES
 from siftune.pipelines.prefixed import Prefixed
 from siftune.pipelines.preflight import HELDOUT_OF, Preflight
 from siftune.pipelines.recipe import Arms, Pipeline, Step
-from siftune.pipelines.steps import judges_pairs, trainer_of
+from siftune.pipelines.steps import code_used, judges_pairs, trainer_of
 
 __all__ = ["run", "run_checked"]
 
@@ -223,7 +221,7 @@ class _Work:
         named = {k: v for k, v in given.items() if k in _MODELS and v is not None}
         hashes = {k: model_hash(Path(v)) for k, v in named.items()}
         portable = {k: v for k, v in asdict(exam).items() if k not in _MODELS}
-        key = digest_of([hashes, portable, hash_file(Path(source)), _code()])
+        key = digest_of([hashes, portable, hash_file(Path(source)), code_used(exam)])
         folder = self.out / "evaluations" / f"{label}-{key[:16]}"
         if not (folder / "evaluation.json").is_file():
             self.say(f"{label}: evaluating")
@@ -241,7 +239,7 @@ class _Work:
                 f"init: text: expected a file of text to learn from, got {str(text)!r}"
             )
         maker = checked(Init, {"seed": self.pipeline.seed, **given}, "init")
-        key = digest_of(["init", hash_file(text), asdict(maker), _code()])
+        key = digest_of(["init", hash_file(text), asdict(maker), code_used(maker)])
         return self._made(
             "base", key, lambda folder: maker(text, folder), {"text": hash_file(text)}
         )
@@ -257,7 +255,7 @@ class _Work:
         if "reward" in options(type(trainer)) and trainer.reward in map(str, self.models.values()):
             inputs["reward"] = model_hash(Path(trainer.reward))
         portable = {k: v for k, v in asdict(trainer).items() if k not in _PLACES}
-        key = digest_of([step.method, inputs, portable, seed, _code()])
+        key = digest_of([step.method, inputs, portable, seed, code_used(trainer)])
         return self._made(step.label, key, lambda folder: trainer(rows, folder), inputs, arm)
 
     def _trainer(self, step: Step, seed: int) -> Any:
@@ -306,16 +304,3 @@ _PLACES = ("model", "reward", "ref_model", "eval_rows")
 
 def _summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {key: manifest[key] for key in ("inputs", "counts", "outputs")}
-
-
-@cache
-def _code() -> str:
-    """Changes whenever training code does."""
-    packages = (Path(str(finetune.__path__[0])), Path(str(curate.__path__[0])))
-    return digest_of(
-        [
-            [path.relative_to(package).as_posix(), hash_file(path)]
-            for package in packages
-            for path in sorted(package.rglob("*.py"))
-        ]
-    )

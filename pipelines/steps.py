@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
-from typing import Any
+from collections.abc import Container, Iterator, Mapping
+from typing import Any, Final
 
+from siftune.curate.core.code_hash import code_hash
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.registry import build, closest, find, options
+from siftune.curate.core.registry import build, closest, code_of, find, has, options
+from siftune.curate.files.atomic import digest_of
 from siftune.finetune.core.methods import (
+    FAMILIES,
     OPTIONS_OF_ARGUMENTS,
     PREFERENCE,
     TRAINER_GROUP,
@@ -17,7 +20,7 @@ from siftune.finetune.core.methods import (
 )
 from siftune.pipelines.recipe import Step
 
-__all__ = ["judges_pairs", "trainer_of"]
+__all__ = ["code_used", "judges_pairs", "trainer_of"]
 
 
 def judges_pairs(method: str) -> bool:
@@ -70,3 +73,22 @@ def _objective(name: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     loss = {key: given.pop(key) for key in list(given) if key in own}
     build(group, name, loss)  # refuses a wrong option now, not hours later
     return PREFERENCE, {"loss": name, "loss_options": loss, **given}
+
+
+def code_used(tool: Any) -> str:
+    """Hash of the code of a trainer or an evaluation, of its losses and of its reward."""
+    used = [code_of(group, name) for group, name in _components_of(tool)]
+    return digest_of([code_hash(type(tool).__module__), *used])
+
+
+def _components_of(tool: Any) -> Iterator[tuple[str, str]]:
+    """Group and name of the components that options of a trainer name."""
+    losses = {getattr(tool, "loss", None), *(getattr(tool, "also", None) or {})} - {None}
+    for name in sorted(losses):
+        yield from ((group, name) for group in FAMILIES if has(group, name))
+    reward = getattr(tool, "reward", None)
+    if reward is not None:
+        yield _REWARDS, reward if has(_REWARDS, reward) else "reward_model"
+
+
+_REWARDS: Final = "finetune.rewards"

@@ -14,6 +14,7 @@ import rich_click as click
 
 from siftune.curate.commands.option_help import option_texts, prose_of
 from siftune.curate.commands.option_types import is_repeated, metavar_of, value_of
+from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import within_of
 from siftune.curate.core.registry import closest, find, names, options, summary
@@ -181,8 +182,9 @@ class Components(ComponentGroup):
         return [name for name in names(self._components) if self._only(name)]
 
     def place(self, command: str) -> tuple[str, str] | None:
-        """The component of the same name."""
-        known = command in names(self._components) and self._only(command)
+        """The component of the same name, or a user's own: ``FILE.py:NAME``."""
+        ours = command in names(self._components) and self._only(command)
+        known = ours or is_custom(command)
         return (self._components, command) if known else None
 
     def make(self, command: str) -> click.Command:

@@ -28,6 +28,7 @@ __all__ = [
     "Checked",
     "custom_class",
     "custom_file",
+    "custom_text",
     "custom_thing",
     "is_custom",
     "register",
@@ -180,6 +181,33 @@ def custom_file(name: str) -> Path | None:
     if name in _registered:
         return _file_of(_registered[name])
     return Path(name.rpartition(":")[0] or name)
+
+
+def custom_text(name: str) -> str:
+    """Hash of what a component without a file computes: its text, and what it uses by name."""
+    return sha256("\n".join(_texts(_registered[name], set())).encode()).hexdigest()
+
+
+def _texts(thing: Any, seen: set[int]) -> Iterator[str]:
+    """The source of a function or class, of functions that it calls, and plain values it uses."""
+    seen.add(id(thing))
+    try:
+        yield inspect.getsource(thing if hasattr(thing, "__name__") else type(thing))
+    except (OSError, TypeError):  # of `exec`, or compiled
+        yield f"{thing.__code__.co_code!r}" if inspect.isfunction(thing) else _name_of(thing)
+    if not inspect.isfunction(thing):
+        return
+    used = inspect.getclosurevars(thing)
+    for key, value in sorted({**used.globals, **used.nonlocals}.items()):
+        if isinstance(value, bool | int | float | str | bytes | tuple | None):
+            yield f"{key}={value!r}"
+        elif _is_theirs(value) and id(value) not in seen:
+            yield from _texts(value, seen)
+
+
+def _is_theirs(value: Any) -> bool:
+    """Whether it is a function or class of an interactive session, as all without a file are."""
+    return (inspect.isfunction(value) or isinstance(value, type)) and _file_of(value) is None
 
 
 def _file_of(thing: Any) -> Path | None:

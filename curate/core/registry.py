@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -13,7 +13,14 @@ from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from siftune.curate.core.custom_file import custom_class, custom_file, custom_thing, is_custom
+from siftune.curate.core.code_hash import code_hash
+from siftune.curate.core.custom_file import (
+    custom_class,
+    custom_file,
+    custom_text,
+    custom_thing,
+    is_custom,
+)
 from siftune.curate.core.errors import UsageError, closest
 from siftune.curate.core.ranges import outside
 
@@ -21,6 +28,7 @@ __all__ = [
     "build",
     "checked",
     "closest",
+    "code_of",
     "find",
     "has",
     "names",
@@ -148,6 +156,20 @@ def source_of(group: str, name: str) -> Path:
         spec = importlib.util.find_spec(_points(group)[name].module)
         return Path(str(spec.origin if spec else ""))
     return Path(str(_package(group).__path__[0])) / f"{name}.py"
+
+
+def code_of(group: str, name: str, *more: str, alone: Iterable[str] = ()) -> str:
+    """Hash of the code of a component, of what it imports, and of ``more`` modules (`code_hash`).
+
+    Of a user's file, modules in its folder count too; of a function of an interactive session, its
+    text and the plain values that it uses.
+    """
+    if is_custom(name):
+        file = custom_file(name)
+        own = custom_text(name) if file is None else ""
+        return own + code_hash(*(() if file is None else (file.resolve(),)), *more, alone=alone)
+    module = _points(group)[name].module if name in _points(group) else f"siftune.{group}.{name}"
+    return code_hash(module, *more, alone=alone)
 
 
 def field_type(hint: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import polars as pl
 
 from siftune.curate.core.column_names import nearest_columns
+from siftune.curate.core.custom_file import short_name
 from siftune.curate.core.errors import SiftuneError, UsageError, raise_all
 from siftune.curate.core.registry import closest
 from siftune.curate.core.schema import KINDS, SOME, Kind, kind_of, schema_of
@@ -18,12 +19,13 @@ from siftune.curate.dedup.reference_rows import reference_schema
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.io import sources
 from siftune.curate.io.containers import expand, name_parts
+from siftune.curate.io.reading import Reading
 from siftune.curate.rows.columns import Reader, base_column
 from siftune.curate.rows.conversation_views import score_schema
 from siftune.curate.rows.table import resolve
 from siftune.curate.runners.stage_cache import StageCache
 from siftune.curate.runs.recipe import Recipe, Spec, component
-from siftune.curate.runs.stage_store import Stages, code_key, core_key, option_files
+from siftune.curate.runs.stage_store import Stages, ingest_code, option_files, stage_code
 
 __all__ = ["Plan", "Step", "check_columns", "plan"]
 
@@ -41,6 +43,11 @@ class Step:
     done: bool
     writes: tuple[str, ...] = ()
     kept: int | None = None  # rows, of a selector that is done
+
+    @property
+    def name(self) -> str:
+        """The component's name in names of files: of a user's own, the part behind its file."""
+        return short_name(self.spec.name)
 
 
 _Schema: TypeAlias = Mapping[str, pl.DataType | type[pl.DataType]]
@@ -92,6 +99,7 @@ def plan(
             raise_all([error, *_wrong_of_any_rows(recipe)])
         seen = {path: _stamp(path) for part in parts for path in part.paths}
         inputs = [{"path": p.shown, "sha256": p.sha256(), "bytes": p.size} for p in parts]
+    reading = _reading(recipe)
     ingest_key = digest_of(
         [
             [item["sha256"] for item in inputs],
@@ -100,20 +108,21 @@ def plan(
             dict(recipe.map),
             recipe.limit,
             *map(asdict, recipe.given.values()),
-            core_key(),
+            ingest_code(source.format_name for source in reading.sources if source.format),
         ]
     )
     rows = _ingested(stages, cache, ingest_key)
-    kind = check_columns(recipe, rows)
+    kind = check_columns(recipe, rows, reading=reading)
     rows_key, made_by = ingest_key, dict[str, str]()
     steps = []
     for number, spec in enumerate(recipe.stages, 1):
         key = _key(spec, recipe.seed, rows_key, made_by)
         label = _label(number, spec)
         writes: tuple[str, ...] = getattr(component(spec, recipe.seed), "writes", ())
-        done = stages.done(spec.name, key, writes)
+        name = short_name(spec.name)
+        done = stages.done(name, key, writes)
         if done is None and cache is not None and not writes:
-            done = cache.has(spec.name, key)
+            done = cache.has(name, key)
         kept = None if done is None else done.facts.get("kept")
         steps.append(Step(label, spec, key, done is not None, writes, kept))
         if spec.group == "select":
@@ -139,11 +148,14 @@ def _stamp(path: Path) -> _Stamp:
 
 
 def _label(number: int, spec: Spec) -> str:
-    return f"{number}:{spec.name}"
+    return f"{number}:{short_name(spec.name)}"
 
 
 def check_columns(
-    recipe: Recipe, rows: Path | None = None, numbers: Sequence[int] | None = None
+    recipe: Recipe,
+    rows: Path | None = None,
+    numbers: Sequence[int] | None = None,
+    reading: Reading | None = None,
 ) -> Kind:
     """Refuse columns and references that a stage cannot use, before any work is done.
 
@@ -155,10 +167,7 @@ def check_columns(
             are all listed.
         DataError: no row of the source, or of a reference, can be read.
     """
-    try:
-        kind, there = _own_columns(recipe, rows)
-    except SiftuneError as error:
-        raise_all([error, *_wrong_of_any_rows(recipe, numbers)])
+    kind, there = _own_columns(reading or _reading(recipe, numbers), rows)
     made = [component(spec, recipe.seed) for spec in recipe.stages]
     at = numbers or range(1, len(made) + 1)
     labels = [_label(number, spec) for number, spec in zip(at, recipe.stages, strict=True)]
@@ -187,6 +196,19 @@ def check_columns(
     return kind
 
 
+def _reading(recipe: Recipe, numbers: Sequence[int] | None = None) -> Reading:
+    """The sources of a recipe with their formats.
+
+    Raises:
+        SiftuneError: one cannot be read; the text also has what is wrong with stages.
+    """
+    try:
+        return sources.plan(recipe.source, recipe.format, recipe.map, recipe.given)
+    except SiftuneError as error:
+        raise_all([error, *_wrong_of_any_rows(recipe, numbers)])
+        raise
+
+
 def _wrong_of_any_rows(
     recipe: Recipe, numbers: Sequence[int] | None = None
 ) -> Iterator[SiftuneError]:
@@ -199,7 +221,7 @@ def _wrong_of_any_rows(
     for number, spec in zip(numbers or count(1), recipe.stages, strict=False):
         made = component(spec, recipe.seed)
         label = _label(number, spec)
-        missing = [name for name in made.needs if name not in there | {"content"}]
+        missing = [name for name in made.needs if name not in there | {"content", "*"}]
         for name in missing if raw else ():
             advice = nearest_columns(name, sorted(there))
             yield UsageError(f"stage {label}: no column {name!r} in any rows; {advice}")
@@ -274,30 +296,30 @@ def _unreadable(reads: Iterable[tuple[str, Reader]], there: _Schema) -> list[Usa
     return problems
 
 
-def _own_columns(recipe: Recipe, rows: Path | None) -> tuple[Kind, _Schema]:
+def _own_columns(reading: Reading, rows: Path | None) -> tuple[Kind, _Schema]:
     """The kind and the columns of the ingested rows, or of those to be ingested."""
     if rows is not None:
         none = pl.scan_parquet(rows, glob=False).head(1).collect()
         return kind_of(none), none.schema
-    reading = sources.plan(recipe.source, recipe.format, recipe.map, recipe.given)
     return reading.kind, reading.schema
 
 
 def _key(spec: Spec, seed: int, rows_key: str, made_by: Mapping[str, str]) -> str:
     """Hash of all that a stage's output depends on; a stage with another hash is run again."""
     made = component(spec, seed)
+    needs = (*made.needs, *getattr(made, "wants", ()))
     reads = {
         need: made_by.get(need, made_by.get(f"chosen_{need}", ""))
-        for need in (*made.needs, *getattr(made, "wants", ()))
+        for need in (*needs, *(made_by if "*" in needs else ()))
     }
     given = {name: getattr(made, name) for name in made.__dataclass_fields__ if name != "cache"}
     return digest_of(
         [
-            [spec.group, spec.name, spec.sides, spec.turns],
+            [spec.group, short_name(spec.name), spec.sides, spec.turns],
             repr(sorted(given.items())),
             rows_key,
             sorted(reads.items()),
-            code_key(spec),
+            stage_code(spec),
             option_files(given),
             made.describe() if hasattr(made, "describe") else None,
         ]

@@ -179,9 +179,9 @@ class _Work:
         for step in self.plan.steps:
             make = self._score if step.spec.group == "score" else self._select
             work = partial(make, step=step, table=table)
-            done = self._done(step.label, step.spec.name, step.key, work, step.writes)
+            done = self._done(step.label, step.name, step.key, work, step.writes)
             notes[step.label] = done
-            path = self.stages.path(step.spec.name, step.key)
+            path = self.stages.path(step.name, step.key)
             if step.spec.group == "score":
                 table = table.with_scores(path, done.facts["columns"])
             else:
@@ -298,7 +298,7 @@ class _Work:
         with listening() as heard:
             decided = selector(rows.drop(ROW))
         if decided.height != rows.height or decided["keep"].null_count():
-            raise TypeError(f"{step.spec.name} decided on {decided.height} of {rows.height} rows")
+            raise TypeError(f"{step.name} decided on {decided.height} of {rows.height} rows")
         rows.select(ROW, "id").hstack(decided).write_parquet(part, compression="zstd")
         measured_here = heard.facts | _tokens_kept(selector, rows, decided["keep"])
         counts = decided.group_by("keep", "reason").len().sort("keep", "reason").rows()
@@ -324,7 +324,7 @@ class _Work:
                 manifest["outputs"] = self._outputs(table, decisions, parts)
             manifest["clock"]["outputs"] = clock
             write_json(known, manifest)
-        steps = [("ingest", self.plan.ingest_key), *((s.spec.name, s.key) for s in self.plan.steps)]
+        steps = [("ingest", self.plan.ingest_key), *((s.name, s.key) for s in self.plan.steps)]
         self.stages.drop_all_but({self.stages.path(name, key) for name, key in steps})
         return Result(self.out, read_json(known), self.worked)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from siftune import curate
+from siftune.curate.core.code_hash import code_hash
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.registry import source_of
+from siftune.curate.core.registry import code_of
 from siftune.curate.files.atomic import (
     aside,
     digest_of,
@@ -27,7 +26,15 @@ from siftune.curate.files.output_marker import STAGE_FILES, expression_of
 from siftune.curate.models.resolve import catalog_key
 from siftune.curate.runs.recipe import GROUPS, Spec
 
-__all__ = ["Done", "Stages", "code_key", "core_key", "is_note", "measured", "option_files"]
+__all__ = [
+    "Done",
+    "Stages",
+    "ingest_code",
+    "is_note",
+    "measured",
+    "option_files",
+    "stage_code",
+]
 
 _NOTE: Final = expression_of(STAGE_FILES[1])
 _DIGEST: Final = "digest"  # of all else in a note
@@ -140,17 +147,28 @@ def is_note(path: Path) -> bool:
     return _NOTE.fullmatch(path.name) is not None
 
 
-def code_key(spec: Spec) -> str:
-    """Changes whenever the component's file or anything in ``curate.core`` does."""
-    return digest_of([hash_file(source_of(GROUPS[spec.group], spec.name)), core_key()])
+def stage_code(spec: Spec) -> str:
+    """Hash of the code that a stage's output depends on: the component's, and that of stages.
+
+    Another component's code is no part of it (`core.code_hash`).
+    """
+    return code_of(GROUPS[spec.group], spec.name, *_READ_BY[spec.group], alone=_WRITTEN_BY)
 
 
-@cache
-def core_key() -> str:
-    """Hash of the code that every stage depends on."""
-    folder = Path(str(curate.__path__[0]))
-    files = sorted(folder.rglob("*.py"))
-    return digest_of([[str(path.relative_to(folder)), hash_file(path)] for path in files])
+def ingest_code(formats: Iterable[str]) -> str:
+    """Hash of the code that reads sources of these formats."""
+    used = [code_of("curate.formats", name) for name in sorted(set(formats))]
+    return digest_of([code_hash("siftune.curate.io.ingest", alone=_WRITTEN_BY), *used])
+
+
+_READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "score": ("siftune.curate.rows.conversation_views", "siftune.curate.rows.table"),
+    "select": ("siftune.curate.rows.table",),
+}
+"""Modules that lay rows before a component."""
+
+_WRITTEN_BY: Final = ("siftune.curate.runners.run",)
+"""Modules that write what a component answers, without what else they import."""
 
 
 def option_files(options: Mapping[str, Any]) -> dict[str, str]:
