@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Final, get_type_hints
 
+from siftune.curate.core.code_hash import imported_files
 from siftune.curate.core.errors import BadRow, SiftuneError, UsageError, closest
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
 _ADAPTERS: Final = {
     "curate.scorers": "siftune.curate.rows.custom_rows:CheckedScorer",
     "curate.selectors": "siftune.curate.rows.custom_rows:CheckedSelector",
+    "curate.formats": "siftune.curate.records.custom_layouts:CheckedFormat",
+    "curate.exports": "siftune.curate.records.custom_layouts:CheckedExport",
 }
 """The subclass of `Checked` for each group; imported when a custom component of it is made."""
 
@@ -142,7 +145,7 @@ def custom_thing(name: str) -> Any:
     file = Path(path)
     if not file.is_file():
         raise UsageError(f"{name}: there is no file {path}")
-    module = _imported(file.resolve(), sha256(file.read_bytes()).hexdigest(), path)
+    module = _module(file.resolve(), path)
     there = tuple(key for key, value in vars(module).items() if _is_own(module, key, value))
     if not attribute:
         raise UsageError(f"{path}: name what is meant, as {path}:NAME; {closest('', there)}")
@@ -219,24 +222,49 @@ def _file_of(thing: Any) -> Path | None:
     return file if file.is_file() else None
 
 
+_folders: list[str] = []  # of users' files, in `sys.path`
+
+
+def _module(file: Path, shown: str) -> ModuleType:
+    """The module of a file; it is imported again once it, or one beside it, has changed."""
+    beside = imported_files([file], {"": file.parent})
+    digest = sha256(b"".join(path.read_bytes() for path in sorted(beside))).hexdigest()
+    return _imported(file, digest, shown, frozenset(beside - {file}))
+
+
 @cache
-def _imported(file: Path, digest: str, shown: str) -> ModuleType:
-    """The module of a file with these bytes; modules beside it may be imported by it."""
+def _imported(file: Path, digest: str, shown: str, beside: frozenset[Path]) -> ModuleType:
+    """The module of a file with these bytes; modules ``beside`` it are imported anew."""
     name = f"siftune_custom_{file.stem}_{digest[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise UsageError(f"{shown}: expected a Python file")
     module = importlib.util.module_from_spec(spec)
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))  # at the end: what is installed is not hidden
+    _search_last(str(file.parent))
+    for stem in (path.stem for path in beside):
+        if str(Path(str(getattr(sys.modules.get(stem), "__file__", ""))).parent) in _folders:
+            del sys.modules[stem]
+    importlib.invalidate_caches()
     sys.modules[name] = module  # dataclasses and pickles look themselves up here
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # it is the user's folder
     try:
         with _failures(shown, file):
             spec.loader.exec_module(module)
     except SiftuneError:
         del sys.modules[name]
         raise
+    finally:
+        sys.dont_write_bytecode = writes
     return module
+
+
+def _search_last(folder: str) -> None:
+    """Let modules in a user's folder be found, before other users' but after what is installed."""
+    for one in _folders:
+        if one in sys.path:
+            sys.path.remove(one)
+    _folders[:] = [folder, *(one for one in _folders if one != folder)]
+    sys.path.extend(_folders)
 
 
 @contextmanager

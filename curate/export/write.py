@@ -11,6 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from siftune.curate.core.column_names import nearest_columns
+from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import BadRow, UsageError
 from siftune.curate.core.registry import build, closest, names
 from siftune.curate.core.schema import Kind, kind_of
@@ -117,6 +118,8 @@ def _plan(layout: str, shape: str | None, kind: Kind, kept: pl.DataFrame) -> _Pl
         if shape not in (None, layout):
             raise UsageError(f"--format {layout} writes {layout}, --as asks for {shape}: omit one")
         layout, shape = "trl", layout
+    if is_custom(layout):
+        return _trainer_plan(build(_LAYOUTS, layout, {}), shape, kind, kept)
     found = {_simple(name): name for name in names(_LAYOUTS)}.get(_simple(layout))
     if found is not None:
         return _trainer_plan(build(_LAYOUTS, found, {}), shape, kind, kept)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from siftune.curate.core.code_hash import code_hash
+from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import code_of
 from siftune.curate.files.atomic import (
@@ -24,6 +25,7 @@ from siftune.curate.files.atomic import (
 )
 from siftune.curate.files.output_marker import STAGE_FILES, expression_of
 from siftune.curate.models.resolve import catalog_key
+from siftune.curate.records.custom_layouts import READ_BY
 from siftune.curate.runs.recipe import GROUPS, Spec
 
 __all__ = [
@@ -156,8 +158,11 @@ def stage_code(spec: Spec) -> str:
 
 
 def ingest_code(formats: Iterable[str]) -> str:
-    """Hash of the code that reads sources of these formats."""
-    used = [code_of("curate.formats", name) for name in sorted(set(formats))]
+    """Hash of the code that reads sources of these formats; a user's hands on to some of ours."""
+    known = set(formats)
+    if any(map(is_custom, known)):
+        known |= {name for names in READ_BY.values() for name in names}
+    used = [code_of("curate.formats", name) for name in sorted(known)]
     return digest_of([code_hash("siftune.curate.io.ingest", alone=_WRITTEN_BY), *used])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,16 @@ from typing import Any, ClassVar
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from siftune.curate.cli import curate as command
 from siftune.curate.core import registry
 from siftune.curate.core.custom import component, name_and_options
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import turn
+from siftune.curate.runners.plan import plan
+from siftune.curate.runs.recipe import parse
 
 SCORERS = '''"""Scorers of a user."""
 from dataclasses import dataclass
@@ -225,9 +230,136 @@ def test_modules_beside_the_file_may_be_imported_and_hide_nothing(tmp_path: Path
     assert made(chats())["seven"].to_list() == [7, 7, None]
 
 
+def test_each_file_has_the_modules_of_its_own_folder_as_they_are_now(tmp_path: Path) -> None:
+    def score(name: str, value: int) -> Any:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / "shared_name.py").write_text(f"VALUE = {value}\n")
+        user = "from shared_name import VALUE\ndef fixed(response):\n    return VALUE\n"
+        (folder / "user.py").write_text(user)
+        return component("curate.scorers", f"{folder}/user.py:fixed")(chats())["fixed"][0]
+
+    assert [score("a", 1), score("b", 2), score("a", 3)] == [1, 2, 3]
+
+
 def test_it_survives_pickling(file: Path) -> None:
     for name, given in (("letters", {"times": 2}), ("Marks", {"mark": "!"}), ("Plain", {})):
         made = registry.build("curate.scorers", f"{file}:{name}", given)
         again = pickle.loads(pickle.dumps(made))
         assert type(again).__name__ == name
         assert again(chats()).equals(made(chats()))
+
+
+RULES = '''from beside_rules import LEAST
+
+def letters(response: str, times: int = 1) -> int:
+    """Letters of the response."""
+    return times * len(response)
+
+def long(table, most: int = 9):
+    return (table["letters"] >= LEAST) & (table["letters"] <= most)
+'''
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "rules.py").write_text(RULES)
+    (tmp_path / "beside_rules.py").write_text("LEAST = 2\n")
+    lines = [f'{{"prompt": "a", "completion": "{"b" * count}"}}' for count in (1, 2, 30)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def curate(*words: str) -> Any:
+    return CliRunner().invoke(command, [*words, "--no-cache"], catch_exceptions=False)
+
+
+def test_commands_and_recipes_take_files(project: Path) -> None:
+    scored = curate("score", "rows.jsonl", "rules.py:letters", "--times", "3", "--out", "scored")
+    assert scored.exit_code == 0
+    assert pl.read_parquet("scored/kept.parquet")["letters"].to_list() == [3, 6, 90]
+    raw = {"source": "rows.jsonl", "stages": [{"score": "rules.py:letters"}]}
+    raw["stages"] += [{"select": "rules.py:long", "most": 20}, {"select": "exact_dedup"}]
+    Path("recipe.yaml").write_text(json.dumps(raw))
+    assert curate("run", "recipe.yaml", "--out", "run").exit_code == 0
+    ledger = pl.read_parquet("run/ledger.parquet")
+    assert ledger["stage"].unique().sort().to_list() == ["2:long", "3:exact_dedup"]
+    assert pl.read_parquet("run/kept.parquet")["letters"].to_list() == [2]
+    assert "1:letters" in curate_explain("run", "rows:2")
+
+
+def curate_explain(*words: str) -> str:
+    return str(CliRunner().invoke(command, ["explain", *words]).output)
+
+
+def test_the_help_of_a_file_is_that_of_its_function(project: Path) -> None:
+    shown = CliRunner().invoke(command, ["score", "rules.py:letters", "--help"]).output
+    assert "Letters of the response." in shown
+    assert "--times" in shown
+    with pytest.raises(UsageError, match=r"rules\.py has no 'leters'; did you mean letters"):
+        curate("score", "rows.jsonl", "rules.py:leters", "--out", "out")
+
+
+def test_a_changed_file_remakes_its_stages(project: Path) -> None:
+    stages = [{"score": "rules.py:letters"}, {"score": "length"}, {"select": "rules.py:long"}]
+    recipe = parse({"source": "rows.jsonl", "stages": stages})
+
+    def keys() -> list[str]:
+        return [step.key for step in plan(recipe, project / "out").steps]
+
+    before = keys()
+    (project / "rules.py").write_text(RULES.replace("def letters", "# a comment\ndef letters"))
+    assert keys() == before
+    (project / "beside_rules.py").write_text("LEAST = 3\n")
+    assert [one == other for one, other in zip(before, keys(), strict=True)] == [False, True, False]
+
+
+def test_a_changed_function_of_a_session_has_another_key() -> None:
+    codes = []
+    for bound in (1, 2):
+        space: dict[str, Any] = {"bound": bound}
+        exec("def rule(table):\n    return table['n'] > bound\n", space)  # as a notebook has it
+        name, _ = name_and_options(space["rule"])
+        codes.append(registry.code_of("curate.selectors", name))
+    assert codes[0] != codes[1]
+
+
+LAYOUTS = """def asked(record):
+    return {"prompt": record["Q"], "completion": record["A"]}
+
+def pair(record):
+    return {"prompt": record["Q"], "chosen": record["A"], "rejected": record["B"]}
+pair.kind = "preference"
+
+def turns(record):
+    return {"count": len(record["messages"])}
+
+def wrong(record):
+    return 3
+
+def odd(record):
+    return record
+odd.kind = "chat"
+"""
+
+
+def test_functions_are_formats_and_exports(project: Path) -> None:
+    (project / "layouts.py").write_text(LAYOUTS)
+    Path("raw.jsonl").write_text('{"Q": "a", "A": "b", "B": "c"}\n{"Q": "d"}\n')
+    curate("ingest", "raw.jsonl", "--format", "layouts.py:asked", "--out", "one")
+    rows = pl.read_parquet("one/kept.parquet")
+    assert [turn["content"] for turn in rows["messages"][0]] == ["a", "b"]
+    aside = json.loads(Path("one/quarantine.jsonl").read_text())
+    assert aside["reason"] == "format_failed"
+    assert aside["detail"] == "layouts.py:asked: line 2: KeyError: 'A'"
+    curate("ingest", "raw.jsonl", "--format", "layouts.py:pair", "--out", "two")
+    assert pl.read_parquet("two/kept.parquet")["kind"].to_list() == ["preference"]
+    given = ["export", "one", "--out", "out", "--overwrite", "--format"]
+    assert CliRunner().invoke(command, [*given, "layouts.py:turns"]).exit_code == 0
+    assert Path("out/train.jsonl").read_text() == '{"count":2}\n'
+    for name, told in (("wrong", "expected a dict for each record, got int"), ("nine", "has no")):
+        with pytest.raises(UsageError, match=told):
+            CliRunner().invoke(command, [*given, f"layouts.py:{name}"], catch_exceptions=False)
+    with pytest.raises(UsageError, match=r"kind: expected one of conversation, .* got 'chat'"):
+        curate("ingest", "raw.jsonl", "--format", "layouts.py:odd", "--out", "three")
