@@ -41,22 +41,45 @@ _ADAPTERS: Final = {
     "curate.selectors": "siftune.curate.rows.custom_rows:CheckedSelector",
     "curate.formats": "siftune.curate.records.custom_layouts:CheckedFormat",
     "curate.exports": "siftune.curate.records.custom_layouts:CheckedExport",
+    "finetune.rewards": "siftune.finetune.rewards.types:CheckedReward",
+    "finetune.losses.pair": "siftune.finetune.losses.custom_losses:CheckedPairLoss",
+    "finetune.losses.unpaired": "siftune.finetune.losses.custom_losses:CheckedAnswerLoss",
+    "finetune.losses.token": "siftune.finetune.losses.custom_losses:CheckedAnswerLoss",
+    "finetune.losses.listwise": "siftune.finetune.losses.custom_losses:CheckedListLoss",
 }
 """The subclass of `Checked` for each group; imported when a custom component of it is made."""
 
 _registered: dict[str, Any] = {}  # Python objects by the names that `register` gave them
 
 
+class FunctionComponent:
+    """A component made from a function: ``data`` are its parameters that are no options."""
+
+    data: ClassVar[tuple[str, ...]] = ()
+    declared: ClassVar[Sequence[str]] = ()  # attributes that the function may set
+    _function: ClassVar[Callable[..., Any]]
+
+    @classmethod
+    def data_of(cls, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of a function's parameters that are given data: the first."""
+        return tuple(names[:1])
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {one.name: getattr(self, one.name) for one in _init_fields(self)}
+
+
 class Checked:
     """A custom component, whose answers are checked. Each group of components has a subclass.
 
-    ``required`` are the attributes that a class has to have, ``function`` is the base of a
-    component made from a plain function, ``_label`` what errors call it, and ``_origin`` the group
-    and name that it is found by again.
+    ``required`` are the attributes that a class has to have, ``defaults`` is the base with those
+    that it may leave out, ``function`` the base of a component made from a plain function.
+    ``_label`` is the name in errors, ``_origin`` the group and name that it is found by again.
     """
 
     required: ClassVar[Sequence[str]] = ()
     function: ClassVar[type[FunctionComponent]]
+    defaults: ClassVar[type[Any]] = FunctionComponent
     _label: ClassVar[str] = ""
     _origin: ClassVar[tuple[str, str]] = ("", "")
 
@@ -76,23 +99,6 @@ class Checked:
         """
         with _failures(self._label, custom_file(self._origin[1])):
             return function(*given, **options)
-
-
-class FunctionComponent:
-    """A component made from a function: ``data`` are its parameters that are no options."""
-
-    data: ClassVar[tuple[str, ...]] = ()
-    declared: ClassVar[Sequence[str]] = ()  # attributes that the function may set
-    _function: ClassVar[Callable[..., Any]]
-
-    @classmethod
-    def data_of(cls, names: Sequence[str]) -> tuple[str, ...]:
-        """Those of a function's parameters that are given data: the first."""
-        return tuple(names[:1])
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {one.name: getattr(self, one.name) for one in _init_fields(self)}
 
 
 def _init_fields(made: Any) -> list[Field[Any]]:
@@ -315,7 +321,7 @@ def _from_class(
         raise UsageError(f"{name}: the class has no {missing[0]!r}, which its group needs")
     made = own if is_dataclass(own) else _with_options(own, name)
     doc = own.__doc__ if own.__dict__.get("__doc__") else None
-    component: Any = type(own.__name__, (checked, made), space | {"__doc__": doc})
+    component: Any = type(own.__name__, (checked, made, checked.defaults), space | {"__doc__": doc})
     known = {key: copy(value) for key, value in component.__dataclass_fields__.items()}
     for one in known.values():
         one.type = _type_text(one.type)

@@ -23,7 +23,12 @@ READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
 """The formats that read what a user's function returns, for each kind of rows."""
 
 
-class _FormatFunction(FunctionComponent):
+class _FormatDefaults:
+    over: Any = ()
+    many: Any = False
+
+
+class _FormatFunction(_FormatDefaults, FunctionComponent):
     """A format from a function: it returns a record of a format of ours, several, or None.
 
     ``kind`` is an attribute of the function, conversation by default: the record has ``messages``,
@@ -61,8 +66,7 @@ class CheckedFormat(Checked):
 
     required: ClassVar[Sequence[str]] = ("kind", "matches", "read")
     function: ClassVar[type[FunctionComponent]] = _FormatFunction
-    over: Any = ()
-    many: Any = False
+    defaults: ClassVar[type[Any]] = _FormatDefaults
 
     def __init_subclass__(cls) -> None:
         """Refuse a kind of rows that there is none of."""
@@ -98,7 +102,15 @@ class CheckedFormat(Checked):
         return record
 
 
-class _ExportFunction(FunctionComponent):
+class _ExportDefaults:
+    containers: Any = ("jsonl", "parquet", "datasets")
+    shapes: Any = (
+        *("messages", "prompt_completion", "prompt_only"),
+        *("preference", "unpaired", "text"),
+    )
+
+
+class _ExportFunction(_ExportDefaults, FunctionComponent):
     """An export layout from a function of a record, and of its ``shape`` if it takes that."""
 
     declared: ClassVar[Sequence[str]] = ("title", "shapes", "containers")
@@ -122,11 +134,7 @@ class CheckedExport(Checked):
 
     required: ClassVar[Sequence[str]] = ("write",)
     function: ClassVar[type[FunctionComponent]] = _ExportFunction
-    containers: Any = ("jsonl", "parquet", "datasets")
-    shapes: Any = (
-        *("messages", "prompt_completion", "prompt_only"),
-        *("preference", "unpaired", "text"),
-    )
+    defaults: ClassVar[type[Any]] = _ExportDefaults
 
     @property
     def title(self) -> str:

@@ -1,11 +1,14 @@
-"""The shape that rewards have."""
+"""The shape that rewards have, and the checks of a user's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Mapping, Sequence, Sized
+from typing import Any, ClassVar, Final, Protocol
 
-__all__ = ["Reward", "of_texts"]
+from siftune.curate.core.custom_file import Checked, FunctionComponent
+
+__all__ = ["CheckedReward", "Reward", "of_texts"]
 
 
 class Reward(Protocol):
@@ -47,3 +50,75 @@ def of_texts(
         asked = ([{"role": "user", "content": prompt}] for prompt in prompts)
         rows = [{"id": str(at), "prompt": turns, **empty} for at, turns in enumerate(asked)]
     return own(reward, prompts, completions, rows)
+
+
+_BATCH: Final = ("prompts", "completions", "rows")
+_ONE: Final = ("prompt", "completion", "row")
+
+
+class _RewardFunction(FunctionComponent):
+    """A reward from a function of ``prompts``, ``completions``, ``rows``, or of one of each.
+
+    It is given those of them that it has as parameters: lists, or one by one ``prompt``,
+    ``completion``, ``row``.
+    """
+
+    @classmethod
+    def data_of(cls, names: Sequence[str]) -> tuple[str, ...]:
+        """The parameters for data; without such names the first two: prompts, completions."""
+        found = tuple(name for name in names if name in _BATCH)
+        found = found or tuple(name for name in names if name in _ONE)
+        return found or tuple(names[:2])
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> Any:
+        """What the function answers."""
+        given = (prompts, completions, rows)
+        if self.data[0] in _ONE:
+            each = [dict(zip(_ONE, one, strict=True)) for one in zip(*given, strict=True)]
+            asked = [{name: one[name] for name in self.data} for one in each]
+            return [self._function(**one, **self._options) for one in asked]
+        if self.data[0] in _BATCH:
+            named = dict(zip(_BATCH, given, strict=True))
+            return self._function(**{name: named[name] for name in self.data}, **self._options)
+        return self._function(*given[: len(self.data)], **self._options)
+
+
+class CheckedReward(Checked):
+    """A user's reward, whose answer is a number or None for each completion."""
+
+    required: ClassVar[Sequence[str]] = ("__call__",)
+    function: ClassVar[type[FunctionComponent]] = _RewardFunction
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> list[float | None]:
+        """Scores of completions, in order.
+
+        Raises:
+            UsageError: there are more or fewer than completions, or one is no number.
+        """
+        own: Any = super().__call__  # type: ignore[misc]
+        answer = self._call(own, prompts, completions, rows)
+        listed = answer.tolist() if hasattr(answer, "tolist") else answer
+        if not isinstance(listed, list | tuple) or len(listed) != len(completions):
+            count = f"{len(listed):,}" if isinstance(listed, Sized) else type(listed).__name__
+            raise self._refused(
+                f"expected a number for each of the {len(completions):,} completions, got {count}"
+            )
+        return [self._number(one) for one in listed]
+
+    def _number(self, value: Any) -> float | None:
+        plain = value.item() if hasattr(value, "item") else value
+        if plain is None or plain != plain:
+            return None
+        if not isinstance(plain, bool | int | float) or math.isinf(plain):
+            raise self._refused(f"expected a finite number, or None, got {plain!r}")
+        return float(plain)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from siftune.curate.cli import curate as command
 from siftune.curate.core import registry
 from siftune.curate.core.custom import component, name_and_options
-from siftune.curate.core.errors import UsageError
+from siftune.curate.core.errors import BadRow, UsageError
 from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import turn
 from siftune.curate.runners.plan import plan
@@ -341,6 +341,13 @@ def wrong(record):
 def odd(record):
     return record
 odd.kind = "chat"
+
+class Tree:
+    kind, over, many = "text", ("messages",), True
+    def matches(self, row):
+        return "leaves" in row
+    def read(self, row):
+        return [{"messages": [{"role": "assistant", "content": leaf}]} for leaf in row["leaves"]]
 """
 
 
@@ -363,3 +370,12 @@ def test_functions_are_formats_and_exports(project: Path) -> None:
             CliRunner().invoke(command, [*given, f"layouts.py:{name}"], catch_exceptions=False)
     with pytest.raises(UsageError, match=r"kind: expected one of conversation, .* got 'chat'"):
         curate("ingest", "raw.jsonl", "--format", "layouts.py:odd", "--out", "three")
+
+
+def test_a_class_is_a_format_with_what_it_declares(project: Path) -> None:
+    (project / "layouts.py").write_text(LAYOUTS)
+    made = registry.build("curate.formats", "layouts.py:Tree", {})
+    assert (made.kind, made.over, made.many) == ("text", ("messages",), True)
+    assert len(made.read({"leaves": ["a", "b"]})) == 2
+    with pytest.raises(BadRow, match="writes no records"):
+        made.write({})
