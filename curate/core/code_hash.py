@@ -43,37 +43,34 @@ def code_hash(*places: str | Path, alone: Iterable[str] = ()) -> str:
 
     Of the modules ``alone`` the code of their own file counts, not what they import.
     """
-    roots = {_PACKAGE: _root_of(_PACKAGE)}
-    files: list[Path] = [place for place in places if isinstance(place, Path)]
-    for place in places:
-        if isinstance(place, str):
-            roots.setdefault(place.partition(".")[0], _root_of(place.partition(".")[0]))
-            files.append(_file_of(place, roots))
-    for file in (place for place in places if isinstance(place, Path)):
-        roots[""] = file.parent  # modules beside a user's file
-    found = imported_files(files, roots)
+    modules = [place for place in places if isinstance(place, str)]
+    files = [place for place in places if isinstance(place, Path)]
+    roots = _roots({_PACKAGE, *(module.partition(".")[0] for module in modules)})
+    if files:
+        roots[""] = files[0].parent  # modules beside a user's file
+    found = imported_files([*files, *(_file_of(module, roots) for module in modules)], roots)
     found |= {_file_of(module, roots) for module in alone}
     return _digest_of(found, roots, lambda path: _code_of(path, *_stamp_of(path)))
 
 
 def file_hash(module: str, file: Path) -> str:
     """Hash of the bytes of a module's file and of all files of its package that it imports."""
-    roots = {module.partition(".")[0]: file.parents[module.count(".")]} if "." in module else {}
-    roots = roots or {module: file.parent}
+    package, depth = module.partition(".")[0], module.count(".")
+    roots = {package: file.parents[depth - 1]} if depth else {}
     return _digest_of(imported_files([file], roots), roots, _bytes_of)
 
 
 def imported_files(files: Iterable[Path], roots: Mapping[str, Path]) -> set[Path]:
     """``files`` and all that they import of the packages ``roots``, wherever in them it is written.
 
-    ``roots`` has the folder that holds each package; that of ``""`` holds modules of a user.
+    ``roots`` has the folder of each package; that of ``""`` holds modules of a user.
     """
-    skipped = {roots[_PACKAGE] / name for name in REPORTING} if _PACKAGE in roots else set()
     found, left = set(files), list(files)
     while left:
         path = left.pop()
         named = _imports(path, *_stamp_of(path))
-        new = {one for line in named for one in _files(line, path, roots)} - found - skipped
+        new = {one for line in named for one in _files(line, path, roots)} - found
+        new = {one for one in new if _shown(one, roots) not in REPORTING}
         found |= new
         left += new
     return found
@@ -107,26 +104,42 @@ def _files(line: _Import, path: Path, roots: Mapping[str, Path]) -> Iterator[Pat
 
 def _place(name: str, path: Path, roots: Mapping[str, Path]) -> Path | None:
     """Where a module lies, without its ending; None where it is of no package of ``roots``."""
-    inner = name.lstrip(".").replace(".", "/")
+    first, _, rest = name.partition(".")
     if name.startswith("."):
-        return path.parents[len(name) - len(name.lstrip(".")) - 1] / inner
-    root = roots.get(name.partition(".")[0])
-    if root is None and path.is_relative_to(roots.get("", path / "none")):
-        root = roots[""]
-    return None if root is None else root / inner
+        inner = name.lstrip(".")
+        return path.parents[len(name) - len(inner) - 1] / inner.replace(".", "/")
+    part, _, inner = rest.partition(".")
+    if f"{first}.{part}" in roots:
+        return roots[f"{first}.{part}"] / inner.replace(".", "/")
+    if first in roots:
+        return roots[first] / rest.replace(".", "/")
+    if path.is_relative_to(roots.get("", path / "none")):
+        return roots[""] / name.replace(".", "/")
+    return None
 
 
-def _root_of(package: str) -> Path:
-    """The folder that holds a package."""
+def _roots(packages: Iterable[str]) -> dict[str, Path]:
+    """The folder of each package, and of our parts where they do not lie in that of the whole."""
+    roots = {package: _folder_of(package) for package in packages}
+    for part in ("curate", "finetune", "pipelines"):
+        if not (roots[_PACKAGE] / part).is_dir():  # an editable install without links
+            roots[f"{_PACKAGE}.{part}"] = _folder_of(f"{_PACKAGE}.{part}")
+    return roots
+
+
+def _folder_of(package: str) -> Path:
+    """The folder of a package; of a lone module the one that it is in."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(package)
-    place = Path(spec.origin)
-    return place.parents[1] if place.name == "__init__.py" else place.parent
+    return Path(spec.origin).parent
 
 
 def _file_of(module: str, roots: Mapping[str, Path]) -> Path:
-    place = roots[module.partition(".")[0]] / module.replace(".", "/")
+    place = _place(module, Path(), roots)
+    assert place is not None, module
+    if "." not in module and not (place / "__init__.py").is_file():
+        return place / f"{module}.py"
     return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
@@ -139,8 +152,10 @@ def _digest_of(files: Iterable[Path], roots: Mapping[str, Path], hash_of: Any) -
 
 def _shown(path: Path, roots: Mapping[str, Path]) -> str:
     """A file by its place in its package, wherever that is installed."""
-    inside = next((root for root in roots.values() if path.is_relative_to(root)), path.parent)
-    return path.relative_to(inside).as_posix()
+    for package, folder in roots.items():
+        if path.is_relative_to(folder):
+            return Path(package.replace(".", "/"), path.relative_to(folder)).as_posix()
+    return path.name
 
 
 def _stamp_of(path: Path) -> tuple[int, int]:

@@ -322,10 +322,6 @@ def _from_class(
     made = own if is_dataclass(own) else _with_options(own, name)
     doc = own.__doc__ if own.__dict__.get("__doc__") else None
     component: Any = type(own.__name__, (checked, made, checked.defaults), space | {"__doc__": doc})
-    known = {key: copy(value) for key, value in component.__dataclass_fields__.items()}
-    for one in known.values():
-        one.type = _type_text(one.type)
-    component.__dataclass_fields__ = known
     made_of_user: type[Any] = component
     return made_of_user
 
@@ -409,7 +405,3 @@ def _hints(owner: Any) -> dict[str, Any]:
         return get_type_hints(owner, include_extras=True)
     except (NameError, TypeError, AttributeError):  # a type that is imported for checkers only
         return {}
-
-
-def _type_text(kind: Any) -> Any:
-    return kind.__name__ if isinstance(kind, type) and kind in (str, int, float, bool) else kind

@@ -111,8 +111,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tree(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the package, whose code is hashed in place of ours; edits of it are undone."""
-    own = hashing._root_of
-    monkeypatch.setattr(hashing, "_root_of", lambda name: copy if name == "siftune" else own(name))
+    monkeypatch.setattr(hashing, "_folder_of", lambda name: copy / name.replace(".", "/"))
     yield copy / "siftune"
     for path, text in EDITED.items():
         path.write_text(text, encoding="utf-8")
@@ -198,18 +197,32 @@ def test_only_the_changed_stage_and_those_after_it_have_other_keys(
 
 @pytest.mark.parametrize("group", GROUPS.values())
 def test_no_component_depends_on_the_file_of_another(group: str) -> None:
-    root = hashing._root_of("siftune")
+    roots = hashing._roots(["siftune"])
     components = ("scorers", "selectors", "formats", "exports")
     for name in names(group):
-        own = root / "siftune" / group.replace(".", "/") / f"{name}.py"
-        found = imported_files([own], {"siftune": root})
+        own = hashing._file_of(f"siftune.{group}.{name}", roots)
+        found = imported_files([own], roots)
         others = {one.name for one in found if one.parent.name in components} - {own.name}
         assert others == set(), name
 
 
 def test_modules_that_only_report_are_there() -> None:
-    root = hashing._root_of("siftune")
+    root = hashing._folder_of("siftune").parent
     assert [name for name in REPORTING if not (root / name).is_file()] == []
+
+
+def test_a_checkout_without_links_has_the_same_hash(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hashing, "_folder_of", lambda name: copy / name.replace(".", "/"))
+    linked = code_hash("siftune.curate.selectors.top_k")
+    apart = tmp_path / "siftune"
+    apart.mkdir()
+    places = {"siftune": apart, "siftune.pipelines": apart / "none"}
+    monkeypatch.setattr(
+        hashing, "_folder_of", lambda name: places.get(name) or copy / name.replace(".", "/")
+    )
+    assert code_hash("siftune.curate.selectors.top_k") == linked
 
 
 def test_a_changed_loss_or_reward_retrains_its_models_alone(tree: Path) -> None:
