@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from siftune.curate.chat.template_turns import turn_keys
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.registry import build, find
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Format, Row
 from siftune.curate.export.training_records import worst_and_best
-from siftune.curate.rows.template_turns import turn_keys
 from siftune.curate.rows.turn_fields import put_fields
 
 __all__ = ["fits_raw", "write_raw"]

@@ -1,6 +1,6 @@
 """Rows as conversational training records: messages, pairs, labelled answers, prompts alone.
 
-A record holds lists of turns in the form of the OpenAI API (`core.template_turns`), never plain
+A record holds lists of turns in the form of the OpenAI API (`chat.template_turns`), never plain
 strings, so every trainer applies its chat template; ``tools`` lists the functions of the row.
 
 | shape | fields of a record |
@@ -18,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from siftune.curate.chat.template_turns import chat, tools_of, turn_keys
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
-from siftune.curate.rows.template_turns import chat, tools_of, turn_keys
 
 __all__ = ["FITS", "SHAPES", "Shape", "prompt_of", "records", "worst_and_best"]
 

@@ -1,19 +1,25 @@
-"""Token ids that rows really use, held against the embeddings of the model that is to read them.
+"""Check that a model has an embedding of each token id that the rows use.
 
-A tokenizer may know tokens that the model has no embedding of, and a model may be padded beyond its
+A tokenizer may have tokens without an embedding in the model, and a model may be padded beyond its
 tokenizer: neither matters until such an id is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.models.model_config import embeddings_of
+from siftune.curate.models.pretrained import load_config
 
-__all__ = ["check_ids"]
+__all__ = ["allow_ids_below", "check_ids", "check_own_ids"]
+
+_RESIZED: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+"""Tokenizers that got new tokens, and how many embeddings their model in memory has."""
 
 
 def check_ids(
@@ -38,3 +44,34 @@ def check_ids(
         f"is {size}, so it has no embedding of it: use the tokenizer that belongs to the model, "
         f"or call the model's resize_token_embeddings({total}) and save it again"
     )
+
+
+def allow_ids_below(tokenizer: Any, size: int) -> None:
+    """Note that the model of ``tokenizer`` gets ``size`` embeddings once it is loaded."""
+    _RESIZED[tokenizer] = size
+
+
+def check_own_ids(tokenizer: Any, rows: Iterable[Sequence[int]]) -> None:
+    """Refuse ids that the model in the folder of ``tokenizer`` has no embedding of.
+
+    A tokenizer without a folder, or of a folder without a model, passes.
+
+    Raises:
+        UsageError: there are some; the text has the largest.
+    """
+    folder = str(tokenizer.name_or_path or "")
+    settings = Path(folder) / "config.json"
+    if not folder or not settings.is_file():
+        return
+    room = _RESIZED.get(tokenizer, 0)
+    seen = ([token for token in ids if token >= room] for ids in rows) if room else rows
+    check_ids(seen, _config(folder, settings.read_bytes()), folder, tokenizer)
+
+
+@lru_cache(maxsize=8)
+def _config(folder: str, settings: bytes) -> Any:
+    """The configuration of a folder, made once for each content of its config.json.
+
+    Rows are encoded in many calls, and making a configuration takes longer than a few rows.
+    """
+    return load_config(folder)

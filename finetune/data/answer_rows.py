@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from siftune.curate.chat.encoding import encode_answers
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import Kind, kind_of
-from siftune.finetune.chat.encoding import encode_answers
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.row_extras import unlearned_rows
 from siftune.finetune.data.tool_checks import check_calls

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import polars as pl
 
-from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.models.model_config import positions_of
-from siftune.finetune.chat.control_tokens import end_tokens
-from siftune.finetune.chat.encoding import (
+from siftune.curate.chat.control_tokens import end_tokens
+from siftune.curate.chat.encoding import (
     Encoded,
     control_tokens,
     encode_chats,
     encode_prompts,
     encode_unmasked,
 )
+from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.distributed import tell
 from siftune.finetune.data.row_extras import turns_in
 from siftune.finetune.data.training_rows import BAD_ROWS

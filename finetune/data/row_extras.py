@@ -9,9 +9,9 @@ from typing import Any, Final
 import orjson
 import polars as pl
 
+from siftune.curate.chat.template_turns import WEIGHTS, tools_of, turn_keys
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.schema import CONTENT, kind_of
-from siftune.curate.rows.template_turns import WEIGHTS, tools_of, turn_keys
 from siftune.finetune.core.distributed import tell
 from siftune.finetune.data.bad_rows import BAD_ROWS
 

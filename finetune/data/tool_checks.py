@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from siftune.curate.chat.encoding import Encoded, encode_chats, encode_prompts, encode_unmasked
 from siftune.curate.core.errors import DataError
-from siftune.finetune.chat.encoding import Encoded, encode_chats, encode_prompts, encode_unmasked
 from siftune.finetune.data.preflight import Problem
 from siftune.finetune.data.row_extras import turns_in
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from siftune.curate.chat.template_turns import chat, tools_of, turn_keys
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import CONTENT, KINDS, Kind, kind_of
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.json_text import dump
-from siftune.curate.rows.template_turns import chat, tools_of, turn_keys
 from siftune.finetune.data.bad_rows import BAD_ROWS, Dropped, OnBad, bad_rows, drop_bad, dropped_of
 from siftune.finetune.data.row_extras import (
     beside,

@@ -17,7 +17,7 @@ from siftune.finetune.evaluation.reward_lookup import load
 from siftune.finetune.models.loading import end_tokens
 
 if TYPE_CHECKING:
-    from siftune.finetune.chat.encoding import EncodedAnswer
+    from siftune.curate.chat.encoding import EncodedAnswer
     from siftune.finetune.rewards.types import Reward
 
 __all__ = ["Exam", "number_of"]
@@ -79,7 +79,7 @@ class Exam:
 
     @cached_property
     def _prompts(self) -> list[list[int]]:
-        from siftune.finetune.chat.encoding import encode_prompts
+        from siftune.curate.chat.encoding import encode_prompts
         from siftune.finetune.data import preflight
         from siftune.finetune.data.tool_checks import check_calls
 
@@ -95,7 +95,7 @@ class Exam:
     @cached_property
     def _known(self) -> dict[int, EncodedAnswer]:
         """Token ids of the known answers after their prompts, by row."""
-        from siftune.finetune.chat.encoding import encode_answers
+        from siftune.curate.chat.encoding import encode_answers
 
         answers = {at: answer for at in range(len(self.rows)) if (answer := self._answer(at))}
         encoded = encode_answers(

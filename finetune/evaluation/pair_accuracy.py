@@ -21,7 +21,7 @@ def encode_sides(
     tokenizer: Any, rows: Sequence[Mapping[str, Any]], max_length: int | None
 ) -> list[tuple[list[int], list[int]]]:
     """Token ids of prompt with chosen and with rejected answer, cut off at ``max_length``."""
-    from siftune.finetune.chat.encoding import encode_unmasked
+    from siftune.curate.chat.encoding import encode_unmasked
 
     tools, ids = [row.get("tools") for row in rows], [row["id"] for row in rows]
     chats = {side: [[*row["prompt"], *row[side]] for row in rows] for side in _SIDES}

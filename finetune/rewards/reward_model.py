@@ -67,7 +67,7 @@ class RewardModel:
         self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]
     ) -> list[list[int]]:
         """Tokens of each whole conversation, as the reward model was trained on them."""
-        from siftune.finetune.chat.encoding import encode_unmasked
+        from siftune.curate.chat.encoding import encode_unmasked
         from siftune.finetune.data import preflight
         from siftune.finetune.data.tool_checks import check_calls
 
@@ -99,8 +99,8 @@ class RewardModel:
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
+        from siftune.curate.chat.templates import ENCODER
         from siftune.curate.core.errors import UsageError
-        from siftune.finetune.chat.templates import ENCODER
         from siftune.finetune.models import loading
         from siftune.finetune.models.precision import frozen_dtype
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from siftune.curate.chat.encoding import EncodedAnswer, encode_answers, encode_prompts
 from siftune.curate.core.errors import UsageError
-from siftune.finetune.chat.encoding import EncodedAnswer, encode_answers, encode_prompts
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.tool_checks import check_calls
 from siftune.finetune.models import loading

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from siftune.finetune.chat.encoding import EncodedAnswer
+from siftune.curate.chat.encoding import EncodedAnswer
 from siftune.finetune.rl.padded_batch import Tokens
 from siftune.finetune.rl.rollout import stream
 

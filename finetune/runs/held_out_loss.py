@@ -10,9 +10,9 @@ import orjson
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from siftune.curate.chat.encoding import Encoded
 from siftune.curate.core.errors import SiftuneError
 from siftune.curate.files.atomic import write_text
-from siftune.finetune.chat.encoding import Encoded
 from siftune.finetune.core import distributed
 from siftune.finetune.runs.callbacks import in_schedule
 from siftune.finetune.runs.checkpoints import is_whole

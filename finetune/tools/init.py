@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import orjson
 
+from siftune.curate.chat.templates import CHATML, CONTROL, THINK
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Count, Natural, Positive, Seed
 from siftune.curate.core.terminal import echo
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.outputs import check_folder
 from siftune.curate.rows.chat import contents
-from siftune.finetune.chat.templates import CHATML, CONTROL, THINK
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data.training_rows import load
 from siftune.finetune.models.loading import device, shown

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
+from siftune.curate.chat.template_turns import columns_of
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.ranges import Count, Natural, Positive, Seed, Share
 from siftune.curate.core.schema import KINDS, schema_of
@@ -24,7 +25,6 @@ from siftune.finetune.core import distributed
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.evaluation.reward_lookup import load, reward_of
-from siftune.finetune.generation.answer_turns import columns_of
 from siftune.finetune.models import loading
 from siftune.finetune.models.embedding_ids import check_same_size
 from siftune.finetune.models.precision import Precision, frozen_dtype, precision_used, report

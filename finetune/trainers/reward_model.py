@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from siftune.curate.chat.templates import ENCODER
 from siftune.curate.core.progress import if_slow
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, Rank, Seed, Share
 from siftune.curate.models.model_config import positions_of
-from siftune.finetune.chat.templates import ENCODER
 from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import polars as pl
 
+from siftune.curate.chat.encoding import Encoded, encode_chats, encode_texts, encode_unmasked
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import if_slow
 from siftune.curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
 from siftune.curate.core.schema import KINDS, kind_of
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.rows.chat import contents
-from siftune.finetune.chat.encoding import Encoded, encode_chats, encode_texts, encode_unmasked
 from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.models.token_ids import allow_ids_below
 from siftune.finetune.data.answer_rows import AnswerRow
 from siftune.finetune.losses.token.quark import quantised
-from siftune.finetune.models.embedding_ids import allow_ids_below
 
 __all__ = ["add_reward_tokens", "behind_reward_tokens", "reward_tokens_of", "with_room"]
 

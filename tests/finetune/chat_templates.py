@@ -18,8 +18,8 @@ import trl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from siftune.curate.chat.encoding import Encoded, encode_chats
 from siftune.curate.core.errors import DataError
-from siftune.finetune.chat.encoding import Encoded, encode_chats
 
 __all__ = ["CHATS", "ENDS", "FAMILIES", "PAIRS", "byte_tokenizer", "compared", "shown", "unmarked"]
 

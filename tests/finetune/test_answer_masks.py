@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 import torch
 
+from siftune.curate.chat.encoding import encode_answers, encode_chats
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.schema import schema_of
-from siftune.finetune.chat.encoding import encode_answers, encode_chats
 from siftune.finetune.data.answer_rows import encode_rows, with_mismatched
 from siftune.finetune.data.collator import AnswerCollator
 from siftune.finetune.data.packing import share_prefixes

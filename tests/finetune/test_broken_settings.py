@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from siftune.curate.chat.control_tokens import end_tokens
 from siftune.curate.core.errors import UsageError
 from siftune.curate.text.language_model import CausalLM
-from siftune.finetune.chat.control_tokens import end_tokens
 from siftune.finetune.models import loading
 from siftune.pipelines.cli import siftune
 from tests.finetune.test_preference import rows_file

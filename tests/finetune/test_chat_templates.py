@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from siftune.curate.core.errors import DataError, SiftuneError
-from siftune.finetune.chat.encoding import (
+from siftune.curate.chat.encoding import (
     encode_answers,
     encode_chats,
     encode_prompts,
     encode_unmasked,
 )
+from siftune.curate.core.errors import DataError, SiftuneError
 from siftune.finetune.data.preflight import check_template
 from tests.finetune.chat_templates import (
     CHATS,

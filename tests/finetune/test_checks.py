@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig, PreTrainedTokenizerBase
 
+from siftune.curate.chat.encoding import Encoded, encode_chats
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.finetune.chat.encoding import Encoded, encode_chats
 from siftune.finetune.data.preflight import (
     Problem,
     check_labels,

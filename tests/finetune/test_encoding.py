@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from siftune.curate.core.errors import DataError, UsageError
-from siftune.finetune.chat.encoding import (
+from siftune.curate.chat.encoding import (
     encode_answers,
     encode_chats,
     encode_prompts,
     encode_texts,
 )
+from siftune.curate.core.errors import DataError, UsageError
 from siftune.finetune.models.loading import load_tokenizer
 from siftune.finetune.tools.init import make_tokenizer
 

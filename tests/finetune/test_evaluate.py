@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 import torch
 
+from siftune.curate.chat.encoding import encode_answers
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
-from siftune.finetune.chat.encoding import encode_answers
 from siftune.finetune.core.answer_match import contains, exact_match
 from siftune.finetune.data import training_rows
 from siftune.finetune.evaluation.generation_eval import Exam

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from siftune.curate.chat.encoding import Encoded
 from siftune.curate.core.errors import UsageError
-from siftune.finetune.chat.encoding import Encoded
 from siftune.finetune.models.loading import load_causal, model_hash
 from siftune.finetune.runs import held_out_loss
 from siftune.finetune.runs.held_out_loss import mean_loss

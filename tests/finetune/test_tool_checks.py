@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
+from siftune.curate.chat.encoding import encode_answers, encode_chats, encode_prompts
+from siftune.curate.chat.template_turns import chat, columns_of
+from siftune.curate.chat.templates import ENCODER
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.rows.template_turns import chat
-from siftune.finetune.chat.encoding import encode_answers, encode_chats, encode_prompts
-from siftune.finetune.chat.templates import ENCODER
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.tool_checks import check_calls
-from siftune.finetune.generation.answer_turns import columns_of
 from siftune.finetune.models.loading import load_tokenizer
 from siftune.finetune.trainers.sft import SFT
 

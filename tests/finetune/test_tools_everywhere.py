@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from siftune.curate.chat.encoding import encode_answers
 from siftune.curate.core.errors import DataError
-from siftune.finetune.chat.encoding import encode_answers
 from siftune.finetune.data import training_rows
 from siftune.finetune.data.answer_rows import encode_rows
 from siftune.finetune.evaluation.generation_eval import Exam

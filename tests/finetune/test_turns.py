@@ -9,10 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from siftune.curate.chat.template_turns import WEIGHTS, chat, columns_of, tools_of
 from siftune.curate.core.errors import DataError
-from siftune.curate.rows.template_turns import WEIGHTS, chat, tools_of
 from siftune.finetune.data import training_rows
-from siftune.finetune.generation.answer_turns import columns_of
 
 ASK = {"role": "user", "content": "Light on, please"}
 SAID = {"role": "assistant", "content": "Done."}

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.models import token_ids
 from siftune.curate.vectors.encoder import load_encoder
-from siftune.finetune.models import embedding_ids
 from siftune.finetune.models.loading import load_causal, load_tokenizer
 from siftune.pipelines.cli import siftune
 from tests.finetune.test_preference import rows_file
@@ -166,12 +166,12 @@ def test_the_configuration_is_made_once_and_again_where_its_file_has_changed(
     """Each call that encodes rows looks at it, and making one takes longer than a few rows."""
     folder = shutil.copytree(tiny_model_dir, tmp_path / "model")
     tokenizer, made = load_tokenizer(folder), []
-    own = embedding_ids.load_config
-    monkeypatch.setattr(embedding_ids, "load_config", lambda path: made.append(path) or own(path))
+    own = token_ids.load_config
+    monkeypatch.setattr(token_ids, "load_config", lambda path: made.append(path) or own(path))
     for _ in range(3):
-        embedding_ids.check_own_ids(tokenizer, [[250]])
+        token_ids.check_own_ids(tokenizer, [[250]])
     assert made == [str(folder)]
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"vocab_size": 250}))
     with pytest.raises(UsageError, match="vocab_size is 250"):
-        embedding_ids.check_own_ids(tokenizer, [[250]])
+        token_ids.check_own_ids(tokenizer, [[250]])

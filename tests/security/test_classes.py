@@ -230,7 +230,7 @@ _TEMPLATES = ("chatml", "falcon", "granite", "internlm", "mistral_tools", "yi")
 
 @cache
 def _tokenizer(template: str) -> PreTrainedTokenizerBase:
-    from siftune.finetune.chat.templates import CHATML
+    from siftune.curate.chat.templates import CHATML
     from tests.finetune.chat_templates import FAMILIES, byte_tokenizer
 
     return byte_tokenizer(template, CHATML if template == "chatml" else FAMILIES[template])
@@ -238,7 +238,7 @@ def _tokenizer(template: str) -> PreTrainedTokenizerBase:
 
 def _control_ids(template: str, text: str) -> tuple[int, int]:
     """Control tokens of a conversation that holds ``text``: of ours, and of plain tokenizing."""
-    from siftune.finetune.chat.encoding import encode_chats
+    from siftune.curate.chat.encoding import encode_chats
 
     tokenizer = _tokenizer(template)
     chat = [{"role": "user", "content": text}, {"role": "assistant", "content": text}]

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from siftune.curate.core.errors import DataError
-from siftune.finetune.chat.control_tokens import DataGuard, control_tokens, end_tokens
-from siftune.finetune.chat.render import (
+from siftune.curate.chat.control_tokens import DataGuard, control_tokens, end_tokens
+from siftune.curate.chat.render import (
     ChatRenderer,
     ToolLists,
     Tools,
@@ -18,8 +17,9 @@ from siftune.finetune.chat.render import (
     own_template,
     training_template,
 )
-from siftune.finetune.chat.turn_spans import Stops, TurnSpan, turn_spans
-from siftune.finetune.models.embedding_ids import check_own_ids
+from siftune.curate.chat.turn_spans import Stops, TurnSpan, turn_spans
+from siftune.curate.core.errors import DataError
+from siftune.curate.models.token_ids import check_own_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

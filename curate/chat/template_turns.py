@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+from siftune.curate.files.json_text import dump
 from siftune.curate.rows.tool_calls import arguments_key, without_nulls
 from siftune.curate.rows.turn_fields import fields_of
 
-__all__ = ["REASONING", "WEIGHTS", "chat", "tools_of", "turn_keys"]
+__all__ = ["REASONING", "WEIGHTS", "chat", "columns_of", "tools_of", "turn_keys"]
 
 REASONING: Final = ("reasoning_content", "reasoning", "thinking")
 """Fields of a turn that hold the reasoning before an answer; the first with a text is taken."""
@@ -36,6 +37,19 @@ def chat(
     made = [_turn(turn) for turn in turns or ()]
     _name_results(made)
     return made if beside is None else [t | keys for t, keys in zip(made, beside, strict=True)]
+
+
+def columns_of(turns: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The inverse of `chat`: turns with all the fields of our columns, and the keys for ``extra``.
+
+    Those keys are ``{"prompt.fields": [...]}``, or ``{}`` where no turn has further fields.
+    """
+    names = ("role", "content", "name", "tool_calls", "tool_call_id")
+    made = [{name: turn.get(name) for name in names} for turn in turns]
+    for turn in made:
+        turn["tool_calls"] = dump(turn["tool_calls"]) if turn["tool_calls"] else None
+    rest = [{key: value for key, value in turn.items() if key not in names} for turn in turns]
+    return made, {"prompt.fields": rest} if any(rest) else {}
 
 
 def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:

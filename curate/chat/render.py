@@ -9,10 +9,10 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from siftune.curate.chat.template_turns import REASONING
+from siftune.curate.chat.templates import marks_generation
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.files.json_text import dump
-from siftune.curate.rows.template_turns import REASONING
-from siftune.finetune.chat.templates import marks_generation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

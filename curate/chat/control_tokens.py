@@ -8,9 +8,9 @@ from itertools import filterfalse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from siftune.curate.chat.render import Tools, Turns
+from siftune.curate.chat.templates import THINK
 from siftune.curate.models.model_files import generation_ends
-from siftune.finetune.chat.render import Tools, Turns
-from siftune.finetune.chat.templates import THINK
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -16,10 +16,10 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
 
+from siftune.curate.chat.control_tokens import private_characters, strings
+from siftune.curate.chat.render import Turns
+from siftune.curate.chat.templates import THINK
 from siftune.curate.core.errors import DataError
-from siftune.finetune.chat.control_tokens import private_characters, strings
-from siftune.finetune.chat.render import Turns
-from siftune.finetune.chat.templates import THINK
 
 __all__ = ["Stops", "TurnSpan", "turn_spans"]
 
