@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from siftune.finetune.models.lora import inner_model
+
 __all__ = ["Sampling", "sample"]
 
 
@@ -84,7 +86,7 @@ def _config(sampling: Sampling) -> GenerationConfig:
 @contextlib.contextmanager
 def _only(policy: Any, config: GenerationConfig) -> Iterator[None]:
     """Let ``config`` be all that generation goes by, and the model's own come back after."""
-    model = policy.get_base_model() if hasattr(policy, "get_base_model") else policy
+    model = inner_model(policy)
     own = model.generation_config
     model.generation_config = config
     try:

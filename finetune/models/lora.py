@@ -1,9 +1,10 @@
-"""Low-rank adapters: merged into the float32 weights of their model, or kept as PEFT files."""
+"""LoRA adapters, arXiv:2106.09685: put on a model, merged into its weights, or kept as files."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -11,13 +12,62 @@ from siftune.curate.files.atomic import digest_of, hash_file
 from siftune.finetune.core import distributed
 from siftune.finetune.models import loading
 
-__all__ = ["ADAPTER_FILES", "Kept", "adapter_hash", "check_kept", "merge_adapter", "whole_model"]
+__all__ = [
+    "ADAPTER_FILES",
+    "Kept",
+    "adapter_hash",
+    "check_kept",
+    "inner_model",
+    "lora_config",
+    "merge_adapter",
+    "whole_model",
+    "with_adapter",
+]
 
 Kept: TypeAlias = Literal["merge", "keep", "both"]
 """What is written of a trained adapter: the merged model, the adapter alone, or both."""
 
 ADAPTER_FILES: Final = ("adapter_model.safetensors", "adapter_config.json")
 _FOLDER: Final = "adapter"
+
+
+def lora_config(
+    rank: int, alpha: float, task: str = "CAUSAL_LM", modules: Sequence[str] = ()
+) -> Any:
+    """PEFT's configuration of an adapter: ``W + (alpha / rank) B A``, B zero at first.
+
+    ``modules`` names the layers that get one; empty: every linear layer but the head. ``task``
+    ``SEQ_CLS`` trains the whole head of a sequence classifier too. There is no dropout: a policy
+    has to equal its reference before the first step.
+    """
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # a float serves as well
+        lora_dropout=0.0,
+        target_modules=list(modules) or "all-linear",
+        task_type=task,
+    )
+
+
+def with_adapter(
+    model: Any, rank: int, alpha: float, seed: int = 0, modules: Sequence[str] = ()
+) -> Any:
+    """``model`` under a new adapter, drawn from ``seed``; only the adapter is trained."""
+    import torch
+    from peft import get_peft_model
+
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated")
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings=True.*")
+        return get_peft_model(model, lora_config(rank, alpha, modules=modules))
+
+
+def inner_model(model: Any) -> Any:
+    """The model inside PEFT's wrapper, its layers still adapted; a plain model is returned."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def check_kept(kept: Kept, rank: int) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file, save_file
 
+from siftune.finetune.models.lora import inner_model
+
 __all__ = [
     "FILE",
     "add_value_head",
@@ -27,7 +29,7 @@ def add_value_head(policy: Any) -> None:
     It stands for V of a prompt: it reads the last hidden state at the prompt's last token, and
     gives that state no gradient, so the trunk is the policy's alone.
     """
-    base = _base(policy)
+    base = inner_model(policy)
     weight = base.get_output_embeddings().weight
     head = torch.nn.Linear(base.config.get_text_config().hidden_size, 1)
     torch.nn.init.zeros_(head.weight)
@@ -37,7 +39,7 @@ def add_value_head(policy: Any) -> None:
 
 def value_head_of(model: Any) -> torch.nn.Linear:
     """The head that `add_value_head` has put there."""
-    head: torch.nn.Linear = _base(model).value_head
+    head: torch.nn.Linear = inner_model(model).value_head
     return head
 
 
@@ -55,8 +57,4 @@ def load_value_head(model: Any, folder: Path) -> None:
 def take_value_head(model: Any, folder: Path) -> None:
     """Take it off a trained model, which is a plain one again, and keep it in ``folder``."""
     save_value_head(model, folder)
-    del _base(model).value_head
-
-
-def _base(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    del inner_model(model).value_head

@@ -1,4 +1,4 @@
-"""The arithmetic of PPO as pure functions of tensors.
+"""PPO losses, token rewards, whitening and masked means, as pure functions of tensors.
 
 Shapes: B completions, T tokens of the longest. ``mask`` (B, T) is true where the policy chose the
 token (its end token included), false on padding and on tokens that a tool wrote. A loss is returned
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
-    """Sum of the elements where ``mask``; what stands elsewhere, even NaN, does not matter."""
+    """Sum of the elements where ``mask``; elements elsewhere, even NaN, do not matter."""
     return values.masked_fill(~mask, 0).sum()
 
 
@@ -50,7 +50,7 @@ def whiten(values: Tensor, mask: Tensor, shift: bool = True) -> Tensor:
 
 
 def last_true(mask: Tensor) -> Tensor:
-    """Index (B,) of the last true position of each row of ``mask`` (B, T): where the score goes."""
+    """Index (B,) of the last true position of each row of ``mask`` (B, T), which gets the score."""
     width = mask.shape[1]
     return width - 1 - mask.flip(1).int().argmax(1)
 
@@ -63,8 +63,8 @@ def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> T
     (InstructGPT, arXiv:2203.02155, equation 2).
     """
     rewards = (-kl_coef * kl).masked_fill(~mask, 0)
-    at = last_true(mask).unsqueeze(1)
-    return rewards.scatter_add(1, at, scores.to(rewards).unsqueeze(1))
+    last = last_true(mask).unsqueeze(1)
+    return rewards.scatter_add(1, last, scores.to(rewards).unsqueeze(1))
 
 
 def policy_loss(
@@ -111,7 +111,7 @@ def value_loss(
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float | None:
     """``1 - Var(R - V) / Var(R)`` over the tokens of ``mask``: 1 is a perfect critic, 0 a constant.
 
-    None where the returns do not vary: there is nothing to explain.
+    None where the returns do not vary.
     """
     truth, missed = returns[mask], (returns - values)[mask]
     if truth.numel() < 2 or truth.var() == 0:

@@ -1,4 +1,4 @@
-"""Estimates of KL(policy ‖ reference) from samples, and what sets the price of it.
+"""KL(policy ‖ reference): estimates from samples, the KL coefficient of PPO, the limit of KL stops.
 
 With tokens drawn from the policy and ``d = log π(t) - log π_ref(t)`` (Schulman, "Approximating KL
 Divergence", 2020):
@@ -12,20 +12,20 @@ k1        d                    unbiased, and never far off at large KL; the one 
 k2        d² / 2               biased (second order), never negative; as a token loss it
                                gives the gradient of each token's own KL
 k3        e^-d - 1 + d         unbiased and never negative, the steadier one while the
-                               policies are close; one token that the reference likes far
-                               better outweighs all others, so no stop hangs on it
+                               policies are close; one token that is far likelier under the
+                               reference outweighs all others, so no stop is decided by it
 ========  ===================  ==========================================================
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-__all__ = ["AdaptiveKL", "FixedKL", "KLController", "kl_k1", "kl_k2", "kl_k3"]
+__all__ = ["AdaptiveKL", "FixedKL", "KLController", "KLLimit", "kl_k1", "kl_k2", "kl_k3"]
 
 
 def kl_k1(logps: Tensor, ref_logps: Tensor) -> Tensor:
@@ -41,11 +41,11 @@ def kl_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
 def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
     """``π_ref/π - 1 - log(π_ref/π)``: never negative, expectation KL(π ‖ π_ref) under π."""
     back = ref_logps - logps
-    return torch.expm1(back) - back
+    return back.expm1() - back
 
 
 class KLController(Protocol):
-    """Sets the KL coefficient of the next rollout from what the last one measured."""
+    """Sets the KL coefficient of the next rollout from the KL of the last one."""
 
     def __call__(self, coef: float, kl: float, samples: int) -> float:
         """The new coefficient, from the old one, the mean KL a completion and its sample count."""
@@ -79,3 +79,25 @@ class AdaptiveKL:
         """The coefficient for the next rollout."""
         error = min(max(kl / self.target - 1, -0.2), 0.2)
         return coef * (1 + error * samples / self.horizon)
+
+
+@dataclass(frozen=True)
+class KLLimit:
+    """The largest allowed KL, in nats a ``unit``: the value of ``option``; None allows any.
+
+    >>> KLLimit("max_kl", 0.05, "token").exceeded(0.0612, step=40)
+    'stopped at step 40: 0.0612 nats a token from the reference, above max_kl=0.05'
+    """
+
+    option: str
+    limit: float | None
+    unit: str
+
+    def exceeded(self, kl: float, step: int, other: str = "from the reference") -> str | None:
+        """The reason to stop at ``step``; None while ``kl`` is within the limit. NaN is not."""
+        if self.limit is None or kl <= self.limit:
+            return None
+        return (
+            f"stopped at step {step}: {kl:.4g} nats a {self.unit} {other}, above "
+            f"{self.option}={self.limit:g}"
+        )

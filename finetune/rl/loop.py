@@ -1,11 +1,13 @@
-"""The optimiser loop: a `transformers.Trainer` whose data are rollouts it makes as it goes."""
+"""PPO's optimizer loop: a `transformers.Trainer` that makes its rollouts as it goes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
@@ -17,34 +19,99 @@ from siftune.curate.core.terminal import echo
 from siftune.curate.files.atomic import read_json, write_json
 from siftune.finetune.models.precision import machine_arguments
 from siftune.finetune.rl import core
+from siftune.finetune.rl.kl import KLLimit, kl_k1, kl_k3
 from siftune.finetune.rl.model import ActorCritic, policy_scores
 from siftune.finetune.rl.rollout import Collector, Rollout
-from siftune.finetune.rl.running_means import Meter
 from siftune.finetune.rl.settings import Settings
-from siftune.finetune.rl.supervised import Supervised
-from siftune.finetune.rl.update import Update, update
 from siftune.finetune.runs import checkpoints
 from siftune.finetune.runs.finite_steps import FiniteSteps, NonFiniteError, StopAtNonFinite
 from siftune.finetune.runs.throughput import Pace
 
-__all__ = ["KLStop", "Loop"]
+if TYPE_CHECKING:
+    from siftune.finetune.rl.prepare import Supervised
 
-_STATE = "ppo.json"
-_FROM_OLD = "from the policy that wrote the rollout"
+__all__ = ["KLStop", "Loop", "RunningMeans", "Update", "update"]
+
+_STATE: Final = "ppo.json"
+_FROM_OLD: Final = "from the policy that wrote the rollout"
 
 
 class KLStop(Exception):
-    """The policy went farther from its reference than the run allows; the text says how far."""
+    """The KL is above its limit: the step is not taken. The text is the reason."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """Sums over the ``tokens`` chosen tokens of some rows of a rollout.
+
+    ``loss`` carries the gradient. ``moved`` is the sum of ``log π_old - log π``: over whole
+    completions, an estimate (k1) of how far the policy is from the one that wrote them. ``sums``
+    are to be reported as means a token; ``ratio_deviation`` is ``|π/π_old - 1|``.
+    """
+
+    loss: Tensor
+    moved: float
+    sums: Mapping[str, Tensor]
+    tokens: int
+
+
+def update(
+    model: ActorCritic, rollout: Rollout, rows: Tensor, options: Settings, device: Any
+) -> Update:
+    """PPO's policy and value loss of ``rows`` of ``rollout`` under ``model``, and statistics."""
+    tokens = rollout.tokens.take(rows).to(device)
+    mask, width = tokens.mask, tokens.mask.shape[1]
+    old, old_values, advantages, returns = (
+        part[rows, :width].to(device)
+        for part in (rollout.old.logps, rollout.old.values, rollout.advantages, rollout.returns)
+    )
+    new = model(tokens, options.temperature)
+    policy = core.policy_loss(new.logps, old, advantages, options.cliprange, options.dual_clip)
+    value = core.value_loss(new.values, old_values, returns, options.value_clip)
+    with torch.no_grad():
+        deviation = (torch.exp(new.logps - old) - 1).abs()
+        each = {
+            "loss/policy": policy,
+            "loss/value": value,
+            "ppo/approx_kl": kl_k3(old, new.logps),
+            "ppo/clipfrac": (deviation > options.cliprange).float(),
+            "ppo/ratio_deviation": deviation,
+        }
+        sums = {name: core.masked_sum(values, mask) for name, values in each.items()}
+        moved = core.masked_sum(kl_k1(old, new.logps).double(), mask)
+    loss = core.masked_sum(policy, mask) + options.vf_coef * core.masked_sum(value, mask)
+    return Update(loss, float(moved), sums, int(mask.sum()))
+
+
+@dataclass
+class RunningMeans:
+    """Means over all tokens of many mini-batches, from sums and counts by name."""
+
+    _sums: dict[str, Tensor] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, name: str, total: Tensor, count: int) -> None:
+        """Add a sum over ``count`` items."""
+        total = total.detach().double()
+        self._sums[name] = self._sums[name] + total if name in self._sums else total
+        self._counts[name] += count
+
+    def read(self) -> dict[str, float]:
+        """The means since the last call; sums and counts begin at 0 again."""
+        means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        self._sums.clear()
+        self._counts.clear()
+        return means
 
 
 class Loop(FiniteSteps):
-    """PPO on what a `Collector` brings.
+    """PPO on the rollouts of a `Collector`.
 
     The data set is the list of optimiser steps; step s reads its mini-batch from rollout
     ``s // steps_a_rollout``, which is made when the one before is used up. Clipping, schedule,
-    checkpoints and resuming are transformers'. A rollout is a pure function of the weights, the
-    seed, its number and the KL coefficient, and checkpoints are taken between rollouts only, so a
-    resumed run goes on bit for bit as the unbroken one would.
+    checkpoints and resuming are those of transformers. A rollout is a pure function of the weights,
+    the seed, its number and the KL coefficient, and checkpoints are taken between rollouts only, so
+    a resumed run equals the unbroken one bit for bit.
 
     A checkpoint is only taken once the next rollout has shown that its policy is within the KL
     limit: any checkpoint holds a good policy.
@@ -68,7 +135,8 @@ class Loop(FiniteSteps):
         self.kl_coef = settings.kl_coef
         self.rollout: Rollout | None = None
         self.good: dict[str, Tensor] = {}
-        self.meter = Meter()
+        self.kl_limit = KLLimit("kl_stop", settings.kl_stop, "completion")
+        self.means = RunningMeans()
         self.pace, self.drawn = Pace(), 0  # tokens of answers in this process
         steps = [{"step": s} for s in range(settings.rollouts * settings.steps_a_rollout)]
         super().__init__(
@@ -108,8 +176,8 @@ class Loop(FiniteSteps):
         """Forward and backward of one mini-batch, in parts that fit in memory."""
         options, rollout = self.settings, self._current
         step = int(inputs["step"]) % options.steps_a_rollout
-        epoch, at = divmod(step, options.minibatches)
-        rows = rollout.minibatches(epoch, options)[at]
+        epoch, number = divmod(step, options.minibatches)
+        rows = rollout.minibatches(epoch, options)[number]
         self.step_rows = [[rollout.ids[row] for row in rows.tolist()]]
         total = int(rollout.tokens.mask[rows].sum())
         loss, moved = torch.zeros((), device=self.args.device), 0.0
@@ -119,10 +187,10 @@ class Loop(FiniteSteps):
             moved += done.moved
             self._note(done, first=step == 0)
             if not math.isfinite(loss.item()):
-                self._refuse(float(loss), moved, len(rows))
+                self._stop_at_non_finite(float(loss), moved, len(rows))
             self.accelerator.backward(done.loss / total)
-        self._hold(moved / len(rows), _FROM_OLD)
-        return loss + self._supervise(int(inputs["step"]))
+        self._stop_above_limit(moved / len(rows), _FROM_OLD)
+        return loss + self._supervised_loss(int(inputs["step"]))
 
     @property
     def _current(self) -> Rollout:
@@ -132,20 +200,20 @@ class Loop(FiniteSteps):
 
     def _note(self, done: Update, first: bool) -> None:
         for name, total in done.sums.items():
-            self.meter.add(name, total, done.tokens)
+            self.means.add(name, total, done.tokens)
         if first:  # before any step on the rollout the ratio has to be 1
-            self.meter.add(
+            self.means.add(
                 "ppo/first_ratio_deviation", done.sums["ppo/ratio_deviation"], done.tokens
             )
 
-    def _refuse(self, loss: float, moved: float, rows: int) -> None:
-        """Stop for the KL if that is why the loss is not finite, else as an error."""
+    def _stop_at_non_finite(self, loss: float, moved: float, rows: int) -> None:
+        """Raise: `KLStop` if the KL is above its limit, which is the cause then, else an error."""
         if math.isfinite(moved):
-            self._hold(moved / rows, _FROM_OLD)
+            self._stop_above_limit(moved / rows, _FROM_OLD)
         raise NonFiniteError(f"the loss is {loss}", self.state.global_step + 1, self.step_rows[0])
 
-    def _supervise(self, step: int) -> Tensor:
-        """The supervised term, weighted; its gradient is added to what is there."""
+    def _supervised_loss(self, step: int) -> Tensor:
+        """The weighted supervised loss of a step; its gradient is added to PPO's."""
         total_loss = torch.zeros((), device=self.args.device)
         if self.supervised is None or self.settings.ptx_coef == 0:
             return total_loss
@@ -158,37 +226,37 @@ class Loop(FiniteSteps):
         for rows in torch.arange(len(tokens.mask)).split(options.micro_batch):
             part = tokens.take(rows).to(self.args.device)
             with self.accelerator.autocast():
-                logps, _, _ = policy_scores(self.ac.policy, part, temperature=1.0)
-            nll = -core.masked_sum(logps, part.mask)
-            self.meter.add("loss/ptx", nll, int(part.mask.sum()))
+                found, _ = policy_scores(self.ac.policy, part, temperature=1.0)
+            nll = -core.masked_sum(found["policy"], part.mask)
+            self.means.add("loss/ptx", nll, int(part.mask.sum()))
             loss = options.ptx_coef * nll / count
             if not math.isfinite(loss.item()):
-                own = [ids[row] for row in rows.tolist()]
+                part_ids = [ids[row] for row in rows.tolist()]
                 what = f"the supervised loss is {loss.item()}"
-                raise NonFiniteError(what, self.state.global_step + 1, own)
+                raise NonFiniteError(what, self.state.global_step + 1, part_ids)
             self.accelerator.backward(loss)
             total_loss += loss.detach()
         return total_loss
 
     def begin(self) -> None:
-        """Make the rollout that the first step, or the first after a checkpoint, reads."""
+        """Make the rollout of the first step, or of the first after a checkpoint."""
         self.pace.begin(self.state.global_step)
         if self.at_save is not None and self.state.global_step == 0:
             self.at_save(0)
         self._next()
 
     def end_of_rollout(self, control: Any) -> None:
-        """Tell what the rollout and its updates came to, make the next one, ask for a checkpoint.
+        """Log the rollout and its updates, make the next one, ask for a checkpoint.
 
-        After the last one a rollout is made all the same: it measures the policy that is saved.
+        A rollout is made after the last update too: it measures the policy that is saved.
         """
         done = self._current
-        self._tell(done)
+        self._log_rollout(done)
         self.kl_coef = self.settings.controller(self.kl_coef, done.kl, len(done.scores))
         self._next()
         number = done.index + 1
         if number == self.settings.rollouts:
-            self._tell(self._current)
+            self._log_rollout(self._current)
         if number % self.save_every == 0 or number == self.settings.rollouts:
             if self.at_save is not None:
                 self.at_save(self.state.global_step)
@@ -206,36 +274,32 @@ class Loop(FiniteSteps):
         if broken:
             what = f"a log-probability or value of rollout {index} is not finite"
             raise NonFiniteError(what, self.state.global_step, broken)
-        self._hold(rollout.kl, "from the reference", rollout)
+        self._stop_above_limit(rollout.kl, "from the reference", rollout)
         self.rollout = rollout
         self.good = {
             name: parameter.detach().to("cpu", copy=True)
             for name, parameter in checkpoints.trained(self.ac.policy).items()
         }
 
-    def _hold(self, kl: float, which: str, rollout: Rollout | None = None) -> None:
-        limit = self.settings.kl_stop
-        if limit is None or kl <= limit:
-            return
-        self._tell(rollout or self._current, stopped=rollout is not None)
-        raise KLStop(
-            f"stopped at step {self.state.global_step}: {kl:.4g} nats a completion {which}, above "
-            f"kl_stop={limit:g}; the last policy below it is kept"
-        )
+    def _stop_above_limit(self, kl: float, other: str, rollout: Rollout | None = None) -> None:
+        reason = self.kl_limit.exceeded(kl, self.state.global_step, other)
+        if reason is not None:
+            self._log_rollout(rollout or self._current, stopped=rollout is not None)
+            raise KLStop(f"{reason}; the last policy below it is kept")
 
     def restore_good(self) -> None:
         """Put back the weights of the last policy that was within the KL limit."""
         checkpoints.put_back(self.good, self.ac.policy)
 
-    def _tell(self, rollout: Rollout, stopped: bool = False) -> None:
+    def _log_rollout(self, rollout: Rollout, stopped: bool = False) -> None:
         """Log a rollout; ``ppo/stopped`` marks the one whose policy is not kept."""
-        said: dict[str, Any] = {**rollout.metrics(), **self.meter.read()}
-        score, kl = said["objective/score"], said["objective/kl"]
+        values: dict[str, Any] = {**rollout.metrics(), **self.means.read()}
+        score, kl = values["objective/score"], values["objective/kl"]
         echo(f"{self._place(rollout)}, score {score:.4g}, KL {kl:.4g}", err=True)
-        self.log({**said, "ppo/stopped": 1.0} if stopped else said)
+        self.log({**values, "ppo/stopped": 1.0} if stopped else values)
 
     def _place(self, rollout: Rollout) -> str:
-        """Which rollout it is, in words, and how fast they come."""
+        """The number of the rollout in words, tokens per second and the time left."""
         total = self.settings.rollouts
         if rollout.index >= total:
             return "after the last update"
@@ -244,7 +308,7 @@ class Loop(FiniteSteps):
         return f"rollout {rollout.index + 1} of {total}{pace}"
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """The weights that are trained, and the KL coefficient; the rest transformers saves."""
+        """Write the trained weights and the KL coefficient; transformers writes the rest."""
         folder = Path(output_dir or self.work)
         checkpoints.save_weights(folder, self.ac)
         write_json(folder / _STATE, {"kl_coef": self.kl_coef})
@@ -261,7 +325,7 @@ class Loop(FiniteSteps):
 
 
 class _Boundaries(TrainerCallback):
-    """Tells the loop when a rollout is needed and when one is used up."""
+    """Calls the loop when training begins and when a rollout is used up."""
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop

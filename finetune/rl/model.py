@@ -1,11 +1,10 @@
-"""A policy and its critic as one module, the log-probabilities of what it wrote, its reference."""
+"""Actor and critic as one module: log-probs, entropies and values of padded completions."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,29 +12,84 @@ import torch
 from torch import Tensor, nn
 
 from siftune.finetune.models.loading import is_reward_model, load_causal, load_reward
-from siftune.finetune.rl.padded_batch import Tokens
+from siftune.finetune.models.lora import inner_model
+from siftune.finetune.scoring.lm_head import Head, Hidden, measure
 
-__all__ = [
-    "ActorCritic",
-    "Scores",
-    "adapted",
-    "policy_scores",
-    "reference_of",
-    "trunk",
-]
+__all__ = ["ActorCritic", "Scores", "Tokens", "policy_scores", "reference_of", "trunk"]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A batch of B rows; all prompts end, and all completions start, in the same column.
+
+    ``input_ids`` and ``attention_mask`` are (B, P + T): prompts padded on the left to P,
+    completions on the right to T. ``mask`` (B, T) is true on the tokens that the policy chose, its
+    end token included.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(
+        cls, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad: int
+    ) -> Tokens:
+        """The batch of token lists; no completion may be empty.
+
+        >>> Tokens.of([[5], [6, 7]], [[8, 2], [9]], pad=0).input_ids.tolist()
+        [[0, 5, 8, 2], [6, 7, 9, 0]]
+        """
+        left, right = max(map(len, prompts)), max(map(len, completions))
+        ids = torch.full((len(prompts), left + right), pad)
+        attention = torch.zeros_like(ids, dtype=torch.bool)
+        for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            span = slice(left - len(prompt), left + len(completion))
+            ids[row, span] = torch.tensor([*prompt, *completion])
+            attention[row, span] = True
+        return cls(ids, attention.long(), attention[:, left:].clone())
+
+    @property
+    def completions(self) -> Tensor:
+        """Token ids (B, T) of the completions."""
+        return self.input_ids[:, -self.mask.shape[1] :]
+
+    @property
+    def positions(self) -> Tensor:
+        """Position ids (B, P + T) that do not count the padding."""
+        return (self.attention_mask.cumsum(1) - 1).clamp(min=0)
+
+    def take(self, rows: Tensor) -> Tokens:
+        """The rows with these indices, without columns in which all of them are padding."""
+        mask, attention = self.mask[rows], self.attention_mask[rows]
+        left = self.attention_mask.shape[1] - self.mask.shape[1]
+        first = int(attention.any(0).int().argmax())
+        width = int(attention[:, left:].sum(1).max())  # of the longest completion
+        span = slice(first, left + width)
+        return Tokens(self.input_ids[rows, span], attention[:, span], mask[:, :width])
+
+    def to(self, device: torch.device) -> Tokens:
+        """The same on ``device``."""
+        return Tokens(
+            self.input_ids.to(device), self.attention_mask.to(device), self.mask.to(device)
+        )
+
+    def by_row(self, flat: Tensor) -> Tensor:
+        """``(B, T)`` of one value for each chosen token, row by row; zero outside the mask."""
+        return flat.new_zeros(self.mask.shape).masked_scatter(self.mask, flat)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the models say of a batch's completions, each (B, T) in float32 or wider.
+    """Log-probs and values of a batch's chosen tokens, (B, T) in float32 or wider, 0 elsewhere.
 
-    ``logps`` and ``entropy`` are those of the distribution that is sampled from, at its
-    temperature. ``values`` is V of the state before each token. Outside the mask they mean nothing.
+    ``logps`` are those of the distribution that is sampled from, at its temperature. ``values`` is
+    V of the state before each token. ``entropy`` (same distribution) is computed on request.
     """
 
     logps: Tensor
-    entropy: Tensor
     values: Tensor
+    entropy: Tensor | None = None
 
 
 class ActorCritic(nn.Module):
@@ -62,79 +116,59 @@ class ActorCritic(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> ActorCritic:
-        """Stay in eval mode, whatever is asked."""
+        """Stay in eval mode whatever ``mode`` is."""
         super().train(False)
         return self
 
-    def forward(self, tokens: Tokens, temperature: float) -> Scores:
-        """Log-probabilities, entropies and values of the completions' tokens."""
-        shared = self.critic is None
-        logps, entropy, hidden = policy_scores(self.policy, tokens, temperature, shared)
+    def forward(self, tokens: Tokens, temperature: float, entropy: bool = False) -> Scores:
+        """Log-probs and values of the chosen tokens, and with ``entropy`` their entropies."""
+        watched = ("entropy",) if entropy else ()
+        found, states = policy_scores(self.policy, tokens, temperature, watched)
         if self.critic is not None:
-            states = self.critic(**_inputs(self.critic, tokens)).last_hidden_state
-            hidden = _before(states, tokens)
-        values = self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1)
-        return Scores(logps, entropy, values.float() if values.dtype.itemsize < 4 else values)
+            states = _states(self.critic, tokens)
+        flat = self.value_head(states.to(self.value_head.weight.dtype)).squeeze(-1)
+        values = tokens.by_row(flat.float() if flat.dtype.itemsize < 4 else flat)
+        return Scores(found["policy"], values, found.get("entropy"))
 
     def critic_parameters(self) -> list[nn.Parameter]:
-        """What the critic alone owns: its trunk, if it has one, and the value head."""
+        """The parameters of the critic alone: its trunk, if it has one, and the value head."""
         trunk = [] if self.critic is None else list(self.critic.parameters())
         return [*trunk, *self.value_head.parameters()]
 
 
 def policy_scores(
-    policy: Any, tokens: Tokens, temperature: float, hidden: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probs and entropies (B, T) at ``temperature``; last hidden states (B, T, H) if asked."""
-    inputs = _inputs(policy, tokens)
-    if "logits_to_keep" in _parameters(policy):
-        inputs["logits_to_keep"] = tokens.mask.shape[1] + 1
-    output = policy(**inputs, output_hidden_states=hidden)
-    logits = _before(output.logits, tokens)
-    if logits.dtype.itemsize < 4:
-        logits = logits.float()
-    log_softmax = torch.log_softmax(logits / temperature, -1)
-    logps = log_softmax.gather(-1, tokens.completions.unsqueeze(-1)).squeeze(-1)
-    with torch.no_grad():
-        entropy = -(log_softmax.exp() * log_softmax).sum(-1)
-    return logps, entropy, _before(output.hidden_states[-1], tokens) if hidden else logits[:0]
+    policy: Any, tokens: Tokens, temperature: float, watched: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Log-probs ``policy`` (B, T) at ``temperature`` with the ``watched`` statistics; the states.
+
+    The LM head is evaluated in tiles on the N chosen tokens alone (`scoring.lm_head`). The states
+    are the last hidden ones, (N, H), that predict them.
+    """
+    model = inner_model(policy)
+    states = _states(model.base_model, tokens)
+    head = Head.of(model, temperature)
+    labels = tokens.completions[tokens.mask]
+    flat = measure(Hidden(head.fitted(states), head), labels, watched=watched)
+    return {name: tokens.by_row(values) for name, values in flat.items()}, states
+
+
+def _states(trunk: Any, tokens: Tokens) -> Tensor:
+    """Last hidden states (N, H) of a trunk at the positions that predict the chosen tokens."""
+    known = inspect.signature(type(trunk).forward).parameters
+    inputs: dict[str, Any] = {
+        "input_ids": tokens.input_ids,
+        "attention_mask": tokens.attention_mask,
+    }
+    if "position_ids" in known:
+        inputs["position_ids"] = tokens.positions
+    if "use_cache" in known:
+        inputs["use_cache"] = False
+    return _before(trunk(**inputs).last_hidden_state, tokens)[tokens.mask]
 
 
 def _before(states: Tensor, tokens: Tokens) -> Tensor:
     """States at the positions that predict the completions' tokens, one to the left of each."""
     return states[:, -tokens.mask.shape[1] - 1 : -1]
-
-
-def _inputs(model: Any, tokens: Tokens) -> dict[str, Any]:
-    inputs: dict[str, Any] = {
-        "input_ids": tokens.input_ids,
-        "attention_mask": tokens.attention_mask,
-    }
-    known = _parameters(model)
-    if "position_ids" in known:
-        inputs["position_ids"] = tokens.positions
-    if "use_cache" in known:
-        inputs["use_cache"] = False
-    return inputs
-
-
-def _parameters(model: Any) -> set[str]:
-    """Names of what the architecture's own forward takes, under an adapter too."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return set(inspect.signature(type(base).forward).parameters)
-
-
-def adapted(policy: Any, rank: int, alpha: int, seed: int) -> Any:
-    """``policy``, frozen, with trainable low-rank adapters on linear layers (arXiv:2106.09685)."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft's
-        torch.manual_seed(seed)
-        return get_peft_model(policy, config)
 
 
 def trunk(model: str) -> tuple[Any, Tensor | None]:
@@ -148,7 +182,7 @@ def trunk(model: str) -> tuple[Any, Tensor | None]:
 
 @contextlib.contextmanager
 def reference_of(policy: Any, reference: Any | None) -> Iterator[Any]:
-    """The frozen model that KL is measured to: ``reference``, or the policy less its adapter."""
+    """The frozen model that KL is measured to: ``reference``, or the policy without its adapter."""
     with torch.no_grad():
         if reference is not None:
             yield reference

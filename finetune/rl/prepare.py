@@ -1,8 +1,9 @@
-"""From rows and model folders to what the loop takes; what cannot be trained on is named here."""
+"""Prompts, supervised rows, actor and critic of a PPO run, from rows and model folders."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,41 @@ from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.tool_checks import check_calls
 from siftune.finetune.models import loading
 from siftune.finetune.models.embedding_ids import check_critic
-from siftune.finetune.rl.model import ActorCritic, adapted, trunk
-from siftune.finetune.rl.rollout import Prompt
-from siftune.finetune.rl.supervised import Supervised
+from siftune.finetune.models.lora import with_adapter
+from siftune.finetune.rl.model import ActorCritic, Tokens, trunk
+from siftune.finetune.rl.rollout import Prompt, stream
 
-__all__ = ["actor_critic", "ask", "supervise"]
+__all__ = ["Supervised", "actor_critic", "prompts_of", "supervised_rows"]
 
 
-def ask(
+@dataclass(frozen=True)
+class Supervised:
+    """Rows with known answers for the supervised term of the loss, PPO-ptx of InstructGPT.
+
+    ``rows`` are token ids, the end token included; ``pad`` fills the batches.
+    """
+
+    ids: Sequence[str]
+    rows: Sequence[EncodedAnswer]
+    pad: int
+
+    def batch(self, step: int, size: int, seed: int) -> tuple[list[str], Tokens]:
+        """``size`` rows for optimizer step ``step``, from an endless shuffled order."""
+        taken = stream(len(self.rows), step * size, size, seed)
+        rows = [self.rows[row] for row in taken]
+        tokens = Tokens.of([row.prompt for row in rows], [row.ids for row in rows], self.pad)
+        scored = Tokens.of([row.prompt for row in rows], [row.mask for row in rows], 0).completions
+        return [self.ids[row] for row in taken], replace(tokens, mask=scored.bool())
+
+
+def prompts_of(
     table: pl.DataFrame,
     tokenizer: Any,
     room: int | None,
     on_bad: training_rows.OnBad,
     source: Path | str,
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[Prompt]]:
-    """The rows that can be asked in ``room`` tokens, those that cannot and why, and the prompts.
+    """The rows with a prompt of at most ``room`` tokens, the others with a reason, and the prompts.
 
     Raises:
         DataError: a row has no prompt or too long a one and ``on_bad`` is ``refuse``.
@@ -41,7 +62,7 @@ def ask(
         tools=[row["tools"] for row in asked],
         rows=[row["id"] for row in asked],
     )
-    reasons = [_unasked(row, len(each), room) for row, each in zip(asked, ids, strict=True)]
+    reasons = [_prompt_fault(row, len(each), room) for row, each in zip(asked, ids, strict=True)]
     bad = _bad(asked, reasons)
     used = training_rows.drop_bad(table, bad, on_bad, source)
     texts = tokenizer.batch_decode(ids)
@@ -50,18 +71,18 @@ def ask(
     return used, bad, prompts
 
 
-def _unasked(row: dict[str, Any], tokens: int, room: int | None) -> str | None:
+def _prompt_fault(row: dict[str, Any], tokens: int, room: int | None) -> str | None:
     if not row["prompt"]:
         return "no_prompt"
     return "prompt_too_long" if room is not None and tokens > room else None
 
 
 def _bad(rows: Sequence[dict[str, Any]], reasons: Sequence[str | None]) -> pl.DataFrame:
-    found = [(row["id"], why) for row, why in zip(rows, reasons, strict=True) if why is not None]
-    return pl.DataFrame(found, schema=training_rows.BAD_ROWS, orient="row")
+    bad = [(row["id"], why) for row, why in zip(rows, reasons, strict=True) if why is not None]
+    return pl.DataFrame(bad, schema=training_rows.BAD_ROWS, orient="row")
 
 
-def supervise(
+def supervised_rows(
     source: str, tokenizer: Any, pad: int, room: int | None, on_bad: training_rows.OnBad
 ) -> Supervised:
     """The last answers of the rows of ``source``, each after its prompt, ``room`` tokens at most.
@@ -77,13 +98,13 @@ def supervise(
     prompts, answers = [chat[:-1] for chat in chats], [chat[-1:] for chat in chats]
     tools, ids = [row["tools"] for row in rows], [row["id"] for row in rows]
     pairs = encode_answers(tokenizer, prompts, answers, tools=tools, rows=ids)
-    reasons = [_untaught(pair, room) for pair in pairs]
+    reasons = [_answer_fault(pair, room) for pair in pairs]
     training_rows.drop_bad(table, _bad(rows, reasons), on_bad, source)
-    kept = [at for at, why in enumerate(reasons) if why is None]
-    return Supervised([rows[at]["id"] for at in kept], [pairs[at] for at in kept], pad)
+    kept = [index for index, why in enumerate(reasons) if why is None]
+    return Supervised([rows[i]["id"] for i in kept], [pairs[i] for i in kept], pad)
 
 
-def _untaught(pair: EncodedAnswer, room: int | None) -> str | None:
+def _answer_fault(pair: EncodedAnswer, room: int | None) -> str | None:
     if 1 not in pair.mask:
         return "no_trained_tokens"
     long = room is not None and len(pair.prompt) + len(pair.ids) > room
@@ -102,7 +123,7 @@ def actor_critic(
             too few embeddings.
     """
     if lora is not None:
-        policy = adapted(policy, *lora, seed)
+        policy = with_adapter(policy, *lora, seed)
     if critic is None:
         return ActorCritic(policy)
     if loading.load_tokenizer(critic).get_vocab() != tokenizer.get_vocab():

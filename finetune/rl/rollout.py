@@ -1,4 +1,4 @@
-"""A round of experience: completions, what they were worth, and what each of their tokens was."""
+"""PPO rollouts: sampled completions with rewards, old and reference log-probs, advantages."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from siftune.finetune.generation.sampling import Sampling, sample
 from siftune.finetune.rewards.types import Reward
 from siftune.finetune.rl import core
 from siftune.finetune.rl.kl import kl_k1, kl_k3
-from siftune.finetune.rl.model import ActorCritic, Scores, policy_scores, reference_of
-from siftune.finetune.rl.padded_batch import Tokens
+from siftune.finetune.rl.model import ActorCritic, Scores, Tokens, policy_scores, reference_of
 from siftune.finetune.rl.settings import Settings
 
 __all__ = ["Collector", "Prompt", "Rollout", "stream"]
 
-_ORDER, _DRAW, _SHUFFLE = range(3)  # what a random number is for; part of its seed
+_ORDER, _DRAW, _SHUFFLE = range(3)  # purposes of random numbers, part of their seeds
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A row to answer, as text and as the policy's tokens."""
+    """A row's prompt, as text and as the policy's tokens."""
 
     row: Mapping[str, Any]
     text: str
@@ -37,11 +36,12 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What one round of sampling left, B scored completions of at most T tokens.
+    """B scored completions of at most T tokens, sampled in one round.
 
-    ``scores`` (B,) are the reward's, ``ended`` (B,) says which completions came to their end token.
-    ``old`` and ``ref_logps`` (B, T) were computed at the sampling temperature before any update,
-    ``advantages`` and ``returns`` (B, T) from them. ``unscored`` completions were left out.
+    ``scores`` (B,) are the reward's; ``ended`` (B,) is true where a completion has its end token.
+    ``old``, ``entropy`` and ``ref_logps`` (B, T) were computed at the sampling temperature before
+    any update, ``advantages`` and ``returns`` (B, T) from them. ``unscored`` completions were left
+    out.
     """
 
     index: int
@@ -51,6 +51,7 @@ class Rollout:
     scores: Tensor
     ended: Tensor
     old: Scores
+    entropy: Tensor
     ref_logps: Tensor
     advantages: Tensor
     returns: Tensor
@@ -70,7 +71,7 @@ class Rollout:
         return [key for key, bad in zip(self.ids, rows.tolist(), strict=True) if bad]
 
     def metrics(self) -> dict[str, float | None]:
-        """What the round says of the policy that wrote it; no mean is taken over padding."""
+        """Means over the round, of its completions or its chosen tokens; padding counts in none."""
         mask = self.tokens.mask
         score = float(self.scores.mean())
         return {
@@ -78,7 +79,7 @@ class Rollout:
             "objective/kl": self.kl,
             "objective/kl_k3": self._a_completion(kl_k3(self.old.logps, self.ref_logps)),
             "objective/rlhf_reward": score - self.kl_coef * self.kl,
-            "objective/entropy": float(core.masked_mean(self.old.entropy, mask)),
+            "objective/entropy": float(core.masked_mean(self.entropy, mask)),
             "value/explained_variance": core.explained_variance(
                 self.old.values, self.returns, mask
             ),
@@ -94,7 +95,7 @@ class Rollout:
     def minibatches(self, epoch: int, settings: Settings) -> list[Tensor]:
         """Row indices of each optimiser step of one pass; the first pass keeps the rows' order.
 
-        So the first update sees the very batches that the old log-probabilities were computed in,
+        So the first update has the very batches that the old log-probabilities were computed in,
         and its ratio is 1 to the last bit.
         """
         order = np.arange(len(self.scores))
@@ -108,19 +109,19 @@ def _generator(*seed: int) -> np.random.Generator:
 
 
 def stream(count: int, start: int, take: int, seed: int) -> list[int]:
-    """``take`` indices below ``count`` from place ``start`` of an endless shuffled order.
+    """``take`` indices below ``count`` from position ``start`` of an endless shuffled order.
 
     The order is one permutation after another: nothing comes twice before all came once.
     """
-    places = range(start, start + take)
-    rounds = {place // count for place in places}
-    order = {turn: _generator(seed, _ORDER, turn).permutation(count) for turn in rounds}
-    return [int(order[place // count][place % count]) for place in places]
+    positions = range(start, start + take)
+    rounds = {position // count for position in positions}
+    order = {number: _generator(seed, _ORDER, number).permutation(count) for number in rounds}
+    return [int(order[position // count][position % count]) for position in positions]
 
 
 @dataclass(frozen=True)
 class Collector:
-    """Makes rollouts: a pure function of the weights, the settings, the round and its KL price."""
+    """Makes rollouts: a pure function of weights, settings, round number and KL coefficient."""
 
     model: ActorCritic
     reference: Any | None
@@ -148,7 +149,7 @@ class Collector:
             )
         prompts, drawn = [prompts[at] for at in kept], [drawn[at] for at in kept]
         tokens = Tokens.of([p.ids for p in prompts], drawn, self.sampling.pad)
-        old, ref_logps = self._measure(tokens)
+        old, entropy, ref_logps = self._measure(tokens)
         ended = torch.tensor([ids[-1] in self.sampling.ends for ids in drawn])
         score = torch.tensor([scores[at] for at in kept], dtype=torch.float32)
         advantages, returns = self._advantages(score, ended, tokens, old, ref_logps, kl_coef)
@@ -160,6 +161,7 @@ class Collector:
             scores=score,
             ended=ended,
             old=old,
+            entropy=entropy,
             ref_logps=ref_logps,
             advantages=advantages,
             returns=returns,
@@ -169,8 +171,8 @@ class Collector:
 
     def _draw(self, index: int) -> tuple[list[Prompt], list[list[int]]]:
         options = self.settings
-        places = stream(len(self.prompts), index * options.batch, options.batch, options.seed)
-        prompts = [self.prompts[at] for at in places]
+        rows = stream(len(self.prompts), index * options.batch, options.batch, options.seed)
+        prompts = [self.prompts[row] for row in rows]
         seeds = [(4, options.seed, _DRAW, index, at) for at in range(len(prompts))]
         return prompts, sample(
             self.model.policy, [prompt.ids for prompt in prompts], self.sampling, seeds
@@ -189,24 +191,23 @@ class Collector:
         return scores
 
     @torch.no_grad()
-    def _measure(self, tokens: Tokens) -> tuple[Scores, Tensor]:
-        """Old log-probs, entropies and values, and the reference's log-probs, all (B, T).
+    def _measure(self, tokens: Tokens) -> tuple[Scores, Tensor, Tensor]:
+        """Old log-probs and values, entropies, and the reference's log-probs, all (B, T).
 
-        In the batches of the first pass over the rollout; what is outside a batch's own width is 0.
+        They are computed in the batches of the first pass over the rollout, 0 outside the mask.
         """
-        shape = tokens.mask.shape
-        full = [torch.zeros(shape) for _ in range(4)]
+        shape, temperature = tokens.mask.shape, self.settings.temperature
+        logps, values, entropy, ref_logps = full = [torch.zeros(shape) for _ in range(4)]
         order = torch.arange(shape[0]).tensor_split(self.settings.minibatches)
         for rows in (part for mini in order for part in mini.split(self.settings.micro_batch)):
             batch = tokens.take(rows).to(self.model.policy.device)
-            new = self.model(batch, self.settings.temperature)
+            new = self.model(batch, temperature, entropy=True)
             with reference_of(self.model.policy, self.reference) as reference:
-                ref_logps, _, _ = policy_scores(reference, batch, self.settings.temperature)
-            for target, part in zip(
-                full, (new.logps, new.entropy, new.values, ref_logps), strict=True
-            ):
+                ref, _ = policy_scores(reference, batch, temperature)
+            parts = (new.logps, new.values, new.entropy, ref["policy"])
+            for target, part in zip(full, parts, strict=True):
                 target[rows, : part.shape[1]] = part.to(target)
-        return Scores(*full[:3]), full[3]
+        return Scores(logps, values), entropy, ref_logps
 
     def _advantages(
         self,
@@ -218,8 +219,8 @@ class Collector:
         kl_coef: float,
     ) -> tuple[Tensor, Tensor]:
         options, mask = self.settings, tokens.mask
-        worth = score - options.missing_eos_penalty * (~ended)
-        rewards = core.token_rewards(worth, kl_k1(old.logps, ref_logps), mask, kl_coef)
+        penalised = score - options.missing_eos_penalty * (~ended)
+        rewards = core.token_rewards(penalised, kl_k1(old.logps, ref_logps), mask, kl_coef)
         advantages = GAE(options.gamma, options.lam)(rewards, old.values, mask)
         returns = advantages + old.values
         return core.whiten(advantages, mask) if options.whiten else advantages, returns

@@ -1,4 +1,4 @@
-"""The numbers that PPO goes by."""
+"""Options of the PPO algorithm, with defaults and ranges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Options of the algorithm; what each means stands in `ppo.PPO`."""
+    """Options of the algorithm, explained in `trainers.ppo.PPO`."""
 
     rollouts: Count = 100
     batch: Count = 64
@@ -47,23 +47,27 @@ class Settings:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse numbers that make no run."""
+        """Refuse numbers out of range.
+
+        Raises:
+            ValueError: one is; the text names the option and what was expected.
+        """
         for name in ("rollouts", "batch", "minibatches", "micro_batch", "epochs", "max_new_tokens"):
-            self._hold(name, getattr(self, name) >= 1, "at least 1")
+            self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("temperature", "cliprange", "lr", "critic_lr", "kl_horizon", "max_grad_norm"):
-            self._hold(name, getattr(self, name) > 0, "above 0")
+            self._check(name, getattr(self, name) > 0, "above 0")
         for name in ("vf_coef", "kl_coef", "ptx_coef", "seed", "missing_eos_penalty"):
-            self._hold(name, getattr(self, name) >= 0, "0 or more")
+            self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("value_clip", "kl_target", "kl_stop"):
             value = getattr(self, name)
-            self._hold(name, value is None or value > 0, "above 0, or null")
+            self._check(name, value is None or value > 0, "above 0, or null")
         for name in ("gamma", "lam"):
-            self._hold(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
-        self._hold("dual_clip", self.dual_clip is None or self.dual_clip > 1, "above 1, or null")
-        self._hold("minibatches", self.minibatches <= self.batch, f"at most batch={self.batch}")
+            self._check(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        self._check("dual_clip", self.dual_clip is None or self.dual_clip > 1, "above 1, or null")
+        self._check("minibatches", self.minibatches <= self.batch, f"at most batch={self.batch}")
 
-    def _hold(self, name: str, good: bool, expected: str) -> None:
-        if not good:
+    def _check(self, name: str, valid: bool, expected: str) -> None:
+        if not valid:
             raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)}")
 
     @property
@@ -73,5 +77,5 @@ class Settings:
 
     @property
     def controller(self) -> KLController:
-        """What sets the KL coefficient after each rollout."""
+        """Sets the KL coefficient after each rollout."""
         return FixedKL() if self.kl_target is None else AdaptiveKL(self.kl_target, self.kl_horizon)

@@ -96,8 +96,9 @@ def check_head(model: Any, input_ids: torch.Tensor) -> None:
     if not torch.allclose(own, ours.to(own.dtype), rtol=near, atol=near):
         worst = float((own - ours).abs().max())
         raise UsageError(
-            f"preferences cannot be trained on {type(model).__name__}: its logits differ by "
-            f"{worst:.3g} from those of its output embedding, which the losses are computed from; "
+            f"neither preferences nor PPO can be trained on {type(model).__name__}: its logits "
+            f"differ by {worst:.3g} from those of its output embedding, which the losses are "
+            "computed from; "
             "take a model of another family, such as Llama, Qwen or SmolLM2"
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +22,9 @@ from siftune.finetune.scoring.logps import read_answers, score_answers
 __all__ = [
     "AdapterOff",
     "Frozen",
-    "Lora",
     "Reference",
     "frozen",
     "precomputed",
-    "with_adapter",
     "without_dropout",
 ]
 
@@ -67,37 +64,6 @@ class AdapterOff:
         """Hidden states of the model under the adapter."""
         with self.model.disable_adapter():
             return read_answers(self.model.get_base_model(), batch, adapter=False)
-
-
-@dataclass(frozen=True)
-class Lora:
-    """A low-rank adapter, arXiv:2106.09685: ``W + (alpha / rank) B A``, B zero at first.
-
-    ``modules`` names the layers that get one; empty: every linear layer but the head. No dropout,
-    since a policy has to equal its reference before the first step.
-    """
-
-    rank: int = 16
-    alpha: float = 16.0
-    modules: tuple[str, ...] = ()
-
-
-def with_adapter(model: Any, lora: Lora, seed: int = 0) -> Any:
-    """``model`` with a fresh adapter, drawn from ``seed``; only the adapter trains."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float serves as well
-        lora_dropout=0.0,
-        target_modules=list(lora.modules) or "all-linear",
-        task_type="CAUSAL_LM",
-    )
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated")
-        warnings.filterwarnings("ignore", message=".*tie_word_embeddings=True.*")
-        return get_peft_model(model, config)
 
 
 def without_dropout(model: torch.nn.Module) -> None:

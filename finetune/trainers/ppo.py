@@ -104,9 +104,9 @@ class PPO(Settings):
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
         super().__post_init__()
-        self._hold("save_every", self.save_every >= 1, "at least 1")
-        self._hold("eval_limit", self.eval_limit >= 1, "at least 1")
-        self._hold("lora", self.lora >= 0, "a rank, or 0 for none")
+        self._check("save_every", self.save_every >= 1, "at least 1")
+        self._check("eval_limit", self.eval_limit >= 1, "at least 1")
+        self._check("lora", self.lora >= 0, "a rank, or 0 for none")
         check_kept(self.adapter, self.lora)
         if self.ptx_coef > 0 and self.ptx_rows is None:
             raise ValueError("ptx_coef: needs ptx_rows, the supervised rows to draw from")
@@ -205,21 +205,25 @@ class PPO(Settings):
         self, table: pl.DataFrame, tokenizer: Any, reward: Reward, rows: Path, work: Path
     ) -> tuple[Loop, pl.DataFrame, pl.DataFrame]:
         """The loop, all loaded and checked, the rows whose prompts it uses, and those left out."""
+        import torch
+
         from siftune.finetune.generation.sampling import Sampling
         from siftune.finetune.rl.loop import Loop
-        from siftune.finetune.rl.prepare import actor_critic, ask, supervise
+        from siftune.finetune.rl.prepare import actor_critic, prompts_of, supervised_rows
         from siftune.finetune.rl.rollout import Collector
+        from siftune.finetune.scoring.logps import check_head
 
         base: loading.DType = frozen_dtype(self.precision) if self.lora else "float32"
         policy: Any = loading.load_causal(self.model, base)
         context = positions_of(policy.config)
         room = None if context is None else context - self.max_new_tokens
-        used, bad, prompts = ask(table, tokenizer, room, self.on_bad, rows)
+        used, bad, prompts = prompts_of(table, tokenizer, room, self.on_bad, rows)
+        check_head(policy, torch.tensor([prompts[0].ids[:16]]))
         ends = loading.end_tokens(policy, tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends)
         supervised = None
         if self.ptx_rows is not None:
-            supervised = supervise(self.ptx_rows, tokenizer, pad, context, self.on_bad)
+            supervised = supervised_rows(self.ptx_rows, tokenizer, pad, context, self.on_bad)
         lora = (self.lora, self.lora_alpha) if self.lora else None
         critic = (self.critic_model or self.model) if self._critic == "separate" else None
         collector = Collector(

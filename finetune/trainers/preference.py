@@ -212,7 +212,7 @@ class Preference(PolicyOptions):
     def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
         from siftune.finetune.training.build_loss import resolved
         from siftune.finetune.training.policy import exam_of, finished, formats_of, report_precision
-        from siftune.finetune.training.reference_sync import hold
+        from siftune.finetune.training.reference_sync import add_callbacks
 
         loading.check_writes(self.model)
         held = self._held(objective)
@@ -227,7 +227,7 @@ class Preference(PolicyOptions):
             read = self._encode(objective, table, tokenizer, rows)
         used, test = self._split(objective, read, tokenizer)
         trainer = self._trainer(objective, read.part(used), test, tokenizer, run)
-        stop = hold(self, trainer)
+        stop = add_callbacks(self, trainer)
         # each prompt is asked once, however many answers to it are rows
         asked = test.table
         if not self._on_pairs:
@@ -243,8 +243,8 @@ class Preference(PolicyOptions):
             "precision": formats_of(self, held),
             "seed": self.seed,
             "metrics": metrics,
-            "stopped": "kl" if stop is not None and stop.fired else None,
-            "stopped_because": stop.fired if stop is not None else None,
+            "stopped": "kl" if stop is not None and stop.reason else None,
+            "stopped_because": stop.reason if stop is not None else None,
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
         if trainer.needs.value:

@@ -21,12 +21,12 @@ from siftune.finetune.data.tool_checks import check_calls
 from siftune.finetune.evaluation.pair_accuracy import accuracy, encode_sides, judge
 from siftune.finetune.models import loading
 from siftune.finetune.models.licences import base_facts
-from siftune.finetune.models.lora import Kept, check_kept, whole_model
+from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
 from siftune.finetune.models.precision import Precision, formats, frozen_dtype, report
 from siftune.finetune.runs.command_line import command_line
 from siftune.finetune.runs.run_dir import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import write_step, write_summary
-from siftune.finetune.training.trainer_arguments import adapter, freeze, training_arguments
+from siftune.finetune.training.trainer_arguments import freeze, training_arguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -251,7 +251,9 @@ class RewardModel:
                 args=args,
                 train_dataset=rows,
                 processing_class=tokenizer,
-                peft_config=adapter(self.lora, self.lora_alpha, "SEQ_CLS"),
+                peft_config=lora_config(self.lora, self.lora_alpha, "SEQ_CLS")
+                if self.lora
+                else None,
             )
 
     def check_options(self) -> None:

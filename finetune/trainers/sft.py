@@ -25,7 +25,7 @@ from siftune.finetune.data.tool_checks import check_calls, check_unweighed
 from siftune.finetune.evaluation.generation_eval import Exam
 from siftune.finetune.models import loading
 from siftune.finetune.models.licences import base_facts
-from siftune.finetune.models.lora import Kept, check_kept, whole_model
+from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
 from siftune.finetune.models.precision import (
     REFERENCE,
     Precision,
@@ -37,7 +37,7 @@ from siftune.finetune.models.precision import (
 from siftune.finetune.runs.command_line import command_line
 from siftune.finetune.runs.run_dir import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
-from siftune.finetune.training.trainer_arguments import adapter, training_arguments
+from siftune.finetune.training.trainer_arguments import training_arguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -314,7 +314,7 @@ class SFT:
                 args=args,
                 train_dataset=rows,
                 processing_class=tokenizer,
-                peft_config=adapter(self.lora, self.lora_alpha, "CAUSAL_LM"),
+                peft_config=lora_config(self.lora, self.lora_alpha) if self.lora else None,
             )
 
     def check_options(self) -> None:

@@ -22,7 +22,7 @@ from siftune.finetune.data.token_budget import budget_order
 from siftune.finetune.evaluation.generation_eval import Exam
 from siftune.finetune.losses.types import needs_of
 from siftune.finetune.models import loading
-from siftune.finetune.models.lora import whole_model
+from siftune.finetune.models.lora import whole_model, with_adapter
 from siftune.finetune.models.precision import (
     REFERENCE,
     formats,
@@ -38,11 +38,9 @@ from siftune.finetune.scoring.logps import answer_with_scores, check_head
 from siftune.finetune.scoring.reference import (
     AdapterOff,
     Frozen,
-    Lora,
     Reference,
     frozen,
     precomputed,
-    with_adapter,
     without_dropout,
 )
 from siftune.finetune.tools.evaluate import chosen_rows
@@ -180,12 +178,8 @@ def policy_of(
     share = options.share_prefix and try_sharing(policy)
     answer_with_scores(policy)
     if options.lora:
-        policy = with_adapter(policy, _adapter(options), options.seed)
+        policy = with_adapter(policy, options.lora, options.lora_alpha, options.seed)
     return policy, share
-
-
-def _adapter(options: PolicyOptions) -> Lora:
-    return Lora(options.lora, options.lora_alpha)
 
 
 def reference_of(

@@ -1,8 +1,7 @@
-"""How far a policy and its reference part: the one is stopped, or the other follows."""
+"""Reference sync (TR-DPO) and the KL stop of preference training, as trainer callbacks."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,28 +10,31 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from siftune.finetune.core import distributed
+from siftune.finetune.rl.kl import KLLimit
 from siftune.finetune.runs.checkpoints import put_back
 from siftune.finetune.scoring.reference import Frozen
 from siftune.finetune.training.policy_options import PolicyOptions
 
-__all__ = ["Following", "KLStop", "hold"]
+__all__ = ["KLStop", "ReferenceSync", "add_callbacks"]
 
 _FILE: Final = "reference.safetensors"
 
 
-def hold(options: PolicyOptions, trainer: Any) -> KLStop | None:
-    """Let the reference follow, and stop the policy, where ``options`` ask for it.
+def add_callbacks(options: PolicyOptions, trainer: Any) -> KLStop | None:
+    """Add reference sync and the KL stop to ``trainer`` where ``options`` ask for them.
+
+    Returns the stop, None without ``max_kl``.
 
     Raises:
-        UsageError: the weights are spread over processes and the reference is to follow.
+        UsageError: the weights are spread over processes and the reference is to be synced.
     """
     if options.ref_sync_steps:
         distributed.refuse_spread("ref_sync_steps")
-        held = trainer.reference
-        if not isinstance(held, Frozen):
+        reference = trainer.reference
+        if not isinstance(reference, Frozen):
             raise TypeError("ref_sync_steps needs a reference of its own in memory")
         alpha = options.ref_mixup_alpha
-        trainer.add_callback(Following(held.model, options.ref_sync_steps, alpha))
+        trainer.add_callback(ReferenceSync(reference.model, options.ref_sync_steps, alpha))
     if options.max_kl is None:
         return None
     stop = KLStop(options.max_kl)
@@ -40,12 +42,12 @@ def hold(options: PolicyOptions, trainer: Any) -> KLStop | None:
     return stop
 
 
-class Following(TrainerCallback):
+class ReferenceSync(TrainerCallback):
     """Every ``steps`` optimizer steps: ``reference = alpha × policy + (1 - alpha) × reference``.
 
     TR-DPO, Gorbatovski et al., arXiv:2404.09656, equations 8 and 9 (soft and hard update).
     ``alpha`` 1 takes the policy as it is; ``steps`` 1 with a small ``alpha`` is an exponential
-    moving average. The reference is part of every checkpoint, so that a resumed run has the same.
+    moving average. The reference is part of every checkpoint, so a resumed run has the same one.
     """
 
     def __init__(self, reference: torch.nn.Module, steps: int, alpha: float) -> None:
@@ -54,7 +56,7 @@ class Following(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Take the reference up where a run that goes on had it."""
+        """Load the reference of the checkpoint that a run is resumed from."""
         if state.global_step:
             put_back(load_file(_folder(args, state) / _FILE), self.reference)
 
@@ -67,7 +69,7 @@ class Following(TrainerCallback):
         model: Any = None,
         **_: Any,
     ) -> None:
-        """Mix the policy in, where it is time."""
+        """Mix the policy into the reference every ``steps`` steps."""
         if state.global_step % self.steps:
             return
         policy = dict(model.named_parameters())
@@ -77,30 +79,30 @@ class Following(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Keep the reference with the checkpoint."""
+        """Write the reference beside the checkpoint."""
         if distributed.first():
             weights = {name: value.detach() for name, value in self.reference.named_parameters()}
             save_file(weights, _folder(args, state) / _FILE)
 
 
 class KLStop(TrainerCallback):
-    """Ends training once the logged KL to the reference is above a limit; ``fired`` says when."""
+    """Ends training once the logged KL to the reference is above a limit; ``reason`` is why."""
 
     def __init__(self, limit: float) -> None:
         """``limit`` is in nats per token."""
-        self.limit = limit
-        self.fired: str | None = None
+        self.limit = KLLimit("max_kl", limit, "token")
+        self.reason: str | None = None
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
-        """Look at the newest value."""
-        kl = (logs or {}).get("kl", 0.0)
-        if kl > self.limit or math.isnan(kl):
-            self.fired = f"kl {kl:.4g} above max_kl {self.limit:g} at step {state.global_step}"
-            distributed.tell(f"stopped: {self.fired}")
+        """Check the newest value of ``kl``."""
+        reason = self.limit.exceeded((logs or {}).get("kl", 0.0), state.global_step)
+        if reason is not None:
+            self.reason = reason
+            distributed.tell(reason)
             control.should_training_stop = True
-            control.should_save = False  # from a checkpoint of here a run would train on
+            control.should_save = False  # a run would be resumed from it
 
 
 def _folder(args: TrainingArguments, state: TrainerState) -> Path:

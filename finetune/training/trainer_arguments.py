@@ -17,7 +17,7 @@ from siftune.finetune.models.precision import Precision, machine_arguments
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["adapter", "freeze", "training_arguments"]
+__all__ = ["freeze", "training_arguments"]
 
 _OURS: Final = {
     "output_dir": "--out names the folder",
@@ -107,24 +107,6 @@ def _check_name(
         raise UsageError(
             f"{name} cannot be passed on: the option {option} sets it ({flag} on the command line)"
         )
-
-
-def adapter(rank: int, alpha: float, task: str) -> Any:
-    """A LoRA configuration on all linear layers; None for rank 0. arXiv:2106.09685.
-
-    ``task`` is ``CAUSAL_LM``, or ``SEQ_CLS``, which trains the whole head beside the adapter.
-    """
-    if not rank:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]  # a float does as well
-        target_modules="all-linear",
-        lora_dropout=0.0,
-        task_type=task,
-    )
 
 
 def freeze(model: PreTrainedModel, layers: int) -> None:

@@ -161,7 +161,7 @@ def test_an_answer_without_a_scored_token_is_named(tokenizer: Any) -> None:
 
 
 def test_the_supervised_part_of_ppo_is_masked(tokenizer: Any) -> None:
-    from siftune.finetune.rl.supervised import Supervised
+    from siftune.finetune.rl.prepare import Supervised
 
     rows = encode_answers(tokenizer, [PROMPT, PROMPT], [SIDES[0], SINGLE[0]])
     ids, tokens = Supervised(["a", "b"], rows, pad=0).batch(0, 2, seed=0)

@@ -53,7 +53,7 @@ REFUSED = [
     ("Cohere", "reward ROWS --model M", "family cohere"),
     ("T5", "sft ROWS --model M", "no causal language model of the family t5"),
     ("T5", "evaluate ROWS --model M", "no causal language model of the family t5"),
-    ("Bert", "dpo ROWS --model M", "preferences cannot be trained on BertLMHeadModel"),
+    ("Bert", "dpo ROWS --model M", "neither preferences nor PPO can be trained on BertLMHeadModel"),
     ("Reformer", "sft ROWS --model M", "models of the family reformer cannot be used so (Value"),
     ("Reformer", "reward ROWS --model M", "models of the family reformer cannot be used so"),
 ]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from siftune.curate.core.errors import UsageError
+from siftune.finetune.models.lora import with_adapter
 from siftune.finetune.scoring.chunked_logps import label_logps
 from siftune.finetune.scoring.lm_head import Head, Hidden, measure
 from siftune.finetune.scoring.logps import (
@@ -14,7 +15,6 @@ from siftune.finetune.scoring.logps import (
     read_answers,
     score_answers,
 )
-from siftune.finetune.scoring.reference import Lora, with_adapter
 from siftune.finetune.scoring.token_statistics import STATISTICS
 
 TOKENS, WIDTH, VOCABULARY = 37, 8, 50
@@ -277,7 +277,7 @@ def test_an_adapter_on_the_head_is_off_in_the_reference():
     model = tiny("Llama")
     with torch.no_grad():
         before = score_answers(model, BATCH)["policy"]
-    wrapped = with_adapter(model, Lora(rank=2, modules=("q_proj", "lm_head")))
+    wrapped = with_adapter(model, 2, 16, modules=("q_proj", "lm_head"))
     torch.nn.init.normal_(model.lm_head.lora_B["default"].weight)
     with torch.no_grad():
         with wrapped.disable_adapter():

@@ -31,16 +31,17 @@ from siftune.finetune.generation import sampling
 from siftune.finetune.generation.sampling import Sampling
 from siftune.finetune.models import loading
 from siftune.finetune.models.loading import end_tokens
+from siftune.finetune.models.lora import with_adapter
 from siftune.finetune.models.saving import save_model
 from siftune.finetune.rewards.text_share import TextShare
 from siftune.finetune.rl import core, rollout
 from siftune.finetune.rl.kl import kl_k1, kl_k3
-from siftune.finetune.rl.model import ActorCritic, policy_scores
-from siftune.finetune.rl.padded_batch import Tokens
-from siftune.finetune.rl.prepare import ask
+from siftune.finetune.rl.model import ActorCritic, Tokens, policy_scores
+from siftune.finetune.rl.prepare import prompts_of
 from siftune.finetune.rl.rollout import Collector, Rollout, stream
 from siftune.finetune.rl.settings import Settings
 from siftune.finetune.runs import checkpoints
+from siftune.finetune.scoring.lm_head import TILE
 from siftune.finetune.trainers.ppo import PPO
 
 ASKED = [
@@ -375,7 +376,7 @@ def collector(folder: Path, rows: Path, reward: Any = None, **options: Any) -> C
     model = ActorCritic(policy, loading.load_causal(folder).base_model)
     torch.nn.init.normal_(model.value_head.weight)
     ends = end_tokens(policy, tokenizer)
-    _, _, prompts = ask(pl.read_parquet(rows), tokenizer, None, "refuse", rows)
+    _, _, prompts = prompts_of(pl.read_parquet(rows), tokenizer, None, "refuse", rows)
     return Collector(
         model=model,
         reference=reference,
@@ -460,8 +461,8 @@ def at_the_end_of_the_batch(mask: Tensor) -> Tensor:
     return torch.full((len(mask),), mask.shape[1] - 1)
 
 
-def always_at_temperature_one(model: Any, tokens: Tokens, _: float, hidden: bool = False) -> Any:
-    return policy_scores(model, tokens, 1.0, hidden)
+def always_at_temperature_one(model: Any, tokens: Tokens, _: float) -> Any:
+    return policy_scores(model, tokens, 1.0)
 
 
 def counted_with_padding(self: Tokens) -> Tensor:
@@ -535,11 +536,11 @@ def test_padding_changes_nothing(gpt2_dir: Path) -> None:
     torch.nn.init.normal_(model.value_head.weight)
     prompts, written = [[9, 8, 7, 6, 5], [9, 8]], [[11, 12], [13, 14, 15, 16]]
     with torch.no_grad():
-        together = model(Tokens.of(prompts, written, pad=3), 0.7)
+        together = model(Tokens.of(prompts, written, pad=3), 0.7, entropy=True)
         for at in (0, 1):
-            alone = model(Tokens.of([prompts[at]], [written[at]], pad=0), 0.7)
+            alone = model(Tokens.of([prompts[at]], [written[at]], pad=0), 0.7, entropy=True)
             wide = Tokens.of([prompts[at], [9] * 30], [written[at], [9] * 30], pad=5)
-            padded = model(wide, 0.7)
+            padded = model(wide, 0.7, entropy=True)
             length = len(written[at])
             for part in ("logps", "entropy", "values"):
                 exact = getattr(alone, part)[0]
@@ -606,6 +607,63 @@ def test_every_prompt_comes_once_before_any_comes_twice() -> None:
     assert places[:7] != places[7:14]
 
 
+# ---- log-probs without the full logits
+
+
+def full_logits(model: ActorCritic, tokens: Tokens, temperature: float) -> tuple[Tensor, ...]:
+    """Log-probs, entropies and values from all logits of the model's own forward pass."""
+    inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+    inputs |= {"position_ids": tokens.positions}
+    out = model.policy(**inputs, output_hidden_states=True)
+    width = tokens.mask.shape[1]
+    log_softmax = torch.log_softmax(out.logits[:, -width - 1 : -1] / temperature, -1)
+    logps = log_softmax.gather(-1, tokens.completions.unsqueeze(-1)).squeeze(-1)
+    entropy = -(log_softmax.exp() * log_softmax).sum(-1)
+    states = out.hidden_states[-1]
+    if model.critic is not None:
+        states = model.critic(**inputs).last_hidden_state
+    return logps, model.value_head(states[:, -width - 1 : -1]).squeeze(-1), entropy
+
+
+@pytest.mark.parametrize("kind", ["all weights", "adapter", "shared critic"])
+def test_scores_and_gradients_are_those_of_the_full_logits(
+    kind: str, gpt2_dir: Path, tiny_model_dir: Path
+) -> None:
+    folder = gpt2_dir if kind == "all weights" else tiny_model_dir
+    policy: Any = loading.load_causal(folder)
+    if kind == "adapter":
+        policy = with_adapter(policy, 2, 16, seed=1)
+    critic = None if kind == "shared critic" else loading.load_causal(folder).base_model
+    model = ActorCritic(policy, critic).double()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name or "value_head" in name:
+                weight.normal_()
+    draw = torch.Generator().manual_seed(1)
+    written = [torch.randint(4, 90, (length,), generator=draw).tolist() for length in (3, 90, 70)]
+    tokens = Tokens.of([[9, 8, 7, 6, 5], [9, 8], [4]], written, pad=3)
+    gaps = tokens.mask & (torch.rand(tokens.mask.shape, generator=draw) < 0.9)  # tool's tokens
+    tokens = Tokens(tokens.input_ids, tokens.attention_mask, gaps)
+    assert int(gaps.sum()) > TILE  # so there is more than one tile
+    weights = torch.randn(gaps.shape, generator=draw, dtype=torch.float64)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    results = []
+    for logps, values, entropy in (
+        full_logits(model, tokens, 0.7),
+        (lambda made: (made.logps, made.values, made.entropy))(model(tokens, 0.7, entropy=True)),
+    ):
+        assert entropy is not None
+        loss = ((logps + values.tanh()) * weights)[gaps].sum()
+        grads = torch.autograd.grad(loss, trained)
+        results.append(([logps[gaps], values[gaps], entropy[gaps]], grads))
+    (slow, slow_grads), (fast, fast_grads) = results
+    for one, other in zip(slow, fast, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+    for one, other in zip(slow_grads, fast_grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
 # ---- KL of whole sequences, by enumeration
 
 
@@ -636,8 +694,7 @@ def test_the_expected_sums_of_k1_and_k3_are_the_kl_of_sequences() -> None:
     assert len(sequences) == 1 + 3 + 9 * 4
     tokens = Tokens.of([[1, 2]] * len(sequences), sequences, pad=0)
     with torch.no_grad():
-        logps, _, _ = policy_scores(lm(0), tokens, 0.7)
-        ref, _, _ = policy_scores(lm(1), tokens, 0.7)
+        logps, ref = (policy_scores(lm(seed), tokens, 0.7)[0]["policy"] for seed in (0, 1))
     whole = (logps * tokens.mask).sum(1)
     p = whole.exp()
     assert float(p.sum()) == pytest.approx(1, abs=1e-12)

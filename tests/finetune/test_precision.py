@@ -18,9 +18,9 @@ from siftune.finetune.data.answer_rows import AnswerRow
 from siftune.finetune.data.collator import AnswerCollator
 from siftune.finetune.models import loading
 from siftune.finetune.models.loading import load_causal, load_reward, read_facts
-from siftune.finetune.models.lora import merge_adapter
+from siftune.finetune.models.lora import merge_adapter, with_adapter
 from siftune.finetune.models.precision import Precision, report
-from siftune.finetune.scoring.reference import Lora, precomputed, with_adapter
+from siftune.finetune.scoring.reference import precomputed
 from siftune.finetune.tools.evaluate import Evaluate
 from siftune.finetune.tools.sample import Sample
 from siftune.finetune.trainers.ppo import PPO
@@ -216,7 +216,7 @@ def test_gradients_of_an_adapter_on_a_bf16_base_are_fp32_and_right(tiny_model_di
     ids = torch.arange(5, 45).view(2, 20)
 
     def gradients(dtype: loading.DType) -> torch.Tensor:
-        policy = with_adapter(load_causal(tiny_model_dir, dtype), Lora(4), seed=1)
+        policy = with_adapter(load_causal(tiny_model_dir, dtype), 4, 16, seed=1)
         trained = [weight for weight in policy.parameters() if weight.requires_grad]
         with torch.no_grad():
             for at, weight in enumerate(trained):
@@ -234,7 +234,7 @@ def test_gradients_of_an_adapter_on_a_bf16_base_are_fp32_and_right(tiny_model_di
 
 def test_a_small_update_survives_the_merge(tiny_model_dir: Path) -> None:
     """One of a hundredth of what bf16 can tell apart, as low learning rates make them."""
-    policy = with_adapter(load_causal(tiny_model_dir, "bfloat16"), Lora(2, alpha=2), seed=1)
+    policy = with_adapter(load_causal(tiny_model_dir, "bfloat16"), 2, 2, seed=1)
     with torch.no_grad():
         for name, weight in policy.named_parameters():
             if "lora_" in name:

@@ -254,10 +254,10 @@ def test_a_reference_that_takes_the_whole_policy_each_step_leaves_no_margin(
 def test_a_following_reference_is_the_mean_worked_by_hand():
     from types import SimpleNamespace
 
-    from siftune.finetune.training.reference_sync import Following
+    from siftune.finetune.training.reference_sync import ReferenceSync
 
     policy, reference = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
-    follow = Following(reference, steps=2, alpha=0.25)
+    follow = ReferenceSync(reference, steps=2, alpha=0.25)
     with torch.no_grad():
         reference.weight.fill_(8.0)
     seen = []
@@ -510,7 +510,7 @@ def test_a_kl_above_the_limit_ends_the_run(tiny_model_dir, rows, tmp_path, capsy
     assert lines[-1]["step"] < 20
     facts = json.loads((result.model / "siftune.json").read_text())
     assert facts["stopped"] == "kl"
-    assert "above max_kl 0.05" in capsys.readouterr().err
+    assert "above max_kl=0.05" in capsys.readouterr().err
 
 
 def test_a_budget_of_tokens_sets_the_steps(tiny_model_dir, rows, tmp_path):

@@ -18,7 +18,7 @@ from siftune.finetune.evaluation.generation_eval import Exam
 from siftune.finetune.evaluation.pair_accuracy import encode_sides
 from siftune.finetune.models.loading import load_causal, load_tokenizer
 from siftune.finetune.rewards.reward_model import RewardModel
-from siftune.finetune.rl.prepare import ask, supervise
+from siftune.finetune.rl.prepare import prompts_of, supervised_rows
 from siftune.finetune.tools.sample import Sample
 from siftune.finetune.trainers.sft import SFT
 
@@ -87,15 +87,15 @@ def test_pairs_and_answers_read_them(tokenizer: Any, table: Any) -> None:
 
 
 def test_ppo_and_its_supervised_rows_read_them(tokenizer: Any, table: Any, rows: Any) -> None:
-    _, _, (prompt,) = ask(table(CONVERSATION), tokenizer, None, "refuse", "rows")
+    _, _, (prompt,) = prompts_of(table(CONVERSATION), tokenizer, None, "refuse", "rows")
     assert has_all(prompt.text)
     assert prompt.row["tools"][0]["function"]["name"] == "light"
-    made = supervise(str(rows(CONVERSATION)), tokenizer, 3, None, "refuse")
+    made = supervised_rows(str(rows(CONVERSATION)), tokenizer, 3, None, "refuse")
     assert has_all(tokenizer.decode(made.rows[0].prompt))
 
 
 def test_a_call_is_a_supervised_answer_of_ppo(tokenizer: Any, rows: Any) -> None:
-    made = supervise(str(rows({"messages": [ASK, CALLED]})), tokenizer, 3, None, "refuse")
+    made = supervised_rows(str(rows({"messages": [ASK, CALLED]})), tokenizer, 3, None, "refuse")
     assert CALL in tokenizer.decode(made.rows[0].ids)
 
 
