@@ -228,6 +228,8 @@ class Rows:
                 f"{len(done.left_out):,} rows are left out, the first, {first.id}: {first.why}",
                 stacklevel=3,
             )
+        if not done.rows:  # which the library cannot load
+            return datasets.Dataset.from_dict({})
         return datasets.load_from_disk(str(done.path), keep_in_memory=True)
 
     @python_errors()

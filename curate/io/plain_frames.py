@@ -25,6 +25,7 @@ __all__ = ["decide_on", "frame_of", "score_frame", "write_source"]
 _TURNS: Final = frozenset(name for kind in KINDS for name in CONTENT[kind]) - {"label"}
 _MADE: Final = frozenset({*_TURNS, "content", "kind", "source", "row", "extra"})
 """Columns that the readers can make."""
+_UNREADABLE: Final = (pl.Object, pl.Int128, pl.UInt128)
 _NAME: Final = "frame"
 
 
@@ -192,13 +193,24 @@ def write_source(data: Any, folder: Path, name: str) -> Path:
     """Write a frame, or a list of records, into ``folder`` as a file that the readers take.
 
     A table of ours keeps its ids, digests and scores; ``name`` comes into the ids of others.
+
+    Raises:
+        UsageError: a column of the frame is of a type that no file has.
     """
     if isinstance(data, list):
         from siftune.curate.files.json_text import dump
 
         path = folder / f"{name}.jsonl"
-        path.write_text("".join(f"{dump(record)}\n" for record in data), encoding="utf-8")
+        text = "".join(f"{dump(record)}\n" for record in data)
+        path.write_text(text, encoding="utf-8", errors="surrogatepass")  # such lines are set aside
         return path
+    frame = frame_of(data)
+    odd = next((one for one in frame if one.dtype in _UNREADABLE), None)
+    if odd is not None:
+        raise UsageError(
+            f"the column {odd.name!r} holds {odd.dtype} values, which no file format of rows has: "
+            "cast it, or leave it out"
+        )
     path = folder / f"{name}.parquet"
-    frame_of(data).write_parquet(path, compression="lz4")
+    frame.write_parquet(path, compression="lz4")
     return path

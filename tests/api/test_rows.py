@@ -309,3 +309,25 @@ def test_importing_siftune_loads_nothing_else():
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     heavy = {"torch", "polars", "numpy", "pyarrow", "pydantic", "click", "transformers", "datasets"}
     assert not heavy & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("dtype", [pl.Object, pl.Int128])
+def test_a_column_that_no_file_can_hold_is_named(dtype):
+    odd = pl.Series("odd", [1] * len(RECORDS), dtype=dtype)
+    with pytest.raises(sf.UsageError, match=f"column 'odd' holds {dtype}"):
+        sf.read(pl.DataFrame(RECORDS).with_columns(odd))
+
+
+def test_records_that_are_none_or_no_text_are_set_aside():
+    read = sf.read([*RECORDS[:2], "no object", {"prompt": "\ud800", "response": "b"}])
+    assert read.quarantined["reason"].to_list() == ["not_an_object", "invalid_utf8"]
+
+
+def test_nothing_kept_is_an_empty_result():
+    none = sf.read(RECORDS).select("random", rows=0)
+    assert (len(none), none.kept.height, none.dropped.height, len(none.to_datasets())) == (
+        0,
+        0,
+        7,
+        0,
+    )
