@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from siftune.curate.core.progress import Telling
+from siftune.curate.core.progress import ProgressReporter
 
 __all__ = ["Prefixed"]
 
@@ -17,7 +17,7 @@ class Prefixed:
     pairs: ingest
     """
 
-    say: Telling
+    say: ProgressReporter
     prefix: str
 
     def __call__(self, line: str) -> None:

@@ -11,8 +11,7 @@ from typing import Any, Final
 from siftune.curate.core.errors import Problems, UsageError
 from siftune.curate.core.registry import checked, closest, names
 from siftune.curate.core.schema import KINDS, Kind
-from siftune.curate.files.input_paths import input_paths
-from siftune.curate.files.source_spec import in_recipe
+from siftune.curate.files.source_spec import in_recipe, input_paths
 from siftune.curate.runners.forecast import Forecast
 from siftune.curate.runners.plan import Plan, plan
 from siftune.curate.runners.run import preview

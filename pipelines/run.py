@@ -12,12 +12,11 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.progress import Quiet, Telling
+from siftune.curate.core.progress import ProgressReporter, Quiet
 from siftune.curate.core.registry import checked, options
 from siftune.curate.files.atomic import digest_of, hash_file, read_json, write_json
-from siftune.curate.files.input_paths import input_paths
 from siftune.curate.files.outputs import run_folder
-from siftune.curate.files.source_spec import in_recipe
+from siftune.curate.files.source_spec import in_recipe, input_paths
 from siftune.curate.runners.run import run as curate_run
 from siftune.curate.runners.stage_cache import StageCache
 from siftune.curate.runs.recipe import Recipe
@@ -38,7 +37,7 @@ __all__ = ["run", "run_checked"]
 def run(
     pipeline: Pipeline,
     out: Path,
-    say: Telling | None = None,
+    say: ProgressReporter | None = None,
     cache: StageCache | None = None,
 ) -> dict[str, Any]:
     """Run what is not done yet; returns the manifest, which names every hash from row to model.
@@ -57,7 +56,7 @@ def run(
 def run_checked(
     pipeline: Pipeline,
     out: Path,
-    say: Telling | None = None,
+    say: ProgressReporter | None = None,
     cache: StageCache | None = None,
 ) -> dict[str, Any]:
     """As `run`, of a pipeline that `pipelines.preflight` has checked."""
@@ -74,7 +73,7 @@ def run_checked(
 class _Work:
     pipeline: Pipeline
     out: Path
-    say: Telling
+    say: ProgressReporter
     cache: StageCache | None = None
     models: dict[str, Path] = field(default_factory=dict)
     heldout: dict[str, str] = field(default_factory=dict)  # files, selected by a recipe or given

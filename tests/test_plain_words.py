@@ -11,9 +11,15 @@ ROOT = Path(__file__).parents[1]
 
 PLAIN = (
     "curate/cli.py",
+    "curate/core",
     "curate/export",
     "curate/exports",
+    "curate/files",
+    "curate/formats",
+    "curate/io",
+    "curate/records",
     "curate/render.py",
+    "curate/rows",
     "curate/runners",
     "curate/runs",
     "curate/scorers",

@@ -8,7 +8,7 @@ import polars as pl
 
 from benchmarks.worker import Facts, Options, serve, timed
 from siftune.curate.core.registry import build
-from siftune.curate.rows.content import text_of
+from siftune.curate.rows.chat import text_of
 
 
 def work(options: Options) -> Facts:

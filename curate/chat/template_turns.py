@@ -1,4 +1,4 @@
-"""Turns and tools in the form that chat templates take, out of our columns and ``extra``."""
+"""Turns and tools in the form of chat templates, from our columns and ``extra``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from siftune.curate.rows.turn_fields import fields_of
 __all__ = ["REASONING", "WEIGHTS", "chat", "columns_of", "tools_of", "turn_keys"]
 
 REASONING: Final = ("reasoning_content", "reasoning", "thinking")
-"""Fields of a turn that hold the reasoning before an answer; the first with a text is taken."""
+"""Fields of a turn with the reasoning before an answer; the first with a text is taken."""
 
 WEIGHTS: Final = ("weight", "train", "training", "trainable", "loss", "loss_weight", "loss_mask")
-"""Fields of a turn that say whether it is learned: 1 or true, 0 or false (for masks too)."""
+"""Fields of a turn for its weight in the loss: 1 or true, 0 or false (for masks too)."""
 
 _TRUTHS: Final = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}
 
@@ -25,7 +25,7 @@ _TRUTHS: Final = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}
 def chat(
     turns: Sequence[Mapping[str, Any]] | None, beside: Sequence[dict[str, Any]] | None = None
 ) -> list[dict[str, Any]]:
-    """Turns as transformers and TRL want them: only the fields that are set, tool calls as values.
+    """Turns in the form of transformers and TRL: only fields that are set, calls as objects.
 
     ``beside`` are further keys of each turn (`turn_keys`). Each call is ``{"type": "function",
     "function": {"name", "arguments"}}`` with what else it came with; arguments that are the JSON
@@ -96,7 +96,7 @@ def _set(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _arguments(given: Any) -> Any:
     """Arguments as an object; a text that is no JSON object stays as it is, none are ``{}``.
 
-    A null in a text was written by someone; one in an object comes from a column of structs.
+    A null in a text was written on purpose; one in an object comes from a column of structs.
     """
     if given is None or (isinstance(given, str) and not given.strip()):
         return {}
@@ -159,9 +159,9 @@ def _tool(tool: Any) -> dict[str, Any] | None:
 def turn_keys(
     extra: Mapping[str, Any], column: str, turns: Sequence[Mapping[str, Any]] | None
 ) -> list[dict[str, Any]]:
-    """What `extra` has for each turn of ``column`` that training uses, as keys of the turn.
+    """Fields in ``extra`` for each turn of ``column`` that training uses, as keys of the turn.
 
-    ``weight`` is 1 where the turn is learned and 0 where it is not; another value stays as it came.
+    ``weight`` is 1 where the turn is trained on, else 0; another value is kept as it is.
     ``reasoning_content`` is the reasoning of an assistant turn.
 
     >>> turn_keys({"messages.fields": [{}, {"train": False}]}, "messages", [{}, {}])

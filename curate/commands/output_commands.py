@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import rich_click as click
 
 from siftune.curate.commands.click_commands import GivenPath
-from siftune.curate.files.input_paths import INPUTS, input_paths
 from siftune.curate.files.outputs import overwriting
+from siftune.curate.files.source_spec import INPUTS, input_paths
 
 __all__ = ["Check", "OutOption", "WritingCommand", "command_name"]
 

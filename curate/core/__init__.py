@@ -1,1 +1,1 @@
-"""Shapes that every part shares: types, schema, errors, registry, progress."""
+"""Types that every package shares: schema, component protocols, errors, registry, progress."""

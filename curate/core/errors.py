@@ -1,4 +1,4 @@
-"""What can go wrong for a user, in one line and with an exit code."""
+"""Errors for users: one line each, with an exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PARTIAL: Final = 4
 
 
 class SiftuneError(Exception):
-    """An error whose text is all the user needs: what was expected, what came, what to do."""
+    """An error whose text is complete: what was expected, what came, what to do."""
 
     exit_code = 1
 
@@ -44,11 +44,11 @@ class DataError(SiftuneError):
 
 
 class LockedError(SiftuneError):
-    """Another run holds the output folder."""
+    """Another run has the lock of the output folder."""
 
 
 def closest(wrong: object, right: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """What to say after an unknown name, which in YAML need not be a text."""
+    """Advice after an unknown name, which in YAML need not be a text."""
     near = difflib.get_close_matches(str(wrong), list(right), n=1)
     if near:
         return f"did you mean {near[0]}?"
@@ -56,7 +56,7 @@ def closest(wrong: object, right: Mapping[str, Any] | tuple[str, ...]) -> str:
 
 
 def raise_all(problems: Sequence[SiftuneError]) -> None:
-    """Raise the only one of ``problems`` as it is, or several as one error with a line for each."""
+    """Raise a single problem as it is, or several as one error with a line for each."""
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -92,15 +92,15 @@ class Problems:
 
 
 def _each(text: str) -> list[str]:
-    """The problems in the text of `raise_all`, or the one that it is."""
+    """The problems in the text of `raise_all`, or the text itself."""
     listed = _LIST.fullmatch(text)
     return [text] if listed is None else [listed[1] + one for one in listed[2].split("\n  ")]
 
 
 class BadRow(Exception):
-    """One row that cannot be taken: it goes to quarantine, the others go on.
+    """A raw row that cannot be read: it is quarantined, the others are read on.
 
-    ``reason`` is short stable snake_case, ``detail`` says what was expected and what came.
+    ``reason`` is short stable snake_case, ``detail`` is what was expected and what came.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

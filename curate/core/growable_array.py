@@ -1,4 +1,4 @@
-"""An array that grows in place, for data of which the end is not known when it begins."""
+"""Growable array: appends numpy arrays in place, for data of unknown length."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["Grown"]
 
 
 class Grown:
-    """Appends arrays to one another without their lying there twice.
+    """Appends arrays to one another without a second copy.
 
-    Pieces kept in a list would be joined at the cost of a second copy, and leave holes between the
-    temporaries made along with them. ``room`` is how many values are expected: what is not written
-    to takes no memory, and only if they are more the array is moved.
+    A list of pieces would be joined at the cost of a second copy, and leave holes between the
+    temporaries made along with them. ``room`` is the expected number of values: unwritten pages
+    take no memory, and the array is moved only if it grows beyond.
     """
 
     def __init__(self, dtype: npt.DTypeLike, room: int = 1 << 22) -> None:
@@ -31,7 +31,7 @@ class Grown:
         self._end = end
 
     def take(self) -> npt.NDArray[Any]:
-        """The whole array, cut to length; the object is of no more use after it."""
+        """The whole array, cut to length; the object cannot be used after it."""
         values, self._values = self._values, self._values[:0].copy()
         values.resize(self._end, refcheck=False)
         return values

@@ -1,4 +1,4 @@
-"""Names and texts of users inside Markdown: shown as they are, never read as markup."""
+"""Markdown: escaped texts and tables of users' names and values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while a long command works; on stderr, so that stdout stays data."""
+"""Progress of long commands on stderr, and metrics of components for the manifest of a run."""
 
 from __future__ import annotations
 
@@ -7,31 +7,43 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TextIO
+from typing import Any, Final, Protocol, TextIO, TypeAlias
 
 from siftune.curate.core.terminal import hidden, printable
 
-__all__ = ["Progress", "Quiet", "Telling", "announcing", "duration", "if_slow"]
+__all__ = [
+    "Progress",
+    "ProgressReporter",
+    "Quiet",
+    "RunContext",
+    "announcing",
+    "duration",
+    "if_slow",
+    "log_metrics",
+    "report_progress",
+    "run_context",
+]
 
 _EVERY_SECONDS = 10.0
 _SLOW_SECONDS = 2.0
 _LISTENERS: Final[list[Callable[[str], None]]] = []  # of this process: any thread may load a model
-_RATE_SECONDS = 3.0  # of counting, before its rate is believed
+_RATE_SECONDS = 3.0  # of counting, before the time left is computed
 
 
-class Telling(Protocol):
-    """Something that is told how the work goes."""
+class ProgressReporter(Protocol):
+    """Receiver of progress: lines, and counts of a label."""
 
     def __call__(self, line: str) -> None:
-        """A line that stays."""
+        """Print a line."""
 
     def count(self, label: str, done: int, total: int | None = None, unit: str = "rows") -> None:
-        """A count that moves."""
+        """Show a count."""
 
 
 class Quiet:
-    """Tells nobody."""
+    """Drops all progress."""
 
     def __call__(self, line: str) -> None:
         """Do nothing."""
@@ -42,7 +54,7 @@ class Quiet:
 
 @dataclass
 class Progress:
-    """Lines that stay, and a count that moves.
+    """Prints lines, and one count that is updated.
 
     On a terminal the count is rewritten in place; elsewhere it is a line every ten seconds. It has
     the time left, by the rate since the first count of its label, where the total is known.
@@ -55,7 +67,7 @@ class Progress:
     _began: tuple[str, int, float] = ("", 0, 0.0)  # label, count and time of its first count
 
     def __call__(self, line: str) -> None:
-        """Print a line that stays."""
+        """Print a line."""
         self._clear()
         print(printable(hidden(line)), file=self.stream, flush=True)
 
@@ -89,7 +101,7 @@ class Progress:
 
 @contextmanager
 def announcing(say: Callable[[str], None]) -> Iterator[None]:
-    """Pass on to ``say`` what `if_slow` has to tell inside, on any thread."""
+    """Print the lines of `if_slow` with ``say`` meanwhile, from any thread."""
     _LISTENERS.append(say)
     try:
         yield
@@ -99,7 +111,7 @@ def announcing(say: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def if_slow(line: str, after: float = _SLOW_SECONDS) -> Iterator[None]:
-    """Announce ``line`` where what is done inside takes longer than ``after`` seconds."""
+    """Print ``line`` if the block takes longer than ``after`` seconds."""
     if not _LISTENERS:
         yield
         return
@@ -113,7 +125,7 @@ def if_slow(line: str, after: float = _SLOW_SECONDS) -> Iterator[None]:
 
 
 def duration(seconds: float) -> str:
-    """A time in its largest units.
+    """A duration in its largest units.
 
     >>> duration(41.6), duration(200), duration(7500)
     ('42 s', '3 min', '2 h 5 min')
@@ -122,3 +134,43 @@ def duration(seconds: float) -> str:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+OnProgress: TypeAlias = Callable[[int, int, str], None]
+"""``(done, total, unit)``, such as ``(512, 8_192, "texts")``."""
+
+
+@dataclass
+class RunContext:
+    """Metrics logged so far, the last of each name, and the receiver of progress."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    on_progress: OnProgress | None = None
+
+
+_CONTEXT: ContextVar[RunContext | None] = ContextVar("run_context", default=None)
+
+
+def log_metrics(**metrics: Any) -> None:
+    """Log JSON-like values, which a run writes into its manifest; outside a run nothing happens."""
+    context = _CONTEXT.get()
+    if context is not None:
+        context.metrics |= metrics
+
+
+def report_progress(done: int, total: int, unit: str) -> None:
+    """Report how many ``unit`` of the current batch are done; outside a run nothing happens."""
+    context = _CONTEXT.get()
+    if context is not None and context.on_progress is not None:
+        context.on_progress(done, total, unit)
+
+
+@contextmanager
+def run_context(on_progress: OnProgress | None = None) -> Iterator[RunContext]:
+    """Collect the metrics and progress that components report in the block."""
+    context = RunContext(on_progress=on_progress)
+    token = _CONTEXT.set(context)
+    try:
+        yield context
+    finally:
+        _CONTEXT.reset(token)

@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Within:
-    """The interval from ``low`` (itself left out where ``above``) to ``high``; None: no end."""
+    """The interval from ``low`` (excluded where ``above``) to ``high``; None: unbounded."""
 
     low: float
     high: float | None = None
@@ -51,14 +51,14 @@ Share: TypeAlias = Annotated[float, Within(0, 1)]
 
 
 def within_of(hint: Any) -> Iterator[Within]:
-    """The ranges that a type hint, with its extras, holds at any depth."""
+    """The ranges in a type hint with its extras, at any depth."""
     yield from (one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Within))
     for part in get_args(hint):
         yield from within_of(part)
 
 
 def outside(hint: Any, value: Any) -> str | None:
-    """What was expected of ``value``, or of what it holds, where it is outside its range."""
+    """What was expected of ``value``, or of its items, where one is outside its range."""
     values = value.values() if isinstance(value, Mapping) else value
     numbers = values if isinstance(values, Iterable) else [value]
     for allowed in within_of(hint):

@@ -1,4 +1,4 @@
-"""The folder is the registry: a component is found by its file name; nothing else is imported."""
+"""Registry of components: found by file name in their folder, imported one by one."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ _SUPPORT = {"types"}  # modules of a component folder that hold shapes, not a co
 
 
 def _package(group: str) -> ModuleType:
-    """The package that holds our own components of a group."""
+    """The package of our own components of a group."""
     return importlib.import_module(f"siftune.{group}")
 
 
 @cache
 def _points(group: str) -> dict[str, EntryPoint]:
-    """Components of the group that other packages bring."""
+    """Components of the group in other packages, by entry points."""
     return {point.name: point for point in entry_points(group=group)}
 
 
@@ -73,7 +73,7 @@ def find(group: str, name: str) -> type[Any]:
     A name ``path/file.py:NAME`` is one of the user's own.
 
     Raises:
-        UsageError: there is none; the text names the closest.
+        UsageError: there is none; the text names the closest one.
     """
     if is_custom(name):
         return custom_class(group, name)
@@ -88,7 +88,7 @@ def find(group: str, name: str) -> type[Any]:
 
 
 def _kind(group: str) -> str:
-    """What a component of a group is.
+    """The word for a component of a group.
 
     >>> _kind("curate.scorers"), _kind("finetune.losses.pair")
     ('scorer', 'pair objective')
@@ -149,7 +149,7 @@ def summary(group: str, name: str) -> str:
 
 
 def source_of(group: str, name: str) -> Path:
-    """The file a component is written in; its code is part of a stage's key."""
+    """The file of a component, whose code is part of a stage's key."""
     if is_custom(name) and (own := custom_file(name)) is not None:
         return own
     if name in _points(group):
@@ -173,7 +173,7 @@ def code_of(group: str, name: str, *more: str, alone: Iterable[str] = ()) -> str
 
 
 def field_type(hint: Any) -> str:
-    """A type as a user reads it; whether an option may be left open is not part of it."""
+    """A type as users write it, without None."""
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(field_type(one) for one in get_args(hint) if one is not NoneType)
     if get_origin(hint) is Literal:

@@ -1,4 +1,4 @@
-"""The columns every stage can rely on, for each kind of row."""
+"""Columns of each kind of row, with their types."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TURNS: Final = pl.List(TURN)
 
 BASE: Final[Mapping[str, pl.DataType]] = {
     "id": pl.String(),  # source:row, unique in a table
-    "source": pl.String(),  # the file, by the shortest name that tells it from the others
+    "source": pl.String(),  # the file, by its shortest name that is unique among the sources
     "row": pl.Int64(),  # 1-based: the line of a line file, the record of any other
     "kind": pl.String(),
     "digest": pl.String(),  # 128-bit hash of the content alone: equal content, equal digest
@@ -53,7 +53,7 @@ CONTENT: Final[Mapping[Kind, Mapping[str, pl.DataType]]] = {
     "unpaired": {"prompt": TURNS, "completion": TURNS, "label": pl.Boolean()},
     "ranked": {"prompt": TURNS, "completions": pl.List(TURNS)},
 }
-"""What a row says; ``digest`` is taken over these."""
+"""The content columns; ``digest`` is computed from them."""
 
 _FACTS: Final[Mapping[Kind, Mapping[str, pl.DataType]]] = {
     "conversation": {},
@@ -62,7 +62,7 @@ _FACTS: Final[Mapping[Kind, Mapping[str, pl.DataType]]] = {
         "score_chosen": pl.Float64(),
         "score_rejected": pl.Float64(),
         "margin": pl.Float64(),
-        "win_probability": pl.Float64(),  # that chosen beats rejected, where the data says so
+        "win_probability": pl.Float64(),  # that chosen beats rejected, where the data has it
     },
     "unpaired": {},
     "ranked": {
@@ -77,7 +77,7 @@ SOME: Final[Mapping[Kind, Mapping[str, pl.DataType]]] = {
         "answer_from": pl.String(),  # the field it was read from, and the mark it follows there
     }
 }
-"""Facts of some formats only: a table has these columns where its rows were read by one of them."""
+"""Columns of some formats only: a table has them where its rows were read by one of these."""
 
 
 def schema_of(kind: Kind) -> dict[str, pl.DataType]:
@@ -86,12 +86,12 @@ def schema_of(kind: Kind) -> dict[str, pl.DataType]:
 
 
 def content_columns(kind: Kind) -> tuple[str, ...]:
-    """Names of the columns that hold what a row of ``kind`` says."""
+    """Names of the content columns of rows of ``kind``."""
     return tuple(CONTENT[kind])
 
 
 def kind_of(table: pl.DataFrame) -> Kind:
-    """The one kind of all rows of ``table``; an empty table tells it by its columns.
+    """The one kind of all rows of ``table``; of an empty table by its columns.
 
     Raises:
         UsageError: the table mixes kinds, or is not one of ours.
@@ -100,8 +100,8 @@ def kind_of(table: pl.DataFrame) -> Kind:
         raise UsageError(
             "these rows have no `kind` column: run `siftune curate ingest` on them first"
         )
-    told_by_columns = [kind for kind in KINDS if set(CONTENT[kind]) <= set(table.columns)]
-    found = table["kind"].unique().sort().to_list() or told_by_columns[:1]
+    by_columns = [kind for kind in KINDS if set(CONTENT[kind]) <= set(table.columns)]
+    found = table["kind"].unique().sort().to_list() or by_columns[:1]
     if len(found) != 1 or found[0] not in KINDS:
         raise UsageError(f"expected rows of one kind ({', '.join(KINDS)}), found {found}")
     kind: Kind = found[0]

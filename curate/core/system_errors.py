@@ -1,4 +1,4 @@
-"""Errors of disk, memory and damaged files as one line and an exit code, whoever raises them."""
+"""Errors of disk, memory and damaged files of any library, as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -33,17 +33,16 @@ _NAMES: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 _REMAKE: Final = "run the command that wrote it again, which makes it anew"
 _MEMORY_ADVICE: Final = (
     "out of memory: close other programs, raise the limit (ulimit -v, of threads ulimit -u), or "
-    "take fewer rows, shorter texts or a smaller batch; the same command goes on from what is done"
+    "take fewer rows, shorter texts or a smaller batch; the same command resumes"
 )
 _NEAR: Final = 0.5  # of the limit: what failed asked for much at once, such as a library
 _FILES_ADVICE: Final = (
-    "too many open files: raise the limit (ulimit -n) and run the same command again: it goes on "
-    "from what is done"
+    "too many open files: raise the limit (ulimit -n) and run the same command again: it resumes"
 )
 
 
 class Failure(NamedTuple):
-    """What to print, and the exit code; ``known`` is false for an error nobody has foreseen."""
+    """The line to print, and the exit code; ``known`` is false for an unforeseen error."""
 
     text: str
     code: int
@@ -52,7 +51,7 @@ class Failure(NamedTuple):
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give an error of the disk that names no file, whatever its type, the name ``path``.
+    """Add the name ``path`` to errors of the disk that name no file.
 
     Raises:
         OSError: in place of an error of a library that only quotes one.
@@ -73,7 +72,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path, expected: str = _REMAKE) -> Iterator[None]:
-    """Make one line, which names ``path``, of any error that a damaged file of ours causes.
+    """Turn any error that a damaged file causes into one line that names ``path``.
 
     Raises:
         DataError: in place of every error but our own and those of the disk that name a file.
@@ -91,7 +90,7 @@ def reading(path: Path, expected: str = _REMAKE) -> Iterator[None]:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """The line of any error that ends a command."""
+    """The line and exit code of any error that ends a command."""
     if isinstance(error, SiftuneError):
         return Failure(str(error), error.exit_code)
     if (advice := _limit_advice(error)) is not None:
@@ -115,9 +114,9 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _limit_advice(error: BaseException) -> str | None:
-    """What to do where memory, threads or open files ran out, by whatever library found out.
+    """Advice where memory, threads or open files ran out, in whatever library.
 
-    A library that cannot be loaded tells of itself; what stopped it is in the error before.
+    An import error names the library; its cause is the error before.
     """
     found: BaseException | None = error
     while found is not None:
@@ -130,7 +129,7 @@ def _limit_advice(error: BaseException) -> str | None:
 
 
 def _is_near_memory_limit() -> bool:
-    """Whether the address space was used up to a limit, so that anything may have failed for it."""
+    """Whether the address space reached a limit, so that any allocation may have failed."""
     limit = memory_limit()
     status = Path("/proc/self/status")
     if limit is None or not status.exists():
@@ -155,7 +154,7 @@ def memory_limit() -> int | None:
 
 def _disk(error: OSError) -> str:
     text = error.strerror or ""
-    if not text or ". Detail" in text:  # pyarrow tells what it did, and the reason behind that
+    if not text or ". Detail" in text:  # pyarrow puts its own text before the reason
         text = os.strerror(error.errno or 0)
     if error.filename is not None:
         text = f"{text}: {os.fsdecode(error.filename)}"
@@ -164,7 +163,7 @@ def _disk(error: OSError) -> str:
     elif error.errno == errno.ENOENT and not _has_folder():
         return "the current folder was removed: change into a folder that is there (cd)"
     if error.errno in _NO_ROOM:
-        return f"{text}; make room and run the same command again: it goes on from what is done"
+        return f"{text}; make room and run the same command again: it resumes"
     if error.errno == errno.ENOENT:
         return f"{text}; if it was removed while the command ran, run the same command again"
     return text
@@ -191,9 +190,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def _unfit(error: BaseException) -> str | None:
-    """The line of an error from within a model's own code, or from putting an adapter on it.
+    """The line of an error from a model's own code, or from adding an adapter to it.
 
-    Each family has its own limits and its own errors for them: there is no list of either.
+    Model families have their own limits and errors; there is no list of them.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     names = [str(frame.f_globals.get("__name__", "")) for frame in frames]

@@ -1,4 +1,4 @@
-"""Text for a terminal: control characters escaped, passwords in URLs hidden, one place to print."""
+"""Terminal output: control characters escaped, passwords in URLs hidden."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HIDDEN: Final = "***"
 
 
 def printable(text: str) -> str:
-    r"""``text`` without what could drive a terminal: control and direction characters.
+    r"""``text`` without characters that control a terminal or its text direction.
 
     >>> printable("a\x1b[31mb")
     'a�[31mb'
@@ -31,10 +31,10 @@ def printable(text: str) -> str:
 
 
 def hidden(text: str) -> str:
-    """``text`` with user names, passwords and what may be secret of URLs replaced.
+    """``text`` with user names, passwords and likely secrets of URLs replaced.
 
     Services have their own names for parameters that sign or open a URL (``X-Amz-Signature``,
-    ``client_secret``, ``sig``): a name is known by a part of it.
+    ``client_secret``, ``sig``): a parameter is secret by a part of its name.
 
     >>> hidden("https://me:secret@host/rows.jsonl?token=abc&part=1")
     'https://***@host/rows.jsonl?token=***&part=1'
@@ -48,7 +48,7 @@ def one_line(text: str) -> str:
 
 
 def echo_json(value: Any) -> None:
-    r"""Print ``value`` as a line of JSON; what could drive a terminal is escaped as ``\\uXXXX``."""
+    r"""Print ``value`` as a line of JSON, with control characters escaped as ``\\uXXXX``."""
     import orjson
 
     options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY

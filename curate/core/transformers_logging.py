@@ -1,4 +1,4 @@
-"""Progress bars and notes of libraries kept off the user's screen."""
+"""Silence progress bars and log notes of transformers, datasets and bitsandbytes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["no_dataset_bars", "no_kernel_note", "quiet_transformers"]
 
 
 def no_kernel_note() -> None:
-    """No note on a CPU kernel for 4-bit weights, which no command of ours uses, from now on.
+    """Filter out bitsandbytes' note on a CPU kernel for 4-bit weights, from now on.
 
-    bitsandbytes writes it when it is imported, as peft and transformers do wherever it is there.
+    bitsandbytes logs it at import, which peft and transformers do wherever it is installed.
     """
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_no_kernel_note)
 
@@ -24,7 +24,7 @@ def _is_no_kernel_note(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def no_dataset_bars() -> Iterator[None]:
-    """No progress bars of datasets meanwhile."""
+    """No progress bars of datasets in the block."""
     import datasets
 
     if datasets.are_progress_bars_disabled():
@@ -39,11 +39,11 @@ def no_dataset_bars() -> Iterator[None]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and notes of transformers meanwhile; errors still speak."""
+    """No progress bars and notes of transformers in the block; errors are logged."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    if level != ERROR:  # to set a level goes through every logger that there is
+    if level != ERROR:  # setting a level visits every logger
         logging.set_verbosity_error()
     if bars:
         logging.disable_progress_bar()

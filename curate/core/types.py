@@ -1,4 +1,4 @@
-"""The few shapes that components have: nothing to inherit, nothing to register."""
+"""Protocols of components: scorer, selector, format, export layout."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Row = dict[str, Any]
 class Scorer(Protocol):
     """Adds columns to a batch; no state, any order, any batch size.
 
-    ``needs`` names the columns it reads. A scorer that needs ``messages`` is shown one conversation
-    a row: both sides of a pair and each answer of a ranked list are laid before it in turn
-    (`conversation_views`), so it never has to know. What cannot be scored is null. A scorer may
-    also have ``describe()``: what its options come to here, for keys and manifests; ``measured()``:
-    what it found out, for the manifest; ``notice()``: a line for the user before the first row;
-    ``flags``: for a column that holds lists of flags, all that there can be.
+    ``needs`` names the columns it reads. A scorer that needs ``messages`` gets one conversation a
+    row: both sides of a pair and each answer of a ranked list are passed in turn
+    (`conversation_views`). What cannot be scored is null. A scorer may also have ``describe()``:
+    its resolved options, for keys and manifests; ``measured()``: what it measured, for the
+    manifest; ``notice()``: a line for the user before the first row; ``flags``: all flags that its
+    column of lists can have.
     """
 
     @property
@@ -41,15 +41,14 @@ class Scorer(Protocol):
 class Selector(Protocol):
     """Decides on every row of a table.
 
-    ``needs`` names columns; ``"content"`` stands for the content columns of whatever kind the rows
-    are. ``id`` and ``digest`` are always there. A selector may also have ``wants``: columns it uses
-    when the table has them; ``writes``: paths that it writes besides its answer, without which
-    a stage is not done; and ``reads``: pairs of a column's name and its `columns.Reader`, so that
-    a column of a type that it cannot use is refused before anything runs. Where it has an option
-    ``against``, ``reads_reference`` are such pairs for the columns of the reference.
-    ``sets_aside`` names the part that the rows which it drops make; a run writes it, too.
-    ``most_kept(rows, sources)`` is the most that it keeps of so many rows of so many sources, for
-    the forecast of a run.
+    ``needs`` names columns; ``"content"`` stands for the content columns of the rows' kind. ``id``
+    and ``digest`` are always there. A selector may also have ``wants``: columns it uses when the
+    table has them; ``writes``: paths that it writes besides its decisions, without which a stage is
+    not done; and ``reads``: pairs of a column's name and its `columns.Reader`, so that a column of
+    a type that it cannot use is refused before anything runs. Where it has an option ``against``,
+    ``reads_reference`` are such pairs for the columns of the reference. ``sets_aside`` names the
+    part of the rows that it drops; a run writes it, too. ``most_kept(rows, sources)`` is the most
+    that it keeps of so many rows of so many sources, for the forecast of a run.
     """
 
     @property
@@ -59,17 +58,17 @@ class Selector(Protocol):
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """``keep: bool, reason: str, detail: str | null`` (a JSON object), one row for each given.
 
-        The decision on a row depends on what the rows are, never on their order: ties go to the
-        smaller ``digest``, then to the smaller ``id``.
+        The decision on a row depends on the content of the rows, never on their order: ties go to
+        the smaller ``digest``, then to the smaller ``id``.
         """
 
 
 class Format(Protocol):
-    """One raw layout: how to know it, and the way to our columns and back.
+    """One raw layout: detection, and conversion to our columns and back.
 
     A format may also have ``layout`` (`records.layout`), and ``facts``: the columns of
-    `schema.SOME` that it gives. One whose records have a place for ``tools`` may have
-    ``tools = True``: exports keep them.
+    `schema.SOME` that it adds. One whose records have a place for ``tools`` may have ``tools =
+    True``: exports keep them.
     """
 
     @property
@@ -78,7 +77,7 @@ class Format(Protocol):
 
     @property
     def over(self) -> tuple[str, ...]:
-        """Formats whose layout its own rows may have besides; it is preferred to them."""
+        """Formats that match its rows, too; it is preferred to them."""
 
     @property
     def many(self) -> bool:
@@ -90,25 +89,25 @@ class Format(Protocol):
     def read(self, row: Row) -> Iterable[Row]:
         """Our row (content and facts, no base columns but ``extra`` as a dict) of a raw record.
 
-        Most formats give one; a tree gives one a thread.
+        Most formats give one row; a tree gives one for each thread.
 
         Raises:
-            BadRow: the record has the layout's keys but cannot be taken.
+            BadRow: the record has the layout's keys but cannot be read.
         """
 
     def write(self, row: Row) -> Row:
         """The raw record of one of our rows.
 
         Raises:
-            BadRow: the row says something that this layout has no place for.
+            BadRow: the layout has no place for something in the row.
         """
 
 
 class ExportLayout(Protocol):
-    """The layout that one trainer reads, for `siftune curate export`.
+    """The layout of one trainer's data, for `siftune curate export`.
 
     A class attribute ``shapes`` names the records it takes (`export.training_records`),
-    ``containers`` the kinds of files its reader opens (jsonl, parquet, datasets), the usual one
+    ``containers`` the kinds of files its reader opens (jsonl, parquet, datasets), the default
     first. ``title`` is the trainer's own name.
     """
 
@@ -118,7 +117,7 @@ class ExportLayout(Protocol):
 
     @property
     def shapes(self) -> tuple[str, ...]:
-        """Shapes of records that the trainer learns from."""
+        """Shapes of records that the trainer takes."""
 
     @property
     def containers(self) -> tuple[str, ...]:
@@ -128,7 +127,7 @@ class ExportLayout(Protocol):
         """One row of the data file; each row of a shape has the same types.
 
         Raises:
-            BadRow: the record holds something that this layout has no place for.
+            BadRow: the layout has no place for something in the record.
         """
 
     def files(self, shape: str, name: str, data: str) -> Mapping[str, str]:

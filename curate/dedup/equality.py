@@ -12,8 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from siftune.curate.core.schema import kind_of
-from siftune.curate.rows.call_text import with_calls
-from siftune.curate.rows.chat import Part
+from siftune.curate.rows.chat import Part, with_calls
 
 __all__ = ["Comparable", "Turns", "Values", "equal_rows", "turns_of"]
 

@@ -19,7 +19,7 @@ from siftune.curate.dedup.word_ids import Numbers, word_numbers
 from siftune.curate.native.char_classes import letters, look
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.utf8 import decode, utf8
-from siftune.curate.rows.content import text_of
+from siftune.curate.rows.chat import text_of
 
 __all__ = ["SPANS", "Ints", "repeated_spans"]
 

@@ -13,8 +13,7 @@ import polars as pl
 
 from siftune.curate.dedup.equality import turns_of
 from siftune.curate.native.string_views import views
-from siftune.curate.rows.chat import Part
-from siftune.curate.rows.content import calls_of, text_of
+from siftune.curate.rows.chat import Part, calls_of, text_of
 
 __all__ = ["Pieces", "Spoken", "spoken", "whole"]
 

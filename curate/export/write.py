@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import polars as pl
 
-from siftune.curate.core.column_names import nearest_columns
 from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import BadRow, UsageError
 from siftune.curate.core.registry import build, closest, names
@@ -30,6 +29,7 @@ from siftune.curate.export.raw_layouts import fits_raw, write_raw
 from siftune.curate.export.training_records import FITS, SHAPES, Shape, records
 from siftune.curate.files.atomic import write_text
 from siftune.curate.files.outputs import check_folder, whole_folder
+from siftune.curate.rows.columns import nearest_columns
 from siftune.curate.rows.convert import rows_of
 from siftune.curate.runs.run_manifest import KEPT, manifest_of, part_of_run, verified
 

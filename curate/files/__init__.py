@@ -1,1 +1,1 @@
-"""Files on disk: atomic writes, output paths and their marker, YAML, JSON text, pipes."""
+"""Files on disk: atomic writes, outputs and their marker, byte streams, YAML, JSON text."""

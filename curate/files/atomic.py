@@ -1,4 +1,4 @@
-"""Writing so that a name only ever holds a whole file, and hashing so that content has a name."""
+"""Atomic writes, locks and hashes of files and folders."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _ENTRIES: Final[Mapping[int, str]] = {
 
 @contextlib.contextmanager
 def aside(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; it becomes ``path``, whole and on disk, or nothing does.
+    """A temporary name beside ``path``; it is renamed to ``path`` when whole and on disk.
 
     A file replaces a regular file or nothing, a folder only nothing: `files.outputs` has what
     replaces folders.
@@ -132,7 +132,7 @@ def is_text(word: str) -> bool:
 
 
 def unused_name(path: Path) -> Path:
-    """A hidden name beside ``path`` that nobody can have foreseen, for a file or folder of ours.
+    """An unpredictable hidden name beside ``path``, for a file or folder of ours.
 
     It ends in a random number; a name too long for that is cut off.
     """
@@ -197,10 +197,10 @@ def hash_tree(folder: Path) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process; the lock goes when the process does, however it ends.
+    """Lock ``folder`` for this process; the lock is released when the process ends.
 
     Raises:
-        LockedError: another process holds it; the text names it.
+        LockedError: another process has the lock; the text names it.
         UsageError: ``folder`` is no folder, or its ``.lock`` is not a lock file.
     """
     if (found := kind_of_entry(folder)) not in (None, "a folder"):

@@ -1,4 +1,4 @@
-"""Files as streams of bytes: compression is told by the first bytes, and has its limits."""
+"""Byte streams of files, decompressed with a limit; the first bytes decide the compression."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def shown(path: Path | str) -> str:
 
 
 def opened(path: Path) -> io.BufferedReader[Any]:
-    """The bytes of a file, decompressed where it is compressed, whatever its name says.
+    """The bytes of a file, decompressed by its first bytes; its name does not matter.
 
     Raises:
         DataError: it cannot be opened or is empty; while reading: it is cut off, damaged, or grows
@@ -61,12 +61,12 @@ def opened(path: Path) -> io.BufferedReader[Any]:
 
 
 def _is_skippable(head: bytes) -> bool:
-    """Whether zstd's frame for other data is there, with which parallel compressors begin."""
+    """Whether it begins with zstd's frame for other data, as parallel compressors write."""
     return head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5
 
 
 class _Expanded(io.RawIOBase):
-    """Decompressed bytes that are counted, and errors that name the file."""
+    """Counts decompressed bytes, and names the file in errors."""
 
     def __init__(self, path: Path, file: BinaryIO, stream: io.RawIOBase | gzip.GzipFile) -> None:
         self._path, self._file, self._stream = path, file, stream
@@ -81,7 +81,7 @@ class _Expanded(io.RawIOBase):
         except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
             raise DataError(
                 f"{shown(self._path)} is damaged after {self._given:,} decompressed bytes "
-                f"({error}): get it again; nothing of it was taken"
+                f"({error}): get it again; no row of it was taken"
             ) from None
         self._given += count
         if self._given > max(FREE, MAX_RATIO * self._size):
@@ -97,7 +97,7 @@ class _Expanded(io.RawIOBase):
 
 
 class _Zstd(io.RawIOBase):
-    """Frames one after another; the library's own stream does not notice one that is cut off."""
+    """Decompresses frames one by one; the library's own stream accepts one that is cut off."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._buffer, self._at = file, b"", 0

@@ -1,4 +1,4 @@
-"""JSON text of the values that raw records hold, whatever container they came in."""
+"""Compact JSON text of Python values, with types beyond JSON from Parquet and Arrow."""
 
 from __future__ import annotations
 

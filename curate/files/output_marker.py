@@ -1,14 +1,14 @@
 """The marker of an output: the command that wrote it, and the names of the files that it writes.
 
-The marker of a folder is its file ``.siftune``; that of a page is its generator tag. Only what the
-marker of a folder covers is ever removed from it.
+The marker of a folder is its file ``.siftune``; that of a page is its generator tag. Only files
+that a folder's marker covers are ever removed from it.
 
 Names are relative to the folder, those of folders end with ``/``. They are exact, but for these
 placeholders: ``{number}`` (digits), ``{hex16}`` and ``{hex32}`` (so many hexadecimal digits),
 ``{name}`` (of a component) and ``{output}`` (any name, of a folder with a marker of its own). None
 of them matches a ``/``; braces in a name are doubled. A folder with a marker of its own, such as a
-model in a pipeline's folder, is covered where its name is listed; others are outputs that somebody
-put there, and are left alone.
+model in a pipeline's folder, is covered where its name is listed; others are outputs that were put
+there, and are left alone.
 """
 
 from __future__ import annotations

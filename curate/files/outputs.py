@@ -1,4 +1,4 @@
-"""Output paths of commands: which may be created or replaced, and who wrote what is there.
+"""Output paths: which may be created or replaced, by the marker of what is there.
 
 The rule: an output is created where there is nothing (or an empty folder), or it replaces what
 carries our marker and came from the same command. With `overwriting` it also replaces outputs of
@@ -350,14 +350,14 @@ def run_folder(
     inputs: Iterable[Path] = (),
     scratch: Sequence[str] = (),
 ) -> Iterator[None]:
-    """Hold the folder ``path``, into which a command writes file by file, and can go on later.
+    """Lock the folder ``path``, into which a command writes file by file and may resume later.
 
     ``files`` are the names (see `Marker`) of all that the command writes there. Where it ends in an
     error of ours, such as refused input, before it has written anything but files of ``scratch``,
     nothing of it stays: no folder that was made for it, no marker, no lock.
 
     Raises:
-        LockedError: another process holds it.
+        LockedError: another process has the lock.
         UsageError: the command may not write there (see `check_run_folder`).
     """
     check_run_folder(path, command, files, inputs)

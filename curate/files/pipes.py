@@ -99,7 +99,7 @@ class _Waiting(io.RawIOBase):
         return self._file.readinto(buffer)
 
     def _first(self, buffer: memoryview) -> int | None:
-        """Bytes that are there; None where a writer is there that has written none yet."""
+        """The available bytes; None where a writer has written none yet."""
         deadline = time.monotonic() + self._wait
         while (count := self._file.readinto(buffer)) == 0:  # no writer: it is None where one waits
             if time.monotonic() > deadline:

@@ -1,20 +1,32 @@
-"""A source as a recipe gives it: a path, and perhaps its format and new names of its keys."""
+"""Sources of recipes and options: paths with formats and renamed keys, and all input paths."""
 
 from __future__ import annotations
 
+import glob
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import closest
 
-__all__ = ["Given", "SourceOption", "in_python", "in_recipe", "new_names", "spelled"]
+__all__ = [
+    "INPUTS",
+    "Given",
+    "SourceOption",
+    "in_python",
+    "in_recipe",
+    "input_paths",
+    "new_names",
+    "spelled",
+]
 
 SourceOption: TypeAlias = str | Mapping[str, Any]
 """A path, or ``{path, format, map}``."""
@@ -28,7 +40,7 @@ _spelling: ContextVar[_Spelling] = ContextVar("spelling", default="flags")
 
 @dataclass(frozen=True)
 class Given:
-    """One source; ``format`` None is told from its rows, ``map`` renames keys before that."""
+    """One source; ``format`` None is detected, ``map`` renames keys before that."""
 
     path: str
     format: str | None = None
@@ -57,7 +69,7 @@ class Given:
 
 
 def new_names(value: Any, where: str) -> dict[str, str]:
-    """The new names of keys that the value of a recipe is; null is none.
+    """The new names of keys in the value of a recipe; null is none.
 
     Raises:
         UsageError: it is no mapping of texts to texts; ``where`` is the key it is under.
@@ -130,3 +142,36 @@ def _in_yaml(flags: str) -> str:
 def _key(key: str) -> str:
     """A key as YAML needs it."""
     return key if re.fullmatch(r"[A-Za-z_]\w*", key) else json.dumps(key, ensure_ascii=False)
+
+
+INPUTS: Final = frozenset(
+    {
+        *("source", "sources", "rows", "pairs", "prompts", "text", "run", "recipe"),
+        *("base", "model", "ref_model", "critic_model", "reference", "reward", "tokenizer"),
+        *("eval_rows", "ptx_rows", "against", "index"),
+    }
+)
+"""Names of options, arguments and recipe keys whose values may be paths that are read."""
+
+
+def input_paths(given: Any, key: str = "") -> Iterator[Path]:
+    """Existing paths in options or a recipe, by the names in `INPUTS`."""
+    if isinstance(given, Mapping):
+        for name, value in given.items():
+            of_source = name == "path" and key in INPUTS  # {path, format, map}
+            yield from input_paths(value, key if of_source else str(name))
+    elif isinstance(given, (list, tuple)):
+        for value in given:
+            yield from input_paths(value, key)
+    elif isinstance(given, (str, Path)) and key in INPUTS:
+        yield from _there(str(given))
+
+
+def _there(given: str) -> Iterator[Path]:
+    try:
+        if os.path.lexists(given):
+            yield Path(given)
+        elif glob.has_magic(given):
+            yield from map(Path, glob.glob(given, recursive=True))  # noqa: PTH207
+    except (OSError, ValueError):  # a name longer than any file's, or with a null in it
+        return

@@ -120,7 +120,7 @@ class _Strict(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self._key(key_node)
             if key in seen:
-                raise _refused(f"the key {key!r} stands twice", key_node)
+                raise _refused(f"the key {key!r} is there twice", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep)
 

@@ -1,1 +1,1 @@
-"""One raw data layout a file, and the way from it to our columns and back."""
+"""Raw data layouts, one a file, with conversion to our columns and back."""

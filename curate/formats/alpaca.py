@@ -25,7 +25,7 @@ class Alpaca:
     """``instruction``, ``output`` and, where given, ``input``, ``system``, ``history`` of pairs.
 
     The question is the instruction and, after a blank line, the input; an input that is not empty
-    stays in ``extra`` too, so that `write` can part them again. An empty ``system`` is no turn.
+    stays in ``extra``, too, so that `write` can separate them. An empty ``system`` is no turn.
     """
 
     kind: ClassVar[Kind] = "conversation"

@@ -1,4 +1,4 @@
-"""Arena prompts: questions for a benchmark of chat models, under turns, as in Arena-Hard."""
+"""Arena prompts, as in Arena-Hard: benchmark questions for chat models, under turns."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["Arena"]
 class Arena:
     """``turns: [{"content"}]``, or texts: a prompt to be answered.
 
-    Category, cluster and ``question_id`` stay in ``extra``. A record of several turns (MT-Bench)
-    asks the later ones after answers that are not there: `several_prompts`. Li et al. 2024,
+    Category, cluster and ``question_id`` stay in ``extra``. In a record of several turns (MT-Bench)
+    the later ones follow answers that it does not have: `several_prompts`. Li et al. 2024,
     arXiv:2406.11939. Newer sets have a ``prompt`` and are `prompt_only`.
     """
 

@@ -1,4 +1,4 @@
-"""Arena battles: two models' conversations with one person, and which of them won."""
+"""Arena battles: conversations of two models with one user, and the winner."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ArenaBattles:
 
     Also ``prompt``, ``response_a`` and ``response_b``, each a text or the JSON of a list of texts,
     with ``winner`` or ``winner_model_a``, ``winner_model_b`` and ``winner_tie``. A tie prefers
-    nothing: `tie`. The prompt is what both conversations begin with; ``chosen_response`` in
+    nothing: `tie`. The prompt is the common prefix of both conversations; ``chosen_response`` in
     ``extra`` is 1 for a, 2 for b. Zheng et al. 2023, arXiv:2306.05685; the data sets' cards.
     """
 
@@ -86,28 +86,29 @@ class ArenaBattles:
 
 
 def _winner(row: Row) -> int:
-    """The place of the winner, 0 or 1."""
+    """The position of the winner, 0 or 1."""
     if type(row.get("winner")) is not str:
         won = [number_field(row, key) for key in _WINNERS]
         if won[:2] not in ([1, 0], [0, 1]):
             raise BadRow("tie", "neither model_a nor model_b is the winner")
         return int(won[1] == 1)
-    said = text_field(row, "winner").strip().lower()
-    if said not in _PLACES:
-        reason = "tie" if said.startswith("tie") or "both" in said else "wrong_type"
-        raise BadRow(reason, f"'winner' is {said[:40]!r}; expected model_a or model_b")
-    return _PLACES[said]
+    winner = text_field(row, "winner").strip().lower()
+    if winner not in _PLACES:
+        reason = "tie" if winner.startswith("tie") or "both" in winner else "wrong_type"
+        raise BadRow(reason, f"'winner' is {winner[:40]!r}; expected model_a or model_b")
+    return _PLACES[winner]
 
 
 def _of_texts(row: Row) -> list[list[Row]]:
-    """The two conversations that the prompts and the responses of a record make."""
+    """The two conversations of the prompts and the responses of a record."""
     asked = _texts(row, "prompt")
     talks = []
     for key in _SAID:
-        said = _texts(row, key)
-        if len(said) != len(asked):
-            raise BadRow("wrong_type", f"{key!r} holds {len(said)} answers to {len(asked)} prompts")
-        pairs = zip(asked, said, strict=True)
+        responses = _texts(row, key)
+        if len(responses) != len(asked):
+            what = f"{key!r} has {len(responses)} answers to {len(asked)} prompts"
+            raise BadRow("wrong_type", what)
+        pairs = zip(asked, responses, strict=True)
         talks.append([turn for pair in pairs for turn in conversation(*pair)])
     return talks
 

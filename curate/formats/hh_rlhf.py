@@ -8,9 +8,16 @@ from typing import ClassVar
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
-from siftune.curate.records.dialogue import marked, read_dialogue, write_dialogue
 from siftune.curate.records.layout import Layout, Side
-from siftune.curate.records.turns import check_sides, common_prefix, leftover, text_field
+from siftune.curate.records.turns import (
+    check_sides,
+    common_prefix,
+    leftover,
+    marked,
+    read_dialogue,
+    text_field,
+    write_dialogue,
+)
 
 __all__ = ["HHRLHF"]
 
@@ -19,9 +26,9 @@ _SIDES = ("chosen", "rejected")
 
 @dataclass(frozen=True)
 class HHRLHF:
-    """``chosen`` and ``rejected`` texts; the prompt is the turns they share.
+    """``chosen`` and ``rejected`` texts; the prompt is their common turns.
 
-    Both must end with an assistant's turn, and part at one. Bai et al. 2022, arXiv:2204.05862.
+    Both must end with an assistant's turn, and differ at one. Bai et al. 2022, arXiv:2204.05862.
     """
 
     kind: ClassVar[Kind] = "preference"

@@ -9,8 +9,7 @@ from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
 from siftune.curate.records.layout import Layout, Side
 from siftune.curate.records.question_parts import CHAT_KEYS, refuse_half_chat
-from siftune.curate.records.roles import ROLES
-from siftune.curate.records.turn_lists import holds_records, opens_conversation
+from siftune.curate.records.turn_lists import ROLES, holds_records, opens_conversation
 from siftune.curate.records.turns import leftover, read_turns, write_turns
 
 __all__ = ["Messages"]
@@ -31,8 +30,8 @@ class Messages:
 
     Also turns in the other shapes of `records.turn_lists`: ``{"human", "assistant"}``
     objects, texts in turn (UltraChat, LIMA), an object of lists, JSON text. Tool calls, tool turns
-    and names survive; ``tools`` and every other field stay in ``extra``. A conversation without an
-    answer is taken: scorers give it null.
+    and names are kept; ``tools`` and every other field stay in ``extra``. A conversation without an
+    answer is read: its scores are null.
     """
 
     kind: ClassVar[Kind] = "conversation"
@@ -67,7 +66,7 @@ class Messages:
 
 
 def _key(row: Row) -> str:
-    """The key that has the turns: the first with a shape that is known, else the first there."""
+    """The key of the turns: the first whose value has a known shape, else the first of them."""
     keys = _KEYS if row.keys() & _TEXTS else (*_KEYS, *_WEAK_KEYS)
     there = [key for key in keys if row.get(key) is not None]
     return next((key for key in there if _opens(row, key)), [*there, "messages"][0])

@@ -8,9 +8,15 @@ from typing import ClassVar
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
-from siftune.curate.records.dialogue import asked_turns, write_dialogue
 from siftune.curate.records.ranked_lists import items, texts
-from siftune.curate.records.turns import answer, leftover, number_field, text_field
+from siftune.curate.records.turns import (
+    answer,
+    asked_turns,
+    leftover,
+    number_field,
+    text_field,
+    write_dialogue,
+)
 
 __all__ = ["Nectar"]
 
@@ -22,8 +28,8 @@ _OPEN = "\n\nAssistant: "
 class Nectar:
     """``prompt`` and ``answers: [{"answer", "rank"}]``; rank 1 is best, so a score is ``-rank``.
 
-    A prompt with Human: and Assistant: marks is parted into its turns. What else is known of an
-    answer (its model) stays in ``extra`` under ``answers.fields``.
+    A prompt with Human: and Assistant: marks is split into its turns. Further fields of an answer
+    (its model) stay in ``extra`` under ``answers.fields``.
     """
 
     kind: ClassVar[Kind] = "ranked"

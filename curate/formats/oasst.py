@@ -1,4 +1,4 @@
-"""Open Assistant trees as conversations: every way from the root to a last answer."""
+"""Open Assistant trees as conversations: one for each thread from the root to a last answer."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = ["OASST"]
 class OASST:
     """``prompt: {"text", "role", "replies": […]}``, one conversation a thread.
 
-    A thread ends in an assistant's message below which no assistant answers again; a person's
-    message that nobody answered is left off. Deleted messages end a thread. The tree's fields and
+    A thread ends in an assistant's message below which no assistant answers; an unanswered user's
+    message at its end is left out. Deleted messages end a thread. The tree's fields and
     those of each message (rank, language, labels) stay in ``extra``. A file may also have the
     messages one by one, those of a tree together (``message_id``, ``parent_id``). Köpf et al. 2023,
     arXiv:2304.07327.
@@ -39,7 +39,7 @@ class OASST:
     of_messages: ClassVar[bool] = True  # oasst1 and oasst2 are published so too
 
     def matches(self, row: Row) -> bool:
-        """Whether it is a tree; `oasst_ranked` reads the same ones, so say which."""
+        """Whether it is a tree; `oasst_ranked` matches the same records: the user has to choose."""
         return is_tree(row)
 
     def read(self, row: Row) -> list[Row]:

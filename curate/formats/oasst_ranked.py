@@ -1,4 +1,4 @@
-"""Open Assistant trees as ranked lists: the assistant replies to one message, with their ranks."""
+"""Open Assistant trees as ranked lists: replies of assistants to one message, with ranks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class OASSTRanked:
     of_messages: ClassVar[bool] = True  # oasst1 and oasst2 are published so too
 
     def matches(self, row: Row) -> bool:
-        """Whether it is a tree; `oasst` reads the same ones, so say which."""
+        """Whether it is a tree; `oasst` matches the same records: the user has to choose."""
         return is_tree(row)
 
     def read(self, row: Row) -> list[Row]:

@@ -8,10 +8,17 @@ from typing import ClassVar
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
-from siftune.curate.records.dialogue import read_asked
 from siftune.curate.records.layout import Layout, Side
 from siftune.curate.records.question_parts import PART_KEYS, refuse_parts
-from siftune.curate.records.turns import ROLES, answer, leftover, number_field, plain, text_field
+from siftune.curate.records.turns import (
+    ROLES,
+    answer,
+    leftover,
+    number_field,
+    plain,
+    read_asked,
+    text_field,
+)
 
 __all__ = ["Pairwise"]
 
@@ -22,10 +29,10 @@ _TIE, _INVALID = 1.5, 0.0
 class Pairwise:
     """``prompt``, ``response_1``, ``response_2`` and ``preference`` from 1 to 2.
 
-    1 says that the first is better, 2 the second; between them it is a probability:
-    ``preference - 1`` that the second wins. ``win_probability`` is that of the chosen one, and
-    ``margin = 2 |preference - 1.5|``, from 0 for a tie to 1 for certainty. A draw (1.5, or 0 where
-    the judge gave none) prefers nothing: `tie`. Which response was chosen stays in ``extra`` as
+    At 1 the first is better, at 2 the second; between them it is a probability: ``preference - 1``
+    that the second wins. ``win_probability`` is that of the chosen one, and ``margin = 2
+    |preference - 1.5|``, from 0 for a tie to 1 for certainty. A draw (1.5, or 0 where the judge
+    gave none) prefers nothing: `tie`. Which response was chosen stays in ``extra`` as
     ``chosen_response``, 1 or 2.
     """
 

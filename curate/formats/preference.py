@@ -8,9 +8,8 @@ from typing import ClassVar
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
-from siftune.curate.records.dialogue import marked, read_dialogue
 from siftune.curate.records.judgements import SCORE_KEYS, take_scores
-from siftune.curate.records.layout import Layout, Side
+from siftune.curate.records.layout import SYSTEMS, Layout, Side
 from siftune.curate.records.prompts import (
     QUESTIONS,
     no_other_prompt,
@@ -19,15 +18,16 @@ from siftune.curate.records.prompts import (
     shared_text,
 )
 from siftune.curate.records.question_parts import PART_KEYS
-from siftune.curate.records.side_fields import SYSTEMS
 from siftune.curate.records.turns import (
     ROLES,
     answer,
     check_sides,
     common_prefix,
     leftover,
+    marked,
     number_field,
     plain,
+    read_dialogue,
     read_side,
     said_by,
     write_side,
@@ -46,16 +46,16 @@ _INSIDE = frozenset({"system", "user"})
 class Preference:
     """``chosen`` and ``rejected``: texts, lists of turns, or one turn each as an object.
 
-    The prompt is ``prompt``, else what two lists of turns begin with, else the field that holds it
-    by another name: a question, an instruction and its input, a chat, a history, a system text
-    (`records.prompts`). A prompt or sides that are dialogues of HH-RLHF are parted into
-    their turns. Texts without any of these share their first characters up to the last space (the
-    rule of TRL's ``extract_prompt``), but only where no other field could be the prompt. Sides that
-    repeat a given prompt lose it; sides of which a user's turn differs answer different questions
+    The prompt is ``prompt``, else the common prefix of two lists of turns, else a field with
+    another name: a question, an instruction and its input, a chat, a history, a system text
+    (`records.prompts`). A prompt or sides that are dialogues of HH-RLHF are split into their turns.
+    Texts without any of these share their first characters up to the last space (the rule of TRL's
+    ``extract_prompt``), but only where no other field could be the prompt. A given prompt is
+    removed from sides that repeat it; sides with different user turns answer different questions
     and are no pair. ``score_chosen``, ``score_rejected``, ``margin`` and ``win_probability`` (that
-    chosen beats rejected) are kept as columns; ``chosen_rating`` and ``rejected_rating``, or
-    another usual name of both, are the scores where these are missing. Without a margin it is the
-    difference of the two scores. A pair of equal sides prefers nothing and is not taken.
+    chosen beats rejected) are columns; ``chosen_rating`` and ``rejected_rating``, or another usual
+    name of both, are the scores where these are missing. Without a margin it is the difference of
+    the two scores. A pair of equal sides prefers nothing and is refused.
     """
 
     kind: ClassVar[Kind] = "preference"
@@ -122,14 +122,14 @@ class Preference:
 
 
 def _read_sides(row: Row, extra: Row) -> list[list[Row]]:
-    """The turns of both sides; beside a prompt they may be dialogues that begin with it."""
+    """The turns of both sides; with a prompt they may be dialogues that begin with it."""
     if all(marked(row.get(side)) for side in _SIDES[1:]):
         return [read_dialogue(row[side], side) for side in _SIDES[1:]]
     return [read_side(row, side, "assistant", extra) for side in _SIDES[1:]]
 
 
 def _beside(row: Row, chosen: list[Row], rejected: list[Row], extra: Row) -> Row:
-    """A pair whose prompt is no turn of its sides."""
+    """A pair whose prompt is not in its sides."""
     check_sides(chosen, rejected)
     prompt = read_prompt(row, extra, (chosen, rejected))
     made = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
@@ -148,7 +148,7 @@ def _are_texts(row: Row) -> bool:
 
 
 def _part_texts(row: Row) -> Row:
-    """A pair of texts with the prompt that they share."""
+    """A pair of texts with their shared prompt."""
     if "prompt" in row:
         raise BadRow("missing_field", "'prompt' is null; expected a text")
     chosen, rejected = row["chosen"], row["rejected"]
@@ -174,11 +174,11 @@ def _inside(row: Row, chosen: list[Row], rejected: list[Row], extra: Row) -> Row
 
 
 def _part_fields(extra: Row, shared: int) -> None:
-    """Part the left-over fields of the sides' turns as the turns are; the prompt's come first."""
+    """Split the left-over fields of the sides' turns as the turns are; the prompt's come first."""
     heads = [extra.get(f"{side}.fields", [])[:shared] for side in _SIDES[1:]]
     same = heads[0] == heads[1] or not all(map(any, heads))
     if not same:
-        return  # what one side says of the prompt's turns is not what the other does
+        return  # the fields of the prompt's turns differ between the sides
     for side in _SIDES[1:]:
         put_fields(extra, side, extra.pop(f"{side}.fields", [])[shared:])
     put_fields(extra, "prompt", max(heads, key=any))

@@ -8,10 +8,9 @@ from typing import ClassVar
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
-from siftune.curate.records.dialogue import read_asked
 from siftune.curate.records.layout import Layout, Side
 from siftune.curate.records.question_parts import PART_KEYS, refuse_parts
-from siftune.curate.records.turns import ROLES, leftover, plain, read_side, write_side
+from siftune.curate.records.turns import ROLES, leftover, plain, read_asked, read_side, write_side
 from siftune.curate.rows.turn_fields import has_fields, put_fields, take_fields
 
 __all__ = ["PromptCompletion"]

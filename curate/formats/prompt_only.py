@@ -1,4 +1,4 @@
-"""Prompts alone, to be answered: a text, or a list of turns."""
+"""Prompts without answers: a text, or a list of turns."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import ClassVar, Final
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
 from siftune.curate.export.training_records import prompt_of
-from siftune.curate.records.dialogue import read_asked
 from siftune.curate.records.field_names import could_answer
-from siftune.curate.records.layout import Layout, Side
-from siftune.curate.records.side_fields import SYSTEMS
+from siftune.curate.records.layout import SYSTEMS, Layout, Side
 from siftune.curate.records.turn_lists import opens_conversation
-from siftune.curate.records.turns import ROLES, leftover, plain, write_side
+from siftune.curate.records.turns import ROLES, leftover, plain, read_asked, write_side
 from siftune.curate.rows.turn_fields import has_fields, put_fields, take_fields
 
 __all__ = ["PromptOnly"]
@@ -24,16 +22,16 @@ _BESIDE: Final = frozenset(
         *("task", "language", "tags"),
     }
 )
-"""Texts and lists that may stand beside a prompt and are surely no answer to it."""
+"""Texts and lists beside a prompt that are surely no answer to it."""
 
 
 @dataclass(frozen=True)
 class PromptOnly:
-    """``prompt``, a text or a list of turns, as in TRL: a conversation that lacks its answer.
+    """``prompt``, a text or a list of turns, as in TRL: a conversation without its answer.
 
-    It is what sampling, evaluation and reinforcement learning ask. Told by itself only where no
-    other field of a record could be an answer: beside a text any text or list could, beside a list
-    of turns other turns and what is called an answer. Name it where one is there.
+    For sampling, evaluation and reinforcement learning. Detected only where no other field of a
+    record could be an answer: beside a text any text or list could, beside a list of turns other
+    turns and fields named as answers. Else set the format.
     """
 
     kind: ClassVar[Kind] = "conversation"

@@ -1,4 +1,4 @@
-"""A question and its response under their other usual names, as in ms-swift, Dolly and OpenOrca."""
+"""Question and response under other usual names, as in ms-swift, Dolly and OpenOrca."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class QueryResponse:
     Also ``prompt``, ``question`` or ``instruction`` with ``response`` (of an instruction the
     ``input`` or ``context`` follows after a blank line), ``input`` with ``output``, ``inputs`` with
     ``targets``, ``human`` or ``user`` with ``assistant``. It matches only where a record has one
-    question and one answer, and no ``context`` whose place is not known.
+    question and one answer, and no ``context`` of unknown use.
     """
 
     kind: ClassVar[Kind] = "conversation"

@@ -1,4 +1,4 @@
-"""Questions with an answer that can be checked: GSM8K, SVAMP, MATH and their kin."""
+"""Questions with a checkable answer: GSM8K, SVAMP, MATH and similar sets."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _WORKED: Final = "solution"
 
 @dataclass(frozen=True)
 class QuestionAnswer:
-    r"""A question and the answer to check others by: ``question``, ``problem`` …, and ``answer`` ….
+    r"""A question and its reference answer: ``question``, ``problem`` …, and ``answer`` ….
 
     Rows are prompts. The column ``answer`` has the final answer: what follows ``####`` (GSM8K) or
     is in the last ``\boxed{}`` (MATH), else the whole value. ``answer_from`` names the field, and
     the mark after a colon: ``answer:####``. A worked solution stays in ``extra``, as ``solution``.
-    SVAMP's ``Body`` comes before its ``Question``. Taken by itself where most answers are numbers
-    or formulas and nothing else has to be read or chosen from. To learn the solutions instead,
+    SVAMP's ``Body`` comes before its ``Question``. Detected where most answers are numbers or
+    formulas and no other field has to be read or chosen from. To train on the solutions instead,
     rename the fields: ``--map question=prompt --map answer=completion``.
     """
 
@@ -65,9 +65,7 @@ class QuestionAnswer:
             raise BadRow("missing_field", f"no answer; expected one of {', '.join(_ANSWERS)}")
         found = checkable(row[key])
         if found is None and not _is_line(row[key]):
-            raise BadRow(
-                "no_checkable_answer", f"{key!r} holds no ####, \\boxed{{}} or short value"
-            )
+            raise BadRow("no_checkable_answer", f"{key!r} has no ####, \\boxed{{}} or short value")
         answer, mark = found or (row[key].strip(), "")
         record = {_names(row).get(name, name): value for name, value in row.items() if name != key}
         extra = dict(record)
@@ -94,7 +92,7 @@ class QuestionAnswer:
 
 
 def _names(row: Row) -> dict[str, str]:
-    """The keys of a question that are written with capitals, and what they are to us."""
+    """The capitalised keys of a question, and our names of them."""
     return {key: key.lower() for key in row if key != key.lower() and key.lower() in QUESTIONS}
 
 

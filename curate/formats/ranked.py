@@ -8,9 +8,15 @@ from typing import ClassVar
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
-from siftune.curate.records.dialogue import read_asked
 from siftune.curate.records.question_parts import refuse_parts
-from siftune.curate.records.turns import leftover, number_field, plain, read_side, write_side
+from siftune.curate.records.turns import (
+    leftover,
+    number_field,
+    plain,
+    read_asked,
+    read_side,
+    write_side,
+)
 from siftune.curate.rows.turn_fields import has_fields
 
 __all__ = ["Ranked"]
@@ -42,7 +48,7 @@ class Ranked:
         prompt = read_asked(row, "prompt", extra)
         said = _each(row, "completions")
         if not said:
-            raise BadRow("no_answer", "'completions' holds no answer")
+            raise BadRow("no_answer", "'completions' has no answer")
         scores = _each(row, "scores")
         if len(scores) != len(said):
             what = f"{len(said)} completions and {len(scores)} scores"
@@ -70,7 +76,7 @@ class Ranked:
 
 
 def _each(row: Row, key: str) -> Row:
-    """The items of a list by their places, as ``completions[0]``."""
+    """The items of a list under keys of their positions, as ``completions[0]``."""
     value = row.get(key)
     if value is None:
         raise BadRow("missing_field", f"{key!r} is missing or null; expected a list")

@@ -1,4 +1,4 @@
-"""ms-swift pairs: a conversation that ends with the chosen answer, and the rejected one beside."""
+"""ms-swift pairs: a conversation that ends with the chosen answer, and the rejected answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SIDES = ("prompt", "chosen", "rejected")
 class RejectedResponse:
     """``messages``, whose last turn is the chosen answer, and the rejected answer.
 
-    That is ``rejected_response`` (a text or turns, which take the place of the last turn) or
+    That is ``rejected_response`` (a text or turns, which replace the last turn) or
     ``rejected_messages`` (a whole conversation). Instead of ``messages`` there may be ``query`` and
     ``response``, with ``history``. The layout of ms-swift's DPO data, by its documentation.
     """
@@ -97,7 +97,7 @@ def _chosen(row: Row, extra: Row) -> tuple[list[Row], list[Row]]:
 def _parted(
     chosen: list[Row], rejected: list[Row], extra: Row
 ) -> tuple[list[Row], list[Row], list[Row]]:
-    """Two whole conversations as what they share and their answers."""
+    """The common prefix of two conversations, and the answer of each."""
     check_sides(chosen, rejected)
     shared = common_prefix(chosen, rejected)
     fields = [*extra.pop("prompt.fields", []), *extra.pop("chosen.fields", [])]

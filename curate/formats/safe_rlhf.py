@@ -1,4 +1,4 @@
-"""PKU-SafeRLHF: a prompt and two responses; the helpfulness preference says which is chosen."""
+"""PKU-SafeRLHF by helpfulness: a prompt and two responses, the more helpful one chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PKU-SafeRLHF: a prompt and two responses; the safety preference says which is chosen."""
+"""PKU-SafeRLHF by safety: a prompt and two responses, the safer one chosen."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["SafeRLHFSafety"]
 class SafeRLHFSafety(TwoResponses):
     """``prompt``, ``response_0``, ``response_1``, and which is safer: 0 or 1.
 
-    Read as the safety preference, ``safer_response_id``, where it is named; `safe_rlhf`, which is
-    what such rows are taken for, reads ``better_response_id``. Ji et al. 2024, arXiv:2406.15513;
+    Read as the safety preference, ``safer_response_id``, where the format is set; `safe_rlhf`,
+    which is detected for such rows, reads ``better_response_id``. Ji et al. 2024, arXiv:2406.15513;
     the data set's card.
     """
 

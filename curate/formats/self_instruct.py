@@ -51,7 +51,7 @@ class SelfInstruct:
         return made
 
     def write(self, row: Row) -> Row:
-        """A task of one instance, without an input; only a question and its answer have a place."""
+        """A task of one instance, without an input; a row has only a question and its answer."""
         said, extra = plain(row["messages"], "user", "assistant"), dict(row.get("extra") or {})
         if not said:
             raise BadRow("no_place", "self_instruct takes one question and its answer, both text")

@@ -1,4 +1,4 @@
-"""ShareGPT: conversations of turns with from and value, tool calls and observations among them."""
+"""ShareGPT: conversations of turns with from and value, with tool calls and observations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from siftune.curate.core.types import Row
 from siftune.curate.files.json_text import dump
 from siftune.curate.records.layout import Layout, Side
 from siftune.curate.records.question_parts import CHAT_KEYS, refuse_half_chat
-from siftune.curate.records.roles import ROLES, is_call_role, role_of
+from siftune.curate.records.turn_lists import ROLES, is_call_role, role_of
 from siftune.curate.records.turns import content_of, leftover, said_by, text_field
 from siftune.curate.rows.tool_calls import calls_of_text
 from siftune.curate.rows.turn_fields import put_fields, take_fields
@@ -30,7 +30,7 @@ _TURN = frozenset({"from", "value"})
 class ShareGPT:
     """``conversations: [{"from", "value"}]`` and, where given, ``system``.
 
-    ``from`` is human, gpt, system, observation, function_call or another role we know. The JSON
+    ``from`` is human, gpt, system, observation, function_call or another known role. The JSON
     value of a ``function_call`` (``{"name", "arguments"}``, or a list) becomes ``tool_calls`` of an
     assistant turn without text. ``tools`` and other fields stay in ``extra``.
     """
@@ -59,7 +59,7 @@ class ShareGPT:
             reason = "missing_field" if raw is None else "wrong_type"
             raise BadRow(reason, f"{_KEY!r} is not a list of turns")
         if not raw:
-            raise BadRow("empty_conversation", f"{_KEY!r} holds no turn")
+            raise BadRow("empty_conversation", f"{_KEY!r} has no turn")
         turns = [_read_turn(turn, at) for at, turn in enumerate(raw)]
         extra = leftover(row, frozenset({_KEY}))
         if extra.get("system") in (None, "") or turns[0]["role"] != "system":

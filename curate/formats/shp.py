@@ -1,4 +1,4 @@
-"""SHP: a post, two comments on it, and which of them its readers preferred."""
+"""SHP: a Reddit post, two comments on it, and which of them its readers preferred."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ __all__ = ["Text"]
 class Text:
     """``text``, kept as one assistant turn without a prompt.
 
-    Told by itself only where no other field could be its question, its answer, its picture or the
-    role of who said it; name it where one is there.
+    Detected only where no other field could be its question, its answer, its picture or its role;
+    else set the format.
     """
 
     kind: ClassVar[Kind] = "text"

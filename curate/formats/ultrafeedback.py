@@ -1,4 +1,4 @@
-"""UltraFeedback: an instruction and several completions, each rated for several aspects."""
+"""UltraFeedback: an instruction and several completions, each rated in several aspects."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _UNRATED = frozenset({"", "N/A", "n/a"})
 class UltraFeedback:
     """``instruction`` and ``completions: [{"response", "annotations", "overall_score"}]``.
 
-    Each aspect's ``Rating`` is an attribute, and so is ``overall_score``, which is known to be
-    wrong for some rows; the score of an answer is therefore the mean of its aspects, null if none
-    is rated. Rationales, models and principles stay in ``extra`` under ``completions.fields``.
+    Each aspect's ``Rating`` is an attribute, and so is ``overall_score``, which is wrong in some
+    rows; the score of an answer is therefore the mean of its aspects, null if none is rated.
+    Rationales, models and principles stay in ``extra`` under ``completions.fields``.
     Cui et al. 2023, arXiv:2310.01377.
     """
 
@@ -100,7 +100,7 @@ def _mean(given: dict[str, float | None]) -> float | None:
 
 
 def _rest(one: Row) -> Row:
-    """What is left of a completion once its text and its ratings are taken."""
+    """The fields of a completion besides its text and its ratings."""
     rest = leftover(one, _TAKEN)
     annotations = {
         aspect: leftover(given, _RATING) if _rating(given, aspect) is not None else given

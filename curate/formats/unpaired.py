@@ -106,7 +106,7 @@ class Unpaired:
 
 
 def _parted(row: Row, key: str, extra: Row) -> tuple[list[Row], list[Row]]:
-    """The turns of a chat before its last answer, and that."""
+    """The turns of a chat before its last answer, and that answer."""
     turns = read_side(row, key, "user", extra)
     if turns[-1]["role"] != "assistant" or len(turns) < 2:
         raise BadRow("no_answer", f"{key!r} does not end with an answer to another turn")

@@ -1,4 +1,4 @@
-"""verl: a prompt and what a rule-based reward checks answers against."""
+"""verl: a prompt and the ground truth of a rule-based reward."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ class Verl:
 
 
 def _answer(value: Any) -> str | None:
-    """A ground truth as a text; lists and objects, which only their own reward reads, have none."""
+    """A ground truth as a text; of lists and objects, which only their own reward reads, None."""
     found = checkable(value) if type(value) in (int, float) else None
     return value if type(value) is str else found and found[0]

@@ -46,7 +46,7 @@ class WebGPT:
         return [made | {"score_chosen": scores[better], "score_rejected": scores[1 - better]}]
 
     def write(self, row: Row) -> Row:
-        """The record; the two scores have to say which answer is better."""
+        """The record; the two scores have to differ."""
         extra = dict(row.get("extra") or {})
         prompt, first, second, better = in_places(row, extra)
         high, low = row.get("score_chosen"), row.get("score_rejected")

@@ -1,1 +1,1 @@
-"""Reading sources: files, folders, archives and hub data sets, container by container."""
+"""Reading of sources: files, folders, archives and hub data sets, container by container."""

@@ -1,4 +1,4 @@
-"""Arrow streams checked by their headers alone: what each message expands to, and the stream's end.
+"""Check Arrow streams by their headers: the size of each message unpacked, and the stream's end.
 
 A header is a flatbuffer, of which a few numbers are read here: Arrow itself would first make what
 it describes. https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format
@@ -18,12 +18,12 @@ __all__ = ["check_stream"]
 
 _CONTINUES: Final = 0xFFFFFFFF
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
-_MESSAGE_FREE: Final = 256 << 20  # bytes that a small message may hold once it is unpacked
-_MESSAGE_RATIO: Final = 20  # how many times its size a message may grow beyond that
+_MESSAGE_FREE: Final = 256 << 20  # bytes that a small message may unpack to
+_MESSAGE_RATIO: Final = 20  # how many times its size a larger message may grow
 
 
 def check_stream(growth: Growth) -> None:
-    """Check the messages of a stream, without making what is in them.
+    """Check the messages of a stream without unpacking them.
 
     Raises:
         DataError: they expand beyond the limit; the stream is damaged, has no end, or ends before
@@ -45,7 +45,7 @@ def check_stream(growth: Growth) -> None:
             ) from None
         if growth.size - stream.tell() >= 8:
             raise DataError(
-                f"{shown(growth.path)} goes on for {growth.size - stream.tell():,} bytes after the "
+                f"{shown(growth.path)} has {growth.size - stream.tell():,} bytes after the "
                 "end of its Arrow stream: are several files in one? get it again"
             )
 
@@ -54,14 +54,14 @@ def _refuse_packed(growth: Growth, size: int, length: int) -> None:
     most = max(_MESSAGE_FREE, _MESSAGE_RATIO * length)
     if size > most:
         raise DataError(
-            f"{shown(growth.path)} holds a batch that grows from {length:,} to {size:,} bytes; "
+            f"{shown(growth.path)} has a batch that grows from {length:,} to {size:,} bytes; "
             "if that is meant, write it again in smaller batches or without compression"
         )
 
 
 @dataclass(frozen=True)
 class _Message:
-    """The header of a message, and where its body is."""
+    """The header of a message, and the position of its body."""
 
     header: bytes
     body: int
@@ -84,7 +84,7 @@ class _Message:
         return sum(sizes), _not_negative(rows), _not_negative(values)
 
     def _size(self, stream: BinaryIO, start: int, length: int) -> int:
-        """The bytes of a packed buffer, which begins with them; -1 says that it is not packed."""
+        """The size of a packed buffer, in its first bytes; -1 means that it is not packed."""
         if not length:
             return 0
         stream.seek(self.body + start)
@@ -120,7 +120,7 @@ def _u32(data: bytes, at: int) -> int:
 
 
 def _offset(data: bytes, table: int, number: int) -> int | None:
-    """Where a field of a flatbuffer table is; none where it has the default value."""
+    """The position of a field of a flatbuffer table; None where it has the default value."""
     fields = table - struct.unpack_from("<i", data, table)[0]
     if 4 + 2 * number >= struct.unpack_from("<H", data, _not_negative(fields))[0]:
         return None

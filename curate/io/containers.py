@@ -1,4 +1,4 @@
-"""Where raw records are: files, folders and globs of shards, stdin, saved datasets, the hub."""
+"""Expand a source into its parts: files, folders, globs, stdin, saved datasets, the hub."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def expand(source: str) -> list[Part]:
     `datasets` folder, or a hub dataset (``OWNER/NAME``, ``hf://…``).
 
     Raises:
-        DataError: there is nothing to read, or something that is not data.
+        DataError: there is nothing to read, or a file is no data.
     """
     if source == "-":
         return [_spooled(open_stdin(), "stdin")]
@@ -50,7 +50,7 @@ def expand(source: str) -> list[Part]:
 
 
 def name_parts(parts: Sequence[Part]) -> list[str]:
-    """The shortest name that tells each part from the others, the same number of steps for all.
+    """The shortest names that differ between all parts, each with the same number of folders.
 
     >>> [Path("a/x.jsonl.zst").name, _name("a/x.jsonl.zst", 0), _name("a/x.jsonl.zst", 2)]
     ['x.jsonl.zst', 'x', 'a/x.jsonl.zst']
@@ -127,9 +127,9 @@ def _check_run(folder: Path, name: str) -> None:
 
 
 _OURS: Final = ("kept.parquet", "rows.parquet")
-"""Tables of ours for which their folder stands."""
+"""Tables of ours whose folder may be named instead."""
 _BESIDE: Final = (*_OURS, "ledger.parquet", "quarantine.jsonl", "manifest.json", "siftune.json")
-"""What commands of ours write beside them, where the folder has no marker that lists it."""
+"""Other files of our commands, where the folder has no marker that lists them."""
 _SAVED: Final = ("state.json", "dataset_info.json")
 
 
@@ -196,7 +196,7 @@ def _shards(folder: Path, given: str) -> list[Part]:
 
 
 def _entries(folder: Path, given: str) -> Iterator[Path]:
-    """The entries of a folder and of those in it; hidden ones are left out, links not followed.
+    """The entries of a folder and of its folders; hidden ones are left out, links not followed.
 
     A folder is an entry only where it is a link, whose files are not among the entries.
     """
@@ -230,7 +230,7 @@ _HELD: Final = ".jsonl"
 
 
 def _spooled(stream: BinaryIO, given: str) -> Part:
-    """A stream that can be read once, as a file that can be looked at, hashed and read."""
+    """A stream that can be read once, copied to a temporary file."""
     held = tempfile.NamedTemporaryFile(suffix=_HELD)  # noqa: SIM115  (lives as long as the part)
     copy_stream(stream, cast("BinaryIO", held), given)
     held.flush()

@@ -1,4 +1,4 @@
-"""Which format a source has: told by its first rows together, said aloud, never row by row."""
+"""Format detection of a source, by its first rows together."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["FORMATS", "SAMPLE", "Detected", "detect", "named"]
 
 FORMATS: Final = "curate.formats"
 SAMPLE: Final = 50
-"""How many good rows detection looks at."""
+"""Most good rows that detection reads."""
 
 _ALONE: Final = {"prompt": "prompt_only", "text": "text"}
-"""Keys that a format reads without regard to the fields beside them."""
-_CHECKED: Final = "prompts, with the answer to check others by"
+"""Keys of formats that match whatever the other fields are."""
+_CHECKED: Final = "prompts with a reference answer"
 
 Detected = tuple[str, Format, int]
-"""Name, format, and how many of the rows looked at match it."""
+"""Name, format, and how many of the sampled rows match it."""
 
 
 def named(name: str) -> Format:
     """The format called ``name``.
 
     Raises:
-        UsageError: there is none; the text names the closest.
+        UsageError: there is none; the text names the closest one.
     """
     made: Format = find(FORMATS, name)()
     return made
@@ -43,8 +43,8 @@ def detect(source: str, rows: Sequence[Row], usual: str | None = None) -> Detect
     """The one format that more than half of ``rows`` match.
 
     A format that lists others in ``over`` is preferred to them when both match. ``usual`` is the
-    format of the files beside this one: it is taken where several match, or where none does and
-    some row is of it.
+    format of the neighbouring files: it is taken where several match, or where none does and some
+    row matches it.
 
     Raises:
         DataError: none does, or more than one; the text names the candidates and the flag to set.
@@ -59,7 +59,7 @@ def detect(source: str, rows: Sequence[Row], usual: str | None = None) -> Detect
     if left:
         both = " and ".join(name for name, _, _ in left)
         raise DataError(
-            f"{source}: its rows fit {both}; say which with --format {left[0][0]} "
+            f"{source}: its rows fit {both}; choose with --format {left[0][0]} "
             f"or --format {left[-1][0]}"
         )
     raise DataError(f"{source}: {_no_format(counts, rows)}")
@@ -80,7 +80,7 @@ def _refuse_loss(
             if both:
                 raise DataError(
                     f"{source}: {both} of the first {len(rows)} rows fit {other} ({more.kind} "
-                    f"rows) as well as {name}, the others {name} alone; say which with --format "
+                    f"rows) as well as {name}, the others {name} alone; choose with --format "
                     f"{other} (the others are set aside) or --format {name}"
                 )
 
@@ -93,7 +93,7 @@ def _count(rows: Sequence[Row]) -> dict[str, Detected]:
 
 
 def _fitting(counts: Mapping[str, Detected], rows: Sequence[Row]) -> list[Detected]:
-    """The formats that most rows match, without those that another of them is preferred to."""
+    """The formats that most rows match, without those that another one is preferred to."""
     fitting = {name: made for name, made in counts.items() if 2 * made[2] > len(rows)}
     beaten = {other for _, made, _ in fitting.values() for other in made.over}
     return [made for name, made in fitting.items() if name not in beaten]
@@ -120,21 +120,21 @@ def _no_format(counts: dict[str, Detected], rows: Sequence[Row]) -> str:
 
 
 def _wrapped(rows: Sequence[Row]) -> str:
-    """Which key holds what look like the rows: of one record, or the only key of several."""
+    """A key whose value looks like the rows: of one record, or the only key of several."""
     several = any(len(row) > 1 for row in rows[1:])
     for key, value in () if several else rows[0].items():
         if holds_records(value) and type(value[0]) is dict and value[0]:
             keys = ", ".join(str(name)[:40] for name in value[0])[:80]
             inside = quote(f".[{dump(key)}][]")
             return (
-                f"{key!r} holds a list of {len(value):,} objects with the keys {keys}; if these "
+                f"{key!r} is a list of {len(value):,} objects with the keys {keys}; if these "
                 f"are the rows, take them out: jq -c {inside} FILE > rows.jsonl"
             )
     return ""
 
 
 def _checked(rows: Sequence[Row]) -> bool:
-    """Whether most rows are questions with an answer that others can be checked by."""
+    """Whether most rows are questions with a reference answer."""
     form = named("question_answer")
     return not of_role("choices", rows[0]) and 2 * sum(reads(form, row) for row in rows) > len(rows)
 
@@ -144,7 +144,7 @@ def _is_turn(row: Row) -> bool:
 
 
 def _not_turns(rows: Sequence[Row]) -> str:
-    """What is wrong with the turns of most rows, where they have a key of turns or are some."""
+    """The error in the turns of most rows, where they have a key of turns or are turns."""
     if 2 * sum(_is_turn(row) for row in rows) > len(rows):
         return "each is one turn; put the turns of a conversation in a list under 'messages'"
     for key in ("messages", "conversations", "conversation"):

@@ -1,8 +1,8 @@
 """Growth of tables: bytes that Parquet and Arrow files expand to, and their limit by file size.
 
-Counted are the values as they are written out one by one: the text of a dictionary once for each
-value that points to it, nested values, and a place for each value and each row, nulls too. So no
-small file, whatever its encoding, can take the time or the memory of a large one.
+Values are counted one by one: the text of a dictionary once for each value that points to it,
+nested values, and a fixed size for each value and each row, nulls too. So no small file, whatever
+its encoding, can take the time or the memory of a large one.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ __all__ = [
 ]
 
 PIECE: Final = 64 << 20
-"""Bytes of values that are at hand at a time."""
-_FREE: Final = 256 << 20  # bytes of values that a small file may hold
-_MAX_RATIO: Final = 100  # how many times its size a file may grow beyond that
+"""Most bytes of values in memory at a time."""
+_FREE: Final = 256 << 20  # bytes of values that a small file may expand to
+_MAX_RATIO: Final = 100  # how many times its size a larger file may grow
 _ROW: Final = 256  # bytes of a row besides its values: about what one leaves in the quarantine
 _PLACE: Final = 8  # bytes of a value besides its content
-_SAMPLED: Final = 8  # rows that are looked at to choose the rows of a batch
+_SAMPLED: Final = 8  # rows that are read to choose the rows of a batch
 
 
 @dataclass(frozen=True)
 class Growth:
-    """The limit of one file of ``size`` bytes."""
+    """The limit of expansion for one file of ``size`` bytes."""
 
     path: Path
     size: int
@@ -57,11 +57,11 @@ class Growth:
 
     @property
     def most(self) -> int:
-        """Bytes that the file may grow to."""
+        """Most bytes that the file may expand to."""
         return max(_FREE, _MAX_RATIO * self.size)
 
     def refuse_beyond(self, grown: int) -> None:
-        """Check bytes that the file has grown to.
+        """Check the bytes that the file has expanded to.
 
         Raises:
             DataError: they are too many; the text has the limit and what to do.
@@ -75,7 +75,7 @@ class Growth:
 
 
 def smallest(rows: int, values: int) -> int:
-    """The least bytes that so many rows with so many values can have."""
+    """A lower bound of the bytes of so many rows with so many values."""
     return _ROW * rows + _PLACE * values
 
 
@@ -102,7 +102,7 @@ def _expanded(array: pa.Array) -> int:
 
 
 def children(array: pa.Array) -> list[pa.Array]:
-    """The arrays that hold the values of a nested array, as far as the array reaches."""
+    """The arrays of values of a nested array, within its bounds."""
     kind = array.type
     if isinstance(array, pa.ExtensionArray):
         return [array.storage]
@@ -115,10 +115,10 @@ def children(array: pa.Array) -> list[pa.Array]:
 
 
 def refuse_columns(schema: pa.Schema, path: Path) -> None:
-    """Check that each column has a name of its own and a type whose growth is known.
+    """Check that each column has a unique name and a type of known expansion.
 
     Raises:
-        DataError: one has not; unions, list views and runs are not read.
+        DataError: one has not; unions, list views and run-end encoded types are not read.
         UnicodeDecodeError: a name, of a column or within one, is not UTF-8.
     """
     twice = [name for name, count in Counter(schema.names).items() if count > 1]
@@ -133,7 +133,7 @@ def refuse_columns(schema: pa.Schema, path: Path) -> None:
 
 
 def _unread(kind: pa.DataType) -> pa.DataType | None:
-    """The first type in ``kind`` that is not read; none if it is read."""
+    """The first type in ``kind`` that is not supported; None if all are."""
     if isinstance(kind, pa.BaseExtensionType):
         return _unread(kind.storage_type)
     if pa.types.is_dictionary(kind):
@@ -150,7 +150,7 @@ _LISTS: Final = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_siz
 
 
 def _of_dictionary(array: pa.DictionaryArray) -> int:
-    """Bytes of the values that are pointed to, each as often as it is; at most, where nested."""
+    """Bytes of the values that are pointed to, once for each pointer; an upper bound if nested."""
     values = array.dictionary
     if _is_text(values.type):
         return int(pc.sum(pc.take(pc.binary_length(values), array.indices)).as_py() or 0)
@@ -199,7 +199,7 @@ def _halved(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 class RowGroups:
-    """The row groups of a Parquet file, with the rows of each that make a batch of moderate size.
+    """The row groups of a Parquet file, and the number of rows of each in a batch of moderate size.
 
     ``texts`` is the same file opened so that columns of text come as dictionaries, whose longest
     text every row of a batch may point to.

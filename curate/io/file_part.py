@@ -1,4 +1,4 @@
-"""One file of records: what it holds is told by its first bytes, then by its name."""
+"""A file of records: its container is detected by its first bytes, then by its name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from siftune.curate.records.turn_lists import is_conversation
 __all__ = ["DATA", "Container", "Part", "part_of"]
 
 Container: TypeAlias = Literal["lines", "values", "csv", "parquet", "arrow", "rows"]
-"""How the records lie in a part; ``rows`` is a table of ours."""
+"""Container of the records of a part; ``rows`` is a table of ours."""
 
 DATA: Final = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 _HEAD: Final = 1 << 16
@@ -48,19 +48,19 @@ _NOT_DATA: Final = {
 class Part:
     """One file (or saved dataset) of a source.
 
-    ``shown`` is its path as given, ``paths`` are the files that are read and hashed, ``said`` is
-    what a user should know about how it is read.
+    ``shown`` is its path as given, ``paths`` are the files that are read and hashed, ``said`` are
+    notes for the user.
     """
 
     shown: str
     paths: tuple[Path, ...]
     container: Container
     said: tuple[str, ...] = ()
-    held: Any = field(default=None, repr=False, compare=False)  # a temporary file's life
+    held: Any = field(default=None, repr=False, compare=False)  # keeps a temporary file
 
     @property
     def unit(self) -> Literal["line", "row"]:
-        """What a record's number counts."""
+        """What the numbers of records count."""
         return "line" if self.container == "lines" else "row"
 
     @property
@@ -69,18 +69,18 @@ class Part:
         return sum(path.stat().st_size for path in self.paths)
 
     def sha256(self) -> str:
-        """Hash of the file as it lies there; of several files, of their hashes in order."""
+        """Hash of the file's bytes; of several files, of their hashes in order."""
         hashes = [hash_file(path) for path in self.paths]
         return (
             hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
         )
 
     def noting(self, note: str) -> Part:
-        """The same part with one more thing to say."""
+        """The same part with a further note for the user."""
         return replace(self, said=(*self.said, note))
 
     def records(self) -> Iterator[Record]:
-        """Number, from 1, and value of each record, or why it has none.
+        """Number, from 1, and value of each record, or the error of reading it.
 
         Raises:
             DataError: the file cannot be read to its end.
@@ -105,16 +105,16 @@ class Part:
 
     @contextmanager
     def line_stream(self) -> Iterator[tuple[BufferedReader[Any], bytes]]:
-        """The bytes of a line file after its byte order mark, and what its lines end in."""
+        """The bytes of a line file after its byte order mark, and its line end."""
         with opened(self.paths[0]) as stream:
             yield stream, _line_end(stream)
 
 
 def part_of(path: Path, given: str, held: Any = None) -> Part:
-    """The part that one file is.
+    """The part of one file.
 
     Raises:
-        DataError: it is not data, or says that it is something it is not.
+        DataError: it is no data, or another kind of file than its name.
     """
     with opened(path) as stream:
         head = stream.read(_HEAD)
@@ -162,7 +162,7 @@ def _text_container(name: str, head: bytes, suffix: str) -> Container:
         if start[: len(magic)].lower() == magic:
             raise DataError(f"{name} {what}")
     if head and not head.strip(b"\0"):
-        raise DataError(f"{name} holds nothing but NUL bytes; was the disk full?")
+        raise DataError(f"{name} has nothing but NUL bytes; was the disk full?")
     if suffix == ".csv":
         return "csv"
     if suffix == ".parquet":
@@ -181,7 +181,7 @@ _NEVER: Final = (".py", ".pkl", ".pt", ".bin", ".sh", ".ipynb")
 
 
 def _json_layout(start: bytes, suffix: str) -> Container:
-    """Whether each line is a record; an array in one line, or an object over several, is not.
+    """Whether each line is a record; not so for an array, or an object over several lines.
 
     An array of turns is a record.
     """
@@ -209,7 +209,7 @@ _OPENS_TURNS: Final = re.compile(rb'\[\s*\{\s*"(role|content|from|value)"\s*:')
 
 
 def _line_end(stream: BufferedReader[Any]) -> bytes:
-    """A carriage return where a file has no other line end; a BOM is taken off on the way."""
+    """A carriage return where a file has no other line end; skips a byte order mark."""
     head = stream.peek(_HEAD)
     if head.startswith(_BOM):
         stream.read(len(_BOM))

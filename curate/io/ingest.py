@@ -1,8 +1,9 @@
-"""Raw rows to our rows: every record becomes a row of the table, or a line of the quarantine."""
+"""Ingestion: every raw record becomes a row of the table, or a line of the quarantine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from siftune.curate.core.errors import DataError
+from siftune.curate.core.types import Row
 from siftune.curate.files.atomic import aside
 from siftune.curate.files.source_spec import Given, spelled
-from siftune.curate.io.quarantine import SetAside
 from siftune.curate.io.reading import Batch, Reading
 from siftune.curate.io.sources import plan
 
-__all__ = ["Ingested", "ingest", "read_rows"]
+__all__ = ["Ingested", "SetAside", "ingest", "read_rows"]
 
 _ROWS: Final = 1 << 15  # of a row group
 _BYTES: Final = 64 << 20  # of a row group, where rows are long
 _MOST_ASIDE: Final = 1_000_000  # rows set aside before a source must have given enough others
 _LEAST_TAKEN: Final = 100  # the rows set aside for one that is taken, beyond that
 _PARQUET: Final[Mapping[str, Any]] = {
-    "compression": "none",  # lz4 leaves 0.7 of a text, and costs more than all else of a stage
+    "compression": "none",  # lz4 leaves 0.7 of a text, and is slower than the rest of a stage
     "write_page_checksum": True,
     "use_dictionary": ["source", "kind", "messages.list.element.role"],
 }
@@ -37,9 +38,9 @@ _PARQUET: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Ingested:
-    """What `ingest` did.
+    """Result of `ingest`.
 
-    ``rows_in`` records were read; ``taken`` of them gave the ``kept`` rows (one each, but for
+    ``rows_in`` records were read; ``taken`` of them gave the ``kept`` rows (one each, except
     trees), ``quarantined`` gave none: ``rows_in == taken + quarantined``.
     """
 
@@ -70,11 +71,11 @@ def ingest(
     Args:
         sources: what `containers.expand` takes.
         out: folder, made if missing.
-        format: name of the format of all sources; none: each is detected and said in ``said``.
-        mapping: new names of raw keys, given before detection.
+        format: name of the format of all sources; none: each is detected and noted in ``said``.
+        mapping: new names of raw keys, applied before detection.
         limit: the most records to read, over all sources in order.
-        progress: told the number of records read so far, now and then.
-        given: of some sources the format and the mapping of their own.
+        progress: called with the number of records read so far, now and then.
+        given: sources with a format and a mapping of their own.
 
     Raises:
         UsageError: unknown format, or a source given twice.
@@ -105,9 +106,9 @@ def read_rows(
     mapping: Mapping[str, str] | None = None,
     limit: int | None = None,
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """The rows of one source in memory, and the quarantine lines of the records that gave none.
+    """The rows of one source in memory, and the quarantine lines of records without a row.
 
-    A run folder stands for its ``kept.parquet``; a table of ours keeps its ids and score columns.
+    A run folder means its ``kept.parquet``; a table of ours keeps its ids and score columns.
 
     Raises:
         UsageError: unknown format.
@@ -190,7 +191,7 @@ class _Writer:
         return self
 
     def write(self, batch: Batch) -> None:
-        """Add rows; the full groups go to disk."""
+        """Add rows; each full group is written to disk."""
         self._tables.append(batch.table)
         self._sizes = np.concatenate([self._sizes, batch.sizes])
         table, start = None, 0
@@ -205,7 +206,7 @@ class _Writer:
         if self._file is None:
             self._file = pq.ParquetWriter(self._path, table.schema, **_PARQUET)
         if table.num_rows:
-            self._file.write_table(table.combine_chunks())  # where chunks end tells in the pages
+            self._file.write_table(table.combine_chunks())  # pages depend on where chunks end
 
     def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         try:
@@ -217,6 +218,38 @@ class _Writer:
 
 
 def _full_group(sizes: npt.NDArray[np.int64]) -> int | None:
-    """How many of the first rows make a row group; none if they do not fill one."""
+    """The number of first rows that fill a row group; None if they do not."""
     enough = min(int(np.searchsorted(np.cumsum(sizes[:_ROWS]), _BYTES)) + 1, _ROWS)
     return enough if enough <= len(sizes) else None
+
+
+_REASONS: Final = 3
+_DETAIL: Final = 320  # characters of an example: advice is not cut
+
+
+class SetAside:
+    """Counts quarantine lines by reason."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, Row] = {}
+
+    def add(self, bad: Iterable[Row]) -> None:
+        """Count the lines ``bad``; the first line of each reason is its example."""
+        for line in bad:
+            self._counts[line["reason"]] += 1
+            self._examples.setdefault(line["reason"], line)
+
+    def reasons(self) -> str:
+        """The most frequent reasons in one line, each with its number and first example."""
+        common = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
+        named = [f"{n:,} {reason} ({_shown(self._examples[reason])})" for reason, n in common]
+        rest = sum(n for _, n in common[_REASONS:])
+        return "; ".join(named[:_REASONS]) + (f"; {rest:,} for other reasons" if rest else "")
+
+
+def _shown(line: Row) -> str:
+    unit = "line" if "line" in line else "row"
+    detail = " ".join(line["detail"].split())
+    short = detail if len(detail) <= _DETAIL else f"{detail[: _DETAIL - 1]}…"
+    return f"{line['source']}, {unit} {line[unit]}: {short}"

@@ -1,4 +1,4 @@
-"""JSON files that are one array, or objects over several lines: cut into records, not loaded."""
+"""Cut JSON files that are one array, or objects over several lines, into records."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _TOKEN: Final = re.compile(_STRING + rb'|[\[\]{},"]', re.DOTALL)
 def values(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes | BadRow]]:
     """Number, from 1, and bytes of each element of the array, or each value one after another.
 
-    Only brackets, quotes and commas are looked at here, so that an element which is not JSON goes
-    to quarantine by itself.
+    Only brackets, quotes and commas are parsed here, so that an element which is not JSON is
+    quarantined alone.
 
     Raises:
         DataError: brackets or quotes do not close, an element is longer than `MAX_LINE`, or
@@ -37,14 +37,14 @@ def values(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes | BadRow]]:
 
 
 class _Cutter:
-    """A window over the stream: the value being cut begins at ``_begun``, ``_at`` is the place."""
+    """A window over the stream: the current value begins at ``_begun``, ``_at`` is the position."""
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream, self._name = stream, name
         self._text, self._begun, self._at = b"", 0, 0
 
     def start(self) -> bytes:
-        """Skip to the first byte that says something; that of an array is taken."""
+        """Skip to the first byte that is no white space; the bracket of an array is consumed."""
         self._more()
         self._text = self._text.removeprefix(b"\xef\xbb\xbf")
         while not self._text.strip() and self._more():
@@ -78,7 +78,7 @@ class _Cutter:
     def _element(self, *, last: bool) -> bytes | None:
         element = self._text[self._begun : self._at - 1].strip()
         if last and element:
-            self._at -= 1  # the bracket is met again, and ends the array
+            self._at -= 1  # the bracket is read again, and ends the array
         return element if element or not last else None
 
     def _last(self, *, whole: bool) -> bytes | None:

@@ -1,8 +1,8 @@
-"""What the footer of a Parquet file says of its column chunks.
+"""Column chunks of a Parquet file, parsed from its footer.
 
-pyarrow ends the whole process where its `RowGroupMetaData.column` meets a chunk that it cannot
-make sense of (an unknown codec, statistics of another size), so the few numbers that are needed
-are read here, from the Thrift compact protocol that the footer is written in.
+pyarrow ends the whole process where its `RowGroupMetaData.column` reads a chunk that it cannot
+parse (an unknown codec, statistics of another size), so the few numbers that are needed are parsed
+here, from the Thrift compact protocol of the footer.
 https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
@@ -40,7 +40,7 @@ class Chunk:
 
     @property
     def end(self) -> int:
-        """The offset behind its last page."""
+        """The offset after its last page."""
         return min(self.data_at, self.dictionary_at or self.data_at) + self.size
 
 
@@ -130,11 +130,11 @@ class _Reader:
     def _bytes(self, count: int) -> bytes:
         self._at += count
         if self._at > len(self._content):
-            raise IndexError("a value goes beyond the end")
+            raise IndexError("a value is cut off by the end")
         return self._content[self._at - count : self._at]
 
     def _number(self) -> int:
-        """A number of 7 bits a byte, the lowest first; the highest bit says that more follow."""
+        """A varint: 7 bits a byte, the lowest first; the highest bit means that more follow."""
         value = shift = 0
         while (byte := self._byte()) & 128:
             value |= (byte & 127) << shift

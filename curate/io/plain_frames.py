@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import polars as pl
-
 from siftune.curate.core.column_names import nearest_columns
+
 from siftune.curate.core.errors import BadRow, DataError, UsageError
 from siftune.curate.core.schema import CONTENT, KINDS, TURNS, content_columns
 from siftune.curate.core.types import Scorer, Selector

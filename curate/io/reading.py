@@ -1,4 +1,4 @@
-"""How sources are read: each with its format, all of one kind, in batches of rows."""
+"""Reading of sources in batches of rows, each source with its format, all of one kind."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Format, Row
 from siftune.curate.io.file_part import Part
 from siftune.curate.io.tabular import parquet_batches
-from siftune.curate.records.flat_messages import trees
 from siftune.curate.records.json_lines import lines, parse
-from siftune.curate.records.layout import Layout
+from siftune.curate.records.layout import BESIDE, Layout, refuse_media, with_system
 from siftune.curate.records.map_advice import renamed
-from siftune.curate.records.side_fields import BESIDE, refuse_media, with_system
+from siftune.curate.records.message_trees import trees
 from siftune.curate.rows.convert import fill_margin, finish, table_of
 
 if TYPE_CHECKING:
@@ -59,10 +58,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that ``taken`` of ``records`` gave, and the quarantine lines of the others.
+    """Rows of ``taken`` of ``records`` records, and the quarantine lines of the others.
 
-    The rows are Arrow's, as they are read and written: to polars and back is a copy each. ``sizes``
-    are the bytes of each row, the same however it was read.
+    The rows are an Arrow table, as they are read and written. ``sizes`` are the bytes of each row,
+    the same however it was read.
     """
 
     table: pa.Table
@@ -123,7 +122,7 @@ def _arrow(table: pl.DataFrame) -> pa.Table:
 
 
 class _Pending:
-    """Rows and quarantine lines that make the next batch; ``total`` counts records of all.
+    """Rows and quarantine lines of the next batch; ``total`` counts the records of all batches.
 
     ``mapping`` and ``flat`` are those of the source which is read.
     """
@@ -199,7 +198,7 @@ class _Pending:
             self._bad.append(_quarantined(bad, name, unit, number))
 
     def flush(self) -> Batch:
-        """What has come together since the last batch."""
+        """The rows and lines collected since the last batch."""
         records = self._taken + len(self._bad)
         sizes = np.array(self._sizes, np.int64)
         table = table_of(self._kind, self._rows)
@@ -232,7 +231,7 @@ class _Pending:
 
 
 def _many(size: int, head: bytes) -> bool:
-    """Whether a file of lines like the first ones is read sooner in blocks than line by line."""
+    """Whether blocks are faster than single lines for a file of ``size`` bytes and such lines."""
     lines = size * head.count(b"\n") / max(len(head), 1)
     return (size + _LINE * lines) * (_LOADED if "numba" in sys.modules else 1) >= _BLOCKS
 
@@ -247,7 +246,7 @@ def _parsed(text: bytes | BadRow) -> Row | BadRow:
 
 
 def _merged(plain: Plain, odd: Batch | None) -> Batch:
-    """The rows of plain and of odd lines, in the order of their lines."""
+    """The rows of plain and of other lines, in the order of their lines."""
     height = plain.table.num_rows
     if odd is None:
         return Batch(plain.table, [], height, height, plain.sizes)

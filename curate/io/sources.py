@@ -1,4 +1,4 @@
-"""What sources hold: the parts of each, its format, told from its first records, and one kind."""
+"""Sources of a run: the parts of each, its format by its first records, and the common kind."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from siftune.curate.io.containers import expand, name_parts
 from siftune.curate.io.detect import SAMPLE, Detected, detect, named
 from siftune.curate.io.file_part import Part
 from siftune.curate.io.reading import Reading, Source
-from siftune.curate.records.flat_messages import is_message, trees
-from siftune.curate.records.map_advice import renamed
-from siftune.curate.records.renames import check_new_names
+from siftune.curate.records.map_advice import check_new_names, renamed
+from siftune.curate.records.message_trees import is_message, trees
 
 __all__ = ["plan"]
 
@@ -34,7 +33,7 @@ def plan(
     mapping: Mapping[str, str] | None,
     given: Mapping[str, Given] | None = None,
 ) -> Reading:
-    """Find the parts of ``sources``, the format of each source, and the kind of all.
+    """Find the parts of ``sources``, the format of each source, and the kind of all rows.
 
     Sources named in ``given`` have a format and a mapping of their own, where these are set.
 
@@ -67,8 +66,8 @@ def _plan(
             keys.append((how.map, set()))
         renaming, there = keys[-1] if how.map else keys[0]
         name = how.format or format
-        for called, group, told in _by_format(source, named_parts, name, renaming):
-            read.append(_source(called, group, name, told, renaming, there))
+        for called, group, usual in _by_format(source, named_parts, name, renaming):
+            read.append(_source(called, group, name, usual, renaming, there))
     for renaming, there in keys:
         if not (own and renaming is mapping and not there):  # each source has its own
             _all_used(renaming, there)
@@ -83,7 +82,7 @@ _NamedParts: TypeAlias = tuple[tuple[str, Part], ...]
 def _by_format(
     given: str, parts: _NamedParts, name: str | None, mapping: Mapping[str, str]
 ) -> Iterator[tuple[str, _NamedParts, str | None]]:
-    """Neighbouring files of a folder or glob that have one format: their name, they, its name.
+    """Neighbouring files of a folder or glob with one format: name, parts, format.
 
     A file without a record that can be read has the format of the one before it.
 
@@ -103,9 +102,9 @@ def _by_format(
 
 
 def _formats(given: str, parts: _NamedParts, mapping: Mapping[str, str]) -> Iterator[str]:
-    """The format of each file; where it cannot be told of the first ones, that of all together."""
+    """The format of each file; where the first files have none, that of all together."""
     usual: str | None = None
-    known: set[_Shape] = set()  # of rows that have the usual format: such files are not looked into
+    known: set[_Shape] = set()  # of rows of the usual format: such files are not detected again
     for _, part in parts:
         rows = _whole([_tried(row, mapping) for row in _good([part])[0]])
         shapes = {_shape(row) for row in rows}
@@ -146,11 +145,11 @@ def _source(
     given: str,
     parts: _NamedParts,
     name: str | None,
-    told: str | None,
+    usual: str | None,
     mapping: Mapping[str, str],
     keys: set[str],
 ) -> Source:
-    """The source with its format: ``name`` as set, or as detected: with ``told`` as the usual."""
+    """The source with its format: ``name`` as set, else as detected, with ``usual`` preferred."""
     notes = tuple(note for _, part in parts for note in part.said)
     if any(part.container == "rows" for _, part in parts):
         return _own(given, parts, notes)
@@ -165,19 +164,19 @@ def _source(
                 f"{shown(given)}: no row can be read; no message begins a tree (without a parent)"
             )
     if name is None:
-        name, form, count = _detected(shown(given), rows, told, mapping)
+        name, form, count = _detected(shown(given), rows, usual, mapping)
         how = f"{count} of the first {len(rows)} rows"
     else:
         form = named(name)
         count = sum(form.matches(row) for row in rows)
-        how = f"as told; {count} of the first {len(rows)} rows fit"
+        how = f"as set; {count} of the first {len(rows)} rows fit"
     check_new_names(mapping, rows, form)
     said = f"{shown(given)}: {name} ({how})"
     return Source(given, parts, form.kind, name, form, (*notes, said), mapping, flat)
 
 
 def _of_messages(name: str | None) -> bool:
-    """Whether messages of trees are put together for a format; for one to be found they are."""
+    """Whether a format, or detection, takes messages of trees put together."""
     return name is None or getattr(named(name), "of_messages", False)
 
 
@@ -187,7 +186,7 @@ def _is_flat(rows: Sequence[Row]) -> bool:
 
 
 def _whole(rows: list[Row]) -> list[Row]:
-    """The records, messages of trees put together."""
+    """The records, with messages of trees put together."""
     if not _is_flat(rows):
         return rows
     return [tree for _, tree in trees(enumerate(rows)) if not isinstance(tree, BadRow)]
@@ -205,11 +204,11 @@ def _detected(
 
 def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
     if len(parts) > 1:
-        raise DataError(f"{shown(given)} holds tables of ours beside others; name them one by one")
+        raise DataError(f"{shown(given)} has tables of ours beside others; name them one by one")
     path = parts[0][1].paths[0]
     kinds = pl.read_parquet(path, columns=["kind"], glob=False)
     if kinds.is_empty():
-        raise DataError(f"{shown(given)}: no row can be read; it holds none")
+        raise DataError(f"{shown(given)}: no row can be read; it has none")
     kind, own = kind_of(kinds), pl.scan_parquet(path, glob=False).collect_schema()
     for column, dtype in schema_of(kind).items():
         if own.get(column) != dtype:
@@ -226,16 +225,16 @@ def _sample(given: str, parts: _NamedParts) -> list[Row]:
     """The first good records.
 
     Raises:
-        DataError: there is none; the text says what was wrong with the first.
+        DataError: there is none; the text has the error of the first record.
     """
     rows, wrong = _good(part for _, part in parts)
     if not rows:
-        raise DataError(f"{shown(given)}: no row can be read; {wrong or 'it holds none'}")
+        raise DataError(f"{shown(given)}: no row can be read; {wrong or 'it has none'}")
     return rows
 
 
 def _good(parts: Iterable[Part]) -> tuple[list[Row], str]:
-    """The first good records, and what was wrong with the first that is none."""
+    """The first good records, and the error of the first bad one."""
     rows: list[Row] = []
     wrong = ""
     records = chain.from_iterable(_numbered(part) for part in parts)
@@ -271,7 +270,7 @@ def _all_used(mapping: Mapping[str, str], keys: set[str]) -> None:
 
 
 def _ids_apart(sources: Sequence[Source]) -> None:
-    """No row of a table of ours has the id of another row."""
+    """Check that no row of a table of ours has the id of another row."""
     raw = {name for source in sources if source.format is not None for name, _ in source.parts}
     seen = pl.DataFrame(schema={"id": pl.String})
     for source in sources:
@@ -281,7 +280,7 @@ def _ids_apart(sources: Sequence[Source]) -> None:
             both.extend(ids.select("id").join(seen, on="id"))
             if both.height:
                 raise DataError(
-                    f"{shown(source.given)} holds the id {both['id'][0]}, which another source "
+                    f"{shown(source.given)} has the id {both['id'][0]}, which another source "
                     "gives too: rename that source, or ingest the raw files together"
                 )
             seen.extend(ids.select("id"))

@@ -1,4 +1,4 @@
-"""Python values of the rows of Arrow batches; a row with a value that has none is told apart."""
+"""Python values of the rows of Arrow batches, or the reason why a row cannot be converted."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _DAY: Final = 24 * 60 * 60
 
 
 def values(batch: pa.RecordBatch) -> list[Row | BadRow]:
-    """The rows of a batch, or why one has none.
+    """The rows of a batch, or the error of a row.
 
-    It has none where a text is not UTF-8, a time is none that Python knows, or a struct has two
-    fields of one name.
+    A row has an error where a text is not UTF-8, a time is out of Python's range, or a struct has
+    two fields of one name.
     """
     try:
         if not any(map(_has_wrong_time, batch.columns)):

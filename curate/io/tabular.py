@@ -99,7 +99,7 @@ def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
     growth, given = Growth.of(path), 0
     try:
         check_stream(growth)
-        # not a memory map: a file that is cut off while it is read would end the process
+        # no memory map: a file that is cut off while it is read would end the process
         with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as stream:
             refuse_columns(stream.schema, path)
             for batch in stream:
@@ -129,13 +129,13 @@ def _records(batches: Iterable[pa.RecordBatch]) -> Iterator[Record]:
 
 
 def _has_calls(field: pa.Field) -> bool:
-    """Whether a column holds objects with calls, or functions to call."""
+    """Whether a column contains objects with calls, or functions to call."""
     inner = [field.type.field(at) for at in range(field.type.num_fields)]
     return (field.name in CALL_KEYS and bool(inner)) or any(map(_has_calls, inner))
 
 
 def csv_rows(stream: BinaryIO, name: str) -> Iterator[Record]:
-    """The records of a CSV file with a header: every cell is text, as it stands.
+    """The records of a CSV file with a header: every cell is text.
 
     Raises:
         DataError: no header, a column twice, or a quote that is never closed.

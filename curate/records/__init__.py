@@ -1,1 +1,1 @@
-"""Raw records to turns: which field is the prompt, the answer, the role, the label."""
+"""Raw records to turns: detection of prompt, answer, role and label fields, and their reading."""

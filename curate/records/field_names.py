@@ -1,4 +1,4 @@
-"""What a field could be, by the words of its key and by its value: question, answer or picture."""
+"""Field names: which keys and values may be a question, an answer, a picture or a fact."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ QUESTION_WORDS: Final = _ROLES["question"]
 CONTEXT_WORDS: Final = _ROLES["context"]
 ANSWER_WORDS: Final = _ROLES["answer"]
 _HOLDERS: Final = _set("path paths file files filename url urls uri bytes data base64 b64")
-"""Last words of keys whose values hold or name what is before them: ``image_path``."""
+"""Last words of keys whose values contain or name what comes before: ``image_path``."""
 _FACTS: Final = _set(
     "id ids uid uuid qid hash sha url urls link model models generator annotator annotators judge "
     "author date time timestamp tstamp created rating ratings score scores margin rank split index "
@@ -83,7 +83,7 @@ _TOPICS: Final = _set("topic task title subject")
 _SIDES: Final = frozenset({"chosen", "rejected"})
 _SHORT: Final = 4  # words from which on a category or a source may be a question
 _PLAIN_HEADS: Final = _set("text texts content contents str string body")
-"""Last words of keys that add nothing to what is before them: ``context_text``."""
+"""Last words of keys that mean the same as what comes before: ``context_text``."""
 _DATUM: Final = re.compile(
     r"(https?://|www\.)\S+|\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([T ]\d{1,2}:\d{2}\S*)?( ?UTC)?"
     r"|(?=\S*\d)[0-9a-f-]{8,}|\w+(_\w+)+|[\w.-]+/[\w.-]+|(?=\S*\d)(?=\S*[a-z])[\w.]+(-[\w.]+)+"
@@ -106,7 +106,7 @@ def words(key: str) -> frozenset[str]:
 
 
 def _in_order(key: str) -> tuple[str, ...]:
-    """The words of a key in their order; every row of a file asks for the same ones."""
+    """The words of a key in their order, cached: all rows of a file have the same keys."""
     return _known_in_order(key) if len(key) <= _LONGEST_KNOWN else _split(key)
 
 
@@ -123,7 +123,7 @@ def _split(key: str) -> tuple[str, ...]:
 
 
 def is_fact(key: str) -> bool:
-    """Whether a key names a fact about a row: its last word does, or another where that is open.
+    """Whether a key names a fact about a row: by its last word, or another where that is unclear.
 
     >>> [key for key in ("model_input", "input_model", "prompt_id", "meta_ask") if is_fact(key)]
     ['input_model', 'prompt_id', 'meta_ask']
@@ -136,7 +136,7 @@ def is_fact(key: str) -> bool:
 
 
 def is_question(key: str) -> bool:
-    """Whether a key is called a question and nothing else: no ``original_question``.
+    """Whether a key is a name of a question and nothing else: no ``original_question``.
 
     >>> is_question("Question"), is_question("user_prompt"), is_question("original_question")
     (True, True, False)
@@ -145,12 +145,12 @@ def is_question(key: str) -> bool:
 
 
 def is_answer(key: str) -> bool:
-    """Whether a key is called an answer and nothing else: no ``reference_answer``."""
+    """Whether a key is a name of an answer and nothing else: no ``reference_answer``."""
     return bool(words(key)) and words(key) <= _ROLES["answer"]
 
 
 def is_context(key: str) -> bool:
-    """Whether a key is called what a question is asked about.
+    """Whether a key names the context of a question.
 
     >>> is_context("source_document"), is_context("context_text"), is_context("context_length")
     (True, True, False)
@@ -162,13 +162,13 @@ def is_context(key: str) -> bool:
 
 
 def of_role(role: str, keys: Iterable[str]) -> list[str]:
-    """The keys that a word of ``role`` is in, those that are nothing but that word first."""
+    """The keys with a word of ``role``, those of that word alone first."""
     found = [key for key in keys if words(key) & _ROLES[role]]
     return sorted(found, key=lambda key: len(words(key)))
 
 
 def map_flag(key: str, name: str) -> str:
-    """The option that renames ``key``, as a shell takes it; no control character is shown.
+    """The option that renames ``key``, quoted for a shell, without control characters.
 
     >>> map_flag("ask", "prompt"), map_flag("the question", "prompt")
     ('--map ask=prompt', "--map 'the question=prompt'")
@@ -178,7 +178,7 @@ def map_flag(key: str, name: str) -> str:
 
 
 def keys_with(found: Iterable[str]) -> str:
-    """A pattern of JSON text in which a key may have one of some words."""
+    """A pattern of JSON text in which a key may contain one of some words."""
     return rf'(?i)({"|".join(sorted(found))})[^"\\]*":'
 
 
@@ -196,10 +196,10 @@ def could_answer(key: str, value: Any) -> bool:
 
 
 def could_ask(key: str, value: Any) -> bool:
-    """Whether a field could be the question that two answers beside it were given to.
+    """Whether a field could be the question of two answers in the same record.
 
     A text could, unless its key or its value is that of a fact; so could turns, a list of texts,
-    and an object that has such a text. Of an object of facts only what is called a question could.
+    and an object with such a text. Of an object of facts only a field named as a question could.
     """
     named = words(key)
     if named & _SIDES and not is_question(key):
@@ -216,7 +216,7 @@ def could_ask(key: str, value: Any) -> bool:
 
 
 def _is_renamed(key: str) -> bool:
-    """Whether a key is one that `map_flag` advises for a fact: ``meta_`` and the key it had."""
+    """Whether a key is one that `map_flag` advises for a fact: ``meta_`` and its old name."""
     return key.startswith("meta_")
 
 
@@ -246,14 +246,14 @@ def question_text(value: Any) -> str | None:
 
 
 def is_picture(key: str, value: Any) -> bool:
-    """Whether a field holds or names an image, a sound or a film."""
+    """Whether a field contains or names an image, a sound or a film."""
     if type(value) is str and _MEDIA.search(value):
         return True
     return bool(value) and type(value) in (str, list, dict) and bool(words(key) & _ROLES["picture"])
 
 
 def names_picture(key: str, value: Any) -> bool:
-    """Whether a key is called an image, a sound or a film, and its value is one or names one.
+    """Whether a key is a name of an image, a sound or a film, and its value is one or names one.
 
     >>> names_picture("image_path", "a.png"), names_picture("image_caption", "A red cat.")
     (True, False)

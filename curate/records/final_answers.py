@@ -15,11 +15,11 @@ _BARE: Final = re.compile(r"\\boxed\s+([^\s{}$][^{}$\n]*?)\s*(?:\$|\\\)|\.?\s*$|
 _COMMAND: Final = re.compile(r"\\[A-Za-z]+")
 _WORD: Final = re.compile(r"[^\W\d_]{2,}")
 _LONGEST: Final = 80  # characters of a short answer
-_WORDS: Final = 1  # that may stand beside its number: a unit
+_WORDS: Final = 1  # words allowed beside its number: a unit
 
 
 def checkable(value: Any) -> tuple[str, str] | None:
-    r"""The final answer in ``value`` and the mark it was found by (or ``""``); None without one.
+    r"""The final answer in ``value`` and the mark before it (or ``""``); None without one.
 
     Commas that group the digits of a number after ``####`` are left out, as GSM8K's authors do.
 
@@ -62,9 +62,9 @@ def _number(value: float) -> str:
 
 
 def _boxed(text: str) -> str:
-    r"""What the last box holds, its braces in pairs; empty without one.
+    r"""The content of the last box, with balanced braces; empty without one.
 
-    MATH has a few boxes without braces, as ``$\boxed 5$``: these hold what is up to the end of the
+    MATH has a few boxes without braces, as ``$\boxed 5$``: their content is the rest of the
     formula, as the authors' own code reads them.
     """
     start, box = max((text.rfind(box), box) for box in _BOXES)

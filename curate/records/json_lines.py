@@ -1,4 +1,4 @@
-"""JSON lines: one object a line, each read by itself, each bad one with its reason."""
+"""JSON lines: one object a line, parsed one by one, each bad line with its reason."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["MAX_DEPTH", "MAX_LINE", "lines", "parse", "too_long"]
 MAX_LINE: Final = 64 << 20
 """Bytes of one line or record; a longer one is `line_too_long`."""
 MAX_DEPTH: Final = 128
-"""Lists and objects inside each other; orjson itself stops at 1,024, before the stack does."""
+"""Most levels of nested lists and objects; orjson itself stops at 1,024."""
 
-_PAIR: Final = re.compile(rb'"[ \t\r]*:')  # each key of an object looks so; text may look so too
+_PAIR: Final = re.compile(rb'"[ \t\r]*:')  # every key of an object matches; text may match, too
 _IN_DOUBT: Final = -(1 << 40)  # a key count that no line reaches
 _EXACT: Final = 2.0**63  # orjson reads a longer integer as a float
 
@@ -43,7 +43,7 @@ def lines(stream: BinaryIO, end: bytes = b"\n") -> Iterator[tuple[int, bytes | B
 
 
 def _skip_blank(source: Any, end: bytes) -> int:
-    """Skip whole blank lines, a buffer at a time; how many there were."""
+    """Skip whole blank lines, a buffer at a time; returns their number."""
     count, found = 0, 1
     while found:
         there = source.peek(1)
@@ -56,16 +56,16 @@ def _skip_blank(source: Any, end: bytes) -> int:
 
 
 def too_long(length: int) -> BadRow:
-    """Why a line of ``length`` bytes is not read."""
+    """The error of a line of ``length`` bytes."""
     detail = f"expected at most {MAX_LINE:,} bytes a line, got {length:,}"
     return BadRow("line_too_long", detail)
 
 
 def parse(line: bytes) -> Row:
-    """The object that ``line`` holds; a list of turns is an object with these as ``messages``.
+    """The object of ``line``; a list of turns becomes an object with these as ``messages``.
 
     Raises:
-        BadRow: it holds none, or one that could not be passed on unchanged (a key given twice, a
+        BadRow: it has none, or one that cannot be passed on unchanged (a key given twice, a
             number too large, half a surrogate pair, nesting beyond `MAX_DEPTH`).
     """
     try:
@@ -81,7 +81,7 @@ def parse(line: bytes) -> Row:
 
 
 def _keys(value: Any, depth: int) -> int:
-    """How many keys ``value`` holds at any depth; in doubt where a number may have been rounded."""
+    """Number of keys in ``value`` at any depth; unclear where a number may have been rounded."""
     if depth > MAX_DEPTH:
         raise BadRow("too_deep", f"expected at most {MAX_DEPTH} levels of nesting")
     count = 0
@@ -96,7 +96,7 @@ def _keys(value: Any, depth: int) -> int:
 
 
 def _exact(line: bytes) -> Any:
-    """The value read again with the library that shows each key and takes integers of any size."""
+    """The value parsed with the library that keeps all keys and integers of any size."""
     try:
         value: Any = json.loads(line, object_pairs_hook=_unique)
     except ValueError as error:
@@ -113,7 +113,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> Row:
 
 
 def _explain(line: bytes, error: ValueError) -> NoReturn:
-    """Say why orjson would not take ``line``."""
+    """Raise the reason why orjson refuses ``line``."""
     if b"\0" in line:
         raise BadRow("nul_byte", f"a raw NUL byte at byte {line.index(0) + 1} of the line")
     try:

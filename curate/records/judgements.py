@@ -1,4 +1,4 @@
-"""Two answers to one prompt and which of them is better, whatever the judgement is called."""
+"""Judged pairs: two answers to one prompt, and which is better, under many key names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RESPONSES: Final = ("response_0", "response_1")
 def judged_pair(
     prompt: list[Row], answers: Sequence[list[Row]], better: int, record: Row, used: frozenset[str]
 ) -> Row:
-    """The pair of ``answers``, of which ``better`` (0 or 1) is chosen; its place, from 1, is kept.
+    """The pair of ``answers``; ``better`` (0 or 1) is chosen, and kept in ``extra`` counted from 1.
 
     Raises:
         BadRow: both are the same.
@@ -49,9 +49,9 @@ def judged_pair(
 
 
 def in_places(row: Row, extra: Row) -> tuple[str, str, str, int]:
-    """Prompt, first and second answer of a pair as texts, and the place of the better, 0 or 1.
+    """Prompt, first and second answer of a pair as texts, and the position of the better, 0 or 1.
 
-    ``extra`` loses the place; without one the chosen answer is the first.
+    The position is removed from ``extra``; without one the chosen answer is the first.
 
     Raises:
         BadRow: one of them is not one turn of text.
@@ -67,10 +67,11 @@ def in_places(row: Row, extra: Row) -> tuple[str, str, str, int]:
 
 
 def take_scores(extra: Row) -> dict[str, float | None]:
-    """The scores of both sides of a pair under another usual name; ``extra`` loses them.
+    """The scores of both sides of a pair under another usual name, removed from ``extra``.
 
-    Such are ``chosen_rating`` and ``rejected_rating``, ``reward-chosen`` and ``reward-rejected``.
-    They are left where one of the two is no number, or where there are others as well.
+    Examples are ``chosen_rating`` and ``rejected_rating``, ``reward-chosen`` and
+    ``reward-rejected``. They stay in ``extra`` where one of the two is no number, or where there
+    are others as well.
 
     >>> take_scores({"chosen-rating": 5, "rejected-rating": "4.5", "id": 7})
     {'score_chosen': 5.0, 'score_rejected': 4.5}
@@ -93,7 +94,7 @@ def take_scores(extra: Row) -> dict[str, float | None]:
 
 
 def place_field(record: Row, key: str, places: Sequence[Any] = (0, 1)) -> int:
-    """The place, 0 or 1, that the value under ``key`` means.
+    """The position, 0 or 1, that the value under ``key`` means.
 
     Raises:
         BadRow: it is none of ``places``.
@@ -108,7 +109,7 @@ def place_field(record: Row, key: str, places: Sequence[Any] = (0, 1)) -> int:
 
 
 def scored_place(record: Row, keys: Sequence[str]) -> int:
-    """The place, 0 or 1, of the higher of two scores.
+    """The position, 0 or 1, of the higher of two scores.
 
     Raises:
         BadRow: one is missing, or they are equal.
@@ -127,7 +128,7 @@ class TwoResponses:
     kind: ClassVar[Kind] = "preference"
     many: ClassVar[bool] = False
     label: ClassVar[str]
-    """The key of which response is chosen."""
+    """The key for which response is chosen."""
 
     @property
     def _used(self) -> frozenset[str]:
@@ -144,7 +145,7 @@ class TwoResponses:
         return [judged_pair(prompt, answers, place_field(row, self.label), row, self._used)]
 
     def write(self, row: Row) -> Row:
-        """The record; the chosen answer takes the place it had, the first if it had none."""
+        """The record; the chosen answer gets its original position, or the first if it has none."""
         extra = dict(row.get("extra") or {})
         prompt, first, second, better = in_places(row, extra)
         written = {"prompt": prompt, "response_0": first, "response_1": second}

@@ -1,21 +1,34 @@
-"""New names of keys with which one format reads the rows whole: tried before they are advised."""
+"""Advice and checks of ``--map``: new names of keys with which one format reads the rows."""
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import combinations
 from typing import Any, Final, TypeAlias
 
-from siftune.curate.core.errors import BadRow
+from siftune.curate.core.errors import BadRow, UsageError
 from siftune.curate.core.types import Format, Row
-from siftune.curate.records.field_names import could_answer, could_ask, is_context, of_role, words
+from siftune.curate.files.source_spec import spelled
+from siftune.curate.records.field_names import (
+    could_answer,
+    could_ask,
+    is_answer,
+    is_context,
+    is_fact,
+    is_question,
+    map_flag,
+    of_role,
+    words,
+)
+from siftune.curate.records.layout import BESIDE, refuse_media
+from siftune.curate.records.prompts import CHATS, QUESTIONS
 from siftune.curate.records.question_parts import TASK_WORDS, left_out
-from siftune.curate.records.side_fields import refuse_media
 from siftune.curate.records.turn_lists import opens_conversation
 
-__all__ = ["advice", "reads", "renamed"]
+__all__ = ["advice", "check_new_names", "reads", "renamed"]
 
 _TRIED: Final = 20  # rows that a renaming is tried on
 _TEXTS: Final = frozenset({"text", "content", "document", "body"})
@@ -27,14 +40,14 @@ _REFERENCE: Final = frozenset(
 )
 
 Fitting: TypeAlias = Callable[[Sequence[Row]], list[tuple[str, Format, int]]]
-"""The formats that most of some rows fit."""
+"""The formats that most of the given rows match."""
 
 
 def advice(rows: Sequence[Row], fitting: Fitting) -> dict[str, str]:
     """New names of the rows' own keys with which one format reads most of them, and reads all.
 
-    Nothing that could be a question, a part of it or an answer is left over by that reading.
-    Empty where no such names are found.
+    That reading leaves no field that could be a question, a part of it or an answer. Empty where no
+    such names are found.
     """
     most = Counter(key for row in rows for key, value in row.items() if value not in (None, ""))
     keys = [key for key, count in most.items() if 2 * count > len(rows)]
@@ -58,7 +71,7 @@ def _read_by_one(rows: Sequence[Row], fitting: Fitting) -> bool:
 
 
 def reads(form: Format, record: Row) -> bool:
-    """Whether a format reads a record whole: no question and no answer is left over."""
+    """Whether a format reads a record without leaving a question or an answer in ``extra``."""
     with suppress(BadRow):
         refuse_media(record)
         made = list(form.read(record))
@@ -81,7 +94,7 @@ def _leaves(form: Format, row: Row) -> bool:
 
 
 def _renamings(keys: Sequence[str], values: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """What the keys could be by their words, likeliest first: our names and the keys for them."""
+    """Mappings of keys to our names by the words of the keys, likeliest first."""
     texts = [key for key in keys if type(values[key]) is str]
     chats = [key for key in keys if opens_conversation(values[key])]
     yield from _sides(keys, values)
@@ -102,7 +115,7 @@ def _renamings(keys: Sequence[str], values: Mapping[str, Any]) -> Iterator[dict[
 
 
 def _sides(keys: Sequence[str], values: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """A chosen and a rejected answer, and what could be their question."""
+    """A chosen and a rejected answer, and a likely question."""
     chosen, rejected = of_role("chosen", keys), of_role("rejected", keys)
     if not chosen or not rejected:
         return
@@ -120,7 +133,7 @@ def _sides(keys: Sequence[str], values: Mapping[str, Any]) -> Iterator[dict[str,
 def _answered(
     asked: Sequence[str], bodies: Sequence[str], told: Sequence[str], answers: Sequence[str]
 ) -> Iterator[dict[str, str]]:
-    """A question and its answer; what has to be read besides is an instruction's input."""
+    """A question and its answer; a further text is an instruction's input."""
     contexts = [key for key in told if is_context(key)]
     tasks = [key for key in told if words(key) & TASK_WORDS]
     for said in answers:
@@ -134,7 +147,7 @@ def _answered(
 
 
 def _is_reference(key: str) -> bool:
-    """Whether a key is that of an answer which others are checked by."""
+    """Whether a key is that of a reference answer."""
     return bool(words(key) & _REFERENCE)
 
 
@@ -145,7 +158,7 @@ def _pairs_of(keys: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _place(key: str) -> int:
-    """Where a key stands in a question: what is to be done, what is asked, what it is about."""
+    """Order of a key in a question: the task, the question, the context."""
     named = words(key)
     if named & (_FIRST | TASK_WORDS):
         return 0
@@ -153,7 +166,7 @@ def _place(key: str) -> int:
 
 
 def _twins(texts: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Two keys that are one but for the word for a question and that for an answer."""
+    """Two keys that differ only in the word for a question and for an answer."""
     for question in texts:
         for answer in texts:
             one, other = words(question) - words(answer), words(answer) - words(question)
@@ -175,13 +188,13 @@ def _ranked(
 
 
 def _rivals(keys: Sequence[str]) -> bool:
-    """Whether two keys are one but for a letter or a number: ``answer_a`` and ``answer_b``."""
+    """Whether two keys differ only in a letter or a number: ``answer_a`` and ``answer_b``."""
     stems = [frozenset(word for word in words(key) if len(word) > 1) for key in keys]
     return len(set(stems)) < len(stems)
 
 
 def renamed(row: Row, mapping: Mapping[str, str]) -> Row:
-    """``row`` with its keys as ``mapping`` has them.
+    """``row`` with the new keys of ``mapping``.
 
     Raises:
         BadRow: two keys would have one name.
@@ -193,3 +206,61 @@ def renamed(row: Row, mapping: Mapping[str, str]) -> Row:
             raise BadRow("duplicate_key", f"{key!r} is renamed to {name!r}, which is there too")
         result[name] = value
     return result
+
+
+_MAIN: Final = (
+    *("prompt", "completion", "chosen", "rejected", "text", "output", "response", "answer"),
+    *("history", "label", "completions", "scores", "tools", "context", "inputs", "targets"),
+    *("score_chosen", "score_rejected", "margin", "solution", "responses", "rejected_response"),
+)
+_READ: Final = tuple(sorted({*_MAIN, *QUESTIONS, *CHATS, *BESIDE}))
+"""Usual new names. Others are read too: a name is refused only where no format reads it."""
+_NEAR: Final = 0.75  # similarity of a name and its misspelling: promt, anwser, mesages
+
+
+def check_new_names(
+    mapping: Mapping[str, str], rows: Sequence[Row], form: Format | None = None
+) -> None:
+    """Check that no new name is misspelt, or hides a question or an answer.
+
+    ``rows`` have the new names; ``form`` reads them, and leaves unknown fields in ``extra``.
+    Without ``form`` only misspelt names are refused.
+
+    Raises:
+        UsageError: a name is wrong; the text has the closest known name.
+    """
+    if not mapping:
+        return
+    left = None if form is None else _left(form, rows)
+    for key, name in mapping.items():
+        if name in _READ or is_fact(name) or (left is not None and name not in left):
+            continue
+        near = difflib.get_close_matches(name, _READ, n=1, cutoff=_NEAR)
+        if near and near[0] == key:
+            problem = f"{key!r} is read as it is, leave the option out"
+        elif near:
+            problem = f"did you mean {map_flag(key, near[0])}?"
+        elif form is not None and (is_question(key) or is_answer(key) or is_context(key)):
+            problem = f"expected a name that one reads, such as {', '.join(_MAIN[:4])}"
+        else:
+            continue
+        advice = f"to keep it as a fact in extra, {map_flag(key, f'meta_{name}')}"
+        raise UsageError(
+            spelled(
+                f"{map_flag(key, name)}: no layout reads a field {name!r}; {problem} ({advice})"
+            )
+        )
+
+
+def _left(form: Format, rows: Sequence[Row]) -> set[str]:
+    """The keys that the format leaves in ``extra`` of rows that it can read."""
+    return {
+        str(key) for row in rows for made in _made(form, row) for key in made.get("extra") or ()
+    }
+
+
+def _made(form: Format, row: Row) -> Iterator[Row]:
+    try:
+        yield from form.read(row)
+    except BadRow:
+        return

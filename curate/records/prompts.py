@@ -1,4 +1,4 @@
-"""The prompt of a record that has it beside its answers, under any of its usual names."""
+"""The prompt of a record in a field of its own, under any of its usual names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any, Final
 
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.types import Row
-from siftune.curate.records.dialogue import read_asked
 from siftune.curate.records.field_names import could_ask, map_flag, question_text
+from siftune.curate.records.layout import SYSTEMS
 from siftune.curate.records.question_parts import refuse_parts
-from siftune.curate.records.side_fields import SYSTEMS
 from siftune.curate.records.turn_lists import json_turns, opens_conversation
-from siftune.curate.records.turns import read_turns, said_by
+from siftune.curate.records.turns import read_asked, read_turns, said_by
 from siftune.curate.rows.turn_fields import put_fields
 
 __all__ = [
@@ -30,7 +29,7 @@ QUESTIONS: Final = ("question", "query", "instruction", "problem", "user_prompt"
 CHATS: Final = ("messages", "conversations", "conversation")
 """Keys of the turns of a chat."""
 _BETWEEN: Final = "\n\n"
-_MOVE: Final = "a key 'prompt' that holds it as one text or as turns"
+_MOVE: Final = "a key 'prompt' that has it as one text or as turns"
 
 
 def chat_key(record: Row) -> str | None:
@@ -39,23 +38,22 @@ def chat_key(record: Row) -> str | None:
 
 
 def question_keys(record: Row) -> list[str]:
-    """The keys of ``record`` that hold one text which may be its question."""
+    """The keys of ``record`` whose one text may be its question."""
     found = [key for key in QUESTIONS if question_text(record.get(key)) is not None]
     return [key for key in found if key != "input"] or found
 
 
 def read_prompt(record: Row, extra: Row, answers: Sequence[list[Row]] = ()) -> list[Row]:
-    """The turns that were answered, none where no field has them; ``extra`` loses these fields.
+    """The turns of the prompt, none where no field has them; these fields leave ``extra``.
 
-    ``prompt`` comes before all others, and has to hold what they do. Else it is the one text of
+    ``prompt`` is preferred to all others, and has to contain them. Else it is the one text of
     `QUESTIONS` (an ``input`` follows its instruction after a blank line) or the turns of one of
     `CHATS`, without an answer of ``answers`` at their end. ``history`` (pairs of texts, or turns)
-    comes before a text, or is the prompt itself. A system text beside it is left to
-    `records.side_fields`.
+    comes before a text, or is the prompt itself. A system text is left to `records.layout`.
 
     Raises:
-        BadRow: more than one field could be the prompt or a part of it, or the one that is cannot
-            be read.
+        BadRow: more than one field could be the prompt or a part of it, or the prompt cannot be
+            read.
     """
     if record.get("prompt") not in (None, "", []):
         turns, texts = _taken(record, "prompt", extra), ["prompt"]
@@ -74,7 +72,7 @@ def no_other_prompt(record: Row, extra: Row) -> None:
     """Check that no field of a record that is left in ``extra`` could be the prompt.
 
     Raises:
-        BadRow: one could; the text says how to name it.
+        BadRow: one could; the text has the options that name it.
     """
     fields = ((key, value) for key, value in extra.items() if key not in SYSTEMS)
     others = {key: value for key, value in fields if could_ask(key, value)}
@@ -88,14 +86,14 @@ def no_other_prompt(record: Row, extra: Row) -> None:
 
 
 def shared_text(chosen: str, rejected: str) -> int:
-    """How many characters of two texts are their prompt by TRL's rule: up to the last space."""
+    """Number of characters of the shared prompt of two texts by TRL's rule: to the last space."""
     pairs = enumerate(zip(chosen, rejected, strict=False))
     end = next((at for at, (a, b) in pairs if a != b), min(len(chosen), len(rejected)))
     return chosen.rfind(" ", 0, end) + 1
 
 
 def _has_question(record: Row, turns: list[Row], extra: Row) -> None:
-    """Check that a question beside ``prompt`` is in it; ``extra`` loses what is."""
+    """Check that ``prompt`` contains a question beside it, and remove that from ``extra``."""
     asked = "\n".join(turn["content"] or "" for turn in turns)
     for key in QUESTIONS:
         text = question_text(record.get(key)) or ""
@@ -129,14 +127,14 @@ def _chats(record: Row) -> list[str]:
 
 
 def _text_prompt(record: Row, texts: list[str], extra: Row) -> list[Row]:
-    """What was said before, and the question that is a text."""
+    """Earlier turns, and the question that is a text."""
     history = record.get("history")
     if not texts and type(history) is str and history.strip():
         return [said_by("user", extra.pop("history"))]
     before = _read_history(record, extra) if history else []
     if not texts:
         if before and before[-1]["role"] == "assistant":
-            raise BadRow("unclear_prompt", "'history' ends with an answer, and no field asks more")
+            raise BadRow("unclear_prompt", "'history' ends with an answer, and no question follows")
         return before
     question = question_text(record[texts[0]]) or ""
     if not before and json_turns(question):
@@ -160,7 +158,7 @@ def _read_history(record: Row, extra: Row) -> list[Row]:
 
 
 def _taken(record: Row, key: str, extra: Row) -> list[Row]:
-    """The turns under ``key``, the fields of which become those of the prompt."""
+    """The turns under ``key``; their further fields become those of the prompt."""
     value = record[key]
     if type(value) is list and _is_prompt(value) and type(value[0]) is str and len(value) > 1:
         turns = read_turns(record, key, extra, texts=True)
@@ -184,7 +182,7 @@ def _is_prompt(value: Any) -> bool:
 
 
 def _unanswered(turns: list[Row], answers: Sequence[list[Row]], key: str) -> list[Row]:
-    """The turns before an answer that is known, or all if they end with a question."""
+    """The turns before a known answer, or all if they end with a question."""
     if turns[-1]["role"] != "assistant":
         return turns
     if [turns[-1]] in answers and len(turns) > 1:
@@ -198,7 +196,7 @@ def _cut_fields(extra: Row, count: int) -> None:
 
 
 def _drop(extra: Row, keys: Sequence[str]) -> None:
-    """Take texts that were read out of ``extra``; an object keeps what is beside its text."""
+    """Remove texts that were read from ``extra``; an object keeps its other fields."""
     for key in keys:
         if type(extra.get(key)) is not dict:
             extra.pop(key, None)
@@ -208,7 +206,7 @@ def _unclear(record: Row, keys: Sequence[str], ways: str = "") -> BadRow:
     named = " and ".join(repr(key) for key in keys)
     could = "could be the prompt" if len(keys) == 1 else "could each be the prompt"
     ways = ways or " or ".join(_only(key, keys, record) for key in keys)
-    return BadRow("unclear_prompt", f"{named} {could}; say which with {ways}")
+    return BadRow("unclear_prompt", f"{named} {could}; choose with {ways}")
 
 
 def _only(key: str, keys: Sequence[str], record: Row) -> str:

@@ -1,4 +1,4 @@
-"""Fields beside a question that may be a part of it: refused, with the ways to read them."""
+"""Fields beside a question that may be a part of it: refused, with options that read them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _INPUTS: Final = ("input", "inputs")
 TASK_WORDS: Final = frozenset(
     ["definition", "task", "description", "directive", "guideline", "guidelines"]
 )
-"""Words of keys of what is to be done with an input."""
+"""Words of keys for the task that an input belongs to."""
 _CHECKED: Final = frozenset({"solution", "solutions", "target", "targets"})
 _ASKING: Final = ("system", "user")
 _PARTS: Final = ({"history"} | _TEXT | TASK_WORDS | QUESTION_WORDS | CONTEXT_WORDS) - _PERSONS
@@ -52,13 +52,13 @@ def refuse_parts(
 ) -> None:
     """Check that no field left in ``extra`` could be a part of the question in ``turns``.
 
-    Such is one that is called a question, a context, a history or ``text``, and is neither in the
-    turns nor made of them; where the question is an input, what is to be done with it is one too.
-    ``asked`` is the key of the question if that is a text, ``others`` are new names of other keys
-    with which an instruction is read with its input.
+    Such a field is named as a question, a context, a history or ``text``, and is neither in the
+    turns nor made of them; where the question is an input, its task is one, too. ``asked`` is the
+    key of the question if that is a text, ``others`` are new names of other keys with which an
+    instruction is read with its input.
 
     Raises:
-        BadRow: one could; the text names the ways to read the row.
+        BadRow: one could; the text has the options that read the row.
     """
     left = left_out(extra, turns, asked)
     if left is None:
@@ -75,7 +75,7 @@ def refuse_parts(
 
 
 def left_out(extra: Row, turns: Sequence[Row], asked: str | None = None) -> str | None:
-    """The first key of ``extra`` of what may be a part of the question and is not in the turns."""
+    """The first key of ``extra`` that may be a part of the question and is not in the turns."""
     tasks = asked in _INPUTS
     found = (
         key
@@ -89,7 +89,7 @@ def refuse_half_chat(extra: Row, key: str, turns: Sequence[Row]) -> None:
     """Check that a chat that lacks its question or its answer has none in ``extra``.
 
     Raises:
-        BadRow: it has; the text names the ways to read the row.
+        BadRow: it has; the text has the options that read the row.
     """
     others = [(name, value) for name, value in extra.items() if _is_new(value, turns)]
     first = next((turn["role"] for turn in turns if turn["role"] != "system"), "user")
@@ -114,7 +114,7 @@ def _refuse_half(key: str, how: str, other: str, mapping: dict[str, str], name: 
 
 
 def _ways(record: Row, left: str, asked: str, others: Mapping[str, str]) -> list[str]:
-    """Flags with which the question is read with what was left, if they work."""
+    """Options with which the question is read with the left-over field, if they work."""
     if _is_history(left):
         mapping = {left: "history"}
         if asked == "prompt":
@@ -129,7 +129,7 @@ def _ways(record: Row, left: str, asked: str, others: Mapping[str, str]) -> list
 
 
 def _with_input(record: Row, left: str, asked: str) -> dict[str, str]:
-    """New names with which the question is an instruction and what was left its input."""
+    """New names that make the question an instruction and the left-over field its input."""
     swapped = asked in _INPUTS and not is_context(left)
     first, second = (left, asked) if swapped else (asked, left)
     mapping = {first: "instruction", second: "input"}
@@ -153,7 +153,7 @@ def _is_task(key: str, value: Any) -> bool:
 
 
 def _is_new(value: Any, turns: Sequence[Row]) -> bool:
-    """Whether a field has a text that is not in the turns, nor has one of them in it."""
+    """Whether a field has a text that neither is in the turns nor contains one of them."""
     texts = [_squeezed(text) for text in _texts(value) if not is_datum(text)]
     if not texts:
         return False
@@ -165,7 +165,7 @@ def _is_new(value: Any, turns: Sequence[Row]) -> bool:
 
 
 def _ends(key: str) -> bool:
-    """Whether a key is called an answer; a solution may be what answers are checked by."""
+    """Whether a key is a name of an answer; a solution may be a reference answer."""
     return is_answer(key) and not words(key) & _CHECKED
 
 

@@ -1,4 +1,4 @@
-"""Ranked lists: several answers to one prompt, their scores, and what else is known of each."""
+"""Ranked lists: several answers to one prompt, with their scores and attributes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def items(record: Row, key: str) -> list[Row]:
     if type(value) is not list or not all(type(item) is dict for item in value):
         raise BadRow("wrong_type", f"{key!r} is not a list of objects")
     if not value:
-        raise BadRow("no_answer", f"{key!r} holds no answer")
+        raise BadRow("no_answer", f"{key!r} has no answer")
     return value
 
 
 def attribute_list(named: Mapping[str, float | None]) -> list[Row]:
-    """One answer's attributes as their column holds them; unknown ones are left out."""
+    """One answer's attributes in the form of their column, without unknown ones."""
     return [{"name": name, "value": value} for name, value in named.items() if value is not None]
 
 
@@ -41,7 +41,7 @@ def attributes_of(row: Row, at: int) -> dict[str, float]:
 
 
 def prompt_text(row: Row) -> str:
-    """The prompt of a row whose layout has a text for it.
+    """The prompt of a row as one text.
 
     Raises:
         BadRow: it is not one user turn of text.
@@ -53,7 +53,7 @@ def prompt_text(row: Row) -> str:
 
 
 def texts(row: Row) -> list[str]:
-    """The answers of a row whose layout has a text for each.
+    """The answers of a row as texts.
 
     Raises:
         BadRow: one is not one assistant turn of text.

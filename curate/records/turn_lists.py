@@ -1,7 +1,6 @@
-"""Lists of turns in the shapes that data sets use, as lists of ``{"role", "content", …}``.
+"""Lists of turns in the shapes of data sets, as lists of ``{"role", "content", …}``; roles.
 
-Every function returns a value whose shape it does not know as it is, so that the reader of turns
-can say what is wrong with it.
+A value of an unknown shape is returned as it is, so that the reader of turns can name its error.
 """
 
 from __future__ import annotations
@@ -11,10 +10,99 @@ from typing import Any, Final
 
 import orjson
 
+from siftune.curate.core.errors import BadRow
 from siftune.curate.core.types import Row
-from siftune.curate.records.roles import ROLES
 
-__all__ = ["holds_records", "is_conversation", "json_turns", "opens_conversation", "turn_list"]
+__all__ = [
+    "ROLES",
+    "holds_records",
+    "is_call_role",
+    "is_conversation",
+    "json_turns",
+    "opens_conversation",
+    "role_of",
+    "turn_list",
+]
+
+ROLES: Final[Mapping[str, str]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+    "function": "tool",
+    "function_response": "tool",
+    "tool_response": "tool",
+    "person": "user",
+    "customer": "user",
+    "bot": "assistant",
+    "chatbot": "assistant",
+    "ai": "assistant",
+    "agent": "assistant",
+    "chatgpt": "assistant",
+    "gpt4": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "claude": "assistant",
+    "environment": "tool",
+    "ipython": "tool",
+    "tool_result": "tool",
+    "function_result": "tool",
+    "question": "user",
+    "query": "user",
+    "instruction": "user",
+    "answer": "assistant",
+    "response": "assistant",
+    "llm": "assistant",
+}
+"""Raw role, in small letters, to role of a row. Compiled readers try them in this order."""
+
+_CALL_ROLES: Final = frozenset({"function_call", "tool_call"})
+
+
+def role_of(role: Any) -> str:
+    """The role of a row for a raw role, in any letter case.
+
+    >>> role_of("Human"), role_of("tool-response")
+    ('user', 'tool')
+
+    Raises:
+        BadRow: it is unknown.
+    """
+    known = ROLES.get(role) if type(role) is str else None
+    if known is None:
+        known = ROLES.get(_folded(role))
+    if known is None:
+        raise BadRow(
+            "unknown_role",
+            f"role {_shown(role)}; expected system, user, assistant, tool or a usual name of one "
+            "(human, gpt, observation, ...)",
+        )
+    return known
+
+
+def is_call_role(role: Any) -> bool:
+    """Whether turns of this role have the JSON of a tool call as content.
+
+    >>> is_call_role("function_call"), is_call_role("tool")
+    (True, False)
+    """
+    return _folded(role) in _CALL_ROLES
+
+
+def _folded(role: Any) -> str:
+    return role.strip().lower().replace("-", "_").replace(" ", "_") if type(role) is str else ""
+
+
+def _shown(role: Any) -> str:
+    text = repr(role)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
 
 _ROLE_KEYS: Final = ("role", "from", "speaker", "author", "sender")
 _TEXT_KEYS: Final = ("content", "value", "text", "message", "parts", "utterance")
@@ -25,9 +113,9 @@ _SPEAKERS: Final[Mapping[str, str]] = (
     | dict.fromkeys(("assistant", "gpt", "bot", "chatbot", "ai"), "assistant")
     | dict.fromkeys(("output", "answer", "response", "completion"), "assistant")
 )
-"""Whose text a key of an object without a role holds."""
+"""Roles of the keys of an object without a role."""
 _RECORD_KEYS: Final = frozenset({"instruction", "chosen", "rejected"})
-"""Keys of an object that is a record of a data set, not a turn, whatever else it holds."""
+"""Keys of an object that is a record of a data set, not a turn."""
 _ORDER: Final = ("system", "user", "assistant")
 
 
@@ -35,9 +123,9 @@ def turn_list(value: Any, *, texts: bool = False) -> Any:
     """``value`` as a list of objects with ``role`` and ``content``.
 
     It may be such a list, with the role under another usual key (``from``, ``speaker``) and the
-    text too (``value``, ``text``); a list of objects that hold a question and its answer, as
-    ``{"human", "assistant"}``; an object of lists of equal length; one turn; or the JSON text of
-    any of these. With ``texts`` also a list of texts, the user's first, or of pairs of texts.
+    text too (``value``, ``text``); a list of objects of a question and its answer, as ``{"human",
+    "assistant"}``; an object of lists of equal length; one turn; or the JSON text of any of these.
+    With ``texts`` also a list of texts, the user's first, or of pairs of texts.
 
     >>> turn_list([{"human": "2+2?", "assistant": "4"}])
     [{'role': 'user', 'content': '2+2?'}, {'role': 'assistant', 'content': '4'}]
@@ -54,7 +142,7 @@ def turn_list(value: Any, *, texts: bool = False) -> Any:
 
 
 def opens_conversation(value: Any, *, texts: bool = False) -> bool:
-    """Whether `turn_list` knows the shape of ``value``."""
+    """Whether `turn_list` can convert ``value``."""
     turns = turn_list(value, texts=texts)
     return type(turns) is list and bool(turns) and _has_role(turns[0])
 
@@ -128,7 +216,7 @@ def _texts(listed: list[Any]) -> list[Any]:
 
 
 def _turns(item: Any) -> list[Any]:
-    """The turns that one item of a list holds; the item itself where its shape is not known."""
+    """The turns of one item of a list; the item itself where its shape is unknown."""
     if type(item) is not dict:
         return [item]
     role = _role_key(item)
@@ -144,7 +232,7 @@ def _renamed(turn: Row, role: str) -> Row:
 
 
 def _spoken(item: Row) -> list[Row]:
-    """The turns of ``{"human": text, "assistant": text}``; other fields go with the last."""
+    """The turns of ``{"human": text, "assistant": text}``; the last gets the other fields."""
     if not _RECORD_KEYS.isdisjoint(map(str.lower, item)):
         return []
     keys = {key: _SPEAKERS[key.lower()] for key in item if key.lower() in _SPEAKERS}

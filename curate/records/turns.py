@@ -1,36 +1,41 @@
-"""Turns out of raw records and back: roles, contents, tool calls, and the fields left over."""
+"""Turns of raw records, and back: roles, contents, tool calls, left-over fields, dialogues."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import orjson
 
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.types import Row
-from siftune.curate.records.roles import ROLES, is_call_role, role_of
-from siftune.curate.records.turn_lists import json_turns, turn_list
+from siftune.curate.records.turn_lists import ROLES, is_call_role, json_turns, role_of, turn_list
 from siftune.curate.rows.tool_calls import calls_of_text, read_calls
 from siftune.curate.rows.turn_fields import put_fields, take_fields
 
 __all__ = [
     "ROLES",
     "answer",
+    "asked_turns",
     "check_sides",
     "common_prefix",
     "content_of",
     "conversation",
     "leftover",
+    "marked",
     "number_field",
     "plain",
+    "read_asked",
+    "read_dialogue",
     "read_side",
     "read_turns",
     "role_of",
     "said_by",
     "text_field",
     "type_name",
+    "write_dialogue",
     "write_side",
     "write_turns",
 ]
@@ -43,7 +48,7 @@ _ASKING: Final = frozenset({"system", "user"})
 
 
 def said_by(role: str, content: str | None) -> Row:
-    """One turn with nothing but a role and a content; `chat.turn`, but quick."""
+    """One turn with a role and a content alone; as `chat.turn`, but faster."""
     return {
         "role": role,
         "content": content,
@@ -97,15 +102,15 @@ def number_field(record: Row, key: str) -> float | None:
 
 
 def leftover(record: Row, used: frozenset[str]) -> Row:
-    """The fields of a record that have no column of their own."""
+    """The fields of a record without a column."""
     return {key: value for key, value in record.items() if key not in used}
 
 
 def read_turns(record: Row, key: str, extra: Row, *, texts: bool = False) -> list[Row]:
-    """The turns under ``key``, in any shape that `core.readers.turn_lists.turn_list` knows.
+    """The turns under ``key``, in any shape of `records.turn_lists.turn_list`.
 
     A content given as text parts is their texts in a row. A turn with a ``function_call``, or of a
-    role that has calls for content, has ``tool_calls``. What else a turn holds goes to ``extra``
+    role that has calls for content, has ``tool_calls``. Further fields of a turn are in ``extra``
     under ``KEY.fields``, one object a turn. With ``texts`` a list of texts is one of turns.
 
     Raises:
@@ -117,14 +122,14 @@ def read_turns(record: Row, key: str, extra: Row, *, texts: bool = False) -> lis
     if type(value) is not list:
         raise BadRow("wrong_type", f"{key!r} is {type_name(value)}; expected a list of turns")
     if not value:
-        raise BadRow("empty_conversation", f"{key!r} holds no turn")
+        raise BadRow("empty_conversation", f"{key!r} has no turn")
     turns = [_read_turn(turn, f"{key}[{at}]") for at, turn in enumerate(value)]
     put_fields(extra, key, [_rest(turn) for turn in value])
     return turns
 
 
 def write_turns(turns: Sequence[Row], key: str, extra: Row) -> list[Row]:
-    """The inverse of `read_turns`; takes the left-over fields out of ``extra`` if they fit."""
+    """The inverse of `read_turns`; removes the further fields from ``extra`` if they fit."""
     rest = take_fields(extra, key, len(turns))
     return [_write_turn(turn) | fields for turn, fields in zip(turns, rest, strict=True)]
 
@@ -132,7 +137,7 @@ def write_turns(turns: Sequence[Row], key: str, extra: Row) -> list[Row]:
 def read_side(record: Row, key: str, role: str, extra: Row) -> list[Row]:
     """The turns under ``key``: of a text one turn of ``role``, of a list its turns.
 
-    One turn may be given as an object; a text that is the JSON of turns is these.
+    One turn may be given as an object; a text may be the JSON of turns.
 
     Raises:
         BadRow: it is neither.
@@ -153,7 +158,7 @@ def write_side(turns: Sequence[Row], key: str, extra: Row, *, listed: bool) -> s
 
 
 def plain(turns: Sequence[Row], *roles: str) -> list[str] | None:
-    """The contents, if the turns are just these roles and hold nothing but text; else null."""
+    """The contents, if the turns have just these roles and nothing but text; else null."""
     if len(turns) != len(roles):
         return None
     for turn, role in zip(turns, roles, strict=True):
@@ -165,17 +170,16 @@ def plain(turns: Sequence[Row], *roles: str) -> list[str] | None:
 
 
 def common_prefix(chosen: Sequence[Row], rejected: Sequence[Row]) -> int:
-    """How many turns two conversations share before their answers, at least one turn each."""
+    """Number of turns that two conversations share before their answers, at least one turn each."""
     most = min(len(chosen), len(rejected)) - 1
     return next((at for at in range(most) if chosen[at] != rejected[at]), max(most, 0))
 
 
 def check_sides(chosen: Sequence[Row], rejected: Sequence[Row]) -> None:
-    """Check that both sides end with an answer and, where they part, part at an answer.
+    """Check that both sides end with an answer and, where they differ, differ at an answer.
 
     Raises:
-        BadRow: one does not end so, or they part at a user's turn or differ in a later one: two
-            questions are no pair.
+        BadRow: one does not end so, or they differ at a user's turn: two questions are no pair.
     """
     for name, turns in (("chosen", chosen), ("rejected", rejected)):
         if turns[-1]["role"] != "assistant":
@@ -184,7 +188,7 @@ def check_sides(chosen: Sequence[Row], rejected: Sequence[Row]) -> None:
     parted = (chosen[at], rejected[at])
     asked = zip(_asking(chosen[at + 1 :]), _asking(rejected[at + 1 :]), strict=False)
     if parted[0] != parted[1] and {turn["role"] for turn in parted} & _ASKING:
-        detail = "chosen and rejected do not answer the same turns: they part at a user's turn"
+        detail = "chosen and rejected do not answer the same turns: they differ at a user's turn"
         raise BadRow("prompt_mismatch", detail)
     if any(one != other for one, other in asked):
         detail = (
@@ -214,13 +218,13 @@ def _read_turn(turn: Any, where: str) -> Row:
 
 
 def _rest(turn: Row) -> Row:
-    """The fields of a turn that have no column; a ``function_call`` that was read has one."""
+    """The fields of a turn without a column; a ``function_call`` that was read is left out."""
     used = _USED if turn.get("tool_calls") else _USED | {_CALL}
     return {name: item for name, item in turn.items() if name not in used and item is not None}
 
 
 def content_of(value: Any, where: str, *, optional: bool = False) -> str | None:
-    """The text of a content: a text, or parts of text, which are put together.
+    """The text of a content: a text, or joined parts of text.
 
     Raises:
         BadRow: it is missing and not ``optional``, or is not text.
@@ -237,13 +241,13 @@ def content_of(value: Any, where: str, *, optional: bool = False) -> str | None:
 
 
 def _part(part: Any, where: str) -> str:
-    """The text of a part: a text, or an object with it under one of the usual keys."""
+    """The text of a part: a text, or an object with one under a usual key."""
     if type(part) is str:
         return part
     known = type(part) is dict and part.get("type") in _TEXT_TYPES
     key = next((key for key in _PART_KEYS if known and part.get(key) is not None), None)
     if key is None:
-        raise BadRow("not_text", f"{where} holds a part that is not text")
+        raise BadRow("not_text", f"{where} has a part that is not text")
     return text_field(part, key)
 
 
@@ -258,7 +262,7 @@ def _write_turn(turn: Row) -> Row:
 
 
 def type_name(value: Any) -> str:
-    """The type of a value, as a user reads it."""
+    """The type of a value in words."""
     return _NAMES.get(type(value), type(value).__name__)
 
 
@@ -270,3 +274,69 @@ _NAMES: Final[Mapping[type, str]] = {
     list: "a list",
     dict: "an object",
 }
+
+
+_MARK: Final = re.compile(r"(?:\A|\n\n)(Human|Assistant):(?: |(?=\n|\Z))")
+_ROLES: Final = {"Human": "user", "Assistant": "assistant"}
+_MARKS: Final = {role: f"\n\n{mark}: " for mark, role in _ROLES.items()}
+
+
+def marked(value: object) -> TypeGuard[str]:
+    r"""Whether ``value`` is a text that begins with the mark of a user.
+
+    >>> marked("\n\nHuman: Hi\n\nAssistant: Hello"), marked("Human nature")
+    (True, False)
+    """
+    return type(value) is str and value.lstrip("\n").startswith("Human:")
+
+
+def asked_turns(text: str) -> list[Row]:
+    r"""The turns of a prompt: of a dialogue its own, without a trailing empty answer.
+
+    >>> [turn["content"] for turn in asked_turns("\n\nHuman: Hi\n\nAssistant:")]
+    ['Hi']
+    """
+    if not marked(text) or not _MARK.match("\n\n" + text.lstrip("\n")):
+        return [said_by("user", text)]
+    turns = read_dialogue(text, "prompt")
+    return turns[:-1] if turns[-1] == said_by("assistant", "") else turns
+
+
+def read_asked(record: Row, key: str, extra: Row) -> list[Row]:
+    """The turns of a prompt: of a list its own, of a text those of `asked_turns`.
+
+    Raises:
+        BadRow: it is neither a text nor turns.
+    """
+    value = record.get(key)
+    return asked_turns(value) if marked(value) else read_side(record, key, "user", extra)
+
+
+def read_dialogue(text: str, key: str) -> list[Row]:
+    """The turns of a dialogue; a turn may be empty.
+
+    Raises:
+        BadRow: it does not begin with ``Human:`` or ``Assistant:``.
+    """
+    pieces = _MARK.split(text if text.startswith("\n\n") else "\n\n" + text.lstrip("\n"))
+    if len(pieces) < 3 or pieces[0]:
+        raise BadRow("no_turn_marks", f"{key!r} does not begin with 'Human:' or 'Assistant:'")
+    marks, contents = pieces[1::2], pieces[2::2]
+    return [said_by(_ROLES[mark], content) for mark, content in zip(marks, contents, strict=True)]
+
+
+def write_dialogue(turns: Sequence[Row]) -> str:
+    """The inverse of `read_dialogue`.
+
+    Raises:
+        BadRow: a turn is not a text of a user or an assistant, or contains a mark itself.
+    """
+    said = plain(turns, *(turn["role"] for turn in turns))
+    if said is None or not {turn["role"] for turn in turns} <= set(_MARKS):
+        raise BadRow("no_place", "a dialogue text has only user and assistant turns of text")
+    text = "".join(
+        _MARKS[turn["role"]] + content for turn, content in zip(turns, said, strict=True)
+    )
+    if turns and [turn["content"] for turn in read_dialogue(text, "text")] != said:
+        raise BadRow("no_place", "a paragraph of a turn begins with a mark itself")
+    return text

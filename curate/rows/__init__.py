@@ -1,1 +1,1 @@
-"""Rows as tables: columns of conversations, decisions about rows, conversion to Python values."""
+"""Tables of rows: texts of conversations, columns, decisions, conversion to Python values."""

@@ -1,4 +1,4 @@
-"""How much to keep: so many rows, a share of the rows, or so many tokens."""
+"""Budgets of rows, shares or tokens, and the selection of the best rows within one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import polars as pl
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Natural, Share
 from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.decisions import decide, tie_order
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "keep_best"]
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Budget:
     """Exactly one of ``rows``, ``fraction`` and ``tokens``.
 
     A fraction is of the rows given, rounded half up, at least one row. Tokens are counted by the
-    column ``tokens_by``: rows are taken in the given order until the next one would go over; a row
-    of unknown length is passed over.
+    column ``tokens_by``: rows are taken in the given order until the next one would exceed the
+    budget; a row of unknown length is skipped.
     """
 
     rows: Natural | None = None
@@ -39,16 +40,16 @@ class Budget:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The column that counting reads, if any."""
+        """The column that counts tokens, if any."""
         return () if self.tokens is None else (base_column(self.tokens_by),)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
-        """The column that counts, as numbers."""
+        """The column that counts tokens, as numbers."""
         return () if self.tokens is None else ((self.tokens_by, numbers),)
 
     def limit(self, height: int) -> int:
-        """The most rows that can be kept of ``height``; all, where tokens decide."""
+        """The most rows that can be kept of ``height``; all, where tokens are counted."""
         if self.rows is not None:
             return min(self.rows, height)
         if self.fraction is not None:
@@ -56,11 +57,11 @@ class Budget:
         return height
 
     def most_kept(self, rows: int, sources: int | None = None) -> int:
-        """`limit`, for the forecast of a run."""
+        """As `limit`, for the forecast of a run."""
         return self.limit(rows)
 
     def known(self, table: pl.DataFrame) -> np.ndarray:
-        """Which rows can be paid for at all: their length is known, or does not matter."""
+        """Mask of the rows that can be kept at all: their length is known, or not counted."""
         if self.tokens is None:
             return np.ones(table.height, dtype=bool)
         known: np.ndarray = np.isfinite(self.costs(table))
@@ -75,14 +76,54 @@ class Budget:
             raise DataError(f"column {self.tokens_by}: expected lengths, found a negative number")
         return np.array(lengths.fill_null(float("inf")), dtype=np.float64)
 
-    def purse(self, height: int) -> float:
-        """What may be spent in all, in the unit of `costs`."""
+    def cost_limit(self, height: int) -> float:
+        """The largest sum of `costs`."""
         return self.limit(height) if self.tokens is None else self.tokens
 
     def take(self, table: pl.DataFrame, order: np.ndarray) -> np.ndarray:
-        """The leading part of ``order`` (row numbers of ``table``) that the budget pays for."""
+        """The leading part of ``order`` (row numbers of ``table``) within the budget."""
         payable = order[self.known(table)[order]]
         spent = np.cumsum(self.costs(table)[payable])
-        paid = int(np.searchsorted(spent, self.purse(table.height), side="right"))
+        paid = int(np.searchsorted(spent, self.cost_limit(table.height), side="right"))
         taken: np.ndarray = payable[:paid]
         return taken
+
+
+def keep_best(
+    table: pl.DataFrame,
+    by: str,
+    scores: pl.Series,
+    budget: Budget,
+    *,
+    descending: bool = True,
+    reason: str | None = None,
+) -> pl.DataFrame:
+    """Decisions that keep the best rows by ``scores`` (null: unknown), called ``by``.
+
+    Detail: ``by``, the row's ``value``, its ``rank`` (from 1, among the rows with a score) and the
+    ``cutoff``, the value of the last row kept. Rows that are not kept have ``reason``, or
+    ``below_cutoff`` (``above_cutoff`` where small is good); a row without a score, or without a
+    length where tokens are counted, is ``not_scored``.
+    """
+    scored = scores.is_not_null().to_numpy() & budget.known(table)
+    order = tie_order(table, scores, descending=descending)
+    order = order[scored[order]]
+    taken = budget.take(table, order)
+    keep = np.zeros(table.height, dtype=bool)
+    keep[taken] = True
+    passed_over = reason or ("below_cutoff" if descending else "above_cutoff")
+    reasons = pl.Series(["not_scored", passed_over, "selected"])[scored + keep.astype(np.int64)]
+    return decide(keep, reasons, _particulars(by, scores, order, taken))
+
+
+def _particulars(by: str, scores: pl.Series, order: np.ndarray, taken: np.ndarray) -> pl.DataFrame:
+    rank = np.zeros(len(scores), dtype=np.int64)
+    rank[order] = np.arange(1, len(order) + 1)
+    cutoff = scores[int(taken[-1])] if len(taken) else None
+    frame = pl.DataFrame({"value": scores, "rank": rank})
+    return frame.select(
+        by=pl.lit(by, dtype=pl.String),
+        cutoff=pl.lit(cutoff, dtype=scores.dtype),
+        rank=pl.when(pl.col("rank") > 0).then("rank"),
+        value="value",
+    )

@@ -1,22 +1,22 @@
-"""Naming a column in a recipe: a plain one, a field of ``extra``, or a statistic of a list."""
+"""Columns by name: plain, a field of ``extra``, a statistic of a list; advice for unknown names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 
 import polars as pl
 
-from siftune.curate.core.column_names import nearest_columns
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import names
 from siftune.curate.core.schema import TURNS
-from siftune.curate.rows.chat import contents
-from siftune.curate.rows.content import text_of
+from siftune.curate.rows.chat import contents, text_of
 
-__all__ = ["Reader", "base_column", "groups", "numbers", "sortable", "values"]
+__all__ = ["Reader", "base_column", "groups", "nearest_columns", "numbers", "sortable", "values"]
 
 Reader: TypeAlias = Callable[[pl.DataFrame, str], pl.Series]
-"""Reads what a name stands for from a table; refuses a column that it cannot use."""
+"""Reads the column of a name from a table; refuses one that it cannot use."""
 
 _STATISTICS = ("mean", "min", "max", "sum", "first", "last", "len")
 
@@ -38,7 +38,7 @@ def values(table: pl.DataFrame, name: str) -> pl.Series:
     column, _, rest = name.partition(".")
     if column not in table.columns:
         raise UsageError(
-            f"no column {column!r} in these rows (asked for {name!r}); "
+            f"no column {column!r} in these rows (in {name!r}); "
             f"{nearest_columns(column, table.columns)}"
         )
     if column == "extra" and rest:
@@ -60,13 +60,13 @@ def values(table: pl.DataFrame, name: str) -> pl.Series:
 
 
 def numbers(table: pl.DataFrame, name: str) -> pl.Series:
-    """The column that ``name`` stands for as numbers; what is not known is null, never NaN.
+    """The column that ``name`` stands for as numbers; unknown values are null, never NaN.
 
     True is 1 and false 0. A field of ``extra`` is read as a number; where its text is none, it is
     null.
 
     Raises:
-        UsageError: no such column, or one that does not hold one number a row.
+        UsageError: no such column, or not one number a row.
     """
     column = values(table, name)
     if column.dtype == pl.Boolean:
@@ -77,7 +77,7 @@ def numbers(table: pl.DataFrame, name: str) -> pl.Series:
         return column
     if column.dtype == pl.String and base_column(name) == "extra":
         return _read_numbers(column, name)
-    hint = f"; say {name}.mean, {name}.max, ..." if isinstance(column.dtype, pl.List) else ""
+    hint = f"; use {name}.mean, {name}.max, ..." if isinstance(column.dtype, pl.List) else ""
     raise UsageError(f"{name!r}: expected one number a row, the column is {column.dtype}{hint}")
 
 
@@ -85,13 +85,13 @@ def sortable(table: pl.DataFrame, name: str) -> pl.Series:
     """The column that ``name`` stands for, to rank rows by: numbers, texts, times.
 
     Raises:
-        UsageError: no such column, or one that holds lists.
+        UsageError: no such column, or one of lists.
     """
     column = values(table, name)
     if column.dtype.is_nested():
-        hint = f"; say {name}.mean, {name}.max, ..." if isinstance(column.dtype, pl.List) else ""
+        hint = f"; use {name}.mean, {name}.max, ..." if isinstance(column.dtype, pl.List) else ""
         raise UsageError(
-            f"{name!r} holds {_short(column.dtype)}: expected one value a row to rank by{hint}"
+            f"{name!r} is {_short(column.dtype)}: expected one value a row to rank by{hint}"
         )
     return column
 
@@ -103,7 +103,7 @@ def groups(table: pl.DataFrame, name: str) -> pl.Series:
     line.
 
     Raises:
-        UsageError: no such column, or one that holds neither turns nor one value a row.
+        UsageError: no such column, or one with neither turns nor one value a row.
     """
     if name == "prompt":
         return text_of(table, "prompt")
@@ -112,7 +112,7 @@ def groups(table: pl.DataFrame, name: str) -> pl.Series:
         return contents(column).alias(name)
     if column.dtype.is_nested():
         raise UsageError(
-            f"{name!r} holds {_short(column.dtype)}: expected one value a row to group by, such "
+            f"{name!r} is {_short(column.dtype)}: expected one value a row to group by, such "
             "as source, prompt or extra.KEY"
         )
     return column.cast(pl.String)
@@ -140,3 +140,56 @@ def _path(key: str) -> str:
     """JSON path of a key of ``extra``; one that is no plain dotted name is quoted whole."""
     plain = key.replace(".", "").replace("_", "").isalnum()
     return f"$.{key}" if plain else "$['{}']".format(key.replace("'", r"\'"))
+
+
+_SHOWN: Final = 8
+_NEAREST: Final = 3
+_ALIKE: Final = 0.75
+_SCORERS: Final = "curate.scorers"
+
+
+def nearest_columns(
+    wrong: str, there: Sequence[str], fits: Callable[[str], bool] | None = None
+) -> str:
+    """Advice for the unknown column ``wrong``, given the existing columns ``there``.
+
+    Columns that the reader can use (``fits``) come before others: where a number is needed, no text
+    column is suggested. The columns of a scorer begin with its name, so ``lenght_words`` is
+    length's.
+
+    >>> nearest_columns("overlap", ["source", "contamination_item", "contamination_overlap"])
+    'did you mean contamination_overlap?'
+    >>> nearest_columns("lenght_words", ["source", "extra"])
+    'the scorer length adds such columns: score the rows with it first'
+    """
+    usable = [name for name in there if fits is None or fits(name)]
+    for columns in (usable, there) if usable else (there,):
+        near = _near(wrong, columns)
+        if near:
+            return f"did you mean {' or '.join(near)}?"
+        if scorer := _scorer_of(wrong):
+            return f"the scorer {scorer} adds such columns: score the rows with it first"
+    shown = usable or list(there)
+    what = "there are" if len(shown) == len(there) else "of those that it can use there are"
+    more = len(shown) - _SHOWN
+    listed = f"{what}: {', '.join(shown[:_SHOWN])}" + (f" and {more} more" if more > 0 else "")
+    raw = f"; a field {wrong!r} of the raw rows is extra.{wrong}" if "extra" in there else ""
+    return listed + raw
+
+
+def _near(wrong: str, columns: Sequence[str]) -> list[str]:
+    """Columns of the same family (``length``, ``chosen_length``), else similarly spelled ones."""
+    family = [name for name in columns if f"_{wrong}_" in f"_{name}_"]
+    if family:
+        return family[:_NEAREST]
+    return difflib.get_close_matches(wrong, columns, n=1, cutoff=_ALIKE)
+
+
+def _scorer_of(wrong: str) -> str | None:
+    """The scorer whose columns begin like ``wrong``, with or without the side of a pair."""
+    named = wrong.removeprefix("chosen_").removeprefix("rejected_").partition(".")[0]
+    first = [part for part in (named, named.partition("_")[0]) if part]
+    for part in first:
+        if near := difflib.get_close_matches(part, names(_SCORERS), n=1, cutoff=_ALIKE):
+            return near[0]
+    return None

@@ -1,4 +1,4 @@
-"""One conversation a row for scorers, whatever the rows are: pairs, ranked lists, every turn."""
+"""One conversation a row for scorers: sides of pairs, answers of ranked lists, every turn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Types: TypeAlias = Mapping[str, pl.DataType | type[pl.DataType]]
 
 @dataclass(frozen=True)
 class _View:
-    """How one side of the rows is laid before a scorer."""
+    """The conversations of one side of the rows, as a scorer gets them."""
 
     prefix: str
     messages: pl.Expr
@@ -108,7 +108,7 @@ def _prompt(view: _View) -> list[pl.Expr]:
 
 
 def _each_turn(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row for each assistant turn, holding the conversation up to and with it."""
+    """One row for each assistant turn, with the conversation up to and including it."""
     position = pl.int_ranges(1, pl.col("messages").list.len() + 1)
     exploded = rows.with_columns(_end=position).explode("_end", empty_as_null=False)
     upto = exploded.with_columns(messages=pl.col("messages").list.head(pl.col("_end")))
@@ -117,7 +117,7 @@ def _each_turn(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _regroup(row: pl.Series, scores: pl.DataFrame, height: int) -> pl.DataFrame:
-    """Scores gathered into one list a row; a row that had nothing to score gets an empty list."""
+    """Scores gathered into one list a row; a row without a turn gets an empty list."""
     lists = scores.insert_column(0, row).group_by("_row", maintain_order=True).agg(pl.all())
     every = pl.DataFrame({"_row": pl.int_range(height, eager=True)}).cast({"_row": row.dtype})
     joined = every.join(lists, on="_row", how="left", maintain_order="left").drop("_row")
@@ -125,11 +125,11 @@ def _regroup(row: pl.Series, scores: pl.DataFrame, height: int) -> pl.DataFrame:
 
 
 def _checked(scorer: Scorer, batch: pl.DataFrame, adds: _Types) -> pl.DataFrame:
-    """The scorer's columns, held to what it promised."""
+    """The scorer's columns, checked against its height and ``adds``."""
     scores = scorer(batch)
     if scores.height != batch.height or scores.columns != list(adds):
         raise TypeError(
-            f"{type(scorer).__name__} was given {batch.height} rows and promised {list(adds)}; "
+            f"{type(scorer).__name__} was given {batch.height} rows and declares {list(adds)}; "
             f"it returned {scores.height} rows of {scores.columns}"
         )
     return scores.cast(pl.Schema(adds))

@@ -1,4 +1,4 @@
-"""Our rows as plain Python values, and as tables: columns are built, never inferred."""
+"""Conversion of our rows to Arrow tables with fixed types, and back to plain Python values."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _NULL: Final = b"\xff\xff\xff\xff"
 
 
 def content_digest(kind: Kind, row: Row) -> str:
-    """128-bit hex digest (BLAKE2b) of what a row says; the same on any machine and in any version.
+    """128-bit hex digest (BLAKE2b) of the content columns; the same on any machine and version.
 
-    It is taken over the bytes that `core.readers.canonical` states, which makes them for whole
+    It is taken over the bytes that `native.jsonl.content_bytes` defines, which makes them for whole
     columns. Equal content, equal digest; source, extra, scores and ranks do not count.
     """
     return _digest(_content(kind, row))
 
 
 def finish(made: Row, kind: Kind, source: str, row: int, name: str) -> int:
-    """Give a row that a format made its base columns; ``name`` is what follows ``source:``.
+    """Add the base columns to a row that a format made; ``name`` is what follows ``source:``.
 
     Returns:
-        The bytes of its content, as the digest is taken over them, and of ``extra``.
+        The number of bytes of its content, as the digest is taken over them, and of ``extra``.
     """
     content, extra = _content(kind, made), made.get("extra")
     made["id"] = f"{source}:{name}"
@@ -60,7 +60,7 @@ def finish(made: Row, kind: Kind, source: str, row: int, name: str) -> int:
 
 
 def fill_margin(pair: Row) -> None:
-    """Give a pair that has both scores and no margin their difference, unless it is infinite."""
+    """Add the difference of both scores as the margin of a pair without one, unless infinite."""
     chosen, rejected = pair.get("score_chosen"), pair.get("score_rejected")
     if pair.get("margin") is None and chosen is not None and rejected is not None:
         margin = chosen - rejected
@@ -72,7 +72,7 @@ def _content(kind: Kind, row: Row) -> bytes:
 
 
 def framed(value: Any) -> bytes:
-    """A text, a truth value, a turn, or a list of such, so that its end is known; null too."""
+    """Bytes of a text, a truth value, a turn, null, or a list of these, each with its length."""
     if type(value) is str:
         text = value.encode()
         return len(text).to_bytes(4, "little") + text
@@ -90,7 +90,7 @@ def _digest(content: bytes) -> str:
 
 
 def table_of(kind: Kind, rows: Sequence[Row]) -> pa.Table:
-    """Finished rows as an Arrow table of `arrow_schema`; a fact that no format gave is null.
+    """Finished rows as an Arrow table of `arrow_schema`; facts that no format gave are null.
 
     It has the columns of `SOME` that one of the rows has.
     """
@@ -102,13 +102,13 @@ def table_of(kind: Kind, rows: Sequence[Row]) -> pa.Table:
 
 @cache
 def arrow_schema(kind: Kind, *some: str) -> pa.Schema:
-    """`schema_of` and ``some`` of `SOME`, with the Arrow types that any reader knows."""
+    """`schema_of` and ``some`` of `SOME`, with Arrow types that every reader supports."""
     dtypes = schema_of(kind) | {name: SOME[kind][name] for name in some}
     return pl.DataFrame(schema=dtypes).to_arrow(compat_level=_COMPAT).schema
 
 
 def rows_of(table: pl.DataFrame) -> Iterator[Row]:
-    """The rows of a table as values that a format can write: ``extra`` is an object again."""
+    """The rows of a table as values that a format can write: ``extra`` is an object."""
     for row in table.iter_rows(named=True):
         extra = row.get("extra")
         yield row | {"extra": orjson.loads(extra) if extra else {}}

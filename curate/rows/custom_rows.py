@@ -9,8 +9,7 @@ import polars as pl
 from polars.exceptions import ColumnNotFoundError, PolarsError
 
 from siftune.curate.core.custom_file import Checked, FunctionComponent
-from siftune.curate.rows.chat import part_of
-from siftune.curate.rows.content import text_of
+from siftune.curate.rows.chat import part_of, text_of
 from siftune.curate.rows.decisions import decide
 
 __all__ = ["CheckedScorer", "CheckedSelector"]

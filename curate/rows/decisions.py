@@ -1,15 +1,16 @@
-"""Making a selector's answer: one decision a row, with its reason and particulars."""
+"""Decisions of selectors: keep, reason and detail of each row; ties broken by digest and id."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 import numpy as np
 import orjson
 import polars as pl
 
-__all__ = ["DECISIONS", "decide", "decide_some", "detail", "details", "tie_order"]
+__all__ = ["DECISIONS", "decide", "decide_some", "detail", "details", "draws", "tie_order"]
 
 DECISIONS: Mapping[str, type[pl.DataType]] = {
     "keep": pl.Boolean,
@@ -23,7 +24,7 @@ def decide(
     reason: Any,
     particulars: Sequence[Mapping[str, Any] | None] | pl.Series | pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """A selector's table from a mask, a reason (one, or one a row) and particulars.
+    """The decision table of a mask, a reason (one, or one a row) and particulars.
 
     Particulars are a mapping a row, a frame with a column each, or JSON text already.
     """
@@ -38,7 +39,7 @@ def decide(
 
 
 def decide_some(height: int, decided: pl.DataFrame) -> pl.DataFrame:
-    """A selector's table for ``height`` rows of which only some were looked at.
+    """The decision table of ``height`` rows of which only some have a decision.
 
     ``decided`` has ``row`` (its number), ``keep``, ``reason`` and ``detail`` of these; the others
     are dropped as ``not_scored``.
@@ -99,7 +100,7 @@ def tie_order(table: pl.DataFrame, *by: pl.Series, descending: bool = True) -> n
 
 
 def _rank(column: pl.Series, descending: bool) -> np.ndarray:
-    """Numbers from 1 that sort as the column is wanted, nulls last: numpy sorts those quickest."""
+    """Numbers from 1 that sort as the column does, nulls last: numpy sorts these fastest."""
     if column.dtype.is_float():
         column = column.fill_nan(None)
     rank = column.rank("dense", descending=descending).cast(pl.Int64)
@@ -107,7 +108,7 @@ def _rank(column: pl.Series, descending: bool) -> np.ndarray:
 
 
 def _lead(digest: pl.Series) -> np.ndarray:
-    """Numbers that sort as the digests' first bytes do, without a look at the strings."""
+    """Numbers that sort as the digests' first bytes do, without comparing strings."""
     if digest.null_count() or not (digest.str.len_bytes() == _DIGEST).all():
         return _rank(digest, descending=False)
     text = digest.to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -117,10 +118,30 @@ def _lead(digest: pl.Series) -> np.ndarray:
 
 
 def _settled(order: np.ndarray, first: np.ndarray, table: pl.DataFrame) -> np.ndarray:
-    """``order`` with each run of equal keys (``first``: where one starts) by digest, then id."""
+    """``order`` with each run of equal keys (``first``: its starts) sorted by digest, then id."""
     places = np.flatnonzero(~(first & np.append(first[1:], True)))
     tied = table.select("digest", "id")[order[places]]
     tied = tied.with_columns(run=pl.Series(np.cumsum(first)[places]))
     settled = tied.select(pl.arg_sort_by("run", "digest", "id")).to_series().to_numpy()
     order[places] = order[places][settled]
     return order
+
+
+def draws(table: pl.DataFrame, seed: int) -> pl.Series:
+    """A uniform number in [0, 1) for each row: a keyed hash of its ``digest`` and ``id``.
+
+    The number does not depend on the order of the rows or on other rows. Rows of equal content
+    differ in ``id`` and so in their numbers.
+    """
+    key = seed.to_bytes(16, "little", signed=True)
+    keyed = blake2b(digest_size=8, key=key)
+    frame = table.select(text=pl.concat_str("digest", "id", separator="\0", ignore_nulls=True))
+    hashes = b"".join([_digest(keyed, text) for text in frame["text"]])
+    whole = np.frombuffer(hashes, dtype="<u8") >> np.uint64(11)  # 53 bits: exact as a float64
+    return pl.Series("draw", whole.astype(np.float64) * 2.0**-53)
+
+
+def _digest(keyed: blake2b, text: str) -> bytes:
+    hashed = keyed.copy()
+    hashed.update(text.encode())
+    return hashed.digest()

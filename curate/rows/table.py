@@ -1,4 +1,4 @@
-"""The rows of a run as stages see them: on disk, column by column, batch by batch."""
+"""Table of the rows left in a run: columns on disk, read batch by batch."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from siftune.curate.core.column_names import nearest_columns
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import BASE, Kind, content_columns
+from siftune.curate.rows.columns import nearest_columns
 
 __all__ = ["BATCH", "ROW", "Table", "resolve"]
 
 BATCH = 8192
-"""Most rows of a batch, counted in the ingested table: the same rows share one in every run."""
+"""Most rows of a batch, counted in the ingested table: batches are the same in every run."""
 
-_DENSE = 0.75  # share of a span's rows from which on the text of the others may stay in memory
+_DENSE = 0.75  # share of a span's rows above which the others' text may stay in memory
 
 ROW = "_row"
 """Position of a row in the ingested table; stage files are sorted by it."""
@@ -34,11 +34,10 @@ def resolve(
     kind: Kind,
     fits: Callable[[str, str], bool] | None = None,
 ) -> list[str]:
-    """What ``names`` ask for of the columns ``there``, ``id`` and ``kind`` first, once each.
+    """The columns of ``there`` for ``names``, ``id`` and ``kind`` first, once each.
 
     ``content`` stands for the content columns, and so does ``messages`` where rows have none;
-    ``*`` for all columns.
-    ``fits`` tells of a name and a column whether that could be read in its place.
+    ``*`` for all columns. ``fits`` is whether a column could be read in place of a name.
 
     Raises:
         UsageError: there is no such column; the text names the closest, or some of them.
@@ -63,10 +62,10 @@ def resolve(
 
 @dataclass(frozen=True)
 class Table:
-    """The rows still in the run, and where each column's values lie.
+    """The rows left in the run, and the file of each column.
 
-    Nothing is held in memory but the positions of the rows that are left, so a table may be larger
-    than memory as long as the stages read it in batches.
+    Only the positions of the rows are in memory, so a table may be larger than memory as long as
+    the stages read it in batches.
     """
 
     rows: Path
@@ -77,7 +76,7 @@ class Table:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names that stages can ask for; a score made in this run hides one the rows came with."""
+        """Names of all columns; a score made in this run replaces one that the rows came with."""
         return tuple(
             dict.fromkeys([*pl.scan_parquet(self.rows, glob=False).collect_schema(), *self.scores])
         )
@@ -93,7 +92,7 @@ class Table:
     def arrow(self) -> Iterator[pa.Table]:
         """All columns of the rows left, in Arrow's own memory, a row group at a time.
 
-        For rows that are only passed on: they are not laid out anew on the way.
+        For rows that are only written again: their layout stays.
         """
         names = list(self.columns)
         scored = {path: _rows_of(path) for path in set(self._files(names))}
@@ -131,7 +130,7 @@ class Table:
         return resolve(names, self.columns, self.kind)
 
     def _spans(self, names: list[str]) -> Iterator[pl.DataFrame]:
-        """The rows left of each row group, where there are any: none is decoded twice."""
+        """The rows left of each row group that has any: none is decoded twice."""
         scored = {path: _rows_of(path) for path in set(self._files(names))}
         for start, stop in pairwise(_row_groups(self.rows)):
             low, high = np.searchsorted(self.alive, [start, stop])
@@ -146,7 +145,7 @@ class Table:
                 yield part.select(ROW, *names)
 
     def _none(self, names: list[str]) -> pl.DataFrame:
-        """No rows, with all the columns."""
+        """An empty table with all the columns."""
         part = self._read(names, 0, 0)
         part.insert_column(0, pl.Series(ROW, [], dtype=pl.Int64))
         for path in set(self._files(names)):
@@ -168,7 +167,7 @@ class Table:
     def _scores(
         self, path: Path, known: np.ndarray, names: list[str], rows: np.ndarray
     ) -> pl.DataFrame:
-        """The named scores of ``rows`` in a stage's file, which has those of ``known``, sorted."""
+        """The named scores of ``rows`` in a stage's file, which has the rows ``known``, sorted."""
         added = self._of(path, names)
         low, high = np.searchsorted(known, [rows[0], rows[-1] + 1])
         scores = pl.scan_parquet(path, glob=False).slice(low, high - low).select(added).collect()
@@ -176,7 +175,7 @@ class Table:
 
 
 def _mask(rows: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Which of the rows from ``start`` to ``stop`` are among ``rows``."""
+    """Mask of the rows from ``start`` to ``stop`` that are in ``rows``."""
     mask = np.zeros(stop - start, bool)
     mask[rows - start] = True
     return mask
@@ -189,7 +188,7 @@ def _arrow_mask(mask: np.ndarray) -> pa.Array:
 
 
 def _left(part: pl.DataFrame, rows: np.ndarray) -> pl.DataFrame:
-    """Some rows of a span; where they are few, without the text of the others in memory."""
+    """Some rows of a span; where they are few, without the others' text in memory."""
     if len(rows) > _DENSE * part.height:
         return part.filter(pl.Series(_mask(rows, 0, part.height)))
     # Strings are views of buffers; Arrow's older layout holds the bytes that are left, no others.

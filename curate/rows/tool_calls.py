@@ -1,4 +1,4 @@
-"""Tool calls of raw turns, as JSON text: ``tool_calls``, the old ``function_call``, call roles."""
+"""Tool calls of raw turns as JSON text: ``tool_calls``, ``function_call``, call roles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 CALL_KEYS: Final = frozenset({"tool_calls", "function_call", "tools", "functions"})
-"""Keys of calls, and of the functions that may be called: each value may have keys of its own."""
+"""Keys of calls, and of functions that may be called, whose values may have any keys."""
 
 _ARGUMENTS: Final = ("arguments", "parameters", "input", "args")
 
@@ -45,7 +45,7 @@ def calls_of_text(value: Any, where: str) -> str:
     """The calls of a turn whose content is ``{"name", "arguments"}``, or a list, perhaps as text.
 
     Raises:
-        BadRow: it is not that.
+        BadRow: it is no call.
     """
     given = _loaded(value, where)
     if not given:
@@ -82,7 +82,7 @@ def _named(calls: list[Any], where: str) -> list[Row]:
 
 
 def arguments_key(function: Row) -> str | None:
-    """The key of a call's arguments: the OpenAI API's, or Llama's, Anthropic's or a short one.
+    """The key of a call's arguments: that of the OpenAI API, of Llama, of Anthropic, or ``args``.
 
     >>> arguments_key({"name": "f", "parameters": {"x": 1}})
     'parameters'
@@ -96,9 +96,9 @@ def _functions(calls: list[Row]) -> list[Row]:
 
 
 def without_nulls(value: Any, inside: bool = False) -> Any:
-    """``value`` whose calls, and functions to call, have no keys that are null.
+    """``value`` without null keys in calls and in functions that may be called.
 
-    A struct column of Arrow has one set of keys: it gives each call those of all the others.
+    A struct column of Arrow has one set of keys: each call gets the keys of all others.
 
     >>> without_nulls({"unit": None, "tool_calls": [{"id": None, "name": "f"}]})
     {'unit': None, 'tool_calls': [{'name': 'f'}]}
@@ -118,8 +118,8 @@ def without_nulls(value: Any, inside: bool = False) -> Any:
 def calls_as_text(record: Row) -> Row:
     """``record`` for a container of columns: arguments, and functions to call, as JSON text.
 
-    One struct column could not hold them: what one call lacks would be null in it, and numbers
-    beside texts would become texts.
+    In one struct column, keys that a call lacks would be null, and numbers beside texts would
+    become texts.
 
     >>> calls_as_text({"chosen": [{"tool_calls": [{"function": {"arguments": {"x": 1}}}]}]})
     {'chosen': [{'tool_calls': [{'function': {'arguments': '{"x":1}'}}]}]}

@@ -1,4 +1,4 @@
-"""Fields of turns that have no column of their own: ``extra`` keeps one object for each turn.
+"""Fields of turns without a column: ``extra`` has one object for each turn.
 
 They are under ``COLUMN.fields``. A conversation that was read from another key, or from a prompt
 and a completion, has them under the names of those.
@@ -17,10 +17,10 @@ _KEYS: Final = {"messages": (("messages",), ("conversations",), ("prompt", "comp
 
 
 def fields_of(extra: Mapping[str, Any], column: str, count: int) -> list[Row]:
-    """Of each of the ``count`` turns of ``column`` the fields that it has besides.
+    """The further fields of each of the ``count`` turns of ``column``.
 
-    A list that is too long belongs to a side that began with its prompt: the last ones count. One
-    that is too short belongs to other turns, and is not used.
+    A list that is too long belongs to a side that began with its prompt: the last ones are taken.
+    One that is too short belongs to other turns, and is not used.
 
     >>> fields_of({"completion.fields": [{"weight": 0}]}, "messages", 2)
     [{}, {'weight': 0}]
@@ -30,7 +30,7 @@ def fields_of(extra: Mapping[str, Any], column: str, count: int) -> list[Row]:
 
 
 def take_fields(extra: Row, column: str, count: int) -> list[Row]:
-    """As `fields_of`; those that were found are taken out of ``extra``."""
+    """As `fields_of`, and remove them from ``extra``."""
     found = _found(extra, column, count)
     if found is None:
         return [{}] * count
@@ -46,7 +46,7 @@ def has_fields(extra: Mapping[str, Any], *columns: str) -> bool:
 
 
 def put_fields(extra: Row, column: str, fields: Sequence[Row]) -> None:
-    """Keep the fields of the turns of ``column`` in ``extra``, if there are any."""
+    """Add the fields of the turns of ``column`` to ``extra``, if there are any."""
     if any(fields):
         extra[f"{column}.fields"] = [*fields]
 

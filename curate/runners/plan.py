@@ -10,7 +10,6 @@ from typing import Any, Final, TypeAlias
 
 import polars as pl
 
-from siftune.curate.core.column_names import nearest_columns
 from siftune.curate.core.custom_file import short_name
 from siftune.curate.core.errors import SiftuneError, UsageError, raise_all
 from siftune.curate.core.registry import closest
@@ -20,7 +19,7 @@ from siftune.curate.files.atomic import digest_of
 from siftune.curate.io import sources
 from siftune.curate.io.containers import expand, name_parts
 from siftune.curate.io.reading import Reading
-from siftune.curate.rows.columns import Reader, base_column
+from siftune.curate.rows.columns import Reader, base_column, nearest_columns
 from siftune.curate.rows.conversation_views import score_schema
 from siftune.curate.rows.table import resolve
 from siftune.curate.runners.stage_cache import StageCache

@@ -14,12 +14,11 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from siftune.curate.core.errors import DataError, SiftuneError
-from siftune.curate.core.progress import Quiet, Telling
-from siftune.curate.core.run_context import listening
+from siftune.curate.core.progress import ProgressReporter, Quiet, run_context
 from siftune.curate.files.atomic import aside, hash_file, read_json, write_json
-from siftune.curate.files.input_paths import input_paths
 from siftune.curate.files.output_marker import remove_matching
 from siftune.curate.files.outputs import may_overwrite, run_folder
+from siftune.curate.files.source_spec import input_paths
 from siftune.curate.io.ingest import ingest
 from siftune.curate.rows.columns import numbers
 from siftune.curate.rows.conversation_views import score, score_columns
@@ -99,7 +98,7 @@ def run(
     recipe: Recipe,
     out: Path,
     runner: Runner | None = None,
-    say: Telling | None = None,
+    say: ProgressReporter | None = None,
     show_forecast: bool = False,
     command: str = "curate run",
     cache: StageCache | None = None,
@@ -162,7 +161,7 @@ class _Work:
     plan: Plan
     out: Path
     runner: Runner
-    say: Telling
+    say: ProgressReporter
     cache: StageCache | None = None
     worked: list[str] = field(default_factory=list)
 
@@ -276,7 +275,7 @@ class _Work:
 
         self.say.count(step.label, 0, len(table.alive))
 
-        with Groups(part) as groups, listening(within):
+        with Groups(part) as groups, run_context(within):
             for scores in self.runner.map(batches(), step.spec, seed, cache):
                 groups.write(scores.select(ROW, "id", *columns))
                 total += scores.height
@@ -295,12 +294,12 @@ class _Work:
         selector = component(step.spec, self.plan.recipe.seed, self.out / "cache")
         optional = [name for name in getattr(selector, "wants", ()) if name in table.columns]
         rows = table.gather([*selector.needs, *optional])
-        with listening() as heard:
+        with run_context() as context:
             decided = selector(rows.drop(ROW))
         if decided.height != rows.height or decided["keep"].null_count():
             raise TypeError(f"{step.name} decided on {decided.height} of {rows.height} rows")
         rows.select(ROW, "id").hstack(decided).write_parquet(part, compression="zstd")
-        measured_here = heard.facts | _tokens_kept(selector, rows, decided["keep"])
+        measured_here = context.metrics | _tokens_kept(selector, rows, decided["keep"])
         counts = decided.group_by("keep", "reason").len().sort("keep", "reason").rows()
         return {
             "rows": rows.height,

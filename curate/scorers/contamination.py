@@ -15,8 +15,7 @@ from siftune.curate.core.ranges import Count
 from siftune.curate.dedup.reference_rows import check_against, read_reference
 from siftune.curate.dedup.shingles import shingle
 from siftune.curate.files.source_spec import Given, SourceOption
-from siftune.curate.rows.chat import Part, part_of
-from siftune.curate.rows.content import text_of
+from siftune.curate.rows.chat import Part, part_of, text_of
 
 __all__ = ["Contamination"]
 

@@ -12,8 +12,7 @@ import polars as pl
 from siftune.curate.core.ranges import Count, Seed
 from siftune.curate.dedup.minhash import Signatures, signatures
 from siftune.curate.dedup.shingles import Hashes, Offsets, Unit, shingle
-from siftune.curate.rows.call_text import only_calls
-from siftune.curate.rows.chat import Part, part_of
+from siftune.curate.rows.chat import Part, only_calls, part_of
 from siftune.curate.vectors.nearest_centers import Device, on_gpu
 
 __all__ = ["MinHash"]

@@ -9,9 +9,8 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count, Positive, Seed
-from siftune.curate.core.row_random import draws
 from siftune.curate.rows.columns import Reader, base_column, numbers
-from siftune.curate.rows.decisions import decide
+from siftune.curate.rows.decisions import decide, draws
 
 __all__ = ["Balanced"]
 

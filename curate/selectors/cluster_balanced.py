@@ -9,10 +9,9 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count, Natural, Seed
-from siftune.curate.core.row_random import draws
 from siftune.curate.rows.budget import Budget
 from siftune.curate.rows.columns import Reader, base_column, numbers
-from siftune.curate.rows.decisions import decide, decide_some, details, tie_order
+from siftune.curate.rows.decisions import decide, decide_some, details, draws, tie_order
 from siftune.curate.vectors.kmeans import kmeans
 from siftune.curate.vectors.nearest_centers import Device, on_gpu
 from siftune.curate.vectors.unit_vectors import Vectors, vector_column, vectors_of

@@ -61,7 +61,7 @@ class DeitaFilter(Budget):
         rows = vectors.rows[order]
         costs = self.costs(table)[rows]
         found = filter_similar(
-            vectors.units[order], self.max_similarity, costs, self.purse(table.height)
+            vectors.units[order], self.max_similarity, costs, self.cost_limit(table.height)
         )
         return self._decisions(table["id"], scores, rows, found)
 

@@ -14,9 +14,8 @@ from siftune.curate.dedup.equality import Comparable, Values, equal_rows, turns_
 from siftune.curate.dedup.reference_rows import check_against, held_out
 from siftune.curate.dedup.survivors import best_first, ranking_columns
 from siftune.curate.files.source_spec import SourceOption
-from siftune.curate.rows.chat import Part
+from siftune.curate.rows.chat import Part, text_of
 from siftune.curate.rows.columns import Reader, sortable
-from siftune.curate.rows.content import text_of
 
 __all__ = ["ExactDedup"]
 

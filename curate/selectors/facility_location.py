@@ -9,10 +9,9 @@ import polars as pl
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Count, Seed
-from siftune.curate.core.row_random import draws
 from siftune.curate.rows.budget import Budget
 from siftune.curate.rows.columns import Reader, base_column, numbers
-from siftune.curate.rows.decisions import decide
+from siftune.curate.rows.decisions import decide, draws
 from siftune.curate.vectors.facility_location import Located, locate, locate_all
 from siftune.curate.vectors.greedi import greedi
 from siftune.curate.vectors.nearest_centers import Device, Nearest, on_gpu
@@ -106,21 +105,21 @@ class FacilityLocation(Budget):
         )
 
     def _locate(self, table: pl.DataFrame, vectors: Vectors, weights: np.ndarray) -> Located:
-        costs, purse = self.costs(table)[vectors.rows], self.purse(table.height)
+        costs, limit = self.costs(table)[vectors.rows], self.cost_limit(table.height)
         if self.partitions == 1:
-            return self._greedy(vectors.units, weights, costs, purse)
+            return self._greedy(vectors.units, weights, costs, limit)
         drawn = draws(table.select("id", "digest")[vectors.rows], self.seed).to_numpy()
         parts = np.floor(drawn * self.partitions).astype(np.int64)
-        return greedi(vectors.units, weights, costs, purse, parts=parts, locate=self._greedy)
+        return greedi(vectors.units, weights, costs, limit, parts=parts, locate=self._greedy)
 
     def _greedy(
-        self, units: np.ndarray, weights: np.ndarray, costs: np.ndarray, purse: float
+        self, units: np.ndarray, weights: np.ndarray, costs: np.ndarray, limit: float
     ) -> Located:
         if self.exact:
-            return locate_all(units, weights, costs, purse)
+            return locate_all(units, weights, costs, limit)
         pairs = max(_PAIRS, len(units) * self.neighbours)
         gpu = on_gpu(self.device, float(units.size) * len(units))
-        return locate(units, weights, costs, purse, pairs=pairs, gpu=gpu)
+        return locate(units, weights, costs, limit, pairs=pairs, gpu=gpu)
 
     def _weights(self, table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Weight of each row, the largest 1; and which rows have one."""

@@ -10,10 +10,9 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Seed
-from siftune.curate.core.row_random import draws
 from siftune.curate.rows.budget import Budget
 from siftune.curate.rows.columns import Reader, base_column, numbers
-from siftune.curate.rows.decisions import decide, tie_order
+from siftune.curate.rows.decisions import decide, draws, tie_order
 from siftune.curate.vectors.farthest_points import farthest_first
 from siftune.curate.vectors.nearest_centers import Device, on_gpu
 from siftune.curate.vectors.pick_decisions import decide_picks
@@ -86,11 +85,11 @@ class KCenter(Budget):
         vectors = vectors_of(table, self.by, self.known(table))
         if not len(vectors.rows):
             return decide([False] * table.height, "not_scored")
-        purse, costs = self.purse(table.height), self.costs(table)[vectors.rows]
-        work = float(vectors.units.size) * (len(costs) if self.tokens is not None else purse)
+        limit, costs = self.cost_limit(table.height), self.costs(table)[vectors.rows]
+        work = float(vectors.units.size) * (len(costs) if self.tokens is not None else limit)
         gpu = on_gpu(self.device, work)
         first = self._first(table, vectors)
-        found = farthest_first(vectors.units, first, costs, purse, gpu)
+        found = farthest_first(vectors.units, first, costs, limit, gpu)
         reach = np.zeros(len(vectors.rows))
         reach[found.picks] = found.reach
         return decide_picks(

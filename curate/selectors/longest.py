@@ -7,11 +7,9 @@ from typing import Literal
 
 import polars as pl
 
-from siftune.curate.rows.budget import Budget
-from siftune.curate.rows.chat import Part
+from siftune.curate.rows.budget import Budget, keep_best
+from siftune.curate.rows.chat import Part, text_of
 from siftune.curate.rows.columns import Reader, base_column, numbers
-from siftune.curate.rows.content import text_of
-from siftune.curate.rows.ranking import keep_best
 from siftune.curate.text.words import count_words
 
 __all__ = ["Longest"]

@@ -28,9 +28,8 @@ from siftune.curate.dedup.shingles import Hashes, Offsets, Unit, shingle
 from siftune.curate.dedup.survivors import best_first, ranking_columns
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.source_spec import SourceOption
-from siftune.curate.rows.chat import Part
+from siftune.curate.rows.chat import Part, calls_of, text_of
 from siftune.curate.rows.columns import Reader, sortable
-from siftune.curate.rows.content import calls_of, text_of
 
 __all__ = ["MinHashDedup"]
 

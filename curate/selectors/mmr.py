@@ -72,11 +72,11 @@ class MMR(Budget):
             return decide([False] * table.height, "not_scored")
         score = _scaled(scores.gather(vectors.rows))
         first = int(tie_order(table.select("id", "digest")[vectors.rows], pl.Series(score))[0])
-        costs, purse = self.costs(table)[vectors.rows], self.purse(table.height)
-        work = float(vectors.units.size) * (len(costs) if self.tokens is not None else purse)
+        costs, limit = self.costs(table)[vectors.rows], self.cost_limit(table.height)
+        work = float(vectors.units.size) * (len(costs) if self.tokens is not None else limit)
         worth = Worth(self.balance * score, 1 - self.balance)
         gpu = on_gpu(self.device, work)
-        found = farthest_first(vectors.units, first, costs, purse, gpu, worth)
+        found = farthest_first(vectors.units, first, costs, limit, gpu, worth)
         reach = np.zeros(len(score))
         reach[found.picks] = found.reach
         return decide_picks(

@@ -10,9 +10,8 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Natural, Seed
-from siftune.curate.core.row_random import draws
 from siftune.curate.rows.columns import Reader, base_column, groups, numbers
-from siftune.curate.rows.decisions import decide, tie_order
+from siftune.curate.rows.decisions import decide, draws, tie_order
 
 __all__ = ["Quota"]
 

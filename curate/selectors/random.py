@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from siftune.curate.core.ranges import Seed
-from siftune.curate.core.row_random import draws
-from siftune.curate.rows.budget import Budget
-from siftune.curate.rows.ranking import keep_best
+from siftune.curate.rows.budget import Budget, keep_best
+from siftune.curate.rows.decisions import draws
 
 __all__ = ["Random"]
 

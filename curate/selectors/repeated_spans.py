@@ -10,8 +10,7 @@ import polars as pl
 from siftune.curate.core.ranges import Count, Share
 from siftune.curate.dedup.repeated_runs import Ints, repeated_spans
 from siftune.curate.dedup.shingle_stream import Texts
-from siftune.curate.rows.chat import Part
-from siftune.curate.rows.content import text_of
+from siftune.curate.rows.chat import Part, text_of
 from siftune.curate.rows.decisions import decide, details
 
 __all__ = ["RepeatedSpans"]

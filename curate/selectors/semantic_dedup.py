@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from siftune.curate.core.progress import log_metrics
 from siftune.curate.core.ranges import Natural, Share
-from siftune.curate.core.run_context import note
 from siftune.curate.dedup.duplicate_decisions import verdicts
 from siftune.curate.dedup.reference_rows import check_against, held_out
 from siftune.curate.dedup.survivors import best_first, ranking_columns
@@ -110,7 +110,7 @@ class SemanticDedup:
         if self._cut in table.columns:
             cut = np.concatenate([_truncated(each, self._cut) for each in (table, reference)])
             pairs = rows[np.stack([dropped, cover.survivor[dropped]])]
-            note(dropped_on_truncated_text=int(cut[pairs].any(axis=0).sum()))
+            log_metrics(dropped_on_truncated_text=int(cut[pairs].any(axis=0).sum()))
         unscored = np.delete(np.arange(table.height), rows[fixed:])
         return verdicts(
             table["id"],

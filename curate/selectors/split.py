@@ -10,7 +10,7 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Seed, Share
-from siftune.curate.rows.content import text_of
+from siftune.curate.rows.chat import text_of
 from siftune.curate.rows.decisions import decide
 
 __all__ = ["Split"]

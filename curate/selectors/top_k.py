@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from siftune.curate.core.ranges import Natural
-from siftune.curate.rows.budget import Budget
+from siftune.curate.rows.budget import Budget, keep_best
 from siftune.curate.rows.columns import Reader, base_column, numbers
-from siftune.curate.rows.ranking import keep_best
 
 __all__ = ["TopK"]
 

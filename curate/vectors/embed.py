@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from siftune.curate.core.run_context import step
+from siftune.curate.core.progress import report_progress
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.vectors.embed_model import declared_dimension, find_model, model_hash
 from siftune.curate.vectors.embed_pool import Windows, check_devices, rows_on
@@ -92,7 +92,7 @@ class Embedder:
         }
 
     def encode(self, texts: Sequence[str]) -> Embedded:
-        """Embed ``texts``; how many distinct ones are done is said (`core.run_context`).
+        """Embed ``texts``; how many distinct ones are done is said (`core.progress`).
 
         Raises:
             UsageError: the model cannot be found or loaded, or the cache is damaged.
@@ -106,7 +106,7 @@ class Embedder:
             known |= zip(part, rows, strict=True)
             if cache:
                 cache.put(zip(part, rows, strict=True))
-            step(len(known), total, "texts")
+            report_progress(len(known), total, "texts")
         table = np.array([known[key] for key in keys], dtype=np.float32)
         table = table.reshape(len(keys), self.dimension + 1)
         return Embedded(table[:, :-1], table[:, -1])

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.run_context import note
+from siftune.curate.core.progress import log_metrics
 from siftune.curate.dedup.cover_rule import Cover
 from siftune.curate.native.threads import threads
 from siftune.curate.vectors.cosine_neighbors import (
@@ -52,7 +52,7 @@ def cover_clustered(
     rare for that, or too many clusters would be looked into, every row is held against all before.
     Each dropped row has its survivor as in `cover_vectors`; of the pairs that should not both
     survive, a share of about 1 - recall may be missed. The first ``fixed`` rows stay. The share is
-    also noted (`core.run_context`), with the numbers of clusters, of those looked into, and of
+    also noted (`core.progress`), with the numbers of clusters, of those looked into, and of
     pairs sampled.
     """
     clusters, held = _Clusters(units), engine.hold(units)
@@ -68,7 +68,7 @@ def cover_clustered(
     probes = probes or clusters.count
     share = sample.share(probes)
     told = {"probes": probes, "pairs_sampled": sample.pairs, "pair_recall": round(share, 4)}
-    note(clusters=clusters.count, **told)
+    log_metrics(clusters=clusters.count, **told)
     if probes == clusters.count:
         return cover_vectors(units, threshold, engine, fixed), share
     if probes > nearest.shape[1]:

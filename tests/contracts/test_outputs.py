@@ -20,10 +20,10 @@ import pytest
 from siftune.curate.commands.click_commands import Components
 from siftune.curate.commands.output_commands import OutOption, WritingCommand
 from siftune.curate.core.registry import find, names, options
-from siftune.curate.files.input_paths import INPUTS
 from siftune.curate.files.output_marker import MARKER, Marker
 from siftune.curate.files.output_marker import generator_tag as tag
 from siftune.curate.files.outputs import overwriting, whole_folder, whole_page
+from siftune.curate.files.source_spec import INPUTS
 from siftune.curate.runners.run_folder import RUN_FILES
 from siftune.finetune.cli import finetune
 from siftune.finetune.training.build_loss import ANSWERS, LISTS, LOSSES

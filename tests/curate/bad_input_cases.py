@@ -339,7 +339,7 @@ PARQUET = [
             table([row(1)])(d)
             or pl.read_parquet(d / "d.parquet").head(0).write_parquet(d / "d.parquet")
         ),
-        refused=("d.parquet", "holds none"),
+        refused=("d.parquet", "has none"),
         source="d.parquet",
     ),
     Case(
@@ -449,7 +449,7 @@ CSV = [
         "CSV header not UTF-8", b"instruction,caf\xe9\na,b\n", "line 1", "not UTF-8", file="d.csv"
     ),
     refused("CSV column twice", b"instruction,instruction\na,b\n", "twice", file="d.csv"),
-    refused("CSV with a header only", b"instruction,output\n", "holds none", file="d.csv"),
+    refused("CSV with a header only", b"instruction,output\n", "has none", file="d.csv"),
 ]
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from siftune.curate.core.run_context import listening
+from siftune.curate.core.progress import run_context
 from siftune.curate.core.schema import TURNS
-from siftune.curate.rows.chat import contents, last_turn, part_of, turn
-from siftune.curate.rows.content import calls_of, text_of
+from siftune.curate.rows.chat import calls_of, contents, last_turn, part_of, text_of, turn
 from siftune.curate.rows.convert import finish, table_of
 from siftune.curate.scorers.length import Length
 from siftune.curate.scorers.minhash import MinHash
@@ -116,12 +115,12 @@ def test_drops_that_rest_on_truncated_texts_are_counted() -> None:
             "embedding_cut": pl.Series([0.5, 0, 0, 0, 0.5], dtype=pl.Float32),
         }
     )
-    with listening() as heard:
+    with run_context() as context:
         kept = SemanticDedup()(rows)["keep"]
-    assert (kept.sum(), heard.facts) == (3, {"dropped_on_truncated_text": 1})
-    with listening() as heard:
+    assert (kept.sum(), context.metrics) == (3, {"dropped_on_truncated_text": 1})
+    with run_context() as context:
         assert SemanticDedup()(rows.drop("embedding_cut"))["keep"].equals(kept)
-    assert not heard.facts
+    assert not context.metrics
 
 
 def test_a_score_of_the_answer_sees_the_call() -> None:

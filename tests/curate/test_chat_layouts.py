@@ -242,14 +242,14 @@ def test_a_file_whose_one_object_holds_the_rows_is_refused_with_the_way_to_them(
     key: str, record: Row, tmp_path: Path
 ) -> None:
     (tmp_path / "d.json").write_text(json.dumps({"version": "1", key: [record, record]}))
-    way = rf"{key!r} holds a list of 2 objects .*jq -c '\.\[\"{key}\"\]\[\]' FILE"
+    way = rf"{key!r} is a list of 2 objects .*jq -c '\.\[\"{key}\"\]\[\]' FILE"
     with pytest.raises(DataError, match=way):
         read_rows(tmp_path / "d.json")
 
 
 def test_pages_of_rows_are_refused_with_the_way_to_them(tmp_path: Path) -> None:
     page = {"data": [{"instruction": "Q?", "output": "A."}]}
-    with pytest.raises(DataError, match="'data' holds a list of 1 objects"):
+    with pytest.raises(DataError, match="'data' is a list of 1 objects"):
         read_rows(lines(tmp_path / "rows.jsonl", page, page))
 
 

@@ -15,7 +15,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.run_context import listening
+from siftune.curate.core.progress import run_context
 from siftune.curate.core.schema import TURNS
 from siftune.curate.models.catalog import CATALOG
 from siftune.curate.rows.chat import turn
@@ -135,7 +135,7 @@ def test_two_devices_give_the_vectors_of_one(
     monkeypatch.setattr(embed, "_SAVE_EVERY", 10)
     both = Embedder(embedder.model, "fp32", cache=str(tmp_path), devices=("cpu", "cpu"), long="cut")
     done: list[int] = []
-    with listening(lambda now, *_: done.append(now)):
+    with run_context(lambda now, *_: done.append(now)):
         found = both.encode(TEXTS)
     assert found.vectors.tobytes() == embedder.encode(TEXTS).vectors.tobytes()
     assert done == [10, 20, 30, 40]
@@ -238,7 +238,7 @@ def test_what_was_done_before_a_stop_is_kept(
         if done == 20:
             raise KeyboardInterrupt
 
-    with listening(stop), pytest.raises(KeyboardInterrupt):
+    with run_context(stop), pytest.raises(KeyboardInterrupt):
         embedder.encode(TEXTS)
     (file,) = tmp_path.glob("*.sqlite")
     with sqlite3.connect(file) as database:

@@ -699,7 +699,7 @@ def test_what_a_layout_cannot_say_is_not_written(name: str, row: Row) -> None:
 
 
 def test_rows_that_fit_two_formats_are_refused_with_the_flag_to_set() -> None:
-    with pytest.raises(DataError, match="oasst and oasst_ranked; say which with --format oasst"):
+    with pytest.raises(DataError, match="oasst and oasst_ranked; choose with --format oasst"):
         detect("trees.jsonl", [TREE])
 
 

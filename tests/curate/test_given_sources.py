@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from siftune.curate.cli import curate
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.files.input_paths import input_paths
+from siftune.curate.files.source_spec import input_paths
 from siftune.curate.io.ingest import ingest, read_rows
 from siftune.curate.rows.chat import turn
 from siftune.curate.runners.run import run

@@ -14,7 +14,6 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.dedup.shingle_index import ShingleIndex
 from siftune.curate.dedup.shingle_sets import Sets
 from siftune.curate.files.atomic import aside, locked
-from siftune.curate.files.input_paths import input_paths
 from siftune.curate.files.output_marker import MARKER, Marker, generator_tag, marker_of, remove_own
 from siftune.curate.files.outputs import (
     check_place,
@@ -23,6 +22,7 @@ from siftune.curate.files.outputs import (
     whole_folder,
     whole_page,
 )
+from siftune.curate.files.source_spec import input_paths
 from siftune.curate.native.jit import _sweep
 from siftune.curate.vectors.vector_cache import VectorCache
 

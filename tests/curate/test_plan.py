@@ -26,7 +26,7 @@ def planned(tmp_path: Path, *stages: dict[str, object], pairs: bool = False):
 @pytest.mark.parametrize(
     ("stages", "problem"),
     [
-        ([PII, {"select": "quota", "by": "pii_kinds", "rows": 1}], "2:quota: 'pii_kinds' holds"),
+        ([PII, {"select": "quota", "by": "pii_kinds", "rows": 1}], "2:quota: 'pii_kinds' is List"),
         ([{"select": "quota", "by": "source", "rows": 1, "rank_by": "id"}], "expected one number"),
         ([{"select": "threshold", "by": "messages", "min": 1}], "1:threshold: 'messages': expect"),
         ([{"select": "threshold", "by": "messages.mode", "min": 1}], "one of mean, min"),
@@ -46,7 +46,7 @@ def test_a_column_of_a_type_that_a_stage_cannot_read_is_refused(tmp_path, stages
 def test_a_score_at_every_turn_is_a_list_and_its_mean_a_number(tmp_path) -> None:
     every = {"score": "length", "turns": "every"}
     planned(tmp_path, every, {"select": "top_k", "by": "length_words.mean", "k": 1})
-    with pytest.raises(UsageError, match=r"say length_words\.mean"):
+    with pytest.raises(UsageError, match=r"use length_words\.mean"):
         planned(tmp_path, every, {"select": "top_k", "by": "length_words", "k": 1})
 
 

@@ -58,7 +58,7 @@ def test_overrides_reach_every_depth(write):
         (GOOD.replace("score: length", "scores: length"), "expected one of score, select"),
         (GOOD.replace("source: rows.jsonl", ""), "give -o source=FILE"),
         (GOOD.replace("source: rows.jsonl", "source: no"), "expected a path"),
-        (GOOD + "name: again\n", "stands twice"),
+        (GOOD + "name: again\n", "is there twice"),
         (GOOD + "seed: yes\n", "expected int, got True"),
         ("!!python/object/apply:os.system ['true']", "the YAML tag !!python/object"),
         ("a: &a [x]\nb: [" + "*a, " * 30 + "*a]", "aliases"),

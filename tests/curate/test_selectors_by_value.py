@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.registry import build
-from siftune.curate.core.row_random import draws
 from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import turn
+from siftune.curate.rows.decisions import draws
 
 
 def table(**columns: Any) -> pl.DataFrame:
@@ -84,7 +84,7 @@ def test_threshold_takes_a_statistic_of_a_list() -> None:
 @pytest.mark.parametrize(
     ("rows", "options", "said"),
     [
-        (table(ifd=[[0.1]]), {"by": "ifd", "min": 0}, "say ifd.mean"),
+        (table(ifd=[[0.1]]), {"by": "ifd", "min": 0}, "use ifd.mean"),
         (table(topic=["x"]), {"by": "topic", "min": 0}, "expected one number a row"),
         (table(extra=['{"topic": "x"}']), {"by": "extra.topic", "min": 0}, "found 'x'"),
         (table(ifd=[0.1]), {"by": "ifdd", "min": 0}, "did you mean ifd"),
@@ -299,7 +299,7 @@ def test_quota_by_prompt_counts_pairs_too_and_any_other_turns() -> None:
 
 def test_quota_refuses_a_column_of_lists_in_one_line() -> None:
     rows = table(heuristics_flags=[["a"], []])
-    with pytest.raises(UsageError, match=r"'heuristics_flags' holds List\(String\): expected one"):
+    with pytest.raises(UsageError, match=r"'heuristics_flags' is List\(String\): expected one"):
         select("quota", rows, by="heuristics_flags", rows=1)
 
 

@@ -17,8 +17,7 @@ from siftune.curate.core.schema import KINDS, Kind, content_columns, schema_of
 from siftune.curate.dedup.shingle_stream import Shingles, Texts
 from siftune.curate.dedup.shingles import Unit, shingle
 from siftune.curate.dedup.text_pieces import whole
-from siftune.curate.rows.chat import Part, turn
-from siftune.curate.rows.content import text_of
+from siftune.curate.rows.chat import Part, text_of, turn
 
 IGNORED = {0xAD, 0x200C, 0x200D, 0x2060, 0xFEFF, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 SINGLE = [

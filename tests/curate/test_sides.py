@@ -16,9 +16,8 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import TURNS
 from siftune.curate.rows import conversation_views
 from siftune.curate.rows.budget import Budget
-from siftune.curate.rows.chat import contents, last_turn, part_of, split_turns, turn
+from siftune.curate.rows.chat import contents, last_turn, part_of, split_turns, text_of, turn
 from siftune.curate.rows.columns import base_column, values
-from siftune.curate.rows.content import text_of
 from siftune.curate.rows.decisions import decide, detail, tie_order
 
 USER, ANSWER = turn("user", "Q"), turn("assistant", "A")
@@ -156,7 +155,7 @@ def test_a_scorer_of_rows_is_asked_once_a_row() -> None:
     [lambda s: s.head(1), lambda s: s.rename({"seen": "other"}), lambda s: s.with_columns(x=1)],
 )
 def test_a_scorer_that_breaks_its_word_is_stopped(spoil: Any) -> None:
-    with pytest.raises(TypeError, match=r"Broken was given 3 rows and promised \['seen'\]"):
+    with pytest.raises(TypeError, match=r"Broken was given 3 rows and declares \['seen'\]"):
         conversation_views.score(Broken(spoil), pairs())
 
 

@@ -9,36 +9,35 @@ import numpy as np
 import polars as pl
 import pytest
 
-from siftune.curate.core.progress import Quiet
-from siftune.curate.core.run_context import listening, note, step
+from siftune.curate.core.progress import Quiet, log_metrics, report_progress, run_context
 from siftune.curate.files.atomic import read_json
 from siftune.curate.runners.run import run
 from siftune.curate.runs.recipe import parse
 
 
 def test_what_nobody_listens_to_does_nothing() -> None:
-    note(found=1)
-    step(1, 2, "texts")
+    log_metrics(found=1)
+    report_progress(1, 2, "texts")
 
 
 def test_the_innermost_listener_hears_and_the_outer_one_goes_on_after_it() -> None:
     steps: list[tuple[int, int, str]] = []
-    with listening(lambda *said: steps.append(said)) as outer:
-        note(a=1, b=1)
-        with listening() as inner:
-            note(b=2)
-            step(1, 9, "texts")
-        note(b=3)
-        step(2, 9, "texts")
-    assert (outer.facts, inner.facts) == ({"a": 1, "b": 3}, {"b": 2})
+    with run_context(lambda *said: steps.append(said)) as outer:
+        log_metrics(a=1, b=1)
+        with run_context() as inner:
+            log_metrics(b=2)
+            report_progress(1, 9, "texts")
+        log_metrics(b=3)
+        report_progress(2, 9, "texts")
+    assert (outer.metrics, inner.metrics) == ({"a": 1, "b": 3}, {"b": 2})
     assert steps == [(2, 9, "texts")]
 
 
 def test_a_listener_is_gone_after_a_failure() -> None:
-    with pytest.raises(KeyError), listening() as heard:
+    with pytest.raises(KeyError), run_context() as context:
         raise KeyError
-    note(late=True)
-    assert not heard.facts
+    log_metrics(late=True)
+    assert not context.metrics
 
 
 class Lines(Quiet):
