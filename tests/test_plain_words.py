@@ -17,6 +17,7 @@ PLAIN = (
     "curate/files",
     "curate/formats",
     "curate/io",
+    "curate/models",
     "curate/records",
     "curate/render.py",
     "curate/rows",

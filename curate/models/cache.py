@@ -1,4 +1,4 @@
-"""Where models of the catalogue lie: in the user's cache, or in an installed package."""
+"""Folders of catalogue models: in the user's cache, or in an installed package."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ __all__ = [
 State: TypeAlias = Literal["in the cache", "packaged", "absent", "damaged"]
 
 RECORD: Final = ".siftune-model.json"
-"""In a model folder of the cache: what it was made from, and size, time and hash of each file."""
+"""In a model folder of the cache: its origin, and size, time and hash of each file."""
 
 _CONVERTED: Final = ("config.json", "model.safetensors", "tokenizer.json")
 _SMALL: Final = 2**23  # bytes; files up to this size are hashed whenever the model is looked up
 
 
 def cache_folder(model: CatalogModel) -> Path:
-    """The folder of ``model`` in the user's cache, there or not."""
+    """The folder of ``model`` in the user's cache, existing or not."""
     return _cache_root() / "models" / f"{model.name}-{model.key[:12]}"
 
 
@@ -55,7 +55,7 @@ def _cache_root() -> Path:
 
 
 def package_folder(model: CatalogModel) -> Path | None:
-    """Where an installed package would hold the model's files; the package is not imported."""
+    """Where an installed package would have the model's files; the package is not imported."""
     module, *inner = model.root.split("/")
     spec = importlib.util.find_spec(module)  # finds a top-level package without running it
     if spec is None or not spec.submodule_search_locations:
@@ -64,7 +64,7 @@ def package_folder(model: CatalogModel) -> Path | None:
 
 
 def state(model: CatalogModel) -> State:
-    """Whether, and where, ``model`` can be used from."""
+    """Whether ``model`` is cached, packaged, absent or damaged."""
     if model.gguf is None and package_folder(model) is not None:
         return "packaged"
     folder = cache_folder(model)
@@ -90,10 +90,10 @@ def require(model: CatalogModel) -> Path:
 
 
 def find_packaged(model: CatalogModel) -> Path | None:
-    """The model folder inside an installed package, every file having its hash.
+    """The model folder inside an installed package, with the hash of every file checked.
 
     Raises:
-        UsageError: a file is another one.
+        UsageError: a file has another hash.
     """
     folder = package_folder(model) if model.gguf is None else None
     return folder and _checked_package(folder, model.requirement, tuple(model.files.items()))
@@ -113,7 +113,7 @@ def _checked_package(folder: Path, requirement: str, files: tuple[tuple[str, str
 
 
 def find_cached(model: CatalogModel) -> Path | None:
-    """The model folder in the user's cache; None where it has not been made.
+    """The model folder in the user's cache; None if there is none.
 
     Raises:
         UsageError: a file changed since.
@@ -138,8 +138,8 @@ def is_intact(model: CatalogModel, *, thorough: bool = False) -> bool:
 def _first_change(model: CatalogModel, *, thorough: bool) -> str | None:
     """A file that is missing or differs from the record; the record itself if it is unusable.
 
-    Size and time stand for the content of a large file: weights are hashed only where those
-    differ, such as after a copy.
+    Large files are compared by size and time: they are hashed only where those differ, such as
+    after a copy.
     """
     folder = cache_folder(model)
     try:
@@ -159,7 +159,7 @@ def _same(path: Path, noted: Mapping[str, Any], thorough: bool) -> bool:
 
 
 def write_record(folder: Path, made_from: Mapping[str, Any]) -> None:
-    """Note in ``folder`` what it was made from and the files that it holds."""
+    """Write the origin of ``folder`` and a record of its files to it."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
     files = {
         path.relative_to(folder).as_posix(): {

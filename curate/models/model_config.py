@@ -1,4 +1,4 @@
-"""What a model's configuration says of its size, whatever its family calls it."""
+"""Sizes and limits in a model's configuration, whatever its family names them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _REPAIR: Final = "get the file again, or correct it"
 
 
 def check_values(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse numbers of a ``config.json`` with which no model can compute, and quantised weights.
+    """Refuse unusable numbers of a ``config.json``, and quantised weights.
 
-    A list may hold an infinity: Mamba2 has one for a limit that is none.
+    A list may contain an infinity: Mamba2 has one for no limit.
 
     Raises:
         UsageError: the text names the file and the key.
@@ -59,13 +59,13 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
 
 
 def embeddings_of(config: Any) -> int | None:
-    """How many tokens a model has an embedding of; None where its configuration does not say."""
+    """Number of tokens with an embedding; None where the configuration has none."""
     size = getattr(config.get_text_config(), "vocab_size", None)
     return size if isinstance(size, int) else None
 
 
 def positions_of(config: Any) -> int | None:
-    """How many tokens a model takes at once; None where there is no limit, or none is named.
+    """Most tokens that a model takes at once; None where it has no limit, or names none.
 
     XLNet has -1 for no limit.
     """

@@ -1,4 +1,4 @@
-"""The files of a model folder, checked before a library reads them, and its errors in one line."""
+"""Checks of the files of a model folder before a library reads them, with errors in one line."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _REPAIR: Final = "get the file again, or correct it"
 
 @contextmanager
 def loading(what: str | Path, expected: str = _REPAIR) -> Iterator[None]:
-    """Make one line, which begins with ``what``, of any error raised while a model is loaded.
+    """Turn any error of loading a model into one line that begins with ``what``.
 
-    Each family reads a wrong configuration its own way: there is no list of what it can raise.
+    Each family has its own errors for a wrong configuration: there is no list of them.
 
     Raises:
         UsageError: anything was raised that is not one of our own errors.
@@ -53,14 +53,14 @@ def loading(what: str | Path, expected: str = _REPAIR) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's text, with the next where it only announces that one."""
+    """The first line of an error's text, with the next where it only introduces that one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     count = next((at for at, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))
     return " ".join(lines[:count]) or type(error).__name__
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object that a JSON file of a model folder holds.
+    """The object in a JSON file of a model folder.
 
     Raises:
         UsageError: it cannot be read, or is something other than an object.
@@ -75,11 +75,11 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def check_settings(folder: Path) -> None:
-    """Refuse JSON files that are no settings of a model; one that is not there is none.
+    """Refuse JSON files that are no settings of a model; missing ones are accepted.
 
     Raises:
-        UsageError: the text names the file and the key; or the folder holds a pipe or a device,
-            which a library that reads it would wait for.
+        UsageError: the text names the file and the key; or the folder has a pipe or a device in the
+        place of a file.
     """
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.exists() and not (path.is_file() or path.is_dir()):
@@ -96,7 +96,7 @@ def check_settings(folder: Path) -> None:
 
 
 def generation_ends(folder: Path) -> tuple[int, ...]:
-    """The end tokens that ``generation_config.json`` names; none where there is no such file.
+    """The end tokens of ``generation_config.json``; none where there is no such file.
 
     Raises:
         UsageError: the file cannot be read, or they are no token ids.
@@ -117,12 +117,12 @@ def check_files(folder: Path) -> None:
 
     Raises:
         UsageError: settings are none (`check_settings`), a shard is missing, a file is cut off or
-            its header is wrong, or the folder holds an adapter, for which `transformers` would load
+            its header is wrong, or the folder has an adapter, for which `transformers` would load
             another folder.
     """
     if (folder / _ADAPTER).is_file():
         raise UsageError(
-            f"{folder} holds an adapter ({_ADAPTER}), not a whole model: merge it into its base "
+            f"{folder} is an adapter ({_ADAPTER}), not a whole model: merge it into its base "
             "model and give the folder of that; --adapter both has the merged model as well"
         )
     check_settings(folder)

@@ -40,7 +40,7 @@ def multiplies_bf16(device: str) -> bool:
 
 
 def reason_for(precision: Precision, device: str) -> str:
-    """Why `resolve_precision` gives what it gives, for the line that reports it.
+    """Reason for the result of `resolve_precision`, for the line that reports it.
 
     >>> reason_for("fp32", "cpu")
     'as asked for'

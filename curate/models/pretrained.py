@@ -1,7 +1,7 @@
-"""Loading a transformers model whole: each tensor is there, of the right shape, and finite.
+"""Load transformers models whole: each tensor is present, of the right shape, and finite.
 
-`transformers` draws a tensor that the weights lack at random, leaves out one that the configuration
-has no place for, and takes NaN as it is. Here each of these is an error that names the tensor.
+`transformers` draws a missing tensor at random, drops one that the configuration has no place for,
+and accepts NaN. Here each of these is an error that names the tensor.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def load_config(model: str | Path) -> Any:
     """The configuration of a model folder.
 
     Raises:
-        UsageError: the file cannot be read, or makes no configuration of any family.
+        UsageError: the file cannot be read, or is no configuration of any family.
     """
     from transformers import AutoConfig
 
@@ -63,8 +63,8 @@ def load_config(model: str | Path) -> Any:
 def load_pretrained(auto: Any, model: str | Path, *, backbone: bool = False, **options: Any) -> Any:
     """``auto.from_pretrained(model, **options)`` in eval mode, from safetensors, without its code.
 
-    ``backbone``: only the trunk of ``model`` is wanted. The head of its own task is left out, and
-    the head that ``auto`` puts on the trunk is drawn at random.
+    ``backbone``: only the trunk of ``model`` is used. The head of its own task is left out, and the
+    head of ``auto`` is drawn at random.
 
     Raises:
         UsageError: a file is damaged, tensors are missing, unexpected, of another shape or not
@@ -92,7 +92,7 @@ def load_pretrained(auto: Any, model: str | Path, *, backbone: bool = False, **o
 
 
 def _check_generation(folder: Path) -> None:
-    """Refuse a generation config that cannot be one, by its own name."""
+    """Refuse an invalid generation config, with its file's name."""
     from transformers import GenerationConfig
 
     path = folder / "generation_config.json"
@@ -102,7 +102,7 @@ def _check_generation(folder: Path) -> None:
 
 
 def _refuse_integers(model: Any, folder: Path) -> None:
-    """Refuse whole numbers in the place of weights, which `transformers` would take for floats."""
+    """Refuse integer tensors in the place of weights, which `transformers` would cast to floats."""
     floats = {name for name, weight in model.named_parameters() if weight.is_floating_point()}
     prefix = f"{model.base_model_prefix}."
     wrong = [
@@ -119,9 +119,9 @@ def _refuse_integers(model: Any, folder: Path) -> None:
 
 
 def _refuse_nan(model: Any, folder: str | Path) -> None:
-    """Refuse a model that makes NaN of two tokens: finite weights alone do not keep it from that.
+    """Refuse a model whose output for two tokens is NaN: finite weights do not prevent that.
 
-    What a family cannot do with two tokens is no matter here.
+    Other errors of a family on two tokens are ignored.
     """
     import torch
 
@@ -142,7 +142,7 @@ def _refuse_nan(model: Any, folder: str | Path) -> None:
 
 
 def _check_family(auto: Any, model: str | Path) -> None:
-    """Refuse a family that `transformers` has no model of the wanted kind for."""
+    """Refuse a family for which `transformers` has no model of the required kind."""
     families = getattr(auto, "_model_mapping", None)
     if families is None:
         return  # a class of one family
@@ -156,7 +156,7 @@ def _check_family(auto: Any, model: str | Path) -> None:
 
 
 def attention_of(auto: Any, model: str | Path) -> str:
-    """``sdpa`` where the family knows it, else ``eager``: never what a folder names."""
+    """``sdpa`` where the family supports it, else ``eager``; not what the folder's config names."""
     config = load_config(model)
     known = auto._model_mapping.get(type(config), None)
     return "sdpa" if getattr(known, "_supports_sdpa", True) else "eager"
@@ -189,7 +189,7 @@ def _loaded(
 
 
 def _refuse_joined(model: str | Path, report: Sequence[str]) -> None:
-    """Name the tensors that cannot be joined into one: for experts the error names none."""
+    """Name the tensors that cannot be merged into one: for experts the error names none."""
     joined = re.findall(r"^(\S+) *\| CONVERSION", "\n".join(report), re.MULTILINE)
     if joined:
         raise UsageError(
@@ -199,7 +199,7 @@ def _refuse_joined(model: str | Path, report: Sequence[str]) -> None:
 
 @contextmanager
 def _load_report(into: list[str]) -> Iterator[None]:
-    """Keep what `transformers` warns of while it loads, off the screen."""
+    """Collect the warnings of `transformers` during loading instead of printing them."""
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: into.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("transformers.modeling_utils")
@@ -218,11 +218,11 @@ def _load_report(into: list[str]) -> Iterator[None]:
 def misfits(
     model: Any, info: Mapping[str, Collection[Any]], trunk_of: str | Path | None = None
 ) -> str:
-    """What the loading info of ``model`` holds that a whole model's has not; empty: nothing.
+    """Missing, unexpected and mismatched tensors in the loading info of ``model``, or ''.
 
-    Tied weights and what the family itself lets go are not in it. ``trunk_of``: the folder of which
-    only the trunk is wanted; then a head may be new as a whole, and BERT's pooler too, which is no
-    part of most of its trained models.
+    Tied weights and what the family itself ignores are not in it. ``trunk_of``: the folder of which
+    only the trunk is used; then a head may be new as a whole, and BERT's pooler, which most of its
+    trained models do not have.
     """
     missing = set(info["missing_keys"])
     unexpected = {name for name in info["unexpected_keys"] if not _CONSTANTS.search(name)}
@@ -246,7 +246,7 @@ def misfits(
 
 
 def _new_as_a_whole(model: Any, missing: Collection[str]) -> set[str]:
-    """Those of the missing tensors that are the whole of a head or of a pooler."""
+    """The missing tensors that make up a whole head or pooler."""
     trunk = "" if model.base_model is model else f"{model.base_model_prefix}."
     names = set(model.state_dict())
     head = {name for name in names if not name.startswith(trunk)}
@@ -255,10 +255,10 @@ def _new_as_a_whole(model: Any, missing: Collection[str]) -> set[str]:
 
 
 def _of_no_head(loaded: Any, folder: str | Path, unexpected: set[str]) -> set[str]:
-    """Those of the unexpected tensors that are no part of a head of the model's own task.
+    """The unexpected tensors that are no part of a head of the model's own task.
 
-    A tensor of a head has the name of the head's module in its own, or, where the file has names of
-    an older version, one that the architecture of the configuration knows how to read.
+    A tensor of a head has the name of the head's module in its own, or, with names of an older
+    version, one that the architecture of the configuration converts.
     """
     kinds = _own_architectures(loaded.config) if unexpected else []
     heads = {name for kind in kinds for name in _heads_of(kind, loaded)}
@@ -270,7 +270,7 @@ def _of_no_head(loaded: Any, folder: str | Path, unexpected: set[str]) -> set[st
 
 
 def _own_architectures(config: Any) -> list[Any]:
-    """The classes that ``architectures`` of the configuration names."""
+    """The classes of ``architectures`` in the configuration."""
     import transformers
 
     named = (getattr(transformers, name, None) for name in config.architectures or ())
@@ -284,7 +284,7 @@ def _own_architectures(config: Any) -> list[Any]:
 
 
 def _heads_of(kind: Any, loaded: Any) -> set[str]:
-    """First names of what an architecture puts on the trunk of ``loaded``."""
+    """First names of the modules that an architecture adds to the trunk of ``loaded``."""
     import torch
 
     with loading(f"{kind.__name__}, which config.json names,"), torch.device("meta"):
@@ -308,7 +308,7 @@ def weights_of(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def non_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Names of the tensors that hold NaN or an infinity."""
+    """Names of the tensors with NaN or an infinity."""
     return [
         name
         for name, tensor in tensors
@@ -317,6 +317,6 @@ def non_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
 
 
 def _finite(tensor: Tensor) -> bool:
-    """Whether both ends are: NaN is passed on, and no mask as large as the tensor is made."""
+    """Whether minimum and maximum are finite: NaN is passed on, and no mask is allocated."""
     low, high = tensor.aminmax()
     return bool(low.isfinite() & high.isfinite())

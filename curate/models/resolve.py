@@ -1,4 +1,4 @@
-"""One rule for what a model's name means: a local folder, the catalogue, then the hub."""
+"""Resolve a model's name: a local folder, the catalogue, then the hub."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model_folder(model: str | Path) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise UsageError(f"{model} is a file: expected a model folder, which holds config.json")
+        raise UsageError(f"{model} is a file: expected a model folder, with config.json")
     return catalog_folder(name) or _from_hub(name)
 
 
@@ -42,7 +42,7 @@ def catalog_folder(name: str) -> Path | None:
 
 
 def catalog_key(name: str) -> str | None:
-    """Digest of what a model of the catalogue is made from, here or not; None as above."""
+    """Digest of a model of the catalogue, downloaded or not; None as above."""
     known = name in CATALOG and not Path(name).is_dir()
     return CATALOG[name].key if known else None
 
@@ -58,7 +58,7 @@ def is_hub_name(name: str) -> bool:
 
 def _from_hub(name: str) -> Path:
     if not is_hub_name(name):
-        raise UsageError(f"no model folder {name}: expected one that holds config.json")
+        raise UsageError(f"no model folder {name}: expected one with config.json")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
