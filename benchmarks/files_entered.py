@@ -1,7 +1,7 @@
 """`python -m benchmarks.files_entered [--list]`: source files of ours that three small runs enter.
 
-A file is entered when one of its functions is called while the command works; the module level,
-which an import runs, does not count. The runs are a recipe on the six rows of examples/tour.jsonl,
+A file is entered when one of its functions is called while the command works; what an import runs
+(the module level, class bodies, decorators) does not count. The runs are a recipe on the six rows of examples/tour.jsonl,
 `finetune dpo` on 24 pairs and `finetune ppo` on 24 prompts, each in a process of its own with a
 profiler in every thread. Formats are counted apart: one file is entered for each format tried.
 """
@@ -113,6 +113,15 @@ def _traced(command: Sequence[str]) -> set[str]:
         return set(json.loads(Path(found.name).read_text(encoding="utf-8")))
 
 
+def _is_import(frame: FrameType | None) -> bool:
+    """Whether a frame runs because a module other than the command is being imported."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") != "__main__":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _trace(found: Path, command: Sequence[str]) -> None:
     """Run a command in this process and write the files of ours that it entered to ``found``."""
     from siftune.pipelines.cli import main as siftune
@@ -120,8 +129,9 @@ def _trace(found: Path, command: Sequence[str]) -> None:
     codes: set[CodeType] = set()
 
     def note(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call":
-            codes.add(frame.f_code)
+        code = frame.f_code
+        if event == "call" and code not in codes and not _is_import(frame):
+            codes.add(code)
 
     sys.argv = ["siftune", *command]
     threading.setprofile(note)

@@ -9,25 +9,34 @@ rate before its first run.
 
 from __future__ import annotations
 
+import csv
+import gzip
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias
 
-import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
+import zstandard
 
-from siftune.curate.core.errors import UsageError
-from siftune.curate.files.atomic import read_json
 from siftune.curate.io.containers import expand
+from siftune.curate.io.file_part import Part
 from siftune.curate.runners.plan import Plan, Step
-from siftune.curate.runners.row_counts import Records, records
-from siftune.curate.runners.timing import Sampled, Trial, loads_model, models_tried, sampled
+from siftune.curate.runners.timing import (
+    PriorStage,
+    Sampled,
+    Trial,
+    loads_model,
+    models_tried,
+    prior_stages,
+    sampled,
+)
 from siftune.curate.runs.recipe import Recipe, Spec, component
-from siftune.curate.runs.run_manifest import fits
 
-__all__ = ["Forecast", "Seconds", "forecast", "forecast_lines", "source_rows"]
+__all__ = ["Forecast", "Records", "Seconds", "forecast", "forecast_lines", "records", "source_rows"]
 
 Seconds: TypeAlias = tuple[float, float]
 """Lowest and highest."""
@@ -37,8 +46,14 @@ _FEW: Final = 1_000  # rows, of which a run is comparable to at most twice as ma
 _LEAST, _MOST = 0.7, 1.5  # of a rate: the other rows may differ, and so may the load here
 _MODEL_ROWS: Final = 1_000  # rows from which on a stage that loads a model is timed
 _GROWTH: Final = 0.15  # a selector's seconds a row grow as the rows to this power, if it is quick
+_COUNTED: Final = 64 << 20  # bytes of lines that are counted, not estimated
+_PROBE: Final = 1 << 18  # bytes read at each place of a longer file
+_PROBES: Final = 16
+_HEAD: Final = 4 << 20  # bytes read of a file that can only be read from its beginning
+_READ: Final = 1 << 14  # bytes that a decompressor takes at a time
+_DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SLACK: Final = 1.5  # at most so many times the expected rows are kept
-_BESIDE: Final = 20  # run folders that are searched, the newest
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
     ]
     enough = rows.count >= _MODEL_ROWS
     loaded = models_tried(plan.recipe, models, rows.count, trial) if enough else {}
-    given = rows if timed is None or plan.ingested else timed.scaled(rows)
+    given = rows if timed is None or plan.ingested else _rows_of(rows, timed)
     between = [RowRange(rows.count, rows.count), *row_flow(plan, given.count, known, timed)]
     labels = ["ingest", *(step.label for step in plan.steps), "outputs"]
     specs = [None, *(step.spec for step in plan.steps), None]
@@ -90,6 +105,12 @@ def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Foreca
         most = Records(here.most, counted)
         found.append(Forecast(label, most, here.least < here.most, seconds, how))
     return found
+
+
+def _rows_of(records: Records, timed: Sampled) -> Records:
+    """The rows that so many records give, by the trials."""
+    rows = timed.rows_of(records.count)
+    return records if rows is None else Records(rows, counted=False)
 
 
 def _is_comparable(before: PriorStage, rows: int) -> bool:
@@ -249,71 +270,97 @@ class _Selector:
 
 
 @dataclass(frozen=True)
-class PriorStage:
-    """CPU seconds of a stage in an earlier run, and its rows."""
+class Records:
+    """A number of records, and whether it was counted or estimated."""
 
-    cpu_seconds: float
-    rows: int
-    how: str
-    kept: int | None = None  # rows, by a selector
+    count: int
+    counted: bool
 
 
-def prior_stages(recipe: Recipe, out: Path) -> dict[int, PriorStage]:
-    """Stages of ``recipe`` in earlier runs: in ``out``, or in a folder beside it.
+def records(parts: Iterable[Part]) -> Records:
+    """Number of records in all parts, with blank lines and lines that cannot be read."""
+    found = [_records(part) for part in parts]
+    return Records(sum(one.count for one in found), all(one.counted for one in found))
 
-    Keys are 0 for ingest, found by source and format; then the stages, found by their component and
-    all its options; last the outputs, found by all stages together.
+
+def _records(part: Part) -> Records:
+    if part.container in ("parquet", "rows"):
+        return Records(int(pq.read_metadata(part.paths[0]).num_rows), counted=True)
+    if part.container == "arrow":
+        return Records(sum(map(_arrow_rows, part.paths)), counted=True)
+    path = part.paths[0]
+    with path.open("rb") as file:
+        magic = file.read(4)
+        file.seek(0)
+        if part.container == "lines" and not magic.startswith((_GZIP, _ZSTD)):
+            return _lines(file, part.size)
+        try:
+            text = _expanded(file, magic).read(_HEAD)
+        except _DAMAGED:
+            return Records(0, counted=False)  # the error comes when the file is read
+        whole = len(text) < _HEAD
+        share = 1.0 if whole else min(1.0, file.tell() / part.size)
+    count = _COUNTS[part.container](text, whole)
+    return Records(round(count / share), counted=whole)
+
+
+def _arrow_rows(path: Path) -> int:
+    with pa.memory_map(str(path)) as file:
+        return sum(batch.num_rows for batch in pa.ipc.open_stream(file))
+
+
+def _expanded(file: IO[bytes], magic: bytes) -> IO[bytes]:
+    if magic.startswith(_GZIP):
+        short: Any = _ShortReads(file)
+        return gzip.GzipFile(fileobj=short)  # type: ignore[return-value]
+    if magic.startswith(_ZSTD):
+        library = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+        return library.stream_reader(file, _READ, read_across_frames=True, closefd=False)
+    return file
+
+
+@dataclass(frozen=True)
+class _ShortReads:
+    """A file read a little at a time, so that its position shows what was decompressed.
+
+    From Python 3.12 on `gzip` takes 128 KiB at once, often far more than the text needed.
     """
-    found: dict[int, PriorStage] = {}
-    for folder, manifest in _manifests(out):
-        for at in range(len(recipe.stages) + 2):
-            place = _place(recipe, at, manifest["recipe"])
-            one = None if place is None else _took(manifest, place, folder)
-            if at not in found and one is not None:
-                found[at] = one
-    return found
+
+    file: IO[bytes]
+
+    def read(self, size: int = _READ) -> bytes:
+        """The next bytes, ``size`` at most."""
+        return self.file.read(min(size, _READ) if size >= 0 else _READ)
 
 
-def _place(recipe: Recipe, at: int, then: Mapping[str, Any]) -> int | None:
-    """Position in the other recipe of what this one has at ``at``; None if it has none."""
-    stages = [_plain(asdict(spec)) for spec in recipe.stages]
-    if at == 0:
-        source = _plain([recipe.source, recipe.format])
-        return 0 if source == [then["source"], then["format"]] else None
-    if at > len(stages):
-        return at if stages == then["stages"] else None
-    same = [place for place, other in enumerate(then["stages"], 1) if other == stages[at - 1]]
-    return same[0] if same else None
+def _lines(file: IO[bytes], size: int) -> Records:
+    if size <= _COUNTED:
+        count, last = 0, b"\n"
+        while text := file.read(_HEAD):
+            count, last = count + text.count(b"\n"), text[-1:]
+        return Records(count + (last != b"\n"), counted=True)
+    ends = 0
+    for probe in range(_PROBES):
+        file.seek((size - _PROBE) * probe // (_PROBES - 1))
+        ends += file.read(_PROBE).count(b"\n")
+    return Records(round(ends / (_PROBE * _PROBES) * size), counted=False)
 
 
-def _took(manifest: Mapping[str, Any], place: int, folder: Path) -> PriorStage | None:
-    """The time of a position in a manifest; None if the manifest has no time or no row of it."""
-    stages = manifest["stages"]
-    label = stages[place]["stage"] if place < len(stages) else "outputs"
-    took = manifest["clock"].get(label, {}).get("cpu_seconds")
-    rows = stages[place]["rows"] if 0 < place < len(stages) else stages[0]["rows_in"]
-    known = took is not None and rows
-    kept = stages[place].get("kept") if 0 < place < len(stages) else None
-    return PriorStage(took, rows, f"as in {folder} on {rows:,} rows", kept) if known else None
+def _text_lines(text: bytes, whole: bool) -> float:
+    return text.count(b"\n") + (whole and not text.endswith(b"\n"))
 
 
-def _manifests(out: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """The manifest in ``out`` and those in the folders beside it, the newest first."""
-    beside = [path for path in out.parent.glob("*/manifest.json") if path.parent != out]
-    newest = sorted(beside, key=lambda path: path.stat().st_mtime, reverse=True)[:_BESIDE]
-    for path in [out / "manifest.json", *newest]:
-        if path.is_file() and (manifest := _read(path)) is not None:
-            yield path.parent, manifest
+def _csv_rows(text: bytes, whole: bool) -> float:
+    """Rows after the header; a cell may hold line ends."""
+    rows = sum(1 for row in csv.reader(text.decode(errors="replace").splitlines(True)) if row)
+    return max(0, rows - 1)
 
 
-def _read(path: Path) -> Mapping[str, Any] | None:
-    """A manifest of ours, else None: other tools have files of this name, too."""
-    try:
-        found = read_json(path)
-    except (UsageError, OSError):
-        return None
-    return found if fits(found) else None
+def _values(text: bytes, whole: bool) -> float:
+    """Number of objects, by the key that the first one begins with."""
+    begin, end = text.find(b'"'), text.find(b'":')
+    key: Any = text[begin : end + 1] if 0 <= begin < end else b"{"
+    return text.count(key)
 
 
-def _plain(value: Any) -> Any:
-    return orjson.loads(orjson.dumps(value))
+_COUNTS: Final = {"lines": _text_lines, "csv": _csv_rows, "values": _values}

@@ -1,20 +1,32 @@
-"""Stages timed on the first rows of a source, in a temporary folder; models on very few."""
+"""Measured cost of stages: in earlier runs, or timed on the first rows; models on very few."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from siftune.curate.core.errors import SiftuneError
-from siftune.curate.runners.row_counts import Records
-from siftune.curate.runs.recipe import Recipe, Spec, component
+import orjson
 
-__all__ = ["Loaded", "Sampled", "Trial", "loads_model", "models_tried", "sampled"]
+from siftune.curate.core.errors import SiftuneError, UsageError
+from siftune.curate.files.atomic import read_json
+from siftune.curate.runs.recipe import Recipe, Spec, component
+from siftune.curate.runs.run_manifest import fits
+
+__all__ = [
+    "Loaded",
+    "PriorStage",
+    "Sampled",
+    "Trial",
+    "loads_model",
+    "models_tried",
+    "prior_stages",
+    "sampled",
+]
 
 Trial: TypeAlias = Callable[[Recipe, Path], Mapping[str, Any]]
 """Runs a recipe in a folder and gives the manifest."""
@@ -23,6 +35,7 @@ _FIRST: Final = 64  # rows of a trial that only loads code and files
 _SIZES: Final = (256, 1024, 4096, 16_384)  # rows of those that are timed, as time allows
 _SECONDS: Final = 1.5  # CPU seconds that a trial may be expected to take
 _REPEATS: Final = 3  # of a trial that took longer than expected
+_BESIDE: Final = 20  # run folders that are searched, the newest
 _MODEL_SIZES: Final = (8, 32, 128, 512)  # rows; the first trial also loads, and does not count
 _MODEL_SECONDS: Final = 2.0  # CPU seconds that a trial may be expected to take
 _NOT_TRIED: Final = {
@@ -53,12 +66,12 @@ class Sampled:
         """The basis of the rate, in words."""
         return f"timed on the first {self.rows:,} rows"
 
-    def scaled(self, records: Records) -> Records:
-        """Number of rows that so many records give: some give none, trees several."""
+    def rows_of(self, records: int) -> int | None:
+        """Number of rows that so many records give (some none, trees several); None: one each."""
         facts = self.manifests[-1]["stages"][0]
         if facts["kept"] == facts["rows_in"]:
-            return records
-        return Records(round(records.count * facts["kept"] / facts["rows_in"]), counted=False)
+            return None
+        return round(records * facts["kept"] / facts["rows_in"])
 
     def kept(self, place: int, rows: int) -> float:
         """Number of rows that the selector at ``place`` keeps of so many.
@@ -271,3 +284,74 @@ def _tried(recipe: Recipe, at: int, rows: int, trial: Trial, folder: Path) -> Lo
             break
         size, spent = more, took(more)
     return Loaded(max(0.0, with_loading - spent), spent / size, size)
+
+
+@dataclass(frozen=True)
+class PriorStage:
+    """CPU seconds of a stage in an earlier run, and its rows."""
+
+    cpu_seconds: float
+    rows: int
+    how: str
+    kept: int | None = None  # rows, by a selector
+
+
+def prior_stages(recipe: Recipe, out: Path) -> dict[int, PriorStage]:
+    """Stages of ``recipe`` in earlier runs: in ``out``, or in a folder beside it.
+
+    Keys are 0 for ingest, found by source and format; then the stages, found by their component and
+    all its options; last the outputs, found by all stages together.
+    """
+    found: dict[int, PriorStage] = {}
+    for folder, manifest in _manifests(out):
+        for at in range(len(recipe.stages) + 2):
+            place = _place(recipe, at, manifest["recipe"])
+            one = None if place is None else _prior_stage(manifest, place, folder)
+            if at not in found and one is not None:
+                found[at] = one
+    return found
+
+
+def _place(recipe: Recipe, at: int, then: Mapping[str, Any]) -> int | None:
+    """Position in the other recipe of what this one has at ``at``; None if it has none."""
+    stages = [_plain(asdict(spec)) for spec in recipe.stages]
+    if at == 0:
+        source = _plain([recipe.source, recipe.format])
+        return 0 if source == [then["source"], then["format"]] else None
+    if at > len(stages):
+        return at if stages == then["stages"] else None
+    same = [place for place, other in enumerate(then["stages"], 1) if other == stages[at - 1]]
+    return same[0] if same else None
+
+
+def _prior_stage(manifest: Mapping[str, Any], place: int, folder: Path) -> PriorStage | None:
+    """The time of a position in a manifest; None if the manifest has no time or no row of it."""
+    stages = manifest["stages"]
+    label = stages[place]["stage"] if place < len(stages) else "outputs"
+    took = manifest["clock"].get(label, {}).get("cpu_seconds")
+    rows = stages[place]["rows"] if 0 < place < len(stages) else stages[0]["rows_in"]
+    known = took is not None and rows
+    kept = stages[place].get("kept") if 0 < place < len(stages) else None
+    return PriorStage(took, rows, f"as in {folder} on {rows:,} rows", kept) if known else None
+
+
+def _manifests(out: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The manifest in ``out`` and those in the folders beside it, the newest first."""
+    beside = [path for path in out.parent.glob("*/manifest.json") if path.parent != out]
+    newest = sorted(beside, key=lambda path: path.stat().st_mtime, reverse=True)[:_BESIDE]
+    for path in [out / "manifest.json", *newest]:
+        if path.is_file() and (manifest := _manifest_in(path)) is not None:
+            yield path.parent, manifest
+
+
+def _manifest_in(path: Path) -> Mapping[str, Any] | None:
+    """A manifest of ours, else None: other tools have files of this name, too."""
+    try:
+        found = read_json(path)
+    except (UsageError, OSError):
+        return None
+    return found if fits(found) else None
+
+
+def _plain(value: Any) -> Any:
+    return orjson.loads(orjson.dumps(value))

@@ -14,10 +14,9 @@ import zstandard
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.files.atomic import read_json, write_json
 from siftune.curate.io.containers import expand
-from siftune.curate.runners import row_counts
-from siftune.curate.runners.forecast import forecast, forecast_lines
+from siftune.curate.runners import forecast as forecasts
+from siftune.curate.runners.forecast import Records, forecast, forecast_lines, records
 from siftune.curate.runners.plan import plan
-from siftune.curate.runners.row_counts import Records, records
 from siftune.curate.runners.run import forecast_run, run
 from siftune.curate.runs.recipe import parse
 from siftune.curate.scorers.length import Length
@@ -372,9 +371,9 @@ def test_small_files_are_counted_to_the_row(tmp_path, ending):
 
 @pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "jsonl.zst"])
 def test_long_files_are_estimated_within_a_tenth(tmp_path, monkeypatch, ending):
-    monkeypatch.setattr(row_counts, "_COUNTED", 1 << 16)
-    monkeypatch.setattr(row_counts, "_PROBE", 1 << 13)
-    monkeypatch.setattr(row_counts, "_HEAD", 1 << 20)
+    monkeypatch.setattr(forecasts, "_COUNTED", 1 << 16)
+    monkeypatch.setattr(forecasts, "_PROBE", 1 << 13)
+    monkeypatch.setattr(forecasts, "_HEAD", 1 << 20)
     letters = np.random.default_rng(0).bytes(20_000 * 100).hex()
     rows = [{"prompt": "q", "completion": letters[i * 200 : i * 200 + 200]} for i in range(20_000)]
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
