@@ -1,9 +1,10 @@
 """`python -m benchmarks.files_entered [--list]`: source files of ours that three small runs enter.
 
 A file is entered when one of its functions is called while the command works; what an import runs
-(the module level, class bodies, decorators) does not count. The runs are a recipe on the six rows of examples/tour.jsonl,
-`finetune dpo` on 24 pairs and `finetune ppo` on 24 prompts, each in a process of its own with a
-profiler in every thread. Formats are counted apart: one file is entered for each format tried.
+(the module level, class bodies, decorators) does not count. The runs are a recipe on the six rows
+of examples/tour.jsonl, `finetune dpo` on 24 pairs and `finetune ppo` on 24 prompts, each in a
+process of its own with a profiler in every thread. Formats are counted apart: one file is entered
+for each format tried.
 """
 
 from __future__ import annotations

@@ -90,10 +90,10 @@ def _pair(row: Row) -> Row:
     worst, best = worst_and_best(row["scores"])
     listed = {key: row["extra"][key] for key in row["extra"] if key.startswith("completions[")}
     extra = {key: row["extra"][key] for key in row["extra"] if key not in listed}
-    said = {"chosen": best, "rejected": worst}
-    for side, at in said.items():
+    picked = {"chosen": best, "rejected": worst}
+    for side, at in picked.items():
         put_fields(extra, side, listed.get(f"completions[{at}].fields", ()))
-    answers = {side: row["completions"][at] for side, at in said.items()}
-    scores = {f"score_{side}": row["scores"][at] for side, at in said.items()}
+    answers = {side: row["completions"][at] for side, at in picked.items()}
+    scores = {f"score_{side}": row["scores"][at] for side, at in picked.items()}
     margin = scores["score_chosen"] - scores["score_rejected"]
     return row | answers | scores | {"margin": margin, "win_probability": None, "extra": extra}

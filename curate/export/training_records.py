@@ -99,9 +99,9 @@ def _native(row: Row) -> Row:
             return sides | {"label": row["label"]}
         case "ranked":
             worst, best = worst_and_best(row["scores"])
-            said = row["completions"]
+            completions = row["completions"]
             pair = {
-                name: _listed(said[at], f"completions[{at}]", extra)
+                name: _listed(completions[at], f"completions[{at}]", extra)
                 for name, at in (("chosen", best), ("rejected", worst))
             }
             return {"prompt": _turns(row, "prompt")} | pair

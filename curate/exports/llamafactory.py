@@ -120,16 +120,16 @@ def _alternating(turns: Sequence[Row]) -> list[Row]:
     Raises:
         BadRow: they do not alternate so.
     """
-    said: list[Row] = []
+    merged: list[Row] = []
     for turn in map(_turn, results_in_order(turns)):
-        if said and turn["from"] == said[-1]["from"] == "observation":
-            said[-1]["value"] += _BETWEEN_RESULTS + turn["value"]
+        if merged and turn["from"] == merged[-1]["from"] == "observation":
+            merged[-1]["value"] += _BETWEEN_RESULTS + turn["value"]
         else:
-            said.append(turn)
-    for at, turn in enumerate(said):
+            merged.append(turn)
+    for at, turn in enumerate(merged):
         if (turn["from"] in _ASKS) != (at % 2 == 0):
             raise BadRow("no_place", f"{_WHO} takes user and assistant turns in alternation")
-    return said
+    return merged
 
 
 def _turn(turn: Row) -> Row:

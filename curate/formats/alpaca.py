@@ -11,7 +11,7 @@ from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
 from siftune.curate.records.layout import Layout, Said
 from siftune.curate.records.question_parts import PART_KEYS, refuse_parts
-from siftune.curate.records.turns import conversation, leftover, plain, said_by, text_field
+from siftune.curate.records.turns import conversation, leftover, plain, text_field, text_turn
 
 __all__ = ["Alpaca"]
 
@@ -54,7 +54,7 @@ class Alpaca:
         if row.get("history"):
             turns = [*_read_history(row["history"]), *turns]
         if row.get("system"):
-            turns = [said_by("system", text_field(row, "system")), *turns]
+            turns = [text_turn("system", text_field(row, "system")), *turns]
         return [{"messages": turns, "extra": extra}]
 
     def write(self, row: Row) -> Row:
@@ -63,10 +63,10 @@ class Alpaca:
         written: Row = {}
         if turns and turns[0]["role"] == "system":
             written["system"] = _system(turns.pop(0))
-        said = plain(turns, *["user", "assistant"] * (len(turns) // 2))
-        if not said:
+        contents = plain(turns, *["user", "assistant"] * (len(turns) // 2))
+        if not contents:
             raise BadRow("no_place", "alpaca takes user and assistant turns of text, in turn")
-        *history, instruction, output = said
+        *history, instruction, output = contents
         given = extra.pop("input", "")
         if given and instruction.endswith(_BETWEEN + given):
             instruction = instruction[: -len(_BETWEEN + given)]
@@ -90,7 +90,7 @@ def _read_history(value: Any) -> list[Row]:
 
 
 def _system(turn: Row) -> str:
-    said = plain([turn], "system")
-    if not said or not said[0]:
+    contents = plain([turn], "system")
+    if not contents or not contents[0]:
         raise BadRow("no_place", "alpaca has no place for an empty system turn")
-    return said[0]
+    return contents[0]

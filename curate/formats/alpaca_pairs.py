@@ -50,7 +50,7 @@ class AlpacaPairs:
         outputs = [plain(row[side], "assistant") for side in ("chosen", "rejected")]
         if None in outputs:
             raise BadRow("no_place", "an output is one turn of text")
-        written = {"instruction": prompt_text(row), "output": [said[0] for said in outputs if said]}
+        written = {"instruction": prompt_text(row), "output": [text[0] for text in outputs if text]}
         return written | dict(row.get("extra") or {})
 
 

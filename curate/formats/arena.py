@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
-from siftune.curate.records.turns import leftover, plain, said_by, text_field
+from siftune.curate.records.turns import leftover, plain, text_field, text_turn
 
 __all__ = ["Arena"]
 
@@ -47,14 +47,14 @@ class Arena:
         [turn] = turns
         text = turn if type(turn) is str else text_field(turn, "content")
         extra = leftover(row, frozenset({"turns"}))
-        return [{"messages": [said_by("user", text)], "extra": extra}]
+        return [{"messages": [text_turn("user", text)], "extra": extra}]
 
     def write(self, row: Row) -> Row:
         """The record; more than a question has no place."""
-        said = plain(row["messages"], "user")
-        if said is None:
+        contents = plain(row["messages"], "user")
+        if contents is None:
             raise BadRow("no_place", "an arena prompt is one question of text")
-        return {"turns": [{"content": said[0]}]} | dict(row.get("extra") or {})
+        return {"turns": [{"content": contents[0]}]} | dict(row.get("extra") or {})
 
 
 def _is_question(turn: Any) -> bool:

@@ -9,7 +9,7 @@ from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
 from siftune.curate.records.ranked_lists import attribute_list, attributes_of, prompt_text, texts
-from siftune.curate.records.turns import answer, leftover, number_field, said_by, text_field
+from siftune.curate.records.turns import answer, leftover, number_field, text_field, text_turn
 
 __all__ = ["HelpSteer2"]
 
@@ -37,7 +37,7 @@ class HelpSteer2:
         named = {name: number_field(row, name) for name in _ATTRIBUTES}
         return [
             {
-                "prompt": [said_by("user", text_field(row, "prompt"))],
+                "prompt": [text_turn("user", text_field(row, "prompt"))],
                 "completions": [answer(text_field(row, "response"))],
                 "scores": [named["helpfulness"]],
                 "attributes": [attribute_list(named)],
@@ -47,9 +47,9 @@ class HelpSteer2:
 
     def write(self, row: Row) -> Row:
         """The record; more answers than one, or other attributes, have no place."""
-        said, named = texts(row), attributes_of(row, 0)
-        if len(said) != 1 or not named.keys() <= set(_ATTRIBUTES):
+        answers, named = texts(row), attributes_of(row, 0)
+        if len(answers) != 1 or not named.keys() <= set(_ATTRIBUTES):
             raise BadRow("no_place", "helpsteer2 has one response and five attributes")
         given = {name: named.get(name) for name in _ATTRIBUTES}
-        record = {"prompt": prompt_text(row), "response": said[0]}
+        record = {"prompt": prompt_text(row), "response": answers[0]}
         return record | given | dict(row.get("extra") or {})

@@ -60,14 +60,14 @@ class Nectar:
 
     def write(self, row: Row) -> Row:
         """The record; every answer needs a score to have a rank."""
-        extra, said = dict(row.get("extra") or {}), texts(row)
+        extra, contents = dict(row.get("extra") or {}), texts(row)
         scores = row.get("scores") or [None]
         if None in scores:
             raise BadRow("no_place", "an answer without a score has no rank")
-        rest = extra.pop("answers.fields", None) or [{}] * len(said)
+        rest = extra.pop("answers.fields", None) or [{}] * len(contents)
         answers = [
             {"answer": text, "rank": -score} | fields
-            for text, score, fields in zip(said, scores, rest, strict=True)
+            for text, score, fields in zip(contents, scores, rest, strict=True)
         ]
         return {"prompt": write_dialogue(row["prompt"]) + _OPEN, "answers": answers} | extra
 

@@ -55,14 +55,14 @@ class OASSTRanked:
 
     def write(self, row: Row) -> Row:
         """A tree of one thread with the answers at its end."""
-        extra, said = dict(row.get("extra") or {}), texts(row)
+        extra, contents = dict(row.get("extra") or {}), texts(row)
         scores = row.get("scores") or [None]
-        if None in scores or len(said) < 2:
+        if None in scores or len(contents) < 2:
             raise BadRow("no_place", "a ranked list has at least two answers, each with a score")
-        rest = extra.pop(_ANSWERS, None) or [{}] * len(said)
+        rest = extra.pop(_ANSWERS, None) or [{}] * len(contents)
         answers = [
             {"text": text, "role": "assistant", "rank": -score} | fields
-            for text, score, fields in zip(said, scores, rest, strict=True)
+            for text, score, fields in zip(contents, scores, rest, strict=True)
         ]
         fields = extra.pop(FIELDS, None) or [{}] * len(row["prompt"])
         return {"prompt": nest(row["prompt"], fields, answers)} | extra

@@ -81,11 +81,11 @@ class Pairwise:
     def write(self, row: Row) -> Row:
         """The record; the chosen answer takes the place it had, the first if it had none."""
         extra = dict(row.get("extra") or {})
-        said = [plain(row["prompt"], "user")]
-        said += [plain(row[side], "assistant") for side in ("chosen", "rejected")]
-        if None in said:
+        contents = [plain(row["prompt"], "user")]
+        contents += [plain(row[side], "assistant") for side in ("chosen", "rejected")]
+        if None in contents:
             raise BadRow("no_place", "a prompt and two responses are one turn of text each")
-        prompt, chosen, rejected = (text[0] for text in said if text)
+        prompt, chosen, rejected = (text[0] for text in contents if text)
         win = row.get("win_probability")
         certainty = 0.5 if win is None else win - 0.5
         second = extra.pop("chosen_response", 1) == 2

@@ -29,7 +29,7 @@ from siftune.curate.records.turns import (
     plain,
     read_dialogue,
     read_side,
-    said_by,
+    text_turn,
     write_side,
 )
 from siftune.curate.rows.turn_fields import has_fields, put_fields
@@ -154,7 +154,7 @@ def _part_texts(row: Row) -> Row:
     chosen, rejected = row["chosen"], row["rejected"]
     shared = shared_text(chosen, rejected)
     return {
-        "prompt": [said_by("user", chosen[:shared])] if shared else [],
+        "prompt": [text_turn("user", chosen[:shared])] if shared else [],
         "chosen": answer(chosen[shared:]),
         "rejected": answer(rejected[shared:]),
     }

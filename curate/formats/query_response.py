@@ -80,12 +80,12 @@ class QueryResponse:
         written: Row = {}
         if turns and turns[0]["role"] == "system" and turns[0]["content"]:
             written["system"] = turns.pop(0)["content"]
-        said = plain(turns, *["user", "assistant"] * (len(turns) // 2))
-        if not said or has_fields(extra, "messages"):
+        contents = plain(turns, *["user", "assistant"] * (len(turns) // 2))
+        if not contents or has_fields(extra, "messages"):
             raise BadRow(
                 "no_place", "query_response takes user and assistant turns of text, in turn"
             )
-        *history, query, response = said
+        *history, query, response = contents
         if history:
             written["history"] = [list(pair) for pair in zip(*[iter(history)] * 2, strict=True)]
         return {"query": query, "response": response} | written | extra

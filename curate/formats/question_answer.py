@@ -15,7 +15,7 @@ from siftune.curate.records.field_names import could_answer, is_context, is_pict
 from siftune.curate.records.final_answers import checkable
 from siftune.curate.records.prompts import CHATS, QUESTIONS, read_prompt
 from siftune.curate.records.turn_lists import turn_list
-from siftune.curate.records.turns import leftover, plain, said_by, write_side
+from siftune.curate.records.turns import leftover, plain, text_turn, write_side
 from siftune.curate.rows.turn_fields import put_fields, take_fields
 
 __all__ = ["QuestionAnswer"]
@@ -82,8 +82,8 @@ class QuestionAnswer:
             raise BadRow("no_place", "a question_answer record is a prompt with a checkable answer")
         key, _, mark = (row.get("answer_from") or "answer").partition(":")
         put_fields(extra, "prompt", take_fields(extra, "messages", len(turns)))
-        said = plain(turns, "user")
-        listed = said is None or "prompt.fields" in extra
+        contents = plain(turns, "user")
+        listed = contents is None or "prompt.fields" in extra
         asked = {
             "messages" if listed else "question": write_side(turns, "prompt", extra, listed=listed)
         }
@@ -130,7 +130,7 @@ def _question(record: Row, extra: Row) -> list[Row]:
     body = record.get("Body")
     if type(body) is str and plain(turns, "user"):
         extra.pop("Body")
-        return [said_by("user", f"{body.strip()} {turns[0]['content']}")]
+        return [text_turn("user", f"{body.strip()} {turns[0]['content']}")]
     return turns
 
 

@@ -37,41 +37,41 @@ class Ranked:
 
     def matches(self, row: Row) -> bool:
         """Whether it has a prompt, a list of texts or of lists of turns, and a list of scores."""
-        said = row.get("completions")
-        if "prompt" not in row or type(said) is not list or type(row.get("scores")) is not list:
+        answers = row.get("completions")
+        if "prompt" not in row or type(answers) is not list or type(row.get("scores")) is not list:
             return False
-        return bool(said) and type(said[0]) in (str, list)
+        return bool(answers) and type(answers[0]) in (str, list)
 
     def read(self, row: Row) -> list[Row]:
         """The ranked list of one record."""
         extra = leftover(row, _USED)
         prompt = read_asked(row, "prompt", extra)
-        said = _each(row, "completions")
-        if not said:
+        answers = _each(row, "completions")
+        if not answers:
             raise BadRow("no_answer", "'completions' has no answer")
         scores = _each(row, "scores")
-        if len(scores) != len(said):
-            what = f"{len(said)} completions and {len(scores)} scores"
+        if len(scores) != len(answers):
+            what = f"{len(answers)} completions and {len(scores)} scores"
             raise BadRow("wrong_type", f"{what}; expected one for each")
-        completions = [read_side(said, name, "assistant", extra) for name in said]
+        completions = [read_side(answers, name, "assistant", extra) for name in answers]
         found = [number_field(scores, name) for name in scores]
         refuse_parts(row, extra, prompt)
         return [{"prompt": prompt, "completions": completions, "scores": found, "extra": extra}]
 
     def write(self, row: Row) -> Row:
         """The record: texts if prompt and answers are one turn of text each, else lists."""
-        extra, said = dict(row.get("extra") or {}), row["completions"]
-        if not said or not row["prompt"] or not all(said):
+        extra, answers = dict(row.get("extra") or {}), row["completions"]
+        if not answers or not row["prompt"] or not all(answers):
             raise BadRow("no_place", "the prompt or a completion has no turn")
-        texts = all(plain(turns, "assistant") for turns in said)
-        columns = ["prompt", *(f"completions[{at}]" for at in range(len(said)))]
+        texts = all(plain(turns, "assistant") for turns in answers)
+        columns = ["prompt", *(f"completions[{at}]" for at in range(len(answers)))]
         listed = not (texts and plain(row["prompt"], "user")) or has_fields(extra, *columns)
         written = [
             write_side(turns, f"completions[{at}]", extra, listed=listed)
-            for at, turns in enumerate(said)
+            for at, turns in enumerate(answers)
         ]
         prompt = write_side(row["prompt"], "prompt", extra, listed=listed)
-        scores = row.get("scores") or [None] * len(said)
+        scores = row.get("scores") or [None] * len(answers)
         return {"prompt": prompt, "completions": written, "scores": scores} | extra
 
 

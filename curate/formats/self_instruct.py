@@ -52,11 +52,11 @@ class SelfInstruct:
 
     def write(self, row: Row) -> Row:
         """A task of one instance, without an input; a row has only a question and its answer."""
-        said, extra = plain(row["messages"], "user", "assistant"), dict(row.get("extra") or {})
-        if not said:
+        contents, extra = plain(row["messages"], "user", "assistant"), dict(row.get("extra") or {})
+        if not contents:
             raise BadRow("no_place", "self_instruct takes one question and its answer, both text")
-        instance = {"input": "", "output": said[1]} | extra.pop("instance", {})
-        return {"instruction": said[0], _KEY: [instance]} | extra
+        instance = {"input": "", "output": contents[1]} | extra.pop("instance", {})
+        return {"instruction": contents[0], _KEY: [instance]} | extra
 
 
 def _question(instruction: str, instance: Row) -> str:

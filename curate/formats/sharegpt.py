@@ -14,7 +14,7 @@ from siftune.curate.files.json_text import dump
 from siftune.curate.records.layout import Layout, Side
 from siftune.curate.records.question_parts import CHAT_KEYS, refuse_half_chat
 from siftune.curate.records.turn_lists import ROLES, is_call_role, role_of
-from siftune.curate.records.turns import content_of, leftover, said_by, text_field
+from siftune.curate.records.turns import content_of, leftover, text_field, text_turn
 from siftune.curate.rows.tool_calls import calls_of_text
 from siftune.curate.rows.turn_fields import put_fields, take_fields
 
@@ -64,7 +64,7 @@ class ShareGPT:
         extra = leftover(row, frozenset({_KEY}))
         if extra.get("system") in (None, "") or turns[0]["role"] != "system":
             system = extra.pop("system", None)
-            turns[:0] = [said_by("system", text_field(row, "system"))] if system else []
+            turns[:0] = [text_turn("system", text_field(row, "system"))] if system else []
         rest = [{k: v for k, v in turn.items() if k not in _TURN and v is not None} for turn in raw]
         beside: list[Row] = [{}] * (len(turns) - len(rest))  # a system turn that is no item
         put_fields(extra, _KEY, [*beside, *rest])
@@ -75,8 +75,8 @@ class ShareGPT:
         """The record; names and ids of tool calls, and text beside a call, have no place."""
         extra, turns = dict(row.get("extra") or {}), row["messages"]
         rest = take_fields(extra, "messages", len(turns))
-        said = [_write_turn(turn) | fields for turn, fields in zip(turns, rest, strict=True)]
-        return {_KEY: said} | extra
+        written = [_write_turn(turn) | fields for turn, fields in zip(turns, rest, strict=True)]
+        return {_KEY: written} | extra
 
 
 def _is_turn(turn: Any) -> bool:
@@ -88,8 +88,8 @@ def _read_turn(turn: Any, at: int) -> Row:
         raise BadRow("missing_field", f"{_KEY}[{at}] is not an object with 'from' and 'value'")
     if is_call_role(turn["from"]):
         calls = calls_of_text(turn["value"], f"{_KEY}[{at}]")
-        return said_by("assistant", None) | {"tool_calls": calls}
-    return said_by(role_of(turn["from"]), content_of(turn["value"], f"{_KEY}[{at}]"))
+        return text_turn("assistant", None) | {"tool_calls": calls}
+    return text_turn(role_of(turn["from"]), content_of(turn["value"], f"{_KEY}[{at}]"))
 
 
 def _write_turn(turn: Row) -> Row:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
 from siftune.curate.records.judgements import in_places, judged_pair, place_field
-from siftune.curate.records.turns import answer, number_field, said_by, text_field
+from siftune.curate.records.turns import answer, number_field, text_field, text_turn
 
 __all__ = ["SHP"]
 
@@ -37,7 +37,7 @@ class SHP:
     def read(self, row: Row) -> list[Row]:
         """The pair of one record."""
         better = place_field(row, "labels", (1, 0))
-        prompt = [said_by("user", text_field(row, "history"))]
+        prompt = [text_turn("user", text_field(row, "history"))]
         answers = [answer(text_field(row, key)) for key in _ANSWERS]
         scores = [number_field(row, key) for key in _SCORES]
         facts = {"score_chosen": scores[better], "score_rejected": scores[1 - better]}

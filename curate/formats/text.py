@@ -47,7 +47,7 @@ class Text:
 
     def write(self, row: Row) -> Row:
         """The record; a conversation has no place."""
-        said = plain(row["messages"], "assistant")
-        if said is None:
+        contents = plain(row["messages"], "assistant")
+        if contents is None:
             raise BadRow("no_place", "a text is one turn; this is a conversation")
-        return {"text": said[0]} | dict(row.get("extra") or {})
+        return {"text": contents[0]} | dict(row.get("extra") or {})

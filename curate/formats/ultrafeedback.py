@@ -15,7 +15,7 @@ from siftune.curate.records.ranked_lists import (
     prompt_text,
     texts,
 )
-from siftune.curate.records.turns import answer, leftover, number_field, said_by, text_field
+from siftune.curate.records.turns import answer, leftover, number_field, text_field, text_turn
 
 __all__ = ["UltraFeedback"]
 
@@ -61,7 +61,7 @@ class UltraFeedback:
             extra["completions.fields"] = rest
         return [
             {
-                "prompt": [said_by("user", text_field(row, "instruction"))],
+                "prompt": [text_turn("user", text_field(row, "instruction"))],
                 "completions": [answer(text_field(one, "response")) for one in done],
                 "scores": [_mean(given) for given in ratings],
                 "attributes": [attribute_list(one) for one in named],
@@ -71,9 +71,11 @@ class UltraFeedback:
 
     def write(self, row: Row) -> Row:
         """The record; ratings are written as texts, as they are in the original."""
-        extra, said = dict(row.get("extra") or {}), texts(row)
-        rest = extra.pop("completions.fields", None) or [{}] * len(said)
-        done = [_completion(text, attributes_of(row, at), rest[at]) for at, text in enumerate(said)]
+        extra, answers = dict(row.get("extra") or {}), texts(row)
+        rest = extra.pop("completions.fields", None) or [{}] * len(answers)
+        done = [
+            _completion(text, attributes_of(row, at), rest[at]) for at, text in enumerate(answers)
+        ]
         return {"instruction": prompt_text(row), "completions": done} | extra
 
 

@@ -9,7 +9,7 @@ from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
 from siftune.curate.records.judgements import in_places, judged_pair, scored_place
-from siftune.curate.records.turns import answer, number_field, said_by, text_field
+from siftune.curate.records.turns import answer, number_field, text_field, text_turn
 
 __all__ = ["WebGPT"]
 
@@ -39,7 +39,7 @@ class WebGPT:
         better = scored_place(row, _SCORES)
         text, about = _question(row.get("question"))
         answers = [answer(text_field(row, key)) for key in _ANSWERS]
-        made = judged_pair([said_by("user", text)], answers, better, row, _USED)
+        made = judged_pair([text_turn("user", text)], answers, better, row, _USED)
         if about:
             made["extra"]["question.fields"] = about
         scores = [number_field(row, key) for key in _SCORES]

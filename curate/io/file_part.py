@@ -48,14 +48,14 @@ _NOT_DATA: Final = {
 class Part:
     """One file (or saved dataset) of a source.
 
-    ``shown`` is its path as given, ``paths`` are the files that are read and hashed, ``said`` are
+    ``shown`` is its path as given, ``paths`` are the files that are read and hashed, ``notes`` are
     notes for the user.
     """
 
     shown: str
     paths: tuple[Path, ...]
     container: Container
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     held: Any = field(default=None, repr=False, compare=False)  # keeps a temporary file
 
     @property
@@ -77,7 +77,7 @@ class Part:
 
     def noting(self, note: str) -> Part:
         """The same part with a further note for the user."""
-        return replace(self, said=(*self.said, note))
+        return replace(self, notes=(*self.notes, note))
 
     def records(self) -> Iterator[Record]:
         """Number, from 1, and value of each record, or the error of reading it.

@@ -170,7 +170,7 @@ class _Counts:
             kept=self.kept,
             quarantined=self.quarantined,
             inputs=tuple({"path": part.shown, "bytes": part.size} for part in parts),
-            said=(*(line for source in reading.sources for line in source.said), *self._said()),
+            said=(*(line for source in reading.sources for line in source.notes), *self._said()),
         )
 
     def _said(self) -> list[str]:

@@ -51,7 +51,7 @@ class Source:
     kind: Kind
     format_name: str
     format: Format | None
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
     mapping: Mapping[str, str] = field(default_factory=dict)  # new names of raw keys
     flat: bool = False  # its records are messages, to be put together to trees
 

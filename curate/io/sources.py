@@ -150,7 +150,7 @@ def _source(
     keys: set[str],
 ) -> Source:
     """The source with its format: ``name`` as set, else as detected, with ``usual`` preferred."""
-    notes = tuple(note for _, part in parts for note in part.said)
+    notes = tuple(note for _, part in parts for note in part.notes)
     if any(part.container == "rows" for _, part in parts):
         return _own(given, parts, notes)
     raw = _sample(given, parts)
@@ -171,8 +171,8 @@ def _source(
         count = sum(form.matches(row) for row in rows)
         how = f"as set; {count} of the first {len(rows)} rows fit"
     check_new_names(mapping, rows, form)
-    said = f"{shown(given)}: {name} ({how})"
-    return Source(given, parts, form.kind, name, form, (*notes, said), mapping, flat)
+    read_as = f"{shown(given)}: {name} ({how})"
+    return Source(given, parts, form.kind, name, form, (*notes, read_as), mapping, flat)
 
 
 def _of_messages(name: str | None) -> bool:
@@ -217,8 +217,8 @@ def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
                 f"{shown(given)} looks like a table of ours, but {column!r} is {found}; expected "
                 f"{dtype}: ingest the raw rows again"
             )
-    said = f"{shown(given)}: rows of ours ({kind}), passed on as they are"
-    return Source(given, parts, kind, "rows", None, (*notes, said))
+    note = f"{shown(given)}: rows of ours ({kind}), passed on as they are"
+    return Source(given, parts, kind, "rows", None, (*notes, note))
 
 
 def _sample(given: str, parts: _NamedParts) -> list[Row]:

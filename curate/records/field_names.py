@@ -131,8 +131,8 @@ def is_fact(key: str) -> bool:
     named = [word for word in _in_order(key) if not word.isdigit()]
     if not named or named[0] in _OF_FACTS:
         return bool(named)
-    said = _ROLES["question"] | _ROLES["answer"] | _ROLES["context"]
-    return named[-1] not in said and bool({*named} & _FACTS)
+    roles = _ROLES["question"] | _ROLES["answer"] | _ROLES["context"]
+    return named[-1] not in roles and bool({*named} & _FACTS)
 
 
 def is_question(key: str) -> bool:

@@ -33,14 +33,14 @@ def checkable(value: Any) -> tuple[str, str] | None:
     if type(value) is not str:
         return None
     if _MARK in value:
-        said = value.rpartition(_MARK)[2].strip()
-        marked = said.replace(",", "") if _GROUPED.fullmatch(said) else said
-        return (marked, _MARK) if said and "\n" not in said else None
+        answer = value.rpartition(_MARK)[2].strip()
+        marked = answer.replace(",", "") if _GROUPED.fullmatch(answer) else answer
+        return (marked, _MARK) if answer and "\n" not in answer else None
     boxed = _boxed(value)
     if boxed:
         return boxed, "boxed"
-    said = value.strip()
-    return (said, "") if short_answer(said) else None
+    answer = value.strip()
+    return (answer, "") if short_answer(answer) else None
 
 
 def final_answer(text: str) -> str:

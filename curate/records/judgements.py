@@ -9,7 +9,14 @@ from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
 from siftune.curate.records.field_names import keys_with, words
-from siftune.curate.records.turns import answer, leftover, number_field, plain, said_by, text_field
+from siftune.curate.records.turns import (
+    answer,
+    leftover,
+    number_field,
+    plain,
+    text_field,
+    text_turn,
+)
 
 __all__ = [
     "SCORE_KEYS",
@@ -56,11 +63,11 @@ def in_places(row: Row, extra: Row) -> tuple[str, str, str, int]:
     Raises:
         BadRow: one of them is not one turn of text.
     """
-    said = [plain(row["prompt"], "user")]
-    said += [plain(row[side], "assistant") for side in ("chosen", "rejected")]
-    if None in said:
+    contents = [plain(row["prompt"], "user")]
+    contents += [plain(row[side], "assistant") for side in ("chosen", "rejected")]
+    if None in contents:
         raise BadRow("no_place", "a prompt and two answers are one turn of text each")
-    prompt, chosen, rejected = (text[0] for text in said if text)
+    prompt, chosen, rejected = (text[0] for text in contents if text)
     second = extra.pop(_PLACE, 1) == 2
     answers = (rejected, chosen) if second else (chosen, rejected)
     return prompt, *answers, int(second)
@@ -140,7 +147,7 @@ class TwoResponses:
 
     def read(self, row: Row) -> list[Row]:
         """The pair of one record."""
-        prompt = [said_by("user", text_field(row, "prompt"))]
+        prompt = [text_turn("user", text_field(row, "prompt"))]
         answers = [answer(text_field(row, key)) for key in _RESPONSES]
         return [judged_pair(prompt, answers, place_field(row, self.label), row, self._used)]
 

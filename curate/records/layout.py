@@ -10,7 +10,7 @@ from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import CONTENT, Kind
 from siftune.curate.core.types import Row
 from siftune.curate.records.field_names import map_flag, names_picture
-from siftune.curate.records.turns import content_of, said_by
+from siftune.curate.records.turns import content_of, text_turn
 
 __all__ = ["BESIDE", "SYSTEMS", "Form", "Layout", "Said", "Side", "refuse_media", "with_system"]
 
@@ -144,7 +144,7 @@ def with_system(row: Row, kind: Kind) -> None:
         row[column] = [turns[0] | {"content": _one_text(key, text, turns[0]["content"] or "")}]
         row[column] += turns[1:]
         return
-    row[column] = [said_by("system", text), *turns]
+    row[column] = [text_turn("system", text), *turns]
     for name in (f"{named}.fields" for named in _NAMED):
         if name in extra:
             extra[name] = [{}, *extra[name]]

@@ -99,13 +99,13 @@ def _renamings(keys: Sequence[str], values: Mapping[str, Any]) -> Iterator[dict[
     chats = [key for key in keys if opens_conversation(values[key])]
     yield from _sides(keys, values)
     spoken = [key for key in keys if key in {*texts, *chats}]
-    told = [key for key in spoken if could_ask(key, values[key])]
-    asked = of_role("question", told)
+    questions = [key for key in spoken if could_ask(key, values[key])]
+    asked = of_role("question", questions)
     bodies = [key for key in texts if words(key) & _TEXTS]
     answers = [key for key in of_role("answer", spoken) if could_answer(key, values[key])]
     if not _rivals(of_role("answer", keys)) and not of_role("choices", keys):
         yield from _twins(texts)
-        yield from _answered(asked, bodies, told, sorted(answers, key=_is_reference))
+        yield from _answered(asked, bodies, questions, sorted(answers, key=_is_reference))
     yield from _ranked(asked, keys, values)
     if "prompt" in keys:
         yield from ({"completion": key} for key in bodies)
@@ -131,19 +131,21 @@ def _sides(keys: Sequence[str], values: Mapping[str, Any]) -> Iterator[dict[str,
 
 
 def _answered(
-    asked: Sequence[str], bodies: Sequence[str], told: Sequence[str], answers: Sequence[str]
+    asked: Sequence[str], bodies: Sequence[str], questions: Sequence[str], answers: Sequence[str]
 ) -> Iterator[dict[str, str]]:
     """A question and its answer; a further text is an instruction's input."""
-    contexts = [key for key in told if is_context(key)]
-    tasks = [key for key in told if words(key) & TASK_WORDS]
-    for said in answers:
-        parts = [key for key in dict.fromkeys([*tasks, *asked, *bodies, *contexts]) if key != said]
+    contexts = [key for key in questions if is_context(key)]
+    tasks = [key for key in questions if words(key) & TASK_WORDS]
+    for answer in answers:
+        parts = [
+            key for key in dict.fromkeys([*tasks, *asked, *bodies, *contexts]) if key != answer
+        ]
         for first, second in _pairs_of(parts):
-            yield {"instruction": first, "input": second, "output": said}
+            yield {"instruction": first, "input": second, "output": answer}
     for question in (*asked, *bodies):
-        for said in answers:
-            if said != question:
-                yield {"prompt": question, "completion": said}
+        for answer in answers:
+            if answer != question:
+                yield {"prompt": question, "completion": answer}
 
 
 def _is_reference(key: str) -> bool:
@@ -179,10 +181,10 @@ def _ranked(
 ) -> Iterator[dict[str, str]]:
     """A question, a list of answers, and a list of as many numbers."""
     lists = {key: values[key] for key in keys if type(values[key]) is list and values[key]}
-    said = [key for key in of_role("answer", lists) if type(lists[key][0]) in (str, list)]
+    answer = [key for key in of_role("answer", lists) if type(lists[key][0]) in (str, list)]
     numbers = [key for key, value in lists.items() if {*map(type, value)} <= {int, float}]
     for question in asked:
-        for answers in said:
+        for answers in answer:
             for scores in numbers:
                 yield {"prompt": question, "completions": answers, "scores": scores}
 

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.types import Row
-from siftune.curate.records.turns import leftover, role_of, said_by, text_field
+from siftune.curate.records.turns import leftover, role_of, text_field, text_turn
 
 __all__ = [
     "FIELDS",
@@ -68,7 +68,7 @@ def walk(way: Sequence[Row]) -> Iterator[list[Row]]:
 
 def turn_of(node: Row) -> Row:
     """The turn of a message."""
-    return said_by(role_of(node.get("role")), text_field(node, "text"))
+    return text_turn(role_of(node.get("role")), text_field(node, "text"))
 
 
 def rows_extra(record: Row, way: Sequence[Row]) -> Row:

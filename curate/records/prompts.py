@@ -11,7 +11,7 @@ from siftune.curate.records.field_names import could_ask, map_flag, question_tex
 from siftune.curate.records.layout import SYSTEMS
 from siftune.curate.records.question_parts import refuse_parts
 from siftune.curate.records.turn_lists import json_turns, opens_conversation
-from siftune.curate.records.turns import read_asked, read_turns, said_by
+from siftune.curate.records.turns import read_asked, read_turns, text_turn
 from siftune.curate.rows.turn_fields import put_fields
 
 __all__ = [
@@ -65,7 +65,7 @@ def read_prompt(record: Row, extra: Row, answers: Sequence[list[Row]] = ()) -> l
     if turns:
         asked = next((key for key in texts if type(record[key]) is str), None)
         refuse_parts(record, extra, turns, asked)
-    return turns or [said_by("user", "")] * (record.get("prompt") == "")
+    return turns or [text_turn("user", "")] * (record.get("prompt") == "")
 
 
 def no_other_prompt(record: Row, extra: Row) -> None:
@@ -130,7 +130,7 @@ def _text_prompt(record: Row, texts: list[str], extra: Row) -> list[Row]:
     """Earlier turns, and the question that is a text."""
     history = record.get("history")
     if not texts and type(history) is str and history.strip():
-        return [said_by("user", extra.pop("history"))]
+        return [text_turn("user", extra.pop("history"))]
     before = _read_history(record, extra) if history else []
     if not texts:
         if before and before[-1]["role"] == "assistant":
@@ -146,7 +146,7 @@ def _text_prompt(record: Row, texts: list[str], extra: Row) -> list[Row]:
     elif "input" not in texts and type(beside) is str and beside.strip():
         raise _unclear(record, [*texts, "input"])
     _drop(extra, texts)
-    return [*before, said_by("user", question)]
+    return [*before, text_turn("user", question)]
 
 
 def _read_history(record: Row, extra: Row) -> list[Row]:
@@ -163,7 +163,7 @@ def _taken(record: Row, key: str, extra: Row) -> list[Row]:
     if type(value) is list and _is_prompt(value) and type(value[0]) is str and len(value) > 1:
         turns = read_turns(record, key, extra, texts=True)
     elif type(value) is not str and (text := question_text(value)) is not None:
-        turns = [said_by("user", text)]
+        turns = [text_turn("user", text)]
         rest = value.items() if type(value) is dict else ()
         put_fields(extra, key, [{inner: item for inner, item in rest if item != text}])
     else:

@@ -98,9 +98,11 @@ def refuse_half_chat(extra: Row, key: str, turns: Sequence[Row]) -> None:
         if asked:
             _refuse_half(key, "begins with an answer", asked[0], {asked[0]: "prompt"}, "completion")
     elif turns[-1]["role"] in _ASKING:
-        said = [name for name, value in others if _ends(name) and _could_end(value)]
-        if said:
-            _refuse_half(key, "ends with a question", said[0], {said[0]: "completion"}, "prompt")
+        contents = [name for name, value in others if _ends(name) and _could_end(value)]
+        if contents:
+            _refuse_half(
+                key, "ends with a question", contents[0], {contents[0]: "completion"}, "prompt"
+            )
 
 
 def _refuse_half(key: str, how: str, other: str, mapping: dict[str, str], name: str) -> None:
@@ -157,9 +159,9 @@ def _is_new(value: Any, turns: Sequence[Row]) -> bool:
     texts = [_squeezed(text) for text in _texts(value) if not is_datum(text)]
     if not texts:
         return False
-    said = [(turn["role"], _squeezed(turn["content"] or "")) for turn in turns]
-    whole = "\n".join(content for _, content in said)
-    asked = [content for role, content in said if role == "user" and content]
+    contents = [(turn["role"], _squeezed(turn["content"] or "")) for turn in turns]
+    whole = "\n".join(content for _, content in contents)
+    asked = [content for role, content in contents if role == "user" and content]
     made = any(content in text for text in texts for content in asked)
     return not made and not all(text in whole for text in texts)
 

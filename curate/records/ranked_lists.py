@@ -46,10 +46,10 @@ def prompt_text(row: Row) -> str:
     Raises:
         BadRow: it is not one user turn of text.
     """
-    said = plain(row["prompt"], "user")
-    if said is None:
+    contents = plain(row["prompt"], "user")
+    if contents is None:
         raise BadRow("no_place", "the prompt is a text here; this one is a conversation")
-    return said[0]
+    return contents[0]
 
 
 def texts(row: Row) -> list[str]:
@@ -58,7 +58,7 @@ def texts(row: Row) -> list[str]:
     Raises:
         BadRow: one is not one assistant turn of text.
     """
-    said = [plain(turns, "assistant") for turns in row["completions"]]
-    if not said or None in said:
+    contents = [plain(turns, "assistant") for turns in row["completions"]]
+    if not contents or None in contents:
         raise BadRow("no_place", "an answer is a text here; one of these is not")
-    return [one[0] for one in said if one]
+    return [one[0] for one in contents if one]

@@ -236,12 +236,12 @@ def _spoken(item: Row) -> list[Row]:
     if not _RECORD_KEYS.isdisjoint(map(str.lower, item)):
         return []
     keys = {key: _SPEAKERS[key.lower()] for key in item if key.lower() in _SPEAKERS}
-    said = {role: item[key] for key, role in keys.items()}
-    if len(said) < len(keys) or not said.keys() & {"user", "assistant"}:
+    texts = {role: item[key] for key, role in keys.items()}
+    if len(texts) < len(keys) or not texts.keys() & {"user", "assistant"}:
         return []
-    if not all(text is None or type(text) is str for text in said.values()):
+    if not all(text is None or type(text) is str for text in texts.values()):
         return []
-    turns = [_turn(role, said[role]) for role in _ORDER if said.get(role) is not None]
+    turns = [_turn(role, texts[role]) for role in _ORDER if texts.get(role) is not None]
     if turns:
         turns[-1] |= {key: value for key, value in item.items() if key not in keys}
     return turns

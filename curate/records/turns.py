@@ -32,8 +32,8 @@ __all__ = [
     "read_side",
     "read_turns",
     "role_of",
-    "said_by",
     "text_field",
+    "text_turn",
     "type_name",
     "write_dialogue",
     "write_side",
@@ -47,7 +47,7 @@ _PART_KEYS: Final = ("text", "value", "content")
 _ASKING: Final = frozenset({"system", "user"})
 
 
-def said_by(role: str, content: str | None) -> Row:
+def text_turn(role: str, content: str | None) -> Row:
     """One turn with a role and a content alone; as `chat.turn`, but faster."""
     return {
         "role": role,
@@ -60,12 +60,12 @@ def said_by(role: str, content: str | None) -> Row:
 
 def conversation(prompt: str, completion: str) -> list[Row]:
     """The two turns of a question and its answer."""
-    return [said_by("user", prompt), said_by("assistant", completion)]
+    return [text_turn("user", prompt), text_turn("assistant", completion)]
 
 
 def answer(completion: str) -> list[Row]:
     """The one turn of an answer."""
-    return [said_by("assistant", completion)]
+    return [text_turn("assistant", completion)]
 
 
 def text_field(record: Row, key: str) -> str:
@@ -145,7 +145,7 @@ def read_side(record: Row, key: str, role: str, extra: Row) -> list[Row]:
     value = record.get(key)
     if type(value) in (list, dict) or (type(value) is str and json_turns(value)):
         return read_turns(record, key, extra)
-    return [said_by(role, text_field(record, key))]
+    return [text_turn(role, text_field(record, key))]
 
 
 def write_side(turns: Sequence[Row], key: str, extra: Row, *, listed: bool) -> str | list[Row]:
@@ -206,8 +206,8 @@ def _read_turn(turn: Any, where: str) -> Row:
         raise BadRow("wrong_type", f"{where} is {type_name(turn)}; expected an object")
     if is_call_role(turn.get("role")):
         calls = calls_of_text(turn.get("content"), where)
-        return said_by("assistant", None) | {"tool_calls": calls}
-    read = said_by(role_of(turn.get("role")), None)
+        return text_turn("assistant", None) | {"tool_calls": calls}
+    read = text_turn(role_of(turn.get("role")), None)
     read["tool_calls"] = read_calls(turn, where)
     optional = read["tool_calls"] is not None
     read["content"] = content_of(turn.get("content"), where, optional=optional)
@@ -297,9 +297,9 @@ def asked_turns(text: str) -> list[Row]:
     ['Hi']
     """
     if not marked(text) or not _MARK.match("\n\n" + text.lstrip("\n")):
-        return [said_by("user", text)]
+        return [text_turn("user", text)]
     turns = read_dialogue(text, "prompt")
-    return turns[:-1] if turns[-1] == said_by("assistant", "") else turns
+    return turns[:-1] if turns[-1] == text_turn("assistant", "") else turns
 
 
 def read_asked(record: Row, key: str, extra: Row) -> list[Row]:
@@ -322,7 +322,7 @@ def read_dialogue(text: str, key: str) -> list[Row]:
     if len(pieces) < 3 or pieces[0]:
         raise BadRow("no_turn_marks", f"{key!r} does not begin with 'Human:' or 'Assistant:'")
     marks, contents = pieces[1::2], pieces[2::2]
-    return [said_by(_ROLES[mark], content) for mark, content in zip(marks, contents, strict=True)]
+    return [text_turn(_ROLES[mark], content) for mark, content in zip(marks, contents, strict=True)]
 
 
 def write_dialogue(turns: Sequence[Row]) -> str:
@@ -331,12 +331,12 @@ def write_dialogue(turns: Sequence[Row]) -> str:
     Raises:
         BadRow: a turn is not a text of a user or an assistant, or contains a mark itself.
     """
-    said = plain(turns, *(turn["role"] for turn in turns))
-    if said is None or not {turn["role"] for turn in turns} <= set(_MARKS):
+    contents = plain(turns, *(turn["role"] for turn in turns))
+    if contents is None or not {turn["role"] for turn in turns} <= set(_MARKS):
         raise BadRow("no_place", "a dialogue text has only user and assistant turns of text")
     text = "".join(
-        _MARKS[turn["role"]] + content for turn, content in zip(turns, said, strict=True)
+        _MARKS[turn["role"]] + content for turn, content in zip(turns, contents, strict=True)
     )
-    if turns and [turn["content"] for turn in read_dialogue(text, "text")] != said:
+    if turns and [turn["content"] for turn in read_dialogue(text, "text")] != contents:
         raise BadRow("no_place", "a paragraph of a turn begins with a mark itself")
     return text

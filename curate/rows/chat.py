@@ -71,9 +71,9 @@ def split_turns(messages: pl.Series) -> tuple[pl.Series, pl.Series]:
 def _answers(messages: pl.Series) -> pl.Series:
     """The text of the last assistant turn."""
     is_answer = pl.element().struct.field("role") == "assistant"
-    said = pl.element().filter(is_answer).struct.field("content")
+    content = pl.element().filter(is_answer).struct.field("content")
     frame = with_calls(messages).to_frame("messages")
-    return frame.select(answer=pl.col("messages").list.eval(said).list.last()).to_series()
+    return frame.select(answer=pl.col("messages").list.eval(content).list.last()).to_series()
 
 
 def contents(messages: pl.Series) -> pl.Series:
@@ -144,13 +144,13 @@ def _all_answers(table: pl.DataFrame, kind: str) -> pl.Series:
     spoken = pl.element().list.eval(pl.element().struct.field("content").drop_nulls())
     completions = with_calls(table["completions"]).to_frame()
     answers = completions.select(pl.col("completions").list.eval(spoken))
-    said = pl.col("completions").list.eval(
+    content = pl.col("completions").list.eval(
         pl.when(pl.element().list.len() > 0).then(pl.element().list.join(_SEPARATOR)).drop_nulls()
     )
     joined = pl.when(pl.col("completions").list.len() > 0).then(
         pl.col("completions").list.join(_SEPARATOR)
     )
-    return answers.select(said).select(joined).to_series()
+    return answers.select(content).select(joined).to_series()
 
 
 def _join(first: pl.Series, second: pl.Series) -> pl.Series:

@@ -85,9 +85,9 @@ class ClusterBalanced(Budget):
         place[best] = np.arange(len(best))
         turns = vectors.rows[np.lexsort((place, rank))]
         keep = np.isin(vectors.rows, self.take(table, turns))
-        told = pl.DataFrame({"cluster": cluster, "rank": rank + 1, "size": size})
+        particulars = pl.DataFrame({"cluster": cluster, "rank": rank + 1, "size": size})
         decided = pl.DataFrame(
-            {"row": vectors.rows, "keep": keep, "detail": details(told)}
+            {"row": vectors.rows, "keep": keep, "detail": details(particulars)}
         ).with_columns(
             reason=pl.when("keep").then(pl.lit("selected")).otherwise(pl.lit("over_quota"))
         )

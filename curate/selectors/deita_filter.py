@@ -83,12 +83,12 @@ class DeitaFilter(Budget):
             }
         )
         similar = pl.col("reason") == "too_similar"
-        told = pl.struct("rank", "similarity", "survivor", "value").struct.json_encode()
+        particulars = pl.struct("rank", "similarity", "survivor", "value").struct.json_encode()
         place = pl.struct("rank", "value").struct.json_encode()
         decided = frame.select(
             "row",
             "reason",
             keep=pl.col("reason") == "selected",
-            detail=pl.when(similar).then(told).otherwise(place),
+            detail=pl.when(similar).then(particulars).otherwise(place),
         )
         return decide_some(len(ids), decided)

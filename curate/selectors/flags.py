@@ -58,8 +58,8 @@ class Flags:
             pl.when(raised).then(pl.lit("flagged")).when(raised.not_()).then(pl.lit("passed"))
         ).fill_null("not_scored")
         answer = frame.with_columns(reason=reason, detail=details(frame))
-        told = pl.when(pl.col("reason") == "flagged").then("detail")
-        answer = answer.select("reason", detail=told)
+        particulars = pl.when(pl.col("reason") == "flagged").then("detail")
+        answer = answer.select("reason", detail=particulars)
         return decide(answer["reason"] == "passed", answer["reason"], answer["detail"])
 
     def _refuse_unknown(self, known: tuple[str, ...]) -> None:

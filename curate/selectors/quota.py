@@ -75,10 +75,12 @@ class Quota:
             .then(pl.lit("over_quota"))
             .otherwise(pl.lit("selected"))
         )
-        told = frame.select(by=pl.lit(self.by), value="group", rank="rank", quota="quota")
+        particulars = frame.select(by=pl.lit(self.by), value="group", rank="rank", quota="quota")
         if self.rank_by is not None:
-            told = told.with_columns(rank_by=pl.lit(self.rank_by), score=frame["score"])
-        return decide(frame["reason"] == "selected", frame["reason"], told)
+            particulars = particulars.with_columns(
+                rank_by=pl.lit(self.rank_by), score=frame["score"]
+            )
+        return decide(frame["reason"] == "selected", frame["reason"], particulars)
 
     def _ranked(self, table: pl.DataFrame) -> pl.DataFrame:
         """``group``, ``quota``, ``score`` and ``rank`` (from 1, of the scored rows of a group)."""

@@ -60,9 +60,9 @@ class RepeatedSpans:
         """Decide on each row."""
         texts = Texts.of(table, self.part, self.words, "word")
         spans, extents = repeated_spans(texts, self.rows)
-        told = self._details(texts, spans, extents)
+        particulars = self._details(texts, spans, extents)
         rows = pl.DataFrame({"row": pl.int_range(table.height, dtype=pl.Int64, eager=True)})
-        whole = rows.join(told, on="row", how="left", maintain_order="left")
+        whole = rows.join(particulars, on="row", how="left", maintain_order="left")
         mostly = pl.col("share") >= self.share
         reason = (
             pl.when(mostly)
@@ -80,8 +80,8 @@ class RepeatedSpans:
         some = longest.group_by("row", maintain_order=True).head(self.listed)
         numbers, at = some["row"].unique(maintain_order=True), some["row"].rle_id()
         text = text_of(texts.table[numbers], texts.part)
-        said = text.gather(at).to_frame("text").hstack(some)
-        listed = said.select(
+        shown = text.gather(at).to_frame("text").hstack(some)
+        listed = shown.select(
             "row",
             spans=pl.struct(
                 "others",

@@ -59,8 +59,8 @@ class Threshold:
             .then(pl.lit("above_threshold"))
             .otherwise(pl.lit("passed"))
         )
-        told = frame.select("value", by=pl.lit(self.by), min=low, max=high)
+        particulars = frame.select("value", by=pl.lit(self.by), min=low, max=high)
         given = [name for name in ("min", "max") if getattr(self, name) is not None]
         return decide(
-            frame["reason"] == "passed", frame["reason"], told.select("by", "value", *given)
+            frame["reason"] == "passed", frame["reason"], particulars.select("by", "value", *given)
         )

@@ -50,7 +50,7 @@ def test_links_to_shards_are_read_and_links_to_folders_are_named(tmp_path):
     (tmp_path / "s/README").touch()
     parts = expand(str(tmp_path / "s"))
     assert [Path(part.shown).name for part in parts] == ["a.jsonl", "b.jsonl"]
-    assert [note.partition("s: ")[2] for note in parts[0].said] == [
+    assert [note.partition("s: ")[2] for note in parts[0].notes] == [
         "not data and left out: README",
         "links to folders are left out: more",
     ]
@@ -85,9 +85,9 @@ def test_data_beside_a_table_of_ours_is_named(tmp_path):
     (tmp_path / "run/ledger.parquet").touch()
     (tmp_path / "run/train-2.parquet").touch()
     write_marker(tmp_path / "run", Marker("curate run", ("train-{number}.parquet",)))
-    assert expand(str(tmp_path / "run"))[0].said == ()
+    assert expand(str(tmp_path / "run"))[0].notes == ()
     shard(tmp_path / "run/more.jsonl")
-    [note] = expand(str(tmp_path / "run"))[0].said
+    [note] = expand(str(tmp_path / "run"))[0].notes
     assert note.endswith("run: tables of ours are read alone, left out: more.jsonl")
 
 
