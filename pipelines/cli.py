@@ -14,11 +14,9 @@ import rich_click as click
 from click import exceptions
 
 from siftune.curate.commands.click_commands import LazyGroup
-from siftune.curate.core.errors import UsageError
-from siftune.curate.core.progress import Progress, announcing
-from siftune.curate.core.system_errors import failure_of, memory_limit
+from siftune.curate.core.errors import UsageError, failure_of, memory_limit
+from siftune.curate.core.progress import Progress, announcing, no_kernel_note
 from siftune.curate.core.terminal import echo, one_message
-from siftune.curate.core.transformers_logging import no_kernel_note
 from siftune.curate.files.atomic import is_text
 
 __all__ = ["main", "siftune"]

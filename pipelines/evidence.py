@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 import polars as pl
 
+from siftune.curate.core.errors import reading
 from siftune.curate.core.schema import content_columns
-from siftune.curate.core.system_errors import reading
 from siftune.curate.rows.chat import text_of
 from siftune.curate.runs.run_manifest import manifest_of, stage_file, verified
 from siftune.pipelines.charts import Chart, embedding_map, histogram

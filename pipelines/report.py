@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from siftune.curate.core.errors import UsageError
-from siftune.curate.core.system_errors import reading
+from siftune.curate.core.errors import UsageError, reading
 from siftune.curate.files.atomic import read_json
 from siftune.curate.files.output_marker import generator_tag
 from siftune.curate.files.outputs import check_page, whole_page

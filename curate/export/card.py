@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import yaml
 
+from siftune.curate.core.errors import reading
 from siftune.curate.core.markdown import escaped, table
-from siftune.curate.core.system_errors import reading
 from siftune.curate.runs.run_manifest import KEPT, manifest_of, verified
 
 __all__ = ["Exported", "LeftOut", "dataset_card", "source_counts"]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.transformers_logging import no_dataset_bars
+from siftune.curate.core.progress import no_dataset_bars
 from siftune.curate.core.types import Row
 from siftune.curate.files.json_text import dump
 from siftune.curate.rows.tool_calls import calls_as_text

@@ -11,10 +11,9 @@ from typing import Any, Final
 import polars as pl
 
 from siftune.curate.core.custom_file import is_custom
-from siftune.curate.core.errors import BadRow, UsageError
+from siftune.curate.core.errors import BadRow, UsageError, reading
 from siftune.curate.core.registry import build, closest, names
 from siftune.curate.core.schema import Kind, kind_of
-from siftune.curate.core.system_errors import reading
 from siftune.curate.core.types import ExportLayout, Row
 from siftune.curate.export.card import Exported, LeftOut, dataset_card
 from siftune.curate.export.containers import (

@@ -15,8 +15,7 @@ from typing import IO, Any, Final
 
 import orjson
 
-from siftune.curate.core.errors import LockedError, UsageError
-from siftune.curate.core.system_errors import naming
+from siftune.curate.core.errors import LockedError, UsageError, naming
 from siftune.curate.files.lock_files import acquire_lock, open_lock_file
 
 __all__ = [

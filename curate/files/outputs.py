@@ -19,8 +19,7 @@ from typing import Final
 
 import orjson
 
-from siftune.curate.core.errors import SiftuneError, UsageError
-from siftune.curate.core.system_errors import naming
+from siftune.curate.core.errors import SiftuneError, UsageError, naming
 from siftune.curate.files.atomic import (
     LOCK,
     kind_of_entry,

@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.files.pipes import open_pipe
+from siftune.curate.files.byte_streams import open_pipe
 
 __all__ = ["parse_yaml", "read_yaml"]
 

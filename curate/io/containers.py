@@ -14,9 +14,8 @@ import orjson
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.files.atomic import is_text, kind_of_entry
-from siftune.curate.files.byte_streams import SUFFIXES, shown
+from siftune.curate.files.byte_streams import SUFFIXES, copy_stream, open_pipe, open_stdin, shown
 from siftune.curate.files.output_marker import marker_of
-from siftune.curate.files.pipes import copy_stream, open_pipe, open_stdin
 from siftune.curate.io.file_part import DATA, Part, part_of
 from siftune.curate.io.hub import download, hub_name
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.transformers_logging import quiet_transformers
+from siftune.curate.core.progress import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from siftune.curate.core.errors import SiftuneError, UsageError
-from siftune.curate.core.transformers_logging import no_kernel_note, quiet_transformers
+from siftune.curate.core.progress import no_kernel_note, quiet_transformers
 from siftune.curate.models.model_config import check_values
 
 __all__ = [

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.files.atomic import aside, hash_file, read_json
+from siftune.curate.files.byte_streams import copy_stream, open_pipe, open_stdin
 from siftune.curate.files.output_marker import STAGE_FILES, expression_of
 from siftune.curate.files.outputs import check_run_folder
-from siftune.curate.files.pipes import copy_stream, open_pipe, open_stdin
 
 if TYPE_CHECKING:
     from siftune.curate.runs.recipe import Recipe

@@ -10,10 +10,9 @@ from typing import Any, Final
 import orjson
 import polars as pl
 
-from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.errors import DataError, UsageError, reading
 from siftune.curate.core.registry import closest
 from siftune.curate.core.schema import BASE, kind_of
-from siftune.curate.core.system_errors import reading
 from siftune.curate.runs.run_manifest import manifest_of, stage_file, verified
 
 __all__ = ["RowTrace", "StageRecord", "row_trace"]

@@ -12,9 +12,8 @@ from typing import Annotated, Any, Final
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.errors import DataError, UsageError, reading
 from siftune.curate.core.schema import Kind
-from siftune.curate.core.system_errors import reading
 from siftune.curate.files.atomic import hash_file, read_json
 
 __all__ = ["KEPT", "fits", "manifest_of", "part_of_run", "stage_file", "verified"]

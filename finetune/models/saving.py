@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siftune.curate.core.transformers_logging import quiet_transformers
+from siftune.curate.core.progress import quiet_transformers
 from siftune.curate.files.atomic import hash_file, write_json, write_text
 from siftune.curate.files.outputs import whole_folder
 from siftune.finetune.models.loading import FACTS, model_hash, shown

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.core.transformers_logging import quiet_transformers
+from siftune.curate.core.progress import quiet_transformers
 from siftune.curate.files.atomic import digest_of, hash_file, write_text
 from siftune.curate.files.output_marker import (
     MARKER,

@@ -3,7 +3,7 @@
 import pytest
 from transformers.utils import logging
 
-from siftune.curate.core.transformers_logging import quiet_transformers
+from siftune.curate.core.progress import quiet_transformers
 
 
 @pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR, logging.CRITICAL])

@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from siftune.curate.core.errors import UsageError
-from siftune.curate.core.system_errors import failure_of, naming, reading
+from siftune.curate.core.errors import UsageError, failure_of, naming, reading
 from siftune.curate.files.atomic import unused_name, write_text
-from siftune.curate.files.pipes import open_pipe
+from siftune.curate.files.byte_streams import open_pipe
 from siftune.curate.files.yaml_text import parse_yaml
 from siftune.curate.models.model_files import check_settings
 from tests.fuzz.commands import called
