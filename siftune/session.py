@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from siftune.curate.core.errors import SiftuneError
-from siftune.curate.core.progress import Progress, Quiet, Telling
+from siftune.curate.core.progress import Progress, ProgressReporter, Quiet
 from siftune.curate.files.source_spec import in_python
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _numbers = count(1)
-_telling: list[Telling] = [Quiet()]
+_telling: list[ProgressReporter] = [Quiet()]
 _OPTION: Final = re.compile(r"--[\w-]+ VALUE on the command line, (\w+): VALUE in a recipe")
 _FLAG: Final = re.compile(r"--([a-z][a-z0-9-]*)")
 
@@ -40,7 +40,7 @@ def show_progress(on: bool = True) -> None:
     _telling[0] = Progress() if on else Quiet()
 
 
-def telling() -> Telling:
+def telling() -> ProgressReporter:
     """Where stages report how far they are."""
     return _telling[0]
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.progress import no_kernel_note
 from siftune.curate.core.registry import checked, closest, find, options, summary
-from siftune.curate.core.transformers_logging import no_kernel_note
 from siftune.curate.files.outputs import check_folder, overwriting
 from siftune.finetune.core.methods import (
     PREFERENCE,

@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import polars as pl
-from siftune.curate.core.column_names import nearest_columns
 
 from siftune.curate.core.errors import BadRow, DataError, UsageError
 from siftune.curate.core.schema import CONTENT, KINDS, TURNS, content_columns
 from siftune.curate.core.types import Scorer, Selector
 from siftune.curate.files.source_spec import in_python
+from siftune.curate.rows.columns import nearest_columns
 
 __all__ = ["decide_on", "frame_of", "score_frame", "write_source"]
 
@@ -140,7 +140,7 @@ def _read(frame: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def _is_known(frame: pl.DataFrame) -> bool:
-    """Whether the first rows of a frame have a layout that the readers know."""
+    """Whether the first rows of a frame have a known layout."""
     from siftune.curate.io.detect import SAMPLE, detect
     from siftune.curate.io.table_values import values
 
