@@ -158,6 +158,6 @@ class CheckedExport(Checked):
         return {} if own is None else dict(self._call(own, shape, name, data))
 
     def usage(self, shape: str, name: str, data: str) -> str:
-        """How to train on the export, where the class says it."""
+        """How to train on the export, if the class defines it."""
         own = getattr(super(), "usage", None)
         return "" if own is None else str(self._call(own, shape, name, data))
