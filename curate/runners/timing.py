@@ -71,7 +71,8 @@ class Sampled:
         facts = self.manifests[-1]["stages"][0]
         if facts["kept"] == facts["rows_in"]:
             return None
-        return round(records * facts["kept"] / facts["rows_in"])
+        rows: int = round(records * facts["kept"] / facts["rows_in"])
+        return rows
 
     def kept(self, place: int, rows: int) -> float:
         """Number of rows that the selector at ``place`` keeps of so many.
