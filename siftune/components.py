@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 from siftune.curate.core.custom import component
+from siftune.curate.core.custom_file import Checked
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build, closest, find, names, source_of
+from siftune.curate.io.plain_frames import decide_on, score_frame
 from siftune.finetune.core.methods import FAMILIES, family_of, objectives
 from siftune.session import as_options, python_errors
 
 __all__ = ["exported", "loss", "reward", "scorer", "selector"]
 
+_TURNS: Final = frozenset({"prompt", "response", "messages"})
 _EXPORTED: Final = re.compile(r"""(?m)^__all__ = \[\s*["'](\w+)["']""")
 
 
@@ -30,8 +33,7 @@ def scorer(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., A
     Raises:
         UsageError: no such scorer or option.
     """
-    made: Callable[..., Any] = component("curate.scorers", what, as_options(options))
-    return made
+    return _alone(component("curate.scorers", what, as_options(options)), score_frame)
 
 
 @python_errors()
@@ -45,8 +47,7 @@ def selector(what: str | Callable[..., Any], /, **options: Any) -> Callable[...,
     Raises:
         UsageError: no such selector or option.
     """
-    made: Callable[..., Any] = component("curate.selectors", what, as_options(options))
-    return made
+    return _alone(component("curate.selectors", what, as_options(options)), decide_on)
 
 
 @python_errors()
@@ -78,6 +79,15 @@ def reward(name: str, /, **options: Any) -> Callable[..., Any]:
     """
     made: Callable[..., Any] = build("finetune.rewards", name, as_options(options))
     return made
+
+
+def _alone(made: Any, adapter: Callable[..., Any]) -> Callable[..., Any]:
+    """A component that takes any frame: ours do already, and a user's own that reads turns does."""
+    given = getattr(made, "data", _TURNS)  # of a function: names of what it is called with
+    if isinstance(made, Checked) and not _TURNS.isdisjoint(given):
+        return partial(adapter, type(made).__call__, made)
+    found: Callable[..., Any] = made
+    return found
 
 
 LOSSES: Final = tuple(FAMILIES)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -170,15 +171,14 @@ def register(thing: Any) -> str:
     It is ``FILE.py:NAME`` where it was defined in a file, else ``python:NAME``; two things never
     share one.
     """
-    own = _name_of(thing)
-    file = _file_of(thing)
-    name = first = f"{'python' if file is None else file}:{own}"
+    own, file = _name_of(thing), _file_of(thing)
+    place = first = "python" if file is None else str(file)
     number = 1
-    while _registered.get(name, thing) is not thing:
+    while _registered.get(f"{place}:{own}", thing) is not thing:  # as a cell that is run again
         number += 1
-        name = f"{first}_{number}"
-    _registered[name] = thing
-    return name
+        place = f"{first}#{number}"
+    _registered[f"{place}:{own}"] = thing
+    return f"{place}:{own}"
 
 
 def _name_of(thing: Any) -> str:
@@ -193,7 +193,9 @@ def custom_file(name: str) -> Path | None:
 
 
 def custom_text(name: str) -> str:
-    """Hash of what a component without a file computes: its text, and what it uses by name."""
+    """Hash of what a Python object computes: its text, and what it uses by name; else nothing."""
+    if name not in _registered:
+        return ""
     return sha256("\n".join(_texts(_registered[name], set())).encode()).hexdigest()
 
 
@@ -305,7 +307,11 @@ def _class_of(group: str, name: str, thing: Any) -> type[Any]:
         raise UsageError(f"{name}: components of {group} are no files of users")
     module, _, attribute = _ADAPTERS[group].partition(":")
     checked: type[Checked] = getattr(importlib.import_module(module), attribute)
-    space = {"_label": name, "_origin": (group, name), "__module__": __name__}
+    space = {
+        "_label": re.sub(r"#\d+:", ":", name),
+        "_origin": (group, name),
+        "__module__": __name__,
+    }
     if isinstance(thing, type):
         return _from_class(checked, thing, name, space)
     if not callable(thing):

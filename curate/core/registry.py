@@ -161,13 +161,14 @@ def source_of(group: str, name: str) -> Path:
 def code_of(group: str, name: str, *more: str, alone: Iterable[str] = ()) -> str:
     """Hash of the code of a component, of what it imports, and of ``more`` modules (`code_hash`).
 
-    Of a user's file, modules in its folder count too; of a function of an interactive session, its
+    Of a user's file, modules in its folder count too; of a function that was given as such, its
     text and the plain values that it uses.
     """
     if is_custom(name):
         file = custom_file(name)
-        own = custom_text(name) if file is None else ""
-        return own + code_hash(*(() if file is None else (file.resolve(),)), *more, alone=alone)
+        return custom_text(name) + code_hash(
+            *(() if file is None else (file.resolve(),)), *more, alone=alone
+        )
     module = _points(group)[name].module if name in _points(group) else f"siftune.{group}.{name}"
     return code_hash(module, *more, alone=alone)
 

@@ -59,7 +59,7 @@ def decide_on(
         UsageError: the frame lacks a column that nothing can make.
         DataError: a row of it cannot be read.
     """
-    needs = (*selector.needs, "id", "digest")
+    needs = ("id", "digest", *("content" if need == "*" else need for need in selector.needs))
     if _is_table(table) and _has(table, needs):
         return own(selector, table)
     return own(selector, _completed(frame_of(table), needs, selector))
