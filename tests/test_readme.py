@@ -9,9 +9,33 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("curate", "finetune", "pipelines", "examples", "benchmarks")
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-TOUR = re.findall(r"```console\n(\$ siftune .*?)```", TEXT, re.DOTALL)
+PACKAGES = ("curate", "finetune", "pipelines", "siftune", "examples", "benchmarks")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+TOUR = re.findall(r"```console\n(\$ siftune .*?)```", PAGES["curate.md"], re.DOTALL)
+
+
+def test_the_readme_is_an_entrance_of_ten_kilobytes():
+    assert len(README.encode()) <= 10_000
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{n}" for n in PAGES)])
+def test_links_between_pages_lead_to_files(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_python_of_the_readme_prints_what_it_shows(tmp_path, monkeypatch, capsys):
+    code, shown = re.search(r"```python\n(.*?)```\s+```text\n(.*?)```", README, re.S).groups()
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    lines = code.splitlines()
+    assert lines[-1].startswith("model = sf.train.sft(")  # needs a model: not run here
+    exec("\n".join(lines[:-1]), {})
+    assert capsys.readouterr().out == shown
+    assert (tmp_path / "report.html").is_file()
 
 
 @pytest.mark.parametrize("package", PACKAGES)
