@@ -25,6 +25,26 @@ PLAIN = (
     "curate/runs",
     "curate/scorers",
     "curate/selectors",
+    "finetune/comparison",
+    "finetune/data",
+    "finetune/trainers/preference.py",
+    "finetune/trainers/reward_model.py",
+    "finetune/trainers/sft.py",
+    *(
+        f"finetune/training/{name}.py"
+        for name in (
+            "answer_trainer",
+            "build_loss",
+            "pair_trainer",
+            "policy",
+            "policy_options",
+            "preference_rows",
+            "preference_trainer",
+            "reward_steps",
+            "reward_tokens",
+            "trainer_arguments",
+        )
+    ),
 )
 """Folders and files whose texts are plain; another one is one more line."""
 

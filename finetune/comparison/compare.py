@@ -73,7 +73,7 @@ class Compare:
     held-out prompts, in at most ``max_new_tokens``.
 
     Each run is a folder ``NAME-SEED`` (its weights only with ``keep_models``); one that is there is
-    not trained again, and one that was cut off goes on. An objective that the pairs do not suit,
+    not trained again, and one that was cut off continues. An objective that the pairs do not suit,
     such as one that reads a column they do not have, is listed with the reason.
     """
 
@@ -225,7 +225,7 @@ class Compare:
         """
         from siftune.finetune.data.answer_rows import encode_rows
         from siftune.finetune.training.pair_trainer import PairTrainer
-        from siftune.finetune.training.policy import exam_of, trainer_of
+        from siftune.finetune.training.policy import generation_eval_of, trainer_of
         from siftune.finetune.training.reward_tokens import reward_tokens_of
 
         options = Preference(
@@ -247,7 +247,7 @@ class Compare:
         policy: Any = trainer.model
         policy.eval()
         metrics = {f"eval_{k}": v for k, v in trainer.summary(trainer.judged(table)).items()}
-        exam = exam_of(options, trainer, table, tokenizer)
+        exam = generation_eval_of(options, trainer, table, tokenizer)
         answers = {} if exam is None else summary(exam(policy))
         return metrics | {f"answers_{name}": value for name, value in answers.items()}
 
@@ -303,7 +303,7 @@ def _drop_weights(folder: Path) -> None:
 
 
 def context_of(model: str) -> int | None:
-    """Tokens that a model takes; None where its configuration does not say."""
+    """Tokens that a model takes; None where its configuration has no limit."""
     return positions_of(loading.config_of(model))
 
 
@@ -324,7 +324,7 @@ def _means(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def table_of(facts: Mapping[str, Any]) -> str:
-    """The means as lines of text, the highest accuracy first; what was refused stands below."""
+    """The means as lines of text, the highest accuracy first; then what was refused."""
     means: dict[str, dict[str, Any]] = facts["means"]
     done = {name: one for name, one in means.items() if one["runs"]}
     wide = max(4, *(len(name) for name in means))

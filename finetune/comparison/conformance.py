@@ -1,4 +1,4 @@
-"""Put anyone's loss to the tests that our own have to pass."""
+"""Conformance suite: any loss is run through the checks that our own losses pass."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _OPTIMA: Final = (  # those of `oracles.landing`, which imports torch
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table: a check, how it ended (ok, failed, skipped, told) and what it saw."""
+    """One line of the table: a check, its result (ok, failed, skipped, noted) and the details."""
 
     check: str
     fate: str
@@ -50,7 +50,7 @@ class Conformance:
     """The whole suite on one loss: a class with options, an object, or a plain function.
 
     The loss is named as MODULE:NAME (a module that can be imported from here, or a ``.py`` file),
-    or by the name of one of ours. What it is ``given`` is told by the type it asks for
+    or by the name of one of ours. What it is ``given`` is read from the type of its argument
     (`types.PairLogps`, ``answer_types.AnswerLogps``, ``list_types.ListLogps``), or
     by ``given``: pairs, answers or lists. What it needs it declares as our losses do
     (``needs_reference``, ...), a function by attributes.
@@ -60,8 +60,8 @@ class Conformance:
     of answers, labels, and what is averaged over a step; of lists, what is absent. The objective of
     ours that is nearest, in value and gradient, is named. A loss on pairs is then trained to its
     end on seven responses whose rewards are known: which closed form does it land on, and how far
-    is that from ``π_ref · exp(r / β)``? A loss may land anywhere, so these are only told, unless
-    ``optimum`` or ``like`` (one of our objectives) says what it is meant to be.
+    is that from ``π_ref · exp(r / β)``? A loss may land anywhere, so these are only noted, unless
+    ``optimum`` or ``like`` (one of our objectives) names what it is meant to be.
     """
 
     given: Literal["pairs", "answers", "lists"] | None = None
@@ -92,13 +92,13 @@ class Conformance:
             fate = "skipped" if self.optimum is None else "failed"
             return [Finding("lands", fate, reason)]
         seen = landing(loss)
-        told = _told(seen, OPTIMA)
+        detail = _described(seen, OPTIMA)
         if self.optimum is None:
-            return [Finding("lands", "told", told)]
+            return [Finding("lands", "noted", detail)]
         right = seen.form == self.optimum and (seen.scale is None or seen.scale > 0)
         if self.optimum == "boltzmann" and seen.to_boltzmann is not None:
             right = right and seen.to_boltzmann <= _KL
-        return [Finding("lands", "ok" if right else "failed", told)]
+        return [Finding("lands", "ok" if right else "failed", detail)]
 
     def _neighbour(self, loss: Any, family: str) -> list[Finding]:
         from siftune.finetune.oracles.landing import nearest
@@ -107,25 +107,25 @@ class Conformance:
             groups, draw = _registered(family)
             name, distance = nearest(loss, groups, draw)
             same = distance <= _SAME
-            told = f"equals {name}" if same else f"{name}, {distance:.2g} of its size away{_IN}"
+            detail = f"equals {name}" if same else f"{name}, {distance:.2g} of its size away{_IN}"
             if self.like is None:
-                return [Finding("nearest", "told", told)]
+                return [Finding("nearest", "noted", detail)]
             apart = _apart(loss, self.like, family)
             if apart <= _SAME:
                 return [Finding("nearest", "ok", f"equals {self.like}")]
             off = f"{apart:.2g} from {self.like}{_IN}"
-            return [Finding("nearest", "failed", f"{off}; nearest: {told}")]
+            return [Finding("nearest", "failed", f"{off}; nearest: {detail}")]
 
         return _guarded("nearest", look)
 
 
 def given_to(loss: Any) -> str:
-    """What a loss is given, told by the type of its first argument: pairs where it says none."""
+    """Pairs, answers or lists, by the type of a loss's first argument; without one pairs."""
     call = loss if inspect.isfunction(loss) else type(loss).__call__
     first = [one for one in inspect.signature(call).parameters.values() if one.name != "self"][:1]
-    said = str(first[0].annotation) if first else ""
-    known = {"AnswerLogps": "answers", "ListLogps": "lists"}
-    return next((family for name, family in known.items() if name in said), "pairs")
+    annotation = str(first[0].annotation) if first else ""
+    families = {"AnswerLogps": "answers", "ListLogps": "lists"}
+    return next((family for name, family in families.items() if name in annotation), "pairs")
 
 
 def _checks(family: str) -> Mapping[str, Check]:
@@ -184,7 +184,7 @@ def _guarded(name: str, look: Callable[[], list[Finding]]) -> list[Finding]:
         return [Finding(name, "failed", f"{type(error).__name__}: {first}")]
 
 
-def _told(seen: Landing, forms: Mapping[Any, str]) -> str:
+def _described(seen: Landing, forms: Mapping[Any, str]) -> str:
     form = "no known optimum" if seen.form is None else f"{seen.form}: {forms[seen.form]}"
     numbers = {"b": seen.scale, "a": seen.price} if seen.form is not None else {}
     shown = "".join(f", {name} {value:.4g}" for name, value in numbers.items() if value is not None)

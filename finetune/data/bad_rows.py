@@ -1,4 +1,4 @@
-"""Rows that cannot be trained on: which, why, and what becomes of them."""
+"""Rows that cannot be trained on: which, for what reason; refused or dropped."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from siftune.curate.records.field_names import map_flag
 __all__ = ["BAD_ROWS", "Dropped", "OnBad", "bad_rows", "drop_bad", "dropped_of"]
 
 OnBad: TypeAlias = Literal["refuse", "drop"]
-"""What to do with rows that cannot be trained on: stop and name them, or leave them out."""
+"""Rows that cannot be trained on: stop and name them, or leave them out."""
 
 BAD_ROWS: Final = pl.Schema({"id": pl.String(), "reason": pl.String()})
 _SHOWN: Final = 5
-# What str.strip() and \s leave standing though no reader sees it.
+# Characters that no reader sees, though str.strip() and \s keep them.
 _INVISIBLE: Final = "[\\s\\p{Cf}\\p{Cc}\u115f\u1160\u2800\u3164\uffa0]+"
 
 
@@ -49,17 +49,19 @@ def drop_bad(
         return table
     left = table.join(bad.select("id"), on="id", how="anti", maintain_order="left")
     if left.is_empty():
-        raise DataError(f"{source}: no row is left to train on: {_told(bad)}{_as_answers(table)}")
+        raise DataError(
+            f"{source}: no row is left to train on: {_counted(bad)}{_as_answers(table)}"
+        )
     if on_bad == "refuse":
         drop = "leave them out with --on-bad drop (on_bad: drop in a recipe)"
         raise DataError(
-            f"{source}: {_told(bad)}; mend or select them away, or {drop}{_as_answers(table)}"
+            f"{source}: {_counted(bad)}; mend or select them away, or {drop}{_as_answers(table)}"
         )
     return left
 
 
 def _as_answers(table: pl.DataFrame) -> str:
-    """How to learn answers that are a column of prompts (`formats.question_answer`)."""
+    """Advice on how to learn answers that are a column of prompts (`formats.question_answer`)."""
     if not {"answer", "answer_from"} <= {*table.columns}:
         return ""
     fields = table["answer_from"].drop_nulls()
@@ -68,13 +70,13 @@ def _as_answers(table: pl.DataFrame) -> str:
     key = fields[0].partition(":")[0]
     ingest = f"siftune curate ingest FILE --map QUESTION=prompt {map_flag(key, 'completion')}"
     return (
-        "; the rows are prompts whose answer, to check others by, is beside them: to learn the "
+        "; the rows are prompts with a known answer in a column of its own: to learn the "
         f"answers, read the raw file so (QUESTION: its key of the question) and train on the run: "
         f"{ingest} --out RUN"
     )
 
 
-def _told(bad: pl.DataFrame) -> str:
+def _counted(bad: pl.DataFrame) -> str:
     reasons = []
     for (reason,), rows in bad.group_by("reason", maintain_order=True):
         names = ", ".join(rows["id"].head(_SHOWN))
@@ -104,7 +106,7 @@ def _role(column: str) -> pl.Expr:
 
 
 def _any(column: str, condition: pl.Expr) -> pl.Expr:
-    """Whether a turn of ``column`` meets ``condition`` (an expression on a turn)."""
+    """Whether ``condition`` (an expression on a turn) is true of a turn of ``column``."""
     return pl.col(column).list.eval(condition).list.any().fill_null(False)
 
 

@@ -1,4 +1,4 @@
-"""Rows that begin with the same prompt in one sequence: each prompt is run once, padding never."""
+"""Packing: rows of one prompt share its tokens in one sequence, without padding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Packed", "pack", "run_packed", "share_prefixes", "shares_prefixes", 
 
 _NAME: Final = "siftune_packed"
 _UNKNOWN: Final = ("sliding_window", "softcap", "s_aux", "position_bias")
-"""What a family may do in its attention beside a causal softmax; it is not done here."""
+"""Attention arguments of some families that are not a causal softmax: not implemented here."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Group:
 class Packed:
     """Rows as one sequence of N tokens: ``input_ids`` and ``position_ids`` ``(1, N)``.
 
-    ``predicts`` says, for each scored token of the rows, row by row, which of the N positions
+    ``predicts`` is, for each scored token of the rows, row by row, the one of the N positions that
     predicts it.
     """
 
@@ -91,7 +91,7 @@ def pack(batch: Mapping[str, torch.Tensor]) -> Packed:
 
 
 def _rows(batch: Mapping[str, torch.Tensor]) -> list[tuple[list[int], list[int], list[int]]]:
-    """Of each row: its prompt, what follows, and where in that the scored tokens are."""
+    """Of each row: its prompt, the tokens after it, and the places of the scored ones in those."""
     scored = batch["answer_mask"].bool().clone()
     scored[:, 0] = False  # nothing comes before the first token to predict it
     lengths = batch["attention_mask"].sum(1).tolist()
@@ -125,8 +125,8 @@ def shares_prefixes(model: Any) -> bool:
 def share_prefixes(model: Any) -> str | None:
     """Prepare ``model`` for `run_packed`; do this before an adapter is put on.
 
-    It is tried on a few tokens against the plain way. What is returned is why the model cannot do
-    it, and then it is as it was; None: it can. Every other call of the model is as before.
+    A few tokens are run both ways first. Returned is the reason why the model cannot do it, and
+    then it is unchanged; None: it can. Every other call of the model is as before.
     """
     own = model.config._attn_implementation
     if own == _NAME:
@@ -154,7 +154,7 @@ def _register() -> None:
 
 @torch.no_grad()
 def _difference(model: Any) -> str | None:
-    """Rows of two prompts by both ways: what differs, or None."""
+    """The difference between both ways on rows of two prompts, in words; None: none."""
     prompts, answers = [[1, 2, 3, 4, 5], [3, 1, 2]], [[4, 2, 3], [5, 4], [2, 5, 1, 3]]
     made = [prompt + answer for prompt in prompts for answer in answers]
     width, device = max(map(len, made)), next(model.parameters()).device
@@ -208,7 +208,7 @@ def _by_group(
     groups: tuple[Group, ...],
     scale: float | None,
 ) -> torch.Tensor:
-    """Prompts see themselves; answers their prompt and themselves. No mask of N x N is made."""
+    """Prompts attend to themselves, answers to their prompt and themselves; no N x N mask."""
     sizes = [size for group in groups for size in (group.prompt, group.answers)]
     q, k, v = (part.split(sizes, 2) for part in (query, key, value))
     parts = []
@@ -228,7 +228,7 @@ def _by_group(
 
 
 def try_sharing(policy: Any) -> bool:
-    """`share_prefixes`, and whether it could be; where not, the user is told why."""
+    """`share_prefixes`; False where the model cannot, with the reason on stderr."""
     why = share_prefixes(policy)
     if why is not None:
         tell(f"share_prefix: {type(policy).__name__} runs a prompt for each of its answers: {why}")

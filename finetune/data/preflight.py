@@ -1,4 +1,4 @@
-"""Traps that training falls into in silence: each is looked for before the first step."""
+"""Checks before the first step: tokenizer, chat template, lengths, labels, step counts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _PROBE: Final = (
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that would go wrong, where (a row id or a setting), and what to do about it."""
+    """What would go wrong, where (a row id or a setting), and how to fix it."""
 
     level: Literal["error", "warning"]
     where: str
@@ -105,9 +105,9 @@ def check_padding(tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
 def check_template(
     tokenizer: PreTrainedTokenizerBase, assistant_only_loss: bool = True
 ) -> list[Problem]:
-    """A chat template that is missing, cannot be learned from, doubles the first token, never ends.
+    """A chat template that is missing, marks nothing to learn, begins twice or never ends.
 
-    What it writes of a short conversation is looked at.
+    A short conversation is encoded with it.
     """
     if not tokenizer.chat_template:
         fix = "start from a model that has one, or train on text rows"
@@ -145,7 +145,7 @@ def _check_begin(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list
 def _check_prompt(
     tokenizer: PreTrainedTokenizerBase, encoded: Encoded, asked: list[int]
 ) -> list[Problem]:
-    """A generation prompt that the template does not write before an answer that is given."""
+    """A generation prompt that the template does not write before a given answer."""
     if encoded.ids[: len(asked)] == asked:
         return []
     same = next(
@@ -165,7 +165,7 @@ def _check_end(
     while learned and not str(tokenizer.decode([learned[-1]])).strip():
         learned.pop()  # a separator after the end of turn
     if not learned:
-        fix = "put {% generation %} around what the assistant says"
+        fix = "put {% generation %} around the text of the assistant"
         return [Problem("error", "chat template", "it marks no text of the assistant", fix)]
     last, end = tokenizer.convert_ids_to_tokens(learned[-1]), tokenizer.eos_token
     if last in end_tokens(tokenizer):
@@ -184,7 +184,7 @@ def _unended(end: str) -> Problem:
 
 
 def check_length(max_length: int | None, config: Any) -> list[Problem]:
-    """A length that the model has no positions for, or that holds nothing."""
+    """A length that the model has no positions for, or of less than two tokens."""
     limit = positions_of(config)
     if max_length is not None and max_length < 2:
         return [Problem("error", "max_length", f"{max_length} tokens hold no answer", "raise it")]
@@ -195,7 +195,7 @@ def check_length(max_length: int | None, config: Any) -> list[Problem]:
 
 
 def check_precision(options: Mapping[str, Any], cpu: bool) -> list[Problem]:
-    """Half precision of the trainer underneath asked for on a CPU, where weights train in fp32."""
+    """Half precision of transformers' trainer on a CPU, where weights train in fp32."""
     wrong = [name for name in ("bf16", "fp16", "tf32") if options.get(name) and cpu]
     fix = "leave it out; --precision bf16 is for frozen models, the base under --lora among them"
     return [Problem("error", name, "there is no GPU here", fix) for name in wrong]
@@ -265,8 +265,8 @@ def _about(ids: Sequence[str], what: str, fix: str) -> list[Problem]:
     if not ids:
         return []
     more = ", ..." if len(ids) > _SHOWN else ""
-    told = f"{what} in {len(ids)} rows ({', '.join(ids[:_SHOWN])}{more})"
-    return [Problem("warning", "rows", told, fix, rows=True)]
+    counted = f"{what} in {len(ids)} rows ({', '.join(ids[:_SHOWN])}{more})"
+    return [Problem("warning", "rows", counted, fix, rows=True)]
 
 
 def untrainable(

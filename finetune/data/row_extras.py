@@ -1,4 +1,4 @@
-"""What ``extra`` holds that training uses: tools, and the weights and reasoning of turns."""
+"""Fields of ``extra`` that training uses: tools, weights and reasoning of turns."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from siftune.finetune.core.distributed import tell
 from siftune.finetune.data.bad_rows import BAD_ROWS
 
 __all__ = [
-    "beside",
     "extras_of",
     "lists_in",
     "refuse_weights",
-    "tell_odd_tools",
+    "template_extras",
     "turns_in",
     "unlearned_rows",
+    "warn_odd_tools",
 ]
 
 _BESIDE: Final = r'"tools"|"functions"|\.fields"'
@@ -38,8 +38,8 @@ def extras_of(table: pl.DataFrame) -> list[dict[str, Any]]:
     return [orjson.loads(text) if text else {} for text in texts]
 
 
-def beside(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """Of each row the tools and the keys of turns that training uses besides its content."""
+def template_extras(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """Tools of each row, and the fields of its turns that training uses besides the content."""
     found = []
     for lists, extra in _with_extras(table):
         keys = {place: turn_keys(extra, place, turns) for place, turns in lists.items()}
@@ -84,8 +84,8 @@ def lists_in(column: str, value: Any) -> list[tuple[str, Any]]:
     return [(f"{column}[{at}]", turns) for at, turns in enumerate(value or ())]
 
 
-def tell_odd_tools(table: pl.DataFrame, source: Path | str) -> None:
-    """Say how many rows have tools that are no functions: those are not used."""
+def warn_odd_tools(table: pl.DataFrame, source: Path | str) -> None:
+    """Warn of rows whose tools are not a list of functions: those are not used."""
     odd = [
         key
         for key, extra in zip(table["id"], extras_of(table), strict=True)
@@ -104,7 +104,7 @@ def _is_odd(extra: Mapping[str, Any]) -> bool:
 
 
 def refuse_weights(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Stop at weights that cannot be honoured.
+    """Refuse weights other than 0 and 1.
 
     Raises:
         DataError: the weight of a turn is neither 0 nor 1.

@@ -1,7 +1,7 @@
-"""Tool calls, results, tools and reasoning that a chat template would leave out, found by trying.
+"""Tool calls, results, tools and reasoning that a chat template leaves out, found by encoding.
 
-A template that knows nothing of calls writes an empty answer in their place, and a model learns to
-say nothing. So each conversation with calls is also encoded with sentinels for their names and
+A template without tool calls writes an empty answer in their place, and a model learns empty
+answers. So each conversation with calls is also encoded with sentinels for their names and
 arguments: where one is missing from what is learned, the template cannot write it.
 """
 
@@ -32,7 +32,7 @@ def check_calls(
     *,
     learned: bool = True,
 ) -> list[Problem]:
-    """What the template leaves out of ``rows`` (of `data.training_rows`) besides contents.
+    """Problems of ``rows`` (of `data.training_rows`): parts that the template leaves out.
 
     Errors: names or arguments of calls that are not in what is learned (in the text, where nothing
     is ``learned``), results of tools that are nowhere. Warnings, as an answer can be learned
@@ -87,7 +87,7 @@ _REPORTS: Final = {
     "tools": _Report(
         "warning",
         "it does not write the tools of {rows}",
-        "the model is not told which functions it may call; put them into the system turn",
+        "the model does not see which functions it may call; put them into the system turn",
     ),
     "reasoning": _Report(
         "warning",
@@ -114,7 +114,7 @@ def _chats(row: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
 def _lost(
     tokenizer: Any, chat: Sequence[Mapping[str, Any]], tools: Any, learned: bool
 ) -> Iterator[str]:
-    """The kinds of what is lost of a conversation."""
+    """Kinds of parts that the template leaves out of a conversation, as in `_REPORTS`."""
     if learned and any(turn["role"] != "assistant" and turn.get("weight") == 1 for turn in chat):
         yield "weights"
     if not tools and not any(turn["role"] == "tool" or _beside(turn) for turn in chat):
@@ -145,7 +145,7 @@ def _encoded(tokenizer: Any, chat: Sequence[Any], tools: Any, learned: bool) -> 
 
 
 def _texts(tokenizer: Any, encoded: Encoded) -> tuple[str, str]:
-    """What is learned and the whole, without white space."""
+    """The learned text and the whole text, without white space."""
     pairs = zip(encoded.ids, encoded.mask, strict=True)
     parts = [token for token, bit in pairs if bit], encoded.ids
     learned, whole = ("".join(tokenizer.decode(part).split()) for part in parts)
@@ -166,7 +166,7 @@ def _same_without_calls(tokenizer: Any, chat: Sequence[Any], tools: Any) -> bool
 
 @dataclass
 class _Sentinels:
-    """Words that occur nowhere else, in the place of what a template may leave out."""
+    """Unique words in place of the parts that a template may leave out."""
 
     learned: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Rows for training: reading them, setting aside what cannot be trained on, handing them over."""
+"""Rows for training: reading, hashing, conversion to chats, the split by prompt."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.json_text import dump
 from siftune.finetune.data.bad_rows import BAD_ROWS, Dropped, OnBad, bad_rows, drop_bad, dropped_of
 from siftune.finetune.data.row_extras import (
-    beside,
     extras_of,
     lists_in,
     refuse_weights,
-    tell_odd_tools,
+    template_extras,
+    warn_odd_tools,
 )
 from siftune.finetune.models.loading import shown
 
@@ -68,7 +68,7 @@ def load(source: Path | str, kinds: Sequence[Kind]) -> pl.DataFrame:
     lacking = [name for name in ("id", *CONTENT[kind]) if name not in table.columns]
     if lacking:
         raise DataError(f"{source}: {kind} rows without the column {lacking[0]!r}")
-    tell_odd_tools(table, source)
+    warn_odd_tools(table, source)
     twice = table.filter(pl.col("id").is_duplicated())
     if not twice.is_empty():
         raise DataError(f"{source}: the id {twice['id'][0]!r} is there more than once")
@@ -124,7 +124,7 @@ def data_hash(table: pl.DataFrame) -> str:
     kind = kind_of(table)
     names = ["id", *CONTENT[kind], *(name for name in _HASHED if name in table.columns)]
     seen = [table[name].to_list() for name in names]
-    others = [(at, found) for at, found in enumerate(beside(table)) if found]
+    others = [(at, found) for at, found in enumerate(template_extras(table)) if found]
     return digest_of([*seen, others] if others else seen)
 
 
@@ -297,7 +297,7 @@ def _digest(text: str) -> str:
 def held_out(table: pl.DataFrame, fraction: float, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows to train on and rows to test on, split by prompt: no prompt is on both sides.
 
-    Which prompts are held out depends on what they say and on ``seed``, never on the order of the
+    Which prompts are held out depends on their text and on ``seed``, never on the order of the
     rows. At least one prompt is held out where ``fraction`` is above 0.
     """
     keys = prompt_keys(table)

@@ -21,7 +21,7 @@ from siftune.curate.files.output_marker import (
     write_marker,
     written_names,
 )
-from siftune.finetune.runs.checkpoint_files import CHECKPOINT_FILES
+from siftune.finetune.runs.run_folders import CHECKPOINT_FILES
 from siftune.finetune.runs.run_record import differences, is_of, write_record
 
 __all__ = [

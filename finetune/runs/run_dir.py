@@ -173,9 +173,13 @@ class Run:
         """
         from transformers.trainer_callback import PrinterCallback
 
-        from siftune.finetune.runs.callbacks import Evaluations, Metrics, Sealed
+        from siftune.finetune.runs.callbacks import (
+            Evaluations,
+            Metrics,
+            PendingMetrics,
+            Sealed,
+        )
         from siftune.finetune.runs.finite_steps import StopAtNonFinite
-        from siftune.finetune.runs.pending_metrics import PendingMetrics
         from siftune.finetune.runs.stop_signals import StopAtSignal, catching_signals
 
         start = self.begin()

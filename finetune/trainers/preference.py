@@ -42,7 +42,7 @@ class Preference(PolicyOptions):
     Losses on pairs take preference rows. Losses on labels take ``unpaired`` rows (an answer and
     whether it is a good one), others on single answers any rows that have answers, those on lists
     ``ranked`` ones; all of these take pairs too, as a good and a bad answer, or as a list of two.
-    ``columns`` says where the numbers are that a loss reads, as ``{win_probability: judge_says}``;
+    ``columns`` names the numbers that a loss reads, as ``{win_probability: judge_column}``;
     by default in columns (or in fields that came with the rows) of its own names, and for ranked
     rows in ``scores``. ``loss_options`` are the loss's own options, ``beta`` a short way to the one
     most have. ``also`` adds other losses of the same family with a weight each, as ``{sft: 0.2}``,
@@ -60,7 +60,7 @@ class Preference(PolicyOptions):
     follows: every so many steps ``ref_mixup_alpha`` of the policy is mixed into it (1 with a small
     share: a moving average), and KL and drift are those from the reference as it then is.
     With ``share_prefix`` a prompt is run once for all its answers, and padding not at all, where
-    the model's attention allows it (it is tried first; where not, a line says so).
+    the model's attention allows it (it is tried first; where not, a line gives the reason).
     ``precision`` is that of frozen weights: ``auto`` is bf16 for the base under an adapter where
     the processor multiplies it, and fp32 for a reference beside a policy of which all weights are
     trained, so that both start equal; ``bf16`` narrows that reference too (not one that follows),
@@ -82,7 +82,7 @@ class Preference(PolicyOptions):
     of their prompts, greedily, in ``max_new_tokens``: ``answers/step-*.jsonl``. ``max_kl``, in nats
     per token, ends training once the KL to the reference on the trained answers is above it at a
     logged step; it needs the reference in memory. A checkpoint is taken every ``save_every`` steps,
-    and a run that was cut off goes on from it to the same bytes. ``options`` are any other
+    and a run that was cut off continues from it to the same bytes. ``options`` are any other
     arguments of `transformers.TrainingArguments`. Dropout is off.
     """
 
@@ -211,7 +211,12 @@ class Preference(PolicyOptions):
 
     def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
         from siftune.finetune.training.build_loss import resolved
-        from siftune.finetune.training.policy import exam_of, finished, formats_of, report_precision
+        from siftune.finetune.training.policy import (
+            final_model,
+            formats_of,
+            generation_eval_of,
+            report_precision,
+        )
         from siftune.finetune.training.reference_sync import add_callbacks
 
         loading.check_writes(self.model)
@@ -232,7 +237,7 @@ class Preference(PolicyOptions):
         asked = test.table
         if not self._on_pairs:
             asked = asked.filter(training_rows.prompt_keys(asked).is_first_distinct())
-        metrics = self._run(trainer, test, exam_of(self, trainer, asked, tokenizer), run)
+        metrics = self._run(trainer, test, generation_eval_of(self, trainer, asked, tokenizer), run)
         facts = {
             "stage": self._stage,
             "method": self.loss,
@@ -251,7 +256,7 @@ class Preference(PolicyOptions):
             from siftune.finetune.models.value_head import take_value_head
 
             take_value_head(trained, run.beside)
-        whole = finished(self, trained, run)
+        whole = final_model(self, trained, run)
         return run.finish(whole, tokenizer, facts, read.dropped, whole_weights(trainer))
 
     def _encode(
@@ -283,7 +288,7 @@ class Preference(PolicyOptions):
     def _split(
         self, objective: Any, read: TokenRows, tokenizer: Any
     ) -> tuple[pl.DataFrame, TokenRows]:
-        """The rows to train on, and those to judge."""
+        """The rows to train on, and the held-out ones."""
         if self.eval_rows is not None:
             other = self._load(objective, self.eval_rows)
             return read.table, self._encode(objective, other, tokenizer, self.eval_rows)

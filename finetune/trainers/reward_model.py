@@ -1,4 +1,4 @@
-"""Reward model: learn from pairs to give the better answer the higher number."""
+"""Reward model training on pairs: the better answer gets the higher score."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RewardModel:
     without a chat template, as encoders are, reads the turns with its separator after each.
 
     ``held_out`` is the share of prompts that is kept from training and judged at every checkpoint
-    (``eval_rows`` names other pairs for that): the share of pairs judged right stands in
+    (``eval_rows`` names other pairs for that): the share of pairs judged right is in
     ``evaluation.json`` beside that of preferring the longer answer, on all pairs and on those of
     nearly equal length. Texts over ``max_length`` tokens (default: what the model takes, at most
     1024) are cut off at the end, when the model is judged as well; a pair whose sides are then the
@@ -82,7 +82,7 @@ class RewardModel:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse numbers that mean nothing."""
+        """Refuse options out of range or against each other."""
         for name in ("batch_size", "micro_tokens", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")

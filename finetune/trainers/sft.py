@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: learn what the assistant says in the rows that were kept."""
+"""Supervised fine-tuning on the assistant turns of conversations, on pairs or on texts."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ class SFT:
 
     ``held_out`` is the share of prompts that is kept from training; the loss on their answers is
     measured before, at each checkpoint and after. With ``patience`` training ends once so many
-    measurements in a row were no better than the best one (0: it goes on), and ``keep: best``
+    measurements in a row were no better than the best one (0: never), and ``keep: best``
     writes the weights of the checkpoint that had the lowest loss, not the last ones. ``eval_rows``
     are held-out rows that the model answers before, at each checkpoint and after: ``eval_limit`` of
-    them, in ``max_new_tokens``; where nothing else is held out, ``patience`` and ``keep`` look at
+    them, in ``max_new_tokens``; where nothing else is held out, ``patience`` and ``keep`` follow
     the loss on their answers.
 
-    A checkpoint is taken every ``save_every`` steps, and a run that was cut off goes on from the
+    A checkpoint is taken every ``save_every`` steps, and a run that was cut off continues from the
     last whole one. ``precision`` is that of frozen weights: ``auto`` is bf16 for the base under an
     adapter where the processor multiplies it, ``bf16`` narrows the reference of ``eval_rows`` too;
     what is trained stays fp32. ``options`` are any other arguments of TRL's SFTConfig.
@@ -114,7 +114,7 @@ class SFT:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse numbers that mean nothing."""
+        """Refuse options out of range or against each other."""
         for name in ("batch_size", "save_every", "log_every", "eval_limit", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -217,16 +217,16 @@ class SFT:
         preflight.refuse(preflight.check_tokenizer(tokenizer))
         if kind_of(table) != "text":
             preflight.refuse(preflight.check_template(tokenizer, self.assistant_only_loss))
-        empty = training_rows.bad_rows(table)
-        read = table.join(empty, on="id", how="anti", maintain_order="left")
+        bad = training_rows.bad_rows(table)
+        read = table.join(bad, on="id", how="anti", maintain_order="left")
         encoded = self._encode(read, tokenizer)
-        mute = preflight.untrainable(read["id"].to_list(), encoded, length)
-        used = training_rows.drop_bad(table, pl.concat([empty, mute]), self.on_bad, rows)
+        unlearned = preflight.untrainable(read["id"].to_list(), encoded, length)
+        used = training_rows.drop_bad(table, pl.concat([bad, unlearned]), self.on_bad, rows)
         left = set(used["id"])
         kept = [row for key, row in zip(read["id"], encoded, strict=True) if key in left]
         preflight.refuse(preflight.check_truncation(used["id"].to_list(), kept, length))
         return _Used(
-            used, [_cut(row, length) for row in kept], training_rows.dropped_of(empty, mute)
+            used, [_cut(row, length) for row in kept], training_rows.dropped_of(bad, unlearned)
         )
 
     def _hold_out(

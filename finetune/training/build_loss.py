@@ -1,4 +1,4 @@
-"""A loss by its name: with its options, with others added, and what it cannot go with."""
+"""Build a loss from its name and options, alone or as a weighted sum; refuse unfit settings."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ANSWERS", "LISTS", "LOSSES", "built", "data_of", "group_of", "refuse_unfit", "resolved"]
 
 LOSSES: Final = "finetune.losses.pair"
-"""The registry group of losses on pairs: its names are the methods."""
-
+"""The registry group of losses on pairs."""
 
 ANSWERS: Final = ("finetune.losses.unpaired", "finetune.losses.token")
 """The groups of losses on single completions: labelled or scored ones, and ones to imitate."""
@@ -36,10 +35,10 @@ _SUMS: Final[Mapping[Sequence[str], Any]] = {
 
 
 def group_of(name: str, groups: Sequence[str]) -> str:
-    """Which of the groups has a loss of that name.
+    """The first of the groups that has a loss of that name.
 
     Raises:
-        UsageError: none; the text names the closest.
+        UsageError: none has; the text names the closest.
     """
     found = next((group for group in groups if name in registry.names(group)), None)
     if found is not None:
@@ -66,7 +65,7 @@ def built(
         UsageError: no such loss or option, or one out of range.
     """
     own = _one(name, options, groups)
-    others = [_added(other, said, groups) for other, said in also.items()]
+    others = [_added(other, given, groups) for other, given in also.items()]
     return _SUMS[tuple(groups)](((own, 1.0), *others)) if others else own
 
 
@@ -77,10 +76,10 @@ def _one(name: str, options: Mapping[str, Any], groups: Sequence[str]) -> Any:
     return loss
 
 
-def _added(name: str, said: float | Mapping[str, Any], groups: Sequence[str]) -> tuple[Any, float]:
-    options = dict(said) if isinstance(said, Mapping) else {"weight": said}
+def _added(name: str, given: float | Mapping[str, Any], groups: Sequence[str]) -> tuple[Any, float]:
+    options = dict(given) if isinstance(given, Mapping) else {"weight": given}
     weight: Any = options.pop("weight", None)
-    # a bool is an int: `also: {sft: true}` says no weight
+    # a bool is an int: `also: {sft: true}` gives no weight
     number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if not (number and 0 < weight < math.inf):
         raise UsageError(f"also: {name}: expected a weight above 0, got {weight}")
@@ -105,24 +104,21 @@ def data_of(group: str, loss: Any) -> str:
             "a pair"
         )
     each = "pair" if group == LOSSES else "answer"
-    told = "".join(f"; the number `{name}` of each {each}" for name in needs.columns)
-    own = "; the answers are to be the model's own samples" if _samples(loss) else ""
-    return f"Data: {rows}{told}{own}."
-
-
-def _samples(loss: Any) -> bool:
-    return bool(getattr(loss, "on_policy", False))
+    numbers = "".join(f"; the number `{name}` of each {each}" for name in needs.columns)
+    on_policy = getattr(loss, "on_policy", False)
+    samples = "; the answers are to be the model's own samples" if on_policy else ""
+    return f"Data: {rows}{numbers}{samples}."
 
 
 def resolved(objective: Any) -> dict[str, Any]:
-    """All options of the (first) loss, defaults too, for the record."""
+    """All options of the (first) loss with their defaults, as `siftune.json` records them."""
     sums = Weighted | WeightedAnswers | WeightedLists
-    own: Any = objective.parts[0][0] if isinstance(objective, sums) else objective
-    return asdict(own)
+    first: Any = objective.parts[0][0] if isinstance(objective, sums) else objective
+    return asdict(first)
 
 
 def refuse_unfit(name: str, objective: Any, options: PolicyOptions) -> None:
-    """Refuse settings that would train something else than the loss.
+    """Refuse settings under which training would not minimise the loss.
 
     Raises:
         UsageError: the loss compares the pairs of a batch and gradients are accumulated; it reads

@@ -1,4 +1,4 @@
-"""Set-up of a preference run: policy, reference, rows and loop; and what is written of it."""
+"""Set-up of a preference run: policy, reference, order of rows, training loop, final model."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ from siftune.finetune.tools.evaluate import chosen_rows
 from siftune.finetune.training.preference_trainer import PreferenceTrainer
 from siftune.finetune.training.reward_tokens import (
     add_reward_tokens,
-    behind_reward_tokens,
-    with_room,
+    with_embeddings,
+    with_reward_tokens,
 )
 from siftune.finetune.training.trainer_arguments import training_arguments
 
@@ -57,14 +57,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "arguments_of",
-    "exam_of",
-    "finished",
+    "final_model",
     "formats_of",
+    "generation_eval_of",
     "policy_of",
     "reference_of",
     "report_precision",
     "trainer_of",
-    "watched_with",
+    "watched_statistics",
 ]
 
 _IN_4BIT: Final = "4 bits for the frozen base, fp32 for all else"
@@ -80,10 +80,10 @@ def trainer_of(
     run: Run,
     tokens: Sequence[int] = (),
 ) -> PreferenceTrainer:
-    """The loop ``loop`` with its models loaded; a wrong option is refused before that.
+    """A ``loop`` with its models loaded; a wrong option is refused before that.
 
     ``tokenizer`` gets the reward tokens that the loss needs. ``tokens`` are reward tokens that the
-    policy has already and the reference does not know: the prompts begin with one of them.
+    policy has already and the reference has not: the prompts begin with one of them.
 
     Raises:
         UsageError: an argument cannot be passed on, there is too little for one step, or the rows
@@ -104,7 +104,7 @@ def trainer_of(
             *with_mismatched(test, options.seed, longest, among=train),
         ]
     if added:
-        rows = behind_reward_tokens(rows, added)
+        rows = with_reward_tokens(rows, added)
     reference, rows = reference_of(
         options, objective, policy, rows, collator, run, share, added or tokens
     )
@@ -117,7 +117,7 @@ def trainer_of(
             [rows[index] for index in order],
             rows[len(train) :],
             collator,
-            watched_with(reference),
+            watched_statistics(reference),
             options.micro_tokens,
         )
 
@@ -174,7 +174,7 @@ def policy_of(
     check_head(policy, torch.tensor([[*row.prompt, *row.sequences[0]][:16]]))
     without_dropout(policy)
     if tokens:
-        with_room(policy, tokens)
+        with_embeddings(policy, tokens)
     share = options.share_prefix and try_sharing(policy)
     answer_with_scores(policy)
     if options.lora:
@@ -192,10 +192,10 @@ def reference_of(
     share: bool,
     tokens: Sequence[int] = (),
 ) -> tuple[Reference | None, Sequence[AnswerRow]]:
-    """The reference, None where there is none in memory, and the rows with log-probs kept of it.
+    """The reference (None where none is in memory), and the rows with its precomputed log-probs.
 
-    With ``tokens`` each prompt begins with one of them, which the reference does not know: it gets
-    embeddings of them, so that whole distributions can be compared, and is not run on them.
+    With ``tokens`` each prompt begins with one of them, which the reference was not trained with:
+    it gets embeddings of them, so that whole distributions can be compared, and is not run on them.
     """
     if not (needs_of(objective).reference or options.track_reference):
         return None, rows
@@ -205,22 +205,22 @@ def reference_of(
         cache = Path(options.cache) if options.cache else run.work
         autocast = machine_arguments(options.precision)["bf16"]
         return None, precomputed(folder, rows, collator, cache, share, dtype, autocast)
-    held = AdapterOff(policy) if options.lora else frozen(folder, share, dtype)
-    if tokens and isinstance(held, Frozen):
-        with_room(held.model, tokens)
-        held = replace(held, skip=1)
-    return held, rows
+    reference = AdapterOff(policy) if options.lora else frozen(folder, share, dtype)
+    if tokens and isinstance(reference, Frozen):
+        with_embeddings(reference.model, tokens)
+        reference = replace(reference, skip=1)
+    return reference, rows
 
 
 def _reference_dtype(options: PolicyOptions) -> loading.DType:
-    """float32 too where the reference follows by steps, small ones too."""
+    """As `precision.reference_dtype`; float32 where the reference follows by small steps."""
     if options.ref_sync_steps:
         return "float32"
     return reference_dtype(options.precision, adapter=options.lora > 0)
 
 
 def report_precision(options: PolicyOptions, reference: bool) -> None:
-    """Print what runs in which number format; ``reference``: whether the run has one."""
+    """Print the number formats of the models; ``reference``: whether the run has one."""
     if options.load_in_4bit:
         tell(f"precision: {_IN_4BIT}")
     else:
@@ -228,7 +228,7 @@ def report_precision(options: PolicyOptions, reference: bool) -> None:
 
 
 def formats_of(options: PolicyOptions, reference: bool) -> str:
-    """What runs in which number format (see `precision.formats`)."""
+    """The number formats of the models (see `precision.formats`)."""
     if options.load_in_4bit:
         return _IN_4BIT
     return formats(options.precision, *_parts(options, reference))
@@ -242,32 +242,32 @@ def _parts(options: PolicyOptions, reference: bool) -> tuple[list[str], str]:
     return [REFERENCE] if narrow else [], "trained weights"
 
 
-def watched_with(reference: Reference | None) -> tuple[str, ...]:
-    """What is shown of each token; the KL where a reference is in memory."""
+def watched_statistics(reference: Reference | None) -> tuple[str, ...]:
+    """Token statistics shown as metrics; the KL where a reference is in memory."""
     return ("entropy", "top1", LOGITS, *(() if reference is None else ("kl",)))
 
 
-def exam_of(
+def generation_eval_of(
     options: PolicyOptions, trainer: Any, table: pl.DataFrame, tokenizer: Any
 ) -> Exam | None:
-    """Prompts to answer at checkpoints; the KL of the answers where a reference is in memory.
+    """Generation on held-out prompts; the KL of the answers where a reference is in memory.
 
-    No answer of the rows is the one right answer, so nothing is matched against it.
+    The answers of the rows are no references: nothing is matched against them.
     """
     if not options.eval_limit or table.is_empty():
         return None
-    asked = training_rows.to_prompts(chosen_rows(table, options.eval_limit, options.seed))
-    held = trainer.reference
-    knows = isinstance(held, Frozen) and not held.skip
+    prompts = training_rows.to_prompts(chosen_rows(table, options.eval_limit, options.seed))
+    reference = trainer.reference
+    comparable = isinstance(reference, Frozen) and not reference.skip
     return Exam(
-        tuple({**row, "reference": None} for row in asked),
+        tuple({**row, "reference": None} for row in prompts),
         tokenizer,
-        held.model if knows else None,
+        reference.model if comparable else None,
         max_new_tokens=options.max_new_tokens,
     )
 
 
-def finished(options: PolicyOptions, trained: Any, run: Run) -> Any | None:
+def final_model(options: PolicyOptions, trained: Any, run: Run) -> Any | None:
     """The model to write, an adapter in its float32 weights; None where the adapter alone is kept.
 
     A kept adapter is put beside the model.

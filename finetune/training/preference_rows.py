@@ -29,7 +29,7 @@ __all__ = [
 Shape = Literal["pairs", "lists", "labels", "answers"]
 """What a loss is given: pairs, ranked lists, answers with a label, or answers of any kind."""
 
-SCORES: Final = ("score", "reward")  # by these names a loss asks for the scores of ranked rows
+SCORES: Final = ("score", "reward")  # names by which a loss reads the scores of ranked rows
 _KINDS: Final[Mapping[Shape, tuple[Kind, ...]]] = {
     "pairs": ("preference",),
     "lists": ("ranked", "preference"),

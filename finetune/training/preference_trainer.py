@@ -162,7 +162,7 @@ class PreferenceTrainer(FiniteSteps):
         logps, tokens = self.score(model, inputs)
         try:
             result = self.loss(logps)
-        except ValueError as error:  # numbers of the rows that the loss can make nothing of
+        except ValueError as error:  # numbers of the rows that the loss refuses
             raise SiftuneError(f"step {self.state.global_step + 1}: {error}") from None
         self.add_metrics("train" if model.training else "eval", logps, result, tokens, inputs)
         if num_items_in_batch is None:
@@ -278,7 +278,7 @@ def answers_of(
 
 
 def columns_of(batch: Batch) -> dict[str, torch.Tensor]:
-    """The columns of a batch by the names that the loss knows, ``(B, K)`` or ``(B, 1)``."""
+    """The columns of a batch by the names that the loss reads, ``(B, K)`` or ``(B, 1)``."""
     return {n.removeprefix(COLUMN): v for n, v in batch.items() if n.startswith(COLUMN)}
 
 

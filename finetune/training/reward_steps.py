@@ -1,4 +1,4 @@
-"""Steps of a reward model in parts: less memory, the same loss, gradient and metrics."""
+"""Reward model training in micro-batches of so many tokens: equal loss, gradient and metrics."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ __all__ = ["RewardSteps"]
 class RewardSteps(FiniteSteps):
     """A batch of pairs with more than ``micro_tokens`` tokens is run in parts.
 
-    It goes before TRL's RewardTrainer, whose loss is a mean over pairs: that of a part counts by
-    its share of them. Not so with several processes, which wait for each other in every backward.
+    A mixin before TRL's RewardTrainer, whose loss is a mean over pairs: that of a part is weighted
+    by its share of them. With several processes, which wait for each other in every backward pass,
+    a batch stays whole.
     """
 
     micro_tokens: int
@@ -40,12 +41,12 @@ class RewardSteps(FiniteSteps):
         return self.checked(torch.stack(losses).sum())
 
     def compute_loss(self, *given: Any, **named: Any) -> Any:
-        """The loss of what is run, by its share of the batch."""
+        """The loss of a part, times its share of the batch."""
         found: Any = super().compute_loss(*given, **named)
         return found if self._share == 1.0 else found * self._share
 
     def _join(self, shares: list[float]) -> None:
-        """Make one entry of those that the parts have added to the metrics."""
+        """Join the metrics of the parts of a batch to one entry for each name."""
         for name, values in self._metrics["train"].items():
             if name == "num_tokens":
                 continue  # a total, which is replaced each time

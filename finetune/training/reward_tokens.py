@@ -13,14 +13,14 @@ from siftune.curate.models.token_ids import allow_ids_below
 from siftune.finetune.data.answer_rows import AnswerRow
 from siftune.finetune.losses.token.quark import quantised
 
-__all__ = ["add_reward_tokens", "behind_reward_tokens", "reward_tokens_of", "with_room"]
+__all__ = ["add_reward_tokens", "reward_tokens_of", "with_embeddings", "with_reward_tokens"]
 
 
 def add_reward_tokens(tokenizer: Any, bins: int) -> list[int]:
     """Ids of ``bins`` new special tokens, the best first.
 
-    The tokenizer's template begins with the best one from here on, so whoever asks the trained
-    model by its template asks for the best.
+    The tokenizer's template begins with the best one from here on: a prompt that is encoded with it
+    asks the trained model for the best answers.
     """
     tokens = _names(bins)
     tokenizer.add_special_tokens(
@@ -28,12 +28,12 @@ def add_reward_tokens(tokenizer: Any, bins: int) -> list[int]:
     )
     tokenizer.chat_template = tokens[0] + tokenizer.chat_template
     ids = reward_tokens_of(tokenizer, bins)
-    allow_ids_below(tokenizer, max(ids) + 1)  # `with_room` makes it so
+    allow_ids_below(tokenizer, max(ids) + 1)  # `with_embeddings` adds their embeddings
     return ids
 
 
 def reward_tokens_of(tokenizer: Any, bins: int) -> list[int]:
-    """Ids of the reward tokens that a tokenizer has got, the best first."""
+    """Ids of the reward tokens of a tokenizer, the best first."""
     ids: list[int] = tokenizer.convert_tokens_to_ids(_names(bins))
     return ids
 
@@ -42,8 +42,8 @@ def _names(bins: int) -> list[str]:
     return [f"<|reward_{at}|>" for at in range(bins)]
 
 
-def behind_reward_tokens(rows: Sequence[AnswerRow], tokens: Sequence[int]) -> list[AnswerRow]:
-    """Each row's prompt behind the token of the bin of its ``reward``.
+def with_reward_tokens(rows: Sequence[AnswerRow], tokens: Sequence[int]) -> list[AnswerRow]:
+    """Rows with the token of the bin of their ``reward`` before the prompt.
 
     Raises:
         UsageError: there are fewer rows than bins.
@@ -51,20 +51,20 @@ def behind_reward_tokens(rows: Sequence[AnswerRow], tokens: Sequence[int]) -> li
     if len(rows) < len(tokens):
         raise UsageError(f"bins: expected at most one a row, got {len(tokens)} for {len(rows)}")
     rewards = torch.tensor([row.columns["reward"][0] for row in rows], dtype=torch.float64)
-    found = quantised(rewards, len(tokens)).tolist()
+    bins = quantised(rewards, len(tokens)).tolist()
     return [
         replace(row, prompt=[tokens[bin_], *row.prompt])
-        for row, bin_ in zip(rows, found, strict=True)
+        for row, bin_ in zip(rows, bins, strict=True)
     ]
 
 
-def with_room(model: Any, tokens: Sequence[int]) -> None:
-    """Give ``model`` embeddings of ``tokens``: each the mean of all that were there.
+def with_embeddings(model: Any, tokens: Sequence[int]) -> None:
+    """Give ``model`` embeddings of ``tokens``: each the mean of those that it had.
 
-    No random number is drawn, so a policy and its reference get the same.
+    No random number is drawn, so a policy and its reference get the same ones.
     """
-    known, needed = model.get_input_embeddings().weight.shape[0], max(tokens) + 1
-    if needed > known:
+    present, needed = model.get_input_embeddings().weight.shape[0], max(tokens) + 1
+    if needed > present:
         with torch.random.fork_rng(devices=[]):
             model.resize_token_embeddings(needed, mean_resizing=False)
     with torch.no_grad():

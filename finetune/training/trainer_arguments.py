@@ -22,7 +22,7 @@ __all__ = ["freeze", "training_arguments"]
 _OURS: Final = {
     "output_dir": "--out names the folder",
     "do_train": "the command trains",
-    "resume_from_checkpoint": "a run that was cut off goes on by itself",
+    "resume_from_checkpoint": "a run that was cut off is resumed without it",
     "trust_remote_code": "models that bring code are refused",
     "push_to_hub": "the result is a local folder",
     "hub_token": "the result is a local folder, and secrets come from the environment only",
@@ -43,8 +43,8 @@ def training_arguments(
 ) -> Any:
     """A ``config`` (SFTConfig, RewardConfig, TrainingArguments) for a run in the folder ``work``.
 
-    ``own`` are the arguments our options stand for, ``passed_on`` the user's, taken as they are.
-    Without a GPU it is set to float32 on the CPU: TRL's default of bf16 stops there.
+    ``own`` are arguments that our options set, ``passed_on`` the user's, taken as they are. Without
+    a GPU it is set to float32 on the CPU: TRL's default of bf16 fails there.
 
     Raises:
         UsageError: an argument is unknown, is one that we set, or has a value it cannot take.
@@ -120,9 +120,9 @@ def freeze(model: PreTrainedModel, layers: int) -> None:
     if layers == 0:
         return
     stacks = [part for part in model.base_model.modules() if isinstance(part, torch.nn.ModuleList)]
-    there = len(stacks[0]) if stacks else 0
-    if not 0 < layers <= there:
-        raise UsageError(f"freeze: expected 0 to {there}, the layers of the model, got {layers}")
+    count = len(stacks[0]) if stacks else 0
+    if not 0 < layers <= count:
+        raise UsageError(f"freeze: expected 0 to {count}, the layers of the model, got {layers}")
     embeddings = getattr(model.base_model, "embeddings", model.get_input_embeddings())
     for part in (embeddings, *stacks[0][:layers]):
         part.requires_grad_(False)

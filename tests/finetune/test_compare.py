@@ -66,7 +66,7 @@ def test_objectives_on_answers_and_on_lists_stand_beside_those_on_pairs(tiny_mod
 def test_quark_is_judged_behind_its_best_token_and_its_reference_without(tiny_model_dir, tmp_path):
     """The log-ratios of one held-out pair after another, worked out by plain forward passes."""
     from siftune.finetune.models.loading import load_causal, load_tokenizer
-    from siftune.finetune.training.reward_tokens import with_room
+    from siftune.finetune.training.reward_tokens import with_embeddings
 
     rows = rows_file(tmp_path, 10, score_chosen=1.0, score_rejected=0.0)
     out = tmp_path / "compared"
@@ -80,7 +80,7 @@ def test_quark_is_judged_behind_its_best_token_and_its_reference_without(tiny_mo
     policy, tokenizer = load_causal(out / "quark-0"), load_tokenizer(out / "quark-0")
     best = tokenizer.convert_tokens_to_ids("<|reward_0|>")
     reference = load_causal(tiny_model_dir)
-    with_room(reference, range(best, best + 5))
+    with_embeddings(reference, range(best, best + 5))
     plain = load_tokenizer(tiny_model_dir)
 
     def logp(model, prompt, answer):

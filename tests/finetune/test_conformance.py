@@ -144,7 +144,7 @@ def test_a_wrong_gradient_is_said_to_be_one():
 def test_means_for_sums_are_another_objective_with_another_optimum():
     found = fates(Means(), optimum="boltzmann", like="dpo")
     assert found["lands"] == found["nearest"] == "failed"
-    assert fates(Means())["lands"] == "told"  # by itself it is no mistake: ipo does so
+    assert fates(Means())["lands"] == "noted"  # by itself it is no mistake: ipo does so
     assert landing(Means()).to_boltzmann > 1e-3
 
 

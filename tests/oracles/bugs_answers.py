@@ -388,8 +388,8 @@ ANSWERS = (
     Mutation(
         "the reference sees reward tokens",
         "finetune/training/policy.py",
-        "held = replace(held, skip=1)",
-        "held = replace(held, skip=0)",
+        "reference = replace(reference, skip=1)",
+        "reference = replace(reference, skip=0)",
         f"{RUNS}::test_the_reference_of_quark_never_sees_a_reward_token",
     ),
     Mutation(
