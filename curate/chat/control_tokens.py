@@ -8,8 +8,7 @@ from itertools import filterfalse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from siftune.curate.chat.render import Tools, Turns
-from siftune.curate.chat.templates import THINK
+from siftune.curate.chat.templates import THINK, Tools, Turns
 from siftune.curate.models.model_files import generation_ends
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from siftune.curate.chat.control_tokens import DataGuard, control_tokens, end_tokens
-from siftune.curate.chat.render import (
+from siftune.curate.chat.templates import (
     ChatRenderer,
     ToolLists,
     Tools,

@@ -17,8 +17,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
 
 from siftune.curate.chat.control_tokens import private_characters, strings
-from siftune.curate.chat.render import Turns
-from siftune.curate.chat.templates import THINK
+from siftune.curate.chat.templates import THINK, Turns
 from siftune.curate.core.errors import DataError
 
 __all__ = ["Stops", "TurnSpan", "turn_spans"]

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TextIO, TypeAlias
 from siftune.curate.core.terminal import hidden, printable
 
 __all__ = [
+    "Pace",
     "Progress",
     "ProgressReporter",
     "Quiet",
@@ -139,6 +140,43 @@ def duration(seconds: float) -> str:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+@dataclass
+class Pace:
+    """Tokens per second since the last call, and the time left by the mean rate since `begin`."""
+
+    clock: Callable[[], float] = time.monotonic
+    _began: tuple[int, float] = (0, 0.0)  # step and time
+    _last: tuple[float, float] = (0.0, 0.0)  # tokens and time
+    _begun: bool = field(default=False)
+
+    def begin(self, step: int, tokens: float = 0.0) -> None:
+        """Start the clock; ``step`` steps and ``tokens`` tokens were done before."""
+        now = self.clock()
+        self._began, self._last, self._begun = (step, now), (tokens, now), True
+
+    def __call__(self, step: int, total: int, tokens: float | None = None) -> str:
+        """What to append to a line on ``step`` of ``total``; empty where no time has passed.
+
+        >>> times = iter([0.0, 10.0])
+        >>> pace = Pace(clock=lambda: next(times))
+        >>> pace.begin(0)
+        >>> pace(5, 20, 12_345)
+        ', 1,234 tokens/s, about 30 s left'
+        """
+        now = self.clock()
+        passed, since = now - self._began[1], now - self._last[1]
+        if not self._begun or passed <= 0 or since <= 0:
+            return ""
+        text = ""
+        if tokens is not None and tokens > self._last[0]:
+            text += f", {int((tokens - self._last[0]) / since):,} tokens/s"
+            self._last = (tokens, now)
+        done = step - self._began[0]
+        if done > 0 and step < total:
+            text += f", about {duration((total - step) * passed / done)} left"
+        return text
 
 
 OnProgress: TypeAlias = Callable[[int, int, str], None]

@@ -32,7 +32,7 @@ class Answers:
     (the end of turn counts, the prompt does not); ``length`` is ``(B,)``, the tokens in those sums.
     ``tokens`` holds what a loss asked for token by token, ``(B, T)``, first token first and zero
     from ``length`` on: ``policy`` and ``reference`` log-probabilities always, and by the names of
-    `token_statistics.STATISTICS` what the loss lists in ``needs_tokens``.
+    `lm_head.STATISTICS` what the loss lists in ``needs_tokens``.
     """
 
     policy: torch.Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -13,6 +13,7 @@ from siftune.curate.models.model_config import embeddings_of
 from siftune.curate.models.model_files import check_settings, loading, read_object
 from siftune.curate.models.pretrained import load_config, load_pretrained
 from siftune.curate.models.resolve import model_folder
+from siftune.curate.models.token_ids import check_ids
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = [
     "FACTS",
     "DType",
+    "check_critic",
+    "check_read_by",
+    "check_same_size",
     "check_writes",
     "config_of",
     "device",
@@ -306,3 +310,43 @@ def shown(path: str | Path) -> str:
     """
     given = Path(path)
     return "/".join(given.parts[1:][-2:]) if given.is_absolute() else given.as_posix()
+
+
+def check_read_by(model: str | Path, tokenizer: Any, rows: Iterable[Sequence[int]]) -> None:
+    """Refuse ids of ``tokenizer`` that ``model``, such as a reference, has no embedding of.
+
+    Raises:
+        UsageError: there are some; the text has the largest.
+    """
+    check_ids(rows, config_of(model), model, tokenizer)
+
+
+def check_same_size(model: str | Path, other: str | Path, name: str) -> None:
+    """Refuse two models whose distributions over all tokens could not be compared or mixed.
+
+    ``name`` is the option that names ``other``.
+
+    Raises:
+        UsageError: they have another number of embeddings.
+    """
+    own, its = (embeddings_of(config_of(each)) for each in (model, other))
+    if own != its:
+        raise UsageError(
+            f"{name} {other} has the vocab_size {its}, and {model} has {own}: whole distributions "
+            "are compared, so expected a model with as many tokens, such as the one that the "
+            "other was trained from"
+        )
+
+
+def check_critic(policy: Any, critic: Any, folder: str | Path) -> None:
+    """Refuse a critic without embeddings of tokens that the policy can write.
+
+    Raises:
+        UsageError: it has fewer than the policy.
+    """
+    own, its = embeddings_of(policy.config), embeddings_of(critic.config)
+    if own is not None and its is not None and its < own:
+        raise UsageError(
+            f"critic_model {folder} has the vocab_size {its}, and the policy {own}: it could not "
+            "read all tokens that the policy writes; start it from a model with as many"
+        )

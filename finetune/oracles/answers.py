@@ -21,7 +21,7 @@ from siftune.finetune.oracles.verdicts import (
     near,
     whole,
 )
-from siftune.finetune.scoring.token_statistics import STATISTICS
+from siftune.finetune.scoring.lm_head import STATISTICS
 
 __all__ = [
     "CHECKS",

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 
 from siftune.finetune.losses.types import Answers, Needs, PairLogps, PairObjective, needs_of
-from siftune.finetune.scoring.token_statistics import STATISTICS
+from siftune.finetune.scoring.lm_head import STATISTICS
 
 __all__ = [
     "COLUMNS",

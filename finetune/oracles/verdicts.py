@@ -10,7 +10,7 @@ import torch
 from torch.autograd.gradcheck import GradcheckError
 
 from siftune.finetune.losses.types import needs_of
-from siftune.finetune.scoring.token_statistics import NEED_REFERENCE
+from siftune.finetune.scoring.lm_head import NEED_REFERENCE
 
 __all__ = ["OK", "Check", "Verdict", "declared", "failed", "finite", "gradient_of", "near", "whole"]
 

@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import Pace
 from siftune.curate.core.terminal import echo
 from siftune.curate.files.atomic import read_json, write_json
 from siftune.finetune.models.precision import machine_arguments
@@ -25,7 +26,6 @@ from siftune.finetune.rl.rollout import Collector, Rollout
 from siftune.finetune.rl.settings import Settings
 from siftune.finetune.runs import checkpoints
 from siftune.finetune.runs.finite_steps import FiniteSteps, NonFiniteError, StopAtNonFinite
-from siftune.finetune.runs.throughput import Pace
 
 if TYPE_CHECKING:
     from siftune.finetune.rl.prepare import Supervised

@@ -14,7 +14,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.tool_checks import check_calls
 from siftune.finetune.models import loading
-from siftune.finetune.models.embedding_ids import check_critic
+from siftune.finetune.models.loading import check_critic
 from siftune.finetune.models.lora import with_adapter
 from siftune.finetune.rl.model import ActorCritic, Tokens, trunk
 from siftune.finetune.rl.rollout import Prompt, stream

@@ -10,11 +10,10 @@ import orjson
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from siftune.curate.core.progress import if_slow
+from siftune.curate.core.progress import Pace, if_slow
 from siftune.curate.files.atomic import read_json, write_text
 from siftune.finetune.core import distributed
 from siftune.finetune.runs.checkpoints import rotate, seal
-from siftune.finetune.runs.throughput import Pace
 
 __all__ = ["Evaluations", "Metrics", "PendingMetrics", "Sealed", "in_schedule"]
 

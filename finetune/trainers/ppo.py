@@ -22,7 +22,6 @@ from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.evaluation.generation_eval import Exam
 from siftune.finetune.evaluation.reward_lookup import load, reward_of
 from siftune.finetune.models import loading
-from siftune.finetune.models.licences import base_facts
 from siftune.finetune.models.lora import Kept, check_kept, whole_model
 from siftune.finetune.models.precision import (
     REFERENCE,
@@ -32,8 +31,8 @@ from siftune.finetune.models.precision import (
     reference_dtype,
     report,
 )
+from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.rl.settings import Critic, Settings
-from siftune.finetune.runs.command_line import command_line
 from siftune.finetune.runs.run_dir import Run, quiet
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
 

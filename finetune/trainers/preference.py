@@ -13,9 +13,8 @@ from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.models import loading
-from siftune.finetune.models.embedding_ids import check_read_by, check_same_size
-from siftune.finetune.models.licences import base_facts
-from siftune.finetune.runs.command_line import command_line
+from siftune.finetune.models.loading import check_read_by, check_same_size
+from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.runs.run_dir import Run, whole_weights
 from siftune.finetune.tools.evaluate import write_step, write_summary
 from siftune.finetune.training.policy_options import PolicyOptions

@@ -20,10 +20,9 @@ from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.tool_checks import check_calls
 from siftune.finetune.evaluation.pair_accuracy import accuracy, encode_sides, judge
 from siftune.finetune.models import loading
-from siftune.finetune.models.licences import base_facts
 from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
 from siftune.finetune.models.precision import Precision, formats, frozen_dtype, report
-from siftune.finetune.runs.command_line import command_line
+from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.runs.run_dir import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import write_step, write_summary
 from siftune.finetune.training.trainer_arguments import freeze, training_arguments

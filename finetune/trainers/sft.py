@@ -24,7 +24,6 @@ from siftune.finetune.data.token_budget import budget_order
 from siftune.finetune.data.tool_checks import check_calls, check_unweighed
 from siftune.finetune.evaluation.generation_eval import Exam
 from siftune.finetune.models import loading
-from siftune.finetune.models.licences import base_facts
 from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
 from siftune.finetune.models.precision import (
     REFERENCE,
@@ -34,7 +33,7 @@ from siftune.finetune.models.precision import (
     reference_dtype,
     report,
 )
-from siftune.finetune.runs.command_line import command_line
+from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.runs.run_dir import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
 from siftune.finetune.training.trainer_arguments import training_arguments

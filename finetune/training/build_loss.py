@@ -11,7 +11,7 @@ from siftune.curate.core import registry
 from siftune.curate.core.errors import UsageError
 from siftune.finetune.losses.types import needs_of
 from siftune.finetune.losses.weighted import Weighted, WeightedAnswers, WeightedLists
-from siftune.finetune.scoring.token_statistics import NEED_REFERENCE
+from siftune.finetune.scoring.lm_head import NEED_REFERENCE
 
 if TYPE_CHECKING:
     from siftune.finetune.training.policy_options import PolicyOptions

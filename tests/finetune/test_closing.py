@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from siftune.curate.core.errors import DataError
+from siftune.curate.core.progress import Pace
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.runs.summary import evaluation_lines, last_lines
-from siftune.finetune.runs.throughput import Pace
 
 
 def written(folder: Path, **files: object) -> Path:

@@ -8,14 +8,13 @@ import torch
 from siftune.curate.core.errors import UsageError
 from siftune.finetune.models.lora import with_adapter
 from siftune.finetune.scoring.chunked_logps import label_logps
-from siftune.finetune.scoring.lm_head import Head, Hidden, measure
+from siftune.finetune.scoring.lm_head import STATISTICS, Head, Hidden, measure
 from siftune.finetune.scoring.logps import (
     answer_with_scores,
     check_head,
     read_answers,
     score_answers,
 )
-from siftune.finetune.scoring.token_statistics import STATISTICS
 
 TOKENS, WIDTH, VOCABULARY = 37, 8, 50
 

@@ -25,7 +25,7 @@ def test_a_run_that_resumes_with_nothing_left_to_do_keeps_its_last_metrics(tmp_p
 
 
 def test_names_in_a_model_card_are_text_and_not_markup() -> None:
-    from siftune.finetune.models.model_card import card
+    from siftune.finetune.models.saving import card
 
     hostile = "<script>alert(1)</script>|`x`"
     facts = {
@@ -41,7 +41,7 @@ def test_names_in_a_model_card_are_text_and_not_markup() -> None:
 
 
 def test_a_card_has_the_command_the_base_its_licence_and_the_number_format_that_was_used() -> None:
-    from siftune.finetune.models.model_card import card
+    from siftune.finetune.models.saving import card
 
     facts = {
         "stage": "sft",
@@ -67,7 +67,7 @@ def test_a_card_has_the_command_the_base_its_licence_and_the_number_format_that_
 
 
 def test_the_command_has_what_differs_from_the_defaults() -> None:
-    from siftune.finetune.runs.command_line import command_line
+    from siftune.finetune.models.saving import command_line
     from siftune.finetune.trainers.preference import Preference
     from siftune.finetune.trainers.sft import SFT
 
@@ -87,7 +87,7 @@ def test_the_licence_of_a_model_is_that_of_its_card_or_of_what_it_was_trained_fr
 ) -> None:
     import shutil
 
-    from siftune.finetune.models.licences import licence_of
+    from siftune.finetune.models.saving import licence_of
 
     assert licence_of(tiny_model_dir) is None
     stated = tmp_path / "stated"
