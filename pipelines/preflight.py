@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from siftune.curate.core.errors import Problems, UsageError
-from siftune.curate.core.registry import checked, closest, names
+from siftune.curate.core.registry import checked, closest, has
 from siftune.curate.core.schema import KINDS, Kind
 from siftune.curate.files.source_spec import in_recipe, input_paths
 from siftune.curate.runners.forecast import Forecast
@@ -202,7 +202,7 @@ def _check_places(trainer: Any) -> None:
 
 def _check_reward(reward: str, options: Mapping[str, Any]) -> None:
     reward_of(reward, options)
-    if reward not in names("finetune.rewards") and not loading.is_reward_model(reward):
+    if not has("finetune.rewards", reward) and not loading.is_reward_model(reward):
         raise UsageError(f"{reward} is no reward model: make one with `siftune finetune reward`")
 
 

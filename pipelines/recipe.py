@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from siftune.curate.core.custom_file import short_name
 from siftune.curate.core.errors import Problems, UsageError
 from siftune.curate.core.registry import closest
 from siftune.curate.files.outputs import check_name
 from siftune.curate.files.yaml_text import read_yaml
 from siftune.curate.runs.recipe import Recipe, apply_overrides, checked_seed, parse
+from siftune.finetune.core.methods import reads_of
 
 __all__ = ["ARMS", "Arms", "Pipeline", "Step", "load", "read", "settings_of"]
 
@@ -27,7 +29,7 @@ class Step:
     """One training: its label, the method, what it starts from and reads, its options.
 
     ``start`` is ``base`` or the label of an earlier step; ``data`` is ``rows`` or ``pairs``, by
-    default rows for SFT and PPO, pairs for all else.
+    default what its trainer declares (`methods.reads_of`).
     """
 
     label: str
@@ -233,7 +235,7 @@ def _step(where: str, item: Any, before: Sequence[Step], whole: bool) -> Step:
     if not isinstance(given or {}, dict):
         raise UsageError(f"{where} ({method}): expected options, got {given!r}")
     options = dict(given or {})
-    label = str(options.pop("label", method))
+    label = str(options.pop("label", short_name(str(method))))
     check_name(label, f"{where}: label")
     made = ["base", *(step.label for step in before)]
     start = str(options.pop("start", _default_start(method, made)))
@@ -241,7 +243,7 @@ def _step(where: str, item: Any, before: Sequence[Step], whole: bool) -> Step:
         raise UsageError(f"{where} ({method}): no model {start!r} yet; there are {', '.join(made)}")
     if label in made:
         raise UsageError(f"{where}: a second model called {label!r}; give it a `label`")
-    data = str(options.pop("data", "rows" if method in ("sft", "ppo") else "pairs"))
+    data = str(options.pop("data", reads_of(str(method))))
     if data not in _DATA:
         told = closest(data, _DATA)
         raise UsageError(f"{where} ({method}): data: no rows are called {data!r}; {told}")

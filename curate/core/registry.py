@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import pkgutil
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, Field, fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -29,6 +32,7 @@ __all__ = [
     "checked",
     "closest",
     "code_of",
+    "declared",
     "find",
     "has",
     "names",
@@ -146,6 +150,18 @@ def summary(group: str, name: str) -> str:
         ]
     with source_of(group, name).open(encoding="utf-8") as source:
         return source.readline().strip().removeprefix("r").strip('"')
+
+
+_DECLARED = re.compile(r"(?m)^    (\w+): ClassVar(?:\[.*\])? = (.+)$")
+
+
+def declared(group: str, name: str) -> dict[str, Any]:
+    """The class variables of a component that are literals on one line; nothing is imported."""
+    found = {}
+    for key, text in _DECLARED.findall(source_of(group, name).read_text(encoding="utf-8")):
+        with suppress(ValueError, SyntaxError):
+            found[key] = ast.literal_eval(text)
+    return found
 
 
 def source_of(group: str, name: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build, checked
+from siftune.finetune.core.methods import given_to
 
 if TYPE_CHECKING:
     from siftune.finetune.oracles.landing import Draw, Landing
     from siftune.finetune.oracles.verdicts import Check, Verdict
 
-__all__ = ["Conformance", "Finding", "given_to", "loss_at", "table_of"]
+__all__ = ["Conformance", "Finding", "loss_at", "table_of"]
 
 _LOSSES: Final = "finetune.losses.pair"
 _SAME: Final = 1e-9  # relative: equal but for rounding
@@ -117,15 +117,6 @@ class Conformance:
             return [Finding("nearest", "failed", f"{off}; nearest: {detail}")]
 
         return _guarded("nearest", look)
-
-
-def given_to(loss: Any) -> str:
-    """Pairs, answers or lists, by the type of a loss's first argument; without one pairs."""
-    call = loss if inspect.isfunction(loss) else type(loss).__call__
-    first = [one for one in inspect.signature(call).parameters.values() if one.name != "self"][:1]
-    annotation = str(first[0].annotation) if first else ""
-    families = {"AnswerLogps": "answers", "ListLogps": "lists"}
-    return next((family for name, family in families.items() if name in annotation), "pairs")
 
 
 def _checks(family: str) -> Mapping[str, Check]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+import inspect
+from typing import Any, Final
 
-from siftune.curate.core.registry import names
+from siftune.curate.core.custom_file import custom_thing, is_custom
+from siftune.curate.core.registry import declared, names
 
 __all__ = [
     "FAMILIES",
@@ -14,7 +16,9 @@ __all__ = [
     "TRAINERS",
     "TRAINER_GROUP",
     "family_of",
+    "given_to",
     "objectives",
+    "reads_of",
 ]
 
 OPTIONS_OF_ARGUMENTS: Final = {
@@ -31,7 +35,17 @@ OPTIONS_OF_ARGUMENTS: Final = {
 
 TRAINER_GROUP: Final = "finetune.trainers"
 
-TRAINERS: Final = {"sft": "sft", "reward": "reward_model", "ppo": "ppo"}
+PREFERENCE: Final = "preference"
+"""The trainer of `TRAINER_GROUP` that runs every objective."""
+
+
+def _trainers() -> dict[str, str]:
+    """Every other trainer by its command: its ``command``, or else its name."""
+    found = [name for name in names(TRAINER_GROUP) if name != PREFERENCE]
+    return {str(declared(TRAINER_GROUP, name).get("command", name)): name for name in found}
+
+
+TRAINERS: Final = _trainers()
 """Methods that are a trainer of their own, and its name in `TRAINER_GROUP`."""
 
 TOOLS: Final = {
@@ -48,15 +62,52 @@ FAMILIES: Final = (
 )
 """Groups of objectives by what they are given."""
 
-PREFERENCE: Final = "preference"
-"""The trainer of `TRAINER_GROUP` that runs every objective."""
-
 
 def objectives() -> tuple[str, ...]:
     """Every objective, family by family; a name that two families have stands once."""
     return tuple(dict.fromkeys(name for group in FAMILIES for name in names(group)))
 
 
+def reads_of(method: str) -> str:
+    """Which rows of a pipeline a method trains on: ``rows`` or ``pairs``, as its trainer declares.
+
+    >>> reads_of("sft"), reads_of("dpo")
+    ('rows', 'pairs')
+    """
+    return str(declared(TRAINER_GROUP, TRAINERS.get(method, PREFERENCE)).get("reads", "pairs"))
+
+
 def family_of(objective: str) -> str | None:
-    """The group of `FAMILIES` that has an objective; None where none has."""
+    """The group of `FAMILIES` that has an objective, or that a user's own is like; None if none.
+
+    Raises:
+        UsageError: the file of a user's own cannot be imported.
+    """
+    if is_custom(objective):
+        return _family_of_custom(custom_thing(objective))
     return next((group for group in FAMILIES if objective in names(group)), None)
+
+
+def _family_of_custom(loss: Any) -> str:
+    given = given_to(loss)
+    if given == "answers":
+        plain = not inspect.isroutine(loss) and not getattr(loss, "needs_reference", False)
+        return f"finetune.losses.{'token' if plain and not _labelled(loss) else 'unpaired'}"
+    return f"finetune.losses.{'listwise' if given == 'lists' else 'pair'}"
+
+
+def _labelled(loss: Any) -> bool:
+    return bool(getattr(loss, "needs_label", False))
+
+
+def given_to(loss: Any) -> str:
+    """What a loss, its class or a function is given: ``pairs``, ``answers`` or ``lists``.
+
+    It is told by the annotation of the first parameter: ``AnswerLogps``, ``ListLogps``, else pairs.
+    """
+    call = loss if inspect.isroutine(loss) or not callable(loss) else loss.__call__
+    call = loss.__call__ if isinstance(loss, type) else call
+    first = [one for one in inspect.signature(call).parameters.values() if one.name != "self"][:1]
+    annotation = str(first[0].annotation) if first else ""
+    known = {"AnswerLogps": "answers", "ListLogps": "lists"}
+    return next((family for name, family in known.items() if name in annotation), "pairs")

@@ -20,7 +20,11 @@ class TrainResult:
 
 
 class Trainer(Protocol):
-    """A frozen dataclass whose fields are the options of the run."""
+    """A frozen dataclass whose fields are the options of the run.
+
+    It declares as ``reads: ClassVar`` which rows of a pipeline it trains on, ``"rows"`` or
+    ``"pairs"``, and as ``command: ClassVar`` the name of its command where that is not its file's.
+    """
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Train on ``rows`` (a run folder, a kept.parquet, any file), into the folder ``out``."""

@@ -28,7 +28,7 @@ def reward_of(reward: str, options: Mapping[str, Any], precision: Precision = "a
         UsageError: it is neither, or an option does not fit.
     """
     names = registry.names(_REWARDS)
-    if reward in names:
+    if registry.has(_REWARDS, reward):
         _refuse_lacking(reward, options)
         found: Reward = registry.build(_REWARDS, reward, options)
         return found

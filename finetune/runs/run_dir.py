@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.progress import quiet_transformers
+from siftune.curate.core.registry import code_of
 from siftune.curate.files.atomic import digest_of, hash_file, write_text
 from siftune.curate.files.output_marker import (
     MARKER,
@@ -67,6 +69,8 @@ class Run:
     def of(cls, out: Path, parts: Mapping[str, Any]) -> Run:
         """The run whose result ``parts`` (options, hashes of model and data) decide."""
         method = parts["options"].get("loss") or parts["stage"]
+        own = _own_code(parts["options"])
+        parts = {**parts, "own_code": own} if own else parts
         return cls(out, digest_of(parts), f"finetune {method}", record_of(parts))
 
     @property
@@ -254,6 +258,13 @@ class Run:
         save_model(model, tokenizer, self.out, whole, self.beside, weights, self.command)
         for folder in checkpoints(self.work):
             remove_checkpoint(folder)
+
+
+def _own_code(options: Mapping[str, Any]) -> list[str]:
+    """Hashes of the losses and the reward in options that are a user's own code."""
+    named = (options.get("loss"), *(options.get("also") or {}), options.get("reward"))
+    own = [name for name in named if isinstance(name, str) and is_custom(name)]
+    return [code_of("", name) for name in own]
 
 
 def whole_weights(trainer: Any) -> dict[str, Any] | None:

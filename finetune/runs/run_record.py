@@ -19,6 +19,7 @@ _INPUTS: Final = {
     "base": "the model",
     "reference": "the reference model",
     "reward": "the reward model",
+    "own_code": "the code of your own loss or reward",
     "data": "the rows",
     "eval": "the held-out rows",
     "eval_rows": "the held-out rows",

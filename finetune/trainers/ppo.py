@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 import polars as pl
@@ -85,6 +85,8 @@ class PPO(Settings):
     reference beside a policy of which all weights are trained, so that both start equal; ``bf16``
     narrows that reference too, ``fp32`` nothing. What is trained stays fp32.
     """
+
+    reads: ClassVar = "rows"
 
     model: str
     reward: str
@@ -198,7 +200,7 @@ class PPO(Settings):
 
     @property
     def _reward_folder(self) -> str | None:
-        return None if self.reward in registry.names("finetune.rewards") else self.reward
+        return None if registry.has("finetune.rewards", self.reward) else self.reward
 
     def _loop(
         self, table: pl.DataFrame, tokenizer: Any, reward: Reward, rows: Path, work: Path

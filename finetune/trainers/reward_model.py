@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import polars as pl
 
@@ -58,6 +58,9 @@ class RewardModel:
     dropout draws where a backbone has any. ``lora``, ``adapter``, ``save_every`` and
     ``precision`` are as in `siftune finetune sft`; ``options`` are arguments of TRL's RewardConfig.
     """
+
+    command: ClassVar = "reward"
+    reads: ClassVar = "pairs"
 
     model: str
     epochs: Positive = 1.0

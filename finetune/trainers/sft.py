@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 import polars as pl
 
@@ -87,6 +87,8 @@ class SFT:
     adapter where the processor multiplies it, ``bf16`` narrows the reference of ``eval_rows`` too;
     what is trained stays fp32. ``options`` are any other arguments of TRL's SFTConfig.
     """
+
+    reads: ClassVar = "rows"
 
     model: str
     epochs: Positive = 1.0

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from siftune.curate.core import registry
+from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
+from siftune.finetune.core.methods import family_of
 from siftune.finetune.losses.types import needs_of
 from siftune.finetune.losses.weighted import Weighted, WeightedAnswers, WeightedLists
 from siftune.finetune.scoring.lm_head import NEED_REFERENCE
@@ -40,6 +42,8 @@ def group_of(name: str, groups: Sequence[str]) -> str:
     Raises:
         UsageError: none has; the text names the closest.
     """
+    if is_custom(name):
+        return _group_of_custom(name, groups)
     found = next((group for group in groups if name in registry.names(group)), None)
     if found is not None:
         return found
@@ -47,6 +51,17 @@ def group_of(name: str, groups: Sequence[str]) -> str:
         registry.find(groups[0], name)
     known = tuple(one for group in groups for one in registry.names(group))
     raise UsageError(f"no such loss is called {name!r}; {registry.closest(name, known)}")
+
+
+def _group_of_custom(name: str, groups: Sequence[str]) -> str:
+    family = family_of(name)
+    if family not in groups:
+        shapes = ", ".join(group.rpartition(".")[2] for group in groups)
+        raise UsageError(
+            f"{name} is a loss of the family {str(family).rpartition('.')[2]}, by the type of its "
+            f"first parameter; expected one of {shapes}"
+        )
+    return str(family)
 
 
 def built(

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from siftune.curate.core import registry
 from siftune.curate.core.custom import component
 from siftune.curate.core.errors import UsageError
+from siftune.finetune.core.methods import family_of
 from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss
 from siftune.finetune.losses.pair.dpo import DPO
 from siftune.finetune.losses.types import PairLogps, needs_of
+from siftune.finetune.trainers.ppo import PPO
+from siftune.finetune.training.build_loss import group_of
+from siftune.pipelines.cli import siftune
+from siftune.pipelines.recipe import load
+from siftune.pipelines.steps import code_used, trainer_of
 
 PAIRS = PairLogps.of(policy=((-6, -4), (-9, -5)), ref=((-5, -4), (-7, -6)))
 TEXTS = (["a", "b", "c"], ["one", "two words", ""], [{"id": "x:1"}] * 3)
@@ -104,3 +113,80 @@ def test_a_function_is_a_reward() -> None:
 def test_a_wrong_answer_of_a_reward_is_one_line(reward: Any, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         component("finetune.rewards", reward)(*TEXTS)
+
+
+LOSSES = '''import torch
+from siftune.finetune.losses.answer_types import AnswerLogps
+
+def mine(logps, margin: float = 1.0):
+    """A hinge on the gap."""
+    return torch.relu(margin - logps.gap)
+
+def pull(logps: AnswerLogps):
+    return -logps.answers.policy
+
+def short(completion: str, words: int = 3):
+    return -abs(len(completion.split()) - words)
+'''
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "mine.py").write_text(LOSSES)
+    pair = {"prompt": "Say.", "chosen": "A good one.", "rejected": "No."}
+    (tmp_path / "pairs.jsonl").write_text(f"{json.dumps(pair)}\n" * 2)
+    (tmp_path / "asked.jsonl").write_text('{"prompt": "Say."}\n{"prompt": "Name one."}\n')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(*words: str) -> Any:
+    return CliRunner().invoke(siftune, ["finetune", *words], catch_exceptions=False)
+
+
+def test_a_loss_of_a_file_is_a_command_like_ours(project: Path, tiny_model_dir: Path) -> None:
+    given = ["--model", str(tiny_model_dir), "--epochs", "1", "--out", "out"]
+    words = ["mine.py:mine", "pairs.jsonl", *given, "--margin", "2.5"]
+    assert command(*words).exit_code == 0
+    facts = json.loads(Path("out/siftune.json").read_text())
+    assert facts["method"] == "mine.py:mine"
+    assert "--margin 2.5" in facts["command"]
+    assert command(*words).exit_code == 0  # which is done
+    (project / "mine.py").write_text(LOSSES.replace("margin - logps.gap", "margin - 2 * logps.gap"))
+    with pytest.raises(UsageError, match="out"):  # another model: it needs --overwrite
+        command(*words)
+
+
+def test_the_type_of_its_first_parameter_tells_the_family(project: Path) -> None:
+    found = [family_of(f"mine.py:{name}") for name in ("mine", "pull")]
+    assert found == ["finetune.losses.pair", "finetune.losses.unpaired"]
+    assert "A hinge on the gap." in command("mine.py:mine", "--help").output
+    with pytest.raises(UsageError, match=r"mine\.py:pull is a loss of the family unpaired"):
+        group_of("mine.py:pull", ["finetune.losses.pair"])
+    with pytest.raises(UsageError, match=r"mine\.py has no 'nine'; did you mean mine\?"):
+        command("mine.py:nine", "pairs.jsonl", "--model", "m", "--out", "out")
+
+
+def test_ppo_takes_a_reward_of_a_file(project: Path, tiny_model_dir: Path) -> None:
+    small = {"rollouts": 1, "batch": 2, "minibatches": 1, "micro_batch": 2, "max_new_tokens": 4}
+    given = {"model": str(tiny_model_dir), "reward": "mine.py:short", **small}
+    trainer = PPO(**given, reward_options={"words": 2})
+    PPO.check_options(trainer)
+    result = trainer(Path("asked.jsonl"), Path("out"))
+    assert result.metrics["objective/score"] <= 0
+    with pytest.raises(
+        UsageError, match=r"mine\.py:short has no option 'word'; did you mean words"
+    ):
+        replace(trainer, reward_options={"word": 2})(Path("asked.jsonl"), Path("other"))
+
+
+def test_a_pipeline_names_a_loss_of_a_file(project: Path) -> None:
+    raw = {"base": "m", "pairs": {"source": "pairs.jsonl"}, "train": [{"mine.py:mine": None}]}
+    Path("recipe.yaml").write_text(json.dumps(raw))
+    [step] = load(Path("recipe.yaml")).train
+    assert (step.label, step.data) == ("mine", "pairs")
+    trainer = trainer_of(replace(step, options={"margin": 3}), {"model": "m"})
+    assert trainer.loss_options == {"margin": 3}
+    before = code_used(trainer)
+    (project / "mine.py").write_text(LOSSES.replace("margin: float = 1.0", "margin: float = 9.0"))
+    assert code_used(trainer) != before
