@@ -23,10 +23,7 @@ __all__ = ["REPORTING", "code_hash", "file_hash", "imported_files"]
 REPORTING: Final[Mapping[str, str]] = {
     "siftune/curate/core/progress.py": "writes lines and counts to the terminal",
     "siftune/curate/core/terminal.py": "writes text to the terminal",
-    "siftune/curate/core/run_context.py": "passes counts and figures on to who shows them",
-    "siftune/curate/core/column_names.py": "words the advice in an error",
-    "siftune/curate/core/system_errors.py": "words errors of the system",
-    "siftune/curate/core/transformers_logging.py": "silences a library",
+    "siftune/curate/core/errors.py": "words errors: where one is raised no result is written",
 }
 """Modules whose code changes no result, and what they do instead."""
 
