@@ -29,8 +29,7 @@ class PipelineRun:
     @property
     def models(self) -> dict[str, Path]:
         """The folder of each trained model, by the label of its step."""
-        told = self.manifest["models"]
-        return {Path(one["path"]).name: self.folder / one["path"] for one in told}
+        return {one["label"]: self.folder / one["path"] for one in self.manifest["models"]}
 
     @property
     def rows(self) -> Rows | None:

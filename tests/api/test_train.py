@@ -121,3 +121,23 @@ def test_every_component_is_a_class_of_its_module(module):
     space = getattr(sf, module)
     for name in dir(space):
         assert getattr(space, name).__name__ == name
+
+
+def test_a_pipeline_leaves_models_and_the_rows_that_it_selected(tiny_model_dir, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    records = [{"prompt": f"Say {word}", "completion": word} for word in WORDS]
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    recipe = {
+        "base": str(tiny_model_dir),
+        "rows": {"source": str(file), "stages": [{"select": "random", "rows": 4}]},
+        "train": [{"sft": {"epochs": 1, "held_out": 0, "label": "first"}}],
+    }
+    run = sf.run(recipe, tmp_path / "run")
+    assert isinstance(run, sf.PipelineRun)
+    assert list(run.models) == ["first"]
+    assert (run.models["first"] / "model.safetensors").is_file()
+    assert run.rows is not None
+    assert (len(run.rows), run.pairs) == (4, None)
+    assert (tmp_path / "run" / "report.html").is_file()
+    with pytest.raises(sf.UsageError, match=r"the recipe: .*'sfd'"):
+        sf.run(recipe | {"train": [{"sfd": {}}]}, tmp_path / "other")
