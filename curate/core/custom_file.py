@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import pickle
 import re
 import sys
 import traceback
@@ -20,7 +21,7 @@ from dataclasses import Field, field, fields, is_dataclass, make_dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, ClassVar, Final, get_type_hints
 
 from siftune.curate.core.code_hash import imported_files
@@ -168,17 +169,21 @@ def _is_own(module: ModuleType, key: str, value: Any) -> bool:
 def register(thing: Any) -> str:
     """A name by which ``thing`` is found in this process, wherever the name of a component is.
 
-    It is ``FILE.py:NAME`` where it was defined in a file, else ``python:NAME``; two things never
-    share one.
+    It is ``FILE.py:NAME`` where it was defined in a file, else ``python:NAME``. Two things that
+    compute the same share one, as a cell of a notebook that is run again.
     """
     own, file = _name_of(thing), _file_of(thing)
     place = first = "python" if file is None else str(file)
     number = 1
-    while _registered.get(f"{place}:{own}", thing) is not thing:  # as a cell that is run again
+    while not _is_same(_registered.get(f"{place}:{own}", thing), thing):
         number += 1
         place = f"{first}#{number}"
     _registered[f"{place}:{own}"] = thing
     return f"{place}:{own}"
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one is other or _text_of(one) == _text_of(other)
 
 
 def _name_of(thing: Any) -> str:
@@ -193,27 +198,55 @@ def custom_file(name: str) -> Path | None:
 
 
 def custom_text(name: str) -> str:
-    """Hash of what a Python object computes: its text, and what it uses by name; else nothing."""
-    if name not in _registered:
-        return ""
-    return sha256("\n".join(_texts(_registered[name], set())).encode()).hexdigest()
+    """Hash of what a Python object computes: its code, and what it uses by name; else nothing."""
+    return _text_of(_registered[name]) if name in _registered else ""
+
+
+def _text_of(thing: Any) -> str:
+    return sha256("\n".join(_texts(thing, set())).encode()).hexdigest()
 
 
 def _texts(thing: Any, seen: set[int]) -> Iterator[str]:
-    """The source of a function or class, of functions that it calls, and plain values it uses."""
+    """The code of a function or class, of functions that it calls, and the values it uses."""
     seen.add(id(thing))
-    try:
-        yield inspect.getsource(thing if hasattr(thing, "__name__") else type(thing))
-    except (OSError, TypeError):  # of `exec`, or compiled
-        yield f"{thing.__code__.co_code!r}" if inspect.isfunction(thing) else _name_of(thing)
     if not inspect.isfunction(thing):
-        return
-    used = inspect.getclosurevars(thing)
-    for key, value in sorted({**used.globals, **used.nonlocals}.items()):
-        if isinstance(value, bool | int | float | str | bytes | tuple | None):
-            yield f"{key}={value!r}"
+        yield _name_of(thing)
+        members = vars(thing if isinstance(thing, type) else type(thing))
+        used = {key: one for key, one in members.items() if key not in _OF_EVERY_CLASS}
+        used |= {} if isinstance(thing, type) else getattr(thing, "__dict__", {})
+    else:
+        yield _code_text(thing.__code__)
+        yield f"{thing.__defaults__!r} {thing.__kwdefaults__!r}"
+        by_name = inspect.getclosurevars(thing)
+        used = {**by_name.globals, **by_name.nonlocals}
+    for key, value in sorted(used.items()):
+        if not _is_code(value):
+            yield f"{key}={_value_text(value)}"
         elif _is_theirs(value) and id(value) not in seen:
             yield from _texts(value, seen)
+
+
+_OF_EVERY_CLASS: Final = frozenset({"__dict__", "__doc__", "__module__", "__weakref__"})
+
+
+def _is_code(value: Any) -> bool:
+    return inspect.isroutine(value) or isinstance(value, type | ModuleType | property)
+
+
+def _code_text(code: CodeType) -> str:
+    """What is compiled, without its place in a file."""
+    inner = [_code_text(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return f"{code.co_code!r} {code.co_names} {code.co_varnames} {inner}"
+
+
+def _value_text(value: Any) -> str:
+    """A value as text; one that cannot be written is itself and no other."""
+    if isinstance(value, bool | int | float | str | bytes | None):
+        return repr(value)
+    try:
+        return sha256(pickle.dumps(value)).hexdigest()
+    except Exception:  # whatever its class raises
+        return f"{type(value).__name__} at {id(value)}"
 
 
 def _is_theirs(value: Any) -> bool:

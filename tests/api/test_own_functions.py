@@ -77,3 +77,25 @@ def test_a_function_that_is_defined_anew_is_run_anew_under_its_own_name():
     again = rows.select(rule)
     assert len(again) == 7
     assert set(again.decisions["stage"]) == {"1:rule"}
+
+
+def test_what_a_function_uses_by_name_counts_and_its_place_does_not():
+    rows = sf.read(RECORDS)
+    wanted = {9}
+
+    def rule(response: str) -> bool:
+        return len(response.split()) in wanted
+
+    assert len(rows.select(rule)) == 1
+    wanted.add(12)
+    two = rows.select(rule)
+    assert len(two) == 2
+    both = rows.select(lambda response: "sea" in response).select(
+        lambda response: "old" in response
+    )
+    assert len(both) == 1
+
+    def rule(response: str) -> bool:  # the same again, as a cell that is run once more
+        return len(response.split()) in wanted
+
+    assert rows.select(rule).recipe == two.recipe

@@ -139,5 +139,7 @@ def test_a_pipeline_leaves_models_and_the_rows_that_it_selected(tiny_model_dir, 
     assert run.rows is not None
     assert (len(run.rows), run.pairs) == (4, None)
     assert (tmp_path / "run" / "report.html").is_file()
-    with pytest.raises(sf.UsageError, match=r"the recipe: .*'sfd'"):
+    with pytest.raises(
+        sf.UsageError, match=r"the recipe: (?s:.*)no method 'sfd'; did you mean sft"
+    ):
         sf.run(recipe | {"train": [{"sfd": {}}]}, tmp_path / "other")
