@@ -10,7 +10,6 @@ import rich_click as click
 from click.exceptions import Exit
 
 from siftune.curate.commands.click_commands import Components, GivenPath, HintingGroup
-from siftune.curate.commands.option_texts import OPTION_TEXTS
 from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
 from siftune.curate.core.custom_file import short_name
 from siftune.curate.core.errors import PARTIAL, UsageError
@@ -154,6 +153,18 @@ def explain(run: Path, row_id: str, as_json: bool) -> None:
         echo(as_text(trace))
 
 
+@curate.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, with which editors complete and check them.
+
+    Example: siftune curate schema > siftune.schema.json, and as the first line of a recipe:
+    # yaml-language-server: $schema=siftune.schema.json
+    """
+    from siftune.curate.commands.recipe_schema import recipe_schema
+
+    echo_json(recipe_schema())
+
+
 class _ExportCommand(WritingCommand):
     """`export`, whose help lists the layouts."""
 
@@ -247,6 +258,14 @@ def _one_stage(group: str) -> Callable[..., None]:
     return action
 
 
+_INPUT = "Input: data that `ingest` reads, or a run folder. Output: a run folder with "
+_OUTPUT = {
+    "score": f"{_INPUT}the rows and the columns that are added.",
+    "select": f"{_INPUT}the kept rows, and a decision with its reason for every row.",
+    "dedup": f"{_INPUT}the kept rows; each dropped row names the row that it duplicates.",
+}
+
+
 def _stage_group(name: str, components: str, only: Callable[[str], bool], text: str) -> None:
     """Add a group to `curate` that has one command for each component."""
     group = Components(
@@ -257,7 +276,7 @@ def _stage_group(name: str, components: str, only: Callable[[str], bool], text: 
         common=_stage_options,
         params=[click.Argument(["rows"])],
         command_class=WritingCommand,
-        texts=OPTION_TEXTS,
+        output=_OUTPUT[name],
         help=text,
         callback=lambda rows: None,
     )

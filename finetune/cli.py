@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +13,15 @@ from siftune.curate.commands.click_commands import (
     ComponentGroup,
     GivenPath,
     component_options,
+    example_line,
     help_of,
     parsed,
 )
-from siftune.curate.commands.option_help import prose_of
 from siftune.curate.commands.option_types import key_values
 from siftune.curate.commands.output_commands import Check, OutOption, WritingCommand
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.registry import build, checked, find, names, options
-from siftune.curate.core.terminal import echo
+from siftune.curate.core.registry import build, checked, closest, find, names, options
+from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder
 from siftune.finetune.core import distributed
 from siftune.finetune.core.methods import (
@@ -31,14 +30,27 @@ from siftune.finetune.core.methods import (
     TRAINER_GROUP,
     TRAINERS,
     family_of,
+    option_of,
 )
 from siftune.finetune.option_texts import OPTION_TEXTS
 from siftune.finetune.runs.run_folders import check_comparison, check_model
 
 __all__ = ["finetune"]
 
+_NAMES_OF_ROWS: Final = ("dataset_name", "dataset", "train_dataset", "train_file", "data_path")
 _OWN: Final = ("compare", "conformance")  # tools with arguments or results of their own
 _PARTIAL: Final = 4
+_OUTS: Final = {"evaluate": "evaluation", "sample": "samples", "compare": "comparison"}
+_DATA: Final = {
+    "sft": "Data: conversations, text, or pairs, of which the chosen side is learned.",
+    "reward_model": "Data: preference rows (a prompt, a chosen and a rejected answer).",
+    "ppo": "Data: rows with prompts; known answers are read by rewards that need them.",
+    "init": "Data: a .txt file, or text rows.",
+    "evaluate": "Data: held-out rows with prompts, or pairs to judge.",
+    "sample": "Data: rows with prompts.",
+    "compare": "Data: preference rows (a prompt, a chosen and a rejected answer).",
+}
+"""The rows that trainers and tools read, by the module of each."""
 _WRITTEN: Final = {  # what is no model folder
     "evaluate": "The folder of the evaluation: the answers or judgements, and their means.",
     "sample": "The folder of the sampled rows, which losses on own samples are trained on.",
@@ -65,7 +77,7 @@ class _Methods(ComponentGroup):
         yield "Trainers", tuple(TRAINERS)
         for group, title in _TITLES.items():
             yield title, [name for name in names(group) if name not in TRAINERS]
-        yield "Tools", tuple(TOOLS)
+        yield "Tools", (*TOOLS, *self.commands)
 
     def place(self, command: str) -> tuple[str, str] | None:
         """A trainer, or an objective."""
@@ -91,6 +103,24 @@ class _Methods(ComponentGroup):
 @click.group(cls=_Methods)
 def finetune() -> None:
     """Train on what was kept: a proxy model, SFT, reward models, PPO, preference objectives."""
+
+
+@finetune.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array, for programs.")
+def losses(as_json: bool) -> None:
+    """List every objective: its paper, the data it is trained on, and what it needs.
+
+    Needs are a reference model, numbers of each pair or answer by the names of their columns, and
+    samples of the model that is trained.
+
+    Example: siftune finetune losses
+    """
+    from siftune.finetune.loss_table import loss_rows, loss_table
+
+    if as_json:
+        echo_json(list(loss_rows()))
+    else:
+        echo(loss_table())
 
 
 _MODEL: Final = "The model folder."
@@ -124,9 +154,8 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
         *(arguments if takes else arguments[:2]),
         *component_options(component, leave=("options",), texts=OPTION_TEXTS),
     ]
-    return WritingCommand(
-        name=command, params=params, callback=callback, help=help_of(group, name, component)
-    )
+    text = _help(group, name, component, f"siftune finetune {command} rows.jsonl")
+    return _hinting(WritingCommand(name=command, params=params, callback=callback, help=text))
 
 
 def _loss_command(group: str, name: str) -> click.Command:
@@ -146,10 +175,9 @@ def _loss_command(group: str, name: str) -> click.Command:
     left = ["loss", "loss_options", "beta", "options", *(option.name or "" for option in own)]
     left += ["value_lr"] if group == LOSSES else []  # losses on pairs have no value head
     params = [*_arguments(), *own, *component_options(trainer, leave=left, texts=OPTION_TEXTS)]
-    trained = prose_of(trainer.__doc__ or "").partition("\n\n")[2]
-    trained = re.sub(r"`loss_options`[^.]*\.\s+", "", trained)
-    told = f"{help_of(group, name, loss)}\n\n{data_of(group, loss)}\n\n{trained}"
-    return WritingCommand(name=name, params=params, callback=callback, help=told)
+    shown = example_line(f"siftune finetune {name} rows.jsonl", trainer, "model")
+    text = "\n\n".join([help_of(group, name, loss), data_of(group, loss), shown])
+    return _hinting(WritingCommand(name=name, params=params, callback=callback, help=text))
 
 
 def _compare_command() -> click.Command:
@@ -161,11 +189,13 @@ def _compare_command() -> click.Command:
         return _PARTIAL if any(not one["runs"] for one in facts["means"].values()) else 0
 
     rows, place, _ = _arguments("The folder of the comparison.", check_comparison)
-    return WritingCommand(
-        name="compare",
-        params=[rows, place, *component_options(Compare, texts=OPTION_TEXTS)],
-        callback=callback,
-        help=help_of(*TOOLS["compare"], Compare),
+    return _hinting(
+        WritingCommand(
+            name="compare",
+            params=[rows, place, *component_options(Compare, texts=OPTION_TEXTS)],
+            callback=callback,
+            help=_help(*TOOLS["compare"], Compare, "siftune finetune compare pairs.jsonl"),
+        )
     )
 
 
@@ -192,8 +222,33 @@ def _conformance_command() -> click.Command:
         name="conformance",
         params=params,
         callback=callback,
-        help=help_of(*TOOLS["conformance"], Conformance),
+        help=help_of(*TOOLS["conformance"], Conformance)
+        + "\n\nExample: siftune finetune conformance my_loss.py:MyLoss --like dpo",
     )
+
+
+def _help(group: str, name: str, component: type[Any], words: str) -> str:
+    shown = example_line(words, component, _OUTS.get(name, "model"))
+    parts = [help_of(group, name, component), _DATA.get(name, ""), shown]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _hinting(command: WritingCommand) -> WritingCommand:
+    """``command``, which answers TRL's names of options with ours."""
+    known = {str(param.name) for param in command.params}
+
+    def instead(name: str) -> str | None:
+        option = option_of(name, known)
+        if option is not None:
+            return f"did you mean --{option.replace('_', '-')}?"
+        if name in _NAMES_OF_ROWS:
+            return f"the rows are the first argument: siftune finetune {command.name} ROWS"
+        if "pairs" in known and not closest(name, tuple(known)).startswith("did you"):
+            return f"an argument of the trainer underneath is given as -o {name}=VALUE"
+        return None
+
+    command.instead = instead
+    return command
 
 
 def _checked_first(component: Any) -> Any:

@@ -82,6 +82,18 @@ def run(
         echo(result_text(manifest, folder))
 
 
+@pipelines.command()
+def schema() -> None:
+    """Print the JSON Schema of pipelines' recipes, with which editors complete and check them.
+
+    Example: siftune pipelines schema > pipeline.schema.json, and as the first line of a recipe:
+    # yaml-language-server: $schema=pipeline.schema.json
+    """
+    from siftune.pipelines.schema import pipeline_schema
+
+    echo_json(pipeline_schema())
+
+
 @click.command(cls=WritingCommand)
 @click.argument("run", type=GivenPath())
 @click.option(

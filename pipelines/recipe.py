@@ -15,9 +15,9 @@ from siftune.curate.files.yaml_text import read_yaml
 from siftune.curate.runs.recipe import Recipe, apply_overrides, checked_seed, parse
 from siftune.finetune.core.methods import reads_of
 
-__all__ = ["ARMS", "Arms", "Pipeline", "Step", "load", "read", "settings_of"]
+__all__ = ["ARMS", "KEYS", "Arms", "Pipeline", "Step", "load", "read", "settings_of"]
 
-_KEYS = ("name", "seed", "base", "init", "rows", "pairs", "heldout", "train", "evaluate", "arms")
+KEYS = ("name", "seed", "base", "init", "rows", "pairs", "heldout", "train", "evaluate", "arms")
 _HELDOUT = {"prompts": "rows", "pairs": "pairs"}  # and whose source it takes where it names none
 _SOURCE_KEYS = ("source", "source_help", "format", "map")
 _DATA = ("rows", "pairs")
@@ -120,7 +120,7 @@ def _paths(value: Any, above: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
 def _pipeline(raw: Mapping[str, Any], problems: Problems) -> Pipeline:
     given: dict[str, Any] = {"name": "pipeline", "rows": None, "pairs": None, "train": ()}
     with problems.collecting():
-        _known(raw, _KEYS, "the recipe")
+        _known(raw, KEYS, "the recipe")
     with problems.collecting():
         _has_start(raw)
     with problems.collecting():

@@ -11,16 +11,22 @@ from siftune.curate.core.registry import build, closest, code_of, find, has, opt
 from siftune.curate.files.atomic import digest_of
 from siftune.finetune.core.methods import (
     FAMILIES,
-    OPTIONS_OF_ARGUMENTS,
     PREFERENCE,
     TRAINER_GROUP,
     TRAINERS,
     family_of,
     objectives,
+    option_of,
 )
 from siftune.pipelines.recipe import Step
 
 __all__ = ["code_used", "judges_pairs", "trainer_of"]
+
+_KEYS: Final = {
+    "output_dir": "the run folder has every model: --out FOLDER",
+    "dataset_name": "set `data: rows` or `data: pairs`, which are keys of the recipe",
+}
+"""What a recipe has in place of arguments of TRL's that no method has."""
 
 
 def judges_pairs(method: str) -> bool:
@@ -53,11 +59,12 @@ def trainer_of(step: Step, offered: Mapping[str, Any]) -> Any:
 
 
 def _refuse_arguments(method: str, given: Mapping[str, Any], known: Container[str]) -> None:
-    """Refuse an argument of the trainer underneath by naming the option in its place."""
+    """Refuse an argument of TRL's by naming the option or the key in its place."""
     for key in given:
-        option = OPTIONS_OF_ARGUMENTS.get(key)
-        if key not in known and option is not None and option in known:
-            raise UsageError(f"{method} has no option {key!r}; it is called {option}")
+        option = option_of(key, known)
+        advice = f"did you mean {option}?" if option is not None else _KEYS.get(key)
+        if key not in known and advice is not None:
+            raise UsageError(f"{method} has no option {key!r}; {advice}")
 
 
 def _objective(name: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:

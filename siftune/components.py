@@ -41,7 +41,7 @@ def selector(what: str | Callable[..., Any], /, **options: Any) -> Callable[...,
     """A selector: called with a frame it gives ``keep``, ``reason`` and ``detail`` of each row.
 
     >>> import polars as pl
-    >>> selector("top_k", by="score", k=1)(pl.DataFrame({"score": [0.1, 0.9]}))["keep"].to_list()
+    >>> selector("top_k", by="score", rows=1)(pl.DataFrame({"score": [0.1, 0.9]}))["keep"].to_list()
     [False, True]
 
     Raises:

@@ -88,8 +88,8 @@ def _spelled(text: str) -> str:
 
     >>> _spelled("name another --out, or add --overwrite to replace it")
     'name another out=, or add overwrite=True to replace it'
-    >>> _spelled("top_k needs the option 'k': --k VALUE on the command line, k: VALUE in a recipe")
-    "top_k needs the option 'k': k=VALUE"
+    >>> _spelled("mmr needs the option 'by': --by VALUE on the command line, by: VALUE in a recipe")
+    "mmr needs the option 'by': by=VALUE"
     """
     text = re.sub(f"{re.escape(str(session()))}/[0-9]+/", "", text)
     text = _OPTION.sub(r"\1=VALUE", text).replace("--overwrite", "overwrite=True")

@@ -37,9 +37,9 @@ stages:
   - score: heuristics
   - select: flags
   - select: exact_dedup
-    by: length_words
+    rank_by: length_words
   - select: minhash_dedup
-    by: length_words
+    rank_by: length_words
   - select: longest
     rows: 2
 """
@@ -51,7 +51,7 @@ curate select quota --help
 models --help
 curate ingest rows.jsonl --out all
 curate score all length --out scored
-curate select scored top_k --by length_words --k 2 --out best
+curate select scored top_k --by length_words --rows 2 --out best
 curate dedup all exact_dedup --out distinct
 curate run small.yaml --out run
 curate run small.yaml --out run

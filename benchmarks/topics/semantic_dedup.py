@@ -33,8 +33,8 @@ def run(session: Session) -> Topic:
     rows = session.rows(_ROWS)
     matrix, table = session.vectors(rows)
     contestants = [
-        _ours(session, f"siftune {dtype}", table, rows, {"dtype": dtype})
-        for dtype in ("bfloat16", "float32")
+        _ours(session, f"siftune {name}", table, rows, {"precision": precision})
+        for name, precision in (("bfloat16", "bf16"), ("float32", "fp32"))
     ]
     semhash = {"vectors": str(matrix), "threshold": _THRESHOLD, "out": session.scratch("sem.npy")}
     module = "benchmarks.peers.semhash"

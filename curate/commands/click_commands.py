@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, get_type_hints
 
 import rich_click as click
 
-from siftune.curate.commands.option_help import option_texts, prose_of
+from siftune.curate.commands.option_help import option_texts, short_prose
 from siftune.curate.commands.option_types import is_repeated, metavar_of, value_of
 from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
@@ -24,13 +24,26 @@ __all__ = [
     "ComponentGroup",
     "Components",
     "GivenPath",
+    "HintingCommand",
     "HintingGroup",
     "LazyGroup",
     "component_options",
+    "example_line",
     "help_of",
     "parsed",
 ]
 
+_EXAMPLES: Final = {
+    "against": "test.jsonl",
+    "by": "length_words",
+    "fraction": "0.1",
+    "min": "10",
+    "model": "smollm2",
+    "rank_by": "length_words",
+    "reward": "exact_match",
+    "rows": "1000",
+}
+"""Values of options in the example of a command; a component may have its own, in ``example``."""
 _LARGEST: Final = re.compile(r", at most [\d,]{10,}")
 """The bound of a number that is what a computer holds, which tells a user nothing."""
 
@@ -65,6 +78,34 @@ class HintingGroup(click.RichGroup):
             hint = near if near.startswith("did you") else f"see {ctx.command_path} --help"
             raise UsageError(f"no command {args[0]!r} in {ctx.command_path}; {hint}")
         return super().resolve_command(ctx, args)
+
+
+class HintingCommand(click.RichCommand):
+    """A command that names the option to give in place of one that it does not have.
+
+    ``instead`` gives the advice on a name, as a sentence without a capital, where it has one.
+    """
+
+    instead: Callable[[str], str | None] = staticmethod(lambda name: None)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words after the command.
+
+        Raises:
+            UsageError: an option is unknown that is known by another name.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name = error.option_name.lstrip("-").replace("-", "_")
+            flags = [flag for param in self.params for flag in param.opts]
+            ours = _flag(name)
+            advice = f"did you mean {ours}?" if ours in flags else self.instead(name)
+            if advice is None:
+                raise
+            raise UsageError(
+                f"no option {error.option_name} in {ctx.command_path}; {advice}"
+            ) from None
 
 
 class LazyGroup(HintingGroup):
@@ -133,6 +174,8 @@ _Action: TypeAlias = Callable[[click.Context, str, dict[str, Any], dict[str, Any
 class Components(ComponentGroup):
     """A group with one command for each component of a registry group.
 
+    ``output`` is the sentence on input and output in the help of each.
+
     ``action(ctx, name, own, given)`` is called with the component's options that were set, and with
     the values of the ``common`` options, which every one of the commands has.
     """
@@ -144,8 +187,8 @@ class Components(ComponentGroup):
         action: _Action,
         only: Callable[[str], bool] = lambda name: True,
         common: Callable[[], list[click.Parameter]] = list,
-        command_class: type[click.RichCommand] = click.RichCommand,
-        texts: Mapping[str, str] | None = None,
+        output: str = "",
+        command_class: type[HintingCommand] = HintingCommand,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -153,8 +196,8 @@ class Components(ComponentGroup):
         self._action = action
         self._only = only
         self._common = common
+        self._output = output
         self._command_class = command_class
-        self._texts = texts
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take a component and ``--help`` among the words for its help, wherever the rows are."""
@@ -197,12 +240,18 @@ class Components(ComponentGroup):
             rest = {key: given.pop(key) for key in shared}
             self._action(_context(), command, parsed(component, given), rest)
 
-        return self._command_class(
+        shown = example_line(f"siftune curate {self.name} rows.jsonl {command}", component)
+        made = self._command_class(
             name=command,
-            params=[*component_options(component, shared, self._texts), *common],
+            params=[*component_options(component, shared), *common],
             callback=callback,
-            help=help_of(self._components, command, component),
+            help="\n\n".join([help_of(self._components, command, component), self._output, shown]),
         )
+        renamed = dict(getattr(component, "renamed", ()))
+        made.instead = lambda name: (
+            f"did you mean {_flag(renamed[name])}?" if name in renamed else None
+        )
+        return made
 
 
 def component_options(
@@ -242,7 +291,7 @@ def _context() -> click.Context:
 
 
 def _option(name: str, field: Field[Any], hint: Any, text: str) -> click.Option:
-    required = field.default is MISSING and field.default_factory is MISSING
+    required = _is_required(field)
     notes = [] if required else [f"default: {_shown(field)}"]
     ranges = {_LARGEST.sub("", str(allowed)): None for allowed in within_of(hint)}
     notes += [] if name == "seed" else ranges
@@ -254,6 +303,10 @@ def _option(name: str, field: Field[Any], hint: Any, text: str) -> click.Option:
         metavar=metavar_of(hint),
         help=" ".join([text, *([f"[{'; '.join(notes)}]"] if notes else [])]).strip(),
     )
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _shown(field: Field[Any]) -> Any:
@@ -270,6 +323,18 @@ def _shown(field: Field[Any]) -> Any:
 
 
 def help_of(group: str, name: str, component: type[Any]) -> str:
-    """Summary and class docstring as click shows them: reflowed, examples and options left out."""
-    doc = f"{summary(group, name)}\n\n{prose_of(component.__doc__ or '')}"
-    return "\n\n".join(part for part in doc.split("\n\n") if not part.lstrip().startswith(">>>"))
+    """Summary, and the start of the class docstring, for the top of a command's help."""
+    return f"{summary(group, name)}\n\n{short_prose(component.__doc__ or '')}"
+
+
+def example_line(words: str, component: type[Any], out: str = "run") -> str:
+    """``Example: siftune ...``: a command with a value for each option that it needs.
+
+    A component names in ``one_of`` options of which it needs one, the usual one first.
+    """
+    known = options(component)
+    needed = [name for name, field in known.items() if _is_required(field)]
+    needed += getattr(component, "one_of", ())[:1]
+    values = _EXAMPLES | dict(getattr(component, "example", ()))
+    given = [f"{_flag(name)} {values.get(name, 'VALUE')}" for name in needed]
+    return " ".join(["Example:", words, *given, *([f"--out {out}"] if out else [])])

@@ -1,4 +1,4 @@
-"""The help of an option, from the docstring of its component; and the rest of that docstring."""
+"""Help of a command and of its options, from the docstring of a component."""
 
 from __future__ import annotations
 
@@ -7,49 +7,56 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["option_texts", "plain_help", "prose_of"]
+__all__ = ["option_texts", "plain_help", "prose_of", "short_prose"]
 
 _SECTION: Final = re.compile(r"(?ms)^Options:\n(.*?)(?=^\S|\Z)")
 _ENTRY: Final = re.compile(r"(?ms)^    (\w+): (.*?)(?=^    \w+: |\Z)")
-_SENTENCE: Final = re.compile(r"(?<=[.:;])\s+(?=``\w+``)|(?<=\.)\s+")
-_NAMED: Final = re.compile(r"``(\w+)``(?!,| and | or )")
+_WORDS: Final = 100  # of a docstring that a command's help has at most, beyond the first paragraph
 
 
 def option_texts(component: type[Any], shared: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The text of each option, where there is one.
+    """The sentence on each option, where there is one.
 
-    That is its entry under ``Options:``, else what ``shared`` has for options that components have
-    in common, else the sentence of the docstring that begins with the option's name.
+    That is its entry under ``Options:`` in the docstring of the component or of a class above it,
+    else what ``shared`` has for options that components have in common.
 
     >>> class Cut:
-    ...     '''Cut a text. ``at`` is where. It is kept.
+    ...     '''Cut a text.
     ...
     ...     Options:
     ...         of: the ``text``
     ...             or both.
     ...     '''
-    >>> option_texts(Cut)
-    {'at': '`at` is where.', 'of': 'The `text` or both.'}
+    >>> option_texts(Cut, {"at": "Where."})
+    {'at': 'Where.', 'of': 'The `text` or both.'}
     """
-    doc = inspect.cleandoc(component.__doc__ or "")
-    sentences = _SENTENCE.split(" ".join(_SECTION.sub("", doc).split()))
-    begun = ((_NAMED.match(sentence), sentence) for sentence in sentences)
-    found = {match[1]: plain_help(sentence) for match, sentence in begun if match}
-    found |= shared or {}
-    for section in _SECTION.findall(doc):
-        entries = _ENTRY.findall(section)
-        found |= {name: _sentence(text) for name, text in entries}
-    return found
+    texts = dict(shared or {})
+    for above in reversed(component.__mro__):
+        for section in _SECTION.findall(inspect.cleandoc(above.__doc__ or "")):
+            texts |= {name: _sentence(text) for name, text in _ENTRY.findall(section)}
+    return texts
 
 
 def _sentence(text: str) -> str:
-    told = plain_help(" ".join(text.split()))
-    return told[:1].upper() + told[1:]
+    sentence = plain_help(" ".join(text.split()))
+    return sentence[:1].upper() + sentence[1:]
 
 
 def prose_of(doc: str) -> str:
-    """A docstring without its ``Options:``, for the top of a command's help."""
+    """A docstring without its ``Options:``."""
     return plain_help(_SECTION.sub("", inspect.cleandoc(doc))).strip()
+
+
+def short_prose(doc: str) -> str:
+    """The start of a docstring, for the top of a command's help: whole paragraphs, and few of them.
+
+    Examples are left out, and ``Options:``, which stand at the options.
+    """
+    parts = [part for part in prose_of(doc).split("\n\n") if not part.lstrip().startswith(">>>")]
+    taken = next(
+        (n for n in range(len(parts), 1, -1) if len(" ".join(parts[:n]).split()) <= _WORDS), 1
+    )
+    return "\n\n".join(parts[:taken])
 
 
 def plain_help(text: str) -> str:

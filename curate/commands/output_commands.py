@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import rich_click as click
 
-from siftune.curate.commands.click_commands import GivenPath
+from siftune.curate.commands.click_commands import GivenPath, HintingCommand
 from siftune.curate.files.outputs import overwriting
 from siftune.curate.files.source_spec import INPUTS, input_paths
 
@@ -26,7 +26,7 @@ class OutOption(click.RichOption):
         self.check = check
 
 
-class WritingCommand(click.RichCommand):
+class WritingCommand(HintingCommand):
     """A command with an `OutOption`: what it may not write to is refused before it is invoked."""
 
     def __init__(self, *args: Any, params: list[click.Parameter], **kwargs: Any) -> None:

@@ -28,6 +28,7 @@ from siftune.curate.core.errors import UsageError, closest
 from siftune.curate.core.ranges import outside
 
 __all__ = [
+    "MissingOptionError",
     "build",
     "checked",
     "closest",
@@ -40,6 +41,23 @@ __all__ = [
     "source_of",
     "summary",
 ]
+
+
+class MissingOptionError(UsageError):
+    """An option that has no default is not set; ``option`` is its name."""
+
+    option = ""
+
+    @classmethod
+    def of(cls, component: str, option: str) -> MissingOptionError:
+        """The error of ``component``, with the ways to set the option."""
+        flag = f"--{option.replace('_', '-')}"
+        error = cls(
+            f"{component} needs the option {option!r}: {flag} VALUE on the command line, "
+            f"{option}: VALUE in a recipe"
+        )
+        error.option = option
+        return error
 
 
 @cache
@@ -116,20 +134,26 @@ def checked(component: type[Any], given: Mapping[str, Any], name: str = "") -> A
     known = options(component)
     for key in given:
         if key not in known:
-            raise UsageError(f"{name} has no option {key!r}; {closest(key, known)}")
+            raise UsageError(f"{name} has no option {key!r}; {_instead(component, key)}")
     missing = [key for key, field in known.items() if _required(field) and key not in given]
     if missing:
-        flag = f"--{missing[0].replace('_', '-')}"
-        raise UsageError(
-            f"{name} needs the option {missing[0]!r}: {flag} VALUE on the command line, "
-            f"{missing[0]}: VALUE in a recipe"
-        )
+        raise MissingOptionError.of(name, missing[0])
     try:
         return component(
             **{key: _checked(component, key, value, name) for key, value in given.items()}
         )
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
+
+
+def _instead(component: type[Any], wrong: object) -> str:
+    """The option to set in place of one that is not there: its new name, or the closest."""
+    renamed = dict(getattr(component, "renamed", ()))
+    return (
+        f"did you mean {renamed[wrong]}?"
+        if wrong in renamed
+        else closest(wrong, options(component))
+    )
 
 
 def options(component: type[Any]) -> dict[str, Field[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -22,12 +23,20 @@ class Budget:
     A fraction is of the rows given, rounded half up, at least one row. Tokens are counted by the
     column ``tokens_by``: rows are taken in the given order until the next one would exceed the
     budget; a row of unknown length is skipped.
+
+    Options:
+        rows: Number of rows to keep; give one of rows, fraction and tokens.
+        fraction: Share of the rows to keep, from 0 to 1.
+        tokens: Number of tokens to keep, as counted in the column ``tokens_by``.
+        tokens_by: Column with the number of tokens of each row, for ``tokens``.
     """
 
     rows: Natural | None = None
     fraction: Share | None = None
     tokens: Natural | None = None
     tokens_by: str = "length_tokens"
+
+    one_of: ClassVar = ("rows", "fraction", "tokens")
 
     def __post_init__(self) -> None:
         given = [value for value in (self.rows, self.fraction, self.tokens) if value is not None]

@@ -11,7 +11,7 @@ from yaml import YAMLError
 
 from siftune.curate.core.errors import Problems, UsageError
 from siftune.curate.core.ranges import Seed, outside
-from siftune.curate.core.registry import build, closest, options
+from siftune.curate.core.registry import MissingOptionError, build, closest, options
 from siftune.curate.files.outputs import check_name
 from siftune.curate.files.source_spec import Given, new_names
 from siftune.curate.files.yaml_text import parse_yaml, read_yaml
@@ -151,7 +151,7 @@ def read(raw: Mapping[str, Any], under: str = "") -> Draft:
     for key, make in made.items():
         with problems.collecting():
             given[key] = make()
-    stages, sources = _stages(given.get("stages", []), problems), given.get("source")
+    stages, sources = _stages(given.get("stages", []), problems, under), given.get("source")
     if not sources or not {"format", "map"} <= given.keys():
         return Draft(None, (), problems)
     given.setdefault("name", "run")
@@ -241,7 +241,7 @@ def _sources(raw: Mapping[str, Any], under: str) -> list[Given]:
     return [Given.of(item, "source") for item in listed]
 
 
-def _stages(listed: list[Any], problems: Problems) -> dict[int, Spec]:
+def _stages(listed: list[Any], problems: Problems, under: str) -> dict[int, Spec]:
     """The stages by their numbers, without those that are wrong.
 
     After a wrong scorer there are none: the columns that it would add are unknown.
@@ -250,7 +250,7 @@ def _stages(listed: list[Any], problems: Problems) -> dict[int, Spec]:
     known = True
     for number, raw in enumerate(listed, 1):
         with problems.collecting():
-            spec = _stage(number, raw)
+            spec = _stage(number, raw, under)
             if known:
                 stages[number] = spec
             continue
@@ -258,7 +258,7 @@ def _stages(listed: list[Any], problems: Problems) -> dict[int, Spec]:
     return stages
 
 
-def _stage(number: int, raw: Any) -> Spec:
+def _stage(number: int, raw: Any, under: str) -> Spec:
     where = f"stage {number}"
     if not isinstance(raw, dict) or not raw:
         raise UsageError(
@@ -276,6 +276,9 @@ def _stage(number: int, raw: Any) -> Spec:
     spec = Spec(group, raw[group], given, sides, turns)
     try:
         component(spec, seed=0)
+    except MissingOptionError as error:
+        path = f"{under and f'{under}.'}stages.{number}.{error.option}"
+        raise UsageError(f"{where}: {error} (or -o {path}=VALUE)") from None
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
     return spec

@@ -35,10 +35,11 @@ class Contamination:
     item. Paraphrases are not found: that takes embeddings.
 
     Options:
-        against: the held-out rows, in any format that ``ingest`` reads; a path, or in a recipe
-            ``{path, format, map}``.
-        of: ``prompt``, ``response`` or ``both``; the same part of both is compared.
-        ngram: words of an n-gram; GPT-3 used 13, most later reports 8 to 13.
+        against: Held-out rows, in any format that ingest reads: a file, a run folder, or in a
+            recipe {path, format, map}.
+        of: Text that is compared with the same text of the held-out rows: the prompt, the response,
+            or both.
+        ngram: Number of words of an n-gram; GPT-3 used 13, most later reports 8 to 13.
     """
 
     against: SourceOption

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
+from siftune.curate.models.precision import Precision
 from siftune.curate.rows.chat import Part, part_of
-from siftune.curate.vectors.embed import Dtype, Embedder, Long
+from siftune.curate.vectors.embed import Embedder, Long
 
 __all__ = ["Embedding"]
 
@@ -24,28 +25,29 @@ class Embedding:
     and ``embedding_cut`` is its share, or pooled. A text without tokens has no embedding: null.
 
     Options:
-        of: ``both`` (every turn), ``prompt`` (all before the last assistant turn) or ``response``
-            (that turn). The columns have the same names for all three.
-        model: a model folder, a name of `siftune models list`, or a name on the hub; by default
-            all-MiniLM-L6-v2 (``minilm``), its files checked. Models that want their own code run
-            are refused.
-        long: ``cut`` what is beyond the window, or ``pool``: the text is split into windows that do
-            not overlap, and the embedding is the mean of the windows' unit vectors, each weighted
-            by its number of tokens, scaled to length 1. It does not depend on the other texts.
-        dtype: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes in it. For the
-            packaged model the cosine to fp32 stays above 0.9998 and it is twice as fast.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        cache: a folder in which embeddings are kept by content, so that no text is embedded twice.
-        devices: several devices of one kind instead of ``device``, a process for each.
+        of: Text that is embedded: every turn (both), all before the last assistant turn (prompt),
+            or that turn (response).
+        model: Embedding model, as a folder, a name of `siftune models list`, or a name on the hub;
+            none takes all-MiniLM-L6-v2 (``minilm``), its files checked.
+        long: How text beyond the model's window is treated: left out (cut), or embedded window by
+            window and averaged, weighted by tokens (pool).
+        precision: Number format of the model: fp32, bf16 (twice as fast; cosine to fp32 above
+            0.9998 for ``minilm``), or bf16 where the hardware computes in it (auto).
+        device: Device to compute on: auto, cpu, cuda, or cuda:N.
+        cache: Folder in which embeddings are stored by content, so that no text is embedded twice.
+        devices: Several devices of one kind, with commas between, each with a process of its own,
+            in place of ``device``.
     """
 
     of: Part = "both"
     model: str | None = None
     long: Long = "cut"
-    dtype: Dtype = "auto"
+    precision: Precision = "auto"
     device: str = "auto"
     cache: str | None = None
     devices: tuple[str, ...] = ()
+
+    renamed: ClassVar = (("dtype", "precision"),)
 
     needs: ClassVar = ("messages",)
 
@@ -76,4 +78,6 @@ class Embedding:
 
     @property
     def _embedder(self) -> Embedder:
-        return Embedder(self.model, self.dtype, self.device, self.long, self.cache, self.devices)
+        return Embedder(
+            self.model, self.precision, self.device, self.long, self.cache, self.devices
+        )

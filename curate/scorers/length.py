@@ -26,10 +26,10 @@ class Length:
     assistant turn, no prompt) has none: null.
 
     Options:
-        of: ``response`` (the last assistant turn), ``prompt`` (all before it) or ``both`` (every
-            turn). Turns are joined by a blank line.
-        tokenizer: a model folder, a ``tokenizer.json``, a name of `siftune models list`
-            (``smollm2``), or a name on the hub.
+        of: Text that is counted: the last assistant turn (response), all before it (prompt), or
+            every turn (both).
+        tokenizer: Tokenizer that adds a count of tokens: a tokenizer.json, or a model as a folder,
+            a name of `siftune models list`, or a name on the hub.
     """
 
     of: Part = "response"

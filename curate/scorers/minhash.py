@@ -28,13 +28,13 @@ class MinHash:
     tool calls have similarity 0. A text without a word scores null.
 
     Options:
-        of: which text: ``prompt``, ``response`` or ``both``.
-        ngram: how many words (or characters) a shingle has.
-        unit: ``word`` or ``char``.
-        permutations: numbers in a signature.
-        seed: another seed, other hashes.
-        device: ``cpu``, ``cuda``, or ``auto``: a GPU, if present, for large batches. The signatures
-            are the same.
+        of: Text that is hashed: the prompt, the response, or both.
+        ngram: Number of words (or characters) of an n-gram.
+        unit: Unit of the n-grams.
+        permutations: Number of hashes of a signature.
+        seed: Seed of the hashes.
+        device: Device to compute on, with the same result: cpu, cuda, or a GPU where that is
+            faster (auto).
     """
 
     of: Part = "both"

@@ -30,12 +30,12 @@ class Perplexity:
     window scores null.
 
     Options:
-        model: a model folder, a name of `siftune models list` (``smollm2``), or a name on the hub.
-        given_prompt: whether the prompt precedes the answer; without, the answer is scored alone.
-        between: the text between prompt and answer.
-        max_tokens: rows of more tokens than this are not scored; default: the model's window.
-        precision: ``fp32``, ``bf16``, or ``auto``: bf16 on a CPU that multiplies it, else fp32. In
-            bf16 rows run one by one, so that a score does not depend on the rows beside it.
+        model: Language model, as a folder, a name of `siftune models list`, or a name on the hub.
+        given_prompt: Score the answer after its prompt; false scores the answer alone.
+        between: Text between prompt and answer.
+        max_tokens: Largest number of tokens of a row that is scored; none takes the model's window.
+        precision: Number format of the model: fp32, bf16 (rows run one by one, so that no score
+            depends on others), or bf16 on a CPU that multiplies it (auto).
     """
 
     model: str

@@ -28,7 +28,7 @@ class PII:
     The patterns run in linear time on any text. A row without the text has null.
 
     Options:
-        of: ``prompt``, ``response`` or ``both``.
+        of: Text that is searched: the prompt, the response, or both.
     """
 
     of: Part = "both"

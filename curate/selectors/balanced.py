@@ -31,11 +31,11 @@ class Balanced:
     both are equal are kept.
 
     Options:
-        first: the column of the winner, by default one that the scorer ``length`` adds.
-        second: the column of the loser.
-        bins: steps of the relative difference.
-        ratio: rows of the more frequent kind for each of the other, rounded down.
-        seed: of the sample.
+        first: Column with the number of the winner, such as the scorer `length` adds.
+        second: Column with the number of the loser.
+        bins: Number of bins of the relative difference that are balanced one by one.
+        ratio: Largest number of rows of the more frequent kind for each row of the other.
+        seed: Seed of the random sample: the same seed keeps the same rows.
     """
 
     first: str = "chosen_length_chars"

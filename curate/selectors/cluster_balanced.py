@@ -31,16 +31,13 @@ class ClusterBalanced(Budget):
     Detail: the ``cluster``, its ``size``, and the row's ``rank`` in it.
 
     Options:
-        rows: how many rows to keep; or
-        fraction: what share of the rows to keep; or
-        tokens: how many tokens to keep, counted by
-        tokens_by: this column.
-        by: the column of embeddings.
-        clusters: how many; none: the square root of half the number of rows.
-        rank_by: the score that chooses inside a cluster; large is good. None: a random sample.
-        iterations: rounds of k-means at most.
-        seed: of the first centres, and of the sample.
-        device: ``cpu``, ``cuda``, or ``auto``: a GPU, if present, for large inputs.
+        by: Column with the embeddings, such as the scorer `embedding` adds.
+        clusters: Number of clusters; none takes the square root of half the number of rows.
+        rank_by: Column with a score whose best rows are kept of each cluster; none keeps a random
+            sample.
+        iterations: Largest number of k-means iterations.
+        seed: Seed of the first cluster centres and of the sample.
+        device: Device to compute on: cpu, cuda, or a GPU where that is faster (auto).
     """
 
     by: str = "embedding"

@@ -29,13 +29,9 @@ class DeitaFilter(Budget):
     ``value`` of every row.
 
     Options:
-        rows: how many rows to keep at most; or
-        fraction: what share of the rows; or
-        tokens: how many tokens, counted by
-        tokens_by: this column.
-        rank_by: the score; large is good.
-        by: the column of embeddings.
-        max_similarity: the largest cosine between two kept rows.
+        rank_by: Column with the score of each row; a larger one is better.
+        by: Column with the embeddings, such as the scorer `embedding` adds.
+        max_similarity: Largest cosine similarity between two kept rows, from -1 to 1.
     """
 
     rank_by: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -33,19 +33,32 @@ class ExactDedup:
 
     ``normalise``: ``none`` compares byte for byte; ``whitespace`` joins the turns by a blank line,
     strips the ends and replaces each run of whitespace by one blank; ``text`` also applies Unicode
-    NFKC and lower-cases; of ``content``, the text of ``both`` is what is normalised. ``by`` is a
-    score column whose best row survives (``descending``: high is good), then the smaller digest.
-    Before both, a row of a source in ``prefer_source`` survives others, the first source first. A
-    row equal to one of ``against`` (a rows table, a run folder, a raw file, or
-    ``{path, format, map}``) is dropped as ``exact_duplicate_of_reference``.
+    NFKC and lower-cases; of ``content``, the text of ``both`` is what is normalised. Of equal rows
+    the one of the source preferred most survives, then the best by ``rank_by``, then that of the
+    smaller digest. A row equal to one of ``against`` is dropped as
+    ``exact_duplicate_of_reference``.
+
+    Options:
+        of: Content that is compared: all of it with roles and labels (content), or the text of the
+            prompt, the response or both.
+        normalise: What is ignored: nothing (none), whitespace, or also case and Unicode forms
+            (text).
+        rank_by: Column with a score by which, of duplicates, the best row survives; none takes the
+            smaller digest.
+        descending: Take larger values of ``rank_by`` as better; false takes smaller ones.
+        prefer_source: Sources whose rows survive those of all others, the first source first.
+        against: Reference rows, a file, a run folder or {path, format, map}: rows that duplicate
+            one of them are dropped.
     """
 
     of: Literal["content"] | Part = "content"
     normalise: Normalise = "none"
-    by: str | None = None
+    rank_by: str | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
     against: SourceOption | None = None
+
+    renamed: ClassVar = (("by", "rank_by"),)
 
     def __post_init__(self) -> None:
         check_against(self.against)
@@ -54,12 +67,12 @@ class ExactDedup:
     def needs(self) -> tuple[str, ...]:
         """The content columns where texts are compared, and the column that ranks."""
         read = () if self._by_digest else ("content",)
-        return (*read, *ranking_columns(self.by, self.prefer_source))
+        return (*read, *ranking_columns(self.rank_by, self.prefer_source))
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The column that ranks."""
-        return ((self.by, sortable),) if self.by else ()
+        return ((self.rank_by, sortable),) if self.rank_by else ()
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; a dropped one's ``detail`` is ``{"similarity": 1.0, "survivor"}``."""
@@ -105,7 +118,7 @@ class ExactDedup:
     def _order(self, table: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
         """Positions in ``rows`` from best to worst."""
         prefer = self.prefer_source
-        return best_first(table, rows, self.by, prefer, descending=self.descending)
+        return best_first(table, rows, self.rank_by, prefer, descending=self.descending)
 
 
 def _both(column: pl.Series, other: pl.Series) -> pl.Series:

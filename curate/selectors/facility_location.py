@@ -42,19 +42,16 @@ class FacilityLocation(Budget):
     ``similarity`` to it.
 
     Options:
-        rows: how many rows to keep; or
-        fraction: what share of the rows to keep; or
-        tokens: how many tokens to keep, counted by
-        tokens_by: this column.
-        by: the column of embeddings.
-        rank_by: a score, not negative, as weight ``w``: a row of half the score covers others half
-            as well. None: equal weights.
-        neighbours: how many pairs to hold for each row, on average; costs memory, saves time.
-        exact: exact arithmetic, and all rows from the first pick on.
-        partitions: solve so many random parts, then their winners (GreeDi, arXiv:1411.0541: at
-            least ``(1 - 1/e)² / min(partitions, rows kept)`` of the best); 1: all in one.
-        seed: of the partitions.
-        device: ``cpu``, ``cuda``, or ``auto``: a GPU, if present, for large inputs.
+        by: Column with the embeddings, such as the scorer `embedding` adds.
+        rank_by: Column with a score, not negative, that weighs how well a row represents others;
+            none weighs all alike.
+        neighbours: Average number of similar rows stored for each row: more take memory and save
+            time.
+        exact: Compute in exact arithmetic, over all rows from the first pick on.
+        partitions: Number of random parts that are solved one by one, then their winners (GreeDi,
+            arXiv:1411.0541); 1 solves all at once.
+        seed: Seed of the random parts.
+        device: Device to compute on: cpu, cuda, or a GPU where that is faster (auto).
     """
 
     by: str = "embedding"

@@ -21,9 +21,9 @@ class Flags:
     A row with an empty list is kept; a row without a list is ``not_scored``.
 
     Options:
-        by: a column of lists of flags.
-        any_of: the flags that count; none given, all do. A word that is no flag of the scorer that
-            adds the column is refused; of a column of unknown origin, one that no row has.
+        by: Column with a list of flags for each row, such as the scorer `heuristics` adds.
+        any_of: Flags for which a row is dropped, with commas between; none given, any flag drops
+            it.
     """
 
     by: str = "heuristics_flags"

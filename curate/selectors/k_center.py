@@ -42,16 +42,12 @@ class KCenter(Budget):
     ``nearest`` kept row and the ``distance`` to it.
 
     Options:
-        rows: how many rows to keep; or
-        fraction: what share of the rows to keep; or
-        tokens: how many tokens to keep, counted by
-        tokens_by: this column.
-        by: the column of embeddings.
-        start: the first pick: ``center`` (nearest to the mean), ``best`` (by ``rank_by``) or
-            ``random``.
-        rank_by: the score of ``start: best``; large is good.
-        seed: of ``start: random``.
-        device: ``cpu``, ``cuda``, or ``auto``: a GPU, if present, for large inputs.
+        by: Column with the embeddings, such as the scorer `embedding` adds.
+        start: First row that is picked: the one nearest to the mean (center), the best by
+            ``rank_by`` (best), or a random one.
+        rank_by: Column with the score for ``start: best``; a larger one is better.
+        seed: Seed of the first row of ``start: random``.
+        device: Device to compute on: cpu, cuda, or a GPU where that is faster (auto).
     """
 
     by: str = "embedding"

@@ -24,13 +24,9 @@ class Longest(Budget):
     assistant turn) is ``not_scored``.
 
     Options:
-        rows: how many rows to keep; or
-        fraction: what share of the rows to keep; or
-        tokens: how many tokens to keep, counted by
-        tokens_by: this column.
-        by: a column that holds the lengths.
-        unit: what to count where there is no such column: ``characters`` or ``words``.
-        of: which text: ``response``, ``prompt`` or ``both``; a pair's response is both its answers.
+        by: Column with the length of each row; none counts its text.
+        unit: Unit that the text is counted in where ``by`` is not given.
+        of: Text that is counted: the response (of a pair, both answers), the prompt, or both.
     """
 
     by: str | None = None

@@ -45,20 +45,19 @@ class MinHashDedup:
 
     ``candidates`` is how pairs to verify are found. ``exact`` misses none: a prefix-filter join
     (`curate.dedup.jaccard`) on the rarest shingles, no signature needed, and faster on word
-    n-grams. ``minhash`` takes texts that agree in one of ``bands`` bands of ``rows`` positions: of
-    pairs at 0.7, 99 % at 25 x 5; for character n-grams, low thresholds, or where the scorer
-    `minhash` made the column elsewhere (used if it has the same settings, else made anew). A text
-    with more candidates in its bands than there are kept texts is compared with all of these.
+    n-grams. ``minhash`` takes texts that agree in all ``rows_per_band`` hashes of one of ``bands``
+    bands: of pairs at 0.7, 99 % at 25 x 5; for character n-grams, low thresholds, or where the
+    scorer `minhash` made the column elsewhere (used if it has the same settings, else made anew). A
+    text with more candidates in its bands than there are kept texts is compared with all of these.
 
     ``threshold`` is inclusive. ``of`` is what is compared: prompt, response or both. ``ngram``
-    words (or characters, ``unit``) make a shingle; a shorter text is one shingle. ``by`` is a
-    score column whose best rows survive (``descending``: high is good), then the smaller digest.
-    Before both, rows of a source in ``prefer_source`` survive others, the first source first.
-    Words are letters, marks, numbers and ``_``, case-folded and not normalised otherwise: a letter
-    with a separate accent is a different letter (`exact_dedup` with ``normalise: text`` makes them
-    equal). A row without a word in ``of`` (signs, emoji) is kept as ``not_comparable``;
-    `exact_dedup` compares those too. Tool calls are text (name and arguments), and rows whose calls
-    differ are no near-duplicates, however much of their text is the same.
+    words (or characters, ``unit``) make a shingle; a shorter text is one shingle. Rows of a source
+    preferred more survive, then the best by ``rank_by``, then those of the smaller digest. Words
+    are letters, marks, numbers and ``_``, case-folded and not normalised otherwise: a letter with a
+    separate accent is a different letter (`exact_dedup` with ``normalise: text`` makes them equal).
+    A row without a word in ``of`` (signs, emoji) is kept as ``not_comparable``; `exact_dedup`
+    compares those too. Tool calls are text (name and arguments), and rows whose calls differ are no
+    near-duplicates, however much of their text is the same.
 
     ``against`` is a reference (a rows table, a run folder, a raw file, or ``{path, format, map}``):
     a row near one of its rows is dropped as ``near_duplicate_of_reference``, with its id in the
@@ -66,21 +65,42 @@ class MinHashDedup:
     a reference too, whose texts are not read again; the rows kept now are added. So runs on A, then
     B keep what one run on both keeps if it ranks every row of A before every row of B. The same
     rows again get the same decisions.
+
+    Options:
+        threshold: Jaccard similarity, from 0 to 1, from which on two rows are duplicates.
+        of: Text that is compared: the prompt, the response, or both.
+        ngram: Number of words (or characters) of an n-gram.
+        unit: Unit of the n-grams.
+        rank_by: Column with a score by which, of duplicates, the best row survives; none takes the
+            smaller digest.
+        descending: Take larger values of ``rank_by`` as better; false takes smaller ones.
+        prefer_source: Sources whose rows survive those of all others, the first source first.
+        against: Reference rows, a file, a run folder or {path, format, map}: rows that duplicate
+            one of them are dropped.
+        index: Folder of an index of the rows that earlier runs kept: they count as a reference, and
+            the rows kept now are added.
+        candidates: How pairs to compare are found: all of them (exact), or those that agree in a
+            band of MinHash signatures (minhash).
+        bands: Number of bands of a signature, with ``candidates: minhash``.
+        rows_per_band: Number of hashes in a band, with ``candidates: minhash``.
+        seed: Seed of the hashes of signatures.
     """
 
     threshold: Share = 0.7
     of: Part = "both"
     ngram: Count = 5
     unit: Unit = "word"
-    by: str | None = None
+    rank_by: str | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
     against: SourceOption | None = None
     index: str | None = None
     candidates: Literal["exact", "minhash"] = "exact"
     bands: Count = 25
-    rows: Count = 5
+    rows_per_band: Count = 5
     seed: Seed = 0
+
+    renamed: ClassVar = (("by", "rank_by"), ("rows", "rows_per_band"))
 
     wants: ClassVar = ("minhash",)
 
@@ -88,14 +108,14 @@ class MinHashDedup:
         check_against(self.against)
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold: expected above 0 and at most 1, got {self.threshold}")
-        for name in ("ngram", "bands", "rows"):
+        for name in ("ngram", "bands", "rows_per_band"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The content, and the column that ranks."""
-        return ("content", *ranking_columns(self.by, self.prefer_source))
+        return ("content", *ranking_columns(self.rank_by, self.prefer_source))
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -105,7 +125,7 @@ class MinHashDedup:
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The column that ranks."""
-        return ((self.by, sortable),) if self.by else ()
+        return ((self.rank_by, sortable),) if self.rank_by else ()
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``."""
@@ -139,7 +159,7 @@ class MinHashDedup:
 
     def _key(self, table: pl.DataFrame) -> str:
         """Hash of the rows and of all options that decide which are kept, but not of the index."""
-        columns = ["id", "digest", *ranking_columns(self.by, self.prefer_source)]
+        columns = ["id", "digest", *ranking_columns(self.rank_by, self.prefer_source)]
         rows = table.select(list(dict.fromkeys(columns))).sort("id").write_ndjson()
         given = asdict(self) | {"index": None}
         if not self.prefer_source:
@@ -164,7 +184,7 @@ class MinHashDedup:
             near, group, empty = candidates(texts, threshold)
             ranking = self._ranking(table, near)
             return near, empty, cover_groups(texts, near, group, *ranking, threshold)
-        near, empty, keys = banded(self._signatures(table, texts), self.bands, self.rows)
+        near, empty, keys = banded(self._signatures(table, texts), self.bands, self.rows_per_band)
         ranking = self._ranking(table, near)
         return near, empty, cover_sets(sets_of(texts, near), keys, *ranking, threshold)
 
@@ -178,11 +198,11 @@ class MinHashDedup:
             yield self._sign(hashes, offsets)
 
     def _sign(self, values: Hashes, offsets: Offsets) -> Signatures:
-        return signatures(values, offsets, self.bands * self.rows, self.seed)
+        return signatures(values, offsets, self.bands * self.rows_per_band, self.seed)
 
     def _made_elsewhere(self, table: pl.DataFrame) -> Signatures | None:
         """The column of signatures, if it is there and equals ours on a sample of rows."""
-        if table.schema.get("minhash") != pl.Array(pl.UInt32, self.bands * self.rows):
+        if table.schema.get("minhash") != pl.Array(pl.UInt32, self.bands * self.rows_per_band):
             return None
         sample = table.select(pl.arg_sort_by("digest", "id").head(_SAMPLE)).to_series()
         rows = table[sample]
@@ -193,13 +213,13 @@ class MinHashDedup:
         return _filled(table["minhash"]) if alike else None
 
     def _ranking(self, table: pl.DataFrame, rows: Ints) -> tuple[Ints, int]:
-        """Positions in ``rows``, those of a reference first, then from best to worst.
+        """Positions in ``rows_per_band``, those of a reference first, then from best to worst.
 
         Also how many are of a reference.
         """
         count = int(np.searchsorted(rows, table.height))
         own, prefer = rows[:count], self.prefer_source
-        order = best_first(table, own, self.by, prefer, descending=self.descending)
+        order = best_first(table, own, self.rank_by, prefer, descending=self.descending)
         return np.concatenate([np.arange(count, len(rows)), order]), len(rows) - count
 
     @cached_property

@@ -33,14 +33,11 @@ class MMR(Budget):
     and the ``similarity``: to the picks before it, or to the nearest.
 
     Options:
-        rows: how many rows to keep; or
-        fraction: what share of the rows to keep; or
-        tokens: how many tokens to keep, counted by
-        tokens_by: this column.
-        rank_by: the score; large is good.
-        by: the column of embeddings.
-        balance: λ of the paper: 1 uses the score alone, 0 the distance alone.
-        device: ``cpu``, ``cuda``, or ``auto``: a GPU, if present, for large inputs.
+        rank_by: Column with the score of each row; a larger one is better.
+        by: Column with the embeddings, such as the scorer `embedding` adds.
+        balance: Weight λ from 0 to 1 of the score against the distance to rows already kept: 1 is
+            the score alone.
+        device: Device to compute on: cpu, cuda, or a GPU where that is faster (auto).
     """
 
     rank_by: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -25,11 +26,13 @@ class Quota:
     digest, then id.
 
     Options:
-        by: the column that groups: ``source``, ``prompt``, ``extra.topic``, a cluster, ...
-        rows: rows for every value, or a mapping from value to rows.
-        rank_by: the score that chooses inside a group; none: a random sample.
-        descending: a large score is good.
-        seed: of the sample.
+        by: Column whose values are the groups, such as source, prompt or extra.topic.
+        rows: Number of rows to keep of each group, or of each group by name, such as
+            web=100,books=50.
+        rank_by: Column with a score whose best rows are kept of each group; none keeps a random
+            sample.
+        descending: Take larger values of ``rank_by`` as better; false takes smaller ones.
+        seed: Seed of the random sample: the same seed keeps the same rows.
     """
 
     by: str
@@ -37,6 +40,8 @@ class Quota:
     rank_by: str | None = None
     descending: bool = True
     seed: Seed = 0
+
+    example: ClassVar = (("by", "source"),)
 
     def __post_init__(self) -> None:
         counts = list(self.rows.values()) if isinstance(self.rows, Mapping) else [self.rows]

@@ -22,11 +22,7 @@ class Random(Budget):
     smaller.
 
     Options:
-        rows: how many rows to keep; or
-        fraction: what share of the rows to keep; or
-        tokens: how many tokens to keep, counted by
-        tokens_by: this column.
-        seed: another seed, another sample.
+        seed: Seed of the random sample: the same seed keeps the same rows.
     """
 
     seed: Seed = 0

@@ -23,7 +23,7 @@ class RepeatedSpans:
     """Repeated passages: boilerplate, templates, quotations, refusals.
 
     A passage is a run of at least ``words`` words (without case and punctuation) that occurs in at
-    least ``rows`` other rows: every such run is found, at any position of a text. Passages that
+    least ``min_rows`` other rows: every such run is found, at any position of a text. Passages that
     overlap or touch make one span, so that a whole span may occur in fewer rows. A row is dropped
     if its spans cover ``share`` or more of its characters, counted from the first word to the last.
     Lee et al. 2022, arXiv:2107.06499, who cut runs of 50 tokens that occur in one other text.
@@ -34,23 +34,26 @@ class RepeatedSpans:
     rows that any ``words`` words of it are in (``others``) and how they begin (``text``).
 
     Options:
-        words: of a passage, at least.
-        rows: others that it is in, at least.
-        share: of the characters, from which on a row is dropped; above 1 none is.
-        part: what is looked at: ``prompt``, ``response`` or ``both``.
-        listed: spans of a row to list.
+        words: Smallest number of words of a repeated passage.
+        share: Share of a row's characters in repeated passages, from which on it is dropped; above
+            1 drops none.
+        listed: Number of passages of a row that its detail lists.
+        min_rows: Smallest number of other rows that have the passage, too.
+        of: Text that is searched: the prompt, the response, or both.
     """
 
     words: Count = 30
-    rows: Count = 5
+    min_rows: Count = 5
     share: Share = 0.5
-    part: Part = "both"
+    of: Part = "both"
     listed: Count = 3
+
+    renamed: ClassVar = (("rows", "min_rows"), ("part", "of"))
 
     needs: ClassVar = ("content",)
 
     def __post_init__(self) -> None:
-        for name in ("words", "rows", "listed"):
+        for name in ("words", "min_rows", "listed"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not self.share > 0:
@@ -58,8 +61,8 @@ class RepeatedSpans:
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row."""
-        texts = Texts.of(table, self.part, self.words, "word")
-        spans, extents = repeated_spans(texts, self.rows)
+        texts = Texts.of(table, self.of, self.words, "word")
+        spans, extents = repeated_spans(texts, self.min_rows)
         particulars = self._details(texts, spans, extents)
         rows = pl.DataFrame({"row": pl.int_range(table.height, dtype=pl.Int64, eager=True)})
         whole = rows.join(particulars, on="row", how="left", maintain_order="left")

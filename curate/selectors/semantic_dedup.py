@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Final
 
 import numpy as np
 import polars as pl
@@ -13,12 +15,19 @@ from siftune.curate.dedup.duplicate_decisions import verdicts
 from siftune.curate.dedup.reference_rows import check_against, held_out
 from siftune.curate.dedup.survivors import best_first, ranking_columns
 from siftune.curate.files.source_spec import SourceOption
+from siftune.curate.models.precision import Precision
 from siftune.curate.rows.columns import Reader, base_column, sortable
 from siftune.curate.vectors.cosine_neighbors import Dtype, cover_vectors, products
 from siftune.curate.vectors.ivf_neighbors import cover_clustered
 from siftune.curate.vectors.unit_vectors import vector_column, vectors_of
 
 __all__ = ["SemanticDedup"]
+
+_DTYPES: Final[Mapping[Precision, Dtype]] = {
+    "auto": "auto",
+    "fp32": "float32",
+    "bf16": "bfloat16",
+}
 
 
 @dataclass(frozen=True)
@@ -32,11 +41,9 @@ class SemanticDedup:
     clusters, for which faiss is needed, or with all where pairs are too rare for a sample; the
     manifest has the share).
 
-    ``rank_by`` is a score column whose best rows survive (``descending``: high is good), then the
-    smaller digest. Before both, rows of a source in ``prefer_source`` survive others, the first
-    source first. ``dtype`` is the type of the products: float32, bfloat16 or the fastest available;
-    up to ``exact_to`` the decisions are the same. A row without an embedding is kept as
-    ``not_scored``.
+    Rows of a source preferred more survive, then the best by ``rank_by``, then those of the smaller
+    digest. Up to ``exact_to`` rows the decisions are the same in every ``precision``. A row without
+    an embedding is kept as ``not_scored``.
 
     A row near one of ``against`` (a rows table or run folder that has the column ``by``) is dropped
     as ``semantic_duplicate_of_reference``.
@@ -46,7 +53,19 @@ class SemanticDedup:
     cut by the model's window. With ``long: pool`` the scorer `embedding` cuts nothing.
 
     Options:
-        by: the column of embeddings.
+        by: Column with the embeddings, such as the scorer `embedding` adds.
+        threshold: Cosine similarity, up to 1, from which on two rows are duplicates.
+        rank_by: Column with a score by which, of duplicates, the best row survives; none takes the
+            smaller digest.
+        descending: Take larger values of ``rank_by`` as better; false takes smaller ones.
+        prefer_source: Sources whose rows survive those of all others, the first source first.
+        precision: Number format that similarities are computed in: fp32, bf16, or the faster one
+            here (auto).
+        exact_to: Largest number of rows of which all pairs are compared; among more, pairs are
+            searched in near clusters.
+        recall: Smallest share of duplicate pairs to find among more rows than ``exact_to``.
+        against: Reference rows, a file, a run folder or {path, format, map}: rows that duplicate
+            one of them are dropped.
     """
 
     by: str = "embedding"
@@ -54,10 +73,12 @@ class SemanticDedup:
     rank_by: str | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
-    dtype: Dtype = "auto"
+    precision: Precision = "auto"
     exact_to: Natural = 200_000
     recall: Share = 0.99
     against: SourceOption | None = None
+
+    renamed: ClassVar = (("dtype", "precision"),)
 
     def __post_init__(self) -> None:
         check_against(self.against)
@@ -101,7 +122,7 @@ class SemanticDedup:
             units, fixed = np.concatenate([known.units, units]), len(known.rows)
             rows = np.concatenate([known.rows + table.height, rows])
         exact = len(units) <= self.exact_to
-        engine = products(self.dtype, len(units), small=not exact)
+        engine = products(_DTYPES[self.precision], len(units), small=not exact)
         if exact:
             cover = cover_vectors(units, self.threshold, engine, fixed)
         else:

@@ -32,9 +32,9 @@ class Split:
     no prompt of the test is trained on. A row without a prompt is drawn by its answer.
 
     Options:
-        part: ``train`` or ``test``, which one is kept; the other is set aside.
-        test_share: the expected share of prompts in ``test``, between 0 and 1.
-        seed: another seed, another split.
+        part: Part that is kept; the rows of the other part are set aside.
+        test_share: Expected share of prompts in the test part, between 0 and 1.
+        seed: Seed of the split: another one gives another split.
     """
 
     part: PartOfSplit = "train"

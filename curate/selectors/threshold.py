@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import polars as pl
 
@@ -20,15 +21,17 @@ class Threshold:
     A column of true and false counts as 1 and 0: ``max: 0`` keeps what is false.
 
     Options:
-        by: the column: a score, ``extra.KEY`` of the raw row, or a statistic of a list such as
-            ``ifd.mean``.
-        min: the smallest value that is kept.
-        max: the largest value that is kept.
+        by: Column with a number: a score, extra.KEY of the raw row, or a statistic of a list such
+            as ifd.mean.
+        min: Smallest value that is kept; none keeps all small ones.
+        max: Largest value that is kept; none keeps all large ones.
     """
 
     by: str
     min: float | None = None
     max: float | None = None
+
+    one_of: ClassVar = ("min", "max")
 
     def __post_init__(self) -> None:
         if self.min is None and self.max is None:

@@ -21,9 +21,10 @@ class TopFraction:
     smaller digest, then id. A row without a value is never kept: ``not_scored``.
 
     Options:
-        by: the column: a score, ``extra.KEY`` of the raw row, or a statistic such as ``ifd.mean``.
-        fraction: share of the rows to keep, from 0 to 1.
-        descending: large is good; set it to false to keep the smallest.
+        by: Column with a number: a score, extra.KEY of the raw row, or a statistic such as
+            ifd.mean.
+        fraction: Share of the rows to keep, from 0 to 1.
+        descending: Keep the largest values; false keeps the smallest.
     """
 
     by: str

@@ -1,8 +1,9 @@
-"""Keep the k best rows by a score."""
+"""Keep so many rows, the best by a score."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import polars as pl
 
@@ -15,19 +16,22 @@ __all__ = ["TopK"]
 
 @dataclass(frozen=True)
 class TopK:
-    """Keeps the ``k`` rows with the largest value; ties go to the smaller digest, then id.
+    """Keeps the ``rows`` rows with the largest value; ties go to the smaller digest, then id.
 
-    A row without a value is never kept, even if fewer than ``k`` are left: ``not_scored``.
+    A row without a value is never kept, even if fewer than ``rows`` are left: ``not_scored``.
 
     Options:
-        by: the column: a score, ``extra.KEY`` of the raw row, or a statistic such as ``ifd.mean``.
-        k: how many rows to keep.
-        descending: large is good; set it to false to keep the smallest.
+        by: Column with a number: a score, extra.KEY of the raw row, or a statistic such as
+            ifd.mean.
+        descending: Keep the largest values; false keeps the smallest.
+        rows: Number of rows to keep.
     """
 
     by: str
-    k: Natural
+    rows: Natural
     descending: bool = True
+
+    renamed: ClassVar = (("k", "rows"),)
 
     def __post_init__(self) -> None:
         self._budget()
@@ -52,4 +56,4 @@ class TopK:
         return keep_best(table, self.by, scores, self._budget(), descending=self.descending)
 
     def _budget(self) -> Budget:
-        return Budget(rows=self.k)
+        return Budget(rows=self.rows)

@@ -56,7 +56,7 @@ class Compare:
     """Trains ``model`` under each of ``losses`` from each of ``seeds``, all on the same pairs.
 
     ``losses`` are objectives of any family, with their own defaults or ``loss_options`` (by name:
-    its options); ``all`` stands for every one. Those on single answers are given both sides of each
+    its options); ``all`` takes every one. Those on single answers are given both sides of each
     pair, in batches of twice the size, those on lists the pair as a list of two; both are judged by
     the log-ratio to the reference (``quark`` behind its best reward token, where it answers too,
     the reference without one). Of the pairs that fit ``max_length`` tokens, ``limit`` are drawn
@@ -75,6 +75,19 @@ class Compare:
     Each run is a folder ``NAME-SEED`` (its weights only with ``keep_models``); one that is there is
     not trained again, and one that was cut off continues. An objective that the pairs do not suit,
     such as one that reads a column they do not have, is listed with the reason.
+
+    Options:
+        losses: Objectives to compare, with commas between; ``all`` takes every one.
+        seeds: Seeds of the order of training; each objective is trained from each of them.
+        split_seed: Seed of the draw of pairs and of the prompts that are held out.
+        batch_size: Number of pairs in an optimizer step.
+        answers: Number of held-out prompts that each trained policy answers.
+        max_length: Largest number of tokens of a pair's prompt and longer answer; longer pairs are
+            left out.
+        held_out: Share of the pairs' prompts that is kept from training and evaluated.
+        keep_models: Keep the weights of each trained policy.
+        labels_as_numbers: Take 1 for chosen and 0 for rejected answers where an objective reads a
+            number that the pairs lack.
     """
 
     model: str

@@ -62,6 +62,11 @@ class Conformance:
     end on seven responses whose rewards are known: which closed form does it land on, and how far
     is that from ``π_ref · exp(r / β)``? A loss may land anywhere, so these are only noted, unless
     ``optimum`` or ``like`` (one of our objectives) names what it is meant to be.
+
+    Options:
+        given: What the loss is called with; by default what its type annotation asks for.
+        optimum: Closed form of the optimum that training with the loss has to reach.
+        like: Objective of ours that the loss has to equal.
     """
 
     given: Literal["pairs", "answers", "lists"] | None = None

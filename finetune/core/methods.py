@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 from siftune.curate.core.custom_file import custom_thing, is_custom
@@ -18,10 +19,11 @@ __all__ = [
     "family_of",
     "given_to",
     "objectives",
+    "option_of",
     "reads_of",
 ]
 
-OPTIONS_OF_ARGUMENTS: Final = {
+OPTIONS_OF_ARGUMENTS: Final[Mapping[str, str]] = {
     "learning_rate": "lr",
     "num_train_epochs": "epochs",
     "per_device_train_batch_size": "batch_size",
@@ -32,6 +34,43 @@ OPTIONS_OF_ARGUMENTS: Final = {
     "data_seed": "seed",
 }
 """Our options in place of arguments of transformers' trainers."""
+
+_OPTIONS_OF_SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
+    **{name: (option,) for name, option in OPTIONS_OF_ARGUMENTS.items()},
+    "per_device_train_batch_size": ("batch_size", "batch"),
+    "batch_size": ("batch",),
+    "output_dir": ("out",),
+    "model_name_or_path": ("model",),
+    "model_name": ("model",),
+    "sft_model_path": ("model",),
+    "reward_model_path": ("reward",),
+    "max_seq_length": ("max_length",),
+    "max_completion_length": ("max_new_tokens",),
+    "response_length": ("max_new_tokens",),
+    "eval_dataset": ("eval_rows",),
+    "use_peft": ("lora",),
+    "lora_r": ("lora",),
+    "num_ppo_epochs": ("epochs",),
+    "num_mini_batches": ("minibatches",),
+    "reward_funcs": ("reward",),
+    "precompute_ref_log_probs": ("precompute_reference",),
+    "ref_model_sync_steps": ("ref_sync_steps",),
+    "ref_model_mixup_alpha": ("ref_mixup_alpha",),
+    "center_rewards_coefficient": ("center",),
+    "early_stopping_patience": ("patience",),
+    "num_generations": ("count",),
+}
+"""Our options in place of those of the scripts of TRL, the first that a method has."""
+
+
+def option_of(name: str, known: Container[str]) -> str | None:
+    """The option among ``known`` that an argument of TRL or transformers is called here.
+
+    >>> option_of("learning_rate", {"lr", "epochs"}), option_of("warmup_steps", {"lr"})
+    ('lr', None)
+    """
+    return next((one for one in _OPTIONS_OF_SCRIPTS.get(name, ()) if one in known), None)
+
 
 TRAINER_GROUP: Final = "finetune.trainers"
 

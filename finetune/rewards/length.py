@@ -15,6 +15,9 @@ __all__ = ["Length"]
 class Length:
     """``-|words - target| / target``: 0 at ``target`` words, -1 at none and at twice as many.
 
+    Options:
+        target: Number of words at which the reward is highest, 0.
+
     >>> Length(target=4)(["?", "?"], ["one two", "one two three four"], [{}, {}])
     [-0.5, 0.0]
     """

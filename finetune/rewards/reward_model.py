@@ -26,6 +26,13 @@ class RewardModel:
     ``batch_size`` texts are read at a time. ``scale`` and ``shift`` are for a model whose scores
     are far from mean 0, variance 1. ``precision`` is that of all but its head, which is fp32:
     ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it.
+
+    Options:
+        model: Folder of the reward model.
+        batch_size: Number of texts that are scored at once.
+        max_length: Largest number of tokens of prompt and answer; a longer answer has no score.
+        scale: Factor that the score is multiplied by.
+        shift: Number that is added to the scaled score.
     """
 
     model: str

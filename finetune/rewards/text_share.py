@@ -15,6 +15,10 @@ class TextShare:
 
     Occurrences are counted from the left and do not overlap. An empty completion scores 0.
 
+    Options:
+        text: Text whose share of the characters is rewarded.
+        scale: Factor of the reward.
+
     >>> TextShare("yes")(["?", "?"], ["yes yes no", ""], [{}, {}])
     [0.6, 0.0]
     """

@@ -17,7 +17,39 @@ Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Options of the algorithm, explained in `trainers.ppo.PPO`."""
+    """Options of the algorithm; `trainers.ppo.PPO` has those of its models and data.
+
+    Options:
+        rollouts: Number of rounds of sampling, each followed by training on the samples.
+        batch: Number of prompts of a rollout, each answered once.
+        minibatches: Number of parts of a rollout; each is one optimizer step.
+        micro_batch: Number of answers computed at once: fewer take less memory, and change no
+            result but for rounding.
+        epochs: Passes over the answers of a rollout.
+        temperature: Temperature at which answers are sampled.
+        cliprange: Largest change of a token's probability ratio from 1 that the policy loss
+            rewards.
+        dual_clip: Bound, above 1, of the loss of tokens with a negative advantage; none leaves it
+            open.
+        value_clip: Largest change of a value that its loss rewards within an update; none leaves it
+            open.
+        vf_coef: Weight of the value loss beside the policy loss.
+        whiten: Scale the advantages of a rollout to mean 0 and variance 1.
+        missing_eos_penalty: Number subtracted from the reward of an answer that was cut at
+            max_new_tokens.
+        kl_coef: Weight of the KL to the reference, in nats a token, that is subtracted from the
+            reward.
+        kl_target: KL, in nats an answer, that kl_coef is adapted to; none keeps it fixed.
+        kl_horizon: Number of answers over which kl_coef adapts to kl_target.
+        kl_stop: KL to the reference, in nats an answer, above which the run ends with the last
+            policy below it; none never ends it.
+        ptx_coef: Weight of the negative log-likelihood of ptx_rows, in nats a token (γ of
+            InstructGPT).
+        critic_lr: Learning rate of the value model.
+        schedule: Course of both learning rates over the run: constant, or falling to 0 linearly or
+            as a cosine.
+        max_grad_norm: Norm that gradients are clipped to.
+    """
 
     rollouts: Count = 100
     batch: Count = 64

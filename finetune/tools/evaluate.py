@@ -58,6 +58,16 @@ class Evaluate:
     all these models: ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it. In
     bf16 an answer can depend on the prompts that share its batch, by rounding: for the same answers
     keep ``batch_size``.
+
+    Options:
+        model: Model to evaluate: a folder, a name of `siftune models list`, or a name on the hub.
+        reference: Model that the KL of the answers, and the log-ratios of pairs, are measured from.
+        reward: Folder of a reward model that scores the answers.
+        judge_pairs: Have a causal model judge held-out pairs by its implicit reward, in place of
+            answering prompts.
+        batch_size: Number of prompts answered at once.
+        precision: Number format of all models: fp32, bf16, or bf16 where the processor multiplies
+            it (auto).
     """
 
     model: str

@@ -43,6 +43,16 @@ class Init:
     the model; ``steps`` (0: random weights), ``lr`` (peak; warms up over a tenth of the steps, then
     falls as a cosine to a tenth), ``batch`` (blocks of ``context`` tokens) train it. Equal text,
     options and seed give equal weights on one kind of device.
+
+    Options:
+        vocab_size: Largest number of tokens of the vocabulary; little text gives fewer.
+        hidden: Width of the model's hidden states.
+        layers: Number of transformer layers.
+        heads: Number of attention heads.
+        context: Largest number of tokens that the model takes.
+        steps: Number of optimizer steps of pretraining; 0 leaves random weights.
+        lr: Peak learning rate, after a warm-up of a tenth of the steps.
+        batch: Number of blocks of ``context`` tokens in an optimizer step.
     """
 
     vocab_size: Count = 2048

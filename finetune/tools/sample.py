@@ -69,6 +69,20 @@ class Sample:
 
     A round of self-play is then: sample with the policy, train a step on what was sampled
     (``siftune finetune spo SAMPLES --model POLICY``), and again with what came out.
+
+    Options:
+        model: Model that answers: a folder, a name of `siftune models list`, or a name on the hub.
+        count: Number of answers to each prompt.
+        temperature: Temperature at which answers are sampled.
+        reference: Model that opponents are sampled from, mixed with ``model`` by ``mixture``.
+        opponents: Number of opponents' answers to each prompt; 0 takes the other answers as
+            opponents.
+        mixture: Share of ``reference`` in the mixture that opponents are sampled from; 1 is
+            ``reference`` alone.
+        scale: Number that scores are divided by before Bradley-Terry turns them into win rates.
+        batch_size: Number of answers sampled at once.
+        precision: Number format of all models: fp32, bf16, or bf16 where the processor multiplies
+            it (auto).
     """
 
     model: str

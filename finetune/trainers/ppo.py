@@ -84,6 +84,15 @@ class PPO(Settings):
     base under an adapter and a reward model where the processor multiplies it, and fp32 for a
     reference beside a policy of which all weights are trained, so that both start equal; ``bf16``
     narrows that reference too, ``fp32`` nothing. What is trained stays fp32.
+
+    Options:
+        model: Policy to train, which is also the reference: a folder, a name of `siftune models
+            list`, or a name on the hub.
+        critic: Value model of its own (separate), or a value head on the policy (shared); by
+            default shared with lora and separate without.
+        critic_model: Model that a separate value model starts from; by default the policy's.
+        ptx_rows: Supervised rows, a file or a run folder, that are learned beside the reward.
+        save_every: Rollouts between two checkpoints, from which a stopped run continues.
     """
 
     reads: ClassVar = "rows"

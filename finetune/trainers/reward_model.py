@@ -57,6 +57,18 @@ class RewardModel:
     is run in parts, which costs less memory and changes no number but for rounding, and for what
     dropout draws where a backbone has any. ``lora``, ``adapter``, ``save_every`` and
     ``precision`` are as in `siftune finetune sft`; ``options`` are arguments of TRL's RewardConfig.
+
+    Options:
+        model: Backbone: a causal model, an encoder, or a reward model to train further, as a
+            folder, a name of `siftune models list`, or a name on the hub.
+        use_margin: Subtract the column ``margin`` of each pair from the gap of its two scores.
+        center: Weight of the squared sum of a pair's scores, which keeps scores around zero; none
+            is off.
+        freeze: Number of the lowest layers that stay as they are, with the embeddings; 0 trains
+            all.
+        max_length: Largest number of tokens of prompt and answer, cut at the end; by default what
+            the model takes, at most 1,024.
+        options: Any other arguments of TRL's RewardConfig, by their names there.
     """
 
     command: ClassVar = "reward"

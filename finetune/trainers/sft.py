@@ -86,6 +86,16 @@ class SFT:
     last whole one. ``precision`` is that of frozen weights: ``auto`` is bf16 for the base under an
     adapter where the processor multiplies it, ``bf16`` narrows the reference of ``eval_rows`` too;
     what is trained stays fp32. ``options`` are any other arguments of TRL's SFTConfig.
+
+    Options:
+        packing: Join short rows into one sequence, in which they do not see each other.
+        patience: Number of measurements in a row without a lower held-out loss after which training
+            ends; 0 never ends it.
+        keep: Write the weights of the last step (last), or of the checkpoint with the lowest
+            held-out loss (best).
+        max_length: Largest number of tokens of a row, cut at its end; by default what the model
+            takes, at most 1,024.
+        options: Any other arguments of TRL's SFTConfig, by their names there.
     """
 
     reads: ClassVar = "rows"

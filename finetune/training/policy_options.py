@@ -33,7 +33,12 @@ _AT_LEAST: Final = {  # the least that an option can be
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """Their meaning is documented in `trainers.preference`."""
+    """Options of preference training, each with its meaning.
+
+    Options:
+        loss: Name of the objective.
+        options: Any other arguments of transformers' TrainingArguments, by their names there.
+    """
 
     model: str
     loss: str = "dpo"

@@ -60,7 +60,7 @@ def test_duplicates_are_found_by_what_rows_say_not_by_columns_beside(dedup):
 
 def test_a_frame_without_texts_is_ranked_by_its_own_columns():
     frame = pl.DataFrame({"s": [1, 3, 2], "embedding": [[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]]})
-    assert TopK(by="s", k=1)(frame)["keep"].to_list() == [False, True, False]
+    assert TopK(by="s", rows=1)(frame)["keep"].to_list() == [False, True, False]
     assert KCenter(rows=1)(frame)["keep"].sum() == 1
 
 
@@ -70,17 +70,17 @@ def test_a_column_of_the_frame_comes_before_one_that_is_made():
 
 def test_the_order_of_rows_without_ids_decides_nothing():
     frame = pl.DataFrame({"s": [1, 1, 1], "t": ["a", "b", "c"]})
-    best = frame.filter(TopK(by="s", k=1)(frame)["keep"])
+    best = frame.filter(TopK(by="s", rows=1)(frame)["keep"])
     turned = frame.reverse()
-    assert_frame_equal(best, turned.filter(TopK(by="s", k=1)(turned)["keep"]))
+    assert_frame_equal(best, turned.filter(TopK(by="s", rows=1)(turned)["keep"]))
 
 
 @pytest.mark.parametrize(
     ("component", "words"),
     [
-        (TopK(by="length_words", k=1), ["no column 'length_words'", "the scorer length adds"]),
+        (TopK(by="length_words", rows=1), ["no column 'length_words'", "the scorer length adds"]),
         (KCenter(rows=1), ["no column 'embedding'", "the scorer embedding adds"]),
-        (TopK(by="sorce", k=1), ["no column 'sorce'", "did you mean source?"]),
+        (TopK(by="sorce", rows=1), ["no column 'sorce'", "did you mean source?"]),
     ],
 )
 def test_a_missing_column_is_named_with_the_way_to_get_it(component, words):
@@ -106,7 +106,7 @@ OPTIONS = {
     "split": {"part": "train"},
     "threshold": {"by": "x", "min": 0},
     "top_fraction": {"by": "x", "fraction": 0.5},
-    "top_k": {"by": "x", "k": 1},
+    "top_k": {"by": "x", "rows": 1},
 }
 READS_NOTHING = {"exact_dedup", "random"}  # but id and digest, which any frame gets
 

@@ -97,7 +97,7 @@ def test_the_quarantine_has_source_row_and_reason(rows):
 def test_steps_leave_the_rows_before_them_as_they_are(file):
     read = sf.read(file)
     scored = read.score("length")
-    first, second = (scored.select("top_k", by="length_words", k=k) for k in (1, 2))
+    first, second = (scored.select("top_k", by="length_words", rows=k) for k in (1, 2))
     assert [len(one) for one in (read, scored, first, second)] == [7, 7, 1, 2]
     assert "length_words" not in read.kept.columns
 
@@ -164,15 +164,15 @@ def test_layouts_are_recognised_in_frames(record, kind):
 
 def test_a_frame_of_ours_keeps_ids_and_columns_that_were_added(rows):
     mine = rows.kept.with_columns(my_score=pl.col("length_words") * 2)
-    best = sf.from_polars(mine).select("top_k", by="my_score", k=1)
+    best = sf.from_polars(mine).select("top_k", by="my_score", rows=1)
     assert best.kept["id"].to_list() == ["rows:6"]
 
 
 def test_an_own_column_of_a_frame_is_found_under_extra():
     read = sf.read(pl.DataFrame(RECORDS[:4]).with_columns(score=pl.Series([1.5, 4.0, 3.0, 2.0])))
     with pytest.raises(sf.UsageError, match=r"extra\.score"):
-        read.select("top_k", by="score", k=1)
-    assert read.select("top_k", by="extra.score", k=1).kept["id"].to_list() == ["rows:2"]
+        read.select("top_k", by="score", rows=1)
+    assert read.select("top_k", by="extra.score", rows=1).kept["id"].to_list() == ["rows:2"]
 
 
 def test_formats_and_names_of_columns_can_be_given():
@@ -255,9 +255,9 @@ def test_rows_show_what_happened(rows):
     ("act", "words"),
     [
         (lambda rows: rows.score("lenght"), "no scorer is called 'lenght'; did you mean length?"),
-        (lambda rows: rows.select("top_k", k=1), "top_k needs the option 'by': by=VALUE"),
-        (lambda rows: rows.select("top_k", by="x", k=1, n=2), "top_k has no option 'n'"),
-        (lambda rows: rows.select("top_k", by="length", k=1), "the scorer length adds such"),
+        (lambda rows: rows.select("top_k", rows=1), "top_k needs the option 'by': by=VALUE"),
+        (lambda rows: rows.select("top_k", by="x", rows=1, n=2), "top_k has no option 'n'"),
+        (lambda rows: rows.select("top_k", by="length", rows=1), "the scorer length adds such"),
         (lambda rows: rows.dedup("exat"), "no duplicates are found by 'exat'; did you mean exact?"),
         (lambda rows: rows.score("length", turns="each"), "turns: expected one of last, every"),
         (lambda rows: sf.run({"stagse": []}), "the recipe: .*unknown key 'stagse'"),

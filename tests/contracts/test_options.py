@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from types import NoneType, UnionType
@@ -13,14 +15,23 @@ import rich_click as click
 from pydantic import TypeAdapter
 
 from siftune.curate.commands.click_commands import component_options, parsed
+from siftune.curate.commands.option_help import option_texts
 from siftune.curate.commands.option_types import value_of
 from siftune.curate.core import registry
 from siftune.finetune.core.methods import FAMILIES, TOOLS
+from siftune.finetune.option_texts import OPTION_TEXTS
+from tests.fuzz.options import commands
 
 GROUPS = ("curate.scorers", "curate.selectors", "finetune.trainers", "finetune.rewards", *FAMILIES)
 COMPONENTS = [
     *((group, name) for group in GROUPS for name in registry.names(group)),
     *TOOLS.values(),
+]
+COMMANDS = [
+    (words, command)
+    for words, command in commands()
+    if words[0] == "finetune"
+    or words[:2] in {("curate", one) for one in ("score", "select", "dedup")}
 ]
 PLAIN: dict[Any, tuple[str, Any]] = {
     str: ("5", "5"),
@@ -80,6 +91,35 @@ def test_a_value_of_each_type_of_each_option_is_read(group: str, name: str) -> N
         for key, value in run(words).items():
             assert value == chosen[key][1], key
             assert plain(adapter(hints[key]).validate_python(value)) == value, key
+
+
+@pytest.mark.parametrize(("group", "name"), COMPONENTS)
+def test_each_option_has_one_sentence(group: str, name: str) -> None:
+    component = registry.find(group, name)
+    shared = OPTION_TEXTS if group.startswith("finetune") else None
+    texts = option_texts(component, shared)
+    for option in registry.options(component):
+        text = texts.get(option, "")
+        assert re.fullmatch(r"[A-ZΑ-Ωλ`Kβ].{14,220}\.", text), f"{name}.{option}: {text!r}"
+        assert not re.search(r"[.!?] [A-Z]|``", text.replace("e.g. ", "")), text
+        assert not re.search(r"\b(told|said|stand|stands|goes|heard)\b", text), text
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS, ids=[words[-1] for words, _ in COMMANDS])
+def test_the_help_of_a_component_is_short_and_its_example_works(
+    words: tuple[str, ...], command: click.Command
+) -> None:
+    text = str(command.help)
+    assert len(text.split()) <= 220
+    assert "Options:" not in text
+    shown = shlex.split(text.rpartition("Example: siftune ")[2])
+    context = command.make_context(words[-1], shown[shown.index(words[-1]) + 1 :])
+    if words[0] == "curate":
+        group = "curate.scorers" if words[1] == "score" else "curate.selectors"
+        given = {
+            name: text for name, text in context.params.items() if isinstance(text, str | tuple)
+        }
+        registry.build(group, words[2], parsed(registry.find(group, words[2]), given))
 
 
 def plain(value: Any) -> Any:

@@ -29,11 +29,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "split": {"part": "train", "test_share": 0.3},
     "threshold": {"by": "ifd", "min": 0.4, "max": 0.9},
     "top_fraction": {"by": "ifd", "fraction": 0.3},
-    "top_k": {"by": "ifd", "k": 20},
+    "top_k": {"by": "ifd", "rows": 20},
 }
 """Options of the selectors that cannot do without."""
 
-BUDGETED = [name for name, given in OPTIONS.items() if given.get("rows") == 20]
+BUDGETED = [name for name, given in OPTIONS.items() if given.get("rows") == 20 and name != "top_k"]
 
 
 def _rest(name: str) -> dict[str, Any]:

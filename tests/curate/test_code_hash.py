@@ -131,7 +131,7 @@ def edit(path: Path, old: str, new: str) -> None:
 STAGES = [
     Spec("score", "length"),
     Spec("score", "heuristics"),
-    Spec("select", "top_k", {"by": "length_words", "k": 2}),
+    Spec("select", "top_k", {"by": "length_words", "rows": 2}),
     Spec("select", "exact_dedup"),
     Spec("select", "quota", {"by": "source", "rows": 1}),
 ]
@@ -178,7 +178,7 @@ def test_only_the_changed_stage_and_those_after_it_have_other_keys(
         {"score": "length"},
         {"select": "exact_dedup"},
         {"score": "heuristics"},
-        {"select": "top_k", "by": "length_words", "k": 2},
+        {"select": "top_k", "by": "length_words", "rows": 2},
     ]
     recipe = parse({"source": str(rows), "stages": stages})
 

@@ -283,7 +283,7 @@ def test_the_scorer_embeds_the_part_it_is_asked_for(tiny_embedder: Path) -> None
         ("response", ["Oh"]),
         ("both", ["Hi\n\nOh", "Hi"]),
     ):
-        scorer = Embedding(of=part, model=str(tiny_embedder), dtype="fp32")  # type: ignore[arg-type]
+        scorer = Embedding(of=part, model=str(tiny_embedder), precision="fp32")  # type: ignore[arg-type]
         found = scorer(batch)["embedding"].drop_nulls().to_numpy()
         expected = Embedder(str(tiny_embedder), dtype="fp32").encode(texts).vectors
         np.testing.assert_array_equal(found, expected)

@@ -153,7 +153,7 @@ def dedup(table: pl.DataFrame, **options: Any) -> pl.DataFrame:
 def test_bands_find_what_the_join_finds() -> None:
     """Pairs at 0.8 are missed with a chance of (1 - 0.8^4)^40 = 6e-10."""
     rows = chats(edited(300))
-    by_bands = dedup(rows, threshold=0.8, bands=40, rows=4)
+    by_bands = dedup(rows, threshold=0.8, bands=40, rows_per_band=4)
     assert_frame_equal(by_bands, dedup(rows, threshold=0.8, candidates="exact"))
     assert by_bands["keep"].sum() < 250
 
@@ -188,7 +188,7 @@ def test_a_crowd_in_one_band_is_covered_as_by_all_pairs() -> None:
         " ".join(random.choice("abcde") if random.random() < 0.06 else f"t{i}" for i in range(60))
         for _ in range(400)
     ]
-    crowded = dedup(chats(rows), threshold=0.5, candidates="minhash", bands=50, rows=1)
+    crowded = dedup(chats(rows), threshold=0.5, candidates="minhash", bands=50, rows_per_band=1)
     assert_frame_equal(crowded, dedup(chats(rows), threshold=0.5, candidates="exact"))
 
 

@@ -32,7 +32,7 @@ def planned(tmp_path: Path, *stages: dict[str, object], pairs: bool = False):
         ([{"select": "threshold", "by": "messages.mode", "min": 1}], "one of mean, min"),
         ([{"select": "flags", "by": "digest"}], "expected a list of flags"),
         ([{"select": "k_center", "rows": 1, "by": "digest"}], "expected a vector a row"),
-        ([{"select": "exact_dedup", "by": "messages"}], "expected one value a row to rank by"),
+        ([{"select": "exact_dedup", "rank_by": "messages"}], "expected one value a row to rank by"),
         ([{"select": "random", "tokens": 9, "tokens_by": "digest"}], "expected one number a row"),
         ([{"select": "semantic_dedup", "by": "source"}], "expected a vector a row"),
         ([{"select": "balanced", "first": "source", "second": "row"}], "expected one number a row"),
@@ -45,9 +45,9 @@ def test_a_column_of_a_type_that_a_stage_cannot_read_is_refused(tmp_path, stages
 
 def test_a_score_at_every_turn_is_a_list_and_its_mean_a_number(tmp_path) -> None:
     every = {"score": "length", "turns": "every"}
-    planned(tmp_path, every, {"select": "top_k", "by": "length_words.mean", "k": 1})
+    planned(tmp_path, every, {"select": "top_k", "by": "length_words.mean", "rows": 1})
     with pytest.raises(UsageError, match=r"use length_words\.mean"):
-        planned(tmp_path, every, {"select": "top_k", "by": "length_words", "k": 1})
+        planned(tmp_path, every, {"select": "top_k", "by": "length_words", "rows": 1})
 
 
 def test_quotas_by_prompt_or_by_the_turns_of_a_side_are_planned(tmp_path) -> None:
@@ -79,7 +79,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path) -> None:
             {"select": "quota", "by": "messages", "rows": 1},
             {"select": "flags", "by": "digest"},
             {"select": "exact_dedup", "against": str(tmp_path / "gone.jsonl")},
-            {"select": "top_k", "by": "nothing", "k": 1},
+            {"select": "top_k", "by": "nothing", "rows": 1},
         )
     lines = str(error.value).splitlines()
     assert lines[0] == "3 problems:"
@@ -96,9 +96,9 @@ def test_a_wrong_option_hides_no_wrong_column_of_other_stages(tmp_path, monkeypa
         {"select": "threshold", "by": "none", "min": 1},
         {"select": "flags", "any_of": ["none"]},
         {"select": "exact_dedup", "against": "gone.jsonl"},
-        {"select": "top_k", "by": "other", "k": 1},
+        {"select": "top_k", "by": "other", "rows": 1},
         {"score": "lenght"},
-        {"select": "top_k", "by": "length_chars", "k": 1},  # which that one would add
+        {"select": "top_k", "by": "length_chars", "rows": 1},  # which that one would add
         {"select": "top_k"},
     ]
     facts = {"source": "rows.jsonl", "limit": 0, "stages": stages, "sead": 1}
@@ -133,11 +133,14 @@ def test_a_preferred_source_that_is_none_is_refused_with_those_there_are(tmp_pat
         # a number is wanted: the text contamination_item is not advised
         ({"select": "threshold", "by": "contamination", "max": 1}, "mean contamination_overlap?"),
         ({"select": "quota", "by": "contamination", "rows": 1}, "contamination_overlap or contam"),
-        ({"select": "top_k", "by": "heuristic_urls", "k": 1}, "did you mean heuristics_urls?"),
-        ({"select": "top_k", "by": "lenght_words", "k": 1}, "scorer length adds such columns"),
+        ({"select": "top_k", "by": "heuristic_urls", "rows": 1}, "did you mean heuristics_urls?"),
+        ({"select": "top_k", "by": "lenght_words", "rows": 1}, "scorer length adds such columns"),
         ({"select": "longest", "by": "chosen_lenght.mean", "rows": 1}, "scorer length adds such"),
-        ({"select": "top_k", "by": "quality", "k": 1}, "heuristics_urls and 12 more; a field"),
-        ({"select": "top_k", "by": "quality", "k": 1}, "'quality' of the raw rows is extra.qual"),
+        ({"select": "top_k", "by": "quality", "rows": 1}, "heuristics_urls and 12 more; a field"),
+        (
+            {"select": "top_k", "by": "quality", "rows": 1},
+            "'quality' of the raw rows is extra.qual",
+        ),
     ],
 )
 def test_a_column_that_is_not_there_gets_advice_that_the_stage_can_use(
@@ -156,7 +159,7 @@ def test_a_column_that_is_not_there_gets_advice_that_the_stage_can_use(
 def test_of_a_pair_the_columns_of_both_sides_are_advised(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
-    stages = [{"score": "length"}, {"select": "top_k", "by": "length_words", "k": 1}]
+    stages = [{"score": "length"}, {"select": "top_k", "by": "length_words", "rows": 1}]
     with pytest.raises(UsageError, match=r"chosen_length_words or rejected_length_words\?$"):
         plan(parse({"source": str(rows), "stages": stages}), tmp_path / "out")
 
@@ -171,7 +174,7 @@ def test_a_source_that_cannot_be_read_hides_no_problem_of_a_stage(
         {"select": "exact_dedup", "against": str(tmp_path / "none.jsonl")},
         {"select": "threshold", "by": "chosen_length_words", "min": 1},  # which pairs would have
         {"select": "threshold", "by": "margin", "min": 1},  # and this
-        {"select": "top_k", "by": "lenth_words", "k": 1},
+        {"select": "top_k", "by": "lenth_words", "rows": 1},
     ]
     raw = {"source": str(tmp_path / source), "stages": stages}
     with pytest.raises(UsageError) as error:

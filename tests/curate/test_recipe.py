@@ -16,7 +16,7 @@ stages:
   - score: length
   - select: top_k
     by: length_words
-    k: 2
+    rows: 2
 """
 
 
@@ -37,12 +37,12 @@ def test_a_recipe_reads_as_its_stages(write):
         ("score", "length"),
         ("select", "top_k"),
     ]
-    assert got.stages[1].options == {"by": "length_words", "k": 2}
+    assert got.stages[1].options == {"by": "length_words", "rows": 2}
 
 
 def test_overrides_reach_every_depth(write):
-    got = recipe.load(write(GOOD), ["source=other.csv", "seed=7", "stages.2.k=5"])
-    assert (got.source, got.seed, got.stages[1].options["k"]) == (("other.csv",), 7, 5)
+    got = recipe.load(write(GOOD), ["source=other.csv", "seed=7", "stages.2.rows=5"])
+    assert (got.source, got.seed, got.stages[1].options["rows"]) == (("other.csv",), 7, 5)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_overrides_reach_every_depth(write):
         ("base: m\nrows: {source: a}", "is for `siftune pipelines run` (it has base, rows)"),
         ("train: []\nsead: 1", "is for `siftune pipelines run` (it has train)"),
         (GOOD + "base: m\n", "unknown key 'base'"),
-        (GOOD.replace("k: 2", "k: many"), "top_k"),
-        (GOOD.replace("k: 2", "kk: 2"), "has no option 'kk'"),
+        (GOOD.replace("rows: 2", "rows: many"), "top_k"),
+        (GOOD.replace("rows: 2", "rowss: 2"), "has no option 'rowss'"),
         (GOOD.replace("score: length", "score: lenght"), "did you mean length?"),
         (GOOD.replace("score: length", "scores: length"), "expected one of score, select"),
         (GOOD.replace("source: rows.jsonl", ""), "give -o source=FILE"),
@@ -91,7 +91,7 @@ def test_the_keys_of_recipes_are_described():
     section = design.partition("## Recipes")[2].partition("\n## ")[0]
     curate_keys, pipeline_keys = section.split("`siftune pipelines run` joins")
     assert all(f"`{key}`" in curate_keys for key in (*recipe._KEYS, *recipe.GROUPS, "sides"))
-    assert all(f"`{key}`" in pipeline_keys for key in (*pipeline._KEYS, "label", "start", "data"))
+    assert all(f"`{key}`" in pipeline_keys for key in (*pipeline.KEYS, "label", "start", "data"))
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,7 @@ def rows(texts: Sequence[str | None]) -> pl.DataFrame:
 
 
 def told(texts: Sequence[str | None], **options: Any) -> list[tuple[str, Any]]:
-    answer = build("curate.selectors", "repeated_spans", {"part": "response"} | options)(
-        rows(texts)
-    )
+    answer = build("curate.selectors", "repeated_spans", {"of": "response"} | options)(rows(texts))
     assert (answer["reason"] != "repeated_spans").to_list() == answer["keep"].to_list()
     details = [text and json.loads(text) for text in answer["detail"]]
     return list(zip(answer["reason"], details, strict=True))
@@ -123,7 +121,7 @@ def test_a_row_of_another_passage_with_the_same_hash_is_not_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(repeated_spans_module, "Texts", Weak)
-    found = told(["one two three", "one two three", "four five six"], words=3, rows=1)
+    found = told(["one two three", "one two three", "four five six"], words=3, min_rows=1)
     assert [reason for reason, _ in found] == ["repeated_spans", "repeated_spans", "no_spans"]
     assert found[0][1]["spans"] == [{"others": 1, "text": "one two three"}]
 
@@ -148,7 +146,7 @@ def test_very_many_words_are_numbered() -> None:
 
 def test_a_passage_is_told_with_its_rows_and_its_share_of_the_text() -> None:
     """Of "Hello, one two THREE." the span has 13 of 20 characters; the last dot does not count."""
-    found = told(["Hello, one two THREE.", "(one) two - three", "other"], words=3, rows=1)
+    found = told(["Hello, one two THREE.", "(one) two - three", "other"], words=3, min_rows=1)
     assert found[0] == (
         "repeated_spans",
         {"longest": 13, "share": 0.65, "spans": [{"others": 1, "text": "one two THREE"}]},
@@ -159,29 +157,29 @@ def test_a_passage_is_told_with_its_rows_and_its_share_of_the_text() -> None:
 
 def test_a_row_goes_from_the_share_on_and_tells_below_it() -> None:
     texts = ["one two three four", "one two five six"]
-    half = told(texts, words=2, rows=1, share=0.44)
+    half = told(texts, words=2, min_rows=1, share=0.44)
     assert [reason for reason, _ in half] == ["few_spans", "few_spans"]
     assert half[0][1]["share"] == pytest.approx(7 / 18)
-    assert told(texts, words=2, rows=1, share=0.38)[0][0] == "repeated_spans"
+    assert told(texts, words=2, min_rows=1, share=0.38)[0][0] == "repeated_spans"
 
 
 def test_a_passage_counts_in_so_many_other_rows_and_once_a_row() -> None:
     texts = ["a b c a b c a b c", "x a b c", "y z"]
-    assert [reason for reason, _ in told(texts, words=3, rows=1)] == [
+    assert [reason for reason, _ in told(texts, words=3, min_rows=1)] == [
         *["repeated_spans"] * 2,
         "no_spans",
     ]
-    assert {reason for reason, _ in told(texts, words=3, rows=2)} == {"no_spans"}
+    assert {reason for reason, _ in told(texts, words=3, min_rows=2)} == {"no_spans"}
 
 
 def test_equal_texts_of_too_few_words_are_no_passage() -> None:
-    assert {reason for reason, _ in told(["same here", "same here"], words=3, rows=1)} == {
+    assert {reason for reason, _ in told(["same here", "same here"], words=3, min_rows=1)} == {
         "no_spans"
     }
 
 
 def test_characters_are_counted_not_bytes_and_scripts_without_spaces_are_words() -> None:
-    found = told(["東京都の天気 x", "ここは東京都の天気"], words=6, rows=1)
+    found = told(["東京都の天気 x", "ここは東京都の天気"], words=6, min_rows=1)
     assert found[0][1]["spans"] == [{"others": 1, "text": "東京都の天気"}]
     assert found[0][1]["share"] == 6 / 8
     assert found[1][1]["share"] == 6 / 9
@@ -189,7 +187,7 @@ def test_characters_are_counted_not_bytes_and_scripts_without_spaces_are_words()
 
 def test_the_longest_spans_are_listed_and_a_long_one_is_cut() -> None:
     long = " ".join(f"w{i}" for i in range(100))
-    found = told([f"a b X {long} Y c d", f"a b . c d Z {long}"], words=2, rows=1, listed=2)
+    found = told([f"a b X {long} Y c d", f"a b . c d Z {long}"], words=2, min_rows=1, listed=2)
     first = found[0][1]["spans"]
     assert [len(span["text"]) for span in first] == [200, 3]
     assert first[1]["text"] == "a b"
@@ -198,15 +196,15 @@ def test_the_longest_spans_are_listed_and_a_long_one_is_cut() -> None:
 
 def test_a_passage_in_more_rows_than_the_counts_tell() -> None:
     texts = [f"u{i} one two three" for i in range(40)]
-    assert {reason for reason, _ in told(texts, words=3, rows=39)} == {"repeated_spans"}
-    assert {reason for reason, _ in told(texts, words=3, rows=40)} == {"no_spans"}
+    assert {reason for reason, _ in told(texts, words=3, min_rows=39)} == {"repeated_spans"}
+    assert {reason for reason, _ in told(texts, words=3, min_rows=40)} == {"no_spans"}
 
 
 def test_rows_without_text_have_no_spans() -> None:
-    assert told([None, "", "!"], words=1, rows=1) == [("no_spans", None)] * 3
+    assert told([None, "", "!"], words=1, min_rows=1) == [("no_spans", None)] * 3
 
 
-@pytest.mark.parametrize("options", [{"words": 0}, {"rows": 0}, {"listed": 0}, {"share": 0.0}])
+@pytest.mark.parametrize("options", [{"words": 0}, {"min_rows": 0}, {"listed": 0}, {"share": 0.0}])
 def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="expected"):
         build("curate.selectors", "repeated_spans", options)

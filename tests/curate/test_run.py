@@ -29,7 +29,7 @@ ANSWERS = ["one", "one two", "one two three", "", "one two three four", "two"]
 STAGES = [
     {"score": "length"},
     {"select": "threshold", "by": "length_words", "min": 1},
-    {"select": "top_k", "by": "length_words", "k": 2},
+    {"select": "top_k", "by": "length_words", "rows": 2},
 ]
 
 
@@ -136,7 +136,7 @@ def test_a_dry_run_writes_nothing_and_knows_what_is_done(rows, tmp_path):
 
 
 def test_a_column_that_no_stage_adds_is_named_with_the_closest(rows, tmp_path):
-    wrong = [STAGES[0], {"select": "top_k", "by": "length_word", "k": 1}]
+    wrong = [STAGES[0], {"select": "top_k", "by": "length_word", "rows": 1}]
     with pytest.raises(
         UsageError, match=r"stage 2:top_k: .*'length_word'.*did you mean length_word"
     ):
@@ -147,11 +147,11 @@ def test_a_column_that_no_stage_adds_is_named_with_the_closest(rows, tmp_path):
     ("stages", "said"),
     [
         (
-            [{"select": "top_k", "by": "ifd", "k": 1}],
+            [{"select": "top_k", "by": "ifd", "rows": 1}],
             "no column 'ifd': .*; the scorer ifd adds such",
         ),
         (
-            [STAGES[0], {"select": "top_k", "by": "length_word", "k": 1}],
+            [STAGES[0], {"select": "top_k", "by": "length_word", "rows": 1}],
             r"2:top_k: .*did you mean length_words\?$",
         ),
         ([STAGES[1], STAGES[0]], "1:threshold: .*; stage 2:length adds it, but later"),
@@ -167,11 +167,11 @@ def test_a_plan_refuses_columns_that_will_not_be_there(rows, tmp_path, stages, s
 def test_columns_that_stages_or_rows_bring_are_there_for_the_plan(rows, tmp_path):
     plan(recipe(rows), tmp_path / "new")
     run(recipe(rows, STAGES[:1]), tmp_path / "out")
-    by_score = [{"select": "top_k", "by": "length_words", "k": 1}]
+    by_score = [{"select": "top_k", "by": "length_words", "rows": 1}]
     plan(recipe(tmp_path / "out" / "kept.parquet", by_score), tmp_path / "second")
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text('{"prompt": "a", "chosen": "b c", "rejected": "d"}\n' * 3)
-    one_side = [STAGES[0] | {"sides": "chosen"}, {"select": "top_k", "k": 1}]
+    one_side = [STAGES[0] | {"sides": "chosen"}, {"select": "top_k", "rows": 1}]
     plan(recipe(pairs, [one_side[0], one_side[1] | {"by": "chosen_length_words"}]), tmp_path / "3")
     with pytest.raises(UsageError, match="2:top_k: no column 'rejected_length_words'"):
         plan(recipe(pairs, [one_side[0], one_side[1] | {"by": "rejected_length_words"}]), tmp_path)

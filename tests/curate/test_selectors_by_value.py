@@ -126,7 +126,7 @@ def test_flags_wants_a_list() -> None:
 
 def test_top_k_breaks_ties_by_digest_and_says_where_a_row_came() -> None:
     rows = table(ifd=[0.5, 0.9, 0.5, None])
-    answer = select("top_k", rows, by="ifd", k=2)
+    answer = select("top_k", rows, by="ifd", rows=2)
     assert answer["reason"].to_list() == ["selected", "selected", "below_cutoff", "not_scored"]
     assert details(answer) == [
         {"by": "ifd", "cutoff": 0.5, "rank": 2, "value": 0.5},
@@ -137,12 +137,15 @@ def test_top_k_breaks_ties_by_digest_and_says_where_a_row_came() -> None:
 
 
 def test_top_k_can_keep_the_smallest() -> None:
-    answer = select("top_k", table(ppl=[3, 1, 2, None]), by="ppl", k=2, descending=False)
+    answer = select("top_k", table(ppl=[3, 1, 2, None]), by="ppl", rows=2, descending=False)
     assert answer["reason"].to_list() == ["above_cutoff", "selected", "selected", "not_scored"]
 
 
 def test_top_k_keeps_fewer_rather_than_a_row_without_a_score() -> None:
-    assert select("top_k", table(ifd=[0.5, None]), by="ifd", k=2)["keep"].to_list() == [True, False]
+    assert select("top_k", table(ifd=[0.5, None]), by="ifd", rows=2)["keep"].to_list() == [
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(("fraction", "kept"), [(0, 0), (0.01, 1), (0.25, 1), (0.5, 2), (1, 3)])

@@ -15,7 +15,7 @@ from siftune.curate.runners.stage_cache import StageCache, project_cache
 from siftune.curate.runs.recipe import parse
 from siftune.curate.selectors.top_k import TopK
 
-STAGES = [{"score": "length"}, {"select": "top_k", "by": "length_words", "k": 2}]
+STAGES = [{"score": "length"}, {"select": "top_k", "by": "length_words", "rows": 2}]
 
 
 def recipe(folder: Path, *more: dict[str, object]):

@@ -80,7 +80,7 @@ _OPTIONS: Final[Mapping[str, Options]] = {
     "curate select split": {"--test-share": "0.5"},
     "curate select threshold": {"--by": "length_chars", "--min": "1"},
     "curate select top_fraction": {"--by": "length_chars", "--fraction": "0.5"},
-    "curate select top_k": {"--by": "length_chars", "--k": "3"},
+    "curate select top_k": {"--by": "length_chars", "--rows": "3"},
     "finetune init": _INIT,
     "finetune reward": {"--model": "lm", **_ONE_STEP},
     "finetune sft": {"--model": "lm", **_ONE_STEP},
@@ -135,6 +135,7 @@ _COMPANIONS: Final[Mapping[str, Options]] = {
     "--loss-options": {"--losses": "dpo,simpo"},
     "--tokens-by": {"--tokens": "40"},
     "--bands": {"--candidates": "minhash"},
+    "--rows-per-band": {"--candidates": "minhash"},
 }
 """What an option goes with: without it, it is refused before it is looked at, or not read."""
 

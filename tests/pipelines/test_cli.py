@@ -139,7 +139,16 @@ def test_a_component_has_its_help_wherever_the_rows_are(group, name, flag):
 
 
 def test_rows_after_the_component_are_answered_with_the_line_that_works(rows, tmp_path):
-    words = ("top_k", str(rows), "--by", "length_words", "--k", "2", "--out", str(tmp_path / "run"))
+    words = (
+        "top_k",
+        str(rows),
+        "--by",
+        "length_words",
+        "--rows",
+        "2",
+        "--out",
+        str(tmp_path / "run"),
+    )
     done = called("curate", "select", *words)
     assert done.code == 2
     assert done.message.endswith(f" curate select {rows} top_k")
@@ -173,7 +182,7 @@ def test_ingest_score_select_explain_export_from_the_command_line(rows, tmp_path
     assert scored.code == 0, scored.err
     done = called(
         *("curate", "select", tmp_path / "scored", "top_k"),
-        *("--by", "length_words", "--k", "2", "--out", tmp_path / "top"),
+        *("--by", "length_words", "--rows", "2", "--out", tmp_path / "top"),
     )
     assert done.code == 0, done.err
     assert pl.read_parquet(tmp_path / "top" / "kept.parquet")["id"].to_list() == [
@@ -206,7 +215,7 @@ _REQUIRED = {
     "quota": ("--by", "length_chars", "--rows", 3),
     "threshold": ("--by", "length_chars", "--min", 3),
     "top_fraction": ("--by", "length_chars", "--fraction", 0.5),
-    "top_k": ("--by", "length_chars", "--k", 3), "balanced": ("--first", "length_chars"),
+    "top_k": ("--by", "length_chars", "--rows", 3), "balanced": ("--first", "length_chars"),
     "cluster_balanced": ("--rows", 3), "facility_location": ("--rows", 3),
     "k_center": ("--rows", 3), "longest": ("--rows", 3), "random": ("--rows", 3),
 }  # fmt: skip
@@ -275,9 +284,13 @@ def test_quarantined_rows_are_told_by_exit_code_four(rows, tmp_path):
         (["curate", "export", "OUT", "--out", "OUT/x"], 2, "no such run folder"),
         (["curate", "score", "ROWS", "lenght", "--out", "OUT"], 2, "lenght"),
         (["curate", "score", "ROWS", "length", "--of", "nothing", "--out", "OUT"], 2, "nothing"),
-        (["curate", "select", "ROWS", "top_k", "--by", "x", "--k", "1", "--out", "OUT"], 2, "'x'"),
         (
-            ["curate", "select", "ROWS", "top_k", "--by", "x", "--k", "few", "--out", "OUT"],
+            ["curate", "select", "ROWS", "top_k", "--by", "x", "--rows", "1", "--out", "OUT"],
+            2,
+            "'x'",
+        ),
+        (
+            ["curate", "select", "ROWS", "top_k", "--by", "x", "--rows", "few", "--out", "OUT"],
             2,
             "few",
         ),

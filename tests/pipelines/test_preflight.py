@@ -61,7 +61,7 @@ def refused(recipe: Path, out: Path, *overrides: str) -> str:
         ("heldout.prompts=gone.jsonl", "heldout.prompts: gone.jsonl"),
         (
             "train.1.sft.learning_rate=1",
-            "sft has no option 'learning_rate'; it is called lr",
+            "sft has no option 'learning_rate'; did you mean lr?",
         ),
         ("train.1.sft.model=./gone", "train 1 (sft): model: no model folder ./gone"),
         ("train.1.sft.eval_rows=gone.jsonl", "train 1 (sft): eval_rows: gone.jsonl"),

@@ -26,6 +26,9 @@ class D2O:
     mean of DPO over the anchors. Labels are never turned round, so, as DPO's on such data, it has
     no finite optimum.
 
+    Options:
+        alpha: Weight α of the log-ratio of the bad answer.
+
     >>> logps = ListLogps.of(policy=(-6, -4, -9), ref=(-5, -7, -7), score=(1, 1, 0))
     >>> round(D2O(beta=1, alpha=1)(logps).loss.item(), 4)  # -log σ((-1 + 3) / 2 + 2)
     0.0486

@@ -23,6 +23,9 @@ class RRHF:
     Several best ones share it. The ranking costs nothing where its order is that of the scores; it
     has no optimum in closed form.
 
+    Options:
+        rank_weight: Weight of the ranking term beside fine-tuning on the best answer.
+
     >>> logps = ListLogps.of(policy=(-4, -2), length=(2, 2), score=(1, 0))
     >>> RRHF()(logps).loss.item()  # (-1 - -2) + 2
     3.0

@@ -28,6 +28,9 @@ class XPO:
     With ρ the law of y' and D the loss of DPO it rests where ``∂D / ∂log π + α (ρ - π) = 0``: off
     DPO's optimum, away from what ρ says more often than π.
 
+    Options:
+        alpha: Weight α of the exploration bonus; 0 is online DPO.
+
     >>> logps = ListLogps.of(policy=(-6, -9), ref=(-5, -7), score=(1, 0), by_reference=(0, 1))
     >>> round(XPO(beta=1, alpha=0.01)(logps).loss.item(), 4)  # -log σ(1) - 0.09
     0.2233

@@ -23,6 +23,10 @@ class AlphaPO:
     ratio 0.1 are among the authors' settings is assumed. Rewards of m below -40/α are carried on as
     straight lines where they would overflow. No reference, no closed-form optimum.
 
+    Options:
+        alpha: Bend of the reward, α: at 0 it is the mean log-probability, as in SimPO.
+        beta: Scale of the gap of the two rewards, β: a larger one makes the loss steeper.
+
     >>> pair = PairLogps.of(policy=(-1, -2))
     >>> loss = AlphaPO(alpha=1, beta=1, gamma_beta_ratio=0)(pair).loss  # ρ = 1 - e and 1 - e²
     >>> round(loss.item(), 4)  # -log σ(e² - e)

@@ -22,6 +22,9 @@ class CPO:
     mean over a completion's tokens (TRL takes in the prompt too). α = 0 on completions of one token
     lands on ``exp(r / β)``; with it there is no closed form.
 
+    Options:
+        beta: Scale of the gap of the two log-probabilities, β: a larger one makes the loss steeper.
+
     >>> pair = PairLogps.of(policy=(-2, -3), length=(2, 2))
     >>> round(CPO(beta=1)(pair).loss.item(), 4)  # -log σ(1) + 2/2
     1.3133

@@ -22,6 +22,9 @@ class DiscoPOP:
     It is not convex: between the two forms it has a hump near z = 0, which may hold a pair that
     the policy gets wrong. There is no optimum in closed form.
 
+    Options:
+        tau: Width of the passage between the logistic and the exponential loss, τ.
+
     >>> pair = PairLogps.of(policy=(-6, -9), ref=(-5, -7))  # z = 1: m is 1 to nine digits
     >>> round(DiscoPOP(beta=1)(pair).loss.item(), 4)  # e^-1
     0.3679

@@ -24,6 +24,9 @@ class DPOP:
     experiments is assumed. ``penalty = 0`` is DPO. The charge is inside β, as in the paper; some
     ports put it outside.
 
+    Options:
+        penalty: Price of each nat of log-probability that the chosen answer loses, λ; 0 is DPO.
+
     >>> worse_than_reference = PairLogps.of(policy=(-6, -9), ref=(-5, -7))
     >>> round(DPOP(beta=1, penalty=0)(worse_than_reference).loss.item(), 4)  # -log σ(-1 + 2)
     0.3133

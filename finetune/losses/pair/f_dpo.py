@@ -27,6 +27,9 @@ class FDPO:
     ``f_alpha_divergence_coef`` is 1 - α. The paper's β is DPO's; α 0.5 is the middle. Log-ratios
     below -20 are carried on as straight lines where u^-α would overflow.
 
+    Options:
+        alpha: Order of the divergence ``alpha``, between 0 (reverse KL) and 1 (forward KL).
+
     >>> pair = PairLogps.of(policy=(0, -2), ref=(0, -2))  # both ratios 1
     >>> round(FDPO(divergence="js")(pair).loss.item(), 4)  # -log σ(0)
     0.6931

@@ -20,6 +20,9 @@ class IPO:
     completion is one token. β 0.1 is TRL's. The optimum of "sum" is the least-squares solution of
     ``Δ = (p - ½) / β``, p the chance that chosen beats rejected, averaged over the pairs.
 
+    Options:
+        beta: Strength of the regularisation, τ in the paper: the gap is pulled to 1 / (2β).
+
     >>> pair = PairLogps.of(policy=(-6, -9), ref=(-5, -7), length=(2, 4))
     >>> IPO(beta=0.25, ratios="sum")(pair).loss.item()  # (-1 + 2 - 2)²
     1.0

@@ -23,6 +23,9 @@ class LDDPO:
     reference alike. α = 1 is DPO, as is any α for completions of one length. That the paper finds
     its best near 0.5 is assumed; TRL leaves it off.
 
+    Options:
+        alpha: Weight from 0 to 1 of the tokens beyond the length of the shorter answer; 1 is DPO.
+
     >>> tokens = {"policy": torch.tensor([[-1.0, -4.0]]), "reference": torch.zeros(1, 2)}
     >>> chosen = Answers(torch.tensor([-5.0]), torch.tensor([2]), torch.zeros(1), tokens)
     >>> short = {name: value[:, :1] for name, value in tokens.items()}

@@ -22,6 +22,9 @@ class ORPO:
     first term is the mean NLL of each chosen completion; TRL's is a token mean over the batch and
     takes in the prompt. A p that rounds to 1 has its odds held at ``1 / eps`` of the number type.
 
+    Options:
+        beta: Weight of the penalty on the odds of the rejected answer, λ in the paper.
+
     >>> pair = PairLogps.of(policy=(-2, -6), length=(2, 3))  # m -1 and -2
     >>> round(ORPO(beta=1)(pair).loss.item(), 4)  # 1 - log σ(-0.5413 + 1.8546)
     1.2382

@@ -22,6 +22,9 @@ class RDPO:
     in ports, rewards length. It lands on ``π_ref · exp((r - α |y|) / β)``. ``alpha`` is in reward
     per token; that 0.01 is within the paper's range is assumed. α = 0 is DPO.
 
+    Options:
+        alpha: Price of a token of length, in units of the reward; 0 is DPO.
+
     >>> pair = PairLogps.of(policy=(-6, -9), ref=(-5, -7), length=(5, 3))
     >>> round(RDPO(beta=1, alpha=0.5)(pair).loss.item(), 4)  # -log σ(1 + 0.5·2)
     0.1269

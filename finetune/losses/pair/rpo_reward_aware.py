@@ -25,6 +25,9 @@ class RPORewardAware:
     |z|. As d grows without end ``backward`` is DPO. ``eta`` is η, the scale of the scores. The
     paper weights a fine-tuning term besides: give it as a second loss. β 0.1 and η 1 are ours.
 
+    Options:
+        eta: Factor η that the gap of the scores is multiplied by.
+
     >>> pair = PairLogps.of(policy=(-6, -9), ref=(-5, -7), score_chosen=3, score_rejected=1)
     >>> RPORewardAware(distance="squared", beta=1)(pair).loss.item()  # (1 - 2)²
     1.0

@@ -23,6 +23,10 @@ class SimPO:
     an NLL term of weight 1) are a margin of 5 nats per token and another objective. Nothing holds
     the policy near where it started but the learning rate; there is no closed-form optimum.
 
+    Options:
+        beta: Scale of the gap of the mean log-probabilities, β: a larger one makes the loss
+            steeper.
+
     >>> pair = PairLogps.of(policy=(-6, -9), length=(6, 6))
     >>> round(SimPO()(pair).loss.item(), 4)  # -log σ(2·(-1) - 2·(-1.5) - 0.5) = -log σ(0.5)
     0.4741

@@ -22,6 +22,10 @@ class SLiCHF:
     stands for them. No λ of the paper is known to us: 0.5 is ours. Beyond the margin only
     fine-tuning is left.
 
+    Options:
+        margin: Margin δ, in nats, by which the chosen answer has to be more probable.
+        regularisation: Weight λ of the negative log-likelihood of the chosen answer.
+
     >>> pair = PairLogps.of(policy=(-2, -2.5))
     >>> SLiCHF(margin=1, regularisation=0.5)(pair).loss.item()  # (1 + 2 - 2.5) + 0.5·2
     1.5

@@ -19,6 +19,9 @@ class SPPOHard:
     share P of the times it is met is pulled to ``l = (P - ½) / β``, which leaves out the policy's
     normaliser as the paper does.
 
+    Options:
+        beta: Strength of the regularisation, 1/η in the paper: log-ratios are pulled to ±1 / (2β).
+
     >>> SPPOHard(beta=0.5)(PairLogps.of(policy=(-6, -9), ref=(-5, -7))).loss.item()  # 2² + 1²
     5.0
     """

@@ -19,6 +19,10 @@ class SPPOSoft:
     ``win_probability``; at p = 1 it is ``sppo_hard``. β 0.001 as in the paper. A completion is
     pulled to ``l = (P - ½) / β``, P its mean win rate over the pairs it is in.
 
+    Options:
+        beta: Strength of the regularisation, 1/η in the paper: log-ratios are pulled to (p - ½) /
+            β.
+
     >>> pair = PairLogps.of(policy=(-6, -9), ref=(-5, -7), win_probability=0.75)
     >>> SPPOSoft(beta=0.25)(pair).loss.item()  # (-1 - 1)² + (-2 + 1)²
     5.0

@@ -23,6 +23,9 @@ class TDPO2:
     whole vocabulary at each position. α = 0 is DPO, with its optimum; otherwise there is no closed
     form. α 0.5 and β 0.1 are the authors' code.
 
+    Options:
+        alpha: Weight of the difference of the two sequential KL divergences; 0 is DPO.
+
     >>> tokens = {"policy": torch.zeros(1, 1), "ref_kl": torch.full((1, 1), 2.0)}
     >>> side = Answers(torch.zeros(1), torch.ones(1), torch.zeros(1), tokens)
     >>> round(TDPO2()(PairLogps(side, side)).loss.item(), 4)

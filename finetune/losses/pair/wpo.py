@@ -23,6 +23,9 @@ class WPO:
     (wzhouad/WPO); TRL does not. A policy that is certain of its tokens has weights of 1: DPO. With
     weights that move with the policy there is no optimum in closed form.
 
+    Options:
+        clamp: Limit the weight of a pair to 1, as the authors' code does.
+
     >>> certain = {"policy": torch.zeros(1, 1), "log_sum_squares": torch.zeros(1, 1)}
     >>> side = Answers(torch.zeros(1), torch.ones(1), torch.zeros(1), certain)
     >>> round(WPO()(PairLogps(side, side)).loss.item(), 4)  # 1 · ln 2

@@ -23,6 +23,9 @@ class RewardWeighted:
     completions times ``exp(r / β)``: for completions of the reference that is ``π* ∝ π_ref · exp(r
     / β)``, where no weight meets the ceiling.
 
+    Options:
+        beta: Temperature β of the weights exp(reward / β): a smaller one favours high rewards more.
+
     >>> logps = AnswerLogps.of(policy=[-2, -2], reward=[0, 100])
     >>> RewardWeighted()(logps).loss.tolist()
     [2.0, 40.0]

@@ -27,6 +27,9 @@ class NashMD:
     It rests at ``π ∝ π_ref · exp(P(y ≻ opponent) / β)``: for m = 0 the Nash equilibrium of the
     regularised game, for a small m near it.
 
+    Options:
+        beta: Strength of the KL regularisation towards the reference, τ in the paper.
+
     >>> logps = AnswerLogps.of(policy=-6, ref=-5, win_probability=0.75)
     >>> NashMD(beta=0.25)(logps).loss.item()  # 6 · (0.25 + 0.25)
     3.0

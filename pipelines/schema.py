@@ -1,0 +1,127 @@
+"""JSON Schema (draft 2020-12) of the recipes of pipelines, for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from siftune.curate.commands.recipe_schema import DRAFT, Schema, options_schema, recipe_parts
+from siftune.curate.core.registry import find, names, summary
+from siftune.finetune.core.methods import FAMILIES, PREFERENCE, TOOLS, TRAINER_GROUP, TRAINERS
+from siftune.finetune.option_texts import OPTION_TEXTS
+from siftune.pipelines.recipe import ARMS, KEYS
+
+__all__ = ["pipeline_schema"]
+
+_TEXT: Schema = {"type": "string"}
+
+
+def pipeline_schema() -> Schema:
+    """The schema of the recipes of `siftune pipelines run`."""
+    properties = {
+        "name": {**_TEXT, "description": "Name of the pipeline and of its run folder."},
+        "seed": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1, "default": 0},
+        "base": {
+            "type": ["string", "null"],
+            "description": "Model that training starts from; null leaves it to -o base=MODEL.",
+        },
+        "init": _made_base(),
+        "rows": {"$ref": "#/$defs/recipe", "description": "Rows that sft and ppo train on."},
+        "pairs": {"$ref": "#/$defs/recipe", "description": "Pairs that all others train on."},
+        "heldout": _heldout(),
+        "train": {"type": "array", "items": {"$ref": "#/$defs/step"}},
+        "evaluate": _tool("evaluate", without=("model",)),
+        "arms": _arms(),
+    }
+    assert properties.keys() == set(KEYS)
+    return {
+        "$schema": DRAFT,
+        "title": "Recipe of siftune pipelines run",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "$defs": {
+            "recipe": {
+                "type": ["object", "null"],
+                "properties": recipe_parts(),
+                "additionalProperties": False,
+            },
+            "step": {"anyOf": [_step(method, *place) for method, place in _methods().items()]},
+        },
+    }
+
+
+def _methods() -> dict[str, tuple[tuple[str, str], ...]]:
+    """Each method by its name: the components that its options are those of, its own first."""
+    losses = {
+        name: ((group, name), (TRAINER_GROUP, PREFERENCE))
+        for group in FAMILIES
+        for name in names(group)
+    }
+    return losses | {name: ((TRAINER_GROUP, trainer),) for name, trainer in TRAINERS.items()}
+
+
+def _step(method: str, *components: tuple[str, str]) -> Schema:
+    """``- METHOD: {options}``; what the pipeline itself gives, such as the model, is optional."""
+    given: Schema = {}
+    for group, name in reversed(components):
+        given |= options_schema(find(group, name), OPTION_TEXTS)["properties"]
+    own = {
+        "label": {**_TEXT, "default": method, "description": "Name of the model that is made."},
+        "start": {**_TEXT, "description": "Model to start from: base, or an earlier label."},
+        "data": {"enum": ["rows", "pairs"], "description": "Rows that are trained on."},
+    }
+    step = {
+        "type": ["object", "null"],
+        "properties": {**given, **own},
+        "additionalProperties": False,
+    }
+    return {
+        "title": method,
+        "description": summary(*components[0]),
+        "type": "object",
+        "properties": {method: step},
+        "required": [method],
+        "additionalProperties": False,
+    }
+
+
+def _tool(command: str, without: tuple[str, ...] = ()) -> Schema:
+    made = options_schema(find(*TOOLS[command]), OPTION_TEXTS)
+    properties = {name: one for name, one in made["properties"].items() if name not in without}
+    return {
+        "type": ["object", "null"],
+        "description": summary(*TOOLS[command]),
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _made_base() -> Schema:
+    made = _tool("init")
+    text = {**_TEXT, "description": "File of text that the model learns from."}
+    return {**made, "properties": {"text": text, **made["properties"]}, "required": ["text"]}
+
+
+def _heldout() -> Schema:
+    rows: Schema = {"anyOf": [_TEXT, {"$ref": "#/$defs/recipe"}]}
+    return {
+        "type": ["object", "null"],
+        "description": "Rows that no training sees: a file, or a recipe that selects them.",
+        "properties": {"prompts": rows, "pairs": rows},
+        "additionalProperties": False,
+    }
+
+
+def _arms() -> Schema:
+    sft: Any = _step("sft", (TRAINER_GROUP, "sft"))["properties"]["sft"]
+    return {
+        "type": ["object", "null"],
+        "description": "Selections to compare, each trained like the sft step on equal tokens.",
+        "properties": {
+            "names": {"type": "array", "items": {"enum": list(ARMS)}, "default": list(ARMS)},
+            "seeds": {"type": "array", "items": {"type": "integer"}, "default": [0, 1, 2]},
+            "metric": {**_TEXT, "default": "exact_match"},
+            "options": {**sft, "description": "Options over those of the sft step."},
+        },
+        "additionalProperties": False,
+    }
