@@ -1,1 +1,1 @@
-"""Objectives, one a file; the folder says what a loss is given."""
+"""Objectives, one a file, in a folder for each kind of batch: pairs, answers, lists, tokens."""

@@ -1,4 +1,4 @@
-"""What losses on single completions are given and give back."""
+"""Batches of single completions that losses take, and the loss of each completion."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class AnswerLogps:
     """A batch of B completions, each to its own prompt.
 
     ``label`` ``(B,)`` is True where the completion is desirable; ``columns`` are those of the rows
-    that a loss asked for, each ``(B,)``; ``value`` ``(B,)`` is a value head's word on the prompts,
-    with gradients; ``mismatched`` are N completions to prompts that are not theirs. ``means`` holds
+    that the loss needs, each ``(B,)``; ``value`` ``(B,)`` is a value head's output for the prompts,
+    with gradients; ``mismatched`` are N completions to other prompts. ``means`` holds
     scalars of the whole step's batch (all micro-batches and processes) by the names of a loss's
     ``shared``; without them a loss takes those of this batch.
     """
@@ -46,7 +46,7 @@ class AnswerLogps:
 
         ``mismatched`` are the policy's and the reference's numbers of completions to other prompts.
 
-        Tensors keep their dtype, device and gradients; what is no tensor becomes one like them.
+        Tensors keep their dtype, device and gradients; other numbers become tensors of that dtype.
 
         >>> AnswerLogps.of(policy=[-6, -9], ref=[-5, -7]).answers.ratio
         tensor([-1., -2.], dtype=torch.float64)
@@ -77,8 +77,8 @@ class AnswerLogps:
         return self.label.bool()
 
     @property
-    def worth(self) -> torch.Tensor:
-        """What the value head says of each prompt, ``(B,)``.
+    def prompt_value(self) -> torch.Tensor:
+        """The value head's output for each prompt, ``(B,)``.
 
         Raises:
             TypeError: there is no value head.
@@ -88,8 +88,8 @@ class AnswerLogps:
         return self.value
 
     @property
-    def strangers(self) -> Answers:
-        """Completions to prompts that are not theirs.
+    def mismatched_answers(self) -> Answers:
+        """Completions to other prompts, policy and reference.
 
         Raises:
             TypeError: none were given.
@@ -125,14 +125,14 @@ class AnswerObjective(Protocol):
 
 
 class Shares(Protocol):
-    """A loss that compares a completion with its whole batch: it says by what numbers."""
+    """A loss that reads means over the whole batch."""
 
     def shared(self, logps: AnswerLogps) -> Mapping[str, torch.Tensor]:
         """Values ``(N,)`` by name, whose means over the step's batch the loss reads."""
 
 
 def means_of(loss: Shares, logps: AnswerLogps) -> Mapping[str, Any]:
-    """The means that ``loss`` shares: the step's where they were given, else this batch's.
+    """The means that ``loss`` reads: the step's where they are given, else this batch's.
 
     Detached. A name without values in the batch, such as a class that is absent, is left out.
     """

@@ -29,12 +29,12 @@ class _LossFunction(FunctionComponent):
     needs_reference: Any = True
 
     def __call__(self, logps: Any) -> Any:
-        """What the function answers."""
+        """The result of the function."""
         return self._function(logps, **self._options)
 
 
 class _CheckedLoss(Checked):
-    """What the checks of losses share."""
+    """The check of a loss's result, for all kinds of batches."""
 
     required: ClassVar[Sequence[str]] = ("__call__",)
     function: ClassVar[type[FunctionComponent]] = _LossFunction
@@ -62,9 +62,9 @@ class _CheckedLoss(Checked):
 
 
 def _reward(answers: Answers) -> torch.Tensor:
-    """What metrics show where a loss names no reward: the log-ratio, or the log-probability."""
-    known = answers.policy if answers.reference is None else answers.ratio
-    return known.detach()
+    """The reward of metrics where a loss returns none: the log-ratio, or the log-probability."""
+    reward = answers.policy if answers.reference is None else answers.ratio
+    return reward.detach()
 
 
 class CheckedPairLoss(_CheckedLoss):

@@ -18,12 +18,12 @@ class ListLogps:
     """A batch of B prompts with up to K completions each.
 
     The values of ``answers`` are ``(B, K)`` (its ``tokens`` ``(B, K, T)``), so are ``columns``;
-    ``there`` ``(B, K)`` is True where there is a completion. Where there is none a log-probability
-    is 0 and a length 1.
+    ``mask`` ``(B, K)`` is True where there is a completion; elsewhere a log-probability is 0 and a
+    length 1.
     """
 
     answers: Answers
-    there: torch.Tensor
+    mask: torch.Tensor
     columns: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -36,7 +36,7 @@ class ListLogps:
     ) -> ListLogps:
         """One prompt's completions from plain numbers, or those of B prompts as ``(B, K)`` tensors.
 
-        Tensors keep their dtype, device and gradients; what is no tensor becomes one like them.
+        Tensors keep their dtype, device and gradients; other numbers become tensors of that dtype.
 
         >>> ListLogps.of(policy=(-6, -9, -4), ref=(-5, -7, -4)).answers.ratio
         tensor([[-1., -2.,  0.]], dtype=torch.float64)
@@ -47,19 +47,19 @@ class ListLogps:
             length=torch.ones_like(logps) if length is None else _rows(length, logps),
             reference=None if ref is None else _rows(ref, logps),
         )
-        there = torch.ones_like(answers.policy, dtype=torch.bool)
-        return cls(answers, there, {name: _rows(value, logps) for name, value in columns.items()})
+        mask = torch.ones_like(answers.policy, dtype=torch.bool)
+        return cls(answers, mask, {name: _rows(value, logps) for name, value in columns.items()})
 
     @property
     def better(self) -> torch.Tensor:
-        """``(B, K, K)``: True where there are both and the first stands above the second."""
-        score = self.standing
-        both = self.there[..., :, None] & self.there[..., None, :]
+        """``(B, K, K)``: True where both exist and the first has the higher score."""
+        score = self.scores
+        both = self.mask[..., :, None] & self.mask[..., None, :]
         return both & (score[..., :, None] > score[..., None, :])
 
     @property
-    def standing(self) -> torch.Tensor:
-        """What completions are ordered by, ``(B, K)``: ``score``, or else ``win_rate``."""
+    def scores(self) -> torch.Tensor:
+        """The scores that order the completions, ``(B, K)``: ``score``, or else ``win_rate``."""
         names = [name for name in ("score", "win_rate") if name in self.columns]
         return self.column(names[0] if names else "score")
 
@@ -92,14 +92,14 @@ class ListObjective(Protocol):
 def best(logps: ListLogps, sign: int = 1) -> torch.Tensor:
     """``(B, K)`` weights: 1 on the completion of the highest score, shared where scores tie.
 
-    ``sign`` -1 asks for the lowest.
+    With ``sign`` -1 it is the lowest.
 
     >>> best(ListLogps.of(policy=(0, 0, 0), score=(1, 3, 3)))
     tensor([[0.0000, 0.5000, 0.5000]], dtype=torch.float64)
     """
-    score = sign * logps.standing
-    top = score.masked_fill(~logps.there, -torch.inf)
-    chosen = ((top == top.max(-1, keepdim=True).values) & logps.there).to(score.dtype)
+    score = sign * logps.scores
+    top = score.masked_fill(~logps.mask, -torch.inf)
+    chosen = ((top == top.max(-1, keepdim=True).values) & logps.mask).to(score.dtype)
     return chosen / chosen.sum(-1, keepdim=True)
 
 

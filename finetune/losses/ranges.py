@@ -1,4 +1,4 @@
-"""The ranges that the options of losses have."""
+"""Checks of the ranges of the options of losses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["within"]
 
 
 def within(loss: Any, **ranges: str) -> None:
-    """Hold options of ``loss`` to intervals, such as ``alpha="(0, 1]"``; NaN is in none.
+    """Check that options of ``loss`` are in intervals, such as ``alpha="(0, 1]"``; NaN is in none.
 
     Raises:
         ValueError: an option is outside.

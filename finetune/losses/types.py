@@ -1,4 +1,4 @@
-"""What losses are given and what they give back: log-probabilities in, one loss a pair out."""
+"""Batches of log-probabilities that losses take, and the loss of each pair that they return."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Answers:
 
     ``policy`` and ``reference`` are ``(B,)`` log-probabilities summed over the completion's tokens
     (the end of turn counts, the prompt does not); ``length`` is ``(B,)``, the tokens in those sums.
-    ``tokens`` holds what a loss asked for token by token, ``(B, T)``, first token first and zero
-    from ``length`` on: ``policy`` and ``reference`` log-probabilities always, and by the names of
-    `lm_head.STATISTICS` what the loss lists in ``needs_tokens``.
+    ``tokens`` holds the values of each token that a loss needs, ``(B, T)``, first token first and
+    zero from ``length`` on: ``policy`` and ``reference`` log-probabilities always, and by the names
+    of `lm_head.STATISTICS` what the loss lists in ``needs_tokens``.
     """
 
     policy: torch.Tensor
@@ -80,7 +80,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class PairLogps:
-    """A batch of B pairs, and the columns of their rows that a loss asked for, each ``(B,)``."""
+    """A batch of B pairs, and the columns of their rows that the loss needs, each ``(B,)``."""
 
     chosen: Answers
     rejected: Answers
@@ -96,7 +96,7 @@ class PairLogps:
     ) -> PairLogps:
         """Pairs from plain numbers: ``(chosen, rejected)``, each one pair's or a list of pairs'.
 
-        Tensors keep their dtype, device and gradients; what is no tensor becomes one like them.
+        Tensors keep their dtype, device and gradients; other numbers become tensors of that dtype.
 
         >>> PairLogps.of(policy=(-6, -9), ref=(-5, -7)).chosen.ratio
         tensor([-1.], dtype=torch.float64)
@@ -111,8 +111,8 @@ class PairLogps:
             )
             for side in (0, 1)
         ]
-        own = {name: vector_of(value, logps[0]) for name, value in columns.items()}
-        return cls(sides[0], sides[1], own)
+        vectors = {name: vector_of(value, logps[0]) for name, value in columns.items()}
+        return cls(sides[0], sides[1], vectors)
 
     @property
     def policy_chosen(self) -> torch.Tensor:
@@ -168,11 +168,11 @@ class PairObjective(Protocol):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a loss reads; the trainer computes this and no more.
+    """The inputs that a loss reads; the trainer computes these and no others.
 
     ``couples_batch``: the loss of a pair depends on the other pairs of its batch, so the size of a
     batch is part of the objective and gradient accumulation would change it.
-    ``value``: what a value head says of each prompt. ``mismatched``: answers to other prompts,
+    ``value``: the value head's output for each prompt. ``mismatched``: answers to other prompts,
     under the policy and the reference. ``label``: whether a completion is desirable.
     ``reward_tokens``: the policy's prompt begins with the token of the completion's reward bin, of
     which there are ``bins`` (an option of the loss).
@@ -192,8 +192,8 @@ def needs_of(loss: Any) -> Needs:
     """What ``loss`` (a component or its class) declares in its class variables.
 
     ``needs_reference``, ``needs_tokens``, ``needs_columns``, ``needs_value``, ``needs_mismatched``,
-    ``needs_label``, ``needs_reward_tokens`` and ``couples_batch``; what it leaves out it does not
-    need.
+    ``needs_label``, ``needs_reward_tokens`` and ``couples_batch``; what is left out is not
+    needed.
     """
     return Needs(
         reference=getattr(loss, "needs_reference", False),

@@ -16,7 +16,7 @@ __all__ = ["Weighted", "WeightedAnswers", "WeightedLists"]
 
 
 class _Parts:
-    """What the parts need, the sum needs."""
+    """The needs of a sum of losses: those of its parts together."""
 
     parts: Sequence[tuple[Any, float]]
 
@@ -101,8 +101,8 @@ class Weighted(_Parts):
 class WeightedAnswers(_Parts):
     """``Σ weight · loss`` of losses on single completions; the rewards are those of the first.
 
-    What a part shares over the step's batch is shared under its number: two parts may call
-    different things by one name.
+    Means over the step's batch are named ``NUMBER/NAME``: two parts may use one name for different
+    means.
 
     >>> from siftune.finetune.losses.unpaired.apo_zero_unpaired import APOZeroUnpaired
     >>> from siftune.finetune.losses.token.nll import NLL
@@ -117,8 +117,8 @@ class WeightedAnswers(_Parts):
     def shared(self, logps: AnswerLogps) -> Mapping[str, torch.Tensor]:
         """Those of all parts, by number and name."""
         return {
-            f"{at}/{name}": values
-            for at, (part, _) in enumerate(self.parts)
+            f"{number}/{name}": values
+            for number, (part, _) in enumerate(self.parts)
             if hasattr(part, "shared")
             for name, values in part.shared(logps).items()
         }
@@ -132,14 +132,14 @@ class WeightedAnswers(_Parts):
         return AnswerLoss(loss, found[0][0].reward)
 
     def _each(self, logps: AnswerLogps) -> Iterator[tuple[AnswerLoss, float]]:
-        for at, (part, weight) in enumerate(self.parts):
-            start = f"{at}/"
-            own = {
+        for number, (part, weight) in enumerate(self.parts):
+            start = f"{number}/"
+            means = {
                 name.removeprefix(start): value
                 for name, value in logps.means.items()
                 if name.startswith(start)
             }
-            yield part(replace(logps, means=own)), weight
+            yield part(replace(logps, means=means)), weight
 
 
 @dataclass(frozen=True)

@@ -59,22 +59,22 @@ def batch_of(
     loss: Any,
     policy: torch.Tensor,
     reference: torch.Tensor,
-    strangers: tuple[torch.Tensor, torch.Tensor] | None = None,
+    mismatched: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> AnswerLogps:
     """A batch from ``(ROWS, WIDTH)`` token log-probs; only what the loss declares.
 
-    ``strangers`` are such log-probs of completions to other prompts.
+    ``mismatched`` are such log-probs of completions to other prompts.
     """
     needs = needs_of(loss)
-    if strangers is None:
+    if mismatched is None:
         said, under = log_probs(seed=9)
-        strangers = said, under - 0.3  # a KL above zero
+        mismatched = said, under - 0.3  # a KL above zero
     return AnswerLogps(
         _answers(needs, policy, reference),
         label=LABELS if needs.label else None,
         columns={name: COLUMNS[name].to(policy.dtype) for name in needs.columns},
         value=torch.zeros(ROWS, dtype=policy.dtype) if needs.value else None,
-        mismatched=_answers(needs, *(one.to(policy.dtype) for one in strangers))
+        mismatched=_answers(needs, *(one.to(policy.dtype) for one in mismatched))
         if needs.mismatched
         else None,
     )
@@ -102,7 +102,7 @@ def with_means(loss: Any, batch: AnswerLogps) -> AnswerLogps:
 
 
 def part(batch: AnswerLogps, rows: slice | torch.Tensor) -> AnswerLogps:
-    """Some of a batch's rows, in the order given; strangers and means are the batch's."""
+    """Some of a batch's rows, in the order given; mismatched and means are the batch's."""
     whole_ = batch.answers
     side = Answers(
         policy=whole_.policy[rows],

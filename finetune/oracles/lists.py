@@ -61,7 +61,7 @@ def part(
     reference = None if answers.reference is None else answers.reference[lists][:, items]
     taken = Answers(answers.policy[lists][:, items], answers.length[lists][:, items], reference)
     columns = {name: value[lists][:, items] for name, value in batch.columns.items()}
-    return ListLogps(taken, batch.there[lists][:, items], columns)
+    return ListLogps(taken, batch.mask[lists][:, items], columns)
 
 
 def declares(loss: Any) -> Verdict:

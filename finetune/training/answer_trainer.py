@@ -292,7 +292,7 @@ class ListTrainer(PreferenceTrainer):
         judged: list[dict[str, Any]] = []
         for row, count in enumerate((row_of >= 0).sum(1).tolist()):
             one = {name: value[row, :count].tolist() for name, value in columns.items()}
-            scores = logps.standing[row, :count].tolist()
+            scores = logps.scores[row, :count].tolist()
             judged.append(
                 {**one, "loss": float(result.loss[row]), "scores": scores, **_order(scores, one)}
             )

@@ -52,7 +52,7 @@ def test_keeps_the_contract_of_losses_on_completions(loss, check):
 
 def test_what_a_loss_was_not_given_is_a_clear_error():
     bare = AnswerLogps.of(policy=-1)
-    for ask in ("good", "worth", "strangers"):
+    for ask in ("good", "prompt_value", "mismatched_answers"):
         with pytest.raises(TypeError, match="given"):
             getattr(bare, ask)
     with pytest.raises(TypeError, match="needs_columns"):
@@ -68,8 +68,8 @@ def test_options_are_frozen_and_rebuild_the_same_loss(loss):
 # --- TRL 1.16 -------------------------------------------------------------------------------
 
 
-def trl_kto(kind, tokens, strangers, settings):
-    """TRL's loss of a batch; ``tokens`` and ``strangers`` are policy's and reference's."""
+def trl_kto(kind, tokens, mismatched, settings):
+    """TRL's loss of a batch; ``tokens`` and ``mismatched`` are policy's and reference's."""
     from trl import KTOTrainer
 
     there = (torch.arange(WIDTH) < LENGTHS[:, None]).double()
@@ -79,7 +79,7 @@ def trl_kto(kind, tokens, strangers, settings):
             is_gradient_checkpointing = False
 
             def forward(self, input_ids, **_):
-                said = strangers if int(input_ids[0, 0]) else tokens
+                said = mismatched if int(input_ids[0, 0]) else tokens
                 nothing = 0 * there
                 return SimpleNamespace(
                     log_probs=said[which] * there, entropy=nothing, mean_logits=nothing
@@ -118,7 +118,7 @@ def trl_kto(kind, tokens, strangers, settings):
     return KTOTrainer._compute_loss(trainer, trainer.model, inputs, return_outputs=False)
 
 
-@pytest.mark.parametrize("drift", [-0.5, 0.5])  # of the strangers: a z held at zero, and one above
+@pytest.mark.parametrize("drift", [-0.5, 0.5])  # a z held at zero, and one above
 @pytest.mark.parametrize(
     ("name", "kind"), [("kto", "kto"), ("apo_zero_unpaired", "apo_zero_unpaired")]
 )
@@ -127,8 +127,8 @@ def test_equal_to_trl(name, kind, drift):
     ours = registry.build(GROUPS[0], name, {"beta": 0.4, **weights})
     policy, reference = log_probs(seed=11, scale=4.0)
     said, noise = log_probs(seed=12)
-    strangers = said, said - drift - 0.1 * noise
-    batch = batch_of(ours, policy, reference, strangers=strangers)
+    mismatched = said, said - drift - 0.1 * noise
+    batch = batch_of(ours, policy, reference, mismatched=mismatched)
     settings = {"beta": 0.4, "desirable_weight": 1.0, "undesirable_weight": 1.0, **weights}
-    theirs = trl_kto(kind, (policy, reference), strangers, settings)
+    theirs = trl_kto(kind, (policy, reference), mismatched, settings)
     torch.testing.assert_close(ours(batch).loss.mean(), theirs)

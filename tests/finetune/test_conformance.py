@@ -263,7 +263,7 @@ class Listed:
     needs_columns: ClassVar = ("score",)
 
     def below(self, logps):
-        return logps.better | torch.eye(logps.there.shape[1], dtype=torch.bool)
+        return logps.better | torch.eye(logps.mask.shape[1], dtype=torch.bool)
 
     def __call__(self, logps: ListLogps) -> ListLoss:
         reward = self.beta * logps.answers.ratio
@@ -273,7 +273,7 @@ class Listed:
 
 class ListedUpsideDown(Listed):
     def below(self, logps):
-        return logps.better.transpose(1, 2) | torch.eye(logps.there.shape[1], dtype=torch.bool)
+        return logps.better.transpose(1, 2) | torch.eye(logps.mask.shape[1], dtype=torch.bool)
 
 
 class ListedWithPadding(Listed):

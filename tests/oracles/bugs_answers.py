@@ -17,8 +17,8 @@ ANSWERS = (
     Mutation(
         "KTO's z clamped before its mean",
         "finetune/losses/unpaired/kto.py",
-        '{"kl": logps.strangers.ratio}',
-        '{"kl": logps.strangers.ratio.clamp(min=0)}',
+        '{"kl": logps.mismatched_answers.ratio}',
+        '{"kl": logps.mismatched_answers.ratio.clamp(min=0)}',
         UNPAIRED,
     ),
     Mutation(
@@ -101,7 +101,7 @@ ANSWERS = (
     Mutation(
         "DRO without its value",
         "finetune/losses/unpaired/dro_v.py",
-        "- logps.worth - reward",
+        "- logps.prompt_value - reward",
         "- reward",
         UNPAIRED,
     ),
@@ -262,7 +262,7 @@ ANSWERS = (
     Mutation(
         "DNO counts what is absent",
         "finetune/losses/listwise/dno.py",
-        "pairs = (logps.there[..., :, None] & logps.there[..., None, :]).triu(1)",
+        "pairs = (logps.mask[..., :, None] & logps.mask[..., None, :]).triu(1)",
         "pairs = torch.ones_like(logit).triu(1)",
         LISTED,
     ),
@@ -276,7 +276,7 @@ ANSWERS = (
     Mutation(
         "SPO summed for a mean",
         "finetune/losses/listwise/spo.py",
-        ".sum(-1) / logps.there.sum(-1)",
+        ".sum(-1) / logps.mask.sum(-1)",
         ".sum(-1)",
         f"{LISTED} {GAMES}",
     ),
@@ -361,7 +361,7 @@ ANSWERS = (
         "XPO compares own samples with each other",
         "finetune/losses/listwise/xpo.py",
         "crossed = ours[..., :, None] & theirs[..., None, :]",
-        "crossed = logps.there[..., :, None] & logps.there[..., None, :]",
+        "crossed = logps.mask[..., :, None] & logps.mask[..., None, :]",
         LISTED,
     ),
     Mutation(
@@ -437,7 +437,7 @@ ANSWERS = (
     Mutation(
         "what parts share falls together",
         "finetune/losses/weighted.py",
-        'f"{at}/{name}": values',
+        'f"{number}/{name}": values',
         'f"0/{name}": values',
         f"{RUNS}::test_losses_of_a_family_add_up_with_their_weights",
     ),

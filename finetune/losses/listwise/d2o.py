@@ -17,13 +17,13 @@ __all__ = ["D2O"]
 class D2O:
     """``-log σ( β · mean_k l(y_k) - α · l(y_bad) )`` with ``l = log π/π_ref``.
 
-    Duan et al. 2024, arXiv:2403.03419. Of the paper only the abstract was at hand (self-generated
-    anchors, an upper bound of DPO by instances): that the anchors' mean stands inside the sigmoid,
+    Duan et al. 2024, arXiv:2403.03419. Written from the abstract alone (self-generated
+    anchors, an upper bound of DPO by instances): that the anchors' mean is inside the sigmoid,
     with weights β and α of the two sides, is assumed. The completion of the lowest ``score`` is the
     bad one (tied ones share its place), all others are the anchors y_k, which the sampler draws
     from the model beforehand. Anchors and the bad completion have one reference here, where the
     paper may have two. β 0.1 and α 0.1 are DPO's. One anchor and α = β is DPO; α = β is at most the
-    mean of DPO over the anchors. Labels are never turned round, so, as DPO's on such data, it has
+    mean of DPO over the anchors. Labels are never flipped, so, as DPO's on such data, it has
     no finite optimum.
 
     Options:
@@ -46,7 +46,7 @@ class D2O:
     def __call__(self, logps: ListLogps) -> ListLoss:
         """Loss of each list; of one whose scores are all the same there is none: 0."""
         ratio, bad = logps.answers.ratio, best(logps, sign=-1)
-        anchor = (logps.there & (bad == 0)).to(ratio.dtype)
+        anchor = (logps.mask & (bad == 0)).to(ratio.dtype)
         count = anchor.sum(-1)
         good = (anchor * ratio).sum(-1) / count.clamp(min=1)
         loss = -F.logsigmoid(self.beta * good - self.alpha * (bad * ratio).sum(-1))

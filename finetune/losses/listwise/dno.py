@@ -18,13 +18,13 @@ class DNO:
 
     Rosset et al. 2024, arXiv:2404.03715: regression by the log loss on win rates, in rounds. That
     algorithm 1 has σ of the difference of win rates as its soft label, and β for its η, is assumed,
-    for the paper's text was not at hand; so is β 0.1. The reference is the policy of the round
+    without the paper's text; so is β 0.1. The reference is the policy of the round
     before, π_t; the sampler must give K completions of it for each prompt and ``win_rate``, the
     chance of each to beat π_t (`list_types.win_rates` of a judge's matrix). A
     list's loss is the mean over its pairs; a list of one has none.
 
-    A round lands on ``π_t · exp(r / β)``, one step of mirror descent: the mean of the rounds goes
-    to a Nash equilibrium of the game, the last one need not.
+    The optimum of a round is ``π_t · exp(r / β)``, one step of mirror descent: the mean of the
+    rounds tends to a Nash equilibrium of the game, the last one need not.
 
     >>> logps = ListLogps.of(policy=(0, 0), ref=(0, 0), win_rate=(0.75, 0.25))
     >>> round(DNO()(logps).loss.item(), 4)
@@ -42,7 +42,7 @@ class DNO:
         reward, rate = self.beta * logps.answers.ratio, logps.column("win_rate")
         logit = reward[..., :, None] - reward[..., None, :]
         label = (rate[..., :, None] - rate[..., None, :]).sigmoid()
-        pairs = (logps.there[..., :, None] & logps.there[..., None, :]).triu(1)
+        pairs = (logps.mask[..., :, None] & logps.mask[..., None, :]).triu(1)
         terms = -label * F.logsigmoid(logit) - (1 - label) * F.logsigmoid(-logit)
         loss = (terms * pairs).sum((-2, -1)) / pairs.sum((-2, -1)).clamp(min=1)
         return ListLoss(loss, reward.detach())

@@ -17,7 +17,7 @@ class PlackettLuce:
     """``-Σ_i log( exp s_i / Σ_{j at or below i} exp s_j )`` with ``s = β log π/π_ref``.
 
     Rafailov et al. 2023, arXiv:2305.18290, appendix A.3, over completions in the order of their
-    ``score``. Completions of the same score are not held against each other: a term has
+    ``score``. Completions of the same score are not compared: a term has
     its own completion and those that score less. β 0.1. At the reference a ranking of K costs
     ln K!; with rankings drawn by Plackett–Luce from rewards r the optimum is
     ``π* ∝ π_ref · exp(r / β)``.

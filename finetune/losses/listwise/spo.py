@@ -18,11 +18,11 @@ class SPO:
     samples, for any policy optimiser; here it is REINFORCE with ½, the mean win rate of a list, as
     its baseline and ``β KL(π ‖ π_ref)`` as its price, ``l = log π/π_ref``. The sampler must give K
     completions of the policy being trained and their ``win_rate``
-    (`list_types.win_rates`). The value of the loss means nothing. β 0 is the
-    paper's; 0.1 here, since without it the policy goes round and only its mean settles.
+    (`list_types.win_rates`). The value of the loss has no meaning. β 0 is the
+    paper's; 0.1 here, since without it the policy cycles and only its mean converges.
 
-    It rests at ``π ∝ π_ref · exp(P(y ≻ π) / β)``, the Nash equilibrium of the regularised game;
-    with that as the next reference, again and again, it goes to one of the game itself.
+    Its fixed point is ``π ∝ π_ref · exp(P(y ≻ π) / β)``, the Nash equilibrium of the regularised
+    game; with that as the next reference, repeatedly, it converges to one of the game itself.
 
     >>> logps = ListLogps.of(policy=(-4, -4), ref=(-4, -4), win_rate=(0.75, 0.25))
     >>> SPO()(logps).loss.item() == 0  # (0.25 · 4 - 0.25 · 4) / 2
@@ -40,6 +40,6 @@ class SPO:
         """Loss of each list: a gradient in disguise."""
         answers = logps.answers
         reward = self.beta * answers.ratio.detach()
-        gain = (logps.column("win_rate") - 0.5 - reward) * logps.there
-        loss = -(gain * answers.policy).sum(-1) / logps.there.sum(-1)
+        gain = (logps.column("win_rate") - 0.5 - reward) * logps.mask
+        loss = -(gain * answers.policy).sum(-1) / logps.mask.sum(-1)
         return ListLoss(loss, reward)

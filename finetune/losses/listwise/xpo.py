@@ -19,14 +19,14 @@ class XPO:
 
     Xie et al. 2024, arXiv:2405.21046, algorithm 1; β 0.1 and α 1e-5 are TRL's, with whose trainer
     (1.13 was its last) the value of a list of two was compared by reading. y is a sample of the
-    policy and y' one of the reference; the likelihood of y' is optimism turned round: what the
-    reference says anyhow is worth less than its reward. Which is better is told by ``score``, which
-    came from the reference by ``by_reference`` (1, else 0). With several of each, the first term is
-    a mean over pairs of one and the other, those of the same score left out, the second a mean over
-    the reference's. α = 0 on a list of two is DPO.
+    policy and y' one of the reference; lowering the likelihood of y' is the paper's optimism: an
+    exploration bonus for completions that are unlikely under the reference. ``score`` decides which
+    is better, ``by_reference`` (1, else 0) which is the reference's. With several of each, the
+    first term is a mean over pairs of one and the other, those of the same score left out, the
+    second a mean over the reference's. α = 0 on a list of two is DPO.
 
-    With ρ the law of y' and D the loss of DPO it rests where ``∂D / ∂log π + α (ρ - π) = 0``: off
-    DPO's optimum, away from what ρ says more often than π.
+    With ρ the law of y' and D the loss of DPO the optimum is where ``∂D / ∂log π + α (ρ - π) = 0``:
+    off DPO's optimum, away from what is likelier under ρ than π.
 
     Options:
         alpha: Weight α of the exploration bonus; 0 is online DPO.
@@ -49,8 +49,8 @@ class XPO:
     def __call__(self, logps: ListLogps) -> ListLoss:
         """Loss of each list."""
         reward = self.beta * logps.answers.ratio
-        theirs = (logps.column("by_reference") > 0) & logps.there
-        ours = logps.there & ~theirs
+        theirs = (logps.column("by_reference") > 0) & logps.mask
+        ours = logps.mask & ~theirs
         crossed = ours[..., :, None] & theirs[..., None, :]
         pairs = logps.better & (crossed | crossed.transpose(-1, -2))
         terms = -F.logsigmoid(reward[..., :, None] - reward[..., None, :]) * pairs

@@ -18,7 +18,7 @@ class AOTUnpaired:
     """DPO on the k-th smallest chosen log-ratio less the k-th smallest rejected one of the batch.
 
     Melnyk et al. 2024, arXiv:2406.05882, the unpaired form: the reward of chosen completions is to
-    be stochastically larger than that of rejected ones. Which rejected completion stood beside
+    be stochastically larger than that of rejected ones. Which rejected completion is paired with
     which chosen one does not matter. The loss belongs to a batch; only the mean of its terms means
     anything. β 0.1; ``label_smoothing`` 0 as in TRL.
 

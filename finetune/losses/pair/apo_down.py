@@ -16,8 +16,8 @@ __all__ = ["APODown"]
 class APODown:
     """``σ(s_w) + σ(s_l - s_w)`` with ``s = β log π/π_ref``.
 
-    D'Oosterlinck et al. 2024, arXiv:2408.06266, equation 8: for chosen completions worse than what
-    the model would say. The paper's is this less 1; TRL adds it, and so do we: the gradient is the
+    D'Oosterlinck et al. 2024, arXiv:2408.06266, equation 8: for chosen completions worse than the
+    policy's own. The paper's is this less 1; TRL adds it, and so do we: the gradient is the
     same. Both terms are bounded; there is no optimum inside. β 0.1 as in the paper.
 
     >>> APODown(beta=1)(PairLogps.of((0, 0), (0, 0))).loss.item()

@@ -16,8 +16,8 @@ __all__ = ["APOZero"]
 class APOZero:
     """``σ(-s_w) + σ(s_l)`` with ``s = β log π/π_ref``.
 
-    D'Oosterlinck et al. 2024, arXiv:2408.06266, equation 7: for chosen completions better than what
-    the model would say. The paper's is this less 1; TRL adds it, and so do we: the gradient is the
+    D'Oosterlinck et al. 2024, arXiv:2408.06266, equation 7: for chosen completions better than the
+    policy's own. The paper's is this less 1; TRL adds it, and so do we: the gradient is the
     same. Both terms are bounded, so a completion mostly chosen is pushed up for ever, ever less;
     there is no optimum inside. β 0.1 as in the paper.
 

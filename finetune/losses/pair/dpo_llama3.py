@@ -18,7 +18,7 @@ __all__ = ["DPOLlama3"]
 class DPOLlama3:
     """DPO on log-probabilities without formatting tokens, plus ``0.2`` of the chosen NLL per token.
 
-    Dubey et al. 2024, arXiv:2407.21783, section 4.1.4: headers and end-of-turn tokens stand in both
+    Dubey et al. 2024, arXiv:2407.21783, section 4.1.4: headers and end-of-turn tokens are in both
     completions, and pushing them both ways teaches broken endings, so the tokenizer's special
     tokens are masked in both; ``sft_weight`` 0.2 times the NLL, over all tokens of the chosen
     completion, keeps its likelihood from falling; β 0.1. Without special tokens and with weight 0

@@ -15,8 +15,8 @@ class IPO:
     """``(Δ - 1 / (2β))²``, β being the paper's τ.
 
     Azar et al. 2023, arXiv:2310.12036, equation 17. ``ratios="mean"`` divides each log-ratio by its
-    completion's tokens, as TRL does (its authors were asked and said that the paper's results are
-    so); ``"sum"`` does not, as the paper's text, OpenRLHF and NeMo-Aligner. They agree when each
+    completion's tokens, as TRL does (the paper's results are so, according to its authors);
+    ``"sum"`` does not, as the paper's text, OpenRLHF and NeMo-Aligner. They agree when each
     completion is one token. β 0.1 is TRL's. The optimum of "sum" is the least-squares solution of
     ``Δ = (p - ½) / β``, p the chance that chosen beats rejected, averaged over the pairs.
 

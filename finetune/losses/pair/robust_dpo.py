@@ -18,8 +18,8 @@ class RobustDPO:
     """``[-(1 - ε) log σ(β Δ) + ε log σ(-β Δ)] / (1 - 2ε)``.
 
     Chowdhury et al. 2024, arXiv:2403.00409, equation 12. ``label_smoothing`` is ε, the share of
-    flipped labels, 0.1 as the paper recommends by what TRL says of it. In expectation over labels
-    flipped at ε it is the DPO loss of the clean labels, so it lands on DPO's optimum; of a single
+    flipped labels, 0.1 as the paper recommends according to TRL. In expectation over labels
+    flipped at ε it is the DPO loss of the clean labels, so it has DPO's optimum; of a single
     pair it can be negative and has no minimum. ε = 0 is DPO.
 
     >>> pair = PairLogps.of(policy=(-6, -9), ref=(-5, -7))

@@ -15,8 +15,8 @@ class SPPOHard:
     """``(l_w - 1/(2β))² + (l_l + 1/(2β))²`` with ``l = log π/π_ref``.
 
     Wu et al. 2024, arXiv:2405.00675, equation 4.7 with win rates 1 and 0; β (1/η there) 0.001 as in
-    the paper, where TRL's default is 0.1. The authors' code takes half of it. A completion chosen a
-    share P of the times it is met is pulled to ``l = (P - ½) / β``, which leaves out the policy's
+    the paper, where TRL's default is 0.1. The authors' code takes half of it. A completion chosen
+    in a share P of its pairs is pulled to ``l = (P - ½) / β``, which leaves out the policy's
     normaliser as the paper does.
 
     Options:

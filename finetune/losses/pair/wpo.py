@@ -1,4 +1,4 @@
-"""WPO: DPO in which pairs count by how likely the policy is to say them itself."""
+"""WPO: DPO with pairs weighted by their likelihood under the policy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class WPO:
 
     Zhou et al. 2024, arXiv:2406.11827, equation 2 with sampled alignment: a completion's weight is
     ``exp(mean over its tokens of log p(token) - log Σ_v p(v)²)``, 1 on average for the policy's own
-    tokens; no gradient goes through it. ``clamp`` holds the product at 1 as the authors' code does
+    tokens; it has no gradient. ``clamp`` limits the product to 1 as the authors' code does
     (wzhouad/WPO); TRL does not. A policy that is certain of its tokens has weights of 1: DPO. With
     weights that move with the policy there is no optimum in closed form.
 

@@ -1,4 +1,4 @@
-"""Quark: imitate completions, each behind the token of its reward bin; ask for the best later."""
+"""Quark: fine-tuning on completions, each after the token of its reward bin."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Quark:
     are over the whole vocabulary at each of the completion's tokens. The rows' ``reward`` puts
     them into ``bins`` of one size (`quantised`; 5 as in the code), and the prompt begins with the
     token of its completion's bin, for the policy and not for the reference, whose prompt is without
-    it; at sampling the best bin's token stands there. With one bin and no entropy term it is
+    it; at sampling it is the best bin's token. With one bin and no entropy term it is
     fine-tuning with a KL to the reference.
 
-    On completions of one token, the completions of a bin having the law ρ, it lands where
+    On completions of one token, the completions of a bin having the law ρ, the optimum is where
     ``kl_weight · log π/π_ref + entropy_weight · log π - ρ / π`` is the same for all y.
 
     >>> from siftune.finetune.losses.types import Answers

@@ -1,4 +1,4 @@
-"""Reward-weighted regression: fine-tuning in which a row counts by the exponent of its reward."""
+"""Reward-weighted regression: fine-tuning with rows weighted by exp(reward / β)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class RewardWeighted:
 
     Peters & Schaal 2007; with the reward less a baseline it is AWR's policy step, Peng et al. 2019,
     arXiv:1910.00177, and AWAC's. The ceiling 20 is that of AWR's code (``weight_clip`` of
-    xbpeng/awr), there on normalised advantages. Sums over tokens. It lands on the law of the
+    xbpeng/awr), there on normalised advantages. Sums over tokens. The optimum is the law of the
     completions times ``exp(r / β)``: for completions of the reference that is ``π* ∝ π_ref · exp(r
-    / β)``, where no weight meets the ceiling.
+    / β)``, where no weight is cut at the ceiling.
 
     Options:
         beta: Temperature β of the weights exp(reward / β): a smaller one favours high rewards more.

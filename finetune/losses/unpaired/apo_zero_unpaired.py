@@ -17,8 +17,8 @@ class APOZeroUnpaired:
     """``1 - σ(β l)`` where desirable, ``σ(β l)`` where not, ``l = log π/π_ref``.
 
     D'Oosterlinck et al. 2024, arXiv:2408.06266, as TRL's KTO has it under this name: for data whose
-    desirable completions are better than the policy's own. It is KTO at ``z = 0``, and goes where
-    that goes. β 0.1.
+    desirable completions are better than the policy's own. It is KTO at ``z = 0``, with the same
+    optimum. β 0.1.
 
     >>> logps = AnswerLogps.of(policy=[-6, -9], ref=[-5, -7], label=[True, False])
     >>> [round(x, 4) for x in APOZeroUnpaired(beta=1)(logps).loss.tolist()]  # σ(1), σ(-2)

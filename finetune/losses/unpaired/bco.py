@@ -21,10 +21,10 @@ class BCO:
     Jung et al. 2024, arXiv:2404.04656. ``shift="classes"`` is the paper's δ: the middle between the
     mean s of desirable and that of undesirable rows of the step's batch (of one of them where the
     other is absent). ``"pooled"`` is the mean of all, as TRL had it (with a running mean over
-    steps, which is left out); they differ where classes are unbalanced. No gradient goes through δ.
+    steps, which is left out); they differ where classes are unbalanced. δ has no gradient.
     The paper's weights for a shift in prompts are not here. β 0.1 is TRL's.
 
-    A completion met with weight a as desirable and b as undesirable is pulled to
+    A completion that is desirable with weight a and undesirable with b is pulled to
     ``s = δ + log(a / b)``.
 
     >>> logps = AnswerLogps.of(policy=[-6, -9], ref=[-9, -8], label=[True, False])  # s 3 and -1

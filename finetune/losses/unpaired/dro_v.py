@@ -36,5 +36,5 @@ class DROV:
     def __call__(self, logps: AnswerLogps) -> AnswerLoss:
         """Loss of each completion, of the policy and the value head."""
         reward = self.beta * logps.answers.ratio
-        missing = logps.column("reward") - logps.worth - reward
+        missing = logps.column("reward") - logps.prompt_value - reward
         return AnswerLoss(missing**2 / 2, reward.detach())

@@ -19,15 +19,15 @@ class KTO:
     """``λ_D (1 - σ(β (l - z)))`` where desirable, ``λ_U (1 - σ(β (z - l)))`` where not.
 
     Ethayarajh et al. 2024, arXiv:2402.01306, ``l = log π/π_ref``. z estimates the KL of
-    the policy to the reference: the mean log-ratio of completions to prompts that are not theirs,
-    over the whole step's batch, no gradient through it, held at 0 or more after the mean. A z for
+    the policy to the reference: the mean log-ratio of mismatched completions (to other prompts),
+    over the whole step's batch, without gradient, clamped at 0 after the mean. A z for
     each micro-batch would be another loss. β 0.1, both weights 1; the paper wants
     ``λ_D · desirable : λ_U · undesirable`` rows between 1:1 and 4:3.
 
-    At a fixed z the loss is linear in ``σ(β (l - z))``: a completion met with weight a as desirable
-    and b as undesirable goes to nothing if ``aλ_D < bλ_U``. Those that stay have the same
-    ``(aλ_D - bλ_U) σ'(β (l - z)) / π``; the loss is not convex, so which they are depends on where
-    training begins.
+    At a fixed z the loss is linear in ``σ(β (l - z))``: the probability of a completion that is
+    desirable with weight a and undesirable with b goes to 0 if ``aλ_D < bλ_U``. Those that stay
+    have the same ``(aλ_D - bλ_U) σ'(β (l - z)) / π``; the loss is not convex, so which they are
+    depends on where training begins.
 
     >>> from dataclasses import replace
     >>> from siftune.finetune.losses.types import Answers
@@ -52,7 +52,7 @@ class KTO:
 
     def shared(self, logps: AnswerLogps) -> Mapping[str, torch.Tensor]:
         """``kl``: the log-ratios whose mean is z."""
-        return {"kl": logps.strangers.ratio}
+        return {"kl": logps.mismatched_answers.ratio}
 
     def __call__(self, logps: AnswerLogps) -> AnswerLoss:
         """Loss of each completion."""

@@ -19,12 +19,12 @@ class NPO:
     """``-(2/β) log σ(-β l)`` where undesirable, ``retain_weight`` · mean NLL where desirable.
 
     Zhang et al. 2024, arXiv:2404.05868, ``l = log π/π_ref`` summed over tokens as in
-    the authors' code (several ports take a token mean). Undesirable rows are to be forgotten; the
+    the authors' code (several ports take a token mean). Undesirable rows are the forget set; the
     others are the retain set. ``retain_weight`` 0 is plain NPO, 1 the authors' gradient difference
     (whose mean is over the retain set's tokens where this one is over rows). Their two means are
     over as many forget as retain rows; the mean over all rows is half of their sum. β 0.1.
 
-    As β goes to 0 the gradient goes to that of gradient ascent, and for all β it is that times
+    As β → 0 the gradient tends to that of gradient ascent; for all β it is that times
     ``2 σ(β l)``, which dies out as a completion is forgotten. Alone it has no optimum; with F the
     weight of forgetting f and v_j that of keeping j, all of one token, ``π_j = v_j / (Σv - g)`` and
     ``π_f = (v_f - g) / (Σv - g)`` with ``g = 2F σ(β l_f)``, and π_f = 0 where v_f is too small.
