@@ -50,11 +50,14 @@ def code_hash(*places: str | Path, alone: Iterable[str] = ()) -> str:
     return _digest_of(found, roots, lambda path: _code_of(path, *_stamp_of(path)))
 
 
+@cache
 def file_hash(module: str, file: Path) -> str:
     """Hash of the bytes of a module's file and of all files of its package that it imports."""
     package, depth = module.partition(".")[0], module.count(".")
     roots = {package: file.parents[depth - 1]} if depth else {}
-    return _digest_of(imported_files([file], roots), roots, _bytes_of)
+    return _digest_of(
+        imported_files([file], roots), roots, lambda path: _bytes_of(path, *_stamp_of(path))
+    )
 
 
 def imported_files(files: Iterable[Path], roots: Mapping[str, Path]) -> set[Path]:
@@ -161,7 +164,7 @@ def _stamp_of(path: Path) -> tuple[int, int]:
 
 
 @cache
-def _bytes_of(path: Path) -> str:
+def _bytes_of(path: Path, *stamp: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -171,7 +174,7 @@ def _code_of(path: Path, *stamp: int) -> str:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return _bytes_of(path)
+        return _bytes_of(path, *stamp)
     if sys.version_info >= (3, 13):  # where a class knows the number of its line
         _forget_lines(tree)
     total = hashlib.sha256()

@@ -36,7 +36,8 @@ def adapt_calls(package: str, adapter: str) -> None:
 
 
 def _adapt(component: Any, adapter: str) -> None:
-    own = getattr(component, "__dict__", {}).get("__call__")
+    owners = component.__mro__ if isinstance(component, type) else ()
+    own = next((vars(one)["__call__"] for one in owners if "__call__" in vars(one)), None)
     if own is None or hasattr(own, "__wrapped__"):
         return
 

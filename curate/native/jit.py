@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, Self, TypeVar
 
+from siftune.curate.core.code_hash import file_hash
 from siftune.curate.core.progress import if_slow
 from siftune.curate.files.lock_files import acquire_lock
 
@@ -41,10 +40,6 @@ _Loop = TypeVar("_Loop", bound=Callable[..., Any])
 _MOST: Final = 2000  # files in a folder: some editions of all loops, about 40 MB
 _PATIENCE: Final = 300.0  # seconds that a process waits, in all, for what others compile
 _ANNOUNCED: Final = 2.0  # seconds of compiling that are not worth a line
-_IMPORTS: Final = re.compile(
-    r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|.*)|import[ \t]+([\w.]+))", re.M
-)
-_NAME: Final = re.compile(r"\w+")
 
 
 def compiled(**options: Any) -> Callable[[_Loop], _Loop]:
@@ -52,7 +47,8 @@ def compiled(**options: Any) -> Callable[[_Loop], _Loop]:
 
     numba's own ``cache=True`` looks at the file of the outermost function alone, and a change to
     what it calls in another file goes unseen. Here a function is compiled again when its file, or
-    one of the same package that this imports, directly or not, has other bytes than before.
+    one of the same package that this imports, directly or not, has other bytes than before
+    (`core.code_hash`).
 
     A constant in a call has the type of its value: numba would compile a form of its own for it.
 
@@ -82,47 +78,9 @@ def _of_types_alone(template: Callable[..., Any]) -> Callable[..., Any]:
     return get
 
 
-@cache
-def _stamp(module: str, file: Path) -> str:
-    """Hash of a module's file and of all files of its package that it stands on."""
-    package, root = module.partition(".")[0], _top(module, file).parent
-    seen, left = {file}, [file]
-    while left:
-        new = _imports(left.pop(), root, package) - seen
-        seen |= new
-        left += new
-    total = hashlib.sha256()
-    for path in sorted(seen):
-        total.update(f"{path.relative_to(root).as_posix()}\0{_hash(path)}\n".encode())
-    return total.hexdigest()
-
-
 def _top(module: str, file: Path) -> Path:
     """The folder of the outermost package that a module belongs to; its own if it is in none."""
     return file.parents[max(module.count(".") - 1, 0)]
-
-
-@cache
-def _hash(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-@cache
-def _imports(file: Path, root: Path, package: str) -> frozenset[Path]:
-    """The files of the package that a file names in its imports, wherever in it they stand."""
-    found = set()
-    for source, things, whole in _IMPORTS.findall(file.read_text(encoding="utf-8")):
-        name = source or whole
-        if name.partition(".")[0] == package:
-            place = root / name.replace(".", "/")
-            if place.is_dir():
-                found |= {
-                    place / "__init__.py",
-                    *(place / f"{n}.py" for n in _NAME.findall(things)),
-                }
-            else:
-                found.add(place.with_suffix(".py"))
-    return frozenset(path for path in found if path.is_file())
 
 
 class _Place(_CacheLocator):
@@ -130,7 +88,7 @@ class _Place(_CacheLocator):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         module, self._py_file = function.__module__, function.__code__.co_filename
-        self._made_from = _stamp(module, Path(self._py_file))
+        self._made_from = file_hash(module, Path(self._py_file))
         package = _top(module, Path(self._py_file)) / "__pycache__"
         users = Path(AppDirs("siftune", appauthor=False).user_cache_dir)
         asked = getattr(config, "CACHE_DIR", "")  # NUMBA_CACHE_DIR, as numba has read it

@@ -13,7 +13,7 @@ from siftune.curate.core.ranges import Natural, Share
 from siftune.curate.rows.columns import Reader, base_column, numbers
 from siftune.curate.rows.decisions import decide, tie_order
 
-__all__ = ["Budget", "keep_best"]
+__all__ = ["BestByColumn", "Budget", "keep_best"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,40 @@ class Budget:
         paid = int(np.searchsorted(spent, self.cost_limit(table.height), side="right"))
         taken: np.ndarray = payable[:paid]
         return taken
+
+
+class BestByColumn:
+    """What `top_k` and `top_fraction` share: they keep the best rows by a column, in a budget."""
+
+    by: str
+    descending: bool
+
+    @property
+    def budget(self) -> Budget:
+        """How many rows are kept."""
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        _ = self.budget  # which refuses an option out of range
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The column that ranks."""
+        return (base_column(self.by),)
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The column, as numbers."""
+        return ((self.by, numbers),)
+
+    def most_kept(self, rows: int, sources: int | None = None) -> int:
+        """The most rows that are kept of so many."""
+        return self.budget.limit(rows)
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Rank every row."""
+        scores = numbers(table, self.by)
+        return keep_best(table, self.by, scores, self.budget, descending=self.descending)
 
 
 def keep_best(

@@ -65,6 +65,8 @@ def _column(frame: pl.DataFrame, name: str) -> pl.Series:
     if name == "messages":
         return frame["messages"]
     part: Any = name
+    if frame.schema.get(name) == pl.String:  # a plain frame, not a table of ours
+        return frame[name]
     if "messages" in frame.columns:
         return part_of(frame["messages"], part).alias(name)
     return text_of(frame, part).alias(name)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import polars as pl
-
 from siftune.curate.core.ranges import Share
-from siftune.curate.rows.budget import Budget, keep_best
-from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.budget import BestByColumn, Budget
 
 __all__ = ["TopFraction"]
 
 
 @dataclass(frozen=True)
-class TopFraction:
+class TopFraction(BestByColumn):
     """Keeps ``fraction`` of the rows, those with the largest value.
 
     The fraction is of all rows given, scored or not, rounded half up, at least one. Ties go to the
@@ -31,27 +28,7 @@ class TopFraction:
     fraction: Share
     descending: bool = True
 
-    def __post_init__(self) -> None:
-        self._budget()
-
     @property
-    def needs(self) -> tuple[str, ...]:
-        """The column that ranks."""
-        return (base_column(self.by),)
-
-    @property
-    def reads(self) -> tuple[tuple[str, Reader], ...]:
-        """The column, as numbers."""
-        return ((self.by, numbers),)
-
-    def most_kept(self, rows: int, sources: int | None = None) -> int:
-        """The most rows that are kept of so many."""
-        return self._budget().limit(rows)
-
-    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Rank every row."""
-        scores = numbers(table, self.by)
-        return keep_best(table, self.by, scores, self._budget(), descending=self.descending)
-
-    def _budget(self) -> Budget:
+    def budget(self) -> Budget:
+        """The share of the rows."""
         return Budget(fraction=self.fraction)

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import polars as pl
-
 from siftune.curate.core.ranges import Natural
-from siftune.curate.rows.budget import Budget, keep_best
-from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.budget import BestByColumn, Budget
 
 __all__ = ["TopK"]
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(BestByColumn):
     """Keeps the ``rows`` rows with the largest value; ties go to the smaller digest, then id.
 
     A row without a value is never kept, even if fewer than ``rows`` are left: ``not_scored``.
@@ -33,27 +30,7 @@ class TopK:
 
     renamed: ClassVar = (("k", "rows"),)
 
-    def __post_init__(self) -> None:
-        self._budget()
-
     @property
-    def needs(self) -> tuple[str, ...]:
-        """The column that ranks."""
-        return (base_column(self.by),)
-
-    @property
-    def reads(self) -> tuple[tuple[str, Reader], ...]:
-        """The column, as numbers."""
-        return ((self.by, numbers),)
-
-    def most_kept(self, rows: int, sources: int | None = None) -> int:
-        """The most rows that are kept of so many."""
-        return self._budget().limit(rows)
-
-    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Rank every row."""
-        scores = numbers(table, self.by)
-        return keep_best(table, self.by, scores, self._budget(), descending=self.descending)
-
-    def _budget(self) -> Budget:
+    def budget(self) -> Budget:
+        """So many rows."""
         return Budget(rows=self.rows)

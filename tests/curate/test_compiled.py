@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from numba.core import config
 
+from siftune.curate.core import code_hash
 from siftune.curate.core.progress import announcing
 from siftune.curate.native import jit as kept
 
@@ -57,8 +58,7 @@ def loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def forget() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "loops"]:
         del sys.modules[name]
-    for known in (kept._stamp, kept._hash, kept._imports):
-        known.cache_clear()
+    code_hash.file_hash.cache_clear()
     importlib.invalidate_caches()
 
 
