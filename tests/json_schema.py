@@ -20,7 +20,7 @@ TYPES: dict[str, Any] = {
 KNOWN = {
     *("$schema", "$defs", "$ref", "title", "description", "default", "type", "enum", "const"),
     *("anyOf", "properties", "required", "additionalProperties", "items", "minItems", "pattern"),
-    *("minimum", "maximum", "exclusiveMinimum"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 }
 
 
@@ -69,6 +69,8 @@ def _numbers(value: Any, schema: Any, at: str) -> Iterator[str]:
             yield f"{at}: {value} is out of range"
         if "exclusiveMinimum" in schema and value <= schema["exclusiveMinimum"]:
             yield f"{at}: {value} is not above {schema['exclusiveMinimum']}"
+        if "exclusiveMaximum" in schema and value >= schema["exclusiveMaximum"]:
+            yield f"{at}: {value} is not below {schema['exclusiveMaximum']}"
     if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
         yield f"{at}: {value!r} does not match"
     if isinstance(value, list) and len(value) < schema.get("minItems", 0):

@@ -76,7 +76,8 @@ def _bounds(notes: Iterable[Any]) -> Schema:
     for one in notes:
         if isinstance(one, Within):
             bounds["exclusiveMinimum" if one.above else "minimum"] = one.low
-            bounds |= {} if one.high is None else {"maximum": one.high}
+            if one.high is not None:
+                bounds["exclusiveMaximum" if one.below else "maximum"] = one.high
     return bounds
 
 

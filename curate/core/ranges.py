@@ -7,18 +7,21 @@ for Python it stays an ``int`` or a ``float``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias, get_args
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
 
 __all__ = [
     "Count",
+    "HeldOutShare",
     "Natural",
     "NonNegative",
     "Positive",
+    "PositiveShare",
     "Rank",
     "Seed",
     "Share",
     "Within",
+    "check_ranges",
     "outside",
     "within_of",
 ]
@@ -26,19 +29,26 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Within:
-    """The interval from ``low`` (excluded where ``above``) to ``high``; None: unbounded."""
+    """The interval from ``low`` to ``high`` (None: no end).
+
+    ``low`` is left out where ``above``, ``high`` where ``below``.
+    """
 
     low: float
     high: float | None = None
     above: bool = False
+    below: bool = False
 
     def __contains__(self, value: float) -> bool:
         high_enough = value > self.low if self.above else value >= self.low
-        return high_enough and (self.high is None or value <= self.high)
+        if self.high is None:
+            return high_enough
+        return high_enough and (value < self.high if self.below else value <= self.high)
 
     def __str__(self) -> str:
         start = f"above {self.low:g}" if self.above else f"at least {self.low:g}"
-        return start if self.high is None else f"{start}, at most {int(self.high):,}"
+        end = "below" if self.below else "at most"
+        return start if self.high is None else f"{start}, {end} {int(self.high):,}"
 
 
 Count: TypeAlias = Annotated[int, Within(1, 2**31 - 1)]
@@ -48,6 +58,8 @@ Rank: TypeAlias = Annotated[int, Within(0, 1024)]
 Positive: TypeAlias = Annotated[float, Within(0, above=True)]
 NonNegative: TypeAlias = Annotated[float, Within(0)]
 Share: TypeAlias = Annotated[float, Within(0, 1)]
+PositiveShare: TypeAlias = Annotated[float, Within(0, 1, above=True)]
+HeldOutShare: TypeAlias = Annotated[float, Within(0, 1, below=True)]
 
 
 def within_of(hint: Any) -> Iterator[Within]:
@@ -67,3 +79,16 @@ def outside(hint: Any, value: Any) -> str | None:
             if plain and number not in allowed:
                 return f"expected {allowed}, got {number:,}"
     return None
+
+
+def check_ranges(options: Any) -> None:
+    """Refuse a field of the dataclass ``options`` that is outside the range of its type.
+
+    Raises:
+        ValueError: the text names the first, with what was expected.
+    """
+    hints = get_type_hints(type(options), include_extras=True)
+    for field in fields(options):
+        wrong = outside(hints[field.name], getattr(options, field.name))
+        if wrong is not None:
+            raise ValueError(f"{field.name}: {wrong}")

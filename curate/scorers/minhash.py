@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from siftune.curate.core.ranges import Count, Seed
+from siftune.curate.core.ranges import Count, Seed, check_ranges
 from siftune.curate.dedup.minhash import Signatures, signatures
 from siftune.curate.dedup.shingles import Hashes, Offsets, Unit, shingle
 from siftune.curate.rows.chat import Part, only_calls, part_of
@@ -47,9 +47,7 @@ class MinHash:
     needs: ClassVar = ("messages",)
 
     def __post_init__(self) -> None:
-        for name in ("ngram", "permutations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        check_ranges(self)
 
     @property
     def adds(self) -> Mapping[str, pl.DataType]:

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import polars as pl
 
-from siftune.curate.core.ranges import Count, Seed, Share
+from siftune.curate.core.ranges import Count, PositiveShare, Seed, check_ranges
 from siftune.curate.dedup.candidate_filter import candidates
 from siftune.curate.dedup.cover_rule import Cover
 from siftune.curate.dedup.duplicate_decisions import verdicts
@@ -86,7 +86,7 @@ class MinHashDedup:
         seed: Seed of the hashes of signatures.
     """
 
-    threshold: Share = 0.7
+    threshold: PositiveShare = 0.7
     of: Part = "both"
     ngram: Count = 5
     unit: Unit = "word"
@@ -106,11 +106,7 @@ class MinHashDedup:
 
     def __post_init__(self) -> None:
         check_against(self.against)
-        if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold: expected above 0 and at most 1, got {self.threshold}")
-        for name in ("ngram", "bands", "rows_per_band"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        check_ranges(self)
 
     @property
     def needs(self) -> tuple[str, ...]:

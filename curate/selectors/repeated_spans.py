@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from siftune.curate.core.ranges import Count, Share
+from siftune.curate.core.ranges import Count, Positive, check_ranges
 from siftune.curate.dedup.repeated_runs import Ints, repeated_spans
 from siftune.curate.dedup.shingle_stream import Texts
 from siftune.curate.rows.chat import Part, text_of
@@ -44,7 +44,7 @@ class RepeatedSpans:
 
     words: Count = 30
     min_rows: Count = 5
-    share: Share = 0.5
+    share: Positive = 0.5
     of: Part = "both"
     listed: Count = 3
 
@@ -53,11 +53,7 @@ class RepeatedSpans:
     needs: ClassVar = ("content",)
 
     def __post_init__(self) -> None:
-        for name in ("words", "min_rows", "listed"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not self.share > 0:
-            raise ValueError(f"share: expected above 0, got {self.share}")
+        check_ranges(self)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row."""

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.progress import log_metrics
-from siftune.curate.core.ranges import Natural, Share
+from siftune.curate.core.ranges import Natural, PositiveShare, check_ranges
 from siftune.curate.dedup.duplicate_decisions import verdicts
 from siftune.curate.dedup.reference_rows import check_against, held_out
 from siftune.curate.dedup.survivors import best_first, ranking_columns
@@ -69,25 +69,20 @@ class SemanticDedup:
     """
 
     by: str = "embedding"
-    threshold: Share = 0.9
+    threshold: PositiveShare = 0.9
     rank_by: str | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
     precision: Precision = "auto"
     exact_to: Natural = 200_000
-    recall: Share = 0.99
+    recall: PositiveShare = 0.99
     against: SourceOption | None = None
 
     renamed: ClassVar = (("dtype", "precision"),)
 
     def __post_init__(self) -> None:
         check_against(self.against)
-        if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold: expected above 0 and at most 1, got {self.threshold}")
-        if not 0 < self.recall <= 1:
-            raise ValueError(f"recall: expected above 0 and at most 1, got {self.recall}")
-        if self.exact_to < 0:
-            raise ValueError(f"exact_to: expected a number of rows, got {self.exact_to}")
+        check_ranges(self)
 
     @property
     def needs(self) -> tuple[str, ...]:

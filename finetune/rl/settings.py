@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from siftune.curate.core.ranges import Count, NonNegative, Positive, Seed, Share
+from siftune.curate.core.ranges import (
+    Count,
+    NonNegative,
+    Positive,
+    Seed,
+    Share,
+    Within,
+    check_ranges,
+)
 from siftune.finetune.models.precision import Precision
 from siftune.finetune.rl.kl import AdaptiveKL, FixedKL, KLController
 
 __all__ = ["Critic", "Schedule", "Settings"]
 
 Critic: TypeAlias = Literal["separate", "shared"]
+DualClip: TypeAlias = Annotated[float, Within(1, above=True)]
 Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 
 
@@ -59,7 +68,7 @@ class Settings:
     max_new_tokens: Count = 64
     temperature: Positive = 0.7
     cliprange: Positive = 0.2
-    dual_clip: float | None = None
+    dual_clip: DualClip | None = None
     value_clip: Positive | None = 0.2
     vf_coef: NonNegative = 0.1
     gamma: Share = 1.0
@@ -84,23 +93,11 @@ class Settings:
         Raises:
             ValueError: one is; the text names the option and what was expected.
         """
-        for name in ("rollouts", "batch", "minibatches", "micro_batch", "epochs", "max_new_tokens"):
-            self._check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("temperature", "cliprange", "lr", "critic_lr", "kl_horizon", "max_grad_norm"):
-            self._check(name, getattr(self, name) > 0, "above 0")
-        for name in ("vf_coef", "kl_coef", "ptx_coef", "seed", "missing_eos_penalty"):
-            self._check(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("value_clip", "kl_target", "kl_stop"):
-            value = getattr(self, name)
-            self._check(name, value is None or value > 0, "above 0, or null")
-        for name in ("gamma", "lam"):
-            self._check(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
-        self._check("dual_clip", self.dual_clip is None or self.dual_clip > 1, "above 1, or null")
-        self._check("minibatches", self.minibatches <= self.batch, f"at most batch={self.batch}")
-
-    def _check(self, name: str, valid: bool, expected: str) -> None:
-        if not valid:
-            raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)}")
+        check_ranges(self)
+        if self.minibatches > self.batch:
+            raise ValueError(
+                f"minibatches: expected at most batch={self.batch}, got {self.minibatches}"
+            )
 
     @property
     def steps_a_rollout(self) -> int:

@@ -14,7 +14,7 @@ import polars as pl
 
 from siftune.curate.chat.template_turns import columns_of
 from siftune.curate.core.errors import DataError
-from siftune.curate.core.ranges import Count, Natural, Positive, Seed, Share
+from siftune.curate.core.ranges import Count, Natural, Positive, Seed, Share, check_ranges
 from siftune.curate.core.schema import KINDS, schema_of
 from siftune.curate.files.atomic import write_json
 from siftune.curate.files.json_text import dump
@@ -102,16 +102,7 @@ class Sample:
 
     def __post_init__(self) -> None:
         """Refuse options out of range or against each other."""
-        for name in ("count", "max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("temperature", "scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        if self.opponents < 0 or self.limit < 0:
-            raise ValueError("opponents and limit: expected 0 or more")
-        if not 0 <= self.mixture <= 1:
-            raise ValueError(f"mixture: expected 0 to 1, got {self.mixture}")
+        check_ranges(self)
         if bool(self.opponents) != (self.reference is not None):
             raise ValueError("opponents and reference go together: one is set, the other is not")
 

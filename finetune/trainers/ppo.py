@@ -114,9 +114,6 @@ class PPO(Settings):
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
         super().__post_init__()
-        self._check("save_every", self.save_every >= 1, "at least 1")
-        self._check("eval_limit", self.eval_limit >= 1, "at least 1")
-        self._check("lora", self.lora >= 0, "a rank, or 0 for none")
         check_kept(self.adapter, self.lora)
         if self.ptx_coef > 0 and self.ptx_rows is None:
             raise ValueError("ptx_coef: needs ptx_rows, the supervised rows to draw from")

@@ -12,7 +12,16 @@ import polars as pl
 
 from siftune.curate.chat.templates import ENCODER
 from siftune.curate.core.progress import if_slow
-from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, Rank, Seed, Share
+from siftune.curate.core.ranges import (
+    Count,
+    HeldOutShare,
+    Natural,
+    NonNegative,
+    Positive,
+    Rank,
+    Seed,
+    check_ranges,
+)
 from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import TrainResult
@@ -87,7 +96,7 @@ class RewardModel:
     lora_alpha: Positive = 16.0
     adapter: Kept = "merge"
     on_bad: training_rows.OnBad = "refuse"
-    held_out: Share = 0.1
+    held_out: HeldOutShare = 0.1
     eval_rows: str | None = None
     save_every: Count = 100
     log_every: Count = 10
@@ -97,17 +106,8 @@ class RewardModel:
 
     def __post_init__(self) -> None:
         """Refuse options out of range or against each other."""
-        for name in ("batch_size", "micro_tokens", "save_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.lora < 0:
-            raise ValueError(f"lora: expected a rank, or 0 for none, got {self.lora}")
+        check_ranges(self)
         check_kept(self.adapter, self.lora)
-        for name in ("epochs", "lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
         if self.freeze and self.lora:
             raise ValueError("freeze: with lora all layers stay as they are; set one of the two")
 

@@ -13,7 +13,15 @@ import polars as pl
 from siftune.curate.chat.encoding import Encoded, encode_chats, encode_texts, encode_unmasked
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import if_slow
-from siftune.curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
+from siftune.curate.core.ranges import (
+    Count,
+    HeldOutShare,
+    Natural,
+    Positive,
+    Rank,
+    Seed,
+    check_ranges,
+)
 from siftune.curate.core.schema import KINDS, kind_of
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.rows.chat import contents
@@ -112,7 +120,7 @@ class SFT:
     lora_alpha: Positive = 16.0
     adapter: Kept = "merge"
     on_bad: training_rows.OnBad = "refuse"
-    held_out: Share = 0.0
+    held_out: HeldOutShare = 0.0
     patience: Natural = 0
     keep: KeptWeights = "last"
     eval_rows: str | None = None
@@ -126,19 +134,10 @@ class SFT:
 
     def __post_init__(self) -> None:
         """Refuse options out of range or against each other."""
-        for name in ("batch_size", "save_every", "log_every", "eval_limit", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.lora < 0:
-            raise ValueError(f"lora: expected a rank, or 0 for none, got {self.lora}")
+        check_ranges(self)
         check_kept(self.adapter, self.lora)
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
         if self._follows_loss and not (self.held_out or self.eval_rows):
             raise ValueError("patience and keep: they need held_out, a share, or eval_rows")
-        for name in ("epochs", "lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
 
     @property
     def _follows_loss(self) -> bool:

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from siftune.curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
+from siftune.curate.core.ranges import (
+    Count,
+    HeldOutShare,
+    Natural,
+    Positive,
+    PositiveShare,
+    Rank,
+    Seed,
+    check_ranges,
+)
 from siftune.finetune.data.training_rows import OnBad
 from siftune.finetune.models.lora import Kept, check_kept
 from siftune.finetune.models.precision import Precision
 
 __all__ = ["PolicyOptions"]
-
-_AT_LEAST: Final = {  # the least that an option can be
-    "lora": 0,
-    "ref_sync_steps": 0,
-    "eval_limit": 0,
-    **dict.fromkeys(
-        (
-            "batch_size",
-            "gradient_accumulation",
-            "micro_tokens",
-            "max_new_tokens",
-            "save_every",
-            "log_every",
-        ),
-        1,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class PolicyOptions:
     precompute_reference: bool = False
     track_reference: bool = False
     ref_sync_steps: Natural = 0
-    ref_mixup_alpha: Share = 0.6
+    ref_mixup_alpha: PositiveShare = 0.6
     share_prefix: bool = True
     cache: str | None = None
     epochs: Positive = 1.0
@@ -67,7 +59,7 @@ class PolicyOptions:
     max_length: Count | None = None
     max_prompt_length: Count | None = None
     on_bad: OnBad = "refuse"
-    held_out: Share = 0.1
+    held_out: HeldOutShare = 0.1
     eval_rows: str | None = None
     eval_limit: Natural = 0
     max_new_tokens: Count = 64
@@ -80,16 +72,7 @@ class PolicyOptions:
 
     def __post_init__(self) -> None:
         """Refuse options out of range or against each other."""
-        for name, least in _AT_LEAST.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        for name in ("epochs", "lr", "value_lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        if not 0 < self.ref_mixup_alpha <= 1:
-            raise ValueError(f"ref_mixup_alpha: expected above 0, to 1, got {self.ref_mixup_alpha}")
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
+        check_ranges(self)
         check_kept(self.adapter, self.lora)
         self._refuse_conflicts()
 

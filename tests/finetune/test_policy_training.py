@@ -205,14 +205,14 @@ def test_what_answers_teach_over_4_bits_is_merged_into_the_whole_model(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"lora": -1}, "lora: expected at least 0, got -1"),
+        ({"lora": -1}, "lora: expected at least 0, at most 1,024, got -1"),
         ({"micro_tokens": 0}, "micro_tokens: expected at least 1"),
         ({"eval_limit": -1}, "eval_limit: expected at least 0"),
         ({"load_in_4bit": True}, "load_in_4bit: needs lora"),
         ({"max_kl": 0.1, "precompute_reference": True}, "max_kl needs the reference in memory"),
         ({"ref_sync_steps": 2, "lora": 2}, "ref_sync_steps: needs a reference of its own"),
         ({"ref_mixup_alpha": 0.0}, "ref_mixup_alpha: expected above 0"),
-        ({"held_out": 1.0}, "held_out: expected a share"),
+        ({"held_out": 1.0}, "held_out: expected at least 0, below 1, got 1"),
     ],
 )
 def test_options_out_of_range_or_against_each_other_are_refused(options, said):

@@ -862,7 +862,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"reward_options": {"txt": "e"}}, "has no option 'txt'"),
     ({"batch": 1}, "minibatches: expected at most batch=1, got 2"),
     ({"temperature": 0}, "temperature: expected above 0"),
-    ({"dual_clip": 1.0}, "dual_clip: expected above 1, or null"),
+    ({"dual_clip": 1.0}, "dual_clip: expected above 1, got 1"),
     ({"ptx_coef": 1.0}, "ptx_coef: needs ptx_rows"),
     ({"lora": 4, "critic_model": "x"}, "critic_model: a shared critic has no trunk"),
     ({"seed": -1}, "seed: expected at least 0"),

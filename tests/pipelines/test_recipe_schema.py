@@ -54,6 +54,7 @@ def test_every_recipe_of_ours_is_valid(path: Path) -> None:
         ({"sauce": "a.jsonl", "stages": []}, "$.sauce"),
         ({"base": "m", "train": [{"dpo": {"learning_rate": 1.0}}]}, "learning_rate"),
         ({"base": "m", "train": [{"dpo": {"lr": 0}}]}, "lr"),
+        ({"base": "m", "train": [{"dpo": {"held_out": 1.0}}]}, "held_out: 1.0 is not below 1"),
         ({"base": "m", "train": [{"dpp": None}]}, "$.train[0]"),
         ({"base": "m", "train": [], "heldout": {"rows": "a"}}, "$.heldout.rows"),
         ({"base": "m", "train": [], "evaluate": {"limits": 3}}, "limits"),
