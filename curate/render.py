@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import orjson
+
 from siftune.curate.core.terminal import printable
 from siftune.curate.runners.forecast import Forecast, forecast_lines
 from siftune.curate.runners.plan import Plan
 from siftune.curate.runners.run import Result
 from siftune.curate.runs.explain import RowTrace, StageRecord
 
-__all__ = ["as_text", "as_value", "plan_text", "result_text"]
+__all__ = ["as_text", "as_value", "plan_end", "plan_text", "result_text", "value_text"]
 
 _LONGEST = 400
 
@@ -42,10 +44,24 @@ def plan_text(plan: Plan, forecasts: Sequence[Forecast] = ()) -> str:
     lines = [f"{plan.recipe.name}: {inputs}, seed {plan.recipe.seed}"]
     lines.append(f"  ingest{'  (done before)' if plan.ingested else ''}")
     for step in plan.steps:
-        options = ", ".join(f"{key}={value}" for key, value in step.spec.options.items())
+        options = ", ".join(f"{key}={value_text(one)}" for key, one in step.spec.options.items())
         done = "  (done before)" if step.done else ""
         lines.append(f"  {step.label} {step.spec.group} {options}{done}")
-    return "\n".join([*lines, *forecast_lines(forecasts), "nothing was written (--dry-run)"])
+    return plan_end([*lines, *forecast_lines(forecasts)])
+
+
+def value_text(value: Any) -> str:
+    """The value of an option as recipes have it, which ``-o`` reads.
+
+    >>> value_text("auto"), value_text(True), value_text({"web": 3})
+    ('auto', 'true', '{"web":3}')
+    """
+    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+
+
+def plan_end(lines: Sequence[str]) -> str:
+    """The lines of a plan as text, with the last line of every ``--dry-run``."""
+    return "\n".join([*lines, "nothing was written (--dry-run)"])
 
 
 def as_value(trace: RowTrace) -> dict[str, Any]:

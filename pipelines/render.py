@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
+from siftune.curate.render import plan_end, value_text
 from siftune.curate.runners.forecast import Forecast, forecast_lines
 from siftune.finetune.runs.summary import METRICS
 from siftune.pipelines.before_after import means_of, reference_of
@@ -46,9 +45,9 @@ def plan_text(
     lines += _evaluation_text(pipeline)
     lines.append("the time of trainings is not forecast: their progress shows the time left")
     lines.append("settings, each changed by -o PATH=VALUE:")
-    lines += [f"  {path}={_value(value)}" for path, value in settings.items()]
+    lines += [f"  {path}={value_text(value)}" for path, value in settings.items()]
     more = "  train.N.METHOD.OPTION=VALUE, the options of `siftune finetune METHOD --help`"
-    return "\n".join([*lines, more, "nothing was written (--dry-run)"])
+    return plan_end([*lines, more])
 
 
 def _made_from(pipeline: Pipeline) -> str:
@@ -57,7 +56,7 @@ def _made_from(pipeline: Pipeline) -> str:
 
 
 def _step_text(step: Step, forecasts: Sequence[Forecast]) -> str:
-    given = "".join(f", {key} {_value(value)}" for key, value in step.options.items())
+    given = "".join(f", {key} {value_text(value)}" for key, value in step.options.items())
     rows = _rows_text(forecasts)
     return (
         f"{step.label}: {step.method} from {step.start} on `{step.data}`{rows}"
@@ -86,7 +85,7 @@ def _steps_text(step: Step, forecasts: Sequence[Forecast]) -> str:
 
 def _evaluation_text(pipeline: Pipeline) -> Iterator[str]:
     if pipeline.heldout:
-        given = "".join(f", {key} {_value(value)}" for key, value in pipeline.evaluate.items())
+        given = "".join(f", {key} {value_text(value)}" for key, value in pipeline.evaluate.items())
         for key in pipeline.heldout:
             models = ", ".join(_evaluated_on(key, pipeline.train))
             yield f"evaluate: {models or _NO_JUDGE} on the held-out {key}{given if models else ''}"
@@ -109,10 +108,6 @@ def _evaluated_on(key: str, steps: Sequence[Step]) -> Iterator[str]:
     for step in steps:
         if judges_pairs(step.method) if key == "pairs" else step.method != "reward":
             yield step.label
-
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
 
 
 def result_text(manifest: Mapping[str, Any], out: Path) -> str:
