@@ -33,12 +33,18 @@ def curate() -> None:
 
 def _source_options(command: _Command) -> _Command:
     for option in (
-        click.option("--format", "layout", help="The raw layout, where it is not detected."),
         click.option(
-            "--map", "renames", multiple=True, metavar="KEY=NAME", help="Rename a raw key first."
+            "--format", "layout", help="Raw layout of the rows, where it is not detected."
         ),
         click.option(
-            "--limit", type=click.IntRange(1, _LARGEST), help="Read at most so many rows."
+            "--map",
+            "renames",
+            multiple=True,
+            metavar="KEY=NAME",
+            help="Rename a key of the raw rows before they are read, such as question=prompt.",
+        ),
+        click.option(
+            "--limit", type=click.IntRange(1, _LARGEST), help="Largest number of rows to read."
         ),
     ):
         command = option(command)
@@ -61,7 +67,13 @@ def _run_options(command: _Command) -> _Command:
     return command
 
 
-_out = click.option("--out", cls=OutOption, check=check_run, required=True, help="The run folder.")
+_out = click.option(
+    "--out",
+    cls=OutOption,
+    check=check_run,
+    required=True,
+    help="Folder of the run, created or replaced.",
+)
 _seed = click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
@@ -102,9 +114,19 @@ def ingest(
 
 @curate.command(cls=WritingCommand)
 @click.argument("recipe", type=GivenPath())
-@click.option("--out", cls=OutOption, check=check_run, help="The run folder.  [default: runs/NAME]")
 @click.option(
-    "-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key."
+    "--out",
+    cls=OutOption,
+    check=check_run,
+    help="Folder of the run, created or replaced.  [default: runs/NAME]",
+)
+@click.option(
+    "-o",
+    "--override",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a key of the recipe by its path, such as stages.2.rows=100.",
 )
 @_run_options
 def run(
@@ -184,16 +206,18 @@ class _ExportCommand(WritingCommand):
     "layout",
     default="trl",
     show_default=True,
-    help="The layout of a trainer (they are listed below), or the name of a raw format.",
+    help="Layout of a trainer, listed below, or the name of a raw format.",
 )
 @click.option(
     "--as",
     "shape",
-    help="messages (of a pair: the chosen side), prompt_completion, prompt_only, preference, "
+    help="Shape of the records: messages (of a pair: the chosen side), prompt_completion, "
+    "prompt_only, preference, "
     "unpaired or text.  [default: what the kind of the rows is]",
 )
 @click.option(
-    "--to", help="jsonl, parquet or datasets.  [default: what the trainer's documentation uses]"
+    "--to",
+    help="Container: jsonl, parquet or datasets.  [default: what the trainer's documentation uses]",
 )
 @click.option(
     "--with",
@@ -203,7 +227,11 @@ class _ExportCommand(WritingCommand):
     help="Add a column: a score, source, id, or a field of the raw rows.",
 )
 @click.option(
-    "--out", cls=OutOption, check=check_folder, required=True, help="The folder to write."
+    "--out",
+    cls=OutOption,
+    check=check_folder,
+    required=True,
+    help="Folder of the export, created or replaced.",
 )
 def export(
     run: Path, layout: str, shape: str | None, to: str | None, columns: tuple[str, ...], out: Path
@@ -233,8 +261,16 @@ def _stage_options() -> list[click.Parameter]:
 @click.command()
 @_out
 @_seed
-@click.option("--sides", type=click.Choice(["both", "chosen", "rejected"]), help="Of a pair.")
-@click.option("--turns", type=click.Choice(["last", "every"]), help="Of a conversation.")
+@click.option(
+    "--sides",
+    type=click.Choice(["both", "chosen", "rejected"]),
+    help="Sides of a pair that a scorer reads.  [default: both]",
+)
+@click.option(
+    "--turns",
+    type=click.Choice(["last", "every"]),
+    help="Turns of a chat that a scorer reads.  [default: last]",
+)
 @_source_options
 @_run_options
 def _shared_options(**_: Any) -> None: ...

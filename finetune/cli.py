@@ -51,9 +51,10 @@ _DATA: Final = {
     "compare": "Data: preference rows (a prompt, a chosen and a rejected answer).",
 }
 """The rows that trainers and tools read, by the module of each."""
-_WRITTEN: Final = {  # what is no model folder
-    "evaluate": "The folder of the evaluation: the answers or judgements, and their means.",
-    "sample": "The folder of the sampled rows, which losses on own samples are trained on.",
+_WRITTEN: Final = {  # what is no training
+    "init": "Folder of the model that is made.",
+    "evaluate": "Folder of the evaluation: the answers or judgements, and their means.",
+    "sample": "Folder of the sampled rows, which losses on own samples are trained on.",
 }
 
 
@@ -123,7 +124,7 @@ def losses(as_json: bool) -> None:
         echo(loss_table())
 
 
-_MODEL: Final = "The model folder."
+_MODEL: Final = "Folder of the model; the same command continues a stopped training."
 
 
 def _arguments(out: str = _MODEL, check: Check = check_model) -> list[click.Parameter]:
@@ -134,7 +135,7 @@ def _arguments(out: str = _MODEL, check: Check = check_model) -> list[click.Para
             ["-o", "--option", "pairs"],
             multiple=True,
             metavar="KEY=VALUE",
-            help="An argument of the trainer underneath, passed on as it is.",
+            help="Argument of the trainer underneath, such as warmup_steps=10.",
         ),
     ]
 
@@ -188,7 +189,7 @@ def _compare_command() -> click.Command:
         echo(table_of(facts))
         return _PARTIAL if any(not one["runs"] for one in facts["means"].values()) else 0
 
-    rows, place, _ = _arguments("The folder of the comparison.", check_comparison)
+    rows, place, _ = _arguments("Folder of the comparison and of its runs.", check_comparison)
     return _hinting(
         WritingCommand(
             name="compare",
@@ -214,7 +215,7 @@ def _conformance_command() -> click.Command:
             ["-o", "--option", "pairs"],
             multiple=True,
             metavar="KEY=VALUE",
-            help="An option of the loss.",
+            help="Option of the loss, such as beta=0.2.",
         ),
         *component_options(Conformance, texts=OPTION_TEXTS),
     ]

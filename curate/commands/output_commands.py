@@ -33,8 +33,8 @@ class WritingCommand(HintingCommand):
         overwrite = click.RichOption(
             ["--overwrite"],
             is_flag=True,
-            help="Replace what another siftune command wrote here, or a training with other "
-            "options or data; all else that the same command wrote is replaced without it.",
+            help="Replace what another siftune command wrote there, or a training with other "
+            "options or data.",
         )
         super().__init__(*args, params=[*params, overwrite], **kwargs)
 

@@ -105,6 +105,15 @@ def test_each_option_has_one_sentence(group: str, name: str) -> None:
         assert not re.search(r"\b(told|said|stand|stands|goes|heard)\b", text), text
 
 
+def test_each_option_of_each_command_has_one_sentence() -> None:
+    for words, command in commands():
+        for param in command.params:
+            if isinstance(param, click.Option):
+                text = re.sub(r"\s*\[[^\[]*\]$", "", str(param.help))
+                assert re.fullmatch(r"[A-ZΑ-Ωλ`].{9,220}\.", text), (words, param.name, text)
+                assert not re.search(r"[.!?] [A-Z]", text), (words, param.name, text)
+
+
 @pytest.mark.parametrize(("words", "command"), COMMANDS, ids=[words[-1] for words, _ in COMMANDS])
 def test_the_help_of_a_component_is_short_and_its_example_works(
     words: tuple[str, ...], command: click.Command

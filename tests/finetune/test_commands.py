@@ -202,8 +202,8 @@ def test_the_help_of_an_objective_names_no_option_that_its_command_lacks(name):
 @pytest.mark.parametrize("command", ["sample", "evaluate"])
 def test_what_writes_no_model_does_not_say_that_it_does(command):
     told = CliRunner().invoke(finetune, [command, "--help"]).output
-    assert "The model folder." not in told
-    assert "The folder of the" in told
+    assert "Folder of the model" not in told
+    assert "Folder of the" in told
 
 
 def test_losses_are_a_table_of_papers_data_and_needs():
