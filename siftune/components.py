@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Any, Final
 
-from siftune.curate.core.custom import component
+from siftune.curate.core.component_calls import plain_call
+from siftune.curate.core.custom import component, name_and_options
 from siftune.curate.core.custom_file import Checked
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build, closest, find, names, source_of
-from siftune.curate.io.plain_frames import decide_on, score_frame
 from siftune.finetune.core.methods import FAMILIES, family_of, objectives
 from siftune.session import as_options, python_errors
 
@@ -33,7 +33,7 @@ def scorer(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., A
     Raises:
         UsageError: no such scorer or option.
     """
-    return _alone(component("curate.scorers", what, as_options(options)), score_frame)
+    return _alone("curate.scorers", component("curate.scorers", what, as_options(options)))
 
 
 @python_errors()
@@ -47,11 +47,11 @@ def selector(what: str | Callable[..., Any], /, **options: Any) -> Callable[...,
     Raises:
         UsageError: no such selector or option.
     """
-    return _alone(component("curate.selectors", what, as_options(options)), decide_on)
+    return _alone("curate.selectors", component("curate.selectors", what, as_options(options)))
 
 
 @python_errors()
-def loss(name: str, /, **options: Any) -> Callable[..., Any]:
+def loss(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., Any]:
     """A training objective: called with log-probabilities it gives one loss a pair or completion.
 
     >>> loss("dpo", beta=1.0)(policy=(-6.0, -9.0), ref=(-5.0, -7.0)).loss  # -log σ(-1 + 2)
@@ -60,15 +60,15 @@ def loss(name: str, /, **options: Any) -> Callable[..., Any]:
     Raises:
         UsageError: no such objective or option.
     """
+    name, own = name_and_options(what)
     group = family_of(name)
     if group is None:
-        raise UsageError(f"no objective is called {name!r}; {closest(name, objectives())}")
-    made: Callable[..., Any] = build(group, name, as_options(options))
-    return made
+        raise UsageError(f"no objective is called {what!r}; {closest(what, objectives())}")
+    return _alone(group, build(group, name, {**own, **as_options(options)}))
 
 
 @python_errors()
-def reward(name: str, /, **options: Any) -> Callable[..., Any]:
+def reward(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., Any]:
     """A reward: called with prompts and completions it gives a number, or None, for each.
 
     >>> reward("length", target=4)(["2+2?"], ["It is 4."])
@@ -77,17 +77,22 @@ def reward(name: str, /, **options: Any) -> Callable[..., Any]:
     Raises:
         UsageError: no such reward or option.
     """
-    made: Callable[..., Any] = build("finetune.rewards", name, as_options(options))
-    return made
+    return _alone("finetune.rewards", component("finetune.rewards", what, as_options(options)))
 
 
-def _alone(made: Any, adapter: Callable[..., Any]) -> Callable[..., Any]:
-    """A component that takes any frame: ours do already, and a user's own that reads turns does."""
-    given = getattr(made, "data", _TURNS)  # of a function: names of what it is called with
-    if isinstance(made, Checked) and not _TURNS.isdisjoint(given):
-        return partial(adapter, type(made).__call__, made)
+def _alone(group: str, made: Any) -> Callable[..., Any]:
+    """A component that takes plain input: ours do already, and a user's own is adapted.
+
+    A function of a frame is called with that frame; one of turns or texts with any layout of them.
+    """
     found: Callable[..., Any] = made
-    return found
+    given = getattr(made, "data", _TURNS)  # of a function: names of what it is called with
+    of_frames = group.startswith("curate.") and _TURNS.isdisjoint(given)
+    return (
+        found
+        if of_frames or not isinstance(made, Checked)
+        else plain_call(f"siftune.{group}", made)
+    )
 
 
 LOSSES: Final = tuple(FAMILIES)

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.progress import no_kernel_note
 from siftune.curate.core.registry import checked, closest, find, options, summary
@@ -28,7 +29,7 @@ from siftune.finetune.core.methods import (
 )
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.runs.run_folders import check_model
-from siftune.session import as_options, python_errors, scratch
+from siftune.session import as_option, as_options, python_errors, scratch
 
 __all__ = ["evaluate", "methods", "prefer", "sample"]
 
@@ -87,7 +88,7 @@ def _trained(
     name: str, rows: Any, given: Mapping[str, Any], out: Any, overwrite: bool
 ) -> TrainResult:
     place = _place(name, out)
-    trainer = _trainer(name, given)
+    trainer = _trainer(name, _named_reward(given))
     if hasattr(trainer, "check_options"):
         trainer.check_options()
     source, _held = _source(rows)
@@ -96,6 +97,15 @@ def _trained(
         check(place, f"finetune {name}", [source])
         result: TrainResult = trainer(source, place)
     return result
+
+
+def _named_reward(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options in which a reward that is a function or an object has a name, and its options."""
+    if not callable(reward := given.get("reward")):
+        return dict(given)
+    name, own = name_and_options(reward)
+    own |= given.get("reward_options", {})
+    return {**given, "reward": name, **({"reward_options": own} if own else {})}
 
 
 def _place(name: str, out: Any) -> Path:
@@ -147,18 +157,26 @@ def _source(rows: Any) -> tuple[Path, Any]:
 
 @python_errors()
 def prefer(
-    rows: Any, loss: str = "dpo", /, *, out: str | Path, overwrite: bool = False, **given: Any
+    rows: Any,
+    loss: str | Callable[..., Any] = "dpo",
+    *,
+    out: str | Path,
+    overwrite: bool = False,
+    **given: Any,
 ) -> TrainResult:
-    """Train on preferences by any objective: ``prefer(rows, "dpo", model=..., out=...)``.
+    """Train on preferences by any objective: ``prefer(rows, loss="dpo", model=..., out=...)``.
 
-    ``loss`` is a name, such as ``"dpo"``; ``given`` are its options and those of the training.
+    ``loss`` is a name, such as ``"dpo"`` or ``path/file.py:NAME``, a loss such as
+    ``siftune.losses.DPO(beta=0.1)``, or a function of yours of `siftune.losses.PairLogps` that
+    gives one loss a pair. ``given`` are its options and those of the training.
 
     Raises:
         UsageError: no such objective or option.
     """
-    if loss not in objectives():
+    name, own = name_and_options(as_option(loss))
+    if family_of(name) is None:
         raise UsageError(f"no objective is called {loss!r}; {closest(loss, objectives())}")
-    return _trained(loss, rows, as_options(given), out, overwrite)
+    return _trained(name, rows, {**own, **as_options(given)}, out, overwrite)
 
 
 @python_errors()
@@ -204,7 +222,7 @@ def _asked(
     out: str | Path | None,
     overwrite: bool,
 ) -> TrainResult:
-    command = checked(find(*place), as_options(given), name)
+    command = checked(find(*place), _named_reward(as_options(given)), name)
     source, _held = _source(rows)
     here = scratch() if out is None else None
     folder = here.path / name if here is not None else Path(str(out))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from functools import cache, wraps
+from collections.abc import Callable
+from functools import cache, partial, wraps
 from types import ModuleType
 from typing import Any, Final
 
-__all__ = ["adapt_calls"]
+__all__ = ["adapt_calls", "plain_call"]
 
 _ADAPTERS: Final[dict[str, str]] = {}
 """By package: ``MODULE:FUNCTION`` of its adapter."""
@@ -33,6 +34,12 @@ def adapt_calls(package: str, adapter: str) -> None:
     """
     _ADAPTERS[package] = adapter
     sys.modules[package].__class__ = _ComponentPackage
+
+
+def plain_call(package: str, component: Any) -> Callable[..., Any]:
+    """A component of a user as those of ``package`` are called: with plain input, too."""
+    importlib.import_module(package)
+    return partial(_loaded(_ADAPTERS[package]), type(component).__call__, component)
 
 
 def _adapt(component: Any, adapter: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from siftune.curate.core.custom_file import custom_class, register
-from siftune.curate.core.registry import build, checked, options
+from siftune.curate.core.registry import build, checked, find, names, options
 
 __all__ = ["component", "name_and_options"]
 
@@ -51,5 +51,14 @@ def name_and_options(thing: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(thing, str):
         return thing, {}
     if isinstance(thing, type) or is_plain(thing):
-        return register(thing), {}
-    return register(type(thing)), {key: getattr(thing, key) for key in options(type(thing))}
+        return _own_name(thing) or register(thing), {}
+    own = {key: getattr(thing, key) for key in options(type(thing))}
+    return _own_name(type(thing)) or register(type(thing)), own
+
+
+def _own_name(thing: Any) -> str | None:
+    """The name of a component of ours, by its class; None for any other."""
+    module = str(getattr(thing, "__module__", ""))
+    group, _, name = module.removeprefix("siftune.").rpartition(".")
+    ours = isinstance(thing, type) and module.startswith("siftune.") and group.count(".") > 0
+    return name if ours and name in names(group) and find(group, name) is thing else None

@@ -1,4 +1,4 @@
-"""A user's own functions as scorers and selectors of rows."""
+"""A user's own functions as scorers, selectors, losses and rewards."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 
 import siftune as sf
+from siftune.finetune.losses.types import PairLogps
 
 TEXT = "the cat sat on a mat and looked at the wide blue sea beyond the old town wall"
 RECORDS = [
@@ -99,3 +101,57 @@ def test_what_a_function_uses_by_name_counts_and_its_place_does_not():
         return len(response.split()) in wanted
 
     assert rows.select(rule).recipe == two.recipe
+
+
+PAIRS = [
+    {"prompt": f"Say {word} {n}", "chosen": f"The {word} is good", "rejected": f"bad {word}"}
+    for n, word in enumerate(TEXT.split()[:8])
+]
+QUICK = {"epochs": 1, "batch_size": 4, "held_out": 0, "lr": 1e-3, "max_length": 64}
+
+
+def mine(logps: PairLogps, beta: float = 0.1) -> torch.Tensor:
+    """DPO, written by a user."""
+    return -torch.nn.functional.logsigmoid(beta * logps.gap)
+
+
+def test_a_function_is_a_loss_on_plain_tensors():
+    given = {"policy": (torch.tensor([-6.0]), torch.tensor([-9.0])), "ref": (-5, -7)}
+    ours = sf.loss(sf.losses.DPO(beta=1.0))(**given).loss
+    assert torch.equal(sf.loss(mine, beta=1.0)(**given).loss, ours)
+    assert torch.equal(sf.loss("dpo", beta=1.0)(**given).loss, ours)
+    assert ours.dtype == torch.float32
+
+
+def test_preferences_are_trained_by_a_function_as_by_the_loss_it_is(tiny_model_dir, tmp_path):
+    found = {}
+    for name, loss in (("own", mine), ("ours", sf.losses.DPO(beta=0.2))):
+        beta = {"beta": 0.2} if name == "own" else {}
+        out = tmp_path / name
+        trained = sf.train.prefer(PAIRS, loss=loss, model=tiny_model_dir, out=out, **beta, **QUICK)
+        found[name] = trained.metrics["loss"]
+    assert found["own"] == found["ours"]
+    with pytest.raises(sf.UsageError, match=r"has no option 'betta'; did you mean beta"):
+        sf.train.prefer(PAIRS, loss=mine, betta=1, model=tiny_model_dir, out=tmp_path / "x")
+
+
+def brevity(completion: str, most: int = 8) -> float:
+    """1 for nothing said, 0 from ``most`` characters on."""
+    return max(0.0, 1 - len(completion) / most)
+
+
+def test_a_function_is_a_reward(tiny_model_dir, tmp_path):
+    assert sf.reward(brevity)(["Hi"], ["four"]) == [0.5]
+    trained = sf.train.ppo(
+        [{"prompt": pair["prompt"]} for pair in PAIRS],
+        model=tiny_model_dir,
+        reward=brevity,
+        reward_options={"most": 4},
+        out=tmp_path / "ppo",
+        rollouts=1,
+        batch=4,
+        minibatches=1,
+        epochs=1,
+        max_new_tokens=4,
+    )
+    assert 0 <= trained.metrics["objective/score"] <= 1
