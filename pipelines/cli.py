@@ -53,7 +53,7 @@ class _Siftune(LazyGroup):
 def siftune() -> None:
     """Select the data that matters, train on it, and prove that it helped.
 
-    Exit codes: 0 all went well, 1 failed, 2 wrong usage, 3 input refused, 4 done but some rows were
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input refused, 4 done but some rows were
     set aside, 130 and 143 stopped.
     """
 
@@ -117,7 +117,7 @@ def _failed(error: BaseException) -> int:
 
 
 def _misused(error: click.ClickException) -> int:
-    """One line with the command whose help tells more; the help itself if nothing was asked for."""
+    """One line with the command that prints more help; the help itself without any arguments."""
     if isinstance(error, getattr(exceptions, "NoArgsIsHelpError", ())):
         error.show()
         return error.exit_code

@@ -1,4 +1,4 @@
-"""What a pipeline's run would refuse on its way, found before its first stage and said at once."""
+"""Preflight of a pipeline: all that its run would refuse, reported before its first stage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from siftune.curate.files.source_spec import in_recipe, input_paths
 from siftune.curate.runners.forecast import Forecast
 from siftune.curate.runners.plan import Plan, plan
 from siftune.curate.runners.run import preview
-from siftune.curate.runners.run_folder import hold_streams
+from siftune.curate.runners.run_folder import spool_streams
 from siftune.curate.runners.stage_cache import StageCache
 from siftune.curate.runs.recipe import Recipe
 from siftune.finetune.core.intervals import HIGH, LOW
@@ -89,7 +89,7 @@ class Preflight:
         """Every source, stage and held-out file."""
         for key, recipe in recipes_of(self.pipeline).items():
             with self.problems.collecting(key), TemporaryDirectory() as folder:
-                held = hold_streams(recipe, Path(folder))
+                held = spool_streams(recipe, Path(folder))
                 self.plans[key] = plan(held, self.out / key, cache=self.cache)
         for key, given in self.pipeline.heldout.items():
             if isinstance(given, str):

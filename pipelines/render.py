@@ -1,4 +1,4 @@
-"""A pipeline in words: what it would do, and what came of it."""
+"""Text output of pipelines: the plan, and the results of a run."""
 
 from __future__ import annotations
 

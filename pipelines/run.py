@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.progress import ProgressReporter, Quiet
+from siftune.curate.core.progress import NoProgress, ProgressReporter
 from siftune.curate.core.registry import checked, options
 from siftune.curate.files.atomic import digest_of, hash_file, read_json, write_json
 from siftune.curate.files.outputs import run_folder
@@ -60,7 +60,7 @@ def run_checked(
     cache: StageCache | None = None,
 ) -> dict[str, Any]:
     """As `run`, of a pipeline that `pipelines.preflight` has checked."""
-    say = say or Quiet()
+    say = say or NoProgress()
     with in_recipe(), run_folder(out, COMMAND, FILES, input_paths(asdict(pipeline))):
         try:
             return _Work(pipeline, out, say, cache).finish()
@@ -258,7 +258,7 @@ class _Work:
         return self._made(step.label, key, lambda folder: trainer(rows, folder), inputs, arm)
 
     def _trainer(self, step: Step, seed: int) -> Any:
-        """The trainer of a step, offered what the pipeline knows."""
+        """The trainer of a step, with the options that the pipeline sets."""
         offered = {
             "model": str(self.models[step.start]),
             "seed": seed,

@@ -165,7 +165,7 @@ def every_row(run: Path, manifest: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def summary_lines(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Each stage, and what came of it in words."""
+    """Each stage, with its counts in words."""
     ingest = manifest["stages"][0]
     aside = f", {ingest['quarantined']:,} quarantined" if ingest["quarantined"] else ""
     yield "ingest", f"{ingest['rows_in']:,} records read{aside}"
@@ -197,7 +197,7 @@ def headline(manifest: Mapping[str, Any]) -> str:
 
 
 def as_html(manifest: Mapping[str, Any], kept: pl.DataFrame) -> str:
-    """What came of each stage, and the first kept rows, for a notebook."""
+    """Counts of each stage, and the first kept rows, for a notebook."""
     lines = "".join(
         f"<tr><td>{escape(stage)}</td><td style='text-align:left'>{escape(told)}</td></tr>"
         for stage, told in summary_lines(manifest)

@@ -391,9 +391,9 @@ def open_run(folder: str | Path) -> Rows:
     run = Path(folder)
     known = manifest_of(run)["recipe"]
     stages = tuple(Spec(**spec) for spec in known["stages"])
-    from siftune.curate.files.source_spec import Given
+    from siftune.curate.files.source_spec import SourceSpec
 
-    given = {path: Given(**own) for path, own in known["given"].items()}
+    given = {path: SourceSpec(**own) for path, own in known["given"].items()}
     whole = {**known, "source": tuple(known["source"]), "stages": stages, "given": given}
     return Rows(run, Recipe(**whole))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from siftune.curate.core.errors import SiftuneError
-from siftune.curate.core.progress import Progress, ProgressReporter, Quiet
+from siftune.curate.core.progress import NoProgress, Progress, ProgressReporter
 from siftune.curate.files.source_spec import in_python
 
 __all__ = [
@@ -30,14 +30,14 @@ __all__ = [
 ]
 
 _numbers = count(1)
-_telling: list[ProgressReporter] = [Quiet()]
+_telling: list[ProgressReporter] = [NoProgress()]
 _OPTION: Final = re.compile(r"--[\w-]+ VALUE on the command line, (\w+): VALUE in a recipe")
 _FLAG: Final = re.compile(r"--([a-z][a-z0-9-]*)")
 
 
 def show_progress(on: bool = True) -> None:
     """Print what stages do, and how far they are, to standard error; off at first."""
-    _telling[0] = Progress() if on else Quiet()
+    _telling[0] = Progress() if on else NoProgress()
 
 
 def telling() -> ProgressReporter:

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 PLAIN = (
     "curate/cli.py",
+    "curate/commands",
     "curate/core",
     "curate/export",
     "curate/exports",
@@ -25,6 +26,12 @@ PLAIN = (
     "curate/runs",
     "curate/scorers",
     "curate/selectors",
+    "pipelines",
+    "siftune/__init__.py",
+    "siftune/rows.py",
+    "siftune/results.py",
+    "siftune/session.py",
+    "siftune/train.py",
     "finetune/comparison",
     "finetune/data",
     "finetune/trainers/preference.py",

@@ -25,7 +25,7 @@ __all__ = [
     "closest",
     "failure_of",
     "memory_limit",
-    "naming",
+    "name_in_errors",
     "raise_all",
     "reading",
 ]
@@ -153,7 +153,7 @@ class Failure(NamedTuple):
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def name_in_errors(path: Path) -> Iterator[None]:
     """Add the name ``path`` to errors of the disk that name no file.
 
     Raises:

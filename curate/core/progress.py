@@ -16,10 +16,10 @@ from typing import Any, Final, Protocol, TextIO, TypeAlias
 from siftune.curate.core.terminal import hidden, printable
 
 __all__ = [
+    "NoProgress",
     "Pace",
     "Progress",
     "ProgressReporter",
-    "Quiet",
     "RunContext",
     "announcing",
     "duration",
@@ -48,7 +48,7 @@ class ProgressReporter(Protocol):
         """Show a count."""
 
 
-class Quiet:
+class NoProgress:
     """Drops all progress."""
 
     def __call__(self, line: str) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.core.types import Row
-from siftune.curate.files.source_spec import Given, SourceOption, in_recipe
+from siftune.curate.files.source_spec import SourceOption, SourceSpec, in_recipe
 from siftune.curate.io.ingest import read_rows
 from siftune.curate.io.sources import plan
 
@@ -28,9 +28,9 @@ def held_out(against: SourceOption | None) -> pl.DataFrame:
     table, bad = read_reference(against)
     if bad:
         raise DataError(
-            f"{Given.of(against, 'against').path}: {len(bad)} records of the reference cannot be "
-            f"read, the first for {bad[0]['reason']}; run `siftune curate ingest` on it and name "
-            "its rows.parquet"
+            f"{SourceSpec.of(against, 'against').path}: {len(bad)} records of the reference cannot "
+            f"be read, the first for {bad[0]['reason']}; run `siftune curate ingest` on it and "
+            "name its rows.parquet"
         )
     return table
 
@@ -42,7 +42,7 @@ def read_reference(against: SourceOption) -> tuple[pl.DataFrame, list[Row]]:
         UsageError: an unknown format.
         DataError: it cannot be read; the text says what to write for ``against``.
     """
-    given = Given.of(against, "against")
+    given = SourceSpec.of(against, "against")
     with _named(given):
         return read_rows(given.path, format=given.format, mapping=given.map)
 
@@ -54,13 +54,13 @@ def reference_schema(against: SourceOption) -> Mapping[str, pl.DataType]:
         UsageError: an unknown format.
         DataError: it cannot be read; the text says what to write for ``against``.
     """
-    given = Given.of(against, "against")
+    given = SourceSpec.of(against, "against")
     with _named(given):
         return plan([given.path], given.format, given.map).schema
 
 
 @contextmanager
-def _named(given: Given) -> Iterator[None]:
+def _named(given: SourceSpec) -> Iterator[None]:
     """Errors about formats say what to write for ``against``."""
     try:
         with in_recipe():
@@ -79,4 +79,4 @@ def check_against(against: SourceOption | None) -> None:
         UsageError: it is neither a path nor ``{path, format, map}``.
     """
     if against is not None:
-        Given.of(against, "against")
+        SourceSpec.of(against, "against")

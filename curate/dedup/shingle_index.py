@@ -20,7 +20,7 @@ import polars as pl
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.dedup.shingle_sets import Sets
-from siftune.curate.files.atomic import aside, hash_file, read_json, write_json
+from siftune.curate.files.atomic import atomic_write, hash_file, read_json, write_json
 from siftune.curate.files.outputs import check_run_folder, run_folder
 
 __all__ = ["ShingleIndex"]
@@ -73,7 +73,7 @@ class ShingleIndex:
                 return
             lists = [sets.values[a:b] for a, b in zip(sets.offsets, sets.offsets[1:], strict=False)]
             table = pl.DataFrame({"id": ids, "hashes": lists}, schema=_SCHEMA)
-            with aside(self._path(key)) as part:
+            with atomic_write(self._path(key)) as part:
                 table.write_parquet(part, compression="uncompressed")
             every = [*known, _Stretch(key, hash_file(self._path(key)))]
             facts = {"settings": dict(self.settings), "stretches": [asdict(one) for one in every]}

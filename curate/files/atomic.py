@@ -15,12 +15,12 @@ from typing import IO, Any, Final
 
 import orjson
 
-from siftune.curate.core.errors import LockedError, UsageError, naming
+from siftune.curate.core.errors import LockedError, UsageError, name_in_errors
 from siftune.curate.files.lock_files import acquire_lock, open_lock_file
 
 __all__ = [
     "LOCK",
-    "aside",
+    "atomic_write",
     "digest_of",
     "hash_file",
     "hash_tree",
@@ -55,7 +55,7 @@ _ENTRIES: Final[Mapping[int, str]] = {
 
 
 @contextlib.contextmanager
-def aside(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path``; it is renamed to ``path`` when whole and on disk.
 
     A file replaces a regular file or nothing, a folder only nothing: `files.outputs` has what
@@ -68,7 +68,7 @@ def aside(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     part = unused_name(path)
     try:
-        with naming(path):
+        with name_in_errors(path):
             yield part
             to_disk(part)
             refuse_other_than_file(path)
@@ -147,7 +147,7 @@ def target_of_part(name: str) -> str | None:
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` in one step."""
-    with aside(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 

@@ -12,7 +12,7 @@ __all__ = ["acquire_lock", "open_lock_file"]
 def open_lock_file(path: Path) -> int:
     """Descriptor of a lock file, made where there is none; of a link or a pipe nothing is opened.
 
-    Windows knows no flags for that: the caller has looked at ``path`` before.
+    Windows has no flags for that: the caller has checked ``path`` before.
     """
     flags = os.O_RDWR | os.O_CREAT
     for name in ("O_NOFOLLOW", "O_NONBLOCK"):

@@ -19,7 +19,7 @@ from typing import Final
 
 import orjson
 
-from siftune.curate.core.errors import SiftuneError, UsageError, naming
+from siftune.curate.core.errors import SiftuneError, UsageError, name_in_errors
 from siftune.curate.files.atomic import (
     LOCK,
     kind_of_entry,
@@ -300,7 +300,7 @@ def whole_folder(path: Path, command: str) -> Iterator[Path]:
     part = unused_name(path)
     part.mkdir()
     try:
-        with naming(path):
+        with name_in_errors(path):
             yield part
             write_marker(part, Marker(command, written_names(part)))
             to_disk(part)
@@ -368,7 +368,7 @@ def run_folder(
         try:
             check_run_folder(path, command, files)
             _claim(path, marker)
-            with naming(path):
+            with name_in_errors(path):
                 yield
         except SiftuneError:
             with contextlib.suppress(OSError):  # what cannot be removed stays

@@ -19,13 +19,13 @@ from siftune.curate.core.registry import closest
 
 __all__ = [
     "INPUTS",
-    "Given",
     "SourceOption",
+    "SourceSpec",
+    "in_caller_syntax",
     "in_python",
     "in_recipe",
     "input_paths",
     "new_names",
-    "spelled",
 ]
 
 SourceOption: TypeAlias = str | Mapping[str, Any]
@@ -39,7 +39,7 @@ _spelling: ContextVar[_Spelling] = ContextVar("spelling", default="flags")
 
 
 @dataclass(frozen=True)
-class Given:
+class SourceSpec:
     """One source; ``format`` None is detected, ``map`` renames keys before that."""
 
     path: str
@@ -47,7 +47,7 @@ class Given:
     map: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, value: SourceOption, where: str) -> Given:
+    def of(cls, value: SourceOption, where: str) -> SourceSpec:
         """The source that a text or a mapping names; ``where`` is the key it is under.
 
         Raises:
@@ -106,7 +106,7 @@ def in_python() -> AbstractContextManager[None]:
     return _spelling_as("python")
 
 
-def spelled(text: str) -> str:
+def in_caller_syntax(text: str) -> str:
     """``text`` with ``--format`` and ``--map`` as the caller has to write them.
 
     >>> with in_recipe():

@@ -12,8 +12,8 @@ from siftune.curate.records.layout import Layout, Side
 from siftune.curate.records.turns import (
     check_sides,
     common_prefix,
+    has_user_mark,
     leftover,
-    marked,
     read_dialogue,
     text_field,
     write_dialogue,
@@ -42,7 +42,7 @@ class HHRLHF:
 
     def matches(self, row: Row) -> bool:
         """Whether both sides begin with a mark, and no prompt is given beside them."""
-        return "prompt" not in row and all(marked(row.get(side)) for side in _SIDES)
+        return "prompt" not in row and all(has_user_mark(row.get(side)) for side in _SIDES)
 
     def read(self, row: Row) -> list[Row]:
         """The pair of one record."""

@@ -11,9 +11,9 @@ from siftune.curate.core.types import Row
 from siftune.curate.records.ranked_lists import items, texts
 from siftune.curate.records.turns import (
     answer,
-    asked_turns,
     leftover,
     number_field,
+    prompt_turns,
     text_field,
     write_dialogue,
 )
@@ -51,7 +51,7 @@ class Nectar:
             extra["answers.fields"] = rest
         return [
             {
-                "prompt": asked_turns(text_field(row, "prompt")),
+                "prompt": prompt_turns(text_field(row, "prompt")),
                 "completions": [answer(text_field(one, "answer")) for one in answers],
                 "scores": [-_rank(one) for one in answers],
                 "extra": extra,

@@ -16,7 +16,7 @@ from siftune.curate.records.turns import (
     leftover,
     number_field,
     plain,
-    read_asked,
+    read_prompt_turns,
     text_field,
 )
 
@@ -59,7 +59,7 @@ class Pairwise:
     def read(self, row: Row) -> list[Row]:
         """The pair of one record."""
         extra = leftover(row, _USED)
-        prompt = read_asked(row, "prompt", extra)
+        prompt = read_prompt_turns(row, "prompt", extra)
         refuse_parts(row, extra, prompt)
         sides = [text_field(row, name) for name in ("response_1", "response_2")]
         first_better = _preference(row) < _TIE

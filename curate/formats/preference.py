@@ -23,8 +23,8 @@ from siftune.curate.records.turns import (
     answer,
     check_sides,
     common_prefix,
+    has_user_mark,
     leftover,
-    marked,
     number_field,
     plain,
     read_dialogue,
@@ -83,7 +83,7 @@ class Preference:
             return False
         sides = (row["chosen"], row["rejected"])
         asked = "prompt" in row
-        if all(map(marked, sides)) and not asked:
+        if all(map(has_user_mark, sides)) and not asked:
             return False
         dialogues = all(type(side) is str and "\n\nAssistant:" in side for side in sides)
         return not dialogues or asked or bool(question_keys(row))
@@ -123,7 +123,7 @@ class Preference:
 
 def _read_sides(row: Row, extra: Row) -> list[list[Row]]:
     """The turns of both sides; with a prompt they may be dialogues that begin with it."""
-    if all(marked(row.get(side)) for side in _SIDES[1:]):
+    if all(has_user_mark(row.get(side)) for side in _SIDES[1:]):
         return [read_dialogue(row[side], side) for side in _SIDES[1:]]
     return [read_side(row, side, "assistant", extra) for side in _SIDES[1:]]
 

@@ -10,7 +10,14 @@ from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
 from siftune.curate.records.layout import Layout, Side
 from siftune.curate.records.question_parts import PART_KEYS, refuse_parts
-from siftune.curate.records.turns import ROLES, leftover, plain, read_asked, read_side, write_side
+from siftune.curate.records.turns import (
+    ROLES,
+    leftover,
+    plain,
+    read_prompt_turns,
+    read_side,
+    write_side,
+)
 from siftune.curate.rows.turn_fields import has_fields, put_fields, take_fields
 
 __all__ = ["PromptCompletion"]
@@ -38,7 +45,7 @@ class PromptCompletion:
     def read(self, row: Row) -> list[Row]:
         """The conversation of one record."""
         extra = leftover(row, _USED)
-        turns = read_asked(row, "prompt", extra)
+        turns = read_prompt_turns(row, "prompt", extra)
         asked = "prompt" if type(row["prompt"]) is str else None
         turns += read_side(row, "completion", "assistant", extra)
         refuse_parts(row, extra, turns, asked, {"completion": "output"})

@@ -11,7 +11,7 @@ from siftune.curate.export.training_records import prompt_of
 from siftune.curate.records.field_names import could_answer
 from siftune.curate.records.layout import SYSTEMS, Layout, Side
 from siftune.curate.records.turn_lists import opens_conversation
-from siftune.curate.records.turns import ROLES, leftover, plain, read_asked, write_side
+from siftune.curate.records.turns import ROLES, leftover, plain, read_prompt_turns, write_side
 from siftune.curate.rows.turn_fields import has_fields, put_fields, take_fields
 
 __all__ = ["PromptOnly"]
@@ -57,7 +57,7 @@ class PromptOnly:
     def read(self, row: Row) -> list[Row]:
         """The prompt of one record."""
         extra = leftover(row, frozenset({"prompt"}))
-        return [{"messages": read_asked(row, "prompt", extra), "extra": extra}]
+        return [{"messages": read_prompt_turns(row, "prompt", extra), "extra": extra}]
 
     def write(self, row: Row) -> Row:
         """The record: a text if it is one question, else a list of turns; never with the answer."""

@@ -13,7 +13,7 @@ from siftune.curate.records.turns import (
     leftover,
     number_field,
     plain,
-    read_asked,
+    read_prompt_turns,
     read_side,
     write_side,
 )
@@ -45,7 +45,7 @@ class Ranked:
     def read(self, row: Row) -> list[Row]:
         """The ranked list of one record."""
         extra = leftover(row, _USED)
-        prompt = read_asked(row, "prompt", extra)
+        prompt = read_prompt_turns(row, "prompt", extra)
         answers = _each(row, "completions")
         if not answers:
             raise BadRow("no_answer", "'completions' has no answer")

@@ -149,7 +149,7 @@ def _noting_others(part: Part, folder: Path, given: str) -> Part:
     ]
     what = "tables of ours are" if part.container == "rows" else "the saved dataset is"
     return (
-        part.noting(f"{shown(given)}: {what} read alone, left out: {_few(others)}")
+        part.with_note(f"{shown(given)}: {what} read alone, left out: {_few(others)}")
         if (others)
         else part
     )
@@ -190,7 +190,7 @@ def _shards(folder: Path, given: str) -> list[Part]:
         ("links to folders are left out", [path.name for path in left_out if path.is_dir()]),
     ):
         if some:
-            parts[0] = parts[0].noting(f"{shown(given)}: {what}: {_few(some)}")
+            parts[0] = parts[0].with_note(f"{shown(given)}: {what}: {_few(some)}")
     return parts
 
 

@@ -75,7 +75,7 @@ class Part:
             hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
         )
 
-    def noting(self, note: str) -> Part:
+    def with_note(self, note: str) -> Part:
         """The same part with a further note for the user."""
         return replace(self, notes=(*self.notes, note))
 
@@ -127,7 +127,7 @@ def part_of(path: Path, given: str, held: Any = None) -> Part:
     part = Part(given, (path,), container, held=held)
     usual = _USUAL[container]
     if suffix not in usual and suffix in DATA:
-        part = part.noting(f"{name}: read as {_SPOKEN[container]}, in spite of its name")
+        part = part.with_note(f"{name}: read as {_SPOKEN[container]}, in spite of its name")
     return part
 
 

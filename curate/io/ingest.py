@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.types import Row
-from siftune.curate.files.atomic import aside
-from siftune.curate.files.source_spec import Given, spelled
+from siftune.curate.files.atomic import atomic_write
+from siftune.curate.files.source_spec import SourceSpec, in_caller_syntax
 from siftune.curate.io.reading import Batch, Reading
 from siftune.curate.io.sources import plan
 
@@ -62,7 +62,7 @@ def ingest(
     mapping: Mapping[str, str] | None = None,
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
-    given: Mapping[str, Given] | None = None,
+    given: Mapping[str, SourceSpec] | None = None,
 ) -> Ingested:
     """Read every record of ``sources`` into ``out/rows.parquet`` or ``out/quarantine.jsonl``.
 
@@ -85,8 +85,8 @@ def ingest(
     reading = plan(sources, format, mapping, given)
     counts = _Counts()
     with ExitStack() as stack:
-        rows = stack.enter_context(aside(out / "rows.parquet"))
-        quarantine = stack.enter_context(aside(out / "quarantine.jsonl"))
+        rows = stack.enter_context(atomic_write(out / "rows.parquet"))
+        quarantine = stack.enter_context(atomic_write(out / "quarantine.jsonl"))
         lines = stack.enter_context(quarantine.open("wb"))
         writer = stack.enter_context(_Writer(rows))
         for batch in reading.batches(limit):
@@ -140,7 +140,7 @@ class _Counts:
         self.kept += batch.table.num_rows
         self.quarantined += len(batch.bad)
         if self.quarantined > max(_MOST_ASIDE, _LEAST_TAKEN * self.taken):
-            raise DataError(spelled(self._hardly_any()))
+            raise DataError(in_caller_syntax(self._hardly_any()))
 
     def _hardly_any(self) -> str:
         return (
@@ -158,7 +158,7 @@ class _Counts:
         if self.rows_in and not self.kept:
             count = f"all {self.rows_in:,} rows are" if self.rows_in > 1 else "its one row is"
             problem = f"no row can be read; {count} set aside: {self._aside.reasons()}"
-            raise DataError(spelled(problem))
+            raise DataError(in_caller_syntax(problem))
 
     def result(self, reading: Reading) -> Ingested:
         parts = [part for source in reading.sources for _, part in source.parts]
@@ -175,7 +175,7 @@ class _Counts:
 
     def _said(self) -> list[str]:
         count = f"{self.quarantined:,} of {self.rows_in:,} rows set aside"
-        return [spelled(f"{count}: {self._aside.reasons()}")] if self.quarantined else []
+        return [in_caller_syntax(f"{count}: {self._aside.reasons()}")] if self.quarantined else []
 
 
 class _Writer:

@@ -36,7 +36,7 @@ _BYTES: Final = 64 << 20  # of a batch, where rows are long
 _BLOCKS: Final = 52 << 20  # bytes that are read in the time that numba and its loops take to load
 _LINE: Final = 2000  # bytes that are read in the time that a line takes besides
 _SHORT: Final = 12  # bytes of a line; no row of any format has fewer
-_LOADED: Final = 4  # how many times as soon blocks are worth it where numba is there already
+_LOADED: Final = 4  # the threshold is divided by this where numba is loaded already
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from siftune.curate.core.registry import closest
 from siftune.curate.core.schema import SOME, kind_of, schema_of
 from siftune.curate.core.types import Row
 from siftune.curate.files.byte_streams import shown
-from siftune.curate.files.source_spec import Given, spelled
+from siftune.curate.files.source_spec import SourceSpec, in_caller_syntax
 from siftune.curate.io.containers import expand, name_parts
 from siftune.curate.io.detect import SAMPLE, Detected, detect, named
 from siftune.curate.io.file_part import Part
@@ -31,7 +31,7 @@ def plan(
     sources: Sequence[str],
     format: str | None,
     mapping: Mapping[str, str] | None,
-    given: Mapping[str, Given] | None = None,
+    given: Mapping[str, SourceSpec] | None = None,
 ) -> Reading:
     """Find the parts of ``sources``, the format of each source, and the kind of all rows.
 
@@ -46,14 +46,14 @@ def plan(
     try:
         return _plan(sources, format, mapping or {}, given or {})
     except DataError as error:
-        raise DataError(spelled(str(error))) from None
+        raise DataError(in_caller_syntax(str(error))) from None
 
 
 def _plan(
     sources: Sequence[str],
     format: str | None,
     mapping: Mapping[str, str],
-    own: Mapping[str, Given],
+    own: Mapping[str, SourceSpec],
 ) -> Reading:
     found = [expand(source) for source in sources]
     part_names = iter(name_parts(list(chain.from_iterable(found))))
@@ -61,7 +61,7 @@ def _plan(
     read = []
     for source, parts in zip(sources, found, strict=True):
         named_parts = tuple((next(part_names), part) for part in parts)
-        how = own.get(source, Given(source))
+        how = own.get(source, SourceSpec(source))
         if how.map:
             keys.append((how.map, set()))
         renaming, there = keys[-1] if how.map else keys[0]

@@ -59,7 +59,7 @@ def _bad(name: str, kind: pa.DataType, error: Exception) -> BadRow:
 
 def _why(error: Exception) -> str:
     text = str(error)
-    if "zoneinfo" in text:  # Arrow's word for a time zone that the system does not know
+    if "zoneinfo" in text:  # Arrow's error for an unknown time zone
         return "its time zone is not known here"
     if "duplicate field" in text:
         return "two of its fields have one name"

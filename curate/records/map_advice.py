@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from siftune.curate.core.errors import BadRow, UsageError
 from siftune.curate.core.types import Format, Row
-from siftune.curate.files.source_spec import spelled
+from siftune.curate.files.source_spec import in_caller_syntax
 from siftune.curate.records.field_names import (
     could_answer,
     could_ask,
@@ -248,7 +248,7 @@ def check_new_names(
             continue
         advice = f"to keep it as a fact in extra, {map_flag(key, f'meta_{name}')}"
         raise UsageError(
-            spelled(
+            in_caller_syntax(
                 f"{map_flag(key, name)}: no layout reads a field {name!r}; {problem} ({advice})"
             )
         )

@@ -11,7 +11,7 @@ from siftune.curate.records.field_names import could_ask, map_flag, question_tex
 from siftune.curate.records.layout import SYSTEMS
 from siftune.curate.records.question_parts import refuse_parts
 from siftune.curate.records.turn_lists import json_turns, opens_conversation
-from siftune.curate.records.turns import read_asked, read_turns, text_turn
+from siftune.curate.records.turns import read_prompt_turns, read_turns, text_turn
 from siftune.curate.rows.turn_fields import put_fields
 
 __all__ = [
@@ -167,7 +167,7 @@ def _taken(record: Row, key: str, extra: Row) -> list[Row]:
         rest = value.items() if type(value) is dict else ()
         put_fields(extra, key, [{inner: item for inner, item in rest if item != text}])
     else:
-        turns = read_asked(record, key, extra)
+        turns = read_prompt_turns(record, key, extra)
     extra.pop(key, None)
     put_fields(extra, "prompt", extra.pop(f"{key}.fields", ()))
     return turns

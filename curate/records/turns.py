@@ -18,17 +18,17 @@ from siftune.curate.rows.turn_fields import put_fields, take_fields
 __all__ = [
     "ROLES",
     "answer",
-    "asked_turns",
     "check_sides",
     "common_prefix",
     "content_of",
     "conversation",
+    "has_user_mark",
     "leftover",
-    "marked",
     "number_field",
     "plain",
-    "read_asked",
+    "prompt_turns",
     "read_dialogue",
+    "read_prompt_turns",
     "read_side",
     "read_turns",
     "role_of",
@@ -281,7 +281,7 @@ _ROLES: Final = {"Human": "user", "Assistant": "assistant"}
 _MARKS: Final = {role: f"\n\n{mark}: " for mark, role in _ROLES.items()}
 
 
-def marked(value: object) -> TypeGuard[str]:
+def has_user_mark(value: object) -> TypeGuard[str]:
     r"""Whether ``value`` is a text that begins with the mark of a user.
 
     >>> marked("\n\nHuman: Hi\n\nAssistant: Hello"), marked("Human nature")
@@ -290,26 +290,26 @@ def marked(value: object) -> TypeGuard[str]:
     return type(value) is str and value.lstrip("\n").startswith("Human:")
 
 
-def asked_turns(text: str) -> list[Row]:
+def prompt_turns(text: str) -> list[Row]:
     r"""The turns of a prompt: of a dialogue its own, without a trailing empty answer.
 
     >>> [turn["content"] for turn in asked_turns("\n\nHuman: Hi\n\nAssistant:")]
     ['Hi']
     """
-    if not marked(text) or not _MARK.match("\n\n" + text.lstrip("\n")):
+    if not has_user_mark(text) or not _MARK.match("\n\n" + text.lstrip("\n")):
         return [text_turn("user", text)]
     turns = read_dialogue(text, "prompt")
     return turns[:-1] if turns[-1] == text_turn("assistant", "") else turns
 
 
-def read_asked(record: Row, key: str, extra: Row) -> list[Row]:
-    """The turns of a prompt: of a list its own, of a text those of `asked_turns`.
+def read_prompt_turns(record: Row, key: str, extra: Row) -> list[Row]:
+    """The turns of a prompt: of a list its own, of a text those of `prompt_turns`.
 
     Raises:
         BadRow: it is neither a text nor turns.
     """
     value = record.get(key)
-    return asked_turns(value) if marked(value) else read_side(record, key, "user", extra)
+    return prompt_turns(value) if has_user_mark(value) else read_side(record, key, "user", extra)
 
 
 def read_dialogue(text: str, key: str) -> list[Row]:

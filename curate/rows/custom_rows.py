@@ -23,8 +23,8 @@ _TYPES: Final = {bool: pl.Boolean, int: pl.Int64, float: pl.Float64, str: pl.Str
 class RowFunction(FunctionComponent):
     """A function of a frame; or row by row, of ``prompt``, ``response`` and ``messages``.
 
-    Which of both it is its first parameter tells. Where a row lacks a text that the function takes
-    it is not called, and the answer is null.
+    Its first parameter decides which of both it is. Where a row lacks a text that the function
+    takes it is not called, and the answer is null.
     """
 
     declared: ClassVar[Sequence[str]] = ("needs", "adds", "wants", "describe", "flags")

@@ -24,7 +24,7 @@ from siftune.curate.rows.conversation_views import score_schema
 from siftune.curate.rows.table import resolve
 from siftune.curate.runners.stage_cache import StageCache
 from siftune.curate.runs.recipe import Recipe, Spec, component
-from siftune.curate.runs.stage_store import Stages, ingest_code, option_files, stage_code
+from siftune.curate.runs.stage_store import StageStore, ingest_code, option_files, stage_code
 
 __all__ = ["Plan", "Step", "check_columns", "plan"]
 
@@ -89,7 +89,7 @@ def plan(
         UsageError: a stage reads a column that does not exist at that point.
         DataError: a source cannot be read.
     """
-    stages = Stages(out / "stages")
+    stages = StageStore(out / "stages")
     seen: dict[Path, _Stamp] = {}
     if inputs is None:
         try:
@@ -131,7 +131,7 @@ def plan(
     return Plan(recipe, inputs, ingest_key, rows is not None, steps, seen, rows, kind)
 
 
-def _ingested(stages: Stages, cache: StageCache | None, key: str) -> Path | None:
+def _ingested(stages: StageStore, cache: StageCache | None, key: str) -> Path | None:
     """Path of the rows of a finished ingestion."""
     if stages.done("ingest", key) is not None:
         return stages.path("ingest", key)

@@ -18,16 +18,16 @@ import pyarrow.parquet as pq
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.terminal import printable
-from siftune.curate.files.atomic import aside, hash_file, read_json
+from siftune.curate.files.atomic import atomic_write, hash_file, read_json
 from siftune.curate.rows.table import ROW, Table
 from siftune.curate.runners.plan import Plan
 from siftune.curate.runners.run_folder import OUTPUTS
-from siftune.curate.runs.run_manifest import fits
-from siftune.curate.runs.stage_store import Done
+from siftune.curate.runs.run_manifest import is_manifest
+from siftune.curate.runs.stage_store import StoredStage
 
 __all__ = [
     "LEDGER",
-    "Groups",
+    "RowGroupWriter",
     "manifest_of",
     "read_quarantine",
     "replaced",
@@ -58,7 +58,7 @@ _ALL_DIFFER: Final = ("id", "row", "digest", "extra", ROW)  # no dictionary: no 
 _LIBRARIES = ("siftune", "polars", "pyarrow", "numpy")
 
 
-class Groups:
+class RowGroupWriter:
     """A parquet file whose row groups depend on the rows alone, not on the parts written.
 
     With ``most_bytes`` a group also ends after what is written at a time, once it is that large.
@@ -113,7 +113,7 @@ def _repeating(schema: pa.Schema) -> list[str]:
 
 def write_kept(path: Path, table: Table) -> None:
     """Write the kept rows with all their columns and scores, a part at a time."""
-    with aside(path) as part, Groups(part, _BYTES) as groups:
+    with atomic_write(path) as part, RowGroupWriter(part, _BYTES) as groups:
         for rows in table.arrow():
             groups.write(rows)
         if not len(table.alive):
@@ -127,7 +127,7 @@ def write_part(path: Path, rows: Table, earlier: Mapping[str, str]) -> None:
         UsageError: there is another file of that name, with other contents.
     """
     ours = path.name in earlier or not path.is_file()
-    with aside(path) as new:
+    with atomic_write(path) as new:
         write_kept(new, rows)
         if not ours and hash_file(path) != hash_file(new):
             raise UsageError(
@@ -156,7 +156,7 @@ def write_ledger(
     sources = pl.read_parquet(rows, columns=["source"], glob=False)["source"]
     final = last[order].with_columns(sources).select(list(LEDGER)).cast(LEDGER)
     final = pl.concat([final, _quarantined(quarantine)])
-    with aside(path) as part:
+    with atomic_write(path) as part:
         final.write_parquet(part, compression="zstd", compression_level=1)
 
 
@@ -204,7 +204,7 @@ def _quarantined(quarantine: Path) -> pl.DataFrame:
 
 
 def manifest_of(
-    plan: Plan, table: Table, notes: Mapping[str, Done], parts: Mapping[str, Table]
+    plan: Plan, table: Table, notes: Mapping[str, StoredStage], parts: Mapping[str, Table]
 ) -> dict[str, Any]:
     """All but the hashes of the outputs.
 
@@ -241,7 +241,7 @@ def replaced(plan: Plan, out: Path) -> Iterator[str]:
         old = read_json(path) if path.is_file() else None
     except UsageError:  # damaged
         return
-    if old is not None and fits(old) and old["recipe"]["source"] != list(plan.recipe.source):
+    if old is not None and is_manifest(old) and old["recipe"]["source"] != list(plan.recipe.source):
         rows, source = old["counts"]["rows"], printable(", ".join(old["recipe"]["source"]))
         yield f"{out}: replaces the run of {rows:,} rows of {source} that was there"
 
@@ -252,7 +252,7 @@ def unchanged(out: Path, path: Path, new: Mapping[str, Any]) -> bool:
         old = read_json(path) if path.is_file() else None
     except UsageError:  # damaged: it is written again
         return False
-    if old is None or not fits(old):
+    if old is None or not is_manifest(old):
         return False
     ignored = {"outputs", "clock"}
     same = {k: v for k, v in old.items() if k not in ignored} == {

@@ -14,8 +14,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from siftune.curate.core.errors import DataError, SiftuneError
-from siftune.curate.core.progress import ProgressReporter, Quiet, run_context
-from siftune.curate.files.atomic import aside, hash_file, read_json, write_json
+from siftune.curate.core.progress import NoProgress, ProgressReporter, run_context
+from siftune.curate.files.atomic import atomic_write, hash_file, read_json, write_json
 from siftune.curate.files.output_marker import remove_matching
 from siftune.curate.files.outputs import may_overwrite, run_folder
 from siftune.curate.files.source_spec import input_paths
@@ -26,7 +26,7 @@ from siftune.curate.rows.table import ROW, Table
 from siftune.curate.runners.forecast import Forecast, forecast, forecast_lines, source_rows
 from siftune.curate.runners.plan import Plan, Step, plan
 from siftune.curate.runners.results import (
-    Groups,
+    RowGroupWriter,
     manifest_of,
     replaced,
     unchanged,
@@ -42,14 +42,14 @@ from siftune.curate.runners.run_folder import (
     check_run,
     earlier_parts,
     has_streams,
-    hold_streams,
     part_file,
     part_names,
     remove_parts_but,
+    spool_streams,
 )
 from siftune.curate.runners.stage_cache import StageCache
 from siftune.curate.runs.recipe import Recipe, Spec, component
-from siftune.curate.runs.stage_store import Done, Stages, measured
+from siftune.curate.runs.stage_store import StageStore, StoredStage, measured
 
 __all__ = ["OUTPUTS", "Result", "Runner", "forecast_run", "preview", "run"]
 
@@ -120,8 +120,8 @@ def run(
         plan(recipe, out)  # a run that is refused removes nothing
     files = (*RUN_FILES, *part_names(recipe))
     with run_folder(out, command, files, inputs, scratch=STREAMS):
-        held = plan(hold_streams(recipe, out), out, cache=cache)
-        work = _Work(held, out, runner or Local(), say or Quiet(), cache)
+        held = plan(spool_streams(recipe, out), out, cache=cache)
+        work = _Work(held, out, runner or Local(), say or NoProgress(), cache)
         for line in replaced(held, out):
             work.say(line)
         if show_forecast:
@@ -142,7 +142,7 @@ def preview(
         DataError: a source cannot be read.
     """
     with TemporaryDirectory() as folder:
-        planned = plan(hold_streams(recipe, Path(folder)), out, cache=cache)
+        planned = plan(spool_streams(recipe, Path(folder)), out, cache=cache)
         return planned, forecast_run(planned, out)
 
 
@@ -150,7 +150,7 @@ def forecast_run(planned: Plan, out: Path, least: int = 0) -> list[Forecast]:
     """Forecast of each stage of a plan, timed where there are at least ``least`` rows."""
 
     def trial(recipe: Recipe, folder: Path) -> Mapping[str, Any]:
-        work = _Work(plan(recipe, folder, inputs=[]), folder, Local(), Quiet())
+        work = _Work(plan(recipe, folder, inputs=[]), folder, Local(), NoProgress())
         return work.finish().manifest
 
     return forecast(planned, out, trial, least)
@@ -166,8 +166,8 @@ class _Work:
     worked: list[str] = field(default_factory=list)
 
     @property
-    def stages(self) -> Stages:
-        return Stages(self.out / "stages")
+    def stages(self) -> StageStore:
+        return StageStore(self.out / "stages")
 
     def finish(self) -> Result:
         ingested = self._done("ingest", "ingest", self.plan.ingest_key, self._ingest)
@@ -199,7 +199,7 @@ class _Work:
         key: str,
         work: Callable[[Path], Mapping[str, Any]],
         writes: Sequence[str] = (),
-    ) -> Done:
+    ) -> StoredStage:
         known = self.stages.done(name, key, writes)
         if known is not None:
             self.say(f"{label}: done before")
@@ -251,7 +251,7 @@ class _Work:
         unit = "rows" if rows.counted else "rows (estimated)"
         return lambda done: self.say.count("ingest", done, rows.count, unit)
 
-    def _table(self, ingested: Done) -> Table:
+    def _table(self, ingested: StoredStage) -> Table:
         rows = self.stages.path("ingest", self.plan.ingest_key)
         height = pq.read_metadata(rows).num_rows
         return Table(rows, ingested.facts["kind"], height, np.arange(height))
@@ -275,7 +275,7 @@ class _Work:
 
         self.say.count(step.label, 0, len(table.alive))
 
-        with Groups(part) as groups, run_context(within):
+        with RowGroupWriter(part) as groups, run_context(within):
             for scores in self.runner.map(batches(), step.spec, seed, cache):
                 groups.write(scores.select(ROW, "id", *columns))
                 total += scores.height
@@ -312,7 +312,7 @@ class _Work:
         self,
         table: Table,
         decisions: list[tuple[str, Path]],
-        notes: dict[str, Done],
+        notes: dict[str, StoredStage],
         parts: dict[str, Table],
     ) -> Result:
         manifest = manifest_of(self.plan, table, notes, parts)
@@ -334,7 +334,7 @@ class _Work:
         quarantine = self.stages.path("ingest", self.plan.ingest_key).with_suffix(
             ".quarantine.jsonl"
         )
-        with aside(self.out / "quarantine.jsonl") as part:
+        with atomic_write(self.out / "quarantine.jsonl") as part:
             part.write_bytes(quarantine.read_bytes())
         earlier = earlier_parts(self.out)
         remove_parts_but(self.out, parts, earlier)

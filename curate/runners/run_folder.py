@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.files.atomic import aside, hash_file, read_json
+from siftune.curate.files.atomic import atomic_write, hash_file, read_json
 from siftune.curate.files.byte_streams import copy_stream, open_pipe, open_stdin
 from siftune.curate.files.output_marker import STAGE_FILES, expression_of
 from siftune.curate.files.outputs import check_run_folder
@@ -27,10 +27,10 @@ __all__ = [
     "check_run",
     "earlier_parts",
     "has_streams",
-    "hold_streams",
     "part_file",
     "part_names",
     "remove_parts_but",
+    "spool_streams",
 ]
 
 OUTPUTS: Final = ("kept.parquet", "ledger.parquet", "quarantine.jsonl")
@@ -109,7 +109,7 @@ def _is_part(name: str) -> bool:
     return any(expression_of(one).fullmatch(name) for one in PARTS)
 
 
-def hold_streams(recipe: Recipe, folder: Path) -> Recipe:
+def spool_streams(recipe: Recipe, folder: Path) -> Recipe:
     """``recipe`` with each source that can be read only once copied to a file of ``folder``."""
     held = [_held(source, at, folder) for at, source in enumerate(recipe.source, 1)]
     names = dict(zip(recipe.source, held, strict=True))
@@ -126,7 +126,7 @@ def _held(source: str, number: int, folder: Path) -> str:
     if not _is_stream(source):
         return source
     held = folder / ("stdin.jsonl" if source == "-" else f"pipe-{number}.jsonl")
-    with aside(held) as part, _opened(source) as coming, part.open("wb") as stream:
+    with atomic_write(held) as part, _opened(source) as coming, part.open("wb") as stream:
         copy_stream(coming, stream, "standard input" if source == "-" else source)
     return str(held)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from siftune.curate.core.errors import SiftuneError
-from siftune.curate.files.atomic import aside, kind_of_entry, write_text
-from siftune.curate.runs.stage_store import Done, Stages, is_note
+from siftune.curate.files.atomic import atomic_write, kind_of_entry, write_text
+from siftune.curate.runs.stage_store import StageStore, StoredStage, is_note
 
 __all__ = ["StageCache", "project_cache"]
 
@@ -40,7 +40,7 @@ class StageCache:
     folder: Path
     most_bytes: int = _MOST_BYTES
 
-    def has(self, name: str, key: str) -> Done | None:
+    def has(self, name: str, key: str) -> StoredStage | None:
         """The note of a stage that is in the cache and undamaged, else None."""
         return self._stages.done(name, key) if self._is_safe() else None
 
@@ -48,7 +48,7 @@ class StageCache:
         """The rows or scores of a stage in the cache."""
         return self._stages.path(name, key)
 
-    def fetch(self, name: str, key: str, into: Stages) -> Done | None:
+    def fetch(self, name: str, key: str, into: StageStore) -> StoredStage | None:
         """Copy a stage into the stages of a run; None if it is missing or damaged."""
         if not self._is_safe() or self._stages.noted(name, key) is None:
             return None
@@ -64,7 +64,7 @@ class StageCache:
                 os.utime(self._stages.path(name, key).with_suffix(".json"))
         return found
 
-    def keep(self, name: str, key: str, of: Stages) -> None:
+    def keep(self, name: str, key: str, of: StageStore) -> None:
         """Store a stage of a run; where that fails the run continues without."""
         if self._is_safe() and self._stages.noted(name, key) is not None:
             return
@@ -75,8 +75,8 @@ class StageCache:
                 self._shrink(but=self._stages.path(name, key))
 
     @property
-    def _stages(self) -> Stages:
-        return Stages(self.folder / "stages")
+    def _stages(self) -> StageStore:
+        return StageStore(self.folder / "stages")
 
     def _is_safe(self) -> bool:
         return self._is_ours() and _is_private(self._stages.folder)
@@ -100,7 +100,7 @@ class StageCache:
         for ending in _ENDINGS:
             one = source.with_suffix(ending)
             if one.is_file():
-                with aside(target.with_suffix(ending)) as part:
+                with atomic_write(target.with_suffix(ending)) as part:
                     _link(one, part)
 
     def _shrink(self, but: Path) -> None:

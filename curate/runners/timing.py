@@ -15,7 +15,7 @@ import orjson
 from siftune.curate.core.errors import SiftuneError, UsageError
 from siftune.curate.files.atomic import read_json
 from siftune.curate.runs.recipe import Recipe, Spec, component
-from siftune.curate.runs.run_manifest import fits
+from siftune.curate.runs.run_manifest import is_manifest
 
 __all__ = [
     "Loaded",
@@ -351,7 +351,7 @@ def _manifest_in(path: Path) -> Mapping[str, Any] | None:
         found = read_json(path)
     except (UsageError, OSError):
         return None
-    return found if fits(found) else None
+    return found if is_manifest(found) else None
 
 
 def _plain(value: Any) -> Any:

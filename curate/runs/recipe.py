@@ -13,7 +13,7 @@ from siftune.curate.core.errors import Problems, UsageError
 from siftune.curate.core.ranges import Seed, outside
 from siftune.curate.core.registry import MissingOptionError, build, closest, options
 from siftune.curate.files.outputs import check_name
-from siftune.curate.files.source_spec import Given, new_names
+from siftune.curate.files.source_spec import SourceSpec, new_names
 from siftune.curate.files.yaml_text import parse_yaml, read_yaml
 from siftune.curate.rows.conversation_views import Sides, Turns
 
@@ -62,7 +62,7 @@ class Recipe:
     format: str | None = None
     map: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
-    given: Mapping[str, Given] = field(default_factory=dict)
+    given: Mapping[str, SourceSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _typed(raw: Mapping[str, Any], key: str, kind: type[Any], default: Any) -> A
     raise UsageError(f"{key}: expected {kind.__name__}, got {value!r}")
 
 
-def _sources(raw: Mapping[str, Any], under: str) -> list[Given]:
+def _sources(raw: Mapping[str, Any], under: str) -> list[SourceSpec]:
     value, flag = raw.get("source"), f"-o {under and f'{under}.'}source=FILE"
     if value is None:
         wanted = _typed(raw, "source_help", str, "a file of rows, or a name on the hub")
@@ -238,7 +238,7 @@ def _sources(raw: Mapping[str, Any], under: str) -> list[Given]:
     listed = value if isinstance(value, list) else [value]
     if not listed or not all(isinstance(item, str | dict) for item in listed):
         raise UsageError(f"source: expected a path or a list of paths, got {value!r}; set {flag}")
-    return [Given.of(item, "source") for item in listed]
+    return [SourceSpec.of(item, "source") for item in listed]
 
 
 def _stages(listed: list[Any], problems: Problems, under: str) -> dict[int, Spec]:

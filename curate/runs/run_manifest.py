@@ -16,7 +16,7 @@ from siftune.curate.core.errors import DataError, UsageError, reading
 from siftune.curate.core.schema import Kind
 from siftune.curate.files.atomic import hash_file, read_json
 
-__all__ = ["KEPT", "fits", "manifest_of", "part_of_run", "stage_file", "verified"]
+__all__ = ["KEPT", "is_manifest", "manifest_of", "part_of_run", "stage_file", "verified"]
 
 KEPT: Final = "kept.parquet"
 _MANIFEST: Final = "manifest.json"
@@ -126,7 +126,7 @@ def part_of_run(path: Path) -> tuple[Path, str]:
     return run, path.name
 
 
-def fits(manifest: Any) -> bool:
+def is_manifest(manifest: Any) -> bool:
     """Whether a value has the form of a run's manifest."""
     try:
         _check(manifest)

@@ -16,7 +16,7 @@ from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import code_of
 from siftune.curate.files.atomic import (
-    aside,
+    atomic_write,
     digest_of,
     hash_file,
     hash_tree,
@@ -29,8 +29,8 @@ from siftune.curate.records.custom_layouts import READ_BY
 from siftune.curate.runs.recipe import GROUPS, Spec
 
 __all__ = [
-    "Done",
-    "Stages",
+    "StageStore",
+    "StoredStage",
     "ingest_code",
     "is_note",
     "measured",
@@ -43,7 +43,7 @@ _DIGEST: Final = "digest"  # of all else in a note
 
 
 @dataclass(frozen=True)
-class Done:
+class StoredStage:
     """A finished stage: key, hash of its file, facts, and its cost."""
 
     key: str
@@ -76,7 +76,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Stages:
+class StageStore:
     """The folder of finished stages of one run.
 
     A stage's file appears under its name only when it is whole; the note beside it, written last,
@@ -90,21 +90,21 @@ class Stages:
         """Path of the output of a stage."""
         return self.folder / f"{name}-{key[:16]}.parquet"
 
-    def done(self, name: str, key: str, writes: Sequence[str] = ()) -> Done | None:
+    def done(self, name: str, key: str, writes: Sequence[str] = ()) -> StoredStage | None:
         """The finished stage of this key, if it is there and undamaged, with all that it writes."""
         known = self.noted(name, key)
         if known is None or not all(Path(one).exists() for one in writes):
             return None
         return known if self._is_whole(known, self.path(name, key)) else None
 
-    def _is_whole(self, known: Done, path: Path) -> bool:
+    def _is_whole(self, known: StoredStage, path: Path) -> bool:
         aside = path.with_suffix(".quarantine.jsonl")
         expected = known.facts.get("quarantine_sha256")
         if expected is not None and not (aside.is_file() and hash_file(aside) == expected):
             return False
         return known.sha256 == hash_file(path)
 
-    def noted(self, name: str, key: str) -> Done | None:
+    def noted(self, name: str, key: str) -> StoredStage | None:
         """The note of a stage of this key, if there is one; the file itself is not checked."""
         path = self.path(name, key)
         note = path.with_suffix(".json")
@@ -114,12 +114,12 @@ class Stages:
             content = read_json(note)
             if content.pop(_DIGEST) != digest_of(content):
                 return None
-            known = Done(**content)
+            known = StoredStage(**content)
         except (UsageError, AttributeError, KeyError, TypeError):  # damaged: made again
             return None
         return known if known.key == key else None
 
-    def make(self, name: str, key: str, work: Callable[[Path], Mapping[str, Any]]) -> Done:
+    def make(self, name: str, key: str, work: Callable[[Path], Mapping[str, Any]]) -> StoredStage:
         """Run ``work`` on a temporary name, then rename its output to that of the stage.
 
         ``work`` writes its output to the path it is given and returns the stage's facts.
@@ -127,10 +127,10 @@ class Stages:
         path = self.path(name, key)
         clock: dict[str, float] = {}
         with measured(clock):
-            with aside(path) as part:
+            with atomic_write(path) as part:
                 facts = dict(work(part))
             sha256 = hash_file(path)
-        done = Done(key, sha256, facts, **clock)
+        done = StoredStage(key, sha256, facts, **clock)
         content = asdict(done)
         write_json(path.with_suffix(".json"), content | {_DIGEST: digest_of(content)})
         return done

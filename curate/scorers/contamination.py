@@ -14,7 +14,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count
 from siftune.curate.dedup.reference_rows import check_against, read_reference
 from siftune.curate.dedup.shingles import shingle
-from siftune.curate.files.source_spec import Given, SourceOption
+from siftune.curate.files.source_spec import SourceOption, SourceSpec
 from siftune.curate.rows.chat import Part, part_of, text_of
 
 __all__ = ["Contamination"]
@@ -82,7 +82,7 @@ class Contamination:
     @cached_property
     def _items(self) -> _Items:
         table, _ = read_reference(self.against)
-        path = Given.of(self.against, "against").path
+        path = SourceSpec.of(self.against, "against").path
         return _Items.of(table["id"], text_of(table, self.of), self.ngram, path)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import polars as pl
 import torch
 
-from siftune.curate.files.atomic import aside, digest_of
+from siftune.curate.files.atomic import atomic_write, digest_of
 from siftune.finetune.core import distributed
 from siftune.finetune.data.answer_rows import AnswerRow
 from siftune.finetune.data.collator import AnswerCollator, Batch
@@ -111,7 +111,7 @@ def precomputed(
         with torch.autocast(loading.device().type, torch.bfloat16, enabled=autocast):
             found = [_score(model, row, collator) for row in distinct.values()]
         table = pl.DataFrame({"values": found}, schema={"values": pl.List(pl.List(pl.Float32))})
-        with aside(path) as part:
+        with atomic_write(path) as part:
             table.write_parquet(part)
     distributed.together()
     known = dict(zip(distinct, pl.read_parquet(path, glob=False)["values"].to_list(), strict=True))

@@ -7,13 +7,20 @@ from pathlib import Path
 import pytest
 
 from siftune.curate.core.errors import LockedError, UsageError
-from siftune.curate.files.atomic import aside, digest_of, hash_tree, locked, read_json, write_json
+from siftune.curate.files.atomic import (
+    atomic_write,
+    digest_of,
+    hash_tree,
+    locked,
+    read_json,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
     path = tmp_path / "out.txt"
     path.write_text("old")
-    with pytest.raises(IsADirectoryError), aside(path) as part:
+    with pytest.raises(IsADirectoryError), atomic_write(path) as part:
         part.write_text("half") and tmp_path.open()
     assert path.read_text() == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["out.txt"]
@@ -21,10 +28,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
 
 def test_a_folder_is_made_whole_and_never_replaced(tmp_path):
     path = tmp_path / "model"
-    with aside(path) as part:
+    with atomic_write(path) as part:
         part.mkdir()
         (part / "first").touch()
-    with pytest.raises(UsageError, match="is a folder: expected a file"), aside(path):
+    with pytest.raises(UsageError, match="is a folder: expected a file"), atomic_write(path):
         pass
     assert [item.name for item in path.iterdir()] == ["first"]
 
@@ -33,7 +40,7 @@ def test_a_link_at_the_final_name_is_not_written_through(tmp_path):
     target = tmp_path / "precious"
     target.write_text("keep me")
     (tmp_path / "out").symlink_to(target)
-    with pytest.raises(UsageError, match="is a link"), aside(tmp_path / "out"):
+    with pytest.raises(UsageError, match="is a link"), atomic_write(tmp_path / "out"):
         pass
     assert target.read_text() == "keep me"
 

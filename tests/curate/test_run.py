@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from siftune.curate.core.errors import DataError, LockedError, UsageError
-from siftune.curate.core.progress import Quiet
+from siftune.curate.core.progress import NoProgress
 from siftune.curate.export.write import export
 from siftune.curate.files.atomic import hash_file, locked, read_json
 from siftune.curate.files.outputs import run_folder
@@ -74,7 +74,7 @@ def test_the_same_again_does_no_work_and_changes_no_byte(rows, tmp_path):
 def test_a_run_of_other_sources_says_what_it_replaces(rows, tmp_path):
     told: list[str] = []
 
-    class Lines(Quiet):
+    class Lines(NoProgress):
         def __call__(self, line: str) -> None:
             told.append(line)
 

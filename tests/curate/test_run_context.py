@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from siftune.curate.core.progress import Quiet, log_metrics, report_progress, run_context
+from siftune.curate.core.progress import NoProgress, log_metrics, report_progress, run_context
 from siftune.curate.files.atomic import read_json
 from siftune.curate.runners.run import run
 from siftune.curate.runs.recipe import parse
@@ -40,7 +40,7 @@ def test_a_listener_is_gone_after_a_failure() -> None:
     assert not context.metrics
 
 
-class Lines(Quiet):
+class Lines(NoProgress):
     def __init__(self) -> None:
         self.lines: list[str] = []
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from siftune.curate.core.errors import UsageError, failure_of, naming, reading
+from siftune.curate.core.errors import UsageError, failure_of, name_in_errors, reading
 from siftune.curate.files.atomic import unused_name, write_text
 from siftune.curate.files.byte_streams import open_pipe
 from siftune.curate.files.yaml_text import parse_yaml
@@ -311,7 +311,7 @@ def test_a_small_parquet_of_long_repeated_texts_is_refused_by_its_growth(
 def test_an_error_of_the_disk_names_the_file_that_was_written(tmp_path, name):
     number = {"No space left on device": errno.ENOSPC, "Disk quota exceeded": errno.EDQUOT}[name]
     for error in (OSError(number, name), pl.exceptions.ComputeError(f"{name} (os error {number})")):
-        with pytest.raises(OSError, match=name) as found, naming(tmp_path / "kept.parquet"):
+        with pytest.raises(OSError, match=name) as found, name_in_errors(tmp_path / "kept.parquet"):
             raise error
         failure = failure_of(found.value)
         assert failure.code == 1
@@ -384,7 +384,7 @@ def test_what_stops_the_program_is_not_put_down_to_a_file(tmp_path, error):
 
 def test_the_file_that_could_not_be_opened_is_named_not_the_one_written(tmp_path):
     error = OSError(errno.EACCES, "Failed to open local file 'stages/a.parquet'. Detail: no")
-    with pytest.raises(OSError, match="Failed") as found, naming(tmp_path / "kept.parquet"):
+    with pytest.raises(OSError, match="Failed") as found, name_in_errors(tmp_path / "kept.parquet"):
         raise error
     assert failure_of(found.value).text == "Permission denied: stages/a.parquet"
 

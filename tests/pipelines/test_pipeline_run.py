@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.progress import Quiet
+from siftune.curate.core.progress import NoProgress
 from siftune.curate.files.atomic import hash_file, read_json
 from siftune.curate.runners.stage_cache import StageCache
 from siftune.finetune.models.loading import model_hash
@@ -141,7 +141,7 @@ def test_a_base_that_cannot_be_asked_is_passed_over_and_the_run_goes_on(
     config.pop("chat_template", None)
     (base / "tokenizer_config.json").write_text(json.dumps(config))
     steps = "train=[{reward: {epochs: 1, model: minilm}}]"
-    work = _Work(load(recipe, [f"base={base}", steps, "arms=null"]), tmp_path, Quiet())
+    work = _Work(load(recipe, [f"base={base}", steps, "arms=null"]), tmp_path, NoProgress())
     work.models["base"], work.heldout["prompts"] = base, str(recipe.parent / "rows.jsonl")
     assert work._before() is None
     assert comparison(tmp_path) is None
