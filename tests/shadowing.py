@@ -51,10 +51,13 @@ def check(python: Path, work: Path, path: str = "", pytest: bool = True) -> Iter
 
     ``path`` is PYTHONPATH. Gives each command that ran.
     """
-    imports = "import siftune, siftune.curate.cli, siftune.finetune.cli, siftune.pipelines.cli"
+    code = (
+        "import siftune, siftune.curate.cli, siftune.finetune.cli, siftune.pipelines.cli; "
+        "assert siftune.read('rows.jsonl').score('length').kept.height == 1"
+    )
     ingest = ("curate", "ingest", "rows.jsonl", "--out")
     commands = [
-        [str(python), "-c", imports],
+        [str(python), "-c", code],
         [str(python), "-m", "siftune", *ingest, "by-module"],
         [str(python.parent / "siftune"), *ingest, "by-script"],
     ]

@@ -48,6 +48,7 @@ COMMANDS = """\
 curate --help
 curate ingest --help
 curate select quota --help
+finetune --help
 models --help
 curate ingest rows.jsonl --out all
 curate score all length --out scored
@@ -80,14 +81,17 @@ def run_all() -> dict[str, object]:
     """Run the commands; what each printed, and the digests of what they wrote."""
     from click.testing import CliRunner
 
-    from siftune.pipelines.cli import siftune
+    import siftune
+    from siftune.pipelines import cli
 
     write_source()
     found: dict[str, object] = {}
     for number, line in enumerate(COMMANDS.splitlines()):
-        done = CliRunner().invoke(siftune, line.split(), prog_name="siftune")
+        done = CliRunner().invoke(cli.siftune, line.split(), prog_name="siftune")
         error = repr(done.exception) if done.exception else ""
         found[f"{number} {line}"] = [done.exit_code, done.stdout, error]
+    rows = siftune.read("rows.jsonl").score("length").dedup("exact")
+    found["api"] = [*rows.kept["id"], *rows.dropped["id"]]
     return found | dict(written())
 
 

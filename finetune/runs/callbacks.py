@@ -74,7 +74,7 @@ class Metrics(TrainerCallback):
         if "loss" not in found:
             return
         self.last = {"step": state.global_step, **found}
-        with self.path.open("a", encoding="utf-8") as stream:
+        with self.path.open("a", encoding="utf-8", newline="\n") as stream:
             stream.write(_line(self.last))
         tokens = found.get("num_input_tokens_seen", (logs or {}).get("num_tokens"))
         pace = self.pace(state.global_step, state.max_steps, tokens)
