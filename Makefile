@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Small models run faster on one thread a process than on many that wait for each other.
+# Small models run faster on one thread a process than on many.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 # Tests start many processes; each would compile all our modules again.
@@ -33,7 +33,7 @@ lock:
 demo: setup
 	$(BIN)/python -m examples.demo
 
-# A real model on rows of your own: `make demo-real SOURCE=alpaca.jsonl`, with PAIRS=FILE if you have any.
+# The demo with a real model, on rows of your own: `make demo-real SOURCE=alpaca.jsonl`, with PAIRS=FILE if you have any.
 THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 demo-real: source-given setup
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m examples.demo_real "$(SOURCE)" $(if $(PAIRS),--pairs "$(PAIRS)")
@@ -44,7 +44,7 @@ source-given:
 test: setup
 	$(BIN)/python -m tests.cpu_budget $(CPU_BUDGET) -q -n 2 --dist loadfile
 
-# An environment of its own, brought up to date each time; what a new release breaks shows here first.
+# In an environment of its own, updated each time; a new release that breaks something fails here first.
 test-newest:
 	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev]'
@@ -71,12 +71,13 @@ release-check: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-# What the benchmarks compare with, in an environment of its own; what is not there is said and left.
+# The libraries that the benchmarks compare with, in an environment of their own; the benchmarks run
+# without those that are not installed.
 bench-peers:
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet -r benchmarks/peers/requirements.txt
 
-# The classic bugs, put back one at a time: the kill table.
+# Puts the classic bugs back one at a time and runs the tests on each: tests/oracles/KILLS.md.
 mutations: setup
 	$(BIN)/python -m tests.oracles.mutations
 

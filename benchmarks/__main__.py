@@ -34,7 +34,7 @@ _TEXTS = {False: "real", True: "made up; give --data for real ones"}
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Exit code 0: every goal that was measured is met; 1: one is not (the table says which)."""
+    """Exit code 0: every measured goal is reached; 1: one is not, and the table marks it."""
     asked = _asked(words)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
@@ -115,7 +115,7 @@ def _processor() -> str:
 
 
 def _write(folder: Path, machine: Mapping[str, Any], topics: Sequence[Topic]) -> None:
-    """The figures of these topics, beside those of others that ran into the same folder before."""
+    """Write the figures of these topics, with those of other topics that the folder has."""
     folder.mkdir(parents=True, exist_ok=True)
     known = folder / "figures.json"
     before = topics_of(json.loads(known.read_text(encoding="utf-8"))) if known.is_file() else {}

@@ -127,7 +127,7 @@ class Data:
         whole.filter(pl.col("output").str.len_chars() > 0).head(rows).write_ndjson(path)
 
     def _real(self) -> pl.Series:
-        """Distinct texts of at least eight words, in a fixed order: all that the sources say.
+        """All distinct texts of at least eight words in the sources, in a fixed order.
 
         What a text has beyond the cut is a text of its own, like the sections of a book.
         """
@@ -176,7 +176,7 @@ def plant(real: pl.Series, rows: int, seed: int) -> pl.Series:
 
 
 def edit(texts: pl.Series, rate: float, words: pl.Series, random: np.random.Generator) -> pl.Series:
-    """The texts, each word replaced with a chance of ``rate`` by a random one of ``words``."""
+    """The texts, each word replaced with probability ``rate`` by a random one of ``words``."""
     if rate == 0 or not len(texts):
         return texts
     parts = [
@@ -188,7 +188,7 @@ def edit(texts: pl.Series, rate: float, words: pl.Series, random: np.random.Gene
 def compose(sentences: pl.Series, count: int, random: np.random.Generator) -> pl.Series:
     """Texts of three to twelve sentences at random, cut like the real ones.
 
-    No sentence is used once more before all others are, so that no more is shared than must be.
+    Every sentence is used once before any is used again, so that texts share as few as possible.
     """
     sizes = random.integers(3, 13, count)
     rounds = -(-int(sizes.sum()) // len(sentences))

@@ -1,4 +1,4 @@
-"""What a topic found, and how it reads: JSON, a Markdown table, a chart."""
+"""Figures of a topic, written as JSON, a Markdown table and a chart."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Check:
-    """A figure held against what it should be; ``met`` is None where no goal is set."""
+    """A figure and its goal; ``met`` (reached or not) is None where no goal is set."""
 
     what: str
     value: float | str | None
@@ -40,7 +40,7 @@ class Check:
 
 @dataclass
 class Topic:
-    """All that one topic found, and the ``limits`` of the machine in the run that found it.
+    """All figures of one topic, and the ``limits`` of the machine in the run that measured them.
 
     A run at other sizes than the goals are set for is not ``judged`` by its speed.
     """
@@ -228,7 +228,7 @@ def _checks(checks: Sequence[Check]) -> list[str]:
         f"| {check.what} | {_number(check.value)} | {check.goal} | {word[check.met]} |"
         for check in checks
     ]
-    return ["| what | found | goal | met |", "|---|---|---|---|", *rows]
+    return ["| what | found | goal | reached |", "|---|---|---|---|", *rows]
 
 
 def _number(value: Any) -> str:

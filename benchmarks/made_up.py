@@ -1,4 +1,4 @@
-"""Made-up rows in the layouts that the benchmarks read, for who has no data: from a seed alone.
+"""Made-up rows in the layouts that the benchmarks read, for runs without data: from a seed alone.
 
 Words are made of syllables and drawn by Zipf's law, sentences and answers have the lengths of real
 ones. So sizes, duplicates and selections have a size like the real ones; what the texts mean does

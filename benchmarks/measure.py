@@ -1,4 +1,4 @@
-"""Contestants run in processes of their own, in turns, and what that cost each of them."""
+"""Runs contestants in processes of their own, in turns, and measures time and memory of each."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Sample:
-    """One run: seconds of the work itself, of the whole process, peak memory, and what it said."""
+    """One run: seconds of the work itself, of the whole process, peak memory, reported facts."""
 
     cpu: float
     wall: float
@@ -79,13 +79,13 @@ class Spread:
 
 
 class Failed(Exception):
-    """A contestant could not run; the text says why in one line."""
+    """A contestant could not run; the text is the reason, in one line."""
 
 
 def alternate(
     contestants: Sequence[Contestant], say: Say, room_mb: int = _ROOM_MB
 ) -> dict[str, list[Sample]]:
-    """Samples of each contestant, run in turns A B C A B C; one that cannot run is said and left.
+    """Samples of each contestant, run in turns A B C A B C; who cannot run is reported and left.
 
     A contestant of fewer ``repeats`` drops out of the later turns. Each finds its files read and
     its memory warm (`_warm`), with ``room_mb`` for what it writes.
@@ -112,7 +112,7 @@ def _warm(one: Contestant, memory_mb: float) -> None:
 
     A virtual machine gives memory that is free for some seconds back to its host, and drops files
     that nothing reads: who comes next pays in system time, up to 3 ms a MB where this was written,
-    ten times what the memory costs otherwise. Contestants would be told apart by who ran before.
+    ten times what the memory costs otherwise. The order of contestants would change their figures.
     """
     for path in _files(one.options):
         with path.open("rb") as file:
@@ -133,7 +133,7 @@ def _files(options: Mapping[str, Any]) -> Iterator[Path]:
 def ratios(
     slow: Sequence[Sample], fast: Sequence[Sample], slow_rows: int, fast_rows: int
 ) -> Spread:
-    """How many times the CPU seconds a row: each turn against the same turn.
+    """Ratio of the CPU seconds a row: each turn over the same turn of the other.
 
     A contestant that ran fewer turns is compared in those; its last one stands for the rest.
     """

@@ -92,7 +92,7 @@ class Bench:
         )
 
     def _select(self, name: str, source: str, layout: str | None, part: str, rows: int) -> None:
-        """Rows whose prompt falls to one side of the split, drawn from those that are short."""
+        """Rows whose prompt is on one side of the split, drawn from those that are short."""
         sides = ("chosen_", "rejected_") if name.endswith("pairs") else ("",)
         short = [
             {"select": "threshold", "by": f"{side}length_tokens", "min": 2, "max": _LONGEST}
@@ -185,7 +185,7 @@ class Bench:
         return cost, "", f"{means['answers']} answers, mean reward {means['score']:.3f}"
 
     def _answers(self) -> Iterator[str]:
-        """What each model writes, greedily, on the ten prompts."""
+        """Greedy answers of each model to the ten prompts."""
         models = {"before": self.model} | {name: self._at(name) for name in ("sft", "dpo", "ppo")}
         written = {}
         for name, model in models.items():
@@ -272,7 +272,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="smollm2", help="a model folder or name")
     parser.add_argument("--rows", required=True, help="an instruction file")
     parser.add_argument("--pairs", required=True, help="a preference file")
-    parser.add_argument("--pairs-format", help="its layout, where it cannot be told")
+    parser.add_argument("--pairs-format", help="its layout, where it cannot be recognised")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--train-rows", type=int, default=200)
     parser.add_argument("--train-pairs", type=int, default=100)

@@ -3,8 +3,8 @@
 Random tokens, a small Llama from its config with a vocabulary of 32,000, one thread; every way runs
 in a process of its own, in turns. What is counted is `trainer.train()`: CPU seconds (user and
 system), and the greatest resident memory over that with both models loaded. Tokens are those of
-both sequences of a pair, however many of them were run. Beside that stand how many objectives there
-are, and how many of the classic bugs the last `make mutations` caught.
+both sequences of a pair, however many of them were run. Added are the number of objectives, and how
+many of the classic bugs the last `make mutations` caught.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _KILLS: Final = Path(__file__).parents[1] / "tests" / "oracles" / "KILLS.md"
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Exit code 0: every goal is met; 1: one is not, and the figures say which."""
+    """Exit code 0: every goal is reached; 1: one is not, and the figures mark it."""
     asked = _asked(words)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     repeats, steps = (1, 2) if asked.quick else (3, 3)
@@ -56,7 +56,7 @@ def _asked(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _shape(prompt: int, answer: int, repeats: int, steps: int) -> dict[str, Any]:
-    """All ways on pairs of one shape; ratios are TRL's over ours for time, ours over for memory."""
+    """All ways on pairs of one shape; ratios: TRL over ours for time, ours over TRL for memory."""
     options = {**_MODEL, "prompt": prompt, "answer": answer, "pairs": 4, "steps": steps}
     _say(f"prompt {prompt}, answers {answer}")
     samples = _run(_WAYS, options, repeats)

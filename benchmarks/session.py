@@ -1,4 +1,4 @@
-"""What all topics share: the data, the sizes asked for, a place for outputs."""
+"""Settings that all topics share: the data, the sizes, a folder for outputs."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class Session:
         return self.data.folder / f"outputs-{os.getpid()}"
 
     def compare(self, topic: Topic, contestants: Sequence[Contestant], ours: str) -> set[str]:
-        """Run the contestants in turns into the topic's table; those that ran."""
+        """Run contestants in turns and add them to the topic's table; names of those that ran."""
         self.say(f"{topic.name}: {', '.join(one.name for one in contestants)}")
         samples = alternate(contestants, lambda text: self._said(topic, text))
         topic.lines += lines_of(contestants, samples, ours)
         return set(samples)
 
     def once(self, topic: Topic, contestant: Contestant) -> Mapping[str, object] | None:
-        """What one run says; None, and a note, where it cannot run."""
+        """Facts that one run reports; None, and a note, where it cannot run."""
         try:
             return run_once(contestant).facts
         except Failed as error:

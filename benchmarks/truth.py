@@ -1,4 +1,4 @@
-"""What is true of the data, by other means than the code that is measured.
+"""True pairs and figures of the data, computed by other means than the code that is measured.
 
 Words and shingles are those that `core.dedup.shingles` documents, made anew in plain Python; all
 pairs come from an inverted index (each pair above ``t`` shares one of the rarest
@@ -91,7 +91,7 @@ class Pairs:
 
 
 class _Fold(dict[int, str]):
-    """What `str.translate` makes of a character: its folded letter, a blank, or nothing."""
+    """Table for `str.translate`: a character's folded letter, a blank, or nothing."""
 
     def __missing__(self, code: int) -> str:
         self[code] = made = _folded(code)

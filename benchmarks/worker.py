@@ -22,7 +22,7 @@ Facts: TypeAlias = dict[str, Any]
 
 
 def serve(work: Callable[[Options], Facts]) -> None:
-    """Do the work that the first argument asks for and print what it says, as one JSON line."""
+    """Do the work that the first argument describes; print its results as one JSON line."""
     facts = work(json.loads(sys.argv[1]))
     facts |= {"peak_mb": peak_mb(), "process_cpu": cpu_seconds()}
     sys.stdout.flush()

@@ -74,7 +74,7 @@ def check(python: Path, work: Path, path: str = "", pytest: bool = True) -> Iter
             env=environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=280,
             check=False,
         )
         if done.returncode:

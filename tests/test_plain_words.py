@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 PLAIN = (
+    "benchmarks",
+    "examples",
     "curate/cli.py",
     "curate/commands",
     "curate/core",

@@ -28,7 +28,7 @@ def test_small_commands_do_the_same_without_the_modules_that_windows_lacks(tmp_p
         env={"PYTHONPATH": str(ROOT), "SIFTUNE_STAGE_CACHE": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     monkeypatch.chdir(here)

@@ -1,1 +1,1 @@
-"""What Siftune does, as a user would call it: one script a contestant, each in its own process."""
+"""Siftune as a user would call it: one script a contestant, each in its own process."""

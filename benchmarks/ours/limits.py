@@ -1,4 +1,4 @@
-"""What this machine can do on one thread: matrix products, hashing, copying."""
+"""Speed limits of this machine on one thread: matrix products, hashing, copying."""
 
 from __future__ import annotations
 

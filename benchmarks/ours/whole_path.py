@@ -21,7 +21,7 @@ from siftune.curate.runs.recipe import parse
 def work(options: Options) -> Facts:
     """Options: recipe, out, profile (a file for `pstats`, or nothing).
 
-    The run says first what it will cost, as on the command line; that is part of its cost.
+    The run predicts its cost first, as on the command line; that is part of the cost.
     """
     facts: Facts = {}
     shutil.rmtree(options["out"], ignore_errors=True)  # what is done already is not done again

@@ -1,1 +1,1 @@
-"""What the peers do, in their documented form; run with the interpreter of `.venv-peers`."""
+"""The peers, called as they document it; run with the interpreter of `.venv-peers`."""

@@ -11,7 +11,7 @@ from benchmarks.worker import Facts, Options, serve, timed
 
 
 class _Given:
-    """Stands for a model: the vectors are there."""
+    """Replaces a model: the vectors are computed already."""
 
     def encode(self, inputs: Any, **options: Any) -> np.ndarray:
         raise RuntimeError("the vectors are given")

@@ -1,1 +1,1 @@
-"""One file a topic: who runs on what, and what is checked."""
+"""One file a topic: its contestants, their data, and what is checked."""

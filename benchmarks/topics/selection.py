@@ -26,7 +26,7 @@ def run(session: Session) -> Topic:
     topic = Topic(
         "selection",
         "all-MiniLM-L6-v2 embeddings of Alpaca rows, vectors given, one thread. Ratios are to the "
-        "line of ours that stands first in each group. CPU s leaves out what a process loads or "
+        "first line of ours in each group. CPU s leaves out what a process loads or "
         "compiles once (torch, numba; apricot too), process CPU s has it.",
         session.most is None,
     )

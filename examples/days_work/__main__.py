@@ -3,9 +3,9 @@
     python -m examples.days_work [--out FOLDER] [--model smollm2]
     python -m examples.days_work --instructions FILE --chats FILE --pairs FILE --held-out FILE
 
-Each step is a command of `siftune` as a user types it, and is printed before it runs; what it says
-while it works goes to FOLDER/logs. Dry runs come before true runs, a stage is killed and goes on,
-training is stopped and goes on, and each result is checked: rows in = kept + dropped + set aside,
+Each step is a command of `siftune` as a user types it, and is printed before it runs; its messages
+(stderr) are written to FOLDER/logs. Dry runs come before true runs, a stage is killed and resumed,
+training is stopped and resumed, and each result is checked: rows in = kept + dropped + set aside,
 exports are read back, what was killed ends in the bytes of a run that was not. Without files the
 rows are made up (`examples.days_work.rows`), and so is a model where none is named: offline.
 """
@@ -49,12 +49,12 @@ SMALL: Final = shlex.split(
 
 
 class Wrong(Exception):
-    """A command ended otherwise than it should, or a result is not what it has to be."""
+    """A command ended with another exit code than expected, or a result is wrong."""
 
 
 @dataclass
 class Siftune:
-    """The command line in one folder; ``logs`` get what each command says on stderr."""
+    """The command line in one folder; ``logs`` get the stderr of each command."""
 
     folder: Path
     ran: list[tuple[str, float]] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Siftune:
         lines = done.stdout.splitlines()
         print("\n".join(lines if shown else lines[-1:]), flush=True)
         if done.returncode not in (FINE, SET_ASIDE):
-            raise Wrong(f"exit code {done.returncode}:\n{self.said()[-1500:]}")
+            raise Wrong(f"exit code {done.returncode}:\n{self.stderr()[-1500:]}")
         return done.stdout
 
     def stopped(self, number: signal.Signals, at: str, *words: object) -> int:
@@ -101,11 +101,11 @@ class Siftune:
                     process.send_signal(number)
                     sent = True
         if not sent:
-            raise Wrong(f"no line with {at!r} came before the command ended:\n{self.said()}")
+            raise Wrong(f"no line with {at!r} came before the command ended:\n{self.stderr()}")
         return process.returncode
 
-    def said(self) -> str:
-        """What the last command said on stderr."""
+    def stderr(self) -> str:
+        """The stderr of the last command."""
         return max(self._logs().iterdir()).read_text()
 
     def _line(self, words: Sequence[object]) -> list[str]:
@@ -127,7 +127,7 @@ class Siftune:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Work for a day; returns the exit code."""
+    """Run all steps; returns the exit code."""
     asked = _asked(words)
     folder = asked.out.resolve()
     if folder.exists() and any(folder.iterdir()):
@@ -158,7 +158,7 @@ def _asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--pairs", type=Path, nargs="+", help="files of preference pairs; by default two, made up"
     )
-    parser.add_argument("--chats-format", help="their layout, where it cannot be told")
+    parser.add_argument("--chats-format", help="their layout, where it cannot be recognised")
     parser.add_argument("--model", help="a folder or a name; by default a small one is made")
     parser.add_argument("--rows", type=int, default=400, help="how many instructions are made up")
     parser.add_argument(
@@ -202,9 +202,9 @@ def _curate(siftune: Siftune, raw: Raw, model: str, keep: int, layout: str | Non
     _held(code == -signal.SIGKILL, "the run was killed amid a stage")
     _held(not (siftune.folder / "rows" / "kept.parquet").exists(), "a killed run shows no rows")
     siftune(*rows, "--out", "rows")
-    _held("done before" in siftune.said(), "stages that were finished are not done again")
+    _held("done before" in siftune.stderr(), "stages that were finished are not done again")
     siftune(*rows, "--out", "elsewhere", shown=False)
-    found = siftune.said().count("done in another run of this project")
+    found = siftune.stderr().count("done in another run of this project")
     _held(found == 14, "a run in another folder finds every stage done")
     siftune(*rows, "--out", "uninterrupted", "--no-cache", shown=False)
     for other in ("elsewhere", "uninterrupted"):
@@ -223,7 +223,7 @@ def _set(given: Sequence[str]) -> list[str]:
 
 
 def _first_look(siftune: Siftune, out: str, source: Path, *layout: str) -> None:
-    """Read a file and flag its answers that are none, by single commands."""
+    """Read a file and flag its non-answers, by single commands."""
     siftune("curate", "ingest", source, *layout, "--out", out)
     siftune("curate", "score", out, "heuristics", "--out", f"{out}-scored")
     siftune("curate", "select", f"{out}-scored", "flags", "--out", f"{out}-flagged")
@@ -232,7 +232,7 @@ def _first_look(siftune: Siftune, out: str, source: Path, *layout: str) -> None:
 
 
 def _export(siftune: Siftune) -> None:
-    """Write rows and pairs for trainers, read them back, and ask why a row was dropped."""
+    """Write rows and pairs for trainers, read them back, and explain why a row was dropped."""
     _read_back(siftune, "rows", "trl", "--with", "source,perplexity")
     _read_back(siftune, "pairs", "trl")
     _read_back(siftune, "rows", "llamafactory", "--with", "id")
@@ -256,7 +256,7 @@ def _read_back(siftune: Siftune, run: str, layout: str, *more: str) -> None:
 
 
 def _train(siftune: Siftune, model: str) -> None:
-    """SFT, stopped by Ctrl-C and gone on with; DPO on top; both judged on held-out prompts.
+    """SFT, stopped by Ctrl-C and resumed; DPO on top; both evaluated on held-out prompts.
 
     A model that was made here has never seen the end of an answer: all its weights are trained.
     """
@@ -264,9 +264,9 @@ def _train(siftune: Siftune, model: str) -> None:
     sft = ["finetune", "sft", "rows", "--model", model, *lora, *SFT, "--out", "sft"]
     code = siftune.stopped(signal.SIGINT, "step 5 of", *sft)
     _held(code == STOPPED, f"Ctrl-C ends a training with exit code {STOPPED}")
-    _held("run the same command again" in siftune.said(), "Ctrl-C leaves a checkpoint")
+    _held("run the same command again" in siftune.stderr(), "Ctrl-C leaves a checkpoint")
     siftune(*sft)
-    _held("going on from" in siftune.said(), "the training went on from its checkpoint")
+    _held("going on from" in siftune.stderr(), "the training resumed from its checkpoint")
     siftune("finetune", "dpo", "pairs", "--model", "sft", *DPO, "--out", "dpo")
     for part in ("model.safetensors", "adapter/adapter_model.safetensors", "README.md"):
         _held((siftune.folder / "dpo" / part).is_file(), f"dpo/{part} is there")
@@ -332,7 +332,7 @@ def _check(holds: bool, what: str) -> None:
 
 
 def _numbers(siftune: Siftune) -> Iterator[str]:
-    """What a day came to."""
+    """Print the figures of the day."""
     for run in ("rows", "pairs"):
         counts: Mapping[str, Any] = orjson.loads(
             (siftune.folder / run / "manifest.json").read_bytes()

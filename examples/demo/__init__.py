@@ -1,1 +1,1 @@
-"""A made-up world with planted faults, and what selection is worth there."""
+"""A made-up world with planted faults, and how much selection of its rows helps training."""

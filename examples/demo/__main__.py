@@ -1,10 +1,10 @@
-"""The demo: a made-up world, a pool of good and spoiled rows, and what selection is worth there.
+"""The demo: a made-up world, good and spoiled rows, and how much selecting from them helps.
 
     python -m examples.demo [FOLDER]
 
 Generates the world, makes a small model that has read it, runs demo.yaml (selection, SFT,
-reward model, DPO, PPO, and four arms on one token budget), and says what was planted and what was
-found. Offline; what is done is not done again. Exit code 1 if selection did not pay.
+reward model, DPO, PPO, and four arms on one token budget), and prints which planted faults were
+found. Offline; what is done is not done again. Exit code 1 if selection did not help.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(folder: Path) -> int:
 
 
 def _read(world: World, base: Path) -> None:
-    """Make the model that knows the world, unless this very one is there."""
+    """Train the base model on the world's text, unless this very model is there."""
     facts = read_facts(base) if base.is_dir() else {}
     read = facts.get("data", {}).get("hash") == digest_of(read_texts(world.facts))
     if not (read and facts.get("options") == asdict(READER)):

@@ -1,4 +1,4 @@
-"""A small made-up world: people, towns and animals, what is true of them, and ways to say it."""
+"""A small made-up world: people, towns and animals, their facts, and wordings of each fact."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["RELATIONS", "Entity", "Fact", "Relation", "make_entities"]
 
 @dataclass(frozen=True)
 class Relation:
-    """One thing that is true of every entity of a kind, and the sentences that say or ask it.
+    """A relation that every entity of a kind has, and sentences that state it or ask for it.
 
     ``{s}`` stands for the entity, ``{o}`` for the value. ``statements`` are for reading, ``asks``
     for the data set; ``clause`` is the question inside a longer one.
@@ -26,7 +26,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Fact:
-    """``entity`` stands in ``relation`` to ``value``."""
+    """The ``value`` that ``entity`` has for ``relation``."""
 
     entity: str
     relation: Relation
@@ -34,11 +34,11 @@ class Fact:
 
     @property
     def key(self) -> str:
-        """A name for it, unique in a world."""
+        """Its key, unique in a world."""
         return f"{self.entity}/{self.relation.name}"
 
     def say(self, template: str) -> str:
-        """The template about this fact."""
+        """The template, filled in with this fact."""
         return template.format(s=self.entity, o=self.value)
 
     def other_value(self, rng: random.Random) -> str:
@@ -48,7 +48,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Entity:
-    """Somebody or something with one fact a relation of its kind."""
+    """A person, town or animal with one fact for each relation of its kind."""
 
     name: str
     kind: str

@@ -1,4 +1,4 @@
-"""Planted against found: precision and recall of a curation run, by kind of fault and by stage."""
+"""Planted and found faults: precision and recall of a curation run, by kind and by stage."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Ask:
         return " ".join(self.sentence(fact) for fact in self.facts)
 
     def sentence(self, fact: Fact) -> str:
-        """A fact as this wording says it."""
+        """A fact in this wording."""
         statements = fact.relation.statements
         said = fact.say(statements[self.wording % len(statements)])
         return said[0].upper() + said[1:]
@@ -174,7 +174,7 @@ def _off_language(ask: Ask, rng: random.Random) -> str:
 
 
 def _pii(ask: Ask, rng: random.Random) -> str:
-    """A good answer that gives somebody's details away; all from ranges nobody is given."""
+    """A good answer with somebody's personal details; all from ranges that nobody is given."""
     user = ask.about.lower().replace(" ", ".")
     leak = rng.choice(
         [
@@ -192,7 +192,7 @@ def _refusal(ask: Ask, rng: random.Random) -> str:
 
 
 def _rambling(ask: Ask, rng: random.Random) -> str:
-    """The answer is in there, after and before a good deal of nothing."""
+    """The answer, with long filler before and after it."""
     before = rng.sample(_CHATTER, rng.randrange(2, 4))
     after = rng.sample(_CHATTER, rng.randrange(1, 3))
     true = " ".join(ask.sentence(fact) for fact in ask.facts)

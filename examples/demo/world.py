@@ -34,7 +34,7 @@ PLANTED: Final[Mapping[str, float]] = {
 
 _FLIPPED: Final = 0.2
 _REJECTED: Final = ("wrong", "wrong", "wrong", "refusal", "rambling", "truncated", "placeholder")
-_PERSONAL: Final = ("month", "food", "colour")  # what an over-careful annotator will not tell
+_PERSONAL: Final = ("month", "food", "colour")  # what an over-careful annotator refuses to answer
 
 
 @dataclass(frozen=True)
