@@ -44,7 +44,10 @@ def _source_options(command: _Command) -> _Command:
             help="Rename a key of the raw rows before they are read, such as question=prompt.",
         ),
         click.option(
-            "--limit", type=click.IntRange(1, _LARGEST), help="Largest number of rows to read."
+            "--limit",
+            type=click.IntRange(1, _LARGEST),
+            metavar="INT",
+            help="Largest number of rows to read.",
         ),
     ):
         command = option(command)
@@ -77,6 +80,7 @@ _out = click.option(
 _seed = click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
+    metavar="INT",
     default=0,
     show_default=True,
     help="Seed of all random draws.",

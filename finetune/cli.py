@@ -178,7 +178,10 @@ def _loss_command(group: str, name: str) -> click.Command:
     params = [*_arguments(), *own, *component_options(trainer, leave=left, texts=OPTION_TEXTS)]
     shown = example_line(f"siftune finetune {name} rows.jsonl", trainer, "model")
     text = "\n\n".join([help_of(group, name, loss), data_of(group, loss), shown])
-    return _hinting(WritingCommand(name=name, params=params, callback=callback, help=text))
+    command = WritingCommand(name=name, params=params, callback=callback, help=text)
+    first = ["out", "model", *(str(option.name) for option in own)]
+    command.add_panel(click.RichOptionPanel("Output, model and loss", options=first))
+    return _hinting(command)
 
 
 def _compare_command() -> click.Command:

@@ -324,7 +324,8 @@ def _shown(field: Field[Any]) -> Any:
 
 def help_of(group: str, name: str, component: type[Any]) -> str:
     """Summary, and the start of the class docstring, for the top of a command's help."""
-    return f"{summary(group, name)}\n\n{short_prose(component.__doc__ or '')}"
+    first, prose = summary(group, name), short_prose(component.__doc__ or "")
+    return prose if prose.startswith(first) else f"{first}\n\n{prose}"
 
 
 def example_line(words: str, component: type[Any], out: str = "run") -> str:

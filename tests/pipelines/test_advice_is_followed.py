@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -209,3 +210,53 @@ def test_a_file_is_made_a_run_as_advised(here: Path) -> None:
     line = re.findall(r"siftune (curate ingest \S+ --out) RUN", done.message)[0]
     assert called(*shlex.split(line), "run").code == 0
     assert called("curate", "export", "run", "--out", "out").code == 0
+
+
+def test_an_option_of_a_reward_is_set_as_advised() -> None:
+    from siftune.curate.commands.option_types import value_of
+    from siftune.finetune.evaluation.reward_lookup import reward_of
+
+    with pytest.raises(UsageError) as error:
+        reward_of("length", {})
+    flag, text = shlex.split(str(error.value).partition("set it with ")[2])
+    component = registry.find("finetune.trainers", "ppo")
+    given = value_of(
+        flag, get_type_hints(component)["reward_options"], (text.replace("VALUE", "4"),)
+    )
+    assert flag == "--reward-options"
+    assert reward_of("length", given)(["q"], ["one two three four"], [{}]) == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "recipe"),
+    [
+        ("pipelines", "source: rows.jsonl\nstages: []\n"),
+        ("curate", "base: gone\nrows: {source: rows.jsonl, stages: []}\ntrain: []\n"),
+    ],
+)
+def test_a_recipe_of_another_command_is_run_as_advised(wrong: str, recipe: str, here: Path) -> None:
+    Path("r.yaml").write_text(recipe)
+    done = called(wrong, "run", "r.yaml", "--out", "run")
+    advised = re.findall(r"this recipe is for `siftune (\w+) run`", done.message)[0]
+    followed = called(advised, "run", "r.yaml", "--out", "run")
+    assert "this recipe is for" not in followed.message
+    assert followed.code == 0 or "base" in followed.message
+
+
+def test_a_field_that_may_belong_to_the_question_is_renamed_as_advised(here: Path) -> None:
+    Path("two.jsonl").write_text('{"prompt": "a", "completion": "b", "text": "c"}\n')
+    done = called("curate", "ingest", "two.jsonl", "--out", "run")
+    assert done.code == 3
+    both, alone = (re.findall(r"--map \S+=\w+", part) for part in done.message.split(" where it "))
+    assert (len(both), len(alone)) == (3, 1)
+    for flags in (both, alone):
+        words = shlex.split(" ".join(flags))
+        assert (
+            called("curate", "ingest", "two.jsonl", *words, "--out", f"run{len(words)}").code == 0
+        )
+
+
+def test_a_command_that_is_misspelt_is_called_as_advised(here: Path) -> None:
+    done = called("curate", "score", "rows.jsonl", "lenght", "--out", "run")
+    name = re.findall(r"did you mean (\w+)\?", done.message)[0]
+    assert called("curate", "score", "rows.jsonl", name, "--out", "run").code == 0
