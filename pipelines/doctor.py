@@ -42,6 +42,7 @@ def doctor() -> None:
         else:
             echo(f"+ {extra}: " + ", ".join(f"{name} {number}" for name, number in found.items()))
     echo(f"devices: {_devices()}")
+    echo(f"loops: {_loops()}")
 
 
 def _version(name: str) -> str | None:
@@ -50,6 +51,14 @@ def _version(name: str) -> str | None:
     except PackageNotFoundError:
         other = _INSTEAD.get(name)
         return other and _version(other)
+
+
+def _loops() -> str:
+    from siftune.curate.native.jit import PLAIN_REASON
+
+    if PLAIN_REASON is None:
+        return "compiled by numba; SIFTUNE_NATIVE=0 runs them as plain Python"
+    return f"plain Python, same results, much slower ({PLAIN_REASON})"
 
 
 def _devices() -> str:

@@ -9,7 +9,7 @@ import polars as pl
 import torch
 
 from benchmarks.worker import Facts, Options, cpu_seconds, serve, timed
-from siftune.curate.vectors.onednn import Linear
+from siftune.curate.vectors.bert import Linear
 
 _SHAPES = {
     "semantic": ((1024, 384, 4096),),

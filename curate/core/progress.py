@@ -21,6 +21,7 @@ __all__ = [
     "Progress",
     "ProgressReporter",
     "RunContext",
+    "announce",
     "announcing",
     "duration",
     "if_slow",
@@ -113,6 +114,11 @@ def announcing(say: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         _LISTENERS.pop()
+
+
+def announce(line: str) -> None:
+    """Print a line for the user: by the innermost `announcing`, else on stderr."""
+    (_LISTENERS[-1] if _LISTENERS else Progress())(line)
 
 
 @contextmanager

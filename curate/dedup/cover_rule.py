@@ -1,27 +1,111 @@
-"""The cover rule: which rows stay when near-duplicates go, and which of those covers a dropped one.
+"""The cover rule: which rows survive when near-duplicates are dropped, and which covers which.
 
-Rows are looked at from best to worst (a rank order: score, then content, never input order). A row
-is dropped if and only if a row kept before it is at or above the threshold; it names the most
-similar of these, the better one if two are equally similar. So each dropped row has a survivor at
-or above the threshold and better than itself, no two survivors are at or above it, and the answer
-depends on the rows alone. (One row of each connected component, the usual rule, drops rows that no
-survivor resembles.)
+Rows are visited from best to worst (`best_first`: score, then content, never input order). A row is
+dropped if and only if a row kept before it is at or above the threshold; its survivor is the most
+similar of these, the better one of equally similar ones. So each dropped row has a better survivor
+at or above the threshold, no two survivors are that similar, and the result depends on the rows
+alone. (Keeping one row per connected component, the usual rule, drops rows that resemble no
+survivor.)
 
-The rule on sets is in `set_cover` and `group_cover`, on vectors in `vectors.cosine_neighbors`.
+`set_cover` and `group_cover` apply the rule to sets, `vectors.cosine_neighbors` to vectors.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
-__all__ = ["Cover"]
+from siftune.curate.rows.columns import base_column, values
+from siftune.curate.rows.decisions import DECISIONS, tie_order
+
+__all__ = ["Cover", "best_first", "duplicate_decisions", "ranking_columns"]
+
+Ints: TypeAlias = npt.NDArray[np.int64]
 
 
 class Cover(NamedTuple):
-    """``survivor[i]``: the row that covers row ``i``, -1 for a kept row; and how similar it is."""
+    """``survivor`` (n,): the row that covers each row, -1 if it is kept; ``similarity`` (n,)."""
 
-    survivor: npt.NDArray[np.int64]
+    survivor: Ints
     similarity: npt.NDArray[np.float64]
+
+
+def ranking_columns(by: str | None, prefer_source: Sequence[str]) -> tuple[str, ...]:
+    """Columns that `best_first` reads besides ``id`` and ``digest``."""
+    source = ("source",) if prefer_source else ()
+    return (*source, *((base_column(by),) if by else ()))
+
+
+def best_first(
+    table: pl.DataFrame,
+    rows: Any,
+    by: str | None,
+    prefer_source: Sequence[str],
+    *,
+    descending: bool,
+) -> np.ndarray:
+    """Positions in ``rows`` (row numbers of ``table``), from best to worst.
+
+    Rows of the sources in ``prefer_source`` come first, in that order, then those of all others;
+    within a source the best by the score ``by``, then by digest and id.
+    """
+    columns = dict.fromkeys(["id", "digest", *ranking_columns(by, prefer_source)])
+    some = table.select(list(columns))[rows]
+    keys = []
+    if prefer_source:
+        ranks = {name: rank for rank, name in reversed([*enumerate(prefer_source)])}
+        rank = some["source"].replace_strict(ranks, default=len(ranks), return_dtype=pl.Int64)
+        keys.append(-rank if descending else rank)
+    if by:
+        keys.append(values(some, by))
+    return tie_order(some, *keys, descending=descending)
+
+
+def duplicate_decisions(
+    ids: pl.Series,
+    dropped: Ints,
+    survivor: Ints,
+    similarity: npt.NDArray[np.float64],
+    reason: str,
+    skipped: tuple[Ints, str],
+    reference: pl.Series | None = None,
+) -> pl.DataFrame:
+    """The decisions of a deduplicator: keep, reason and detail of each row.
+
+    The detail of a dropped row is ``{"similarity", "survivor"}``. A kept row is ``unique``, or a
+    ``survivor`` with the size of its group, itself included, as ``{"group"}``.
+
+    Args:
+        ids: of all rows.
+        dropped: row numbers, each once.
+        survivor: row number of the survivor of each dropped row; from ``len(ids)`` on, rows of
+            ``reference``.
+        similarity: of each dropped row to its survivor.
+        reason: of the dropped rows; ``{reason}_of_reference`` if the survivor is a reference row.
+        skipped: numbers of the rows that could not be compared, and the reason they are kept.
+        reference: ids of the reference rows.
+    """
+    height = len(ids)
+    all_ids = ids if reference is None else ids.append(reference)
+    heads, others = np.unique(survivor[survivor < height], return_counts=True)
+    code = np.zeros(height, np.int8)
+    code[skipped[0]], code[heads], code[dropped] = 4, 1, np.where(survivor < height, 2, 3)
+    reasons = pl.Series(["unique", "survivor", reason, f"{reason}_of_reference", skipped[1]])
+    covered = pl.DataFrame({"similarity": similarity, "survivor": all_ids[survivor]})
+    groups = pl.DataFrame({"group": others + 1})
+    details = pl.concat([_json(covered), _json(groups), pl.Series([None], dtype=pl.String)])
+    index = np.full(height, len(details) - 1)
+    index[dropped] = np.arange(len(dropped))
+    index[heads] = np.arange(len(heads)) + len(dropped)
+    return pl.DataFrame(
+        {"keep": (code < 2) | (code == 4), "reason": reasons[code], "detail": details[index]},
+        schema=DECISIONS,
+    )
+
+
+def _json(frame: pl.DataFrame) -> pl.Series:
+    return frame.select(detail=pl.struct(pl.all()).struct.json_encode()).to_series()

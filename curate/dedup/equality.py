@@ -1,4 +1,4 @@
-"""Which rows are equal: by a hash of each, then by what they say."""
+"""Groups of equal rows: by a hash of each row, then by comparing the texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import polars as pl
 from siftune.curate.core.schema import kind_of
 from siftune.curate.rows.chat import Part, with_calls
 
-__all__ = ["Comparable", "Turns", "Values", "equal_rows", "turns_of"]
+__all__ = ["Comparable", "TextColumn", "Turns", "equal_rows", "turns_of"]
 
 _Ints: TypeAlias = npt.NDArray[np.int64]
 _Keys: TypeAlias = npt.NDArray[np.uint64]
@@ -22,46 +22,46 @@ _Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Comparable(Protocol):
-    """Rows that can be compared, by their numbers."""
+    """Rows that can be compared by number."""
 
     def keys(self) -> _Keys:
-        """A hash of each row: the same of equal rows, and hardly ever the same of others."""
+        """A hash of each row: equal for equal rows, and rarely for others."""
 
-    def there(self) -> _Mask:
-        """Which rows have something to compare."""
+    def mask(self) -> _Mask:
+        """Mask of the rows that have a text to compare."""
 
-    def same(self, one: _Ints, other: _Ints) -> _Mask:
-        """Of rows with equal keys, pair by pair, which are equal."""
+    def equal(self, one: _Ints, other: _Ints) -> _Mask:
+        """Mask of the equal pairs, of rows with equal keys."""
 
     def values(self, rows: _Ints) -> Sequence[Hashable]:
-        """What is compared, as Python has it."""
+        """The compared values of some rows, as Python objects."""
 
 
 def equal_rows(rows: Comparable) -> tuple[_Ints, _Ints]:
-    """The rows that are equal to another, and the number of each one's group.
+    """Rows that are equal to another row, and the group number of each.
 
-    Rows are grouped by their keys, and each is compared with one of its group: where none differs,
-    which is the rule, all in the group are equal.
+    Rows are grouped by their keys, and each is compared with the first of its group. If none
+    differs, as is usual, all rows of a group are equal; else the values are grouped in Python.
     """
     keys = rows.keys()
     order = np.argsort(keys)
-    order = order[rows.there()[order]]
+    order = order[rows.mask()[order]]
     same_as_next = np.diff(keys[order]) == 0
-    behind, before = np.append(False, same_as_next), np.append(same_as_next, False)
-    found = order[(behind | before)[: len(order)]]
-    first = ~behind[: len(order)][(behind | before)[: len(order)]]
+    follows, leads = np.append(False, same_as_next), np.append(same_as_next, False)
+    found = order[(follows | leads)[: len(order)]]
+    first = ~follows[: len(order)][(follows | leads)[: len(order)]]
     group = np.cumsum(first) - 1
     heads = found[first][group]
-    if rows.same(found[~first], heads[~first]).all():
+    if rows.equal(found[~first], heads[~first]).all():
         return found, group
     numbers: dict[tuple[int, Hashable], int] = {}
-    told = zip(group.tolist(), rows.values(found), strict=True)
-    return found, np.array([numbers.setdefault(one, len(numbers)) for one in told])
+    keyed = zip(group.tolist(), rows.values(found), strict=True)
+    return found, np.array([numbers.setdefault(key, len(numbers)) for key in keyed])
 
 
 @dataclass(frozen=True)
-class Values:
-    """Rows compared by one column of texts; null is nothing to compare."""
+class TextColumn:
+    """Rows compared by one column of texts; a null text is not compared."""
 
     column: pl.Series
 
@@ -69,12 +69,12 @@ class Values:
         """The hash of each text."""
         return self.column.hash().to_numpy()
 
-    def there(self) -> _Mask:
-        """Which are not null."""
+    def mask(self) -> _Mask:
+        """Mask of the texts that are not null."""
         return self.column.is_not_null().to_numpy()
 
-    def same(self, one: _Ints, other: _Ints) -> _Mask:
-        """Which pairs are equal."""
+    def equal(self, one: _Ints, other: _Ints) -> _Mask:
+        """Mask of the equal pairs."""
         return (self.column.gather(one) == self.column.gather(other)).to_numpy()
 
     def values(self, rows: _Ints) -> Sequence[Hashable]:
@@ -85,14 +85,14 @@ class Values:
 
 @dataclass(frozen=True)
 class _Column:
-    """The texts of one column of turns, and the ``turns`` of each row, from ``starts``, in it."""
+    """The texts of a column of turns; row ``i`` has ``turns[starts[i]:starts[i + 1]]`` of them."""
 
     texts: pl.Series
     turns: _Ints
     starts: _Ints
 
     def keys(self) -> _Keys:
-        """Sums of the texts' hashes, each times an odd number that its place among them gives."""
+        """Sum of the hashes of a row's texts, each times an odd number that its place gives."""
         counts = np.diff(self.starts)
         hashes = self.texts.hash().to_numpy()[self.turns]
         place = np.arange(len(hashes)) - np.repeat(self.starts[:-1], counts)
@@ -103,7 +103,7 @@ class _Column:
             sums[some] = np.add.reduceat(mixed, self.starts[:-1][some])
         return sums
 
-    def same(self, one: _Ints, other: _Ints) -> _Mask:
+    def equal(self, one: _Ints, other: _Ints) -> _Mask:
         counts = np.diff(self.starts)
         alike: _Mask = counts[one] == counts[other]
         pair = np.repeat(np.flatnonzero(alike), counts[one[alike]])
@@ -137,20 +137,20 @@ class Turns:
     columns: tuple[_Column, ...]
 
     def keys(self) -> _Keys:
-        """The sum of the columns' keys, each turned by its place among them."""
+        """The keys of the columns, combined in order."""
         total = self.columns[0].keys()
         for column in self.columns[1:]:
             total = total * _ODD + column.keys()
         return total
 
-    def there(self) -> _Mask:
-        """Which rows have a turn with text."""
+    def mask(self) -> _Mask:
+        """Mask of the rows that have a turn with text."""
         some: _Mask = np.any([np.diff(column.starts) > 0 for column in self.columns], axis=0)
         return some
 
-    def same(self, one: _Ints, other: _Ints) -> _Mask:
-        """Which pairs have equal turns in each column."""
-        whole: _Mask = np.all([column.same(one, other) for column in self.columns], axis=0)
+    def equal(self, one: _Ints, other: _Ints) -> _Mask:
+        """Mask of the pairs with equal turns in each column."""
+        whole: _Mask = np.all([column.equal(one, other) for column in self.columns], axis=0)
         return whole
 
     def values(self, rows: _Ints) -> Sequence[Hashable]:
@@ -161,8 +161,7 @@ class Turns:
 def turns_of(table: pl.DataFrame, part: Part) -> Turns | None:
     """The prompt, the answers, or both, of each row; None for ranked rows, whose lists are deeper.
 
-    The same turns as those that `content.text_of` joins. ``table`` holds ``kind`` and
-    the content columns.
+    These are the turns that `content.text_of` joins. ``table`` has ``kind`` and the content.
     """
     kind = kind_of(table)
     if kind == "ranked":
@@ -175,15 +174,15 @@ def turns_of(table: pl.DataFrame, part: Part) -> Turns | None:
 
 
 def _column(lists: pl.Series, part: Part) -> _Column:
-    """The turns of ``part`` that have a text; what comes after the last answer is in ``both``."""
+    """The turns of ``part`` that have a text; turns after the last answer are in ``both`` only."""
     lists = with_calls(lists)
-    said = pl.concat([_flat(chunk) for chunk in lists.get_chunks()])  # as they lie: no copy
-    texts = said.struct.field("content")
+    turns = pl.concat([_flat(chunk) for chunk in lists.get_chunks()])  # without a copy
+    texts = turns.struct.field("content")
     counts = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
     wanted = texts.is_not_null().to_numpy()
     row = np.repeat(np.arange(len(counts)), counts)
     if part != "both":
-        answers = np.flatnonzero((said.struct.field("role") == "assistant").fill_null(False))
+        answers = np.flatnonzero((turns.struct.field("role") == "assistant").fill_null(False))
         last = np.full(len(counts), -1)
         last[row[answers]] = answers
         at = np.arange(len(row))

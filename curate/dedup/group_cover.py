@@ -1,7 +1,7 @@
-"""The cover rule group by group: no two texts of different groups are near-duplicates.
+"""The cover rule per group of candidates: texts of different groups are no near-duplicates.
 
-In a group of a few texts each is held against the kept ones of the group, nearly always one. Only
-those of larger groups are sought by keys (`core.dedup.set_cover`).
+In a small group each text is compared with the kept texts of the group, nearly always one. Larger
+groups are compared by keys (`set_cover`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from siftune.curate.dedup.cover_rule import Cover
-from siftune.curate.dedup.jaccard import prefixes
+from siftune.curate.dedup.prefix_filter import prefix_keys
 from siftune.curate.dedup.set_cover import cover_sets
 from siftune.curate.dedup.shingle_sets import Sets, sets_of, shared
-from siftune.curate.dedup.shingle_stream import Shingled
-from siftune.curate.dedup.shingles import Hashes, Offsets
+from siftune.curate.dedup.shingles import Hashes, Offsets, ShingleSource
 from siftune.curate.native.jit import compiled
 
 __all__ = ["cover_groups"]
@@ -28,7 +27,7 @@ _FEW = 32
 
 
 def cover_groups(
-    texts: Shingled,
+    texts: ShingleSource,
     rows: Ints,
     group: Ints,
     order: Ints,
@@ -36,41 +35,41 @@ def cover_groups(
     threshold: Fraction,
     few: int = _FEW,
 ) -> Cover:
-    """The rule on the numbered texts at a Jaccard similarity of ``threshold``.
+    """Apply the cover rule to some texts at a Jaccard similarity of ``threshold``.
 
     Args:
-        texts: of which ``rows`` are read.
-        rows: their numbers.
-        group: of each of these; at or above the threshold are only texts of one group.
-        order: places in ``rows``, best first.
-        fixed: how many of ``order`` stay whatever they resemble: a reference for the others.
+        texts: the source of the shingles.
+        rows: numbers of the texts to compare.
+        group: of each of these; only texts of one group can reach the threshold.
+        order: positions in ``rows``, best first.
+        fixed: the first ``fixed`` of ``order`` are always kept: reference rows.
         threshold: inclusive.
-        few: texts of a group that is not too large to hold each against all.
+        few: largest group in which each text is compared with all.
     """
     small = np.bincount(group, minlength=1)[group] <= few
     cover = Cover(np.full(len(rows), -1), np.full(len(rows), np.nan))
     for some, rule in ((small, _cover_few), (~small, _cover_many)):
-        places = np.flatnonzero(some)
-        if len(places) == 0:
+        positions = np.flatnonzero(some)
+        if len(positions) == 0:
             continue
         among = np.full(len(rows), -1)
-        among[places] = np.arange(len(places))
-        still = int(some[order[:fixed]].sum())
-        sets = sets_of(texts, rows[places])
-        found = rule(sets, group[places], among[order[some[order]]], still, threshold)
+        among[positions] = np.arange(len(positions))
+        fixed_here = int(some[order[:fixed]].sum())
+        sets = sets_of(texts, rows[positions])
+        found = rule(sets, group[positions], among[order[some[order]]], fixed_here, threshold)
         covered = found.survivor >= 0
-        cover.survivor[places[covered]] = places[found.survivor[covered]]
-        cover.similarity[places[covered]] = found.similarity[covered]
+        cover.survivor[positions[covered]] = positions[found.survivor[covered]]
+        cover.similarity[positions[covered]] = found.similarity[covered]
     return cover
 
 
 def _cover_many(sets: Sets, _: Ints, order: Ints, fixed: int, threshold: Fraction) -> Cover:
-    return cover_sets(*prefixes(sets, threshold), order, fixed, threshold)
+    return cover_sets(*prefix_keys(sets, threshold), order, fixed, threshold)
 
 
 def _cover_few(sets: Sets, group: Ints, order: Ints, fixed: int, threshold: Fraction) -> Cover:
-    stays = np.zeros(len(order), np.bool_)
-    stays[order[:fixed]] = True
+    is_fixed = np.zeros(len(order), np.bool_)
+    is_fixed[order[:fixed]] = True
     members = order[np.argsort(group[order], kind="stable")]
     starts = np.flatnonzero(np.diff(group[members], prepend=-1, append=-1))
     survivor, common, union = _within_groups(
@@ -78,7 +77,7 @@ def _cover_few(sets: Sets, group: Ints, order: Ints, fixed: int, threshold: Frac
         sets.offsets,
         members,
         starts,
-        stays,
+        is_fixed,
         threshold.numerator,
         threshold.denominator,
     )
@@ -91,18 +90,18 @@ def _within_groups(
     offsets: Offsets,
     members: Ints,
     starts: Ints,
-    stays: npt.NDArray[np.bool_],
+    is_fixed: npt.NDArray[np.bool_],
     up: _Int,
     down: _Int,
 ) -> tuple[Ints, Ints, Ints]:
-    """Survivor, what they share and have in all; ``members`` group by group, the best first."""
+    """Survivor, intersection and union of each; ``members`` by group, best first."""
     survivor = np.full(len(members), -1, np.int64)
     common, union = np.zeros(len(members), np.int64), np.ones(len(members), np.int64)
     kept = np.empty(np.max(np.append(np.diff(starts), 0)), np.int64)
     for i in range(len(starts) - 1):
         count = 0
         for x in members[starts[i] : starts[i + 1]]:
-            for y in kept[: 0 if stays[x] else count]:
+            for y in kept[: 0 if is_fixed[x] else count]:
                 both = offsets[x + 1] - offsets[x] + offsets[y + 1] - offsets[y]
                 nearest = common[x] + union[x]
                 needed = max(

@@ -1,4 +1,4 @@
-"""A reference that rows are held against: rows of another source, none of which may be lost."""
+"""Reference rows: rows of another source that the rows of a table are compared with."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from siftune.curate.files.source_spec import SourceOption, SourceSpec, in_recipe
 from siftune.curate.io.ingest import read_rows
 from siftune.curate.io.sources import plan
 
-__all__ = ["check_against", "held_out", "read_reference", "reference_schema"]
+__all__ = ["check_against", "read_reference", "reference_rows", "reference_schema"]
 
 
-def held_out(against: SourceOption | None) -> pl.DataFrame:
-    """The rows of a reference; no rows where there is none.
+def reference_rows(against: SourceOption | None) -> pl.DataFrame:
+    """The rows of a reference; an empty table without one.
 
     Raises:
-        DataError: it cannot be read, or some of its records cannot.
+        DataError: the reference or some of its records cannot be read.
     """
     if against is None:
         return pl.DataFrame(schema=schema_of("text"))
@@ -40,28 +40,28 @@ def read_reference(against: SourceOption) -> tuple[pl.DataFrame, list[Row]]:
 
     Raises:
         UsageError: an unknown format.
-        DataError: it cannot be read; the text says what to write for ``against``.
+        DataError: it cannot be read; the message gives the syntax of ``against``.
     """
     given = SourceSpec.of(against, "against")
-    with _named(given):
+    with _format_advice(given):
         return read_rows(given.path, format=given.format, mapping=given.map)
 
 
 def reference_schema(against: SourceOption) -> Mapping[str, pl.DataType]:
-    """The columns that the rows of a reference will have, by its first records.
+    """The columns of the rows of a reference, by its first records.
 
     Raises:
         UsageError: an unknown format.
-        DataError: it cannot be read; the text says what to write for ``against``.
+        DataError: it cannot be read; the message gives the syntax of ``against``.
     """
     given = SourceSpec.of(against, "against")
-    with _named(given):
+    with _format_advice(given):
         return plan([given.path], given.format, given.map).schema
 
 
 @contextmanager
-def _named(given: SourceSpec) -> Iterator[None]:
-    """Errors about formats say what to write for ``against``."""
+def _format_advice(given: SourceSpec) -> Iterator[None]:
+    """Add the syntax of ``against`` to errors about formats."""
     try:
         with in_recipe():
             yield
@@ -73,10 +73,10 @@ def _named(given: SourceSpec) -> Iterator[None]:
 
 
 def check_against(against: SourceOption | None) -> None:
-    """Check the option before anything is read.
+    """Check the option before the reference is read.
 
     Raises:
-        UsageError: it is neither a path nor ``{path, format, map}``.
+        UsageError: ``against`` is neither a path nor ``{path, format, map}``.
     """
     if against is not None:
         SourceSpec.of(against, "against")

@@ -1,10 +1,10 @@
-"""The cover rule on sets: each text is held against the kept ones that it can be similar to.
+"""The cover rule on sets: compare each text with the kept texts that may reach the threshold.
 
-Texts meet under keys (`core.dedup.jaccard`). Where a text would meet more than there are kept
-texts (many share all but their rarest shingles), it is held against each of them once, and bitmaps
-tell most of those pairs apart without a look at the sets: the set bits of the exclusive or of two
-bitmaps, a bit toggled by each shingle, are no more than the shingles that only one of them has
-(Sandes et al. 2020, bitmap filter). So time is bounded by texts times kept texts, a few ns each.
+Kept texts are looked up by keys (`prefix_filter`). If the chains to visit are longer than the list
+of kept texts (many share all but their rarest shingles), the text is compared with every kept text,
+and a bitmap filter rejects most pairs without reading the sets: the set bits in the xor of two
+bitmaps, in which each shingle toggles one bit, are at most the shingles that only one text has
+(Sandes et al. 2020). So time is bounded by texts times kept texts, a few ns each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.dedup.cover_rule import Cover
-from siftune.curate.dedup.jaccard import Keys
+from siftune.curate.dedup.prefix_filter import Keys
 from siftune.curate.dedup.shingle_sets import Sets, shared
 from siftune.curate.dedup.shingles import Hashes, Offsets
 from siftune.curate.native.jit import compiled
@@ -28,15 +28,15 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 _SPREAD = np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
 _WORDS = 8  # of 64 bits in half a bitmap
-_BITMAPS = 128  # looked at in the time that it takes to meet a text
-_PATIENCE = 64  # texts that are met one by one before looking at all of them is thought of
+_BITMAPS = 128  # bitmaps compared in the time of one visited entry
+_MIN_VISITS = 64  # entries that are visited before all kept texts are compared instead
 
 
 def cover_sets(sets: Sets, keys: Keys, order: Ints, fixed: int, threshold: Fraction) -> Cover:
-    """The rule on sets at a Jaccard similarity of ``threshold``, without listing the pairs.
+    """Apply the cover rule at a Jaccard similarity of ``threshold``, without listing the pairs.
 
-    Only texts with a key in common are compared. The first ``fixed`` of ``order`` stay whatever
-    they resemble: a reference that the others are held against.
+    Only texts with a common key are compared. The first ``fixed`` of ``order`` are always kept:
+    reference rows.
     """
     index = _index(sets, keys, order, threshold)
     survivor, common, union = _cover_sets(
@@ -46,15 +46,15 @@ def cover_sets(sets: Sets, keys: Keys, order: Ints, fixed: int, threshold: Fract
 
 
 class _Index(NamedTuple):
-    """Kept texts in chains under (key, size class), an entry for each.
+    """Hash table of the kept texts with chains by (key, size class), one entry per key.
 
-    A text so meets only those whose size and, by the place of the key, whose possible overlap allow
-    the threshold. ``kept`` texts are listed as well, ``bitmaps`` has theirs once they are needed.
+    Only texts are visited whose size and, by the position of the key, possible overlap allow the
+    threshold. ``kept`` lists the kept texts, ``bitmaps`` is filled when first needed.
     """
 
     values: Hashes
     offsets: Offsets
-    own: Ints
+    unshared: Ints
     sizes: Ints
     keys: Hashes
     key_starts: Ints
@@ -62,12 +62,12 @@ class _Index(NamedTuple):
     ranked: bool
     classes: Ints
     heads: npt.NDArray[np.int32]
-    links: npt.NDArray[np.int32]  # of each entry: the next in the chain, its text, half its key
-    met: npt.NDArray[np.int32]
+    links: npt.NDArray[np.int32]  # of each entry: next in the chain, text, half of the key
+    last_compared: npt.NDArray[np.int32]
     rank: Ints
-    spare: Ints  # by the sum of two sizes: how many shingles may be in one text alone
-    kept: npt.NDArray[np.int32]  # of each kept text: its number, size, and shingles of its own
-    bitmaps: Hashes  # of each kept text: first halves, then second ones
+    spare: Ints  # by the sum of two sizes: most shingles that only one text may have
+    kept: npt.NDArray[np.int32]  # of each kept text: its number, size and unshared shingles
+    bitmaps: Hashes  # of each kept text: first halves, then second halves
 
 
 def _index(sets: Sets, keys: Keys, order: Ints, threshold: Fraction) -> _Index:
@@ -76,12 +76,12 @@ def _index(sets: Sets, keys: Keys, order: Ints, threshold: Fraction) -> _Index:
         raise UsageError(f"{entries} keys are too many to join at once; expected below 2^31")
     rank = np.empty(count, np.int64)
     rank[order] = np.arange(count)
-    sizes = keys.own + np.diff(sets.offsets)
+    sizes = keys.unshared + np.diff(sets.offsets)
     both = np.arange(2 * int(sizes.max(initial=0)) + 1)
     return _Index(
         sets.values,
         sets.offsets,
-        keys.own,
+        keys.unshared,
         sizes,
         keys.values,
         keys.starts,
@@ -100,7 +100,7 @@ def _index(sets: Sets, keys: Keys, order: Ints, threshold: Fraction) -> _Index:
 
 @compiled()
 def _size_classes(longest: _Int) -> Ints:
-    """A class for each set size, each holding sizes within 1/8 of one another."""
+    """Class of each set size; sizes in a class are within 1/8 of one another."""
     classes = np.zeros(longest + 1, np.int64)
     start, current = 1, 0
     for size in range(1, longest + 1):
@@ -117,7 +117,7 @@ def _slot(index: _Index, key: np.uint64, group: _Int) -> _Int:
 
 
 @compiled()
-def _hang(index: _Index, x: _Int) -> None:
+def _insert(index: _Index, x: _Int) -> None:
     group = index.classes[index.sizes[x]]
     first = index.entries[x]
     for place in range(index.entries[x + 1] - first):
@@ -130,14 +130,14 @@ def _hang(index: _Index, x: _Int) -> None:
 
 @compiled()
 def _compare(index: _Index, x: _Int, x_at: _Int, y: _Int, y_at: _Int, best: Ints, t: Ints) -> None:
-    """Take ``y`` for ``best`` (text, shared, union) if it is at or above ``t`` and nearer.
+    """Make ``y`` the ``best`` (text, intersection, union) if it reaches ``t`` and is more similar.
 
-    Of either set the values before ``x_at`` and ``y_at`` are known not to be in the other.
+    The values before ``x_at`` and ``y_at`` are known not to be in the other set.
     """
     both = index.sizes[x] + index.sizes[y]
     needed = (t[0] * both + t[0] + t[1] - 1) // (t[0] + t[1])
-    as_near = (best[1] * both + best[1] + best[2] - 1) // (best[1] + best[2])
-    needed = max(needed, as_near)
+    as_similar = (best[1] * both + best[1] + best[2] - 1) // (best[1] + best[2])
+    needed = max(needed, as_similar)
     x_end, y_end = index.offsets[x + 1], index.offsets[y + 1]
     x_start, y_start = index.offsets[x] + x_at, index.offsets[y] + y_at
     common = shared(index.values, x_start, x_end, y_start, y_end, needed)
@@ -147,34 +147,36 @@ def _compare(index: _Index, x: _Int, x_at: _Int, y: _Int, y_at: _Int, best: Ints
 
 
 @compiled()
-def _meet(index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, patience: _Int) -> bool:
-    """Compare with the kept texts that have a key in common; False once they are too many."""
+def _visit_chains(
+    index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, visits_left: _Int
+) -> bool:
+    """Compare with the kept texts that share a key; False after too many visited entries."""
     size = index.sizes[x]
     for place in range(index.entries[x + 1] - index.entries[x]):
         key = index.keys[index.key_starts[x] + place]
-        before = index.own[x] + place if index.ranked else 0
+        before = index.unshared[x] + place if index.ranked else 0
         largest = min((size - before) * (t[0] + t[1]) // t[0] - size, len(index.classes) - 1)
         for group in range(index.classes[smallest], index.classes[max(smallest, largest)] + 1):
             entry = np.int64(index.heads[_slot(index, key, group)])
-            while entry >= 0 and patience >= 0:
-                patience -= 1
+            while entry >= 0 and visits_left >= 0:
+                visits_left -= 1
                 link = index.links[entry]
                 y = np.int64(link[1])
-                if link[2] == np.int32(key) and index.met[y] != x:
+                if link[2] == np.int32(key) and index.last_compared[y] != x:
                     y_place = entry - index.entries[y]
                     same = index.keys[index.key_starts[y] + y_place] == key
                     if same and smallest <= index.sizes[y] <= largest:
-                        index.met[y] = x
+                        index.last_compared[y] = x
                         at = (place, y_place) if index.ranked else (0, 0)
                         _compare(index, x, at[0], y, at[1], best, t)
                 entry = np.int64(link[0])
-            if patience < 0:
+            if visits_left < 0:
                 return False
     return True
 
 
 @compiled()
-def _draw(index: _Index, x: _Int, first: Hashes, second: Hashes) -> None:
+def _fill_bitmap(index: _Index, x: _Int, first: Hashes, second: Hashes) -> None:
     first[:], second[:] = 0, 0
     for at in range(index.offsets[x], index.offsets[x + 1]):
         bit = np.uint64(1) << (index.values[at] & np.uint64(63))
@@ -186,8 +188,8 @@ def _draw(index: _Index, x: _Int, first: Hashes, second: Hashes) -> None:
 
 
 @compiled(inline="always")
-def _differing(x: Hashes, y: Hashes) -> _Int:
-    """Bits in which halves of two bitmaps differ (counted in the way that compilers know)."""
+def _count_different(x: Hashes, y: Hashes) -> _Int:
+    """Number of bits in which two half bitmaps differ (a popcount that compilers recognise)."""
     total = np.uint64(0)
     for word in range(_WORDS):
         bits = x[word] ^ y[word]
@@ -200,22 +202,22 @@ def _differing(x: Hashes, y: Hashes) -> _Int:
 
 
 @compiled()
-def _hold_against_all(
-    index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, count: _Int, drawn: _Int
+def _compare_with_all(
+    index: _Index, x: _Int, best: Ints, t: Ints, smallest: _Int, count: _Int, with_bitmap: _Int
 ) -> None:
-    """Compare with all of the ``count`` kept texts, of which ``drawn`` have a bitmap."""
-    kept, sizes, own = index.kept
-    for i in range(drawn, count):
-        _draw(index, np.int64(kept[i]), index.bitmaps[0, i], index.bitmaps[1, i])
+    """Compare with all ``count`` kept texts, of which ``with_bitmap`` have a bitmap."""
+    kept, sizes, unshared = index.kept
+    for i in range(with_bitmap, count):
+        _fill_bitmap(index, np.int64(kept[i]), index.bitmaps[0, i], index.bitmaps[1, i])
     first, second = np.empty(_WORDS, np.uint64), np.empty(_WORDS, np.uint64)
-    _draw(index, x, first, second)
+    _fill_bitmap(index, x, first, second)
     largest = index.sizes[x] * t[1] // t[0]
     spare_of = index.spare[index.sizes[x] :]
     for i in range(count):
         if smallest <= sizes[i] <= largest:
-            spare = spare_of[sizes[i]] - index.own[x] - own[i]
-            spare -= _differing(first, index.bitmaps[0, i])
-            if spare >= 0 and _differing(second, index.bitmaps[1, i]) <= spare:
+            spare = spare_of[sizes[i]] - index.unshared[x] - unshared[i]
+            spare -= _count_different(first, index.bitmaps[0, i])
+            if spare >= 0 and _count_different(second, index.bitmaps[1, i]) <= spare:
                 _compare(index, x, 0, np.int64(kept[i]), 0, best, t)
 
 
@@ -226,20 +228,20 @@ def _cover_sets(
     survivor = np.full(len(order), -1, np.int64)
     common, union = np.zeros(len(order), np.int64), np.ones(len(order), np.int64)
     t, best = np.array([up, down]), np.empty(3, np.int64)
-    count, drawn = 0, 0
+    count, with_bitmap = 0, 0
     for place in range(len(order)):
         x = order[place]
         if place >= fixed:
             best[:] = -1, 0, 1
             smallest = (up * index.sizes[x] + down - 1) // down
-            patience = max(count // _BITMAPS, _PATIENCE)
-            if not _meet(index, x, best, t, smallest, patience):
-                _hold_against_all(index, x, best, t, smallest, count, drawn)
-                drawn = count
+            visits_left = max(count // _BITMAPS, _MIN_VISITS)
+            if not _visit_chains(index, x, best, t, smallest, visits_left):
+                _compare_with_all(index, x, best, t, smallest, count, with_bitmap)
+                with_bitmap = count
             survivor[x], common[x], union[x] = best
         if survivor[x] < 0:
-            _hang(index, x)
+            _insert(index, x)
             index.kept[0, count] = x
-            index.kept[1, count], index.kept[2, count] = index.sizes[x], index.own[x]
+            index.kept[1, count], index.kept[2, count] = index.sizes[x], index.unshared[x]
             count += 1
     return survivor, common, union

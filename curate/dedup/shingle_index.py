@@ -1,9 +1,9 @@
-"""The shingle sets of rows that were kept before, on disk, for later rows to be held against.
+"""Index on disk of the shingle sets of rows kept by earlier runs, for comparison with later rows.
 
-A folder with ``index.json``, which names the settings the shingles were made with and the stretches
-in the order they came, each with its hash, and a Parquet file (ids, sets of hashes) for each. A
-stretch is named by the content it was made from, so that deciding on the same rows again gives the
-same answer and adds nothing: it is held against the stretches before it.
+A folder with ``index.json``, which has the settings of the shingles and the segments in order of
+arrival with their hashes, and one Parquet file (ids, sets of hashes) per segment. A segment is
+named by the content it was made from: deciding on the same rows again compares them with the
+segments before theirs only, gives the same result, and adds nothing.
 """
 
 from __future__ import annotations
@@ -30,90 +30,90 @@ _SCHEMA: Final = {"id": pl.String(), "hashes": pl.List(pl.UInt64())}
 
 
 @dataclass(frozen=True)
-class _Stretch:
-    """A file of the index, by the key of what it was made from, and the hash of its bytes."""
+class _Segment:
+    """A file of the index: the key of its content, and the hash of its bytes."""
 
     key: str
     sha256: str
 
     def __post_init__(self) -> None:
-        """Refuse what is no hash: a key becomes a file's name."""
+        """Refuse values that are no hash: a key becomes a file name."""
         if any(set(one) - set(hexdigits) for one in (self.key, self.sha256)):
             raise TypeError("expected two hashes")
 
 
 @dataclass(frozen=True)
 class ShingleIndex:
-    """The index in ``folder``, of shingles made with ``settings``.
+    """The index in ``folder`` of shingles with the given ``settings``.
 
     Raises:
         UsageError: the folder holds an index of other settings, or was not made for an index.
-        DataError: it is not an index, or a stretch that it names is missing or damaged.
+        DataError: it is not an index, or a segment of it is missing or damaged.
     """
 
     folder: Path
     settings: Mapping[str, Any]
 
     def before(self, key: str) -> tuple[pl.Series, Sets]:
-        """Ids and sets of all rows but those of stretch ``key`` and of what came after it."""
+        """Ids and sets of the rows of all segments before ``key``."""
         check_run_folder(self.folder, "index", _FILES)
-        known = self._stretches()
-        earlier = list(takewhile(lambda stretch: stretch.key != key, known))
-        tables = [self._read(stretch) for stretch in earlier]
+        earlier = takewhile(lambda segment: segment.key != key, self._segments())
+        tables = [self._read(segment) for segment in earlier]
         whole = pl.concat([pl.DataFrame(schema=_SCHEMA), *tables])
         counts = whole["hashes"].list.len().to_numpy()
         values = whole["hashes"].explode(empty_as_null=False).to_numpy()
         return whole["id"], Sets(values, np.append(0, counts.cumsum(dtype=np.int64)))
 
     def add(self, key: str, ids: pl.Series, sets: Sets) -> None:
-        """Append a stretch; one that is there already stays as it is."""
+        """Append a segment; an existing one is not changed."""
         with run_folder(self.folder, "index", _FILES):
-            known = self._stretches()
-            if key in [stretch.key for stretch in known]:
+            segments = self._segments()
+            if key in [segment.key for segment in segments]:
                 return
             lists = [sets.values[a:b] for a, b in zip(sets.offsets, sets.offsets[1:], strict=False)]
             table = pl.DataFrame({"id": ids, "hashes": lists}, schema=_SCHEMA)
             with atomic_write(self._path(key)) as part:
                 table.write_parquet(part, compression="uncompressed")
-            every = [*known, _Stretch(key, hash_file(self._path(key)))]
-            facts = {"settings": dict(self.settings), "stretches": [asdict(one) for one in every]}
+            segments.append(_Segment(key, hash_file(self._path(key))))
+            listed = [asdict(segment) for segment in segments]
+            facts = {"settings": dict(self.settings), "stretches": listed}
             write_json(self.note, facts)
 
     @property
     def note(self) -> Path:
-        """What the index is, and which stretches it has."""
+        """The file that lists the settings and segments."""
         return self.folder / "index.json"
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.parquet"
 
-    def _stretches(self) -> list[_Stretch]:
+    def _segments(self) -> list[_Segment]:
         if not self.note.is_file():
             return []
         facts = read_json(self.note)
         try:
             settings = facts["settings"]
-            stretches = [_Stretch(**each) for each in facts["stretches"]]
+            segments = [_Segment(**each) for each in facts["stretches"]]
         except (TypeError, KeyError):
             raise DataError(
-                f"{self.note}: expected the settings and the stretches of an index; "
-                "name another folder, or delete this one to make the index anew"
+                f"{self.note}: expected the settings and the segments of an index; "
+                "name another folder, or delete this one to rebuild the index"
             ) from None
         if settings != dict(self.settings):
             raise UsageError(
                 f"{self.folder} is an index of {settings}, not of {dict(self.settings)}; "
                 "use the same options, or name another folder"
             )
-        return stretches
+        return segments
 
-    def _read(self, stretch: _Stretch) -> pl.DataFrame:
-        path = self._path(stretch.key)
+    def _read(self, segment: _Segment) -> pl.DataFrame:
+        path = self._path(segment.key)
         found = "no file"
         if path.is_file():
-            if hash_file(path) == stretch.sha256:
+            if hash_file(path) == segment.sha256:
                 return pl.read_parquet(path, columns=list(_SCHEMA), glob=False)
             found = "other bytes than were written"
         raise DataError(
-            f"{path}: expected a stretch of the index, found {found}; delete the folder to make "
-            "the index anew"
+            f"{path}: expected a segment of the index, found {found}; delete the folder to "
+            "rebuild the index"
         )

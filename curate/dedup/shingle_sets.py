@@ -1,4 +1,4 @@
-"""Shingles as sets: sorted, each once, so that what two texts share is counted by one merge."""
+"""Shingle sets: sorted distinct hashes per text; an intersection is counted by one merge."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from siftune.curate.core.growable_array import Grown
-from siftune.curate.dedup.shingle_stream import Shingled, Shingles
-from siftune.curate.dedup.shingles import Hashes, Offsets
+from siftune.curate.dedup.shingles import Hashes, Offsets, Shingles, ShingleSource
 from siftune.curate.native.jit import compiled
 
 __all__ = ["Sets", "sets_of", "shared"]
@@ -32,12 +31,12 @@ class Sets:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def about(self) -> int:
-        """See `Shingled`."""
+    def estimate(self) -> int:
+        """See `ShingleSource`."""
         return len(self.values)
 
-    def parts(self, rows: Ints | None = None) -> Iterator[Shingles]:
-        """The sets as they are: see `Shingled`."""
+    def batches(self, rows: Ints | None = None) -> Iterator[Shingles]:
+        """The sets themselves; see `ShingleSource`."""
         wanted = np.arange(len(self)) if rows is None else rows
         for start in range(0, len(wanted), _ROWS):
             some = wanted[start : start + _ROWS]
@@ -48,11 +47,14 @@ class Sets:
             yield self.values[at], offsets
 
 
-def sets_of(texts: Shingled, rows: Ints) -> Sets:
-    """The sets of the numbered texts."""
+def sets_of(texts: ShingleSource, rows: Ints) -> Sets:
+    """The sets of the texts with the numbers ``rows``."""
     share = len(rows) / max(1, len(texts))
-    values, sizes = Grown(np.uint64, int(1.2 * share * texts.about())), Grown(np.int64, len(rows))
-    for hashes, offsets in texts.parts(rows):
+    values, sizes = (
+        Grown(np.uint64, int(1.2 * share * texts.estimate())),
+        Grown(np.int64, len(rows)),
+    )
+    for hashes, offsets in texts.batches(rows):
         distinct, ends = _distinct(hashes, offsets)
         values.add(distinct)
         sizes.add(np.diff(ends))
@@ -61,7 +63,7 @@ def sets_of(texts: Shingled, rows: Ints) -> Sets:
 
 @compiled()
 def _sort(values: Hashes, spare: Hashes, places: Ints) -> None:
-    """Sort hashes in place: thrown into as many buckets as there are values, then by insertion."""
+    """Sort hashes in place: bucket sort into as many buckets as values, then insertion sort."""
     size = len(values)
     if size > 24:
         bits = 5
@@ -114,9 +116,9 @@ def _distinct(hashes: Hashes, starts: Offsets) -> tuple[Hashes, Offsets]:
 def shared(
     values: npt.NDArray[Any], x: _Int, x_end: _Int, y: _Int, y_end: _Int, needed: _Int
 ) -> _Int:
-    """How many values two sorted sets share; -1 as soon as it is below ``needed``.
+    """Size of the intersection of two sorted sets; -1 as soon as it must be below ``needed``.
 
-    The sets are ``values[x:x_end]`` and ``values[y:y_end]``; compiled, for compiled callers.
+    The sets are ``values[x:x_end]`` and ``values[y:y_end]``. For compiled callers.
     """
     common = 0
     x_spare, y_spare = x_end - x - needed, y_end - y - needed

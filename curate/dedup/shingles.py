@@ -1,50 +1,134 @@
-"""Texts as sets of n-gram hashes, taken straight from the UTF-8 bytes of an Arrow buffer.
+"""Shingles: hashes of the word or character n-grams of texts, read from UTF-8 bytes in memory.
 
 A *word* is a run of letters, digits, underscores and combining marks, case folded one character at
-a time (``str.casefold`` where it gives one character, so ``ß`` stays). Scripts written without
-spaces (Han, kana, Thai, Lao, Khmer, Myanmar) make every character a word. Joiners, soft hyphens and
-variation selectors are as if they were not there; anything else ends a word. Texts are not
-normalised: a precomposed letter and its parts differ. The classes are those of the Unicode version
+a time (``str.casefold`` where it gives one character, so ``ß`` stays). In scripts without spaces
+(Han, kana, Thai, Lao, Khmer, Myanmar) every character is a word. Joiners, soft hyphens and
+variation selectors are ignored; anything else ends a word. Texts are not Unicode-normalised: a
+precomposed letter and its parts differ. The classes are those of the Unicode version
 of the running Python (``unicodedata.unidata_version``).
 
-A shingle is the 64-bit hash of ``ngram`` consecutive units (words, or characters with one blank for
-whatever stands between two words). A text of fewer units is one shingle: all of them. Two different
-shingles of one pair of texts with ``s`` shingles share a hash with a chance of about ``s² / 2^65``
-(2e-14 at 1,000), so comparing hashes is comparing shingles, unless someone builds texts against it.
+A shingle is the 64-bit hash of ``ngram`` consecutive units (words, or characters with one blank
+between words). A text of fewer units is one shingle. Two different shingles in a pair of texts with
+``s`` shingles share a hash with a probability of about ``s² / 2^65`` (2e-14 at 1,000), so hashes
+are compared instead of shingles; texts can be constructed that collide.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from siftune.curate.dedup.text_pieces import Pieces, Spoken, whole
-from siftune.curate.native.char_classes import letters, look
-from siftune.curate.native.jit import compiled
+from siftune.curate.core.schema import content_columns, kind_of
+from siftune.curate.dedup.text_pieces import Pieces, RowTexts, column_texts, row_texts
+from siftune.curate.native.char_classes import char_table, classify
+from siftune.curate.native.jit import compiled, threads
 from siftune.curate.native.pointers import byte
-from siftune.curate.native.threads import threads
 from siftune.curate.native.utf8 import decode
+from siftune.curate.rows.chat import Part
 
-__all__ = ["Unit", "shingle", "shingles_of"]
+__all__ = [
+    "ChainedShingles",
+    "ShingleSource",
+    "Shingles",
+    "TextShingles",
+    "Unit",
+    "shingle",
+    "shingles_of",
+]
 
 Unit: TypeAlias = Literal["word", "char"]
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Offsets: TypeAlias = npt.NDArray[np.int64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Shingles: TypeAlias = tuple[Hashes, Offsets]
+"""Concatenated hashes of several rows, and the offset of each row."""
 
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 
-_CLASS, _LETTER = np.uint32(24), np.uint32(0xFFFFFF)  # of what `look` says
+_CLASS, _LETTER = np.uint32(24), np.uint32(0xFFFFFF)  # of the result of `classify`
 _START = np.uint64(0x51_7C_C1_B7_27_22_0A_95)
 _TIMES = np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
 _BASE = np.uint64(0xD6_E8_FE_B8_66_59_FD_93)
 _HALF = np.uint64(32)
-_BYTES = 1 << 20  # of text at a time: its hashes stay in the cache
+_BATCH_BYTES = 1 << 20  # of text: its hashes fit in the cache
+
+
+class ShingleSource(Protocol):
+    """Rows whose shingles can be read more than once; those of all rows are never held at once."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def estimate(self) -> int:
+        """About how many shingles there are in all, usually not too few."""
+
+    def batches(self, rows: Ints | None = None) -> Iterator[Shingles]:
+        """The shingles of all rows, or of the numbers ``rows``, in order, in batches of rows."""
+
+
+@dataclass(frozen=True)
+class TextShingles:
+    """The shingles of the texts of a table, computed at each reading."""
+
+    table: pl.DataFrame
+    part: Part
+    ngram: int
+    unit: Unit
+
+    @classmethod
+    def of(cls, table: pl.DataFrame, part: Part, ngram: int, unit: Unit) -> TextShingles:
+        """A source that holds only the columns with text."""
+        columns = content_columns(kind_of(table))
+        return cls(table.select("kind", *columns), part, ngram, unit)
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    def estimate(self) -> int:
+        """By the usual length of a word or letter; see `ShingleSource`."""
+        size = int(self._row_texts.pieces.sizes.sum())
+        return size // 5 if self.unit == "word" else size
+
+    def batches(self, rows: Ints | None = None) -> Iterator[Shingles]:
+        """See `ShingleSource`."""
+        return shingles_of(self._row_texts, self.ngram, self.unit, rows)
+
+    @cached_property
+    def _row_texts(self) -> RowTexts:
+        return row_texts(self.table, self.part)
+
+
+@dataclass(frozen=True)
+class ChainedShingles:
+    """The rows of several sources, concatenated."""
+
+    sources: Sequence[ShingleSource]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sources))
+
+    def estimate(self) -> int:
+        """See `ShingleSource`."""
+        return sum(source.estimate() for source in self.sources)
+
+    def batches(self, rows: Ints | None = None) -> Iterator[Shingles]:
+        """See `ShingleSource`."""
+        start = 0
+        for source in self.sources:
+            if rows is None:
+                yield from source.batches()
+            else:
+                low, high = np.searchsorted(rows, [start, start + len(source)])
+                yield from source.batches(rows[low:high] - start)
+            start += len(source)
 
 
 def shingle(
@@ -52,67 +136,67 @@ def shingle(
 ) -> tuple[Hashes, Offsets]:
     """Shingle hashes of each text, in text order, repeats included.
 
-    Of texts with different ``calls`` (`content.calls_of`) no hash is the same.
+    Texts with different ``calls`` (`content.calls_of`) have no common hash.
 
-    Returns the hashes one text after the other and where each text starts: text ``i`` has
-    ``hashes[offsets[i]:offsets[i + 1]]``. Null, and a text without a single word, has none.
+    Returns the concatenated hashes and the offsets of the texts: text ``i`` has
+    ``hashes[offsets[i]:offsets[i + 1]]``. Null, and a text without a word, has none.
     """
-    done = list(shingles_of(whole(text, calls), ngram, unit))
-    if len(done) == 1:
-        return done[0]
-    counts = [np.diff(offsets) for _, offsets in done]
+    batches = list(shingles_of(column_texts(text, calls), ngram, unit))
+    if len(batches) == 1:
+        return batches[0]
+    counts = [np.diff(offsets) for _, offsets in batches]
     offsets = np.concatenate([[0], *counts]).cumsum(dtype=np.int64)
-    return np.concatenate([np.empty(0, np.uint64), *(values for values, _ in done)]), offsets
+    return np.concatenate([np.empty(0, np.uint64), *(values for values, _ in batches)]), offsets
 
 
 def shingles_of(
-    texts: Spoken, ngram: int, unit: Unit, rows: Offsets | None = None
+    texts: RowTexts, ngram: int, unit: Unit, rows: Offsets | None = None
 ) -> Iterator[tuple[Hashes, Offsets]]:
-    """The same of all texts, or of those numbered, in order, a stretch at a time."""
+    """Shingle hashes of all texts, or of the numbers ``rows``, in order, in batches of texts."""
 
-    def cut(some: Offsets) -> tuple[Hashes, Offsets]:
-        hashes, offsets = _shingles(texts.pieces, some, letters(), ngram, unit == "char")
+    def shingle_batch(some: Offsets) -> tuple[Hashes, Offsets]:
+        hashes, offsets = _shingles(texts.pieces, some, char_table(), ngram, unit == "char")
         if texts.calls is not None:
             hashes ^= np.repeat(texts.calls[some], np.diff(offsets))
         return hashes, offsets
 
-    return _ahead(cut, texts.stretches(_BYTES, rows))
+    return _prefetched(shingle_batch, texts.batches(_BATCH_BYTES, rows))
 
 
-def _ahead(
+def _prefetched(
     work: Callable[[Offsets], tuple[Hashes, Offsets]], parts: Iterable[Offsets]
 ) -> Iterator[tuple[Hashes, Offsets]]:
-    """Results in order, made by as many threads as there are, not many before they are taken."""
-    if threads() == 1:  # a thread has a heap of its own, which it hardly ever gives back
+    """Results of ``work`` in order, computed by all threads a few parts ahead."""
+    if threads() == 1:  # a thread has its own heap, which it rarely returns to the system
         yield from map(work, parts)
         return
     with ThreadPoolExecutor(threads()) as pool:
-        waiting: deque[Future[tuple[Hashes, Offsets]]] = deque()
+        pending: deque[Future[tuple[Hashes, Offsets]]] = deque()
         for part in parts:
-            waiting.append(pool.submit(work, part))
-            if len(waiting) > threads():
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(work, part))
+            if len(pending) > threads():
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 @compiled()
 def _words(base: int, size: _Int, table: npt.NDArray[np.uint32], out: Hashes, found: _Int) -> _Int:
-    """Hash of each word of a piece into ``out`` from ``found`` on; where it ends now.
+    """Write the hash of each word of a piece to ``out[found:]``; the new end.
 
-    Written without branches on ASCII: every byte stores the hash so far, a word's end moves on.
+    Branchless on ASCII: every byte stores the hash so far, the end of a word advances ``found``.
     """
     at: _Int = 0
     inside: _Int = 0
     so_far = _START
     while at < size:
-        letter = byte(base, at)
-        if letter < 128:
-            entry = table[letter]
+        code = byte(base, at)
+        if code < 128:
+            entry = table[code]
             at += 1
         else:
             code, length = decode(base, at)
-            entry = look(table, code)
+            entry = classify(table, code)
             at += length
             if entry >> _CLASS >= 2:
                 if entry >> _CLASS == 2:
@@ -135,12 +219,12 @@ def _words(base: int, size: _Int, table: npt.NDArray[np.uint32], out: Hashes, fo
 
 @compiled()
 def _chars(base: int, size: _Int, table: npt.NDArray[np.uint32], out: Hashes, found: _Int) -> _Int:
-    """Hash of each letter of a piece, and of one blank between words, as `_words` does."""
+    """Write the hash of each character of a piece, and of one blank between words; see `_words`."""
     blank = found > 0
     at: _Int = 0
     while at < size:
         code, length = decode(base, at)
-        entry = look(table, code)
+        entry = classify(table, code)
         at += length
         if entry >> _CLASS == 0:
             blank = found > 0
@@ -156,21 +240,21 @@ def _chars(base: int, size: _Int, table: npt.NDArray[np.uint32], out: Hashes, fo
 
 @compiled()
 def _roll(units: Hashes, count: _Int, ngram: _Int, out: Hashes, at: _Int) -> _Int:
-    """Hash each run of ``ngram`` units (all of them where they are fewer); where ``out`` ends now.
+    """Write the hash of each run of ``ngram`` units (of all, if fewer) to ``out``; the new end.
 
-    A run is a polynomial of its units in ``_BASE``, then mixed; the length goes in as well.
+    The hash is a polynomial in ``_BASE`` over the units, mixed with the length (a rolling hash).
     """
     size = min(ngram, count)
-    leaves = np.uint64(1)
+    leaving = np.uint64(1)
     for _ in range(size):
-        leaves *= _BASE
+        leaving *= _BASE
     rolled = np.uint64(0)
     for i in range(count):
         unit = units[i]
         units[i] = unit = (unit ^ (unit >> _HALF)) * _TIMES
         rolled = rolled * _BASE + unit
         if i >= size:
-            rolled -= units[i - size] * leaves
+            rolled -= units[i - size] * leaving
         if i >= size - 1:
             mixed = rolled + np.uint64(size)
             mixed = (mixed ^ (mixed >> _HALF)) * _TIMES

@@ -1,4 +1,4 @@
-"""The texts of rows where they lie in the table: some pieces each, none joined, nothing copied."""
+"""The texts of rows as lists of pieces in the table's own memory: nothing is joined or copied."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy.typing as npt
 import polars as pl
 
 from siftune.curate.dedup.equality import turns_of
-from siftune.curate.native.string_views import views
+from siftune.curate.native.utf8 import text_views
 from siftune.curate.rows.chat import Part, calls_of, text_of
 
-__all__ = ["Pieces", "Spoken", "spoken", "whole"]
+__all__ = ["Pieces", "RowTexts", "column_texts", "row_texts"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 
 class Pieces(NamedTuple):
-    """Text ``i`` is the pieces ``starts[i]:starts[i + 1]``, with a blank between two of them.
+    """Text ``i`` is the pieces ``starts[i]:starts[i + 1]``, joined by a blank.
 
     Piece ``j`` is ``sizes[j]`` bytes of UTF-8 at ``addresses[j]``.
     """
@@ -32,11 +32,11 @@ class Pieces(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """The text of each row; ``memory`` is what holds it.
+class RowTexts:
+    """The text of each row; ``memory`` keeps the owning buffers alive.
 
-    ``calls`` is a hash of each row's tool calls, 0 where it has none, or None where none has. Rows
-    with different ones share no shingle.
+    ``calls`` (n,) is a hash of the tool calls of each row, 0 without calls; None if no row has any.
+    Rows with different calls share no shingle.
     """
 
     pieces: Pieces
@@ -46,8 +46,8 @@ class Spoken:
     def __len__(self) -> int:
         return len(self.pieces.starts) - 1
 
-    def stretches(self, size: int, rows: Ints | None = None) -> Iterator[Ints]:
-        """The numbers of all rows, or of those given, about ``size`` bytes at a time."""
+    def batches(self, size: int, rows: Ints | None = None) -> Iterator[Ints]:
+        """Row numbers, of all rows or of ``rows``, in batches of about ``size`` bytes of text."""
         numbers = np.arange(len(self)) if rows is None else rows
         ends = np.append(0, self.pieces.sizes.cumsum())[self.pieces.starts]
         ends = (ends[numbers + 1] - ends[numbers]).cumsum()
@@ -59,15 +59,15 @@ class Spoken:
             start = stop
 
 
-def whole(text: pl.Series, calls: pl.Series | None = None) -> Spoken:
-    """Each text of a column as one piece; null has nothing in it. ``calls`` are of each row."""
-    seen = views(text)
-    pieces = Pieces(seen.addresses, seen.sizes, np.arange(len(text) + 1))
-    return Spoken(pieces, seen.memory, _hashes(calls))
+def column_texts(text: pl.Series, calls: pl.Series | None = None) -> RowTexts:
+    """Each text of a column as one piece, null as an empty one; ``calls`` are those of each row."""
+    views = text_views(text)
+    pieces = Pieces(views.addresses, views.sizes, np.arange(len(text) + 1))
+    return RowTexts(pieces, views.memory, _hashes(calls))
 
 
 def _hashes(calls: pl.Series | None) -> npt.NDArray[np.uint64] | None:
-    """64 bits of BLAKE2b of each text, the same in every version; 0 for null."""
+    """64 bits of BLAKE2b of each text, equal in all versions; 0 for null."""
     if calls is None:
         return None
     digests = [
@@ -76,19 +76,19 @@ def _hashes(calls: pl.Series | None) -> npt.NDArray[np.uint64] | None:
     return np.frombuffer(b"".join(digest or bytes(8) for digest in digests), np.uint64)
 
 
-def spoken(table: pl.DataFrame, part: Part) -> Spoken:
-    """The prompt, the answers, or both, of each row: what `content.text_of` joins."""
+def row_texts(table: pl.DataFrame, part: Part) -> RowTexts:
+    """The prompt, the answers, or both, of each row: the turns that `content.text_of` joins."""
     turns, calls = turns_of(table, part), calls_of(table, part)
     if turns is None:
-        return whole(text_of(table, part), calls)
-    columns = [(views(column.texts), column) for column in turns.columns]
+        return column_texts(text_of(table, part), calls)
+    columns = [(text_views(column.texts), column) for column in turns.columns]
     counts = [np.diff(column.starts) for _, column in columns]
-    addresses = np.concatenate([seen.addresses[column.turns] for seen, column in columns])
-    sizes = np.concatenate([seen.sizes[column.turns] for seen, column in columns])
-    memory = tuple(seen.memory for seen, _ in columns)
+    addresses = np.concatenate([views.addresses[column.turns] for views, column in columns])
+    sizes = np.concatenate([views.sizes[column.turns] for views, column in columns])
+    memory = tuple(views.memory for views, _ in columns)
     starts = np.append(0, np.sum(counts, axis=0).cumsum())
-    if len(columns) > 1:  # row by row
+    if len(columns) > 1:  # order the pieces by row
         rows = np.concatenate([np.repeat(np.arange(table.height), count) for count in counts])
         order = np.argsort(rows, kind="stable")
         addresses, sizes = addresses[order], sizes[order]
-    return Spoken(Pieces(addresses, sizes, starts), memory, _hashes(calls))
+    return RowTexts(Pieces(addresses, sizes, starts), memory, _hashes(calls))

@@ -27,7 +27,7 @@ from siftune.curate.records.message_trees import trees
 from siftune.curate.rows.convert import fill_margin, finish, table_of
 
 if TYPE_CHECKING:
-    from siftune.curate.native.jsonl.read_blocks import Plain
+    from siftune.curate.native.jsonl.read_blocks import BlockRows
 
 __all__ = ["Batch", "Reading", "Source"]
 
@@ -139,7 +139,7 @@ class _Pending:
         known = layout is not None and layout.keys() >= {*self.mapping.values()}
         if layout and known and part.container == "lines":
             with part.line_stream() as (stream, end):
-                if end == b"\n" and _many(part.size, stream.peek()):
+                if end == b"\n" and _many(part.size, stream.peek()) and _has_compiled_reader():
                     yield self.flush()
                     yield from self._blocks(stream, form, layout, name, limit)
                     return
@@ -161,7 +161,7 @@ class _Pending:
     ) -> Iterator[Batch]:
         """The records of a line file, block by block: plain lines as columns, odd ones as ever."""
         from siftune.curate.native.jsonl.blocks import blocks  # numba takes 0.3 s
-        from siftune.curate.native.jsonl.read_blocks import plain_rows
+        from siftune.curate.native.jsonl.read_blocks import read_block
 
         end = None if limit is None else self.total + limit
         for block in blocks(stream):
@@ -175,7 +175,7 @@ class _Pending:
                 short = io.BufferedReader(io.BytesIO(block.data[: block.size].tobytes()))
                 yield from self._line_by_line(short, block.first, form, name, left)
                 continue
-            plain = plain_rows(block, form.kind, layout, name, left, self.mapping)
+            plain = read_block(block, form.kind, layout, name, left, self.mapping)
             self.total += plain.table.num_rows
             for number, text in plain.odd:
                 self._add(form, name, "line", number, _parsed(text))
@@ -236,6 +236,13 @@ def _many(size: int, head: bytes) -> bool:
     return (size + _LINE * lines) * (_LOADED if "numba" in sys.modules else 1) >= _BLOCKS
 
 
+def _has_compiled_reader() -> bool:
+    """Whether blocks are read by compiled loops: as plain Python these are slower than rows."""
+    from siftune.curate.native.jit import PLAIN_REASON  # numba takes 0.3 s
+
+    return PLAIN_REASON is None
+
+
 def _parsed(text: bytes | BadRow) -> Row | BadRow:
     if isinstance(text, BadRow):
         return text
@@ -245,7 +252,7 @@ def _parsed(text: bytes | BadRow) -> Row | BadRow:
         return bad
 
 
-def _merged(plain: Plain, odd: Batch | None) -> Batch:
+def _merged(plain: BlockRows, odd: Batch | None) -> Batch:
     """The rows of plain and of other lines, in the order of their lines."""
     height = plain.table.num_rows
     if odd is None:

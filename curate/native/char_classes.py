@@ -1,4 +1,4 @@
-"""What each code point is: a letter of a word, a word by itself, nothing at all, or a separator."""
+"""Unicode classes for shingles: separator, word character, one-character word, ignored."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from siftune.curate.native.jit import compiled
 
-__all__ = ["letters", "look"]
+__all__ = ["char_table", "classify"]
 
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 
 _SEPARATOR, _WORD, _SINGLE, _SKIPPED = range(4)
-_PLANES = 0x20000  # code points that the table holds; above it whole ranges share a class
+_PLANES = 0x20000  # code points in the table; above it whole ranges share a class
 _CLASS = np.uint32(24)  # a table entry is class << 24 | folded code point
 
 _NO_SPACES = (
@@ -35,21 +35,21 @@ _IGNORED = ((0xAD, 0xAD), (0x200C, 0x200D), (0x2060, 0x2060), (0xFE00, 0xFE0F), 
 
 
 @cache
-def letters() -> npt.NDArray[np.uint32]:
-    """Class and folded letter of each code point of the first two planes, for `look`."""
-    every = [chr(code) for code in range(_PLANES)]
-    kinds = np.array([unicodedata.category(letter)[0] in "LNM" for letter in every])
-    kinds[ord("_")] = True
+def char_table() -> npt.NDArray[np.uint32]:
+    """Class and case-folded code point of each code point of the first two planes, (131072,)."""
+    chars = [chr(code) for code in range(_PLANES)]
+    in_word = np.array([unicodedata.category(char)[0] in "LNM" for char in chars])
+    in_word[ord("_")] = True
     table = np.zeros(_PLANES, np.uint32)
-    at = np.flatnonzero(kinds)
-    folded = [every[code].casefold() for code in at]
-    table[at] = [
+    codes = np.flatnonzero(in_word)
+    folded = [chars[code].casefold() for code in codes]
+    table[codes] = [
         ord(other) if len(other) == 1 else code
-        for other, code in zip(folded, at.tolist(), strict=True)
+        for other, code in zip(folded, codes.tolist(), strict=True)
     ]
-    classes = np.where(kinds, np.uint32(_WORD), np.uint32(_SEPARATOR))
+    classes = np.where(in_word, np.uint32(_WORD), np.uint32(_SEPARATOR))
     for low, high in _NO_SPACES:
-        classes[low : high + 1][kinds[low : high + 1]] = _SINGLE
+        classes[low : high + 1][in_word[low : high + 1]] = _SINGLE
     for low, high in _IGNORED:
         classes[low : high + 1], table[low : high + 1] = _SKIPPED, 0
     table |= classes << _CLASS
@@ -58,8 +58,11 @@ def letters() -> npt.NDArray[np.uint32]:
 
 
 @compiled(inline="always")
-def look(table: npt.NDArray[np.uint32], code: _Int) -> np.uint32:
-    """A code point's class (0 apart, 1 word, 2 one by itself, 3 skipped) << 24, and its letter."""
+def classify(table: npt.NDArray[np.uint32], code: _Int) -> np.uint32:
+    """Class of a code point << 24, or-ed with its case-folded code point.
+
+    Classes: 0 separates words, 1 is part of a word, 2 is a word, 3 is ignored.
+    """
     if code < 0x20000:
         return table[code]  # type: ignore[no-any-return]
     if code < 0x40000:  # Han extensions

@@ -1,120 +1,82 @@
-"""Many bytes looked at at once: a bit for each, in an integer, for compiled loops."""
+"""Masks of 64 bytes at a time, for compiled loops: bit ``i`` of an uint64 is about byte ``i``.
+
+The bodies are the plain Python form; compiled loops use the functions of the same names in
+`native.llvm`.
+"""
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any, Final
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+import numpy.typing as npt
 
-from siftune.curate.native.jit import compiled
-from siftune.curate.native.pointers import load
+from siftune.curate.native.jit import compiled, intrinsic
 
-__all__ = ["WIDE", "beyond", "first", "last", "ones", "special", "upto", "within"]
+__all__ = [
+    "WIDTH",
+    "bit_count",
+    "drop_bits",
+    "first_bit",
+    "in_range",
+    "last_bit",
+    "low_bits",
+    "special",
+]
 
-WIDE: Final = 64
-"""Bytes that `special` and `within` touch, whatever part of them is wanted."""
-
-_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-_WIDE = ir.VectorType(_I8, WIDE)
-
-
-@intrinsic
-def _special(context: Any, base: Any, at: Any) -> Any:
-    """Bit i: byte i from ``base + at`` on is a quote, a backslash or a control character."""
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        found = load(builder, builder.add(*args), _WIDE)
-        quote = builder.icmp_unsigned("==", found, ir.Constant(_WIDE, [0x22] * WIDE))
-        slash = builder.icmp_unsigned("==", found, ir.Constant(_WIDE, [0x5C] * WIDE))
-        control = builder.icmp_unsigned("<", found, ir.Constant(_WIDE, [0x20] * WIDE))
-        either = builder.or_(builder.or_(quote, slash), control)
-        return builder.bitcast(either, _I64)
-
-    return types.uint64(types.intp, types.int64), build
+WIDTH: Final = 64
+"""Bytes that `special` and `in_range` read, however few of them are needed."""
 
 
 @intrinsic
-def _beyond(context: Any, bits: Any, count: Any) -> Any:
-    """The bits but for the lowest ``count``."""
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bits, count = args
-        ones = ir.Constant(_I64, -1)
-        kept = builder.select(
-            builder.icmp_unsigned("<", count, ir.Constant(_I64, 64)),
-            builder.shl(ones, count),
-            ir.Constant(_I64, 0),
-        )
-        return builder.and_(bits, kept)
-
-    return types.uint64(types.uint64, types.int64), build
+def special(base: Any, index: Any) -> Any:
+    """Mask of quotes, backslashes and control characters among the bytes from ``base + index``."""
+    data = _bytes(base + index)
+    return _mask((data == 0x22) | (data == 0x5C) | (data < 0x20))
 
 
 @intrinsic
-def _first(context: Any, bits: Any) -> Any:
-    """The number of the lowest bit that is set; 64 where none is."""
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.int64(types.uint64), build
+def in_range(address: Any, fold: Any, low: Any, count: Any) -> Any:
+    """Mask of the bytes that, or-ed with ``fold``, are one of the ``count`` values from ``low``."""
+    return _mask((_bytes(address) | np.uint8(fold)) - np.uint8(low) < np.uint8(count))
 
 
 @intrinsic
-def _last(context: Any, bits: Any) -> Any:
-    """The number of the highest bit that is set; -1 where none is."""
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        above = builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
-        return builder.sub(ir.Constant(_I64, 63), above)
-
-    return types.int64(types.uint64), build
+def drop_bits(mask: Any, count: Any) -> Any:
+    """The mask without its lowest ``count`` bits."""
+    return np.uint64(int(mask) >> int(count) << int(count)) if count < WIDTH else np.uint64(0)
 
 
 @intrinsic
-def _ones(context: Any, bits: Any) -> Any:
-    """How many bits are set."""
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.ctpop(args[0])
-
-    return types.int64(types.uint64), build
+def first_bit(mask: Any) -> Any:
+    """Index of the lowest bit that is set; 64 if none is."""
+    bits = int(mask)
+    return (bits & -bits).bit_length() - 1 if bits else WIDTH
 
 
 @intrinsic
-def _within(context: Any, address: Any, fold: Any, low: Any, count: Any) -> Any:
-    """Bit i: byte i, or-ed with ``fold``, is one of the ``count`` values from ``low`` on."""
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        fold, low, count = (_everywhere(builder, value) for value in args[1:])
-        found = builder.sub(builder.or_(load(builder, args[0], _WIDE), fold), low)
-        return builder.bitcast(builder.icmp_unsigned("<", found, count), _I64)
-
-    return types.uint64(types.intp, types.int64, types.int64, types.int64), build
+def last_bit(mask: Any) -> Any:
+    """Index of the highest bit that is set; -1 if none is."""
+    return int(mask).bit_length() - 1
 
 
-def _everywhere(builder: Any, value: Any) -> Any:
-    """A vector of the low 8 bits of a value."""
-    one = builder.insert_element(
-        ir.Constant(_WIDE, ir.Undefined), builder.trunc(value, _I8), ir.Constant(_I32, 0)
-    )
-    places = ir.Constant(ir.VectorType(_I32, WIDE), [0] * WIDE)
-    return builder.shuffle_vector(one, ir.Constant(_WIDE, ir.Undefined), places)
-
-
-# The names that compiled code uses; numba declares them with one parameter too many.
-special: Any = _special
-beyond: Any = _beyond
-first: Any = _first
-last: Any = _last
-ones: Any = _ones
-within: Any = _within
+@intrinsic
+def bit_count(mask: Any) -> Any:
+    """Number of bits that are set."""
+    return int(mask).bit_count()
 
 
 @compiled(inline="always")
-def upto(count: int | np.int64) -> Any:
-    """The lowest ``count`` bits."""
-    return ~np.uint64(0) if count >= WIDE else (np.uint64(1) << np.uint64(count)) - np.uint64(1)
+def low_bits(count: int | np.int64) -> Any:
+    """A mask of the lowest ``count`` bits."""
+    return ~np.uint64(0) if count >= WIDTH else (np.uint64(1) << np.uint64(count)) - np.uint64(1)
+
+
+def _bytes(address: Any) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(ctypes.string_at(int(address), WIDTH), np.uint8)
+
+
+def _mask(found: npt.NDArray[np.bool_]) -> np.uint64:
+    mask: np.uint64 = np.packbits(found, bitorder="little").view("<u8")[0]
+    return mask

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.ranges import Count, Seed, check_ranges
-from siftune.curate.dedup.minhash import Signatures, signatures
+from siftune.curate.dedup.minhash import Signatures, signatures, signatures_on
 from siftune.curate.dedup.shingles import Hashes, Offsets, Unit, shingle
 from siftune.curate.rows.chat import Part, only_calls, part_of
 from siftune.curate.vectors.nearest_centers import Device, on_gpu
@@ -69,6 +69,4 @@ class MinHash:
     def _sign(self, values: Hashes, offsets: Offsets) -> Signatures:
         if not on_gpu(self.device, len(values) * self.permutations):
             return signatures(values, offsets, self.permutations, self.seed)
-        from siftune.curate.dedup.minhash_torch import signatures_on
-
         return signatures_on("cuda", values, offsets, self.permutations, self.seed)

@@ -10,7 +10,7 @@ import polars as pl
 from siftune.curate.rows.budget import Budget
 from siftune.curate.rows.columns import Reader, base_column, numbers
 from siftune.curate.rows.decisions import decide_some, tie_order
-from siftune.curate.vectors.similarity_filter import Filtered, filter_similar
+from siftune.curate.vectors.similarity_filter import FilterResult, filter_similar
 from siftune.curate.vectors.unit_vectors import vector_column, vectors_of
 
 __all__ = ["DeitaFilter"]
@@ -62,7 +62,7 @@ class DeitaFilter(Budget):
         return self._decisions(table["id"], scores, rows, found)
 
     def _decisions(
-        self, ids: pl.Series, scores: pl.Series, rows: np.ndarray, found: Filtered
+        self, ids: pl.Series, scores: pl.Series, rows: np.ndarray, found: FilterResult
     ) -> pl.DataFrame:
         reasons = np.full(len(rows), "over_budget", dtype=object)
         reasons[found.survivor >= 0] = "too_similar"

@@ -9,10 +9,9 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.schema import content_columns, kind_of
-from siftune.curate.dedup.duplicate_decisions import verdicts
-from siftune.curate.dedup.equality import Comparable, Values, equal_rows, turns_of
-from siftune.curate.dedup.reference_rows import check_against, held_out
-from siftune.curate.dedup.survivors import best_first, ranking_columns
+from siftune.curate.dedup.cover_rule import best_first, duplicate_decisions, ranking_columns
+from siftune.curate.dedup.equality import Comparable, TextColumn, equal_rows, turns_of
+from siftune.curate.dedup.reference_rows import check_against, reference_rows
 from siftune.curate.files.source_spec import SourceOption
 from siftune.curate.rows.chat import Part, text_of
 from siftune.curate.rows.columns import Reader, sortable
@@ -76,7 +75,7 @@ class ExactDedup:
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; a dropped one's ``detail`` is ``{"similarity": 1.0, "survivor"}``."""
-        reference = held_out(self.against)
+        reference = reference_rows(self.against)
         height, rows = table.height, self._compared(table, reference)
         found, group = equal_rows(rows)
         own = np.flatnonzero(found < height)
@@ -87,13 +86,13 @@ class ExactDedup:
         survivor[group[best[::-1]]] = found[best[::-1]]  # of a group, the first of these is last
         survivor = survivor[group]
         copies = (found != survivor) & (found < height)
-        return verdicts(
+        return duplicate_decisions(
             table["id"],
             found[copies],
             survivor[copies],
             np.ones(copies.sum()),
             "exact_duplicate",
-            (np.flatnonzero(~rows.there()[:height]), "not_comparable"),
+            (np.flatnonzero(~rows.mask()[:height]), "not_comparable"),
             reference["id"],
         )
 
@@ -104,7 +103,7 @@ class ExactDedup:
     def _compared(self, table: pl.DataFrame, reference: pl.DataFrame) -> Comparable:
         """The rows of the table, followed by those of the reference."""
         if self._by_digest:
-            return Values(_both(table["digest"], reference["digest"]))
+            return TextColumn(_both(table["digest"], reference["digest"]))
         of: Part = "both" if self.of == "content" else self.of
         if self.normalise == "none" and _alike(table, reference):
             names = ["kind", *content_columns(kind_of(table))]
@@ -113,7 +112,7 @@ class ExactDedup:
             if turns is not None:
                 return turns
         texts = (_normalised(text_of(each, of), self.normalise) for each in (table, reference))
-        return Values(_both(*texts))
+        return TextColumn(_both(*texts))
 
     def _order(self, table: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
         """Positions in ``rows`` from best to worst."""

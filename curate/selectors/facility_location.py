@@ -12,9 +12,13 @@ from siftune.curate.core.ranges import Count, Seed
 from siftune.curate.rows.budget import Budget
 from siftune.curate.rows.columns import Reader, base_column, numbers
 from siftune.curate.rows.decisions import decide, draws
-from siftune.curate.vectors.facility_location import Located, locate, locate_all
-from siftune.curate.vectors.greedi import greedi
-from siftune.curate.vectors.nearest_centers import Device, Nearest, on_gpu
+from siftune.curate.vectors.facility_location import (
+    FacilityPicks,
+    facility_picks,
+    facility_picks_exact,
+    greedi,
+)
+from siftune.curate.vectors.nearest_centers import Device, NearestCenters, on_gpu
 from siftune.curate.vectors.pick_decisions import decide_picks
 from siftune.curate.vectors.unit_vectors import Vectors, slices, vector_column, vectors_of
 
@@ -101,22 +105,22 @@ class FacilityLocation(Budget):
             dropped={"similarity": 1 - gap},
         )
 
-    def _locate(self, table: pl.DataFrame, vectors: Vectors, weights: np.ndarray) -> Located:
+    def _locate(self, table: pl.DataFrame, vectors: Vectors, weights: np.ndarray) -> FacilityPicks:
         costs, limit = self.costs(table)[vectors.rows], self.cost_limit(table.height)
         if self.partitions == 1:
             return self._greedy(vectors.units, weights, costs, limit)
         drawn = draws(table.select("id", "digest")[vectors.rows], self.seed).to_numpy()
         parts = np.floor(drawn * self.partitions).astype(np.int64)
-        return greedi(vectors.units, weights, costs, limit, parts=parts, locate=self._greedy)
+        return greedi(vectors.units, weights, costs, limit, parts=parts, greedy=self._greedy)
 
     def _greedy(
         self, units: np.ndarray, weights: np.ndarray, costs: np.ndarray, limit: float
-    ) -> Located:
+    ) -> FacilityPicks:
         if self.exact:
-            return locate_all(units, weights, costs, limit)
+            return facility_picks_exact(units, weights, costs, limit)
         pairs = max(_PAIRS, len(units) * self.neighbours)
         gpu = on_gpu(self.device, float(units.size) * len(units))
-        return locate(units, weights, costs, limit, pairs=pairs, gpu=gpu)
+        return facility_picks(units, weights, costs, limit, pairs=pairs, gpu=gpu)
 
     def _weights(self, table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Weight of each row, the largest 1; and which rows have one."""
@@ -139,7 +143,7 @@ def _nearest_pick(units: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.
     """For each vector the index of the nearest pick, and half the squared distance to it."""
     if not len(picks):
         return np.full(len(units), -1), np.full(len(units), np.inf)
-    nearest = Nearest(units)
+    nearest = NearestCenters(units)
     for part in slices(len(picks), 1024):
         nearest.add(units[picks[part]])
-    return nearest.settle(units[picks])
+    return nearest.resolve(units[picks])

@@ -14,18 +14,28 @@ import polars as pl
 
 from siftune.curate.core.ranges import Count, PositiveShare, Seed, check_ranges
 from siftune.curate.dedup.candidate_filter import candidates
-from siftune.curate.dedup.cover_rule import Cover
-from siftune.curate.dedup.duplicate_decisions import verdicts
+from siftune.curate.dedup.cover_rule import (
+    Cover,
+    best_first,
+    duplicate_decisions,
+    ranking_columns,
+)
 from siftune.curate.dedup.group_cover import cover_groups
-from siftune.curate.dedup.jaccard import Ints, exact_ratio
-from siftune.curate.dedup.minhash import Signatures, banded, signatures
-from siftune.curate.dedup.reference_rows import check_against, held_out
+from siftune.curate.dedup.minhash import Signatures, band_candidates, signatures
+from siftune.curate.dedup.prefix_filter import Ints, exact_ratio
+from siftune.curate.dedup.reference_rows import check_against, reference_rows
 from siftune.curate.dedup.set_cover import cover_sets
 from siftune.curate.dedup.shingle_index import ShingleIndex
 from siftune.curate.dedup.shingle_sets import Sets, sets_of
-from siftune.curate.dedup.shingle_stream import Chained, Shingled, Texts
-from siftune.curate.dedup.shingles import Hashes, Offsets, Unit, shingle
-from siftune.curate.dedup.survivors import best_first, ranking_columns
+from siftune.curate.dedup.shingles import (
+    ChainedShingles,
+    Hashes,
+    Offsets,
+    ShingleSource,
+    TextShingles,
+    Unit,
+    shingle,
+)
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.source_spec import SourceOption
 from siftune.curate.rows.chat import Part, calls_of, text_of
@@ -44,7 +54,7 @@ class MinHashDedup:
     So every dropped row names such a survivor, and no two survivors are that similar.
 
     ``candidates`` is how pairs to verify are found. ``exact`` misses none: a prefix-filter join
-    (`curate.dedup.jaccard`) on the rarest shingles, no signature needed, and faster on word
+    (`curate.dedup.prefix_filter`) on the rarest shingles, no signature needed, and faster on word
     n-grams. ``minhash`` takes texts that agree in all ``rows_per_band`` hashes of one of ``bands``
     bands: of pairs at 0.7, 99 % at 25 x 5; for character n-grams, low thresholds, or where the
     scorer `minhash` made the column elsewhere (used if it has the same settings, else made anew). A
@@ -127,11 +137,11 @@ class MinHashDedup:
         """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``."""
         threshold = exact_ratio(self.threshold)
         own, reference, (before, saved) = self._texts(table), self._reference, self._before(table)
-        texts = Chained([own, self._texts(reference), saved])
+        texts = ChainedShingles([own, self._texts(reference), saved])
         near, empty, cover = self._covered(table, texts, threshold)
         dropped = np.flatnonzero(cover.survivor >= 0)
         self._save(table, own, np.concatenate([near[dropped], empty]))
-        return verdicts(
+        return duplicate_decisions(
             table["id"],
             near[dropped],
             near[cover.survivor[dropped]],
@@ -148,7 +158,7 @@ class MinHashDedup:
             return pl.Series("id", [], dtype=pl.String), none
         return self._index.before(self._key(table))
 
-    def _save(self, table: pl.DataFrame, texts: Texts, passed_over: Ints) -> None:
+    def _save(self, table: pl.DataFrame, texts: TextShingles, passed_over: Ints) -> None:
         if self._index is not None:
             kept = np.setdiff1d(np.arange(table.height), passed_over)
             self._index.add(self._key(table), table["id"].gather(kept), sets_of(texts, kept))
@@ -169,28 +179,30 @@ class MinHashDedup:
         made_with = {"of": self.of, "ngram": self.ngram, "unit": self.unit}
         return ShingleIndex(Path(self.index), made_with)
 
-    def _texts(self, table: pl.DataFrame) -> Texts:
-        return Texts.of(table, self.of, self.ngram, self.unit)
+    def _texts(self, table: pl.DataFrame) -> TextShingles:
+        return TextShingles.of(table, self.of, self.ngram, self.unit)
 
     def _covered(
-        self, table: pl.DataFrame, texts: Shingled, threshold: Fraction
+        self, table: pl.DataFrame, texts: ShingleSource, threshold: Fraction
     ) -> tuple[Ints, Ints, Cover]:
         """Texts to compare, texts without a word, and the cover of the former."""
         if self.candidates == "exact":
             near, group, empty = candidates(texts, threshold)
             ranking = self._ranking(table, near)
             return near, empty, cover_groups(texts, near, group, *ranking, threshold)
-        near, empty, keys = banded(self._signatures(table, texts), self.bands, self.rows_per_band)
+        near, empty, keys = band_candidates(
+            self._signatures(table, texts), self.bands, self.rows_per_band
+        )
         ranking = self._ranking(table, near)
         return near, empty, cover_sets(sets_of(texts, near), keys, *ranking, threshold)
 
-    def _signatures(self, table: pl.DataFrame, texts: Shingled) -> Iterator[Signatures]:
+    def _signatures(self, table: pl.DataFrame, texts: ShingleSource) -> Iterator[Signatures]:
         """Signatures of all rows, computed unless a column of the table has them."""
         made = self._made_elsewhere(table)
         if made is not None:
             yield made
         later = None if made is None else np.arange(table.height, len(texts))
-        for hashes, offsets in texts.parts(later):
+        for hashes, offsets in texts.batches(later):
             yield self._sign(hashes, offsets)
 
     def _sign(self, values: Hashes, offsets: Offsets) -> Signatures:
@@ -220,7 +232,7 @@ class MinHashDedup:
 
     @cached_property
     def _reference(self) -> pl.DataFrame:
-        return held_out(self.against)
+        return reference_rows(self.against)
 
 
 def _filled(column: pl.Series) -> np.ndarray:

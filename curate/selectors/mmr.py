@@ -12,7 +12,7 @@ from siftune.curate.core.ranges import Share
 from siftune.curate.rows.budget import Budget
 from siftune.curate.rows.columns import Reader, base_column, numbers
 from siftune.curate.rows.decisions import decide, tie_order
-from siftune.curate.vectors.farthest_points import Worth, farthest_first
+from siftune.curate.vectors.farthest_points import PickValue, farthest_first
 from siftune.curate.vectors.nearest_centers import Device, on_gpu
 from siftune.curate.vectors.pick_decisions import decide_picks
 from siftune.curate.vectors.unit_vectors import vector_column, vectors_of
@@ -71,9 +71,9 @@ class MMR(Budget):
         first = int(tie_order(table.select("id", "digest")[vectors.rows], pl.Series(score))[0])
         costs, limit = self.costs(table)[vectors.rows], self.cost_limit(table.height)
         work = float(vectors.units.size) * (len(costs) if self.tokens is not None else limit)
-        worth = Worth(self.balance * score, 1 - self.balance)
+        value = PickValue(self.balance * score, 1 - self.balance)
         gpu = on_gpu(self.device, work)
-        found = farthest_first(vectors.units, first, costs, limit, gpu, worth)
+        found = farthest_first(vectors.units, first, costs, limit, gpu, value)
         reach = np.zeros(len(score))
         reach[found.picks] = found.reach
         return decide_picks(

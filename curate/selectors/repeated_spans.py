@@ -9,7 +9,7 @@ import polars as pl
 
 from siftune.curate.core.ranges import Count, Positive, check_ranges
 from siftune.curate.dedup.repeated_runs import Ints, repeated_spans
-from siftune.curate.dedup.shingle_stream import Texts
+from siftune.curate.dedup.shingles import TextShingles
 from siftune.curate.rows.chat import Part, text_of
 from siftune.curate.rows.decisions import decide, details
 
@@ -57,7 +57,7 @@ class RepeatedSpans:
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row."""
-        texts = Texts.of(table, self.of, self.words, "word")
+        texts = TextShingles.of(table, self.of, self.words, "word")
         spans, extents = repeated_spans(texts, self.min_rows)
         particulars = self._details(texts, spans, extents)
         rows = pl.DataFrame({"row": pl.int_range(table.height, dtype=pl.Int64, eager=True)})
@@ -73,7 +73,7 @@ class RepeatedSpans:
         whole = whole.select(reason=reason, detail="detail")
         return decide(whole["reason"] != "repeated_spans", whole["reason"], whole["detail"])
 
-    def _details(self, texts: Texts, spans: pl.DataFrame, extents: Ints) -> pl.DataFrame:
+    def _details(self, texts: TextShingles, spans: pl.DataFrame, extents: Ints) -> pl.DataFrame:
         """``row``, ``share`` and ``detail`` of each row with a span."""
         longest = spans.sort("row", "length", "start", descending=[False, True, False])
         some = longest.group_by("row", maintain_order=True).head(self.listed)

@@ -11,9 +11,8 @@ import polars as pl
 
 from siftune.curate.core.progress import log_metrics
 from siftune.curate.core.ranges import Natural, PositiveShare, check_ranges
-from siftune.curate.dedup.duplicate_decisions import verdicts
-from siftune.curate.dedup.reference_rows import check_against, held_out
-from siftune.curate.dedup.survivors import best_first, ranking_columns
+from siftune.curate.dedup.cover_rule import best_first, duplicate_decisions, ranking_columns
+from siftune.curate.dedup.reference_rows import check_against, reference_rows
 from siftune.curate.files.source_spec import SourceOption
 from siftune.curate.models.precision import Precision
 from siftune.curate.rows.columns import Reader, base_column, sortable
@@ -111,7 +110,7 @@ class SemanticDedup:
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``."""
         rows, units = self._ranked(table)
-        reference, fixed = held_out(self.against), 0
+        reference, fixed = reference_rows(self.against), 0
         if reference.height:
             known = vectors_of(reference, self.by)
             units, fixed = np.concatenate([known.units, units]), len(known.rows)
@@ -128,7 +127,7 @@ class SemanticDedup:
             pairs = rows[np.stack([dropped, cover.survivor[dropped]])]
             log_metrics(dropped_on_truncated_text=int(cut[pairs].any(axis=0).sum()))
         unscored = np.delete(np.arange(table.height), rows[fixed:])
-        return verdicts(
+        return duplicate_decisions(
             table["id"],
             rows[dropped],
             rows[cover.survivor[dropped]],

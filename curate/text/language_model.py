@@ -1,4 +1,4 @@
-"""What a causal language model thinks of a text: the mean surprise of an answer after a prompt."""
+"""Mean negative log-likelihood of an answer after a prompt, by a causal language model."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 __all__ = ["CausalLM"]
 
 _LOGITS = 2**25
-"""Most logits held at once (128 MB in float32); a row longer than that is run alone."""
+"""Most logits per batch (128 MB in float32); a longer row is run alone."""
 _TOKENS = {"cpu": 4096, "cuda": 2**16}
-"""Most tokens run at once; on a CPU batches that fit its caches are twice as fast as large ones."""
+"""Most tokens per batch; on a CPU, batches that fit in the caches are twice as fast."""
 
 
 @dataclass(frozen=True)
 class CausalLM:
-    """A causal model, by any name of one; loaded on first use, without its code.
+    """A causal model by name or path; loaded on first use, without its own code.
 
-    ``max_tokens`` makes the model's window smaller. Control tokens spelled out in a text are read
-    as the letters they are. ``precision`` is the number format of its weights and matrix products;
-    log-softmax and sums are in float32 and float64. ``auto`` is bf16 on a CPU that multiplies it,
-    else fp32: on a GPU too, which is idle most of the time when rows run one by one.
+    ``max_tokens`` reduces the model's window. Control tokens that are spelled out in a text are
+    tokenized as ordinary characters. ``precision`` is the number format of weights and matrix
+    products; log-softmax is in float32, sums in float64. ``auto`` is bf16 on a CPU with bf16
+    instructions, else fp32: also on a GPU, which is mostly idle when rows run one by one.
     """
 
     model: str
@@ -48,14 +48,14 @@ class CausalLM:
     ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """``-1/n Σ log p(answer_t | start, prompt, answer_<t)`` of each row, in nats a token.
 
-        Prompt and answer are tokenized apart, and both come after the model's start token (its
-        bos, else its eos), so that the tokens that are scored are the same after any prompt and
-        the first of them always is. NaN where there is no prompt or answer (null), the answer is
-        empty, or the row does not fit the model's window: nothing is cut.
+        Prompt and answer are tokenized separately, after the model's start token (its bos, else its
+        eos), so that the same tokens are scored after any prompt, the first one included. NaN where
+        prompt or answer is null, the answer is empty, or the row does not fit the model's window:
+        nothing is cut.
 
-        In fp32 rows are sorted by length and run in batches; which rows share a batch changes a
-        value by rounding alone, below 1e-5. The rounding of bf16 is a thousand times coarser, so
-        there each row runs by itself, without padding: its value depends on no other row.
+        In fp32 rows are sorted by length and run in batches; other rows in a batch change a value
+        by rounding only, below 1e-5. The rounding of bf16 is a thousand times coarser, so there
+        each row runs alone, without padding, and depends on no other row.
 
         Raises:
             UsageError: the model cannot be loaded, or has no start token.
@@ -90,7 +90,7 @@ class CausalLM:
         return found
 
     def _nll(self, batch: Sequence[_Encoded]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Mean surprise of each row's answer. Rows are padded on the right, where nobody looks."""
+        """Mean negative log-likelihood of each row's answer; padding is on the right."""
         import torch
 
         width = max(row.width for row in batch)
@@ -105,27 +105,27 @@ class CausalLM:
                 input_ids=ids.to(self._loaded.device),
                 use_cache=False,
                 logits_to_keep=width - first,
-            ).logits[:, first - width : -1]  # some families give all of them
-            surprise = torch.nn.functional.cross_entropy(
+            ).logits[:, first - width : -1]  # some models return all logits
+            nll = torch.nn.functional.cross_entropy(
                 logits.float().transpose(1, 2),
                 ids[:, first + 1 :].to(logits.device),
                 reduction="none",
             )
         scored = wanted[:, first + 1 :]
-        summed = surprise.cpu().double().masked_fill(~scored, 0).sum(1)
+        summed = nll.cpu().double().masked_fill(~scored, 0).sum(1)
         mean: np.ndarray[Any, np.dtype[np.float64]] = (summed / scored.sum(1)).numpy()
         return mean
 
     @property
     def number_format(self) -> NumberFormat:
-        """What ``precision`` comes to on this machine."""
+        """The number format that ``precision`` means on this machine."""
         device = _device().type
         if self.precision == "auto" and device != "cpu":
             return "fp32"
         return resolve_precision(self.precision, device)
 
     def describe(self) -> dict[str, str]:
-        """What the options come to on this machine, for keys and manifests."""
+        """The options as resolved on this machine, for keys and manifests."""
         return {"precision": self.number_format}
 
     def notice(self) -> str:
@@ -155,13 +155,13 @@ class CausalLM:
     def _tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
 
-        own = Tokenizer.from_str(load_tokenizer(self.model).to_str())  # the loaded one is shared
-        own.encode_special_tokens = True
-        return own
+        tokenizer = Tokenizer.from_str(load_tokenizer(self.model).to_str())  # a copy: it is shared
+        tokenizer.encode_special_tokens = True
+        return tokenizer
 
     @property
     def _most(self) -> int:
-        """Tokens of a batch."""
+        """Most tokens in a batch."""
         vocabulary = int(self._loaded.config.get_text_config().vocab_size)
         return min(_TOKENS[self._loaded.device.type], max(1, _LOGITS // vocabulary))
 
@@ -178,7 +178,7 @@ class CausalLM:
             if isinstance(start, int) and 0 <= start < config.vocab_size:
                 return start
         raise UsageError(
-            f"model {self.model!r} names neither a bos nor an eos token of its vocabulary in "
+            f"model {self.model!r} has neither a bos nor an eos token of its vocabulary in "
             "config.json: "
             "the first token of an answer would have nothing before it; set bos_token_id there"
         )
@@ -186,7 +186,7 @@ class CausalLM:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """One row as token ids; ``at`` is its number among the rows given."""
+    """One row as token ids; ``at`` is its index."""
 
     at: int
     prompt: list[int]
@@ -198,9 +198,9 @@ class _Encoded:
 
 
 def _batches(rows: Sequence[_Encoded], most: int) -> Iterator[list[_Encoded]]:
-    """Rows of like length in batches of at most ``most`` tokens; 0: each row by itself.
+    """Rows of similar length in batches of at most ``most`` tokens; 0: each row alone.
 
-    The longest come first, so that what fits in memory once fits always.
+    The longest come first, so that a run that does not fit in memory fails at once.
     """
     batch: list[_Encoded] = []
     for row in sorted(rows, key=lambda row: (-row.width, row.at)):

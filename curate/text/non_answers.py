@@ -1,7 +1,7 @@
-"""Signs that an answer is not one: nothing said, a placeholder, a refusal, a cut, an echo.
+"""Patterns of non-answers: placeholder, refusal, truncation, echo of the prompt, bad decoding.
 
-Every sign is an expression on the answer's text (and, for some, the prompt's). The patterns are in
-the syntax of polars, whose engine is linear in the text for every pattern. The words are English.
+Each is a polars expression on the text of the answer (and, for some, of the prompt). The regex
+engine of polars is linear in the text for every pattern. The words are English.
 """
 
 from __future__ import annotations
@@ -88,21 +88,21 @@ _MOJIBAKE: Final = "\ufffd|Ã[\u0080-\u00bf]|â€[\u0080-\u00bf™œ\u009d]|Â[
 
 
 def code_lines() -> str:
-    """Pattern of code: fenced blocks, and lines that only code has."""
+    """Pattern of code: fenced blocks, and lines that occur in code only."""
     return rf"(?s:{_FENCE}.*?(?:{_FENCE}|\z))|(?m:{_CODE_LINE})"
 
 
 def placeholder(answer: pl.Expr) -> pl.Expr:
-    """The answer is a word for nothing (``N/A``, ``Noinput``), or holds the mark ``<nooutput>``."""
+    """The answer is a placeholder (``N/A``, ``Noinput``), or contains the mark ``<nooutput>``."""
     return pl.any_horizontal(
         answer.str.contains(pattern) for pattern in (_PLACEHOLDER, _MARK, _NO_INPUT)
     )
 
 
 def open_slots(answer: pl.Expr, prompt: pl.Expr) -> pl.Expr:
-    """The answer leaves something to be filled in (``[Your Name]``) that the prompt did not have.
+    """The answer has a slot to fill in (``[Your Name]``) that the prompt does not have.
 
-    In a letter that may be as wanted.
+    In a letter that may be intended.
     """
     slot = answer.str.extract(f"({_SLOT})", 1)
     copied = prompt.str.to_lowercase().str.contains(slot.str.to_lowercase(), literal=True)
@@ -110,9 +110,9 @@ def open_slots(answer: pl.Expr, prompt: pl.Expr) -> pl.Expr:
 
 
 def refusal(answer: pl.Expr, prompt: pl.Expr) -> pl.Expr:
-    """The answer begins by saying in English that it will not or cannot be given.
+    """The answer starts with a refusal in English.
 
-    What models cannot do also counts, unless the prompt speaks of them.
+    Statements that AI models cannot do something also count, unless the prompt mentions models.
     """
     start = answer.str.head(400)
     about_machines = prompt.str.contains(rf"(?i)\b(?:{_MACHINE}|models?)\b").fill_null(False)
@@ -120,10 +120,10 @@ def refusal(answer: pl.Expr, prompt: pl.Expr) -> pl.Expr:
 
 
 def truncated(answer: pl.Expr) -> pl.Expr:
-    """The answer stops in the middle: an open code fence, or prose without an end.
+    """The answer is cut off: an open code fence, or prose without the end of a sentence.
 
-    Prose is judged where it can be: a sentence before it did end, and the last line has six words
-    or more and is no list item, code, verse, quotation's source, link or row of hashtags.
+    Prose counts only if an earlier sentence has an end, and the last line has six words or more and
+    is no list item, code, verse, source of a quotation, link or row of hashtags.
     """
     text = answer.str.strip_chars()
     last = text.str.extract(r"([^\n]*)\z", 1)
@@ -137,18 +137,18 @@ def truncated(answer: pl.Expr) -> pl.Expr:
 
 
 def echo(answer: pl.Expr, prompt: pl.Expr) -> pl.Expr:
-    """The answer begins with the whole prompt, or is the whole prompt; spaces and case aside.
+    """The answer starts with the whole prompt, ignoring white space and case.
 
-    Prompts under 20 characters are too common a way to begin.
+    Prompts under 20 characters do not count: answers often start like them.
     """
-    said, asked = (
+    reply, request = (
         text.str.to_lowercase().str.replace_all(r"\s+", " ") for text in (answer, prompt)
     )
-    asked = asked.str.strip_chars()
-    begins = said.str.strip_chars().str.starts_with(asked)
-    return begins.fill_null(False) & (asked.str.len_chars() >= 20).fill_null(False)
+    request = request.str.strip_chars()
+    begins = reply.str.strip_chars().str.starts_with(request)
+    return begins.fill_null(False) & (request.str.len_chars() >= 20).fill_null(False)
 
 
 def broken_characters(answer: pl.Expr) -> pl.Expr:
-    """Characters that did not survive decoding: replacement marks, UTF-8 read as Latin-1."""
+    """Decoding errors: replacement characters, UTF-8 read as Latin-1."""
     return answer.str.contains(_MOJIBAKE)

@@ -1,4 +1,4 @@
-"""Statistics of a text as shares of it: symbols, code, links, scripts, repetition."""
+"""Statistics of texts: shares of symbols, code, links and scripts; word length; repetition."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ SCRIPTS: Final = {
     "east_asian": r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}",
     "southeast_asian": r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}",
 }
-"""Groups of scripts that one reader reads, as insides of character classes."""
+"""Groups of scripts, as contents of regex character classes."""
 
-_COUNTED: Final = np.ones(0x25A0 + 1, dtype=bool)  # the last place stands for all above
+_COUNTED: Final = np.ones(0x25A0 + 1, dtype=bool)  # the last item is for all code points above
 _COUNTED[[ord(char) for char in " \t\r\n\u00a0-_=*#.~|+/\\<>0123456789"]] = False
 _COUNTED[0x2500:0x25A0] = False  # box drawing and blocks
 
 
 def share(text: pl.Expr, pattern: str) -> pl.Expr:
-    """Share of the characters that are part of a match of ``pattern``; null for an empty text."""
+    """Share of the characters in matches of ``pattern``; null for an empty text."""
     matched = text.str.extract_all(pattern).list.join("").str.len_chars()
     return _quotient(matched, text.str.len_chars())
 
@@ -54,13 +54,13 @@ def letters_in_script(text: pl.Expr, script: str) -> pl.Expr:
 
 
 def mean_word_length(text: pl.Expr) -> pl.Expr:
-    """Characters a word; null for a text without words."""
+    """Mean number of characters of a word; null for a text without words."""
     words = text.str.extract_all(WORD)
     return _quotient(words.list.join("").str.len_chars(), words.list.len())
 
 
 def duplicate_lines(text: pl.Expr) -> pl.Expr:
-    r"""Share of the lines with a letter or digit that say the same as another line before them.
+    r"""Share of the lines with a letter or digit that repeat an earlier line, ignoring case.
 
     >>> pl.select(duplicate_lines(pl.Series(["a\nb\na\n\nA \n---"]))).item()  # a and A again
     0.5
@@ -71,7 +71,7 @@ def duplicate_lines(text: pl.Expr) -> pl.Expr:
 
 
 def repeated_ngrams(texts: pl.Series, n: int = 3) -> pl.Series:
-    """Share of the word ``n``-grams that were there before; null for fewer than ``n`` words.
+    """Share of the word ``n``-grams that occurred before; null for fewer than ``n`` words.
 
     >>> repeated_ngrams(pl.Series(["a b c a b c a", "all of it new"])).to_list()  # abc, bca again
     [0.4000000059604645, 0.0]
@@ -95,7 +95,7 @@ def repeated_ngrams(texts: pl.Series, n: int = 3) -> pl.Series:
 def longest_run(texts: pl.Series) -> pl.Series:
     """Length of the longest run of one character; null stays null, an empty text has 0.
 
-    Spaces, digits and the signs that tables, rules and blanks are drawn with do not count.
+    White space, digits and the characters of tables, rules and blanks do not count.
 
     >>> longest_run(pl.Series(["so goooood", "-----", "", None])).to_list()
     [5, 0, 0, None]

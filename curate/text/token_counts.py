@@ -1,4 +1,4 @@
-"""Counting tokens with a model's own tokenizer, loaded once a process."""
+"""Token counts by a model's own tokenizer, loaded once per process."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["count_tokens", "load_tokenizer", "tokenizer_hash"]
 
 
 _EXPECTED: Final = (
-    "give a model folder that holds a tokenizer.json, that file, a name of `siftune models list`, "
+    "give a model folder that has a tokenizer.json, that file, a name of `siftune models list`, "
     "or a name on the hub"
 )
 
 
 def count_tokens(texts: pl.Series, tokenizer: str) -> pl.Series:
-    """Tokens of each text, special tokens not counted, nothing cut; null stays null.
+    """Tokens of each text, without special tokens and truncation; null stays null.
 
     Raises:
         UsageError: ``tokenizer`` cannot be loaded.
@@ -40,12 +40,12 @@ def count_tokens(texts: pl.Series, tokenizer: str) -> pl.Series:
 
 @lru_cache(maxsize=4)
 def load_tokenizer(tokenizer: str) -> Tokenizer:
-    """The tokenizer of a model by any name of one, or of a ``tokenizer.json``.
+    """The tokenizer of a model (name or path), or of a ``tokenizer.json``.
 
-    Truncation and padding that its file asks for are switched off: a count is of the whole text.
+    Truncation and padding are switched off, so that the whole text is counted.
 
     Raises:
-        UsageError: there is none by that name, or its file cannot be read.
+        UsageError: there is no such tokenizer, or its file cannot be read.
     """
     from tokenizers import Tokenizer
 
@@ -63,7 +63,7 @@ def load_tokenizer(tokenizer: str) -> Tokenizer:
 
 
 def tokenizer_hash(tokenizer: str) -> str:
-    """SHA-256 of what `load_tokenizer` loads, for keys and manifests."""
+    """SHA-256 of the tokenizer file, for keys and manifests."""
     import hashlib
 
     path = _local_file(tokenizer)
@@ -73,16 +73,16 @@ def tokenizer_hash(tokenizer: str) -> str:
 
 
 def _local_file(tokenizer: str) -> Path | None:
-    """The file of a tokenizer that is here; None for a name that the hub may have.
+    """The local file of a tokenizer; None for a name that may be on the hub.
 
     Raises:
-        UsageError: a folder without one, or a path of nothing.
+        UsageError: a folder without a tokenizer, or a path that does not exist.
     """
     path = catalog_folder(tokenizer) or Path(tokenizer)
     if path.is_dir():
         file = path / "tokenizer.json"
         if not file.is_file():
-            raise UsageError(f"tokenizer: the folder {path} holds no tokenizer.json: {_EXPECTED}")
+            raise UsageError(f"tokenizer: the folder {path} has no tokenizer.json: {_EXPECTED}")
         return file
     if not path.exists() and not is_hub_name(tokenizer):
         raise UsageError(f"tokenizer: no such file or folder: {tokenizer}: {_EXPECTED}")

@@ -1,4 +1,4 @@
-"""What counts as a word, in languages with spaces between words and without."""
+"""The pattern of a word, for scripts with and without spaces, and word counts by it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ IN_WORD: Final = rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{SPACELESS}]]"
 """A letter, mark or digit of a script with spaces."""
 
 WORD_ALONE: Final = rf"[\p{{L}}&&[{SPACELESS}]]"
-"""A letter that is a word."""
+"""A letter that is a word by itself."""
 
 WORD: Final = rf"{WORD_ALONE}\p{{M}}*|{IN_WORD}+(?:['’]{IN_WORD}+|[.,]\p{{N}}+)*"
 """One word, in the syntax of polars (Rust's ``regex``: linear in the text, whatever the text).
 
 A word is a run of letters, marks and digits, with the apostrophes inside it and the points and
 commas inside a number. Where a script has no spaces between words (Chinese, Japanese, Thai, Lao,
-Khmer, Burmese) each letter counts as one.
+Khmer, Burmese) each letter is a word.
 """
 
 
-_MUCH: Final = 1 << 20  # bytes
+_MIN_COMPILED: Final = 1 << 20  # bytes of text; below, loading numba (0.3 s) takes longer
 
 
 def count_words(text: pl.Expr) -> pl.Expr:
@@ -40,9 +40,12 @@ def count_words(text: pl.Expr) -> pl.Expr:
 
 
 def words_of(text: pl.Series) -> pl.Series:
-    """Number of words of each text, as `count_words` has it; compiled where there is much text."""
-    if (text.str.len_bytes().sum() or 0) < _MUCH:
-        return text.to_frame().select(count_words(pl.col(text.name))).to_series()
-    from siftune.curate.text.word_counts import word_counts  # numba takes 0.3 s
+    """Number of words of each text as `count_words` gives it, by compiled code where it pays."""
+    if (text.str.len_bytes().sum() or 0) >= _MIN_COMPILED:
+        from siftune.curate.native.jit import PLAIN_REASON
 
-    return word_counts(text)
+        if PLAIN_REASON is None:
+            from siftune.curate.text.word_counts import word_counts
+
+            return word_counts(text)
+    return text.to_frame().select(count_words(pl.col(text.name))).to_series()

@@ -1,8 +1,8 @@
-"""Near neighbours by cosine, exact: blocked matrix products propose, double precision decides.
+"""Exact near neighbours by cosine: blocked products find candidates, float64 decides.
 
-A product in single precision or bfloat16 finds every pair that can be at or above the threshold,
-by a proven bound on its rounding; the cosine of those is summed again in double precision, in one
-fixed order. So what is found does not depend on the type, the blocking, the threads or the device.
+A product in float32 or bfloat16 finds every pair that may reach the threshold, by a proven bound on
+its rounding error; the cosines of these are summed again in float64 in a fixed order. So the result
+does not depend on the type, the blocks, the threads or the device.
 """
 
 from __future__ import annotations
@@ -38,64 +38,64 @@ Doubles: TypeAlias = npt.NDArray[np.float64]
 Pairs: TypeAlias = tuple[Ints, Ints]
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 
-_BLOCK = 1024  # rows held against all before them in one step
-_TILE = 4096  # of those before: the product of a tile stays in the cache
-_ON_GPU = 65_536  # there each product is waited for
+_BLOCK = 1024  # rows compared with all before them in one step
+_TILE = 4096  # rows of these: the product of a tile fits in the cache
+_ON_GPU = 65_536  # each product on a GPU has a fixed cost
 
 
 class Products(Protocol):
-    """Finds the entries of ``left @ right.T`` that may be at or above a bound."""
+    """Finds the entries of ``left @ right.T`` that may reach a threshold."""
 
     @property
     def tile(self) -> int:
-        """Rows on the right that are best multiplied at a time."""
+        """Best number of rows on the right of one product."""
 
-    def hold(self, vectors: Vectors) -> Any:
-        """A copy of the vectors in the type and place they are multiplied in."""
+    def convert(self, vectors: Vectors) -> Any:
+        """A copy of the vectors in the type and on the device of the products."""
 
-    def close(self, left: Any, right: Any, threshold: float) -> Pairs:
+    def candidates(self, left: Any, right: Any, threshold: float) -> Pairs:
         """Row and column of each entry that may reach ``threshold``; by row, then column."""
 
 
 @dataclass(frozen=True)
 class _Single:
-    """Single precision on the processor."""
+    """float32 on the CPU."""
 
     @property
     def tile(self) -> int:
         return _TILE
 
-    def hold(self, vectors: Vectors) -> Vectors:
+    def convert(self, vectors: Vectors) -> Vectors:
         return vectors.copy()
 
-    def close(self, left: Vectors, right: Vectors, threshold: float) -> Pairs:
+    def candidates(self, left: Vectors, right: Vectors, threshold: float) -> Pairs:
         return Columns(right).above(left, threshold - _single_error(left.shape[1]))
 
 
 class _Bfloat16:
-    """bfloat16 wherever torch can."""
+    """bfloat16 by torch on any device."""
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._room: Any = None
+        self._memory: Any = None
 
     @property
     def tile(self) -> int:
         return _TILE if self._device == "cpu" else _ON_GPU
 
-    def hold(self, vectors: Vectors) -> Any:
+    def convert(self, vectors: Vectors) -> Any:
         import torch
 
-        mine = vectors if vectors.flags.writeable else vectors.copy()  # else torch warns
-        return torch.from_numpy(mine).to(device=self._device, dtype=torch.bfloat16)
+        owned = vectors if vectors.flags.writeable else vectors.copy()  # else torch warns
+        return torch.from_numpy(owned).to(device=self._device, dtype=torch.bfloat16)
 
-    def close(self, left: Any, right: Any, threshold: float) -> Pairs:
+    def candidates(self, left: Any, right: Any, threshold: float) -> Pairs:
         import torch
 
         from siftune.curate.vectors.full_precision import full_precision
 
         least = threshold - _single_error(left.shape[1]) - 2**-7
-        found = self._products(len(left), len(right))
+        found = self._buffer(len(left), len(right))
         with full_precision():
             torch.mm(left, right.T, out=found)
         if self._device != "cpu":
@@ -105,26 +105,26 @@ class _Bfloat16:
         bound = torch.tensor(max(least, 0), dtype=torch.bfloat16).view(torch.int16)
         return hits(found.view(torch.int16).numpy(), np.int16(bound.item()))
 
-    def _products(self, rows: int, columns: int) -> Any:
-        """Room for products, the same each time: new memory costs as much as what is put there."""
+    def _buffer(self, rows: int, columns: int) -> Any:
+        """Memory for products, reused: allocating it costs as much as filling it."""
         import torch
 
-        if self._room is None or self._room.numel() < rows * columns:
-            self._room = torch.empty(rows * columns, dtype=torch.bfloat16, device=self._device)
-        return self._room[: rows * columns].view(rows, columns)
+        if self._memory is None or self._memory.numel() < rows * columns:
+            self._memory = torch.empty(rows * columns, dtype=torch.bfloat16, device=self._device)
+        return self._memory[: rows * columns].view(rows, columns)
 
 
 def _single_error(size: int) -> float:
-    """The most that a product of unit vectors in single precision is off: n u, twice over."""
+    """Largest rounding error of a product of unit vectors in float32: 2 n u."""
     return size * 2.0**-23
 
 
 def products(dtype: Dtype, rows: int, small: bool = False) -> Products:
-    """What to multiply with: ``auto`` takes the fastest at hand, the answers are the same.
+    """The engine for ``dtype``; ``auto`` is the fastest one available. The results are equal.
 
-    A graphics card where torch sees one, bfloat16 where the processor has instructions for it, and
-    single precision otherwise: where there are too few rows to pay for loading torch, and where
-    the products are many and ``small``, which torch takes longer for.
+    ``auto`` is a GPU if torch finds one, bfloat16 if the processor has instructions for it, else
+    float32; also float32 for few rows, where loading torch takes longer, and for many ``small``
+    products, for which torch is slower.
     """
     if dtype == "float32" or (dtype == "auto" and rows < 20_000):
         return _Single()
@@ -148,20 +148,20 @@ def pairs_above(
     With ``rows``, ascending, only the pairs of which ``i`` is one of them.
     """
     found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-    found += some_pairs_above(units, threshold, engine, engine.hold(units), rows)
+    found += some_pairs_above(units, threshold, engine, engine.convert(units), rows)
     left, right, cosines = zip(*found, strict=True)
     return np.concatenate(left), np.concatenate(right), np.concatenate(cosines)
 
 
 def some_pairs_above(
-    units: Vectors, threshold: float, engine: Products, held: Any, rows: Ints | None = None
+    units: Vectors, threshold: float, engine: Products, converted: Any, rows: Ints | None = None
 ) -> Iterator[tuple[Ints, Ints, Doubles]]:
-    """The same some at a time: no more than those in one product. ``held`` are the units held."""
+    """`pairs_above` in batches, one per product. ``converted`` are the units as `convert` gives."""
     squares = _squares(units)
     wanted = np.arange(len(units)) if rows is None else rows
     for start in range(0, len(wanted), _BLOCK):
         block = wanted[start : start + _BLOCK]
-        for row, j in _tiles(engine, held[block], held[: block.max() + 1], threshold):
+        for row, j in _tiles(engine, converted[block], converted[: block.max() + 1], threshold):
             i = block[row]
             i, j = i[j < i], j[j < i]
             cosine = _cosines(units, squares, i, j)
@@ -172,21 +172,21 @@ def some_pairs_above(
 def cover_vectors(units: Vectors, threshold: float, engine: Products, fixed: int = 0) -> Cover:
     """The cover rule (`dedup.cover_rule`) on unit vectors given best first.
 
-    Blocks of rows are held against the kept rows before them and against themselves; the pairs are
-    never listed as a whole. The first ``fixed`` rows stay whatever they resemble.
+    Blocks of rows are compared with the kept rows before them and with themselves; the pairs are
+    never listed as a whole. The first ``fixed`` rows are always kept.
     """
-    held = engine.hold(units)  # its front is overwritten with the kept rows
+    converted = engine.convert(units)  # the kept rows are moved to its front
     kept, count = np.empty(len(units), np.int64), 0
 
     def near(start: int, stop: int, survivor: Ints) -> Iterator[Pairs]:
         nonlocal count
-        block = held[start:stop]
-        for row, column in _tiles(engine, block, held[:count], threshold):
+        block = converted[start:stop]
+        for row, column in _tiles(engine, block, converted[:count], threshold):
             yield row + start, kept[column]
-        row, column = engine.close(block, block, threshold)
+        row, column = engine.candidates(block, block, threshold)
         yield row[column < row] + start, column[column < row] + start
         stay = np.flatnonzero(survivor[start:stop] < 0)
-        held[count : count + len(stay)] = block[stay]
+        converted[count : count + len(stay)] = block[stay]
         kept[count : count + len(stay)] = stay + start
         count += len(stay)
 
@@ -204,20 +204,20 @@ def cover_near(units: Vectors, threshold: float, near: Near, block: int, fixed: 
     similarity = np.full(len(units), np.nan)
     for start in range(0, len(units), block):
         for row, other in near(start, min(start + block, len(units)), survivor):
-            _settle(units, squares, row, other, threshold, fixed, survivor, similarity)
+            _update_survivors(units, squares, row, other, threshold, fixed, survivor, similarity)
     return Cover(survivor, similarity)
 
 
-def _tiles(engine: Products, block: Any, held: Any, threshold: float) -> Iterator[Pairs]:
-    for start in range(0, len(held), engine.tile):
-        row, column = engine.close(block, held[start : start + engine.tile], threshold)
+def _tiles(engine: Products, block: Any, converted: Any, threshold: float) -> Iterator[Pairs]:
+    for start in range(0, len(converted), engine.tile):
+        row, column = engine.candidates(block, converted[start : start + engine.tile], threshold)
         if len(row):
             yield row, column + start
 
 
 @compiled()
 def _dot(x: Vectors, y: Vectors) -> float:
-    """Summed in double precision from first to last: the same on any machine.
+    """Dot product, summed in float64 from first to last: equal on any machine.
 
     (On the grid of `vectors.unit_vectors` it is exact.)
     """
@@ -245,7 +245,7 @@ def _cosines(units: Vectors, squares: Doubles, left: Ints, right: Ints) -> Doubl
 
 
 @compiled()
-def _settle(
+def _update_survivors(
     units: Vectors,
     squares: Doubles,
     left: Ints,
@@ -255,7 +255,7 @@ def _settle(
     survivor: Ints,
     similarity: Doubles,
 ) -> None:
-    """Note for each left row its most similar kept right row at or above the threshold."""
+    """Update the most similar kept right row of each left row at or above the threshold."""
     for at in range(len(left)):
         i, j = left[at], right[at]
         if i < fixed or survivor[j] >= 0:

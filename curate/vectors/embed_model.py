@@ -1,4 +1,4 @@
-"""Finding a sentence-embedding model on this machine, and making sure of it before it is loaded."""
+"""Find a sentence-embedding model on this machine, check its files, and load it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def find_model(model: str | None) -> Path:
     """The folder of ``model`` (`models.resolve`); None is all-MiniLM-L6-v2.
 
     Raises:
-        UsageError: there is none, it wants its own code run, or it has no safetensors weights.
+        UsageError: there is none, it requires its own code, or it has no safetensors weights.
     """
     folder = require(CATALOG[_DEFAULT]) if model is None else model_folder(model)
     _refuse_code(folder)
@@ -45,7 +45,7 @@ def find_model(model: str | None) -> Path:
 
 @lru_cache(maxsize=8)
 def model_hash(folder: Path) -> str:
-    """SHA-256 over the names and contents of the files that loading reads."""
+    """SHA-256 over the names and contents of the files that are loaded."""
     total = hashlib.sha256()
     for path in sorted(_files(folder)):
         total.update(f"{path.relative_to(folder).as_posix()}\0{hash_file(path)}\n".encode())
@@ -53,7 +53,7 @@ def model_hash(folder: Path) -> str:
 
 
 def declared_dimension(folder: Path) -> int | None:
-    """Width of the embeddings, as the model's files say; None where only loading can tell."""
+    """Width of the embeddings from the model's files; None if only loading shows it."""
     parts = _modules(folder)
     if not parts:
         return _number(read_object(folder / "config.json"), "hidden_size")
@@ -79,8 +79,8 @@ def load_model(folder: Path, device: str) -> SentenceTransformer:
     """The model in float32, ready to embed.
 
     Raises:
-        UsageError: the extra is not installed, the files do not make a text embedding model, or
-            tensors are missing, unexpected, of another shape or not finite.
+        UsageError: the extra is not installed, the files are no text embedding model, or tensors
+            are missing, unexpected, of another shape or not finite.
     """
     try:
         from sentence_transformers import SentenceTransformer
@@ -101,7 +101,7 @@ def load_model(folder: Path, device: str) -> SentenceTransformer:
 
 
 def _refuse_damaged(model: SentenceTransformer, part: Path) -> None:
-    """Load the transformer a second time for what the first does not report: what did not fit."""
+    """Load the transformer again to detect tensors that did not fit, which the first load hides."""
     transformer: Any = getattr(model[0], "auto_model", None)
     if transformer is not None:
         load_pretrained(type(transformer), part, backbone=True, config=transformer.config)
@@ -111,13 +111,15 @@ def _refuse_damaged(model: SentenceTransformer, part: Path) -> None:
 
 
 def _refuse_code(folder: Path) -> None:
-    """Refuse a model that would have code run which is not sentence-transformers' own."""
+    """Refuse a model that would run code other than that of sentence-transformers."""
     for name in ("config.json", "tokenizer_config.json"):
         if any("auto_map" in read_object(path) for path in folder.rglob(name)):
-            raise UsageError(f"{folder}: {name} asks for its own code (auto_map): not run")
+            raise UsageError(f"{folder}: {name} asks for its own code (auto_map), which is not run")
     for part in _modules(folder):
         if not part["type"].startswith("sentence_transformers."):
-            raise UsageError(f"{folder}: modules.json asks for the code {part['type']}: not run")
+            raise UsageError(
+                f"{folder}: modules.json asks for the code {part['type']}, which is not run"
+            )
 
 
 def _modules(folder: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A sentence-transformers model in memory, run on batches of fixed shape without padding."""
+"""Run a sentence-transformers model on batches of texts of one length, without padding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from siftune.curate.core.errors import UsageError
 from siftune.curate.models.precision import Precision, resolve_precision
 from siftune.curate.models.token_ids import check_ids
-from siftune.curate.native.threads import threads
+from siftune.curate.native.jit import threads
 from siftune.curate.vectors.embed_model import load_model
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ __all__ = ["Dtype", "Encoder", "load_encoder"]
 
 Dtype: TypeAlias = Precision
 Forward: TypeAlias = "Callable[[Tensor], Tensor]"
-"""Token ids (texts, length) to what the transformer makes of them (texts, length, width)."""
+"""Token ids (texts, length) to token embeddings (texts, length, width)."""
 
 _BATCH_TOKENS: Final = {"cpu": 1024, "cuda": 8192}
-"""Tokens a batch holds; on a CPU more leave the caches, and fewer read the weights too often."""
+"""Tokens per batch; on a CPU more do not fit in the caches, fewer read the weights too often."""
 
-_FIXED_TOKENS: Final = 256  # on a CPU, where copies fill the places of a fixed shape
+_FIXED_TOKENS: Final = 256  # on a CPU, where copies fill a fixed shape
 
-_LEAST: Final = 16  # tokens; products of very few rows are summed in another order
+_LEAST: Final = 16  # tokens: products of very few rows have another order of summation
 
 _PROBE: Final = (
     "Eat a balanced diet, sleep enough and exercise regularly.",
@@ -41,16 +41,16 @@ _PROBE: Final = (
     "1. First, preheat the oven to 180 °C. 2. Then mix flour, sugar and two eggs.",
     "I'm sorry, but I cannot answer that.",
 )
-"""Texts on which the loss of a shorter number format is measured."""
+"""Texts on which the error of a shorter number format is measured."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A model in memory, and how to run it."""
+    """A loaded model and the settings it runs with."""
 
     model: SentenceTransformer
     transform: Forward
-    fixed: bool  # whether batches of one length must be of one shape for the bits to be the same
+    fixed: bool  # batches of one length need one shape for equal bits
     dtype: str
     device: str
     dimension: int
@@ -78,35 +78,35 @@ class Encoder:
         return windows
 
     def _check_ids(self, windows: list[list[int]]) -> None:
-        """Refuse token ids that the model has no embedding of."""
+        """Refuse token ids outside the model's embedding table."""
         model: Any = self.model[0]
         config = model.auto_model.config
         name = config.name_or_path or "the embedding model"
         check_ids(windows, config, name, self.model.tokenizer)
 
     def rows(self, windows: list[list[list[int]]], pool: bool) -> np.ndarray:
-        """``(n, dimension + 1)``: the vector and the cut share of texts given as windows."""
+        """Vector and cut share (n, dimension + 1) of texts given as windows of token ids."""
         from siftune.curate.vectors.full_precision import full_precision
 
-        shown = windows if pool else [text[:1] for text in windows]
+        used = windows if pool else [text[:1] for text in windows]
         with full_precision():
-            vectors = self.forward([ids for text in shown for ids in text])
+            vectors = self.forward([ids for text in used for ids in text])
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         rows = np.full((len(windows), self.dimension + 1), np.nan, dtype=np.float32)
-        ends = np.cumsum([len(text) for text in shown])
-        for row, every, seen, end in zip(rows, windows, shown, ends, strict=True):
-            weights = np.array([len(ids) - self.special for ids in seen], dtype=np.float32)
+        ends = np.cumsum([len(text) for text in used])
+        for row, all_windows, own, end in zip(rows, windows, used, ends, strict=True):
+            weights = np.array([len(ids) - self.special for ids in own], dtype=np.float32)
             if weights.sum() > 0:
-                mean = weights @ vectors[end - len(seen) : end]
+                mean = weights @ vectors[end - len(own) : end]
                 row[:-1] = mean / np.linalg.norm(mean)
-                row[-1] = 1 - weights.sum() / sum(len(ids) - self.special for ids in every)
+                row[-1] = 1 - weights.sum() / sum(len(ids) - self.special for ids in all_windows)
         return rows
 
     def forward(self, windows: list[list[int]]) -> np.ndarray:
-        """``(n, dimension)`` embeddings of token id lists, in batches of texts of one length.
+        """Embeddings (n, dimension) of token id lists, in batches of texts of one length.
 
-        On the CPU each batch runs on one thread, and as many at once as there are threads: nothing
-        waits inside a batch, and the numbers do not depend on how many there are.
+        On the CPU each batch runs on one thread, and all threads run batches: no thread waits
+        inside a batch, and the result does not depend on the number of threads.
         """
         import torch
 
@@ -134,7 +134,7 @@ class Encoder:
 
 
 def _batches(windows: list[list[int]], tokens: int, fixed: bool) -> Iterator[tuple[list[int], int]]:
-    """Which windows run together, all of one length, and how many places the batch has."""
+    """Indices of the windows of each batch, all of one length, and the size of the batch."""
     members: dict[int, list[int]] = {}
     for i, ids in enumerate(windows):
         members.setdefault(len(ids), []).append(i)
@@ -147,7 +147,7 @@ def _batches(windows: list[list[int]], tokens: int, fixed: bool) -> Iterator[tup
 
 
 def _embeddings(model: SentenceTransformer, transform: Forward, ids: list[list[int]]) -> np.ndarray:
-    """Embeddings of token ids of one length; what follows the transformer runs in fp32."""
+    """Embeddings of token ids of one length; the modules after the transformer run in fp32."""
     import torch
 
     with torch.inference_mode():
@@ -167,7 +167,7 @@ def load_encoder(folder: Path, dtype: Dtype, device: str) -> Encoder:
     """The model of ``folder``, loaded once a process.
 
     Raises:
-        UsageError: it cannot be loaded, or is not of a kind that can be run in this way.
+        UsageError: it cannot be loaded, or its architecture is not supported.
     """
     import torch
 
@@ -198,7 +198,7 @@ def load_encoder(folder: Path, dtype: Dtype, device: str) -> Encoder:
 
 
 def _in_bf16(exact: Encoder) -> Encoder:
-    """The same model with its transformer in bf16, and what that did to the probe texts."""
+    """The model with its transformer in bf16, and the least cosine to fp32 on the probe texts."""
     probe = exact.tokenize(list(_PROBE))
     before = exact.rows(probe, pool=False)[:, :-1]
     transform, fixed = _transform(exact.model, exact.device, "bf16")
@@ -211,7 +211,7 @@ def _in_bf16(exact: Encoder) -> Encoder:
 def _transform(model: SentenceTransformer, device: str, dtype: str) -> tuple[Forward, bool]:
     """The model's transformer, and whether it needs batches of one shape.
 
-    It is written out where it is a BERT on the CPU, else run as it stands.
+    `Bert` runs BERT models on the CPU; others run in transformers.
     """
     import torch
 
@@ -225,8 +225,8 @@ def _transform(model: SentenceTransformer, device: str, dtype: str) -> tuple[For
 
     def transform(ids: Tensor) -> Tensor:
         features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        found: Tensor = model[0](features)["token_embeddings"]
-        return found
+        embeddings: Tensor = model[0](features)["token_embeddings"]
+        return embeddings
 
     return transform, True
 

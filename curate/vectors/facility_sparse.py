@@ -1,39 +1,86 @@
-"""The pairs of rows that can still matter to facility location, and the greedy on them."""
+"""Sparse gains of facility location: pairs that can still add coverage, and greedy on them."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from siftune.curate.native.gemm import Columns
 from siftune.curate.native.jit import compiled
-from siftune.curate.vectors.similarities import Similarities
 from siftune.curate.vectors.unit_vectors import slices
 
-__all__ = ["UNIT", "Ints", "Uncovered", "added", "uncovered"]
+__all__ = ["UNIT", "Ints", "Similarities", "SparseGains", "coverage_gains", "sparse_gains"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Steps: TypeAlias = npt.NDArray[np.int32]
 
 UNIT = 2.0**24
-"""Similarities are counted in whole steps of 2**-24: sums are exact, so ties are ties."""
+"""Similarities are counted in whole steps of 2**-24: sums are exact, and so are ties."""
 
-_BLOCK = 1000  # of a power of two, the rows of a transposed block would share cache lines
+_BLOCK = 1000  # with a power of two, the rows of a transposed block would share cache lines
 _ROW = 2**32 - 1
-_STRETCH = 64  # so many whole steps add up in 32 bits
+_CHUNK = 64  # the sum of so many steps fits in 32 bits
+
+
+Rows: TypeAlias = slice | np.ndarray
+
+
+class Similarities:
+    """Products of rows of ``units`` (n, d) with other rows of it, in their own type.
+
+    float64 on the grid is exact. float32 is multiplied on a GPU if ``gpu``.
+    """
+
+    def __init__(self, units: np.ndarray, gpu: bool = False) -> None:
+        self.units = units
+        self._gpu = _Gpu(units) if gpu and units.dtype == np.float32 else None
+
+    def against(self, right: Rows) -> Callable[[Rows], np.ndarray]:
+        """A function from some rows to their products (l, r) with the rows ``right``."""
+        if self._gpu is not None:
+            return self._gpu.against(right)
+        columns = Columns(self.units[right])
+        return lambda left: columns.of(self.units[left])
+
+
+class _Gpu:
+    """The vectors on a GPU, copied once."""
+
+    def __init__(self, units: np.ndarray, device: str = "cuda") -> None:
+        import torch
+
+        self._units = torch.from_numpy(units).to(device)
+
+    def against(self, right: Rows) -> Callable[[Rows], np.ndarray]:
+        """See `Similarities.against`."""
+        from siftune.curate.vectors.full_precision import full_precision
+
+        columns = self._some(right).T
+
+        def of(left: Rows) -> np.ndarray:
+            with full_precision():
+                return np.asarray((self._some(left) @ columns).cpu())
+
+        return of
+
+    def _some(self, rows: Rows) -> Any:
+        import torch
+
+        return self._units[rows if isinstance(rows, slice) else torch.from_numpy(rows)]
 
 
 @dataclass(frozen=True)
-class Uncovered:
-    """For each row that can be picked, the rows that it would cover better than they are.
+class SparseGains:
+    """For each row that can be picked, the rows that it would cover better than they are now.
 
-    ``first`` and ``last`` (n, blocks) bound its pairs, block of covered rows by block, in
-    ``pairs``: the covered row in the lower 32 bits, above it the steps of the similarity times the
-    picked row's weight. ``gains`` (n,) is what each row adds by them.
+    ``first`` and ``last`` (n, blocks) are the ranges of its pairs in ``pairs``, per block of
+    covered rows. A pair has the covered row in its lower 32 bits, and above it the similarity times
+    the weight of the picked row, in steps. ``gains`` (n,) are the sums of what the pairs add.
     """
 
     first: Ints
@@ -42,16 +89,16 @@ class Uncovered:
     gains: Ints
 
     def greedy(
-        self, covered: Ints, costs: np.ndarray, purse: float, taken: Ints, enough: int
+        self, covered: Ints, costs: np.ndarray, limit: float, taken: Ints, enough: int
     ) -> tuple[Ints, Ints]:
-        """Lazy greedy from ``covered`` (which is raised) on: picks in order, and their gains.
+        """Lazy greedy from ``covered`` (updated) on: picks in order, and their gains.
 
-        It ends when the next pick costs more than ``purse``, or when no more than ``enough`` pairs
-        are left that matter. The rows ``taken`` are not picked again. Pairs that no longer matter
-        are dropped on the way: what is held is spent by one call.
+        It ends when the next pick costs more than ``limit``, or when at most ``enough`` useful
+        pairs are left. The rows ``taken`` are not picked again. Useless pairs are dropped on the
+        way, so the object can be used once.
         """
-        open_ = np.ones(len(costs), dtype=np.bool_)
-        open_[taken] = False
+        is_open = np.ones(len(costs), dtype=np.bool_)
+        is_open[taken] = False
         now = covered.astype(np.int32)
         found = _greedy(
             self.first,
@@ -59,53 +106,53 @@ class Uncovered:
             self.pairs,
             self.gains,
             now,
-            open_,
+            is_open,
             costs.astype(np.float64),
-            float(purse),
+            float(limit),
             enough,
         )
         covered[:] = now
         return found
 
 
-def uncovered(
+def sparse_gains(
     similar: Similarities, weights: np.ndarray, covered: Ints, rows: Ints | None = None
-) -> Uncovered:
-    """The pairs ``(picked, covered)`` with ``weight · similarity`` above what covers the row now.
+) -> SparseGains:
+    """The pairs ``(picked, covered)`` with ``weight · similarity`` above the present coverage.
 
-    What covers a row only rises, so no other pair will ever matter: a greedy that goes on from here
-    needs these alone. With ``rows``, only those are covered; ``covered`` is theirs. Without, each
-    product of two blocks serves both.
+    The coverage of a row never falls, so a greedy that continues from here needs no other pairs.
+    With ``rows``, only these are covered, and ``covered`` is theirs. Without, each product of two
+    blocks is used for both.
     """
     height = len(weights)
     count = height if rows is None else len(rows)
     blocks = len(list(slices(count, _BLOCK)))
     first, last = np.zeros((height, blocks), np.int64), np.zeros((height, blocks), np.int64)
     gains = np.zeros(height, np.int64)
-    held, low, at = _room(np.empty(0, np.int64), 0), covered.astype(np.int32), 0
+    pairs, low, end = _grown(np.empty(0, np.int64), 0), covered.astype(np.int32), 0
     for picked, block, found in _blocks(similar, rows, height, count):
-        held = _room(held, at)
+        pairs = _grown(pairs, end)
         start = block * _BLOCK
         part = slice(start, start + found.shape[1])
-        ends = _above(found, weights[picked], low[part], start, held, at, gains[picked])
+        ends = _above(found, weights[picked], low[part], start, pairs, end, gains[picked])
         first[picked, block], last[picked, block] = ends[:-1], ends[1:]
-        at = int(ends[-1])
-    return Uncovered(first, last, held[:at], gains)
+        end = int(ends[-1])
+    return SparseGains(first, last, pairs[:end], gains)
 
 
-def _room(held: Ints, used: int) -> Ints:
-    """Room for one more block of pairs; memory that is never written to is never given."""
-    if len(held) - used > _BLOCK * _BLOCK:
-        return held
-    more = np.empty(2 * used + 8 * _BLOCK * _BLOCK, np.int64)
-    more[:used] = held[:used]
-    return more
+def _grown(pairs: Ints, used: int) -> Ints:
+    """``pairs`` with room for one more block; unused memory is reserved only, not allocated."""
+    if len(pairs) - used > _BLOCK * _BLOCK:
+        return pairs
+    larger = np.empty(2 * used + 8 * _BLOCK * _BLOCK, np.int64)
+    larger[:used] = pairs[:used]
+    return larger
 
 
 def _blocks(
     similar: Similarities, rows: Ints | None, height: int, count: int
 ) -> Iterator[tuple[slice, int, np.ndarray]]:
-    """Rows that can be picked, the block of covered rows, and the products of the two."""
+    """Rows that can be picked, number of the block of covered rows, and the products of both."""
     for i, part in enumerate(slices(count, _BLOCK)):
         against = similar.against(part if rows is None else rows[part])
         for j, picked in enumerate(slices(part.stop if rows is None else height, _BLOCK)):
@@ -115,14 +162,14 @@ def _blocks(
                 yield part, j, np.ascontiguousarray(found.T)
 
 
-def added(products: np.ndarray, weights: np.ndarray, covered: Ints) -> Ints:
-    """What each of some rows would add: the sum of the steps by which it exceeds ``covered``."""
-    gains: Ints = _added(products, weights, covered.astype(np.int32))
+def coverage_gains(products: np.ndarray, weights: np.ndarray, covered: Ints) -> Ints:
+    """Gain of each of some rows: the sum of the steps by which its products exceed ``covered``."""
+    gains: Ints = _coverage_gains(products, weights, covered.astype(np.int32))
     return gains
 
 
 @compiled()
-def _added(
+def _coverage_gains(
     products: npt.NDArray[np.float32], weights: npt.NDArray[np.float64], covered: Steps
 ) -> Ints:  # pragma: no cover - compiled
     gains = np.zeros(len(products), np.int64)
@@ -144,18 +191,18 @@ def _above(
     at: int,
     gains: Ints,
 ) -> Ints:  # pragma: no cover - compiled
-    """Write the pairs above ``covered`` from ``at`` on; where each row's begin, and the end.
+    """Write the pairs above ``covered`` to ``pairs[at:]``; the start of each row's, and the end.
 
-    What they add to each row's gain is added to ``gains``. Products are looked through a stretch at
-    a time, by vector instructions: in most stretches there is nothing.
+    Their gains are added to ``gains``. Products are tested a chunk at a time by vector
+    instructions: most chunks have no pair.
     """
-    ends, own = np.empty(products.shape[0] + 1, np.int64), np.empty(_STRETCH, np.int32)
+    ends, own = np.empty(products.shape[0] + 1, np.int64), np.empty(_CHUNK, np.int32)
     ends[0] = at
     for i in range(products.shape[0]):
         scale = weights[i] * UNIT
-        for start in range(0, products.shape[1], _STRETCH):
-            some = products[i, start : start + _STRETCH]
-            low = covered[start : start + _STRETCH]
+        for start in range(0, products.shape[1], _CHUNK):
+            some = products[i, start : start + _CHUNK]
+            low = covered[start : start + _CHUNK]
             more = np.int32(0)
             for j in range(len(some)):
                 own[j] = np.int32(np.rint(some[j] * scale))
@@ -164,7 +211,7 @@ def _above(
                 continue
             gains[i] += more
             for j in range(len(some)):
-                # Written over where it does not count: no branch.
+                # Without a branch: overwritten if it is not above.
                 pairs[at] = (np.int64(own[j]) << 32) + (offset + start + j)
                 at += own[j] > low[j]
         ends[i + 1] = at
@@ -175,26 +222,26 @@ def _above(
 def _gain(
     row: np.int64, first: Ints, last: Ints, pairs: Ints, covered: Steps
 ) -> np.int64:  # pragma: no cover - compiled
-    """What the row adds now; where half of its pairs do not matter any more, they go."""
+    """The gain of the row now; drops its useless pairs if they are half of a block."""
     total = np.int64(0)
     for block in range(first.shape[1]):
         start, stop = first[row, block], last[row, block]
-        own, some, matter = pairs[start:stop], np.int64(0), np.int64(0)
+        own, some, useful = pairs[start:stop], np.int64(0), np.int64(0)
         for at in range(len(own)):
             more = max((own[at] >> 32) - covered[own[at] & _ROW], 0)
             some += more
-            matter += more > 0
+            useful += more > 0
         total += some
-        if 2 * matter < len(own):
-            last[row, block] = _matter(start, stop, pairs, covered)
+        if 2 * useful < len(own):
+            last[row, block] = _drop_useless(start, stop, pairs, covered)
     return total
 
 
 @compiled()
-def _matter(
+def _drop_useless(
     start: np.int64, stop: np.int64, pairs: Ints, covered: Steps
 ) -> np.int64:  # pragma: no cover - compiled
-    """Move the pairs that still matter to the front; where they end."""
+    """Move the useful pairs to the front; their end."""
     end = start
     for at in range(start, stop):
         pair = pairs[at]
@@ -210,13 +257,13 @@ def _greedy(
     pairs: Ints,
     gains: Ints,
     covered: Steps,
-    open_: npt.NDArray[np.bool_],
+    is_open: npt.NDArray[np.bool_],
     costs: npt.NDArray[np.float64],
-    purse: float,
+    limit: float,
     enough: int,
 ) -> tuple[Ints, Ints]:  # pragma: no cover - compiled
-    """Minoux 1978: a gain can only shrink, so an old one is a bound; look again at the largest."""
-    heap = [(-gains[row], row, np.int64(0)) for row in np.flatnonzero(open_)]
+    """Lazy greedy (Minoux 1978): an old gain is an upper bound; recompute the largest."""
+    heap = [(-gains[row], row, np.int64(0)) for row in np.flatnonzero(is_open)]
     heapq.heapify(heap)
     picks, found = np.empty(len(heap), np.int64), np.empty(len(heap), np.int64)
     count = 0
@@ -226,20 +273,20 @@ def _greedy(
             gain = _gain(row, first, last, pairs, covered)
             heapq.heapreplace(heap, (-gain, row, np.int64(count)))
             continue
-        if costs[row] > purse:
+        if costs[row] > limit:
             break
         heapq.heappop(heap)
-        purse -= costs[row]
-        _cover(row, first, last, pairs, covered)
+        limit -= costs[row]
+        _raise_coverage(row, first, last, pairs, covered)
         picks[count], found[count] = row, -bound
         count += 1
-        if enough >= 0 and _left(first, last, pairs, covered) <= enough:
+        if enough >= 0 and _count_useful(first, last, pairs, covered) <= enough:
             break
     return picks[:count], found[:count]
 
 
 @compiled()
-def _cover(
+def _raise_coverage(
     row: np.int64, first: Ints, last: Ints, pairs: Ints, covered: Steps
 ) -> None:  # pragma: no cover - compiled
     for block in range(first.shape[1]):
@@ -249,7 +296,7 @@ def _cover(
 
 
 @compiled()
-def _left(
+def _count_useful(
     first: Ints, last: Ints, pairs: Ints, covered: Steps
 ) -> int:  # pragma: no cover - compiled
     count = 0

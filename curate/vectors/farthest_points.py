@@ -1,4 +1,4 @@
-"""Greedy picks that lie far from each other (k-center, MMR): the step-by-step answer, in blocks."""
+"""Farthest-first selection (k-center, MMR): the step-by-step greedy, computed in blocks."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from siftune.curate.native.jit import compiled
-from siftune.curate.vectors.nearest_centers import Nearest
+from siftune.curate.vectors.nearest_centers import NearestCenters
 from siftune.curate.vectors.unit_vectors import exact_products, slack, slices
 
-__all__ = ["Centres", "Worth", "farthest_first"]
+__all__ = ["Centres", "PickValue", "farthest_first"]
 
 _CANDIDATES = 1024
 
 
 @dataclass(frozen=True)
 class Centres:
-    """Centres in the order they were picked, and who stands for whom.
+    """Centres in the order they were picked, and the nearest centre of each vector.
 
     ``picks`` (k,) indexes the vectors; ``reach`` (k,) is the distance at which each was picked
     (the first: infinite); ``nearest`` (n,) indexes ``picks``; ``distance`` (n,) is the distance to
@@ -31,73 +31,73 @@ class Centres:
 
 
 @dataclass(frozen=True)
-class Worth:
-    """What a row is worth as the next pick: ``own + weight * gap``; k-center has no ``own``."""
+class PickValue:
+    """Value of a row as the next pick: ``score + weight * gap``; ``score`` is 0 in k-center."""
 
-    own: np.ndarray
+    score: np.ndarray
     weight: float
 
-    def among(self, rows: np.ndarray) -> Worth:
+    def among(self, rows: np.ndarray) -> PickValue:
         """A copy for ``rows`` alone."""
-        return Worth(self.own[rows], self.weight)
+        return PickValue(self.score[rows], self.weight)
 
     def of(self, gaps: np.ndarray) -> np.ndarray:
-        """The worth of the rows at their distances to the picks."""
-        worth: np.ndarray = self.own + self.weight * gaps
-        return worth
+        """The values of the rows at their distances to the picks."""
+        result: np.ndarray = self.score + self.weight * gaps
+        return result
 
 
 def farthest_first(
     units: np.ndarray,
     first: int,
     costs: np.ndarray,
-    purse: float,
+    limit: float,
     gpu: bool = False,
-    worth: Worth | None = None,
+    value: PickValue | None = None,
 ) -> Centres:
-    """Pick the vector farthest from those picked, from ``first`` on, until the next costs too much.
+    """Pick the vector farthest from those picked, from ``first`` on, until the budget is spent.
 
-    ``units`` (n, d) are vectors on the grid (`unit_vectors.GRID`); of several that are
-    equally far the first is picked. Gonzalez 1985: within twice the best possible radius. With
-    ``worth`` the row that is worth most is picked; it can only lose worth as more are picked, which
-    is all that the following needs.
+    ``units`` (n, d) are vectors on the grid (`unit_vectors.GRID`); of equally far ones the first is
+    picked. ``limit`` is the total that ``costs`` (n,) may reach. Gonzalez 1985: within twice the
+    best possible radius. With ``value`` the row of the largest value is picked; a value can only
+    fall as more rows are picked, which is all that the algorithm needs.
 
-    One pick changes little: the next are mostly among the rows that are farthest now. So the
-    greedy goes on among the 1,024 farthest alone, in exact arithmetic, until a row outside could
-    be farther than the best inside; only then all rows are compared with the new centres, in one
-    matrix product. The float32 of that product is trusted only up to its error bound: rows that it
-    cannot tell from the 1,024 are candidates too. In tight groups these may be all rows, and then
-    this is the step-by-step greedy itself. The picks are always those of it in exact arithmetic.
+    One pick changes little: the next picks are mostly among the rows that are farthest now. So the
+    greedy continues among the 1,024 farthest rows in exact arithmetic until a row outside could be
+    farther than the best inside; then all rows are compared with the new centres in one matrix
+    product. Its float32 result is used within its error bound: rows that cannot be separated from
+    the 1,024 are candidates too. In tight groups these may be all rows, which is the step-by-step
+    greedy. The picks are always those of the step-by-step greedy in exact arithmetic.
     """
-    worth = worth or Worth(np.zeros(len(units)), 1.0)
-    greedy = _Greedy(units, costs, purse, worth, gpu)
-    if costs[first] <= purse:
+    value = value or PickValue(np.zeros(len(units)), 1.0)
+    greedy = _Greedy(units, costs, limit, value, gpu)
+    if costs[first] <= limit:
         greedy.pick(first, np.inf)
-        greedy.publish()
+        greedy.update_all()
         while greedy.advance():
-            greedy.publish()
-        greedy.publish()
+            greedy.update_all()
+        greedy.update_all()
     return greedy.centres()
 
 
 class _Greedy:
-    """State of the traversal; ``gap`` stands for half a squared distance throughout."""
+    """State of the traversal; a ``gap`` is half a squared distance."""
 
     def __init__(
-        self, units: np.ndarray, costs: np.ndarray, purse: float, worth: Worth, gpu: bool
+        self, units: np.ndarray, costs: np.ndarray, limit: float, value: PickValue, gpu: bool
     ) -> None:
-        self._units, self._costs, self._left, self._worth = units, costs, purse, worth
-        self._all = Nearest(units, gpu)
+        self._units, self._costs, self._left, self._worth = units, costs, limit, value
+        self._all = NearestCenters(units, gpu)
         self._picks: list[int] = []
         self._reach: list[float] = []
         self._open = np.ones(len(units), dtype=bool)
         self._gap = np.full(len(units), np.inf)  # exact, to the first `_upto` centres
         self._upto = np.zeros(len(units), dtype=np.int32)
-        self._published = 0
-        self._slack = worth.weight * slack(units.shape[1]) + 1e-12
+        self._updated = 0
+        self._slack = value.weight * slack(units.shape[1]) + 1e-12
 
     def pick(self, row: int, gap: float) -> bool:
-        """Take a row as the next centre, unless it costs more than is left."""
+        """Take a row as the next centre; False if it costs more than is left."""
         if self._costs[row] > self._left:
             return False
         self._left -= self._costs[row]
@@ -106,49 +106,49 @@ class _Greedy:
         self._open[row] = False
         return True
 
-    def publish(self) -> None:
-        """Compare all rows with the centres picked since the last time."""
-        fresh = self._picks[self._published :]
+    def update_all(self) -> None:
+        """Compare all rows with the centres picked since the last call."""
+        fresh = self._picks[self._updated :]
         if fresh:
             self._all.add(self._units[fresh])
-        self._published = len(self._picks)
+        self._updated = len(self._picks)
 
     def advance(self) -> bool:
-        """Pick among the farthest rows until one outside could win; False: it is over."""
+        """Pick among the farthest rows until one outside could win; False if nothing is left."""
         rows, bound = self._candidates()
         if not len(rows):
             return False
-        self._sharpen(rows)
+        self._update_exact(rows)
         if self._gap[rows].any():
             return self._pick_among(rows, bound)
-        return self._pick_settled(rows, bound)
+        return self._pick_duplicates(rows, bound)
 
     def centres(self) -> Centres:
-        """What was picked, and what stands for what."""
+        """The picks, and the nearest pick of each row."""
         picks = np.array(self._picks, dtype=np.int64)
         if not len(picks):
-            nobody = np.full(len(self._units), -1, dtype=np.int32)
-            return Centres(picks, np.empty(0), nobody, np.full(len(self._units), np.inf))
-        nearest, distance = self._all.settle(self._units[picks])
+            none = np.full(len(self._units), -1, dtype=np.int32)
+            return Centres(picks, np.empty(0), none, np.full(len(self._units), np.inf))
+        nearest, distance = self._all.resolve(self._units[picks])
         return Centres(picks, np.array(self._reach), nearest, distance)
 
     def _candidates(self) -> tuple[np.ndarray, float]:
-        """The farthest rows in index order, and a worth that no row outside is above.
+        """The farthest rows in index order, and an upper bound of the values of all others.
 
-        The margin below the last candidate is such that the farthest row of all is inside and
+        The margin below the last candidate makes sure that the farthest row of all is inside and
         above the bound: every call of `advance` picks at least one.
         """
         still = np.flatnonzero(self._open)
         if len(still) <= _CANDIDATES:
             return still, -np.inf
-        worth = self._worth.among(still).of(self._all.gap[still])
-        last = np.partition(worth, len(still) - _CANDIDATES)[len(still) - _CANDIDATES]
+        value = self._worth.among(still).of(self._all.gap[still])
+        last = np.partition(value, len(still) - _CANDIDATES)[len(still) - _CANDIDATES]
         limit = float(last) - 3 * self._slack
-        inside = still[worth > limit]
+        inside = still[value > limit]
         return inside, -np.inf if len(inside) == len(still) else limit + self._slack
 
-    def _sharpen(self, rows: np.ndarray) -> None:
-        """Bring the exact gaps of ``rows`` up to date."""
+    def _update_exact(self, rows: np.ndarray) -> None:
+        """Update the exact gaps of ``rows``."""
         for upto in np.unique(self._upto[rows]):
             behind = rows[self._upto[rows] == upto]
             centres = self._units[self._picks[upto:]]
@@ -159,25 +159,25 @@ class _Greedy:
         self._upto[rows] = len(self._picks)
 
     def _pick_among(self, rows: np.ndarray, bound: float) -> bool:
-        gaps, worth, going = self._gap[rows], self._worth.among(rows), True
+        gaps, value, going = self._gap[rows], self._worth.among(rows), True
         while going and gaps.any():
-            worths = worth.of(gaps)
-            best = int(np.argmax(worths))
-            if worths[best] <= bound:
+            values = value.of(gaps)
+            best = int(np.argmax(values))
+            if values[best] <= bound:
                 break
             going = self.pick(int(rows[best]), float(gaps[best]))
             if going:
-                worth.own[best] = -np.inf
+                value.score[best] = -np.inf
                 _approach(self._units, rows, self._units[rows[best]].astype(np.float64), gaps)
         self._gap[rows] = gaps
         self._upto[rows] = len(self._picks)
         return going
 
-    def _pick_settled(self, rows: np.ndarray, bound: float) -> bool:
-        """All above the bound, in order: the gaps are 0, no pick changes them."""
-        worth = self._worth.among(rows).of(self._gap[rows])
-        order = np.argsort(-worth, kind="stable")
-        above = order[worth[order] > bound]
+    def _pick_duplicates(self, rows: np.ndarray, bound: float) -> bool:
+        """Pick all rows above the bound, in order: their gaps are 0 and do not change."""
+        value = self._worth.among(rows).of(self._gap[rows])
+        order = np.argsort(-value, kind="stable")
+        above = order[value[order] > bound]
         return all(self.pick(int(rows[at]), 0.0) for at in above)
 
 
@@ -189,14 +189,22 @@ def _gaps(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return found
 
 
-@compiled(fastmath={"reassoc", "contract"})
+def _approach_in_numpy(
+    units: np.ndarray, rows: np.ndarray, centre: np.ndarray, gaps: np.ndarray
+) -> None:
+    for part in slices(len(rows), 1024):
+        apart = units[rows[part]] - centre
+        gaps[part] = np.minimum(gaps[part], np.sum(apart * apart, axis=1) / 2)
+
+
+@compiled(fastmath={"reassoc", "contract"}, plain=_approach_in_numpy)
 def _approach(
     units: np.ndarray, rows: np.ndarray, centre: np.ndarray, gaps: np.ndarray
 ) -> None:  # pragma: no cover - compiled
-    """Lower the ``gaps`` of ``rows`` to those to a centre; exact, in whatever order it adds up.
+    """Lower the ``gaps`` of ``rows`` to those to a centre; exact in any order of summation.
 
-    It widens each entry as it goes: there may be as many candidates as rows, and a float64 copy of
-    them would be twice as large as the vectors.
+    Entries are converted to float64 one by one: a copy of all candidates could be twice as large as
+    the vectors.
     """
     for i in range(len(rows)):
         row, total = units[rows[i]], 0.0

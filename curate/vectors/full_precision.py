@@ -1,4 +1,4 @@
-"""Products by torch as exact as their type: whatever the process has allowed torch elsewhere."""
+"""Context manager: torch matrix products in full precision, whatever the process has set."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def full_precision() -> Iterator[None]:
     """Inside, float32 is multiplied as float32 and bfloat16 is summed in float32.
 
     ``torch.set_float32_matmul_precision("medium")``, which a trainer or a library may have called,
-    lets products of float32 be made in bfloat16 or TF32; and cuBLAS may add up parts of a bfloat16
-    product in bfloat16 unless it is told not to. Error bounds and exact modes count on neither. The
-    settings are the process's: they are put back at the end.
+    allows products of float32 in bfloat16 or TF32; by default cuBLAS may sum parts of a bfloat16
+    product in bfloat16. The error bounds and exact modes here allow neither. The settings are
+    global to the process and are restored at the end.
     """
     backends: tuple[Any, ...] = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]

@@ -1,7 +1,7 @@
-"""Near neighbours among very many vectors: looked for in the nearest of some clusters only.
+"""Approximate near neighbours by an inverted file (IVF): only near clusters are searched.
 
-The clusters are faiss's, where `vectors.kmeans` has its own: here they only say where
-to look, and every cosine is checked; there they are the answer and depend on no thread or device.
+The clusters are those of faiss: they only restrict the search, and every cosine is exact. Those of
+`vectors.kmeans` are a result and depend on no thread or device.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.special import betaincinv
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import log_metrics
 from siftune.curate.dedup.cover_rule import Cover
-from siftune.curate.native.threads import threads
+from siftune.curate.native.jit import threads
 from siftune.curate.vectors.cosine_neighbors import (
     Ints,
     Pairs,
@@ -31,68 +31,68 @@ from siftune.curate.vectors.cosine_neighbors import (
 __all__ = ["cover_clustered"]
 
 _BLOCK = 16_384
-_PRODUCTS = 2**24  # at a time
-_PAIRS = 2**22  # of one block that are held at a time
-_PART = 2_000  # rows whose true neighbours are found, to know what share the clusters find
-_SAMPLE = 8_000  # of them, or
-_SHARE = 8  # one in so many, at most
+_PRODUCTS = 2**24  # computed at a time
+_PAIRS = 2**22  # of one block that are stored at a time
+_PART = 2_000  # rows per step of the sample whose true neighbours are found
+_SAMPLE = 8_000  # largest sample, or
+_SHARE = 8  # one row in so many
 _ROUNDS = 4
-_PROBES = 8  # to begin with: fewer cost as much, since the rows gather in fewer, larger products
+_PROBES = 8  # at first: fewer cost as much, since rows share fewer, larger products
 _POINTS = 64  # vectors a cluster is trained on
 
 
 def cover_clustered(
     units: Vectors, threshold: float, engine: Products, recall: float = 0.99, fixed: int = 0
 ) -> tuple[Cover, float]:
-    """The cover rule among vectors in near clusters, best first; and the share of pairs found.
+    """The cover rule among vectors in near clusters, best first; and the recall of pairs.
 
-    A row is held against the kept rows of its nearest clusters: of as many (8, 16, 32, ...) as it
-    takes for ``recall`` of the true pairs of a sample of rows, which are found by comparing with
-    every row. The sample grows until its least share is known (see `_surely`); where pairs are too
-    rare for that, or too many clusters would be looked into, every row is held against all before.
+    A row is compared with the kept rows of its nearest clusters: of as many (8, 16, 32, ...) as
+    give ``recall`` of the true pairs of a sample of rows, which are found by comparing with every
+    row. The sample grows until the lower confidence bound is high enough (`_lower_bound`); if pairs
+    are too rare, or too many clusters would be probed, every row is compared with all before it.
     Each dropped row has its survivor as in `cover_vectors`; of the pairs that should not both
-    survive, a share of about 1 - recall may be missed. The first ``fixed`` rows stay. The share is
-    also noted (`core.progress`), with the numbers of clusters, of those looked into, and of
-    pairs sampled.
+    survive, a share of about 1 - recall may be missed. The first ``fixed`` rows are always kept.
+    The recall is also logged (`core.progress`), with the numbers of clusters, of probed clusters
+    and of sampled pairs.
     """
-    clusters, held = _Clusters(units), engine.hold(units)
+    clusters, converted = _Clusters(units), engine.convert(units)
     nearest = clusters.nearest(units, min(_PROBES, clusters.count))
     sample = _Sample(len(units), clusters.count)
     probes = sample.enough(recall)
     while probes is None and sample.can_grow():
         rows = sample.next()
         among = clusters.nearest(units[rows], clusters.count)
-        pairs = some_pairs_above(units, threshold, engine, held, rows)
+        pairs = some_pairs_above(units, threshold, engine, converted, rows)
         sample.add(rows, among, ((later, nearest[earlier, 0]) for later, earlier, _ in pairs))
         probes = sample.enough(recall)
     probes = probes or clusters.count
     share = sample.share(probes)
-    told = {"probes": probes, "pairs_sampled": sample.pairs, "pair_recall": round(share, 4)}
-    log_metrics(clusters=clusters.count, **told)
+    facts = {"probes": probes, "pairs_sampled": sample.pairs, "pair_recall": round(share, 4)}
+    log_metrics(clusters=clusters.count, **facts)
     if probes == clusters.count:
         return cover_vectors(units, threshold, engine, fixed), share
     if probes > nearest.shape[1]:
         nearest = clusters.nearest(units, probes)
-    return _cover(units, held, nearest, threshold, engine, fixed), share
+    return _cover(units, converted, nearest, threshold, engine, fixed), share
 
 
 class _Sample:
-    """Rows drawn to learn what share of the near pairs is met in a row's nearest clusters."""
+    """Sample of rows to estimate the share of near pairs in a row's nearest clusters."""
 
     def __init__(self, height: int, clusters: int) -> None:
         self._order = np.random.default_rng(0).permutation(height)
         self._drawn = 0
         self._most = min(height, max(_SAMPLE, height // _SHARE))
-        self._ranks = np.zeros(clusters, np.int64)  # pairs by how near the other's cluster is
+        self._ranks = np.zeros(clusters, np.int64)  # pairs by rank of the other row's cluster
         self._rows = 0
 
     @property
     def pairs(self) -> int:
-        """Pairs of the rows so far."""
+        """Number of pairs so far."""
         return int(self._ranks.sum())
 
     def can_grow(self) -> bool:
-        """Whether more rows may be drawn: beyond, comparing all with all costs little more."""
+        """Whether more rows may be drawn; beyond, comparing all rows costs little more."""
         return self._drawn < self._most
 
     def next(self) -> Ints:
@@ -102,9 +102,9 @@ class _Sample:
         return np.sort(rows)
 
     def add(self, rows: Ints, among: Ints, pairs: Iterable[Pairs]) -> None:
-        """Count the pairs of ``rows``, whose clusters by nearness are ``among``.
+        """Count the pairs of ``rows``, whose clusters in order of distance are ``among``.
 
-        Of each pair, the later row, and the cluster that the earlier one belongs to.
+        A pair is the later row and the cluster of the earlier row.
         """
         rank = np.empty(among.shape, np.int32)
         np.put_along_axis(rank, among, np.arange(among.shape[1], dtype=np.int32)[None], axis=1)
@@ -112,29 +112,29 @@ class _Sample:
         for later, homes in pairs:
             at = np.searchsorted(rows, later)
             self._ranks += np.bincount(rank[at, homes], minlength=len(self._ranks))
-            paired[at] = True  # a row has pairs in several products, and is one row
+            paired[at] = True  # counted once for pairs in several products
         self._rows += int(paired.sum())
 
     def share(self, probes: int) -> float:
-        """Of the pairs so far, the share that is met by looking into so many clusters."""
+        """Share of the pairs so far that are found in the ``probes`` nearest clusters."""
         return float(self._ranks[:probes].sum() / self.pairs) if self.pairs else 1.0
 
     def enough(self, recall: float) -> int | None:
-        """The fewest clusters for ``recall``, at most a quarter of all; None: not known yet."""
+        """The fewest probes for ``recall``, up to a quarter of all; None if not known yet."""
         whole = self._drawn == len(self._order)
         probes = _PROBES
         while 4 * probes <= len(self._ranks):
             share = self.share(probes)
-            if (share if whole else _surely(share, self._rows)) >= recall:
+            if (share if whole else _lower_bound(share, self._rows)) >= recall:
                 return probes
             probes *= 2
         return None
 
 
-def _surely(share: float, count: int) -> float:
-    """The least that a share may be, one time in twenty apart (Clopper and Pearson 1934).
+def _lower_bound(share: float, count: int) -> float:
+    """Lower 95 % confidence bound of a share (Clopper and Pearson 1934).
 
-    ``count`` is of rows that have pairs: those of one row are found together or not.
+    ``count`` is the number of rows that have pairs: the pairs of one row are not independent.
     """
     if not count:
         return 0.0
@@ -142,11 +142,11 @@ def _surely(share: float, count: int) -> float:
 
 
 class _Clusters:
-    """Spherical k-means on evenly taken vectors, and the nearest clusters of any, by faiss.
+    """Spherical k-means on evenly spaced vectors, and the nearest clusters of any vector, by faiss.
 
-    On processors each call has one thread, and some run at once: the last bits of a product depend
-    on how many threads BLAS shares it among, and so would what is decided. On the GPUs that the
-    installed faiss can use, rows about as near to one cluster as to another may fall otherwise.
+    On CPUs each call has one thread, and several run at once: the last bits of a BLAS product
+    depend on its number of threads, and so would the result. On GPUs that the installed faiss can
+    use, rows about equally near to two clusters may be assigned differently.
     """
 
     def __init__(self, units: Vectors) -> None:
@@ -163,7 +163,7 @@ class _Clusters:
             max_points_per_centroid=_POINTS,
             gpu=self._gpus,  # how many; 0 is none
         )
-        # Rows are in rank order, which is no order of what they say: evenly taken is well mixed.
+        # Rows are in rank order, which is unrelated to content: evenly spaced rows are well mixed.
         wanted = min(len(units), self.count * _POINTS)
         points = units[np.linspace(0, len(units) - 1, wanted).astype(np.int64)]
         with self._workers() as one:
@@ -173,16 +173,16 @@ class _Clusters:
         """The nearest clusters of each vector (n, wanted), the nearest first."""
         found = np.empty((len(units), wanted), np.int64)
 
-        def look(start: int) -> None:
+        def search(start: int) -> None:
             some = slice(start, start + _BLOCK)
             _, found[some] = self._kmeans.index.search(units[some], wanted)
 
         with self._workers() as several:
-            list(several.map(look, range(0, len(units), _BLOCK)))
+            list(several.map(search, range(0, len(units), _BLOCK)))
         return found
 
     def _workers(self) -> ThreadPoolExecutor:
-        """Threads in each of which faiss uses no other; one for GPUs: one call at a time there."""
+        """Threads in which faiss uses one thread; a single one for GPUs: one call at a time."""
         alone = self._faiss.omp_set_num_threads  # holds in the thread that calls it
         return ThreadPoolExecutor(1 if self._gpus else threads(), initializer=alone, initargs=(1,))
 
@@ -192,20 +192,20 @@ def _faiss(rows: int) -> Any:
         import faiss
     except ModuleNotFoundError:
         raise UsageError(
-            f"looking in clusters of {rows:,} rows needs faiss: pip install 'siftune[embed]' (or "
+            f"a search in clusters of {rows:,} rows needs faiss: pip install 'siftune[embed]' (or "
             f"'siftune[gpu]'), or set exact_to to {rows} or more"
         ) from None
     return faiss
 
 
 def _cover(
-    units: Vectors, held: Any, nearest: Ints, threshold: float, engine: Products, fixed: int
+    units: Vectors, converted: Any, nearest: Ints, threshold: float, engine: Products, fixed: int
 ) -> Cover:
     by_home = np.argsort(nearest[:, 0], kind="stable")
     edges = np.searchsorted(nearest[by_home, 0], np.arange(nearest.max() + 2))
 
     def close(rows: slice, since: int, before: int, survivor: Ints) -> Iterator[Pairs]:
-        """Pairs of the rows with those from ``since`` up to ``before`` that are not dropped."""
+        """Pairs of the rows with rows from ``since`` up to ``before`` that are not dropped."""
         for cluster, asking in _groups(nearest[rows]):
             members = by_home[edges[cluster] : edges[cluster + 1]]
             members = members[slice(*np.searchsorted(members, (since, before)))]
@@ -213,7 +213,7 @@ def _cover(
             step = max(1, _PRODUCTS // max(1, len(members)))
             for start in range(0, len(asking) if len(members) else 0, step):
                 some = asking[start : start + step] + rows.start
-                row, column = engine.close(held[some], held[members], threshold)
+                row, column = engine.candidates(converted[some], converted[members], threshold)
                 if len(row):
                     yield some[row], members[column]
 
@@ -222,7 +222,9 @@ def _cover(
         for left, right in close(slice(start, stop), start, stop, survivor):
             found.append((left[right < left], right[right < left]))
             count += len(found[-1][0])
-            if count > _PAIRS and stop - start > 1:  # in halves: much of the second is gone then
+            if (
+                count > _PAIRS and stop - start > 1
+            ):  # in halves: much of the second is dropped by then
                 middle = (start + stop) // 2
                 yield from within(start, middle, survivor)
                 yield from after(start, middle, stop, survivor)
@@ -232,7 +234,7 @@ def _cover(
         yield left[order], right[order]
 
     def after(since: int, start: int, stop: int, survivor: Ints) -> Iterator[Pairs]:
-        """Pairs with rows from ``since`` on: those before the block are settled first."""
+        """Pairs with rows from ``since`` on: those before the block first."""
         yield from close(slice(start, stop), since, start, survivor)
         yield from within(start, stop, survivor)
 
@@ -240,7 +242,7 @@ def _cover(
 
 
 def _groups(nearest: Ints) -> Iterator[tuple[int, Ints]]:
-    """Each cluster that some row looks into, and those rows."""
+    """Each probed cluster, and the rows that probe it."""
     asked = nearest.ravel()
     order = np.argsort(asked, kind="stable")
     clusters, starts = np.unique(asked[order], return_index=True)

@@ -1,11 +1,11 @@
-"""Spherical k-means whose clusters do not depend on blocks, threads or device."""
+"""Spherical k-means in exact arithmetic: equal clusters in any blocks, threads or device."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
 
-from siftune.curate.vectors.nearest_centers import Nearest
+from siftune.curate.vectors.nearest_centers import NearestCenters
 from siftune.curate.vectors.unit_vectors import on_grid, slices
 
 __all__ = ["kmeans"]
@@ -16,9 +16,9 @@ def kmeans(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The cluster of each of ``units`` (n, d), and the centres (k, d).
 
-    Lloyd's algorithm from the rows ``starts`` until no row moves, or ``iterations`` rounds. A
-    vector goes to the nearest centre, the first of equals; a centre is the direction of its
-    vectors' sum, and stays where it is if it has none. The vectors are on the grid
+    Lloyd's algorithm from the rows ``starts`` until no assignment changes, or for ``iterations``
+    rounds. A vector is assigned to the nearest centre, the first of equals; a centre is the
+    direction of the sum of its vectors, and is kept if it has none. The vectors are on the grid
     (`unit_vectors.GRID`): sums and comparisons are exact.
     """
     centres = units[starts]
@@ -33,10 +33,10 @@ def kmeans(
 
 
 def _assign(units: np.ndarray, centres: np.ndarray, gpu: bool) -> np.ndarray:
-    nearest = Nearest(units, gpu)
+    nearest = NearestCenters(units, gpu)
     for part in slices(len(centres), 1024):
         nearest.add(centres[part])
-    return nearest.settle(centres)[0]
+    return nearest.resolve(centres)[0]
 
 
 def _means(units: np.ndarray, cluster: np.ndarray, before: np.ndarray) -> np.ndarray:

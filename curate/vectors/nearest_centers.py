@@ -1,4 +1,4 @@
-"""The nearest of some centres to every vector, in blocks, on the CPU or a GPU."""
+"""Nearest centre of every vector, computed in blocks, on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.native.gemm import Columns
 from siftune.curate.vectors.unit_vectors import exact_products, slack, slices
 
-__all__ = ["Device", "Nearest", "on_gpu"]
+__all__ = ["Device", "NearestCenters", "on_gpu"]
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 
-_WORTH_TORCH = 2e11
-"""Multiplications from which importing torch to look for a GPU pays."""
+_MIN_FOR_TORCH = 2e11
+"""Multiplications from which importing torch to look for a GPU takes less time than it saves."""
 
-_IN_CACHE = 512  # rows: their products with the new centres stay in the cache
+_IN_CACHE = 512  # rows: their products with the new centres fit in the cache
 _ON_GPU = 16_384
 
 
@@ -28,24 +28,23 @@ def on_gpu(device: Device, work: float) -> bool:
     Raises:
         UsageError: a GPU was asked for and there is none.
     """
-    if device == "cpu" or (device == "auto" and work < _WORTH_TORCH):
+    if device == "cpu" or (device == "auto" and work < _MIN_FOR_TORCH):
         return False
-    there = False
+    available = False
     if _has_torch():
         import torch
 
-        there = torch.cuda.is_available()
-    if device == "cuda" and not there:
+        available = torch.cuda.is_available()
+    if device == "cuda" and not available:
         raise UsageError("device: cuda was asked for, but torch finds no GPU here; leave it out")
-    return there
+    return available
 
 
-class Nearest:
+class NearestCenters:
     """For each of ``units`` (n, d) the nearest centre so far; memory O(n) beside the vectors.
 
-    ``gap`` (n,) float32 is half the squared distance to it, off by `slack` at most; it is infinite
-    before the first centre. Where float32 cannot tell the nearest, the row is looked at again when
-    `settle` is called.
+    ``gap`` (n,) float32 is half the squared distance to it, with an error of at most `slack`; it is
+    infinite before the first centre. `resolve` decides exactly where float32 cannot.
     """
 
     def __init__(self, units: np.ndarray, gpu: bool = False) -> None:
@@ -54,19 +53,19 @@ class Nearest:
         self._index = np.zeros(len(units), dtype=np.int32)
         self._unsure = np.zeros(len(units), dtype=bool)
         self._twice = np.float32(2 * slack(units.shape[1]))
-        self._seen = 0
+        self._added = 0
         self._gpu = _Gpu(units) if gpu else None
 
     def add(self, centres: np.ndarray) -> None:
-        """Take the next centres (m, d) into account."""
+        """Compare all rows with the next centres (m, d)."""
         columns = Columns(centres) if self._gpu is None else self._gpu.columns(centres)
         for part in slices(len(self.units), _IN_CACHE if self._gpu is None else _ON_GPU):
             best, index, tied = self._best(part, columns)
-            self._merge(part, np.float32(1) - best, index + self._seen, tied)
-        self._seen += len(centres)
+            self._merge(part, np.float32(1) - best, index + self._added, tied)
+        self._added += len(centres)
 
-    def settle(self, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Index of the nearest of all ``centres``, the first of equals, and the exact half gap."""
+    def resolve(self, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Index of the nearest of all ``centres``, the first of equals, and the exact gap (n,)."""
         index = self._index.copy()
         doubtful = np.flatnonzero(self._unsure)
         halves = _half_squares(centres)
@@ -99,7 +98,7 @@ class Nearest:
 
 
 class _Gpu:
-    """The same products by torch, with the vectors held on the GPU."""
+    """The products by torch, with the vectors stored on the GPU."""
 
     def __init__(self, units: np.ndarray, device: str = "cuda") -> None:
         import torch
@@ -108,7 +107,7 @@ class _Gpu:
         self._units = torch.from_numpy(units).to(device)
 
     def columns(self, centres: np.ndarray) -> Any:
-        """Centres as `best` takes them, copied to the GPU once for all parts."""
+        """The centres on the GPU, as `best` takes them."""
         return self._torch.from_numpy(np.ascontiguousarray(centres)).to(self._units.device).T
 
     def best(

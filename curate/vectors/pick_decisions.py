@@ -1,4 +1,4 @@
-"""The decisions of a selector that picks vectors and lets each stand for others."""
+"""Decisions of a selector that picks some vectors, each of which represents others."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ def decide_picks(
     dropped: Mapping[str, np.ndarray],
     reason: str = "covered",
 ) -> pl.DataFrame:
-    """A selector's table for the rows ``ids``.
+    """The decision table for the rows ``ids``.
 
     Args:
         ids: of all rows of the table.
-        vectors: those that could be picked; the others are ``not_scored``.
+        vectors: the rows that could be picked; the others are ``not_scored``.
         picks: (k,) the vectors kept, in order.
-        nearest: (n,) for each vector the index in ``picks`` of the one that stands for it.
-        kept: what the detail of a kept row says besides its ``order``; (n,) values each.
-        dropped: what the detail of a dropped row says besides the id of its ``nearest`` kept row.
-        reason: of a dropped row; ``over_budget`` where nothing at all was kept.
+        nearest: (n,) for each vector the index in ``picks`` of the one that represents it.
+        kept: further details of a kept row, besides its ``order``; (n,) values each.
+        dropped: further details of a dropped row, besides the id of its ``nearest`` kept row.
+        reason: of a dropped row; ``over_budget`` if nothing was kept.
     """
     order = np.zeros(len(vectors.rows), dtype=np.int64)
     order[picks] = np.arange(1, len(picks) + 1)
-    stands = vectors.rows[picks[nearest]] if len(picks) else vectors.rows
-    frame = pl.DataFrame({"row": vectors.rows, "order": order, "nearest": ids.gather(stands)})
+    representatives = vectors.rows[picks[nearest]] if len(picks) else vectors.rows
+    frame = pl.DataFrame(
+        {"row": vectors.rows, "order": order, "nearest": ids.gather(representatives)}
+    )
     picked = pl.col("order") > 0
     if not len(picks):
         picked, reason, dropped = pl.lit(False), "over_budget", {}
@@ -46,12 +48,12 @@ def decide_picks(
         keep=picked,
         reason=pl.when(picked).then(pl.lit("selected")).otherwise(pl.lit(reason)),
         detail=pl.when(picked)
-        .then(_told(frame, "order", kept))
-        .otherwise(_told(frame, "nearest", dropped) if len(picks) else None),
+        .then(_details(frame, "order", kept))
+        .otherwise(_details(frame, "nearest", dropped) if len(picks) else None),
     )
     return decide_some(len(ids), decided)
 
 
-def _told(frame: pl.DataFrame, own: str, more: Mapping[str, np.ndarray]) -> pl.Series:
-    columns = frame.select(own).with_columns(pl.Series(key, more[key]) for key in more)
+def _details(frame: pl.DataFrame, first: str, more: Mapping[str, np.ndarray]) -> pl.Series:
+    columns = frame.select(first).with_columns(pl.Series(key, more[key]) for key in more)
     return columns.select(pl.struct(sorted(columns.columns)).struct.json_encode()).to_series()

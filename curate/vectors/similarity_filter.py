@@ -1,4 +1,4 @@
-"""Taking rows from best to worst unless one taken before is too similar (the filter of DEITA)."""
+"""DEITA's diversity filter: take rows from best to worst unless one taken is too similar."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from siftune.curate.native.gemm import Columns
 from siftune.curate.vectors.unit_vectors import exact_products, slack, slices
 
-__all__ = ["Filtered", "filter_similar"]
+__all__ = ["FilterResult", "filter_similar"]
 
 _ROWS = 256
 _KEPT = 8192
 
 
 @dataclass(frozen=True)
-class Filtered:
-    """``kept`` (k,) in the order taken; ``survivor`` (n,) the kept row that stands in the way.
+class FilterResult:
+    """``kept`` (k,) rows in the order taken; ``survivor`` (n,) the too similar kept row, or -1.
 
-    ``survivor`` is -1 where there is none; ``similarity`` (n,) is that to the survivor. Rows from
-    ``stopped`` on were not looked at: the budget was spent.
+    ``similarity`` (n,) is that to the survivor. Rows from ``stopped`` on were not compared: the
+    budget was spent.
     """
 
     kept: np.ndarray
@@ -30,29 +30,30 @@ class Filtered:
 
 
 def filter_similar(
-    units: np.ndarray, threshold: float, costs: np.ndarray, purse: float
-) -> Filtered:
+    units: np.ndarray, threshold: float, costs: np.ndarray, limit: float
+) -> FilterResult:
     """Take vectors in order unless the similarity to one taken is above ``threshold``.
 
-    ``units`` (n, d) are vectors on the grid (`core.vectors.units.GRID`), best first. Similarity is
-    one minus half the squared distance: the cosine, and exactly 1 for equal vectors. The answer is
-    that of comparing one row at a time with all taken before it: a block of rows is compared with
-    them in one float32 product; what can be above the threshold is computed again exactly.
+    ``units`` (n, d) are vectors on the grid (`unit_vectors.GRID`), best first; ``limit`` is the
+    total that ``costs`` (n,) may reach. Similarity is one minus half the squared distance: the
+    cosine, and exactly 1 for equal vectors. The result is that of comparing one row at a time with
+    all taken before: a block of rows is compared in one float32 product, and similarities that may
+    be above the threshold are computed again exactly.
 
-    The survivor named is the most similar row taken before, the better one of equals.
+    The survivor is the most similar row taken before, the better one of equals.
     """
-    state = _Filter(units, threshold, costs, purse)
+    state = _Filter(units, threshold, costs, limit)
     for part in slices(len(units), _ROWS):
         if not state.take(part):
             break
-    return state.answer()
+    return state.result()
 
 
 class _Filter:
     def __init__(
-        self, units: np.ndarray, threshold: float, costs: np.ndarray, purse: float
+        self, units: np.ndarray, threshold: float, costs: np.ndarray, limit: float
     ) -> None:
-        self._units, self._threshold, self._costs, self._left = units, threshold, costs, purse
+        self._units, self._threshold, self._costs, self._left = units, threshold, costs, limit
         self._taken = np.empty_like(units)  # the vectors of the kept rows, packed
         self._kept = np.empty(len(units), dtype=np.int64)
         self._count = 0
@@ -62,11 +63,11 @@ class _Filter:
         self._stopped = len(units)
 
     def take(self, part: slice) -> bool:
-        """Decide on a block of rows; False: the budget is spent."""
+        """Decide on a block of rows; False if the budget is spent."""
         block = Columns(self._units[part])
         for start in range(0, self._count, _KEPT):
             self._compare(part, block, slice(start, min(start + _KEPT, self._count)))
-        for row in self._mutually(np.arange(part.start, part.stop)):
+        for row in self._taken_of_block(np.arange(part.start, part.stop)):
             if self._costs[row] > self._left:
                 self._stopped = int(row)
                 return False
@@ -76,11 +77,11 @@ class _Filter:
             self._count += 1
         return True
 
-    def answer(self) -> Filtered:
-        """What was found, without what lies behind the stop."""
-        looked = np.arange(len(self._units)) < self._stopped
-        dropped = looked & (self._similarity > self._threshold)
-        return Filtered(
+    def result(self) -> FilterResult:
+        """The result for the rows before the stop."""
+        compared = np.arange(len(self._units)) < self._stopped
+        dropped = compared & (self._similarity > self._threshold)
+        return FilterResult(
             self._kept[: self._count].copy(),
             np.where(dropped, self._survivor, -1),
             np.where(dropped, self._similarity, np.nan),
@@ -88,7 +89,7 @@ class _Filter:
         )
 
     def _compare(self, part: slice, block: Columns, kept: slice) -> None:
-        """Note the most similar of some kept rows where it may be above the threshold."""
+        """Update the survivors of a block by some kept rows that may be above the threshold."""
         column, at = block.above(self._taken[kept], self._threshold - self._slack)
         rows = part.start + at
         found = _similarities(self._units[rows], self._taken[kept][column])
@@ -99,8 +100,8 @@ class _Filter:
         self._similarity[rows[closer]] = found[closer]
         self._survivor[rows[closer]] = self._kept[kept.start + column[closer]]
 
-    def _mutually(self, rows: np.ndarray) -> np.ndarray:
-        """The rows of a block that are taken when they are compared with each other as well."""
+    def _taken_of_block(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of a block that are taken after they are compared with each other."""
         block = self._units[rows]
         halves = np.sum(block.astype(np.float64) ** 2, axis=1) / 2
         similar = 1 - (halves[:, None] + halves - exact_products(block, block))

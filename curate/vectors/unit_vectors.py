@@ -1,4 +1,4 @@
-"""An embedding column as a matrix of unit vectors whose products can be taken exactly."""
+"""Embedding columns as matrices of unit vectors on a grid, so that their products are exact."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = [
 GRID: Final = 2.0**-24
 """Entries of a unit vector are multiples of this.
 
-A float32 holds each of them, and the products of two vectors, multiples of 2**-48 that add up to
-no more than 1, are exact in float64: whatever the order of the sum, the size of the blocks, the
-number of threads or the device. So "which of two rows is nearer" has one answer, and equal vectors
-are at distance 0. Rounding moves an entry by 3e-8 at most, as float32 does.
+Each is exact in float32, and the products of two vectors, sums of multiples of 2**-48 that are at
+most 1, are exact in float64, in any order of summation, blocks, threads or device. So "which of two
+rows is nearer" has one answer, and equal vectors are at distance 0. Rounding changes an entry by
+at most 3e-8, as float32 does.
 """
 
 _BLOCK = 4096
@@ -43,8 +43,8 @@ _IN_CACHE = 128
 class Vectors:
     """The rows that have a vector: ``units`` (m, d) float32, and ``rows`` (m,), their numbers.
 
-    They lie in tie order (digest, then id), so that the smaller index wins a tie and the order of
-    the table's rows does not matter.
+    They are in tie order (digest, then id), so that the smaller index wins a tie, whatever the
+    order of the table.
     """
 
     units: np.ndarray
@@ -54,10 +54,10 @@ class Vectors:
 def vectors_of(table: pl.DataFrame, by: str, among: np.ndarray | None = None) -> Vectors:
     """Unit vectors of column ``by``; rows with null, a NaN, an infinity or only zeros have none.
 
-    ``among`` (a mask of the rows) leaves out others.
+    ``among`` is a mask of the rows to use.
 
     Raises:
-        UsageError: the column holds no vectors.
+        UsageError: the column has no vectors.
         DataError: the vectors differ in length.
     """
     column = vector_column(table, by)
@@ -74,10 +74,10 @@ def vectors_of(table: pl.DataFrame, by: str, among: np.ndarray | None = None) ->
 
 
 def vector_column(table: pl.DataFrame, by: str) -> pl.Series:
-    """The column of vectors that ``by`` stands for.
+    """The column of vectors that ``by`` names.
 
     Raises:
-        UsageError: it holds no vectors.
+        UsageError: the column has no vectors.
     """
     column = values(table, by)
     if not isinstance(column.dtype, pl.List | pl.Array) or not _inner(column.dtype).is_numeric():
@@ -92,15 +92,15 @@ def slices(height: int, size: int = _BLOCK) -> Iterator[slice]:
 
 
 def exact_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """All products of two sets of unit vectors on the grid, without rounding: float64."""
+    """All products (n, m) of two sets of unit vectors on the grid, exact, in float64."""
     return products(left.astype(np.float64, copy=False), right.astype(np.float64, copy=False))
 
 
 def slack(dimensions: int) -> float:
-    """The most by which ``1 - x·y`` in float32 misses half the squared distance of two units.
+    """Largest error of ``1 - x·y`` in float32 as half the squared distance of two unit vectors.
 
-    Rounding of a sum of d products, in any order, is below d · 2**-24 for unit vectors; that the
-    vectors on the grid are not quite of length 1 adds less than 2 √d · 2**-24.
+    Rounding of a sum of d products, in any order, is below d · 2**-24 for unit vectors; the length
+    of vectors on the grid, not quite 1, adds less than 2 √d · 2**-24.
     """
     return (dimensions + 2 * math.sqrt(dimensions) + 4) * GRID
 
@@ -126,7 +126,7 @@ def _matrix(column: pl.Series) -> np.ndarray:
 
 
 def on_grid(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of ``block`` at length 1, on the grid, and which of them have a direction at all."""
+    """The rows of ``block`` scaled to length 1, on the grid, and a mask of those that can be."""
     units, usable = np.empty(block.shape, dtype=np.float32), np.empty(len(block), dtype=bool)
     for part in slices(len(block), _IN_CACHE):
         wide = block[part].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Vectors kept by the content they were made from, in one SQLite file."""
+"""SQLite cache of vectors by a hash of the content they were computed from."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from siftune.curate.files.atomic import make_folder, refuse_other_than_file
 
 __all__ = ["VectorCache"]
 
-_AT_ONCE = 500  # keys a query asks for; SQLite takes at least 999
+_KEYS_PER_QUERY = 500  # SQLite accepts at least 999
 
 
 @dataclass(frozen=True)
 class VectorCache:
     """Little-endian float32 vectors of ``width`` numbers by 16-byte key.
 
-    Every `put` is one transaction: after a kill at any moment the file holds whole puts. Several
-    processes may use it at once. A key always stands for the same vector, so the first put stays.
+    Every `put` is one transaction: after a kill at any moment the file has complete puts. Several
+    processes may use it at once. A key always has the same vector, so the first put is kept.
     """
 
     path: Path
     width: int
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """The vectors of those ``keys`` that are there, shape ``(width,)`` each."""
+        """The vectors (width,) of those ``keys`` that are cached."""
         found: dict[bytes, np.ndarray] = {}
         with self._open() as database:
-            for start in range(0, len(keys), _AT_ONCE):
-                part = keys[start : start + _AT_ONCE]
+            for start in range(0, len(keys), _KEYS_PER_QUERY):
+                part = keys[start : start + _KEYS_PER_QUERY]
                 marks = ",".join("?" * len(part))
                 rows = database.execute(f"SELECT key, vector FROM v WHERE key IN ({marks})", part)
                 found.update((key, self._vector(blob)) for key, blob in rows)
         return found
 
     def put(self, vectors: Iterable[tuple[bytes, np.ndarray]]) -> None:
-        """Keep ``vectors``, all of them or, when killed, none."""
+        """Store ``vectors`` in one transaction."""
         rows = [(key, vector.astype("<f4").tobytes()) for key, vector in vectors]
         with self._open() as database, database:
             database.executemany("INSERT OR IGNORE INTO v VALUES (?, ?)", rows)

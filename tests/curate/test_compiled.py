@@ -17,7 +17,7 @@ from numba.core import config
 
 from siftune.curate.core import code_hash
 from siftune.curate.core.progress import announcing
-from siftune.curate.native import jit as kept
+from siftune.curate.native import jit, numba_cache
 
 OUTER = """
 from siftune.curate.native.jit import compiled
@@ -177,11 +177,11 @@ def test_each_kind_of_arguments_has_files_of_its_own(loops: Path) -> None:
 
 
 def test_a_constant_in_a_call_is_no_kind_of_its_own() -> None:
-    @kept.compiled()
+    @jit.compiled()
     def called(x: int, y: int) -> int:
         return x + y
 
-    @kept.compiled()
+    @jit.compiled()
     def calling(x: int) -> int:
         return int(called(x, 0) + called(x, 2) + called(1, x))
 
@@ -190,7 +190,7 @@ def test_a_constant_in_a_call_is_no_kind_of_its_own() -> None:
 
 
 def test_old_files_do_not_pile_up(loops: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "_MOST", 6)
+    monkeypatch.setattr(numba_cache, "_MAX_FILES", 6)
     made = []
     for times in range(10, 16):
         fresh()(1)
@@ -234,7 +234,7 @@ def test_a_process_that_waits_for_a_stopped_one_goes_on_by_itself(
     name = index.stem
     data.unlink()
     index.unlink()
-    monkeypatch.setattr(kept._TURNS, "patience", 0.1)
+    monkeypatch.setattr(numba_cache._LOCKS, "seconds_left", 0.1)
     with (loops / "__pycache__" / f"{name}.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         again = fresh()
@@ -246,8 +246,8 @@ def test_compiling_that_takes_long_is_announced(
     loops: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
-    monkeypatch.setattr(kept, "_ANNOUNCED", 0.01)
-    monkeypatch.setattr(kept, "_TURNS", kept._Turns())
+    monkeypatch.setattr(numba_cache, "_ANNOUNCE_AFTER", 0.01)
+    monkeypatch.setattr(numba_cache, "_LOCKS", numba_cache._Locks())
     with announcing(lines.append):
         assert fresh()(1) == 20
         assert fresh()(1) == 20

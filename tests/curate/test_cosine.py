@@ -152,12 +152,12 @@ def test_pairs_too_rare_for_the_sample_are_all_found(monkeypatch: pytest.MonkeyP
 
 
 def test_the_least_share_is_that_of_clopper_and_pearson() -> None:
-    assert ivf_neighbors._surely(1.0, 298) == pytest.approx(0.05 ** (1 / 298))  # all of them
-    assert ivf_neighbors._surely(1.0, 298) < 0.99 < ivf_neighbors._surely(1.0, 299)
-    assert ivf_neighbors._surely(0.8, 10) == pytest.approx(
+    assert ivf_neighbors._lower_bound(1.0, 298) == pytest.approx(0.05 ** (1 / 298))  # all of them
+    assert ivf_neighbors._lower_bound(1.0, 298) < 0.99 < ivf_neighbors._lower_bound(1.0, 299)
+    assert ivf_neighbors._lower_bound(0.8, 10) == pytest.approx(
         0.4931, abs=1e-4
     )  # 8 of 10, from a table
-    assert ivf_neighbors._surely(1.0, 0) == ivf_neighbors._surely(0.0, 5) == 0.0
+    assert ivf_neighbors._lower_bound(1.0, 0) == ivf_neighbors._lower_bound(0.0, 5) == 0.0
 
 
 def test_many_copies_are_held_in_parts_and_decided_the_same(
@@ -169,10 +169,10 @@ def test_many_copies_are_held_in_parts_and_decided_the_same(
     most = []
 
     class Watched(cosine_neighbors._Single):
-        def close(
+        def candidates(
             self, left: np.ndarray, right: np.ndarray, threshold: float
         ) -> cosine_neighbors.Pairs:
-            found: cosine_neighbors.Pairs = super().close(left, right, threshold)
+            found: cosine_neighbors.Pairs = super().candidates(left, right, threshold)
             most.append((len(left) * len(right), len(found[0])))
             return found
 

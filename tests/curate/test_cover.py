@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from siftune.curate.dedup.candidate_filter import candidates
 from siftune.curate.dedup.group_cover import cover_groups
-from siftune.curate.dedup.jaccard import exact_ratio
+from siftune.curate.dedup.prefix_filter import exact_ratio
 from siftune.curate.dedup.shingle_sets import Sets
 from siftune.curate.dedup.shingles import shingle
 from tests.curate.cover_rule import Pairs, as_dict, slow_cover

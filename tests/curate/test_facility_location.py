@@ -14,10 +14,14 @@ import pytest
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.registry import build
 from siftune.curate.vectors import facility_location, facility_sparse
-from siftune.curate.vectors import similarities as module
-from siftune.curate.vectors.facility_location import coverage, locate, locate_all
-from siftune.curate.vectors.greedi import greedi
-from siftune.curate.vectors.similarities import Similarities
+from siftune.curate.vectors import facility_sparse as module
+from siftune.curate.vectors.facility_location import (
+    coverage,
+    facility_picks,
+    facility_picks_exact,
+    greedi,
+)
+from siftune.curate.vectors.facility_sparse import Similarities
 from siftune.curate.vectors.unit_vectors import exact_products, on_grid
 
 STEP = 2.0**-24
@@ -56,10 +60,10 @@ def test_every_pair_counted_gives_the_picks_of_the_plain_greedy(
     weighted: bool, pairs: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(facility_sparse, "_BLOCK", max(block, 7))
-    monkeypatch.setattr(facility_location, "_AT_ONCE", block)
+    monkeypatch.setattr(facility_location, "_BATCH", block)
     vectors = units(400, 1)
     weights = np.random.default_rng(1).random(400) if weighted else np.ones(400)
-    found = locate_all(vectors, weights, np.ones(400), 60, pairs=pairs)
+    found = facility_picks_exact(vectors, weights, np.ones(400), 60, pairs=pairs)
     assert found.picks.tolist() == greedy(similarities(vectors, weights), 60)
     assert found.gains.sum() == pytest.approx(coverage(vectors, found.picks, weights), rel=1e-12)
     assert all(later <= earlier for earlier, later in pairwise(found.gains))
@@ -68,7 +72,7 @@ def test_every_pair_counted_gives_the_picks_of_the_plain_greedy(
 @pytest.mark.parametrize("pairs", [0, 3000, 2**23])
 def test_in_float32_it_covers_as_much(pairs: int) -> None:
     vectors, ones = units(300, 2), np.ones(300)
-    found = locate(vectors, ones, ones, 300, pairs=pairs)
+    found = facility_picks(vectors, ones, ones, 300, pairs=pairs)
     picks = greedy(similarities(vectors, ones), 40)
     # The order may differ where gains do by 1e-6.
     assert coverage(vectors, found.picks[:40], ones) == pytest.approx(
@@ -79,8 +83,8 @@ def test_in_float32_it_covers_as_much(pairs: int) -> None:
 
 def test_first_picks_for_a_sample_cover_nearly_as_much() -> None:
     vectors, ones = units(2000, 3), np.ones(2000)
-    near = locate(vectors, ones, ones, 60, sample=400, pairs=40_000)
-    every = locate_all(vectors, ones, ones, 60)
+    near = facility_picks(vectors, ones, ones, 60, sample=400, pairs=40_000)
+    every = facility_picks_exact(vectors, ones, ones, 60)
     assert near.picks.tolist() != every.picks.tolist()
     covered = coverage(vectors, near.picks, ones)
     assert covered > 0.995 * coverage(vectors, every.picks, ones)
@@ -125,7 +129,7 @@ def test_the_pairs_that_matter_are_those_above_what_covers_the_row(
     vectors, weights = units(200, 9), np.linspace(0.5, 1, 200)
     steps = np.rint(similarities(vectors, weights) / STEP)[:, slice(None) if rows is None else rows]
     covered = np.quantile(steps, 0.8, axis=0).astype(np.int64)
-    left = facility_sparse.uncovered(
+    left = facility_sparse.sparse_gains(
         Similarities(vectors.astype(np.float64)), weights, covered, rows
     )
     found = np.zeros_like(steps)
@@ -140,15 +144,18 @@ def test_the_pairs_that_matter_are_those_above_what_covers_the_row(
 def test_of_equal_rows_the_first_is_picked() -> None:
     vectors = np.repeat(units(10, 5), 8, axis=0)
     ones = np.ones(80)
-    for found in (locate_all(vectors, ones, ones, 10), locate(vectors, ones, ones, 10)):
+    for found in (
+        facility_picks_exact(vectors, ones, ones, 10),
+        facility_picks(vectors, ones, ones, 10),
+    ):
         assert set(found.picks % 8) == {0}
 
 
 def test_partitions_cover_nearly_as_much_and_no_less_than_their_bound() -> None:
     vectors, ones = units(600, 6), np.ones(600)
     parts = np.random.default_rng(2).integers(0, 4, 600)
-    found = greedi(vectors, ones, ones, 12, parts=parts, locate=locate_all)
-    every = locate_all(vectors, ones, ones, 12)
+    found = greedi(vectors, ones, ones, 12, parts=parts, greedy=facility_picks_exact)
+    every = facility_picks_exact(vectors, ones, ones, 12)
     share = coverage(vectors, found.picks, ones) / coverage(vectors, every.picks, ones)
     assert (1 - 1 / np.e) ** 2 / 4 < 0.97 < share
     assert found.gains.sum() == pytest.approx(coverage(vectors, found.picks, ones), rel=1e-12)
@@ -160,11 +167,11 @@ def test_the_best_part_wins_where_it_covers_more() -> None:
 
     def last_rows(
         part: np.ndarray, weights: np.ndarray, costs: np.ndarray, purse: float
-    ) -> facility_location.Located:
+    ) -> facility_location.FacilityPicks:
         picks = np.arange(len(part) - 3, len(part))
-        return facility_location.Located(picks, np.zeros(3))
+        return facility_location.FacilityPicks(picks, np.zeros(3))
 
-    found = greedi(vectors, ones, ones, 2, parts=parts, locate=last_rows)
+    found = greedi(vectors, ones, ones, 2, parts=parts, greedy=last_rows)
     # Three rows of one part cover more than the best two of the six winners.
     assert len(found.picks) == 3
     assert found.gains.sum() == pytest.approx(coverage(vectors, found.picks, ones), rel=1e-12)

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from siftune.curate.vectors import cosine_neighbors, embed, nearest_centers, similarities  # noqa: E402
+from siftune.curate.vectors import cosine_neighbors, embed, facility_sparse, nearest_centers  # noqa: E402
 from siftune.curate.vectors.embed import Embedder  # noqa: E402
 from siftune.curate.vectors.embed_model import find_model  # noqa: E402
 from siftune.curate.vectors.encoder import load_encoder  # noqa: E402
@@ -66,8 +66,10 @@ def test_every_product_of_vectors_by_torch_is_made_inside(
     units = on_grid(np.random.default_rng(0).normal(size=(40, 16)))[0]
     call: dict[str, Call] = {
         "nearest": lambda: one.best(slice(0, 9), one.columns(units), 0.1),
-        "similarities": lambda: similarities._Gpu(units, "cpu").against(slice(0, 9))(slice(0, 5)),
-        "cosine": lambda: engine.close(engine.hold(units), engine.hold(units), 0.5),
+        "similarities": lambda: facility_sparse._Gpu(units, "cpu").against(slice(0, 9))(
+            slice(0, 5)
+        ),
+        "cosine": lambda: engine.candidates(engine.convert(units), engine.convert(units), 0.5),
     }
     one, engine = nearest_centers._Gpu(units, "cpu"), cosine_neighbors._Bfloat16("cpu:0")
     call[where]()

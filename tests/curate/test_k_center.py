@@ -19,7 +19,7 @@ from siftune.curate.native import gemm
 from siftune.curate.selectors.k_center import _central
 from siftune.curate.vectors import farthest_points, nearest_centers
 from siftune.curate.vectors.farthest_points import farthest_first
-from siftune.curate.vectors.nearest_centers import Nearest
+from siftune.curate.vectors.nearest_centers import NearestCenters
 from siftune.curate.vectors.unit_vectors import GRID, exact_products, on_grid, slack, vectors_of
 
 
@@ -79,9 +79,9 @@ def test_all_rows_are_compared_once_more_at_most_when_float32_cannot_tell_them_a
 ) -> None:
     """The picks beyond one a group go on among all rows; they are not worth a comparison each."""
     compared: list[int] = []
-    add = Nearest.add
+    add = NearestCenters.add
     monkeypatch.setattr(
-        Nearest, "add", lambda self, new: (compared.append(len(new)), add(self, new))
+        NearestCenters, "add", lambda self, new: (compared.append(len(new)), add(self, new))
     )
     vectors = units("tight", 10_000, 12)
     passes = {}
@@ -174,10 +174,10 @@ def test_what_float32_cannot_tell_is_settled_exactly() -> None:
     centre = units("random", 1, 64)
     close = np.repeat(centre, 9, axis=0)
     close[np.arange(1, 9), np.arange(1, 9)] += np.float32(GRID) * np.arange(1, 9, dtype=np.float32)
-    seen = Nearest(close)
+    seen = NearestCenters(close)
     seen.add(close[4:])
     seen.add(close[:4])
-    index, gaps = seen.settle(np.vstack([close[4:], close[:4]]))
+    index, gaps = seen.resolve(np.vstack([close[4:], close[:4]]))
     assert index.tolist() == [5, 6, 7, 8, 0, 1, 2, 3, 4]
     assert not gaps.any()
 

@@ -97,7 +97,7 @@ def test_the_tokenizer_is_known_by_its_content(words_tokenizer: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("", r"the folder .* holds no tokenizer\.json: give a model folder"),
+        ("", r"the folder .* has no tokenizer\.json: give a model folder"),
         ("none", "no such file or folder: .*none: give a model folder"),
         ("words.json", r"words\.json' cannot be loaded"),
     ],

@@ -14,6 +14,7 @@ from polars.testing import assert_frame_equal
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build
 from siftune.curate.core.schema import TURNS
+from siftune.curate.dedup import minhash
 from siftune.curate.dedup.minhash import band_keys, signatures
 from siftune.curate.dedup.shingles import shingle
 from siftune.curate.rows.chat import turn
@@ -74,11 +75,9 @@ def test_signatures_stay_what_they_were() -> None:
 
 @pytest.mark.parametrize("cells", [1 << 22, 40])
 def test_torch_makes_the_same_signatures(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from siftune.curate.dedup import minhash_torch
-
-    monkeypatch.setitem(minhash_torch._CELLS, "cpu", cells)
+    monkeypatch.setattr(minhash, "_CPU_CELLS", cells)
     values, offsets = shingle(pl.Series([*edited(50), "one", None]), 2)
-    made = minhash_torch.signatures_on("cpu", values, offsets, 17, seed=3)
+    made = minhash.signatures_on("cpu", values, offsets, 17, seed=3)
     assert made.dtype == np.uint32
     assert np.array_equal(made, signatures(values, offsets, 17, seed=3))
 
@@ -88,20 +87,18 @@ def test_a_gpu_that_is_not_there_is_refused_and_one_that_is_would_be_used(
 ) -> None:
     import torch
 
-    from siftune.curate.dedup import minhash_torch
-
     rows, scorer = chats(edited(20)), build("curate.scorers", "minhash", {"device": "cuda"})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="no GPU"):
         scorer(rows)
-    asked, on = [], minhash_torch.signatures_on
+    asked, on = [], minhash.signatures_on
 
     def noted(device: str, *given: Any) -> np.ndarray:
         asked.append(device)
         return on("cpu", *given)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(minhash_torch, "signatures_on", noted)
+    monkeypatch.setattr("siftune.curate.scorers.minhash.signatures_on", noted)
     assert_frame_equal(scorer(rows), build("curate.scorers", "minhash", {"device": "cpu"})(rows))
     assert asked == ["cuda"]
 

@@ -11,7 +11,7 @@ import pytest
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build
 from siftune.curate.vectors import farthest_points
-from siftune.curate.vectors.farthest_points import Worth, farthest_first
+from siftune.curate.vectors.farthest_points import PickValue, farthest_first
 from siftune.curate.vectors.unit_vectors import on_grid
 
 
@@ -41,8 +41,8 @@ def test_the_picks_are_those_of_the_step_by_step_greedy(
     vectors[:200] = vectors[200:400]
     units, score = on_grid(vectors.astype(np.float32))[0], np.round(rng.random(2000), 2)
     first = int(np.argmax(score))
-    worth = Worth(balance * score, 1 - balance)
-    found = farthest_first(units, first, np.ones(2000), 600, worth=worth)
+    value = PickValue(balance * score, 1 - balance)
+    found = farthest_first(units, first, np.ones(2000), 600, value=value)
     assert found.picks.tolist() == greedy(units, score, balance, 600)
 
 

@@ -58,7 +58,7 @@ def test_the_bits_do_not_depend_on_what_stands_beside(monkeypatch: pytest.Monkey
     whole = products(left, right)
     np.testing.assert_array_equal(products(right, left).T, whole)
     np.testing.assert_array_equal(products(left[17:18], right[5:77]), whole[17:18, 5:77])
-    monkeypatch.setattr(gemm, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(gemm, "_MIN_FOR_THREADS", 0)
     monkeypatch.setattr(gemm, "threads", lambda: 3)
     np.testing.assert_array_equal(products(left, right), whole)
 
@@ -79,7 +79,7 @@ def test_what_reaches_a_bound_comes_by_row_then_column(
     if wide and not is_wide():
         pytest.skip("the processor has no 512-bit instructions")
     monkeypatch.setattr(gemm, "is_wide", lambda: wide)
-    monkeypatch.setattr(gemm, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(gemm, "_MIN_FOR_THREADS", 0)
     monkeypatch.setattr(gemm, "threads", lambda: many)
     left, right = units(131, 48), units(333, 48, seed=1)
     columns = Columns(right)

@@ -23,7 +23,7 @@ from siftune.curate.files.outputs import (
     whole_page,
 )
 from siftune.curate.files.source_spec import input_paths
-from siftune.curate.native.jit import _sweep
+from siftune.curate.native.numba_cache import _prune
 from siftune.curate.vectors.vector_cache import VectorCache
 
 
@@ -343,10 +343,10 @@ def test_overwrite_keeps_files_of_others_in_an_index(name, tmp_path):
 
 
 def test_loops_of_other_packages_stay_in_a_shared_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("siftune.curate.native.jit._MOST", 0)
+    monkeypatch.setattr("siftune.curate.native.numba_cache._MAX_FILES", 0)
     for name in ("curate.a.nbi", "theirs.a.nbi"):
         (tmp_path / name).touch()
-    _sweep(tmp_path, "curate")
+    _prune(tmp_path, "curate")
     assert _names(tmp_path) == ["theirs.a.nbi"]
 
 

@@ -23,8 +23,7 @@ from siftune.curate.core.schema import CONTENT
 from siftune.curate.io.detect import named
 from siftune.curate.io.ingest import ingest, read_rows
 from siftune.curate.io.reading import _many
-from siftune.curate.native.blake2b import DIGEST, WORK, hash_lanes
-from siftune.curate.native.blake2b_simd import LANES
+from siftune.curate.native.blake2b import DIGEST, LANES, WORK, hash_lanes
 from siftune.curate.records.layout import Layout
 from siftune.curate.rows.convert import content_digest
 from tests.curate.bad_input_cases import CASES
@@ -231,6 +230,8 @@ def both(
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """The rows and quarantine of a file, which are the same either way."""
     monkeypatch.setattr("siftune.curate.io.reading._BLOCKS", 1 << 60)
+    # So that the loops are tested as plain Python as well (`test_native_off`).
+    monkeypatch.setattr("siftune.curate.io.reading._has_compiled_reader", lambda: True)
     careful = outcome(path, **options)
     monkeypatch.setattr("siftune.curate.io.reading._BLOCKS", 0)
     monkeypatch.setattr("siftune.curate.native.jsonl.blocks.BLOCK", size)

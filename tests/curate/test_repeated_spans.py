@@ -18,10 +18,9 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build
 from siftune.curate.core.schema import TURNS
 from siftune.curate.dedup.repeated_runs import Ints, repeated_spans
-from siftune.curate.dedup.shingle_stream import Texts
-from siftune.curate.dedup.shingles import Hashes
-from siftune.curate.dedup.text_pieces import whole
-from siftune.curate.dedup.word_ids import word_numbers
+from siftune.curate.dedup.shingles import Hashes, TextShingles
+from siftune.curate.dedup.text_pieces import column_texts
+from siftune.curate.dedup.word_ids import word_ids
 from siftune.curate.rows.chat import turn
 from siftune.curate.selectors import repeated_spans as repeated_spans_module
 
@@ -87,17 +86,17 @@ TEXTS = st.lists(
 def test_the_spans_are_those_of_comparing_all_rows(
     texts: list[str], words: int, least: int
 ) -> None:
-    spans, _ = repeated_spans(Texts.of(rows(texts), "response", words, "word"), least)
+    spans, _ = repeated_spans(TextShingles.of(rows(texts), "response", words, "word"), least)
     assert [tuple(span) for span in spans.iter_rows()] == slow(texts, words, least)
 
 
-class Weak(Texts):
+class Weak(TextShingles):
     """Its windows fall together: all hashes are one, or some."""
 
     kinds = 1
 
-    def parts(self, rows: Ints | None = None) -> Iterator[tuple[Hashes, Ints]]:
-        for values, offsets in super().parts(rows):
+    def batches(self, rows: Ints | None = None) -> Iterator[tuple[Hashes, Ints]]:
+        for values, offsets in super().batches(rows):
             yield (values % np.uint64(self.kinds)) << np.uint64(40), offsets
 
 
@@ -120,7 +119,7 @@ def test_windows_of_one_hash_are_told_apart_by_their_words(
 def test_a_row_of_another_passage_with_the_same_hash_is_not_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(repeated_spans_module, "Texts", Weak)
+    monkeypatch.setattr(repeated_spans_module, "TextShingles", Weak)
     found = told(["one two three", "one two three", "four five six"], words=3, min_rows=1)
     assert [reason for reason, _ in found] == ["repeated_spans", "repeated_spans", "no_spans"]
     assert found[0][1]["spans"] == [{"others": 1, "text": "one two three"}]
@@ -130,7 +129,7 @@ def test_a_row_of_another_passage_with_the_same_hash_is_not_dropped(
 @given(st.lists(st.text(alphabet="aAbßé東京 ,-\u00ad\u0e01_1", max_size=30), max_size=12))
 def test_words_have_equal_numbers_where_they_are_equal(texts: list[str]) -> None:
     said = pl.Series(texts, dtype=pl.String)
-    numbers, offsets = word_numbers(whole(said), np.arange(len(texts)))
+    numbers, offsets = word_ids(column_texts(said), np.arange(len(texts)))
     expected = [word for text in texts for word in words_of(text)]
     assert offsets.tolist() == [0, *np.cumsum([len(words_of(text)) for text in texts])]
     seen: dict[str, int] = {}
@@ -140,7 +139,7 @@ def test_words_have_equal_numbers_where_they_are_equal(texts: list[str]) -> None
 def test_very_many_words_are_numbered() -> None:
     every = [f"w{i}" for i in range(50_000)]
     said = pl.Series([" ".join(every), " ".join(reversed(every)), "x" * 200_000])
-    numbers, _ = word_numbers(whole(said), np.array([0, 1, 2]))
+    numbers, _ = word_ids(column_texts(said), np.array([0, 1, 2]))
     assert numbers.tolist() == [*range(50_000), *reversed(range(50_000)), 50_000]
 
 

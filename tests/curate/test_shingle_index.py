@@ -43,7 +43,7 @@ def test_an_index_of_other_shingles_is_refused(tmp_path: Path) -> None:
         told("minhash_dedup", chats([BASE]), index=index, ngram=4)
 
 
-_NOTE = "expected the settings and the stretches of an index"
+_NOTE = "expected the settings and the segments of an index"
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ _NOTE = "expected the settings and the stretches of an index"
 )
 def test_what_is_not_an_index_is_refused_in_a_line(tmp_path: Path, note: Any, said: Any) -> None:
     index = tmp_path / "index"
-    for rows in (["a b c d"], ["e f g h", "i j k l", "m n o p"]):  # one stretch each
+    for rows in (["a b c d"], ["e f g h", "i j k l", "m n o p"]):  # one segment each
         told("minhash_dedup", chats(rows), index=str(index), ngram=2)
     facts = note(json.loads((index / "index.json").read_text()))
     (index / "index.json").write_text(json.dumps(facts))
-    if said is None:  # another order of whole stretches is an index too
+    if said is None:  # another order of whole segments is an index too
         told("minhash_dedup", chats(["x y z", "u v w"]), index=str(index), ngram=2)
         return
     with pytest.raises(DataError, match=said):
@@ -84,20 +84,20 @@ def test_what_is_not_an_index_is_refused_in_a_line(tmp_path: Path, note: Any, sa
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "changed", "other"])
-def test_a_damaged_stretch_of_an_index_is_refused(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_segment_of_an_index_is_refused(tmp_path: Path, damage: str) -> None:
     index = tmp_path / "index"
     told("minhash_dedup", chats([BASE]), index=str(index), ngram=2)
-    (stretch,) = index.glob("*.parquet")
-    whole = stretch.read_bytes()
+    (segment,) = index.glob("*.parquet")
+    whole = segment.read_bytes()
     middle = len(whole) // 2
     if damage == "gone":
-        stretch.unlink()
+        segment.unlink()
     elif damage == "other":
-        pl.DataFrame({"id": ["x"], "hashes": [[1]]}).write_parquet(stretch)
+        pl.DataFrame({"id": ["x"], "hashes": [[1]]}).write_parquet(segment)
     else:
         changed = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
-        stretch.write_bytes(whole[:middle] if damage == "cut" else changed)
-    with pytest.raises(DataError, match="expected a stretch of the index, found"):
+        segment.write_bytes(whole[:middle] if damage == "cut" else changed)
+    with pytest.raises(DataError, match="expected a segment of the index, found"):
         told("minhash_dedup", chats(["x y z", "u v w"]), index=str(index), ngram=2)
 
 

@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siftune.curate.core.schema import KINDS, Kind, content_columns, schema_of
-from siftune.curate.dedup.shingle_stream import Shingles, Texts
-from siftune.curate.dedup.shingles import Unit, shingle
-from siftune.curate.dedup.text_pieces import whole
+from siftune.curate.dedup.shingles import Shingles, TextShingles, Unit, shingle
+from siftune.curate.dedup.text_pieces import column_texts
 from siftune.curate.rows.chat import Part, text_of, turn
 
 IGNORED = {0xAD, 0x200C, 0x200D, 0x2060, 0xFEFF, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
@@ -135,10 +134,10 @@ def test_a_slice_of_a_series_is_read_where_it_lies() -> None:
     )
 
 
-def test_stretches_hold_the_asked_number_of_bytes_or_one_row() -> None:
-    texts = whole(pl.Series(["aaaa", None, "bb", "c" * 20, "d"]))
-    assert [rows.tolist() for rows in texts.stretches(6)] == [[0, 1, 2], [3], [4]]
-    assert [rows.tolist() for rows in texts.stretches(6, np.array([0, 2, 4]))] == [[0, 2], [4]]
+def test_batches_hold_the_asked_number_of_bytes_or_one_row() -> None:
+    texts = column_texts(pl.Series(["aaaa", None, "bb", "c" * 20, "d"]))
+    assert [rows.tolist() for rows in texts.batches(6)] == [[0, 1, 2], [3], [4]]
+    assert [rows.tolist() for rows in texts.batches(6, np.array([0, 2, 4]))] == [[0, 2], [4]]
 
 
 PIECE = st.none() | st.text(st.sampled_from("ab é中\n"), max_size=20)
@@ -172,9 +171,9 @@ def test_rows_are_read_where_they_lie_as_if_their_turns_were_joined(
     for unit in get_args(Unit):
         values, offsets = shingle(text_of(rows, part), 2, unit)
         expected = [values[a:b].tolist() for a, b in pairwise(offsets.tolist())]
-        texts = Texts.of(rows, part, 2, unit)
-        assert _lists(texts.parts()) == expected
-        assert _lists(texts.parts(some)) == [expected[at] for at in some]
+        texts = TextShingles.of(rows, part, 2, unit)
+        assert _lists(texts.batches()) == expected
+        assert _lists(texts.batches(some)) == [expected[at] for at in some]
 
 
 def _lists(parts: Iterator[Shingles]) -> list[list[int]]:

@@ -1,1 +1,1 @@
-"""Columnar JSON lines reader: blocks of lines to Arrow columns, without a Python value a row."""
+"""Columnar JSON Lines reader: blocks of lines to Arrow columns, without Python values per row."""

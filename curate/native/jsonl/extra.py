@@ -1,4 +1,4 @@
-"""The ``extra`` of plain lines: fields without a column, as JSON text."""
+"""The ``extra`` column of plain lines: JSON text of the fields that have no column."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FIRST: Final = np.array([[0, -1]])
 
 
 class Extra:
-    """The ``extra`` of each line; a fragment that is not valid makes its line odd."""
+    """The ``extra`` of each line; a line whose fragment is not valid JSON becomes odd."""
 
     def __init__(self, scanned: Scanned) -> None:
         starts = scanned.extra_starts
@@ -33,27 +33,27 @@ class Extra:
         self._spans = np.stack([starts[:-1], starts[1:]], axis=1)
         fragments = np.flatnonzero(scanned.status == FRAGMENT)
         if len(fragments):
-            self._write_anew(fragments, scanned.status)
+            self._rewrite(fragments, scanned.status)
 
-    def _write_anew(self, fragments: _Ints, status: _Bytes) -> None:
-        made = []
+    def _rewrite(self, fragments: _Ints, status: _Bytes) -> None:
+        texts = []
         for at, (low, high) in zip(fragments, self._spans[fragments], strict=True):
             try:
-                made.append(dump(parse(self._data[low:high].tobytes())).encode())
+                texts.append(dump(parse(self._data[low:high].tobytes())).encode())
             except BadRow:
                 status[at] = ODD
-                made.append(b"")
-        ends = int(self._spans[-1, 1]) + np.cumsum([0, *map(len, made)])
-        written = np.frombuffer(b"".join(made), np.uint8)
+                texts.append(b"")
+        ends = int(self._spans[-1, 1]) + np.cumsum([0, *map(len, texts)])
+        written = np.frombuffer(b"".join(texts), np.uint8)
         self._data = np.concatenate([self._data[: ends[0]], written])
         self._spans[fragments] = np.stack([ends[:-1], ends[1:]], axis=1)
 
     def of(self, rows: _Ints) -> tuple[Any, _Ints]:
-        """The texts of the lines ``rows``, null where there is none, and their bytes."""
+        """The texts of the lines ``rows``, null where empty, and their sizes in bytes."""
         data, starts = _gathered(self._data, self._spans[rows])
         sizes = np.diff(starts)
-        there = pa.py_buffer(np.packbits(sizes > 0, bitorder="little"))
-        buffers = [there, pa.py_buffer(starts), pa.py_buffer(data)]
+        valid = pa.py_buffer(np.packbits(sizes > 0, bitorder="little"))
+        buffers = [valid, pa.py_buffer(starts), pa.py_buffer(data)]
         return pa.Array.from_buffers(pa.large_string(), len(sizes), buffers), sizes
 
     def add(self, key: str, second: npt.NDArray[np.bool_]) -> None:
@@ -71,5 +71,5 @@ class Extra:
 
 
 def _gathered(data: _Bytes, spans: _Ints) -> tuple[_Bytes, _Ints]:
-    found = np.full((len(spans), 1), STRING, np.uint8)
-    return gather(data, spans[:, None].astype(np.int32), found, np.arange(len(spans)), _FIRST)
+    kinds = np.full((len(spans), 1), STRING, np.uint8)
+    return gather(data, spans[:, None].astype(np.int32), kinds, np.arange(len(spans)), _FIRST)

@@ -1,4 +1,4 @@
-"""The fields that a scan of JSON lines knows: what they are called, and what each holds."""
+"""Fields that the scan of JSON lines recognises: their names and the content expected of each."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 Starts: TypeAlias = npt.NDArray[np.int64]
 
 TEXT, BOTH, NUMBER, TURNS, SPOKEN, EITHER, TRUE_OR_FALSE, UNUSED, REFUSED, OTHER = range(10)
-"""What a known field holds: a text; a text that stays in ``extra`` too unless it is empty; a
-number; a list of turns; a text that is one turn; either of these; a truth value, or 1 or 0; nothing
-that matters (null, or an empty text or list); what a plain line does not have. And a field that is
-not known."""
+"""Expected content of a field: a text; a text that is copied to ``extra`` too unless it is empty; a
+number; a list of turns; a text that is one turn; either of these; a boolean, or 1 or 0; null or an
+empty text or list; nothing (a line with it is odd). And `OTHER`: the field is not known."""
 
 _FORMS: Final[Mapping[Form, int]] = {
     "list": TURNS,
@@ -45,19 +44,19 @@ _FORMS: Final[Mapping[Form, int]] = {
 
 
 class Field(NamedTuple):
-    """A known field: what it holds, the role of a text that is a turn, its other name."""
+    """A known field: expected content, the role of a text that is a turn, a second name."""
 
-    holds: int
+    expected: int
     role: str = ""
     other: str | None = None
 
 
 class Keys(NamedTuple):
-    """The known fields: ``own`` names (two of a turn first), and those they have in the lines.
+    """The known fields: their ``own`` names (the two of a turn first) and the ``names`` in lines.
 
-    ``holds`` and ``speaks`` (the role of a text that is a turn) are of each field, ``fields`` of
-    each name in the lines. ``roles`` are the values of the role. Names are bytes one after the
-    other, with where each starts.
+    ``expected`` (content) and ``roles_of`` (index of the role of a text that is a turn) have one
+    item per field, ``fields`` (index of the field) one per name in lines. ``roles`` are the values
+    of a role. Names are concatenated bytes with offsets.
     """
 
     own: Bytes
@@ -65,19 +64,19 @@ class Keys(NamedTuple):
     names: Bytes
     name_starts: Starts
     fields: Starts
-    holds: Bytes
-    speaks: Bytes
+    expected: Bytes
+    roles_of: Bytes
     roles: Bytes
     role_starts: Starts
 
 
 def fields_of(layout: Layout) -> dict[str, Field]:
-    """The known fields of a layout, by their names."""
+    """The known fields of a layout by name."""
     known: dict[str, Field] = {}
-    for said in layout.said():
-        known[said.key] = Field(TEXT)
-        if said.beside:
-            known[said.beside] = Field(BOTH)
+    for text in layout.said():
+        known[text.key] = Field(TEXT)
+        if text.beside:
+            known[text.beside] = Field(BOTH)
     for side in layout.sides():
         known[side.key] = Field(_FORMS[side.form], side.role, side.other)
     known |= dict.fromkeys(layout.numbers, Field(NUMBER))
@@ -89,22 +88,22 @@ def fields_of(layout: Layout) -> dict[str, Field]:
 
 
 def keys_of(known: Mapping[str, Field], layout: Layout, mapping: Mapping[str, str]) -> Keys:
-    """The keys of lines whose keys are renamed by ``mapping`` to be those of the layout."""
+    """The keys of lines that ``mapping`` renames to those of the layout."""
     names, fields = [], []
     for at, (key, field) in enumerate(known.items()):
-        called = {key, field.other or key}
-        spelled = [raw for raw, name in mapping.items() if name in called]
-        spelled += sorted(called - mapping.keys())
-        names += spelled
-        fields += [at] * len(spelled)
-    spoken = list(layout.roles.values())
-    speaks = [spoken.index(field.role) if field.role in spoken else 0 for field in known.values()]
+        spellings = {key, field.other or key}
+        raw_names = [raw for raw, name in mapping.items() if name in spellings]
+        raw_names += sorted(spellings - mapping.keys())
+        names += raw_names
+        fields += [at] * len(raw_names)
+    roles = list(layout.roles.values())
+    roles_of = [roles.index(field.role) if field.role in roles else 0 for field in known.values()]
     return Keys(
         *_joined([*layout.turn, *known]),
         *_joined(names),
         np.array(fields, np.int64),
-        np.array([field.holds for field in known.values()], np.uint8),
-        np.array(speaks, np.uint8),
+        np.array([field.expected for field in known.values()], np.uint8),
+        np.array(roles_of, np.uint8),
         *_joined([*layout.roles]),
     )
 

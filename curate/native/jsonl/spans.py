@@ -1,4 +1,4 @@
-"""Spans of JSON text copied together into one Arrow column of strings, escapes resolved."""
+"""Copy spans of JSON text into one Arrow buffer of strings, with escapes decoded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.jsonl.tokens import ESCAPED, STRING, hex_at
 from siftune.curate.native.pointers import byte, copy, copy_block, put_byte
-from siftune.curate.native.simd import WIDE, beyond, first, upto, within
+from siftune.curate.native.simd import WIDTH, drop_bits, first_bit, in_range, low_bits
 
 __all__ = ["BETWEEN", "gather", "numbered"]
 
@@ -19,33 +19,33 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 _Int: TypeAlias = Any  # Python's or numpy's: in compiled code they are the same
 
 BETWEEN = b"\n\n"
-"""What stands between a text and the one beside it."""
+"""Separator of a text and the second one that is joined to it."""
 
-_MEANT = np.zeros(256, np.uint8)
-_MEANT[list(b'"\\/bfnrt')] = list(b'"\\/\b\f\n\r\t')
+_DECODED = np.zeros(256, np.uint8)
+_DECODED[list(b'"\\/bfnrt')] = list(b'"\\/\b\f\n\r\t')
 
 
 def gather(
-    block: Bytes, spans: npt.NDArray[np.int32], found: Bytes, rows: Ints, texts: Ints
+    block: Bytes, spans: npt.NDArray[np.int32], kinds: Bytes, rows: Ints, texts: Ints
 ) -> tuple[Bytes, Ints]:
-    """The texts of each row, one row after the other: their bytes, and where each of them starts.
+    """Copy the texts of each row in order: their bytes, and the offset of each text.
 
     Args:
-        block: what was scanned.
-        spans: (lines, fields, 2) begin and end of each field.
-        found: (lines, fields) what is there: `ESCAPED` is a string with escapes.
-        rows: the lines that are wanted.
-        texts: (texts, 2) the field of each text of a row, and the field of what may stand beside
-            it, behind `BETWEEN`, where that is a text that is not empty; or -1.
+        block: bytes of the block that was scanned.
+        spans: (lines, fields, 2) start and end of each field.
+        kinds: (lines, fields) kind of each value: `ESCAPED` is a string with escapes.
+        rows: numbers of the lines to copy.
+        texts: (texts, 2) the field of each text of a row, and the field of a second text that is
+            joined to it by `BETWEEN` unless it is empty; or -1.
     """
     starts = np.zeros(len(rows) * len(texts) + 1, np.int64)
-    out = np.empty(int(_most(spans, found, rows, texts)) + WIDE, np.uint8)
-    _gather(block, spans, found, rows, texts, out, starts)
+    out = np.empty(int(_max_bytes(spans, kinds, rows, texts)) + WIDTH, np.uint8)
+    _gather(block, spans, kinds, rows, texts, out, starts)
     return out, starts
 
 
 def numbered(prefix: Bytes, numbers: Ints) -> tuple[Bytes, Ints]:
-    """``prefix`` with each of the numbers, which are above 0: the bytes, and where each starts."""
+    """``prefix`` followed by each of the positive ``numbers``: bytes, and offsets of the texts."""
     starts = np.zeros(len(numbers) + 1, np.int64)
     _measure(len(prefix), numbers, starts)
     out = np.empty(int(starts[-1]), np.uint8)
@@ -75,13 +75,13 @@ def _number(prefix: Bytes, numbers: Ints, out: Bytes, starts: Ints) -> None:
 
 
 @compiled()
-def _most(spans: npt.NDArray[np.int32], found: Bytes, rows: Ints, texts: Ints) -> int:
-    """Bytes that the texts take at most."""
+def _max_bytes(spans: npt.NDArray[np.int32], kinds: Bytes, rows: Ints, texts: Ints) -> int:
+    """Upper bound of the bytes of the texts."""
     most = 0
     for row in rows:
         for text in range(len(texts)):
             for field in texts[text]:
-                if field >= 0 and found[row, field] >= STRING:
+                if field >= 0 and kinds[row, field] >= STRING:
                     most += spans[row, field, 1] - spans[row, field, 0] + len(BETWEEN)
     return most
 
@@ -90,7 +90,7 @@ def _most(spans: npt.NDArray[np.int32], found: Bytes, rows: Ints, texts: Ints) -
 def _gather(
     block: Bytes,
     spans: npt.NDArray[np.int32],
-    found: Bytes,
+    kinds: Bytes,
     rows: Ints,
     texts: Ints,
     out: Bytes,
@@ -102,46 +102,48 @@ def _gather(
         for text in range(len(texts)):
             field, beside = texts[text, 0], texts[text, 1]
             low, high = np.int64(spans[row, field, 0]), np.int64(spans[row, field, 1])
-            at = _put(begin + low, begin + high, found[row, field] == ESCAPED, at)
-            if beside >= 0 and found[row, beside] >= STRING:
+            at = _copy_string(begin + low, begin + high, kinds[row, field] == ESCAPED, at)
+            if beside >= 0 and kinds[row, beside] >= STRING:
                 low, high = np.int64(spans[row, beside, 0]), np.int64(spans[row, beside, 1])
                 if high > low:
                     put_byte(at, 0, 10)
                     put_byte(at, 1, 10)
-                    at = _put(begin + low, begin + high, found[row, beside] == ESCAPED, at + 2)
+                    at = _copy_string(
+                        begin + low, begin + high, kinds[row, beside] == ESCAPED, at + 2
+                    )
             number += 1
             starts[number] = at - to
 
 
 @compiled(inline="always")
-def _put(low: _Int, high: _Int, escaped: bool, at: _Int) -> _Int:
-    """Copy what lies between two addresses to ``at``; the address behind it."""
+def _copy_string(low: _Int, high: _Int, escaped: bool, at: _Int) -> _Int:
+    """Copy the string between two addresses to address ``at``; the address after it."""
     if escaped:
-        return _resolve(low, high, at)
+        return _decode_string(low, high, at)
     copy(at, low, high - low)
     return at + (high - low)
 
 
 @compiled()
-def _resolve(low: _Int, high: _Int, at: _Int) -> _Int:
-    """Copy a string with escapes; up to `WIDE` bytes beyond its end may be read and written."""
+def _decode_string(low: _Int, high: _Int, at: _Int) -> _Int:
+    """Copy and decode a string; up to `WIDTH` bytes past its end may be read and written."""
     while low < high:
-        size = min(np.int64(WIDE), high - low)
-        slashes = within(low, 0, 0x5C, 1) & upto(size)
+        size = min(np.int64(WIDTH), high - low)
+        slashes = in_range(low, 0, 0x5C, 1) & low_bits(size)
         begin = np.int64(0)
         while slashes:
-            place = first(slashes)
+            place = first_bit(slashes)
             copy_block(at, low + begin)
             at += place - begin
             kind = byte(low, place + 1)
             if kind == 0x75:
-                after, at = _character(low + place, at)
+                after, at = _decode_unicode(low + place, at)
                 begin = after - low
             else:
-                put_byte(at, 0, _MEANT[kind])
+                put_byte(at, 0, _DECODED[kind])
                 at += 1
                 begin = place + 2
-            slashes = beyond(slashes, begin)
+            slashes = drop_bits(slashes, begin)
         if begin < size:
             copy_block(at, low + begin)
             at += size - begin
@@ -150,8 +152,8 @@ def _resolve(low: _Int, high: _Int, at: _Int) -> _Int:
 
 
 @compiled()
-def _character(low: _Int, at: _Int) -> tuple[_Int, _Int]:
-    r"""Write one ``\u`` escape, or a pair of them, as UTF-8."""
+def _decode_unicode(low: _Int, at: _Int) -> tuple[_Int, _Int]:
+    r"""Write one ``\u`` escape, or a surrogate pair, as UTF-8."""
     code = hex_at(low, 2)
     low += 6
     if 0xD800 <= code < 0xDC00:

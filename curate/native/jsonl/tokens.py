@@ -1,7 +1,7 @@
-"""The tokens of JSON text at an address: where each ends, and how much is known of it.
+"""Compiled JSON tokenizer: the end and the kind of each value, without making Python objects.
 
-``block`` is the address of text that ends in zero bytes, ``at`` a place in it. A place of -1 says
-that the text is not what is asked for, or is nothing that can be taken as it stands.
+``block`` is the address of text that ends in zero bytes, ``at`` an index into it. A returned index
+of -1 means that the text is not what is expected, or cannot be copied as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.pointers import byte
-from siftune.curate.native.simd import WIDE, beyond, first, special
+from siftune.curate.native.simd import WIDTH, drop_bits, first_bit, special
 
 __all__ = [
     "DIGITS",
@@ -24,10 +24,10 @@ __all__ = [
     "OTHER_ESCAPES",
     "REAL",
     "STRING",
-    "blank",
     "hex_at",
     "key",
     "line_feeds",
+    "skip_blanks",
     "string",
     "value",
 ]
@@ -36,13 +36,13 @@ _Int: TypeAlias = Any  # Python's or numpy's: in compiled code they are the same
 _Bool: TypeAlias = Any
 
 NULL, STRING, ESCAPED, DIGITS, LIST, REAL = range(1, 7)
-"""What a value is: null, a string (with escapes), an integer, a list of turns, another number."""
+"""Kinds of values: null, string, string with escapes, integer, list of turns, other number."""
 
 FREE, OTHER_ESCAPES, TRUTH = range(7, 10)
-"""A value known by its brackets only, or an integer to be written anew; a string with escapes that
-`orjson` would write otherwise; a truth value."""
+"""Kinds of values: one of which only the brackets were checked, or an integer that `orjson` writes
+differently; a string with escapes that `orjson` writes differently; a boolean."""
 
-_SIMPLE, _OTHER, _CODE = 1, 2, 6  # escapes that `orjson` would write so, or not, or by their code
+_SIMPLE, _OTHER, _CODE = 1, 2, 6  # escapes as `orjson` writes them, others, and \uXXXX
 _ESCAPES = np.zeros(256, np.uint8)
 _ESCAPES[list(b'"\\bfnrt')] = _SIMPLE
 _ESCAPES[ord("/")], _ESCAPES[ord("u")] = _OTHER, _CODE
@@ -50,40 +50,40 @@ _ESCAPES[ord("/")], _ESCAPES[ord("u")] = _OTHER, _CODE
 
 @compiled()
 def key(block: int, at: _Int) -> tuple[_Int, _Int, _Int]:
-    """Begin and end of a key without escapes, and where its value begins."""
+    """Start and end of a key without escapes, and the start of its value."""
     if byte(block, at) != 0x22:
         return -1, -1, -1
     end, escaped = string(block, at + 1)
     if end < 0 or escaped:
         return -1, -1, -1
-    after = blank(block, end + 1)
+    after = skip_blanks(block, end + 1)
     if byte(block, after) != 0x3A:
         return -1, -1, -1
-    return at + 1, end, blank(block, after + 1)
+    return at + 1, end, skip_blanks(block, after + 1)
 
 
 @compiled()
 def value(block: int, at: _Int) -> tuple[_Int, int]:
-    """The end of a value and what it is; -1 if it is odd."""
+    """The end of a value and its kind; the end is -1 if the line has to be read row-wise."""
     code = byte(block, at)
     if code == 0x22:
         at, escaped = string(block, at + 1)
-        what = OTHER_ESCAPES if escaped & _OTHER else ESCAPED if escaped else STRING
-        return (at + 1 if at >= 0 else at), what
+        kind = OTHER_ESCAPES if escaped & _OTHER else ESCAPED if escaped else STRING
+        return (at + 1 if at >= 0 else at), kind
     if code == 0x7B or code == 0x5B:
         return _nested(block, at), FREE
     if code == 0x6E:
-        return _word(block, at, 0x6C6C75, 4), NULL
+        return _literal(block, at, 0x6C6C75, 4), NULL
     if code == 0x74:
-        return _word(block, at, 0x657572, 4), TRUTH
+        return _literal(block, at, 0x657572, 4), TRUTH
     if code == 0x66:
-        return (_word(block, at + 1, 0x65736C, 4) if byte(block, at + 1) == 0x61 else -1), TRUTH
+        return (_literal(block, at + 1, 0x65736C, 4) if byte(block, at + 1) == 0x61 else -1), TRUTH
     return _number(block, at)
 
 
 @compiled(inline="always")
-def _word(block: int, at: _Int, rest: int, size: int) -> _Int:
-    """The end of a word of ``size`` bytes whose last three are those of ``rest``, or -1."""
+def _literal(block: int, at: _Int, rest: int, size: int) -> _Int:
+    """The end of a literal of ``size`` bytes whose last three are those of ``rest``, or -1."""
     for i in range(3):
         if byte(block, at + 1 + i) != (rest >> (8 * i)) & 255:
             return -1
@@ -92,25 +92,25 @@ def _word(block: int, at: _Int, rest: int, size: int) -> _Int:
 
 @compiled()
 def _number(block: int, at: _Int) -> tuple[_Int, int]:
-    """The end of a number; an integer of up to 18 digits stands as `orjson` would write it."""
+    """The end of a number and its kind; integers of up to 18 digits are as `orjson` writes them."""
     negative = byte(block, at) == 0x2D
     begin = at + negative
     at = _digits(block, begin)
     if at == begin or (at - begin > 1 and byte(block, begin) == 0x30):
         return -1, FREE
-    what = DIGITS if at - begin < 19 and not (negative and byte(block, begin) == 0x30) else FREE
+    kind = DIGITS if at - begin < 19 and not (negative and byte(block, begin) == 0x30) else FREE
     if byte(block, at) == 0x2E:
-        begin, what = at + 1, REAL
+        begin, kind = at + 1, REAL
         at = _digits(block, begin)
         if at == begin:
             return -1, FREE
     if byte(block, at) | 0x20 == 0x65:
-        begin, what = at + 1, REAL
+        begin, kind = at + 1, REAL
         begin += byte(block, begin) == 0x2B or byte(block, begin) == 0x2D
         at = _digits(block, begin)
         if at == begin:
             return -1, FREE
-    return at, what
+    return at, kind
 
 
 @compiled(inline="always")
@@ -122,7 +122,7 @@ def _digits(block: int, at: _Int) -> _Int:
 
 @compiled()
 def _nested(block: int, at: _Int) -> _Int:
-    """The end of a list or object, by its brackets."""
+    """The end of a list or object, found by its brackets."""
     depth = 0
     while True:
         code = byte(block, at)
@@ -143,30 +143,30 @@ def _nested(block: int, at: _Int) -> _Int:
 
 @compiled()
 def string(block: int, at: _Int) -> tuple[_Int, int]:
-    """The closing quote of a string that begins at ``at``, and its escapes; -1 if it is odd."""
+    """The closing quote of a string that starts at ``at``, and its escapes; -1 if it is invalid."""
     escaped = 0
     while True:
-        found = special(block, at)
-        after = at + WIDE
-        while found:
-            place = at + first(found)
+        mask = special(block, at)
+        after = at + WIDTH
+        while mask:
+            place = at + first_bit(mask)
             if byte(block, place) == 0x22:
                 return place, escaped
-            kind = _ESCAPES[byte(block, place + 1)] if byte(block, place) == 0x5C else 0
-            if kind == 0:
+            escape = _ESCAPES[byte(block, place + 1)] if byte(block, place) == 0x5C else 0
+            if escape == 0:
                 return -1, escaped
-            escaped |= kind
-            size = _unicode(block, place) if kind == _CODE else 2
+            escaped |= escape
+            size = _unicode(block, place) if escape == _CODE else 2
             if size == 0:
                 return -1, escaped
-            after = max(at + WIDE, place + size)
-            found = beyond(found, place + size - at)
+            after = max(at + WIDTH, place + size)
+            mask = drop_bits(mask, place + size - at)
         at = after
 
 
 @compiled()
 def _unicode(block: int, at: _Int) -> int:
-    """Length of the escape of one character at ``at``; 0 if it is not one."""
+    r"""Length of the ``\u`` escape at ``at``, a surrogate pair included; 0 if it is invalid."""
     code = hex_at(block, at + 2)
     if code < 0 or 0xDC00 <= code < 0xE000:
         return 0
@@ -180,7 +180,7 @@ def _unicode(block: int, at: _Int) -> int:
 
 @compiled()
 def hex_at(block: int, at: _Int) -> int:
-    """The number that four hex digits give; -1 if they are none."""
+    """The value of four hex digits; -1 if they are not hex digits."""
     value = 0
     for i in range(4):
         code = byte(block, at + i)
@@ -195,8 +195,8 @@ def hex_at(block: int, at: _Int) -> int:
 
 
 @compiled(inline="always")
-def blank(block: int, at: _Int) -> _Int:
-    """The first place from ``at`` on that is no white space within a line."""
+def skip_blanks(block: int, at: _Int) -> _Int:
+    """Index of the first byte from ``at`` on that is no space, tab or carriage return."""
     while byte(block, at) == 0x20 or byte(block, at) == 9 or byte(block, at) == 13:
         at += 1
     return at
@@ -204,7 +204,7 @@ def blank(block: int, at: _Int) -> _Int:
 
 @compiled()
 def line_feeds(data: npt.NDArray[np.uint8], size: int) -> int:
-    """How many of the first ``size`` bytes are line feeds."""
+    """Number of line feeds in the first ``size`` bytes."""
     count = 0
     for i in range(size):
         count += data[i] == 10
