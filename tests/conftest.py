@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.tiny_models import embedder, language_model, reward_model
 
+collect_ignore = ["added"]  # files that `test_added` puts into a copy
+
 gc.disable()  # what collecting imports stays; to look through it takes a third of the time
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["SIFTUNE_STAGE_CACHE"] = ""  # a test finds no stages of another one

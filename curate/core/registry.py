@@ -195,7 +195,8 @@ def source_of(group: str, name: str) -> Path:
     if name in _points(group):
         spec = importlib.util.find_spec(_points(group)[name].module)
         return Path(str(spec.origin if spec else ""))
-    return Path(str(_package(group).__path__[0])) / f"{name}.py"
+    places = [Path(folder) / f"{name}.py" for folder in _package(group).__path__]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def code_of(group: str, name: str, *more: str, alone: Iterable[str] = ()) -> str:

@@ -24,6 +24,7 @@ from siftune.finetune.losses.pair.dpo import DPO
 from siftune.finetune.losses.types import PairLogps, needs_of
 from siftune.finetune.losses.unpaired.kto import KTO
 from siftune.finetune.rewards.exact_match import ExactMatch
+from tests.own_tests import options_of
 
 ALPACA = pl.DataFrame(
     {
@@ -121,7 +122,7 @@ READS_NOTHING = {"exact_dedup", "random"}  # but id and digest, which any frame 
     ],
 )
 def test_no_component_answers_a_frame_that_lacks_all_with_an_error_of_polars(group, name):
-    component = registry.build(group, name, OPTIONS.get(name, {}))
+    component = registry.build(group, name, OPTIONS.get(name) or options_of(name)[0])
     with pytest.raises((UsageError, DataError), match="frame"):
         component(pl.DataFrame({"nothing": [1, 2]}))
 

@@ -18,6 +18,7 @@ from siftune.curate.core.schema import BASE, CONTENT, Kind
 from siftune.curate.core.types import Scorer
 from siftune.curate.rows import conversation_views
 from siftune.curate.rows.chat import turn
+from tests.own_tests import options_of
 
 Conversation = list[dict[str, str | None]]
 
@@ -28,12 +29,15 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "length": [{}, {"tokenizer": "EMBEDDER", "of": "prompt"}],
     "perplexity": [{"model": "LM"}],
 }
-"""Options to try, for scorers that cannot do without or have more than one way to work."""
+"""Options to try, for scorers that cannot do without or have more than one way to work.
+
+A new scorer has them in its own test file (`tests.own_tests`).
+"""
 
 CASES = [
     pytest.param(name, given, id=f"{name}-{i}")
     for name in registry.names("curate.scorers")
-    for i, given in enumerate(OPTIONS.get(name, [{}]))
+    for i, given in enumerate(OPTIONS.get(name) or options_of(name))
 ]
 
 ROUNDS = {"ifd": 1e-4, "perplexity": 1e-4}

@@ -15,6 +15,7 @@ from siftune.curate.core.schema import TURNS
 from siftune.curate.core.types import Selector
 from siftune.curate.rows.chat import turn
 from siftune.curate.rows.decisions import DECISIONS
+from tests.own_tests import options_of
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "balanced": {"first": "ifd", "second": "quality"},
@@ -31,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "top_fraction": {"by": "ifd", "fraction": 0.3},
     "top_k": {"by": "ifd", "rows": 20},
 }
-"""Options of the selectors that cannot do without."""
+"""Options of the selectors that cannot do without; of a new one, in its own test file."""
 
 BUDGETED = [name for name, given in OPTIONS.items() if given.get("rows") == 20 and name != "top_k"]
 
@@ -99,7 +100,9 @@ _WORDS = (
 @pytest.fixture(params=registry.names("curate.selectors"))
 def selector(request: pytest.FixtureRequest) -> Selector:
     made: Selector = registry.build(
-        "curate.selectors", request.param, OPTIONS.get(request.param, {})
+        "curate.selectors",
+        request.param,
+        OPTIONS.get(request.param) or options_of(request.param)[0],
     )
     return made
 
@@ -159,7 +162,7 @@ def test_one_row_is_answered(selector: Selector) -> None:
 
 @pytest.mark.parametrize("name", sorted(ONE_PASS_IS_ENOUGH))
 def test_what_was_kept_is_kept_again(name: str) -> None:
-    selector = registry.build("curate.selectors", name, OPTIONS.get(name, {}))
+    selector = registry.build("curate.selectors", name, OPTIONS.get(name) or options_of(name)[0])
     kept = rows().filter(selector(rows())["keep"])
     again = selector(kept)
     assert kept.height > 0

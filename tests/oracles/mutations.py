@@ -16,16 +16,30 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from siftune.curate.core import registry
 from tests.oracles.bugs import PAIRS, Mutation
 from tests.oracles.bugs_answers import ANSWERS
+from tests.own_tests import bugs_of, files_of
 
 __all__ = ["MUTATIONS", "ROOT", "known"]
 
-MUTATIONS = (*PAIRS, *ANSWERS)
 ROOT = Path(__file__).parents[2]
+
+
+def _own() -> Iterator[Mutation]:
+    """The bugs that objectives have in their own test files."""
+    for group in ("pair", "unpaired", "token", "listwise"):
+        for name in registry.names(f"finetune.losses.{group}"):
+            tests = " ".join(str(path.relative_to(ROOT)) for path in files_of(name))
+            for right, wrong in bugs_of(name):
+                file = f"finetune/losses/{group}/{name}.py"
+                yield Mutation(f"{name}: {wrong}", file, right, wrong, tests)
+
+
+MUTATIONS = (*PAIRS, *ANSWERS, *_own())
 TABLE = Path(__file__).with_name("KILLS.md")
 
 _OURS = ("curate", "finetune", "pipelines", "tests")

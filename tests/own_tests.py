@@ -1,0 +1,46 @@
+"""What a component's own test file, ``test_NAME.py``, gives the tests that every component passes.
+
+A literal at its top level, so nothing is imported: ``OPTIONS``, a list of options to try, for a
+component that needs some; ``BUGS``, pairs of a loss's text and what a bug would have in its place.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["bugs_of", "files_of", "options_of"]
+
+TESTS = Path(__file__).parent
+
+
+def options_of(name: str) -> Sequence[dict[str, Any]]:
+    """Options with which the contracts build a component; one build without any by default."""
+    given = _constant(name, "OPTIONS")
+    return given if isinstance(given, list) else [{}]
+
+
+def bugs_of(name: str) -> Sequence[tuple[str, str]]:
+    """What of a loss's file is to be replaced by what, for its tests to fail."""
+    return _constant(name, "BUGS") or ()
+
+
+@cache
+def files_of(name: str) -> tuple[Path, ...]:
+    """The test files of a component."""
+    return tuple(sorted(TESTS.glob(f"*/test_{name}.py")))
+
+
+def _constant(name: str, constant: str) -> Any:
+    for file in files_of(name):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and _names(node) == {constant}:
+                return ast.literal_eval(node.value)
+    return None
+
+
+def _names(node: ast.Assign) -> set[str]:
+    return {target.id for target in node.targets if isinstance(target, ast.Name)}
