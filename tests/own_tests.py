@@ -1,7 +1,8 @@
 """What a component's own test file, ``test_NAME.py``, gives the tests that every component passes.
 
-A literal at its top level, so nothing is imported: ``OPTIONS``, a list of options to try, for a
-component that needs some; ``BUGS``, pairs of a loss's text and what a bug would have in its place.
+Literals at its top level, so nothing is imported: ``OPTIONS``, a list of options to try, for a
+component that needs some; ``NO_PATHS``, its options that are texts and name no file; ``BUGS``,
+pairs of a loss's text and what a bug would have in its place.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["bugs_of", "files_of", "options_of"]
+__all__ = ["bugs_of", "files_of", "no_paths_of", "options_of"]
 
 TESTS = Path(__file__).parent
 
@@ -21,6 +22,11 @@ def options_of(name: str) -> Sequence[dict[str, Any]]:
     """Options with which the contracts build a component; one build without any by default."""
     given = _constant(name, "OPTIONS")
     return given if isinstance(given, list) else [{}]
+
+
+def no_paths_of(name: str) -> set[str]:
+    """Options that are texts and never the path of a file."""
+    return set(_constant(name, "NO_PATHS") or ())
 
 
 def bugs_of(name: str) -> Sequence[tuple[str, str]]:

@@ -29,11 +29,7 @@ NEW = {
     "finetune.trainers": "copy_model",
 }
 OF_ALL = ("tests/contracts", "tests/oracles/test_registry.py", "tests/oracles/test_mutations.py")
-OTHERS = (
-    "tests/api/test_plain_calls.py",
-    "tests/finetune/test_defaults.py",
-    "tests/test_readme.py",
-)
+OTHERS = ("tests/api/test_plain_calls.py", "tests/finetune/test_defaults.py")
 
 
 @pytest.fixture
@@ -76,7 +72,7 @@ def test_one_of_each_is_added_to_a_copy_and_keeps_the_contracts(tmp_path: Path) 
     assert len(own) == len(NEW)
     called = " or ".join((*NEW.values(), "every", "test_there", "each_bug", "kill"))
     for tests, only in ((own, ""), ([*OF_ALL, *OTHERS], called)):
-        words = [*("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"), *tests, "-k", only]
+        words = [*("-m", "pytest", "-q", "-p", "no:cacheprovider"), *tests, "-k", only]
         loops = str(ROOT / "siftune" / "__pycache__")  # compiled from the same code
         environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": loops}
         done = subprocess.run(

@@ -5,6 +5,7 @@ import polars as pl
 from siftune.curate.core.registry import build
 
 OPTIONS = [{"name": "file1"}]
+NO_PATHS = ("name",)
 
 
 def test_other_sources_are_dropped():

@@ -7,6 +7,7 @@ from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import turn
 
 OPTIONS = [{"letters": "aeiou"}]
+NO_PATHS = ("letters",)
 
 
 def test_each_vowel_counts_once():
