@@ -32,7 +32,9 @@ from tests.own_tests import no_paths_of
 
 WITHOUT_OUT = {
     "curate explain": "prints",
+    "curate schema": "prints",
     "finetune conformance": "prints",
+    "finetune losses": "prints",
     "doctor": "prints",
     "models list": "prints",
     "models path": "prints",
