@@ -1,4 +1,4 @@
-"""The subsets that a selection is measured against, each with the same number of answer tokens."""
+"""The arms that a selection is compared with, each with the same number of answer tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TOKENS = "length_tokens"
 
 
 def arm_recipe(arm: str, pool: Recipe, kept: str, tokenizer: str, tokens: int, seed: int) -> Recipe:
-    """How the rows of an arm are found.
+    """The recipe that selects the rows of an arm.
 
     ``curated`` is what the selection kept; ``random`` draws from the same pool and ``longest``
     takes its longest answers, both up to ``tokens``; ``all`` is the pool. None of them has what a
@@ -41,5 +41,5 @@ def _splits(pool: Recipe) -> tuple[Spec, ...]:
 
 
 def varies(arm: str) -> bool:
-    """Whether another seed gives the arm other rows."""
+    """Whether the rows of the arm depend on the seed."""
     return arm == "random"

@@ -43,13 +43,13 @@ def comparison(run: Path) -> dict[str, Any] | None:
 
 
 def means_of(evaluation: Path) -> dict[str, float]:
-    """The means that an evaluation ends with."""
+    """The means of an evaluation."""
     found: dict[str, float] = read_json(evaluation / "evaluation.json")["last"]
     return found
 
 
 def reference_of(manifest: Mapping[str, Any]) -> str:
-    """The model that the KL of a run's evaluations is measured from."""
+    """The reference model of the KL in a run's evaluations."""
     given = manifest["recipe"].get("evaluate", {}).get("reference")
     if given is not None:
         return shown(given)

@@ -1,4 +1,4 @@
-"""The one command, ``siftune``: its groups are imported when they are asked for."""
+"""The command ``siftune``: its groups are imported when they are used."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LAZY = {
 
 
 class _Siftune(LazyGroup):
-    """The command: of its words all are text."""
+    """The group of all commands; its arguments have to be text."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse words that no file of ours could hold.

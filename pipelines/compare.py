@@ -1,4 +1,4 @@
-"""Did the selection help? Arms compared over seeds, with intervals."""
+"""Compare the arms of a pipeline over seeds, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
 def arms_table(
     results: Mapping[str, Mapping[int, float]], reference: str
 ) -> list[dict[str, object]]:
-    """One line an arm: its mean over seeds, and how far ``reference`` lies above it."""
+    """One line an arm: its mean over seeds, and the difference to ``reference``."""
     lines: list[dict[str, object]] = []
     for arm, by_seed in results.items():
         own = mean_interval([by_seed[seed] for seed in sorted(by_seed)])

@@ -1,4 +1,4 @@
-"""What is installed, what runs on which device, and what a missing extra would add."""
+"""``siftune doctor``: versions, devices, and the extras that are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report shows of a selection, read from a curate run's folder."""
+"""Data of the report on a selection, read from a curate run's folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LONG_EXCERPT = 600
 
 @dataclass(frozen=True)
 class Selection:
-    """One curate run; everything is read when it is asked for."""
+    """One curate run; each part is read on first use."""
 
     run: Path
 
@@ -42,7 +42,7 @@ class Selection:
 
     @cached_property
     def ledger(self) -> pl.DataFrame:
-        """The last word on each row."""
+        """The last decision on each row."""
         path = verified(self.run, "ledger.parquet")
         with reading(path):
             return pl.read_parquet(path, glob=False).select(_LEDGER)

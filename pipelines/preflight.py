@@ -53,7 +53,7 @@ class Preflight:
     _start: str = "made by an earlier step"
 
     def check(self) -> None:
-        """Raise all that is wrong as one error.
+        """Raise all problems as one error.
 
         Raises:
             SiftuneError: something is; the text has a line for each problem.
@@ -71,7 +71,7 @@ class Preflight:
         self.problems.refuse(self.origin)
 
     def _check_start(self) -> None:
-        """The base model, or what one is to be made from."""
+        """Check the base model, or the text that one is made from."""
         if self.pipeline.base is not None:
             with self.problems.collecting("base"):
                 loading.load_tokenizer(self.pipeline.base)
@@ -86,7 +86,7 @@ class Preflight:
                 checked(Init, {"seed": self.pipeline.seed, **given}, "init")
 
     def _check_rows(self) -> None:
-        """Every source, stage and held-out file."""
+        """Check every source, stage and held-out file."""
         for key, recipe in recipes_of(self.pipeline).items():
             with self.problems.collecting(key), TemporaryDirectory() as folder:
                 held = spool_streams(recipe, Path(folder))
@@ -166,7 +166,7 @@ def forecasts(
 def offers(
     pipeline: Pipeline, step: Step, seed: int, made: Mapping[str, str]
 ) -> dict[str, str | int | None]:
-    """What a pipeline offers to the trainer of a step; ``made`` has the models by label."""
+    """Options that a pipeline sets for the trainer of a step; ``made`` has the models by label."""
     key = HELDOUT_OF.get(step.method, "")
     heldout = pipeline.heldout.get(key)
     return {

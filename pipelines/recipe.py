@@ -1,4 +1,4 @@
-"""A pipeline's recipe: which rows, which models, in which order, compared with what."""
+"""Recipes of pipelines: rows, models, steps and arms, read from YAML and checked."""
 
 from __future__ import annotations
 

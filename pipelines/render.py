@@ -102,7 +102,7 @@ def _evaluation_text(pipeline: Pipeline) -> Iterator[str]:
 
 
 def _evaluated_on(key: str, steps: Sequence[Step]) -> Iterator[str]:
-    """Labels of the models that answer the held-out prompts, or that judge the held-out pairs."""
+    """Labels of the models that are evaluated on held-out prompts, or on held-out pairs."""
     if key == "prompts":
         yield "base"
     for step in steps:
@@ -140,7 +140,7 @@ def _numbers_text(
 
 
 def _found(model: Mapping[str, Any]) -> dict[str, float]:
-    """The means of a model's evaluation, and how often it judges held-out pairs right."""
+    """The means of a model's evaluation, and its accuracy on held-out pairs."""
     judged = model.get("judged", {})
     own = {"accuracy": judged["accuracy"]} if "accuracy" in judged else {}
     return {**own, **model.get("found", {})}

@@ -1,4 +1,4 @@
-"""A run as one offline HTML file: what was kept and why, what was learnt, what helped."""
+"""The report of a run as one offline HTML file: rows, models, evaluations, arms."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _selections(run: Path) -> list[Path]:
 
 
 def _is_selection(path: Path) -> bool:
-    """Whether a curate run was made there, whatever has become of its files."""
+    """Whether the folder is one of a curate run, even with files missing."""
     manifest = path / "manifest.json"
     with reading(manifest):
         return "stages" in dict(_optional_json(manifest) or {}) or (

@@ -1,4 +1,4 @@
-"""A pipeline from raw rows to aligned models: every step found again by what it was made from."""
+"""Run a pipeline from raw rows to aligned models; steps are cached by the hash of their inputs."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class _Work:
     def _before(self) -> str | None:
         """Where the base model's own answers are written; None where it cannot be asked."""
         try:
-            folder = self._examine("base", self.models["base"], judges=False)
+            folder = self._evaluation_of("base", self.models["base"], judges=False)
         except UsageError as error:  # a base model need not have a chat template
             self.say(f"base: not evaluated, {error}")
             return None
@@ -172,7 +172,7 @@ class _Work:
 
     def _evaluate(self, label: str, model: Path, judges: bool) -> dict[str, float]:
         """Evaluate a trained model, note where that is written, and return its means."""
-        folder = self._examine(label, model, judges)
+        folder = self._evaluation_of(label, model, judges)
         if folder is None:
             return {}
         written: dict[str, float] = read_json(folder / "evaluation.json")["last"]
@@ -180,8 +180,8 @@ class _Work:
         model_told |= {"evaluation": folder.relative_to(self.out).as_posix(), "found": written}
         return written
 
-    def _examine(self, label: str, model: Path, judges: bool) -> Path | None:
-        """The folder of a model's answers to the held-out prompts, or of its judgement of pairs.
+    def _evaluation_of(self, label: str, model: Path, judges: bool) -> Path | None:
+        """The folder of a model's evaluation on held-out prompts, or on held-out pairs.
 
         None where the recipe holds out nothing for it.
         """
@@ -194,10 +194,10 @@ class _Work:
             given.setdefault("reference", str(start))
             if "reward" in self.models:
                 given.setdefault("reward", str(self.models["reward"]))
-        return self._exam(label, source, given)
+        return self._evaluated(label, source, given)
 
     def _judge(self, step: Step) -> None:
-        """Have a policy judge the held-out pairs by its implicit reward, and note what it came to.
+        """Measure the pair accuracy of a policy's implicit reward on the held-out pairs.
 
         Its reference is that of its training: the model that it started from, unless another is
         named.
@@ -209,22 +209,22 @@ class _Work:
         reference = getattr(trainer, "ref_model", None) or trainer.model
         own = {"model": str(self.models[step.label]), "reference": reference, "reward": None}
         given = {"seed": self.pipeline.seed, **self.pipeline.evaluate, **own, "judge_pairs": True}
-        folder = self._exam(step.label, source, given)
+        folder = self._evaluated(step.label, source, given)
         model_told = next(told for told in self.told if told["label"] == step.label)
         judged = read_json(folder / "evaluation.json")["last"]
         model_told |= {"judgement": folder.relative_to(self.out).as_posix(), "judged": judged}
 
-    def _exam(self, label: str, source: str, given: Mapping[str, Any]) -> Path:
+    def _evaluated(self, label: str, source: str, given: Mapping[str, Any]) -> Path:
         """The folder of an evaluation; made now unless it is there."""
-        exam = checked(Evaluate, given, "evaluate")
+        evaluate = checked(Evaluate, given, "evaluate")
         named = {k: v for k, v in given.items() if k in _MODELS and v is not None}
         hashes = {k: model_hash(Path(v)) for k, v in named.items()}
-        portable = {k: v for k, v in asdict(exam).items() if k not in _MODELS}
-        key = digest_of([hashes, portable, hash_file(Path(source)), code_used(exam)])
+        portable = {k: v for k, v in asdict(evaluate).items() if k not in _MODELS}
+        key = digest_of([hashes, portable, hash_file(Path(source)), code_used(evaluate)])
         folder = self.out / "evaluations" / f"{label}-{key[:16]}"
         if not (folder / "evaluation.json").is_file():
             self.say(f"{label}: evaluating")
-            exam(Path(source), folder)
+            evaluate(Path(source), folder)
         return folder
 
     def _base(self) -> Path:

@@ -1,4 +1,4 @@
-"""From a step of a recipe to a trainer: which one it is, and what it is given."""
+"""The trainer of a recipe's step, with its options."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KEYS: Final = {
 
 
 def judges_pairs(method: str) -> bool:
-    """Whether models of ``method`` judge pairs: reward models, and policies trained on preferences.
+    """Whether pair accuracy is measured of ``method``: reward models, and preference training.
 
     Policies do by their implicit reward (`evaluation.implicit_reward`).
     """
@@ -40,7 +40,7 @@ def judges_pairs(method: str) -> bool:
 
 
 def trainer_of(step: Step, offered: Mapping[str, Any]) -> Any:
-    """The trainer of ``step``: its options, and of ``offered`` what is known for fields it has.
+    """The trainer of ``step``: its options, and those of ``offered`` that it has fields for.
 
     Raises:
         UsageError: no such method; an option that the trainer or the objective does not have.

@@ -1,4 +1,4 @@
-"""Control tokens of a tokenizer, and data that spells one out kept from becoming one."""
+"""Control tokens of a tokenizer, and escaping of their spellings in the data."""
 
 from __future__ import annotations
 

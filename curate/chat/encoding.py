@@ -1,4 +1,4 @@
-"""Conversations to token ids: what the template writes and what the data holds are kept apart."""
+"""Encode conversations as token ids and loss masks; control tokens in the data stay text."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def encode_prompts(
     tools: ToolLists | None = None,
     rows: Sequence[str] | None = None,
 ) -> list[list[int]]:
-    """Ids of prompts, up to where the assistant has to go on."""
+    """Ids of prompts, with the generation prompt."""
     writer, found = _Writer(tokenizer, template), []
     for at, (prompt, own) in enumerate(zip(prompts, _each(tools, prompts), strict=True)):
         with _named(rows, at):
@@ -156,7 +156,7 @@ def _each(tools: ToolLists | None, chats: Sequence[Turns]) -> ToolLists:
 
 @contextmanager
 def _named(rows: Sequence[str] | None, at: int) -> Iterator[None]:
-    """Puts the row in front of what cannot be written of it."""
+    """Put the row's id in front of an error about it."""
     try:
         yield
     except DataError as error:
@@ -204,7 +204,7 @@ class _Writer:
         return self._conversation(self._training(bool(tools)), chat, tools)
 
     def asking(self, chat: Turns, tools: Tools) -> _Conversation:
-        """A conversation in the tokenizer's own template, which models are asked with."""
+        """A conversation in the tokenizer's own template, which generation uses."""
         return self._conversation(self._own(bool(tools)), chat, tools)
 
     @cache  # noqa: B019 (a writer lives as long as one call)
@@ -244,7 +244,7 @@ class _Conversation:
         return self._cut(self._render(self.hidden), [])
 
     def asked(self) -> list[_Piece]:
-        """The conversation up to where the assistant goes on, cut where it was cut in training."""
+        """The conversation with the generation prompt, cut where it was cut in training."""
         if self.renderer.marked:
             text, marks = self.renderer.marks(self.hidden, self.tools, ask=True)
             return self._cut(text, [_Span(*mark, learned=False) for mark in marks])

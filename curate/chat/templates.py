@@ -35,7 +35,7 @@ CONTROL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
 """Control tokens of the models that `tools.init` makes, in the order of their ids."""
 
 THINK: Final = ("<think>", "</think>")
-"""Tokens that an assistant may write like any other; nobody else's text becomes one."""
+"""Tokens that an assistant may write like any other; in other turns they stay text."""
 
 _TOOLS: Final = (
     "{%- if tools %}"
@@ -118,7 +118,7 @@ _ASKED: Final = {"role": "user", "content": "Hello"}
 
 
 class _Form(NamedTuple):
-    """How a template wants a turn written: OpenAI's form, unless it cannot read that."""
+    """The form of turns that a template takes: OpenAI's, unless it cannot read that."""
 
     typed: bool = False  # content is a list of parts: [{"type": "text", "text": ...}]
     json_arguments: bool = False  # the arguments of a call are JSON text, not an object
@@ -137,7 +137,7 @@ class ChatRenderer:
     template: str
 
     def __call__(self, chat: Turns, tools: Tools = None, ask: bool = False) -> str:
-        """The conversation as text; with ``ask``, up to where the assistant goes on.
+        """The conversation as text; with ``ask``, with the generation prompt at the end.
 
         Raises:
             DataError: the template refuses the conversation, or cannot write it.
@@ -157,7 +157,7 @@ class ChatRenderer:
 
     @cached_property
     def _named(self) -> tuple[tuple[str, Any], ...]:
-        """The special tokens under the names by which templates know them."""
+        """The special tokens by the names that templates use."""
         special = sorted(self.tokenizer.special_tokens_map.items())
         return tuple((key, tuple(v) if isinstance(v, list) else v) for key, v in special)
 
@@ -179,7 +179,7 @@ class ChatRenderer:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What a template can raise: its own refusals, and errors of the Python it runs."""
+    """Exceptions of a template: its own refusals, and errors of the Python in it."""
     from jinja2 import TemplateError
 
     own = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
@@ -232,7 +232,7 @@ def _formed(turn: Mapping[str, Any], form: _Form) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _reasoning_names(template: str) -> tuple[str, ...]:
-    """The names other than ``reasoning_content`` by which a template may know reasoning."""
+    """The names other than ``reasoning_content`` that a template may use for reasoning."""
     return tuple(name for name in REASONING[1:] if re.search(rf"\b{name}\b", template))
 
 
@@ -281,7 +281,7 @@ def _writes(template: str, form: _Form, named: tuple[tuple[str, Any], ...], call
 
 
 def model_of(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What a message calls the tokenizer's model."""
+    """The name of the tokenizer's model in messages."""
     return str(tokenizer.name_or_path or "this model")
 
 

@@ -1,4 +1,4 @@
-"""Where a chat template that marks nothing writes the assistant's turns, found by rendering.
+"""Spans of the assistant's turns in the text of an unmarked chat template, found by rendering.
 
 The conversation is rendered once, and each assistant turn is a span of that one text. A second
 rendering whose contents carry marks (characters that occur nowhere else) shows where the contents
@@ -44,7 +44,7 @@ class Stops(NamedTuple):
 
 
 class Render(Protocol):
-    """Writes turns as text; with ``ask``, up to where the assistant goes on."""
+    """Renders turns as text; with ``ask``, with the generation prompt at the end."""
 
     def __call__(self, chat: Turns, *, ask: bool = False) -> str: ...
 
@@ -267,7 +267,7 @@ class _Layout:
         return last + length, ended
 
     def _tail_before_user(self, turn: int, start: int) -> str | None:
-        """What follows the content of the last turn where a user goes on.
+        """The text after the content of the last turn where a user turn follows.
 
         It shows the end of turn of templates that write the generation prompt after every text.
         """

@@ -30,7 +30,7 @@ from siftune.curate.runners.run import run as curate_run
 from siftune.curate.runs.recipe import Recipe
 from siftune.curate.runs.recipe import parse as parse_recipe
 from siftune.finetune.data import training_rows
-from siftune.finetune.evaluation.generation_eval import Exam
+from siftune.finetune.evaluation.generation_eval import GenerationEval
 from siftune.finetune.models import loading
 from siftune.finetune.models.precision import frozen_dtype
 from siftune.pipelines.before_after import comparison
@@ -134,7 +134,9 @@ def _answers(asked: Sequence[Mapping[str, Any]], say: Progress) -> list[dict[str
     found: list[dict[str, Any]] = []
     for start in range(0, len(unknown), BATCH):
         part = unknown[start : start + BATCH]
-        ask = Exam(part, tokenizer, temperature=0.7, max_new_tokens=LONGEST, batch_size=BATCH)
+        ask = GenerationEval(
+            part, tokenizer, temperature=0.7, max_new_tokens=LONGEST, batch_size=BATCH
+        )
         found += ask(model)
         say.count("pairs", len(found), len(unknown), "answers")
     return found

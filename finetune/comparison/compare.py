@@ -260,8 +260,8 @@ class Compare:
         policy: Any = trainer.model
         policy.eval()
         metrics = {f"eval_{k}": v for k, v in trainer.summary(trainer.judged(table)).items()}
-        exam = generation_eval_of(options, trainer, table, tokenizer)
-        answers = {} if exam is None else summary(exam(policy))
+        generation_eval = generation_eval_of(options, trainer, table, tokenizer)
+        answers = {} if generation_eval is None else summary(generation_eval(policy))
         return metrics | {f"answers_{name}": value for name, value in answers.items()}
 
     def _facts(self, rows: Path, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

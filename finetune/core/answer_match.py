@@ -1,4 +1,4 @@
-"""Answers compared with known ones: normalised text, exact match, containment."""
+"""Exact match and containment of answers in normalised text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["contains", "exact_match", "plain"]
 
 
 def plain(text: str) -> str:
-    """What is compared: NFKC, case folded, white space as one blank, no full stop at the end."""
+    """The normalised text: NFKC, case folded, white space as one blank, no full stop at the end."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(" .")
 
 
 def exact_match(said: str, known: str) -> bool:
-    r"""Whether an answer says the same as the known one.
+    r"""Whether an answer equals the known one after normalisation.
 
     Where that is a number or a formula, only the final answer of a worked solution counts: what
     follows its last ``####`` or is in ``\boxed{}``.

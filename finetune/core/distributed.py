@@ -1,4 +1,4 @@
-"""Which of several processes this is: all of them train, the first one alone writes the result.
+"""Distributed training: rank, number of processes, barrier; the first process writes.
 
 Where processes are started together (`accelerate launch`, `torchrun`), each finds its number and
 their count in its environment, from its first line on.
@@ -25,7 +25,7 @@ def count() -> int:
 
 
 def first() -> bool:
-    """Whether this is the process that writes and speaks."""
+    """Whether this is the process that writes files and messages."""
     return rank() == 0
 
 
@@ -50,13 +50,13 @@ def in_any(flag: bool) -> bool:
 
 
 def tell(line: str) -> None:
-    """Tell the user, once however many processes there are."""
+    """Print a message to stderr, from the first process only."""
     if first():
         echo(line, err=True)
 
 
 def only_one(what: str) -> None:
-    """Refuse to go on as one of several processes.
+    """Refuse a run of several processes.
 
     Raises:
         UsageError: there are several.
@@ -68,7 +68,7 @@ def only_one(what: str) -> None:
 
 
 def refuse_spread(what: str) -> None:
-    """Refuse to go on where the weights are spread over the processes (FSDP).
+    """Refuse weights that are spread over the processes (FSDP).
 
     Raises:
         UsageError: they are.

@@ -1,4 +1,4 @@
-"""Methods of training by the names that commands and recipes give them; nothing is imported."""
+"""Names of training methods in commands and recipes; no component is imported."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ FAMILIES: Final = (
 
 
 def objectives() -> tuple[str, ...]:
-    """Every objective, family by family; a name that two families have stands once."""
+    """Every objective, family by family; a name of two families is listed once."""
     return tuple(dict.fromkeys(name for group in FAMILIES for name in names(group)))
 
 

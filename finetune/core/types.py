@@ -1,4 +1,4 @@
-"""The shapes that trainers have."""
+"""The protocol of trainers and their result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["TrainResult", "Trainer"]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run leaves: a model folder, how many rows it saw, its last metrics."""
+    """Result of a training run: the model folder, the number of rows, the last metrics."""
 
     model: Path
     rows: int
@@ -30,4 +30,4 @@ class Trainer(Protocol):
         """Train on ``rows`` (a run folder, a kept.parquet, any file), into the folder ``out``."""
 
     def check_options(self) -> None:
-        """Refuse options that only a trainer underneath knows, before anything is read."""
+        """Refuse arguments of the trainer underneath, before anything is read."""

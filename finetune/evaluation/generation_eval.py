@@ -1,4 +1,4 @@
-"""Held-out prompts, answered and measured: exact match, length, reward, KL from a reference."""
+"""Generation evaluation on held-out prompts: exact match, length, reward, KL to a reference."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from siftune.curate.chat.encoding import EncodedAnswer
     from siftune.finetune.rewards.types import Reward
 
-__all__ = ["Exam", "number_of"]
+__all__ = ["GenerationEval", "number_of"]
 
 _GREEDY: Final = 1e-6  # a temperature at which the likeliest token has all of the mass
 
 
 @dataclass(frozen=True)
-class Exam:
-    """Held-out prompts, and how they are answered.
+class GenerationEval:
+    """Held-out prompts and the settings of generation.
 
     ``rows`` are those of `training_rows.to_prompts`. ``temperature`` 0 takes the likeliest token;
     above, each row is drawn from random numbers of its own, made from ``seed`` and its id, so that
@@ -72,7 +72,7 @@ class Exam:
         return found
 
     def _check_ids(self, reader: Any, ids: Iterable[Sequence[int]]) -> None:
-        """Refuse token ids that a model, which need not be the tokenizer's own, cannot read."""
+        """Refuse token ids without an embedding in a model, which may have another tokenizer."""
         if reader is not None:
             name = reader.config.name_or_path or "the model"
             check_ids(ids, reader.config, name, self.tokenizer)
@@ -244,7 +244,7 @@ class Exam:
 
 
 def _context_of(model: Any) -> int:
-    """How many tokens the model takes."""
+    """The context length of the model in tokens."""
     return positions_of(model.config) or 1 << 30
 
 
@@ -253,5 +253,5 @@ def _batches(rows: Sequence[int], size: int) -> list[Sequence[int]]:
 
 
 def number_of(text: str) -> int:
-    """64 bits of a text's hash, to seed or to draw by."""
+    """64 bits of a text's hash, as a seed."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

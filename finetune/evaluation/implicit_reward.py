@@ -1,4 +1,4 @@
-"""Held-out pairs judged by the implicit reward of a policy: its log-ratio to a reference."""
+"""Pair accuracy of the implicit reward of a policy: its log-ratio to a reference."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def judge_by_log_ratio(
     batch_size: int,
     source: Path | str,
 ) -> list[dict[str, Any]]:
-    """One object a pair, in order: the reward of both answers, and which is the higher.
+    """One object a pair, in order: the reward of both answers, and whether chosen has the higher.
 
     The reward is ``log π(answer | prompt) - log π_ref(answer | prompt)`` in nats, summed over the
     answer: DPO's implicit reward without its factor ``beta``, which changes no order (Rafailov et

@@ -1,4 +1,4 @@
-"""How often a reward model prefers the chosen side, beside a rule that prefers the longer one."""
+"""Pair accuracy of a reward model, beside that of a rule that prefers the longer answer."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def wins(first: float, second: float) -> float:
 
 
 def _rewards(model: Any, tokenizer: Any, ids: list[list[int]], batch_size: int) -> list[float]:
-    """One number a text, in order; texts of like length share a batch.
+    """One reward a text, in order; texts of similar length share a batch.
 
     Pairs often share an answer: what is there several times is read once.
     """

@@ -55,7 +55,7 @@ def load(reward: Reward) -> None:
 
 
 def _refuse_lacking(reward: str, options: Mapping[str, Any]) -> None:
-    """An option that has to be set is told with the flag that sets it here."""
+    """Name the flag that sets an option without a default."""
     known = registry.options(registry.find(_REWARDS, reward))
     if not options.keys() <= known.keys():
         return  # that is told first, with what it may have been meant to be

@@ -1,4 +1,4 @@
-"""A policy that generates from the geometric mixture of itself and another model."""
+"""Geometric mixture of two policies, to generate from (Nash-MD)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completions drawn from a policy, each from random numbers of its own."""
+"""Sampling completions from a policy, each with random numbers of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Sampling", "sample"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn: at what temperature, how long at most, what ends and pads them."""
+    """Temperature, maximum length, end tokens and padding token of sampled completions."""
 
     temperature: float
     max_new_tokens: int
@@ -28,7 +28,7 @@ class Sampling:
 
 
 class _InverseCDF(LogitsProcessor):
-    """Leaves one token standing: the one in which a given uniform number falls.
+    """Masks all tokens but the one drawn by inverse CDF from a given uniform number.
 
     So a row's draw depends on its own numbers and logits only, not on the batch it is in, nor on
     the state of a global generator that a resumed run would have to restore.
@@ -85,7 +85,7 @@ def _config(sampling: Sampling) -> GenerationConfig:
 
 @contextlib.contextmanager
 def _only(policy: Any, config: GenerationConfig) -> Iterator[None]:
-    """Let ``config`` be all that generation goes by, and the model's own come back after."""
+    """Generate with ``config`` alone in the block; the model's own is restored after it."""
     model = inner_model(policy)
     own = model.generation_config
     model.generation_config = config

@@ -1,4 +1,4 @@
-"""Model folders: which they are, what they are, and loading them without running their code."""
+"""Load models, configurations, tokenizers and facts of model folders, without their code."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
     config = config_of(model)  # what is wrong there is no fault of the tokenizer
-    with loading(f"{model}: the tokenizer", "expected the files of one that transformers knows"):
+    with loading(f"{model}: the tokenizer", "expected the files of one of transformers"):
         tokenizer = AutoTokenizer.from_pretrained(resolve(model), trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UsageError(f"{model}: no usable tokenizer ({type(tokenizer).__name__})")
@@ -168,7 +168,7 @@ def load_causal(
 
 
 def check_writes(model: str | Path) -> None:
-    """Refuse a model that reads texts and writes none, such as one of sentence embeddings.
+    """Refuse a model that cannot generate text, such as one of sentence embeddings.
 
     Raises:
         UsageError: its architecture is the bare trunk of an encoder.
@@ -296,7 +296,7 @@ def model_hash(model: str | Path) -> str:
 
 
 def read_facts(model: str | Path) -> dict[str, Any]:
-    """What ``siftune.json`` of a model folder says; empty where there is none."""
+    """The facts in ``siftune.json`` of a model folder; empty where there is none."""
     path = Path(model) / FACTS
     facts: dict[str, Any] = read_object(path) if path.is_file() else {}
     return facts

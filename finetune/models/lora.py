@@ -112,7 +112,7 @@ def _save(trained: Any, base: str, folder: Path) -> None:
 
 
 def _found_by_peft(base: str) -> str:
-    """The base as it was given, or the folder of a name that only `siftune models` knows."""
+    """The base as given; for a name of the catalogue of `siftune models`, its folder."""
     return base if Path(base).is_dir() or "/" in base else str(loading.resolve(base))
 
 

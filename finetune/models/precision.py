@@ -37,18 +37,18 @@ REFERENCE: Final = "the reference"
 
 
 def precision_used(precision: Precision) -> str:
-    """What ``precision`` comes to on this machine, for keys of runs and caches."""
+    """The number format of ``precision`` on this machine, for keys of runs and caches."""
     where = device().type
     return precision if where != "cpu" else resolve_precision(precision, where)
 
 
 def frozen_dtype(precision: Precision) -> DType:
-    """Of the weights of a reference, of a base under an adapter, of a model that is evaluated."""
+    """Dtype of the weights of a reference, a base under an adapter, or an evaluated model."""
     return "bfloat16" if precision_used(precision) == "bf16" else "float32"
 
 
 def reference_dtype(precision: Precision, adapter: bool) -> DType:
-    """Of a policy's reference: that of the policy's own weights, unless ``bf16`` is asked for.
+    """Dtype of a policy's reference: that of the policy's own weights, unless it is ``bf16``.
 
     With ``adapter`` those are frozen, else trained and so fp32. In another format than the policy a
     reference differs from it before the first step: the log-ratios, rewards and KL are not 0.

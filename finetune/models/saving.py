@@ -48,8 +48,8 @@ def save_model(
 
     ``facts`` are the keys of ``siftune.json`` (``stage``, ``method``, ``base``, ``data``,
     ``options``, ``seed``, ``metrics``); versions and hashes, of the model and of each file, are
-    added here. What stands in the
-    folder ``beside`` (metrics, evaluations) is copied in. ``weights`` stand for the model's own.
+    added here. The files of the folder ``beside`` (metrics, evaluations) are copied in. ``weights``
+    replace the model's own.
     ``command`` marks the folder as written by it. ``model`` None: ``beside`` holds an adapter.
 
     Raises:
@@ -73,7 +73,7 @@ def save_model(
 
 
 def _once(model: Any, weights: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Weights without those that are others by another name, as a model saves its own."""
+    """Weights without tied copies, as a model saves its own."""
     if weights is None:
         return None
     return {name: value for name, value in weights.items() if name not in _tied(model)}
@@ -84,7 +84,7 @@ def _tied(model: Any) -> Mapping[str, str]:
 
 
 def _published(options: Any) -> Any:
-    """Options without the folders of the machine they were given on."""
+    """Options with absolute paths shortened."""
     if isinstance(options, Mapping):
         return {key: _published(value) for key, value in options.items()}
     if isinstance(options, str) and Path(options).is_absolute():
@@ -147,7 +147,7 @@ def _what(facts: Mapping[str, Any]) -> str:
 
 
 def _command(name: str, facts: Mapping[str, Any]) -> list[str]:
-    """The command as an indented block, in which Markdown reads no markup."""
+    """The command as an indented block, without Markdown in it."""
     if "command" not in facts:
         return []
     line = " ".join(f"{facts['command']} --out {shlex.quote(name)}".split())
@@ -155,7 +155,7 @@ def _command(name: str, facts: Mapping[str, Any]) -> list[str]:
 
 
 def _effective(facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options, with the number format that ``auto`` came to."""
+    """The options, with the number format that was used."""
     used = {"precision": facts["precision"]} if "precision" in facts else {}
     return {**(facts.get("options") or {}), **used}
 
@@ -175,14 +175,14 @@ _STATED: Final = re.compile(r"(?m)^license:\s*['\"]?([\w .+()-]{1,60}?)['\"]?\s*
 
 
 def base_facts(model: str | Path) -> dict[str, Any]:
-    """``path``, ``hash`` and, where it is stated, ``licence`` of a model to start from."""
+    """``path``, ``hash`` and, where it is stated, ``licence`` of a base model."""
     licence = licence_of(model)
     stated = {} if licence is None else {"licence": licence}
     return {"path": shown(model), "hash": model_hash(model), **stated}
 
 
 def licence_of(model: str | Path) -> str | None:
-    """That of `siftune models list`, of the model's own card, or of what it was trained from."""
+    """The licence in `siftune models list`, in the model's card, or of its base model."""
     if str(model) in CATALOG and not Path(model).is_dir():
         return CATALOG[str(model)].licence
     folder = resolve(model)
@@ -197,7 +197,7 @@ def licence_of(model: str | Path) -> str | None:
 def _facts(folder: Path) -> dict[str, object]:
     try:
         return read_facts(folder)
-    except UsageError:  # not ours, or damaged: what it says is not needed to train
+    except UsageError:  # not ours, or damaged: its facts are not needed to train
         return {}
 
 

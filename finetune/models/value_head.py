@@ -26,7 +26,7 @@ FILE: Final = "value_head.safetensors"
 def add_value_head(policy: Any) -> None:
     """Put a linear layer on ``policy``, under an adapter too; it starts at zero.
 
-    It stands for V of a prompt: it reads the last hidden state at the prompt's last token, and
+    Its output is V of a prompt: it reads the last hidden state at the prompt's last token, and
     gives that state no gradient, so the trunk is the policy's alone.
     """
     base = inner_model(policy)
@@ -38,23 +38,23 @@ def add_value_head(policy: Any) -> None:
 
 
 def value_head_of(model: Any) -> torch.nn.Linear:
-    """The head that `add_value_head` has put there."""
+    """The head that `add_value_head` added."""
     head: torch.nn.Linear = inner_model(model).value_head
     return head
 
 
 def save_value_head(model: Any, folder: Path) -> None:
-    """Write it beside the weights of a model or a checkpoint."""
+    """Write the head beside the weights of a model or a checkpoint."""
     weights = value_head_of(model).state_dict()
     save_file({name: value.cpu().contiguous() for name, value in weights.items()}, folder / FILE)
 
 
 def load_value_head(model: Any, folder: Path) -> None:
-    """Read it back."""
+    """Load the head that `save_value_head` wrote."""
     value_head_of(model).load_state_dict(load_file(folder / FILE))
 
 
 def take_value_head(model: Any, folder: Path) -> None:
-    """Take it off a trained model, which is a plain one again, and keep it in ``folder``."""
+    """Remove the head from a trained model and write it to ``folder``."""
     save_value_head(model, folder)
     del inner_model(model).value_head

@@ -1,1 +1,1 @@
-"""What proves a loss right: contracts of each family, a finite bandit, optima, neighbours."""
+"""Checks of losses: contracts of each family, optima on a finite bandit, the nearest known loss."""

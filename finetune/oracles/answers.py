@@ -1,4 +1,4 @@
-"""What is true of every loss on single completions, as checks that any loss can be put to."""
+"""Contract checks of losses on single completions."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def with_means(loss: Any, batch: AnswerLogps) -> AnswerLogps:
 
 
 def part(batch: AnswerLogps, rows: slice | torch.Tensor) -> AnswerLogps:
-    """Some of a batch's rows, in the order given; mismatched and means are the batch's."""
+    """Some of a batch's rows, in the order given, with the batch's mismatched answers and means."""
     whole_ = batch.answers
     side = Answers(
         policy=whole_.policy[rows],
@@ -120,9 +120,9 @@ def part(batch: AnswerLogps, rows: slice | torch.Tensor) -> AnswerLogps:
 
 
 def declares(loss: Any) -> Verdict:
-    """What it says it needs is what a trainer can give."""
+    """The declared needs are ones that a trainer supports."""
     if needs_of(loss).couples_batch != hasattr(loss, "shared"):
-        return failed("couples_batch goes with a method `shared`: what is averaged over the step")
+        return failed("couples_batch needs a method `shared`: the values averaged over the step")
     return declared(loss, TOKENS, tuple(COLUMNS))
 
 
@@ -146,7 +146,7 @@ def gradient(loss: Any) -> Verdict:
 
 
 def detached_means(loss: Any) -> Verdict:
-    """No gradient goes through what a completion is compared with, and a batch takes its own."""
+    """The means that a completion is compared with have no gradient; a batch computes its own."""
     if not needs_of(loss).couples_batch:
         return Verdict("skipped", "it compares nothing with the batch")
     policy, reference = log_probs(seed=3)
@@ -159,7 +159,7 @@ def detached_means(loss: Any) -> Verdict:
         values.append(found.detach())
         slopes.append(leaf.grad)
     if not torch.equal(*slopes):  # type: ignore[arg-type]
-        return failed("gradient goes through the batch's means")
+        return failed("the batch's means have a gradient")
     return near(values[0], values[1], "without the step's means it does not take the batch's own")
 
 
@@ -178,7 +178,7 @@ def order(loss: Any) -> Verdict:
 
 
 def labels(loss: Any) -> Verdict:
-    """It can tell a desirable completion from another, and takes a batch of one class."""
+    """The loss depends on the label, and is finite for a batch of one class."""
     batch = batch_of(loss, *log_probs(seed=2))
     if batch.label is None:
         return Verdict("skipped", "it reads no labels")

@@ -1,4 +1,4 @@
-"""A finite set of responses on which every objective can be trained to its very optimum.
+"""A finite bandit on which every objective can be minimised exactly.
 
 `Bandit` holds the responses: their true rewards, the reference's log-probs, their lengths.
 `land` minimises the population loss of an objective over all policies (a softmax over the
@@ -45,7 +45,7 @@ class Bandit:
 
     @classmethod
     def draw(cls, size: int = 5, seed: int = 0, scale: float = 1.0, longest: int = 1) -> Bandit:
-        """Random responses; every pair is as likely as any other."""
+        """Random responses; all pairs are equally likely."""
         generator = torch.Generator().manual_seed(seed)
         reward = scale * torch.randn(size, dtype=torch.float64, generator=generator)
         logits = torch.randn(size, dtype=torch.float64, generator=generator)
@@ -123,7 +123,7 @@ def land(loss: PairObjective, bandit: Bandit, wins: torch.Tensor | None = None) 
 def land_free(
     loss: PairObjective, bandit: Bandit, wins: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Log-ratios ``(K,)`` that minimise the population loss when nothing makes them sum to one."""
+    """Log-ratios ``(K,)`` that minimise the population loss without normalisation."""
     ratio = torch.zeros_like(bandit.ref, requires_grad=True)
     minimise(lambda: population(loss, bandit, bandit.ref + ratio, wins), [ratio])
     return ratio.detach()
@@ -132,7 +132,7 @@ def land_free(
 def minimise(
     value: Callable[[], torch.Tensor], parameters: Sequence[torch.Tensor], rounds: int = 20
 ) -> None:
-    """L-BFGS to the end of float64; restarted, which frees it from a bad history."""
+    """L-BFGS to the precision of float64; restarted, which drops a bad history."""
     for _ in range(rounds):
         optimiser = torch.optim.LBFGS(
             parameters,

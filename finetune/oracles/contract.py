@@ -1,4 +1,4 @@
-"""What is true of every loss on pairs, as checks that any loss can be put to."""
+"""Contract checks of losses on pairs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _COUPLED: Final = Verdict("skipped", "couples_batch: pairs are compared with eac
 
 
 def declares(loss: PairObjective) -> Verdict:
-    """What it says it needs is what a trainer can give."""
+    """The declared needs are ones that a trainer supports."""
     return declared(loss, TOKENS, tuple(COLUMNS))
 
 
@@ -86,7 +86,7 @@ def order(loss: PairObjective) -> Verdict:
 
 
 def swap(loss: PairObjective) -> Verdict:
-    """It can tell the chosen completion from the rejected one."""
+    """The loss changes where chosen and rejected are exchanged."""
     batch = pairs_of(loss, *log_probs(seed=2))
     if torch.equal(loss(batch).loss, loss(exchanged(batch)).loss):
         return failed("exchanging chosen and rejected does not change the loss")

@@ -1,4 +1,4 @@
-"""Random batches of pairs to try a loss on; it is given only what it declares."""
+"""Random batches of pairs for checks, with the inputs alone that a loss declares."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pairs_of(
     reference: torch.Tensor,
     lengths: torch.Tensor = LENGTHS,
 ) -> PairLogps:
-    """A batch from ``(2, B, T)`` token log-probs; it gives a loss only what the loss declares."""
+    """A batch from ``(2, B, T)`` token log-probs, with the inputs alone that the loss declares."""
     needs = needs_of(loss)
     sides = [_side(needs, policy[at], reference[at], lengths[at], seed=at) for at in (0, 1)]
     size = policy.shape[1]
@@ -73,7 +73,7 @@ def _side(
 def _tokens(
     needs: Needs, policy: torch.Tensor, reference: torch.Tensor, there: torch.Tensor, seed: int
 ) -> dict[str, torch.Tensor]:
-    """Those that are asked for; one of a name is the same for every loss."""
+    """The token values that a loss needs; one of a name is the same for every loss."""
     found = {}
     for at, name in enumerate(TOKENS):
         generator = torch.Generator().manual_seed(100 * seed + at)

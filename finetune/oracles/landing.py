@@ -1,4 +1,4 @@
-"""Where a loss lands: the policy it is least at, told by the closed forms that are known."""
+"""The policy that minimises a loss on a bandit, compared with known closed forms."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ Near: TypeAlias = tuple[str, float]
 
 @dataclass(frozen=True)
 class Draw:
-    """A random batch: log-probs of the policy, and how they become what a loss is given."""
+    """A random batch: log-probs of the policy, and how they become the batch of a loss."""
 
     policy: torch.Tensor
     made: Made
@@ -80,7 +80,7 @@ class Landing:
 
 
 def no_bandit(loss: PairObjective) -> str | None:
-    """Why a loss cannot be put on a bandit; None where it can."""
+    """Why a loss cannot be minimised on a bandit; None where it can."""
     needs = needs_of(loss)
     if needs.couples_batch:
         return "couples_batch: it has no loss of a population"

@@ -1,4 +1,4 @@
-"""What is true of every loss on lists of completions, as checks that any loss can be put to."""
+"""Contract checks of losses on lists of completions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def log_probs(seed: int = 0, scale: float = 4.0) -> tuple[torch.Tensor, ...]:
 def batch_of(
     loss: Any, policy: torch.Tensor, reference: torch.Tensor, there: torch.Tensor = THERE
 ) -> ListLogps:
-    """A batch laid out as the docstring of `ListLogps` says; only what the loss declares."""
+    """A `ListLogps` batch with the inputs alone that the loss declares."""
     needs = needs_of(loss)
     length = torch.where(there, LENGTHS.to(policy.dtype), 1)
     answers = Answers(policy * there, length, reference * there if needs.reference else None)
@@ -65,7 +65,7 @@ def part(
 
 
 def declares(loss: Any) -> Verdict:
-    """What it says it needs is what a trainer can give."""
+    """The declared needs are ones that a trainer supports."""
     if needs_of(loss).couples_batch:
         return failed("couples_batch: a loss on lists compares the answers of a list alone")
     return declared(loss, (), tuple(COLUMNS))
@@ -99,7 +99,7 @@ def order(loss: Any) -> Verdict:
 
 
 def padding(loss: Any) -> Verdict:
-    """Where there is no completion nothing is counted, and no gradient goes."""
+    """Positions without a completion change no value and get no gradient."""
     policy, reference = log_probs()
     batch = batch_of(loss, policy.requires_grad_(), reference)
     found = loss(batch).loss
@@ -109,7 +109,7 @@ def padding(loss: Any) -> Verdict:
             return failed("what is absent from a list changes its loss")
     found.sum().backward()
     if policy.grad is None or not (policy.grad[~THERE] == 0).all():
-        return failed("gradient goes to what is absent from a list")
+        return failed("positions without a completion have a gradient")
     return OK
 
 

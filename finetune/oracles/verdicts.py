@@ -19,7 +19,7 @@ Fate: TypeAlias = Literal["ok", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a check ended, and what there is to say of it."""
+    """The result of a check, and its reason."""
 
     fate: Fate
     detail: str = ""
@@ -31,7 +31,7 @@ OK: Final = Verdict("ok")
 
 
 def failed(detail: str) -> Verdict:
-    """What went wrong."""
+    """A failed check with its reason."""
     return Verdict("failed", detail)
 
 
@@ -43,7 +43,7 @@ def near(found: torch.Tensor, expected: torch.Tensor, problem: str) -> Verdict:
 
 
 def declared(loss: Any, tokens: tuple[str, ...], columns: tuple[str, ...]) -> Verdict:
-    """What it says it needs is what a trainer can give."""
+    """The declared needs are ones that a trainer supports."""
     needs = needs_of(loss)
     for known, asked, kind in (
         (tokens, needs.tokens, "needs_tokens"),

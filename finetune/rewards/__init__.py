@@ -1,4 +1,4 @@
-"""What a completion is worth: one reward a file, text in, a number or null out."""
+"""Rewards of completions, one a file: text in, a number or null out."""
 
 from siftune.curate.core.component_calls import adapt_calls
 

@@ -1,4 +1,4 @@
-"""1 where the completion is the row's known answer, 0 where it is not."""
+"""Exact match: 1 where the completion is the row's known answer, else 0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ExactMatch"]
 
 @dataclass(frozen=True)
 class ExactMatch:
-    """Whether the completion says the same as the row's ``reference``.
+    """Whether the completion equals the row's ``reference``.
 
     Compared as by `answer_match.exact_match` when a model is evaluated: case, white space and a
     full stop at the end do not count. A row without a reference cannot be scored.

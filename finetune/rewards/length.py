@@ -1,4 +1,4 @@
-"""How near the completion is to a wanted number of words."""
+"""Length reward: how near the completion is to a target number of words."""
 
 from __future__ import annotations
 

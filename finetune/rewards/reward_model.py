@@ -1,4 +1,4 @@
-"""The score of a trained reward model, read with its own tokenizer."""
+"""Reward of a trained reward model, with its own tokenizer."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class RewardModel:
         return scores
 
     def load(self) -> None:
-        """Load the model now, and so find what is wrong with it before there is an answer.
+        """Load the model now, so that its faults are found before answers are sampled.
 
         Raises:
             UsageError: it is no whole reward model, or has no tokenizer or template.

@@ -1,4 +1,4 @@
-"""Share of the completion that is one given text: a toy to try PPO with."""
+"""Share of the completion that is one given text: a toy reward to try PPO with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TextShare:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse a text that is everywhere."""
+        """Refuse an empty text."""
         if not self.text:
             raise ValueError("text: expected at least one character")
 

@@ -1,4 +1,4 @@
-"""The shape that rewards have, and the checks of a user's own."""
+"""The protocol of rewards, and checks of a user's own reward."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class _RewardFunction(FunctionComponent):
         completions: Sequence[str],
         rows: Sequence[Mapping[str, Any]],
     ) -> Any:
-        """What the function answers."""
+        """The result of the function."""
         given = (prompts, completions, rows)
         if self.data[0] in _ONE:
             each = [dict(zip(_ONE, one, strict=True)) for one in zip(*given, strict=True)]

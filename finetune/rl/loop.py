@@ -1,4 +1,4 @@
-"""PPO's optimizer loop: a `transformers.Trainer` that makes its rollouts as it goes."""
+"""PPO's optimizer loop: a `transformers.Trainer` that makes a rollout when one is used up."""
 
 from __future__ import annotations
 

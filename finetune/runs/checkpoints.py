@@ -125,7 +125,7 @@ def remove_checkpoint(folder: Path) -> None:
 
 
 def newest(work: Path) -> Path | None:
-    """The last checkpoint of ``work`` that is as it was sealed; torn ones are told and removed."""
+    """The last whole checkpoint of ``work``; torn ones are reported and removed."""
     for folder in reversed(checkpoints(work)):
         if is_whole(folder):
             return folder

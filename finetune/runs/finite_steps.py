@@ -58,7 +58,7 @@ class _WithIds:
 
 
 class FiniteSteps(Trainer):
-    """A trainer that stops where a loss is not finite, and knows which rows a step is made of.
+    """A trainer that stops where a loss is not finite and names the rows of the step.
 
     ``row_ids`` are the ids behind the numbers of the column `ROW`; examples that are no dicts have
     an ``id`` of their own. ``step_rows`` holds the ids of each micro-batch of the step that runs,
@@ -71,7 +71,7 @@ class FiniteSteps(Trainer):
     _micro_batch = 0
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Write none into the folder of checkpoints: the model folder has a card of ours."""
+        """Write no card into the folder of checkpoints: the model folder has ours."""
 
     def get_train_dataloader(self) -> Any:
         """Batches for training, with the ids of their rows."""
@@ -151,7 +151,7 @@ class StopAtNonFinite(TrainerCallback):
         model: Any = None,
         **_: Any,
     ) -> None:
-        """Look at the gradient's norm, or at each gradient where nothing is clipped."""
+        """Check the gradient's norm, or each gradient where nothing is clipped."""
         norm = self.trainer.grad_norm
         if norm is not None and math.isfinite(norm):
             return
@@ -172,7 +172,7 @@ class StopAtNonFinite(TrainerCallback):
         model: Any = None,
         **_: Any,
     ) -> None:
-        """Look at the weights where a checkpoint is taken, and at the end."""
+        """Check the weights where a checkpoint is taken, and at the end."""
         if state.global_step % int(args.save_steps) == 0 or state.global_step >= state.max_steps:
             check_weights(model, state.global_step, self._rows)
 

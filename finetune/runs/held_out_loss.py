@@ -38,7 +38,7 @@ class HeldOutLoss(TrainerCallback):
         patience: int = 0,
         keep: Literal["last", "best"] = "last",
     ) -> None:
-        """``path`` is the file of the losses; ``keep`` says which step's weights are written."""
+        """``path`` is the file of the losses, ``keep`` the step whose weights are written."""
         self.loss, self.path, self.patience, self.keep = loss, path, patience, keep
         self.found: dict[int, float] = {}
         self.stopped: str | None = None

@@ -1,4 +1,4 @@
-"""A training run on disk: where it works, from where it goes on, and how it ends."""
+"""The directory of a training run: begin, resume, finish."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Run:
     ``command`` marks its folders as written by `siftune finetune METHOD`; ``record`` is what
     another run is compared with by name (`runs.run_record`).
 
-    Of several processes that train together, every one goes the same way through here; the first
-    alone holds the lock, writes the model and speaks.
+    Of several processes that train together, each runs this code; only the first
+    holds the lock and writes the model and messages.
     """
 
     out: Path
@@ -80,7 +80,7 @@ class Run:
 
     @property
     def beside(self) -> Path:
-        """What goes into the model folder beside the model: metrics, evaluations.
+        """The files of the model folder beside the model: metrics, evaluations.
 
         Each process has its own, with the same in it; the first one's is kept.
         """
@@ -277,7 +277,7 @@ def whole_weights(trainer: Any) -> dict[str, Any] | None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep to itself what libraries say that a user can do nothing about."""
+    """Silence notes and warnings of libraries that a user cannot act on."""
     with quiet_transformers(), warnings.catch_warnings():
         # torch: the loader is asked to pin memory on a machine that has none to pin.
         warnings.filterwarnings("ignore", message=".*pin_memory.*")

@@ -117,7 +117,7 @@ class StopAtSignal(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Leave, and say how to continue."""
+        """Print how to continue, and pass the signal on."""
         if not self._leaving:
             return
         done, total = (at // self.steps_a_unit for at in (state.global_step, state.max_steps))

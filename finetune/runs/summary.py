@@ -1,4 +1,4 @@
-"""The few numbers that a training ends with, in words: before and after."""
+"""Last lines of a training or evaluation: its main metrics before and after."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _LOGGED: Final = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A number before and after, and what it is."""
+    """A number before and after, with its description."""
 
     words: str
     before: float
@@ -74,7 +74,7 @@ class Figure:
 
 
 def last_lines(result: TrainResult) -> list[str]:
-    """What a training came to: rows and steps, at most six numbers, and where the rest is."""
+    """Summary of a training: rows and steps, at most six numbers, and the file of the rest."""
     found = figures(result.model)
     return [
         f"{result.model}: {_length(result)}",
@@ -97,7 +97,7 @@ def _length(result: TrainResult) -> str:
 
 
 def evaluation_lines(result: TrainResult) -> list[str]:
-    """What an evaluation came to: its most important numbers in words, and where the rest is."""
+    """Summary of an evaluation: its main numbers, and the file of the rest."""
     found = as_text(result.metrics)
     listed = [name for name in WORDS if name in found][:_MOST]
     missing = [name for name in ("unanswered", "unjudged") if result.metrics.get(name)]

@@ -1,4 +1,4 @@
-"""Log-probs of labels under a linear head, tile by tile, with a backward pass written by hand.
+"""Log-probs of labels under a linear head in tiles, with a hand-written backward pass.
 
 With ``p = softmax(factor · h Wᵀ)`` and ``g`` the gradient of a label's log-prob, that of its logits
 is ``g (onehot - p)``. So the backward pass needs ``p`` alone: kept from the forward pass as far as
@@ -19,7 +19,7 @@ KEPT: Final = 64 * 2**20
 """Bytes of probabilities that are kept for the backward pass, so as not to compute them twice."""
 
 Seen: TypeAlias = Callable[[slice, torch.Tensor], None]
-"""Is shown the log-probs ``(n, V)`` of a tile's tokens, and which they are; without gradient."""
+"""Called with a tile's slice and the log-probs ``(n, V)`` of its tokens; without gradient."""
 
 
 def label_logps(
@@ -35,7 +35,7 @@ def label_logps(
 
     ``states`` ``(N, H)``, ``weight`` ``(V, H)``, ``labels`` ``(N,)``; ``tile`` tokens at a time.
     """
-    kept = kept if torch.is_grad_enabled() else 0  # nobody will come back for them
+    kept = kept if torch.is_grad_enabled() else 0  # there will be no backward pass
     apply: Callable[..., torch.Tensor] = _LabelLogps.apply
     return apply(states, weight, labels, factor, tile, seen, kept)
 
@@ -61,7 +61,7 @@ class _LabelLogps(torch.autograd.Function):
         kept: int,
     ) -> torch.Tensor:
         trains_head = ctx.needs_input_grad[1]
-        pulls = None  # (onehot - p) W, where that is all that will be asked for
+        pulls = None  # (onehot - p) W, where no other gradient is needed
         if ctx.needs_input_grad[0] and not trains_head:
             pulls = torch.empty_like(states)
         found, sums, known = [], [], []

@@ -78,7 +78,7 @@ TILE: Final = 128
 
 @dataclass(frozen=True)
 class Head:
-    """The way from hidden states to logits, as the model's own forward goes it."""
+    """The LM head with scale, softcap and temperature: hidden states to the model's logits."""
 
     project: torch.nn.Module
     scale: float = 1.0
@@ -87,7 +87,7 @@ class Head:
 
     @classmethod
     def of(cls, model: Any, temperature: float = 1.0, adapter: bool = True) -> Head:
-        """The head of a causal model; ``adapter=False`` leaves out what an adapter put on it."""
+        """The head of a causal model; ``adapter=False`` leaves out an adapter on it."""
         config = model.config.get_text_config()
         project = model.get_output_embeddings()
         if not adapter:
@@ -98,13 +98,13 @@ class Head:
 
     @property
     def factor(self) -> float | None:
-        """What logits are a multiple of, by a plain matrix; None where they are more than that."""
+        """``c`` where logits are ``c · h Wᵀ``; None for another head."""
         plain = type(self.project) is torch.nn.Linear and self.project.bias is None
         return self.scale / self.temperature if plain and self.softcap is None else None
 
     @torch.no_grad()
     def mean_logits(self, hidden: torch.Tensor) -> torch.Tensor | None:
-        """Means over the vocabulary ``(N,)`` of the logits of ``(N, H)``, which are not made.
+        """Means over the vocabulary ``(N,)`` of the logits of ``(N, H)``, without the logits.
 
         The mean of a matrix' rows stands for all of them. None where logits are more than that.
         """
@@ -137,7 +137,7 @@ class Head:
 
 
 def _scale(config: Any) -> float:
-    """What a model multiplies its logits by; the families call it by several names."""
+    """The factor of a model's logits, which families configure under several names."""
     for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
         value = getattr(config, name, None)
         if value is not None:
@@ -188,7 +188,7 @@ def measure(
 
 @dataclass(frozen=True)
 class _Aside:
-    """What is looked at beside the log-probs that are trained, tile by tile, without gradient."""
+    """Statistics and reference log-probs without gradient, computed tile by tile."""
 
     reference: Hidden | None
     labels: torch.Tensor
@@ -197,12 +197,12 @@ class _Aside:
 
     @property
     def looks(self) -> bool:
-        """Whether there is anything to look at."""
+        """Whether there is anything to compute."""
         return self.reference is not None or bool(self.watched)
 
     @torch.no_grad()
     def __call__(self, part: slice, log_policy: torch.Tensor) -> None:
-        """Take in the tokens ``part``, of which ``log_policy`` ``(n, V)`` are the log-probs."""
+        """Compute them for the tokens ``part``, whose log-probs are ``log_policy`` ``(n, V)``."""
         labels = self.labels[part]
         log_ref = None if self.reference is None else _log_probs(self.reference, part)
         if log_ref is not None:
@@ -232,7 +232,7 @@ def _trains(hidden: Hidden) -> bool:
 
 @dataclass
 class _Tile:
-    """A few tokens: from their hidden states to what is asked about them."""
+    """Log-probs and statistics of a few tokens from their hidden states."""
 
     head: Head
     labels: torch.Tensor  # of all tokens

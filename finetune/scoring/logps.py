@@ -1,4 +1,4 @@
-"""Log-probabilities of completions under a model: what is run, what is scored."""
+"""Log-probs of completions under a causal model, on the answer tokens alone."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def score_answers(
 
     ``batch`` holds ``input_ids``, ``attention_mask`` and ``answer_mask``, all ``(R, T)``; the mask
     is 1 on the tokens to score, which are those of the answer with its end of turn. The head is run
-    on these alone, never on the prompt. ``value`` asks for ``value`` ``(R,)`` too: what the model's
-    ``value_head`` (`models.value_head`) says where a prompt ends, no gradient to the trunk.
+    on these alone, never on the prompt. With ``value`` there is ``value`` ``(R,)`` too: the output
+    of the model's ``value_head`` (`models.value_head`) at the end of the prompt, no gradient to the
+    trunk.
     """
     policy = read_answers(model, batch, temperature)
     flat = measure(policy, _labels(batch), statistics, reference, watched)
@@ -75,11 +76,11 @@ def _by_row(flat: torch.Tensor, answer_mask: torch.Tensor) -> torch.Tensor:
 
 
 def check_head(model: Any, input_ids: torch.Tensor) -> None:
-    """Hold the way by tiles against the model's own logits on a few tokens ``(1, T)``.
+    """Compare the logits of `Head` with the model's own on a few tokens ``(1, T)``.
 
     Raises:
-        UsageError: the model's logits are not finite, or they differ, as they would for a family
-            that does more to its logits than `Head` knows of.
+        UsageError: the model's logits are not finite, or they differ, as for a family
+            whose head does more than `Head`.
     """
     with torch.no_grad():
         own = model(input_ids=input_ids, use_cache=False).logits.float()

@@ -1,4 +1,4 @@
-"""The model a policy is held to: another one, the policy without its adapter, or kept values."""
+"""The reference model: a second model, the policy without its adapter, or cached log-probs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _READ: Final = ("input_ids", "attention_mask", "answer_mask")
 
 
 class Reference(Protocol):
-    """Where the reference's hidden states come from while training."""
+    """Computes the reference's hidden states while training."""
 
     def __call__(self, batch: Batch) -> Hidden:
         """Hidden states for the answers of ``batch``, without gradient."""
@@ -41,7 +41,7 @@ class Reference(Protocol):
 
 @dataclass(frozen=True)
 class Frozen:
-    """A model of its own, which is not shown the first ``skip`` tokens of a prompt."""
+    """A second model, which reads a prompt without its first ``skip`` tokens."""
 
     model: Any
     skip: int = 0
@@ -55,7 +55,7 @@ class Frozen:
 
 @dataclass(frozen=True)
 class AdapterOff:
-    """The policy itself, its adapter off: no second model in memory."""
+    """The policy with its adapter disabled: no second model in memory."""
 
     model: Any
 
@@ -77,7 +77,7 @@ def without_dropout(model: torch.nn.Module) -> None:
 
 
 def frozen(folder: str, share: bool = False, dtype: loading.DType = "float32") -> Frozen:
-    """The model of ``folder``, where models run, not to be trained.
+    """The model of ``folder`` without gradients, on the device of models.
 
     ``share``: it runs equal prompts once, where its attention allows it.
     """
@@ -99,9 +99,9 @@ def precomputed(
     """The rows with the token log-probs of their sequences.
 
     Those are what the model of ``folder`` gives them. They are kept in ``cache`` under a name made
-    of the model's hash and of the token ids, so another model, tokenizer, template, cut or stranger
-    never meets an old value. ``share`` and ``dtype`` as for `frozen`; with ``autocast`` they are
-    computed in bf16 autocast, as those of a policy that is trained in it.
+    of the model's hash and of the token ids, so another model, tokenizer, template, cut or
+    mismatched answer never gets an old value. ``share`` and ``dtype`` as for `frozen`; with
+    ``autocast`` they are computed in bf16 autocast, as those of a policy that is trained in it.
     """
     distinct = {_content(row): row for row in rows}
     key = digest_of([loading.model_hash(folder), share, dtype, autocast, [*distinct]])
@@ -119,7 +119,7 @@ def precomputed(
 
 
 def _content(row: AnswerRow) -> tuple[tuple[int, ...], ...]:
-    """What the values of a row depend on; its id does not tell rows of two files apart."""
+    """The parts of a row that its values depend on; ids of two files may be equal."""
     return tuple(row.prompt), *map(tuple, row.sequences), *map(tuple, row.scored)
 
 

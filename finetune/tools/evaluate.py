@@ -1,4 +1,4 @@
-"""Evaluate a model on held-out rows: its answers, or its judgement of pairs."""
+"""Evaluate a model on held-out rows: its answers, or its pair accuracy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from siftune.curate.files.outputs import check_folder, whole_folder
 from siftune.finetune.core.intervals import with_interval
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import training_rows
-from siftune.finetune.evaluation.generation_eval import Exam, number_of
+from siftune.finetune.evaluation.generation_eval import GenerationEval, number_of
 from siftune.finetune.models import loading
 from siftune.finetune.models.precision import (
     Precision,
@@ -113,7 +113,7 @@ class Evaluate:
         table = chosen_rows(training_rows.load(rows, KINDS), self.limit, self.seed)
         dtype = frozen_dtype(self.precision)
         reference = None if self.reference is None else loading.load_causal(self.reference, dtype)
-        exam = Exam(
+        generation_eval = GenerationEval(
             tuple(training_rows.to_prompts(table)),
             loading.load_tokenizer(self.model),
             None if reference is None else loading.placed(reference),
@@ -124,7 +124,7 @@ class Evaluate:
             self.seed,
             self.precision,
         )
-        found = exam(loading.placed(loading.load_causal(self.model, dtype)))
+        found = generation_eval(loading.placed(loading.load_causal(self.model, dtype)))
         return found, summary(found)
 
     def _judged_by_ratio(self, rows: Path) -> _Found:
@@ -151,7 +151,7 @@ class Evaluate:
 
 
 def chosen_rows(table: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
-    """At most ``limit`` rows (0: all), drawn by what their ids are, not by where they stand."""
+    """At most ``limit`` rows (0: all), drawn by the hashes of their ids, not by their order."""
     if not limit or table.height <= limit:
         return table
     ranks = [number_of(f"{seed}:{key}") for key in table["id"]]
@@ -185,7 +185,7 @@ def _prompt_of(row: Mapping[str, Any]) -> str:
 def write_step(
     folder: Path, step: int, rows: Sequence[Mapping[str, Any]], name: str = "evaluation"
 ) -> None:
-    """Keep the rows of an evaluation at ``step`` as ``NAME/step-NNNNNN.jsonl``."""
+    """Write the rows of an evaluation at ``step`` as ``NAME/step-NNNNNN.jsonl``."""
     write_text(folder / name / f"step-{step:06}.jsonl", _lines(rows))
 
 

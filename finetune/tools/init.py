@@ -158,7 +158,7 @@ def read_texts(source: Path) -> list[str]:
 
 
 def make_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with the ChatML control tokens; its template marks what the assistant says."""
+    """Byte-level BPE with the ChatML control tokens; its template marks the assistant's text."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -235,7 +235,7 @@ def _blocks(
 def _order(
     count: int, batch: int, seed: int
 ) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """Batches of block numbers; every block is seen once before any is seen again."""
+    """Batches of block numbers; every block is used once before any is used again."""
     generator = np.random.default_rng(seed)
     ahead = np.empty(0, np.int64)
     while True:

@@ -186,10 +186,10 @@ class Sample:
         lost: Counter[str],
     ) -> list[list[str]]:
         """The answers that ended, by prompt; others are counted in ``lost``, by why."""
-        from siftune.finetune.evaluation.generation_eval import Exam
+        from siftune.finetune.evaluation.generation_eval import GenerationEval
 
         many = [{**row, "id": f"{row['id']}#{who}{at}"} for row in asked for at in range(count)]
-        exam = Exam(
+        generation_eval = GenerationEval(
             tuple(many),
             tokenizer,
             temperature=self.temperature,
@@ -198,7 +198,7 @@ class Sample:
             seed=self.seed,
         )
         found = []
-        for one in exam(model):
+        for one in generation_eval(model):
             reason = _left_out(one)
             lost[reason] += reason != ""
             found.append(None if reason else one["completion"])

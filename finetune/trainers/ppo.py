@@ -1,4 +1,4 @@
-"""PPO: a policy learns from a reward, held near where it started by the price of KL."""
+"""PPO: train a policy on a reward, with a KL penalty to its reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core import distributed
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
-from siftune.finetune.evaluation.generation_eval import Exam
+from siftune.finetune.evaluation.generation_eval import GenerationEval
 from siftune.finetune.evaluation.reward_lookup import load, reward_of
 from siftune.finetune.models import loading
 from siftune.finetune.models.lora import Kept, check_kept, whole_model
@@ -54,7 +54,7 @@ class PPO(Settings):
     rows that cannot be asked are refused, or left out with ``on_bad: drop``.
 
     A run is ``rollouts`` rounds. Each draws one completion for each of ``batch`` prompts (at most
-    ``max_new_tokens`` tokens, at ``temperature``) and goes over them ``epochs`` times in
+    ``max_new_tokens`` tokens, at ``temperature``) and trains on them ``epochs`` times in
     ``minibatches`` optimiser steps; ``micro_batch`` completions are in memory at a time, which
     changes the numbers by rounding alone, and that shows in bf16. ``lr`` is the policy's learning
     rate, ``critic_lr`` the critic's, both follow ``schedule``; ``max_grad_norm`` clips the
@@ -79,7 +79,7 @@ class PPO(Settings):
 
     ``eval_rows`` are held-out rows: the policy answers ``eval_limit`` of their prompts before, at
     every checkpoint and after. A checkpoint is taken every ``save_every`` rollouts beside the
-    output, and a run that was cut off goes on from the last whole one. ``seed`` decides the order
+    output, and an interrupted run continues from the last whole one. ``seed`` decides the order
     of prompts and every draw. ``precision`` is that of frozen weights: ``auto`` is bf16 for the
     base under an adapter and a reward model where the processor multiplies it, and fp32 for a
     reference beside a policy of which all weights are trained, so that both start equal; ``bf16``
@@ -147,7 +147,7 @@ class PPO(Settings):
         report(self.precision, self._frozen, self._trained)
         load(reward)
         loop, used, bad = self._loop(table, tokenizer, reward, rows, run.work)
-        loop.at_save = self._examined(tokenizer, loop, run)
+        loop.at_save = self._evaluation(tokenizer, loop, run)
         stopped = self._train(loop, run)
         facts = {
             "stage": "ppo",
@@ -161,7 +161,7 @@ class PPO(Settings):
             "options": asdict(self),
             "precision": formats(self.precision, self._frozen, self._trained),
             "seed": self.seed,
-            "metrics": self._told(loop, run),
+            "metrics": self._write_metrics(loop, run),
             "stopped": "kl" if stopped else None,
             "stopped_because": stopped,
         }
@@ -267,12 +267,12 @@ class PPO(Settings):
             return str(stop)
         return None
 
-    def _examined(self, tokenizer: Any, loop: Loop, run: Run) -> Callable[[int], None] | None:
-        """What answers the held-out prompts with the policy as it stands at a step."""
+    def _evaluation(self, tokenizer: Any, loop: Loop, run: Run) -> Callable[[int], None] | None:
+        """Evaluates the current policy on the held-out prompts at a step."""
         if self.eval_rows is None:
             return None
         table = chosen_rows(training_rows.load(self.eval_rows, KINDS), self.eval_limit, self.seed)
-        exam = Exam(
+        generation_eval = GenerationEval(
             tuple(training_rows.to_prompts(table)),
             tokenizer,
             loop.collector.reference or self._reference(),
@@ -283,10 +283,10 @@ class PPO(Settings):
         policy = (
             loop.ac.policy.get_base_model() if self.lora else loop.ac.policy
         )  # adapter in place
-        return lambda step: write_step(run.beside, step, exam(policy))
+        return lambda step: write_step(run.beside, step, generation_eval(policy))
 
-    def _told(self, loop: Loop, run: Run) -> dict[str, float]:
-        """Write ``metrics.jsonl`` and what was evaluated; the last of both, of the policy kept."""
+    def _write_metrics(self, loop: Loop, run: Run) -> dict[str, float]:
+        """Write ``metrics.jsonl`` and the summary of evaluations; return the last of both."""
         logged = [_line(entry) for entry in loop.state.log_history if "objective/score" in entry]
         # What a resumed run logged before has been through a file that sorts its keys.
         lines = [orjson.dumps(line, option=orjson.OPT_SORT_KEYS).decode() + "\n" for line in logged]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from siftune.finetune.data.answer_rows import TokenRows
-    from siftune.finetune.evaluation.generation_eval import Exam
+    from siftune.finetune.evaluation.generation_eval import GenerationEval
     from siftune.finetune.losses.types import Needs
     from siftune.finetune.training.preference_rows import Shape
     from siftune.finetune.training.preference_trainer import PreferenceTrainer
@@ -311,20 +311,24 @@ class Preference(PolicyOptions):
         return trainer
 
     def _run(
-        self, trainer: PreferenceTrainer, test: TokenRows, exam: Exam | None, run: Run
+        self,
+        trainer: PreferenceTrainer,
+        test: TokenRows,
+        generation_eval: GenerationEval | None,
+        run: Run,
     ) -> dict[str, float]:
         """Train; at checkpoints judge ``test`` and answer its prompts. The last metrics."""
 
         def evaluate(model: Any, step: int) -> None:
             write_step(run.beside, step, trainer.judged(test.table))
-            if exam is not None:
-                write_step(run.beside, step, exam(model), _ANSWERS)
+            if generation_eval is not None:
+                write_step(run.beside, step, generation_eval(model), _ANSWERS)
 
         metrics = run.train(trainer, evaluate if test.ids else None)
         if test.ids:
             found = write_summary(run.beside, trainer.summary)
             metrics |= {f"eval_{name}": value for name, value in found.items()}
-        if exam is not None:
+        if generation_eval is not None:
             found = write_summary(run.beside, name=_ANSWERS)
             metrics |= {f"answers_{name}": value for name, value in found.items()}
         return metrics

@@ -30,7 +30,7 @@ from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.token_budget import budget_order
 from siftune.finetune.data.tool_checks import check_calls, check_unweighed
-from siftune.finetune.evaluation.generation_eval import Exam
+from siftune.finetune.evaluation.generation_eval import GenerationEval
 from siftune.finetune.models import loading
 from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
 from siftune.finetune.models.precision import (
@@ -358,13 +358,13 @@ class SFT:
         table = chosen_rows(training_rows.load(self.eval_rows, KINDS), self.eval_limit, self.seed)
         dtype = reference_dtype(self.precision, adapter=self.lora > 0)
         reference = loading.placed(loading.load_causal(self.model, dtype))
-        exam = Exam(
+        generation_eval = GenerationEval(
             tuple(training_rows.to_prompts(table)),
             tokenizer,
             reference,
             max_new_tokens=self.max_new_tokens,
         )
-        return lambda model, step: write_step(run.beside, step, exam(model))
+        return lambda model, step: write_step(run.beside, step, generation_eval(model))
 
 
 @dataclass(frozen=True)

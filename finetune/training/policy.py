@@ -19,7 +19,7 @@ from siftune.finetune.data.answer_rows import AnswerRow, with_mismatched
 from siftune.finetune.data.collator import AnswerCollator, pad_of
 from siftune.finetune.data.packing import try_sharing
 from siftune.finetune.data.token_budget import budget_order
-from siftune.finetune.evaluation.generation_eval import Exam
+from siftune.finetune.evaluation.generation_eval import GenerationEval
 from siftune.finetune.losses.types import needs_of
 from siftune.finetune.models import loading
 from siftune.finetune.models.lora import whole_model, with_adapter
@@ -249,7 +249,7 @@ def watched_statistics(reference: Reference | None) -> tuple[str, ...]:
 
 def generation_eval_of(
     options: PolicyOptions, trainer: Any, table: pl.DataFrame, tokenizer: Any
-) -> Exam | None:
+) -> GenerationEval | None:
     """Generation on held-out prompts; the KL of the answers where a reference is in memory.
 
     The answers of the rows are no references: nothing is matched against them.
@@ -259,7 +259,7 @@ def generation_eval_of(
     prompts = training_rows.to_prompts(chosen_rows(table, options.eval_limit, options.seed))
     reference = trainer.reference
     comparable = isinstance(reference, Frozen) and not reference.skip
-    return Exam(
+    return GenerationEval(
         tuple({**row, "reference": None} for row in prompts),
         tokenizer,
         reference.model if comparable else None,

@@ -15,7 +15,7 @@ from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
 from siftune.finetune.core.answer_match import contains, exact_match
 from siftune.finetune.data import training_rows
-from siftune.finetune.evaluation.generation_eval import Exam
+from siftune.finetune.evaluation.generation_eval import GenerationEval
 from siftune.finetune.models.loading import load_causal, load_tokenizer
 from siftune.finetune.models.saving import save_model
 from siftune.finetune.tools.evaluate import (
@@ -40,10 +40,10 @@ def asked(*questions: str, reference: str | None = "blue") -> tuple[dict[str, An
 
 
 @pytest.fixture
-def exam(tiny_model_dir: Path) -> Any:
-    def build(questions: tuple[str, ...] = tuple(QUESTIONS), **options: Any) -> Exam:
+def build_eval(tiny_model_dir: Path) -> Any:
+    def build(questions: tuple[str, ...] = tuple(QUESTIONS), **options: Any) -> GenerationEval:
         rows = asked(*questions)
-        return Exam(rows, load_tokenizer(tiny_model_dir), max_new_tokens=8, **options)
+        return GenerationEval(rows, load_tokenizer(tiny_model_dir), max_new_tokens=8, **options)
 
     return build
 
@@ -59,10 +59,12 @@ def other(tiny_model_dir: Path) -> Any:
     return model
 
 
-def test_greedy_answers_are_those_of_plain_transformers(exam: Any, tiny_model_dir: Path) -> None:
+def test_greedy_answers_are_those_of_plain_transformers(
+    build_eval: Any, tiny_model_dir: Path
+) -> None:
     tokenizer = load_tokenizer(tiny_model_dir)
     model: Any = load_causal(tiny_model_dir)
-    for row in exam()(model):
+    for row in build_eval()(model):
         ids: Any = tokenizer(row["prompt"], add_special_tokens=False, return_tensors="pt")
         out: Any = model.generate(**ids, max_new_tokens=8, do_sample=False)
         said = tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -71,25 +73,27 @@ def test_greedy_answers_are_those_of_plain_transformers(exam: Any, tiny_model_di
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_an_answer_does_not_depend_on_the_batch(
-    exam: Any, tiny_model_dir: Path, temperature: float
+    build_eval: Any, tiny_model_dir: Path, temperature: float
 ) -> None:
     model = load_causal(tiny_model_dir)
-    together = exam(temperature=temperature)(model)
-    again = exam(temperature=temperature)(model)
-    alone = exam(temperature=temperature, batch_size=1)(model)
+    together = build_eval(temperature=temperature)(model)
+    again = build_eval(temperature=temperature)(model)
+    alone = build_eval(temperature=temperature, batch_size=1)(model)
     assert together == again
     assert [row["completion"] for row in together] == [row["completion"] for row in alone]
 
 
-def test_samples_depend_on_the_seed(exam: Any, tiny_model_dir: Path) -> None:
+def test_samples_depend_on_the_seed(build_eval: Any, tiny_model_dir: Path) -> None:
     model = load_causal(tiny_model_dir)
-    first, second = (exam(temperature=1.0, seed=seed)(model) for seed in (0, 1))
+    first, second = (build_eval(temperature=1.0, seed=seed)(model) for seed in (0, 1))
     assert [row["completion"] for row in first] != [row["completion"] for row in second]
 
 
-def test_kl_is_the_sum_over_the_answers_tokens(exam: Any, other: Any, tiny_model_dir: Path) -> None:
+def test_kl_is_the_sum_over_the_answers_tokens(
+    build_eval: Any, other: Any, tiny_model_dir: Path
+) -> None:
     reference, tokenizer = load_causal(tiny_model_dir), load_tokenizer(tiny_model_dir)
-    one = exam(("Name a colour.",), reference=reference)
+    one = build_eval(("Name a colour.",), reference=reference)
     (row,) = one(other)
     prompt = one._prompts[0]
     answer = one._answers(other)[0]
@@ -106,15 +110,15 @@ def test_kl_is_the_sum_over_the_answers_tokens(exam: Any, other: Any, tiny_model
     assert row["kl_k3"] == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_model_is_no_distance_from_itself(exam: Any, tiny_model_dir: Path) -> None:
+def test_a_model_is_no_distance_from_itself(build_eval: Any, tiny_model_dir: Path) -> None:
     model = load_causal(tiny_model_dir)
-    for row in exam(reference=load_causal(tiny_model_dir))(model):
+    for row in build_eval(reference=load_causal(tiny_model_dir))(model):
         assert (row["kl_k1"], row["kl_k3"]) == (0, 0)
 
 
-def test_a_prompt_over_the_context_is_told_not_lost(exam: Any, tiny_model_dir: Path) -> None:
+def test_a_prompt_over_the_context_is_told_not_lost(build_eval: Any, tiny_model_dir: Path) -> None:
     model = load_causal(tiny_model_dir)
-    found = exam(("Hi", "very " * 600))(model)
+    found = build_eval(("Hi", "very " * 600))(model)
     assert found[1]["completion"] is None
     assert found[1]["error"] == "prompt_over_context"
     assert summary(found)["unanswered"] == 1
@@ -149,10 +153,10 @@ def test_the_loss_is_a_mean_over_tokens_not_over_answers() -> None:
 
 
 def test_the_loss_is_the_cross_entropy_of_the_known_answer(
-    exam: Any, other: Any, tiny_model_dir: Path
+    build_eval: Any, other: Any, tiny_model_dir: Path
 ) -> None:
     tokenizer = load_tokenizer(tiny_model_dir)
-    rows = exam(("Hi", "Name a colour of the sea."))(other)
+    rows = build_eval(("Hi", "Name a colour of the sea."))(other)
     for row in rows:
         before: Any = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
         answer: Any = tokenizer("blue<|im_end|>", add_special_tokens=False)["input_ids"]
@@ -163,8 +167,10 @@ def test_the_loss_is_the_cross_entropy_of_the_known_answer(
         assert row["loss_tokens"] == len(answer)
 
 
-def test_an_answer_that_is_not_known_has_no_loss(exam: Any, tiny_model_dir: Path) -> None:
-    one = Exam(asked("Hi", reference=None), load_tokenizer(tiny_model_dir), max_new_tokens=2)
+def test_an_answer_that_is_not_known_has_no_loss(build_eval: Any, tiny_model_dir: Path) -> None:
+    one = GenerationEval(
+        asked("Hi", reference=None), load_tokenizer(tiny_model_dir), max_new_tokens=2
+    )
     (row,) = one(load_causal(tiny_model_dir))
     assert "loss" not in row
     assert "loss" not in summary([row])
@@ -330,6 +336,9 @@ def test_a_known_answer_of_weight_0_has_no_loss(tiny_model_dir: Path, tmp_path: 
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     asked = training_rows.to_prompts(training_rows.load(path, ("conversation",)))
-    exam = Exam(tuple(asked), load_tokenizer(tiny_model_dir), max_new_tokens=2)
-    assert [row.get("loss") is None for row in exam(load_causal(tiny_model_dir))] == [True, False]
+    build_eval = GenerationEval(tuple(asked), load_tokenizer(tiny_model_dir), max_new_tokens=2)
+    assert [row.get("loss") is None for row in build_eval(load_causal(tiny_model_dir))] == [
+        True,
+        False,
+    ]
     assert all("weight" not in turn for row in asked for turn in row["prompt"])

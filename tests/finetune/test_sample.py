@@ -129,7 +129,7 @@ def test_an_answer_has_ended_with_each_end_token_of_the_generation_settings(
     tiny_model_dir, monkeypatch
 ):
     """Also where its last token is the last that it was allowed."""
-    from siftune.finetune.evaluation.generation_eval import Exam
+    from siftune.finetune.evaluation.generation_eval import GenerationEval
     from siftune.finetune.models.loading import load_tokenizer
 
     model, tokenizer = load_causal(tiny_model_dir), load_tokenizer(tiny_model_dir)
@@ -147,7 +147,7 @@ def test_an_answer_has_ended_with_each_end_token_of_the_generation_settings(
 
     monkeypatch.setattr("siftune.finetune.generation.sampling.sample", sample)
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, text_end]
-    rows = Exam(asked, tokenizer, max_new_tokens=2)(model)
+    rows = GenerationEval(asked, tokenizer, max_new_tokens=2)(model)
     assert [row["ended"] for row in rows] == [True, True, False, True]
     assert seen == [{tokenizer.eos_token_id, text_end}]  # generation stops at both
 

@@ -14,7 +14,7 @@ from siftune.curate.chat.encoding import encode_answers
 from siftune.curate.core.errors import DataError
 from siftune.finetune.data import training_rows
 from siftune.finetune.data.answer_rows import encode_rows
-from siftune.finetune.evaluation.generation_eval import Exam
+from siftune.finetune.evaluation.generation_eval import GenerationEval
 from siftune.finetune.evaluation.pair_accuracy import encode_sides
 from siftune.finetune.models.loading import load_causal, load_tokenizer
 from siftune.finetune.rewards.reward_model import RewardModel
@@ -115,7 +115,9 @@ def test_an_evaluation_reads_them_and_knows_the_answer(
     tokenizer: Any, table: Any, tiny_model_dir: Path
 ) -> None:
     asked = training_rows.to_prompts(table(CONVERSATION, {"messages": [ASK, CALLED], **BESIDE}))
-    first, second = Exam(tuple(asked), tokenizer, max_new_tokens=1)(load_causal(tiny_model_dir))
+    first, second = GenerationEval(tuple(asked), tokenizer, max_new_tokens=1)(
+        load_causal(tiny_model_dir)
+    )
     assert has_all(first["prompt"])
     assert DECLARED in second["prompt"]
     assert second["reference"] is None

@@ -25,7 +25,7 @@ class KTO:
     ``λ_D · desirable : λ_U · undesirable`` rows between 1:1 and 4:3.
 
     At a fixed z the loss is linear in ``σ(β (l - z))``: the probability of a completion that is
-    desirable with weight a and undesirable with b goes to 0 if ``aλ_D < bλ_U``. Those that stay
+    desirable with weight a and undesirable with b tends to 0 if ``aλ_D < bλ_U``. Those that stay
     have the same ``(aλ_D - bλ_U) σ'(β (l - z)) / π``; the loss is not convex, so which they are
     depends on where training begins.
 
