@@ -17,7 +17,7 @@ def main() -> None:
     rows = sf.read(RAW)  # or a file, a folder, a hub name, a frame, a datasets.Dataset
     rows = rows.score("length").score("heuristics")
     rows = rows.select("flags", by="heuristics_flags")
-    rows = rows.dedup("exact", of="response").select("top_k", by="length_words", k=2)
+    rows = rows.dedup("exact", of="response").select("top_k", by="length_words", rows=2)
     print(rows)
     print(rows.kept.select("id", "length_words"))
     print(rows.dropped.select("id", "stage", "reason"))

@@ -26,7 +26,7 @@ def main() -> None:
     table = frame(200)
     for name, options in {
         "random": {"rows": 20},
-        "top_k": {"k": 20, "by": "quality"},
+        "top_k": {"rows": 20, "by": "quality"},
         "mmr": {"rows": 20, "rank_by": "quality"},
         "k_center": {"rows": 20},
     }.items():

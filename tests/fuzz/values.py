@@ -84,7 +84,7 @@ def values_of(param: click.Parameter) -> Sequence[str]:
 
 
 def _of_text(param: click.Parameter, metavar: str) -> Sequence[str]:
-    if "|" in metavar:
+    if "|" in metavar and not metavar.startswith("TEXT"):
         return (*metavar.split("|"), *_CHOICES, *_TEXTS)
     if isinstance(param.type, click.Path):
         return (*_PLACES, *_TEXTS)
