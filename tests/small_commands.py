@@ -91,7 +91,7 @@ def run_all() -> dict[str, object]:
         error = repr(done.exception) if done.exception else ""
         found[f"{number} {line}"] = [done.exit_code, done.stdout, error]
     rows = siftune.read("rows.jsonl").score("length").dedup("exact")
-    found["api"] = [*rows.kept["id"], *rows.dropped["id"]]
+    found["api"] = {"kept": list(rows.kept["id"]), "dropped": list(rows.dropped["id"])}
     return found | dict(written())
 
 
