@@ -59,6 +59,7 @@ def test_a_new_file_is_found_by_its_group() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_one_of_each_is_added_to_a_copy_and_keeps_the_contracts(tmp_path: Path) -> None:
     kept = shutil.ignore_patterns("__pycache__", "added")
     for name in ("curate", "finetune", "pipelines", "tests"):

@@ -35,6 +35,7 @@ WITHOUT_OUT = {
     "curate schema": "prints",
     "finetune conformance": "prints",
     "finetune losses": "prints",
+    "pipelines schema": "prints",
     "doctor": "prints",
     "models list": "prints",
     "models path": "prints",
