@@ -10,10 +10,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from contextlib import suppress
+from functools import cache, cached_property
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final
@@ -47,7 +50,9 @@ def code_hash(*places: str | Path, alone: Iterable[str] = ()) -> str:
         roots[""] = files[0].parent  # modules beside a user's file
     found = imported_files([*files, *(_file_of(module, roots) for module in modules)], roots)
     found |= {_file_of(module, roots) for module in alone}
-    return _digest_of(found, roots, lambda path: _code_of(path, *_stamp_of(path)))
+    digest = _digest_of(found, roots, lambda path: _code_of(path, *_stamp_of(path)))
+    _stored.save()
+    return digest
 
 
 @cache
@@ -169,26 +174,73 @@ def _bytes_of(path: Path, *stamp: int) -> str:
 
 
 @cache
-def _code_of(path: Path, *stamp: int) -> str:
-    """Hash of a file's code; of a file that is no Python, of its bytes."""
+def _code_of(path: Path, size: int, changed: int) -> str:
+    """Hash of a file's code, or the bytes of one that is no Python; those of ours are stored."""
+    known = _stored.files.get(str(path), [None])
+    if known[:2] == [size, changed]:
+        return str(known[2])
+    digest = _compiled(path, size, changed)
+    if path.is_relative_to(_HOME):
+        _stored.add(str(path), [size, changed, digest])
+    return digest
+
+
+def _compiled(path: Path, *stamp: int) -> str:
+    source: Any = path.read_bytes()
     try:
-        tree = ast.parse(path.read_bytes())
+        if sys.version_info >= (3, 13):  # where a class knows the number of its line
+            source = _without_lines(ast.parse(source))
+        code = compile(source, "", "exec", dont_inherit=True, optimize=2)
     except (SyntaxError, ValueError):
         return _bytes_of(path, *stamp)
-    if sys.version_info >= (3, 13):  # where a class knows the number of its line
-        _forget_lines(tree)
     total = hashlib.sha256()
-    for part in _parts(compile(tree, "", "exec", dont_inherit=True, optimize=2)):
+    for part in _parts(code):
         total.update(f"{part!r}\0".encode())
     return total.hexdigest()
 
 
-def _forget_lines(tree: ast.AST) -> None:
+class _Stored:
+    """Hashes of files of the package, beside their compiled forms: to compile takes 0.3 s a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.changed = False
+
+    @cached_property
+    def files(self) -> dict[str, list[Any]]:
+        """Size, time of change and hash by path; empty where there are none to be read."""
+        with suppress(OSError, ValueError):
+            found = json.loads(self.path.read_bytes())
+            if isinstance(found, dict):
+                return found
+        return {}
+
+    def add(self, path: str, known: list[Any]) -> None:
+        """Know the hash of one more file."""
+        self.files[path] = known
+        self.changed = True
+
+    def save(self) -> None:
+        """Write what is new; where that cannot be, it is computed again each time."""
+        if self.changed:
+            part = self.path.with_suffix(f".{os.getpid()}.tmp")
+            with suppress(OSError):
+                part.write_text(json.dumps(self.files))
+                part.replace(self.path)
+        self.changed = False
+
+
+_HOME: Final = Path(__file__).parents[2]
+_stored: Final = _Stored(_HOME / "__pycache__" / f"code.{sys.implementation.cache_tag}.json")
+
+
+def _without_lines(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             node.lineno = 1
             for decorator in node.decorator_list:
                 decorator.lineno = 1
+    return tree
 
 
 def _parts(code: CodeType) -> Iterator[object]:

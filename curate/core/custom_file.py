@@ -360,9 +360,7 @@ def _from_class(
         raise UsageError(f"{name}: the class has no {missing[0]!r}, which its group needs")
     made = own if is_dataclass(own) else _with_options(own, name)
     doc = own.__doc__ if own.__dict__.get("__doc__") else None
-    component: Any = type(own.__name__, (checked, made, checked.defaults), space | {"__doc__": doc})
-    made_of_user: type[Any] = component
-    return made_of_user
+    return type(own.__name__, (checked, made, checked.defaults), space | {"__doc__": doc})
 
 
 def _with_options(own: type[Any], name: str) -> type[Any]:

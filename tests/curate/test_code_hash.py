@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_what_a_module_computes_counts_and_what_its_imports_do(
 def test_a_class_may_move_where_it_knows_its_line() -> None:
     trees = [hashing.ast.parse(f"{lines}@d\nclass C:\n    x = 1\n") for lines in ("", "\n" * 9)]
     for tree in trees:
-        hashing._forget_lines(tree)
+        hashing._without_lines(tree)
     first, moved = (tree.body[0] for tree in trees)
     assert first.lineno == moved.lineno == 1
 
@@ -249,3 +250,25 @@ def test_a_changed_loss_or_reward_retrains_its_models_alone(tree: Path) -> None:
     assert "ipo" not in other()
     edit(tree / "finetune/scoring/logps.py", "def ", "OTHER = 1\n\n\ndef ")
     assert other() == set(trainers)
+
+
+def test_stored_hashes_are_those_of_the_files(
+    pack: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hashing, "_HOME", pack)
+    for text in (None, "[3]", "{"):  # none, and files of other or damaged content
+        stored = hashing._Stored(tmp_path / "stored.json")
+        if text is not None:
+            stored.path.write_text(text)
+        monkeypatch.setattr(hashing, "_stored", stored)
+        hashing._code_of.cache_clear()
+        before = code_hash("pack.one")
+        assert set(json.loads(stored.path.read_text())) >= {str(pack / "one.py")}
+    monkeypatch.setattr(hashing, "_compiled", None)  # it is not computed again
+    monkeypatch.setattr(hashing, "_stored", hashing._Stored(stored.path))
+    hashing._code_of.cache_clear()
+    code_hash("pack.one")
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (pack / "two.py").write_text("from . import four\nVALUE = 22\n")
+    assert code_hash("pack.one") != before
