@@ -103,17 +103,19 @@ _PLACES: Final = {
 _MODULES: Final = ("losses", "rewards", "scorers", "selectors", "train")
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # for a type checker there are the names above, and no others
 
-        return version("siftune")
-    if name in _MODULES:
-        return importlib.import_module(f"siftune.{name}")
-    for module, names in _PLACES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"siftune.{module}"), name)
-    raise AttributeError(f"module 'siftune' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("siftune")
+        if name in _MODULES:
+            return importlib.import_module(f"siftune.{name}")
+        for module, names in _PLACES.items():
+            if name in names:
+                return getattr(importlib.import_module(f"siftune.{module}"), name)
+        raise AttributeError(f"module 'siftune' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -351,6 +351,8 @@ def read(
         if not len(data):
             raise DataError("there are no rows: the frame or list is empty")
         paths, held = (str(write_source(data, place.path, name)),), (place,)
+    if "-" in paths:
+        raise UsageError("'-' is standard input, which can be read once: give a file")
     recipe = Recipe("rows", paths, (), seed, format, dict(map or {}), limit)
     return _made(recipe, held)
 

@@ -32,6 +32,8 @@ __all__ = [
 _numbers = count(1)
 _telling: list[ProgressReporter] = [NoProgress()]
 _OPTION: Final = re.compile(r"--[\w-]+ VALUE on the command line, (\w+): VALUE in a recipe")
+_ARGUMENTS: Final = {"as": "shape", "with": "columns"}
+"""Arguments of `siftune.Rows.export` that are named otherwise than options of the command."""
 _FLAG: Final = re.compile(r"--([a-z][a-z0-9-]*)")
 
 
@@ -94,7 +96,7 @@ def _spelled(text: str) -> str:
     text = re.sub(f"{re.escape(str(session()))}/[0-9]+/", "", text)
     text = _OPTION.sub(r"\1=VALUE", text).replace("--overwrite", "overwrite=True")
     text = text.replace("`siftune curate ingest`", "`siftune.read`")
-    return _FLAG.sub(lambda found: f"{found[1].replace('-', '_')}=", text)
+    return _FLAG.sub(lambda found: f"{_ARGUMENTS.get(found[1], found[1].replace('-', '_'))}=", text)
 
 
 def as_options(given: Mapping[str, Any]) -> dict[str, Any]:
