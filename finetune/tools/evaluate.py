@@ -48,16 +48,15 @@ MEASURES: Final = (
 class Evaluate:
     """Answers of ``model`` to held-out prompts, or its judgement of held-out pairs.
 
-    A causal model answers at most ``limit`` prompts (drawn by ``seed``; 0: all), greedily or at
-    ``temperature``, in at most ``max_new_tokens``; ``reference`` is the model its KL is measured
-    from, ``reward`` a reward model that scores the answers. ``loss`` is its cross-entropy on the
-    answers that the rows hold, in nats a token. A reward model is asked which side of each pair is
-    better, and so is a causal model with ``judge_pairs``: by its implicit reward, the log-ratio of
-    an answer to ``reference`` (its log-probability where none is given), in fp32 unless ``bf16`` is
-    asked for. Each mean has the 95 % interval of a bootstrap over prompts. ``precision`` is that of
-    all these models: ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it. In
-    bf16 an answer can depend on the prompts that share its batch, by rounding: for the same answers
-    keep ``batch_size``.
+    A causal model answers prompts; ``loss`` is its cross-entropy on the answers that the rows have,
+    in nats a token. A reward model is asked which side of each pair is better, and so is a causal
+    model with ``judge_pairs``: by its implicit reward, the log-ratio of an answer to ``reference``
+    (its log-probability where none is given). Each mean has the 95 % interval of a bootstrap over
+    prompts.
+
+    Pairs are judged by the implicit reward in fp32 unless ``bf16`` is asked for. In bf16 an answer
+    can depend on the prompts that share its batch, by rounding: for the same answers keep
+    ``batch_size``.
 
     Options:
         model: Model to evaluate: a folder, a name of `siftune models list`, or a name on the hub.

@@ -38,11 +38,9 @@ _COMMAND: Final = "finetune init"
 class Init:
     """A Llama-shaped model with a byte-level BPE tokenizer, pretrained on packed text.
 
-    The proxy model of machines without a hub, and of cheap comparisons. ``vocab_size`` is an upper
-    bound: little text gives fewer tokens. ``hidden`` / ``layers`` / ``heads`` / ``context`` shape
-    the model; ``steps`` (0: random weights), ``lr`` (peak; warms up over a tenth of the steps, then
-    falls as a cosine to a tenth), ``batch`` (blocks of ``context`` tokens) train it. Equal text,
-    options and seed give equal weights on one kind of device.
+    The proxy model of machines without a hub, and of cheap comparisons. The learning rate warms up
+    over a tenth of the steps, then falls as a cosine to a tenth. Equal text, options and seed give
+    equal weights on one kind of device.
 
     Options:
         vocab_size: Largest number of tokens of the vocabulary; little text gives fewer.

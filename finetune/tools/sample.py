@@ -47,11 +47,9 @@ _NUMBERS: Final = ("win_rate", "win_probability", "by_reference")
 class Sample:
     """``count`` answers of ``model`` to each prompt of the rows, as ranked rows.
 
-    They are drawn at ``temperature``, each from random numbers of its own (``seed``, its row, its
-    number), in at most ``max_new_tokens``; what was cut off there, or is empty, is no sample of the
-    model and is left out. ``reward`` is the folder of a reward model or the name of a reward
-    (``reward_options`` are its own), and gives the ``scores``. At most ``limit`` prompts are asked
-    (0: all), each once however many rows have it.
+    Each is drawn from random numbers of its own (``seed``, its row, its number); one that was cut
+    off at ``max_new_tokens``, or is empty, is left out. The ``reward`` gives the ``scores``. Each
+    prompt is asked once, however many rows have it.
 
     With each answer come the numbers that losses on own samples read, by Bradley-Terry on the
     scores over ``scale``: ``win_rate``, how often it beats another of its list (``spo``, ``dno``);

@@ -47,43 +47,23 @@ __all__ = ["PPO"]
 class PPO(Settings):
     """Proximal policy optimisation; arXiv:1707.06347, for language models arXiv:2203.02155.
 
-    ``model`` is the policy, and its reference: a folder, a name of ``siftune models list``, or one
-    of the hub. ``reward`` is the name of a reward, such as ``exact_match`` or ``length``
-    (``reward_options`` are its options), or the folder of a reward model, with any tokenizer. Of
-    the training rows only the prompts are used, and known answers by rewards that ask for them;
-    rows that cannot be asked are refused, or left out with ``on_bad: drop``.
+    Of the training rows only the prompts are used, and known answers by rewards that ask for them;
+    rows that have no prompt are refused, or left out with ``on_bad: drop``. A reward model may have
+    any tokenizer.
 
-    A run is ``rollouts`` rounds. Each draws one completion for each of ``batch`` prompts (at most
-    ``max_new_tokens`` tokens, at ``temperature``) and trains on them ``epochs`` times in
-    ``minibatches`` optimiser steps; ``micro_batch`` completions are in memory at a time, which
-    changes the numbers by rounding alone, and that shows in bf16. ``lr`` is the policy's learning
-    rate, ``critic_lr`` the critic's, both follow ``schedule``; ``max_grad_norm`` clips the
-    gradient.
+    The policy loss is clipped at ``1 ± cliprange`` (and at ``dual_clip`` for tokens with a negative
+    advantage), the value loss at ``± value_clip``. Advantages are GAE's; their reward is the score
+    at the end token, less ``missing_eos_penalty`` for a completion that was cut, less ``kl_coef``
+    times the log-ratio to the reference at each token. ``kl_stop`` bounds the KL from the reference
+    at a rollout, and from the old policy within one. ``micro_batch`` changes the numbers by
+    rounding alone, which shows in bf16.
 
-    The policy loss is clipped at ``1 ± cliprange`` (and at ``dual_clip`` for bad tokens, if set),
-    the value loss, weighted ``vf_coef``, at ``± value_clip`` (null: not). Advantages are GAE's with
-    ``gamma`` and ``lam``, whitened over the rollout if ``whiten``. Their reward is the score at the
-    end token, less ``missing_eos_penalty`` for a completion that was cut, less ``kl_coef`` times
-    the log-ratio to the reference at each token. With ``kl_target`` (nats a completion) the
-    coefficient adapts over ``kl_horizon`` completions. Above ``kl_stop`` nats a completion, from
-    the reference at a rollout or from the old policy within one, the run ends with the last policy
-    that was below; null trusts that this never happens. ``ptx_coef`` adds that many times the mean
-    token NLL of the supervised rows ``ptx_rows`` (InstructGPT's γ).
-
-    ``lora`` is the rank of an adapter on the policy (0: all weights are trained), ``lora_alpha``
-    its scale; the reference is then the same model without it, and no copy is held. ``adapter`` is
-    what is written of it: the merged model (``merge``), the adapter alone (``keep``), or ``both``.
-    ``critic`` is ``separate`` (a trunk of its own, started
-    from ``critic_model``, by default the policy's folder; the default when all weights are trained)
-    or ``shared`` (a value head on the policy's trunk; the default with ``lora``).
-
-    ``eval_rows`` are held-out rows: the policy answers ``eval_limit`` of their prompts before, at
-    every checkpoint and after. A checkpoint is taken every ``save_every`` rollouts beside the
-    output, and an interrupted run continues from the last whole one. ``seed`` decides the order
-    of prompts and every draw. ``precision`` is that of frozen weights: ``auto`` is bf16 for the
-    base under an adapter and a reward model where the processor multiplies it, and fp32 for a
-    reference beside a policy of which all weights are trained, so that both start equal; ``bf16``
-    narrows that reference too, ``fp32`` nothing. What is trained stays fp32.
+    With ``lora`` the reference is the policy without its adapter, and no copy is in memory.
+    ``eval_rows`` are answered before, at every checkpoint and after. A run that was cut off
+    continues from its last whole checkpoint. ``seed`` decides the order of prompts and every draw.
+    ``precision: auto`` is bf16 for the base under an adapter and a reward model where the processor
+    multiplies it, and fp32 for a reference beside a policy of which all weights are trained, so
+    that both start equal; ``bf16`` narrows that reference too. Trained weights are fp32.
 
     Options:
         model: Policy to train, which is also the reference: a folder, a name of `siftune models

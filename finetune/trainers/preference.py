@@ -36,53 +36,35 @@ _ANSWERS: Final = "answers"
 
 @dataclass(frozen=True)
 class Preference(PolicyOptions):
-    """Trains ``model`` under ``loss``, one of `finetune.losses`.
+    """Trains ``model`` under ``loss``, one of `finetune.losses`, with `PolicyOptions`.
 
     Losses on pairs take preference rows. Losses on labels take ``unpaired`` rows (an answer and
     whether it is a good one), others on single answers any rows that have answers, those on lists
     ``ranked`` ones; all of these take pairs too, as a good and a bad answer, or as a list of two.
-    ``columns`` names the numbers that a loss reads, as ``{win_probability: judge_column}``;
-    by default in columns (or in fields that came with the rows) of its own names, and for ranked
-    rows in ``scores``. ``loss_options`` are the loss's own options, ``beta`` a short way to the one
-    most have. ``also`` adds other losses of the same family with a weight each, as ``{sft: 0.2}``,
-    and with options of theirs as ``{ipo: {weight: 0.2, ratios: sum}}`` (on the command line
-    ``sft=0.2``). A loss with a value head trains it at ``value_lr``.
+    The numbers that a loss reads are in columns (or in fields that came with the rows) of its own
+    names, unless ``columns`` names others, and for ranked rows in ``scores``.
 
-    The reference is ``ref_model``, by default the model as it was; with ``lora`` (the rank of an
-    adapter; 0 trains all weights; ``lora_alpha`` is its scale) it is the model with the adapter
-    off, and no second one is in memory; ``load_in_4bit`` loads that one in 4 bits (QLoRA) and
-    merges the adapter into the model as it was. At the end ``adapter: merge`` writes the model with
-    the adapter in its weights, ``keep`` the adapter alone, ``both`` the two.
-    ``precompute_reference`` runs the reference once before training and keeps its log-probs under
-    ``cache`` (default: beside the checkpoints), by content. A loss that needs no reference gets
-    none, unless ``track_reference`` asks for the metrics. With ``ref_sync_steps`` the reference
-    follows: every so many steps ``ref_mixup_alpha`` of the policy is mixed into it (1 with a small
-    share: a moving average), and KL and drift are those from the reference as it then is.
-    With ``share_prefix`` a prompt is run once for all its answers, and padding not at all, where
-    the model's attention allows it (it is tried first; where not, a line gives the reason).
-    ``precision`` is that of frozen weights: ``auto`` is bf16 for the base under an adapter where
-    the processor multiplies it, and fp32 for a reference beside a policy of which all weights are
-    trained, so that both start equal; ``bf16`` narrows that reference too (not one that follows),
-    ``fp32`` nothing. What is trained stays fp32.
+    With ``lora`` the reference is the model with the adapter off, and no second one is in memory;
+    ``load_in_4bit`` loads that one in 4 bits and merges the adapter into the model as it was. A
+    loss that needs no reference gets none, unless ``track_reference`` asks for the metrics. Where
+    the reference is updated (``ref_sync_steps``; with 1 and a small ``ref_mixup_alpha`` it is a
+    moving average), KL and drift are measured from the reference as it then is. ``share_prefix``
+    also skips padding, and is tried first: where the model's attention does not allow it, a line
+    gives the reason. ``precision: auto`` is bf16 for the base under an adapter where the processor
+    multiplies it, and fp32 for a reference beside a policy of which all weights are trained, so
+    that both start equal; ``bf16`` narrows that reference too (not one that is updated). Trained
+    weights are fp32.
 
-    Rows whose prompt and longest answer exceed ``max_length`` tokens (default: what the model
-    takes) are refused, or left out and listed with ``on_bad: drop``; prompts are cut to their last
-    ``max_prompt_length`` tokens where that is set. An answer is never cut, so its end of turn is
-    always learned. ``batch_size`` counts prompts (pairs, lists or answers); a step is ``batch_size
-    × gradient_accumulation`` of them for each process. A batch of more than ``micro_tokens`` tokens
-    is run in parts, which costs less memory and changes no number but for rounding, which shows in
-    bf16: what a loss takes over its batch (KTO's estimate of the KL) it takes over a whole step,
-    however that is split, in a pass before; its answers to other prompts are drawn once, by
-    ``seed``. ``max_tokens`` in place of ``epochs``: rows come in fresh orders until that many
-    tokens of answers, of both sides of a pair, have been scored.
+    An answer is never cut, so its end of turn is always learned. ``batch_size`` counts prompts
+    (pairs, lists or answers). Parts of a batch (``micro_tokens``) change no number but by rounding,
+    which shows in bf16: what a loss takes over its batch (KTO's estimate of the KL) it takes over a
+    whole step, however that is split, in a pass before; its answers to other prompts are drawn
+    once, by ``seed``. With ``max_tokens`` rows come in fresh orders until that many tokens of
+    answers, of both sides of a pair, have been scored.
 
-    ``held_out`` is the share of prompts that is kept from training and judged at every checkpoint
-    (``eval_rows`` names other rows for that); with ``eval_limit`` the policy also answers as many
-    of their prompts, greedily, in ``max_new_tokens``: ``answers/step-*.jsonl``. ``max_kl``, in nats
-    per token, ends training once the KL to the reference on the trained answers is above it at a
-    logged step; it needs the reference in memory. A checkpoint is taken every ``save_every`` steps,
-    and a run that was cut off continues from it to the same bytes. ``options`` are any other
-    arguments of `transformers.TrainingArguments`. Dropout is off.
+    Held-out rows are judged at every checkpoint, and their prompts answered greedily
+    (``eval_limit``): ``answers/step-*.jsonl``. A run that was cut off continues from its last
+    checkpoint to the same bytes. Dropout is off.
     """
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:

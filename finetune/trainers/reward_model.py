@@ -50,22 +50,15 @@ _PLACES: Final = ("model", "eval_rows")  # what is there decides the result, not
 class RewardModel:
     """Bradley-Terry, ``-log sigmoid(r_chosen - r_rejected - margin)``, on TRL's RewardTrainer.
 
-    ``model`` is the backbone: a causal model, an encoder such as MiniLM, or a reward model to train
-    further; all of them get one number out (arXiv:2203.02155 has the loss, arXiv:2307.09288 the
-    margin). ``use_margin`` takes the rows' ``margin`` column. ``center`` is the weight of
-    ``(r_chosen + r_rejected)²``, which keeps rewards around zero (arXiv:2312.09244). A backbone
-    without a chat template, as encoders are, reads the turns with its separator after each.
+    Any backbone gets one number out (arXiv:2203.02155 has the loss, arXiv:2307.09288 the margin,
+    arXiv:2312.09244 the term of ``center``). One without a chat template, as encoders are, reads
+    the turns with its separator after each. Texts are cut when the model is judged as well; a pair
+    whose sides are then the same is refused, or left out with ``on_bad: drop``.
 
-    ``held_out`` is the share of prompts that is kept from training and judged at every checkpoint
-    (``eval_rows`` names other pairs for that): the share of pairs judged right is in
-    ``evaluation.json`` beside that of preferring the longer answer, on all pairs and on those of
-    nearly equal length. Texts over ``max_length`` tokens (default: what the model takes, at most
-    1024) are cut off at the end, when the model is judged as well; a pair whose sides are then the
-    same is refused, or left out with ``on_bad: drop``. ``freeze`` leaves the embeddings and so many
-    of the lowest layers as they are, which saves time. A batch of more than ``micro_tokens`` tokens
-    is run in parts, which costs less memory and changes no number but for rounding, and for what
-    dropout draws where a backbone has any. ``lora``, ``adapter``, ``save_every`` and
-    ``precision`` are as in `siftune finetune sft`; ``options`` are arguments of TRL's RewardConfig.
+    The share of held-out pairs judged right is in ``evaluation.json`` beside that of preferring the
+    longer answer, on all pairs and on those of nearly equal length. Parts of a batch
+    (``micro_tokens``) change no number but for rounding, and for what dropout draws where a
+    backbone has any. ``lora``, ``adapter``, ``save_every`` and ``precision`` are as in `sft`.
 
     Options:
         model: Backbone: a causal model, an encoder, or a reward model to train further, as a

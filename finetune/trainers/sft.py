@@ -66,34 +66,19 @@ KeptWeights: TypeAlias = Literal["last", "best"]
 class SFT:
     """Token cross-entropy on answers, averaged over all tokens of a step; TRL's SFTTrainer.
 
-    ``model`` is what to start from: a folder, a name of ``siftune models list``, or one of the hub.
     Of conversations, and of the chosen side of pairs, every assistant turn is learned with its
-    calls and its end, except where the data gives it ``weight`` 0; ``assistant_only_loss: false``
-    learns the prompts as well; text rows are learned whole. ``batch_size`` rows make a batch
-    (``options: {gradient_accumulation_steps: n}`` makes n batches a step, the same as one large
-    batch). ``max_tokens`` in place of ``epochs``: rows come in fresh orders, as often as it takes,
-    until that many tokens have been learned, so that selections of any size train equally long.
+    calls and its end, except where the data gives it ``weight`` 0; text rows are learned whole. A
+    row of which nothing is left to learn after it is cut, or that cannot be learned from, is
+    refused, or left out and listed with ``on_bad: drop``.
 
-    ``max_length`` (default: what the model takes, at most 1024) cuts rows off at the end; a row of
-    which nothing is left to learn, or that cannot be learned from, is refused, or left out and
-    listed with ``on_bad: drop``. ``packing`` joins short rows, which do not see each other.
-    ``lora`` is the rank of an adapter (0: all weights), ``lora_alpha`` its scale. At the end
-    ``adapter: merge`` writes the model with the adapter in its weights, ``keep`` the adapter alone,
-    which `peft` loads on its base model, and ``both`` the model with the adapter in its folder
-    ``adapter``.
-
-    ``held_out`` is the share of prompts that is kept from training; the loss on their answers is
-    measured before, at each checkpoint and after. With ``patience`` training ends once so many
-    measurements in a row were no better than the best one (0: never), and ``keep: best``
-    writes the weights of the checkpoint that had the lowest loss, not the last ones. ``eval_rows``
-    are held-out rows that the model answers before, at each checkpoint and after: ``eval_limit`` of
-    them, in ``max_new_tokens``; where nothing else is held out, ``patience`` and ``keep`` follow
-    the loss on their answers.
-
-    A checkpoint is taken every ``save_every`` steps, and a run that was cut off continues from the
-    last whole one. ``precision`` is that of frozen weights: ``auto`` is bf16 for the base under an
-    adapter where the processor multiplies it, ``bf16`` narrows the reference of ``eval_rows`` too;
-    what is trained stays fp32. ``options`` are any other arguments of TRL's SFTConfig.
+    ``options: {gradient_accumulation_steps: n}`` makes n batches a step, the same as one large
+    batch. With ``max_tokens`` rows come in fresh orders, as often as it takes, so that selections
+    of any size train equally long. An adapter written alone is loaded by `peft` on its base model.
+    The loss on held-out answers is measured before, at each checkpoint and after; so are the
+    answers to ``eval_rows``, and where nothing else is held out, ``patience`` and ``keep`` follow
+    the loss on these. A run that was cut off continues from its last whole checkpoint.
+    ``precision: auto`` is bf16 for the base under an adapter where the processor multiplies it;
+    ``bf16`` narrows the reference of ``eval_rows`` too. Trained weights are fp32.
 
     Options:
         packing: Join short rows into one sequence, in which they do not see each other.
