@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "finetune" / "DESIGN.md").read_text(encoding="utf-8").partition("## Adding an")[2]
 DIFF = TEXT.partition("```diff\n")[2].partition("```\n\n")[0]
 LOSS = "finetune/losses/pair/margin_dpo.py"
-COPIED = ("curate", "finetune", "pipelines", "tests", "examples", "benchmarks")
+LEAVE = shutil.ignore_patterns("__pycache__")
+COPIED = ("siftune", "curate", "finetune", "pipelines", "tests", "examples", "benchmarks")
 RUN = (  # what the suite asks of an objective, of the bugs and of the README
     "tests/oracles/test_registry.py",
     "tests/oracles/test_mutations.py",
@@ -59,7 +60,7 @@ def added(tmp_path_factory):
     """A copy of the project in which the example is applied, with its commands run."""
     folder = tmp_path_factory.mktemp("added")
     for name in COPIED:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=LEAVE)
     for name in ("README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     apply(DIFF, folder)

@@ -42,7 +42,7 @@ def _own() -> Iterator[Mutation]:
 MUTATIONS = (*PAIRS, *ANSWERS, *_own())
 TABLE = Path(__file__).with_name("KILLS.md")
 
-_OURS = ("curate", "finetune", "pipelines", "tests")
+_OURS = ("siftune", "curate", "finetune", "pipelines", "tests")
 _THEIRS = ("torch", "polars", "scipy.optimize", "pydantic", "transformers", "peft", "pytest")
 _SURVIVED = "SURVIVED"
 _NOT_RUN = "NOT RUN"
@@ -69,8 +69,9 @@ def caught_by(mutation: Mutation) -> str:
     """
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        for part in _OURS:
-            shutil.copytree(ROOT / part, work / part, ignore=shutil.ignore_patterns("__pycache__"))
+        leave = shutil.ignore_patterns("__pycache__")
+        for part in _OURS:  # in `siftune` the others are links
+            shutil.copytree(ROOT / part, work / part, symlinks=True, ignore=leave)
         for name in ("pyproject.toml", "README.md"):
             shutil.copy(ROOT / name, work / name)
         path = work / mutation.file
