@@ -21,8 +21,8 @@ from siftune.curate.runs.recipe import Recipe
 from siftune.finetune.core.intervals import HIGH, LOW
 from siftune.finetune.core.methods import TRAINERS, family_of
 from siftune.finetune.data import training_rows
-from siftune.finetune.evaluation.reward_lookup import reward_of
 from siftune.finetune.models import loading
+from siftune.finetune.rewards.types import reward_of
 from siftune.finetune.tools.evaluate import MEASURES, Evaluate
 from siftune.finetune.tools.init import Init
 from siftune.pipelines.folder import COMMAND, check_pipeline

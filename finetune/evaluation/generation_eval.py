@@ -13,8 +13,8 @@ from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.precision import Precision
 from siftune.curate.models.token_ids import check_ids
 from siftune.finetune.core.answer_match import contains, exact_match
-from siftune.finetune.evaluation.reward_lookup import load
 from siftune.finetune.models.loading import end_tokens
+from siftune.finetune.rewards.types import load
 
 if TYPE_CHECKING:
     from siftune.curate.chat.encoding import EncodedAnswer

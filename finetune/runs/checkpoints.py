@@ -1,8 +1,9 @@
-"""Checkpoints: only what is trained, sealed when whole, and only taken up by the same run."""
+"""Checkpoints: trained weights, sealed when whole, and the record of the run they belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.terminal import echo
-from siftune.curate.files.atomic import hash_file, read_json, write_json
+from siftune.curate.files.atomic import digest_of, hash_file, read_json, write_json
 from siftune.curate.files.output_marker import (
     Marker,
     marker_of,
@@ -22,21 +23,25 @@ from siftune.curate.files.output_marker import (
     written_names,
 )
 from siftune.finetune.runs.run_folders import CHECKPOINT_FILES
-from siftune.finetune.runs.run_record import differences, is_of, write_record
 
 __all__ = [
+    "RUN_FILE",
     "checkpoints",
     "claim",
+    "differences",
+    "is_of",
     "is_whole",
     "load_weights",
     "newest",
     "put_back",
+    "record_of",
     "refuse_other",
     "remove_checkpoint",
     "rotate",
     "save_weights",
     "seal",
     "trained",
+    "write_record",
 ]
 
 _KEPT: Final = 2  # where the newest is torn, the one before it serves
@@ -156,3 +161,80 @@ def checkpoints(work: Path) -> list[Path]:
 def _hashes(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _SEAL)
     return {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
+
+
+RUN_FILE: Final = "run.json"
+
+_OPTIONS: Final = ("options", "loss")
+_INPUTS: Final = {
+    "base": "the model",
+    "reference": "the reference model",
+    "reward": "the reward model",
+    "own_code": "the code of your own loss or reward",
+    "data": "the rows",
+    "eval": "the held-out rows",
+    "eval_rows": "the held-out rows",
+    "ptx_rows": "the supervised rows of ptx_rows",
+}
+"""Parts of a run's key (`Run.of`) that are hashes of inputs."""
+
+
+def record_of(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """``options`` by name, and a digest of each other part of a run's key."""
+    options = {
+        name: value
+        for part in _OPTIONS
+        for name, value in (parts.get(part) or {}).items()
+        if isinstance(name, str)
+    }
+    others = {name: digest_of(part) for name, part in parts.items() if name not in _OPTIONS}
+    return {"options": options, "inputs": others}
+
+
+def write_record(work: Path, run: str, record: Mapping[str, Any]) -> None:
+    """Note in ``work`` that its checkpoints are of the run with the digest ``run``."""
+    write_json(work / RUN_FILE, {"run": run, **record})
+
+
+def is_of(work: Path, run: str) -> bool:
+    """Whether the checkpoints of ``work`` are of the run with the digest ``run``."""
+    return _read_record(work).get("run") == run
+
+
+def differences(work: Path, record: Mapping[str, Any]) -> str:
+    """What differs between the run in ``work`` and that of ``record``, in words."""
+    there = _read_record(work)
+    found = [*_options(there, record), *_inputs(there, record)]
+    return "; ".join(found) or "options or data"
+
+
+def _options(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    before, now = there.get("options"), here["options"]
+    if not isinstance(before, dict):
+        return
+    for name in sorted({*before, *now}):
+        old, new = _text(before.get(name)), _text(now.get(name))
+        if old != new:
+            yield f"{name.replace('_', '-')} ({old} there, {new} here)"
+
+
+def _inputs(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    before = there.get("inputs")
+    if not isinstance(before, dict):
+        return
+    for name, words in _INPUTS.items():
+        if before.get(name) != here["inputs"].get(name):
+            yield words
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else json.dumps(value, sort_keys=True)
+
+
+def _read_record(work: Path) -> dict[str, Any]:
+    """The record of ``work``; empty where there is none that can be read."""
+    try:
+        found = read_json(work / RUN_FILE) if (work / RUN_FILE).is_file() else {}
+    except UsageError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -35,11 +35,11 @@ from siftune.finetune.runs.checkpoints import (
     checkpoints,
     claim,
     newest,
+    record_of,
     refuse_other,
     remove_checkpoint,
 )
 from siftune.finetune.runs.run_folders import BESIDE_FILES, WORK_FILES, work_of
-from siftune.finetune.runs.run_record import record_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,7 +54,7 @@ class Run:
     """One training run: ``out`` is its model folder, ``key`` the digest of all that decides it.
 
     ``command`` marks its folders as written by `siftune finetune METHOD`; ``record`` is what
-    another run is compared with by name (`runs.run_record`).
+    another run is compared with by name (`checkpoints.record_of`).
 
     Of several processes that train together, each runs this code; only the first
     holds the lock and writes the model and messages.

@@ -24,10 +24,10 @@ from siftune.curate.rows.convert import content_digest
 from siftune.finetune.core import distributed
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
-from siftune.finetune.evaluation.reward_lookup import load, reward_of
 from siftune.finetune.models import loading
 from siftune.finetune.models.loading import check_same_size
 from siftune.finetune.models.precision import Precision, frozen_dtype, precision_used, report
+from siftune.finetune.rewards.types import load, reward_of
 from siftune.finetune.tools.evaluate import chosen_rows
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ from siftune.finetune.core import distributed
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.evaluation.generation_eval import GenerationEval
-from siftune.finetune.evaluation.reward_lookup import load, reward_of
 from siftune.finetune.models import loading
 from siftune.finetune.models.lora import Kept, check_kept, whole_model
 from siftune.finetune.models.precision import (
@@ -32,6 +31,7 @@ from siftune.finetune.models.precision import (
     report,
 )
 from siftune.finetune.models.saving import base_facts, command_line
+from siftune.finetune.rewards.types import load, reward_of
 from siftune.finetune.rl.settings import Critic, Settings
 from siftune.finetune.runs.run_dir import Run, quiet
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary

@@ -26,7 +26,6 @@ from siftune.curate.core.registry import build
 from siftune.curate.core.schema import schema_of
 from siftune.curate.files.outputs import overwriting
 from siftune.curate.rows.chat import turn
-from siftune.finetune.evaluation.reward_lookup import reward_of
 from siftune.finetune.generation import sampling
 from siftune.finetune.generation.sampling import Sampling
 from siftune.finetune.models import loading
@@ -34,6 +33,7 @@ from siftune.finetune.models.loading import end_tokens
 from siftune.finetune.models.lora import with_adapter
 from siftune.finetune.models.saving import save_model
 from siftune.finetune.rewards.text_share import TextShare
+from siftune.finetune.rewards.types import reward_of
 from siftune.finetune.rl import core, rollout
 from siftune.finetune.rl.kl import kl_k1, kl_k3
 from siftune.finetune.rl.model import ActorCritic, Tokens, policy_scores

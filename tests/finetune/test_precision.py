@@ -269,7 +269,7 @@ DTYPES: tuple[loading.DType, ...] = ("float32", "bfloat16")
 def test_rewards_of_ppo_take_its_precision_unless_they_have_their_own(
     tiny_reward_dir: Path,
 ) -> None:
-    from siftune.finetune.evaluation.reward_lookup import reward_of
+    from siftune.finetune.rewards.types import reward_of
 
     asked = ["Hi."], ["Hello there."], [{"prompt": [{"role": "user", "content": "Hi."}]}]
     scores = [

@@ -214,7 +214,7 @@ def test_a_file_is_made_a_run_as_advised(here: Path) -> None:
 
 def test_an_option_of_a_reward_is_set_as_advised() -> None:
     from siftune.curate.commands.option_types import value_of
-    from siftune.finetune.evaluation.reward_lookup import reward_of
+    from siftune.finetune.rewards.types import reward_of
 
     with pytest.raises(UsageError) as error:
         reward_of("length", {})
