@@ -216,7 +216,7 @@ class _Stored:
         return {}
 
     def add(self, path: str, known: list[Any]) -> None:
-        """Know the hash of one more file."""
+        """Store the hash of one more file."""
         self.files[path] = known
         self.changed = True
 
