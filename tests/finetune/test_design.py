@@ -23,8 +23,8 @@ RUN = (  # what the suite asks of an objective, of the bugs and of the README
     "tests/oracles/test_registry.py",
     "tests/oracles/test_mutations.py",
     "tests/finetune/test_defaults.py",
-    "tests/test_readme.py::test_every_module_says_what_it_is_in_one_line",
-    LOSS,
+    "tests/finetune/test_margin_dpo.py",
+    f"siftune/{LOSS}",
 )
 ABOUT_IT = (  # what holds every loss, of which only the new one is looked at
     "tests/contracts/test_losses.py",
@@ -103,6 +103,6 @@ def test_the_example_applied_is_all_that_the_suite_asks_for(added):
 @pytest.mark.slow
 def test_its_bug_is_in_the_kill_table_and_its_command_is_there(added):
     table = (added / "tests/oracles/KILLS.md").read_text(encoding="utf-8")
-    assert "| `test_pair_losses.py::test_a_margin_is_dpo" in table
+    assert "| `test_margin_dpo.py::test_a_margin_is_dpo" in table
     told = ran(added, "-m", "siftune", "finetune", "margin_dpo", "--help")
     assert "--gamma" in told.stdout

@@ -36,7 +36,7 @@ def _own() -> Iterator[Mutation]:
             tests = " ".join(str(path.relative_to(ROOT)) for path in files_of(name))
             for right, wrong in bugs_of(name):
                 file = f"finetune/losses/{group}/{name}.py"
-                yield Mutation(f"{name}: {wrong}", file, right, wrong, tests)
+                yield Mutation(f"{name} with {wrong!r} for {right!r}", file, right, wrong, tests)
 
 
 MUTATIONS = (*PAIRS, *ANSWERS, *_own())
