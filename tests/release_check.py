@@ -69,6 +69,7 @@ def main() -> None:
         _obstruct(python)
         _step("other packages of our names, wheel", _shadowed(python, work / "shadowed"))
         _run(python, *PIP, "uninstall", "--yes", "siftune")
+        _remove_leftovers(python)
         _install(python, "--no-deps", "--no-build-isolation", "--editable", str(plain))
         _step("other packages of our names, editable", _shadowed(python, work / "shadowed-2"))
 
@@ -164,9 +165,20 @@ def _tour(python: Path, folder: Path) -> str:
 
 def _obstruct(python: Path) -> None:
     """Put packages of our folders' names into the environment."""
+    shadowing.stubs(_site_packages(python), "of another distribution was imported")
+
+
+def _remove_leftovers(python: Path) -> None:
+    """Remove what pip leaves of the wheel: the compiled loops that runs wrote beside the modules.
+
+    A folder without `__init__.py` in site-packages would hide the editable install.
+    """
+    shutil.rmtree(_site_packages(python) / "siftune", ignore_errors=True)
+
+
+def _site_packages(python: Path) -> Path:
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = Path(_run(python, "-c", code).strip())
-    shadowing.stubs(site, "of another distribution was imported")
+    return Path(_run(python, "-c", code).strip())
 
 
 def _shadowed(python: Path, folder: Path) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 MODULES = ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog", "readline")
 NAMES = {
     os: "O_NOFOLLOW O_NONBLOCK O_CLOEXEC O_DIRECTORY mkfifo mknod fork forkpty getuid geteuid "
-    "getgid getegid set_blocking sysconf getloadavg sched_getaffinity wait4 killpg setsid chown "
+    "getgid getegid set_blocking sysconf getloadavg wait4 killpg setsid chown "
     "lchown fchmod statvfs",
     signal: "SIGKILL SIGHUP SIGALRM SIGUSR1 SIGUSR2 SIGPIPE SIGCHLD SIGSTOP SIGCONT alarm pause",
 }

@@ -225,7 +225,7 @@ class _Stored:
         if self.changed:
             part = self.path.with_suffix(f".{os.getpid()}.tmp")
             with suppress(OSError):
-                part.write_text(json.dumps(self.files))
+                part.write_text(json.dumps(self.files), encoding="utf-8")
                 part.replace(self.path)
         self.changed = False
 

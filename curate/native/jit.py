@@ -102,7 +102,11 @@ def intrinsic(plain: _Loop) -> _Loop:
 
 def threads() -> int:
     """Threads for our loops: ``NUMBA_NUM_THREADS`` or all cores, at most ``OMP_NUM_THREADS``."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0))  # type: ignore[attr-defined,unused-ignore]
+        if sys.platform == "linux"
+        else os.cpu_count() or 1
+    )
     limits = [os.environ.get(name, "") for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")]
     most, cap = (int(text) if text.isdecimal() and int(text) else None for text in limits)
     return min(most or cores, cap or most or cores)
