@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from siftune.curate.commands.recipe_schema import DRAFT, Schema, options_schema, recipe_parts
+from siftune.curate.commands.recipe_schema import (
+    CUSTOM_NAME,
+    DRAFT,
+    Schema,
+    options_schema,
+    recipe_parts,
+)
 from siftune.curate.core.registry import find, names, summary
 from siftune.finetune.core.methods import FAMILIES, PREFERENCE, TOOLS, TRAINER_GROUP, TRAINERS
 from siftune.finetune.option_texts import OPTION_TEXTS
@@ -45,9 +51,23 @@ def pipeline_schema() -> Schema:
                 "properties": recipe_parts(),
                 "additionalProperties": False,
             },
-            "step": {"anyOf": [_step(method, *place) for method, place in _methods().items()]},
+            "step": {
+                "anyOf": [
+                    *(_step(method, *place) for method, place in _methods().items()),
+                    _OWN_LOSS,
+                ]
+            },
         },
     }
+
+
+_OWN_LOSS: Final[Schema] = {
+    "title": "FILE.py:NAME",
+    "description": "A loss of the user's own, whose options are not known here.",
+    "type": "object",
+    "patternProperties": {CUSTOM_NAME["pattern"]: {"type": ["object", "null"]}},
+    "additionalProperties": False,
+}
 
 
 def _methods() -> dict[str, tuple[tuple[str, str], ...]]:

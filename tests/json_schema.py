@@ -20,7 +20,7 @@ TYPES: dict[str, Any] = {
 KNOWN = {
     *("$schema", "$defs", "$ref", "title", "description", "default", "type", "enum", "const"),
     *("anyOf", "properties", "required", "additionalProperties", "items", "minItems", "pattern"),
-    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    *("patternProperties", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 }
 
 
@@ -84,5 +84,8 @@ def _inside(value: Any, schema: Any, root: Any, at: str) -> Iterator[str]:
     if isinstance(value, dict):
         yield from (f"{at}: lacks {key}" for key in schema.get("required", ()) if key not in value)
         known, more = schema.get("properties", {}), schema.get("additionalProperties", True)
+        patterns = schema.get("patternProperties", {})
         for key, item in value.items():
-            yield from problems(item, known.get(key, more), root, f"{at}.{key}")
+            fits = [one for name, one in patterns.items() if re.search(name, key)]
+            inner = known.get(key, fits[0] if fits else more)
+            yield from problems(item, inner, root, f"{at}.{key}")

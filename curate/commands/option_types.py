@@ -12,7 +12,7 @@ from siftune.curate.core.errors import UsageError
 
 __all__ = ["is_repeated", "key_values", "metavar_of", "value_of"]
 
-_PAIR: Final = re.compile(r"\s*[\w.-]+=")
+_PAIR: Final = re.compile(r"\s*[\w./:-]+=")
 """How ``KEY=VALUE`` begins."""
 _SHOWN: Final = 60  # characters of a value that cannot be read
 _NAMES: Final[Mapping[Any, str]] = {

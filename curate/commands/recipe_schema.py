@@ -12,7 +12,15 @@ from siftune.curate.core.ranges import Within
 from siftune.curate.core.registry import find, names, options, summary
 from siftune.curate.rows.conversation_views import Sides, Turns
 
-__all__ = ["DRAFT", "Schema", "component_schema", "options_schema", "recipe_parts", "recipe_schema"]
+__all__ = [
+    "CUSTOM_NAME",
+    "DRAFT",
+    "Schema",
+    "component_schema",
+    "options_schema",
+    "recipe_parts",
+    "recipe_schema",
+]
 
 Schema = dict[str, Any]
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -127,12 +135,16 @@ def component_schema(key: str, name: str) -> Schema:
     }
 
 
+CUSTOM_NAME: Final[Schema] = {"type": "string", "pattern": r"\.py:\w+$"}
+"""The name of a component of the user's own."""
+
+
 def _custom(key: str) -> Schema:
     """A component of the user's own, whose options are not known here."""
     return {
         "title": f"{key}: FILE.py:NAME",
         "type": "object",
-        "properties": {key: {"type": "string", "pattern": r"\.py:\w+$"}},
+        "properties": {key: CUSTOM_NAME},
         "required": [key],
     }
 
@@ -147,7 +159,7 @@ def recipe_parts() -> Schema:
         "source": _SOURCE,
         "source_help": {**_TEXT, "description": "What to give where source is left open."},
         "format": {
-            "enum": [*names("curate.formats"), None],
+            "anyOf": [{"enum": [*names("curate.formats"), None]}, CUSTOM_NAME],
             "description": "Raw layout of the source, where it is not found by itself.",
         },
         "map": {**_NAMES, "description": "New names of raw keys."},

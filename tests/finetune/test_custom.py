@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from siftune.curate.commands.option_types import value_of
 from siftune.curate.core import registry
 from siftune.curate.core.custom import component
 from siftune.curate.core.errors import UsageError
@@ -19,10 +21,12 @@ from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss
 from siftune.finetune.losses.pair.dpo import DPO
 from siftune.finetune.losses.types import PairLogps, needs_of
 from siftune.finetune.trainers.ppo import PPO
-from siftune.finetune.training.build_loss import group_of
+from siftune.finetune.training.build_loss import built, group_of
 from siftune.pipelines.cli import siftune
 from siftune.pipelines.recipe import load
+from siftune.pipelines.schema import pipeline_schema
 from siftune.pipelines.steps import code_used, trainer_of
+from tests.json_schema import problems
 
 PAIRS = PairLogps.of(policy=((-6, -4), (-9, -5)), ref=((-5, -4), (-7, -6)))
 TEXTS = (["a", "b", "c"], ["one", "two words", ""], [{"id": "x:1"}] * 3)
@@ -188,3 +192,15 @@ def test_a_pipeline_names_a_loss_of_a_file(project: Path) -> None:
     before = code_used(trainer)
     (project / "mine.py").write_text(LOSSES.replace("margin: float = 1.0", "margin: float = 9.0"))
     assert code_used(trainer) != before
+
+
+def test_a_loss_of_a_file_is_added_by_an_option_and_fits_the_schema(project: Path) -> None:
+    assert value_of("--also", Mapping[str, Any], ("mine.py:mine=0.2",)) == {"mine.py:mine": 0.2}
+    loss = built("dpo", {}, {"mine.py:mine": {"weight": 0.5, "margin": 2.0}})
+    own = component("finetune.losses.pair", "mine.py:mine", {"margin": 2.0})
+    both = DPO()(PAIRS).loss + 0.5 * own(PAIRS).loss
+    assert torch.allclose(loss(PAIRS).loss, both)
+    schema = pipeline_schema()
+    for name, fits in (("mine.py:mine", True), ("mine", False)):
+        raw = {"base": "m", "train": [{name: {"margin": 3}}]}
+        assert (not list(problems(raw, schema))) == fits

@@ -72,7 +72,7 @@ def test_every_option_of_every_component_has_a_type_and_a_description() -> None:
     for key, group in (("score", "curate.scorers"), ("select", "curate.selectors")):
         for name in names(group):
             assert found[f"{key}: {name}"].keys() >= {key, "sides", "turns"}
-    methods = [properties for step in steps for properties in step["properties"].values()]
+    methods = [given for step in steps for given in step.get("properties", {}).values()]
     listed = [one for properties in found.values() for one in properties.values()]
     listed += [one for step in methods for one in step["properties"].values()]
     assert all("description" in one or {"const", "pattern"} & one.keys() for one in listed)
