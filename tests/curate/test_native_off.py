@@ -17,11 +17,10 @@ ROOT = Path(__file__).parents[2]
 
 SMALL = (
     "test_cluster_balanced.py::test_another_seed_is_another_sample",
-    "test_cosine.py::test_equal_vectors_have_a_cosine_of_one",
-    "test_cosine.py::test_reference_rows_stay_whatever_they_resemble",
     "test_cover.py::test_a_chain_is_covered_by_its_ends_not_swallowed",
     "test_cover.py::test_the_most_similar_survivor_is_named_and_of_equals_the_better",
     "test_cover.py::test_texts_that_share_no_more_than_a_part_are_sieved_out",
+    "test_dedup.py::test_the_best_ranked_of_near_meaning_stays",
     "test_deita_filter.py::test_equal_vectors_are_similar_at_any_threshold_below_one",
     "test_facility_location.py::test_of_equal_rows_the_first_is_picked",
     "test_minhash.py::test_signatures_stay_what_they_were",
@@ -132,6 +131,7 @@ def test_a_library_that_is_broken_is_a_reason(monkeypatch: pytest.MonkeyPatch) -
 def test_doctor_names_how_loops_run(monkeypatch: pytest.MonkeyPatch) -> None:
     from siftune.pipelines.doctor import doctor
 
+    monkeypatch.setattr("siftune.pipelines.doctor._devices", lambda: "cpu")  # torch takes seconds
     assert "loops: compiled by numba" in CliRunner().invoke(doctor).output
     monkeypatch.setattr(jit, "PLAIN_REASON", "SIFTUNE_NATIVE=0")
     assert "loops: plain Python, same results, much slower" in CliRunner().invoke(doctor).output
