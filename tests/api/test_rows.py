@@ -44,6 +44,11 @@ def rows(file: Path) -> sf.Rows:
     return scored.select("top_fraction", by="length_words", fraction=0.5)
 
 
+@pytest.fixture(scope="module")
+def plain() -> sf.Rows:
+    return sf.read(RECORDS)
+
+
 def test_nothing_is_lost(rows):
     assert rows.counts == {"rows": 8, "kept": 3, "dropped": 4, "quarantined": 1}
     parts = (rows.kept, rows.dropped, rows.quarantined)
@@ -270,9 +275,9 @@ def test_rows_show_what_happened(rows):
         (lambda rows: sf.loss("dop"), "no objective is called 'dop'; did you mean dpop?"),
     ],
 )
-def test_mistakes_are_one_line_in_the_words_of_python(act, words):
+def test_mistakes_are_one_line_in_the_words_of_python(act, words, plain):
     with pytest.raises(sf.UsageError, match=words) as refused:
-        act(sf.read(RECORDS))
+        act(plain)
     assert "--" not in str(refused.value)
     assert "\n" not in str(refused.value)
 
