@@ -327,13 +327,14 @@ _stage_group(
     "score",
     "curate.scorers",
     lambda name: True,
-    "Add the columns of one scorer to ROWS (any data, or a run folder).",
+    "Add the columns of one scorer to ROWS (any data, or a run folder). FILE.py:NAME is one of "
+    "your own: a function or class.",
 )
 _stage_group(
     "select",
     "curate.selectors",
     lambda name: not name.endswith("_dedup"),
-    "Decide on ROWS with one selector.",
+    "Decide on ROWS with one selector. FILE.py:NAME is one of your own: a function or class.",
 )
 _stage_group(
     "dedup",
