@@ -10,11 +10,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import pickle
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import Field, field, fields, is_dataclass, make_dataclass
@@ -243,10 +242,14 @@ def _value_text(value: Any) -> str:
     """A value as text; one that cannot be written is itself and no other."""
     if isinstance(value, bool | int | float | str | bytes | None):
         return repr(value)
-    try:
-        return sha256(pickle.dumps(value)).hexdigest()
-    except Exception:  # whatever its class raises
-        return f"{type(value).__name__} at {id(value)}"
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [_value_text(one) for one in value]
+        return f"{type(value).__name__} {sorted(items) if isinstance(value, Set) else items}"
+    if isinstance(value, Mapping):
+        return f"mapping {[(_value_text(key), _value_text(one)) for key, one in value.items()]}"
+    if hasattr(value, "tobytes") and hasattr(value, "shape"):  # an array
+        return f"{value.dtype} {value.shape} {sha256(value.tobytes()).hexdigest()}"
+    return f"{type(value).__name__} at {id(value)}"
 
 
 def _is_theirs(value: Any) -> bool:

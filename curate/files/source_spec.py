@@ -110,10 +110,10 @@ def in_caller_syntax(text: str) -> str:
     """``text`` with ``--format`` and ``--map`` as the caller has to write them.
 
     >>> with in_recipe():
-    ...     spelled("set --format alpaca, or --map 'the q=prompt' --map a=completion")
+    ...     in_caller_syntax("set --format alpaca, or --map 'the q=prompt' --map a=completion")
     'set `format: alpaca`, or `map: {"the q": prompt, a: completion}`'
     >>> with in_python():
-    ...     spelled("set --format alpaca, or --map 'the q=prompt' --map a=completion")
+    ...     in_caller_syntax("set --format alpaca, or --map 'the q=prompt' --map a=completion")
     'set format="alpaca", or map={"the q": "prompt", "a": "completion"}'
     """
     spelling = _spelling.get()

@@ -284,7 +284,7 @@ _MARKS: Final = {role: f"\n\n{mark}: " for mark, role in _ROLES.items()}
 def has_user_mark(value: object) -> TypeGuard[str]:
     r"""Whether ``value`` is a text that begins with the mark of a user.
 
-    >>> marked("\n\nHuman: Hi\n\nAssistant: Hello"), marked("Human nature")
+    >>> has_user_mark("\n\nHuman: Hi\n\nAssistant: Hello"), has_user_mark("Human nature")
     (True, False)
     """
     return type(value) is str and value.lstrip("\n").startswith("Human:")
@@ -293,7 +293,7 @@ def has_user_mark(value: object) -> TypeGuard[str]:
 def prompt_turns(text: str) -> list[Row]:
     r"""The turns of a prompt: of a dialogue its own, without a trailing empty answer.
 
-    >>> [turn["content"] for turn in asked_turns("\n\nHuman: Hi\n\nAssistant:")]
+    >>> [turn["content"] for turn in prompt_turns("\n\nHuman: Hi\n\nAssistant:")]
     ['Hi']
     """
     if not has_user_mark(text) or not _MARK.match("\n\n" + text.lstrip("\n")):

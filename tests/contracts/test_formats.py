@@ -170,7 +170,7 @@ PLAIN: dict[str, st.SearchStrategy[Row]] = {
 
 
 def rows_of_format(name: str) -> st.SearchStrategy[Row]:
-    return ROWS.get(name) or PLAIN[named(name).kind]
+    return ROWS[name] if name in ROWS else PLAIN[named(name).kind]
 
 
 @pytest.fixture(params=names(FORMATS))

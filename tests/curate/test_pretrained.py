@@ -314,7 +314,7 @@ def test_an_adapter_is_no_model_though_it_names_one(tiny_model_dir: Path, tmp_pa
         json.dumps({"base_model_name_or_path": "elsewhere", "peft_type": "LORA"})
     )
     for load in (causal, scorer, fresh_reward):
-        with pytest.raises(UsageError, match="holds an adapter"):
+        with pytest.raises(UsageError, match="is an adapter"):
             load(folder)
 
 
