@@ -59,7 +59,7 @@ def run(
     say = Progress()
     # imports, models and rows: on a slow machine all of it takes longer than a person waits
     with announcing(say), if_slow(f"checking {recipe}: its models, rows and options"):
-        from siftune.curate.runners.stage_cache import project_cache
+        from siftune.curate.runners.project_cache import project_cache
         from siftune.pipelines.preflight import Preflight, forecasts
         from siftune.pipelines.recipe import read, settings_of
         from siftune.pipelines.render import plan_text, result_text

@@ -21,7 +21,7 @@ from siftune.finetune.models.loading import read_facts
 from siftune.finetune.runs.summary import WORDS
 from siftune.pipelines.before_after import comparison
 from siftune.pipelines.charts import Chart, arms_chart, curve
-from siftune.pipelines.evidence import Selection
+from siftune.pipelines.selection_data import Selection
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -17,16 +17,16 @@ from siftune.curate.core.registry import checked, options
 from siftune.curate.files.atomic import digest_of, hash_file, read_json, write_json
 from siftune.curate.files.outputs import run_folder
 from siftune.curate.files.source_spec import in_recipe, input_paths
+from siftune.curate.runners.project_cache import StageCache
 from siftune.curate.runners.run import run as curate_run
-from siftune.curate.runners.stage_cache import StageCache
 from siftune.curate.runs.recipe import Recipe
 from siftune.finetune.models.loading import model_hash, read_facts
 from siftune.finetune.tools.evaluate import Evaluate
 from siftune.finetune.tools.init import Init
-from siftune.pipelines.arms import TOKENS, arm_recipe, varies
 from siftune.pipelines.compare import arms_table
+from siftune.pipelines.comparison_arms import TOKENS, arm_recipe, varies
 from siftune.pipelines.folder import COMMAND, FILES
-from siftune.pipelines.prefixed import Prefixed
+from siftune.pipelines.prefixed_progress import Prefixed
 from siftune.pipelines.preflight import HELDOUT_OF, Preflight
 from siftune.pipelines.recipe import Arms, Pipeline, Step
 from siftune.pipelines.steps import code_used, judges_pairs, trainer_of

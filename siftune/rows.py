@@ -16,8 +16,8 @@ from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.registry import closest, names
 from siftune.curate.io.plain_frames import frame_of, write_source
 from siftune.curate.rows.conversation_views import Sides, Turns
+from siftune.curate.runners.project_cache import StageCache
 from siftune.curate.runners.run import run as run_recipe
-from siftune.curate.runners.stage_cache import StageCache
 from siftune.curate.runs.recipe import GROUPS, Group, Recipe, Spec, component
 from siftune.curate.runs.run_manifest import manifest_of
 from siftune.results import (

@@ -145,7 +145,7 @@ def _ours(options: Options, folder: str) -> Any:
     from siftune.finetune.losses.pair.dpo import DPO
     from siftune.finetune.scoring.logps import answer_with_scores
     from siftune.finetune.scoring.reference import Frozen
-    from siftune.finetune.training.pair_trainer import PairTrainer
+    from siftune.finetune.training.pair_loop import PairTrainer
 
     policy, reference = _model(options), _model(options).requires_grad_(False)
     if options["way"] == "siftune":

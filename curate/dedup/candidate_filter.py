@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from siftune.curate.core.growable_array import Grown
-from siftune.curate.dedup.candidate_join import RankedKeys, join_groups
+from siftune.curate.dedup.candidate_groups import RankedKeys, join_groups
 from siftune.curate.dedup.count_sketch import (
     Bytes,
     Halves,

@@ -16,7 +16,9 @@ from siftune.curate.core.registry import build, closest, names
 from siftune.curate.core.schema import Kind, kind_of
 from siftune.curate.core.types import ExportLayout, Row
 from siftune.curate.export.card import Exported, LeftOut, dataset_card
-from siftune.curate.export.containers import (
+from siftune.curate.export.raw_layouts import fits_raw, write_raw
+from siftune.curate.export.training_records import FITS, SHAPES, Shape, records
+from siftune.curate.export.writers import (
     CONTAINERS,
     column_type,
     data_file,
@@ -24,8 +26,6 @@ from siftune.curate.export.containers import (
     same_keys,
     write_rows,
 )
-from siftune.curate.export.raw_layouts import fits_raw, write_raw
-from siftune.curate.export.training_records import FITS, SHAPES, Shape, records
 from siftune.curate.files.atomic import write_text
 from siftune.curate.files.outputs import check_folder, whole_folder
 from siftune.curate.rows.columns import nearest_columns

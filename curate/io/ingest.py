@@ -69,7 +69,7 @@ def ingest(
     Both files appear whole or not at all. Memory is bounded by a batch of rows.
 
     Args:
-        sources: what `containers.expand` takes.
+        sources: what `writers.expand` takes.
         out: folder, made if missing.
         format: name of the format of all sources; none: each is detected and noted in ``said``.
         mapping: new names of raw keys, applied before detection.

@@ -15,10 +15,10 @@ from siftune.curate.core.schema import SOME, kind_of, schema_of
 from siftune.curate.core.types import Row
 from siftune.curate.files.byte_streams import shown
 from siftune.curate.files.source_spec import SourceSpec, in_caller_syntax
-from siftune.curate.io.containers import expand, name_parts
 from siftune.curate.io.detect import SAMPLE, Detected, detect, named
 from siftune.curate.io.file_part import Part
 from siftune.curate.io.reading import Reading, Source
+from siftune.curate.io.source_parts import expand, name_parts
 from siftune.curate.records.map_advice import check_new_names, renamed
 from siftune.curate.records.message_trees import is_message, trees
 

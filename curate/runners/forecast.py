@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from siftune.curate.io.containers import expand
 from siftune.curate.io.file_part import Part
+from siftune.curate.io.source_parts import expand
 from siftune.curate.runners.plan import Plan, Step
 from siftune.curate.runners.timing import (
     PriorStage,

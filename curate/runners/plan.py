@@ -17,12 +17,12 @@ from siftune.curate.core.schema import KINDS, SOME, Kind, kind_of, schema_of
 from siftune.curate.dedup.reference_rows import reference_schema
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.io import sources
-from siftune.curate.io.containers import expand, name_parts
 from siftune.curate.io.reading import Reading
+from siftune.curate.io.source_parts import expand, name_parts
 from siftune.curate.rows.columns import Reader, base_column, nearest_columns
 from siftune.curate.rows.conversation_views import score_schema
 from siftune.curate.rows.table import resolve
-from siftune.curate.runners.stage_cache import StageCache
+from siftune.curate.runners.project_cache import StageCache
 from siftune.curate.runs.recipe import Recipe, Spec, component
 from siftune.curate.runs.stage_store import StageStore, ingest_code, option_files, stage_code
 

@@ -25,6 +25,7 @@ from siftune.curate.rows.conversation_views import score, score_columns
 from siftune.curate.rows.table import ROW, Table
 from siftune.curate.runners.forecast import Forecast, forecast, forecast_lines, source_rows
 from siftune.curate.runners.plan import Plan, Step, plan
+from siftune.curate.runners.project_cache import StageCache
 from siftune.curate.runners.results import (
     RowGroupWriter,
     manifest_of,
@@ -47,7 +48,6 @@ from siftune.curate.runners.run_folder import (
     remove_parts_but,
     spool_streams,
 )
-from siftune.curate.runners.stage_cache import StageCache
 from siftune.curate.runs.recipe import Recipe, Spec, component
 from siftune.curate.runs.stage_store import StageStore, StoredStage, measured
 

@@ -22,7 +22,7 @@ from siftune.finetune.data import training_rows
 from siftune.finetune.losses.types import needs_of
 from siftune.finetune.models import loading
 from siftune.finetune.models.precision import Precision
-from siftune.finetune.runs.run_dir import Run
+from siftune.finetune.runs.resumable_run import Run
 from siftune.finetune.runs.run_folders import COMPARISON_FILES
 from siftune.finetune.tools.evaluate import chosen_rows, summary
 from siftune.finetune.trainers.preference import Preference
@@ -237,7 +237,7 @@ class Compare:
         run without.
         """
         from siftune.finetune.data.answer_rows import encode_rows
-        from siftune.finetune.training.pair_trainer import PairTrainer
+        from siftune.finetune.training.pair_loop import PairTrainer
         from siftune.finetune.training.policy import generation_eval_of, trainer_of
         from siftune.finetune.training.reward_tokens import reward_tokens_of
 

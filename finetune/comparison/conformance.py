@@ -16,8 +16,8 @@ from siftune.curate.core.registry import build, checked
 from siftune.finetune.core.methods import given_to
 
 if TYPE_CHECKING:
-    from siftune.finetune.oracles.landing import Draw, Landing
-    from siftune.finetune.oracles.verdicts import Check, Verdict
+    from siftune.finetune.oracles.bandit_optimum import Draw, Landing
+    from siftune.finetune.oracles.check_results import Check, Verdict
 
 __all__ = ["Conformance", "Finding", "loss_at", "table_of"]
 
@@ -90,7 +90,7 @@ class Conformance:
         return [*found, *landed, *self._neighbour(loss, family)]
 
     def _landed(self, loss: Any, family: str) -> list[Finding]:
-        from siftune.finetune.oracles.landing import OPTIMA, landing, no_bandit
+        from siftune.finetune.oracles.bandit_optimum import OPTIMA, landing, no_bandit
 
         reason = no_bandit(loss) if family == "pairs" else f"the bandit gives pairs, not {family}"
         if reason is not None:
@@ -106,7 +106,7 @@ class Conformance:
         return [Finding("lands", "ok" if right else "failed", detail)]
 
     def _neighbour(self, loss: Any, family: str) -> list[Finding]:
-        from siftune.finetune.oracles.landing import nearest
+        from siftune.finetune.oracles.bandit_optimum import nearest
 
         def look() -> list[Finding]:
             groups, draw = _registered(family)
@@ -138,7 +138,7 @@ def _checks(family: str) -> Mapping[str, Check]:
 def _registered(family: str) -> tuple[Sequence[str], Draw | None]:
     """Our objectives of a family, and a batch for them; pairs have one of their own."""
     from siftune.finetune.oracles import answers, lists
-    from siftune.finetune.oracles.landing import Draw
+    from siftune.finetune.oracles.bandit_optimum import Draw
     from siftune.finetune.training.build_loss import ANSWERS, LISTS
 
     if family == "answers":
@@ -155,7 +155,7 @@ _FIRST: Final = 2  # checks without which the others mean nothing
 
 def _apart(loss: Any, name: str, family: str) -> float:
     """How far apart the losses are, with the β of ``loss`` where both have one."""
-    from siftune.finetune.oracles.landing import distance
+    from siftune.finetune.oracles.bandit_optimum import distance
     from siftune.finetune.training.build_loss import group_of
 
     groups, draw = _registered(family)

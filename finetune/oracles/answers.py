@@ -10,7 +10,7 @@ import torch
 
 from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss, means_of
 from siftune.finetune.losses.types import Answers, Needs, needs_of
-from siftune.finetune.oracles.verdicts import (
+from siftune.finetune.oracles.check_results import (
     OK,
     Check,
     Verdict,

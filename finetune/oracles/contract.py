@@ -8,17 +8,7 @@ from typing import Any, Final
 import torch
 
 from siftune.finetune.losses.types import PairLoss, PairObjective, needs_of
-from siftune.finetune.oracles.draws import (
-    COLUMNS,
-    LENGTHS,
-    PAIRS,
-    TOKENS,
-    exchanged,
-    log_probs,
-    pairs_of,
-    part,
-)
-from siftune.finetune.oracles.verdicts import (
+from siftune.finetune.oracles.check_results import (
     OK,
     Check,
     Verdict,
@@ -28,6 +18,16 @@ from siftune.finetune.oracles.verdicts import (
     gradient_of,
     near,
     whole,
+)
+from siftune.finetune.oracles.random_batches import (
+    COLUMNS,
+    LENGTHS,
+    PAIRS,
+    TOKENS,
+    exchanged,
+    log_probs,
+    pairs_of,
+    part,
 )
 
 __all__ = ["CHECKS"]

@@ -9,7 +9,7 @@ import torch
 
 from siftune.finetune.losses.list_types import ListLogps, ListLoss
 from siftune.finetune.losses.types import Answers, needs_of
-from siftune.finetune.oracles.verdicts import (
+from siftune.finetune.oracles.check_results import (
     OK,
     Check,
     Verdict,

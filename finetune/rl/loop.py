@@ -19,7 +19,7 @@ from siftune.curate.core.progress import Pace
 from siftune.curate.core.terminal import echo
 from siftune.curate.files.atomic import read_json, write_json
 from siftune.finetune.models.precision import machine_arguments
-from siftune.finetune.rl import core
+from siftune.finetune.rl import ppo_losses
 from siftune.finetune.rl.kl import KLLimit, kl_k1, kl_k3
 from siftune.finetune.rl.model import ActorCritic, policy_scores
 from siftune.finetune.rl.rollout import Collector, Rollout
@@ -66,8 +66,10 @@ def update(
         for part in (rollout.old.logps, rollout.old.values, rollout.advantages, rollout.returns)
     )
     new = model(tokens, options.temperature)
-    policy = core.policy_loss(new.logps, old, advantages, options.cliprange, options.dual_clip)
-    value = core.value_loss(new.values, old_values, returns, options.value_clip)
+    policy = ppo_losses.policy_loss(
+        new.logps, old, advantages, options.cliprange, options.dual_clip
+    )
+    value = ppo_losses.value_loss(new.values, old_values, returns, options.value_clip)
     with torch.no_grad():
         deviation = (torch.exp(new.logps - old) - 1).abs()
         each = {
@@ -77,9 +79,11 @@ def update(
             "ppo/clipfrac": (deviation > options.cliprange).float(),
             "ppo/ratio_deviation": deviation,
         }
-        sums = {name: core.masked_sum(values, mask) for name, values in each.items()}
-        moved = core.masked_sum(kl_k1(old, new.logps).double(), mask)
-    loss = core.masked_sum(policy, mask) + options.vf_coef * core.masked_sum(value, mask)
+        sums = {name: ppo_losses.masked_sum(values, mask) for name, values in each.items()}
+        moved = ppo_losses.masked_sum(kl_k1(old, new.logps).double(), mask)
+    loss = ppo_losses.masked_sum(policy, mask) + options.vf_coef * ppo_losses.masked_sum(
+        value, mask
+    )
     return Update(loss, float(moved), sums, int(mask.sum()))
 
 
@@ -227,7 +231,7 @@ class Loop(FiniteSteps):
             part = tokens.take(rows).to(self.args.device)
             with self.accelerator.autocast():
                 found, _ = policy_scores(self.ac.policy, part, temperature=1.0)
-            nll = -core.masked_sum(found["policy"], part.mask)
+            nll = -ppo_losses.masked_sum(found["policy"], part.mask)
             self.means.add("loss/ptx", nll, int(part.mask.sum()))
             loss = options.ptx_coef * nll / count
             if not math.isfinite(loss.item()):

@@ -15,7 +15,7 @@ from siftune.curate.core.errors import SiftuneError
 from siftune.finetune.advantages.gae import GAE
 from siftune.finetune.generation.sampling import Sampling, sample
 from siftune.finetune.rewards.types import Reward
-from siftune.finetune.rl import core
+from siftune.finetune.rl import ppo_losses
 from siftune.finetune.rl.kl import kl_k1, kl_k3
 from siftune.finetune.rl.model import ActorCritic, Scores, Tokens, policy_scores, reference_of
 from siftune.finetune.rl.settings import Settings
@@ -79,8 +79,8 @@ class Rollout:
             "objective/kl": self.kl,
             "objective/kl_k3": self._a_completion(kl_k3(self.old.logps, self.ref_logps)),
             "objective/rlhf_reward": score - self.kl_coef * self.kl,
-            "objective/entropy": float(core.masked_mean(self.entropy, mask)),
-            "value/explained_variance": core.explained_variance(
+            "objective/entropy": float(ppo_losses.masked_mean(self.entropy, mask)),
+            "value/explained_variance": ppo_losses.explained_variance(
                 self.old.values, self.returns, mask
             ),
             "rollout/length": float(mask.sum(1).double().mean()),
@@ -90,7 +90,7 @@ class Rollout:
         }
 
     def _a_completion(self, kl: Tensor) -> float:
-        return float(core.masked_sum(kl.double(), self.tokens.mask) / len(self.scores))
+        return float(ppo_losses.masked_sum(kl.double(), self.tokens.mask) / len(self.scores))
 
     def minibatches(self, epoch: int, settings: Settings) -> list[Tensor]:
         """Row indices of each optimiser step of one pass; the first pass keeps the rows' order.
@@ -220,7 +220,7 @@ class Collector:
     ) -> tuple[Tensor, Tensor]:
         options, mask = self.settings, tokens.mask
         penalised = score - options.missing_eos_penalty * (~ended)
-        rewards = core.token_rewards(penalised, kl_k1(old.logps, ref_logps), mask, kl_coef)
+        rewards = ppo_losses.token_rewards(penalised, kl_k1(old.logps, ref_logps), mask, kl_coef)
         advantages = GAE(options.gamma, options.lam)(rewards, old.values, mask)
         returns = advantages + old.values
-        return core.whiten(advantages, mask) if options.whiten else advantages, returns
+        return ppo_losses.whiten(advantages, mask) if options.whiten else advantages, returns

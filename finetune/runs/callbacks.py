@@ -172,7 +172,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 class PendingMetrics(TrainerCallback):
     """Writes what a trainer has summed up since its last log, and reads it where a run continues.
 
-    That is the loss of transformers' loop, the sums of `preference_trainer.Totals`, and the lists
+    That is the loss of transformers' loop, the sums of `preference_loop.Totals`, and the lists
     of TRL's trainers. Each process has its own.
     """
 

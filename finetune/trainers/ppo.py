@@ -33,7 +33,7 @@ from siftune.finetune.models.precision import (
 from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.rewards.types import load, reward_of
 from siftune.finetune.rl.settings import Critic, Settings
-from siftune.finetune.runs.run_dir import Run, quiet
+from siftune.finetune.runs.resumable_run import Run, quiet
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.models import loading
 from siftune.finetune.models.loading import check_read_by, check_same_size
 from siftune.finetune.models.saving import base_facts, command_line
-from siftune.finetune.runs.run_dir import Run, whole_weights
+from siftune.finetune.runs.resumable_run import Run, whole_weights
 from siftune.finetune.tools.evaluate import write_step, write_summary
 from siftune.finetune.training.policy_options import PolicyOptions
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from siftune.finetune.data.answer_rows import TokenRows
     from siftune.finetune.evaluation.generation_eval import GenerationEval
     from siftune.finetune.losses.types import Needs
+    from siftune.finetune.training.preference_loop import PreferenceTrainer
     from siftune.finetune.training.preference_rows import Shape
-    from siftune.finetune.training.preference_trainer import PreferenceTrainer
 
 __all__ = ["Preference"]
 
@@ -280,8 +280,8 @@ class Preference(PolicyOptions):
         self, objective: Any, train: Sequence[Any], test: TokenRows, tokenizer: Any, run: Run
     ) -> PreferenceTrainer:
         """The loop on pairs, on single answers or on lists, all loaded."""
-        from siftune.finetune.training.answer_trainer import AnswerTrainer, ListTrainer
-        from siftune.finetune.training.pair_trainer import PairTrainer
+        from siftune.finetune.training.answer_loop import AnswerTrainer, ListTrainer
+        from siftune.finetune.training.pair_loop import PairTrainer
         from siftune.finetune.training.policy import trainer_of
 
         shape = self._shape(_needs_of(objective))

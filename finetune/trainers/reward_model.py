@@ -32,7 +32,7 @@ from siftune.finetune.models import loading
 from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
 from siftune.finetune.models.precision import Precision, formats, frozen_dtype, report
 from siftune.finetune.models.saving import base_facts, command_line
-from siftune.finetune.runs.run_dir import Run, quiet, whole_weights
+from siftune.finetune.runs.resumable_run import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import write_step, write_summary
 from siftune.finetune.training.trainer_arguments import freeze, training_arguments
 

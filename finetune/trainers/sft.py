@@ -42,7 +42,7 @@ from siftune.finetune.models.precision import (
     report,
 )
 from siftune.finetune.models.saving import base_facts, command_line
-from siftune.finetune.runs.run_dir import Run, quiet, whole_weights
+from siftune.finetune.runs.resumable_run import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
 from siftune.finetune.training.trainer_arguments import training_arguments
 

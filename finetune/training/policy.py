@@ -32,7 +32,7 @@ from siftune.finetune.models.precision import (
     report,
 )
 from siftune.finetune.models.value_head import add_value_head
-from siftune.finetune.runs.run_dir import Run, quiet
+from siftune.finetune.runs.resumable_run import Run, quiet
 from siftune.finetune.scoring.lm_head import LOGITS
 from siftune.finetune.scoring.logps import answer_with_scores, check_head
 from siftune.finetune.scoring.reference import (
@@ -44,7 +44,7 @@ from siftune.finetune.scoring.reference import (
     without_dropout,
 )
 from siftune.finetune.tools.evaluate import chosen_rows
-from siftune.finetune.training.preference_trainer import PreferenceTrainer
+from siftune.finetune.training.preference_loop import PreferenceTrainer
 from siftune.finetune.training.reward_tokens import (
     add_reward_tokens,
     with_embeddings,

@@ -11,7 +11,7 @@ import torch
 
 from siftune.curate.core import registry
 from siftune.finetune.oracles.contract import CHECKS
-from siftune.finetune.oracles.draws import LENGTHS, log_probs, pairs_of
+from siftune.finetune.oracles.random_batches import LENGTHS, log_probs, pairs_of
 from tests.oracles.trl_values import trl_loss
 
 GROUP = "finetune.losses.pair"

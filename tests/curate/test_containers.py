@@ -13,8 +13,8 @@ import pytest
 
 from siftune.curate.core.errors import DataError
 from siftune.curate.files.output_marker import Marker, write_marker
-from siftune.curate.io.containers import expand
 from siftune.curate.io.ingest import read_rows
+from siftune.curate.io.source_parts import expand
 
 
 def shard(path: Path, rows: int = 2) -> Path:

@@ -13,7 +13,7 @@ import zstandard
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.files.atomic import read_json, write_json
-from siftune.curate.io.containers import expand
+from siftune.curate.io.source_parts import expand
 from siftune.curate.runners import forecast as forecasts
 from siftune.curate.runners.forecast import Records, forecast, forecast_lines, records
 from siftune.curate.runners.plan import plan

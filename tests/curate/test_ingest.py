@@ -22,9 +22,9 @@ from polars.testing import assert_frame_equal
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import schema_of
-from siftune.curate.io.containers import expand, name_parts
 from siftune.curate.io.hub import HubName, hub_name
 from siftune.curate.io.ingest import Ingested, ingest, read_rows
+from siftune.curate.io.source_parts import expand, name_parts
 from siftune.curate.rows.chat import turn
 from siftune.curate.rows.convert import content_digest
 

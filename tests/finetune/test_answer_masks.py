@@ -20,8 +20,8 @@ from siftune.finetune.data.token_budget import budget_order
 from siftune.finetune.models.loading import load_causal, load_tokenizer
 from siftune.finetune.scoring.logps import score_answers
 from siftune.finetune.scoring.reference import precomputed
-from siftune.finetune.training.pair_trainer import pairs_of
-from siftune.finetune.training.preference_trainer import answers_of
+from siftune.finetune.training.pair_loop import pairs_of
+from siftune.finetune.training.preference_loop import answers_of
 from tests.finetune.test_answers import turn
 
 

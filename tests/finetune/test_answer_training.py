@@ -77,7 +77,7 @@ def slow(*values):
 def test_a_run_that_was_cut_off_ends_in_the_same_bytes(
     tiny_model_dir, tmp_path, monkeypatch, make, options
 ):
-    from siftune.finetune.training.preference_trainer import PreferenceTrainer
+    from siftune.finetune.training.preference_loop import PreferenceTrainer
 
     rows = rows_file(tmp_path, [make(row) for row in range(FEW)])
     options = {"epochs": 2, "save_every": 2, **options}
@@ -467,7 +467,7 @@ def test_quark_refuses_bins_that_are_none_before_a_model_loads(tmp_path):
 
 
 def test_accuracy_is_within_a_prompt_where_one_has_both_sides_else_over_all():
-    from siftune.finetune.training.answer_trainer import summary
+    from siftune.finetune.training.answer_loop import summary
 
     def row(prompt, label, reward):
         return {"prompt_key": prompt, "label": label, "reward": reward, "loss": 1.0}

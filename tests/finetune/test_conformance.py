@@ -23,7 +23,7 @@ from siftune.finetune.comparison.conformance import (
 from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss
 from siftune.finetune.losses.list_types import ListLogps, ListLoss
 from siftune.finetune.losses.types import PairLoss
-from siftune.finetune.oracles.landing import OPTIMA, landing
+from siftune.finetune.oracles.bandit_optimum import OPTIMA, landing
 from siftune.pipelines.cli import siftune
 from tests.fuzz.commands import called
 

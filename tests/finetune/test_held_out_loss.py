@@ -12,7 +12,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.finetune.models.loading import load_causal, model_hash
 from siftune.finetune.runs import held_out_loss
 from siftune.finetune.runs.held_out_loss import mean_loss
-from siftune.finetune.runs.run_dir import Run
+from siftune.finetune.runs.resumable_run import Run
 from siftune.finetune.trainers.sft import SFT
 
 SMALL: dict[str, Any] = {"batch_size": 4, "lr": 1e-2, "save_every": 2, "log_every": 2}

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from siftune.curate.core.errors import UsageError
 from siftune.finetune.core import distributed
-from siftune.finetune.runs.run_dir import Run
+from siftune.finetune.runs.resumable_run import Run
 
 ROOT = Path(__file__).parents[2]
 SPREAD = """

@@ -11,7 +11,7 @@ from siftune.curate.files.outputs import overwriting, run_folder, whole_folder
 from siftune.finetune.models.loading import read_facts
 from siftune.finetune.models.saving import save_model
 from siftune.finetune.runs import checkpoints
-from siftune.finetune.runs.run_dir import Run
+from siftune.finetune.runs.resumable_run import Run
 from siftune.finetune.runs.run_folders import COMPARISON_FILES
 
 
@@ -65,7 +65,7 @@ def test_a_finished_run_with_a_changed_file_is_named_and_made_again_when_asked(
     content, name, saved, monkeypatch
 ):
     run = _run(saved)
-    monkeypatch.setattr("siftune.finetune.runs.run_dir.read_facts", _as(run.key))
+    monkeypatch.setattr("siftune.finetune.runs.resumable_run.read_facts", _as(run.key))
     assert run.finished() is not None
     (saved / name).unlink() if content is None else (saved / name).write_text(content)
     with pytest.raises(DataError, match=rf"{name} is not as this training wrote it: .*--overwrite"):
@@ -76,7 +76,7 @@ def test_a_finished_run_with_a_changed_file_is_named_and_made_again_when_asked(
 
 def test_a_finished_run_is_marked_again_and_its_card_may_be_edited(saved, monkeypatch):
     run, marker = _run(saved), (saved / MARKER).read_bytes()
-    monkeypatch.setattr("siftune.finetune.runs.run_dir.read_facts", _as(run.key))
+    monkeypatch.setattr("siftune.finetune.runs.resumable_run.read_facts", _as(run.key))
     (saved / MARKER).write_bytes(marker[:5])
     (saved / "README.md").write_text("mine")
     assert run.finished() is not None

@@ -41,7 +41,7 @@ def test_a_batch_that_is_run_in_parts_trains_to_the_same_weights(
     tiny_model_dir, tmp_path, monkeypatch, loss, how
 ):
     """KTO's z, BCO's shift and the tokens of a mean are the step's, however a batch is cut."""
-    from siftune.finetune.training.preference_trainer import PreferenceTrainer
+    from siftune.finetune.training.preference_loop import PreferenceTrainer
 
     own, backward = PreferenceTrainer.compute_loss, []
 

@@ -34,7 +34,7 @@ from siftune.finetune.models.lora import with_adapter
 from siftune.finetune.models.saving import save_model
 from siftune.finetune.rewards.text_share import TextShare
 from siftune.finetune.rewards.types import reward_of
-from siftune.finetune.rl import core, rollout
+from siftune.finetune.rl import ppo_losses, rollout
 from siftune.finetune.rl.kl import kl_k1, kl_k3
 from siftune.finetune.rl.model import ActorCritic, Tokens, policy_scores
 from siftune.finetune.rl.prepare import prompts_of
@@ -318,13 +318,13 @@ def test_a_slow_drift_stops_at_the_rollout_that_crosses_the_limit(
 def test_a_loss_that_is_no_number_stops_with_the_rows_and_keeps_checkpoints(
     tiny_model_dir: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own, calls = core.value_loss, iter(range(1000))
+    own, calls = ppo_losses.value_loss, iter(range(1000))
 
     def planted(*args: Any) -> Tensor:
         loss = own(*args)
         return loss * float("nan") if next(calls) == 10 else loss
 
-    monkeypatch.setattr(core, "value_loss", planted)
+    monkeypatch.setattr(ppo_losses, "value_loss", planted)
     with pytest.raises(SiftuneError, match=r"the loss is nan at step 6, on rows asked:\d"):
         ppo(tiny_model_dir)(rows, tmp_path / "out")
     assert checkpoints.newest(tmp_path / "out.work") == tmp_path / "out.work/checkpoint-4"
@@ -480,11 +480,11 @@ def biased(values: Tensor, mask: Tensor, shift: bool = True) -> Tensor:
 MUTATIONS: dict[str, tuple[Any, str, Any]] = {
     "end token dropped": (sampling, "_until_end", dropped_end),
     "all that was generated kept": (sampling, "_until_end", lambda tokens, ends: tokens),
-    "score at max length": (core, "last_true", at_the_end_of_the_batch),
+    "score at max length": (ppo_losses, "last_true", at_the_end_of_the_batch),
     "no temperature in the reference": (rollout, "policy_scores", always_at_temperature_one),
     "positions count padding": (Tokens, "positions", property(counted_with_padding)),
     "logits off by one": (policy_scores.__module__, "_before", one_to_the_right),
-    "whitened with the padding": (core, "whiten", biased),
+    "whitened with the padding": (ppo_losses, "whiten", biased),
     "dropout on": (ActorCritic, "train", torch.nn.Module.train),
 }
 

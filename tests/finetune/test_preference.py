@@ -144,8 +144,8 @@ def test_the_trainers_own_evaluation_leaves_the_means_of_training_alone(
 ):
     from siftune.finetune.data.answer_rows import encode_rows
     from siftune.finetune.models.loading import load_tokenizer
-    from siftune.finetune.runs.run_dir import Run
-    from siftune.finetune.training.pair_trainer import PairTrainer
+    from siftune.finetune.runs.resumable_run import Run
+    from siftune.finetune.training.pair_loop import PairTrainer
     from siftune.finetune.training.policy import trainer_of
 
     options = Preference(model=str(tiny_model_dir), batch_size=4)
@@ -219,7 +219,7 @@ def test_a_last_step_that_is_not_full_counts_its_own_pairs(tiny_model_dir, tmp_p
 def test_a_run_that_was_cut_off_ends_in_the_same_bytes(
     tiny_model_dir, rows, tmp_path, monkeypatch, how
 ):
-    from siftune.finetune.training.preference_trainer import PreferenceTrainer
+    from siftune.finetune.training.preference_loop import PreferenceTrainer
 
     options = {"epochs": 2, "save_every": 3, **how}
     train(tiny_model_dir, rows, tmp_path / "whole", **options)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from siftune.finetune.runs.run_dir import Run
+from siftune.finetune.runs.resumable_run import Run
 from siftune.finetune.runs.stop_signals import StopAtSignal, StopSignals, catching_signals
 from siftune.finetune.trainers.ppo import PPO
 from siftune.finetune.trainers.preference import Preference

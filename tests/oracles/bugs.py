@@ -130,21 +130,21 @@ PAIRS = (
     ),
     Mutation(
         "sides in the wrong order",
-        "finetune/training/pair_trainer.py",
+        "finetune/training/pair_loop.py",
         'chosen, rejected = batch["row_of"].unbind(1)',
         'rejected, chosen = batch["row_of"].unbind(1)',
         LOOP,
     ),
     Mutation(
         "normalised by micro-batch",
-        "finetune/training/preference_trainer.py",
+        "finetune/training/preference_loop.py",
         "return result.loss.sum() * self.accelerator.num_processes / num_items_in_batch",
         "return result.loss.mean()",
         LOOP,
     ),
     Mutation(
         "padding in the metrics",
-        "finetune/training/preference_trainer.py",
+        "finetune/training/preference_loop.py",
         "totals.add(name, values[mask])",
         "totals.add(name, values)",
         LOOP,
@@ -158,7 +158,7 @@ PAIRS = (
     ),
     Mutation(
         "mean logits of both sides",
-        "finetune/training/preference_trainer.py",
+        "finetune/training/preference_loop.py",
         "values[mask & chosen[:, None]]",
         "values[mask]",
         LOOP,

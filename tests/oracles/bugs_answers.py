@@ -289,14 +289,14 @@ ANSWERS = (
     ),
     Mutation(
         "shared means by micro-batch",
-        "finetune/training/answer_trainer.py",
+        "finetune/training/answer_loop.py",
         "alone = parts == 1 and",
         "alone = True or",
         f"{LOOP}::test_splitting_a_step_does_not_change_the_number",
     ),
     Mutation(
         "shared means by the parts of a batch",
-        "finetune/training/answer_trainer.py",
+        "finetune/training/answer_loop.py",
         "parts = sum(len(self.parts(batch)) for batch in batch_samples)",
         "parts = len(batch_samples)",
         f"{BOTH}::test_a_batch_that_is_run_in_parts_trains_to_the_same_weights",
@@ -310,14 +310,14 @@ ANSWERS = (
     ),
     Mutation(
         "parts of a batch of pairs normalised each",
-        "finetune/training/preference_trainer.py",
+        "finetune/training/preference_loop.py",
         "super(FiniteSteps, self).training_step(model, part, num_items_in_batch)",
         "super(FiniteSteps, self).training_step(model, part, len(part['row_of']))",
         f"{BOTH}::test_a_batch_that_is_run_in_parts_trains_to_the_same_weights",
     ),
     Mutation(
         "sums for shared means",
-        "finetune/training/answer_trainer.py",
+        "finetune/training/answer_loop.py",
         "each[0] / each[1]",
         "each[0]",
         f"{LOOP}::test_splitting_a_step_does_not_change_the_number",
@@ -331,7 +331,7 @@ ANSWERS = (
     ),
     Mutation(
         "absent answers of a list counted",
-        "finetune/training/answer_trainer.py",
+        "finetune/training/answer_loop.py",
         "mask = row_of >= 0",
         "mask = row_of >= -1",
         f"{LOOP}::test_plackett_luce_begins_at_the_log_of_all_orders_and_learns_them",
@@ -345,7 +345,7 @@ ANSWERS = (
     ),
     Mutation(
         "answers normalised by micro-batch",
-        "finetune/training/preference_trainer.py",
+        "finetune/training/preference_loop.py",
         '[len(batch["row_of"]) for batch in batch_samples]',
         '[len(batch_samples[0]["row_of"])]',
         f"{LOOP}::test_splitting_a_step_does_not_change_the_number",
@@ -373,7 +373,7 @@ ANSWERS = (
     ),
     Mutation(
         "mismatched answers in the metrics",
-        "finetune/training/preference_trainer.py",
+        "finetune/training/preference_loop.py",
         'rows = int((batch["row_of"] >= 0).sum())',
         'rows = len(batch["answer_mask"])',
         f"{RUNS}::test_answers_to_other_prompts_are_in_no_metric",
@@ -394,7 +394,7 @@ ANSWERS = (
     ),
     Mutation(
         "held-out rows judged by their batch",
-        "finetune/training/preference_trainer.py",
+        "finetune/training/preference_loop.py",
         "with torch.no_grad(), self.sharing(batches):",
         "with torch.no_grad():",
         f"{RUNS}::test_held_out_rows_are_judged_the_same_in_any_batch",
@@ -415,14 +415,14 @@ ANSWERS = (
     ),
     Mutation(
         "the value head lost with a checkpoint",
-        "finetune/training/answer_trainer.py",
+        "finetune/training/answer_loop.py",
         "            load_value_head(self.model, Path(resume_from_checkpoint))",
         "            pass",
         f"{RUNS}::test_a_run_that_was_cut_off_ends_in_the_same_bytes",
     ),
     Mutation(
         "the value head at the policy's rate",
-        "finetune/training/answer_trainer.py",
+        "finetune/training/answer_loop.py",
         "self.value_lr or self.args.learning_rate",
         "self.args.learning_rate",
         f"{RUNS}::test_dro_v_learns_values_that_are_kept_beside_a_plain_model",

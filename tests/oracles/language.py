@@ -13,8 +13,8 @@ from siftune.finetune.data.collator import AnswerCollator
 from siftune.finetune.losses.types import Answers, PairLogps, needs_of
 from siftune.finetune.oracles.bandit import Bandit, minimise
 from siftune.finetune.scoring.logps import read_answers, score_answers
-from siftune.finetune.training.pair_trainer import pairs_of
-from siftune.finetune.training.preference_trainer import answers_of
+from siftune.finetune.training.pair_loop import pairs_of
+from siftune.finetune.training.preference_loop import answers_of
 
 __all__ = ["SENTENCES", "land", "language", "log_probs", "score_as_answers"]
 

@@ -10,7 +10,7 @@ import pytest
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import NoProgress
 from siftune.curate.files.atomic import hash_file, read_json
-from siftune.curate.runners.stage_cache import StageCache
+from siftune.curate.runners.project_cache import StageCache
 from siftune.finetune.models.loading import model_hash
 from siftune.pipelines.before_after import comparison
 from siftune.pipelines.recipe import load

@@ -103,7 +103,9 @@ def _rows(path: str, *texts: str) -> None:
 def test_s01_nothing_is_unpickled(here):
     assert not _roots(_imports()) & _UNPICKLES
     assert not _calls() & _CALLS
-    compiling = [p.name for p, text in _sources().items() if re.search(r"(?<![\w.])compile\(", text)]
+    compiling = [
+        p.name for p, text in _sources().items() if re.search(r"(?<![\w.])compile\(", text)
+    ]
     assert compiling == ["code_hash.py"]  # hashes the code of modules, runs none of it
     canary = b"\x80\x04cos\nsystem\n(S'touch canary'\ntR."
     for name in ("d.jsonl", "d.pkl", "d.pt", "d.bin", "d.parquet", "d.npy"):

@@ -12,7 +12,7 @@ import torch
 from siftune.curate.core import registry
 from siftune.finetune.losses.types import PairObjective, needs_of
 from siftune.finetune.oracles.bandit import COLUMNS, TOKENS, Bandit, kl, land
-from siftune.finetune.oracles.draws import log_probs, pairs_of
+from siftune.finetune.oracles.random_batches import log_probs, pairs_of
 
 __all__ = [
     "OPTIMA",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from siftune.finetune.advantages.gae import GAE
-from siftune.finetune.rl import core
+from siftune.finetune.rl import ppo_losses
 from siftune.finetune.rl.kl import AdaptiveKL, FixedKL, kl_k1, kl_k2, kl_k3
 
 
@@ -129,35 +129,39 @@ def test_the_adaptive_controller_clips_the_error_at_a_fifth() -> None:
 def test_whitening_uses_the_unbiased_variance_of_valid_tokens_only() -> None:
     values = torch.tensor([[1.0, 3.0, 1e9], [5.0, float("nan"), 1e9]], dtype=torch.float64)
     mask = torch.tensor([[True, True, False], [True, False, False]])
-    white = core.whiten(values, mask)  # 1, 3, 5: mean 3, variance 8 / 2 = 4
+    white = ppo_losses.whiten(values, mask)  # 1, 3, 5: mean 3, variance 8 / 2 = 4
     assert white[mask].tolist() == pytest.approx([-1, 0, 1])
     assert white[~mask].tolist() == [0, 0, 0]
-    assert core.whiten(values, mask, shift=False)[mask].tolist() == pytest.approx([0.5, 1.5, 2.5])
+    assert ppo_losses.whiten(values, mask, shift=False)[mask].tolist() == pytest.approx(
+        [0.5, 1.5, 2.5]
+    )
 
 
 def test_whitening_equal_or_single_values_gives_zero_not_nan() -> None:
-    assert core.whiten(torch.full((2, 2), 7.0), torch.ones(2, 2).bool()).tolist() == [[0, 0]] * 2
-    assert core.whiten(torch.tensor([[7.0]]), torch.ones(1, 1).bool()).tolist() == [[0]]
+    assert (
+        ppo_losses.whiten(torch.full((2, 2), 7.0), torch.ones(2, 2).bool()).tolist() == [[0, 0]] * 2
+    )
+    assert ppo_losses.whiten(torch.tensor([[7.0]]), torch.ones(1, 1).bool()).tolist() == [[0]]
 
 
 def test_the_score_goes_to_the_last_chosen_token_and_kl_to_all() -> None:
     mask = torch.tensor([[True, True, False, False], [True, True, True, True]])
     kl = torch.tensor([[1.0, 2.0, 99.0, 99.0], [1.0, 1.0, 1.0, 1.0]])
-    rewards = core.token_rewards(torch.tensor([10.0, 20.0]), kl, mask, kl_coef=0.5)
+    rewards = ppo_losses.token_rewards(torch.tensor([10.0, 20.0]), kl, mask, kl_coef=0.5)
     assert rewards.tolist() == [[-0.5, 9.0, 0, 0], [-0.5, -0.5, -0.5, 19.5]]
 
 
 def test_the_policy_loss_is_the_published_table() -> None:
     ratio = torch.tensor([1.1, 1.3, 0.9, 0.7, 1.1, 1.3, 0.9, 0.7], dtype=torch.float64)
     advantage = torch.tensor([1.0] * 4 + [-1.0] * 4, dtype=torch.float64)
-    loss = core.policy_loss(ratio.log(), torch.zeros(8, dtype=torch.float64), advantage, 0.2)
+    loss = ppo_losses.policy_loss(ratio.log(), torch.zeros(8, dtype=torch.float64), advantage, 0.2)
     assert loss.tolist() == pytest.approx([-1.1, -1.2, -0.9, -0.7, 1.1, 1.3, 0.9, 0.8])
 
 
 def test_a_clipped_token_has_no_gradient_and_the_first_pass_has_the_plain_one() -> None:
     logps = torch.tensor([math.log(1.3), 0.0], dtype=torch.float64, requires_grad=True)
     advantage = torch.tensor([2.0, 2.0], dtype=torch.float64)
-    core.policy_loss(logps, torch.zeros_like(logps), advantage, 0.2).sum().backward()
+    ppo_losses.policy_loss(logps, torch.zeros_like(logps), advantage, 0.2).sum().backward()
     assert logps.grad is not None
     assert logps.grad.tolist() == [0, -2]
 
@@ -165,30 +169,32 @@ def test_a_clipped_token_has_no_gradient_and_the_first_pass_has_the_plain_one() 
 def test_dual_clip_bounds_only_bad_tokens() -> None:
     ratio = torch.tensor([10.0, 10.0, 2.0])
     advantage = torch.tensor([-2.0, 2.0, -2.0])
-    loss = core.policy_loss(ratio.log(), torch.zeros(3), advantage, 0.2, dual_clip=3)
+    loss = ppo_losses.policy_loss(ratio.log(), torch.zeros(3), advantage, 0.2, dual_clip=3)
     assert loss.tolist() == pytest.approx([6, -2.4, 4])
 
 
 def test_the_value_loss_takes_the_worse_of_clipped_and_not() -> None:
     values, old = torch.tensor([1.0, 1.0]), torch.tensor([0.0, 0.0])
     returns = torch.tensor([1.0, 3.0])
-    clipped = core.value_loss(values, old, returns, cliprange=0.2)
+    clipped = ppo_losses.value_loss(values, old, returns, cliprange=0.2)
     assert clipped.tolist() == pytest.approx([0.8**2 / 2, 2.8**2 / 2])
-    assert core.value_loss(values, old, returns, cliprange=None).tolist() == pytest.approx([0, 2])
+    assert ppo_losses.value_loss(values, old, returns, cliprange=None).tolist() == pytest.approx(
+        [0, 2]
+    )
 
 
 def test_means_do_not_see_padding() -> None:
     values = torch.tensor([[1.0, 3.0], [float("nan"), float("inf")]])
     mask = torch.tensor([[True, True], [False, False]])
-    assert float(core.masked_mean(values, mask)) == 2
-    assert float(core.masked_sum(values, mask)) == 4
+    assert float(ppo_losses.masked_mean(values, mask)) == 2
+    assert float(ppo_losses.masked_sum(values, mask)) == 4
 
 
 def test_explained_variance_of_a_perfect_a_constant_and_no_critic() -> None:
     returns, mask = torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[True, True, False]])
-    assert core.explained_variance(returns, returns, mask) == 1
-    assert core.explained_variance(torch.zeros(1, 3), returns, mask) == 0
-    assert core.explained_variance(returns, torch.ones(1, 3), mask) is None
+    assert ppo_losses.explained_variance(returns, returns, mask) == 1
+    assert ppo_losses.explained_variance(torch.zeros(1, 3), returns, mask) == 0
+    assert ppo_losses.explained_variance(returns, torch.ones(1, 3), mask) is None
 
 
 @pytest.mark.parametrize("clip", [None, 0.2])
@@ -196,5 +202,5 @@ def test_the_losses_have_true_gradients(clip: float | None) -> None:
     generator = torch.Generator().manual_seed(1)
     a, b, c = torch.randn(3, 2, 4, generator=generator, dtype=torch.float64)
     a.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: core.policy_loss(x, b, c, 0.2, 3.0), (a,))
-    assert torch.autograd.gradcheck(lambda x: core.value_loss(x, b, c, clip), (a,))
+    assert torch.autograd.gradcheck(lambda x: ppo_losses.policy_loss(x, b, c, 0.2, 3.0), (a,))
+    assert torch.autograd.gradcheck(lambda x: ppo_losses.value_loss(x, b, c, clip), (a,))

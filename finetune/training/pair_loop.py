@@ -13,7 +13,7 @@ from siftune.finetune.data import training_rows
 from siftune.finetune.data.collator import Batch
 from siftune.finetune.evaluation.pair_accuracy import accuracy, wins
 from siftune.finetune.losses.types import Answers, PairLogps, PairLoss
-from siftune.finetune.training.preference_trainer import PreferenceTrainer, columns_of, take
+from siftune.finetune.training.preference_loop import PreferenceTrainer, columns_of, take
 
 __all__ = ["PairTrainer", "pairs_of", "summary"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from siftune.curate.files.atomic import hash_file, read_json
-from siftune.curate.runners import stage_cache
+from siftune.curate.runners import project_cache as module
+from siftune.curate.runners.project_cache import StageCache, project_cache
 from siftune.curate.runners.run import OUTPUTS, preview, run
-from siftune.curate.runners.stage_cache import StageCache, project_cache
 from siftune.curate.runs.recipe import parse
 from siftune.curate.selectors.top_k import TopK
 
@@ -43,7 +43,7 @@ def test_a_run_in_another_folder_finds_finished_stages_and_writes_the_same_bytes
         def refuse(*_: object) -> None:
             raise OSError("cross-device link")
 
-        monkeypatch.setattr(stage_cache.os, "link", refuse)
+        monkeypatch.setattr(module.os, "link", refuse)
     without = run(recipe(tmp_path), tmp_path / "without")
     first = run(recipe(tmp_path), tmp_path / "a", cache=cache)
     assert first.worked == without.worked == ["ingest", "1:length", "2:top_k"]

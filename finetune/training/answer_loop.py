@@ -17,7 +17,7 @@ from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss
 from siftune.finetune.losses.list_types import ListLogps, ListLoss, best
 from siftune.finetune.losses.types import Answers
 from siftune.finetune.models.value_head import load_value_head, save_value_head, value_head_of
-from siftune.finetune.training.preference_trainer import (
+from siftune.finetune.training.preference_loop import (
     PreferenceTrainer,
     Totals,
     columns_of,
