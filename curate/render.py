@@ -72,11 +72,11 @@ def as_value(trace: RowTrace) -> dict[str, Any]:
 def as_text(trace: RowTrace) -> str:
     """A row trace as indented lines; control characters of the data are escaped."""
     lines = [f"{trace.id}: {trace.final.decision} by {trace.final.stage}: {trace.final.reason}"]
-    lines += _content("says", trace.content)
+    lines += _content("content", trace.content)
     lines += [line for record in trace.chapters for line in _record(record)]
-    if trace.final.detail:
+    if trace.final.detail and all(one.detail != trace.final.detail for one in trace.chapters):
         lines.append(f"  detail: {_pairs(trace.final.detail)}")
-    lines += _content(f"stands for it: {trace.final.detail.get('survivor')}", trace.survivor)
+    lines += _content(f"survivor {trace.final.detail.get('survivor')}", trace.survivor)
     return printable("\n".join(lines))
 
 
@@ -93,7 +93,7 @@ def _scores(scores: dict[str, Any]) -> str:
     found = {name: value for name, value in scores.items() if value not in (0, False, [], None)}
     vectors = {name: f"{len(v)} numbers" for name, v in found.items() if _is_vector(v)}
     absent = len(scores) - len(found)
-    more = f", {absent} more 0, false or not there" if found else "all 0, false or not there"
+    more = f", {absent} more 0, false or missing" if found else "all 0, false or missing"
     return _pairs(found | vectors) + (more if absent else "")
 
 
