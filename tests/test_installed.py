@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -57,11 +59,13 @@ def test_a_folder_of_ours_is_not_imported_under_its_own_name(name):
         runpy.run_path(str(ROOT / name / "__init__.py"), run_name=name)
 
 
-def test_a_build_takes_every_folder_with_modules(monkeypatch):
-    given = {}
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("setuptools.setup", lambda **words: given.update(words))
-    runpy.run_path(str(ROOT / "setup.py"))
+def test_a_build_takes_every_folder_with_modules():
+    script = "import json, runpy, setuptools; setuptools.setup = lambda **w: print(json.dumps(w))"
+    script += "; runpy.run_path('setup.py')"  # setuptools refuses to be imported after distutils
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    given = json.loads(done.stdout)
     folders = {
         path.parent
         for path in ROOT.glob("*/**/*.py")

@@ -17,26 +17,31 @@ from tests import small_commands
 ROOT = Path(__file__).parents[1]
 
 
-def test_small_commands_do_the_same_without_the_modules_that_windows_lacks(tmp_path, monkeypatch):
-    here, windows = tmp_path / "here", tmp_path / "windows"
-    here.mkdir()
-    windows.mkdir()
-    command = ["-X", "warn_default_encoding", small_commands.__file__, "--windows"]
+def _run(folder: Path, *words: str) -> dict[str, object]:
+    """What the small commands print and write in ``folder``, each run in a process of its own."""
+    folder.mkdir()
     done = subprocess.run(
-        [sys.executable, *command],
-        cwd=windows,
+        [sys.executable, *words],
+        cwd=folder,
         env={"PYTHONPATH": str(ROOT), "SIFTUNE_STAGE_CACHE": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=280,
     )
     assert done.returncode == 0, done.stderr
-    monkeypatch.chdir(here)
-    expected = small_commands.run_all()
-    assert json.loads(done.stdout) == expected
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def test_small_commands_do_the_same_without_the_modules_that_windows_lacks(tmp_path, monkeypatch):
+    script = small_commands.__file__
+    windows = _run(tmp_path / "windows", "-X", "warn_default_encoding", script, "--windows")
+    expected = _run(tmp_path / "here", script)
+    assert windows == expected
     assert [
         line for line, result in expected.items() if isinstance(result, list) and result[0]
     ] == []
+    monkeypatch.chdir(tmp_path / "here")
     assert len(list(small_commands.written())) > 10
 
 
