@@ -19,7 +19,7 @@ from siftune.curate.commands.click_commands import (
 )
 from siftune.curate.commands.option_types import key_values
 from siftune.curate.commands.output_commands import Check, OutOption, WritingCommand
-from siftune.curate.core.errors import UsageError
+from siftune.curate.core.errors import SiftuneError, UsageError
 from siftune.curate.core.registry import build, checked, closest, find, names, options
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder
@@ -210,7 +210,9 @@ def _conformance_command() -> click.Command:
         suite = checked(Conformance, parsed(Conformance, given), "conformance")
         findings = suite(loss_at(target, key_values(pairs)))
         echo(table_of(findings))
-        return int(any(one.fate == "failed" for one in findings))
+        if failed := sum(one.fate == "failed" for one in findings):
+            raise SiftuneError(f"{target}: {failed} of {len(findings)} checks failed")
+        return 0
 
     params: list[click.Parameter] = [
         click.Argument(["target"], metavar="MODULE:NAME"),

@@ -225,14 +225,15 @@ def _owner(path: Path, command: str) -> Marker:
 def _not_ours(path: Path) -> str:
     if path.is_file():
         return f"{path} is a file that siftune did not write: name another --out"
-    if any((path / name).is_file() for name in ("siftune.json", "manifest.json")):
-        missing = (
-            "has no list of the files that siftune wrote (an earlier version did not write one)"
-        )
-        if kind_of_entry(path / MARKER) == "a file":
-            missing = f"has a damaged list of the files that siftune wrote ({MARKER})"
+    names = {entry.name for entry in path.iterdir()}
+    written = any((path / name).is_file() for name in ("siftune.json", "manifest.json"))
+    begun = all(name == MARKER or _is_of_a_start(name) for name in names)
+    missing = "has no list of the files that siftune wrote (an earlier version did not write one)"
+    if kind_of_entry(path / MARKER) == "a file":
+        missing = f"has a damaged list of the files that siftune wrote ({MARKER})"
+    if written or (begun and MARKER in names):
         return f"{path} {missing}: name another --out, or move the folder away"
-    first = min(entry.name for entry in path.iterdir())
+    first = min(names)
     return (
         f"{path} is a folder that siftune did not make (it holds {first}): name another --out, "
         "such as a new folder in it"

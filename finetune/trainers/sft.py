@@ -12,7 +12,7 @@ import polars as pl
 
 from siftune.curate.chat.encoding import Encoded, encode_chats, encode_texts, encode_unmasked
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.progress import if_slow
+from siftune.curate.core.progress import if_slow, no_dataset_bars
 from siftune.curate.core.ranges import (
     Count,
     HeldOutShare,
@@ -297,7 +297,8 @@ class SFT:
         args = self._arguments(run)
         rows = _dataset(used.encoded, order)
         if self.packing:
-            rows = pack_dataset(rows, self._length(model.config), args.packing_strategy)
+            with no_dataset_bars():
+                rows = pack_dataset(rows, self._length(model.config), args.packing_strategy)
         per_step = self.batch_size * args.gradient_accumulation_steps
         epochs = args.num_train_epochs
         preflight.refuse(

@@ -16,6 +16,7 @@ from siftune.curate.dedup.shingle_sets import Sets
 from siftune.curate.files.atomic import atomic_write, locked
 from siftune.curate.files.output_marker import MARKER, Marker, generator_tag, marker_of, remove_own
 from siftune.curate.files.outputs import (
+    check_folder,
     check_place,
     overwriting,
     run_folder,
@@ -153,6 +154,14 @@ def test_a_marker_names_a_command(command, tmp_path):
 def test_a_damaged_marker_is_none(text, tmp_path):
     (tmp_path / MARKER).write_text(text, encoding="latin-1")
     assert marker_of(tmp_path) is None
+
+
+@pytest.mark.parametrize("beside", [".lock", "manifest.json"])
+def test_a_damaged_marker_is_named_whatever_lies_beside_it(beside, tmp_path):
+    (tmp_path / MARKER).write_text("damaged")
+    (tmp_path / beside).write_text("")
+    with pytest.raises(UsageError, match=rf"damaged list .*\({MARKER}\): name another --out"):
+        check_folder(tmp_path, "curate run")
 
 
 def test_placeholders_match_their_shape_within_one_part():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from typing import ClassVar
@@ -334,6 +335,7 @@ def test_the_command_takes_a_function_of_a_module_in_the_working_folder(tmp_path
     ran = called("finetune", "conformance", "mine_at_work:wrong")
     assert ran.code == 1, ran.err
     assert ran.out.splitlines()[-1] == "1 failed"
+    assert re.fullmatch(r"siftune: mine_at_work:wrong: 1 of \d+ checks failed\n", ran.err)
 
 
 def test_the_command_takes_a_function_of_a_file(tmp_path):

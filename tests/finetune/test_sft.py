@@ -113,12 +113,13 @@ def test_accumulated_batches_give_the_loss_of_one_large_batch(
 
 
 def test_packed_rows_have_the_loss_of_padded_rows(
-    sft: Callable[..., SFT], rows: Path, tmp_path: Path
+    sft: Callable[..., SFT], rows: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sft(batch_size=12, max_length=128)(rows, tmp_path / "padded")
     sft(batch_size=12, max_length=128, packing=True)(rows, tmp_path / "packed")
     padded, packed = (lines(tmp_path / n / "metrics.jsonl") for n in ("padded", "packed"))
     assert packed[0]["loss"] == pytest.approx(padded[0]["loss"], rel=1e-4)
+    assert "\r" not in capfd.readouterr().err  # no progress bar of a library
 
 
 def test_a_run_cut_off_ends_in_the_same_bytes(
