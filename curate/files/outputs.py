@@ -233,9 +233,9 @@ def _not_ours(path: Path) -> str:
         missing = f"has a damaged list of the files that siftune wrote ({MARKER})"
     if written or (begun and MARKER in names):
         return f"{path} {missing}: name another --out, or move the folder away"
-    first = min(names)
+    holds = min(names) if MARKER in names else f"{min(names)} and no {MARKER}"
     return (
-        f"{path} is a folder that siftune did not make (it holds {first}): name another --out, "
+        f"{path} is a folder that siftune did not make (it holds {holds}): name another --out, "
         "such as a new folder in it"
     )
 

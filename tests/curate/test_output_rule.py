@@ -156,6 +156,12 @@ def test_a_damaged_marker_is_none(text, tmp_path):
     assert marker_of(tmp_path) is None
 
 
+def test_a_folder_without_a_marker_is_refused_by_that(tmp_path):
+    (tmp_path / "notes.txt").write_text("theirs")
+    with pytest.raises(UsageError, match=rf"\(it holds notes.txt and no {MARKER}\)"):
+        check_folder(tmp_path, "curate run")
+
+
 @pytest.mark.parametrize("beside", [".lock", "manifest.json"])
 def test_a_damaged_marker_is_named_whatever_lies_beside_it(beside, tmp_path):
     (tmp_path / MARKER).write_text("damaged")
