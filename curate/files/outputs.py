@@ -233,7 +233,8 @@ def _not_ours(path: Path) -> str:
         missing = f"has a damaged list of the files that siftune wrote ({MARKER})"
     if written or (begun and MARKER in names):
         return f"{path} {missing}: name another --out, or move the folder away"
-    holds = min(names) if MARKER in names else f"{min(names)} and no {MARKER}"
+    marker = f"a damaged {MARKER}" if MARKER in names else f"no {MARKER}"
+    holds = f"{min(names)} and {marker}"
     return (
         f"{path} is a folder that siftune did not make (it holds {holds}): name another --out, "
         "such as a new folder in it"

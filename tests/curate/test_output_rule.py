@@ -156,9 +156,12 @@ def test_a_damaged_marker_is_none(text, tmp_path):
     assert marker_of(tmp_path) is None
 
 
-def test_a_folder_without_a_marker_is_refused_by_that(tmp_path):
-    (tmp_path / "notes.txt").write_text("theirs")
-    with pytest.raises(UsageError, match=rf"\(it holds notes.txt and no {MARKER}\)"):
+def test_a_folder_is_refused_by_the_marker_that_it_lacks_or_that_is_damaged(tmp_path):
+    (tmp_path / ".hidden.txt").write_text("theirs")
+    with pytest.raises(UsageError, match=rf"\(it holds .hidden.txt and no {MARKER}\)"):
+        check_folder(tmp_path, "curate run")
+    (tmp_path / MARKER).write_text("cut o")
+    with pytest.raises(UsageError, match=rf"\(it holds .hidden.txt and a damaged {MARKER}\)"):
         check_folder(tmp_path, "curate run")
 
 
