@@ -11,7 +11,7 @@ __all__ = ["Prefixed"]
 
 @dataclass(frozen=True)
 class Prefixed:
-    """Passes on to ``say`` each line, and each count, with ``prefix`` before it.
+    """Reports each line and each count to ``say``, with ``prefix`` before it.
 
     >>> Prefixed(print, "pairs: ")("ingest")
     pairs: ingest

@@ -25,7 +25,7 @@ _NAMES: Final[Mapping[Any, str]] = {
 
 
 def metavar_of(hint: Any) -> str:
-    """What stands for a value in the help.
+    """The placeholder of a value in the help.
 
     >>> metavar_of(int | None), metavar_of(Mapping[str, float]), metavar_of(tuple[str, ...])
     ('INT', 'KEY=VALUE', 'TEXT[,TEXT...]')

@@ -139,7 +139,7 @@ def custom_class(group: str, name: str) -> type[Any]:
 
 
 def custom_thing(name: str) -> Any:
-    """The function, class or object that a custom name stands for; a file is imported.
+    """The function, class or object of a custom name; its file is imported.
 
     Raises:
         UsageError: no such file or name, or the file cannot be imported.

@@ -108,7 +108,7 @@ class Progress:
 
 @contextmanager
 def announcing(say: Callable[[str], None]) -> Iterator[None]:
-    """Print the lines of `if_slow` with ``say`` meanwhile, from any thread."""
+    """Print the lines of `if_slow` with ``say`` inside the block, from any thread."""
     _LISTENERS.append(say)
     try:
         yield

@@ -27,7 +27,7 @@ def base_column(name: str) -> str:
 
 
 def values(table: pl.DataFrame, name: str) -> pl.Series:
-    """The column that ``name`` stands for.
+    """The column called ``name``: plain, a field of ``extra``, or a statistic.
 
     ``extra.KEY`` is a field the raw row had (as text), ``COLUMN.STAT`` one of mean, min, max, sum,
     first, last, len of a list column; of a list without values all but ``len`` are null.
@@ -60,7 +60,7 @@ def values(table: pl.DataFrame, name: str) -> pl.Series:
 
 
 def numbers(table: pl.DataFrame, name: str) -> pl.Series:
-    """The column that ``name`` stands for as numbers; unknown values are null, never NaN.
+    """The column called ``name`` as numbers; unknown values are null, never NaN.
 
     True is 1 and false 0. A field of ``extra`` is read as a number; where its text is none, it is
     null.
@@ -82,7 +82,7 @@ def numbers(table: pl.DataFrame, name: str) -> pl.Series:
 
 
 def sortable(table: pl.DataFrame, name: str) -> pl.Series:
-    """The column that ``name`` stands for, to rank rows by: numbers, texts, times.
+    """The column called ``name``, to rank rows by: numbers, texts, times.
 
     Raises:
         UsageError: no such column, or one of lists.
@@ -97,7 +97,7 @@ def sortable(table: pl.DataFrame, name: str) -> pl.Series:
 
 
 def groups(table: pl.DataFrame, name: str) -> pl.Series:
-    """The column that ``name`` stands for, as one text a row: rows of equal text are a group.
+    """The column called ``name``, as one text a row: rows of equal text are a group.
 
     ``prompt`` is the prompt of any kind of row; turns count by their contents, joined by a blank
     line.
