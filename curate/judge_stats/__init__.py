@@ -1,0 +1,1 @@
+"""What judgements are worth: agreement, corrected win rates, biases, with intervals."""

@@ -1,0 +1,1 @@
+"""Tasks of an LLM judge, one a file: the prompt, its parser, and the columns it gives."""

@@ -1,0 +1,1 @@
+"""The LLM judge: shapes, the engine that asks, its cache, spending, parsing and fences."""

@@ -1,0 +1,180 @@
+"""Shapes of an LLM judge: an item, a question about it, an answer, a verdict; tasks and backends.
+
+A task turns an item (one row) into questions, parses the answers, and combines what was parsed
+into one verdict. A backend answers questions. The engine between them (`judging.engine`) asks,
+retries, caches and counts; it knows nothing of prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import polars as pl
+
+__all__ = [
+    "Answer",
+    "AsyncBackend",
+    "Backend",
+    "BackendError",
+    "Item",
+    "Message",
+    "Question",
+    "Task",
+    "UnparsedError",
+    "Verdict",
+]
+
+Message: TypeAlias = tuple[str, str]
+"""Role (system, user, assistant) and text of one chat turn."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is judged: a prompt and its answers.
+
+    ``answers`` is empty for a prompt alone, one text for a conversation, two (chosen, rejected)
+    for a pair, several for a ranked list. ``extra`` holds further columns that a task reads, such
+    as a checklist.
+    """
+
+    prompt: tuple[Message, ...]
+    answers: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One call of a judge.
+
+    ``labels`` are the answers that the parser looks for, each meant to be a single token: a backend
+    that reads probabilities answers with those of the labels, one that writes text ignores them.
+    ``version`` names the rubric and its parser; a change asks again.
+    """
+
+    messages: tuple[Message, ...]
+    labels: tuple[str, ...] = ()
+    max_tokens: int = 256
+    temperature: float = 0.0
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a backend answered: a text, or probabilities of the question's labels, or both.
+
+    ``probabilities`` sum to 1 over the labels. ``cost`` is in billionths of a dollar, None where
+    the backend does not state one (the engine then prices the tokens).
+    """
+
+    text: str | None = None
+    probabilities: Mapping[str, float] | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: int | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome for one item: the task's columns, or the reason why there are none.
+
+    A verdict with an ``error`` has no values: nothing is defaulted. ``asked`` counts the calls that
+    were sent for it, ``cached`` the answers that were taken from the cache.
+    """
+
+    values: Mapping[str, Any] | None
+    error: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: int = 0  # billionths of a dollar
+    asked: int = 0
+    cached: int = 0
+
+
+class BackendError(Exception):
+    """A call that failed: ``reason`` is short snake_case, ``detail`` one line without secrets.
+
+    ``retry_after`` is in seconds, None where the server named none. A ``permanent`` failure is not
+    tried again.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str = "",
+        *,
+        permanent: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+        self.permanent = permanent
+        self.retry_after = retry_after
+
+
+class UnparsedError(Exception):
+    """An answer that holds no verdict; the text says what was expected, and is sent back to ask."""
+
+
+class Task(Protocol):
+    """A rubric: one file with its prompt and its parser.
+
+    ``answers`` is the number of answers that an item must have (None: any), ``adds`` the columns of
+    a verdict with their types, without a prefix.
+    """
+
+    @property
+    def answers(self) -> int | None:
+        """How many answers an item has; None is any number."""
+
+    @property
+    def adds(self) -> Mapping[str, pl.DataType | type[pl.DataType]]:
+        """Columns of a verdict and their types."""
+
+    def questions(self, item: Item) -> Sequence[Question]:
+        """The calls for one item; none where the item cannot be judged, which is an error row."""
+
+    def parse(self, item: Item, question: int, answer: Answer) -> Any:
+        """What the answer to the ``question``-th of `questions` says.
+
+        Raises:
+            UnparsedError: it says nothing that the rubric asked for.
+        """
+
+    def verdict(self, item: Item, parsed: Sequence[Any]) -> Mapping[str, Any]:
+        """The values of ``adds`` from what every answer of the item said."""
+
+
+class Backend(Protocol):
+    """Answers questions in batches, such as a model in this process.
+
+    ``identity`` is part of the cache's key: the model with what decides its answers, such as the
+    hash of its weights.
+    """
+
+    @property
+    def identity(self) -> str:
+        """Which model answers, with all that its answers depend on."""
+
+    def answer(self, questions: Sequence[Question]) -> Sequence[Answer | BackendError]:
+        """One answer, or the failure, for each question, in order."""
+
+
+class AsyncBackend(Protocol):
+    """Answers one question at a time, many of them at once, such as a server."""
+
+    @property
+    def identity(self) -> str:
+        """Which model answers, with all that its answers depend on."""
+
+    async def ask(self, question: Question) -> Answer:
+        """The answer.
+
+        Raises:
+            BackendError: none came.
+        """
+
+    async def close(self) -> None:
+        """Close connections."""
