@@ -4,7 +4,8 @@
 ``train.dpo``, ``train.kto``, ... ``dir(siftune.train)`` lists them. Each takes rows
 (`siftune.Rows`, a frame, a list of dicts, or a path), the options of its command, and the folder
 ``out``. It returns what it left: ``.model`` (a folder, which the next training takes), ``.rows``
-and ``.metrics``.
+and ``.metrics``. A model may also be an object of `transformers`, with its ``tokenizer=``; it stays
+as it is, what is trained is a copy.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from siftune.finetune.core.methods import (
 )
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.runs.run_folders import check_model
+from siftune.models_in_memory import ModelsInMemory
 from siftune.session import as_option, as_options, python_errors, scratch
 
 __all__ = ["evaluate", "methods", "prefer", "sample"]
@@ -88,13 +90,15 @@ def _trained(
     name: str, rows: Any, given: Mapping[str, Any], out: Any, overwrite: bool
 ) -> TrainResult:
     place = _place(name, out)
-    trainer = _trainer(name, _named_reward(given))
+    models = ModelsInMemory.of(given)
+    trainer = _trainer(name, _named_reward(models.options))
     if hasattr(trainer, "check_options"):
         trainer.check_options()
     source, _held = _source(rows)
     with overwriting(overwrite):
         check = check_folder if name == "init" else check_model
         check(place, f"finetune {name}", [source])
+        models.write()
         result: TrainResult = trainer(source, place)
     return result
 
@@ -190,8 +194,9 @@ def evaluate(
 ) -> TrainResult:
     """Evaluate a model on held-out rows: its answers to prompts, or its judgement of pairs.
 
-    ``model`` is a folder, a name, or what a training returned; ``given`` are the options of
-    `siftune finetune evaluate`. Without ``out`` only the numbers are kept, in ``.metrics``.
+    ``model`` is a folder, a name, what a training returned, or a model in memory, with its
+    ``tokenizer``; ``given`` are the options of `siftune finetune evaluate`. Without ``out`` only
+    the numbers are kept, in ``.metrics``.
 
     Raises:
         UsageError: the model cannot be used, or an option is wrong.
@@ -222,11 +227,13 @@ def _asked(
     out: str | Path | None,
     overwrite: bool,
 ) -> TrainResult:
-    command = checked(find(*place), _named_reward(as_options(given)), name)
+    models = ModelsInMemory.of(as_options(given))
+    command = checked(find(*place), _named_reward(models.options), name)
     source, _held = _source(rows)
     here = scratch() if out is None else None
     folder = here.path / name if here is not None else Path(str(out))
     with overwriting(overwrite):
+        models.write()
         result: TrainResult = command(source, folder)
     return result
 
@@ -239,6 +246,8 @@ def _signature(own: type[Any], trainer: type[Any] | None) -> inspect.Signature:
         inspect.Parameter(key, only, default=_default(one), annotation=one.type)
         for key, one in fields.items()
     ]
+    if "model" in fields:
+        listed.append(inspect.Parameter("tokenizer", only, default=None, annotation=Any))
     listed.sort(key=lambda one: one.default is not inspect.Parameter.empty)
     first = inspect.Parameter("rows", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Any)
     out = inspect.Parameter("out", only, annotation="str | Path")
@@ -271,6 +280,8 @@ def _doc(name: str, own: type[Any], trainer: type[Any] | None) -> str:
         fields |= _shared(own, trainer)
         texts = {**option_texts(trainer, OPTION_TEXTS), **texts}
     lines = [f"    {key}: {texts.get(key, '')}".rstrip() for key in fields]
+    if "model" in fields:
+        lines.append("    tokenizer: the tokenizer of a model that is an object of transformers.")
     told = [
         "Args:",
         "    rows: rows, a frame, a list of dicts, or a path.",

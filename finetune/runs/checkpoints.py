@@ -169,6 +169,7 @@ _OPTIONS: Final = ("options", "loss")
 _INPUTS: Final = {
     "base": "the model",
     "reference": "the reference model",
+    "critic": "the model of the critic",
     "reward": "the reward model",
     "own_code": "the code of your own loss or reward",
     "data": "the rows",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "quiet", "whole_weights"]
 
+_PLACES: Final = ("model", "ref_model", "critic_model", "eval_rows", "ptx_rows")
+"""Options that name folders and files. What is there decides the result, not where it is: its hash
+is a part of the key of its own."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -68,8 +72,10 @@ class Run:
     @classmethod
     def of(cls, out: Path, parts: Mapping[str, Any]) -> Run:
         """The run whose result ``parts`` (options, hashes of model and data) decide."""
-        method = parts["options"].get("loss") or parts["stage"]
-        own = _own_code(parts["options"])
+        options = {key: value for key, value in parts["options"].items() if key not in _PLACES}
+        parts = {**parts, "options": options}
+        method = options.get("loss") or parts["stage"]
+        own = _own_code(options)
         parts = {**parts, "own_code": own} if own else parts
         return cls(out, digest_of(parts), f"finetune {method}", record_of(parts))
 

@@ -178,6 +178,8 @@ class PPO(Settings):
                 parts[name] = training_rows.data_hash(
                     training_rows.load(getattr(self, name), KINDS)
                 )
+        if self.critic_model is not None:
+            parts["critic"] = loading.model_hash(self.critic_model)
         if self._reward_folder is not None:
             parts["reward"] = loading.model_hash(self._reward_folder)
         if self._reward_folder is None:  # a component may load a reward model in this format

@@ -43,7 +43,6 @@ __all__ = ["RewardModel"]
 
 _MAX_LENGTH: Final = 1024
 _TRAINED: Final = ("trained weights", "adapters and the head")
-_PLACES: Final = ("model", "eval_rows")  # what is there decides the result, not where it is
 
 
 @dataclass(frozen=True)
@@ -122,10 +121,9 @@ class RewardModel:
         return ["the frozen base"] * bool(self.lora), _TRAINED[bool(self.lora)]
 
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
-        options = asdict(self) | {"precision": formats(self.precision, *self._formats)}
         key = {
             "stage": "reward",
-            "options": {k: v for k, v in options.items() if k not in _PLACES},
+            "options": asdict(self) | {"precision": formats(self.precision, *self._formats)},
             "base": loading.model_hash(self.model),
             "data": training_rows.data_hash(table),
         }

@@ -55,7 +55,6 @@ __all__ = ["SFT"]
 
 _KINDS: Final = ("conversation", "text", "preference")
 _MAX_LENGTH: Final = 1024
-_PLACES: Final = ("model", "eval_rows")  # what is there decides the result, not where it is
 _IGNORED: Final = -100
 
 KeptWeights: TypeAlias = Literal["last", "best"]
@@ -149,10 +148,9 @@ class SFT:
         return base + reference, "adapters" if self.lora else "trained weights"
 
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
-        options = asdict(self) | {"precision": formats(self.precision, *self._formats)}
         key = {
             "stage": "sft",
-            "options": {k: v for k, v in options.items() if k not in _PLACES},
+            "options": asdict(self) | {"precision": formats(self.precision, *self._formats)},
             "base": loading.model_hash(self.model),
             "data": training_rows.data_hash(table),
         }
