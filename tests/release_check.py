@@ -69,7 +69,7 @@ def main() -> None:
         _obstruct(python)
         _step("other packages of our names, wheel", _shadowed(python, work / "shadowed"))
         _run(python, *PIP, "uninstall", "--yes", "siftune")
-        _remove_leftovers(python)
+        _leave_nothing(python)
         _install(python, "--no-deps", "--no-build-isolation", "--editable", str(plain))
         _step("other packages of our names, editable", _shadowed(python, work / "shadowed-2"))
 
@@ -168,12 +168,12 @@ def _obstruct(python: Path) -> None:
     shadowing.stubs(_site_packages(python), "of another distribution was imported")
 
 
-def _remove_leftovers(python: Path) -> None:
-    """Remove what pip leaves of the wheel: the compiled loops that runs wrote beside the modules.
-
-    A folder without `__init__.py` in site-packages would hide the editable install.
-    """
-    shutil.rmtree(_site_packages(python) / "siftune", ignore_errors=True)
+def _leave_nothing(python: Path) -> None:
+    """Check that nothing is left of the wheel, then leave what earlier versions left there."""
+    folder = _site_packages(python) / "siftune"
+    _expect(folder.exists(), False, "files beside the modules after pip uninstall")
+    (folder / "__pycache__").mkdir(parents=True)
+    (folder / "__pycache__/siftune.curate.text.utf8.width-1.py311-0a.1.nbc").touch()
 
 
 def _site_packages(python: Path) -> Path:

@@ -59,13 +59,18 @@ def test_a_folder_of_ours_is_not_imported_under_its_own_name(name):
         runpy.run_path(str(ROOT / name / "__init__.py"), run_name=name)
 
 
-def test_a_build_takes_every_folder_with_modules():
-    script = "import json, runpy, setuptools; setuptools.setup = lambda **w: print(json.dumps(w))"
-    script += "; runpy.run_path('setup.py')"  # setuptools refuses to be imported after distutils
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+def of_setup(line: str, *words: str) -> str:
+    """What ``line`` prints after `setup.py` was run, ``given`` being what it gives to `setup`."""
+    script = (
+        "import json, pathlib, runpy, sys, setuptools; given = {}; setuptools.setup = given.update"
     )
-    given = json.loads(done.stdout)
+    script += f"; names = runpy.run_path('setup.py'); {line}"
+    command = [sys.executable, "-c", script, *words]  # setuptools is imported before distutils
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_build_takes_every_folder_with_modules():
+    given = json.loads(of_setup("print(json.dumps(given, default=str))"))
     folders = {
         path.parent
         for path in ROOT.glob("*/**/*.py")
@@ -99,3 +104,29 @@ def test_a_scorer_of_an_installed_package_is_found_by_its_name(tmp_path, monkeyp
         }
     )
     assert scorer(rows)["shout"].to_list() == [6]
+
+
+def test_an_editable_install_removes_compiled_code_that_would_hide_it(tmp_path):
+    """pip removes what it installed, and left loops that earlier versions compiled there."""
+    left, used, installed = (tmp_path / name / "siftune" for name in ("left", "used", "installed"))
+    for folder in (left, used, installed):
+        (folder / "__pycache__").mkdir(parents=True)
+        (folder / "curate/__pycache__").mkdir(parents=True)
+        loop = "siftune.curate.text.utf8.width-1.py311-0a.1"
+        for name in (f"{loop}.nbi", f"{loop}.nbc", f"{loop}.lock", "code.cpython-311.json"):
+            (folder / "__pycache__" / name).touch()
+    (used / "notes.txt").touch()
+    (installed / "__init__.py").touch()
+    refuse = "; ".join(
+        [
+            "remove = names['remove_leftover']",
+            "remove(pathlib.Path(sys.argv[1]))",
+            "remove(pathlib.Path(sys.argv[2]))",
+            "\ntry: remove(pathlib.Path(sys.argv[3]))\nexcept SystemExit as error: print(error)",
+        ]
+    )
+    said = of_setup(refuse, str(left), str(installed), str(used))
+    assert not left.exists()
+    assert len(list(installed.glob("__pycache__/*"))) == 4
+    assert [path.name for path in used.rglob("*")] == ["notes.txt"]
+    assert said.strip() == f"{used} would hide this install: remove it, or move what is in it"

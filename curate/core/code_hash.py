@@ -21,6 +21,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
+from siftune.curate.core.cache_folders import code_caches
+
 __all__ = ["REPORTING", "code_hash", "file_hash", "imported_files"]
 
 REPORTING: Final[Mapping[str, str]] = {
@@ -51,7 +53,7 @@ def code_hash(*places: str | Path, alone: Iterable[str] = ()) -> str:
     found = imported_files([*files, *(_file_of(module, roots) for module in modules)], roots)
     found |= {_file_of(module, roots) for module in alone}
     digest = _digest_of(found, roots, lambda path: _code_of(path, *_stamp_of(path)))
-    _stored.save()
+    _stored().save()
     return digest
 
 
@@ -176,12 +178,12 @@ def _bytes_of(path: Path, *stamp: int) -> str:
 @cache
 def _code_of(path: Path, size: int, changed: int) -> str:
     """Hash of a file's code, or the bytes of one that is no Python; those of ours are stored."""
-    known = _stored.files.get(str(path), [None])
+    known = _stored().files.get(str(path), [None])
     if known[:2] == [size, changed]:
         return str(known[2])
     digest = _compiled(path, size, changed)
     if path.is_relative_to(_HOME):
-        _stored.add(str(path), [size, changed, digest])
+        _stored().add(str(path), [size, changed, digest])
     return digest
 
 
@@ -200,19 +202,23 @@ def _compiled(path: Path, *stamp: int) -> str:
 
 
 class _Stored:
-    """Hashes of files of the package, beside their compiled forms: to compile takes 0.3 s a run."""
+    """Hashes of files of the package, beside their compiled forms: to compile takes 0.3 s a run.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    They are in the first of ``paths`` that can be read, and written to the first that can be.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.paths = tuple(paths)
         self.changed = False
 
     @cached_property
     def files(self) -> dict[str, list[Any]]:
         """Size, time of change and hash by path; empty where there are none to be read."""
-        with suppress(OSError, ValueError):
-            found = json.loads(self.path.read_bytes())
-            if isinstance(found, dict):
-                return found
+        for path in self.paths:
+            with suppress(OSError, ValueError):
+                found = json.loads(path.read_bytes())
+                if isinstance(found, dict):
+                    return found
         return {}
 
     def add(self, path: str, known: list[Any]) -> None:
@@ -223,15 +229,24 @@ class _Stored:
     def save(self) -> None:
         """Write what is new; where that cannot be, it is computed again each time."""
         if self.changed:
-            part = self.path.with_suffix(f".{os.getpid()}.tmp")
-            with suppress(OSError):
-                part.write_text(json.dumps(self.files), encoding="utf-8")
-                part.replace(self.path)
+            there = {path: known for path, known in self.files.items() if Path(path).is_file()}
+            for path in self.paths:
+                with suppress(OSError):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    part = path.with_suffix(f".{os.getpid()}.tmp")
+                    part.write_text(json.dumps(there), encoding="utf-8")
+                    part.replace(path)
+                    break
         self.changed = False
 
 
 _HOME: Final = Path(__file__).parents[2]
-_stored: Final = _Stored(_HOME / "__pycache__" / f"code.{sys.implementation.cache_tag}.json")
+
+
+@cache
+def _stored() -> _Stored:
+    name = f"code.{sys.implementation.cache_tag}.json"
+    return _Stored(folder / name for folder in code_caches(_HOME))
 
 
 def _without_lines(tree: ast.Module) -> ast.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
+from siftune.curate.core.cache_folders import cache_root
 from siftune.curate.core.errors import UsageError
 from siftune.curate.files.atomic import hash_file, write_json
 from siftune.curate.models.catalog import CatalogModel
@@ -39,19 +39,7 @@ _SMALL: Final = 2**23  # bytes; files up to this size are hashed whenever the mo
 
 def cache_folder(model: CatalogModel) -> Path:
     """The folder of ``model`` in the user's cache, existing or not."""
-    return _cache_root() / "models" / f"{model.name}-{model.key[:12]}"
-
-
-def _cache_root() -> Path:
-    """``SIFTUNE_CACHE``, else ``siftune`` in ``XDG_CACHE_HOME``, else in ``~/.cache``."""
-    own, shared = os.environ.get("SIFTUNE_CACHE"), os.environ.get("XDG_CACHE_HOME", "")
-    if own:
-        return Path(own).absolute()
-    try:
-        base = Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache"
-    except RuntimeError:
-        raise UsageError("there is no home folder for a cache: set SIFTUNE_CACHE") from None
-    return base / "siftune"
+    return cache_root() / "models" / f"{model.name}-{model.key[:12]}"
 
 
 def package_folder(model: CatalogModel) -> Path | None:

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, Self, TypeVar
 
+from siftune.curate.core.cache_folders import code_caches
 from siftune.curate.core.code_hash import file_hash
 from siftune.curate.core.progress import if_slow
 from siftune.curate.files.lock_files import acquire_lock
@@ -28,7 +29,6 @@ try:
         _CacheLocator,
     )
     from numba.core.runtime.nrt import rtsys
-    from numba.misc.appdirs import AppDirs
 finally:
     if _collecting:
         gc.enable()
@@ -51,8 +51,7 @@ def compile_cached(function: _Loop, **options: Any) -> _Loop:
 
     A constant argument has the type of its value: numba would compile a separate version for it.
 
-    The cache is ``NUMBA_CACHE_DIR`` where that is set, else ``__pycache__`` of the package, else
-    (not writable) the user's cache folder.
+    The cache is ``NUMBA_CACHE_DIR`` where that is set, else as in `cache_folders.code_caches`.
     """
     loop = njit(nogil=True, **options)(function)
     loop._cache = _FunctionCache(function)
@@ -83,10 +82,9 @@ class _Locator(_CacheLocator):
     def __init__(self, function: Callable[..., Any]) -> None:
         module, self._py_file = function.__module__, function.__code__.co_filename
         self._source_hash = file_hash(module, Path(self._py_file))
-        package = _package_root(module, Path(self._py_file)) / "__pycache__"
-        users = Path(AppDirs("siftune", appauthor=False).user_cache_dir)
         given = getattr(config, "CACHE_DIR", "")  # NUMBA_CACHE_DIR, as numba has read it
-        self.folders = [Path(given)] if given else [package, users / "loops"]
+        root = _package_root(module, Path(self._py_file))
+        self.folders = [Path(given)] if given else code_caches(root)
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], file: str) -> Self:

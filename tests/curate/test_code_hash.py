@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from siftune.curate.core import code_hash as hashing
+from siftune.curate.core.cache_folders import code_caches
 from siftune.curate.core.code_hash import REPORTING, code_hash, imported_files
 from siftune.curate.core.registry import names
 from siftune.curate.runners.plan import plan
@@ -257,18 +258,57 @@ def test_stored_hashes_are_those_of_the_files(
 ) -> None:
     monkeypatch.setattr(hashing, "_HOME", pack)
     for text in (None, "[3]", "{"):  # none, and files of other or damaged content
-        stored = hashing._Stored(tmp_path / "stored.json")
+        stored = hashing._Stored([tmp_path / "stored.json"])
         if text is not None:
-            stored.path.write_text(text)
-        monkeypatch.setattr(hashing, "_stored", stored)
+            stored.paths[0].write_text(text)
+        monkeypatch.setattr(hashing, "_stored", lambda stored=stored: stored)
         hashing._code_of.cache_clear()
         before = code_hash("pack.one")
-        assert set(json.loads(stored.path.read_text())) >= {str(pack / "one.py")}
+        assert set(json.loads(stored.paths[0].read_text())) >= {str(pack / "one.py")}
     monkeypatch.setattr(hashing, "_compiled", None)  # it is not computed again
-    monkeypatch.setattr(hashing, "_stored", hashing._Stored(stored.path))
+    stored = hashing._Stored([tmp_path / "none.json", *stored.paths])
+    monkeypatch.setattr(hashing, "_stored", lambda: stored)
     hashing._code_of.cache_clear()
     code_hash("pack.one")
     monkeypatch.undo()
     monkeypatch.syspath_prepend(str(tmp_path))
     (pack / "two.py").write_text("from . import four\nVALUE = 22\n")
     assert code_hash("pack.one") != before
+
+
+def test_of_an_installed_package_nothing_is_stored_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SIFTUNE_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    place, users = tmp_path / "site-packages/siftune", tmp_path / "cache/siftune/code"
+    place.mkdir(parents=True)
+    monkeypatch.setattr(hashing, "_HOME", place)
+
+    def folders() -> list[Path]:
+        return [path.parent for path in hashing._stored.__wrapped__().paths]
+
+    assert folders() == [place / "__pycache__", users]  # a checkout has its own
+    (tmp_path / "site-packages/siftune-0.1.0.dist-info").mkdir()
+    assert folders() == [users, place / "__pycache__"]
+    module = place / "one.py"
+    module.write_text("A = 1\n")
+    stored = hashing._stored.__wrapped__()
+    stored.add(str(module), [6, 1, "a"])
+    stored.add(str(tmp_path / "removed.py"), [1, 1, "b"])
+    stored.save()
+    assert [*place.iterdir()] == [module]
+    (file,) = users.iterdir()
+    assert json.loads(file.read_text()) == {str(module): [6, 1, "a"]}
+
+
+def test_without_a_home_folder_code_is_stored_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def home() -> Path:
+        raise RuntimeError
+
+    for name in ("SIFTUNE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    assert code_caches(tmp_path) == [tmp_path / "__pycache__"]

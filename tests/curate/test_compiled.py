@@ -50,6 +50,7 @@ def loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, text in texts.items():
         (folder / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("SIFTUNE_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
     yield folder
     forget()
@@ -132,7 +133,18 @@ def test_a_package_that_cannot_be_written_is_kept_in_the_users_folder(
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     blocked(loops)
     assert fresh()(1) == 20
-    assert list(loops.parent.glob("users/siftune/loops/loops.outer.*.nbc"))
+    assert list(loops.parent.glob("users/siftune/code/loops.outer.*.nbc"))
+    again = fresh()
+    assert again(1) == 20
+    assert was_found(again)
+
+
+def test_an_installed_package_is_left_as_it_was_installed(loops: Path) -> None:
+    (loops.parent / "loops-1.0.dist-info").mkdir()
+    assert fresh()(1) == 20
+    assert list(loops.parent.glob("users/siftune/code/loops.outer.*.nbc"))
+    assert not list((loops / "__pycache__").glob("*.nb?"))
+    assert not list((loops / "__pycache__").glob("*.lock"))
     again = fresh()
     assert again(1) == 20
     assert was_found(again)
