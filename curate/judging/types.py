@@ -50,7 +50,10 @@ class Question:
 
     ``labels`` are the answers that the parser looks for, each meant to be a single token: a backend
     that reads probabilities answers with those of the labels, one that writes text ignores them.
-    ``version`` names the rubric and its parser; a change asks again.
+    ``prefix`` is not empty where a written answer reasons first and ends with the label: a local
+    model that reads probabilities starts its own turn with the prefix; on a server, which cannot,
+    those of the first token mean nothing. ``version`` names the rubric and its parser; a change
+    asks again.
     """
 
     messages: tuple[Message, ...]
@@ -58,6 +61,7 @@ class Question:
     max_tokens: int = 256
     temperature: float = 0.0
     version: str = ""
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,14 @@ class BackendError(Exception):
 
 
 class UnparsedError(Exception):
-    """An answer that holds no verdict; the text says what was expected, and is sent back to ask."""
+    """An answer that holds no verdict; the text says what was expected, and is sent back to ask.
+
+    ``reason`` is short snake_case: unparsed, out_of_range, refused, or cut (at the token limit).
+    """
+
+    def __init__(self, expected: str, reason: str = "unparsed") -> None:
+        super().__init__(expected)
+        self.reason = reason
 
 
 class Task(Protocol):
