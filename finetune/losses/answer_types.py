@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from siftune.finetune.losses.types import Answers, Numbers, from_plain, vector_of
+from siftune.finetune.losses.types import Answers, Numbers, answers_of, from_plain, vector_of
 
 __all__ = ["AnswerLogps", "AnswerLoss", "AnswerObjective", "Shares", "means_of", "of_answers"]
 
@@ -40,23 +40,23 @@ class AnswerLogps:
         label: bool | Sequence[bool] | torch.Tensor | None = None,
         value: Numbers | None = None,
         mismatched: tuple[Numbers, Numbers] | None = None,
+        mask: Numbers | None = None,
+        tokens: Mapping[str, Numbers] | None = None,
         **columns: Numbers,
     ) -> AnswerLogps:
         """Completions from plain numbers, one completion's or a list of completions'.
 
         ``mismatched`` are the policy's and the reference's numbers of completions to other prompts.
+        With ``mask`` (and ``tokens``, other values of each token) ``policy`` and ``ref`` are of
+        single tokens, ``(B, T)``, as in `Answers.of_tokens`.
 
         Tensors keep their dtype, device and gradients; other numbers become tensors of that dtype.
 
         >>> AnswerLogps.of(policy=[-6, -9], ref=[-5, -7]).answers.ratio
         tensor([-1., -2.], dtype=torch.float64)
         """
-        logps = vector_of(policy)
-        answers = Answers(
-            policy=logps,
-            length=vector_of(length, logps),
-            reference=None if ref is None else vector_of(ref, logps),
-        )
+        answers = answers_of(policy, ref, length, mask, tokens)
+        logps = answers.policy
         return cls(
             answers,
             label=None if label is None else torch.as_tensor(label).reshape(-1),

@@ -15,13 +15,14 @@ __all__ = [
     "PairLogps",
     "PairLoss",
     "PairObjective",
+    "answers_of",
     "from_plain",
     "needs_of",
     "of_pairs",
     "vector_of",
 ]
 
-Numbers: TypeAlias = float | Sequence[float] | torch.Tensor
+Numbers: TypeAlias = float | Sequence[float] | Sequence[Sequence[float]] | torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,47 @@ class Answers:
     length: torch.Tensor
     reference: torch.Tensor | None = None
     tokens: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of_tokens(
+        cls,
+        policy: Numbers,
+        mask: Numbers,
+        ref: Numbers | None = None,
+        like: torch.Tensor | None = None,
+        **values: Numbers,
+    ) -> Answers:
+        """Completions from values of tokens, each ``(B, T)``, where ``mask`` is True.
+
+        ``policy`` and ``ref`` are log-probabilities, ``values`` what the loss lists in
+        ``needs_tokens``. A completion may begin anywhere in its row, as after a prompt. Tensors
+        keep their dtype, device and gradients; what is no float becomes as ``like``, or ``policy``.
+
+        >>> logps = torch.tensor([[-9.0, -1.0, -2.0], [-9.0, -4.0, 0.0]])
+        >>> answers = Answers.of_tokens(logps, mask=[[0, 1, 1], [0, 1, 0]])
+        >>> answers.policy.tolist(), answers.length.tolist(), answers.token("policy").tolist()
+        ([-3.0, -4.0], [2.0, 1.0], [[-1.0, -2.0, 0.0], [-4.0, 0.0, 0.0]])
+
+        Raises:
+            TypeError: shapes differ, or ``mask`` has a row without a token.
+        """
+        logps = torch.atleast_2d(_tensor_of(policy, like))
+        given = {"policy": logps, **({} if ref is None else {"reference": ref}), **values}
+        found = {name: torch.atleast_2d(_tensor_of(one, logps)) for name, one in given.items()}
+        inside = torch.atleast_2d(torch.as_tensor(mask, device=logps.device)).bool()
+        for name, one in found.items():
+            if one.shape != inside.shape:
+                shapes = f"{tuple(one.shape)} of {name}, {tuple(inside.shape)} of mask"
+                raise TypeError(f"expected values of tokens and a mask of one shape, got {shapes}")
+        if not inside.any(-1).all():
+            raise TypeError("mask: expected at least one token in each row")
+        order = torch.argsort((~inside).to(torch.uint8), dim=-1, stable=True)  # the tokens first
+        tokens = {
+            name: torch.where(inside, one, torch.zeros_like(one)).gather(-1, order)
+            for name, one in found.items()
+        }
+        sums = {name: tokens[name].sum(-1) for name in ("policy", "reference") if name in tokens}
+        return cls(sums["policy"], inside.sum(-1).to(logps), sums.get("reference"), tokens)
 
     @property
     def ref(self) -> torch.Tensor:
@@ -92,26 +134,32 @@ class PairLogps:
         policy: tuple[Numbers, Numbers],
         ref: tuple[Numbers, Numbers] | None = None,
         length: tuple[Numbers, Numbers] = (1, 1),
+        mask: tuple[Numbers, Numbers] | None = None,
+        tokens: Mapping[str, tuple[Numbers, Numbers]] | None = None,
         **columns: Numbers,
     ) -> PairLogps:
         """Pairs from plain numbers: ``(chosen, rejected)``, each one pair's or a list of pairs'.
 
-        Tensors keep their dtype, device and gradients; other numbers become tensors of that dtype.
+        With ``mask`` (and ``tokens``, other values of each token) they are of single tokens,
+        ``(B, T)``, as in `Answers.of_tokens`; the two sides may differ in T. Tensors keep their
+        dtype, device and gradients; other numbers become tensors of that dtype.
 
         >>> PairLogps.of(policy=(-6, -9), ref=(-5, -7)).chosen.ratio
         tensor([-1.], dtype=torch.float64)
         """
         like = next((side for side in policy if isinstance(side, torch.Tensor)), None)
-        logps = [vector_of(side, like) for side in policy]
         sides = [
-            Answers(
-                policy=logps[side],
-                length=vector_of(length[side], logps[side]),
-                reference=None if ref is None else vector_of(ref[side], logps[side]),
+            answers_of(
+                policy[side],
+                None if ref is None else ref[side],
+                length[side],
+                None if mask is None else mask[side],
+                {name: values[side] for name, values in (tokens or {}).items()},
+                like,
             )
             for side in (0, 1)
         ]
-        vectors = {name: vector_of(value, logps[0]) for name, value in columns.items()}
+        vectors = {name: vector_of(value, sides[0].policy) for name, value in columns.items()}
         return cls(sides[0], sides[1], vectors)
 
     @property
@@ -207,12 +255,35 @@ def needs_of(loss: Any) -> Needs:
     )
 
 
+def answers_of(
+    policy: Numbers,
+    ref: Numbers | None,
+    length: Numbers,
+    mask: Numbers | None,
+    tokens: Mapping[str, Numbers] | None,
+    like: torch.Tensor | None = None,
+) -> Answers:
+    """Completions from plain numbers: sums over tokens, or of single tokens with ``mask``."""
+    if mask is not None:
+        return Answers.of_tokens(policy, mask, ref, like, **(tokens or {}))
+    logps = vector_of(policy, like)
+    return Answers(
+        policy=logps,
+        length=vector_of(length, logps),
+        reference=None if ref is None else vector_of(ref, logps),
+    )
+
+
 def vector_of(value: Numbers, like: torch.Tensor | None = None) -> torch.Tensor:
     """Numbers as a vector; a tensor of floats as it is, all else in the dtype of ``like``."""
+    return _tensor_of(value, like).reshape(-1)
+
+
+def _tensor_of(value: Numbers, like: torch.Tensor | None) -> torch.Tensor:
     if isinstance(value, torch.Tensor) and value.is_floating_point():
-        return value.reshape(-1)
+        return value
     dtype, device = (torch.float64, None) if like is None else (like.dtype, like.device)
-    return torch.as_tensor(value, dtype=dtype, device=device).reshape(-1)
+    return torch.as_tensor(value, dtype=dtype, device=device)
 
 
 def from_plain(
@@ -234,7 +305,22 @@ def from_plain(
         return own(loss, logps[0])
     if logps or "policy" not in numbers:
         raise TypeError(_how(loss, batch, f"got {len(logps)} arguments without a name"))
+    _check_tokens(loss, batch, numbers)
     return own(loss, batch.of(**numbers))
+
+
+def _check_tokens(loss: Any, batch: Any, numbers: Mapping[str, Any]) -> None:
+    """Refuse sums over tokens for a loss that reads single ones."""
+    needed = needs_of(loss).tokens
+    lacking = [name for name in needed if name not in {"policy", *(numbers.get("tokens") or ())}]
+    if not lacking and (not needed or "mask" in numbers):
+        return
+    side = "(chosen, rejected)" if batch is PairLogps else "values"
+    also = ", ".join(f"'{name}': {side}" for name in needed if name != "policy")
+    raise TypeError(
+        f"{type(loss).__name__} reads single tokens: expected policy and ref as (B, T) "
+        f"log-probabilities of tokens, mask={side}" + (f" and tokens={{{also}}}" if also else "")
+    )
 
 
 def _how(loss: Any, batch: Any, came: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
+import siftune as sf
 from siftune.curate.core import registry
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.scorers.length import Length
@@ -21,7 +22,8 @@ from siftune.finetune.core.methods import FAMILIES
 from siftune.finetune.losses.answer_types import AnswerLogps
 from siftune.finetune.losses.list_types import ListLogps
 from siftune.finetune.losses.pair.dpo import DPO
-from siftune.finetune.losses.types import PairLogps, needs_of
+from siftune.finetune.losses.pair.tdpo2 import TDPO2
+from siftune.finetune.losses.types import Answers, PairLogps, needs_of
 from siftune.finetune.losses.unpaired.kto import KTO
 from siftune.finetune.rewards.exact_match import ExactMatch
 from tests.own_tests import options_of
@@ -159,28 +161,93 @@ def plain(group, loss, dtype):
     return AnswerLogps, given | {"label": label, "value": numbers / 8} | columns
 
 
-def reads_sums_alone(group, name):
-    """Whether a loss reads no single tokens, which are given as `Answers`."""
-    needs = needs_of(registry.find(group, name))
-    return not needs.tokens and not needs.reward_tokens
+def by_token(group, given, needs, dtype):
+    """The same completions as log-probabilities of single tokens after a prompt, and their mask."""
+
+    def spread(sums, prompt):
+        row = torch.tensor([9.0] * prompt + [0.75, 0.25, 0.0], dtype=dtype)
+        return sums[:, None] * row
+
+    sides = (2, 0) if group.endswith("pair") else (1,)
+    values = {
+        name: tuple(spread(one, n) for one, n in zip(sums, sides, strict=True))
+        if len(sides) == 2
+        else spread(sums, sides[0])
+        for name, sums in given.items()
+        if name in ("policy", "ref")
+    }
+    masks = [torch.tensor([[False] * n + [True, True, False]] * 2) for n in sides]
+    more = {name: [mask * 0.5 for mask in masks] for name in needs.tokens if name != "policy"}
+    pick = tuple if len(sides) == 2 else (lambda listed: listed[0])
+    tokens = {name: pick([one.to(dtype) for one in listed]) for name, listed in more.items()}
+    return given | values | {"mask": pick(masks), "tokens": tokens}
+
+
+EVERY_LOSS = [(group, name) for group in FAMILIES for name in registry.names(group)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(
-    ("group", "name"),
-    [
-        (group, name)
-        for group in FAMILIES
-        for name in registry.names(group)
-        if reads_sums_alone(group, name)
-    ],
-)
+@pytest.mark.parametrize(("group", "name"), EVERY_LOSS)
 def test_every_loss_takes_plain_tensors_and_keeps_their_dtype(group, name, dtype):
     loss = registry.build(group, name, {})
     batch, given = plain(group, loss, dtype)
+    needs = needs_of(loss)
+    if not group.endswith("listwise"):
+        tokens = by_token(group, given, needs, dtype)
+        found = loss(**tokens).loss
+        assert found.dtype == dtype
+        if not needs.tokens:  # it reads sums, which these are too
+            assert torch.allclose(found, loss(**given, length=LENGTHS[batch]).loss)
+    if needs.tokens:
+        with pytest.raises(TypeError, match=r"reads single tokens: .* mask="):
+            loss(**given)
+        return
     found = loss(**given).loss
     assert found.dtype == dtype
     assert torch.equal(found, loss(batch.of(**given)).loss)
+
+
+LENGTHS = {PairLogps: ([2, 2], [2, 2]), AnswerLogps: [2, 2]}
+
+
+def test_values_of_single_tokens_are_those_of_answers_built_by_hand():
+    policy = torch.tensor([[9.0, -1.0, -2.0]], requires_grad=True)
+    mask, kl = torch.tensor([[0, 1, 1]]), torch.tensor([[7.0, 0.5, 0.25]])
+    short = torch.tensor([[-4.0, 3.0]])
+    found = sf.loss("tdpo2")(
+        policy=(policy, short),
+        ref=(policy.detach() - 1, short - 2),
+        mask=(mask, [[1, 0]]),
+        tokens={"ref_kl": (kl, short)},
+    )
+    chosen = Answers(
+        torch.tensor([-3.0]),
+        torch.tensor([2.0]),
+        torch.tensor([-5.0]),
+        {"policy": policy[:, 1:], "ref_kl": kl[:, 1:]},
+    )
+    rejected = Answers(
+        torch.tensor([-4.0]),
+        torch.tensor([1.0]),
+        torch.tensor([-6.0]),
+        {"policy": torch.tensor([[-4.0]]), "ref_kl": torch.tensor([[-4.0]])},
+    )
+    assert torch.equal(found.loss, TDPO2()(PairLogps(chosen, rejected)).loss)
+    found.loss.sum().backward()
+    assert policy.grad[0, 0] == 0  # the prompt's
+    assert policy.grad[0, 1] == policy.grad[0, 2] != 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mask": ([[1, 1]], [[1]])}, r"of one shape, got \(1, 1\) of policy, \(1, 2\) of mask"),
+        ({"mask": ([[0]], [[1]])}, "at least one token in each row"),
+    ],
+)
+def test_a_mask_that_fits_nothing_is_refused(given, words):
+    with pytest.raises(TypeError, match=words):
+        DPO()(policy=([[-1.0]], [[-1.0]]), ref=([[-1.0]], [[-1.0]]), **given)
 
 
 def test_numbers_of_two_kinds_become_like_the_tensors_and_gradients_flow():
