@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import if_slow
+from siftune.curate.models.model_config import embeddings_of
 from siftune.curate.models.model_files import (
     check_files,
     check_settings,
@@ -27,9 +28,20 @@ from siftune.curate.models.model_files import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
-__all__ = ["attention_of", "load_config", "load_pretrained", "misfits", "non_finite", "weights_of"]
+__all__ = [
+    "attention_of",
+    "load_config",
+    "load_pretrained",
+    "misfits",
+    "narrow_all_but_head",
+    "non_finite",
+    "pretrained_tokenizer",
+    "weights_of",
+]
 
 _KINDS: Final = {
     "CausalLM": "causal language model",
@@ -58,6 +70,24 @@ def load_config(model: str | Path) -> Any:
     check_settings(Path(model))
     with loading(Path(model) / "config.json"):
         return AutoConfig.from_pretrained(model, trust_remote_code=False)
+
+
+def pretrained_tokenizer(folder: Path, config: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder; without a padding token that ``config`` has no embedding of.
+
+    Raises:
+        UsageError: the folder has no tokenizer of `transformers`.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+    with loading(f"{folder}: the tokenizer", "expected the files of one of transformers"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise UsageError(f"{folder}: no usable tokenizer ({type(tokenizer).__name__})")
+    size = embeddings_of(config)
+    if size is not None and (tokenizer.pad_token_id or 0) >= size:
+        tokenizer.pad_token = None  # a batch that is padded with it could not be read
+    return tokenizer
 
 
 def load_pretrained(auto: Any, model: str | Path, *, backbone: bool = False, **options: Any) -> Any:
@@ -320,3 +350,20 @@ def _finite(tensor: Tensor) -> bool:
     """Whether minimum and maximum are finite: NaN is passed on, and no mask is allocated."""
     low, high = tensor.aminmax()
     return bool(low.isfinite() & high.isfinite())
+
+
+def narrow_all_but_head(model: Any, dtype: torch.dtype) -> None:
+    """Weights of a reward model in ``dtype``, but the layer that gives the score in float32."""
+    from torch.nn import Linear
+
+    heads = [one for one in model.modules() if isinstance(one, Linear) and one.out_features == 1]
+    kept = {id(weight) for head in heads for weight in head.parameters()}
+    for weight in model.parameters():
+        if id(weight) not in kept:
+            weight.data = weight.data.to(dtype)
+    for head in heads:
+        head.register_forward_pre_hook(_widened)
+
+
+def _widened(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(each.float() for each in inputs)

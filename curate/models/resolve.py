@@ -7,12 +7,14 @@ from typing import Final
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import closest
+from siftune.curate.files.atomic import digest_of, hash_file
 from siftune.curate.models.cache import require
 from siftune.curate.models.catalog import CATALOG
 
-__all__ = ["catalog_folder", "catalog_key", "is_hub_name", "model_folder"]
+__all__ = ["catalog_folder", "catalog_key", "folder_hash", "is_hub_name", "model_folder"]
 
 _READ: Final = ("*.json", "*.jinja", "*.txt", "*.safetensors", "*.model")  # no code, no pickles
+_IDENTITY: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 def model_folder(model: str | Path) -> Path:
@@ -45,6 +47,12 @@ def catalog_key(name: str) -> str | None:
     """Digest of a model of the catalogue, downloaded or not; None as above."""
     known = name in CATALOG and not Path(name).is_dir()
     return CATALOG[name].key if known else None
+
+
+def folder_hash(folder: Path) -> str:
+    """128-bit digest of what makes a model: weights, configuration, tokenizer and template."""
+    files = [*sorted(folder.glob("*.safetensors")), *(folder / name for name in _IDENTITY)]
+    return digest_of({path.name: hash_file(path) for path in files if path.is_file()})
 
 
 def is_hub_name(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Check that a model has an embedding of each token id that the rows use.
+"""Token ids that a model has embeddings of, and those that end a completion.
 
 A tokenizer may have tokens without an embedding in the model, and a model may be padded beyond its
 tokenizer: neither matters until such an id is used.
@@ -16,7 +16,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.models.model_config import embeddings_of
 from siftune.curate.models.pretrained import load_config
 
-__all__ = ["allow_ids_below", "check_ids", "check_own_ids"]
+__all__ = ["allow_ids_below", "check_ids", "check_own_ids", "end_ids"]
 
 _RESIZED: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 """Tokenizers that got new tokens, and how many embeddings their model in memory has."""
@@ -75,3 +75,25 @@ def _config(folder: str, settings: bytes) -> Any:
     Rows are encoded in many calls, and making a configuration takes longer than a few rows.
     """
     return load_config(folder)
+
+
+def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """All tokens that end a completion: of generation settings, configuration and tokenizer.
+
+    The first two may each be a number or a list: a chat model often ends a turn with one token and
+    a text with another.
+
+    Raises:
+        UsageError: there is none.
+    """
+    config = model.config.get_text_config()
+    named = (
+        getattr(source, "eos_token_id", None)
+        for source in (model.generation_config, config, tokenizer)
+    )
+    listed = [ids if isinstance(ids, list | tuple) else [ids] for ids in named]
+    size = embeddings_of(model.config) or 1 << 62
+    ends = frozenset(one for ids in listed for one in ids if one is not None and 0 <= one < size)
+    if not ends:
+        raise UsageError("neither tokenizer nor model has an end token: no completion would end")
+    return ends

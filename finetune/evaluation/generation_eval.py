@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from siftune.curate.core import registry
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.precision import Precision
-from siftune.curate.models.token_ids import check_ids
+from siftune.curate.models.token_ids import check_ids, end_ids
 from siftune.finetune.core.answer_match import contains, exact_match
-from siftune.finetune.models.loading import end_tokens
 from siftune.finetune.rewards.types import load
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class GenerationEval:
             self._check_ids(reader, shown)
         answers = self._answers(model)
         self._check_ids(self.reference, answers.values())
-        ends = end_tokens(model, self.tokenizer)
+        ends = end_ids(model, self.tokenizer)
         found = [self._row(at, answers.get(at), ends) for at in range(len(self.rows))]
         for at, values in [*self._kl(model, answers).items(), *self._losses(model).items()]:
             found[at] |= values
@@ -140,7 +139,7 @@ class GenerationEval:
 
     def _answers(self, model: Any) -> dict[int, list[int]]:
         """Token ids of each answer, by row; longest prompts first, so that batches are even."""
-        from siftune.finetune.generation.sampling import Sampling, sample
+        from siftune.curate.text.sampling import Sampling, sample
 
         limit = _context_of(model)
         fits = [
@@ -151,7 +150,7 @@ class GenerationEval:
         sampling = Sampling(
             max(self.temperature, _GREEDY),
             self.max_new_tokens,
-            end_tokens(model, self.tokenizer),
+            end_ids(model, self.tokenizer),
             self.tokenizer.eos_token_id if pad is None else pad,
         )
         found: dict[int, list[int]] = {}

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.files.atomic import digest_of, hash_file
 from siftune.curate.models.model_config import embeddings_of
-from siftune.curate.models.model_files import check_settings, loading, read_object
-from siftune.curate.models.pretrained import load_config, load_pretrained
-from siftune.curate.models.resolve import model_folder
+from siftune.curate.models.model_files import check_settings, read_object
+from siftune.curate.models.pretrained import (
+    load_config,
+    load_pretrained,
+    narrow_all_but_head,
+    pretrained_tokenizer,
+)
+from siftune.curate.models.resolve import folder_hash, model_folder
 from siftune.curate.models.token_ids import check_ids
 
 if TYPE_CHECKING:
@@ -28,7 +32,6 @@ __all__ = [
     "check_writes",
     "config_of",
     "device",
-    "end_tokens",
     "is_reward_model",
     "load_causal",
     "load_reward",
@@ -44,7 +47,6 @@ DType: TypeAlias = Literal["float32", "bfloat16"]
 
 FACTS: Final = "siftune.json"
 _RUNS_CODE: Final = ("auto_map", "_attn_implementation")
-_IDENTITY: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 def resolve(model: str | Path) -> Path:
@@ -128,17 +130,8 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         UsageError: the folder is refused (see `resolve`) or holds no tokenizer.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerBase
-
     config = config_of(model)  # what is wrong there is no fault of the tokenizer
-    with loading(f"{model}: the tokenizer", "expected the files of one of transformers"):
-        tokenizer = AutoTokenizer.from_pretrained(resolve(model), trust_remote_code=False)
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise UsageError(f"{model}: no usable tokenizer ({type(tokenizer).__name__})")
-    size = embeddings_of(config)
-    if size is not None and (tokenizer.pad_token_id or 0) >= size:
-        tokenizer.pad_token = None  # a batch that is padded with it could not be read
-    return tokenizer
+    return pretrained_tokenizer(resolve(model), config)
 
 
 def load_causal(
@@ -202,28 +195,6 @@ def _four_bits(dtype: DType) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": device()}}
 
 
-def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """All tokens that end a completion: of generation settings, configuration and tokenizer.
-
-    The first two may each be a number or a list: a chat model often ends a turn with one token and
-    a text with another.
-
-    Raises:
-        UsageError: there is none.
-    """
-    config = model.config.get_text_config()
-    named = (
-        getattr(source, "eos_token_id", None)
-        for source in (model.generation_config, config, tokenizer)
-    )
-    listed = [ids if isinstance(ids, list | tuple) else [ids] for ids in named]
-    size = embeddings_of(model.config) or 1 << 62
-    ends = frozenset(one for ids in listed for one in ids if one is not None and 0 <= one < size)
-    if not ends:
-        raise UsageError("neither tokenizer nor model has an end token: no completion would end")
-    return ends
-
-
 def is_reward_model(model: str | Path) -> bool:
     """Whether the folder holds a trained sequence classifier, not a bare backbone."""
     kinds = read_object(resolve(model) / "config.json").get("architectures") or []
@@ -259,27 +230,10 @@ def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> P
             backbone=not is_reward_model(model),
         )
     if dtype != "float32":
-        _narrow(loaded, getattr(torch, dtype))
+        narrow_all_but_head(loaded, getattr(torch, dtype))
     if loaded.config.pad_token_id is None:  # causal heads find the last token by it
         loaded.config.pad_token_id = load_tokenizer(model).pad_token_id
     return loaded
-
-
-def _narrow(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Weights of a reward model in ``dtype``, but the layer that gives the score in float32."""
-    from torch.nn import Linear
-
-    heads = [one for one in model.modules() if isinstance(one, Linear) and one.out_features == 1]
-    kept = {id(weight) for head in heads for weight in head.parameters()}
-    for weight in model.parameters():
-        if id(weight) not in kept:
-            weight.data = weight.data.to(dtype)
-    for head in heads:
-        head.register_forward_pre_hook(_widened)
-
-
-def _widened(module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    return tuple(each.float() for each in inputs)
 
 
 def _load(auto: Any, model: str | Path, dtype: DType, **more: Any) -> Any:
@@ -290,9 +244,7 @@ def _load(auto: Any, model: str | Path, dtype: DType, **more: Any) -> Any:
 
 def model_hash(model: str | Path) -> str:
     """128-bit digest of what makes a model: weights, configuration, tokenizer and template."""
-    folder = resolve(model)
-    files = [*sorted(folder.glob("*.safetensors")), *(folder / name for name in _IDENTITY)]
-    return digest_of({path.name: hash_file(path) for path in files if path.is_file()})
+    return folder_hash(resolve(model))
 
 
 def read_facts(model: str | Path) -> dict[str, Any]:

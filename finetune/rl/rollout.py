@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from siftune.curate.core.errors import SiftuneError
+from siftune.curate.text.sampling import Sampling, sample
 from siftune.finetune.advantages.gae import GAE
-from siftune.finetune.generation.sampling import Sampling, sample
 from siftune.finetune.rewards.types import Reward
 from siftune.finetune.rl import ppo_losses
 from siftune.finetune.rl.kl import kl_k1, kl_k3

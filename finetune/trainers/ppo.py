@@ -16,6 +16,7 @@ from siftune.curate.core.ranges import Count, Rank
 from siftune.curate.core.schema import KINDS
 from siftune.curate.files.atomic import write_text
 from siftune.curate.models.model_config import positions_of
+from siftune.curate.models.token_ids import end_ids
 from siftune.finetune.core import distributed
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
@@ -196,7 +197,7 @@ class PPO(Settings):
         """The loop, all loaded and checked, the rows whose prompts it uses, and those left out."""
         import torch
 
-        from siftune.finetune.generation.sampling import Sampling
+        from siftune.curate.text.sampling import Sampling
         from siftune.finetune.rl.loop import Loop
         from siftune.finetune.rl.prepare import actor_critic, prompts_of, supervised_rows
         from siftune.finetune.rl.rollout import Collector
@@ -208,7 +209,7 @@ class PPO(Settings):
         room = None if context is None else context - self.max_new_tokens
         used, bad, prompts = prompts_of(table, tokenizer, room, self.on_bad, rows)
         check_head(policy, torch.tensor([prompts[0].ids[:16]]))
-        ends = loading.end_tokens(policy, tokenizer)
+        ends = end_ids(policy, tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends)
         supervised = None
         if self.ptx_rows is not None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from siftune.curate.chat.control_tokens import end_tokens
 from siftune.curate.core.errors import UsageError
+from siftune.curate.models.token_ids import end_ids
 from siftune.curate.text.language_model import CausalLM
 from siftune.finetune.models import loading
 from siftune.pipelines.cli import siftune
@@ -120,10 +121,10 @@ def test_end_tokens_beyond_the_vocabulary_end_nothing(copied: Path) -> None:
     path = copied / "generation_config.json"
     path.write_text(json.dumps({"eos_token_id": [99_999, 7]}))
     model, tokenizer = loading.load_causal(copied), loading.load_tokenizer(copied)
-    assert loading.end_tokens(model, tokenizer) == {7, tokenizer.eos_token_id}
+    assert end_ids(model, tokenizer) == {7, tokenizer.eos_token_id}
     for config in (model.config, model.generation_config, tokenizer):
         config.eos_token_id = 99_999  # type: ignore[union-attr]
-    _refused(lambda: loading.end_tokens(model, tokenizer), "end token")
+    _refused(lambda: end_ids(model, tokenizer), "end token")
 
 
 def test_a_start_token_beyond_the_vocabulary_starts_nothing(copied: Path) -> None:

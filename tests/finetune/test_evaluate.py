@@ -313,7 +313,7 @@ def test_a_broken_reward_model_is_refused_before_an_answer_is_drawn(
 ) -> None:
     broken = edited(tiny_reward_dir, tmp_path / "broken", lambda one: one.pop("score.weight"))
     for place in (
-        "siftune.finetune.generation.sampling.sample",
+        "siftune.curate.text.sampling.sample",
         "siftune.finetune.rl.rollout.sample",
     ):
         monkeypatch.setattr(place, lambda *_, **__: pytest.fail("the policy answered"))

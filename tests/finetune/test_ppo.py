@@ -25,11 +25,11 @@ from siftune.curate.core.errors import DataError, SiftuneError, UsageError
 from siftune.curate.core.registry import build
 from siftune.curate.core.schema import schema_of
 from siftune.curate.files.outputs import overwriting
+from siftune.curate.models.token_ids import end_ids
 from siftune.curate.rows.chat import turn
-from siftune.finetune.generation import sampling
-from siftune.finetune.generation.sampling import Sampling
+from siftune.curate.text import sampling
+from siftune.curate.text.sampling import Sampling
 from siftune.finetune.models import loading
-from siftune.finetune.models.loading import end_tokens
 from siftune.finetune.models.lora import with_adapter
 from siftune.finetune.models.saving import save_model
 from siftune.finetune.rewards.text_share import TextShare
@@ -375,7 +375,7 @@ def collector(folder: Path, rows: Path, reward: Any = None, **options: Any) -> C
             weight.add_(torch.randn_like(weight) * 0.03)
     model = ActorCritic(policy, loading.load_causal(folder).base_model)
     torch.nn.init.normal_(model.value_head.weight)
-    ends = end_tokens(policy, tokenizer)
+    ends = end_ids(policy, tokenizer)
     _, _, prompts = prompts_of(pl.read_parquet(rows), tokenizer, None, "refuse", rows)
     return Collector(
         model=model,
@@ -711,12 +711,12 @@ def test_every_end_token_the_model_or_its_tokenizer_names_ends_a_completion(
     policy: Any = loading.load_causal(tiny_model_dir)
     tokenizer: Any = loading.load_tokenizer(tiny_model_dir)
     policy.generation_config.eos_token_id = [17, 18]
-    assert end_tokens(policy, tokenizer) == {17, 18, tokenizer.eos_token_id}
+    assert end_ids(policy, tokenizer) == {17, 18, tokenizer.eos_token_id}
     policy.config.eos_token_id = 19
-    assert end_tokens(policy, tokenizer) == {17, 18, 19, tokenizer.eos_token_id}
+    assert end_ids(policy, tokenizer) == {17, 18, 19, tokenizer.eos_token_id}
     tokenizer.eos_token = policy.config.eos_token_id = policy.generation_config.eos_token_id = None
     with pytest.raises(UsageError, match="has an end token"):
-        end_tokens(policy, tokenizer)
+        end_ids(policy, tokenizer)
 
 
 # ---- the supervised term

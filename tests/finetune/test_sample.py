@@ -145,7 +145,7 @@ def test_an_answer_has_ended_with_each_end_token_of_the_generation_settings(
         seen.append(sampling.ends)
         return drawn
 
-    monkeypatch.setattr("siftune.finetune.generation.sampling.sample", sample)
+    monkeypatch.setattr("siftune.curate.text.sampling.sample", sample)
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, text_end]
     rows = GenerationEval(asked, tokenizer, max_new_tokens=2)(model)
     assert [row["ended"] for row in rows] == [True, True, False, True]

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from siftune.finetune.models.lora import inner_model
-
 __all__ = ["Sampling", "sample"]
 
 
@@ -54,7 +52,8 @@ def sample(
 ) -> list[list[int]]:
     """One completion (token ids, with the end token that closes it, if one came) for each prompt.
 
-    Draws from softmax(logits / temperature) and nothing else: what the model folder's
+    Draws from softmax(logits / temperature) and nothing else; a ``temperature`` of 0 takes the most
+    probable token each time. What the model folder's
     ``generation_config.json`` says of top-k, penalties or lengths would make the ratios of PPO
     those of another distribution, and is not used. ``seeds`` holds a row's seed: same weights,
     same seed, same completion.
@@ -62,15 +61,23 @@ def sample(
     width = max(map(len, prompts))
     ids = torch.tensor([[sampling.pad] * (width - len(p)) + [*p] for p in prompts])
     there = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    uniform = np.stack([np.random.default_rng(s).random(sampling.max_new_tokens) for s in seeds])
-    draw = _InverseCDF(torch.from_numpy(uniform).to(policy.device), width, sampling.temperature)
     with _only(policy, _config(sampling)):
         out = policy.generate(
             input_ids=ids.to(policy.device),
             attention_mask=there.to(policy.device),
-            logits_processor=LogitsProcessorList([draw]),
+            logits_processor=_draws(sampling, seeds, width, policy.device),
         )
     return [_until_end(row, sampling.ends) for row in out[:, width:].tolist()]
+
+
+def _draws(
+    sampling: Sampling, seeds: Sequence[Sequence[int]], width: int, device: torch.device
+) -> LogitsProcessorList:
+    if sampling.temperature == 0:
+        return LogitsProcessorList()
+    uniform = np.stack([np.random.default_rng(s).random(sampling.max_new_tokens) for s in seeds])
+    draw = _InverseCDF(torch.from_numpy(uniform).to(device), width, sampling.temperature)
+    return LogitsProcessorList([draw])
 
 
 def _config(sampling: Sampling) -> GenerationConfig:
@@ -86,7 +93,7 @@ def _config(sampling: Sampling) -> GenerationConfig:
 @contextlib.contextmanager
 def _only(policy: Any, config: GenerationConfig) -> Iterator[None]:
     """Generate with ``config`` alone in the block; the model's own is restored after it."""
-    model = inner_model(policy)
+    model = policy.get_base_model() if hasattr(policy, "get_base_model") else policy  # of peft
     own = model.generation_config
     model.generation_config = config
     try:
