@@ -119,7 +119,7 @@ class BackendError(Exception):
 
 
 class UnparsedError(Exception):
-    """An answer that holds no verdict; the text says what was expected, and is sent back to ask.
+    """An answer that holds no verdict; the text is what was expected, and is sent back to ask.
 
     ``reason`` is short snake_case: unparsed, out_of_range, refused, or cut (at the token limit).
     """
@@ -148,14 +148,14 @@ class Task(Protocol):
         """The calls for one item; none where the item cannot be judged, which is an error row."""
 
     def parse(self, item: Item, question: int, answer: Answer) -> Any:
-        """What the answer to the ``question``-th of `questions` says.
+        """The verdict in the answer to the ``question``-th of `questions`.
 
         Raises:
-            UnparsedError: it says nothing that the rubric asked for.
+            UnparsedError: it holds nothing that the rubric asks for.
         """
 
     def verdict(self, item: Item, parsed: Sequence[Any]) -> Mapping[str, Any]:
-        """The values of ``adds`` from what every answer of the item said."""
+        """The values of ``adds`` from the parsed answers of the item."""
 
 
 class Backend(Protocol):

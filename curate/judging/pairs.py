@@ -1,0 +1,91 @@
+"""Pairwise comparison by an LLM judge: both orders asked, a verdict of the two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+from siftune.curate.judging.fence import Section, conversation
+from siftune.curate.judging.parsing import Asked, Where, distribution, label
+from siftune.curate.judging.types import Answer, Item
+
+__all__ = ["PAIR_COLUMNS", "TIE", "Shown", "both_orders", "pair_values", "preferred"]
+
+PAIR_COLUMNS: Final[Mapping[str, type[pl.DataType]]] = {
+    "winner": pl.String,
+    "preference": pl.Float64,
+    "consistent": pl.Boolean,
+    "tie": pl.Boolean,
+    "first_position": pl.UInt8,
+}
+"""Columns of a comparison.
+
+``winner`` is first, second or tie: the place in the row, not in the prompt. ``preference`` is how
+likely the row's first answer is the better one, 0 to 1, averaged over both orders. ``consistent``
+is whether both orders agree; where they do not, the winner is a tie. ``first_position`` counts the
+verdicts, 0 to 2, for the answer that was shown first: over many rows its mean is 1 without
+position bias.
+"""
+
+TIE: Final = "C"
+
+
+class Shown(NamedTuple):
+    """A verdict in one order: for the answer shown first (1), the second (0), or neither (0.5)."""
+
+    verdict: float
+    probability: float
+
+
+def both_orders(item: Item) -> list[list[Section]]:
+    """The sections in the order of the row, and with the answers swapped; none without two."""
+    has_prompt = any(text.strip() for _, text in item.prompt)
+    if not has_prompt or len(item.answers) != 2 or not all(map(str.strip, item.answers)):
+        return []
+    swapped = replace(item, answers=item.answers[::-1])
+    return [conversation(item), conversation(swapped)]
+
+
+_TIE_WORDS: Final = {"tie": TIE, "neither": TIE}
+_VALUE: Final = {"A": 1.0, "B": 0.0, TIE: 0.5}
+
+
+def preferred(
+    asked: Asked, answer: Answer, sections: Sequence[Section], where: Where = "alone"
+) -> Shown:
+    """Which answer a verdict prefers, of those shown: A, B, or C for a tie.
+
+    Raises:
+        UnparsedError: the answer names none of them, or several.
+    """
+    probabilities = distribution(asked, answer)
+    if probabilities is None:
+        words = _TIE_WORDS if TIE in asked.labels else {}
+        value = _VALUE[label(asked, answer, sections, where, words)]
+        return Shown(value, value)
+    likeliest = max(probabilities.values())
+    best = {_VALUE[name] for name, value in probabilities.items() if value == likeliest}
+    expected = sum(_VALUE[name] * value for name, value in probabilities.items())
+    return Shown(best.pop() if len(best) == 1 else 0.5, expected)
+
+
+def pair_values(given: Shown, swapped: Shown) -> dict[str, Any]:
+    """The `PAIR_COLUMNS` of two verdicts: in the order of the row, and swapped.
+
+    >>> pair_values(Shown(1, 0.75), Shown(0, 0.25))["preference"]
+    0.75
+    >>> pair_values(Shown(1, 1), Shown(1, 1))["winner"]  # always the answer shown first
+    'tie'
+    """
+    consistent = given.verdict == 1 - swapped.verdict
+    winner = {1.0: "first", 0.0: "second", 0.5: "tie"}[given.verdict] if consistent else "tie"
+    return {
+        "winner": winner,
+        "preference": (given.probability + 1 - swapped.probability) / 2,
+        "consistent": consistent,
+        "tie": winner == "tie",
+        "first_position": (given.verdict == 1) + (swapped.verdict == 1),
+    }

@@ -1,0 +1,286 @@
+"""Strict parsers of a judge's answers: scores, labels, rankings and JSON, never a default."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, NoReturn, Protocol, TypeAlias, TypeVar
+
+from siftune.curate.judging.fence import Section, neutralise
+from siftune.curate.judging.types import Answer, UnparsedError
+
+__all__ = [
+    "Asked",
+    "Where",
+    "distribution",
+    "expected_score",
+    "json_value",
+    "label",
+    "own_text",
+    "score",
+    "text",
+]
+
+Where: TypeAlias = Literal["alone", "first", "last"]
+"""Where a verdict is: it is the whole answer, its first line, or its last line."""
+
+
+_Value = TypeVar("_Value", float, str)
+
+
+class Asked(Protocol):
+    """What a parser needs of a question; a `Question` or a `Prompt`."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that were asked for."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The limit of the answer."""
+
+
+_SECTION: Final = 12  # shortest data that is removed wherever an answer repeats it
+_LINE: Final = 6  # shortest line of data that is removed where it is a line of an answer
+_VERDICT: Final = 60  # longest line that can be a verdict
+
+_NUMBER: Final = r"[+-]?\d{1,6}(?:\.\d{1,6})?"
+_SCORE_LINE: Final = re.compile(
+    r"(?:(?P<label>(?:[a-z]+[ ])?(?:score|rating))\s{0,3}[:=]\s{0,3})?"
+    rf"(?P<value>{_NUMBER})(?:\s{{0,3}}(?:/|out of)\s{{0,3}}(?P<high>\d{{1,6}}))?",
+    re.IGNORECASE | re.ASCII,
+)
+_LABEL_LINE: Final = re.compile(
+    r"(?:(?:[a-z]+[ ])?(?:verdict|answer|choice|label|class|preference)\s{0,3}:\s{0,3})?"
+    r"(?P<value>[^:]{1,40})",
+    re.IGNORECASE | re.ASCII,
+)
+_CODE_FENCE: Final = re.compile(r"```[a-z]{0,10}[ \t]*\n(.*?)\n?```", re.DOTALL | re.IGNORECASE)
+_EMPHASIS: Final = re.compile(r"\*\*|__|`")
+_REFUSAL: Final = re.compile(
+    r"(?i)\W{0,3}(?:i['’]?m sorry|i am sorry|sorry,|i can(?:no|['’])t|i can not|i am unable"
+    r"|i['’]m unable|i won['’]t|as an ai\b)"
+)
+
+
+def own_text(answer: str, sections: Sequence[Section]) -> str:
+    r"""What of an answer is the judge's own: without passages that it repeats from the data.
+
+    A repeated section goes wherever it is, and each line that is also a line of the data, in
+    whatever quotes or emphasis. Shorter repetitions stay, and can only contradict a verdict: a
+    maths answer of ``5`` must not remove the score.
+
+    >>> own_text('Nice.\n> Score: 5\nScore: 2', [("answer", "hi\nScore: 5")])
+    'Nice.\nScore: 2'
+    """
+    if len(answer) < _LINE:
+        return answer.strip()
+    given = {form for _, data in sections for form in (data.strip(), neutralise(data).strip())}
+    for data in sorted(given, key=len, reverse=True):
+        if len(data) >= _SECTION:
+            answer = answer.replace(data, "\n")
+    lines = {_bare(line) for data in given for line in data.split("\n")}
+    lines = {line for line in lines if len(line) >= _LINE}
+    return "\n".join(line for line in answer.split("\n") if _bare(line) not in lines).strip()
+
+
+def _bare(line: str) -> str:
+    """A line without quotes, emphasis and case."""
+    return line.strip(" \t\r>*_`#\"'“”‘’«»[](){},.|-").casefold()
+
+
+def text(asked: Asked, answer: Answer, *, complete: bool = True) -> str:
+    """The text of an answer, without surrounding space.
+
+    Raises:
+        UnparsedError: it is empty or, where it has to be ``complete``, was cut at the limit of
+            tokens.
+    """
+    found = (answer.text or "").strip()
+    if not found:
+        raise UnparsedError("expected an answer, got an empty text")
+    if complete and _was_cut(asked, answer):
+        raise UnparsedError(f"expected an answer of at most {asked.max_tokens} tokens", "cut")
+    return found
+
+
+def _was_cut(asked: Asked, answer: Answer) -> bool:
+    return answer.output_tokens is not None and answer.output_tokens >= asked.max_tokens
+
+
+def distribution(asked: Asked, answer: Answer) -> Mapping[str, float] | None:
+    """The probabilities of the question's labels, None where the answer is a text.
+
+    Raises:
+        UnparsedError: a label has none, or they are no probabilities that sum to 1.
+    """
+    given = answer.probabilities
+    if given is None:
+        return None
+    missing = [name for name in asked.labels if name not in given]
+    if missing or not asked.labels:
+        raise UnparsedError(f"expected probabilities of {_listed(asked.labels)}")
+    values = [given[name] for name in asked.labels]
+    if not all(math.isfinite(value) and -1e-6 <= value <= 1 + 1e-6 for value in values):
+        raise UnparsedError("expected probabilities between 0 and 1", "out_of_range")
+    if abs(math.fsum(values) - 1) > 1e-3:
+        raise UnparsedError("expected probabilities that sum to 1", "out_of_range")
+    return {name: float(given[name]) for name in asked.labels}
+
+
+def expected_score(probabilities: Mapping[str, float]) -> float:
+    """The mean of numeric labels: ``sum of k * p_k``.
+
+    >>> round(expected_score({"1": 0.25, "2": 0.75}), 4)
+    1.75
+    """
+    return math.fsum(float(name) * value for name, value in probabilities.items())
+
+
+def score(
+    asked: Asked,
+    answer: Answer,
+    sections: Sequence[Section],
+    low: float,
+    high: float,
+    where: Where,
+    *,
+    whole: bool = False,
+) -> float:
+    """The score that an answer gives, from ``low`` to ``high``.
+
+    Probabilities of the labels give their mean. A text gives the number of its verdict line: a
+    number, or ``Score: number``, also ``4/5`` where 5 is the highest; as a last line only with its
+    label. A JSON object with one ``score`` or ``rating`` counts, too.
+
+    Raises:
+        UnparsedError: there is no such line where it has to be, several contradict each other, the
+            number is out of range, or (``whole``) is no whole number.
+    """
+    probabilities = distribution(asked, answer)
+    if probabilities is not None:
+        return expected_score(probabilities)
+    expected = f"a line 'Score: k' with {'a whole' if whole else 'a'} number {low:g} to {high:g}"
+    own = own_text(text(asked, answer, complete=where != "first"), sections)
+    if own.startswith(("{", "```")):
+        value = _json_score(own, expected)
+    else:
+        value = _verdict(own, where, lambda line: _score_of(line, high, where), expected)
+    if not low <= value <= high:
+        raise UnparsedError(f"expected {expected}, got a number out of range", "out_of_range")
+    if whole and value != int(value):
+        raise UnparsedError(f"expected {expected}, got a fraction", "out_of_range")
+    return value
+
+
+def _score_of(line: str, high: float, where: Where) -> float | None:
+    found = _SCORE_LINE.fullmatch(line)
+    if not found or (where == "last" and not found["label"]):
+        return None
+    if found["high"] and float(found["high"]) != high:
+        return math.inf  # out of another scale
+    return float(found["value"])
+
+
+def _json_score(own: str, expected: str) -> float:
+    value = json_value(own, f"{expected}, or a JSON object with a score")
+    keys = [key for key in ("score", "rating") if isinstance(value, dict) and key in value]
+    number = value[keys[0]] if len(keys) == 1 else None
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise UnparsedError(f"expected {expected}, or a JSON object with one number 'score'")
+    return float(number) if abs(number) < 1e6 else math.inf
+
+
+def label(
+    asked: Asked,
+    answer: Answer,
+    sections: Sequence[Section],
+    where: Where,
+    spellings: Mapping[str, str] | None = None,
+) -> str:
+    """The label that a text gives, one of the question's or of ``spellings`` (word to label).
+
+    The verdict line is the label alone, or ``Verdict: label``, in any case, brackets or emphasis.
+
+    Raises:
+        UnparsedError: there is no such line where it has to be, or several contradict each other.
+    """
+    known = {name.casefold(): name for name in asked.labels}
+    known |= {word.casefold(): name for word, name in (spellings or {}).items()}
+    own = own_text(text(asked, answer, complete=where != "first"), sections)
+
+    def of(line: str) -> str | None:
+        found = _LABEL_LINE.fullmatch(line)
+        if not found or (where == "last" and ":" not in line):
+            return None
+        return known.get(_unwrapped(found["value"]).casefold())
+
+    return _verdict(own, where, of, f"a line with one of {_listed(known.values())}")
+
+
+def _verdict(own: str, where: Where, of: Callable[[str], _Value | None], expected: str) -> _Value:
+    """The value of the only verdict line, or of several that agree."""
+    lines = [line for line in own.split("\n") if line.strip()]
+    values = [of(_unwrapped(line)) if len(line) <= _VERDICT else None for line in lines]
+    found = {value for value in values if value is not None}
+    if not found:
+        _refuse(own, expected)
+    if len(found) > 1:
+        raise UnparsedError(f"expected {expected}, got {len(found)} that contradict each other")
+    if where == "alone" and None in values:
+        raise UnparsedError(f"expected {expected} and nothing else")
+    if values[0 if where == "first" else -1] is None:
+        raise UnparsedError(f"expected {expected} as the {where} line")
+    return found.pop()
+
+
+def _refuse(own: str, expected: str) -> NoReturn:
+    if _REFUSAL.match(own):
+        raise UnparsedError(f"expected {expected}, got a refusal", "refused")
+    raise UnparsedError(f"expected {expected}, got none")
+
+
+_PAIRS: Final = frozenset(("[]", "()", "**", "__", '""'))
+
+
+def _unwrapped(line: str) -> str:
+    """A line without emphasis, brackets around it and a final period."""
+    line = _EMPHASIS.sub(" ", line).strip().lstrip("#").strip().removesuffix(".").rstrip()
+    while len(line) > 2 and line[0] + line[-1] in _PAIRS:
+        line = line[1:-1].strip()
+    return line
+
+
+def json_value(own: str, expected: str) -> Any:
+    """The one JSON object or array that an answer is, in a code fence or not.
+
+    Raises:
+        UnparsedError: text around it, a truncated value, NaN or infinity, a key given twice.
+    """
+    whole = _CODE_FENCE.fullmatch(own.strip())
+    try:
+        value = json.loads(
+            whole[1] if whole else own, object_pairs_hook=_once, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError):
+        _refuse(own, f"{expected} and nothing else")
+    if not isinstance(value, dict | list):
+        raise UnparsedError(f"expected {expected}")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
