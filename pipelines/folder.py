@@ -12,9 +12,10 @@ __all__ = ["COMMAND", "FILES", "check_pipeline"]
 
 COMMAND: Final = "pipelines run"
 FILES: Final = (
-    *("manifest.json", "arms.json", "report.html", "models/", "evaluations/", "arms/"),
+    *("manifest.json", "arms.json", "report.html", "models/", "evaluations/", "arms/", "made/"),
     *("rows/", "pairs/", "heldout-prompts/", "heldout-pairs/"),  # run folders, with own markers
     *("models/{output}/", "evaluations/{output}/", "arms/{output}/"),
+    "made/{output}/",
 )
 """All that a pipeline writes, but for what is in folders that have a marker of their own."""
 

@@ -26,8 +26,9 @@ from siftune.finetune.rewards.types import reward_of
 from siftune.finetune.tools.evaluate import MEASURES, Evaluate
 from siftune.finetune.tools.init import Init
 from siftune.pipelines.folder import COMMAND, check_pipeline
-from siftune.pipelines.recipe import Pipeline, Step
-from siftune.pipelines.steps import trainer_of
+from siftune.pipelines.recipe import Pipeline
+from siftune.pipelines.steps import row_step_of, trainer_of
+from siftune.pipelines.train_steps import Step, makes_rows, models_named, with_models
 
 __all__ = ["HELDOUT_OF", "Preflight", "forecasts", "recipes_of"]
 
@@ -51,6 +52,7 @@ class Preflight:
     plans: dict[str, Plan] = field(default_factory=dict)  # of its curate recipes, by their keys
     origin: str = ""  # the recipe's file
     _start: str = "made by an earlier step"
+    _made: dict[str, str | None] = field(default_factory=dict)  # kinds of rows that steps make
 
     def check(self) -> None:
         """Raise all problems as one error.
@@ -101,7 +103,12 @@ class Preflight:
         made = {"base": self._start}
         for number, step in enumerate(self.pipeline.train, 1):
             with self.problems.collecting(f"train {number} ({step.label})"):
-                trainer = trainer_of(step, offers(self.pipeline, step, self.pipeline.seed, made))
+                if makes_rows(step.method):
+                    self._check_row_step(step)
+                    continue
+                later = dict.fromkeys(models_named(step.options), _LATER)
+                named = replace(step, options=with_models(step.options, later))
+                trainer = trainer_of(named, offers(self.pipeline, step, self.pipeline.seed, made))
                 self._check_kind(step)
                 _check_whole(trainer)
                 _check_places(trainer)
@@ -110,14 +117,33 @@ class Preflight:
                 trainer.check_options()
             made[step.label] = _LATER
 
+    def _check_row_step(self, step: Step) -> None:
+        """Check the options of a step that makes rows, and that it takes the rows it is given."""
+        later = dict.fromkeys(models_named(step.options), _LATER)
+        offered = {"model": _LATER, "seed": self.pipeline.seed}
+        work = row_step_of(step, offered, later)
+        kind = self._kind_of(step.data)
+        if kind is not None and kind not in work.reads:
+            wanted = " or ".join(work.reads)
+            raise UsageError(f"data: it takes {wanted} rows, and `{step.data}` has {kind} rows")
+        if hasattr(work, "check_options"):
+            work.check_options()
+        _check_places(work)
+        self._made[step.label] = work.makes or kind
+
+    def _kind_of(self, data: str) -> str | None:
+        """The kind of the rows of that name; None where it is not known before the run."""
+        planned = self.plans.get(data)
+        return self._made.get(data) if planned is None else planned.kind
+
     def _check_kind(self, step: Step) -> None:
         """Refuse rows that are no pairs for a method that takes nothing else."""
-        planned = self.plans.get(step.data)
+        kind = self._kind_of(step.data)
         loss = step.method not in TRAINERS and family_of(step.method) == _PAIRS
         pairs = loss or step.method == "reward"
-        if pairs and planned is not None and planned.kind not in (None, "preference"):
+        if pairs and kind not in (None, "preference"):
             raise UsageError(
-                f"data: it trains on preference rows, and `{step.data}` has {planned.kind} rows"
+                f"data: it trains on preference rows, and `{step.data}` has {kind} rows"
             )
 
     def _check_evaluation(self) -> None:
@@ -140,7 +166,7 @@ class Preflight:
         if arms.metric not in known:
             near = closest(arms.metric, tuple(known))
             raise UsageError(f"arms: metric: no evaluation has {arms.metric!r}; {near}")
-        step = next(step for step in self.pipeline.train if step.method == "sft")
+        step = next(step for step in self.pipeline.trainings if step.method == "sft")
         with self.problems.collecting("arms: options"):
             trainer_of(replace(step, options=arms.options), {"model": _LATER})
 
@@ -172,7 +198,7 @@ def offers(
     return {
         "model": made.get(step.start, _LATER),
         "seed": seed,
-        "reward": made.get("reward"),
+        "reward": None if step.reward is None else made.get(step.reward),
         "eval_rows": _LATER if isinstance(heldout, Recipe) else heldout,
     }
 
@@ -214,4 +240,4 @@ def _named(trainer: Any, options: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _has_reward(pipeline: Pipeline) -> bool:
-    return any(step.label == "reward" for step in pipeline.train)
+    return any(step.name == "reward" for step in pipeline.trainings)

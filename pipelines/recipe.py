@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from siftune.curate.core.custom_file import short_name
 from siftune.curate.core.errors import Problems, UsageError
 from siftune.curate.core.registry import closest
 from siftune.curate.files.outputs import check_name
 from siftune.curate.files.yaml_text import read_yaml
 from siftune.curate.runs.recipe import Recipe, apply_overrides, checked_seed, parse
-from siftune.finetune.core.methods import reads_of
+from siftune.pipelines.train_steps import ROWS, Step, makes_rows, read_steps
 
-__all__ = ["ARMS", "KEYS", "Arms", "Pipeline", "Step", "load", "read", "settings_of"]
+__all__ = ["ARMS", "KEYS", "Arms", "Pipeline", "load", "read", "settings_of"]
 
 KEYS = ("name", "seed", "base", "init", "rows", "pairs", "heldout", "train", "evaluate", "arms")
 _HELDOUT = {"prompts": "rows", "pairs": "pairs"}  # and whose source it takes where it names none
 _SOURCE_KEYS = ("source", "source_help", "format", "map")
-_DATA = ("rows", "pairs")
 ARMS = ("curated", "random", "longest", "all")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One training: its label, the method, what it starts from and reads, its options.
-
-    ``start`` is ``base`` or the label of an earlier step; ``data`` is ``rows`` or ``pairs``, by
-    default what its trainer declares (`methods.reads_of`).
-    """
-
-    label: str
-    method: str
-    start: str
-    data: str
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,6 +51,11 @@ class Pipeline:
     heldout: Mapping[str, str | Recipe] = field(default_factory=dict)
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     arms: Arms | None = None
+
+    @property
+    def trainings(self) -> tuple[Step, ...]:
+        """The steps that make a model."""
+        return tuple(step for step in self.train if not makes_rows(step.method))
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Pipeline:
@@ -126,7 +114,7 @@ def _pipeline(raw: Mapping[str, Any], problems: Problems) -> Pipeline:
     with problems.collecting():
         given["seed"] = _seed(raw)
     seed = given.get("seed", 0)
-    given["train"] = _steps(raw.get("train", []), problems)
+    given["train"] = read_steps(raw.get("train", []), problems)
     whole = not any(str(one).startswith("train") for one in problems.found)
     made: dict[str, Callable[[], Any]] = {
         "name": lambda: _name(raw),
@@ -215,46 +203,6 @@ def _set_keys(given: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _steps(raw: Any, problems: Problems) -> tuple[Step, ...]:
-    steps: list[Step] = []
-    with problems.collecting():
-        if not isinstance(raw, list):
-            raise UsageError(f"train: expected a list of `- METHOD: {{options}}`, got {raw!r}")
-        for number, item in enumerate(raw, 1):
-            whole = len(steps) == number - 1  # else a model that a step starts from may be missing
-            with problems.collecting():
-                steps.append(_step(f"train {number}", item, steps, whole))
-    return tuple(steps)
-
-
-def _step(where: str, item: Any, before: Sequence[Step], whole: bool) -> Step:
-    """The step that ``item`` is; it starts from one ``before`` it, which are all if ``whole``."""
-    if not isinstance(item, dict) or len(item) != 1:
-        raise UsageError(f"{where}: expected `- METHOD: {{options}}`, got {item!r}")
-    ((method, given),) = item.items()
-    if not isinstance(given or {}, dict):
-        raise UsageError(f"{where} ({method}): expected options, got {given!r}")
-    options = dict(given or {})
-    label = str(options.pop("label", short_name(str(method))))
-    check_name(label, f"{where}: label")
-    made = ["base", *(step.label for step in before)]
-    start = str(options.pop("start", _default_start(method, made)))
-    if start not in made and whole:
-        raise UsageError(f"{where} ({method}): no model {start!r} yet; there are {', '.join(made)}")
-    if label in made:
-        raise UsageError(f"{where}: a second model called {label!r}; give it a `label`")
-    data = str(options.pop("data", reads_of(str(method))))
-    if data not in _DATA:
-        told = closest(data, _DATA)
-        raise UsageError(f"{where} ({method}): data: no rows are called {data!r}; {told}")
-    return Step(label, str(method), start, data, options)
-
-
-def _default_start(method: str, made: list[str]) -> str:
-    """Everything starts from the first sft model, which itself starts from the base."""
-    return "sft" if method != "sft" and "sft" in made else "base"
-
-
 def _arms(raw: Any, steps: tuple[Step, ...]) -> Arms | None:
     if raw is None:
         return None
@@ -279,7 +227,7 @@ def _arms(raw: Any, steps: tuple[Step, ...]) -> Arms | None:
 
 def _has_rows(pipeline: Pipeline) -> None:
     for step in pipeline.train:
-        if getattr(pipeline, step.data) is None:
+        if step.data in ROWS and getattr(pipeline, step.data) is None:
             raise UsageError(f"train: {step.label} needs `{step.data}`, and the recipe has none")
     if pipeline.arms is not None and "prompts" not in pipeline.heldout:
         raise UsageError("arms: set heldout.prompts, the rows that the arms are compared on")

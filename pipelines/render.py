@@ -12,8 +12,9 @@ from siftune.curate.runners.forecast import Forecast, forecast_lines
 from siftune.finetune.runs.summary import METRICS
 from siftune.pipelines.before_after import means_of, reference_of
 from siftune.pipelines.preflight import recipes_of
-from siftune.pipelines.recipe import Pipeline, Step
+from siftune.pipelines.recipe import Pipeline
 from siftune.pipelines.steps import judges_pairs, trainer_of
+from siftune.pipelines.train_steps import Step, makes_rows
 
 __all__ = ["arms_text", "plan_text", "result_text"]
 
@@ -74,7 +75,8 @@ def _rows_text(forecasts: Sequence[Forecast]) -> str:
 
 def _steps_text(step: Step, forecasts: Sequence[Forecast]) -> str:
     """The optimizer steps of a training, where rows and batches decide them."""
-    if not forecasts or step.method == "ppo" or "max_tokens" in step.options:
+    made = makes_rows(step.method)
+    if not forecasts or made or step.method == "ppo" or "max_tokens" in step.options:
         return ""
     trainer = trainer_of(step, {"model": "", "reward": ""})
     accumulated = trainer.options.get("gradient_accumulation_steps", 1)
@@ -87,7 +89,7 @@ def _evaluation_text(pipeline: Pipeline) -> Iterator[str]:
     if pipeline.heldout:
         given = "".join(f", {key} {value_text(value)}" for key, value in pipeline.evaluate.items())
         for key in pipeline.heldout:
-            models = ", ".join(_evaluated_on(key, pipeline.train))
+            models = ", ".join(_evaluated_on(key, pipeline.trainings))
             yield f"evaluate: {models or _NO_JUDGE} on the held-out {key}{given if models else ''}"
     else:
         yield "evaluate: nothing, no rows are held out"

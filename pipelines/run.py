@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import NoProgress, ProgressReporter
-from siftune.curate.core.registry import checked, options
+from siftune.curate.core.registry import checked, code_of, options
 from siftune.curate.files.atomic import digest_of, hash_file, read_json, write_json
 from siftune.curate.files.outputs import run_folder
 from siftune.curate.files.source_spec import in_recipe, input_paths
@@ -28,8 +28,16 @@ from siftune.pipelines.comparison_arms import TOKENS, arm_recipe, varies
 from siftune.pipelines.folder import COMMAND, FILES
 from siftune.pipelines.prefixed_progress import Prefixed
 from siftune.pipelines.preflight import HELDOUT_OF, Preflight
-from siftune.pipelines.recipe import Arms, Pipeline, Step
-from siftune.pipelines.steps import code_used, judges_pairs, trainer_of
+from siftune.pipelines.recipe import Arms, Pipeline
+from siftune.pipelines.steps import code_used, judges_pairs, row_step_of, trainer_of
+from siftune.pipelines.train_steps import (
+    ROW_STEPS,
+    ROWS,
+    Step,
+    makes_rows,
+    models_named,
+    with_models,
+)
 
 __all__ = ["run", "run_checked"]
 
@@ -78,6 +86,8 @@ class _Work:
     models: dict[str, Path] = field(default_factory=dict)
     heldout: dict[str, str] = field(default_factory=dict)  # files, selected by a recipe or given
     told: list[dict[str, Any]] = field(default_factory=list)
+    made: dict[str, Path] = field(default_factory=dict)  # folders of rows that steps made
+    rows_told: list[dict[str, Any]] = field(default_factory=list)
 
     def finish(self) -> dict[str, Any]:
         data = {
@@ -88,8 +98,12 @@ class _Work:
         data |= self._hold_out()
         self.models["base"] = self._base()
         for step in self.pipeline.train:
-            self.models[step.label] = self._train(step, self.out / step.data, self.pipeline.seed)
-        for step in self.pipeline.train:  # now that there is a reward model, if there is to be one
+            if makes_rows(step.method):
+                self.made[step.label] = self._make_rows(step)
+            else:
+                rows = self._rows_of(step)
+                self.models[step.label] = self._train(step, rows, self.pipeline.seed)
+        for step in self.pipeline.trainings:  # now that there is a reward model, if there is one
             self._evaluate(step.label, self.models[step.label], step.method == "reward")
             if step.method != "reward" and judges_pairs(step.method):
                 self._judge(step)
@@ -100,6 +114,7 @@ class _Work:
             "recipe": asdict(self.pipeline),
             "data": {key: _summary(value) for key, value in data.items()},
             "heldout": {key: hash_file(Path(path)) for key, path in self.heldout.items()},
+            "made": self.rows_told,
             "models": self.told,
             "before": before,
             "arms": arms,
@@ -124,7 +139,7 @@ class _Work:
 
     def _arms(self, arms: Arms) -> dict[str, Any]:
         """Train each arm like the first sft step, with each seed, on the same answer tokens."""
-        step = next(step for step in self.pipeline.train if step.method == "sft")
+        step = next(step for step in self.pipeline.trainings if step.method == "sft")
         tokens = self._answer_tokens("curated", 0, 0)[1]
         budget = int(tokens * float(step.options.get("epochs", 1)))
         results: dict[str, dict[int, float]] = {}
@@ -192,8 +207,10 @@ class _Work:
         if not judges:
             start = self.models.get("sft") if "sft" in self.models else self.models["base"]
             given.setdefault("reference", str(start))
-            if "reward" in self.models:
-                given.setdefault("reward", str(self.models["reward"]))
+            rewards = [step.label for step in self.pipeline.trainings if step.name == "reward"]
+            made = [self.models[label] for label in rewards if label in self.models]
+            if made:  # the last, so that all models are held to one scale
+                given.setdefault("reward", str(made[-1]))
         return self._evaluated(label, source, given)
 
     def _judge(self, step: Step) -> None:
@@ -243,6 +260,34 @@ class _Work:
             "base", key, lambda folder: maker(text, folder), {"text": hash_file(text)}
         )
 
+    def _rows_of(self, step: Step) -> Path:
+        return self.out / step.data if step.data in ROWS else self.made[step.data]
+
+    def _make_rows(self, step: Step) -> Path:
+        """The folder of the rows that a step makes; made now unless it is there."""
+        rows = self._rows_of(step)
+        places = {label: str(path) for label, path in self.models.items()}
+        work = row_step_of(step, {"model": places[step.start], "seed": self.pipeline.seed}, places)
+        used = [step.start, *models_named(step.options)]
+        inputs = {
+            "rows": hash_file(rows / "kept.parquet"),
+            "models": {label: model_hash(self.models[label]) for label in used},
+        }
+        code = code_of(ROW_STEPS, step.method)
+        key = digest_of([step.method, inputs, step.options, self.pipeline.seed, code])
+        folder = self.out / "made" / f"{step.label}-{key[:16]}"
+        kept = folder / "kept.parquet"
+        if kept.is_file():
+            self.say(f"{step.label}: done before")
+        else:
+            self.say(f"{step.label}: {step.method}")
+            work(rows / "kept.parquet", folder)
+        path = folder.relative_to(self.out).as_posix()
+        told = {"label": step.label, "path": path, "key": key, "hash": hash_file(kept)}
+        rows_made = pq.read_metadata(kept).num_rows
+        self.rows_told.append({**told, "rows": rows_made, "inputs": inputs})
+        return folder
+
     def _train(self, step: Step, rows: Path, seed: int, arm: str | None = None) -> Path:
         trainer = self._trainer(step, seed)
         kept = rows / "kept.parquet"
@@ -262,10 +307,11 @@ class _Work:
         offered = {
             "model": str(self.models[step.start]),
             "seed": seed,
-            "reward": str(self.models["reward"]) if "reward" in self.models else None,
+            "reward": None if step.reward is None else str(self.models[step.reward]),
             "eval_rows": self.heldout.get(HELDOUT_OF.get(step.method, "")),
         }
-        return trainer_of(step, offered)
+        places = {label: str(path) for label, path in self.models.items()}
+        return trainer_of(replace(step, options=with_models(step.options, places)), offered)
 
     def _made(
         self,

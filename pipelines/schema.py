@@ -15,6 +15,7 @@ from siftune.curate.core.registry import find, names, summary
 from siftune.finetune.core.methods import FAMILIES, PREFERENCE, TOOLS, TRAINER_GROUP, TRAINERS
 from siftune.finetune.option_texts import OPTION_TEXTS
 from siftune.pipelines.recipe import ARMS, KEYS
+from siftune.pipelines.train_steps import ROW_STEPS
 
 __all__ = ["pipeline_schema"]
 
@@ -34,7 +35,10 @@ def pipeline_schema() -> Schema:
         "rows": {"$ref": "#/$defs/recipe", "description": "Rows that sft and ppo train on."},
         "pairs": {"$ref": "#/$defs/recipe", "description": "Pairs that all others train on."},
         "heldout": _heldout(),
-        "train": {"type": "array", "items": {"$ref": "#/$defs/step"}},
+        "train": {
+            "type": "array",
+            "items": {"anyOf": [{"$ref": "#/$defs/step"}, {"$ref": "#/$defs/repeat"}]},
+        },
         "evaluate": _tool("evaluate", without=("model",)),
         "arms": _arms(),
     }
@@ -51,6 +55,7 @@ def pipeline_schema() -> Schema:
                 "properties": recipe_parts(),
                 "additionalProperties": False,
             },
+            "repeat": _repeat(),
             "step": {
                 "anyOf": [
                     *(_step(method, *place) for method, place in _methods().items()),
@@ -58,6 +63,27 @@ def pipeline_schema() -> Schema:
                 ]
             },
         },
+    }
+
+
+def _repeat() -> Schema:
+    """``- repeat: {rounds: N, steps: [...]}``."""
+    inner = {
+        "type": "object",
+        "properties": {
+            "rounds": {"type": "integer", "minimum": 1, "maximum": 100},
+            "steps": {"type": "array", "items": {"$ref": "#/$defs/step"}},
+        },
+        "required": ["rounds", "steps"],
+        "additionalProperties": False,
+    }
+    return {
+        "title": "repeat",
+        "description": "Steps that are run several times, each round on what the last one made.",
+        "type": "object",
+        "properties": {"repeat": inner},
+        "required": ["repeat"],
+        "additionalProperties": False,
     }
 
 
@@ -77,7 +103,9 @@ def _methods() -> dict[str, tuple[tuple[str, str], ...]]:
         for group in FAMILIES
         for name in names(group)
     }
-    return losses | {name: ((TRAINER_GROUP, trainer),) for name, trainer in TRAINERS.items()}
+    single = {name: (TRAINER_GROUP, trainer) for name, trainer in TRAINERS.items()}
+    single |= {name: (ROW_STEPS, name) for name in names(ROW_STEPS)}
+    return {**losses, **{name: (place,) for name, place in single.items()}}
 
 
 def _step(method: str, *components: tuple[str, str]) -> Schema:
@@ -86,9 +114,15 @@ def _step(method: str, *components: tuple[str, str]) -> Schema:
     for group, name in reversed(components):
         given |= options_schema(find(group, name), OPTION_TEXTS)["properties"]
     own = {
-        "label": {**_TEXT, "default": method, "description": "Name of the model that is made."},
-        "start": {**_TEXT, "description": "Model to start from: base, or an earlier label."},
-        "data": {"enum": ["rows", "pairs"], "description": "Rows that are trained on."},
+        "label": {**_TEXT, "default": method, "description": "Name of what the step makes."},
+        "start": {
+            **_TEXT,
+            "description": "Model to start from: base, an earlier label, or latest.",
+        },
+        "data": {
+            **_TEXT,
+            "description": "Rows that are read: rows, pairs, or those of an earlier label.",
+        },
     }
     step = {
         "type": ["object", "null"],

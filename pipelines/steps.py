@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from siftune.curate.core.code_hash import code_hash
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.registry import build, closest, code_of, find, has, options
+from siftune.curate.core.registry import build, closest, code_of, find, has, names, options
 from siftune.curate.files.atomic import digest_of
 from siftune.finetune.core.methods import (
     FAMILIES,
@@ -18,9 +18,9 @@ from siftune.finetune.core.methods import (
     objectives,
     option_of,
 )
-from siftune.pipelines.recipe import Step
+from siftune.pipelines.train_steps import ROW_STEPS, Step, with_models
 
-__all__ = ["code_used", "judges_pairs", "trainer_of"]
+__all__ = ["code_used", "judges_pairs", "row_step_of", "trainer_of"]
 
 _KEYS: Final = {
     "output_dir": "the run folder has every model: --out FOLDER",
@@ -58,6 +58,22 @@ def trainer_of(step: Step, offered: Mapping[str, Any]) -> Any:
     return build(TRAINER_GROUP, trainer, given)
 
 
+def row_step_of(step: Step, offered: Mapping[str, Any], places: Mapping[str, str]) -> Any:
+    """The component of a step that makes rows: its options, and those of ``offered`` it has.
+
+    ``places`` has the folder of each model that an option may name by ``step:LABEL``.
+
+    Raises:
+        UsageError: an option that the step does not have.
+    """
+    given = dict(with_models(step.options, places))
+    known = options(find(ROW_STEPS, step.method))
+    for name, value in offered.items():
+        if name in known:
+            given.setdefault(name, value)
+    return build(ROW_STEPS, step.method, given)
+
+
 def _refuse_arguments(method: str, given: Mapping[str, Any], known: Container[str]) -> None:
     """Refuse an argument of TRL's by naming the option or the key in its place."""
     for key in given:
@@ -71,7 +87,8 @@ def _objective(name: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The trainer that runs an objective, and its options, those of the objective apart."""
     group = family_of(name)
     if group is None:
-        raise UsageError(f"no method {name!r}; {closest(name, (*TRAINERS, *objectives()))}")
+        known = (*TRAINERS, *names(ROW_STEPS), "repeat", *objectives())
+        raise UsageError(f"no method {name!r}; {closest(name, known)}")
     own, all_else = options(find(group, name)), options(find(TRAINER_GROUP, PREFERENCE))
     _refuse_arguments(name, given, {**own, **all_else})
     for key in given:

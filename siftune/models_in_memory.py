@@ -47,7 +47,7 @@ class ModelsInMemory:
         if not models:
             if tokenizer is not None:
                 raise UsageError(
-                    "tokenizer= goes with a model in memory: a folder has its own; "
+                    "tokenizer= is for a model in memory: a folder has its own; "
                     "model.save_pretrained and tokenizer.save_pretrained write one of both"
                 )
             return cls(options)

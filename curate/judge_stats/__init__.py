@@ -1,1 +1,1 @@
-"""What judgements are worth: agreement, corrected win rates, biases, with intervals."""
+"""Statistics of judgements: agreement, corrected win rates, biases, with intervals."""

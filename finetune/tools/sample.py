@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import polars as pl
@@ -97,6 +97,9 @@ class Sample:
     batch_size: Count = 32
     seed: Seed = 0
     precision: Precision = "auto"
+
+    reads: ClassVar = KINDS
+    makes: ClassVar = "ranked"
 
     def __post_init__(self) -> None:
         """Refuse options out of range or against each other."""

@@ -1,0 +1,220 @@
+"""Steps of a pipeline: trainings, steps that make rows, and rounds of both, read from a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from siftune.curate.core.custom_file import short_name
+from siftune.curate.core.errors import Problems, UsageError
+from siftune.curate.core.registry import closest, names
+from siftune.curate.files.outputs import check_name
+from siftune.finetune.core.methods import reads_of
+
+__all__ = [
+    "LATEST",
+    "MODEL_OF",
+    "ROWS",
+    "ROW_STEPS",
+    "Step",
+    "makes_rows",
+    "models_named",
+    "read_steps",
+    "with_models",
+]
+
+ROW_STEPS: Final = "pipelines.row_steps"
+"""The group of components that make rows from rows: answers of a model, labels of a judge."""
+ROWS: Final = ("rows", "pairs")
+"""Rows that every recipe may have, beside those that a step makes."""
+LATEST: Final = "latest"
+"""The policy that was trained last: any model but a reward model; the base where there is none."""
+MODEL_OF: Final = "step:"
+"""Before the label of an earlier step, in any option: the model that it made."""
+
+_REPEAT: Final = "repeat"
+_REPEAT_KEYS: Final = ("rounds", "steps")
+_MOST_ROUNDS: Final = 100
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training, or one step that makes rows.
+
+    ``start`` is ``base`` or the label of an earlier model: the one that a training starts from, or
+    that answers in a step that makes rows. ``data`` is ``rows``, ``pairs`` or the label of an
+    earlier step that makes rows. In round ``round`` of a ``repeat`` (0: in none) the label ends in
+    the round's number, and ``name`` is the label without it. ``reward`` is the latest model of the
+    name reward, which a training is offered.
+    """
+
+    label: str
+    method: str
+    start: str
+    data: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    round: int = 0
+    reward: str | None = None
+
+
+def makes_rows(method: str) -> bool:
+    """Whether a step makes rows, not a model."""
+    return method in names(ROW_STEPS)
+
+
+def read_steps(raw: Any, problems: Problems) -> tuple[Step, ...]:
+    """The steps of ``train``, those in a ``repeat`` once for each round; problems are collected."""
+    reader = _Reader(problems)
+    with problems.collecting():
+        for number, item in enumerate(_listed(raw, "train"), 1):
+            with problems.collecting():
+                reader.take(f"train {number}", item)
+    return tuple(reader.steps)
+
+
+def _listed(raw: Any, where: str) -> list[Any]:
+    if not isinstance(raw, list):
+        raise UsageError(f"{where}: expected a list of `- METHOD: {{options}}`, got {raw!r}")
+    return raw
+
+
+@dataclass
+class _Reader:
+    """Steps read so far, and what their names stand for at this point.
+
+    ``models`` and ``rows`` have the label that each name stands for: that of the latest step of the
+    name. After a step with a problem, ``whole`` is false: a name that is missing may be its own.
+    """
+
+    problems: Problems
+    steps: list[Step] = field(default_factory=list)
+    models: dict[str, str] = field(default_factory=lambda: {"base": "base"})
+    rows: dict[str, str] = field(default_factory=lambda: {name: name for name in ROWS})
+    latest: str = "base"
+    whole: bool = True
+
+    def take(self, where: str, item: Any, round_: int = 0) -> None:
+        """Read one item of the list.
+
+        Raises:
+            UsageError: it is no step.
+        """
+        if not isinstance(item, dict) or len(item) != 1:
+            raise UsageError(f"{where}: expected `- METHOD: {{options}}`, got {item!r}")
+        ((method, given),) = item.items()
+        if not isinstance(given or {}, dict):
+            raise UsageError(f"{where} ({method}): expected options, got {given!r}")
+        whole, self.whole = self.whole, False
+        if method == _REPEAT:
+            self._repeat(where, dict(given or {}), round_, whole)
+        else:
+            self._add(self._step(where, str(method), dict(given or {}), round_, whole))
+        self.whole = whole
+
+    def _repeat(self, where: str, given: dict[str, Any], round_: int, whole: bool) -> None:
+        if round_:
+            raise UsageError(f"{where} (repeat): a repeat cannot be inside another")
+        for key in given:
+            if key not in _REPEAT_KEYS:
+                near = closest(key, _REPEAT_KEYS)
+                raise UsageError(f"{where} (repeat): unknown key {key!r}; {near}")
+        rounds = given.get("rounds")
+        if type(rounds) is not int or not 1 <= rounds <= _MOST_ROUNDS:
+            raise UsageError(
+                f"{where} (repeat): rounds: expected a whole number from 1 to {_MOST_ROUNDS}, "
+                f"got {rounds!r}"
+            )
+        items = _listed(given.get("steps"), f"{where} (repeat): steps")
+        for number in range(1, rounds + 1):
+            for at, item in enumerate(items, 1):
+                self.whole = whole
+                self.take(f"{where} (repeat, round {number}), step {at}", item, number)
+
+    def _step(
+        self, where: str, method: str, options: dict[str, Any], round_: int, whole: bool
+    ) -> Step:
+        name = str(options.pop("label", short_name(method)))
+        check_name(name, f"{where}: label")
+        if name == LATEST:
+            raise UsageError(f"{where}: label: {LATEST!r} is the model that was trained last")
+        label = f"{name}-{round_}" if round_ else name
+        start = options.pop("start", None) or self._default_start(method, round_)
+        data = options.pop("data", None) or ("rows" if makes_rows(method) else reads_of(method))
+        place = f"{where} ({method})"
+        start = self._known(str(start), self._starts(), f"{place}: no model", whole)
+        data = self._known(str(data), self.rows, f"{place}: data: no rows are called", whole)
+        if label in (*self.models.values(), *self.rows.values()):
+            what = "rows" if label in self.rows.values() else "model"
+            raise UsageError(f"{where}: a second {what} called {label!r}; give it a `label`")
+        options = self._resolved(options, place, whole)
+        reward = self.models.get("reward")
+        return Step(label, method, start, data, options, name, round_, reward)
+
+    def _default_start(self, method: str, round_: int) -> str:
+        """In rounds the latest policy; else the first sft model, which itself starts from base."""
+        if round_ or makes_rows(method):
+            return LATEST
+        return "sft" if method != "sft" and "sft" in self.models else "base"
+
+    def _starts(self) -> dict[str, str]:
+        return {**self.models, LATEST: self.latest}
+
+    def _known(self, name: str, known: Mapping[str, str], what: str, whole: bool) -> str:
+        if name in known:
+            return known[name]
+        if not whole:
+            return name
+        if what.endswith("no model"):
+            raise UsageError(f"{what} {name!r} yet; there are {', '.join(known)}")
+        raise UsageError(f"{what} {name!r}; {closest(name, tuple(known))}")
+
+    def _resolved(self, value: Any, place: str, whole: bool) -> Any:
+        """``value`` with each ``step:NAME`` in it as ``step:LABEL``."""
+        if isinstance(value, dict):
+            return {key: self._resolved(one, place, whole) for key, one in value.items()}
+        if isinstance(value, list):
+            return [self._resolved(one, place, whole) for one in value]
+        if isinstance(value, str) and value.startswith(MODEL_OF):
+            name = value.removeprefix(MODEL_OF)
+            return MODEL_OF + self._known(name, self._starts(), f"{place}: no model", whole)
+        return value
+
+    def _add(self, step: Step) -> None:
+        self.steps.append(step)
+        if makes_rows(step.method):
+            self.rows[step.name] = self.rows[step.label] = step.label
+            return
+        self.models[step.name] = self.models[step.label] = step.label
+        if step.method != "reward":
+            self.latest = step.label
+
+
+def models_named(options: Mapping[str, Any]) -> Sequence[str]:
+    """Labels of the steps that ``step:LABEL`` names in options, at any depth, in order."""
+    found: list[str] = []
+
+    def walk(value: Any) -> None:
+        if isinstance(value, Mapping):
+            for one in value.values():
+                walk(one)
+        elif isinstance(value, list | tuple):
+            for one in value:
+                walk(one)
+        elif isinstance(value, str) and value.startswith(MODEL_OF):
+            found.append(value.removeprefix(MODEL_OF))
+
+    walk(options)
+    return list(dict.fromkeys(found))
+
+
+def with_models(value: Any, places: Mapping[str, str]) -> Any:
+    """``value`` with ``step:LABEL`` replaced by what ``places`` has for the label."""
+    if isinstance(value, Mapping):
+        return {key: with_models(one, places) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_models(one, places) for one in value]
+    if isinstance(value, str) and value.startswith(MODEL_OF):
+        return places[value.removeprefix(MODEL_OF)]
+    return value
