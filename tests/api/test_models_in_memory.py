@@ -90,7 +90,7 @@ def test_what_cannot_be_read_back_is_refused(model, tokenizer, tmp_path):
     own = Own(model.config)
     for given, words in [
         ({"model": model}, "model is a model in memory: give its tokenizer"),
-        ({"model": "m", "tokenizer": tokenizer}, "tokenizer= goes with a model in memory"),
+        ({"model": "m", "tokenizer": tokenizer}, "tokenizer= is for a model in memory"),
         ({"model": own, "tokenizer": tokenizer}, "model: expected .* got .*Own: .* are refused"),
         ({"model": torch.nn.Linear(1, 1), "tokenizer": tokenizer}, "got torch.*Linear"),
         ({"model": quantised, "tokenizer": tokenizer}, "model: the weights are quantised"),
