@@ -20,7 +20,15 @@ from siftune.curate.commands.click_commands import (
 from siftune.curate.commands.option_types import key_values
 from siftune.curate.commands.output_commands import Check, OutOption, WritingCommand
 from siftune.curate.core.errors import SiftuneError, UsageError
-from siftune.curate.core.registry import build, checked, closest, find, names, options
+from siftune.curate.core.registry import (
+    build,
+    checked,
+    closest,
+    described,
+    find,
+    names,
+    options,
+)
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder
 from siftune.finetune.core import distributed
@@ -32,6 +40,7 @@ from siftune.finetune.core.methods import (
     family_of,
     option_of,
 )
+from siftune.finetune.loss_table import PAIRS, data_of, loss_rows, loss_table
 from siftune.finetune.option_texts import OPTION_TEXTS
 from siftune.finetune.runs.run_folders import check_comparison, check_model
 
@@ -116,8 +125,6 @@ def losses(as_json: bool) -> None:
 
     Example: siftune finetune losses
     """
-    from siftune.finetune.loss_table import loss_rows, loss_table
-
     if as_json:
         echo_json(list(loss_rows()))
     else:
@@ -141,12 +148,13 @@ def _arguments(out: str = _MODEL, check: Check = check_model) -> list[click.Para
 
 
 def _component_command(command: str, group: str, name: str) -> click.Command:
-    component = find(group, name)
+    component = described(group, name)
 
     def callback(rows: Path, out: Path, pairs: tuple[str, ...] = (), **given: Any) -> None:
-        chosen = parsed(component, given) | _passed_on(pairs)
+        found = find(group, name)
+        chosen = parsed(found, given) | _passed_on(pairs)
         with _naming_passed_on(pairs):
-            _tell(_checked_first(checked(component, chosen, command))(rows, out))
+            _tell(_checked_first(checked(found, chosen, command))(rows, out))
 
     takes = "options" in options(component)  # a trainer underneath, to pass arguments on to
     replaced = command in TOOLS  # trainings replace nothing, they are resumed
@@ -160,12 +168,11 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
 
 
 def _loss_command(group: str, name: str) -> click.Command:
-    from siftune.finetune.training.build_loss import LOSSES, data_of  # heavy, as losses are
-
-    loss, trainer = find(group, name), find(TRAINER_GROUP, PREFERENCE)
+    loss, trainer = described(group, name), described(TRAINER_GROUP, PREFERENCE)
 
     def callback(rows: Path, out: Path, pairs: tuple[str, ...], **given: Any) -> None:
-        own = parsed(loss, given)
+        own = parsed(find(group, name), given)
+        trainer = find(TRAINER_GROUP, PREFERENCE)
         rest = parsed(trainer, {key: text for key, text in given.items() if key not in own})
         chosen = {"loss": name, "loss_options": own, **rest, **_passed_on(pairs)}
         with _naming_passed_on(pairs):
@@ -174,7 +181,7 @@ def _loss_command(group: str, name: str) -> click.Command:
     own = component_options(loss, texts=OPTION_TEXTS)
     # the loss's options are the command's own, `beta` where it has one
     left = ["loss", "loss_options", "beta", "options", *(option.name or "" for option in own)]
-    left += ["value_lr"] if group == LOSSES else []  # losses on pairs have no value head
+    left += ["value_lr"] if group == PAIRS else []  # losses on pairs have no value head
     params = [*_arguments(), *own, *component_options(trainer, leave=left, texts=OPTION_TEXTS)]
     shown = example_line(f"siftune finetune {name} rows.jsonl", trainer, "model")
     text = "\n\n".join([help_of(group, name, loss), data_of(group, loss), shown])
@@ -185,9 +192,11 @@ def _loss_command(group: str, name: str) -> click.Command:
 
 
 def _compare_command() -> click.Command:
-    from siftune.finetune.comparison.compare import Compare, table_of
+    described_as = described(*TOOLS["compare"])
 
     def callback(rows: Path, out: Path, **given: Any) -> int:
+        from siftune.finetune.comparison.compare import Compare, table_of
+
         facts = checked(Compare, parsed(Compare, given), "compare")(rows, out)
         echo(table_of(facts))
         return _PARTIAL if any(not one["runs"] for one in facts["means"].values()) else 0
@@ -196,17 +205,19 @@ def _compare_command() -> click.Command:
     return _hinting(
         WritingCommand(
             name="compare",
-            params=[rows, place, *component_options(Compare, texts=OPTION_TEXTS)],
+            params=[rows, place, *component_options(described_as, texts=OPTION_TEXTS)],
             callback=callback,
-            help=_help(*TOOLS["compare"], Compare, "siftune finetune compare pairs.jsonl"),
+            help=_help(*TOOLS["compare"], described_as, "siftune finetune compare pairs.jsonl"),
         )
     )
 
 
 def _conformance_command() -> click.Command:
-    from siftune.finetune.comparison.conformance import Conformance, loss_at, table_of
+    described_as = described(*TOOLS["conformance"])
 
     def callback(target: str, pairs: tuple[str, ...], **given: Any) -> int:
+        from siftune.finetune.comparison.conformance import Conformance, loss_at, table_of
+
         suite = checked(Conformance, parsed(Conformance, given), "conformance")
         findings = suite(loss_at(target, key_values(pairs)))
         echo(table_of(findings))
@@ -222,13 +233,13 @@ def _conformance_command() -> click.Command:
             metavar="KEY=VALUE",
             help="Option of the loss, such as beta=0.2.",
         ),
-        *component_options(Conformance, texts=OPTION_TEXTS),
+        *component_options(described_as, texts=OPTION_TEXTS),
     ]
     return click.RichCommand(
         name="conformance",
         params=params,
         callback=callback,
-        help=help_of(*TOOLS["conformance"], Conformance)
+        help=help_of(*TOOLS["conformance"], described_as)
         + "\n\nExample: siftune finetune conformance my_loss.py:MyLoss --like dpo",
     )
 

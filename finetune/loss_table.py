@@ -1,4 +1,4 @@
-"""The table of all objectives: paper, data, and what each needs."""
+"""Facts of objectives that help shows: paper, data, and what each needs; none is imported."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from siftune.curate.core.registry import find, names, options, summary
+from siftune.curate.core.registry import described, names, options, summary
 from siftune.finetune.core.methods import FAMILIES
-from siftune.finetune.losses.types import needs_of
 
-__all__ = ["loss_rows", "loss_table"]
+__all__ = ["PAIRS", "data_of", "loss_rows", "loss_table"]
 
+PAIRS: Final = "finetune.losses.pair"
+_LISTS: Final = "finetune.losses.listwise"
 _DATA: Final = {
-    "finetune.losses.pair": "pairs",
+    PAIRS: "pairs",
     "finetune.losses.unpaired": "answers",
     "finetune.losses.token": "answers",
-    "finetune.losses.listwise": "ranked lists",
+    _LISTS: "ranked lists",
 }
 _ARXIV: Final = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 _CITED: Final = re.compile(r"(?m)([A-Z]\S+ (?:et al\.|& [A-Z]\w+)? ?\d{4})\b")
@@ -31,18 +32,18 @@ def loss_rows() -> Iterator[dict[str, Any]]:
 
 
 def _row(group: str, name: str) -> dict[str, Any]:
-    loss = find(group, name)
+    loss = described(group, name)
     doc = loss.__doc__ or ""
-    needs = needs_of(loss)
+    labels = getattr(loss, "needs_label", False)
     cited, arxiv = _CITED.search(doc), _ARXIV.search(doc)
     return {
         "name": name,
         "paper": cited[1] if cited else None,
         "arxiv": arxiv[1] if arxiv else None,
-        "data": f"labelled {_DATA[group]}" if needs.label else _DATA[group],
-        "reference": needs.reference,
-        "labels": needs.label,
-        "scores": list(needs.columns),
+        "data": f"labelled {_DATA[group]}" if labels else _DATA[group],
+        "reference": getattr(loss, "needs_reference", False),
+        "labels": labels,
+        "scores": list(getattr(loss, "needs_columns", ())),
         "own_samples": bool(getattr(loss, "on_policy", False)),
         "options": list(options(loss)),
         "summary": summary(group, name),
@@ -73,3 +74,28 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         ", ".join(needs) or "-",
         row["summary"],
     )
+
+
+def data_of(group: str, loss: Any) -> str:
+    """What rows a loss (or its class) of ``group`` is trained on, in words."""
+    if group == PAIRS:
+        rows = "preference rows (a prompt, a chosen and a rejected answer)"
+    elif group == _LISTS:
+        rows = (
+            "ranked rows (`prompt`, `completions` and `scores`: K answers and a number for each), "
+            "or pairs as lists of two"
+        )
+    elif getattr(loss, "needs_label", False):
+        rows = "unpaired rows (a prompt, an answer, whether it is a good one), or pairs"
+    else:
+        rows = (
+            "unpaired rows (a prompt and an answer), conversations, or each answer of a list or of "
+            "a pair"
+        )
+    each = "pair" if group == PAIRS else "answer"
+    numbers = "".join(
+        f"; the number `{name}` of each {each}" for name in getattr(loss, "needs_columns", ())
+    )
+    on_policy = getattr(loss, "on_policy", False)
+    samples = "; the answers are to be the model's own samples" if on_policy else ""
+    return f"Data: {rows}{numbers}{samples}."

@@ -271,7 +271,7 @@ def _doc(name: str, own: type[Any], trainer: type[Any] | None) -> str:
     place = _place_of(name)
     parts = [summary(*place), prose_of(own.__doc__ or "")]
     if trainer is not None:
-        from siftune.finetune.training.build_loss import data_of
+        from siftune.finetune.loss_table import data_of
 
         parts.append(data_of(place[0], own))
     texts = option_texts(own, OPTION_TEXTS)

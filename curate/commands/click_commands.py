@@ -17,7 +17,7 @@ from siftune.curate.commands.option_types import is_repeated, metavar_of, value_
 from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import within_of
-from siftune.curate.core.registry import closest, find, names, options, summary
+from siftune.curate.core.registry import closest, described, find, names, options, summary
 from siftune.curate.files.atomic import is_name
 
 __all__ = [
@@ -139,7 +139,7 @@ class ComponentGroup(HintingGroup):
         raise LookupError(command)
 
     def make(self, command: str) -> click.Command:
-        """The command with its options; this imports the component."""
+        """The command with its options; the component is imported when it is run."""
         raise LookupError(command)
 
     def sections(self) -> Iterable[tuple[str, Sequence[str]]]:
@@ -232,13 +232,14 @@ class Components(ComponentGroup):
 
     def make(self, command: str) -> click.Command:
         """The command of one component: its own options, then the common ones."""
-        component = find(self._components, command)
+        component = described(self._components, command)
         common = self._common()
         shared = {str(option.name) for option in common}
 
         def callback(**given: Any) -> None:
             rest = {key: given.pop(key) for key in shared}
-            self._action(_context(), command, parsed(component, given), rest)
+            found = find(self._components, command)
+            self._action(_context(), command, parsed(found, given), rest)
 
         shown = example_line(f"siftune curate {self.name} rows.jsonl {command}", component)
         made = self._command_class(

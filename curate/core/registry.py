@@ -25,6 +25,7 @@ from siftune.curate.core.custom_file import (
     is_custom,
 )
 from siftune.curate.core.errors import UsageError, closest
+from siftune.curate.core.outline import outline
 from siftune.curate.core.ranges import outside
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "closest",
     "code_of",
     "declared",
+    "described",
     "find",
     "has",
     "names",
@@ -107,6 +109,16 @@ def find(group: str, name: str) -> type[Any]:
     module = importlib.import_module(f"siftune.{group}.{name}")
     exported = (getattr(module, name) for name in module.__all__)
     return next(item for item in exported if isinstance(item, type))
+
+
+def described(group: str, name: str) -> type[Any]:
+    """The class of a component for its help: options and documentation, at best (`outline`).
+
+    Raises:
+        UsageError: there is none; the text names the closest one.
+    """
+    ours = not is_custom(name) and name in names(group) and name not in _points(group)
+    return (outline(f"siftune.{group}.{name}") if ours else None) or find(group, name)
 
 
 def _kind(group: str) -> str:

@@ -18,7 +18,7 @@ from siftune.finetune.scoring.lm_head import NEED_REFERENCE
 if TYPE_CHECKING:
     from siftune.finetune.training.policy_options import PolicyOptions
 
-__all__ = ["ANSWERS", "LISTS", "LOSSES", "built", "data_of", "group_of", "refuse_unfit", "resolved"]
+__all__ = ["ANSWERS", "LISTS", "LOSSES", "built", "group_of", "refuse_unfit", "resolved"]
 
 LOSSES: Final = "finetune.losses.pair"
 """The registry group of losses on pairs."""
@@ -99,30 +99,6 @@ def _added(name: str, given: float | Mapping[str, Any], groups: Sequence[str]) -
     if not (number and 0 < weight < math.inf):
         raise UsageError(f"also: {name}: expected a weight above 0, got {weight}")
     return _one(name, options, groups), float(weight)
-
-
-def data_of(group: str, loss: Any) -> str:
-    """What rows a loss (or its class) of ``group`` is trained on, in words."""
-    needs = needs_of(loss)
-    if group == LOSSES:
-        rows = "preference rows (a prompt, a chosen and a rejected answer)"
-    elif group in LISTS:
-        rows = (
-            "ranked rows (`prompt`, `completions` and `scores`: K answers and a number for each), "
-            "or pairs as lists of two"
-        )
-    elif needs.label:
-        rows = "unpaired rows (a prompt, an answer, whether it is a good one), or pairs"
-    else:
-        rows = (
-            "unpaired rows (a prompt and an answer), conversations, or each answer of a list or of "
-            "a pair"
-        )
-    each = "pair" if group == LOSSES else "answer"
-    numbers = "".join(f"; the number `{name}` of each {each}" for name in needs.columns)
-    on_policy = getattr(loss, "on_policy", False)
-    samples = "; the answers are to be the model's own samples" if on_policy else ""
-    return f"Data: {rows}{numbers}{samples}."
 
 
 def resolved(objective: Any) -> dict[str, Any]:
