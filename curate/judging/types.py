@@ -69,7 +69,8 @@ class Answer:
     """What a backend answered: a text, or probabilities of the question's labels, or both.
 
     ``probabilities`` sum to 1 over the labels. ``cost`` is in billionths of a dollar, None where
-    the backend does not state one (the engine then prices the tokens).
+    the backend does not state one (the engine then prices the tokens). ``truncated``: the limit of
+    tokens ended the text, so that its last word or number may be cut.
     """
 
     text: str | None = None
@@ -77,18 +78,21 @@ class Answer:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost: int | None = None
+    truncated: bool = False
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The outcome for one item: the task's columns, or the reason why there are none.
 
-    A verdict with an ``error`` has no values: nothing is defaulted. ``asked`` counts the calls that
-    were sent for it, ``cached`` the answers that were taken from the cache.
+    A verdict with an ``error`` (short snake_case) has no values: nothing is defaulted; ``detail``
+    is one line on it without secrets. ``asked`` counts the calls that were sent for it, ``cached``
+    the answers that were taken from the cache.
     """
 
     values: Mapping[str, Any] | None
     error: str | None = None
+    detail: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
     cost: int = 0  # billionths of a dollar
@@ -100,7 +104,8 @@ class BackendError(Exception):
     """A call that failed: ``reason`` is short snake_case, ``detail`` one line without secrets.
 
     ``retry_after`` is in seconds, None where the server named none. A ``permanent`` failure is not
-    tried again.
+    tried again. ``billed`` holds the tokens or the cost of a failed call that was billed;
+    ``maybe_billed``: the call was sent, and whether it will be billed is not known.
     """
 
     def __init__(
@@ -110,12 +115,16 @@ class BackendError(Exception):
         *,
         permanent: bool = False,
         retry_after: float | None = None,
+        billed: Answer | None = None,
+        maybe_billed: bool = False,
     ) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
         self.permanent = permanent
         self.retry_after = retry_after
+        self.billed = billed
+        self.maybe_billed = maybe_billed
 
 
 class UnparsedError(Exception):

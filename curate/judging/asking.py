@@ -1,0 +1,145 @@
+"""The questions of one item on their way to a verdict: parse, ask again, combine; no input/output.
+
+`engine` and `server_calls` send what is asked here, to a model in this process or to a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from siftune.curate.core.terminal import one_line
+from siftune.curate.judging.types import (
+    Answer,
+    BackendError,
+    Item,
+    Question,
+    Task,
+    UnparsedError,
+    Verdict,
+)
+
+__all__ = ["Asking", "ItemAsking", "Outcome", "summed"]
+
+_QUOTED: Final = 2_000  # characters of an unparsed answer that are sent back
+_DETAIL: Final = 300
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one question: an answer or an error, the calls it took and what they cost."""
+
+    answer: Answer | None = None
+    error: BackendError | None = None
+    asked: int = 0
+    cached: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: int = 0
+
+    def shared(self) -> Outcome:
+        """The same for one who asked the same meanwhile, and pays nothing."""
+        return Outcome(self.answer, self.error, cached=1 if self.answer else 0)
+
+
+def summed(before: Outcome, last: Outcome) -> Outcome:
+    """The last outcome of a question, with the calls and the cost of those before it."""
+    return replace(
+        last,
+        asked=before.asked + last.asked,
+        failed=before.failed + last.failed,
+        input_tokens=before.input_tokens + last.input_tokens,
+        output_tokens=before.output_tokens + last.output_tokens,
+        cost=before.cost + last.cost,
+    )
+
+
+@dataclass
+class Asking:
+    """One question of an item: the text to send now, and what came of it."""
+
+    task: Task
+    item: Item
+    number: int
+    question: Question
+    ask_again: int
+    attempt: int = 0
+    parsed: Any = None
+    error: str | None = None
+    detail: str = ""
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def settle(self, outcome: Outcome) -> bool:
+        """Parse an outcome; False where ``question`` is now one that has to be asked, too."""
+        self.outcomes.append(outcome)
+        if outcome.error is not None:
+            return self._failed(outcome.error.reason, outcome.error.detail)
+        answer = outcome.answer or Answer()
+        try:
+            self.parsed = self.task.parse(self.item, self.number, answer)
+        except UnparsedError as error:
+            if self.attempt >= self.ask_again or answer.text is None:
+                return self._failed(error.reason, str(error))
+            self._extend(answer.text, str(error))
+            return False
+        return True
+
+    def _failed(self, reason: str, detail: str) -> bool:
+        self.error = reason
+        self.detail = one_line(detail)[:_DETAIL]
+        return True
+
+    def _extend(self, text: str, expected: str) -> None:
+        """Add the answer, and what was expected, to the conversation."""
+        self.attempt += 1
+        wrong = f"That answer cannot be used: {expected}. Answer again in the form asked for."
+        turns = (("assistant", text[:_QUOTED] or "(no answer)"), ("user", wrong))
+        self.question = replace(self.question, messages=(*self.question.messages, *turns))
+
+
+class ItemAsking:
+    """The questions of one item, and its verdict once each of them has ended."""
+
+    def __init__(self, task: Task, item: Item, ask_again: int) -> None:
+        self.task = task
+        self.item = item
+        self.askings: list[Asking] = []
+        self.error, self.detail = "", ""
+        if task.answers is not None and len(item.answers) != task.answers:
+            self.error = "wrong_number_of_answers"
+            self.detail = f"expected {task.answers}, got {len(item.answers)}"
+            return
+        questions = task.questions(item)
+        if not questions:
+            self.error, self.detail = "no_question", "the task has no question about this row"
+        self.askings = [
+            Asking(task, item, number, question, ask_again)
+            for number, question in enumerate(questions)
+        ]
+
+    def verdict(self) -> Verdict:
+        """The verdict with the sum of what its calls cost."""
+        error, detail = self.error, self.detail
+        for asking in self.askings:
+            if not error and asking.error is not None:
+                error, detail = asking.error, asking.detail
+        values: Mapping[str, Any] | None = None
+        if not error:
+            parsed: Sequence[Any] = [asking.parsed for asking in self.askings]
+            try:
+                values = self.task.verdict(self.item, parsed)
+            except UnparsedError as refused:  # answers that do not go together
+                error, detail = refused.reason, one_line(str(refused))[:_DETAIL]
+        outcomes = [outcome for asking in self.askings for outcome in asking.outcomes]
+        return Verdict(
+            values,
+            error or None,
+            detail,
+            input_tokens=sum(outcome.input_tokens for outcome in outcomes),
+            output_tokens=sum(outcome.output_tokens for outcome in outcomes),
+            cost=sum(outcome.cost for outcome in outcomes),
+            asked=sum(outcome.asked for outcome in outcomes),
+            cached=sum(outcome.cached for outcome in outcomes),
+        )

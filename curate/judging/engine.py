@@ -1,0 +1,109 @@
+"""The engine of an LLM judge: asks questions about items, caches answers, counts and caps costs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.judging.answer_cache import AnswerCache
+from siftune.curate.judging.batch_calls import BatchAsker
+from siftune.curate.judging.calls import CallBook
+from siftune.curate.judging.server_calls import ServerAsker
+from siftune.curate.judging.spending import BILLION, Prices, Totals
+from siftune.curate.judging.types import AsyncBackend, Backend, Item, Task, Verdict
+
+__all__ = ["Judge"]
+
+
+@dataclass
+class Judge:
+    """Asks ``backend`` the questions of ``task`` about items, and gives a verdict for each.
+
+    Answers that cannot be parsed are asked again at most ``ask_again`` times, calls that fail are
+    tried ``tries`` times in all, and what fails then is a verdict with an error: nothing is
+    defaulted, and no error is cached.
+
+    ``cache``: the SQLite file of answers; a question that it holds is never asked again, whatever
+    happens to the run. None keeps no answers. ``replay``: answer from the cache alone.
+    ``max_cost``: dollars that ``account`` may cost in all runs with this cache, never passed: the
+    dearest price of a call is reserved before it is sent; ``prices`` are needed for it.
+    ``in_flight``, ``per_minute`` and ``timeout`` (seconds for a whole answer) are of servers, and
+    so is ``give_up``: after that many questions in a row that a server failed to answer the rest
+    is not asked. ``batch``: items at a time for a model in this process.
+    ``clock`` and ``sleep`` are replaced in tests.
+
+    >>> judge = Judge(backend, task, cache=Path("judge.sqlite"))  # doctest: +SKIP
+    >>> [verdict.values for verdict in judge.verdicts(items)]  # doctest: +SKIP
+    [{'rating': 4.0}]
+    """
+
+    backend: Backend | AsyncBackend
+    task: Task
+    cache: Path | None = None
+    in_flight: int = 32
+    per_minute: float | None = None
+    timeout: float = 60.0
+    tries: int = 5
+    ask_again: int = 2
+    max_cost: float | None = None
+    prices: Prices | None = None
+    replay: bool = False
+    account: str = ""
+    give_up: int = 10
+    batch: int = 64
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    totals: Totals = field(default_factory=Totals, init=False)
+
+    def __post_init__(self) -> None:
+        for name, least in (("in_flight", 1), ("tries", 1), ("ask_again", 0), ("batch", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name}: expected {least} or more, got {getattr(self, name)}")
+        for name in ("timeout", "per_minute"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise UsageError(f"{name}: expected a number above 0, got {value}")
+        if self.max_cost is not None:
+            if not self.max_cost >= 0:
+                raise UsageError(f"max_cost: expected dollars, 0 or more, got {self.max_cost}")
+            if self.prices is None:
+                raise UsageError("max_cost needs prices: without them no cost is known")
+        if self.replay and self.cache is None:
+            raise UsageError("replay needs the cache of the run to be replayed")
+
+    def verdicts(self, items: Iterable[Item]) -> Iterator[Verdict]:
+        """One verdict for each item, in order; items are taken as they are needed.
+
+        ``totals`` counts over all calls of this method.
+        """
+        cache = AnswerCache(self.cache, self.account, self.backend.identity)
+        try:
+            cap = None if self.max_cost is None else int(self.max_cost * BILLION)
+            book = CallBook(cache, self.prices or Prices(), cap, self.replay, self.totals)
+            for verdict in self._asker(book).verdicts(items):
+                self.totals.items += 1
+                self.totals.unscored += verdict.error is not None
+                yield verdict
+        finally:
+            cache.close()
+
+    def _asker(self, book: CallBook) -> BatchAsker | ServerAsker:
+        if not hasattr(self.backend, "ask"):
+            return BatchAsker(self.backend, self.task, book, self.batch, self.tries, self.ask_again)
+        return ServerAsker(
+            cast(AsyncBackend, self.backend),
+            self.task,
+            book,
+            in_flight=self.in_flight,
+            per_minute=self.per_minute,
+            timeout=self.timeout,
+            tries=self.tries,
+            ask_again=self.ask_again,
+            give_up=self.give_up,
+            clock=self.clock,
+            sleep=self.sleep,
+        )

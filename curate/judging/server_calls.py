@@ -1,0 +1,168 @@
+"""Asking a server: many questions in flight, tried again after failures, verdicts in order."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final
+
+from siftune.curate.judging.asking import Asking, ItemAsking, Outcome, summed
+from siftune.curate.judging.calls import OVER_BUDGET, Call, CallBook
+from siftune.curate.judging.pacing import LONGEST_WAIT, Pacer, backoff
+from siftune.curate.judging.types import (
+    Answer,
+    AsyncBackend,
+    BackendError,
+    Item,
+    Question,
+    Task,
+    Verdict,
+)
+
+__all__ = ["ServerAsker"]
+
+_OF_ONE_QUESTION: Final = ("http_400", "http_413", "http_422", "refused", "over_budget")
+_AHEAD: Final = (
+    4  # items begun for each request in flight, so that a slow one does not hold up the rest
+)
+
+
+@dataclass
+class ServerAsker:
+    """Asks an `AsyncBackend` in an event loop of its own thread.
+
+    At most ``4 * in_flight`` items are in memory. Two equal questions that are in flight at once
+    are asked once.
+    """
+
+    backend: AsyncBackend
+    task: Task
+    book: CallBook
+    in_flight: int
+    per_minute: float | None
+    timeout: float
+    tries: int
+    ask_again: int
+    give_up: int
+    clock: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]]
+    _shared: dict[bytes, asyncio.Task[Outcome]] = field(default_factory=dict)
+
+    def verdicts(self, items: Iterable[Item]) -> Iterator[Verdict]:
+        """One verdict for each item, in order."""
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="siftune judge", daemon=True)
+        thread.start()
+        waiting: deque[Future[Verdict]] = deque()
+        try:
+            asyncio.run_coroutine_threadsafe(self._begin(), loop).result()
+            for item in items:
+                waiting.append(asyncio.run_coroutine_threadsafe(self._judge(item), loop))
+                if len(waiting) >= _AHEAD * self.in_flight:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    async def _begin(self) -> None:
+        self._pacer = Pacer(self.in_flight, self.per_minute, self.give_up, self.clock, self.sleep)
+        self._ended = asyncio.Event()  # set, and replaced, whenever a call ends
+
+    async def _end(self) -> None:
+        """Cancel what is left, where the caller wants no more verdicts; close connections."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.backend.close()
+        await asyncio.get_running_loop().shutdown_asyncgens()
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    async def _judge(self, item: Item) -> Verdict:
+        asked = ItemAsking(self.task, item, self.ask_again)
+        await asyncio.gather(*map(self._settle, asked.askings))
+        return asked.verdict()
+
+    async def _settle(self, asking: Asking) -> None:
+        while not asking.settle(await self._outcome(asking.question, asking.attempt)):
+            pass
+
+    async def _outcome(self, question: Question, attempt: int) -> Outcome:
+        """The outcome of a question; of one that is being asked already, that one's."""
+        key = self.book.key(question, attempt)
+        if (running := self._shared.get(key)) is not None:
+            return (await asyncio.shield(running)).shared()
+        task = asyncio.ensure_future(self._recall_or_ask(key, question, attempt))
+        self._shared[key] = task
+        try:
+            return await task
+        finally:
+            del self._shared[key]
+
+    async def _recall_or_ask(self, key: bytes, question: Question, attempt: int) -> Outcome:
+        if (known := self.book.recall(key)) is not None:
+            return known
+        async with self._pacer.slot():
+            return await self._tried(key, question, attempt)
+
+    async def _tried(self, key: bytes, question: Question, attempt: int) -> Outcome:
+        """The outcome after at most ``tries`` requests, with a pause before each further one."""
+        total = Outcome()
+        for number in range(1, self.tries + 1):
+            total = summed(total, await self._once(key, question, attempt))
+            error = total.error
+            if error is None or error.permanent or (error.retry_after or 0.0) > LONGEST_WAIT:
+                break
+            if number < self.tries:
+                await self.sleep(max(backoff(key, number), error.retry_after or 0.0))
+        if error is not None and total.asked and error.reason not in _OF_ONE_QUESTION:
+            self._pacer.question_failed(error)
+        return total
+
+    async def _once(self, key: bytes, question: Question, attempt: int) -> Outcome:
+        """One request, once its dearest price fits the cap."""
+        if self._pacer.stopped is not None:
+            return Outcome(error=self._pacer.stopped)
+        call = await self._reserved(key, question, attempt)
+        if call is None:
+            return Outcome(error=OVER_BUDGET)
+        started = self.clock()  # as for a call that is stopped while it waits
+        result: Answer | BackendError = BackendError("stopped", maybe_billed=True)
+        try:
+            started = await self._pacer.start()
+            async with asyncio.timeout(self.timeout):
+                result = await self.backend.ask(question)
+        except TimeoutError:
+            text = f"no whole answer within {self.timeout:g} s"
+            result = BackendError("timeout", text, maybe_billed=True)
+        except BackendError as error:
+            result = error
+        finally:
+            with self.book.cache.transaction():
+                outcome = self.book.settle(call, result, self.clock() - started)
+            self._ended.set()
+            self._ended = asyncio.Event()
+        if not isinstance(result, BackendError):
+            self._pacer.succeeded()
+        elif not result.permanent:
+            self._pacer.failed(started, result.retry_after)
+        return outcome
+
+    async def _reserved(self, key: bytes, question: Question, attempt: int) -> Call | None:
+        """A call whose dearest price fits the cap, perhaps after others have ended."""
+        if self.book.cap is None:
+            return self.book.reserve(key, question, attempt)
+        while True:
+            with self.book.cache.transaction():
+                call = self.book.reserve(key, question, attempt)
+            if call is not None or not self.book.in_flight:
+                return call
+            await self._ended.wait()
