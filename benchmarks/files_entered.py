@@ -71,7 +71,7 @@ def _commands(folder: Path) -> dict[str, list[str]]:
     _traced([*init, *small])
     base = ["--model", str(folder / "base")]
     ppo = [
-        "--batch",
+        "--batch-size",
         "12",
         "--reward",
         "length",

@@ -165,7 +165,7 @@ class Bench:
         cost = self._run(
             "ppo", "finetune", "ppo", self._at("train"), "--model", self._at("sft"), *_LORA,
             "--reward", "length", "--reward-options", f"{{target: {_WORDS}}}", "--rollouts",
-            str(self.rollouts), "--batch", "32", "--epochs", "2", "--minibatches", "2",
+            str(self.rollouts), "--batch-size", "32", "--epochs", "2", "--minibatches", "2",
             "--max-new-tokens", "48", "--temperature", "1.0", "--lr", "3e-4", "--critic-lr", "1e-3",
             "--missing-eos-penalty", "1", "--eval-rows", self._at("test"), "--eval-limit", "64",
             "--precision", self.precision, "--out", self._at("ppo"),

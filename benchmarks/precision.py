@@ -183,7 +183,12 @@ def _run(
         _pairs(pl.read_parquet(rows)).write_parquet(pairs)
         Preference(model, batch_size=4, held_out=0.0, **how)(pairs, out)
         return 2 * (prompts + answers)
-    size: dict[str, Any] = {"rollouts": 1, "batch": len(lengths), "epochs": 1, "minibatches": 1}
+    size: dict[str, Any] = {
+        "rollouts": 1,
+        "batch_size": len(lengths),
+        "epochs": 1,
+        "minibatches": 1,
+    }
     reward: dict[str, Any] = {"reward": "text_share", "reward_options": {"text": "the"}}
     PPO(model=model, max_new_tokens=_NEW_TOKENS, micro_batch=4, **reward, **size, **how)(rows, out)
     return prompts + _NEW_TOKENS * len(lengths)

@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
         reward=short,
         out=folder / "ppo",
         rollouts=4,
-        batch=16,
+        batch_size=16,
         max_new_tokens=8,
     )
     print(dict(ppo.metrics))

@@ -180,7 +180,7 @@ def _words(method: str, out: str) -> list[str]:
     words = ["finetune", method, rows, "--model", "model", "--out", out]
     if method != "ppo":
         return [*words, *_TRAINING, *(() if method == "sft" else ("--held-out", "0"))]
-    sizes = ("--rollouts", "3", "--batch", "4", "--minibatches", "2", "--micro-batch", "4")
+    sizes = ("--rollouts", "3", "--batch-size", "4", "--minibatches", "2", "--micro-batch", "4")
     reward = ("--reward", "length", "--reward-options", "{target: 3}", "--save-every", "1")
     return [*words, *sizes, *reward, "--epochs", "1", "--max-new-tokens", "4", "--kl-stop", "1000"]
 

@@ -44,7 +44,7 @@ DPO: Final = shlex.split(
 )
 MADE: Final = "base"  # the folder of a model that is made here
 SMALL: Final = shlex.split(
-    "--hidden 96 --layers 2 --vocab-size 1000 --context 512 --batch 4 --steps 120"
+    "--hidden 96 --layers 2 --vocab-size 1000 --context 512 --batch-size 4 --steps 120"
 )
 
 

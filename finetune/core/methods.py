@@ -37,8 +37,7 @@ OPTIONS_OF_ARGUMENTS: Final[Mapping[str, str]] = {
 
 _OPTIONS_OF_SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
     **{name: (option,) for name, option in OPTIONS_OF_ARGUMENTS.items()},
-    "per_device_train_batch_size": ("batch_size", "batch"),
-    "batch_size": ("batch",),
+    "batch": ("batch_size",),
     "output_dir": ("out",),
     "model_name_or_path": ("model",),
     "model_name": ("model",),

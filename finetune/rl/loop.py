@@ -223,7 +223,7 @@ class Loop(FiniteSteps):
             return total_loss
         options = self.settings
         ids, tokens = self.supervised.batch(
-            step, options.batch // options.minibatches, options.seed
+            step, options.batch_size // options.minibatches, options.seed
         )
         self.step_rows = [*self.step_rows, ids]
         count = int(tokens.mask.sum())

@@ -171,7 +171,9 @@ class Collector:
 
     def _draw(self, index: int) -> tuple[list[Prompt], list[list[int]]]:
         options = self.settings
-        rows = stream(len(self.prompts), index * options.batch, options.batch, options.seed)
+        rows = stream(
+            len(self.prompts), index * options.batch_size, options.batch_size, options.seed
+        )
         prompts = [self.prompts[row] for row in rows]
         seeds = [(4, options.seed, _DRAW, index, at) for at in range(len(prompts))]
         return prompts, sample(

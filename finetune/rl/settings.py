@@ -30,7 +30,7 @@ class Settings:
 
     Options:
         rollouts: Number of rounds of sampling, each followed by training on the samples.
-        batch: Number of prompts of a rollout, each answered once.
+        batch_size: Number of prompts of a rollout, each answered once.
         minibatches: Number of parts of a rollout; each is one optimizer step.
         micro_batch: Number of answers computed at once: fewer take less memory, and change no
             result but for rounding.
@@ -61,7 +61,7 @@ class Settings:
     """
 
     rollouts: Count = 100
-    batch: Count = 64
+    batch_size: Count = 64
     minibatches: Count = 4
     micro_batch: Count = 16
     epochs: Count = 4
@@ -94,9 +94,10 @@ class Settings:
             ValueError: one is; the text names the option and what was expected.
         """
         check_ranges(self)
-        if self.minibatches > self.batch:
+        if self.minibatches > self.batch_size:
             raise ValueError(
-                f"minibatches: expected at most batch={self.batch}, got {self.minibatches}"
+                f"minibatches: expected at most batch_size={self.batch_size}, "
+                f"got {self.minibatches}"
             )
 
     @property

@@ -90,7 +90,7 @@ def _length(result: TrainResult) -> str:
     if facts.get("stage") == "ppo":
         options = facts["options"]
         rollouts = min(options["rollouts"], len(_log(result.model)))
-        answers = rollouts * options["batch"]
+        answers = rollouts * options["batch_size"]
         return f"{answers:,} answers in {rollouts:,} rollouts, to prompts of {result.rows:,} rows"
     steps = result.metrics.get("steps")
     return f"{result.rows:,} rows" + (f" in {int(steps):,} steps" if steps is not None else "")

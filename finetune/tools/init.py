@@ -50,7 +50,7 @@ class Init:
         context: Largest number of tokens that the model takes.
         steps: Number of optimizer steps of pretraining; 0 leaves random weights.
         lr: Peak learning rate, after a warm-up of a tenth of the steps.
-        batch: Number of blocks of ``context`` tokens in an optimizer step.
+        batch_size: Number of blocks of ``context`` tokens in an optimizer step.
     """
 
     vocab_size: Count = 2048
@@ -60,7 +60,7 @@ class Init:
     context: Count = 256
     steps: Natural = 200
     lr: Positive = 3e-3
-    batch: Count = 8
+    batch_size: Count = 8
     log_every: Count = 10
     seed: Seed = 0
 
@@ -111,7 +111,7 @@ class Init:
         model.to(device()).train()  # type: ignore[arg-type]
         optimizer = torch.optim.AdamW(model.parameters(), self.lr, (0.9, 0.95), weight_decay=0.1)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        order = _order(len(blocks), self.batch, self.seed)
+        order = _order(len(blocks), self.batch_size, self.seed)
         for step in range(1, self.steps + 1):
             batch = next(order)
             loss, norm = _step(model, torch.from_numpy(blocks[batch]), optimizer)
@@ -121,7 +121,7 @@ class Init:
                 raise NonFiniteError(what, step, rows)
             schedule.step()
             if step % self.log_every == 0 or step == self.steps:
-                tokens = step * self.batch * self.context
+                tokens = step * self.batch_size * self.context
                 echo(f"init: step {step} of {self.steps}, loss {loss:.3f}", err=True)
                 yield {"step": step, "loss": loss, "tokens": tokens}
         model.to("cpu").eval()  # type: ignore[arg-type]

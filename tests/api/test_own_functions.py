@@ -149,7 +149,7 @@ def test_a_function_is_a_reward(tiny_model_dir, tmp_path):
         reward_options={"most": 4},
         out=tmp_path / "ppo",
         rollouts=1,
-        batch=4,
+        batch_size=4,
         minibatches=1,
         epochs=1,
         max_new_tokens=4,

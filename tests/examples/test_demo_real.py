@@ -22,7 +22,7 @@ SMALL = [
     "train.1.sft.max_length=96",
     "train.2.reward.freeze=1",
     "train.4.ppo.rollouts=1",
-    "train.4.ppo.batch=4",
+    "train.4.ppo.batch_size=4",
     "train.4.ppo.max_new_tokens=4",
     "evaluate.max_new_tokens=4",
 ]

@@ -30,7 +30,7 @@ SMALL = [
     "heldout.pairs.limit=120",
     "train.3.dpo.max_length=512",
     "train.4.ppo.rollouts=1",
-    "train.4.ppo.batch=4",
+    "train.4.ppo.batch_size=4",
     "train.4.ppo.max_new_tokens=4",
     "evaluate.max_new_tokens=4",
 ]

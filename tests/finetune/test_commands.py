@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from siftune import train
 from siftune.curate.core import registry
 from siftune.curate.core.errors import UsageError
 from siftune.finetune.cli import finetune
@@ -238,3 +239,11 @@ def test_the_table_of_losses_is_there_for_programs():
         "options": ["beta", "desirable_weight", "undesirable_weight"],
         "summary": "",
     }
+
+
+@pytest.mark.parametrize("command", ["ppo", "init"])
+def test_the_former_name_of_the_batch_size_is_answered_with_the_new_one(command):
+    done = CliRunner().invoke(finetune, [command, "rows", "--batch", "4", "--out", "m"])
+    assert "did you mean --batch-size?" in str(done.exception)
+    with pytest.raises(UsageError, match=r"did you mean batch_size\?"):
+        getattr(train, command)([], out="m", batch=4)

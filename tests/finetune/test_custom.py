@@ -172,7 +172,13 @@ def test_the_type_of_its_first_parameter_tells_the_family(project: Path) -> None
 
 
 def test_ppo_takes_a_reward_of_a_file(project: Path, tiny_model_dir: Path) -> None:
-    small = {"rollouts": 1, "batch": 2, "minibatches": 1, "micro_batch": 2, "max_new_tokens": 4}
+    small = {
+        "rollouts": 1,
+        "batch_size": 2,
+        "minibatches": 1,
+        "micro_batch": 2,
+        "max_new_tokens": 4,
+    }
     given = {"model": str(tiny_model_dir), "reward": "mine.py:short", **small}
     trainer = PPO(**given, reward_options={"words": 2})
     PPO.check_options(trainer)

@@ -45,7 +45,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "T5": {"vocab_size": 320, "d_model": 32, "num_layers": 1, "num_heads": 2, "d_ff": 32},
     "XLNet": {"vocab_size": 320, "d_model": 32, "n_layer": 1, "n_head": 2, "d_inner": 64},
 }
-_PPO = "ppo ROWS --model M --reward exact_match --rollouts 1 --batch 4 --max-new-tokens 2"
+_PPO = "ppo ROWS --model M --reward exact_match --rollouts 1 --batch-size 4 --max-new-tokens 2"
 REFUSED = [
     ("Mamba", "sft ROWS --model M --lora 2", "an adapter does not fit models of the family mamba"),
     ("Mamba", f"{_PPO} --lora 2", "an adapter does not fit models of the family mamba"),

@@ -157,7 +157,7 @@ def test_a_model_made_from_text_stops_too(tmp_path: Path) -> None:
     text.write_text("\n\n".join(f"The cat sat on mat {at}." for at in range(30)))
     options = {"vocab_size": 320, "hidden": 16, "layers": 1, "heads": 2, "context": 16}
     with pytest.raises(NonFiniteError, match=r"at step [2-9], on rows text \d+, text"):
-        Init(**options, steps=9, lr=1e30, batch=2)(text, tmp_path / "out")
+        Init(**options, steps=9, lr=1e30, batch_size=2)(text, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -174,7 +174,7 @@ def test_ppo_names_the_rows_of_a_rollout_whose_numbers_are_not_finite(
     )
     trainer = PPO(
         model=str(overflowing), reward="length", reward_options={"target": 4}, rollouts=1,
-        batch=4, minibatches=1, micro_batch=4, epochs=1, max_new_tokens=4, temperature=0.01,
+        batch_size=4, minibatches=1, micro_batch=4, epochs=1, max_new_tokens=4, temperature=0.01,
     )  # fmt: skip
     with pytest.raises(NonFiniteError, match=r"rollout 0 is not finite.*on rows asked:3: no model"):
         trainer(rows, tmp_path / "out")
@@ -187,7 +187,7 @@ def test_ppo_stops_at_a_supervised_loss_that_is_not_finite(
     rows.write_text(json.dumps({"messages": [{"role": "user", "content": "q"}]}) + "\n")
     trainer = PPO(
         model=str(overflowing), reward="length", reward_options={"target": 4}, rollouts=1,
-        batch=12, minibatches=1, micro_batch=12, epochs=1, max_new_tokens=4, temperature=0.01,
+        batch_size=12, minibatches=1, micro_batch=12, epochs=1, max_new_tokens=4, temperature=0.01,
         ptx_rows=str(pairs), ptx_coef=1.0, kl_stop=None,
     )  # fmt: skip
     with pytest.raises(NonFiniteError, match=rf"supervised loss is nan.*pairs:{BAD + 1}\b"):

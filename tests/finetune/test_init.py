@@ -16,7 +16,7 @@ TINY: dict[str, Any] = {
     "layers": 1,
     "heads": 2,
     "context": 16,
-    "batch": 4,
+    "batch_size": 4,
 }
 
 

@@ -34,7 +34,7 @@ def trainer_of(method: str, model: Path, kept: str) -> Any:
         return RewardModel(**given, held_out=0.0)
     if method == "dpo":
         return Preference(**given, held_out=0.0)
-    sizes = {"rollouts": 1, "batch": 4, "minibatches": 1, "epochs": 1, "max_new_tokens": 3}
+    sizes = {"rollouts": 1, "batch_size": 4, "minibatches": 1, "epochs": 1, "max_new_tokens": 3}
     return PPO(reward="text_share", reward_options={"text": "e"}, **given, **sizes)
 
 

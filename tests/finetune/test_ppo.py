@@ -55,7 +55,7 @@ SMALL: dict[str, Any] = {
     "reward": "text_share",
     "reward_options": {"text": "e"},
     "rollouts": 3,
-    "batch": 8,
+    "batch_size": 8,
     "minibatches": 2,
     "micro_batch": 3,
     "epochs": 1,
@@ -149,7 +149,7 @@ def toy(tiny_model_dir: Path, rows: Path, tmp_path_factory: pytest.TempPathFacto
     ppo(
         tiny_model_dir,
         rollouts=8,
-        batch=48,
+        batch_size=48,
         minibatches=2,
         micro_batch=24,
         epochs=4,
@@ -357,7 +357,7 @@ def test_a_finished_run_is_not_done_again(
 def collector(folder: Path, rows: Path, reward: Any = None, **options: Any) -> Collector:
     settings = Settings(
         rollouts=1,
-        batch=10,
+        batch_size=10,
         minibatches=2,
         micro_batch=3,
         max_new_tokens=10,
@@ -860,7 +860,7 @@ def test_the_reward_model_of_another_family_trains_the_policy(
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"reward": "text_shar"}, "did you mean text_share"),
     ({"reward_options": {"txt": "e"}}, "has no option 'txt'"),
-    ({"batch": 1}, "minibatches: expected at most batch=1, got 2"),
+    ({"batch_size": 1}, "minibatches: expected at most batch_size=1, got 2"),
     ({"temperature": 0}, "temperature: expected above 0"),
     ({"dual_clip": 1.0}, "dual_clip: expected above 1, got 1"),
     ({"ptx_coef": 1.0}, "ptx_coef: needs ptx_rows"),

@@ -85,7 +85,7 @@ TINY_PPO: dict[str, Any] = {
     "reward": "text_share",
     "reward_options": {"text": "e"},
     "rollouts": 1,
-    "batch": 2,
+    "batch_size": 2,
     "minibatches": 1,
     "epochs": 1,
     "max_new_tokens": 4,

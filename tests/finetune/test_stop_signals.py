@@ -56,7 +56,7 @@ def trainer_of(method: str, model: Path, rows: dict[str, str]) -> Any:
         return Preference(str(model), **SHARED, held_out=0.3)
     if method == "kto":
         return Preference(str(model), "kto", **SHARED, held_out=0.3)
-    sizes = {"rollouts": 3, "batch": 4, "minibatches": 2, "epochs": 1, "max_new_tokens": 3}
+    sizes = {"rollouts": 3, "batch_size": 4, "minibatches": 2, "epochs": 1, "max_new_tokens": 3}
     return PPO(
         model=str(model), reward="text_share", reward_options={"text": "e"}, save_every=2, **sizes
     )

@@ -28,7 +28,7 @@ COMMANDS = {
     "dpo": "finetune dpo PAIRS --model M",
     "kto": "finetune kto PAIRS --model M",
     "reward": "finetune reward PAIRS --model M",
-    "ppo": f"finetune ppo PAIRS --model M --rollouts 1 --batch 4 {_TOLD}",
+    "ppo": f"finetune ppo PAIRS --model M --rollouts 1 --batch-size 4 {_TOLD}",
     "evaluate": "finetune evaluate CHATS --model M --max-new-tokens 2",
     "sample": f"finetune sample CHATS --model M {_TOLD}",
     "ifd": "curate score CHATS ifd --model M",

@@ -47,7 +47,7 @@ train:
 evaluate: {limit: 1, max_new_tokens: 2}
 """
 _SHAPE: Final = {"--vocab-size": "300", "--hidden": "16", "--layers": "1", "--heads": "2"}
-_INIT: Final = {**_SHAPE, "--context": "32", "--steps": "1", "--batch": "2"}
+_INIT: Final = {**_SHAPE, "--context": "32", "--steps": "1", "--batch-size": "2"}
 _ONE_STEP: Final = {"--batch-size": "4", "--held-out": "0"}
 _LENGTH: Final = {"--reward": "length", "--reward-options": "{target: 3}"}
 _SAMPLED: Final = {"--limit": "1", "--max-new-tokens": "2"}
@@ -87,7 +87,7 @@ _OPTIONS: Final[Mapping[str, Options]] = {
     "finetune ppo": {
         "--model": "lm",
         "--rollouts": "1",
-        "--batch": "2",
+        "--batch-size": "2",
         "--minibatches": "1",
         "--epochs": "1",
         "--max-new-tokens": "2",

@@ -134,7 +134,7 @@ def test_an_argument_of_the_trainer_underneath_is_advised_to_be_passed_on(method
         ("dpo", "learning_rate", "did you mean lr?"),
         ("sft", "num_train_epochs", "did you mean epochs?"),
         ("kto", "per_device_train_batch_size", "did you mean batch_size?"),
-        ("ppo", "per_device_train_batch_size", "did you mean batch?"),
+        ("ppo", "per_device_train_batch_size", "did you mean batch_size?"),
         ("sft", "output_dir", "--out FOLDER"),
         ("sft", "dataset_name", "set `data: rows` or `data: pairs`"),
         ("dpo", "model_name_or_path", "did you mean model?"),

@@ -49,7 +49,7 @@ train:
   - sft: {{epochs: 1, lr: 1.0e-3}}
   - reward: {{epochs: 1}}
   - dpo: {{epochs: 1, lr: 1.0e-4}}
-  - ppo: {{rollouts: 1, batch: 4, minibatches: 1, epochs: 1, max_new_tokens: 4}}
+  - ppo: {{rollouts: 1, batch_size: 4, minibatches: 1, epochs: 1, max_new_tokens: 4}}
 evaluate: {{max_new_tokens: 4, limit: 2}}
 arms: {{names: [curated, random], seeds: [0, 1], metric: tokens}}
 """
