@@ -32,6 +32,7 @@ __all__ = [
     "custom_file",
     "custom_text",
     "custom_thing",
+    "failures",
     "is_custom",
     "register",
     "short_name",
@@ -98,7 +99,7 @@ class Checked:
         Raises:
             UsageError: it fails; the text has the error and the line of the user's file.
         """
-        with _failures(self._label, custom_file(self._origin[1])):
+        with failures(self._label, custom_file(self._origin[1])):
             return function(*given, **options)
 
 
@@ -292,7 +293,7 @@ def _imported(file: Path, digest: str, shown: str, beside: frozenset[Path]) -> M
     sys.modules[name] = module  # dataclasses and pickles look themselves up here
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # it is the user's folder
     try:
-        with _failures(shown, file):
+        with failures(shown, file):
             spec.loader.exec_module(module)
     except SiftuneError:
         del sys.modules[name]
@@ -312,7 +313,7 @@ def _search_last(folder: str) -> None:
 
 
 @contextmanager
-def _failures(label: str, file: Path | None) -> Iterator[None]:
+def failures(label: str, file: Path | None) -> Iterator[None]:
     """Meanwhile errors of the user's code become one line each.
 
     Raises:

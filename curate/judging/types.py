@@ -52,8 +52,9 @@ class Question:
     that reads probabilities answers with those of the labels, one that writes text ignores them.
     ``prefix`` is not empty where a written answer reasons first and ends with the label: a local
     model that reads probabilities starts its own turn with the prefix; on a server, which cannot,
-    those of the first token mean nothing. ``version`` names the rubric and its parser; a change
-    asks again.
+    those of the first token mean nothing. ``max_tokens`` 0 asks for no text but for the score that
+    a classifier gives to the messages. ``version`` names the rubric and its parser; a change asks
+    again.
     """
 
     messages: tuple[Message, ...]

@@ -84,9 +84,9 @@ class CausalLM:
             _Encoded(at, [self._start, *prompt.ids], answer.ids)
             for at, prompt, answer in zip(usable, before, after, strict=True)
         ]
-        found = [row for row in rows if row.answer and row.width <= self._window]
+        found = [row for row in rows if row.answer and row.width <= self.window]
         ids = (tokens for row in found for tokens in (row.prompt, row.answer))
-        check_ids(ids, self._loaded.config, self.model, self._tokenizer)
+        check_ids(ids, self.loaded.config, self.model, self._tokenizer)
         return found
 
     def _nll(self, batch: Sequence[_Encoded]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -101,8 +101,8 @@ class CausalLM:
             ids[at, : row.width] = torch.tensor(row.prompt + row.answer)
             wanted[at, len(row.prompt) : row.width] = True
         with torch.inference_mode():
-            logits = self._loaded(
-                input_ids=ids.to(self._loaded.device),
+            logits = self.loaded(
+                input_ids=ids.to(self.loaded.device),
                 use_cache=False,
                 logits_to_keep=width - first,
             ).logits[:, first - width : -1]  # some models return all logits
@@ -139,7 +139,8 @@ class CausalLM:
         return f"precision: fp32 ({why})"
 
     @cached_property
-    def _loaded(self) -> Any:
+    def loaded(self) -> Any:
+        """The model of `transformers`, in eval mode, where it runs."""
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -162,17 +163,18 @@ class CausalLM:
     @property
     def _most(self) -> int:
         """Most tokens in a batch."""
-        vocabulary = int(self._loaded.config.get_text_config().vocab_size)
-        return min(_TOKENS[self._loaded.device.type], max(1, _LOGITS // vocabulary))
+        vocabulary = int(self.loaded.config.get_text_config().vocab_size)
+        return min(_TOKENS[self.loaded.device.type], max(1, _LOGITS // vocabulary))
 
     @property
-    def _window(self) -> int:
-        window = positions_of(self._loaded.config)
+    def window(self) -> int:
+        """Most tokens of a row."""
+        window = positions_of(self.loaded.config)
         return min(size for size in (window, self.max_tokens, 2**31) if size is not None)
 
     @property
     def _start(self) -> int:
-        config = self._loaded.config.get_text_config()
+        config = self.loaded.config.get_text_config()
         for named in (config.bos_token_id, config.eos_token_id):
             start = named[0] if isinstance(named, list) and named else named
             if isinstance(start, int) and 0 <= start < config.vocab_size:

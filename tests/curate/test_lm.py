@@ -199,7 +199,7 @@ def test_precision_is_that_of_the_processor_unless_it_is_asked_for(
     scorer = IFD(str(model), precision=precision)
     assert scorer.describe() == {"precision": found}
     assert line in scorer.notice()
-    assert scorer._lm._loaded.dtype == (torch.bfloat16 if found == "bf16" else torch.float32)
+    assert scorer._lm.loaded.dtype == (torch.bfloat16 if found == "bf16" else torch.float32)
 
 
 def test_a_run_reports_its_precision_and_scores_again_in_another(

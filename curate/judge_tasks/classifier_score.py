@@ -1,0 +1,82 @@
+"""Score of each answer by a reward model or classifier, and the preference between two answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import polars as pl
+
+from siftune.curate.judging.types import Answer, Item, Question, UnparsedError
+
+__all__ = ["ClassifierScore"]
+
+
+@dataclass(frozen=True)
+class ClassifierScore:
+    """``score``: a model's number for a conversation; ``preference`` where there are two answers.
+
+    The question is the conversation itself, without a rubric, and asks for no text, so only the
+    judge ``classifier`` answers it. ``scores`` holds the number of each answer, ``score`` that of
+    the first. ``preference`` is how likely the row's first answer is the better one under the
+    Bradley-Terry model, ``1 / (1 + exp(second - first))``, as reward models are trained
+    (arXiv:2203.02155, equation 1); null without exactly two answers. It is a probability only for
+    models trained so: other scores have another scale.
+
+    Of a model with several classes the score is the probability of ``label``, or the expected
+    value where all classes are numbers.
+
+    Options:
+        label: Class whose probability is the score.
+    """
+
+    label: str | None = None
+
+    answers: ClassVar = None
+    adds: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
+        "score": pl.Float64,
+        "scores": pl.List(pl.Float64),
+        "preference": pl.Float64,
+    }
+
+    def questions(self, item: Item) -> Sequence[Question]:
+        """One question an answer; a prompt without one is scored alone."""
+        chats = [(*item.prompt, ("assistant", text)) for text in item.answers] or [item.prompt]
+        empty = not item.prompt or not all(text.strip() for text in item.answers)
+        version = f"classifier_score-{self.label or 'value'}"
+        return [] if empty else [Question(chat, max_tokens=0, version=version) for chat in chats]
+
+    def parse(self, item: Item, question: int, answer: Answer) -> float:
+        """The score of one conversation."""
+        if answer.probabilities is not None:
+            return self._of_classes(answer.probabilities)
+        try:
+            value = float(answer.text or "")
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UnparsedError("expected a number, which the judge classifier:FOLDER gives")
+        return value
+
+    def _of_classes(self, shares: Mapping[str, float]) -> float:
+        if self.label is not None:
+            if self.label not in shares:
+                raise UnparsedError(f"expected the class {self.label}, got {', '.join(shares)}")
+            return shares[self.label]
+        try:
+            return math.fsum(float(name) * share for name, share in shares.items())
+        except ValueError:
+            raise UnparsedError(
+                f"expected classes that are numbers, got {', '.join(shares)}: set the option label"
+            ) from None
+
+    def verdict(self, item: Item, parsed: Sequence[float]) -> Mapping[str, Any]:
+        """The scores, and the preference of two."""
+        preference = None
+        if len(parsed) == 2:
+            margin = parsed[0] - parsed[1]
+            low = math.exp(-abs(margin))  # without overflow
+            preference = (1.0 if margin >= 0 else low) / (1 + low)
+        return {"score": parsed[0], "scores": list(parsed), "preference": preference}

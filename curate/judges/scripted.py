@@ -1,0 +1,115 @@
+"""A function of yours as a judge, in this process: questions or messages in, answers out."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from siftune.curate.core.custom_file import custom_file, custom_thing, failures, register
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import code_of
+from siftune.curate.files.atomic import digest_of
+from siftune.curate.judging.types import Answer, BackendError, Question
+
+__all__ = ["Scripted"]
+
+_GIVEN: Final = ("questions", "question", "messages")
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """Answers by ``function``, for tests and for recipes that run without a model.
+
+    The name of its first parameter says what it is given: ``messages`` (the turns of one question,
+    as dicts with ``role`` and ``content``; so is any other name), ``question`` (one `Question`) or
+    ``questions`` (a list of them). It returns a text, a mapping of labels to probabilities, an
+    `Answer`, or a `BackendError`, which it may raise, too; for ``questions`` a list of these. Any
+    other error ends the run with one line that names the function.
+
+    Options:
+        function: ``FILE.py:NAME`` on the command line and in recipes, a Python function otherwise.
+    """
+
+    function: str | Callable[..., Any]
+
+    @property
+    def identity(self) -> str:
+        """Name and code of the function, with that of the modules beside its file."""
+        code = digest_of(code_of("curate.judges", self._name))
+        return f"scripted {self._name.rpartition(':')[2]} {code}"
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer | BackendError]:
+        """One answer, or the failure, for each question, in order.
+
+        Raises:
+            UsageError: the function fails, or returns something else than answers.
+        """
+        if self._given != "questions":
+            return [self._read(self._call(self._one(one)), one) for one in questions]
+        found = self._call(list(questions))
+        if isinstance(found, BackendError):
+            return [found] * len(questions)
+        if not isinstance(found, list | tuple) or len(found) != len(questions):
+            count = f"{len(found):,}" if isinstance(found, list | tuple) else type(found).__name__
+            raise UsageError(
+                f"{self._name}: expected a list of {len(questions):,} answers, got {count}"
+            )
+        return [self._read(one, asked) for one, asked in zip(found, questions, strict=True)]
+
+    def _one(self, question: Question) -> Any:
+        if self._given == "question":
+            return question
+        return [{"role": role, "content": text} for role, text in question.messages]
+
+    def _call(self, given: Any) -> Any:
+        with failures(self._name, custom_file(self._name)):
+            try:
+                return self._function(given)
+            except BackendError as error:
+                return error
+
+    def _read(self, found: Any, question: Question) -> Answer | BackendError:
+        if isinstance(found, Answer | BackendError):
+            return found
+        if isinstance(found, str):
+            return Answer(found)
+        if isinstance(found, Mapping):
+            return Answer(probabilities=self._shares(found, question))
+        raise UsageError(
+            f"{self._name}: expected a text, probabilities of labels, an Answer or a BackendError, "
+            f"got {type(found).__name__}"
+        )
+
+    def _shares(self, found: Mapping[str, float], question: Question) -> dict[str, float]:
+        """Probabilities in the order of the labels, divided by their sum."""
+        shares = {label: float(found.get(label, 0.0)) for label in question.labels}
+        total = math.fsum(shares.values())
+        usual = all(0 <= share < math.inf for share in shares.values())
+        if not found.keys() <= shares.keys() or not usual or total <= 0:
+            expected = ", ".join(question.labels) or "no label"
+            raise UsageError(
+                f"{self._name}: expected probabilities of {expected}, got {dict(found)}"
+            )
+        return {label: share / total for label, share in shares.items()}
+
+    @cached_property
+    def _name(self) -> str:
+        return self.function if isinstance(self.function, str) else register(self.function)
+
+    @cached_property
+    def _function(self) -> Callable[..., Any]:
+        found = custom_thing(self._name) if isinstance(self.function, str) else self.function
+        if not callable(found):
+            raise UsageError(f"{self._name}: expected a function, got {type(found).__name__}")
+        called: Callable[..., Any] = found() if isinstance(found, type) else found
+        return called
+
+    @cached_property
+    def _given(self) -> str:
+        """What the function is given, by the name of its first parameter."""
+        first = next(iter(inspect.signature(self._function).parameters), "")
+        return first if first in _GIVEN else "messages"
