@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from siftune import train
 from siftune.curate.core import registry
+from siftune.finetune import cli
+from siftune.finetune.core import methods
 from tests import shadowing
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +43,39 @@ class Shout:
         """Count in each conversation."""
         text = batch["messages"].list.eval(pl.element().struct.field("content")).list.join("")
         return pl.DataFrame({"shout": text.str.count_matches("!").cast(pl.Int64) * self.factor})
+'''
+
+TRAINER = '''\
+"""Distil a model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from siftune import TrainResult
+
+__all__ = ["Distil"]
+
+
+@dataclass(frozen=True)
+class Distil:
+    """Distil.
+
+    Options:
+        factor: How much.
+    """
+
+    factor: int = 1
+
+    reads: ClassVar = "rows"
+
+    def __call__(self, rows: Path, out: Path) -> TrainResult:
+        """Train."""
+        out.mkdir()
+        return TrainResult(out, len(rows.read_text().splitlines()), {"factor": self.factor})
+
+    def check_options(self) -> None:
+        """All are right."""
 '''
 
 
@@ -83,15 +120,31 @@ def test_a_build_takes_every_folder_with_modules():
     assert given["package_dir"] == {f"siftune.{name}": name for name in shadowing.NAMES}
 
 
-def test_a_scorer_of_an_installed_package_is_found_by_its_name(tmp_path, monkeypatch):
-    info = tmp_path / "siftune_shout-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(METADATA)
-    (info / "entry_points.txt").write_text("[curate.scorers]\nshout = siftune_shout:Shout\n")
-    (tmp_path / "siftune_shout.py").write_text(SCORER)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "_points", registry._points.__wrapped__)
-    monkeypatch.setattr(registry, "names", registry.names.__wrapped__)
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Puts a package `siftune_shout` with these entry points on the path."""
+
+    def forget():
+        registry._points.cache_clear()
+        registry.names.cache_clear()
+
+    def put(entry_points, code):
+        info = tmp_path / "siftune_shout-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(METADATA)
+        (info / "entry_points.txt").write_text(entry_points)
+        (tmp_path / "siftune_shout.py").write_text(code)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "siftune_shout", raising=False)
+        forget()
+
+    yield put
+    monkeypatch.undo()
+    forget()
+
+
+def test_a_scorer_of_an_installed_package_is_found_by_its_name(install):
+    install("[curate.scorers]\nshout = siftune_shout:Shout\n", SCORER)
     assert "shout" in registry.names("curate.scorers")
     scorer = registry.build("curate.scorers", "shout", {"factor": 2})
     import polars as pl
@@ -104,6 +157,25 @@ def test_a_scorer_of_an_installed_package_is_found_by_its_name(tmp_path, monkeyp
         }
     )
     assert scorer(rows)["shout"].to_list() == [6]
+
+
+def test_a_trainer_of_an_installed_package_is_a_command_and_a_function(
+    install, tmp_path, monkeypatch
+):
+    entry_points = "[finetune.trainers]\ndistil = siftune_shout:Distil\n"
+    install(entry_points, TRAINER)
+    found = methods._trainers()
+    assert found["distil"] == "distil"
+    for module in (methods, cli, train):
+        monkeypatch.setattr(module, "TRAINERS", found)
+    assert methods.reads_of("distil") == "rows"
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("{}\n{}\n")
+    words = ["distil", str(rows), "--out", str(tmp_path / "m"), "--factor", "3"]
+    done = CliRunner().invoke(cli.finetune, words, catch_exceptions=False)
+    assert "2 rows; factor 3" in done.output
+    assert "How much." in CliRunner().invoke(cli.finetune, ["distil", "--help"]).output
+    assert train.distil(rows, out=tmp_path / "n", factor=2).metrics == {"factor": 2}
 
 
 def test_an_editable_install_removes_compiled_code_that_would_hide_it(tmp_path):

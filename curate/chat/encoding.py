@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -83,10 +83,8 @@ def encode_chats(
         DataError: the template refuses a conversation, or a turn cannot be located in its text.
         UsageError: the tokenizer has no chat template.
     """
-    writer, found = _Writer(tokenizer, template), []
-    for at, (chat, own) in enumerate(zip(chats, _each(tools, chats), strict=True)):
-        with _named(rows, at):
-            found.append(writer.training(chat, own).learned())
+    writer = _Writer(tokenizer, template)
+    found = _written(chats, tools, rows, lambda chat, own: writer.training(chat, own).learned())
     return _encode(tokenizer, found)
 
 
@@ -100,10 +98,8 @@ def encode_unmasked(
 
     For models that read conversations and do not write them: nothing has to be located.
     """
-    writer, found = _Writer(tokenizer), []
-    for at, (chat, own) in enumerate(zip(chats, _each(tools, chats), strict=True)):
-        with _named(rows, at):
-            found.append(writer.asking(chat, own).whole())
+    writer = _Writer(tokenizer)
+    found = _written(chats, tools, rows, lambda chat, own: writer.asking(chat, own).whole())
     return [encoded.ids for encoded in _encode(tokenizer, found)]
 
 
@@ -115,10 +111,8 @@ def encode_prompts(
     rows: Sequence[str] | None = None,
 ) -> list[list[int]]:
     """Ids of prompts, with the generation prompt."""
-    writer, found = _Writer(tokenizer, template), []
-    for at, (prompt, own) in enumerate(zip(prompts, _each(tools, prompts), strict=True)):
-        with _named(rows, at):
-            found.append(writer.asking(prompt, own).asked())
+    writer = _Writer(tokenizer, template)
+    found = _written(prompts, tools, rows, lambda chat, own: writer.asking(chat, own).asked())
     return [encoded.ids for encoded in _encode(tokenizer, found)]
 
 
@@ -148,6 +142,20 @@ def encode_answers(
             answered.append(writer.training([*prompt, *answer], own).answered(len(prompt)))
     pairs = zip(_encode(tokenizer, asked), _encode(tokenizer, answered), strict=True)
     return [EncodedAnswer(prompt.ids, answer.ids, answer.mask) for prompt, answer in pairs]
+
+
+def _written(
+    chats: Sequence[Turns],
+    tools: ToolLists | None,
+    rows: Sequence[str] | None,
+    write: Callable[[Turns, Tools], list[_Piece]],
+) -> list[list[_Piece]]:
+    """What ``write`` makes of each conversation and its tools; an error names the row."""
+    found = []
+    for at, (chat, own) in enumerate(zip(chats, _each(tools, chats), strict=True)):
+        with _named(rows, at):
+            found.append(write(chat, own))
+    return found
 
 
 def _each(tools: ToolLists | None, chats: Sequence[Turns]) -> ToolLists:

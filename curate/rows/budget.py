@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -98,16 +99,16 @@ class Budget:
         return taken
 
 
-class BestByColumn:
+class BestByColumn(ABC):
     """What `top_k` and `top_fraction` share: they keep the best rows by a column, in a budget."""
 
     by: str
     descending: bool
 
     @property
+    @abstractmethod
     def budget(self) -> Budget:
         """How many rows are kept."""
-        raise NotImplementedError
 
     def __post_init__(self) -> None:
         _ = self.budget  # which refuses an option out of range
