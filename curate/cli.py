@@ -246,7 +246,7 @@ def export(
     Conversations leave as lists of turns, so the trainer applies its chat template. Rows that the
     layout has no place for are left out and listed; then the exit code is 4.
     """
-    from siftune.curate.export.write import export as write
+    from siftune.curate.export_files.write import export as write
 
     asked = [name.strip() for value in columns for name in value.split(",")]
     done = write(run, out, layout, to, shape, list(dict.fromkeys(asked)))

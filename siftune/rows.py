@@ -36,7 +36,7 @@ from siftune.session import as_option, as_options, python_errors, scratch, sessi
 if TYPE_CHECKING:
     import datasets
 
-    from siftune.curate.export.card import Exported
+    from siftune.curate.export_files.card import Exported
 
 __all__ = [
     "Rows",
@@ -255,7 +255,7 @@ class Rows:
     def _exported(
         self, path: Path, layout: str, to: str | None, shape: str | None, columns: Sequence[str]
     ) -> Exported:
-        from siftune.curate.export.write import export
+        from siftune.curate.export_files.write import export
 
         return export(self.folder, path, layout, to, shape, list(columns))
 

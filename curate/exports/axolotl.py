@@ -10,7 +10,7 @@ import yaml
 
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.types import Row
-from siftune.curate.export.trainer_turns import no_tools, single_answer, with_tools_as_text
+from siftune.curate.export_files.trainer_turns import no_tools, single_answer, with_tools_as_text
 
 __all__ = ["Axolotl"]
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.types import Row
-from siftune.curate.export.trainer_turns import (
+from siftune.curate.export_files.trainer_turns import (
     call_texts,
     ends_with_answer,
     results_in_order,

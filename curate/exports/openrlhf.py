@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from siftune.curate.core.types import Row
-from siftune.curate.export.trainer_turns import ends_with_answer, no_tools, unweighted
+from siftune.curate.export_files.trainer_turns import ends_with_answer, no_tools, unweighted
 
 __all__ = ["OpenRLHF"]
 

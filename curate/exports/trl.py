@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from siftune.curate.core.types import Row
-from siftune.curate.export.training_records import SHAPES
+from siftune.curate.export_files.training_records import SHAPES
 
 __all__ = ["TRL"]
 

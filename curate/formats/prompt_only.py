@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
-from siftune.curate.export.training_records import prompt_of
+from siftune.curate.export_files.training_records import prompt_of
 from siftune.curate.records.field_names import could_answer
 from siftune.curate.records.layout import SYSTEMS, Layout, Side
 from siftune.curate.records.turn_lists import opens_conversation

@@ -20,8 +20,8 @@ import orjson
 import yaml
 
 from siftune.curate.core.registry import build, names
-from siftune.curate.export.training_records import FITS
-from siftune.curate.export.write import export
+from siftune.curate.export_files.training_records import FITS
+from siftune.curate.export_files.write import export
 from siftune.curate.runners.run import run
 from siftune.curate.runs.recipe import parse
 

@@ -19,8 +19,8 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.markdown import escaped
 from siftune.curate.core.registry import build, names, source_of
 from siftune.curate.core.types import Row
-from siftune.curate.export.training_records import FITS, SHAPES, prompt_of
-from siftune.curate.export.write import export
+from siftune.curate.export_files.training_records import FITS, SHAPES, prompt_of
+from siftune.curate.export_files.write import export
 from siftune.curate.runners.run import run
 from siftune.curate.runs.recipe import parse
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from siftune.curate.core.registry import build, names
-from siftune.curate.export.training_records import FITS
-from siftune.curate.export.write import export
+from siftune.curate.export_files.training_records import FITS
+from siftune.curate.export_files.write import export
 from tests.curate.export_readers import READERS, ROWS, first_prompts, ingest, rows_of, tokenizer_of
 
 CHAT = (

@@ -14,7 +14,7 @@ import pytest
 
 from siftune.curate.core.errors import DataError, LockedError, UsageError
 from siftune.curate.core.progress import NoProgress
-from siftune.curate.export.write import export
+from siftune.curate.export_files.write import export
 from siftune.curate.files.atomic import hash_file, locked, read_json
 from siftune.curate.files.outputs import run_folder
 from siftune.curate.io.ingest import ingest

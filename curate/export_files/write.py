@@ -15,10 +15,10 @@ from siftune.curate.core.errors import BadRow, UsageError, reading
 from siftune.curate.core.registry import build, closest, names
 from siftune.curate.core.schema import Kind, kind_of
 from siftune.curate.core.types import ExportLayout, Row
-from siftune.curate.export.card import Exported, LeftOut, dataset_card
-from siftune.curate.export.raw_layouts import fits_raw, write_raw
-from siftune.curate.export.training_records import FITS, SHAPES, Shape, records
-from siftune.curate.export.writers import (
+from siftune.curate.export_files.card import Exported, LeftOut, dataset_card
+from siftune.curate.export_files.raw_layouts import fits_raw, write_raw
+from siftune.curate.export_files.training_records import FITS, SHAPES, Shape, records
+from siftune.curate.export_files.writers import (
     CONTAINERS,
     column_type,
     data_file,

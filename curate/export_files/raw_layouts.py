@@ -9,7 +9,7 @@ from siftune.curate.core.errors import BadRow
 from siftune.curate.core.registry import build, find
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Format, Row
-from siftune.curate.export.training_records import worst_and_best
+from siftune.curate.export_files.training_records import worst_and_best
 from siftune.curate.rows.turn_fields import put_fields
 
 __all__ = ["fits_raw", "write_raw"]
