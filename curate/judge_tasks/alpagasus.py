@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from siftune.curate.core.ranges import Count
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import Rating, answered
 from siftune.curate.judging.types import Answer, Item, Question
@@ -38,7 +39,7 @@ class AlpaGasus:
 
     dimension: str = "accuracy"
     explanation: bool = True
-    max_chars: int | None = MAX_CHARS
+    max_chars: Count | None = MAX_CHARS
 
     answers: ClassVar = 1
     adds: ClassVar[Mapping[str, type[pl.DataType]]] = {"rating": pl.Float64}
@@ -56,8 +57,7 @@ class AlpaGasus:
 
     def questions(self, item: Item) -> Sequence[Question]:
         """One question."""
-        sections = answered(item)
-        return [self._rating.question(sections)] if sections else []
+        return [self._rating.question(answered(item))]
 
     def parse(self, item: Item, question: int, answer: Answer) -> float:
         """The rating."""

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from siftune.curate.judging.fence import conversation
+from siftune.curate.core.ranges import Count
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
-from siftune.curate.judging.rating import Rating, turns
+from siftune.curate.judging.rating import Rating, prompted, turns
 from siftune.curate.judging.types import Answer, Item, Question
 
 __all__ = ["DeitaComplexity"]
@@ -36,7 +36,7 @@ class DeitaComplexity:
         max_chars: Characters of a message that the judge is shown; null shows all.
     """
 
-    max_chars: int | None = MAX_CHARS
+    max_chars: Count | None = MAX_CHARS
 
     answers: ClassVar = None
     adds: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
@@ -50,13 +50,11 @@ class DeitaComplexity:
 
     def questions(self, item: Item) -> Sequence[Question]:
         """One question a user message."""
-        asked = [conversation(Item(turn.prompt)) for turn in turns(item)]
-        return [self._rating.question(sections) for sections in asked] if all(asked) else []
+        return [self._rating.question(prompted(turn)) for turn in turns(item)]
 
     def parse(self, item: Item, question: int, answer: Answer) -> float:
         """The score of one message."""
-        sections = conversation(Item(turns(item)[question].prompt))
-        return self._rating.score(answer, sections)
+        return self._rating.score(answer, prompted(turns(item)[question]))
 
     def verdict(self, item: Item, parsed: Sequence[float]) -> Mapping[str, Any]:
         """Mean and list of the scores."""

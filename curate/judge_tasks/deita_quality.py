@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from siftune.curate.core.ranges import Count
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import Rating, answered, turns
 from siftune.curate.judging.types import Answer, Item, Question
@@ -35,7 +36,7 @@ class DeitaQuality:
         max_chars: Characters of each message that the judge is shown; null shows all.
     """
 
-    max_chars: int | None = MAX_CHARS
+    max_chars: Count | None = MAX_CHARS
 
     answers: ClassVar = 1
     adds: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
@@ -49,13 +50,11 @@ class DeitaQuality:
 
     def questions(self, item: Item) -> Sequence[Question]:
         """One question a reply."""
-        asked = [answered(turn) for turn in turns(item)]
-        return [self._rating.question(sections) for sections in asked] if all(asked) else []
+        return [self._rating.question(answered(turn)) for turn in turns(item)]
 
     def parse(self, item: Item, question: int, answer: Answer) -> float:
         """The score of one reply."""
-        sections = answered(turns(item)[question])
-        return self._rating.score(answer, sections)
+        return self._rating.score(answer, answered(turns(item)[question]))
 
     def verdict(self, item: Item, parsed: Sequence[float]) -> Mapping[str, Any]:
         """Mean and list of the scores."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from siftune.curate.core.ranges import Count
 from siftune.curate.judging.pairs import (
     PAIR_COLUMNS,
     TIE,
@@ -47,7 +48,7 @@ class Pairwise:
 
     criteria: str = "helpfulness, relevance, accuracy, depth and level of detail"
     ties: bool = True
-    max_chars: int | None = MAX_CHARS
+    max_chars: Count | None = MAX_CHARS
 
     answers: ClassVar = 2
     adds: ClassVar[Mapping[str, type[pl.DataType]]] = PAIR_COLUMNS

@@ -16,6 +16,7 @@ from siftune.curate.judging.types import (
     Item,
     Question,
     Task,
+    UnjudgeableError,
     UnparsedError,
     Verdict,
 )
@@ -111,9 +112,11 @@ class ItemAsking:
             self.error = "wrong_number_of_answers"
             self.detail = f"expected {task.answers}, got {len(item.answers)}"
             return
-        questions = task.questions(item)
-        if not questions:
-            self.error, self.detail = "no_question", "the task has no question about this row"
+        try:
+            questions = task.questions(item)
+        except UnjudgeableError as nothing:
+            self.error, self.detail = nothing.reason, one_line(str(nothing))[:_DETAIL]
+            return
         self.askings = [
             Asking(task, item, number, question, ask_again)
             for number, question in enumerate(questions)

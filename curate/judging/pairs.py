@@ -10,7 +10,8 @@ import polars as pl
 
 from siftune.curate.judging.fence import Section, conversation
 from siftune.curate.judging.parsing import Asked, Where, distribution, label
-from siftune.curate.judging.types import Answer, Item
+from siftune.curate.judging.rating import prompted
+from siftune.curate.judging.types import Answer, Item, UnjudgeableError
 
 __all__ = ["PAIR_COLUMNS", "TIE", "Shown", "both_orders", "pair_values", "preferred"]
 
@@ -41,12 +42,15 @@ class Shown(NamedTuple):
 
 
 def both_orders(item: Item) -> list[list[Section]]:
-    """The sections in the order of the row, and with the answers swapped; none without two."""
-    has_prompt = any(text.strip() for _, text in item.prompt)
-    if not has_prompt or len(item.answers) != 2 or not all(map(str.strip, item.answers)):
-        return []
-    swapped = replace(item, answers=item.answers[::-1])
-    return [conversation(item), conversation(swapped)]
+    """The sections in the order of the row, and with the answers swapped.
+
+    Raises:
+        UnjudgeableError: the prompt or one of two answers is missing or empty.
+    """
+    prompted(item)
+    if len(item.answers) != 2 or not all(map(str.strip, item.answers)):
+        raise UnjudgeableError("no_answer", "expected two answers, of which none is empty")
+    return [conversation(item), conversation(replace(item, answers=item.answers[::-1]))]
 
 
 _TIE_WORDS: Final = {"tie": TIE, "neither": TIE}

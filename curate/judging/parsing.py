@@ -19,6 +19,8 @@ __all__ = [
     "json_value",
     "label",
     "own_text",
+    "prose",
+    "ranking",
     "score",
     "text",
 ]
@@ -44,7 +46,7 @@ class Asked(Protocol):
 
 _SECTION: Final = 12  # shortest data that is removed wherever an answer repeats it
 _LINE: Final = 6  # shortest line of data that is removed where it is a line of an answer
-_VERDICT: Final = 60  # longest line that can be a verdict
+_VERDICT: Final = 120  # longest line that can be a verdict
 
 _NUMBER: Final = r"[+-]?\d{1,6}(?:\.\d{1,6})?"
 _SCORE_LINE: Final = re.compile(
@@ -234,6 +236,47 @@ def _verdict(own: str, where: Where, of: Callable[[str], _Value | None], expecte
     if values[0 if where == "first" else -1] is None:
         raise UnparsedError(f"expected {expected} as the {where} line")
     return found.pop()
+
+
+def ranking(
+    asked: Asked, answer: Answer, sections: Sequence[Section], letters: Sequence[str]
+) -> tuple[str, ...]:
+    """All ``letters``, best first, from a line such as ``B > A > C`` or a JSON array of them.
+
+    Raises:
+        UnparsedError: there is no such line, or a letter is missing, unknown or given twice.
+    """
+    expected = f"a ranking of {_listed(letters)}, each once, as in {' > '.join(letters)}"
+    own = own_text(text(asked, answer), sections)
+    if own.startswith(("[", "```")):
+        return _permutation(json_value(own, expected), letters, expected)
+
+    def of(line: str) -> str | None:
+        names = [_unwrapped(part).upper() for part in line.rpartition(":")[2].split(">")]
+        return " ".join(names) if len(names) == len(letters) else None
+
+    return _permutation(_verdict(own, "alone", of, expected).split(" "), letters, expected)
+
+
+def _permutation(found: Any, letters: Sequence[str], expected: str) -> tuple[str, ...]:
+    if not isinstance(found, list) or sorted(map(str, found)) != sorted(letters):
+        raise UnparsedError(f"expected {expected}")
+    return tuple(map(str, found))
+
+
+_MARK: Final = re.compile(r"\[(?:BEGIN|END) [^\]\n]{1,40} [0-9a-f]{16}\]")
+
+
+def prose(asked: Asked, answer: Answer) -> str:
+    """The text of an answer that is wanted as it is, such as a revision.
+
+    Raises:
+        UnparsedError: it is empty, was cut at the limit of tokens, or repeats marks of the prompt.
+    """
+    found = text(asked, answer)
+    if _MARK.search(found):
+        raise UnparsedError("expected a text without the marks around the data")
+    return found
 
 
 def _refuse(own: str, expected: str) -> NoReturn:

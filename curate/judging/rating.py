@@ -9,18 +9,20 @@ from functools import cached_property
 from siftune.curate.judging.fence import Section, conversation
 from siftune.curate.judging.parsing import Where, score
 from siftune.curate.judging.prompt import Prompt
-from siftune.curate.judging.types import Answer, Item, Question
+from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError
 
-__all__ = ["Rating", "answered", "turns"]
+__all__ = ["Rating", "answered", "prompted", "turns"]
+
+_ONE_DIGIT = 9  # highest score that is one token in every vocabulary
 
 
 @dataclass(frozen=True)
 class Rating:
     """A scale from ``low`` to ``high``, and how its score is asked for and read.
 
-    The whole numbers of the scale are the labels, so a backend that reads probabilities gives the
-    expected score. In a written answer the score is the whole text, its first or its last line
-    (``where``); ``whole`` refuses fractions.
+    Where the highest score is one digit, the whole numbers are labels, so a backend that reads
+    probabilities gives the expected score. In a written answer the score is the whole text, its
+    first or its last line (``where``); ``whole`` refuses fractions.
     """
 
     prompt: Prompt
@@ -31,9 +33,10 @@ class Rating:
 
     @cached_property
     def _asked(self) -> Prompt:
+        steps = range(self.low, self.high + 1)
         return replace(
             self.prompt,
-            labels=tuple(map(str, range(self.low, self.high + 1))),
+            labels=tuple(map(str, steps)) if self.high <= _ONE_DIGIT else (),
             prefix="Score: " if self.where == "last" else "",
             options=(*self.prompt.options, self.where, self.whole),
         )
@@ -49,14 +52,33 @@ class Rating:
 
 
 def answered(item: Item) -> list[Section]:
-    """Prompt and answer of an item with one answer; empty where either is missing."""
-    has_prompt = any(text.strip() for _, text in item.prompt)
-    has_answer = len(item.answers) == 1 and item.answers[0].strip()
-    return conversation(item) if has_prompt and has_answer else []
+    """The sections of an item with a prompt and one answer.
+
+    Raises:
+        UnjudgeableError: either is missing or empty.
+    """
+    prompted(item)
+    if len(item.answers) != 1 or not item.answers[0].strip():
+        raise UnjudgeableError("no_answer", "expected an answer, got none or an empty one")
+    return conversation(item)
+
+
+def prompted(item: Item) -> list[Section]:
+    """The sections of an item's prompt.
+
+    Raises:
+        UnjudgeableError: there is none.
+    """
+    if not any(text.strip() for _, text in item.prompt):
+        raise UnjudgeableError("no_prompt", "expected a prompt, got none or an empty one")
+    return conversation(replace(item, answers=()))
 
 
 def turns(item: Item) -> list[Item]:
     """Each user message as an item with the reply to it, if there is one.
+
+    Raises:
+        UnjudgeableError: there is no user message.
 
     >>> item = Item((("user", "a"), ("assistant", "b"), ("user", "c")), ("d",))
     >>> [(turn.prompt[0][1], *turn.answers) for turn in turns(item)]
@@ -69,4 +91,6 @@ def turns(item: Item) -> list[Item]:
             after = messages[position + 1 : position + 2]
             reply = tuple(text for role, text in after if role == "assistant")
             found.append(Item((("user", text),), reply))
+    if not found:
+        raise UnjudgeableError("no_prompt", "expected a user message, got none")
     return found

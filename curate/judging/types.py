@@ -22,6 +22,7 @@ __all__ = [
     "Message",
     "Question",
     "Task",
+    "UnjudgeableError",
     "UnparsedError",
     "Verdict",
 ]
@@ -139,6 +140,14 @@ class UnparsedError(Exception):
         self.reason = reason
 
 
+class UnjudgeableError(Exception):
+    """An item that a task has no question about; ``reason`` is short snake_case: no_answer ..."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
 class Task(Protocol):
     """A rubric: one file with its prompt and its parser.
 
@@ -155,7 +164,11 @@ class Task(Protocol):
         """Columns of a verdict and their types."""
 
     def questions(self, item: Item) -> Sequence[Question]:
-        """The calls for one item; none where the item cannot be judged, which is an error row."""
+        """The calls for one item; none where `verdict` needs none, as all is checked by code.
+
+        Raises:
+            UnjudgeableError: the item has nothing to judge, which is an error row.
+        """
 
     def parse(self, item: Item, question: int, answer: Answer) -> Any:
         """The verdict in the answer to the ``question``-th of `questions`.

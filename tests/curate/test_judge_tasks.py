@@ -1,8 +1,8 @@
 """Judge tasks: a contract for all of them, and fixed answers with the values they give."""
 
+import json
 import pickle
 import random
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,44 +10,27 @@ import polars as pl
 import pytest
 
 from siftune.curate.core import registry
-from siftune.curate.judging.types import Answer, Item, Question, Task, UnparsedError
-
-GROUP = "curate.judge_tasks"
-PAIR = Item((("user", "Name a prime."),), ("Seven.", "Eight."))
-SINGLE = replace(PAIR, answers=("Seven.",))
-CHAT = Item(
-    (("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello!"), ("user", "Name a prime.")),
-    ("Seven.",),
+from siftune.curate.core.errors import UsageError
+from siftune.curate.judging.types import (
+    Answer,
+    Item,
+    Question,
+    Task,
+    UnjudgeableError,
+    UnparsedError,
 )
-
-ITEMS: dict[str, Item] = {}
-"""Items of tasks that need more than prompt and answers."""
-
-OPTIONS: dict[str, dict[str, Any]] = {}
-"""Options of tasks that cannot do without."""
-
-REPLIES: dict[str, str] = {
-    "alpagasus": "4.5\nIt is right.",
-    "deita_complexity": "2",
-    "deita_quality": "Score: 3",
-    "pairwise": "A",
-}
-"""An answer that each task accepts."""
-
-
-def task_of(name: str, **options: Any) -> Task:
-    return registry.build(GROUP, name, OPTIONS.get(name, {}) | options)
-
-
-def item_of(name: str) -> Item:
-    return ITEMS.get(name, PAIR if task_of(name).answers == 2 else SINGLE)
-
-
-def judged(task: Task, item: Item, *answers: str | Mapping[str, float]) -> Mapping[str, Any]:
-    """The verdict of answers, each a text or probabilities."""
-    given = [Answer(text) if isinstance(text, str) else Answer(None, text) for text in answers]
-    assert len(task.questions(item)) == len(given)
-    return task.verdict(item, [task.parse(item, n, answer) for n, answer in enumerate(given)])
+from tests.curate.judge_task_cases import (
+    CHAT,
+    GROUP,
+    ITEMS,
+    PAIR,
+    REPLIES,
+    SINGLE,
+    item_of,
+    judged,
+    refused,
+    task_of,
+)
 
 
 def column_types(task: Task) -> dict[str, Any]:
@@ -96,9 +79,15 @@ def test_labels_are_read_from_texts_and_from_probabilities(name):
             certain = {name: float(name == question.labels[0]) for name in question.labels}
             line = f"{question.prefix}{question.labels[0]}"
             written = task.parse(item, position, Answer(line))
-            assert task.parse(item, position, Answer(None, certain)) == written
+            likely = task.parse(item, position, Answer(None, certain))
+            assert without_text(likely) == without_text(written)
             with pytest.raises(UnparsedError):
                 task.parse(item, position, Answer(None, {question.labels[0]: 1.0}))
+
+
+def without_text(parsed: Any) -> Any:
+    """The verdict of what was parsed, without a probability or a text beside it."""
+    return parsed[0] if isinstance(parsed, tuple) else parsed
 
 
 def test_an_answer_without_a_verdict_is_refused(name):
@@ -108,16 +97,12 @@ def test_an_answer_without_a_verdict_is_refused(name):
             task.parse(item, 0, Answer(text))
 
 
-def test_what_cannot_be_judged_has_no_questions(name):
+def test_what_cannot_be_judged_is_named(name):
     task = task_of(name)
-    assert not task.questions(Item((), ()))
-    assert not task.questions(Item((("user", " "),), ("",) * len(item_of(name).answers)))
-
-
-def refused(task: Task, item: Item, *texts: str) -> None:
-    for text in texts:
-        with pytest.raises(UnparsedError):
-            task.parse(item, 0, Answer(text))
+    for item in (Item((), ()), Item((("user", " "),), ("",) * len(item_of(name).answers))):
+        with pytest.raises(UnjudgeableError) as error:
+            task.questions(item)
+        assert error.value.reason.startswith(("no_", "bad_"))
 
 
 def test_alpagasus():
@@ -198,3 +183,154 @@ def test_planted_preferences_come_back_and_planted_inconsistency_is_found():
             assert (verdict["preference"] > 0.5) == (verdict["winner"] == "first")
     assert decided >= 0.98 * 900
     assert right >= 0.99 * 900
+
+
+def test_ultrafeedback():
+    task = task_of("ultrafeedback")
+    assert list(task.adds) == [
+        *("rating", "helpfulness", "honesty", "instruction_following", "truthfulness")
+    ]
+    verdict = judged(task, SINGLE, "1", "2", "5", {"1": 0, "2": 0, "3": 0.5, "4": 0.5, "5": 0})
+    assert list(verdict.values()) == [2.875, 1, 2, 5, 3.5]
+    refused(task, SINGLE, "10", "1\n0", "Score: 10")
+    with pytest.raises(UnparsedError):  # the 1 of a 10 that was cut
+        task.parse(SINGLE, 0, Answer("1", output_tokens=16))
+    two = task_of("ultrafeedback", aspects=("honesty", "helpfulness"))
+    assert judged(two, SINGLE, "1", "4") == {"rating": 2.5, "honesty": 1, "helpfulness": 4}
+    with pytest.raises(UsageError, match="aspects"):
+        task_of("ultrafeedback", aspects=("honesty", "honesty"))
+
+
+@pytest.mark.parametrize("name", ["additive", "fineweb_edu"])
+def test_points_are_whole_and_on_the_last_line(name):
+    task = task_of(name)
+    assert judged(task, SINGLE, "It earns 2 points, then a third.\n\n**Score: 3**") == {"rating": 3}
+    refused(task, SINGLE, "Score: 3\nbecause it is good", "3", "Score: 2.5", "Score: 6", "Good.")
+    assert task.questions(SINGLE)[0].prefix == "Score: "
+    short = task_of(name, rationale=False)
+    assert judged(short, SINGLE, "3") == {"rating": 3}
+    assert short.questions(SINGLE)[0].prefix == ""
+
+
+def test_additive_samples_are_other_questions():
+    task = task_of("additive", samples=3, temperature=0.7)
+    assert judged(task, SINGLE, "Score: 1", "Score: 1", "Score: 4") == {"rating": 2}
+    assert len({question.version for question in task.questions(SINGLE)}) == 3
+
+
+def test_fineweb_edu_rates_a_text_alone():
+    assert judged(task_of("fineweb_edu"), Item((), ("A chapter.",)), "Score: 4") == {"rating": 4}
+
+
+def test_instag():
+    task = task_of("instag")
+    answer = [
+        {"tag": " Spelling & Grammar-Check", "explanation": ""},
+        {"tag": "spelling grammar check"},
+    ]
+    assert judged(task, SINGLE, f"```json\n{json.dumps(answer)}\n```") == {
+        "tags": ["spelling grammar check"],
+        "tag_count": 1,
+    }
+    assert "Seven." not in task.questions(SINGLE)[0].messages[1][1]
+    refused(
+        task,
+        SINGLE,
+        *("[]", '[{"tag": "a"}', '[{"tag": 1}]', '["a"]', '{"tag": "a"}', '[{"tag": "?!"}]'),
+        *('Tags: [{"tag": "a"}]', '[{"tag": "a", "score": 5}]', json.dumps([{"tag": "a" * 99}])),
+    )
+
+
+def test_listwise():
+    task, item = task_of("listwise"), ITEMS["listwise"]
+    shown = task.questions(item)[0].messages[1][1]
+    order = sorted(range(3), key=lambda place: shown.index(item.answers[place]))
+    verdict = judged(task, item, "B > A > C")
+    assert verdict["best"] == order[1]
+    assert [verdict["ranks"][place] for place in order] == [2, 1, 3]
+    assert judged(task, item, '["B", "A", "C"]') == verdict
+    assert judged(task, item, "Ranking: b > a > c.") == verdict
+    refused(task, item, "B > A", "B > A > A", "B > A > D", "B, A, C", "B > A > C\nC > A > B", "B")
+
+
+def test_listwise_orders_are_balanced():
+    task, first = task_of("listwise"), 0
+    for row in range(300):
+        item = replace(ITEMS["listwise"], prompt=(("user", f"Question {row}"),))
+        first += judged(task, item, "A > B > C")["best"] == 0
+    assert 70 <= first <= 130
+    seeds = {task_of("listwise", seed=seed).questions(item)[0].messages for seed in range(20)}
+    assert len(seeds) == 6
+
+
+def test_principles_are_drawn_by_content(tmp_path):
+    """The same for critique and revision of a row, and over many rows each of them."""
+    file = tmp_path / "principles.txt"
+    file.write_text("# rules\nBe kind, and honest.\n\nBe brief.\n", encoding="utf-8")
+    drawn = set()
+    for row in range(30):
+        item = replace(SINGLE, prompt=(("user", f"Question {row}"),))
+        critique = judged(task_of("critique", principles=str(file)), item, "It is rude.")
+        revised = replace(item, extra={"critique": critique["critique"]})
+        listed = task_of("revision", principles=("Be kind, and honest.", "Be brief."))
+        revision = judged(listed, revised, "Seven, dear friend.")
+        assert revision == {"revision": "Seven, dear friend.", "principle": critique["principle"]}
+        assert critique["principle"] in listed.questions(revised)[0].messages[0][1]
+        assert "It is rude." in listed.questions(revised)[0].messages[1][1]
+        drawn.add(critique["principle"])
+    assert drawn == {"Be kind, and honest.", "Be brief."}
+    fixed = replace(SINGLE, extra={"critique": "x", "principle": "Rhyme."})
+    assert judged(task_of("revision"), fixed, "Heaven.")["principle"] == "Rhyme."
+    for bad in (str(tmp_path / "none.txt"), ()):
+        with pytest.raises(UsageError, match="principles"):
+            task_of("critique", principles=bad).questions(SINGLE)
+
+
+def test_texts_that_are_wanted_whole():
+    for name in ("critique", "revision"):
+        task, item = task_of(name, max_tokens=50), item_of(name)
+        mark = task.questions(item)[0].messages[1][1].splitlines()[2]
+        assert mark.startswith("[BEGIN instruction")
+        refused(task, item, f"{mark}\nSeven.")
+        with pytest.raises(UnparsedError):
+            task.parse(item, 0, Answer("Seven is", output_tokens=50))
+    with pytest.raises(UnjudgeableError, match="critique"):
+        task_of("revision").questions(SINGLE)
+
+
+def test_constitution_preference():
+    task = task_of("constitution_preference", principles=("Be kind.",))
+    assert all("Be kind." in question.messages[0][1] for question in task.questions(PAIR))
+    verdict = judged(task, PAIR, "A", "B")
+    assert (verdict["winner"], verdict["principle"]) == ("first", "Be kind.")
+    assert not judged(task, PAIR, "A", "A")["consistent"]
+    refused(task, PAIR, "C", "tie")
+
+
+def test_contrastive():
+    task = task_of("contrastive")
+    right, wrong = "Because.\nVerdict: A", "Hm.\nVerdict: B"
+    verdict = judged(task, PAIR, right, wrong, wrong, wrong)
+    assert verdict == {
+        "winner": "first",
+        "preference": 0.75,
+        "consistent": False,
+        "verdicts": ["first", "first", "second", "first"],
+        "judgements": [right, wrong, wrong, wrong],
+    }
+    assert judged(task, PAIR, right, wrong, right, wrong)["consistent"]
+    assert judged(task, PAIR, right, right, right, right)["winner"] == "tie"
+    assert all(question.temperature > 0 for question in task.questions(PAIR))
+    refused(task, PAIR, "A", "Verdict: A\nBecause.", "Verdict: C", "Verdict: A\nVerdict: B")
+
+
+def test_refusal_class():
+    task = task_of("refusal_class")
+    likely = {"A": 0.125, "B": 0.5, "C": 0.25, "D": 0.125}
+    assert judged(task, SINGLE, likely) == {"class": "poor_refusal", "probability": 0.5}
+    assert judged(task, SINGLE, "safe_answer") == {"class": "safe_answer", "probability": None}
+    refused(task, SINGLE, "E", "refuse", "A, B")
+    two = task_of("refusal_class", classes={"yes": "it complies", "no": "it declines"})
+    assert judged(two, SINGLE, "B")["class"] == "no"
+    with pytest.raises(UsageError, match="classes"):
+        task_of("refusal_class", classes={"yes": "it complies"})

@@ -1,0 +1,106 @@
+"""Contrastive judgements of Con-J: sampled verdicts on two answers, each with its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+from typing import Any, ClassVar
+
+import polars as pl
+
+from siftune.curate.core.ranges import Count, Positive
+from siftune.curate.judging.pairs import Shown, both_orders, preferred
+from siftune.curate.judging.prompt import MAX_CHARS, Prompt
+from siftune.curate.judging.types import Answer, Item, Question
+
+__all__ = ["Contrastive"]
+
+_RUBRIC = """You compare two answers of AI assistants, A and B, to the same instruction, and \
+decide which is better by its {criteria}. The order in which the answers are shown and their \
+length do not matter."""
+_REPLY = """First give your reasons in at most 150 words; then end with a last line that is either \
+"Verdict: A" or "Verdict: B"."""
+
+
+@dataclass(frozen=True)
+class Contrastive:
+    """``judgements`` of two answers with their ``verdicts``; Ye et al. 2024, arXiv:2410.03742.
+
+    Con-J trains a judge by DPO on its own judgements: those with the right verdict are preferred to
+    those with the wrong one. Each order of the answers is sampled ``samples`` times; judgements
+    take turns, the row's order first, so every second one is of the swapped order. A verdict is
+    first or second, the place in the row. ``preference`` is the mean verdict for the first answer,
+    0 to 1 (1 is first), ``winner`` its side (0.5 is a tie), ``consistent`` whether all agree.
+
+    Options:
+        criteria: What makes an answer better.
+        samples: Judgements of each order.
+        temperature: Temperature at which they are sampled; at 0 they would be the same.
+        max_tokens: Limit of a judgement; a longer one is an error.
+        max_chars: Characters of each message that the judge is shown; null shows all.
+    """
+
+    criteria: str = "helpfulness, relevance, accuracy, depth and level of detail"
+    samples: Count = 4
+    temperature: Positive = 0.8
+    max_tokens: Count = 400
+    max_chars: Count | None = MAX_CHARS
+
+    answers: ClassVar = 2
+    adds: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
+        "winner": pl.String,
+        "preference": pl.Float64,
+        "consistent": pl.Boolean,
+        "verdicts": pl.List(pl.String),
+        "judgements": pl.List(pl.String),
+    }
+
+    @cached_property
+    def _prompt(self) -> Prompt:
+        return Prompt(
+            "contrastive",
+            _RUBRIC.format(criteria=self.criteria),
+            _REPLY,
+            labels=("A", "B"),
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            prefix="Verdict: ",
+            max_chars=self.max_chars,
+        )
+
+    def questions(self, item: Item) -> Sequence[Question]:
+        """Two questions a sample: the order of the row, and swapped."""
+        orders = both_orders(item)
+        return [
+            self._prompt.question(sections, sample)
+            for sample in range(self.samples)
+            for sections in orders
+        ]
+
+    def parse(self, item: Item, question: int, answer: Answer) -> tuple[Shown, str]:
+        """A verdict in the order in which the answers were shown, and its text."""
+        shown = preferred(self._prompt, answer, both_orders(item)[question % 2], "last")
+        return shown, (answer.text or "").strip()
+
+    def verdict(self, item: Item, parsed: Sequence[tuple[Shown, str]]) -> Mapping[str, Any]:
+        """Mean verdict, verdicts and texts."""
+        swapped = [number % 2 == 1 for number in range(len(parsed))]
+        shares = [
+            1 - shown.probability if other else shown.probability
+            for (shown, _), other in zip(parsed, swapped, strict=True)
+        ]
+        verdicts = [_side(share) for share in shares]
+        preference = fmean(shares)
+        return {
+            "winner": _side(preference),
+            "preference": preference,
+            "consistent": len(set(verdicts)) == 1,
+            "verdicts": verdicts,
+            "judgements": [text for _, text in parsed],
+        }
+
+
+def _side(share: float) -> str:
+    return "tie" if share == 0.5 else "first" if share > 0.5 else "second"

@@ -1,0 +1,72 @@
+"""Rule-based rewards: yes/no propositions about an answer, each with a probability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import fsum
+from typing import Any, ClassVar
+
+import polars as pl
+
+from siftune.curate.core.ranges import Count
+from siftune.curate.judging.criteria import CriteriaJudge, Criterion, Given, criteria_of
+from siftune.curate.judging.prompt import MAX_CHARS
+from siftune.curate.judging.rating import answered
+from siftune.curate.judging.types import Answer, Item, Question
+
+__all__ = ["Propositions"]
+
+_RUBRIC = """You decide whether a statement, the criterion among the data, is true of the answer \
+that an AI assistant gave to an instruction."""
+
+
+@dataclass(frozen=True)
+class Propositions:
+    """``probabilities`` of the propositions and ``reward``; Mu et al. 2024, arXiv:2411.01111.
+
+    The reward is ``sum of w * p``. Weights may be negative, for what an answer should not do; the
+    paper fits them by a hinge loss on ranked answers. A judge that writes gives probabilities of 0
+    and 1.
+
+    Options:
+        propositions: Texts such as "the answer apologises", or mappings of text and weight.
+        max_chars: Characters of each message that the judge is shown; null shows all.
+    """
+
+    propositions: Given
+    max_chars: Count | None = MAX_CHARS
+
+    answers: ClassVar = 1
+    adds: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
+        "reward": pl.Float64,
+        "probabilities": pl.List(pl.Float64),
+    }
+
+    def __post_init__(self) -> None:
+        if not self._criteria:
+            raise ValueError("propositions: expected one or more, got none")
+
+    @cached_property
+    def _criteria(self) -> Sequence[Criterion]:
+        return criteria_of(self.propositions)
+
+    @cached_property
+    def _judge(self) -> CriteriaJudge:
+        return CriteriaJudge("propositions", _RUBRIC, self.max_chars)
+
+    def questions(self, item: Item) -> Sequence[Question]:
+        """One question for each proposition that code does not check."""
+        answered(item)
+        return self._judge.questions(item, self._criteria)
+
+    def parse(self, item: Item, question: int, answer: Answer) -> float:
+        """The probability of one proposition."""
+        return self._judge.parse(item, self._criteria, question, answer)
+
+    def verdict(self, item: Item, parsed: Sequence[float]) -> Mapping[str, Any]:
+        """The weighted sum, and the probabilities."""
+        scores = self._judge.scores(item, self._criteria, parsed)
+        reward = fsum(one.weight * p for one, p in zip(self._criteria, scores, strict=True))
+        return {"reward": reward, "probabilities": scores}

@@ -1,0 +1,137 @@
+"""Criteria of answers for an LLM judge: propositions, checklists, rubrics and checks by code."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.judging.criteria import Criterion, criteria_of
+from siftune.curate.judging.engine import Judge
+from siftune.curate.judging.types import Answer, Question, UnjudgeableError
+from tests.curate.judge_task_cases import SINGLE, judged, refused, task_of
+
+
+def test_propositions():
+    task = task_of("propositions")
+    verdict = judged(task, SINGLE, {"Yes": 0.75, "No": 0.25}, "yes")
+    assert verdict == {"reward": 0.75 - 2, "probabilities": [0.75, 1]}
+    refused(task, SINGLE, "Maybe", "Yes and no", "Yes\nNo", "Yes, it does")
+    with pytest.raises(UsageError, match="propositions"):
+        task_of("propositions", propositions=[])
+
+
+ITEM_LIST = [
+    {"text": "Is it a prime?", "weight": 3, "check": None},
+    {"text": "Is it one word?", "weight": None, "check": "max_words: 1"},
+]
+
+
+@pytest.mark.parametrize("given", [ITEM_LIST, json.dumps(ITEM_LIST)])
+def test_checklist_of_the_row(given):
+    task, item = task_of("checklist"), replace(SINGLE, extra={"checklist": given})
+    assert judged(task, item, {"Yes": 0.5, "No": 0.5}) == {"score": 0.625, "items": [0.5, 1]}
+    percent = task_of("checklist", scale="percent")
+    assert judged(percent, item, "80") == {"score": pytest.approx(0.85), "items": [0.8, 1]}
+    assert judged(percent, item, "100/100")["score"] == 1
+    refused(percent, item, "101", "80\n90")
+    for bad in (
+        "not a list",
+        [1],
+        [{"text": "x", "weight": -1}],
+        [{"text": "x", "check": "run: rm"}],
+    ):
+        with pytest.raises(UnjudgeableError, match="checklist"):
+            task.questions(replace(SINGLE, extra={"checklist": bad}))
+
+
+@pytest.mark.parametrize(
+    ("check", "passing", "failing"),
+    [
+        ("contains: as: agreed", "It is as: agreed.", "As agreed"),
+        ("excludes: sorry", "Fine", "so sorry"),
+        ("starts_with: Dear", " Dear Ann", "Oh dear"),
+        ("ends_with: Bye.", "Ok. Bye.\n", "Bye. Ok"),
+        ("min_words: 2", "two words", "one"),
+        ("max_words: 3", "isn't it 1,000?", "one two three four"),
+        ("min_chars: 3", "abc", " ab "),
+        ("max_chars: 3", " abc ", "abcd"),
+        ("lines: 2", "a\n\nb\n", "a\nb\nc"),
+        ("json", '{"a": [1]}', '{"a": [1}'),
+    ],
+)
+def test_checks_by_code(check, passing, failing):
+    criterion = Criterion("It is as wanted.", check=check)
+    assert criterion.passes(passing)
+    assert not criterion.passes(failing)
+
+
+class Silent:
+    """A backend that must not be asked."""
+
+    identity = "silent"
+
+    def answer(self, questions: Sequence[Question]) -> Sequence[Answer]:
+        raise AssertionError(questions)
+
+
+def test_a_checklist_that_code_decides_asks_nothing():
+    item = replace(SINGLE, extra={"checklist": [{"text": "One word?", "check": "max_words: 1"}]})
+    (verdict, unjudged) = Judge(Silent(), task_of("checklist")).verdicts(
+        [item, replace(item, answers=("",))]
+    )
+    assert verdict.values == {"score": 1, "items": [1]}
+    assert (verdict.asked, verdict.error) == (0, None)
+    assert (unjudged.values, unjudged.error) == (None, "no_answer")
+
+
+def test_wrong_options_of_criteria_are_named():
+    for name, option in (("checklist", "checklist"), ("rubric", "criteria")):
+        for bad in ([{"text": ""}], [{"text": "a", "check": "exec: x"}], [{"txt": "a"}]):
+            with pytest.raises(UsageError):
+                task_of(name, **{option: bad})
+    with pytest.raises(ValueError, match="weight"):
+        criteria_of([{"text": "a", "weight": "huge"}])
+
+
+def test_rubric():
+    criteria = [{"text": "a", "weight": "essential"}, {"text": "b", "weight": "optional"}]
+    explicit = task_of("rubric", criteria=criteria)
+    assert judged(explicit, SINGLE, "Yes", "No")["score"] == pytest.approx(1 / 1.3)
+    implicit = task_of("rubric", criteria=criteria, aggregate="implicit")
+    assert judged(implicit, SINGLE, "10") == {"score": 1, "items": None}
+    assert "- b (weight 0.3)" in implicit.questions(SINGLE)[0].messages[1][1]
+    refused(implicit, SINGLE, "0", "11")
+    with pytest.raises(UnjudgeableError, match="rubric"):
+        task_of("rubric", criteria=[]).questions(SINGLE)
+
+
+def test_checklist_items_feed_the_checklist():
+    task = task_of("checklist_items")
+    drafted = [
+        {"text": "Prime?", "weight": 100, "check": None},
+        {"text": "Short?", "weight": 25, "check": "max_words: 1"},
+    ]
+    verdict = judged(task, SINGLE, json.dumps(drafted))
+    frame = pl.DataFrame([verdict], schema=dict(task.adds), strict=True)
+    assert frame["checklist"].to_list() == [drafted]
+    item = replace(SINGLE, extra=frame.row(0, named=True))
+    assert judged(task_of("checklist"), item, "No")["score"] == pytest.approx(0.2)
+    shown = task_of("checklist_items", with_answers=True).questions(SINGLE)[0].messages[1][1]
+    assert ("Seven." in shown, "Seven." in task.questions(SINGLE)[0].messages[1][1]) == (
+        True,
+        False,
+    )
+    refused(
+        task,
+        SINGLE,
+        *(
+            "[]",
+            '["a", "a"]',
+            '[{"text": "a", "weight": 0}]',
+            '[{"text": "a", "check": "exec: x"}]',
+        ),
+        *(json.dumps([f"item {n}" for n in range(11)]), json.dumps(["a" * 501]), '{"text": "a"}'),
+    )
