@@ -39,8 +39,9 @@ def stubs(folder: Path, error: str) -> None:
 
 
 def fill(work: Path) -> None:
-    """Write what a user's folder has: rows, packages of our names, a script and a test."""
+    """Write what a user's folder has: rows, packages of our names, a clone, a script and a test."""
     stubs(work, "of the current folder was imported")
+    (work / "siftune/siftune").mkdir(parents=True)
     row = {"prompt": "Name a colour.", "response": "Blue."}
     (work / "rows.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     (work / "test_it.py").write_text(TEST.lstrip(), encoding="utf-8")

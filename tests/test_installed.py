@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -176,6 +178,44 @@ def test_a_trainer_of_an_installed_package_is_a_command_and_a_function(
     assert "2 rows; factor 3" in done.output
     assert "How much." in CliRunner().invoke(cli.finetune, ["distil", "--help"]).output
     assert train.distil(rows, out=tmp_path / "n", factor=2).metrics == {"factor": 2}
+
+
+def test_no_folder_of_its_name_hides_an_editable_install(tmp_path):
+    """As beside a clone, whose folder has the name and holds no package."""
+    (tmp_path / "siftune").mkdir()
+    finder = of_setup("print(names['FINDER'].format(module=sys.argv[1]))", "siftune/__init__.py")
+    code = "import sys; sys.path.insert(0, '')\n{}\nimport siftune; print(siftune.__spec__.origin)"
+    found = [
+        subprocess.run(
+            [sys.executable, "-S", "-E", "-c", code.format(more)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for more in ("", finder)
+    ]
+    assert found[0].stdout == "None\n"
+    assert "siftune/__init__.py" in found[1].stderr  # it is looked for, and not there
+
+
+@pytest.mark.slow
+def test_an_editable_install_has_its_finder_and_a_build_nothing_of_an_earlier_one(tmp_path):
+    for name in ("siftune", *shadowing.NAMES):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    deleted = tmp_path / "build/lib/siftune/curate/deleted.py"
+    deleted.parent.mkdir(parents=True)
+    deleted.touch()
+    code = "from setuptools import build_meta as m; m.build_wheel('b'); m.build_editable('e')"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=True)
+    built, editable = (next(tmp_path.glob(f"{name}/*.whl")) for name in "be")
+    assert "siftune/curate/__init__.py" in zipfile.ZipFile(built).namelist()
+    assert "siftune/curate/deleted.py" not in zipfile.ZipFile(built).namelist()
+    held = zipfile.ZipFile(editable)
+    assert held.read("_siftune_editable.pth") == b"import _siftune_editable\n"
+    assert str(tmp_path / "siftune/__init__.py") in held.read("_siftune_editable.py").decode()
 
 
 def test_an_editable_install_removes_compiled_code_that_would_hide_it(tmp_path):
