@@ -34,7 +34,8 @@ _telling: list[ProgressReporter] = [NoProgress()]
 _OPTION: Final = re.compile(r"--[\w-]+ VALUE on the command line, (\w+): VALUE in a recipe")
 _ARGUMENTS: Final = {"as": "shape", "with": "columns"}
 """Arguments of `siftune.Rows.export` that are named otherwise than options of the command."""
-_FLAG: Final = re.compile(r"--([a-z][a-z0-9-]*)")
+_FLAG: Final = re.compile(r"(?<![\w/.-])--([a-z][a-z0-9-]*)")
+_OVERRIDE: Final = re.compile(r"(?<![\w/.-])-o (?=[\w.]+=)")
 
 
 def show_progress(on: bool = True) -> None:
@@ -82,7 +83,8 @@ def python_errors() -> Iterator[None]:
         with in_python():
             yield
     except SiftuneError as error:
-        raise type(error)(_spelled(str(error))) from error.__cause__
+        error.args = (_spelled(str(error)),)  # in place: an error may be made of more than a text
+        raise error.with_traceback(None) from error.__cause__
 
 
 def _spelled(text: str) -> str:
@@ -92,10 +94,12 @@ def _spelled(text: str) -> str:
     'name another out=, or add overwrite=True to replace it'
     >>> _spelled("mmr needs the option 'by': --by VALUE on the command line, by: VALUE in a recipe")
     "mmr needs the option 'by': by=VALUE"
+    >>> _spelled("no file models--org--name: give -o source=FILE")
+    'no file models--org--name: give source=FILE'
     """
     text = re.sub(f"{re.escape(str(session()))}/[0-9]+/", "", text)
     text = _OPTION.sub(r"\1=VALUE", text).replace("--overwrite", "overwrite=True")
-    text = text.replace("`siftune curate ingest`", "`siftune.read`")
+    text = _OVERRIDE.sub("", text.replace("`siftune curate ingest`", "`siftune.read`"))
     return _FLAG.sub(lambda found: f"{_ARGUMENTS.get(found[1], found[1].replace('-', '_'))}=", text)
 
 

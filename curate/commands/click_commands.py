@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field
 from pathlib import Path
@@ -217,7 +218,8 @@ class Components(ComponentGroup):
         """
         rows = str(ctx.params.get("rows"))
         if self.place(rows) and not self.place(args[0]) and not ctx.resilient_parsing:
-            raise UsageError(f"the rows come first: {ctx.command_path} {args[0]} {rows}")
+            words = shlex.join([args[0], rows])
+            raise UsageError(f"the rows come first: {ctx.command_path} {words}")
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -135,6 +135,14 @@ def test_preferences_are_trained_by_a_function_as_by_the_loss_it_is(tiny_model_d
         sf.train.prefer(PAIRS, loss=mine, betta=1, model=tiny_model_dir, out=tmp_path / "x")
 
 
+def test_a_loss_that_is_not_finite_stops_the_training_with_its_rows(tiny_model_dir, tmp_path):
+    def broken(logps: PairLogps) -> torch.Tensor:
+        return logps.gap * float("nan")
+
+    with pytest.raises(sf.SiftuneError, match=r"the loss is nan at step 1, on rows .*no model"):
+        sf.train.prefer(PAIRS, loss=broken, model=tiny_model_dir, out=tmp_path / "m", **QUICK)
+
+
 def brevity(completion: str, most: int = 8) -> float:
     """1 for nothing said, 0 from ``most`` characters on."""
     return max(0.0, 1 - len(completion) / most)

@@ -266,6 +266,7 @@ def test_rows_show_what_happened(rows):
         (lambda rows: rows.dedup("exat"), "no duplicates are found by 'exat'; did you mean exact?"),
         (lambda rows: rows.score("length", turns="each"), "turns: expected one of last, every"),
         (lambda rows: sf.run({"stagse": []}), "the recipe: .*unknown key 'stagse'"),
+        (lambda rows: sf.run({}), "source is not set: give source=FILE"),
         (lambda rows: rows.export(Path(__file__).parent), "name another out="),
         (lambda rows: rows.to_datasets(shape="chat"), "shape=: expected one of messages"),
         (lambda rows: rows.to_datasets(columns=["x"]), "columns=: no column 'x'"),
@@ -317,6 +318,12 @@ def test_importing_siftune_loads_nothing_else():
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     heavy = {"torch", "polars", "numpy", "pyarrow", "pydantic", "click", "transformers", "datasets"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_a_path_in_an_error_is_as_it_was_given():
+    path = "/nope/models--org--name/rows.jsonl"
+    with pytest.raises(sf.SiftuneError, match=path):
+        sf.read(path)
 
 
 @pytest.mark.parametrize("dtype", [pl.Object, pl.Int128])

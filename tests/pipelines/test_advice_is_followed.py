@@ -189,7 +189,8 @@ def test_a_source_that_is_left_open_is_given_as_advised(here: Path) -> None:
 
 def test_rows_after_the_component_are_moved_as_advised(here: Path) -> None:
     given = ("--rows", "2", "--out", "run")
-    done = called("curate", "select", "random", "rows.jsonl", *given)
+    Path("rows.jsonl").rename("my rows.jsonl")
+    done = called("curate", "select", "random", "my rows.jsonl", *given)
     line = shlex.split(done.message.rpartition("come first: ")[2])
     assert called(*line[line.index("curate") :], *given).code == 0
 
