@@ -78,6 +78,7 @@ class WithFinder:
         return self.made.__exit__(*error)
 
     def __call__(self, wheel, *args):
+        """Write the wheel of the install, and the finder into it."""
         self.made(wheel, *args)
         module = Path(__file__).resolve().parent / "siftune/__init__.py"
         wheel.writestr("_siftune_editable.py", FINDER.format(module=str(module)))
