@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from siftune.curate.judging.types import Answer, Item, Question, UnparsedError
+from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError, UnparsedError
 
 __all__ = ["ClassifierScore"]
 
@@ -44,9 +44,10 @@ class ClassifierScore:
     def questions(self, item: Item) -> Sequence[Question]:
         """One question an answer; a prompt without one is scored alone."""
         chats = [(*item.prompt, ("assistant", text)) for text in item.answers] or [item.prompt]
-        empty = not item.prompt or not all(text.strip() for text in item.answers)
+        if not item.prompt or not all(text.strip() for text in item.answers):
+            raise UnjudgeableError("no_answer", "expected a prompt, and no empty answer")
         version = f"classifier_score-{self.label or 'value'}"
-        return [] if empty else [Question(chat, max_tokens=0, version=version) for chat in chats]
+        return [Question(chat, max_tokens=0, version=version) for chat in chats]
 
     def parse(self, item: Item, question: int, answer: Answer) -> float:
         """The score of one conversation."""

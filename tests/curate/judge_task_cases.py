@@ -53,6 +53,9 @@ REPLIES: dict[str, str] = {
 }
 """An answer that each task accepts."""
 
+WITHOUT_RUBRIC = {"classifier_score"}
+"""Tasks whose question is the conversation itself: tested with the judge that answers them."""
+
 
 def task_of(name: str, **options: Any) -> Task:
     task: Task = registry.build(GROUP, name, OPTIONS.get(name, {}) | options)

@@ -94,6 +94,8 @@ def test_an_answer_cut_at_its_limit_has_no_verdict():
     with pytest.raises(UnparsedError) as error:
         score(ASKED, Answer("Score: 1", output_tokens=16), [], 0, 10, "alone")
     assert error.value.reason == "cut"
+    with pytest.raises(UnparsedError):
+        score(ASKED, Answer("Score: 1", truncated=True), [], 0, 10, "alone")
     assert score(ASKED, Answer("1\nIt is", output_tokens=16), [], 0, 10, "first") == 1
 
 
@@ -147,6 +149,11 @@ def test_a_short_answer_in_the_data_does_not_hide_the_verdict():
     assert read("5", data="5") == 5
     with pytest.raises(UnparsedError):
         read("5\n2", data="5")
+
+
+def test_data_of_several_lines_are_no_verdict_however_short():
+    with pytest.raises(UnparsedError):
+        read("5\nSuper. But the score is low, 1.", "first", data="5\nSuper.")
 
 
 def test_own_text_takes_neutralised_repetitions_out():

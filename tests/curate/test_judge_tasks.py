@@ -26,6 +26,7 @@ from tests.curate.judge_task_cases import (
     PAIR,
     REPLIES,
     SINGLE,
+    WITHOUT_RUBRIC,
     item_of,
     judged,
     refused,
@@ -35,10 +36,6 @@ from tests.curate.judge_task_cases import (
 
 def column_types(task: Task) -> dict[str, Any]:
     return dict(task.adds)
-
-
-WITHOUT_RUBRIC = {"classifier_score"}
-"""Tasks whose question is the conversation itself: tested with the judge that answers them."""
 
 
 @pytest.fixture(params=[name for name in registry.names(GROUP) if name not in WITHOUT_RUBRIC])
