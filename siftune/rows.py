@@ -14,6 +14,7 @@ import polars as pl
 from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.registry import closest, names
+from siftune.curate.files.source_spec import SourceSpec
 from siftune.curate.io.plain_frames import frame_of, write_source
 from siftune.curate.rows.conversation_views import Sides, Turns
 from siftune.curate.runners.project_cache import StageCache
@@ -116,8 +117,8 @@ class Rows:
             UsageError: no such selector or option, or a column it reads is not there.
         """
         name = selector.removesuffix(_DEDUP)
-        every = names(GROUPS["select"])
-        known = tuple(one.removesuffix(_DEDUP) for one in every if one.endswith(_DEDUP))
+        every = [one for one in names(GROUPS["select"]) if one.endswith(_DEDUP)]
+        known = tuple(one.removesuffix(_DEDUP) for one in every)
         if name not in known:
             raise UsageError(f"no duplicates are found by {selector!r}; {closest(name, known)}")
         return self._then("select", name + _DEDUP, options)
@@ -130,7 +131,7 @@ class Rows:
         spec = Spec(group, name, {**own, **as_options(options)}, **shown)
         component(spec, self._recipe.seed)  # its options, before anything runs
         recipe = replace(self._recipe, stages=(*self._recipe.stages, spec))
-        made = _made(recipe, (*self._held, *options.values()))
+        made = ran(recipe, None, (*self._held, *options.values()))
         if made._manifest["inputs"] != self._manifest["inputs"]:
             raise DataError(f"{', '.join(recipe.source)} changed since it was read: read it again")
         return made
@@ -177,17 +178,7 @@ class Rows:
     @property
     def recipe(self) -> dict[str, Any]:
         """What was done, as a recipe: `siftune.run` and `siftune curate run` do it again."""
-        recipe = self._recipe
-        stages = [
-            {spec.group: spec.name, **spec.options}
-            | ({"sides": spec.sides} if spec.sides != "both" else {})
-            | ({"turns": spec.turns} if spec.turns != "last" else {})
-            for spec in recipe.stages
-        ]
-        said = {"format": recipe.format, "map": dict(recipe.map), "limit": recipe.limit}
-        rest = {key: value for key, value in said.items() if value}
-        whole = {"name": recipe.name, "seed": recipe.seed, "source": list(recipe.source)}
-        return whole | rest | {"stages": stages}
+        return self._recipe.as_mapping()
 
     def to_polars(self, which: Which = "kept") -> pl.DataFrame:
         """The rows as a polars frame: those that are ``kept``, those ``dropped``, or ``all``.
@@ -224,10 +215,8 @@ class Rows:
         done = self._exported(place.path / "rows", "trl", "datasets", shape, columns)
         if done.left_out:
             first = done.left_out[0]
-            warnings.warn(
-                f"{len(done.left_out):,} rows are left out, the first, {first.id}: {first.why}",
-                stacklevel=3,
-            )
+            text = f"{len(done.left_out):,} rows are left out, the first, {first.id}: {first.why}"
+            warnings.warn(text, stacklevel=3)
         if not done.rows:  # which the library cannot load
             return datasets.Dataset.from_dict({})
         return datasets.load_from_disk(str(done.path), keep_in_memory=True)
@@ -300,14 +289,11 @@ class Rows:
         return as_html(self._manifest, self.kept)
 
 
-def _made(recipe: Recipe, held: tuple[Any, ...]) -> Rows:
-    """The run of ``recipe`` in a temporary folder."""
-    place = scratch()
-    return ran(recipe, place.path / "rows", (*held, place))
-
-
-def ran(recipe: Recipe, folder: Path, held: tuple[Any, ...] = ()) -> Rows:
-    """The run of ``recipe`` in ``folder``."""
+def ran(recipe: Recipe, folder: Path | None = None, held: tuple[Any, ...] = ()) -> Rows:
+    """The run of ``recipe`` in ``folder``, by default a temporary one."""
+    if folder is None:
+        place = scratch()
+        folder, held = place.path / "rows", (*held, place)
     cache = StageCache(session() / "stages")  # what another step of this process did already
     run_recipe(recipe, folder, say=telling(), cache=cache)
     return Rows(folder, recipe, held)
@@ -354,14 +340,13 @@ def read(
     if "-" in paths:
         raise UsageError("'-' is standard input, which can be read once: give a file")
     recipe = Recipe("rows", paths, (), seed, format, dict(map or {}), limit)
-    return _made(recipe, held)
+    return ran(recipe, None, held)
 
 
 def _paths(source: Any) -> tuple[str, ...]:
     """The paths that a source is, if it is one or several."""
     listed = source if isinstance(source, list | tuple) else [source]
-    alike = all(isinstance(one, str | Path) for one in listed)
-    return tuple(str(one) for one in listed) if alike else ()
+    return tuple(map(str, listed)) if all(isinstance(one, str | Path) for one in listed) else ()
 
 
 def from_polars(frame: pl.DataFrame | pl.LazyFrame, **how: Any) -> Rows:
@@ -392,12 +377,10 @@ def open_run(folder: str | Path) -> Rows:
     """
     run = Path(folder)
     known = manifest_of(run)["recipe"]
-    stages = tuple(Spec(**spec) for spec in known["stages"])
-    from siftune.curate.files.source_spec import SourceSpec
-
-    given = {path: SourceSpec(**own) for path, own in known["given"].items()}
-    whole = {**known, "source": tuple(known["source"]), "stages": stages, "given": given}
-    return Rows(run, Recipe(**whole))
+    known["source"] = tuple(known["source"])
+    known["stages"] = tuple(Spec(**spec) for spec in known["stages"])
+    known["given"] = {path: SourceSpec(**own) for path, own in known["given"].items()}
+    return Rows(run, Recipe(**known))
 
 
 def score(rows: Any, scorer: str | Callable[..., Any], /, **options: Any) -> Rows:

@@ -13,18 +13,19 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import Field, field, fields, is_dataclass, make_dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any, ClassVar, Final, get_type_hints
 
 from siftune.curate.core.code_hash import imported_files
 from siftune.curate.core.errors import BadRow, SiftuneError, UsageError, closest
+from siftune.curate.core.object_hash import file_of, name_of, object_hash
 
 __all__ = [
     "Checked",
@@ -172,7 +173,7 @@ def register(thing: Any) -> str:
     It is ``FILE.py:NAME`` where it was defined in a file, else ``python:NAME``. Two things that
     compute the same share one, as a cell of a notebook that is run again.
     """
-    own, file = _name_of(thing), _file_of(thing)
+    own, file = name_of(thing), file_of(thing)
     place = first = "python" if file is None else str(file)
     number = 1
     while not _is_same(_registered.get(f"{place}:{own}", thing), thing):
@@ -183,88 +184,19 @@ def register(thing: Any) -> str:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    return one is other or _text_of(one) == _text_of(other)
-
-
-def _name_of(thing: Any) -> str:
-    return str(getattr(thing, "__name__", type(thing).__name__)).strip("<>")
+    return one is other or object_hash(one) == object_hash(other)
 
 
 def custom_file(name: str) -> Path | None:
     """The file of a custom component; None where it is of an interactive session."""
     if name in _registered:
-        return _file_of(_registered[name])
+        return file_of(_registered[name])
     return Path(name.rpartition(":")[0] or name)
 
 
 def custom_text(name: str) -> str:
     """Hash of what a Python object computes: its code, and what it uses by name; else nothing."""
-    return _text_of(_registered[name]) if name in _registered else ""
-
-
-def _text_of(thing: Any) -> str:
-    return sha256("\n".join(_texts(thing, set())).encode()).hexdigest()
-
-
-def _texts(thing: Any, seen: set[int]) -> Iterator[str]:
-    """The code of a function or class, of functions that it calls, and the values it uses."""
-    seen.add(id(thing))
-    if not inspect.isfunction(thing):
-        yield _name_of(thing)
-        members = vars(thing if isinstance(thing, type) else type(thing))
-        used = {key: one for key, one in members.items() if key not in _OF_EVERY_CLASS}
-        used |= {} if isinstance(thing, type) else getattr(thing, "__dict__", {})
-    else:
-        yield _code_text(thing.__code__)
-        yield f"{thing.__defaults__!r} {thing.__kwdefaults__!r}"
-        by_name = inspect.getclosurevars(thing)
-        used = {**by_name.globals, **by_name.nonlocals}
-    for key, value in sorted(used.items()):
-        if not _is_code(value):
-            yield f"{key}={_value_text(value)}"
-        elif _is_theirs(value) and id(value) not in seen:
-            yield from _texts(value, seen)
-
-
-_OF_EVERY_CLASS: Final = frozenset({"__dict__", "__doc__", "__module__", "__weakref__"})
-
-
-def _is_code(value: Any) -> bool:
-    return inspect.isroutine(value) or isinstance(value, type | ModuleType | property)
-
-
-def _code_text(code: CodeType) -> str:
-    """What is compiled, without its place in a file."""
-    inner = [_code_text(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
-    return f"{code.co_code!r} {code.co_names} {code.co_varnames} {inner}"
-
-
-def _value_text(value: Any) -> str:
-    """A value as text; one that cannot be written is itself and no other."""
-    if isinstance(value, bool | int | float | str | bytes | None):
-        return repr(value)
-    if isinstance(value, list | tuple | set | frozenset):
-        items = [_value_text(one) for one in value]
-        return f"{type(value).__name__} {sorted(items) if isinstance(value, Set) else items}"
-    if isinstance(value, Mapping):
-        return f"mapping {[(_value_text(key), _value_text(one)) for key, one in value.items()]}"
-    if hasattr(value, "tobytes") and hasattr(value, "shape"):  # an array
-        return f"{value.dtype} {value.shape} {sha256(value.tobytes()).hexdigest()}"
-    return f"{type(value).__name__} at {id(value)}"
-
-
-def _is_theirs(value: Any) -> bool:
-    """Whether it is a function or class of an interactive session, as all without a file are."""
-    return (inspect.isfunction(value) or isinstance(value, type)) and _file_of(value) is None
-
-
-def _file_of(thing: Any) -> Path | None:
-    owner = thing if inspect.isfunction(thing) or isinstance(thing, type) else type(thing)
-    try:
-        file = Path(inspect.getfile(owner))
-    except (TypeError, OSError):  # a builtin, or a class of an interactive session
-        return None
-    return file if file.is_file() else None
+    return object_hash(_registered[name]) if name in _registered else ""
 
 
 _folders: list[str] = []  # of users' files, in `sys.path`
@@ -397,7 +329,7 @@ def _from_function(
         if hasattr(function, attribute):
             space[attribute] = getattr(function, attribute)
     return make_dataclass(
-        _name_of(function),
+        name_of(function),
         _as_fields(options, function),
         bases=(checked, base),
         frozen=True,

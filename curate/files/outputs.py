@@ -167,7 +167,7 @@ def check_run_folder(
         UsageError: it is not ours or of another command, or something in it is in the way.
     """
     check_place(path, inputs)
-    _refuse_other_lock(path / LOCK)
+    _refuse_other_kinds(path, (LOCK,))
     if not _occupied(path, but=_is_of_a_start):
         return
     known = None if _is_run_without_marker(path, command) else _owner(path, command)
@@ -176,25 +176,10 @@ def check_run_folder(
     if known is not None and known.command != command:
         _refuse_foreign_files(path, known)
         return
-    _refuse_obstacles(path, files)
+    _refuse_links(path)
+    _refuse_other_kinds(path, files)
     if known is not None:
-        _refuse_unlisted(path, known, Marker(command, tuple(files)))
-
-
-def _refuse_other_lock(lock: Path) -> None:
-    if kind_of_entry(lock) not in (None, "a file"):
-        raise UsageError(
-            f"{lock} is {kind_of_entry(lock)}, where the run writes a file: move it away, or name "
-            "another --out"
-        )
-
-
-def _refuse_unlisted(folder: Path, known: Marker, marker: Marker) -> None:
-    """Refuse files where a run writes that were there before it: its marker does not list them."""
-    for item in foreign(folder, known):
-        name = item.relative_to(folder).as_posix()
-        if item.is_file() and marker.covers(name) and not known.covers(name):
-            raise UsageError(_not_written(item, folder, known))
+        _refuse_foreign_files(path, known, Marker(command, tuple(files)))
 
 
 def _occupied(path: Path, but: Callable[[str], bool] = lambda name: False) -> bool:
@@ -259,27 +244,28 @@ def _is_run_without_marker(path: Path, command: str) -> bool:
     return isinstance(facts, dict) and (keys == facts.keys() if exact else keys <= facts.keys())
 
 
-def _refuse_foreign_files(folder: Path, marker: Marker) -> None:
-    other = next(foreign(folder, marker), None)
-    if other is not None:
-        raise UsageError(_not_written(other, folder, marker))
+def _refuse_foreign_files(folder: Path, known: Marker, of: Marker | None = None) -> None:
+    """Refuse files that the marker does not list; with ``of``, those that a run of it writes."""
+    for item in foreign(folder, known):
+        name = item.relative_to(folder).as_posix()
+        if of is None or (item.is_file() and of.covers(name) and not known.covers(name)):
+            raise UsageError(
+                f"{item} was not written by `siftune {known.command}`: move it out of {folder}, "
+                "or name another --out"
+            )
 
 
-def _not_written(item: Path, folder: Path, marker: Marker) -> str:
-    return (
-        f"{item} was not written by `siftune {marker.command}`: move it out of {folder}, or name "
-        "another --out"
-    )
-
-
-def _refuse_obstacles(folder: Path, files: Sequence[str]) -> None:
-    """Refuse links in a run folder, and folders where a run writes files, or files for folders."""
+def _refuse_links(folder: Path) -> None:
     for root, folders, names in os.walk(folder):
         for path in (Path(root, name) for name in (*folders, *names)):
             if path.is_symlink():
                 raise UsageError(
                     f"{path} is a link, and runs write through no links: move it out of {folder}"
                 )
+
+
+def _refuse_other_kinds(folder: Path, files: Sequence[str]) -> None:
+    """Refuse folders where a run writes files, or files where it makes folders."""
     for name in files:
         expected = "a folder" if name.endswith("/") else "a file"
         found = kind_of_entry(folder / name)

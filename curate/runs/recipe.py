@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -63,6 +63,24 @@ class Recipe:
     map: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
     given: Mapping[str, SourceSpec] = field(default_factory=dict)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """The recipe as plain values, from which `parse` makes an equal one."""
+        sources = [_set_of(asdict(self.given.get(path, SourceSpec(path)))) for path in self.source]
+        stages = [
+            {one.group: one.name, **one.options}
+            | ({"sides": one.sides} if one.sides != "both" else {})
+            | ({"turns": one.turns} if one.turns != "last" else {})
+            for one in self.stages
+        ]
+        rest = _set_of({"format": self.format, "map": dict(self.map), "limit": self.limit})
+        short = [one["path"] if len(one) == 1 else one for one in sources]
+        whole = {"name": self.name, "seed": self.seed, "source": short}
+        return whole | rest | {"stages": stages}
+
+
+def _set_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value}
 
 
 @dataclass(frozen=True)

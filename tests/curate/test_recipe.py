@@ -107,3 +107,16 @@ def test_a_component_that_is_none_is_named_by_what_it_would_be(group, words):
         find(group, "zz")
     assert words in str(error.value)
     assert group not in str(error.value)
+
+
+def test_a_recipe_as_plain_values_is_read_as_an_equal_one() -> None:
+    raw = {
+        "name": "two",
+        "seed": 3,
+        "source": ["a.jsonl", {"path": "b.jsonl", "format": "alpaca", "map": {"q": "prompt"}}],
+        "limit": 5,
+        "stages": [{"score": "length", "sides": "chosen"}, {"select": "random", "rows": 2}],
+    }
+    read = recipe.parse(raw)
+    assert recipe.parse(read.as_mapping()) == read
+    assert read.as_mapping() == raw
