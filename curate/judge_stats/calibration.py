@@ -1,0 +1,178 @@
+"""Calibration of a judge's scores on gold rows: Platt or isotonic, cross-fitted; ECE and Brier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from siftune.curate.judge_stats.intervals import (
+    Estimate,
+    Floats,
+    NotEstimableError,
+    cluster_sums,
+    critical_value,
+    prompt_index,
+    share,
+)
+from siftune.curate.judge_stats.logistic import fit_logistic
+
+__all__ = ["Calibration", "Calibrator", "brier", "calibrate", "expected_calibration_error"]
+
+Prompts: TypeAlias = Sequence[Any] | npt.NDArray[Any] | None
+Method: TypeAlias = Literal["platt", "isotonic"]
+
+_BINS: Final = 10
+_LEAST: Final = 50  # prompts; with fewer a bin has too few
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """A map from scores to probabilities of a gold 1, as plain numbers that JSON holds.
+
+    ``scores`` and ``probabilities`` are its knots; Platt's curve has ``slope`` and ``offset``
+    instead: ``σ(slope score + offset)``.
+    """
+
+    method: Method
+    scores: tuple[float, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    slope: float = 0.0
+    offset: float = 0.0
+
+    def __call__(self, scores: npt.ArrayLike) -> Floats:
+        """Probabilities; NaN stays NaN."""
+        given = np.asarray(scores, float)
+        if self.method == "platt":
+            return np.asarray(1 / (1 + np.exp(-(self.slope * given + self.offset))))
+        found = np.interp(given, self.scores, self.probabilities)
+        return np.where(np.isnan(given), np.nan, found)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A calibrator, and the probabilities that folds without the row gave each gold row (rows,)."""
+
+    calibrator: Calibrator
+    cross_fitted: Floats
+
+
+def calibrate(
+    scores: npt.ArrayLike,
+    gold: npt.ArrayLike,
+    prompts: Prompts = None,
+    *,
+    method: Method = "platt",
+    folds: int = 5,
+) -> Calibration:
+    """Fit a `Calibrator` of ``scores`` on ``gold`` (0 or 1; isotonic: any in 0 … 1).
+
+    Platt 1999 has two numbers and does with dozens of gold rows; isotonic regression (Zadrozny and
+    Elkan 2002) takes any monotone shape and wants hundreds. Judge a calibration only by its
+    cross-fitted probabilities: the rows of a prompt are all in one fold.
+
+    Raises:
+        NotEstimableError: too few rows or prompts, or gold has one label only.
+    """
+    given, truth = np.asarray(scores, float), np.asarray(gold, float)
+    known = np.isfinite(given) & np.isfinite(truth)
+    index, count = prompt_index(
+        None if prompts is None else np.asarray(prompts)[known], known.sum()
+    )
+    if count < folds:
+        raise NotEstimableError(
+            f"{folds} prompts with gold labels at least are needed, got {count}"
+        )
+    x, y = given[known], truth[known]
+    fold = np.random.default_rng(0).permutation(count)[index] % folds
+    held_out = np.full(x.size, np.nan)
+    for one in range(folds):
+        held_out[fold == one] = _fitted(method, x[fold != one], y[fold != one])(x[fold == one])
+    found = np.full(given.size, np.nan)
+    found[known] = held_out
+    return Calibration(_fitted(method, x, y), found)
+
+
+def _fitted(method: Method, scores: Floats, gold: Floats) -> Calibrator:
+    if np.ptp(gold) == 0:
+        raise NotEstimableError("the gold rows of a fold have one label only")
+    if method == "isotonic":
+        return _isotonic(scores, gold)
+    spread = scores.std()
+    if spread == 0:
+        raise NotEstimableError("the judge gave every row the same score")
+    # Platt's targets: pulled in by one row of each label, so that separated scores have a fit
+    wins, losses = gold.sum(), (1 - gold).sum()
+    target = gold * (wins + 1) / (wins + 2) + (1 - gold) / (losses + 2)
+    features = np.stack([(scores - scores.mean()) / spread, np.ones(scores.size)], 1)
+    slope, offset = fit_logistic(features, target).coefficients
+    return Calibrator(
+        "platt", slope=float(slope / spread), offset=float(offset - slope * scores.mean() / spread)
+    )
+
+
+def _isotonic(scores: Floats, gold: Floats) -> Calibrator:
+    from scipy.optimize import isotonic_regression
+
+    values, at = np.unique(scores, return_inverse=True)
+    rows = np.bincount(at)
+    fitted = isotonic_regression(np.bincount(at, weights=gold) / rows, weights=rows).x
+    return Calibrator("isotonic", tuple(values.tolist()), tuple(fitted.tolist()))
+
+
+def brier(probabilities: npt.ArrayLike, gold: npt.ArrayLike, prompts: Prompts = None) -> Estimate:
+    """Mean squared difference of probability and gold label; 0.25 is that of always 0.5."""
+    off = (np.asarray(probabilities, float) - np.asarray(gold, float)) ** 2
+    known = np.isfinite(off)
+    return share(off[known], None if prompts is None else np.asarray(prompts)[known])
+
+
+def expected_calibration_error(
+    probabilities: npt.ArrayLike, gold: npt.ArrayLike, prompts: Prompts = None
+) -> Estimate:
+    """Root mean square distance of probability and share of gold 1, over bins of equally many rows.
+
+    The usual ECE, a mean of absolute distances, is above 0 for a calibrated judge too, and no
+    interval of it covers 0 then. So the distances are squared and estimated without bias, from
+    pairs of rows of different prompts (Kumar, Liang and Ma 2019, arXiv:1909.10155); the ends of
+    the interval are the errors that this estimate would be 1.96 standard errors from, with the
+    standard error that it has there.
+    """
+    given, truth = np.asarray(probabilities, float), np.asarray(gold, float)
+    known = np.isfinite(given) & np.isfinite(truth)
+    index, count = prompt_index(
+        None if prompts is None else np.asarray(prompts)[known], known.sum()
+    )
+    x, off = given[known], (given - truth)[known]
+    if count < _LEAST:
+        raise NotEstimableError(f"{_LEAST} prompts with gold labels at least, got {count}")
+    edges = np.unique(np.quantile(x, np.linspace(0, 1, _BINS + 1)[1:-1]))
+    bins = np.eye(edges.size + 1)[np.searchsorted(edges, x, side="right")]
+    rows = np.stack([cluster_sums(one, index, count) for one in bins.T])
+    squares = rows.sum(1) ** 2 - (rows**2).sum(1)
+    weight = np.where(squares > 0, rows.sum(1) / x.size / np.maximum(squares, 1), 0.0)
+    gaps = np.stack([cluster_sums(one * off, index, count) for one in bins.T])
+    squared = float(_between(weight, gaps).sum())
+    noise = gaps - rows * (gaps.sum(1) / np.maximum(rows.sum(1), 1))[:, None]
+    products = (weight[:, None] * noise) @ noise.T
+    variance = max(0.0, float(((products * products.T).sum()) - (_own(weight, noise) ** 2).sum()))
+    z = critical_value(count - 1)
+    unit = z**2 * np.sqrt(variance / len(rows))
+    half = np.sqrt(max(0.0, 4 * unit * (unit + squared) + 2 * z**2 * variance))
+    ends = np.sqrt(np.maximum([squared, squared + 2 * unit - half, squared + 2 * unit + half], 0))
+    return Estimate(float(ends[0]), float(ends[1]), float(ends[2]), x.size, count)
+
+
+def _own(weight: Floats, sums: Floats) -> Floats:
+    """Of each prompt, the weighted product of its sums with themselves."""
+    own: Floats = weight @ sums**2
+    return own
+
+
+def _between(weight: Floats, sums: Floats) -> Floats:
+    """Of each prompt, the weighted products of its sums with those of the other prompts."""
+    between: Floats = (weight * sums.sum(1)) @ sums - _own(weight, sums)
+    return between
