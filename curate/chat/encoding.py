@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from siftune.curate.chat.control_tokens import DataGuard, control_tokens, end_tokens
 from siftune.curate.chat.templates import (
@@ -84,7 +83,7 @@ def encode_chats(
         UsageError: the tokenizer has no chat template.
     """
     writer = _Writer(tokenizer, template)
-    found = _written(chats, tools, rows, lambda chat, own: writer.training(chat, own).learned())
+    found = _written(lambda *one: writer.training(*one).learned(), rows, tools, chats)
     return _encode(tokenizer, found)
 
 
@@ -99,7 +98,7 @@ def encode_unmasked(
     For models that read conversations and do not write them: nothing has to be located.
     """
     writer = _Writer(tokenizer)
-    found = _written(chats, tools, rows, lambda chat, own: writer.asking(chat, own).whole())
+    found = _written(lambda *one: writer.asking(*one).whole(), rows, tools, chats)
     return [encoded.ids for encoded in _encode(tokenizer, found)]
 
 
@@ -112,7 +111,7 @@ def encode_prompts(
 ) -> list[list[int]]:
     """Ids of prompts, with the generation prompt."""
     writer = _Writer(tokenizer, template)
-    found = _written(prompts, tools, rows, lambda chat, own: writer.asking(chat, own).asked())
+    found = _written(lambda *one: writer.asking(*one).asked(), rows, tools, prompts)
     return [encoded.ids for encoded in _encode(tokenizer, found)]
 
 
@@ -134,42 +133,36 @@ def encode_answers(
         DataError: the template refuses a conversation, or a turn cannot be located in its text.
         UsageError: the tokenizer has no chat template.
     """
-    writer, asked, answered = _Writer(tokenizer, template), [], []
-    listed = _each(tools, prompts)
-    for at, (prompt, answer, own) in enumerate(zip(prompts, answers, listed, strict=True)):
-        with _named(rows, at):
-            asked.append(writer.training(prompt, own).asked())
-            answered.append(writer.training([*prompt, *answer], own).answered(len(prompt)))
-    pairs = zip(_encode(tokenizer, asked), _encode(tokenizer, answered), strict=True)
+    writer = _Writer(tokenizer, template)
+
+    def write(prompt: Turns, answer: Turns, own: Tools) -> tuple[list[_Piece], list[_Piece]]:
+        asked = writer.training(prompt, own).asked()
+        return asked, writer.training([*prompt, *answer], own).answered(len(prompt))
+
+    found = _written(write, rows, tools, prompts, answers)
+    sides = (_encode(tokenizer, [one[side] for one in found]) for side in (0, 1))
+    pairs = zip(*sides, strict=True)
     return [EncodedAnswer(prompt.ids, answer.ids, answer.mask) for prompt, answer in pairs]
 
 
+_Made = TypeVar("_Made")
+
+
 def _written(
-    chats: Sequence[Turns],
-    tools: ToolLists | None,
+    write: Callable[..., _Made],
     rows: Sequence[str] | None,
-    write: Callable[[Turns, Tools], list[_Piece]],
-) -> list[list[_Piece]]:
+    tools: ToolLists | None,
+    *columns: Sequence[Turns],
+) -> list[_Made]:
     """What ``write`` makes of each conversation and its tools; an error names the row."""
-    found = []
-    for at, (chat, own) in enumerate(zip(chats, _each(tools, chats), strict=True)):
-        with _named(rows, at):
-            found.append(write(chat, own))
+    found, listed = [], [None] * len(columns[0]) if tools is None else tools
+    for at, given in enumerate(zip(*columns, listed, strict=True)):
+        try:
+            found.append(write(*given))
+        except DataError as error:
+            row = f"row {rows[at]}" if rows is not None else f"conversation {at + 1}"
+            raise DataError(f"{row}: {error}") from None
     return found
-
-
-def _each(tools: ToolLists | None, chats: Sequence[Turns]) -> ToolLists:
-    return [None] * len(chats) if tools is None else tools
-
-
-@contextmanager
-def _named(rows: Sequence[str] | None, at: int) -> Iterator[None]:
-    """Put the row's id in front of an error about it."""
-    try:
-        yield
-    except DataError as error:
-        row = f"row {rows[at]}" if rows is not None else f"conversation {at + 1}"
-        raise DataError(f"{row}: {error}") from None
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Encoded]:
