@@ -141,8 +141,7 @@ def encode_answers(
 
     found = _written(write, rows, tools, prompts, answers)
     sides = (_encode(tokenizer, [one[side] for one in found]) for side in (0, 1))
-    pairs = zip(*sides, strict=True)
-    return [EncodedAnswer(prompt.ids, answer.ids, answer.mask) for prompt, answer in pairs]
+    return [EncodedAnswer(one.ids, two.ids, two.mask) for one, two in zip(*sides, strict=True)]
 
 
 _Made = TypeVar("_Made")
