@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from siftune.curate.core.registry import described, names, options, summary
+from siftune.curate.core.registry import described, options, summary, usable
 from siftune.finetune.core.methods import FAMILIES
 
 __all__ = ["PAIRS", "data_of", "loss_rows", "loss_table"]
@@ -27,7 +27,7 @@ _HEAD: Final = ("name", "arXiv", "data", "needs", "what it does")
 def loss_rows() -> Iterator[dict[str, Any]]:
     """One row for each objective of each family, by name: plain values."""
     for group in FAMILIES:
-        for name in names(group):
+        for name in usable(group):
             yield _row(group, name)
 
 

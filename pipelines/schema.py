@@ -11,7 +11,7 @@ from siftune.curate.commands.recipe_schema import (
     options_schema,
     recipe_parts,
 )
-from siftune.curate.core.registry import find, names, summary
+from siftune.curate.core.registry import find, summary, usable
 from siftune.finetune.core.methods import FAMILIES, PREFERENCE, TOOLS, TRAINER_GROUP, TRAINERS
 from siftune.finetune.option_texts import OPTION_TEXTS
 from siftune.pipelines.recipe import ARMS, KEYS
@@ -101,10 +101,10 @@ def _methods() -> dict[str, tuple[tuple[str, str], ...]]:
     losses = {
         name: ((group, name), (TRAINER_GROUP, PREFERENCE))
         for group in FAMILIES
-        for name in names(group)
+        for name in usable(group)
     }
     single = {name: (TRAINER_GROUP, trainer) for name, trainer in TRAINERS.items()}
-    single |= {name: (ROW_STEPS, name) for name in names(ROW_STEPS)}
+    single |= {name: (ROW_STEPS, name) for name in usable(ROW_STEPS)}
     return {**losses, **{name: (place,) for name, place in single.items()}}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final
@@ -11,14 +10,13 @@ from siftune.curate.core.component_calls import plain_call
 from siftune.curate.core.custom import component, name_and_options
 from siftune.curate.core.custom_file import Checked
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.registry import build, closest, find, names, source_of
+from siftune.curate.core.registry import build, class_name, closest, find, names, own_names
 from siftune.finetune.core.methods import FAMILIES, family_of, objectives
 from siftune.session import as_options, python_errors
 
 __all__ = ["exported", "loss", "reward", "scorer", "selector"]
 
 _TURNS: Final = frozenset({"prompt", "response", "messages"})
-_EXPORTED: Final = re.compile(r"""(?m)^__all__ = \[\s*["'](\w+)["']""")
 
 
 @python_errors()
@@ -102,11 +100,10 @@ LOSSES: Final = tuple(FAMILIES)
 def exported(groups: Sequence[str]) -> dict[str, tuple[str, str]]:
     """The classes of components by name, each with its group and component; nothing is imported."""
     found: dict[str, tuple[str, str]] = {}
-    for group in groups:
-        for name in names(group):
-            match = _EXPORTED.search(source_of(group, name).read_text(encoding="utf-8"))
-            if match:
-                found.setdefault(match[1], (group, name))
+    every = [(group, name) for group in groups for name in names(group)]
+    for group, name in sorted(every, key=lambda one: one[1] not in own_names(one[0])):
+        if made := class_name(group, name):
+            found.setdefault(made, (group, name))  # ours before those of other packages
     return found
 
 

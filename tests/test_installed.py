@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import runpy
 import shutil
 import subprocess
@@ -10,17 +11,25 @@ import sys
 import zipfile
 from pathlib import Path
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
 from siftune import train
+from siftune.curate.cli import curate
 from siftune.curate.core import registry
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.schema import TURNS
+from siftune.curate.rows.chat import turn
 from siftune.finetune import cli
 from siftune.finetune.core import methods
 from tests import shadowing
 
 ROOT = Path(__file__).parents[1]
 METADATA = "Metadata-Version: 2.1\nName: siftune-shout\nVersion: 1.0\n"
+CHATS = pl.DataFrame(
+    {"messages": [[turn("user", "Hey!"), turn("assistant", "Yes!!")]]}, schema={"messages": TURNS}
+)
 SCORER = '''\
 """How loud a row is."""
 
@@ -127,8 +136,8 @@ def install(tmp_path, monkeypatch):
     """Puts a package `siftune_shout` with these entry points on the path."""
 
     def forget():
-        registry._points.cache_clear()
-        registry.names.cache_clear()
+        for cached in (registry._points, registry.names, registry.usable):
+            cached.cache_clear()
 
     def put(entry_points, code):
         info = tmp_path / "siftune_shout-1.0.dist-info"
@@ -149,16 +158,7 @@ def test_a_scorer_of_an_installed_package_is_found_by_its_name(install):
     install("[curate.scorers]\nshout = siftune_shout:Shout\n", SCORER)
     assert "shout" in registry.names("curate.scorers")
     scorer = registry.build("curate.scorers", "shout", {"factor": 2})
-    import polars as pl
-
-    rows = pl.DataFrame(
-        {
-            "messages": [
-                [{"role": "user", "content": "Hey!"}, {"role": "assistant", "content": "Yes!!"}]
-            ]
-        }
-    )
-    assert scorer(rows)["shout"].to_list() == [6]
+    assert scorer(CHATS)["shout"].to_list() == [6]
 
 
 def test_a_trainer_of_an_installed_package_is_a_command_and_a_function(
@@ -216,6 +216,52 @@ def test_an_editable_install_has_its_finder_and_a_build_nothing_of_an_earlier_on
     held = zipfile.ZipFile(editable)
     assert held.read("_siftune_editable.pth") == b"import _siftune_editable\n"
     assert str(tmp_path / "siftune/__init__.py") in held.read("_siftune_editable.py").decode()
+
+
+OTHERS = """\
+[curate.scorers]
+length = siftune_shout:Shout
+loud = siftune_shout:loud
+gone = siftune_gone:Gone
+
+[curate.formats]
+lacking = siftune_shout:Shout
+
+[finetune.losses.pair]
+kto = siftune_shout:Shout
+broken = siftune_shout:Broken
+
+[finetune.trainers]
+absent = siftune_gone:Absent
+"""
+LOUD = """
+def loud(response: str, factor: int = 1) -> int:
+    return factor * response.count("!")
+"""
+
+
+def test_a_component_of_a_package_that_is_broken_or_takes_our_name_is_left_out(install, capsys):
+    install(OTHERS, SCORER + LOUD)
+    for group, lost in (("curate.formats", "lacking"), ("finetune.losses.pair", "broken")):
+        assert set(registry.names(group)) - set(registry.usable(group)) == {lost}
+    assert registry.find("curate.scorers", "length").__name__ == "Length"
+    assert "kto" not in registry.names("finetune.losses.pair")
+    assert "absent" in methods._trainers()
+    said = capsys.readouterr().err
+    for line in (
+        "'length' of the package siftune-shout is left out: siftune has a component of that name",
+        "'kto' of the package siftune-shout is left out: siftune has a component of that name",
+        "'lacking' of the package siftune-shout cannot be used (lacking: the class has no 'kind', "
+        "which its group needs): it is left out",
+        "'broken' of the package siftune-shout cannot be imported (AttributeError: module",
+    ):
+        assert line in said
+    with pytest.raises(UsageError, match=r"'gone' of the package siftune-shout cannot be imported"):
+        registry.find("curate.scorers", "gone")
+    listed = CliRunner().invoke(curate, ["score", "rows.jsonl", "--help"]).output
+    assert "'gone' of the package siftune-shout" in " ".join(listed.split())
+    made = registry.build("curate.scorers", "loud", {"factor": 2})
+    assert pickle.loads(pickle.dumps(made))(CHATS)["loud"].to_list() == [4]
 
 
 def test_an_editable_install_removes_compiled_code_that_would_hide_it(tmp_path):

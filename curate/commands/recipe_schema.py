@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 
 from siftune.curate.commands.option_help import option_texts
 from siftune.curate.core.ranges import Within
-from siftune.curate.core.registry import find, names, options, summary
+from siftune.curate.core.registry import find, options, summary, usable
 from siftune.curate.rows.conversation_views import Sides, Turns
 
 __all__ = [
@@ -151,7 +151,9 @@ def _custom(key: str) -> Schema:
 
 def recipe_parts() -> Schema:
     """The keys that a curate recipe has, as properties, for a recipe within another."""
-    stages = [component_schema(key, name) for key, group in GROUPS.items() for name in names(group)]
+    stages = [
+        component_schema(key, name) for key, group in GROUPS.items() for name in usable(group)
+    ]
     stages += [_custom(key) for key in GROUPS]
     return {
         "name": {**_TEXT, "description": "Name of the recipe and of its run folder."},
@@ -159,7 +161,7 @@ def recipe_parts() -> Schema:
         "source": _SOURCE,
         "source_help": {**_TEXT, "description": "What to give where source is left open."},
         "format": {
-            "anyOf": [{"enum": [*names("curate.formats"), None]}, CUSTOM_NAME],
+            "anyOf": [{"enum": [*usable("curate.formats"), None]}, CUSTOM_NAME],
             "description": "Raw layout of the source, where it is not found by itself.",
         },
         "map": {**_NAMES, "description": "New names of raw keys."},

@@ -29,12 +29,14 @@ from siftune.curate.core.object_hash import file_of, name_of, object_hash
 
 __all__ = [
     "Checked",
+    "adapted_class",
     "custom_class",
     "custom_file",
     "custom_text",
     "custom_thing",
     "failures",
     "is_custom",
+    "lacking",
     "register",
     "short_name",
 ]
@@ -109,7 +111,9 @@ def _init_fields(made: Any) -> list[Field[Any]]:
 
 
 def _rebuilt(group: str, name: str, options: Mapping[str, Any]) -> Any:
-    return custom_class(group, name)(**options)
+    from siftune.curate.core.registry import find  # it imports this module
+
+    return find(group, name)(**options)
 
 
 def is_custom(name: str) -> bool:
@@ -137,7 +141,7 @@ def custom_class(group: str, name: str) -> type[Any]:
         UsageError: no such file or name, the file cannot be imported, or it lacks what components
             of the group have.
     """
-    return _class_of(group, name, custom_thing(name))
+    return adapted_class(group, name, custom_thing(name))
 
 
 def custom_thing(name: str) -> Any:
@@ -271,17 +275,40 @@ def _line_of(error: BaseException, file: Path | None) -> str:
     return f"line {lines[-1]}: " if lines else ""
 
 
-def _class_of(group: str, name: str, thing: Any) -> type[Any]:
+def _adapter(group: str, name: str) -> type[Checked]:
     if group not in _ADAPTERS:
-        raise UsageError(f"{name}: components of {group} are no files of users")
+        raise UsageError(f"{name}: a component of {group} has to be a dataclass of a package")
     module, _, attribute = _ADAPTERS[group].partition(":")
-    checked: type[Checked] = getattr(importlib.import_module(module), attribute)
+    found: type[Checked] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def lacking(group: str, name: str, own: type[Any]) -> None:
+    """Refuse a class without what components of a group have.
+
+    Raises:
+        UsageError: it lacks something; the text names it.
+    """
+    required = _adapter(group, name).required if group in _ADAPTERS else ("__call__",)
+    missing = [one for one in required if not hasattr(own, one) and one not in _hints(own)]
+    if missing:
+        raise UsageError(f"{name}: the class has no {missing[0]!r}, which its group needs")
+
+
+def adapted_class(group: str, name: str, thing: Any) -> type[Any]:
+    """The component class made of a user's function, class or object.
+
+    Raises:
+        UsageError: it lacks what components of the group have.
+    """
+    checked = _adapter(group, name)
     space = {
         "_label": re.sub(r"#\d+:", ":", name),
         "_origin": (group, name),
         "__module__": __name__,
     }
     if isinstance(thing, type):
+        lacking(group, name, thing)
         return _from_class(checked, thing, name, space)
     if not callable(thing):
         raise UsageError(f"{name}: expected a function or a class, got {type(thing).__name__}")
@@ -291,9 +318,6 @@ def _class_of(group: str, name: str, thing: Any) -> type[Any]:
 def _from_class(
     checked: type[Checked], own: type[Any], name: str, space: dict[str, Any]
 ) -> type[Any]:
-    missing = [one for one in checked.required if not hasattr(own, one) and one not in _hints(own)]
-    if missing:
-        raise UsageError(f"{name}: the class has no {missing[0]!r}, which its group needs")
     made = own if is_dataclass(own) else _with_options(own, name)
     doc = own.__doc__ if own.__dict__.get("__doc__") else None
     return type(own.__name__, (checked, made, checked.defaults), space | {"__doc__": doc})

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import pkgutil
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field, fields
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from siftune.curate.core import installed
 from siftune.curate.core.code_hash import code_hash
 from siftune.curate.core.custom_file import (
     custom_class,
@@ -27,11 +27,13 @@ from siftune.curate.core.custom_file import (
 from siftune.curate.core.errors import UsageError, closest
 from siftune.curate.core.outline import outline
 from siftune.curate.core.ranges import outside
+from siftune.curate.core.terminal import echo
 
 __all__ = [
     "MissingOptionError",
     "build",
     "checked",
+    "class_name",
     "closest",
     "code_of",
     "declared",
@@ -40,8 +42,10 @@ __all__ = [
     "has",
     "names",
     "options",
+    "own_names",
     "source_of",
     "summary",
+    "usable",
 ]
 
 
@@ -65,10 +69,32 @@ class MissingOptionError(UsageError):
 @cache
 def names(group: str) -> tuple[str, ...]:
     """Names of the components of ``group``, such as ``curate.scorers``, sorted."""
-    package = _package(group)
-    own = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg}
-    private = {name for name in own if name.startswith("_") or name in _SUPPORT}
-    return tuple(sorted((own - private) | set(_points(group))))
+    return tuple(sorted({*own_names(group), *_points(group)}))
+
+
+@cache
+def usable(group: str) -> tuple[str, ...]:
+    """The `names` whose components can be used; a line names each of another package that cannot.
+
+    For what looks at all of a group: one broken package is no reason to stop.
+    """
+    return tuple(name for name in names(group) if name not in _points(group) or _loads(group, name))
+
+
+def _loads(group: str, name: str) -> bool:
+    try:
+        find(group, name)
+    except UsageError as error:
+        echo(f"{error}: it is left out", err=True)
+        return False
+    return True
+
+
+def own_names(group: str) -> set[str]:
+    """Names of our own components."""
+    path = _package(group).__path__
+    own = {module.name for module in pkgutil.iter_modules(path) if not module.ispkg}
+    return {name for name in own if not name.startswith("_") and name not in _SUPPORT}
 
 
 _SHOWN = 200  # characters of a value that is refused
@@ -82,8 +108,14 @@ def _package(group: str) -> ModuleType:
 
 @cache
 def _points(group: str) -> dict[str, EntryPoint]:
-    """Components of the group in other packages, by entry points."""
-    return {point.name: point for point in entry_points(group=group)}
+    """Components of the group in other packages; ours keep their names, in all families."""
+    above, taken = group.rpartition(".")[0], own_names(group)
+    if above.endswith(".losses"):
+        families = pkgutil.iter_modules(_package(above).__path__)
+        taken = set[str]().union(
+            *(own_names(f"{above}.{one.name}") for one in families if one.ispkg)
+        )
+    return installed.points(group, taken)
 
 
 def has(group: str, name: str) -> bool:
@@ -104,8 +136,7 @@ def find(group: str, name: str) -> type[Any]:
     if name not in names(group):
         raise UsageError(f"no {_kind(group)} is called {name!r}; {closest(name, names(group))}")
     if name in _points(group):
-        loaded: type[Any] = _points(group)[name].load()
-        return loaded
+        return installed.loaded(group, _points(group)[name])
     module = importlib.import_module(f"siftune.{group}.{name}")
     exported = (getattr(module, name) for name in module.__all__)
     return next(item for item in exported if isinstance(item, type))
@@ -181,9 +212,7 @@ def summary(group: str, name: str) -> str:
     if is_custom(name):
         return (custom_thing(name).__doc__ or f"{name}.").strip().partition("\n")[0]
     if name in _points(group):
-        return (importlib.import_module(_points(group)[name].module).__doc__ or "").partition("\n")[
-            0
-        ]
+        return installed.about(_points(group)[name])
     with source_of(group, name).open(encoding="utf-8") as source:
         return source.readline().strip().removeprefix("r").strip('"')
 
@@ -194,10 +223,26 @@ _DECLARED = re.compile(r"(?m)^    (\w+): ClassVar(?:\[.*\])? = (.+)$")
 def declared(group: str, name: str) -> dict[str, Any]:
     """The class variables of a component that are literals on one line; nothing is imported."""
     found = {}
-    for key, text in _DECLARED.findall(source_of(group, name).read_text(encoding="utf-8")):
+    for key, text in _DECLARED.findall(_source(group, name)):
         with suppress(ValueError, SyntaxError):
             found[key] = ast.literal_eval(text)
     return found
+
+
+_EXPORTED = re.compile(r"""(?m)^__all__ = \[\s*["'](\w+)["']""")
+
+
+def class_name(group: str, name: str) -> str | None:
+    """The name of a component's class; nothing is imported."""
+    if name in _points(group):
+        return _points(group)[name].attr
+    found = _EXPORTED.search(_source(group, name))
+    return found[1] if found else None
+
+
+def _source(group: str, name: str) -> str:
+    file = source_of(group, name)
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
 def source_of(group: str, name: str) -> Path:
@@ -205,8 +250,7 @@ def source_of(group: str, name: str) -> Path:
     if is_custom(name) and (own := custom_file(name)) is not None:
         return own
     if name in _points(group):
-        spec = importlib.util.find_spec(_points(group)[name].module)
-        return Path(str(spec.origin if spec else ""))
+        return installed.module_file(_points(group)[name]) or Path()
     places = [Path(folder) / f"{name}.py" for folder in _package(group).__path__]
     return next((place for place in places if place.is_file()), places[0])
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import BadRow, UsageError, reading
-from siftune.curate.core.registry import build, closest, names
+from siftune.curate.core.registry import build, closest, names, usable
 from siftune.curate.core.schema import Kind, kind_of
 from siftune.curate.core.types import ExportLayout, Row
 from siftune.curate.export_files.card import Exported, LeftOut, dataset_card
@@ -162,7 +162,7 @@ def _raw_plan(name: str, shape: str | None, kind: Kind) -> _Plan:
         raise UsageError(f"--as needs the layout of a trainer; {name} is a raw format: omit it")
     if not fits_raw(name, kind):
         shapes = [one for one in FITS[kind] if one not in names(_FORMATS)]
-        fits = [one for one in names(_FORMATS) if one in FITS[kind] or fits_raw(one, kind)]
+        fits = [one for one in usable(_FORMATS) if one in FITS[kind] or fits_raw(one, kind)]
         raise UsageError(
             f"--format: {kind} rows do not fit {name}; these do: "
             f"{', '.join([*names(_LAYOUTS), *shapes, *fits])}"

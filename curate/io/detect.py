@@ -7,7 +7,7 @@ from shlex import quote
 from typing import Final
 
 from siftune.curate.core.errors import DataError
-from siftune.curate.core.registry import find, names
+from siftune.curate.core.registry import find, usable
 from siftune.curate.core.types import Format, Row
 from siftune.curate.files.json_text import dump
 from siftune.curate.records.field_names import map_flag, of_role
@@ -86,7 +86,7 @@ def _refuse_loss(
 
 
 def _count(rows: Sequence[Row]) -> dict[str, Detected]:
-    formats = {name: named(name) for name in names(FORMATS)}
+    formats = {name: named(name) for name in usable(FORMATS)}
     return {
         name: (name, made, sum(made.matches(row) for row in rows)) for name, made in formats.items()
     }
