@@ -88,12 +88,35 @@ _Import = tuple[str, tuple[str, ...]]
 
 @cache
 def _imports(path: Path, *stamp: int) -> tuple[_Import, ...]:
-    """Modules that a file imports, each with the names that are taken of it."""
-    text = _TYPES_ONLY.sub("", path.read_text(encoding="utf-8"))
-    return tuple(
-        (source or whole, tuple(_NAME.findall(things)))
-        for source, things, whole in _IMPORTS.findall(text)
-    )
+    """Modules that a file imports, each with the names that are taken of it.
+
+    Of our files, each import on a line of its own, they are found by their text: to parse all takes
+    a second.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if path.is_relative_to(_HOME):
+        return tuple(
+            (source or whole, tuple(_NAME.findall(things)))
+            for source, things, whole in _IMPORTS.findall(_TYPES_ONLY.sub("", text))
+        )
+    try:
+        return tuple(_imported(ast.parse(text)))
+    except (SyntaxError, ValueError):
+        return ()
+
+
+def _imported(tree: ast.AST) -> Iterator[_Import]:
+    """The imports in a file, wherever they are but for checkers of types."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from ((one.name, ()) for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            things = tuple(one.name for one in node.names)
+            yield "." * node.level + (node.module or ""), things
+        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            yield from _imported(ast.Module(node.orelse, []))
+        else:
+            yield from _imported(node)
 
 
 def _files(line: _Import, path: Path, roots: Mapping[str, Path]) -> Iterator[Path]:
@@ -102,9 +125,15 @@ def _files(line: _Import, path: Path, roots: Mapping[str, Path]) -> Iterator[Pat
     place = _place(name, path, roots)
     if place is None:
         return
+    if (top := roots.get("")) is not None and place.is_relative_to(top):
+        packages = place.relative_to(top).parents[
+            :-1
+        ]  # whose code runs before that of a module in them
+        yield from (one for above in packages if (one := top / above / "__init__.py").is_file())
     if place.is_dir():
-        inner = (place / f"{thing}.py" for thing in things)
-        yield from (one for one in (place / "__init__.py", *inner) if one.is_file())
+        names = [name for thing in things for name in (f"{thing}.py", f"{thing}/__init__.py")]
+        found = (place / name for name in ("__init__.py", *names))
+        yield from (one for one in found if one.is_file())
     elif (file := place.with_suffix(".py")).is_file():
         yield file
 

@@ -8,33 +8,29 @@ line with its file and name. A file is imported from its path when it is named, 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import re
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import Field, field, fields, is_dataclass, make_dataclass
-from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Final, get_type_hints
+from uuid import uuid4
 
-from siftune.curate.core.code_hash import imported_files
-from siftune.curate.core.errors import BadRow, SiftuneError, UsageError, closest
-from siftune.curate.core.object_hash import file_of, name_of, object_hash
+from siftune.curate.core.errors import UsageError, closest
+from siftune.curate.core.object_hash import NoTextError, file_of, name_of, object_hash
+from siftune.curate.core.user_file import failures, module_of
 
 __all__ = [
     "Checked",
     "adapted_class",
+    "adapter_modules",
     "custom_class",
     "custom_file",
     "custom_text",
     "custom_thing",
-    "failures",
     "is_custom",
     "lacking",
     "register",
@@ -55,6 +51,8 @@ _ADAPTERS: Final = {
 """The subclass of `Checked` for each group; imported when a custom component of it is made."""
 
 _registered: dict[str, Any] = {}  # Python objects by the names that `register` gave them
+_texts: dict[str, str] = {}  # what they computed then
+_without_text: set[str] = set()  # names of those that a warning was about
 
 
 class FunctionComponent:
@@ -116,13 +114,16 @@ def _rebuilt(group: str, name: str, options: Mapping[str, Any]) -> Any:
     return find(group, name)(**options)
 
 
+_NAMES: Final = re.compile(r"\.py(#\d+)?(:|$)|^python(#\d+)?:")
+
+
 def is_custom(name: str) -> bool:
-    """Whether a component's name is ``FILE.py:NAME``, or was given by `register`.
+    """Whether a component's name is ``FILE.py:NAME``, or one that `register` gives.
 
     >>> is_custom("rules/mine.py:short"), is_custom("rules/mine.py"), is_custom("length")
     (True, True, False)
     """
-    return name in _registered or name.endswith(".py") or ".py:" in name
+    return _NAMES.search(name) is not None
 
 
 def short_name(name: str) -> str:
@@ -132,6 +133,11 @@ def short_name(name: str) -> str:
     ('short', 'length')
     """
     return name.rpartition(":")[2] if is_custom(name) else name
+
+
+def adapter_modules(group: str) -> tuple[str, ...]:
+    """The modules that check what custom components of a group answer; they are in their keys."""
+    return (_ADAPTERS[group].partition(":")[0],) if group in _ADAPTERS else ()
 
 
 def custom_class(group: str, name: str) -> type[Any]:
@@ -156,15 +162,23 @@ def custom_thing(name: str) -> Any:
     if not path:
         path, attribute = name, ""
     file = Path(path)
+    if _OF_PROCESS.search(name):
+        raise UsageError(
+            f"{name} is a function or object of an earlier Python process, which cannot be found "
+            "again: give it itself once more, or put it into a file and name it FILE.py:NAME"
+        )
     if not file.is_file():
         raise UsageError(f"{name}: there is no file {path}")
-    module = _module(file.resolve(), path)
+    module = module_of(file.resolve(), path)
     there = tuple(key for key, value in vars(module).items() if _is_own(module, key, value))
     if not attribute:
         raise UsageError(f"{path}: name what is meant, as {path}:NAME; {closest('', there)}")
     if not hasattr(module, attribute):
         raise UsageError(f"{path} has no {attribute!r}; {closest(attribute, there)}")
     return getattr(module, attribute)
+
+
+_OF_PROCESS: Final = re.compile(r"^python(#\d+)?:|\.py#\d+:|:lambda$")
 
 
 def _is_own(module: ModuleType, key: str, value: Any) -> bool:
@@ -175,20 +189,31 @@ def register(thing: Any) -> str:
     """A name by which ``thing`` is found in this process, wherever the name of a component is.
 
     It is ``FILE.py:NAME`` where it was defined in a file, else ``python:NAME``. Two things that
-    compute the same share one, as a cell of a notebook that is run again.
+    compute the same share one, as a cell of a notebook that is run again. One that uses a value
+    without a text (`object_hash`) has another name each time it is given.
     """
     own, file = name_of(thing), file_of(thing)
     place = first = "python" if file is None else str(file)
-    number = 1
-    while not _is_same(_registered.get(f"{place}:{own}", thing), thing):
+    text, number = _text_of(thing, own), 1
+    while _texts.setdefault(f"{place}:{own}", text) != text:
         number += 1
         place = f"{first}#{number}"
     _registered[f"{place}:{own}"] = thing
     return f"{place}:{own}"
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    return one is other or object_hash(one) == object_hash(other)
+def _text_of(thing: Any, name: str) -> str:
+    try:
+        return object_hash(thing)
+    except NoTextError as error:
+        if name not in _without_text:
+            warnings.warn(
+                f"{name} uses {error}, which cannot be compared with an earlier one: {name} runs "
+                "again wherever it is given, and a run in another process starts anew",
+                stacklevel=2,
+            )
+        _without_text.add(name)
+        return uuid4().hex
 
 
 def custom_file(name: str) -> Path | None:
@@ -199,80 +224,8 @@ def custom_file(name: str) -> Path | None:
 
 
 def custom_text(name: str) -> str:
-    """Hash of what a Python object computes: its code, and what it uses by name; else nothing."""
-    return object_hash(_registered[name]) if name in _registered else ""
-
-
-_folders: list[str] = []  # of users' files, in `sys.path`
-
-
-def _module(file: Path, shown: str) -> ModuleType:
-    """The module of a file; it is imported again once it, or one beside it, has changed."""
-    beside = imported_files([file], {"": file.parent})
-    digest = sha256(b"".join(path.read_bytes() for path in sorted(beside))).hexdigest()
-    return _imported(file, digest, shown, frozenset(beside - {file}))
-
-
-@cache
-def _imported(file: Path, digest: str, shown: str, beside: frozenset[Path]) -> ModuleType:
-    """The module of a file with these bytes; modules ``beside`` it are imported anew."""
-    name = f"siftune_custom_{file.stem}_{digest[:8]}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{shown}: expected a Python file")
-    module = importlib.util.module_from_spec(spec)
-    _search_last(str(file.parent))
-    for stem in (path.stem for path in beside):
-        if str(Path(str(getattr(sys.modules.get(stem), "__file__", ""))).parent) in _folders:
-            del sys.modules[stem]
-    importlib.invalidate_caches()
-    sys.modules[name] = module  # dataclasses and pickles look themselves up here
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # it is the user's folder
-    try:
-        with failures(shown, file):
-            spec.loader.exec_module(module)
-    except SiftuneError:
-        del sys.modules[name]
-        raise
-    finally:
-        sys.dont_write_bytecode = writes
-    return module
-
-
-def _search_last(folder: str) -> None:
-    """Let modules in a user's folder be found, before other users' but after what is installed."""
-    for one in _folders:
-        if one in sys.path:
-            sys.path.remove(one)
-    _folders[:] = [folder, *(one for one in _folders if one != folder)]
-    sys.path.extend(_folders)
-
-
-@contextmanager
-def failures(label: str, file: Path | None) -> Iterator[None]:
-    """Meanwhile errors of the user's code become one line each.
-
-    Raises:
-        UsageError: in place of any other error.
-    """
-    try:
-        yield
-    except (SiftuneError, BadRow):
-        raise
-    except SyntaxError as error:
-        raise UsageError(f"{label}: line {error.lineno}: {error.msg}") from None
-    except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split("\n\n")[0].split())
-        told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        raise UsageError(f"{label}: {_line_of(error, file)}{told}") from error
-
-
-def _line_of(error: BaseException, file: Path | None) -> str:
-    """Where in the user's file an error came up."""
-    path = None if file is None else file.resolve()
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [one.lineno for one in frames if path is not None and Path(one.filename) == path]
-    return f"line {lines[-1]}: " if lines else ""
+    """Hash of what a Python object computed when it was given; of what is in a file nothing."""
+    return _texts.get(name, "")
 
 
 def _adapter(group: str, name: str) -> type[Checked]:

@@ -18,6 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from siftune.curate.core import installed
 from siftune.curate.core.code_hash import code_hash
 from siftune.curate.core.custom_file import (
+    adapter_modules,
     custom_class,
     custom_file,
     custom_text,
@@ -258,14 +259,14 @@ def source_of(group: str, name: str) -> Path:
 def code_of(group: str, name: str, *more: str, alone: Iterable[str] = ()) -> str:
     """Hash of the code of a component, of what it imports, and of ``more`` modules (`code_hash`).
 
-    Of a user's file, modules in its folder count too; of a function that was given as such, its
-    text and the plain values that it uses.
+    Of a user's file, modules in its folder count too, and ours that check its answers; of a
+    function that was given as such, its text and the values that it uses.
     """
     if is_custom(name):
         file = custom_file(name)
-        return custom_text(name) + code_hash(
-            *(() if file is None else (file.resolve(),)), *more, alone=alone
-        )
+        own = () if file is None else (file.resolve(),)
+        modules = (*adapter_modules(group), *more)
+        return custom_text(name) + code_hash(*own, *modules, alone=alone)
     module = _points(group)[name].module if name in _points(group) else f"siftune.{group}.{name}"
     return code_hash(module, *more, alone=alone)
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from siftune.curate.core.custom_file import custom_file, custom_thing, failures, register
+from siftune.curate.core.custom_file import custom_file, custom_thing, register
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import code_of
+from siftune.curate.core.user_file import failures
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.judging.types import Answer, BackendError, Question
 

@@ -27,6 +27,7 @@ from siftune.curate.files.output_marker import (
 )
 from siftune.curate.files.outputs import check_folder, may_overwrite, run_folder
 from siftune.finetune.core import distributed
+from siftune.finetune.core.methods import family_of
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data.training_rows import Dropped
 from siftune.finetune.models.loading import read_facts
@@ -268,9 +269,13 @@ class Run:
 
 def _own_code(options: Mapping[str, Any]) -> list[str]:
     """Hashes of the losses and the reward in options that are a user's own code."""
-    named = (options.get("loss"), *(options.get("also") or {}), options.get("reward"))
-    own = [name for name in named if isinstance(name, str) and is_custom(name)]
-    return [code_of("", name) for name in own]
+    losses = (options.get("loss"), *(options.get("also") or {}))
+    named = [(name, None) for name in losses] + [(options.get("reward"), "finetune.rewards")]
+    return [
+        code_of(group or str(family_of(name)), name)
+        for name, group in named
+        if isinstance(name, str) and is_custom(name)
+    ]
 
 
 def whole_weights(trainer: Any) -> dict[str, Any] | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -163,3 +165,47 @@ def test_a_function_is_a_reward(tiny_model_dir, tmp_path):
         max_new_tokens=4,
     )
     assert 0 <= trained.metrics["objective/score"] <= 1
+
+
+class Fixed:
+    """Gives every row the same score."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def fixed(self, response: str) -> float:
+        """The value."""
+        return self.value
+
+
+def test_methods_of_two_objects_are_two_scorers():
+    rows = sf.read(RECORDS)
+    for value in (1.0, 2.0, 1.0):
+        assert set(rows.score(Fixed(value).fixed).kept["fixed"]) == {value}
+
+
+def test_a_function_runs_again_once_an_object_that_it_uses_has_changed():
+    rows, cfg = sf.read(RECORDS), SimpleNamespace(v=1)
+
+    def scored(response: str) -> float:
+        return cfg.v
+
+    for value in (1, 2, 1):
+        cfg.v = value
+        assert set(rows.score(scored).kept["scored"]) == {value}
+    cfg.v = 3
+    assert set(rows.score(scored).select("random", rows=1).kept["scored"]) == {3}
+
+
+def test_a_function_of_what_has_no_text_runs_wherever_it_is_given():
+    rows, lock, calls = sf.read(RECORDS), threading.Lock(), []
+
+    def locked(response: str) -> float:
+        with lock:
+            return len(calls)
+
+    with pytest.warns(UserWarning, match=r"locked uses 'lock' \(lock\), which cannot be compared"):
+        first = rows.score(locked)
+    calls.append(1)
+    assert first.select("top_k", by="locked", rows=1).kept["locked"].to_list() == [0]
+    assert set(rows.score(locked).kept["locked"]) == {1}

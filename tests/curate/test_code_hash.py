@@ -16,6 +16,7 @@ from siftune.curate.core.registry import names
 from siftune.curate.runners.plan import plan
 from siftune.curate.runs.recipe import GROUPS, Spec, parse
 from siftune.curate.runs.stage_store import ingest_code, stage_code
+from siftune.finetune.runs.resumable_run import _own_code
 from siftune.finetune.trainers.ppo import PPO
 from siftune.finetune.trainers.preference import Preference
 from siftune.pipelines.steps import code_used
@@ -251,6 +252,52 @@ def test_a_changed_loss_or_reward_retrains_its_models_alone(tree: Path) -> None:
     assert "ipo" not in other()
     edit(tree / "finetune/scoring/logps.py", "def ", "OTHER = 1\n\n\ndef ")
     assert other() == set(trainers)
+
+
+def test_a_users_component_has_the_code_of_ours_that_checks_it_in_its_key(
+    tree: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("def f(response): return 1\ndef loss(logps): return logps.gap\n")
+    trained = Preference("m", loss=f"{mine}:loss")
+
+    def keys() -> list[str]:
+        return [
+            stage_code(Spec("score", f"{mine}:f")),
+            stage_code(Spec("select", f"{mine}:f")),
+            code_used(trained),
+            *_own_code({"loss": f"{mine}:loss"}),
+            *_own_code({"reward": f"{mine}:f"}),
+        ]
+
+    before = keys()
+    edit(tree / "curate/rows/custom_rows.py", "__all__ =", "OTHER = 1\n__all__ =")
+    found = [one == other for one, other in zip(before, keys(), strict=True)]
+    assert found == [False, False, True, True, True]
+    edit(tree / "finetune/losses/custom_losses.py", "__all__ =", "OTHER = 1\n__all__ =")
+    edit(tree / "finetune/rewards/types.py", "__all__ =", "OTHER = 1\n__all__ =")
+    assert not any(one == other for one, other in zip(before, keys(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("import json, helper", "import json; import helper", "import helper as h"),
+        *("from helper import (\n    x,\n    y,\n)", "def f():\n    import helper"),
+        *("from . import helper", "from .helper import x", "from package.inner import x"),
+        *("from package import inner", "import package.inner", "try: import helper\nfinally: pass"),
+        "if TYPE_CHECKING:\n    import other\nelse:\n    import helper",
+    ],
+)
+def test_all_that_a_users_file_imports_is_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / "package" / "inner").mkdir(parents=True)
+    for name in ("mine", "helper", "other", "package/__init__", "package/inner/__init__"):
+        (tmp_path / f"{name}.py").write_text(text if name == "mine" else "x = 1\n")
+    found = imported_files([tmp_path / "mine.py"], {"": tmp_path})
+    names = {path.relative_to(tmp_path).as_posix() for path in found} - {"mine.py"}
+    packages = {"package/__init__.py", "package/inner/__init__.py"}
+    beside = {"__init__.py"} if text.startswith("from .") else set()
+    assert names - beside == (packages if "package" in text else {"helper.py"})
 
 
 def test_stored_hashes_are_those_of_the_files(

@@ -325,6 +325,24 @@ def test_a_changed_function_of_a_session_has_another_key() -> None:
     assert codes[0] != codes[1]
 
 
+@pytest.mark.parametrize(
+    "name", ["python:gone", "python#2:gone", "rules.py#2:letters", "rules.py:lambda"]
+)
+def test_what_only_an_earlier_process_had_is_one_line(project: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"of an earlier Python process.*give it itself once more"):
+        plan(parse({"source": "rows.jsonl", "stages": [{"select": name}]}), project / "out")
+
+
+def test_a_script_that_asks_for_its_own_function_from_its_top_is_one_line(project: Path) -> None:
+    Path("script.py").write_text(
+        "from siftune.curate.core.registry import build\n"
+        "def rule(table): return table['n'] > 1\n"
+        "build('curate.selectors', 'script.py:rule', {})\n"
+    )
+    with pytest.raises(UsageError, match=r"script\.py is run from its top .* __name__ =="):
+        registry.build("curate.selectors", "script.py:rule", {})
+
+
 LAYOUTS = """def asked(record):
     return {"prompt": record["Q"], "completion": record["A"]}
 
