@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from click.exceptions import Exit
 
+from siftune.curate.commands.agree import agree
 from siftune.curate.commands.click_commands import Components, GivenPath, HintingGroup
 from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
 from siftune.curate.core.custom_file import short_name
@@ -342,6 +343,9 @@ _stage_group(
     lambda name: name.endswith("_dedup"),
     "Drop duplicates among ROWS; each dropped row names the row it duplicates.",
 )
+
+
+curate.add_command(agree)
 
 
 def _source(layout: str | None, renames: tuple[str, ...], limit: int | None) -> dict[str, Any]:

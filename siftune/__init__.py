@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from siftune.curate.core.errors import DataError, LockedError, SiftuneError, UsageError
     from siftune.finetune.core.types import TrainResult
     from siftune.recipes import PipelineRun, run
-    from siftune.results import Explanation, explain, report
+    from siftune.results import Explanation, agree, explain, report
     from siftune.rows import (
         Rows,
         dedup,
@@ -60,6 +60,7 @@ __all__ = [
     "TrainResult",
     "UsageError",
     "__version__",
+    "agree",
     "dedup",
     "evaluate",
     "explain",
@@ -90,7 +91,7 @@ _PLACES: Final = {
     "curate.core.errors": ("DataError", "LockedError", "SiftuneError", "UsageError"),
     "finetune.core.types": ("TrainResult",),
     "recipes": ("PipelineRun", "run"),
-    "results": ("Explanation", "explain", "report"),
+    "results": ("Explanation", "agree", "explain", "report"),
     "rows": (
         *("Rows", "dedup", "from_datasets", "from_polars", "from_records", "open_run", "read"),
         *("score", "select"),

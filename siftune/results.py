@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import polars as pl
 
+from siftune.curate.core.errors import UsageError
 from siftune.curate.render import as_text
 from siftune.curate.runners.results import read_quarantine
 from siftune.curate.runs.explain import RowTrace, row_trace
 from siftune.curate.runs.run_manifest import stage_file
 from siftune.session import python_errors
 
-__all__ = ["Explanation", "decisions", "every_row", "explain", "quarantined", "report"]
+if TYPE_CHECKING:
+    from siftune.curate.commands.agree import LabelRow
+    from siftune.curate.judge_stats.report import AgreementReport, Kind
+
+__all__ = ["Explanation", "agree", "decisions", "every_row", "explain", "quarantined", "report"]
 
 _HEAD: Final = 5
 """Rows that a notebook shows."""
@@ -101,6 +106,67 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     from siftune.pipelines.report import write_report
 
     return write_report(Path(run), None if out is None else Path(out))
+
+
+@python_errors()
+def agree(
+    judged: Any,
+    gold: Any,
+    judge: str | Sequence[str],
+    *,
+    label: str | None = None,
+    on: str | None = None,
+    prompt: str | None = None,
+    level: Kind | None = None,
+    tie: str = "tie",
+    win: str | None = None,
+    worst: int = 5,
+) -> AgreementReport:
+    """How the labels of judges agree with gold ones, with 95 % intervals.
+
+    Args:
+        judged: Rows with the judges' labels: `siftune.Rows`, a frame, a list of dicts, a path.
+        gold: The same with the true labels, of some or all of the rows.
+        judge: Column of ``judged``; several are compared, and voted as a panel.
+        label: Column of ``gold`` (default: the name of the judge's).
+        on: Column that both have, one value a row (default: ``id``, else ``digest``).
+        prompt: Column of ``judged`` whose equal values are one draw of the intervals.
+        level: ``nominal``, ``ordinal``, ``interval`` or ``probability``; found from the labels.
+        tie: Label of a tie; also 0.5 beside 0 and 1.
+        win: Label of a win, for win rates that are corrected by gold.
+        worst: Number of rows to list that differ most.
+
+    Raises:
+        UsageError: a column is not there, or no row is in both.
+    """
+    from siftune.curate.commands.agree import report_on
+
+    return report_on(
+        _labelled(judged, "judged"),
+        _labelled(gold, "gold"),
+        [judge] if isinstance(judge, str) else [*judge],
+        "judged",
+        "gold",
+        label=label,
+        on=on,
+        prompt=prompt,
+        level=level,
+        tie=tie,
+        win=win,
+        worst=worst,
+    )
+
+
+def _labelled(data: Any, name: str) -> list[LabelRow]:
+    from siftune.curate.commands.agree import LabelRow, label_rows
+    from siftune.curate.io.plain_frames import frame_of
+
+    if isinstance(data, str | Path):
+        return label_rows(str(data))
+    frame = frame_of(getattr(data, "kept", data))
+    if frame.is_empty():
+        raise UsageError(f"{name} has no rows")
+    return [LabelRow(f"{name}, row {at}", row) for at, row in enumerate(frame.to_dicts(), 1)]
 
 
 def decisions(run: Path) -> pl.DataFrame:

@@ -107,8 +107,8 @@ class SelfPreference:
 
     ``bias``: on pairs of equal quality, wins of its own answers less those of the others,
     -1 … 1. ``excess``: its own answers' win rate with this judge less the gold one, on all pairs.
-    ``ability``: share of the pairs of unequal quality that it judges right (ties half), which says
-    whether it can tell answers apart at all; None where there are none.
+    ``ability``: share of the pairs of unequal quality that it judges right (ties half): near 0.5
+    it cannot distinguish answers at all. None where there are no such pairs.
     """
 
     bias: Estimate

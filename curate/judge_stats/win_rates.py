@@ -78,7 +78,7 @@ def rogan_gladen(judge: npt.ArrayLike, gold: npt.ArrayLike, prompts: Prompts = N
 
 
 def _counted(right: Floats, index: Any) -> tuple[float, float]:
-    """A share, and how many independent draws it is worth."""
+    """A share, and the number of independent draws that have its variance."""
     share_of, rows = float(right.mean()), right.size
     _, own = np.unique(index, return_inverse=True)
     count = int(own.max()) + 1

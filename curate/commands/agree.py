@@ -1,0 +1,258 @@
+"""``siftune curate agree``: judges' labels in one file against gold labels in another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import rich_click as click
+
+from siftune.curate.commands.click_commands import HintingCommand
+from siftune.curate.core.errors import BadRow, DataError, UsageError
+from siftune.curate.core.terminal import echo, echo_json
+from siftune.curate.core.types import Row
+
+if TYPE_CHECKING:
+    from siftune.curate.judge_stats.report import AgreementReport, Kind
+
+__all__ = ["LabelRow", "agree", "label_rows", "report_on"]
+
+_KEYS: Final = ("id", "digest")
+_PROMPTS: Final = ("prompt", "messages")
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A record, and where it was read: file and line, or row."""
+
+    where: str
+    values: Row
+
+
+@click.command(cls=HintingCommand)
+@click.argument("judged")
+@click.argument("gold")
+@click.option(
+    "--judge",
+    "judges",
+    required=True,
+    multiple=True,
+    metavar="COLUMN[,COLUMN]",
+    help="Columns of JUDGED with a judge's labels; several are compared, and voted as a panel.",
+)
+@click.option(
+    "--label",
+    metavar="COLUMN",
+    help="Column of GOLD with the true labels.  [default: the name of the judge's]",
+)
+@click.option(
+    "--on",
+    metavar="COLUMN",
+    help="Column that both files have one value of for each row.  [default: id, else digest]",
+)
+@click.option(
+    "--prompt",
+    metavar="COLUMN",
+    help="Column of JUDGED whose equal values are one draw of the intervals.  [default: the "
+    "prompt of the row, where it has one]",
+)
+@click.option(
+    "--level",
+    type=click.Choice(("nominal", "ordinal", "interval", "probability")),
+    help="Kind of label: names, ranks, numbers, or the probability of a gold 1.  [default: what "
+    "the labels are]",
+)
+@click.option(
+    "--tie", default="tie", show_default=True, help="Label of a tie; also 0.5 beside 0 and 1."
+)
+@click.option("--win", help="Label of a win, for win rates that are corrected by gold.")
+@click.option(
+    "--worst",
+    type=click.IntRange(0),
+    metavar="INT",
+    default=5,
+    show_default=True,
+    help="Number of rows to list that differ most.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def agree(judged: str, gold: str, judges: tuple[str, ...], as_json: bool, **how: Any) -> None:
+    """Measure how the labels in JUDGED agree with those in GOLD, with 95 % intervals.
+
+    Both are files or folders of rows (JSON lines, CSV, parquet, a run folder), joined by an id.
+    Kappa (agreement beyond chance) comes first; rows of one prompt are one draw. With --win the win
+    rate is corrected by the gold labels of a part of the rows.
+
+    Example: siftune curate agree judged gold.jsonl --judge winner --label label --win first
+    """
+    names = [name.strip() for value in judges for name in value.split(",")]
+    report = report_on(
+        label_rows(judged),
+        label_rows(gold),
+        list(dict.fromkeys(names)),
+        judged,
+        gold,
+        **how,
+    )
+    if as_json:
+        echo_json(report.as_dict())
+    else:
+        echo(report)
+
+
+def label_rows(source: str) -> list[LabelRow]:
+    """All records of a source.
+
+    Raises:
+        DataError: one cannot be read; the text names it.
+    """
+    from siftune.curate.files.byte_streams import shown
+    from siftune.curate.io.source_parts import expand
+
+    found = []
+    for part in expand(source):
+        for number, row in part.records():
+            where = f"{shown(part.shown)}, {part.unit} {number}"
+            if isinstance(row, BadRow):
+                raise DataError(f"{where}: {row.detail}")
+            found.append(LabelRow(where, row))
+    if not found:
+        raise DataError(f"{shown(source)} has no rows")
+    return found
+
+
+def report_on(
+    judged: Sequence[LabelRow],
+    gold_rows: Sequence[LabelRow],
+    judges: Sequence[str],
+    judged_name: str,
+    gold_name: str,
+    *,
+    label: str | None = None,
+    on: str | None = None,
+    prompt: str | None = None,
+    level: Kind | None = None,
+    tie: str = "tie",
+    win: str | None = None,
+    worst: int = 5,
+) -> AgreementReport:
+    """Join the rows by ``on`` and compare their labels; see `judge_stats.report.compare`.
+
+    Raises:
+        UsageError: a column is not there, a key is there twice, or no row is in both.
+    """
+    from siftune.curate.judge_stats.intervals import NotEstimableError
+    from siftune.curate.judge_stats.report import compare
+
+    for judge in judges:
+        _refuse_unknown(judge, judged, judged_name, "--judge")
+    label = label or (judges[0] if len(judges) == 1 else "")
+    _refuse_unknown(label, gold_rows, gold_name, "--label")
+    on = on or _shared_key(judged, gold_rows, judged_name, gold_name)
+    for rows, name in ((judged, judged_name), (gold_rows, gold_name)):
+        _refuse_unknown(on, rows, name, "--on")
+    keys = _keys(judged, on)
+    labels = dict(zip(_keys(gold_rows, on), _labels(gold_rows, label), strict=True))
+    if not any(key in labels for key in keys):
+        raise UsageError(
+            f"no row of {judged_name} is in {gold_name}: the values of {on!r} differ, such as "
+            f"{keys[0]!r} and {next(iter(labels))!r}; give another column with --on"
+        )
+    columns = {judge: _labels(judged, judge) for judge in judges}
+    prompts = _prompts(judged, prompt, judged_name)
+    wanted = [labels.get(key) for key in keys]
+    try:
+        return compare(columns, wanted, keys, prompts, level=level, tie=tie, win=win, worst=worst)
+    except NotEstimableError as error:
+        raise UsageError(f"{judged_name} and {gold_name}: {error}") from None
+
+
+def _columns(rows: Iterable[LabelRow]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row.values))
+
+
+def _refuse_unknown(column: str, rows: Sequence[LabelRow], name: str, flag: str) -> None:
+    from siftune.curate.rows.columns import nearest_columns
+
+    there = _columns(rows)
+    if column.partition(".")[0] not in there:
+        what = f"no column {column!r}" if column else "which column has the gold labels?"
+        advice = nearest_columns(column, there)
+        raise UsageError(f"{name}: {what} ({flag}); {advice}")
+
+
+def _shared_key(
+    judged: Sequence[LabelRow], gold: Sequence[LabelRow], judged_name: str, gold_name: str
+) -> str:
+    first, second = _columns(judged), _columns(gold)
+    for key in _KEYS:
+        if key in first and key in second:
+            return key
+    raise UsageError(
+        f"{judged_name} and {gold_name} have no column id or digest in common: name one that both "
+        "have with --on"
+    )
+
+
+def _value(row: LabelRow, column: str) -> Any:
+    """A value of a row; ``extra.KEY`` is a field that the raw row of a run had."""
+    if column in row.values:
+        return row.values[column]
+    head, _, rest = column.partition(".")
+    within = row.values.get(head)
+    fields = orjson.loads(within) if isinstance(within, str) and within.startswith("{") else within
+    return fields.get(rest) if isinstance(fields, dict) else None
+
+
+def _keys(rows: Sequence[LabelRow], column: str) -> list[str]:
+    seen: dict[str, str] = {}
+    for row in rows:
+        value = _value(row, column)
+        if not isinstance(value, str | int):
+            raise UsageError(f"{row.where}: expected an id in {column!r}, got {_short(value)}")
+        if (before := seen.setdefault(str(value), row.where)) != row.where:
+            raise UsageError(
+                f"{row.where}: {column} {str(value)!r} is there twice, first in {before}; expected "
+                "one row for each"
+            )
+    return list(seen)
+
+
+def _labels(rows: Sequence[LabelRow], column: str) -> list[Any]:
+    """Labels of a column, all numbers if they can be; an empty text is no label."""
+    found = [_value(row, column) for row in rows]
+    for row, label in zip(rows, found, strict=True):
+        if not isinstance(label, str | int | float | None):
+            raise UsageError(
+                f"{row.where}: expected a text or a number in {column!r}, got {_short(label)}"
+            )
+    found = [None if label in ("", None) or label != label else label for label in found]
+    try:
+        return [None if label is None else float(label) for label in found]
+    except (ValueError, OverflowError):
+        return [None if label is None else str(label) for label in found]
+
+
+def _prompts(rows: Sequence[LabelRow], column: str | None, name: str) -> list[str] | None:
+    if column is None:
+        column = next((one for one in _PROMPTS if one in rows[0].values), None)
+        if column is None:
+            return None
+    _refuse_unknown(column, rows, name, "--prompt")
+    return [_prompt(row, column) for row in rows]
+
+
+def _prompt(row: LabelRow, column: str) -> str:
+    """What makes the prompt; of a conversation all turns but the assistant's."""
+    value = _value(row, column)
+    if isinstance(value, list):
+        value = [
+            one for one in value if not isinstance(one, dict) or one.get("role") != "assistant"
+        ]
+    return orjson.dumps(value, default=str).decode()
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -1,0 +1,348 @@
+"""Comparison of judges with gold labels: all figures that fit the kind of label, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from siftune.curate.judge_stats import agreement, calibration, win_rates
+from siftune.curate.judge_stats.intervals import Estimate, Floats, NotEstimableError
+
+__all__ = ["AgreementReport", "Kind", "compare"]
+
+Kind: TypeAlias = Literal["nominal", "ordinal", "interval", "probability"]
+"""Kinds of labels: names, ranks, numbers, or (of the judge) the probability of a gold 1."""
+
+_RANKS: Final = 10  # whole numbers that are taken as ranks
+_Figure: TypeAlias = Callable[[Floats, Floats, Any], Estimate]
+
+
+@dataclass(frozen=True, repr=False)
+class AgreementReport:
+    """How judges agree with gold, and what a win rate by them is when corrected.
+
+    ``figures`` are by name and judge; ``not_estimable`` has the reason where one has no value.
+    ``rows`` counts: judged, gold, compared (both), prompts of the compared, gold ties, and the
+    unscored of each judge. ``disagreements`` are the compared rows that differ most.
+    """
+
+    level: Kind
+    rows: Mapping[str, Any]
+    figures: Mapping[str, Mapping[str, Estimate]]
+    not_estimable: Mapping[str, Mapping[str, str]]
+    disagreements: Sequence[Mapping[str, Any]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def __repr__(self) -> str:
+        """As `siftune curate agree` prints it."""
+        rows = self.rows
+        lines = [
+            f"{rows['compared']:,} rows compared, of {rows['prompts']:,} prompts "
+            f"({rows['judged']:,} judged, {rows['gold']:,} gold, {rows['gold_ties']:,} gold ties); "
+            f"labels are {self.level}"
+        ]
+        lines += [f"  {name}: {count:,} rows unscored" for name, count in rows["unscored"].items()]
+        width = max(len(judge) for by in self.figures.values() for judge in by)
+        for figure, by_judge in self.figures.items():
+            for at, (judge, one) in enumerate(by_judge.items()):
+                head = "" if at else figure
+                lines.append(f"  {head:<30}{judge:<{width}}  {one}  {one.rows:,} rows")
+        for figure, reasons in self.not_estimable.items():
+            lines += [
+                f"  {figure}: not estimable for {name}: {why}" for name, why in reasons.items()
+            ]
+        if self.disagreements:
+            lines.append("rows that differ most:")
+        for row in self.disagreements:
+            labels = ", ".join(f"{name} {label}" for name, label in row["judges"].items())
+            lines.append(f"  {row['key']}  gold {row['gold']}, {labels}")
+        return "\n".join(lines)
+
+
+def compare(
+    judges: Mapping[str, Sequence[Any]],
+    gold: Sequence[Any],
+    keys: Sequence[Any],
+    prompts: Sequence[Any] | None = None,
+    *,
+    level: Kind | None = None,
+    tie: Any = "tie",
+    win: Any = None,
+    worst: int = 5,
+) -> AgreementReport:
+    """Compare the labels of each judge with ``gold``, row by row; None is no label.
+
+    ``level`` is found from the labels by default: text or 0 and 1 are nominal, up to ten whole
+    numbers ordinal, others interval; numbers within 0 … 1 beside a gold of 0 and 1 are
+    probabilities. ``tie`` is the label of a tie (0.5 where wins are 1 and 0), ``win`` that of a win
+    (1 there): with it there are win rates, corrected by gold where rows without gold are.
+    Several judges are also a panel: its majority, median or mean is compared, too.
+
+    Raises:
+        NotEstimableError: no row has both labels, or no figure can be estimated.
+    """
+    labels = _Labels.of(judges, gold, level, tie, win)
+    if not labels.met.any():
+        raise NotEstimableError("no row has both a judge's label and a gold one")
+    own = None if prompts is None else np.asarray(prompts)
+    figures: dict[str, dict[str, Estimate]] = {}
+    failed: dict[str, dict[str, str]] = {}
+    for figure, name, found in labels.figures(own):
+        try:
+            figures.setdefault(figure, {})[name] = found()
+        except NotEstimableError as error:
+            failed.setdefault(figure, {})[name] = str(error)
+    if not any(figures.values()):
+        raise NotEstimableError("; ".join(f"{one}: {why}" for one, why in failed.items()))
+    counts = {
+        "judged": len(gold),
+        "gold": int(np.isfinite(labels.gold).sum()),
+        "compared": int(labels.met.sum()),
+        "prompts": int(labels.met.sum() if own is None else np.unique(own[labels.met]).size),
+        "gold_ties": int((labels.met & (labels.gold == labels.tie)).sum()),
+        "unscored": {
+            name: int(missing)
+            for name, values in labels.judges.items()
+            if name in judges and (missing := np.isnan(values).sum())
+        },
+    }
+    rows = [
+        {"key": keys[at], "gold": gold[at], "judges": {one: judges[one][at] for one in judges}}
+        for at in labels.furthest([*judges], worst)
+    ]
+    known = {figure: by for figure, by in figures.items() if by}
+    return AgreementReport(labels.level, counts, known, failed, rows)
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Labels as numbers, NaN where there is none."""
+
+    judges: Mapping[str, Floats]
+    gold: Floats
+    level: Kind
+    tie: float | None
+    win: float | None
+
+    @classmethod
+    def of(
+        cls,
+        judges: Mapping[str, Sequence[Any]],
+        gold: Sequence[Any],
+        level: Any,
+        tie: Any,
+        win: Any,
+    ) -> _Labels:
+        columns = [gold, *judges.values()]
+        if _refuse_mixed(dict(zip(("gold", *judges), columns, strict=True)), level):
+            numbers, names = agreement.numbered(*[_texts(column) for column in columns])
+            code = {name: float(at) for at, name in enumerate(names)}
+            level, tie_code, win_code = "nominal", code.get(str(tie)), code.get(str(win))
+        else:
+            numbers = [np.array([_number(label) for label in column]) for column in columns]
+            level = level or _kind(numbers)
+            tie_code, win_code = _number(tie), _number(win)
+            if level == "probability" or set(_known(np.concatenate(numbers))) <= {0.0, 0.5, 1.0}:
+                tie_code = 0.5 if np.isnan(tie_code) else tie_code
+                win_code = 1.0 if win is None else win_code
+        if win is not None and (win_code is None or win_code not in np.concatenate(numbers)):
+            raise NotEstimableError(f"no label is {win!r}, the one of a win")
+        found = dict(zip(judges, numbers[1:], strict=True))
+        if len(found) > 1:
+            found[f"panel of {len(found)}"] = _panel(np.stack([*found.values()]), level, tie_code)
+        return cls(found, numbers[0], level, tie_code, win_code)
+
+    @property
+    def met(self) -> npt.NDArray[np.bool_]:
+        """Rows with gold that a judge has labelled."""
+        there = [np.isfinite(values) for values in self.judges.values()]
+        return np.asarray(np.isfinite(self.gold) & np.any(there, axis=0))
+
+    def figures(self, prompts: Any) -> Iterator[tuple[str, str, Callable[[], Estimate]]]:
+        """Name of a figure, name of a judge, and what computes it."""
+        for figure, compute in self._comparisons():
+            for name, values in self.judges.items():
+                yield figure, name, _bound(compute, values, self.gold, prompts)
+        alone = [values for name, values in self.judges.items() if not name.startswith("panel of")]
+        if len(alone) > 1:
+            level = "interval" if self.level == "probability" else self.level
+            yield (
+                "alpha_among_judges",
+                "all",
+                lambda: agreement.krippendorff_alpha(np.stack(alone), prompts, level=level),
+            )
+        if self.win is not None and np.isfinite(self.win):
+            yield from self._win_rates(prompts)
+
+    def _comparisons(self) -> list[tuple[str, _Figure]]:
+        def alpha(level: agreement.Level) -> _Figure:
+            return lambda judge, gold, prompts: agreement.krippendorff_alpha(
+                np.stack([judge, gold]), prompts, level=level
+            )
+
+        def quadratic(judge: Floats, gold: Floats, prompts: Any) -> Estimate:
+            return agreement.cohen_kappa(judge, gold, prompts, weights="quadratic")
+
+        kappa, accuracy = agreement.cohen_kappa, self._without_ties(agreement.accuracy)
+        ranks: list[tuple[str, _Figure]] = [
+            ("spearman", agreement.spearman),
+            ("kendall", agreement.kendall_tau),
+        ]
+        if self.level == "nominal":
+            return [("kappa", kappa), ("alpha", alpha("nominal")), ("accuracy", accuracy)]
+        if self.level == "ordinal":
+            exact: list[tuple[str, _Figure]] = [("kappa", kappa), ("accuracy", accuracy)]
+            first = [("kappa_quadratic", quadratic), *exact, ("alpha", alpha("ordinal"))]
+            return [*first, *ranks]
+        if self.level == "interval":
+            return [("kappa_quadratic", quadratic), ("alpha", alpha("interval")), *ranks]
+        return [
+            ("kappa", _of_halves(kappa)),
+            ("accuracy", self._without_ties(_of_halves(agreement.accuracy))),
+            ("ece", calibration.expected_calibration_error),
+            ("ece_calibrated", _calibrated(calibration.expected_calibration_error)),
+            ("brier", calibration.brier),
+            ("brier_calibrated", _calibrated(calibration.brier)),
+        ]
+
+    def _without_ties(self, compute: _Figure) -> _Figure:
+        """Of the rows on which neither judge nor gold has a tie."""
+
+        def figure(judge: Floats, gold: Floats, prompts: Any) -> Estimate:
+            tied = (judge == self.tie) | (gold == self.tie)
+            return compute(np.where(tied, np.nan, judge), gold, prompts)
+
+        return figure
+
+    def _win_rates(self, prompts: Any) -> Iterator[tuple[str, str, Callable[[], Estimate]]]:
+        gold = self._wins(self.gold)
+        yield "win_rate", "gold", lambda: win_rates.win_rate(gold, prompts)
+        for name, values in self.judges.items():
+            wins = self._wins(values)
+            yield "win_rate", name, _bound(win_rates.win_rate, wins, prompts)
+            if not (np.isfinite(wins) & np.isnan(gold)).any():
+                continue
+            decided = np.where(wins == 0.5, 0.5, (wins > 0.5).astype(float))
+            decided[np.isnan(wins)] = np.nan
+            yield (
+                "win_rate_rogan_gladen",
+                name,
+                _bound(win_rates.rogan_gladen, decided, gold, prompts),
+            )
+            yield (
+                "win_rate_prediction_powered",
+                name,
+                _bound(win_rates.prediction_powered, wins, gold, prompts),
+            )
+
+    def _wins(self, values: Floats) -> Floats:
+        if self.level == "probability":
+            return values
+        wins = np.where(values == self.tie, 0.5, (values == self.win).astype(float))
+        wins[np.isnan(values)] = np.nan
+        return wins
+
+    def furthest(self, names: Sequence[str], count: int) -> list[int]:
+        """Rows on which the judges are furthest from gold, summed over them."""
+        distance = np.zeros(self.gold.size)
+        for name in names:
+            values = self.judges[name]
+            if self.level == "nominal":
+                off = (values != self.gold).astype(float)
+            else:
+                off = np.abs(values - self.gold)
+            distance += np.where(np.isfinite(values) & np.isfinite(self.gold), off, 0.0)
+        order = np.argsort(-distance, kind="stable")[:count]
+        return [int(at) for at in order if distance[at] > 0]
+
+
+def _bound(compute: Callable[..., Estimate], *given: Any) -> Callable[[], Estimate]:
+    return lambda: compute(*given)
+
+
+def _of_halves(compute: _Figure) -> _Figure:
+    """Of probabilities as labels: 1 above a half, 0 below, a tie at it."""
+
+    def figure(judge: Floats, gold: Floats, prompts: Any) -> Estimate:
+        labels = (np.sign(judge - 0.5) + 1) / 2
+        return compute(labels, gold, prompts)
+
+    return figure
+
+
+def _calibrated(compute: _Figure) -> _Figure:
+    """After Platt's calibration, of folds without the row."""
+
+    def figure(judge: Floats, gold: Floats, prompts: Any) -> Estimate:
+        fitted = calibration.calibrate(judge, gold, prompts).cross_fitted
+        return compute(fitted, gold, prompts)
+
+    return figure
+
+
+def _refuse_mixed(columns: Mapping[str, Sequence[Any]], level: Kind | None) -> bool:
+    """Whether all labels are texts; refused where only some are, or where numbers are needed."""
+    of_text = {
+        name: any(isinstance(label, str) for label in column)
+        for name, column in columns.items()
+        if any(label is not None for label in column)
+    }
+    texts = [name for name, is_text in of_text.items() if is_text]
+    if texts and len(texts) < len(of_text):
+        numbers = [name for name in of_text if name not in texts]
+        raise NotEstimableError(
+            f"the labels of {', '.join(texts)} are texts, those of {', '.join(numbers)} numbers"
+        )
+    if texts and level not in (None, "nominal"):
+        raise NotEstimableError(f"{level} labels are numbers, those of {texts[0]} are texts")
+    return bool(texts)
+
+
+def _texts(column: Sequence[Any]) -> list[str | None]:
+    return [None if label is None else str(label) for label in column]
+
+
+def _number(label: Any) -> float:
+    """A label as a number; NaN for none, or a text that is no number."""
+    try:
+        return np.nan if label is None else float(label)
+    except ValueError:
+        return np.nan
+
+
+def _known(values: Floats) -> list[float]:
+    return cast("list[float]", np.unique(values[np.isfinite(values)]).tolist())
+
+
+def _kind(numbers: Sequence[Floats]) -> Kind:
+    gold, judged = _known(numbers[0]), _known(np.concatenate(numbers[1:]))
+    if set(gold) <= {0.0, 0.5, 1.0}:
+        if set(judged) <= {0.0, 0.5, 1.0}:
+            return "nominal"
+        if judged[0] >= 0 and judged[-1] <= 1:
+            return "probability"
+    both = {*gold, *judged}
+    return "ordinal" if len(both) <= _RANKS and all(map(float.is_integer, both)) else "interval"
+
+
+def _panel(votes: Floats, level: Kind, tie: float | None) -> Floats:
+    """The judges' majority (a tie where two lead), median of ranks, or mean; NaN without any."""
+    there = np.isfinite(votes).any(0)
+    found = np.full(votes.shape[1], np.nan)
+    if level == "nominal":
+        labels = np.unique(votes[np.isfinite(votes)])
+        counts = (votes[:, :, None] == labels).sum(0)
+        lead = counts == counts.max(1, keepdims=True)
+        undecided = np.nan if tie is None else tie
+        found[there] = np.where(lead.sum(1) == 1, labels[lead.argmax(1)], undecided)[there]
+    elif there.any():
+        middle = np.nanmedian if level == "ordinal" else np.nanmean
+        found[there] = middle(votes[:, there], axis=0)
+    return found
