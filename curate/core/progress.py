@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from logging import ERROR
 from typing import Any, Final, Protocol, TextIO, TypeAlias
 
-from siftune.curate.core.terminal import hidden, printable
+from siftune.curate.core.redact import hidden
+from siftune.curate.core.terminal import printable
 
 __all__ = [
     "NoProgress",

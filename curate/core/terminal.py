@@ -1,4 +1,4 @@
-"""Terminal output: control characters escaped, passwords in URLs hidden."""
+"""Terminal output: control characters escaped, secrets hidden (`core.redact`)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import re
 import sys
 from typing import Any, Final
 
-__all__ = ["echo", "echo_json", "hidden", "one_line", "one_message", "printable"]
+from siftune.curate.core.redact import hidden
+
+__all__ = ["echo", "echo_json", "one_line", "one_message", "printable"]
 
 _CONTROL: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_USER_INFO: Final = re.compile(r"(?<=://)(?:[^\s/?#]+|[^\s/?#:]*:\S+)(?=@)")
-_SECRET: Final = re.compile(
-    r"(?i)((?:[?&;#]|%3f|%26)"  # before a parameter of a URL, or of one quoted in another
-    r"(?=[^\s=&;#?%]*(?:token|key|secret|pass|pwd|sig|auth|cred|session|jwt|code|policy|bearer"
-    r"|access|ticket|assertion|otp|hmac))"
-    r"[^\s=&;#?%]*(?:=|%3d))[^\s&#;]+"
-)
-_HIDDEN: Final = "***"
 
 
 def printable(text: str) -> str:
@@ -28,18 +22,6 @@ def printable(text: str) -> str:
     'a�[31mb'
     """
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def hidden(text: str) -> str:
-    """``text`` with user names, passwords and likely secrets of URLs replaced.
-
-    Services have their own names for parameters that sign or open a URL (``X-Amz-Signature``,
-    ``client_secret``, ``sig``): a parameter is secret by a part of its name.
-
-    >>> hidden("https://me:secret@host/rows.jsonl?token=abc&part=1")
-    'https://***@host/rows.jsonl?token=***&part=1'
-    """
-    return _SECRET.sub(rf"\g<1>{_HIDDEN}", _USER_INFO.sub(_HIDDEN, text))
 
 
 def one_line(text: str) -> str:

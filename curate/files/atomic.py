@@ -16,6 +16,7 @@ from typing import IO, Any, Final
 import orjson
 
 from siftune.curate.core.errors import LockedError, UsageError, name_in_errors
+from siftune.curate.core.redact import without_protected
 from siftune.curate.files.lock_files import acquire_lock, open_lock_file
 
 __all__ = [
@@ -146,9 +147,9 @@ def target_of_part(name: str) -> str | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in one step."""
+    """Write ``text`` to ``path`` in one step, without keys and passwords in use."""
     with atomic_write(path) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+        part.write_text(without_protected(text), encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:

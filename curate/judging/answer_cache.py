@@ -38,15 +38,8 @@ _TABLES: Final = (
 
 def key_of(identity: str, question: Question, attempt: int) -> bytes:
     """The cache's key (16 bytes) of a question to a model; ``attempt`` counts repeated asking."""
-    parts = (
-        identity,
-        question.messages,
-        question.labels,
-        question.max_tokens,
-        question.temperature,
-        question.version,
-        attempt,
-    )
+    asked = {name: value for name, value in vars(question).items() if value}
+    parts = (identity, asked, attempt)
     return blake2b(_bytes(parts), digest_size=16).digest()
 
 
@@ -62,7 +55,7 @@ class Receipt:
     """One call that ended: ``outcome`` is ``answered`` or the reason of its failure.
 
     ``cost`` is in billionths of a dollar. ``unsettled``: whether it is billed is not known, so its
-    reservation goes on counting.
+    reservation still counts.
     """
 
     key: bytes
@@ -84,8 +77,8 @@ class AnswerCache:
     """Answers by key, calls, and the money spent of each account; ``path`` None keeps no answers.
 
     Write-ahead log: a committed answer survives the end of the process at any moment, by
-    ``kill -9`` too; when the machine itself goes down the last seconds may be lost, and the file
-    stays whole. Several processes may use it at once; of two answers with one key the first stays.
+    ``kill -9`` too; a crash of the machine itself may lose the last seconds, and leaves the file
+    whole. Several processes may use it at once; of two answers with one key the first stays.
     Money of an account is what its calls cost and what is reserved for calls that have not ended,
     those of killed runs included: they may have been billed.
     """
@@ -135,7 +128,7 @@ class AnswerCache:
         return None if found is None else self._answer(key, *found)
 
     def reserve(self, key: bytes, amount: int, cap: int | None) -> int | None:
-        """The number of a call that may be sent; None where its dearest price passes the cap."""
+        """The number of a call that may be sent; None where its highest price passes the cap."""
         spent, reserved = self._money()
         if cap is not None and spent + reserved + amount > cap:
             return None

@@ -29,7 +29,7 @@ _DETAIL: Final = 300
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one question: an answer or an error, the calls it took and what they cost."""
+    """The answer to one question, or the error; the calls that it took and what they cost."""
 
     answer: Answer | None = None
     error: BackendError | None = None
@@ -59,7 +59,7 @@ def summed(before: Outcome, last: Outcome) -> Outcome:
 
 @dataclass
 class Asking:
-    """One question of an item: the text to send now, and what came of it."""
+    """One question of an item: the text to send now, and the outcomes so far."""
 
     task: Task
     item: Item

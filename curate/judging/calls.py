@@ -13,7 +13,7 @@ __all__ = ["OVER_BUDGET", "Call", "CallBook"]
 
 OVER_BUDGET = BackendError(
     "over_budget",
-    "the dearest price of this question does not fit what is left of max_cost",
+    "the highest price of this question does not fit what is left of max_cost",
     permanent=True,
 )
 _NOT_IN_CACHE = BackendError(
@@ -36,7 +36,7 @@ class Call:
 class CallBook:
     """What all calls of one run have in common: the cache, prices, the cap, and the counts.
 
-    ``cap`` is in billionths of a dollar; the dearest price of a call is reserved before it is
+    ``cap`` is in billionths of a dollar; the highest price of a call is reserved before it is
     sent, so that the cap holds whatever the calls in flight turn out to cost.
     """
 

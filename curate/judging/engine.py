@@ -31,7 +31,7 @@ class Judge:
     ``cache``: the SQLite file of answers; a question that it holds is never asked again, whatever
     happens to the run. None keeps no answers. ``replay``: answer from the cache alone.
     ``max_cost``: dollars that ``account`` may cost in all runs with this cache, never passed: the
-    dearest price of a call is reserved before it is sent; ``prices`` are needed for it.
+    highest price of a call is reserved before it is sent; ``prices`` are needed for it.
     ``in_flight``, ``per_minute`` and ``timeout`` (seconds for a whole answer) are of servers, and
     so is ``give_up``: after that many questions in a row that a server failed to answer the rest
     is not asked. ``batch``: items at a time for a model in this process.

@@ -128,7 +128,7 @@ class ServerAsker:
         return total
 
     async def _once(self, key: bytes, question: Question, attempt: int) -> Outcome:
-        """One request, once its dearest price fits the cap."""
+        """One request, once its highest price fits the cap."""
         if self._pacer.stopped is not None:
             return Outcome(error=self._pacer.stopped)
         call = await self._reserved(key, question, attempt)
@@ -157,7 +157,7 @@ class ServerAsker:
         return outcome
 
     async def _reserved(self, key: bytes, question: Question, attempt: int) -> Call | None:
-        """A call whose dearest price fits the cap, perhaps after others have ended."""
+        """A call whose highest price fits the cap, perhaps after others have ended."""
         if self.book.cap is None:
             return self.book.reserve(key, question, attempt)
         while True:

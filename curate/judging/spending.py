@@ -20,16 +20,16 @@ _TOKENS_OF_CHAT: Final = 256  # a system prompt that a template adds by itself, 
 class Prices:
     """What a judge costs, in dollars: a million input tokens, a million output tokens.
 
-    ``dearest`` is the most that one call can cost where the server states the cost of each
+    ``most_per_call`` is the most that one call can cost where the server states the cost of each
     (``usage.cost``); without it the bound is computed from the tokens.
     """
 
     input: float = 0.0
     output: float = 0.0
-    dearest: float | None = None
+    most_per_call: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "dearest"):
+        for name in ("input", "output", "most_per_call"):
             price = getattr(self, name)
             if price is not None and not 0 <= price < BILLION:  # NaN fails, too
                 raise UsageError(f"price {name}: expected dollars, 0 or more, got {price}")
@@ -47,8 +47,8 @@ class Prices:
 
     def bound(self, question: Question) -> int:
         """The most that one call can cost, before it is sent."""
-        if self.dearest is not None:
-            return round(self.dearest * BILLION)
+        if self.most_per_call is not None:
+            return round(self.most_per_call * BILLION)
         return self.of_tokens(most_input_tokens(question), question.max_tokens)
 
     def of(self, question: Question, answer: Answer) -> int:

@@ -15,6 +15,7 @@ from siftune.curate.judging.answer_cache import AnswerCache
 from siftune.curate.judging.engine import Judge
 from siftune.curate.judging.spending import BILLION, Prices
 from siftune.curate.judging.types import Answer, BackendError, Item, Question, UnparsedError
+from tests.judge_server import FakeTime
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,14 @@ class Server(Scripted):
 
     open: int = 0
     most: int = 0
+    seconds: float = 0.0
 
     async def ask(self, question):
         self.asked.append(question)
         self.open += 1
         self.most = max(self.most, self.open)
         said = self._one(question)
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.seconds)
         self.open -= 1
         if isinstance(said, BackendError):
             raise said
@@ -96,29 +98,6 @@ class Server(Scripted):
 
 def items(number, start=0):
     return [Item((("user", "hi"),), ("x" * n,)) for n in range(start, start + number)]
-
-
-@dataclass
-class FakeTime:
-    """A clock that moves when all sleep, to the time at which the first wakes."""
-
-    now: float = 0.0
-    slept: list = field(default_factory=list)
-    wakes: list = field(default_factory=list)
-
-    def clock(self):
-        return self.now
-
-    async def sleep(self, seconds):
-        self.slept.append(seconds)
-        wake = self.now + seconds
-        self.wakes.append(wake)
-        while self.now < wake:
-            for _ in range(10):
-                await asyncio.sleep(0)
-            if wake == min(self.wakes):
-                self.now = max(self.now, wake)
-        self.wakes.remove(wake)
 
 
 def judge_of(backend, *, task=None, **options):
@@ -191,7 +170,9 @@ def test_another_rubric_or_model_is_asked_anew(tmp_path, kind, change):
 
 @KINDS
 def test_equal_questions_are_asked_once(kind):
-    judge = judge_of(kind(), in_flight=8)
+    backend = kind()
+    backend.seconds = 0.2  # of a server: all six are in flight
+    judge = judge_of(backend, in_flight=8)
     verdicts = list(judge.verdicts(items(1, start=5) * 6))
     assert judge.totals.asked == 1
     assert [v.values for v in verdicts] == [{"length": 5.0}] * 6
@@ -292,7 +273,7 @@ def test_no_more_requests_are_open_than_asked_for():
 @KINDS
 def test_the_cap_is_never_passed_and_what_does_not_fit_has_no_value(kind):
     backend = kind(lambda q: Answer(length_of(q), cost=7_000_000))
-    judge = judge_of(backend, max_cost=0.1, prices=Prices(dearest=0.01), in_flight=8)
+    judge = judge_of(backend, max_cost=0.1, prices=Prices(most_per_call=0.01), in_flight=8)
     verdicts = list(judge.verdicts(items(40)))
     errors = [v.error for v in verdicts]
     assert judge.totals.cost == sum(v.cost for v in verdicts) == 13 * 7_000_000
@@ -302,7 +283,7 @@ def test_the_cap_is_never_passed_and_what_does_not_fit_has_no_value(kind):
 
 @KINDS
 def test_money_spent_counts_over_runs(tmp_path, kind):
-    options = {"cache": tmp_path / "c", "max_cost": 0.1, "prices": Prices(dearest=0.01)}
+    options = {"cache": tmp_path / "c", "max_cost": 0.1, "prices": Prices(most_per_call=0.01)}
 
     def reply(question):
         return Answer(length_of(question), cost=10_000_000)
@@ -330,7 +311,7 @@ def test_a_call_that_may_have_been_billed_goes_on_counting_against_the_cap(tmp_p
     def reply(question):
         raise BackendError("timeout", maybe_billed=True)
 
-    options = {"cache": tmp_path / "c", "max_cost": 0.1, "prices": Prices(dearest=0.04)}
+    options = {"cache": tmp_path / "c", "max_cost": 0.1, "prices": Prices(most_per_call=0.04)}
     judge = judge_of(Server(reply), **options)
     (verdict,) = judge.verdicts(items(1))
     assert (verdict.error, verdict.asked, verdict.cost) == ("over_budget", 2, 0)

@@ -1,0 +1,91 @@
+"""The judge that a text names, on the command line, in a recipe or in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+from siftune.curate.core.custom_file import is_custom
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.redact import hidden
+from siftune.curate.core.registry import build, names
+from siftune.curate.judging.types import AsyncBackend, Backend
+
+__all__ = ["JUDGES", "judge_backend", "named_judge"]
+
+JUDGES: Final = "curate.judges"
+_FORMS: Final = (
+    "the name or folder of a model, URL#MODEL for a server, decision+URL#MODEL, classifier:FOLDER, "
+    "scripted:FILE.py:NAME, or backend: NAME with its options"
+)
+_PREFIXES: Final = {"classifier:": ("classifier", "model"), "scripted:": ("scripted", "function")}
+
+
+def judge_backend(judge: Any, options: Mapping[str, Any] | None = None) -> Backend | AsyncBackend:
+    """The backend that ``judge`` is or names, with further ``options``.
+
+    ``judge`` is a text (`named_judge`), a mapping with the name of a component as ``backend`` and
+    its options, a Python function from messages to a text, or a backend.
+
+    Raises:
+        UsageError: it names none, or an option does not fit.
+    """
+    more = dict(options or {})
+    if isinstance(judge, Mapping):
+        return judge_backend(judge.get("backend", ""), {**judge, **more, "backend": None})
+    more = {key: value for key, value in more.items() if value is not None}
+    if isinstance(judge, str):
+        name, own = named_judge(judge)
+        return _built(name, {**own, **more})
+    if hasattr(judge, "identity"):
+        return _as_it_is(judge, more)
+    if callable(judge):
+        return _built("scripted", {"function": judge, **more})
+    raise UsageError(f"judge: expected {_FORMS}; got {type(judge).__name__}")
+
+
+def named_judge(text: str) -> tuple[str, dict[str, Any]]:
+    """The component, with options, that a text names.
+
+    >>> named_judge("http://localhost:8000/v1#qwen3")
+    ('server', {'url': 'http://localhost:8000/v1', 'model': 'qwen3'})
+    >>> named_judge("smollm2")
+    ('local_model', {'model': 'smollm2'})
+    >>> named_judge("scripted:judges.py:longer")
+    ('scripted', {'function': 'judges.py:longer'})
+    """
+    for prefix, (name, option) in _PREFIXES.items():
+        if text.startswith(prefix):
+            return name, {option: text.removeprefix(prefix)}
+    if text.startswith(("http://", "https://")):
+        return "server", _address(text)
+    if text.startswith(("decision+http://", "decision+https://")):
+        return "decision_server", _address(text.removeprefix("decision+"))
+    if text in names(JUDGES):
+        return text, {}
+    if is_custom(text):
+        return "scripted", {"function": text}
+    if not text.strip() or "://" in text:
+        raise UsageError(f"judge: expected {_FORMS}; got {hidden(text)!r}")
+    return "local_model", {"model": text}
+
+
+def _address(text: str) -> dict[str, str]:
+    """URL and model of ``URL#MODEL``."""
+    url, _, model = text.partition("#")
+    if not model:
+        raise UsageError(f"judge {hidden(text)}: name the model, as {hidden(url)}#MODEL")
+    return {"url": url, "model": unquote(model)}
+
+
+def _built(name: str, options: Mapping[str, Any]) -> Backend | AsyncBackend:
+    backend: Backend | AsyncBackend = build(JUDGES, name, options)
+    return backend
+
+
+def _as_it_is(judge: Any, options: Mapping[str, Any]) -> Backend | AsyncBackend:
+    if options:
+        raise UsageError(f"judge: {', '.join(options)}: a judge that is made has its options")
+    backend: Backend | AsyncBackend = judge
+    return backend

@@ -1,0 +1,64 @@
+"""What a text names as a judge."""
+
+import pytest
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.judges.server import Server
+from siftune.curate.judging.spec import judge_backend, named_judge
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "options"),
+    [
+        ("smollm2", "local_model", {"model": "smollm2"}),
+        ("models/judge", "local_model", {"model": "models/judge"}),
+        ("https://h/v1#a/b:free", "server", {"url": "https://h/v1", "model": "a/b:free"}),
+        ("decision+http://h#m", "decision_server", {"url": "http://h", "model": "m"}),
+        ("classifier:models/rm", "classifier", {"model": "models/rm"}),
+        ("scripted:f.py:g", "scripted", {"function": "f.py:g"}),
+        ("f.py:g", "scripted", {"function": "f.py:g"}),
+        ("server", "server", {}),
+    ],
+)
+def test_a_text_names_a_judge(text, name, options):
+    assert named_judge(text) == (name, options)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("https://me:hunter22@h/v1", r"judge https://\*\*\*@h/v1: name the model"),
+        ("ftp://h/v1#m", "expected the name or folder of a model"),
+        ("", "expected the name or folder of a model"),
+    ],
+)
+def test_a_text_that_names_none_is_refused_without_its_password(text, message):
+    with pytest.raises(UsageError, match=message) as refused:
+        named_judge(text)
+    assert "hunter22" not in str(refused.value)
+
+
+def test_a_judge_is_built_with_options():
+    for judge, options in (
+        ("https://h/v1#m", {"key_variable": "MY_KEY"}),
+        ({"backend": "https://h/v1#m", "key_variable": "MY_KEY"}, {}),
+        ({"backend": "server", "url": "https://h/v1", "model": "m", "key_variable": "MY_KEY"}, {}),
+    ):
+        built = judge_backend(judge, options)
+        assert isinstance(built, Server)
+        assert (built.url, built.key_variable) == ("https://h/v1", "MY_KEY")
+    assert judge_backend(built) is built
+
+
+@pytest.mark.parametrize("judge", [3, None, {"url": "https://h"}])
+def test_what_is_no_judge_is_refused(judge):
+    with pytest.raises(UsageError, match="judge: expected the name or folder"):
+        judge_backend(judge)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://", "file:///etc/passwd", "https://h:port/v1", "https://h/v1#part"]
+)
+def test_a_url_that_no_server_has_is_refused(url):
+    with pytest.raises(UsageError, match=r"expected the URL of a server|is no URL"):
+        Server(url, "m")
