@@ -7,6 +7,7 @@ from typing import Any, Final
 from siftune.curate.commands.recipe_schema import (
     CUSTOM_NAME,
     DRAFT,
+    NAME,
     Schema,
     options_schema,
     recipe_parts,
@@ -25,7 +26,7 @@ _TEXT: Schema = {"type": "string"}
 def pipeline_schema() -> Schema:
     """The schema of the recipes of `siftune pipelines run`."""
     properties = {
-        "name": {**_TEXT, "description": "Name of the pipeline and of its run folder."},
+        "name": {**NAME, "description": "Name of the pipeline and of its run folder."},
         "seed": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1, "default": 0},
         "base": {
             "type": ["string", "null"],

@@ -15,6 +15,7 @@ from siftune.curate.rows.conversation_views import Sides, Turns
 __all__ = [
     "CUSTOM_NAME",
     "DRAFT",
+    "NAME",
     "Schema",
     "component_schema",
     "options_schema",
@@ -33,6 +34,8 @@ _PLAIN: Final[Mapping[Any, str]] = {
     NoneType: "null",
 }
 _TEXT: Final[Schema] = {"type": "string"}
+NAME: Final[Schema] = {**_TEXT, "pattern": r"^[^./\\~][^/\\]*$"}
+"""The name of a recipe, and of its folder (`check_name`)."""
 _NAMES: Final[Schema] = {"type": ["object", "null"], "additionalProperties": _TEXT}
 _GIVEN: Final[Schema] = {
     "type": "object",
@@ -125,12 +128,14 @@ def component_schema(key: str, name: str) -> Schema:
         "turns": {**type_schema(Turns), "default": "last", "description": "Turns of a chat."},
     }
     properties = {key: {"const": name}, **made["properties"], **views}
+    one_of = [{"required": [option]} for option in getattr(component, "one_of", ())]
     return {
         "title": f"{key}: {name}",
         "description": summary(GROUPS[key], name),
         "type": "object",
         "properties": properties,
         "required": [key, *made["required"]],
+        **({"anyOf": one_of} if one_of else {}),
         "additionalProperties": False,
     }
 
@@ -156,7 +161,7 @@ def recipe_parts() -> Schema:
     ]
     stages += [_custom(key) for key in GROUPS]
     return {
-        "name": {**_TEXT, "description": "Name of the recipe and of its run folder."},
+        "name": {**NAME, "description": "Name of the recipe and of its run folder."},
         "seed": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1, "default": 0},
         "source": _SOURCE,
         "source_help": {**_TEXT, "description": "What to give where source is left open."},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence, Sized
 from typing import Any, ClassVar, Final, get_type_hints
 
@@ -17,6 +18,7 @@ __all__ = ["CheckedScorer", "CheckedSelector"]
 _TEXTS: Final = ("prompt", "response", "messages")
 """Parameters by which a function asks for the texts, or the turns, of one row."""
 
+_SHOWN: Final = 80  # characters of a text that an error quotes
 _TYPES: Final = {bool: pl.Boolean, int: pl.Int64, float: pl.Float64, str: pl.String}
 
 
@@ -101,8 +103,9 @@ class _CheckedRows(Checked):
         Raises:
             UsageError: it is none, or there are more or fewer of them than rows.
         """
+        answer = _numbers(answer)
         try:
-            found = answer if isinstance(answer, pl.Series) else pl.Series(answer, strict=False)
+            found = answer if isinstance(answer, pl.Series) else _listed(answer)
         except (TypeError, ValueError, PolarsError):
             found = pl.Series()
         if answer is not None and not isinstance(answer, str | bytes) and len(found) == height:
@@ -117,6 +120,22 @@ class _CheckedRows(Checked):
                 f"expected a frame of {height:,} rows with {', '.join(columns)}, got "
                 f"{answer.height:,} rows with {', '.join(answer.columns)}"
             )
+
+
+def _listed(answer: Any) -> pl.Series:
+    """A list as a series: of whole numbers and others, floats; polars goes by the first."""
+    kinds = {type(one) for one in answer} if isinstance(answer, list) else set()
+    mixed = {int, float} <= kinds <= {int, float, bool, type(None)}
+    return pl.Series(answer, dtype=pl.Float64 if mixed else None, strict=False)
+
+
+def _numbers(answer: Any) -> Any:
+    """The numbers of a tensor, or of tensors of one, which polars does not read from a graph."""
+    if isinstance(answer, list):
+        return [_numbers(one) if hasattr(one, "detach") else one for one in answer]
+    if not hasattr(answer, "detach"):
+        return answer
+    return answer.detach().cpu().numpy() if answer.ndim else answer.item()
 
 
 class ScorerFunction(RowFunction):
@@ -175,6 +194,13 @@ class CheckedScorer(_CheckedRows):
                 f"expected numbers in {column.name!r}, got {column.dtype}; annotate what it "
                 "returns (`-> str`), or set its attribute `adds`"
             )
+        if wanted.is_integer() and column.dtype.is_float():
+            broken = column.filter((column != column.round()).fill_null(False))
+            if len(broken):
+                raise self._refused(
+                    f"expected whole numbers in {column.name!r}, got {broken[0]}; annotate what it "
+                    "returns (`-> float`), or set its attribute `adds`"
+                )
         try:
             found = column.cast(wanted)
         except PolarsError as error:
@@ -225,9 +251,21 @@ class CheckedSelector(_CheckedRows):
                 raise self._refused(f"expected texts in {name!r}, got {column.dtype}")
         if keep.null_count():
             raise self._refused(f"{keep.null_count():,} rows have no `keep`")
+        if "detail" in given:
+            self._check_details(given["detail"])
         reason = given.get("reason", self._reasons(keep))
         detail = given.get("detail", pl.Series([None] * height, dtype=pl.String))
         return decide(keep, reason, detail.cast(pl.String))
+
+    def _check_details(self, details: pl.Series) -> None:
+        """Refuse particulars that are no JSON object, which could not be explained later."""
+        for text in details.drop_nulls().unique(maintain_order=True):
+            try:
+                found = json.loads(text)
+            except ValueError:
+                found = None
+            if not isinstance(found, dict):
+                raise self._refused(f"expected JSON objects in 'detail', got {text[:_SHOWN]!r}")
 
     def _reasons(self, keep: pl.Series) -> pl.Series:
         reason = (

@@ -177,6 +177,7 @@ def check_columns(
         except UsageError as error:
             adds.append({})
             problems.append(UsageError(f"stage {label}: {error}"))
+    problems += _added_twice(recipe.stages, labels, adds)
     for place, (label, one) in enumerate(zip(labels, made, strict=True)):
         for wrong in _wrong_columns(one, there, kind):
             missing = set(one.needs) - set(there)
@@ -193,6 +194,22 @@ def check_columns(
         there = {**there, **adds[place]}
     raise_all(problems)
     return kind
+
+
+def _added_twice(
+    stages: Sequence[Spec], labels: Sequence[str], adds: Sequence[_Schema]
+) -> Iterator[UsageError]:
+    """Problems of scorers that would replace what another one added; the same again is none."""
+    known: dict[str, int] = {}
+    for at, (spec, columns) in enumerate(zip(stages, adds, strict=True)):
+        before = next((known[name] for name in columns if name in known), at)
+        if stages[before] != spec:
+            names = ", ".join(name for name in columns if name in known)
+            yield UsageError(
+                f"stage {labels[at]}: it adds {names}, which stage {labels[before]} adds too, and "
+                "would replace it: leave one of them out, or give a function of yours another name"
+            )
+        known |= {name: known.get(name, at) for name in columns}
 
 
 def _reading(recipe: Recipe, numbers: Sequence[int] | None = None) -> Reading:

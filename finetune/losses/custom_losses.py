@@ -58,6 +58,13 @@ class _CheckedLoss(Checked):
                 f"expected one loss for each of the {len(policy)} rows, got the shape "
                 f"{tuple(loss.shape)}; do not reduce it"
             )
+        if not loss.is_floating_point():
+            raise self._refused(f"expected losses of floats, got {loss.dtype}")
+        if torch.is_grad_enabled() and policy.requires_grad and not loss.requires_grad:
+            raise self._refused(
+                "the loss has no gradient, so nothing would be learned: compute it of the policy's "
+                "log-probabilities, without detach(), item() or numpy()"
+            )
         return answer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence, Sized
+from copy import deepcopy
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
@@ -111,7 +112,8 @@ class CheckedReward(Checked):
             UsageError: there are more or fewer than completions, or one is no number.
         """
         own: Any = super().__call__  # type: ignore[misc]
-        answer = self._call(own, prompts, completions, rows)
+        given = deepcopy(([*prompts], [*completions], [*rows]))  # it may change what it is given
+        answer = self._call(own, *given)
         listed = answer.tolist() if hasattr(answer, "tolist") else answer
         if not isinstance(listed, list | tuple) or len(listed) != len(completions):
             count = f"{len(listed):,}" if isinstance(listed, Sized) else type(listed).__name__

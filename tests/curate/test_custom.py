@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 import pytest
+import torch
 from click.testing import CliRunner
 
 from siftune.curate.cli import curate as command
@@ -157,6 +158,10 @@ def test_a_rule_of_texts_is_called_row_by_row() -> None:
     assert decided["reason"].to_list() == ["not_short", "passed", "not_scored"]
 
 
+def half(batch: pl.DataFrame) -> int:
+    return [1, 0.5, None]  # type: ignore[return-value]
+
+
 @pytest.mark.parametrize(
     ("scorer", "told"),
     [
@@ -165,6 +170,7 @@ def test_a_rule_of_texts_is_called_row_by_row() -> None:
         (lambda batch: ["a", "b", "c"], "expected numbers in .*, got String; annotate"),
         (lambda batch: batch["ifd"], r"\"ifd\" not found; it is given messages, prompt, response"),
         (lambda batch: 1 / 0, r"test_custom\.py:lambda.*: line \d+: ZeroDivisionError: division"),
+        (half, r"expected whole numbers in 'half', got 0\.5; annotate .*`-> float`"),
         (lambda batch: batch.select("response"), "expected a frame of 3 rows with lambda"),
     ],
 )
@@ -174,6 +180,10 @@ def test_a_wrong_answer_of_a_scorer_is_one_line(scorer: Any, told: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def kept(*details: str) -> pl.DataFrame:
+    return pl.DataFrame({"keep": [True] * 3, "detail": [None, details[0], details[-1]]})
+
+
 @pytest.mark.parametrize(
     ("rule", "told"),
     [
@@ -181,11 +191,23 @@ def test_a_wrong_answer_of_a_scorer_is_one_line(scorer: Any, told: str) -> None:
         (lambda table: [1, 2, 3], "expected true or false for each row, got Int64"),
         (lambda table: pl.DataFrame({"reason": ["a"] * 3}), "with keep, got 3 rows with reason"),
         (lambda table: pl.DataFrame({"keep": [True, None, None]}), "2 rows have no `keep`"),
+        (lambda table: kept("no json"), "expected JSON objects in 'detail', got 'no json'"),
+        (lambda table: kept('{"a": 1}', "[1]"), r"expected JSON objects in 'detail', got '\[1\]'"),
     ],
 )
 def test_a_wrong_answer_of_a_rule_is_one_line(rule: Any, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         component("curate.selectors", rule)(chats())
+
+
+def test_tensors_are_numbers_with_a_gradient_or_not() -> None:
+    weights = torch.ones(3, requires_grad=True)
+    assert component("curate.scorers", lambda batch: 2 * weights)(chats()).to_series().sum() == 6
+
+    def one(response: str) -> torch.Tensor:
+        return weights[0] * len(response)
+
+    assert component("curate.scorers", one)(chats())["one"].to_list() == [6, 4, None]
 
 
 def test_a_file_that_cannot_be_used_is_named_with_its_line(file: Path, tmp_path: Path) -> None:

@@ -50,6 +50,18 @@ def test_a_score_at_every_turn_is_a_list_and_its_mean_a_number(tmp_path) -> None
         planned(tmp_path, every, {"select": "top_k", "by": "length_words", "rows": 1})
 
 
+def test_a_scorer_that_would_replace_the_column_of_another_is_refused(tmp_path) -> None:
+    (tmp_path / "own.py").write_text("def pii_count(response): return 1\n")
+    length, own = {"score": "length"}, {"score": f"{tmp_path}/own.py:pii_count"}
+    planned(tmp_path, length, PII, length)  # a cell that is run again
+    told = r"stage 3:pii_count: it adds pii_count, which stage 2:pii adds too, and would replace it"
+    with pytest.raises(UsageError, match=told):
+        planned(tmp_path, length, PII, own)
+    with pytest.raises(UsageError, match="stage 2:length: it adds length_chars, length_words"):
+        planned(tmp_path, length, length | {"turns": "every"})
+    planned(tmp_path, length | {"sides": "chosen"}, length | {"sides": "rejected"}, pairs=True)
+
+
 def test_quotas_by_prompt_or_by_the_turns_of_a_side_are_planned(tmp_path) -> None:
     for by, pairs in (("prompt", False), ("prompt", True), ("chosen", True)):
         stage = {"select": "quota", "by": by, "rows": 1}

@@ -90,6 +90,33 @@ def test_a_wrong_answer_of_a_loss_is_one_line(loss: Any, told: str) -> None:
         component("finetune.losses.pair", loss)(PAIRS)
 
 
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (lambda logps: logps.gap.detach(), "the loss has no gradient, so nothing would be learned"),
+        (lambda logps: logps.gap.round().long(), "expected losses of floats, got torch.int64"),
+    ],
+)
+def test_a_loss_that_nothing_can_be_learned_by_is_refused(loss: Any, told: str) -> None:
+    policy = tuple(torch.tensor(one, requires_grad=True) for one in ((-6.0, -4.0), (-9.0, -5.0)))
+    learned = PairLogps.of(policy=policy, ref=((-5, -4), (-7, -6)))
+    with pytest.raises(UsageError, match=told):
+        component("finetune.losses.pair", loss)(learned)
+
+
+def test_a_reward_may_change_what_it_is_given() -> None:
+    def clearing(prompts: list[str], completions: list[str], rows: list[Any]) -> list[float]:
+        found = [float(len(one)) for one in completions]
+        rows[0].clear()
+        for listed in (prompts, completions, rows):
+            listed.clear()
+        return found
+
+    given = (["a"], ["bc"], [{"id": "x:1"}])
+    assert component("finetune.rewards", clearing)(*given) == [2]
+    assert given == (["a"], ["bc"], [{"id": "x:1"}])
+
+
 def test_a_function_is_a_reward() -> None:
     def share(completion: str, row: dict[str, str], most: int = 10) -> float | None:
         return len(completion) / most if completion and row["id"] else None
