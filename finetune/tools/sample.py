@@ -48,8 +48,9 @@ class Sample:
     """``count`` answers of ``model`` to each prompt of the rows, as ranked rows.
 
     Each is drawn from random numbers of its own (``seed``, its row, its number); one that was cut
-    off at ``max_new_tokens``, or is empty, is left out. The ``reward`` gives the ``scores``. Each
-    prompt is asked once, however many rows have it.
+    off at ``max_new_tokens``, or is empty, is left out. The ``reward`` gives the ``scores``;
+    without one answers have none, and all are kept. Each prompt is asked once, however many rows
+    have it.
 
     With each answer come the numbers that losses on own samples read, by Bradley-Terry on the
     scores over ``scale``: ``win_rate``, how often it beats another of its list (``spo``, ``dno``);
@@ -84,7 +85,7 @@ class Sample:
     """
 
     model: str
-    reward: str
+    reward: str | None = None
     reward_options: Mapping[str, Any] = field(default_factory=dict)
     count: Count = 4
     temperature: Positive = 1.0
@@ -106,19 +107,23 @@ class Sample:
         check_ranges(self)
         if bool(self.opponents) != (self.reference is not None):
             raise ValueError("opponents and reference go together: one is set, the other is not")
+        if self.reward is None and self.opponents:
+            raise ValueError("opponents: they need a reward, by whose scores they win or lose")
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Write ``kept.parquet`` and ``sampling.json`` to the folder ``out``.
 
         Raises:
-            DataError: no prompt got two scored answers.
+            DataError: no prompt got two scored answers; without a reward, ``count`` 1 needs one.
             UsageError: an option, the reward or a model does not fit, or ``out`` is not of an
                 earlier sampling.
         """
         check_folder(out, _COMMAND)
         table = training_rows.load(rows, KINDS)
         report(self.precision, ["the models"])
-        reward = reward_of(self.reward, self.reward_options, self.precision)
+        reward = None
+        if self.reward is not None:
+            reward = reward_of(self.reward, self.reward_options, self.precision)
         once = table.filter(training_rows.prompt_keys(table).is_first_distinct())
         table = chosen_rows(once, self.limit, self.seed)
         asked = training_rows.to_prompts(table)
@@ -126,7 +131,8 @@ class Sample:
             check_same_size(self.model, self.reference, "reference")
         tokenizer = loading.load_tokenizer(self.model)
         preflight.refuse(preflight.check_tokenizer(tokenizer))
-        load(reward)
+        if reward is not None:
+            load(reward)
         own, theirs, lost = self._drawn(asked, tokenizer)
         drawn_answers = len(asked) * (self.count + self.opponents)
         scored = [self._scored(reward, asked, drawn) for drawn in (own, theirs)]
@@ -142,11 +148,11 @@ class Sample:
         )
         why = self._why(lost, drawn_answers)
         if not kept:
-            raise DataError(f"{rows}: no prompt got two answers with a score: {why}")
+            raise DataError(f"{rows}: no prompt got {self._enough}: {why}")
         if len(kept) < table.height:
             distributed.tell(
-                f"left out: {table.height - len(kept):,} of {table.height:,} prompts, without two "
-                f"answers with a score: {why}"
+                f"left out: {table.height - len(kept):,} of {table.height:,} prompts, without "
+                f"{self._enough}: {why}"
             )
         facts = self._facts(rows, table.height, kept, lost)
         schema = {**schema_of("ranked"), **dict.fromkeys(_NUMBERS, pl.List(pl.Float64))}
@@ -208,9 +214,11 @@ class Sample:
 
     @staticmethod
     def _scored(
-        reward: Reward, asked: Sequence[Mapping[str, Any]], drawn: Sequence[Sequence[str]]
-    ) -> list[list[tuple[str, float]]]:
-        """The answers that have a score, with it."""
+        reward: Reward | None, asked: Sequence[Mapping[str, Any]], drawn: Sequence[Sequence[str]]
+    ) -> list[list[tuple[str, float | None]]]:
+        """The answers that have a score, with it; without a reward all."""
+        if reward is None:
+            return [[(said, None) for said in answers] for answers in drawn]
         flat = [(row, said) for row, answers in zip(asked, drawn, strict=True) for said in answers]
         texts = ["\n".join(str(one["content"]) for one in row["prompt"]) for row, _ in flat]
         scores = iter(reward(texts, [said for _, said in flat], [row for row, _ in flat]))
@@ -222,13 +230,32 @@ class Sample:
     def _row(
         self,
         base: Mapping[str, Any],
-        own: Sequence[tuple[str, float]],
-        theirs: Sequence[tuple[str, float]],
+        own: Sequence[tuple[str, float | None]],
+        theirs: Sequence[tuple[str, float | None]],
     ) -> dict[str, Any] | None:
-        """A ranked row but for its prompt; None of one answer, or where no opponent came."""
+        """A ranked row but for its prompt; None of too few answers, or where no opponent came."""
         joined = [*own, *theirs] if self.mixture == 1 else own
-        if len(joined) <= 1 or (self.opponents and not theirs):
+        if len(joined) < self._least or (self.opponents and not theirs):
             return None
+        numbers = dict.fromkeys(("scores", *_NUMBERS))
+        if self.reward is not None:
+            numbers = self._numbers(own, theirs, joined)
+        return {
+            **base,
+            "kind": "ranked",
+            "extra": {SAMPLED_FROM: loading.model_hash(self.model)},
+            "completions": [[turn("assistant", said)] for said, _ in joined],
+            "attributes": None,
+            **numbers,
+        }
+
+    def _numbers(
+        self,
+        own: Sequence[tuple[str, Any]],
+        theirs: Sequence[tuple[str, Any]],
+        joined: Sequence[tuple[str, Any]],
+    ) -> dict[str, Any]:
+        """Scores and win rates of the answers of one prompt."""
         scores = np.array([score for _, score in joined])
         each = _wins(scores / self.scale, scores / self.scale)
         rates = (each.sum(1) - 0.5) / (len(joined) - 1)  # itself, a draw, is no opponent
@@ -240,16 +267,21 @@ class Sample:
             last = slice(len(own), None)
             beats[last] = (beats[last] * len(theirs) - 0.5) / (len(theirs) - 1)
         return {
-            **base,
-            "kind": "ranked",
-            "extra": {SAMPLED_FROM: loading.model_hash(self.model)},
-            "completions": [[turn("assistant", said)] for said, _ in joined],
             "scores": scores.tolist(),
-            "attributes": None,
             "win_rate": rates.tolist(),
             "win_probability": beats.tolist(),
             "by_reference": [0.0] * len(own) + [1.0] * (len(joined) - len(own)),
         }
+
+    @property
+    def _least(self) -> int:
+        """The number of answers that a prompt needs: two, to be compared, unless one was asked."""
+        return 2 if self.reward is not None else min(2, self.count)
+
+    @property
+    def _enough(self) -> str:
+        least = "two answers" if self._least == 2 else "an answer"
+        return least if self.reward is None else f"{least} with a score"
 
     def _why(self, lost: Mapping[str, int], drawn: int) -> str:
         """What became of the answers that are left out, and what to do."""
@@ -267,13 +299,14 @@ class Sample:
         kept: Sequence[Mapping[str, Any]],
         lost: Mapping[str, int],
     ) -> dict[str, Any]:
-        answers = [score for row in kept for score in row["scores"]]
-        means = {
+        means: dict[str, float] = {
             "prompts": asked,
-            "answers": len(answers),
-            "score": float(np.mean(answers)),
-            "best": float(np.mean([max(row["scores"]) for row in kept])),
+            "answers": sum(len(row["completions"]) for row in kept),
         }
+        if self.reward is not None:
+            scores = [score for row in kept for score in row["scores"]]
+            means["score"] = float(np.mean(scores))
+            means["best"] = float(np.mean([max(row["scores"]) for row in kept]))
         return {
             "model": {"path": loading.shown(self.model), "hash": loading.model_hash(self.model)},
             "rows": loading.shown(rows),

@@ -57,6 +57,19 @@ def test_samples_are_the_same_in_any_batch_and_others_with_another_seed(talker, 
     assert all(text.strip() for text in texts)
 
 
+def test_without_a_reward_every_answer_is_kept_without_a_score(talker, asked, tmp_path):
+    scored, with_scores = sample(talker, asked, tmp_path / "a")
+    result, rows = sample(talker, asked, tmp_path / "b", reward=None, reward_options={})
+    assert [row["completions"] for row in rows] == [row["completions"] for row in with_scores]
+    assert all(row["scores"] is row["win_rate"] is row["by_reference"] is None for row in rows)
+    assert result.metrics == {name: scored.metrics[name] for name in ("prompts", "answers")}
+    one = {"reward": None, "reward_options": {}, "count": 1}
+    _, single = sample(talker, asked, tmp_path / "c", **one)  # one was asked for, one is enough
+    assert [len(row["completions"]) for row in single] == [1, 1, 1]
+    with pytest.raises(ValueError, match="opponents: they need a reward"):
+        Sample(model="m", reference="r", opponents=1)
+
+
 def test_a_file_of_prompts_and_nothing_else_is_answered(talker, tmp_path):
     file = tmp_path / "prompts.jsonl"
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say two"}]
