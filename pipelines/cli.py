@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from io import TextIOWrapper
 from types import FrameType
 from typing import Final, TextIO
@@ -112,7 +113,8 @@ def _run() -> int:
 def _failed(error: BaseException) -> int:
     failure = failure_of(error)
     if not failure.known and os.environ.get(_TRACEBACK):
-        raise error
+        echo("".join(traceback.format_exception(error)), err=True)  # without keys and passwords
+        return 1
     return _fail(failure.text, failure.code)
 
 
