@@ -395,7 +395,7 @@ def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool, no_cache: 
         echo_json(result.manifest)
     else:
         echo(result_text(result))
-    if result.quarantined:
+    if result.quarantined or result.failed:
         raise Exit(PARTIAL)
 
 

@@ -145,4 +145,5 @@ class ItemAsking:
             cost=sum(outcome.cost for outcome in outcomes),
             asked=sum(outcome.asked for outcome in outcomes),
             cached=sum(outcome.cached for outcome in outcomes),
+            answers=tuple(one.answer for one in outcomes if one.answer is not None),
         )

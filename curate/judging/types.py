@@ -89,7 +89,8 @@ class Verdict:
 
     A verdict with an ``error`` (short snake_case) has no values: nothing is defaulted; ``detail``
     is one line on it without secrets. ``asked`` counts the calls that were sent for it, ``cached``
-    the answers that were taken from the cache.
+    the answers that were taken from the cache. ``answers`` are all that it is based on, those that
+    could not be parsed too, whoever paid for them: they are the same in every run.
     """
 
     values: Mapping[str, Any] | None
@@ -100,6 +101,7 @@ class Verdict:
     cost: int = 0  # billionths of a dollar
     asked: int = 0
     cached: int = 0
+    answers: tuple[Answer, ...] = ()
 
 
 class BackendError(Exception):

@@ -81,6 +81,16 @@ class Table:
             dict.fromkeys([*pl.scan_parquet(self.rows, glob=False).collect_schema(), *self.scores])
         )
 
+    @property
+    def score_schema(self) -> dict[str, pl.DataType]:
+        """Names and types of the scores that this run made."""
+        return {
+            name: kind
+            for path in dict.fromkeys(self.scores.values())
+            for name, kind in pl.scan_parquet(path, glob=False).collect_schema().items()
+            if self.scores.get(name) == path
+        }
+
     def batches(self, names: Iterable[str]) -> Iterator[pl.DataFrame]:
         """``_row``, ``id``, ``kind`` and the named columns of the rows left, in order."""
         for span in self._spans(self.resolve(names)):

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from siftune.curate.core.errors import SiftuneError
-from siftune.curate.files.atomic import atomic_write, kind_of_entry, write_text
+from siftune.curate.files.atomic import atomic_write, kind_of_entry
+from siftune.curate.files.project_folder import TAG, is_private, make_project_folder
 from siftune.curate.runs.stage_store import StageStore, StoredStage, is_note
 
 __all__ = ["StageCache", "project_cache"]
@@ -25,8 +25,6 @@ __all__ = ["StageCache", "project_cache"]
 _MOST_BYTES: Final = 20 << 30
 _ENDINGS: Final = (".quarantine.jsonl", ".parquet", ".json")
 """The files of a stage, the note last."""
-
-_TAG: Final = "Signature: 8a477f597d28d172789f06886806bc55\n# Finished stages of siftune runs.\n"
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,9 @@ class StageCache:
 
     def keep(self, name: str, key: str, of: StageStore) -> None:
         """Store a stage of a run; where that fails the run continues without."""
+        known = of.noted(name, key)
+        if known is None or known.facts.get("to_retry"):
+            return
         if self._is_safe() and self._stages.noted(name, key) is not None:
             return
         with suppress(OSError, SiftuneError):
@@ -79,19 +80,14 @@ class StageCache:
         return StageStore(self.folder / "stages")
 
     def _is_safe(self) -> bool:
-        return self._is_ours() and _is_private(self._stages.folder)
+        return self._is_ours() and is_private(self._stages.folder)
 
     def _is_ours(self) -> bool:
         tag = self.folder / "CACHEDIR.TAG"
-        return _is_private(self.folder) and kind_of_entry(tag) == "a file" and _is_tag(tag)
+        return is_private(self.folder) and kind_of_entry(tag) == "a file" and _is_tag(tag)
 
     def _make_folder(self) -> None:
-        """Make the folder, which backups and git leave out, or take one that is empty."""
-        if kind_of_entry(self.folder) is None:
-            self.folder.mkdir(mode=0o700, parents=True)
-        if _is_private(self.folder) and not any(self.folder.iterdir()):
-            write_text(self.folder / ".gitignore", "*\n")
-            write_text(self.folder / "CACHEDIR.TAG", _TAG)
+        make_project_folder(self.folder)
         if self._is_ours() and kind_of_entry(self._stages.folder) is None:
             self._stages.folder.mkdir(mode=0o700)
 
@@ -133,19 +129,9 @@ def project_cache() -> StageCache | None:
     return StageCache(Path(named)) if named else None
 
 
-def _is_private(folder: Path) -> bool:
-    """Whether it is a folder of this user, no link, and not writable for everybody."""
-    if kind_of_entry(folder) != "a folder":
-        return False
-    if not hasattr(os, "geteuid"):  # Windows: who may write is not in its modes
-        return True
-    known = folder.lstat()
-    return known.st_uid == os.geteuid() and not known.st_mode & stat.S_IWOTH
-
-
 def _is_tag(path: Path) -> bool:
     with path.open("rb") as stream:
-        return stream.read(len(_TAG) + 1) == _TAG.encode()
+        return stream.read(len(TAG) + 1) == TAG.encode()
 
 
 def _link(source: Path, target: Path) -> None:

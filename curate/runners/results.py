@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.terminal import printable
 from siftune.curate.files.atomic import atomic_write, hash_file, read_json
+from siftune.curate.rows.score_errors import detail_with, unscored_of
 from siftune.curate.rows.table import ROW, Table
 from siftune.curate.runners.plan import Plan
 from siftune.curate.runners.run_folder import OUTPUTS
@@ -137,9 +138,16 @@ def write_part(path: Path, rows: Table, earlier: Mapping[str, str]) -> None:
 
 
 def write_ledger(
-    path: Path, rows: Path, decisions: Sequence[tuple[str, Path]], quarantine: Path
+    path: Path,
+    rows: Path,
+    decisions: Sequence[tuple[str, Path]],
+    quarantine: Path,
+    errors: pl.DataFrame | None = None,
 ) -> None:
     """Write the final decision on each row, in the order of the rows; quarantined rows last.
+
+    ``errors`` has ``_row`` and the columns of errors of the rows that are kept, whose detail names
+    what they were not scored for.
 
     Every selector decides on a row until one drops it. So the rows that each dropped, and all rows
     of the last selector, are every row once: they are sorted, nothing is joined.
@@ -154,10 +162,23 @@ def write_ledger(
     if not np.array_equal(last[ROW].to_numpy()[order], np.arange(pq.read_metadata(rows).num_rows)):
         raise ValueError(f"{path.parent}: not every row has one final decision")
     sources = pl.read_parquet(rows, columns=["source"], glob=False)["source"]
-    final = last[order].with_columns(sources).select(list(LEDGER)).cast(LEDGER)
+    final = (
+        _with_unscored(last[order], errors).with_columns(sources).select(list(LEDGER)).cast(LEDGER)
+    )
     final = pl.concat([final, _quarantined(quarantine)])
     with atomic_write(path) as part:
         final.write_parquet(part, compression="zstd", compression_level=1)
+
+
+def _with_unscored(final: pl.DataFrame, errors: pl.DataFrame | None) -> pl.DataFrame:
+    """Decisions in the order of the rows, with the scores that kept rows lack."""
+    if errors is None:
+        return final
+    details = final["detail"].to_list()
+    for at, found in zip(errors[ROW].to_list(), unscored_of(errors.drop(ROW)), strict=True):
+        if found:
+            details[at] = detail_with(details[at], not_scored=found)
+    return final.with_columns(detail=pl.Series(details, dtype=pl.String))
 
 
 def read_quarantine(path: Path) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,6 +23,7 @@ from siftune.curate.files.source_spec import input_paths
 from siftune.curate.io.ingest import ingest
 from siftune.curate.rows.columns import numbers
 from siftune.curate.rows.conversation_views import score, score_columns
+from siftune.curate.rows.score_errors import error_columns, score_errors, with_errors
 from siftune.curate.rows.table import ROW, Table
 from siftune.curate.runners.forecast import Forecast, forecast, forecast_lines, source_rows
 from siftune.curate.runners.plan import Plan, Step, plan
@@ -92,6 +94,12 @@ class Result:
     def quarantined(self) -> int:
         """Rows that could not be read."""
         return int(self.manifest["counts"]["quarantined"])
+
+    @property
+    def failed(self) -> int:
+        """Rows that a stage could not score for a reason of its own, as an LLM judge has."""
+        stages = self.manifest["stages"]
+        return sum(sum(stage.get("errors", {}).values()) for stage in stages)
 
 
 def run(
@@ -262,6 +270,7 @@ class _Work:
         if hasattr(scorer, "notice"):
             self.say(f"{step.label}: {scorer.notice()}")
         total, columns, nulls = 0, score_columns(scorer, table.kind, step.spec.sides), 0
+        errors: Counter[str] = Counter()
         batch_rows = 0  # rows of the batch that is being scored
 
         def batches() -> Iterator[pl.DataFrame]:
@@ -280,6 +289,7 @@ class _Work:
                 groups.write(scores.select(ROW, "id", *columns))
                 total += scores.height
                 nulls += int(scores[columns[0]].null_count())
+                errors.update(score_errors(scores.select(columns)))
                 self.say.count(step.label, total, len(table.alive))
             if not total:
                 groups.write(_no_scores(columns, scorer))
@@ -288,6 +298,10 @@ class _Work:
             for name in ("describe", "measured")  # its resolved options, and what it measured
             if hasattr(scorer, name)
         }
+        may_pass = getattr(scorer, "may_pass", lambda reason: False)
+        if errors:
+            about["errors"] = dict(sorted(errors.items()))
+            about["to_retry"] = sum(n for reason, n in errors.items() if may_pass(reason))
         return {"rows": total, "unscored": nulls, "columns": columns, **about}
 
     def _select(self, part: Path, step: Step, table: Table) -> Mapping[str, Any]:
@@ -298,6 +312,7 @@ class _Work:
             decided = selector(rows.drop(ROW))
         if decided.height != rows.height or decided["keep"].null_count():
             raise TypeError(f"{step.name} decided on {decided.height} of {rows.height} rows")
+        decided = with_errors(decided, selector.needs, _errors(table))
         rows.select(ROW, "id").hstack(decided).write_parquet(part, compression="zstd")
         measured_here = context.metrics | _tokens_kept(selector, rows, decided["keep"])
         counts = decided.group_by("keep", "reason").len().sort("keep", "reason").rows()
@@ -341,7 +356,8 @@ class _Work:
         for name, rows in parts.items():
             write_part(self.out / name, rows, earlier)
         write_kept(self.out / "kept.parquet", table)
-        write_ledger(self.out / "ledger.parquet", table.rows, decisions, quarantine)
+        unscored = _errors(table)
+        write_ledger(self.out / "ledger.parquet", table.rows, decisions, quarantine, unscored)
         return {name: hash_file(self.out / name) for name in (*OUTPUTS, *parts)}
 
 
@@ -350,6 +366,12 @@ def _tokens_kept(selector: Any, rows: pl.DataFrame, keep: pl.Series) -> dict[str
     if getattr(selector, "tokens", None) is None:
         return {}
     return {"tokens": int(numbers(rows, selector.tokens_by).filter(keep).sum() or 0)}
+
+
+def _errors(table: Table) -> pl.DataFrame | None:
+    """``_row`` and the columns of errors that the scorers of this run added; None without any."""
+    names = error_columns(table.score_schema)
+    return table.gather(names).select(ROW, *names) if names else None
 
 
 def _no_scores(columns: list[str], scorer: Any) -> pl.DataFrame:

@@ -42,6 +42,7 @@ _NOT_TRIED: Final = {
     "model": "it loads a model, and there are few rows",
     "against": "it reads a reference",
     "index": "it adds to an index",
+    "judge": "it asks a judge",
 }
 
 

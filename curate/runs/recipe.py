@@ -198,15 +198,21 @@ def _limit(raw: Mapping[str, Any]) -> int | None:
 
 
 def component(spec: Spec, seed: int, cache: Path | None = None) -> Any:
-    """The scorer or selector of a stage; ``seed`` and ``cache`` set fields of that name."""
+    """The scorer or selector of a stage; ``seed`` and ``cache`` set fields of that name.
+
+    A cache that has a place of its own keeps it; its money is counted by the run's folder.
+    """
     from siftune.curate.core.registry import find
 
     given = dict(spec.options)
     known = options(find(GROUPS[spec.group], spec.name))
     if "seed" in known:
         given.setdefault("seed", seed)
-    if "cache" in known and cache is not None:
-        given.setdefault("cache", str(cache))
+    if cache is not None:
+        if "cache" in known and known["cache"].default is None:
+            given.setdefault("cache", str(cache))
+        if "account" in known:
+            given.setdefault("account", str(cache.parent.resolve()))
     return build(GROUPS[spec.group], spec.name, given)
 
 

@@ -71,7 +71,10 @@ class StoredStage:
             return f"kept {facts['kept']:,} of {facts['rows']:,} rows{noted}"
         if "columns" in facts:
             without = f", {facts['unscored']:,} not scored" if facts["unscored"] else ""
-            return f"scored {facts['rows']:,} rows{without}"
+            why = ", ".join(
+                f"{reason} {count:,}" for reason, count in facts.get("errors", {}).items()
+            )
+            return f"scored {facts['rows']:,} rows{without}{f' ({why})' if why else ''}"
         return f"read {facts['kept']:,} rows, {facts['quarantined']:,} quarantined"
 
 
@@ -91,9 +94,16 @@ class StageStore:
         return self.folder / f"{name}-{key[:16]}.parquet"
 
     def done(self, name: str, key: str, writes: Sequence[str] = ()) -> StoredStage | None:
-        """The finished stage of this key, if it is there and undamaged, with all that it writes."""
+        """The finished stage of this key, if it is there and undamaged, with all that it writes.
+
+        One with rows that are to be tried again (``to_retry``) is not finished.
+        """
         known = self.noted(name, key)
-        if known is None or not all(Path(one).exists() for one in writes):
+        if (
+            known is None
+            or known.facts.get("to_retry")
+            or not all(Path(one).exists() for one in writes)
+        ):
             return None
         return known if self._is_whole(known, self.path(name, key)) else None
 

@@ -92,6 +92,7 @@ def test_a_missing_column_is_named_with_the_way_to_get_it(component, words):
     assert all(word in str(refused.value) for word in words), refused.value
 
 
+JUDGES = ("judge_pairwise", "judge_ranking", "judge_rating", "judgement", "tags")
 OPTIONS = {
     "balanced": {"first": "x", "second": "y"},
     "contamination": {"against": "rows.jsonl"},
@@ -100,6 +101,7 @@ OPTIONS = {
     "embedding": {"model": "m"},
     "facility_location": {"rows": 1},
     "ifd": {"model": "m"},
+    **{name: {"judge": "m"} for name in JUDGES},
     "k_center": {"rows": 1},
     "longest": {"rows": 1},
     "mmr": {"rows": 1, "rank_by": "x"},

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from siftune.curate.commands.option_help import option_texts
 from siftune.curate.core import registry
 from siftune.curate.core.schema import BASE, CONTENT, Kind
 from siftune.curate.core.types import Scorer
@@ -22,12 +23,17 @@ from tests.own_tests import options_of
 
 Conversation = list[dict[str, str | None]]
 
+JUDGE = {"judge": "JUDGE", "cache": "ANSWERS", "ask_again": 0}
+
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "contamination": [{"against": "HELD_OUT", "ngram": 3}],
     "embedding": [{"model": "EMBEDDER"}, {"model": "EMBEDDER", "long": "pool", "of": "response"}],
     "ifd": [{"model": "LM"}],
     "length": [{}, {"tokenizer": "EMBEDDER", "of": "prompt"}],
+    "judge_rating": [{**JUDGE, "task": "deita_quality"}, {**JUDGE, "task": "ultrafeedback"}],
+    "judgement": [JUDGE],
     "perplexity": [{"model": "LM"}],
+    "tags": [JUDGE],
 }
 """Options to try, for scorers that cannot do without or have more than one way to work.
 
@@ -37,15 +43,29 @@ A new scorer has them in its own test file (`tests.own_tests`).
 CASES = [
     pytest.param(name, given, id=f"{name}-{i}")
     for name in registry.names("curate.scorers")
+    if "messages" in registry.declared("curate.scorers", name).get("content", ("messages",))
     for i, given in enumerate(OPTIONS.get(name) or options_of(name))
 ]
+"""Scorers of conversations; those of pairs or lists alone have tests of their own."""
 
 ROUNDS = {"ifd": 1e-4, "perplexity": 1e-4}
 """Scorers whose last digits depend on the neighbours of a row, as they say. The rest are exact."""
 
 
+REPLIES = """
+def reply(question):
+    text = question.messages[-1][1]
+    if "Paris" in text:
+        return "I would rather not."
+    if "tag" in question.messages[0][1]:
+        return '[{"tag": "geography", "explanation": "It asks for a place."}]'
+    return {label: 1 + len(text) % 7 for label in question.labels} or "It is short."
+"""
+"""A judge that is a function of what it is asked; an answer of `ultrafeedback` is no number."""
+
+
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_embedder: Path) -> dict[str, Path]:
+def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_embedder: Path) -> dict[str, Path | str]:
     from siftune.finetune.tools.init import Init
 
     folder = tmp_path_factory.mktemp("models")
@@ -54,11 +74,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_embedder: Path) -> dic
     init(folder / "text.txt", folder / "lm")
     held_out = folder / "held_out.jsonl"
     held_out.write_text('{"prompt": "What is it, now?", "completion": "Paris."}\n')
-    return {"LM": folder / "lm", "EMBEDDER": tiny_embedder, "HELD_OUT": held_out}
+    judge = folder / "judge.py"
+    judge.write_text(REPLIES)
+    made = {"JUDGE": f"{judge}:reply", "ANSWERS": folder / "answers.sqlite"}
+    return {**made, "LM": folder / "lm", "EMBEDDER": tiny_embedder, "HELD_OUT": held_out}
 
 
 @pytest.fixture
-def scorer(name: str, given: dict[str, Any], inputs: dict[str, Path]) -> Scorer:
+def scorer(name: str, given: dict[str, Any], inputs: dict[str, Path | str]) -> Scorer:
     options = {k: str(inputs.get(v, v)) if isinstance(v, str) else v for k, v in given.items()}
     built: Scorer = registry.build("curate.scorers", name, options)
     return built
@@ -157,7 +180,8 @@ def test_no_rows_are_no_scores_of_the_right_types(scorer: Scorer) -> None:
 def test_where_nothing_is_said_there_is_no_score(scorer: Scorer) -> None:
     said = [turn("user", None), turn("assistant", None)]
     nothing = table("conversation", messages=[None, [], said])
-    assert scorer(nothing).null_count().row(0) == (3,) * len(scorer.adds)
+    scores = scorer(nothing).select(pl.exclude("^.*_error$"))  # which has the reason
+    assert scores.null_count().row(0) == (3,) * scores.width
 
 
 @every_scorer
@@ -179,11 +203,9 @@ def test_it_survives_pickling_before_and_after_work(name: str, scorer: Scorer) -
 @pytest.mark.parametrize("name", registry.names("curate.scorers"))
 def test_every_option_is_explained(name: str) -> None:
     component = registry.find("curate.scorers", name)
-    text = component.__doc__ or ""
-    _, found, options = text.partition("Options:\n")
+    explained = option_texts(component)
     named = [field.name for field in fields(component) if field.name != "seed"]
-    assert found or not named, "no `Options:` in the class docstring"
-    assert [option for option in named if f"    {option}: " not in options] == []
+    assert [option for option in named if option not in explained] == []
 
 
 @pytest.mark.parametrize("name", registry.names("curate.scorers"))

@@ -1,0 +1,264 @@
+"""Options of scorers that ask an LLM judge, and the columns that its verdicts are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import polars as pl
+
+from siftune.curate.core.custom_file import custom_thing, is_custom
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import report_progress
+from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive
+from siftune.curate.core.registry import build, checked, code_of
+from siftune.curate.files.atomic import digest_of
+from siftune.curate.files.project_folder import project_folder
+from siftune.curate.judging.row_items import items_of
+from siftune.curate.judging.spec import judge_backend, named_judge
+from siftune.curate.judging.types import AsyncBackend, Backend, Task, Verdict
+
+if TYPE_CHECKING:
+    from siftune.curate.judging.engine import Judge
+
+__all__ = ["TASKS", "JudgeColumns", "cache_file", "judge_task", "may_pass"]
+
+TASKS: Final = "curate.judge_tasks"
+_BILLION: Final = 1_000_000_000
+_OF_CALLS: Final = (
+    *("bad_response", "connection", "not_asked", "not_in_cache", "over_budget", "redirected"),
+    *("stopped", "timeout"),
+)
+_SPENT: Final[Mapping[str, type[pl.DataType]]] = {
+    "error": pl.String,
+    "input_tokens": pl.UInt32,
+    "output_tokens": pl.UInt32,
+    "cost": pl.Float64,
+}
+_Columns = Mapping[str, pl.DataType | type[pl.DataType]]
+
+
+def may_pass(reason: str) -> bool:
+    """Whether a row's error is of the calls, and not of the row or of the judge's answer.
+
+    >>> may_pass("http_500"), may_pass("over_budget"), may_pass("unparsed")
+    (True, True, False)
+    """
+    return reason in _OF_CALLS or reason.startswith("http_")
+
+
+def judge_task(name: str, options: Mapping[str, Any]) -> Task:
+    """The task of that name, or a class ``FILE.py:NAME``, with its options.
+
+    Raises:
+        UsageError: there is none, or an option does not fit.
+    """
+    if not is_custom(name):
+        found: Task = build(TASKS, name, options)
+        return found
+    thing = custom_thing(name)
+    lacking = [one for one in ("adds", "questions", "parse", "verdict") if not hasattr(thing, one)]
+    if not isinstance(thing, type) or lacking:
+        what = f"lacks {lacking[0]}" if lacking else "is no class"
+        raise UsageError(f"task {name} {what}: expected adds, answers, questions, parse, verdict")
+    own: Task = checked(thing, options, name)
+    return own
+
+
+def cache_file(option: str) -> Path:
+    """The file of a judge's answers: the option, else one of the project."""
+    return Path(option) if option else project_folder() / "judge.sqlite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeColumns:
+    """What scorers that ask a judge have in common; a subclass has ``task`` and ``content``.
+
+    Columns: those of the task; ``_error``, the reason why a row has none (null where it has);
+    ``_input_tokens``, ``_output_tokens`` and ``_cost`` (dollars, by the prices given or as the
+    server states it) of the answers that the row is based on, whoever paid for them; null where
+    they are not known. A row without a verdict is null in all columns of the task, never 0.
+
+    Every answer is kept in a cache, so a run that was stopped asks no answered question again. Rows
+    that failed by the calls (a timeout, the cap) are asked again by the same command.
+
+    Options:
+        judge: The judge: a chat model (name or folder), URL#MODEL of a server, classifier:FOLDER,
+            scripted:FILE.py:NAME, or a name of `siftune curate judges`.
+        task: Task that the judge is given; `siftune curate judges` lists them.
+        judge_options: Options of the judge, such as ``{key_variable: MY_KEY}`` of a server.
+        task_options: Options of the task, such as ``{dimension: helpfulness}`` of alpagasus.
+        given: Columns for tasks that read more than the turns, as ``{critique: COLUMN}``.
+        column: A word that names of columns end with, where several stages judge.
+        cache: File of the judge's answers; by default judge.sqlite in .siftune_cache.
+        replay: Take answers from the cache alone; a row that it lacks is not scored.
+        in_flight: Most requests to a server at a time.
+        per_minute: Most requests to a server in a minute.
+        timeout: Seconds for one whole answer of a server.
+        tries: Most requests for one question, where a server fails.
+        ask_again: How often a question is asked again whose answer cannot be parsed.
+        max_cost: Dollars that all runs of this stage may cost together; never passed.
+        price_input: Dollars for a million input tokens.
+        price_output: Dollars for a million output tokens.
+        dearest: Most dollars that one answer costs, where the server states the cost of each.
+        account: What money is counted under for max_cost; by default the run folder.
+    """
+
+    judge: str
+    task: str
+    judge_options: Mapping[str, Any] = field(default_factory=dict)
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
+    column: str = ""
+    cache: str = ""
+    replay: bool = False
+    in_flight: Count = 32
+    per_minute: Positive | None = None
+    timeout: Positive = 60.0
+    tries: Count = 5
+    ask_again: Natural = 2
+    max_cost: NonNegative | None = None
+    price_input: NonNegative = 0.0
+    price_output: NonNegative = 0.0
+    dearest: NonNegative | None = None
+    account: str = ""
+
+    name: ClassVar[str] = ""
+    example: ClassVar = (("judge", "smollm2"),)
+    content: ClassVar[tuple[str, ...]] = ()  # the columns of turns that are judged
+
+    def __post_init__(self) -> None:
+        named_judge(self.judge)
+        self._check(self.made_task)
+        if self.column and not self.column.isidentifier():
+            raise UsageError(f"column: expected a word for names of columns, got {self.column!r}")
+        priced = self.price_input or self.price_output or self.dearest is not None
+        if self.max_cost is not None and not priced:
+            raise UsageError(
+                "max_cost needs price_input and price_output (dollars a million tokens), or "
+                "dearest where the server states what each answer costs"
+            )
+
+    def _check(self, task: Task) -> None:
+        """Refuse a task that this scorer has no columns for; a subclass says which."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The columns of turns, the fields of the raw row, and the columns ``given``."""
+        return (*self.content, "extra", *self.given.values())
+
+    @property
+    def adds(self) -> _Columns:
+        """The columns of the task, then error, tokens and cost."""
+        own = self.made_task.adds
+        names = self.names()
+        return {names[name]: kind for name, kind in own.items()} | {
+            f"{self.prefix}_{name}": kind for name, kind in _SPENT.items()
+        }
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all columns begin with."""
+        return f"{self.name}_{self.column}" if self.column else self.name
+
+    def names(self) -> dict[str, str]:
+        """The column of each value of the task: the first is the scorer's own name."""
+        first, *rest = self.made_task.adds
+        return {first: self.prefix} | {name: f"{self.prefix}_{name}" for name in rest}
+
+    def may_pass(self, reason: str) -> bool:
+        """Whether rows with this error are asked about again by the same command."""
+        return may_pass(reason)
+
+    def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Judge each row."""
+        found = list(self._counted(self.verdicts(batch), batch.height))
+        names, task = self.names(), self.made_task
+        columns = {
+            names[name]: pl.Series(
+                [None if one.values is None else one.values[name] for one in found],
+                dtype=kind,
+                strict=False,
+            )
+            for name, kind in task.adds.items()
+        }
+        spent = [self._spent(one) for one in found]
+        rest = {
+            f"{self.prefix}_{name}": pl.Series([one[name] for one in spent], dtype=kind)
+            for name, kind in _SPENT.items()
+        }
+        return pl.DataFrame(columns | rest)
+
+    def verdicts(self, batch: pl.DataFrame) -> Iterator[Verdict]:
+        """The verdict on each row, in order."""
+        return self.engine().verdicts(items_of(batch, self.given))
+
+    def engine(self) -> Judge:
+        """What asks the judge."""
+        from siftune.curate.judging.engine import Judge
+        from siftune.curate.judging.spending import Prices
+
+        return Judge(
+            self.backend,
+            self.made_task,
+            cache=cache_file(self.cache),
+            in_flight=self.in_flight,
+            per_minute=self.per_minute,
+            timeout=self.timeout,
+            tries=self.tries,
+            ask_again=self.ask_again,
+            max_cost=self.max_cost,
+            prices=Prices(self.price_input, self.price_output, self.dearest),
+            replay=self.replay,
+            account=self.account,
+        )
+
+    @cached_property
+    def backend(self) -> Backend | AsyncBackend:
+        """The judge's backend; a model is loaded when it is asked, once in each worker."""
+        return judge_backend(self.judge, self.judge_options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The options, without a model that is loaded."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    def describe(self) -> dict[str, Any]:
+        """What the scores depend on besides the options: the judge's model, the task's code."""
+        return {
+            "judge": self.backend.identity,
+            "task": digest_of(code_of(TASKS, self.task))[:16],
+        }
+
+    @cached_property
+    def made_task(self) -> Task:
+        """The task with its options."""
+        return judge_task(self.task, self.task_options)
+
+    def _counted(self, verdicts: Iterator[Verdict], total: int) -> Iterator[Verdict]:
+        for done, verdict in enumerate(verdicts, 1):
+            yield verdict
+            report_progress(done, total, "rows")
+
+    def _spent(self, verdict: Verdict) -> dict[str, Any]:
+        """Error, tokens and cost of a verdict; null where there is no answer, or not known."""
+        answers = verdict.answers
+        tokens_in = _sum([one.input_tokens for one in answers])
+        tokens_out = _sum([one.output_tokens for one in answers])
+        stated = _sum([one.cost for one in answers])
+        cost = None if stated is None else stated / _BILLION
+        if cost is None and tokens_in is not None and tokens_out is not None:
+            cost = (tokens_in * self.price_input + tokens_out * self.price_output) / 1e6
+        return {
+            "error": verdict.error,
+            "input_tokens": tokens_in,
+            "output_tokens": tokens_out,
+            "cost": cost,
+        }
+
+
+def _sum(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if values and len(known) == len(values) else None

@@ -1,0 +1,106 @@
+"""Columns of errors: why a row has no score, for counts, and for the details of decisions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import orjson
+import polars as pl
+
+from siftune.curate.rows.columns import base_column
+
+__all__ = [
+    "detail_with",
+    "error_column",
+    "error_columns",
+    "score_errors",
+    "unscored_of",
+    "with_errors",
+]
+
+_ENDING: Final = "_error"
+_TYPES: Final = (pl.String(), pl.List(pl.String()))
+
+
+def error_columns(schema: Mapping[str, pl.DataType]) -> list[str]:
+    """Columns that hold the reason why a row has no score: one a row, or one an answer."""
+    return [
+        name
+        for name, kind in schema.items()
+        if name.endswith(_ENDING) and name != _ENDING and kind in _TYPES
+    ]
+
+
+def score_errors(scores: pl.DataFrame) -> Counter[str]:
+    """How many rows, or answers, have each error.
+
+    >>> score_errors(pl.DataFrame({"judge_rating_error": ["timeout", None, "timeout"]}))
+    Counter({'timeout': 2})
+    """
+    found: Counter[str] = Counter()
+    for name in error_columns(scores.schema):
+        column = scores[name]
+        flat = column.explode() if isinstance(column.dtype, pl.List) else column
+        found.update(flat.drop_nulls().to_list())
+    return found
+
+
+def error_column(name: str, columns: Iterable[str]) -> str | None:
+    """The column with the errors of the scorer that added ``name``.
+
+    >>> error_column("judge_rating_depth", ["judge_rating", "judge_rating_error"])
+    'judge_rating_error'
+    """
+    owners = (one for one in columns if one.endswith(_ENDING))
+    own = [one for one in owners if f"{name}_".startswith(f"{one.removesuffix(_ENDING)}_")]
+    return max(own, key=len, default=None)
+
+
+def with_errors(
+    decided: pl.DataFrame, needs: Iterable[str], errors: pl.DataFrame | None
+) -> pl.DataFrame:
+    """Decisions whose ``not_scored`` rows have the error in their detail.
+
+    ``errors`` has the columns of errors of the same rows, None where there are none.
+    """
+    unscored = decided["reason"] == "not_scored"
+    if errors is None or not unscored.any():
+        return decided
+    names = (error_column(base_column(need), errors.columns) for need in needs)
+    owners = list(dict.fromkeys(name for name in names if name is not None))
+    if not owners:
+        return decided
+    details = decided["detail"].to_list()
+    for at in unscored.arg_true().to_list():
+        found = _found(errors.row(at, named=True), owners)
+        if found:
+            details[at] = detail_with(details[at], error=", ".join(sorted({*found.values()})))
+    return decided.with_columns(detail=pl.Series(details, dtype=pl.String))
+
+
+def unscored_of(errors: pl.DataFrame) -> list[dict[str, str]]:
+    """The error of each row by scorer; empty where it has none."""
+    return [_found(row, errors.columns) for row in errors.iter_rows(named=True)]
+
+
+def _found(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        value = row[name]
+        texts = value if isinstance(value, list) else [value]
+        known = sorted({text for text in texts if text is not None})
+        if known:
+            found[name.removesuffix(_ENDING)] = ", ".join(known)
+    return found
+
+
+def detail_with(detail: str | None, **more: Any) -> str:
+    """The JSON of a detail with further particulars.
+
+    >>> detail_with('{"by":"judge_rating"}', error="timeout")
+    '{"by":"judge_rating","error":"timeout"}'
+    """
+    known = orjson.loads(detail) if detail else {}
+    return orjson.dumps(known | more, option=orjson.OPT_SORT_KEYS).decode()

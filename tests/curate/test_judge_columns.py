@@ -1,0 +1,218 @@
+"""Scorers that ask a judge: columns, errors, the ledger, what is asked again, exit code 4."""
+
+import json
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from siftune.curate.core.errors import PARTIAL, UsageError
+from siftune.curate.core.registry import build
+from siftune.curate.runners.run import run
+from siftune.curate.runs.recipe import parse
+from siftune.curate.scorers.judge_pairwise import JudgePairwise
+from siftune.curate.scorers.judge_rating import JudgeRating
+from siftune.pipelines.cli import siftune
+
+JUDGE = """
+from pathlib import Path
+
+from siftune.curate.judging.types import Answer, BackendError
+
+ASKED = Path(__file__).with_name("asked")
+
+
+def rate(question):
+    with ASKED.open("a") as file:
+        file.write("1\\n")
+    text = question.messages[1][1]  # also where it is asked again
+    if "down" in text and not ASKED.with_name("up").exists():
+        return BackendError("timeout", "no answer", permanent=True)
+    if "odd" in text:
+        return "It is hard to say."
+    return Answer(str(text.count("good")), input_tokens=100, output_tokens=2)
+
+
+def longer(question):
+    text = question.messages[-1][1]
+    first, second = text.find("long"), text.find("short")
+    return "C" if "same" in text else "A" if "first" in text or first < second else "B"
+"""
+ROWS = ["good good", "odd", "down", "good"]
+
+
+@pytest.fixture
+def judge(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "judge.py").write_text(JUDGE)
+    lines = (json.dumps({"prompt": f"q{n}", "response": text}) for n, text in enumerate(ROWS))
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    return tmp_path
+
+
+def asked(folder):
+    return len((folder / "asked").read_text().split())
+
+
+RATE = {"score": "judge_rating", "judge": "judge.py:rate", "task_options": {"explanation": False}}
+
+
+def ran(folder, *stages, out="run"):
+    recipe = parse({"name": "x", "source": ["rows.jsonl"], "stages": [*stages]})
+    return run(recipe, folder / out)
+
+
+def ledger(folder, out="run"):
+    table = pl.read_parquet(folder / out / "ledger.parquet")
+    return {
+        row["id"]: (row["reason"], json.loads(row["detail"] or "{}"))
+        for row in table.iter_rows(named=True)
+    }
+
+
+def test_what_is_not_rated_is_null_with_a_reason_and_ends_in_the_ledger(judge):
+    result = ran(judge, RATE, {"select": "threshold", "by": "judge_rating", "min": 1.5})
+    scores = pl.read_parquet(next((judge / "run/stages").glob("judge_rating-*.parquet")))
+    assert scores["judge_rating"].to_list() == [2, None, None, 1]
+    assert scores["judge_rating_error"].to_list() == [None, "unparsed", "timeout", None]
+    assert scores["judge_rating_input_tokens"].to_list() == [100, None, None, 100]
+    found = ledger(judge)
+    assert found["rows:2"] == (
+        "not_scored",
+        {"by": "judge_rating", "min": 1.5, "value": None} | {"error": "unparsed"},
+    )
+    assert found["rows:3"][1]["error"] == "timeout"
+    assert "error" not in found["rows:4"][1]
+    assert result.failed == 2
+    assert result.manifest["stages"][1]["errors"] == {"timeout": 1, "unparsed": 1}
+
+
+def test_rows_that_a_run_keeps_unscored_are_named_too(judge):
+    ran(judge, RATE)
+    assert ledger(judge)["rows:3"] == ("read", {"not_scored": {"judge_rating": "timeout"}})
+    assert ledger(judge)["rows:1"] == ("read", {})
+
+
+def test_the_same_run_again_asks_only_what_failed_by_the_call(judge):
+    ran(judge, RATE)
+    before = asked(judge)
+    ran(judge, RATE)
+    assert asked(judge) == before + 1
+    (judge / "up").touch()
+    result = ran(judge, RATE)
+    assert asked(judge) == before + 2
+    assert result.manifest["stages"][1]["errors"] == {"unparsed": 1}
+    assert ran(judge, RATE).worked == []
+    assert asked(judge) == before + 2
+
+
+def test_another_run_takes_all_answers_from_the_cache_of_the_project(judge):
+    (judge / "up").touch()
+    ran(judge, RATE)
+    before = asked(judge)
+    result = ran(judge, {**RATE, "price_input": 2.0, "replay": True}, out="other")
+    assert asked(judge) == before
+    kept = pl.read_parquet(judge / "other/kept.parquet")
+    assert kept["judge_rating_cost"].to_list() == [0.0002, None, 0.0002, 0.0002]
+    assert result.failed == 1
+
+
+def test_the_command_ends_partial_where_rows_are_unscored(judge):
+    words = ["curate", "score", "rows.jsonl", "judge_rating", "--judge", "judge.py:rate"]
+    done = CliRunner().invoke(siftune, [*words, "--out", "run"])
+    assert done.exit_code == PARTIAL
+    (judge / "rows.jsonl").write_text(json.dumps({"prompt": "q", "response": "good"}))
+    done = CliRunner().invoke(siftune, [*words, "--out", "run", "--overwrite"])
+    assert done.exit_code == 0, done.output
+
+
+def test_a_pair_is_compared_in_both_orders(judge):
+    pairs = pl.DataFrame(
+        {
+            "prompt": ["a", "b", "c", "d"],
+            "chosen": ["a long one", "short", "first", "a same one"],
+            "rejected": ["short", "a long one", "the other", "the same"],
+        }
+    )
+    scores = JudgePairwise(judge="judge.py:longer")(pairs)
+    shown = scores.select(pl.all().name.replace("judge_pairwise_", ""))
+    assert shown["winner"].to_list() == ["first", "second", "tie", "tie"]
+    assert shown["preference"].to_list() == [1, 0, 0.5, 0.5]
+    assert shown["consistent"].to_list() == [True, True, False, True]
+    assert shown["first_position"].to_list() == [1, 1, 2, 0]
+    assert shown["error"].null_count() == 4
+
+
+@pytest.mark.parametrize(
+    ("scorer", "options", "words"),
+    [
+        ("judge_rating", {"task": "pairwise"}, "the task pairwise gives no number of one answer"),
+        ("judge_pairwise", {"task": "alpagasus"}, "the task alpagasus compares no pairs"),
+        ("judge_ranking", {"task": "pairwise"}, "ranks no answers"),
+        ("tags", {"task": "critique"}, "gives no tags"),
+        ("judgement", {"task": "pairwise"}, "is not about one conversation"),
+        ("judge_rating", {"task": "alpagasos"}, "did you mean alpagasus"),
+        ("judge_rating", {"task_options": {"dimensions": "x"}}, "did you mean dimension"),
+        ("judge_rating", {"judge": "http://host/v1"}, "name the model"),
+        ("judge_rating", {"max_cost": 1}, "max_cost needs price_input"),
+        ("judge_rating", {"column": "a b"}, "expected a word"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_runs(scorer, options, words):
+    with pytest.raises(UsageError, match=words):
+        build("curate.scorers", scorer, {"judge": "smollm2", **options})
+
+
+def test_two_stages_of_one_scorer_have_names_of_their_own():
+    scorer = JudgeRating(judge="smollm2", task="deita_quality", column="quality")
+    assert list(scorer.adds)[:3] == [
+        "judge_rating_quality",
+        "judge_rating_quality_quality_turns",
+        "judge_rating_quality_error",
+    ]
+
+
+def test_columns_of_the_rows_are_given_to_the_task(judge):
+    reply = "return 'Heard.' if 'too terse' in messages[1]['content'] else '?'"
+    (judge / "judge.py").write_text(f"def reply(messages):\n    {reply}")
+    rows = pl.DataFrame({"prompt": ["q"], "response": ["a"], "said": ["too terse"]})
+    scorer = build(
+        "curate.scorers",
+        "judgement",
+        {"judge": "judge.py:reply", "task": "revision", "given": {"critique": "said"}},
+    )
+    assert scorer(rows)["judgement_revision"][0] == "Heard."
+
+
+def test_a_task_of_your_own_is_a_class_in_a_file(judge):
+    (judge / "task.py").write_text(TASK)
+    scorer = JudgeRating(judge="judge.py:rate", task="task.py:Words", task_options={"most": 3})
+    assert scorer(pl.DataFrame({"prompt": ["q"], "response": ["good"]}))["judge_rating"][0] == 3
+    with pytest.raises(UsageError, match=r"task judge\.py:rate lacks adds"):
+        JudgeRating(judge="judge.py:rate", task="judge.py:rate")
+
+
+TASK = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from siftune.curate.judging.types import Question
+
+
+@dataclass(frozen=True)
+class Words:
+    most: int = 5
+    answers: ClassVar = 1
+    adds: ClassVar = {"words": pl.Float64}
+
+    def questions(self, item):
+        return [Question((("system", ""), ("user", item.answers[0])))]
+
+    def parse(self, item, question, answer):
+        return self.most
+
+    def verdict(self, item, parsed):
+        return {"words": parsed[0]}
+"""
