@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any, ClassVar
@@ -32,7 +32,8 @@ class Contrastive:
     those with the wrong one. Each order of the answers is sampled ``samples`` times; judgements
     take turns, the row's order first, so every second one is of the swapped order. A verdict is
     first or second, the place in the row. ``preference`` is the mean verdict for the first answer,
-    0 to 1 (1 is first), ``winner`` its side (0.5 is a tie), ``consistent`` whether all agree.
+    0 to 1 (1 is first), ``winner`` its side (0.5 is a tie), ``consistent`` whether all agree. The
+    judge has to write: its probabilities are not read.
 
     Options:
         criteria: What makes an answer better.
@@ -63,10 +64,8 @@ class Contrastive:
             "contrastive",
             _RUBRIC.format(criteria=self.criteria),
             _REPLY,
-            labels=("A", "B"),
             max_tokens=self.max_tokens,
             temperature=self.temperature,
-            prefix="Verdict: ",
             max_chars=self.max_chars,
         )
 
@@ -81,8 +80,10 @@ class Contrastive:
 
     def parse(self, item: Item, question: int, answer: Answer) -> tuple[Shown, str]:
         """A verdict in the order in which the answers were shown, and its text."""
-        shown = preferred(self._prompt, answer, both_orders(item)[question % 2], "last")
-        return shown, (answer.text or "").strip()
+        sections = both_orders(item)[question % 2]
+        asked = replace(self._prompt, labels=("A", "B"))
+        written = replace(answer, probabilities=None)  # the reasons are what is wanted
+        return preferred(asked, written, sections, "last"), (answer.text or "").strip()
 
     def verdict(self, item: Item, parsed: Sequence[tuple[Shown, str]]) -> Mapping[str, Any]:
         """Mean verdict, verdicts and texts."""

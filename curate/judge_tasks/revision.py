@@ -15,7 +15,7 @@ from siftune.curate.judging.parsing import prose
 from siftune.curate.judging.principles import PRINCIPLES, Principles, draw, principles_of
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import answered
-from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError
+from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError, UnparsedError
 
 __all__ = ["Revision"]
 
@@ -29,9 +29,10 @@ _REPLY = "Reply with the rewritten answer only, as it would be sent to the user.
 class Revision:
     """``revision`` of the answer by ``principle``; Bai et al. 2022, arXiv:2212.08073.
 
-    Reads the column ``critique``, and ``principle`` where there is one; without that the principle
-    is drawn by a hash of the row, as `critique` draws it. A revision that is cut at the limit of
-    tokens is an error: it would teach a model to stop early.
+    Reads the column ``critique``, and ``principle`` where there is one, which has to be one of
+    ``principles``; without that the principle is drawn by a hash of the row, as `critique` draws
+    it. A revision that is cut at the limit of tokens is an error: it would teach a model to stop
+    early. So is one that repeats the principle, the critique or the instruction.
 
     Options:
         principles: A text file with one principle a line, or a list of principles.
@@ -67,7 +68,14 @@ class Revision:
 
     def parse(self, item: Item, question: int, answer: Answer) -> str:
         """The revision."""
-        return prose(self._prompt(""), answer)
+        found = prose(self._prompt(""), answer)
+        others = {
+            self._principle(item),
+            *(text for name, text in _criticised(item) if name != "answer"),
+        }
+        if found in map(str.strip, others):  # what small models do: it would be trained on
+            raise UnparsedError("expected a rewritten answer, got a text of the prompt itself")
+        return found
 
     def verdict(self, item: Item, parsed: Sequence[str]) -> Mapping[str, Any]:
         """The revision and its principle."""
@@ -75,7 +83,11 @@ class Revision:
 
     def _principle(self, item: Item) -> str:
         given = item.extra.get("principle")
-        return str(given) if given else draw(self._principles, answered(item), self.seed)
+        if given is None:
+            return draw(self._principles, answered(item), self.seed)
+        if given not in self._principles:  # it is an instruction: a column must not make one up
+            raise UnjudgeableError("unknown_principle", "the row's principle is none of the option")
+        return str(given)
 
 
 def _criticised(item: Item) -> list[Section]:

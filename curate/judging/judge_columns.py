@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -17,8 +17,10 @@ from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive
 from siftune.curate.core.registry import build, checked, code_of
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.project_folder import project_folder
+from siftune.curate.judging.panel import Panel
 from siftune.curate.judging.row_items import items_of
 from siftune.curate.judging.spec import judge_backend, named_judge
+from siftune.curate.judging.spending import Prices
 from siftune.curate.judging.types import AsyncBackend, Backend, Task, Verdict
 
 if TYPE_CHECKING:
@@ -89,6 +91,8 @@ class JudgeColumns:
         judge: The judge: a chat model (name or folder), URL#MODEL of a server, classifier:FOLDER,
             scripted:FILE.py:NAME, or a name of `siftune curate judges`.
         task: Task that the judge is given; `siftune curate judges` lists them.
+        panel: Further judges, with commas between; columns are then the votes of all.
+        quorum: How many judges of a panel have to give a verdict; none is more than half of them.
         judge_options: Options of the judge, such as ``{key_variable: MY_KEY}`` of a server.
         task_options: Options of the task, such as ``{dimension: helpfulness}`` of alpagasus.
         given: Columns for tasks that read more than the turns, as ``{critique: COLUMN}``.
@@ -103,12 +107,14 @@ class JudgeColumns:
         max_cost: Dollars that all runs of this stage may cost together; never passed.
         price_input: Dollars for a million input tokens.
         price_output: Dollars for a million output tokens.
-        dearest: Most dollars that one answer costs, where the server states the cost of each.
+        most_per_call: Most dollars that one answer costs, where the server states the cost of each.
         account: What money is counted under for max_cost; by default the run folder.
     """
 
     judge: str
     task: str
+    panel: tuple[str, ...] = ()
+    quorum: Count | None = None
     judge_options: Mapping[str, Any] = field(default_factory=dict)
     task_options: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
@@ -123,7 +129,7 @@ class JudgeColumns:
     max_cost: NonNegative | None = None
     price_input: NonNegative = 0.0
     price_output: NonNegative = 0.0
-    dearest: NonNegative | None = None
+    most_per_call: NonNegative | None = None
     account: str = ""
 
     name: ClassVar[str] = ""
@@ -131,15 +137,18 @@ class JudgeColumns:
     content: ClassVar[tuple[str, ...]] = ()  # the columns of turns that are judged
 
     def __post_init__(self) -> None:
-        named_judge(self.judge)
+        for judge in (self.judge, *self.panel):
+            named_judge(judge)
+        if len({self.judge, *self.panel}) <= len(self.panel):
+            raise UsageError("panel: a judge is named twice, whose answers would be the same")
         self._check(self.made_task)
         if self.column and not self.column.isidentifier():
             raise UsageError(f"column: expected a word for names of columns, got {self.column!r}")
-        priced = self.price_input or self.price_output or self.dearest is not None
+        priced = self.price_input or self.price_output or self.most_per_call is not None
         if self.max_cost is not None and not priced:
             raise UsageError(
                 "max_cost needs price_input and price_output (dollars a million tokens), or "
-                "dearest where the server states what each answer costs"
+                "most_per_call where the server states what each answer costs"
             )
 
     def _check(self, task: Task) -> None:
@@ -153,11 +162,26 @@ class JudgeColumns:
     @property
     def adds(self) -> _Columns:
         """The columns of the task, then error, tokens and cost."""
-        own = self.made_task.adds
-        names = self.names()
-        return {names[name]: kind for name, kind in own.items()} | {
-            f"{self.prefix}_{name}": kind for name, kind in _SPENT.items()
-        }
+        return {**self._task_columns, **self._spent_columns}
+
+    @property
+    def _task_columns(self) -> dict[str, pl.DataType | type[pl.DataType]]:
+        names, added = self.names(), self._votes.adds if self._votes else self.made_task.adds
+        return {names.get(name, f"{self.prefix}_{name}"): kind for name, kind in added.items()}
+
+    @property
+    def _spent_columns(self) -> _Columns:
+        return {f"{self.prefix}_{name}": kind for name, kind in _SPENT.items()}
+
+    @cached_property
+    def _votes(self) -> Panel | None:
+        """How the verdicts of several judges become one."""
+        if not self.panel:
+            return None
+        try:
+            return Panel(self.made_task.adds, self.quorum)
+        except ValueError as error:
+            raise UsageError(f"panel: {error}") from None
 
     @property
     def prefix(self) -> str:
@@ -176,33 +200,37 @@ class JudgeColumns:
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
         """Judge each row."""
         found = list(self._counted(self.verdicts(batch), batch.height))
-        names, task = self.names(), self.made_task
         columns = {
-            names[name]: pl.Series(
-                [None if one.values is None else one.values[name] for one in found],
-                dtype=kind,
-                strict=False,
+            column: pl.Series([one.values and one.values[name] for one in found], dtype=kind)
+            for name, (column, kind) in zip(
+                self._votes.adds if self._votes else self.made_task.adds,
+                self._task_columns.items(),
+                strict=True,
             )
-            for name, kind in task.adds.items()
         }
         spent = [self._spent(one) for one in found]
         rest = {
-            f"{self.prefix}_{name}": pl.Series([one[name] for one in spent], dtype=kind)
-            for name, kind in _SPENT.items()
+            column: pl.Series([one[name] for one in spent], dtype=kind)
+            for name, (column, kind) in zip(_SPENT, self._spent_columns.items(), strict=True)
         }
         return pl.DataFrame(columns | rest)
 
     def verdicts(self, batch: pl.DataFrame) -> Iterator[Verdict]:
-        """The verdict on each row, in order."""
-        return self.engine().verdicts(items_of(batch, self.given))
+        """The verdict on each row, in order; of a panel the vote."""
+        engines = [self.engine(backend) for backend in self.backends]
+        if self._votes is None:
+            yield from engines[0].verdicts(items_of(batch, self.given))
+            return
+        given = [engine.verdicts(items_of(batch, self.given)) for engine in engines]
+        for verdicts in zip(*map(list, given), strict=True):
+            yield _retried(self._votes.vote(verdicts), verdicts)
 
-    def engine(self) -> Judge:
-        """What asks the judge."""
+    def engine(self, backend: Backend | AsyncBackend) -> Judge:
+        """What asks one judge."""
         from siftune.curate.judging.engine import Judge
-        from siftune.curate.judging.spending import Prices
 
         return Judge(
-            self.backend,
+            backend,
             self.made_task,
             cache=cache_file(self.cache),
             in_flight=self.in_flight,
@@ -211,15 +239,21 @@ class JudgeColumns:
             tries=self.tries,
             ask_again=self.ask_again,
             max_cost=self.max_cost,
-            prices=Prices(self.price_input, self.price_output, self.dearest),
+            prices=self.prices,
             replay=self.replay,
             account=self.account,
         )
 
+    @property
+    def prices(self) -> Prices:
+        """What tokens cost."""
+        return Prices(self.price_input, self.price_output, self.most_per_call)
+
     @cached_property
-    def backend(self) -> Backend | AsyncBackend:
-        """The judge's backend; a model is loaded when it is asked, once in each worker."""
-        return judge_backend(self.judge, self.judge_options)
+    def backends(self) -> list[Backend | AsyncBackend]:
+        """The judges; a model is loaded when it is asked, once in each worker."""
+        first = judge_backend(self.judge, self.judge_options)
+        return [first, *(judge_backend(one) for one in self.panel)]
 
     def __getstate__(self) -> dict[str, Any]:
         """The options, without a model that is loaded."""
@@ -228,7 +262,7 @@ class JudgeColumns:
     def describe(self) -> dict[str, Any]:
         """What the scores depend on besides the options: the judge's model, the task's code."""
         return {
-            "judge": self.backend.identity,
+            "judge": ", ".join(one.identity for one in self.backends),
             "task": digest_of(code_of(TASKS, self.task))[:16],
         }
 
@@ -257,6 +291,13 @@ class JudgeColumns:
             "output_tokens": tokens_out,
             "cost": cost,
         }
+
+
+def _retried(vote: Verdict, verdicts: Sequence[Verdict]) -> Verdict:
+    """A vote without a quorum has the error of a call that may pass, if there is one."""
+    passing = (one.error for one in verdicts if one.error is not None and may_pass(one.error))
+    error = next(passing, None) if vote.error is not None else None
+    return replace(vote, error=error) if error is not None else vote
 
 
 def _sum(values: list[int | None]) -> int | None:

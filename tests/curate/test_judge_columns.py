@@ -216,3 +216,35 @@ class Words:
     def verdict(self, item, parsed):
         return {"words": parsed[0]}
 """
+
+
+def test_a_panel_votes_and_says_how_much_its_judges_agree(judge):
+    (judge / "judge.py").write_text(PANEL)
+    rows = pl.DataFrame({"prompt": ["q"] * 3, "response": ["a", "hard", "torn"]})
+    scorer = JudgeRating(
+        judge="judge.py:low", panel=("judge.py:high", "judge.py:odd"), task="additive", ask_again=0
+    )
+    scores = scorer(rows)
+    assert scores.schema == pl.Schema(scorer.adds)
+    assert scores["judge_rating"].to_list() == [2.0, 3.0, None]
+    assert scores["judge_rating_agreement"].round(3).to_list() == [0.667, 0.5, None]
+    assert scores["judge_rating_votes"].to_list() == [[1, 4, 1], [1, 5, None], None]
+    assert scores["judge_rating_judges"].to_list() == [3, 2, None]
+    assert scores["judge_rating_error"].to_list() == [None, None, "no_quorum"]
+    with pytest.raises(UsageError, match="a judge is named twice"):
+        JudgeRating(judge="m", panel=("m",))
+
+
+PANEL = """
+def low(messages):
+    return "?" if "torn" in messages[1]["content"] else "Score: 1"
+
+
+def high(messages):
+    return "Score: 5" if "hard" in messages[1]["content"] else "Score: 4"
+
+
+def odd(messages):
+    text = messages[1]["content"]
+    return "?" if "hard" in text or "torn" in text else "Score: 1"
+"""

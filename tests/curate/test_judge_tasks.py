@@ -276,8 +276,10 @@ def test_principles_are_drawn_by_content(tmp_path):
         assert "It is rude." in listed.questions(revised)[0].messages[1][1]
         drawn.add(critique["principle"])
     assert drawn == {"Be kind, and honest.", "Be brief."}
-    fixed = replace(SINGLE, extra={"critique": "x", "principle": "Rhyme."})
-    assert judged(task_of("revision"), fixed, "Heaven.")["principle"] == "Rhyme."
+    fixed = replace(SINGLE, extra={"critique": "x", "principle": "Be brief."})
+    assert judged(listed, fixed, "Seven!")["principle"] == "Be brief."
+    with pytest.raises(UnjudgeableError, match="principle"):  # it would be an instruction
+        task_of("revision").questions(fixed)
     for bad in (str(tmp_path / "none.txt"), ()):
         with pytest.raises(UsageError, match="principles"):
             task_of("critique", principles=bad).questions(SINGLE)
@@ -291,6 +293,14 @@ def test_texts_that_are_wanted_whole():
         refused(task, item, f"{mark}\nSeven.")
         with pytest.raises(UnparsedError):
             task.parse(item, 0, Answer("Seven is", output_tokens=50))
+    fixed = replace(SINGLE, extra={"critique": "Too short.", "principle": "Rhyme."})
+    refused(
+        task_of("revision", principles=("Rhyme.",)),
+        fixed,
+        "Rhyme.",
+        "Too short.",
+        " Name a prime.\n",
+    )
     with pytest.raises(UnjudgeableError, match="critique"):
         task_of("revision").questions(SINGLE)
 
@@ -318,6 +328,8 @@ def test_contrastive():
     assert judged(task, PAIR, right, wrong, right, wrong)["consistent"]
     assert judged(task, PAIR, right, right, right, right)["winner"] == "tie"
     assert all(question.temperature > 0 for question in task.questions(PAIR))
+    with pytest.raises(UnparsedError):  # probabilities have no reasons
+        task.parse(PAIR, 0, Answer(None, {"A": 1.0, "B": 0.0}))
     refused(task, PAIR, "A", "Verdict: A\nBecause.", "Verdict: C", "Verdict: A\nVerdict: B")
 
 
