@@ -49,7 +49,7 @@ def test_ratings_are_averaged_with_their_spread():
     )
     assert vote.values == {
         "rating": 3.0,
-        "votes": ["first", "second", "first"],
+        "votes": [4.0, 4.0, 1.0],
         "agreement": pytest.approx(2 / 3),
         "spread": pytest.approx(2**0.5),
         "judges": 3,
