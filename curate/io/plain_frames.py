@@ -17,6 +17,7 @@ import polars as pl
 from siftune.curate.core.errors import BadRow, DataError, UsageError
 from siftune.curate.core.schema import CONTENT, KINDS, TURNS, content_columns
 from siftune.curate.core.types import Scorer, Selector
+from siftune.curate.files.outputs import check_name
 from siftune.curate.files.source_spec import in_python
 from siftune.curate.rows.columns import nearest_columns
 
@@ -195,8 +196,12 @@ def write_source(data: Any, folder: Path, name: str) -> Path:
     A table of ours keeps its ids, digests and scores; ``name`` comes into the ids of others.
 
     Raises:
-        UsageError: a column of the frame is of a type that no file has.
+        UsageError: a column of the frame is of a type that no file has, or ``name`` is no plain
+            name of a file.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"name: expected a text, got {type(name).__name__}")
+    check_name(name)
     if isinstance(data, list):
         from siftune.curate.files.json_text import dump
 

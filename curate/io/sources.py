@@ -270,12 +270,23 @@ def _all_used(mapping: Mapping[str, str], keys: set[str]) -> None:
 
 
 def _ids_apart(sources: Sequence[Source]) -> None:
-    """Check that no row of a table of ours has the id of another row."""
+    """Check that no row of a table of ours has the id of another row.
+
+    Raises:
+        DataError: two have one id, by which decisions on them could not be told apart.
+    """
     raw = {name for source in sources if source.format is not None for name, _ in source.parts}
     seen = pl.DataFrame(schema={"id": pl.String})
     for source in sources:
         if source.format is None:
             ids = pl.read_parquet(source.parts[0][1].paths[0], columns=["id", "source"], glob=False)
+            twice = ids.filter(pl.col("id").is_duplicated())
+            if twice.height:
+                raise DataError(
+                    f"{shown(source.given)} has the id {twice['id'][0]} twice, in all "
+                    f"{twice.height:,} rows with an id of another row: leave out its column id, "
+                    "and the rows get new ones"
+                )
             both = ids.filter(pl.col("source").is_in(list(raw))).select("id")
             both.extend(ids.select("id").join(seen, on="id"))
             if both.height:

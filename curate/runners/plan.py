@@ -21,7 +21,7 @@ from siftune.curate.io.reading import Reading
 from siftune.curate.io.source_parts import expand, name_parts
 from siftune.curate.rows.columns import Reader, base_column, nearest_columns
 from siftune.curate.rows.conversation_views import score_schema
-from siftune.curate.rows.table import resolve
+from siftune.curate.rows.table import ROW, resolve
 from siftune.curate.runners.project_cache import StageCache
 from siftune.curate.runs.recipe import Recipe, Spec, component
 from siftune.curate.runs.stage_store import StageStore, ingest_code, option_files, stage_code
@@ -177,6 +177,8 @@ def check_columns(
         except UsageError as error:
             adds.append({})
             problems.append(UsageError(f"stage {label}: {error}"))
+        taken = sorted(adds[-1].keys() & _taken(kind))
+        problems += [UsageError(f"stage {label}: {_TAKEN.format(name)}") for name in taken]
     problems += _added_twice(recipe.stages, labels, adds)
     for place, (label, one) in enumerate(zip(labels, made, strict=True)):
         for wrong in _wrong_columns(one, there, kind):
@@ -245,6 +247,17 @@ def _wrong_of_any_rows(
             yield type(error)(f"stage {label}: against: {error}")
         if spec.group == "score":
             there |= {*_adds(spec, recipe.seed)}
+
+
+_TAKEN: Final = (
+    "it adds the column {0!r}, a name that rows have for their own: give the function, or the "
+    "column in its attribute `adds`, another name"
+)
+
+
+def _taken(kind: Kind) -> set[str]:
+    """Names of columns that no scorer may add: those of rows, and what components ask for."""
+    return {ROW, "content", "prompt", "response", *schema_of(kind), *SOME.get(kind, ())}
 
 
 def _added(spec: Spec, made: Any, kind: Kind) -> _Schema:

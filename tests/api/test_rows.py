@@ -346,3 +346,27 @@ def test_nothing_kept_is_an_empty_result():
         7,
         0,
     )
+
+
+@pytest.mark.parametrize("name", ["../rows", "a/b", "a\\b", "", ".", "/tmp/rows", 3])
+@pytest.mark.parametrize("source", [RECORDS, pl.DataFrame(RECORDS)], ids=["records", "frame"])
+def test_a_name_that_is_a_path_is_refused(name, source):
+    with pytest.raises(sf.UsageError, match=r"^name: .*expected a (plain name|text)"):
+        sf.read(source, name=name)
+
+
+def test_one_id_of_two_rows_is_refused_and_the_advice_helps(rows):
+    twice = pl.concat([rows.kept, rows.kept])
+    with pytest.raises(sf.DataError, match=r"id rows:\d twice.* leave out its column id"):
+        sf.read(twice)
+    again = sf.read(twice.drop("id")).dedup("exact")
+    assert again.counts == {"rows": 6, "kept": 3, "dropped": 3, "quarantined": 0}
+    assert again.dropped.height == 3
+
+
+@pytest.mark.parametrize("name", ["id", "messages", "extra", "digest", "content", "response"])
+def test_a_function_with_the_name_of_a_column_of_rows_is_refused(name, plain):
+    space: dict[str, object] = {}
+    exec(f"def {name}(response: str) -> float:\n    return 1.0", space)
+    with pytest.raises(sf.UsageError, match=rf"it adds the column '{name}', a name that rows"):
+        plain.score(space[name])
