@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from siftune.curate.core.cache_folders import code_caches
 
-__all__ = ["REPORTING", "code_hash", "file_hash", "imported_files"]
+__all__ = ["REPORTING", "code_hash", "file_hash", "imported_files", "user_roots"]
 
 REPORTING: Final[Mapping[str, str]] = {
     "siftune/curate/core/progress.py": "writes lines and counts to the terminal",
@@ -49,12 +49,21 @@ def code_hash(*places: str | Path, alone: Iterable[str] = ()) -> str:
     files = [place for place in places if isinstance(place, Path)]
     roots = _roots({_PACKAGE, *(module.partition(".")[0] for module in modules)})
     if files:
-        roots[""] = files[0].parent  # modules beside a user's file
+        roots |= user_roots(files[0])
     found = imported_files([*files, *(_file_of(module, roots) for module in modules)], roots)
     found |= {_file_of(module, roots) for module in alone}
     digest = _digest_of(found, roots, lambda path: _code_of(path, *_stamp_of(path)))
     _stored().save()
     return digest
+
+
+_BESIDE: Final = ""
+_PROJECT: Final = "the project"
+
+
+def user_roots(file: Path) -> dict[str, Path]:
+    """Where a user's file has modules from: its own folder, then the current one."""
+    return {_BESIDE: file.parent, _PROJECT: Path.cwd()}
 
 
 @cache
@@ -70,7 +79,7 @@ def file_hash(module: str, file: Path) -> str:
 def imported_files(files: Iterable[Path], roots: Mapping[str, Path]) -> set[Path]:
     """``files`` and all that they import of the packages ``roots``, wherever in them it is written.
 
-    ``roots`` has the folder of each package; that of ``""`` holds modules of a user.
+    ``roots`` has the folder of each package, and those of `user_roots`.
     """
     found, left = set(files), list(files)
     while left:
@@ -125,11 +134,10 @@ def _files(line: _Import, path: Path, roots: Mapping[str, Path]) -> Iterator[Pat
     place = _place(name, path, roots)
     if place is None:
         return
-    if (top := roots.get("")) is not None and place.is_relative_to(top):
-        packages = place.relative_to(top).parents[
-            :-1
-        ]  # whose code runs before that of a module in them
-        yield from (one for above in packages if (one := top / above / "__init__.py").is_file())
+    for top in (roots[key] for key in (_BESIDE, _PROJECT) if key in roots):
+        if place.is_relative_to(top):  # the code of packages runs before that of modules in them
+            packages = place.relative_to(top).parents[:-1]
+            yield from (one for above in packages if (one := top / above / "__init__.py").is_file())
     if place.is_dir():
         names = [name for thing in things for name in (f"{thing}.py", f"{thing}/__init__.py")]
         found = (place / name for name in ("__init__.py", *names))
@@ -149,9 +157,20 @@ def _place(name: str, path: Path, roots: Mapping[str, Path]) -> Path | None:
         return roots[f"{first}.{part}"] / inner.replace(".", "/")
     if first in roots:
         return roots[first] / rest.replace(".", "/")
-    if path.is_relative_to(roots.get("", path / "none")):
-        return roots[""] / name.replace(".", "/")
-    return None
+    return _user_place(name, path, roots)
+
+
+def _user_place(name: str, path: Path, roots: Mapping[str, Path]) -> Path | None:
+    """Where a module that a user's file imports lies: where Python looks first, there it is."""
+    folders = [roots[key] for key in (_BESIDE, _PROJECT) if key in roots]
+    packages = [folder for key, folder in roots.items() if key not in (_BESIDE, _PROJECT)]
+    is_users = any(path.is_relative_to(folder) for folder in folders)
+    if not is_users or any(path.is_relative_to(folder) for folder in packages):
+        return None
+    if name.partition(".")[0] == _PACKAGE:  # in a clone; it is imported already, and stays so
+        return None
+    places = (folder / name.replace(".", "/") for folder in folders)
+    return next((one for one in places if one.is_dir() or one.with_suffix(".py").is_file()), None)
 
 
 def _roots(packages: Iterable[str]) -> dict[str, Path]:

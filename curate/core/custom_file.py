@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from siftune.curate.core.errors import UsageError, closest
 from siftune.curate.core.object_hash import NoTextError, file_of, name_of, object_hash
-from siftune.curate.core.user_file import failures, module_of
+from siftune.curate.core.user_file import failures, imports_of, module_of
 
 __all__ = [
     "Checked",
@@ -100,7 +100,8 @@ class Checked:
         Raises:
             UsageError: it fails; the text has the error and the line of the user's file.
         """
-        with failures(self._label, custom_file(self._origin[1])):
+        file = custom_file(self._origin[1])
+        with failures(self._label, file), imports_of(file):
             return function(*given, **options)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Final
 
-__all__ = ["NoTextError", "file_of", "name_of", "object_hash"]
+__all__ = ["NoTextError", "file_of", "is_installed", "name_of", "object_hash"]
 
 _DEPTH: Final = 40
 """Objects within objects; deeper ones have no text."""
@@ -222,11 +222,12 @@ def _is_users(thing: Any) -> bool:
     if module.partition(".")[0] in ("siftune", *sys.builtin_module_names):
         return False
     path = _defined_in(thing)
-    return path is None or not _is_installed(path)
+    return path is None or not is_installed(path)
 
 
 @cache
-def _is_installed(file: Path) -> bool:
+def is_installed(file: Path) -> bool:
+    """Whether a file is of Python itself or of an installed package."""
     known = sysconfig.get_paths()
     folders = (known[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
     return any(file.is_relative_to(folder) for folder in folders)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -262,6 +264,76 @@ def test_each_file_has_the_modules_of_its_own_folder_as_they_are_now(tmp_path: P
         return component("curate.scorers", f"{folder}/user.py:fixed")(chats())["fixed"][0]
 
     assert [score("a", 1), score("b", 2), score("a", 3)] == [1, 2, 3]
+
+
+def test_two_files_have_their_own_packages_of_one_name_as_they_are_now(tmp_path: Path) -> None:
+    """Also where one is imported when the function is called."""
+    user = """from pk import leaf
+from pk.leaf import VALUE
+def at_first(response): return VALUE
+def when_called(response):
+    import lazy_name
+    return lazy_name.VALUE + leaf.VALUE
+"""
+
+    def put(name: str, value: int) -> Path:
+        folder = tmp_path / name
+        (folder / "pk").mkdir(parents=True, exist_ok=True)
+        (folder / "pk/__init__.py").touch()
+        for file in ("pk/leaf.py", "lazy_name.py"):
+            (folder / file).write_text(f"VALUE = {value}" + "0" * value)
+        (folder / "mine.py").write_text(user)
+        return folder / "mine.py"
+
+    def scores() -> list[list[int]]:
+        return [[one(chats())[name][0] for name, one in both.items()] for both in made]
+
+    names = ("at_first", "when_called")
+    files = [put("a", 1), put("b", 2)]
+    made = [{one: component("curate.scorers", f"{file}:{one}") for one in names} for file in files]
+    assert scores() == [[10, 20], [200, 400]]
+    put("a", 3)
+    made[0] = {one: component("curate.scorers", f"{files[0]}:{one}") for one in names}
+    assert scores() == [[3000, 6000], [200, 400]]
+    assert scores() == [[3000, 6000], [200, 400]]
+
+
+def test_a_file_imports_from_the_project_as_the_script_and_the_module_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules/other_rules.py").write_text("X = 1\n")
+    (tmp_path / "common_rules.py").write_text("Y = 10\n")
+    own = "from rules.other_rules import X\nfrom common_rules import Y\nimport other_rules\n"
+    (tmp_path / "rules/u.py").write_text(own + "def both(response): return X + Y\n")
+    monkeypatch.chdir(tmp_path)
+    name, keys = "rules/u.py:both", set()
+    for path in (["", *sys.path], sys.path[:]):
+        monkeypatch.setattr(sys, "path", path)
+        assert component("curate.scorers", name)(chats())["both"][0] == 11
+        keys.add(registry.code_of("curate.scorers", name))
+        assert sys.path[0] == path[0]
+    assert len(keys) == 1
+    for file in ("rules/other_rules.py", "common_rules.py"):
+        (tmp_path / file).write_text("X = Y = 200\n")
+        keys.add(registry.code_of("curate.scorers", name))
+    assert len(keys) == 3
+    assert component("curate.scorers", name)(chats())["both"][0] == 400
+
+
+def test_a_module_of_the_script_stays_what_it_is(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "script_name.py").write_text("VALUE = 5\n")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/script_name.py").write_text("VALUE = 66\n")
+    (tmp_path / "a/mine.py").write_text(
+        "from script_name import VALUE as v\ndef f(response): return v\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    theirs = importlib.import_module("script_name")
+    monkeypatch.syspath_prepend("")
+    sys.path.remove(str(tmp_path))
+    assert component("curate.scorers", f"{tmp_path}/a/mine.py:f")(chats())["f"][0] == 66
+    assert sys.modules.pop("script_name") is theirs
 
 
 def test_it_survives_pickling(file: Path) -> None:
