@@ -21,6 +21,7 @@ __all__ = [
     "bootstrap",
     "cluster_sums",
     "critical_value",
+    "mean",
     "prompt_index",
     "share",
     "wilson",
@@ -33,6 +34,7 @@ Statistic: TypeAlias = Callable[[Floats], Floats]
 _DRAWS: Final = 1_000
 _CELLS: Final = 2_000_000  # weights that are held at once
 _JACKKNIFE: Final = 2_000  # prompts; with more of them the acceleration is about 0
+_NONE: Final = 1e-18  # a variance that is rounding alone
 _UNDEFINED: Final = 0.1  # of the resamples at most
 
 
@@ -91,20 +93,22 @@ def wilson(value: float, variance: float, prompts: int) -> tuple[float, float]:
     """Wilson's interval of a share in [0, 1] whose estimate has the sampling ``variance``.
 
     The number of draws is the effective one, ``value (1 - value) / variance`` (Korn and Graubard
-    1998), and the quantile is Student's. A share of 0 or 1 has no variance: its draws are the
-    prompts, so it too has an interval with two ends.
+    1998), and the quantile is Student's. Where all draws are alike the variance is 0; the ends are
+    then those of the largest share of other draws of which none would be seen.
 
     >>> low, high = wilson(1.0, 0.0, 50)
     >>> round(low, 2), high
     (0.93, 1.0)
     """
+    quantile = critical_value(prompts - 1)
+    if variance < _NONE:
+        unseen = quantile**2 / (prompts + quantile**2)
+        return value * (1 - unseen), value + (1 - value) * unseen
     spread = value * (1 - value)
-    draws = spread / variance if variance > 0 and spread > 0 else float(prompts)
-    squared = critical_value(prompts - 1) ** 2 / draws
+    squared = quantile**2 * variance / spread
     middle = (value + squared / 2) / (1 + squared)
     half = np.sqrt(squared * (spread + squared / 4)) / (1 + squared)
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return (0.0 if value <= 0 else float(low)), (1.0 if value >= 1 else float(high))
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def share(
@@ -130,6 +134,18 @@ def share(
     variance = count / (count - 1) * float(off @ off) / rows**2
     low, high = wilson(mean, variance, count)
     return Estimate(base + width * mean, base + width * low, base + width * high, rows, count)
+
+
+def mean(
+    values: npt.ArrayLike, prompts: Sequence[Any] | npt.NDArray[Any] | None = None
+) -> Estimate:
+    """Mean of any numbers, such as lengths, with Student's interval, robust to clusters."""
+    given = np.asarray(values, float)
+    index, count = prompt_index(prompts, given.size)
+    quantile, value = critical_value(count - 1), float(given.mean())
+    off = cluster_sums(given - value, index, count)
+    half = quantile * float(np.sqrt(count / (count - 1) * (off @ off))) / given.size
+    return Estimate(value, value - half, value + half, given.size, count)
 
 
 def bootstrap(

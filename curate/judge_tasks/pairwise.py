@@ -38,7 +38,7 @@ class Pairwise:
     winner is who wins both; other data pipelines ask once, in one order. ``preference`` is how
     likely the row's first answer is better, 0 to 1, the mean of both orders (by probabilities where
     the judge gives them). Orders that disagree are a tie with ``consistent`` false.
-    ``first_position`` counts verdicts for the answer that was shown first, 0 to 2.
+    ``first_position`` counts verdicts for the answer that was shown first, ties half, 0 to 2.
 
     Options:
         criteria: What makes an answer better.

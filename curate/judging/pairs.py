@@ -20,15 +20,15 @@ PAIR_COLUMNS: Final[Mapping[str, type[pl.DataType]]] = {
     "preference": pl.Float64,
     "consistent": pl.Boolean,
     "tie": pl.Boolean,
-    "first_position": pl.UInt8,
+    "first_position": pl.Float64,
 }
 """Columns of a comparison.
 
 ``winner`` is first, second or tie: the place in the row, not in the prompt. ``preference`` is how
 likely the row's first answer is the better one, 0 to 1, averaged over both orders. ``consistent``
-is whether both orders agree; where they do not, the winner is a tie. ``first_position`` counts the
-verdicts, 0 to 2, for the answer that was shown first: over many rows its mean is 1 without
-position bias.
+is whether both orders agree; where they do not, the winner is a tie. ``first_position`` is the
+score of the answer that was shown first, ties half, summed over the two orders, 0 to 2: over many
+rows its mean is 1 without position bias.
 """
 
 TIE: Final = "C"
@@ -91,5 +91,5 @@ def pair_values(given: Shown, swapped: Shown) -> dict[str, Any]:
         "preference": (given.probability + 1 - swapped.probability) / 2,
         "consistent": consistent,
         "tie": winner == "tie",
-        "first_position": (given.verdict == 1) + (swapped.verdict == 1),
+        "first_position": given.verdict + swapped.verdict,
     }

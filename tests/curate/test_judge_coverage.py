@@ -23,7 +23,7 @@ from siftune.curate.judge_stats.agreement import (
 )
 from siftune.curate.judge_stats.biases import length_bias, position_bias, self_preference
 from siftune.curate.judge_stats.calibration import brier, expected_calibration_error
-from siftune.curate.judge_stats.intervals import Estimate
+from siftune.curate.judge_stats.intervals import Estimate, mean
 from siftune.curate.judge_stats.logistic import length_controlled_win_rate, length_feature
 from siftune.curate.judge_stats.win_rates import prediction_powered, rogan_gladen, win_rate
 
@@ -42,7 +42,11 @@ def wins_of_prompts(rng: np.random.Generator) -> dict[str, tuple[Estimate, float
     chance = np.repeat(rng.beta(3, 2, 80), 3)
     wins = (rng.random(240) < chance).astype(float)
     wins[rng.random(240) < 0.2] = 0.5
-    return {"win rate, 80 prompts": (win_rate(wins, prompts), 0.8 * 0.6 + 0.1)}
+    words = np.exp(np.repeat(rng.normal(4, 0.4, 80), 3) + rng.normal(0, 0.5, 240))
+    return {
+        "win rate, 80 prompts": (win_rate(wins, prompts), 0.8 * 0.6 + 0.1),
+        "mean length, 80 prompts": (mean(words, prompts), np.exp(4 + (0.4**2 + 0.5**2) / 2)),
+    }
 
 
 def positions(planted: float) -> Draw:
@@ -239,7 +243,7 @@ def covered(worlds: tuple[Draw, ...], draws: int) -> dict[str, tuple[float, floa
 def test_intervals_of_a_few_draws_hold_the_planted_values() -> None:
     found = covered((*CHEAP, agreement(draws=200)), 24)
     shares = [held for held, _, _ in found.values()]
-    assert len(shares) == 47
+    assert len(shares) == 48
     assert 0.93 <= np.mean(shares) <= 0.98
     assert min(shares) >= 0.75
 
@@ -252,4 +256,6 @@ def test_intervals_of_1000_draws_hold_the_planted_values_in_93_to_97_percent() -
         print(line)  # noqa: T201  the table that is asked for with -s
     assert {name: held for name, (held, _, _) in found.items() if not 0.93 <= held <= 0.97} == {}
     off = {name: value - planted for name, (_, value, planted) in found.items()}
-    assert {name: one for name, one in off.items() if abs(one) > 0.03} == {}
+    assert {
+        name: one for name, one in off.items() if abs(one) > max(0.03, 0.01 * abs(found[name][2]))
+    } == {}

@@ -31,7 +31,9 @@ from siftune.curate.judge_stats.logistic import (
     length_controlled_win_rate,
     length_feature,
 )
+from siftune.curate.judge_stats.pair_biases import pair_biases
 from siftune.curate.judge_stats.win_rates import prediction_powered, rogan_gladen, win_rate
+from siftune.curate.judging.pairs import Shown, pair_values
 
 NONE = np.nan
 KRIPPENDORFF = np.array(  # the worked example of Krippendorff 2011: four observers, twelve units
@@ -104,6 +106,7 @@ def test_full_agreement_has_an_interval_that_shrinks_with_the_rows() -> None:
 
 def test_no_event_at_all_has_an_upper_end() -> None:
     assert share(np.zeros(100)).low == 0
+    assert share(np.full(100, 0.1)).high == pytest.approx(0.134, abs=0.001)  # nor of any other
     assert share(np.zeros(100)).high == pytest.approx(0.037, abs=0.002)  # near the rule of three
 
 
@@ -299,3 +302,65 @@ def test_limits_are_the_users() -> None:
     assert not measure_drift(rounds).stop
     assert measure_drift(rounds, Limits(length=1.2)).stop
     assert not measure_drift(rounds, Limits(length=None)).stop
+
+
+def test_biases_of_judged_pairs_are_those_of_the_verdicts_in_both_orders() -> None:
+    """From the columns of the task `pairwise`, ties included."""
+    rng = np.random.default_rng(0)
+    forward, swapped = rng.choice([0.0, 0.5, 1.0], (2, 120), p=[0.2, 0.2, 0.6])
+    values = [
+        pair_values(Shown(one, one), Shown(other, other))
+        for one, other in zip(forward, swapped, strict=True)
+    ]
+    columns = {name: [row[name] for row in values] for name in ("first_position", "consistent")}
+    wins = [row["preference"] for row in values]
+    found = pair_biases(wins, **columns).figures
+    expected = position_bias(forward, 1 - swapped)
+    assert found["position_bias"] == expected.bias
+    assert found["inconsistent"] == expected.inconsistent
+    assert found["position_bias"].value > 0.3
+
+
+def test_own_answers_may_be_first_or_second_in_a_pair() -> None:
+    rng = np.random.default_rng(1)
+    own = rng.choice([0.0, 1.0, NONE], 200, p=[0.4, 0.4, 0.2])
+    gold = rng.choice([0.0, 0.5, 1.0], 200)
+    wins = np.where(rng.random(200) < 0.3, np.nan_to_num(own), gold)
+    lengths = rng.integers(10, 50, (2, 200))
+    found = pair_biases(
+        wins, gold=gold, own=own, lengths=lengths[0], other_lengths=lengths[1]
+    ).figures
+    mine = np.where(own == 1, wins, 1 - wins)[np.isfinite(own)]
+    truth = np.where(own == 1, gold, 1 - gold)[np.isfinite(own)]
+    assert found["self_preference"] == self_preference(mine, truth).bias
+    assert found["self_preference"].value > 0.1
+    assert found["self_excess"].rows == np.isfinite(own).sum()
+    assert found["length_bias"] == length_bias(wins, *lengths, gold)
+    longer = (wins > 0.5) == (lengths[0] > lengths[1])
+    decided = (wins != 0.5) & (lengths[0] != lengths[1])
+    assert found["longer_wins"].value == pytest.approx(longer[decided].mean())
+
+
+def test_a_round_of_judged_pairs_is_compared_with_the_next() -> None:
+    def judged(shown_first: float, words: int) -> Round:
+        return pair_biases([1.0, 0.0] * 50, first_position=[shown_first, 1.0] * 50).as_round(
+            np.arange(100) % 7 + words, of(0.6)
+        )
+
+    found = measure_drift([judged(1.0, 100), judged(1.5, 102)])
+    assert found.reasons == ("the position bias grew by 0.250 (0.187 … 0.312), the limit is 0.1",)
+    assert found.changes["length"].value == pytest.approx(104.95 / 102.95)
+    assert found.changes["agreement"].value == 0
+
+
+def test_what_pairs_do_not_determine_has_its_reason() -> None:
+    found = pair_biases(
+        [NONE, NONE], first_position=[NONE, NONE], lengths=[1, 2], other_lengths=[0, 1]
+    )
+    assert found.figures == {}
+    assert found.not_estimable == {
+        "position_bias": "no pair has a value",
+        "length_bias": "all pairs differ by the same length",
+        "longer_wins": "no pair has a value",
+    }
+    assert "position_bias: not estimable: no pair has a value" in repr(found)
