@@ -32,7 +32,7 @@ class Scripted:
     other error ends the run with one line that names the function.
 
     Options:
-        function: ``FILE.py:NAME`` on the command line and in recipes, a Python function otherwise.
+        function: FILE.py:NAME on the command line and in recipes, a function in Python.
     """
 
     function: str | Callable[..., Any]

@@ -27,6 +27,11 @@ COMPONENTS = [
     *((group, name) for group in GROUPS for name in registry.names(group)),
     *TOOLS.values(),
 ]
+JUDGES = [
+    (group, name)
+    for group in ("curate.judges", "curate.judge_tasks")
+    for name in registry.names(group)
+]
 COMMANDS = [
     (words, command)
     for words, command in commands()
@@ -93,7 +98,7 @@ def test_a_value_of_each_type_of_each_option_is_read(group: str, name: str) -> N
             assert plain(adapter(hints[key]).validate_python(value)) == value, key
 
 
-@pytest.mark.parametrize(("group", "name"), COMPONENTS)
+@pytest.mark.parametrize(("group", "name"), [*COMPONENTS, *JUDGES])
 def test_each_option_has_one_sentence(group: str, name: str) -> None:
     component = registry.find(group, name)
     shared = OPTION_TEXTS if group.startswith("finetune") else None
