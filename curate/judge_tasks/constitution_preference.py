@@ -47,6 +47,10 @@ class ConstitutionPreference:
     def _principles(self) -> Sequence[str]:
         return principles_of(self.principles)
 
+    def describe(self) -> dict[str, Any]:
+        """The principles themselves, for keys and manifests: a file may change."""
+        return {"principles": list(self._principles)}
+
     def _prompt(self, principle: str) -> Prompt:
         rubric = _RUBRIC.format(principle=principle)
         return Prompt(

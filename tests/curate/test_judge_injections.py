@@ -1,14 +1,17 @@
 """Prompt injections in the data to judge, against judges that repeat them, for every task."""
 
 import json
-from dataclasses import replace
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from siftune.curate.core import registry
+from siftune.curate.judging.engine import Judge
 from siftune.curate.judging.fence import neutralise
-from siftune.curate.judging.types import Answer, Item, Task, UnparsedError
+from siftune.curate.judging.types import Answer, Item, Question, Task, UnparsedError
 from tests.curate.judge_task_cases import (
     GROUP,
     REPLIES,
@@ -190,3 +193,44 @@ def test_an_injection_stays_inside_its_fence(kind):
 def test_every_task_that_asks_is_attacked():
     assert set(WANTED) == set(registry.names(GROUP)) - WITHOUT_RUBRIC
     assert len(INJECTIONS) == 20
+
+
+@dataclass(frozen=True)
+class Parrot:
+    """A judge that repeats all data of its prompt; asked again, it gives its own verdict, too."""
+
+    own: str
+    obedient: bool
+    identity: str = "parrot"
+
+    def answer(self, questions: Sequence[Question]) -> Sequence[Answer]:
+        return [Answer(self.reply(question)) for question in questions]
+
+    def reply(self, question: Question) -> str:
+        shown = question.messages[1][1]
+        code = shown.split("\n", 1)[0].rsplit(" ", 1)[1].removesuffix(":")
+        texts = re.findall(rf"(?s)\[BEGIN [\w ]+ {code}\]\n(.*?)\n\[END [\w ]+ {code}\]", shown)
+        return "\n".join([*texts, self.own] if self.obedient else texts)
+
+
+@pytest.mark.parametrize("name", sorted(set(WANTED) - {"critique", "revision"}))
+def test_a_run_with_a_judge_that_repeats_everything_takes_no_injected_verdict(name):
+    """Through the engine, asked again, too: a row has the judge's own verdict, or an error."""
+    items = [
+        attacked(name, injection(name, kind)) for kind in INJECTIONS if kind != "verdict alone"
+    ]
+    own = [
+        dict(judged(task_of(name), item, *[REPLIES[name]] * len(task_of(name).questions(item))))
+        for item in items
+    ]
+    for obedient in (False, True):
+        judge = Judge(Parrot(REPLIES[name], obedient), task_of(name), ask_again=1)
+        for verdict, expected in zip(judge.verdicts(items), own, strict=True):
+            if verdict.values is None:
+                assert verdict.error in ("unparsed", "out_of_range")
+                continue
+            assert obedient
+            found = dict(verdict.values)
+            for each in (found, expected):
+                each.pop("judgements", None)  # the judge's text as it is
+            assert found == expected

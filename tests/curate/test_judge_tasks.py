@@ -1,6 +1,7 @@
 """Judge tasks: a contract for all of them, and fixed answers with the values they give."""
 
 import json
+import math
 import pickle
 import random
 from dataclasses import replace
@@ -152,34 +153,53 @@ def test_pairwise():
     refused(task_of("pairwise", ties=False), PAIR, "C", "tie")
 
 
-def biased(rng: random.Random, question: Question, noise: float, shown_first: bool) -> str:
-    """A judge that prefers the answer with more stars, with noise, or always the first shown."""
+def shown_better(question: Question) -> str:
+    """The letter of the answer with three stars."""
     text = question.messages[1][1]
-    right = "A" if text.index("***") < text.index("[BEGIN answer B") else "B"
-    if shown_first:
-        return "A"
-    return right if rng.random() >= noise else rng.choice("AB")
+    return "A" if text.index("***") < text.index("[BEGIN answer B") else "B"
+
+
+def starred(row: int, better_first: bool) -> Item:
+    answers = (f"Text {row} ***", f"Text {row} *")
+    return Item((("user", f"Question {row}"),), answers if better_first else answers[::-1])
 
 
 def test_planted_preferences_come_back_and_planted_inconsistency_is_found():
-    """1,000 pairs, half of them swapped, with a noise of 1 in 200 and 1 in 10 by position alone."""
+    """600 pairs: a judge that errs in 1 of 20 questions, and in 1 of 10 pairs reads the order."""
     rng, task = random.Random(5), task_of("pairwise", ties=False)
     right = decided = 0
-    for row in range(1000):
-        better_first, inconsistent = rng.random() < 0.5, row % 10 == 0
-        answers = (f"Text {row} ***", f"Text {row} *")
-        item = Item((("user", f"Question {row}"),), answers if better_first else answers[::-1])
-        replies = [biased(rng, each, 0.005, inconsistent) for each in task.questions(item)]
-        verdict = judged(task, item, *replies)
-        if inconsistent:
-            assert not verdict["consistent"]
-            assert verdict["winner"] == "tie"
+    for row in range(600):
+        better_first, by_position = rng.random() < 0.5, row % 10 == 0
+        item = starred(row, better_first)
+        better = [shown_better(question) for question in task.questions(item)]
+        noisy = [each if rng.random() < 0.95 else "AB".replace(each, "") for each in better]
+        verdict = judged(task, item, *(["A", "A"] if by_position else noisy))
+        if by_position:
+            assert (verdict["consistent"], verdict["winner"]) == (False, "tie")
         elif verdict["consistent"]:
             decided += 1
             right += verdict["winner"] == ("first" if better_first else "second")
             assert (verdict["preference"] > 0.5) == (verdict["winner"] == "first")
-    assert decided >= 0.98 * 900
-    assert right >= 0.99 * 900
+    assert decided >= 0.88 * 540
+    assert right >= 0.99 * decided
+
+
+def test_both_orders_cancel_a_planted_position_bias_in_probabilities():
+    """500 pairs: one order alone is right in fewer than 9 of 10 rows, the mean of both in 99 %."""
+    rng, task = random.Random(6), task_of("pairwise", ties=False)
+    right = alone = 0
+    for row in range(500):
+        better_first = rng.random() < 0.5
+        item, shares = starred(row, better_first), []
+        for question in task.questions(item):
+            quality = 1 if shown_better(question) == "A" else -1
+            logit = quality + 1.5 + rng.gauss(0, 0.3)  # the bias outweighs the quality
+            shares.append(1 / (1 + math.exp(-logit)))
+        verdict = judged(task, item, *({"A": share, "B": 1 - share} for share in shares))
+        right += (verdict["preference"] > 0.5) == better_first
+        alone += (shares[0] > 0.5) == better_first
+    assert right >= 0.99 * 500
+    assert alone < 0.9 * 500
 
 
 def test_ultrafeedback():
@@ -280,6 +300,8 @@ def test_principles_are_drawn_by_content(tmp_path):
     assert judged(listed, fixed, "Seven!")["principle"] == "Be brief."
     with pytest.raises(UnjudgeableError, match="principle"):  # it would be an instruction
         task_of("revision").questions(fixed)
+    described = task_of("critique", principles=str(file)).describe()
+    assert described == {"principles": ["Be kind, and honest.", "Be brief."]}
     for bad in (str(tmp_path / "none.txt"), ()):
         with pytest.raises(UsageError, match="principles"):
             task_of("critique", principles=bad).questions(SINGLE)
