@@ -95,6 +95,8 @@ class JudgeColumns:
         quorum: How many judges of a panel have to give a verdict; none is more than half of them.
         judge_options: Options of the judge, such as ``{key_variable: MY_KEY}`` of a server.
         task_options: Options of the task, such as ``{dimension: helpfulness}`` of alpagasus.
+        calibrate: Whether label probabilities are divided by those of the same question about N/A;
+            needs a judge that gives probabilities.
         given: Columns for tasks that read more than the turns, as ``{critique: COLUMN}``.
         column: A word that names of columns end with, where several stages judge.
         cache: File of the judge's answers; by default judge.sqlite in .siftune_cache.
@@ -117,6 +119,7 @@ class JudgeColumns:
     quorum: Count | None = None
     judge_options: Mapping[str, Any] = field(default_factory=dict)
     task_options: Mapping[str, Any] = field(default_factory=dict)
+    calibrate: bool = False
     given: Mapping[str, str] = field(default_factory=dict)
     column: str = ""
     cache: str = ""
@@ -227,11 +230,12 @@ class JudgeColumns:
 
     def engine(self, backend: Backend | AsyncBackend) -> Judge:
         """What asks one judge."""
+        from siftune.curate.judging.calibration import Calibrated
         from siftune.curate.judging.engine import Judge
 
         return Judge(
             backend,
-            self.made_task,
+            Calibrated(self.made_task) if self.calibrate else self.made_task,
             cache=cache_file(self.cache),
             in_flight=self.in_flight,
             per_minute=self.per_minute,

@@ -248,3 +248,19 @@ def odd(messages):
     text = messages[1]["content"]
     return "?" if "hard" in text or "torn" in text else "Score: 1"
 """
+
+
+def test_calibration_divides_out_a_liking_for_a_score(judge):
+    (judge / "liking.py").write_text(
+        "def rate(question):\n"
+        "    k = question.messages[1][1].count('good')\n"
+        "    return {'0': 1 + k, '1': 1, '2': 1, '3': 1, '4': 1, '5': 9}\n"
+    )
+    options = {"judge": "liking.py:rate", "task_options": {"explanation": False}, "cache": "a"}
+    rows = pl.DataFrame({"prompt": ["q"], "response": ["good"]})
+    biased, fair = (
+        build("curate.scorers", "judge_rating", {**options, "calibrate": one})(rows)
+        for one in (False, True)
+    )
+    assert biased["judge_rating"].to_list() == pytest.approx([(10 + 45) / 15])
+    assert fair["judge_rating"].to_list() == pytest.approx([15 / 7])
