@@ -264,8 +264,10 @@ class JudgeColumns:
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def describe(self) -> dict[str, Any]:
-        """What the scores depend on besides the options: the judge's model, the task's code."""
+        """What the scores depend on besides the options: models, the task's code and files."""
+        resolved: dict[str, Any] = getattr(self.made_task, "describe", dict)()
         return {
+            **({"task_options": resolved} if resolved else {}),
             "judge": ", ".join(one.identity for one in self.backends),
             "task": digest_of(code_of(TASKS, self.task))[:16],
         }

@@ -18,7 +18,7 @@ class JudgePairwise(JudgeColumns):
 
     The first answer is the chosen one, so a preference above 0.5 agrees with the label. Both orders
     are asked; where they disagree, the winner is a tie and ``_consistent`` false.
-    ``_first_position`` counts verdicts for the answer that was shown first.
+    ``_first_position`` counts verdicts for the answer that was shown first, ties half.
 
     Options:
         task: Task that compares two answers, such as pairwise, constitution_preference or

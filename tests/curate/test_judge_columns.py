@@ -139,7 +139,7 @@ def test_a_pair_is_compared_in_both_orders(judge):
     assert shown["winner"].to_list() == ["first", "second", "tie", "tie"]
     assert shown["preference"].to_list() == [1, 0, 0.5, 0.5]
     assert shown["consistent"].to_list() == [True, True, False, True]
-    assert shown["first_position"].to_list() == [1, 1, 2, 0]
+    assert shown["first_position"].to_list() == [1, 1, 2, 1]
     assert shown["error"].null_count() == 4
 
 
@@ -182,6 +182,17 @@ def test_columns_of_the_rows_are_given_to_the_task(judge):
         {"judge": "judge.py:reply", "task": "revision", "given": {"critique": "said"}},
     )
     assert scorer(rows)["judgement_revision"][0] == "Heard."
+
+
+def test_a_file_of_principles_is_part_of_what_scores_depend_on(judge):
+    file = judge / "principles.txt"
+    described = []
+    for text in ("Be kind.", "Be brief."):
+        file.write_text(text)
+        options = {"judge": "judge.py:rate", "task_options": {"principles": str(file)}}
+        described.append(build("curate.scorers", "judgement", options).describe())
+    assert described[0]["task_options"] == {"principles": ["Be kind."]}
+    assert described[0] != described[1]
 
 
 def test_a_task_of_your_own_is_a_class_in_a_file(judge):
