@@ -74,6 +74,8 @@ class Judge:
                 raise UsageError("max_cost needs prices: without them no cost is known")
         if self.replay and self.cache is None:
             raise UsageError("replay needs the cache of the run to be replayed")
+        if self.replay and self.cache is not None and not self.cache.is_file():
+            raise UsageError(f"replay: there is no cache {self.cache}")
 
     def verdicts(self, items: Iterable[Item]) -> Iterator[Verdict]:
         """One verdict for each item, in order; items are taken as they are needed.

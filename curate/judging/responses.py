@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from siftune.curate.core.redact import without_protected
 from siftune.curate.core.terminal import one_line
 from siftune.curate.judging.spending import BILLION
 from siftune.curate.judging.types import Answer, BackendError
@@ -49,7 +50,7 @@ def answer_of(body: bytes) -> Answer:
         raise BackendError("refused", detail, permanent=True, billed=usage)
     known = usage or Answer()
     return Answer(
-        text,
+        without_protected(text),  # a server may repeat the key that it got
         input_tokens=known.input_tokens,
         output_tokens=known.output_tokens,
         cost=known.cost,

@@ -5,6 +5,7 @@ import itertools
 import re
 import sqlite3
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar
 
 import polars as pl
@@ -438,6 +439,7 @@ def test_the_journal_counts_calls_by_run_and_outcome(tmp_path):
     [
         ({"max_cost": 1.0}, "max_cost needs prices"),
         ({"replay": True}, "replay needs the cache"),
+        ({"replay": True, "cache": Path("none")}, "replay: there is no cache none"),
         ({"in_flight": 0}, "in_flight: expected 1 or more, got 0"),
         ({"timeout": float("nan")}, "timeout: expected a number above 0, got nan"),
         ({"max_cost": -1.0, "prices": Prices()}, "expected dollars, 0 or more"),

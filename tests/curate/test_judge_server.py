@@ -2,17 +2,21 @@
 
 import base64
 import random
+import re
 import threading
 
+import orjson
 import pytest
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.redact import hidden
+from siftune.curate.core.redact import hidden, protect
+from siftune.curate.files.atomic import read_json, write_json
 from siftune.curate.judge_tasks.alpagasus import AlpaGasus
 from siftune.curate.judges.server import Server
 from siftune.curate.judging.engine import Judge
 from siftune.curate.judging.spending import BILLION, Prices
 from siftune.curate.judging.types import Item
+from siftune.pipelines import cli
 from tests.judge_server import FAULTS, OK, UNPARSED, FakeTime, JudgeServer, completion, number_of
 
 TASK = AlpaGasus(explanation=False)
@@ -62,20 +66,11 @@ def test_a_clean_server_is_asked_once_for_each_item():
 
 
 _SLOW = ("hang", "drip")
-_EACH = [pytest.param(fault, marks=pytest.mark.slow if fault in _SLOW else ()) for fault in FAULTS]
+_QUICK = [fault for fault in FAULTS if fault not in _SLOW]
 
 
 def options_for(fault):
     return {"timeout": 1.0} if fault in _SLOW else {}
-
-
-@pytest.mark.parametrize("fault", _EACH)
-def test_after_a_fault_that_passes_ratings_are_those_of_a_clean_server(fault):
-    with JudgeServer(
-        lambda body, times: fault if _asks_first(body) and times < 2 else OK
-    ) as server:
-        found = ratings(server, 3, **options_for(fault))
-    assert found == (right(3), [None] * 3)
 
 
 def _asks_first(body):
@@ -83,18 +78,57 @@ def _asks_first(body):
     return len(body["messages"]) == 2
 
 
-@pytest.mark.parametrize("fault", _EACH)
-def test_a_fault_that_stays_leaves_rows_without_a_rating(fault):
+def _fault_of(body):
+    """Of the n-th question the n-th fault."""
+    return _QUICK[int(re.search(r"question (\d+)", body["messages"][1]["content"])[1])]
+
+
+def test_after_each_fault_that_passes_ratings_are_those_of_a_clean_server():
+    number = len(_QUICK)
+    with JudgeServer(
+        lambda b, times: _fault_of(b) if _asks_first(b) and times < 2 else OK
+    ) as server:
+        assert ratings(server, number, in_flight=4) == (right(number), [None] * number)
+
+
+def test_each_fault_that_stays_leaves_its_row_without_a_rating():
+    with JudgeServer(lambda body, times: _fault_of(body)) as server:
+        found, errors = ratings(server, len(_QUICK), in_flight=4)
+    assert found == [None] * len(_QUICK)
+    by_fault = dict(zip(_QUICK, errors, strict=True))
+    assert (by_fault["500"], by_fault["reset"], by_fault["list"]) == (
+        "http_500",
+        "connection",
+        "bad_response",
+    )
+    assert (by_fault["nan"], by_fault["out of range"]) == ("unparsed", "out_of_range")
+    assert max(server.times.values()) <= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_after_a_fault_of_all_rows_ratings_are_those_of_a_clean_server(fault):
+    with JudgeServer(
+        lambda body, times: fault if _asks_first(body) and times < 2 else OK
+    ) as server:
+        found = ratings(server, 3, **options_for(fault))
+    assert found == (right(3), [None] * 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_stays_for_all_leaves_no_rating(fault):
     with JudgeServer(lambda body, times: fault) as server:
         found, errors = ratings(server, 2, **options_for(fault))
     assert found == [None, None]
     assert None not in errors
     expected = 3 if fault in UNPARSED else 5  # asked twice more, or tried five times
     assert len(server.bodies) <= 2 * expected
-    assert max(server.times.values()) <= 5
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    "seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_a_third_of_all_requests_failing_changes_no_rating(seed):
     chance = random.Random(seed)
     kinds = sorted(FAULTS.keys() - {"hang", "drip", "flood", *UNPARSED})
@@ -179,14 +213,48 @@ def test_a_key_file_and_a_password_are_read(tmp_path):
     assert [h["authorization"] for h in server.headers] == ["Bearer sk-of-a-file", f"Basic {pair}"]
 
 
-def test_keys_and_passwords_are_hidden(monkeypatch):
+@pytest.mark.parametrize("status", [200, 401, 500])
+@pytest.mark.parametrize("user", ["", "me:canary-password@"])
+def test_keys_and_passwords_are_in_no_file_and_no_text(monkeypatch, tmp_path, status, user):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-0001")
-    backend = Server("https://me:canary-pass@localhost/v1?token=canary-token", "m")
-    backend._connect()
-    Server("https://localhost/v1", "m")._connect()
-    for text in (repr(backend), backend.identity, backend.shown):
-        assert "canary" not in text
-    assert "canary" not in hidden("failed with sk-canary-0001, canary-pass and canary-token")
+
+    def repeat(handler, body):  # a server that repeats what it got
+        text = f"you sent {handler.headers['Authorization']} to {handler.path}"
+        found = completion(text) if status == 200 else {"error": {"message": text}}
+        handler.send(status, orjson.dumps(found))
+
+    monkeypatch.setitem(FAULTS, "repeat", repeat)
+    with JudgeServer(lambda body, times: "repeat") as server:
+        url = server.url.replace("http://", f"http://{user}") + "?token=canary-token"
+        judge = judge_of(url, cache=tmp_path / "c")
+        (verdict,) = judge.verdicts(items(1))
+    secret = server.headers[0]["authorization"].partition(" ")[2]
+    texts = [repr(verdict), repr(judge), judge.backend.identity, judge.backend.shown]
+    texts += [path.read_bytes().decode("latin-1") for path in tmp_path.iterdir()]
+    assert "canary" in secret or "canary" in base64.b64decode(secret).decode()
+    assert not any("canary" in text or secret in text for text in texts)
+    assert "canary" not in hidden(f"{secret} and canary-token")
+
+
+def test_a_traceback_has_no_keys(monkeypatch, capsys):
+    protect("sk-canary-0002")
+
+    def fail(**given):
+        raise RuntimeError("sent sk-canary-0002 to https://me:pw@host")
+
+    monkeypatch.setattr(cli.siftune, "main", fail)
+    monkeypatch.setenv("SIFTUNE_TRACEBACK", "1")
+    assert cli._run() == 1
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert "RuntimeError: sent *** to https://***@host" in error
+    assert "sk-canary-0002" not in error
+
+
+def test_a_file_that_is_written_has_no_keys(tmp_path):
+    protect("sk-canary-0003")
+    write_json(tmp_path / "f", {"judge": "https://host/v1?key=sk-canary-0003"})
+    assert read_json(tmp_path / "f") == {"judge": "https://host/v1?key=***"}
 
 
 @pytest.mark.parametrize(
