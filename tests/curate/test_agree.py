@@ -164,6 +164,21 @@ def test_files_of_any_kind_and_run_folders_are_joined(tmp_path: Path) -> None:
     assert called(str(rows.folder), str(tmp_path / "gold.csv"), *words).exit_code == 0
 
 
+def test_answers_to_one_question_are_one_prompt() -> None:
+    raw = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Q{at % 5}"},
+                {"role": "assistant", "content": f"A{at}"},
+            ]
+        }
+        for at in range(20)
+    ]
+    judged = siftune.read(raw).score("length").kept
+    gold = judged.select("id", pl.col("length_chars").alias("chars"))
+    assert siftune.agree(judged, gold, "length_chars", label="chars").rows["prompts"] == 5
+
+
 def refused(judged: Sequence[Any], gold: Sequence[Any], judge: Any = "j", **how: Any) -> str:
     with pytest.raises(UsageError) as error:
         siftune.agree(judged, gold, judge, **how)

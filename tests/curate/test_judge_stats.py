@@ -122,6 +122,16 @@ def test_rows_of_one_prompt_count_as_one_draw() -> None:
     assert (ten.value, ten.low, ten.high) == pytest.approx((one.value, one.low, one.high))
 
 
+def test_bca_interval_is_that_of_scipy_where_values_are_skewed() -> None:
+    values = np.random.default_rng(5).exponential(size=80) ** 2
+    ours = bootstrap(lambda weight: weight @ values / weight.sum(1), 80, draws=9_000)
+    theirs = stats.bootstrap((values,), np.mean, method="BCa", rng=np.random.default_rng(1))
+    low, high = theirs.confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.03 * (high - low))
+    percentile = stats.bootstrap((values,), np.mean, method="percentile", rng=1)
+    assert abs(percentile.confidence_interval.high - high) > 0.07 * (high - low)
+
+
 def test_one_prompt_alone_has_no_interval() -> None:
     with pytest.raises(NotEstimableError, match="two prompts"):
         share([1.0, 0.0], ["a", "a"])
@@ -147,6 +157,34 @@ def test_rogan_gladen_does_with_gold_rows_of_another_win_rate() -> None:
     assert rogan_gladen(judge, gold).value == pytest.approx(0.3, abs=0.03)
     assert win_rate(judge).value > 0.45
     assert prediction_powered(judge, gold, power=1).value > 0.35  # which assumes a random part
+
+
+def test_rogan_gladen_interval_is_the_published_formula() -> None:
+    """Lang and Reiczigel's, from the counts: 330 wins of 600, 40 of 50 losses, 63 of 70 wins."""
+    judge = np.repeat([1.0, 0, 0, 1, 1, 0], [330, 270, 40, 10, 63, 7])
+    gold = np.repeat([NONE, 0, 1], [600, 50, 70])
+    z = stats.norm.ppf(0.975)
+    n, m0, m1 = 600 + z**2, 52, 72
+    p, q0, q1 = (330 + z**2 / 2) / n, 41 / m0, 64 / m1
+    rate, of_q0, of_q1 = (p + q0 - 1) / (q0 + q1 - 1), q0 * (1 - q0) / m0, q1 * (1 - q1) / m1
+    middle = rate + 2 * z**2 * (rate * of_q1 - (1 - rate) * of_q0)
+    half = z * np.sqrt(p * (1 - p) / n + (1 - rate) ** 2 * of_q0 + rate**2 * of_q1) / (q0 + q1 - 1)
+    found = rogan_gladen(judge, gold)
+    assert found.value == pytest.approx((0.55 + 0.8 - 1) / (0.8 + 0.9 - 1))
+    assert (found.low, found.high) == pytest.approx((middle - half, middle + half), abs=1e-4)
+
+
+@pytest.mark.parametrize("power", [1.0, 0.3])
+def test_prediction_powered_interval_has_the_variance_of_both_samples(power: float) -> None:
+    rng = np.random.default_rng(0)
+    truth, judge = rng.random((2, 330))
+    gold = np.where(np.arange(330) < 300, truth, NONE)
+    found = prediction_powered(judge, gold, power=power)
+    y, f, rest = truth[:300], judge[:300], judge[300:]
+    variance = (y - power * f).var() / 300 + power**2 * rest.var() / 30
+    half = stats.t.ppf(0.975, 299) * np.sqrt(variance * 300 / 299)
+    assert found.value == pytest.approx(y.mean() + power * (rest.mean() - f.mean()))
+    assert (found.high - found.low) / 2 == pytest.approx(half)
 
 
 def test_prediction_powered_with_a_useless_judge_is_the_gold_mean() -> None:
@@ -184,6 +222,17 @@ def test_logistic_fit_is_that_of_scikit_learn() -> None:
     wins = (rng.random(300) < 1 / (1 + np.exp(-features @ [1.0, -0.5]))).astype(float)
     theirs = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(features, wins)
     assert fit_logistic(features, wins).coefficients == pytest.approx(theirs.coef_[0], abs=1e-5)
+
+
+def test_coefficients_of_repeated_rows_are_no_surer() -> None:
+    rng = np.random.default_rng(0)
+    own, other = rng.lognormal(5, 1, (2, 100))
+    wins = rng.integers(0, 2, 100).astype(float)
+    once = length_bias(wins, own, other)
+    again = [np.repeat(one, 10) for one in (wins, own, other)]
+    prompts = np.repeat(np.arange(100), 10)
+    ten = length_bias(*again, prompts=prompts)
+    assert (ten.value, ten.low, ten.high) == pytest.approx((once.value, once.low, once.high))
 
 
 def test_verdicts_that_follow_from_length_alone_have_no_finite_coefficient() -> None:
