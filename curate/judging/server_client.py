@@ -54,6 +54,7 @@ class ServerClient:
         if not self.model.strip():
             raise UsageError(f"the judge at {self.shown} needs the name of a model: URL#MODEL")
         protect(unquote(parts.password or ""))
+        protect(parts.netloc.rpartition("@")[0])
         for _, value in parse_qsl(parts.query):
             protect(value)
 

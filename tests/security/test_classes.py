@@ -32,6 +32,7 @@ from hypothesis import strategies as st
 
 from siftune import curate, finetune, pipelines
 from tests.fuzz.commands import called
+from tests.judge_server import FAULTS, JudgeServer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -352,6 +353,36 @@ def test_s14_secrets_are_neither_written_nor_printed(here, monkeypatch):
     assert not any(secret in done.out + done.err for done in ends)
     written = (path for path in here.rglob("*") if path.is_file() and path.name != "r.yaml")
     assert not any(secret.encode() in path.read_bytes() for path in written)
+
+
+def test_s14_a_judges_key_and_password_are_neither_written_nor_printed(here, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary9d2e")
+
+    def repeat(handler, body):  # a server that repeats what it got
+        message = f"refused {handler.headers['Authorization']} at {handler.path}"
+        handler.send(401, json.dumps({"error": {"message": message}}).encode())
+
+    monkeypatch.setitem(FAULTS, "repeat", repeat)
+    _rows("d.jsonl", "x")
+    printed = ""
+    with JudgeServer() as server, JudgeServer(lambda body, times: "repeat") as other:
+        for number, url in enumerate(
+            [
+                server.url.replace("//", "//me:canary-word@"),
+                other.url.replace("//", "//me:canary-word@"),
+                f"{other.url}?token=canary-token",
+                "http://me:canary-word@127.0.0.1:1/v1",  # where nobody answers
+            ]
+        ):
+            options = ("--judge", f"{url}#m{number}", "--tries", "1", "--out", f"o{number}")
+            done = called("curate", "score", "d.jsonl", "judge_rating", *options)
+            printed += done.out + done.err
+    assert len(server.bodies) == 1
+    assert len(other.bodies) == 2
+    assert "canary" not in printed
+    found = [path for path in Path().rglob("*") if path.is_file() and path.suffix != ".jsonl"]
+    assert any(path.name == "manifest.json" for path in found)
+    assert not [path for path in found if b"canary" in path.read_bytes()]
 
 
 def test_s15_no_code_of_a_model_is_run():
