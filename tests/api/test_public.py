@@ -18,6 +18,7 @@ from siftune.curate.core.registry import find, names, options
 LIST = Path(__file__).with_name("public.txt")
 GROUPS = (
     *("curate.scorers", "curate.selectors", "curate.formats", "curate.exports"),
+    *("curate.judges", "curate.judge_tasks"),
     *("finetune.losses.pair", "finetune.losses.unpaired", "finetune.losses.token"),
     *("finetune.losses.listwise", "finetune.rewards", "finetune.tools"),
 )
