@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final
 
+from siftune.curate.core.adapted import Checked
 from siftune.curate.core.component_calls import plain_call
 from siftune.curate.core.custom import component, name_and_options
-from siftune.curate.core.custom_file import Checked
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build, class_name, closest, find, names, own_names
 from siftune.finetune.core.methods import FAMILIES, family_of, objectives

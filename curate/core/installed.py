@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from siftune.curate.core.custom_file import adapted_class, lacking
+from siftune.curate.core.adapted import adapted_class, lacking
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.terminal import echo
 
@@ -44,7 +44,7 @@ def loaded(group: str, point: EntryPoint) -> type[Any]:
         raise UsageError(f"{_label(point)} cannot be imported ({text})") from error
     try:
         if not (isinstance(thing, type) and is_dataclass(thing)):
-            return adapted_class(group, point.name, thing)
+            return adapted_class(group, point.name, thing, module_file(point))
         lacking(group, point.name, thing)
     except UsageError as error:
         raise UsageError(f"{_label(point)} cannot be used ({error})") from None

@@ -16,9 +16,9 @@ from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from siftune.curate.core import installed
+from siftune.curate.core.adapted import Checked, adapter_modules
 from siftune.curate.core.code_hash import code_hash
 from siftune.curate.core.custom_file import (
-    adapter_modules,
     custom_class,
     custom_file,
     custom_text,
@@ -182,10 +182,9 @@ def checked(component: type[Any], given: Mapping[str, Any], name: str = "") -> A
     missing = [key for key, field in known.items() if _required(field) and key not in given]
     if missing:
         raise MissingOptionError.of(name, missing[0])
+    values = {key: _checked(component, key, value, name) for key, value in given.items()}
     try:
-        return component(
-            **{key: _checked(component, key, value, name) for key, value in given.items()}
-        )
+        return component._made_of(values) if issubclass(component, Checked) else component(**values)
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from siftune.curate.core.custom_file import Checked, FunctionComponent
+from siftune.curate.core.adapted import Checked, FunctionComponent
 from siftune.curate.core.errors import BadRow, UsageError
 from siftune.curate.core.registry import build
 from siftune.curate.core.schema import KINDS

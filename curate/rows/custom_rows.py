@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence, Sized
-from typing import Any, ClassVar, Final, get_type_hints
+from collections.abc import Container, Sequence, Sized
+from typing import Any, ClassVar, Final
 
 import polars as pl
 from polars.exceptions import ColumnNotFoundError, PolarsError
 
-from siftune.curate.core.custom_file import Checked, FunctionComponent
+from siftune.curate.core.adapted import Checked, FunctionComponent, hints_of
 from siftune.curate.rows.chat import part_of, text_of
 from siftune.curate.rows.decisions import decide
 
@@ -76,6 +76,23 @@ def _column(frame: pl.DataFrame, name: str) -> pl.Series:
 
 class _CheckedRows(Checked):
     """What the checks of scorers and of selectors share."""
+
+    reserved: ClassVar[Container[str]] = frozenset(
+        {"score", "select", "sides", "turns", "out", "overwrite"}
+    )
+    needs: Any
+
+    @classmethod
+    def _is_called_as_ours(cls, parameters: Sequence[str]) -> bool:
+        """With a frame, not with texts."""
+        return not set(parameters) & set(_TEXTS)
+
+    def _check_declared(self) -> None:
+        needs = self.needs
+        if isinstance(needs, str) or not all(isinstance(one, str) for one in needs):
+            raise self._refused(
+                f"its `needs` are {needs!r}; expected names of columns, such as ('messages',)"
+            )
 
     def _asked(self, frame: pl.DataFrame, function: Any) -> Any:
         """What the component answers to a frame.
@@ -146,12 +163,9 @@ class ScorerFunction(RowFunction):
     @property
     def adds(self) -> dict[str, Any]:
         """A column of the function's name; ``float`` where no other type is annotated."""
-        try:
-            answer = get_type_hints(self._function).get("return")
-        except (NameError, TypeError):
-            answer = None
         kinds: dict[Any, Any] = _TYPES
-        return {type(self).__name__: kinds.get(_plain(answer), pl.Float64)}
+        answer = _plain(hints_of(self._annotated).get("return"))
+        return {type(self).__name__: kinds.get(answer, pl.Float64)}
 
     def __call__(self, batch: pl.DataFrame) -> Any:
         """What the function answers."""
@@ -170,6 +184,17 @@ class CheckedScorer(_CheckedRows):
     required: ClassVar[Sequence[str]] = ("needs", "adds", "__call__")
     function: ClassVar[type[FunctionComponent]] = ScorerFunction
     adds: Any
+
+    def _check_declared(self) -> None:
+        super()._check_declared()
+        adds = self.adds
+        try:
+            pl.DataFrame(schema=dict(adds))
+        except (TypeError, ValueError, PolarsError):
+            raise self._refused(
+                f"its `adds` are {adds!r}; expected a type for each column, such as "
+                '{"name": float}'
+            ) from None
 
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
         """The columns of ``adds``.

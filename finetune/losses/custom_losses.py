@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from siftune.curate.core.custom_file import Checked, FunctionComponent
+from siftune.curate.core.adapted import Checked, FunctionComponent
 from siftune.finetune.losses.answer_types import AnswerLogps, AnswerLoss
 from siftune.finetune.losses.list_types import ListLogps, ListLoss
 from siftune.finetune.losses.types import Answers, PairLogps, PairLoss

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
 from siftune.curate.core import registry
-from siftune.curate.core.custom_file import Checked, FunctionComponent
+from siftune.curate.core.adapted import Checked, FunctionComponent
 from siftune.curate.core.errors import UsageError
 from siftune.curate.models.precision import Precision
 
@@ -99,6 +99,11 @@ class CheckedReward(Checked):
 
     required: ClassVar[Sequence[str]] = ("__call__",)
     function: ClassVar[type[FunctionComponent]] = _RewardFunction
+
+    @classmethod
+    def _is_called_as_ours(cls, parameters: Sequence[str]) -> bool:
+        """With prompts, completions and rows, whatever they are called."""
+        return len(parameters) == len(_BATCH) and not set(parameters) & set(_ONE)
 
     def __call__(
         self,

@@ -56,9 +56,11 @@ class Plain:
     def __call__(self, batch):
         return pl.DataFrame({"plain": [self.value] * batch.height})
 
-class Unnamed:
-    def __call__(self, batch):
-        return batch
+class Idle:
+    """Does nothing."""
+
+def clash(response, sides="both"):
+    return 1.0
 '''
 
 
@@ -119,6 +121,67 @@ def test_an_object_of_python_is_a_component() -> None:
     again = registry.build("curate.scorers", name, options)
     assert again(chats())["fixed"].to_list() == [4] * 3
     assert component("curate.scorers", "length").adds  # one of ours, by its name
+
+
+class Letters:
+    """A scorer whose objects are called with a text."""
+
+    def __init__(self, times: int = 1) -> None:
+        self.times = times
+
+    def __call__(self, response: str) -> int:
+        return self.times * len(response)
+
+
+def test_a_class_is_what_its_objects_are() -> None:
+    both = [
+        component("curate.scorers", Letters(2)),
+        component("curate.scorers", Letters, {"times": 2}),
+    ]
+    for made in both:
+        assert made(chats())["Letters"].to_list() == [12, 8, None]
+        assert made.adds == {"Letters": pl.Int64}
+    with pytest.raises(UsageError, match="has no option 'time'; did you mean times"):
+        component("curate.scorers", Letters, {"time": 2})
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (
+            "adds = 'c'",
+            r"its `adds` are 'c'; expected a type for each column, such as {\"name\": fl",
+        ),
+        ("adds = {'c': 'float'}", "its `adds` are {'c': 'float'}; expected a type for each column"),
+        ("adds = {'c': float}; needs = 'messages'", "its `needs` are 'messages'; expected names"),
+        ("adds = property(lambda self: ['c'])", r"its `adds` are \['c'\]; expected a type"),
+        ("adds = {'c': float}; __init__ = lambda self: 1 / 0", "line 3: ZeroDivisionError: divi"),
+    ],
+)
+def test_what_a_class_declares_is_checked(tmp_path: Path, body: str, told: str) -> None:
+    call = "    def __call__(self, frame): return [1.0] * len(frame)\n"
+    (tmp_path / "own.py").write_text(f"class C:\n    needs = ('messages',)\n    {body}\n{call}")
+    with pytest.raises(UsageError, match=told) as caught:
+        registry.build("curate.scorers", f"{tmp_path}/own.py:C", {})
+    assert "\n" not in str(caught.value)
+
+
+def test_an_annotation_that_only_checkers_can_resolve_leaves_the_others(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from typing import TYPE_CHECKING, ClassVar\n"
+        "if TYPE_CHECKING:\n    from nowhere import Thing\n"
+        "def f(response: str, n: int, thing: Thing = None) -> str: return repr((n, thing))\n"
+        "@dataclass(frozen=True)\nclass D:\n    n: int\n    thing: Thing = None\n"
+        "    needs: ClassVar = ('messages',)\n    adds: ClassVar = {'D': str}\n"
+        "    def __call__(self, frame): return [repr((self.n, self.thing))] * len(frame)\n"
+    )
+    for name in ("f", "D"):
+        made = registry.build("curate.scorers", f"{tmp_path}/own.py:{name}", {"n": "5"})
+        assert made(chats())[name][0] == "(5, None)"
+        with pytest.raises(UsageError, match="n: Input should be a valid integer"):
+            registry.build("curate.scorers", f"{tmp_path}/own.py:{name}", {"n": "x"})
 
 
 def test_two_functions_of_one_name_are_two() -> None:
@@ -217,7 +280,8 @@ def test_a_file_that_cannot_be_used_is_named_with_its_line(file: Path, tmp_path:
         f"{tmp_path}/none.py:a": "there is no file",
         str(file): rf"name what is meant, as {file}:NAME; there are: letters, shouting, Marks",
         f"{file}:leters": r"mine\.py has no 'leters'; did you mean letters\?",
-        f"{file}:Unnamed": "the class has no 'needs', which its group needs",
+        f"{file}:Idle": "the class has no 'needs', which its group needs",
+        f"{file}:clash": "its parameter 'sides' is called as an option that every stage has",
         f"{file}:SCORERS": "has no 'SCORERS'",
     }
     for text, told in (

@@ -104,6 +104,18 @@ def test_a_loss_that_nothing_can_be_learned_by_is_refused(loss: Any, told: str) 
         component("finetune.losses.pair", loss)(learned)
 
 
+def test_a_class_of_a_reward_is_what_its_objects_are() -> None:
+    class Longest:
+        def __init__(self, most: int = 10) -> None:
+            self.most = most
+
+        def __call__(self, completion: str) -> float:
+            return len(completion) / self.most
+
+    for made in (Longest(3), component("finetune.rewards", Longest, {"most": 3})):
+        assert component("finetune.rewards", made)(*TEXTS) == [1, 3, 0]
+
+
 def test_a_reward_may_change_what_it_is_given() -> None:
     def clearing(prompts: list[str], completions: list[str], rows: list[Any]) -> list[float]:
         found = [float(len(one)) for one in completions]
