@@ -140,7 +140,7 @@ class _CheckedRows(Checked):
 
 
 def _listed(answer: Any) -> pl.Series:
-    """A list as a series: of whole numbers and others, floats; polars goes by the first."""
+    """A list as a series: floats where there is one; polars takes the type of the first."""
     kinds = {type(one) for one in answer} if isinstance(answer, list) else set()
     mixed = {int, float} <= kinds <= {int, float, bool, type(None)}
     return pl.Series(answer, dtype=pl.Float64 if mixed else None, strict=False)
