@@ -13,6 +13,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.judging.answer_cache import AnswerCache
 from siftune.curate.judging.batch_calls import BatchAsker
 from siftune.curate.judging.calls import CallBook
+from siftune.curate.judging.pacing import Pacer
 from siftune.curate.judging.server_calls import ServerAsker
 from siftune.curate.judging.spending import BILLION, Prices, Totals
 from siftune.curate.judging.types import AsyncBackend, Backend, Item, Task, Verdict
@@ -34,7 +35,8 @@ class Judge:
     highest price of a call is reserved before it is sent; ``prices`` are needed for it.
     ``in_flight``, ``per_minute`` and ``timeout`` (seconds for a whole answer) are of servers, and
     so is ``give_up``: after that many questions in a row that a server failed to answer the rest
-    is not asked. ``batch``: items at a time for a model in this process.
+    is not asked, in later calls of `verdicts` either. ``batch``: items at a time for a model in
+    this process.
     ``clock`` and ``sleep`` are replaced in tests.
 
     >>> judge = Judge(backend, task, cache=Path("judge.sqlite"))  # doctest: +SKIP
@@ -59,6 +61,7 @@ class Judge:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     totals: Totals = field(default_factory=Totals, init=False)
+    _pacer: Pacer = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, least in (("in_flight", 1), ("tries", 1), ("ask_again", 0), ("batch", 1)):
@@ -76,6 +79,7 @@ class Judge:
             raise UsageError("replay needs the cache of the run to be replayed")
         if self.replay and self.cache is not None and not self.cache.is_file():
             raise UsageError(f"replay: there is no cache {self.cache}")
+        self._pacer = Pacer(self.in_flight, self.per_minute, self.give_up, self.clock, self.sleep)
 
     def verdicts(self, items: Iterable[Item]) -> Iterator[Verdict]:
         """One verdict for each item, in order; items are taken as they are needed.
@@ -100,12 +104,10 @@ class Judge:
             cast(AsyncBackend, self.backend),
             self.task,
             book,
-            in_flight=self.in_flight,
-            per_minute=self.per_minute,
+            pacer=self._pacer,
             timeout=self.timeout,
             tries=self.tries,
             ask_again=self.ask_again,
-            give_up=self.give_up,
             clock=self.clock,
             sleep=self.sleep,
         )

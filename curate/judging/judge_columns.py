@@ -220,13 +220,17 @@ class JudgeColumns:
 
     def verdicts(self, batch: pl.DataFrame) -> Iterator[Verdict]:
         """The verdict on each row, in order; of a panel the vote."""
-        engines = [self.engine(backend) for backend in self.backends]
         if self._votes is None:
-            yield from engines[0].verdicts(items_of(batch, self.given))
+            yield from self.engines[0].verdicts(items_of(batch, self.given))
             return
-        given = [engine.verdicts(items_of(batch, self.given)) for engine in engines]
+        given = [engine.verdicts(items_of(batch, self.given)) for engine in self.engines]
         for verdicts in zip(*map(list, given), strict=True):
             yield _retried(self._votes.vote(verdicts), verdicts)
+
+    @cached_property
+    def engines(self) -> list[Judge]:
+        """What asks each judge; a server that failed for many rows is left alone later, too."""
+        return [self.engine(backend) for backend in self.backends]
 
     def engine(self, backend: Backend | AsyncBackend) -> Judge:
         """What asks one judge."""

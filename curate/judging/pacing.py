@@ -33,7 +33,7 @@ def backoff(key: bytes, tries: int) -> float:
 
 
 class Pacer:
-    """Slots for requests to one server; used in one event loop."""
+    """Slots for requests to one server; used in one event loop at a time."""
 
     def __init__(
         self,
@@ -48,13 +48,17 @@ class Pacer:
         self.give_up = give_up
         self._spacing = 0.0 if per_minute is None else _MINUTE / per_minute
         self._clock, self._sleep = clock, sleep
-        self._active = 0
-        self._freed = asyncio.Condition()
         self._next_start = 0.0
         self._not_before = 0.0
         self._cut_at = float("-inf")
         self._failed_in_a_row = 0
         self.stopped: BackendError | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin in another event loop, with the rate and the failures so far."""
+        self._active = 0
+        self._freed = asyncio.Condition()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:

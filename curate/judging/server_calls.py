@@ -42,12 +42,10 @@ class ServerAsker:
     backend: AsyncBackend
     task: Task
     book: CallBook
-    in_flight: int
-    per_minute: float | None
+    pacer: Pacer
     timeout: float
     tries: int
     ask_again: int
-    give_up: int
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
     _shared: dict[bytes, asyncio.Task[Outcome]] = field(default_factory=dict)
@@ -62,7 +60,7 @@ class ServerAsker:
             asyncio.run_coroutine_threadsafe(self._begin(), loop).result()
             for item in items:
                 waiting.append(asyncio.run_coroutine_threadsafe(self._judge(item), loop))
-                if len(waiting) >= _AHEAD * self.in_flight:
+                if len(waiting) >= _AHEAD * self.pacer.most:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -73,7 +71,7 @@ class ServerAsker:
             loop.close()
 
     async def _begin(self) -> None:
-        self._pacer = Pacer(self.in_flight, self.per_minute, self.give_up, self.clock, self.sleep)
+        self.pacer.begin()
         self._ended = asyncio.Event()  # set, and replaced, whenever a call ends
 
     async def _end(self) -> None:
@@ -110,7 +108,7 @@ class ServerAsker:
     async def _recall_or_ask(self, key: bytes, question: Question, attempt: int) -> Outcome:
         if (known := self.book.recall(key)) is not None:
             return known
-        async with self._pacer.slot():
+        async with self.pacer.slot():
             return await self._tried(key, question, attempt)
 
     async def _tried(self, key: bytes, question: Question, attempt: int) -> Outcome:
@@ -124,20 +122,20 @@ class ServerAsker:
             if number < self.tries:
                 await self.sleep(max(backoff(key, number), error.retry_after or 0.0))
         if error is not None and total.asked and error.reason not in _OF_ONE_QUESTION:
-            self._pacer.question_failed(error)
+            self.pacer.question_failed(error)
         return total
 
     async def _once(self, key: bytes, question: Question, attempt: int) -> Outcome:
         """One request, once its highest price fits the cap."""
-        if self._pacer.stopped is not None:
-            return Outcome(error=self._pacer.stopped)
+        if self.pacer.stopped is not None:
+            return Outcome(error=self.pacer.stopped)
         call = await self._reserved(key, question, attempt)
         if call is None:
             return Outcome(error=OVER_BUDGET)
         started = self.clock()  # as for a call that is stopped while it waits
         result: Answer | BackendError = BackendError("stopped", maybe_billed=True)
         try:
-            started = await self._pacer.start()
+            started = await self.pacer.start()
             async with asyncio.timeout(self.timeout):
                 result = await self.backend.ask(question)
         except TimeoutError:
@@ -151,9 +149,9 @@ class ServerAsker:
             self._ended.set()
             self._ended = asyncio.Event()
         if not isinstance(result, BackendError):
-            self._pacer.succeeded()
+            self.pacer.succeeded()
         elif not result.permanent:
-            self._pacer.failed(started, result.retry_after)
+            self.pacer.failed(started, result.retry_after)
         return outcome
 
     async def _reserved(self, key: bytes, question: Question, attempt: int) -> Call | None:

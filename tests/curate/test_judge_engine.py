@@ -337,6 +337,9 @@ def test_a_server_that_is_down_for_all_is_left_alone():
     errors = [v.error for v in judge.verdicts(items(1000))]
     assert set(errors) == {"connection", "not_asked"}
     assert len(backend.asked) <= (10 + 32) * 5
+    asked = len(backend.asked)
+    assert [v.error for v in judge.verdicts(items(3))] == ["not_asked"] * 3  # the next batch
+    assert len(backend.asked) == asked
 
 
 def test_the_pause_that_a_server_wants_is_kept_by_all_requests():
