@@ -33,22 +33,26 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared/data"
 ROWS = int(os.environ.get("JUDGE_ROWS", "200"))
-LONGEST = 400  # characters of an answer, about 100 tokens
+LONGEST = 200  # characters of a prompt or an answer, about 50 tokens
 
 JUDGE = """
 import json, sys
+from dataclasses import replace
 from pathlib import Path
 from siftune.curate.core.registry import build
 from siftune.curate.judges.server import Server
 from siftune.curate.judging.engine import Judge
 from siftune.curate.judging.types import Item
+class Short(Server):
+    async def ask(self, question):
+        return await super().ask(replace(question, max_tokens=8))
 url, task, options, cache, rows, replay = sys.argv[1:]
 items = [
     Item((("user", prompt),), tuple(answers))
     for prompt, answers in json.loads(Path(rows).read_text())
 ]
 judge = Judge(
-    Server(url, "smollm2", key_variable="NONE"),
+    Short(url, "smollm2", key_variable="NONE"),
     build("curate.judge_tasks", task, json.loads(options)),
     cache=Path(cache), in_flight=1, timeout=1800, ask_again=0, replay=replay == "replay",
 )
