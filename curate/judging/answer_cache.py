@@ -303,7 +303,8 @@ class AnswerCache:
 
 def _text_of(answer: Answer) -> str:
     """An answer as JSON, without what is not set."""
-    fields = {key: value for key, value in vars(answer).items() if value not in (None, False)}
+    unset = (None, False)  # by identity: 0 tokens are known, and equal to False
+    fields = {k: v for k, v in vars(answer).items() if not any(v is one for one in unset)}
     if answer.probabilities is not None:
         fields["probabilities"] = dict(answer.probabilities)
     try:

@@ -276,6 +276,11 @@ class JudgeColumns:
             "task": digest_of(code_of(TASKS, self.task))[:16],
         }
 
+    def notice(self) -> str:
+        """The judges, and how those in this process compute, in one line for the user."""
+        told = (one.notice() if hasattr(one, "notice") else one.identity for one in self.backends)
+        return "; ".join(told)
+
     @cached_property
     def made_task(self) -> Task:
         """The task with its options."""

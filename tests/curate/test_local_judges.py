@@ -228,6 +228,21 @@ def test_a_reward_model_scores_conversations(tiny_reward_dir: Path) -> None:
     assert single.values["score"] == single.values["scores"][0]
 
 
+def test_answers_from_the_cache_are_those_that_were_given(
+    tiny_reward_dir: Path, tmp_path: Path
+) -> None:
+    first, again = (
+        next(
+            iter(Judge(Classifier(str(tiny_reward_dir)), ClassifierScore(), cache).verdicts([PAIR]))
+        )
+        for cache in [tmp_path / "judge.sqlite"] * 2
+    )
+    assert (first.asked, first.cached, again.asked, again.cached) == (2, 0, 0, 2)
+    assert again.values == first.values
+    assert again.answers == first.answers
+    assert [answer.output_tokens for answer in again.answers] == [0, 0]
+
+
 def test_a_classifier_refuses_a_rubric_and_a_chat_model_refuses_to_score(
     tiny_reward_dir: Path, local: LocalModel
 ) -> None:
