@@ -99,8 +99,8 @@ class Checked:
             return function(*given, **options)
 
     @classmethod
-    def _is_called_as_ours(cls, parameters: Sequence[str]) -> bool:
-        """Whether a ``__call__`` with these parameters is; else it is adapted as a function is."""
+    def _is_as_ours(cls, own: type[Any], parameters: Sequence[str]) -> bool:
+        """Whether a class whose ``__call__`` has these parameters is; else as a function is."""
         return True
 
     @classmethod
@@ -200,7 +200,7 @@ def _from_class(
 
 def _is_whole(checked: type[Checked], own: type[Any], parameters: Sequence[str]) -> bool:
     """Whether a class is a component as it is, not one whose objects are used as functions."""
-    return checked._is_called_as_ours(parameters) and not _missing(checked.required, own)
+    return checked._is_as_ours(own, parameters) and not _missing(checked.required, own)
 
 
 def _from_callable(

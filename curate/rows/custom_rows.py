@@ -83,7 +83,7 @@ class _CheckedRows(Checked):
     needs: Any
 
     @classmethod
-    def _is_called_as_ours(cls, parameters: Sequence[str]) -> bool:
+    def _is_as_ours(cls, own: type[Any], parameters: Sequence[str]) -> bool:
         """With a frame, not with texts."""
         return not set(parameters) & set(_TEXTS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -38,6 +39,11 @@ class _CheckedLoss(Checked):
 
     required: ClassVar[Sequence[str]] = ("__call__",)
     function: ClassVar[type[FunctionComponent]] = _LossFunction
+
+    @classmethod
+    def _is_as_ours(cls, own: type[Any], parameters: Sequence[str]) -> bool:
+        """Ours are dataclasses, and have a reference only where they say so."""
+        return is_dataclass(own) or hasattr(own, "needs_reference")
 
     def _loss(self, logps: Any, policy: torch.Tensor, kind: type[Any]) -> Any:
         """The answer: losses ``(B,)``, or the ``kind`` of result with rewards beside them.

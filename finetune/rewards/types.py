@@ -101,7 +101,7 @@ class CheckedReward(Checked):
     function: ClassVar[type[FunctionComponent]] = _RewardFunction
 
     @classmethod
-    def _is_called_as_ours(cls, parameters: Sequence[str]) -> bool:
+    def _is_as_ours(cls, own: type[Any], parameters: Sequence[str]) -> bool:
         """With prompts, completions and rows, whatever they are called."""
         return len(parameters) == len(_BATCH) and not set(parameters) & set(_ONE)
 

@@ -104,6 +104,20 @@ def test_a_loss_that_nothing_can_be_learned_by_is_refused(loss: Any, told: str) 
         component("finetune.losses.pair", loss)(learned)
 
 
+def test_a_class_of_a_loss_is_what_its_objects_are() -> None:
+    class Gap:
+        def __init__(self, scale: float = 1.0) -> None:
+            self.scale = scale
+
+        def __call__(self, logps: PairLogps) -> torch.Tensor:
+            return -self.scale * logps.gap
+
+    for made in (Gap(2.0), component("finetune.losses.pair", Gap, {"scale": 2.0})):
+        loss = component("finetune.losses.pair", made)
+        assert loss(PAIRS).loss.tolist() == (-2 * PAIRS.gap).tolist()
+        assert needs_of(loss).reference
+
+
 def test_a_class_of_a_reward_is_what_its_objects_are() -> None:
     class Longest:
         def __init__(self, most: int = 10) -> None:
