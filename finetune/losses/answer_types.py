@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 
-from siftune.finetune.losses.types import Answers, Numbers, answers_of, from_plain, vector_of
+from siftune.finetune.losses.types import (
+    Answers,
+    MissingInputError,
+    Numbers,
+    answers_of,
+    column_of,
+    vector_of,
+)
 
-__all__ = ["AnswerLogps", "AnswerLoss", "AnswerObjective", "Shares", "means_of", "of_answers"]
+__all__ = ["AnswerLogps", "AnswerLoss", "AnswerObjective", "Shares", "means_of"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class AnswerLogps:
         cls,
         policy: Numbers,
         ref: Numbers | None = None,
-        length: Numbers = 1,
+        length: Numbers | None = None,
         label: bool | Sequence[bool] | torch.Tensor | None = None,
         value: Numbers | None = None,
         mismatched: tuple[Numbers, Numbers] | None = None,
@@ -46,6 +53,7 @@ class AnswerLogps:
     ) -> AnswerLogps:
         """Completions from plain numbers, one completion's or a list of completions'.
 
+        ``length`` are the tokens in each sum, which some losses divide by.
         ``mismatched`` are the policy's and the reference's numbers of completions to other prompts.
         With ``mask`` (and ``tokens``, other values of each token) ``policy`` and ``ref`` are of
         single tokens, ``(B, T)``, as in `Answers.of_tokens`.
@@ -54,14 +62,17 @@ class AnswerLogps:
 
         >>> AnswerLogps.of(policy=[-6, -9], ref=[-5, -7]).answers.ratio
         tensor([-1., -2.], dtype=torch.float64)
+
+        Raises:
+            UsageError: the shapes do not fit together.
         """
         answers = answers_of(policy, ref, length, mask, tokens)
-        logps = answers.policy
+        logps, count = answers.policy, len(answers.policy)
         return cls(
             answers,
-            label=None if label is None else torch.as_tensor(label).reshape(-1),
-            columns={name: vector_of(number, logps) for name, number in columns.items()},
-            value=None if value is None else vector_of(value, logps),
+            label=None if label is None else vector_of(label, "label", logps, count, True) > 0,
+            columns={name: vector_of(v, name, logps, count, True) for name, v in columns.items()},
+            value=None if value is None else vector_of(value, "value", logps, count),
             mismatched=None if mismatched is None else _others(*mismatched, logps),
         )
 
@@ -70,10 +81,10 @@ class AnswerLogps:
         """``(B,)``: True where the completion is desirable.
 
         Raises:
-            TypeError: there are no labels.
+            MissingInputError: there are no labels.
         """
         if self.label is None:
-            raise TypeError("no labels were given")
+            raise MissingInputError("no labels were given: give label=, one True or False each")
         return self.label.bool()
 
     @property
@@ -81,10 +92,12 @@ class AnswerLogps:
         """The value head's output for each prompt, ``(B,)``.
 
         Raises:
-            TypeError: there is no value head.
+            MissingInputError: there is no value head.
         """
         if self.value is None:
-            raise TypeError("no values were given: set needs_value = True")
+            raise MissingInputError(
+                "no values were given: give value=; for training, set needs_value = True"
+            )
         return self.value
 
     @property
@@ -92,21 +105,22 @@ class AnswerLogps:
         """Completions to other prompts, policy and reference.
 
         Raises:
-            TypeError: none were given.
+            MissingInputError: none were given.
         """
         if self.mismatched is None:
-            raise TypeError("no mismatched completions were given: set needs_mismatched = True")
+            raise MissingInputError(
+                "no mismatched completions were given: give mismatched=(policy, ref); for "
+                "training, set needs_mismatched = True"
+            )
         return self.mismatched
 
     def column(self, name: str) -> torch.Tensor:
         """The rows' column ``name``, ``(B,)``.
 
         Raises:
-            TypeError: it was not given.
+            MissingInputError: it was not given.
         """
-        if name not in self.columns:
-            raise TypeError(f"no column {name!r} was given: list it in needs_columns")
-        return self.columns[name]
+        return column_of(self.columns, name)
 
 
 @dataclass(frozen=True)
@@ -143,12 +157,6 @@ def means_of(loss: Shares, logps: AnswerLogps) -> Mapping[str, Any]:
 
 
 def _others(policy: Numbers, ref: Numbers, like: torch.Tensor) -> Answers:
-    values = vector_of(policy, like)
-    return Answers(values, torch.ones_like(values), vector_of(ref, like))
-
-
-def of_answers(
-    own: Callable[[Any, AnswerLogps], Any], loss: Any, *logps: Any, **numbers: Any
-) -> Any:
-    """Call a loss on completions with `AnswerLogps`, or with what `AnswerLogps.of` takes."""
-    return from_plain(own, loss, *logps, batch=AnswerLogps, **numbers)
+    values = vector_of(policy, "mismatched", like)
+    others = vector_of(ref, "mismatched", like, len(values))
+    return Answers(values, torch.ones_like(values), others)

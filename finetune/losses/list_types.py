@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
-from siftune.finetune.losses.types import Answers, Numbers, from_plain, vector_of
+from siftune.curate.core.errors import UsageError
+from siftune.finetune.losses.types import Answers, Numbers, column_of, tensor_of
 
-__all__ = ["ListLogps", "ListLoss", "ListObjective", "best", "of_lists", "win_rates"]
+__all__ = ["ListLogps", "ListLoss", "ListObjective", "best", "win_rates"]
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,18 @@ class ListLogps:
 
         >>> ListLogps.of(policy=(-6, -9, -4), ref=(-5, -7, -4)).answers.ratio
         tensor([[-1., -2.,  0.]], dtype=torch.float64)
+
+        Raises:
+            UsageError: the shapes do not fit together.
         """
-        logps = _rows(policy)
+        logps = _rows(policy, "policy")
         answers = Answers(
             policy=logps,
-            length=torch.ones_like(logps) if length is None else _rows(length, logps),
-            reference=None if ref is None else _rows(ref, logps),
+            lengths=None if length is None else _rows(length, "length", logps),
+            reference=None if ref is None else _rows(ref, "ref", logps),
         )
         mask = torch.ones_like(answers.policy, dtype=torch.bool)
-        return cls(answers, mask, {name: _rows(value, logps) for name, value in columns.items()})
+        return cls(answers, mask, {name: _rows(one, name, logps) for name, one in columns.items()})
 
     @property
     def better(self) -> torch.Tensor:
@@ -67,11 +71,9 @@ class ListLogps:
         """The completions' column ``name``, ``(B, K)``.
 
         Raises:
-            TypeError: it was not given.
+            MissingInputError: it was not given.
         """
-        if name not in self.columns:
-            raise TypeError(f"no column {name!r} was given: list it in needs_columns")
-        return self.columns[name]
+        return column_of(self.columns, name)
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,15 @@ def win_rates(wins: torch.Tensor) -> torch.Tensor:
     return wins.masked_fill(own, 0.5).mean(-1)
 
 
-def _rows(value: Numbers, like: torch.Tensor | None = None) -> torch.Tensor:
-    """Numbers as ``(B, K)``: those of one prompt are a row."""
-    return vector_of(value, like).reshape(-1, torch.as_tensor(value).shape[-1])
+def _rows(value: Numbers, name: str, like: torch.Tensor | None = None) -> torch.Tensor:
+    """Numbers as ``(B, K)``: those of one prompt are a row.
 
-
-def of_lists(own: Callable[[Any, ListLogps], Any], loss: Any, *logps: Any, **numbers: Any) -> Any:
-    """Call a loss on lists with `ListLogps`, or with what `ListLogps.of` takes."""
-    return from_plain(own, loss, *logps, batch=ListLogps, **numbers)
+    Raises:
+        UsageError: they have another number of dimensions, or another shape than ``like``.
+    """
+    given = tensor_of(value, like)
+    found = given if given.dim() > 1 else given.reshape(1, -1)
+    if found.dim() > 2 or (like is not None and found.shape != like.shape):
+        wanted = "(B, K)" if like is None else f"{tuple(like.shape)}, as policy"
+        raise UsageError(f"{name}: expected the shape {wanted}, got {tuple(found.shape)}")
+    return found

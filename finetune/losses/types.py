@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import torch
 
+from siftune.curate.core.errors import UsageError
+
 __all__ = [
     "Answers",
+    "MissingInputError",
     "Needs",
     "Numbers",
     "PairLogps",
     "PairLoss",
     "PairObjective",
     "answers_of",
-    "from_plain",
+    "column_of",
     "needs_of",
-    "of_pairs",
+    "tensor_of",
     "vector_of",
 ]
 
 Numbers: TypeAlias = float | Sequence[float] | Sequence[Sequence[float]] | torch.Tensor
+
+
+class MissingInputError(TypeError):
+    """A loss reads what it was not given."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +37,14 @@ class Answers:
     """B completions under the policy and the reference, in nats.
 
     ``policy`` and ``reference`` are ``(B,)`` log-probabilities summed over the completion's tokens
-    (the end of turn counts, the prompt does not); ``length`` is ``(B,)``, the tokens in those sums.
+    (the end of turn counts, the prompt does not); ``lengths`` ``(B,)``, the tokens in those sums.
     ``tokens`` holds the values of each token that a loss needs, ``(B, T)``, first token first and
     zero from ``length`` on: ``policy`` and ``reference`` log-probabilities always, and by the names
     of `lm_head.STATISTICS` what the loss lists in ``needs_tokens``.
     """
 
     policy: torch.Tensor
-    length: torch.Tensor
+    lengths: torch.Tensor | None = None
     reference: torch.Tensor | None = None
     tokens: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
@@ -62,18 +69,18 @@ class Answers:
         ([-3.0, -4.0], [2.0, 1.0], [[-1.0, -2.0, 0.0], [-4.0, 0.0, 0.0]])
 
         Raises:
-            TypeError: shapes differ, or ``mask`` has a row without a token.
+            UsageError: shapes differ, or ``mask`` has a row without a token.
         """
-        logps = torch.atleast_2d(_tensor_of(policy, like))
+        logps = torch.atleast_2d(tensor_of(policy, like))
         given = {"policy": logps, **({} if ref is None else {"reference": ref}), **values}
-        found = {name: torch.atleast_2d(_tensor_of(one, logps)) for name, one in given.items()}
+        found = {name: torch.atleast_2d(tensor_of(one, logps)) for name, one in given.items()}
         inside = torch.atleast_2d(torch.as_tensor(mask, device=logps.device)).bool()
         for name, one in found.items():
             if one.shape != inside.shape:
                 shapes = f"{tuple(one.shape)} of {name}, {tuple(inside.shape)} of mask"
-                raise TypeError(f"expected values of tokens and a mask of one shape, got {shapes}")
+                raise UsageError(f"expected values of tokens and a mask of one shape, got {shapes}")
         if not inside.any(-1).all():
-            raise TypeError("mask: expected at least one token in each row")
+            raise UsageError("mask: expected at least one token in each row")
         order = torch.argsort((~inside).to(torch.uint8), dim=-1, stable=True)  # the tokens first
         tokens = {
             name: torch.where(inside, one, torch.zeros_like(one)).gather(-1, order)
@@ -83,14 +90,30 @@ class Answers:
         return cls(sums["policy"], inside.sum(-1).to(logps), sums.get("reference"), tokens)
 
     @property
+    def length(self) -> torch.Tensor:
+        """The tokens in each sum, ``(B,)``.
+
+        Raises:
+            MissingInputError: they were not given.
+        """
+        if self.lengths is None:
+            raise MissingInputError(
+                "the loss reads lengths: give length=, the number of tokens in each sum of policy"
+            )
+        return self.lengths
+
+    @property
     def ref(self) -> torch.Tensor:
         """Summed log-probabilities under the reference.
 
         Raises:
-            TypeError: none were given.
+            MissingInputError: none were given.
         """
         if self.reference is None:
-            raise TypeError("no reference log-probs were given: set needs_reference = True")
+            raise MissingInputError(
+                "no reference log-probs were given: give ref=; for training, a loss of your own "
+                "has to set needs_reference = True"
+            )
         return self.reference
 
     @property
@@ -113,10 +136,13 @@ class Answers:
         """The ``(B, T)`` values called ``name``.
 
         Raises:
-            TypeError: they were not given.
+            MissingInputError: they were not given.
         """
         if name not in self.tokens:
-            raise TypeError(f"no token values {name!r} were given: list them in needs_tokens")
+            raise MissingInputError(
+                f"no token values {name!r} were given: list them in needs_tokens, and give mask= "
+                f"and tokens={{{name!r}: ...}} where you call the loss"
+            )
         return self.tokens[name]
 
 
@@ -133,7 +159,7 @@ class PairLogps:
         cls,
         policy: tuple[Numbers, Numbers],
         ref: tuple[Numbers, Numbers] | None = None,
-        length: tuple[Numbers, Numbers] = (1, 1),
+        length: tuple[Numbers, Numbers] | None = None,
         mask: tuple[Numbers, Numbers] | None = None,
         tokens: Mapping[str, tuple[Numbers, Numbers]] | None = None,
         **columns: Numbers,
@@ -142,24 +168,40 @@ class PairLogps:
 
         With ``mask`` (and ``tokens``, other values of each token) they are of single tokens,
         ``(B, T)``, as in `Answers.of_tokens`; the two sides may differ in T. Tensors keep their
-        dtype, device and gradients; other numbers become tensors of that dtype.
+        dtype, device and gradients; other numbers become tensors of that dtype. ``length`` are the
+        tokens in each sum, which some losses divide by; a number in it, or in a column, is that of
+        all pairs.
 
         >>> PairLogps.of(policy=(-6, -9), ref=(-5, -7)).chosen.ratio
         tensor([-1.], dtype=torch.float64)
+
+        Raises:
+            UsageError: the shapes do not fit together.
         """
+        given = {"policy": policy, "ref": ref, "length": length, "mask": mask, **(tokens or {})}
+        for name, value in given.items():
+            if value is not None and not (isinstance(value, tuple | list) and len(value) == 2):
+                raise UsageError(f"{name}: expected (chosen, rejected), got {_shown(value)}")
         like = next((side for side in policy if isinstance(side, torch.Tensor)), None)
         sides = [
             answers_of(
                 policy[side],
                 None if ref is None else ref[side],
-                length[side],
+                None if length is None else length[side],
                 None if mask is None else mask[side],
                 {name: values[side] for name, values in (tokens or {}).items()},
                 like,
             )
             for side in (0, 1)
         ]
-        vectors = {name: vector_of(value, sides[0].policy) for name, value in columns.items()}
+        chosen, rejected = (one.policy for one in sides)
+        if len(chosen) != len(rejected):
+            raise UsageError(
+                f"policy: expected as many rejected completions as chosen ones, {len(chosen):,}, "
+                f"got {len(rejected):,}"
+            )
+        count = len(chosen)
+        vectors = {name: vector_of(v, name, chosen, count, True) for name, v in columns.items()}
         return cls(sides[0], sides[1], vectors)
 
     @property
@@ -191,11 +233,9 @@ class PairLogps:
         """The rows' column ``name``, ``(B,)``.
 
         Raises:
-            TypeError: it was not given.
+            MissingInputError: it was not given.
         """
-        if name not in self.columns:
-            raise TypeError(f"no column {name!r} was given: list it in needs_columns")
-        return self.columns[name]
+        return column_of(self.columns, name)
 
 
 @dataclass(frozen=True)
@@ -255,83 +295,79 @@ def needs_of(loss: Any) -> Needs:
     )
 
 
+def column_of(columns: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+    """A column of the rows.
+
+    Raises:
+        MissingInputError: it was not given.
+    """
+    if name not in columns:
+        raise MissingInputError(
+            f"no column {name!r} was given: list it in needs_columns, and give {name}= where you "
+            "call the loss"
+        )
+    return columns[name]
+
+
 def answers_of(
     policy: Numbers,
     ref: Numbers | None,
-    length: Numbers,
+    length: Numbers | None,
     mask: Numbers | None,
     tokens: Mapping[str, Numbers] | None,
     like: torch.Tensor | None = None,
 ) -> Answers:
-    """Completions from plain numbers: sums over tokens, or of single tokens with ``mask``."""
+    """Completions from plain numbers: sums over tokens, or of single tokens with ``mask``.
+
+    Raises:
+        UsageError: the shapes do not fit together.
+    """
     if mask is not None:
         return Answers.of_tokens(policy, mask, ref, like, **(tokens or {}))
-    logps = vector_of(policy, like)
+    logps = vector_of(policy, "policy", like)
     return Answers(
         policy=logps,
-        length=vector_of(length, logps),
-        reference=None if ref is None else vector_of(ref, logps),
+        lengths=None if length is None else vector_of(length, "length", logps, len(logps), True),
+        reference=None if ref is None else vector_of(ref, "ref", logps, len(logps)),
     )
 
 
-def vector_of(value: Numbers, like: torch.Tensor | None = None) -> torch.Tensor:
-    """Numbers as a vector; a tensor of floats as it is, all else in the dtype of ``like``."""
-    return _tensor_of(value, like).reshape(-1)
+def vector_of(
+    value: Numbers,
+    name: str,
+    like: torch.Tensor | None = None,
+    count: int | None = None,
+    one_for_all: bool = False,
+) -> torch.Tensor:
+    """Numbers as a vector; a tensor of floats as it is, all else in the dtype of ``like``.
+
+    Raises:
+        UsageError: it has more dimensions, or other than ``count`` numbers (with ``one_for_all`` a
+            number without dimension is all of them).
+    """
+    found = tensor_of(value, like)
+    if found.dim() > 1:
+        raise UsageError(
+            f"{name}: expected one number a completion, got the shape {tuple(found.shape)}; "
+            "log-probabilities of single tokens need mask="
+        )
+    if found.dim() == 0 and one_for_all and count is not None:
+        return found.expand(count)
+    if count not in (None, found.numel()):
+        raise UsageError(
+            f"{name}: expected {count:,} numbers, as many as in policy, got {found.numel():,}"
+        )
+    return found.reshape(-1)
 
 
-def _tensor_of(value: Numbers, like: torch.Tensor | None) -> torch.Tensor:
+def tensor_of(value: Numbers, like: torch.Tensor | None) -> torch.Tensor:
+    """Numbers as a tensor; one of floats as it is, all else in the dtype of ``like``."""
     if isinstance(value, torch.Tensor) and value.is_floating_point():
         return value
     dtype, device = (torch.float64, None) if like is None else (like.dtype, like.device)
     return torch.as_tensor(value, dtype=dtype, device=device)
 
 
-def from_plain(
-    own: Callable[[Any, Any], Any], loss: Any, *logps: Any, batch: Any, **numbers: Any
-) -> Any:
-    """Call a loss with its ``batch`` type, or with the arguments of that type's ``of``.
-
-    >>> from siftune.finetune.losses.pair.dpo import DPO
-    >>> policy, ref = (torch.tensor([-6.0]), torch.tensor([-9.0])), (-5, -7)
-    >>> DPO(beta=1)(policy=policy, ref=ref).loss  # -log σ(-1 + 2)
-    tensor([0.3133])
-
-    Raises:
-        TypeError: it is called with something else.
-    """
-    if len(logps) == 1 and not numbers:
-        if not isinstance(logps[0], batch):
-            raise TypeError(_how(loss, batch, f"got {type(logps[0]).__name__}"))
-        return own(loss, logps[0])
-    if logps or "policy" not in numbers:
-        raise TypeError(_how(loss, batch, f"got {len(logps)} arguments without a name"))
-    _check_tokens(loss, batch, numbers)
-    return own(loss, batch.of(**numbers))
-
-
-def _check_tokens(loss: Any, batch: Any, numbers: Mapping[str, Any]) -> None:
-    """Refuse sums over tokens for a loss that reads single ones."""
-    needed = needs_of(loss).tokens
-    lacking = [name for name in needed if name not in {"policy", *(numbers.get("tokens") or ())}]
-    if not lacking and (not needed or "mask" in numbers):
-        return
-    side = "(chosen, rejected)" if batch is PairLogps else "values"
-    also = ", ".join(f"'{name}': {side}" for name in needed if name != "policy")
-    raise TypeError(
-        f"{type(loss).__name__} reads single tokens: expected policy and ref as (B, T) "
-        f"log-probabilities of tokens, mask={side}" + (f" and tokens={{{also}}}" if also else "")
-    )
-
-
-def _how(loss: Any, batch: Any, came: str) -> str:
-    plain = {"PairLogps": "(chosen, rejected)"}.get(batch.__name__, "logps")
-    name = type(loss).__name__
-    return (
-        f"{name}: expected {batch.__name__}, or plain tensors as {name}()(policy={plain}, "
-        f"ref={plain}); {came}"
-    )
-
-
-def of_pairs(own: Callable[[Any, PairLogps], Any], loss: Any, *logps: Any, **numbers: Any) -> Any:
-    """Call a loss on pairs with `PairLogps`, or with what `PairLogps.of` takes."""
-    return from_plain(own, loss, *logps, batch=PairLogps, **numbers)
+def _shown(value: Any) -> str:
+    several = isinstance(value, tuple | list)
+    return f"{len(value)} values" if several else type(value).__name__

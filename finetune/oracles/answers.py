@@ -90,7 +90,7 @@ def _answers(needs: Needs, policy: torch.Tensor, reference: torch.Tensor) -> Ans
     }
     return Answers(
         policy=policy.sum(1),
-        length=LENGTHS.to(policy.dtype),
+        lengths=LENGTHS.to(policy.dtype),
         reference=reference.sum(1) if needs.reference else None,
         tokens={**tokens, "policy": policy, "reference": reference} if needs.tokens else {},
     )
@@ -106,7 +106,7 @@ def part(batch: AnswerLogps, rows: slice | torch.Tensor) -> AnswerLogps:
     whole_ = batch.answers
     side = Answers(
         policy=whole_.policy[rows],
-        length=whole_.length[rows],
+        lengths=whole_.length[rows],
         reference=None if whole_.reference is None else whole_.reference[rows],
         tokens={name: value[rows] for name, value in whole_.tokens.items()},
     )

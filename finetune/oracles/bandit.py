@@ -103,7 +103,7 @@ def pairs_at(
     sides = [
         Answers(
             policy=policy[rows],
-            length=bandit.length[rows],
+            lengths=bandit.length[rows],
             reference=bandit.ref[rows],
             tokens={name: value[rows, None] for name, value in known.items()},
         )

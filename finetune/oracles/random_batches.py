@@ -64,7 +64,7 @@ def _side(
     policy, reference = policy * there, reference * there
     return Answers(
         policy=policy.sum(1),
-        length=length.to(policy.dtype),
+        lengths=length.to(policy.dtype),
         reference=reference.sum(1) if needs.reference else None,
         tokens=_tokens(needs, policy, reference, there, seed) if needs.tokens else {},
     )
@@ -90,7 +90,7 @@ def part(batch: PairLogps, rows: slice | torch.Tensor) -> PairLogps:
     def side(whole: Answers) -> Answers:
         return Answers(
             policy=whole.policy[rows],
-            length=whole.length[rows],
+            lengths=whole.length[rows],
             reference=None if whole.reference is None else whole.reference[rows],
             tokens={name: value[rows] for name, value in whole.tokens.items()},
         )

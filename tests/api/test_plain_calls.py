@@ -150,17 +150,41 @@ def test_a_component_still_is_a_plain_dataclass():
 def plain(group, loss, dtype):
     """Two pairs, completions or lists for a loss, as tensors of ``dtype``."""
     numbers = torch.tensor([-6.0, -4.0], dtype=dtype)
-    needs = needs_of(loss)
-    columns = {name: torch.tensor([0.25, 0.75], dtype=dtype) for name in needs.columns}
+    other, lengths = numbers * 0.75 - 1, torch.tensor([2.0, 3.0], dtype=dtype)
+    columns = {
+        name: torch.tensor([0.25, 0.75], dtype=dtype) + at / 8
+        for at, name in enumerate(needs_of(loss).columns)
+    }
     if group.endswith("pair"):
-        return PairLogps, {"policy": (numbers, numbers - 1), "ref": (numbers, numbers)} | columns
+        given = {"policy": (numbers, other), "ref": (other, numbers / 2)}
+        return PairLogps, given | {"length": (lengths, lengths + 1)} | columns
     if group.endswith("listwise"):
-        lists = torch.stack([numbers, numbers - 1])
-        columns = {name: torch.stack([one, one]) for name, one in columns.items()}
-        return ListLogps, {"policy": lists, "ref": lists - 1, "score": lists} | columns
-    given = {"policy": numbers, "ref": numbers - 1, "mismatched": (numbers, numbers)}
+        lists = torch.stack([numbers, other])
+        columns = {name: torch.stack([one, 1 - one]) for name, one in columns.items()}
+        lengths = torch.stack([lengths, lengths + 1])
+        return ListLogps, {"policy": lists, "ref": lists / 2, "length": lengths} | columns
+    given = {"policy": numbers, "ref": other, "mismatched": (numbers, other), "length": lengths}
     label = torch.tensor([True, False])
     return AnswerLogps, given | {"label": label, "value": numbers / 8} | columns
+
+
+def by_hand(batch, given):
+    """The batch of `plain` numbers, in float64, from its parts."""
+    exact = {
+        name: tuple(one.double() for one in value) if isinstance(value, tuple) else value.double()
+        for name, value in given.items()
+    }
+    names = ("policy", "ref", "length", "label", "value", "mismatched")
+    columns = {name: value for name, value in exact.items() if name not in names}
+    policy, ref, length = (exact[name] for name in names[:3])
+    if batch is PairLogps:
+        sides = [Answers(policy[side], length[side], ref[side]) for side in (0, 1)]
+        return PairLogps(*sides, columns)
+    answers = Answers(policy, length, ref)
+    if batch is ListLogps:
+        return ListLogps(answers, torch.ones(2, 2, dtype=torch.bool), columns)
+    others = Answers(exact["mismatched"][0], torch.ones(2), exact["mismatched"][1])
+    return AnswerLogps(answers, given["label"], columns, exact["value"], others)
 
 
 def by_token(group, given, needs, dtype):
@@ -195,21 +219,123 @@ def test_every_loss_takes_plain_tensors_and_keeps_their_dtype(group, name, dtype
     batch, given = plain(group, loss, dtype)
     needs = needs_of(loss)
     if not group.endswith("listwise"):
-        tokens = by_token(group, given, needs, dtype)
-        found = loss(**tokens).loss
+        without = {key: one for key, one in given.items() if key != "length"}
+        found = loss(**by_token(group, without, needs, dtype)).loss
         assert found.dtype == dtype
         if not needs.tokens:  # it reads sums, which these are too
-            assert torch.allclose(found, loss(**given, length=LENGTHS[batch]).loss)
+            assert torch.allclose(found, loss(**given | {"length": LENGTHS[batch]}).loss)
     if needs.tokens:
-        with pytest.raises(TypeError, match=r"reads single tokens: .* mask="):
+        with pytest.raises(UsageError, match=rf"^{name}: give mask="):
             loss(**given)
         return
     found = loss(**given).loss
     assert found.dtype == dtype
-    assert torch.equal(found, loss(batch.of(**given)).loss)
+    exact = type(loss).__call__.__wrapped__(loss, by_hand(batch, given)).loss
+    tolerance = {torch.float32: 1e-5, torch.bfloat16: 0.1}[dtype]
+    assert torch.allclose(found.double(), exact, rtol=tolerance, atol=tolerance)
 
 
 LENGTHS = {PairLogps: ([2, 2], [2, 2]), AnswerLogps: [2, 2]}
+
+
+@pytest.mark.parametrize(("group", "name"), EVERY_LOSS)
+def test_a_loss_that_reads_lengths_asks_for_them(group, name):
+    loss = registry.build(group, name, {})
+    batch, given = plain(group, loss, torch.float64)
+    if needs_of(loss).tokens:
+        return
+    longer = by_hand(batch, given | {"length": _squared(given["length"])})
+    plain_loss = type(loss).__call__.__wrapped__
+    of_lengths = not torch.equal(
+        plain_loss(loss, by_hand(batch, given)).loss, plain_loss(loss, longer).loss
+    )
+    del given["length"]
+    if of_lengths or name in OF_LENGTHS:
+        with pytest.raises(UsageError, match=rf"^{name}: the loss reads lengths: give length="):
+            loss(**given)
+    else:
+        loss(**given)
+
+
+OF_LENGTHS = {"npo", "reward_weighted"}  # in a term of weight 0, in a metric
+
+
+def _squared(length):
+    return tuple(one**2 for one in length) if isinstance(length, tuple) else length**2
+
+
+@pytest.mark.parametrize("loss", EVERY_LOSS, ids=lambda one: one[1])
+def test_what_a_loss_reads_and_is_not_given_is_asked_for(loss):
+    made = registry.build(*loss, {})
+    needs = needs_of(made)
+    _, given = plain(loss[0], made, torch.float64)
+    lacking = [
+        *(["ref"] if needs.reference else []),
+        *([one for one in ("label", "value", "mismatched") if getattr(needs, one)]),
+        *needs.columns,
+    ]
+    with pytest.raises(UsageError) as refused:
+        made(policy=given["policy"], wrong=1)
+    assert f"{loss[1]}: it reads no 'wrong'; " in str(refused.value)
+    for name in lacking:
+        with pytest.raises(UsageError, match=rf"^{loss[1]}: give (.* and )?{name}="):
+            made(**{key: one for key, one in given.items() if key != name})
+
+
+THREE = (-1.0, -2.0, -3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("simpo", {"policy": (THREE, -1.0)}, "policy: expected as many rejected .* 3, got 1"),
+        ("dpo", {"policy": (THREE, THREE), "ref": (-1, -1)}, "ref: expected 3 numbers.* got 1"),
+        ("dpo", {"policy": THREE, "ref": (-1, -1)}, r"policy: expected \(chosen, rejected\)"),
+        ("dpo", {"policy": (torch.zeros(2, 3),) * 2, "ref": (0, 0)}, "policy: .* need mask="),
+        ("ipo", {"policy": (-1, -1), "ref": (0, 0), "length": 3}, r"length: .* got int"),
+        ("ipo", {"policy": (-1, -1), "ref": (0, 0), "length": ((1, 2), 1)}, "length: expected 1"),
+        ("sppo_soft", {"policy": (THREE,) * 2, "ref": (THREE,) * 2, "win_probability": [1, 0]},
+         "win_probability: expected 3 numbers, .* got 2"),
+        ("kto", {"policy": THREE, "ref": THREE, "label": [True], "mismatched": ((0, 1), (0, 1))},
+         "label: expected 3 numbers"),
+        ("kto", {"policy": THREE, "ref": THREE, "label": True, "mismatched": ((0, 1), 0)},
+         "mismatched: expected 2 numbers"),
+        ("rrhf", {"policy": THREE, "length": (1, 1), "score": THREE},
+         r"length: expected the shape \(1, 3\), as policy, got \(1, 2\)"),
+        ("rrhf", {"policy": torch.zeros(1, 2, 3), "length": 1, "score": 1}, r"policy: .* \(B, K\)"),
+    ],
+)  # fmt: skip
+def test_numbers_that_do_not_fit_together_are_refused(name, given, words):
+    with pytest.raises(UsageError, match=rf"^{name}: {words}"):
+        sf.loss(name)(**given)
+
+
+def test_one_length_and_one_label_are_those_of_all():
+    pairs = {"policy": (THREE, THREE), "ref": ((-1, -1, -1),) * 2}
+    assert torch.equal(
+        sf.loss("ipo")(**pairs, length=(4, 2)).loss,
+        sf.loss("ipo")(**pairs, length=((4, 4, 4), (2, 2, 2))).loss,
+    )
+    one, each = (
+        sf.loss("apo_zero_unpaired")(policy=THREE, ref=(0, 0, 0), label=label).loss
+        for label in (False, [False] * 3)
+    )
+    assert torch.equal(one, each)
+
+
+def test_a_loss_of_a_user_is_called_by_its_name():
+    def mine(logps: PairLogps):
+        return logps.chosen.mean * logps.column("weight")
+
+    with pytest.raises(UsageError, match=r"mine: it reads no 'weight'; .* needs_columns"):
+        sf.loss(mine)(policy=(-1, -1), weight=2)
+    mine.needs_columns = ("weight",)
+    with pytest.raises(
+        UsageError, match=r"mine: line \d+: .*: the loss reads lengths: give length="
+    ):
+        sf.loss(mine)(policy=(-1, -1), weight=2)
+    found = sf.loss(mine)(policy=(-1, -1), length=(4, 1), weight=2)
+    assert found.loss.tolist() == [-0.5]
 
 
 def test_values_of_single_tokens_are_those_of_answers_built_by_hand():
@@ -248,7 +374,7 @@ def test_values_of_single_tokens_are_those_of_answers_built_by_hand():
     ],
 )
 def test_a_mask_that_fits_nothing_is_refused(given, words):
-    with pytest.raises(TypeError, match=words):
+    with pytest.raises(UsageError, match=words):
         DPO()(policy=([[-1.0]], [[-1.0]]), ref=([[-1.0]], [[-1.0]]), **given)
 
 
@@ -261,11 +387,15 @@ def test_numbers_of_two_kinds_become_like_the_tensors_and_gradients_flow():
     assert logps.grad is not None
 
 
-@pytest.mark.parametrize("given", [(torch.zeros(1),), (torch.zeros(1),) * 4, ()])
-def test_a_loss_that_is_called_with_something_else_tells_how(given):
-    with pytest.raises(TypeError, match=r"DPO\(\)\(policy=\(chosen, rejected\), ref="):
+@pytest.mark.parametrize(
+    ("given", "came"),
+    [((torch.zeros(1),), "Tensor"), ((torch.zeros(1), 2), "Tensor, int"), ((), "nothing")],
+)
+def test_a_loss_that_is_called_with_something_else_tells_how(given, came):
+    how = r"expected log-probabilities as policy=\(chosen, rejected\), ref=.* or a PairLogps; got"
+    with pytest.raises(UsageError, match=f"dpo: {how} {came}$"):
         DPO()(*given)
-    with pytest.raises(TypeError, match=r"KTO\(\)\(policy=logps, ref=logps\)"):
+    with pytest.raises(UsageError, match=r"kto: .* policy=\[\.\.\.\], .* AnswerLogps; got " + came):
         KTO()(*given)
 
 

@@ -82,7 +82,7 @@ def test_a_class_of_a_file_is_a_loss(tmp_path: Path) -> None:
     [
         (lambda logps: logps.gap.mean(), r"one loss for each of the 2 rows, got the shape \(\)"),
         (lambda logps: [1.0, 2.0], "expected a tensor of losses, one a row, or a PairLoss, got li"),
-        (lambda logps: logps.column("w"), "line .*: TypeError: no column 'w' was given: list it"),
+        (lambda logps: logps.column("w"), "line .*: MissingInputError: no column 'w' was given"),
     ],
 )
 def test_a_wrong_answer_of_a_loss_is_one_line(loss: Any, told: str) -> None:

@@ -39,7 +39,7 @@ def tokened(policy, ref, lengths=None, **tokens):
     sides = [
         Answers(
             policy=every["policy"][side].sum(1),
-            length=lengths[side],
+            lengths=lengths[side],
             reference=every["reference"][side].sum(1),
             tokens={name: value[side] for name, value in every.items()},
         )

@@ -92,7 +92,7 @@ def test_reward_weighted_regression_lands_there_for_completions_of_the_reference
 
 
 def test_no_reward_weighs_more_than_the_ceiling():
-    logps = AnswerLogps.of(policy=[-2, -2, -2], reward=[0, 1, 100])
+    logps = AnswerLogps.of(policy=[-2, -2, -2], length=1, reward=[0, 1, 100])
     found = build("reward_weighted", beta=1.0, max_weight=2.0)(logps).loss
     assert found.tolist() == [2.0, 4.0, 4.0]
 

@@ -27,7 +27,7 @@ class AlphaPO:
         alpha: Bend of the reward, α: at 0 it is the mean log-probability, as in SimPO.
         beta: Scale of the gap of the two rewards, β: a larger one makes the loss steeper.
 
-    >>> pair = PairLogps.of(policy=(-1, -2))
+    >>> pair = PairLogps.of(policy=(-1, -2), length=(1, 1))
     >>> loss = AlphaPO(alpha=1, beta=1, gamma_beta_ratio=0)(pair).loss  # ρ = 1 - e and 1 - e²
     >>> round(loss.item(), 4)  # -log σ(e² - e)
     0.0093

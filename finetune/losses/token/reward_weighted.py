@@ -26,7 +26,7 @@ class RewardWeighted:
     Options:
         beta: Temperature β of the weights exp(reward / β): a smaller one favours high rewards more.
 
-    >>> logps = AnswerLogps.of(policy=[-2, -2], reward=[0, 100])
+    >>> logps = AnswerLogps.of(policy=[-2, -2], length=1, reward=[0, 100])
     >>> RewardWeighted()(logps).loss.tolist()
     [2.0, 40.0]
     """

@@ -2,4 +2,4 @@
 
 from siftune.curate.core.component_calls import adapt_calls
 
-adapt_calls(__name__, "siftune.finetune.losses.answer_types:of_answers")
+adapt_calls(__name__, "siftune.finetune.losses.plain_calls:call_answers")
