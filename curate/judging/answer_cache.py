@@ -192,7 +192,7 @@ class AnswerCache:
             make_folder(self.path.parent)
             with suppress(FileExistsError):  # answers quote the data: for the user's eyes only
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            name = str(self.path)
+            name = str(self.path.absolute())  # no name is special, such as :memory:
         with self._errors():
             return sqlite3.connect(
                 name, timeout=_WAIT, isolation_level=None, check_same_thread=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from siftune.curate.judging.answer_cache import AnswerCache, Receipt, key_of
@@ -37,7 +38,8 @@ class CallBook:
     """What all calls of one run have in common: the cache, prices, the cap, and the counts.
 
     ``cap`` is in billionths of a dollar; the highest price of a call is reserved before it is
-    sent, so that the cap holds whatever the calls in flight turn out to cost.
+    sent, so that the cap holds whatever the calls in flight turn out to cost. Where one costs more
+    than its bound, as of a server that bills more than it says, later bounds grow as much.
     """
 
     cache: AnswerCache
@@ -46,6 +48,7 @@ class CallBook:
     replay: bool
     totals: Totals = field(default_factory=Totals)
     in_flight: int = 0  # calls of this process that have a reservation
+    excess: float = 1.0  # by what the dearest answer passed its bound
 
     def key(self, question: Question, attempt: int) -> bytes:
         """The cache's key of a question."""
@@ -67,7 +70,7 @@ class CallBook:
         """
         if self.cap is None:
             return Call(key, question, attempt)
-        amount = self.prices.bound(question)
+        amount = math.ceil(self.prices.bound(question) * self.excess)
         number = self.cache.reserve(key, amount, self.cap)
         if number is None:
             return None
@@ -99,6 +102,8 @@ class CallBook:
         )
         if call.number is not None:
             self.in_flight -= 1
+            if cost > call.amount > 0:  # what the user or the server gave as the most was less
+                self.excess *= cost / call.amount
         self._count(error is not None, call.attempt > 0, tokens_in, tokens_out, cost)
         failed = int(error is not None)
         return Outcome(answer, error, 1, 0, failed, tokens_in, tokens_out, cost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -65,10 +66,11 @@ class ServerAsker:
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            asyncio.run_coroutine_threadsafe(self._end(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
+            if not sys.is_finalizing():  # or the thread is gone, and would be waited for
+                asyncio.run_coroutine_threadsafe(self._end(), loop).result()
+                loop.call_soon_threadsafe(loop.stop)
+                thread.join()
+                loop.close()
 
     async def _begin(self) -> None:
         self.pacer.begin()

@@ -308,6 +308,17 @@ def test_a_failed_call_that_was_billed_counts(kind):
     assert verdict.cost == judge.totals.cost == 3 * 2_000_000
 
 
+def test_after_a_call_that_costs_more_than_its_bound_more_is_reserved():
+    judge = judge_of(
+        Server(lambda q: Answer(length_of(q), cost=20_000_000)),
+        max_cost=0.1,
+        prices=Prices(most_per_call=0.01),
+        in_flight=1,
+    )
+    list(judge.verdicts(items(20)))
+    assert judge.totals.cost == 0.1 * BILLION
+
+
 def test_a_call_that_may_have_been_billed_goes_on_counting_against_the_cap(tmp_path):
     def reply(question):
         raise BackendError("timeout", maybe_billed=True)

@@ -109,6 +109,18 @@ def test_a_killed_run_never_asks_an_answered_question_twice(tmp_path, seed):
 
 
 @pytest.mark.slow
+def test_a_program_that_ends_amid_its_verdicts_ends(tmp_path):
+    with JudgeServer() as server:
+        code = RUN.partition("for verdict")[0] + "found = judge.verdicts(items); next(found)"
+        ended = subprocess.run(
+            [sys.executable, "-c", code, server.url, str(tmp_path / "c"), "5"],
+            cwd=Path(__file__).parents[2],
+            timeout=60,
+        )
+    assert ended.returncode == 0
+
+
+@pytest.mark.slow
 def test_the_cap_holds_over_killed_runs(tmp_path):
     chance, billed = random.Random(9), []
     with JudgeServer() as server:
