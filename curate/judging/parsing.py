@@ -45,7 +45,7 @@ class Asked(Protocol):
 
 
 _SECTION: Final = 12  # shortest data of one line that is removed wherever an answer repeats it
-_LINE: Final = 6  # shortest line that is removed as a whole line, and shortest data of several
+_LINE: Final = 6  # shortest line of data that is removed where it is a line of an answer
 _VERDICT: Final = 120  # longest line that can be a verdict
 
 _NUMBER: Final = r"[+-]?\d{1,6}(?:\.\d{1,6})?"
@@ -81,7 +81,7 @@ def own_text(answer: str, sections: Sequence[Section]) -> str:
         return answer.strip()
     given = {form for _, data in sections for form in (data.strip(), neutralise(data).strip())}
     for data in sorted(given, key=len, reverse=True):
-        if len(data) >= (_LINE if "\n" in data else _SECTION):
+        if len(data) >= _SECTION or "\n" in data:
             answer = answer.replace(data, "\n")
     lines = {_bare(line) for data in given for line in data.split("\n")}
     lines = {line for line in lines if len(line) >= _LINE}

@@ -85,7 +85,7 @@ ECHOES = {
 """How a judge repeats the data around its own verdict, or in place of it."""
 
 SHORTEST = 6
-"""Shorter data than this, such as the number 5, may be the very verdict of a judge that is right.
+"""A shorter line of data, such as the number 5, may be the very verdict of a judge that is right.
 
 So a judge that writes nothing but such a text is read.
 """

@@ -154,6 +154,7 @@ def test_a_short_answer_in_the_data_does_not_hide_the_verdict():
 def test_data_of_several_lines_are_no_verdict_however_short():
     with pytest.raises(UnparsedError):
         read("5\nSuper. But the score is low, 1.", "first", data="5\nSuper.")
+    assert read('5\r\n"5 1.5\nIt is short.', "first", data='5\r\n"5') == 1.5
 
 
 def test_own_text_takes_neutralised_repetitions_out():

@@ -142,8 +142,8 @@ def test_pairwise():
         (("B", "A"), ("second", 0, True, False, 1)),
         (("A", "A"), ("tie", 0.5, False, True, 2)),
         (("B", "B"), ("tie", 0.5, False, True, 0)),
-        (("C", "tie"), ("tie", 0.5, True, True, 0)),
-        (("A", "C"), ("tie", 0.75, False, True, 1)),
+        (("C", "tie"), ("tie", 0.5, True, True, 1)),
+        (("A", "C"), ("tie", 0.75, False, True, 1.5)),
     ):
         assert tuple(judged(task, PAIR, *answers).values()) == expected
     likely = judged(task, PAIR, {"A": 0.5, "B": 0.25, "C": 0.25}, {"A": 0.0, "B": 1.0, "C": 0.0})
