@@ -53,19 +53,24 @@ def run(
     as_json: bool,
     no_cache: bool,
 ) -> None:
-    """Run RECIPE (YAML) from its rows to models and a report; what is done is not done again."""
+    """Run RECIPE from its rows to models and a report; what is done is not done again.
+
+    RECIPE is a YAML file, or a name of `siftune pipelines recipes`.
+    """
     from siftune.curate.core.progress import Progress, announcing, if_slow
 
     say = Progress()
     # imports, models and rows: on a slow machine all of it takes longer than a person waits
     with announcing(say), if_slow(f"checking {recipe}: its models, rows and options"):
         from siftune.curate.runners.project_cache import project_cache
+        from siftune.pipelines.packaged import recipe_file
         from siftune.pipelines.preflight import Preflight, forecasts
         from siftune.pipelines.recipe import read, settings_of
         from siftune.pipelines.render import plan_text, result_text
         from siftune.pipelines.report import write_report
         from siftune.pipelines.run import run_checked
 
+        recipe = recipe_file(recipe)
         pipeline, problems = read(recipe, overrides)
         folder = out or Path("runs") / pipeline.name
         cache = None if no_cache else project_cache()
@@ -85,6 +90,24 @@ def run(
         echo_json(manifest)
     else:
         echo(result_text(manifest, folder))
+
+
+@pipelines.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def recipes(name: str | None, as_json: bool) -> None:
+    """List the recipes that come with siftune, or print the one called NAME, to be edited.
+
+    Example: siftune pipelines recipes rlaif > my.yaml; siftune pipelines run my.yaml
+    """
+    from siftune.pipelines.packaged import packaged, recipe_text, recipes_text
+
+    if name is not None:
+        echo(recipe_text(name))
+    elif as_json:
+        echo_json(packaged())
+    else:
+        echo(recipes_text())
 
 
 @pipelines.command()

@@ -12,11 +12,14 @@ from siftune.curate.core.registry import closest
 from siftune.curate.files.outputs import check_name
 from siftune.curate.files.yaml_text import read_yaml
 from siftune.curate.runs.recipe import Recipe, apply_overrides, checked_seed, parse
-from siftune.pipelines.train_steps import ROWS, Step, makes_rows, read_steps
+from siftune.pipelines.train_steps import HELD, ROWS, Step, makes_rows, read_steps
 
 __all__ = ["ARMS", "KEYS", "Arms", "Pipeline", "load", "read", "settings_of"]
 
-KEYS = ("name", "seed", "base", "init", "rows", "pairs", "heldout", "train", "evaluate", "arms")
+KEYS = (
+    *("name", "seed", "base", "init", "judge", "rows", "pairs", "heldout", "train", "evaluate"),
+    "arms",
+)
 _HELDOUT = {"prompts": "rows", "pairs": "pairs"}  # and whose source it takes where it names none
 _SOURCE_KEYS = ("source", "source_help", "format", "map")
 ARMS = ("curated", "random", "longest", "all")
@@ -38,7 +41,7 @@ class Pipeline:
 
     They are the path of a file, or a curate recipe that selects them, such as the test part of what
     ``rows`` and ``pairs`` train on (`selectors.split`); without a ``source`` of its own it
-    reads theirs.
+    reads theirs. ``judge`` is the LLM judge of the steps that ask one and name none.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Pipeline:
     seed: int = 0
     base: str | None = None
     init: Mapping[str, Any] | None = None
+    judge: str | None = None
     heldout: Mapping[str, str | Recipe] = field(default_factory=dict)
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     arms: Arms | None = None
@@ -114,7 +118,9 @@ def _pipeline(raw: Mapping[str, Any], problems: Problems) -> Pipeline:
     with problems.collecting():
         given["seed"] = _seed(raw)
     seed = given.get("seed", 0)
-    given["train"] = read_steps(raw.get("train", []), problems)
+    with problems.collecting():
+        given["judge"] = _judge(raw)
+    given["train"] = read_steps(raw.get("train", []), problems, given.get("judge"))
     whole = not any(str(one).startswith("train") for one in problems.found)
     made: dict[str, Callable[[], Any]] = {
         "name": lambda: _name(raw),
@@ -163,6 +169,13 @@ def _base(raw: Mapping[str, Any]) -> str | None:
     if base is not None and (not isinstance(base, str) or not base):
         raise UsageError(f"base: expected the folder or name of a model, got {base!r}")
     return base
+
+
+def _judge(raw: Mapping[str, Any]) -> str | None:
+    judge = raw.get("judge")
+    if judge is not None and (not isinstance(judge, str) or not judge):
+        raise UsageError(f"judge: expected the text that names a judge, got {judge!r}")
+    return judge
 
 
 def _rows(raw: Mapping[str, Any], key: str, seed: int) -> Recipe | None:
@@ -229,6 +242,12 @@ def _has_rows(pipeline: Pipeline) -> None:
     for step in pipeline.train:
         if step.data in ROWS and getattr(pipeline, step.data) is None:
             raise UsageError(f"train: {step.label} needs `{step.data}`, and the recipe has none")
+        key = step.data.removeprefix("heldout-")
+        if step.data in HELD and not isinstance(pipeline.heldout.get(key), Recipe):
+            raise UsageError(
+                f"train: {step.label} reads `{step.data}`: set heldout.{key} to a curate recipe "
+                "(source, stages), not to the path of a file"
+            )
     if pipeline.arms is not None and "prompts" not in pipeline.heldout:
         raise UsageError("arms: set heldout.prompts, the rows that the arms are compared on")
 

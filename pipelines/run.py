@@ -29,8 +29,10 @@ from siftune.pipelines.folder import COMMAND, FILES
 from siftune.pipelines.prefixed_progress import Prefixed
 from siftune.pipelines.preflight import HELDOUT_OF, Preflight
 from siftune.pipelines.recipe import Arms, Pipeline
+from siftune.pipelines.rounds import Rounds
 from siftune.pipelines.steps import code_used, judges_pairs, row_step_of, trainer_of
 from siftune.pipelines.train_steps import (
+    HELD,
     ROW_STEPS,
     ROWS,
     Step,
@@ -88,6 +90,7 @@ class _Work:
     told: list[dict[str, Any]] = field(default_factory=list)
     made: dict[str, Path] = field(default_factory=dict)  # folders of rows that steps made
     rows_told: list[dict[str, Any]] = field(default_factory=list)
+    rounds: Rounds = field(default_factory=Rounds)
 
     def finish(self) -> dict[str, Any]:
         data = {
@@ -98,12 +101,9 @@ class _Work:
         data |= self._hold_out()
         self.models["base"] = self._base()
         for step in self.pipeline.train:
-            if makes_rows(step.method):
-                self.made[step.label] = self._make_rows(step)
-            else:
-                rows = self._rows_of(step)
-                self.models[step.label] = self._train(step, rows, self.pipeline.seed)
-        for step in self.pipeline.trainings:  # now that there is a reward model, if there is one
+            self._run_step(step)
+        run = [step for step in self.pipeline.trainings if not self.rounds.skips(step)]
+        for step in run:  # now that there is a reward model, if there is one
             self._evaluate(step.label, self.models[step.label], step.method == "reward")
             if step.method != "reward" and judges_pairs(step.method):
                 self._judge(step)
@@ -115,12 +115,29 @@ class _Work:
             "data": {key: _summary(value) for key, value in data.items()},
             "heldout": {key: hash_file(Path(path)) for key, path in self.heldout.items()},
             "made": self.rows_told,
+            "rounds": self.rounds.facts(),
             "models": self.told,
             "before": before,
             "arms": arms,
         }
         write_json(self.out / "manifest.json", manifest)
         return manifest
+
+    def _run_step(self, step: Step) -> None:
+        """Make the step's rows or model; of a step after the last round take the latest ones."""
+        places: dict[str, Path] = self.made if makes_rows(step.method) else self.models
+        if self.rounds.skips(step):
+            places[step.label] = places[self.rounds.latest[step.name]]
+            return
+        facts = None
+        if makes_rows(step.method):
+            places[step.label], facts = self._make_rows(step)
+        else:
+            rows = self._rows_of(step.data)
+            places[step.label] = self._train(step, rows, self.pipeline.seed)
+        why = self.rounds.ran(step, facts)
+        if why is not None:
+            self.say(f"{step.label}: the rounds end here: {why}")
 
     def _curate(self, recipe: Recipe, folder: Path) -> Mapping[str, Any]:
         say = Prefixed(self.say, f"{folder.name}: ")
@@ -260,21 +277,36 @@ class _Work:
             "base", key, lambda folder: maker(text, folder), {"text": hash_file(text)}
         )
 
-    def _rows_of(self, step: Step) -> Path:
-        return self.out / step.data if step.data in ROWS else self.made[step.data]
+    def _rows_of(self, data: str) -> Path:
+        return self.out / data if data in (*ROWS, *HELD) else self.made[data]
 
-    def _make_rows(self, step: Step) -> Path:
-        """The folder of the rows that a step makes; made now unless it is there."""
-        rows = self._rows_of(step)
-        places = {label: str(path) for label, path in self.models.items()}
-        work = row_step_of(step, {"model": places[step.start], "seed": self.pipeline.seed}, places)
-        used = [step.start, *models_named(step.options)]
-        inputs = {
+    def _places(self) -> dict[str, str | None]:
+        """What ``step:LABEL`` stands for: a model, or rows; None for rows that are not there."""
+        named = {data: self._rows_of(data) / "kept.parquet" for data in (*ROWS, *HELD, *self.made)}
+        rows = {data: str(path) if path.is_file() else None for data, path in named.items()}
+        return {**rows, **{label: str(path) for label, path in self.models.items()}}
+
+    def _make_rows(self, step: Step) -> tuple[Path, dict[str, Any] | None]:
+        """The folder of the rows that a step makes, and what a judge measured of them."""
+        rows = self._rows_of(step.data)
+        places = self._places()
+        offered = {"model": places[step.start], "seed": self.pipeline.seed}
+        work = row_step_of(step, offered, places)
+        used = [*models_named(step.options)]
+        if "model" in options(type(work)):
+            used.insert(0, step.start)
+        inputs: dict[str, Any] = {
             "rows": hash_file(rows / "kept.parquet"),
-            "models": {label: model_hash(self.models[label]) for label in used},
+            "models": {
+                label: model_hash(self.models[label]) for label in used if label in self.models
+            },
         }
+        also = [label for label in used if label not in self.models and places[label] is not None]
+        if also:
+            inputs["also"] = {label: hash_file(Path(str(places[label]))) for label in also}
+        about = [work.describe()] if hasattr(work, "describe") else []
         code = code_of(ROW_STEPS, step.method)
-        key = digest_of([step.method, inputs, step.options, self.pipeline.seed, code])
+        key = digest_of([step.method, inputs, step.options, self.pipeline.seed, code, *about])
         folder = self.out / "made" / f"{step.label}-{key[:16]}"
         kept = folder / "kept.parquet"
         if kept.is_file():
@@ -285,8 +317,10 @@ class _Work:
         path = folder.relative_to(self.out).as_posix()
         told = {"label": step.label, "path": path, "key": key, "hash": hash_file(kept)}
         rows_made = pq.read_metadata(kept).num_rows
-        self.rows_told.append({**told, "rows": rows_made, "inputs": inputs})
-        return folder
+        facts = read_json(folder / "judging.json") if (folder / "judging.json").is_file() else None
+        judged = {} if facts is None else {"judged": facts}
+        self.rows_told.append({**told, "rows": rows_made, "inputs": inputs, **judged})
+        return folder, facts
 
     def _train(self, step: Step, rows: Path, seed: int, arm: str | None = None) -> Path:
         trainer = self._trainer(step, seed)
@@ -310,8 +344,8 @@ class _Work:
             "reward": None if step.reward is None else str(self.models[step.reward]),
             "eval_rows": self.heldout.get(HELDOUT_OF.get(step.method, "")),
         }
-        places = {label: str(path) for label, path in self.models.items()}
-        return trainer_of(replace(step, options=with_models(step.options, places)), offered)
+        named = with_models(step.options, self._places())
+        return trainer_of(replace(step, options=named), offered)
 
     def _made(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, Final
 
 from siftune.curate.commands.recipe_schema import (
@@ -13,6 +14,7 @@ from siftune.curate.commands.recipe_schema import (
     recipe_parts,
 )
 from siftune.curate.core.registry import find, summary, usable
+from siftune.curate.judge_stats.drift import Limits
 from siftune.finetune.core.methods import FAMILIES, PREFERENCE, TOOLS, TRAINER_GROUP, TRAINERS
 from siftune.finetune.option_texts import OPTION_TEXTS
 from siftune.pipelines.recipe import ARMS, KEYS
@@ -33,6 +35,10 @@ def pipeline_schema() -> Schema:
             "description": "Model that training starts from; null leaves it to -o base=MODEL.",
         },
         "init": _made_base(),
+        "judge": {
+            "type": ["string", "null"],
+            "description": "LLM judge of the steps that ask one: a model, or URL#MODEL.",
+        },
         "rows": {"$ref": "#/$defs/recipe", "description": "Rows that sft and ppo train on."},
         "pairs": {"$ref": "#/$defs/recipe", "description": "Pairs that all others train on."},
         "heldout": _heldout(),
@@ -74,6 +80,15 @@ def _repeat() -> Schema:
         "properties": {
             "rounds": {"type": "integer", "minimum": 1, "maximum": 100},
             "steps": {"type": "array", "items": {"$ref": "#/$defs/step"}},
+            "stop": {
+                "type": ["object", "null"],
+                "description": "Largest drift from the first round; beyond it the rounds end.",
+                "properties": {
+                    one.name: {"type": ["number", "null"], "exclusiveMinimum": 0}
+                    for one in fields(Limits)
+                },
+                "additionalProperties": False,
+            },
         },
         "required": ["rounds", "steps"],
         "additionalProperties": False,

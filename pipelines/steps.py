@@ -58,10 +58,10 @@ def trainer_of(step: Step, offered: Mapping[str, Any]) -> Any:
     return build(TRAINER_GROUP, trainer, given)
 
 
-def row_step_of(step: Step, offered: Mapping[str, Any], places: Mapping[str, str]) -> Any:
+def row_step_of(step: Step, offered: Mapping[str, Any], places: Mapping[str, str | None]) -> Any:
     """The component of a step that makes rows: its options, and those of ``offered`` it has.
 
-    ``places`` has the folder of each model that an option may name by ``step:LABEL``.
+    ``places`` has the path of each model or rows that an option may name by ``step:LABEL``.
 
     Raises:
         UsageError: an option that the step does not have.

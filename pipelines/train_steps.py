@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from siftune.curate.core.custom_file import short_name
 from siftune.curate.core.errors import Problems, UsageError
-from siftune.curate.core.registry import closest, names
+from siftune.curate.core.registry import closest, find, names
+from siftune.curate.core.registry import options as known_options
 from siftune.curate.files.outputs import check_name
 from siftune.finetune.core.methods import reads_of
 
 __all__ = [
+    "HELD",
     "LATEST",
     "MODEL_OF",
     "ROWS",
@@ -28,13 +30,16 @@ ROW_STEPS: Final = "pipelines.row_steps"
 """The group of components that make rows from rows: answers of a model, labels of a judge."""
 ROWS: Final = ("rows", "pairs")
 """Rows that every recipe may have, beside those that a step makes."""
+HELD: Final = ("heldout-prompts", "heldout-pairs")
+"""Held-out rows, which steps that make rows may read; no training may read what they make."""
 LATEST: Final = "latest"
 """The policy that was trained last: any model but a reward model; the base where there is none."""
 MODEL_OF: Final = "step:"
-"""Before the label of an earlier step, in any option: the model that it made."""
+"""Before the label of an earlier step, in any option: the model, or the rows, that it made."""
 
 _REPEAT: Final = "repeat"
-_REPEAT_KEYS: Final = ("rounds", "steps")
+_REPEAT_KEYS: Final = ("rounds", "steps", "stop")
+_LIMITS: Final = ("length", "position", "self_preference", "agreement")
 _MOST_ROUNDS: Final = 100
 
 
@@ -46,7 +51,8 @@ class Step:
     that answers in a step that makes rows. ``data`` is ``rows``, ``pairs`` or the label of an
     earlier step that makes rows. In round ``round`` of a ``repeat`` (0: in none) the label ends in
     the round's number, and ``name`` is the label without it. ``reward`` is the latest model of the
-    name reward, which a training is offered.
+    name reward, which a training is offered. ``loop`` is the number of the ``repeat``, and ``stop``
+    has what differs from the default limits of its drift (`judge_stats.drift.Limits`).
     """
 
     label: str
@@ -57,6 +63,8 @@ class Step:
     name: str = ""
     round: int = 0
     reward: str | None = None
+    loop: int = 0
+    stop: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def makes_rows(method: str) -> bool:
@@ -64,9 +72,16 @@ def makes_rows(method: str) -> bool:
     return method in names(ROW_STEPS)
 
 
-def read_steps(raw: Any, problems: Problems) -> tuple[Step, ...]:
-    """The steps of ``train``, those in a ``repeat`` once for each round; problems are collected."""
-    reader = _Reader(problems)
+def _asks_judge(method: str) -> bool:
+    return "judge" in known_options(find(ROW_STEPS, method))
+
+
+def read_steps(raw: Any, problems: Problems, judge: str | None = None) -> tuple[Step, ...]:
+    """The steps of ``train``, those in a ``repeat`` once for each round; problems are collected.
+
+    ``judge`` is that of the steps that ask one and name none.
+    """
+    reader = _Reader(problems, judge)
     with problems.collecting():
         for number, item in enumerate(_listed(raw, "train"), 1):
             with problems.collecting():
@@ -89,11 +104,15 @@ class _Reader:
     """
 
     problems: Problems
+    judge: str | None = None
     steps: list[Step] = field(default_factory=list)
     models: dict[str, str] = field(default_factory=lambda: {"base": "base"})
-    rows: dict[str, str] = field(default_factory=lambda: {name: name for name in ROWS})
+    rows: dict[str, str] = field(default_factory=lambda: {name: name for name in (*ROWS, *HELD)})
     latest: str = "base"
     whole: bool = True
+    held: set[str] = field(default_factory=lambda: set(HELD))  # rows that no training may read
+    loop: int = 0
+    stop: Mapping[str, float | None] = field(default_factory=dict)
 
     def take(self, where: str, item: Any, round_: int = 0) -> None:
         """Read one item of the list.
@@ -126,6 +145,8 @@ class _Reader:
                 f"{where} (repeat): rounds: expected a whole number from 1 to {_MOST_ROUNDS}, "
                 f"got {rounds!r}"
             )
+        self.loop += 1
+        self.stop = _limits(given.get("stop", {}), f"{where} (repeat): stop")
         items = _listed(given.get("steps"), f"{where} (repeat): steps")
         for number in range(1, rounds + 1):
             for at, item in enumerate(items, 1):
@@ -148,9 +169,18 @@ class _Reader:
         if label in (*self.models.values(), *self.rows.values()):
             what = "rows" if label in self.rows.values() else "model"
             raise UsageError(f"{where}: a second {what} called {label!r}; give it a `label`")
+        if self.judge is not None and makes_rows(method) and _asks_judge(method):
+            options.setdefault("judge", self.judge)
         options = self._resolved(options, place, whole)
+        if self.held & {data, *models_named(options)}:
+            if not makes_rows(method):
+                raise UsageError(
+                    f"{place}: data: {data!r} are held-out rows, which no training sees"
+                )
+            self.held.add(label)
+        loop = (self.loop, self.stop) if round_ else (0, {})
         reward = self.models.get("reward")
-        return Step(label, method, start, data, options, name, round_, reward)
+        return Step(label, method, start, data, options, name, round_, reward, *loop)
 
     def _default_start(self, method: str, round_: int) -> str:
         """In rounds the latest policy; else the first sft model, which itself starts from base."""
@@ -178,6 +208,8 @@ class _Reader:
             return [self._resolved(one, place, whole) for one in value]
         if isinstance(value, str) and value.startswith(MODEL_OF):
             name = value.removeprefix(MODEL_OF)
+            if name in self.rows:
+                return MODEL_OF + self.rows[name]
             return MODEL_OF + self._known(name, self._starts(), f"{place}: no model", whole)
         return value
 
@@ -191,8 +223,23 @@ class _Reader:
             self.latest = step.label
 
 
+def _limits(raw: Any, where: str) -> Mapping[str, float | None]:
+    """The limits of drift that a ``repeat`` sets; null is none at all."""
+    if raw is None:
+        return dict.fromkeys(_LIMITS)
+    if not isinstance(raw, dict):
+        raise UsageError(f"{where}: expected limits such as `length: 1.5`, or null, got {raw!r}")
+    for key, value in raw.items():
+        if key not in _LIMITS:
+            raise UsageError(f"{where}: unknown key {key!r}; {closest(str(key), _LIMITS)}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and value > 0):
+            raise UsageError(f"{where}: {key}: expected a number above 0 or null, got {value!r}")
+    return raw
+
+
 def models_named(options: Mapping[str, Any]) -> Sequence[str]:
-    """Labels of the steps that ``step:LABEL`` names in options, at any depth, in order."""
+    """Labels of the steps (or of rows) that ``step:LABEL`` names in options, at any depth."""
     found: list[str] = []
 
     def walk(value: Any) -> None:
@@ -209,8 +256,11 @@ def models_named(options: Mapping[str, Any]) -> Sequence[str]:
     return list(dict.fromkeys(found))
 
 
-def with_models(value: Any, places: Mapping[str, str]) -> Any:
-    """``value`` with ``step:LABEL`` replaced by what ``places`` has for the label."""
+def with_models(value: Any, places: Mapping[str, str | None]) -> Any:
+    """``value`` with ``step:LABEL`` replaced by what ``places`` has for the label.
+
+    That is None for rows that the recipe does not have, such as ``pairs``.
+    """
     if isinstance(value, Mapping):
         return {key: with_models(one, places) for key, one in value.items()}
     if isinstance(value, list | tuple):

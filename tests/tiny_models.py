@@ -58,13 +58,13 @@ def embedder(folder: Path) -> Path:
     return folder
 
 
-def language_model(folder: Path) -> Path:
+def language_model(folder: Path, context: int = 128) -> Path:
     """A Llama of width 32, one layer, some 300 tokens; ``text.txt`` beside it is their source."""
     from siftune.finetune.tools.init import Init
 
     text = folder.parent / "text.txt"
     text.write_text("\n\n".join(SENTENCES))
-    Init(vocab_size=320, hidden=32, layers=1, heads=2, context=128, steps=0)(text, folder)
+    Init(vocab_size=320, hidden=32, layers=1, heads=2, context=context, steps=0)(text, folder)
     return folder
 
 

@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import NoProgress
 from siftune.pipelines.recipe import load
+from siftune.pipelines.row_steps.curate import Curate
 from siftune.pipelines.run import run
 
 ROUNDS = """
@@ -83,6 +85,10 @@ def test_a_name_stands_for_the_latest_step_of_that_name(write):
         ("label: m,", "label: sft,", None),
         ("reward: length", "reward: step:dpo", "no model 'dpo' yet; there are base, sft, latest"),
         ("label: chosen", "label: answers", "a second rows called 'answers-1'"),
+        ("rounds: 2", "rounds: 2\n      stop: {lenght: 2}", "did you mean length"),
+        ("rounds: 2", "rounds: 2\n      stop: {length: 0}", "expected a number above 0 or null"),
+        ("data: chosen", "data: heldout-prompts", "held-out rows, which no training sees"),
+        ("data: answers", "data: heldout-prompts", "held-out rows, which no training sees"),
         ("- spo: ", "- repeat: ", "a repeat cannot be inside another"),
     ],
 )
@@ -128,3 +134,42 @@ def test_rows_that_a_step_does_not_take_are_refused_before_anything_runs(
         with pytest.raises(UsageError, match=said):
             run(load(write(text.replace(old, new))), tmp_path / "out")
         assert not (tmp_path / "out").exists()
+
+
+def test_a_drift_beyond_its_limit_ends_the_rounds(monkeypatch, write, tiny_model_dir, tmp_path):
+    figures = iter([10.0, 30.0, 50.0])
+
+    def judged(self, rows, out):
+        made = curate(self, rows, out)
+        value = next(figures)
+        length = {"value": value, "low": value - 1, "high": value + 1, "rows": 9, "prompts": 9}
+        (out / "judging.json").write_text(json.dumps({"figures": {"length": length}}))
+        return made
+
+    curate = Curate.__call__
+    monkeypatch.setattr(Curate, "__call__", judged)
+    text = ROUNDS.format(base=tiny_model_dir).replace("rounds: 2", "rounds: 3")
+    more = "  - spo: {label: last, start: m, data: chosen, batch_size: 2, max_length: 64}\n"
+    lines: list[str] = []
+
+    class Told(NoProgress):
+        def __call__(self, line: str) -> None:
+            lines.append(line)
+
+    manifest = run(load(write(text + more)), tmp_path / "out", say=Told())
+    assert [one["label"] for one in manifest["models"]] == ["sft", "m-1", "last"]
+    assert [one["label"] for one in manifest["made"]][-1] == "chosen-2"
+    (stopped,) = manifest["rounds"]["stopped"]
+    assert (stopped["loop"], stopped["round"], stopped["label"]) == (1, 2, "chosen-2")
+    assert "answers grew to 3.000 (" in stopped["reasons"][0]
+    assert any(line.startswith("chosen-2: the rounds end here") for line in lines)
+    last, first = (one for one in reversed(manifest["models"][1:]))
+    assert last["inputs"]["start"] == first["hash"]
+
+    free = load(write(text.replace("rounds: 3", "rounds: 3\n      stop: null")))
+    figures = iter([10.0, 30.0, 50.0])
+    manifest = run(free, tmp_path / "free")
+    assert [one["label"] for one in manifest["models"]] == ["sft", "m-1", "m-2", "m-3"]
+    changes = [one["changes"]["length"]["value"] for one in manifest["rounds"]["measured"][1:]]
+    assert changes == pytest.approx([3.0, 5.0])
+    assert manifest["rounds"]["stopped"] == []

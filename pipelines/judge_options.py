@@ -1,0 +1,166 @@
+"""Options of steps that ask an LLM judge, the judge they name, and what it measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import report_progress
+from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, check_ranges
+from siftune.curate.core.registry import code_of
+from siftune.curate.files.atomic import digest_of
+from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError
+from siftune.curate.judging.judge_columns import TASKS, cache_file, judge_task
+from siftune.curate.judging.spec import judge_backend
+from siftune.curate.judging.types import AsyncBackend, Backend, Item, Task, Verdict
+
+if TYPE_CHECKING:
+    from siftune.curate.judging.engine import Judge
+
+__all__ = ["JudgeOptions", "Outcomes", "estimated"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """What steps that ask a judge have in common; those of the judge are as in `siftune curate`.
+
+    Options:
+        judge: The judge: a chat model (name, folder or ``step:LABEL``), URL#MODEL of a server,
+            classifier:FOLDER, scripted:FILE.py:NAME, or a name of `siftune curate judges`.
+        judge_options: Options of the judge, such as ``{key_variable: MY_KEY}`` of a server.
+        task_options: Options of the task, such as ``{rationale: false}`` of additive.
+        cache: File of the judge's answers; by default judge.sqlite in .siftune_cache.
+        replay: Take answers from the cache alone.
+        in_flight: Most requests to a server at a time.
+        per_minute: Most requests to a server in a minute.
+        timeout: Seconds for one whole answer of a server.
+        tries: Most requests for one question, where a server fails.
+        ask_again: How often a question is asked again whose answer cannot be parsed.
+        max_cost: Dollars that the answers of this cache may cost together; never passed.
+        price_input: Dollars for a million input tokens.
+        price_output: Dollars for a million output tokens.
+        dearest: Most dollars that one answer costs, where the server states the cost of each.
+    """
+
+    judge: str
+    judge_options: Mapping[str, Any] = field(default_factory=dict)
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+    cache: str = ""
+    replay: bool = False
+    in_flight: Count = 32
+    per_minute: Positive | None = None
+    timeout: Positive = 60.0
+    tries: Count = 5
+    ask_again: Natural = 2
+    max_cost: NonNegative | None = None
+    price_input: NonNegative = 0.0
+    price_output: NonNegative = 0.0
+    dearest: NonNegative | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse options out of range."""
+        check_ranges(self)
+
+    def verdicts(self, task: Task, items: Iterable[Item], total: int) -> Iterator[Verdict]:
+        """The judge's verdict on each item, in order."""
+        yield from self._verdicts(self.backend, task, items, total)
+
+    def _verdicts(
+        self, backend: Backend | AsyncBackend, task: Task, items: Iterable[Item], total: int
+    ) -> Iterator[Verdict]:
+        for done, verdict in enumerate(self._engine(backend, task).verdicts(items), 1):
+            yield verdict
+            report_progress(done, total, "items")
+
+    def _engine(self, backend: Backend | AsyncBackend, task: Task) -> Judge:
+        from siftune.curate.judging.engine import Judge
+        from siftune.curate.judging.spending import Prices
+
+        return Judge(
+            backend,
+            task,
+            cache=cache_file(self.cache),
+            in_flight=self.in_flight,
+            per_minute=self.per_minute,
+            timeout=self.timeout,
+            tries=self.tries,
+            ask_again=self.ask_again,
+            max_cost=self.max_cost,
+            prices=Prices(self.price_input, self.price_output, self.dearest),
+            replay=self.replay,
+        )
+
+    @cached_property
+    def backend(self) -> Backend | AsyncBackend:
+        """The judge; a model is loaded when it is first asked."""
+        return judge_backend(self.judge, self.judge_options)
+
+    def task_of(self, name: str, **options: Any) -> Task:
+        """The task of that name with the ``task_options``, and ``options`` where they set none.
+
+        Raises:
+            UsageError: there is none, or an option does not fit.
+        """
+        return judge_task(name, {**options, **self.task_options})
+
+    def describe(self) -> dict[str, Any]:
+        """What the verdicts depend on besides the options: the judge's model."""
+        return {"judge": self.backend.identity}
+
+    def code_of_tasks(self, *names: str) -> str:
+        """Hash of the code of judge tasks."""
+        return digest_of([code_of(TASKS, name) for name in names])
+
+
+@dataclass
+class Outcomes:
+    """How many items were kept, and why the others were left out; with what the calls cost."""
+
+    kept: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    asked: int = 0
+    cached: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: int = 0
+
+    def add(self, verdict: Verdict) -> None:
+        """Count the calls of a verdict."""
+        for name in ("asked", "cached", "input_tokens", "output_tokens", "cost"):
+            setattr(self, name, getattr(self, name) + getattr(verdict, name))
+
+    def facts(self) -> dict[str, Any]:
+        """All counts; the cost in dollars."""
+        found = asdict(self)
+        return {**found, "cost": self.cost / 1e9, "left_out": dict(sorted(self.left_out.items()))}
+
+    def refuse_none(self, rows: Any, what: str) -> None:
+        """Refuse to go on where nothing was kept.
+
+        Raises:
+            UsageError: nothing was.
+        """
+        if not self.kept:
+            counted = ", ".join(f"{count:,} {why}" for why, count in self.left_out.items())
+            raise UsageError(
+                f"{rows}: no {what} came of it: {counted or 'there was nothing to do'}"
+            )
+
+
+def estimated(measures: Mapping[str, Callable[[], Estimate | None]]) -> dict[str, Any]:
+    """The figures with their intervals, and of the others why there is none."""
+    figures: dict[str, Any] = {}
+    without: dict[str, str] = {}
+    for name, measure in measures.items():
+        try:
+            found = measure()
+        except NotEstimableError as error:
+            without[name] = str(error)
+        else:
+            if found is not None:
+                figures[name] = asdict(found)
+    return {"figures": figures, "not_measured": without}

@@ -1,0 +1,181 @@
+"""The packaged recipes of judges: listed, and run from end to end with a scripted judge."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from siftune.curate.core.errors import UsageError
+from siftune.pipelines.commands import pipelines
+from siftune.pipelines.packaged import packaged, recipe_file, recipe_text
+from siftune.pipelines.recipe import load
+from siftune.pipelines.run import run
+from tests.tiny_models import language_model
+
+JUDGE = f"scripted:{Path(__file__).with_name('scripted_judge.py')}:longer"
+WORDS = "abcdefghijklmnop"
+SFT = "{epochs: 30, lr: 2.0e-2, batch_size: 8, max_length: 64}"
+DPO = "batch_size: 4, max_length: 64, held_out: 0, on_bad: drop"
+PPO = "{rollouts: 1, batch_size: 4, minibatches: 1, epochs: 1, max_new_tokens: 8}"
+SMALL = {
+    "rlaif": [
+        f"train.1.sft={SFT}",
+        "train.2.sample.max_new_tokens=8",
+        "train.4.reward={data: labels, batch_size: 4, on_bad: drop}",
+        f"train.5.ppo={PPO}",
+    ],
+    "rlaif_dpo": [
+        f"train.1.sft={SFT}",
+        "train.2.sample.max_new_tokens=8",
+        f"train.4.dpo={{data: labels, {DPO}}}",
+    ],
+    "constitutional_ai": [
+        "train.1.sample.max_new_tokens=8",
+        f"train.3.sft={{data: revised, {SFT[1:]}",
+        "train.4.sample.max_new_tokens=8",
+        "train.7.reward={data: hybrid, batch_size: 4, on_bad: drop}",
+        f"train.8.ppo={PPO}",
+    ],
+    "self_rewarding": [
+        f"train.1.sft={SFT}",
+        "train.2.repeat.steps.1.sample.max_new_tokens=8",
+        f"train.2.repeat.steps.3.dpo={{label: m, data: labels, {DPO}}}",
+    ],
+    "con_j": [
+        "pairs.stages.1.test_share=0.5",
+        "heldout.pairs.stages.1.test_share=0.5",
+        "train.1.judge.judge=" + JUDGE,
+        "train.3.dpo={label: con_j, data: judgements, batch_size: 8, held_out: 0}",
+        "train.4.judge.judge=" + JUDGE,
+    ],
+}
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch, tiny_model_dir):
+    """The overrides that make a recipe small, in a folder with its rows."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"instruction": f"say {word}", "output": word} for word in WORDS]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs = [{"prompt": f"say {w}", "chosen": f"{w} {w}", "rejected": w} for w in WORDS]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+
+    def overrides(name: str, base=tiny_model_dir) -> list[str]:
+        source = "pairs" if name == "con_j" else "rows"
+        given = [f"base={base}", f"judge={JUDGE}", f"{source}.source={source}.jsonl"]
+        evaluate = "evaluate={max_new_tokens: 8}"
+        return [*given, *SMALL[name], evaluate]
+
+    return overrides
+
+
+def ran(name, overrides, out, say=None):
+    return run(load(recipe_file(Path(name)), overrides), out, say=say)
+
+
+def made(manifest, out):
+    """Folders of the rows that steps made, by label."""
+    return {one["label"]: out / one["path"] for one in manifest["made"]}
+
+
+def test_every_recipe_is_listed_with_its_paper_and_can_be_printed(tmp_path):
+    found = packaged()
+    assert set(found) == set(SMALL)
+    for name, fields in found.items():
+        assert set(fields) == {"does", "paper", "needs", "keeps", "leaves out", "run"}
+        assert "arXiv:" in fields["paper"]
+        assert fields["run"].startswith(f"siftune pipelines run {name} -o base=")
+    listed = CliRunner().invoke(pipelines, ["recipes"])
+    assert all(f"{name}: {found[name]['does']}" in listed.output for name in found)
+    printed = CliRunner().invoke(pipelines, ["recipes", "rlaif"])
+    assert printed.output.rstrip() == recipe_text("rlaif")
+    refused = CliRunner().invoke(pipelines, ["recipes", "rlaiv"])
+    assert "did you mean rlaif" in str(refused.exception)
+    with pytest.raises(UsageError, match="no recipe of that name"):
+        recipe_file(Path("rlaiv"))
+    assert recipe_file(tmp_path) == tmp_path
+
+
+def test_rlaif_labels_train_a_reward_model_and_ppo(small, tmp_path):
+    out = tmp_path / "out"
+    manifest = ran("rlaif", small("rlaif"), out)
+    assert [one["label"] for one in manifest["models"]] == ["sft", "reward", "ppo"]
+    labels = made(manifest, out)["labels"]
+    kept = pl.read_parquet(labels / "kept.parquet")
+    said = [[row[side][0]["content"] for side in ("chosen", "rejected")] for row in kept.to_dicts()]
+    assert said
+    assert all((len(chosen), chosen) > (len(other), other) for chosen, other in said)
+    facts = json.loads((labels / "judging.json").read_text())
+    assert facts["kept"] + sum(facts["left_out"].values()) >= kept.height
+    assert facts["figures"]["length"]["low"] <= facts["figures"]["length"]["value"]
+    verdicts = pl.read_parquet(labels / "verdicts.parquet")
+    assert verdicts["error"].null_count() == verdicts.height
+
+
+def test_constitutional_ai_revises_and_joins_human_pairs_where_there_are_any(small, tmp_path):
+    given = [*small("constitutional_ai", trained(small, tmp_path)), "pairs.source=pairs.jsonl"]
+    out = tmp_path / "out"
+    manifest = ran("constitutional_ai", given, out)
+    folders = made(manifest, out)
+    revised = pl.read_parquet(folders["revised"] / "kept.parquet").to_dicts()
+    for row in revised:
+        extra = json.loads(row["extra"])
+        assert row["messages"][-1]["content"] == f"{extra['first_answer']} b b"
+        assert len(extra["principles"]) == len(extra["critiques"]) == 2
+    ai, hybrid = (pl.read_parquet(folders[x] / "kept.parquet") for x in ("ai", "hybrid"))
+    assert hybrid.height == ai.height + len(WORDS)
+    assert hybrid["id"].is_unique().all()
+    alone = load(recipe_file(Path("constitutional_ai")), given[:-1])
+    assert alone.pairs is None
+
+
+def trained(small, tmp_path):
+    """A tiny model that ends its answers."""
+    text = "base: null\nrows: {source: null}\ntrain: [{sft: " + SFT + "}]\n"
+    Path("sft.yaml").write_text(text)
+    manifest = run(load(Path("sft.yaml"), small("rlaif")[0:3:2]), tmp_path / "sft")
+    return tmp_path / "sft" / manifest["models"][0]["path"]
+
+
+def test_in_self_rewarding_the_model_of_the_round_answers_and_judges(small, tmp_path):
+    given = small("self_rewarding")
+    steps = load(recipe_file(Path("self_rewarding")), [one for one in given if "judge=" not in one])
+    judges = [step.options["judge"] for step in steps.train if step.method == "judge"]
+    assert judges == ["step:sft", "step:m-1"]
+
+    out = tmp_path / "out"
+    manifest = ran("self_rewarding", given, out)
+    assert [one["label"] for one in manifest["models"]] == ["sft", "m-1", "m-2"]
+    hashes = {one["label"]: one["hash"] for one in manifest["models"]}
+    told = {one["label"]: one["inputs"]["models"] for one in manifest["made"]}
+    assert told["answers-1"] == {"sft": hashes["sft"]}
+    assert told["answers-2"] == {"m-1": hashes["m-1"]}
+    rounds = manifest["rounds"]
+    assert [one["round"] for one in rounds["measured"]] == [1, 2]
+    assert "length" in rounds["measured"][1]["changes"]
+    kept = pl.read_parquet(made(manifest, out)["labels-1"] / "kept.parquet")
+    assert (kept["margin"] > 0).all()
+
+    lines: list[str] = []
+    assert ran("self_rewarding", given, out, lines.append) == manifest
+    assert all("done before" in line for line in lines if line.startswith(("answers", "labels")))
+
+
+def test_con_j_learns_from_right_against_wrong_judgements(small, tmp_path):
+    out = tmp_path / "out"
+    base = language_model(tmp_path / "base", context=2048)  # a question of the judge fits
+    manifest = ran("con_j", small("con_j", base), out)
+    rows = pl.read_parquet(made(manifest, out)["judgements"] / "kept.parquet").to_dicts()
+    assert rows
+    for row in rows:
+        right = "A" if row["id"].endswith("#given") else "B"
+        assert row["chosen"][0]["content"].endswith(f"Verdict: {right}")
+        assert not row["rejected"][0]["content"].endswith(f"Verdict: {right}")
+        assert "is the better one" not in row["prompt"][-1]["content"]
+    facts = json.loads((made(manifest, out)["judgements"] / "judging.json").read_text())
+    assert facts["sampled"] == {"right": len(rows), "wrong": 0}
+    assert facts["hinted"] == len(rows)
+    after = json.loads((made(manifest, out)["after"] / "judging.json").read_text())
+    assert after["figures"]["accuracy"]["value"] == 1.0
