@@ -237,6 +237,8 @@ class Components(ComponentGroup):
         component = described(self._components, command)
         common = self._common()
         shared = {str(option.name) for option in common}
+        if is_custom(command):
+            _refuse_clash(command, component, common)
 
         def callback(**given: Any) -> None:
             rest = {key: given.pop(key) for key in shared}
@@ -255,6 +257,17 @@ class Components(ComponentGroup):
             f"did you mean {_flag(renamed[name])}?" if name in renamed else None
         )
         return made
+
+
+def _refuse_clash(command: str, component: type[Any], common: Iterable[click.Parameter]) -> None:
+    """Refuse an option of a user's own that the command has, too; the seed is meant for both."""
+    flags = {flag for option in common if option.name != "seed" for flag in option.opts}
+    for name in options(component):
+        if _flag(name) in flags:
+            raise UsageError(
+                f"{command}: {_flag(name)} is an option of the command: name the parameter "
+                f"{name!r} otherwise, or use it in a recipe"
+            )
 
 
 def component_options(

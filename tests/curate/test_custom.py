@@ -447,6 +447,14 @@ def test_commands_and_recipes_take_files(project: Path) -> None:
     assert "1:letters" in curate_explain("run", "rows:2")
 
 
+def test_an_option_that_the_command_has_too_is_refused(project: Path) -> None:
+    Path("rules.py").write_text("def f(response, limit=1, seed=2): return limit\n")
+    told = r"rules\.py:f: --limit is an option of the command: name the parameter 'limit' otherwise"
+    with pytest.raises(UsageError, match=told):
+        curate("score", "rows.jsonl", "rules.py:f", "--out", "scored")
+    assert registry.build("curate.scorers", "rules.py:f", {"limit": 3})(chats())["f"][0] == 3
+
+
 def curate_explain(*words: str) -> str:
     return str(CliRunner().invoke(command, ["explain", *words]).output)
 
