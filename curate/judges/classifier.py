@@ -180,7 +180,7 @@ class Classifier:
                 "one output, or of classes that exclude each other"
             )
         if self.number_format == "bf16":
-            narrow_all_but_head(loaded, torch.bfloat16)
+            narrow_all_but_head(loaded, torch.bfloat16, loaded.config.num_labels)
         loaded.config.pad_token_id = self._tokenizer.pad_token_id  # heads find the last token by it
         return loaded.to(torch.device(_device()))
 

@@ -352,11 +352,12 @@ def _finite(tensor: Tensor) -> bool:
     return bool(low.isfinite() & high.isfinite())
 
 
-def narrow_all_but_head(model: Any, dtype: torch.dtype) -> None:
-    """Weights of a reward model in ``dtype``, but the layer that gives the score in float32."""
+def narrow_all_but_head(model: Any, dtype: torch.dtype, outputs: int = 1) -> None:
+    """Weights of a classifier in ``dtype``, but the layer with its ``outputs`` in float32."""
     from torch.nn import Linear
 
-    heads = [one for one in model.modules() if isinstance(one, Linear) and one.out_features == 1]
+    layers = [one for one in model.modules() if isinstance(one, Linear)]
+    heads = [one for one in layers if one.out_features == outputs]
     kept = {id(weight) for head in heads for weight in head.parameters()}
     for weight in model.parameters():
         if id(weight) not in kept:

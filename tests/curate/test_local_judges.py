@@ -254,6 +254,17 @@ def test_a_classifier_refuses_a_rubric_and_a_chat_model_refuses_to_score(
     assert (bad.reason, good.output_tokens) == ("too_long", 0)
 
 
+def test_in_bf16_a_score_depends_on_no_other_and_the_head_is_fp32(tiny_reward_dir: Path) -> None:
+    asked = [replace(ClassifierScore().questions(PAIR)[0], messages=one.messages) for one in ASKED]
+    judge = Classifier(str(tiny_reward_dir), precision="bf16")
+    together = [answer.text for answer in judge.answer(asked)]
+    assert together == [judge.answer([one])[0].text for one in asked]
+    full = [float(one.text) for one in Classifier(str(tiny_reward_dir)).answer(asked)]
+    assert list(map(float, together)) == pytest.approx(full, abs=0.02)
+    assert list(map(float, together)) != full
+    assert {one.dtype for one in judge._loaded.score.parameters()} == {torch.float32}
+
+
 def test_a_language_model_is_no_classifier(tiny_model_dir: Path) -> None:
     with pytest.raises(UsageError, match="is no reward model or sequence classifier"):
         Classifier(str(tiny_model_dir)).answer([ClassifierScore().questions(PAIR)[0]])
