@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalModel"]
 
 _PROBE: Final = ({"role": "user", "content": "?"},)
+_NO_THINKING: Final = "{%- set enable_thinking = false -%}"
 _TOKENS: Final = {"cpu": 8192, "cuda": 2**16}
 """Most tokens, with those to be written, of a batch of texts."""
 
@@ -50,8 +51,9 @@ class LocalModel:
     tokens at a temperature of 0, else a sample whose random numbers are drawn from the question.
 
     Turns are written in the model's own chat template, and control tokens that the data spells out
-    stay text. A system turn is put in front of the first user turn where the template has none. A
-    question that does not fit the model's window has the error ``too_long``: nothing is cut.
+    stay text. A system turn is put in front of the first user turn where the template has none, and
+    reasoning before the answer is off where the template can switch it. A question that does not
+    fit the model's window has the error ``too_long``: nothing is cut.
 
     In fp32 questions run in batches, which change a probability by rounding only (below 1e-5); in
     bf16 each question runs alone, and its answer depends on no other.
@@ -126,7 +128,8 @@ class LocalModel:
             for question in questions
         ]
         try:
-            return [*encode_prompts(self._tokenizer, [_turns(messages) for messages in plain])]
+            turns = [_turns(messages) for messages in plain]
+            return [*encode_prompts(self._tokenizer, turns, self._template)]
         except DataError as error:
             if len(questions) == 1:
                 reason = str(error).partition(": ")[2]  # after the number of the conversation
@@ -174,7 +177,7 @@ class LocalModel:
         The form with a blank in front is tried first where the template writes one before an
         answer, else the form without.
         """
-        renderer = ChatRenderer(self._tokenizer, own_template(self._tokenizer))
+        renderer = ChatRenderer(self._tokenizer, self._template)
         asked = renderer(_PROBE, None, True)
         told = renderer([*_PROBE, {"role": "assistant", "content": "A"}], None, False)
         blank = told.startswith(f"{asked} ")
@@ -287,6 +290,12 @@ class LocalModel:
                 "model, such as smollm2 (`siftune models list`)"
             )
         return found
+
+    @cached_property
+    def _template(self) -> str:
+        """The model's chat template, with reasoning before the answer switched off."""
+        own = own_template(self._tokenizer)
+        return f"{_NO_THINKING}{own}" if "enable_thinking" in own else own
 
     @cached_property
     def _ends(self) -> frozenset[int]:

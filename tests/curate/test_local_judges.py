@@ -148,6 +148,16 @@ def test_a_template_without_system_turns_gets_them_in_the_first_user_turn(
     assert answered.probabilities is not None
 
 
+def test_reasoning_before_the_answer_is_off(tiny_model_dir: Path) -> None:
+    local = LocalModel(str(tiny_model_dir))
+    local._tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}: "
+        "{% if enable_thinking is defined and not enable_thinking %}done {% endif %}{% endif %}"
+    )
+    ids = local._encoded([Question((("user", "Text"),), labels=("A", "B"))])[0]
+    assert local._tokenizer.decode(ids) == "Text: done "
+
+
 def test_what_does_not_fit_the_window_is_an_error_and_not_cut(tiny_model_dir: Path) -> None:
     local = LocalModel(str(tiny_model_dir), max_tokens=128)
     long = replace(ASKED[0], messages=(("user", "a b " * 200),))
