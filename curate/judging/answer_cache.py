@@ -80,13 +80,14 @@ class AnswerCache:
     ``kill -9`` too; a crash of the machine itself may lose the last seconds, and leaves the file
     whole. Several processes may use it at once; of two answers with one key the first stays.
     Money of an account is what its calls cost and what is reserved for calls that have not ended,
-    those of killed runs included: they may have been billed.
+    those of killed runs included: they may have been billed. With ``read_only`` nothing is written.
     """
 
     path: Path | None
     account: str
     model: str
     run: int = 0
+    read_only: bool = False
     _database: sqlite3.Connection = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -94,8 +95,9 @@ class AnswerCache:
         try:
             with self._errors():
                 self._prepare()
-            with self.transaction():
-                self.run = self._begin_run()
+            if not self.read_only:
+                with self.transaction():
+                    self.run = self._begin_run()
         except BaseException:
             self.close()
             raise
@@ -187,7 +189,11 @@ class AnswerCache:
     def _connect(self) -> sqlite3.Connection:
         """A connection for the thread that asks, which need not be this one."""
         name = ":memory:"
-        if self.path is not None:
+        if self.path is not None and self.read_only:
+            if self.path.exists():
+                refuse_other_than_file(self.path)
+                name = f"{self.path.absolute().as_uri()}?mode=ro"
+        elif self.path is not None:
             refuse_other_than_file(self.path)
             make_folder(self.path.parent)
             with suppress(FileExistsError):  # answers quote the data: for the user's eyes only
@@ -195,7 +201,11 @@ class AnswerCache:
             name = str(self.path.absolute())  # no name is special, such as :memory:
         with self._errors():
             return sqlite3.connect(
-                name, timeout=_WAIT, isolation_level=None, check_same_thread=False
+                name,
+                timeout=_WAIT,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=name.startswith("file:"),
             )
 
     def _prepare(self) -> None:
@@ -208,6 +218,9 @@ class AnswerCache:
                 f"{self.path} is no cache of judge answers, but a database of another program: "
                 "name another file"
             )
+        if self.read_only and tables:
+            self._check_version()
+            return
         with suppress(sqlite3.OperationalError):  # another process sets it just now
             database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
@@ -218,7 +231,10 @@ class AnswerCache:
             database.execute(f"PRAGMA application_id = {_APPLICATION}")
             database.execute(f"PRAGMA user_version = {_VERSION}")
         database.execute("COMMIT")
-        version = database.execute("PRAGMA user_version").fetchone()[0]
+        self._check_version()
+
+    def _check_version(self) -> None:
+        version = self._database.execute("PRAGMA user_version").fetchone()[0]
         if version != _VERSION:
             raise UsageError(
                 f"{self.path} is of another version of Siftune (format {version}, expected "

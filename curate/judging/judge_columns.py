@@ -211,7 +211,7 @@ class JudgeColumns:
                 strict=True,
             )
         }
-        spent = [self._spent(one) for one in found]
+        spent = [self.spent(one) for one in found]
         rest = {
             column: pl.Series([one[name] for one in spent], dtype=kind)
             for name, (column, kind) in zip(_SPENT, self._spent_columns.items(), strict=True)
@@ -291,7 +291,7 @@ class JudgeColumns:
             yield verdict
             report_progress(done, total, "rows")
 
-    def _spent(self, verdict: Verdict) -> dict[str, Any]:
+    def spent(self, verdict: Verdict) -> dict[str, Any]:
         """Error, tokens and cost of a verdict; null where there is no answer, or not known."""
         answers = verdict.answers
         tokens_in = _sum([one.input_tokens for one in answers])
