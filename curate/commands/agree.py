@@ -12,9 +12,9 @@ import rich_click as click
 from siftune.curate.commands.click_commands import HintingCommand
 from siftune.curate.core.errors import BadRow, DataError, UsageError
 from siftune.curate.core.terminal import echo, echo_json
-from siftune.curate.core.types import Row
 
 if TYPE_CHECKING:
+    from siftune.curate.core.types import Row
     from siftune.curate.judge_stats.report import AgreementReport, Kind
 
 __all__ = ["LabelRow", "agree", "label_rows", "report_on"]

@@ -18,13 +18,11 @@ _USUAL: Final = ".siftune_cache"
 
 
 def project_folder() -> Path:
-    """The cache folder of the project in the current folder, made where it is not there.
+    """The cache folder of the project in the current folder.
 
     It is the one that SIFTUNE_STAGE_CACHE names, else ``.siftune_cache``.
     """
-    folder = Path(os.environ.get("SIFTUNE_STAGE_CACHE") or _USUAL)
-    make_project_folder(folder)
-    return folder
+    return Path(os.environ.get("SIFTUNE_STAGE_CACHE") or _USUAL)
 
 
 def make_project_folder(folder: Path) -> None:

@@ -154,7 +154,7 @@ class _Questions:
         scorer = self.scorer
         known: list[Mapping[str, Any] | None] = [None] * batch.height
         if cache_file(scorer.cache).is_file():
-            engine = replace(scorer.engine(backend), replay=True)
+            engine = replace(scorer, replay=True).engine(backend)
             for at, verdict in enumerate(engine.verdicts(items_of(batch, scorer.given))):
                 known[at] = None if verdict.error == "not_in_cache" else scorer.spent(verdict)
                 self.cached += verdict.cached
@@ -162,7 +162,8 @@ class _Questions:
         return [self._row(number, item, one) for item, one in zip(items, known, strict=True)]
 
     def _row(self, number: int, item: Item, spent: Mapping[str, Any] | None) -> _Row:
-        task, prices, count = self.scorer.made_task, self.scorer.prices, self.counters[number]
+        prices, count = self.scorer.prices, self.counters[number]
+        task = self.scorer.asked_task
         try:
             fits = task.answers is None or len(item.answers) == task.answers
             questions = task.questions(item) if fits else []

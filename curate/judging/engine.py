@@ -86,9 +86,7 @@ class Judge:
 
         ``totals`` counts over all calls of this method.
         """
-        cache = AnswerCache(
-            self.cache, self.account, self.backend.identity, read_only=self.replay
-        )
+        cache = AnswerCache(self.cache, self.account, self.backend.identity, read_only=self.replay)
         try:
             cap = None if self.max_cost is None else int(self.max_cost * BILLION)
             book = CallBook(cache, self.prices or Prices(), cap, self.replay, self.totals)

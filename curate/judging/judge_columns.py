@@ -16,7 +16,7 @@ from siftune.curate.core.progress import report_progress
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive
 from siftune.curate.core.registry import build, checked, code_of
 from siftune.curate.files.atomic import digest_of
-from siftune.curate.files.project_folder import project_folder
+from siftune.curate.files.project_folder import make_project_folder, project_folder
 from siftune.curate.judging.panel import Panel
 from siftune.curate.judging.row_items import items_of
 from siftune.curate.judging.spec import judge_backend, named_judge
@@ -26,7 +26,7 @@ from siftune.curate.judging.types import AsyncBackend, Backend, Task, Verdict
 if TYPE_CHECKING:
     from siftune.curate.judging.engine import Judge
 
-__all__ = ["TASKS", "JudgeColumns", "cache_file", "judge_task", "may_pass"]
+__all__ = ["TASKS", "JudgeColumns", "cache_file", "judge_task", "may_pass", "scorer_of"]
 
 TASKS: Final = "curate.judge_tasks"
 _BILLION: Final = 1_000_000_000
@@ -68,6 +68,22 @@ def judge_task(name: str, options: Mapping[str, Any]) -> Task:
         raise UsageError(f"task {name} {what}: expected adds, answers, questions, parse, verdict")
     own: Task = checked(thing, options, name)
     return own
+
+
+def scorer_of(task: Task) -> str:
+    """The scorer that has columns for a task.
+
+    >>> scorer_of(judge_task("pairwise", {})), scorer_of(judge_task("deita_quality", {}))
+    ('judge_pairwise', 'judge_rating')
+    """
+    first = next(iter(task.adds.values()))
+    if "ranks" in task.adds:
+        return "judge_ranking"
+    if task.answers == 2:
+        return "judge_pairwise"
+    if {"tags", "tag_count"} <= task.adds.keys():
+        return "tags"
+    return "judge_rating" if first == pl.Float64 else "judgement"
 
 
 def cache_file(option: str) -> Path:
@@ -137,6 +153,7 @@ class JudgeColumns:
 
     name: ClassVar[str] = ""
     example: ClassVar = (("judge", "smollm2"),)
+    summed: ClassVar = ("input_tokens", "output_tokens", "cost")  # in the manifest
     content: ClassVar[tuple[str, ...]] = ()  # the columns of turns that are judged
 
     def __post_init__(self) -> None:
@@ -234,12 +251,13 @@ class JudgeColumns:
 
     def engine(self, backend: Backend | AsyncBackend) -> Judge:
         """What asks one judge."""
-        from siftune.curate.judging.calibration import Calibrated
         from siftune.curate.judging.engine import Judge
 
+        if not self.cache and not self.replay:
+            make_project_folder(project_folder())
         return Judge(
             backend,
-            Calibrated(self.made_task) if self.calibrate else self.made_task,
+            self.asked_task,
             cache=cache_file(self.cache),
             in_flight=self.in_flight,
             per_minute=self.per_minute,
@@ -285,6 +303,13 @@ class JudgeColumns:
     def made_task(self) -> Task:
         """The task with its options."""
         return judge_task(self.task, self.task_options)
+
+    @property
+    def asked_task(self) -> Task:
+        """The task as it is asked: with the questions of a calibration, if there is one."""
+        from siftune.curate.judging.calibration import Calibrated
+
+        return Calibrated(self.made_task) if self.calibrate else self.made_task
 
     def _counted(self, verdicts: Iterator[Verdict], total: int) -> Iterator[Verdict]:
         for done, verdict in enumerate(verdicts, 1):

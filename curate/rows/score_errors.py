@@ -47,6 +47,24 @@ def score_errors(scores: pl.DataFrame) -> Counter[str]:
     return found
 
 
+def score_sums(scores: pl.DataFrame, endings: Iterable[str]) -> dict[str, float]:
+    """The sum of all columns with each ending, of lists too; none where no value is known.
+
+    >>> score_sums(pl.DataFrame({"a_cost": [1.0, None], "b_cost": [2.0, 3.0]}), ["cost"])
+    {'cost': 6.0}
+    """
+    found: dict[str, float] = {}
+    for ending in endings:
+        for column in (one for one in scores if one.name.endswith(f"_{ending}")):
+            flat = column.explode() if isinstance(column.dtype, pl.List) else column
+            if flat.null_count() < len(flat):
+                total = flat.sum()
+                found[ending] = found.get(ending, 0) + (
+                    total if isinstance(total, int) else float(total)
+                )
+    return found
+
+
 def error_column(name: str, columns: Iterable[str]) -> str | None:
     """The column with the errors of the scorer that added ``name``.
 

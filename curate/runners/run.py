@@ -23,7 +23,7 @@ from siftune.curate.files.source_spec import input_paths
 from siftune.curate.io.ingest import ingest
 from siftune.curate.rows.columns import numbers
 from siftune.curate.rows.conversation_views import score, score_columns
-from siftune.curate.rows.score_errors import error_columns, score_errors, with_errors
+from siftune.curate.rows.score_errors import error_columns, score_errors, score_sums, with_errors
 from siftune.curate.rows.table import ROW, Table
 from siftune.curate.runners.forecast import Forecast, forecast, forecast_lines, source_rows
 from siftune.curate.runners.plan import Plan, Step, plan
@@ -110,12 +110,14 @@ def run(
     show_forecast: bool = False,
     command: str = "curate run",
     cache: StageCache | None = None,
+    prepare: Callable[[Recipe, Path], Recipe] | None = None,
 ) -> Result:
     """Run what is not done yet, and write the outputs.
 
     With ``show_forecast`` the cost of each stage is printed first (`runners.forecast`). ``command``
     marks the folder: the same command may write into it again. Finished stages are taken from
-    ``cache``, and new ones are stored in it.
+    ``cache``, and new ones are stored in it. ``prepare`` may write a source into the folder, and
+    gives the recipe to run.
 
     Raises:
         LockedError: another process runs in ``out``.
@@ -124,11 +126,12 @@ def run(
     """
     inputs = [*input_paths(asdict(recipe))]
     check_run(out, command, inputs)
-    if may_overwrite() and not has_streams(recipe):
+    if may_overwrite() and not has_streams(recipe) and prepare is None:
         plan(recipe, out)  # a run that is refused removes nothing
     files = (*RUN_FILES, *part_names(recipe))
     with run_folder(out, command, files, inputs, scratch=STREAMS):
-        held = plan(spool_streams(recipe, out), out, cache=cache)
+        spooled = spool_streams(recipe, out)
+        held = plan(prepare(spooled, out) if prepare else spooled, out, cache=cache)
         work = _Work(held, out, runner or Local(), say or NoProgress(), cache)
         for line in replaced(held, out):
             work.say(line)
@@ -271,6 +274,7 @@ class _Work:
             self.say(f"{step.label}: {scorer.notice()}")
         total, columns, nulls = 0, score_columns(scorer, table.kind, step.spec.sides), 0
         errors: Counter[str] = Counter()
+        sums: Counter[str] = Counter()  # of numbers
         batch_rows = 0  # rows of the batch that is being scored
 
         def batches() -> Iterator[pl.DataFrame]:
@@ -290,6 +294,7 @@ class _Work:
                 total += scores.height
                 nulls += int(scores[columns[0]].null_count())
                 errors.update(score_errors(scores.select(columns)))
+                sums.update(score_sums(scores, getattr(scorer, "summed", ())))
                 self.say.count(step.label, total, len(table.alive))
             if not total:
                 groups.write(_no_scores(columns, scorer))
@@ -299,6 +304,8 @@ class _Work:
             if hasattr(scorer, name)
         }
         may_pass = getattr(scorer, "may_pass", lambda reason: False)
+        if sums:
+            about["sums"] = dict(sums)
         if errors:
             about["errors"] = dict(sorted(errors.items()))
             about["to_retry"] = sum(n for reason, n in errors.items() if may_pass(reason))

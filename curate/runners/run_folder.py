@@ -42,8 +42,8 @@ PARTS: Final = tuple(
 INGEST_FILES: Final = ("rows.parquet", "quarantine.jsonl")
 """What ingestion writes into ``stages/.ingest`` before the stage appears."""
 
-STREAMS: Final = ("stdin.jsonl", "pipe-{number}.jsonl")
-"""Copies of standard input and of pipes."""
+STREAMS: Final = ("stdin.jsonl", "pipe-{number}.jsonl", "pairs.parquet")
+"""Copies of standard input and of pipes, and pairs that a judge labels."""
 
 _CACHE: Final = "cache/embedding-{hex32}.sqlite"
 RUN_FILES: Final = (

@@ -31,7 +31,9 @@ from siftune.pipelines.cli import _run, siftune
 from tests.own_tests import no_paths_of
 
 WITHOUT_OUT = {
+    "curate agree": "prints",
     "curate explain": "prints",
+    "curate judges": "prints",
     "curate schema": "prints",
     "finetune conformance": "prints",
     "finetune losses": "prints",
@@ -44,7 +46,10 @@ WITHOUT_OUT = {
 """Commands that have no ``--out``, and why."""
 
 GROUPS = ("curate.scorers", "curate.selectors", "finetune.trainers")
-NO_PATHS = {"between", "by", "cache", "device", "first", "loss", "rank_by", "second", "tokens_by"}
+NO_PATHS = {
+    *("account", "between", "by", "cache", "column", "device", "first", "loss", "rank_by"),
+    *("second", "task", "tokens_by"),
+}
 """Options with text values that name no file which is read."""
 
 

@@ -78,6 +78,8 @@ def rows() -> pl.DataFrame:
             "quality": pl.Series(_without(scores[::-1], 7), dtype=pl.Float64),
             "length_tokens": pl.Series([len(text.split()) for text in answers], dtype=pl.UInt32),
             "heuristics_flags": [[], ["too_short"], ["repeats", "too_short"], None] * 15,
+            "judge_pairwise_winner": ["first", "second", "tie", "tie", None] * 12,
+            "judge_pairwise_consistent": [True, True, True, False, None] * 12,
             "embedding": pl.Series(_without(vectors.tolist(), 8), dtype=pl.List(pl.Float32)).cast(
                 pl.Array(pl.Float32, 8)
             ),

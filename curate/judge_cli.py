@@ -1,0 +1,288 @@
+"""``siftune curate judge``: rows judged by an LLM, and its forecast; ``judges``: what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final
+
+import rich_click as click
+from click.exceptions import Exit
+
+from siftune.curate.commands.click_commands import HintingCommand, component_options, parsed
+from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
+from siftune.curate.core.errors import PARTIAL, UsageError
+from siftune.curate.core.outline import outline
+from siftune.curate.core.registry import names, summary
+from siftune.curate.core.terminal import echo, echo_json
+from siftune.curate.runners.run_folder import check_run
+
+if TYPE_CHECKING:
+    from siftune.curate.judging.call_forecast import CallForecast
+    from siftune.curate.judging.judge_columns import JudgeColumns
+    from siftune.curate.runners.run import Result
+    from siftune.curate.runs.recipe import Recipe
+
+__all__ = ["judge", "judges"]
+
+_COLUMNS: Final = "siftune.curate.judging.judge_columns"
+_LARGEST: Final = 2**63 - 1
+
+
+def _columns() -> type[Any]:
+    """The class of a judge's options, for help without polars."""
+    from_text = outline(_COLUMNS)
+    if from_text is not None:
+        return from_text
+    from siftune.curate.judging.judge_columns import JudgeColumns
+
+    return JudgeColumns
+
+
+class _JudgeCommand(WritingCommand):
+    """`judge`, with the options of the scorers that ask a judge."""
+
+    def __init__(self, *args: Any, params: list[click.Parameter], **kwargs: Any) -> None:
+        own = component_options(_columns(), leave=("judge", "task", "panel"))
+        super().__init__(*args, params=[*params, *own], **kwargs)
+
+
+@click.command(cls=_JudgeCommand)
+@click.argument("rows")
+@click.option(
+    "--judge",
+    "judges",
+    required=True,
+    multiple=True,
+    metavar="JUDGE",
+    help="A chat model (name or folder), URL#MODEL of a server, classifier:FOLDER or "
+    "scripted:FILE.py:NAME; several are a panel, which votes.",
+)
+@click.option(
+    "--task",
+    metavar="NAME",
+    help="What is judged, of `siftune curate judges`.  [default: alpagasus, of pairs and with "
+    "--label pairwise]",
+)
+@click.option(
+    "--out",
+    cls=OutOption,
+    check=check_run,
+    help="Folder of the run, created or replaced.  [required, but with --dry-run and --pilot]",
+)
+@click.option(
+    "--label",
+    is_flag=True,
+    help="Make preference rows: of two answers to a prompt the one that the judge prefers is "
+    "chosen, ties and inconsistent verdicts are dropped.",
+)
+@click.option(
+    "--pilot",
+    type=click.IntRange(1, _LARGEST),
+    metavar="INT",
+    help="Judge so many rows at random, print the forecast of all, and stop; their answers are "
+    "kept and count.",
+)
+@click.option(
+    "--tokenizer",
+    metavar="MODEL",
+    help="Tokenizer of the judge's model, for forecasts of a server's tokens.",
+)
+@click.option(
+    "--report",
+    is_flag=True,
+    help="Print the judge's biases on pairs, each with its 95 % interval.",
+)
+@click.option("--format", "layout", help="Raw layout of the rows, where it is not detected.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, _LARGEST),
+    metavar="INT",
+    help="Largest number of rows to read.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    metavar="INT",
+    default=0,
+    show_default=True,
+    help="Seed of the rows of a pilot.",
+)
+@click.option("--dry-run", is_flag=True, help="Print calls, tokens and money, and ask nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def judge(
+    rows: str,
+    judges: tuple[str, ...],
+    task: str | None,
+    out: Path | None,
+    label: bool,
+    pilot: int | None,
+    tokenizer: str | None,
+    report: bool,
+    layout: str | None,
+    limit: int | None,
+    seed: int,
+    dry_run: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Judge ROWS by an LLM: ratings, comparisons, tags or texts as columns of a run folder.
+
+    A row that got no verdict is null with the reason in the column that ends with _error, and the
+    exit code is 4. Every answer is kept: the same command asks none of them again. ROWS is data
+    that `ingest` reads, or a run folder.
+
+    Example: siftune curate judge rows.jsonl --judge smollm2 --task deita_quality --out judged
+    """
+    from siftune.curate.judging.judge_columns import JudgeColumns
+
+    options = {
+        "judge": judges[0],
+        **({"panel": list(judges[1:])} if judges[1:] else {}),
+        **parsed(JudgeColumns, given),
+    }
+    source = {"source": [rows], "format": layout, "limit": limit, "seed": seed}
+    if not (dry_run or pilot) and out is None:
+        raise UsageError("name the folder of the run: --out FOLDER")
+    recipe = _recipe(source, options, task, label)
+    if dry_run or pilot:
+        found = _forecast(recipe, label, tokenizer, 0 if dry_run else pilot or 0, out)
+        _print_forecast(found, as_json, dry_run)
+    elif out is not None:
+        _judged(recipe, out, label, as_json, report)
+
+
+def _recipe(
+    source: dict[str, Any], options: dict[str, Any], task: str | None, label: bool
+) -> Recipe:
+    """The run: one stage that judges and, of labels, one that drops what has none."""
+    from siftune.curate.io import sources
+    from siftune.curate.judging.judge_columns import judge_task, scorer_of
+    from siftune.curate.runs.recipe import parse
+
+    if task is None:
+        pairs = (
+            not label
+            and source["source"] != ["-"]
+            and (
+                sources.plan(tuple(source["source"]), source["format"], {}, {}).kind == "preference"
+            )
+        )
+        task = "pairwise" if label or pairs else "alpagasus"
+    scorer = scorer_of(judge_task(task, options.get("task_options", {})))
+    if label and scorer != "judge_pairwise":
+        raise UsageError(f"--label: the task {task} compares no two answers: take pairwise")
+    stages = [{"score": scorer, "task": task, **options}]
+    if label:
+        by = "_".join(filter(None, (scorer, options.get("column"))))
+        stages.append({"select": "judge_agreement", "by": by})
+    return parse({"name": "judge", **source, "stages": stages})
+
+
+def _judged(recipe: Recipe, out: Path, label: bool, as_json: bool, report: bool) -> None:
+    from siftune.curate.core.progress import Progress, announcing
+    from siftune.curate.render import result_text
+    from siftune.curate.runners.judge_pairs import judged_biases
+    from siftune.curate.runners.judge_pairs import label as prepare
+    from siftune.curate.runners.run import run
+
+    say = Progress()
+    with announcing(say):
+        result = run(
+            recipe, out, say=say, command=command_name(), prepare=prepare if label else None
+        )
+    biases = judged_biases(result, recipe) if report else None
+    if as_json:
+        more = {} if biases is None else {"biases": biases.as_dict()}
+        echo_json({**result.manifest, **more})
+    else:
+        lines = [*_spent(result), result_text(result)]
+        if biases is not None:
+            lines += ["biases of the judge, with 95 % intervals:", str(biases)]
+        echo("\n".join(lines))
+    if result.quarantined or result.failed:
+        raise Exit(PARTIAL)
+
+
+def _spent(result: Result) -> Iterator[str]:
+    """What the answers of a run took, in words."""
+    sums = result.manifest["stages"][1].get("sums", {})
+    tokens = [sums.get(name) for name in ("input_tokens", "output_tokens")]
+    if all(one is not None for one in tokens):
+        cost = f", ${sums['cost']:,.4f}" if sums.get("cost") else ""
+        yield f"  answers: {tokens[0]:,} input and {tokens[1]:,} output tokens{cost}"
+
+
+def _forecast(
+    recipe: Recipe, label: bool, tokenizer: str | None, pilot: int, out: Path | None
+) -> CallForecast:
+    """What judging takes; after ``pilot`` rows, drawn at random, have been judged."""
+    from siftune.curate.judging.call_forecast import forecast_calls
+    from siftune.curate.rows.conversation_views import score
+    from siftune.curate.runners.judge_pairs import pairs_of, read_table
+    from siftune.curate.runs.recipe import component
+
+    cache = None if out is None else out / "cache"
+    scorer: JudgeColumns = component(recipe.stages[0], recipe.seed, cache)
+    with TemporaryDirectory() as folder:
+        table = read_table(recipe, Path(folder))
+
+        def batches() -> Iterator[Any]:
+            yield from pairs_of(table) if label else table.batches(scorer.needs)
+
+        if pilot:
+            for batch in _sampled(batches(), pilot, recipe.seed):
+                score(scorer, batch)
+        return forecast_calls(scorer, batches(), tokenizer=tokenizer)
+
+
+def _sampled(batches: Iterator[Any], count: int, seed: int) -> Iterator[Any]:
+    """``count`` rows at random: those with the smallest of numbers drawn from their content."""
+    import polars as pl
+
+    from siftune.curate.rows.decisions import draws
+
+    held: pl.DataFrame | None = None
+    for batch in batches:
+        keyed = batch if "digest" in batch.columns else batch.with_columns(digest=pl.lit(""))
+        batch = batch.with_columns(_draw=draws(keyed, seed))
+        both = batch if held is None else pl.concat([held, batch])
+        held = both.bottom_k(count, by="_draw")
+    if held is not None:
+        yield held.drop("_draw")
+
+
+def _print_forecast(found: CallForecast, as_json: bool, dry_run: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        echo_json(asdict(found))
+        return
+    last = (
+        "nothing was asked (--dry-run)"
+        if dry_run
+        else (f"{found.answered:,} rows are judged; the command without --pilot judges the others")
+    )
+    echo("\n".join([*found.lines(), last]))
+
+
+@click.command(cls=HintingCommand)
+@click.option("--json", "as_json", is_flag=True, help="Print the tables as one JSON object.")
+def judges(as_json: bool) -> None:
+    """List the judges, and the tasks that they can be given, with the scorer of each.
+
+    A judge is named by one text: a chat model in this process (a name or folder), URL#MODEL of an
+    OpenAI-compatible server, decision+URL#MODEL, classifier:FOLDER, or scripted:FILE.py:NAME.
+    """
+    groups = {"judges": "curate.judges", "tasks": "curate.judge_tasks"}
+    found = {
+        key: {name: summary(group, name) for name in names(group)} for key, group in groups.items()
+    }
+    if as_json:
+        echo_json(found)
+        return
+    for key, listed in found.items():
+        width = max(map(len, listed))
+        lines = (f"  {name:<{width}}  {text}" for name, text in listed.items())
+        echo("\n".join([key, *lines]))

@@ -1,0 +1,222 @@
+"""`siftune curate judge`: rows judged, labelled, forecast; a panel; the list of what there is."""
+
+import json
+import random
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from siftune.curate.core.errors import PARTIAL
+from siftune.curate.judging.call_forecast import predicted_sum
+from siftune.pipelines.cli import siftune
+
+JUDGE = """
+import random
+from pathlib import Path
+
+from siftune.curate.judging.types import Answer
+
+ASKED = Path(__file__).with_name("asked")
+
+
+def rate(question):
+    with ASKED.open("a") as file:
+        file.write("1\\n")
+    text = question.messages[1][1]
+    draw = random.Random(text)
+    size = len(text.encode()) // 4 + 11  # its tokens; the price of an answer is at random
+    return Answer("4", input_tokens=size, output_tokens=2, cost=round(draw.uniform(5e4, 9e5)))
+
+
+def longer(messages):
+    text = messages[1]["content"]
+    if "torn" in text:
+        return "A"
+    first, second = (text.find(word) for word in ("long", "short"))
+    return "C" if first < 0 or second < 0 else "A" if first < second else "B"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "judge.py").write_text(JUDGE)
+    return tmp_path
+
+
+def write(folder, records, name="rows.jsonl"):
+    (folder / name).write_text("".join(json.dumps(one) + "\n" for one in records))
+
+
+def siftune_curate(*words, code=0):
+    done = CliRunner().invoke(siftune, ["curate", *map(str, words)])
+    assert done.exit_code == code, (done.output, done.exception)
+    return done.stdout
+
+
+def rows(number):
+    draw = random.Random(3)
+    return [
+        {"prompt": f"q{n}", "response": "word " * draw.randrange(1, 300)} for n in range(number)
+    ]
+
+
+def asked(folder):
+    path = folder / "asked"
+    return len(path.read_text().split()) if path.exists() else 0
+
+
+def test_rows_are_rated(folder):
+    write(folder, rows(3))
+    out = siftune_curate("judge", "rows.jsonl", "--judge", "judge.py:rate", "--out", "run")
+    assert "3 rows = 3 kept" in out
+    assert pl.read_parquet("run/kept.parquet")["judge_rating"].to_list() == [4.0] * 3
+    again = siftune_curate("judge", "rows.jsonl", "--judge", "judge.py:rate", "--out", "run")
+    assert "every stage was done before" in again
+    assert asked(folder) == 3
+
+
+def test_pairs_are_compared_by_default(folder):
+    write(folder, [{"prompt": "q", "chosen": "long", "rejected": "short"}])
+    siftune_curate("judge", "rows.jsonl", "--judge", "judge.py:longer", "--out", "run")
+    assert pl.read_parquet("run/kept.parquet")["judge_pairwise_winner"].to_list() == ["first"]
+
+
+def test_answers_to_a_prompt_become_labelled_pairs(folder):
+    answers = [
+        ("a", "short"),
+        ("b", "torn 1"),
+        ("a", "long"),
+        ("b", "torn 2"),
+        ("c", "x"),
+        ("c", "y"),
+    ]
+    write(folder, [{"prompt": p, "response": r} for p, r in [*answers, ("d", "alone")]])
+    words = ("judge", "rows.jsonl", "--judge", "judge.py:longer", "--label", "--out", "run")
+    siftune_curate(*words)
+    kept = pl.read_parquet("run/kept.parquet")
+    sides = [kept[side].list.first().struct.field("content")[0] for side in ("chosen", "rejected")]
+    assert (kept.height, sides) == (1, ["long", "short"])
+    assert kept["judge_pairwise_winner"].to_list() == ["first"]
+    ledger = pl.read_parquet("run/ledger.parquet")
+    assert dict(ledger.select("id", "reason").iter_rows()) == {
+        "rows:1": "confirmed",
+        "rows:2": "inconsistent",
+        "rows:5": "tie",
+    }
+    assert "every stage was done before" in siftune_curate(*words)
+
+
+def test_labels_need_two_answers_and_a_task_that_compares(folder):
+    write(folder, [{"prompt": "q", "response": "alone"}])
+    words = ("judge", "rows.jsonl", "--judge", "judge.py:longer", "--label", "--out", "run")
+    done = CliRunner().invoke(siftune, ["curate", *words])
+    assert "no prompt has two different answers" in str(done.exception)
+    done = CliRunner().invoke(siftune, ["curate", *words, "--task", "alpagasus"])
+    assert "compares no two answers" in str(done.exception)
+    assert not (folder / "run").exists()
+
+
+def test_ranked_answers_are_paired_in_order(folder):
+    answers = ["short 1", "long 1", "long 2", "short 2", "left over"]
+    record = {"prompt": "q", "completions": answers, "scores": [1, 2, 3, 4, 5]}
+    write(folder, [record, {**record, "prompt": "r"}])
+    siftune_curate("judge", "rows.jsonl", "--judge", "judge.py:longer", "--label", "--out", "run")
+    kept = pl.read_parquet("run/kept.parquet")
+    assert kept["id"].to_list() == ["rows:1#1", "rows:1#2", "rows:2#1", "rows:2#2"]
+    chosen = kept["chosen"].list.first().struct.field("content").to_list()
+    assert chosen == ["long 1", "long 2"] * 2
+
+
+def test_a_panel_is_several_judges(folder):
+    write(folder, [{"prompt": "q", "chosen": "long", "rejected": "short"}])
+    (folder / "other.py").write_text("def first(messages):\n    return 'A'\n")
+    words = ("--judge", "judge.py:longer", "--judge", "other.py:first", "--out", "run")
+    siftune_curate("judge", "rows.jsonl", *words)
+    kept = pl.read_parquet("run/kept.parquet")
+    assert kept["judge_pairwise_votes"].to_list() == [["first", "tie"]]
+    assert kept["judge_pairwise_agreement"].to_list() == [0.5]
+
+
+def test_biases_are_reported_with_intervals(folder):
+    write(
+        folder,
+        [{"prompt": f"q{n}", "chosen": f"long {n}", "rejected": f"short {n}"} for n in range(40)]
+        + [{"prompt": f"t{n}", "chosen": f"torn {n}", "rejected": f"torn, {n}"} for n in range(40)],
+    )
+    words = ("judge", "rows.jsonl", "--judge", "judge.py:longer", "--out", "run", "--report")
+    found = json.loads(siftune_curate(*words, "--json").splitlines()[-1])["biases"]["figures"]
+    assert found["position_bias"]["value"] == pytest.approx(0.5)
+    assert found["inconsistent"]["value"] == pytest.approx(0.5)
+    assert "position_bias" in siftune_curate(*words)
+
+
+def test_a_dry_run_asks_and_writes_nothing(folder):
+    write(folder, rows(5))
+    words = ("judge", "rows.jsonl", "--judge", "judge.py:rate", "--dry-run")
+    out = siftune_curate(*words, "--price-input", 1, "--price-output", 2)
+    assert "calls: 5 on 5 rows" in out
+    assert "not known (name the judge's tokenizer, or pay a pilot)" in out
+    assert "cost: at most $" in out
+    assert asked(folder) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["judge.py", "rows.jsonl"]
+
+
+def test_input_tokens_are_foretold_by_the_tokenizer_of_the_model(folder, tiny_model_dir):
+    from siftune.finetune.tools.init import Init
+
+    source = tiny_model_dir.parent / "text.txt"
+    Init(vocab_size=320, hidden=32, layers=1, heads=2, context=4096, steps=0)(source, folder / "lm")
+    write(folder, rows(5))
+    words = ("--judge", "lm", "--task", "deita_quality", "--dry-run", "--json")
+    found = json.loads(siftune_curate("judge", "rows.jsonl", *words))
+    assert found["calls"] == 5
+    assert found["how"] == "by the tokenizer, with its chat template"
+    siftune_curate("judge", "rows.jsonl", *words[:4], "--out", "run")
+    spent = pl.read_parquet("run/kept.parquet")["judge_rating_input_tokens"].sum()
+    assert found["input_tokens"]["value"] == spent
+
+
+def test_after_a_paid_pilot_tokens_and_cost_are_foretold_and_its_answers_count(folder):
+    write(folder, rows(1_000))
+    words = ("judge", "rows.jsonl", "--judge", "judge.py:rate", "--json")
+    found = json.loads(siftune_curate(*words, "--pilot", 100))
+    assert asked(folder) == found["answered"] == 100
+    assert found["calls"] == 900
+    manifest = json.loads(siftune_curate(*words, "--out", "run"))
+    assert asked(folder) == 1_000
+    sums = manifest["stages"][1]["sums"]
+    assert found["input_tokens"]["value"] == pytest.approx(sums["input_tokens"], rel=0.02)
+    assert found["cost"]["value"] == pytest.approx(sums["cost"], rel=0.15)
+    assert found["cost"]["low"] < sums["cost"] < found["cost"]["high"]
+    assert found["cost"]["high"] < 1.15 * found["cost"]["value"]
+
+
+def test_the_interval_of_a_sum_covers_it():
+    draw = np.random.default_rng(5)
+    covered = 0
+    for _ in range(400):
+        x = np.column_stack([np.ones(1_000), draw.lognormal(6, 0.7, 1_000)])
+        y = x @ (3.0, 0.5) + draw.exponential(200.0, 1_000)
+        found = predicted_sum(x[:100], y[:100], x[100:])
+        covered += found.low <= y[100:].sum() <= found.high
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_what_there_is_is_listed(folder):
+    out = siftune_curate("judges")
+    assert "local_model" in out
+    assert "deita_quality" in out
+    assert json.loads(siftune_curate("judges", "--json"))["tasks"]["pairwise"].endswith(".")
+
+
+def test_a_run_needs_a_folder_and_unscored_rows_end_partial(folder):
+    write(folder, [{"prompt": "q", "response": "torn"}])
+    done = CliRunner().invoke(
+        siftune, ["curate", "judge", "rows.jsonl", "--judge", "judge.py:longer"]
+    )
+    assert "--out FOLDER" in str(done.exception)
+    words = ("--judge", "judge.py:longer", "--ask-again", 0, "--out", "run")
+    siftune_curate("judge", "rows.jsonl", *words, code=PARTIAL)
