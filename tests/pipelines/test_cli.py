@@ -217,8 +217,8 @@ _REQUIRED = {
     "top_fraction": ("--by", "length_chars", "--fraction", 0.5),
     "top_k": ("--by", "length_chars", "--rows", 3), "balanced": ("--first", "length_chars"),
     "cluster_balanced": ("--rows", 3), "facility_location": ("--rows", 3),
-    **{name: ("--judge", "MODEL") for name in ("judge_rating", "judgement", "tags")},
-    **{name: ("--judge", "MODEL") for name in ("judge_pairwise", "judge_ranking")},
+    **dict.fromkeys(("judge_rating", "judgement", "tags"), ("--judge", "MODEL")),
+    **dict.fromkeys(("judge_pairwise", "judge_ranking"), ("--judge", "MODEL")),
     "k_center": ("--rows", 3), "longest": ("--rows", 3), "random": ("--rows", 3),
 }  # fmt: skip
 
