@@ -34,8 +34,8 @@ class Judge:
     ``max_cost``: dollars that ``account`` may cost in all runs with this cache, never passed: the
     highest price of a call is reserved before it is sent; ``prices`` are needed for it.
     ``in_flight``, ``per_minute`` and ``timeout`` (seconds for a whole answer) are of servers, and
-    so is ``give_up``: after that many questions in a row that a server failed to answer the rest
-    is not asked, in later calls of `verdicts` either. ``batch``: items at a time for a model in
+    so is ``give_up``: after that many failed requests in a row, over 15 s at least, the rest is not
+    asked, in later calls of `verdicts` either. ``batch``: items at a time for a model in
     this process.
     ``clock`` and ``sleep`` are replaced in tests.
 
@@ -56,7 +56,7 @@ class Judge:
     prices: Prices | None = None
     replay: bool = False
     account: str = ""
-    give_up: int = 10
+    give_up: int = 20
     batch: int = 64
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -1,8 +1,8 @@
-"""When the next request to a server may start: how many at once, how many a minute, how soon again.
+"""Pace of requests to a server: how many at once, how many a minute, and when to give up.
 
 The number in flight is halved when the server fails and grows by one for each full round that it
-answers (additive increase, multiplicative decrease, as in TCP), so a server that is overloaded or
-down gets fewer and fewer requests; a run of failed questions ends the asking.
+answers (additive increase, multiplicative decrease, as in TCP). A server that is overloaded or down
+gets fewer and fewer requests, then one after pauses of 1, 2, 4 and 8 s, and in the end none.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ __all__ = ["LONGEST_WAIT", "Pacer", "backoff"]
 LONGEST_WAIT: Final = 600.0  # seconds; a server that wants a longer pause is not waited for
 _MOST_BACKOFF: Final = 60.0
 _MINUTE: Final = 60.0
+_MOST_PAUSE: Final = 8.0
+_PATIENCE: Final = 15.0  # seconds, about as long as the tries of one question
+_OF_ONE_QUESTION: Final = ("http_400", "http_413", "http_422", "refused")
 
 
 def backoff(key: bytes, tries: int) -> float:
@@ -33,7 +36,12 @@ def backoff(key: bytes, tries: int) -> float:
 
 
 class Pacer:
-    """Slots for requests to one server; used in one event loop at a time."""
+    """Slots for requests to one server; used in one event loop at a time.
+
+    At most ``in_flight`` questions are begun, and at most ``limit`` requests are open. ``stopped``
+    is why no more are sent: ``give_up`` requests in a row failed, over 15 s at least where the
+    failure is one that may pass, or the server wants a pause that is too long.
+    """
 
     def __init__(
         self,
@@ -45,28 +53,27 @@ class Pacer:
     ) -> None:
         self.most = in_flight
         self.limit = float(in_flight)
-        self.give_up = give_up
+        self.stopped: BackendError | None = None
+        self._give_up = give_up
         self._spacing = 0.0 if per_minute is None else _MINUTE / per_minute
         self._clock, self._sleep = clock, sleep
         self._next_start = 0.0
         self._not_before = 0.0
         self._cut_at = float("-inf")
         self._failed_in_a_row = 0
-        self.stopped: BackendError | None = None
+        self._failed_since = 0.0
+        self._alone = 0  # failures in a row of requests that were the only one
         self.begin()
 
     def begin(self) -> None:
         """Begin in another event loop, with the rate and the failures so far."""
+        self.begun = asyncio.Semaphore(self.most)
         self._active = 0
         self._freed = asyncio.Condition()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Wait for one of the slots in flight, and hold it.
-
-        It is held between the tries of a question, too, so that no further ones are begun while a
-        server fails.
-        """
+        """Wait until one request more may be open, and hold its place."""
         async with self._freed:
             await self._freed.wait_for(lambda: self._active < int(self.limit))
             self._active += 1
@@ -79,32 +86,39 @@ class Pacer:
 
     async def start(self) -> float:
         """Wait until a request may start, by the rate and the pause that the server wants."""
-        start = max(self._clock(), self._next_start)
-        self._next_start = start + self._spacing
-        while (wait := max(start, self._not_before) - self._clock()) > 0:
+        while (wait := max(self._next_start, self._not_before) - self._clock()) > 0:
             await self._sleep(wait)
-        return self._clock()
+        now = self._clock()
+        self._next_start = now + self._spacing
+        return now
 
     def succeeded(self) -> None:
         """Note that the server answered."""
-        self._failed_in_a_row = 0
+        self._failed_in_a_row = self._alone = 0
         self.limit = min(float(self.most), self.limit + 1 / self.limit)
 
-    def failed(self, started: float, retry_after: float | None) -> None:
-        """Note that a request that began at ``started`` failed for a cause that may pass."""
-        if started >= self._cut_at:  # those sent before the last cut say nothing new
-            self.limit = max(1.0, self.limit / 2)
-            self._cut_at = self._clock()
-        if retry_after is not None:
-            self._not_before = max(self._not_before, self._clock() + retry_after)
-
-    def question_failed(self, error: BackendError) -> None:
-        """Note a question without an answer after all its tries."""
+    def failed(self, started: float, error: BackendError) -> None:
+        """Note that a request failed that began at ``started``."""
+        if error.permanent and error.reason in _OF_ONE_QUESTION:
+            return
+        now = self._clock()
+        if not self._failed_in_a_row:
+            self._failed_since = now
         self._failed_in_a_row += 1
-        if self._failed_in_a_row >= self.give_up and self.stopped is None:
-            self.stopped = BackendError(
-                "not_asked",
-                f"the server failed for {self.give_up} questions in a row, the last with {error}; "
-                "run the same command again once it works",
-                permanent=True,
-            )
+        if not error.permanent and started >= self._cut_at:  # earlier ones are of the rate before
+            self._alone = self._alone + 1 if self.limit == 1 else 0
+            self.limit = max(1.0, self.limit / 2)
+            self._cut_at = now
+        wanted = error.retry_after or 0.0
+        if wanted > LONGEST_WAIT:
+            self._stop(f"the server wants a pause of {wanted:,.0f} s ({error})")
+        own = min(_MOST_PAUSE, 2.0 ** (self._alone - 1)) if self._alone else 0.0
+        self._not_before = max(self._not_before, now + min(max(wanted, own), LONGEST_WAIT))
+        lasts = error.permanent or now - self._failed_since >= _PATIENCE
+        if lasts and self._failed_in_a_row >= self._give_up:
+            self._stop(f"{self._failed_in_a_row} requests in a row failed, the last with {error}")
+
+    def _stop(self, cause: str) -> None:
+        if self.stopped is None:
+            advice = "run the same command again once the server works"
+            self.stopped = BackendError("not_asked", f"{cause}; {advice}", permanent=True)

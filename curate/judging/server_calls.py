@@ -13,7 +13,7 @@ from typing import Final
 
 from siftune.curate.judging.asking import Asking, ItemAsking, Outcome, summed
 from siftune.curate.judging.calls import OVER_BUDGET, Call, CallBook
-from siftune.curate.judging.pacing import LONGEST_WAIT, Pacer, backoff
+from siftune.curate.judging.pacing import Pacer, backoff
 from siftune.curate.judging.types import (
     Answer,
     AsyncBackend,
@@ -26,7 +26,6 @@ from siftune.curate.judging.types import (
 
 __all__ = ["ServerAsker"]
 
-_OF_ONE_QUESTION: Final = ("http_400", "http_413", "http_422", "refused", "over_budget")
 _AHEAD: Final = (
     4  # items begun for each request in flight, so that a slow one does not hold up the rest
 )
@@ -110,21 +109,23 @@ class ServerAsker:
     async def _recall_or_ask(self, key: bytes, question: Question, attempt: int) -> Outcome:
         if (known := self.book.recall(key)) is not None:
             return known
-        async with self.pacer.slot():
+        async with self.pacer.begun:
             return await self._tried(key, question, attempt)
 
     async def _tried(self, key: bytes, question: Question, attempt: int) -> Outcome:
         """The outcome after at most ``tries`` requests, with a pause before each further one."""
         total = Outcome()
         for number in range(1, self.tries + 1):
-            total = summed(total, await self._once(key, question, attempt))
+            async with self.pacer.slot():
+                outcome = await self._once(key, question, attempt)
+            if outcome.error is self.pacer.stopped is not None and total.error is not None:
+                break  # the failure that was its own says more
+            total = summed(total, outcome)
             error = total.error
-            if error is None or error.permanent or (error.retry_after or 0.0) > LONGEST_WAIT:
+            if error is None or error.permanent:
                 break
-            if number < self.tries:
+            if number < self.tries and self.pacer.stopped is None:
                 await self.sleep(max(backoff(key, number), error.retry_after or 0.0))
-        if error is not None and total.asked and error.reason not in _OF_ONE_QUESTION:
-            self.pacer.question_failed(error)
         return total
 
     async def _once(self, key: bytes, question: Question, attempt: int) -> Outcome:
@@ -150,10 +151,10 @@ class ServerAsker:
                 outcome = self.book.settle(call, result, self.clock() - started)
             self._ended.set()
             self._ended = asyncio.Event()
-        if not isinstance(result, BackendError):
+        if isinstance(result, BackendError):
+            self.pacer.failed(started, result)
+        else:
             self.pacer.succeeded()
-        elif not result.permanent:
-            self.pacer.failed(started, result.retry_after)
         return outcome
 
     async def _reserved(self, key: bytes, question: Question, attempt: int) -> Call | None:
