@@ -286,6 +286,10 @@ def _one_stage(group: str) -> Callable[..., None]:
     """The action of `score`, `select` and `dedup`: a recipe of one stage."""
 
     def action(ctx: click.Context, name: str, own: dict[str, Any], given: dict[str, Any]) -> None:
+        from siftune.curate.core.registry import build
+        from siftune.curate.runs.recipe import GROUPS
+
+        build(GROUPS[group], name, own)  # its errors name flags, those of a recipe name keys
         stage = {group: name, **own}
         stage |= {key: given[key] for key in ("sides", "turns") if given[key]}
         raw = {

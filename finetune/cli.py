@@ -23,7 +23,6 @@ from siftune.curate.core.errors import SiftuneError, UsageError
 from siftune.curate.core.registry import (
     build,
     checked,
-    closest,
     described,
     find,
     names,
@@ -37,8 +36,8 @@ from siftune.finetune.core.methods import (
     TOOLS,
     TRAINER_GROUP,
     TRAINERS,
+    advice_on,
     family_of,
-    option_of,
 )
 from siftune.finetune.loss_table import PAIRS, data_of, loss_rows, loss_table
 from siftune.finetune.option_texts import OPTION_TEXTS
@@ -46,7 +45,7 @@ from siftune.finetune.runs.run_folders import check_comparison, check_model
 
 __all__ = ["finetune"]
 
-_NAMES_OF_ROWS: Final = ("dataset_name", "dataset", "train_dataset", "train_file", "data_path")
+_OPTIONS: Final = {"pairs": "options"}  # of the parameter of -o: the option that it sets
 _OWN: Final = ("compare", "conformance")  # tools with arguments or results of their own
 _PARTIAL: Final = 4
 _OUTS: Final = {"evaluate": "evaluation", "sample": "samples", "compare": "comparison"}
@@ -252,19 +251,8 @@ def _help(group: str, name: str, component: type[Any], words: str) -> str:
 
 def _hinting(command: WritingCommand) -> WritingCommand:
     """``command``, which answers TRL's names of options with ours."""
-    known = {str(param.name) for param in command.params}
-
-    def instead(name: str) -> str | None:
-        option = option_of(name, known)
-        if option is not None:
-            return f"did you mean --{option.replace('_', '-')}?"
-        if name in _NAMES_OF_ROWS:
-            return f"the rows are the first argument: siftune finetune {command.name} ROWS"
-        if "pairs" in known and not closest(name, tuple(known)).startswith("did you"):
-            return f"an argument of the trainer underneath is given as -o {name}=VALUE"
-        return None
-
-    command.instead = instead
+    known = {_OPTIONS.get(str(param.name), str(param.name)) for param in command.params}
+    command.instead = lambda name: advice_on(name, known, str(command.name))
     return command
 
 

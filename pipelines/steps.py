@@ -7,7 +7,16 @@ from typing import Any, Final
 
 from siftune.curate.core.code_hash import code_hash
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.registry import build, closest, code_of, find, has, names, options
+from siftune.curate.core.registry import (
+    MissingOptionError,
+    build,
+    closest,
+    code_of,
+    find,
+    has,
+    names,
+    options,
+)
 from siftune.curate.files.atomic import digest_of
 from siftune.finetune.core.methods import (
     FAMILIES,
@@ -55,7 +64,21 @@ def trainer_of(step: Step, offered: Mapping[str, Any]) -> Any:
     for name, value in offered.items():
         if name in known and value is not None:
             given.setdefault(name, value)
-    return build(TRAINER_GROUP, trainer, given)
+    return _built(TRAINER_GROUP, trainer, given, step.method)
+
+
+def _built(group: str, name: str, given: Mapping[str, Any], method: str) -> Any:
+    """The component of a step.
+
+    Raises:
+        UsageError: an option is missing or wrong.
+    """
+    try:
+        return build(group, name, given)
+    except MissingOptionError as error:
+        raise UsageError(
+            f"{method} needs the option {error.option!r}: set {error.option}: VALUE in the step"
+        ) from None
 
 
 def row_step_of(step: Step, offered: Mapping[str, Any], places: Mapping[str, str | None]) -> Any:
@@ -71,7 +94,7 @@ def row_step_of(step: Step, offered: Mapping[str, Any], places: Mapping[str, str
     for name, value in offered.items():
         if name in known:
             given.setdefault(name, value)
-    return build(ROW_STEPS, step.method, given)
+    return _built(ROW_STEPS, step.method, given, step.method)
 
 
 def _refuse_arguments(method: str, given: Mapping[str, Any], known: Container[str]) -> None:

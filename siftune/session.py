@@ -31,10 +31,10 @@ __all__ = [
 
 _numbers = count(1)
 _telling: list[ProgressReporter] = [NoProgress()]
-_OPTION: Final = re.compile(r"--[\w-]+ VALUE on the command line, (\w+): VALUE in a recipe")
+_OPTION: Final = re.compile(r"set (\w+): VALUE in the recipe, or -o [\w.-]+=VALUE")
 _ARGUMENTS: Final = {"as": "shape", "with": "columns"}
 """Arguments of `siftune.Rows.export` that are named otherwise than options of the command."""
-_FLAG: Final = re.compile(r"(?<![\w/.-])--([a-z][a-z0-9-]*)")
+_FLAG: Final = re.compile(r"(?<![\w/.-])--([a-z][a-z0-9-]*)( (?=VALUE))?")
 _OVERRIDE: Final = re.compile(r"(?<![\w/.-])-o (?=[\w.]+=)")
 
 
@@ -92,8 +92,10 @@ def _spelled(text: str) -> str:
 
     >>> _spelled("name another --out, or add --overwrite to replace it")
     'name another out=, or add overwrite=True to replace it'
-    >>> _spelled("mmr needs the option 'by': --by VALUE on the command line, by: VALUE in a recipe")
-    "mmr needs the option 'by': by=VALUE"
+    >>> _spelled("quota needs the option 'by': set by: VALUE in the recipe, or -o a.1.by=VALUE")
+    "quota needs the option 'by': by=VALUE"
+    >>> _spelled("ppo needs the option 'reward': --reward VALUE")
+    "ppo needs the option 'reward': reward=VALUE"
     >>> _spelled("no file models--org--name: give -o source=FILE")
     'no file models--org--name: give source=FILE'
     """

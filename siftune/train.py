@@ -25,6 +25,7 @@ from siftune.finetune.core.methods import (
     PREFERENCE,
     TRAINER_GROUP,
     TRAINERS,
+    advice_on,
     family_of,
     objectives,
 )
@@ -89,9 +90,9 @@ def _components(name: str) -> tuple[type[Any], type[Any] | None]:
 def _trained(
     name: str, rows: Any, given: Mapping[str, Any], out: Any, overwrite: bool
 ) -> TrainResult:
-    place = _place(name, out)
     models = ModelsInMemory.of(given)
     trainer = _trainer(name, _named_reward(models.options))
+    place = _place(name, out)
     if hasattr(trainer, "check_options"):
         trainer.check_options()
     source, _held = _source(rows)
@@ -121,12 +122,13 @@ def _place(name: str, out: Any) -> Path:
 def _trainer(name: str, given: Mapping[str, Any]) -> Any:
     """The trainer with its options checked; those of an objective are set on it."""
     own, shared = _components(name)
+    known = {**(_shared(own, shared) if shared else {}), **options(own)}
+    for key in given.keys() - known.keys():
+        advice = advice_on(key, {*known, "out"}, name)
+        if advice is not None or shared is not None:
+            raise UsageError(f"{name} has no option {key!r}; {advice or closest(key, known)}")
     if shared is None:
         return checked(own, given, name)
-    known = {**_shared(own, shared), **options(own)}
-    for key in given:
-        if key not in known:
-            raise UsageError(f"{name} has no option {key!r}; {closest(key, known)}")
     of_loss = {key: value for key, value in given.items() if key in options(own)}
     rest = {key: value for key, value in given.items() if key not in of_loss}
     return checked(shared, {"loss": name, "loss_options": of_loss, **rest}, name)

@@ -51,20 +51,28 @@ __all__ = [
 
 
 class MissingOptionError(UsageError):
-    """An option that has no default is not set; ``option`` is its name."""
+    """An option that has no default is not set; ``option`` is its name.
 
+    The text is for a command line, that of `in_recipe` for a recipe.
+    """
+
+    component = ""
     option = ""
 
     @classmethod
     def of(cls, component: str, option: str) -> MissingOptionError:
-        """The error of ``component``, with the ways to set the option."""
+        """The error of ``component``, with the flag that sets the option."""
         flag = f"--{option.replace('_', '-')}"
-        error = cls(
-            f"{component} needs the option {option!r}: {flag} VALUE on the command line, "
-            f"{option}: VALUE in a recipe"
-        )
-        error.option = option
+        error = cls(f"{component} needs the option {option!r}: {flag} VALUE")
+        error.component, error.option = component, option
         return error
+
+    def in_recipe(self, path: str) -> str:
+        """The text for a recipe in which the options of the component are at ``path``."""
+        return (
+            f"{self.component} needs the option {self.option!r}: set {self.option}: VALUE in the "
+            f"recipe, or -o {path}.{self.option}=VALUE"
+        )
 
 
 @cache

@@ -301,8 +301,8 @@ def _stage(number: int, raw: Any, under: str) -> Spec:
     try:
         component(spec, seed=0)
     except MissingOptionError as error:
-        path = f"{under and f'{under}.'}stages.{number}.{error.option}"
-        raise UsageError(f"{where}: {error} (or -o {path}=VALUE)") from None
+        path = f"{under and f'{under}.'}stages.{number}"
+        raise UsageError(f"{where}: {error.in_recipe(path)}") from None
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
     return spec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from siftune.curate.core.custom_file import custom_thing, is_custom
@@ -13,9 +14,11 @@ __all__ = [
     "FAMILIES",
     "OPTIONS_OF_ARGUMENTS",
     "PREFERENCE",
+    "SET_BY_US",
     "TOOLS",
     "TRAINERS",
     "TRAINER_GROUP",
+    "advice_on",
     "family_of",
     "given_to",
     "objectives",
@@ -54,10 +57,12 @@ _OPTIONS_OF_SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
     "reward_funcs": ("reward",),
     "precompute_ref_log_probs": ("precompute_reference",),
     "ref_model_sync_steps": ("ref_sync_steps",),
+    "sync_ref_model": ("ref_sync_steps",),
     "ref_model_mixup_alpha": ("ref_mixup_alpha",),
     "center_rewards_coefficient": ("center",),
     "early_stopping_patience": ("patience",),
     "num_generations": ("count",),
+    **dict.fromkeys(("bf16", "fp16", "torch_dtype", "dtype"), ("precision",)),
 }
 """Our options in place of those of the scripts of TRL, the first that a method has."""
 
@@ -69,6 +74,70 @@ def option_of(name: str, known: Container[str]) -> str | None:
     ('lr', None)
     """
     return next((one for one in _OPTIONS_OF_SCRIPTS.get(name, ()) if one in known), None)
+
+
+SET_BY_US: Final[Mapping[str, str]] = {
+    "do_train": "the command trains",
+    "resume_from_checkpoint": "a run that was cut off is resumed without it",
+    "trust_remote_code": "models that bring code are refused",
+    "push_to_hub": "the result is a local folder",
+    "hub_token": "the result is a local folder, and secrets come from the environment only",
+    "report_to": "metrics go to metrics.jsonl",
+    "dataset_kwargs": "rows are tokenized before the trainer sees them",
+    "remove_unused_columns": "rows are tokenized before the trainer sees them",
+    "save_strategy": "set save_every",
+    "eval_strategy": "set eval_rows",
+    "logging_nan_inf_filter": "a loss that is not finite ends the run",
+    "prediction_loss_only": "an evaluation needs more than the loss",
+}
+"""Arguments of transformers' trainers that nobody can set here, and why, or what to set."""
+
+_METHODS_OF_ARGUMENTS: Final[Mapping[str, str]] = {
+    "label_smoothing": "cdpo",
+    "f_divergence_type": "f_dpo",
+    "ld_alpha": "ld_dpo",
+    "use_weighting": "wpo",
+    "discopop_tau": "discopop",
+}
+"""Objectives that are an argument of DPO's trainer in TRL."""
+
+_NAMES_OF_ROWS: Final = ("dataset_name", "dataset", "train_dataset", "train_file", "data_path")
+
+
+def advice_on(name: str, known: Container[str], method: str) -> str | None:
+    """What to give in place of an argument of TRL or transformers that a method does not have.
+
+    ``known`` are the method's options. None where nothing is known of the name.
+
+    >>> advice_on("learning_rate", {"lr"}, "dpo")
+    'did you mean --lr?'
+    >>> advice_on("report_to", {"lr"}, "dpo")
+    'metrics go to metrics.jsonl'
+    """
+    option = option_of(name, known)
+    if option is not None:
+        return f"did you mean --{option.replace('_', '-')}?"
+    if name in _NAMES_OF_ROWS:
+        return f"the rows are the first argument: siftune finetune {method} ROWS"
+    if name == "loss_type" and method in objectives():
+        return "each objective is a method, as `siftune finetune losses` lists them: name its own"
+    objective = _METHODS_OF_ARGUMENTS.get(name)
+    if objective in objectives():
+        return f"it is a method of its own: siftune finetune {objective}"
+    if name in SET_BY_US:
+        return SET_BY_US[name]
+    if "options" in known and name in _passed_on():
+        return f"an argument of the trainer underneath is given as -o {name}=VALUE"
+    return None
+
+
+def _passed_on() -> Container[str]:
+    """Arguments of transformers' trainers; imported only to answer a mistake."""
+    with suppress(ImportError):
+        from transformers import TrainingArguments
+
+        return TrainingArguments.__dataclass_fields__
+    return ()
 
 
 TRAINER_GROUP: Final = "finetune.trainers"

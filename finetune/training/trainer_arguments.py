@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import closest
-from siftune.finetune.core.methods import OPTIONS_OF_ARGUMENTS
+from siftune.finetune.core.methods import OPTIONS_OF_ARGUMENTS, SET_BY_US
 from siftune.finetune.models.precision import Precision, machine_arguments
 
 if TYPE_CHECKING:
@@ -19,19 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["freeze", "training_arguments"]
 
-_OURS: Final = {
-    "output_dir": "--out names the folder",
-    "do_train": "the command trains",
-    "resume_from_checkpoint": "a run that was cut off is resumed without it",
-    "trust_remote_code": "models that bring code are refused",
-    "push_to_hub": "the result is a local folder",
-    "hub_token": "the result is a local folder, and secrets come from the environment only",
-    "report_to": "metrics go to metrics.jsonl",
-    "dataset_kwargs": "rows are tokenized before the trainer sees them",
-    "remove_unused_columns": "rows are tokenized before the trainer sees them",
-    "save_strategy": "set save_every",
-    "eval_strategy": "set eval_rows",
-}
+_OURS: Final = {"output_dir": "--out names the folder", **SET_BY_US}
 
 
 def training_arguments(

@@ -96,7 +96,7 @@ def test_options_of_a_loss_and_of_its_training_stand_side_by_side():
         (lambda: sf.train.sft(PAIRS, model="m", out="o", loss="x"), "sft has no option 'loss'"),
         (lambda: sf.train.prefer(PAIRS, "dop", model="m", out="o"), "'dop'; did you mean dpop?"),
         (lambda: sf.evaluate("m", PAIRS, limits=1), "evaluate has no option 'limits'"),
-        (lambda: sf.sample("m", PAIRS, out="o"), "sample needs the option 'reward'"),
+        (lambda: sf.sample("m", PAIRS, out="o", cuont=2), "'cuont'; did you mean count"),
         (
             lambda: sf.train.dpo([*PAIRS, {"prompt": "a"}], model="m", out="o"),
             r"1 of 9 records cannot be read, the first \(row 9\)",

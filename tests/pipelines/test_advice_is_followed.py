@@ -128,6 +128,50 @@ def test_an_argument_of_the_trainer_underneath_is_advised_to_be_passed_on(method
     assert followed.message.startswith("siftune: gone.jsonl")  # the option is taken, rows are read
 
 
+@pytest.mark.parametrize("method", ["sft", "reward", "dpo"])
+def test_what_is_advised_for_an_argument_of_trl_is_accepted(method: str) -> None:
+    """Every sixth argument of TRL's trainer: a flag of ours, or -o that is taken."""
+    import trl
+
+    name = {"sft": "SFTConfig", "reward": "RewardConfig", "dpo": "DPOConfig"}[method]
+    given = ("--out", "x", "--model", "m")
+    followed = 0
+    for field in sorted(getattr(trl, name).__dataclass_fields__.values(), key=lambda f: f.name)[
+        ::6
+    ]:
+        flag = f"--{field.name.replace('_', '-')}"
+        message = called("finetune", method, "gone.jsonl", flag, "1", *given).message
+        for own in re.findall(r"did you mean (--[\w-]+)\?", message):
+            assert own in {flag for p in COMMANDS["finetune", method].params for flag in p.opts}
+        if "is given as -o" in message:
+            value = "null" if field.default is None else str(field.default).lower()
+            option = ("-o", f"{field.name}={value}")
+            done = called("finetune", method, "gone.jsonl", *option, *given)
+            assert done.message.startswith("siftune: gone.jsonl"), done.message
+            followed += 1
+    assert followed > 5
+
+
+@pytest.mark.parametrize(
+    ("argument", "advice"),
+    [
+        ("learning_rate", "did you mean lr="),
+        ("output_dir", "did you mean out="),
+        ("report_to", "metrics go to metrics.jsonl"),
+        ("label_smoothing", "siftune finetune cdpo"),
+        ("loss_type", "each objective is a method"),
+        ("lern_rate", "there are"),
+    ],
+)
+def test_functions_that_train_answer_arguments_of_trl_as_commands_do(
+    argument: str, advice: str
+) -> None:
+    import siftune as sf
+
+    with pytest.raises(sf.UsageError, match=re.escape(advice)):
+        sf.train.dpo([{"prompt": "a", "chosen": "b", "rejected": "c"}], model="m", **{argument: 1})
+
+
 @pytest.mark.parametrize(
     ("step", "key", "advice"),
     [
@@ -162,7 +206,8 @@ def test_an_option_that_a_recipe_lacks_is_set_as_advised(here: Path) -> None:
     Path("r.yaml").write_text(RECIPE)
     done = called("curate", "run", "r.yaml", "--out", "run")
     assert done.code == 2
-    key = re.search(r"(\w+): VALUE in a recipe", done.message)
+    key = re.search(r"set (\w+): VALUE in the recipe", done.message)
+    assert "--" not in done.message  # `curate run` has no such flag
     override = re.search(r"-o (stages\.\d+\.\w+)=VALUE", done.message)
     assert key
     assert override
@@ -171,6 +216,19 @@ def test_an_option_that_a_recipe_lacks_is_set_as_advised(here: Path) -> None:
     Path("r.yaml").write_text(RECIPE)
     given = ("-o", f"{override[1]}=length_words", "--out", "second")
     assert called("curate", "run", "r.yaml", *given).code == 0
+
+
+def test_a_flag_that_a_command_needs_is_set_as_advised(here: Path) -> None:
+    words = ("curate", "select", "rows.jsonl", "top_k", "--rows", "2", "--out", "run")
+    done = called(*words)
+    assert done.code == 2
+    flag = re.search(r"(--\w+) VALUE", done.message)
+    assert flag
+    assert "-o " not in done.message  # `curate select` takes no overrides
+    scored = ("curate", "score", "rows.jsonl", "length", "--out", "scored")
+    assert called(*scored).code == 0
+    given = [word.replace("rows.jsonl", "scored") for word in words]
+    assert called(*given, flag[1], "length_words").code == 0
 
 
 def test_an_option_that_a_command_lacks_is_set_as_advised(here: Path) -> None:
