@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Final
 
 from siftune.curate.core.adapted import Checked
-from siftune.curate.core.component_calls import plain_call
+from siftune.curate.core.component_calls import PlainCall
 from siftune.curate.core.custom import component, name_and_options
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build, class_name, closest, find, names, own_names
@@ -87,9 +87,7 @@ def _alone(group: str, made: Any) -> Callable[..., Any]:
     given = getattr(made, "data", _TURNS)  # of a function: names of what it is called with
     of_frames = group.startswith("curate.") and _TURNS.isdisjoint(given)
     return (
-        found
-        if of_frames or not isinstance(made, Checked)
-        else plain_call(f"siftune.{group}", made)
+        found if of_frames or not isinstance(made, Checked) else PlainCall(made, f"siftune.{group}")
     )
 
 

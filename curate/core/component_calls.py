@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
-from functools import cache, partial, wraps
+from dataclasses import dataclass
+from functools import cache, wraps
 from types import ModuleType
 from typing import Any, Final
 
-__all__ = ["adapt_calls", "plain_call"]
+__all__ = ["PlainCall", "adapt_calls"]
 
 _ADAPTERS: Final[dict[str, str]] = {}
 """By package: ``MODULE:FUNCTION`` of its adapter."""
@@ -36,10 +36,18 @@ def adapt_calls(package: str, adapter: str) -> None:
     sys.modules[package].__class__ = _ComponentPackage
 
 
-def plain_call(package: str, component: Any) -> Callable[..., Any]:
-    """A component of a user as those of ``package`` are called: with plain input, too."""
-    importlib.import_module(package)
-    return partial(_loaded(_ADAPTERS[package]), type(component).__call__, component)
+@dataclass(frozen=True)
+class PlainCall:
+    """A component of a user, called as those of a package: with plain input, too."""
+
+    component: Any
+    package: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the component answers."""
+        importlib.import_module(self.package)
+        adapted = _loaded(_ADAPTERS[self.package])
+        return adapted(type(self.component).__call__, self.component, *args, **kwargs)
 
 
 def _adapt(component: Any, adapter: str) -> None:

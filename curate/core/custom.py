@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from siftune.curate.core.custom_file import custom_class, register
+from siftune.curate.core.adapted import Checked
+from siftune.curate.core.component_calls import PlainCall
+from siftune.curate.core.custom_file import custom_class, register, short_name
 from siftune.curate.core.registry import build, checked, find, names, options
 
-__all__ = ["component", "name_and_options"]
+__all__ = ["component", "name_and_options", "name_in_texts"]
 
 
 def component(group: str, thing: Any, given: Mapping[str, Any] | None = None) -> Any:
@@ -50,10 +52,19 @@ def name_and_options(thing: Any) -> tuple[str, dict[str, Any]]:
     """
     if isinstance(thing, str):
         return thing, {}
+    if isinstance(thing, PlainCall):
+        return name_and_options(thing.component)
+    if isinstance(thing, Checked):
+        return thing._origin[1], {key: getattr(thing, key) for key in options(type(thing))}
     if isinstance(thing, type) or is_plain(thing):
         return _own_name(thing) or register(thing), {}
     own = {key: getattr(thing, key) for key in options(type(thing))}
     return _own_name(type(thing)) or register(type(thing)), own
+
+
+def name_in_texts(thing: Any) -> str:
+    """The name of a component in errors: that of recipes and commands, without its file."""
+    return short_name(name_and_options(thing)[0])
 
 
 def _own_name(thing: Any) -> str | None:

@@ -7,7 +7,7 @@ from inspect import signature
 from typing import Any
 
 from siftune.curate.core.adapted import Checked
-from siftune.curate.core.custom_file import short_name
+from siftune.curate.core.custom import name_in_texts
 from siftune.curate.core.errors import UsageError, closest
 from siftune.finetune.losses.answer_types import AnswerLogps
 from siftune.finetune.losses.list_types import ListLogps
@@ -50,7 +50,7 @@ def _call(
 ) -> Any:
     if len(logps) == 1 and not numbers and isinstance(logps[0], batch):
         return own(loss, logps[0])
-    name, side = _name(loss), "(chosen, rejected)" if batch is PairLogps else "[...]"
+    name, side = name_in_texts(loss), "(chosen, rejected)" if batch is PairLogps else "[...]"
     if logps or "policy" not in numbers:
         came = ", ".join([*(type(one).__name__ for one in logps), *(f"{key}=" for key in numbers)])
         raise UsageError(
@@ -69,15 +69,6 @@ def _call(
         return own(loss, given)
     except MissingInputError as error:
         raise UsageError(f"{name}: {error}") from None
-
-
-def _name(loss: Any) -> str:
-    """The name of a loss in recipes and commands; of a user's own that of its function or class."""
-    if isinstance(loss, Checked):
-        return short_name(loss._origin[1])
-    module = type(loss).__module__
-    ours = module.startswith("siftune.finetune.losses.")
-    return module.rpartition(".")[2] if ours else type(loss).__name__
 
 
 def _check_names(name: str, loss: Any, batch: Any, numbers: Mapping[str, Any]) -> None:

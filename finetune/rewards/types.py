@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from copy import deepcopy
 from dataclasses import MISSING
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 from siftune.curate.core import registry
 from siftune.curate.core.adapted import Checked, FunctionComponent
+from siftune.curate.core.custom import name_in_texts
 from siftune.curate.core.errors import UsageError
 from siftune.curate.models.precision import Precision
 
@@ -50,12 +51,43 @@ def of_texts(
     >>> from siftune.finetune.rewards.length import Length
     >>> Length(target=4)(["?"], ["one two"])
     [-0.5]
+
+    Raises:
+        UsageError: what is given is no list of texts, or the lists are of different lengths.
     """
+    given: dict[str, Sequence[Any]] = {"prompts": prompts, "completions": completions}
+    given |= {} if rows is None else {"rows": rows}
+    for key, listed in given.items():
+        kind, wanted = (Mapping, "dicts") if key == "rows" else (str, "texts")
+        if (wrong := _wrong_list(listed, kind, wanted)) is not None:
+            raise UsageError(f"{name_in_texts(reward)}: {key}: {wrong}")
+        if len(listed) != len(prompts):
+            raise UsageError(
+                f"{name_in_texts(reward)}: expected as many {key} as prompts, {len(prompts):,}, "
+                f"got {len(listed):,}"
+            )
     if rows is None:
         empty = {"reference": None, "answer": None, "tools": None}
         asked = ([{"role": "user", "content": prompt}] for prompt in prompts)
         rows = [{"id": str(at), "prompt": turns, **empty} for at, turns in enumerate(asked)]
-    return own(reward, prompts, completions, rows)
+    try:
+        return own(reward, prompts, completions, rows)
+    except KeyError as error:
+        raise UsageError(
+            f"{name_in_texts(reward)}: a row has no {error}; the first has "
+            f"{', '.join(rows[0]) or 'nothing'}"
+        ) from error
+
+
+def _wrong_list(listed: Any, kind: type[Any], wanted: str) -> str | None:
+    """What is wrong with a value that is to be a list of ``kind``; None if nothing is."""
+    if isinstance(listed, str | Mapping) or not isinstance(listed, Collection):
+        return f"expected a list of {wanted}, got {type(listed).__name__}"
+    odd = {type(one) for one in listed if not isinstance(one, kind)}
+    if not odd:
+        return None
+    turns = "; of a conversation give the text of a turn" if odd & {list, dict} else ""
+    return f"expected {wanted}, got {', '.join(sorted(one.__name__ for one in odd))}{turns}"
 
 
 _BATCH: Final = ("prompts", "completions", "rows")

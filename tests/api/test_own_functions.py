@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import siftune as sf
+from siftune.curate.core.custom import name_and_options
 from siftune.finetune.losses.types import PairLogps
 
 TEXT = "the cat sat on a mat and looked at the wide blue sea beyond the old town wall"
@@ -209,3 +210,22 @@ def test_a_function_of_what_has_no_text_runs_wherever_it_is_given():
     calls.append(1)
     assert first.select("top_k", by="locked", rows=1).kept["locked"].to_list() == [0]
     assert set(rows.score(locked).kept["locked"]) == {1}
+
+
+def weighted(response: str, weight: float = 1.0) -> float:
+    """Words of the answer, by a weight."""
+    return weight * len(response.split())
+
+
+def test_a_component_made_of_a_function_is_taken_where_the_function_is():
+    rows = sf.read(RECORDS)
+    scored = rows.score(sf.scorer(weighted, weight=2.0))
+    assert scored.kept["weighted"].to_list() == [4, 18, 10, 24, 10, 32, 6]
+    assert scored.recipe["stages"] == rows.score(weighted, weight=2.0).recipe["stages"]
+    kept = scored.select(sf.selector(lambda response, least: len(response) > least, least=40))
+    assert set(kept.decisions["stage"]) == {"2:lambda"}
+    assert 0 < len(kept) < len(rows)
+    assert sf.scorer(sf.scorer(weighted))(pl.DataFrame(RECORDS[:1]))["weighted"].to_list() == [2]
+    name, options = name_and_options(sf.loss(mine, beta=0.3))
+    assert (name.rpartition(":")[2], options) == ("mine", {"beta": 0.3})
+    assert name_and_options(sf.reward(brevity))[1] == {"most": 8}

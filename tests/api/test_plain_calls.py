@@ -402,3 +402,21 @@ def test_a_loss_that_is_called_with_something_else_tells_how(given, came):
 def test_a_reward_needs_no_rows():
     assert ExactMatch()(["2+2?"], ["4"]) == [None]
     assert ExactMatch()(["2+2?"], ["4"], [{"reference": "4"}]) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("2+2?", ["4"]), "prompts: expected a list of texts, got str"),
+        ((["2+2?"], "4"), "completions: expected a list of texts, got str"),
+        ((["2+2?"], ["4", "5"]), "expected as many completions as prompts, 1, got 2"),
+        ((["2+2?"], ["4"], []), "expected as many rows as prompts, 1, got 0"),
+        (([[{"role": "user", "content": "2+2?"}]], ["4"]), "prompts: .* give the text of a turn"),
+        ((["2+2?"], [None]), "completions: expected texts, got NoneType"),
+        ((["2+2?"], ["4"], [3]), "rows: expected dicts, got int"),
+        ((["2+2?"], ["4"], [{"answer": "4"}]), "a row has no 'reference'; the first has answer"),
+    ],
+)
+def test_a_reward_of_what_is_no_list_of_texts_is_refused(given, words):
+    with pytest.raises(UsageError, match=f"^exact_match: {words}"):
+        sf.reward("exact_match")(*given)
