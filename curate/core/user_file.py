@@ -176,6 +176,10 @@ def failures(label: str, file: Path | None) -> Iterator[None]:
         raise UsageError(f"{label}: line {error.lineno}: {error.msg}") from None
     except (Exception, SystemExit) as error:
         text = " ".join(str(error).split("\n\n")[0].split())
+        if isinstance(error, ModuleNotFoundError):
+            text += (
+                "; it is looked for in what is installed, beside the file and in the current folder"
+            )
         told = f"{type(error).__name__}: {text}" if text else type(error).__name__
         raise UsageError(f"{label}: {_line_of(error, file)}{told}") from error
 

@@ -42,7 +42,7 @@ class _CheckedLoss(Checked):
 
     @classmethod
     def _is_as_ours(cls, own: type[Any], parameters: Sequence[str]) -> bool:
-        """Ours are dataclasses, and have a reference only where they say so."""
+        """Ours are dataclasses, and have a reference only where they declare one."""
         return is_dataclass(own) or hasattr(own, "needs_reference")
 
     def _loss(self, logps: Any, policy: torch.Tensor, kind: type[Any]) -> Any:
