@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from siftune.curate.chat.encoding import encode_prompts, encode_unmasked
 from siftune.curate.chat.templates import ChatRenderer, own_template
@@ -69,6 +69,8 @@ class LocalModel:
     model: str
     precision: Precision = "auto"
     max_tokens: Count | None = None
+
+    batch: ClassVar = 16  # items between two commits of the cache: a killed run loses little
 
     @cached_property
     def identity(self) -> str:

@@ -35,8 +35,8 @@ class Judge:
     highest price of a call is reserved before it is sent; ``prices`` are needed for it.
     ``in_flight``, ``per_minute`` and ``timeout`` (seconds for a whole answer) are of servers, and
     so is ``give_up``: after that many failed requests in a row, over 15 s at least, the rest is not
-    asked, in later calls of `verdicts` either. ``batch``: items at a time for a model in
-    this process.
+    asked, in later calls of `verdicts` either. ``batch``: items at a time for a model in this
+    process, whose answers are in the cache once they all came; None: the model's own, else 64.
     ``clock`` and ``sleep`` are replaced in tests.
 
     >>> judge = Judge(backend, task, cache=Path("judge.sqlite"))  # doctest: +SKIP
@@ -57,7 +57,7 @@ class Judge:
     replay: bool = False
     account: str = ""
     give_up: int = 20
-    batch: int = 64
+    batch: int | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     totals: Totals = field(default_factory=Totals, init=False)
@@ -65,8 +65,8 @@ class Judge:
 
     def __post_init__(self) -> None:
         for name, least in (("in_flight", 1), ("tries", 1), ("ask_again", 0), ("batch", 1)):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name}: expected {least} or more, got {getattr(self, name)}")
+            if (value := getattr(self, name)) is not None and value < least:
+                raise UsageError(f"{name}: expected {least} or more, got {value}")
         for name in ("timeout", "per_minute"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise UsageError(f"{name}: expected a number above 0, got {value}")
@@ -99,7 +99,9 @@ class Judge:
 
     def _asker(self, book: CallBook) -> BatchAsker | ServerAsker:
         if not hasattr(self.backend, "ask"):
-            return BatchAsker(self.backend, self.task, book, self.batch, self.tries, self.ask_again)
+            own: int = getattr(self.backend, "batch", 64)
+            batch = own if self.batch is None else self.batch
+            return BatchAsker(self.backend, self.task, book, batch, self.tries, self.ask_again)
         return ServerAsker(
             cast(AsyncBackend, self.backend),
             self.task,

@@ -347,6 +347,24 @@ def test_a_script_may_fail_for_a_row() -> None:
     assert [getattr(one, "reason", None) for one in answers] == [*[None] * 3, "http_500", "timeout"]
 
 
+def test_a_model_has_a_batch_of_its_own() -> None:
+    """A killed run asks again at most what one batch had asked."""
+    calls: list[int] = []
+
+    class Slow(Scripted):
+        batch = LocalModel.batch
+
+        def answer(self, questions: Sequence[Question]) -> list[Answer | BackendError]:
+            calls.append(len(questions))
+            return super().answer(questions)
+
+    items = [replace(PAIR, prompt=(("user", f"{row}"),)) for row in range(20)]
+    for batch in (None, 7):
+        judge = Judge(Slow(lambda messages: "1"), ClassifierScore(), batch=batch)
+        assert [verdict.values["score"] for verdict in judge.verdicts(items)] == [1] * 20
+    assert calls == [32, 8, 14, 14, 12]
+
+
 def test_the_identity_of_a_script_is_its_code(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("def one(messages):\n    return 'A'\n")
