@@ -32,7 +32,7 @@ Statistic: TypeAlias = Callable[[Floats], Floats]
 """From weights of rows (draws, rows) to the statistic of each draw (draws,), NaN if undefined."""
 
 _DRAWS: Final = 1_000
-_CELLS: Final = 2_000_000  # weights that are held at once
+_CELLS: Final = 40_000  # weights that are held at once: more of them leave the cache
 _JACKKNIFE: Final = 2_000  # prompts; with more of them the acceleration is about 0
 _NONE: Final = 1e-18  # a variance that is rounding alone
 _UNDEFINED: Final = 0.1  # of the resamples at most

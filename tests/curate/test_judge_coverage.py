@@ -249,6 +249,7 @@ def test_intervals_of_a_few_draws_hold_the_planted_values() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_intervals_of_1000_draws_hold_the_planted_values_in_93_to_97_percent() -> None:
     found = covered((*CHEAP, agreement()), 1_000)
     for name, (held, value, planted) in found.items():
