@@ -6,7 +6,7 @@ first (`numbered`). Every function has an interval, by prompts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -163,11 +163,13 @@ def _squared_alpha(numbers: npt.NDArray[Any], values: Floats, ranked: bool) -> A
     there = (numbers >= 0).astype(float)
     raters = there.sum(0)
     centred = values - values.mean()
+    rows = [rater >= 0 for rater in numbers]
+    rated = [
+        (own, _masses(rater[own], values.size)) for own, rater in zip(rows, numbers, strict=True)
+    ]
 
     def statistic(weight: Floats) -> Floats:
-        mass = np.zeros((len(weight), values.size))
-        for rater in numbers:
-            mass += _mass(weight[:, rater >= 0], rater[rater >= 0], values.size)
+        mass = sum((masses(weight[:, own]) for own, masses in rated), start=np.zeros(1))
         scale = np.cumsum(mass, 1) - mass / 2 if ranked else np.tile(centred, (len(weight), 1))
         total, squares = np.zeros_like(weight), np.zeros_like(weight)
         for rater, seen in zip(numbers, there, strict=True):
@@ -187,11 +189,11 @@ def spearman(
 ) -> Estimate:
     """Spearman's rank correlation, ties with their mid-rank."""
     first, second, kept = _both(judge, gold, prompts)
-    codes = [np.unique(one, return_inverse=True)[1] for one in (first, second)]
+    ranks = _mid_ranks(first), _mid_ranks(second)
 
     def statistic(weight: Floats) -> Floats:
         n = weight.sum(1, keepdims=True)
-        x, y = (_mid_ranks(weight, code) for code in codes)
+        x, y = (rank(weight) for rank in ranks)
         x, y = (rank - (weight * rank).sum(1, keepdims=True) / n for rank in (x, y))
         both = (weight * x * y).sum(1)
         spread = np.sqrt((weight * x * x).sum(1) * (weight * y * y).sum(1))
@@ -210,9 +212,10 @@ def kendall_tau(
         raise NotEstimableError(f"{len(cells):,} distinct pairs of values, at most {_PAIRS:,}")
     x, y = (np.sign(column[:, None] - column) for column in cells.T)
     signs, tied_not = x * y, (abs(x), abs(y))
+    masses = _masses(cell.ravel(), len(cells))
 
     def statistic(weight: Floats) -> Floats:
-        mass = _mass(weight, cell.ravel(), len(cells))
+        mass = masses(weight)
         both, of_x, of_y = ((mass @ part * mass).sum(1) for part in (signs, *tied_not))
         spread = np.sqrt(of_x * of_y)
         return np.where(spread > 0, both / np.where(spread > 0, spread, 1.0), np.nan)
@@ -220,17 +223,28 @@ def kendall_tau(
     return bootstrap(statistic, first.size, kept, draws=draws)
 
 
-def _mass(weight: Floats, codes: npt.NDArray[Any], values: int) -> Floats:
-    """Weights of the rows of each value: (draws, values)."""
+def _masses(codes: npt.NDArray[Any], values: int) -> Callable[[Floats], Floats]:
+    """From weights of rows (draws, rows) to the weight of each value (draws, values)."""
     order = np.argsort(codes, kind="stable")
     ends = np.searchsorted(codes[order], np.arange(values + 1))
-    sums = np.concatenate([np.zeros((len(weight), 1)), np.cumsum(weight[:, order], 1)], 1)
-    return np.diff(sums[:, ends], axis=1)
+
+    def masses(weight: Floats) -> Floats:
+        sums = np.concatenate([np.zeros((len(weight), 1)), np.cumsum(weight[:, order], 1)], 1)
+        return np.diff(sums[:, ends], axis=1)
+
+    return masses
 
 
-def _mid_ranks(weight: Floats, codes: npt.NDArray[Any]) -> Floats:
-    mass = _mass(weight, codes, int(codes.max()) + 1)
-    ranks: Floats = (np.cumsum(mass, 1) - mass / 2)[:, codes]
+def _mid_ranks(values: Floats) -> Callable[[Floats], Floats]:
+    """From weights of rows (draws, rows) to the mid-rank of each row (draws, rows)."""
+    _, codes = np.unique(values, return_inverse=True)
+    masses = _masses(codes, int(codes.max()) + 1)
+
+    def ranks(weight: Floats) -> Floats:
+        mass = masses(weight)
+        found: Floats = (np.cumsum(mass, 1) - mass / 2)[:, codes]
+        return found
+
     return ranks
 
 
