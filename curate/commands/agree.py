@@ -145,6 +145,10 @@ def report_on(
     from siftune.curate.judge_stats.intervals import NotEstimableError
     from siftune.curate.judge_stats.report import compare
 
+    if not judges or not all(judges):
+        raise UsageError(
+            f"--judge {','.join(judges)!r}: expected names of columns of {judged_name}"
+        )
     for judge in judges:
         _refuse_unknown(judge, judged, judged_name, "--judge")
     label = label or (judges[0] if len(judges) == 1 else "")

@@ -196,6 +196,7 @@ def test_bad_input_is_one_line_that_names_file_row_and_option(tmp_path: Path) ->
     assert "gold, row 10: id '3' is there twice, first in gold, row 4" in refused(
         judged, [*gold, gold[3]]
     )
+    assert "'j,': expected names of columns of judged" in refused(judged, gold, ["j", ""])
     assert "no column id or digest in common" in refused([{"x": 1, "j": 1}], gold)
     assert "the values of 'id' differ, such as 'a' and '0'" in refused([{"id": "a", "j": 1}], gold)
     assert "labels of gold are texts, those of j numbers" in refused(judged, gold, label="g")
