@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from siftune.curate.core.adapted import Checked
 from siftune.curate.core.component_calls import PlainCall
 from siftune.curate.core.custom import component, name_and_options
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.registry import build, class_name, closest, find, names, own_names
+from siftune.curate.core.registry import build, class_name, closest, find, has, names, own_names
 from siftune.finetune.core.methods import FAMILIES, family_of, objectives
-from siftune.session import as_options, python_errors
+from siftune.session import as_option, as_options, python_errors
 
 __all__ = ["exported", "loss", "reward", "scorer", "selector"]
 
@@ -58,6 +59,8 @@ def loss(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., Any
     Raises:
         UsageError: no such objective or option.
     """
+    if not isinstance(what, str) and not callable(what):
+        raise UsageError(f"expected the name of an objective or a function, got {what!r}")
     name, own = name_and_options(what)
     group = family_of(name)
     if group is None:
@@ -69,12 +72,17 @@ def loss(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., Any
 def reward(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., Any]:
     """A reward: called with prompts and completions it gives a number, or None, for each.
 
+    A folder, or what `siftune.train.reward` returned, is a reward model.
+
     >>> reward("length", target=4)(["2+2?"], ["It is 4."])
     [-0.25]
 
     Raises:
         UsageError: no such reward or option.
     """
+    folder = as_option(what)
+    if isinstance(folder, str) and not has("finetune.rewards", folder) and Path(folder).is_dir():
+        what, options = "reward_model", {"model": folder, **options}
     return _alone("finetune.rewards", component("finetune.rewards", what, as_options(options)))
 
 

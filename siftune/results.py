@@ -85,27 +85,34 @@ class Explanation:
 
 
 @python_errors()
-def explain(run: str | Path, row_id: str) -> Explanation:
-    """Why the row ``row_id`` was kept or dropped in the run folder ``run``.
+def explain(run: Any, row_id: str) -> Explanation:
+    """Why the row ``row_id`` was kept or dropped in ``run``: `siftune.Rows`, or a run folder.
 
     Raises:
         UsageError: no finished run, or no such row; the text names the closest id.
     """
-    return Explanation(row_trace(Path(run), row_id))
+    if not isinstance(row_id, str):
+        raise UsageError(f"explain: an id is a text, such as 'rows:3', got {row_id!r}")
+    return Explanation(row_trace(_folder(run), row_id))
+
+
+def _folder(run: Any) -> Path:
+    return Path(getattr(run, "folder", run))
 
 
 @python_errors()
-def report(run: str | Path, out: str | Path | None = None) -> Path:
+def report(run: Any, out: str | Path | None = None) -> Path:
     """Write the report of a curate or pipeline run, one HTML file that works offline.
 
-    ``out`` is by default ``report.html`` in the run folder. Needs ``pip install siftune[report]``.
+    ``run`` is a run folder, `siftune.Rows` or what a pipeline returned; ``out`` is by default
+    ``report.html`` in the run folder. Needs ``pip install siftune[report]``.
 
     Returns:
         The file.
     """
     from siftune.pipelines.report import write_report
 
-    return write_report(Path(run), None if out is None else Path(out))
+    return write_report(_folder(run), None if out is None else Path(out))
 
 
 @python_errors()

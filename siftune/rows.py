@@ -14,12 +14,13 @@ import polars as pl
 from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.registry import closest, names
+from siftune.curate.files.outputs import overwriting
 from siftune.curate.files.source_spec import SourceSpec
 from siftune.curate.io.plain_frames import frame_of, write_source
 from siftune.curate.rows.conversation_views import Sides, Turns
 from siftune.curate.runners.project_cache import StageCache
 from siftune.curate.runners.run import run as run_recipe
-from siftune.curate.runs.recipe import GROUPS, Group, Recipe, Spec, component
+from siftune.curate.runs.recipe import GROUPS, Group, Recipe, Spec, checked_seed, component
 from siftune.curate.runs.run_manifest import manifest_of
 from siftune.results import (
     Explanation,
@@ -108,14 +109,17 @@ class Rows:
         return self._then("select", selector, options)
 
     @python_errors()
-    def dedup(self, selector: str = "minhash", /, **options: Any) -> Rows:
+    def dedup(self, selector: str | Callable[..., Any] = "minhash", /, **options: Any) -> Rows:
         """Drop duplicates by ``"minhash"``, ``"exact"``, ``"semantic"``; each has its survivor.
 
-        ``against`` are other rows, a file or a run: rows like one of those are dropped too.
+        ``against`` is what `read` takes, other rows or a run: rows like one of those are dropped
+        too.
 
         Raises:
             UsageError: no such selector or option, or a column it reads is not there.
         """
+        if not isinstance(selector, str):
+            return self.select(selector, **options)
         name = selector.removesuffix(_DEDUP)
         every = [one for one in names(GROUPS["select"]) if one.endswith(_DEDUP)]
         known = tuple(one.removesuffix(_DEDUP) for one in every)
@@ -127,7 +131,13 @@ class Rows:
         for key, value in shown.items():
             if value not in (allowed := _ALLOWED[key]):
                 raise UsageError(f"{key}: expected one of {', '.join(allowed)}, got {value!r}")
+        if isinstance(what, pl.Expr):
+            raise UsageError(
+                "an expression of polars has no name for the ledger: give a function of the frame, "
+                "such as def long_enough(frame): return frame.select(...)"
+            )
         name, own = name_and_options(as_option(what))
+        options = {key: _reference(key, value) for key, value in options.items()}
         spec = Spec(group, name, {**own, **as_options(options)}, **shown)
         component(spec, self._recipe.seed)  # its options, before anything runs
         recipe = replace(self._recipe, stages=(*self._recipe.stages, spec))
@@ -212,7 +222,8 @@ class Rows:
         import datasets
 
         place = scratch()
-        done = self._exported(place.path / "rows", "trl", "datasets", shape, columns)
+        listed = [columns] if isinstance(columns, str) else columns
+        done = self._exported(place.path / "rows", "trl", "datasets", shape, listed)
         if done.left_out:
             first = done.left_out[0]
             text = f"{len(done.left_out):,} rows are left out, the first, {first.id}: {first.why}"
@@ -239,7 +250,8 @@ class Rows:
         Raises:
             UsageError: unknown layout, container, shape or column; or ``path`` is in use.
         """
-        return self._exported(Path(path), format, to, shape, columns)
+        listed = [columns] if isinstance(columns, str) else columns
+        return self._exported(Path(path), format, to, shape, listed)
 
     def _exported(
         self, path: Path, layout: str, to: str | None, shape: str | None, columns: Sequence[str]
@@ -261,13 +273,18 @@ class Rows:
         return report(self.folder, path)
 
     @python_errors()
-    def save(self, folder: str | Path) -> Rows:
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Rows:
         """Keep the run in ``folder``, where the commands of `siftune curate` go on with it.
 
         Raises:
-            UsageError: something else is there.
+            UsageError: something else is there, such as another run, and not ``overwrite``.
         """
-        return ran(self._recipe, Path(folder), self._held)
+        place = Path(folder)
+        there = (place / "manifest.json").is_file()
+        if there and not overwrite and open_run(place)._recipe != self._recipe:
+            raise UsageError(f"{place} has another run: name another, or add overwrite=True")
+        with overwriting(overwrite):
+            return ran(self._recipe, place, self._held)
 
     @cached_property
     def _manifest(self) -> dict[str, Any]:
@@ -287,6 +304,12 @@ class Rows:
 
     def _repr_html_(self) -> str:
         return as_html(self._manifest, self.kept)
+
+
+def _reference(key: str, value: Any) -> Any:
+    """An option; rows to compare with (``against``) that are no path are read."""
+    known = isinstance(value, str | Path | Mapping | Rows)
+    return value if key != "against" or value is None or known else read(value, name="against")
 
 
 def ran(recipe: Recipe, folder: Path | None = None, held: tuple[Any, ...] = ()) -> Rows:
@@ -329,6 +352,7 @@ def read(
     """
     if isinstance(source, Rows):
         return source
+    _check_arguments(format, map, limit, seed)
     held: tuple[Any, ...] = ()
     paths = _paths(source)
     if not paths:
@@ -341,6 +365,20 @@ def read(
         raise UsageError("'-' is standard input, which can be read once: give a file")
     recipe = Recipe("rows", paths, (), seed, format, dict(map or {}), limit)
     return ran(recipe, None, held)
+
+
+def _check_arguments(format: Any, map: Any, limit: Any, seed: Any) -> None:
+    """Refuse arguments of `read` of the wrong type or range."""
+    if format is not None and not isinstance(format, str):
+        raise UsageError(f"format: expected the name of a layout, got {format!r}")
+    if map is not None and not isinstance(map, Mapping):
+        raise UsageError(f"map: expected new names, such as {{'question': 'prompt'}}, got {map!r}")
+    whole = isinstance(limit, int) and not isinstance(limit, bool)
+    if limit is not None and not (whole and limit >= 1):
+        raise UsageError(f"limit: expected a whole number of at least 1, got {limit!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UsageError(f"seed: expected a whole number, got {seed!r}")
+    checked_seed(seed)
 
 
 def _paths(source: Any) -> tuple[str, ...]:

@@ -119,4 +119,6 @@ def as_option(value: Any) -> Any:
         inner = getattr(value, name, None)
         if isinstance(inner, Path):
             return str(inner)
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+        return value.item()  # a number of numpy
     return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -45,7 +45,10 @@ def score_frame(
         return own(scorer, batch)
     from siftune.curate.rows.conversation_views import score
 
-    table = _completed(frame_of(batch), scorer.needs, scorer)
+    frame = frame_of(batch)
+    if frame.is_empty():
+        return pl.DataFrame(schema=dict(scorer.adds))
+    table = _completed(frame, scorer.needs, scorer)
     if "messages" in table.columns:
         return own(scorer, table)
     return score(scorer, table).drop("id")
@@ -184,9 +187,16 @@ def frame_of(data: Any) -> pl.DataFrame:
         data = data.with_format("arrow")[:]
     if hasattr(data, "__arrow_c_stream__"):
         return pl.DataFrame(data)
+    if isinstance(kept := getattr(data, "kept", None), pl.DataFrame):  # `siftune.Rows`
+        return kept
+    advice = ""
+    if isinstance(data, dict) and data and all(hasattr(one, "features") for one in data.values()):
+        advice = f"; take one of its parts, such as dataset[{next(iter(data))!r}]"
+    elif hasattr(data, "__iter__"):
+        advice = "; make a list of it: list(...)"
     raise UsageError(
         "expected a frame (of polars, pandas, pyarrow or datasets) or a list of dicts, got "
-        f"{type(data).__name__}"
+        f"{type(data).__name__}{advice}"
     )
 
 
