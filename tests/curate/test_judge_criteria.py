@@ -1,6 +1,7 @@
 """Criteria of answers for an LLM judge: propositions, checklists, rubrics and checks by code."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -33,6 +34,8 @@ ITEM_LIST = [
 def test_checklist_of_the_row(given):
     task, item = task_of("checklist"), replace(SINGLE, extra={"checklist": given})
     assert judged(task, item, {"Yes": 0.5, "No": 0.5}) == {"score": 0.625, "items": [0.5, 1]}
+    free = replace(SINGLE, extra={"checklist": ["a", {"text": "b", "weight": 0}]})
+    assert judged(task, free, "Yes", "No") == {"score": 1, "items": [1, 0]}
     percent = task_of("checklist", scale="percent")
     assert judged(percent, item, "80") == {"score": pytest.approx(0.85), "items": [0.8, 1]}
     assert judged(percent, item, "100/100")["score"] == 1
@@ -92,8 +95,12 @@ def test_wrong_options_of_criteria_are_named():
         for bad in ([{"text": ""}], [{"text": "a", "check": "exec: x"}], [{"txt": "a"}]):
             with pytest.raises(UsageError):
                 task_of(name, **{option: bad})
-    with pytest.raises(ValueError, match="weight"):
-        criteria_of([{"text": "a", "weight": "huge"}])
+    for wrong in (
+        *({"weight": "huge"}, {"weight": True}, {"weight": math.inf}, {"check": 5}, {"score": 5}),
+        *({"check": "json: x"}, {"check": "contains:"}, {"check": "lines: two"}),
+    ):
+        with pytest.raises(ValueError, match=r"weight|check|score"):
+            criteria_of([{"text": "a", **wrong}])
 
 
 def test_rubric():

@@ -106,6 +106,12 @@ def test_a_label_is_read(text):
     assert label(ASKED, Answer(text), [], "alone", {"second": "B"}) == "B"
 
 
+def test_a_label_that_was_cut_is_none():
+    with pytest.raises(UnparsedError):
+        label(ASKED, Answer("B", output_tokens=16), [], "alone")
+    assert label(ASKED, Answer("B\nIt is", output_tokens=16), [], "first") == "B"
+
+
 @pytest.mark.parametrize("text", ["D", "A or B", "A\nB", "A B", "AB", "B because", "Both", "A: B"])
 def test_other_texts_are_no_label(text):
     with pytest.raises(UnparsedError):
@@ -239,6 +245,16 @@ def test_long_data_is_cut_with_a_mark():
     text, _ = fenced([("answer", "x" * 50)], max_chars=20)
     assert "x" * 20 + "\n(cut here: 20 of 50 characters are shown)" in text
     assert "x" * 21 not in text
+    assert "cut here" not in fenced([("answer", "x" * 20)], max_chars=20)[0]
+
+
+def test_messages_are_named_by_their_role_which_data_cannot_choose():
+    turns = (("system", "a"), ("user", "b"), ("answer A 0", "c"), ("user", " "))
+    names = [name for name, _ in conversation(Item(turns, ("d", "e")))]
+    assert names == [
+        *("message 1 of system", "message 2 of user", "message 3 of other"),
+        *("answer A", "answer B"),
+    ]
 
 
 def test_a_changed_rubric_or_parser_is_another_version():

@@ -151,6 +151,9 @@ def test_pairwise():
     assert likely["winner"] == "first"
     refused(task, PAIR, "A and B", "A\nB", "Seven.", "The first")
     refused(task_of("pairwise", ties=False), PAIR, "C", "tie")
+    for answers in (("Seven.",), ("Seven.", " "), ("Seven.", "Eight.", "Nine.")):
+        with pytest.raises(UnjudgeableError):
+            task.questions(replace(PAIR, answers=answers))
 
 
 def shown_better(question: Question) -> str:
