@@ -312,6 +312,11 @@ class AnswerCache:
                 f"{self.path} was locked by another process for {_WAIT:.0f} s: wait until it has "
                 "ended, and run the same command again"
             )
+        if code == sqlite3.SQLITE_IOERR:
+            return SiftuneError(
+                f"{self.path} cannot be read or written ({error}): look at its disk, and run the "
+                "same command again, which resumes"
+            )
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             return UsageError(f"{self.path} cannot be written ({error}): name another file")
         return self._damaged(str(error))

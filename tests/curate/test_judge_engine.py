@@ -1,112 +1,15 @@
-"""The engine of a judge with backends in this process and tasks of one number."""
+"""The engine of a judge: order, repeated asking, retries and pace."""
 
 import asyncio
 import itertools
-import re
-import sqlite3
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
 
-import polars as pl
 import pytest
 
-from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.judging.answer_cache import AnswerCache
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.spending import BILLION, Prices
-from siftune.curate.judging.types import Answer, BackendError, Item, Question, UnparsedError
-from tests.judge_server import FakeTime
-
-
-@dataclass(frozen=True)
-class Length:
-    """How long is the answer? Asked ``times`` times over; the numbers are added."""
-
-    answers: int | None = 1
-    adds: ClassVar = {"length": pl.Float64}
-    times: int = 1
-    version: str = "1"
-
-    def questions(self, item):
-        text = ("user", f"How long is: {item.answers[0]}")
-        return [
-            Question((text,), max_tokens=8, version=f"{self.version}.{number}")
-            for number in range(self.times)
-        ]
-
-    def parse(self, item, question, answer):
-        found = re.fullmatch(r"\d+", answer.text)
-        if found is None:
-            raise UnparsedError("expected a whole number")
-        return int(found[0])
-
-    def verdict(self, item, parsed):
-        return {"length": float(sum(parsed))}
-
-
-def length_of(question):
-    """What a judge that is always right answers."""
-    return str(len(question.messages[0][1].removeprefix("How long is: ")))
-
-
-@dataclass
-class Scripted:
-    """``reply`` gives the answer to a question, or fails."""
-
-    reply: object = length_of
-    identity: str = "scripted"
-    asked: list = field(default_factory=list)
-
-    def _one(self, question):
-        try:
-            said = self.reply(question)
-        except BackendError as error:
-            return error
-        return said if isinstance(said, Answer) else Answer(said, input_tokens=10, output_tokens=1)
-
-
-class Batches(Scripted):
-    """A backend in this process."""
-
-    def answer(self, questions):
-        self.asked += questions
-        return [self._one(question) for question in questions]
-
-
-@dataclass
-class Server(Scripted):
-    """A server, of which ``most`` requests were open at once."""
-
-    open: int = 0
-    most: int = 0
-    seconds: float = 0.0
-
-    async def ask(self, question):
-        self.asked.append(question)
-        self.open += 1
-        self.most = max(self.most, self.open)
-        said = self._one(question)
-        await asyncio.sleep(self.seconds)
-        self.open -= 1
-        if isinstance(said, BackendError):
-            raise said
-        return said
-
-    async def close(self):
-        pass
-
-
-def items(number, start=0):
-    return [Item((("user", "hi"),), ("x" * n,)) for n in range(start, start + number)]
-
-
-def judge_of(backend, *, task=None, **options):
-    time = FakeTime()
-    judge = Judge(backend, task or Length(), clock=time.clock, sleep=time.sleep, **options)
-    judge.time = time
-    return judge
-
+from siftune.curate.core.errors import UsageError
+from siftune.curate.judging.spending import Prices
+from siftune.curate.judging.types import BackendError, Item
+from tests.scripted_judge import Batches, Length, Server, items, judge_of, length_of
 
 KINDS = pytest.mark.parametrize("kind", [Batches, Server])
 
@@ -128,45 +31,6 @@ def test_items_are_taken_as_verdicts_are_given_out(kind):
     next(verdicts)
     assert len(taken) <= 8
     verdicts.close()
-
-
-@KINDS
-def test_an_answered_question_is_never_asked_again(tmp_path, kind):
-    first, second = kind(), kind()
-    before = list(judge_of(first, cache=tmp_path / "c").verdicts(items(10)))
-    after = list(judge_of(second, cache=tmp_path / "c").verdicts(items(12)))
-    assert len(first.asked) == 10
-    assert len(second.asked) == 2
-    assert [v.values for v in after[:10]] == [v.values for v in before]
-    assert [(v.asked, v.cached) for v in after] == [(0, 1)] * 10 + [(1, 0)] * 2
-
-
-@KINDS
-def test_what_is_committed_when_a_run_ends_abruptly_is_what_was_answered(tmp_path, kind):
-    backend = kind()
-    verdicts = judge_of(backend, cache=tmp_path / "c", in_flight=2, batch=4).verdicts(items(50))
-    next(verdicts)
-    with sqlite3.connect(tmp_path / "c") as other:  # while the run goes on
-        assert other.execute("SELECT count(*) FROM answers").fetchone()[0] >= 1
-    verdicts.close()
-    again = kind()
-    list(judge_of(again, cache=tmp_path / "c").verdicts(items(50)))
-    assert len(again.asked) <= 49
-
-
-@KINDS
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda judge: replace(judge, task=Length(version="2")),
-        lambda judge: replace(judge, backend=replace(judge.backend, identity="another")),
-    ],
-)
-def test_another_rubric_or_model_is_asked_anew(tmp_path, kind, change):
-    list(judge_of(kind(), cache=tmp_path / "c").verdicts(items(3)))
-    judge = change(judge_of(kind(), cache=tmp_path / "c"))
-    list(judge.verdicts(items(3)))
-    assert judge.totals.asked == 3
 
 
 @KINDS
@@ -241,14 +105,6 @@ def test_a_permanent_failure_is_tried_once(kind):
     assert next(judge_of(kind(reply)).verdicts(items(1))).asked == 1
 
 
-def test_replay_answers_from_the_cache_alone(tmp_path):
-    list(judge_of(Server(), cache=tmp_path / "c").verdicts(items(3)))
-    backend = Server()
-    verdicts = list(judge_of(backend, cache=tmp_path / "c", replay=True).verdicts(items(4)))
-    assert [v.error for v in verdicts] == [None, None, None, "not_in_cache"]
-    assert backend.asked == []
-
-
 def test_an_item_with_another_number_of_answers_is_not_asked_about():
     judge = judge_of(Batches())
     (verdict,) = judge.verdicts([Item((), ("a", "b"))])
@@ -269,74 +125,6 @@ def test_no_more_requests_are_open_than_asked_for():
     backend = Server()
     list(judge_of(backend, in_flight=5).verdicts(items(60)))
     assert backend.most == 5
-
-
-@KINDS
-def test_the_cap_is_never_passed_and_what_does_not_fit_has_no_value(kind):
-    backend = kind(lambda q: Answer(length_of(q), cost=7_000_000))
-    judge = judge_of(backend, max_cost=0.1, prices=Prices(most_per_call=0.01), in_flight=8)
-    verdicts = list(judge.verdicts(items(40)))
-    errors = [v.error for v in verdicts]
-    assert judge.totals.cost == sum(v.cost for v in verdicts) == 13 * 7_000_000
-    assert errors.count(None) == 13  # 0.091 dollars; the dearest of one more is above 0.1
-    assert errors.count("over_budget") == 27
-
-
-@KINDS
-def test_money_spent_counts_over_runs(tmp_path, kind):
-    options = {"cache": tmp_path / "c", "max_cost": 0.1, "prices": Prices(most_per_call=0.01)}
-
-    def reply(question):
-        return Answer(length_of(question), cost=10_000_000)
-
-    list(judge_of(kind(reply), **options).verdicts(items(6)))
-    again = judge_of(kind(reply), **options)
-    errors = [v.error for v in again.verdicts(items(20))]
-    assert errors == [None] * 10 + ["over_budget"] * 10
-    assert again.totals.asked == 4
-    other = judge_of(kind(reply), account="another", **options)
-    assert [v.error for v in other.verdicts(items(12, start=50))].count(None) == 10
-
-
-@KINDS
-def test_a_failed_call_that_was_billed_counts(kind):
-    def reply(question):
-        raise BackendError("bad_response", billed=Answer(input_tokens=1000, output_tokens=0))
-
-    judge = judge_of(kind(reply), prices=Prices(input=2.0), tries=3)
-    (verdict,) = judge.verdicts(items(1))
-    assert verdict.cost == judge.totals.cost == 3 * 2_000_000
-
-
-def test_after_a_call_that_costs_more_than_its_bound_more_is_reserved():
-    judge = judge_of(
-        Server(lambda q: Answer(length_of(q), cost=20_000_000)),
-        max_cost=0.1,
-        prices=Prices(most_per_call=0.01),
-        in_flight=1,
-    )
-    list(judge.verdicts(items(20)))
-    assert judge.totals.cost == 0.1 * BILLION
-
-
-def test_a_call_that_may_have_been_billed_goes_on_counting_against_the_cap(tmp_path):
-    def reply(question):
-        raise BackendError("timeout", maybe_billed=True)
-
-    options = {"cache": tmp_path / "c", "max_cost": 0.1, "prices": Prices(most_per_call=0.04)}
-    judge = judge_of(Server(reply), **options)
-    (verdict,) = judge.verdicts(items(1))
-    assert (verdict.error, verdict.asked, verdict.cost) == ("over_budget", 2, 0)
-    cache = AnswerCache(tmp_path / "c", "", "scripted")
-    assert cache.money() == (0, 80_000_000)
-    cache.close()
-
-
-@KINDS
-def test_tokens_that_are_not_stated_cost_their_bound(kind):
-    judge = judge_of(kind(lambda q: Answer(length_of(q))), prices=Prices(output=1.0))
-    list(judge.verdicts(items(1)))
-    assert judge.totals.cost == 8 * 1000  # max_tokens at 1,000 billionths each
 
 
 def test_a_server_that_is_down_for_all_is_left_alone():
@@ -426,52 +214,6 @@ def test_a_server_that_hangs_is_a_timeout():
     judge = judge_of(Hanging(), timeout=0.01, tries=2)
     (verdict,) = judge.verdicts(items(1))
     assert (verdict.error, verdict.detail) == ("timeout", "no whole answer within 0.01 s")
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        (b"not a database at all" * 100, "is damaged .* or remove it"),
-        (None, "database of another program: name another file"),
-    ],
-)
-def test_a_file_that_is_no_cache_is_refused_in_one_line(tmp_path, content, text):
-    path = tmp_path / "c"
-    if content is None:
-        with sqlite3.connect(path) as other:
-            other.execute("CREATE TABLE t (x)")
-    else:
-        path.write_bytes(content)
-    with pytest.raises((UsageError, DataError), match=text):
-        list(judge_of(Batches(), cache=path).verdicts(items(1)))
-
-
-def test_an_answer_that_was_altered_on_disk_is_not_used(tmp_path):
-    list(judge_of(Batches(), cache=tmp_path / "c").verdicts(items(1, start=4)))
-    with sqlite3.connect(tmp_path / "c") as other:
-        other.execute("""UPDATE answers SET answer = replace(answer, '"4"', '"5"')""")
-    with pytest.raises(DataError, match="an answer does not match its checksum"):
-        list(judge_of(Batches(), cache=tmp_path / "c").verdicts(items(1, start=4)))
-
-
-def test_the_cache_is_readable_for_its_user_alone(tmp_path):
-    list(judge_of(Batches(), cache=tmp_path / "c").verdicts(items(1)))
-    assert (tmp_path / "c").stat().st_mode & 0o077 == 0
-
-
-def test_the_journal_counts_calls_by_run_and_outcome(tmp_path):
-    prices = Prices(input=1.0)
-    list(judge_of(Batches(), cache=tmp_path / "c", prices=prices).verdicts(items(2)))
-
-    def reply(question):
-        raise BackendError("refused", permanent=True)
-
-    list(judge_of(Batches(reply), cache=tmp_path / "c").verdicts(items(3)))
-    cache = AnswerCache(tmp_path / "c", "", "scripted")
-    rows = [(row["run"], row["outcome"], row["calls"], row["cost"]) for row in cache.journal()]
-    cache.close()
-    assert rows == [(1, "answered", 2, 20_000), (2, "refused", 1, 0)]
-    assert BILLION == 10**9
 
 
 @pytest.mark.parametrize(

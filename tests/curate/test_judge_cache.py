@@ -1,0 +1,223 @@
+"""A judge's cache of answers, and the cap on what they cost."""
+
+import random
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from siftune.curate.core.errors import DataError, SiftuneError, UsageError
+from siftune.curate.judging.answer_cache import AnswerCache
+from siftune.curate.judging.spending import BILLION, Prices
+from siftune.curate.judging.types import Answer, BackendError
+from tests.scripted_judge import Batches, Length, Server, items, judge_of, length_of
+
+KINDS = pytest.mark.parametrize("kind", [Batches, Server])
+
+
+@KINDS
+def test_an_answered_question_is_never_asked_again(tmp_path, kind):
+    first, second = kind(), kind()
+    before = list(judge_of(first, cache=tmp_path / "c").verdicts(items(10)))
+    after = list(judge_of(second, cache=tmp_path / "c").verdicts(items(12)))
+    assert len(first.asked) == 10
+    assert len(second.asked) == 2
+    assert [v.values for v in after[:10]] == [v.values for v in before]
+    assert [(v.asked, v.cached) for v in after] == [(0, 1)] * 10 + [(1, 0)] * 2
+
+
+@KINDS
+def test_what_is_committed_when_a_run_ends_abruptly_is_what_was_answered(tmp_path, kind):
+    backend = kind()
+    verdicts = judge_of(backend, cache=tmp_path / "c", in_flight=2, batch=4).verdicts(items(50))
+    next(verdicts)
+    with sqlite3.connect(tmp_path / "c") as other:  # while the run goes on
+        assert other.execute("SELECT count(*) FROM answers").fetchone()[0] >= 1
+    verdicts.close()
+    again = kind()
+    list(judge_of(again, cache=tmp_path / "c").verdicts(items(50)))
+    assert len(again.asked) <= 49
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda judge: replace(judge, task=Length(version="2")),
+        lambda judge: replace(judge, backend=replace(judge.backend, identity="another")),
+    ],
+)
+def test_another_rubric_or_model_is_asked_anew(tmp_path, kind, change):
+    list(judge_of(kind(), cache=tmp_path / "c").verdicts(items(3)))
+    judge = change(judge_of(kind(), cache=tmp_path / "c"))
+    list(judge.verdicts(items(3)))
+    assert judge.totals.asked == 3
+
+
+def test_replay_answers_from_the_cache_alone(tmp_path):
+    list(judge_of(Server(), cache=tmp_path / "c").verdicts(items(3)))
+    backend = Server()
+    verdicts = list(judge_of(backend, cache=tmp_path / "c", replay=True).verdicts(items(4)))
+    assert [v.error for v in verdicts] == [None, None, None, "not_in_cache"]
+    assert backend.asked == []
+
+
+@KINDS
+def test_the_cap_is_never_passed_and_what_does_not_fit_has_no_value(kind):
+    backend = kind(lambda q: Answer(length_of(q), cost=7_000_000))
+    judge = judge_of(backend, max_cost=0.1, prices=Prices(most_per_call=0.01), in_flight=8)
+    verdicts = list(judge.verdicts(items(40)))
+    errors = [v.error for v in verdicts]
+    assert judge.totals.cost == sum(v.cost for v in verdicts) == 13 * 7_000_000
+    assert errors.count(None) == 13  # 0.091 dollars; the dearest of one more is above 0.1
+    assert errors.count("over_budget") == 27
+
+
+@KINDS
+def test_money_spent_counts_over_runs(tmp_path, kind):
+    options = {"cache": tmp_path / "c", "max_cost": 0.1, "prices": Prices(most_per_call=0.01)}
+
+    def reply(question):
+        return Answer(length_of(question), cost=10_000_000)
+
+    list(judge_of(kind(reply), **options).verdicts(items(6)))
+    again = judge_of(kind(reply), **options)
+    errors = [v.error for v in again.verdicts(items(20))]
+    assert errors == [None] * 10 + ["over_budget"] * 10
+    assert again.totals.asked == 4
+    other = judge_of(kind(reply), account="another", **options)
+    assert [v.error for v in other.verdicts(items(12, start=50))].count(None) == 10
+
+
+@KINDS
+def test_a_failed_call_that_was_billed_counts(kind):
+    def reply(question):
+        raise BackendError("bad_response", billed=Answer(input_tokens=1000, output_tokens=0))
+
+    judge = judge_of(kind(reply), prices=Prices(input=2.0), tries=3)
+    (verdict,) = judge.verdicts(items(1))
+    assert verdict.cost == judge.totals.cost == 3 * 2_000_000
+
+
+def test_after_a_call_that_costs_more_than_its_bound_more_is_reserved():
+    judge = judge_of(
+        Server(lambda q: Answer(length_of(q), cost=20_000_000)),
+        max_cost=0.1,
+        prices=Prices(most_per_call=0.01),
+        in_flight=1,
+    )
+    list(judge.verdicts(items(20)))
+    assert judge.totals.cost == 0.1 * BILLION
+
+
+def test_a_call_that_may_have_been_billed_goes_on_counting_against_the_cap(tmp_path):
+    def reply(question):
+        raise BackendError("timeout", maybe_billed=True)
+
+    options = {"cache": tmp_path / "c", "max_cost": 0.1, "prices": Prices(most_per_call=0.04)}
+    judge = judge_of(Server(reply), **options)
+    (verdict,) = judge.verdicts(items(1))
+    assert (verdict.error, verdict.asked, verdict.cost) == ("over_budget", 2, 0)
+    cache = AnswerCache(tmp_path / "c", "", "scripted")
+    assert cache.money() == (0, 80_000_000)
+    cache.close()
+
+
+@KINDS
+def test_tokens_that_are_not_stated_cost_their_bound(kind):
+    judge = judge_of(kind(lambda q: Answer(length_of(q))), prices=Prices(output=1.0))
+    list(judge.verdicts(items(1)))
+    assert judge.totals.cost == 8 * 1000  # max_tokens at 1,000 billionths each
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"not a database at all" * 100, "is damaged .* or remove it"),
+        (None, "database of another program: name another file"),
+    ],
+)
+def test_a_file_that_is_no_cache_is_refused_in_one_line(tmp_path, content, text):
+    path = tmp_path / "c"
+    if content is None:
+        with sqlite3.connect(path) as other:
+            other.execute("CREATE TABLE t (x)")
+    else:
+        path.write_bytes(content)
+    with pytest.raises((UsageError, DataError), match=text):
+        list(judge_of(Batches(), cache=path).verdicts(items(1)))
+
+
+def test_an_answer_that_was_altered_on_disk_is_not_used(tmp_path):
+    list(judge_of(Batches(), cache=tmp_path / "c").verdicts(items(1, start=4)))
+    with sqlite3.connect(tmp_path / "c") as other:
+        other.execute("""UPDATE answers SET answer = replace(answer, '"4"', '"5"')""")
+    with pytest.raises(DataError, match="an answer does not match its checksum"):
+        list(judge_of(Batches(), cache=tmp_path / "c").verdicts(items(1, start=4)))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_damaged_cache_is_refused_or_gives_what_was_answered(tmp_path, whole_cache, seed):
+    chance, content = random.Random(seed), bytearray(whole_cache)
+    place = chance.randrange(len(content))
+    if seed % 3 == 0:
+        del content[place:]
+    elif seed % 3 == 1:
+        content[place] ^= 1 << chance.randrange(8)
+    else:
+        content[place : place + 512] = bytes(len(content[place : place + 512]))
+    (tmp_path / "c").write_bytes(content)
+    try:
+        found = [v.values for v in judge_of(Batches(), cache=tmp_path / "c").verdicts(items(60))]
+    except DataError as error:
+        assert str(tmp_path / "c") in str(error)  # noqa: PT017 - either is right
+    else:
+        assert found == [{"length": float(n)} for n in range(60)]
+
+
+@pytest.fixture(scope="module")
+def whole_cache(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cache") / "c"
+    list(judge_of(Batches(), cache=path).verdicts(items(60)))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "text"),
+    [
+        (sqlite3.SQLITE_FULL, OSError, "No space left"),
+        (sqlite3.SQLITE_IOERR_WRITE, SiftuneError, "look at its disk"),
+        (sqlite3.SQLITE_BUSY, SiftuneError, "locked by another process for 60 s"),
+        (sqlite3.SQLITE_READONLY, UsageError, "cannot be written"),
+        (sqlite3.SQLITE_CORRUPT, DataError, "is damaged"),
+    ],
+)
+def test_an_error_of_the_disk_is_not_taken_for_a_damaged_file(tmp_path, code, kind, text):
+    cache = AnswerCache(tmp_path / "c", "", "m")
+    cache.close()
+    error = sqlite3.OperationalError("it failed")
+    error.sqlite_errorcode = code
+    found = cache._error_of(error)
+    assert type(found) is kind
+    assert text in str(found)
+    assert str(tmp_path / "c") in str(found)
+
+
+def test_the_cache_is_readable_for_its_user_alone(tmp_path):
+    list(judge_of(Batches(), cache=tmp_path / "c").verdicts(items(1)))
+    assert (tmp_path / "c").stat().st_mode & 0o077 == 0
+
+
+def test_the_journal_counts_calls_by_run_and_outcome(tmp_path):
+    prices = Prices(input=1.0)
+    list(judge_of(Batches(), cache=tmp_path / "c", prices=prices).verdicts(items(2)))
+
+    def reply(question):
+        raise BackendError("refused", permanent=True)
+
+    list(judge_of(Batches(reply), cache=tmp_path / "c").verdicts(items(3)))
+    cache = AnswerCache(tmp_path / "c", "", "scripted")
+    rows = [(row["run"], row["outcome"], row["calls"], row["cost"]) for row in cache.journal()]
+    cache.close()
+    assert rows == [(1, "answered", 2, 20_000), (2, "refused", 1, 0)]
+    assert BILLION == 10**9
