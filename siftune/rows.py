@@ -20,6 +20,7 @@ from siftune.curate.io.plain_frames import frame_of, write_source
 from siftune.curate.rows.conversation_views import Sides, Turns
 from siftune.curate.runners.project_cache import StageCache
 from siftune.curate.runners.run import run as run_recipe
+from siftune.curate.runners.run_folder import SOURCE, keep_source, kept_source, key_of_sources
 from siftune.curate.runs.recipe import GROUPS, Group, Recipe, Spec, checked_seed, component
 from siftune.curate.runs.run_manifest import manifest_of
 from siftune.results import (
@@ -142,7 +143,7 @@ class Rows:
         component(spec, self._recipe.seed)  # its options, before anything runs
         recipe = replace(self._recipe, stages=(*self._recipe.stages, spec))
         made = ran(recipe, None, (*self._held, *options.values()))
-        if made._manifest["inputs"] != self._manifest["inputs"]:
+        if _hashes(made._manifest) != _hashes(self._manifest):
             raise DataError(f"{', '.join(recipe.source)} changed since it was read: read it again")
         return made
 
@@ -281,10 +282,18 @@ class Rows:
         """
         place = Path(folder)
         there = (place / "manifest.json").is_file()
-        if there and not overwrite and open_run(place)._recipe != self._recipe:
+        if there and not overwrite and not self._is_as(open_run(place)):
             raise UsageError(f"{place} has another run: name another, or add overwrite=True")
         with overwriting(overwrite):
-            return ran(self._recipe, place, self._held)
+            ran(self._recipe, place, self._held, prepare=keep_source)
+        return replace(open_run(place), _held=self._held)
+
+    def _is_as(self, other: Rows) -> bool:
+        """Whether other rows were made by the same steps of the same source, wherever that is."""
+        mine, theirs = (
+            replace(one._recipe, source=tuple(key_of_sources(one._recipe))) for one in (self, other)
+        )
+        return mine == theirs and _hashes(self._manifest) == _hashes(other._manifest)
 
     @cached_property
     def _manifest(self) -> dict[str, Any]:
@@ -312,13 +321,18 @@ def _reference(key: str, value: Any) -> Any:
     return value if key != "against" or value is None or known else read(value, name="against")
 
 
-def ran(recipe: Recipe, folder: Path | None = None, held: tuple[Any, ...] = ()) -> Rows:
+def ran(
+    recipe: Recipe,
+    folder: Path | None = None,
+    held: tuple[Any, ...] = (),
+    prepare: Callable[[Recipe, Path], Recipe] | None = None,
+) -> Rows:
     """The run of ``recipe`` in ``folder``, by default a temporary one."""
     if folder is None:
         place = scratch()
         folder, held = place.path / "rows", (*held, place)
     cache = StageCache(session() / "stages")  # what another step of this process did already
-    run_recipe(recipe, folder, say=telling(), cache=cache)
+    run_recipe(recipe, folder, say=telling(), cache=cache, prepare=prepare)
     return Rows(folder, recipe, held)
 
 
@@ -360,7 +374,9 @@ def read(
         data = source if isinstance(source, list) else frame_of(source)
         if not len(data):
             raise DataError("there are no rows: the frame or list is empty")
-        paths, held = (str(write_source(data, place.path, name)),), (place,)
+        folder = place.path / SOURCE
+        folder.mkdir()
+        paths, held = (str(write_source(data, folder, name)),), (place,)
     if "-" in paths:
         raise UsageError("'-' is standard input, which can be read once: give a file")
     recipe = Recipe("rows", paths, (), seed, format, dict(map or {}), limit)
@@ -418,7 +434,15 @@ def open_run(folder: str | Path) -> Rows:
     known["source"] = tuple(known["source"])
     known["stages"] = tuple(Spec(**spec) for spec in known["stages"])
     known["given"] = {path: SourceSpec(**own) for path, own in known["given"].items()}
-    return Rows(run, Recipe(**known))
+    recipe = Recipe(**known)
+    own = kept_source(recipe)
+    if own is not None and (here := run.absolute() / SOURCE / own.name).is_file():
+        recipe = replace(recipe, source=(str(here),))  # the folder may have been moved
+    return Rows(run, recipe)
+
+
+def _hashes(manifest: Mapping[str, Any]) -> list[str]:
+    return [one["sha256"] for one in manifest["inputs"]]
 
 
 def score(rows: Any, scorer: str | Callable[..., Any], /, **options: Any) -> Rows:

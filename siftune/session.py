@@ -99,7 +99,7 @@ def _spelled(text: str) -> str:
     >>> _spelled("no file models--org--name: give -o source=FILE")
     'no file models--org--name: give source=FILE'
     """
-    text = re.sub(f"{re.escape(str(session()))}/[0-9]+/", "", text)
+    text = re.sub(f"{re.escape(str(session()))}/[0-9]+/(source/)?", "", text)
     text = _OPTION.sub(r"\1=VALUE", text).replace("--overwrite", "overwrite=True")
     text = _OVERRIDE.sub("", text.replace("`siftune curate ingest`", "`siftune.read`"))
     return _FLAG.sub(lambda found: f"{_ARGUMENTS.get(found[1], found[1].replace('-', '_'))}=", text)

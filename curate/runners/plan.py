@@ -23,6 +23,7 @@ from siftune.curate.rows.columns import Reader, base_column, nearest_columns
 from siftune.curate.rows.conversation_views import score_schema
 from siftune.curate.rows.table import ROW, resolve
 from siftune.curate.runners.project_cache import StageCache
+from siftune.curate.runners.run_folder import key_of_sources
 from siftune.curate.runs.recipe import Recipe, Spec, component
 from siftune.curate.runs.stage_store import StageStore, ingest_code, option_files, stage_code
 
@@ -102,7 +103,7 @@ def plan(
     ingest_key = digest_of(
         [
             [item["sha256"] for item in inputs],
-            recipe.source,
+            key_of_sources(recipe),
             recipe.format,
             dict(recipe.map),
             recipe.limit,

@@ -41,10 +41,12 @@ from siftune.curate.runners.run_folder import (
     INGEST_FILES,
     OUTPUTS,
     RUN_FILES,
+    SOURCE,
     STREAMS,
     check_run,
     earlier_parts,
     has_streams,
+    kept_source,
     part_file,
     part_names,
     remove_parts_but,
@@ -124,11 +126,15 @@ def run(
         UsageError: ``out`` is not of this command (`files.outputs`).
         SiftuneError: a stage cannot run; the text names the stage.
     """
-    inputs = [*input_paths(asdict(recipe))]
+    own = kept_source(recipe)
+    there = own is not None and own.parent == out.absolute() / SOURCE
+    inputs = [] if there else [*input_paths(asdict(recipe))]
     check_run(out, command, inputs)
     if may_overwrite() and not has_streams(recipe) and prepare is None:
         plan(recipe, out)  # a run that is refused removes nothing
-    files = (*RUN_FILES, *part_names(recipe))
+    files = [*RUN_FILES, *part_names(recipe)]
+    if own is not None and (there or prepare is not None):
+        files += [f"{SOURCE}/", f"{SOURCE}/{own.name.replace('{', '{{').replace('}', '}}')}"]
     with run_folder(out, command, files, inputs, scratch=STREAMS):
         spooled = spool_streams(recipe, out)
         held = plan(prepare(spooled, out) if prepare else spooled, out, cache=cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -23,10 +24,14 @@ __all__ = [
     "OUTPUTS",
     "PARTS",
     "RUN_FILES",
+    "SOURCE",
     "STREAMS",
     "check_run",
     "earlier_parts",
     "has_streams",
+    "keep_source",
+    "kept_source",
+    "key_of_sources",
     "part_file",
     "part_names",
     "remove_parts_but",
@@ -44,6 +49,9 @@ INGEST_FILES: Final = ("rows.parquet", "quarantine.jsonl")
 
 STREAMS: Final = ("stdin.jsonl", "pipe-{number}.jsonl", "pairs.parquet")
 """Copies of standard input and of pipes, and pairs that a judge labels."""
+
+SOURCE: Final = "source"
+"""The folder in which a run keeps the one file that its rows were read from, where it does."""
 
 _CACHE: Final = "cache/embedding-{hex32}.sqlite"
 RUN_FILES: Final = (
@@ -115,6 +123,30 @@ def spool_streams(recipe: Recipe, folder: Path) -> Recipe:
     names = dict(zip(recipe.source, held, strict=True))
     given = {names[path]: how for path, how in recipe.given.items()}
     return replace(recipe, source=tuple(held), given=given)
+
+
+def kept_source(recipe: Recipe) -> Path | None:
+    """The one file in a folder `SOURCE` that a recipe reads; None where it reads another."""
+    path = Path(recipe.source[0]) if len(recipe.source) == 1 and not recipe.given else None
+    return path if path is not None and path.parent.name == SOURCE else None
+
+
+def key_of_sources(recipe: Recipe) -> Sequence[str]:
+    """The sources by what rows depend on: of a `kept_source` that is its name, not its place."""
+    path = kept_source(recipe)
+    return recipe.source if path is None else (path.name,)
+
+
+def keep_source(recipe: Recipe, folder: Path) -> Recipe:
+    """``recipe`` with its `kept_source` copied to ``folder``."""
+    path = kept_source(recipe)
+    target = folder.absolute() / SOURCE / (path.name if path is not None else "")
+    if path is None or path == target:
+        return recipe
+    target.parent.mkdir(exist_ok=True)
+    with atomic_write(target) as part:
+        shutil.copyfile(path, part)
+    return replace(recipe, source=(str(target),))
 
 
 def has_streams(recipe: Recipe) -> bool:

@@ -370,3 +370,34 @@ def test_a_function_with_the_name_of_a_column_of_rows_is_refused(name, plain):
     exec(f"def {name}(response: str) -> float:\n    return 1.0", space)
     with pytest.raises(sf.UsageError, match=rf"it adds the column '{name}', a name that rows"):
         plain.score(space[name])
+
+
+@pytest.mark.parametrize("name", ["rows", "mine {1}.v2"])
+def test_a_saved_run_goes_on_without_the_frame_it_was_made_of(name, tmp_path):
+    calls = []
+
+    def words(response: str) -> int:
+        calls.append(response)
+        return len(response.split())
+
+    scored = sf.read(RECORDS, name=name).score(words)
+    saved = scored.save(tmp_path / "a")
+    assert len(calls) == 7  # what was done before is taken
+    assert_frame_equal(saved.kept, scored.kept)
+    again = saved.select("top_k", by="words", rows=2)
+    assert scored.save(tmp_path / "a").counts == saved.counts
+    with pytest.raises(sf.UsageError, match="has another run"):
+        again.save(tmp_path / "a")
+    other = sf.read(RECORDS[1:], name=name).score(words)
+    with pytest.raises(sf.UsageError, match="has another run"):
+        other.save(tmp_path / "a")
+    again = again.save(tmp_path / "a", overwrite=True)
+    assert again.kept["words"].to_list() == [12, 16]
+    assert len(calls) == 7 + 6
+    sf.read(RECORDS, name=name).score("length").save(tmp_path / "b")
+    (tmp_path / "b").rename(tmp_path / "c")
+    code = "import siftune as sf; print(sf.open_run('c').dedup('exact').counts['kept'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stdout.strip() == "6"
