@@ -25,11 +25,11 @@ _GIVEN: Final = ("questions", "question", "messages")
 class Scripted:
     """Answers by ``function``, for tests and for recipes that run without a model.
 
-    The name of its first parameter says what it is given: ``messages`` (the turns of one question,
-    as dicts with ``role`` and ``content``; so is any other name), ``question`` (one `Question`) or
-    ``questions`` (a list of them). It returns a text, a mapping of labels to probabilities, an
-    `Answer`, or a `BackendError`, which it may raise, too; for ``questions`` a list of these. Any
-    other error ends the run with one line that names the function.
+    The name of its first parameter determines what it is given: ``messages`` (the turns of one
+    question, as dicts with ``role`` and ``content``; so is any other name), ``question`` (one
+    `Question`) or ``questions`` (a list of them). It returns a text, a mapping of labels to
+    probabilities, an `Answer`, or a `BackendError`, which it may raise, too; for ``questions`` a
+    list of these. Any other error ends the run with one line that names the function.
 
     Options:
         function: FILE.py:NAME on the command line and in recipes, a function in Python.

@@ -21,7 +21,7 @@ class Calibrated:
     Zhao et al. 2021, arXiv:2102.09690: a model that is asked about the text ``N/A`` should have no
     preference, so each probability is divided by the one that the same label has there, and the
     quotients by their sum. This removes a constant liking for a label, such as A or 3. It does not
-    make a judge better at telling answers apart, and where a sensible judge has a preference about
+    make a judge better at distinguishing answers, and where a sensible judge has a preference about
     ``N/A``, too (a rating of 1), that is removed as well: measure agreement on labelled rows with
     and without it.
 
