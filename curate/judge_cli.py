@@ -137,15 +137,11 @@ def judge(
     """
     from siftune.curate.judging.judge_columns import JudgeColumns
 
-    options = {
-        "judge": judges[0],
-        **({"panel": list(judges[1:])} if judges[1:] else {}),
-        **parsed(JudgeColumns, given),
-    }
+    options = parsed(JudgeColumns, given)
     source = {"source": [rows], "format": layout, "limit": limit, "seed": seed}
     if not (dry_run or pilot) and out is None:
         raise UsageError("name the folder of the run: --out FOLDER")
-    recipe = _recipe(source, options, task, label)
+    recipe = _recipe(source, judges, options, task, label)
     if dry_run or pilot:
         found = _forecast(recipe, label, tokenizer, 0 if dry_run else pilot or 0, out)
         _print_forecast(found, as_json, dry_run)
@@ -154,26 +150,24 @@ def judge(
 
 
 def _recipe(
-    source: dict[str, Any], options: dict[str, Any], task: str | None, label: bool
+    source: dict[str, Any],
+    judges: tuple[str, ...],
+    options: dict[str, Any],
+    task: str | None,
+    label: bool,
 ) -> Recipe:
     """The run: one stage that judges and, of labels, one that drops what has none."""
     from siftune.curate.io import sources
-    from siftune.curate.judging.judge_columns import judge_task, scorer_of
+    from siftune.curate.judging.judge_stage import judge_stage
     from siftune.curate.runs.recipe import parse
 
-    if task is None:
-        pairs = (
-            not label
-            and source["source"] != ["-"]
-            and (
-                sources.plan(tuple(source["source"]), source["format"], {}, {}).kind == "preference"
-            )
-        )
-        task = "pairwise" if label or pairs else "alpagasus"
-    scorer = scorer_of(judge_task(task, options.get("task_options", {})))
+    kind = "preference" if label else "conversation"
+    if task is None and not label and source["source"] != ["-"]:
+        kind = sources.plan(tuple(source["source"]), source["format"], {}, {}).kind
+    scorer, given = judge_stage(kind, judges, task, options)
     if label and scorer != "judge_pairwise":
         raise UsageError(f"--label: the task {task} compares no two answers: take pairwise")
-    stages = [{"score": scorer, "task": task, **options}]
+    stages = [{"score": scorer, **given}]
     if label:
         by = "_".join(filter(None, (scorer, options.get("column"))))
         stages.append({"select": "judge_agreement", "by": by})

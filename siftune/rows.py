@@ -47,6 +47,7 @@ __all__ = [
     "from_datasets",
     "from_polars",
     "from_records",
+    "judge",
     "open_run",
     "ran",
     "read",
@@ -96,6 +97,26 @@ class Rows:
             UsageError: no such scorer or option, or a column it reads is not there.
         """
         return self._then("score", scorer, options, sides=sides, turns=turns)
+
+    @python_errors()
+    def judge(self, judge: Any, *, task: Any = None, **options: Any) -> Rows:
+        """Add what an LLM judge finds of each row: a rating, a comparison of pairs, tags, a text.
+
+        ``judge`` is a text as on the command line (``"smollm2"``, ``"https://host/v1#MODEL"``), a
+        function of yours from messages to a text, or a list of judges, which vote. ``task`` is a
+        name of `siftune curate judges`, or a class of yours; by default pairs are compared
+        (``"pairwise"``) and conversations rated (``"alpagasus"``). ``options`` are those of the
+        scorer that the task belongs to, such as ``task_options``, ``max_cost`` or ``cache``.
+
+        A row without a verdict is null, with the reason in the column that ends with ``_error``.
+
+        Raises:
+            UsageError: no such judge, task or option.
+        """
+        from siftune.curate.judging.judge_stage import judge_stage
+
+        scorer, given = judge_stage(self.kind, as_option(judge), task, as_options(options))
+        return self._then("score", scorer, given, sides="both", turns="last")
 
     @python_errors()
     def select(self, selector: str | Callable[..., Any], /, **options: Any) -> Rows:
@@ -448,6 +469,11 @@ def _hashes(manifest: Mapping[str, Any]) -> list[str]:
 def score(rows: Any, scorer: str | Callable[..., Any], /, **options: Any) -> Rows:
     """`Rows.score` of anything that `read` takes."""
     return read(rows).score(scorer, **options)
+
+
+def judge(rows: Any, judge: Any, *, task: Any = None, **options: Any) -> Rows:
+    """`Rows.judge` of anything that `read` takes."""
+    return read(rows).judge(judge, task=task, **options)
 
 
 def dedup(rows: Any, selector: str = "minhash", /, **options: Any) -> Rows:

@@ -26,7 +26,7 @@ from siftune.curate.judging.types import AsyncBackend, Backend, Task, Verdict
 if TYPE_CHECKING:
     from siftune.curate.judging.engine import Judge
 
-__all__ = ["TASKS", "JudgeColumns", "cache_file", "judge_task", "may_pass", "scorer_of"]
+__all__ = ["TASKS", "JudgeColumns", "cache_file", "judge_task", "may_pass"]
 
 TASKS: Final = "curate.judge_tasks"
 _BILLION: Final = 1_000_000_000
@@ -68,22 +68,6 @@ def judge_task(name: str, options: Mapping[str, Any]) -> Task:
         raise UsageError(f"task {name} {what}: expected adds, answers, questions, parse, verdict")
     own: Task = checked(thing, options, name)
     return own
-
-
-def scorer_of(task: Task) -> str:
-    """The scorer that has columns for a task.
-
-    >>> scorer_of(judge_task("pairwise", {})), scorer_of(judge_task("deita_quality", {}))
-    ('judge_pairwise', 'judge_rating')
-    """
-    first = next(iter(task.adds.values()))
-    if "ranks" in task.adds:
-        return "judge_ranking"
-    if task.answers == 2:
-        return "judge_pairwise"
-    if {"tags", "tag_count"} <= task.adds.keys():
-        return "tags"
-    return "judge_rating" if first == pl.Float64 else "judgement"
 
 
 def cache_file(option: str) -> Path:
