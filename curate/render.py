@@ -37,8 +37,11 @@ def result_text(result: Result) -> str:
     return "\n".join([f"{counts['rows']:,} rows = {outcome}", *last])
 
 
-def plan_text(plan: Plan, forecasts: Sequence[Forecast] = ()) -> str:
-    """Inputs, stages with options, which are done, and the forecast of the rest."""
+def plan_text(plan: Plan, forecasts: Sequence[Forecast] = (), judging: Sequence[str] = ()) -> str:
+    """Inputs, stages with options, which are done, and the forecast of the rest.
+
+    ``judging`` are the lines on stages that ask a judge.
+    """
     size = sum(item["bytes"] for item in plan.inputs)
     inputs = f"{len(plan.inputs)} input files, {size / 1e6:,.1f} MB"
     lines = [f"{plan.recipe.name}: {inputs}, seed {plan.recipe.seed}"]
@@ -47,7 +50,7 @@ def plan_text(plan: Plan, forecasts: Sequence[Forecast] = ()) -> str:
         options = ", ".join(f"{key}={value_text(one)}" for key, one in step.spec.options.items())
         done = "  (done before)" if step.done else ""
         lines.append(f"  {step.label} {step.spec.group} {options}{done}")
-    return plan_end([*lines, *forecast_lines(forecasts)])
+    return plan_end([*lines, *forecast_lines(forecasts), *judging])
 
 
 def value_text(value: Any) -> str:

@@ -77,7 +77,8 @@ class CallForecast:
             paid = f", of which ${self.paid:,.4f} is paid" if self.answered else ""
             lines.append(f"cost: {_dollars(self.cost)}{paid}")
         elif self.most_cost:
-            lines.append(f"cost: at most ${self.most_cost:,.4f}; --pilot 100 measures it")
+            most = f"cost: at most ${self.most_cost:,.4f}"
+            lines.append(f"{most}; `siftune curate judge ... --pilot 100` measures it")
         return lines
 
 

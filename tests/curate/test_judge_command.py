@@ -194,6 +194,26 @@ def test_after_a_paid_pilot_tokens_and_cost_are_foretold_and_its_answers_count(f
     assert found["cost"]["high"] < 1.15 * found["cost"]["value"]
 
 
+def test_a_dry_run_of_a_recipe_has_the_calls_and_money_of_its_judges(folder):
+    write(folder, rows(40))
+    judge = {"score": "judge_rating", "judge": "judge.py:rate", "price_input": 3.0}
+    keep = {"select": "random", "rows": 10}
+    recipe = {"source": "rows.jsonl", "stages": [judge, keep, {**judge, "column": "again"}]}
+    (folder / "recipe.yaml").write_text(json.dumps(recipe))
+    out = siftune_curate("run", "recipe.yaml", "--dry-run")
+    assert "1:judge_rating: calls: 40 on 40 rows" in out
+    assert "3:judge_rating: calls: 10 on 10 rows" in out
+    assert "1:judge_rating: cost: at most $" in out
+    assert asked(folder) == 0
+    siftune_curate("judge", "rows.jsonl", "--judge", "judge.py:rate", "--pilot", 20)
+    out = siftune_curate("run", "recipe.yaml", "--dry-run")
+    assert "1:judge_rating: calls: 20 on 40 rows (20 answers are in the cache)" in out
+    assert "1:judge_rating: cost: $0.0" in out
+    assert asked(folder) == 20
+    siftune_curate("run", "recipe.yaml", "--out", "run")  # both stages ask the same
+    assert asked(folder) == 40
+
+
 def test_the_interval_of_a_sum_covers_it():
     draw = np.random.default_rng(5)
     covered = 0

@@ -1,0 +1,90 @@
+"""Calls, tokens and money of the stages of a plan that ask an LLM judge; nothing is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from siftune.curate.judging.call_forecast import CallForecast, forecast_calls
+from siftune.curate.judging.judge_columns import JudgeColumns
+from siftune.curate.rows.table import Table
+from siftune.curate.runners.forecast import Forecast
+from siftune.curate.runners.judge_pairs import read_table
+from siftune.curate.runners.plan import Plan, Step
+from siftune.curate.runs.recipe import component
+
+__all__ = ["judge_lines"]
+
+_MOST: Final = 20_000  # rows whose questions are counted; those of more are in proportion
+
+
+def judge_lines(plan: Plan, forecasts: Sequence[Forecast]) -> list[str]:
+    """The forecast of each judging stage that is not done; for ``--dry-run``."""
+    steps = [
+        (step, made)
+        for step in plan.steps
+        if not step.done and isinstance(made := _scorer(plan, step), JudgeColumns)
+    ]
+    if not steps:
+        return []
+    rows = {one.label: one for one in forecasts}
+    with TemporaryDirectory() as folder:
+        table = _table(plan, Path(folder))
+        return [
+            f"  {step.label}: {line}"
+            for step, made in steps
+            for line in _lines(step, made, table, rows.get(step.label))
+        ]
+
+
+def _scorer(plan: Plan, step: Step) -> object:
+    return component(step.spec, plan.recipe.seed) if step.spec.group == "score" else None
+
+
+def _table(plan: Plan, folder: Path) -> Table:
+    """The ingested rows, or the first of the source."""
+    if plan.rows is None or plan.kind is None:
+        most = min(_MOST, plan.recipe.limit or _MOST)
+        return read_table(replace(plan.recipe, limit=most), folder)
+    height = pq.read_metadata(plan.rows).num_rows
+    return Table(plan.rows, plan.kind, height, np.arange(min(height, _MOST)))
+
+
+def _lines(step: Step, made: JudgeColumns, table: Table, rows: Forecast | None) -> list[str]:
+    lacking = [name for name in made.given.values() if name not in table.columns]
+    if lacking:
+        return [f"calls: not known before {lacking[0]} is there"]
+    found = forecast_calls(made, _batches(table, made), step.spec.sides, step.spec.turns)
+    count = len(table.alive) if rows is None else rows.rows.count
+    lines = _scaled(found, count / max(len(table.alive), 1)).lines()
+    if rows is not None and rows.at_most:
+        lines[0] = f"at most, {lines[0]}"
+    return lines
+
+
+def _batches(table: Table, made: JudgeColumns) -> Iterator[pl.DataFrame]:
+    return table.batches(made.needs)
+
+
+def _scaled(found: CallForecast, factor: float) -> CallForecast:
+    """The forecast for ``factor`` times the rows."""
+    if factor == 1.0:
+        return found
+    counts = {
+        name: round(getattr(found, name) * factor)
+        for name in ("rows", "calls", "cached", "answered", "most_output_tokens")
+    }
+    ranges = {
+        name: known and known.times(factor)
+        for name in ("input_tokens", "output_tokens", "cost")
+        if (known := getattr(found, name)) is not None
+    }
+    money = {"paid": found.paid * factor, "most_cost": found.most_cost * factor}
+    return replace(found, **counts, **ranges, **money)
