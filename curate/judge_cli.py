@@ -179,12 +179,18 @@ def _judged(recipe: Recipe, out: Path, label: bool, as_json: bool, report: bool)
     from siftune.curate.render import result_text
     from siftune.curate.runners.judge_pairs import judged_biases
     from siftune.curate.runners.judge_pairs import label as prepare
+    from siftune.curate.runners.project_cache import project_cache
     from siftune.curate.runners.run import run
 
     say = Progress()
     with announcing(say):
         result = run(
-            recipe, out, say=say, command=command_name(), prepare=prepare if label else None
+            recipe,
+            out,
+            say=say,
+            command=command_name(),
+            cache=project_cache(),
+            prepare=prepare if label else None,
         )
     biases = judged_biases(result, recipe) if report else None
     if as_json:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from siftune.curate.judging.call_forecast import CallForecast, forecast_calls
+from siftune.curate.judging.call_forecast import CallForecast, Range, forecast_calls
 from siftune.curate.judging.judge_columns import JudgeColumns
 from siftune.curate.rows.table import Table
 from siftune.curate.runners.forecast import Forecast
@@ -77,14 +77,20 @@ def _scaled(found: CallForecast, factor: float) -> CallForecast:
     """The forecast for ``factor`` times the rows."""
     if factor == 1.0:
         return found
-    counts = {
-        name: round(getattr(found, name) * factor)
-        for name in ("rows", "calls", "cached", "answered", "most_output_tokens")
-    }
-    ranges = {
-        name: known and known.times(factor)
-        for name in ("input_tokens", "output_tokens", "cost")
-        if (known := getattr(found, name)) is not None
-    }
-    money = {"paid": found.paid * factor, "most_cost": found.most_cost * factor}
-    return replace(found, **counts, **ranges, **money)
+
+    def times(known: Range | None) -> Range | None:
+        return None if known is None else known.times(factor)
+
+    return replace(
+        found,
+        rows=round(found.rows * factor),
+        calls=round(found.calls * factor),
+        cached=round(found.cached * factor),
+        answered=round(found.answered * factor),
+        input_tokens=times(found.input_tokens),
+        output_tokens=times(found.output_tokens),
+        most_output_tokens=round(found.most_output_tokens * factor),
+        cost=times(found.cost),
+        paid=found.paid * factor,
+        most_cost=found.most_cost * factor,
+    )
