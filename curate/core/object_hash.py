@@ -49,7 +49,7 @@ def object_hash(thing: Any) -> str:
 
 
 class _Walk:
-    """A walk over an object and what it uses; an object that is met again is its number."""
+    """A walk over an object and what it uses; an object that comes again is its number."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
