@@ -2,7 +2,8 @@
 
 A loss is called with log-probabilities, summed over the tokens of an answer, as tensors or numbers:
 ``DPO()(policy=(chosen, rejected), ref=(chosen, rejected)).loss`` is ``(B,)``, in the dtype of the
-policy's. Losses on single completions (``KTO``) and on lists take ``policy=..., ref=...`` of these.
+policy's. Losses of means per token need ``length=(chosen, rejected)`` too, the tokens in each sum.
+Losses on single completions (``KTO``) and on lists take ``policy=..., ref=...`` of these.
 Those that read single tokens take ``(B, T)`` log-probabilities of tokens, a ``mask`` of the same
 shape, and the other values that `siftune finetune losses` names:
 ``TDPO2()(policy=..., ref=..., mask=(chosen, rejected), tokens={"ref_kl": (chosen, rejected)})``.
