@@ -33,7 +33,7 @@ class Critique:
     Options:
         principles: A text file with one principle a line, or a list of principles.
         seed: Another seed draws other principles; rounds of critique and revision differ in it.
-        max_tokens: Limit of the critique; a longer one is an error.
+        max_tokens: Limit of the critique; a longer one is cut.
         max_chars: Characters of each message that the judge is shown; null shows all.
     """
 
@@ -69,7 +69,7 @@ class Critique:
 
     def parse(self, item: Item, question: int, answer: Answer) -> str:
         """The critique."""
-        return prose(self._prompt(""), answer)
+        return prose(self._prompt(""), answer, complete=False)
 
     def verdict(self, item: Item, parsed: Sequence[str]) -> Mapping[str, Any]:
         """The critique and its principle."""

@@ -9,10 +9,13 @@ from typing import Final, TypeAlias
 
 from siftune.curate.judging.types import Item
 
-__all__ = ["Section", "conversation", "fenced", "neutralise", "shortened"]
+__all__ = ["FRAME", "Section", "conversation", "fenced", "neutralise", "shortened"]
 
 Section: TypeAlias = tuple[str, str]
 """Name of a piece of data, such as ``answer A``, and its text."""
+
+FRAME: Final = ("Data to judge, between marks with the code", "The data ends here.")
+"""What a prompt writes before and after the data."""
 
 _DOT: Final = "·"
 _HIDDEN: Final = "[\u200b-\u200d\u2060\ufeff]*"

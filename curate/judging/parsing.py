@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
-from siftune.curate.judging.fence import Section, neutralise
+from siftune.curate.judging.fence import FRAME, Section, neutralise
 from siftune.curate.judging.types import Answer, UnparsedError
 
 __all__ = [
@@ -266,16 +266,19 @@ def _permutation(found: Any, letters: Sequence[str], expected: str) -> tuple[str
     return tuple(map(str, found))
 
 
-_MARK: Final = re.compile(r"\[(?:BEGIN|END) [^\]\n]{1,40} [0-9a-f]{16}\]")
+_MARK: Final = re.compile(
+    "|".join((r"\[(?:BEGIN|END) [^\]\n]{1,40} [0-9a-f]{16}\]", *map(re.escape, FRAME)))
+)
 
 
-def prose(asked: Asked, answer: Answer) -> str:
+def prose(asked: Asked, answer: Answer, *, complete: bool = True) -> str:
     """The text of an answer that is wanted as it is, such as a revision.
 
     Raises:
-        UnparsedError: it is empty, was cut at the limit of tokens, or repeats marks of the prompt.
+        UnparsedError: it is empty, repeats marks or sentences around the data, as small models do,
+            or, where it has to be ``complete``, was cut at the limit of tokens.
     """
-    found = text(asked, answer)
+    found = text(asked, answer, complete=complete)
     if _MARK.search(found):
         raise UnparsedError("expected a text without the marks around the data")
     return found

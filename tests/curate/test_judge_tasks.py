@@ -12,6 +12,7 @@ import pytest
 
 from siftune.curate.core import registry
 from siftune.curate.core.errors import UsageError
+from siftune.curate.judging.fence import FRAME
 from siftune.curate.judging.types import (
     Answer,
     Item,
@@ -315,9 +316,13 @@ def test_texts_that_are_wanted_whole():
         task, item = task_of(name, max_tokens=50), item_of(name)
         mark = task.questions(item)[0].messages[1][1].splitlines()[2]
         assert mark.startswith("[BEGIN instruction")
-        refused(task, item, f"{mark}\nSeven.")
-        with pytest.raises(UnparsedError):
-            task.parse(item, 0, Answer("Seven is", output_tokens=50))
+        refused(
+            task, item, f"{mark}\nSeven.", f"Seven.\n\n{FRAME[1]} Reply.", f"{FRAME[0]} 5: Seven"
+        )
+    cut = Answer("Seven is", output_tokens=50, truncated=True)
+    assert task_of("critique").parse(SINGLE, 0, cut) == "Seven is"
+    with pytest.raises(UnparsedError):
+        task_of("revision").parse(item_of("revision"), 0, cut)
     fixed = replace(SINGLE, extra={"critique": "Too short.", "principle": "Rhyme."})
     refused(
         task_of("revision", principles=("Rhyme.",)),
