@@ -46,7 +46,7 @@ def answer_of(body: bytes) -> Answer:
     reason, text = choice.get("finish_reason"), _text(message.get("content"))
     refusal = message.get("refusal")
     if reason == "content_filter" or (refusal and not text):
-        detail = one_line(str(refusal or "the server's content filter"))[:_DETAIL]
+        detail = _line(str(refusal or "the server's content filter"))
         raise BackendError("refused", detail, permanent=True, billed=usage)
     known = usage or Answer()
     return Answer(
@@ -91,7 +91,7 @@ def failure_of_status(response: httpx2.Response) -> BackendError:
     """The failure that a status other than 200 is, with the pause that the server wants."""
     status = response.status_code
     if 300 <= status < 400:
-        target = one_line(response.headers.get("location", "nowhere"))[:_DETAIL]
+        target = _line(response.headers.get("location", "nowhere"))
         return BackendError("redirected", f"to {target}, which is not followed")
     body = response.content
     passes = status in _MAY_PASS or status >= 500
@@ -118,11 +118,16 @@ def _message(body: bytes) -> str:
     found = _loaded(body)
     error = found.get("error", found) if isinstance(found, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
-    return one_line(message)[:_DETAIL] if isinstance(message, str) else _shown(body)
+    return _line(message) if isinstance(message, str) else _shown(body)
 
 
 def _shown(body: bytes) -> str:
-    return one_line(body[:_DETAIL].decode("utf-8", "replace"))
+    return _line(body.decode("utf-8", "replace"))
+
+
+def _line(text: str) -> str:
+    """The start of a text as one line without secrets, in time that a hostile one cannot extend."""
+    return one_line(without_protected(text)[: 4 * _DETAIL])[:_DETAIL]
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

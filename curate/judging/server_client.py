@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import os
 import socket
 from base64 import b64encode
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -57,6 +60,12 @@ class ServerClient:
         protect(parts.netloc.rpartition("@")[0])
         for _, value in parse_qsl(parts.query):
             protect(value)
+        with suppress(ValueError):  # a name, whose addresses are looked up by the first question
+            self._refuse_address(parts.hostname)
+        if find_spec("openai") is None:
+            raise UsageError(
+                "a judge on a server needs the openai client: pip install 'siftune[judge]'"
+            )
 
     @property
     def shown(self) -> str:
@@ -80,7 +89,10 @@ class ServerClient:
         try:
             response = await self._client.post(path, cast_to=httpx2.Response, body=body)
         except openai.APIStatusError as error:
-            raise failure_of_status(error.response) from None
+            failure = failure_of_status(error.response)
+            if failure.reason == "http_401":
+                failure.detail += f"; {self._key_source}"
+            raise failure from None
         except openai.APIConnectionError as error:
             cause = error.__cause__
             sent = not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
@@ -100,19 +112,17 @@ class ServerClient:
             await client.close()
 
     def _connect(self) -> AsyncOpenAI:
-        try:
-            import httpx2
-            from openai import AsyncOpenAI
-        except ImportError:
-            raise UsageError(
-                "a judge on a server needs the openai client: pip install 'siftune[judge]'"
-            ) from None
+        import httpx2
+        from openai import AsyncOpenAI
+
         from siftune.curate.judging.one_host import OneHost
 
         # The client adds its own from the environment, which are for OpenAI and no other host.
         headers = {"accept-encoding": "identity", "authorization": self._authorization()}
         if not self._is_openai:
             headers |= {"openai-organization": None, "openai-project": None}
+        for name in ("httpx2", "openai._base_client"):  # they log addresses and headers
+            logging.getLogger(name).addFilter(_redacted)
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
         base = self._parts._replace(netloc=_host_and_port(self._parts), query="").geturl()
         return AsyncOpenAI(
@@ -136,6 +146,15 @@ class ServerClient:
         key = self._key()
         return None if key is None else f"Bearer {key}"
 
+    @property
+    def _key_source(self) -> str:
+        if self._parts.username is not None:
+            return "user and password are those of the URL"
+        if self.key_file:
+            return f"the key is that of the file {self.key_file}"
+        state = "set" if os.environ.get(self.key_variable, "").strip() else "not set"
+        return f"the key is that of the environment variable {self.key_variable}, which is {state}"
+
     def _key(self) -> str | None:
         if self.key_file:
             try:
@@ -151,19 +170,20 @@ class ServerClient:
 
     async def _check_address(self) -> None:
         """Refuse a host that is, or resolves to, a link-local or metadata address."""
-        if self.allow_link_local:
-            return
         parts, loop = self._parts, asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
         except OSError:  # connecting will say so; behind a proxy names need not resolve here
             return
         for *_, address in found:
-            if _is_refused(str(address[0])):
-                raise UsageError(
-                    f"the judge's server {self.shown} has the address {address[0]}, which is "
-                    f"link-local or of cloud metadata: {_ALLOW}"
-                )
+            self._refuse_address(str(address[0]))
+
+    def _refuse_address(self, address: str) -> None:
+        if not self.allow_link_local and _is_refused(address):
+            raise UsageError(
+                f"the judge's server {self.shown} has the address {address}, which is "
+                f"link-local or of cloud metadata: {_ALLOW}"
+            )
 
     @cached_property
     def _parts(self) -> SplitResult:
@@ -195,3 +215,9 @@ def _is_refused(text: str) -> bool:
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_link_local or address in _METADATA
+
+
+def _redacted(record: logging.LogRecord) -> bool:
+    """Take the secrets out of a record of a log."""
+    record.msg, record.args = hidden(record.getMessage()), ()
+    return True

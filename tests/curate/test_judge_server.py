@@ -1,9 +1,12 @@
 """A judge on a scripted server, with the faults that servers have."""
 
 import base64
+import logging
 import random
 import re
 import threading
+import time
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -14,6 +17,7 @@ from siftune.curate.files.atomic import read_json, write_json
 from siftune.curate.judge_tasks.alpagasus import AlpaGasus
 from siftune.curate.judges.server import Server
 from siftune.curate.judging.engine import Judge
+from siftune.curate.judging.responses import failure_of_status
 from siftune.curate.judging.spending import BILLION, Prices
 from siftune.curate.judging.types import Item
 from siftune.pipelines import cli
@@ -32,8 +36,8 @@ def items(number):
 
 
 def judge_of(server, **options):
-    time = FakeTime()
-    given = {"sleep": time.sleep, "clock": time.clock, "give_up": 10_000, **options}
+    fake = FakeTime()
+    given = {"sleep": fake.sleep, "clock": fake.clock, "give_up": 10_000, **options}
     return Judge(Server(server if isinstance(server, str) else server.url, "m"), TASK, **given)
 
 
@@ -181,7 +185,10 @@ def test_a_refused_key_is_not_tried_again_and_named_without_it(monkeypatch):
     with JudgeServer(lambda body, times: "401") as server:
         (verdict,) = judge_of(server).verdicts(items(1))
     assert (verdict.error, verdict.asked) == ("http_401", 1)
-    assert verdict.detail == "Incorrect API key: ***"
+    assert verdict.detail == (
+        "Incorrect API key: ***; the key is that of the environment variable OPENAI_API_KEY, which "
+        "is set"
+    )
 
 
 def test_the_key_is_sent_to_its_own_host_alone(monkeypatch):
@@ -249,6 +256,26 @@ def test_a_traceback_has_no_keys(monkeypatch, capsys):
     assert "Traceback" in error
     assert "RuntimeError: sent *** to https://***@host" in error
     assert "sk-canary-0002" not in error
+
+
+def test_a_log_has_no_keys(caplog):
+    with JudgeServer() as server, caplog.at_level(logging.DEBUG):
+        list(judge_of(f"{server.url}?token=canary-token").verdicts(items(1)))
+    assert "HTTP Request: POST http://127.0.0.1" in caplog.text
+    assert "canary" not in caplog.text
+
+
+def test_a_hostile_error_text_is_shown_at_once():
+    begun = time.process_time()
+    response = SimpleNamespace(status_code=500, headers={}, content=b"://:x" * 800_000)
+    assert len(failure_of_status(response).detail) <= 300
+    assert time.process_time() - begun < 1
+
+
+def test_a_missing_client_is_named(monkeypatch):
+    monkeypatch.setattr("siftune.curate.judging.server_client.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'siftune\[judge\]'"):
+        Server("http://localhost/v1", "m")
 
 
 def test_a_file_that_is_written_has_no_keys(tmp_path):
