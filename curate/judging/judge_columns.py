@@ -34,6 +34,7 @@ _OF_CALLS: Final = (
     *("bad_response", "connection", "not_asked", "not_in_cache", "over_budget", "redirected"),
     *("stopped", "timeout"),
 )
+_OF_QUESTIONS: Final = ("http_400", "http_413", "http_422")
 _SPENT: Final[Mapping[str, type[pl.DataType]]] = {
     "error": pl.String,
     "input_tokens": pl.UInt32,
@@ -46,10 +47,10 @@ _Columns = Mapping[str, pl.DataType | type[pl.DataType]]
 def may_pass(reason: str) -> bool:
     """Whether a row's error is of the calls, and not of the row or of the judge's answer.
 
-    >>> may_pass("http_500"), may_pass("over_budget"), may_pass("unparsed")
-    (True, True, False)
+    >>> may_pass("http_500"), may_pass("over_budget"), may_pass("http_400"), may_pass("unparsed")
+    (True, True, False, False)
     """
-    return reason in _OF_CALLS or reason.startswith("http_")
+    return reason in _OF_CALLS or (reason.startswith("http_") and reason not in _OF_QUESTIONS)
 
 
 def judge_task(name: str, options: Mapping[str, Any]) -> Task:

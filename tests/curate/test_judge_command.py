@@ -1,5 +1,6 @@
 """`siftune curate judge`: rows judged, labelled, forecast; a panel; the list of what there is."""
 
+import base64
 import json
 import random
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from siftune.curate.core.errors import PARTIAL
 from siftune.curate.judging.call_forecast import predicted_sum
 from siftune.pipelines.cli import siftune
+from tests.judge_server import JudgeServer
 
 JUDGE = """
 import random
@@ -223,6 +225,52 @@ def test_the_interval_of_a_sum_covers_it():
         found = predicted_sum(x[:100], y[:100], x[100:])
         covered += found.low <= y[100:].sum() <= found.high
     assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_a_password_in_the_url_of_a_judge_is_in_no_file_and_no_line(folder, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
+    write(folder, rows(2))
+    with JudgeServer() as server:
+        judge = server.url.replace("//", "//me:hunter2222@") + "#m"
+        recipe = {"source": "rows.jsonl", "stages": [{"score": "judge_rating", "judge": judge}]}
+        (folder / "recipe.json").write_text(json.dumps(recipe))
+        words = ("run", "recipe.json", "--out", "run", "--json")
+        shown = [CliRunner().invoke(siftune, ["curate", *words]) for _ in range(2)]
+    assert [done.exit_code for done in shown] == [0, 0]
+    assert len(server.bodies) == 2
+    assert server.headers[0]["authorization"].startswith("Basic ")
+    (folder / "recipe.json").unlink()
+    texts = [done.output.encode() for done in shown]
+    texts += [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    secrets = [b"hunter2222", b"sk-0123456789", base64.b64encode(b"me:hunter2222")]
+    assert not [text for text in texts for secret in secrets if secret in text]
+
+
+def test_a_run_that_broke_off_asks_no_answered_question_again(folder):
+    write(folder, rows(150))
+    (folder / "judge.py").write_text(BREAKS)
+    words = ("curate", "judge", "rows.jsonl", "--judge", "judge.py:rate", "--out", "run")
+    assert "RuntimeError: power" in str(CliRunner().invoke(siftune, words).exception)
+    before = asked(folder)
+    assert before == 2 * 64  # batches of questions, each of them answered and kept
+    (folder / "up").touch()
+    siftune_curate(*words[1:])
+    assert asked(folder) == 150
+
+
+BREAKS = """
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def rate(questions):
+    with (HERE / "asked").open("a") as file:
+        if file.tell() >= 2 * 128 and not (HERE / "up").exists():
+            raise RuntimeError("power")
+        file.write("1\\n" * len(questions))
+    return ["4"] * len(questions)
+"""
 
 
 def test_what_there_is_is_listed(folder):
