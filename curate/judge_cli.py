@@ -92,7 +92,7 @@ class _JudgeCommand(WritingCommand):
 @click.option(
     "--report",
     is_flag=True,
-    help="Print the judge's biases on pairs, each with its 95 % interval.",
+    help="Print the judge's biases, and the agreement of a panel, with 95 % intervals.",
 )
 @click.option("--format", "layout", help="Raw layout of the rows, where it is not detected.")
 @click.option(
@@ -177,8 +177,8 @@ def _recipe(
 def _judged(recipe: Recipe, out: Path, label: bool, as_json: bool, report: bool) -> None:
     from siftune.curate.core.progress import Progress, announcing
     from siftune.curate.render import result_text
-    from siftune.curate.runners.judge_pairs import judged_biases
     from siftune.curate.runners.judge_pairs import label as prepare
+    from siftune.curate.runners.judge_report import judge_report
     from siftune.curate.runners.project_cache import project_cache
     from siftune.curate.runners.run import run
 
@@ -192,14 +192,14 @@ def _judged(recipe: Recipe, out: Path, label: bool, as_json: bool, report: bool)
             cache=project_cache(),
             prepare=prepare if label else None,
         )
-    biases = judged_biases(result, recipe) if report else None
+    measured = judge_report(result, recipe) if report else None
     if as_json:
-        more = {} if biases is None else {"biases": biases.as_dict()}
+        more = {} if measured is None else {"report": measured.as_dict()}
         echo_json({**result.manifest, **more})
     else:
         lines = [*_spent(result), result_text(result)]
-        if biases is not None:
-            lines += ["biases of the judge, with 95 % intervals:", str(biases)]
+        if measured is not None:
+            lines += ["of the judge, with 95 % intervals:", str(measured)]
         echo("\n".join(lines))
     if result.quarantined or result.failed:
         raise Exit(PARTIAL)

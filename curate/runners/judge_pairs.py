@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,19 +20,14 @@ import pyarrow.parquet as pq
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import TURNS, schema_of
 from siftune.curate.files.atomic import atomic_write
-from siftune.curate.judge_stats.pair_biases import PairBiases, pair_biases
 from siftune.curate.judging.judge_columns import JudgeColumns
 from siftune.curate.rows.chat import contents, split_turns
 from siftune.curate.rows.convert import content_digest
 from siftune.curate.rows.table import Table
 from siftune.curate.runners.results import RowGroupWriter
 from siftune.curate.runs.recipe import Recipe, component
-from siftune.curate.runs.stage_store import StageStore
 
-if TYPE_CHECKING:
-    from siftune.curate.runners.run import Result
-
-__all__ = ["PAIRS", "judged_biases", "label", "pairs_of", "read_table"]
+__all__ = ["PAIRS", "label", "pairs_of", "read_table"]
 
 PAIRS = "pairs.parquet"
 """The pairs of a labelled run, in its folder."""
@@ -57,41 +52,6 @@ def label(recipe: Recipe, out: Path) -> Recipe:
     if not count:
         raise DataError(f"{', '.join(recipe.source)}: no prompt has two different answers to judge")
     return replace(recipe, source=(str(path),), given={}, format=None, map={}, limit=None)
-
-
-def judged_biases(result: Result, recipe: Recipe) -> PairBiases:
-    """Biases of the judge on all pairs of a run whose first stage is `judge_pairwise`.
-
-    Lengths are characters of the answers; all pairs of a prompt are one draw.
-
-    Raises:
-        UsageError: the run has judged no pairs.
-    """
-    scorer = component(recipe.stages[0], recipe.seed)
-    if scorer.name != "judge_pairwise" or "first_position" not in scorer.made_task.adds:
-        raise UsageError("--report: biases are those of pairs: take a task such as pairwise")
-    stages = StageStore(result.out / "stages")
-    ingest, judged = result.manifest["stages"][:2]
-    names = ["prompt", "chosen", "rejected"]
-    rows = pl.read_parquet(stages.path("ingest", ingest["key"]), columns=names, glob=False)
-    scores = pl.read_parquet(stages.path(scorer.name, judged["key"]), glob=False)
-    values = scores.select(
-        wins=pl.when(pl.col(f"{scorer.prefix}_tie"))
-        .then(0.5)
-        .otherwise((pl.col(f"{scorer.prefix}_winner") == "first").cast(pl.Float64)),
-        first=pl.col(f"{scorer.prefix}_first_position").cast(pl.Float64),
-        agree=pl.col(f"{scorer.prefix}_consistent").cast(pl.Float64),
-    ).fill_null(float("nan"))
-    texts = [contents(rows[name]) for name in names]
-    lengths = [one.str.len_chars().cast(pl.Float64).fill_null(0.0) for one in texts[1:]]
-    return pair_biases(
-        values["wins"].to_numpy(),
-        first_position=values["first"].to_numpy(),
-        consistent=values["agree"].to_numpy(),
-        lengths=lengths[0].to_numpy(),
-        other_lengths=lengths[1].to_numpy(),
-        prompts=texts[0].fill_null("").to_list(),
-    )
 
 
 def read_table(recipe: Recipe, folder: Path) -> Table:

@@ -149,10 +149,22 @@ def test_biases_are_reported_with_intervals(folder):
         + [{"prompt": f"t{n}", "chosen": f"torn {n}", "rejected": f"torn, {n}"} for n in range(40)],
     )
     words = ("judge", "rows.jsonl", "--judge", "judge.py:longer", "--out", "run", "--report")
-    found = json.loads(siftune_curate(*words, "--json").splitlines()[-1])["biases"]["figures"]
+    found = json.loads(siftune_curate(*words, "--json").splitlines()[-1])["report"]["figures"]
     assert found["position_bias"]["value"] == pytest.approx(0.5)
     assert found["inconsistent"]["value"] == pytest.approx(0.5)
     assert "position_bias" in siftune_curate(*words)
+
+
+def test_ratings_are_reported_by_length_and_panels_by_their_agreement(folder):
+    (folder / "judge.py").write_text(
+        "def longer(messages):\n    return str(min(5, len(messages[1]['content']) // 300))\n"
+        "def same(messages):\n    return longer(messages)\n"
+    )
+    write(folder, rows(60))
+    words = ("--judge", "judge.py:longer", "--judge", "judge.py:same", "--out", "run", "--report")
+    found = json.loads(siftune_curate("judge", "rows.jsonl", *words, "--json"))["report"]["figures"]
+    assert found["length_correlation"]["value"] > 0.9
+    assert found["panel_alpha"]["value"] == pytest.approx(1)
 
 
 def test_a_dry_run_asks_and_writes_nothing(folder):
