@@ -21,6 +21,7 @@ from siftune.finetune.models.loading import read_facts
 from siftune.finetune.runs.summary import WORDS
 from siftune.pipelines.before_after import comparison
 from siftune.pipelines.charts import Chart, arms_chart, curve
+from siftune.pipelines.judge_report import judged_steps, stop_texts
 from siftune.pipelines.selection_data import Selection
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         "models": [_model(*folders, charts) for folders in _models(run)],
         "arms": _arms(run, charts),
         "comparison": _compared(run),
+        **_judged(run),
     }
     if not content["selections"] and not content["models"]:
         raise UsageError(f"{run} holds no finished run: expected manifest.json of a run in it")
@@ -217,6 +219,14 @@ def _arms(run: Path, charts: _Charts) -> dict[str, Any] | None:
         if table is None:
             return None
         return table | {"chart": charts.add(arms_chart(table["arms"], table["metric"]))}
+
+
+def _judged(run: Path) -> dict[str, Any]:
+    """What the judges of steps measured, and why rounds were ended."""
+    manifest = run / "manifest.json"
+    with reading(manifest):
+        facts = _optional_json(manifest) or {}
+        return {"judged": judged_steps(facts), "stopped": stop_texts(facts)}
 
 
 def _compared(run: Path) -> dict[str, Any] | None:

@@ -32,6 +32,7 @@ __all__ = ["Judge"]
 _COMMAND: Final = "pipelines judge"
 _Asked: TypeAlias = tuple[int, tuple[int, ...], Item]  # the row, and which of its answers
 _Label: TypeAlias = tuple[int, tuple[int, ...], Any]  # better answer first; what it has, or why not
+_ONE_MODEL: Final = "the answers are not told apart by the model that wrote them"
 _SIDES: Final = {"first": 1.0, "second": 0.0, "tie": 0.5}
 
 
@@ -250,6 +251,7 @@ class Judge(JudgeOptions):
             theirs = self._numbers(others)
             measures["agreement"] = lambda: cohen_kappa(mine, theirs, prompts, weights=how)
         found = estimated(measures)
+        found["not_measured"]["self_preference"] = _ONE_MODEL
         if self._rates:
             return found
         if "chosen" in table.columns:

@@ -11,6 +11,9 @@ from siftune.curate.core.errors import UsageError
 from siftune.pipelines.commands import pipelines
 from siftune.pipelines.packaged import packaged, recipe_file, recipe_text
 from siftune.pipelines.recipe import load
+from siftune.pipelines.render import result_text
+from siftune.pipelines.report import write_report
+from siftune.pipelines.row_steps.concat import Concat
 from siftune.pipelines.run import run
 from tests.tiny_models import language_model
 
@@ -179,3 +182,21 @@ def test_con_j_learns_from_right_against_wrong_judgements(small, tmp_path):
     assert facts["hinted"] == len(rows)
     after = json.loads((made(manifest, out)["after"] / "judging.json").read_text())
     assert after["figures"]["accuracy"]["value"] == 1.0
+
+    told = result_text(manifest, out)
+    assert f"judgements: {len(rows)} rows" in told
+    assert "accuracy on the given labels 1 (" in told
+    manifest["rounds"] = {"stopped": [{"label": "labels-2", "reasons": ["a", "b"]}]}
+    assert "the rounds end at labels-2, before it is trained on: a; b" in result_text(manifest, out)
+    page = write_report(out).read_text(encoding="utf-8")
+    assert "What the judges said" in page
+    assert "accuracy on the given labels 1 (" in page
+
+
+def test_rows_of_several_steps_are_joined_if_they_are_of_one_kind(small, tmp_path):
+    joined = tmp_path / "joined"
+    Concat(also=("pairs.jsonl", None))(Path("pairs.jsonl"), joined)
+    table = pl.read_parquet(joined / "kept.parquet")
+    assert table["id"].to_list()[:: len(WORDS)] == ["pairs:1#1", "pairs:1#2"]
+    with pytest.raises(UsageError, match="expected preference rows, .* has conversation"):
+        Concat(also=("rows.jsonl",))(Path("pairs.jsonl"), tmp_path / "other")

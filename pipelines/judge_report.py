@@ -1,0 +1,65 @@
+"""What the judges of a pipeline's steps measured, by round, as words for page and screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+__all__ = ["judged_steps", "judged_text", "stop_texts"]
+
+_WORDS: Final = {
+    "length": "words of an answer",
+    "position": "position bias",
+    "inconsistent": "pairs whose orders disagree",
+    "length_bias": "log-odds for length",
+    "longer_wins": "longer answer wins",
+    "self_preference": "self-preference",
+    "agreement": "kappa with the second judge",
+    "accuracy": "accuracy on the given labels",
+    "words_more": "words that a revision adds",
+}
+
+
+def judged_steps(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of each step that asked a judge: label, counts, cost, and figures with intervals as text."""
+    found = [one for one in manifest.get("made") or () if "judged" in one]
+    return [_step(one["label"], one["rows"], one["judged"]) for one in found]
+
+
+def _step(label: str, rows: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    left_out = {why.replace("_", " "): n for why, n in facts.get("left_out", {}).items() if n}
+    figures = {_WORDS.get(key, key): _text(one) for key, one in facts.get("figures", {}).items()}
+    return {
+        "label": label,
+        "rows": rows,
+        "left_out": ", ".join(f"{n:,} {why}" for why, n in left_out.items()),
+        "asked": facts.get("asked", 0),
+        "cost": facts.get("cost", 0.0),
+        "figures": figures,
+        "not_measured": {
+            _WORDS.get(key, key): why for key, why in facts.get("not_measured", {}).items()
+        },
+    }
+
+
+def _text(one: Mapping[str, Any]) -> str:
+    return f"{one['value']:.3g} ({one['low']:.3g} … {one['high']:.3g})"
+
+
+def stop_texts(manifest: Mapping[str, Any]) -> list[str]:
+    """Why rounds were ended, one sentence each."""
+    stopped = (manifest.get("rounds") or {}).get("stopped", ())
+    return [
+        f"the rounds end at {one['label']}, before it is trained on: {'; '.join(one['reasons'])}"
+        for one in stopped
+    ]
+
+
+def judged_text(manifest: Mapping[str, Any]) -> Sequence[str]:
+    """The lines of a finished run's result."""
+    lines = []
+    for step in judged_steps(manifest):
+        left = f"; left out: {step['left_out']}" if step["left_out"] else ""
+        figures = "".join(f", {name} {value}" for name, value in step["figures"].items())
+        lines.append(f"{step['label']}: {step['rows']:,} rows{left}{figures}")
+    return [*lines, *stop_texts(manifest)]
