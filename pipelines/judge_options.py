@@ -13,8 +13,9 @@ from siftune.curate.core.progress import report_progress
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, check_ranges
 from siftune.curate.core.registry import code_of
 from siftune.curate.files.atomic import digest_of
+from siftune.curate.files.project_folder import make_project_folder, project_folder
 from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError
-from siftune.curate.judging.judge_columns import TASKS, cache_file, judge_task
+from siftune.curate.judging.judge_columns import TASKS, cache_file, judge_task, may_pass
 from siftune.curate.judging.spec import judge_backend
 from siftune.curate.judging.types import AsyncBackend, Backend, Item, Task, Verdict
 
@@ -43,7 +44,7 @@ class JudgeOptions:
         max_cost: Dollars that the answers of this cache may cost together; never passed.
         price_input: Dollars for a million input tokens.
         price_output: Dollars for a million output tokens.
-        dearest: Most dollars that one answer costs, where the server states the cost of each.
+        most_per_call: Most dollars that one answer costs, where the server states the cost of each.
     """
 
     judge: str
@@ -59,11 +60,17 @@ class JudgeOptions:
     max_cost: NonNegative | None = None
     price_input: NonNegative = 0.0
     price_output: NonNegative = 0.0
-    dearest: NonNegative | None = None
+    most_per_call: NonNegative | None = None
 
     def __post_init__(self) -> None:
-        """Refuse options out of range."""
+        """Refuse options out of range, and a cap without prices."""
         check_ranges(self)
+        priced = self.price_input or self.price_output or self.most_per_call is not None
+        if self.max_cost is not None and not priced:
+            raise UsageError(
+                "max_cost needs price_input and price_output (dollars a million tokens), or "
+                "most_per_call where the server states what each answer costs"
+            )
 
     def verdicts(self, task: Task, items: Iterable[Item], total: int) -> Iterator[Verdict]:
         """The judge's verdict on each item, in order."""
@@ -80,6 +87,8 @@ class JudgeOptions:
         from siftune.curate.judging.engine import Judge
         from siftune.curate.judging.spending import Prices
 
+        if not self.cache and not self.replay:
+            make_project_folder(project_folder())
         return Judge(
             backend,
             task,
@@ -90,7 +99,7 @@ class JudgeOptions:
             tries=self.tries,
             ask_again=self.ask_again,
             max_cost=self.max_cost,
-            prices=Prices(self.price_input, self.price_output, self.dearest),
+            prices=Prices(self.price_input, self.price_output, self.most_per_call),
             replay=self.replay,
         )
 
@@ -122,6 +131,7 @@ class Outcomes:
 
     kept: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    to_retry: int = 0  # verdicts that failed by calls, such as a timeout
     asked: int = 0
     cached: int = 0
     input_tokens: int = 0
@@ -129,7 +139,8 @@ class Outcomes:
     cost: int = 0
 
     def add(self, verdict: Verdict) -> None:
-        """Count the calls of a verdict."""
+        """Count the calls of a verdict, and whether asking again may help."""
+        self.to_retry += verdict.error is not None and may_pass(verdict.error)
         for name in ("asked", "cached", "input_tokens", "output_tokens", "cost"):
             setattr(self, name, getattr(self, name) + getattr(verdict, name))
 

@@ -309,7 +309,7 @@ class _Work:
         key = digest_of([step.method, inputs, step.options, self.pipeline.seed, code, *about])
         folder = self.out / "made" / f"{step.label}-{key[:16]}"
         kept = folder / "kept.parquet"
-        if kept.is_file():
+        if kept.is_file() and not _facts_of(folder).get("to_retry"):
             self.say(f"{step.label}: done before")
         else:
             self.say(f"{step.label}: {step.method}")
@@ -317,8 +317,13 @@ class _Work:
         path = folder.relative_to(self.out).as_posix()
         told = {"label": step.label, "path": path, "key": key, "hash": hash_file(kept)}
         rows_made = pq.read_metadata(kept).num_rows
-        facts = read_json(folder / "judging.json") if (folder / "judging.json").is_file() else None
+        facts = _facts_of(folder) or None
         judged = {} if facts is None else {"judged": facts}
+        if facts and facts.get("to_retry"):
+            self.say(
+                f"{step.label}: {facts['to_retry']:,} calls of the judge failed for a reason that "
+                "may pass: the same command asks them again"
+            )
         self.rows_told.append({**told, "rows": rows_made, "inputs": inputs, **judged})
         return folder, facts
 
@@ -379,6 +384,13 @@ class _Work:
 _MODELS = ("model", "reference", "reward")
 _PLACES = ("model", "reward", "ref_model", "eval_rows")
 """Fields that name a place: what lies there is hashed, where it lies does not matter."""
+
+
+def _facts_of(rows: Path) -> dict[str, Any]:
+    """What a judge measured of rows that a step made; empty where none was asked."""
+    path = rows / "judging.json"
+    found: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return found
 
 
 def _summary(manifest: Mapping[str, Any]) -> dict[str, Any]:

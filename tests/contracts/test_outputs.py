@@ -37,6 +37,7 @@ WITHOUT_OUT = {
     "curate schema": "prints",
     "finetune conformance": "prints",
     "finetune losses": "prints",
+    "pipelines recipes": "prints",
     "pipelines schema": "prints",
     "doctor": "prints",
     "models list": "prints",

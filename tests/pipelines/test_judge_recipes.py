@@ -14,6 +14,7 @@ from siftune.pipelines.recipe import load
 from siftune.pipelines.render import result_text
 from siftune.pipelines.report import write_report
 from siftune.pipelines.row_steps.concat import Concat
+from siftune.pipelines.row_steps.judge import Judge
 from siftune.pipelines.run import run
 from tests.tiny_models import language_model
 
@@ -142,6 +143,47 @@ def trained(small, tmp_path):
     return tmp_path / "sft" / manifest["models"][0]["path"]
 
 
+JUDGE_FILE = """
+from pathlib import Path
+from siftune.curate.judging.types import BackendError
+
+def judge(messages):
+    if Path("down").exists() and "say a" in messages[1]["content"]:
+        raise BackendError("timeout")
+    shown = messages[1]["content"]
+    return "A" if shown.index("worse") > shown.index("better") else "B"
+"""
+PAIRS_RECIPE = """
+base: {base}
+judge: scripted:judge.py:judge
+pairs: {{source: few.jsonl}}
+train: [{{judge: {{data: pairs, task_options: {{ties: false}}}}}}]
+"""
+
+
+def test_calls_that_failed_are_made_again_by_the_same_command(small, tiny_model_dir, tmp_path):
+    rows = [{"prompt": f"say {w}", "chosen": "worse", "rejected": "better"} for w in "abc"]
+    Path("few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("judge.py").write_text(JUDGE_FILE)
+    Path("pairs.yaml").write_text(PAIRS_RECIPE.format(base=tiny_model_dir))
+    pipeline, out = load(Path("pairs.yaml")), tmp_path / "out"
+    Path("down").touch()
+    first = run(pipeline, out)["made"][0]
+    assert (first["rows"], first["judged"]["left_out"]["timeout"]) == (2, 1)
+    assert first["judged"]["to_retry"] == 1
+    Path("down").unlink()
+    second = run(pipeline, out)["made"][0]
+    assert (second["path"], second["rows"]) == (first["path"], 3)
+    assert second["judged"]["asked"] == 2  # the answers that came are in the cache
+    kept = pl.read_parquet(out / second["path"] / "kept.parquet").to_dicts()
+    assert {row["chosen"][0]["content"] for row in kept} == {"better"}
+
+
+def test_a_cap_on_money_needs_prices():
+    with pytest.raises(UsageError, match="max_cost needs price_input"):
+        Judge(judge=JUDGE, max_cost=1.0)
+
+
 def test_in_self_rewarding_the_model_of_the_round_answers_and_judges(small, tmp_path):
     given = small("self_rewarding")
     steps = load(recipe_file(Path("self_rewarding")), [one for one in given if "judge=" not in one])
@@ -198,5 +240,5 @@ def test_rows_of_several_steps_are_joined_if_they_are_of_one_kind(small, tmp_pat
     Concat(also=("pairs.jsonl", None))(Path("pairs.jsonl"), joined)
     table = pl.read_parquet(joined / "kept.parquet")
     assert table["id"].to_list()[:: len(WORDS)] == ["pairs:1#1", "pairs:1#2"]
-    with pytest.raises(UsageError, match="expected preference rows, .* has conversation"):
+    with pytest.raises(UsageError, match=r"expected preference rows, .* has conversation"):
         Concat(also=("rows.jsonl",))(Path("pairs.jsonl"), tmp_path / "other")
