@@ -172,7 +172,7 @@ def _default_folder(raw: Mapping[str, Any], recipe: Path) -> Path:
 def explain(run: Path, row_id: str, as_json: bool) -> None:
     """Print content, scores and decisions of the row ID in the run folder RUN."""
     from siftune.curate.render import as_text, as_value
-    from siftune.curate.runs.explain import row_trace
+    from siftune.curate.runners.explain import row_trace
 
     trace = row_trace(run, row_id)
     if as_json:

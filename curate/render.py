@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 
 from siftune.curate.core.terminal import printable
+from siftune.curate.runners.explain import RowTrace, StageRecord
 from siftune.curate.runners.forecast import Forecast, forecast_lines
 from siftune.curate.runners.plan import Plan
 from siftune.curate.runners.run import Result
-from siftune.curate.runs.explain import RowTrace, StageRecord
 
 __all__ = ["as_text", "as_value", "plan_end", "plan_text", "result_text", "value_text"]
 
@@ -79,8 +79,20 @@ def as_text(trace: RowTrace) -> str:
     lines += [line for record in trace.chapters for line in _record(record)]
     if trace.final.detail and all(one.detail != trace.final.detail for one in trace.chapters):
         lines.append(f"  detail: {_pairs(trace.final.detail)}")
-    lines += _content(f"survivor {trace.final.detail.get('survivor')}", trace.survivor)
+    lines += _survivor(trace)
     return printable("\n".join(lines))
+
+
+def _survivor(trace: RowTrace) -> list[str]:
+    title, reference = (
+        f"survivor {trace.final.detail.get('survivor')}",
+        trace.final.detail.get("reference"),
+    )
+    if reference is None:
+        return _content(title, trace.survivor)
+    if trace.survivor is None:
+        return [f"  {title} is a row of {reference}, whose text cannot be read now"]
+    return _content(f"{title} of {reference}", trace.survivor)
 
 
 def _record(record: StageRecord) -> list[str]:

@@ -12,10 +12,11 @@ EARLIER = [{"prompt": "Where does the B flow?", "response": FACT.format("B")}]
 
 def main() -> None:
     """Print each dropped row with the row that it duplicates, and their Jaccard similarity."""
-    earlier = sf.read(EARLIER)
-    rows = sf.read(NEW).dedup("minhash", threshold=0.7, against=earlier.folder)
+    earlier = sf.read(EARLIER, name="earlier")
+    rows = sf.read(NEW).dedup("minhash", threshold=0.7, against=earlier)
     print(rows)
     print(rows.dropped.select("id", "reason", "survivor", "similarity"))
+    print(rows.explain("rows:2"))  # with the text of the earlier row
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import polars as pl
 from siftune.curate.core.errors import reading
 from siftune.curate.core.schema import content_columns
 from siftune.curate.rows.chat import text_of
+from siftune.curate.runners.explain import reference_rows_of
 from siftune.curate.runs.run_manifest import manifest_of, stage_file, verified
 from siftune.pipelines.charts import Chart, embedding_map, histogram
 
@@ -106,18 +107,31 @@ class Selection:
         """Groups of duplicates, largest first: the survivor, and rows dropped for it."""
         dropped = self.ledger.filter(decision="dropped").with_columns(
             survivor=pl.col("detail").str.json_path_match("$.survivor"),
+            reference=pl.col("detail").str.json_path_match("$.reference"),
             similarity=pl.col("detail").str.json_path_match("$.similarity"),
         )
         groups = (
             dropped.drop_nulls("survivor")
-            .group_by("survivor")
+            .group_by("reference", "survivor")
             .agg(pl.len(), pl.col("id", "stage", "reason", "similarity").head(_MOST_MEMBERS))
-            .sort(["len", "survivor"], descending=[True, False])
+            .sort(["len", "survivor", "reference"], descending=[True, False, False])
             .head(_MOST_GROUPS)
         )
         ids = [*groups["survivor"], *(row for rows in groups["id"] for row in rows)]
         texts = self._excerpts(ids, _LONG_EXCERPT)
-        return [_group(line, texts) for line in groups.iter_rows(named=True)]
+        elsewhere = self._reference_excerpts(groups.drop_nulls("reference"))
+        return [_group(line, texts, elsewhere) for line in groups.iter_rows(named=True)]
+
+    def _reference_excerpts(self, groups: pl.DataFrame) -> dict[tuple[str, str], str]:
+        """Texts of survivors in references, by path and id, where they can still be read."""
+        found: dict[tuple[str, str], str] = {}
+        for line in groups.unique("reference").iter_rows(named=True):
+            rows = reference_rows_of(self.run, self.manifest, line["stage"][0])
+            if rows is not None:
+                wanted = rows.filter(pl.col("id").is_in(groups["survivor"].to_list()))
+                texts = _texts(wanted, _LONG_EXCERPT)
+                found |= {(line["reference"], row): text for row, text in texts.items()}
+        return found
 
     def quarantined(self) -> list[dict[str, Any]]:
         """The first rows that could not be read."""
@@ -142,17 +156,28 @@ class Selection:
         with reading(path):
             rows = pl.scan_parquet(path, glob=False).select(columns)
             wanted = rows.filter(pl.col("id").is_in(ids)).collect()
-        texts = text_of(wanted, "both").fill_null("").str.slice(0, length)
-        return dict(zip(wanted["id"], texts, strict=True))
+        return _texts(wanted, length)
 
 
-def _group(line: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+def _texts(rows: pl.DataFrame, length: int) -> dict[str, str]:
+    """The first characters of each row, by its id."""
+    texts = text_of(rows, "both").fill_null("").str.slice(0, length)
+    return dict(zip(rows["id"], texts, strict=True))
+
+
+def _group(
+    line: Mapping[str, Any], texts: Mapping[str, str], elsewhere: Mapping[tuple[str, str], str]
+) -> dict[str, Any]:
     names = ("id", "stage", "reason", "similarity")
     members = [
         dict(zip(names, values, strict=True)) | {"text": texts.get(values[0], "")}
         for values in zip(*(line[name] for name in names), strict=True)
     ]
     survivor = {"id": line["survivor"], "text": texts.get(line["survivor"], "")}
+    if line["reference"] is not None:
+        unread = "(its text cannot be read now)"
+        text = elsewhere.get((line["reference"], line["survivor"]), unread)
+        survivor = {"id": f"{line['survivor']} of {line['reference']}", "text": text}
     return {"survivor": survivor, "members": members, "size": line["len"]}
 
 

@@ -13,10 +13,10 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.render import as_text
+from siftune.curate.runners.explain import RowTrace, row_trace
 from siftune.curate.runners.results import read_quarantine
-from siftune.curate.runs.explain import RowTrace, row_trace
 from siftune.curate.runs.run_manifest import stage_file
-from siftune.session import python_errors
+from siftune.session import python_errors, without_scratch
 
 if TYPE_CHECKING:
     from siftune.curate.commands.agree import LabelRow
@@ -78,7 +78,7 @@ class Explanation:
 
     def __repr__(self) -> str:
         """As `siftune curate explain` prints it."""
-        return as_text(self.trace)
+        return without_scratch(as_text(self.trace))
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"

@@ -27,6 +27,7 @@ __all__ = [
     "scratch",
     "show_progress",
     "telling",
+    "without_scratch",
 ]
 
 _numbers = count(1)
@@ -99,10 +100,15 @@ def _spelled(text: str) -> str:
     >>> _spelled("no file models--org--name: give -o source=FILE")
     'no file models--org--name: give source=FILE'
     """
-    text = re.sub(f"{re.escape(str(session()))}/[0-9]+/(source/)?", "", text)
+    text = without_scratch(text)
     text = _OPTION.sub(r"\1=VALUE", text).replace("--overwrite", "overwrite=True")
     text = _OVERRIDE.sub("", text.replace("`siftune curate ingest`", "`siftune.read`"))
     return _FLAG.sub(lambda found: f"{_ARGUMENTS.get(found[1], found[1].replace('-', '_'))}=", text)
+
+
+def without_scratch(text: str) -> str:
+    """A text without the temporary folders of this process."""
+    return re.sub(f"{re.escape(str(session()))}/[0-9]+/(source/)?", "", text)
 
 
 def as_options(given: Mapping[str, Any]) -> dict[str, Any]:

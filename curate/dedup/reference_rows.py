@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+import orjson
 import polars as pl
 
 from siftune.curate.core.errors import DataError
@@ -14,7 +16,13 @@ from siftune.curate.files.source_spec import SourceOption, SourceSpec, in_recipe
 from siftune.curate.io.ingest import read_rows
 from siftune.curate.io.sources import plan
 
-__all__ = ["check_against", "read_reference", "reference_rows", "reference_schema"]
+__all__ = [
+    "check_against",
+    "naming_reference",
+    "read_reference",
+    "reference_rows",
+    "reference_schema",
+]
 
 
 def reference_rows(against: SourceOption | None) -> pl.DataFrame:
@@ -80,3 +88,29 @@ def check_against(against: SourceOption | None) -> None:
     """
     if against is not None:
         SourceSpec.of(against, "against")
+
+
+def naming_reference(
+    decisions: pl.DataFrame,
+    against: SourceOption | None,
+    index: str | None = None,
+    of_index: Sequence[int] | np.ndarray = (),
+) -> pl.DataFrame:
+    """The decisions, with the path of the reference where a reference row is the survivor.
+
+    Its id alone may be that of a row of the table, too. Survivors of the rows numbered ``of_index``
+    are rows of ``index``, others of ``against``.
+
+    >>> given = {"reason": ["exact_duplicate_of_reference"], "detail": ['{"survivor":"a:1"}']}
+    >>> naming_reference(pl.DataFrame(given), "old/a.jsonl")["detail"][0]
+    '{"reference":"old/a.jsonl","survivor":"a:1"}'
+    """
+    if against is None and index is None:
+        return decisions
+    path = None if against is None else SourceSpec.of(against, "against").path
+    starts = [f'{{"reference":{orjson.dumps(one).decode()},' for one in (path, index)]
+    start = pl.Series("start", [starts[0]]).new_from_index(0, decisions.height)
+    start = start.scatter(of_index, starts[1]) if len(of_index) else start
+    named = pl.concat_str(start, pl.col("detail").str.strip_prefix("{"))
+    of_reference = pl.col("reason").str.ends_with("_of_reference")
+    return decisions.with_columns(detail=pl.when(of_reference).then(named).otherwise("detail"))

@@ -11,7 +11,7 @@ import polars as pl
 from siftune.curate.core.schema import content_columns, kind_of
 from siftune.curate.dedup.cover_rule import best_first, duplicate_decisions, ranking_columns
 from siftune.curate.dedup.equality import Comparable, TextColumn, equal_rows, turns_of
-from siftune.curate.dedup.reference_rows import check_against, reference_rows
+from siftune.curate.dedup.reference_rows import check_against, naming_reference, reference_rows
 from siftune.curate.files.source_spec import SourceOption
 from siftune.curate.rows.chat import Part, text_of
 from siftune.curate.rows.columns import Reader, sortable
@@ -74,7 +74,10 @@ class ExactDedup:
         return ((self.rank_by, sortable),) if self.rank_by else ()
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Decide on each row; a dropped one's ``detail`` is ``{"similarity": 1.0, "survivor"}``."""
+        """Decide on each row; a dropped one's ``detail`` is ``{"similarity": 1.0, "survivor"}``.
+
+        Where the survivor is a reference row, ``reference`` is the path of ``against``.
+        """
         reference = reference_rows(self.against)
         height, rows = table.height, self._compared(table, reference)
         found, group = equal_rows(rows)
@@ -86,7 +89,7 @@ class ExactDedup:
         survivor[group[best[::-1]]] = found[best[::-1]]  # of a group, the first of these is last
         survivor = survivor[group]
         copies = (found != survivor) & (found < height)
-        return duplicate_decisions(
+        decisions = duplicate_decisions(
             table["id"],
             found[copies],
             survivor[copies],
@@ -95,6 +98,7 @@ class ExactDedup:
             (np.flatnonzero(~rows.mask()[:height]), "not_comparable"),
             reference["id"],
         )
+        return naming_reference(decisions, self.against)
 
     @property
     def _by_digest(self) -> bool:

@@ -23,7 +23,7 @@ from siftune.curate.dedup.cover_rule import (
 from siftune.curate.dedup.group_cover import cover_groups
 from siftune.curate.dedup.minhash import Signatures, band_candidates, signatures
 from siftune.curate.dedup.prefix_filter import Ints, exact_ratio
-from siftune.curate.dedup.reference_rows import check_against, reference_rows
+from siftune.curate.dedup.reference_rows import check_against, naming_reference, reference_rows
 from siftune.curate.dedup.set_cover import cover_sets
 from siftune.curate.dedup.shingle_index import ShingleIndex
 from siftune.curate.dedup.shingle_sets import Sets, sets_of
@@ -70,11 +70,11 @@ class MinHashDedup:
     near-duplicates, however much of their text is the same.
 
     ``against`` is a reference (a rows table, a run folder, a raw file, or ``{path, format, map}``):
-    a row near one of its rows is dropped as ``near_duplicate_of_reference``, with its id in the
-    detail. ``index`` is a folder of the shingles of all rows kept by earlier runs with it. They are
-    a reference too, whose texts are not read again; the rows kept now are added. So runs on A, then
-    B keep what one run on both keeps if it ranks every row of A before every row of B. The same
-    rows again get the same decisions.
+    a row near one of its rows is dropped as ``near_duplicate_of_reference``, with its id and
+    the path in the detail. ``index`` is a folder of the shingles of all rows kept by earlier runs
+    with it. They are a reference too, whose texts are not read again; the rows kept now are added.
+    So runs on A, then B keep what one run on both keeps if it ranks every row of A before every row
+    of B. The same rows again get the same decisions.
 
     Options:
         threshold: Jaccard similarity, from 0 to 1, from which on two rows are duplicates.
@@ -134,22 +134,29 @@ class MinHashDedup:
         return ((self.rank_by, sortable),) if self.rank_by else ()
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``."""
+        """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``.
+
+        Where the survivor is a reference row, ``reference`` is the path of ``against`` or
+        ``index``.
+        """
         threshold = exact_ratio(self.threshold)
         own, reference, (before, saved) = self._texts(table), self._reference, self._before(table)
         texts = ChainedShingles([own, self._texts(reference), saved])
         near, empty, cover = self._covered(table, texts, threshold)
         dropped = np.flatnonzero(cover.survivor >= 0)
         self._save(table, own, np.concatenate([near[dropped], empty]))
-        return duplicate_decisions(
+        survivor = near[cover.survivor[dropped]]
+        decisions = duplicate_decisions(
             table["id"],
             near[dropped],
-            near[cover.survivor[dropped]],
+            survivor,
             cover.similarity[dropped],
             "near_duplicate",
             (empty[empty < table.height], "not_comparable"),
             pl.concat([reference["id"], before]),
         )
+        of_index = near[dropped][survivor >= table.height + reference.height]
+        return naming_reference(decisions, self.against, self.index, of_index)
 
     def _before(self, table: pl.DataFrame) -> tuple[pl.Series, Sets]:
         """Ids and sets of the rows that were kept by earlier runs on the index."""

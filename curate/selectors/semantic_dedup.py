@@ -12,7 +12,7 @@ import polars as pl
 from siftune.curate.core.progress import log_metrics
 from siftune.curate.core.ranges import Natural, PositiveShare, check_ranges
 from siftune.curate.dedup.cover_rule import best_first, duplicate_decisions, ranking_columns
-from siftune.curate.dedup.reference_rows import check_against, reference_rows
+from siftune.curate.dedup.reference_rows import check_against, naming_reference, reference_rows
 from siftune.curate.files.source_spec import SourceOption
 from siftune.curate.models.precision import Precision
 from siftune.curate.rows.columns import Reader, base_column, sortable
@@ -108,7 +108,10 @@ class SemanticDedup:
         return f"{base_column(self.by)}_cut"
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``."""
+        """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``.
+
+        Where the survivor is a reference row, ``reference`` is the path of ``against``.
+        """
         rows, units = self._ranked(table)
         reference, fixed = reference_rows(self.against), 0
         if reference.height:
@@ -127,7 +130,7 @@ class SemanticDedup:
             pairs = rows[np.stack([dropped, cover.survivor[dropped]])]
             log_metrics(dropped_on_truncated_text=int(cut[pairs].any(axis=0).sum()))
         unscored = np.delete(np.arange(table.height), rows[fixed:])
-        return duplicate_decisions(
+        decisions = duplicate_decisions(
             table["id"],
             rows[dropped],
             rows[cover.survivor[dropped]],
@@ -136,6 +139,7 @@ class SemanticDedup:
             (unscored, "not_scored"),
             reference["id"],
         )
+        return naming_reference(decisions, self.against)
 
     def _ranked(self, table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers and unit vectors, best first."""

@@ -251,7 +251,10 @@ def test_rows_are_held_against_a_reference(tmp_path: Path) -> None:
     against = saved(reference, tmp_path / "held_out.parquet")
     rows = chats([BASE + " today", "another answer entirely", "another answer entirely", "!"])
     assert told("minhash_dedup", rows, of="response", ngram=3, against=against) == {
-        "f:1": ("near_duplicate_of_reference", {"survivor": "ref:1", "similarity": 13 / 14}),
+        "f:1": (
+            "near_duplicate_of_reference",
+            {"survivor": "ref:1", "similarity": 13 / 14, "reference": against},
+        ),
         "f:2": survivor(2),
         "f:3": ("near_duplicate", {"survivor": "f:2", "similarity": 1.0}),
         "f:4": ("not_comparable", None),
@@ -262,7 +265,10 @@ def test_a_text_that_the_reference_has_is_an_exact_duplicate_of_it(tmp_path: Pat
     against = saved(chats(["yes", "yes", "perhaps"]), tmp_path / "held_out.parquet")
     rows = chats(["yes", "no", "no", None])
     assert told("exact_dedup", rows, of="response", against=against) == {
-        "f:1": ("exact_duplicate_of_reference", {"survivor": "ref:1", "similarity": 1.0}),
+        "f:1": (
+            "exact_duplicate_of_reference",
+            {"survivor": "ref:1", "similarity": 1.0, "reference": against},
+        ),
         "f:2": survivor(2),
         "f:3": equal("f:2"),
         "f:4": ("not_comparable", None),
@@ -315,7 +321,7 @@ def test_twenty_orders_of_the_embeddings_give_one_answer(exact_to: int) -> None:
 def test_a_row_of_near_meaning_to_the_reference_goes(tmp_path: Path, exact_to: int) -> None:
     against = saved(placed([3, 4], [3, 4], None), tmp_path / "held_out.parquet")
     rows = placed([4, 3], [-1, 0], None)
-    near = {"survivor": "ref:1", "similarity": pytest.approx(0.96)}
+    near = {"survivor": "ref:1", "similarity": pytest.approx(0.96), "reference": against}
     answer = told("semantic_dedup", rows, threshold=0.95, against=against, exact_to=exact_to)
     assert answer == {
         "f:1": ("semantic_duplicate_of_reference", near),

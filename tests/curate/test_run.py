@@ -19,10 +19,10 @@ from siftune.curate.files.atomic import hash_file, locked, read_json
 from siftune.curate.files.outputs import run_folder
 from siftune.curate.io.ingest import ingest
 from siftune.curate.render import _scores
+from siftune.curate.runners.explain import row_trace
 from siftune.curate.runners.plan import plan
 from siftune.curate.runners.run import OUTPUTS, preview, run
 from siftune.curate.runners.run_folder import RUN_FILES
-from siftune.curate.runs.explain import row_trace
 from siftune.curate.runs.recipe import parse
 
 ANSWERS = ["one", "one two", "one two three", "", "one two three four", "two"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -10,12 +10,14 @@ from typing import Any, Final
 import orjson
 import polars as pl
 
-from siftune.curate.core.errors import DataError, UsageError, reading
+from siftune.curate.core.errors import DataError, SiftuneError, UsageError, reading
 from siftune.curate.core.registry import closest
 from siftune.curate.core.schema import BASE, kind_of
+from siftune.curate.dedup.reference_rows import read_reference
+from siftune.curate.files.source_spec import SourceSpec
 from siftune.curate.runs.run_manifest import manifest_of, stage_file, verified
 
-__all__ = ["RowTrace", "StageRecord", "row_trace"]
+__all__ = ["RowTrace", "StageRecord", "reference_rows_of", "row_trace"]
 
 _SHOWN: Final = 3  # ids that an error names
 
@@ -33,7 +35,10 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class RowTrace:
-    """The row in each stage; ``survivor`` is the row that a duplicate was dropped for."""
+    """The row in each stage; ``survivor`` is the row that a duplicate was dropped for.
+
+    A survivor in a reference (``final.detail["reference"]``) is None where that cannot be read.
+    """
 
     id: str
     content: dict[str, Any] | None
@@ -56,14 +61,43 @@ def row_trace(run: Path, row_id: str) -> RowTrace:
     chapters = [
         chapter for stage in manifest["stages"][1:] for chapter in _records(run, stage, row_id)
     ]
-    survivor = final.detail.get("survivor")
     return RowTrace(
         row_id,
         _content(run, manifest, row_id),
         chapters,
         final,
-        _content(run, manifest, survivor) if isinstance(survivor, str) else None,
+        _survivor(run, manifest, final),
     )
+
+
+def _survivor(run: Path, manifest: dict[str, Any], final: StageRecord) -> dict[str, Any] | None:
+    survivor = final.detail.get("survivor")
+    if not isinstance(survivor, str):
+        return None
+    if "reference" in final.detail:
+        found = reference_rows_of(run, manifest, final.stage)
+        found = found.filter(pl.col("id") == survivor) if found is not None else None
+        return None if found is None or found.is_empty() else _shown(found)
+    return _content(run, manifest, survivor)
+
+
+def reference_rows_of(run: Path, manifest: Mapping[str, Any], stage: str) -> pl.DataFrame | None:
+    """The rows that a stage (``2:exact_dedup``) of a run compared its rows with.
+
+    None where the stage has no rows to read, or they are gone or were written after the run.
+    """
+    number = int(stage.partition(":")[0])
+    against = manifest["recipe"]["stages"][number - 1]["options"].get("against")
+    if against is None:  # an index, which has no texts
+        return None
+    path = Path(SourceSpec.of(against, "against").path)
+    try:
+        files = [path, *path.rglob("*")]
+        if max(one.stat().st_mtime for one in files) > (run / "manifest.json").stat().st_mtime:
+            return None
+        return read_reference(against)[0]
+    except (SiftuneError, OSError):
+        return None
 
 
 def _records(run: Path, stage: dict[str, Any], row_id: str) -> Iterator[StageRecord]:
@@ -101,8 +135,12 @@ def _content(run: Path, manifest: dict[str, Any], row_id: str) -> dict[str, Any]
     if found.height > 1:
         raise DataError(f"{run} holds {found.height} rows called {row_id!r}: its ids are damaged")
     kind_of(found)
+    return _shown(found)
+
+
+def _shown(rows: pl.DataFrame) -> dict[str, Any]:
     return {
-        k: v for k, v in found.row(0, named=True).items() if k not in BASE or k in ("source", "row")
+        k: v for k, v in rows.row(0, named=True).items() if k not in BASE or k in ("source", "row")
     }
 
 
