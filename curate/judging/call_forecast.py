@@ -45,7 +45,7 @@ class Range:
 
 @dataclass(frozen=True)
 class CallForecast:
-    """What judging rows takes; money in dollars. None where it cannot be told yet.
+    """What judging rows takes; money in dollars. None where it is not known yet.
 
     ``calls`` are those still to be sent, without asking again; ``cached`` the answers that are
     there. Tokens and cost are of all rows, those that are answered too; ``paid`` is what these

@@ -39,7 +39,7 @@ class CallBook:
 
     ``cap`` is in billionths of a dollar; the highest price of a call is reserved before it is
     sent, so that the cap holds whatever the calls in flight turn out to cost. Where one costs more
-    than its bound, as of a server that bills more than it says, later bounds grow as much.
+    than its bound, as where a server bills more than its stated cost, later bounds grow as much.
     """
 
     cache: AnswerCache

@@ -82,7 +82,7 @@ class JudgeColumns:
 
     Columns: those of the task; ``_error``, the reason why a row has none (null where it has);
     ``_input_tokens``, ``_output_tokens`` and ``_cost`` (dollars, by the prices given or as the
-    server states it) of the answers that the row is based on, whoever paid for them; null where
+    server states it) of the answers that the row is based on, paid by any run; null where
     they are not known. A row without a verdict is null in all columns of the task, never 0.
 
     Every answer is kept in a cache, so a run that was stopped asks no answered question again. Rows
@@ -157,7 +157,7 @@ class JudgeColumns:
             )
 
     def _check(self, task: Task) -> None:
-        """Refuse a task that this scorer has no columns for; a subclass says which."""
+        """Refuse a task that this scorer has no columns for; a subclass defines which."""
 
     @property
     def needs(self) -> tuple[str, ...]:

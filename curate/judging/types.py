@@ -90,7 +90,7 @@ class Verdict:
     A verdict with an ``error`` (short snake_case) has no values: nothing is defaulted; ``detail``
     is one line on it without secrets. ``asked`` counts the calls that were sent for it, ``cached``
     the answers that were taken from the cache. ``answers`` are all that it is based on, those that
-    could not be parsed too, whoever paid for them: they are the same in every run.
+    could not be parsed too, whichever run paid for them: they are the same in every run.
     """
 
     values: Mapping[str, Any] | None
