@@ -16,7 +16,7 @@ from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.project_folder import make_project_folder, project_folder
 from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError
 from siftune.curate.judging.judge_columns import TASKS, cache_file, judge_task, may_pass
-from siftune.curate.judging.spec import judge_backend
+from siftune.curate.judging.spec import judge_backend, named_judge
 from siftune.curate.judging.types import AsyncBackend, Backend, Item, Task, Verdict
 
 if TYPE_CHECKING:
@@ -63,8 +63,9 @@ class JudgeOptions:
     most_per_call: NonNegative | None = None
 
     def __post_init__(self) -> None:
-        """Refuse options out of range, and a cap without prices."""
+        """Refuse options out of range, a text that names no judge, and a cap without prices."""
         check_ranges(self)
+        named_judge(self.judge)
         priced = self.price_input or self.price_output or self.most_per_call is not None
         if self.max_cost is not None and not priced:
             raise UsageError(

@@ -179,9 +179,11 @@ def test_calls_that_failed_are_made_again_by_the_same_command(small, tiny_model_
     assert {row["chosen"][0]["content"] for row in kept} == {"better"}
 
 
-def test_a_cap_on_money_needs_prices():
+def test_a_cap_on_money_needs_prices_and_a_server_its_model():
     with pytest.raises(UsageError, match="max_cost needs price_input"):
         Judge(judge=JUDGE, max_cost=1.0)
+    with pytest.raises(UsageError, match="name the model, as https://host/v1#MODEL"):
+        Judge(judge="https://host/v1")
 
 
 def test_in_self_rewarding_the_model_of_the_round_answers_and_judges(small, tmp_path):
