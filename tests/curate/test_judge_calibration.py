@@ -11,7 +11,7 @@ from siftune.curate.judge_tasks.pairwise import Pairwise
 from siftune.curate.judges.scripted import Scripted
 from siftune.curate.judging.calibration import Calibrated
 from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.types import Answer, Item, Question, UnparsedError
+from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError, UnparsedError
 
 LIKING = {"A": 9.0, "B": 1.0}
 
@@ -61,7 +61,8 @@ def test_the_questions_without_content_are_asked_once_for_each_shape_of_row() ->
 def test_what_cannot_be_calibrated_is_an_error() -> None:
     task, pair = Calibrated(Pairwise()), Item((("user", "q"),), ("a", "b"))
     assert (task.answers, list(task.adds)) == (2, list(Pairwise().adds))
-    assert not task.questions(Item((), ()))
+    with pytest.raises(UnjudgeableError, match="expected a prompt"):
+        task.questions(Item((), ()))
     written = list(Judge(Scripted(lambda messages: "A"), task, ask_again=0).verdicts([pair]))
     assert [verdict.error for verdict in written] == ["no_probabilities"]
     even, none = {"A": 0.5, "B": 0.5}, {"A": 1.0, "B": 0.0}

@@ -136,7 +136,7 @@ def test_a_server_that_is_down_for_all_is_left_alone():
     errors = [v.error for v in judge.verdicts(items(1000))]
     assert set(errors) == {"connection", "not_asked"}
     assert len(backend.asked) <= 2 * 32
-    assert 15 <= judge.time.now < 60
+    assert 15 <= judge.time.now < 180  # 20 requests, eight seconds apart at most
     asked = len(backend.asked)
     assert [v.error for v in judge.verdicts(items(3))] == ["not_asked"] * 3  # the next batch
     assert len(backend.asked) == asked

@@ -245,5 +245,5 @@ def test_the_table_of_losses_is_there_for_programs():
 def test_the_former_name_of_the_batch_size_is_answered_with_the_new_one(command):
     done = CliRunner().invoke(finetune, [command, "rows", "--batch", "4", "--out", "m"])
     assert "did you mean --batch-size?" in str(done.exception)
-    with pytest.raises(UsageError, match=r"did you mean batch_size\?"):
+    with pytest.raises(UsageError, match=r"did you mean batch_size=\?"):
         getattr(train, command)([], out="m", batch=4)
