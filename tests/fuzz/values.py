@@ -52,7 +52,13 @@ _PAIRS: Final[Mapping[str, Sequence[str]]] = {
     ),
     "--reward-options": ("target=nan", "target=-1", "target=1e400", "none=1", "{target: [1]}"),
     "--given": ("critique=none", "critique=[1]", "none=prompt", "checklist=prompt", "critique="),
-    "--judge-options": ("precision=fp8", "max_new_tokens=-1", "none=1", "{precision: [1]}", "url=x"),
+    "--judge-options": (
+        "precision=fp8",
+        "max_new_tokens=-1",
+        "none=1",
+        "{precision: [1]}",
+        "url=x",
+    ),
     "--task-options": ("ties=maybe", "none=1", "{ties: [1]}", "dimension=-1", "explanation=nan"),
     "--rows": ("rows=1", "rows=-1", "none=2", "rows=x", "{rows: {a: 1}}"),
     "-o": (
