@@ -104,6 +104,10 @@ class Checked:
         return True
 
     @classmethod
+    def _complete(cls, made: type[Checked]) -> None:
+        """Complete what a new class declares."""
+
+    @classmethod
     def _made_of(cls, options: Mapping[str, Any]) -> Checked:
         """The component with its options, once what it declares was checked.
 
@@ -182,6 +186,7 @@ def adapted_class(group: str, name: str, thing: Any, file: Path | None) -> type[
             f"{name}: its parameter {taken!r} is called as an option that every stage has: give it "
             "another name"
         )
+    checked._complete(made)
     return made
 
 

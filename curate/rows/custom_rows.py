@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Sequence, Sized
 from typing import Any, ClassVar, Final
 
+import orjson
 import polars as pl
 from polars.exceptions import ColumnNotFoundError, PolarsError
 
@@ -39,7 +39,7 @@ class RowFunction(FunctionComponent):
     def _answer(self, frame: pl.DataFrame) -> Any:
         function, options = self._function, self._options
         if self.data[0] not in _TEXTS:
-            given = _with_texts(frame)
+            given = _with_fields(_with_texts(frame))
             answer = function(given, **options)
             if isinstance(answer, pl.Expr):
                 answer = given.select(answer)
@@ -62,6 +62,32 @@ def _with_texts(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(_column(frame, name) for name in missing)
 
 
+def _with_fields(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with each field of the raw rows that has no column beside, as ``extra.NAME``.
+
+    >>> texts = ['{"score":1,"of":[2]}', '{"score":2.5}', None]
+    >>> frame = _with_fields(pl.DataFrame({"extra": texts}))
+    >>> frame["extra.score"].to_list(), frame["extra.of"].to_list()
+    ([1.0, 2.5, None], [[2], None, None])
+    """
+    if frame.schema.get("extra") != pl.String:
+        return frame
+    rows = [orjson.loads(text) if text else {} for text in frame["extra"]]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return frame.with_columns(
+        _field(f"extra.{key}", [row.get(key) for row in rows]) for key in keys
+    )
+
+
+def _field(name: str, values: list[Any]) -> pl.Series:
+    """Values of a field; as texts where they are of several types."""
+    try:
+        return _listed(values).alias(name)
+    except (TypeError, ValueError, OverflowError, PolarsError):
+        texts = [v if isinstance(v, str | None) else orjson.dumps(v).decode() for v in values]
+        return pl.Series(name, texts, dtype=pl.String)
+
+
 def _column(frame: pl.DataFrame, name: str) -> pl.Series:
     """A text, or the turns, of each row; of a pair's answers both."""
     if name == "messages":
@@ -81,6 +107,15 @@ class _CheckedRows(Checked):
         {"score", "select", "sides", "turns", "out", "overwrite"}
     )
     needs: Any
+
+    @classmethod
+    def _complete(cls, made: type[Any]) -> None:
+        """Let `needs` name fields of the raw rows, as ``extra.NAME``: one column has them all."""
+        own = made.needs
+        if isinstance(own, property):
+            made.needs = property(lambda self: _columns_of(own.__get__(self)))
+        else:
+            made.needs = _columns_of(own)
 
     @classmethod
     def _is_as_ours(cls, own: type[Any], parameters: Sequence[str]) -> bool:
@@ -108,10 +143,11 @@ class _CheckedRows(Checked):
             return function(frame)
         except ColumnNotFoundError as error:
             what = str(error).split("\n")[0].partition(";")[0]
+            there = _with_fields(frame).columns
             texts = ", prompt, response" if "messages" in frame.columns else ""
             raise self._refused(
-                f"{what}; it is given {', '.join(frame.columns)}{texts}; list the columns that it "
-                "reads in its attribute `needs`"
+                f"{what}; it is given {', '.join(there)}{texts}; list the columns that it reads "
+                "in its attribute `needs`, a field of the raw rows as 'extra.NAME'"
             ) from error
 
     def _series(self, answer: Any, height: int, what: str) -> pl.Series:
@@ -137,6 +173,13 @@ class _CheckedRows(Checked):
                 f"expected a frame of {height:,} rows with {', '.join(columns)}, got "
                 f"{answer.height:,} rows with {', '.join(answer.columns)}"
             )
+
+
+def _columns_of(needs: Any) -> Any:
+    if not isinstance(needs, list | tuple):
+        return needs
+    is_field = (isinstance(one, str) and one.startswith("extra.") for one in needs)
+    return tuple("extra" if field else one for one, field in zip(needs, is_field, strict=True))
 
 
 def _listed(answer: Any) -> pl.Series:
@@ -203,13 +246,30 @@ class CheckedScorer(_CheckedRows):
             UsageError: the answer is of another height, type or name.
         """
         answer, adds = self._asked(batch, super().__call__), dict(self.adds)  # type: ignore[misc]
+        if isinstance(answer, list) and any(isinstance(one, dict) for one in answer):
+            answer = self._joined(answer, list(adds))
         if not isinstance(answer, pl.DataFrame):
             if len(adds) > 1:
-                told = f"got {type(answer).__name__}"
-                raise self._refused(f"expected a frame with {', '.join(adds)}, {told}")
+                raise self._refused(
+                    f"expected a frame, or a dict a row, with {', '.join(adds)}, got "
+                    f"{type(answer).__name__}"
+                )
             answer = self._series(answer, batch.height, "a score").to_frame(next(iter(adds)))
         self._whole(answer, list(adds), batch.height)
         return pl.DataFrame({name: self._typed(answer[name], kind) for name, kind in adds.items()})
+
+    def _joined(self, answers: list[Any], names: list[str]) -> pl.DataFrame:
+        """The dicts that a function of one row answers, as a frame; null for a row without one."""
+        for one in answers:
+            if one is not None and not (isinstance(one, dict) and one.keys() >= set(names)):
+                got = f"keys {', '.join(map(repr, one))}" if isinstance(one, dict) else repr(one)
+                shown = ", ".join(f"{key!r}: float" for key in one) if isinstance(one, dict) else ""
+                raise self._refused(
+                    f"expected a dict with {', '.join(map(repr, names))} a row, got {got}; its "
+                    f"attribute `adds` names the columns, such as {{{shown or '...'}}}"
+                )
+        rows = [one or {} for one in answers]
+        return pl.DataFrame([_field(name, [row.get(name) for row in rows]) for name in names])
 
     def _typed(self, column: pl.Series, kind: Any) -> pl.Series:
         wanted = pl.Series([], dtype=kind).dtype
@@ -286,7 +346,7 @@ class CheckedSelector(_CheckedRows):
         """Refuse particulars that are no JSON object, which could not be explained later."""
         for text in details.drop_nulls().unique(maintain_order=True):
             try:
-                found = json.loads(text)
+                found = orjson.loads(text)
             except ValueError:
                 found = None
             if not isinstance(found, dict):

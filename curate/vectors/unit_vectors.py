@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,7 @@ import polars as pl
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.native.gemm import products
-from siftune.curate.rows.columns import values
+from siftune.curate.rows.columns import base_column, values
 from siftune.curate.rows.decisions import tie_order
 
 __all__ = [
@@ -37,6 +38,7 @@ at most 3e-8, as float32 does.
 
 _BLOCK = 4096
 _IN_CACHE = 128
+_SHOWN = 60  # characters of a value that an error quotes
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,26 @@ def vectors_of(table: pl.DataFrame, by: str, among: np.ndarray | None = None) ->
 
 
 def vector_column(table: pl.DataFrame, by: str) -> pl.Series:
-    """The column of vectors that ``by`` names.
+    """The column of vectors that ``by`` names; a field of ``extra`` is read as JSON.
 
     Raises:
         UsageError: the column has no vectors.
     """
     column = values(table, by)
+    if base_column(by) == "extra" and by != "extra":
+        column = _parsed(column, by)
     if not isinstance(column.dtype, pl.List | pl.Array) or not _inner(column.dtype).is_numeric():
         raise UsageError(f"{by!r}: expected a vector a row (an embedding), found {column.dtype}")
     return column
+
+
+def _parsed(column: pl.Series, by: str) -> pl.Series:
+    odd = column.filter(~column.str.starts_with("["))  # a number alone would be read as a list
+    with suppress(pl.exceptions.PolarsError):
+        if not odd.drop_nulls().len():
+            return column.str.json_decode(pl.List(pl.Float32))
+    shown = [*odd.drop_nulls(), *column.drop_nulls()][0][:_SHOWN]
+    raise UsageError(f"{by!r}: expected a list of numbers a row (an embedding), found {shown}")
 
 
 def slices(height: int, size: int = _BLOCK) -> Iterator[slice]:

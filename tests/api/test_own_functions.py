@@ -229,3 +229,56 @@ def test_a_component_made_of_a_function_is_taken_where_the_function_is():
     name, options = name_and_options(sf.loss(mine, beta=0.3))
     assert (name.rpartition(":")[2], options) == ("mine", {"beta": 0.3})
     assert name_and_options(sf.reward(brevity))[1] == {"most": 8}
+
+
+SCORED = [
+    {"prompt": "a", "response": "b", "score": 1, "embedding": [1.0, 0.0]},
+    {"prompt": "c", "response": "d", "score": 2.5, "embedding": [0.0, 1.0]},
+    {"prompt": "e", "response": "f", "score": 3, "embedding": [0.9, 0.1], "note": "x"},
+]
+
+
+@pytest.mark.parametrize("source", [SCORED, pl.from_dicts(SCORED, infer_schema_length=None)])
+def test_fields_of_the_raw_rows_are_columns_of_the_frame(source):
+    rows = sf.read(source)
+    kept = rows.select(lambda table: table["extra.score"] > 2).kept
+    assert kept["id"].to_list() == ["rows:2", "rows:3"]
+    with pytest.raises(sf.UsageError, match=r'"score" not found; it is given .*extra\.score'):
+        rows.select(lambda table: table["score"] > 2)
+    noted = rows.select(lambda table: table["extra.note"].is_null())
+    assert len(noted) == 2
+
+    def total(table):
+        return table["extra.embedding"].list.sum()
+
+    with pytest.raises(sf.UsageError, match=r"a field of the raw rows as 'extra\.NAME'"):
+        rows.score(total)
+    total.needs = ("extra.embedding",)
+    assert rows.score(total).kept["total"].to_list() == [1.0, 1.0, 1.0]
+
+
+def test_vectors_among_the_raw_fields_are_embeddings():
+    rows = sf.read(SCORED)
+    far = rows.select("k_center", by="extra.embedding", rows=2)
+    assert "rows:2" in far.kept["id"].to_list()
+    assert len(rows.dedup("semantic", by="extra.embedding", threshold=0.9)) == 2
+    with pytest.raises(sf.UsageError, match=r"a field 'embedding' of the raw rows is extra\.emb"):
+        rows.select("k_center", rows=2)
+    with pytest.raises(sf.UsageError, match=r"expected a list of numbers a row .*, found 1"):
+        rows.select("k_center", by="extra.score", rows=2)
+
+
+def both(prompt: str, response: str):
+    return {"longer": len(response) > len(prompt), "size": len(response)}
+
+
+def test_a_function_of_one_row_may_add_several_columns(file):
+    with pytest.raises(sf.UsageError, match=r"a dict with 'both' a row, .*`adds` .*'longer'"):
+        sf.read(file).score(both)
+    both.adds = {"longer": bool, "size": int}
+    rows = sf.read(file).score(both)
+    assert rows.kept["size"].to_list()[:2] == [7, 34]
+    assert rows.kept["longer"].to_list()[:2] == [False, True]
+    both.adds = ("longer", "size")
+    with pytest.raises(sf.UsageError, match=r"its `adds` are .*expected a type for each column"):
+        sf.read(file).score(both)
