@@ -209,13 +209,15 @@ class _Questions:
 
 def _sum_of(known: Sequence[_Row], rest: Sequence[_Row], name: str) -> Range | None:
     """The sum of what all rows take, by the rows with answers; None where these are too few."""
-    told = [(row, row.spent[name]) for row in known if row.spent and row.spent[name] is not None]
-    if (rest and len(told) < _PILOT) or not told or len(told) < len(known):
+    paid_for = [
+        (row, row.spent[name]) for row in known if row.spent and row.spent[name] is not None
+    ]
+    if (rest and len(paid_for) < _PILOT) or not paid_for or len(paid_for) < len(known):
         return None
-    paid = float(sum(value for _, value in told))
-    x = np.array([(row.calls, row.size) for row, _ in told], float)
+    paid = float(sum(value for _, value in paid_for))
+    x = np.array([(row.calls, row.size) for row, _ in paid_for], float)
     left = np.array([(row.calls, row.size) for row in rest], float).reshape(-1, 2)
-    found = predicted_sum(x, np.array([value for _, value in told], float), left)
+    found = predicted_sum(x, np.array([value for _, value in paid_for], float), left)
     return Range(paid + max(0.0, found.low), paid + found.value, paid + found.high)
 
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from siftune.curate.core.custom_file import custom_thing, is_custom
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.progress import report_progress
+from siftune.curate.core.progress import log_metrics, report_progress
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive
 from siftune.curate.core.registry import build, checked, code_of
 from siftune.curate.files.atomic import digest_of
@@ -300,6 +300,8 @@ class JudgeColumns:
         for done, verdict in enumerate(verdicts, 1):
             yield verdict
             report_progress(done, total, "rows")
+            if verdict.error is not None and verdict.detail:
+                log_metrics(**{verdict.error: verdict.detail})
 
     def spent(self, verdict: Verdict) -> dict[str, Any]:
         """Error, tokens and cost of a verdict; null where there is no answer, or not known."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -12,6 +13,7 @@ import polars as pl
 from siftune.curate.rows.columns import base_column
 
 __all__ = [
+    "ScoreTotals",
     "detail_with",
     "error_column",
     "error_columns",
@@ -63,6 +65,38 @@ def score_sums(scores: pl.DataFrame, endings: Iterable[str]) -> dict[str, float]
                     total if isinstance(total, int) else float(total)
                 )
     return found
+
+
+@dataclass
+class ScoreTotals:
+    """Counts over the batches of a score stage; ``summed`` are endings of columns of numbers."""
+
+    columns: Sequence[str]
+    summed: Sequence[str] = ()
+    rows: int = 0
+    unscored: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    sums: Counter[str] = field(default_factory=Counter)
+
+    def add(self, scores: pl.DataFrame) -> None:
+        """Count a batch."""
+        own = scores.select(self.columns)
+        self.rows += own.height
+        self.unscored += int(own[self.columns[0]].null_count())
+        self.errors.update(score_errors(own))
+        self.sums.update(score_sums(own, self.summed))
+
+    def facts(self, may_pass: Callable[[str], bool] | None = None) -> dict[str, Any]:
+        """All counts, for the manifest; ``to_retry`` are the errors that ``may_pass``."""
+        found: dict[str, Any] = {"rows": self.rows, "unscored": self.unscored}
+        found["columns"] = list(self.columns)
+        if self.sums:
+            found["sums"] = dict(self.sums)
+        if self.errors:
+            found["errors"] = dict(sorted(self.errors.items()))
+            passing = filter(may_pass, self.errors) if may_pass else ()
+            found["to_retry"] = sum(self.errors[reason] for reason in passing)
+        return found
 
 
 def error_column(name: str, columns: Iterable[str]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -23,7 +22,7 @@ from siftune.curate.files.source_spec import input_paths
 from siftune.curate.io.ingest import ingest
 from siftune.curate.rows.columns import numbers
 from siftune.curate.rows.conversation_views import score, score_columns
-from siftune.curate.rows.score_errors import error_columns, score_errors, score_sums, with_errors
+from siftune.curate.rows.score_errors import ScoreTotals, error_columns, with_errors
 from siftune.curate.rows.table import ROW, Table
 from siftune.curate.runners.forecast import Forecast, forecast, forecast_lines, source_rows
 from siftune.curate.runners.plan import Plan, Step, plan
@@ -281,9 +280,8 @@ class _Work:
         scorer = component(step.spec, seed, cache)
         if hasattr(scorer, "notice"):
             self.say(f"{step.label}: {scorer.notice()}")
-        total, columns, nulls = 0, score_columns(scorer, table.kind, step.spec.sides), 0
-        errors: Counter[str] = Counter()
-        sums: Counter[str] = Counter()  # of numbers
+        columns = score_columns(scorer, table.kind, step.spec.sides)
+        totals = ScoreTotals(columns, getattr(scorer, "summed", ()))
         batch_rows = 0  # rows of the batch that is being scored
 
         def batches() -> Iterator[pl.DataFrame]:
@@ -293,32 +291,27 @@ class _Work:
                 yield batch
 
         def within(done: int, of: int, unit: str) -> None:
-            self.say.count(step.label, total + batch_rows * done // max(of, 1), len(table.alive))
+            so_far = totals.rows + batch_rows * done // max(of, 1)
+            self.say.count(step.label, so_far, len(table.alive))
 
         self.say.count(step.label, 0, len(table.alive))
 
-        with RowGroupWriter(part) as groups, run_context(within):
+        with RowGroupWriter(part) as groups, run_context(within) as context:
             for scores in self.runner.map(batches(), step.spec, seed, cache):
                 groups.write(scores.select(ROW, "id", *columns))
-                total += scores.height
-                nulls += int(scores[columns[0]].null_count())
-                errors.update(score_errors(scores.select(columns)))
-                sums.update(score_sums(scores, getattr(scorer, "summed", ())))
-                self.say.count(step.label, total, len(table.alive))
-            if not total:
+                totals.add(scores)
+                self.say.count(step.label, totals.rows, len(table.alive))
+            if not totals.rows:
                 groups.write(_no_scores(columns, scorer))
+        for reason, detail in context.metrics.items():
+            if isinstance(detail, str):  # of one row that was not scored
+                self.say(f"{step.label}: {reason}: {detail}")
         about = {
             name: getattr(scorer, name)()
             for name in ("describe", "measured")  # its resolved options, and what it measured
             if hasattr(scorer, name)
         }
-        may_pass = getattr(scorer, "may_pass", lambda reason: False)
-        if sums:
-            about["sums"] = dict(sums)
-        if errors:
-            about["errors"] = dict(sorted(errors.items()))
-            about["to_retry"] = sum(n for reason, n in errors.items() if may_pass(reason))
-        return {"rows": total, "unscored": nulls, "columns": columns, **about}
+        return {**totals.facts(getattr(scorer, "may_pass", None)), **about}
 
     def _select(self, part: Path, step: Step, table: Table) -> Mapping[str, Any]:
         selector = component(step.spec, self.plan.recipe.seed, self.out / "cache")

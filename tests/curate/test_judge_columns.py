@@ -275,3 +275,32 @@ def test_calibration_divides_out_a_liking_for_a_score(judge):
     )
     assert biased["judge_rating"].to_list() == pytest.approx([(10 + 45) / 15])
     assert fair["judge_rating"].to_list() == pytest.approx([15 / 7])
+
+
+def test_a_stage_reads_what_an_earlier_one_wrote(judge):
+    (judge / "judge.py").write_text(WRITER)
+    critique = {"score": "judgement", "judge": "judge.py:write"}
+    read = {"critique": "judgement_critique", "principle": "judgement_principle"}
+    revision = {**critique, "task": "revision", "column": "revised", "given": read}
+    drawn_up = {**critique, "task": "checklist_items", "column": "list"}
+    listed = {"checklist": "judgement_list_checklist"}
+    checked = {"score": "judge_rating", "judge": "judge.py:write", "task": "checklist"}
+    ran(judge, critique, revision, drawn_up, {**checked, "given": listed})
+    kept = pl.read_parquet(judge / "run/kept.parquet")
+    assert kept["judgement_revised_revision"].to_list() == ["A better answer."] * 4
+    assert kept["judgement_revised_principle"].equals(kept["judgement_principle"])
+    assert kept["judge_rating"].to_list() == [0.25] * 4
+
+
+WRITER = """
+def write(messages):
+    rubric, data = messages[0]["content"], messages[1]["content"]
+    if "checklist" in rubric.lower() and "criterion" not in data:
+        return '[{"text": "Is it short?", "weight": 30, "check": null}, ' \\
+            '{"text": "Is it kind?", "weight": 10, "check": null}]'
+    if "Is it short?" in data:
+        return "No"
+    if "Is it kind?" in data:
+        return "Yes"
+    return "A better answer." if "too terse" in data else "It is too terse."
+"""

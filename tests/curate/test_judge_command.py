@@ -299,4 +299,7 @@ def test_a_run_needs_a_folder_and_unscored_rows_end_partial(folder):
     )
     assert "--out FOLDER" in str(done.exception)
     words = ("--judge", "judge.py:longer", "--ask-again", 0, "--out", "run")
-    siftune_curate("judge", "rows.jsonl", *words, code=PARTIAL)
+    done = CliRunner().invoke(siftune, ["curate", "judge", "rows.jsonl", *map(str, words)])
+    assert done.exit_code == PARTIAL
+    assert "1:judge_rating: scored 1 rows, 1 not scored (unparsed 1)" in done.stderr
+    assert "1:judge_rating: unparsed: expected a line 'Score: k'" in done.stderr
