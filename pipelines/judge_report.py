@@ -15,6 +15,9 @@ _WORDS: Final = {
     "longer_wins": "longer answer wins",
     "self_preference": "self-preference",
     "agreement": "kappa with the second judge",
+    "win_rate": "win rate of the first model",
+    "self_excess": "own answers' win rate less that of the second judge",
+    "ability": "accuracy by the second judge",
     "accuracy": "accuracy on the given labels",
     "words_more": "words that a revision adds",
 }

@@ -25,6 +25,8 @@ from siftune.curate.judging.spec import judge_backend
 from siftune.curate.judging.types import Item, Task, Verdict
 from siftune.curate.rows.convert import content_digest
 from siftune.finetune.data import training_rows
+from siftune.finetune.models.loading import model_hash
+from siftune.finetune.tools.sample import SAMPLED_FROM
 from siftune.pipelines.judge_options import JudgeOptions, Outcomes, estimated
 
 __all__ = ["Judge"]
@@ -32,7 +34,7 @@ __all__ = ["Judge"]
 _COMMAND: Final = "pipelines judge"
 _Asked: TypeAlias = tuple[int, tuple[int, ...], Item]  # the row, and which of its answers
 _Label: TypeAlias = tuple[int, tuple[int, ...], Any]  # better answer first; what it has, or why not
-_ONE_MODEL: Final = "the answers are not told apart by the model that wrote them"
+_ONE_MODEL: Final = "no row has an answer of the judge beside one of another model"
 _SIDES: Final = {"first": 1.0, "second": 0.0, "tie": 0.5}
 
 
@@ -51,7 +53,8 @@ class Judge(JudgeOptions):
     ratings as scores; ``verdicts.parquet`` has every verdict or the reason why there is none.
     ``judging.json`` counts what was left out, by reason, and has the figures of the round with
     their intervals: length of the answers in words, biases by position and length, inconsistent
-    pairs, agreement with the ``second`` judge (Cohen's kappa), and with the labels of given pairs.
+    pairs, agreement with the ``second`` judge (Cohen's kappa), and with the labels of given pairs;
+    of rows of the step ``versus`` the win rate of the first model, and self-preference.
 
     Options:
         task: Task that compares two answers or rates one; `siftune curate judges` lists them.
@@ -246,18 +249,20 @@ class Judge(JudgeOptions):
         prompts = [at for at, _, _ in asked]
         mine = self._numbers(verdicts)
         measures = {"length": lambda: _length(shown)}
-        if others:
+        theirs = self._numbers(others) if others else None
+        if theirs is not None:
             how: Any = "quadratic" if self._rates else "none"
-            theirs = self._numbers(others)
             measures["agreement"] = lambda: cohen_kappa(mine, theirs, prompts, weights=how)
         found = estimated(measures)
         found["not_measured"]["self_preference"] = _ONE_MODEL
         if self._rates:
             return found
-        if "chosen" in table.columns:
+        own = self._own(asked)
+        name = "accuracy" if "chosen" in table.columns else "win_rate" if own is not None else None
+        if name is not None:
             known = np.isfinite(mine)
-            accuracy = {"accuracy": lambda: share(mine[known], np.asarray(prompts)[known])}
-            found = {key: {**found[key], **more} for key, more in estimated(accuracy).items()}
+            wins = {name: lambda: share(mine[known], np.asarray(prompts)[known])}
+            found = {key: {**found[key], **more} for key, more in estimated(wins).items()}
         words = [[len(text.split()) for text in item.answers] for _, _, item in asked]
         biases = pair_biases(
             mine,
@@ -265,25 +270,44 @@ class Judge(JudgeOptions):
             consistent=_column(verdicts, "consistent"),
             lengths=[first for first, _ in words],
             other_lengths=[second for _, second in words],
+            gold=theirs,
+            own=own,
             prompts=prompts,
         )
-        own = {
+        figures = {
             "position" if name == "position_bias" else name: asdict(one)
             for name, one in biases.figures.items()
         }
-        return {
-            "figures": {**found["figures"], **own},
-            "not_measured": {**found["not_measured"], **biases.not_estimable},
-        }
+        without = {**found["not_measured"], **biases.not_estimable}
+        if "self_preference" in figures:
+            del without["self_preference"]
+        return {"figures": {**found["figures"], **figures}, "not_measured": without}
+
+    def _own(self, asked: Sequence[_Asked]) -> Any:
+        """1 where the first answer of a pair is of the judge itself, 0 the second, NaN neither.
+
+        None where the rows do not say which two models answered (`row_steps.versus`).
+        """
+        models: list[Any] = [item.extra.get(SAMPLED_FROM) for _, _, item in asked]
+        if not models or not all(isinstance(one, list) for one in models):
+            return None
+        judge = model_hash(Path(self.judge)) if Path(self.judge).is_dir() else None
+        sides = {(True, False): 1.0, (False, True): 0.0}
+        return np.array(
+            [sides.get((one[0] == judge, one[1] == judge), np.nan) for one in models], float
+        )
 
     def _numbers(self, verdicts: Sequence[Verdict]) -> Any:
-        """The verdicts as numbers; NaN where there is none."""
-        name = next(iter(self._task.adds)) if self._rates else "winner"
-        values = [None if one.values is None else one.values[name] for one in verdicts]
-        return np.array(
-            [np.nan if one is None else one if self._rates else _SIDES[one] for one in values],
-            float,
-        )
+        """The verdicts as numbers: a rating, or the first answer's score; NaN where there is none.
+
+        With ``agree`` that is the score of both orders' winner, else of the mean preference.
+        """
+        if self._rates:
+            return _column(verdicts, next(iter(self._task.adds)))
+        if not self.agree:
+            return (np.sign(_column(verdicts, "preference") - 0.5) + 1) / 2
+        values = [None if one.values is None else one.values["winner"] for one in verdicts]
+        return np.array([np.nan if one is None else _SIDES[one] for one in values], float)
 
 
 def _answers(row: Mapping[str, Any]) -> list[Any]:

@@ -8,6 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.schema import schema_of
+from siftune.curate.judging.types import Item
+from siftune.curate.rows.chat import turn
+from siftune.finetune.models.loading import model_hash
 from siftune.pipelines.commands import pipelines
 from siftune.pipelines.packaged import packaged, recipe_file, recipe_text
 from siftune.pipelines.recipe import load
@@ -15,6 +19,7 @@ from siftune.pipelines.render import result_text
 from siftune.pipelines.report import write_report
 from siftune.pipelines.row_steps.concat import Concat
 from siftune.pipelines.row_steps.judge import Judge
+from siftune.pipelines.row_steps.versus import Versus
 from siftune.pipelines.run import run
 from tests.tiny_models import language_model
 
@@ -141,6 +146,51 @@ def trained(small, tmp_path):
     Path("sft.yaml").write_text(text)
     manifest = run(load(Path("sft.yaml"), small("rlaif")[0:3:2]), tmp_path / "sft")
     return tmp_path / "sft" / manifest["models"][0]["path"]
+
+
+def answers(path, **by_prompt):
+    """Ranked rows with one answer a prompt, and the model that gave it."""
+    said = [
+        {
+            "prompt": [turn("user", prompt)],
+            "completions": [[turn("assistant", text)]],
+            "extra": json.dumps({"sampled_from": model}),
+        }
+        for prompt, (text, model) in by_prompt.items()
+    ]
+    rows = [
+        {"id": f"r:{at}", "source": "r", "row": at, "kind": "ranked", "digest": str(at), **one}
+        for at, one in enumerate(said, 1)
+    ]
+    pl.DataFrame(
+        rows, {k: v for k, v in schema_of("ranked").items() if k in rows[0]}
+    ).write_parquet(path)
+    return path
+
+
+def test_answers_of_two_models_are_judged_side_by_side(small, tiny_model_dir, tmp_path):
+    new = answers(
+        tmp_path / "new.parquet", a=("xx", "n"), b=("xx", "n"), c=("x", "n"), d=("x", "n")
+    )
+    old = answers(tmp_path / "old.parquet", b=("x", "o"), a=("x", "o"), c=("yy", "o"))
+    facts = Versus(against=str(old))(new, tmp_path / "both")
+    assert facts == {"rows": 3, "left_out": 1}
+    rows = pl.read_parquet(tmp_path / "both/kept.parquet").to_dicts()
+    assert [[one[0]["content"] for one in row["completions"]] for row in rows] == [
+        ["xx", "x"],
+        ["xx", "x"],
+        ["x", "yy"],
+    ]
+    judged = Judge(judge=JUDGE, second=JUDGE)(tmp_path / "both/kept.parquet", tmp_path / "judged")
+    assert judged["figures"]["win_rate"]["value"] == pytest.approx(2 / 3)
+    assert "self_preference" in judged["not_measured"]  # the judge is neither of the two
+
+    own = model_hash(tiny_model_dir)
+    sides = [[own, "x"], ["x", own], ["x", "y"]]
+    asked = [(0, (0, 1), Item((), ("a", "b"), {"sampled_from": one})) for one in sides]
+    found = Judge(judge=str(tiny_model_dir))._own(asked)
+    assert found.tolist()[:2] == [1.0, 0.0]
+    assert found[2] != found[2]
 
 
 JUDGE_FILE = """
