@@ -111,7 +111,11 @@ class _Methods(ComponentGroup):
 
 @click.group(cls=_Methods)
 def finetune() -> None:
-    """Train on what was kept: a proxy model, SFT, reward models, PPO, preference objectives."""
+    """Train on what was kept: a proxy model, SFT, reward models, PPO, preference objectives.
+
+    A loss of yours is a command as ours are: siftune finetune FILE.py:NAME PAIRS --model MODEL
+    --out OUT; a reward of yours is siftune finetune ppo ROWS --reward FILE.py:NAME.
+    """
 
 
 @finetune.command()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import torch
+import yaml
+from click.testing import CliRunner
 
 import siftune as sf
+from siftune.curate.core.registry import find, names, options
+from siftune.pipelines.cli import siftune as command
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -32,3 +37,36 @@ def test_calls_of_losses_run_as_written():
     exec(re.sub(r'^(sf\.loss\("(\w+)"\))', r'found["\2"] = \1', calls, flags=re.M), space)
     assert len(space["found"]) == 6
     assert all(torch.isfinite(loss).all() for loss in space["found"].values())
+
+
+def test_the_table_of_rewards_has_each_with_its_options():
+    page = (DOCS / "train.md").read_text(encoding="utf-8")
+    lines = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|", page, flags=re.M))
+    found = {name: re.findall(r"`(\w+)`", options) for name, options in lines.items()}
+    rewards = {name: find("finetune.rewards", name) for name in names("finetune.rewards")}
+    assert found == {name: [*options(reward)] for name, reward in rewards.items()}
+
+
+def test_the_reward_of_the_page_is_one():
+    space = {}
+    exec(block("train.md", "def my_reward"), space)
+    rows = [{"reference": "Paris"}, {"reference": None}]
+    score = sf.reward(space["my_reward"], weight=2.0)
+    assert score(["?", "?"], ["It is paris.", "x"], rows) == [2.0, None]
+
+
+def test_help_says_how_losses_and_rewards_of_a_file_are_named():
+    runs = (["finetune", "--help"], ["finetune", "ppo", "--help"])
+    said = [CliRunner().invoke(command, call).stdout for call in runs]
+    assert "siftune finetune FILE.py:NAME PAIRS" in " ".join(said[0].split())
+    assert "FILE.py:NAME" in said[1]
+
+
+def test_the_recipe_of_preferences_takes_pairs_in_any_layout(tmp_path):
+    recipe = yaml.safe_load((DOCS.parent / "examples/preferences.yaml").read_text())["pairs"]
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"{n}?", "chosen": "yes " * n, "rejected": "no"} for n in range(1, 9)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {key: value for key, value in recipe.items() if key in ("format", "map", "stages")}
+    run = sf.run({"name": "pairs", **given, "source": str(pairs)}, tmp_path / "run")
+    assert (run.kind, run.counts["quarantined"]) == ("preference", 0)

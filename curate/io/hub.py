@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import socket
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from siftune.curate.core.errors import DataError
+from siftune.curate.models.resolve import hub_out_of_reach
 
 __all__ = ["HubName", "download", "hub_name"]
 
@@ -50,7 +48,11 @@ def download(wanted: HubName) -> list[Path]:
     Raises:
         DataError: no such dataset or split, no network, or it would need code.
     """
-    _reach(wanted)
+    if away := hub_out_of_reach():
+        raise DataError(
+            f"{wanted.name} is not a file or folder here, and {away}; set HF_HUB_OFFLINE=1 to use "
+            "what `datasets` has in its cache"
+        )
     from datasets import load_dataset  # heavy: only where a hub name is given
 
     try:
@@ -64,20 +66,3 @@ def download(wanted: HubName) -> list[Path]:
             f"give it: {text}"
         ) from None
     return [Path(entry["filename"]) for entry in loaded.cache_files]
-
-
-def _reach(wanted: HubName) -> None:
-    """Fail within seconds where there is no network; the hub's client tries for half a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE or getproxies():
-        return
-    address = urlsplit(constants.ENDPOINT)
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        socket.create_connection((str(address.hostname), port), timeout=5).close()
-    except OSError as error:
-        raise DataError(
-            f"{wanted.name} is not a file or folder here, and {address.hostname} cannot be reached "
-            f"({error}); set HF_HUB_OFFLINE=1 to use what `datasets` has in its cache"
-        ) from None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import closest
@@ -11,7 +14,14 @@ from siftune.curate.files.atomic import digest_of, hash_file
 from siftune.curate.models.cache import require
 from siftune.curate.models.catalog import CATALOG
 
-__all__ = ["catalog_folder", "catalog_key", "folder_hash", "is_hub_name", "model_folder"]
+__all__ = [
+    "catalog_folder",
+    "catalog_key",
+    "folder_hash",
+    "hub_out_of_reach",
+    "is_hub_name",
+    "model_folder",
+]
 
 _READ: Final = ("*.json", "*.jinja", "*.txt", "*.safetensors", "*.model")  # no code, no pickles
 _IDENTITY: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -64,16 +74,36 @@ def is_hub_name(name: str) -> bool:
     return not name.startswith((".", "/", "~")) and not name.endswith("/") and name.count("/") <= 1
 
 
+def hub_out_of_reach() -> str | None:
+    """Why the hub cannot be reached, found within seconds; None where it can, or may.
+
+    The hub's own client tries for half a minute.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or getproxies():
+        return None
+    address = urlsplit(constants.ENDPOINT)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((str(address.hostname), port), timeout=5).close()
+    except OSError as error:
+        return f"{address.hostname} cannot be reached ({error})"
+    return None
+
+
 def _from_hub(name: str) -> Path:
     if not is_hub_name(name):
         raise UsageError(f"no model folder {name}: expected one with config.json")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    away = hub_out_of_reach()
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_READ)))
+        found = snapshot_download(name, allow_patterns=list(_READ), local_files_only=bool(away))
+        return Path(found)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = away or str(error).strip().partition("\n")[0]
         raise UsageError(
             f"{name} is no model folder here, no name of `siftune models list`{_hint(name)}, and "
             f"the hub does not give it ({reason})"

@@ -10,7 +10,7 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.files.atomic import hash_file
-from siftune.curate.models.resolve import catalog_folder, is_hub_name
+from siftune.curate.models.resolve import catalog_folder, hub_out_of_reach, is_hub_name
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,6 +50,12 @@ def load_tokenizer(tokenizer: str) -> Tokenizer:
     from tokenizers import Tokenizer
 
     path = _local_file(tokenizer)
+    if path is None and (away := hub_out_of_reach()):
+        path = _cached_file(tokenizer)
+        if path is None:
+            raise UsageError(
+                f"tokenizer {tokenizer!r} is no file or folder here, and {away}: {_EXPECTED}"
+            )
     try:
         loaded = Tokenizer.from_file(str(path)) if path else Tokenizer.from_pretrained(tokenizer)
     except Exception as error:  # the library raises bare Exception for an unreadable or absent file
@@ -60,6 +66,18 @@ def load_tokenizer(tokenizer: str) -> Tokenizer:
     loaded.no_truncation()
     loaded.no_padding()
     return loaded
+
+
+def _cached_file(tokenizer: str) -> Path | None:
+    """The file of a tokenizer that was downloaded from the hub before."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(tokenizer, "tokenizer.json")
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
 
 
 def tokenizer_hash(tokenizer: str) -> str:

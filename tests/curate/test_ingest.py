@@ -259,7 +259,7 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("socket.create_connection", unreachable)
-    monkeypatch.setattr("siftune.curate.io.hub.getproxies", dict)
+    monkeypatch.setattr("siftune.curate.models.resolve.getproxies", dict)
     with pytest.raises(DataError, match=r"alpaca is not a file.*cannot be reached.*HF_HUB_OFFLINE"):
         read_rows("tatsu-lab/alpaca")
 

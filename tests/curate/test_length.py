@@ -82,6 +82,20 @@ def test_tokens_are_counted_whole_whatever_the_tokenizer_file_asks(words_tokeniz
     assert list(scorer.adds) == scorer(batch).columns
 
 
+def test_a_name_on_the_hub_is_refused_at_once_without_a_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("socket.create_connection", unreachable)
+    monkeypatch.setattr("siftune.curate.models.resolve.getproxies", dict)
+    monkeypatch.setattr("tokenizers.Tokenizer.from_pretrained", lambda *_: pytest.fail("tried"))
+    for name in ("none-of-that-name", "of/nobody"):
+        with pytest.raises(UsageError, match=r"is no file or folder here, and .* be reached \(N"):
+            load_tokenizer(name)
+
+
 def test_without_a_tokenizer_there_is_no_token_column() -> None:
     assert "length_tokens" not in Length().adds
     assert "length_tokens" not in Length()(rows(exchange("a", "b"))).columns
