@@ -37,11 +37,8 @@ def result_text(result: Result) -> str:
     return "\n".join([f"{counts['rows']:,} rows = {outcome}", *last])
 
 
-def plan_text(plan: Plan, forecasts: Sequence[Forecast] = (), judging: Sequence[str] = ()) -> str:
-    """Inputs, stages with options, which are done, and the forecast of the rest.
-
-    ``judging`` are the lines on stages that ask a judge.
-    """
+def plan_text(plan: Plan, forecasts: Sequence[Forecast] = ()) -> str:
+    """Inputs, stages with options, which are done, and the forecast of the rest."""
     size = sum(item["bytes"] for item in plan.inputs)
     inputs = f"{len(plan.inputs)} input files, {size / 1e6:,.1f} MB"
     lines = [f"{plan.recipe.name}: {inputs}, seed {plan.recipe.seed}"]
@@ -50,7 +47,7 @@ def plan_text(plan: Plan, forecasts: Sequence[Forecast] = (), judging: Sequence[
         options = ", ".join(f"{key}={value_text(one)}" for key, one in step.spec.options.items())
         done = "  (done before)" if step.done else ""
         lines.append(f"  {step.label} {step.spec.group} {options}{done}")
-    return plan_end([*lines, *forecast_lines(forecasts), *judging])
+    return plan_end([*lines, *forecast_lines(forecasts)])
 
 
 def value_text(value: Any) -> str:

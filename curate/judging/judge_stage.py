@@ -10,6 +10,7 @@ import polars as pl
 from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judging.judge_columns import judge_task
+from siftune.curate.judging.spec import named_judge
 from siftune.curate.judging.types import Task
 
 __all__ = ["judge_stage", "scorer_of"]
@@ -21,7 +22,7 @@ def judge_stage(
     """Scorer and options for rows of ``kind``.
 
     ``judge`` is a text or a function, or a list of them, which vote; ``task`` a name or a class, by
-    default ``pairwise`` for pairs and ``alpagasus`` for others.
+    default ``pairwise`` for pairs, ``alpagasus`` for others, ``classifier_score`` for classifiers.
 
     >>> judge_stage("preference", ["smollm2", "https://host/v1#m"])
     ('judge_pairwise', {'judge': 'smollm2', 'task': 'pairwise', 'panel': ('https://host/v1#m',)})
@@ -34,6 +35,8 @@ def judge_stage(
         raise UsageError("judge: expected a judge or a list of them, got an empty list")
     first, *panel = (name_and_options(one)[0] for one in listed)
     default = "pairwise" if kind == "preference" else "alpagasus"
+    if named_judge(first)[0] == "classifier":  # which has no use for a rubric
+        default = "classifier_score"
     name = default if task is None else name_and_options(task)[0]
     given = dict(options or {}) | {"judge": first, "task": name}
     if panel:

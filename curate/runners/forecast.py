@@ -58,13 +58,17 @@ _SLACK: Final = 1.5  # at most so many times the expected rows are kept
 
 @dataclass(frozen=True)
 class Forecast:
-    """One stage: its input rows, and its CPU seconds; None where they are unknown."""
+    """One stage: its input rows, and its CPU seconds; None where they are unknown.
+
+    ``asking`` are lines on the calls of an LLM judge that it takes.
+    """
 
     label: str
     rows: Records
     at_most: bool  # earlier selectors may leave fewer rows
     seconds: Seconds | None
     how: str
+    asking: tuple[str, ...] = ()
 
 
 def forecast(plan: Plan, out: Path, trial: Trial, least: int = 0) -> list[Forecast]:
@@ -122,12 +126,13 @@ def _is_comparable(before: PriorStage, rows: int) -> bool:
 def forecast_lines(forecasts: Sequence[Forecast], least: float = 0.0) -> list[str]:
     """The forecasts as lines, the sum last; none below ``least`` CPU seconds."""
     low, high = (sum(one.seconds[i] for one in forecasts if one.seconds) for i in (0, 1))
+    asking = [line for one in forecasts for line in one.asking]
     if high <= least:
-        return []
+        return asking
     lines = [_line(one) for one in forecasts]
     unknown = [one.label for one in forecasts if one.seconds is None]
     more = f", and what {', '.join(unknown)} will take" if unknown else ""
-    return [*lines, f"  {'in all':<20} {_span((low, high)):>48}{more}"]
+    return [*lines, f"  {'in all':<20} {_span((low, high)):>48}{more}", *asking]
 
 
 def _line(one: Forecast) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
-import polars as pl
 import pyarrow.parquet as pq
 
 from siftune.curate.judging.call_forecast import CallForecast, Range, forecast_calls
@@ -20,27 +19,28 @@ from siftune.curate.runners.judge_pairs import read_table
 from siftune.curate.runners.plan import Plan, Step
 from siftune.curate.runs.recipe import component
 
-__all__ = ["judge_lines"]
+__all__ = ["with_calls"]
 
 _MOST: Final = 20_000  # rows whose questions are counted; those of more are in proportion
 
 
-def judge_lines(plan: Plan, forecasts: Sequence[Forecast]) -> list[str]:
-    """The forecast of each judging stage that is not done; for ``--dry-run``."""
-    steps = [
-        (step, made)
-        for step in plan.steps
-        if not step.done and isinstance(made := _scorer(plan, step), JudgeColumns)
-    ]
-    if not steps:
-        return []
-    rows = {one.label: one for one in forecasts}
+def with_calls(plan: Plan, forecasts: Sequence[Forecast]) -> list[Forecast]:
+    """The forecasts, with calls, tokens and money of judging stages that are not done."""
+    made = {step.label: (step, _scorer(plan, step)) for step in plan.steps if not step.done}
+    asking = {
+        label: (step, scorer)
+        for label, (step, scorer) in made.items()
+        if isinstance(scorer, JudgeColumns)
+    }
+    if not asking:
+        return [*forecasts]
     with TemporaryDirectory() as folder:
         table = _table(plan, Path(folder))
         return [
-            f"  {step.label}: {line}"
-            for step, made in steps
-            for line in _lines(step, made, table, rows.get(step.label))
+            replace(one, asking=tuple(_lines(*asking[one.label], table, one)))
+            if one.label in asking
+            else one
+            for one in forecasts
         ]
 
 
@@ -57,20 +57,15 @@ def _table(plan: Plan, folder: Path) -> Table:
     return Table(plan.rows, plan.kind, height, np.arange(min(height, _MOST)))
 
 
-def _lines(step: Step, made: JudgeColumns, table: Table, rows: Forecast | None) -> list[str]:
+def _lines(step: Step, made: JudgeColumns, table: Table, rows: Forecast) -> list[str]:
     lacking = [name for name in made.given.values() if name not in table.columns]
     if lacking:
-        return [f"calls: not known before {lacking[0]} is there"]
-    found = forecast_calls(made, _batches(table, made), step.spec.sides, step.spec.turns)
-    count = len(table.alive) if rows is None else rows.rows.count
-    lines = _scaled(found, count / max(len(table.alive), 1)).lines()
-    if rows is not None and rows.at_most:
-        lines[0] = f"at most, {lines[0]}"
-    return lines
-
-
-def _batches(table: Table, made: JudgeColumns) -> Iterator[pl.DataFrame]:
-    return table.batches(made.needs)
+        return [f"  {step.label}: calls: not known before the column {lacking[0]} is there"]
+    batches = table.batches(made.needs)
+    found = forecast_calls(made, batches, step.spec.sides, step.spec.turns)
+    first, *more = _scaled(found, rows.rows.count / max(len(table.alive), 1)).lines()
+    lines = [f"at most, {first}" if rows.at_most else first, *more]
+    return [f"  {step.label}: {line}" for line in lines]
 
 
 def _scaled(found: CallForecast, factor: float) -> CallForecast:

@@ -150,19 +150,18 @@ def run(
 
 def preview(
     recipe: Recipe, out: Path, cache: StageCache | None = None
-) -> tuple[Plan, list[Forecast], list[str]]:
-    """The plan and the forecast of a run, and lines on its judges; nothing is written to ``out``.
+) -> tuple[Plan, list[Forecast]]:
+    """The plan and the forecast of a run, with that of its judges; nothing is written to ``out``.
 
     Raises:
         UsageError: a stage reads a column that does not exist.
         DataError: a source cannot be read.
     """
-    from siftune.curate.runners.judge_forecast import judge_lines
+    from siftune.curate.runners.judge_forecast import with_calls
 
     with TemporaryDirectory() as folder:
         planned = plan(spool_streams(recipe, Path(folder)), out, cache=cache)
-        forecasts = forecast_run(planned, out)
-        return planned, forecasts, judge_lines(planned, forecasts)
+        return planned, with_calls(planned, forecast_run(planned, out))
 
 
 def forecast_run(planned: Plan, out: Path, least: int = 0) -> list[Forecast]:

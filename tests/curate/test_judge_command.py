@@ -132,6 +132,16 @@ def test_ranked_answers_are_paired_in_order(folder):
     assert chosen == ["long 1", "long 2"] * 2
 
 
+def test_a_classifier_scores_both_sides_of_pairs(folder, tiny_reward_dir):
+    write(folder, [{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    siftune_curate(
+        "judge", "rows.jsonl", "--judge", f"classifier:{tiny_reward_dir}", "--out", "run"
+    )
+    kept = pl.read_parquet("run/kept.parquet")
+    assert kept["chosen_judge_rating"][0] != kept["rejected_judge_rating"][0]
+    assert kept["chosen_judge_rating_error"].null_count() == 1
+
+
 def test_a_panel_is_several_judges(folder):
     write(folder, [{"prompt": "q", "chosen": "long", "rejected": "short"}])
     (folder / "other.py").write_text("def first(messages):\n    return 'A'\n")

@@ -60,7 +60,7 @@ def test_a_dry_run_knows_what_is_in_the_cache_and_writes_nothing(
     tmp_path: Path, cache: StageCache
 ) -> None:
     run(recipe(tmp_path), tmp_path / "a", cache=cache)
-    planned, *_ = preview(recipe(tmp_path), tmp_path / "b", cache)
+    planned, _ = preview(recipe(tmp_path), tmp_path / "b", cache)
     assert planned.ingested
     assert [step.done for step in planned.steps] == [True, True]
     assert not (tmp_path / "b").exists()

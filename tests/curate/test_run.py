@@ -300,7 +300,7 @@ def test_a_pipe_is_read_once_and_kept(rows, tmp_path):
         writer = threading.Thread(target=lambda: pipe.write_bytes(rows.read_bytes()))
         writer.start()
         if attempt == "preview":
-            planned, forecasts, _ = preview(recipe(pipe), tmp_path / "out")
+            planned, forecasts = preview(recipe(pipe), tmp_path / "out")
             assert forecasts[0].rows.count == 7
             assert planned.inputs[0]["bytes"] == rows.stat().st_size
         else:
