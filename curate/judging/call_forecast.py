@@ -249,7 +249,7 @@ def predicted_sum(x: np.ndarray, y: np.ndarray, left: np.ndarray) -> Range:
     return Range(value - half, value, value + half)
 
 
-def _counter(judge: str, tokenizer: str | None) -> Counter | None:
+def _counter(judge: str | Mapping[str, Any], tokenizer: str | None) -> Counter | None:
     """How the tokens of a judge's questions are counted; None where its tokenizer is not known."""
     backend, options = named_judge(judge)
     if tokenizer is None and backend != "local_model":

@@ -114,7 +114,7 @@ class JudgeColumns:
         account: What money is counted under for max_cost; by default the run folder.
     """
 
-    judge: str
+    judge: str | Mapping[str, Any]
     task: str
     panel: tuple[str, ...] = ()
     quorum: Count | None = None
@@ -144,7 +144,7 @@ class JudgeColumns:
     def __post_init__(self) -> None:
         for judge in (self.judge, *self.panel):
             named_judge(judge)
-        if len({self.judge, *self.panel}) <= len(self.panel):
+        if len({str(self.judge), *self.panel}) <= len(self.panel):
             raise UsageError("panel: a judge is named twice, whose answers would be the same")
         self._check(self.made_task)
         if self.column and not self.column.isidentifier():

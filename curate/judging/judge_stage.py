@@ -33,7 +33,9 @@ def judge_stage(
     listed = list(judge) if isinstance(judge, list | tuple) else [judge]
     if not listed:
         raise UsageError("judge: expected a judge or a list of them, got an empty list")
-    first, *panel = (name_and_options(one)[0] for one in listed)
+    first, *panel = (
+        one if isinstance(one, Mapping) else name_and_options(one)[0] for one in listed
+    )
     default = "pairwise" if kind == "preference" else "alpagasus"
     if named_judge(first)[0] == "classifier":  # which has no use for a rubric
         default = "classifier_score"

@@ -32,10 +32,8 @@ def judge_backend(judge: Any, options: Mapping[str, Any] | None = None) -> Backe
         UsageError: it names none, or an option does not fit.
     """
     more = dict(options or {})
-    if isinstance(judge, Mapping):
-        return judge_backend(judge.get("backend", ""), {**judge, **more, "backend": None})
     more = {key: value for key, value in more.items() if value is not None}
-    if isinstance(judge, str):
+    if isinstance(judge, str | Mapping):
         name, own = named_judge(judge)
         return _built(name, {**own, **more})
     if hasattr(judge, "identity"):
@@ -45,8 +43,8 @@ def judge_backend(judge: Any, options: Mapping[str, Any] | None = None) -> Backe
     raise UsageError(f"judge: expected {_FORMS}; got {type(judge).__name__}")
 
 
-def named_judge(text: str) -> tuple[str, dict[str, Any]]:
-    """The component, with options, that a text names.
+def named_judge(text: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The component, with options, that a text names, or the ``backend`` of a mapping.
 
     >>> named_judge("http://localhost:8000/v1#qwen3")
     ('server', {'url': 'http://localhost:8000/v1', 'model': 'qwen3'})
@@ -55,6 +53,10 @@ def named_judge(text: str) -> tuple[str, dict[str, Any]]:
     >>> named_judge("scripted:judges.py:longer")
     ('scripted', {'function': 'judges.py:longer'})
     """
+    if isinstance(text, Mapping):
+        name, own = named_judge(str(text.get("backend", "")))
+        given = {key: value for key, value in text.items() if key != "backend"}
+        return name, {**own, **given}
     for prefix, (name, option) in _PREFIXES.items():
         if text.startswith(prefix):
             return name, {option: text.removeprefix(prefix)}

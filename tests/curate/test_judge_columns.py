@@ -163,6 +163,13 @@ def test_what_does_not_fit_is_refused_before_anything_runs(scorer, options, word
         build("curate.scorers", scorer, {"judge": "smollm2", **options})
 
 
+def test_a_judge_is_a_component_with_its_options(judge):
+    scorer = JudgeRating(judge={"backend": "scripted", "function": "judge.py:rate"})
+    assert scorer(pl.DataFrame({"prompt": ["q"], "response": ["good"]}))["judge_rating"][0] == 1
+    with pytest.raises(UsageError, match="expected the name or folder"):
+        JudgeRating(judge={"function": "judge.py:rate"})
+
+
 def test_two_stages_of_one_scorer_have_names_of_their_own():
     scorer = JudgeRating(judge="smollm2", task="deita_quality", column="quality")
     assert list(scorer.adds)[:3] == [
