@@ -40,7 +40,8 @@ def result_text(result: Result) -> str:
 def plan_text(plan: Plan, forecasts: Sequence[Forecast] = ()) -> str:
     """Inputs, stages with options, which are done, and the forecast of the rest."""
     size = sum(item["bytes"] for item in plan.inputs)
-    inputs = f"{len(plan.inputs)} input files, {size / 1e6:,.1f} MB"
+    files = "1 input file" if len(plan.inputs) == 1 else f"{len(plan.inputs)} input files"
+    inputs = f"{files}, {size / 1e6:,.1f} MB"
     lines = [f"{plan.recipe.name}: {inputs}, seed {plan.recipe.seed}"]
     lines.append(f"  ingest{'  (done before)' if plan.ingested else ''}")
     for step in plan.steps:

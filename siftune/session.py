@@ -35,7 +35,7 @@ _telling: list[ProgressReporter] = [NoProgress()]
 _OPTION: Final = re.compile(r"set (\w+): VALUE in the recipe, or -o [\w.-]+=VALUE")
 _ARGUMENTS: Final = {"as": "shape", "with": "columns"}
 """Arguments of `siftune.Rows.export` that are named otherwise than options of the command."""
-_FLAG: Final = re.compile(r"(?<![\w/.-])--([a-z][a-z0-9-]*)( (?=VALUE))?")
+_FLAG: Final = re.compile(r"(?<![\w/.-])--([a-z][a-z0-9-]*)( (?=VALUE|[0-9]))?")
 _OVERRIDE: Final = re.compile(r"(?<![\w/.-])-o (?=[\w.]+=)")
 
 
@@ -97,6 +97,8 @@ def _spelled(text: str) -> str:
     "quota needs the option 'by': by=VALUE"
     >>> _spelled("ppo needs the option 'reward': --reward VALUE")
     "ppo needs the option 'reward': reward=VALUE"
+    >>> _spelled("no answer has ended (--max-new-tokens 16, --count 4); raise --count")
+    'no answer has ended (max_new_tokens=16, count=4); raise count='
     >>> _spelled("no file models--org--name: give -o source=FILE")
     'no file models--org--name: give source=FILE'
     """

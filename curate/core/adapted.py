@@ -169,7 +169,7 @@ def adapted_class(group: str, name: str, thing: Any, file: Path | None) -> type[
     """
     checked = _adapter(group, name)
     space = {
-        "_label": re.sub(r"#\d+:", ":", name),
+        "_label": re.sub(r"#\d+:", ":", name).removeprefix("python:"),
         "_file": file,
         "_origin": (group, name),
         "__module__": __name__,
@@ -179,7 +179,8 @@ def adapted_class(group: str, name: str, thing: Any, file: Path | None) -> type[
     elif callable(thing):
         made = _from_function(checked, thing, name, space)
     else:
-        raise UsageError(f"{name}: expected a function or a class, got {type(thing).__name__}")
+        where = "" if file is None else f"{name}: "
+        raise UsageError(f"{where}expected a function or a class, got {thing!r}")
     taken = next((one.name for one in _init_fields(made) if one.name in checked.reserved), None)
     if taken is not None:
         raise UsageError(

@@ -147,7 +147,7 @@ def _noting_others(part: Part, folder: Path, given: str) -> Part:
         and entry.name not in known
         and not (marker is not None and marker.covers(entry.name))
     ]
-    what = "tables of ours are" if part.container == "rows" else "the saved dataset is"
+    what = "tables that siftune wrote are" if part.container == "rows" else "the saved dataset is"
     return (
         part.with_note(f"{shown(given)}: {what} read alone, left out: {_few(others)}")
         if (others)

@@ -204,7 +204,9 @@ def _detected(
 
 def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
     if len(parts) > 1:
-        raise DataError(f"{shown(given)} has tables of ours beside others; name them one by one")
+        raise DataError(
+            f"{shown(given)} has tables that siftune wrote beside other files; name them one by one"
+        )
     path = parts[0][1].paths[0]
     kinds = pl.read_parquet(path, columns=["kind"], glob=False)
     if kinds.is_empty():
@@ -214,10 +216,10 @@ def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
         if own.get(column) != dtype:
             found = own.get(column, "no such column")
             raise DataError(
-                f"{shown(given)} looks like a table of ours, but {column!r} is {found}; expected "
-                f"{dtype}: ingest the raw rows again"
+                f"{shown(given)} looks like a table that siftune wrote, but {column!r} is "
+                f"{found}; expected {dtype}: ingest the raw rows again"
             )
-    note = f"{shown(given)}: rows of ours ({kind}), passed on as they are"
+    note = f"{shown(given)}: a table that siftune wrote ({kind} rows), read as it is"
     return Source(given, parts, kind, "rows", None, (*notes, note))
 
 

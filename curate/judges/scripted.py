@@ -105,7 +105,9 @@ class Scripted:
     def _function(self) -> Callable[..., Any]:
         found = custom_thing(self._name) if isinstance(self.function, str) else self.function
         if not callable(found):
-            raise UsageError(f"{self._name}: expected a function, got {type(found).__name__}")
+            raise UsageError(
+                f"{self._name.removeprefix('python:')}: expected a function, got {found!r}"
+            )
         called: Callable[..., Any] = found() if isinstance(found, type) else found
         return called
 

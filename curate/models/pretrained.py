@@ -103,7 +103,7 @@ def load_pretrained(auto: Any, model: str | Path, *, backbone: bool = False, **o
     check_files(Path(model))
     _check_family(auto, model)
     _check_generation(Path(model))
-    with if_slow(f"loading {model} ({_gigabytes(Path(model))})"):
+    with if_slow(f"loading {model} ({_size(Path(model))})"):
         loaded, info = _loaded(auto, model, options)
     wrong = misfits(loaded, info, model if backbone else None)
     if wrong:
@@ -192,9 +192,10 @@ def attention_of(auto: Any, model: str | Path) -> str:
     return "sdpa" if getattr(known, "_supports_sdpa", True) else "eager"
 
 
-def _gigabytes(folder: Path) -> str:
+def _size(folder: Path) -> str:
+    """The size of a model's weights, in words."""
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _loaded(

@@ -282,3 +282,13 @@ def test_a_function_of_one_row_may_add_several_columns(file):
     both.adds = ("longer", "size")
     with pytest.raises(sf.UsageError, match=r"its `adds` are .*expected a type for each column"):
         sf.read(file).score(both)
+
+
+def test_what_is_no_function_is_shown_as_it_was_given():
+    with pytest.raises(sf.UsageError, match=r"^expected a function or a class, got 5$"):
+        sf.scorer(5)
+    space = {}
+    exec("def nothing(frame): pass", space)  # as in a notebook: of no file
+    scorer = sf.scorer(space["nothing"])
+    with pytest.raises(sf.UsageError, match=r"^nothing: expected a score"):
+        scorer(pl.DataFrame(RECORDS))

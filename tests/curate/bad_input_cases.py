@@ -371,7 +371,7 @@ PARQUET = [
     Case(
         "parquet that only looks like a table of ours",
         table([dict.fromkeys(("id", "source", "row", "digest", "extra"), "x") | {"kind": "text"}]),
-        refused=("d.parquet", "looks like a table of ours", "'row' is String"),
+        refused=("d.parquet", "looks like a table that siftune wrote", "'row' is String"),
         source="d.parquet",
     ),
     Case(

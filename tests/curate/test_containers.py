@@ -88,7 +88,7 @@ def test_data_beside_a_table_of_ours_is_named(tmp_path):
     assert expand(str(tmp_path / "run"))[0].notes == ()
     shard(tmp_path / "run/more.jsonl")
     [note] = expand(str(tmp_path / "run"))[0].notes
-    assert note.endswith("run: tables of ours are read alone, left out: more.jsonl")
+    assert note.endswith("run: tables that siftune wrote are read alone, left out: more.jsonl")
 
 
 def test_standard_input_that_may_never_end_is_refused(monkeypatch):

@@ -288,7 +288,7 @@ def test_a_file_that_cannot_be_used_is_named_with_its_line(file: Path, tmp_path:
         ("def f(:\n", "line 1: invalid syntax"),
         ("x = 1\nimport no_such_module\n", "line 2: ModuleNotFoundError: .* looked for in what is"),
         ("raise SystemExit(3)\n", "line 1: SystemExit: 3"),
-        ("f = 3\n", "expected a function or a class, got int"),
+        ("f = 3\n", "expected a function or a class, got 3"),
     ):
         path = tmp_path / f"broken{len(wrong)}.py"
         path.write_text(text)

@@ -385,6 +385,7 @@ def test_a_misspelt_name_gets_a_hint(
     def offline(*args: object, **options: object) -> None:
         raise OSError("no network\nand a second line")
 
+    monkeypatch.setattr("siftune.curate.models.resolve.hub_out_of_reach", lambda: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     with pytest.raises(UsageError, match=r"did you mean smollm2\?.*\(no network\)$"):
         model_folder(name)

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.models.pretrained import load_pretrained, non_finite
@@ -406,3 +408,14 @@ def test_a_model_that_makes_nan_of_finite_weights_is_refused(
     for load in (causal, scorer, fresh_reward):
         with pytest.raises(UsageError, match="gives NaN or infinity for the tokens 1 and 2"):
             load(broken)
+
+
+def test_the_size_of_a_small_model_is_told_in_megabytes(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(
+        "siftune.curate.models.pretrained.if_slow", lambda text: nullcontext(said.append(text))
+    )
+    load_pretrained(AutoModelForCausalLM, tiny_model_dir)
+    assert re.fullmatch(rf"loading {re.escape(str(tiny_model_dir))} \(0\.[1-9] MB\)", said[0])

@@ -18,7 +18,8 @@ from siftune.curate.export_files.write import export
 from siftune.curate.files.atomic import hash_file, locked, read_json
 from siftune.curate.files.outputs import run_folder
 from siftune.curate.io.ingest import ingest
-from siftune.curate.render import _scores
+from siftune.curate.io.sources import plan as plan_sources
+from siftune.curate.render import _scores, plan_text
 from siftune.curate.runners.explain import row_trace
 from siftune.curate.runners.plan import plan
 from siftune.curate.runners.run import OUTPUTS, preview, run
@@ -133,6 +134,9 @@ def test_a_dry_run_writes_nothing_and_knows_what_is_done(rows, tmp_path):
     assert [step.done for step in planned.steps] == [False] * 3
     run(recipe(rows), out)
     assert [step.done for step in plan(recipe(rows), out).steps] == [True] * 3
+    assert plan_text(planned).startswith("t: 1 input file, ")
+    (source,) = plan_sources([str(out)], None, {}).sources
+    assert source.notes[0].endswith("a table that siftune wrote (conversation rows), read as it is")
 
 
 def test_a_column_that_no_stage_adds_is_named_with_the_closest(rows, tmp_path):
