@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from siftune.curate.core.errors import UsageError
+from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.progress import report_progress
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, check_ranges
 from siftune.curate.core.registry import code_of
@@ -150,17 +150,17 @@ class Outcomes:
         found = asdict(self)
         return {**found, "cost": self.cost / 1e9, "left_out": dict(sorted(self.left_out.items()))}
 
-    def refuse_none(self, rows: Any, what: str) -> None:
+    def refuse_none(self, rows: Any, what: str, advice: str = "") -> None:
         """Refuse to go on where nothing was kept.
 
         Raises:
-            UsageError: nothing was.
+            DataError: nothing was.
         """
         if not self.kept:
-            counted = ", ".join(f"{count:,} {why}" for why, count in self.left_out.items())
-            raise UsageError(
-                f"{rows}: no {what} came of it: {counted or 'there was nothing to do'}"
-            )
+            left = {why: count for why, count in self.left_out.items() if count}
+            counted = ", ".join(f"{count:,} {why}" for why, count in left.items())
+            why = counted or "there was nothing to do"
+            raise DataError(f"{rows}: no {what} came of it: {why}{advice}")
 
 
 def estimated(measures: Mapping[str, Callable[[], Estimate | None]]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ _COMMAND: Final = "pipelines judge"
 _Asked: TypeAlias = tuple[int, tuple[int, ...], Item]  # the row, and which of its answers
 _Label: TypeAlias = tuple[int, tuple[int, ...], Any]  # better answer first; what it has, or why not
 _ONE_MODEL: Final = "no row has an answer of the judge beside one of another model"
+_AGREE: Final = "; agree: false takes the mean of both orders"
 _SIDES: Final = {"first": 1.0, "second": 0.0, "tie": 0.5}
 
 
@@ -79,7 +80,7 @@ class Judge(JudgeOptions):
         """Write the folder ``out``; returns what was counted and measured.
 
         Raises:
-            UsageError: no pair got a label.
+            DataError: no pair got a label.
         """
         table = training_rows.load(rows, self.reads)
         listed = [_answers(row) for row in table.iter_rows(named=True)]
@@ -108,7 +109,9 @@ class Judge(JudgeOptions):
         lost = sum(not self._places(len(answers)) for answers in listed)
         outcomes.left_out["too_few_answers"] += lost
         outcomes.kept = len(kept)
-        outcomes.refuse_none(rows, "labelled pair")
+        outcomes.refuse_none(
+            rows, "labelled pair", _AGREE if outcomes.left_out["inconsistent"] else ""
+        )
         facts = {
             **outcomes.facts(),
             "judge": self.backend.identity,

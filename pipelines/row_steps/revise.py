@@ -58,7 +58,7 @@ class Revise(JudgeOptions):
         """Write the folder ``out``; returns what was counted and measured.
 
         Raises:
-            UsageError: no answer was revised.
+            DataError: no answer was revised.
         """
         table = training_rows.load(rows, self.reads)
         first = {at: _alone(item) for at, item in enumerate(items_of(table))}

@@ -72,7 +72,7 @@ class Verdicts(JudgeOptions):
         """Write the folder ``out``; returns what was counted.
 
         Raises:
-            UsageError: no order has a right and a wrong judgement.
+            DataError: no order has a right and a wrong judgement.
         """
         table = training_rows.load(rows, self.reads)
         items = dict(enumerate(items_of(table)))

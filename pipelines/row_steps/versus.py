@@ -28,8 +28,8 @@ class Versus:
     """Of each prompt the first answer of two steps: that of ``data``, then that of ``against``.
 
     A step ``judge`` on these rows measures the win rate of the first model; and the judge's
-    self-preference, where it is one of the two models and a ``second`` judge says which pairs are
-    of equal quality. Prompts that only one of both answered are left out, and counted.
+    self-preference, where it is one of the two models and a ``second`` judge finds pairs of equal
+    quality. Prompts that only one of both answered are left out, and counted.
 
     Options:
         against: Answers of the other model, as ``step:LABEL`` of a step ``sample``.

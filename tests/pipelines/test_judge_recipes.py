@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from siftune.curate.core.errors import UsageError
+from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.judging.types import Item
 from siftune.curate.rows.chat import turn
@@ -227,6 +227,16 @@ def test_calls_that_failed_are_made_again_by_the_same_command(small, tiny_model_
     assert second["judged"]["asked"] == 2  # the answers that came are in the cache
     kept = pl.read_parquet(out / second["path"] / "kept.parquet").to_dicts()
     assert {row["chosen"][0]["content"] for row in kept} == {"better"}
+
+
+def test_a_judge_that_only_sees_the_order_labels_nothing(small, tmp_path):
+    first = JUDGE.replace(":longer", ":first")
+    with pytest.raises(
+        DataError, match="no labelled pair came of it: 16 inconsistent; agree: false"
+    ):
+        Judge(judge=first, task_options={"ties": False})(Path("pairs.jsonl"), tmp_path / "out")
+    facts = Judge(judge=JUDGE)(Path("pairs.jsonl"), tmp_path / "out")
+    assert facts["figures"]["position"]["value"] == 0.0
 
 
 def test_a_cap_on_money_needs_prices_and_a_server_its_model():
