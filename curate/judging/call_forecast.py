@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.judging.answer_cache import key_of
 from siftune.curate.judging.judge_columns import JudgeColumns, cache_file
 from siftune.curate.judging.row_items import items_of
 from siftune.curate.judging.spec import named_judge
@@ -131,7 +132,7 @@ class _Questions:
     counters: Sequence[Counter | None]
     rows: list[_Row] = field(default_factory=list)
     cached: int = 0
-    _asked: set[tuple[int, Question]] = field(default_factory=set)
+    _asked: set[bytes] = field(default_factory=set)  # keys: the texts of all rows are too much
 
     adds: ClassVar[Mapping[str, Any]] = {"calls": pl.UInt32}
 
@@ -173,8 +174,9 @@ class _Questions:
         sizes = count(questions) if count else [most_input_tokens(one) for one in questions]
         new = 0
         for question in questions if spent is None else ():
-            new += (number, question) not in self._asked
-            self._asked.add((number, question))
+            key = key_of(str(number), question, 0)
+            new += key not in self._asked
+            self._asked.add(key)
         most = sum(map(prices.bound, questions))
         most_output = sum(one.max_tokens for one in questions)
         return _Row(len(questions), new, sum(sizes), most_output, most, spent)
