@@ -56,6 +56,10 @@ __all__ = [
 ]
 
 Which: TypeAlias = Literal["kept", "dropped", "all"]
+_TEMPORARY: Final = (
+    "rows of a Python process, in a temporary file that goes with it: the recipe of "
+    "rows.save(FOLDER) has a source that stays"
+)
 _DEDUP: Final = "_dedup"
 _ALLOWED: Final = {"sides": get_args(Sides), "turns": get_args(Turns)}
 
@@ -209,8 +213,15 @@ class Rows:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What was done, as a recipe: `siftune.run` and `siftune curate run` do it again."""
-        return self._recipe.as_mapping()
+        """What was done, as a recipe: `siftune.run` and `siftune curate run` do it again.
+
+        Rows of a frame or list are in a temporary file, as its ``source_help`` says: another
+        process can run the recipe of rows that were saved. A function of no file it cannot find.
+        """
+        made = self._recipe.as_mapping()
+        if any(Path(path).is_relative_to(session()) for path in self._recipe.source):
+            made["source_help"] = _TEMPORARY
+        return made
 
     def to_polars(self, which: Which = "kept") -> pl.DataFrame:
         """The rows as a polars frame: those that are ``kept``, those ``dropped``, or ``all``.

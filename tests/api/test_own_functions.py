@@ -292,3 +292,13 @@ def test_what_is_no_function_is_shown_as_it_was_given():
     scorer = sf.scorer(space["nothing"])
     with pytest.raises(sf.UsageError, match=r"^nothing: expected a score"):
         scorer(pl.DataFrame(RECORDS))
+
+
+def test_a_recipe_that_only_this_process_can_run_says_so(file, tmp_path):
+    assert "source_help" not in sf.read(file).recipe
+    rows = sf.read(RECORDS).select("random", rows=2)
+    assert "rows.save(FOLDER) has a source that stays" in rows.recipe["source_help"]
+    assert len(sf.run(rows.recipe, tmp_path / "again")) == 2
+    saved = rows.save(tmp_path / "saved").recipe
+    assert "source_help" not in saved
+    assert Path(saved["source"][0]).is_relative_to(tmp_path / "saved")
