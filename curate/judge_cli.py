@@ -275,14 +275,28 @@ def judges(as_json: bool) -> None:
     A judge is named by one text: a chat model in this process (a name or folder), URL#MODEL of an
     OpenAI-compatible server, decision+URL#MODEL, classifier:FOLDER, or scripted:FILE.py:NAME.
     """
-    groups = {"judges": "curate.judges", "tasks": "curate.judge_tasks"}
-    found = {
-        key: {name: summary(group, name) for name in names(group)} for key, group in groups.items()
-    }
+    judges = {name: summary("curate.judges", name) for name in names("curate.judges")}
+    tasks = {name: summary("curate.judge_tasks", name) for name in names("curate.judge_tasks")}
+    scorers = _scorers()
     if as_json:
-        echo_json(found)
+        echo_json({"judges": judges, "tasks": tasks, "scorers": scorers})
         return
-    for key, listed in found.items():
+    shown = {f"{name} ({scorers[name]})": text for name, text in tasks.items()}
+    for title, listed in (("judges", judges), ("tasks (and the scorer that adds them)", shown)):
         width = max(map(len, listed))
-        lines = (f"  {name:<{width}}  {text}" for name, text in listed.items())
-        echo("\n".join([key, *lines]))
+        echo("\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in listed.items())]))
+
+
+def _scorers() -> dict[str, str]:
+    """The scorer of each task."""
+    from siftune.curate.core.registry import find
+    from siftune.curate.judging.judge_columns import TASKS, judge_task
+    from siftune.curate.judging.judge_stage import scorer_of
+
+    found = {}
+    for name in names(TASKS):
+        task: Any = find(TASKS, name)
+        if not isinstance(task.__dict__.get("adds"), dict):  # it depends on options
+            task = judge_task(name, {})
+        found[name] = scorer_of(task)
+    return found

@@ -299,7 +299,11 @@ def test_what_there_is_is_listed(folder):
     out = siftune_curate("judges")
     assert "local_model" in out
     assert "deita_quality" in out
-    assert json.loads(siftune_curate("judges", "--json"))["tasks"]["pairwise"].endswith(".")
+    assert "listwise (judge_ranking)" in out
+    found = json.loads(siftune_curate("judges", "--json"))
+    assert found["tasks"]["pairwise"].endswith(".")
+    assert found["tasks"].keys() == found["scorers"].keys()
+    assert found["scorers"]["ultrafeedback"] == "judge_rating"
 
 
 def test_a_run_needs_a_folder_and_unscored_rows_end_partial(folder):
