@@ -16,6 +16,7 @@ from siftune.curate.core.custom_file import short_name
 from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder, check_name
+from siftune.curate.fit_cli import fit_quality
 from siftune.curate.judge_cli import judge, judges
 from siftune.curate.runners.run_folder import check_run
 
@@ -351,6 +352,7 @@ _stage_group(
 
 
 curate.add_command(agree)
+curate.add_command(fit_quality)
 curate.add_command(judge)
 curate.add_command(judges)
 

@@ -20,7 +20,14 @@ from siftune.curate.judge_stats.intervals import (
 )
 from siftune.curate.judge_stats.logistic import fit_logistic
 
-__all__ = ["Calibration", "Calibrator", "brier", "calibrate", "expected_calibration_error"]
+__all__ = [
+    "Calibration",
+    "Calibrator",
+    "Method",
+    "brier",
+    "calibrate",
+    "expected_calibration_error",
+]
 
 Prompts: TypeAlias = Sequence[Any] | npt.NDArray[Any] | None
 Method: TypeAlias = Literal["platt", "isotonic"]

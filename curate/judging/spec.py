@@ -17,9 +17,13 @@ __all__ = ["JUDGES", "judge_backend", "named_judge"]
 JUDGES: Final = "curate.judges"
 _FORMS: Final = (
     "the name or folder of a model, URL#MODEL for a server, decision+URL#MODEL, classifier:FOLDER, "
-    "scripted:FILE.py:NAME, or backend: NAME with its options"
+    "fitted:FOLDER, scripted:FILE.py:NAME, or backend: NAME with its options"
 )
-_PREFIXES: Final = {"classifier:": ("classifier", "model"), "scripted:": ("scripted", "function")}
+_PREFIXES: Final = {
+    "classifier:": ("classifier", "model"),
+    "fitted:": ("fitted", "model"),
+    "scripted:": ("scripted", "function"),
+}
 
 
 def judge_backend(judge: Any, options: Mapping[str, Any] | None = None) -> Backend | AsyncBackend:

@@ -1,0 +1,1 @@
+"""Quality heads: small models on frozen embeddings, fitted to a few hundred labelled rows."""
