@@ -6,7 +6,7 @@ import json
 import string
 from pathlib import Path
 
-__all__ = ["SENTENCES", "embedder", "language_model", "reward_model"]
+__all__ = ["SENTENCES", "embedder", "language_model", "quality_head", "reward_model"]
 
 SENTENCES = [
     "The cat sat on the mat and looked at the sea.",
@@ -75,6 +75,21 @@ def reward_model(model: Path, folder: Path) -> Path:
 
     facts = {"stage": "reward", "method": "none", "seed": 0}
     save_model(load_reward(model), load_tokenizer(model), folder, facts)
+    return folder
+
+
+def quality_head(folder: Path) -> Path:
+    """A head of ratings from 1 to 5 on simple features, with weights that fit nothing."""
+    import numpy as np
+
+    from siftune.curate.heads.features import Features
+    from siftune.curate.heads.head import Head
+    from siftune.curate.judge_stats.calibration import Calibrator
+
+    features = Features("simple")
+    weights = np.linspace(-0.5, 0.7, sum(features.blocks))
+    folder.mkdir()
+    Head("rating", features, weights, 0.1, Calibrator("platt", slope=1.0), 1.0, 5.0).write(folder)
     return folder
 
 

@@ -46,6 +46,7 @@ class Labelled:
     """Rows with labels: of each its prompt, its answer and a number.
 
     Of ``pairs`` the label is how likely the answer is better than the one in ``others``, 0 to 1.
+    ``groups`` names what stays together in folds and intervals, by default the prompt.
     """
 
     kind: Kind
@@ -53,6 +54,7 @@ class Labelled:
     answers: Sequence[str | None]
     labels: Floats
     others: Sequence[str | None] | None = None
+    groups: Sequence[Any] | None = None
 
 
 def fit_head(rows: Labelled, features: Features, method: Method = "platt", seed: int = 0) -> Head:
@@ -68,8 +70,7 @@ def fit_head(rows: Labelled, features: Features, method: Method = "platt", seed:
     """
     x, known = _matrix(rows, features)
     labels, low, high = _unit(rows.kind, rows.labels[known])
-    prompts = [rows.prompts[at] for at in np.flatnonzero(known)]
-    index, count = prompt_index(prompts, labels.size)
+    index, count = _groups(rows, known)
     _refuse_few(rows.kind, labels, count)
     center, scale = _scaling(x, features.blocks, rows.kind)
     fitted = _Fit(rows.kind, (x - center) / scale, labels, index, seed)
@@ -100,12 +101,26 @@ def fit_head(rows: Labelled, features: Features, method: Method = "platt", seed:
     )
 
 
-def cross_fitted(
-    kind: Kind, x: Floats, labels: Floats, prompts: Sequence[Any], seed: int = 0
-) -> Floats:
-    """Values of the linear function for each row, by folds that were fitted without its prompt."""
-    index, _ = prompt_index(prompts, labels.size)
-    return _Fit(kind, x, labels, index, seed).held_out()
+def cross_fitted(rows: Labelled, features: Features, seed: int = 0) -> Floats:
+    """The linear function of each row, by folds fitted without its prompt; NaN without features.
+
+    Raises:
+        DataError: as `fit_head`.
+    """
+    x, known = _matrix(rows, features)
+    labels, _, _ = _unit(rows.kind, rows.labels[known])
+    index, count = _groups(rows, known)
+    _refuse_few(rows.kind, labels, count)
+    center, scale = _scaling(x, features.blocks, rows.kind)
+    found = np.full(known.size, np.nan)
+    found[known] = _Fit(rows.kind, (x - center) / scale, labels, index, seed).held_out()
+    return found
+
+
+def _groups(rows: Labelled, known: Any) -> tuple[Any, int]:
+    given = rows.prompts if rows.groups is None else rows.groups
+    kept = [one for one, there in zip(given, known, strict=True) if there]
+    return prompt_index(kept, len(kept))
 
 
 def _matrix(rows: Labelled, features: Features) -> tuple[Floats, Any]:
@@ -156,7 +171,8 @@ class _Fit:
 
     def solve(self, part: Any, penalty: float) -> tuple[Floats, float]:
         """Weights (features,) and offset."""
-        return next(self._path(part, (penalty,)))
+        weights, offset = next(self._path(part, (penalty,)))
+        return weights, offset
 
     def best(self, part: Any) -> float:
         """The penalty with the smallest loss on folds that were held out; ties take the larger."""

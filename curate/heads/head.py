@@ -49,7 +49,9 @@ class Head:
 
     def __call__(self, prompts: Sequence[str | None], answers: Sequence[str | None]) -> Floats:
         """Scores (rows,); NaN where prompt or answer is missing, blank or without tokens."""
-        return self.scores(self.features(prompts, answers) @ self.weights + self.offset)
+        products = self.features(prompts, answers) * self.weights
+        # a matrix product would round by the number of rows
+        return self.scores(np.ascontiguousarray(products).sum(1) + self.offset)
 
     def scores(self, raw: Floats) -> Floats:
         """The calibrated scores of the linear function's values."""
@@ -118,14 +120,14 @@ def load_head(folder: str | Path, cache: str | None = None) -> Head:
         known = {**facts["calibrator"]}
         for name in ("scores", "probabilities"):
             known[name] = tuple(known[name])
-        numbers = {name: float(facts[name]) for name in ("offset", "low", "high")}
+        offset, low, high = (float(facts[name]) for name in ("offset", "low", "high"))
         calibrator, kind, features = Calibrator(**known), facts["kind"], facts["features"]
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise UsageError(f"{folder}: the quality head is damaged ({error}): fit it again") from None
     made = Features.of(features, cache)
     if weights.shape != (sum(made.blocks),) or not np.isfinite(weights).all():
         raise UsageError(f"{folder}: the quality head is damaged (its weights): fit it again")
-    return Head(kind, made, weights, calibrator=calibrator, **numbers)
+    return Head(kind, made, weights, offset, calibrator, low, high)
 
 
 def _sha(held: bytes) -> str:

@@ -13,6 +13,7 @@ import polars as pl
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.heads.fitting import Labelled
+from siftune.curate.heads.head import Kind
 from siftune.curate.rows.chat import contents, last_turn
 from siftune.curate.rows.columns import nearest_columns
 from siftune.curate.rows.table import Table
@@ -37,7 +38,7 @@ def labelled_rows(table: Table, label: str | None, positive: str | None = None) 
     """
     if table.kind == "ranked":
         return _ranked(table)
-    columns: dict[str, Callable[[pl.DataFrame], tuple[Sequence[Any], ...]]] = {
+    columns: dict[str, Callable[[pl.DataFrame], tuple[pl.Series, ...]]] = {
         "conversation": lambda rows: last_turn(rows["messages"]),
         "preference": lambda rows: tuple(
             contents(rows[name]) for name in ("prompt", "chosen", "rejected")
@@ -58,7 +59,7 @@ def labelled_rows(table: Table, label: str | None, positive: str | None = None) 
         [_number(value, rows["id"][at], label, pairs, positive) for at, value in enumerate(values)]
     )
     yes_or_no = pairs or bool(np.isin(numbers[~np.isnan(numbers)], (0, 1)).all())
-    kind = "pairs" if pairs else "binary" if yes_or_no else "rating"
+    kind: Kind = "pairs" if pairs else "binary" if yes_or_no else "rating"
     return Labelled(kind, texts[0], texts[1], numbers, texts[2] if pairs else None)
 
 

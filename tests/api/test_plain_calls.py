@@ -100,6 +100,7 @@ OPTIONS = {
     "deita_filter": {"rows": 1, "rank_by": "x"},
     "embedding": {"model": "m"},
     "facility_location": {"rows": 1},
+    "fitted_quality": {"model": "m"},
     "ifd": {"model": "m"},
     **{name: {"judge": "m"} for name in JUDGES},
     "k_center": {"rows": 1},

@@ -20,6 +20,7 @@ from siftune.curate.core.types import Scorer
 from siftune.curate.rows import conversation_views
 from siftune.curate.rows.chat import turn
 from tests.own_tests import options_of
+from tests.tiny_models import quality_head
 
 Conversation = list[dict[str, str | None]]
 
@@ -28,6 +29,7 @@ JUDGE = {"judge": "JUDGE", "cache": "ANSWERS", "ask_again": 0}
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "contamination": [{"against": "HELD_OUT", "ngram": 3}],
     "embedding": [{"model": "EMBEDDER"}, {"model": "EMBEDDER", "long": "pool", "of": "response"}],
+    "fitted_quality": [{"model": "HEAD"}],
     "ifd": [{"model": "LM"}],
     "length": [{}, {"tokenizer": "EMBEDDER", "of": "prompt"}],
     "judge_rating": [{**JUDGE, "task": "deita_quality"}, {**JUDGE, "task": "ultrafeedback"}],
@@ -77,6 +79,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_embedder: Path) -> dic
     judge = folder / "judge.py"
     judge.write_text(REPLIES)
     made = {"JUDGE": f"{judge}:reply", "ANSWERS": folder / "answers.sqlite"}
+    made["HEAD"] = quality_head(folder / "head")
     return {**made, "LM": folder / "lm", "EMBEDDER": tiny_embedder, "HELD_OUT": held_out}
 
 

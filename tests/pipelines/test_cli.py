@@ -18,6 +18,7 @@ from siftune.curate.core.registry import names
 from siftune.curate.models.model_files import loading
 from siftune.pipelines.cli import siftune as siftune_group
 from tests.fuzz.commands import called
+from tests.tiny_models import quality_head
 
 GROUPS = [
     *([], ["curate"], ["finetune"], ["pipelines"], ["report"], ["doctor"]),
@@ -209,6 +210,7 @@ def test_json_output_is_one_object_and_nothing_else(rows, tmp_path):
 
 
 _REQUIRED = {
+    "fitted_quality": ("--model", "HEAD"),
     "contamination": ("--against", "ROWS"), "ifd": ("--model", "MODEL"),
     "perplexity": ("--model", "MODEL"), "deita_filter": ("--rank-by", "length_chars", "--rows", 3),
     "mmr": ("--rank-by", "length_chars", "--rows", 3), "split": ("--part", "train"),
@@ -234,7 +236,8 @@ _REQUIRED = {
 def test_every_component_is_a_command_that_plans_its_stage(
     scored, tmp_path, command, name, tiny_model_dir
 ):
-    given = {"ROWS": scored, "MODEL": tiny_model_dir}
+    head = quality_head(tmp_path / "head")
+    given = {"ROWS": scored, "MODEL": tiny_model_dir, "HEAD": head}
     words = [given.get(word, word) for word in _REQUIRED.get(name, ())]
     done = _called("curate", command, scored, name, *words, "--out", tmp_path / "x", "--dry-run")
     if isinstance(done.exception, UsageError):  # the plan looked for columns
