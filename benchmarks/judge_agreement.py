@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,8 @@ def reward_model(pairs: Sequence[Pair], asked: argparse.Namespace) -> Scores:
     trainer = RewardModel(
         "minilm", epochs=asked.epochs, lr=1e-4, freeze=4, on_bad="drop", held_out=0.0
     )
-    folder = trainer(rows, asked.cache / "reward").out
+    folder = asked.cache / "reward"
+    trainer(rows, folder)
     backend = judge_backend(f"classifier:{folder}")
     return judged(test, backend, ClassifierScore(), asked.cache / "scores.sqlite", asked.minutes)
 
@@ -250,9 +252,10 @@ def main(words: Sequence[str] | None = None) -> None:
         judges[f"{asked.judge}, both orders"] = chat_model(pairs, asked)
     if asked.trained:
         judges["reward model of MiniLM"] = reward_model(pairs, asked)
-    for kinds, name in (("both", "fitted head"), ("embedding", "its embeddings alone")):
-        features = Features(kinds, cache=str(asked.cache))
-        judges[name] = by_data(lambda part, on=features: fitted_head(part, on), pairs)
+    both = Features(cache=str(asked.cache))
+    alone = dataclasses.replace(both, kinds="embedding")
+    judges["fitted head"] = by_data(partial(fitted_head, features=both), pairs)
+    judges["fitted head, embeddings alone"] = by_data(partial(fitted_head, features=alone), pairs)
     judges["longer wins"] = longer_wins(pairs)
     judges["bag of words"] = by_data(bag_of_words, pairs)
     print("\n".join(table(pairs, judges)))
