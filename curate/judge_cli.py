@@ -143,8 +143,8 @@ def judge(
         raise UsageError("name the folder of the run: --out FOLDER")
     recipe = _recipe(source, judges, options, task, label)
     if dry_run or pilot:
-        found = _forecast(recipe, label, tokenizer, 0 if dry_run else pilot or 0, out)
-        _print_forecast(found, as_json, dry_run)
+        found, errors = _forecast(recipe, label, tokenizer, 0 if dry_run else pilot or 0, out)
+        _print_forecast(found, errors, as_json, dry_run)
     elif out is not None:
         _judged(recipe, out, label, as_json, report)
 
@@ -216,10 +216,11 @@ def _spent(result: Result) -> Iterator[str]:
 
 def _forecast(
     recipe: Recipe, label: bool, tokenizer: str | None, pilot: int, out: Path | None
-) -> CallForecast:
-    """What judging takes; after ``pilot`` rows, drawn at random, have been judged."""
+) -> tuple[CallForecast, dict[str, int]]:
+    """What judging takes, and the errors of ``pilot`` rows, drawn at random and judged before."""
     from siftune.curate.judging.call_forecast import forecast_calls
     from siftune.curate.rows.conversation_views import score
+    from siftune.curate.rows.score_errors import score_errors
     from siftune.curate.runners.judge_pairs import pairs_of, read_table
     from siftune.curate.runs.recipe import component
 
@@ -231,10 +232,11 @@ def _forecast(
         def batches() -> Iterator[Any]:
             yield from pairs_of(table) if label else table.batches(scorer.needs)
 
+        errors: dict[str, int] = {}
         if pilot:
             for batch in _sampled(batches(), pilot, recipe.seed):
-                score(scorer, batch)
-        return forecast_calls(scorer, batches(), tokenizer=tokenizer)
+                errors = dict(score_errors(score(scorer, batch)))
+        return forecast_calls(scorer, batches(), tokenizer=tokenizer), errors
 
 
 def _sampled(batches: Iterator[Any], count: int, seed: int) -> Iterator[Any]:
@@ -253,18 +255,21 @@ def _sampled(batches: Iterator[Any], count: int, seed: int) -> Iterator[Any]:
         yield held.drop("_draw")
 
 
-def _print_forecast(found: CallForecast, as_json: bool, dry_run: bool) -> None:
+def _print_forecast(
+    found: CallForecast, errors: dict[str, int], as_json: bool, dry_run: bool
+) -> None:
     from dataclasses import asdict
 
     if as_json:
-        echo_json(asdict(found))
+        echo_json({**asdict(found), "errors": errors})
         return
     last = (
         "nothing was asked (--dry-run)"
         if dry_run
         else (f"{found.answered:,} rows are judged; the command without --pilot judges the others")
     )
-    echo("\n".join([*found.lines(), last]))
+    failed = [f"not scored: {reason} {count:,}" for reason, count in errors.items()]
+    echo("\n".join([*found.lines(), *failed, last]))
 
 
 @click.command(cls=HintingCommand)

@@ -313,6 +313,7 @@ def test_a_run_needs_a_folder_and_unscored_rows_end_partial(folder):
     )
     assert "--out FOLDER" in str(done.exception)
     words = ("--judge", "judge.py:longer", "--ask-again", 0, "--out", "run")
+    assert "not scored: unparsed 1" in siftune_curate("judge", "rows.jsonl", *words, "--pilot", 1)
     done = CliRunner().invoke(siftune, ["curate", "judge", "rows.jsonl", *map(str, words)])
     assert done.exit_code == PARTIAL
     assert "1:judge_rating: scored 1 rows, 1 not scored (unparsed 1)" in done.stderr
