@@ -260,9 +260,12 @@ def export(
         raise Exit(PARTIAL)
 
 
-def _stage_options() -> list[click.Parameter]:
-    """Options of every one-stage command besides those of its component."""
-    return list(_shared_options.params)
+_VIEWS = ("sides", "turns")  # what a scorer reads of a row; a selector decides on whole rows
+
+
+def _stage_options(views: bool) -> list[click.Parameter]:
+    """Options of a one-stage command besides those of its component."""
+    return [one for one in _shared_options.params if views or one.name not in _VIEWS]
 
 
 @click.command()
@@ -292,7 +295,7 @@ def _one_stage(group: str) -> Callable[..., None]:
 
         build(GROUPS[group], name, own)  # its errors name flags, those of a recipe name keys
         stage = {group: name, **own}
-        stage |= {key: given[key] for key in ("sides", "turns") if given[key]}
+        stage |= {key: given[key] for key in _VIEWS if given.get(key)}
         raw = {
             "name": short_name(name),
             "source": [ctx.parent.params["rows"] if ctx.parent else ""],
@@ -313,14 +316,17 @@ _OUTPUT = {
 }
 
 
-def _stage_group(name: str, components: str, only: Callable[[str], bool], text: str) -> None:
+def _stage_group(
+    name: str, components: str, noun: str, only: Callable[[str], bool], text: str
+) -> None:
     """Add a group to `curate` that has one command for each component."""
     group = Components(
         name=name,
         components=components,
         action=_one_stage("score" if name == "score" else "select"),
         only=only,
-        common=_stage_options,
+        common=lambda: _stage_options(views=name == "score"),
+        noun=noun,
         params=[click.Argument(["rows"])],
         command_class=WritingCommand,
         output=_OUTPUT[name],
@@ -333,6 +339,7 @@ def _stage_group(name: str, components: str, only: Callable[[str], bool], text: 
 _stage_group(
     "score",
     "curate.scorers",
+    "scorer",
     lambda name: True,
     "Add the columns of one scorer to ROWS (any data, or a run folder). FILE.py:NAME is one of "
     "your own: a function or class.",
@@ -340,17 +347,25 @@ _stage_group(
 _stage_group(
     "select",
     "curate.selectors",
+    "selector",
     lambda name: not name.endswith("_dedup"),
     "Decide on ROWS with one selector. FILE.py:NAME is one of your own: a function or class.",
 )
 _stage_group(
     "dedup",
     "curate.selectors",
+    "deduplicator",
     lambda name: name.endswith("_dedup"),
     "Drop duplicates among ROWS; each dropped row names the row it duplicates.",
 )
 
 
+curate.instead = lambda name: (
+    "`siftune curate score --help` lists the scorers, `siftune curate select --help` the "
+    "selectors, `siftune curate dedup --help` the deduplicators"
+    if name in ("list", "ls", "components", "scorers", "selectors")
+    else None
+)
 curate.add_command(agree)
 curate.add_command(fit_quality)
 curate.add_command(judge)

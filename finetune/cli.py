@@ -37,6 +37,7 @@ from siftune.finetune.core.methods import (
     TRAINER_GROUP,
     TRAINERS,
     advice_on,
+    advice_on_method,
     family_of,
 )
 from siftune.finetune.loss_table import PAIRS, data_of, loss_rows, loss_table
@@ -87,6 +88,11 @@ class _Methods(ComponentGroup):
         for group, title in _TITLES.items():
             yield title, [name for name in names(group) if name not in TRAINERS]
         yield "Tools", (*TOOLS, *self.commands)
+
+    def instead(self, name: str) -> str | None:
+        """Advice on TRL's names of objectives, and on methods that are not there yet."""
+        advice = advice_on_method(name, tuple(self.list_commands(click.Context(self))))
+        return None if advice.startswith("there are") else advice
 
     def place(self, command: str) -> tuple[str, str] | None:
         """A trainer, or an objective."""
@@ -157,7 +163,7 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
         found = find(group, name)
         chosen = parsed(found, given) | _passed_on(pairs)
         with _naming_passed_on(pairs):
-            _tell(_checked_first(checked(found, chosen, command))(rows, out))
+            _print_result(_checked_first(checked(found, chosen, command))(rows, out))
 
     takes = "options" in options(component)  # a trainer underneath, to pass arguments on to
     replaced = command in TOOLS  # trainings replace nothing, they are resumed
@@ -179,7 +185,7 @@ def _loss_command(group: str, name: str) -> click.Command:
         rest = parsed(trainer, {key: text for key, text in given.items() if key not in own})
         chosen = {"loss": name, "loss_options": own, **rest, **_passed_on(pairs)}
         with _naming_passed_on(pairs):
-            _tell(_checked_first(build(TRAINER_GROUP, PREFERENCE, chosen))(rows, out))
+            _print_result(_checked_first(build(TRAINER_GROUP, PREFERENCE, chosen))(rows, out))
 
     own = component_options(loss, texts=OPTION_TEXTS)
     # the loss's options are the command's own, `beta` where it has one
@@ -291,7 +297,7 @@ def _naming_passed_on(pairs: tuple[str, ...]) -> Iterator[None]:
         ) from error
 
 
-def _tell(result: Any) -> None:
+def _print_result(result: Any) -> None:
     """The result on stdout: what a training came to in words, the metrics of anything else."""
     if not distributed.first():
         return

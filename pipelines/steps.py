@@ -23,6 +23,7 @@ from siftune.finetune.core.methods import (
     PREFERENCE,
     TRAINER_GROUP,
     TRAINERS,
+    advice_on_method,
     family_of,
     objectives,
     option_of,
@@ -111,7 +112,7 @@ def _objective(name: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     group = family_of(name)
     if group is None:
         known = (*TRAINERS, *names(ROW_STEPS), "repeat", *objectives())
-        raise UsageError(f"no method {name!r}; {closest(name, known)}")
+        raise UsageError(f"no method {name!r}; {advice_on_method(name, known)}")
     own, all_else = options(find(group, name)), options(find(TRAINER_GROUP, PREFERENCE))
     _refuse_arguments(name, given, {**own, **all_else})
     for key in given:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from siftune import losses, rewards, scorers, selectors, train
     from siftune.components import loss, reward, scorer, selector
     from siftune.curate.core.errors import DataError, LockedError, SiftuneError, UsageError
-    from siftune.finetune.core.types import TrainResult
+    from siftune.finetune.core.types import EvalResult, TrainResult
     from siftune.recipes import PipelineRun, run
     from siftune.results import Explanation, agree, explain, report
     from siftune.rows import (
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataError",
+    "EvalResult",
     "Explanation",
     "LockedError",
     "PipelineRun",
@@ -91,7 +92,7 @@ __all__ = [
 _PLACES: Final = {
     "components": ("loss", "reward", "scorer", "selector"),
     "curate.core.errors": ("DataError", "LockedError", "SiftuneError", "UsageError"),
-    "finetune.core.types": ("TrainResult",),
+    "finetune.core.types": ("EvalResult", "TrainResult"),
     "recipes": ("PipelineRun", "run"),
     "results": ("Explanation", "agree", "explain", "report"),
     "rows": (

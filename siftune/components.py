@@ -11,8 +11,17 @@ from siftune.curate.core.adapted import Checked
 from siftune.curate.core.component_calls import PlainCall
 from siftune.curate.core.custom import component, name_and_options
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.registry import build, class_name, closest, find, has, names, own_names
-from siftune.finetune.core.methods import FAMILIES, family_of, objectives
+from siftune.curate.core.registry import (
+    build,
+    class_name,
+    closest,
+    find,
+    has,
+    long_name,
+    names,
+    own_names,
+)
+from siftune.finetune.core.methods import FAMILIES, advice_on_method, family_of, objectives
 from siftune.session import as_option, as_options, python_errors
 
 __all__ = ["exported", "loss", "reward", "scorer", "selector"]
@@ -46,6 +55,7 @@ def selector(what: str | Callable[..., Any], /, **options: Any) -> Callable[...,
     Raises:
         UsageError: no such selector or option.
     """
+    what = long_name("curate.selectors", what) if isinstance(what, str) else what
     return _alone("curate.selectors", component("curate.selectors", what, as_options(options)))
 
 
@@ -64,7 +74,7 @@ def loss(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., Any
     name, own = name_and_options(what)
     group = family_of(name)
     if group is None:
-        raise UsageError(f"no objective is called {what!r}; {closest(what, objectives())}")
+        raise UsageError(f"no objective is called {what!r}; {advice_on_method(what, objectives())}")
     return _alone(group, build(group, name, {**own, **as_options(options)}))
 
 

@@ -12,7 +12,7 @@ from siftune.curate.files.outputs import check_name, overwriting
 from siftune.curate.files.yaml_text import read_yaml
 from siftune.curate.runs.recipe import parse
 from siftune.rows import Rows, open_run, ran
-from siftune.session import python_errors, scratch, telling
+from siftune.session import python_errors, reporter, scratch
 
 __all__ = ["PipelineRun", "run"]
 
@@ -96,9 +96,9 @@ def _pipeline(raw: Mapping[str, Any], out: str | Path | None, origin: str) -> Pi
     pipeline, problems = read(file)
     folder = _folder(out, pipeline.name)
     Preflight(pipeline, folder, None, problems, origin=origin).check()
-    manifest = run_checked(pipeline, folder, say=telling())
+    manifest = run_checked(pipeline, folder, say=reporter())
     try:
         write_report(folder)
     except UsageError as error:  # the `report` extra is not installed: the run is whole without it
-        telling()(f"no report: {error}")
+        reporter()(f"no report: {error}")
     return PipelineRun(folder, manifest)

@@ -13,7 +13,7 @@ import polars as pl
 
 from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.core.registry import closest, names
+from siftune.curate.core.registry import closest, long_name, names
 from siftune.curate.files.outputs import overwriting
 from siftune.curate.files.source_spec import SourceSpec
 from siftune.curate.io.plain_frames import frame_of, write_source
@@ -34,7 +34,7 @@ from siftune.results import (
     report,
     summary_lines,
 )
-from siftune.session import as_option, as_options, python_errors, scratch, session, telling
+from siftune.session import as_option, as_options, python_errors, reporter, scratch, session
 
 if TYPE_CHECKING:
     import datasets
@@ -163,6 +163,7 @@ class Rows:
                 "such as def long_enough(frame): return frame.select(...)"
             )
         name, own = name_and_options(as_option(what))
+        name = long_name(GROUPS[group], name)
         options = {key: _reference(key, value) for key, value in options.items()}
         spec = Spec(group, name, {**own, **as_options(options)}, **shown)
         component(spec, self._recipe.seed)  # its options, before anything runs
@@ -364,7 +365,7 @@ def ran(
         place = scratch()
         folder, held = place.path / "rows", (*held, place)
     cache = StageCache(session() / "stages")  # what another step of this process did already
-    run_recipe(recipe, folder, say=telling(), cache=cache, prepare=prepare)
+    run_recipe(recipe, folder, say=reporter(), cache=cache, prepare=prepare)
     return Rows(folder, recipe, held)
 
 
@@ -436,9 +437,10 @@ def _paths(source: Any) -> tuple[str, ...]:
 
 
 def from_polars(frame: pl.DataFrame | pl.LazyFrame, **how: Any) -> Rows:
-    """The rows of a polars frame; ids, kinds and digests are made where it has none.
+    """The rows of a polars frame; ``how`` are the other arguments of `read`.
 
-    ``how`` are the other arguments of `read`.
+    Every row gets an id, such as ``rows:1``. An ``id`` of the frame is a field like others: it is
+    kept in ``extra``, which is JSON, and read by ``pl.col("extra").str.json_path_match("$.id")``.
     """
     return read(frame_of(frame), **how)
 

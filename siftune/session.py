@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from siftune.curate.core.errors import SiftuneError
-from siftune.curate.core.progress import NoProgress, Progress, ProgressReporter
+from siftune.curate.core.progress import (
+    NoProgress,
+    Progress,
+    ProgressReporter,
+    hiding_lines,
+    no_kernel_note,
+)
 from siftune.curate.files.source_spec import in_python
 
 __all__ = [
@@ -24,14 +30,15 @@ __all__ = [
     "as_option",
     "as_options",
     "python_errors",
+    "reporter",
     "scratch",
     "show_progress",
-    "telling",
     "without_scratch",
 ]
 
+no_kernel_note()  # a note of a library on a kernel that nothing here uses
 _numbers = count(1)
-_telling: list[ProgressReporter] = [NoProgress()]
+_reporter: list[ProgressReporter] = [NoProgress()]
 _OPTION: Final = re.compile(r"set (\w+): VALUE in the recipe, or -o [\w.-]+=VALUE")
 _ARGUMENTS: Final = {"as": "shape", "with": "columns"}
 """Arguments of `siftune.Rows.export` that are named otherwise than options of the command."""
@@ -40,13 +47,13 @@ _OVERRIDE: Final = re.compile(r"(?<![\w/.-])-o (?=[\w.]+=)")
 
 
 def show_progress(on: bool = True) -> None:
-    """Print what stages do, and how far they are, to standard error; off at first."""
-    _telling[0] = Progress() if on else NoProgress()
+    """Print what stages and trainings do, and how far they are, to standard error; off at first."""
+    _reporter[0] = Progress() if on else NoProgress()
 
 
-def telling() -> ProgressReporter:
+def reporter() -> ProgressReporter:
     """Where stages report how far they are."""
-    return _telling[0]
+    return _reporter[0]
 
 
 class Scratch:
@@ -79,9 +86,12 @@ def session() -> Path:
 
 @contextmanager
 def python_errors() -> Iterator[None]:
-    """Let errors inside name arguments of functions in place of options of commands."""
+    """Let errors inside name arguments of functions in place of options of commands.
+
+    Lines of progress are printed as `show_progress` sets it.
+    """
     try:
-        with in_python():
+        with in_python(), hiding_lines(isinstance(reporter(), NoProgress)):
             yield
     except SiftuneError as error:
         error.args = (_spelled(str(error)),)  # in place: an error may be made of more than a text

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.core.progress import no_kernel_note
 from siftune.curate.core.registry import checked, closest, find, options, summary
 from siftune.curate.files.outputs import check_folder, overwriting
 from siftune.finetune.core.methods import (
@@ -26,10 +25,11 @@ from siftune.finetune.core.methods import (
     TRAINER_GROUP,
     TRAINERS,
     advice_on,
+    advice_on_method,
     family_of,
     objectives,
 )
-from siftune.finetune.core.types import TrainResult
+from siftune.finetune.core.types import EvalResult, TrainResult
 from siftune.finetune.runs.run_folders import check_model
 from siftune.models_in_memory import ModelsInMemory
 from siftune.session import as_option, as_options, python_errors, scratch
@@ -55,7 +55,9 @@ def __getattr__(name: str) -> Any:
         return _method(name)
     if name.startswith("__"):
         raise AttributeError(name)
-    raise AttributeError(f"siftune.train has no method {name!r}; {closest(name, methods())}")
+    raise AttributeError(
+        f"siftune.train has no method {name!r}; {advice_on_method(name, methods())}"
+    )
 
 
 @cache
@@ -67,7 +69,6 @@ def _method(name: str) -> Callable[..., TrainResult]:
         out, overwrite = given.pop("out", None), given.pop("overwrite", False)
         return _trained(name, rows, as_options(given), out, overwrite)
 
-    no_kernel_note()  # a note of a library on a kernel that nothing here uses
     own, shared = _components(name)
     train.__name__ = train.__qualname__ = name
     train.__module__ = __name__
@@ -181,7 +182,7 @@ def prefer(
     """
     name, own = name_and_options(as_option(loss))
     if family_of(name) is None:
-        raise UsageError(f"no objective is called {loss!r}; {closest(loss, objectives())}")
+        raise UsageError(f"no objective is called {loss!r}; {advice_on_method(loss, objectives())}")
     return _trained(name, rows, {**own, **as_options(given)}, out, overwrite)
 
 
@@ -193,17 +194,18 @@ def evaluate(
     out: str | Path | None = None,
     overwrite: bool = False,
     **given: Any,
-) -> TrainResult:
+) -> EvalResult:
     """Evaluate a model on held-out rows: its answers to prompts, or its judgement of pairs.
 
     ``model`` is a folder, a name, what a training returned, or a model in memory, with its
     ``tokenizer``; ``given`` are the options of `siftune finetune evaluate`. Without ``out`` only
-    the numbers are kept, in ``.metrics``.
+    the numbers are kept, in ``.metrics``, and ``.model`` is None.
 
     Raises:
         UsageError: the model cannot be used, or an option is wrong.
     """
-    return _asked(_EVALUATE, "evaluate", rows, {"model": model, **given}, out, overwrite)
+    found = _asked(_EVALUATE, "evaluate", rows, {"model": model, **given}, out, overwrite)
+    return EvalResult(None if out is None else found.model, found.rows, found.metrics)
 
 
 @python_errors()

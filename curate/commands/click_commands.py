@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeAlias, get_type_hints
 
@@ -18,7 +19,15 @@ from siftune.curate.commands.option_types import is_repeated, metavar_of, value_
 from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import within_of
-from siftune.curate.core.registry import closest, described, find, names, options, summary
+from siftune.curate.core.registry import (
+    closest,
+    described,
+    find,
+    long_name,
+    names,
+    options,
+    summary,
+)
 from siftune.curate.files.atomic import is_name
 
 __all__ = [
@@ -63,7 +72,12 @@ class GivenPath(click.Path):
 
 
 class HintingGroup(click.RichGroup):
-    """A group that names the closest of its commands to one that is not there."""
+    """A group that names the closest of its commands to one that is not there.
+
+    ``instead`` gives the advice on a name where it has one.
+    """
+
+    instead: Callable[[str], str | None] = staticmethod(lambda name: None)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -76,7 +90,9 @@ class HintingGroup(click.RichGroup):
         known = tuple(self.list_commands(ctx))
         if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
             near = closest(args[0], known)
-            hint = near if near.startswith("did you") else f"see {ctx.command_path} --help"
+            hint = self.instead(args[0]) or (
+                near if near.startswith("did you") else f"see {ctx.command_path} --help"
+            )
             raise UsageError(f"no command {args[0]!r} in {ctx.command_path}; {hint}")
         return super().resolve_command(ctx, args)
 
@@ -93,8 +109,9 @@ class HintingCommand(click.RichCommand):
         """Read the words after the command.
 
         Raises:
-            UsageError: an option is unknown that is known by another name.
+            UsageError: an option is unknown that is known by another name, or lacks its value.
         """
+        self._refuse_without_value(args)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -107,6 +124,16 @@ class HintingCommand(click.RichCommand):
             raise UsageError(
                 f"no option {error.option_name} in {ctx.command_path}; {advice}"
             ) from None
+
+    def _refuse_without_value(self, args: Sequence[str]) -> None:
+        """Refuse an option that is followed by another one, which would be its value."""
+        flags = {flag: one for one in self.params for flag in one.opts if flag.startswith("--")}
+        for word, after in pairwise(args):
+            option = flags.get(word)
+            valued = isinstance(option, click.Option) and not option.is_flag
+            if option is not None and valued and after in flags:
+                kind = str(option.metavar or "a value").replace("true|false", "true or false")
+                raise UsageError(f"{word} needs {kind}, and {after} follows it")
 
 
 class LazyGroup(HintingGroup):
@@ -175,7 +202,7 @@ _Action: TypeAlias = Callable[[click.Context, str, dict[str, Any], dict[str, Any
 class Components(ComponentGroup):
     """A group with one command for each component of a registry group.
 
-    ``output`` is the sentence on input and output in the help of each.
+    ``output`` is the sentence on input and output in the help of each, ``noun`` the word for one.
 
     ``action(ctx, name, own, given)`` is called with the component's options that were set, and with
     the values of the ``common`` options, which every one of the commands has.
@@ -189,6 +216,7 @@ class Components(ComponentGroup):
         only: Callable[[str], bool] = lambda name: True,
         common: Callable[[], list[click.Parameter]] = list,
         output: str = "",
+        noun: str = "component",
         command_class: type[HintingCommand] = HintingCommand,
         **kwargs: Any,
     ) -> None:
@@ -198,6 +226,7 @@ class Components(ComponentGroup):
         self._only = only
         self._common = common
         self._output = output
+        self._noun = noun
         self._command_class = command_class
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -217,10 +246,16 @@ class Components(ComponentGroup):
             UsageError: there is none of that name, such as where rows and command are exchanged.
         """
         rows = str(ctx.params.get("rows"))
+        if args[0].startswith("-") and not {*ctx.help_option_names} & {*args}:
+            listed = ", ".join(self.list_commands(ctx))
+            raise UsageError(
+                f"name a {self._noun} after the rows, before the options: {ctx.command_path} "
+                f"{shlex.quote(rows)} NAME; there are: {listed}"
+            )
         if self.place(rows) and not self.place(args[0]) and not ctx.resilient_parsing:
             words = shlex.join([args[0], rows])
             raise UsageError(f"the rows come first: {ctx.command_path} {words}")
-        return super().resolve_command(ctx, args)
+        return super().resolve_command(ctx, [long_name(self._components, args[0]), *args[1:]])
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the components; none of them is imported."""
@@ -228,9 +263,9 @@ class Components(ComponentGroup):
 
     def place(self, command: str) -> tuple[str, str] | None:
         """The component of the same name, or a user's own: ``FILE.py:NAME``."""
-        ours = command in names(self._components) and self._only(command)
-        known = ours or is_custom(command)
-        return (self._components, command) if known else None
+        whole = long_name(self._components, command)
+        ours = whole in names(self._components) and self._only(whole)
+        return (self._components, whole) if ours or is_custom(command) else None
 
     def make(self, command: str) -> click.Command:
         """The command of one component: its own options, then the common ones."""

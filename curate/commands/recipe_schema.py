@@ -123,11 +123,11 @@ def component_schema(key: str, name: str) -> Schema:
     """One stage of a recipe: ``score: NAME`` or ``select: NAME``, and its options."""
     component = find(GROUPS[key], name)
     made = options_schema(component)
-    views = {
+    views: Schema = {  # a selector decides on whole rows
         "sides": {**type_schema(Sides), "default": "both", "description": "Sides of a pair."},
         "turns": {**type_schema(Turns), "default": "last", "description": "Turns of a chat."},
     }
-    properties = {key: {"const": name}, **made["properties"], **views}
+    properties = {key: {"const": name}, **made["properties"], **(views if key == "score" else {})}
     one_of = [{"required": [option]} for option in getattr(component, "one_of", ())]
     return {
         "title": f"{key}: {name}",

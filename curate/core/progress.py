@@ -25,7 +25,9 @@ __all__ = [
     "announce",
     "announcing",
     "duration",
+    "hiding_lines",
     "if_slow",
+    "lines_hidden",
     "log_metrics",
     "no_dataset_bars",
     "no_kernel_note",
@@ -120,6 +122,24 @@ def announcing(say: Callable[[str], None]) -> Iterator[None]:
 def announce(line: str) -> None:
     """Print a line for the user: by the innermost `announcing`, else on stderr."""
     (_LISTENERS[-1] if _LISTENERS else Progress())(line)
+
+
+_LINES_HIDDEN: ContextVar[bool] = ContextVar("lines_hidden", default=False)
+
+
+@contextmanager
+def hiding_lines(hide: bool) -> Iterator[None]:
+    """Print no progress of trainings in the block where ``hide``; warnings are printed."""
+    token = _LINES_HIDDEN.set(hide)
+    try:
+        yield
+    finally:
+        _LINES_HIDDEN.reset(token)
+
+
+def lines_hidden() -> bool:
+    """Whether `hiding_lines` is in force."""
+    return _LINES_HIDDEN.get()
 
 
 @contextmanager

@@ -41,6 +41,7 @@ __all__ = [
     "described",
     "find",
     "has",
+    "long_name",
     "names",
     "options",
     "own_names",
@@ -130,6 +131,16 @@ def _points(group: str) -> dict[str, EntryPoint]:
 def has(group: str, name: str) -> bool:
     """Whether ``group`` has a component of that name, or it is the name of a user's own."""
     return name in names(group) or is_custom(name)
+
+
+def long_name(group: str, name: str) -> str:
+    """The name of a component that may be given without its ending.
+
+    >>> long_name("curate.selectors", "exact"), long_name("curate.selectors", "random")
+    ('exact_dedup', 'random')
+    """
+    whole = f"{name}_dedup"
+    return whole if name not in names(group) and whole in names(group) else name
 
 
 def find(group: str, name: str) -> type[Any]:

@@ -65,8 +65,15 @@ def decide_on(
     """
     needs = ("id", "digest", *("content" if need == "*" else need for need in selector.needs))
     if _is_table(table) and _has(table, needs):
-        return own(selector, table)
-    return own(selector, _completed(frame_of(table), needs, selector))
+        return own(selector, _with_text_ids(table))
+    return own(selector, _with_text_ids(_completed(frame_of(table), needs, selector)))
+
+
+def _with_text_ids(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with ids as text, which those of a user's frame need not be."""
+    dtype = table.schema["id"]
+    plain = dtype == pl.String or dtype.is_nested()
+    return table if plain else table.with_columns(pl.col("id").cast(pl.String))
 
 
 def _is_table(value: Any) -> bool:

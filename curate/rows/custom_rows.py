@@ -164,7 +164,13 @@ class _CheckedRows(Checked):
         if answer is not None and not isinstance(answer, str | bytes) and len(found) == height:
             return found
         told = f"{len(found):,}" if isinstance(answer, Sized) else type(answer).__name__
-        raise self._refused(f"expected {what} for each of the {height:,} rows, got {told}")
+        of_frame = isinstance(self, RowFunction) and self.data[0] not in _TEXTS
+        hint = (
+            ": it was given the frame; name the parameter prompt, response or messages for one row"
+            if of_frame and not isinstance(answer, list | pl.Series)
+            else ""
+        )
+        raise self._refused(f"expected {what} for each of the {height:,} rows, got {told}{hint}")
 
     def _whole(self, answer: pl.DataFrame, columns: Sequence[str], height: int) -> None:
         lacking = [name for name in columns if name not in answer.columns]

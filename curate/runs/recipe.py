@@ -295,6 +295,12 @@ def _stage(number: int, raw: Any, under: str) -> Spec:
         )
     group: Any = groups[0]
     given = {key: value for key, value in raw.items() if key != group}
+    for key in ("sides", "turns"):
+        if group == "select" and key in given:
+            raise UsageError(
+                f"{where}: {key} is a key of score stages: {raw[group]} decides on whole rows; "
+                "leave it out"
+            )
     sides = _one_of(given.pop("sides", "both"), get_args(Sides), f"{where}: sides")
     turns = _one_of(given.pop("turns", "last"), get_args(Turns), f"{where}: turns")
     spec = Spec(group, raw[group], given, sides, turns)

@@ -14,10 +14,10 @@ import polars as pl
 from siftune.curate.core import registry
 from siftune.curate.core.errors import LockedError, SiftuneError, UsageError
 from siftune.curate.core.ranges import Count, Natural, Positive, Rank, Seed, Share
-from siftune.curate.core.terminal import echo
 from siftune.curate.files.atomic import digest_of, read_json, write_json
 from siftune.curate.files.outputs import run_folder
 from siftune.curate.models.model_config import positions_of
+from siftune.finetune.core import distributed
 from siftune.finetune.data import training_rows
 from siftune.finetune.losses.types import needs_of
 from siftune.finetune.models import loading
@@ -182,7 +182,7 @@ class Compare:
     def _cell(self, name: str, seed: int, out: Path, train: Path, test: Path) -> dict[str, Any]:
         """One run: its metrics, or why there are none."""
         started = time.process_time()
-        echo(f"{name}, seed {seed}", err=True)
+        distributed.progress(f"{name}, seed {seed}")
         folder, spent = out / f"{name}-{seed}", out / f"{name}-{seed}.cpu.json"
         try:
             metrics = self._run(name, seed, folder, train, test)

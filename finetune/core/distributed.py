@@ -9,9 +9,20 @@ from __future__ import annotations
 import os
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import lines_hidden
 from siftune.curate.core.terminal import echo
 
-__all__ = ["count", "first", "in_any", "only_one", "rank", "refuse_spread", "tell", "together"]
+__all__ = [
+    "count",
+    "first",
+    "in_any",
+    "notify",
+    "only_one",
+    "progress",
+    "rank",
+    "refuse_spread",
+    "together",
+]
 
 
 def rank() -> int:
@@ -49,10 +60,16 @@ def in_any(flag: bool) -> bool:
     return bool(found)
 
 
-def tell(line: str) -> None:
+def notify(line: str) -> None:
     """Print a message to stderr, from the first process only."""
     if first():
         echo(line, err=True)
+
+
+def progress(line: str) -> None:
+    """Print a line of progress, which `hiding_lines` turns off, as `notify` prints a message."""
+    if not lines_hidden():
+        notify(line)
 
 
 def only_one(what: str) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from siftune.curate.core.custom_file import custom_thing, is_custom
+from siftune.curate.core.errors import UsageError, closest
 from siftune.curate.core.registry import declared, names
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "TRAINERS",
     "TRAINER_GROUP",
     "advice_on",
+    "advice_on_method",
     "family_of",
     "given_to",
     "objectives",
@@ -188,14 +190,41 @@ def family_of(objective: str) -> str | None:
     """The group of `FAMILIES` that has an objective, or that a user's own is like; None if none.
 
     Raises:
-        UsageError: the file of a user's own cannot be imported.
+        UsageError: the file of a user's own cannot be imported, or its loss takes both sides.
     """
     if is_custom(objective):
         return _family_of_custom(custom_thing(objective))
     return next((group for group in FAMILIES if objective in names(group)), None)
 
 
+_NAMES_OF_TRL: Final[Mapping[str, str]] = {
+    "sigmoid": "dpo",
+    "sigmoid_norm": "dpo_norm",
+    "hinge": "rso_hinge",
+    "exo_pair": "exo",
+    "nca_pair": "nca",
+    "robust": "robust_dpo",
+    "aot_pair": "aot",
+}
+"""Our objectives by their names in TRL's ``loss_type``, where these differ."""
+
+
+def advice_on_method(name: object, known: tuple[str, ...]) -> str:
+    """What to write in place of the name of a method, or of an objective, that is not ``known``.
+
+    >>> advice_on_method("sigmoid", ("dpo", "ipo")), advice_on_method("dpi", ("dpo", "sft"))
+    ("sigmoid is TRL's name of dpo", 'did you mean dpo?')
+    >>> advice_on_method("grpo", ("gpo",))
+    'grpo is not there yet; ppo trains on rewards'
+    """
+    if name == "grpo":
+        return "grpo is not there yet; ppo trains on rewards"
+    ours = _NAMES_OF_TRL.get(str(name))
+    return f"{name} is TRL's name of {ours}" if ours in known else closest(name, known)
+
+
 def _family_of_custom(loss: Any) -> str:
+    _refuse_sides(loss)
     given = given_to(loss)
     if given == "answers":
         plain = not inspect.isroutine(loss) and not getattr(loss, "needs_reference", False)
@@ -212,9 +241,24 @@ def given_to(loss: Any) -> str:
 
     It is told by the annotation of the first parameter: ``AnswerLogps``, ``ListLogps``, else pairs.
     """
-    call = loss if inspect.isroutine(loss) or not callable(loss) else loss.__call__
-    call = loss.__call__ if isinstance(loss, type) else call
-    first = [one for one in inspect.signature(call).parameters.values() if one.name != "self"][:1]
+    first = _parameters(loss)[:1]
     annotation = str(first[0].annotation) if first else ""
     known = {"AnswerLogps": "answers", "ListLogps": "lists"}
     return next((family for name, family in known.items() if name in annotation), "pairs")
+
+
+def _parameters(loss: Any) -> list[inspect.Parameter]:
+    """Those of the call of a loss, its class or a function."""
+    call = loss if inspect.isroutine(loss) or not callable(loss) else loss.__call__
+    call = loss.__call__ if isinstance(loss, type) else call
+    return [one for one in inspect.signature(call).parameters.values() if one.name != "self"]
+
+
+def _refuse_sides(loss: Any) -> None:
+    """Refuse a loss that is called with the two sides of pairs, as losses elsewhere are."""
+    given = [one.name for one in _parameters(loss)]
+    if any("rejected" in name for name in given[1:]):
+        raise UsageError(
+            f"{getattr(loss, '__name__', 'the loss')}: it takes one PairLogps, which has chosen "
+            f"and rejected, then its options; its parameters are {', '.join(given)}"
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["TrainResult", "Trainer"]
+__all__ = ["EvalResult", "TrainResult", "Trainer"]
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,18 @@ class TrainResult:
     """Result of a training run: the model folder, the number of rows, the last metrics."""
 
     model: Path
+    rows: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """Result of an evaluation: the number of rows, the metrics, and the folder that has them.
+
+    ``model`` is that folder, or None where none was named.
+    """
+
+    model: Path | None
     rows: int
     metrics: Mapping[str, float] = field(default_factory=dict)
 

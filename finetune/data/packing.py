@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F
 
-from siftune.finetune.core.distributed import tell
+from siftune.finetune.core.distributed import progress
 
 __all__ = ["Packed", "pack", "run_packed", "share_prefixes", "shares_prefixes", "try_sharing"]
 
@@ -231,5 +231,7 @@ def try_sharing(policy: Any) -> bool:
     """`share_prefixes`; False where the model cannot, with the reason on stderr."""
     why = share_prefixes(policy)
     if why is not None:
-        tell(f"share_prefix: {type(policy).__name__} runs a prompt for each of its answers: {why}")
+        progress(
+            f"share_prefix: {type(policy).__name__} runs a prompt for each of its answers: {why}"
+        )
     return why is None

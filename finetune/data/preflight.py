@@ -19,7 +19,7 @@ from siftune.curate.chat.encoding import (
 )
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.models.model_config import positions_of
-from siftune.finetune.core.distributed import tell
+from siftune.finetune.core.distributed import notify
 from siftune.finetune.data.row_extras import turns_in
 from siftune.finetune.data.training_rows import BAD_ROWS
 
@@ -76,7 +76,7 @@ def refuse(problems: Iterable[Problem]) -> None:
     found = list(problems)
     for problem in found:
         if problem.level == "warning":
-            tell(f"warning: {problem}")
+            notify(f"warning: {problem}")
     for problem in found:
         if problem.level == "error":
             raise (DataError if problem.rows else UsageError)(str(problem))

@@ -12,7 +12,7 @@ import polars as pl
 from siftune.curate.chat.template_turns import WEIGHTS, tools_of, turn_keys
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.schema import CONTENT, kind_of
-from siftune.finetune.core.distributed import tell
+from siftune.finetune.core.distributed import notify
 from siftune.finetune.data.bad_rows import BAD_ROWS
 
 __all__ = [
@@ -92,7 +92,7 @@ def warn_odd_tools(table: pl.DataFrame, source: Path | str) -> None:
         if (extra.get("tools") or extra.get("functions")) and _is_odd(extra)
     ]
     if odd:
-        tell(
+        notify(
             f"warning: {source}: the tools of {len(odd)} rows ({odd[0]}, ...) are not used: "
             "expected a list of functions with names, as the OpenAI API takes"
         )

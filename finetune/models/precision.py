@@ -79,7 +79,7 @@ def report(precision: Precision, frozen: Sequence[str], trained: str = "") -> No
             "KL are not those of equal models at step 0"
         )
     used, why = formats(precision, frozen, trained), _reason(precision, frozen, trained)
-    distributed.tell(f"precision: {used} ({why}){apart}")
+    distributed.progress(f"precision: {used} ({why}){apart}")
 
 
 def formats(precision: Precision, frozen: Sequence[str], trained: str = "") -> str:

@@ -16,8 +16,8 @@ from transformers.trainer_callback import PrinterCallback
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import Pace
-from siftune.curate.core.terminal import echo
 from siftune.curate.files.atomic import read_json, write_json
+from siftune.finetune.core import distributed
 from siftune.finetune.models.precision import machine_arguments
 from siftune.finetune.rl import ppo_losses
 from siftune.finetune.rl.kl import KLLimit, kl_k1, kl_k3
@@ -299,7 +299,7 @@ class Loop(FiniteSteps):
         """Log a rollout; ``ppo/stopped`` marks the one whose policy is not kept."""
         values: dict[str, Any] = {**rollout.metrics(), **self.means.read()}
         score, kl = values["objective/score"], values["objective/kl"]
-        echo(f"{self._place(rollout)}, score {score:.4g}, KL {kl:.4g}", err=True)
+        distributed.progress(f"{self._place(rollout)}, score {score:.4g}, KL {kl:.4g}")
         self.log({**values, "ppo/stopped": 1.0} if stopped else values)
 
     def _place(self, rollout: Rollout) -> str:

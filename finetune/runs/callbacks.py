@@ -52,7 +52,7 @@ class Metrics(TrainerCallback):
         self.last = dict(kept[-1]) if kept else {}  # a run may have nothing left to do
         self.pace.begin(state.global_step, state.num_input_tokens_seen)
         if state.global_step == 0:  # the first logged step can be minutes away
-            distributed.tell(f"training: {state.max_steps:,} steps")
+            distributed.progress(f"training: {state.max_steps:,} steps")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -79,7 +79,7 @@ class Metrics(TrainerCallback):
         tokens = found.get("num_input_tokens_seen", (logs or {}).get("num_tokens"))
         pace = self.pace(state.global_step, state.max_steps, tokens)
         step = f"step {state.global_step} of {state.max_steps}"
-        distributed.tell(f"{step}, loss {found['loss']:.4f}{pace}")
+        distributed.progress(f"{step}, loss {found['loss']:.4f}{pace}")
 
 
 class Sealed(TrainerCallback):

@@ -97,7 +97,7 @@ class HeldOutLoss(TrainerCallback):
                 f"held-out loss {now:.4f} at step {state.global_step}, not below {best:.4f} of "
                 f"step {self.best} for {waited} evaluations"
             )
-            distributed.tell(f"stopped early: {self.stopped}")
+            distributed.progress(f"stopped early: {self.stopped}")
             control.should_training_stop = True
             control.should_save = False
 
@@ -116,7 +116,7 @@ class HeldOutLoss(TrainerCallback):
                 "run the same command again"
             )
         trainer._load_from_checkpoint(str(folder))
-        distributed.tell(
+        distributed.progress(
             f"taking the weights of step {self.kept}, where the held-out loss was lowest"
         )
 
@@ -127,7 +127,7 @@ class HeldOutLoss(TrainerCallback):
         model.train(training)
         lines = [orjson.dumps({"step": at, "loss": loss}) for at, loss in self.found.items()]
         write_text(self.path, "".join(line.decode() + "\n" for line in lines))
-        distributed.tell(f"step {step}, held-out loss {self.found[step]:.4f}")
+        distributed.progress(f"step {step}, held-out loss {self.found[step]:.4f}")
 
 
 def mean_loss(model: Any, rows: Sequence[Encoded], batch_size: int) -> float:

@@ -120,7 +120,7 @@ class Run:
                 yield
             except (KeyboardInterrupt, SystemExit):
                 if not checkpoints(self.work):
-                    distributed.tell(
+                    distributed.notify(
                         "stopped before the first checkpoint: nothing of this training is kept; "
                         "the same command starts it anew"
                     )
@@ -139,7 +139,7 @@ class Run:
         """
         facts = read_facts(self.out)
         if facts.get("run") == self.key and self._is_whole(facts.get("files", {})):
-            distributed.tell(f"{self.out} is there already: nothing to do")
+            distributed.progress(f"{self.out} is there already: nothing to do")
             return TrainResult(self.out, facts["data"]["rows"], facts["metrics"])
         check_folder(self.out, self.command)
         if facts and not may_overwrite():
@@ -223,7 +223,7 @@ class Run:
         if start is None:
             remove_matching(self.beside, BESIDE_FILES)
         else:
-            distributed.tell(f"going on from {start}")
+            distributed.progress(f"going on from {start}")
         self.beside.mkdir(exist_ok=True)
         return start
 

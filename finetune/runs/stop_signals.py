@@ -58,7 +58,7 @@ class StopSignals:
         if self.number is None:
             self.number, self._came_at = number, now
             with contextlib.suppress(RuntimeError):  # it came while a line was being written
-                distributed.tell(
+                distributed.notify(
                     f"stopping: a checkpoint is written after this {self.unit}; "
                     "the same signal again stops at once"
                 )
@@ -121,7 +121,7 @@ class StopAtSignal(TrainerCallback):
         if not self._leaving:
             return
         done, total = (at // self.steps_a_unit for at in (state.global_step, state.max_steps))
-        distributed.tell(
+        distributed.notify(
             f"stopped after {self.signals.unit} {done} of {total}, with the checkpoint "
             f"{args.output_dir}/checkpoint-{state.global_step}: run the same command again to "
             "continue from it"

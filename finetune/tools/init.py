@@ -15,10 +15,10 @@ import orjson
 from siftune.curate.chat.templates import CHATML, CONTROL, THINK
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Count, Natural, Positive, Seed
-from siftune.curate.core.terminal import echo
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.outputs import check_folder
 from siftune.curate.rows.chat import contents
+from siftune.finetune.core import distributed
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data.training_rows import load
 from siftune.finetune.models.loading import device, shown
@@ -122,7 +122,7 @@ class Init:
             schedule.step()
             if step % self.log_every == 0 or step == self.steps:
                 tokens = step * self.batch_size * self.context
-                echo(f"init: step {step} of {self.steps}, loss {loss:.3f}", err=True)
+                distributed.progress(f"init: step {step} of {self.steps}, loss {loss:.3f}")
                 yield {"step": step, "loss": loss, "tokens": tokens}
         model.to("cpu").eval()  # type: ignore[arg-type]
         check_weights(model, self.steps)

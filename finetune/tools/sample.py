@@ -150,7 +150,7 @@ class Sample:
         if not kept:
             raise DataError(f"{rows}: no prompt got {self._enough}: {why}")
         if len(kept) < table.height:
-            distributed.tell(
+            distributed.notify(
                 f"left out: {table.height - len(kept):,} of {table.height:,} prompts, without "
                 f"{self._enough}: {why}"
             )

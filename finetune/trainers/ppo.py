@@ -243,7 +243,7 @@ class PPO(Settings):
                 loop.add_callback(StopAtSignal(signals, loop.ends_rollout, self.steps_a_rollout))
                 loop.train(resume_from_checkpoint=None if start is None else str(start))
         except KLStop as stop:
-            distributed.tell(str(stop))
+            distributed.notify(str(stop))
             loop.restore_good()
             if loop.at_save is not None:
                 loop.at_save(loop.state.global_step)

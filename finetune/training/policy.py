@@ -13,7 +13,7 @@ import torch
 from transformers import TrainingArguments
 
 from siftune.curate.models.model_config import positions_of
-from siftune.finetune.core.distributed import refuse_spread, tell
+from siftune.finetune.core.distributed import progress, refuse_spread
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.answer_rows import AnswerRow, with_mismatched
 from siftune.finetune.data.collator import AnswerCollator, pad_of
@@ -222,7 +222,7 @@ def _reference_dtype(options: PolicyOptions) -> loading.DType:
 def report_precision(options: PolicyOptions, reference: bool) -> None:
     """Print the number formats of the models; ``reference``: whether the run has one."""
     if options.load_in_4bit:
-        tell(f"precision: {_IN_4BIT}")
+        progress(f"precision: {_IN_4BIT}")
     else:
         report(options.precision, *_parts(options, reference))
 

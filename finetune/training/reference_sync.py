@@ -100,7 +100,7 @@ class KLStop(TrainerCallback):
         reason = self.limit.exceeded((logs or {}).get("kl", 0.0), state.global_step)
         if reason is not None:
             self.reason = reason
-            distributed.tell(reason)
+            distributed.notify(reason)
             control.should_training_stop = True
             control.should_save = False  # a run would be resumed from it
 

@@ -1,5 +1,6 @@
 """What users give to the Python API that is nearly right: it is taken, or one line says what is."""
 
+import logging
 import re
 
 import numpy as np
@@ -7,6 +8,8 @@ import polars as pl
 import pytest
 
 import siftune as sf
+from siftune.finetune.core import distributed
+from siftune.session import python_errors
 
 ROWS = [{"prompt": f"Say {word}", "response": word * 3} for word in ("aa", "bb", "cc", "aa")]
 
@@ -54,6 +57,13 @@ def test_another_run_is_not_replaced_unsaid(tmp_path):
         (lambda: sf.read(ROWS, map=["a"]), "map: expected new names"),
         (lambda: sf.read(ROWS).select(pl.col("row") > 2), "an expression of polars has no name"),
         (lambda: sf.read(row for row in ROWS), "make a list of it: list(...)"),
+        (
+            lambda: sf.score(pl.DataFrame(ROWS), lambda r: len(r)),
+            "got int: it was given the frame; name the parameter prompt, response or messages",
+        ),
+        (lambda: sf.loss(lambda chosen, rejected: chosen), "it takes one PairLogps"),
+        (lambda: sf.loss("sigmoid"), "'sigmoid'; sigmoid is TRL's name of dpo"),
+        (lambda: sf.loss("grpo"), "'grpo'; grpo is not there yet"),
         (lambda: sf.loss(5), "expected the name of an objective or a function, got 5"),
     ],
 )
@@ -61,6 +71,48 @@ def test_a_wrong_argument_is_one_line(call, words):
     with pytest.raises(sf.UsageError, match=re.escape(words)) as refused:
         call()
     assert "\n" not in str(refused.value)
+
+
+def test_deduplicators_have_short_names_everywhere():
+    rows, frame = sf.read(ROWS), pl.DataFrame(ROWS)
+    assert rows.select("exact").recipe == rows.dedup("exact").recipe
+    assert sf.selector("exact")(frame)["keep"].sum() == 3
+
+
+@pytest.mark.parametrize("name", ["exact_dedup", "minhash_dedup"])
+def test_ids_of_a_frame_may_be_numbers(name):
+    frame = pl.DataFrame(ROWS).with_columns(id=pl.Series([7, 8, 9, 10]))
+    found = sf.selector(name)(frame)
+    assert found["keep"].to_list().count(False) == 1
+    assert found["detail"].drop_nulls()[0].count('"survivor":"7"') == (not found["keep"][3])
+
+
+def test_the_id_of_a_frame_is_where_the_docstring_has_it():
+    rows = sf.from_polars(pl.DataFrame(ROWS).with_columns(id=pl.Series([7, 8, 9, 10])))
+    assert rows.kept["id"][0] == "rows:1"
+    read = 'pl.col("extra").str.json_path_match("$.id")'
+    assert read in sf.from_polars.__doc__
+    own = rows.kept.select(pl.col("extra").str.json_path_match("$.id")).to_series()
+    assert own.to_list() == ["7", "8", "9", "10"]
+
+
+def test_the_note_of_a_library_on_its_kernels_is_not_logged():
+    name = "bitsandbytes.backends.cpu.ops"
+    note = logging.LogRecord(name, 30, "", 0, "Failed to load CPU gemm_4bit_forward", (), None)
+    assert not logging.getLogger(name).filter(note)
+
+
+def test_progress_of_trainings_is_printed_where_it_was_asked_for(capsys):
+    line = python_errors()(lambda: distributed.progress("rollout 1 of 2"))
+    line()
+    python_errors()(lambda: distributed.notify("warning: a row"))()
+    assert capsys.readouterr().err == "warning: a row\n"
+    sf.show_progress()
+    try:
+        line()
+    finally:
+        sf.show_progress(False)
+    assert capsys.readouterr().err == "rollout 1 of 2\n"
 
 
 def test_parts_of_a_dataset_are_named():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from siftune.curate.commands.recipe_schema import recipe_schema
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import find
 from siftune.curate.runs import recipe
@@ -84,6 +85,18 @@ def test_an_override_that_reaches_nothing_is_refused(write, override):
 def test_a_missing_recipe_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"nowhere\.yaml"):
         recipe.load(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("key", [{"sides": "chosen"}, {"turns": "last"}])
+def test_sides_and_turns_are_keys_of_score_stages(key: dict[str, str]) -> None:
+    stage = {"select": "random", "rows": 1, **key}
+    (name,) = key
+    with pytest.raises(UsageError, match=f"stage 1: {name} is a key of score stages"):
+        recipe.parse({"source": "a.jsonl", "stages": [stage]})
+    stages = [
+        one["properties"] for one in recipe_schema()["properties"]["stages"]["items"]["anyOf"]
+    ]
+    assert [name in one for one in stages if one.get("select", {}).get("const") == "random"] == [0]
 
 
 def test_the_keys_of_recipes_are_described():

@@ -149,9 +149,9 @@ def test_the_first_process_alone_holds_the_folder(monkeypatch, tmp_path):
 
 
 def test_only_the_first_process_speaks(monkeypatch, capsys):
-    distributed.tell("heard")
+    distributed.notify("heard")
     monkeypatch.setenv("RANK", "1")
-    distributed.tell("unheard")
+    distributed.notify("unheard")
     assert capsys.readouterr().err == "heard\n"
 
 

@@ -367,3 +367,37 @@ def test_a_model_is_loaded_without_the_note_on_a_kernel_that_it_does_not_use(mon
         for text in ("Failed to load CPU gemm_4bit_forward from kernels-community: %s", "other")
     ]
     assert taken == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("curate", "dedup", "rows.jsonl", "--out", "d"), "name a deduplicator after the rows"),
+        (("curate", "list"), "`siftune curate score --help` lists the scorers"),
+        (("finetune", "grpo", "rows.jsonl"), "grpo is not there yet"),
+        (("finetune", "sigmoid", "rows.jsonl"), "sigmoid is TRL's name of dpo"),
+        (
+            ("finetune", "sft", "rows.jsonl", "--packing", "--out", "x"),
+            "--packing needs true or false, and --out follows it",
+        ),
+    ],
+)
+def test_a_command_that_is_nearly_right_is_answered_with_what_is(words, expected):
+    done = _called(*words)
+    assert isinstance(done.exception, UsageError)
+    assert expected in str(done.exception)
+
+
+def test_a_deduplicator_has_a_short_name(rows, tmp_path):
+    done = _called("curate", "dedup", rows, "exact", "--out", tmp_path / "x", "--dry-run")
+    assert "1:exact_dedup" in done.output
+
+
+@pytest.mark.parametrize("words", [("dedup", "exact_dedup"), ("select", "random")])
+def test_only_scorers_read_sides_and_turns(words):
+    group, name = words
+    texts = [
+        _called("curate", group, name, "--help").output,
+        _called("curate", "score", "length", "--help").output,
+    ]
+    assert [("--sides" in text, "--turns" in text) for text in texts] == [(False,) * 2, (True,) * 2]
