@@ -69,7 +69,7 @@ class Topic:
         median = line.ratio.median if line and line.ratio else None
         self.at_least(f"CPU seconds of {name} over ours", median, goal, speed=True)
 
-    def tell(self, what: str, value: float | str | None) -> None:
+    def report(self, what: str, value: float | str | None) -> None:
         """A figure without a goal."""
         self.checks.append(Check(what, value))
 

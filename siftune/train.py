@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import DataError, UsageError
@@ -34,7 +34,13 @@ from siftune.finetune.runs.run_folders import check_model
 from siftune.models_in_memory import ModelsInMemory
 from siftune.session import as_option, as_options, python_errors, scratch
 
+if TYPE_CHECKING:  # the functions that `__getattr__` makes, with their options
+    from siftune import method_types
+    from siftune.method_types import *  # noqa: F403
+
 __all__ = ["evaluate", "methods", "prefer", "sample"]
+if TYPE_CHECKING:
+    __all__ += method_types.__all__
 
 _INIT: Final = ("finetune.tools", "init")
 _EVALUATE: Final = ("finetune.tools", "evaluate")
@@ -50,14 +56,16 @@ def __dir__() -> list[str]:
     return [*__all__, *methods()]
 
 
-def __getattr__(name: str) -> Any:
-    if name in methods():
-        return _method(name)
-    if name.startswith("__"):
-        raise AttributeError(name)
-    raise AttributeError(
-        f"siftune.train has no method {name!r}; {advice_on_method(name, methods())}"
-    )
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in methods():
+            return _method(name)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(
+            f"siftune.train has no method {name!r}; {advice_on_method(name, methods())}"
+        )
 
 
 @cache

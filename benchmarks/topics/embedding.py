@@ -90,9 +90,9 @@ def _against(session: Session, topic: Topic, ways: list[str], tokens_cpu: float)
     theirs = np.load(session.scratch("embed-sentence-transformers.npy"))
     for way in ways:
         over = (cpu[way] + tokens_cpu) / cpu["siftune bf16"]
-        topic.tell(f"CPU seconds of {way}, tokens made, over ours in bf16", over)
+        topic.report(f"CPU seconds of {way}, tokens made, over ours in bf16", over)
         cosine = (np.load(session.scratch(f"embed-{way}.npy")) * theirs).sum(axis=1)
-        topic.tell(f"least cosine of {way} to sentence-transformers", float(cosine.min()))
+        topic.report(f"least cosine of {way} to sentence-transformers", float(cosine.min()))
 
 
 def _cosines(session: Session, topic: Topic) -> None:
@@ -106,9 +106,9 @@ def _shares(session: Session, topic: Topic, lines: dict[str, Line], tokens: int)
     for way, goal in (("bf16", 0.55), ("fp32", None)):
         rate = tokens / lines[f"siftune {way}"].cpu.median
         share = rate * _FLOP / 1e9 / session.limits[f"gemm_{way}_minilm_gflops"]
-        topic.tell(f"{way}: tokens a CPU second", rate)
+        topic.report(f"{way}: tokens a CPU second", rate)
         if goal is None:
-            topic.tell(f"{way}: share of the GEMM peak", share)
+            topic.report(f"{way}: share of the GEMM peak", share)
         else:
             topic.at_least(f"{way}: share of the GEMM peak", share, goal, speed=True)
 

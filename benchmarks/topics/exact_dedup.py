@@ -47,7 +47,7 @@ def _over(topic: Topic, name: str, *, held: bool) -> None:
     if held:
         topic.at_most(what, over, 1.3, speed=True)
     else:
-        topic.tell(what, over)
+        topic.report(what, over)
 
 
 def _own(session: Session, name: str, of: str, way: str, rows: int) -> Contestant:

@@ -115,7 +115,7 @@ def _quality(session: Session, topic: Topic, one: Contestant) -> None:
         if one.name == "siftune":
             topic.at_least(f"{one.name}: {what}", value, goal)
         else:
-            topic.tell(f"{one.name}: {what}", value)
+            topic.report(f"{one.name}: {what}", value)
 
 
 def _many(session: Session, topic: Topic, rows: int) -> None:

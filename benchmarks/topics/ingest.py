@@ -40,7 +40,7 @@ def run(session: Session) -> Topic:
     _beside(topic, "polars, to Parquet", _WRITTEN)
     size = session.data.jsonl(rows).stat().st_size / 1e6
     for line in topic.lines:
-        topic.tell(f"{line.name}: MB a CPU second", size * line.rows / rows / line.cpu.median)
+        topic.report(f"{line.name}: MB a CPU second", size * line.rows / rows / line.cpu.median)
     return topic
 
 
@@ -76,4 +76,4 @@ def _beside(topic: Topic, name: str, own: str) -> None:
     """The CPU seconds of one contestant over those of one of ours."""
     cpu = {line.name: line.cpu.median for line in topic.lines}
     found = cpu[name] / cpu[own] if {name, own} <= set(cpu) else None
-    topic.tell(f"CPU seconds of {name} over {own}", found)
+    topic.report(f"CPU seconds of {name} over {own}", found)

@@ -62,7 +62,7 @@ def _k_center(session: Session, topic: Topic) -> None:
             topic.at_least(f"picks equal to {one.name}", same, 1)
         else:
             topic.ratio(one.name, goal)
-            topic.tell(f"picks equal to {one.name}", same)
+            topic.report(f"picks equal to {one.name}", same)
 
 
 def _facility(session: Session, topic: Topic) -> None:
@@ -106,7 +106,7 @@ def _objectives(
     topic.at_least("objective over that of the exact greedy", found[0] / found[1], 0.999)
     for peer in peers:
         theirs = objective(vectors, np.load(str(peer.options["out"])))
-        topic.tell(f"objective of {peer.name} over the exact greedy's", theirs / found[1])
+        topic.report(f"objective of {peer.name} over the exact greedy's", theirs / found[1])
 
 
 def _sparse(session: Session, topic: Topic) -> None:
@@ -147,7 +147,7 @@ def _deita(session: Session, topic: Topic) -> None:
     own = set(_kept(ours).tolist())
     for one in reference:
         theirs = set(order[np.load(str(one.options["out"]))].tolist())
-        topic.tell(f"rows kept by one of us and {one.name} only", len(own ^ theirs))
+        topic.report(f"rows kept by one of us and {one.name} only", len(own ^ theirs))
     topic.at_most(
         "rows kept unlike the reference (batch 1)", len(_unlike(own, order, reference[0])), 0
     )

@@ -105,7 +105,7 @@ def _clustered(session: Session, topic: Topic) -> None:
     broken = (decided[0][left] >= 0) | (decided[0][right] >= 0)
     share = float(broken.mean()) if len(broken) else None
     topic.at_least("clustered: share of near pairs that are not both kept", share, 0.99)
-    topic.tell("clustered: kept", int((decided[0] < 0).sum()))
-    topic.tell("exact: kept", int((decided[1] < 0).sum()))
+    topic.report("clustered: kept", int((decided[0] < 0).sum()))
+    topic.report("exact: kept", int((decided[1] < 0).sum()))
     same = (decided[0] < 0) == (decided[1] < 0)
-    topic.tell("clustered: share of rows decided as by exact", float(same.mean()))
+    topic.report("clustered: share of rows decided as by exact", float(same.mean()))

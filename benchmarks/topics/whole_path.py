@@ -44,11 +44,11 @@ def run(session: Session) -> Topic:
     decided = pl.read_parquet(out / "ledger.parquet", columns=["id"])
     topic.at_most("rows without exactly one decision", abs(decided["id"].n_unique() - rows), 0)
     for end, figure in zip(("least", "most"), line.facts["foretold"], strict=True):
-        topic.tell(f"CPU seconds predicted, {end}", figure)
-    topic.tell("CPU seconds that the prediction took", line.facts["foretelling_cpu"])
+        topic.report(f"CPU seconds predicted, {end}", figure)
+    topic.report("CPU seconds that the prediction took", line.facts["foretelling_cpu"])
     for stage, told in clock.items():
-        topic.tell(f"CPU seconds of {stage}", told["cpu_seconds"])
-        topic.tell(f"peak memory of {stage}, GB", told["peak_mb"] / 1000)
+        topic.report(f"CPU seconds of {stage}", told["cpu_seconds"])
+        topic.report(f"peak memory of {stage}, GB", told["peak_mb"] / 1000)
     return topic
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
-from siftune.curate.records.layout import Layout, Said
+from siftune.curate.records.layout import Layout, TurnField
 from siftune.curate.records.question_parts import PART_KEYS, refuse_parts
 from siftune.curate.records.turns import conversation, leftover, plain, text_field, text_turn
 
@@ -32,7 +32,12 @@ class Alpaca:
     over: ClassVar[tuple[str, ...]] = ("text",)  # tatsu-lab/alpaca has the whole prompt as `text`
     many: ClassVar[bool] = False
     layout: ClassVar[Layout] = Layout(
-        {"messages": (Said("user", "instruction", beside="input"), Said("assistant", "output"))},
+        {
+            "messages": (
+                TurnField("user", "instruction", beside="input"),
+                TurnField("assistant", "output"),
+            )
+        },
         unused=("system", "history"),
         doubted=PART_KEYS,
     )

@@ -9,7 +9,7 @@ from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
 from siftune.curate.records.field_names import could_answer, is_picture
-from siftune.curate.records.layout import Layout, Said
+from siftune.curate.records.layout import Layout, TurnField
 from siftune.curate.records.prompts import question_keys
 from siftune.curate.records.turns import answer, leftover, plain, text_field
 
@@ -27,7 +27,7 @@ class Text:
     kind: ClassVar[Kind] = "text"
     over: ClassVar[tuple[str, ...]] = ()
     many: ClassVar[bool] = False
-    layout: ClassVar[Layout] = Layout({"messages": (Said("assistant", "text"),)})
+    layout: ClassVar[Layout] = Layout({"messages": (TurnField("assistant", "text"),)})
 
     def matches(self, row: Row) -> bool:
         """Whether it has a text, and nothing that it could belong to."""

@@ -12,13 +12,22 @@ from siftune.curate.core.types import Row
 from siftune.curate.records.field_names import map_flag, names_picture
 from siftune.curate.records.turns import content_of, text_turn
 
-__all__ = ["BESIDE", "SYSTEMS", "Form", "Layout", "Said", "Side", "refuse_media", "with_system"]
+__all__ = [
+    "BESIDE",
+    "SYSTEMS",
+    "Form",
+    "Layout",
+    "Side",
+    "TurnField",
+    "refuse_media",
+    "with_system",
+]
 
 Form: TypeAlias = Literal["list", "text", "either", "dialogue"]
 
 
 @dataclass(frozen=True)
-class Said:
+class TurnField:
     """One turn: its role, the key of its text, and of a text after it, joined by a blank line.
 
     The text ``beside`` may be missing, null or empty, and is then left out; else it stays in
@@ -48,10 +57,10 @@ class Side:
 class Layout:
     """Columns that `Format.read` gives for records of these fields; others are read one by one.
 
-    ``columns`` are the content columns, each of `Said` or each of `Side` in a row. The turns of a
-    list are objects of ``turn`` (role and text) and nothing else, with roles of ``roles`` (raw to
-    ours). ``numbers`` are facts, finite numbers or null; ``truths`` are content, true or false, or
-    1 or 0. ``unused`` fields, and those of `BESIDE` in every layout, are dropped where they are
+    ``columns`` are the content columns, each of `TurnField` or each of `Side` in a row. The turns
+    of a list are objects of ``turn`` (role and text) and nothing else, with roles of ``roles`` (raw
+    to ours). ``numbers`` are facts, finite numbers or null; ``truths`` are content, true or false,
+    or 1 or 0. ``unused`` fields, and those of `BESIDE` in every layout, are dropped where they are
     null or empty; where they are not, the layout does not apply, nor to records with ``refused``
     fields. All other fields stay in ``extra``; where ``doubted``, a pattern of its keys, matches
     it, the layout does not apply, but for a list of turns that begins with a question and ends with
@@ -64,7 +73,7 @@ class Layout:
     the better one is kept in ``extra``.
     """
 
-    columns: Mapping[str, tuple[Said, ...] | tuple[Side, ...]]
+    columns: Mapping[str, tuple[TurnField, ...] | tuple[Side, ...]]
     turn: tuple[str, str] = ("role", "content")
     roles: Mapping[str, str] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
@@ -78,7 +87,7 @@ class Layout:
 
     def keys(self) -> set[str]:
         """The keys of all fields except those that stay in ``extra``."""
-        texts = {key for each in self.said() for key in (each.key, each.beside)}
+        texts = {key for each in self.turn_fields() for key in (each.key, each.beside)}
         sides = {key for each in self.sides() for key in (each.key, each.other)}
         named = {*self.numbers, *self.truths, *self.empty(), *self.refused, self.judged}
         return {key for key in texts | sides | named if key}
@@ -87,9 +96,11 @@ class Layout:
         """The keys of fields that have to be null or empty."""
         return (*self.unused, *(key for key in BESIDE if key not in self.unused))
 
-    def said(self) -> Iterator[Said]:
+    def turn_fields(self) -> Iterator[TurnField]:
         """The texts of all columns."""
-        return (each for turns in self.columns.values() for each in turns if isinstance(each, Said))
+        return (
+            each for turns in self.columns.values() for each in turns if isinstance(each, TurnField)
+        )
 
     def sides(self) -> Iterator[Side]:
         """The sides of all columns."""

@@ -48,7 +48,7 @@ def main(folder: Path) -> int:
     base = folder / "base"
     _read(world, base)
     manifest = run(load(RECIPE, _places(world, base)), folder / "run", say=Progress())
-    _tell(world, folder / "run")
+    _print_found(world, folder / "run")
     print(f"\n{_section('Arms')}\n{arms_text(manifest['arms'])}")
     print(f"\nreport: {write_report(folder / 'run')}")
     print(f"time: {time.monotonic() - start:.0f} s")
@@ -80,7 +80,7 @@ def _places(world: World, base: Path) -> Iterator[str]:
                 yield f"{part}.stages.{at}.against={world.questions}"
 
 
-def _tell(world: World, out: Path) -> None:
+def _print_found(world: World, out: Path) -> None:
     ledger = out / "rows" / "ledger.parquet"
     print(f"\n{_section('Planted and found, by kind')}")
     print(_table(planted_vs_found(world.truth, ledger)))

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import siftune as sf
 from siftune.pipelines.cli import siftune as command
+from tests.api.method_types import STUB, stub
 
 WORDS = ["cat", "sat", "mat", "sea", "king", "blue", "red", "two"]
 PAIRS = [
@@ -78,6 +79,10 @@ def test_every_method_is_a_function_with_the_options_of_its_command():
         assert lines[0].strip()
         told = {line.strip().partition(":")[0] for line in lines if line.startswith("    ")}
         assert set(given) <= told, name
+
+
+def test_type_checkers_see_the_options_of_every_method():
+    assert stub() == STUB.read_text(), "run `python -m tests.api.method_types`"
 
 
 def test_options_of_a_loss_and_of_its_training_stand_side_by_side():

@@ -17,7 +17,7 @@ from siftune.curate.native.jsonl.spans import gather
 from siftune.curate.native.jsonl.tokens import DIGITS, LIST, REAL, STRING
 from siftune.curate.native.jsonl.turn_columns import Lists, Turns, conversations, repeated, strings
 from siftune.curate.native.pointers import byte
-from siftune.curate.records.layout import Said
+from siftune.curate.records.layout import TurnField
 
 __all__ = ["Fields"]
 
@@ -90,12 +90,12 @@ class Fields:
         turns, starts, ends = split_dialogues(*self._gather(rows, texts))
         return Lists(turns, starts[::2], ends[::2]), Lists(turns, starts[1::2], ends[1::2])
 
-    def said(self, turns: Sequence[Said], rows: _Ints) -> Any:
+    def single_turns(self, turns: Sequence[TurnField], rows: _Ints) -> Any:
         """Conversations of the lines ``rows``, whose turns are single fields."""
         index = self._names.index
-        texts = [(index(said.key), index(said.beside) if said.beside else -1) for said in turns]
+        texts = [(index(turn.key), index(turn.beside) if turn.beside else -1) for turn in turns]
         contents = strings(*self._gather(rows, texts))
-        roles = repeated([said.role for said in turns], len(rows))
+        roles = repeated([turn.role for turn in turns], len(rows))
         return conversations(roles, contents, np.arange(len(rows) + 1) * len(turns))
 
     def _gather(self, rows: _Ints, texts: list[tuple[int, int]]) -> tuple[_Bytes, _Ints]:

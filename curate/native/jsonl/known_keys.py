@@ -73,7 +73,7 @@ class Keys(NamedTuple):
 def fields_of(layout: Layout) -> dict[str, Field]:
     """The known fields of a layout by name."""
     known: dict[str, Field] = {}
-    for text in layout.said():
+    for text in layout.turn_fields():
         known[text.key] = Field(TEXT)
         if text.beside:
             known[text.beside] = Field(BOTH)

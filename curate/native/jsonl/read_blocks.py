@@ -27,7 +27,7 @@ from siftune.curate.native.jsonl.turn_columns import Lists, joined_lists, number
 from siftune.curate.records import json_lines
 from siftune.curate.records.field_names import PICTURE_KEYS
 from siftune.curate.records.json_lines import too_long
-from siftune.curate.records.layout import Layout, Said
+from siftune.curate.records.layout import Layout, TurnField
 from siftune.curate.rows.convert import arrow_schema
 
 __all__ = ["BlockRows", "read_block"]
@@ -81,7 +81,9 @@ def read_block(
     content = {name: joined_lists(parts) for name, parts in lists.items()}
     for name, turns in layout.columns.items():
         if name not in lists:
-            content[name] = fields.said([turn for turn in turns if isinstance(turn, Said)], rows)
+            content[name] = fields.single_turns(
+                [turn for turn in turns if isinstance(turn, TurnField)], rows
+            )
     content |= {name: _arrow(fields.booleans(name, rows)) for name in layout.truths}
     digest, sizes = digests(kind, content)
     others, extra_sizes = extra.of(rows)
@@ -117,7 +119,7 @@ def _shorten(scanned: Scanned, limit: int | None) -> None:
 
 def _mark_unclear(scanned: Scanned, fields: Fields, layout: Layout, judged: Judged | None) -> None:
     """Mark lines as odd that lack a text, turns or a boolean, or have them in two forms."""
-    needed = [each.key for each in layout.said()] + [*layout.truths]
+    needed = [each.key for each in layout.turn_fields()] + [*layout.truths]
     needed += [each.key for each in layout.sides() if each.key != layout.shared]
     unclear = np.zeros(len(scanned.status), np.bool_) if judged is None else judged.unclear.copy()
     for name in needed:
@@ -139,7 +141,9 @@ def _mark_unclear_extra(scanned: Scanned, fields: Fields, layout: Layout, extra:
     texts = pl.Series(pl.from_arrow(extra.of(rows)[0]))
     if texts.null_count() == len(texts):
         return
-    kept = [each.beside for each in layout.said() if each.beside]  # these are in `extra` as well
+    kept = [
+        each.beside for each in layout.turn_fields() if each.beside
+    ]  # these are in `extra` as well
     unclear = _has_keys(texts, layout.doubted, kept)
     listed = [side for side in layout.sides() if side.form == "list"]
     if listed and unclear.any():
@@ -170,7 +174,7 @@ def _lists(
         return {
             name: [fields.lists(side.key, rows) for side in sides]
             for name, sides in layout.columns.items()
-            if not isinstance(sides[0], Said)
+            if not isinstance(sides[0], TurnField)
         }
     columns, kept = pairs(fields, rows, layout, judged)
     scanned.status[np.delete(rows, kept)] = ODD
