@@ -173,6 +173,16 @@ class AnswerCache:
         with self._errors():
             return self._money()
 
+    def dearest(self) -> int:
+        """What the dearest call of this account and model cost that passed its reservation."""
+        with self._errors():
+            found = self._database.execute(
+                "SELECT max(cost) FROM calls JOIN runs USING (run) WHERE account = ? AND model = ?"
+                " AND cost > reserved AND reserved > 0",
+                (self.account, self.model),
+            ).fetchone()
+        return found[0] or 0
+
     def journal(self) -> list[dict[str, Any]]:
         """Calls, tokens and money of each run that used this file, by outcome."""
         names = ["run", "account", "model", "started", "outcome", "calls"]

@@ -8,7 +8,7 @@ from itertools import islice
 from time import perf_counter
 
 from siftune.curate.judging.asking import Asking, ItemAsking, Outcome, summed
-from siftune.curate.judging.calls import OVER_BUDGET, Call, CallBook
+from siftune.curate.judging.calls import Call, CallBook
 from siftune.curate.judging.types import Backend, Item, Task, Verdict
 
 __all__ = ["BatchAsker"]
@@ -61,13 +61,14 @@ class BatchAsker:
         while left:
             calls = self._reserved(left)
             if not calls:
-                over = {key: replace(sofar.get(key, Outcome()), error=OVER_BUDGET) for key in left}
+                error = self.book.over_budget()
+                over = {key: replace(sofar.get(key, Outcome()), error=error) for key in left}
                 return outcomes | over
             for call, outcome in zip(calls, self._asked(calls), strict=True):
                 total = summed(sofar.get(call.key, Outcome()), outcome)
                 sofar[call.key] = total
-                error = outcome.error
-                if error is None or error.permanent or total.asked >= self.tries:
+                failure = outcome.error
+                if failure is None or failure.permanent or total.asked >= self.tries:
                     outcomes[call.key] = total
                     del left[call.key]
         return outcomes

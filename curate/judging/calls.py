@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from siftune.curate.judging.answer_cache import AnswerCache, Receipt, key_of
 from siftune.curate.judging.asking import Outcome
-from siftune.curate.judging.spending import Prices, Totals
+from siftune.curate.judging.spending import BILLION, Prices, Totals
 from siftune.curate.judging.types import Answer, BackendError, Question
 
-__all__ = ["OVER_BUDGET", "Call", "CallBook"]
+__all__ = ["Call", "CallBook"]
 
-OVER_BUDGET = BackendError(
-    "over_budget",
-    "the highest price of this question does not fit what is left of max_cost",
-    permanent=True,
-)
+_OVER_BUDGET: Final = "the highest price of this question does not fit what is left of max_cost"
 _NOT_IN_CACHE = BackendError(
     "not_in_cache", "replay answers from the cache alone, which lacks this one", permanent=True
 )
@@ -38,8 +35,10 @@ class CallBook:
     """What all calls of one run have in common: the cache, prices, the cap, and the counts.
 
     ``cap`` is in billionths of a dollar; the highest price of a call is reserved before it is
-    sent, so that the cap holds whatever the calls in flight turn out to cost. Where one costs more
-    than its bound, as where a server bills more than its stated cost, later bounds grow as much.
+    sent, so that the cap holds whatever the calls in flight turn out to cost. A server may bill
+    more than that, so under a cap one call is sent alone, and then twice as many as cost no more
+    than their bound. After one that costs more, in this run or an earlier one, later bounds grow as
+    much, to that cost at least, and one is sent alone again.
     """
 
     cache: AnswerCache
@@ -48,7 +47,15 @@ class CallBook:
     replay: bool
     totals: Totals = field(default_factory=Totals)
     in_flight: int = 0  # calls of this process that have a reservation
+    extra_tokens: int = 0  # of an answer, beyond what its question asks for
     excess: float = 1.0  # by what the dearest answer passed its bound
+    dearest: int = 0  # what an answer cost that passed its bound; 0: none did
+    _within: int = 0  # answers within their bounds, since one was not
+
+    def __post_init__(self) -> None:
+        """Learn from earlier runs."""
+        if self.cap is not None:
+            self.dearest = self.cache.dearest()
 
     def key(self, question: Question, attempt: int) -> bytes:
         """The cache's key of a question."""
@@ -62,6 +69,21 @@ class CallBook:
             return Outcome(answer, cached=1)
         return Outcome(error=_NOT_IN_CACHE) if self.replay else None
 
+    @property
+    def full(self) -> bool:
+        """Whether a call has to end before another is sent: what calls cost is hardly known."""
+        return self.cap is not None and self.in_flight >= max(1, 2 * self._within)
+
+    def over_budget(self) -> BackendError:
+        """The error of a question that does not fit the cap."""
+        detail = _OVER_BUDGET
+        if self.dearest:
+            detail += (
+                f"; an answer cost ${self.dearest / BILLION:g}, more than its prices allow: state "
+                "most_per_call, the most that one answer costs"
+            )
+        return BackendError("over_budget", detail, permanent=True)
+
     def reserve(self, key: bytes, question: Question, attempt: int) -> Call | None:
         """A call that may be sent; None where it does not fit the cap now.
 
@@ -70,7 +92,9 @@ class CallBook:
         """
         if self.cap is None:
             return Call(key, question, attempt)
-        amount = math.ceil(self.prices.bound(question) * self.excess)
+        if self.full:
+            return None
+        amount = max(math.ceil(self._bound(question) * self.excess), self.dearest)
         number = self.cache.reserve(key, amount, self.cap)
         if number is None:
             return None
@@ -81,7 +105,7 @@ class CallBook:
         """Record how a call ended; call it in a transaction of the cache."""
         error = result if isinstance(result, BackendError) else None
         billed = result.billed if isinstance(result, BackendError) else result
-        cost = 0 if billed is None else self.prices.of(call.question, billed)
+        cost = 0 if billed is None else self.prices.of(self._longest(call.question), billed)
         tokens_in = (billed.input_tokens or 0) if billed else 0
         tokens_out = (billed.output_tokens or 0) if billed else 0
         answer = self.cache.settle(
@@ -102,11 +126,22 @@ class CallBook:
         )
         if call.number is not None:
             self.in_flight -= 1
-            if cost > call.amount > 0:  # what the user or the server gave as the most was less
-                self.excess *= cost / call.amount
+            if cost > call.amount:  # what the user or the server gave as the most was less
+                self.excess = max(self.excess, cost / max(1, self._bound(call.question)))
+                self.dearest = max(self.dearest, cost)
+                self._within = 0
+            elif billed is not None:
+                self._within += 1
         self._count(error is not None, call.attempt > 0, tokens_in, tokens_out, cost)
         failed = int(error is not None)
         return Outcome(answer, error, 1, 0, failed, tokens_in, tokens_out, cost)
+
+    def _longest(self, question: Question) -> Question:
+        """The question with the limit of tokens that its answer has."""
+        return replace(question, max_tokens=question.max_tokens + self.extra_tokens)
+
+    def _bound(self, question: Question) -> int:
+        return self.prices.bound(self._longest(question))
 
     def _count(self, failed: bool, again: bool, tokens_in: int, tokens_out: int, cost: int) -> None:
         totals = self.totals

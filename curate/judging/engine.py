@@ -31,8 +31,9 @@ class Judge:
 
     ``cache``: the SQLite file of answers; a question that it holds is never asked again, whatever
     happens to the run. None keeps no answers. ``replay``: answer from the cache alone.
-    ``max_cost``: dollars that ``account`` may cost in all runs with this cache, never passed: the
-    highest price of a call is reserved before it is sent; ``prices`` are needed for it.
+    ``max_cost``: dollars that ``account`` may cost in all runs with this cache: the highest price
+    of a call is reserved before it is sent; ``prices`` are needed for it. Under a server that
+    bills more than these allow the first such answer can pass the cap, and those in flight with it.
     ``in_flight``, ``per_minute`` and ``timeout`` (seconds for a whole answer) are of servers, and
     so is ``give_up``: after that many failed requests in a row, over 15 s at least, the rest is not
     asked, in later calls of `verdicts` either. ``batch``: items at a time for a model in this
@@ -89,7 +90,9 @@ class Judge:
         cache = AnswerCache(self.cache, self.account, self.backend.identity, read_only=self.replay)
         try:
             cap = None if self.max_cost is None else int(self.max_cost * BILLION)
-            book = CallBook(cache, self.prices or Prices(), cap, self.replay, self.totals)
+            extra = getattr(self.backend, "extra_tokens", 0)
+            prices = self.prices or Prices()
+            book = CallBook(cache, prices, cap, self.replay, self.totals, extra_tokens=extra)
             for verdict in self._asker(book).verdicts(items):
                 self.totals.items += 1
                 self.totals.unscored += verdict.error is not None

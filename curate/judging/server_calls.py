@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from siftune.curate.judging.asking import Asking, ItemAsking, Outcome, summed
-from siftune.curate.judging.calls import OVER_BUDGET, Call, CallBook
+from siftune.curate.judging.calls import Call, CallBook
 from siftune.curate.judging.pacing import Pacer, backoff
 from siftune.curate.judging.types import (
     Answer,
@@ -134,7 +134,7 @@ class ServerAsker:
             return Outcome(error=self.pacer.stopped)
         call = await self._reserved(key, question, attempt)
         if call is None:
-            return Outcome(error=OVER_BUDGET)
+            return Outcome(error=self.book.over_budget())
         started = self.clock()  # as for a call that is stopped while it waits
         result: Answer | BackendError = BackendError("stopped", maybe_billed=True)
         try:
@@ -162,8 +162,9 @@ class ServerAsker:
         if self.book.cap is None:
             return self.book.reserve(key, question, attempt)
         while True:
-            with self.book.cache.transaction():
-                call = self.book.reserve(key, question, attempt)
-            if call is not None or not self.book.in_flight:
-                return call
+            if not self.book.full:
+                with self.book.cache.transaction():
+                    call = self.book.reserve(key, question, attempt)
+                if call is not None or not self.book.in_flight:
+                    return call
             await self._ended.wait()

@@ -8,8 +8,9 @@ import pytest
 
 from siftune.curate.core.errors import DataError, SiftuneError, UsageError
 from siftune.curate.judging.answer_cache import AnswerCache
+from siftune.curate.judging.calls import CallBook
 from siftune.curate.judging.spending import BILLION, Prices
-from siftune.curate.judging.types import Answer, BackendError
+from siftune.curate.judging.types import Answer, BackendError, Question
 from tests.scripted_judge import Batches, Length, Server, items, judge_of, length_of
 
 KINDS = pytest.mark.parametrize("kind", [Batches, Server])
@@ -108,6 +109,37 @@ def test_after_a_call_that_costs_more_than_its_bound_more_is_reserved():
     )
     list(judge.verdicts(items(20)))
     assert judge.totals.cost == 0.1 * BILLION
+
+
+@KINDS
+@pytest.mark.parametrize(("stated", "sent"), [(0.02, 2), (0.06, 1)])
+def test_a_server_that_bills_more_than_its_prices_passes_the_cap_by_one_answer(
+    tmp_path, kind, stated, sent
+):
+    backend = kind(lambda q: Answer(length_of(q), cost=round(stated * BILLION)))
+    options = {"cache": tmp_path / "c", "max_cost": 0.05, "prices": Prices(0.15, 0.6)}
+    judge = judge_of(backend, in_flight=32, **options)
+    verdicts = list(judge.verdicts(items(100)))
+    assert len(backend.asked) == sent
+    assert "most_per_call" in verdicts[-1].detail
+    again = judge_of(backend, **options)
+    list(again.verdicts(items(100)))
+    assert again.totals.asked == 0
+
+
+def test_after_an_answer_above_its_bound_calls_in_flight_end_before_another_is_sent():
+    cache = AnswerCache(None, "", "m")
+    book = CallBook(cache, Prices(0.15, 0.6), BILLION, replay=False)
+    question = Question((("user", "hi"),))
+    sent = [book.reserve(b"1", question, 0)]
+    assert book.reserve(b"2", question, 0) is None  # until a first cost is known
+    book.settle(sent[0], Answer("1", cost=1), 0.0)
+    sent = [book.reserve(key, question, 0) for key in (b"2", b"3")]
+    book.settle(sent[0], Answer("1", cost=200_000_000), 0.0)
+    assert book.reserve(b"4", question, 0) is None
+    book.settle(sent[1], Answer("1", cost=1), 0.0)
+    assert book.reserve(b"4", question, 0).amount == 200_000_000
+    cache.close()
 
 
 def test_a_call_that_may_have_been_billed_goes_on_counting_against_the_cap(tmp_path):
