@@ -35,7 +35,7 @@ class Head:
     A head of ``rating`` gives a number from ``low`` to ``high``, the range of its labels; one of
     ``binary`` a probability; one of ``pairs`` a strength, of which the difference between two
     answers to a prompt is the log-odds of the first being better (Bradley and Terry 1952).
-    ``facts`` says what it was fitted on, and its cross-validated figures.
+    ``facts`` are what it was fitted on, and its cross-validated figures.
     """
 
     kind: Kind

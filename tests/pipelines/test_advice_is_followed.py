@@ -65,7 +65,9 @@ def test_every_command_that_a_message_names_is_one_of_ours() -> None:
     known = {words[:2] for words in COMMANDS} | {words[:1] for words in COMMANDS}
     methods = {words[-1] for words in COMMANDS}
     for file, text in texts():
-        for group, name in re.findall(r"siftune (curate|finetune|pipelines|models) (\w+)", text):
+        for group, name in re.findall(
+            r"siftune (curate|finetune|pipelines|models) (\w[\w-]*)", text
+        ):
             upper = name.isupper()  # METHOD, any of them
             assert upper or (group, name) in known or name in methods, (file, group, name)
 
