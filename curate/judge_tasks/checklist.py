@@ -32,12 +32,12 @@ item of a checklist: the criterion among the data."""
 class Checklist:
     """``score``, the weighted mean of ``items``, each 0 to 1; Viswanathan et al., arXiv:2507.18624.
 
-    Items are those of the column ``checklist`` (`checklist_items` writes it), or of the option. An
-    item with a ``check`` is decided by code and costs nothing; the paper averages code and judge.
+    Items are those of the option, or of the column that ``given: {checklist: COLUMN}`` names
+    (`checklist_items` writes one); a field of the raw row is not read. An item with a ``check`` is
+    decided by code and costs nothing; the paper averages code and judge.
 
     Options:
-        checklist: Items of rows without a column checklist: texts, or mappings of text, weight and
-            check.
+        checklist: Items for all rows: texts, or mappings of text, weight and check.
         scale: Whether the judge answers an item with Yes or No, or with 0 to 100.
         max_chars: Characters of each message that the judge is shown; null shows all.
     """

@@ -75,5 +75,5 @@ class ConstitutionPreference:
         return {**pair_values(*parsed), "principle": self._principle(item)}
 
     def _principle(self, item: Item) -> str:
-        """The same for both orders of the answers."""
-        return draw(self._principles, both_orders(item)[0], self.seed)
+        """The same for both orders of the answers, and for the item without content."""
+        return draw(self._principles, both_orders(item.original or item)[0], self.seed)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from siftune.curate.core.ranges import Count, Positive
-from siftune.curate.judging.pairs import Shown, both_orders, preferred
+from siftune.curate.judging.pairs import PAIR_COLUMNS, Shown, both_orders, pair_values, preferred
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.types import Answer, Item, Question
 
@@ -31,9 +31,10 @@ class Contrastive:
     Con-J trains a judge by DPO on its own judgements: those with the right verdict are preferred to
     those with the wrong one. Each order of the answers is sampled ``samples`` times; judgements
     take turns, the row's order first, so every second one is of the swapped order. A verdict is
-    first or second, the place in the row. ``preference`` is the mean verdict for the first answer,
-    0 to 1 (1 is first), ``winner`` its side (0.5 is a tie), ``consistent`` whether all agree. The
-    judge has to write: its probabilities are not read.
+    first or second, the place in the row. The other columns are those of `pairwise`, where the
+    verdict of an order is the majority of its samples: ``preference`` is the mean verdict for the
+    first answer, 0 to 1 (1 is first), and orders that disagree are a tie. The judge has to write:
+    its probabilities are not read.
 
     Options:
         criteria: What makes an answer better.
@@ -51,9 +52,7 @@ class Contrastive:
 
     answers: ClassVar = 2
     adds: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
-        "winner": pl.String,
-        "preference": pl.Float64,
-        "consistent": pl.Boolean,
+        **PAIR_COLUMNS,
         "verdicts": pl.List(pl.String),
         "judgements": pl.List(pl.String),
     }
@@ -87,21 +86,17 @@ class Contrastive:
 
     def verdict(self, item: Item, parsed: Sequence[tuple[Shown, str]]) -> Mapping[str, Any]:
         """Mean verdict, verdicts and texts."""
-        swapped = [number % 2 == 1 for number in range(len(parsed))]
-        shares = [
-            1 - shown.probability if other else shown.probability
-            for (shown, _), other in zip(parsed, swapped, strict=True)
-        ]
-        verdicts = [_side(share) for share in shares]
-        preference = fmean(shares)
+        wins = [shown.verdict for shown, _ in parsed]
         return {
-            "winner": _side(preference),
-            "preference": preference,
-            "consistent": len(set(verdicts)) == 1,
-            "verdicts": verdicts,
+            **pair_values(_majority(wins[::2]), _majority(wins[1::2])),
+            "verdicts": [
+                "second" if win == number % 2 else "first" for number, win in enumerate(wins)
+            ],
             "judgements": [text for _, text in parsed],
         }
 
 
-def _side(share: float) -> str:
-    return "tie" if share == 0.5 else "first" if share > 0.5 else "second"
+def _majority(wins: Sequence[float]) -> Shown:
+    """The verdict of one order, from its samples."""
+    share = fmean(wins)
+    return Shown(0.5 if share == 0.5 else float(share > 0.5), share)

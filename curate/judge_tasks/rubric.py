@@ -36,15 +36,15 @@ _REPLY = "Reply with the score only: a number from 1 to 10."
 class Rubric:
     """``score`` of the answer by a rubric, 0 to 1; Gunjal et al. 2025, arXiv:2507.17746.
 
-    Criteria are those of the row's column ``rubric``, or of the option. Weights are numbers, or the
+    Criteria are those of the option, or of the column that ``given: {rubric: COLUMN}`` names; a
+    field of the raw row is not read. Weights are numbers, or the
     paper's essential (1), important (0.7), optional (0.3) and pitfall (0.9), where a pitfall is
     written as what the answer avoids. ``explicit`` asks about each criterion, Yes or No, and takes
     the weighted mean; ``implicit`` asks for one rating of 1 to 10 by the whole rubric, ``(k - 1) /
     9``. ``items`` holds the scores of the criteria, null where the rating is one.
 
     Options:
-        criteria: Criteria of rows without a column rubric: texts, or mappings of text, weight and
-            check.
+        criteria: Criteria for all rows: texts, or mappings of text, weight and check.
         aggregate: How criteria become one score.
         max_chars: Characters of each message that the judge is shown; null shows all.
     """

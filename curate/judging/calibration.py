@@ -49,7 +49,7 @@ class Calibrated:
         own = self.task.questions(item)
         text = self.without_content
         turns = tuple((role, text) for role, _ in item.prompt)
-        blank = replace(item, prompt=turns, answers=(text,) * len(item.answers))
+        blank = replace(item, prompt=turns, answers=(text,) * len(item.answers), original=item)
         return [*own, *self.task.questions(blank)] if own else []
 
     def parse(self, item: Item, question: int, answer: Answer) -> Mapping[str, float]:

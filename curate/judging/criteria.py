@@ -218,20 +218,22 @@ def _judged(criteria: Sequence[Criterion]) -> list[Criterion]:
     return [one for one in criteria if one.check is None]
 
 
-def item_criteria(item: Item, column: str, given: Sequence[Criterion]) -> Sequence[Criterion]:
-    """The criteria in the item's ``column``, or those ``given`` as an option where it has none.
+def item_criteria(item: Item, column: str, option: Sequence[Criterion]) -> Sequence[Criterion]:
+    """The criteria of the option, or else those in the ``column`` that the user gave to the task.
+
+    A field of the raw row is never read: whoever wrote the answer could set its own criteria.
 
     Raises:
         UnjudgeableError: there are none, or their weights do not sum to more than 0.
     """
-    own = item.extra.get(column)
+    own = item.given.get(column)
     try:
-        criteria = given if own is None else criteria_of(own)
+        criteria = option if option or own is None else criteria_of(own)
     except ValueError as error:
         raise UnjudgeableError("bad_criteria", f"{column}: {error}") from None
     if not criteria:
         raise UnjudgeableError(
-            "no_criteria", f"expected a column {column}, or the option of criteria"
+            "no_criteria", f"expected given: {{{column}: COLUMN}}, or the option of criteria"
         )
     weights = [one.weight for one in criteria]
     if min(weights) < 0 or max(weights) == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from statistics import fmean, pstdev
@@ -28,9 +28,10 @@ class Panel:
 
     A number is the mean of the judges', a list of numbers place by place; ranks are those of the
     mean ranks. A word, flag or whole number is what more than half of the judges gave, else null (a
-    ``winner``: a tie); of a list of words those that more than half gave. ``agreement`` is the
-    share of judges with the most common value of the task's first column, and ``spread`` the
-    standard deviation of that column, null where it is no number. ``votes`` is
+    ``winner``: a tie); of a list of words those that more than half gave. Columns that follow from
+    others follow from the votes: ``best`` from ``ranks``, ``tag_count`` from ``tags``, ``tie`` from
+    ``winner``. Of the task's first column, ``spread`` is the standard deviation, where it is a
+    number, and ``agreement`` else: the share of judges with the most common value. ``votes`` is
     that column of each judge, null where one gave no verdict, and ``judges`` how many gave one.
 
     ``columns`` are those of the task (``adds``). With fewer verdicts than ``quorum`` (None: more
@@ -66,10 +67,12 @@ class Panel:
             detail = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
             return replace(total, values=None, error="no_quorum", detail=detail)
         values = {name: _voted(name, [one[name] for one in given]) for name in self.columns}
+        values |= _following(values)
         headline = [one[next(iter(self.columns))] for one in given]
         numbers = all(isinstance(value, float) for value in headline)
+        common = Counter(map(repr, headline)).most_common(1)[0][1]
         values["votes"] = [one.values and one.values[next(iter(self.columns))] for one in verdicts]
-        values["agreement"] = Counter(map(repr, headline)).most_common(1)[0][1] / len(given)
+        values["agreement"] = None if numbers else common / len(given)
         values["spread"] = pstdev(headline) if numbers else None
         values["judges"] = len(given)
         return replace(total, values=values, error=None, detail="")
@@ -85,6 +88,22 @@ def _added(one: Verdict, other: Verdict) -> Verdict:
         cached=one.cached + other.cached,
         answers=one.answers + other.answers,
     )
+
+
+_FOLLOWING: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
+    "best": ("ranks", lambda ranks: ranks.index(1)),
+    "tag_count": ("tags", len),
+    "tie": ("winner", lambda winner: winner == "tie"),
+}
+
+
+def _following(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that another one determines, by what was voted for that one."""
+    return {
+        name: None if values[of] is None else follow(values[of])
+        for name, (of, follow) in _FOLLOWING.items()
+        if name in values and of in values
+    }
 
 
 def _voted(name: str, values: Sequence[Any]) -> Any:

@@ -18,11 +18,14 @@ def items_of(batch: pl.DataFrame, given: Mapping[str, str] | None = None) -> Ite
     """One item a row: a conversation with its last answer, a pair, or a prompt with all answers.
 
     The text of tool calls is part of a turn. ``extra`` of an item holds the fields of the row's
-    ``extra``, and the columns that ``given`` names (name for the task: column).
+    ``extra``, and the columns that ``given`` names (name for the task: column), which are its
+    ``given``, too.
     """
     shown = _conversations(batch) if "messages" in batch.columns else _with_answers(batch)
-    for (prompt, answers), extra in zip(shown, _extras(batch, given or {}), strict=True):
-        yield Item(prompt, answers, extra)
+    columns = {name: batch[column].to_list() for name, column in (given or {}).items()}
+    for at, ((prompt, answers), extra) in enumerate(zip(shown, _extras(batch), strict=True)):
+        named = {name: values[at] for name, values in columns.items()}
+        yield Item(prompt, answers, {**extra, **named}, named)
 
 
 def _conversations(batch: pl.DataFrame) -> Iterator[tuple[tuple[Message, ...], tuple[str, ...]]]:
@@ -56,9 +59,6 @@ def _text(turns: Sequence[Mapping[str, Any]] | None) -> str:
     return "\n\n".join(turn["content"] for turn in turns or () if turn["content"] is not None)
 
 
-def _extras(batch: pl.DataFrame, given: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _extras(batch: pl.DataFrame) -> Iterator[dict[str, Any]]:
     raw = batch["extra"].to_list() if "extra" in batch.columns else [None] * batch.height
-    columns = {name: batch[column].to_list() for name, column in given.items()}
-    for at, text in enumerate(raw):
-        found: dict[str, Any] = orjson.loads(text) if text else {}
-        yield found | {name: column[at] for name, column in columns.items()}
+    yield from (orjson.loads(text) if text else {} for text in raw)

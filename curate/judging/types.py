@@ -37,12 +37,15 @@ class Item:
 
     ``answers`` is empty for a prompt alone, one text for a conversation, two (chosen, rejected)
     for a pair, several for a ranked list. ``extra`` holds further columns that a task reads, such
-    as a checklist.
+    as a critique: whoever wrote the row wrote them. ``given`` are those of columns that the user
+    named. ``original`` is the item in whose place this one is asked about, without its content.
     """
 
     prompt: tuple[Message, ...]
     answers: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+    original: Item | None = None
 
 
 @dataclass(frozen=True)

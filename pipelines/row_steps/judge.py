@@ -165,7 +165,8 @@ class Judge(JudgeOptions):
             else:
                 side = 0.5 if value == 0.5 else float(value > 0.5)
             if side == 0.5:
-                yield at, places, "tie" if verdict.values["consistent"] else "inconsistent"
+                agreed = verdict.values.get("consistent", True)
+                yield at, places, "tie" if agreed else "inconsistent"
             else:
                 yield at, places[:: 1 if side else -1], (value if side else 1 - value,)
 
@@ -269,8 +270,8 @@ class Judge(JudgeOptions):
         words = [[len(text.split()) for text in item.answers] for _, _, item in asked]
         biases = pair_biases(
             mine,
-            first_position=_column(verdicts, "first_position"),
-            consistent=_column(verdicts, "consistent"),
+            first_position=self._if_added(verdicts, "first_position"),
+            consistent=self._if_added(verdicts, "consistent"),
             lengths=[first for first, _ in words],
             other_lengths=[second for _, second in words],
             gold=theirs,
@@ -299,6 +300,10 @@ class Judge(JudgeOptions):
         return np.array(
             [sides.get((one[0] == judge, one[1] == judge), np.nan) for one in models], float
         )
+
+    def _if_added(self, verdicts: Sequence[Verdict], name: str) -> Any:
+        """A value of the verdicts as numbers; None where the task, one of the user's, has none."""
+        return _column(verdicts, name) if name in self._task.adds else None
 
     def _numbers(self, verdicts: Sequence[Verdict]) -> Any:
         """The verdicts as numbers: a rating, or the first answer's score; NaN where there is none.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from siftune.curate.judge_tasks.constitution_preference import ConstitutionPreference
 from siftune.curate.judge_tasks.deita_quality import DeitaQuality
 from siftune.curate.judge_tasks.pairwise import Pairwise
 from siftune.curate.judges.scripted import Scripted
@@ -70,3 +71,13 @@ def test_what_cannot_be_calibrated_is_an_error() -> None:
         with pytest.raises(UnparsedError):
             task.verdict(pair, parsed)
     assert task.parse(pair, 0, Answer(None, even)) == even
+
+
+def test_the_questions_without_content_have_the_principle_of_the_row() -> None:
+    task = Calibrated(ConstitutionPreference(tuple(f"Principle {n}." for n in range(50))))
+    systems = [
+        {question.messages[0][1] for question in task.questions(item)}
+        for item in (Item((("user", f"q{row}"),), ("a", "b")) for row in range(5))
+    ]
+    assert [len(one) for one in systems] == [1] * 5
+    assert len(set.union(*systems)) > 1

@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.schema import schema_of
 from siftune.curate.judging.criteria import Criterion, criteria_of
 from siftune.curate.judging.engine import Judge
+from siftune.curate.judging.row_items import items_of
 from siftune.curate.judging.types import Answer, Question, UnjudgeableError
 from tests.curate.judge_task_cases import SINGLE, judged, refused, task_of
 
@@ -32,11 +34,11 @@ ITEM_LIST = [
 
 @pytest.mark.parametrize("given", [ITEM_LIST, json.dumps(ITEM_LIST)])
 def test_checklist_of_the_row(given):
-    task, item = task_of("checklist"), replace(SINGLE, extra={"checklist": given})
+    task, item = task_of("checklist", checklist=[]), replace(SINGLE, given={"checklist": given})
     assert judged(task, item, {"Yes": 0.5, "No": 0.5}) == {"score": 0.625, "items": [0.5, 1]}
-    free = replace(SINGLE, extra={"checklist": ["a", {"text": "b", "weight": 0}]})
+    free = replace(SINGLE, given={"checklist": ["a", {"text": "b", "weight": 0}]})
     assert judged(task, free, "Yes", "No") == {"score": 1, "items": [1, 0]}
-    percent = task_of("checklist", scale="percent")
+    percent = task_of("checklist", checklist=[], scale="percent")
     assert judged(percent, item, "80") == {"score": pytest.approx(0.85), "items": [0.8, 1]}
     assert judged(percent, item, "100/100")["score"] == 1
     refused(percent, item, "101", "80\n90")
@@ -47,7 +49,7 @@ def test_checklist_of_the_row(given):
         [{"text": "x", "check": "run: rm"}],
     ):
         with pytest.raises(UnjudgeableError, match="checklist"):
-            task.questions(replace(SINGLE, extra={"checklist": bad}))
+            task.questions(replace(SINGLE, given={"checklist": bad}))
 
 
 @pytest.mark.parametrize(
@@ -81,8 +83,8 @@ class Silent:
 
 
 def test_a_checklist_that_code_decides_asks_nothing():
-    item = replace(SINGLE, extra={"checklist": [{"text": "One word?", "check": "max_words: 1"}]})
-    (verdict, unjudged) = Judge(Silent(), task_of("checklist")).verdicts(
+    item = replace(SINGLE, given={"checklist": [{"text": "One word?", "check": "max_words: 1"}]})
+    (verdict, unjudged) = Judge(Silent(), task_of("checklist", checklist=[])).verdicts(
         [item, replace(item, answers=("",))]
     )
     assert verdict.values == {"score": 1, "items": [1]}
@@ -115,6 +117,28 @@ def test_rubric():
         task_of("rubric", criteria=[]).questions(SINGLE)
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "column"),
+    [("checklist", "checklist", "checklist"), ("rubric", "criteria", "rubric")],
+)
+def test_a_row_brings_no_criteria_of_its_own(name, option, column):
+    """A field of the raw row is not read, and the option wins over a column that was given."""
+    own = [{"text": "Anything?", "check": "min_chars: 0"}]
+    turns = [{"role": role, "content": role} for role in ("user", "assistant")]
+    frame = pl.DataFrame({"extra": [json.dumps({column: own})], "listed": [json.dumps(own)]})
+    turned = pl.Series("messages", [turns], schema_of("conversation")["messages"], strict=False)
+    table = frame.with_columns(turned)
+    (item,) = items_of(table)
+    asked = task_of(name, **{option: ["is a prime"]})
+    assert judged(asked, item, "No")["score"] == 0
+    (with_column,) = items_of(table, {column: "listed"})
+    assert judged(asked, with_column, "No")["score"] == 0
+    bare = task_of(name, **{option: []})
+    assert judged(bare, with_column)["score"] == 1
+    with pytest.raises(UnjudgeableError, match="given"):
+        bare.questions(item)
+
+
 def test_checklist_items_feed_the_checklist():
     task = task_of("checklist_items")
     drafted = [
@@ -124,8 +148,8 @@ def test_checklist_items_feed_the_checklist():
     verdict = judged(task, SINGLE, json.dumps(drafted))
     frame = pl.DataFrame([verdict], schema=dict(task.adds), strict=True)
     assert frame["checklist"].to_list() == [drafted]
-    item = replace(SINGLE, extra=frame.row(0, named=True))
-    assert judged(task_of("checklist"), item, "No")["score"] == pytest.approx(0.2)
+    item = replace(SINGLE, given=frame.row(0, named=True))
+    assert judged(task_of("checklist", checklist=[]), item, "No")["score"] == pytest.approx(0.2)
     shown = task_of("checklist_items", with_answers=True).questions(SINGLE)[0].messages[1][1]
     assert ("Seven." in shown, "Seven." in task.questions(SINGLE)[0].messages[1][1]) == (
         True,

@@ -349,9 +349,11 @@ def test_contrastive():
     right, wrong = "Because.\nVerdict: A", "Hm.\nVerdict: B"
     verdict = judged(task, PAIR, right, wrong, wrong, wrong)
     assert verdict == {
-        "winner": "first",
+        "winner": "tie",  # the row's order is even, the swapped one prefers the first
         "preference": 0.75,
         "consistent": False,
+        "tie": True,
+        "first_position": 0.5,
         "verdicts": ["first", "first", "second", "first"],
         "judgements": [right, wrong, wrong, wrong],
     }

@@ -239,6 +239,26 @@ def test_a_judge_that_only_sees_the_order_labels_nothing(small, tmp_path):
     assert facts["figures"]["position"]["value"] == 0.0
 
 
+OWN_TASK = """
+from siftune.curate.judge_tasks.pairwise import Pairwise
+
+class Plain(Pairwise):
+    adds = {name: Pairwise.adds[name] for name in ("winner", "preference")}
+
+    def verdict(self, item, parsed):
+        found = super().verdict(item, parsed)
+        return {name: found[name] for name in self.adds}
+"""
+
+
+@pytest.mark.parametrize("task", ["contrastive", "plain.py:Plain"])
+def test_any_task_with_a_winner_and_a_preference_labels_pairs(small, tmp_path, task):
+    Path("plain.py").write_text(OWN_TASK)
+    facts = Judge(judge=JUDGE, task=task)(Path("pairs.jsonl"), tmp_path / "out")
+    assert facts["kept"] == 16
+    assert ("position" in facts["figures"]) == (task == "contrastive")
+
+
 def test_a_cap_on_money_needs_prices_and_a_server_its_model():
     with pytest.raises(UsageError, match="max_cost needs price_input"):
         Judge(judge=JUDGE, max_cost=1.0)
