@@ -97,6 +97,16 @@ def _rooted(pairs: Sequence[Pair]) -> Iterator[Pair]:
     return (dataclasses.replace(pair, root=roots[pair.prompt]) for pair in pairs)
 
 
+def mixed(pairs: Sequence[Pair], most: int) -> list[Pair]:
+    """The first ``most`` pairs of each file, taken from the files in turn."""
+    at: dict[str, int] = {}
+    placed = []
+    for pair in pairs:
+        place = at[pair.data] = at.get(pair.data, -1) + 1
+        placed.append((place, pair.data, pair))
+    return [pair for place, _, pair in sorted(placed, key=lambda one: one[:2]) if place < most]
+
+
 Scores = Mapping[str, float]
 """How likely a judge finds the better answer better, by `Pair.draw`; what it refused is absent."""
 
@@ -123,7 +133,7 @@ def chat_model(pairs: Sequence[Pair], asked: argparse.Namespace) -> Scores:
     """The judge of ``--judge``, in both orders, by expected score."""
     task = Pairwise(ties=False, max_chars=asked.shown)
     backend = judge_backend(asked.judge, {"precision": asked.precision})
-    some = sorted(pairs, key=lambda pair: pair.draw)[: asked.judged]
+    some = mixed(pairs, asked.judged)
     return judged(some, backend, task, asked.cache / "answers.sqlite", asked.minutes)
 
 
@@ -131,9 +141,8 @@ def reward_model(pairs: Sequence[Pair], asked: argparse.Namespace) -> Scores:
     """A reward model of MiniLM, trained on half of the prompts, on the others."""
     from siftune.finetune.trainers.reward_model import RewardModel
 
-    mixed = sorted(pairs, key=lambda pair: pair.draw)
-    train = [pair for pair in mixed if pair.trains][: asked.trained]
-    test = [pair for pair in mixed if not pair.trains][: asked.judged]
+    train = mixed([pair for pair in pairs if pair.trains], asked.trained)
+    test = mixed([pair for pair in pairs if not pair.trains], asked.judged)
     rows = asked.cache / "reward_pairs.jsonl"
     lines = (
         {"prompt": pair.prompt, "chosen": pair.better, "rejected": pair.worse} for pair in train
@@ -234,10 +243,10 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--cache", type=Path, required=True, help="folder of answers and of the reward model")
     add("--most", type=int, default=760, help="pairs of each file")
     add("--judge", default="smollm2", help="chat model; an empty text leaves it out")
-    add("--judged", type=int, default=2000, help="pairs that each model judges at most")
+    add("--judged", type=int, default=760, help="pairs of each file that a model judges at most")
     add("--precision", default="bf16", help="number format of the chat model")
     add("--shown", type=int, default=600, help="characters of a message that it is shown")
-    add("--trained", type=int, default=400, help="pairs of the reward model; 0 leaves it out")
+    add("--trained", type=int, default=200, help="pairs of each file for the reward model; 0: none")
     add("--epochs", type=float, default=1.0, help="epochs of the reward model")
     add("--minutes", type=float, default=25.0, help="time that each model may judge")
     add("--only-reward", action="store_true", help="train and ask the reward model, no table")
