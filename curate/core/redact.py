@@ -7,13 +7,16 @@ from base64 import b64encode
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["hidden", "protect", "without_protected"]
+__all__ = ["hidden", "is_secret", "protect", "without_protected"]
 
 _USER_INFO: Final = re.compile(r"(?<=://)(?:[^\s/?#]+|[^\s/?#:]*:\S+)(?=@)")
+_NAMES: Final = (
+    "token|key|secret|pass|pwd|sig|auth|cred|session|jwt|code|policy|bearer|access|ticket|assertion"
+    "|otp|hmac"
+)
 _SECRET: Final = re.compile(
     r"(?i)((?:[?&;#]|%3f|%26)"  # before a parameter of a URL, or of one quoted in another
-    r"(?=[^\s=&;#?%]*(?:token|key|secret|pass|pwd|sig|auth|cred|session|jwt|code|policy|bearer"
-    r"|access|ticket|assertion|otp|hmac))"
+    rf"(?=[^\s=&;#?%]*(?:{_NAMES}))"
     r"[^\s=&;#?%]*(?:=|%3d))[^\s&#;]+"
 )
 _AUTHORIZATION: Final = re.compile(
@@ -46,6 +49,15 @@ def without_protected(text: str) -> str:
         if secret in text:
             text = text.replace(secret, _HIDDEN)
     return text
+
+
+def is_secret(name: str) -> bool:
+    """Whether the parameter of a URL has a name of secrets.
+
+    >>> is_secret("X-Amz-Signature"), is_secret("api-version")
+    (True, False)
+    """
+    return re.search(_NAMES, name, re.IGNORECASE) is not None
 
 
 def hidden(text: str) -> str:

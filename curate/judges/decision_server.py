@@ -32,15 +32,16 @@ class DecisionServer(ServerClient):
     Options:
         url: The server, with or without ``/v1``, such as http://localhost:8000.
         model: The model's name on the server.
-        key_variable: The environment variable that holds the server's key; none is sent without it.
+        key_variable: The environment variable with the server's key; OPENAI_API_KEY at openai.com.
         key_file: A file that holds the key instead.
         allow_link_local: Allow a server at a link-local or cloud metadata address.
+        name: A word that tells this judge from another whose model has the same name.
     """
 
     @property
     def identity(self) -> str:
         """The model, and the endpoint, whose prompt is its own."""
-        return f"decision_server:{self.model}"
+        return f"decision_server:{self._named}"
 
     async def ask(self, question: Question) -> Answer:
         """The probabilities of the question's labels.

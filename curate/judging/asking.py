@@ -25,6 +25,8 @@ __all__ = ["Asking", "ItemAsking", "Outcome", "summed"]
 
 _QUOTED: Final = 2_000  # characters of an unparsed answer that are sent back
 _DETAIL: Final = 300
+_THINK: Final = "<think>"
+_END: Final = "</think>"
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Asking:
             return self._failed(outcome.error.reason, outcome.error.detail)
         answer = outcome.answer or Answer()
         try:
+            answer = _without_thoughts(answer)
             self.parsed = self.task.parse(self.item, self.number, answer)
         except UnparsedError as error:
             if self.attempt >= self.ask_again or answer.text is None:
@@ -98,6 +101,24 @@ class Asking:
         wrong = f"That answer cannot be used: {expected}. Answer again in the form asked for."
         turns = (("assistant", text[:_QUOTED] or "(no answer)"), ("user", wrong))
         self.question = replace(self.question, messages=(*self.question.messages, *turns))
+
+
+def _without_thoughts(answer: Answer) -> Answer:
+    r"""An answer without the reasoning that it begins with.
+
+    >>> _without_thoughts(Answer("<think>\nA or B?\n</think>\n\nA")).text
+    'A'
+
+    Raises:
+        UnparsedError: the reasoning has no end.
+    """
+    text = (answer.text or "").lstrip()
+    if not text.startswith(_THINK):
+        return answer
+    _, end, rest = text.partition(_END)
+    if not end:
+        raise UnparsedError("expected an answer after the reasoning (extra_tokens)", "cut")
+    return replace(answer, text=rest.strip())
 
 
 class ItemAsking:

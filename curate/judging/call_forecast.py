@@ -177,8 +177,10 @@ class _Questions:
             key = key_of(str(number), question, 0)
             new += key not in self._asked
             self._asked.add(key)
-        most = sum(map(prices.bound, questions))
-        most_output = sum(one.max_tokens for one in questions)
+        extra = getattr(self.scorer.backends[number], "extra_tokens", 0)
+        longest = [replace(one, max_tokens=one.max_tokens + extra) for one in questions]
+        most = sum(map(prices.bound, longest))
+        most_output = sum(one.max_tokens for one in longest)
         return _Row(len(questions), new, sum(sizes), most_output, most, spent)
 
     def forecast(self) -> CallForecast:

@@ -19,7 +19,7 @@ from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.project_folder import make_project_folder, project_folder
 from siftune.curate.judging.panel import Panel
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.spec import judge_backend, named_judge
+from siftune.curate.judging.spec import judge_backend, named_judge, refuse_same
 from siftune.curate.judging.spending import Prices
 from siftune.curate.judging.types import AsyncBackend, Backend, Task, Verdict
 
@@ -116,7 +116,7 @@ class JudgeColumns:
 
     judge: str | Mapping[str, Any]
     task: str
-    panel: tuple[str, ...] = ()
+    panel: tuple[str | Mapping[str, Any], ...] = ()
     quorum: Count | None = None
     judge_options: Mapping[str, Any] = field(default_factory=dict)
     task_options: Mapping[str, Any] = field(default_factory=dict)
@@ -144,7 +144,7 @@ class JudgeColumns:
     def __post_init__(self) -> None:
         for judge in (self.judge, *self.panel):
             named_judge(judge)
-        if len({str(self.judge), *self.panel}) <= len(self.panel):
+        if len({str(one) for one in (self.judge, *self.panel)}) <= len(self.panel):
             raise UsageError("panel: a judge is named twice, whose answers would be the same")
         self._check(self.made_task)
         if self.column and not self.column.isidentifier():
@@ -264,7 +264,10 @@ class JudgeColumns:
     def backends(self) -> list[Backend | AsyncBackend]:
         """The judges; a model is loaded when it is asked, once in each worker."""
         first = judge_backend(self.judge, self.judge_options)
-        return [first, *(judge_backend(one) for one in self.panel)]
+        found = [first, *(judge_backend(one) for one in self.panel)]
+        if self.panel:
+            refuse_same(found)
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         """The options, without a model that is loaded."""

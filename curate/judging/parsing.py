@@ -111,7 +111,7 @@ def text(asked: Asked, answer: Answer, *, complete: bool = True) -> str:
 def _was_cut(asked: Asked, answer: Answer) -> bool:
     if answer.truncated:
         return True
-    return answer.output_tokens is not None and answer.output_tokens >= asked.max_tokens
+    return answer.output_tokens == asked.max_tokens  # a server that was given more wrote more
 
 
 def distribution(asked: Asked, answer: Answer) -> Mapping[str, float] | None:

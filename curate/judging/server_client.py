@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.redact import hidden, protect
+from siftune.curate.core.redact import hidden, is_secret, protect
 from siftune.curate.judging.responses import failure_of_status
 from siftune.curate.judging.types import BackendError
 
@@ -36,15 +36,18 @@ _ALLOW: Final = "if it is meant, set the option allow_link_local"
 class ServerClient:
     """Requests to the server at ``url`` over the ``openai`` client, each sent once.
 
-    The key is sent to the host of ``url`` alone; redirects are not followed. ``user:password@`` in
-    the URL is sent instead of a key. `close` ends what one event loop has opened.
+    The key is sent to the host of ``url`` alone, over http only within a local network; redirects
+    are not followed. ``user:password@`` in the URL is sent instead of a key. Without
+    ``key_variable`` and ``key_file`` only a host of OpenAI gets a key, ``OPENAI_API_KEY``. ``name``
+    tells judges apart whose models have the same name. `close` ends what one event loop has opened.
     """
 
     url: str = field(repr=False)
     model: str
-    key_variable: str = "OPENAI_API_KEY"
+    key_variable: str = ""
     key_file: str = ""
     allow_link_local: bool = False
+    name: str = ""
     _client: Any = field(default=None, init=False, repr=False)
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
@@ -58,8 +61,15 @@ class ServerClient:
             raise UsageError(f"the judge at {self.shown} needs the name of a model: URL#MODEL")
         protect(unquote(parts.password or ""))
         protect(parts.netloc.rpartition("@")[0])
-        for _, value in parse_qsl(parts.query):
-            protect(value)
+        for name, value in parse_qsl(parts.query):
+            if is_secret(name):
+                protect(value)
+        secret = parts.username is not None or self.key_file or self._variable
+        if parts.scheme == "http" and secret and not _is_local(parts.hostname):
+            raise UsageError(
+                f"{self.shown} would get its key without encryption: use https, or a tunnel that "
+                "ends at localhost"
+            )
         with suppress(ValueError):  # a name, whose addresses are looked up by the first question
             self._refuse_address(parts.hostname)
         if find_spec("openai") is None:
@@ -152,8 +162,19 @@ class ServerClient:
             return "user and password are those of the URL"
         if self.key_file:
             return f"the key is that of the file {self.key_file}"
-        state = "set" if os.environ.get(self.key_variable, "").strip() else "not set"
-        return f"the key is that of the environment variable {self.key_variable}, which is {state}"
+        if not self._variable:
+            return "no key was sent: name its key_variable or key_file"
+        state = "set" if os.environ.get(self._variable, "").strip() else "not set"
+        return f"the key is that of the environment variable {self._variable}, which is {state}"
+
+    @property
+    def _variable(self) -> str:
+        return self.key_variable or ("OPENAI_API_KEY" if self._is_openai else "")
+
+    @property
+    def _named(self) -> str:
+        """The model, with the name that tells it from another of the same name."""
+        return f"{self.model} {self.name}" if self.name else self.model
 
     def _key(self) -> str | None:
         if self.key_file:
@@ -162,7 +183,7 @@ class ServerClient:
             except (OSError, UnicodeDecodeError) as error:
                 raise UsageError(f"key_file {self.key_file} cannot be read ({error})") from None
         else:
-            key = os.environ.get(self.key_variable, "").strip()
+            key = os.environ.get(self._variable, "").strip() if self._variable else ""
         protect(key)
         if not key.isascii() or not key.isprintable():
             raise UsageError("the key of the judge's server holds characters that no key has")
@@ -202,6 +223,22 @@ class ServerClient:
 def _host_and_port(parts: SplitResult) -> str:
     """The network location without user and password."""
     return parts.netloc.rpartition("@")[2]
+
+
+def _is_local(host: str) -> bool:
+    """Whether a host is of this machine or its network.
+
+    >>> [_is_local(host) for host in ("localhost", "127.0.0.1", "::1", "10.0.0.1", "vllm")]
+    [True, True, True, True, True]
+    >>> [_is_local(host) for host in ("api.host.ai", "8.8.8.8", "2852039166")]
+    [False, False, False]
+    """
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        plain = "." not in host and not host[0].isdigit()  # a number is an address, too
+        return plain or host.endswith((".localhost", ".local", ".internal"))
+    return address.is_private
 
 
 def _is_refused(text: str) -> bool:

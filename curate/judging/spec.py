@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -12,7 +12,7 @@ from siftune.curate.core.redact import hidden
 from siftune.curate.core.registry import build, names
 from siftune.curate.judging.types import AsyncBackend, Backend
 
-__all__ = ["JUDGES", "judge_backend", "named_judge"]
+__all__ = ["JUDGES", "judge_backend", "named_judge", "refuse_same"]
 
 JUDGES: Final = "curate.judges"
 _FORMS: Final = (
@@ -75,6 +75,21 @@ def named_judge(text: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if not text.strip() or "://" in text:
         raise UsageError(f"judge: expected {_FORMS}; got {hidden(text)!r}")
     return "local_model", {"model": text}
+
+
+def refuse_same(judges: Sequence[Backend | AsyncBackend]) -> None:
+    """Refuse judges that the cache takes for one, so that only the first would be asked.
+
+    Raises:
+        UsageError: two have one identity.
+    """
+    known = [judge.identity for judge in judges]
+    same = next((one for one in known if known.count(one) > 1), None)
+    if same is not None:
+        raise UsageError(
+            f"two judges are {same!r} for the cache, and only one would be asked: where they are "
+            "different models on two servers, give one the option name"
+        )
 
 
 def _address(text: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from siftune.curate.judge_stats.intervals import Estimate, mean, share
 from siftune.curate.judge_stats.pair_biases import pair_biases
 from siftune.curate.judging.judge_columns import judge_task
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.spec import judge_backend
+from siftune.curate.judging.spec import judge_backend, named_judge, refuse_same
 from siftune.curate.judging.types import Item, Task, Verdict
 from siftune.curate.rows.convert import content_digest
 from siftune.finetune.data import training_rows
@@ -73,8 +73,12 @@ class Judge(JudgeOptions):
     makes: ClassVar = "preference"
 
     def check_options(self) -> None:
-        """Refuse a task that has no label for pairs."""
+        """Refuse a task without a label for pairs, and two servers that the cache takes for one."""
         _ = self._rates
+        if self.second is not None and "server" in named_judge(self.second)[0]:
+            second = judge_backend(self.second, self.second_options)
+            if "server" in named_judge(self.judge)[0]:
+                refuse_same([self.backend, second])
 
     def __call__(self, rows: Path, out: Path) -> Mapping[str, Any]:
         """Write the folder ``out``; returns what was counted and measured.

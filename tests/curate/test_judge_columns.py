@@ -87,6 +87,17 @@ def test_what_is_not_rated_is_null_with_a_reason_and_ends_in_the_ledger(judge):
     assert result.manifest["stages"][1]["errors"] == {"timeout": 1, "unparsed": 1}
 
 
+def test_a_panel_of_two_servers_with_one_name_of_a_model_is_refused():
+    given = {"judge": "http://a/v1#local", "task": "alpagasus", "panel": ("http://b/v1#local",)}
+    with pytest.raises(UsageError, match=r"two judges are 'server:local' .* the option name"):
+        _ = JudgeRating(**given).backends
+    named = JudgeRating(**given, judge_options={"name": "strong"})
+    assert named.describe()["judge"] == "server:local strong, server:local"
+    panel = ({"backend": "http://b/v1#local", "name": "b"},)
+    made = build("curate.scorers", "judge_rating", {**given, "panel": panel})
+    assert made.describe()["judge"] == "server:local, server:local b"
+
+
 def test_rows_that_a_run_keeps_unscored_are_named_too(judge):
     ran(judge, RATE)
     assert ledger(judge)["rows:3"] == ("read", {"not_scored": {"judge_rating": "timeout"}})

@@ -183,7 +183,8 @@ def test_a_refused_key_is_not_tried_again_and_named_without_it(monkeypatch):
 
     monkeypatch.setitem(FAULTS, "401", refuse)
     with JudgeServer(lambda body, times: "401") as server:
-        (verdict,) = judge_of(server).verdicts(items(1))
+        backend = Server(server.url, "m", key_variable="OPENAI_API_KEY")
+        (verdict,) = Judge(backend, TASK).verdicts(items(1))
     assert (verdict.error, verdict.asked) == ("http_401", 1)
     assert verdict.detail == (
         "Incorrect API key: ***; the key is that of the environment variable OPENAI_API_KEY, which "
@@ -233,7 +234,8 @@ def test_keys_and_passwords_are_in_no_file_and_no_text(monkeypatch, tmp_path, st
     monkeypatch.setitem(FAULTS, "repeat", repeat)
     with JudgeServer(lambda body, times: "repeat") as server:
         url = server.url.replace("http://", f"http://{user}") + "?token=canary-token"
-        judge = judge_of(url, cache=tmp_path / "c")
+        backend = Server(url, "m", key_variable="OPENAI_API_KEY")
+        judge = Judge(backend, TASK, cache=tmp_path / "c", sleep=FakeTime().sleep)
         (verdict,) = judge.verdicts(items(1))
     secret = server.headers[0]["authorization"].partition(" ")[2]
     texts = [repr(verdict), repr(judge), judge.backend.identity, judge.backend.shown]
@@ -241,6 +243,72 @@ def test_keys_and_passwords_are_in_no_file_and_no_text(monkeypatch, tmp_path, st
     assert "canary" in secret or "canary" in base64.b64decode(secret).decode()
     assert not any("canary" in text or secret in text for text in texts)
     assert "canary" not in hidden(f"{secret} and canary-token")
+
+
+def test_the_key_of_openai_is_sent_to_no_other_host(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-0004")
+    with JudgeServer() as server:
+        ratings(server, 1)
+    assert "authorization" not in server.headers[0]
+    assert Server("https://api.openai.com/v1", "m")._authorization() == "Bearer sk-canary-0004"
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("http://api.openai.com/v1", {}),
+        ("http://judge.example.org/v1", {"key_variable": "MY_KEY"}),
+        ("http://8.8.8.8/v1", {"key_file": "key"}),
+        ("http://me:password@judge.example.org/v1", {}),
+    ],
+)
+def test_no_key_goes_unencrypted_to_a_host_that_is_not_local(url, options):
+    with pytest.raises(UsageError, match="without encryption: use https"):
+        Server(url, "m", **options)
+
+
+def test_a_parameter_of_the_url_that_is_no_secret_is_left_in_answers():
+    said = "signed on 2024-10-21 by canary-0005"
+    with JudgeServer(reply=lambda body: completion(said)) as server:
+        backend = Server(f"{server.url}?api-version=2024-10-21&code=canary-0005", "m")
+        (verdict,) = Judge(backend, TASK, ask_again=0).verdicts(items(1))
+    assert verdict.answers[0].text == "signed on 2024-10-21 by ***"
+
+
+@pytest.mark.parametrize(
+    ("said", "finish", "error"),
+    [
+        ("<think>\n\n</think>\n\n3", "stop", None),
+        ("<think>\nScore: 5\n</think>\n3", "stop", None),
+        ("3", "stop", None),  # the reasoning is elsewhere, and its tokens are counted
+        ("3", "length", "cut"),
+        ("<think>\n3", "length", "cut"),
+    ],
+)
+def test_a_server_that_reasons_is_parsed_after_its_reasoning(said, finish, error):
+    options = {"extra_tokens": 100, "extra_body": {"reasoning_effort": "low"}}
+    reply = completion(said, finish, completion_tokens=40)
+    with JudgeServer(reply=lambda body: reply) as server:
+        backend = Server(server.url, "m", **options)
+        judge = Judge(backend, TASK, ask_again=0, prices=Prices(output=1.0), max_cost=1.0)
+        (verdict,) = judge.verdicts(items(1))
+    assert verdict.error == error
+    assert (verdict.values or {}).get("rating") == (None if error else 3)
+    assert verdict.answers[0].text == said  # which the cache keeps
+    body = server.bodies[0]
+    assert (body["max_tokens"], body["reasoning_effort"]) == (116, "low")
+
+
+def test_fields_of_the_question_are_not_set_otherwise():
+    with pytest.raises(UsageError, match="extra_body: max_tokens, n cannot be set"):
+        Server("http://localhost/v1", "m", extra_body={"n": 4, "max_tokens": 3})
+
+
+def test_tokens_for_reasoning_are_part_of_the_bound(tmp_path):
+    with JudgeServer(reply=lambda body: {**completion("3"), "usage": None}) as server:
+        backend = Server(server.url, "m", extra_tokens=1_000)
+        (verdict,) = Judge(backend, TASK, prices=Prices(output=1.0)).verdicts(items(1))
+    assert verdict.cost == 1_016_000
 
 
 def test_a_traceback_has_no_keys(monkeypatch, capsys):

@@ -266,6 +266,13 @@ def test_a_cap_on_money_needs_prices_and_a_server_its_model():
         Judge(judge="https://host/v1")
 
 
+def test_a_second_server_with_the_same_name_of_a_model_is_refused():
+    servers = {"judge": "http://a/v1#local", "second": "http://b/v1#local"}
+    with pytest.raises(UsageError, match=r"two judges are 'server:local' .* the option name"):
+        Judge(**servers).check_options()
+    Judge(**servers, second_options={"name": "b"}).check_options()
+
+
 def test_in_self_rewarding_the_model_of_the_round_answers_and_judges(small, tmp_path):
     given = small("self_rewarding")
     steps = load(recipe_file(Path("self_rewarding")), [one for one in given if "judge=" not in one])

@@ -370,11 +370,12 @@ def test_s14_a_judges_key_and_password_are_neither_written_nor_printed(here, mon
             [
                 server.url.replace("//", "//me:canary-word@"),
                 other.url.replace("//", "//me:canary-word@"),
-                f"{other.url}?token=canary-token",
+                f"{other.url}?token=canary-token",  # with the key
                 "http://me:canary-word@127.0.0.1:1/v1",  # where nobody answers
             ]
         ):
             options = ("--judge", f"{url}#m{number}", "--tries", "1", "--out", f"o{number}")
+            options += ("--judge-options", "key_variable=OPENAI_API_KEY")
             done = called("curate", "score", "d.jsonl", "judge_rating", *options)
             printed += done.out + done.err
     assert len(server.bodies) == 1
