@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import polars as pl
 
-__all__ = ["Chart", "arms_chart", "curve", "embedding_map", "histogram"]
+__all__ = ["Chart", "arms_chart", "curve", "embedding_map", "histogram", "rounds_chart"]
 
 Chart: TypeAlias = dict[str, Any]
 """``data`` and ``layout`` of a plotly figure."""
@@ -45,6 +45,30 @@ def curve(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> Cha
         for i, (name, points) in enumerate(lines.items())
     ]
     return _figure(data, "step", title)
+
+
+def rounds_chart(title: str, lines: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Chart:
+    """One line a name: of each round a figure with its ``low`` and ``high``."""
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": name,
+            "x": [*points],
+            "y": [one["value"] for one in points.values()],
+            "error_y": {
+                "type": "data",
+                "symmetric": False,
+                "array": [one["high"] - one["value"] for one in points.values()],
+                "arrayminus": [one["value"] - one["low"] for one in points.values()],
+            },
+            "line": {"color": _COLOURS[i % len(_COLOURS)]},
+        }
+        for i, (name, points) in enumerate(lines.items())
+    ]
+    figure = _figure(data, "round", title, showlegend=True)
+    figure["layout"]["xaxis"] |= {"dtick": 1}
+    return figure
 
 
 def arms_chart(arms: Sequence[Mapping[str, Any]], metric: str) -> Chart:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["judged_steps", "judged_text", "stop_texts"]
+__all__ = ["by_round", "judged_steps", "judged_text", "stop_texts"]
 
+_BY_ROUND: Final = (
+    *("length", "position", "agreement", "self_preference"),
+    *("win_rate", "length_controlled"),
+)
 _WORDS: Final = {
     "length": "words of an answer",
     "position": "position bias",
@@ -18,18 +22,51 @@ _WORDS: Final = {
     "win_rate": "win rate of the first model",
     "self_excess": "own answers' win rate less that of the second judge",
     "ability": "accuracy by the second judge",
+    "length_controlled": "the same at equal length",
     "accuracy": "accuracy on the given labels",
     "words_more": "words that a revision adds",
+}
+_CHANGES: Final = {  # in the direction that is bad, as `measure_drift` has them
+    "length": "words of an answer, times those of round 1",
+    "position": "growth of the position bias since round 1",
+    "self_preference": "growth of the self-preference since round 1",
+    "agreement": "loss of kappa with the second judge since round 1",
 }
 
 
 def judged_steps(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of each step that asked a judge: label, counts, cost, and figures with intervals as text."""
     found = [one for one in manifest.get("made") or () if "judged" in one]
-    return [_step(one["label"], one["rows"], one["judged"]) for one in found]
+    changes = {one["label"]: one.get("changes", {}) for one in _measured(manifest)}
+    return [
+        _step(one["label"], one["rows"], one["judged"], changes.get(one["label"], {}))
+        for one in found
+    ]
 
 
-def _step(label: str, rows: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+def by_round(manifest: Mapping[str, Any]) -> dict[str, dict[str, dict[int, Mapping[str, float]]]]:
+    """Of each figure that drifts and each step that measured it: its values by round, from two."""
+    found: dict[str, dict[str, dict[int, Mapping[str, float]]]] = {}
+    for one in _measured(manifest):
+        step = one["label"].removesuffix(f"-{one['round']}")
+        for name in _BY_ROUND:
+            if name in one["figures"]:
+                lines = found.setdefault(_WORDS[name], {})
+                lines.setdefault(step, {})[one["round"]] = one["figures"][name]
+    return {
+        name: {step: line for step, line in lines.items() if len(line) > 1}
+        for name, lines in found.items()
+        if any(len(line) > 1 for line in lines.values())
+    }
+
+
+def _measured(manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return (manifest.get("rounds") or {}).get("measured", ())
+
+
+def _step(
+    label: str, rows: int, facts: Mapping[str, Any], changes: Mapping[str, Any]
+) -> dict[str, Any]:
     left_out = {why.replace("_", " "): n for why, n in facts.get("left_out", {}).items() if n}
     figures = {_WORDS.get(key, key): _text(one) for key, one in facts.get("figures", {}).items()}
     return {
@@ -39,6 +76,7 @@ def _step(label: str, rows: int, facts: Mapping[str, Any]) -> dict[str, Any]:
         "asked": facts.get("asked", 0),
         "cost": facts.get("cost", 0.0),
         "figures": figures,
+        "changes": {_CHANGES[key]: _text(one) for key, one in changes.items()},
         "not_measured": {
             _WORDS.get(key, key): why for key, why in facts.get("not_measured", {}).items()
         },
@@ -53,7 +91,8 @@ def stop_texts(manifest: Mapping[str, Any]) -> list[str]:
     """Why rounds were ended, one sentence each."""
     stopped = (manifest.get("rounds") or {}).get("stopped", ())
     return [
-        f"the rounds end at {one['label']}, before it is trained on: {'; '.join(one['reasons'])}"
+        f"the rounds end at {one['label']}, with none of the later steps of a round: "
+        + "; ".join(one["reasons"])
         for one in stopped
     ]
 
@@ -64,5 +103,6 @@ def judged_text(manifest: Mapping[str, Any]) -> Sequence[str]:
     for step in judged_steps(manifest):
         left = f"; left out: {step['left_out']}" if step["left_out"] else ""
         figures = "".join(f", {name} {value}" for name, value in step["figures"].items())
+        figures += "".join(f"; {name} {value}" for name, value in step["changes"].items())
         lines.append(f"{step['label']}: {step['rows']:,} rows{left}{figures}")
     return [*lines, *stop_texts(manifest)]

@@ -12,12 +12,13 @@ from siftune.curate.core.registry import closest
 from siftune.curate.files.outputs import check_name
 from siftune.curate.files.yaml_text import read_yaml
 from siftune.curate.runs.recipe import Recipe, apply_overrides, checked_seed, parse
-from siftune.pipelines.train_steps import HELD, ROWS, Step, makes_rows, read_steps
+from siftune.pipelines.train_steps import HELD, JUDGES, ROWS, Step, makes_rows, read_steps
 
 __all__ = ["ARMS", "KEYS", "Arms", "Pipeline", "load", "read", "settings_of"]
 
 KEYS = (
-    *("name", "seed", "base", "init", "judge", "rows", "pairs", "heldout", "train", "evaluate"),
+    *("name", "seed", "base", "init", "judge", "second", "rows", "pairs"),
+    *("heldout", "train", "evaluate"),
     "arms",
 )
 _HELDOUT = {"prompts": "rows", "pairs": "pairs"}  # and whose source it takes where it names none
@@ -41,7 +42,8 @@ class Pipeline:
 
     They are the path of a file, or a curate recipe that selects them, such as the test part of what
     ``rows`` and ``pairs`` train on (`selectors.split`); without a ``source`` of its own it
-    reads theirs. ``judge`` is the LLM judge of the steps that ask one and name none.
+    reads theirs. ``judge`` is the LLM judge of the steps that ask one and name none, ``second``
+    the one whose agreement with it is measured.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Pipeline:
     base: str | None = None
     init: Mapping[str, Any] | None = None
     judge: str | None = None
+    second: str | None = None
     heldout: Mapping[str, str | Recipe] = field(default_factory=dict)
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     arms: Arms | None = None
@@ -118,9 +121,11 @@ def _pipeline(raw: Mapping[str, Any], problems: Problems) -> Pipeline:
     with problems.collecting():
         given["seed"] = _seed(raw)
     seed = given.get("seed", 0)
-    with problems.collecting():
-        given["judge"] = _judge(raw)
-    given["train"] = read_steps(raw.get("train", []), problems, given.get("judge"))
+    for key in JUDGES:
+        with problems.collecting():
+            given[key] = _judge(raw, key)
+    judges = {key: given[key] for key in JUDGES if given.get(key) is not None}
+    given["train"] = read_steps(raw.get("train", []), problems, judges)
     whole = not any(str(one).startswith("train") for one in problems.found)
     made: dict[str, Callable[[], Any]] = {
         "name": lambda: _name(raw),
@@ -171,10 +176,10 @@ def _base(raw: Mapping[str, Any]) -> str | None:
     return base
 
 
-def _judge(raw: Mapping[str, Any]) -> str | None:
-    judge = raw.get("judge")
+def _judge(raw: Mapping[str, Any], key: str) -> str | None:
+    judge = raw.get(key)
     if judge is not None and (not isinstance(judge, str) or not judge):
-        raise UsageError(f"judge: expected the text that names a judge, got {judge!r}")
+        raise UsageError(f"{key}: expected the text that names a judge, got {judge!r}")
     return judge
 
 

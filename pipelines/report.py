@@ -20,8 +20,8 @@ from siftune.finetune.core.intervals import as_text
 from siftune.finetune.models.loading import read_facts
 from siftune.finetune.runs.summary import WORDS
 from siftune.pipelines.before_after import comparison
-from siftune.pipelines.charts import Chart, arms_chart, curve
-from siftune.pipelines.judge_report import judged_steps, stop_texts
+from siftune.pipelines.charts import Chart, arms_chart, curve, rounds_chart
+from siftune.pipelines.judge_report import by_round, judged_steps, stop_texts
 from siftune.pipelines.selection_data import Selection
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         "models": [_model(*folders, charts) for folders in _models(run)],
         "arms": _arms(run, charts),
         "comparison": _compared(run),
-        **_judged(run),
+        **_judged(run, charts),
     }
     if not content["selections"] and not content["models"]:
         raise UsageError(f"{run} holds no finished run: expected manifest.json of a run in it")
@@ -221,12 +221,13 @@ def _arms(run: Path, charts: _Charts) -> dict[str, Any] | None:
         return table | {"chart": charts.add(arms_chart(table["arms"], table["metric"]))}
 
 
-def _judged(run: Path) -> dict[str, Any]:
-    """What the judges of steps measured, and why rounds were ended."""
+def _judged(run: Path, charts: _Charts) -> dict[str, Any]:
+    """What the judges of steps measured, by round too, and why rounds were ended."""
     manifest = run / "manifest.json"
     with reading(manifest):
         facts = _optional_json(manifest) or {}
-        return {"judged": judged_steps(facts), "stopped": stop_texts(facts)}
+        drift = [charts.add(rounds_chart(name, one)) for name, one in by_round(facts).items()]
+        return {"judged": judged_steps(facts), "stopped": stop_texts(facts), "drift": drift}
 
 
 def _compared(run: Path) -> dict[str, Any] | None:

@@ -39,6 +39,10 @@ def pipeline_schema() -> Schema:
             "type": ["string", "null"],
             "description": "LLM judge of the steps that ask one: a model, or URL#MODEL.",
         },
+        "second": {
+            "type": ["string", "null"],
+            "description": "Another judge of the steps `judge`, whose agreement is measured.",
+        },
         "rows": {"$ref": "#/$defs/recipe", "description": "Rows that sft and ppo train on."},
         "pairs": {"$ref": "#/$defs/recipe", "description": "Pairs that all others train on."},
         "heldout": _heldout(),

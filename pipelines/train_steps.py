@@ -15,6 +15,7 @@ from siftune.finetune.core.methods import reads_of
 
 __all__ = [
     "HELD",
+    "JUDGES",
     "LATEST",
     "MODEL_OF",
     "ROWS",
@@ -36,6 +37,9 @@ LATEST: Final = "latest"
 """The policy that was trained last: any model but a reward model; the base where there is none."""
 MODEL_OF: Final = "step:"
 """Before the label of an earlier step, in any option: the model, or the rows, that it made."""
+
+JUDGES: Final = ("judge", "second")
+"""Keys of a recipe, and options of steps, that name a judge."""
 
 _REPEAT: Final = "repeat"
 _REPEAT_KEYS: Final = ("rounds", "steps", "stop")
@@ -72,16 +76,14 @@ def makes_rows(method: str) -> bool:
     return method in names(ROW_STEPS)
 
 
-def _asks_judge(method: str) -> bool:
-    return "judge" in known_options(find(ROW_STEPS, method))
-
-
-def read_steps(raw: Any, problems: Problems, judge: str | None = None) -> tuple[Step, ...]:
+def read_steps(
+    raw: Any, problems: Problems, judges: Mapping[str, str] | None = None
+) -> tuple[Step, ...]:
     """The steps of ``train``, those in a ``repeat`` once for each round; problems are collected.
 
-    ``judge`` is that of the steps that ask one and name none.
+    ``judges`` has the values of the options of `JUDGES` in the steps that take and name none.
     """
-    reader = _Reader(problems, judge)
+    reader = _Reader(problems, judges or {})
     with problems.collecting():
         for number, item in enumerate(_listed(raw, "train"), 1):
             with problems.collecting():
@@ -104,7 +106,7 @@ class _Reader:
     """
 
     problems: Problems
-    judge: str | None = None
+    judges: Mapping[str, str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     models: dict[str, str] = field(default_factory=lambda: {"base": "base"})
     rows: dict[str, str] = field(default_factory=lambda: {name: name for name in (*ROWS, *HELD)})
@@ -169,8 +171,9 @@ class _Reader:
         if label in (*self.models.values(), *self.rows.values()):
             what = "rows" if label in self.rows.values() else "model"
             raise UsageError(f"{where}: a second {what} called {label!r}; give it a `label`")
-        if self.judge is not None and makes_rows(method) and _asks_judge(method):
-            options.setdefault("judge", self.judge)
+        if makes_rows(method):
+            taken = known_options(find(ROW_STEPS, method))
+            options = {**{key: one for key, one in self.judges.items() if key in taken}, **options}
         options = self._resolved(options, place, whole)
         if self.held & {data, *models_named(options)}:
             if not makes_rows(method):

@@ -22,7 +22,7 @@ from siftune.curate.judge_stats.calibration import (
     Method,
     brier,
     calibrate,
-    expected_calibration_error,
+    rms_calibration_error,
 )
 from siftune.curate.judge_stats.intervals import (
     Estimate,
@@ -282,7 +282,7 @@ def _figures(
         made = {
             "accuracy": lambda: accuracy((told > 0.5)[sure], (labels > 0.5)[sure], index[sure]),
             "brier": lambda: brier(told, labels, index),
-            "calibration_error": lambda: expected_calibration_error(*both),
+            "calibration_error": lambda: rms_calibration_error(*both),
         }
     found: dict[str, Any] = {}
     for name, figure in made.items():

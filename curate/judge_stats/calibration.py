@@ -26,7 +26,7 @@ __all__ = [
     "Method",
     "brier",
     "calibrate",
-    "expected_calibration_error",
+    "rms_calibration_error",
 ]
 
 Prompts: TypeAlias = Sequence[Any] | npt.NDArray[Any] | None
@@ -137,7 +137,7 @@ def brier(probabilities: npt.ArrayLike, gold: npt.ArrayLike, prompts: Prompts = 
     return share(off[known], None if prompts is None else np.asarray(prompts)[known])
 
 
-def expected_calibration_error(
+def rms_calibration_error(
     probabilities: npt.ArrayLike, gold: npt.ArrayLike, prompts: Prompts = None
 ) -> Estimate:
     """Root mean square distance of probability and share of gold 1, over bins of equally many rows.

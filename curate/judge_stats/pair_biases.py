@@ -12,6 +12,7 @@ import numpy.typing as npt
 from siftune.curate.judge_stats.biases import length_bias, self_preference
 from siftune.curate.judge_stats.drift import Round
 from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError, mean, share
+from siftune.curate.judge_stats.logistic import length_controlled_win_rate
 
 __all__ = ["PairBiases", "pair_biases"]
 
@@ -25,7 +26,9 @@ class PairBiases:
     ``position_bias``: wins of the first position less those of the second. ``inconsistent``: share
     of pairs whose two orders disagree. ``length_bias``: log-odds for length. ``longer_wins``: share
     of the pairs with a winner, and unequal lengths, that the longer answer wins.
-    ``self_preference``, ``self_excess`` and ``ability`` are those of `SelfPreference`.
+    ``win_rate``: mean score of the first answer; ``length_controlled``: the same had both answers
+    one length (`length_controlled_win_rate`). ``self_preference``, ``self_excess`` and ``ability``
+    are those of `SelfPreference`.
     """
 
     figures: Mapping[str, Estimate]
@@ -45,7 +48,8 @@ class PairBiases:
         )
 
     def __repr__(self) -> str:
-        lines = [f"{name:<16}{one}  {one.rows:,} pairs" for name, one in self.figures.items()]
+        width = max((len(name) for name in self.figures), default=0) + 2
+        lines = [f"{name:<{width}}{one}  {one.rows:,} rows" for name, one in self.figures.items()]
         lines += [f"{name}: not estimable: {why}" for name, why in self.not_estimable.items()]
         return "\n".join(lines)
 
@@ -60,6 +64,7 @@ def pair_biases(
     gold: npt.ArrayLike | None = None,
     own: npt.ArrayLike | None = None,
     prompts: Prompts = None,
+    rates: bool = False,
 ) -> PairBiases:
     """Measure what the columns allow; all are (pairs,), NaN where a pair has no value.
 
@@ -68,9 +73,17 @@ def pair_biases(
     ``consistent`` whether the orders agree, as the task `pairwise` has them. ``lengths`` are of the
     first and second answer (any unit). ``gold`` is the true score of the first; ``own`` is 1 where
     the first answer is of the judge's own model, 0 where the second is, NaN where neither is.
+    With ``rates`` the first answers are all of one kind (of one model, or chosen), and have win
+    rates.
     """
     score = np.asarray(wins, float)
     measured: dict[str, Callable[[], Estimate]] = {}
+    if rates:
+        measured["win_rate"] = lambda: _share(score, prompts)
+    if rates and lengths is not None and other_lengths is not None:
+        measured["length_controlled"] = lambda: length_controlled_win_rate(
+            score, lengths, other_lengths, prompts
+        )[0]
     if first_position is not None:
         shift = np.asarray(first_position, float) - 1
         measured["position_bias"] = lambda: _share(shift, prompts, (-1.0, 1.0))

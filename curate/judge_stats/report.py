@@ -206,8 +206,8 @@ class _Labels:
         return [
             ("kappa", _of_halves(kappa)),
             ("accuracy", self._without_ties(_of_halves(agreement.accuracy))),
-            ("ece", calibration.expected_calibration_error),
-            ("ece_calibrated", _calibrated(calibration.expected_calibration_error)),
+            ("rms_calibration_error", calibration.rms_calibration_error),
+            ("rms_calibration_error_calibrated", _calibrated(calibration.rms_calibration_error)),
             ("brier", calibration.brier),
             ("brier_calibrated", _calibrated(calibration.brier)),
         ]

@@ -25,7 +25,8 @@ __all__ = ["judge_report"]
 def judge_report(result: Result, recipe: Recipe) -> PairBiases:
     """Figures with 95 % intervals on the first stage of a run, which has judged rows.
 
-    Of pairs the biases of `pair_biases`; of ratings of conversations ``length_correlation``,
+    Of pairs the win rates of the chosen answer and the biases, as `pair_biases` has them; of
+    ratings of conversations ``length_correlation``,
     Spearman's correlation with the characters of the answer; of a panel ``panel_alpha``,
     Krippendorff's alpha of its votes. All rows of a prompt are one draw.
     """
@@ -85,6 +86,7 @@ def _biases(prefix: str, rows: pl.DataFrame, scores: pl.DataFrame) -> PairBiases
         lengths=_numbers(lengths[0]),
         other_lengths=_numbers(lengths[1]),
         prompts=_prompts(rows),
+        rates=True,
     )
 
 

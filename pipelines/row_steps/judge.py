@@ -17,7 +17,7 @@ from siftune.curate.core.schema import Kind, schema_of
 from siftune.curate.files.atomic import write_json
 from siftune.curate.files.outputs import whole_folder
 from siftune.curate.judge_stats.agreement import cohen_kappa
-from siftune.curate.judge_stats.intervals import Estimate, mean, share
+from siftune.curate.judge_stats.intervals import Estimate, mean
 from siftune.curate.judge_stats.pair_biases import pair_biases
 from siftune.curate.judging.judge_columns import judge_task
 from siftune.curate.judging.row_items import items_of
@@ -55,17 +55,20 @@ class Judge(JudgeOptions):
     ``judging.json`` counts what was left out, by reason, and has the figures of the round with
     their intervals: length of the answers in words, biases by position and length, inconsistent
     pairs, agreement with the ``second`` judge (Cohen's kappa), and with the labels of given pairs;
-    of rows of the step ``versus`` the win rate of the first model, and self-preference.
+    of rows of the step ``versus`` the win rate of the first model, the same had both answers one
+    length (``length_controlled``), and self-preference.
 
     Options:
         task: Task that compares two answers or rates one; `siftune curate judges` lists them.
         agree: Keep only pairs of which both orders agree; false takes the mean of both.
+        keep_none: Go on where no pair got a label, as where only the figures are wanted.
         second: Another judge, asked the same, whose labels no model is trained on.
         second_options: Options of the second judge.
     """
 
     task: str = "pairwise"
     agree: bool = True
+    keep_none: bool = False
     second: str | None = None
     second_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -113,9 +116,9 @@ class Judge(JudgeOptions):
         lost = sum(not self._places(len(answers)) for answers in listed)
         outcomes.left_out["too_few_answers"] += lost
         outcomes.kept = len(kept)
-        outcomes.refuse_none(
-            rows, "labelled pair", _AGREE if outcomes.left_out["inconsistent"] else ""
-        )
+        if not self.keep_none:
+            advice = _AGREE if outcomes.left_out["inconsistent"] else ""
+            outcomes.refuse_none(rows, "labelled pair", advice)
         facts = {
             **outcomes.facts(),
             "judge": self.backend.identity,
@@ -266,11 +269,7 @@ class Judge(JudgeOptions):
         if self._rates:
             return found
         own = self._own(asked)
-        name = "accuracy" if "chosen" in table.columns else "win_rate" if own is not None else None
-        if name is not None:
-            known = np.isfinite(mine)
-            wins = {name: lambda: share(mine[known], np.asarray(prompts)[known])}
-            found = {key: {**found[key], **more} for key, more in estimated(wins).items()}
+        labelled = "chosen" in table.columns
         words = [[len(text.split()) for text in item.answers] for _, _, item in asked]
         biases = pair_biases(
             mine,
@@ -281,12 +280,12 @@ class Judge(JudgeOptions):
             gold=theirs,
             own=own,
             prompts=prompts,
+            rates=labelled or own is not None,
         )
-        figures = {
-            "position" if name == "position_bias" else name: asdict(one)
-            for name, one in biases.figures.items()
-        }
-        without = {**found["not_measured"], **biases.not_estimable}
+        names = {"position_bias": "position", **({"win_rate": "accuracy"} if labelled else {})}
+        figures = {names.get(name, name): asdict(one) for name, one in biases.figures.items()}
+        unknown = {names.get(name, name): why for name, why in biases.not_estimable.items()}
+        without = {**found["not_measured"], **unknown}
         if "self_preference" in figures:
             del without["self_preference"]
         return {"figures": {**found["figures"], **figures}, "not_measured": without}

@@ -145,7 +145,9 @@ def test_scores_are_ranks_or_numbers_and_probabilities_are_calibrated() -> None:
     chances = siftune.agree(judged, gold, "p", label="win")
     assert chances.level == "probability"
     by = chances.figures
-    assert by["ece_calibrated"]["p"].value < by["ece"]["p"].value
+    assert (
+        by["rms_calibration_error_calibrated"]["p"].value < by["rms_calibration_error"]["p"].value
+    )
     assert by["brier_calibrated"]["p"].value < by["brier"]["p"].value
     assert siftune.agree(judged, gold, "stars", level="nominal").level == "nominal"
 

@@ -162,7 +162,10 @@ def test_biases_are_reported_with_intervals(folder):
     found = json.loads(siftune_curate(*words, "--json").splitlines()[-1])["report"]["figures"]
     assert found["position_bias"]["value"] == pytest.approx(0.5)
     assert found["inconsistent"]["value"] == pytest.approx(0.5)
-    assert "position_bias" in siftune_curate(*words)
+    assert found["win_rate"]["value"] == pytest.approx(0.75)
+    shown = siftune_curate(*words)
+    assert "position_bias  " in shown
+    assert "length_controlled" in shown
 
 
 def test_ratings_are_reported_by_length_and_panels_by_their_agreement(folder):

@@ -22,7 +22,7 @@ from siftune.curate.judge_stats.agreement import (
     spearman,
 )
 from siftune.curate.judge_stats.biases import length_bias, position_bias, self_preference
-from siftune.curate.judge_stats.calibration import brier, expected_calibration_error
+from siftune.curate.judge_stats.calibration import brier, rms_calibration_error
 from siftune.curate.judge_stats.intervals import Estimate, mean
 from siftune.curate.judge_stats.logistic import length_controlled_win_rate, length_feature
 from siftune.curate.judge_stats.win_rates import prediction_powered, rogan_gladen, win_rate
@@ -208,8 +208,8 @@ def calibrated(rng: np.random.Generator) -> dict[str, tuple[Estimate, float]]:
     of_sure, of_honest = ((rng.random(500) < chance).astype(float) for chance in (sure, honest))
     rms = float(np.sqrt(((0.6 * (middles - 0.5)) ** 2).mean()))
     return {
-        "ECE of one too sure": (expected_calibration_error(said, of_sure, prompts), rms),
-        "ECE of a calibrated one": (expected_calibration_error(said, of_honest, prompts), 0.0),
+        "ECE of one too sure": (rms_calibration_error(said, of_sure, prompts), rms),
+        "ECE of a calibrated one": (rms_calibration_error(said, of_honest, prompts), 0.0),
         "Brier": (brier(said, of_sure, prompts), squared),
     }
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import socket
 import subprocess
@@ -15,10 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import Any
 
 import pytest
 
+from siftune.curate.judge_tasks.deita_quality import DeitaQuality
 from siftune.curate.judge_tasks.pairwise import Pairwise
 from siftune.curate.judges.decision_server import DecisionServer
 from siftune.curate.judges.local_model import LocalModel
@@ -256,6 +259,35 @@ def test_200_rows_are_judged_and_after_a_kill_nothing_is_asked_twice(
         sys.stdout.write(
             f"\n{task}: {len(given)} rows, {len(scored)} scored {dict(spread)}, "
             f"{failed.total()} unscored {dict(failed)}, {time.monotonic() - start:.0f} s\n"
+        )
+
+
+def test_the_decision_endpoint_scores_200_rows(
+    served: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ratings of real rows: numbers that differ, all on the scale; the same in a second order."""
+    items = [Item((("user", prompt),), tuple(answers)) for prompt, answers in ratings()]
+    server = DecisionServer(served, "smollm2", key_variable="NONE")
+    start = time.monotonic()
+
+    def scores(asked: Sequence[Item]) -> list[float]:
+        judge = Judge(server, DeitaQuality(), in_flight=1, timeout=1800, ask_again=0)
+        verdicts = [*judge.verdicts(asked)]
+        assert [one.error for one in verdicts] == [None] * len(asked)
+        return [float((one.values or {})["quality"]) for one in verdicts]
+
+    found = scores(items)
+    seconds = time.monotonic() - start
+    assert len(found) == len(items) == ROWS
+    assert all(math.isfinite(one) and 1 <= one <= 6 for one in found)
+    assert pstdev(found) > 0.01
+    assert scores(items[9::-1]) == pytest.approx(found[9::-1], abs=1e-3)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\ndeita_quality, decision endpoint: {len(found)} rows scored, "
+            f"mean {fmean(found):.3f}, standard deviation {pstdev(found):.3f}, "
+            f"{min(found):.3f} … {max(found):.3f}, "
+            f"{seconds:.0f} s\n"
         )
 
 

@@ -23,7 +23,7 @@ from siftune.curate.judge_stats.biases import (
     position_bias,
     self_preference,
 )
-from siftune.curate.judge_stats.calibration import calibrate, expected_calibration_error
+from siftune.curate.judge_stats.calibration import calibrate, rms_calibration_error
 from siftune.curate.judge_stats.drift import Limits, Round, measure_drift
 from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError, bootstrap, share
 from siftune.curate.judge_stats.logistic import (
@@ -31,7 +31,7 @@ from siftune.curate.judge_stats.logistic import (
     length_controlled_win_rate,
     length_feature,
 )
-from siftune.curate.judge_stats.pair_biases import pair_biases
+from siftune.curate.judge_stats.pair_biases import PairBiases, pair_biases
 from siftune.curate.judge_stats.win_rates import prediction_powered, rogan_gladen, win_rate
 from siftune.curate.judging.pairs import Shown, pair_values
 
@@ -294,8 +294,8 @@ def test_calibration_mends_a_judge_that_is_too_sure(method: str) -> None:
     gold[:100] = NONE
     found = calibrate(said, gold, method=method)  # type: ignore[arg-type]
     assert np.isnan(found.cross_fitted[:100]).all()
-    before = expected_calibration_error(said, gold)
-    after = expected_calibration_error(found.cross_fitted, gold)
+    before = rms_calibration_error(said, gold)
+    after = rms_calibration_error(found.cross_fitted, gold)
     assert after.value < before.low
     assert (np.diff(found.calibrator(np.linspace(0, 1, 50))) >= 0).all()
 
@@ -388,6 +388,27 @@ def test_own_answers_may_be_first_or_second_in_a_pair() -> None:
     longer = (wins > 0.5) == (lengths[0] > lengths[1])
     decided = (wins != 0.5) & (lengths[0] != lengths[1])
     assert found["longer_wins"].value == pytest.approx(longer[decided].mean())
+
+
+def test_win_rates_of_judged_pairs_stand_beside_each_other() -> None:
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(10, 50, (2, 300))
+    wins = (rng.random(300) < np.where(lengths[0] > lengths[1], 0.8, 0.3)).astype(float)
+    wins[:5] = NONE
+    given = {
+        "lengths": lengths[0] + 15,
+        "other_lengths": lengths[1],
+        "prompts": np.arange(300) // 2,
+    }
+    found = pair_biases(wins, **given, rates=True)
+    assert [*found.figures][:2] == ["win_rate", "length_controlled"]
+    assert found.figures["win_rate"] == win_rate(wins, given["prompts"])
+    assert (
+        found.figures["length_controlled"] == length_controlled_win_rate(wins, *given.values())[0]
+    )
+    assert "win_rate" not in pair_biases(wins, **given).figures
+    shown = repr(PairBiases({"length_correlation": of(-0.4)}, {}))
+    assert shown.startswith("length_correlation  -0.400 (")
 
 
 def test_a_round_of_judged_pairs_is_compared_with_the_next() -> None:

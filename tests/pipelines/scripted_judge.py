@@ -26,3 +26,9 @@ def longer(messages) -> str:
 def first(messages) -> str:
     """Prefers whatever is shown first."""
     return "A"
+
+
+def lenient(messages) -> str:
+    """A second judge: as `longer`, but an answer of 1 or 3 points gets one more."""
+    said = longer(messages)
+    return str(int(said) + 1) if said in {"1", "3"} else said

@@ -49,8 +49,13 @@ SMALL = {
     ],
     "self_rewarding": [
         f"train.1.sft={SFT}",
-        "train.2.repeat.steps.1.sample.max_new_tokens=8",
-        f"train.2.repeat.steps.3.dpo={{label: m, data: labels, {DPO}}}",
+        "second=" + JUDGE.replace(":longer", ":lenient"),
+        "train.2.sample.max_new_tokens=8",
+        "rows.stages.1.test_share=0.4",
+        "heldout.prompts.stages.1.test_share=0.4",
+        "train.3.repeat.steps.1.sample.max_new_tokens=8",
+        f"train.3.repeat.steps.3.dpo={{label: m, data: labels, {DPO}}}",
+        "train.3.repeat.steps.4.sample.max_new_tokens=8",
     ],
     "con_j": [
         "pairs.stages.1.test_share=0.5",
@@ -235,6 +240,10 @@ def test_a_judge_that_only_sees_the_order_labels_nothing(small, tmp_path):
         DataError, match="no labelled pair came of it: 16 inconsistent; agree: false"
     ):
         Judge(judge=first, task_options={"ties": False})(Path("pairs.jsonl"), tmp_path / "out")
+    measured = Judge(judge=first, task_options={"ties": False}, keep_none=True)
+    facts = measured(Path("pairs.jsonl"), tmp_path / "none")
+    assert (facts["kept"], facts["figures"]["accuracy"]["value"]) == (0, 0.5)
+    assert pl.read_parquet(tmp_path / "none/kept.parquet").is_empty()
     facts = Judge(judge=JUDGE)(Path("pairs.jsonl"), tmp_path / "out")
     assert facts["figures"]["position"]["value"] == 0.0
 
@@ -277,7 +286,7 @@ def test_in_self_rewarding_the_model_of_the_round_answers_and_judges(small, tmp_
     given = small("self_rewarding")
     steps = load(recipe_file(Path("self_rewarding")), [one for one in given if "judge=" not in one])
     judges = [step.options["judge"] for step in steps.train if step.method == "judge"]
-    assert judges == ["step:sft", "step:m-1"]
+    assert judges == ["step:sft", "step:m-1", "step:m-1", "step:m-2"]
 
     out = tmp_path / "out"
     manifest = ran("self_rewarding", given, out)
@@ -287,8 +296,21 @@ def test_in_self_rewarding_the_model_of_the_round_answers_and_judges(small, tmp_
     assert told["answers-1"] == {"sft": hashes["sft"]}
     assert told["answers-2"] == {"m-1": hashes["m-1"]}
     rounds = manifest["rounds"]
-    assert [one["round"] for one in rounds["measured"]] == [1, 2]
-    assert "length" in rounds["measured"][1]["changes"]
+    assert [(one["label"], one["round"]) for one in rounds["measured"]] == [
+        ("labels-1", 1),
+        ("against_first-1", 1),
+        ("labels-2", 2),
+        ("against_first-2", 2),
+    ]
+    assert {"length", "agreement"} <= rounds["measured"][2]["changes"].keys()
+    assert {"length", "position"} <= rounds["measured"][3]["changes"].keys()
+    for one in rounds["measured"][1::2]:
+        assert "win_rate" in {**one["figures"], **one["not_measured"]}
+        assert "length_controlled" in {**one["figures"], **one["not_measured"]}
+    page = write_report(out).read_text(encoding="utf-8")
+    assert "Drift over the rounds" in page
+    assert "words of an answer, times those of round 1 " in page
+    assert "loss of kappa with the second judge since round 1 " in result_text(manifest, out)
     kept = pl.read_parquet(made(manifest, out)["labels-1"] / "kept.parquet")
     assert (kept["margin"] > 0).all()
 
@@ -318,7 +340,8 @@ def test_con_j_learns_from_right_against_wrong_judgements(small, tmp_path):
     assert f"judgements: {len(rows)} rows" in told
     assert "accuracy on the given labels 1 (" in told
     manifest["rounds"] = {"stopped": [{"label": "labels-2", "reasons": ["a", "b"]}]}
-    assert "the rounds end at labels-2, before it is trained on: a; b" in result_text(manifest, out)
+    told = result_text(manifest, out)
+    assert "the rounds end at labels-2, with none of the later steps of a round: a; b" in told
     page = write_report(out).read_text(encoding="utf-8")
     assert "What the judges said" in page
     assert "accuracy on the given labels 1 (" in page
