@@ -61,7 +61,8 @@ def by_round(manifest: Mapping[str, Any]) -> dict[str, dict[str, dict[int, Mappi
 
 
 def _measured(manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return (manifest.get("rounds") or {}).get("measured", ())
+    measured: Sequence[Mapping[str, Any]] = (manifest.get("rounds") or {}).get("measured", ())
+    return measured
 
 
 def _step(
