@@ -16,7 +16,8 @@ from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.project_folder import make_project_folder, project_folder
 from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError
 from siftune.curate.judging.judge_columns import TASKS, cache_file, judge_task, may_pass
-from siftune.curate.judging.spec import judge_backend, named_judge
+from siftune.curate.judging.spec import judge_backend, judge_prices, named_judge
+from siftune.curate.judging.spending import Prices
 from siftune.curate.judging.types import AsyncBackend, Backend, Item, Task, Verdict
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class JudgeOptions:
         price_input: Dollars for a million input tokens.
         price_output: Dollars for a million output tokens.
         most_per_call: Most dollars that one answer costs, where the server states the cost of each.
+        prices: Prices of single judges, ``{JUDGE: {input: 0.15, output: 0.6}}``; models in this
+            process cost nothing unless they are named here.
     """
 
     judge: str
@@ -61,12 +64,15 @@ class JudgeOptions:
     price_input: NonNegative = 0.0
     price_output: NonNegative = 0.0
     most_per_call: NonNegative | None = None
+    prices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse options out of range, a text that names no judge, and a cap without prices."""
         check_ranges(self)
         named_judge(self.judge)
+        own = self._judge_prices(self.judge)
         priced = self.price_input or self.price_output or self.most_per_call is not None
+        priced = priced or own != Prices()
         if self.max_cost is not None and not priced:
             raise UsageError(
                 "max_cost needs price_input and price_output (dollars a million tokens), or "
@@ -75,18 +81,34 @@ class JudgeOptions:
 
     def verdicts(self, task: Task, items: Iterable[Item], total: int) -> Iterator[Verdict]:
         """The judge's verdict on each item, in order."""
-        yield from self._verdicts(self.backend, task, items, total)
+        yield from self._verdicts(self.judge, self.backend, task, items, total)
 
     def _verdicts(
-        self, backend: Backend | AsyncBackend, task: Task, items: Iterable[Item], total: int
+        self,
+        judge: str,
+        backend: Backend | AsyncBackend,
+        task: Task,
+        items: Iterable[Item],
+        total: int,
     ) -> Iterator[Verdict]:
-        for done, verdict in enumerate(self._engine(backend, task).verdicts(items), 1):
+        engine = self._engine(backend, task, self._judge_prices(judge))
+        for done, verdict in enumerate(engine.verdicts(items), 1):
             yield verdict
             report_progress(done, total, "items")
 
-    def _engine(self, backend: Backend | AsyncBackend, task: Task) -> Judge:
+    def _judge_prices(self, judge: str) -> Prices:
+        """What one of the judges costs; ``prices`` may name a second judge, too."""
+        usual = Prices(self.price_input, self.price_output, self.most_per_call)
+        judges = list(dict.fromkeys((judge, *self._judges)))
+        return judge_prices(judges, self.prices, usual)[0]
+
+    @property
+    def _judges(self) -> tuple[str, ...]:
+        """The texts that name the judges."""
+        return (self.judge,)
+
+    def _engine(self, backend: Backend | AsyncBackend, task: Task, prices: Prices) -> Judge:
         from siftune.curate.judging.engine import Judge
-        from siftune.curate.judging.spending import Prices
 
         if not self.cache and not self.replay:
             make_project_folder(project_folder())
@@ -99,8 +121,8 @@ class JudgeOptions:
             timeout=self.timeout,
             tries=self.tries,
             ask_again=self.ask_again,
-            max_cost=self.max_cost,
-            prices=Prices(self.price_input, self.price_output, self.most_per_call),
+            max_cost=None if prices == Prices() else self.max_cost,
+            prices=prices,
             replay=self.replay,
         )
 

@@ -20,7 +20,7 @@ from siftune.curate.judging.judge_columns import JudgeColumns, cache_file
 from siftune.curate.judging.row_items import items_of
 from siftune.curate.judging.spec import named_judge
 from siftune.curate.judging.spending import BILLION, most_input_tokens
-from siftune.curate.judging.types import AsyncBackend, Backend, Item, Question, UnjudgeableError
+from siftune.curate.judging.types import Item, Question, UnjudgeableError
 from siftune.curate.rows.conversation_views import score
 
 __all__ = ["CallForecast", "Range", "forecast_calls", "predicted_sum"]
@@ -144,27 +144,25 @@ class _Questions:
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
         """The number of calls of each row."""
         calls = np.zeros(batch.height, np.uint32)
-        for at, backend in enumerate(self.scorer.backends):
-            found = self._judged(at, backend, batch)
+        for number in range(len(self.scorer.backends)):
+            found = self._judged(number, batch)
             self.rows += found
             calls += np.array([row.calls for row in found], np.uint32)
         return pl.DataFrame({"calls": calls})
 
-    def _judged(
-        self, number: int, backend: Backend | AsyncBackend, batch: pl.DataFrame
-    ) -> list[_Row]:
+    def _judged(self, number: int, batch: pl.DataFrame) -> list[_Row]:
         scorer = self.scorer
         known: list[Mapping[str, Any] | None] = [None] * batch.height
         if cache_file(scorer.cache).is_file():
-            engine = replace(scorer, replay=True).engine(backend)
-            for at, verdict in enumerate(engine.verdicts(items_of(batch, scorer.given))):
+            engine = replace(scorer, replay=True).engine(number)
+            for at, verdict in enumerate(scorer.judged(number, engine, batch)):
                 known[at] = None if verdict.error == "not_in_cache" else scorer.spent(verdict)
                 self.cached += verdict.cached
         items = items_of(batch, scorer.given)
         return [self._row(number, item, one) for item, one in zip(items, known, strict=True)]
 
     def _row(self, number: int, item: Item, spent: Mapping[str, Any] | None) -> _Row:
-        prices, count = self.scorer.prices, self.counters[number]
+        prices, count = self.scorer.judge_prices[number], self.counters[number]
         task = self.scorer.asked_task
         try:
             fits = task.answers is None or len(item.answers) == task.answers

@@ -19,9 +19,9 @@ from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.project_folder import make_project_folder, project_folder
 from siftune.curate.judging.panel import Panel
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.spec import judge_backend, named_judge, refuse_same
+from siftune.curate.judging.spec import judge_backend, judge_prices, named_judge, refuse_same
 from siftune.curate.judging.spending import Prices
-from siftune.curate.judging.types import AsyncBackend, Backend, Task, Verdict
+from siftune.curate.judging.types import Answer, AsyncBackend, Backend, Task, Verdict
 
 if TYPE_CHECKING:
     from siftune.curate.judging.engine import Judge
@@ -111,6 +111,8 @@ class JudgeColumns:
         price_input: Dollars for a million input tokens.
         price_output: Dollars for a million output tokens.
         most_per_call: Most dollars that one answer costs, where the server states the cost of each.
+        prices: Prices of single judges, ``{JUDGE: {input: 0.15, output: 0.6}}``; models in this
+            process cost nothing unless they are named here.
         account: What money is counted under for max_cost; by default the run folder.
     """
 
@@ -134,6 +136,7 @@ class JudgeColumns:
     price_input: NonNegative = 0.0
     price_output: NonNegative = 0.0
     most_per_call: NonNegative | None = None
+    prices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     account: str = ""
 
     name: ClassVar[str] = ""
@@ -149,7 +152,9 @@ class JudgeColumns:
         self._check(self.made_task)
         if self.column and not self.column.isidentifier():
             raise UsageError(f"column: expected a word for names of columns, got {self.column!r}")
+        own = self.judge_prices
         priced = self.price_input or self.price_output or self.most_per_call is not None
+        priced = priced or any(one != Prices() for one in own)
         if self.max_cost is not None and not priced:
             raise UsageError(
                 "max_cost needs price_input and price_output (dollars a million tokens), or "
@@ -223,25 +228,32 @@ class JudgeColumns:
     def verdicts(self, batch: pl.DataFrame) -> Iterator[Verdict]:
         """The verdict on each row, in order; of a panel the vote."""
         if self._votes is None:
-            yield from self.engines[0].verdicts(items_of(batch, self.given))
+            yield from self.judged(0, self.engines[0], batch)
             return
-        given = [engine.verdicts(items_of(batch, self.given)) for engine in self.engines]
+        given = [self.judged(at, engine, batch) for at, engine in enumerate(self.engines)]
         for verdicts in zip(*map(list, given), strict=True):
             yield _retried(self._votes.vote(verdicts), verdicts)
+
+    def judged(self, number: int, engine: Judge, batch: pl.DataFrame) -> Iterator[Verdict]:
+        """The verdicts of the judge of that number; each answer has a cost, where it is known."""
+        prices = self.judge_prices[number]
+        for verdict in engine.verdicts(items_of(batch, self.given)):
+            yield replace(verdict, answers=tuple(_priced(one, prices) for one in verdict.answers))
 
     @cached_property
     def engines(self) -> list[Judge]:
         """What asks each judge; a server that failed for many rows is left alone later, too."""
-        return [self.engine(backend) for backend in self.backends]
+        return [self.engine(number) for number in range(len(self.backends))]
 
-    def engine(self, backend: Backend | AsyncBackend) -> Judge:
-        """What asks one judge."""
+    def engine(self, number: int) -> Judge:
+        """What asks the judge of that number."""
         from siftune.curate.judging.engine import Judge
 
         if not self.cache and not self.replay:
             make_project_folder(project_folder())
+        prices = self.judge_prices[number]
         return Judge(
-            backend,
+            self.backends[number],
             self.asked_task,
             cache=cache_file(self.cache),
             in_flight=self.in_flight,
@@ -249,16 +261,17 @@ class JudgeColumns:
             timeout=self.timeout,
             tries=self.tries,
             ask_again=self.ask_again,
-            max_cost=self.max_cost,
-            prices=self.prices,
+            max_cost=None if prices == Prices() else self.max_cost,
+            prices=prices,
             replay=self.replay,
             account=self.account,
         )
 
-    @property
-    def prices(self) -> Prices:
-        """What tokens cost."""
-        return Prices(self.price_input, self.price_output, self.most_per_call)
+    @cached_property
+    def judge_prices(self) -> list[Prices]:
+        """What each judge costs."""
+        usual = Prices(self.price_input, self.price_output, self.most_per_call)
+        return judge_prices((self.judge, *self.panel), self.prices, usual)
 
     @cached_property
     def backends(self) -> list[Backend | AsyncBackend]:
@@ -312,15 +325,19 @@ class JudgeColumns:
         tokens_in = _sum([one.input_tokens for one in answers])
         tokens_out = _sum([one.output_tokens for one in answers])
         stated = _sum([one.cost for one in answers])
-        cost = None if stated is None else stated / _BILLION
-        if cost is None and tokens_in is not None and tokens_out is not None:
-            cost = (tokens_in * self.price_input + tokens_out * self.price_output) / 1e6
         return {
             "error": verdict.error,
             "input_tokens": tokens_in,
             "output_tokens": tokens_out,
-            "cost": cost,
+            "cost": None if stated is None else stated / _BILLION,
         }
+
+
+def _priced(answer: Answer, prices: Prices) -> Answer:
+    """The answer with its cost by its tokens, where the server stated none."""
+    if answer.cost is not None or answer.input_tokens is None or answer.output_tokens is None:
+        return answer
+    return replace(answer, cost=prices.of_tokens(answer.input_tokens, answer.output_tokens))
 
 
 def _retried(vote: Verdict, verdicts: Sequence[Verdict]) -> Verdict:

@@ -10,15 +10,17 @@ from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.redact import hidden
 from siftune.curate.core.registry import build, names
+from siftune.curate.judging.spending import Prices
 from siftune.curate.judging.types import AsyncBackend, Backend
 
-__all__ = ["JUDGES", "judge_backend", "named_judge", "refuse_same"]
+__all__ = ["JUDGES", "judge_backend", "judge_prices", "named_judge", "refuse_same"]
 
 JUDGES: Final = "curate.judges"
 _FORMS: Final = (
     "the name or folder of a model, URL#MODEL for a server, decision+URL#MODEL, classifier:FOLDER, "
     "fitted:FOLDER, scripted:FILE.py:NAME, or backend: NAME with its options"
 )
+_WITHOUT_COST: Final = ("local_model", "classifier", "fitted")
 _PREFIXES: Final = {
     "classifier:": ("classifier", "model"),
     "fitted:": ("fitted", "model"),
@@ -75,6 +77,37 @@ def named_judge(text: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if not text.strip() or "://" in text:
         raise UsageError(f"judge: expected {_FORMS}; got {hidden(text)!r}")
     return "local_model", {"model": text}
+
+
+def judge_prices(
+    judges: Sequence[str | Mapping[str, Any]],
+    given: Mapping[str, Mapping[str, Any]],
+    usual: Prices,
+) -> list[Prices]:
+    """What each judge costs: as ``given`` for it, else nothing for a model here, else as ``usual``.
+
+    >>> servers = judge_prices(["smollm2", "http://h/v1#m"], {}, Prices(0.15, 0.6))
+    >>> [prices.input for prices in servers]
+    [0.0, 0.15]
+
+    Raises:
+        UsageError: no judge has that text, or what is given are no prices.
+    """
+    names = [one if isinstance(one, str) else str(one.get("backend", "")) for one in judges]
+    if unknown := [name for name in given if name not in names]:
+        listed = ", ".join(map(hidden, names))
+        raise UsageError(f"prices: no judge is {hidden(unknown[0])}; the judges are {listed}")
+    found = []
+    for judge, name in zip(judges, names, strict=True):
+        free = Prices() if named_judge(judge)[0] in _WITHOUT_COST else usual
+        try:
+            found.append(Prices(**given[name]) if name in given else free)
+        except TypeError:
+            raise UsageError(
+                f"prices of {hidden(name)}: expected input, output (dollars a million tokens) or "
+                f"most_per_call, got {given[name]}"
+            ) from None
+    return found
 
 
 def refuse_same(judges: Sequence[Backend | AsyncBackend]) -> None:

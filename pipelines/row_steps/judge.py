@@ -75,6 +75,11 @@ class Judge(JudgeOptions):
     reads: ClassVar[tuple[Kind, ...]] = ("ranked", "preference")
     makes: ClassVar = "preference"
 
+    @property
+    def _judges(self) -> tuple[str, ...]:
+        """The texts that name the judges."""
+        return (self.judge,) if self.second is None else (self.judge, self.second)
+
     def check_options(self) -> None:
         """Refuse a task without a label for pairs, and two servers that the cache takes for one."""
         _ = self._rates
@@ -102,7 +107,7 @@ class Judge(JudgeOptions):
         others: list[Verdict] = []
         if self.second is not None:
             second = judge_backend(self.second, self.second_options)
-            others = list(self._verdicts(second, self._task, items, len(items)))
+            others = list(self._verdicts(self.second, second, self._task, items, len(items)))
         outcomes = Outcomes()
         for verdict in (*verdicts, *others):
             outcomes.add(verdict)

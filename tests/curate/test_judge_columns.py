@@ -98,6 +98,23 @@ def test_a_panel_of_two_servers_with_one_name_of_a_model_is_refused():
     assert made.describe()["judge"] == "server:local, server:local b"
 
 
+def test_each_judge_has_its_own_price(judge):
+    (judge / "up").touch()
+    (judge / "dear.py").write_text(JUDGE)
+    panel = {**RATE, "panel": ["dear.py:rate"], "price_input": 1.0}
+    ran(judge, {**panel, "prices": {"dear.py:rate": {"input": 5.0, "output": 50.0}}})
+    kept = pl.read_parquet(judge / "run/kept.parquet")
+    assert kept["judge_rating_cost"][0] == 0.0001 + 0.0006
+    local = JudgeRating(judge="smollm2", task="alpagasus", panel=("http://h/v1#m",), price_input=1)
+    assert [one.input for one in local.judge_prices] == [0.0, 1.0]
+    for prices, text in (
+        ({"other": {}}, "prices: no judge is other; the judges are smollm2"),
+        ({"smollm2": {"in": 1}}, "prices of smollm2: expected input, output"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            JudgeRating(judge="smollm2", task="alpagasus", prices=prices)
+
+
 def test_rows_that_a_run_keeps_unscored_are_named_too(judge):
     ran(judge, RATE)
     assert ledger(judge)["rows:3"] == ("read", {"not_scored": {"judge_rating": "timeout"}})

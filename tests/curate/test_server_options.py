@@ -1,0 +1,80 @@
+"""Options of a judge's server: which host gets which key, reasoning, fields of requests."""
+
+import pytest
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.judge_tasks.alpagasus import AlpaGasus
+from siftune.curate.judges.server import Server
+from siftune.curate.judging.engine import Judge
+from siftune.curate.judging.spending import Prices
+from siftune.curate.judging.types import Item
+from tests.judge_server import JudgeServer, completion
+
+TASK = AlpaGasus(explanation=False)
+ITEM = [Item((("user", "question"),), ("answer",))]
+
+
+def test_the_key_of_openai_is_sent_to_no_other_host(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-0004")
+    with JudgeServer() as server:
+        list(Judge(Server(server.url, "m"), TASK).verdicts(ITEM))
+    assert "authorization" not in server.headers[0]
+    assert Server("https://api.openai.com/v1", "m")._authorization() == "Bearer sk-canary-0004"
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("http://api.openai.com/v1", {}),
+        ("http://judge.example.org/v1", {"key_variable": "MY_KEY"}),
+        ("http://8.8.8.8/v1", {"key_file": "key"}),
+        ("http://me:password@judge.example.org/v1", {}),
+    ],
+)
+def test_no_key_goes_unencrypted_to_a_host_that_is_not_local(url, options):
+    with pytest.raises(UsageError, match="without encryption: use https"):
+        Server(url, "m", **options)
+
+
+def test_a_parameter_of_the_url_that_is_no_secret_is_left_in_answers():
+    said = "signed on 2024-10-21 by canary-0005"
+    with JudgeServer(reply=lambda body: completion(said)) as server:
+        backend = Server(f"{server.url}?api-version=2024-10-21&code=canary-0005", "m")
+        (verdict,) = Judge(backend, TASK, ask_again=0).verdicts(ITEM)
+    assert verdict.answers[0].text == "signed on 2024-10-21 by ***"
+
+
+@pytest.mark.parametrize(
+    ("said", "finish", "error"),
+    [
+        ("<think>\n\n</think>\n\n3", "stop", None),
+        ("<think>\nScore: 5\n</think>\n3", "stop", None),
+        ("3", "stop", None),  # the reasoning is elsewhere, and its tokens are counted
+        ("3", "length", "cut"),
+        ("<think>\n3", "length", "cut"),
+    ],
+)
+def test_a_server_that_reasons_is_parsed_after_its_reasoning(said, finish, error):
+    options = {"extra_tokens": 100, "extra_body": {"reasoning_effort": "low"}}
+    reply = completion(said, finish, completion_tokens=40)
+    with JudgeServer(reply=lambda body: reply) as server:
+        backend = Server(server.url, "m", **options)
+        judge = Judge(backend, TASK, ask_again=0, prices=Prices(output=1.0), max_cost=1.0)
+        (verdict,) = judge.verdicts(ITEM)
+    assert verdict.error == error
+    assert (verdict.values or {}).get("rating") == (None if error else 3)
+    assert verdict.answers[0].text == said  # which the cache keeps
+    body = server.bodies[0]
+    assert (body["max_tokens"], body["reasoning_effort"]) == (116, "low")
+
+
+def test_fields_of_the_question_are_not_set_otherwise():
+    with pytest.raises(UsageError, match="extra_body: max_tokens, n cannot be set"):
+        Server("http://localhost/v1", "m", extra_body={"n": 4, "max_tokens": 3})
+
+
+def test_tokens_for_reasoning_are_part_of_the_bound(tmp_path):
+    with JudgeServer(reply=lambda body: {**completion("3"), "usage": None}) as server:
+        backend = Server(server.url, "m", extra_tokens=1_000)
+        (verdict,) = Judge(backend, TASK, prices=Prices(output=1.0)).verdicts(ITEM)
+    assert verdict.cost == 1_016_000
