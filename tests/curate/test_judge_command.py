@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+import siftune as sf
 from siftune.curate.core.errors import PARTIAL
-from siftune.curate.judging.call_forecast import predicted_sum
+from siftune.curate.judging.call_forecast import forecast_calls, predicted_sum
+from siftune.curate.scorers.judge_rating import JudgeRating
 from siftune.pipelines.cli import siftune
 from tests.judge_server import JudgeServer
 
@@ -321,3 +323,11 @@ def test_a_run_needs_a_folder_and_unscored_rows_end_partial(folder):
     assert done.exit_code == PARTIAL
     assert "1:judge_rating: scored 1 rows, 1 not scored (unparsed 1)" in done.stderr
     assert "1:judge_rating: unparsed: expected a line 'Score: k'" in done.stderr
+
+
+def test_tokens_for_reasoning_are_part_of_the_forecast(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = sf.read([{"prompt": "q", "response": "a"}]).kept
+    given = {"judge": "http://h/v1#m", "task": "alpagasus", "task_options": {"explanation": False}}
+    scorer = JudgeRating(**given, judge_options={"extra_tokens": 1_000})
+    assert forecast_calls(scorer, [rows]).most_output_tokens == 1_016
