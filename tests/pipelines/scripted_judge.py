@@ -32,3 +32,8 @@ def lenient(messages) -> str:
     """A second judge: as `longer`, but an answer of 1 or 3 points gets one more."""
     said = longer(messages)
     return str(int(said) + 1) if said in {"1", "3"} else said
+
+
+def speechless(messages) -> str:
+    """Gives no verdict."""
+    return "It depends."

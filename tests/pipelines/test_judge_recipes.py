@@ -61,8 +61,10 @@ SMALL = {
         "pairs.stages.1.test_share=0.5",
         "heldout.pairs.stages.1.test_share=0.5",
         "train.1.judge.judge=" + JUDGE,
-        "train.3.dpo={label: con_j, data: judgements, batch_size: 8, held_out: 0}",
-        "train.4.judge.judge=" + JUDGE,
+        "train.2.judge.judge=" + JUDGE.replace(":longer", ":speechless"),
+        "train.4.dpo={label: con_j, data: judgements, batch_size: 8, held_out: 0}",
+        "train.5.judge.judge=" + JUDGE,
+        "train.6.judge.judge=" + JUDGE,
     ],
 }
 
@@ -333,8 +335,16 @@ def test_con_j_learns_from_right_against_wrong_judgements(small, tmp_path):
     facts = json.loads((made(manifest, out)["judgements"] / "judging.json").read_text())
     assert facts["sampled"] == {"right": len(rows), "wrong": 0}
     assert facts["hinted"] == len(rows)
-    after = json.loads((made(manifest, out)["after"] / "judging.json").read_text())
-    assert after["figures"]["accuracy"]["value"] == 1.0
+    judged = {
+        name: json.loads((made(manifest, out)[name] / "judging.json").read_text())
+        for name in ("after", "before_reasons", "after_reasons")
+    }
+    for name in ("after", "after_reasons"):
+        assert judged[name]["figures"]["accuracy"]["value"] == 1.0
+    none = judged["before_reasons"]  # nothing parses: counted, and the training goes on
+    assert none["kept"] == 0
+    assert none["left_out"]["unparsed"] == judged["after_reasons"]["kept"] > 0
+    assert "accuracy" in none["not_measured"]
 
     told = result_text(manifest, out)
     assert f"judgements: {len(rows)} rows" in told
