@@ -177,7 +177,7 @@ class Judge(JudgeOptions):
             else:
                 side = 0.5 if value == 0.5 else float(value > 0.5)
             if side == 0.5:
-                agreed = verdict.values.get("consistent", True)
+                agreed = not self.agree or verdict.values.get("consistent", True)
                 yield at, places, "tie" if agreed else "inconsistent"
             else:
                 yield at, places[:: 1 if side else -1], (value if side else 1 - value,)

@@ -246,6 +246,8 @@ def test_a_judge_that_only_sees_the_order_labels_nothing(small, tmp_path):
     facts = measured(Path("pairs.jsonl"), tmp_path / "none")
     assert (facts["kept"], facts["figures"]["accuracy"]["value"]) == (0, 0.5)
     assert pl.read_parquet(tmp_path / "none/kept.parquet").is_empty()
+    with pytest.raises(DataError, match=r"no labelled pair came of it: 16 tie$"):  # the mean is ½
+        Judge(judge=first, agree=False)(Path("pairs.jsonl"), tmp_path / "out")
     facts = Judge(judge=JUDGE)(Path("pairs.jsonl"), tmp_path / "out")
     assert facts["figures"]["position"]["value"] == 0.0
 
