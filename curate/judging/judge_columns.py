@@ -187,6 +187,8 @@ class JudgeColumns:
     def _votes(self) -> Panel | None:
         """How the verdicts of several judges become one."""
         if not self.panel:
+            if self.quorum is not None:
+                raise UsageError("quorum: there is one judge, and a quorum is of a panel's judges")
             return None
         try:
             return Panel(self.made_task.adds, self.quorum)

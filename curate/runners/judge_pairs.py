@@ -74,7 +74,7 @@ def pairs_of(table: Table) -> Iterator[pl.DataFrame]:
     """
     if table.kind == "preference":
         for batch in table.batches(schema_of("preference")):
-            yield batch.select(schema_of("preference"))
+            yield batch.select(list(schema_of("preference")))
         return
     if table.kind == "ranked":
         for batch in table.batches(schema_of("ranked")):

@@ -113,6 +113,22 @@ def test_answers_to_a_prompt_become_labelled_pairs(folder):
     assert "every stage was done before" in siftune_curate(*words)
 
 
+def test_pairs_are_labelled_anew(folder):
+    write(folder, [{"prompt": "q", "chosen": "short", "rejected": "long"}])
+    words = ("judge", "rows.jsonl", "--judge", "judge.py:longer", "--label", "--out", "run")
+    siftune_curate(*words)
+    kept = pl.read_parquet("run/kept.parquet")
+    assert kept["chosen"].list.first().struct.field("content").to_list() == ["long"]
+
+
+def test_a_quorum_of_one_judge_is_refused_and_no_label_at_all_is_said(folder):
+    write(folder, [{"prompt": "q", "chosen": "x", "rejected": "y"}])
+    words = ("judge", "rows.jsonl", "--judge", "judge.py:longer", "--label", "--out", "run")
+    done = CliRunner().invoke(siftune, ["curate", *words, "--quorum", "2"])
+    assert "quorum: there is one judge" in str(done.exception)
+    assert "no pair was labelled" in siftune_curate(*words)
+
+
 def test_labels_need_two_answers_and_a_task_that_compares(folder):
     write(folder, [{"prompt": "q", "response": "alone"}])
     words = ("judge", "rows.jsonl", "--judge", "judge.py:longer", "--label", "--out", "run")
