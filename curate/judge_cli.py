@@ -201,7 +201,9 @@ def _judged(recipe: Recipe, out: Path, label: bool, as_json: bool, report: bool)
         if measured is not None:
             lines += ["of the judge, with 95 % intervals:", str(measured)]
         if label and not result.manifest["counts"]["kept"]:
-            lines.append("no pair was labelled: `siftune curate explain` has the reason of each row")
+            lines.append(
+                "no pair was labelled: `siftune curate explain` has the reason of each row"
+            )
         echo("\n".join(lines))
     if result.quarantined or result.failed:
         raise Exit(PARTIAL)

@@ -42,7 +42,7 @@ def recipe_file(given: Path) -> Path:
     Raises:
         UsageError: it is neither.
     """
-    if given.is_file() or given.suffix or len(given.parts) != 1:
+    if given.exists() or given.suffix or len(given.parts) != 1:
         return given
     return _named(str(given))
 

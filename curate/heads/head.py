@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -24,7 +23,7 @@ __all__ = ["FACTS", "Head", "Kind", "is_head", "load_head"]
 Kind: TypeAlias = Literal["rating", "binary", "pairs"]
 
 FACTS: Final = "head.json"
-_WEIGHTS: Final = "weights.npy"
+_WEIGHTS: Final = "weights.safetensors"
 _FORMAT: Final = 1
 
 
@@ -89,9 +88,10 @@ class Head:
 
     @property
     def _bytes(self) -> bytes:
-        held = BytesIO()
-        np.save(held, self.weights.astype("<f8"), allow_pickle=False)
-        return held.getvalue()
+        from safetensors.numpy import save
+
+        written: bytes = save({"weights": np.ascontiguousarray(self.weights, "<f8")})
+        return written
 
 
 def is_head(folder: str | Path) -> bool:
@@ -105,6 +105,9 @@ def load_head(folder: str | Path, cache: str | None = None) -> Head:
     Raises:
         UsageError: there is none, it is damaged, or its embedding model is another one here.
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     path = Path(folder)
     if not is_head(path):
         raise UsageError(
@@ -116,13 +119,13 @@ def load_head(folder: str | Path, cache: str | None = None) -> Head:
         held = (path / _WEIGHTS).read_bytes()
         if facts["format"] != _FORMAT or facts["weights_sha256"] != _sha(held):
             raise ValueError(f"{_WEIGHTS} is not the one that {FACTS} names")
-        weights = np.load(BytesIO(held), allow_pickle=False)
+        weights = load(held)["weights"]
         known = {**facts["calibrator"]}
         for name in ("scores", "probabilities"):
             known[name] = tuple(known[name])
         offset, low, high = (float(facts[name]) for name in ("offset", "low", "high"))
         calibrator, kind, features = Calibrator(**known), facts["kind"], facts["features"]
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise UsageError(f"{folder}: the quality head is damaged ({error}): fit it again") from None
     made = Features.of(features, cache)
     if weights.shape != (sum(made.blocks),) or not np.isfinite(weights).all():

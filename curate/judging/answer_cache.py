@@ -174,7 +174,7 @@ class AnswerCache:
             return self._money()
 
     def dearest(self) -> int:
-        """What the dearest call of this account and model cost that passed its reservation."""
+        """The highest cost of a call of this account and model that was above its reservation."""
         with self._errors():
             found = self._database.execute(
                 "SELECT max(cost) FROM calls JOIN runs USING (run) WHERE account = ? AND model = ?"

@@ -202,7 +202,7 @@ def test_all_pairs_of_a_ranked_list_are_read(tmp_path: Path) -> None:
 def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
     for out in ("one", "two"):
         fitted(tmp_path, rated(), "--label", "stars", out=out)
-    for name in ("head.json", "weights.npy"):
+    for name in ("head.json", "weights.safetensors"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
@@ -265,7 +265,7 @@ def test_a_damaged_head_and_a_folder_without_one_are_refused(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="holds no quality head"):
         load_head(tmp_path)
     fitted(tmp_path, rated(), "--label", "stars")
-    weights = tmp_path / "head/weights.npy"
+    weights = tmp_path / "head/weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(UsageError, match="damaged"):
         load_head(tmp_path / "head")
