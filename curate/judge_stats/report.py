@@ -18,6 +18,8 @@ Kind: TypeAlias = Literal["nominal", "ordinal", "interval", "probability"]
 """Kinds of labels: names, ranks, numbers, or (of the judge) the probability of a gold 1."""
 
 _RANKS: Final = 10  # whole numbers that are taken as ranks
+_NEXT: Final = 100  # gold labels that are advised
+_CORRECTED: Final = "win_rate_rogan_gladen"
 _Figure: TypeAlias = Callable[[Floats, Floats, Any], Estimate]
 
 
@@ -27,7 +29,9 @@ class AgreementReport:
 
     ``figures`` are by name and judge; ``not_estimable`` has the reason where one has no value.
     ``rows`` counts: judged, gold, compared (both), prompts of the compared, gold ties, and the
-    unscored of each judge. ``disagreements`` are the compared rows that differ most.
+    unscored of each judge. ``disagreements`` are the compared rows that differ most. ``label_next``
+    has, of each judge whose win rate is corrected by Rogan and Gladen's estimate, how many true
+    losses and wins of 100 more gold labels narrow it most.
     """
 
     level: Kind
@@ -35,6 +39,7 @@ class AgreementReport:
     figures: Mapping[str, Mapping[str, Estimate]]
     not_estimable: Mapping[str, Mapping[str, str]]
     disagreements: Sequence[Mapping[str, Any]]
+    label_next: Mapping[str, Mapping[str, int]]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -50,14 +55,20 @@ class AgreementReport:
         ]
         lines += [f"  {name}: {count:,} rows unscored" for name, count in rows["unscored"].items()]
         width = max(len(judge) for by in self.figures.values() for judge in by)
+        wide = max(30, 2 + max(map(len, self.figures)))
         for figure, by_judge in self.figures.items():
             for at, (judge, one) in enumerate(by_judge.items()):
                 head = "" if at else figure
-                lines.append(f"  {head:<30}{judge:<{width}}  {one}  {one.rows:,} rows")
+                lines.append(f"  {head:<{wide}}{judge:<{width}}  {one}  {one.rows:,} rows")
         for figure, reasons in self.not_estimable.items():
             lines += [
                 f"  {figure}: not estimable for {name}: {why}" for name, why in reasons.items()
             ]
+        lines += [
+            f"  for {_CORRECTED} of {name}, label {_NEXT} more rows: {more['losses']} losses "
+            f"and {more['wins']} wins, drawn among those that it calls so"
+            for name, more in self.label_next.items()
+        ]
         if self.disagreements:
             lines.append("rows that differ most:")
         for row in self.disagreements:
@@ -118,7 +129,8 @@ def compare(
         for at in labels.furthest([*judges], worst)
     ]
     known = {figure: by for figure, by in figures.items() if by}
-    return AgreementReport(labels.level, counts, known, failed, rows)
+    more = labels.to_label(known.get(_CORRECTED, {}))
+    return AgreementReport(labels.level, counts, known, failed, rows, more)
 
 
 @dataclass(frozen=True)
@@ -229,18 +241,32 @@ class _Labels:
             yield "win_rate", name, _bound(win_rates.win_rate, wins, prompts)
             if not (np.isfinite(wins) & np.isnan(gold)).any():
                 continue
-            decided = np.where(wins == 0.5, 0.5, (wins > 0.5).astype(float))
-            decided[np.isnan(wins)] = np.nan
             yield (
-                "win_rate_rogan_gladen",
+                _CORRECTED,
                 name,
-                _bound(win_rates.rogan_gladen, decided, gold, prompts),
+                _bound(win_rates.rogan_gladen, _decided(wins), gold, prompts),
             )
             yield (
                 "win_rate_prediction_powered",
                 name,
                 _bound(win_rates.prediction_powered, wins, gold, prompts),
             )
+
+    def to_label(self, rates: Mapping[str, Estimate]) -> dict[str, dict[str, int]]:
+        """Of each judge the losses and wins among the next gold labels, by `gold_allocation`."""
+        found = {}
+        gold = self._wins(self.gold)
+        for name, rate in rates.items():
+            said = _decided(self._wins(self.judges[name]))
+            losses, wins = (
+                said[(gold == label) & (said != 0.5) & ~np.isnan(said)] for label in (0, 1)
+            )
+            most = losses.size + wins.size + _NEXT
+            specific, sensitive = 1 - float(losses.mean()), float(wins.mean())
+            wanted, _ = win_rates.gold_allocation(specific, sensitive, rate.value, most)
+            more = min(_NEXT, max(0, wanted - losses.size))
+            found[name] = {"losses": more, "wins": _NEXT - more}
+        return found
 
     def _wins(self, values: Floats) -> Floats:
         if self.level == "probability":
@@ -261,6 +287,11 @@ class _Labels:
             distance += np.where(np.isfinite(values) & np.isfinite(self.gold), off, 0.0)
         order = np.argsort(-distance, kind="stable")[:count]
         return [int(at) for at in order if distance[at] > 0]
+
+
+def _decided(wins: Floats) -> Floats:
+    """Probabilities of a win as wins, losses and ties."""
+    return np.where(np.isnan(wins), np.nan, (np.sign(wins - 0.5) + 1) / 2)
 
 
 def _bound(compute: Callable[..., Estimate], *given: Any) -> Callable[[], Estimate]:

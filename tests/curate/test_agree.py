@@ -17,6 +17,7 @@ import siftune
 from siftune.curate.cli import curate
 from siftune.curate.core.errors import SiftuneError, UsageError
 from siftune.curate.judge_stats.agreement import cohen_kappa, numbered
+from siftune.curate.judge_stats.win_rates import gold_allocation
 
 Labels = list[dict[str, Any]]
 
@@ -57,8 +58,11 @@ def test_kappa_comes_first_and_no_number_is_without_an_interval(tmp_path: Path) 
     )
     assert re.match(r"  kappa +strict ", lines[1])
     figures = lines[1 : lines.index("rows that differ most:")]
-    assert len(figures) == 20
-    for line in figures:
+    assert len(figures) == 23
+    assert re.match(
+        r"  for win_rate_rogan_gladen of \w+, label 100 more rows: \d+ losses", figures[-3]
+    )
+    for line in figures[:-3]:
         assert re.search(r"  -?\d\.\d{3} \(-?\d\.\d{3} … -?\d\.\d{3}\)  \d+ rows$", line)
 
 
@@ -114,6 +118,16 @@ def test_win_rates_are_corrected_only_where_rows_without_gold_are() -> None:
     assert found["win_rate"]["gold"].rows == 150
     assert found["win_rate_prediction_powered"]["strict"].rows == 400
     assert found["win_rate_rogan_gladen"]["strict"].value == pytest.approx(0.55, abs=0.15)
+    found = siftune.agree(judged, gold, "strict", label="label", win="first")
+    said = [row["strict"] for row in judged[:150]]
+    both = list(zip(said, [row["label"] for row in gold], strict=True))
+    both = [one for one in both if "tie" not in one]
+    losses, wins = (sum(truth == label for _, truth in both) for label in ("second", "first"))
+    q0 = both.count(("second", "second")) / losses
+    q1 = both.count(("first", "first")) / wins
+    rate = found.figures["win_rate_rogan_gladen"]["strict"].value
+    wanted, _ = gold_allocation(q0, q1, rate, losses + wins + 100)
+    assert found.label_next["strict"] == {"losses": wanted - losses, "wins": 100 + losses - wanted}
     whole = siftune.agree(judged[:150], gold, "strict", label="label", win="first").figures
     assert "win_rate_rogan_gladen" not in whole
     assert "win_rate" in whole
