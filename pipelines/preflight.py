@@ -12,6 +12,7 @@ from siftune.curate.core.errors import Problems, UsageError
 from siftune.curate.core.registry import checked, closest, has
 from siftune.curate.core.schema import KINDS, Kind
 from siftune.curate.files.source_spec import in_recipe, input_paths
+from siftune.curate.judging.spec import check_judge
 from siftune.curate.runners.forecast import Forecast
 from siftune.curate.runners.plan import Plan, plan
 from siftune.curate.runners.project_cache import StageCache
@@ -128,6 +129,7 @@ class Preflight:
             raise UsageError(f"data: it takes {wanted} rows, and `{step.data}` has {kind} rows")
         if hasattr(work, "check_options"):
             work.check_options()
+        _check_judges(work)
         _check_places(work)
         self._made[step.label] = work.makes or kind
 
@@ -224,6 +226,14 @@ def _check_places(trainer: Any) -> None:
             else:
                 loading.config_of(place)
     problems.refuse()
+
+
+def _check_judges(work: Any) -> None:
+    """Refuse judges of a step that are not there."""
+    for name, options in (("judge", "judge_options"), ("second", "second_options")):
+        judge = getattr(work, name, None)
+        if judge is not None and judge != _LATER:
+            check_judge(judge, getattr(work, options))
 
 
 def _check_reward(reward: str, options: Mapping[str, Any]) -> None:

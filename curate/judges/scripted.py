@@ -37,6 +37,9 @@ class Scripted:
 
     function: str | Callable[..., Any]
 
+    def __post_init__(self) -> None:
+        _ = self._function
+
     @property
     def identity(self) -> str:
         """Name and code of the function, with that of the modules beside its file."""
@@ -103,12 +106,18 @@ class Scripted:
 
     @cached_property
     def _function(self) -> Callable[..., Any]:
+        shown = self._name.removeprefix("python:")
         found = custom_thing(self._name) if isinstance(self.function, str) else self.function
+        if isinstance(found, type):
+            if "__call__" not in dir(found):
+                raise UsageError(f"{shown}: expected a function, got a class without __call__")
+            with failures(self._name, custom_file(self._name)):
+                found = found()
         if not callable(found):
-            raise UsageError(
-                f"{self._name.removeprefix('python:')}: expected a function, got {found!r}"
-            )
-        called: Callable[..., Any] = found() if isinstance(found, type) else found
+            raise UsageError(f"{shown}: expected a function, got {found!r}")
+        if any(map(inspect.iscoroutinefunction, (found, type(found).__call__))):
+            raise UsageError(f"{shown}: expected a function, got one of async def: use def")
+        called: Callable[..., Any] = found
         return called
 
     @cached_property

@@ -19,7 +19,13 @@ from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.project_folder import make_project_folder, project_folder
 from siftune.curate.judging.panel import Panel
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.spec import judge_backend, judge_prices, named_judge, refuse_same
+from siftune.curate.judging.spec import (
+    check_judge,
+    judge_backend,
+    judge_prices,
+    named_judge,
+    refuse_same,
+)
 from siftune.curate.judging.spending import Prices
 from siftune.curate.judging.types import Answer, AsyncBackend, Backend, Task, Verdict
 
@@ -146,7 +152,8 @@ class JudgeColumns:
 
     def __post_init__(self) -> None:
         for judge in (self.judge, *self.panel):
-            named_judge(judge)
+            if named_judge(judge)[0] == "scripted":
+                check_judge(judge)
         if len({str(one) for one in (self.judge, *self.panel)}) <= len(self.panel):
             raise UsageError("panel: a judge is named twice, whose answers would be the same")
         self._check(self.made_task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -13,7 +14,14 @@ from siftune.curate.core.registry import build, names
 from siftune.curate.judging.spending import Prices
 from siftune.curate.judging.types import AsyncBackend, Backend
 
-__all__ = ["JUDGES", "judge_backend", "judge_prices", "named_judge", "refuse_same"]
+__all__ = [
+    "JUDGES",
+    "check_judge",
+    "judge_backend",
+    "judge_prices",
+    "named_judge",
+    "refuse_same",
+]
 
 JUDGES: Final = "curate.judges"
 _FORMS: Final = (
@@ -47,6 +55,27 @@ def judge_backend(judge: Any, options: Mapping[str, Any] | None = None) -> Backe
     if callable(judge):
         return _built("scripted", {"function": judge, **more})
     raise UsageError(f"judge: expected {_FORMS}; got {type(judge).__name__}")
+
+
+def check_judge(judge: Any, options: Mapping[str, Any] | None = None) -> None:
+    """Refuse a judge that cannot be asked: a file, function or model that is not there.
+
+    Raises:
+        UsageError: the judge is none, or an option does not fit.
+    """
+    from siftune.curate.models.pretrained import load_config
+    from siftune.curate.models.resolve import model_folder
+
+    try:
+        judge_backend(judge, options)
+        name, own = named_judge(judge)
+        if name in ("local_model", "classifier") and "model" in own:
+            load_config(model_folder(own["model"]))
+        elif name == "fitted" and "model" in own and not Path(own["model"]).is_dir():
+            raise UsageError(f"there is no folder {own['model']}")
+    except UsageError as error:
+        told = str(error)
+        raise UsageError(told if told.startswith("judge") else f"judge: {told}") from None
 
 
 def named_judge(text: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

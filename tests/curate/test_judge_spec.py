@@ -4,7 +4,7 @@ import pytest
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judges.server import Server
-from siftune.curate.judging.spec import judge_backend, named_judge
+from siftune.curate.judging.spec import check_judge, judge_backend, named_judge
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,43 @@ def test_what_is_no_judge_is_refused(judge):
 def test_a_url_that_no_server_has_is_refused(url):
     with pytest.raises(UsageError, match=r"expected the URL of a server|is no URL"):
         Server(url, "m")
+
+
+@pytest.mark.parametrize(
+    ("judge", "message"),
+    [
+        ("no/such/model", "judge: no model folder no/such/model"),
+        ("classifier:no/such/model", "judge: no model folder no/such/model"),
+        ("fitted:nowhere", "judge: there is no folder nowhere"),
+        ("scripted:nofile.py:x", "judge: nofile.py:x: there is no file nofile.py"),
+        ("scripted:fair.py:x", "judge: fair.py has no 'x'"),
+        ("scripted:fair.py:Without", "fair.py:Without: expected a function, got a class without"),
+        ("scripted:fair.py:later", "fair.py:later: expected a function, got one of async def"),
+        ("scripted:fair.py:Later", "fair.py:Later: expected a function, got one of async def"),
+        ("https://h/v1", "judge https://h/v1: name the model"),
+    ],
+)
+def test_a_judge_that_is_not_there_is_refused_before_it_is_asked(
+    judge, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fair.py").write_text(FAIR)
+    with pytest.raises(UsageError, match=message):
+        check_judge(judge)
+    check_judge("scripted:fair.py:fair")
+
+
+FAIR = """
+def fair(messages):
+    return "A"
+
+async def later(messages):
+    return "A"
+
+class Later:
+    async def __call__(self, messages):
+        return "A"
+
+class Without:
+    pass
+"""

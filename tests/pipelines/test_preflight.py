@@ -168,6 +168,24 @@ def test_a_list_of_problems_is_collected_one_by_one():
         problems.refuse("here")
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("judge: no/such/judge", "judge: no model folder no/such/judge"),
+        ("judge: 'scripted:nofile.py:x'", "judge: nofile.py:x: there is no file nofile.py"),
+        ("judge: 'https://h/v1#m', second: 'scripted:nofile.py:x'", "there is no file nofile.py"),
+    ],
+)
+def test_judges_that_are_not_there_are_refused(recipe, tmp_path, options, said):
+    path = tmp_path / "judged.yaml"
+    pairs = recipe.parent / "pairs.jsonl"
+    base = recipe.read_text().split("\n")[1]
+    path.write_text(
+        f"{base}\npairs: {{source: {pairs}}}\ntrain: [{{judge: {{data: pairs, {options}}}}}]\n"
+    )
+    assert said in refused(path, tmp_path / "out")
+
+
 def test_what_takes_long_before_the_first_stage_is_announced(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(if_slow.__wrapped__, "__defaults__", (0.01,))
