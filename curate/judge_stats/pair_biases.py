@@ -62,6 +62,7 @@ def pair_biases(
     lengths: npt.ArrayLike | None = None,
     other_lengths: npt.ArrayLike | None = None,
     gold: npt.ArrayLike | None = None,
+    gold_consistent: npt.ArrayLike | None = None,
     own: npt.ArrayLike | None = None,
     prompts: Prompts = None,
     rates: bool = False,
@@ -70,9 +71,11 @@ def pair_biases(
 
     ``wins`` is the score of the row's first answer over both orders: 1, 0, or 0.5 for a tie.
     ``first_position`` is the score of the answer shown first, summed over both orders, 0 … 2, and
-    ``consistent`` whether the orders agree, as the task `pairwise` has them. ``lengths`` are of the
-    first and second answer (any unit). ``gold`` is the true score of the first; ``own`` is 1 where
-    the first answer is of the judge's own model, 0 where the second is, NaN where neither is.
+    ``consistent`` whether the orders agree, as the task `pairwise` has them. Where another judge
+    gave ``gold``, ``gold_consistent`` is the same of that: a tie of orders that disagree is no
+    equal quality. ``lengths`` are of the first and second answer (any unit). ``gold`` is the true
+    score of the first; ``own`` is 1 where the first answer is of the judge's own model, 0 where the
+    second is, NaN where neither is.
     With ``rates`` the first answers are all of one kind (of one model, or chosen), and have win
     rates.
     """
@@ -99,7 +102,7 @@ def pair_biases(
         measured["longer_wins"] = lambda: _share(longer, prompts)
     if own is not None and gold is not None:
         measured |= _self_preference(
-            score, np.asarray(gold, float), np.asarray(own, float), prompts
+            score, _where(np.asarray(gold, float), gold_consistent), np.asarray(own, float), prompts
         )
     figures, failed = {}, {}
     for name, compute in measured.items():
@@ -108,6 +111,10 @@ def pair_biases(
         except NotEstimableError as error:
             failed[name] = str(error)
     return PairBiases(figures, failed)
+
+
+def _where(gold: Any, consistent: npt.ArrayLike | None) -> Any:
+    return gold if consistent is None else np.where(np.asarray(consistent) == 1, gold, np.nan)
 
 
 def _share(values: Any, prompts: Prompts, bounds: tuple[float, float] = (0.0, 1.0)) -> Estimate:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from siftune.curate.core.terminal import one_line
+from siftune.curate.judging.parsing import DATA_HAS_VERDICTS
 from siftune.curate.judging.types import (
     Answer,
     BackendError,
@@ -84,7 +85,8 @@ class Asking:
             answer = _without_thoughts(answer)
             self.parsed = self.task.parse(self.item, self.number, answer)
         except UnparsedError as error:
-            if self.attempt >= self.ask_again or answer.text is None:
+            hopeless = error.reason == DATA_HAS_VERDICTS or self.attempt >= self.ask_again
+            if hopeless or answer.text is None:
                 return self._failed(error.reason, str(error))
             self._extend(answer.text, str(error))
             return False

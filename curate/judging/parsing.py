@@ -12,6 +12,7 @@ from siftune.curate.judging.fence import FRAME, Section, neutralise
 from siftune.curate.judging.types import Answer, UnparsedError
 
 __all__ = [
+    "DATA_HAS_VERDICTS",
     "Asked",
     "Where",
     "distribution",
@@ -43,6 +44,9 @@ class Asked(Protocol):
     def max_tokens(self) -> int:
         """The limit of the answer."""
 
+
+DATA_HAS_VERDICTS: Final = "data_has_verdicts"
+"""Reason of an error: asking again cannot help, as the data stays the same."""
 
 _SECTION: Final = 12  # shortest data of one line that is removed wherever an answer repeats it
 _LINE: Final = 6  # shortest line of data that is removed where it is a line of an answer
@@ -79,13 +83,24 @@ def own_text(answer: str, sections: Sequence[Section]) -> str:
     """
     if len(answer) < _LINE:
         return answer.strip()
-    given = {form for _, data in sections for form in (data.strip(), neutralise(data).strip())}
+    given = _forms(sections)
+    lines = {_bare(line) for data in given for line in data.split("\n")}
+    lines = {line for line in lines if len(line) >= _LINE}
+    kept = (line for line in _without(given, answer).split("\n") if _bare(line) not in lines)
+    return "\n".join(kept).strip()
+
+
+def _forms(sections: Sequence[Section]) -> set[str]:
+    """The data as it is, and as it is shown."""
+    return {form for _, data in sections for form in (data.strip(), neutralise(data).strip())}
+
+
+def _without(given: Iterable[str], answer: str) -> str:
+    """An answer without whole pieces of data, unless they are short."""
     for data in sorted(given, key=len, reverse=True):
         if len(data) >= _SECTION or "\n" in data:
             answer = answer.replace(data, "\n")
-    lines = {_bare(line) for data in given for line in data.split("\n")}
-    lines = {line for line in lines if len(line) >= _LINE}
-    return "\n".join(line for line in answer.split("\n") if _bare(line) not in lines).strip()
+    return answer
 
 
 def _bare(line: str) -> str:
@@ -167,11 +182,17 @@ def score(
     if probabilities is not None:
         return expected_score(probabilities)
     expected = f"a line 'Score: k' with {'a whole' if whole else 'a'} number {low:g} to {high:g}"
-    own = own_text(text(asked, answer, complete=where != "first"), sections)
+    whole_text = text(asked, answer, complete=where != "first")
+
+    def of(line: str) -> float | None:
+        return _score_of(line, high, where)
+
+    _refuse_ambiguous(whole_text, sections, of)
+    own = own_text(whole_text, sections)
     if own.startswith(("{", "```")):
         value = _json_score(own, expected)
     else:
-        value = _verdict(own, where, lambda line: _score_of(line, high, where), expected)
+        value = _verdict(own, where, of, expected)
     if not low <= value <= high:
         raise UnparsedError(f"expected {expected}, got a number out of range", "out_of_range")
     if whole and value != int(value):
@@ -213,7 +234,7 @@ def label(
     """
     known = {name.casefold(): name for name in asked.labels}
     known |= {word.casefold(): name for word, name in (spellings or {}).items()}
-    own = own_text(text(asked, answer, complete=where != "first"), sections)
+    whole_text = text(asked, answer, complete=where != "first")
 
     def of(line: str) -> str | None:
         found = _LABEL_LINE.fullmatch(line)
@@ -221,7 +242,31 @@ def label(
             return None
         return known.get(_unwrapped(found["value"]).casefold())
 
+    _refuse_ambiguous(whole_text, sections, of)
+    own = own_text(whole_text, sections)
     return _verdict(own, where, of, f"a line with one of {_listed(known.values())}")
+
+
+def _refuse_ambiguous(
+    answer: str, sections: Sequence[Section], of: Callable[[str], _Value | None]
+) -> None:
+    """Refuse an answer with a verdict line where the data has such lines, too.
+
+    `own_text` takes the data's lines for repeated ones. Data with the lines of all verdicts but the
+    best would so have the best one or none: now none is accepted, whatever the judge's is. A
+    verdict too short to be removed, such as ``5``, is not concerned.
+    """
+
+    def has(text: str) -> bool:
+        lines = (_bare(line) for line in text.split("\n") if len(line) <= _VERDICT)
+        found = (line.replace('"', "") for line in lines if len(line) >= _LINE)
+        return any(of(line) is not None for line in found)
+
+    given = _forms(sections)
+    if any(map(has, given)) and has(_without(given, answer)):
+        raise UnparsedError(
+            "expected a verdict that is no line of the data, which has verdicts", DATA_HAS_VERDICTS
+        )
 
 
 def _verdict(own: str, where: Where, of: Callable[[str], _Value | None], expected: str) -> _Value:

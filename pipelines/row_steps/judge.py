@@ -283,6 +283,7 @@ class Judge(JudgeOptions):
             lengths=[first for first, _ in words],
             other_lengths=[second for _, second in words],
             gold=theirs,
+            gold_consistent=self._if_added(others, "consistent") if others else None,
             own=own,
             prompts=prompts,
             rates=labelled or own is not None,
@@ -303,7 +304,8 @@ class Judge(JudgeOptions):
         models: list[Any] = [item.extra.get(SAMPLED_FROM) for _, _, item in asked]
         if not models or not all(isinstance(one, list) for one in models):
             return None
-        judge = model_hash(Path(self.judge)) if Path(self.judge).is_dir() else None
+        name, options = named_judge(self.judge)
+        judge = model_hash(options["model"]) if name == "local_model" else None
         sides = {(True, False): 1.0, (False, True): 0.0}
         return np.array(
             [sides.get((one[0] == judge, one[1] == judge), np.nan) for one in models], float

@@ -383,6 +383,9 @@ def test_own_answers_may_be_first_or_second_in_a_pair() -> None:
     truth = np.where(own == 1, gold, 1 - gold)[np.isfinite(own)]
     assert found["self_preference"] == self_preference(mine, truth).bias
     assert found["self_preference"].value > 0.1
+    torn = np.where((gold == 0.5) & (np.arange(200) % 2 == 0), 0.0, 1.0)  # of the second judge
+    fewer = pair_biases(wins, gold=gold, gold_consistent=torn, own=own).figures
+    assert fewer["self_preference"].rows == ((gold == 0.5) & (torn == 1) & np.isfinite(own)).sum()
     assert found["self_excess"].rows == np.isfinite(own).sum()
     assert found["length_bias"] == length_bias(wins, *lengths, gold)
     longer = (wins > 0.5) == (lengths[0] > lengths[1])

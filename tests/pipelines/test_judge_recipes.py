@@ -175,7 +175,9 @@ def answers(path, **by_prompt):
     return path
 
 
-def test_answers_of_two_models_are_judged_side_by_side(small, tiny_model_dir, tmp_path):
+def test_answers_of_two_models_are_judged_side_by_side(
+    small, tiny_model_dir, tmp_path, monkeypatch
+):
     new = answers(
         tmp_path / "new.parquet", a=("xx", "n"), b=("xx", "n"), c=("x", "n"), d=("x", "n")
     )
@@ -196,6 +198,8 @@ def test_answers_of_two_models_are_judged_side_by_side(small, tiny_model_dir, tm
     sides = [[own, "x"], ["x", own], ["x", "y"]]
     asked = [(0, (0, 1), Item((), ("a", "b"), {"sampled_from": one})) for one in sides]
     found = Judge(judge=str(tiny_model_dir))._own(asked)
+    monkeypatch.setattr("siftune.pipelines.row_steps.judge.model_hash", {"smollm2": own}.get)
+    assert Judge(judge="smollm2")._own(asked).tolist()[:2] == [1.0, 0.0]
     assert found.tolist()[:2] == [1.0, 0.0]
     assert found[2] != found[2]
 
