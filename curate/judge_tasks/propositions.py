@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import fsum
 from typing import Any, ClassVar
@@ -27,15 +27,18 @@ class Propositions:
     """``probabilities`` of the propositions and ``reward``; Mu et al. 2024, arXiv:2411.01111.
 
     The reward is ``sum of w * p``. Weights may be negative, for what an answer should not do; the
-    paper fits them by a hinge loss on ranked answers. A judge that writes gives probabilities of 0
+    paper fits them by a hinge loss on ranked answers, as `fit_proposition_weights` of
+    `judge_stats.proposition_weights` does. A judge that writes gives probabilities of 0
     and 1.
 
     Options:
         propositions: Texts such as "the answer apologises", or mappings of text and weight.
+        weights: A weight for each proposition, in place of those in the mappings.
         max_chars: Characters of each message that the judge is shown; null shows all.
     """
 
     propositions: Given
+    weights: tuple[float, ...] | None = None
     max_chars: Count | None = MAX_CHARS
 
     answers: ClassVar = 1
@@ -45,12 +48,17 @@ class Propositions:
     }
 
     def __post_init__(self) -> None:
-        if not self._criteria:
+        if not (given := criteria_of(self.propositions)):
             raise ValueError("propositions: expected one or more, got none")
+        if self.weights is not None and len(self.weights) != len(given):
+            raise ValueError("weights: expected one for each proposition")
 
     @cached_property
     def _criteria(self) -> Sequence[Criterion]:
-        return criteria_of(self.propositions)
+        found = criteria_of(self.propositions)
+        if self.weights is None:
+            return found
+        return [replace(one, weight=w) for one, w in zip(found, self.weights, strict=True)]
 
     @cached_property
     def _judge(self) -> CriteriaJudge:

@@ -213,15 +213,15 @@ class LocalModel:
     ) -> list[Answer | BackendError]:
         wanted = [self._labels(question)[1] for question in questions]
         found: list[Answer | BackendError] = []
-        for question, prompt, logits in zip(
-            questions, prompts, self._next.logits(prompts, wanted), strict=True
-        ):
-            values = logits.softmax(-1).tolist()
+        logs = self._next.log_probabilities(prompts, wanted)
+        for question, prompt, one in zip(questions, prompts, logs, strict=True):
+            values = one.softmax(-1).tolist()
             if not all(map(math.isfinite, values)):
                 found.append(BackendError("not_finite", "a logit is not finite", permanent=True))
                 continue
             shares = dict(zip(question.labels, values, strict=True))
-            found.append(Answer(None, shares, input_tokens=len(prompt.ids), output_tokens=0))
+            used, mass = len(prompt.ids), float(one.exp().sum())
+            found.append(Answer(None, shares, used, output_tokens=0, label_mass=mass))
         return found
 
     def _texts(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import polars as pl
@@ -13,7 +14,7 @@ import polars as pl
 from siftune.curate.core.custom_file import custom_thing, is_custom
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import log_metrics, report_progress
-from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive
+from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, Share
 from siftune.curate.core.registry import build, checked, code_of
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.project_folder import make_project_folder, project_folder
@@ -46,6 +47,7 @@ _SPENT: Final[Mapping[str, type[pl.DataType]]] = {
     "input_tokens": pl.UInt32,
     "output_tokens": pl.UInt32,
     "cost": pl.Float64,
+    "label_mass": pl.Float64,
 }
 _Columns = Mapping[str, pl.DataType | type[pl.DataType]]
 
@@ -88,8 +90,10 @@ class JudgeColumns:
 
     Columns: those of the task; ``_error``, the reason why a row has none (null where it has);
     ``_input_tokens``, ``_output_tokens`` and ``_cost`` (dollars, by the prices given or as the
-    server states it) of the answers that the row is based on, paid by any run; null where
-    they are not known. A row without a verdict is null in all columns of the task, never 0.
+    server states it) of the answers that the row is based on, paid by any run; null where they
+    are not known; and ``_label_mass``, of a judge that gives probabilities of labels: what the
+    labels had of the probability of all tokens, the mean of the row's answers. A row without a
+    verdict is null in all columns of the task, never 0.
 
     Every answer is kept in a cache, so a run that was stopped asks no answered question again. Rows
     that failed by the calls (a timeout, the cap) are asked again by the same command.
@@ -104,6 +108,7 @@ class JudgeColumns:
         task_options: Options of the task, such as ``{dimension: helpfulness}`` of alpagasus.
         calibrate: Whether label probabilities are divided by those of the same question about N/A;
             needs a judge that gives probabilities.
+        min_label_mass: Rows below this label mass, 0 to 1, have the error label_mass.
         given: Columns for tasks that read more than the turns, as ``{critique: COLUMN}``.
         column: A word that names of columns end with, where several stages judge.
         cache: File of the judge's answers; by default judge.sqlite in .siftune_cache.
@@ -129,6 +134,7 @@ class JudgeColumns:
     judge_options: Mapping[str, Any] = field(default_factory=dict)
     task_options: Mapping[str, Any] = field(default_factory=dict)
     calibrate: bool = False
+    min_label_mass: Share = 0.0
     given: Mapping[str, str] = field(default_factory=dict)
     column: str = ""
     cache: str = ""
@@ -244,10 +250,18 @@ class JudgeColumns:
             yield _retried(self._votes.vote(verdicts), verdicts)
 
     def judged(self, number: int, engine: Judge, batch: pl.DataFrame) -> Iterator[Verdict]:
-        """The verdicts of the judge of that number; each answer has a cost, where it is known."""
+        """The verdicts of the judge of that number; each answer has a cost, where it is known.
+
+        Those whose labels were too unlikely are errors.
+        """
         prices = self.judge_prices[number]
-        for verdict in engine.verdicts(items_of(batch, self.given)):
-            yield replace(verdict, answers=tuple(_priced(one, prices) for one in verdict.answers))
+        for one in engine.verdicts(items_of(batch, self.given)):
+            verdict = replace(one, answers=tuple(_priced(each, prices) for each in one.answers))
+            mass = _label_mass(verdict)
+            if verdict.values is not None and mass is not None and mass < self.min_label_mass:
+                detail = f"the labels had {mass:.3g} of the probability of all tokens"
+                verdict = replace(verdict, values=None, error="label_mass", detail=detail)
+            yield verdict
 
     @cached_property
     def engines(self) -> list[Judge]:
@@ -339,6 +353,7 @@ class JudgeColumns:
             "input_tokens": tokens_in,
             "output_tokens": tokens_out,
             "cost": None if stated is None else stated / _BILLION,
+            "label_mass": _label_mass(verdict),
         }
 
 
@@ -354,6 +369,11 @@ def _retried(vote: Verdict, verdicts: Sequence[Verdict]) -> Verdict:
     passing = (one.error for one in verdicts if one.error is not None and may_pass(one.error))
     error = next(passing, None) if vote.error is not None else None
     return replace(vote, error=error) if error is not None else vote
+
+
+def _label_mass(verdict: Verdict) -> float | None:
+    known = [one.label_mass for one in verdict.answers if one.label_mass is not None]
+    return fmean(known) if known else None
 
 
 def _sum(values: list[int | None]) -> int | None:

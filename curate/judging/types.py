@@ -73,9 +73,11 @@ class Question:
 class Answer:
     """What a backend answered: a text, or probabilities of the question's labels, or both.
 
-    ``probabilities`` sum to 1 over the labels. ``cost`` is in billionths of a dollar, None where
-    the backend does not state one (the engine then prices the tokens). ``truncated``: the limit of
-    tokens ended the text, so that its last word or number may be cut.
+    ``probabilities`` sum to 1 over the labels; ``label_mass`` is what all labels together had
+    of the probability of all tokens, 0 to 1, None where the backend does not know. ``cost`` is
+    in billionths of a dollar, None where the backend does not state one (the engine then prices
+    the tokens). ``truncated``: the limit of tokens ended the text, so that its last word or
+    number may be cut.
     """
 
     text: str | None = None
@@ -84,6 +86,7 @@ class Answer:
     output_tokens: int | None = None
     cost: int | None = None
     truncated: bool = False
+    label_mass: float | None = None
 
 
 @dataclass(frozen=True)

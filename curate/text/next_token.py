@@ -54,12 +54,14 @@ class NextToken:
 
     lm: CausalLM
 
-    def logits(self, prompts: Sequence[PromptIds], wanted: Sequence[Sequence[int]]) -> list[Any]:
-        """For each prompt a float64 tensor of the logits of its ``wanted`` token ids."""
+    def log_probabilities(
+        self, prompts: Sequence[PromptIds], wanted: Sequence[Sequence[int]]
+    ) -> list[Any]:
+        """For each prompt a float64 tensor of log-probabilities of its ``wanted`` token ids."""
         found: list[Any] = [None] * len(prompts)
         for batch in self._batches(prompts):
             for at, row in zip(batch, self._after([prompts[at] for at in batch]), strict=True):
-                found[at] = row[list(wanted[at])].double().cpu()
+                found[at] = row.double().log_softmax(-1)[list(wanted[at])].cpu()
         return found
 
     def _batches(self, prompts: Sequence[PromptIds]) -> Iterator[list[int]]:

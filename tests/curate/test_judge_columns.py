@@ -264,6 +264,31 @@ class Words:
 """
 
 
+def test_labels_that_the_judge_hardly_thinks_of_are_an_error(judge):
+    (judge / "unsure.py").write_text(UNSURE)
+    rows = pl.DataFrame({"prompt": ["q"] * 3, "response": ["a", "unsure", "text"]})
+    options = {"judge": "unsure.py:rate", "task": "deita_quality"}
+    any_mass = JudgeRating(**options)(rows)
+    assert any_mass["judge_rating_label_mass"].to_list() == [0.9, 0.01, None]
+    assert any_mass["judge_rating"].null_count() == 0
+    scores = JudgeRating(**options, min_label_mass=0.5)(rows)
+    assert scores["judge_rating_error"].to_list() == [None, "label_mass", None]
+    assert scores["judge_rating"].is_null().to_list() == [False, True, False]
+
+
+UNSURE = """
+from siftune.curate.judging.types import Answer
+
+
+def rate(question):
+    text = question.messages[1][1]
+    if "text" in text.split("[BEGIN answer")[1]:
+        return "3"
+    shares = {label: 1 / len(question.labels) for label in question.labels}
+    return Answer(None, shares, label_mass=0.01 if "unsure" in text else 0.9)
+"""
+
+
 def test_a_panel_votes_and_says_how_much_its_judges_agree(judge):
     (judge / "judge.py").write_text(PANEL)
     rows = pl.DataFrame({"prompt": ["q"] * 3, "response": ["a", "hard", "torn"]})

@@ -5,11 +5,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import spearmanr
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import schema_of
+from siftune.curate.judge_stats.intervals import NotEstimableError
+from siftune.curate.judge_stats.proposition_weights import fit_proposition_weights
 from siftune.curate.judging.criteria import Criterion, criteria_of
 from siftune.curate.judging.engine import Judge
 from siftune.curate.judging.row_items import items_of
@@ -24,6 +28,26 @@ def test_propositions():
     refused(task, SINGLE, "Maybe", "Yes and no", "Yes\nNo", "Yes, it does")
     with pytest.raises(UsageError, match="propositions"):
         task_of("propositions", propositions=[])
+
+
+def test_fitted_weights_of_propositions_order_answers_as_the_planted_ones_do():
+    rng = np.random.default_rng(0)
+    planted = np.array([3.0, 1.0, 0.0, -2.0])
+    shares = rng.random((60, 4))
+    quality = np.round(shares @ planted)  # classes
+    prompts = np.repeat(np.arange(20), 3)
+    weights = fit_proposition_weights(shares, quality, prompts)
+    assert np.argsort(weights).tolist() == np.argsort(planted).tolist()
+    fresh = rng.random((200, 4))
+    assert spearmanr(fresh @ weights, fresh @ planted).statistic > 0.95
+    known = fit_proposition_weights(shares, quality, prompts, rewards=100 * quality)
+    assert known == (0, 0, 0, 0)  # a reward model that is right leaves nothing to fit
+    task = task_of("propositions", propositions=["a", {"text": "b", "weight": 5}], weights=[2, -1])
+    assert judged(task, SINGLE, "Yes", "Yes")["reward"] == 1
+    with pytest.raises(UsageError, match="weights"):
+        task_of("propositions", propositions=["a"], weights=[1, 2])
+    with pytest.raises(NotEstimableError, match="different classes"):
+        fit_proposition_weights(shares, np.ones(60), prompts)
 
 
 ITEM_LIST = [

@@ -56,6 +56,9 @@ def test_label_probabilities_are_the_softmax_of_the_first_token_of_the_answer(
         ids = encode_prompts(tokenizer, [chat(question)])[0]
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([ids])).logits[0, -1].double()
+        ids_of_labels = tokenizer.convert_tokens_to_ids(list(question.labels))
+        mass = logits.softmax(-1)[ids_of_labels].sum().item()
+        assert answer.label_mass == pytest.approx(mass, abs=1e-5)
         wanted = logits[tokenizer.convert_tokens_to_ids(list(question.labels))].softmax(-1)
         assert list(answer.probabilities) == ["A", "B", "C"]
         assert list(answer.probabilities.values()) == pytest.approx(wanted.tolist(), abs=1e-5)
