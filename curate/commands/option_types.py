@@ -137,6 +137,8 @@ def _is_word(text: str, parts: Sequence[Any]) -> bool:
 
 def _list(flag: str, text: str, hint: Any) -> Any:
     """``[A, B]``, or ``A,B``, whose items are read each by its type."""
+    if text.lstrip().startswith("{") and any(map(_is_map, _alternatives(_item(hint)))):
+        text = f"[{text}]"  # commas are within mappings, too
     if text.lstrip().startswith("["):
         return _read(flag, text)
     return [value_of(flag, _item(hint), part.strip()) for part in text.split(",")]

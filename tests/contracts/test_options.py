@@ -63,7 +63,7 @@ def examples(hint: Any) -> Iterator[tuple[str, Any]]:
     elif hint is not NoneType:
         kind = TypeAdapter(hint).core_schema["type"]
         for text, value in examples(inner[-1]):
-            if kind == "dict" or "mapping" in str(hint).lower():
+            if kind == "dict" or (isinstance(origin, type) and issubclass(origin, Mapping)):
                 text = json.dumps(value) if isinstance(value, str) else text
                 yield f"{{one: {text}, two: {text}}}", {"one": value, "two": value}
             else:
