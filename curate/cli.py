@@ -11,6 +11,7 @@ from click.exceptions import Exit
 
 from siftune.curate.commands.agree import agree
 from siftune.curate.commands.click_commands import Components, GivenPath, HintingGroup
+from siftune.curate.commands.option_types import renamed_keys
 from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
 from siftune.curate.core.custom_file import short_name
 from siftune.curate.core.errors import PARTIAL, UsageError
@@ -373,11 +374,7 @@ curate.add_command(judges)
 
 
 def _source(layout: str | None, renames: tuple[str, ...], limit: int | None) -> dict[str, Any]:
-    pairs = [rename.partition("=") for rename in renames]
-    for key, equals, name in pairs:
-        if not (key and equals and name):
-            raise UsageError(f"--map {key}: expected KEY=NAME, such as --map question=prompt")
-    return {"format": layout, "map": {key: name for key, _, name in pairs}, "limit": limit}
+    return {"format": layout, "map": renamed_keys(renames), "limit": limit}
 
 
 def _checked(raw: dict[str, Any]) -> Recipe:

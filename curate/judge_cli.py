@@ -11,6 +11,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from siftune.curate.commands.click_commands import HintingCommand, component_options, parsed
+from siftune.curate.commands.option_types import renamed_keys
 from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
 from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.outline import outline
@@ -96,6 +97,13 @@ class _JudgeCommand(WritingCommand):
 )
 @click.option("--format", "layout", help="Raw layout of the rows, where it is not detected.")
 @click.option(
+    "--map",
+    "renames",
+    multiple=True,
+    metavar="KEY=NAME",
+    help="Rename a key of the raw rows before they are read, such as question=prompt.",
+)
+@click.option(
     "--limit",
     type=click.IntRange(1, _LARGEST),
     metavar="INT",
@@ -121,6 +129,7 @@ def judge(
     tokenizer: str | None,
     report: bool,
     layout: str | None,
+    renames: tuple[str, ...],
     limit: int | None,
     seed: int,
     dry_run: bool,
@@ -138,7 +147,8 @@ def judge(
     from siftune.curate.judging.judge_columns import JudgeColumns
 
     options = parsed(JudgeColumns, given)
-    source = {"source": [rows], "format": layout, "limit": limit, "seed": seed}
+    source = {"source": [rows], "format": layout, "map": renamed_keys(renames)}
+    source |= {"limit": limit, "seed": seed}
     if not (dry_run or pilot) and out is None:
         raise UsageError("name the folder of the run: --out FOLDER")
     recipe = _recipe(source, judges, options, task, label)
@@ -162,9 +172,12 @@ def _recipe(
     from siftune.curate.runs.recipe import parse
 
     kind = "preference" if label else "conversation"
-    if task is None and not label and source["source"] != ["-"]:
-        kind = sources.plan(tuple(source["source"]), source["format"], {}, {}).kind
+    known = not label and source["source"] != ["-"]
+    if known:
+        kind = sources.plan(tuple(source["source"]), source["format"], source["map"], {}).kind
     scorer, given = judge_stage(kind, judges, task, options)
+    if known:
+        _refuse_unfit(kind, scorer, str(task))
     if label and scorer != "judge_pairwise":
         raise UsageError(f"--label: the task {task} compares no two answers: take pairwise")
     stages = [{"score": scorer, **given}]
@@ -172,6 +185,24 @@ def _recipe(
         by = "_".join(filter(None, (scorer, options.get("column"))))
         stages.append({"select": "judge_agreement", "by": by})
     return parse({"name": "judge", **source, "stages": stages})
+
+
+def _refuse_unfit(kind: str, scorer: str, task: str) -> None:
+    """Refuse a task of pairs or lists for rows that have none."""
+    wanted, does = _WANTED.get(scorer, (kind, ""))
+    if kind != wanted:
+        other = _USUAL.get(kind, "alpagasus")
+        way = "--label or " if scorer == "judge_pairwise" and kind != "text" else ""
+        rows = _PLURAL.get(kind, f"of kind {kind}")
+        raise UsageError(f"{task} {does}; these rows are {rows}: take {way}--task {other}")
+
+
+_WANTED: Final = {
+    "judge_pairwise": ("preference", "compares pairs"),
+    "judge_ranking": ("ranked", "ranks lists of answers"),
+}
+_USUAL: Final = {"preference": "pairwise", "ranked": "listwise"}
+_PLURAL: Final = {"preference": "pairs", "ranked": "ranked lists", "conversation": "conversations"}
 
 
 def _judged(recipe: Recipe, out: Path, label: bool, as_json: bool, report: bool) -> None:

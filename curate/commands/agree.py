@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -164,12 +164,30 @@ def report_on(
             f"{keys[0]!r} and {next(iter(labels))!r}; give another column with --on"
         )
     columns = {judge: _labels(judged, judge) for judge in judges}
+    for judge, given in columns.items():
+        _refuse_other_names(f"{judge} of {judged_name}", given, f"{label} of {gold_name}", labels)
     prompts = _prompts(judged, prompt, judged_name)
     wanted = [labels.get(key) for key in keys]
     try:
         return compare(columns, wanted, keys, prompts, level=level, tie=tie, win=win, worst=worst)
     except NotEstimableError as error:
         raise UsageError(f"{judged_name} and {gold_name}: {error}") from None
+
+
+def _refuse_other_names(
+    judge: str, given: Sequence[Any], label: str, gold: Mapping[str, Any]
+) -> None:
+    """Refuse labels by other names than gold; of a single name each, a judge may be that wrong."""
+    names = [
+        sorted({str(one) for one in listed if one is not None}) for listed in (given, gold.values())
+    ]
+    texts = any(isinstance(one, str) for one in (*given, *gold.values()))
+    if texts and min(map(len, names)) > 1 and not {*names[0]} & {*names[1]}:
+        shown = [", ".join(listed[:8]) + (" …" if len(listed) > 8 else "") for listed in names]
+        raise UsageError(
+            f"no label is in both: {judge} has {shown[0]}, and {label} has {shown[1]}; give both "
+            "the same names"
+        )
 
 
 def _columns(rows: Iterable[LabelRow]) -> list[str]:

@@ -81,6 +81,15 @@ def value_of(flag: str, hint: Any, given: Any) -> Any:
     return _list(flag, given, lists[0]) if lists else _read(flag, given)
 
 
+def renamed_keys(renames: Sequence[str]) -> dict[str, str]:
+    """The values of ``--map`` as a mapping."""
+    pairs = [rename.partition("=") for rename in renames]
+    for key, equals, name in pairs:
+        if not (key and equals and name):
+            raise UsageError(f"--map {key}: expected KEY=NAME, such as --map question=prompt")
+    return {key: name for key, _, name in pairs}
+
+
 def key_values(pairs: Sequence[str], flag: str = "-o", item: Any = Any) -> dict[str, Any]:
     """``-o key=value`` options as a mapping, each value read as its type ``item``.
 
@@ -176,7 +185,11 @@ def _read(flag: str, text: str) -> Any:
 
     try:
         return parse_yaml(text)
-    except YAMLError:
-        raise UsageError(f"{flag}: cannot read {text[:_SHOWN]!r}") from None
+    except YAMLError as error:
+        why = getattr(error, "problem", None)
+        told = f"{flag}: cannot read {text[:_SHOWN]!r}" + (f" ({why})" if why else "")
+        marks = "?" in text or ": " in text
+        quote = '; a text with ? or : needs quotes, as ["Is it short?"]' if marks else ""
+        raise UsageError(told + quote) from None
     except UsageError as error:
         raise UsageError(f"{flag}: {error}") from None

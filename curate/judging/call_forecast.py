@@ -62,7 +62,7 @@ class CallForecast:
     most_output_tokens: int
     cost: Range | None
     paid: float
-    most_cost: float
+    most_cost: float | None
     how: str
 
     def lines(self) -> list[str]:
@@ -80,6 +80,8 @@ class CallForecast:
         elif self.most_cost:
             most = f"cost: at most ${self.most_cost:,.4f}"
             lines.append(f"{most}; `siftune curate judge ... --pilot 100` measures it")
+        elif self.most_cost is None:
+            lines.append("cost: not known (give --price-input and --price-output)")
         return lines
 
 
@@ -193,6 +195,8 @@ class _Questions:
             tokens_in, how = Range(size, size, size), "by the tokenizer, with its chat template"
         if tokens_in is None:
             how = "name the judge's tokenizer, or pay a pilot"
+        priced = all(self.scorer.prices_known)
+        most_cost = sum(row.most_cost for row in rest) / BILLION
         paid = sum((row.spent or {}).get("cost") or 0.0 for row in known)
         return CallForecast(
             rows=len(rows),
@@ -204,7 +208,7 @@ class _Questions:
             most_output_tokens=sum(row.most_output for row in rows),
             cost=value("cost"),
             paid=paid,
-            most_cost=sum(row.most_cost for row in rest) / BILLION + paid,
+            most_cost=most_cost + paid if priced else None,
             how=how,
         )
 

@@ -15,7 +15,7 @@ from siftune.curate.core.custom_file import custom_thing, is_custom
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import log_metrics, report_progress
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, Share
-from siftune.curate.core.registry import build, checked, code_of
+from siftune.curate.core.registry import MissingOptionError, build, checked, code_of
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.project_folder import make_project_folder, project_folder
 from siftune.curate.judging.panel import Panel
@@ -25,6 +25,7 @@ from siftune.curate.judging.spec import (
     judge_backend,
     judge_prices,
     named_judge,
+    price_known,
     refuse_same,
 )
 from siftune.curate.judging.spending import Prices
@@ -61,6 +62,23 @@ def may_pass(reason: str) -> bool:
     return reason in _OF_CALLS or (reason.startswith("http_") and reason not in _OF_QUESTIONS)
 
 
+class _TaskOptionError(MissingOptionError):
+    """An option that a task needs, which is one of the scorer's ``task_options``."""
+
+    @classmethod
+    def of(cls, component: str, option: str) -> MissingOptionError:
+        """The error of a task, with the flag that sets the option."""
+        flag = f"--task-options '{{{option}: [...]}}'"
+        error = cls(f"the task {component} needs the option {option!r}: {flag}")
+        error.component, error.option = component, option
+        return error
+
+    def in_recipe(self, path: str) -> str:
+        """The text for a recipe."""
+        wanted = f"set task_options: {{{self.option}: [...]}}"
+        return f"the task {self.component} needs the option {self.option!r}: {wanted}"
+
+
 def judge_task(name: str, options: Mapping[str, Any]) -> Task:
     """The task of that name, or a class ``FILE.py:NAME``, with its options.
 
@@ -68,7 +86,10 @@ def judge_task(name: str, options: Mapping[str, Any]) -> Task:
         UsageError: there is none, or an option does not fit.
     """
     if not is_custom(name):
-        found: Task = build(TASKS, name, options)
+        try:
+            found: Task = build(TASKS, name, options)
+        except MissingOptionError as error:
+            raise _TaskOptionError.of(name, error.option) from None
         return found
     thing = custom_thing(name)
     lacking = [one for one in ("adds", "questions", "parse", "verdict") if not hasattr(thing, one)]
@@ -105,7 +126,7 @@ class JudgeColumns:
         panel: Further judges, with commas between; columns are then the votes of all.
         quorum: How many judges of a panel have to give a verdict; none is more than half of them.
         judge_options: Options of the judge, such as ``{key_variable: MY_KEY}`` of a server.
-        task_options: Options of the task, such as ``{dimension: helpfulness}`` of alpagasus.
+        task_options: Options of the task, such as ``{propositions: ["Is it short?"]}``.
         calibrate: Whether label probabilities are divided by those of the same question about N/A;
             needs a judge that gives probabilities.
         min_label_mass: Rows below this label mass, 0 to 1, have the error label_mass.
@@ -254,7 +275,7 @@ class JudgeColumns:
 
         Those whose labels were too unlikely are errors.
         """
-        prices = self.judge_prices[number]
+        prices = self.judge_prices[number] if self.prices_known[number] else None
         for one in engine.verdicts(items_of(batch, self.given)):
             verdict = replace(one, answers=tuple(_priced(each, prices) for each in one.answers))
             mass = _label_mass(verdict)
@@ -295,6 +316,13 @@ class JudgeColumns:
         """What each judge costs."""
         usual = Prices(self.price_input, self.price_output, self.most_per_call)
         return judge_prices((self.judge, *self.panel), self.prices, usual)
+
+    @cached_property
+    def prices_known(self) -> list[bool]:
+        """Whether it is known what each judge costs, where it does not state it."""
+        judges = (self.judge, *self.panel)
+        priced = zip(judges, self.judge_prices, strict=True)
+        return [str(judge) in self.prices or price_known(judge, one) for judge, one in priced]
 
     @cached_property
     def backends(self) -> list[Backend | AsyncBackend]:
@@ -357,9 +385,11 @@ class JudgeColumns:
         }
 
 
-def _priced(answer: Answer, prices: Prices) -> Answer:
-    """The answer with its cost by its tokens, where the server stated none."""
-    if answer.cost is not None or answer.input_tokens is None or answer.output_tokens is None:
+def _priced(answer: Answer, prices: Prices | None) -> Answer:
+    """The answer with its cost by its tokens, where the server stated none and prices are known."""
+    if prices is None or answer.cost is not None:
+        return answer
+    if answer.input_tokens is None or answer.output_tokens is None:
         return answer
     return replace(answer, cost=prices.of_tokens(answer.input_tokens, answer.output_tokens))
 

@@ -20,6 +20,7 @@ __all__ = [
     "judge_backend",
     "judge_prices",
     "named_judge",
+    "price_known",
     "refuse_same",
 ]
 
@@ -137,6 +138,11 @@ def judge_prices(
                 f"most_per_call, got {given[name]}"
             ) from None
     return found
+
+
+def price_known(judge: str | Mapping[str, Any], prices: Prices) -> bool:
+    """Whether ``prices`` are what a judge costs; none at all are known of a model here alone."""
+    return prices != Prices() or named_judge(judge)[0] in _WITHOUT_COST
 
 
 def refuse_same(judges: Sequence[Backend | AsyncBackend]) -> None:

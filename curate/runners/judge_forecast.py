@@ -87,5 +87,5 @@ def _scaled(found: CallForecast, factor: float) -> CallForecast:
         most_output_tokens=round(found.most_output_tokens * factor),
         cost=times(found.cost),
         paid=found.paid * factor,
-        most_cost=found.most_cost * factor,
+        most_cost=None if found.most_cost is None else found.most_cost * factor,
     )

@@ -229,3 +229,14 @@ def test_bad_input_is_one_line_that_names_file_row_and_option(tmp_path: Path) ->
     error = called(*paths, "--judge", "j").exception
     assert isinstance(error, SiftuneError)
     assert "gold.jsonl, line 2: " in str(error)
+
+
+def test_labels_by_other_names_than_gold_are_refused(tmp_path):
+    judged, gold = (
+        [{"id": str(at), "label": names[at % 2]} for at in range(6)]
+        for names in (("first", "second"), ("A", "B"))
+    )
+    done = called(*written(tmp_path, judged, gold), "--judge", "label")
+    assert isinstance(done.exception, UsageError)
+    assert "has first, second, and label of" in str(done.exception)
+    assert str(done.exception).endswith("has A, B; give both the same names")
