@@ -52,24 +52,29 @@ __all__ = [
 
 
 class MissingOptionError(UsageError):
-    """An option that has no default is not set; ``option`` is its name.
+    """An option that has no default is not set; ``option`` is its name, ``within`` a mapping's.
 
     The text is for a command line, that of `in_recipe` for a recipe.
     """
 
     component = ""
     option = ""
+    within = ""
 
     @classmethod
-    def of(cls, component: str, option: str) -> MissingOptionError:
-        """The error of ``component``, with the flag that sets the option."""
-        flag = f"--{option.replace('_', '-')}"
-        error = cls(f"{component} needs the option {option!r}: {flag} VALUE")
-        error.component, error.option = component, option
+    def of(cls, component: str, option: str, within: str = "") -> MissingOptionError:
+        """The error of ``component``, with the flag that sets the option, or the mapping of it."""
+        flag = f"--{(within or option).replace('_', '-')}"
+        value = f"'{{{option}: [...]}}'" if within else "VALUE"
+        error = cls(f"{component} needs the option {option!r}: {flag} {value}")
+        error.component, error.option, error.within = component, option, within
         return error
 
     def in_recipe(self, path: str) -> str:
         """The text for a recipe in which the options of the component are at ``path``."""
+        if self.within:
+            wanted = f"set {self.within}: {{{self.option}: [...]}}"
+            return f"{self.component} needs the option {self.option!r}: {wanted} in the recipe"
         return (
             f"{self.component} needs the option {self.option!r}: set {self.option}: VALUE in the "
             f"recipe, or -o {path}.{self.option}=VALUE"

@@ -62,23 +62,6 @@ def may_pass(reason: str) -> bool:
     return reason in _OF_CALLS or (reason.startswith("http_") and reason not in _OF_QUESTIONS)
 
 
-class _TaskOptionError(MissingOptionError):
-    """An option that a task needs, which is one of the scorer's ``task_options``."""
-
-    @classmethod
-    def of(cls, component: str, option: str) -> MissingOptionError:
-        """The error of a task, with the flag that sets the option."""
-        flag = f"--task-options '{{{option}: [...]}}'"
-        error = cls(f"the task {component} needs the option {option!r}: {flag}")
-        error.component, error.option = component, option
-        return error
-
-    def in_recipe(self, path: str) -> str:
-        """The text for a recipe."""
-        wanted = f"set task_options: {{{self.option}: [...]}}"
-        return f"the task {self.component} needs the option {self.option!r}: {wanted}"
-
-
 def judge_task(name: str, options: Mapping[str, Any]) -> Task:
     """The task of that name, or a class ``FILE.py:NAME``, with its options.
 
@@ -89,7 +72,7 @@ def judge_task(name: str, options: Mapping[str, Any]) -> Task:
         try:
             found: Task = build(TASKS, name, options)
         except MissingOptionError as error:
-            raise _TaskOptionError.of(name, error.option) from None
+            raise MissingOptionError.of(name, error.option, "task_options") from None
         return found
     thing = custom_thing(name)
     lacking = [one for one in ("adds", "questions", "parse", "verdict") if not hasattr(thing, one)]
