@@ -188,8 +188,8 @@ def _read(flag: str, text: str) -> Any:
     except YAMLError as error:
         why = getattr(error, "problem", None)
         told = f"{flag}: cannot read {text[:_SHOWN]!r}" + (f" ({why})" if why else "")
-        marks = "?" in text or ": " in text
-        quote = '; a text with ? or : needs quotes, as ["Is it short?"]' if marks else ""
+        marks = "?" in text
+        quote = '; a text with ? needs quotes, as ["Is it short?"]' if marks else ""
         raise UsageError(told + quote) from None
     except UsageError as error:
         raise UsageError(f"{flag}: {error}") from None

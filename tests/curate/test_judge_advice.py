@@ -72,7 +72,7 @@ PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}
         (
             CHAT,
             ("--task", "propositions", "--task-options", "{propositions: [Is it short?]}"),
-            'a text with ? or : needs quotes, as ["Is it short?"]',
+            'a text with ? needs quotes, as ["Is it short?"]',
         ),
         (
             CHAT,
