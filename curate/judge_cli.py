@@ -147,7 +147,7 @@ def judge(
     from siftune.curate.judging.judge_columns import JudgeColumns
 
     options = parsed(JudgeColumns, given)
-    source = {"source": [rows], "format": layout, "map": renamed_keys(renames)}
+    source: dict[str, Any] = {"source": [rows], "format": layout, "map": renamed_keys(renames)}
     source |= {"limit": limit, "seed": seed}
     if not (dry_run or pilot) and out is None:
         raise UsageError("name the folder of the run: --out FOLDER")
