@@ -35,7 +35,7 @@ class DecisionServer(ServerClient):
         key_variable: The environment variable with the server's key; OPENAI_API_KEY at openai.com.
         key_file: A file that holds the key instead.
         allow_link_local: Allow a server at a link-local or cloud metadata address.
-        name: A word that tells this judge from another whose model has the same name.
+        name: A word that distinguishes this judge from another whose model has the same name.
     """
 
     @property

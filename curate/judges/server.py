@@ -40,7 +40,7 @@ class Server(ServerClient):
         key_variable: The environment variable with the server's key; OPENAI_API_KEY at openai.com.
         key_file: A file that holds the key instead.
         allow_link_local: Allow a server at a link-local or cloud metadata address.
-        name: A word that tells this judge from another whose model has the same name.
+        name: A word that distinguishes this judge from another whose model has the same name.
         extra_tokens: Tokens for reasoning, added to the limit of each answer.
         extra_body: Further fields of each request, as ``{reasoning_effort: low}``.
         max_tokens_field: How the limit of tokens is named; some models refuse the usual name.

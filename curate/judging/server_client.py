@@ -39,7 +39,8 @@ class ServerClient:
     The key is sent to the host of ``url`` alone, over http only within a local network; redirects
     are not followed. ``user:password@`` in the URL is sent instead of a key. Without
     ``key_variable`` and ``key_file`` only a host of OpenAI gets a key, ``OPENAI_API_KEY``. ``name``
-    tells judges apart whose models have the same name. `close` ends what one event loop has opened.
+    distinguishes judges whose models have the same name. `close` ends what one event loop has
+    opened.
     """
 
     url: str = field(repr=False)
@@ -173,7 +174,7 @@ class ServerClient:
 
     @property
     def _named(self) -> str:
-        """The model, with the name that tells it from another of the same name."""
+        """The model, with the name that distinguishes it from another of the same name."""
         return f"{self.model} {self.name}" if self.name else self.model
 
     def _key(self) -> str | None:

@@ -37,7 +37,7 @@ class Item:
 
     ``answers`` is empty for a prompt alone, one text for a conversation, two (chosen, rejected)
     for a pair, several for a ranked list. ``extra`` holds further columns that a task reads, such
-    as a critique: whoever wrote the row wrote them. ``given`` are those of columns that the user
+    as a critique: they are data, as the row is. ``given`` are those of columns that the user
     named. ``original`` is the item in whose place this one is asked about, without its content.
     """
 
@@ -74,7 +74,7 @@ class Answer:
     """What a backend answered: a text, or probabilities of the question's labels, or both.
 
     ``probabilities`` sum to 1 over the labels; ``label_mass`` is what all labels together had
-    of the probability of all tokens, 0 to 1, None where the backend does not know. ``cost`` is
+    of the probability of all tokens, 0 to 1, None where the backend has none. ``cost`` is
     in billionths of a dollar, None where the backend does not state one (the engine then prices
     the tokens). ``truncated``: the limit of tokens ended the text, so that its last word or
     number may be cut.

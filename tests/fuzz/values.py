@@ -52,6 +52,7 @@ _PAIRS: Final[Mapping[str, Sequence[str]]] = {
     ),
     "--reward-options": ("target=nan", "target=-1", "target=1e400", "none=1", "{target: [1]}"),
     "--given": ("critique=none", "critique=[1]", "none=prompt", "checklist=prompt", "critique="),
+    "--prices": ("smollm2=1", "none={input: 1}", "{smollm2: {input: nan}}", "{a: {b: 1}}", "a=b"),
     "--judge-options": (
         "precision=fp8",
         "max_new_tokens=-1",
