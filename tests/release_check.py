@@ -29,7 +29,10 @@ from tests import shadowing, small_commands
 
 ROOT = Path(__file__).parents[1]
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
-DATA = {"siftune/py.typed", "siftune/pipelines/templates/report.html"}
+DATA = {
+    *("siftune/py.typed", "siftune/method_types.pyi", "siftune/pipelines/templates/report.html"),
+    *(f"siftune/pipelines/recipes/{path.name}" for path in (ROOT / "pipelines/recipes").glob("*")),
+}
 TOUR = """\
 --version
 --help
