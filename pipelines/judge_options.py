@@ -8,20 +8,19 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.errors import DataError
 from siftune.curate.core.progress import report_progress
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, check_ranges
 from siftune.curate.core.registry import code_of
 from siftune.curate.files.atomic import digest_of
-from siftune.curate.files.project_folder import make_project_folder, project_folder
 from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError
-from siftune.curate.judging.judge_columns import TASKS, cache_file, judge_task, may_pass
+from siftune.curate.judging.judge_columns import TASKS, check_cap, engine_of, judge_task, may_pass
 from siftune.curate.judging.spec import judge_backend, judge_prices, named_judge
 from siftune.curate.judging.spending import Prices
 from siftune.curate.judging.types import AsyncBackend, Backend, Item, Task, Verdict
 
 if TYPE_CHECKING:
-    from siftune.curate.judging.engine import Judge
+    pass
 
 __all__ = ["JudgeOptions", "Outcomes", "estimated"]
 
@@ -70,14 +69,7 @@ class JudgeOptions:
         """Refuse options out of range, a text that names no judge, and a cap without prices."""
         check_ranges(self)
         named_judge(self.judge)
-        own = self._judge_prices(self.judge)
-        priced = self.price_input or self.price_output or self.most_per_call is not None
-        priced = priced or own != Prices()
-        if self.max_cost is not None and not priced:
-            raise UsageError(
-                "max_cost needs price_input and price_output (dollars a million tokens), or "
-                "most_per_call where the server states what each answer costs"
-            )
+        check_cap(self, [self._judge_prices(self.judge)])
 
     def verdicts(self, task: Task, items: Iterable[Item], total: int) -> Iterator[Verdict]:
         """The judge's verdict on each item, in order."""
@@ -91,7 +83,7 @@ class JudgeOptions:
         items: Iterable[Item],
         total: int,
     ) -> Iterator[Verdict]:
-        engine = self._engine(backend, task, self._judge_prices(judge))
+        engine = engine_of(self, backend, task, self._judge_prices(judge))
         for done, verdict in enumerate(engine.verdicts(items), 1):
             yield verdict
             report_progress(done, total, "items")
@@ -106,25 +98,6 @@ class JudgeOptions:
     def _judges(self) -> tuple[str, ...]:
         """The texts that name the judges."""
         return (self.judge,)
-
-    def _engine(self, backend: Backend | AsyncBackend, task: Task, prices: Prices) -> Judge:
-        from siftune.curate.judging.engine import Judge
-
-        if not self.cache and not self.replay:
-            make_project_folder(project_folder())
-        return Judge(
-            backend,
-            task,
-            cache=cache_file(self.cache),
-            in_flight=self.in_flight,
-            per_minute=self.per_minute,
-            timeout=self.timeout,
-            tries=self.tries,
-            ask_again=self.ask_again,
-            max_cost=None if prices == Prices() else self.max_cost,
-            prices=prices,
-            replay=self.replay,
-        )
 
     @cached_property
     def backend(self) -> Backend | AsyncBackend:

@@ -281,7 +281,7 @@ class _Work:
         return self.out / data if data in (*ROWS, *HELD) else self.made[data]
 
     def _places(self) -> dict[str, str | None]:
-        """What ``step:LABEL`` stands for: a model, or rows; None for rows that are not there."""
+        """The model, or the rows, that ``step:LABEL`` names; None for rows that are not there."""
         named = {data: self._rows_of(data) / "kept.parquet" for data in (*ROWS, *HELD, *self.made)}
         rows = {data: str(path) if path.is_file() else None for data, path in named.items()}
         return {**rows, **{label: str(path) for label, path in self.models.items()}}

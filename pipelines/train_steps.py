@@ -99,7 +99,7 @@ def _listed(raw: Any, where: str) -> list[Any]:
 
 @dataclass
 class _Reader:
-    """Steps read so far, and what their names stand for at this point.
+    """Steps read so far, with the label that each name has at this point.
 
     ``models`` and ``rows`` have the label that each name stands for: that of the latest step of the
     name. After a step with a problem, ``whole`` is false: a name that is missing may be its own.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import polars as pl
 
 from siftune.curate.core.ranges import Count, Seed
 from siftune.curate.judging.pairs import PAIR_COLUMNS, Shown, both_orders, pair_values, preferred
-from siftune.curate.judging.principles import PRINCIPLES, Principles, draw, principles_of
+from siftune.curate.judging.principles import PRINCIPLES, Principled, Principles, draw
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.types import Answer, Item, Question
 
@@ -23,7 +22,7 @@ _REPLY = "Reply with one letter only, of the answer that follows the principle b
 
 
 @dataclass(frozen=True)
-class ConstitutionPreference:
+class ConstitutionPreference(Principled):
     """``winner`` and the other columns of `pairwise`, by ``principle``; arXiv:2212.08073.
 
     The AI feedback of Constitutional AI (Bai et al. 2022): labels for a preference model. The
@@ -42,14 +41,6 @@ class ConstitutionPreference:
 
     answers: ClassVar = 2
     adds: ClassVar[Mapping[str, type[pl.DataType]]] = {**PAIR_COLUMNS, "principle": pl.String}
-
-    @cached_property
-    def _principles(self) -> Sequence[str]:
-        return principles_of(self.principles)
-
-    def describe(self) -> dict[str, Any]:
-        """The principles themselves, for keys and manifests: a file may change."""
-        return {"principles": list(self._principles)}
 
     def _prompt(self, principle: str) -> Prompt:
         rubric = _RUBRIC.format(principle=principle)

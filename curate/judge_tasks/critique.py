@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import polars as pl
 
 from siftune.curate.core.ranges import Count, Seed
 from siftune.curate.judging.parsing import prose
-from siftune.curate.judging.principles import PRINCIPLES, Principles, draw, principles_of
+from siftune.curate.judging.principles import PRINCIPLES, Principled, Principles, draw
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import answered
 from siftune.curate.judging.types import Answer, Item, Question
@@ -24,7 +23,7 @@ follow it better. Do not rewrite the answer."""
 
 
 @dataclass(frozen=True)
-class Critique:
+class Critique(Principled):
     """``critique`` of the answer by ``principle``; Bai et al. 2022, arXiv:2212.08073.
 
     The principle is drawn by a hash of the row: the same row has the same one, in any order. What
@@ -47,14 +46,6 @@ class Critique:
         "critique": pl.String,
         "principle": pl.String,
     }
-
-    @cached_property
-    def _principles(self) -> Sequence[str]:
-        return principles_of(self.principles)
-
-    def describe(self) -> dict[str, Any]:
-        """The principles themselves, for keys and manifests: a file may change."""
-        return {"principles": list(self._principles)}
 
     def _prompt(self, principle: str) -> Prompt:
         rubric = _RUBRIC.format(principle=principle)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import polars as pl
@@ -12,7 +11,7 @@ import polars as pl
 from siftune.curate.core.ranges import Count, Seed
 from siftune.curate.judging.fence import Section
 from siftune.curate.judging.parsing import prose
-from siftune.curate.judging.principles import PRINCIPLES, Principles, draw, principles_of
+from siftune.curate.judging.principles import PRINCIPLES, Principled, Principles, draw
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import answered
 from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError, UnparsedError
@@ -26,7 +25,7 @@ _REPLY = "Reply with the rewritten answer only, as it would be sent to the user.
 
 
 @dataclass(frozen=True)
-class Revision:
+class Revision(Principled):
     """``revision`` of the answer by ``principle``; Bai et al. 2022, arXiv:2212.08073.
 
     Reads the column ``critique``, and ``principle`` where there is one, which has to be one of
@@ -51,14 +50,6 @@ class Revision:
         "revision": pl.String,
         "principle": pl.String,
     }
-
-    @cached_property
-    def _principles(self) -> Sequence[str]:
-        return principles_of(self.principles)
-
-    def describe(self) -> dict[str, Any]:
-        """The principles themselves, for keys and manifests: a file may change."""
-        return {"principles": list(self._principles)}
 
     def _prompt(self, principle: str) -> Prompt:
         rubric = _RUBRIC.format(principle=principle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,15 @@ from siftune.curate.judging.types import Answer, AsyncBackend, Backend, Task, Ve
 if TYPE_CHECKING:
     from siftune.curate.judging.engine import Judge
 
-__all__ = ["TASKS", "JudgeColumns", "cache_file", "judge_task", "may_pass"]
+__all__ = [
+    "TASKS",
+    "JudgeColumns",
+    "cache_file",
+    "check_cap",
+    "engine_of",
+    "judge_task",
+    "may_pass",
+]
 
 TASKS: Final = "curate.judge_tasks"
 _BILLION: Final = 1_000_000_000
@@ -86,6 +94,44 @@ def judge_task(name: str, options: Mapping[str, Any]) -> Task:
 def cache_file(option: str) -> Path:
     """The file of a judge's answers: the option, else one of the project."""
     return Path(option) if option else project_folder() / "judge.sqlite"
+
+
+def check_cap(options: Any, own: Iterable[Prices]) -> None:
+    """Refuse a ``max_cost`` without prices; ``own`` are those of each judge.
+
+    Raises:
+        UsageError: no cost would be known.
+    """
+    priced = options.price_input or options.price_output or options.most_per_call is not None
+    if options.max_cost is not None and not (priced or any(one != Prices() for one in own)):
+        raise UsageError(
+            "max_cost needs price_input and price_output (dollars a million tokens), or "
+            "most_per_call where the server states what each answer costs"
+        )
+
+
+def engine_of(
+    options: Any, backend: Backend | AsyncBackend, task: Task, prices: Prices, account: str = ""
+) -> Judge:
+    """The engine by the options of a scorer or of a step, with the cache that they name."""
+    from siftune.curate.judging.engine import Judge
+
+    if not options.cache and not options.replay:
+        make_project_folder(project_folder())
+    return Judge(
+        backend,
+        task,
+        cache=cache_file(options.cache),
+        in_flight=options.in_flight,
+        per_minute=options.per_minute,
+        timeout=options.timeout,
+        tries=options.tries,
+        ask_again=options.ask_again,
+        max_cost=None if prices == Prices() else options.max_cost,
+        prices=prices,
+        replay=options.replay,
+        account=account,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,14 +215,7 @@ class JudgeColumns:
         self._check(self.made_task)
         if self.column and not self.column.isidentifier():
             raise UsageError(f"column: expected a word for names of columns, got {self.column!r}")
-        own = self.judge_prices
-        priced = self.price_input or self.price_output or self.most_per_call is not None
-        priced = priced or any(one != Prices() for one in own)
-        if self.max_cost is not None and not priced:
-            raise UsageError(
-                "max_cost needs price_input and price_output (dollars a million tokens), or "
-                "most_per_call where the server states what each answer costs"
-            )
+        check_cap(self, self.judge_prices)
 
     def _check(self, task: Task) -> None:
         """Refuse a task that this scorer has no columns for; a subclass defines which."""
@@ -274,25 +313,8 @@ class JudgeColumns:
 
     def engine(self, number: int) -> Judge:
         """What asks the judge of that number."""
-        from siftune.curate.judging.engine import Judge
-
-        if not self.cache and not self.replay:
-            make_project_folder(project_folder())
         prices = self.judge_prices[number]
-        return Judge(
-            self.backends[number],
-            self.asked_task,
-            cache=cache_file(self.cache),
-            in_flight=self.in_flight,
-            per_minute=self.per_minute,
-            timeout=self.timeout,
-            tries=self.tries,
-            ask_again=self.ask_again,
-            max_cost=None if prices == Prices() else self.max_cost,
-            prices=prices,
-            replay=self.replay,
-            account=self.account,
-        )
+        return engine_of(self, self.backends[number], self.asked_task, prices, self.account)
 
     @cached_property
     def judge_prices(self) -> list[Prices]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judging.fence import Section
 
-__all__ = ["PRINCIPLES", "Principles", "draw", "principles_of"]
+__all__ = ["PRINCIPLES", "Principled", "Principles", "draw", "principles_of"]
 
 Principles: TypeAlias = str | tuple[str, ...]
 """A text file with one principle a line, or the principles."""
@@ -23,6 +24,20 @@ PRINCIPLES: Final = (
     "The answer explains why where it declines, and offers what it can do instead.",
 )
 """Five principles in the spirit of Constitutional AI, arXiv:2212.08073, which has sixteen."""
+
+
+class Principled:
+    """What tasks with an option ``principles`` have in common."""
+
+    principles: Principles
+
+    @cached_property
+    def _principles(self) -> Sequence[str]:
+        return principles_of(self.principles)
+
+    def describe(self) -> dict[str, Any]:
+        """The principles themselves, for keys and manifests: a file may change."""
+        return {"principles": list(self._principles)}
 
 
 def principles_of(given: Principles) -> tuple[str, ...]:
