@@ -42,13 +42,17 @@ _FOLDS = 5
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt with the better answer and the worse one; ``data`` names the file."""
+    """A prompt with the better answer and the worse one; ``data`` names the file.
+
+    ``drawn`` pairs stand for their file; the others were added for the columns of near pairs.
+    """
 
     data: str
     prompt: str
     better: str
     worse: str
     root: str = ""
+    drawn: bool = True
 
     @property
     def draw(self) -> str:
@@ -71,8 +75,11 @@ def _draw(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def pairs_in(given: str, most: int) -> list[Pair]:
-    """Pairs of ``FILE`` or ``FILE:LAYOUT``, ``most`` of them at random, in a random order."""
+def pairs_in(given: str, most: int, near: int) -> list[Pair]:
+    """Pairs of ``FILE`` or ``FILE:LAYOUT``, ``most`` of them at random, in a random order.
+
+    Pairs of nearly equal length are added until there are ``near`` of them.
+    """
     path, _, layout = given.partition(":")
     recipe = parse({"name": "pairs", "source": [path], "format": layout or None, "stages": []})
     name = Path(path).name.partition(".")[0]
@@ -84,7 +91,11 @@ def pairs_in(given: str, most: int) -> list[Pair]:
     whole = (one for one in sides if all(text and text.strip() for text in one))
     made = (Pair(name, *map(str, one)) for one in whole if one[1] != one[2])
     found = {pair.draw: pair for pair in made}
-    return list(_rooted([found[draw] for draw in sorted(found)][:most]))
+    ordered = [found[draw] for draw in sorted(found)]
+    drawn, rest = ordered[:most], [pair for pair in ordered[most:] if pair.near]
+    wanted = max(0, near - sum(pair.near for pair in drawn))
+    added = (dataclasses.replace(pair, drawn=False) for pair in rest[:wanted])
+    return list(_rooted([*drawn, *added]))
 
 
 def _rooted(pairs: Sequence[Pair]) -> Iterator[Pair]:
@@ -227,8 +238,9 @@ def table(pairs: Sequence[Pair], judges: Mapping[str, Scores]) -> Iterator[str]:
     """The lines of the table: all pairs of each file, and those of nearly equal length."""
     columns = {}
     for name in dict.fromkeys(pair.data for pair in pairs):
-        columns[name] = [pair for pair in pairs if pair.data == name]
-        columns[f"{name}, near"] = [pair for pair in columns[name] if pair.near]
+        here = [pair for pair in pairs if pair.data == name]
+        columns[name] = [pair for pair in here if pair.drawn]
+        columns[f"{name}, near"] = [pair for pair in here if pair.near]
     yield f"| judge | {' | '.join(columns)} |"
     yield "|---|" + "---|" * len(columns)
     for judge, scores in judges.items():
@@ -242,8 +254,9 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--pairs", action="append", required=True, metavar="FILE[:LAYOUT]")
     add("--cache", type=Path, required=True, help="folder of answers and of the reward model")
     add("--most", type=int, default=760, help="pairs of each file")
+    add("--near", type=int, default=0, help="pairs of each file of nearly equal length, at least")
     add("--judge", default="smollm2", help="chat model; an empty text leaves it out")
-    add("--judged", type=int, default=760, help="pairs of each file that a model judges at most")
+    add("--judged", type=int, default=1_100, help="pairs of each file that a model judges")
     add("--precision", default="bf16", help="number format of the chat model")
     add("--shown", type=int, default=600, help="characters of a message that it is shown")
     add("--trained", type=int, default=200, help="pairs of each file for the reward model; 0: none")
@@ -252,7 +265,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--only-reward", action="store_true", help="train and ask the reward model, no table")
     asked = parser.parse_args(words)
     asked.cache.mkdir(parents=True, exist_ok=True)
-    pairs = [pair for given in asked.pairs for pair in pairs_in(given, asked.most)]
+    pairs = [pair for given in asked.pairs for pair in pairs_in(given, asked.most, asked.near)]
     if asked.only_reward:
         reward_model(pairs, asked)
         return
