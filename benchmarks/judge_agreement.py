@@ -89,7 +89,7 @@ def pairs_in(given: str, most: int, near: int) -> list[Pair]:
         raise SystemExit(f"{path}: expected pairs or ranked lists")
     sides = zip(rows.prompts, rows.answers, rows.others, strict=True)
     whole = (one for one in sides if all(text and text.strip() for text in one))
-    made = (Pair(name, *map(str, one)) for one in whole if one[1] != one[2])
+    made = (Pair(name, str(q), str(a), str(b)) for q, a, b in whole if a != b)
     found = {pair.draw: pair for pair in made}
     ordered = [found[draw] for draw in sorted(found)]
     drawn, rest = ordered[:most], [pair for pair in ordered[most:] if pair.near]
