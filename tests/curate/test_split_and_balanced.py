@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -87,7 +88,7 @@ def test_each_bin_keeps_as_many_of_either_kind() -> None:
     near = [(100, 95), (100, 96), (100, 97), (95, 100)]  # 5 % apart or less: three against one
     far = [(100, 10), (10, 100), (11, 100)]  # 90 % apart: one against two
     lone = [(100, 50)]  # nobody lost to half its length
-    found = Balanced()(lengths([*near, *far, *lone]))
+    found = Balanced(ratio=1)(lengths([*near, *far, *lone]))
     kept = found["keep"].to_list()
     assert sum(kept[:3]) == 1
     assert kept[3]
@@ -99,13 +100,13 @@ def test_each_bin_keeps_as_many_of_either_kind() -> None:
 
 def test_fewer_bins_weigh_more_different_rows_against_each_other() -> None:
     table = lengths([(100, 95), (10, 100)])
-    assert Balanced(bins=10)(table)["keep"].to_list() == [False, False]
-    assert Balanced(bins=1)(table)["keep"].to_list() == [True, True]
+    assert Balanced(bins=10, ratio=1)(table)["keep"].to_list() == [False, False]
+    assert Balanced(bins=1, ratio=1)(table)["keep"].to_list() == [True, True]
 
 
 def test_a_random_sample_of_balanced_rows_with_the_same_seed_is_balanced() -> None:
     table = lengths([(100, 50)] * 900 + [(50, 100)] * 300)
-    kept = table.filter(Balanced()(table)["keep"])
+    kept = table.filter(Balanced(ratio=1)(table)["keep"])
     assert kept.height == 600
     drawn = kept.filter(Random(rows=200)(kept)["keep"])
     longer = (drawn["chosen_length_chars"] > drawn["rejected_length_chars"]).sum()
@@ -117,6 +118,38 @@ def test_a_ratio_leaves_that_many_of_the_more_frequent_kind_for_each_of_the_othe
     kept = table.filter(Balanced(ratio=2.5)(table)["keep"])
     assert (kept["chosen_length_chars"] == 50).sum() == 3
     assert (kept["chosen_length_chars"] == 100).sum() == 7  # 7.5, rounded down
+
+
+def flipped(share: float) -> tuple[pl.DataFrame, pl.Series]:
+    """4,000 pairs of which the longer wins, the more surely the more they differ; some flipped."""
+    random = np.random.default_rng(5)
+    apart, flip = random.random(4_000), random.random(4_000) < share
+    longer = random.random(4_000) < 0.5 + 0.45 * apart
+    pairs = np.stack([np.full(4_000, 1_000.0), np.round(1_000 * (1 - apart))], axis=1)
+    pairs = np.where((longer ^ flip)[:, None], pairs, pairs[:, ::-1])
+    return lengths([tuple(pair) for pair in pairs.tolist()]), pl.Series(flip)
+
+
+def test_wrong_labels_get_no_larger_share_unless_a_ratio_is_asked_for() -> None:
+    table, wrong = flipped(0.245)
+    kept = Balanced()(table)["keep"]
+    spread = (0.245 * 0.755 / kept.sum()) ** 0.5
+    assert wrong.filter(kept).mean() < wrong.mean() + 2 * spread
+    winners = (table["chosen_length_chars"] > table["rejected_length_chars"]).filter(kept)
+    assert 0.5 < winners.mean() <= 0.6
+    assert wrong.filter(Balanced(ratio=1)(table)["keep"]).mean() > 0.27
+
+
+def test_who_won_decides_on_no_row_of_a_step() -> None:
+    table, _ = flipped(0.2)
+    apart = (table["chosen_length_chars"] - table["rejected_length_chars"]).abs() / 1_000
+    kept = Balanced()(table)["keep"]
+    assert apart.filter(kept).max() < apart.filter(~kept).min()
+
+
+def test_steps_that_cannot_be_even_leave_the_rows_that_differ_least() -> None:
+    table = lengths([(100, 95)] * 3 + [(100, 50)] * 9 + [(50, 50)])
+    assert Balanced()(table)["keep"].to_list() == [True] * 3 + [False] * 9 + [True]
 
 
 def test_equal_rows_stay_and_rows_without_a_number_go() -> None:
