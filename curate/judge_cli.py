@@ -182,8 +182,8 @@ def _recipe(
         raise UsageError(f"--label: the task {task} compares no two answers: take pairwise")
     stages = [{"score": scorer, **given}]
     if label:
-        by = "_".join(filter(None, (scorer, options.get("column"))))
-        stages.append({"select": "judge_agreement", "by": by})
+        prefix = "_".join(filter(None, (scorer, options.get("column"))))
+        stages.append({"select": "judge_agreement", "prefix": prefix})
     return parse({"name": "judge", **source, "stages": stages})
 
 

@@ -16,7 +16,7 @@ def main() -> None:
     """Print what was kept, what was dropped, and every decision about one row."""
     rows = sf.read(RAW)  # or a file, a folder, a hub name, a frame, a datasets.Dataset
     rows = rows.score("length").score("heuristics")
-    rows = rows.select("flags", by="heuristics_flags")
+    rows = rows.select("flags", column="heuristics_flags")
     rows = rows.dedup("exact", of="response").select("top_k", by="length_words", rows=2)
     print(rows)
     print(rows.kept.select("id", "length_words"))

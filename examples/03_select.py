@@ -27,7 +27,7 @@ def main() -> None:
     for name, options in {
         "random": {"rows": 20},
         "top_k": {"rows": 20, "by": "quality"},
-        "mmr": {"rows": 20, "rank_by": "quality"},
+        "mmr": {"rows": 20, "by": "quality"},
         "k_center": {"rows": 20},
     }.items():
         keep = sf.selector(name, **options)(table)["keep"]

@@ -103,8 +103,8 @@ def _spelled(text: str) -> str:
 
     >>> _spelled("name another --out, or add --overwrite to replace it")
     'name another out=, or add overwrite=True to replace it'
-    >>> _spelled("quota needs the option 'by': set by: VALUE in the recipe, or -o a.1.by=VALUE")
-    "quota needs the option 'by': by=VALUE"
+    >>> _spelled("top_k needs the option 'by': set by: VALUE in the recipe, or -o a.1.by=VALUE")
+    "top_k needs the option 'by': by=VALUE"
     >>> _spelled("ppo needs the option 'reward': --reward VALUE")
     "ppo needs the option 'reward': reward=VALUE"
     >>> _spelled("no answer has ended (--max-new-tokens 16, --count 4); raise --count")

@@ -37,9 +37,9 @@ stages:
   - score: heuristics
   - select: flags
   - select: exact_dedup
-    rank_by: length_words
+    by: length_words
   - select: minhash_dedup
-    rank_by: length_words
+    by: length_words
   - select: longest
     rows: 2
 """

@@ -121,7 +121,7 @@ def _sparse(session: Session, topic: Topic) -> None:
 def _deita(session: Session, topic: Topic) -> None:
     rows = session.rows(_FILTERED)
     matrix, table = session.vectors(rows)
-    settings = {"rank_by": "score", "max_similarity": _SIMILAR, "rows": rows}
+    settings = {"by": "score", "max_similarity": _SIMILAR, "rows": rows}
     ours = _ours(session, "siftune deita_filter", "deita_filter", table, rows, settings)
     order = pl.read_parquet(table, columns=["score"])["score"].arg_sort(descending=True).to_numpy()
     ranked = session.scratch(f"ranked-{rows}.npy")

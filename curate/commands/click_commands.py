@@ -47,9 +47,9 @@ _EXAMPLES: Final = {
     "against": "test.jsonl",
     "by": "length_words",
     "fraction": "0.1",
+    "group_by": "source",
     "min": "10",
     "model": "smollm2",
-    "rank_by": "length_words",
     "reward": "exact_match",
     "rows": "1000",
 }

@@ -60,14 +60,22 @@ class MissingOptionError(UsageError):
     component = ""
     option = ""
     within = ""
+    note = ""
 
     @classmethod
-    def of(cls, component: str, option: str, within: str = "") -> MissingOptionError:
-        """The error of ``component``, with the flag that sets the option, or the mapping of it."""
+    def of(
+        cls, component: str, option: str, within: str = "", before: str = ""
+    ) -> MissingOptionError:
+        """The error of ``component``, with the flag that sets the option, or the mapping of it.
+
+        ``before`` is an option that was given, and that once had the meaning of the missing one.
+        """
         flag = f"--{(within or option).replace('_', '-')}"
         value = f"'{{{option}: [...]}}'" if within else "VALUE"
-        error = cls(f"{component} needs the option {option!r}: {flag} {value}")
+        note = f" ({before!r} has another meaning now)" if before else ""
+        error = cls(f"{component} needs the option {option!r}: {flag} {value}{note}")
         error.component, error.option, error.within = component, option, within
+        error.note = note
         return error
 
     def in_recipe(self, path: str) -> str:
@@ -77,7 +85,7 @@ class MissingOptionError(UsageError):
             return f"{self.component} needs the option {self.option!r}: {wanted} in the recipe"
         return (
             f"{self.component} needs the option {self.option!r}: set {self.option}: VALUE in the "
-            f"recipe, or -o {path}.{self.option}=VALUE"
+            f"recipe, or -o {path}.{self.option}=VALUE{self.note}"
         )
 
 
@@ -205,7 +213,9 @@ def checked(component: type[Any], given: Mapping[str, Any], name: str = "") -> A
             raise UsageError(f"{name} has no option {key!r}; {_instead(component, key)}")
     missing = [key for key, field in known.items() if _required(field) and key not in given]
     if missing:
-        raise MissingOptionError.of(name, missing[0])
+        renamed = getattr(component, "renamed", ())
+        before = [old for old, new in renamed if new == missing[0] and old in given]
+        raise MissingOptionError.of(name, missing[0], before="".join(before[:1]))
     values = {key: _checked(component, key, value, name) for key, value in given.items()}
     try:
         return component._made_of(values) if issubclass(component, Checked) else component(**values)

@@ -77,8 +77,10 @@ def numbers(table: pl.DataFrame, name: str) -> pl.Series:
         return column
     if column.dtype == pl.String and base_column(name) == "extra":
         return _read_numbers(column, name)
-    hint = f"; use {name}.mean, {name}.max, ..." if isinstance(column.dtype, pl.List) else ""
-    raise UsageError(f"{name!r}: expected one number a row, the column is {column.dtype}{hint}")
+    raise UsageError(
+        f"{name!r}: expected one number a row, the column is {column.dtype}"
+        f"{_instead_of_list(column, name)}"
+    )
 
 
 def sortable(table: pl.DataFrame, name: str) -> pl.Series:
@@ -89,9 +91,9 @@ def sortable(table: pl.DataFrame, name: str) -> pl.Series:
     """
     column = values(table, name)
     if column.dtype.is_nested():
-        hint = f"; use {name}.mean, {name}.max, ..." if isinstance(column.dtype, pl.List) else ""
         raise UsageError(
-            f"{name!r} is {_short(column.dtype)}: expected one value a row to rank by{hint}"
+            f"{name!r} is {_short(column.dtype)}: expected one value a row to rank by"
+            f"{_instead_of_list(column, name)}"
         )
     return column
 
@@ -118,6 +120,19 @@ def groups(table: pl.DataFrame, name: str) -> pl.Series:
     return column.cast(pl.String)
 
 
+_VECTORS: Final = "the option embedding of k_center, mmr, semantic_dedup, ..."
+
+
+def _instead_of_list(column: pl.Series, name: str) -> str:
+    """Advice where a list of numbers a row was found in place of one number."""
+    if isinstance(column.dtype, pl.Array):
+        return f"; a column of vectors is for {_VECTORS}"
+    if not isinstance(column.dtype, pl.List):
+        return ""
+    vectors = f"; if it has vectors, they are for {_VECTORS}"
+    return f"; use {name}.mean, {name}.max, ..." + vectors * column.dtype.inner.is_float()
+
+
 def _short(dtype: pl.DataType) -> str:
     """A nested type without the fields of its structs."""
     return (
@@ -132,7 +147,9 @@ def _read_numbers(column: pl.Series, name: str) -> pl.Series:
     text = column.replace_strict(truth, pl.Series(["1", "0"]), default=column)
     found = text.str.strip_chars().cast(pl.Float64, strict=False).fill_nan(None)
     if column.len() > column.null_count() and found.null_count() == found.len():
-        raise UsageError(f"{name!r}: expected numbers, found {column.drop_nulls()[0]!r}")
+        first = column.drop_nulls()[0]
+        hint = f"; vectors are for {_VECTORS}" if first.startswith("[") else ""
+        raise UsageError(f"{name!r}: expected numbers, found {first!r}{hint}")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -23,29 +24,31 @@ __all__ = ["ClusterBalanced"]
 class ClusterBalanced(Budget):
     """Spherical k-means clusters; rows are taken from all clusters in turn.
 
-    Each round takes one row from every cluster that has any left: the best by ``rank_by``, or one
-    drawn by ``seed``; the last round takes the best rows over all clusters. So small clusters are
-    kept whole before large ones get more, as in CaR, arXiv:2402.18191, which also gives the default
-    number of clusters. A row without a vector or a score is ``not_scored``.
+    Each round takes one row from every cluster that has any left: the one of the best score ``by``,
+    or one drawn by ``seed``; the last round takes the best rows over all clusters. So small
+    clusters are kept whole before large ones get more, as in CaR, arXiv:2402.18191, which also
+    gives the default number of clusters. A row without a vector or a score is ``not_scored``.
 
     Detail: the ``cluster``, its ``size``, and the row's ``rank`` in it.
 
     Options:
-        by: Column with the embeddings, such as the scorer `embedding` adds.
+        embedding: Column with the embeddings, such as the scorer `embedding` adds.
         clusters: Number of clusters; none takes the square root of half the number of rows.
-        rank_by: Column with a score whose best rows are kept of each cluster; none keeps a random
+        by: Column with a score whose best rows are kept of each cluster; none keeps a random
             sample.
         iterations: Largest number of k-means iterations.
         seed: Seed of the first cluster centres and of the sample.
         device: Device to compute on: cpu, cuda, or a GPU where that is faster (auto).
     """
 
-    by: str = "embedding"
+    embedding: str = "embedding"
     clusters: Count | None = None
-    rank_by: str | None = None
+    by: str | None = None
     iterations: Natural = 25
     seed: Seed = 0
     device: Device = "auto"
+
+    renamed: ClassVar = (("rank_by", "by"),)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,27 +58,27 @@ class ClusterBalanced(Budget):
     @property
     def needs(self) -> tuple[str, ...]:
         """The embeddings, and the columns that rank and count."""
-        ranks = () if self.rank_by is None else (base_column(self.rank_by),)
-        return (base_column(self.by), *ranks, *super().needs)
+        ranks = () if self.by is None else (base_column(self.by),)
+        return (base_column(self.embedding), *ranks, *super().needs)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings, and the columns that rank and count."""
         return (
-            (self.by, vector_column),
-            *(((self.rank_by, numbers),) if self.rank_by else ()),
+            (self.embedding, vector_column),
+            *(((self.by, numbers),) if self.by else ()),
             *super().reads,
         )
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Cluster the rows, then take one row of each cluster a round until the budget is spent."""
-        scores = draws(table, self.seed) if self.rank_by is None else numbers(table, self.rank_by)
+        scores = draws(table, self.seed) if self.by is None else numbers(table, self.by)
         scored = np.array(scores.is_not_null(), dtype=bool)
-        vectors = vectors_of(table, self.by, self.known(table) & scored)
+        vectors = vectors_of(table, self.embedding, self.known(table) & scored)
         if not len(vectors.rows):
             return decide([False] * table.height, "not_scored")
         rows = table.select("id", "digest")[vectors.rows]
-        best = tie_order(rows, scores.gather(vectors.rows), descending=self.rank_by is not None)
+        best = tie_order(rows, scores.gather(vectors.rows), descending=self.by is not None)
         cluster = self._clusters(vectors, draws(rows, -1 - self.seed).to_numpy())
         rank, size = _ranks(cluster, best)
         place = np.empty(len(best), dtype=np.int64)

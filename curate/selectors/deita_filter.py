@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -29,30 +30,32 @@ class DeitaFilter(Budget):
     ``value`` of every row.
 
     Options:
-        rank_by: Column with the score of each row; a larger one is better.
-        by: Column with the embeddings, such as the scorer `embedding` adds.
+        by: Column with the score of each row; a larger one is better.
+        embedding: Column with the embeddings, such as the scorer `embedding` adds.
         max_similarity: Largest cosine similarity between two kept rows, from -1 to 1.
     """
 
-    rank_by: str
-    by: str = "embedding"
+    by: str
+    embedding: str = "embedding"
     max_similarity: float = 0.9
+
+    renamed: ClassVar = (("rank_by", "by"),)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The embeddings, the score, and the column that counts."""
-        return (base_column(self.by), base_column(self.rank_by), *super().needs)
+        return (base_column(self.embedding), base_column(self.by), *super().needs)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings, and the columns that rank and count."""
-        return ((self.by, vector_column), (self.rank_by, numbers), *super().reads)
+        return ((self.embedding, vector_column), (self.by, numbers), *super().reads)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on the rows from best to worst."""
-        scores = numbers(table, self.rank_by)
+        scores = numbers(table, self.by)
         scored = np.array(scores.is_not_null(), dtype=bool)
-        vectors = vectors_of(table, self.by, self.known(table) & scored)
+        vectors = vectors_of(table, self.embedding, self.known(table) & scored)
         order = tie_order(table.select("id", "digest")[vectors.rows], scores.gather(vectors.rows))
         rows = vectors.rows[order]
         costs = self.costs(table)[rows]

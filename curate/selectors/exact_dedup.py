@@ -33,7 +33,7 @@ class ExactDedup:
     ``normalise``: ``none`` compares byte for byte; ``whitespace`` joins the turns by a blank line,
     strips the ends and replaces each run of whitespace by one blank; ``text`` also applies Unicode
     NFKC and lower-cases; of ``content``, the text of ``both`` is what is normalised. Of equal rows
-    the one of the source preferred most survives, then the best by ``rank_by``, then that of the
+    the one of the source preferred most survives, then the best score ``by``, then that of the
     smaller digest. A row equal to one of ``against`` is dropped as
     ``exact_duplicate_of_reference``.
 
@@ -42,9 +42,9 @@ class ExactDedup:
             prompt, the response or both.
         normalise: What is ignored: nothing (none), whitespace, or also case and Unicode forms
             (text).
-        rank_by: Column with a score by which, of duplicates, the best row survives; none takes the
+        by: Column with a score by which, of duplicates, the best row survives; none takes the
             smaller digest.
-        descending: Take larger values of ``rank_by`` as better; false takes smaller ones.
+        descending: Take larger values of ``by`` as better; false takes smaller ones.
         prefer_source: Sources whose rows survive those of all others, the first source first.
         against: Reference rows, a file, a run folder or {path, format, map}: rows that duplicate
             one of them are dropped.
@@ -52,12 +52,12 @@ class ExactDedup:
 
     of: Literal["content"] | Part = "content"
     normalise: Normalise = "none"
-    rank_by: str | None = None
+    by: str | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
     against: SourceOption | None = None
 
-    renamed: ClassVar = (("by", "rank_by"),)
+    renamed: ClassVar = (("rank_by", "by"),)
 
     def __post_init__(self) -> None:
         check_against(self.against)
@@ -66,12 +66,12 @@ class ExactDedup:
     def needs(self) -> tuple[str, ...]:
         """The content columns where texts are compared, and the column that ranks."""
         read = () if self._by_digest else ("content",)
-        return (*read, *ranking_columns(self.rank_by, self.prefer_source))
+        return (*read, *ranking_columns(self.by, self.prefer_source))
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The column that ranks."""
-        return ((self.rank_by, sortable),) if self.rank_by else ()
+        return ((self.by, sortable),) if self.by else ()
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; a dropped one's ``detail`` is ``{"similarity": 1.0, "survivor"}``.
@@ -121,7 +121,7 @@ class ExactDedup:
     def _order(self, table: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
         """Positions in ``rows`` from best to worst."""
         prefer = self.prefer_source
-        return best_first(table, rows, self.rank_by, prefer, descending=self.descending)
+        return best_first(table, rows, self.by, prefer, descending=self.descending)
 
 
 def _both(column: pl.Series, other: pl.Series) -> pl.Series:

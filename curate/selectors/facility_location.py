@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -46,8 +47,8 @@ class FacilityLocation(Budget):
     ``similarity`` to it.
 
     Options:
-        by: Column with the embeddings, such as the scorer `embedding` adds.
-        rank_by: Column with a score, not negative, that weighs how well a row represents others;
+        embedding: Column with the embeddings, such as the scorer `embedding` adds.
+        by: Column with a score, not negative, that weighs how well a row represents others;
             none weighs all alike.
         neighbours: Average number of similar rows stored for each row: more take memory and save
             time.
@@ -58,13 +59,15 @@ class FacilityLocation(Budget):
         device: Device to compute on: cpu, cuda, or a GPU where that is faster (auto).
     """
 
-    by: str = "embedding"
-    rank_by: str | None = None
+    embedding: str = "embedding"
+    by: str | None = None
     neighbours: Count = 64
     exact: bool = False
     partitions: Count = 1
     seed: Seed = 0
     device: Device = "auto"
+
+    renamed: ClassVar = (("rank_by", "by"),)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,22 +77,22 @@ class FacilityLocation(Budget):
     @property
     def needs(self) -> tuple[str, ...]:
         """The embeddings, and the columns that weigh and count."""
-        ranks = () if self.rank_by is None else (base_column(self.rank_by),)
-        return (base_column(self.by), *ranks, *super().needs)
+        ranks = () if self.by is None else (base_column(self.by),)
+        return (base_column(self.embedding), *ranks, *super().needs)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings, and the columns that rank and count."""
         return (
-            (self.by, vector_column),
-            *(((self.rank_by, numbers),) if self.rank_by else ()),
+            (self.embedding, vector_column),
+            *(((self.by, numbers),) if self.by else ()),
             *super().reads,
         )
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Pick rows until the budget is spent."""
         weights, weighed = self._weights(table)
-        vectors = vectors_of(table, self.by, self.known(table) & weighed)
+        vectors = vectors_of(table, self.embedding, self.known(table) & weighed)
         if not len(vectors.rows):
             return decide([False] * table.height, "not_scored")
         found = self._locate(table, vectors, weights[vectors.rows])
@@ -124,12 +127,12 @@ class FacilityLocation(Budget):
 
     def _weights(self, table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Weight of each row, the largest 1; and which rows have one."""
-        if self.rank_by is None:
+        if self.by is None:
             return np.ones(table.height), np.ones(table.height, dtype=bool)
-        scores = numbers(table, self.rank_by).cast(pl.Float64)
+        scores = numbers(table, self.by).cast(pl.Float64)
         if (scores < 0).any() or scores.is_infinite().any():
             raise DataError(
-                f"column {self.rank_by}: a weight must be finite and not negative; "
+                f"column {self.by}: a weight must be finite and not negative; "
                 "facility_location takes it as a share of the largest"
             )
         largest = float(np.nanmax([0.0, *scores.drop_nulls().to_list()])) or 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import polars as pl
 
@@ -21,35 +22,37 @@ class Flags:
     A row with an empty list is kept; a row without a list is ``not_scored``.
 
     Options:
-        by: Column with a list of flags for each row, such as the scorer `heuristics` adds.
+        column: Column with a list of flags for each row, such as the scorer `heuristics` adds.
         any_of: Flags for which a row is dropped, with commas between; none given, any flag drops
             it.
     """
 
-    by: str = "heuristics_flags"
+    column: str = "heuristics_flags"
     any_of: tuple[str, ...] | None = None
 
+    renamed: ClassVar = (("by", "column"),)
+
     def __post_init__(self) -> None:
-        if self.any_of and (declared := _flags_of_scorer(self.by)):
+        if self.any_of and (declared := _flags_of_scorer(self.column)):
             self._refuse_unknown(declared)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The column of flags."""
-        return (base_column(self.by),)
+        return (base_column(self.column),)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The column of flags."""
-        return ((self.by, _flag_lists),)
+        return ((self.column, _flag_lists),)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Compare every row's flags with ``any_of``."""
-        flags = _flag_lists(table, self.by)
+        flags = _flag_lists(table, self.column)
         frame = pl.DataFrame({"flags": flags})
         if self.any_of is not None:
             raised_by_rows = flags.explode().drop_nulls().unique().sort().to_list()
-            if raised_by_rows and not _flags_of_scorer(self.by):
+            if raised_by_rows and not _flags_of_scorer(self.column):
                 self._refuse_unknown(tuple(raised_by_rows))
             counted = pl.element().is_in(list(self.any_of))
             frame = frame.select(pl.col("flags").list.eval(pl.element().filter(counted)))
@@ -66,7 +69,7 @@ class Flags:
         for word in self.any_of or ():
             if word not in known:
                 near = closest(word, known)
-                every = f"flags of {self.by}: {', '.join(known)}"
+                every = f"flags of {self.column}: {', '.join(known)}"
                 hint = f"{near} ({every})" if near.startswith("did") else every
                 raise UsageError(f"flags: any_of: {word!r} is no flag; {hint}")
 

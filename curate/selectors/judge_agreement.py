@@ -23,19 +23,20 @@ class JudgeAgreement:
     pairs that are ties or inconsistent.
 
     Options:
-        by: What the columns of the scorer begin with.
+        prefix: What the columns of the scorer begin with.
         drop: What is dropped: all that is not confirmed, or only what is contradicted.
     """
 
-    by: str = "judge_pairwise"
+    prefix: str = "judge_pairwise"
     drop: Literal["unconfirmed", "contradicted"] = "unconfirmed"
 
-    example: ClassVar = (("by", "judge_pairwise"),)
+    example: ClassVar = (("prefix", "judge_pairwise"),)
+    renamed: ClassVar = (("by", "prefix"),)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Winner and consistency of each pair."""
-        return (f"{self.by}_winner", f"{self.by}_consistent")
+        return (f"{self.prefix}_winner", f"{self.prefix}_consistent")
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:

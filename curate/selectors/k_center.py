@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -42,43 +42,48 @@ class KCenter(Budget):
     ``nearest`` kept row and the ``distance`` to it.
 
     Options:
-        by: Column with the embeddings, such as the scorer `embedding` adds.
+        embedding: Column with the embeddings, such as the scorer `embedding` adds.
         start: First row that is picked: the one nearest to the mean (center), the best by
-            ``rank_by`` (best), or a random one.
-        rank_by: Column with the score for ``start: best``; a larger one is better.
+            ``by`` (best), or a random one.
+        by: Column with the score for ``start: best``; a larger one is better.
         seed: Seed of the first row of ``start: random``.
         device: Device to compute on: cpu, cuda, or a GPU where that is faster (auto).
     """
 
-    by: str = "embedding"
+    embedding: str = "embedding"
     start: Literal["center", "best", "random"] = "center"
-    rank_by: str | None = None
+    by: str | None = None
     seed: Seed = 0
     device: Device = "auto"
 
+    renamed: ClassVar = (("rank_by", "by"),)
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.start == "best") != (self.rank_by is not None):
-            raise UsageError("k_center: start: best and rank_by go together; set both or neither")
+        if (self.start == "best") != (self.by is not None):
+            raise UsageError(
+                "k_center: start: best and by, the score of the first row, go together; set both "
+                "or neither (the column of vectors is embedding)"
+            )
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The embeddings, and the columns that rank and count."""
-        ranks = () if self.rank_by is None else (base_column(self.rank_by),)
-        return (base_column(self.by), *ranks, *super().needs)
+        ranks = () if self.by is None else (base_column(self.by),)
+        return (base_column(self.embedding), *ranks, *super().needs)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings, and the columns that rank and count."""
         return (
-            (self.by, vector_column),
-            *(((self.rank_by, numbers),) if self.rank_by else ()),
+            (self.embedding, vector_column),
+            *(((self.by, numbers),) if self.by else ()),
             *super().reads,
         )
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Pick rows until the budget is spent."""
-        vectors = vectors_of(table, self.by, self.known(table))
+        vectors = vectors_of(table, self.embedding, self.known(table))
         if not len(vectors.rows):
             return decide([False] * table.height, "not_scored")
         limit, costs = self.cost_limit(table.height), self.costs(table)[vectors.rows]
@@ -101,9 +106,9 @@ class KCenter(Budget):
         if self.start == "center":
             return _central(vectors.units)
         rows = table.select("id", "digest")[vectors.rows]
-        if self.rank_by is None:
+        if self.by is None:
             return int(tie_order(rows, draws(rows, self.seed))[0])
-        return int(tie_order(rows, numbers(table, self.rank_by).gather(vectors.rows))[0])
+        return int(tie_order(rows, numbers(table, self.by).gather(vectors.rows))[0])
 
 
 def _central(units: np.ndarray) -> int:

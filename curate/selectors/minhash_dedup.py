@@ -62,7 +62,7 @@ class MinHashDedup:
 
     ``threshold`` is inclusive. ``of`` is what is compared: prompt, response or both. ``ngram``
     words (or characters, ``unit``) make a shingle; a shorter text is one shingle. Rows of a source
-    preferred more survive, then the best by ``rank_by``, then those of the smaller digest. Words
+    preferred more survive, then the best score ``by``, then those of the smaller digest. Words
     are letters, marks, numbers and ``_``, case-folded and not normalised otherwise: a letter with a
     separate accent is a different letter (`exact_dedup` with ``normalise: text`` makes them equal).
     A row without a word in ``of`` (signs, emoji) is kept as ``not_comparable``; `exact_dedup`
@@ -81,9 +81,9 @@ class MinHashDedup:
         of: Text that is compared: the prompt, the response, or both.
         ngram: Number of words (or characters) of an n-gram.
         unit: Unit of the n-grams.
-        rank_by: Column with a score by which, of duplicates, the best row survives; none takes the
+        by: Column with a score by which, of duplicates, the best row survives; none takes the
             smaller digest.
-        descending: Take larger values of ``rank_by`` as better; false takes smaller ones.
+        descending: Take larger values of ``by`` as better; false takes smaller ones.
         prefer_source: Sources whose rows survive those of all others, the first source first.
         against: Reference rows, a file, a run folder or {path, format, map}: rows that duplicate
             one of them are dropped.
@@ -100,7 +100,7 @@ class MinHashDedup:
     of: Part = "both"
     ngram: Count = 5
     unit: Unit = "word"
-    rank_by: str | None = None
+    by: str | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
     against: SourceOption | None = None
@@ -110,7 +110,7 @@ class MinHashDedup:
     rows_per_band: Count = 5
     seed: Seed = 0
 
-    renamed: ClassVar = (("by", "rank_by"), ("rows", "rows_per_band"))
+    renamed: ClassVar = (("rank_by", "by"), ("rows", "rows_per_band"))
 
     wants: ClassVar = ("minhash",)
 
@@ -121,7 +121,7 @@ class MinHashDedup:
     @property
     def needs(self) -> tuple[str, ...]:
         """The content, and the column that ranks."""
-        return ("content", *ranking_columns(self.rank_by, self.prefer_source))
+        return ("content", *ranking_columns(self.by, self.prefer_source))
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ class MinHashDedup:
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The column that ranks."""
-        return ((self.rank_by, sortable),) if self.rank_by else ()
+        return ((self.by, sortable),) if self.by else ()
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``.
@@ -172,9 +172,10 @@ class MinHashDedup:
 
     def _key(self, table: pl.DataFrame) -> str:
         """Hash of the rows and of all options that decide which are kept, but not of the index."""
-        columns = ["id", "digest", *ranking_columns(self.rank_by, self.prefer_source)]
+        columns = ["id", "digest", *ranking_columns(self.by, self.prefer_source)]
         rows = table.select(list(dict.fromkeys(columns))).sort("id").write_ndjson()
         given = asdict(self) | {"index": None}
+        given["rank_by"] = given.pop("by")  # as it was called: an index made then stays known
         if not self.prefer_source:
             del given["prefer_source"]  # an index made before there was this option stays known
         return digest_of([given, rows])
@@ -234,7 +235,7 @@ class MinHashDedup:
         """
         count = int(np.searchsorted(rows, table.height))
         own, prefer = rows[:count], self.prefer_source
-        order = best_first(table, own, self.rank_by, prefer, descending=self.descending)
+        order = best_first(table, own, self.by, prefer, descending=self.descending)
         return np.concatenate([np.arange(count, len(rows)), order]), len(rows) - count
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -33,17 +34,19 @@ class MMR(Budget):
     and the ``similarity``: to the picks before it, or to the nearest.
 
     Options:
-        rank_by: Column with the score of each row; a larger one is better.
-        by: Column with the embeddings, such as the scorer `embedding` adds.
+        by: Column with the score of each row; a larger one is better.
+        embedding: Column with the embeddings, such as the scorer `embedding` adds.
         balance: Weight λ from 0 to 1 of the score against the distance to rows already kept: 1 is
             the score alone.
         device: Device to compute on: cpu, cuda, or a GPU where that is faster (auto).
     """
 
-    rank_by: str
-    by: str = "embedding"
+    by: str
+    embedding: str = "embedding"
     balance: Share = 0.5
     device: Device = "auto"
+
+    renamed: ClassVar = (("rank_by", "by"),)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,18 +56,18 @@ class MMR(Budget):
     @property
     def needs(self) -> tuple[str, ...]:
         """The embeddings, the score, and the column that counts."""
-        return (base_column(self.by), base_column(self.rank_by), *super().needs)
+        return (base_column(self.embedding), base_column(self.by), *super().needs)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings, and the columns that rank and count."""
-        return ((self.by, vector_column), (self.rank_by, numbers), *super().reads)
+        return ((self.embedding, vector_column), (self.by, numbers), *super().reads)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Pick rows until the budget is spent."""
-        scores = numbers(table, self.rank_by)
+        scores = numbers(table, self.by)
         finite = np.array(scores.cast(pl.Float64).is_finite().fill_null(False), dtype=bool)
-        vectors = vectors_of(table, self.by, self.known(table) & finite)
+        vectors = vectors_of(table, self.embedding, self.known(table) & finite)
         if not len(vectors.rows):
             return decide([False] * table.height, "not_scored")
         score = _scaled(scores.gather(vectors.rows))

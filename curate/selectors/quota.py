@@ -19,29 +19,30 @@ __all__ = ["Quota"]
 
 @dataclass(frozen=True)
 class Quota:
-    """Keeps at most ``rows`` rows of each value of ``by``: the best by ``rank_by``, or a sample.
+    """Keeps at most ``rows`` rows of each value of ``group_by``: the best by score, or a sample.
 
-    A row without a value of ``by`` is dropped as ``no_group``, one whose value the mapping does
-    not name as ``not_in_quota``, one without a score as ``not_scored``. Ties go to the smaller
+    A row without a value of ``group_by`` is dropped as ``no_group``, one whose value the mapping
+    does not name as ``not_in_quota``, one without a score as ``not_scored``. Ties go to the smaller
     digest, then id.
 
     Options:
-        by: Column whose values are the groups, such as source, prompt or extra.topic.
+        group_by: Column whose values are the groups, such as source, prompt or extra.topic.
         rows: Number of rows to keep of each group, or of each group by name, such as
             web=100,books=50.
-        rank_by: Column with a score whose best rows are kept of each group; none keeps a random
+        by: Column with a score whose best rows are kept of each group; none keeps a random
             sample.
-        descending: Take larger values of ``rank_by`` as better; false takes smaller ones.
+        descending: Take larger values of ``by`` as better; false takes smaller ones.
         seed: Seed of the random sample: the same seed keeps the same rows.
     """
 
-    by: str
+    group_by: str
     rows: Natural | Mapping[str, Natural]
-    rank_by: str | None = None
+    by: str | None = None
     descending: bool = True
     seed: Seed = 0
 
-    example: ClassVar = (("by", "source"),)
+    example: ClassVar = (("group_by", "source"),)
+    renamed: ClassVar = (("rank_by", "by"), ("by", "group_by"))
 
     def __post_init__(self) -> None:
         counts = list(self.rows.values()) if isinstance(self.rows, Mapping) else [self.rows]
@@ -51,19 +52,19 @@ class Quota:
     @property
     def needs(self) -> tuple[str, ...]:
         """The column that groups and the one that ranks."""
-        ranks = () if self.rank_by is None else (base_column(self.rank_by),)
-        return ("content" if self.by == "prompt" else base_column(self.by), *ranks)
+        ranks = () if self.by is None else (base_column(self.by),)
+        return ("content" if self.group_by == "prompt" else base_column(self.group_by), *ranks)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The column that groups, and the one that ranks."""
-        return ((self.by, groups), *(((self.rank_by, numbers),) if self.rank_by else ()))
+        return ((self.group_by, groups), *(((self.by, numbers),) if self.by else ()))
 
     def most_kept(self, rows: int, sources: int | None = None) -> int:
         """The most rows that are kept of so many; all, where the number of values is unknown."""
         if isinstance(self.rows, Mapping):
             return min(rows, sum(self.rows.values()))
-        return min(rows, self.rows * sources) if self.by == "source" and sources else rows
+        return min(rows, self.rows * sources) if self.group_by == "source" and sources else rows
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Keep the best rows of every group, up to its quota."""
@@ -80,20 +81,18 @@ class Quota:
             .then(pl.lit("over_quota"))
             .otherwise(pl.lit("selected"))
         )
-        particulars = frame.select(by=pl.lit(self.by), value="group", rank="rank", quota="quota")
-        if self.rank_by is not None:
-            particulars = particulars.with_columns(
-                rank_by=pl.lit(self.rank_by), score=frame["score"]
-            )
+        particulars = frame.select("group", "rank", "quota", group_by=pl.lit(self.group_by))
+        if self.by is not None:
+            particulars = particulars.with_columns(by=pl.lit(self.by), value=frame["score"])
         return decide(frame["reason"] == "selected", frame["reason"], particulars)
 
     def _ranked(self, table: pl.DataFrame) -> pl.DataFrame:
         """``group``, ``quota``, ``score`` and ``rank`` (from 1, of the scored rows of a group)."""
-        if self.rank_by is None:
+        if self.by is None:
             score, descending = draws(table, self.seed), False
         else:
-            score, descending = numbers(table, self.rank_by), self.descending
-        group = groups(table, self.by)
+            score, descending = numbers(table, self.by), self.descending
+        group = groups(table, self.group_by)
         place = np.empty(table.height, dtype=np.int64)
         place[tie_order(table, score, descending=descending)] = np.arange(table.height)
         frame = pl.DataFrame({"group": group, "score": score, "place": place})
@@ -105,7 +104,7 @@ class Quota:
             return pl.Series("quota", [self.rows], dtype=pl.Int64).new_from_index(0, group.len())
         if group.len() and not set(self.rows) & set(group.unique()):
             raise UsageError(
-                f"quota: no row has one of the values {', '.join(self.rows)} in {self.by!r}; "
+                f"quota: no row has one of the values {', '.join(self.rows)} in {self.group_by!r}; "
                 f"there are {', '.join(map(str, group.drop_nulls().unique().sort()[:8]))}"
             )
         return group.replace_strict(dict(self.rows), default=None, return_dtype=pl.Int64)

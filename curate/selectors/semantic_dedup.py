@@ -31,7 +31,7 @@ _DTYPES: Final[Mapping[Precision, Dtype]] = {
 
 @dataclass(frozen=True)
 class SemanticDedup:
-    """Near-duplicates by cosine similarity of the embeddings in column ``by``.
+    """Near-duplicates by cosine similarity of the embeddings in column ``embedding``.
 
     From best to worst, a row is dropped if a row kept before it has a cosine of at least
     ``threshold``. So every dropped row names such a survivor, and no two survivors are that
@@ -40,23 +40,24 @@ class SemanticDedup:
     clusters, for which faiss is needed, or with all where pairs are too rare for a sample; the
     manifest has the share).
 
-    Rows of a source preferred more survive, then the best by ``rank_by``, then those of the smaller
+    Rows of a source preferred more survive, then the best score ``by``, then those of the smaller
     digest. Up to ``exact_to`` rows the decisions are the same in every ``precision``. A row without
     an embedding is kept as ``not_scored``.
 
-    A row near one of ``against`` (a rows table or run folder that has the column ``by``) is dropped
-    as ``semantic_duplicate_of_reference``.
+    A row near one of ``against`` (a rows table or run folder that has the column ``embedding``) is
+    dropped as ``semantic_duplicate_of_reference``.
 
-    Where the column ``BY_cut`` is there (`embedding_cut`), the manifest and the last line have
-    ``dropped_on_truncated_text``: the number of dropped rows whose text, or whose survivor's, was
-    cut by the model's window. With ``long: pool`` the scorer `embedding` cuts nothing.
+    Where there is a column of the same name with ``_cut`` behind it (`embedding_cut`), the manifest
+    and the last line have ``dropped_on_truncated_text``: the number of dropped rows whose text, or
+    whose survivor's, was cut by the model's window. With ``long: pool`` the scorer `embedding` cuts
+    nothing.
 
     Options:
-        by: Column with the embeddings, such as the scorer `embedding` adds.
+        embedding: Column with the embeddings, such as the scorer `embedding` adds.
         threshold: Cosine similarity, up to 1, from which on two rows are duplicates.
-        rank_by: Column with a score by which, of duplicates, the best row survives; none takes the
+        by: Column with a score by which, of duplicates, the best row survives; none takes the
             smaller digest.
-        descending: Take larger values of ``rank_by`` as better; false takes smaller ones.
+        descending: Take larger values of ``by`` as better; false takes smaller ones.
         prefer_source: Sources whose rows survive those of all others, the first source first.
         precision: Number format that similarities are computed in: fp32, bf16, or the faster one
             here (auto).
@@ -67,9 +68,9 @@ class SemanticDedup:
             one of them are dropped.
     """
 
-    by: str = "embedding"
+    embedding: str = "embedding"
     threshold: PositiveShare = 0.9
-    rank_by: str | None = None
+    by: str | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
     precision: Precision = "auto"
@@ -77,7 +78,7 @@ class SemanticDedup:
     recall: PositiveShare = 0.99
     against: SourceOption | None = None
 
-    renamed: ClassVar = (("dtype", "precision"),)
+    renamed: ClassVar = (("dtype", "precision"), ("rank_by", "by"))
 
     def __post_init__(self) -> None:
         check_against(self.against)
@@ -86,17 +87,17 @@ class SemanticDedup:
     @property
     def needs(self) -> tuple[str, ...]:
         """The embeddings, and the column that ranks."""
-        return (base_column(self.by), *ranking_columns(self.rank_by, self.prefer_source))
+        return (base_column(self.embedding), *ranking_columns(self.by, self.prefer_source))
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings, and the column that ranks."""
-        return ((self.by, vector_column), *(((self.rank_by, sortable),) if self.rank_by else ()))
+        return ((self.embedding, vector_column), *(((self.by, sortable),) if self.by else ()))
 
     @property
     def reads_reference(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings of the reference."""
-        return ((self.by, vector_column),)
+        return ((self.embedding, vector_column),)
 
     @property
     def wants(self) -> tuple[str, ...]:
@@ -105,7 +106,7 @@ class SemanticDedup:
 
     @property
     def _cut(self) -> str:
-        return f"{base_column(self.by)}_cut"
+        return f"{base_column(self.embedding)}_cut"
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``.
@@ -115,7 +116,7 @@ class SemanticDedup:
         rows, units = self._ranked(table)
         reference, fixed = reference_rows(self.against), 0
         if reference.height:
-            known = vectors_of(reference, self.by)
+            known = vectors_of(reference, self.embedding)
             units, fixed = np.concatenate([known.units, units]), len(known.rows)
             rows = np.concatenate([known.rows + table.height, rows])
         exact = len(units) <= self.exact_to
@@ -143,11 +144,11 @@ class SemanticDedup:
 
     def _ranked(self, table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers and unit vectors, best first."""
-        found = vectors_of(table, self.by)
-        if self.rank_by is None and not self.prefer_source:
+        found = vectors_of(table, self.embedding)
+        if self.by is None and not self.prefer_source:
             return found.rows, found.units
         prefer = self.prefer_source
-        order = best_first(table, found.rows, self.rank_by, prefer, descending=self.descending)
+        order = best_first(table, found.rows, self.by, prefer, descending=self.descending)
         return found.rows[order], found.units[order]
 
 

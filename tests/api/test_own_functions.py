@@ -259,13 +259,13 @@ def test_fields_of_the_raw_rows_are_columns_of_the_frame(source):
 
 def test_vectors_among_the_raw_fields_are_embeddings():
     rows = sf.read(SCORED)
-    far = rows.select("k_center", by="extra.embedding", rows=2)
+    far = rows.select("k_center", embedding="extra.embedding", rows=2)
     assert "rows:2" in far.kept["id"].to_list()
-    assert len(rows.dedup("semantic", by="extra.embedding", threshold=0.9)) == 2
+    assert len(rows.dedup("semantic", embedding="extra.embedding", threshold=0.9)) == 2
     with pytest.raises(sf.UsageError, match=r"a field 'embedding' of the raw rows is extra\.emb"):
         rows.select("k_center", rows=2)
     with pytest.raises(sf.UsageError, match=r"expected a list of numbers a row .*, found 1"):
-        rows.select("k_center", by="extra.score", rows=2)
+        rows.select("k_center", embedding="extra.score", rows=2)
 
 
 def both(prompt: str, response: str):

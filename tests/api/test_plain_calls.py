@@ -68,7 +68,7 @@ def test_a_frame_without_texts_is_ranked_by_its_own_columns():
 
 
 def test_a_column_of_the_frame_comes_before_one_that_is_made():
-    assert Quota(by="source", rows=1)(ALPACA)["keep"].sum() == 2
+    assert Quota(group_by="source", rows=1)(ALPACA)["keep"].sum() == 2
 
 
 def test_the_order_of_rows_without_ids_decides_nothing():
@@ -97,7 +97,7 @@ OPTIONS = {
     "balanced": {"first": "x", "second": "y"},
     "contamination": {"against": "rows.jsonl"},
     "cluster_balanced": {"rows": 1},
-    "deita_filter": {"rows": 1, "rank_by": "x"},
+    "deita_filter": {"rows": 1, "by": "x"},
     "embedding": {"model": "m"},
     "facility_location": {"rows": 1},
     "fitted_quality": {"model": "m"},
@@ -105,9 +105,9 @@ OPTIONS = {
     **{name: {"judge": "m"} for name in JUDGES},
     "k_center": {"rows": 1},
     "longest": {"rows": 1},
-    "mmr": {"rows": 1, "rank_by": "x"},
+    "mmr": {"rows": 1, "by": "x"},
     "perplexity": {"model": "m"},
-    "quota": {"by": "x", "rows": 1},
+    "quota": {"group_by": "x", "rows": 1},
     "random": {"rows": 1},
     "split": {"part": "train"},
     "threshold": {"by": "x", "min": 0},

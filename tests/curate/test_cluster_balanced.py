@@ -80,7 +80,7 @@ def test_clusters_take_turns_and_the_small_are_kept_whole() -> None:
 
 def test_the_best_of_each_cluster_is_kept() -> None:
     rows = table(judge=np.random.default_rng(0).permutation(sum(SIZES)) / 10)
-    answer = balanced(rows, rows=3, clusters=3, rank_by="judge", seed=2)
+    answer = balanced(rows, rows=3, clusters=3, by="judge", seed=2)
     cluster = answer["detail"].str.json_path_match("$.cluster")
     best = answer.with_columns(cluster=cluster).group_by("cluster").agg(pl.col("judge").max())
     assert sorted(answer.filter("keep")["judge"]) == sorted(best["judge"])

@@ -75,8 +75,8 @@ def test_equal_answers_go_and_name_the_one_that_stays() -> None:
 
 def test_the_best_scored_copy_stays_whichever_way_is_good() -> None:
     rows = chats(["yes"] * 4, ifd=[0.5, 0.9, 0.1, None])
-    assert told("exact_dedup", rows, of="both", rank_by="ifd")["f:2"] == survivor(4)
-    best_is_low = told("exact_dedup", rows, of="both", rank_by="ifd", descending=False)
+    assert told("exact_dedup", rows, of="both", by="ifd")["f:2"] == survivor(4)
+    best_is_low = told("exact_dedup", rows, of="both", by="ifd", descending=False)
     assert best_is_low["f:3"] == survivor(4)
 
 
@@ -196,8 +196,8 @@ def test_a_near_copy_goes_and_names_its_survivor_and_similarity() -> None:
 
 def test_the_best_scored_of_near_copies_stays() -> None:
     rows = chats([BASE, BASE + " today"], ifd=[0.1, 0.9])
-    assert told("minhash_dedup", rows, rank_by="ifd")["f:2"] == survivor(2)
-    assert told("minhash_dedup", rows, rank_by="ifd", descending=False)["f:1"] == survivor(2)
+    assert told("minhash_dedup", rows, by="ifd")["f:2"] == survivor(2)
+    assert told("minhash_dedup", rows, by="ifd", descending=False)["f:1"] == survivor(2)
 
 
 def test_texts_shorter_than_a_shingle_are_compared_too() -> None:
@@ -222,7 +222,7 @@ def near_copies(count: int) -> pl.DataFrame:
     ("name", "options"),
     [
         ("exact_dedup", {"of": "response"}),
-        ("minhash_dedup", {"of": "response", "ngram": 2, "rank_by": "ifd"}),
+        ("minhash_dedup", {"of": "response", "ngram": 2, "by": "ifd"}),
     ],
 )
 def test_twenty_orders_of_the_rows_give_one_answer(name: str, options: dict[str, Any]) -> None:
@@ -300,8 +300,8 @@ def test_a_row_of_near_meaning_goes_and_one_without_an_embedding_stays() -> None
 
 def test_the_best_ranked_of_near_meaning_stays() -> None:
     rows = placed([3, 4], [4, 3], ifd=[0.1, 0.9])
-    assert told("semantic_dedup", rows, rank_by="ifd")["f:2"] == survivor(2)
-    assert told("semantic_dedup", rows, rank_by="ifd", descending=False)["f:1"] == survivor(2)
+    assert told("semantic_dedup", rows, by="ifd")["f:2"] == survivor(2)
+    assert told("semantic_dedup", rows, by="ifd", descending=False)["f:1"] == survivor(2)
 
 
 @pytest.mark.parametrize("exact_to", [200_000, 100])
@@ -309,7 +309,7 @@ def test_twenty_orders_of_the_embeddings_give_one_answer(exact_to: int) -> None:
     random = Random(1)
     vectors = [[random.gauss(0, 1), random.gauss(0, 1)] for _ in range(150)]
     rows = placed(*vectors, ifd=[random.randrange(4) / 4 for _ in range(150)])
-    options = {"threshold": 0.9999, "rank_by": "ifd", "exact_to": exact_to}
+    options = {"threshold": 0.9999, "by": "ifd", "exact_to": exact_to}
     expected = told("semantic_dedup", rows, **options)
     assert len({reason for reason, _ in expected.values()}) == 3
     for seed in range(20):
@@ -357,7 +357,7 @@ def test_rows_of_a_preferred_source_survive_whatever_their_score(
         ifd=[0.9, 0.1, 0.8, 0.2],
         embedding=[[1.0, 0.0]] * 4,
     )
-    ranks = {"rank_by": "ifd", "descending": descending}
+    ranks = {"by": "ifd", "descending": descending}
     ranks |= {"of": "response"} if name == "exact_dedup" else {}
     best = "f:4" if descending else "f:2"
     for prefer, expected in (

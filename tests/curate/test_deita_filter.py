@@ -83,7 +83,7 @@ def test_a_better_row_stands_for_a_similar_one_and_the_budget_ends_the_rest() ->
             "judge": [0.5, 0.9, 0.7, None, 0.1],
         }
     )
-    answer = build("curate.selectors", "deita_filter", {"rows": 2, "rank_by": "judge"})(table)
+    answer = build("curate.selectors", "deita_filter", {"rows": 2, "by": "judge"})(table)
     assert answer["reason"].to_list() == [
         "too_similar", "selected", "selected", "not_scored", "over_budget",
     ]  # fmt: skip

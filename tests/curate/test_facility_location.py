@@ -199,21 +199,21 @@ def test_the_middle_of_a_group_stands_for_it(exact: bool) -> None:
 
 def test_a_weight_moves_the_choice_inside_a_group() -> None:
     rows = table(judge=[1.0, 5.0, 1.0, 5.0, 5.0])
-    options = {"rows": 2, "rank_by": "judge"}
+    options = {"rows": 2, "by": "judge"}
     kept = build("curate.selectors", "facility_location", options)(rows)["keep"]
     assert kept.to_list() == [False, True, False, True, False]
 
 
 def test_a_row_without_a_weight_is_not_scored() -> None:
     rows = table(judge=[None, 5.0, 1.0, 5.0, 5.0])
-    answer = build("curate.selectors", "facility_location", {"rows": 4, "rank_by": "judge"})(rows)
+    answer = build("curate.selectors", "facility_location", {"rows": 4, "by": "judge"})(rows)
     assert answer["reason"].to_list() == ["not_scored", *["selected"] * 3, "not_scored"]
 
 
 def test_a_negative_weight_is_bad_data() -> None:
     rows = table(judge=[-1.0, 5.0, 1.0, 5.0, 5.0])
     with pytest.raises(DataError, match="judge: a weight must be finite and not negative"):
-        build("curate.selectors", "facility_location", {"rows": 4, "rank_by": "judge"})(rows)
+        build("curate.selectors", "facility_location", {"rows": 4, "by": "judge"})(rows)
 
 
 def test_partitions_of_a_table_depend_on_its_rows_alone() -> None:

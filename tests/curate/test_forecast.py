@@ -94,9 +94,9 @@ def test_stages_of_a_known_rate_are_foretold_with_the_range_said(many, tmp_path)
         ({"select": "random", "fraction": 0.1}, 10**9, 10_000, 10_000),
         ({"select": "random", "tokens": 12_000, "tokens_by": "length_words"}, 600, 600, 900),
         ({"select": "top_k", "by": "length_words", "rows": 600}, 600, 600, 600),
-        ({"select": "quota", "by": "source", "rows": 600}, 600, 600, 600),
-        ({"select": "quota", "by": "source", "rows": {"rows": 600, "b": 100}}, 600, 600, 700),
-        ({"select": "quota", "by": "extra.topic", "rows": 20}, 600, 600, 900),
+        ({"select": "quota", "group_by": "source", "rows": 600}, 600, 600, 600),
+        ({"select": "quota", "group_by": "source", "rows": {"rows": 600, "b": 100}}, 600, 600, 700),
+        ({"select": "quota", "group_by": "extra.topic", "rows": 20}, 600, 600, 900),
         ({"select": "exact_dedup"}, 600, 600, 100_000),
     ],
 )

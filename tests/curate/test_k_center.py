@@ -195,7 +195,7 @@ CORNERS = [[1, 0], [0.8, 0.6], [0, 1], [-1, 0], None, [0, 0]]
 
 def test_the_corners_are_picked_and_the_rest_is_covered() -> None:
     scores = [0.9, 0.1, 0.2, 0.3, 1.0, 1.0]
-    selector = build("curate.selectors", "k_center", {"rows": 3, "start": "best", "rank_by": "ifd"})
+    selector = build("curate.selectors", "k_center", {"rows": 3, "start": "best", "by": "ifd"})
     answer = selector(table(CORNERS, ifd=scores))
     assert answer["reason"].to_list() == [
         "selected", "covered", "selected", "selected", "not_scored", "not_scored",
@@ -229,7 +229,7 @@ def test_another_seed_starts_elsewhere() -> None:
 
 def test_tokens_stop_the_picks_when_the_next_costs_too_much() -> None:
     rows = table([[1, 0], [0.8, 0.6], [0, 1], [-1, 0]], n=[10, 1, 1, 10])
-    options = {"tokens": 15, "tokens_by": "n", "start": "best", "rank_by": "n"}
+    options = {"tokens": 15, "tokens_by": "n", "start": "best", "by": "n"}
     answer = build("curate.selectors", "k_center", options)(rows)
     assert answer["keep"].to_list() == [True, False, False, False]  # the next, f:4, costs 10
 
@@ -249,9 +249,9 @@ def test_vectors_of_different_lengths_are_bad_data() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"rows": 1, "by": "n"}, "expected a vector a row"),
+        ({"rows": 1, "embedding": "n"}, "expected a vector a row"),
         ({"rows": 1, "start": "best"}, "go together"),
-        ({"rows": 1, "rank_by": "n"}, "go together"),
+        ({"rows": 1, "by": "n"}, "go together"),
         ({}, "exactly one"),
     ],
 )

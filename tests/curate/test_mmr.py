@@ -53,7 +53,7 @@ def table() -> pl.DataFrame:
 
 
 def test_a_copy_of_the_best_row_waits_behind_a_worse_one_that_differs() -> None:
-    answer = build("curate.selectors", "mmr", {"rows": 2, "rank_by": "judge"})(table())
+    answer = build("curate.selectors", "mmr", {"rows": 2, "by": "judge"})(table())
     # Scaled scores 1, 0.875, 0.5, 0. After f:1: f:2 0.4375 - 0.5, f:3 0.25 - 0, f:4 0 + 0.5.
     assert answer["reason"].to_list() == [
         "selected", "not_picked", "not_picked", "selected", "not_scored",
@@ -63,11 +63,11 @@ def test_a_copy_of_the_best_row_waits_behind_a_worse_one_that_differs() -> None:
 
 
 def test_balance_one_is_the_score_alone() -> None:
-    options = {"rows": 2, "rank_by": "judge", "balance": 1}
+    options = {"rows": 2, "by": "judge", "balance": 1}
     kept = build("curate.selectors", "mmr", options)(table())["keep"]
     assert kept.to_list() == [True, True, False, False, False]
 
 
 def test_a_balance_outside_zero_to_one_is_refused() -> None:
     with pytest.raises(UsageError, match="balance: expected at least 0, at most 1"):
-        build("curate.selectors", "mmr", {"rows": 2, "rank_by": "judge", "balance": 2})
+        build("curate.selectors", "mmr", {"rows": 2, "by": "judge", "balance": 2})

@@ -41,7 +41,7 @@ stages:
   - {score: "made.py:Embedding"}
   - {select: minhash_dedup, ngram: 2, threshold: 0.5}
   - {select: exact_dedup}
-  - {select: k_center, by: embedding, rows: 5}
+  - {select: k_center, embedding: embedding, rows: 5}
 """
 
 MADE = """

@@ -26,15 +26,18 @@ def planned(tmp_path: Path, *stages: dict[str, object], pairs: bool = False):
 @pytest.mark.parametrize(
     ("stages", "problem"),
     [
-        ([PII, {"select": "quota", "by": "pii_kinds", "rows": 1}], "2:quota: 'pii_kinds' is List"),
-        ([{"select": "quota", "by": "source", "rows": 1, "rank_by": "id"}], "expected one number"),
+        (
+            [PII, {"select": "quota", "group_by": "pii_kinds", "rows": 1}],
+            "2:quota: 'pii_kinds' is List",
+        ),
+        ([{"select": "quota", "group_by": "source", "rows": 1, "by": "id"}], "expected one number"),
         ([{"select": "threshold", "by": "messages", "min": 1}], "1:threshold: 'messages': expect"),
         ([{"select": "threshold", "by": "messages.mode", "min": 1}], "one of mean, min"),
-        ([{"select": "flags", "by": "digest"}], "expected a list of flags"),
-        ([{"select": "k_center", "rows": 1, "by": "digest"}], "expected a vector a row"),
-        ([{"select": "exact_dedup", "rank_by": "messages"}], "expected one value a row to rank by"),
+        ([{"select": "flags", "column": "digest"}], "expected a list of flags"),
+        ([{"select": "k_center", "rows": 1, "embedding": "digest"}], "expected a vector a row"),
+        ([{"select": "exact_dedup", "by": "messages"}], "expected one value a row to rank by"),
         ([{"select": "random", "tokens": 9, "tokens_by": "digest"}], "expected one number a row"),
-        ([{"select": "semantic_dedup", "by": "source"}], "expected a vector a row"),
+        ([{"select": "semantic_dedup", "embedding": "source"}], "expected a vector a row"),
         ([{"select": "balanced", "first": "source", "second": "row"}], "expected one number a row"),
     ],
 )
@@ -64,7 +67,7 @@ def test_a_scorer_that_would_replace_the_column_of_another_is_refused(tmp_path) 
 
 def test_quotas_by_prompt_or_by_the_turns_of_a_side_are_planned(tmp_path) -> None:
     for by, pairs in (("prompt", False), ("prompt", True), ("chosen", True)):
-        stage = {"select": "quota", "by": by, "rows": 1}
+        stage = {"select": "quota", "group_by": by, "rows": 1}
         assert planned(tmp_path, stage, pairs=pairs).steps[0].label == "1:quota"
 
 
@@ -88,8 +91,8 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path) -> None:
     with pytest.raises(UsageError) as error:
         planned(
             tmp_path,
-            {"select": "quota", "by": "messages", "rows": 1},
-            {"select": "flags", "by": "digest"},
+            {"select": "quota", "group_by": "messages", "rows": 1},
+            {"select": "flags", "column": "digest"},
             {"select": "exact_dedup", "against": str(tmp_path / "gone.jsonl")},
             {"select": "top_k", "by": "nothing", "rows": 1},
         )
@@ -144,7 +147,10 @@ def test_a_preferred_source_that_is_none_is_refused_with_those_there_are(tmp_pat
     [
         # a number is wanted: the text contamination_item is not advised
         ({"select": "threshold", "by": "contamination", "max": 1}, "mean contamination_overlap?"),
-        ({"select": "quota", "by": "contamination", "rows": 1}, "contamination_overlap or contam"),
+        (
+            {"select": "quota", "group_by": "contamination", "rows": 1},
+            "contamination_overlap or contam",
+        ),
         ({"select": "top_k", "by": "heuristic_urls", "rows": 1}, "did you mean heuristics_urls?"),
         ({"select": "top_k", "by": "lenght_words", "rows": 1}, "scorer length adds such columns"),
         ({"select": "longest", "by": "chosen_lenght.mean", "rows": 1}, "scorer length adds such"),

@@ -118,7 +118,7 @@ def test_flags_counts_only_those_it_was_told() -> None:
 
 def test_flags_wants_a_list() -> None:
     with pytest.raises(UsageError, match="for numbers use threshold"):
-        select("flags", table(ifd=[0.1]), by="ifd")
+        select("flags", table(ifd=[0.1]), column="ifd")
 
 
 # top_k, top_fraction
@@ -250,18 +250,18 @@ def test_longest_takes_a_column_of_lengths() -> None:
 
 def test_quota_keeps_the_best_of_each_group() -> None:
     rows = table(topic=["x", "x", "x", "y", None, "y"], ifd=[0.1, 0.3, 0.2, 0.9, 0.5, None])
-    answer = select("quota", rows, by="topic", rows=2, rank_by="ifd")
+    answer = select("quota", rows, group_by="topic", rows=2, by="ifd")
     assert answer["reason"].to_list() == [
         "over_quota", "selected", "selected", "selected", "no_group", "not_scored",
     ]  # fmt: skip
     assert details(answer)[0] == {
-        "by": "topic", "quota": 2, "rank": 3, "rank_by": "ifd", "score": 0.1, "value": "x",
+        "by": "ifd", "group": "x", "group_by": "topic", "quota": 2, "rank": 3, "value": 0.1,
     }  # fmt: skip
 
 
 def test_quota_can_differ_by_value() -> None:
     rows = table(topic=["x", "x", "y", "y", "z"], ifd=[1, 2, 3, 4, 5])
-    answer = select("quota", rows, by="topic", rows={"x": 1, "y": 2}, rank_by="ifd")
+    answer = select("quota", rows, group_by="topic", rows={"x": 1, "y": 2}, by="ifd")
     assert answer["reason"].to_list() == [
         "over_quota", "selected", "selected", "selected", "not_in_quota",
     ]  # fmt: skip
@@ -270,7 +270,8 @@ def test_quota_can_differ_by_value() -> None:
 def test_quota_without_a_score_samples_by_seed() -> None:
     rows = table(topic=["x"] * 10)
     kept = {
-        tuple(select("quota", rows, by="topic", rows=3, seed=seed)["keep"]) for seed in range(5)
+        tuple(select("quota", rows, group_by="topic", rows=3, seed=seed)["keep"])
+        for seed in range(5)
     }
     assert len(kept) > 1
     assert {sum(mask) for mask in kept} == {3}
@@ -278,16 +279,16 @@ def test_quota_without_a_score_samples_by_seed() -> None:
 
 def test_quota_reads_a_field_of_the_raw_row() -> None:
     rows = table(extra=['{"t": 1}', '{"t": 1}', '{"t": 2}'])
-    assert select("quota", rows, by="extra.t", rows=1)["keep"].sum() == 2
+    assert select("quota", rows, group_by="extra.t", rows=1)["keep"].sum() == 2
 
 
 def test_quota_by_prompt_counts_rows_of_equal_prompts() -> None:
     asked = ["2+2?", "2+2?", "Why?", "2+2?"]
     turns = [[turn("user", text), turn("assistant", f"a{i}")] for i, text in enumerate(asked)]
     rows = table(messages=pl.Series(turns, dtype=TURNS), ifd=[0.1, 0.3, 0.2, 0.9])
-    answer = select("quota", rows, by="prompt", rows=2, rank_by="ifd")
+    answer = select("quota", rows, group_by="prompt", rows=2, by="ifd")
     assert answer["keep"].to_list() == [False, True, True, True]
-    assert details(answer)[0]["value"] == "2+2?"
+    assert details(answer)[0]["group"] == "2+2?"
 
 
 def test_quota_by_prompt_counts_pairs_too_and_any_other_turns() -> None:
@@ -295,22 +296,24 @@ def test_quota_by_prompt_counts_pairs_too_and_any_other_turns() -> None:
             for some in (["q", "q", "r"], ["a", "b", "a"], ["x", "y", "z"])]  # fmt: skip
     rows = table(prompt=said[0], chosen=said[1], rejected=said[2])
     rows = rows.with_columns(kind=pl.lit("preference"))
-    assert select("quota", rows, by="prompt", rows=1)["keep"].sum() == 2
-    assert select("quota", rows, by="chosen", rows=1)["keep"].sum() == 2
-    assert build("curate.selectors", "quota", {"by": "prompt", "rows": 1}).needs == ("content",)
+    assert select("quota", rows, group_by="prompt", rows=1)["keep"].sum() == 2
+    assert select("quota", rows, group_by="chosen", rows=1)["keep"].sum() == 2
+    assert build("curate.selectors", "quota", {"group_by": "prompt", "rows": 1}).needs == (
+        "content",
+    )
 
 
 def test_quota_refuses_a_column_of_lists_in_one_line() -> None:
     rows = table(heuristics_flags=[["a"], []])
     with pytest.raises(UsageError, match=r"'heuristics_flags' is List\(String\): expected one"):
-        select("quota", rows, by="heuristics_flags", rows=1)
+        select("quota", rows, group_by="heuristics_flags", rows=1)
 
 
 # flags
 
 
 @pytest.mark.parametrize(
-    ("by", "word", "near"),
+    ("column", "word", "near"),
     [
         ("heuristics_flags", "refusals", "did you mean refusal"),
         ("chosen_heuristics_flags", "spam", "empty, placeholder, open_slots, refusal"),
@@ -318,17 +321,17 @@ def test_quota_refuses_a_column_of_lists_in_one_line() -> None:
     ],
 )
 def test_a_word_that_is_no_flag_of_the_scorer_is_refused_with_the_list(
-    by: str, word: str, near: str
+    column: str, word: str, near: str
 ) -> None:
     with pytest.raises(UsageError, match=f"'{word}' is no flag; .*{near}"):
-        build("curate.selectors", "flags", {"by": by, "any_of": [word]})
+        build("curate.selectors", "flags", {"column": column, "any_of": [word]})
 
 
 def test_a_word_that_no_row_of_an_unknown_column_has_is_refused_with_those_there_are() -> None:
     rows = table(mine=[["b", "a"], []])
-    assert select("flags", rows, by="mine", any_of=["a"])["keep"].to_list() == [False, True]
+    assert select("flags", rows, column="mine", any_of=["a"])["keep"].to_list() == [False, True]
     with pytest.raises(UsageError, match=r"'c' is no flag; flags of mine: a, b"):
-        select("flags", rows, by="mine", any_of=["a", "c"])
+        select("flags", rows, column="mine", any_of=["a", "c"])
 
 
 def test_every_flag_that_a_scorer_raises_is_declared() -> None:
@@ -342,4 +345,4 @@ def test_every_flag_that_a_scorer_raises_is_declared() -> None:
 
 def test_a_mapping_that_names_no_value_there_is_a_mistake() -> None:
     with pytest.raises(UsageError, match="there are x, y"):
-        select("quota", table(topic=["x", "y"]), by="topic", rows={"X": 1})
+        select("quota", table(topic=["x", "y"]), group_by="topic", rows={"X": 1})

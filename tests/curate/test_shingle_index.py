@@ -23,7 +23,7 @@ def test_an_index_keeps_what_one_run_keeps_that_ranks_earlier_rows_first(
     rows = near_copies(240)
     rows = rows.with_columns(id="x" + pl.col("id"), turn=pl.Series([0.0] * 140 + [-1.0] * 100))
     options = {"of": "response", "ngram": 2, "candidates": candidates}
-    whole = told("minhash_dedup", rows, rank_by="turn", **options)
+    whole = told("minhash_dedup", rows, by="turn", **options)
     index = str(tmp_path / "index")
     first = told("minhash_dedup", rows[:140], index=index, **options)
     second = told("minhash_dedup", rows[140:], index=index, **options)

@@ -119,7 +119,7 @@ def test_every_command_has_a_help_text():
     ("group", "name", "flag"),
     [
         ("score", "length", "--tokenizer"),
-        ("select", "quota", "--rank-by"),
+        ("select", "quota", "--group-by"),
         ("dedup", "exact_dedup", "--normalise"),
     ],
 )
@@ -212,9 +212,9 @@ def test_json_output_is_one_object_and_nothing_else(rows, tmp_path):
 _REQUIRED = {
     "fitted_quality": ("--model", "HEAD"),
     "contamination": ("--against", "ROWS"), "ifd": ("--model", "MODEL"),
-    "perplexity": ("--model", "MODEL"), "deita_filter": ("--rank-by", "length_chars", "--rows", 3),
-    "mmr": ("--rank-by", "length_chars", "--rows", 3), "split": ("--part", "train"),
-    "quota": ("--by", "length_chars", "--rows", 3),
+    "perplexity": ("--model", "MODEL"), "deita_filter": ("--by", "length_chars", "--rows", 3),
+    "mmr": ("--by", "length_chars", "--rows", 3), "split": ("--part", "train"),
+    "quota": ("--group-by", "length_chars", "--rows", 3),
     "threshold": ("--by", "length_chars", "--min", 3),
     "top_fraction": ("--by", "length_chars", "--fraction", 0.5),
     "top_k": ("--by", "length_chars", "--rows", 3), "balanced": ("--first", "length_chars"),

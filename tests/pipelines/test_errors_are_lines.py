@@ -122,7 +122,10 @@ def test_a_date_is_text_and_what_is_not_yaml_is_the_text_itself(here):
         (["finetune", "evaluate", "d.jsonl", "--model", "m", "--limit", "-1"], "limit"),
         (["finetune", "compare", "d.jsonl", "--model", "m", "--seeds", "0,-1"], "seeds"),
         (["curate", "score", "d.jsonl", "minhash", "--permutations", "0"], "permutations"),
-        (["curate", "select", "d.jsonl", "quota", "--by", "source", "--rows", "a=-1"], "rows"),
+        (
+            ["curate", "select", "d.jsonl", "quota", "--group-by", "source", "--rows", "a=-1"],
+            "rows",
+        ),
         (["curate", "select", "d.jsonl", "top_k", "--by", "x", "--rows", "9" * 25], "--rows"),
         (["curate", "ingest", "d.jsonl", "--limit", "9" * 25], "--limit"),
         (["curate", "select", "d.jsonl", "random", "--rows", "3", "--seed", "-1"], "--seed"),

@@ -44,7 +44,7 @@ def test_every_recipe_of_ours_is_valid(path: Path) -> None:
     [
         ({"source": "a.jsonl", "stages": [{"select": "top_k", "by": "x"}]}, "lacks rows"),
         ({"source": "a.jsonl", "stages": [{"select": "topk"}]}, "$.stages[0]"),
-        ({"source": "a.jsonl", "stages": [{"select": "exact_dedup", "by": "x"}]}, "by"),
+        ({"source": "a.jsonl", "stages": [{"select": "exact_dedup", "rank_by": "x"}]}, "rank_by"),
         ({"source": "a.jsonl", "stages": [{"score": "length", "of": "all"}]}, "of"),
         (
             {"source": "a.jsonl", "stages": [{"select": "top_fraction", "by": "x", "fraction": 2}]},
