@@ -27,7 +27,7 @@ class Balanced:
     Judges often prefer the longer answer, and a model that trains on all such pairs learns length.
     Rows differ by ``|first - second| / max(|first|, |second|)``, in ``bins`` equal steps.
 
-    By default the rows up to some step are kept, whoever won, and those beyond dropped as
+    By default the rows up to some step are kept, whichever won, and those beyond dropped as
     ``outweighed``: up to the last step at which the more frequent kind has at most 1.5 times the
     rows of the other (at least the first step that has rows). Since who won is not looked at within
     a step, the share of wrong labels stays what it is, but for chance.
@@ -124,4 +124,5 @@ def _small_steps(frame: pl.DataFrame) -> pl.Series:
     less = pl.col("n") - pl.col("more")
     frequent, rare = pl.max_horizontal("more", less), pl.min_horizontal("more", less)
     even = steps.filter((frequent <= _EVEN * rare) | (pl.col("bin") == pl.col("bin").min()))
-    return frame.select(chosen=pl.col("bin") <= even["bin"].max()).to_series()
+    last = even.select(pl.col("bin").max().fill_null(-1)).item()  # without rows that differ, none
+    return frame.select(chosen=pl.col("bin") <= last).to_series()
