@@ -53,12 +53,13 @@ STREAMS: Final = ("stdin.jsonl", "pipe-{number}.jsonl", "pairs.parquet")
 SOURCE: Final = "source"
 """The folder in which a run keeps the one file that its rows were read from, where it does."""
 
-_CACHE: Final = "cache/embedding-{hex32}.sqlite"
+_CACHES: Final = ("cache/embedding-{hex32}.sqlite", "cache/forward-{hex32}.sqlite")
 RUN_FILES: Final = (
     *(*OUTPUTS, *STREAMS, "manifest.json", "report.html"),
     *("stages/", *(f"stages/{name}" for name in STAGE_FILES)),
     *("stages/.ingest/", *(f"stages/.ingest/{name}" for name in INGEST_FILES)),
-    *("cache/", _CACHE, *(f"{_CACHE}-{part}" for part in ("wal", "shm", "journal"))),
+    *("cache/", *_CACHES),
+    *(f"{cache}-{part}" for cache in _CACHES for part in ("wal", "shm", "journal")),
 )
 """All that a curate run writes but its parts, as names of `output_marker.Marker`."""
 

@@ -260,8 +260,9 @@ def models_tried(
 ) -> dict[int, Loaded]:
     """Time each stage at one of ``places`` (1 is the first), alone, on the first rows.
 
-    Stages that read what an earlier stage adds are left out. The model stays loaded in this
-    process, so that a run that follows does not load it again.
+    Stages that read what an earlier stage adds are left out. One that shares the forward passes of
+    an earlier stage (`forward_pass`) is timed after that one, and so without them. The model stays
+    loaded in this process, so that a run that follows does not load it again.
     """
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -273,11 +274,12 @@ def models_tried(
 
 def _tried(recipe: Recipe, at: int, rows: int, trial: Trial, folder: Path) -> Loaded:
     numbers = count()
+    stages = (*_sharing(recipe, at), recipe.stages[at - 1])
 
     def took(size: int) -> float:
-        alone = replace(recipe, limit=size, stages=(recipe.stages[at - 1],))
+        alone = replace(recipe, limit=size, stages=stages)
         manifest = trial(alone, folder / f"{at}-{next(numbers)}")
-        return float(manifest["clock"][manifest["stages"][1]["stage"]]["cpu_seconds"])
+        return float(manifest["clock"][manifest["stages"][-1]["stage"]]["cpu_seconds"])
 
     size, *larger = [size for size in _MODEL_SIZES if size <= rows] or [rows]
     with_loading, spent = took(size), took(size)
@@ -286,6 +288,18 @@ def _tried(recipe: Recipe, at: int, rows: int, trial: Trial, folder: Path) -> Lo
             break
         size, spent = more, took(more)
     return Loaded(max(0.0, with_loading - spent), spent / size, size)
+
+
+def _sharing(recipe: Recipe, at: int) -> tuple[Spec, ...]:
+    """The first stage before the one at ``at`` that runs the same rows through the same model."""
+
+    def runs(spec: Spec) -> tuple[Any, ...]:
+        own = getattr(component(spec, recipe.seed), "forward_pass", ())
+        return (*own, spec.sides, spec.turns) if own else ()
+
+    wanted = runs(recipe.stages[at - 1])
+    same = [spec for spec in recipe.stages[: at - 1] if wanted and runs(spec) == wanted]
+    return tuple(same[:1])
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ _KEYS_PER_QUERY = 500  # SQLite accepts at least 999
 
 @dataclass(frozen=True)
 class VectorCache:
-    """Little-endian float32 vectors of ``width`` numbers by 16-byte key.
+    """Little-endian float32 vectors of ``width`` numbers by 16-byte key; None is any length.
 
     Every `put` is one transaction: after a kill at any moment the file has complete puts. Several
     processes may use it at once. A key always has the same vector, so the first put is kept.
     """
 
     path: Path
-    width: int
+    width: int | None
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
         """The vectors (width,) of those ``keys`` that are cached."""
@@ -61,8 +61,9 @@ class VectorCache:
                 raise self._unusable(str(error)) from None
 
     def _vector(self, blob: bytes) -> np.ndarray:
-        if len(blob) != 4 * self.width:
-            raise self._unusable(f"expected vectors of {4 * self.width} bytes, found {len(blob)}")
+        if len(blob) % 4 or (self.width is not None and len(blob) != 4 * self.width):
+            wanted = "whole numbers of 4" if self.width is None else str(4 * self.width)
+            raise self._unusable(f"expected vectors of {wanted} bytes, found {len(blob)}")
         return np.frombuffer(blob, dtype="<f4").astype(np.float32)
 
     def _unusable(self, problem: str) -> UsageError:

@@ -30,11 +30,11 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "contamination": [{"against": "HELD_OUT", "ngram": 3}],
     "embedding": [{"model": "EMBEDDER"}, {"model": "EMBEDDER", "long": "pool", "of": "response"}],
     "fitted_quality": [{"model": "HEAD"}],
-    "ifd": [{"model": "LM"}],
+    "ifd": [{"model": "LM"}, {"model": "LM", "template": "chat", "answers": "mean"}],
     "length": [{}, {"tokenizer": "EMBEDDER", "of": "prompt"}],
     "judge_rating": [{**JUDGE, "task": "deita_quality"}, {**JUDGE, "task": "ultrafeedback"}],
     "judgement": [JUDGE],
-    "perplexity": [{"model": "LM"}],
+    "perplexity": [{"model": "LM"}, {"model": "LM", "template": "chat"}],
     "tags": [JUDGE],
 }
 """Options to try, for scorers that cannot do without or have more than one way to work.
@@ -50,7 +50,7 @@ CASES = [
 ]
 """Scorers of conversations; those of pairs or lists alone have tests of their own."""
 
-ROUNDS = {"ifd": 1e-4, "perplexity": 1e-4}
+ROUNDS = {"ifd": 1e-4, "perplexity": 1e-4, "rds": 1e-4}
 """Scorers whose last digits depend on the neighbours of a row, as they say. The rest are exact."""
 
 

@@ -220,6 +220,17 @@ def test_what_loads_a_model_is_tried_by_itself_on_few_rows_and_what_needs_it_is_
     assert forecast_lines(found)[-1].endswith(", and what 2:k_center will take")
 
 
+@pytest.mark.parametrize(("template", "beside"), [("none", ["perplexity"]), ("chat", [])])
+def test_a_scorer_is_timed_after_one_whose_forward_passes_it_shares(tmp_path, template, beside):
+    rows = lines_file(tmp_path / "rows.jsonl", 2000)
+    tried = []
+    scores = [{"score": "perplexity"}, {"score": "ifd", "template": template}]
+    made = plan(recipe(rows, [{**one, "model": "m"} for one in scores]), tmp_path / "out")
+    forecast(made, tmp_path / "out", fake_trial(1.0, 0.0, tried=tried))
+    names = [names for limit, names in tried if limit == 8]
+    assert names == [["perplexity"], ["perplexity"], [*beside, "ifd"], [*beside, "ifd"]]
+
+
 def test_no_model_is_loaded_to_foretell_what_a_few_rows_take(tmp_path):
     rows = lines_file(tmp_path / "rows.jsonl", 500)
     tried = []

@@ -69,6 +69,7 @@ _OPTIONS: Final[Mapping[str, Options]] = {
     "curate score embedding": {"--model": "embedder"},
     "curate score ifd": {"--model": "lm"},
     "curate score perplexity": {"--model": "lm"},
+    "curate score rds": {"--model": "lm"},
     "curate select cluster_balanced": {"--rows": "3"},
     "curate select deita_filter": {"--rows": "3", "--by": "length_chars"},
     "curate select facility_location": {"--rows": "3"},
