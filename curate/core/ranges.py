@@ -1,20 +1,23 @@
-"""Types of options that are numbers within a range, such as `Count`, `Positive` and `Seed`.
+"""Types of options that are numbers within a range, such as `Count`, or texts that are parsed.
 
 A field annotated with one of them is checked where options of users are (`core.registry`);
-for Python it stays an ``int`` or a ``float``.
+for Python it stays an ``int``, a ``float`` or a ``str``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
+
+from siftune.curate.core.errors import UsageError
 
 __all__ = [
     "Count",
     "HeldOutShare",
     "Natural",
     "NonNegative",
+    "Parsed",
     "Positive",
     "PositiveShare",
     "Rank",
@@ -51,6 +54,13 @@ class Within:
         return start if self.high is None else f"{start}, {end} {int(self.high):,}"
 
 
+@dataclass(frozen=True)
+class Parsed:
+    """Texts that ``parse`` accepts; it raises a UsageError on others."""
+
+    parse: Callable[[str], object]
+
+
 Count: TypeAlias = Annotated[int, Within(1, 2**31 - 1)]
 Natural: TypeAlias = Annotated[int, Within(0, 2**63 - 1)]
 Seed: TypeAlias = Annotated[int, Within(0, 2**32 - 1)]
@@ -64,13 +74,19 @@ HeldOutShare: TypeAlias = Annotated[float, Within(0, 1, below=True)]
 
 def within_of(hint: Any) -> Iterator[Within]:
     """The ranges in a type hint with its extras, at any depth."""
-    yield from (one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Within))
+    yield from (one for one in _marks(hint) if isinstance(one, Within))
+
+
+def _marks(hint: Any) -> Iterator[Any]:
+    yield from getattr(hint, "__metadata__", ())
     for part in get_args(hint):
-        yield from within_of(part)
+        yield from _marks(part)
 
 
 def outside(hint: Any, value: Any) -> str | None:
     """What was expected of ``value``, or of its items, where one is outside its range."""
+    if isinstance(value, str):
+        return _unparsed(hint, value)
     values = value.values() if isinstance(value, Mapping) else value
     numbers = values if isinstance(values, Iterable) else [value]
     for allowed in within_of(hint):
@@ -78,6 +94,16 @@ def outside(hint: Any, value: Any) -> str | None:
             plain = isinstance(number, int | float) and not isinstance(number, bool)
             if plain and number not in allowed:
                 return f"expected {allowed}, got {number:,}"
+    return None
+
+
+def _unparsed(hint: Any, text: str) -> str | None:
+    for mark in _marks(hint):
+        if isinstance(mark, Parsed):
+            try:
+                mark.parse(text)
+            except UsageError as error:
+                return str(error)
     return None
 
 

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from siftune.curate.rows.columns import base_column, values
 from siftune.curate.rows.decisions import DECISIONS, tie_order
+from siftune.curate.rows.expressions import needs_of, sort_keys
 
 __all__ = ["Cover", "best_first", "duplicate_decisions", "ranking_columns"]
 
@@ -37,7 +37,7 @@ class Cover(NamedTuple):
 def ranking_columns(by: str | None, prefer_source: Sequence[str]) -> tuple[str, ...]:
     """Columns that `best_first` reads besides ``id`` and ``digest``."""
     source = ("source",) if prefer_source else ()
-    return (*source, *((base_column(by),) if by else ()))
+    return (*source, *needs_of(by))
 
 
 def best_first(
@@ -53,15 +53,14 @@ def best_first(
     Rows of the sources in ``prefer_source`` come first, in that order, then those of all others;
     within a source the best by the score ``by``, then by digest and id.
     """
-    columns = dict.fromkeys(["id", "digest", *ranking_columns(by, prefer_source)])
-    some = table.select(list(columns))[rows]
+    some = table.select("id", "digest", *ranking_columns(None, prefer_source))[rows]
     keys = []
     if prefer_source:
         ranks = {name: rank for rank, name in reversed([*enumerate(prefer_source)])}
         rank = some["source"].replace_strict(ranks, default=len(ranks), return_dtype=pl.Int64)
         keys.append(-rank if descending else rank)
     if by:
-        keys.append(values(some, by))
+        keys.append(sort_keys(table, by).gather(rows))
     return tie_order(some, *keys, descending=descending)
 
 

@@ -11,8 +11,14 @@ import polars as pl
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Natural, Share
-from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.columns import Reader
 from siftune.curate.rows.decisions import decide, tie_order
+from siftune.curate.rows.expressions import (
+    ColumnExpression,
+    needs_of,
+    reads_of,
+    scores,
+)
 
 __all__ = ["BestByColumn", "Budget", "keep_best"]
 
@@ -29,13 +35,14 @@ class Budget:
         rows: Number of rows to keep; give one of rows, fraction and tokens.
         fraction: Share of the rows to keep, from 0 to 1.
         tokens: Number of tokens to keep, as counted in the column ``tokens_by``.
-        tokens_by: Column with the number of tokens of each row, for ``tokens``.
+        tokens_by: Column with the number of tokens of each row, for ``tokens``, or an expression
+            of columns such as chosen_length_tokens + rejected_length_tokens.
     """
 
     rows: Natural | None = None
     fraction: Share | None = None
     tokens: Natural | None = None
-    tokens_by: str = "length_tokens"
+    tokens_by: ColumnExpression = "length_tokens"
 
     one_of: ClassVar = ("rows", "fraction", "tokens")
 
@@ -51,12 +58,12 @@ class Budget:
     @property
     def needs(self) -> tuple[str, ...]:
         """The column that counts tokens, if any."""
-        return () if self.tokens is None else (base_column(self.tokens_by),)
+        return () if self.tokens is None else needs_of(self.tokens_by)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The column that counts tokens, as numbers."""
-        return () if self.tokens is None else ((self.tokens_by, numbers),)
+        return () if self.tokens is None else reads_of(self.tokens_by)
 
     def limit(self, height: int) -> int:
         """The most rows that can be kept of ``height``; all, where tokens are counted."""
@@ -81,7 +88,7 @@ class Budget:
         """Tokens of each row as float64, infinite where unknown; 1 where rows are counted."""
         if self.tokens is None:
             return np.ones(table.height)
-        lengths = numbers(table, self.tokens_by).cast(pl.Float64)
+        lengths = scores(table, self.tokens_by).cast(pl.Float64)
         if (lengths < 0).any():
             raise DataError(f"column {self.tokens_by}: expected lengths, found a negative number")
         return np.array(lengths.fill_null(float("inf")), dtype=np.float64)
@@ -115,13 +122,13 @@ class BestByColumn(ABC):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The column that ranks."""
-        return (base_column(self.by),)
+        """The columns that rank."""
+        return needs_of(self.by)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
-        """The column, as numbers."""
-        return ((self.by, numbers),)
+        """The columns, as numbers."""
+        return reads_of(self.by)
 
     def most_kept(self, rows: int, sources: int | None = None) -> int:
         """The most rows that are kept of so many."""
@@ -129,8 +136,8 @@ class BestByColumn(ABC):
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Rank every row."""
-        scores = numbers(table, self.by)
-        return keep_best(table, self.by, scores, self.budget, descending=self.descending)
+        found = scores(table, self.by)
+        return keep_best(table, self.by, found, self.budget, descending=self.descending)
 
 
 def keep_best(

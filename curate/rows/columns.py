@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
@@ -178,7 +179,12 @@ def nearest_columns(
     'did you mean contamination_overlap?'
     >>> nearest_columns("lenght_words", ["source", "extra"])
     'the scorer length adds such columns: score the rows with it first'
+    >>> nearest_columns("my", ["source", "my-score"])  # in an expression, my minus score
+    'did you mean `my-score`, which has to be in backquotes?'
     """
+    odd = [name for name in there if name.startswith(wrong) and re.search(r"[-+*/()]", name)]
+    if odd and wrong:
+        return f"did you mean `{odd[0]}`, which has to be in backquotes?"
     usable = [name for name in there if fits is None or fits(name)]
     for columns in (usable, there) if usable else (there,):
         near = _near(wrong, columns)

@@ -20,8 +20,8 @@ from siftune.curate.files.output_marker import remove_matching
 from siftune.curate.files.outputs import may_overwrite, run_folder
 from siftune.curate.files.source_spec import input_paths
 from siftune.curate.io.ingest import ingest
-from siftune.curate.rows.columns import numbers
 from siftune.curate.rows.conversation_views import score, score_columns
+from siftune.curate.rows.expressions import scores
 from siftune.curate.rows.score_errors import ScoreTotals, error_columns, with_errors
 from siftune.curate.rows.table import ROW, Table
 from siftune.curate.runners.forecast import Forecast, forecast, forecast_lines, source_rows
@@ -373,7 +373,7 @@ def _tokens_kept(selector: Any, rows: pl.DataFrame, keep: pl.Series) -> dict[str
     """The tokens of the rows that a token budget keeps."""
     if getattr(selector, "tokens", None) is None:
         return {}
-    return {"tokens": int(numbers(rows, selector.tokens_by).filter(keep).sum() or 0)}
+    return {"tokens": int(scores(rows, selector.tokens_by).filter(keep).sum() or 0)}
 
 
 def _errors(table: Table) -> pl.DataFrame | None:

@@ -9,8 +9,9 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count, Positive, Seed
-from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.columns import Reader
 from siftune.curate.rows.decisions import decide, draws
+from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
 
 __all__ = ["Balanced"]
 
@@ -44,16 +45,17 @@ class Balanced:
     Rows where both are equal are kept.
 
     Options:
-        first: Column with the number of the winner, such as the scorer `length` adds.
-        second: Column with the number of the loser.
+        first: Column with the number of the winner, such as the scorer `length` adds, or an
+            expression of columns.
+        second: Column with the number of the loser, or an expression of columns.
         bins: Number of steps of the relative difference.
         ratio: Largest number of rows of the more frequent kind for each row of the other, in every
             step; none keeps or drops whole steps.
         seed: Seed of the random sample: the same seed keeps the same rows.
     """
 
-    first: str = "chosen_length_chars"
-    second: str = "rejected_length_chars"
+    first: ColumnExpression = "chosen_length_chars"
+    second: ColumnExpression = "rejected_length_chars"
     bins: Count = 10
     ratio: Positive | None = None
     seed: Seed = 0
@@ -67,12 +69,12 @@ class Balanced:
     @property
     def needs(self) -> tuple[str, ...]:
         """The two columns that are compared."""
-        return tuple(dict.fromkeys((base_column(self.first), base_column(self.second))))
+        return needs_of(self.first, self.second)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The two columns, as numbers."""
-        return ((self.first, numbers), (self.second, numbers))
+        return (*reads_of(self.first), *reads_of(self.second))
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Assign every row to its step, and even out the two kinds."""
@@ -104,8 +106,8 @@ class Balanced:
         first, second = pl.col("first"), pl.col("second")
         frame = pl.DataFrame(
             {
-                "first": numbers(table, self.first).cast(pl.Float64),
-                "second": numbers(table, self.second).cast(pl.Float64),
+                "first": scores(table, self.first).cast(pl.Float64),
+                "second": scores(table, self.second).cast(pl.Float64),
                 "draw": draws(table, self.seed + _STREAM),
             }
         )

@@ -11,8 +11,9 @@ import polars as pl
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count, Natural, Seed
 from siftune.curate.rows.budget import Budget
-from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.columns import Reader, base_column
 from siftune.curate.rows.decisions import decide, decide_some, details, draws, tie_order
+from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
 from siftune.curate.vectors.kmeans import kmeans
 from siftune.curate.vectors.nearest_centers import Device, on_gpu
 from siftune.curate.vectors.unit_vectors import Vectors, vector_column, vectors_of
@@ -34,8 +35,8 @@ class ClusterBalanced(Budget):
     Options:
         embedding: Column with the embeddings, such as the scorer `embedding` adds.
         clusters: Number of clusters; none takes the square root of half the number of rows.
-        by: Column with a score whose best rows are kept of each cluster; none keeps a random
-            sample.
+        by: Column with a score whose best rows are kept of each cluster, or an expression of
+            columns; none keeps a random sample.
         iterations: Largest number of k-means iterations.
         seed: Seed of the first cluster centres and of the sample.
         device: Device to compute on: cpu, cuda, or a GPU where that is faster (auto).
@@ -43,7 +44,7 @@ class ClusterBalanced(Budget):
 
     embedding: str = "embedding"
     clusters: Count | None = None
-    by: str | None = None
+    by: ColumnExpression | None = None
     iterations: Natural = 25
     seed: Seed = 0
     device: Device = "auto"
@@ -58,27 +59,22 @@ class ClusterBalanced(Budget):
     @property
     def needs(self) -> tuple[str, ...]:
         """The embeddings, and the columns that rank and count."""
-        ranks = () if self.by is None else (base_column(self.by),)
-        return (base_column(self.embedding), *ranks, *super().needs)
+        return (base_column(self.embedding), *needs_of(self.by), *super().needs)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings, and the columns that rank and count."""
-        return (
-            (self.embedding, vector_column),
-            *(((self.by, numbers),) if self.by else ()),
-            *super().reads,
-        )
+        return ((self.embedding, vector_column), *reads_of(self.by), *super().reads)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Cluster the rows, then take one row of each cluster a round until the budget is spent."""
-        scores = draws(table, self.seed) if self.by is None else numbers(table, self.by)
-        scored = np.array(scores.is_not_null(), dtype=bool)
+        found = draws(table, self.seed) if self.by is None else scores(table, self.by)
+        scored = np.array(found.is_not_null(), dtype=bool)
         vectors = vectors_of(table, self.embedding, self.known(table) & scored)
         if not len(vectors.rows):
             return decide([False] * table.height, "not_scored")
         rows = table.select("id", "digest")[vectors.rows]
-        best = tie_order(rows, scores.gather(vectors.rows), descending=self.by is not None)
+        best = tie_order(rows, found.gather(vectors.rows), descending=self.by is not None)
         cluster = self._clusters(vectors, draws(rows, -1 - self.seed).to_numpy())
         rank, size = _ranks(cluster, best)
         place = np.empty(len(best), dtype=np.int64)

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.rows.budget import Budget
-from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.columns import Reader, base_column
 from siftune.curate.rows.decisions import decide_some, tie_order
+from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
 from siftune.curate.vectors.similarity_filter import FilterResult, filter_similar
 from siftune.curate.vectors.unit_vectors import vector_column, vectors_of
 
@@ -30,12 +31,12 @@ class DeitaFilter(Budget):
     ``value`` of every row.
 
     Options:
-        by: Column with the score of each row; a larger one is better.
+        by: Column with the score of each row, or an expression of columns; a larger one is better.
         embedding: Column with the embeddings, such as the scorer `embedding` adds.
         max_similarity: Largest cosine similarity between two kept rows, from -1 to 1.
     """
 
-    by: str
+    by: ColumnExpression
     embedding: str = "embedding"
     max_similarity: float = 0.9
 
@@ -44,28 +45,28 @@ class DeitaFilter(Budget):
     @property
     def needs(self) -> tuple[str, ...]:
         """The embeddings, the score, and the column that counts."""
-        return (base_column(self.embedding), base_column(self.by), *super().needs)
+        return (base_column(self.embedding), *needs_of(self.by), *super().needs)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings, and the columns that rank and count."""
-        return ((self.embedding, vector_column), (self.by, numbers), *super().reads)
+        return ((self.embedding, vector_column), *reads_of(self.by), *super().reads)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on the rows from best to worst."""
-        scores = numbers(table, self.by)
-        scored = np.array(scores.is_not_null(), dtype=bool)
+        found = scores(table, self.by)
+        scored = np.array(found.is_not_null(), dtype=bool)
         vectors = vectors_of(table, self.embedding, self.known(table) & scored)
-        order = tie_order(table.select("id", "digest")[vectors.rows], scores.gather(vectors.rows))
+        order = tie_order(table.select("id", "digest")[vectors.rows], found.gather(vectors.rows))
         rows = vectors.rows[order]
         costs = self.costs(table)[rows]
-        found = filter_similar(
+        filtered = filter_similar(
             vectors.units[order], self.max_similarity, costs, self.cost_limit(table.height)
         )
-        return self._decisions(table["id"], scores, rows, found)
+        return self._decisions(table["id"], found, rows, filtered)
 
     def _decisions(
-        self, ids: pl.Series, scores: pl.Series, rows: np.ndarray, found: FilterResult
+        self, ids: pl.Series, scored: pl.Series, rows: np.ndarray, found: FilterResult
     ) -> pl.DataFrame:
         reasons = np.full(len(rows), "over_budget", dtype=object)
         reasons[found.survivor >= 0] = "too_similar"
@@ -76,7 +77,7 @@ class DeitaFilter(Budget):
                 "row": rows,
                 "reason": pl.Series(reasons.tolist(), dtype=pl.String),
                 "rank": np.arange(1, len(rows) + 1),
-                "value": scores.gather(rows),
+                "value": scored.gather(rows),
                 "survivor": ids.gather(survivors),
                 "similarity": found.similarity,
             }

@@ -15,6 +15,7 @@ from siftune.curate.dedup.reference_rows import check_against, naming_reference,
 from siftune.curate.files.source_spec import SourceOption
 from siftune.curate.rows.chat import Part, text_of
 from siftune.curate.rows.columns import Reader, sortable
+from siftune.curate.rows.expressions import ColumnExpression, reads_of
 
 __all__ = ["ExactDedup"]
 
@@ -42,8 +43,8 @@ class ExactDedup:
             prompt, the response or both.
         normalise: What is ignored: nothing (none), whitespace, or also case and Unicode forms
             (text).
-        by: Column with a score by which, of duplicates, the best row survives; none takes the
-            smaller digest.
+        by: Column with a score by which, of duplicates, the best row survives, or an expression of
+            columns; none takes the smaller digest.
         descending: Take larger values of ``by`` as better; false takes smaller ones.
         prefer_source: Sources whose rows survive those of all others, the first source first.
         against: Reference rows, a file, a run folder or {path, format, map}: rows that duplicate
@@ -52,7 +53,7 @@ class ExactDedup:
 
     of: Literal["content"] | Part = "content"
     normalise: Normalise = "none"
-    by: str | None = None
+    by: ColumnExpression | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
     against: SourceOption | None = None
@@ -71,7 +72,7 @@ class ExactDedup:
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The column that ranks."""
-        return ((self.by, sortable),) if self.by else ()
+        return reads_of(self.by, sortable)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; a dropped one's ``detail`` is ``{"similarity": 1.0, "survivor"}``.

@@ -11,8 +11,9 @@ import polars as pl
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Count, Seed
 from siftune.curate.rows.budget import Budget
-from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.columns import Reader, base_column
 from siftune.curate.rows.decisions import decide, draws
+from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
 from siftune.curate.vectors.facility_location import (
     FacilityPicks,
     facility_picks,
@@ -48,8 +49,8 @@ class FacilityLocation(Budget):
 
     Options:
         embedding: Column with the embeddings, such as the scorer `embedding` adds.
-        by: Column with a score, not negative, that weighs how well a row represents others;
-            none weighs all alike.
+        by: Column with a score, not negative, that weighs how well a row represents others, or an
+            expression of columns; none weighs all alike.
         neighbours: Average number of similar rows stored for each row: more take memory and save
             time.
         exact: Compute in exact arithmetic, over all rows from the first pick on.
@@ -60,7 +61,7 @@ class FacilityLocation(Budget):
     """
 
     embedding: str = "embedding"
-    by: str | None = None
+    by: ColumnExpression | None = None
     neighbours: Count = 64
     exact: bool = False
     partitions: Count = 1
@@ -77,17 +78,12 @@ class FacilityLocation(Budget):
     @property
     def needs(self) -> tuple[str, ...]:
         """The embeddings, and the columns that weigh and count."""
-        ranks = () if self.by is None else (base_column(self.by),)
-        return (base_column(self.embedding), *ranks, *super().needs)
+        return (base_column(self.embedding), *needs_of(self.by), *super().needs)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings, and the columns that rank and count."""
-        return (
-            (self.embedding, vector_column),
-            *(((self.by, numbers),) if self.by else ()),
-            *super().reads,
-        )
+        return ((self.embedding, vector_column), *reads_of(self.by), *super().reads)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Pick rows until the budget is spent."""
@@ -129,16 +125,16 @@ class FacilityLocation(Budget):
         """Weight of each row, the largest 1; and which rows have one."""
         if self.by is None:
             return np.ones(table.height), np.ones(table.height, dtype=bool)
-        scores = numbers(table, self.by).cast(pl.Float64)
-        if (scores < 0).any() or scores.is_infinite().any():
+        weights = scores(table, self.by).cast(pl.Float64)
+        if (weights < 0).any() or weights.is_infinite().any():
             raise DataError(
                 f"column {self.by}: a weight must be finite and not negative; "
                 "facility_location takes it as a share of the largest"
             )
-        largest = float(np.nanmax([0.0, *scores.drop_nulls().to_list()])) or 1.0
+        largest = float(np.nanmax([0.0, *weights.drop_nulls().to_list()])) or 1.0
         return (
-            scores.fill_null(0).to_numpy() / largest,
-            np.array(scores.is_not_null(), dtype=bool),
+            weights.fill_null(0).to_numpy() / largest,
+            np.array(weights.is_not_null(), dtype=bool),
         )
 
 

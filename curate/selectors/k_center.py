@@ -11,8 +11,9 @@ import polars as pl
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Seed
 from siftune.curate.rows.budget import Budget
-from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.columns import Reader, base_column
 from siftune.curate.rows.decisions import decide, draws, tie_order
+from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
 from siftune.curate.vectors.farthest_points import farthest_first
 from siftune.curate.vectors.nearest_centers import Device, on_gpu
 from siftune.curate.vectors.pick_decisions import decide_picks
@@ -45,14 +46,15 @@ class KCenter(Budget):
         embedding: Column with the embeddings, such as the scorer `embedding` adds.
         start: First row that is picked: the one nearest to the mean (center), the best by
             ``by`` (best), or a random one.
-        by: Column with the score for ``start: best``; a larger one is better.
+        by: Column with the score for ``start: best``, or an expression of columns; a larger one is
+            better.
         seed: Seed of the first row of ``start: random``.
         device: Device to compute on: cpu, cuda, or a GPU where that is faster (auto).
     """
 
     embedding: str = "embedding"
     start: Literal["center", "best", "random"] = "center"
-    by: str | None = None
+    by: ColumnExpression | None = None
     seed: Seed = 0
     device: Device = "auto"
 
@@ -69,17 +71,12 @@ class KCenter(Budget):
     @property
     def needs(self) -> tuple[str, ...]:
         """The embeddings, and the columns that rank and count."""
-        ranks = () if self.by is None else (base_column(self.by),)
-        return (base_column(self.embedding), *ranks, *super().needs)
+        return (base_column(self.embedding), *needs_of(self.by), *super().needs)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings, and the columns that rank and count."""
-        return (
-            (self.embedding, vector_column),
-            *(((self.by, numbers),) if self.by else ()),
-            *super().reads,
-        )
+        return ((self.embedding, vector_column), *reads_of(self.by), *super().reads)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Pick rows until the budget is spent."""
@@ -108,7 +105,7 @@ class KCenter(Budget):
         rows = table.select("id", "digest")[vectors.rows]
         if self.by is None:
             return int(tie_order(rows, draws(rows, self.seed))[0])
-        return int(tie_order(rows, numbers(table, self.by).gather(vectors.rows))[0])
+        return int(tie_order(rows, scores(table, self.by).gather(vectors.rows))[0])
 
 
 def _central(units: np.ndarray) -> int:

@@ -9,7 +9,8 @@ import polars as pl
 
 from siftune.curate.rows.budget import Budget, keep_best
 from siftune.curate.rows.chat import Part, text_of
-from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.columns import Reader
+from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
 from siftune.curate.text.words import count_words
 
 __all__ = ["Longest"]
@@ -24,29 +25,29 @@ class Longest(Budget):
     assistant turn) is ``not_scored``.
 
     Options:
-        by: Column with the length of each row; none counts its text.
+        by: Column with the length of each row, or an expression of columns; none counts its text.
         unit: Unit that the text is counted in where ``by`` is not given.
         of: Text that is counted: the response (of a pair, both answers), the prompt, or both.
     """
 
-    by: str | None = None
+    by: ColumnExpression | None = None
     unit: Literal["characters", "words"] = "characters"
     of: Part = "response"
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The column of lengths, or the content."""
-        return (*super().needs, "content" if self.by is None else base_column(self.by))
+        return (*super().needs, *(("content",) if self.by is None else needs_of(self.by)))
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The columns of lengths and of tokens, as numbers."""
-        return (*super().reads, *(((self.by, numbers),) if self.by else ()))
+        return (*super().reads, *reads_of(self.by))
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Rank every row by its length."""
         if self.by is not None:
-            return keep_best(table, self.by, numbers(table, self.by), self)
+            return keep_best(table, self.by, scores(table, self.by), self)
         text = text_of(table, self.of).alias("text").to_frame()
         count = {"characters": pl.col("text").str.len_chars(), "words": count_words(pl.col("text"))}
         lengths = text.select(count[self.unit]).to_series()

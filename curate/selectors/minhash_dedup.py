@@ -40,6 +40,7 @@ from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.source_spec import SourceOption
 from siftune.curate.rows.chat import Part, calls_of, text_of
 from siftune.curate.rows.columns import Reader, sortable
+from siftune.curate.rows.expressions import ColumnExpression, reads_of
 
 __all__ = ["MinHashDedup"]
 
@@ -81,8 +82,8 @@ class MinHashDedup:
         of: Text that is compared: the prompt, the response, or both.
         ngram: Number of words (or characters) of an n-gram.
         unit: Unit of the n-grams.
-        by: Column with a score by which, of duplicates, the best row survives; none takes the
-            smaller digest.
+        by: Column with a score by which, of duplicates, the best row survives, or an expression of
+            columns; none takes the smaller digest.
         descending: Take larger values of ``by`` as better; false takes smaller ones.
         prefer_source: Sources whose rows survive those of all others, the first source first.
         against: Reference rows, a file, a run folder or {path, format, map}: rows that duplicate
@@ -100,7 +101,7 @@ class MinHashDedup:
     of: Part = "both"
     ngram: Count = 5
     unit: Unit = "word"
-    by: str | None = None
+    by: ColumnExpression | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
     against: SourceOption | None = None
@@ -131,7 +132,7 @@ class MinHashDedup:
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The column that ranks."""
-        return ((self.by, sortable),) if self.by else ()
+        return reads_of(self.by, sortable)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on each row; ``detail`` of a dropped one is ``{"similarity", "survivor"}``.

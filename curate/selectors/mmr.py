@@ -11,8 +11,9 @@ import polars as pl
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Share
 from siftune.curate.rows.budget import Budget
-from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.columns import Reader, base_column
 from siftune.curate.rows.decisions import decide, tie_order
+from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
 from siftune.curate.vectors.farthest_points import PickValue, farthest_first
 from siftune.curate.vectors.nearest_centers import Device, on_gpu
 from siftune.curate.vectors.pick_decisions import decide_picks
@@ -34,14 +35,14 @@ class MMR(Budget):
     and the ``similarity``: to the picks before it, or to the nearest.
 
     Options:
-        by: Column with the score of each row; a larger one is better.
+        by: Column with the score of each row, or an expression of columns; a larger one is better.
         embedding: Column with the embeddings, such as the scorer `embedding` adds.
         balance: Weight λ from 0 to 1 of the score against the distance to rows already kept: 1 is
             the score alone.
         device: Device to compute on: cpu, cuda, or a GPU where that is faster (auto).
     """
 
-    by: str
+    by: ColumnExpression
     embedding: str = "embedding"
     balance: Share = 0.5
     device: Device = "auto"
@@ -56,21 +57,21 @@ class MMR(Budget):
     @property
     def needs(self) -> tuple[str, ...]:
         """The embeddings, the score, and the column that counts."""
-        return (base_column(self.embedding), base_column(self.by), *super().needs)
+        return (base_column(self.embedding), *needs_of(self.by), *super().needs)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings, and the columns that rank and count."""
-        return ((self.embedding, vector_column), (self.by, numbers), *super().reads)
+        return ((self.embedding, vector_column), *reads_of(self.by), *super().reads)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Pick rows until the budget is spent."""
-        scores = numbers(table, self.by)
-        finite = np.array(scores.cast(pl.Float64).is_finite().fill_null(False), dtype=bool)
+        scored = scores(table, self.by)
+        finite = np.array(scored.cast(pl.Float64).is_finite().fill_null(False), dtype=bool)
         vectors = vectors_of(table, self.embedding, self.known(table) & finite)
         if not len(vectors.rows):
             return decide([False] * table.height, "not_scored")
-        score = _scaled(scores.gather(vectors.rows))
+        score = _scaled(scored.gather(vectors.rows))
         first = int(tie_order(table.select("id", "digest")[vectors.rows], pl.Series(score))[0])
         costs, limit = self.costs(table)[vectors.rows], self.cost_limit(table.height)
         work = float(vectors.units.size) * (len(costs) if self.tokens is not None else limit)

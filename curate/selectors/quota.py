@@ -11,8 +11,9 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Natural, Seed
-from siftune.curate.rows.columns import Reader, base_column, groups, numbers
+from siftune.curate.rows.columns import Reader, base_column, groups
 from siftune.curate.rows.decisions import decide, draws, tie_order
+from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
 
 __all__ = ["Quota"]
 
@@ -29,15 +30,15 @@ class Quota:
         group_by: Column whose values are the groups, such as source, prompt or extra.topic.
         rows: Number of rows to keep of each group, or of each group by name, such as
             web=100,books=50.
-        by: Column with a score whose best rows are kept of each group; none keeps a random
-            sample.
+        by: Column with a score whose best rows are kept of each group, or an expression of columns;
+            none keeps a random sample.
         descending: Take larger values of ``by`` as better; false takes smaller ones.
         seed: Seed of the random sample: the same seed keeps the same rows.
     """
 
     group_by: str
     rows: Natural | Mapping[str, Natural]
-    by: str | None = None
+    by: ColumnExpression | None = None
     descending: bool = True
     seed: Seed = 0
 
@@ -52,13 +53,13 @@ class Quota:
     @property
     def needs(self) -> tuple[str, ...]:
         """The column that groups and the one that ranks."""
-        ranks = () if self.by is None else (base_column(self.by),)
-        return ("content" if self.group_by == "prompt" else base_column(self.group_by), *ranks)
+        group = "content" if self.group_by == "prompt" else base_column(self.group_by)
+        return (group, *needs_of(self.by))
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The column that groups, and the one that ranks."""
-        return ((self.group_by, groups), *(((self.by, numbers),) if self.by else ()))
+        return ((self.group_by, groups), *reads_of(self.by))
 
     def most_kept(self, rows: int, sources: int | None = None) -> int:
         """The most rows that are kept of so many; all, where the number of values is unknown."""
@@ -91,7 +92,7 @@ class Quota:
         if self.by is None:
             score, descending = draws(table, self.seed), False
         else:
-            score, descending = numbers(table, self.by), self.descending
+            score, descending = scores(table, self.by), self.descending
         group = groups(table, self.group_by)
         place = np.empty(table.height, dtype=np.int64)
         place[tie_order(table, score, descending=descending)] = np.arange(table.height)

@@ -16,6 +16,7 @@ from siftune.curate.dedup.reference_rows import check_against, naming_reference,
 from siftune.curate.files.source_spec import SourceOption
 from siftune.curate.models.precision import Precision
 from siftune.curate.rows.columns import Reader, base_column, sortable
+from siftune.curate.rows.expressions import ColumnExpression, reads_of
 from siftune.curate.vectors.cosine_neighbors import Dtype, cover_vectors, products
 from siftune.curate.vectors.ivf_neighbors import cover_clustered
 from siftune.curate.vectors.unit_vectors import vector_column, vectors_of
@@ -55,8 +56,8 @@ class SemanticDedup:
     Options:
         embedding: Column with the embeddings, such as the scorer `embedding` adds.
         threshold: Cosine similarity, up to 1, from which on two rows are duplicates.
-        by: Column with a score by which, of duplicates, the best row survives; none takes the
-            smaller digest.
+        by: Column with a score by which, of duplicates, the best row survives, or an expression of
+            columns; none takes the smaller digest.
         descending: Take larger values of ``by`` as better; false takes smaller ones.
         prefer_source: Sources whose rows survive those of all others, the first source first.
         precision: Number format that similarities are computed in: fp32, bf16, or the faster one
@@ -70,7 +71,7 @@ class SemanticDedup:
 
     embedding: str = "embedding"
     threshold: PositiveShare = 0.9
-    by: str | None = None
+    by: ColumnExpression | None = None
     descending: bool = True
     prefer_source: tuple[str, ...] = ()
     precision: Precision = "auto"
@@ -92,7 +93,7 @@ class SemanticDedup:
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The embeddings, and the column that ranks."""
-        return ((self.embedding, vector_column), *(((self.by, sortable),) if self.by else ()))
+        return ((self.embedding, vector_column), *reads_of(self.by, sortable))
 
     @property
     def reads_reference(self) -> tuple[tuple[str, Reader], ...]:

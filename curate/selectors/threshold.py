@@ -8,8 +8,9 @@ from typing import ClassVar
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.rows.columns import Reader, base_column, numbers
+from siftune.curate.rows.columns import Reader
 from siftune.curate.rows.decisions import decide
+from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
 
 __all__ = ["Threshold"]
 
@@ -21,13 +22,13 @@ class Threshold:
     A column of true and false counts as 1 and 0: ``max: 0`` keeps what is false.
 
     Options:
-        by: Column with a number: a score, extra.KEY of the raw row, or a statistic of a list such
-            as ifd.mean.
+        by: Column with a number (a score, extra.KEY of the raw row, a statistic of a list such as
+            ifd.mean), or an expression of columns such as length_words - rejected_length_words.
         min: Smallest value that is kept; none keeps all small ones.
         max: Largest value that is kept; none keeps all large ones.
     """
 
-    by: str
+    by: ColumnExpression
     min: float | None = None
     max: float | None = None
 
@@ -41,19 +42,19 @@ class Threshold:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The column that is compared."""
-        return (base_column(self.by),)
+        """The columns that are compared."""
+        return needs_of(self.by)
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
-        """The column, as numbers."""
-        return ((self.by, numbers),)
+        """The columns, as numbers."""
+        return reads_of(self.by)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Compare every row's value with the bounds."""
         low, high = pl.lit(self.min, dtype=pl.Float64), pl.lit(self.max, dtype=pl.Float64)
         value = pl.col("value")
-        frame = pl.DataFrame({"value": numbers(table, self.by)}).with_columns(
+        frame = pl.DataFrame({"value": scores(table, self.by)}).with_columns(
             reason=pl.when(value.is_null())
             .then(pl.lit("not_scored"))
             .when((value < low).fill_null(False))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from siftune.curate.core.ranges import Share
 from siftune.curate.rows.budget import BestByColumn, Budget
+from siftune.curate.rows.expressions import ColumnExpression
 
 __all__ = ["TopFraction"]
 
@@ -18,13 +19,13 @@ class TopFraction(BestByColumn):
     smaller digest, then id. A row without a value is never kept: ``not_scored``.
 
     Options:
-        by: Column with a number: a score, extra.KEY of the raw row, or a statistic such as
-            ifd.mean.
+        by: Column with a number (a score, extra.KEY of the raw row, a statistic such as
+            ifd.mean), or an expression of columns such as rank(ifd) - 0.5 * z(length_words).
         fraction: Share of the rows to keep, from 0 to 1.
         descending: Keep the largest values; false keeps the smallest.
     """
 
-    by: str
+    by: ColumnExpression
     fraction: Share
     descending: bool = True
 

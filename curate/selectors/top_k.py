@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from siftune.curate.core.ranges import Natural
 from siftune.curate.rows.budget import BestByColumn, Budget
+from siftune.curate.rows.expressions import ColumnExpression
 
 __all__ = ["TopK"]
 
@@ -18,13 +19,13 @@ class TopK(BestByColumn):
     A row without a value is never kept, even if fewer than ``rows`` are left: ``not_scored``.
 
     Options:
-        by: Column with a number: a score, extra.KEY of the raw row, or a statistic such as
-            ifd.mean.
+        by: Column with a number (a score, extra.KEY of the raw row, a statistic such as
+            ifd.mean), or an expression of columns such as rank(ifd) - 0.5 * z(length_words).
         descending: Keep the largest values; false keeps the smallest.
         rows: Number of rows to keep.
     """
 
-    by: str
+    by: ColumnExpression
     rows: Natural
     descending: bool = True
 

@@ -211,3 +211,22 @@ def test_rows_of_unknown_length_are_not_paid_for(name: str) -> None:
 def test_more_rows_than_there_are_keeps_all_that_can_be_compared(name: str) -> None:
     decisions = registry.build("curate.selectors", name, {**_rest(name), "rows": 1000})(rows())
     assert decisions.filter(~pl.col("keep"))["reason"].is_in(["not_scored", "too_similar"]).all()
+
+
+@pytest.mark.parametrize("name", registry.names("curate.selectors"))
+def test_a_score_or_a_length_may_be_an_expression_of_columns(name: str) -> None:
+    known = registry.options(registry.find("curate.selectors", name))
+    given = dict(OPTIONS.get(name) or options_of(name)[0])
+    given |= {"start": "best"} if name == "k_center" else {}
+    for option, column in (("by", "quality"), ("tokens_by", "length_tokens")):
+        if option not in known:
+            continue
+        if option == "tokens_by":
+            given = {key: value for key, value in given.items() if key != "rows"} | {"tokens": 300}
+        plain, same = (
+            registry.build("curate.selectors", name, given | {option: text})
+            for text in (column, f"{column} * 2 / 2")
+        )
+        assert column in same.needs
+        assert same(rows())["keep"].to_list() == plain(rows())["keep"].to_list()
+        given |= {option: column}
