@@ -130,6 +130,22 @@ def test_rlaif_labels_train_a_reward_model_and_ppo(small, tmp_path):
     assert verdicts["error"].null_count() == verdicts.height
 
 
+def test_rlaif_dpo_trains_the_policy_on_the_labels(small, tmp_path):
+    out, given = tmp_path / "out", [*small("rlaif_dpo"), "heldout=null"]
+    manifest = ran("rlaif_dpo", given, out)
+    sft, dpo = manifest["models"]
+    assert [sft["label"], dpo["label"]] == ["sft", "dpo"]
+    labels = next(one for one in manifest["made"] if one["label"] == "labels")
+    assert dpo["inputs"]["rows"] == labels["hash"]
+    assert dpo["inputs"]["start"] == sft["hash"] != dpo["hash"]
+    facts = labels["judged"]
+    assert facts["kept"] == labels["rows"] > 0
+    assert facts["asked"] + facts["cached"] == 2 * facts["figures"]["inconsistent"]["rows"]  # orders
+    lines: list[str] = []
+    assert ran("rlaif_dpo", given, out, lines.append) == manifest
+    assert {"labels: done before", "dpo: done before"} <= {*lines}
+
+
 def test_constitutional_ai_revises_and_joins_human_pairs_where_there_are_any(small, tmp_path):
     given = [*small("constitutional_ai", trained(small, tmp_path)), "pairs.source=pairs.jsonl"]
     out = tmp_path / "out"
