@@ -140,7 +140,9 @@ def test_rlaif_dpo_trains_the_policy_on_the_labels(small, tmp_path):
     assert dpo["inputs"]["start"] == sft["hash"] != dpo["hash"]
     facts = labels["judged"]
     assert facts["kept"] == labels["rows"] > 0
-    assert facts["asked"] + facts["cached"] == 2 * facts["figures"]["inconsistent"]["rows"]  # orders
+    assert (
+        facts["asked"] + facts["cached"] == 2 * facts["figures"]["inconsistent"]["rows"]
+    )  # orders
     lines: list[str] = []
     assert ran("rlaif_dpo", given, out, lines.append) == manifest
     assert {"labels: done before", "dpo: done before"} <= {*lines}
