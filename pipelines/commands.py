@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import rich_click as click
+from click.exceptions import Exit
 
 from siftune.curate.commands.click_commands import GivenPath, HintingGroup
 from siftune.curate.commands.output_commands import OutOption, WritingCommand
-from siftune.curate.core.errors import UsageError
+from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_page
 from siftune.pipelines.folder import check_pipeline
@@ -55,7 +56,8 @@ def run(
 ) -> None:
     """Run RECIPE from its rows to models and a report; what is done is not done again.
 
-    RECIPE is a YAML file, or a name of `siftune pipelines recipes`.
+    RECIPE is a YAML file, or a name of `siftune pipelines recipes`. The exit code is 4 where a judge
+    left rows without a score: their steps, reasons and files are printed.
     """
     from siftune.curate.core.progress import Progress, announcing, if_slow
 
@@ -90,6 +92,8 @@ def run(
         echo_json(manifest)
     else:
         echo(result_text(manifest, folder))
+    if manifest["unscored"]:
+        raise Exit(PARTIAL)
 
 
 @pipelines.command()

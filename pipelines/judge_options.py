@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
 
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.progress import report_progress
@@ -15,14 +18,14 @@ from siftune.curate.core.registry import code_of
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError
 from siftune.curate.judging.judge_columns import TASKS, check_cap, engine_of, judge_task, may_pass
-from siftune.curate.judging.spec import judge_backend, judge_prices, named_judge
+from siftune.curate.judging.spec import judge_backend, judge_prices, named_judge, price_known
 from siftune.curate.judging.spending import Prices
 from siftune.curate.judging.types import AsyncBackend, Backend, Item, Task, Verdict
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["UNSCORED", "JudgeOptions", "Outcomes", "estimated"]
 
-__all__ = ["JudgeOptions", "Outcomes", "estimated"]
+UNSCORED: Final = "unscored.jsonl"
+"""The items without a verdict, in the folder of a step: id, error, detail."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +74,11 @@ class JudgeOptions:
         named_judge(self.judge)
         check_cap(self, [self._judge_prices(self.judge)])
 
-    def verdicts(self, task: Task, items: Iterable[Item], total: int) -> Iterator[Verdict]:
-        """The judge's verdict on each item, in order."""
-        yield from self._verdicts(self.judge, self.backend, task, items, total)
+    def verdicts(
+        self, task: Task, items: Iterable[Item], ids: Sequence[str], outcomes: Outcomes
+    ) -> Iterator[Verdict]:
+        """The judge's verdict on each item, in order, counted; ``ids`` are the items' rows."""
+        yield from self._verdicts(self.judge, self.backend, task, items, ids, outcomes)
 
     def _verdicts(
         self,
@@ -81,12 +86,17 @@ class JudgeOptions:
         backend: Backend | AsyncBackend,
         task: Task,
         items: Iterable[Item],
-        total: int,
+        ids: Sequence[str],
+        outcomes: Outcomes,
     ) -> Iterator[Verdict]:
-        engine = engine_of(self, backend, task, self._judge_prices(judge))
-        for done, verdict in enumerate(engine.verdicts(items), 1):
+        prices = self._judge_prices(judge)
+        priced = judge in self.prices or price_known(judge, prices)
+        engine = engine_of(self, backend, task, prices)
+        found = zip(ids, engine.verdicts(items), strict=True)
+        for done, (row, verdict) in enumerate(found, 1):
+            outcomes.add(verdict, row, priced=priced)
             yield verdict
-            report_progress(done, total, "items")
+            report_progress(done, len(ids), "items")
 
     def _judge_prices(self, judge: str) -> Prices:
         """What one of the judges costs; ``prices`` may name a second judge, too."""
@@ -123,7 +133,11 @@ class JudgeOptions:
 
 @dataclass
 class Outcomes:
-    """How many items were kept, and why the others were left out; with what the calls cost."""
+    """How many items were kept, and why the others were left out; with what the calls cost.
+
+    ``unscored`` are the items that a judge gave no verdict on, with the reason. ``cost`` is in
+    billionths of a dollar, None from the first answer on whose cost is not known.
+    """
 
     kept: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
@@ -132,18 +146,37 @@ class Outcomes:
     cached: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    cost: int = 0
+    cost: int | None = 0
+    unscored: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, verdict: Verdict) -> None:
-        """Count the calls of a verdict, and whether asking again may help."""
-        self.to_retry += verdict.error is not None and may_pass(verdict.error)
-        for name in ("asked", "cached", "input_tokens", "output_tokens", "cost"):
+    def add(self, verdict: Verdict, row: str, *, priced: bool) -> None:
+        """Count the calls of a verdict on an item of ``row``, and whether asking again may help.
+
+        ``priced``: what the judge's tokens cost is known.
+        """
+        if verdict.error is not None:
+            self.to_retry += may_pass(verdict.error)
+            self.unscored.append({"id": row, "error": verdict.error, "detail": verdict.detail})
+        for name in ("asked", "cached", "input_tokens", "output_tokens"):
             setattr(self, name, getattr(self, name) + getattr(verdict, name))
+        known = priced or not verdict.asked or all(one.cost is not None for one in verdict.answers)
+        self.cost = None if self.cost is None or not known else self.cost + verdict.cost
 
     def facts(self) -> dict[str, Any]:
-        """All counts; the cost in dollars."""
-        found = asdict(self)
-        return {**found, "cost": self.cost / 1e9, "left_out": dict(sorted(self.left_out.items()))}
+        """All counts; the cost in dollars, of the items without a verdict the reasons."""
+        counts = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {
+            **counts,
+            "cost": None if self.cost is None else self.cost / 1e9,
+            "left_out": dict(sorted(self.left_out.items())),
+            "unscored": dict(sorted(Counter(one["error"] for one in self.unscored).items())),
+        }
+
+    def write_unscored(self, folder: Path) -> None:
+        """Write a line for each item without a verdict to ``unscored.jsonl``, if there are any."""
+        if self.unscored:
+            lines = (orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in self.unscored)
+            (folder / UNSCORED).write_bytes(b"".join(lines))
 
     def refuse_none(self, rows: Any, what: str, advice: str = "") -> None:
         """Refuse to go on where nothing was kept.

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["by_round", "judged_steps", "judged_text", "stop_texts"]
+from siftune.curate.files.atomic import read_json
+from siftune.pipelines.judge_options import UNSCORED
+
+__all__ = [
+    "by_round",
+    "judged_steps",
+    "judged_text",
+    "stop_texts",
+    "unscored_of",
+    "unscored_texts",
+]
 
 _BY_ROUND: Final = (
     *("length", "position", "agreement", "self_preference"),
@@ -75,7 +87,7 @@ def _step(
         "rows": rows,
         "left_out": ", ".join(f"{n:,} {why}" for why, n in left_out.items()),
         "asked": facts.get("asked", 0),
-        "cost": facts.get("cost", 0.0),
+        "cost": "unknown" if facts.get("cost") is None else f"{facts['cost']:.4f}",
         "figures": figures,
         "changes": {_CHANGES[key]: _text(one) for key, one in changes.items()},
         "not_measured": {
@@ -96,6 +108,40 @@ def stop_texts(manifest: Mapping[str, Any]) -> list[str]:
         + "; ".join(one["reasons"])
         for one in stopped
     ]
+
+
+def unscored_of(out: Path, folders: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """By step the rows that its judge left without a score, by reason; none of the other steps.
+
+    A step is a folder with ``judging.json``, or that of a curate run, whose stages may judge.
+    """
+    found = {}
+    for label, folder in folders.items():
+        errors: Counter[str] = Counter()
+        for name in ("judging.json", "manifest.json"):
+            path = out / folder / name
+            facts = read_json(path) if path.is_file() else {}
+            for part in (facts.get("unscored", {}), *_errors(facts.get("stages", ()))):
+                errors.update(part)
+        if errors:
+            found[label] = dict(sorted(errors.items()))
+    return found
+
+
+def _errors(stages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, int]]:
+    return [stage.get("errors", {}) for stage in stages]
+
+
+def unscored_texts(manifest: Mapping[str, Any], folder: Path) -> list[str]:
+    """Of each step with rows that its judge left unscored a line, with where they are listed."""
+    places = {one["label"]: one["path"] for one in manifest.get("made") or ()}
+    lines = []
+    for label, errors in (manifest.get("unscored") or {}).items():
+        reasons = ", ".join(f"{count:,} {why}" for why, count in errors.items())
+        listed = folder / places.get(label, label)
+        file = UNSCORED if (listed / UNSCORED).is_file() else "ledger.parquet"
+        lines.append(f"{label}: not scored by its judge: {reasons}; each is in {listed / file}")
+    return lines
 
 
 def judged_text(manifest: Mapping[str, Any]) -> Sequence[str]:

@@ -11,7 +11,7 @@ from siftune.curate.render import plan_end, value_text
 from siftune.curate.runners.forecast import Forecast, forecast_lines
 from siftune.finetune.runs.summary import METRICS
 from siftune.pipelines.before_after import means_of, reference_of
-from siftune.pipelines.judge_report import judged_text
+from siftune.pipelines.judge_report import judged_text, unscored_texts
 from siftune.pipelines.preflight import recipes_of
 from siftune.pipelines.recipe import Pipeline
 from siftune.pipelines.steps import judges_pairs, trainer_of
@@ -117,7 +117,7 @@ def result_text(manifest: Mapping[str, Any], out: Path) -> str:
     """Models, held-out numbers before and after, and arms of a finished pipeline."""
     models = [model for model in manifest["models"] if not model.get("arm")]
     lines = [f"{model['label']}: {out / model['path']}" for model in models]
-    lines += judged_text(manifest)
+    lines += [*judged_text(manifest), *unscored_texts(manifest, out)]
     lines += _numbers_text(manifest, models, out)
     if manifest["arms"]:
         lines.append(arms_text(manifest["arms"]))

@@ -26,6 +26,7 @@ from siftune.finetune.tools.init import Init
 from siftune.pipelines.compare import arms_table
 from siftune.pipelines.comparison_arms import TOKENS, arm_recipe, varies
 from siftune.pipelines.folder import COMMAND, FILES
+from siftune.pipelines.judge_report import unscored_of
 from siftune.pipelines.prefixed_progress import Prefixed
 from siftune.pipelines.preflight import HELDOUT_OF, Preflight
 from siftune.pipelines.recipe import Arms, Pipeline
@@ -108,6 +109,7 @@ class _Work:
             if step.method != "reward" and judges_pairs(step.method):
                 self._judge(step)
         before = self._before()
+        made = {one["label"]: one["path"] for one in self.rows_told}
         arms = self._arms(self.pipeline.arms) if self.pipeline.arms else None
         manifest = {
             "siftune": version("siftune"),
@@ -115,6 +117,7 @@ class _Work:
             "data": {key: _summary(value) for key, value in data.items()},
             "heldout": {key: hash_file(Path(path)) for key, path in self.heldout.items()},
             "made": self.rows_told,
+            "unscored": unscored_of(self.out, {**{key: key for key in data}, **made}),
             "rounds": self.rounds.facts(),
             "models": self.told,
             "before": before,

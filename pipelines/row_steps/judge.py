@@ -103,14 +103,14 @@ class Judge(JudgeOptions):
             for places in self._places(len(listed[at]))
         ]
         items = [item for _, _, item in asked]
-        verdicts = list(self.verdicts(self._task, items, len(items)))
+        ids = [table["id"][at] for at, _, _ in asked]
+        outcomes = Outcomes()
+        verdicts = list(self.verdicts(self._task, items, ids, outcomes))
         others: list[Verdict] = []
         if self.second is not None:
             second = judge_backend(self.second, self.second_options)
-            others = list(self._verdicts(self.second, second, self._task, items, len(items)))
-        outcomes = Outcomes()
-        for verdict in (*verdicts, *others):
-            outcomes.add(verdict)
+            given = (self.second, second, self._task, items, ids, outcomes)
+            others = list(self._verdicts(*given))
         pairs = self._rated(asked, verdicts) if self._rates else self._compared(asked, verdicts)
         kept = []
         for at, places, label in pairs:
@@ -132,7 +132,8 @@ class Judge(JudgeOptions):
         }
         with whole_folder(out, _COMMAND) as part:
             pl.DataFrame(kept, schema_of("preference")).write_parquet(part / "kept.parquet")
-            self._verdict_table(table, asked, verdicts).write_parquet(part / "verdicts.parquet")
+            self._verdict_table(ids, asked, verdicts).write_parquet(part / "verdicts.parquet")
+            outcomes.write_unscored(part)
             write_json(part / "judging.json", facts)
         return facts
 
@@ -233,19 +234,18 @@ class Judge(JudgeOptions):
 
     def _verdict_table(
         self,
-        table: pl.DataFrame,
+        ids: Sequence[str],
         asked: Sequence[_Asked],
         verdicts: Sequence[Verdict],
     ) -> pl.DataFrame:
         """One row a verdict: the id, the numbers of the answers, the values or the error."""
-        ids = table["id"].to_list()
         values = {
             name: pl.Series(name, [one.values and one.values[name] for one in verdicts], dtype=kind)
             for name, kind in self._task.adds.items()
         }
         return pl.DataFrame(
             {
-                "id": [ids[at] for at, _, _ in asked],
+                "id": ids,
                 "answers": [list(places) for _, places, _ in asked],
                 **values,
                 "error": pl.Series([one.error for one in verdicts], dtype=pl.String),

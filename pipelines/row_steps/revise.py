@@ -67,9 +67,9 @@ class Revise(JudgeOptions):
         for round_ in range(self.rounds):
             for task in self._tasks(round_):
                 places = list(revised)
-                verdicts = self.verdicts(task, revised.values(), len(places))
+                ids = [table["id"][at] for at in places]
+                verdicts = self.verdicts(task, revised.values(), ids, outcomes)
                 for at, verdict in zip(places, list(verdicts), strict=True):
-                    outcomes.add(verdict)
                     self._take(revised, told, at, verdict, outcomes)
         outcomes.kept = len(revised)
         outcomes.refuse_none(rows, "revised answer")
@@ -86,6 +86,7 @@ class Revise(JudgeOptions):
         with whole_folder(out, _COMMAND) as part:
             pl.DataFrame(kept, schema_of("conversation")).write_parquet(part / "kept.parquet")
             write_json(part / "judging.json", facts)
+            outcomes.write_unscored(part)
         return facts
 
     def describe(self) -> dict[str, Any]:

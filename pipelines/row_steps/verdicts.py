@@ -77,10 +77,12 @@ class Verdicts(JudgeOptions):
         table = training_rows.load(rows, self.reads)
         items = dict(enumerate(items_of(table)))
         outcomes = Outcomes()
-        sampled = list(self._sampled(items, outcomes))
-        hinted = list(self._hinted(items, sampled, outcomes)) if self.hints else []
+        ids = table["id"].to_list()
+        sampled = list(self._sampled(items, ids, outcomes))
+        hinted = list(self._hinted(items, ids, sampled, outcomes)) if self.hints else []
         task = self.task_of(_TASK)
-        kept = []
+        kept: list[dict[str, Any]] = []
+        lost: set[str] = set()
         for at, item in items.items():
             for swapped in (False, True):
                 here = [
@@ -90,10 +92,13 @@ class Verdicts(JudgeOptions):
                 wrong = next((one.text for one in here if not one.right), None)
                 if right is None or wrong is None:
                     outcomes.left_out["order_without_both_verdicts"] += 1
+                    lost.add(ids[at])
                     continue
                 question = task.questions(item)[int(swapped)]
                 kept.append(_row(table.row(at, named=True), question, swapped, right, wrong))
         outcomes.kept = len(kept)
+        # what a hint made up for is not missing
+        outcomes.unscored = [one for one in outcomes.unscored if one["id"] in lost]
         outcomes.refuse_none(rows, "pair of judgements")
         right_ones = sum(one.right for one in sampled)
         facts = {
@@ -105,13 +110,16 @@ class Verdicts(JudgeOptions):
         with whole_folder(out, _COMMAND) as part:
             pl.DataFrame(kept, schema_of("preference")).write_parquet(part / "kept.parquet")
             write_json(part / "judging.json", facts)
+            outcomes.write_unscored(part)
         return facts
 
     def describe(self) -> dict[str, Any]:
         """What the judgements depend on besides the options."""
         return {**super().describe(), "task": self.code_of_tasks(_TASK)}
 
-    def _sampled(self, items: Mapping[int, Item], outcomes: Outcomes) -> Iterator[_Judgement]:
+    def _sampled(
+        self, items: Mapping[int, Item], ids: Sequence[str], outcomes: Outcomes
+    ) -> Iterator[_Judgement]:
         """The judgements that have a verdict; each is an item of its own, and fails alone."""
         task = self.task_of(_TASK)
         asked = [
@@ -120,9 +128,8 @@ class Verdicts(JudgeOptions):
             for number in range(len(task.questions(item)))
         ]
         single = [replace(items[at], extra={"number": number}) for at, number in asked]
-        found = self.verdicts(_Single(task), single, len(single))
+        found = self.verdicts(_Single(task), single, [ids[at] for at, _ in asked], outcomes)
         for (at, number), verdict in zip(asked, found, strict=True):
-            outcomes.add(verdict)
             if verdict.values is None:
                 outcomes.left_out[f"judgement_{verdict.error}"] += 1
                 continue
@@ -131,7 +138,11 @@ class Verdicts(JudgeOptions):
             yield _Judgement(at, swapped, right, verdict.values["text"])
 
     def _hinted(
-        self, items: Mapping[int, Item], sampled: Sequence[_Judgement], outcomes: Outcomes
+        self,
+        items: Mapping[int, Item],
+        ids: Sequence[str],
+        sampled: Sequence[_Judgement],
+        outcomes: Outcomes,
     ) -> Iterator[_Judgement]:
         """One judgement for each order and verdict that was not sampled."""
         there = {(one.at, one.swapped, one.right) for one in sampled}
@@ -149,9 +160,9 @@ class Verdicts(JudgeOptions):
             )
             for at, swapped, right in asked
         ]
-        found = self.verdicts(_Single(self.task_of(_TASK)), hinted, len(hinted))
+        rows = [ids[at] for at, _, _ in asked]
+        found = self.verdicts(_Single(self.task_of(_TASK)), hinted, rows, outcomes)
         for (at, swapped, right), verdict in zip(asked, found, strict=True):
-            outcomes.add(verdict)
             if verdict.values is None:
                 outcomes.left_out[f"hinted_{verdict.error}"] += 1
             else:

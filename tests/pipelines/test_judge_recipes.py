@@ -7,11 +7,12 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.errors import PARTIAL, DataError, UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.judging.types import Item
 from siftune.curate.rows.chat import turn
 from siftune.finetune.models.loading import model_hash
+from siftune.pipelines.cli import siftune
 from siftune.pipelines.commands import pipelines
 from siftune.pipelines.packaged import packaged, recipe_file, recipe_text
 from siftune.pipelines.recipe import load
@@ -250,7 +251,17 @@ def test_calls_that_failed_are_made_again_by_the_same_command(small, tiny_model_
     first = run(pipeline, out)["made"][0]
     assert (first["rows"], first["judged"]["left_out"]["timeout"]) == (2, 1)
     assert first["judged"]["to_retry"] == 1
+    assert first["judged"]["cost"] is None  # prices of the judge are not known: not 0
+    command = ["pipelines", "run", "pairs.yaml", "--out", str(out)]
+    partial = CliRunner().invoke(siftune, command)
+    listed = out / first["path"] / "unscored.jsonl"
+    assert partial.exit_code == PARTIAL
+    assert f"judge: not scored by its judge: 1 timeout; each is in {listed}" in partial.output
+    (lost,) = map(json.loads, listed.read_text().splitlines())
+    assert (lost["id"], lost["error"]) == ("few:1", "timeout")
     Path("down").unlink()
+    whole = CliRunner().invoke(siftune, command)
+    assert (whole.exit_code, listed.exists()) == (0, False)
     second = run(pipeline, out)["made"][0]
     assert (second["path"], second["rows"]) == (first["path"], 3)
     assert second["judged"]["asked"] == 2  # the answers that came are in the cache
