@@ -56,8 +56,8 @@ def run(
 ) -> None:
     """Run RECIPE from its rows to models and a report; what is done is not done again.
 
-    RECIPE is a YAML file, or a name of `siftune pipelines recipes`. The exit code is 4 where a judge
-    left rows without a score: their steps, reasons and files are printed.
+    RECIPE is a YAML file, or a name of `siftune pipelines recipes`. The exit code is 4 where a
+    judge left rows without a score: their steps, reasons and files are printed.
     """
     from siftune.curate.core.progress import Progress, announcing, if_slow
 
@@ -65,6 +65,7 @@ def run(
     # imports, models and rows: on a slow machine all of it takes longer than a person waits
     with announcing(say), if_slow(f"checking {recipe}: its models, rows and options"):
         from siftune.curate.runners.project_cache import project_cache
+        from siftune.pipelines.judge_forecast import forecast_of_judges
         from siftune.pipelines.packaged import recipe_file
         from siftune.pipelines.preflight import Preflight, forecasts
         from siftune.pipelines.recipe import read, settings_of
@@ -81,7 +82,8 @@ def run(
         settings = settings_of(recipe, overrides)
         with announcing(say), if_slow("estimating what the stages cost"):
             predicted = forecasts(pipeline, folder, cache)
-        echo(plan_text(pipeline, folder, predicted, settings))
+            judged = forecast_of_judges(pipeline, folder, predicted)
+        echo(plan_text(pipeline, folder, predicted, settings, judged))
         return
     manifest = run_checked(pipeline, folder, say=say, cache=cache)
     try:

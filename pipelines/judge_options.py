@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +21,17 @@ from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError
 from siftune.curate.judging.judge_columns import TASKS, check_cap, engine_of, judge_task, may_pass
 from siftune.curate.judging.spec import judge_backend, judge_prices, named_judge, price_known
 from siftune.curate.judging.spending import Prices
-from siftune.curate.judging.types import AsyncBackend, Backend, Item, Task, Verdict
+from siftune.curate.judging.types import (
+    AsyncBackend,
+    Backend,
+    Item,
+    Question,
+    Task,
+    UnjudgeableError,
+    Verdict,
+)
 
-__all__ = ["UNSCORED", "JudgeOptions", "Outcomes", "estimated"]
+__all__ = ["UNSCORED", "JudgeOptions", "Outcomes", "estimated", "placeholder", "questions_of"]
 
 UNSCORED: Final = "unscored.jsonl"
 """The items without a verdict, in the folder of a step: id, error, detail."""
@@ -72,7 +81,7 @@ class JudgeOptions:
         """Refuse options out of range, a text that names no judge, and a cap without prices."""
         check_ranges(self)
         named_judge(self.judge)
-        check_cap(self, [self._judge_prices(self.judge)])
+        check_cap(self, [self.prices_of(self.judge)])
 
     def verdicts(
         self, task: Task, items: Iterable[Item], ids: Sequence[str], outcomes: Outcomes
@@ -89,25 +98,46 @@ class JudgeOptions:
         ids: Sequence[str],
         outcomes: Outcomes,
     ) -> Iterator[Verdict]:
-        prices = self._judge_prices(judge)
-        priced = judge in self.prices or price_known(judge, prices)
-        engine = engine_of(self, backend, task, prices)
+        priced = self.priced(judge)
+        engine = engine_of(self, backend, task, self.prices_of(judge))
         found = zip(ids, engine.verdicts(items), strict=True)
         for done, (row, verdict) in enumerate(found, 1):
             outcomes.add(verdict, row, priced=priced)
             yield verdict
             report_progress(done, len(ids), "items")
 
-    def _judge_prices(self, judge: str) -> Prices:
+    def prices_of(self, judge: str) -> Prices:
         """What one of the judges costs; ``prices`` may name a second judge, too."""
         usual = Prices(self.price_input, self.price_output, self.most_per_call)
         judges = list(dict.fromkeys((judge, *self._judges)))
         return judge_prices(judges, self.prices, usual)[0]
 
+    def priced(self, judge: str) -> bool:
+        """Whether it is known what one of the judges costs."""
+        return judge in self.prices or price_known(judge, self.prices_of(judge))
+
+    def longest(self, judge: str, question: Question) -> Question:
+        """A question to one of the judges with the limit of tokens that its answer has."""
+        given = self.judge_options if judge == self.judge else self._second_options
+        extra = named_judge(judge)[1] | dict(given)
+        return replace(question, max_tokens=question.max_tokens + extra.get("extra_tokens", 0))
+
+    def foresee(self, items: Sequence[Item]) -> tuple[list[Item], dict[str, list[Question]]]:
+        """The rows that the step makes of ``items``, at most, and the questions to each judge.
+
+        Answers that are not there yet are placeholders of the greatest length (`placeholder`).
+        """
+        raise NotImplementedError
+
     @property
     def _judges(self) -> tuple[str, ...]:
         """The texts that name the judges."""
         return (self.judge,)
+
+    @property
+    def _second_options(self) -> Mapping[str, Any]:
+        """Options of a second judge."""
+        return {}
 
     @cached_property
     def backend(self) -> Backend | AsyncBackend:
@@ -189,6 +219,20 @@ class Outcomes:
             counted = ", ".join(f"{count:,} {why}" for why, count in left.items())
             why = counted or "there was nothing to do"
             raise DataError(f"{rows}: no {what} came of it: {why}{advice}")
+
+
+def questions_of(task: Task, items: Iterable[Item]) -> list[Question]:
+    """The questions of a task about items; none about those that it cannot judge."""
+    found: list[Question] = []
+    for item in items:
+        with suppress(UnjudgeableError):
+            found += task.questions(item)
+    return found
+
+
+def placeholder(tokens: int) -> str:
+    """A text of about so many tokens, in place of one that a model will write."""
+    return ("text " * tokens).strip()
 
 
 def estimated(measures: Mapping[str, Callable[[], Estimate | None]]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from siftune.curate.render import plan_end, value_text
 from siftune.curate.runners.forecast import Forecast, forecast_lines
 from siftune.finetune.runs.summary import METRICS
 from siftune.pipelines.before_after import means_of, reference_of
+from siftune.pipelines.judge_forecast import JudgeForecast
+from siftune.pipelines.judge_forecast import forecast_lines as judge_lines
 from siftune.pipelines.judge_report import judged_text, unscored_texts
 from siftune.pipelines.preflight import recipes_of
 from siftune.pipelines.recipe import Pipeline
@@ -28,10 +30,12 @@ def plan_text(
     out: Path,
     forecasts: Mapping[str, Sequence[Forecast]],
     settings: Mapping[str, Any],
+    judged: Sequence[JudgeForecast] = (),
 ) -> str:
     """What a pipeline would do, what it would cost, and the path of each setting for ``-o``.
 
-    ``forecasts`` are those of its curate recipes by their names, ``settings`` those of the recipe.
+    ``forecasts`` are those of its curate recipes by their names, ``settings`` those of the recipe,
+    ``judged`` those of the steps that ask a judge.
     """
     lines = [f"{pipeline.name}: into {out}, seed {pipeline.seed}"]
     lines.append(f"base: {pipeline.base or _made_from(pipeline)}")
@@ -44,6 +48,7 @@ def plan_text(
             lines.append(f"heldout-{key}: {given}")
     for number, step in enumerate(pipeline.train, 1):
         lines.append(f"train {number}: {_step_text(step, forecasts.get(step.data, ()))}")
+    lines += judge_lines(judged)
     lines += _evaluation_text(pipeline)
     lines.append("the time of trainings is not forecast: their progress shows the time left")
     lines.append("settings, each changed by -o PATH=VALUE:")

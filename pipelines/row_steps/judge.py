@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeAlias
@@ -22,12 +22,12 @@ from siftune.curate.judge_stats.pair_biases import pair_biases
 from siftune.curate.judging.judge_columns import judge_task
 from siftune.curate.judging.row_items import items_of
 from siftune.curate.judging.spec import judge_backend, named_judge, refuse_same
-from siftune.curate.judging.types import Item, Task, Verdict
+from siftune.curate.judging.types import Item, Question, Task, Verdict
 from siftune.curate.rows.convert import content_digest
 from siftune.finetune.data import training_rows
 from siftune.finetune.models.loading import model_hash
 from siftune.finetune.tools.sample import SAMPLED_FROM
-from siftune.pipelines.judge_options import JudgeOptions, Outcomes, estimated
+from siftune.pipelines.judge_options import JudgeOptions, Outcomes, estimated, questions_of
 
 __all__ = ["Judge"]
 
@@ -97,11 +97,7 @@ class Judge(JudgeOptions):
         table = training_rows.load(rows, self.reads)
         listed = [_answers(row) for row in table.iter_rows(named=True)]
         shown = list(items_of(table))
-        asked = [
-            (at, places, Item(item.prompt, tuple(item.answers[i] for i in places), item.extra))
-            for at, item in enumerate(shown)
-            for places in self._places(len(listed[at]))
-        ]
+        asked = self._asked(shown)
         items = [item for _, _, item in asked]
         ids = [table["id"][at] for at, _, _ in asked]
         outcomes = Outcomes()
@@ -136,6 +132,28 @@ class Judge(JudgeOptions):
             outcomes.write_unscored(part)
             write_json(part / "judging.json", facts)
         return facts
+
+    def foresee(self, items: Sequence[Item]) -> tuple[list[Item], dict[str, list[Question]]]:
+        """The pairs of example rows, each with a label, and what both judges are asked."""
+        asked = [item for _, _, item in self._asked(items)]
+        questions = questions_of(self._task, asked)
+        made = asked
+        if self._rates:
+            lists = [item for item in items if len(item.answers) > 1]
+            made = [replace(item, answers=item.answers[:2]) for item in lists]
+        return made, dict.fromkeys(self._judges, questions)
+
+    def _asked(self, items: Sequence[Item]) -> list[_Asked]:
+        """What is judged of each row: pairs of its answers, or each of them."""
+        return [
+            (at, places, Item(item.prompt, tuple(item.answers[i] for i in places), item.extra))
+            for at, item in enumerate(items)
+            for places in self._places(len(item.answers))
+        ]
+
+    @property
+    def _second_options(self) -> Mapping[str, Any]:
+        return self.second_options
 
     @cached_property
     def _task(self) -> Task:

@@ -16,11 +16,17 @@ from siftune.curate.files.atomic import write_json
 from siftune.curate.files.outputs import whole_folder
 from siftune.curate.judge_stats.intervals import Estimate, mean
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.types import Item, Verdict
+from siftune.curate.judging.types import Item, Question, Verdict
 from siftune.curate.rows.chat import turn
 from siftune.curate.rows.convert import content_digest
 from siftune.finetune.data import training_rows
-from siftune.pipelines.judge_options import JudgeOptions, Outcomes, estimated
+from siftune.pipelines.judge_options import (
+    JudgeOptions,
+    Outcomes,
+    estimated,
+    placeholder,
+    questions_of,
+)
 
 __all__ = ["Revise"]
 
@@ -92,6 +98,19 @@ class Revise(JudgeOptions):
     def describe(self) -> dict[str, Any]:
         """What the revisions depend on besides the options."""
         return {**super().describe(), "tasks": self.code_of_tasks("critique", "revision")}
+
+    def foresee(self, items: Sequence[Item]) -> tuple[list[Item], dict[str, list[Question]]]:
+        """Example rows with revised answers, and what the judge is asked in all rounds."""
+        asked: list[Question] = []
+        made = [_alone(item) for item in items]
+        for round_ in range(self.rounds):
+            critique, revision = self._tasks(round_)
+            told = {"critique": placeholder(critique.max_tokens)}
+            asked += questions_of(critique, made)
+            made = [replace(item, extra={**item.extra, **told}) for item in made]
+            asked += questions_of(revision, made)
+            made = [replace(item, answers=(placeholder(revision.max_tokens),)) for item in made]
+        return made, {self.judge: asked}
 
     def _tasks(self, round_: int) -> list[Any]:
         """Critique and revision of a round, which draw the same principle for a row."""

@@ -20,7 +20,7 @@ from siftune.curate.judging.types import Answer, Item, Question, UnparsedError
 from siftune.curate.rows.chat import turn
 from siftune.curate.rows.convert import content_digest
 from siftune.finetune.data import training_rows
-from siftune.pipelines.judge_options import JudgeOptions, Outcomes
+from siftune.pipelines.judge_options import JudgeOptions, Outcomes, placeholder, questions_of
 
 __all__ = ["Verdicts"]
 
@@ -116,6 +116,17 @@ class Verdicts(JudgeOptions):
     def describe(self) -> dict[str, Any]:
         """What the judgements depend on besides the options."""
         return {**super().describe(), "task": self.code_of_tasks(_TASK)}
+
+    def foresee(self, items: Sequence[Item]) -> tuple[list[Item], dict[str, list[Question]]]:
+        """Judgements of example rows in both orders, all asked for again with both hints."""
+        task = self.task_of(_TASK)
+        sampled = questions_of(task, items)
+        hints = [{"number": n, "hint": h} for n in (0, 1) for h in "AB"] if self.hints else []
+        hinted = [replace(item, extra=one) for item in items for one in hints]
+        made = [
+            Item(question.messages, (placeholder(question.max_tokens),) * 2) for question in sampled
+        ]
+        return made, {self.judge: [*sampled, *questions_of(_Single(task), hinted)]}
 
     def _sampled(
         self, items: Mapping[int, Item], ids: Sequence[str], outcomes: Outcomes

@@ -11,10 +11,13 @@ from siftune.curate.core.errors import PARTIAL, DataError, UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.judging.types import Item
 from siftune.curate.rows.chat import turn
+from siftune.curate.runners.forecast import Forecast, Records
 from siftune.finetune.models.loading import model_hash
 from siftune.pipelines.cli import siftune
 from siftune.pipelines.commands import pipelines
+from siftune.pipelines.judge_forecast import forecast_lines, forecast_of_judges
 from siftune.pipelines.packaged import packaged, recipe_file, recipe_text
+from siftune.pipelines.preflight import recipes_of
 from siftune.pipelines.recipe import load
 from siftune.pipelines.render import result_text
 from siftune.pipelines.report import write_report
@@ -140,6 +143,8 @@ def test_rlaif_dpo_trains_the_policy_on_the_labels(small, tmp_path):
     assert dpo["inputs"]["rows"] == labels["hash"]
     assert dpo["inputs"]["start"] == sft["hash"] != dpo["hash"]
     facts = labels["judged"]
+    most = foretold("rlaif_dpo", given, tmp_path / "other")[0]["labels", "longer"]
+    assert 0 < facts["asked"] + facts["cached"] <= most.calls
     assert facts["kept"] == labels["rows"] > 0
     assert (
         facts["asked"] + facts["cached"] == 2 * facts["figures"]["inconsistent"]["rows"]
@@ -147,6 +152,43 @@ def test_rlaif_dpo_trains_the_policy_on_the_labels(small, tmp_path):
     lines: list[str] = []
     assert ran("rlaif_dpo", given, out, lines.append) == manifest
     assert {"labels: done before", "dpo: done before"} <= {*lines}
+
+
+def foretold(name, overrides, out):
+    """Forecasts of the judges' calls, by step and judge, where 16 rows are kept; and as text."""
+    pipeline = load(recipe_file(Path(name)), overrides)
+    rows = [Forecast("outputs", Records(len(WORDS), counted=True), False, None, "")]
+    found = forecast_of_judges(pipeline, out, dict.fromkeys(recipes_of(pipeline), rows))
+    by_name = {(one.name, one.judge.rpartition(":")[2]): one for one in found}
+    return by_name, "\n".join(forecast_lines(found))
+
+
+def test_calls_of_judges_are_foretold_at_most_and_by_rounds(small, tmp_path):
+    """4 answers a prompt are 2 pairs, each asked about in both orders."""
+    prices = [f"train.3.judge.{one}" for one in ("price_input=1", "price_output=2", "max_cost=3")]
+    found, text = foretold("rlaif", [*small("rlaif"), *prices], tmp_path / "out")
+    labels = found["labels", "longer"]
+    assert (labels.calls, labels.output_tokens, labels.exact) == (16 * 4, 16 * 4 * 16, False)
+    assert labels.cost >= (labels.input_tokens + 2 * labels.output_tokens) / 1e6
+    assert labels.cost == pytest.approx(labels.calls * labels.dearest, rel=0.01)
+    assert "  labels: at most 64 calls of scripted:" in text
+    cap = f"; max_cost $3, never passed while no answer costs more than ${labels.dearest:.4f}"
+    assert cap in text
+    assert "asked again, at most 2 times" in text
+
+    found, text = foretold("self_rewarding", small("self_rewarding"), tmp_path / "out")
+    for judge in ("longer", "lenient"):  # two rounds, and a second judge
+        assert (found["labels", judge].rounds, found["labels", judge].calls) == (2, 2 * 16 * 4)
+        assert found["against_first", judge].calls == 2 * 16 * 2
+    assert "labels (2 rounds): at most 128 calls" in text
+    assert "cost not known (set price_input and price_output)" in text
+    assert "  in all: at most 384 calls, " in text
+
+    found, text = foretold("constitutional_ai", small("constitutional_ai"), tmp_path / "out")
+    assert found["revised", "longer"].calls == 16 * 4  # critique and revision, in two rounds
+    found, text = foretold("con_j", small("con_j"), tmp_path / "out")
+    assert "  before: 32 calls of " in text  # the pairs are given
+    assert "  judgements: at most 96 calls of " in text  # and of each order with either hint
 
 
 def test_constitutional_ai_revises_and_joins_human_pairs_where_there_are_any(small, tmp_path):
@@ -286,7 +328,6 @@ def test_a_judge_that_only_sees_the_order_labels_nothing(small, tmp_path):
 
 
 OWN_TASK = """
-from siftune.curate.judge_tasks.pairwise import Pairwise
 
 class Plain(Pairwise):
     adds = {name: Pairwise.adds[name] for name in ("winner", "preference")}
