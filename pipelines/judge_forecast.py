@@ -103,12 +103,12 @@ def forecast_of_judges(
     if not any(makes_rows(step.method) for step in pipeline.train):
         return []
     recipes = recipes_of(pipeline)
-    with in_recipe():
-        rows: dict[str, _Rows] = {
-            key: found
-            for key, recipe in recipes.items()
-            if (found := _source_rows(recipe, out / key, predicted.get(key, ()))) is not None
-        }
+    rows: dict[str, _Rows] = {}
+    for key, recipe in recipes.items():
+        with in_recipe():
+            source = _source_rows(recipe, out / key, predicted.get(key, ()))
+        if source is not None:
+            rows[key] = source
     found: dict[tuple[str, int, str], JudgeForecast] = {}
     for step in pipeline.train:
         if not makes_rows(step.method) or step.data not in rows:
@@ -157,8 +157,8 @@ def _source_rows(recipe: Recipe, folder: Path, predicted: Sequence[Forecast]) ->
     last = predicted[-1]
     with TemporaryDirectory() as place:
         few = min(_EXAMPLES, recipe.limit or _EXAMPLES)
-        table = read_table(replace(recipe, limit=few), Path(place))
-        items = [item for batch in table.batches(("content", "extra")) for item in _items(batch)]
+        batches = read_table(replace(recipe, limit=few), Path(place)).batches(("content", "extra"))
+        items = [item for batch in batches for item in _items(batch)]
     return _Rows(items, last.rows.count, last.rows.counted and not last.at_most)
 
 

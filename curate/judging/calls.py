@@ -34,11 +34,13 @@ class Call:
 class CallBook:
     """What all calls of one run have in common: the cache, prices, the cap, and the counts.
 
-    ``cap`` is in billionths of a dollar; the highest price of a call is reserved before it is
-    sent, so that the cap holds whatever the calls in flight turn out to cost. A server may bill
-    more than that, so under a cap one call is sent alone, and then twice as many as cost no more
+    ``cap`` is in billionths of a dollar; the highest price of a call, by the prices of its tokens
+    or ``most_per_call``, is reserved before it is sent. The cap holds if no call costs more than
+    that, however many are in flight and however late they turn dear. A server may bill
+    more, so under a cap one call is sent alone, and then twice as many as cost no more
     than their bound. After one that costs more, in this run or an earlier one, later bounds grow as
-    much, to that cost at least, and one is sent alone again.
+    much, to that cost at least, and one is sent alone again: the cap is then passed by no more than
+    the calls that were in flight cost above their bounds.
     """
 
     cache: AnswerCache

@@ -21,7 +21,7 @@ class Prices:
     """What a judge costs, in dollars: a million input tokens, a million output tokens.
 
     ``most_per_call`` is the most that one call can cost where the server states the cost of each
-    (``usage.cost``); without it the bound is computed from the tokens.
+    (``usage.cost``). Where the prices of tokens are given, too, the bound is the higher of both.
     """
 
     input: float = 0.0
@@ -47,9 +47,8 @@ class Prices:
 
     def bound(self, question: Question) -> int:
         """The most that one call can cost, before it is sent."""
-        if self.most_per_call is not None:
-            return round(self.most_per_call * BILLION)
-        return self.of_tokens(most_input_tokens(question), question.max_tokens)
+        by_tokens = self.of_tokens(most_input_tokens(question), question.max_tokens)
+        return max(by_tokens, round((self.most_per_call or 0) * BILLION))
 
     def of(self, question: Question, answer: Answer) -> int:
         """The cost of an answer: what the server stated, else its tokens, else the bound."""

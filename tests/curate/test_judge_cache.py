@@ -127,6 +127,27 @@ def test_a_server_that_bills_more_than_its_prices_passes_the_cap_by_one_answer(
     assert again.totals.asked == 0
 
 
+@pytest.mark.parametrize(
+    ("prices", "passes"),
+    [(Prices(100, 0, 0.0001), False), (Prices(most_per_call=0.0001), True)],
+)
+def test_a_server_that_turns_dear_late_passes_the_cap_by_what_is_in_flight_at_most(prices, passes):
+    """Where the prices of tokens are known it never does, though no answer was dear before."""
+    dear = 20_000_000
+
+    def reply(question):
+        late = len(backend.asked) > 60
+        return Answer(length_of(question), cost=dear if late else 100_000)
+
+    backend = Server(reply)
+    judge = judge_of(backend, max_cost=0.1, prices=prices, in_flight=8)
+    verdicts = list(judge.verdicts(items(100)))
+    cap = 0.1 * BILLION
+    assert "over_budget" in {one.error for one in verdicts}
+    assert (judge.totals.cost > cap) == passes
+    assert judge.totals.cost <= cap + 8 * dear
+
+
 def test_after_an_answer_above_its_bound_calls_in_flight_end_before_another_is_sent():
     cache = AnswerCache(None, "", "m")
     book = CallBook(cache, Prices(0.15, 0.6), BILLION, replay=False)
