@@ -121,8 +121,8 @@ def forecast_of_judges(
         given = rows[step.data]
         if isinstance(work, JudgeOptions):
             for one in _asked(step, work, given):
-                key = (one.name, step.loop, one.judge)
-                found[key] = one if key not in found else _both(found[key], one)
+                of = (one.name, step.loop, one.judge)
+                found[of] = one if of not in found else _both(found[of], one)
         made = _made(step, work, given, rows)
         if made is not None:
             rows[step.label] = made
