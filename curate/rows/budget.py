@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.core.ranges import Natural, Share
+from siftune.curate.core.ranges import Natural, Share, check_ranges
 from siftune.curate.rows.columns import Reader
-from siftune.curate.rows.decisions import decide, tie_order
+from siftune.curate.rows.decisions import decide, draws, tie_order
 from siftune.curate.rows.expressions import (
     ColumnExpression,
     needs_of,
     reads_of,
     scores,
+    standard_score,
 )
 
-__all__ = ["BestByColumn", "Budget", "keep_best"]
+__all__ = ["BestByColumn", "Budget", "keep_best", "sampling_keys"]
+
+_STREAM: Final = 0x74656D70 << 64
+"""Seed offset for draws by score: with those of `random`, a sample of kept rows would be biased."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ class BestByColumn(ABC):
 
     by: str
     descending: bool
+    temperature: float | None
+    seed: int
 
     @property
     @abstractmethod
@@ -119,6 +125,7 @@ class BestByColumn(ABC):
 
     def __post_init__(self) -> None:
         _ = self.budget  # which refuses an option out of range
+        check_ranges(self)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -137,7 +144,15 @@ class BestByColumn(ABC):
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Rank every row."""
         found = scores(table, self.by)
-        return keep_best(table, self.by, found, self.budget, descending=self.descending)
+        return keep_best(
+            table,
+            self.by,
+            found,
+            self.budget,
+            descending=self.descending,
+            temperature=self.temperature,
+            seed=self.seed,
+        )
 
 
 def keep_best(
@@ -148,23 +163,55 @@ def keep_best(
     *,
     descending: bool = True,
     reason: str | None = None,
+    temperature: float | None = None,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Decisions that keep the best rows by ``scores`` (null: unknown), called ``by``.
+
+    With a ``temperature``, rows are drawn instead (`sampling_keys`): their rank is that of the
+    draw, and a row that is not kept is ``not_drawn``.
 
     Detail: ``by``, the row's ``value``, its ``rank`` (from 1, among the rows with a score) and the
     ``cutoff``, the value of the last row kept. Rows that are not kept have ``reason``, or
     ``below_cutoff`` (``above_cutoff`` where small is good); a row without a score, or without a
     length where tokens are counted, is ``not_scored``.
     """
-    scored = scores.is_not_null().to_numpy() & budget.known(table)
-    order = tie_order(table, scores, descending=descending)
+    keys = [scores]
+    if temperature is not None:
+        good = scores.cast(pl.Float64) * (1 if descending else -1)
+        keys = [sampling_keys(table, good, temperature, seed), good]
+        descending, reason = True, "not_drawn"
+    scored = keys[0].is_not_null().to_numpy() & budget.known(table)
+    order = tie_order(table, *keys, descending=descending)
     order = order[scored[order]]
     taken = budget.take(table, order)
     keep = np.zeros(table.height, dtype=bool)
     keep[taken] = True
     passed_over = reason or ("below_cutoff" if descending else "above_cutoff")
     reasons = pl.Series(["not_scored", passed_over, "selected"])[scored + keep.astype(np.int64)]
-    return decide(keep, reasons, _particulars(by, scores, order, taken))
+    particulars = _particulars(by, scores, order, taken)
+    if temperature is not None:
+        particulars = particulars.drop("cutoff").with_columns(temperature=pl.lit(temperature))
+    return decide(keep, reasons, particulars)
+
+
+def sampling_keys(
+    table: pl.DataFrame, scores: pl.Series, temperature: float, seed: int
+) -> pl.Series:
+    """Numbers whose k largest are k draws without replacement, each by ``exp(z / temperature)``.
+
+    ``z`` is the score in standard deviations from the mean, so that a temperature means the same
+    for every score. The number is ``z / temperature`` plus Gumbel noise (Gumbel top-k,
+    arXiv:1903.06059), made of a draw by the row's own content, id and the seed: the order of the
+    rows does not matter, and a larger sample contains the smaller one. Null where the score is null
+    or infinite.
+    """
+    value = scores.cast(pl.Float64).to_numpy()
+    value = standard_score(np.where(np.isfinite(value), value, np.nan))
+    uniform = np.maximum(draws(table, seed + _STREAM).to_numpy(), 2.0**-54)
+    with np.errstate(over="ignore"):  # near temperature 0, infinite keys are ordered by score
+        keys = value / temperature - np.log(-np.log(uniform))
+    return pl.Series(keys).fill_nan(None)
 
 
 def _particulars(by: str, scores: pl.Series, order: np.ndarray, taken: np.ndarray) -> pl.DataFrame:

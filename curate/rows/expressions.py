@@ -30,7 +30,15 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Parsed
 from siftune.curate.rows.columns import Reader, base_column, numbers, sortable
 
-__all__ = ["ColumnExpression", "names_in", "needs_of", "reads_of", "scores", "sort_keys"]
+__all__ = [
+    "ColumnExpression",
+    "names_in",
+    "needs_of",
+    "reads_of",
+    "scores",
+    "sort_keys",
+    "standard_score",
+]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Operand: TypeAlias = Callable[[Mapping[str, Floats]], Floats]
@@ -240,7 +248,8 @@ def _rank(value: Floats) -> Floats:
     return np.where(np.isnan(value), np.nan, below)
 
 
-def _standard_score(value: Floats) -> Floats:
+def standard_score(value: Floats) -> Floats:
+    """(x - mean) / standard deviation of the values that are not NaN; 0 where all are equal."""
     known = value[~np.isnan(value)]
     if not len(known) or known.min() == known.max():
         return value * 0.0
@@ -274,6 +283,6 @@ _FUNCTIONS: Final[Mapping[str, tuple[Callable[..., Floats], int, int]]] = {
     "min": (_least, 2, _LONGEST),
     "max": (_largest, 2, _LONGEST),
     "rank": (_rank, 1, 1),
-    "z": (_standard_score, 1, 1),
+    "z": (standard_score, 1, 1),
 }
 """Each function with its least and largest number of operands."""

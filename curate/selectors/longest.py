@@ -7,6 +7,7 @@ from typing import Literal
 
 import polars as pl
 
+from siftune.curate.core.ranges import Positive, Seed, check_ranges
 from siftune.curate.rows.budget import Budget, keep_best
 from siftune.curate.rows.chat import Part, text_of
 from siftune.curate.rows.columns import Reader
@@ -27,12 +28,21 @@ class Longest(Budget):
     Options:
         by: Column with the length of each row, or an expression of columns; none counts its text.
         unit: Unit that the text is counted in where ``by`` is not given.
+        temperature: Draw rows in proportion to exp(length / temperature), lengths in standard
+            deviations, in place of taking the longest.
+        seed: Seed of the draw, with temperature.
         of: Text that is counted: the response (of a pair, both answers), the prompt, or both.
     """
 
     by: ColumnExpression | None = None
     unit: Literal["characters", "words"] = "characters"
     of: Part = "response"
+    temperature: Positive | None = None
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -47,8 +57,11 @@ class Longest(Budget):
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Rank every row by its length."""
         if self.by is not None:
-            return keep_best(table, self.by, scores(table, self.by), self)
+            return self._kept(table, self.by, scores(table, self.by))
         text = text_of(table, self.of).alias("text").to_frame()
         count = {"characters": pl.col("text").str.len_chars(), "words": count_words(pl.col("text"))}
         lengths = text.select(count[self.unit]).to_series()
-        return keep_best(table, f"{self.of} {self.unit}", lengths, self)
+        return self._kept(table, f"{self.of} {self.unit}", lengths)
+
+    def _kept(self, table: pl.DataFrame, by: str, lengths: pl.Series) -> pl.DataFrame:
+        return keep_best(table, by, lengths, self, temperature=self.temperature, seed=self.seed)

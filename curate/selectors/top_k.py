@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from siftune.curate.core.ranges import Natural
+from siftune.curate.core.ranges import Natural, Positive, Seed
 from siftune.curate.rows.budget import BestByColumn, Budget
 from siftune.curate.rows.expressions import ColumnExpression
 
@@ -16,18 +16,27 @@ __all__ = ["TopK"]
 class TopK(BestByColumn):
     """Keeps the ``rows`` rows with the largest value; ties go to the smaller digest, then id.
 
-    A row without a value is never kept, even if fewer than ``rows`` are left: ``not_scored``.
+    A row without a value is never kept, even if fewer than ``rows`` are left: ``not_scored``. With
+    ``temperature`` rows are drawn without replacement, each in proportion to
+    exp(score / temperature) among those that are left, as in QuRating, arXiv:2402.09739, which
+    prefers a draw at temperature 2 to the best rows; an infinite value is ``not_scored`` then.
 
     Options:
         by: Column with a number (a score, extra.KEY of the raw row, a statistic such as
             ifd.mean), or an expression of columns such as rank(ifd) - 0.5 * z(length_words).
         descending: Keep the largest values; false keeps the smallest.
         rows: Number of rows to keep.
+        temperature: Draw rows in proportion to exp(score / temperature), scores in standard
+            deviations, in place of taking the best; a small one takes nearly the best, a large one
+            nearly any.
+        seed: Seed of the draw, with temperature.
     """
 
     by: ColumnExpression
     rows: Natural
     descending: bool = True
+    temperature: Positive | None = None
+    seed: Seed = 0
 
     renamed: ClassVar = (("k", "rows"),)
 

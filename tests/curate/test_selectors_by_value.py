@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
+from itertools import permutations
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.registry import build
 from siftune.curate.core.schema import TURNS
+from siftune.curate.rows.budget import sampling_keys
 from siftune.curate.rows.chat import turn
 from siftune.curate.rows.decisions import draws
 
@@ -146,6 +151,76 @@ def test_top_k_keeps_fewer_rather_than_a_row_without_a_score() -> None:
         True,
         False,
     ]
+
+
+def included(weights: list[float], k: int) -> list[float]:
+    """Exact chance of each row to be among k draws without replacement, over all orders."""
+    chance = [0.0] * len(weights)
+    for order in permutations(range(len(weights)), k):
+        left, probability = sum(weights), 1.0
+        for row in order:
+            probability *= weights[row] / left
+            left -= weights[row]
+        for row in order:
+            chance[row] += probability
+    return chance
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1, 2])
+def test_draws_with_a_temperature_have_their_exact_chances(temperature: float) -> None:
+    scores, tables, k = [3.0, 1.0, 0.0, 0.0], 5000, 2
+    mean, deviation = statistics.fmean(scores), statistics.pstdev(scores)
+    weights = [math.exp((score - mean) / deviation / temperature) for score in scores]
+    ids = [f"f:{at}" for at in range(tables * 4)]
+    frame = pl.DataFrame({"id": ids, "digest": ids, "score": scores * tables})
+    keys = sampling_keys(frame, frame["score"], temperature, seed=7).to_numpy().reshape(tables, 4)
+    drawn = (keys >= np.sort(keys, axis=1)[:, [4 - k]]).mean(axis=0)
+    for found, chance in zip(drawn, included(weights, k), strict=True):
+        assert abs(found - chance) < 4 * math.sqrt(chance * (1 - chance) / tables)
+
+
+def test_a_draw_depends_on_the_seed_and_the_scale_of_a_score_on_nothing() -> None:
+    rows = table(score=[1.0, 2.0, 4.0, 3.0, None, math.inf])
+    answer = select("top_k", rows, by="score", rows=2, temperature=1, seed=4)
+    assert answer["keep"].sum() == 2
+    assert set(answer["reason"]) == {"selected", "not_drawn", "not_scored"}
+    assert answer["reason"].to_list()[4:] == ["not_scored"] * 2
+    first = next(one for one in details(answer) if one["rank"] == 1)
+    assert first.keys() == {"by", "rank", "temperature", "value"}
+    scaled = rows.with_columns(pl.col("score") * 10 + 5)
+    again = select("top_k", scaled, by="score", rows=2, temperature=1, seed=4)
+    assert again["keep"].to_list() == answer["keep"].to_list()
+    kept = {
+        tuple(select("top_k", rows, by="score", rows=2, temperature=1, seed=seed)["keep"])
+        for seed in range(12)
+    }
+    assert len(kept) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("top_k", {"by": "n", "rows": 3}),
+        ("top_fraction", {"by": "n", "fraction": 0.5}),
+        ("longest", {"by": "n", "rows": 3}),
+        ("top_k", {"by": "n", "rows": 3, "descending": False}),
+    ],
+)
+def test_a_small_temperature_takes_the_best_and_a_large_one_any(name: str, given: Any) -> None:
+    rows = table(n=pl.Series([5, 1, 4, 2, 3, 6], dtype=pl.UInt8))
+    best = select(name, rows, **given)
+    for small in (1e-6, 1e-320):
+        assert select(name, rows, **given, temperature=small)["keep"].equals(best["keep"])
+    drawn = [
+        select(name, rows, **given, temperature=1e9, seed=seed)["keep"].equals(best["keep"])
+        for seed in range(5)
+    ]
+    assert not all(drawn)
+    larger = given | ({"fraction": 0.9} if "fraction" in given else {"rows": 5})
+    smaller_sample = select(name, rows, **given, temperature=2, seed=1)["keep"]
+    assert (select(name, rows, **larger, temperature=2, seed=1)["keep"] | ~smaller_sample).all()
+    with pytest.raises(UsageError, match="temperature: expected above 0"):
+        select(name, rows, **given, temperature=0)
 
 
 @pytest.mark.parametrize(("fraction", "kept"), [(0, 0), (0.01, 1), (0.25, 1), (0.5, 2), (1, 3)])
