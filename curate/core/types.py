@@ -23,7 +23,8 @@ class Scorer(Protocol):
     (`conversation_views`). What cannot be scored is null. A scorer may also have ``describe()``:
     its resolved options, for keys and manifests; ``measured()``: what it measured, for the
     manifest; ``notice()``: a line for the user before the first row; ``flags``: all flags that its
-    column of lists can have.
+    column of lists can have, and ``harmless``: those that the flags selector drops no row for
+    unless they are named.
     """
 
     @property

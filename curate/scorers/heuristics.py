@@ -11,6 +11,8 @@ import polars as pl
 from siftune.curate.rows.chat import last_turn
 from siftune.curate.text import non_answers as signs
 from siftune.curate.text import text_statistics as shares
+from siftune.curate.text.refusals import refusals
+from siftune.curate.text.truncated_code import truncated_code
 
 __all__ = ["Heuristics"]
 
@@ -30,7 +32,7 @@ _SHARES: Final = (
 )
 _FLAGS: Final = (
     *("empty", "placeholder", "open_slots", "refusal", "truncated", "echo"),
-    *("repetitive", "script_mismatch", "broken_characters"),
+    *("repetitive", "script_mismatch", "broken_characters", "no_input", "url_input"),
 )
 
 
@@ -48,23 +50,27 @@ class Heuristics:
     * ``code``: fenced blocks and lines that only code has; ``urls``
     * ``longest_run``: characters; ``mean_word_length``: characters
 
-    Flags, true or false, each wrong now and then; read some rows before dropping on one:
+    Flags, true or false, each wrong now and then; read some rows before dropping on one. The flags
+    selector drops on ``open_slots`` and ``no_input`` only where they are named:
 
     * ``empty``: spaces at most
     * ``placeholder``: ``<nooutput>``, ``Noinput``, ``N/A`` and the like
-    * ``open_slots``: ``[Your Name]``, ``<insert date>`` and the like, not in the prompt
-    * ``refusal``: begins by refusing; English only
-    * ``truncated``: stops within a sentence or a code block
+    * ``open_slots``: ``<insert date>``, ``{{name}}`` and the like, outside letters and templates
+    * ``refusal``: declines, lectures or sends elsewhere in place of helping; English only
+    * ``truncated``: stops within a sentence, a code block or a statement of code
     * ``echo``: begins with the whole prompt
     * ``repetitive``: over half duplicate lines (of 4 words or more on average), over half repeated
       3-grams in 20 words or more, or a run of 10 equal characters
     * ``script_mismatch``: most letters are of a script of which the prompt has none, and the prompt
       names no language; by script only, so English for French is not seen
     * ``broken_characters``: replacement marks, or UTF-8 read as Latin-1
+    * ``no_input``: the prompt ends with ``No input``, ``N/A`` and the like; of itself no fault
+    * ``url_input``: what the prompt asks about is an address only, so that the answer is a guess
     """
 
     needs: ClassVar = ("messages",)
     flags: ClassVar = {"heuristics_flags": _FLAGS}
+    harmless: ClassVar = {"heuristics_flags": ("open_slots", "no_input")}
     adds: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
         **{f"heuristics_{name}": pl.Float32 for name in _SHARES},
         "heuristics_longest_run": pl.UInt32,
@@ -80,6 +86,8 @@ class Heuristics:
             shares.repeated_ngrams(answers).alias("repeated_ngrams"),
             shares.longest_run(answers).alias("longest_run"),
             _script_mismatch(prompts, answers),
+            refusals(prompts, answers).alias("refuses"),
+            truncated_code(answers).alias("cut_code"),
             **_statistics(),
         )
         table = table.with_columns(**_flags())
@@ -110,12 +118,14 @@ def _flags() -> dict[str, pl.Expr]:
         "empty": answer.str.strip_chars() == "",
         "placeholder": signs.placeholder(answer),
         "open_slots": signs.open_slots(answer, prompt),
-        "refusal": signs.refusal(answer, prompt),
-        "truncated": signs.truncated(answer),
+        "refusal": pl.col("refuses"),
+        "truncated": signs.truncated(answer) | pl.col("cut_code"),
         "echo": signs.echo(answer, prompt),
         "repetitive": _repetitive(answer),
         "script_mismatch": pl.col("foreign"),
         "broken_characters": signs.broken_characters(answer),
+        "no_input": signs.no_input(prompt).fill_null(False),
+        "url_input": signs.url_input(prompt).fill_null(False),
     }
     return {name: pl.when(answer.is_not_null()).then(flag) for name, flag in flags.items()}
 

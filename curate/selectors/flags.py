@@ -24,7 +24,7 @@ class Flags:
     Options:
         column: Column with a list of flags for each row, such as the scorer `heuristics` adds.
         any_of: Flags for which a row is dropped, with commas between; none given, any flag drops
-            it.
+            it but those that its scorer calls harmless, such as open_slots and no_input.
     """
 
     column: str = "heuristics_flags"
@@ -33,7 +33,7 @@ class Flags:
     renamed: ClassVar = (("by", "column"),)
 
     def __post_init__(self) -> None:
-        if self.any_of and (declared := _flags_of_scorer(self.column)):
+        if self.any_of and (declared := _of_scorer(self.column, "flags")):
             self._refuse_unknown(declared)
 
     @property
@@ -50,11 +50,8 @@ class Flags:
         """Compare every row's flags with ``any_of``."""
         flags = _flag_lists(table, self.column)
         frame = pl.DataFrame({"flags": flags})
-        if self.any_of is not None:
-            raised_by_rows = flags.explode().drop_nulls().unique().sort().to_list()
-            if raised_by_rows and not _flags_of_scorer(self.column):
-                self._refuse_unknown(tuple(raised_by_rows))
-            counted = pl.element().is_in(list(self.any_of))
+        counted = self._counted(flags)
+        if counted is not None:
             frame = frame.select(pl.col("flags").list.eval(pl.element().filter(counted)))
         raised = pl.col("flags").list.len() > 0
         reason = (
@@ -64,6 +61,16 @@ class Flags:
         particulars = pl.when(pl.col("reason") == "flagged").then("detail")
         answer = answer.select("reason", detail=particulars)
         return decide(answer["reason"] == "passed", answer["reason"], answer["detail"])
+
+    def _counted(self, flags: pl.Series) -> pl.Expr | None:
+        """Whether a flag counts; None if every flag does."""
+        if self.any_of is None:
+            harmless = _of_scorer(self.column, "harmless")
+            return ~pl.element().is_in(list(harmless)) if harmless else None
+        raised = flags.explode().drop_nulls().unique().sort().to_list()
+        if raised and not _of_scorer(self.column, "flags"):
+            self._refuse_unknown(tuple(raised))
+        return pl.element().is_in(list(self.any_of))
 
     def _refuse_unknown(self, known: tuple[str, ...]) -> None:
         for word in self.any_of or ():
@@ -84,12 +91,11 @@ def _flag_lists(table: pl.DataFrame, name: str) -> pl.Series:
     return flags
 
 
-def _flags_of_scorer(column: str) -> tuple[str, ...]:
-    """The flags that the scorer which adds ``column`` declares as ``flags``; empty if unknown."""
+def _of_scorer(column: str, attribute: str) -> tuple[str, ...]:
+    """What the scorer that adds ``column`` declares of its flags: ``flags`` or ``harmless``."""
     plain = column.removeprefix("chosen_").removeprefix("rejected_")
     name = plain.rpartition("_")[0]
     if name not in names("curate.scorers"):
         return ()
-    scorer = find("curate.scorers", name)
-    flags: tuple[str, ...] = getattr(scorer, "flags", {}).get(plain, ())
-    return flags
+    declared: tuple[str, ...] = getattr(find("curate.scorers", name), attribute, {}).get(plain, ())
+    return declared

@@ -1,4 +1,4 @@
-"""Patterns of non-answers: placeholder, refusal, truncation, echo of the prompt, bad decoding.
+"""Patterns of non-answers: placeholder, truncation, echo, bad decoding; and of empty inputs.
 
 Each is a polars expression on the text of the answer (and, for some, of the prompt). The regex
 engine of polars is linear in the text for every pattern. The words are English.
@@ -12,12 +12,14 @@ import polars as pl
 
 __all__ = [
     "broken_characters",
+    "code_line",
     "code_lines",
     "echo",
+    "no_input",
     "open_slots",
     "placeholder",
-    "refusal",
     "truncated",
+    "url_input",
 ]
 
 _FENCE: Final = "```"
@@ -36,37 +38,48 @@ _NOTHING: Final = _any(
 _PLACEHOLDER: Final = rf"(?i)^\W{{0,4}}{_NOTHING}\W{{0,4}}$"
 _NO_INPUT: Final = r"(?im)^\W{0,2}no(?:in|out)put\W{0,2}$"
 _MARK: Final = r"(?i)<\s?no[\s_-]?(?:in|out)put\s?>"
-_SLOT: Final = r"(?i)" + _any(
-    r"\[(?:insert|enter|add|your|put) [^\[\]\n]{1,60}\]",
+_TO_INSERT: Final = r"(?i)" + _any(
+    r"\[(?:insert|enter|add|put) [^\[\]\n]{1,60}\]",
     r"<(?:insert|enter|add|your) [^<>\n]{1,60}>",
+    r"(?:^|[^\\{])\{\{ ?[a-z][a-z_ ]{1,40} ?\}\}",
     r"\blorem ipsum\b",
 )
+_YOURS: Final = r"(?i)\[(?:your|my|recipient|sender|company|name|date)\b[^\[\]\n,]{0,60}\]"
+_SLOT_SIGNS: Final = ("[", "<", "{{", "lorem")
+_FORM_LETTER: Final = (
+    r"(?i)\b(?:dear|sincerely|regards|best wishes|yours|thank you for|hello|hi) ?[,\[A-Z]"
+    r"|\btemplate"
+    r"|\b(?:letter|e-?mail|note|message|invitation|memo|resume|cover|form|contract|script|invoice"
+    r"|press release|card|proposal|statement|application|placeholder|survey|speech)s?\b"
+)
 
-_CANNOT: Final = "(?:can ?not|can['’]t)"
-_UNABLE: Final = "(?: am|['’]m) (?:unable|not able)"
-_LACKS: Final = "do(?: not|n['’]t) have (?:access|the ability|personal|information|the capab)"
-_TO_DO: Final = _any(
-    *("help", "assist", "answer", "provide", "give", "generate", "create", "write", "fulfil"),
-    *("comply", "complete", "perform", "access", "respond", "browse", "display", "draw", "process"),
+_NO_CONTENT: Final = _any(
+    *(r"no[\s_-]?(?:in|out)put", r"n/?a", "none", "null", "nil", "empty", "blank", "left blank"),
+    *("not (?:applicable|available|specified|provided|given|needed|required)", "nothing"),
+    r"(?:no|without|<no>) ?(?:additional |further |specific )?(?:input|context|data|text"
+    r"|information)"
+    r"(?: (?:is|was|required|needed|necessary|provided|given|available|specified|for this task))*",
+    r"(?:the |this )?input (?:is |was )?(?:not (?:required|needed|provided|given|applicable)|empty"
+    r"|blank|none)",
+    r"(?:this )?(?:instruction|task|question) (?:does not|doesn['’]t) (?:require|need"
+    r"|have)(?: an?| any)?"
+    r" input",
 )
-_SORRY: Final = _any(
-    "(?:i['’]?m|i am|we['’]?re) (?:very |so |really |terribly )?sorry",
-    *("sorry", "unfortunately", "i apologi[sz]e", "my apologies"),
+_URL: Final = (
+    r"(?i)(?:<img [^<>]{0,80})?(?:!?\[[^\[\]]*\]\()?(?:https?://|\bwww\.)[^\s<>\"]+"
+    r"(?: \"[^\"]*\")?\)?"
 )
-_MACHINE: Final = "(?:ai|artificial intelligence|gpt(?:-?\\d)?|(?:large )?language)"
-_REFUSAL: Final = r"(?i)" + _any(
-    rf"^\W{{0,3}}{_SORRY}[^.!?\n]{{0,120}}\b(?:i|we)(?: {_CANNOT}|{_UNABLE}| {_LACKS})",
-    rf"^\W{{0,3}}i {_CANNOT} {_TO_DO}",
-    rf"^\W{{0,3}}i{_UNABLE} to {_TO_DO}",
-    rf"^\W{{0,3}}i {_LACKS}",
-    rf"^\W{{0,3}}(?:this|the|that) (?:request|question|task|instruction) {_CANNOT} be",
-    rf"^\W{{0,3}}(?:it|this) is not possible to {_TO_DO}",
+_URL_LABEL: Final = (
+    r"(?i)\b(?:(?:web)?(?:site|page)|url|link|article|source|image|picture|photo|video|input"
+    r"|address"
+    r"|document|file|blog|post|news|here|see|read|text|paper|of|to|the|this|an?|is|name|company"
+    r"|example|figure|photograph|logo|alt|src)\b"
 )
-_OF_MACHINES: Final = r"(?i)" + _any(
-    rf"\bas an? {_MACHINE}\b[^.!?\n]{{0,60}}\b(?:{_CANNOT}|do not|don['’]t|am not|unable)\b",
-    rf"\b{_MACHINE}(?: language)? models? {_CANNOT}\b",
-    rf"\b{_MACHINE}(?: language)? models? (?:is|are) (?:unable|not (?:able|designed))\b",
-    rf"\b{_CANNOT} be \w+ by (?:a|an|the) (?:{_MACHINE}|model)\b",
+_ABOUT_TEXT: Final = (
+    r"(?i)\b(?:summar\w+|articles?|main (?:idea|point|theme)|headline|review|describe|caption"
+    r"|anal\w+"
+    r"|transcri\w+|image|picture|photo|video|movie|contents?|key (?:points|ideas)|read|paraphrase"
+    r"|translate|extract|rewrite|page|paper|passage|title|topic|author|argument)\b"
 )
 
 _CODE_LINE: Final = _any(
@@ -87,6 +100,11 @@ _TAIL: Final = _any(
 _MOJIBAKE: Final = "\ufffd|Ã[\u0080-\u00bf]|â€[\u0080-\u00bf™œ\u009d]|Â[\u00a0-\u00bf]|ï¿½"
 
 
+def code_line() -> str:
+    """Pattern of a line that occurs in code only."""
+    return _CODE_LINE
+
+
 def code_lines() -> str:
     """Pattern of code: fenced blocks, and lines that occur in code only."""
     return rf"(?s:{_FENCE}.*?(?:{_FENCE}|\z))|(?m:{_CODE_LINE})"
@@ -100,23 +118,43 @@ def placeholder(answer: pl.Expr) -> pl.Expr:
 
 
 def open_slots(answer: pl.Expr, prompt: pl.Expr) -> pl.Expr:
-    """The answer has a slot to fill in (``[Your Name]``) that the prompt does not have.
+    """The answer has a slot to fill in (``<insert date>``, ``{{name}}``) that the prompt has not.
 
-    In a letter that may be intended.
+    In a letter, a form or a template slots are right, as is ``[Your Name]`` in anything alike.
     """
-    slot = answer.str.extract(f"({_SLOT})", 1)
+    answer = pl.when(answer.str.contains_any(list(_SLOT_SIGNS), ascii_case_insensitive=True)).then(
+        answer
+    )
+    slot = pl.coalesce(
+        answer.str.extract(f"({_TO_INSERT})", 1), answer.str.extract(f"({_YOURS})", 1)
+    )
     copied = prompt.str.to_lowercase().str.contains(slot.str.to_lowercase(), literal=True)
-    return slot.is_not_null() & ~copied.fill_null(False)
+    meant = prompt.str.contains(_FORM_LETTER) | answer.str.contains(_FORM_LETTER)
+    return slot.is_not_null() & ~copied.fill_null(False) & ~meant.fill_null(False)
 
 
-def refusal(answer: pl.Expr, prompt: pl.Expr) -> pl.Expr:
-    """The answer starts with a refusal in English.
+def no_input(prompt: pl.Expr) -> pl.Expr:
+    """The last line of the prompt, where its input would be, is ``No input``, ``N/A`` or alike."""
+    return prompt.str.contains(
+        rf"(?i)(?:\A|\n)\W{{0,4}}(?:input\W{{1,3}})?{_NO_CONTENT}\W{{0,4}}\z"
+    )
 
-    Statements that AI models cannot do something also count, unless the prompt mentions models.
+
+def url_input(prompt: pl.Expr) -> pl.Expr:
+    """What the prompt asks about is given as an address only, so that an answer can but guess.
+
+    The last paragraph is nothing but an address and a label (``Article: https://…``), or a short
+    request for a summary, a review or the like of a text or picture ends with one.
     """
-    start = answer.str.head(400)
-    about_machines = prompt.str.contains(rf"(?i)\b(?:{_MACHINE}|models?)\b").fill_null(False)
-    return start.str.contains(_REFUSAL) | (start.str.contains(_OF_MACHINES) & ~about_machines)
+    prompt = pl.when(prompt.str.contains_any(["://", "www."])).then(prompt)  # the rest is null
+    last = prompt.str.strip_chars().str.extract(r"(?s)(?:.*\n[ \t]*\n)?(.*)\z", 1)
+    rest = last.str.replace_all(_URL, " ").str.replace_all(_URL_LABEL, " ")
+    apart = last.str.len_chars() < prompt.str.strip_chars().str.len_chars()
+    words = rest.str.count_matches(r"[\p{L}\p{N}]+")
+    alone = last.str.contains(_URL) & (words <= apart.cast(pl.UInt32))
+    asked = prompt.str.replace_all(_URL, " ").str.count_matches(r"\S+") <= 25
+    about = asked & prompt.str.contains(_ABOUT_TEXT) & prompt.str.contains(rf"{_URL}\W*\z")
+    return alone | about
 
 
 def truncated(answer: pl.Expr) -> pl.Expr:

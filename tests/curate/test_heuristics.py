@@ -37,7 +37,7 @@ def scored(answer: str | None, prompt: str = PROMPT) -> dict[str, object]:
         ("placeholder", "N/A"),
         ("placeholder", "TODO"),
         ("placeholder", "<noinput>\nOutput:\nI will remember it."),
-        ("open_slots", "Dear Anna,\nThank you!\n[Your Name]"),
+        ("open_slots", "It was moved to {{ new_date }}."),
         ("open_slots", "It was held on <insert date>."),
         ("refusal", "I'm sorry, but I can't help with that."),
         ("refusal", "I’m not able to provide medical advice."),
@@ -46,6 +46,7 @@ def scored(answer: str | None, prompt: str = PROMPT) -> dict[str, object]:
         ("truncated", "It began at noon. Then the chair said that we should all"),
         ("truncated", "It was decided to buy apples, pears,"),
         ("truncated", "Here it is:\n```python\nprint(1)\n"),
+        ("truncated", "def area(r):\n    return round("),
         ("echo", f"{PROMPT} It was a long one."),
         ("repetitive", "we talked and talked " * 12),
         ("repetitive", "Nooooooooooooo!"),
@@ -73,18 +74,43 @@ def test_a_bad_answer_raises_its_flag_alone(flag: str, answer: str) -> None:
         "I walk alone at night.\nThe moon is out of sight,\nAnd every star is shining bright",
         "I cannot wait to see you there!",
         "I don't have any money.",
+        "I can't believe how long it took.",
         "There was no input from the others.",
         "Name: ____________________\nDate: ------------------",
         "1,000,000,000,000 is 10000000000000",
         "None of them came.",
+        "Dear Anna,\nThank you!\n[Your Name]",
+        "{{1, 2}, {3}} is a set of sets.",
     ],
 )
 def test_a_sound_answer_raises_none(answer: str) -> None:
     assert scored(answer)["flags"] == []
 
 
+@pytest.mark.parametrize(
+    ("flag", "of_prompt"),
+    [
+        ("no_input", "Name a river.\n\nNo input"),
+        ("no_input", "Name a river.\n\n<noinput>"),
+        ("no_input", "Name a river.\nInput: N/A"),
+        ("no_input", "Name a river.\n\nNo input is required."),
+        ("url_input", "Sum it up.\n\nhttps://www.example.org/news/27"),
+        ("url_input", "Sum it up.\n\nArticle: (https://example.org/a.html)"),
+        ("url_input", "What does it show?\n\n![alt text](https://example.org/a.png)"),
+        ("url_input", "Summarise this article in two sentences: https://example.org/a"),
+        (None, "Name a river.\n\nNone of those in Spain."),
+        (None, "Which of these is a site?\n\nhttps://example.org, 12 High Street"),
+        (None, "Write a link to https://example.org"),
+        (None, "Read the text at https://example.org\n\nIt was noon when they met."),
+    ],
+)
+def test_an_input_that_is_missing_or_an_address_is_seen(flag: str | None, of_prompt: str) -> None:
+    assert scored("The Ebro.", prompt=of_prompt)["flags"] == ([flag] if flag else [])
+
+
 def test_a_slot_of_the_prompt_is_part_of_the_task() -> None:
-    assert scored("Sign as [Your Name].", prompt="Explain [your name].")["flags"] == []
+    assert scored("Sign as <your name>.", prompt="Explain <your name>.")["flags"] == []
+    assert scored("It is <your name>.")["flags"] == ["open_slots"]
 
 
 def test_another_script_is_right_when_it_is_asked_for() -> None:
@@ -171,6 +197,6 @@ def test_time_grows_with_the_length_of_the_text_and_no_faster(piece: str) -> Non
         scored(text, prompt=text)
         return time.process_time() - start
 
-    small = min(seconds(20_000) for _ in range(3))
+    small = min(seconds(10_000) for _ in range(2))
     most = 0.05 + 8 * small * 3  # eight times the text; a square would be sixty-four
-    assert seconds(160_000) < most or seconds(160_000) < most
+    assert seconds(80_000) < most or seconds(80_000) < most

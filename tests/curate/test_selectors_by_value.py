@@ -121,6 +121,13 @@ def test_flags_counts_only_those_it_was_told() -> None:
     assert details(answer) == [None, {"flags": ["echo"]}, {"flags": ["echo"]}]
 
 
+def test_flags_drops_for_a_harmless_flag_only_if_it_is_named() -> None:
+    rows = table(heuristics_flags=[["open_slots"], ["no_input", "echo"], ["url_input"]])
+    assert select("flags", rows)["keep"].to_list() == [True, False, False]
+    assert details(select("flags", rows))[1] == {"flags": ["echo"]}
+    assert select("flags", rows, any_of=["open_slots"])["keep"].to_list() == [False, True, True]
+
+
 def test_flags_wants_a_list() -> None:
     with pytest.raises(UsageError, match="for numbers use threshold"):
         select("flags", table(ifd=[0.1]), column="ifd")
