@@ -1,9 +1,10 @@
-"""Budgets of rows, shares or tokens, and the selection of the best rows within one."""
+"""Budgets of rows, shares or tokens, of each group too, and the best rows within one."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
@@ -11,8 +12,8 @@ import polars as pl
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Natural, Share, check_ranges
-from siftune.curate.rows.columns import Reader
-from siftune.curate.rows.decisions import decide, draws, tie_order
+from siftune.curate.rows.columns import Reader, base_column, groups
+from siftune.curate.rows.decisions import DECISIONS, decide, draws, tie_order
 from siftune.curate.rows.expressions import (
     ColumnExpression,
     needs_of,
@@ -20,8 +21,16 @@ from siftune.curate.rows.expressions import (
     scores,
     standard_score,
 )
+from siftune.curate.rows.score_errors import detail_with
 
-__all__ = ["BestByColumn", "Budget", "keep_best", "sampling_keys"]
+__all__ = [
+    "BestByColumn",
+    "Budget",
+    "groups_needed",
+    "keep_best",
+    "refuse_unknown_groups",
+    "sampling_keys",
+]
 
 _STREAM: Final = 0x74656D70 << 64
 """Seed offset for draws by score: with those of `random`, a sample of kept rows would be biased."""
@@ -35,18 +44,26 @@ class Budget:
     column ``tokens_by``: rows are taken in the given order until the next one would exceed the
     budget; a row of unknown length is skipped.
 
+    With ``group_by`` each group is a table by itself, with a budget of its own: rows of other
+    groups count for nothing. A row without a group is ``no_group``, one whose group ``rows`` does
+    not name is ``not_in_quota``.
+
     Options:
-        rows: Number of rows to keep; give one of rows, fraction and tokens.
+        rows: Number of rows to keep (with group_by, of each group, or of each by name, such as
+            web=100,books=50); give one of rows, fraction and tokens.
         fraction: Share of the rows to keep, from 0 to 1.
         tokens: Number of tokens to keep, as counted in the column ``tokens_by``.
         tokens_by: Column with the number of tokens of each row, for ``tokens``, or an expression
             of columns such as chosen_length_tokens + rejected_length_tokens.
+        group_by: Column whose values are groups with a budget each, such as source, prompt or
+            extra.topic; none takes all rows as one group.
     """
 
-    rows: Natural | None = None
+    rows: Natural | Mapping[str, Natural] | None = None
     fraction: Share | None = None
     tokens: Natural | None = None
     tokens_by: ColumnExpression = "length_tokens"
+    group_by: str | None = None
 
     one_of: ClassVar = ("rows", "fraction", "tokens")
 
@@ -54,32 +71,71 @@ class Budget:
         given = [value for value in (self.rows, self.fraction, self.tokens) if value is not None]
         if len(given) != 1:
             raise UsageError("set exactly one of rows, fraction and tokens")
-        if given[0] < 0 or (self.fraction is not None and self.fraction > 1):
+        if isinstance(self.rows, Mapping) and self.group_by is None:
+            raise UsageError("rows: numbers by name need group_by, the column of the groups")
+        most = float("inf") if self.fraction is None else 1
+        if not all(0 <= number <= most for number in _numbers(given[0])):
             raise UsageError(
                 f"the budget must not be negative, nor a fraction above 1; got {given[0]}"
             )
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The column that counts tokens, if any."""
-        return () if self.tokens is None else needs_of(self.tokens_by)
+        """The columns that count tokens and that group, if any."""
+        counts = () if self.tokens is None else needs_of(self.tokens_by)
+        return (*counts, *groups_needed(self.group_by))
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
-        """The column that counts tokens, as numbers."""
-        return () if self.tokens is None else reads_of(self.tokens_by)
+        """The columns that count tokens, as numbers, and the one that groups."""
+        counts = () if self.tokens is None else reads_of(self.tokens_by)
+        return counts if self.group_by is None else (*counts, (self.group_by, groups))
+
+    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Decide on each row; with ``group_by``, on each group by itself."""
+        return self._select(table) if self.group_by is None else self._by_groups(table)
+
+    def _select(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Decide on the rows of one group, or on all."""
+        raise NotImplementedError
+
+    def _by_groups(self, table: pl.DataFrame) -> pl.DataFrame:
+        assert self.group_by is not None
+        group = groups(table, self.group_by)
+        if isinstance(self.rows, Mapping):
+            refuse_unknown_groups(self.rows, group, self.group_by)
+        frame = pl.DataFrame({"group": group}).with_row_index("at")
+        decided = [pl.DataFrame(schema={"at": pl.UInt32, **DECISIONS})]
+        for value, at in frame.group_by("group", maintain_order=True).agg("at").iter_rows():
+            one = self._of_group(table[at], value)
+            decided.append(one.select(pl.Series("at", at, dtype=pl.UInt32), *DECISIONS))
+        return pl.concat(decided).sort("at").drop("at")
+
+    def _of_group(self, rows: pl.DataFrame, name: str | None) -> pl.DataFrame:
+        """Decisions on the rows of one group; the detail has its name as ``group``."""
+        number = self.rows.get(name or "") if isinstance(self.rows, Mapping) else self.rows
+        if name is None or (number is None and self.rows is not None):
+            return decide([False] * rows.height, "no_group" if name is None else "not_in_quota")
+        decided = replace(self, rows=number, group_by=None)._select(rows)
+        named = [text and detail_with(text, group=name) for text in decided["detail"]]
+        return decided.with_columns(detail=pl.Series(named, dtype=pl.String))
 
     def limit(self, height: int) -> int:
         """The most rows that can be kept of ``height``; all, where tokens are counted."""
-        if self.rows is not None:
+        if isinstance(self.rows, int):
             return min(self.rows, height)
         if self.fraction is not None:
             return min(height, max(int(self.fraction > 0), int(self.fraction * height + 0.5)))
         return height
 
     def most_kept(self, rows: int, sources: int | None = None) -> int:
-        """As `limit`, for the forecast of a run."""
-        return self.limit(rows)
+        """As `limit`, for the forecast of a run; all, where the number of groups is unknown."""
+        if isinstance(self.rows, Mapping):
+            return min(rows, sum(self.rows.values()))
+        if self.group_by is None:
+            return self.limit(rows)
+        known = sources if self.rows is not None and self.group_by == "source" else None
+        return min(rows, self.limit(rows) * known) if known else rows
 
     def known(self, table: pl.DataFrame) -> np.ndarray:
         """Mask of the rows that can be kept at all: their length is known, or not counted."""
@@ -108,6 +164,26 @@ class Budget:
         paid = int(np.searchsorted(spent, self.cost_limit(table.height), side="right"))
         taken: np.ndarray = payable[:paid]
         return taken
+
+
+def _numbers(given: float | Mapping[str, int]) -> list[float]:
+    return [*given.values()] if isinstance(given, Mapping) else [given]
+
+
+def groups_needed(group_by: str | None) -> tuple[str, ...]:
+    """The columns of a table that `groups` reads for the name of a column."""
+    if group_by is None:
+        return ()
+    return ("content" if group_by == "prompt" else base_column(group_by),)
+
+
+def refuse_unknown_groups(rows: Mapping[str, int], group: pl.Series, group_by: str) -> None:
+    """Refuse numbers of rows by name where no row of a table has one of the names."""
+    if group.len() and not set(rows) & set(group.unique()):
+        raise UsageError(
+            f"rows: no row has one of the values {', '.join(rows)} in {group_by!r}; "
+            f"there are {', '.join(map(str, group.drop_nulls().unique().sort()[:8]))}"
+        )
 
 
 class BestByColumn(ABC):

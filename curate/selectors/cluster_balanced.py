@@ -66,7 +66,7 @@ class ClusterBalanced(Budget):
         """The embeddings, and the columns that rank and count."""
         return ((self.embedding, vector_column), *reads_of(self.by), *super().reads)
 
-    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+    def _select(self, table: pl.DataFrame) -> pl.DataFrame:
         """Cluster the rows, then take one row of each cluster a round until the budget is spent."""
         found = draws(table, self.seed) if self.by is None else scores(table, self.by)
         scored = np.array(found.is_not_null(), dtype=bool)

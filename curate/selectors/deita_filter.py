@@ -52,7 +52,7 @@ class DeitaFilter(Budget):
         """The embeddings, and the columns that rank and count."""
         return ((self.embedding, vector_column), *reads_of(self.by), *super().reads)
 
-    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+    def _select(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on the rows from best to worst."""
         found = scores(table, self.by)
         scored = np.array(found.is_not_null(), dtype=bool)

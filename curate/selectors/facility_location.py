@@ -85,7 +85,7 @@ class FacilityLocation(Budget):
         """The embeddings, and the columns that rank and count."""
         return ((self.embedding, vector_column), *reads_of(self.by), *super().reads)
 
-    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+    def _select(self, table: pl.DataFrame) -> pl.DataFrame:
         """Pick rows until the budget is spent."""
         weights, weighed = self._weights(table)
         vectors = vectors_of(table, self.embedding, self.known(table) & weighed)

@@ -78,7 +78,7 @@ class KCenter(Budget):
         """The embeddings, and the columns that rank and count."""
         return ((self.embedding, vector_column), *reads_of(self.by), *super().reads)
 
-    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+    def _select(self, table: pl.DataFrame) -> pl.DataFrame:
         """Pick rows until the budget is spent."""
         vectors = vectors_of(table, self.embedding, self.known(table))
         if not len(vectors.rows):

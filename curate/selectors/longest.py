@@ -54,7 +54,7 @@ class Longest(Budget):
         """The columns of lengths and of tokens, as numbers."""
         return (*super().reads, *reads_of(self.by))
 
-    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+    def _select(self, table: pl.DataFrame) -> pl.DataFrame:
         """Rank every row by its length."""
         if self.by is not None:
             return self._kept(table, self.by, scores(table, self.by))

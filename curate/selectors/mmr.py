@@ -64,7 +64,7 @@ class MMR(Budget):
         """The embeddings, and the columns that rank and count."""
         return ((self.embedding, vector_column), *reads_of(self.by), *super().reads)
 
-    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+    def _select(self, table: pl.DataFrame) -> pl.DataFrame:
         """Pick rows until the budget is spent."""
         scored = scores(table, self.by)
         finite = np.array(scored.cast(pl.Float64).is_finite().fill_null(False), dtype=bool)

@@ -11,7 +11,8 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Natural, Seed
-from siftune.curate.rows.columns import Reader, base_column, groups
+from siftune.curate.rows.budget import groups_needed, refuse_unknown_groups
+from siftune.curate.rows.columns import Reader, groups
 from siftune.curate.rows.decisions import decide, draws, tie_order
 from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
 
@@ -53,8 +54,7 @@ class Quota:
     @property
     def needs(self) -> tuple[str, ...]:
         """The column that groups and the one that ranks."""
-        group = "content" if self.group_by == "prompt" else base_column(self.group_by)
-        return (group, *needs_of(self.by))
+        return (*groups_needed(self.group_by), *needs_of(self.by))
 
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
@@ -103,9 +103,5 @@ class Quota:
     def _quota(self, group: pl.Series) -> pl.Series:
         if not isinstance(self.rows, Mapping):
             return pl.Series("quota", [self.rows], dtype=pl.Int64).new_from_index(0, group.len())
-        if group.len() and not set(self.rows) & set(group.unique()):
-            raise UsageError(
-                f"quota: no row has one of the values {', '.join(self.rows)} in {self.group_by!r}; "
-                f"there are {', '.join(map(str, group.drop_nulls().unique().sort()[:8]))}"
-            )
+        refuse_unknown_groups(self.rows, group, self.group_by)
         return group.replace_strict(dict(self.rows), default=None, return_dtype=pl.Int64)

@@ -27,7 +27,7 @@ class Random(Budget):
 
     seed: Seed = 0
 
-    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+    def _select(self, table: pl.DataFrame) -> pl.DataFrame:
         """Draw a number for every row."""
         drawn = draws(table, self.seed)
         return keep_best(table, "draw", drawn, self, descending=False, reason="not_drawn")

@@ -11,6 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from siftune.curate.core import registry
+from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import TURNS
 from siftune.curate.core.types import Selector
 from siftune.curate.rows.chat import turn
@@ -230,3 +231,41 @@ def test_a_score_or_a_length_may_be_an_expression_of_columns(name: str) -> None:
         assert column in same.needs
         assert same(rows())["keep"].to_list() == plain(rows())["keep"].to_list()
         given |= {option: column}
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_groups_are_tables_by_themselves_with_a_budget_each(name: str) -> None:
+    table = rows().with_columns(topic=pl.Series([None, "a", "b", "b", "c"] * 12))
+    given = _rest(name) | {"group_by": "topic"}
+    alone = {
+        topic: registry.build("curate.selectors", name, _rest(name) | {"rows": count})
+        for topic, count in (("a", 3), ("b", 5))
+    }
+    grouped = registry.build("curate.selectors", name, given | {"rows": {"a": 3, "b": 5}})
+    decided = chosen(grouped, table)
+    for topic, selector in alone.items():
+        own = table.filter(pl.col("topic") == topic)
+        expected, found = chosen(selector, own), decided.filter(table["topic"] == topic)
+        assert found.drop("detail").equals(expected.drop("detail"))
+        assert 0 < found["keep"].sum() <= selector.rows
+        details = found["detail"].drop_nulls()
+        assert {json.loads(text)["group"] for text in details} == {topic}
+    assert set(decided.filter(table["topic"] == "c")["reason"]) == {"not_in_quota"}
+    assert set(decided.filter(table["topic"].is_null())["reason"]) == {"no_group"}
+    turned = table.sample(fraction=1, shuffle=True, seed=2)
+    assert_frame_equal(chosen(grouped, turned).sort("id"), decided.sort("id"))
+    each = registry.build("curate.selectors", name, given | {"rows": 2})
+    assert each(table).filter("keep").height == 6
+    assert "topic" in each.needs
+    assert each.most_kept(60) == 60
+    assert grouped.most_kept(60) == 8
+    assert (
+        registry.build(
+            "curate.selectors", name, given | {"rows": 2, "group_by": "source"}
+        ).most_kept(60, 4)
+        == 8
+    )
+    with pytest.raises(UsageError, match="rows: no row has one of the values d in 'topic'; there"):
+        registry.build("curate.selectors", name, given | {"rows": {"d": 1}})(table)
+    with pytest.raises(UsageError, match="need group_by, the column of the groups"):
+        registry.build("curate.selectors", name, _rest(name) | {"rows": {"d": 1}})
