@@ -121,6 +121,8 @@ def fit_quality(
 
 
 def _lines(head: Head) -> list[str]:
+    from siftune.curate.judging.trained import figure_lines
+
     facts = head.facts
     left_out = f"; {facts['left_out']:,} without a label or a text left out" * bool(
         facts["left_out"]
@@ -131,12 +133,4 @@ def _lines(head: Head) -> list[str]:
     ]
     if facts["uncalibrated"]:
         found.insert(1, f"not calibrated, its log-odds stay as fitted: {facts['uncalibrated']}")
-    width = max(map(len, facts["figures"]))
-    for name, one in facts["figures"].items():
-        value = (
-            f"none ({one['why']})"
-            if one["value"] is None
-            else f"{one['value']:.3f} ({one['low']:.3f} … {one['high']:.3f})"
-        )
-        found.append(f"  {name.replace('_', ' '):<{width}}  {value}")
-    return found
+    return found + figure_lines(facts["figures"])

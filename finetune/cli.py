@@ -32,6 +32,7 @@ from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder
 from siftune.finetune.core import distributed
 from siftune.finetune.core.methods import (
+    JUDGE,
     PREFERENCE,
     TOOLS,
     TRAINER_GROUP,
@@ -53,6 +54,7 @@ _OUTS: Final = {"evaluate": "evaluation", "sample": "samples", "compare": "compa
 _DATA: Final = {
     "sft": "Data: conversations, text, or pairs, of which the chosen side is learned.",
     "reward_model": "Data: preference rows (a prompt, a chosen and a rejected answer).",
+    "judge": "Data: preference rows or ranked lists, or rows with a label, such as a rating.",
     "ppo": "Data: rows with prompts; known answers are read by rewards that need them.",
     "init": "Data: a .txt file, or text rows.",
     "evaluate": "Data: held-out rows with prompts, or pairs to judge.",
@@ -84,7 +86,7 @@ class _Methods(ComponentGroup):
 
     def sections(self) -> Iterator[tuple[str, Sequence[str]]]:
         """Trainers, the objectives of each family, then the tools."""
-        yield "Trainers", tuple(TRAINERS)
+        yield "Trainers", (*TRAINERS, JUDGE[1])
         for group, title in _TITLES.items():
             yield title, [name for name in names(group) if name not in TRAINERS]
         yield "Tools", (*TOOLS, *self.commands)
@@ -98,6 +100,8 @@ class _Methods(ComponentGroup):
         """A trainer, or an objective."""
         if command in TOOLS:
             return TOOLS[command]
+        if command == JUDGE[1]:
+            return JUDGE
         if command in TRAINERS:
             return TRAINER_GROUP, TRAINERS[command]
         group = family_of(command)
@@ -109,6 +113,8 @@ class _Methods(ComponentGroup):
             return _conformance_command() if command == "conformance" else _compare_command()
         if command in TOOLS:
             return _component_command(command, *TOOLS[command])
+        if command == JUDGE[1]:
+            return _component_command(command, *JUDGE)
         if command in TRAINERS:
             return _component_command(command, TRAINER_GROUP, TRAINERS[command])
         group, name = self.place(command) or ("", command)
@@ -305,13 +311,32 @@ def _print_result(result: Any) -> None:
     from siftune.finetune.runs.summary import evaluation_lines, last_lines
 
     if (result.model / "metrics.jsonl").is_file():
-        echo("\n".join(last_lines(result)))
+        echo("\n".join([*last_lines(result), *_judge_lines(result.model)]))
         return
     if (result.model / "evaluation.json").is_file():
         echo("\n".join(evaluation_lines(result)))
         return
     metrics = ", ".join(f"{name} {value}" for name, value in as_text(result.metrics).items())
     echo(f"{result.model}: {result.rows:,} rows; {metrics}")
+
+
+def _judge_lines(model: Path) -> list[str]:
+    """The figures of a trained judge; of other models no lines."""
+    from siftune.curate.judging.trained import figure_lines, trained_judge
+
+    judge = trained_judge(model)
+    if judge is None:
+        return []
+    facts = judge.facts
+    rows = f"{facts['held_out_rows']:,} held-out rows of {facts['held_out_prompts']:,} prompts"
+    without = f"; {facts['unjudged']:,} without a verdict" * bool(facts["unjudged"])
+    why = facts["uncalibrated"]
+    return [
+        f"  on {rows}{without}, with 95 % intervals:",
+        *(f"  {line}" for line in figure_lines(facts["figures"])),
+        *([f"  not calibrated: {why}"] if why else []),
+        f"  to judge with it: siftune curate judge ROWS --judge {model} --out judged",
+    ]
 
 
 if __name__ == "__main__":

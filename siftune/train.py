@@ -1,7 +1,7 @@
 """Train and evaluate models: a function for every method, named as its command.
 
-``train.sft``, ``train.reward``, ``train.ppo``, ``train.init``, and one for every objective:
-``train.dpo``, ``train.kto``, ... ``dir(siftune.train)`` lists them. Each takes rows
+``train.sft``, ``train.reward``, ``train.judge``, ``train.ppo``, ``train.init``, and one for every
+objective: ``train.dpo``, ``train.kto``, ... ``dir(siftune.train)`` lists them. Each takes rows
 (`siftune.Rows`, a frame, a list of dicts, or a path), the options of its command, and the folder
 ``out``. It returns what it left: ``.model`` (a folder, which the next training takes), ``.rows``
 and ``.metrics``. A model may also be an object of `transformers`, with its ``tokenizer=``; it stays
@@ -21,6 +21,7 @@ from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.registry import checked, closest, find, options, summary
 from siftune.curate.files.outputs import check_folder, overwriting
 from siftune.finetune.core.methods import (
+    JUDGE,
     PREFERENCE,
     TRAINER_GROUP,
     TRAINERS,
@@ -49,7 +50,7 @@ _SAMPLE: Final = ("finetune.tools", "sample")
 
 def methods() -> tuple[str, ...]:
     """Names of all functions of this module that train."""
-    return tuple(dict.fromkeys(("init", *TRAINERS, *objectives())))
+    return tuple(dict.fromkeys(("init", *TRAINERS, JUDGE[1], *objectives())))
 
 
 def __dir__() -> list[str]:
@@ -89,6 +90,8 @@ def _components(name: str) -> tuple[type[Any], type[Any] | None]:
     """The class that has the options of a method; of an objective, the trainer's too."""
     if name == "init":
         return find(*_INIT), None
+    if name == JUDGE[1]:
+        return find(*JUDGE), None
     if name in TRAINERS:
         return find(TRAINER_GROUP, TRAINERS[name]), None
     group = family_of(name)
@@ -307,5 +310,7 @@ def _doc(name: str, own: type[Any], trainer: type[Any] | None) -> str:
 def _place_of(name: str) -> tuple[str, str]:
     if name == "init":
         return _INIT
+    if name == JUDGE[1]:
+        return JUDGE
     group = None if name in TRAINERS else family_of(name)
     return (TRAINER_GROUP, TRAINERS[name]) if group is None else (group, name)

@@ -6,31 +6,18 @@ a row is judged by have chosen the strength of the penalty without it, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from siftune.curate.core.errors import DataError
+from siftune.curate.heads.calibrating import calibrated, figures, unit
 from siftune.curate.heads.features import Features
-from siftune.curate.heads.head import Head, Kind
-from siftune.curate.judge_stats.agreement import accuracy, spearman
-from siftune.curate.judge_stats.calibration import (
-    Calibration,
-    Calibrator,
-    Method,
-    brier,
-    calibrate,
-    rms_calibration_error,
-)
-from siftune.curate.judge_stats.intervals import (
-    Estimate,
-    Floats,
-    NotEstimableError,
-    mean,
-    prompt_index,
-)
+from siftune.curate.heads.head import Head
+from siftune.curate.judge_stats.calibration import Kind, Method
+from siftune.curate.judge_stats.intervals import Floats, prompt_index
 
 __all__ = ["LEAST", "Labelled", "cross_fitted", "fit_head"]
 
@@ -69,13 +56,13 @@ def fit_head(rows: Labelled, features: Features, method: Method = "platt", seed:
         DataError: too few rows or prompts, or labels that are all the same.
     """
     x, known = _matrix(rows, features)
-    labels, low, high = _unit(rows.kind, rows.labels[known])
+    labels, low, high = unit(rows.kind, rows.labels[known])
     index, count = _groups(rows, known)
     _refuse_few(rows.kind, labels, count)
     center, scale = _scaling(x, features.blocks, rows.kind)
     fitted = _Fit(rows.kind, (x - center) / scale, labels, index, seed)
     raw = fitted.held_out()
-    calibration, why_not = _calibration(rows.kind, raw, labels, index, method)
+    calibration, why_not = calibrated(rows.kind, raw, labels, index, method)
     penalty = fitted.best(np.ones(labels.size, bool))
     weights, offset = fitted.solve(np.ones(labels.size, bool), penalty)
     weights = weights / scale
@@ -87,7 +74,7 @@ def fit_head(rows: Labelled, features: Features, method: Method = "platt", seed:
         "folds": _FOLDS,
         "seed": seed,
         "uncalibrated": why_not,
-        "figures": _figures(rows.kind, raw, calibration, labels, high - low, index),
+        "figures": figures(rows.kind, raw, calibration.cross_fitted, labels, high - low, index),
     }
     return Head(
         rows.kind,
@@ -108,7 +95,7 @@ def cross_fitted(rows: Labelled, features: Features, seed: int = 0) -> Floats:
         DataError: as `fit_head`.
     """
     x, known = _matrix(rows, features)
-    labels, _, _ = _unit(rows.kind, rows.labels[known])
+    labels, _, _ = unit(rows.kind, rows.labels[known])
     index, count = _groups(rows, known)
     _refuse_few(rows.kind, labels, count)
     center, scale = _scaling(x, features.blocks, rows.kind)
@@ -130,14 +117,6 @@ def _matrix(rows: Labelled, features: Features) -> tuple[Floats, Any]:
         x = x - features(rows.prompts, rows.others)
     known = np.isfinite(x).all(1) & np.isfinite(rows.labels)
     return x[known], known
-
-
-def _unit(kind: Kind, labels: Floats) -> tuple[Floats, float, float]:
-    """Labels from 0 to 1, and their range."""
-    if kind != "rating" or not labels.size:
-        return labels, 0.0, 1.0
-    low, high = float(labels.min()), float(labels.max())
-    return (labels - low) / max(high - low, 1e-12), low, high
 
 
 def _refuse_few(kind: Kind, labels: Floats, prompts: int) -> None:
@@ -240,55 +219,3 @@ def _log_loss(at: Floats, x: Floats, y: Floats, penalty: float, free: bool) -> t
     loss = float((np.logaddexp(0, raw) - y * raw).mean() + penalty / 2 * at[:-1] @ at[:-1])
     gradient = np.append(x.T @ off / y.size + penalty * at[:-1], off.mean() if free else 0.0)
     return loss, gradient
-
-
-def _calibration(
-    kind: Kind, raw: Floats, labels: Floats, index: Any, method: Method
-) -> tuple[Calibration, str | None]:
-    """The calibration, or why there is none: log-odds of held-out rows then stay what they are."""
-    x, y, prompts = raw, labels, index
-    if kind == "pairs":  # each pair in both orders: the curve is then symmetric
-        x, y, prompts = np.append(raw, -raw), np.append(labels, 1 - labels), np.tile(index, 2)
-    try:
-        found = calibrate(x, y, prompts, method=method)
-    except NotEstimableError as error:
-        if kind == "rating" or np.ptp(x) == 0:
-            raise DataError(f"the head cannot be calibrated: {error}") from None
-        identity = Calibrator("platt", slope=1.0)
-        return Calibration(identity, identity(raw)), str(error)
-    if kind != "pairs":
-        return found, None
-    symmetric = Calibrator("platt", slope=found.calibrator.slope)  # an offset is rounding
-    return Calibration(symmetric, found.cross_fitted[: raw.size]), None
-
-
-def _figures(
-    kind: Kind, raw: Floats, calibration: Calibration, labels: Floats, width: float, index: Any
-) -> dict[str, Any]:
-    """Estimates with their intervals by name, or the reason why there is none."""
-    told = calibration.cross_fitted
-    made: Mapping[str, Callable[[], Estimate]] = {
-        "spearman": lambda: spearman(raw, labels, index),
-        "mean_absolute_error": lambda: mean(width * np.abs(told - labels), index),
-        "mean_absolute_error_of_the_mean": lambda: mean(
-            width * np.abs(labels - labels.mean()), index
-        ),
-    }
-    if kind != "rating":
-        sure = labels != 0.5
-        both = [told, labels, index]
-        if kind == "pairs":  # in one order alone the better answer would always be the first
-            both = [np.append(told, 1 - told), np.append(labels, 1 - labels), np.tile(index, 2)]
-        made = {
-            "accuracy": lambda: accuracy((told > 0.5)[sure], (labels > 0.5)[sure], index[sure]),
-            "brier": lambda: brier(told, labels, index),
-            "calibration_error": lambda: rms_calibration_error(*both),
-        }
-    found: dict[str, Any] = {}
-    for name, figure in made.items():
-        try:
-            one = figure()
-            found[name] = {"value": one.value, "low": one.low, "high": one.high}
-        except NotEstimableError as error:
-            found[name] = {"value": None, "why": str(error)}
-    return found

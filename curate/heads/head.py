@@ -8,19 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import orjson
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.heads.features import Features
-from siftune.curate.judge_stats.calibration import Calibrator
+from siftune.curate.judge_stats.calibration import Calibrator, Kind, Scale
 from siftune.curate.judge_stats.intervals import Floats
 
-__all__ = ["FACTS", "Head", "Kind", "is_head", "load_head"]
-
-Kind: TypeAlias = Literal["rating", "binary", "pairs"]
+__all__ = ["FACTS", "Head", "is_head", "load_head"]
 
 FACTS: Final = "head.json"
 _WEIGHTS: Final = "weights.safetensors"
@@ -31,10 +29,8 @@ _FORMAT: Final = 1
 class Head:
     """A linear function of the features of a prompt and an answer, and its calibration.
 
-    A head of ``rating`` gives a number from ``low`` to ``high``, the range of its labels; one of
-    ``binary`` a probability; one of ``pairs`` a strength, of which the difference between two
-    answers to a prompt is the log-odds of the first being better (Bradley and Terry 1952).
-    ``facts`` are what it was fitted on, and its cross-validated figures.
+    What its scores are depends on its ``kind`` (`Scale`). ``facts`` are what it was fitted on, and
+    its cross-validated figures.
     """
 
     kind: Kind
@@ -54,9 +50,7 @@ class Head:
 
     def scores(self, raw: Floats) -> Floats:
         """The calibrated scores of the linear function's values."""
-        if self.kind == "pairs":
-            return self.calibrator.slope * raw
-        return self.low + (self.high - self.low) * self.calibrator(raw)
+        return Scale(self.kind, self.calibrator, self.low, self.high)(raw)
 
     @cached_property
     def described(self) -> dict[str, Any]:
@@ -120,11 +114,9 @@ def load_head(folder: str | Path, cache: str | None = None) -> Head:
         if facts["format"] != _FORMAT or facts["weights_sha256"] != _sha(held):
             raise ValueError(f"{_WEIGHTS} is not the one that {FACTS} names")
         weights = load(held)["weights"]
-        known = {**facts["calibrator"]}
-        for name in ("scores", "probabilities"):
-            known[name] = tuple(known[name])
         offset, low, high = (float(facts[name]) for name in ("offset", "low", "high"))
-        calibrator, kind, features = Calibrator(**known), facts["kind"], facts["features"]
+        calibrator = Calibrator.of(facts["calibrator"])
+        kind, features = facts["kind"], facts["features"]
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise UsageError(f"{folder}: the quality head is damaged ({error}): fit it again") from None
     made = Features.of(features, cache)

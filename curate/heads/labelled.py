@@ -12,13 +12,15 @@ import orjson
 import polars as pl
 
 from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.schema import kind_of
 from siftune.curate.heads.fitting import Labelled
-from siftune.curate.heads.head import Kind
+from siftune.curate.judge_stats.calibration import Kind
+from siftune.curate.judge_stats.intervals import Floats
 from siftune.curate.rows.chat import contents, last_turn
 from siftune.curate.rows.columns import nearest_columns
 from siftune.curate.rows.table import Table
 
-__all__ = ["labelled_rows"]
+__all__ = ["labelled_rows", "labels_of", "pairs_of"]
 
 _WINNERS: Final = {"first": 1.0, "second": 0.0, "tie": 0.5}
 _SHOWN: Final = 40  # characters of a bad label
@@ -47,37 +49,57 @@ def labelled_rows(table: Table, label: str | None, positive: str | None = None) 
     }
     if table.kind not in columns:
         raise UsageError(f"rows of kind {table.kind} have no prompt with an answer to be fitted to")
-    if table.kind == "conversation" and label is None:
-        raise UsageError("name the column with the labels: --label COLUMN")
     rows = table.gather(
         ["content", *(["extra"] if "extra" in table.columns else ()), *_own(table, label)]
     )
     texts = [list(one) for one in columns[table.kind](rows)]
-    values = _values(rows, table, label)
-    pairs = table.kind == "preference"
+    kind, numbers = labels_of(rows, label, positive, table.columns)
+    return Labelled(kind, texts[0], texts[1], numbers, texts[2] if kind == "pairs" else None)
+
+
+def labels_of(
+    rows: pl.DataFrame,
+    label: str | None,
+    positive: str | None = None,
+    known: Sequence[str] = (),
+) -> tuple[Kind, Floats]:
+    """What the labels of ``rows`` are, and the number of each; NaN where it has none.
+
+    Rows and ``label`` are as in `labelled_rows`; ``known`` has columns that a mistake may mean.
+
+    Raises:
+        UsageError: the rows need a label, or there is no such column.
+        DataError: a label is of another kind; the text names the row.
+    """
+    kind = kind_of(rows)
+    if kind == "conversation" and label is None:
+        raise UsageError("name the column with the labels: --label COLUMN")
+    values = _values(rows, kind, label, known or rows.columns)
+    pairs = kind == "preference"
     numbers = np.array(
         [_number(value, rows["id"][at], label, pairs, positive) for at, value in enumerate(values)]
     )
     yes_or_no = pairs or bool(np.isin(numbers[~np.isnan(numbers)], (0, 1)).all())
-    kind: Kind = "pairs" if pairs else "binary" if yes_or_no else "rating"
-    return Labelled(kind, texts[0], texts[1], numbers, texts[2] if pairs else None)
+    return "pairs" if pairs else "binary" if yes_or_no else "rating", numbers
 
 
 def _own(table: Table, label: str | None) -> list[str]:
     return [] if label is None or label not in table.columns else [label]
 
 
-def _values(rows: pl.DataFrame, table: Table, label: str | None) -> Sequence[Any]:
+def _values(
+    rows: pl.DataFrame, kind: str, label: str | None, known: Sequence[str]
+) -> Sequence[Any]:
     """The label of each row; null where it has none."""
     if label is None:
-        return [1.0] * rows.height if table.kind == "preference" else rows["label"].to_list()
-    if label in table.columns:
+        return [1.0] * rows.height if kind == "preference" else rows["label"].to_list()
+    if label in rows.columns:
         return rows[label].to_list()
     extras = rows["extra"].to_list() if "extra" in rows.columns else [None] * rows.height
     found = [orjson.loads(text) if text else {} for text in extras]
     if not any(label in one for one in found):
-        known = dict.fromkeys(name for one in found for name in one)
-        advice = nearest_columns(label, (*table.columns, *known))
+        fields = dict.fromkeys((*known, *(name for one in found for name in one)))
+        advice = nearest_columns(label, tuple(fields))
         raise UsageError(f"--label: the rows have no column or field {label!r}; {advice}")
     return [one.get(label) for one in found]
 
@@ -118,7 +140,18 @@ def _pairs(batch: pl.DataFrame) -> Iterator[tuple[str | None, str, str]]:
     lists = (batch["completions"].to_list(), batch["scores"].to_list())
     for prompt, answers, scores in zip(contents(batch["prompt"]), *lists, strict=True):
         told = ["\n\n".join(turn["content"] or "" for turn in turns) for turns in answers or ()]
-        rated = zip(told, scores or (), strict=False)
-        for (one, high), (other, low) in itertools.permutations(rated, 2):
-            if high is not None and low is not None and high > low:
-                yield prompt, one, other
+        for better, worse in pairs_of(scores or ()):
+            if max(better, worse) < len(told):
+                yield prompt, told[better], told[worse]
+
+
+def pairs_of(scores: Sequence[float | None]) -> list[tuple[int, int]]:
+    """Places of the better and the worse answer in each pair of a list whose scores differ.
+
+    >>> pairs_of([2.0, None, 3.0, 2.0])
+    [(2, 0), (2, 3)]
+    """
+    known = [(at, score) for at, score in enumerate(scores) if score is not None]
+    return [
+        (one, other) for (one, high), (other, low) in itertools.permutations(known, 2) if high > low
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -23,14 +23,18 @@ from siftune.curate.judge_stats.logistic import fit_logistic
 __all__ = [
     "Calibration",
     "Calibrator",
+    "Kind",
     "Method",
+    "Scale",
     "brier",
     "calibrate",
     "rms_calibration_error",
 ]
 
 Prompts: TypeAlias = Sequence[Any] | npt.NDArray[Any] | None
-Method: TypeAlias = Literal["platt", "isotonic"]
+Method: TypeAlias = Literal["platt", "isotonic", "linear"]
+Kind: TypeAlias = Literal["rating", "binary", "pairs"]
+"""What a trained judge learned from: numbers, a yes or no, or which of two answers is better."""
 
 _BINS: Final = 10
 _LEAST: Final = 50  # prompts; with fewer a bin has too few
@@ -41,7 +45,7 @@ class Calibrator:
     """A map from scores to probabilities of a gold 1, as plain numbers that JSON holds.
 
     ``scores`` and ``probabilities`` are its knots; Platt's curve has ``slope`` and ``offset``
-    instead: ``σ(slope score + offset)``.
+    instead, ``σ(slope score + offset)``, and so has a line, which ends at 0 and 1.
     """
 
     method: Method
@@ -55,8 +59,38 @@ class Calibrator:
         given = np.asarray(scores, float)
         if self.method == "platt":
             return np.asarray(1 / (1 + np.exp(-(self.slope * given + self.offset))))
+        if self.method == "linear":
+            return np.clip(self.slope * given + self.offset, 0.0, 1.0)
         found = np.interp(given, self.scores, self.probabilities)
         return np.where(np.isnan(given), np.nan, found)
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Calibrator:
+        """The calibrator that ``dataclasses.asdict`` made ``facts`` of, which JSON has held."""
+        knots = {name: tuple(facts[name]) for name in ("scores", "probabilities")}
+        return cls(**{**facts, **knots})
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The scores that the raw numbers of a trained judge become, by its calibration.
+
+    Of ``rating`` they are numbers from ``low`` to ``high``, the range of its labels, of ``binary``
+    probabilities; of ``pairs`` strengths, of which the difference between two answers to a prompt
+    is the log-odds of the first being better (Bradley and Terry 1952).
+    """
+
+    kind: Kind
+    calibrator: Calibrator
+    low: float = 0.0
+    high: float = 1.0
+
+    def __call__(self, raw: npt.ArrayLike) -> Floats:
+        """Calibrated scores; NaN stays NaN."""
+        given = np.asarray(raw, float)
+        if self.kind == "pairs":
+            return self.calibrator.slope * given
+        return self.low + (self.high - self.low) * self.calibrator(given)
 
 
 @dataclass(frozen=True)
@@ -75,10 +109,11 @@ def calibrate(
     method: Method = "platt",
     folds: int = 5,
 ) -> Calibration:
-    """Fit a `Calibrator` of ``scores`` on ``gold`` (0 or 1; isotonic: any in 0 … 1).
+    """Fit a `Calibrator` of ``scores`` on ``gold`` (0 or 1; isotonic and linear: any in 0 … 1).
 
     Platt 1999 has two numbers and does with dozens of gold rows; isotonic regression (Zadrozny and
-    Elkan 2002) takes any monotone shape and wants hundreds. Judge a calibration only by its
+    Elkan 2002) takes any monotone shape and wants hundreds; a line, by least squares, is for scores
+    that are estimates of ``gold`` already. Judge a calibration only by its
     cross-fitted probabilities: the rows of a prompt are all in one fold.
 
     Raises:
@@ -111,6 +146,9 @@ def _fitted(method: Method, scores: Floats, gold: Floats) -> Calibrator:
     spread = scores.std()
     if spread == 0:
         raise NotEstimableError("the judge gave every row the same score")
+    if method == "linear":
+        slope = float(np.mean((scores - scores.mean()) * (gold - gold.mean()))) / spread**2
+        return Calibrator("linear", slope=slope, offset=float(gold.mean() - slope * scores.mean()))
     # Platt's targets: pulled in by one row of each label, so that separated scores have a fit
     wins, losses = gold.sum(), (1 - gold).sum()
     target = gold * (wins + 1) / (wins + 2) + (1 - gold) / (losses + 2)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from siftune.curate.judging.pairs import probability
 from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError, UnparsedError
 
 __all__ = ["ClassifierScore"]
@@ -77,7 +78,5 @@ class ClassifierScore:
         """The scores, and the preference of two."""
         preference = None
         if len(parsed) == 2:
-            margin = parsed[0] - parsed[1]
-            low = math.exp(-abs(margin))  # without overflow
-            preference = (1.0 if margin >= 0 else low) / (1 + low)
+            preference = probability(parsed[0] - parsed[1])
         return {"score": parsed[0], "scores": list(parsed), "preference": preference}

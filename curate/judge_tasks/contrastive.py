@@ -11,7 +11,14 @@ from typing import Any, ClassVar
 import polars as pl
 
 from siftune.curate.core.ranges import Count, Positive
-from siftune.curate.judging.pairs import PAIR_COLUMNS, Shown, both_orders, pair_values, preferred
+from siftune.curate.judging.pairs import (
+    PAIR_COLUMNS,
+    Shown,
+    both_orders,
+    pair_values,
+    preferred,
+    probability,
+)
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.types import Answer, Item, Question
 
@@ -42,6 +49,8 @@ class Contrastive:
         temperature: Temperature at which they are sampled; at 0 they would be the same.
         max_tokens: Limit of a judgement; a longer one is an error.
         max_chars: Characters of each message that the judge is shown; null shows all.
+        calibration: Slope c of a calibrated preference, ``1 / (1 + exp(-c (2 m - 1)))`` for the
+            mean verdict m, which `siftune finetune judge` fits; null leaves the mean.
     """
 
     criteria: str = "helpfulness, relevance, accuracy, depth and level of detail"
@@ -49,6 +58,7 @@ class Contrastive:
     temperature: Positive = 0.8
     max_tokens: Count = 400
     max_chars: Count | None = MAX_CHARS
+    calibration: float | None = None
 
     answers: ClassVar = 2
     adds: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
@@ -87,8 +97,11 @@ class Contrastive:
     def verdict(self, item: Item, parsed: Sequence[tuple[Shown, str]]) -> Mapping[str, Any]:
         """Mean verdict, verdicts and texts."""
         wins = [shown.verdict for shown, _ in parsed]
+        values = pair_values(_majority(wins[::2]), _majority(wins[1::2]))
+        if self.calibration is not None:
+            values["preference"] = probability(self.calibration * (2 * values["preference"] - 1))
         return {
-            **pair_values(_majority(wins[::2]), _majority(wins[1::2])),
+            **values,
             "verdicts": [
                 "second" if win == number % 2 else "first" for number, win in enumerate(wins)
             ],

@@ -12,6 +12,7 @@ from siftune.curate.chat.encoding import encode_unmasked
 from siftune.curate.chat.templates import ENCODER
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Count
+from siftune.curate.judging.trained import TrainedJudge, trained_judge
 from siftune.curate.judging.types import Answer, BackendError, Question
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.model_files import read_object
@@ -45,8 +46,9 @@ class Classifier:
     Their messages are the conversation itself, without a rubric; a question with a rubric is an
     error, since its score would be that of the rubric. A model with one output answers with the
     number as text, one with several with the probabilities (softmax) of its classes, by the names
-    in its ``config.json``. The conversation is written in the model's own chat template, or, for
-    an encoder without one, with its separator after each turn.
+    in its ``config.json``. A model of `siftune finetune judge` answers with its calibrated score,
+    of labels of yes and no with its probability. The conversation is written in the model's own
+    chat template, or, for an encoder without one, with its separator after each turn.
 
     A conversation beyond the model's window has the error ``too_long``: nothing is cut. In fp32
     they run in batches, in bf16 one by one; the head is fp32.
@@ -64,8 +66,9 @@ class Classifier:
 
     @cached_property
     def identity(self) -> str:
-        """Hash of weights, tokenizer and chat template, and the number format."""
-        return f"classifier {folder_hash(self._folder)} {self.number_format}"
+        """Hash of weights, tokenizer, chat template and calibration, and the number format."""
+        own = "" if self._trained is None else f" {self._trained.identity}"
+        return f"classifier {folder_hash(self._folder)} {self.number_format}{own}"
 
     def answer(self, questions: Sequence[Question]) -> list[Answer | BackendError]:
         """One answer, or the failure, for each question, in order.
@@ -143,6 +146,11 @@ class Classifier:
     def _answer(self, values: Sequence[float], tokens: int) -> Answer | BackendError:
         if not all(map(math.isfinite, values)):
             return BackendError("not_finite", "the score is not finite", permanent=True)
+        if self._trained is not None:
+            score = self._trained.score(values)
+            if self._trained.scale.kind != "binary":
+                return Answer(repr(score), input_tokens=tokens, output_tokens=0)
+            return Answer(None, {"0": 1 - score, "1": score}, input_tokens=tokens, output_tokens=0)
         if len(values) == 1:
             return Answer(repr(values[0]), input_tokens=tokens, output_tokens=0)
         most = max(values)
@@ -165,6 +173,10 @@ class Classifier:
                 "without `classifier:`"
             )
         return folder
+
+    @cached_property
+    def _trained(self) -> TrainedJudge | None:
+        return trained_judge(self._folder)
 
     @cached_property
     def _loaded(self) -> Any:

@@ -10,7 +10,7 @@ import polars as pl
 from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judging.judge_columns import judge_task
-from siftune.curate.judging.spec import named_judge
+from siftune.curate.judging.spec import default_task
 from siftune.curate.judging.types import Task
 
 __all__ = ["judge_stage", "scorer_of"]
@@ -22,7 +22,8 @@ def judge_stage(
     """Scorer and options for rows of ``kind``.
 
     ``judge`` is a text or a function, or a list of them, which vote; ``task`` a name or a class, by
-    default ``pairwise`` for pairs, ``alpagasus`` for others, ``classifier_score`` for classifiers.
+    default the one that the judge was trained for, else ``pairwise`` for pairs, ``alpagasus`` for
+    others.
 
     >>> judge_stage("preference", ["smollm2", "https://host/v1#m"])
     ('judge_pairwise', {'judge': 'smollm2', 'task': 'pairwise', 'panel': ('https://host/v1#m',)})
@@ -36,11 +37,12 @@ def judge_stage(
     first, *panel = (
         one if isinstance(one, Mapping) else name_and_options(one)[0] for one in listed
     )
-    default = "pairwise" if kind == "preference" else "alpagasus"
-    if named_judge(first)[0] == "classifier":  # which has no use for a rubric
-        default = "classifier_score"
-    name = default if task is None else name_and_options(task)[0]
+    own, task_options = default_task(first)
+    usual = "pairwise" if kind == "preference" else "alpagasus"
+    name = (own or usual) if task is None else name_and_options(task)[0]
     given = dict(options or {}) | {"judge": first, "task": name}
+    if name == own and task_options:
+        given["task_options"] = {**task_options, **given.get("task_options", {})}
     if panel:
         given["panel"] = tuple(panel)
     return scorer_of(judge_task(name, given.get("task_options", {}))), given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
@@ -13,7 +14,7 @@ from siftune.curate.judging.parsing import Asked, Where, distribution, label
 from siftune.curate.judging.rating import prompted
 from siftune.curate.judging.types import Answer, Item, UnjudgeableError
 
-__all__ = ["PAIR_COLUMNS", "TIE", "Shown", "both_orders", "pair_values", "preferred"]
+__all__ = ["PAIR_COLUMNS", "TIE", "Shown", "both_orders", "pair_values", "preferred", "probability"]
 
 PAIR_COLUMNS: Final[Mapping[str, type[pl.DataType]]] = {
     "winner": pl.String,
@@ -74,6 +75,16 @@ def preferred(
     best = {_VALUE[name] for name, value in probabilities.items() if value == likeliest}
     expected = sum(_VALUE[name] * value for name, value in probabilities.items())
     return Shown(best.pop() if len(best) == 1 else 0.5, expected)
+
+
+def probability(log_odds: float) -> float:
+    """``1 / (1 + exp(-log_odds))``, without overflow.
+
+    >>> probability(0.0), probability(-1000.0)
+    (0.5, 0.0)
+    """
+    low = math.exp(-abs(log_odds))
+    return (1.0 if log_odds >= 0 else low) / (1 + low)
 
 
 def pair_values(given: Shown, swapped: Shown) -> dict[str, Any]:

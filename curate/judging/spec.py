@@ -12,11 +12,14 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.redact import hidden
 from siftune.curate.core.registry import build, names
 from siftune.curate.judging.spending import Prices
+from siftune.curate.judging.trained import trained_judge
 from siftune.curate.judging.types import AsyncBackend, Backend
+from siftune.curate.models.model_files import read_object
 
 __all__ = [
     "JUDGES",
     "check_judge",
+    "default_task",
     "judge_backend",
     "judge_prices",
     "named_judge",
@@ -26,9 +29,12 @@ __all__ = [
 
 JUDGES: Final = "curate.judges"
 _FORMS: Final = (
-    "the name or folder of a model, URL#MODEL for a server, decision+URL#MODEL, classifier:FOLDER, "
-    "fitted:FOLDER, scripted:FILE.py:NAME, or backend: NAME with its options"
+    "the name or folder of a model or a trained judge, URL#MODEL for a server, decision+URL#MODEL, "
+    "classifier:FOLDER, fitted:FOLDER, scripted:FILE.py:NAME, or backend: NAME with its options"
 )
+_SCORING: Final = ("classifier", "fitted")  # they score conversations, and answer no questions
+_HEAD: Final = "head.json"  # of `curate fit-quality`
+_CONFIG: Final = "config.json"
 _WITHOUT_COST: Final = ("local_model", "classifier", "fitted")
 _PREFIXES: Final = {
     "classifier:": ("classifier", "model"),
@@ -88,6 +94,11 @@ def named_judge(text: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     ('local_model', {'model': 'smollm2'})
     >>> named_judge("scripted:judges.py:longer")
     ('scripted', {'function': 'judges.py:longer'})
+
+    A folder is a trained judge's, a quality head's, or a chat model's, by a file in it.
+
+    Raises:
+        UsageError: a text names no judge, or a folder whose model answers no questions.
     """
     if isinstance(text, Mapping):
         name, own = named_judge(str(text.get("backend", "")))
@@ -106,7 +117,42 @@ def named_judge(text: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         return "scripted", {"function": text}
     if not text.strip() or "://" in text:
         raise UsageError(f"judge: expected {_FORMS}; got {hidden(text)!r}")
-    return "local_model", {"model": text}
+    return _kind_of_folder(text), {"model": text}
+
+
+def default_task(judge: str | Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """The task that a judge was made for, with its options; None where it takes any.
+
+    >>> default_task("classifier:reward"), default_task("smollm2")
+    (('classifier_score', {}), (None, {}))
+    """
+    name, own = named_judge(judge)
+    trained = trained_judge(own["model"]) if name in ("classifier", "local_model") else None
+    if trained is not None:
+        return trained.task, dict(trained.task_options)
+    return ("classifier_score" if name in _SCORING else None), {}
+
+
+def _kind_of_folder(folder: str) -> str:
+    """The judge that answers with the model in ``folder``.
+
+    Raises:
+        UsageError: it is a reward model or a classifier, which has to be named so.
+    """
+    trained = trained_judge(folder)
+    if trained is not None:
+        return trained.backend
+    path = Path(folder)
+    if (path / _HEAD).is_file():
+        return "fitted"
+    if (path / _CONFIG).is_file():
+        kinds = read_object(path / _CONFIG).get("architectures") or []
+        if any(str(kind).endswith("ForSequenceClassification") for kind in kinds):
+            raise UsageError(
+                f"judge {folder}: a reward model or classifier, which scores conversations and "
+                f"answers no questions: name it classifier:{folder}"
+            )
+    return "local_model"
 
 
 def judge_prices(

@@ -13,6 +13,7 @@ from siftune.curate.core.registry import declared, names
 
 __all__ = [
     "FAMILIES",
+    "JUDGE",
     "OPTIONS_OF_ARGUMENTS",
     "PREFERENCE",
     "SET_BY_US",
@@ -45,6 +46,7 @@ _OPTIONS_OF_SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
     "batch": ("batch_size",),
     "output_dir": ("out",),
     "model_name_or_path": ("model",),
+    "base": ("model",),
     "model_name": ("model",),
     "sft_model_path": ("model",),
     "reward_model_path": ("reward",),
@@ -156,6 +158,9 @@ def _trainers() -> dict[str, str]:
 
 TRAINERS: Final = _trainers()
 """Methods that are a trainer of their own, and its name in `TRAINER_GROUP`."""
+
+JUDGE: Final = ("finetune.judge_training", "judge")
+"""Package and module of the training of a judge; in recipes ``judge`` is a step that asks one."""
 
 TOOLS: Final = {
     **{name: ("finetune.tools", name) for name in ("init", "evaluate", "sample")},

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-__all__ = ["EvalResult", "TrainResult", "Trainer"]
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["EvalResult", "Finishing", "TrainResult", "Trainer"]
+
+Finishing: TypeAlias = "Callable[[Any, Any, pl.DataFrame, Mapping[str, Any]], Mapping[str, Any]]"
+"""What a training does before its folder is written: ``finishing(model, tokenizer, held_out,
+facts)`` with the whole model gives facts that replace some of these."""
 
 
 @dataclass(frozen=True)

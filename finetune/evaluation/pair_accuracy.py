@@ -11,7 +11,7 @@ from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.intervals import with_interval
 from siftune.finetune.data import training_rows
 
-__all__ = ["accuracy", "encode_sides", "judge", "wins"]
+__all__ = ["accuracy", "encode_sides", "judge", "outputs", "wins"]
 
 NEAR: Final = 0.1
 """Pairs whose lengths differ by at most this share of the longer are of nearly equal length."""
@@ -47,7 +47,8 @@ def judge(
     limit = positions_of(model.config) or tokenizer.model_max_length
     rows = training_rows.to_pairs(table)
     ids = encode_sides(tokenizer, rows, max_length or min(limit, tokenizer.model_max_length))
-    rewards = _rewards(model, tokenizer, [side for pair in ids for side in pair], batch_size)
+    sides = [side for pair in ids for side in pair]
+    rewards = [values[0] for values in outputs(model, tokenizer, sides, batch_size)]
     keys = training_rows.prompt_keys(table)
     found = []
     for at, (row, key) in enumerate(zip(rows, keys, strict=True)):
@@ -76,8 +77,10 @@ def wins(first: float, second: float) -> float:
     return 0.5 if first == second else float(first > second)
 
 
-def _rewards(model: Any, tokenizer: Any, ids: list[list[int]], batch_size: int) -> list[float]:
-    """One reward a text, in order; texts of similar length share a batch.
+def outputs(
+    model: Any, tokenizer: Any, ids: Sequence[Sequence[int]], batch_size: int = 16
+) -> list[list[float]]:
+    """What the head gives for each text, in order; texts of similar length share a batch.
 
     Pairs often share an answer: what is there several times is read once.
     """
@@ -88,7 +91,7 @@ def _rewards(model: Any, tokenizer: Any, ids: list[list[int]], batch_size: int) 
     pad = pad_of(tokenizer)
     first = {tuple(text): at for at, text in reversed(list(enumerate(ids)))}
     order = sorted(first.values(), key=lambda at: (-len(ids[at]), at))
-    found = [0.0] * len(ids)
+    found: list[list[float]] = [[]] * len(ids)
     with torch.no_grad():
         for start in range(0, len(order), batch_size):
             part = order[start : start + batch_size]
@@ -101,8 +104,8 @@ def _rewards(model: Any, tokenizer: Any, ids: list[list[int]], batch_size: int) 
             out = model(
                 input_ids=batch.to(model.device), attention_mask=there.to(model.device)
             ).logits
-            for at, value in zip(part, out.squeeze(-1).double().tolist(), strict=True):
-                found[at] = value
+            for at, values in zip(part, out.double().tolist(), strict=True):
+                found[at] = values
     return [found[first[tuple(text)]] for text in ids]
 
 

@@ -201,24 +201,27 @@ def is_reward_model(model: str | Path) -> bool:
     return any(kind.endswith("ForSequenceClassification") for kind in kinds)
 
 
-def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> PreTrainedModel:
-    """A model that gives one number to a text, in eval mode.
+def load_reward(
+    model: str | Path, dtype: DType = "float32", seed: int = 0, classes: Sequence[str] = ()
+) -> PreTrainedModel:
+    """A model that gives one number to a text, or one to each of ``classes``, in eval mode.
 
     The folder holds a reward model, or a backbone (a causal model, or an encoder such as MiniLM)
     that gets a fresh head, drawn from ``seed``. The head is float32 whatever ``dtype`` is: a score
     in bf16 would have three digits.
 
     Raises:
-        UsageError: the folder is refused, damaged, or is a classifier of several classes.
+        UsageError: the folder is refused, damaged, or is a classifier of other classes.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    labels = config_of(model).num_labels
-    if is_reward_model(model) and labels != 1:
+    labels, wanted = config_of(model).num_labels, len(classes) or 1
+    if is_reward_model(model) and labels != wanted:
+        needed = f"{wanted} are needed" if classes else "a reward model gives one number"
         raise UsageError(
-            f"{model} is a classifier of {labels} classes: a reward model gives one number "
-            "(num_labels=1); start from a reward model, a causal model or an encoder"
+            f"{model} is a classifier of {labels} classes: {needed} "
+            f"(num_labels={wanted}); start from a reward model, a causal model or an encoder"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -226,11 +229,14 @@ def load_reward(model: str | Path, dtype: DType = "float32", seed: int = 0) -> P
             AutoModelForSequenceClassification,
             model,
             "float32",
-            num_labels=1,
+            num_labels=wanted,
             backbone=not is_reward_model(model),
         )
+    if classes:
+        loaded.config.id2label = dict(enumerate(classes))
+        loaded.config.label2id = {name: at for at, name in enumerate(classes)}
     if dtype != "float32":
-        narrow_all_but_head(loaded, getattr(torch, dtype))
+        narrow_all_but_head(loaded, getattr(torch, dtype), wanted)
     if loaded.config.pad_token_id is None:  # causal heads find the last token by it
         loaded.config.pad_token_id = load_tokenizer(model).pad_token_id
     return loaded

@@ -52,7 +52,12 @@ def lora_config(
 
 
 def with_adapter(
-    model: Any, rank: int, alpha: float, seed: int = 0, modules: Sequence[str] = ()
+    model: Any,
+    rank: int,
+    alpha: float,
+    seed: int = 0,
+    modules: Sequence[str] = (),
+    task: str = "CAUSAL_LM",
 ) -> Any:
     """``model`` under a new adapter, drawn from ``seed``; only the adapter is trained."""
     import torch
@@ -62,7 +67,7 @@ def with_adapter(
         torch.manual_seed(seed)
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated")
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings=True.*")
-        return get_peft_model(model, lora_config(rank, alpha, modules=modules))
+        return get_peft_model(model, lora_config(rank, alpha, task, modules))
 
 
 def inner_model(model: Any) -> Any:

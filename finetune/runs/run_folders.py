@@ -55,7 +55,7 @@ BESIDE_FILES: Final = (
     *("metrics.jsonl", "held_out.jsonl", "dropped.jsonl", "value_head.safetensors"),
     *("evaluation.json", "evaluation/", "evaluation/step-{number}.jsonl"),
     *("answers.json", "answers/", "answers/step-{number}.jsonl"),
-    *("adapter_model.safetensors", "adapter_config.json", "adapter/"),
+    *("adapter_model.safetensors", "adapter_config.json", "adapter/", "judge.json"),
     *("adapter/adapter_model.safetensors", "adapter/adapter_config.json"),
 )
 """What training writes beside the model."""

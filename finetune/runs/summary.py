@@ -20,6 +20,7 @@ _MOST: Final = 6
 METRICS: Final = {
     "exact_match": "answers to held-out prompts that match the known one",
     "accuracy": "held-out pairs that are judged right",
+    "rating_error": "distance of a held-out row's score from its label",
     "reward": "mean reward of answers to held-out prompts",
     "loss": "held-out loss",
     "contains": "answers to held-out prompts with the known one in them",

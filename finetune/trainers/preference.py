@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from siftune.curate.core.progress import if_slow
 from siftune.curate.models.model_config import positions_of
-from siftune.finetune.core.types import TrainResult
+from siftune.finetune.core.types import Finishing, TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.models import loading
 from siftune.finetune.models.loading import check_read_by, check_same_size
@@ -80,7 +80,7 @@ class Preference(PolicyOptions):
         self._check_rows(objective, table)
         run = Run.of(out, self._key(objective, table))
         with run.held():
-            return run.finished() or self._train(objective, table, rows, run)
+            return run.finished() or self.train(table, rows, run)
 
     def objective(self) -> Any:
         """The loss with its options, and those added to it.
@@ -190,7 +190,16 @@ class Preference(PolicyOptions):
         """Whether the run has a reference."""
         return bool(_needs_of(objective).reference or self.track_reference)
 
-    def _train(self, objective: Any, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
+    def train(
+        self, table: pl.DataFrame, rows: Path, run: Run, finishing: Finishing | None = None
+    ) -> TrainResult:
+        """Train on ``table``, read from ``rows``, as ``run``, which this process holds.
+
+        Raises:
+            SiftuneError: a loss is not finite.
+            DataError: rows cannot be trained on; the text counts and names them.
+            UsageError: an option, the loss or the model does not fit, or not with these rows.
+        """
         from siftune.finetune.training.build_loss import resolved
         from siftune.finetune.training.policy import (
             final_model,
@@ -200,6 +209,7 @@ class Preference(PolicyOptions):
         )
         from siftune.finetune.training.reference_sync import add_callbacks
 
+        objective = self.objective()
         loading.check_writes(self.model)
         held = self._held(objective)
         if held and self.ref_model is not None and not self.precompute_reference:
@@ -238,6 +248,8 @@ class Preference(PolicyOptions):
 
             take_value_head(trained, run.beside)
         whole = final_model(self, trained, run)
+        if finishing is not None:
+            facts |= finishing(whole, tokenizer, test.table, facts)
         return run.finish(whole, tokenizer, facts, read.dropped, whole_weights(trainer))
 
     def _encode(

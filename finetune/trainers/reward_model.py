@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -24,7 +23,7 @@ from siftune.curate.core.ranges import (
 )
 from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.distributed import refuse_spread
-from siftune.finetune.core.types import TrainResult
+from siftune.finetune.core.types import Finishing, TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.tool_checks import check_calls
 from siftune.finetune.evaluation.pair_accuracy import accuracy, encode_sides, judge
@@ -113,7 +112,7 @@ class RewardModel:
         table = training_rows.load(rows, ("preference",))
         run = Run.of(out, self._key(table))
         with run.held():
-            return run.finished() or self._train(table, rows, run)
+            return run.finished() or self.train(table, rows, run)
 
     @property
     def _formats(self) -> tuple[list[str], str]:
@@ -133,24 +132,36 @@ class RewardModel:
             )
         return key
 
-    def _train(self, table: pl.DataFrame, rows: Path, run: Run) -> TrainResult:
+    def train(
+        self, table: pl.DataFrame, rows: Path, run: Run, finishing: Finishing | None = None
+    ) -> TrainResult:
+        """Train on ``table``, read from ``rows``, as ``run``, which this process holds.
+
+        Raises:
+            DataError: rows cannot be trained on; the text counts and names them.
+            UsageError: an option or the model does not fit.
+        """
         tokenizer = loading.load_tokenizer(self.model)
         if tokenizer.chat_template is None and tokenizer.sep_token is not None:
             tokenizer.chat_template = ENCODER
         report(self.precision, *self._formats)
         base: loading.DType = frozen_dtype(self.precision) if self.lora else "float32"
-        model = loading.load_reward(self.model, base, seed=self.seed)
+        model = self._load(base)
         freeze(model, self.freeze)
         length = self._length(model.config)
         tokenizer.model_max_length = length
-        with if_slow(f"reading {table.height:,} pairs as tokens"):
+        with if_slow(f"reading {table.height:,} rows as tokens"):
             used, dropped = self._usable(table, tokenizer, length, rows)
         train, test = self._split(used)
         rows_of = self._dataset(train, tokenizer, length)
         trainer = self._trainer(model, tokenizer, rows_of, train["id"].to_list(), run)
-        metrics = run.train(trainer, self._judged(test, tokenizer, length, run))
+        metrics = run.train(trainer, self._judged(test, tokenizer, run))
         if not test.is_empty():
-            metrics |= {f"eval_{k}": v for k, v in write_summary(run.beside, accuracy).items()}
+            found = write_summary(run.beside, self._summary)
+            metrics |= {f"eval_{name}": value for name, value in found.items()}
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        if self.lora:
+            trained = whole_model(trained, self.adapter, self.model, self._load, run.beside)
         facts = {
             "stage": "reward",
             "method": "bradley_terry",
@@ -162,19 +173,21 @@ class RewardModel:
             "seed": self.seed,
             "metrics": metrics,
         }
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-        load = partial(loading.load_reward, self.model, seed=self.seed)
-        if self.lora:
-            trained = whole_model(trained, self.adapter, self.model, load, run.beside)
+        if finishing is not None:
+            facts |= finishing(trained, tokenizer, test, facts)
         return run.finish(trained, tokenizer, facts, dropped, whole_weights(trainer))
+
+    def _load(self, dtype: loading.DType = "float32") -> Any:
+        return loading.load_reward(self.model, dtype, seed=self.seed)
 
     def _length(self, config: Any) -> int:
         limit = positions_of(config) or _MAX_LENGTH
         length = self.max_length or min(_MAX_LENGTH, limit)
-        preflight.refuse(
-            [*preflight.check_length(length, config), *preflight.check_reward_head(config)]
-        )
+        preflight.refuse([*preflight.check_length(length, config), *self._check_head(config)])
         return int(length)
+
+    def _check_head(self, config: Any) -> Sequence[preflight.Problem]:
+        return preflight.check_reward_head(config)
 
     def _usable(
         self, table: pl.DataFrame, tokenizer: Any, length: int, rows: Path
@@ -234,32 +247,32 @@ class RewardModel:
         return Dataset.from_dict(columns)
 
     def _trainer(self, model: Any, tokenizer: Any, rows: Dataset, ids: list[str], run: Run) -> Any:
-        with quiet():
-            from trl.trainer.reward_trainer import RewardTrainer
-
-            from siftune.finetune.training.reward_steps import RewardSteps
-
-        most = self.micro_tokens
-
-        class Loop(RewardSteps, RewardTrainer):
-            row_ids = ids
-            micro_tokens = most
-
         args = self._arguments(run)
         per_step = self.batch_size * args.gradient_accumulation_steps
         preflight.refuse(
             preflight.check_steps(len(rows), per_step, self.epochs, args.dataloader_drop_last)
         )
+        adapter = lora_config(self.lora, self.lora_alpha, "SEQ_CLS") if self.lora else None
         with quiet():
-            return Loop(
-                model=model,
-                args=args,
-                train_dataset=rows,
-                processing_class=tokenizer,
-                peft_config=lora_config(self.lora, self.lora_alpha, "SEQ_CLS")
-                if self.lora
-                else None,
-            )
+            loop = self._loop(model, tokenizer, rows, args, adapter)
+        loop.row_ids, loop.micro_tokens = ids, self.micro_tokens
+        return loop
+
+    def _loop(self, model: Any, tokenizer: Any, rows: Dataset, args: Any, adapter: Any) -> Any:
+        from trl.trainer.reward_trainer import RewardTrainer
+
+        from siftune.finetune.training.reward_steps import RewardSteps
+
+        class Loop(RewardSteps, RewardTrainer):
+            """Steps that stop at NaN, in parts, on TRL's loss."""
+
+        return Loop(
+            model=model,
+            args=args,
+            train_dataset=rows,
+            processing_class=tokenizer,
+            peft_config=adapter,
+        )
 
     def check_options(self) -> None:
         """Refuse arguments that the trainer underneath does not take, before anything is read."""
@@ -268,28 +281,40 @@ class RewardModel:
 
     def _arguments(self, run: Run) -> Any:
         """TRL's RewardConfig of this run."""
-        with quiet():
-            from trl.trainer.reward_config import RewardConfig
-
-        own = {
+        config, own = self._config()
+        own |= {
             **run.arguments(self.save_every, self.log_every, self.seed),
             "learning_rate": self.lr,
             "num_train_epochs": self.epochs,
             "per_device_train_batch_size": self.batch_size,
-            "max_length": None,  # texts are cut already
-            "center_rewards_coefficient": self.center,
         }
         if self.lora:
             refuse_spread("lora")
-        return training_arguments(RewardConfig, own, self.options, run.work, self.precision)
+        return training_arguments(config, own, self.options, run.work, self.precision)
+
+    def _config(self) -> tuple[Any, dict[str, Any]]:
+        """The class of the loop's arguments, with those that are its own."""
+        with quiet():
+            from trl.trainer.reward_config import RewardConfig
+
+        # texts are cut already
+        return RewardConfig, {"max_length": None, "center_rewards_coefficient": self.center}
 
     def _judged(
-        self, test: pl.DataFrame, tokenizer: Any, length: int, run: Run
+        self, test: pl.DataFrame, tokenizer: Any, run: Run
     ) -> Callable[[Any, int], None] | None:
         if test.is_empty():
             return None
 
         def look(model: Any, step: int) -> None:
-            write_step(run.beside, step, judge(model, tokenizer, test, max_length=length))
+            write_step(run.beside, step, self.scored(model, tokenizer, test))
 
         return look
+
+    @property
+    def _summary(self) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, float]]:
+        return accuracy
+
+    def scored(self, model: Any, tokenizer: Any, table: pl.DataFrame) -> list[dict[str, Any]]:
+        """Both rewards of each pair, cut to what the tokenizer's model takes."""
+        return judge(model, tokenizer, table, max_length=tokenizer.model_max_length)

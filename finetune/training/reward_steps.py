@@ -14,14 +14,15 @@ __all__ = ["RewardSteps"]
 
 
 class RewardSteps(FiniteSteps):
-    """A batch of pairs with more than ``micro_tokens`` tokens is run in parts.
+    """A batch of rows with more than ``micro_tokens`` tokens is run in parts.
 
-    A mixin before TRL's RewardTrainer, whose loss is a mean over pairs: that of a part is weighted
-    by its share of them. With several processes, which wait for each other in every backward pass,
-    a batch stays whole.
+    A mixin before TRL's RewardTrainer, or another one whose loss is a mean over rows: that of a
+    part is weighted by its share of them. A row is ``sides`` texts, all first ones coming first.
+    With several processes, which wait for each other in every backward pass, a batch stays whole.
     """
 
     micro_tokens: int
+    sides = 2
     _share = 1.0
     _metrics: Any  # RewardTrainer's: a list of numbers for each name, of train and eval
 
@@ -30,7 +31,7 @@ class RewardSteps(FiniteSteps):
     ) -> torch.Tensor:
         """Forward and backward of one batch."""
         alone = self.accelerator.num_processes == 1
-        parts = _parts(inputs, self.micro_tokens) if alone else [dict(inputs)]
+        parts = _parts(inputs, self.micro_tokens, self.sides) if alone else [dict(inputs)]
         shares = [len(part["input_ids"]) / len(inputs["input_ids"]) for part in parts]
         losses = []
         for part, self._share in zip(parts, shares, strict=True):
@@ -56,23 +57,23 @@ class RewardSteps(FiniteSteps):
             values[-len(shares) :] = [joined(own)]
 
 
-def _parts(batch: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
-    """A batch, the chosen rows first, in parts of at most ``most`` tokens (one pair at the least).
+def _parts(batch: Mapping[str, Any], most: int, sides: int) -> list[dict[str, Any]]:
+    """A batch in parts of at most ``most`` tokens (one row at the least).
 
-    Each is only as wide as its own longest row.
+    Each is only as wide as its own longest text.
     """
-    lengths = batch["attention_mask"].sum(1).view(2, -1).sum(0).tolist()
+    lengths = batch["attention_mask"].sum(1).view(sides, -1).sum(0).tolist()
     slices = slices_of(lengths, most)
     if len(slices) == 1:
         return [dict(batch)]
-    return [_part(batch, pairs, len(lengths)) for pairs in slices]
+    return [_part(batch, rows, (sides, len(lengths), -1)) for rows in slices]
 
 
-def _part(batch: Mapping[str, Any], pairs: slice, count: int) -> dict[str, Any]:
-    """Some of the pairs of a batch."""
-    width = int(batch["attention_mask"].view(2, count, -1)[:, pairs].sum(-1).max())
-    rows = {
-        name: batch[name].view(2, count, -1)[:, pairs, :width].flatten(0, 1)
+def _part(batch: Mapping[str, Any], rows: slice, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Some of the rows of a batch."""
+    width = int(batch["attention_mask"].view(shape)[:, rows].sum(-1).max())
+    texts = {
+        name: batch[name].view(shape)[:, rows, :width].flatten(0, 1)
         for name in ("input_ids", "attention_mask")
     }
-    return rows | {name: batch[name][pairs] for name in batch if name == "margin"}
+    return texts | {name: batch[name][rows] for name in batch if name in ("margin", "target")}

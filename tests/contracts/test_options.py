@@ -18,7 +18,7 @@ from siftune.curate.commands.click_commands import component_options, parsed
 from siftune.curate.commands.option_help import option_texts
 from siftune.curate.commands.option_types import value_of
 from siftune.curate.core import registry
-from siftune.finetune.core.methods import FAMILIES, TOOLS
+from siftune.finetune.core.methods import FAMILIES, JUDGE, TOOLS
 from siftune.finetune.option_texts import OPTION_TEXTS
 from tests.fuzz.options import commands
 
@@ -26,6 +26,7 @@ GROUPS = ("curate.scorers", "curate.selectors", "finetune.trainers", "finetune.r
 COMPONENTS = [
     *((group, name) for group in GROUPS for name in registry.names(group)),
     *TOOLS.values(),
+    JUDGE,
 ]
 JUDGES = [
     (group, name)

@@ -84,6 +84,7 @@ _OPTIONS: Final[Mapping[str, Options]] = {
     "curate select top_k": {"--by": "length_chars", "--rows": "3"},
     "finetune init": _INIT,
     "finetune reward": {"--model": "lm", **_ONE_STEP},
+    "finetune judge": {"--model": "lm", "--batch-size": "4", "--held-out": "0.9"},
     "finetune sft": {"--model": "lm", **_ONE_STEP},
     "finetune ppo": {
         "--model": "lm",
@@ -135,6 +136,7 @@ _COMPANIONS: Final[Mapping[str, Options]] = {
     "--scale": {"--opponents": "2"},
     "--loss-options": {"--losses": "dpo,simpo"},
     "--tokens-by": {"--tokens": "40"},
+    "--task-options": {"--kind": "con_j"},
     "--bands": {"--candidates": "minhash"},
     "--rows-per-band": {"--candidates": "minhash"},
 }
@@ -162,6 +164,8 @@ def _rows_of(words: tuple[str, ...]) -> str:
     name, family = words[-1], family_of(words[-1]) or ""
     if words[0] == "curate":
         return "scored" if name in (*_OF_SCORED, *_OF_SCORED_TOO) else _curated(name)
+    if name == "judge":
+        return "labelled.jsonl"
     if name in ("reward", "compare") or family.endswith(".pair"):
         return "pairs.jsonl"
     return "ranked.jsonl" if family.endswith(".listwise") else _single(family)
@@ -233,6 +237,9 @@ def _tables() -> dict[str, list[dict[str, Any]]]:
             | {"chosen": text, "rejected": "no", "score_chosen": 2.0, "score_rejected": 1.0}
             | {"win_probability": 0.5}
             for row, text in zip(asked, good, strict=True)
+        ],
+        "labelled": [
+            {"prompt": f"Say {at}.", "chosen": f"It is {at}.", "rejected": "no"} for at in range(24)
         ],
         "answers": [
             row | {"completion": text, "label": at % 2 == 0, **numbers}
