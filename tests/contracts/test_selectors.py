@@ -100,13 +100,27 @@ _WORDS = (
 )
 
 
+TARGETS: dict[str, str] = {}
+"""Paths of tables that rows are compared with, by what stands for them in options."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def targets(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Write a scored table of three rows for options that are ``TARGETS``."""
+    path = tmp_path_factory.mktemp("targets") / "targets.parquet"
+    kept = ("id", "source", "row", "kind", "digest", "extra", "messages", "embedding")
+    rows().select(kept).head(3).write_parquet(path)
+    TARGETS["TARGETS"] = str(path)
+
+
+def options_for(name: str) -> dict[str, Any]:
+    given = OPTIONS.get(name) or options_of(name)[0]
+    return {key: TARGETS.get(str(value), value) for key, value in given.items()}
+
+
 @pytest.fixture(params=registry.names("curate.selectors"))
 def selector(request: pytest.FixtureRequest) -> Selector:
-    made: Selector = registry.build(
-        "curate.selectors",
-        request.param,
-        OPTIONS.get(request.param) or options_of(request.param)[0],
-    )
+    made: Selector = registry.build("curate.selectors", request.param, options_for(request.param))
     return made
 
 
@@ -165,7 +179,7 @@ def test_one_row_is_answered(selector: Selector) -> None:
 
 @pytest.mark.parametrize("name", sorted(ONE_PASS_IS_ENOUGH))
 def test_what_was_kept_is_kept_again(name: str) -> None:
-    selector = registry.build("curate.selectors", name, OPTIONS.get(name) or options_of(name)[0])
+    selector = registry.build("curate.selectors", name, options_for(name))
     kept = rows().filter(selector(rows())["keep"])
     again = selector(kept)
     assert kept.height > 0
@@ -217,7 +231,7 @@ def test_more_rows_than_there_are_keeps_all_that_can_be_compared(name: str) -> N
 @pytest.mark.parametrize("name", registry.names("curate.selectors"))
 def test_a_score_or_a_length_may_be_an_expression_of_columns(name: str) -> None:
     known = registry.options(registry.find("curate.selectors", name))
-    given = dict(OPTIONS.get(name) or options_of(name)[0])
+    given = options_for(name)
     given |= {"start": "best"} if name == "k_center" else {}
     for option, column in (("by", "quality"), ("tokens_by", "length_tokens")):
         if option not in known:
