@@ -12,7 +12,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import TURNS, kind_of
 from siftune.curate.core.types import Scorer
 
-__all__ = ["Sides", "Turns", "score", "score_columns", "score_schema"]
+__all__ = ["Sides", "Turns", "score", "score_schema"]
 
 Sides: TypeAlias = Literal["both", "chosen", "rejected"]
 Turns: TypeAlias = Literal["last", "every"]
@@ -35,18 +35,20 @@ def score(
     """``id`` and the scores of ``batch``, for rows of any kind.
 
     A pair gets each column twice (``chosen_…``, ``rejected_…``), a ranked list one list a column.
+    Of what a scorer names in ``gaps`` a pair also gets ``…_gap``, chosen minus rejected.
+
     With ``turns="every"`` a conversation is scored once for each of its assistant turns, on the
     turns up to it, and the scores are a list.
     """
     if "messages" not in scorer.needs:
         return _checked(scorer, batch, scorer.adds).insert_column(0, batch["id"])
     scores = [_score_view(scorer, batch, view, turns) for view in _views(batch, sides)]
-    return pl.concat([batch.select("id"), *scores], how="horizontal")
-
-
-def score_columns(scorer: Scorer, kind: str, sides: Sides = "both") -> list[str]:
-    """Names of the columns that `score` adds to rows of ``kind``."""
-    return list(score_schema(scorer, kind, sides))
+    table = pl.concat([batch.select("id"), *scores], how="horizontal")
+    gaps = _gaps(scorer, sides, turns) if kind_of(batch) == "preference" else ()
+    return table.with_columns(
+        (pl.col(f"chosen_{name}") - pl.col(f"rejected_{name}")).alias(f"{name}_gap")
+        for name in gaps
+    )
 
 
 def score_schema(
@@ -65,7 +67,15 @@ def score_schema(
     types = {name: pl.List(kind) if listed else kind for name, kind in scorer.adds.items()}
     if kind != "preference":
         return types
-    return {f"{side}_{name}": each for side in _chosen_sides(sides) for name, each in types.items()}
+    found = {
+        f"{side}_{name}": each for side in _chosen_sides(sides) for name, each in types.items()
+    }
+    return found | {f"{name}_gap": types[name] for name in _gaps(scorer, sides, turns)}
+
+
+def _gaps(scorer: Scorer, sides: Sides, turns: Turns) -> tuple[str, ...]:
+    """Columns of which a pair has the difference of its sides."""
+    return getattr(scorer, "gaps", ()) if sides == "both" and turns == "last" else ()
 
 
 def _chosen_sides(sides: Sides) -> list[str]:

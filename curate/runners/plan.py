@@ -359,4 +359,5 @@ def _key(spec: Spec, seed: int, rows_key: str, made_by: Mapping[str, str]) -> st
 def _adds(spec: Spec, seed: int) -> list[str]:
     made = component(spec, seed)
     names = list(made.adds)
-    return [*names, *(f"{side}_{name}" for side in ("chosen", "rejected") for name in names)]
+    gaps = [f"{name}_gap" for name in getattr(made, "gaps", ())]
+    return [*names, *(f"{side}_{name}" for side in ("chosen", "rejected") for name in names), *gaps]

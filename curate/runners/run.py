@@ -20,7 +20,7 @@ from siftune.curate.files.output_marker import remove_matching
 from siftune.curate.files.outputs import may_overwrite, run_folder
 from siftune.curate.files.source_spec import input_paths
 from siftune.curate.io.ingest import ingest
-from siftune.curate.rows.conversation_views import score, score_columns
+from siftune.curate.rows.conversation_views import score, score_schema
 from siftune.curate.rows.expressions import scores
 from siftune.curate.rows.score_errors import ScoreTotals, error_columns, with_errors
 from siftune.curate.rows.table import ROW, Table
@@ -279,7 +279,8 @@ class _Work:
         scorer = component(step.spec, seed, cache)
         if hasattr(scorer, "notice"):
             self.say(f"{step.label}: {scorer.notice()}")
-        columns = score_columns(scorer, table.kind, step.spec.sides)
+        schema = score_schema(scorer, table.kind, step.spec.sides, step.spec.turns)
+        columns = list(schema)
         totals = ScoreTotals(columns, getattr(scorer, "summed", ()))
         batch_rows = 0  # rows of the batch that is being scored
 
@@ -301,7 +302,7 @@ class _Work:
                 totals.add(scores)
                 self.say.count(step.label, totals.rows, len(table.alive))
             if not totals.rows:
-                groups.write(_no_scores(columns, scorer))
+                groups.write(pl.DataFrame(schema={ROW: pl.Int64, "id": pl.String, **schema}))
         for reason, detail in context.metrics.items():
             if isinstance(detail, str):  # of one row that was not scored
                 self.say(f"{step.label}: {reason}: {detail}")
@@ -380,10 +381,3 @@ def _errors(table: Table) -> pl.DataFrame | None:
     """``_row`` and the columns of errors that the scorers of this run added; None without any."""
     names = error_columns(table.score_schema)
     return table.gather(names).select(ROW, *names) if names else None
-
-
-def _no_scores(columns: list[str], scorer: Any) -> pl.DataFrame:
-    types = list(scorer.adds.values())
-    schema = {ROW: pl.Int64, "id": pl.String}
-    schema |= {name: types[i % len(types)] for i, name in enumerate(columns)}
-    return pl.DataFrame(schema=schema)

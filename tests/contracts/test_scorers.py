@@ -20,7 +20,7 @@ from siftune.curate.core.types import Scorer
 from siftune.curate.rows import conversation_views
 from siftune.curate.rows.chat import turn
 from tests.own_tests import options_of
-from tests.tiny_models import quality_head
+from tests.tiny_models import quality_head, reward_model
 
 Conversation = list[dict[str, str | None]]
 
@@ -50,7 +50,7 @@ CASES = [
 ]
 """Scorers of conversations; those of pairs or lists alone have tests of their own."""
 
-ROUNDS = {"ifd": 1e-4, "perplexity": 1e-4, "rds": 1e-4}
+ROUNDS = {"ifd": 1e-4, "perplexity": 1e-4}
 """Scorers whose last digits depend on the neighbours of a row, as they say. The rest are exact."""
 
 
@@ -80,6 +80,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_embedder: Path) -> dic
     judge.write_text(REPLIES)
     made = {"JUDGE": f"{judge}:reply", "ANSWERS": folder / "answers.sqlite"}
     made["HEAD"] = quality_head(folder / "head")
+    made["RM"] = reward_model(folder / "lm", folder / "rm")
     return {**made, "LM": folder / "lm", "EMBEDDER": tiny_embedder, "HELD_OUT": held_out}
 
 
@@ -243,7 +244,7 @@ def both(answers: list[Conversation]) -> pl.DataFrame:
 def test_each_side_of_a_pair_is_scored_as_a_conversation(name: str, scorer: Scorer) -> None:
     pairs = table("preference", prompt=PROMPTS, chosen=ANSWERS, rejected=OTHERS)
     scores = conversation_views.score(scorer, pairs)
-    assert scores.columns == ["id", *conversation_views.score_columns(scorer, "preference")]
+    assert scores.columns == ["id", *conversation_views.score_schema(scorer, "preference")]
     for side, answers in (("chosen", ANSWERS), ("rejected", OTHERS)):
         alone = scorer(both(answers)).select(pl.all().name.prefix(f"{side}_"))
         same(name, scores.select(alone.columns), alone)

@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
-import torch
 
-from siftune.curate.core.schema import TURNS
 from siftune.curate.lm.answer_tokens import AnswerTokens
-from siftune.curate.rows.chat import turn
 from siftune.curate.scorers.ifd import IFD
 from siftune.curate.scorers.perplexity import Perplexity
 from siftune.curate.scorers.rds import RDS
 from siftune.curate.text.language_model import CausalLM
+from tests.curate.lm_reference import BOT, USER, Chat, Reference, table
 
-USER, BOT = "user", "assistant"
 CHATS = [
     [(USER, "What is the capital of France?"), (BOT, "The capital of France is Paris.")],
     [("system", "Be short."), (USER, "Name a colour."), (BOT, "Blue.")],
@@ -33,62 +29,12 @@ CHATS = [
 SCORED = [True, True, True, True, False, False]
 
 
-def table(*chats: list[tuple[str, str]]) -> pl.DataFrame:
-    rows = [[turn(role, text) for role, text in chat] for chat in chats]
-    return pl.DataFrame({"messages": pl.Series(rows, dtype=TURNS)})
-
-
-class Reference:
-    """Losses by the definition: one row at a time, float64, no batch, padding or cache."""
-
-    def __init__(self, model: str | Path) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        self.net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(model)
-
-    def ids(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return found
-
-    def loss(self, context: list[int], answer: list[int]) -> float:
-        with torch.no_grad():
-            logits = self.net(torch.tensor([context + answer])).logits[0].log_softmax(-1)
-        start = len(context) - 1
-        return -sum(logits[start + i, one].item() for i, one in enumerate(answer)) / len(answer)
-
-    def losses(
-        self, chat: list[tuple[str, str]], template: str, answers: str
-    ) -> list[tuple[float, float]]:
-        """The loss of each scored answer after all before it, and alone."""
-        ends = [i for i, (role, text) in enumerate(chat) if role == BOT and text and i]
-        return [
-            self.pair(chat[: i + 1], template) for i in (ends if answers == "mean" else ends[-1:])
-        ]
-
-    def pair(self, chat: list[tuple[str, str]], template: str) -> tuple[float, float]:
-        answer, start = chat[-1][1], [self.tokenizer.bos_token_id]
-        if template == "none":
-            before = "\n\n".join(text for _, text in chat[:-1])
-            context, alone = [*start, *self.ids(before + "\n")], start
-            said = self.ids(answer)
-        else:
-            turns = [{"role": role, "content": text} for role, text in chat[:-1]]
-            write = self.tokenizer.apply_chat_template
-            context = self.ids(write(turns, add_generation_prompt=True, tokenize=False))
-            alone = self.ids("<|im_start|>assistant\n")
-            said = self.ids(answer + "<|im_end|>")
-        return self.loss(context, said), self.loss(alone, said)
-
-
 @pytest.fixture(scope="module")
 def reference(tiny_model_dir: Path) -> Reference:
     return Reference(tiny_model_dir)
 
 
-def check_all_variants(
-    model: str, reference: Reference, chats: list[list[tuple[str, str]]]
-) -> None:
+def check_all_variants(model: str, reference: Reference, chats: list[Chat]) -> None:
     for template in ("none", "chat"):
         for answers in ("last", "mean"):
             pairs = [np.mean(reference.losses(one, template, answers), axis=0) for one in chats]

@@ -13,7 +13,7 @@ from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import turn
 from siftune.curate.scorers.rds import RDS
 
-OPTIONS = [{"model": "LM"}]
+OPTIONS = [{"model": "LM", "precision": "bf16"}]
 
 CHATS = [
     [turn("user", "Name a colour."), turn("assistant", "Blue.")],

@@ -99,7 +99,7 @@ def test_one_side_can_be_asked_for(side: conversation_views.Sides) -> None:
     scores = conversation_views.score(Transcript(), pairs(), sides=side)
     both = conversation_views.score(Transcript(), pairs())
     assert scores.equals(both.select("id", f"{side}_seen"))
-    assert conversation_views.score_columns(Transcript(), "preference", side) == [f"{side}_seen"]
+    assert [*conversation_views.score_schema(Transcript(), "preference", side)] == [f"{side}_seen"]
 
 
 def test_an_unpaired_row_is_its_prompt_and_completion() -> None:
@@ -147,7 +147,7 @@ def test_every_turn_of_a_ranked_list_is_refused() -> None:
 
 def test_a_scorer_of_rows_is_asked_once_a_row() -> None:
     assert conversation_views.score(Rows(), pairs()).columns == ["id", "seen"]
-    assert conversation_views.score_columns(Rows(), "preference") == ["seen"]
+    assert [*conversation_views.score_schema(Rows(), "preference")] == ["seen"]
 
 
 @pytest.mark.parametrize(

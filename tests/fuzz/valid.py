@@ -69,7 +69,14 @@ _OPTIONS: Final[Mapping[str, Options]] = {
     "curate score embedding": {"--model": "embedder"},
     "curate score ifd": {"--model": "lm"},
     "curate score perplexity": {"--model": "lm"},
+    **{
+        f"curate score {name}": {"--model": "lm", "--against": "held-out.jsonl"}
+        for name in ("nuggets", "tss")
+    },
+    "curate score classifier": {"--model": "rm"},
+    "curate score policy_logp": {"--model": "lm"},
     "curate score rds": {"--model": "lm"},
+    "curate score selectit": {"--model": "lm", "--prompts": "1"},
     "curate select cluster_balanced": {"--rows": "3"},
     "curate select deita_filter": {"--rows": "3", "--by": "length_chars"},
     "curate select facility_location": {"--rows": "3"},
@@ -78,6 +85,11 @@ _OPTIONS: Final[Mapping[str, Options]] = {
     "curate select mmr": {"--rows": "3", "--by": "length_chars"},
     "curate select quota": {"--group-by": "source", "--rows": "2"},
     "curate select random": {"--rows": "3"},
+    "curate select rds_round_robin": {
+        "--rows": "3",
+        "--against": "scored",
+        "--embedding": "embedding",
+    },
     "curate select split": {"--test-share": "0.5"},
     "curate select threshold": {"--by": "length_chars", "--min": "1"},
     "curate select top_fraction": {"--by": "length_chars", "--fraction": "0.5"},
@@ -150,7 +162,15 @@ _SWAPPED: Final[Mapping[str, Options]] = {
 """Of a budget: options that are left out (an empty value) for another, and what that needs."""
 
 _OF_SCORED: Final = ("semantic_dedup", "cluster_balanced", "deita_filter", "facility_location")
-_OF_SCORED_TOO: Final = ("flags", "k_center", "mmr", "threshold", "top_fraction", "top_k")
+_OF_SCORED_TOO: Final = (
+    "flags",
+    "rds_round_robin",
+    "k_center",
+    "mmr",
+    "threshold",
+    "top_fraction",
+    "top_k",
+)
 
 
 def arguments(words: tuple[str, ...], positional: Iterable[str]) -> dict[str, str]:
