@@ -67,7 +67,7 @@ class RdsRoundRobin(Budget):
         tasks = () if self.tasks is None else ((self.tasks, values),)
         return ((self.embedding, vector_column), *tasks)
 
-    def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
+    def _select(self, table: pl.DataFrame) -> pl.DataFrame:
         """Take rows in turn until the budget is spent."""
         vectors = vectors_of(table, self.embedding, self.known(table))
         if not len(vectors.rows):
