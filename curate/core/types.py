@@ -24,7 +24,9 @@ class Scorer(Protocol):
     its resolved options, for keys and manifests; ``measured()``: what it measured, for the
     manifest; ``notice()``: a line for the user before the first row; ``flags``: all flags that its
     column of lists can have, and ``harmless``: those that the flags selector drops no row for
-    unless they are named; ``gaps``: columns of which a pair also gets chosen minus rejected.
+    unless they are named; ``gaps``: columns of which a pair also gets chosen minus rejected. One
+    with ``whole = True`` compares rows with each other: a run gives it all rows at once, so its
+    scores depend on the table, though never on the order.
     """
 
     @property

@@ -286,7 +286,8 @@ class _Work:
 
         def batches() -> Iterator[pl.DataFrame]:
             nonlocal batch_rows
-            for batch in table.batches(scorer.needs):
+            whole = getattr(scorer, "whole", False) and len(table.alive)
+            for batch in [table.gather(scorer.needs)] if whole else table.batches(scorer.needs):
                 batch_rows = batch.height
                 yield batch
 
