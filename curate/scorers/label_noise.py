@@ -34,7 +34,8 @@ class LabelNoise:
     """``label_noise``, one minus the probability of the given label; and two columns beside it.
 
     A model of all other pairs gives the probability that the chosen answer is the better one, the
-    self-confidence by which confident learning ranks (Northcutt et al. 2021, arXiv:1911.00068). What is known of a pair does not depend on that pair's label: a logistic regression on the
+    self-confidence by which confident learning ranks (Northcutt et al. 2021, arXiv:1911.00068).
+    What is known of a pair does not depend on its own label: a logistic regression on the
     difference of both answers' style and words is fitted to the pairs of other prompts (five
     folds), and a Gaussian process adds what the other pairs of the same prompt show, where answers
     recur or are alike (`heads.pair_noise`). Copies of a pair are left out with it.
