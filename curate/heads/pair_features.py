@@ -14,7 +14,7 @@ import polars as pl
 from siftune.curate.dedup.shingles import shingle
 from siftune.curate.judge_stats.intervals import Floats
 from siftune.curate.text import text_statistics as statistics
-from siftune.curate.text.non_answers import refusal, truncated
+from siftune.curate.text.non_answers import truncated
 
 __all__ = ["style_features", "word_features"]
 
@@ -56,14 +56,13 @@ def style_features(texts: pl.Series) -> Floats:
     end, word length and variety; the log length also piecewise linear between its quantiles. The
     block has a variance of 1 in all.
     """
-    frame = texts.alias("text").to_frame().with_columns(prompt=pl.lit(""))
+    frame = texts.alias("text").to_frame()
     size = _TEXT.str.len_chars()
     columns = [
         *(_TEXT.str.count_matches(pattern).log1p() for pattern in _COUNTS),
         *(_TEXT.str.count_matches(pattern) / size.clip(1) for pattern in _SHARES),
         *(_TEXT.str.contains(pattern).cast(pl.Float64) for pattern in _MARKS),
         (_TEXT.str.strip_chars() == "").cast(pl.Float64),
-        refusal(_TEXT, pl.col("prompt")).cast(pl.Float64),
         truncated(_TEXT).cast(pl.Float64),
         statistics.mean_word_length(_TEXT).log1p(),
         statistics.duplicate_lines(_TEXT),
