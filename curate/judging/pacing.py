@@ -1,8 +1,10 @@
 """Pace of requests to a server: how many at once, how many a minute, and when to give up.
 
-The number in flight is halved when the server fails and grows by one for each full round that it
-answers (additive increase, multiplicative decrease, as in TCP). A server that is overloaded or down
-gets fewer and fewer requests, then one after pauses of 1, 2, 4 and 8 s, and in the end none.
+As in TCP, the number in flight begins at 4 and doubles with each full round of answers (slow start);
+from the first failure on, each failure halves it and each full round adds one. It does not grow on
+answers that took more than half of the timeout: twice as many at once would not come in time from a
+server that answers one after the other. A server that is overloaded or down gets fewer and fewer
+requests, then one after pauses of 1, 2, 4 and 8 s, and in the end none.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ LONGEST_WAIT: Final = 600.0  # seconds; a server that wants a longer pause is no
 _MOST_BACKOFF: Final = 60.0
 _MINUTE: Final = 60.0
 _MOST_PAUSE: Final = 8.0
+_FIRST: Final = 4  # requests in flight at the start
 _PATIENCE: Final = 15.0  # seconds, about as long as the tries of one question
 _OF_ONE_QUESTION: Final = ("http_400", "http_413", "http_422", "refused")
 
@@ -52,7 +55,7 @@ class Pacer:
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self.most = in_flight
-        self.limit = float(in_flight)
+        self.limit = float(min(in_flight, _FIRST))
         self.stopped: BackendError | None = None
         self._give_up = give_up
         self._spacing = 0.0 if per_minute is None else _MINUTE / per_minute
@@ -60,6 +63,9 @@ class Pacer:
         self._next_start = 0.0
         self._not_before = 0.0
         self._cut_at = float("-inf")
+        self._has_failed = False
+        self._answered = 0  # within half of their time, in this round
+        self._round_at = float("-inf")
         self._failed_in_a_row = 0
         self._failed_since = 0.0
         self._alone = 0  # failures in a row of requests that were the only one
@@ -92,10 +98,22 @@ class Pacer:
         self._next_start = now + self._spacing
         return now
 
-    def succeeded(self) -> None:
-        """Note that the server answered."""
+    def succeeded(self, started: float = 0.0, slow: bool = False) -> None:
+        """Note the answer to a request that began at ``started``.
+
+        ``slow``: it took more than half of the time that an answer has.
+        """
         self._failed_in_a_row = self._alone = 0
-        self.limit = min(float(self.most), self.limit + 1 / self.limit)
+        if started < self._round_at:  # it tells of fewer requests at once
+            return
+        self._answered = 0 if slow else self._answered + 1
+        if self._answered >= int(self.limit):
+            self.limit = min(float(self.most), self.limit + (1 if self._has_failed else self.limit))
+            self._begin_round()
+
+    def _begin_round(self) -> None:
+        """Count the answers to what is sent from now on."""
+        self._answered, self._round_at = 0, self._clock()
 
     def failed(self, started: float, error: BackendError) -> None:
         """Note that a request failed that began at ``started``."""
@@ -105,10 +123,12 @@ class Pacer:
         if not self._failed_in_a_row:
             self._failed_since = now
         self._failed_in_a_row += 1
+        self._has_failed = True
         if not error.permanent and started >= self._cut_at:  # earlier ones are of the rate before
             self._alone = self._alone + 1 if self.limit == 1 else 0
             self.limit = max(1.0, self.limit / 2)
             self._cut_at = now
+            self._begin_round()
         wanted = error.retry_after or 0.0
         if wanted > LONGEST_WAIT:
             self._stop(f"the server wants a pause of {wanted:,.0f} s ({error})")

@@ -154,7 +154,7 @@ class ServerAsker:
         if isinstance(result, BackendError):
             self.pacer.failed(started, result)
         else:
-            self.pacer.succeeded()
+            self.pacer.succeeded(started, slow=self.clock() - started > self.timeout / 2)
         return outcome
 
     async def _reserved(self, key: bytes, question: Question, attempt: int) -> Call | None:

@@ -140,9 +140,9 @@ def test_a_server_that_turns_dear_late_passes_the_cap_by_what_is_in_flight_at_mo
         return Answer(length_of(question), cost=dear if late else 100_000)
 
     backend = Server(reply)
-    judge = judge_of(backend, max_cost=0.1, prices=prices, in_flight=8)
+    judge = judge_of(backend, max_cost=0.06, prices=prices, in_flight=8)
     verdicts = list(judge.verdicts(items(100)))
-    cap = 0.1 * BILLION
+    cap = 0.06 * BILLION
     assert "over_budget" in {one.error for one in verdicts}
     assert (judge.totals.cost > cap) == passes
     assert judge.totals.cost <= cap + 8 * dear

@@ -127,6 +127,24 @@ def test_no_more_requests_are_open_than_asked_for():
     assert backend.most == 5
 
 
+def test_a_server_that_answers_one_after_the_other_gets_no_more_than_come_in_time():
+    """32 at once, 5 s each, would all take longer than the 60 s that each has."""
+
+    class OneByOne(Server):
+        async def ask(self, question):
+            said = await super().ask(question)
+            judge.time.now += 5
+            return said
+
+    judge = judge_of(backend := OneByOne(), in_flight=32, timeout=60.0)
+    list(judge.verdicts(items(100)))
+    assert 4 < backend.most <= 8  # 8 take 40 s, more than half of the time
+
+    judge = judge_of(backend := Server(), in_flight=32, timeout=60.0)
+    list(judge.verdicts(items(4 + 8 + 16 + 32)))
+    assert backend.most == 32
+
+
 def test_a_server_that_is_down_for_all_is_left_alone():
     def reply(question):
         raise BackendError("connection", "refused")
