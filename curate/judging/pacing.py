@@ -1,10 +1,10 @@
 """Pace of requests to a server: how many at once, how many a minute, and when to give up.
 
-As in TCP, the number in flight begins at 4 and doubles with each full round of answers (slow start);
-from the first failure on, each failure halves it and each full round adds one. It does not grow on
-answers that took more than half of the timeout: twice as many at once would not come in time from a
-server that answers one after the other. A server that is overloaded or down gets fewer and fewer
-requests, then one after pauses of 1, 2, 4 and 8 s, and in the end none.
+As in TCP, the number in flight begins at 4 and doubles with each full round of answers (slow
+start); from the first failure on, each failure halves it and each full round adds one. It does not
+grow on answers that took more than half of the timeout: twice as many at once would not come in
+time from a server that answers one after the other. A server that is overloaded or down gets fewer
+and fewer requests, then one after pauses of 1, 2, 4 and 8 s, and in the end none.
 """
 
 from __future__ import annotations
