@@ -92,8 +92,9 @@ def fit_quality(
 
     The head is linear on features of the prompt and its answer; ratings, labels of yes and no, and
     preference pairs are fitted. Its penalty, its calibration and its figures come from
-    cross-validation in which the rows of a prompt stay together. It is a judge, too: name it
-    fitted:FOLDER with the task classifier_score.
+    cross-validation in which the rows of a prompt stay together. It is a judge, too, by the name of
+    its folder: siftune curate judge ROWS --judge head. `siftune finetune judge` trains a whole
+    model on the same labels.
 
     Example: siftune curate fit-quality rated.jsonl --label stars --out head
     """

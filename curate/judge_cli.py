@@ -57,14 +57,14 @@ class _JudgeCommand(WritingCommand):
     required=True,
     multiple=True,
     metavar="JUDGE",
-    help="A chat model (name or folder), URL#MODEL of a server, classifier:FOLDER or "
-    "scripted:FILE.py:NAME; several are a panel, which votes.",
+    help="A chat model (name or folder), the folder of a trained judge, URL#MODEL of a server, "
+    "classifier:FOLDER or scripted:FILE.py:NAME; several are a panel, which votes.",
 )
 @click.option(
     "--task",
     metavar="NAME",
     help="What is judged, of `siftune curate judges`.  [default: alpagasus, of pairs and with "
-    "--label pairwise]",
+    "--label pairwise; of a trained judge its own]",
 )
 @click.option(
     "--out",
@@ -312,8 +312,9 @@ def _print_forecast(
 def judges(as_json: bool) -> None:
     """List the judges, and the tasks that they can be given, with the scorer of each.
 
-    A judge is named by one text: a chat model in this process (a name or folder), URL#MODEL of an
-    OpenAI-compatible server, decision+URL#MODEL, classifier:FOLDER, or scripted:FILE.py:NAME.
+    A judge is named by one text: a chat model in this process (a name or folder), the folder of a
+    trained judge, URL#MODEL of an OpenAI-compatible server, decision+URL#MODEL, classifier:FOLDER,
+    or scripted:FILE.py:NAME.
     """
     judges = {name: summary("curate.judges", name) for name in names("curate.judges")}
     tasks = {name: summary("curate.judge_tasks", name) for name in names("curate.judge_tasks")}

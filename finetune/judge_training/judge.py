@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -85,8 +85,6 @@ class Judge:
         held_out: Share of the prompts that is kept from training, for the calibration.
         options: Any other arguments of the trainer underneath, by their names there.
     """
-
-    reads: ClassVar = "pairs"
 
     model: str
     kind: JudgeKind = "classifier"

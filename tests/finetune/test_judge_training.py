@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -79,13 +80,28 @@ def figures(folder: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def of_pairs(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A judge of pairs, moved after it was trained."""
+def made(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A judge of pairs, moved after it was trained, and what the command printed."""
     folder = tmp_path_factory.mktemp("judges")
     rows = written(folder / "pairs.jsonl", pairs(120))
-    Judge(str(tiny_model_dir), **FAST, epochs=2, held_out=0.5)(rows, folder / "made")
+    words = ["judge", str(rows), "--model", str(tiny_model_dir), "--out", str(folder / "made")]
+    words += ["--lr", "0.01", "--batch-size", "8", "--epochs", "2", "--held-out", "0.5"]
+    done = CliRunner().invoke(finetune, words, catch_exceptions=False)
     shutil.move(folder / "made", folder / "moved")
-    return folder / "moved"
+    return folder / "moved", done.output
+
+
+@pytest.fixture
+def of_pairs(made: tuple[Path, str]) -> Path:
+    return made[0]
+
+
+def test_the_figures_are_printed_with_their_intervals(made: tuple[Path, str]) -> None:
+    assert "on 60 held-out rows of 60 prompts, with 95 % intervals:" in made[1]
+    found = figures(made[0])["accuracy"]
+    line = f"{found['value']:.3f} ({found['low']:.3f} … {found['high']:.3f})"
+    assert re.search(rf"accuracy +{re.escape(line)}", made[1])
+    assert "siftune curate judge ROWS --judge" in made[1]
 
 
 def test_a_planted_preference_is_learned_and_calibrated(of_pairs: Path) -> None:
@@ -295,6 +311,7 @@ def test_a_folder_is_the_judge_that_a_file_in_it_names(
         named_judge(str(tiny_reward_dir))
     (tmp_path / "head.json").write_text("{}")
     assert named_judge(str(tmp_path))[0] == "fitted"
+    assert judge_stage("preference", str(tmp_path))[1]["task"] == "classifier_score"
     assert judge_stage("conversation", str(of_pairs))[1]["task"] == "classifier_score"
     assert judge_stage("conversation", str(of_pairs), "deita_quality")[1]["task"] == "deita_quality"
 
