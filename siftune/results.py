@@ -225,12 +225,12 @@ def quarantined(run: Path) -> pl.DataFrame:
 def every_row(run: Path, manifest: Mapping[str, Any]) -> pl.DataFrame:
     """All rows that were read, kept or dropped, with all scores that they got.
 
-    A row that was dropped has no scores (null) of the stages after that.
+    A row that was dropped has no scores (null) of the stages after that, and is as it was then.
     """
     stages = manifest["stages"]
     table = pl.read_parquet(stage_file(run, stages[0]), glob=False)
     for stage in stages[1:]:
-        if names := stage.get("columns"):
+        if names := stage.get("columns") or stage.get("rewritten"):
             scores = pl.read_parquet(stage_file(run, stage), columns=["id", *names], glob=False)
             table = table.drop(names, strict=False)
             table = table.join(scores, on="id", how="left", maintain_order="left")

@@ -52,6 +52,9 @@ class Selector(Protocol):
     ``reads_reference`` are such pairs for the columns of the reference. ``sets_aside`` names the
     part of the rows that it drops; a run writes it, too. ``most_kept(rows, sources)`` is the most
     that it keeps of so many rows of so many sources, for the forecast of a run.
+
+    Further columns in its answer replace those of the rows, or are added (then named in ``adds``,
+    with their types): rows may be corrected, with a reason and their new ``digest``.
     """
 
     @property

@@ -262,7 +262,9 @@ def _taken(kind: Kind) -> set[str]:
 
 
 def _added(spec: Spec, made: Any, kind: Kind) -> _Schema:
-    return score_schema(made, kind, spec.sides, spec.turns) if spec.group == "score" else {}
+    if spec.group == "select":
+        return dict(getattr(made, "adds", {}))
+    return score_schema(made, kind, spec.sides, spec.turns)
 
 
 def _wrong_columns(made: Any, there: _Schema, kind: Kind) -> list[UsageError]:

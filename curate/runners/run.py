@@ -21,6 +21,7 @@ from siftune.curate.files.outputs import may_overwrite, run_folder
 from siftune.curate.files.source_spec import input_paths
 from siftune.curate.io.ingest import ingest
 from siftune.curate.rows.conversation_views import score, score_schema
+from siftune.curate.rows.decisions import DECISIONS
 from siftune.curate.rows.expressions import scores
 from siftune.curate.rows.score_errors import ScoreTotals, error_columns, with_errors
 from siftune.curate.rows.table import ROW, Table
@@ -207,7 +208,7 @@ class _Work:
                 selector = component(step.spec, self.plan.recipe.seed)
                 if (part := part_file(selector, parts)) is not None:
                     parts[part] = table.keep(~keep)
-                table = table.keep(keep)
+                table = table.keep(keep).with_scores(path, done.facts.get("rewritten", ()))
         return self._write(table, decisions, notes, parts)
 
     def _done(
@@ -324,12 +325,14 @@ class _Work:
             raise TypeError(f"{step.name} decided on {decided.height} of {rows.height} rows")
         decided = with_errors(decided, selector.needs, _errors(table))
         rows.select(ROW, "id").hstack(decided).write_parquet(part, compression="zstd")
+        rewritten = [name for name in decided.columns if name not in DECISIONS]
         measured_here = context.metrics | _tokens_kept(selector, rows, decided["keep"])
         counts = decided.group_by("keep", "reason").len().sort("keep", "reason").rows()
         return {
             "rows": rows.height,
             "kept": int(decided["keep"].sum()),
             "reasons": {f"{'kept' if keep else 'dropped'}/{why}": n for keep, why, n in counts},
+            **({"rewritten": rewritten} if rewritten else {}),
             **({"measured": measured_here} if measured_here else {}),
         }
 

@@ -24,6 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "deita_filter": {"rows": 20, "by": "quality"},
     "facility_location": {"rows": 20},
     "k_center": {"rows": 20},
+    "label_noise": {"by": "ifd", "min": 0.5},
     "longest": {"rows": 20},
     "mmr": {"rows": 20, "by": "quality"},
     "quota": {"group_by": "source", "rows": 7},
