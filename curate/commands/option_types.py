@@ -14,6 +14,8 @@ __all__ = ["is_repeated", "key_values", "metavar_of", "value_of"]
 
 _PAIR: Final = re.compile(r"\s*[\w./:-]+=")
 """How ``KEY=VALUE`` begins."""
+_COMMA: Final = re.compile(r",(?![^()]*\))")
+"""A comma between items, and not within parentheses."""
 _SHOWN: Final = 60  # characters of a value that cannot be read
 _NAMES: Final[Mapping[Any, str]] = {
     bool: "true|false",
@@ -150,7 +152,7 @@ def _list(flag: str, text: str, hint: Any) -> Any:
         text = f"[{text}]"  # commas are within mappings, too
     if text.lstrip().startswith("["):
         return _read(flag, text)
-    return [value_of(flag, _item(hint), part.strip()) for part in text.split(",")]
+    return [value_of(flag, _item(hint), part.strip()) for part in _COMMA.split(text)]
 
 
 def _mapping(flag: str, texts: Sequence[str], hint: Any, union: bool) -> Any:

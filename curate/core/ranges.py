@@ -85,10 +85,11 @@ def _marks(hint: Any) -> Iterator[Any]:
 
 def outside(hint: Any, value: Any) -> str | None:
     """What was expected of ``value``, or of its items, where one is outside its range."""
-    if isinstance(value, str):
-        return _unparsed(hint, value)
     values = value.values() if isinstance(value, Mapping) else value
-    numbers = values if isinstance(values, Iterable) else [value]
+    numbers = values if isinstance(values, Iterable) and not isinstance(value, str) else [value]
+    for text in numbers:
+        if isinstance(text, str) and (wrong := _unparsed(hint, text)):
+            return wrong
     for allowed in within_of(hint):
         for number in numbers:
             plain = isinstance(number, int | float) and not isinstance(number, bool)

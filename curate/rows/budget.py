@@ -177,11 +177,13 @@ def groups_needed(group_by: str | None) -> tuple[str, ...]:
     return ("content" if group_by == "prompt" else base_column(group_by),)
 
 
-def refuse_unknown_groups(rows: Mapping[str, int], group: pl.Series, group_by: str) -> None:
-    """Refuse numbers of rows by name where no row of a table has one of the names."""
-    if group.len() and not set(rows) & set(group.unique()):
+def refuse_unknown_groups(
+    given: Mapping[str, float], group: pl.Series, group_by: str, option: str = "rows"
+) -> None:
+    """Refuse numbers by name, those of ``option``, where no row of a table has one of the names."""
+    if group.len() and not set(given) & set(group.unique()):
         raise UsageError(
-            f"rows: no row has one of the values {', '.join(rows)} in {group_by!r}; "
+            f"{option}: no row has one of the values {', '.join(given)} in {group_by!r}; "
             f"there are {', '.join(map(str, group.drop_nulls().unique().sort()[:8]))}"
         )
 

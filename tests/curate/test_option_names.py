@@ -20,9 +20,11 @@ READERS = {
     "group_by": (groups,),
     "tokens_by": (numbers,),
 }
-NEEDED = {
+NEEDED: dict[str, dict[str, Any]] = {
     "balanced": {"first": "f", "second": "s"},
+    "pareto": {"by": ["column_of_by"]},
     "split": {"part": "train"},
+    "stratified": {"value": "v"},
     "threshold": {"min": 0},
     "top_fraction": {"fraction": 0.5},
 }
@@ -32,7 +34,7 @@ NEEDED = {
 def test_an_option_of_one_name_is_read_in_one_way(name: str) -> None:
     known = registry.options(registry.find("curate.selectors", name))
     named = {option: f"column_of_{option}" for option in READERS if option in known}
-    given: dict[str, Any] = {**NEEDED.get(name, {}), **named}
+    given: dict[str, Any] = {**named, **NEEDED.get(name, {})}
     if "rows" in known:
         given["rows"] = 1
     if name == "k_center":

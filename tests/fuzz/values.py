@@ -61,6 +61,7 @@ _PAIRS: Final[Mapping[str, Sequence[str]]] = {
         "url=x",
     ),
     "--task-options": ("ties=maybe", "none=1", "{ties: [1]}", "dimension=-1", "explanation=nan"),
+    "--shares": ("rows=1,none=2", "rows=-1", "rows=nan", "rows=0", "none=1", "1,2", "0,0", "-1,1"),
     "--rows": ("rows=1", "rows=-1", "none=2", "rows=x", "{rows: {a: 1}}"),
     "-o": (
         *("seed=nan", "seed=-1", "name=../x", "name=", "source=none", "source=[]", "limit=0"),

@@ -1,0 +1,100 @@
+"""Groups in given shares of one budget."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import polars as pl
+import pytest
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build
+
+OPTIONS = [
+    {"rows": 20, "shares": {"file0": 3, "file1": 1}},
+    {"tokens": 300, "power": 0.5, "fill": False},
+]
+NO_PATHS = ("by", "group_by")
+
+
+def rows(**counts: int) -> pl.DataFrame:
+    """So many rows of each source, of 1, 2, 3, ... tokens."""
+    sources = [name for name, count in counts.items() for _ in range(count)]
+    tokens = [at for count in counts.values() for at in range(1, count + 1)]
+    ids = [f"f:{at:03}" for at in range(len(sources))]
+    columns = {"id": ids, "digest": ids, "source": sources, "length_tokens": tokens}
+    return pl.DataFrame(columns, schema_overrides={"source": pl.String})
+
+
+def kept(table: pl.DataFrame, **options: Any) -> dict[str, int]:
+    answer = build("curate.selectors", "mixture", options)(table)
+    counts = table.filter(answer["keep"])["source"].value_counts()
+    return dict(sorted(counts.iter_rows()))
+
+
+def sainte_lague(shares: dict[str, float], sizes: dict[str, int], seats: int) -> dict[str, int]:
+    """Seats one by one to the largest share / (2 · seats + 1), as the method is defined."""
+    won = dict.fromkeys(shares, 0)
+    for _ in range(seats):
+        open_ = [name for name in won if won[name] < sizes[name]]
+        best = max(open_, key=lambda name: shares[name] / (2 * won[name] + 1))
+        won[best] += 1
+    return won
+
+
+@pytest.mark.parametrize("seats", [1, 7, 20, 60])
+def test_rows_are_given_out_by_the_method_of_sainte_lague(seats: int) -> None:
+    sizes, shares = {"a": 50, "b": 8, "c": 30}, {"a": 0.53, "b": 0.31, "c": 0.16}
+    expected = sainte_lague(shares, sizes, seats)
+    found = kept(rows(**sizes), shares=shares, rows=seats)
+    assert found == {name: count for name, count in expected.items() if count}
+
+
+def test_a_group_that_is_too_small_is_filled_up_or_ends_all() -> None:
+    table, shares = rows(web=40, books=5, code=40), {"web": 2, "books": 1}
+    assert kept(table, shares=shares, rows=30) == {"web": 25, "books": 5}
+    assert kept(table, shares=shares, rows=30, fill=False) == {"web": 10, "books": 5}
+    assert kept(table, shares=shares, rows=9, fill=False) == {"web": 6, "books": 3}
+
+
+@pytest.mark.parametrize(
+    ("power", "counts"), [(0, {"a": 10, "b": 10}), (1, {"a": 16, "b": 4}), (0.5, {"a": 13, "b": 7})]
+)
+def test_without_shares_a_power_of_the_size_is_the_share(power: float, counts: Any) -> None:
+    assert kept(rows(a=64, b=16), power=power, rows=20) == counts  # 0.5: 8 to 4, of 20: 13.3
+
+
+def test_tokens_are_shared_and_the_best_rows_of_a_group_kept() -> None:
+    table = rows(a=20, b=20)
+    answer = build(
+        "curate.selectors",
+        "mixture",
+        {"shares": {"a": 3, "b": 1}, "tokens": 80, "by": "-length_tokens"},
+    )(table)
+    spent = table.filter(answer["keep"]).group_by("source").agg(pl.sum("length_tokens"))
+    assert dict(spent.iter_rows()) == {"a": 55, "b": 21}  # 1 + … + 10; 1 + … + 6; then 11: 87
+    assert json.loads(answer["detail"][9]) == {"group": "a", "rank": 10, "size": 20}
+
+
+def test_every_row_that_is_not_kept_has_its_reason() -> None:
+    table = rows(a=3, b=2, c=1).with_columns(
+        source=pl.Series(["a", "a", "a", "b", None, "c"]), s=pl.Series([3, 2, None, 1, 1, 1])
+    )
+    answer = build(
+        "curate.selectors", "mixture", {"shares": {"a": 1, "b": 1, "d": 1}, "rows": 2, "by": "s"}
+    )(table)
+    assert answer["reason"].to_list() == [
+        *("selected", "over_quota", "not_scored", "selected", "no_group", "not_in_mixture"),
+    ]
+
+
+def test_wrong_options_are_explained() -> None:
+    for options, words in (
+        ({"shares": {"x": 1}}, "shares: no row has one of the values x in 'source'; there are a"),
+        ({"shares": {"a": 0}}, "expected a share above 0"),
+        ({"shares": {"a": -1}}, "shares: expected at least 0, got -1"),
+        ({"power": 2}, "power: expected at least 0, at most 1"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            kept(rows(a=2), rows=1, **options)
