@@ -1,3 +1,5 @@
+"""Personal data: each kind, what looks like it, where it is, and rows with planted pieces."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,6 +13,7 @@ import zstandard
 from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import turn
 from siftune.curate.scorers.pii import PII
+from siftune.curate.text.personal_data import find_personal_data
 
 PRESIDIO = Path("../shared/data/pii_presidio_small.jsonl.zst")
 
@@ -45,9 +48,21 @@ def kinds(answer: str) -> list[str]:
         ("ip", "From 2001:db8::8a2e:370:7334"),
         ("ssn", "It is 987-65-4321"),
         ("ssn", "It is 078-05-1120."),
-        ("key", "export KEY=AKIAIOSFODNN7EXAMPLE"),
-        ("key", "ghp_" + "a1B2" * 9),
-        ("key", "-----BEGIN RSA PRIVATE KEY-----"),
+        ("ssn", "social security number 987 65 4321"),
+        ("phone", "Call me at 986.291.2294x751"),
+        ("phone", "My number is 21 212 133 2727"),
+        ("phone", "12 High Street\n69 987 88 37 office"),
+        ("phone", "Ring 001-420-335-7509x38548"),
+        ("phone", "Appelez le 01 23 45 67 89"),
+        ("card", "my card is 676201234561"),
+        ("iban", "iban fr14-2004-1010-0505-0001-3m02-606"),
+        ("national_id", "Codice fiscale RSSMRA85T10A562S"),
+        ("national_id", "DNI 12345678Z"),
+        ("national_id", "CPF 529.982.247-25"),
+        ("national_id", "NI number AB 12 34 56 C"),
+        ("key", "export KEY=AKIAQ3EGRKTWBXN5V7LD"),
+        ("key", "ghp_" + "a1B2c3D4e5F6g7H8i9" * 2),
+        ("key", "-----BEGIN RSA PRIVATE KEY-----\nMIIEow"),
     ],
 )
 def test_each_kind_is_found(kind: str, text: str) -> None:
@@ -65,6 +80,15 @@ def test_each_kind_is_found(kind: str, text: str) -> None:
         "Nobody has 000-12-3456, 666-12-3456 or 123-00-4567.",
         "At 10:30:45 std::vector<int> was 12:34.",
         "0000 0000 0000 0000",
+        "He has 50000+50000=100000 and 2000000 +50000000 more.",
+        "50000 - 20000 - 10000 = 20000, and 1990-2010 is 20 years.",
+        "<<12345678*2=24691356>>24691356 dollars",
+        "Pick 10 20 30 40 50 60, or 12, 345, 678, 901.",
+        "On 2024-05-17 10:20:30 and 17.05.2024 it was 0.9234362745.",
+        "The dental formula is 2.1.2.3; release 10.2.0.14 came later.",
+        "Order 123 456 7890 and ISBN 978-3-16-148410-0 arrived.",
+        "export KEY=AKIAIOSFODNN7EXAMPLE",
+        "card 676201234562, DNI 12345678A, CPF 529.982.247-26",
         "From 1990 to 2010 it grew by 12.5 percent, 1,000,000 in all.",
         "",
     ],
@@ -74,11 +98,27 @@ def test_what_only_looks_alike_is_not(text: str) -> None:
 
 
 def test_pieces_are_counted_and_kinds_named_once() -> None:
-    scores = PII()(chats("a@b.org, c@d.org and 987-65-4321", None))
-    assert scores.to_dict(as_series=False) == {
-        "pii_count": [3, None],
-        "pii_kinds": [["email", "ssn"], None],
-    }
+    scores = PII()(chats("a@b.org, c@d.org and 987-65-4321", None, "None."))
+    assert scores["pii_count"].to_list() == [3, None, 0]
+    assert scores["pii_kinds"].to_list() == [["email", "ssn"], None, []]
+
+
+def test_each_piece_has_its_place() -> None:
+    said = [turn("user", "Ich heiße Zoë: zoe@b.org"), turn("assistant", "Tel. 030 901820, a@b.org")]
+    spans = PII()(pl.DataFrame({"messages": pl.Series([said], dtype=TURNS)}))["pii_spans"].item()
+    places = [
+        (one["kind"], said[one["turn"]][one["field"]][one["start"] : one["end"]]) for one in spans
+    ]
+    assert places == [("email", "zoe@b.org"), ("phone", "030 901820"), ("email", "a@b.org")]
+
+
+def test_no_arithmetic_of_gsm8k_is_a_phone_number() -> None:
+    file = PRESIDIO.with_name("gsm8k_train.jsonl.zst")
+    if not file.exists():
+        pytest.skip(f"{file} is not there")
+    packed = zstandard.ZstdDecompressor().stream_reader(file.read_bytes())
+    rows = [orjson.loads(line) for line in packed.read().splitlines()]
+    assert find_personal_data(pl.Series([row["answer"] for row in rows])).height == 0
 
 
 def test_only_the_part_asked_for_is_searched() -> None:
@@ -98,15 +138,26 @@ def test_no_text_makes_it_slow() -> None:
 def test_most_of_what_presidio_planted_is_found() -> None:
     if not PRESIDIO.exists():
         pytest.skip(f"{PRESIDIO} is not there")
-    names = {"EMAIL_ADDRESS": "email", "CREDIT_CARD": "card", "IP_ADDRESS": "ip", "US_SSN": "ssn"}
+    names = {
+        "EMAIL_ADDRESS": "email",
+        "CREDIT_CARD": "card",
+        "IP_ADDRESS": "ip",
+        "US_SSN": "ssn",
+        "PHONE_NUMBER": "phone",
+    }
     packed = zstandard.ZstdDecompressor().stream_reader(PRESIDIO.read_bytes())
-    lines = packed.read().splitlines()
-    rows = [orjson.loads(line) for line in lines]
-    found = PII()(chats(*(row["full_text"] for row in rows)))["pii_kinds"].to_list()
-    hits = [
-        names[span["entity_type"]] in kinds
-        for row, kinds in zip(rows, found, strict=True)
-        for span in row["spans"]
-        if span["entity_type"] in names
-    ]
-    assert sum(hits) / len(hits) >= 0.9
+    rows = [orjson.loads(line) for line in packed.read().splitlines()]
+    spans = PII(of="response")(chats(*(row["full_text"] for row in rows)))["pii_spans"]
+    found = {
+        (row, one["kind"], one["start"], one["end"])
+        for row, listed in enumerate(spans.to_list())
+        for one in listed
+    }
+    planted = {
+        (row, names[one["entity_type"]], one["start_position"], one["end_position"])
+        for row, record in enumerate(rows)
+        for one in record["spans"]
+        if one["entity_type"] in names
+    }
+    assert len(found & planted) >= 0.96 * len(planted)
+    assert len(found & planted) >= 0.99 * len(found)

@@ -399,7 +399,7 @@ def test_quota_refuses_a_column_of_lists_in_one_line() -> None:
     [
         ("heuristics_flags", "refusals", "did you mean refusal"),
         ("chosen_heuristics_flags", "spam", "empty, placeholder, open_slots, refusal"),
-        ("pii_kinds", "mail", "card, email, iban, ip, key, phone, ssn"),
+        ("pii_kinds", "mail", "card, email, iban, ip, key, national_id, phone, ssn"),
     ],
 )
 def test_a_word_that_is_no_flag_of_the_scorer_is_refused_with_the_list(
@@ -418,9 +418,10 @@ def test_a_word_that_no_row_of_an_unknown_column_has_is_refused_with_those_there
 
 def test_every_flag_that_a_scorer_raises_is_declared() -> None:
     from siftune.curate.scorers.heuristics import Heuristics
-    from siftune.curate.scorers.pii import _PATTERNS, PII
+    from siftune.curate.scorers.pii import PII
+    from siftune.curate.text.personal_data import KINDS
 
-    assert set(PII.flags["pii_kinds"]) == set(_PATTERNS)
+    assert set(PII.flags["pii_kinds"]) == set(KINDS)
     raised = {f"heuristics_{name}" for name in Heuristics.flags["heuristics_flags"]}
     assert raised == {name for name, kind in Heuristics.adds.items() if kind == pl.Boolean}
 
