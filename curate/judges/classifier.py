@@ -12,7 +12,7 @@ from siftune.curate.chat.encoding import encode_unmasked
 from siftune.curate.chat.templates import ENCODER
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Count
-from siftune.curate.judging.trained import TrainedJudge, trained_judge
+from siftune.curate.judging.trained import TRAINED, TrainedJudge, trained_judge
 from siftune.curate.judging.types import Answer, BackendError, Question
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.model_files import read_object
@@ -190,6 +190,12 @@ class Classifier:
             raise UsageError(
                 f"{self.model} gives a yes or no for each of several labels: expected a model of "
                 "one output, or of classes that exclude each other"
+            )
+        outputs = len(self._trained.classes) or 1 if self._trained else loaded.config.num_labels
+        if outputs != loaded.config.num_labels:
+            raise UsageError(
+                f"{self.model}: {TRAINED} is of a model of {outputs} outputs, this one has "
+                f"{loaded.config.num_labels}: train the judge again"
             )
         if self.number_format == "bf16":
             narrow_all_but_head(loaded, torch.bfloat16, loaded.config.num_labels)

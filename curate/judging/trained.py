@@ -21,7 +21,8 @@ __all__ = ["TRAINED", "TrainedJudge", "expected", "figure_lines", "trained_judge
 TRAINED: Final = "judge.json"
 """The file that tells the folder of a trained judge from that of any other model."""
 _FORMAT: Final = 1
-_BACKENDS: Final = ("classifier", "local_model")
+_TASKS: Final = {"classifier": "classifier_score", "local_model": "contrastive"}
+"""The task of each backend; a folder that names another one, such as a file of code, is refused."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,10 @@ def trained_judge(folder: str | Path) -> TrainedJudge | None:
             classes,
             dict(facts["facts"]),
         )
-        if facts["format"] != _FORMAT or found.backend not in _BACKENDS:
-            raise ValueError(f"format {facts['format']}, backend {found.backend}")
+        if facts["format"] != _FORMAT or _TASKS.get(found.backend) != found.task:
+            raise ValueError(f"format {facts['format']}, {found.backend} for {found.task}")
+        if len(calibrator.scores) != len(calibrator.probabilities):
+            raise ValueError("knots of the calibration without a partner")
         if scale.kind not in get_args(Kind) or (classes and classes[0] >= classes[-1]):
             raise ValueError(f"kind {scale.kind}, classes {classes}")
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:

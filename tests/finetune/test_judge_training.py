@@ -16,15 +16,12 @@ import pytest
 from click.testing import CliRunner
 
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.judge_stats.calibration import Calibrator, Scale, calibrate
 from siftune.curate.judge_tasks.classifier_score import ClassifierScore
-from siftune.curate.judge_tasks.contrastive import Contrastive
 from siftune.curate.judges.classifier import Classifier
 from siftune.curate.judging.engine import Judge as Engine
 from siftune.curate.judging.judge_stage import judge_stage
-from siftune.curate.judging.pairs import Shown
-from siftune.curate.judging.spec import default_task, judge_backend, named_judge
-from siftune.curate.judging.trained import TrainedJudge, trained_judge
+from siftune.curate.judging.spec import judge_backend, named_judge
+from siftune.curate.judging.trained import trained_judge
 from siftune.curate.judging.types import Answer, Item
 from siftune.finetune.cli import finetune
 from siftune.finetune.judge_training import con_j
@@ -145,6 +142,14 @@ def test_the_calibration_is_part_of_what_the_cache_takes_for_the_judge(
     facts["calibrator"]["slope"] *= 2
     (other / "judge.json").write_text(json.dumps(facts))
     assert Classifier(str(other)).identity != Classifier(str(of_pairs)).identity
+
+
+def test_a_file_of_another_model_is_refused(of_pairs: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(of_pairs, tmp_path / "other")
+    facts = json.loads((other / "judge.json").read_text())
+    (other / "judge.json").write_text(json.dumps({**facts, "classes": [1, 2, 3]}))
+    with pytest.raises(UsageError, match="of a model of 3 outputs, this one has 1"):
+        served(other, [Item((("user", "q"),), ("a",))])
 
 
 def test_ratings_as_classes_are_served_as_their_mean(tiny_model_dir: Path, tmp_path: Path) -> None:
@@ -314,45 +319,6 @@ def test_a_folder_is_the_judge_that_a_file_in_it_names(
     assert judge_stage("preference", str(tmp_path))[1]["task"] == "classifier_score"
     assert judge_stage("conversation", str(of_pairs))[1]["task"] == "classifier_score"
     assert judge_stage("conversation", str(of_pairs), "deita_quality")[1]["task"] == "deita_quality"
-
-
-@pytest.mark.parametrize("change", [{"format": 2}, {"backend": "x"}, {"kind": "x"}, {"low": "x"}])
-def test_a_damaged_file_of_a_judge_is_named(change: dict[str, Any], tmp_path: Path) -> None:
-    scale = Scale("rating", Calibrator("linear", slope=1.0), 1.0, 5.0)
-    TrainedJudge("classifier", "classifier_score", scale).write(tmp_path)
-    assert trained_judge(tmp_path) is not None
-    path = tmp_path / "judge.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(UsageError, match=r"judge\.json is damaged .*: train the judge again"):
-        trained_judge(tmp_path)
-
-
-def test_a_writing_judge_is_asked_as_it_was_trained(tmp_path: Path) -> None:
-    scale = Scale("pairs", Calibrator("platt", slope=2.0))
-    options = {"samples": 1, "max_tokens": 64, "calibration": 2.0}
-    TrainedJudge("local_model", "contrastive", scale, options).write(tmp_path)
-    scorer, given = judge_stage("preference", str(tmp_path), None, {"task_options": {"samples": 3}})
-    assert scorer == "judge_pairwise"
-    assert given["task_options"] == {**options, "samples": 3}
-    assert default_task(str(tmp_path)) == ("contrastive", options)
-    assert "task_options" not in judge_stage("preference", str(tmp_path), "pairwise")[1]
-
-
-def test_a_calibrated_preference_of_verdicts() -> None:
-    item = Item((("user", "q"),), ("a", "b"))
-    both, torn = [(Shown(1, 1), "x"), (Shown(0, 0), "y")], [(Shown(1, 1), "x"), (Shown(1, 1), "y")]
-    task = Contrastive(samples=1, calibration=2.0)
-    assert task.verdict(item, both)["preference"] == pytest.approx(0.880797)  # 1 / (1 + e^-2)
-    assert task.verdict(item, torn)["preference"] == 0.5
-    assert Contrastive(samples=1).verdict(item, both)["preference"] == 1
-
-
-def test_a_line_is_fitted_by_least_squares_and_ends_at_0_and_1() -> None:
-    x, y = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [0.1, 0.2, 0.5, 0.6, 0.9, 0.8]
-    found = calibrate(x, y, method="linear").calibrator
-    slope, offset = np.polyfit(x, y, 1)
-    assert (found.slope, found.offset) == pytest.approx((slope, offset))
-    assert found([-9.0, 2.0, 9.0]).tolist() == pytest.approx([0, slope * 2 + offset, 1])
 
 
 def test_a_judge_without_a_calibration_gives_what_it_was_trained_for() -> None:
