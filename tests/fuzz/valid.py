@@ -82,7 +82,9 @@ _OPTIONS: Final[Mapping[str, Options]] = {
     "curate select facility_location": {"--rows": "3"},
     "curate select k_center": {"--rows": "3"},
     "curate select longest": {"--rows": "3"},
+    "curate select mixture": {"--rows": "3"},
     "curate select mmr": {"--rows": "3", "--by": "length_chars"},
+    "curate select pareto": {"--by": "length_chars,length_words", "--rows": "3"},
     "curate select quota": {"--group-by": "source", "--rows": "2"},
     "curate select random": {"--rows": "3"},
     "curate select rds_round_robin": {
@@ -91,6 +93,7 @@ _OPTIONS: Final[Mapping[str, Options]] = {
         "--embedding": "embedding",
     },
     "curate select split": {"--test-share": "0.5"},
+    "curate select stratified": {"--value": "length_chars", "--rows": "3"},
     "curate select threshold": {"--by": "length_chars", "--min": "1"},
     "curate select top_fraction": {"--by": "length_chars", "--fraction": "0.5"},
     "curate select top_k": {"--by": "length_chars", "--rows": "3"},

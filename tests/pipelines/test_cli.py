@@ -221,6 +221,8 @@ _REQUIRED = {
     "cluster_balanced": ("--rows", 3), "facility_location": ("--rows", 3),
     **dict.fromkeys(("judge_rating", "judgement", "tags"), ("--judge", "MODEL")),
     **dict.fromkeys(("judge_pairwise", "judge_ranking"), ("--judge", "MODEL")),
+    "mixture": ("--rows", 3), "pareto": ("--by", "length_chars", "--rows", 3),
+    "stratified": ("--value", "length_chars", "--rows", 3),
     "k_center": ("--rows", 3), "longest": ("--rows", 3), "random": ("--rows", 3),
 }  # fmt: skip
 
