@@ -13,6 +13,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.rows.columns import groups, numbers, sortable
 from siftune.curate.vectors.unit_vectors import vector_column
 from siftune.pipelines.cli import siftune
+from tests.own_tests import options_of
 
 READERS = {
     "by": (numbers, sortable),
@@ -34,7 +35,7 @@ NEEDED: dict[str, dict[str, Any]] = {
 def test_an_option_of_one_name_is_read_in_one_way(name: str) -> None:
     known = registry.options(registry.find("curate.selectors", name))
     named = {option: f"column_of_{option}" for option in READERS if option in known}
-    given: dict[str, Any] = {**named, **NEEDED.get(name, {})}
+    given: dict[str, Any] = {**options_of(name)[0], **named, **NEEDED.get(name, {})}
     if "rows" in known:
         given["rows"] = 1
     if name == "k_center":

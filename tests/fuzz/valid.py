@@ -170,6 +170,8 @@ _OF_SCORED_TOO: Final = (
     "rds_round_robin",
     "k_center",
     "mmr",
+    "pareto",
+    "stratified",
     "threshold",
     "top_fraction",
     "top_k",
