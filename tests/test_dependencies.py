@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -50,7 +51,11 @@ def distributions() -> Mapping[str, Sequence[str]]:
 
 def imports(path: Path) -> Iterator[str]:
     """Top-level names that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    left: list[Any] = [ast.parse(path.read_text())]
+    while left:
+        node = left.pop()
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):  # no expressions
+            left += getattr(node, part, ())
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -47,14 +47,18 @@ def lines_of(node: ast.AST) -> Iterator[tuple[int, str]]:
 
 def messages(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Strings of two words or more that functions hold, and those of ``help=`` anywhere."""
-    documented = [node for node in ast.walk(tree) if isinstance(node, DOCUMENTED)]
-    docstrings = {id(node.body[0].value) for node in documented if ast.get_docstring(node)}
-    for node in ast.walk(tree):
-        if isinstance(node, FUNCTIONS) or (isinstance(node, ast.keyword) and node.arg in HELP):
-            for part in ast.walk(node):
-                text = part.value if isinstance(part, ast.Constant) else None
-                if isinstance(text, str) and " " in text.strip() and id(part) not in docstrings:
-                    yield part.lineno, text
+    left: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while left:
+        node, shown = left.pop()
+        help_text = isinstance(node, ast.keyword) and node.arg in HELP
+        shown = shown or help_text or isinstance(node, FUNCTIONS)
+        text = node.value if isinstance(node, ast.Constant) else None
+        if shown and isinstance(text, str) and " " in text.strip():
+            yield node.lineno, text
+        children = ast.iter_child_nodes(node)
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            children = (child for child in children if child is not node.body[0])
+        left += [(child, shown) for child in children]
 
 
 def metaphors(code: str) -> list[str]:

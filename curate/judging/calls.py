@@ -36,7 +36,7 @@ class CallBook:
 
     ``cap`` is in billionths of a dollar; the highest price of a call, by the prices of its tokens
     or ``most_per_call``, is reserved before it is sent. The cap holds if no call costs more than
-    that, however many are in flight and however late they turn dear. A server may bill
+    that, however many are in flight and however late they become expensive. A server may bill
     more, so under a cap one call is sent alone, and then twice as many as cost no more
     than their bound. After one that costs more, in this run or an earlier one, later bounds grow as
     much, to that cost at least, and one is sent alone again: the cap is then passed by no more than

@@ -372,7 +372,7 @@ def test_a_function_with_the_name_of_a_column_of_rows_is_refused(name, plain):
         plain.score(space[name])
 
 
-@pytest.mark.parametrize("name", ["rows", "mine {1}.v2"])
+@pytest.mark.parametrize("name", [pytest.param("rows", marks=pytest.mark.slow), "mine {1}.v2"])
 def test_a_saved_run_goes_on_without_the_frame_it_was_made_of(name, tmp_path):
     calls = []
 

@@ -215,6 +215,7 @@ def test_a_story_tells_scores_and_decisions_in_order(rows, tmp_path):
         row_trace(tmp_path / "out", "rows:99")
 
 
+@pytest.mark.slow  # `test_faults` kills one in the quick tests
 def test_killed_at_any_moment_and_started_again_it_ends_in_the_same_bytes(tmp_path):
     rows = tmp_path / "many.jsonl"
     texts = [{"prompt": f"q{i % 700}", "completion": "word " * (i % 50)} for i in range(3000)]

@@ -70,7 +70,9 @@ def test_a_batch_that_is_run_in_parts_trains_to_the_same_weights(
         torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", ["dpo", "dro_v", "kto"])
+@pytest.mark.parametrize(
+    "loss", ["dro_v", *(pytest.param(loss, marks=pytest.mark.slow) for loss in ("dpo", "kto"))]
+)
 def test_what_splitting_a_step_changes_is_the_order_of_sums(
     tiny_model_dir, tmp_path, monkeypatch, loss
 ):

@@ -227,7 +227,13 @@ RESUMED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("options", RESUMED.values(), ids=RESUMED.keys())
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(options, marks=pytest.mark.slow if name == "full" else (), id=name)
+        for name, options in RESUMED.items()
+    ],
+)
 def test_a_resumed_run_equals_the_unbroken_one(
     options: dict[str, Any],
     tiny_model_dir: Path,

@@ -477,7 +477,7 @@ def test_dropout_is_off(tiny_model_dir, rows, tmp_path):
 @pytest.mark.parametrize("loss", registry.names("finetune.losses.pair"))
 def test_every_loss_trains(loss, tiny_model_dir, tmp_path):
     facts = {"score_chosen": 0.8, "score_rejected": 0.3, "margin": 0.5, "win_probability": 0.9}
-    rows = rows_file(tmp_path, 8, **facts)
+    rows = rows_file(tmp_path, 4, **facts)
     result, lines = train(tiny_model_dir, rows, tmp_path / "out", loss=loss, epochs=2)
     assert all(math.isfinite(value) for line in lines for value in line.values())
     before, after = weights(tiny_model_dir), weights(result.model)

@@ -269,7 +269,11 @@ def test_accuracy_counts_ties_as_half_and_near_pairs_apart() -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"use_margin": True, "center": 0.5}, {"options": {"gradient_accumulation_steps": 2}}],
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"use_margin": True, "center": 0.5},
+        pytest.param({"options": {"gradient_accumulation_steps": 2}}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_batch_in_parts_is_the_whole_batch(
     more: dict[str, Any], reward: Callable[..., RewardModel], rows: Path, tmp_path: Path

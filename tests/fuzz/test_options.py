@@ -27,7 +27,7 @@ def _said(wrong):
 
 def test_odd_values_of_curate_options_are_lines(offline, tmp_path):
     cheap = [one for one in commands("curate") if one[0][-1] in _CHEAP]
-    chosen = [*(valid(*one) for one in cheap), *drawn(60, 0, cheap)]
+    chosen = [*(valid(*one) for one in cheap), *drawn(30, 0, cheap)]
     with workplace(tmp_path, models=False) as here:
         assert _said(failures(chosen, here)) == []
 

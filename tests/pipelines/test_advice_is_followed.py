@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import get_type_hints
 
@@ -41,8 +42,13 @@ TRL = (
 )
 
 
-def texts() -> Iterator[tuple[str, str]]:
+@cache
+def texts() -> list[tuple[str, str]]:
     """The strings of our code that may be shown, with their files; no docstrings."""
+    return list(_texts())
+
+
+def _texts() -> Iterator[tuple[str, str]]:
     for folder in ("curate", "finetune", "pipelines"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -219,8 +219,17 @@ DAMAGES = {
 FILES = ("manifest.json", "ledger.parquet", "kept.parquet", "stages/length-*.parquet")
 
 
-@pytest.mark.parametrize("file", [*FILES, "stages/ingest-*.parquet", "stages/length-*.json"])
-@pytest.mark.parametrize("damage", DAMAGES)
+DAMAGED = (*FILES, "stages/ingest-*.parquet", "stages/length-*.json")
+
+
+@pytest.mark.parametrize(
+    ("damage", "file"),
+    [  # in the quick tests, each kind of damage and each file twice
+        pytest.param(damage, file, marks=pytest.mark.slow if (i + j) % 3 else ())
+        for i, damage in enumerate(DAMAGES)
+        for j, file in enumerate(DAMAGED)
+    ],
+)
 def test_a_damaged_file_of_a_run_is_a_line_and_is_made_again(finished, tmp_path, file, damage):
     run = shutil.copytree(finished / "run", tmp_path / "run")
     whole = {path.name: path.read_bytes() for path in run.rglob("*.parquet")}
