@@ -6,13 +6,15 @@ for Python it stays an ``int``, a ``float`` or a ``str``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
 
 from siftune.curate.core.errors import UsageError
 
 __all__ = [
+    "ColumnExpression",
     "Count",
     "HeldOutShare",
     "Natural",
@@ -56,9 +58,21 @@ class Within:
 
 @dataclass(frozen=True)
 class Parsed:
-    """Texts that ``parse`` accepts; it raises a UsageError on others."""
+    """Texts that a function accepts, ``MODULE:FUNCTION``; it raises a UsageError on others.
 
-    parse: Callable[[str], object]
+    It is imported when a value is checked: the help of an option needs no libraries.
+    """
+
+    reader: str
+
+    def problem(self, text: str) -> str | None:
+        """What is wrong with a text."""
+        module, _, function = self.reader.partition(":")
+        try:
+            getattr(importlib.import_module(module), function)(text)
+        except UsageError as error:
+            return str(error)
+        return None
 
 
 Count: TypeAlias = Annotated[int, Within(1, 2**31 - 1)]
@@ -70,6 +84,8 @@ NonNegative: TypeAlias = Annotated[float, Within(0)]
 Share: TypeAlias = Annotated[float, Within(0, 1)]
 PositiveShare: TypeAlias = Annotated[float, Within(0, 1, above=True)]
 HeldOutShare: TypeAlias = Annotated[float, Within(0, 1, below=True)]
+ColumnExpression: TypeAlias = Annotated[str, Parsed("siftune.curate.rows.expressions:names_in")]
+"""A column, or an expression of columns."""
 
 
 def within_of(hint: Any) -> Iterator[Within]:
@@ -99,13 +115,8 @@ def outside(hint: Any, value: Any) -> str | None:
 
 
 def _unparsed(hint: Any, text: str) -> str | None:
-    for mark in _marks(hint):
-        if isinstance(mark, Parsed):
-            try:
-                mark.parse(text)
-            except UsageError as error:
-                return str(error)
-    return None
+    problems = (mark.problem(text) for mark in _marks(hint) if isinstance(mark, Parsed))
+    return next(filter(None, problems), None)
 
 
 def check_ranges(options: Any) -> None:

@@ -11,11 +11,10 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.core.ranges import Natural, Share, check_ranges
+from siftune.curate.core.ranges import ColumnExpression, Natural, Share, check_ranges
 from siftune.curate.rows.columns import Reader, base_column, groups
 from siftune.curate.rows.decisions import DECISIONS, decide, draws, tie_order
 from siftune.curate.rows.expressions import (
-    ColumnExpression,
     needs_of,
     reads_of,
     scores,

@@ -20,14 +20,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.ranges import Parsed
+from siftune.curate.core.ranges import ColumnExpression
 from siftune.curate.rows.columns import Reader, base_column, numbers, sortable
 
 __all__ = [
@@ -117,10 +117,6 @@ def _parsed(text: str) -> _Expression:
     if not names:
         raise UsageError(f"expected a column in the expression, got none (in {text!r})")
     return _Expression(names, value)
-
-
-ColumnExpression: TypeAlias = Annotated[str, Parsed(_parsed)]
-"""Type of an option that is a column or an expression of columns."""
 
 
 class _Parser:

@@ -8,10 +8,10 @@ from typing import Final
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.ranges import Count, Positive, Seed
+from siftune.curate.core.ranges import ColumnExpression, Count, Positive, Seed
 from siftune.curate.rows.columns import Reader
 from siftune.curate.rows.decisions import decide, draws
-from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
+from siftune.curate.rows.expressions import needs_of, reads_of, scores
 
 __all__ = ["Balanced"]
 

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.ranges import Count, Natural, Seed
+from siftune.curate.core.ranges import ColumnExpression, Count, Natural, Seed
 from siftune.curate.rows.budget import Budget
 from siftune.curate.rows.columns import Reader, base_column
 from siftune.curate.rows.decisions import decide, decide_some, details, draws, tie_order
-from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
+from siftune.curate.rows.expressions import needs_of, reads_of, scores
 from siftune.curate.vectors.kmeans import kmeans
 from siftune.curate.vectors.nearest_centers import Device, on_gpu
 from siftune.curate.vectors.unit_vectors import Vectors, vector_column, vectors_of

@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
+from siftune.curate.core.ranges import ColumnExpression
 from siftune.curate.rows.budget import Budget
 from siftune.curate.rows.columns import Reader, base_column
 from siftune.curate.rows.decisions import decide_some, tie_order
-from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
+from siftune.curate.rows.expressions import needs_of, reads_of, scores
 from siftune.curate.vectors.similarity_filter import FilterResult, filter_similar
 from siftune.curate.vectors.unit_vectors import vector_column, vectors_of
 

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.core.ranges import Count, Seed
+from siftune.curate.core.ranges import ColumnExpression, Count, Seed
 from siftune.curate.rows.budget import Budget
 from siftune.curate.rows.columns import Reader, base_column
 from siftune.curate.rows.decisions import decide, draws
-from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
+from siftune.curate.rows.expressions import needs_of, reads_of, scores
 from siftune.curate.vectors.facility_location import (
     FacilityPicks,
     facility_picks,

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.ranges import Seed
+from siftune.curate.core.ranges import ColumnExpression, Seed
 from siftune.curate.rows.budget import Budget
 from siftune.curate.rows.columns import Reader, base_column
 from siftune.curate.rows.decisions import decide, draws, tie_order
-from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
+from siftune.curate.rows.expressions import needs_of, reads_of, scores
 from siftune.curate.vectors.farthest_points import farthest_first
 from siftune.curate.vectors.nearest_centers import Device, on_gpu
 from siftune.curate.vectors.pick_decisions import decide_picks

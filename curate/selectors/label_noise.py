@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.ranges import Share
+from siftune.curate.core.ranges import ColumnExpression, Share
 from siftune.curate.rows.columns import Reader, numbers
 from siftune.curate.rows.decisions import decide, tie_order
-from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
+from siftune.curate.rows.expressions import needs_of, reads_of, scores
 from siftune.curate.rows.flip import flip_pairs
 
 __all__ = ["LabelNoise"]

@@ -7,11 +7,11 @@ from typing import Literal
 
 import polars as pl
 
-from siftune.curate.core.ranges import Positive, Seed, check_ranges
+from siftune.curate.core.ranges import ColumnExpression, Positive, Seed, check_ranges
 from siftune.curate.rows.budget import Budget, keep_best
 from siftune.curate.rows.chat import Part, text_of
 from siftune.curate.rows.columns import Reader
-from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
+from siftune.curate.rows.expressions import needs_of, reads_of, scores
 from siftune.curate.text.words import count_words
 
 __all__ = ["Longest"]

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import polars as pl
 
-from siftune.curate.core.ranges import Count, PositiveShare, Seed, check_ranges
+from siftune.curate.core.ranges import ColumnExpression, Count, PositiveShare, Seed, check_ranges
 from siftune.curate.dedup.candidate_filter import candidates
 from siftune.curate.dedup.cover_rule import (
     Cover,
@@ -40,7 +40,7 @@ from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.source_spec import SourceOption
 from siftune.curate.rows.chat import Part, calls_of, text_of
 from siftune.curate.rows.columns import Reader, sortable
-from siftune.curate.rows.expressions import ColumnExpression, reads_of
+from siftune.curate.rows.expressions import reads_of
 
 __all__ = ["MinHashDedup"]
 

@@ -10,11 +10,18 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.ranges import Natural, NonNegative, Seed, Share, check_ranges
+from siftune.curate.core.ranges import (
+    ColumnExpression,
+    Natural,
+    NonNegative,
+    Seed,
+    Share,
+    check_ranges,
+)
 from siftune.curate.rows.budget import Budget, refuse_unknown_groups
 from siftune.curate.rows.columns import Reader, groups
 from siftune.curate.rows.decisions import decide, draws
-from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
+from siftune.curate.rows.expressions import needs_of, reads_of, scores
 from siftune.curate.rows.shares import share_out
 
 __all__ = ["Mixture"]

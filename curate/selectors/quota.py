@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.ranges import Natural, Seed
+from siftune.curate.core.ranges import ColumnExpression, Natural, Seed
 from siftune.curate.rows.budget import groups_needed, refuse_unknown_groups
 from siftune.curate.rows.columns import Reader, groups
 from siftune.curate.rows.decisions import decide, draws, tie_order
-from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
+from siftune.curate.rows.expressions import needs_of, reads_of, scores
 
 __all__ = ["Quota"]
 

@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.progress import log_metrics
-from siftune.curate.core.ranges import Natural, PositiveShare, check_ranges
+from siftune.curate.core.ranges import ColumnExpression, Natural, PositiveShare, check_ranges
 from siftune.curate.dedup.cover_rule import best_first, duplicate_decisions, ranking_columns
 from siftune.curate.dedup.reference_rows import check_against, naming_reference, reference_rows
 from siftune.curate.files.source_spec import SourceOption
 from siftune.curate.models.precision import Precision
 from siftune.curate.rows.columns import Reader, base_column, sortable
-from siftune.curate.rows.expressions import ColumnExpression, reads_of
+from siftune.curate.rows.expressions import reads_of
 from siftune.curate.vectors.cosine_neighbors import Dtype, cover_vectors, products
 from siftune.curate.vectors.ivf_neighbors import cover_clustered
 from siftune.curate.vectors.unit_vectors import vector_column, vectors_of

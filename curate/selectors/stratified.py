@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.ranges import Count, NonNegative, Seed, check_ranges
+from siftune.curate.core.ranges import ColumnExpression, Count, NonNegative, Seed, check_ranges
 from siftune.curate.rows.budget import Budget
 from siftune.curate.rows.columns import Reader
 from siftune.curate.rows.decisions import decide, draws
-from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
+from siftune.curate.rows.expressions import needs_of, reads_of, scores
 from siftune.curate.rows.shares import share_out
 
 __all__ = ["Stratified"]

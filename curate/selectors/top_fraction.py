@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from siftune.curate.core.ranges import Positive, Seed, Share
+from siftune.curate.core.ranges import ColumnExpression, Positive, Seed, Share
 from siftune.curate.rows.budget import BestByColumn, Budget
-from siftune.curate.rows.expressions import ColumnExpression
 
 __all__ = ["TopFraction"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from siftune.curate.core.ranges import Natural, Positive, Seed
+from siftune.curate.core.ranges import ColumnExpression, Natural, Positive, Seed
 from siftune.curate.rows.budget import BestByColumn, Budget
-from siftune.curate.rows.expressions import ColumnExpression
 
 __all__ = ["TopK"]
 
