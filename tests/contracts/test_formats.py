@@ -188,7 +188,7 @@ def written(name: str, row: Row) -> Row:
 
 
 def test_a_row_comes_back_from_its_record(name: str) -> None:
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=10, deadline=None)
     @given(rows_of_format(name))
     def round_trip(row: Row) -> None:
         record = written(name, row)
@@ -245,7 +245,7 @@ NESTED = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), NESTED, max_size=8))
 def test_no_record_breaks_any_of_them(record: Row) -> None:
     for name in names(FORMATS):  # to think up a record takes longer than all of them to read it

@@ -260,7 +260,7 @@ def spelled(record: Any, draw: random.Random) -> str:
     return draw.choice(pads) + text + draw.choice(pads)
 
 
-@pytest.mark.parametrize("size", [300, 1 << 20])
+@pytest.mark.parametrize("size", [300, pytest.param(1 << 20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_odd_input_ends_the_same(
     name: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

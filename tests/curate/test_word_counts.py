@@ -16,7 +16,7 @@ def by_pattern(texts: pl.Series) -> pl.Series:
     return texts.to_frame("text").select(count_words(pl.col("text"))).to_series()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.none() | st.text(st.sampled_from(LETTERS), max_size=14), max_size=20))
 @example(["1.5a", "1.5'a", "1,000,000", "it''s", "a.1.b", "'tis", "o’clock’", "ก็1.๒"])
 def test_the_count_is_that_of_the_pattern(texts):
@@ -28,7 +28,7 @@ PIECES = ["a", "1", ".", "'", ",", " ", "-", "é", "’", "你", "\u0301", "\U00
 PIECES += ["word " * 11, "a" * 59, "1" * 61, "x1.5" * 15, "it's " * 12, "-" * 63, " 1,234.5b" * 7]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=9).map("".join), min_size=1, max_size=6))
 @example(["1." + "2" * n + "b" for n in range(130)])  # a number that ends at every place
 @example(["a" * n + "'" + "b" for n in range(130)])

@@ -110,7 +110,9 @@ def test_a_ranking_of_two_trains_as_its_pair_does_under_dpo(tiny_model_dir, tmp_
             assert mine[name] == pytest.approx(other[name], abs=1e-4)
 
 
-@pytest.mark.parametrize("loss", ["kto", "bco", "plackett_luce"])
+@pytest.mark.parametrize(
+    "loss", ["kto", "bco", pytest.param("plackett_luce", marks=pytest.mark.slow)]
+)
 def test_splitting_a_step_does_not_change_the_number(tiny_model_dir, tmp_path, loss):
     """KTO's z and BCO's shift are the step's, not the micro-batch's."""
     make = ranked if loss == "plackett_luce" else unpaired

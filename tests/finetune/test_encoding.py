@@ -70,7 +70,7 @@ def test_of_an_answer_of_several_turns_the_assistants_are_marked(
     assert tokenizer.decode(encoded.ids).endswith("Now.<|im_end|>")  # nothing after it is read
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(
         st.sampled_from(["<|im_end|>", "<|im_start|>", "<|pad|>", "<think>", "\n", "user", " é"])

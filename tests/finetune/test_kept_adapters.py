@@ -44,7 +44,9 @@ def scores(model: Any) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("method", ["sft", "reward", "dpo", "ppo"])
+@pytest.mark.parametrize(
+    "method", ["reward", "dpo", *(pytest.param(m, marks=pytest.mark.slow) for m in ("sft", "ppo"))]
+)
 def test_an_adapter_that_is_kept_beside_the_model_is_the_same_model_on_its_base(
     method: str, tiny_model_dir: Path, rows: Path, tmp_path: Path
 ) -> None:

@@ -33,8 +33,8 @@ def made(folder, loss, count=16):
         ("dpo", {}),
         ("kto", {"beta": 2.0}),
         ("bco", {"beta": 2.0, "held_out": 0.25}),
-        ("nll", {}),
-        ("plackett_luce", {"precompute_reference": True}),
+        pytest.param("nll", {}, marks=pytest.mark.slow),
+        pytest.param("plackett_luce", {"precompute_reference": True}, marks=pytest.mark.slow),
     ],
 )
 def test_a_batch_that_is_run_in_parts_trains_to_the_same_weights(

@@ -109,7 +109,9 @@ def trainer(name: str, model: Path, **options: Any) -> Any:
 every_trainer = pytest.mark.parametrize("name", ["sft", "reward", "dpo", "ppo"])
 
 
-@every_trainer
+@pytest.mark.parametrize(
+    "name", ["dpo", "ppo", *(pytest.param(n, marks=pytest.mark.slow) for n in ("sft", "reward"))]
+)
 def test_an_adapter_on_a_bf16_base_ends_in_the_fp32_weights_of_its_folder(
     name: str,
     tiny_model_dir: Path,

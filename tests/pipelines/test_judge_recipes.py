@@ -118,11 +118,16 @@ def test_every_recipe_is_listed_with_its_paper_and_can_be_printed(tmp_path):
     assert recipe_file(tmp_path) == tmp_path
 
 
+@pytest.mark.slow  # labels of `rlaif_dpo`, then training as in `constitutional_ai`
 def test_rlaif_labels_train_a_reward_model_and_ppo(small, tmp_path):
     out = tmp_path / "out"
     manifest = ran("rlaif", small("rlaif"), out)
     assert [one["label"] for one in manifest["models"]] == ["sft", "reward", "ppo"]
-    labels = made(manifest, out)["labels"]
+    check_labels(made(manifest, out)["labels"])
+
+
+def check_labels(labels):
+    """The judge prefers longer answers."""
     kept = pl.read_parquet(labels / "kept.parquet")
     said = [[row[side][0]["content"] for side in ("chosen", "rejected")] for row in kept.to_dicts()]
     assert said
@@ -139,6 +144,7 @@ def test_rlaif_dpo_trains_the_policy_on_the_labels(small, tmp_path):
     manifest = ran("rlaif_dpo", given, out)
     sft, dpo = manifest["models"]
     assert [sft["label"], dpo["label"]] == ["sft", "dpo"]
+    check_labels(made(manifest, out)["labels"])
     labels = next(one for one in manifest["made"] if one["label"] == "labels")
     assert dpo["inputs"]["rows"] == labels["hash"]
     assert dpo["inputs"]["start"] == sft["hash"] != dpo["hash"]
