@@ -9,7 +9,7 @@ from siftune.curate.core.errors import BadRow
 from siftune.curate.core.registry import build, find
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Format, Row
-from siftune.curate.export_files.training_records import worst_and_best
+from siftune.curate.records.ranked_pairs import pairs_of
 from siftune.curate.rows.turn_fields import put_fields
 
 __all__ = ["fits_raw", "write_raw"]
@@ -66,7 +66,7 @@ def _as_kind(row: Row, kind: Kind) -> Row:
     """The row as one of ``kind``."""
     if row["kind"] == kind:
         return row
-    pair = _pair(row) if row["kind"] == "ranked" else row
+    pair = next(pairs_of(row, "best_worst")) if row["kind"] == "ranked" else row
     return pair if kind == "preference" else _good_side(pair)
 
 
@@ -83,17 +83,3 @@ def _good_side(row: Row) -> Row:
     extra.pop("rejected.fields", None)
     put_fields(extra, "messages", [*fields[0], *fields[1]])
     return row | {"messages": [*row["prompt"], *row[side]], "extra": extra}
-
-
-def _pair(row: Row) -> Row:
-    """A ranked list as the pair of its best and its worst answer."""
-    worst, best = worst_and_best(row["scores"])
-    listed = {key: row["extra"][key] for key in row["extra"] if key.startswith("completions[")}
-    extra = {key: row["extra"][key] for key in row["extra"] if key not in listed}
-    picked = {"chosen": best, "rejected": worst}
-    for side, at in picked.items():
-        put_fields(extra, side, listed.get(f"completions[{at}].fields", ()))
-    answers = {side: row["completions"][at] for side, at in picked.items()}
-    scores = {f"score_{side}": row["scores"][at] for side, at in picked.items()}
-    margin = scores["score_chosen"] - scores["score_rejected"]
-    return row | answers | scores | {"margin": margin, "win_probability": None, "extra": extra}

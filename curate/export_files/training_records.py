@@ -22,8 +22,9 @@ from siftune.curate.chat.template_turns import chat, tools_of, turn_keys
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
+from siftune.curate.records.ranked_pairs import places_of
 
-__all__ = ["FITS", "SHAPES", "Shape", "prompt_of", "records", "worst_and_best"]
+__all__ = ["FITS", "SHAPES", "Shape", "prompt_of", "records"]
 
 Shape: TypeAlias = Literal[
     "messages", "prompt_completion", "prompt_only", "preference", "unpaired", "text"
@@ -76,18 +77,6 @@ def prompt_of(turns: Sequence[Row]) -> list[Row]:
     return kept
 
 
-def worst_and_best(scores: Sequence[float | None]) -> tuple[int, int]:
-    """Places of the lowest and of the highest score; the first of equal ones.
-
-    Raises:
-        BadRow: no two answers have different scores.
-    """
-    known = [(score, at) for at, score in enumerate(scores) if score is not None]
-    if len({score for score, _ in known}) < 2:
-        raise BadRow("no_pair", "a pair needs two answers with different scores")
-    return min(known)[1], max(known, key=lambda item: (item[0], -item[1]))[1]
-
-
 def _native(row: Row) -> Row:
     """The record of the row's own kind, before it is made into another."""
     extra = row["extra"]
@@ -98,7 +87,7 @@ def _native(row: Row) -> Row:
             sides = {name: _turns(row, name) for name in ("prompt", "completion")}
             return sides | {"label": row["label"]}
         case "ranked":
-            worst, best = worst_and_best(row["scores"])
+            ((best, worst),) = places_of(row["scores"], "best_worst")
             completions = row["completions"]
             pair = {
                 name: _listed(completions[at], f"completions[{at}]", extra)

@@ -20,16 +20,24 @@ from tests.own_tests import options_of
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "balanced": {"first": "ifd", "second": "quality"},
+    "bees": {"margins": ("ifd", "quality"), "rows": 20},
+    "best_per_prompt": {"by": "ifd"},
     "cluster_balanced": {"rows": 20, "clusters": 5},
     "deita_filter": {"rows": 20, "by": "quality"},
+    "difficulty": {"by": "ifd", "rows": 20},
     "facility_location": {"rows": 20},
     "k_center": {"rows": 20},
     "label_noise": {"by": "ifd", "min": 0.5},
+    "length_matched": {"chosen": "ifd", "rejected": "quality"},
     "longest": {"rows": 20},
+    "margin": {"by": "ifd", "min": 0.4},
     "mmr": {"rows": 20, "by": "quality"},
     "quota": {"group_by": "source", "rows": 7},
     "random": {"rows": 20, "seed": 3},
+    "rip": {"reward": "ifd", "length": "quality", "gap": "length_tokens"},
+    "selective": {"by": "ifd", "fraction": 0.3},
     "split": {"part": "train", "test_share": 0.3},
+    "sweet_spot": {"chosen": "ifd", "rejected": "quality"},
     "threshold": {"by": "ifd", "min": 0.4, "max": 0.9},
     "top_fraction": {"by": "ifd", "fraction": 0.3},
     "top_k": {"by": "ifd", "rows": 20},
@@ -45,8 +53,11 @@ def _rest(name: str) -> dict[str, Any]:
 
 
 BY_SCORE = [name for name, given in OPTIONS.items() if given.get("by") == "ifd"]
-ONE_PASS_IS_ENOUGH = set(registry.names("curate.selectors")) - {"top_fraction"}
-"""Selectors that keep all of what they kept. A fraction of a fraction is smaller, as it says."""
+ONE_PASS_IS_ENOUGH = set(registry.names("curate.selectors")) - {
+    *("length_matched", "rip", "selective", "top_fraction")
+}
+"""Selectors that keep all of what they kept. A fraction of a fraction is smaller, as it says, and
+quantiles of what was kept are others."""
 
 HEIGHT = 60
 
@@ -132,7 +143,7 @@ def chosen(selector: Selector, table: pl.DataFrame) -> pl.DataFrame:
 
 def test_every_row_gets_a_decision_and_a_reason(selector: Selector) -> None:
     decisions = selector(rows())
-    assert decisions.schema == pl.Schema(dict(DECISIONS))
+    assert decisions.schema == pl.Schema({**DECISIONS, **getattr(selector, "adds", {})})
     assert decisions.height == HEIGHT
     assert decisions["keep"].null_count() == 0
     assert decisions["reason"].null_count() == 0
@@ -170,7 +181,8 @@ def test_only_needed_columns_are_read(selector: Selector) -> None:
 
 
 def test_an_empty_table_is_answered(selector: Selector) -> None:
-    assert selector(rows().clear()).schema == pl.Schema(dict(DECISIONS))
+    expected = pl.Schema({**DECISIONS, **getattr(selector, "adds", {})})
+    assert selector(rows().clear()).schema == expected
     assert selector(rows().clear()).is_empty()
 
 

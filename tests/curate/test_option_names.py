@@ -23,6 +23,7 @@ READERS = {
 }
 NEEDED: dict[str, dict[str, Any]] = {
     "balanced": {"first": "f", "second": "s"},
+    "margin": {"min": 0, "unit": "quantiles"},
     "pareto": {"by": ["column_of_by"]},
     "split": {"part": "train"},
     "stratified": {"value": "v"},

@@ -223,6 +223,10 @@ _REQUIRED = {
     **dict.fromkeys(("judge_pairwise", "judge_ranking"), ("--judge", "MODEL")),
     "mixture": ("--rows", 3), "pareto": ("--by", "length_chars", "--rows", 3),
     "stratified": ("--value", "length_chars", "--rows", 3),
+    "annotator_agreement": ("--votes", "votes"), "margin": ("--min", 0),
+    "reward_spread": ("--margins", "length_chars,length_words"),
+    "best_per_prompt": ("--by", "length_chars"), "selective": ("--by", "length_chars"),
+    **dict.fromkeys(("bees", "difficulty"), ("--rows", 3)),
     "k_center": ("--rows", 3), "longest": ("--rows", 3), "random": ("--rows", 3),
 }  # fmt: skip
 

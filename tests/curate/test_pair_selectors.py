@@ -1,0 +1,170 @@
+"""Selectors of preference pairs, each by a worked example."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from siftune.curate.core.errors import BadRow, UsageError
+from siftune.curate.core.registry import build
+from siftune.curate.core.schema import TURNS
+from siftune.curate.records.ranked_pairs import below_mean, places_of
+from siftune.curate.rows.chat import turn
+
+
+def table(**columns: object) -> pl.DataFrame:
+    height = len(next(iter(columns.values())))  # type: ignore[arg-type]
+    base = {
+        "id": [f"p:{at}" for at in range(height)],
+        "digest": [f"{at:032x}" for at in range(height)],
+    }
+    return pl.DataFrame({**base, **columns})
+
+
+def reasons(name: str, rows: pl.DataFrame, /, **options: object) -> list[str]:
+    return list(build("curate.selectors", name, options)(rows)["reason"])
+
+
+def kept(name: str, rows: pl.DataFrame, /, **options: object) -> list[int]:
+    decided = build("curate.selectors", name, options)(rows)
+    return decided["keep"].arg_true().to_list()
+
+
+def test_bees_by_hand() -> None:
+    rows = table(reward=[2.0, -2.0, 0.0, 2.0], implicit=[0.1, 0.1, 0.1, -0.1])
+    made = build("curate.selectors", "bees", {"margins": ("reward", "implicit"), "rows": 1})(rows)
+    found = [json.loads(one)["value"] for one in made["detail"]]
+    # the bound is twice the root mean square: 2√3 and .2
+    p = [(m / math.sqrt(3) / 2 + 1) / 2 for m in (2.0, -2.0, 0.0, 2.0)]
+    q = [0.75, 0.75, 0.75, 0.25]
+    expected = [a * b / (a * b + (1 - a) * (1 - b)) for a, b in zip(p, q, strict=True)]
+    assert found == pytest.approx(expected)
+    assert made["keep"].to_list() == [True, False, False, False]
+
+
+def test_bees_lets_no_source_overrule_all_others() -> None:
+    rows = table(a=[9.0, 0.1, 0.1, 0.1, 0.1, 0.1], b=[-9.0, 0.1, 0.1, 0.1, 0.1, 0.1])
+    made = build("curate.selectors", "bees", {"margins": ("a", "b"), "rows": 6})(rows)
+    assert json.loads(made["detail"][0])["value"] == pytest.approx(0.5)
+
+
+def test_difficulty_takes_small_gaps_not_negative_ones() -> None:
+    rows = table(gap=[-5.0, 0.1, 3.0, -0.2, None])
+    assert kept("difficulty", rows, by="gap", rows=2) == [1, 3]
+    assert kept("difficulty", rows, by="gap", rows=2, order="signed") == [0, 3]
+    assert reasons("difficulty", rows, by="gap", rows=2)[4] == "not_scored"
+
+
+def test_selective_orders_from_easy_to_hard() -> None:
+    rows = table(loss=[0.9, 0.1, 0.5, 0.3, None])
+    made = build("curate.selectors", "selective", {"by": "loss", "fraction": 0.6})(rows)
+    assert made["keep"].to_list() == [False, True, True, True, False]
+    assert made["selective_order"].to_list() == [None, 1, 3, 2, None]
+
+
+def test_rip_keeps_good_long_rejected_answers_that_are_near_the_chosen_one() -> None:
+    rows = table(
+        score_rejected=[1.0, 5.0, 5.0, 5.0, None],
+        rejected_length_chars=[90, 10, 90, 90, 90],
+        margin=[0.1, 0.1, 9.0, 0.1, 0.1],
+    )
+    found = reasons("rip", rows, min_reward=0.5, min_length=0.5, max_gap=0.5)
+    assert found == ["low_reward", "short_rejected", "large_gap", "selected", "not_scored"]
+    assert kept("rip", rows, min_reward=0, min_length=0, max_gap=1) == [0, 1, 2, 3]
+
+
+def test_margin_in_each_unit() -> None:
+    rows = table(margin=[-1.0, 0.0, 2.0, 7.0, None], source=["a", "a", "a", "b", "b"])
+    assert kept("margin", rows, min=0, max=5) == [1, 2]
+    size = math.sqrt(54 / 4)
+    assert kept("margin", rows, min=7 / size - 1e-9, unit="deviations") == [3]
+    assert kept("margin", rows, min=0.5, unit="quantiles") == [2, 3]
+    assert kept("margin", rows, min=0.5, unit="quantiles", group_by="source") == [1, 2, 3]
+    assert reasons("margin", rows, min=0)[0] == "below_threshold"
+    with pytest.raises(UsageError, match="set min, max or both"):
+        build("curate.selectors", "margin", {})
+    with pytest.raises(UsageError, match="group_by is for the units"):
+        build("curate.selectors", "margin", {"min": 0, "group_by": "source"})
+
+
+def asked(prompts: list[str], **columns: object) -> pl.DataFrame:
+    turns = pl.Series([[turn("user", one)] for one in prompts], dtype=TURNS)
+    return table(kind=["preference"] * len(prompts), prompt=turns, **columns).with_columns(
+        chosen=turns, rejected=turns
+    )
+
+
+def test_best_per_prompt() -> None:
+    rows = asked(["A", "B", "A", "A", "B"], margin=[1.0, 2.0, 3.0, None, 2.0])
+    assert reasons("best_per_prompt", rows, by="margin") == [
+        *("not_best", "best", "best", "not_scored", "not_best")
+    ]
+    assert kept("best_per_prompt", rows, by="margin", descending=False) == [0, 1]
+    assert kept("best_per_prompt", rows, by="margin", rows=2) == [0, 1, 2, 4]
+
+
+def test_sweet_spot_rejects_two_deviations_below_the_mean() -> None:
+    scores = [10.0, 9.0, 9.0, 9.0, 5.0, 1.0]  # μ 7.17, σ 3.18: the target is .80 at 2, 4.0 at 1
+    pairs = [(a, b) for a in scores for b in scores if a > b]
+    rows = table(
+        score_chosen=[a for a, _ in pairs],
+        score_rejected=[b for _, b in pairs],
+        g=["x"] * len(pairs),
+    )
+    distinct = np.unique(scores)
+    for deviations in (0.5, 1.0, 2.0):
+        options = {"deviations": deviations, "group_by": "g"}
+        (one,) = kept("sweet_spot", rows, **options)
+        target = distinct.mean() - deviations * distinct.std()
+        lower = distinct[distinct < 10]
+        assert pairs[one] == (10.0, lower[np.abs(lower - target).argmin()])
+    found = reasons("sweet_spot", rows, group_by="g")
+    assert set(found) == {"sweet_spot", "not_nearest", "not_best_chosen"}
+
+
+def test_places_of_each_pairing() -> None:
+    scores = [3.0, None, 10.0, 1.0, 7.0, 7.0]
+    assert places_of(scores, "best_worst") == [(2, 3)]
+    assert places_of(scores, "adjacent") == [(2, 4), (4, 0), (0, 3)]
+    assert below_mean([3, 10, 1, 7, 7]) == pytest.approx(5.6 - 2 * math.sqrt(10.24))
+    assert places_of(scores, "sweet_spot") == [(2, 3)]
+    every = places_of(scores, "all")
+    assert len(every) == 9  # ten pairs of five answers, one of them a tie
+    gaps = [scores[a] - scores[b] for a, b in every]  # type: ignore[operator]
+    assert gaps == sorted(gaps)
+    drawn = {places_of(scores, "best_random", str(key))[0] for key in range(40)}
+    assert drawn == {(2, 0), (2, 3), (2, 4), (2, 5)}
+    with pytest.raises(BadRow, match="two answers with different scores"):
+        places_of([1.0, 1.0, None], "all")
+
+
+def test_length_matched_evens_out_the_sign_in_every_step() -> None:
+    rng = np.random.default_rng(0)
+    chosen, rejected = rng.integers(10, 400, 400), rng.integers(10, 200, 400)
+    rows = table(chosen_length_chars=chosen, rejected_length_chars=rejected)
+    made = build("curate.selectors", "length_matched", {"bins": 4})(rows)
+    step = made["detail"].str.json_path_match("$.step").to_numpy()
+    keep = made["keep"].to_numpy()
+    sign = np.sign(np.log((chosen + 1) / (rejected + 1)))
+    for one in np.unique(step):
+        here = keep & (step == one)
+        assert (sign[here] > 0).sum() == (sign[here] < 0).sum()
+    loose = build("curate.selectors", "length_matched", {"bins": 4, "tolerance": 0.1})(rows)
+    wins = sign[loose["keep"].to_numpy() & (sign != 0)] > 0
+    assert 0.55 < wins.mean() <= 0.6
+    assert loose["keep"].sum() > made["keep"].sum()
+
+
+def test_length_matched_keeps_the_best_of_the_frequent_kind() -> None:
+    rows = table(
+        chosen_length_chars=[9, 9, 9, 1],
+        rejected_length_chars=[1, 1, 1, 9],
+        noise=[0.9, 0.1, 0.5, 0.2],
+    )
+    given = {"bins": 1, "by": "noise", "descending": False}
+    assert kept("length_matched", rows, **given) == [1, 3]
+    assert reasons("length_matched", rows, **given)[0] == "outweighed"
