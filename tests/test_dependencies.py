@@ -19,7 +19,13 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
-    "curate": ["embed", "train", "judge"],  # chat templates of TRL, for what trains
+    "curate": [
+        "embed",
+        "train",
+        "judge",
+        "langid",
+        "lingua",
+    ],  # chat templates of TRL, for what trains
     "finetune": ["train", "embed"],
     "pipelines": ["train", "embed", "report"],
     "examples": ["all"],
