@@ -24,7 +24,7 @@ class Threshold:
 
     Options:
         by: Column with a number (a score, extra.KEY of the raw row, a statistic of a list such as
-            ifd.mean), or an expression of columns such as length_words - rejected_length_words.
+            ifd.mean), or an expression of columns: chosen_length_words - rejected_length_words.
         min: Smallest value that is kept; none keeps all small ones.
         max: Largest value that is kept; none keeps all large ones.
     """

@@ -20,6 +20,10 @@ class TopK(BestByColumn):
     exp(score / temperature) among those that are left, as in QuRating, arXiv:2402.09739, which
     prefers a draw at temperature 2 to the best rows; an infinite value is ``not_scored`` then.
 
+    In an expression ``rank(x)`` is the share of the other rows with a smaller x, and ``z(x)`` the
+    standard score, both over all rows that the stage is given; a row that lacks an operand, or has
+    no finite result, has no value. A name with odd characters is put in backquotes.
+
     Options:
         by: Column with a number (a score, extra.KEY of the raw row, a statistic such as
             ifd.mean), or an expression of columns such as rank(ifd) - 0.5 * z(length_words).
