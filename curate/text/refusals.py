@@ -39,15 +39,15 @@ _BARE: Final = "|".join(
 _HINTS: Final = (
     *("can", "n't", "n’t", "not", "never", "unable", "unwilling", "declin", "refus", "have no"),
     *("no way", "rather", "prefer", "reluctant", "beyond", "outside", "against", "prohibit"),
-    *("legal"),
+    "legal",
     *("ethical", "harm", "appropriate", "offens", "danger", "wrong", "crim", "violat", "hate"),
     *("programmed", "instructed", "pass", "say no", "should", "must", "please", "important"),
-    *("crucial"),
+    "crucial",
     *("essential", "vital", "urge", "advise", "encourage", "recommend", "suggest", "best", "you"),
     *("instead", "cruel", "fair", "fraud", "just", "disrespect", "stereotyp", "generali", "remind"),
     *("abuse", "hurt", "risk", "death", "poison", "kill", "bully", "suffer", "racis", "sexis"),
     *("consequence", "tragedy", "honest", "prejudice", "mock", "emphasi", "caution", "arson"),
-    *("threat"),
+    "threat",
 )
 """Pieces of which the patterns below need one: a cheap test first."""
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import turn
 from siftune.curate.scorers.heuristics import Heuristics
+from siftune.curate.text import refusals
 from siftune.curate.text.text_statistics import longest_run
 
 PROMPT = "Tell me what happened at the meeting yesterday."
@@ -200,3 +201,7 @@ def test_time_grows_with_the_length_of_the_text_and_no_faster(piece: str) -> Non
     small = min(seconds(5_000) for _ in range(2))
     most = 0.025 + 8 * small * 3  # eight times the text; a square would be sixty-four
     assert seconds(40_000) < most or seconds(40_000) < most
+
+
+def test_a_piece_that_refusals_need_is_no_single_letter_that_all_texts_have() -> None:
+    assert min(map(len, refusals._HINTS)) >= 3
