@@ -71,9 +71,14 @@ class AnswerModel:
         """As `losses`, without the prompt."""
         return self._averaged(chats, answers, self._tokens.alone)
 
-    def mean_nll(self, rows: Sequence[TokenRow | None], *, hidden: bool = True) -> Losses:
-        """Mean loss of the scored tokens of each row; NaN where there is no row."""
-        passes = ForwardCache(self._lm, self.cache, hidden)(rows)
+    def mean_nll(
+        self, rows: Sequence[TokenRow | None], *, hidden: bool = True, report: bool = True
+    ) -> Losses:
+        """Mean loss of the scored tokens of each row; NaN where there is no row.
+
+        ``hidden`` and ``report`` are those of `ForwardCache`.
+        """
+        passes = ForwardCache(self._lm, self.cache, hidden, report)(rows)
         return np.array([np.nan if one is None else one.mean_nll for one in passes], dtype=float)
 
     def _averaged(self, chats: pl.Series, answers: Answers, encode: Any) -> Losses:

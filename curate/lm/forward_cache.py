@@ -30,15 +30,17 @@ class ForwardCache:
     mask of scored tokens; the file is named by the model's content, its number format and the kind
     of device. So what a scorer gets does not depend on which others ran: in bf16 to the bit, in
     fp32 to the rounding of `CausalLM.forward`. Without ``hidden`` no hidden states are stored, a
-    tenth of the bytes: for the many passes of one row in different contexts.
+    tenth of the bytes: for the many passes of one row in different contexts. With ``report`` it
+    reports its progress.
     """
 
     lm: CausalLM
     cache: str | None = None
     hidden: bool = True
+    report: bool = True
 
     def __call__(self, rows: Sequence[TokenRow | None]) -> list[ForwardPass | None]:
-        """The forward pass of each row, None where there is no row; reports its progress."""
+        """The forward pass of each row, None where there is no row."""
         keys = [None if row is None else row.key for row in rows]
         distinct = {key: row for key, row in zip(keys, rows, strict=True) if key and row}
         cache = self._stored if distinct else None
@@ -53,7 +55,8 @@ class ForwardCache:
                     (key, np.concatenate([one.hidden[: self._kept], one.logps]))
                     for key, one in zip(part, passes, strict=True)
                 )
-            report_progress(len(known), len(distinct), "rows")
+            if self.report:
+                report_progress(len(known), len(distinct), "rows")
         return [None if key is None else known[key] for key in keys]
 
     @property

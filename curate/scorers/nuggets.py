@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Final, TypeAlias
 
 import numpy as np
 import polars as pl
 
+from siftune.curate.core.progress import report_progress
 from siftune.curate.core.ranges import Count
 from siftune.curate.dedup.reference_rows import check_against
 from siftune.curate.files.source_spec import SourceOption
@@ -16,9 +17,12 @@ from siftune.curate.lm.answer_model import AnswerModel
 from siftune.curate.lm.reference_chats import reference_chats
 from siftune.curate.rows.chat import last_turn
 from siftune.curate.vectors.kmeans import kmeans
-from siftune.curate.vectors.unit_vectors import exact_products, vectors_of
+from siftune.curate.vectors.unit_vectors import exact_products, slices, vectors_of
 
 __all__ = ["Nuggets"]
+
+Chat: TypeAlias = list[dict[str, str | None]]
+_ROWS: Final = 64  # that are rendered beside all anchors at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +67,11 @@ class Nuggets(AnswerModel):
         prompts, answers = last_turn(batch["messages"])
         usable = np.array(prompts.is_not_null() & (answers.str.len_bytes() > 0), dtype=bool)
         examples = [_upto_answer(chat) for chat in batch["messages"].filter(usable).to_list()]
-        anchors, without = self._anchors
-        gains = np.full((batch.height, len(anchors)), np.nan)
-        beside = pl.Series(
-            [example + anchor for example in examples for anchor in anchors],
-            dtype=batch["messages"].dtype,
-        )
-        rows = self._tokens.after_prompt(beside)
-        gains[usable] = without - self.mean_nll(rows, hidden=False).reshape(-1, len(anchors))
+        gains = np.full((batch.height, len(self._anchors[0])), np.nan)
         at = np.flatnonzero(usable)
-        for row, example in zip(at, examples, strict=True):
-            gains[row, [anchor == example for anchor in anchors]] = np.nan
+        for part in slices(len(examples), _ROWS):
+            gains[at[part]] = self._gains(examples[part], batch["messages"].dtype)
+            report_progress(min(part.stop, len(examples)), len(examples), "rows")
         known = np.isfinite(gains)
         count = known.sum(axis=1)
         with np.errstate(invalid="ignore"):  # 0 / 0 where a row has no anchor
@@ -84,8 +82,18 @@ class Nuggets(AnswerModel):
             }
         return pl.DataFrame(found, nan_to_null=True).cast(pl.Schema(self.adds))
 
+    def _gains(self, examples: list[Chat], dtype: pl.DataType) -> np.ndarray:
+        """What each anchor's answer gains by each example, in nats a token; NaN beside itself."""
+        anchors, without = self._anchors
+        beside = pl.Series([one + anchor for one in examples for anchor in anchors], dtype=dtype)
+        losses = self.mean_nll(self._tokens.after_prompt(beside), hidden=False, report=False)
+        gains: np.ndarray = without - losses.reshape(len(examples), len(anchors))
+        for row, example in zip(gains, examples, strict=True):
+            row[[anchor == example for anchor in anchors]] = np.nan
+        return gains
+
     @cached_property
-    def _anchors(self) -> tuple[list[list[dict[str, str | None]]], np.ndarray]:
+    def _anchors(self) -> tuple[list[Chat], np.ndarray]:
         """The turns of each anchor, and the loss of its answer without an example."""
         table = reference_chats(self.against, "nuggets")
         if self.centers is not None:
@@ -96,7 +104,7 @@ class Nuggets(AnswerModel):
         return [chat for chat, fit in zip(chats, fits, strict=True) if fit], losses[fits]
 
 
-def _upto_answer(chat: list[dict[str, str | None]]) -> list[dict[str, str | None]]:
+def _upto_answer(chat: Chat) -> Chat:
     """The turns up to the last answer."""
     last = max(at for at, turn in enumerate(chat) if turn["role"] == "assistant")
     return chat[: last + 1]

@@ -166,19 +166,21 @@ class CausalLM:
                 use_cache=False,
                 logits_to_keep=width - first,
             ).logits[:, first - width : -1]  # some models return all logits
-            nll = torch.nn.functional.cross_entropy(
-                logits.float().transpose(1, 2),
-                ids[:, first + 1 :].to(logits.device),
+            # Over the last dimension: along another one the sum over the vocabulary is a plain loop
+            # in float32, which for 49,152 tokens is off by 1e-4.
+            logps = -torch.nn.functional.cross_entropy(
+                logits.float().flatten(0, 1),
+                ids[:, first + 1 :].flatten().to(logits.device),
                 reduction="none",
-            )
+            ).view(len(batch), -1)
             means = [
                 _weighted_mean(hidden[0][at, : len(row.ids)]) if hidden else np.empty(0, "f4")
                 for at, row in enumerate(batch)
             ]
-        known = nll.cpu().numpy()
+        known = logps.cpu().numpy()
         for at, (row, mean) in enumerate(zip(batch, means, strict=True)):
             scored = np.array(row.scored[first + 1 :], dtype=bool)
-            yield ForwardPass(-known[at, : len(scored)][scored], mean)
+            yield ForwardPass(known[at, : len(scored)][scored], mean)
 
     @property
     def number_format(self) -> NumberFormat:

@@ -21,7 +21,7 @@ from siftune.curate.runs.recipe import parse
 from siftune.curate.scorers.ifd import IFD
 from siftune.curate.scorers.perplexity import Perplexity
 from siftune.curate.text import language_model
-from siftune.curate.text.language_model import CausalLM
+from siftune.curate.text.language_model import CausalLM, TokenRow
 
 SENTENCE = "the cat sat on a mat and saw blue birds over seven hills by night"
 WORDS = SENTENCE.split()
@@ -69,6 +69,23 @@ def test_mean_nll_is_that_of_one_row_at_a_time(model: Path) -> None:
     found = CausalLM(str(model)).mean_nll(prompts, answers)
     expected = [one_by_one(model, p, a) for p, a in zip(prompts, answers, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_the_sum_over_a_large_vocabulary_is_exact_to_float32() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1}
+    net = LlamaForCausalLM(LlamaConfig(vocab_size=49_152, **size, **heads)).eval()
+    lm = CausalLM("large", precision="fp32")
+    lm.__dict__["loaded"] = net
+    row = TokenRow.of([1], range(100, 108))
+    with torch.no_grad():
+        logits = net(torch.tensor([row.ids])).logits[0, :-1].double()
+    exact = logits.log_softmax(-1)[range(8), list(row.ids[1:])].numpy()
+    for passes in (lm.forward([row]), lm.forward([row] * 2)):
+        np.testing.assert_allclose(passes[0].logps, exact, rtol=0, atol=4e-6)
 
 
 def test_company_and_order_do_not_matter(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
