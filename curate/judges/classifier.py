@@ -14,8 +14,8 @@ from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Count
 from siftune.curate.judging.trained import TRAINED, TrainedJudge, trained_judge
 from siftune.curate.judging.types import Answer, BackendError, Question
+from siftune.curate.models.adapters import classifies, config_folder, load_merged
 from siftune.curate.models.model_config import positions_of
-from siftune.curate.models.model_files import read_object
 from siftune.curate.models.precision import (
     NumberFormat,
     Precision,
@@ -24,7 +24,6 @@ from siftune.curate.models.precision import (
 )
 from siftune.curate.models.pretrained import (
     load_config,
-    load_pretrained,
     narrow_all_but_head,
     pretrained_tokenizer,
 )
@@ -165,10 +164,9 @@ class Classifier:
     @cached_property
     def _folder(self) -> Any:
         folder = model_folder(self.model)
-        kinds = read_object(folder / "config.json").get("architectures") or []
-        if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        if not classifies(folder):
             raise UsageError(
-                f"{self.model} is no reward model or sequence classifier ({', '.join(kinds)}): "
+                f"{self.model} is no reward model or sequence classifier: "
                 "train one with `siftune finetune reward`, or name a chat model as the judge "
                 "without `classifier:`"
             )
@@ -183,9 +181,7 @@ class Classifier:
         import torch
         from transformers import AutoModelForSequenceClassification
 
-        loaded = load_pretrained(
-            AutoModelForSequenceClassification, self._folder, dtype=torch.float32
-        )
+        loaded = load_merged(AutoModelForSequenceClassification, self._folder, torch.float32)
         if loaded.config.problem_type == "multi_label_classification":
             raise UsageError(
                 f"{self.model} gives a yes or no for each of several labels: expected a model of "
@@ -204,7 +200,7 @@ class Classifier:
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        found = pretrained_tokenizer(self._folder, load_config(self._folder))
+        found = pretrained_tokenizer(self._folder, load_config(config_folder(self._folder)))
         if found.pad_token_id is None:
             found.pad_token = found.eos_token
         if found.chat_template is None and found.sep_token is not None:

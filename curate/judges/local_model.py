@@ -15,6 +15,7 @@ from siftune.curate.chat.templates import ChatRenderer, own_template
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Count
 from siftune.curate.judging.types import Answer, BackendError, Message, Question
+from siftune.curate.models.adapters import config_folder
 from siftune.curate.models.precision import Precision
 from siftune.curate.models.pretrained import load_config, pretrained_tokenizer
 from siftune.curate.models.resolve import catalog_key, folder_hash, model_folder
@@ -285,7 +286,7 @@ class LocalModel:
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         folder = model_folder(self.model)
-        found = pretrained_tokenizer(folder, load_config(folder))
+        found = pretrained_tokenizer(folder, load_config(config_folder(folder)))
         if found.chat_template is None:
             raise UsageError(
                 f"{self.model} has no chat template, and a judge is asked in turns: name a chat "

@@ -19,6 +19,7 @@ from siftune.curate.chat.encoding import (
 from siftune.curate.chat.template_turns import chat
 from siftune.curate.chat.templates import own_template
 from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.models.adapters import config_folder
 from siftune.curate.models.pretrained import load_config, pretrained_tokenizer
 from siftune.curate.models.resolve import model_folder
 from siftune.curate.rows.chat import contents, last_turn
@@ -126,7 +127,7 @@ class AnswerTokens:
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         folder = model_folder(self.lm.model)
-        found = pretrained_tokenizer(folder, load_config(folder))
+        found = pretrained_tokenizer(folder, load_config(config_folder(folder)))
         if found.chat_template is None:
             raise UsageError(
                 f"{self.lm.model} has no chat template: set template: none, or name a chat model, "

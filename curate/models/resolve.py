@@ -13,8 +13,10 @@ from siftune.curate.core.registry import closest
 from siftune.curate.files.atomic import digest_of, hash_file
 from siftune.curate.models.cache import require
 from siftune.curate.models.catalog import CATALOG
+from siftune.curate.models.model_files import read_object
 
 __all__ = [
+    "adapter_base",
     "catalog_folder",
     "catalog_key",
     "folder_hash",
@@ -23,6 +25,7 @@ __all__ = [
     "model_folder",
 ]
 
+_ADAPTER: Final = "adapter_config.json"
 _READ: Final = ("*.json", "*.jinja", "*.txt", "*.safetensors", "*.model")  # no code, no pickles
 _IDENTITY: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -60,9 +63,28 @@ def catalog_key(name: str) -> str | None:
 
 
 def folder_hash(folder: Path) -> str:
-    """128-bit digest of what makes a model: weights, configuration, tokenizer and template."""
+    """128-bit digest of what makes a model: weights, configuration, tokenizer and template.
+
+    Of an adapter, its base too.
+    """
     files = [*sorted(folder.glob("*.safetensors")), *(folder / name for name in _IDENTITY)]
-    return digest_of({path.name: hash_file(path) for path in files if path.is_file()})
+    found = {path.name: hash_file(path) for path in files if path.is_file()}
+    base = adapter_base(folder)
+    return digest_of(found if base is None else {**found, _ADAPTER: folder_hash(base)})
+
+
+def adapter_base(folder: Path) -> Path | None:
+    """The folder of the model that an adapter of PEFT was trained on; None for a whole model.
+
+    Raises:
+        UsageError: the base is not there, or the adapter names none.
+    """
+    if (folder / "config.json").is_file() or not (folder / _ADAPTER).is_file():
+        return None
+    base = read_object(folder / _ADAPTER).get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
+        raise UsageError(f"{folder / _ADAPTER} names no base model: base_model_name_or_path")
+    return model_folder(base)
 
 
 def is_hub_name(name: str) -> bool:

@@ -27,7 +27,7 @@ class Classifier:
     the probability of ``label`` (softmax over all), or the expected value where all classes are
     numbers, such as 1 to 5. ``classifier_class`` is the most probable class. Any model of
     `transformers` for sequence classification works, those that `siftune finetune reward` writes
-    too, with a merged LoRA; an adapter alone has to be merged first.
+    too, and the folder of a LoRA adapter, which is merged into its base.
 
     The model reads the turns up to the last answer in its own chat template; an encoder without one
     reads them with its separator between. A conversation beyond the window is never cut: its score

@@ -12,6 +12,7 @@ import polars as pl
 from siftune.curate.core.errors import UsageError
 from siftune.curate.lm.answer_model import AnswerModel
 from siftune.curate.lm.forward_cache import ForwardCache
+from siftune.curate.models.adapters import config_folder
 from siftune.curate.models.pretrained import load_config
 from siftune.curate.models.resolve import model_folder
 
@@ -37,7 +38,7 @@ class RDS(AnswerModel):
     @property
     def adds(self) -> Mapping[str, pl.Array]:
         """The vector; its width is that of the model."""
-        config = load_config(model_folder(self.model)).get_text_config()
+        config = load_config(config_folder(model_folder(self.model))).get_text_config()
         width = getattr(config, "hidden_size", None)
         if not isinstance(width, int):
             raise UsageError(

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.models.adapters import config_folder, load_merged
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.precision import NumberFormat, Precision, reason_for, resolve_precision
-from siftune.curate.models.pretrained import attention_of, load_config, load_pretrained
+from siftune.curate.models.pretrained import attention_of, load_config
 from siftune.curate.models.resolve import model_folder
 from siftune.curate.models.token_ids import check_ids
 from siftune.curate.text.token_counts import load_tokenizer
@@ -78,6 +79,8 @@ class ForwardPass(NamedTuple):
 @dataclass(frozen=True)
 class CausalLM:
     """A causal model by name or path; loaded on first use, without its own code.
+
+    The folder of a LoRA adapter is its base with the adapter merged into it.
 
     ``max_tokens`` reduces the model's window. Control tokens that are spelled out in a text are
     tokenized as ordinary characters. ``precision`` is the number format of weights and matrix
@@ -217,7 +220,7 @@ class CausalLM:
     @cached_property
     def _config(self) -> Any:
         """Its configuration, for which no weights are loaded."""
-        return load_config(model_folder(self.model))
+        return load_config(config_folder(model_folder(self.model)))
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -314,11 +317,11 @@ def _resident(folder: Path, number_format: NumberFormat) -> Any:
     key = (folder.resolve(), number_format, stamps)
     if key not in _RESIDENT:
         _RESIDENT.clear()  # its memory is free before the next one is loaded
-        loaded = load_pretrained(
+        loaded = load_merged(
             AutoModelForCausalLM,
             folder,
-            dtype=torch.bfloat16 if number_format == "bf16" else torch.float32,
-            attn_implementation=attention_of(AutoModelForCausalLM, folder),
+            torch.bfloat16 if number_format == "bf16" else torch.float32,
+            attn_implementation=attention_of(AutoModelForCausalLM, config_folder(folder)),
         )
         _RESIDENT[key] = loaded.to(_device())
     return _RESIDENT[key]
