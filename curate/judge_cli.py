@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,7 @@ from siftune.curate.runners.run_folder import check_run
 if TYPE_CHECKING:
     from siftune.curate.judging.call_forecast import CallForecast
     from siftune.curate.judging.judge_columns import JudgeColumns
+    from siftune.curate.judging.pairs import PairsOf
     from siftune.curate.runners.run import Result
     from siftune.curate.runs.recipe import Recipe
 
@@ -79,6 +81,14 @@ class _JudgeCommand(WritingCommand):
     "chosen, ties and inconsistent verdicts are dropped.",
 )
 @click.option(
+    "--pairs",
+    type=click.Choice(("neighbours", "all")),
+    default="neighbours",
+    show_default=True,
+    help="With --label, the answers to a prompt that are compared: the first and second, the third "
+    "and fourth …, or any two.",
+)
+@click.option(
     "--pilot",
     type=click.IntRange(1, _LARGEST),
     metavar="INT",
@@ -125,6 +135,7 @@ def judge(
     task: str | None,
     out: Path | None,
     label: bool,
+    pairs: PairsOf,
     pilot: int | None,
     tokenizer: str | None,
     report: bool,
@@ -153,10 +164,11 @@ def judge(
         raise UsageError("name the folder of the run: --out FOLDER")
     recipe = _recipe(source, judges, options, task, label)
     if dry_run or pilot:
-        found, errors = _forecast(recipe, label, tokenizer, 0 if dry_run else pilot or 0, out)
+        which = pairs if label else None
+        found, errors = _forecast(recipe, which, tokenizer, 0 if dry_run else pilot or 0, out)
         _print_forecast(found, errors, as_json, dry_run)
     elif out is not None:
-        _judged(recipe, out, label, as_json, report)
+        _judged(recipe, out, pairs if label else None, as_json, report)
 
 
 def _recipe(
@@ -205,7 +217,7 @@ _USUAL: Final = {"preference": "pairwise", "ranked": "listwise"}
 _PLURAL: Final = {"preference": "pairs", "ranked": "ranked lists", "conversation": "conversations"}
 
 
-def _judged(recipe: Recipe, out: Path, label: bool, as_json: bool, report: bool) -> None:
+def _judged(recipe: Recipe, out: Path, label: PairsOf | None, as_json: bool, report: bool) -> None:
     from siftune.curate.core.progress import Progress, announcing
     from siftune.curate.render import result_text
     from siftune.curate.runners.judge_pairs import label as prepare
@@ -221,7 +233,7 @@ def _judged(recipe: Recipe, out: Path, label: bool, as_json: bool, report: bool)
             say=say,
             command=command_name(),
             cache=project_cache(),
-            prepare=prepare if label else None,
+            prepare=partial(prepare, which=label) if label else None,
         )
     measured = judge_report(result, recipe) if report else None
     if as_json:
@@ -250,7 +262,7 @@ def _spent(result: Result) -> Iterator[str]:
 
 
 def _forecast(
-    recipe: Recipe, label: bool, tokenizer: str | None, pilot: int, out: Path | None
+    recipe: Recipe, label: PairsOf | None, tokenizer: str | None, pilot: int, out: Path | None
 ) -> tuple[CallForecast, dict[str, int]]:
     """What judging takes, and the errors of ``pilot`` rows, drawn at random and judged before."""
     from siftune.curate.judging.call_forecast import forecast_calls
@@ -265,7 +277,7 @@ def _forecast(
         table = read_table(recipe, Path(folder))
 
         def batches() -> Iterator[Any]:
-            yield from pairs_of(table) if label else table.batches(scorer.needs)
+            yield from pairs_of(table, label) if label else table.batches(scorer.needs)
 
         errors: dict[str, int] = {}
         if pilot:

@@ -18,7 +18,8 @@ from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, ch
 from siftune.curate.core.registry import code_of
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError
-from siftune.curate.judging.judge_columns import TASKS, check_cap, engine_of, judge_task, may_pass
+from siftune.curate.judging.engine_options import check_cap, engine_of
+from siftune.curate.judging.judge_columns import TASKS, judge_task, may_pass
 from siftune.curate.judging.spec import judge_backend, judge_prices, named_judge, price_known
 from siftune.curate.judging.spending import Prices
 from siftune.curate.judging.types import (

@@ -11,6 +11,7 @@ from siftune.curate.files.atomic import read_json
 from siftune.pipelines.judge_options import UNSCORED
 
 __all__ = [
+    "BIASES",
     "by_round",
     "judged_steps",
     "judged_text",
@@ -23,6 +24,16 @@ _BY_ROUND: Final = (
     *("length", "position", "agreement", "self_preference"),
     *("win_rate", "length_controlled"),
 )
+BIASES: Final = {
+    "position": "position: first shown less second",
+    "inconsistent": "consistency: pairs whose orders disagree",
+    "length_bias": "length: log-odds for the longer",
+    "self_preference": "self-preference",
+    "agreement": "agreement: kappa with the second judge",
+    "accuracy": "agreement: accuracy on given labels",
+}
+"""Figures of a judge's biases, by the words of the report's table."""
+
 _WORDS: Final = {
     "length": "words of an answer",
     "position": "position bias",
@@ -37,6 +48,11 @@ _WORDS: Final = {
     "length_controlled": "the same at equal length",
     "accuracy": "accuracy on the given labels",
     "words_more": "words that a revision adds",
+}
+_KIN: Final = {
+    "same": "the same model",
+    "kin": "kin (a common ancestor)",
+    "not known": "not known to be kin",
 }
 _CHANGES: Final = {  # in the direction that is bad, as `measure_drift` has them
     "length": "words of an answer, times those of round 1",
@@ -81,19 +97,33 @@ def _step(
     label: str, rows: int, facts: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> dict[str, Any]:
     left_out = {why.replace("_", " "): n for why, n in facts.get("left_out", {}).items() if n}
-    figures = {_WORDS.get(key, key): _text(one) for key, one in facts.get("figures", {}).items()}
+    measured, why_not = facts.get("figures", {}), facts.get("not_measured", {})
+    figures = {_WORDS.get(key, key): _text(one) for key, one in measured.items()}
     return {
         "label": label,
         "rows": rows,
         "left_out": ", ".join(f"{n:,} {why}" for why, n in left_out.items()),
         "asked": facts.get("asked", 0),
         "cost": "unknown" if facts.get("cost") is None else f"{facts['cost']:.4f}",
+        "kin": _kin_text(facts.get("kin")),
         "figures": figures,
         "changes": {_CHANGES[key]: _text(one) for key, one in changes.items()},
-        "not_measured": {
-            _WORDS.get(key, key): why for key, why in facts.get("not_measured", {}).items()
-        },
+        "others": {_WORDS.get(k, k): _text(v) for k, v in measured.items() if k not in BIASES},
+        "biases": [_text(measured[key]) if key in measured else "" for key in BIASES],
+        "not_measured": {_WORDS.get(key, key): why for key, why in why_not.items()},
     }
+
+
+def _kin_text(kin: Mapping[str, Mapping[str, int]] | None) -> str:
+    """How the judge is related to the models that answered; empty where that is not known."""
+    if kin is None:
+        return ""
+    sides = []
+    for side, found in kin.items():
+        counts = len(found) > 1
+        said = (_KIN[how] + (f" ({n:,} pairs)" if counts else "") for how, n in found.items())
+        sides.append(f"{side} answers: {', '.join(said)}")
+    return "the judge and the models of the " + "; of the ".join(sides)
 
 
 def _text(one: Mapping[str, Any]) -> str:
@@ -151,5 +181,6 @@ def judged_text(manifest: Mapping[str, Any]) -> Sequence[str]:
         left = f"; left out: {step['left_out']}" if step["left_out"] else ""
         figures = "".join(f", {name} {value}" for name, value in step["figures"].items())
         figures += "".join(f"; {name} {value}" for name, value in step["changes"].items())
-        lines.append(f"{step['label']}: {step['rows']:,} rows{left}{figures}")
+        kin = f"; {step['kin']}" if step["kin"] else ""
+        lines.append(f"{step['label']}: {step['rows']:,} rows{left}{figures}{kin}")
     return [*lines, *stop_texts(manifest)]

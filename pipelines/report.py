@@ -21,7 +21,7 @@ from siftune.finetune.models.loading import read_facts
 from siftune.finetune.runs.summary import WORDS
 from siftune.pipelines.before_after import comparison
 from siftune.pipelines.charts import Chart, arms_chart, curve, rounds_chart
-from siftune.pipelines.judge_report import by_round, judged_steps, stop_texts
+from siftune.pipelines.judge_report import BIASES, by_round, judged_steps, stop_texts
 from siftune.pipelines.selection_data import Selection
 
 if TYPE_CHECKING:
@@ -227,7 +227,14 @@ def _judged(run: Path, charts: _Charts) -> dict[str, Any]:
     with reading(manifest):
         facts = _optional_json(manifest) or {}
         drift = [charts.add(rounds_chart(name, one)) for name, one in by_round(facts).items()]
-        return {"judged": judged_steps(facts), "stopped": stop_texts(facts), "drift": drift}
+        steps = judged_steps(facts)
+        return {
+            "judged": steps,
+            "stopped": stop_texts(facts),
+            "drift": drift,
+            "has_biases": any(step["kin"] or any(step["biases"]) for step in steps),
+            "bias_names": [*BIASES.values()],
+        }
 
 
 def _compared(run: Path) -> dict[str, Any] | None:

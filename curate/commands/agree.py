@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import rich_click as click
 
-from siftune.curate.commands.click_commands import HintingCommand
+from siftune.curate.commands.output_commands import OutOption, WritingCommand
 from siftune.curate.core.errors import BadRow, DataError, UsageError
 from siftune.curate.core.terminal import echo, echo_json
+from siftune.curate.files.outputs import check_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from siftune.curate.core.types import Row
+    from siftune.curate.judge_stats.calibration import Method
     from siftune.curate.judge_stats.report import AgreementReport, Kind
 
-__all__ = ["LabelRow", "agree", "label_rows", "report_on"]
+__all__ = ["Joined", "LabelRow", "agree", "joined", "label_rows", "report_on", "value_of"]
 
 _KEYS: Final = ("id", "digest")
 _PROMPTS: Final = ("prompt", "messages")
+_SOURCE_ID: Final = "extra.id"
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class LabelRow:
     values: Row
 
 
-@click.command(cls=HintingCommand)
+@click.command(cls=WritingCommand)
 @click.argument("judged")
 @click.argument("gold")
 @click.option(
@@ -50,7 +55,8 @@ class LabelRow:
 @click.option(
     "--on",
     metavar="COLUMN",
-    help="Column that both files have one value of for each row.  [default: id, else digest]",
+    help="Column that both files have one value of for each row.  [default: id, that of the run "
+    "or that of its source, else digest]",
 )
 @click.option(
     "--prompt",
@@ -76,8 +82,35 @@ class LabelRow:
     show_default=True,
     help="Number of rows to list that differ most.",
 )
+@click.option(
+    "--calibrate",
+    type=click.Choice(("platt", "isotonic", "temperature")),
+    help="Fit the judge's scores to gold labels of 0 and 1, and write calibration.json to --out: "
+    "the option calibration of scorers that ask a judge.",
+)
+@click.option(
+    "--fit-weights",
+    is_flag=True,
+    help="Fit the weights of the task propositions to gold labels, higher for better answers, and "
+    "write weights.json to --out: the task's option weights.",
+)
+@click.option(
+    "--out",
+    cls=OutOption,
+    check=check_folder,
+    help="Folder of what --calibrate or --fit-weights fits, created or replaced.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-def agree(judged: str, gold: str, judges: tuple[str, ...], as_json: bool, **how: Any) -> None:
+def agree(
+    judged: str,
+    gold: str,
+    judges: tuple[str, ...],
+    as_json: bool,
+    calibrate: Method | None,
+    fit_weights: bool,
+    out: Path | None,
+    **how: Any,
+) -> None:
     """Measure how the labels in JUDGED agree with those in GOLD, with 95 % intervals.
 
     Both are files or folders of rows (JSON lines, CSV, parquet, a run folder), joined by an id.
@@ -86,19 +119,25 @@ def agree(judged: str, gold: str, judges: tuple[str, ...], as_json: bool, **how:
 
     Example: siftune curate agree judged gold.jsonl --judge winner --label label --win first
     """
+    from siftune.curate.commands import agree_outputs
+
+    if bool(calibrate or fit_weights) != (out is not None):
+        raise UsageError("--out and one of --calibrate and --fit-weights: give both or neither")
     names = [name.strip() for value in judges for name in value.split(",")]
-    report = report_on(
-        label_rows(judged),
-        label_rows(gold),
-        list(dict.fromkeys(names)),
-        judged,
-        gold,
-        **how,
-    )
+    listed = list(dict.fromkeys(names))
+    rows, gold_rows = label_rows(judged), label_rows(gold)
+    report = report_on(rows, gold_rows, listed, judged, gold, **how)
+    kin = {name: agree_outputs.kin_of(judged, name, rows) for name in listed}
+    fitted: dict[str, Any] = {}
+    if out is not None:
+        if len(listed) > 1:
+            raise UsageError("--out: one judge is fitted at a time: give one column to --judge")
+        given = joined(rows, gold_rows, listed, judged, gold, **_of_join(how))
+        fitted = agree_outputs.write(out, given, calibrate, fit_weights)
     if as_json:
-        echo_json(report.as_dict())
+        echo_json({**report.as_dict(), "kin": kin, **fitted})
     else:
-        echo(report)
+        echo("\n".join([str(report), *agree_outputs.lines(kin, fitted, out)]))
 
 
 def label_rows(source: str) -> list[LabelRow]:
@@ -120,6 +159,23 @@ def label_rows(source: str) -> list[LabelRow]:
     if not found:
         raise DataError(f"{shown(source)} has no rows")
     return found
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Labels of judges and of gold, row by row; None is no label."""
+
+    columns: Mapping[str, Sequence[Any]]
+    gold: Sequence[Any]
+    keys: Sequence[str]
+    prompts: Sequence[str] | None
+    rows: Sequence[LabelRow]
+    label: str
+    names: str
+
+
+def _of_join(how: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: how[name] for name in ("label", "on", "prompt")}
 
 
 def report_on(
@@ -145,6 +201,29 @@ def report_on(
     from siftune.curate.judge_stats.intervals import NotEstimableError
     from siftune.curate.judge_stats.report import compare
 
+    given = joined(judged, gold_rows, judges, judged_name, gold_name, label, on, prompt)
+    how: Any = {"level": level, "tie": tie, "win": win, "worst": worst}
+    try:
+        return compare(given.columns, given.gold, given.keys, given.prompts, **how)
+    except NotEstimableError as error:
+        raise UsageError(f"{given.names}: {error}") from None
+
+
+def joined(
+    judged: Sequence[LabelRow],
+    gold_rows: Sequence[LabelRow],
+    judges: Sequence[str],
+    judged_name: str,
+    gold_name: str,
+    label: str | None = None,
+    on: str | None = None,
+    prompt: str | None = None,
+) -> Joined:
+    """The judges' labels with those of gold, joined by ``on``.
+
+    Raises:
+        UsageError: as `report_on`.
+    """
     if not judges or not all(judges):
         raise UsageError(
             f"--judge {','.join(judges)!r}: expected names of columns of {judged_name}"
@@ -153,11 +232,14 @@ def report_on(
         _refuse_unknown(judge, judged, judged_name, "--judge")
     label = label or (judges[0] if len(judges) == 1 else "")
     _refuse_unknown(label, gold_rows, gold_name, "--label")
+    by_name = on is not None
     on = on or _shared_key(judged, gold_rows, judged_name, gold_name)
     for rows, name in ((judged, judged_name), (gold_rows, gold_name)):
         _refuse_unknown(on, rows, name, "--on")
-    keys = _keys(judged, on)
-    labels = dict(zip(_keys(gold_rows, on), _labels(gold_rows, label), strict=True))
+    keys, gold_keys = _keys(judged, on), _keys(gold_rows, on)
+    if not by_name and not {*keys} & {*gold_keys}:
+        keys, gold_keys = _source_ids(judged, gold_rows) or (keys, gold_keys)
+    labels = dict(zip(gold_keys, _labels(gold_rows, label), strict=True))
     if not any(key in labels for key in keys):
         raise UsageError(
             f"no row of {judged_name} is in {gold_name}: the values of {on!r} differ, such as "
@@ -168,10 +250,8 @@ def report_on(
         _refuse_other_names(f"{judge} of {judged_name}", given, f"{label} of {gold_name}", labels)
     prompts = _prompts(judged, prompt, judged_name)
     wanted = [labels.get(key) for key in keys]
-    try:
-        return compare(columns, wanted, keys, prompts, level=level, tie=tie, win=win, worst=worst)
-    except NotEstimableError as error:
-        raise UsageError(f"{judged_name} and {gold_name}: {error}") from None
+    names = f"{judged_name} and {gold_name}"
+    return Joined(columns, wanted, keys, prompts, judged, label, names)
 
 
 def _refuse_other_names(
@@ -217,7 +297,7 @@ def _shared_key(
     )
 
 
-def _value(row: LabelRow, column: str) -> Any:
+def value_of(row: LabelRow, column: str) -> Any:
     """A value of a row; ``extra.KEY`` is a field that the raw row of a run had."""
     if column in row.values:
         return row.values[column]
@@ -230,7 +310,7 @@ def _value(row: LabelRow, column: str) -> Any:
 def _keys(rows: Sequence[LabelRow], column: str) -> list[str]:
     seen: dict[str, str] = {}
     for row in rows:
-        value = _value(row, column)
+        value = value_of(row, column)
         if not isinstance(value, str | int):
             raise UsageError(f"{row.where}: expected an id in {column!r}, got {_short(value)}")
         if (before := seen.setdefault(str(value), row.where)) != row.where:
@@ -241,9 +321,28 @@ def _keys(rows: Sequence[LabelRow], column: str) -> list[str]:
     return list(seen)
 
 
+def _source_ids(
+    judged: Sequence[LabelRow], gold: Sequence[LabelRow]
+) -> tuple[list[str], list[str]] | None:
+    """Keys by the ids that the sources' own rows had, which runs keep in ``extra.id``.
+
+    None where they do not join any rows.
+    """
+    for names in ((_SOURCE_ID, "id"), ("id", _SOURCE_ID), (_SOURCE_ID, _SOURCE_ID)):
+        found = [
+            [value_of(row, name) for row in rows]
+            for name, rows in zip(names, (judged, gold), strict=True)
+        ]
+        whole = all(isinstance(one, str | int) for values in found for one in values)
+        if whole and {*map(str, found[0])} & {*map(str, found[1])}:
+            first, second = (_keys(r, n) for r, n in zip((judged, gold), names, strict=True))
+            return first, second
+    return None
+
+
 def _labels(rows: Sequence[LabelRow], column: str) -> list[Any]:
     """Labels of a column, all numbers if they can be; an empty text is no label."""
-    found = [_value(row, column) for row in rows]
+    found = [value_of(row, column) for row in rows]
     for row, label in zip(rows, found, strict=True):
         if not isinstance(label, str | int | float | None):
             raise UsageError(
@@ -267,7 +366,7 @@ def _prompts(rows: Sequence[LabelRow], column: str | None, name: str) -> list[st
 
 def _prompt(row: LabelRow, column: str) -> str:
     """What makes the prompt; of a conversation all turns but the assistant's."""
-    value = _value(row, column)
+    value = value_of(row, column)
     if isinstance(value, list):
         value = [
             one for one in value if not isinstance(one, dict) or one.get("role") != "assistant"

@@ -1,4 +1,4 @@
-"""Calibration of a judge's scores on gold rows: Platt or isotonic, cross-fitted; ECE and Brier."""
+"""Calibration of a judge's scores on gold rows, cross-fitted; calibration error and Brier score."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ __all__ = [
 ]
 
 Prompts: TypeAlias = Sequence[Any] | npt.NDArray[Any] | None
-Method: TypeAlias = Literal["platt", "isotonic", "linear"]
+Method: TypeAlias = Literal["platt", "isotonic", "temperature", "linear"]
 Kind: TypeAlias = Literal["rating", "binary", "pairs"]
 """What a trained judge learned from: numbers, a yes or no, or which of two answers is better."""
 
 _BINS: Final = 10
+_CLIP: Final = 1e-6  # of a probability from 0 and 1, whose logits are not finite
 _LEAST: Final = 50  # prompts; with fewer a bin has too few
 
 
@@ -45,7 +46,8 @@ class Calibrator:
     """A map from scores to probabilities of a gold 1, as plain numbers that JSON holds.
 
     ``scores`` and ``probabilities`` are its knots; Platt's curve has ``slope`` and ``offset``
-    instead, ``σ(slope score + offset)``, and so has a line, which ends at 0 and 1.
+    instead, ``σ(slope score + offset)``, and so has a line, which ends at 0 and 1; temperature has
+    ``slope`` alone, 1 / T: ``σ(slope logit(score))``.
     """
 
     method: Method
@@ -57,7 +59,9 @@ class Calibrator:
     def __call__(self, scores: npt.ArrayLike) -> Floats:
         """Probabilities; NaN stays NaN."""
         given = np.asarray(scores, float)
-        if self.method == "platt":
+        if self.method == "temperature":
+            given = _logit(given)
+        if self.method in ("platt", "temperature"):
             return np.asarray(1 / (1 + np.exp(-(self.slope * given + self.offset))))
         if self.method == "linear":
             return np.clip(self.slope * given + self.offset, 0.0, 1.0)
@@ -113,7 +117,8 @@ def calibrate(
 
     Platt 1999 has two numbers and does with dozens of gold rows; isotonic regression (Zadrozny and
     Elkan 2002) takes any monotone shape and wants hundreds; a line, by least squares, is for scores
-    that are estimates of ``gold`` already. Judge a calibration only by its
+    that are estimates of ``gold`` already; temperature (Guo et al. 2017, arXiv:1706.04599) has one
+    number, is of probabilities, and leaves ½ where it is. Judge a calibration only by its
     cross-fitted probabilities: the rows of a prompt are all in one fold.
 
     Raises:
@@ -146,6 +151,8 @@ def _fitted(method: Method, scores: Floats, gold: Floats) -> Calibrator:
     spread = scores.std()
     if spread == 0:
         raise NotEstimableError("the judge gave every row the same score")
+    if method == "temperature":
+        return _temperature(scores, gold)
     if method == "linear":
         slope = float(np.mean((scores - scores.mean()) * (gold - gold.mean()))) / spread**2
         return Calibrator("linear", slope=slope, offset=float(gold.mean() - slope * scores.mean()))
@@ -157,6 +164,19 @@ def _fitted(method: Method, scores: Floats, gold: Floats) -> Calibrator:
     return Calibrator(
         "platt", slope=float(slope / spread), offset=float(offset - slope * scores.mean() / spread)
     )
+
+
+def _temperature(scores: Floats, gold: Floats) -> Calibrator:
+    if scores.min() < 0 or scores.max() > 1:
+        raise NotEstimableError("a temperature is of probabilities, 0 to 1")
+    fitted = fit_logistic(_logit(scores)[:, None], gold)
+    return Calibrator("temperature", slope=float(fitted.coefficients[0]))
+
+
+def _logit(probabilities: Floats) -> Floats:
+    inside = np.clip(probabilities, _CLIP, 1 - _CLIP)
+    found: Floats = np.log(inside / (1 - inside))
+    return found
 
 
 def _isotonic(scores: Floats, gold: Floats) -> Calibrator:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from siftune.curate.judge_stats.intervals import NotEstimableError
+from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError, share
 
-__all__ = ["fit_proposition_weights"]
+__all__ = ["fit_proposition_weights", "ordered_pairs"]
+
+_FOLDS: Final = 5
 
 
 def fit_proposition_weights(
@@ -29,6 +31,11 @@ def fit_proposition_weights(
     ``r = reward + sum of w * p``. ``penalty`` times the sum of absolute weights is added, so that
     separable pairs have a finite, unique scale. Solved exactly, as a linear programme.
 
+    As in the paper are the sum of a reward and weighted probabilities, and the hinge on pairs of
+    answers to one prompt. The penalty and the solver are ours. Not compared with the authors' own
+    fitter and its published data: weights there may differ by the penalty, the order of the
+    propositions' classes, and the few hundred synthetic answers that they are fitted on.
+
     ``probabilities`` is (answers, propositions), as the column of the task has them; ``classes``
     (answers,) is higher for better ones: 1 and 0 for pairs, or numbers of classes. Answers to the
     same of ``prompts`` are compared, equal classes are not. ``rewards`` (answers,) are those of a
@@ -43,15 +50,7 @@ def fit_proposition_weights(
     known = np.zeros(len(rank)) if rewards is None else np.asarray(rewards, float)
     if not (np.isfinite(given).all() and np.isfinite(rank).all() and np.isfinite(known).all()):
         raise ValueError("expected probabilities, classes and rewards that are finite numbers")
-    groups: dict[Any, list[int]] = {}
-    for at, prompt in enumerate(prompts):
-        groups.setdefault(prompt, []).append(at)
-    pairs = [
-        (one, other) if rank[one] > rank[other] else (other, one)
-        for group in groups.values()
-        for one, other in combinations(group, 2)
-        if rank[one] != rank[other]
-    ]
+    pairs = _pairs(rank, prompts)
     if not pairs:
         raise NotEstimableError("no prompt has answers of different classes")
     better, worse = np.array(pairs).T
@@ -62,3 +61,44 @@ def fit_proposition_weights(
     rows = np.hstack([-gaps, gaps, -np.eye(count)])
     found = linprog(cost, A_ub=rows, b_ub=margins - 1, bounds=(0, None)).x
     return tuple((found[:width] - found[width : 2 * width]).tolist())
+
+
+def _pairs(rank: npt.NDArray[np.float64], prompts: Sequence[Any]) -> list[tuple[int, int]]:
+    """Answers to one prompt of different classes, the better one first."""
+    groups: dict[Any, list[int]] = {}
+    for at, prompt in enumerate(prompts):
+        groups.setdefault(prompt, []).append(at)
+    return [
+        (one, other) if rank[one] > rank[other] else (other, one)
+        for group in groups.values()
+        for one, other in combinations(group, 2)
+        if rank[one] != rank[other]
+    ]
+
+
+def ordered_pairs(
+    probabilities: npt.ArrayLike, classes: npt.ArrayLike, prompts: Sequence[Any]
+) -> Estimate:
+    """Share of pairs whose better answer has the higher reward, ties half.
+
+    The weights of each pair are fitted without its prompt, in five folds.
+
+    Raises:
+        NotEstimableError: fewer than five prompts, or a fold without answers of two classes.
+    """
+    given, rank = np.asarray(probabilities, float), np.asarray(classes, float)
+    names = list(dict.fromkeys(prompts))
+    if len(names) < _FOLDS:
+        raise NotEstimableError(f"{_FOLDS} prompts at least are needed, got {len(names)}")
+    order = np.random.default_rng(0).permutation(len(names)) % _FOLDS
+    fold = np.array([order[names.index(prompt)] for prompt in prompts])
+    right, of = [], []
+    for one in range(_FOLDS):
+        rest = np.flatnonzero(fold != one).tolist()
+        fitted = fit_proposition_weights(given[rest], rank[rest], [prompts[at] for at in rest])
+        reward = given @ np.array(fitted)
+        for better, worse in _pairs(rank, prompts):
+            if fold[better] == one:
+                right.append((np.sign(reward[better] - reward[worse]) + 1) / 2)
+                of.append(prompts[better])
+    return share(right, of)

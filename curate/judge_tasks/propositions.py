@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import fsum
+from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
 
 from siftune.curate.core.ranges import Count
+from siftune.curate.files.atomic import read_json
 from siftune.curate.judging.criteria import CriteriaJudge, Criterion, Given, criteria_of
 from siftune.curate.judging.prompt import MAX_CHARS
 from siftune.curate.judging.rating import answered
@@ -33,12 +35,13 @@ class Propositions:
 
     Options:
         propositions: Texts such as "the answer apologises", or mappings of text and weight.
-        weights: A weight for each proposition, in place of those in the mappings.
+        weights: A weight for each proposition, in place of those in the mappings; or the file of
+            them that `siftune curate agree --fit-weights` writes.
         max_chars: Characters of each message that the judge is shown; null shows all.
     """
 
     propositions: Given
-    weights: tuple[float, ...] | None = None
+    weights: tuple[float, ...] | str | None = None
     max_chars: Count | None = MAX_CHARS
 
     answers: ClassVar = 1
@@ -50,15 +53,35 @@ class Propositions:
     def __post_init__(self) -> None:
         if not (given := criteria_of(self.propositions)):
             raise ValueError("propositions: expected one or more, got none")
-        if self.weights is not None and len(self.weights) != len(given):
+        if self._weights is not None and len(self._weights) != len(given):
             raise ValueError("weights: expected one for each proposition")
 
     @cached_property
     def _criteria(self) -> Sequence[Criterion]:
         found = criteria_of(self.propositions)
-        if self.weights is None:
+        if self._weights is None:
             return found
-        return [replace(one, weight=w) for one, w in zip(found, self.weights, strict=True)]
+        return [replace(one, weight=w) for one, w in zip(found, self._weights, strict=True)]
+
+    @cached_property
+    def _weights(self) -> Sequence[float] | None:
+        """The weights, read from their file."""
+        if not isinstance(self.weights, str):
+            return self.weights
+        path = Path(self.weights)
+        if not path.is_file():
+            raise ValueError(f"weights: there is no file {self.weights}")
+        facts = read_json(path)
+        listed = facts.get("weights") if isinstance(facts, dict) else None
+        if not isinstance(listed, list) or not all(isinstance(one, int | float) for one in listed):
+            raise ValueError(
+                f"weights: {self.weights} is no file of `siftune curate agree --fit-weights`"
+            )
+        return tuple(map(float, listed))
+
+    def describe(self) -> dict[str, Any]:
+        """What is scored by besides the options: the weights of a file."""
+        return {"weights": self._weights} if isinstance(self.weights, str) else {}
 
     @cached_property
     def _judge(self) -> CriteriaJudge:

@@ -16,7 +16,8 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judging.answer_cache import key_of
-from siftune.curate.judging.judge_columns import JudgeColumns, cache_file
+from siftune.curate.judging.engine_options import cache_file
+from siftune.curate.judging.judge_columns import JudgeColumns
 from siftune.curate.judging.row_items import items_of
 from siftune.curate.judging.spec import named_judge
 from siftune.curate.judging.spending import BILLION, most_input_tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,11 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import log_metrics, report_progress
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, Share
 from siftune.curate.core.registry import MissingOptionError, build, checked, code_of
-from siftune.curate.files.atomic import digest_of
-from siftune.curate.files.project_folder import make_project_folder, project_folder
+from siftune.curate.files.atomic import digest_of, hash_file
+from siftune.curate.judging.engine_options import check_cap, engine_of
 from siftune.curate.judging.panel import Panel
 from siftune.curate.judging.row_items import items_of
+from siftune.curate.judging.score_calibration import ScoreCalibration
 from siftune.curate.judging.spec import (
     check_judge,
     judge_backend,
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 __all__ = [
     "TASKS",
     "JudgeColumns",
-    "cache_file",
-    "check_cap",
-    "engine_of",
     "judge_task",
     "may_pass",
 ]
@@ -91,49 +89,6 @@ def judge_task(name: str, options: Mapping[str, Any]) -> Task:
     return own
 
 
-def cache_file(option: str) -> Path:
-    """The file of a judge's answers: the option, else one of the project."""
-    return Path(option) if option else project_folder() / "judge.sqlite"
-
-
-def check_cap(options: Any, own: Iterable[Prices]) -> None:
-    """Refuse a ``max_cost`` without prices; ``own`` are those of each judge.
-
-    Raises:
-        UsageError: no cost would be known.
-    """
-    priced = options.price_input or options.price_output or options.most_per_call is not None
-    if options.max_cost is not None and not (priced or any(one != Prices() for one in own)):
-        raise UsageError(
-            "max_cost needs price_input and price_output (dollars a million tokens), or "
-            "most_per_call where the server states what each answer costs"
-        )
-
-
-def engine_of(
-    options: Any, backend: Backend | AsyncBackend, task: Task, prices: Prices, account: str = ""
-) -> Judge:
-    """The engine by the options of a scorer or of a step, with the cache that they name."""
-    from siftune.curate.judging.engine import Judge
-
-    if not options.cache and not options.replay:
-        make_project_folder(project_folder())
-    return Judge(
-        backend,
-        task,
-        cache=cache_file(options.cache),
-        in_flight=options.in_flight,
-        per_minute=options.per_minute,
-        timeout=options.timeout,
-        tries=options.tries,
-        ask_again=options.ask_again,
-        max_cost=None if prices == Prices() else options.max_cost,
-        prices=prices,
-        replay=options.replay,
-        account=account,
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class JudgeColumns:
     """What scorers that ask a judge have in common; a subclass has ``task`` and ``content``.
@@ -158,6 +113,8 @@ class JudgeColumns:
         task_options: Options of the task, such as ``{propositions: ["Is it short?"]}``.
         calibrate: Whether label probabilities are divided by those of the same question about N/A;
             needs a judge that gives probabilities.
+        calibration: File of `siftune curate agree --calibrate`: a column with the judge's scores
+            as probabilities of its gold label, ending in ``_calibrated``, beside the scores.
         min_label_mass: Rows below this label mass, 0 to 1, have the error label_mass.
         given: Columns for tasks that read more than the turns, as ``{critique: COLUMN}``.
         column: A word that names of columns end with, where several stages judge.
@@ -184,6 +141,7 @@ class JudgeColumns:
     judge_options: Mapping[str, Any] = field(default_factory=dict)
     task_options: Mapping[str, Any] = field(default_factory=dict)
     calibrate: bool = False
+    calibration: str = ""
     min_label_mass: Share = 0.0
     given: Mapping[str, str] = field(default_factory=dict)
     column: str = ""
@@ -216,6 +174,7 @@ class JudgeColumns:
         if self.column and not self.column.isidentifier():
             raise UsageError(f"column: expected a word for names of columns, got {self.column!r}")
         check_cap(self, self.judge_prices)
+        _ = self._calibration
 
     def _check(self, task: Task) -> None:
         """Refuse a task that this scorer has no columns for; a subclass defines which."""
@@ -228,7 +187,17 @@ class JudgeColumns:
     @property
     def adds(self) -> _Columns:
         """The columns of the task, then error, tokens and cost."""
-        return {**self._task_columns, **self._spent_columns}
+        return {**self._task_columns, **self._calibrated_columns, **self._spent_columns}
+
+    @property
+    def _calibrated_columns(self) -> _Columns:
+        return {} if self._calibration is None else {self._calibration.added: pl.Float64}
+
+    @cached_property
+    def _calibration(self) -> ScoreCalibration | None:
+        """The calibration of one of the columns, from its file."""
+        numbers = [name for name, kind in self._task_columns.items() if kind == pl.Float64]
+        return ScoreCalibration.read(self.calibration, numbers) if self.calibration else None
 
     @property
     def _task_columns(self) -> dict[str, pl.DataType | type[pl.DataType]]:
@@ -276,6 +245,8 @@ class JudgeColumns:
                 strict=True,
             )
         }
+        if self._calibration is not None:
+            columns[self._calibration.added] = self._calibration(columns)
         spent = [self.spent(one) for one in found]
         rest = {
             column: pl.Series([one[name] for one in spent], dtype=kind)
@@ -347,6 +318,7 @@ class JudgeColumns:
         resolved: dict[str, Any] = getattr(self.made_task, "describe", dict)()
         return {
             **({"task_options": resolved} if resolved else {}),
+            **({"calibration": hash_file(Path(self.calibration))} if self.calibration else {}),
             "judge": ", ".join(one.identity for one in self.backends),
             "task": digest_of(code_of(TASKS, self.task))[:16],
         }

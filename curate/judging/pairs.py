@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from itertools import combinations
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import polars as pl
 
@@ -14,7 +15,21 @@ from siftune.curate.judging.parsing import Asked, Where, distribution, label
 from siftune.curate.judging.rating import prompted
 from siftune.curate.judging.types import Answer, Item, UnjudgeableError
 
-__all__ = ["PAIR_COLUMNS", "TIE", "Shown", "both_orders", "pair_values", "preferred", "probability"]
+__all__ = [
+    "PAIR_COLUMNS",
+    "TIE",
+    "PairsOf",
+    "Shown",
+    "answer_pairs",
+    "both_orders",
+    "pair_name",
+    "pair_values",
+    "preferred",
+    "probability",
+]
+
+PairsOf: TypeAlias = Literal["neighbours", "all"]
+"""Which answers to a prompt are compared: 1 and 2, 3 and 4 …; or any two."""
 
 PAIR_COLUMNS: Final[Mapping[str, type[pl.DataType]]] = {
     "winner": pl.String,
@@ -104,3 +119,24 @@ def pair_values(given: Shown, swapped: Shown) -> dict[str, Any]:
         "tie": winner == "tie",
         "first_position": given.verdict + swapped.verdict,
     }
+
+
+def answer_pairs(count: int, which: PairsOf) -> Iterator[tuple[int, int]]:
+    """The answers, of ``count`` to one prompt, that are compared with each other.
+
+    >>> list(answer_pairs(5, "neighbours")), list(answer_pairs(3, "all"))
+    ([(0, 1), (2, 3)], [(0, 1), (0, 2), (1, 2)])
+    """
+    if which == "all":
+        return combinations(range(count), 2)
+    return ((at, at + 1) for at in range(0, count - 1, 2))
+
+
+def pair_name(places: Sequence[int], which: PairsOf) -> str:
+    """What ends the id of a pair of one list: its number, or those of both answers.
+
+    >>> pair_name((2, 3), "neighbours"), pair_name((2, 0), "all")
+    ('2', '1-3')
+    """
+    first, second = sorted(places)
+    return f"{first + 1}-{second + 1}" if which == "all" else str(first // 2 + 1)

@@ -21,6 +21,7 @@ from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import TURNS, schema_of
 from siftune.curate.files.atomic import atomic_write
 from siftune.curate.judging.judge_columns import JudgeColumns
+from siftune.curate.judging.pairs import PairsOf, answer_pairs, pair_name
 from siftune.curate.rows.chat import contents, split_turns
 from siftune.curate.rows.convert import content_digest
 from siftune.curate.rows.table import Table
@@ -33,7 +34,7 @@ PAIRS = "pairs.parquet"
 """The pairs of a labelled run, in its folder."""
 
 
-def label(recipe: Recipe, out: Path) -> Recipe:
+def label(recipe: Recipe, out: Path, which: PairsOf = "neighbours") -> Recipe:
     """The recipe with pairs of answers as its source, each with the judge's choice as chosen.
 
     Its first stage is `judge_pairwise`. A pair without a winner stays in the order of its answers.
@@ -46,7 +47,7 @@ def label(recipe: Recipe, out: Path) -> Recipe:
     count = 0
     with TemporaryDirectory() as folder, atomic_write(path) as part, RowGroupWriter(part) as groups:
         table = read_table(recipe, Path(folder))
-        for pairs in pairs_of(table):
+        for pairs in pairs_of(table, which):
             groups.write(_oriented(pairs, scorer))
             count += pairs.height
     if not count:
@@ -64,8 +65,10 @@ def read_table(recipe: Recipe, folder: Path) -> Table:
     return Table(rows, done.manifest["kind"], height, np.arange(height))
 
 
-def pairs_of(table: Table) -> Iterator[pl.DataFrame]:
+def pairs_of(table: Table, which: PairsOf = "neighbours") -> Iterator[pl.DataFrame]:
     """Preference rows: pairs as they are, else the first and second answer, third and fourth ….
+
+    With ``which`` all they are any two answers to a prompt.
 
     Answers to a prompt are those of a ranked list, or of conversations with the same prompt.
 
@@ -81,15 +84,15 @@ def pairs_of(table: Table) -> Iterator[pl.DataFrame]:
             yield _framed(
                 pair
                 for row in batch.iter_rows(named=True)
-                for pair in _paired(row, row["prompt"], row["completions"] or [])
+                for pair in _paired(row, row["prompt"], row["completions"] or [], which)
             )
         return
     if table.kind != "conversation":
         raise UsageError(f"--label: rows of kind {table.kind} have no answers to compare")
-    yield _framed(_by_prompt(table.gather([*schema_of("conversation")])))
+    yield _framed(_by_prompt(table.gather([*schema_of("conversation")]), which))
 
 
-def _by_prompt(rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
+def _by_prompt(rows: pl.DataFrame, which: PairsOf) -> Iterator[dict[str, Any]]:
     """Pairs of the answers to equal prompts, in the order of the rows."""
     before, answer = split_turns(rows["messages"])
     keyed = rows.with_columns(prompt=before, key=contents(before), answer=answer)
@@ -97,7 +100,7 @@ def _by_prompt(rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
     for _, group in keyed.group_by("key", maintain_order=True):
         listed = group.to_dicts()
         answers = [[_answer(row["messages"])] for row in listed]
-        yield from _paired(listed[0], listed[0]["prompt"], answers)
+        yield from _paired(listed[0], listed[0]["prompt"], answers, which)
 
 
 def _answer(messages: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -106,18 +109,19 @@ def _answer(messages: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _paired(
-    row: Mapping[str, Any], prompt: Any, answers: Sequence[Any]
+    row: Mapping[str, Any], prompt: Any, answers: Sequence[Any], which: PairsOf
 ) -> Iterator[dict[str, Any]]:
-    """Preference rows of neighbouring answers; two that are equal are no pair."""
-    for at in range(0, len(answers) - 1, 2):
-        if answers[at] == answers[at + 1]:
+    """Preference rows of answers to one prompt; two that are equal are no pair."""
+    alone = len(answers) < (3 if which == "all" else 4)
+    for first, second in answer_pairs(len(answers), which):
+        if answers[first] == answers[second]:
             continue
         pair = {name: row[name] for name in ("source", "row", "extra")} | {
-            "id": row["id"] if len(answers) < 4 else f"{row['id']}#{at // 2 + 1}",
+            "id": row["id"] if alone else f"{row['id']}#{pair_name((first, second), which)}",
             "kind": "preference",
             "prompt": prompt,
-            "chosen": answers[at],
-            "rejected": answers[at + 1],
+            "chosen": answers[first],
+            "rejected": answers[second],
         }
         yield pair | {"digest": content_digest("preference", pair)}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.models.lineage import FACTS
 from siftune.curate.models.model_config import embeddings_of
 from siftune.curate.models.model_files import check_settings, read_object
 from siftune.curate.models.pretrained import (
@@ -45,7 +46,6 @@ __all__ = [
 
 DType: TypeAlias = Literal["float32", "bfloat16"]
 
-FACTS: Final = "siftune.json"
 _RUNS_CODE: Final = ("auto_map", "_attn_implementation")
 
 

@@ -20,6 +20,7 @@ from siftune.curate.core.progress import quiet_transformers
 from siftune.curate.files.atomic import hash_file, write_json, write_text
 from siftune.curate.files.outputs import whole_folder
 from siftune.curate.models.catalog import CATALOG
+from siftune.curate.models.lineage import lineage
 from siftune.finetune.models.loading import FACTS, model_hash, read_facts, resolve, shown
 from siftune.finetune.models.lora import adapter_hash
 
@@ -175,10 +176,11 @@ _STATED: Final = re.compile(r"(?m)^license:\s*['\"]?([\w .+()-]{1,60}?)['\"]?\s*
 
 
 def base_facts(model: str | Path) -> dict[str, Any]:
-    """``path``, ``hash`` and, where it is stated, ``licence`` of a base model."""
+    """``path``, ``hash``, ``ancestors`` and, where it is stated, ``licence`` of a base model."""
     licence = licence_of(model)
     stated = {} if licence is None else {"licence": licence}
-    return {"path": shown(model), "hash": model_hash(model), **stated}
+    known, *ancestors = lineage(resolve(model))
+    return {"path": shown(model), "hash": known, **stated, "ancestors": ancestors}
 
 
 def licence_of(model: str | Path) -> str | None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -19,6 +20,7 @@ from siftune.curate.core.schema import KINDS, schema_of
 from siftune.curate.files.atomic import write_json
 from siftune.curate.files.json_text import dump
 from siftune.curate.files.outputs import check_folder, whole_folder
+from siftune.curate.models.lineage import lineage
 from siftune.curate.rows.chat import turn
 from siftune.curate.rows.convert import content_digest
 from siftune.finetune.core import distributed
@@ -33,10 +35,12 @@ from siftune.finetune.tools.evaluate import chosen_rows
 if TYPE_CHECKING:
     from siftune.finetune.rewards.types import Reward
 
-__all__ = ["SAMPLED_FROM", "Sample"]
+__all__ = ["SAMPLED_FROM", "SAMPLED_LINEAGE", "Sample"]
 
 SAMPLED_FROM: Final = "sampled_from"
 """In ``extra``: the hash of the model whose samples a row holds."""
+SAMPLED_LINEAGE: Final = "sampled_lineage"
+"""In ``extra``: the same, then the hashes of the models that it was trained from."""
 
 _COMMAND: Final = "finetune sample"
 _CUT: Final = "cut off at the most tokens"
@@ -243,7 +247,7 @@ class Sample:
         return {
             **base,
             "kind": "ranked",
-            "extra": {SAMPLED_FROM: loading.model_hash(self.model)},
+            "extra": {SAMPLED_FROM: self._lineage[0], SAMPLED_LINEAGE: self._lineage},
             "completions": [[turn("assistant", said)] for said, _ in joined],
             "attributes": None,
             **numbers,
@@ -272,6 +276,10 @@ class Sample:
             "win_probability": beats.tolist(),
             "by_reference": [0.0] * len(own) + [1.0] * (len(joined) - len(own)),
         }
+
+    @cached_property
+    def _lineage(self) -> list[str]:
+        return lineage(self.model)
 
     @property
     def _least(self) -> int:

@@ -20,13 +20,14 @@ from siftune.curate.judge_stats.agreement import cohen_kappa
 from siftune.curate.judge_stats.intervals import Estimate, mean
 from siftune.curate.judge_stats.pair_biases import pair_biases
 from siftune.curate.judging.judge_columns import judge_task
+from siftune.curate.judging.pairs import PairsOf, answer_pairs, pair_name
 from siftune.curate.judging.row_items import items_of
 from siftune.curate.judging.spec import judge_backend, named_judge, refuse_same
 from siftune.curate.judging.types import Item, Question, Task, Verdict
+from siftune.curate.models.lineage import lineage
 from siftune.curate.rows.convert import content_digest
 from siftune.finetune.data import training_rows
-from siftune.finetune.models.loading import model_hash
-from siftune.finetune.tools.sample import SAMPLED_FROM
+from siftune.pipelines.judge_kin import kin_facts, kin_of_pairs, own_answers
 from siftune.pipelines.judge_options import JudgeOptions, Outcomes, estimated, questions_of
 
 __all__ = ["Judge"]
@@ -34,6 +35,8 @@ __all__ = ["Judge"]
 _COMMAND: Final = "pipelines judge"
 _Asked: TypeAlias = tuple[int, tuple[int, ...], Item]  # the row, and which of its answers
 _Label: TypeAlias = tuple[int, tuple[int, ...], Any]  # better answer first; what it has, or why not
+_MODELS_HERE: Final = ("local_model", "classifier")
+_NO_LINEAGE: Final = "whether the judge is kin to a model that answered is not known"
 _ONE_MODEL: Final = "no row has an answer of the judge beside one of another model"
 _AGREE: Final = "; agree: false takes the mean of both orders"
 _SIDES: Final = {"first": 1.0, "second": 0.0, "tie": 0.5}
@@ -44,7 +47,8 @@ class Judge(JudgeOptions):
     """Preference rows: of two answers the one that the judge prefers is chosen.
 
     A task that compares two answers (``pairwise``, ``constitution_preference``) is asked about the
-    first and the second answer, the third and the fourth …, each pair in both orders. A pair whose
+    first and the second answer, the third and the fourth … (``pairs: all``: about any two), each
+    pair in both orders. A pair whose
     orders disagree, or that is a tie, is left out; with ``agree: false`` the mean preference of
     both orders decides, as in RLAIF, arXiv:2309.00267. A task that rates one answer (``additive``)
     is asked about each: the best is chosen, the worst rejected (arXiv:2401.10020), and equal
@@ -60,6 +64,8 @@ class Judge(JudgeOptions):
 
     Options:
         task: Task that compares two answers or rates one; `siftune curate judges` lists them.
+        pairs: Which answers to a prompt are compared: neighbours, the first and second, the third
+            and fourth …; or all, any two.
         agree: Keep only pairs of which both orders agree; false takes the mean of both.
         keep_none: Go on where no pair got a label, as where only the figures are wanted.
         second: Another judge, asked the same, whose labels no model is trained on.
@@ -67,6 +73,7 @@ class Judge(JudgeOptions):
     """
 
     task: str = "pairwise"
+    pairs: PairsOf = "neighbours"
     agree: bool = True
     keep_none: bool = False
     second: str | None = None
@@ -124,6 +131,8 @@ class Judge(JudgeOptions):
             **outcomes.facts(),
             "judge": self.backend.identity,
             "task": self.task,
+            "judge_lineage": self._lineage,
+            **kin_facts(kin_of_pairs(self._lineage, items)),
             **self._figures(table, shown, asked, verdicts, others),
         }
         with whole_folder(out, _COMMAND) as part:
@@ -182,7 +191,7 @@ class Judge(JudgeOptions):
         """Which of the answers to a prompt are judged together."""
         if self._rates:
             return [(at,) for at in range(count)] if count > 1 else []
-        return [(at, at + 1) for at in range(0, count - 1, 2)]
+        return list(answer_pairs(count, self.pairs))
 
     def _compared(self, asked: Sequence[_Asked], verdicts: Sequence[Verdict]) -> Iterator[_Label]:
         """Of each pair its answers, the better one first, and the preference; or why not."""
@@ -235,7 +244,7 @@ class Judge(JudgeOptions):
         )
         row = {
             **{name: base[name] for name in ("source", "row", "prompt")},
-            "id": f"{base['id']}#{min(places) // 2 + 1}" if several else base["id"],
+            "id": f"{base['id']}#{pair_name(places, self.pairs)}" if several else base["id"],
             "kind": "preference",
             "extra": orjson.dumps(extra, option=orjson.OPT_SORT_KEYS).decode(),
             "chosen": answers[places[0]],
@@ -291,7 +300,8 @@ class Judge(JudgeOptions):
         found["not_measured"]["self_preference"] = _ONE_MODEL
         if self._rates:
             return found
-        own = self._own(asked)
+        kin = kin_of_pairs(self._lineage, [item for _, _, item in asked])
+        own = None if kin is None else own_answers(kin)
         labelled = "chosen" in table.columns
         words = [[len(text.split()) for text in item.answers] for _, _, item in asked]
         biases = pair_biases(
@@ -312,22 +322,15 @@ class Judge(JudgeOptions):
         without = {**found["not_measured"], **unknown}
         if "self_preference" in figures:
             del without["self_preference"]
+        elif kin is not None and self._lineage is None:
+            without["self_preference"] = _NO_LINEAGE
         return {"figures": {**found["figures"], **figures}, "not_measured": without}
 
-    def _own(self, asked: Sequence[_Asked]) -> Any:
-        """1 where the first answer of a pair is of the judge itself, 0 the second, NaN neither.
-
-        None where the rows do not say which two models answered (`row_steps.versus`).
-        """
-        models: list[Any] = [item.extra.get(SAMPLED_FROM) for _, _, item in asked]
-        if not models or not all(isinstance(one, list) for one in models):
-            return None
+    @cached_property
+    def _lineage(self) -> list[str] | None:
+        """The judge's model and its ancestors; None of a judge that is no model here."""
         name, options = named_judge(self.judge)
-        judge = model_hash(options["model"]) if name == "local_model" else None
-        sides = {(True, False): 1.0, (False, True): 0.0}
-        return np.array(
-            [sides.get((one[0] == judge, one[1] == judge), np.nan) for one in models], float
-        )
+        return lineage(options["model"]) if name in _MODELS_HERE else None
 
     def _if_added(self, verdicts: Sequence[Verdict], name: str) -> Any:
         """A value of the verdicts as numbers; None where the task, one of the user's, has none."""

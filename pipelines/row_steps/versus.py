@@ -16,7 +16,7 @@ from siftune.curate.files.atomic import write_json
 from siftune.curate.files.outputs import whole_folder
 from siftune.curate.rows.convert import content_digest
 from siftune.finetune.data import training_rows
-from siftune.finetune.tools.sample import SAMPLED_FROM
+from siftune.finetune.tools.sample import SAMPLED_FROM, SAMPLED_LINEAGE
 
 __all__ = ["Versus"]
 
@@ -66,13 +66,12 @@ class Versus:
 
 def _side_by_side(row: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     extra = orjson.loads(row["extra"] or "{}")
-    models = [orjson.loads(one["extra"] or "{}").get(SAMPLED_FROM) for one in (row, other)]
+    both = [orjson.loads(one["extra"] or "{}") for one in (row, other)]
+    makers = {name: [one.get(name) for one in both] for name in (SAMPLED_FROM, SAMPLED_LINEAGE)}
     made = {
         **{name: row[name] for name in ("id", "source", "row", "prompt")},
         "kind": "ranked",
-        "extra": orjson.dumps(
-            {**extra, SAMPLED_FROM: models}, option=orjson.OPT_SORT_KEYS
-        ).decode(),
+        "extra": orjson.dumps({**extra, **makers}, option=orjson.OPT_SORT_KEYS).decode(),
         "completions": [row["completions"][0], other["completions"][0]],
         "scores": None,
         "attributes": None,

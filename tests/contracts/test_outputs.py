@@ -31,7 +31,6 @@ from siftune.pipelines.cli import _run, siftune
 from tests.own_tests import no_paths_of
 
 WITHOUT_OUT = {
-    "curate agree": "prints",
     "curate explain": "prints",
     "curate judges": "prints",
     "curate schema": "prints",

@@ -1,6 +1,7 @@
 """The packaged recipes of judges: listed, and run from end to end with a scripted judge."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -9,13 +10,15 @@ from click.testing import CliRunner
 
 from siftune.curate.core.errors import PARTIAL, DataError, UsageError
 from siftune.curate.core.schema import schema_of
-from siftune.curate.judging.types import Item
+from siftune.curate.models.lineage import lineage
 from siftune.curate.rows.chat import turn
 from siftune.curate.runners.forecast import Forecast, Records
 from siftune.finetune.models.loading import model_hash
+from siftune.finetune.models.saving import base_facts
 from siftune.pipelines.cli import siftune
 from siftune.pipelines.commands import pipelines
 from siftune.pipelines.judge_forecast import forecast_lines, forecast_of_judges
+from siftune.pipelines.judge_report import judged_steps
 from siftune.pipelines.packaged import packaged, recipe_file, recipe_text
 from siftune.pipelines.preflight import recipes_of
 from siftune.pipelines.recipe import load
@@ -228,7 +231,7 @@ def answers(path, **by_prompt):
         {
             "prompt": [turn("user", prompt)],
             "completions": [[turn("assistant", text)]],
-            "extra": json.dumps({"sampled_from": model}),
+            "extra": json.dumps({"sampled_from": model, "sampled_lineage": [model]}),
         }
         for prompt, (text, model) in by_prompt.items()
     ]
@@ -242,9 +245,7 @@ def answers(path, **by_prompt):
     return path
 
 
-def test_answers_of_two_models_are_judged_side_by_side(
-    small, tiny_model_dir, tmp_path, monkeypatch
-):
+def test_answers_of_two_models_are_judged_side_by_side(small, tmp_path):
     new = answers(
         tmp_path / "new.parquet", a=("xx", "n"), b=("xx", "n"), c=("x", "n"), d=("x", "n")
     )
@@ -261,14 +262,41 @@ def test_answers_of_two_models_are_judged_side_by_side(
     assert judged["figures"]["win_rate"]["value"] == pytest.approx(2 / 3)
     assert "self_preference" in judged["not_measured"]  # the judge is neither of the two
 
-    own = model_hash(tiny_model_dir)
-    sides = [[own, "x"], ["x", own], ["x", "y"]]
-    asked = [(0, (0, 1), Item((), ("a", "b"), {"sampled_from": one})) for one in sides]
-    found = Judge(judge=str(tiny_model_dir))._own(asked)
-    monkeypatch.setattr("siftune.pipelines.row_steps.judge.model_hash", {"smollm2": own}.get)
-    assert Judge(judge="smollm2")._own(asked).tolist()[:2] == [1.0, 0.0]
-    assert found.tolist()[:2] == [1.0, 0.0]
-    assert found[2] != found[2]
+    assert judged["kin"] == {"first": {"not known": 3}, "second": {"not known": 3}}
+    assert "kin to a model that answered is not known" in judged["not_measured"]["self_preference"]
+
+
+def test_kin_are_models_with_a_common_ancestor_and_only_they_have_a_self_preference(
+    small, tiny_model_dir, tmp_path, monkeypatch
+):
+    """The judge is the base of the model that answered first; of the second nothing is known."""
+    base = model_hash(tiny_model_dir)
+    assert base_facts(tiny_model_dir)["ancestors"] == []
+    trained = tmp_path / "trained"
+    shutil.copytree(tiny_model_dir, trained)
+    facts = {"base": {"hash": "parent", "ancestors": [base]}}
+    (trained / "siftune.json").write_text(json.dumps(facts))
+    assert lineage(trained) == [base, "parent", base]  # its weights are the base's, here
+    assert base_facts(trained)["ancestors"] == ["parent", base]
+
+    said = [["child", base], ["other"]]
+    rows = tmp_path / "both.parquet"
+    texts = [("aa", "b"), ("b", "aa"), ("a", "bb"), ("bb", "a")]
+    answers(rows, **{w: (first, "m") for w, (first, _) in zip("abcd", texts, strict=True)})
+    table = pl.read_parquet(rows).with_columns(
+        extra=pl.lit(json.dumps({"sampled_lineage": said})),
+        completions=pl.Series([[[turn("assistant", one)] for one in both] for both in texts]),
+    )
+    table.write_parquet(rows)
+    monkeypatch.setattr(Judge, "_lineage", [base])
+    facts = Judge(judge=JUDGE, second=JUDGE, keep_none=True)(rows, tmp_path / "judged")
+    assert facts["kin"] == {"first": {"kin": 4}, "second": {"not known": 4}}
+    assert "equal answers" in facts["not_measured"]["self_preference"]  # it is asked for
+    step = judged_steps({"made": [{"label": "x", "rows": 4, "judged": facts}]})[0]
+    assert step["kin"] == (
+        "the judge and the models of the first answers: kin (a common ancestor); "
+        "of the second answers: not known to be kin"
+    )
 
 
 JUDGE_FILE = """
