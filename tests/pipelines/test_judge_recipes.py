@@ -362,6 +362,7 @@ def test_a_judge_that_only_sees_the_order_labels_nothing(small, tmp_path):
 
 
 OWN_TASK = """
+from siftune.curate.judge_tasks.pairwise import Pairwise
 
 class Plain(Pairwise):
     adds = {name: Pairwise.adds[name] for name in ("winner", "preference")}
