@@ -15,6 +15,7 @@ Chart: TypeAlias = dict[str, Any]
 
 _COLOURS = ("#2f6f4f", "#b5541c", "#3b5b92", "#8a6d1d", "#7a3b69", "#4f8a8b", "#a33b3b", "#5b5b5b")
 _KEPT = "kept"
+_APART = 0.05  # of a round, between the intervals of two lines
 
 
 def histogram(name: str, kept: pl.Series, dropped: pl.Series, bins: int = 40) -> Chart | None:
@@ -54,7 +55,7 @@ def rounds_chart(title: str, lines: Mapping[str, Mapping[int, Mapping[str, float
             "type": "scatter",
             "mode": "lines+markers",
             "name": name,
-            "x": [*points],
+            "x": [at + _APART * (i - (len(lines) - 1) / 2) for at in points],
             "y": [one["value"] for one in points.values()],
             "error_y": {
                 "type": "data",

@@ -109,7 +109,7 @@ def _step(
         "figures": figures,
         "changes": {_CHANGES[key]: _text(one) for key, one in changes.items()},
         "others": {_WORDS.get(k, k): _text(v) for k, v in measured.items() if k not in BIASES},
-        "biases": [_text(measured[key]) if key in measured else "" for key in BIASES],
+        "biases": {words: _text(measured[key]) for key, words in BIASES.items() if key in measured},
         "not_measured": {_WORDS.get(key, key): why for key, why in why_not.items()},
     }
 

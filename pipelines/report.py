@@ -232,8 +232,7 @@ def _judged(run: Path, charts: _Charts) -> dict[str, Any]:
             "judged": steps,
             "stopped": stop_texts(facts),
             "drift": drift,
-            "has_biases": any(step["kin"] or any(step["biases"]) for step in steps),
-            "bias_names": [*BIASES.values()],
+            "bias_names": [x for x in BIASES.values() if any(x in one["biases"] for one in steps)],
         }
 
 

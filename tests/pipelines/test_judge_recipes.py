@@ -422,7 +422,8 @@ def test_in_self_rewarding_the_model_of_the_round_answers_and_judges(small, tmp_
         assert "length_controlled" in {**one["figures"], **one["not_measured"]}
     page = write_report(out).read_text(encoding="utf-8")
     assert "Drift over the rounds" in page
-    assert "words of an answer, times those of round 1 " in page
+    assert "words of an answer, times those of round 1: <b>" in page
+    assert "Biases of the judges" in page
     assert "loss of kappa with the second judge since round 1 " in result_text(manifest, out)
     kept = pl.read_parquet(made(manifest, out)["labels-1"] / "kept.parquet")
     assert (kept["margin"] > 0).all()
@@ -465,7 +466,8 @@ def test_con_j_learns_from_right_against_wrong_judgements(small, tmp_path):
     assert "the rounds end at labels-2, with none of the later steps of a round: a; b" in told
     page = write_report(out).read_text(encoding="utf-8")
     assert "What the judges said" in page
-    assert "accuracy on the given labels 1 (" in page
+    assert "<th>agreement: accuracy on given labels</th>" in page
+    assert "<td>1 (" in page
 
 
 def test_rows_of_several_steps_are_joined_if_they_are_of_one_kind(small, tmp_path):
