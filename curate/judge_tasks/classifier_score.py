@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import polars as pl
 
+from siftune.curate.judging.conversation_score import score_of, score_questions
 from siftune.curate.judging.pairs import probability
-from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError, UnparsedError
+from siftune.curate.judging.types import Answer, Item, Question
 
 __all__ = ["ClassifierScore"]
 
@@ -44,35 +44,11 @@ class ClassifierScore:
 
     def questions(self, item: Item) -> Sequence[Question]:
         """One question an answer; a prompt without one is scored alone."""
-        chats = [(*item.prompt, ("assistant", text)) for text in item.answers] or [item.prompt]
-        if not item.prompt or not all(text.strip() for text in item.answers):
-            raise UnjudgeableError("no_answer", "expected a prompt, and no empty answer")
-        version = f"classifier_score-{self.label or 'value'}"
-        return [Question(chat, max_tokens=0, version=version) for chat in chats]
+        return score_questions(item, self.label)
 
     def parse(self, item: Item, question: int, answer: Answer) -> float:
         """The score of one conversation."""
-        if answer.probabilities is not None:
-            return self._of_classes(answer.probabilities)
-        try:
-            value = float(answer.text or "")
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise UnparsedError("expected a number, which the judge classifier:FOLDER gives")
-        return value
-
-    def _of_classes(self, shares: Mapping[str, float]) -> float:
-        if self.label is not None:
-            if self.label not in shares:
-                raise UnparsedError(f"expected the class {self.label}, got {', '.join(shares)}")
-            return shares[self.label]
-        try:
-            return math.fsum(float(name) * share for name, share in shares.items())
-        except ValueError:
-            raise UnparsedError(
-                f"expected classes that are numbers, got {', '.join(shares)}: set the option label"
-            ) from None
+        return score_of(answer, self.label)
 
     def verdict(self, item: Item, parsed: Sequence[float]) -> Mapping[str, Any]:
         """The scores, and the preference of two."""

@@ -37,7 +37,7 @@ def judge_stage(
     first, *panel = (
         one if isinstance(one, Mapping) else name_and_options(one)[0] for one in listed
     )
-    own, task_options = default_task(first)
+    own, task_options = default_task(first, kind)
     usual = "pairwise" if kind == "preference" else "alpagasus"
     name = (own or usual) if task is None else name_and_options(task)[0]
     given = dict(options or {}) | {"judge": first, "task": name}

@@ -33,6 +33,7 @@ _FORMS: Final = (
     "classifier:FOLDER, fitted:FOLDER, scripted:FILE.py:NAME, or backend: NAME with its options"
 )
 _SCORING: Final = ("classifier", "fitted")  # they score conversations, and answer no questions
+_COMPARES: Final = "classifier_preference"
 _HEAD: Final = "head.json"  # of `curate fit-quality`
 _CONFIG: Final = "config.json"
 _WITHOUT_COST: Final = ("local_model", "classifier", "fitted")
@@ -120,8 +121,12 @@ def named_judge(text: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return _kind_of_folder(text), {"model": text}
 
 
-def default_task(judge: str | Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+def default_task(
+    judge: str | Mapping[str, Any], kind: str = "conversation"
+) -> tuple[str | None, dict[str, Any]]:
     """The task that a judge was made for, with its options; None where it takes any.
+
+    A judge that was trained on pairs compares rows of ``kind`` preference.
 
     >>> default_task("classifier:reward"), default_task("smollm2")
     (('classifier_score', {}), (None, {}))
@@ -129,7 +134,8 @@ def default_task(judge: str | Mapping[str, Any]) -> tuple[str | None, dict[str, 
     name, own = named_judge(judge)
     trained = trained_judge(own["model"]) if name in ("classifier", "local_model") else None
     if trained is not None:
-        return trained.task, dict(trained.task_options)
+        compares = trained.scale.kind == "pairs" and kind == "preference" and name in _SCORING
+        return _COMPARES if compares else trained.task, dict(trained.task_options)
     return ("classifier_score" if name in _SCORING else None), {}
 
 

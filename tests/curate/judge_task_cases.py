@@ -53,7 +53,7 @@ REPLIES: dict[str, str] = {
 }
 """An answer that each task accepts."""
 
-WITHOUT_RUBRIC = {"classifier_score"}
+WITHOUT_RUBRIC = {"classifier_preference", "classifier_score"}
 """Tasks whose question is the conversation itself: tested with the judge that answers them."""
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_stats.calibration import Calibrator, Scale, calibrate
+from siftune.curate.judge_tasks.classifier_preference import ClassifierPreference
 from siftune.curate.judge_tasks.contrastive import Contrastive
 from siftune.curate.judging.judge_stage import judge_stage
 from siftune.curate.judging.pairs import Shown
 from siftune.curate.judging.spec import default_task
 from siftune.curate.judging.trained import TrainedJudge, trained_judge
-from siftune.curate.judging.types import Item
+from siftune.curate.judging.types import Answer, Item
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,17 @@ def test_a_calibrated_preference_of_verdicts() -> None:
     assert task.verdict(item, both)["preference"] == pytest.approx(0.880797)  # 1 / (1 + e^-2)
     assert task.verdict(item, torn)["preference"] == 0.5
     assert Contrastive(samples=1).verdict(item, both)["preference"] == 1
+
+
+def test_the_preference_of_two_scores_has_no_order() -> None:
+    item, task = Item((("user", "q"),), ("a", "b")), ClassifierPreference()
+    parsed = [task.parse(item, at, Answer(text)) for at, text in enumerate(("1.5", "0.5"))]
+    found = task.verdict(item, parsed)
+    assert found["preference"] == pytest.approx(0.731059)  # 1 / (1 + e^-1)
+    assert (found["winner"], found["consistent"], found["first_position"]) == ("first", True, 1)
+    assert task.verdict(item, [0.5, 1.5])["winner"] == "second"
+    same = task.verdict(item, [2.0, 2.0])
+    assert (same["winner"], same["tie"], same["preference"]) == ("tie", True, 0.5)
 
 
 def test_a_line_is_fitted_by_least_squares_and_ends_at_0_and_1() -> None:

@@ -318,6 +318,7 @@ def test_a_folder_is_the_judge_that_a_file_in_it_names(
     assert named_judge(str(tmp_path))[0] == "fitted"
     assert judge_stage("preference", str(tmp_path))[1]["task"] == "classifier_score"
     assert judge_stage("conversation", str(of_pairs))[1]["task"] == "classifier_score"
+    assert judge_stage("preference", str(of_pairs))[0] == "judge_pairwise"
     assert judge_stage("conversation", str(of_pairs), "deita_quality")[1]["task"] == "deita_quality"
 
 
