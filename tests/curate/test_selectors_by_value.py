@@ -197,6 +197,8 @@ def test_a_draw_depends_on_the_seed_and_the_scale_of_a_score_on_nothing() -> Non
     scaled = rows.with_columns(pl.col("score") * 10 + 5)
     again = select("top_k", scaled, by="score", rows=2, temperature=1, seed=4)
     assert again["keep"].to_list() == answer["keep"].to_list()
+    turned = select("top_k", rows.reverse(), by="score", rows=2, temperature=1, seed=4)
+    assert turned.reverse().equals(answer)
     kept = {
         tuple(select("top_k", rows, by="score", rows=2, temperature=1, seed=seed)["keep"])
         for seed in range(12)
