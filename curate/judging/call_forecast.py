@@ -51,7 +51,8 @@ class CallForecast:
 
     ``calls`` are those still to be sent, without asking again; ``cached`` the answers that are
     there. Tokens and cost are of all rows, those that are answered too; ``paid`` is what these
-    cost. ``most_cost`` is the bound that `max_cost` reserves. ``how`` is the basis of the tokens.
+    cost. Those that end in ``_left`` are of the rows without answers, which are still to be paid.
+    ``most_cost`` is the bound that `max_cost` reserves. ``how`` is the basis of the tokens.
     """
 
     rows: int
@@ -65,25 +66,42 @@ class CallForecast:
     paid: float
     most_cost: float | None
     how: str
+    input_tokens_left: Range | None
+    output_tokens_left: Range | None
+    most_output_tokens_left: int
+    cost_left: Range | None
 
     def lines(self) -> list[str]:
         """The forecast in words."""
         there = f" ({self.cached:,} answers are in the cache)" if self.cached else ""
         lines = [f"calls: {self.calls:,} on {self.rows:,} rows{there}"]
-        tokens_in = "not known" if self.input_tokens is None else _shown(self.input_tokens)
-        lines.append(f"input tokens: {tokens_in} ({self.how})")
-        known = self.output_tokens
-        most = f"at most {self.most_output_tokens:,}"
-        lines.append(f"output tokens: {most if known is None else f'{_shown(known)}, {most}'}")
+        tokens_in = self._both(_shown, self.input_tokens, self.input_tokens_left)
+        lines.append(f"input tokens: {tokens_in or 'not known'} ({self.how})")
+        most = self._both(
+            lambda count: f"at most {count:,}",
+            self.most_output_tokens,
+            self.most_output_tokens_left,
+        )
+        known = self._both(_shown, self.output_tokens, self.output_tokens_left)
+        lines.append(f"output tokens: {known + ', ' if known else ''}{most}")
         if self.cost is not None:
-            paid = f", of which ${self.paid:,.4f} is paid" if self.answered else ""
-            lines.append(f"cost: {_dollars(self.cost)}{paid}")
+            paid = f"; ${self.paid:,.4f} is paid" if self.answered else ""
+            lines.append(f"cost: {self._both(_dollars, self.cost, self.cost_left)}{paid}")
         elif self.most_cost:
             most = f"cost: at most ${self.most_cost:,.4f}"
             lines.append(f"{most}; `siftune curate judge ... --pilot 100` measures it")
         elif self.most_cost is None:
             lines.append("cost: not known (give --price-input and --price-output)")
         return lines
+
+    def _both(self, shown: Callable[[Any], str], whole: Any, left: Any) -> str:
+        """A number of all rows and that of those without answers, where these differ."""
+        if whole is None:
+            return ""
+        if not self.answered:
+            return shown(whole)
+        rest = "" if left is None else f", {shown(left)} left"
+        return f"{shown(whole)} in all{rest}"
 
 
 def _shown(tokens: Range) -> str:
@@ -189,11 +207,15 @@ class _Questions:
         rows = [row for row in self.rows if row.calls]
         known = [row for row in rows if row.spent is not None]
         rest = [row for row in rows if row.spent is None]
-        value = partial(_sum_of, known, rest)
+        value, left = partial(_sum_of, known, rest), partial(_sum_left, known, rest)
         tokens_in, how = value("input_tokens"), f"from {len(known):,} answered rows"
         if tokens_in is None and all(self.counters):
             size = float(sum(row.size for row in rows))
             tokens_in, how = Range(size, size, size), "by the tokenizer, with its chat template"
+            size = float(sum(row.size for row in rest))
+            tokens_left: Range | None = Range(size, size, size)
+        else:
+            tokens_left = left("input_tokens")
         if tokens_in is None:
             how = "name the judge's tokenizer, or pay a pilot"
         priced = all(self.scorer.prices_known)
@@ -211,21 +233,33 @@ class _Questions:
             paid=paid,
             most_cost=most_cost + paid if priced else None,
             how=how,
+            input_tokens_left=tokens_left,
+            output_tokens_left=left("output_tokens"),
+            most_output_tokens_left=sum(row.most_output for row in rest),
+            cost_left=left("cost"),
         )
 
 
 def _sum_of(known: Sequence[_Row], rest: Sequence[_Row], name: str) -> Range | None:
     """The sum of what all rows take, by the rows with answers; None where these are too few."""
+    found = _sum_left(known, rest, name)
+    if found is None:
+        return None
+    paid = float(sum((row.spent or {})[name] for row in known))
+    return Range(paid + found.low, paid + found.value, paid + found.high)
+
+
+def _sum_left(known: Sequence[_Row], rest: Sequence[_Row], name: str) -> Range | None:
+    """The same of the rows without answers."""
     paid_for = [
         (row, row.spent[name]) for row in known if row.spent and row.spent[name] is not None
     ]
     if (rest and len(paid_for) < _PILOT) or not paid_for or len(paid_for) < len(known):
         return None
-    paid = float(sum(value for _, value in paid_for))
     x = np.array([(row.calls, row.size) for row, _ in paid_for], float)
     left = np.array([(row.calls, row.size) for row in rest], float).reshape(-1, 2)
     found = predicted_sum(x, np.array([value for _, value in paid_for], float), left)
-    return Range(paid + max(0.0, found.low), paid + found.value, paid + found.high)
+    return replace(found, low=max(0.0, found.low))
 
 
 def predicted_sum(x: np.ndarray, y: np.ndarray, left: np.ndarray) -> Range:

@@ -88,4 +88,8 @@ def _scaled(found: CallForecast, factor: float) -> CallForecast:
         cost=times(found.cost),
         paid=found.paid * factor,
         most_cost=None if found.most_cost is None else found.most_cost * factor,
+        input_tokens_left=times(found.input_tokens_left),
+        output_tokens_left=times(found.output_tokens_left),
+        most_output_tokens_left=round(found.most_output_tokens_left * factor),
+        cost_left=times(found.cost_left),
     )

@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import re
 
 import numpy as np
 import polars as pl
@@ -111,6 +112,15 @@ def test_answers_to_a_prompt_become_labelled_pairs(folder):
         "rows:5": "tie",
     }
     assert "every stage was done before" in siftune_curate(*words)
+
+
+def test_any_two_answers_to_a_prompt_are_compared_where_all_pairs_are_asked_for(folder):
+    write(folder, [{"prompt": "a", "response": r} for r in ("short", "long 1", "short")])
+    words = ("judge", "rows.jsonl", "--judge", "judge.py:longer", "--label", "--out", "run")
+    siftune_curate(*words, "--pairs", "all")
+    kept = pl.read_parquet("run/kept.parquet")  # the first and the third answer are equal
+    assert kept["id"].to_list() == ["rows:1#1-2", "rows:1#2-3"]
+    assert {row[0]["content"] for row in kept["chosen"]} == {"long 1"}
 
 
 def test_pairs_are_labelled_anew(folder):
@@ -237,6 +247,8 @@ def test_after_a_paid_pilot_tokens_and_cost_are_foretold_and_its_answers_count(f
     assert found["cost"]["value"] == pytest.approx(sums["cost"], rel=0.15)
     assert found["cost"]["low"] < sums["cost"] < found["cost"]["high"]
     assert found["cost"]["high"] < 1.15 * found["cost"]["value"]
+    assert found["cost_left"]["value"] == pytest.approx(found["cost"]["value"] - found["paid"])
+    assert found["most_output_tokens_left"] == 0.9 * found["most_output_tokens"]
 
 
 def test_a_dry_run_of_a_recipe_has_the_calls_and_money_of_its_judges(folder):
@@ -253,7 +265,13 @@ def test_a_dry_run_of_a_recipe_has_the_calls_and_money_of_its_judges(folder):
     siftune_curate("judge", "rows.jsonl", "--judge", "judge.py:rate", "--pilot", 20)
     out = siftune_curate("run", "recipe.yaml", "--dry-run")
     assert "1:judge_rating: calls: 20 on 40 rows (20 answers are in the cache)" in out
-    assert "1:judge_rating: cost: $0.0" in out
+    tokens = (
+        r"1:judge_rating: input tokens: [\d,]+.* in all, [\d,]+.* left \(from 20 answered rows\)"
+    )
+    assert re.search(tokens, out)
+    assert re.search(
+        r"1:judge_rating: cost: \$0\.0.* in all, \$0\.0.* left; \$0\.0\d+ is paid", out
+    )
     assert asked(folder) == 20
     siftune_curate("run", "recipe.yaml", "--out", "run")  # both stages ask the same
     assert asked(folder) == 40

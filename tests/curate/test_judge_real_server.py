@@ -30,6 +30,11 @@ from siftune.curate.judging.types import Answer, Item, Question
 from siftune.curate.models.cache import state
 from siftune.curate.models.catalog import CATALOG
 from siftune.curate.models.resolve import model_folder
+from siftune.pipelines.packaged import recipe_file
+from siftune.pipelines.recipe import load
+from siftune.pipelines.run import run
+from tests.pipelines.test_judge_recipes import SMALL, WORDS
+from tests.tiny_models import language_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
 
@@ -289,6 +294,33 @@ def test_the_decision_endpoint_scores_200_rows(
             f"{min(found):.3f} … {max(found):.3f}, "
             f"{seconds:.0f} s\n"
         )
+
+
+def test_the_recipe_rlaif_runs_against_the_server_by_changing_one_line(
+    served: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """8 prompts with 4 answers each of a tiny model: judged, a reward model on the labels, PPO."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps({"instruction": f"say {w}", "output": w}) + "\n" for w in WORDS)
+    )
+    given = [f"base={language_model(tmp_path / 'base')}", "rows.source=rows.jsonl"]
+    given += ["heldout=null", "rows.stages.4.rows=8", *SMALL["rlaif"]]
+    given += ["train.3.judge.timeout=1800"]  # of a machine that does other work, too
+    one_line = f"judge=decision+{served}#smollm2"
+    manifest = run(load(recipe_file(Path("rlaif")), [*given, one_line]), tmp_path / "out")
+    assert [one["label"] for one in manifest["models"]] == ["sft", "reward", "ppo"]
+    facts = manifest["made"][-1]["judged"]
+    assert facts["judge"] == "decision_server:smollm2"
+    assert facts["asked"] > 0
+    assert facts["kept"] == manifest["made"][-1]["rows"] > 0
+    assert facts["unscored"] == {}
+    assert facts["cost"] is None  # prices of the server are not known
+    with capsys.disabled():
+        sys.stdout.write(f"\nrlaif: {facts['asked']} calls, {facts['kept']} pairs labelled\n")
 
 
 def judged(words: Sequence[str]) -> list[Any]:
