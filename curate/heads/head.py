@@ -18,8 +18,10 @@ from siftune.curate.heads.features import Features
 from siftune.curate.judge_stats.calibration import Calibrator, Kind, Scale
 from siftune.curate.judge_stats.intervals import Floats
 
-__all__ = ["FACTS", "Head", "is_head", "load_head"]
+__all__ = ["ALONE", "FACTS", "Head", "is_head", "load_head"]
 
+ALONE: Final = "Text:"
+"""The prompt of a text that is judged by itself, as rows of kind text are."""
 FACTS: Final = "head.json"
 _WEIGHTS: Final = "weights.safetensors"
 _FORMAT: Final = 1

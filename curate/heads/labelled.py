@@ -14,6 +14,7 @@ import polars as pl
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import kind_of
 from siftune.curate.heads.fitting import Labelled
+from siftune.curate.heads.head import ALONE
 from siftune.curate.judge_stats.calibration import Kind
 from siftune.curate.judge_stats.intervals import Floats
 from siftune.curate.rows.chat import contents, last_turn
@@ -31,8 +32,9 @@ def labelled_rows(table: Table, label: str | None, positive: str | None = None) 
 
     Conversations have ratings, or yes and no (0 and 1, true and false, or ``positive`` and other
     texts). Of preference rows the chosen answer is the better one, or the label says how likely it
-    is (0 to 1, or first, second, tie). Unpaired rows have a label of their own. Ranked lists give
-    all pairs whose scores differ. A row whose label is null is left out.
+    is (0 to 1, or first, second, tie). Texts are judged by themselves. Unpaired rows have a label
+    of their own. Ranked lists give all pairs whose scores differ. A row whose label is null is
+    left out.
 
     Raises:
         UsageError: rows of this kind have no labels, or there is no such column.
@@ -42,19 +44,23 @@ def labelled_rows(table: Table, label: str | None, positive: str | None = None) 
         return _ranked(table)
     columns: dict[str, Callable[[pl.DataFrame], tuple[pl.Series, ...]]] = {
         "conversation": lambda rows: last_turn(rows["messages"]),
+        "text": lambda rows: (
+            pl.repeat(ALONE, rows.height, eager=True),
+            contents(rows["messages"]),
+        ),
         "preference": lambda rows: tuple(
             contents(rows[name]) for name in ("prompt", "chosen", "rejected")
         ),
         "unpaired": lambda rows: tuple(contents(rows[name]) for name in ("prompt", "completion")),
     }
-    if table.kind not in columns:
-        raise UsageError(f"rows of kind {table.kind} have no prompt with an answer to be fitted to")
     rows = table.gather(
         ["content", *(["extra"] if "extra" in table.columns else ()), *_own(table, label)]
     )
     texts = [list(one) for one in columns[table.kind](rows)]
     kind, numbers = labels_of(rows, label, positive, table.columns)
-    return Labelled(kind, texts[0], texts[1], numbers, texts[2] if kind == "pairs" else None)
+    groups = texts[1] if table.kind == "text" else None  # the prompt is the same of all
+    others = texts[2] if kind == "pairs" else None
+    return Labelled(kind, texts[0], texts[1], numbers, others, groups)
 
 
 def labels_of(
@@ -72,7 +78,7 @@ def labels_of(
         DataError: a label is of another kind; the text names the row.
     """
     kind = kind_of(rows)
-    if kind == "conversation" and label is None:
+    if kind in ("conversation", "text") and label is None:
         raise UsageError("name the column with the labels: --label COLUMN")
     values = _values(rows, kind, label, known or rows.columns)
     pairs = kind == "preference"
