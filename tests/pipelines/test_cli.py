@@ -221,6 +221,9 @@ _REQUIRED = {
     "cluster_balanced": ("--rows", 3), "facility_location": ("--rows", 3),
     **dict.fromkeys(("judge_rating", "judgement", "tags"), ("--judge", "MODEL")),
     **dict.fromkeys(("judge_pairwise", "judge_ranking"), ("--judge", "MODEL")),
+    "classifier": ("--model", "CLASSIFIER"), "tss": ("--against", "ROWS"),
+    "nuggets": ("--against", "ROWS", "--model", "MODEL"),
+    "rds_round_robin": ("--against", "ROWS", "--rows", 3),
     "mixture": ("--rows", 3), "pareto": ("--by", "length_chars", "--rows", 3),
     "stratified": ("--value", "length_chars", "--rows", 3),
     "annotator_agreement": ("--votes", "votes"), "margin": ("--min", 0),
@@ -240,10 +243,10 @@ _REQUIRED = {
     ],
 )
 def test_every_component_is_a_command_that_plans_its_stage(
-    scored, tmp_path, command, name, tiny_model_dir
+    scored, tmp_path, command, name, tiny_model_dir, tiny_reward_dir
 ):
     head = quality_head(tmp_path / "head")
-    given = {"ROWS": scored, "MODEL": tiny_model_dir, "HEAD": head}
+    given = {"ROWS": scored, "MODEL": tiny_model_dir, "HEAD": head, "CLASSIFIER": tiny_reward_dir}
     words = [given.get(word, word) for word in _REQUIRED.get(name, ())]
     done = _called("curate", command, scored, name, *words, "--out", tmp_path / "x", "--dry-run")
     if isinstance(done.exception, UsageError):  # the plan looked for columns
