@@ -17,6 +17,7 @@ from siftune.curate.core.custom_file import short_name
 from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder, check_name
+from siftune.curate.files.source_spec import PAIRINGS
 from siftune.curate.fit_cli import fit_quality
 from siftune.curate.judge_cli import judge, judges
 from siftune.curate.runners.run_folder import check_run
@@ -52,6 +53,11 @@ def _source_options(command: _Command) -> _Command:
             type=click.IntRange(1, _LARGEST),
             metavar="INT",
             help="Largest number of rows to read.",
+        ),
+        click.option(
+            "--pairs",
+            type=click.Choice(PAIRINGS),
+            help="Read ranked lists as preference pairs, with margins: which answers of each list.",
         ),
     ):
         command = option(command)
@@ -102,6 +108,7 @@ def ingest(
     layout: str | None,
     renames: tuple[str, ...],
     limit: int | None,
+    pairs: str | None,
     as_json: bool,
     dry_run: bool,
     no_cache: bool,
@@ -115,7 +122,7 @@ def ingest(
         "name": "ingest",
         "source": list(sources),
         "stages": [],
-        **_source(layout, renames, limit),
+        **_source(layout, renames, limit, pairs),
     }
     _go(raw, out, as_json, dry_run, no_cache)
 
@@ -302,7 +309,7 @@ def _one_stage(group: str) -> Callable[..., None]:
             "source": [ctx.parent.params["rows"] if ctx.parent else ""],
             "seed": given["seed"],
             "stages": [stage],
-            **_source(given["layout"], given["renames"], given["limit"]),
+            **_source(given["layout"], given["renames"], given["limit"], given["pairs"]),
         }
         _go(raw, given["out"], given["as_json"], given["dry_run"], given["no_cache"])
 
@@ -373,8 +380,10 @@ curate.add_command(judge)
 curate.add_command(judges)
 
 
-def _source(layout: str | None, renames: tuple[str, ...], limit: int | None) -> dict[str, Any]:
-    return {"format": layout, "map": renamed_keys(renames), "limit": limit}
+def _source(
+    layout: str | None, renames: tuple[str, ...], limit: int | None, pairs: str | None
+) -> dict[str, Any]:
+    return {"format": layout, "map": renamed_keys(renames), "limit": limit, "pairs": pairs}
 
 
 def _checked(raw: dict[str, Any]) -> Recipe:

@@ -21,7 +21,15 @@ from siftune.curate.rows.conversation_views import Sides, Turns
 from siftune.curate.runners.project_cache import StageCache
 from siftune.curate.runners.run import run as run_recipe
 from siftune.curate.runners.run_folder import SOURCE, keep_source, kept_source, key_of_sources
-from siftune.curate.runs.recipe import GROUPS, Group, Recipe, Spec, checked_seed, component
+from siftune.curate.runs.recipe import (
+    GROUPS,
+    Group,
+    Recipe,
+    Spec,
+    checked_seed,
+    component,
+    pairing,
+)
 from siftune.curate.runs.run_manifest import manifest_of
 from siftune.results import (
     Explanation,
@@ -376,6 +384,7 @@ def read(
     format: str | None = None,
     map: Mapping[str, str] | None = None,
     limit: int | None = None,
+    pairs: str | None = None,
     name: str = "rows",
     seed: int = 0,
 ) -> Rows:
@@ -390,6 +399,8 @@ def read(
         format: the layout, where it cannot be told (``"alpaca"``, ``"sharegpt"``, ...).
         map: new names of columns, such as ``{"question": "prompt"}``.
         limit: read at most so many records.
+        pairs: read ranked lists as preference pairs: ``"best_worst"``, ``"best_random"``,
+            ``"all"``, ``"adjacent"`` or ``"sweet_spot"``.
         name: comes into the ids of rows of frames: ``rows:1``, ``rows:2``, ...
         seed: of all draws of the stages to come.
 
@@ -412,7 +423,7 @@ def read(
         paths, held = (str(write_source(data, folder, name)),), (place,)
     if "-" in paths:
         raise UsageError("'-' is standard input, which can be read once: give a file")
-    recipe = Recipe("rows", paths, (), seed, format, dict(map or {}), limit)
+    recipe = Recipe("rows", paths, (), seed, format, dict(map or {}), limit, pairs=pairing(pairs))
     return ran(recipe, None, held)
 
 

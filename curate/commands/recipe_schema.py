@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 from siftune.curate.commands.option_help import option_texts
 from siftune.curate.core.ranges import Within
 from siftune.curate.core.registry import find, options, summary, usable
+from siftune.curate.files.source_spec import PAIRINGS
 from siftune.curate.rows.conversation_views import Sides, Turns
 
 __all__ = [
@@ -171,6 +172,10 @@ def recipe_parts() -> Schema:
         },
         "map": {**_NAMES, "description": "New names of raw keys."},
         "limit": {"type": ["integer", "null"], "minimum": 1, "description": "Most rows to read."},
+        "pairs": {
+            "enum": [*PAIRINGS, None],
+            "description": "Which pairs are made of ranked lists; null leaves these as they are.",
+        },
         "stages": {"type": "array", "items": {"anyOf": stages}},
     }
 

@@ -73,7 +73,8 @@ class Format(Protocol):
     """One raw layout: detection, and conversion to our columns and back.
 
     A format may also have ``layout`` (`records.layout`), and ``facts``: the columns of
-    `schema.SOME` that it adds. One whose records have a place for ``tools`` may have ``tools =
+    `schema.SOME` that it adds; and ``notes(rows)``: lines for the user about the first records of a
+    file. One whose records have a place for ``tools`` may have ``tools =
     True``: exports keep them.
     """
 

@@ -12,13 +12,15 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import closest
 
 __all__ = [
     "INPUTS",
+    "PAIRINGS",
+    "Pairing",
     "SourceOption",
     "SourceSpec",
     "in_caller_syntax",
@@ -27,6 +29,10 @@ __all__ = [
     "input_paths",
     "new_names",
 ]
+
+Pairing: TypeAlias = Literal["best_worst", "best_random", "all", "adjacent", "sweet_spot"]
+"""Which pairs are made of a ranked list (`records.ranked_pairs.places_of`)."""
+PAIRINGS: Final = get_args(Pairing)
 
 SourceOption: TypeAlias = str | Mapping[str, Any]
 """A path, or ``{path, format, map}``."""

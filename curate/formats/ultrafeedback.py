@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +25,8 @@ _OVERALL = "overall_score"
 _USED = frozenset({"instruction", "completions"})
 _TAKEN = frozenset({"response", "annotations", _OVERALL})
 _RATING = frozenset({"Rating"})
+_WAS_1 = "overall_score_was_1"
+_HIGHEST, _POOR = 10.0, 2.0
 _UNRATED = frozenset({"", "N/A", "n/a"})
 
 
@@ -31,7 +35,10 @@ class UltraFeedback:
     """``instruction`` and ``completions: [{"response", "annotations", "overall_score"}]``.
 
     Each aspect's ``Rating`` is an attribute, and so is ``overall_score``, which is wrong in some
-    rows; the score of an answer is therefore the mean of its aspects, null if none is rated.
+    rows; the score of an answer is therefore the mean of its aspects, null if none is rated. A
+    fault of the original made the worst overall score, 1, to 10 (Argilla's card of the cleaned
+    set): 10 beside aspects of 2 or less on average is that, and has the attribute
+    ``overall_score_was_1``; the first rows are looked through for it when a file is read.
     Rationales, models and principles stay in ``extra`` under ``completions.fields``.
     Cui et al. 2023, arXiv:2310.01377.
     """
@@ -51,9 +58,10 @@ class UltraFeedback:
         """The ranked list of one record."""
         done = items(row, "completions")
         ratings = [_ratings(one) for one in done]
+        overall = [number_field(one, _OVERALL) for one in done]
         named = [
-            given | {_OVERALL: number_field(one, _OVERALL)}
-            for one, given in zip(done, ratings, strict=True)
+            given | {_OVERALL: score} | ({_WAS_1: 1.0} if _was_1(score, given) else {})
+            for score, given in zip(overall, ratings, strict=True)
         ]
         extra = leftover(row, _USED)
         rest = [_rest(one) for one in done]
@@ -67,6 +75,22 @@ class UltraFeedback:
                 "attributes": [attribute_list(one) for one in named],
                 "extra": extra,
             }
+        ]
+
+    def notes(self, rows: Sequence[Row]) -> list[str]:
+        """What is wrong in some of the first records, for the user."""
+        wrong = total = 0
+        for row in rows:
+            with suppress(BadRow):
+                (made,) = self.read(row)
+                total += len(made["completions"])
+                wrong += sum(_WAS_1 in {one["name"] for one in of} for of in made["attributes"])
+        if not wrong:
+            return []
+        return [
+            f"UltraFeedback: of the first {total} answers {wrong} have an overall_score of 10 and "
+            "aspects of 2 or less: its known fault, which made 1 to 10. Scores are means of the "
+            f"aspects, so they are right; the attribute {_WAS_1} marks such answers"
         ]
 
     def write(self, row: Row) -> Row:
@@ -96,6 +120,11 @@ def _rating(given: object, aspect: str) -> float | None:
     return number_field(given, "Rating")
 
 
+def _was_1(overall: float | None, given: dict[str, float | None]) -> bool:
+    mean = _mean(given)
+    return overall == _HIGHEST and mean is not None and mean <= _POOR
+
+
 def _mean(given: dict[str, float | None]) -> float | None:
     rated = [value for value in given.values() if value is not None]
     return sum(rated) / len(rated) if rated else None
@@ -114,6 +143,7 @@ def _rest(one: Row) -> Row:
 
 def _completion(text: str, named: dict[str, float], rest: Row) -> Row:
     overall = named.pop(_OVERALL, None)
+    named.pop(_WAS_1, None)
     annotations: Row = {aspect: {"Rating": f"{value:g}"} for aspect, value in named.items()}
     for aspect, given in rest.get("annotations", {}).items():
         annotations[aspect] = annotations.get(aspect, {}) | given

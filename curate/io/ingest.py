@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.types import Row
 from siftune.curate.files.atomic import atomic_write
-from siftune.curate.files.source_spec import SourceSpec, in_caller_syntax
+from siftune.curate.files.source_spec import Pairing, SourceSpec, in_caller_syntax
 from siftune.curate.io.reading import Batch, Reading
 from siftune.curate.io.sources import plan
 
@@ -63,6 +63,7 @@ def ingest(
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
     given: Mapping[str, SourceSpec] | None = None,
+    pairs: Pairing | None = None,
 ) -> Ingested:
     """Read every record of ``sources`` into ``out/rows.parquet`` or ``out/quarantine.jsonl``.
 
@@ -76,13 +77,14 @@ def ingest(
         limit: the most records to read, over all sources in order.
         progress: called with the number of records read so far, now and then.
         given: sources with a format and a mapping of their own.
+        pairs: which pairs are made of ranked lists; none leaves these as they are.
 
     Raises:
         UsageError: unknown format, or a source given twice.
         DataError: a source that cannot be read, has no format, or is of another kind; no record
             gave a row, or of over a million fewer than one in a hundred.
     """
-    reading = plan(sources, format, mapping, given)
+    reading = plan(sources, format, mapping, given, pairs)
     counts = _Counts()
     with ExitStack() as stack:
         rows = stack.enter_context(atomic_write(out / "rows.parquet"))

@@ -14,9 +14,10 @@ from siftune.curate.core.registry import closest
 from siftune.curate.core.schema import SOME, kind_of, schema_of
 from siftune.curate.core.types import Row
 from siftune.curate.files.byte_streams import shown
-from siftune.curate.files.source_spec import SourceSpec, in_caller_syntax
+from siftune.curate.files.source_spec import Pairing, SourceSpec, in_caller_syntax
 from siftune.curate.io.detect import SAMPLE, Detected, detect, named
 from siftune.curate.io.file_part import Part
+from siftune.curate.io.ranked_source import as_pairs
 from siftune.curate.io.reading import Reading, Source
 from siftune.curate.io.source_parts import expand, name_parts
 from siftune.curate.records.map_advice import check_new_names, renamed
@@ -32,19 +33,21 @@ def plan(
     format: str | None,
     mapping: Mapping[str, str] | None,
     given: Mapping[str, SourceSpec] | None = None,
+    pairs: Pairing | None = None,
 ) -> Reading:
     """Find the parts of ``sources``, the format of each source, and the kind of all rows.
 
-    Sources named in ``given`` have a format and a mapping of their own, where these are set.
+    Sources named in ``given`` have a format and a mapping of their own, where these are set. With
+    ``pairs`` ranked lists are read as preference pairs.
 
     Raises:
-        UsageError: no source, one given twice, or an unknown format.
+        UsageError: no source, one given twice, an unknown format, or no ranked lists for ``pairs``.
         DataError: a source is not data, has no format, or is of another kind than the first.
     """
     if not sources:
         raise UsageError("no source is given; name a file, a folder or a hub dataset")
     try:
-        return _plan(sources, format, mapping or {}, given or {})
+        return _plan(sources, format, mapping or {}, given or {}, pairs)
     except DataError as error:
         raise DataError(in_caller_syntax(str(error))) from None
 
@@ -54,6 +57,7 @@ def _plan(
     format: str | None,
     mapping: Mapping[str, str],
     own: Mapping[str, SourceSpec],
+    pairs: Pairing | None,
 ) -> Reading:
     found = [expand(source) for source in sources]
     part_names = iter(name_parts(list(chain.from_iterable(found))))
@@ -71,6 +75,8 @@ def _plan(
     for renaming, there in keys:
         if not (own and renaming is mapping and not there):  # each source has its own
             _all_used(renaming, there)
+    if pairs is not None:
+        read = [as_pairs(source, pairs) for source in read]
     _same_kind(read)
     _ids_apart(read)
     return Reading(read[0].kind, tuple(read), _schema(read))
@@ -171,6 +177,8 @@ def _source(
         count = sum(form.matches(row) for row in rows)
         how = f"as set; {count} of the first {len(rows)} rows fit"
     check_new_names(mapping, rows, form)
+    if hasattr(form, "notes"):
+        notes = (*notes, *form.notes(rows))
     read_as = f"{shown(given)}: {name} ({how})"
     return Source(given, parts, form.kind, name, form, (*notes, read_as), mapping, flat)
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final
 
 import numpy as np
 
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.types import Row
+from siftune.curate.files.source_spec import Pairing
 from siftune.curate.rows.convert import content_digest
 from siftune.curate.rows.turn_fields import put_fields
 
-__all__ = ["PAIRINGS", "Pairing", "below_mean", "pair_of", "pairs_of", "places_of"]
+__all__ = ["below_mean", "pair_of", "pairs_of", "places_of"]
 
-Pairing: TypeAlias = Literal["best_worst", "best_random", "all", "adjacent", "sweet_spot"]
-PAIRINGS: Final = get_args(Pairing)
 _DEVIATIONS: Final = 2.0
 
 

@@ -108,6 +108,7 @@ def plan(
             dict(recipe.map),
             recipe.limit,
             *map(asdict, recipe.given.values()),
+            *([recipe.pairs] if recipe.pairs else []),
             ingest_code(source.format_name for source in reading.sources if source.format),
         ]
     )
@@ -222,7 +223,7 @@ def _reading(recipe: Recipe, numbers: Sequence[int] | None = None) -> Reading:
         SiftuneError: one cannot be read; the text also has what is wrong with stages.
     """
     try:
-        return sources.plan(recipe.source, recipe.format, recipe.map, recipe.given)
+        return sources.plan(recipe.source, recipe.format, recipe.map, recipe.given, recipe.pairs)
     except SiftuneError as error:
         raise_all([error, *_wrong_of_any_rows(recipe, numbers)])
         raise

@@ -253,6 +253,7 @@ class _Work:
             limit=recipe.limit,
             progress=self._ingest_progress(),
             given=recipe.given,
+            pairs=recipe.pairs,
         )
         for line in got.said:
             self.say(line)

@@ -13,7 +13,7 @@ from siftune.curate.core.errors import Problems, UsageError
 from siftune.curate.core.ranges import Seed, outside
 from siftune.curate.core.registry import MissingOptionError, build, closest, options
 from siftune.curate.files.outputs import check_name
-from siftune.curate.files.source_spec import SourceSpec, new_names
+from siftune.curate.files.source_spec import PAIRINGS, Pairing, SourceSpec, new_names
 from siftune.curate.files.yaml_text import parse_yaml, read_yaml
 from siftune.curate.rows.conversation_views import Sides, Turns
 
@@ -26,13 +26,14 @@ __all__ = [
     "checked_seed",
     "component",
     "load",
+    "pairing",
     "parse",
     "read",
 ]
 
 Group: TypeAlias = Literal["score", "select"]
 GROUPS: Mapping[str, str] = {"score": "curate.scorers", "select": "curate.selectors"}
-_KEYS = ("name", "seed", "source", "source_help", "format", "map", "limit", "stages")
+_KEYS = ("name", "seed", "source", "source_help", "format", "map", "limit", "pairs", "stages")
 _OF_PIPELINES: Final = frozenset({"base", "init", "rows", "pairs", "train"})
 
 
@@ -51,7 +52,8 @@ class Spec:
 class Recipe:
     """Name, source, stages and seed of a run. ``map`` renames raw keys before format detection.
 
-    ``given`` has the sources with a format or a map of their own, by their paths. The key
+    ``given`` has the sources with a format or a map of their own, by their paths; ``pairs`` names
+    the pairs that ranked lists are read as. The key
     ``source_help`` of a file describes ``source`` where it is left open; it is no field.
     """
 
@@ -63,6 +65,7 @@ class Recipe:
     map: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
     given: Mapping[str, SourceSpec] = field(default_factory=dict)
+    pairs: Pairing | None = None
 
     def as_mapping(self) -> dict[str, Any]:
         """The recipe as plain values, from which `parse` makes an equal one."""
@@ -73,7 +76,9 @@ class Recipe:
             | ({"turns": one.turns} if one.turns != "last" else {})
             for one in self.stages
         ]
-        rest = _set_of({"format": self.format, "map": dict(self.map), "limit": self.limit})
+        rest = _set_of(
+            {"format": self.format, "map": dict(self.map), "limit": self.limit, "pairs": self.pairs}
+        )
         short = [one["path"] if len(one) == 1 else one for one in sources]
         whole = {"name": self.name, "seed": self.seed, "source": short}
         return whole | rest | {"stages": stages}
@@ -165,6 +170,7 @@ def read(raw: Mapping[str, Any], under: str = "") -> Draft:
         "format": lambda: _typed(raw, "format", str, None),
         "map": lambda: new_names(raw.get("map"), "map"),
         "limit": lambda: _limit(raw),
+        "pairs": lambda: _pairs(raw),
     }
     for key, make in made.items():
         with problems.collecting():
@@ -195,6 +201,22 @@ def _limit(raw: Mapping[str, Any]) -> int | None:
     if limit is not None and limit < 1:
         raise UsageError(f"limit: expected at least 1 row, got {limit}")
     return limit
+
+
+def _pairs(raw: Mapping[str, Any]) -> Pairing | None:
+    return pairing(_typed(raw, "pairs", str, None))
+
+
+def pairing(pairs: Any) -> Pairing | None:
+    """The name of the pairs that ranked lists are read as, or None.
+
+    Raises:
+        UsageError: there are no such pairs.
+    """
+    if pairs is None or pairs in PAIRINGS:
+        known: Pairing | None = pairs
+        return known
+    raise UsageError(f"pairs: expected one of {', '.join(PAIRINGS)}, got {pairs!r}")
 
 
 def component(spec: Spec, seed: int, cache: Path | None = None) -> Any:
