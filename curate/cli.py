@@ -20,6 +20,7 @@ from siftune.curate.files.outputs import check_folder, check_name
 from siftune.curate.files.source_spec import PAIRINGS
 from siftune.curate.fit_cli import fit_quality
 from siftune.curate.judge_cli import judge, judges
+from siftune.curate.redact_cli import redact
 from siftune.curate.runners.run_folder import check_run
 
 if TYPE_CHECKING:
@@ -378,6 +379,7 @@ curate.add_command(agree)
 curate.add_command(fit_quality)
 curate.add_command(judge)
 curate.add_command(judges)
+curate.add_command(redact)
 
 
 def _source(
