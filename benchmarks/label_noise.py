@@ -93,6 +93,13 @@ def auc(score: Floats, positive: np.ndarray) -> Callable[[Floats], Floats]:
     return statistic
 
 
+def _gain(
+    area: Callable[[Floats], Floats], base: Callable[[Floats], Floats]
+) -> Callable[[Floats], Floats]:
+    """How much larger an area is than the base's, for the same weights of prompts."""
+    return lambda weights: area(weights) - base(weights)
+
+
 def lines(pairs: pl.DataFrame, rates: list[float], seed: int, name: str) -> Iterator[str]:
     """Rows of the table for a set of pairs."""
     for rate in rates:
@@ -102,7 +109,7 @@ def lines(pairs: pl.DataFrame, rates: list[float], seed: int, name: str) -> Iter
         for one, area in areas.items():
             more = ""
             if one != "longer wins":
-                more = str(planted.estimate(lambda w, area=area, base=base: area(w) - base(w)))
+                more = str(planted.estimate(_gain(area, base)))
             shares = " | ".join(f"{planted.found(one, share):.2f}" for share in _LOOKED_AT)
             yield (
                 f"| {name} | {rate:.0%} | {one} | {planted.estimate(area)} | {more} | {shares} |"

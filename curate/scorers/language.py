@@ -34,8 +34,8 @@ class Language:
     """``language_code`` and ``language_probability`` of the most probable language.
 
     Fenced code, URLs, e-mail addresses and tags are left out first, and 2,000 characters are read.
-    A text with fewer than ``min_letters`` letters then has null: what is so short (a name, a
-    number, code) has no language that a detector knows. ``py3langid`` (Lui and Baldwin 2012, ACL
+    A text with fewer than ``min_letters`` letters then has null: a name, a number or code is in no
+    language. ``py3langid`` (Lui and Baldwin 2012, ACL
     P12-3005: naive Bayes on byte n-grams, 140 languages, 5 MB) scores about 10,000 texts a CPU
     second; its probabilities are a softmax over scores divided by the square root of the length,
     for ranking and thresholds rather than for betting. ``lingua`` (75 languages, 100 MB) is better

@@ -30,7 +30,7 @@ class Toxicity:
         siftune curate score rows.jsonl toxicity --model toxic
 
     ``comments.jsonl`` has a ``text`` and a label in each line. Each text is judged by itself,
-    without its prompt. Word lists are not used: they flag who speaks about a group as much as who
+    without its prompt. Word lists are not used: they flag a text about a group as much as one that
     insults it. Figures: docs/hygiene.md. A text that is missing, blank or beyond the model's window
     has null.
 
@@ -71,7 +71,7 @@ class Toxicity:
 
     def _probability(self, answer: Answer) -> float:
         shares = answer.probabilities or {}
-        if self.label not in shares:
+        if self.label is None or self.label not in shares:
             known = ", ".join(shares) or "one output without a name"
             raise UsageError(
                 f"toxicity: label: name the toxic class of {self.model}, it has {known}"
