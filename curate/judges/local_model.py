@@ -18,7 +18,7 @@ from siftune.curate.judging.types import Answer, BackendError, Message, Question
 from siftune.curate.models.adapters import config_folder
 from siftune.curate.models.precision import Precision
 from siftune.curate.models.pretrained import load_config, pretrained_tokenizer
-from siftune.curate.models.resolve import catalog_key, folder_hash, model_folder
+from siftune.curate.models.resolve import model_folder
 from siftune.curate.models.token_ids import end_ids
 from siftune.curate.text.language_model import CausalLM
 from siftune.curate.text.next_token import NextToken, PromptIds
@@ -76,8 +76,7 @@ class LocalModel:
     @cached_property
     def identity(self) -> str:
         """Hash of weights, tokenizer and chat template, and the number format."""
-        known = catalog_key(self.model) or folder_hash(model_folder(self.model))
-        return f"local_model {known} {self._lm.number_format}"
+        return f"local_model {self._lm.identity} {self._lm.number_format}"
 
     def answer(self, questions: Sequence[Question]) -> list[Answer | BackendError]:
         """One answer, or the failure, for each question, in order.

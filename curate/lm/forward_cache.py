@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +11,6 @@ import numpy as np
 
 from siftune.curate.core.progress import report_progress
 from siftune.curate.files.atomic import digest_of
-from siftune.curate.models.resolve import catalog_key, folder_hash, model_folder
 from siftune.curate.text.language_model import CausalLM, ForwardPass, TokenRow
 from siftune.curate.vectors.vector_cache import VectorCache
 
@@ -63,12 +61,12 @@ class ForwardCache:
     def _kept(self) -> int | None:
         return None if self.hidden else 0
 
-    @cached_property
+    @property
     def _stored(self) -> VectorCache | None:
         if self.cache is None:
             return None
-        model = catalog_key(self.lm.model) or folder_hash(model_folder(self.lm.model))
-        name = digest_of([model, self.lm.number_format, self.lm.device, self.hidden, _LAYOUT])
+        lm = self.lm
+        name = digest_of([lm.identity, lm.number_format, lm.device, self.hidden, _LAYOUT])
         return VectorCache(Path(self.cache) / f"forward-{name}.sqlite", None)
 
 

@@ -18,7 +18,7 @@ from siftune.curate.models.adapters import config_folder, load_merged
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.precision import NumberFormat, Precision, reason_for, resolve_precision
 from siftune.curate.models.pretrained import attention_of, load_config
-from siftune.curate.models.resolve import model_folder
+from siftune.curate.models.resolve import catalog_key, folder_hash, model_folder
 from siftune.curate.models.token_ids import check_ids
 from siftune.curate.text.token_counts import load_tokenizer
 
@@ -192,6 +192,11 @@ class CausalLM:
         if self.precision == "auto" and device != "cpu":
             return "fp32"
         return resolve_precision(self.precision, device)
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of weights, tokenizer and chat template; of a name of the catalogue its key."""
+        return catalog_key(self.model) or folder_hash(model_folder(self.model))
 
     @property
     def device(self) -> str:

@@ -30,6 +30,7 @@ class Reference:
 
         self.net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(model)
+        self.known: dict[str, tuple[float, float]] = {}
 
     def ids(self, text: str) -> list[int]:
         found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -49,6 +50,13 @@ class Reference:
         ]
 
     def pair(self, chat: Chat, template: str) -> tuple[float, float]:
+        """The loss of the last answer after all before it, and alone."""
+        key = f"{template}{chat}"
+        if key not in self.known:
+            self.known[key] = self._pair(chat, template)
+        return self.known[key]
+
+    def _pair(self, chat: Chat, template: str) -> tuple[float, float]:
         answer, start = chat[-1][1], [self.tokenizer.bos_token_id]
         if template == "none":
             before = "\n\n".join(text for _, text in chat[:-1])

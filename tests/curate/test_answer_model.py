@@ -34,12 +34,14 @@ def reference(tiny_model_dir: Path) -> Reference:
     return Reference(tiny_model_dir)
 
 
-def check_all_variants(model: str, reference: Reference, chats: list[Chat]) -> None:
+def check_all_variants(
+    model: str, reference: Reference, chats: list[Chat], cache: Path | None = None
+) -> None:
     for template in ("none", "chat"):
         for answers in ("last", "mean"):
             pairs = [np.mean(reference.losses(one, template, answers), axis=0) for one in chats]
             given: Any = {"model": model, "template": template, "answers": answers}
-            given["precision"] = "fp32"
+            given |= {"precision": "fp32", "cache": cache and str(cache)}
             close = {"rel": 1e-4, "abs": 1e-6}
             after = Perplexity(**given)(table(*chats))["perplexity"].to_list()
             assert after == pytest.approx([math.exp(one) for one, _ in pairs], **close)
@@ -58,14 +60,15 @@ def test_all_variants_are_those_of_one_row_at_a_time(
 
 
 @pytest.mark.slow
-def test_all_variants_are_those_of_one_row_at_a_time_under_smollm2() -> None:
+@pytest.mark.timeout(900)
+def test_all_variants_are_those_of_one_row_at_a_time_under_smollm2(tmp_path: Path) -> None:
     from siftune.curate.models.cache import state
     from siftune.curate.models.catalog import CATALOG
     from siftune.curate.models.resolve import model_folder
 
     if state(CATALOG["smollm2"]) != "in the cache":
         pytest.skip("smollm2 is not in the cache: siftune models get smollm2")
-    check_all_variants("smollm2", Reference(model_folder("smollm2")), CHATS[:4])
+    check_all_variants("smollm2", Reference(model_folder("smollm2")), CHATS[:4], tmp_path)
 
 
 @pytest.mark.parametrize("template", ["none", "chat"])
