@@ -17,7 +17,7 @@ import numpy as np
 
 from siftune.curate.judge_stats.intervals import Floats
 
-__all__ = ["FOLDS", "Blocks", "Ints", "Pairs", "balancing_weights", "held_out_log_odds"]
+__all__ = ["FOLDS", "Blocks", "Ints", "Pairs", "beyond_length", "held_out_log_odds"]
 
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -29,7 +29,6 @@ _TUNED_ON: Final = 4_000  # pairs
 _STEPS: Final = (0.5, 1.4, 1.4)  # of the search, in logarithms
 _START: Final = (0.0, 0.0, -1.0)
 _BOUND: Final = 7.0
-_BINS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -62,47 +61,36 @@ class Pairs:
     copy: Ints
 
 
-def held_out_log_odds(
-    pairs: Pairs, blocks: Blocks, weights: Floats | None = None, *, within: bool = True
-) -> Floats:
+def held_out_log_odds(pairs: Pairs, blocks: Blocks, *, within: bool = True) -> Floats:
     """Log-odds of each label, from a fit without it.
 
-    ``weights`` are those of the pairs in the first stage. Its penalty, its scale in the second and
-    the strength of both kernels are those with the smallest log-loss on labels that were left out.
+    The penalty of the first stage, its scale in the second and the strength of both kernels are
+    those with the smallest log-loss on labels that were left out.
     """
-    weights = np.ones(len(pairs.better)) if weights is None else weights
-    mean = _cross_fitted(pairs, blocks, weights)
+    mean = _cross_fitted(pairs, blocks)
     if not within:
         return mean
     groups = list(_groups(pairs))
     if not groups:
         return mean
-    tuned = _Within(pairs, blocks, _subset(groups), weights)
+    tuned = _Within(pairs, blocks, _subset(groups))
     tuned.keep_kernels()
-    return _Within(pairs, blocks, groups, weights).log_odds(mean, _tune(tuned, mean))
+    return _Within(pairs, blocks, groups).log_odds(mean, _tune(tuned, mean))
 
 
-def balancing_weights(gap: Floats) -> Floats:
-    """Weights with which the sign of ``gap`` is even in each tenth of its size; means 1.
+def beyond_length(log_odds: Floats, gap: Floats) -> Floats:
+    """Log-odds less what the difference of lengths predicts of them, by least squares.
 
-    A model that is fitted with them on the pairs whose better answer is longer by ``gap`` cannot
-    learn that longer answers win. Pairs without a gap weigh as the others do on average.
+    On ``gap``, the log of the chosen answer's length over the rejected one's, and its tanh at two
+    scales, so that it may level off. What is left compares pairs of one difference with each other.
     """
-    size = np.abs(gap)
-    apart = size[size > 0]
-    edges: Any = np.quantile(apart, np.linspace(0, 1, _BINS + 1)[1:-1]) if len(apart) else []
-    step = np.searchsorted(edges, size)
-    weights = np.ones(len(gap))
-    for one in np.unique(step[size > 0]):
-        signs = [(step == one) & (gap * sign > 0) for sign in (1, -1)]
-        counts = [int(mask.sum()) for mask in signs]
-        for mask, count in zip(signs, counts, strict=True):
-            weights[mask] = min(counts) / max(count, 1)
-    total = weights.mean() if len(weights) else 1.0
-    return weights / (total if total > 0 else 1.0)
+    basis = np.stack([np.ones(len(gap)), gap, np.tanh(gap), np.tanh(3 * gap)], 1)
+    fitted, *_ = np.linalg.lstsq(basis, log_odds, rcond=None)
+    rest: Floats = log_odds - (basis * fitted).sum(1)
+    return rest
 
 
-def _cross_fitted(pairs: Pairs, blocks: Blocks, weights: Floats) -> Floats:
+def _cross_fitted(pairs: Pairs, blocks: Blocks) -> Floats:
     """The first stage's log-odds of each pair, from the folds without its prompt."""
     x = blocks.difference(pairs.better, pairs.worse)
     made = {penalty: np.zeros(x.shape[0]) for penalty in _PENALTIES}
@@ -110,22 +98,20 @@ def _cross_fitted(pairs: Pairs, blocks: Blocks, weights: Floats) -> Floats:
         out = pairs.fold == one
         at = np.zeros(x.shape[1])
         for penalty in _PENALTIES:  # the strongest first: each starts where the last one ended
-            at = _logistic(x[~out], weights[~out], penalty, at)
+            at = _logistic(x[~out], penalty, at)
             made[penalty][out] = x[out] @ at
-    losses = [float((weights * np.logaddexp(0, -made[one])).sum()) for one in _PENALTIES]
+    losses = [float(np.logaddexp(0, -made[one]).sum()) for one in _PENALTIES]
     return made[_PENALTIES[int(np.argmin(losses))]]
 
 
-def _logistic(x: Any, weights: Floats, penalty: float, start: Floats) -> Floats:
+def _logistic(x: Any, penalty: float, start: Floats) -> Floats:
     from scipy.optimize import minimize
-
-    total = max(float(weights.sum()), 1e-12)
 
     def loss(at: Floats) -> tuple[float, Floats]:
         raw = x @ at
-        wrong = weights / (1 + np.exp(np.clip(raw, -_LONGEST, _LONGEST)))
-        value = float((weights * np.logaddexp(0, -raw)).sum() / total + penalty / 2 * at @ at)
-        return value, -(x.T @ wrong) / total + penalty * at
+        wrong = 1 / (1 + np.exp(np.clip(raw, -_LONGEST, _LONGEST)))
+        value = float(np.logaddexp(0, -raw).mean() + penalty / 2 * at @ at)
+        return value, -(x.T @ wrong) / len(raw) + penalty * at
 
     found: Floats = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 80}).x
     return found
@@ -151,10 +137,8 @@ def _subset(groups: Sequence[Ints]) -> list[Ints]:
 class _Within:
     """The second stage on groups of pairs."""
 
-    def __init__(
-        self, pairs: Pairs, blocks: Blocks, groups: Sequence[Ints], weights: Floats
-    ) -> None:
-        self._groups, self._weights = groups, weights
+    def __init__(self, pairs: Pairs, blocks: Blocks, groups: Sequence[Ints]) -> None:
+        self._groups = groups
         self._copies = [_copies(pairs.copy[at]) for at in groups]
         self._pairs, self._blocks = pairs, blocks
         self._kept: list[tuple[Floats, Floats]] = []
@@ -176,8 +160,7 @@ class _Within:
     def loss(self, mean: Floats, strengths: Sequence[float]) -> float:
         """Mean log-loss of the labels in the groups."""
         rows = np.concatenate(self._groups)
-        losses = np.logaddexp(0, -self.log_odds(mean, strengths)[rows])
-        return float(losses @ self._weights[rows] / max(self._weights[rows].sum(), 1e-12))
+        return float(np.logaddexp(0, -self.log_odds(mean, strengths)[rows]).mean())
 
     def _kernels(self, at: Ints) -> tuple[Floats, Floats]:
         """Products of the pairs' differences, of words and of style."""

@@ -17,7 +17,7 @@ from siftune.curate.heads.pair_noise import (
     Blocks,
     Ints,
     Pairs,
-    balancing_weights,
+    beyond_length,
     held_out_log_odds,
 )
 from siftune.curate.judge_stats.intervals import Floats
@@ -41,15 +41,17 @@ class LabelNoise:
     recur or are alike (`heads.pair_noise`). Copies of a pair are left out with it.
 
     * ``label_noise``: near 0 the label is as the model expects, near 1 the opposite is
-    * ``label_noise_matched``: the same with a model that cannot use length: in its first stage the
-      pairs are weighted so that the longer answer wins half of the time, whatever the difference
+    * ``label_noise_matched``: the same once what the difference of lengths predicts is taken off
+      the log-odds (`heads.pair_noise.beyond_length`): above .5 the label is less probable than
+      those of pairs with that difference. It finds flips where length does not, and is the score
+      for a length-matched part of a set
     * ``label_noise_issue``: confident learning's verdict. The label is off the diagonal of the
       confident joint: the other order of the pair is at least as probable as the given one is on
       average
 
     By length alone most pairs can be sorted where judges like long answers, so a pair that the
-    shorter answer won is suspect until more is known; compare with ``label_noise_matched`` before
-    rows are dropped for that. The scores of a row depend on the other rows of the table. With fewer
+    shorter answer won is suspect until more is known; look at ``label_noise_matched`` before rows
+    are dropped for that. The scores of a row depend on the other rows of the table. With fewer
     than 50 pairs of 10 prompts, and without the text of an answer, all are null. Nothing is
     downloaded and no language model runs.
 
@@ -82,10 +84,9 @@ class LabelNoise:
                 log_metrics(too_few=_TOO_FEW.format(known.height, prompts))
             return pl.DataFrame({name: [None] * table.height for name in self.adds}, self.adds)
         pairs, blocks, gap = self._prepared(known)
-        free, matched = (
-            _probabilities(held_out_log_odds(pairs, blocks, weights, within=self.within))
-            for weights in (None, balancing_weights(gap))
-        )
+        log_odds = held_out_log_odds(pairs, blocks, within=self.within)
+        log_odds = _best_slope(log_odds) * log_odds
+        free, matched = (_opposite(one) for one in (log_odds, beyond_length(log_odds, gap)))
         scores = pl.DataFrame(
             {
                 "row": known["row"],
@@ -125,8 +126,8 @@ _TOO_FEW: Final = (
 )
 
 
-def _probabilities(log_odds: Floats) -> Floats:
-    """How likely each label is wrong, from its log-odds times the slope that fits them best."""
+def _best_slope(log_odds: Floats) -> float:
+    """The factor with which the log-odds have the smallest log-loss."""
     from scipy.optimize import minimize_scalar
 
     fit = minimize_scalar(
@@ -134,5 +135,10 @@ def _probabilities(log_odds: Floats) -> Floats:
         bounds=(-4.0, 4.0),
         method="bounded",
     )
-    wrong: Floats = 1 / (1 + np.exp(np.clip(np.exp(fit.x) * log_odds, -30.0, 30.0)))
+    return float(np.exp(fit.x))
+
+
+def _opposite(log_odds: Floats) -> Floats:
+    """The probability of the other label."""
+    wrong: Floats = 1 / (1 + np.exp(np.clip(log_odds, -30.0, 30.0)))
     return wrong
