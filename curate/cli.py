@@ -11,6 +11,7 @@ from click.exceptions import Exit
 
 from siftune.curate.commands.agree import agree
 from siftune.curate.commands.click_commands import Components, GivenPath, HintingGroup
+from siftune.curate.commands.methods import methods
 from siftune.curate.commands.option_types import renamed_keys
 from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
 from siftune.curate.core.custom_file import short_name
@@ -130,6 +131,7 @@ def ingest(
 
 @curate.command(cls=WritingCommand)
 @click.argument("recipe", type=GivenPath())
+@click.argument("sources", nargs=-1)
 @click.option(
     "--out",
     cls=OutOption,
@@ -147,20 +149,29 @@ def ingest(
 @_run_options
 def run(
     recipe: Path,
+    sources: tuple[str, ...],
     out: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
     dry_run: bool,
     no_cache: bool,
 ) -> None:
-    """Run RECIPE (YAML): ingest, then its stages; what is done already is not done again."""
+    """Run RECIPE on SOURCES: ingest, then its stages; what is done already is not done again.
+
+    RECIPE is a YAML file, or a preset of `siftune curate methods`. SOURCES are data that `ingest`
+    reads, in place of the recipe's own.
+    """
+    from siftune.curate.files.packaged_recipes import PRESETS
     from siftune.curate.files.source_spec import in_recipe
     from siftune.curate.files.yaml_text import read_yaml
     from siftune.curate.runs.recipe import apply_overrides
 
+    recipe = PRESETS.file(recipe)
     raw = read_yaml(recipe)
     try:
         raw = apply_overrides(raw, overrides)
+        if sources:
+            raw["source"] = list(sources)
         with in_recipe():
             _go(raw, out or _default_folder(raw, recipe), as_json, dry_run, no_cache)
     except UsageError as error:
@@ -370,9 +381,8 @@ _stage_group(
 
 
 curate.instead = lambda name: (
-    "`siftune curate score --help` lists the scorers, `siftune curate select --help` the "
-    "selectors, `siftune curate dedup --help` the deduplicators"
-    if name in ("list", "ls", "components", "scorers", "selectors")
+    "`siftune curate methods` lists presets, scorers and selectors"
+    if name in ("list", "ls", "components", "scorers", "selectors", "presets", "recipes")
     else None
 )
 curate.add_command(agree)
@@ -380,6 +390,7 @@ curate.add_command(fit_quality)
 curate.add_command(judge)
 curate.add_command(judges)
 curate.add_command(redact)
+curate.add_command(methods)
 
 
 def _source(

@@ -66,14 +66,13 @@ def run(
     with announcing(say), if_slow(f"checking {recipe}: its models, rows and options"):
         from siftune.curate.runners.project_cache import project_cache
         from siftune.pipelines.judge_forecast import forecast_of_judges
-        from siftune.pipelines.packaged import recipe_file
         from siftune.pipelines.preflight import Preflight, forecasts
-        from siftune.pipelines.recipe import read, settings_of
+        from siftune.pipelines.recipe import PACKAGED, read, settings_of
         from siftune.pipelines.render import plan_text, result_text
         from siftune.pipelines.report import write_report
         from siftune.pipelines.run import run_checked
 
-        recipe = recipe_file(recipe)
+        recipe = PACKAGED.file(recipe)
         pipeline, problems = read(recipe, overrides)
         folder = out or Path("runs") / pipeline.name
         cache = None if no_cache else project_cache()
@@ -106,14 +105,16 @@ def recipes(name: str | None, as_json: bool) -> None:
 
     Example: siftune pipelines recipes rlaif > my.yaml; siftune pipelines run my.yaml
     """
-    from siftune.pipelines.packaged import packaged, recipe_text, recipes_text
+    from siftune.pipelines.recipe import PACKAGED
 
     if name is not None:
-        echo(recipe_text(name))
+        echo(PACKAGED.text(name))
     elif as_json:
-        echo_json(packaged())
+        echo_json(PACKAGED.headers)
     else:
-        echo(recipes_text())
+        for one, fields in PACKAGED.headers.items():
+            echo(f"{one}: {fields.pop('does')}")
+            echo("\n".join(f"  {field}: {text}" for field, text in fields.items()))
 
 
 @pipelines.command()

@@ -10,11 +10,15 @@ from typing import Any
 from siftune.curate.core.errors import Problems, UsageError
 from siftune.curate.core.registry import closest
 from siftune.curate.files.outputs import check_name
+from siftune.curate.files.packaged_recipes import PackagedRecipes
 from siftune.curate.files.yaml_text import read_yaml
 from siftune.curate.runs.recipe import Recipe, apply_overrides, checked_seed, parse
 from siftune.pipelines.train_steps import HELD, JUDGES, ROWS, Step, makes_rows, read_steps
 
-__all__ = ["ARMS", "KEYS", "Arms", "Pipeline", "load", "read", "settings_of"]
+__all__ = ["ARMS", "KEYS", "PACKAGED", "Arms", "Pipeline", "load", "read", "settings_of"]
+
+PACKAGED = PackagedRecipes(Path(__file__).parent / "recipes", "siftune pipelines recipes")
+"""The recipes of `siftune pipelines run` that come with siftune."""
 
 KEYS = (
     *("name", "seed", "base", "init", "judge", "second", "rows", "pairs"),

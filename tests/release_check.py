@@ -32,6 +32,7 @@ PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 DATA = {
     *("siftune/py.typed", "siftune/method_types.pyi", "siftune/pipelines/templates/report.html"),
     *(f"siftune/pipelines/recipes/{path.name}" for path in (ROOT / "pipelines/recipes").glob("*")),
+    *(f"siftune/curate/recipes/{path.name}" for path in (ROOT / "curate/recipes").glob("*")),
 }
 TOUR = """\
 --version

@@ -39,6 +39,8 @@ class AnnotatorAgreement:
     Agreement by chance is not taken off: one pair has no rates to estimate it from; `siftune curate
     agree` gives kappa and alpha of the whole set.
 
+    Not for rows without votes of single annotators: a label alone has no agreement.
+
     Options:
         votes: Column with a list of votes for each pair, such as judge_pairwise_votes or
             extra.votes.

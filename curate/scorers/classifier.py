@@ -33,6 +33,9 @@ class Classifier:
     reads them with its separator between. A conversation beyond the window is never cut: its score
     is null and ``classifier_error`` is ``too_long``; the manifest counts each reason.
 
+    Not for comparing models: each has a scale of its own; nor for texts beyond its window, which
+    are null.
+
     Options:
         model: Folder, or name on the hub, of a reward model or sequence classifier.
         label: Class whose probability is the score; none for one output, or classes that are

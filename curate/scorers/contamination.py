@@ -34,6 +34,8 @@ class Contamination:
     overlaps the first item's. A row without the text has null, a row that shares nothing 0 and no
     item. Paraphrases are not found: that takes embeddings.
 
+    Not for paraphrases, which share no n-grams: compare embeddings (semantic_dedup with against).
+
     Options:
         against: Held-out rows, in any format that ingest reads: a file, a run folder, or in a
             recipe {path, format, map}.

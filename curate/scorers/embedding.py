@@ -24,6 +24,8 @@ class Embedding:
     pieces for the packaged all-MiniLM-L6-v2, trained on English up to 2021): text beyond it is cut,
     and ``embedding_cut`` is its share, or pooled. A text without tokens has no embedding: null.
 
+    Not for languages or code that the model was not trained on, whose vectors lie close together.
+
     Options:
         of: Text that is embedded: every turn (both), all before the last assistant turn (prompt),
             or that turn (response).

@@ -23,6 +23,8 @@ class FittedQuality:
     pairs, a strength: only its differences between answers to one prompt mean something, as
     log-odds. A row without a prompt or an answer, or with one without tokens, scores null.
 
+    Not for rows unlike the labelled ones: a head is fitted to one kind of rows.
+
     Options:
         model: Folder of the head.
         cache: Folder in which embeddings are stored by content, so that no text is embedded twice.

@@ -66,6 +66,8 @@ class Heuristics:
     * ``broken_characters``: replacement marks, or UTF-8 read as Latin-1
     * ``no_input``: the prompt ends with ``No input``, ``N/A`` and the like; of itself no fault
     * ``url_input``: what the prompt asks about is an address only, so that the answer is a guess
+
+    Not for ranking good answers: it finds faults, and most rows have none.
     """
 
     needs: ClassVar = ("messages",)

@@ -30,6 +30,9 @@ class IFD(AnswerModel):
     it, and the ratio is of these. A row without prompt or answer, with an empty answer, or longer
     than the model's window scores null.
 
+    Not for short labels as answers, whose ratio is mostly noise, nor for code and tables under a
+    small model.
+
     Options:
         ratio: What is divided: perplexities, or mean losses as in the first paper.
         answers: Answers that are scored: the last one, or all of them, averaged (mean).

@@ -54,6 +54,8 @@ class Injection:
     such rows, or dropping them by the flags selector. Texts about chat templates or grades have
     them, too. A row without the text has null. The patterns run in linear time.
 
+    Not for proof that a text is safe: an attack in other words is not found.
+
     Options:
         of: Text that is searched: the prompt, the response, or both.
     """

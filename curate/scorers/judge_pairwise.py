@@ -20,6 +20,8 @@ class JudgePairwise(JudgeColumns):
     are asked; where they disagree, the winner is a tie and ``_consistent`` false.
     ``_first_position`` counts verdicts for the answer that was shown first, ties half.
 
+    Not for more than a few thousand pairs without a forecast: each pair is two questions.
+
     Options:
         task: Task that compares two answers, such as pairwise, constitution_preference or
             contrastive.

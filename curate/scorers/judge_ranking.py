@@ -18,6 +18,8 @@ class JudgeRanking(JudgeColumns):
 
     The answers are shown in an order that is drawn from their content.
 
+    Not for long lists, whose end a small judge orders at random.
+
     Options:
         task: Task that ranks answers: listwise, or one of your own.
     """

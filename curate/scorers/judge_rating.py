@@ -21,6 +21,8 @@ class JudgeRating(JudgeColumns):
     The last answer of each conversation is judged; of a pair both sides are, of a ranked list each
     answer. A row that got no rating is null, and ``judge_rating_error`` is the reason.
 
+    Not for picking an exact number of rows: many rows share a rating.
+
     Options:
         task: Task that gives a number, such as alpagasus, ultrafeedback, additive, deita_quality,
             checklist or classifier_score; `siftune curate judges` lists them.

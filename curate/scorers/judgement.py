@@ -16,6 +16,8 @@ __all__ = ["Judgement"]
 class Judgement(JudgeColumns):
     """The values of any task about one conversation, such as ``judgement_critique``.
 
+    Not for ranking: what it adds is text or a class.
+
     Options:
         task: Task about one conversation, such as critique, revision, refusal_class or
             checklist_items.

@@ -37,6 +37,8 @@ class LabelConflicts:
     The scores of a row depend on the other rows of the table. A pair that lacks the text of an
     answer, or has no prompt, scores null.
 
+    Not for sets with one pair for each prompt, where nothing can contradict.
+
     Options:
         near: Jaccard similarity of two answers' words from which on they count as the same.
     """

@@ -55,6 +55,9 @@ class LabelNoise:
     than 50 pairs of 10 prompts, and without the text of an answer, all are null. Nothing is
     downloaded and no language model runs.
 
+    Not for sets of fewer than 50 pairs, nor sets in which one bias made all labels: it finds what
+    differs from the rest.
+
     Options:
         within: Whether other pairs of the same prompt are used, besides those of other prompts.
         seed: Seed of the folds.

@@ -45,6 +45,8 @@ class Language:
     that differ little (Croatian and Bosnian, Indonesian and Malay) are often taken for each other:
     name those that may occur.
 
+    Not for texts of fewer than some twenty letters, nor of several languages.
+
     Options:
         of: Text whose language is scored: the prompt, the response, or both.
         detector: py3langid (pip install 'siftune[langid]') or lingua ('siftune[lingua]').

@@ -25,6 +25,8 @@ class Length:
     ``tokenizer`` there is no such column. An empty text has length 0; a row without the text (no
     assistant turn, no prompt) has none: null.
 
+    Not for quality: judges and reward models prefer long answers whether or not they are better.
+
     Options:
         of: Text that is counted: the last assistant turn (response), all before it (prompt), or
             every turn (both).

@@ -27,6 +27,8 @@ class MinHash:
     `minhash_dedup`, which uses the column if it was made with its settings. Texts with different
     tool calls have similarity 0. A text without a word scores null.
 
+    Not for a single deduplication, which needs no stored signatures: take minhash_dedup alone.
+
     Options:
         of: Text that is hashed: the prompt, the response, or both.
         ngram: Number of words (or characters) of an n-gram.

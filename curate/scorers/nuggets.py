@@ -40,6 +40,8 @@ class Nuggets(AnswerModel):
     answer, or that fits beside none, is null. A row that is an anchor itself is compared with all
     anchors but itself.
 
+    Not for large sets: a row takes as many passes as there are anchors.
+
     Options:
         against: Anchors: rows with a prompt and an answer, a file, a run folder or {path, format,
             map}.

@@ -40,6 +40,8 @@ class PairText:
 
     Words are runs of letters and digits, without case; a letter each in scripts without spaces. A
     pair that lacks the text of an answer scores null.
+
+    Not for ranking answers by quality: it compares their surfaces.
     """
 
     content: ClassVar = ("prompt", "chosen", "rejected")

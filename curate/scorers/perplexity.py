@@ -27,6 +27,8 @@ class Perplexity(AnswerModel):
     answer, with an empty one, without a prompt where one is wanted, or longer than the model's
     window scores null.
 
+    Not for comparing texts of different lengths or languages: short and rare texts have a high one.
+
     Options:
         given_prompt: Score the answer after its prompt; false scores the answer alone.
         answers: Answers that are scored: the last one, or all of them, averaged (mean).

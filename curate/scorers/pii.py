@@ -35,6 +35,8 @@ class PII:
     piece; ``siftune curate redact`` replaces them. The patterns run in linear time on any text. A
     row without the text has null.
 
+    Not for legal proof that a set is free of personal data: names and places are not found.
+
     Options:
         of: Text that is searched: the prompt, the response, or both.
     """

@@ -32,6 +32,8 @@ class PolicyLogp(AnswerModel):
     answers to one prompt, or the mean. A row without prompt or answer, or too long for the window
     of either model, is null.
 
+    Not for comparing policies with different tokenizers: the unit is a token of the policy.
+
     Options:
         reference: Reference model, as a folder or name; none gives no ratio.
     """

@@ -31,6 +31,8 @@ class RDS(AnswerModel):
     Padding has no weight: the paper's code ignores the mask and is right for batches of one row
     only. A row without a text, or longer than the model's window, has null: nothing is cut. The
     paper's code cuts at 2,048 tokens.
+
+    Not for a set without a target: the vectors order nothing by themselves.
     """
 
     needs: ClassVar = ("messages",)

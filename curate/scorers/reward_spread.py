@@ -34,6 +34,8 @@ class RewardSpread:
     The scores of a row depend on the other rows of the table, by the units. A pair that lacks one
     of the margins scores null.
 
+    Not for one reward model, or margins that come from the same one.
+
     Options:
         margins: Columns of margins, or expressions such as chosen_reward - rejected_reward, with
             commas between; two or more.

@@ -33,6 +33,8 @@ class Secrets:
     report gets the text of a secret. ``siftune curate redact`` replaces them. The patterns run in
     linear time on any text. A row without the text has null.
 
+    Not for passwords in plain prose: a secret is found by its form or by the name before it.
+
     Options:
         of: Text that is searched: the prompt, the response, or both.
     """

@@ -47,6 +47,8 @@ class SelectIT:
     cannot be rated is null with its reason in ``selectit_error`` (no_answer, too_long ...), never
     left out, so that no score moves to another row.
 
+    Not for small models, whose ratings hardly depend on the answer: look at selectit_rating first.
+
     Options:
         model: Chat model, as a folder, a name of `siftune models list`, or a name on the hub.
         more_models: Further chat models, for the model level.

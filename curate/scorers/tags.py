@@ -18,6 +18,8 @@ class Tags(JudgeColumns):
 
     The number measures complexity; quotas or diversity selectors use the list.
 
+    Not for diversity of surface forms: tags name intentions alone.
+
     Options:
         task: Task that gives tags: instag, or one of your own.
     """

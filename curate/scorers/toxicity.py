@@ -34,6 +34,8 @@ class Toxicity:
     insults it. Figures: docs/hygiene.md. A text that is missing, blank or beyond the model's window
     has null.
 
+    Not for languages that its classifier was not trained on.
+
     Options:
         model: Folder of a sequence classifier, its name on the hub, or folder of a head of
             `siftune curate fit-quality`.

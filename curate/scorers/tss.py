@@ -44,6 +44,8 @@ class TSS(AnswerModel):
     `alpaca` writes them. Alternatives with which a row does not fit the window are left out; a row
     without prompt or answer, or without an alternative, is null.
 
+    Not for open-ended instructions, to which many answers fit equally well.
+
     Options:
         against: Rows whose instructions are the alternatives: a file, a run folder or {path,
             format, map}.

@@ -44,6 +44,8 @@ class Balanced:
 
     Rows where both are equal are kept.
 
+    Not for finding wrong labels: it removes the advantage of length, and with it right labels too.
+
     Options:
         first: Column with the number of the winner, such as the scorer `length` adds, or an
             expression of columns.

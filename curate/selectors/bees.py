@@ -34,6 +34,8 @@ class BeeS(Budget):
     A pair that lacks one of the margins is ``not_scored``. `difficulty` keeps what this drops: the
     two papers contradict each other, and which is right depends on how noisy the labels are.
 
+    Not for margins that are all one model's: they agree with themselves.
+
     Options:
         margins: Columns of margins, or expressions such as score_chosen - score_rejected, with
             commas between.

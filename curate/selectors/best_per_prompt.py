@@ -25,6 +25,8 @@ class BestPerPrompt:
     (``descending: false``). Others are dropped as ``not_best``, rows without a score as
     ``not_scored``, and rows without a prompt as ``no_group``.
 
+    Not for sets with one row for each prompt, of which all are kept.
+
     Options:
         by: Column with a score, or an expression of columns such as score_chosen - score_rejected.
         rows: Number of rows to keep of each prompt.

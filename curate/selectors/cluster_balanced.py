@@ -32,6 +32,8 @@ class ClusterBalanced(Budget):
 
     Detail: the ``cluster``, its ``size``, and the row's ``rank`` in it.
 
+    Not for sets with many odd rows: small clusters of noise are kept whole.
+
     Options:
         embedding: Column with the embeddings, such as the scorer `embedding` adds.
         clusters: Number of clusters; none takes the square root of half the number of rows.

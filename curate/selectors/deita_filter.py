@@ -31,6 +31,8 @@ class DeitaFilter(Budget):
     Detail: of a row ``too_similar`` its ``survivor`` and the ``similarity``; the ``rank`` and
     ``value`` of every row.
 
+    Not for covering all of a set: what has a low score is left out, however rare it is.
+
     Options:
         by: Column with the score of each row, or an expression of columns; a larger one is better.
         embedding: Column with the embeddings, such as the scorer `embedding` adds.

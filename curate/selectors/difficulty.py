@@ -24,6 +24,9 @@ class Difficulty(Budget):
     policy orders the other way, among which wrong labels gather. Here the size ``|Δ|`` counts, and
     ``order: signed`` is the code's reading. The code also sums the log-probabilities of padding.
 
+    Not for sets with wrong labels: these have the smallest gaps of all; drop them first
+    (label_noise).
+
     Options:
         by: Column with the implicit reward gap, or an expression of columns.
         order: Whether the size of the gap is ranked, or the signed gap as in the paper's code.

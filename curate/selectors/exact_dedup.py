@@ -39,6 +39,8 @@ class ExactDedup:
     smaller digest. A row equal to one of ``against`` is dropped as
     ``exact_duplicate_of_reference``.
 
+    Not for copies with typos or edits: take minhash_dedup.
+
     Options:
         of: Content that is compared: all of it with roles and labels (content), or the text of the
             prompt, the response or both.

@@ -47,6 +47,8 @@ class FacilityLocation(Budget):
     Detail: a kept row's ``order`` and ``gain``, a dropped row's ``nearest`` kept row and the
     ``similarity`` to it.
 
+    Not for rare rows: it keeps what resembles many others.
+
     Options:
         embedding: Column with the embeddings, such as the scorer `embedding` adds.
         by: Column with a score, not negative, that weighs how well a row represents others, or an

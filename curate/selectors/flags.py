@@ -21,6 +21,8 @@ class Flags:
 
     A row with an empty list is kept; a row without a list is ``not_scored``.
 
+    Not for quality: a row without faults may still be useless.
+
     Options:
         column: Column with a list of flags for each row, such as the scorer `heuristics` adds.
         any_of: Flags for which a row is dropped, with commas between; none given, any flag drops

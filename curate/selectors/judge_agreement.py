@@ -22,6 +22,8 @@ class JudgeAgreement:
     ``inconsistent`` (its orders disagree), ``tie`` or ``not_scored``. ``drop: contradicted`` keeps
     pairs that are ties or inconsistent.
 
+    Not for pairs of equal answers, which a fair judge does not confirm either.
+
     Options:
         prefix: What the columns of the scorer begin with.
         drop: What is dropped: all that is not confirmed, or only what is contradicted.

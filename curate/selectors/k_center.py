@@ -42,6 +42,9 @@ class KCenter(Budget):
     Detail: a kept row's ``order`` and ``distance`` to the picks before it, a dropped row's
     ``nearest`` kept row and the ``distance`` to it.
 
+    Not for quality, nor noisy sets: the farthest rows are the odd ones; raters like fewer of them
+    than of rows drawn at random.
+
     Options:
         embedding: Column with the embeddings, such as the scorer `embedding` adds.
         start: First row that is picked: the one nearest to the mean (center), the best by

@@ -38,6 +38,8 @@ class LabelNoise:
     A wrong flip puts an error where none was, and costs twice what a wrong drop does; flip at a
     probability of .8 or more. A pair without a score is dropped as ``not_scored``.
 
+    Not for biases that all labels share: what is common is not suspect.
+
     Options:
         by: Column with the probability that the label is wrong, or an expression of columns.
         action: What is done with suspect pairs: drop, flip or weight.

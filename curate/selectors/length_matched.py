@@ -34,6 +34,8 @@ class LengthMatched:
     all of which stay; so find these first (`label_noise`). `balanced` is the milder form for
     training, which keeps the share of wrong labels.
 
+    Not for training sets that are small: it may drop most pairs.
+
     Options:
         chosen: Column with the length of the chosen answer, or an expression of columns.
         rejected: Column with the length of the rejected answer.

@@ -25,6 +25,8 @@ class Longest(Budget):
     with a tokenizer. Without ``by`` the text itself is measured. A row without the text (no
     assistant turn) is ``not_scored``.
 
+    Not for judging a method by judges that prefer length; it is a baseline.
+
     Options:
         by: Column with the length of each row, or an expression of columns; none counts its text.
         unit: Unit that the text is counted in where ``by`` is not given.

@@ -27,6 +27,8 @@ class Margin:
     look at both ends before cutting one. Reasons are ``below_threshold``, ``above_threshold`` and
     ``not_scored``.
 
+    Not for margins of a model that was trained on the same pairs.
+
     Options:
         by: Column with the margin of chosen over rejected, or an expression of columns such as
             score_chosen - score_rejected.

@@ -77,6 +77,8 @@ class MinHashDedup:
     So runs on A, then B keep what one run on both keeps if it ranks every row of A before every row
     of B. The same rows again get the same decisions.
 
+    Not for paraphrases, which share few n-grams: take semantic_dedup.
+
     Options:
         threshold: Jaccard similarity, from 0 to 1, from which on two rows are duplicates.
         of: Text that is compared: the prompt, the response, or both.

@@ -45,6 +45,8 @@ class Mixture(Budget):
     without a score or of unknown length ``not_scored``, one that its group has no place for
     ``over_quota``. Detail: the ``group``, its ``size`` and the row's ``rank`` in it.
 
+    Not for finding good shares: it keeps those that are given.
+
     Options:
         rows: Number of rows to keep of all groups together; give one of rows, fraction and tokens.
         group_by: Column whose values are the groups, such as source, prompt or extra.topic.

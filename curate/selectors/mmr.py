@@ -34,6 +34,9 @@ class MMR(Budget):
     Detail: the scaled ``score``, the ``order`` of a kept row, the ``nearest`` kept row of another,
     and the ``similarity``: to the picks before it, or to the nearest.
 
+    Not for scores with outliers: they are scaled by the smallest and the largest, so one of them
+    decides.
+
     Options:
         by: Column with the score of each row, or an expression of columns; a larger one is better.
         embedding: Column with the embeddings, such as the scorer `embedding` adds.

@@ -35,6 +35,9 @@ class Pareto(Budget):
     ``dominated``, or ``over_budget`` where the last front is cut. Detail: the ``front`` (from 1)
     and the ``crowding`` distance (null at the ends).
 
+    Not for two scores that measure the same, nor more than some four: then most rows are in the
+    first front.
+
     Options:
         by: Scores, with commas between: columns or expressions of columns, larger is better.
     """

@@ -27,6 +27,8 @@ class Quota:
     does not name as ``not_in_quota``, one without a score as ``not_scored``. Ties go to the smaller
     digest, then id.
 
+    Not for ranking over groups: each group has its own best rows.
+
     Options:
         group_by: Column whose values are the groups, such as source, prompt or extra.topic.
         rows: Number of rows to keep of each group, or of each group by name, such as

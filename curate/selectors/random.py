@@ -21,6 +21,8 @@ class Random(Budget):
     the order of the rows does not matter, and a larger sample with the same seed contains the
     smaller.
 
+    Not for sets with many duplicates or faults, which it keeps in proportion: drop these first.
+
     Options:
         seed: Seed of the random sample: the same seed keeps the same rows.
     """

@@ -35,6 +35,8 @@ class RdsRoundRobin(Budget):
     that no target took within the budget is ``over_quota``. Detail: the ``target`` (or task) that
     took the row, or the nearest one, the ``similarity`` to it, and of a kept row its ``order``.
 
+    Not for targets that you will test on, nor for a set without a target.
+
     Options:
         against: Target rows that have the vectors: a run folder, a table of ours, or {path,
             format, map}.

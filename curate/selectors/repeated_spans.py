@@ -33,6 +33,8 @@ class RepeatedSpans:
     the characters of the longest span, and the ``listed`` longest with the least number of other
     rows that any ``words`` words of it are in (``others``) and how they begin (``text``).
 
+    Not for templates that rows share on purpose, such as a system prompt.
+
     Options:
         words: Smallest number of words of a repeated passage.
         share: Share of a row's characters in repeated passages, from which on it is dropped; above

@@ -27,6 +27,8 @@ class RIP:
     Rewards have to be of one model on one scale. A pair that lacks one of the three is
     ``not_scored``.
 
+    Not for sets with noisy rewards: a long rejected answer with a high one may be a wrong label.
+
     Options:
         reward: Column with the reward of the rejected answer, or an expression of columns.
         length: Column with the length of the rejected answer, as the scorer `length` adds.

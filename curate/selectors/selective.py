@@ -26,6 +26,9 @@ class Selective:
     that is kept, and null for what is dropped. A loss on pairs that the model was trained on
     measures memory, not difficulty.
 
+    Not for losses of a model that was trained on the same pairs: its easy pairs are those it has
+    learned by heart.
+
     Options:
         by: Column with the mean held-out loss of each pair, or an expression of columns such as
             (loss_1 + loss_2) / 2.

@@ -53,6 +53,8 @@ class SemanticDedup:
     whose survivor's, was cut by the model's window. With ``long: pool`` the scorer `embedding` cuts
     nothing.
 
+    Not for prompts that differ in a number or a name alone, which have nearly the same vector.
+
     Options:
         embedding: Column with the embeddings, such as the scorer `embedding` adds.
         threshold: Cosine similarity, up to 1, from which on two rows are duplicates.

@@ -31,6 +31,8 @@ class Split:
     rows do not move old ones to the other part. Rows of one prompt are never in both parts, so that
     no prompt of the test is trained on. A row without a prompt is drawn by its answer.
 
+    Not for random samples of rows: whole prompts are drawn.
+
     Options:
         part: Part that is kept; the rows of the other part are set aside.
         test_share: Expected share of prompts in the test part, between 0 and 1.

@@ -37,6 +37,8 @@ class Stratified(Budget):
     that a bin has no place for ``over_quota``. Detail: the ``bin`` (from 1), its ``size``, the
     row's ``rank`` in it, and the ``value``.
 
+    Not for values with few different numbers: take quota.
+
     Options:
         value: Column with a number, or an expression of columns, whose ranges are the strata.
         bins: Number of ranges of equal width; edges take their place.

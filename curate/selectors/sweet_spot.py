@@ -31,6 +31,8 @@ class SweetSpot:
 
     Where the rows have no texts, as in a table of scores, answers of one score count once.
 
+    Not for prompts with two or three answers, whose mean and deviation are not known.
+
     Options:
         chosen: Column with the score of the chosen answer, or an expression of columns.
         rejected: Column with the score of the rejected answer.

@@ -22,6 +22,8 @@ class Threshold:
 
     A column of true and false counts as 1 and 0: ``max: 0`` keeps what is false.
 
+    Not for a given number of rows: take top_k.
+
     Options:
         by: Column with a number (a score, extra.KEY of the raw row, a statistic of a list such as
             ifd.mean), or an expression of columns: chosen_length_words - rejected_length_words.

@@ -18,6 +18,8 @@ class TopFraction(BestByColumn):
     smaller digest, then id. A row without a value is never kept: ``not_scored``. With
     ``temperature`` rows are drawn without replacement, as in `top_k`.
 
+    Not for diversity: the best rows by one score are often alike.
+
     Options:
         by: Column with a number (a score, extra.KEY of the raw row, a statistic such as
             ifd.mean), or an expression of columns such as rank(ifd) - 0.5 * z(length_words).

@@ -24,6 +24,8 @@ class TopK(BestByColumn):
     standard score, both over all rows that the stage is given; a row that lacks an operand, or has
     no finite result, has no value. A name with odd characters is put in backquotes.
 
+    Not for diversity: the best rows by one score are often alike.
+
     Options:
         by: Column with a number (a score, extra.KEY of the raw row, a statistic such as
             ifd.mean), or an expression of columns such as rank(ifd) - 0.5 * z(length_words).

@@ -30,8 +30,7 @@ from siftune.curate.judging.types import Answer, Item, Question
 from siftune.curate.models.cache import state
 from siftune.curate.models.catalog import CATALOG
 from siftune.curate.models.resolve import model_folder
-from siftune.pipelines.packaged import recipe_file
-from siftune.pipelines.recipe import load
+from siftune.pipelines.recipe import PACKAGED, load
 from siftune.pipelines.run import run
 from tests.pipelines.test_judge_recipes import SMALL, WORDS
 from tests.tiny_models import language_model
@@ -311,7 +310,7 @@ def test_the_recipe_rlaif_runs_against_the_server_by_changing_one_line(
     given += ["heldout=null", "rows.stages.4.rows=8", *SMALL["rlaif"]]
     given += ["train.3.judge.timeout=1800"]  # of a machine that does other work, too
     one_line = f"judge=decision+{served}#smollm2"
-    manifest = run(load(recipe_file(Path("rlaif")), [*given, one_line]), tmp_path / "out")
+    manifest = run(load(PACKAGED.file(Path("rlaif")), [*given, one_line]), tmp_path / "out")
     assert [one["label"] for one in manifest["models"]] == ["sft", "reward", "ppo"]
     facts = manifest["made"][-1]["judged"]
     assert facts["judge"] == "decision_server:smollm2"

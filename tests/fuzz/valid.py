@@ -55,6 +55,7 @@ _SAMPLED: Final = {"--limit": "1", "--max-new-tokens": "2"}
 _POSITIONAL: Final[Mapping[str, Mapping[str, str]]] = {
     "curate ingest": {"sources": "rows.jsonl"},
     "curate run": {"recipe": "curate.yaml"},
+    "curate methods": {"name": "deita"},
     "curate explain": {"run": "run", "row_id": "rows:1"},
     "curate export": {"run": "run"},
     "finetune init": {"rows": "text.txt"},

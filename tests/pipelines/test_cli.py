@@ -382,7 +382,7 @@ def test_a_model_is_loaded_without_the_note_on_a_kernel_that_it_does_not_use(mon
     ("words", "expected"),
     [
         (("curate", "dedup", "rows.jsonl", "--out", "d"), "name a deduplicator after the rows"),
-        (("curate", "list"), "`siftune curate score --help` lists the scorers"),
+        (("curate", "list"), "`siftune curate methods` lists presets, scorers"),
         (("finetune", "grpo", "rows.jsonl"), "grpo is not there yet"),
         (("finetune", "sigmoid", "rows.jsonl"), "sigmoid is TRL's name of dpo"),
         (

@@ -19,9 +19,8 @@ from siftune.pipelines.cli import siftune
 from siftune.pipelines.commands import pipelines
 from siftune.pipelines.judge_forecast import forecast_lines, forecast_of_judges
 from siftune.pipelines.judge_report import judged_steps
-from siftune.pipelines.packaged import packaged, recipe_file, recipe_text
 from siftune.pipelines.preflight import recipes_of
-from siftune.pipelines.recipe import load
+from siftune.pipelines.recipe import PACKAGED, load
 from siftune.pipelines.render import result_text
 from siftune.pipelines.report import write_report
 from siftune.pipelines.row_steps.concat import Concat
@@ -95,7 +94,7 @@ def small(tmp_path, monkeypatch, tiny_model_dir):
 
 
 def ran(name, overrides, out, say=None):
-    return run(load(recipe_file(Path(name)), overrides), out, say=say)
+    return run(load(PACKAGED.file(Path(name)), overrides), out, say=say)
 
 
 def made(manifest, out):
@@ -104,7 +103,7 @@ def made(manifest, out):
 
 
 def test_every_recipe_is_listed_with_its_paper_and_can_be_printed(tmp_path):
-    found = packaged()
+    found = PACKAGED.headers
     assert set(found) == set(SMALL)
     for name, fields in found.items():
         assert set(fields) == {"does", "paper", "needs", "keeps", "leaves out", "run"}
@@ -113,12 +112,12 @@ def test_every_recipe_is_listed_with_its_paper_and_can_be_printed(tmp_path):
     listed = CliRunner().invoke(pipelines, ["recipes"])
     assert all(f"{name}: {found[name]['does']}" in listed.output for name in found)
     printed = CliRunner().invoke(pipelines, ["recipes", "rlaif"])
-    assert printed.output.rstrip() == recipe_text("rlaif")
+    assert printed.output.rstrip() == PACKAGED.text("rlaif")
     refused = CliRunner().invoke(pipelines, ["recipes", "rlaiv"])
     assert "did you mean rlaif" in str(refused.exception)
     with pytest.raises(UsageError, match="no recipe of that name"):
-        recipe_file(Path("rlaiv"))
-    assert recipe_file(tmp_path) == tmp_path
+        PACKAGED.file(Path("rlaiv"))
+    assert PACKAGED.file(tmp_path) == tmp_path
 
 
 @pytest.mark.slow  # labels of `rlaif_dpo`, then training as in `constitutional_ai`
@@ -165,7 +164,7 @@ def test_rlaif_dpo_trains_the_policy_on_the_labels(small, tmp_path):
 
 def foretold(name, overrides, out):
     """Forecasts of the judges' calls, by step and judge, where 16 rows are kept; and as text."""
-    pipeline = load(recipe_file(Path(name)), overrides)
+    pipeline = load(PACKAGED.file(Path(name)), overrides)
     rows = [Forecast("outputs", Records(len(WORDS), counted=True), False, None, "")]
     found = forecast_of_judges(pipeline, out, dict.fromkeys(recipes_of(pipeline), rows))
     by_name = {(one.name, one.judge.rpartition(":")[2]): one for one in found}
@@ -213,7 +212,7 @@ def test_constitutional_ai_revises_and_joins_human_pairs_where_there_are_any(sma
     ai, hybrid = (pl.read_parquet(folders[x] / "kept.parquet") for x in ("ai", "hybrid"))
     assert hybrid.height == ai.height + len(WORDS)
     assert hybrid["id"].is_unique().all()
-    alone = load(recipe_file(Path("constitutional_ai")), given[:-1])
+    alone = load(PACKAGED.file(Path("constitutional_ai")), given[:-1])
     assert alone.pairs is None
 
 
@@ -397,7 +396,9 @@ def test_a_second_server_with_the_same_name_of_a_model_is_refused():
 
 def test_in_self_rewarding_the_model_of_the_round_answers_and_judges(small, tmp_path):
     given = small("self_rewarding")
-    steps = load(recipe_file(Path("self_rewarding")), [one for one in given if "judge=" not in one])
+    steps = load(
+        PACKAGED.file(Path("self_rewarding")), [one for one in given if "judge=" not in one]
+    )
     judges = [step.options["judge"] for step in steps.train if step.method == "judge"]
     assert judges == ["step:sft", "step:m-1", "step:m-1", "step:m-2"]
 
