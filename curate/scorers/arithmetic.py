@@ -1,0 +1,152 @@
+"""Arithmetic in an answer: equations of numbers, and how many of them are wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import ClassVar, Final
+
+import polars as pl
+
+from siftune.curate.rows.chat import Part, part_of
+from siftune.curate.text.pattern_spans import matches
+
+__all__ = ["Arithmetic"]
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """``arithmetic_equations`` and ``arithmetic_wrong``: equations of numbers, and the wrong ones.
+
+    An equation is a term of numbers with ``+ - * / × ÷`` and brackets, ``=`` and a number or
+    another term, such as ``(3 + 4) * $2.50 = $17.50``; in a chain each ``=`` is one. Terms are
+    computed exactly, as fractions. The right side is right if it is the value, rounded or cut to
+    the decimals that it is written with; of a division, to an integer. In ``2*3 = 6+1 = 7``, which
+    many people write, the 6 counts. Terms with letters, powers, roots or units between the numbers
+    are not read, so that ``0`` equations says nothing about a text.
+
+    ``arithmetic_wrong_share`` is null without an equation; ``arithmetic_first_wrong`` is the first
+    wrong equation. A row without the text has null.
+
+    Options:
+        of: Text that is checked: the prompt, the response, or both.
+    """
+
+    of: Part = "response"
+
+    needs: ClassVar = ("messages",)
+    adds: ClassVar = {
+        "arithmetic_equations": pl.UInt32,
+        "arithmetic_wrong": pl.UInt32,
+        "arithmetic_wrong_share": pl.Float32,
+        "arithmetic_first_wrong": pl.String,
+    }
+
+    def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Check one text a row."""
+        texts = part_of(batch["messages"], self.of)
+        found: list[list[tuple[str, bool]]] = [[] for _ in texts]
+        for row, text, start, end in matches(texts, _EQUATION):
+            if not _is_inside(text, start, end):
+                found[row] += _checked(text[start:end])
+        columns = []
+        for text, equations in zip(texts.to_list(), found, strict=True):
+            wrong = [equation for equation, right in equations if not right]
+            share = len(wrong) / len(equations) if equations else None
+            known = (len(equations), len(wrong), share, wrong[0] if wrong else None)
+            columns.append((None,) * 4 if text is None else known)
+        return pl.DataFrame(columns, schema=self.adds, orient="row")
+
+
+_NUMBER: Final = r"\$?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)%?"
+_MORE: Final = rf"(?: ?[()]{{0,3}} ?[-+*/×÷] ?[(]{{0,3}}{_NUMBER})"
+_EQUATION: Final = (
+    rf"[-(]{{0,4}}{_NUMBER}{_MORE}{{1,20}}[)]{{0,4}}"
+    rf"(?: ?= ?[-(]{{0,4}}{_NUMBER}{_MORE}{{0,20}}[)]{{0,4}}){{1,8}}"
+)
+_TOKEN: Final = re.compile(r"(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)%?|[-+*/×÷()]")
+_BEFORE: Final = re.compile(
+    r"(?i)[\w.]\Z|[\^)*/×÷+=√%\d-]\s?\Z"
+    r"|\b(?:of|x|by|times|plus|minus|over|than|per|to|divided|multiplied|another|for)\s\Z"
+)
+_AFTER: Final = re.compile(r"\s?[*/×÷^+]|\.\d|[\w(]|\s-\s?\d|\s?!")
+
+
+def _is_inside(text: str, start: int, end: int) -> bool:
+    """Whether the term goes on before or after what was matched, as beside a letter."""
+    before, after = text[max(0, start - 12) : start], text[end : end + 3]
+    return bool(_BEFORE.search(before) or _AFTER.match(after)) and not after.startswith(">>")
+
+
+def _checked(equation: str) -> Iterator[tuple[str, bool]]:
+    """Each ``left = right`` of a chain, and whether it is right; none that cannot be computed."""
+    sides = [side.strip() for side in equation.split("=")]
+    for left, right in pairwise(sides):
+        try:
+            value, other = _value(left), _value(right)
+            first = _value(_TOKEN.findall(right)[0])
+        except (ValueError, ZeroDivisionError, IndexError):
+            continue
+        if len(_TOKEN.findall(left)) < 2:
+            continue
+        same = any(_is_close(value, one, left, right) for one in (other, first))
+        yield f"{left} = {right}", same
+
+
+def _is_close(value: Fraction, written: Fraction, left: str, right: str) -> bool:
+    last = _TOKEN.findall(right)[-1]
+    decimals = len(last.rstrip("%").partition(".")[2]) + 2 * last.endswith("%")
+    off = abs(value - written)
+    if off == 0:
+        return True
+    inexact = decimals > 0 or "/" in left or "÷" in left
+    return inexact and off < Fraction(1, 10**decimals)
+
+
+def _value(term: str) -> Fraction:
+    """The value of a term.
+
+    >>> _value("2 + 3 * (4 - 1)"), _value("50% * $30")
+    (Fraction(11, 1), Fraction(15, 1))
+    """
+    tokens = _TOKEN.findall(term)[::-1]
+    value = _sum(tokens)
+    if tokens:
+        raise ValueError(term)
+    return value
+
+
+def _sum(tokens: list[str]) -> Fraction:
+    value = _product(tokens)
+    while tokens and tokens[-1] in "+-":
+        sign = 1 if tokens.pop() == "+" else -1
+        value += sign * _product(tokens)
+    return value
+
+
+def _product(tokens: list[str]) -> Fraction:
+    value = _factor(tokens)
+    while tokens and tokens[-1] in "*/×÷":
+        operator, factor = tokens.pop(), _factor(tokens)
+        value = value * factor if operator in "*×" else value / factor
+    return value
+
+
+def _factor(tokens: list[str]) -> Fraction:
+    if not tokens:
+        raise ValueError("a number is missing")
+    token = tokens.pop()
+    if token == "-":
+        return -_factor(tokens)
+    if token == "(":
+        value = _sum(tokens)
+        if not tokens or tokens.pop() != ")":
+            raise ValueError("a bracket is open")
+        return value
+    if token in "-+*/×÷()":
+        raise ValueError(token)
+    number = Fraction(token.rstrip("%").replace(",", ""))
+    return number / 100 if token.endswith("%") else number
