@@ -17,15 +17,17 @@ import polars as pl
 
 from siftune.curate.core.redact import hidden
 from siftune.curate.files.source_spec import in_recipe
+from siftune.curate.judging.judge_columns import JudgeColumns
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.spending import BILLION
+from siftune.curate.judging.spending import BILLION, Prices
 from siftune.curate.judging.types import Item, Question
 from siftune.curate.runners.forecast import Forecast
 from siftune.curate.runners.judge_pairs import read_table
-from siftune.curate.runs.recipe import Recipe
-from siftune.pipelines.judge_options import JudgeOptions, placeholder
+from siftune.curate.runs.recipe import Recipe, component
+from siftune.pipelines.judge_options import JudgeOptions, placeholder, questions_of
 from siftune.pipelines.preflight import recipes_of
 from siftune.pipelines.recipe import Pipeline
+from siftune.pipelines.row_steps.curate import Curate
 from siftune.pipelines.steps import row_step_of
 from siftune.pipelines.train_steps import Step, makes_rows, models_named
 
@@ -119,10 +121,12 @@ def forecast_of_judges(
         }
         work = row_step_of(step, {"model": "", "seed": pipeline.seed}, places)
         given = rows[step.data]
-        if isinstance(work, JudgeOptions):
-            for one in _asked(step, work, given):
-                of = (one.name, step.loop, one.judge)
-                found[of] = one if of not in found else _both(found[of], one)
+        asked = _asked(step, work, given) if isinstance(work, JudgeOptions) else iter(())
+        if isinstance(work, Curate):
+            asked = _asked_by_stages(step, work, given)
+        for one in asked:
+            of = (one.name, step.loop, one.judge)
+            found[of] = one if of not in found else _both(found[of], one)
         made = _made(step, work, given, rows)
         if made is not None:
             rows[step.label] = made
@@ -170,22 +174,60 @@ def _asked(step: Step, work: JudgeOptions, given: _Rows) -> Iterator[JudgeForeca
     """What each judge of a step is asked."""
     _, asked = work.foresee(given.items)
     for judge, questions in asked.items():
-        prices, known = work.prices_of(judge), work.priced(judge)
+        prices = work.prices_of(judge) if work.priced(judge) else None
         longest = [work.longest(judge, question) for question in questions]
-        bounds = [prices.bound(question) for question in longest]
-        yield JudgeForecast(
-            step.name,
-            hidden(judge),
-            1,
-            _times(len(questions), given),
-            _times(sum(map(_input_tokens, questions)), given),
-            _times(sum(question.max_tokens for question in longest), given),
-            sum(bounds) * given.factor / BILLION if known else None,
-            max(bounds, default=0) / BILLION,
-            work.ask_again,
-            work.max_cost,
-            given.exact and step.method != "verdicts",
-        )
+        exact = given.exact and step.method != "verdicts"
+        yield _forecast(step.name, judge, longest, prices, work, replace(given, exact=exact))
+
+
+def _asked_by_stages(step: Step, work: Curate, given: _Rows) -> Iterator[JudgeForecast]:
+    """What the judges of a curate step's stages are asked, as if its selectors kept all rows."""
+    specs = work.recipe("rows.parquet").stages
+    made = [(one, component(one, work.seed)) for one in specs if one.group == "score"]
+    for spec, scorer in made:
+        if not isinstance(scorer, JudgeColumns):
+            continue
+        items = [one for item in given.items for one in _alone(item, scorer.asked_task.answers)]
+        questions = questions_of(scorer.asked_task, items)
+        for judge, prices, known in zip(
+            (scorer.judge, *scorer.panel), scorer.judge_prices, scorer.prices_known, strict=True
+        ):
+            name = judge if isinstance(judge, str) else str(judge.get("backend"))
+            exact = given.exact and len(specs) == 1
+            rows = replace(given, exact=exact)
+            label = f"{step.name} {spec.name}"
+            yield _forecast(label, name, questions, prices if known else None, scorer, rows)
+
+
+def _alone(item: Item, answers: int | None) -> list[Item]:
+    """The item, or one for each of its answers, as a scorer judges sides."""
+    if answers != 1:
+        return [item]
+    return [replace(item, answers=(one,)) for one in item.answers]
+
+
+def _forecast(
+    name: str,
+    judge: str,
+    questions: Sequence[Question],
+    prices: Prices | None,
+    options: Any,
+    rows: _Rows,
+) -> JudgeForecast:
+    bounds = [(prices or Prices()).bound(question) for question in questions]
+    return JudgeForecast(
+        name,
+        hidden(judge),
+        1,
+        _times(len(questions), rows),
+        _times(sum(map(_input_tokens, questions)), rows),
+        _times(sum(question.max_tokens for question in questions), rows),
+        None if prices is None else sum(bounds) * rows.factor / BILLION,
+        max(bounds, default=0) / BILLION,
+        options.ask_again,
+        options.max_cost,
+        rows.exact,
+    )
 
 
 def _both(first: JudgeForecast, then: JudgeForecast) -> JudgeForecast:

@@ -33,11 +33,12 @@ class Curate:
 
     def check_options(self) -> None:
         """Refuse a wrong stage before anything runs."""
-        self._recipe("rows.parquet")
+        self.recipe("rows.parquet")
 
     def __call__(self, rows: Path, out: Path) -> Mapping[str, Any]:
         """Write the run folder ``out``; returns its manifest."""
-        return run(self._recipe(str(rows)), out).manifest
+        return run(self.recipe(str(rows)), out).manifest
 
-    def _recipe(self, source: str) -> Recipe:
+    def recipe(self, source: str) -> Recipe:
+        """The recipe of the stages, of a source."""
         return parse({"source": source, "seed": self.seed, "stages": self.stages})

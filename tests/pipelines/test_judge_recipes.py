@@ -141,6 +141,26 @@ def check_labels(labels):
     assert verdicts["error"].null_count() == verdicts.height
 
 
+def test_calls_of_the_judges_of_a_curate_step_are_foretold(small, tiny_model_dir, tmp_path):
+    """Both answers of 16 pairs are rated by two judges; then any of them may be compared."""
+    stages = [
+        {"score": "judge_rating", "judge": JUDGE, "panel": [JUDGE.replace("longer", "first")]},
+        {"select": "random", "rows": 4},
+        {"score": "judge_pairwise", "judge": JUDGE, "price_input": 1.0},
+    ]
+    step = {"curate": {"data": "pairs", "label": "rated", "stages": stages}}
+    recipe = {"base": str(tiny_model_dir), "pairs": {"source": "pairs.jsonl"}, "train": [step]}
+    Path("rated.yaml").write_text(json.dumps(recipe))
+    pipeline = load(Path("rated.yaml"))
+    rows = [Forecast("outputs", Records(len(WORDS), counted=True), False, None, "")]
+    found = forecast_of_judges(pipeline, tmp_path / "out", {"pairs": rows})
+    assert [(one.name, one.calls, one.exact, one.cost is None) for one in found] == [
+        ("rated judge_rating", 32, False, True),
+        ("rated judge_rating", 32, False, True),
+        ("rated judge_pairwise", 32, False, False),
+    ]
+
+
 def test_rlaif_dpo_trains_the_policy_on_the_labels(small, tmp_path):
     out, given = tmp_path / "out", [*small("rlaif_dpo"), "heldout=null"]
     manifest = ran("rlaif_dpo", given, out)
