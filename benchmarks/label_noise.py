@@ -5,10 +5,10 @@ reads. A share of the labels is flipped by a seed; every pair then has a score f
 `label_noise` and `label_noise_matched` of the scorer, and by how many characters the rejected
 answer is longer. The table has the area under the ROC curve with a 95 % interval (bootstrap over
 prompts), and the share of the flips among the tenth, fifth and three tenths of the rows that a
-reader would look at first. The same for a length-matched subset (`length_matched` on the given
-labels, as a set of its own), where length finds nothing. `--odd FIELD` takes the rows with an odd
-number in a field of the raw rows, so that a method may be made on one half and reported on the
-other.
+reader would look at first. The same for a length-matched part (`length_matched` on the given
+labels), where length finds nothing: with the scores of the whole set, and as a set of its own.
+`--odd FIELD` takes the rows with an odd number in a field of the raw rows, so that a method may be
+made on one half and reported on the other.
 """
 
 from __future__ import annotations
@@ -73,6 +73,22 @@ class Planted:
         first = np.argsort(-self.scores[name], kind="stable")[: round(share * len(self.flipped))]
         return float(self.flipped[first].sum() / max(self.flipped.sum(), 1))
 
+    def part(self, mask: pl.Series) -> Planted:
+        """Some of the pairs, with the scores that they have among all."""
+        inside = mask.to_numpy()
+        scores = {name: score[inside] for name, score in self.scores.items()}
+        return Planted(self.prompts.filter(mask), self.flipped[inside], scores, 0.0)
+
+    def lines(self, title: str, rate: float) -> Iterator[str]:
+        """Rows of the table."""
+        areas = {one: auc(score, self.flipped) for one, score in self.scores.items()}
+        for one, area in areas.items():
+            more = ""
+            if one != "longer wins":
+                more = str(self.estimate(_gain(area, areas["longer wins"])))
+            shares = " | ".join(f"{self.found(one, share):.2f}" for share in _LOOKED_AT)
+            yield f"| {title} | {rate:.0%} | {one} | {self.estimate(area)} | {more} | {shares} |"
+
 
 def auc(score: Floats, positive: np.ndarray) -> Callable[[Floats], Floats]:
     """The area under the ROC curve as a function of weights (draws, rows); ties count half."""
@@ -100,21 +116,21 @@ def _gain(
     return lambda weights: area(weights) - base(weights)
 
 
-def lines(pairs: pl.DataFrame, rates: list[float], seed: int, name: str) -> Iterator[str]:
-    """Rows of the table for a set of pairs."""
+def lines(
+    pairs: pl.DataFrame, rates: list[float], seed: int, name: str, part: pl.Series | None = None
+) -> Iterator[str]:
+    """Rows of the table for a set of pairs, and for a ``part`` of it with the same scores."""
     for rate in rates:
         planted = Planted.of(pairs, rate, seed)
-        areas = {one: auc(score, planted.flipped) for one, score in planted.scores.items()}
-        base = areas["longer wins"]
-        for one, area in areas.items():
-            more = ""
-            if one != "longer wins":
-                more = str(planted.estimate(_gain(area, base)))
-            shares = " | ".join(f"{planted.found(one, share):.2f}" for share in _LOOKED_AT)
-            yield (
-                f"| {name} | {rate:.0%} | {one} | {planted.estimate(area)} | {more} | {shares} |"
-            )
         print(f"{name}, {rate:.0%}: {planted.seconds:.0f} CPU seconds", file=sys.stderr)
+        yield from planted.lines(f"{name} ({_size(pairs)})", rate)
+        if part is not None:
+            inside = f"{name}, length-matched part ({_size(pairs.filter(part))})"
+            yield from planted.part(part).lines(inside, rate)
+
+
+def _size(pairs: pl.DataFrame) -> str:
+    return f"{pairs.height:,} of {contents(pairs['prompt']).n_unique():,} prompts"
 
 
 def read(path: Path, odd: str | None, even: str | None) -> pl.DataFrame:
@@ -127,11 +143,11 @@ def read(path: Path, odd: str | None, even: str | None) -> pl.DataFrame:
     return rows
 
 
-def matched(pairs: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """The pairs of which the longer answer won half, at any difference."""
+def matched(pairs: pl.DataFrame, seed: int) -> pl.Series:
+    """Mask of pairs of which the longer answer won half, at any difference."""
     sizes = {f"{one}_length_chars": contents(pairs[one]).str.len_chars() for one in _SIDES}
     table = pairs.with_columns(**sizes)
-    return pairs.filter(LengthMatched(seed=seed)(table)["keep"])
+    return LengthMatched(seed=seed)(table)["keep"]
 
 
 _SIDES = ("chosen", "rejected")
@@ -148,14 +164,13 @@ def main(words: list[str] | None = None) -> None:
     given = parser.parse_args(words)
     rates = [float(rate) for rate in given.rates.split(",")]
     pairs = read(given.pairs, given.odd, given.even)
-    both = {"all": pairs, "length-matched": matched(pairs, given.seed)}
+    part = matched(pairs, given.seed)
+    sets = (("all", pairs, part), ("length-matched alone", pairs.filter(part), None))
     looked = " | ".join(f"found in {share:.0%}" for share in _LOOKED_AT)
     print(f"| pairs | flipped | score | AUC | above longer wins | {looked} |")
     print("| --- | --- | --- | --- | --- |" + " --- |" * len(_LOOKED_AT))
-    for name, some in both.items():
-        prompts = contents(some["prompt"]).n_unique()
-        title = f"{name} ({some.height:,} of {prompts:,} prompts)"
-        for line in lines(some, rates, given.seed, title):
+    for name, some, inside in sets:
+        for line in lines(some, rates, given.seed, name, inside):
             print(line, flush=True)
 
 

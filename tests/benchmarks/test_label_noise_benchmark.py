@@ -43,6 +43,7 @@ def test_a_table_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
     label_noise.main(["--pairs", str(path), "--rates", "0.2", "--even", "number"])
     table = capsys.readouterr().out.splitlines()
-    assert len(table) == 8
+    assert len(table) == 11
     assert "all (80 of 10 prompts)" in table[2]
+    assert "all, length-matched part (" in table[5]
     assert " 20% | longer wins | 0." in table[2]
