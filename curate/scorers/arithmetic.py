@@ -26,7 +26,7 @@ class Arithmetic:
     computed exactly, as fractions. The right side is right if it is the value, rounded or cut to
     the decimals that it is written with; of a division, to an integer. In ``2*3 = 6+1 = 7``, which
     many people write, the 6 counts. Terms with letters, powers, roots or units between the numbers
-    are not read, so that ``0`` equations says nothing about a text.
+    are not read, so that a text with 0 equations may be wrong in other ways.
 
     ``arithmetic_wrong_share`` is null without an equation; ``arithmetic_first_wrong`` is the first
     wrong equation. A row without the text has null.
@@ -76,7 +76,7 @@ _AFTER: Final = re.compile(r"\s?[*/×÷^+]|\.\d|[\w(]|\s-\s?\d|\s?!")
 
 
 def _is_inside(text: str, start: int, end: int) -> bool:
-    """Whether the term goes on before or after what was matched, as beside a letter."""
+    """Whether the term has a part before or after what was matched, such as a letter."""
     before, after = text[max(0, start - 12) : start], text[end : end + 3]
     return bool(_BEFORE.search(before) or _AFTER.match(after)) and not after.startswith(">>")
 

@@ -18,7 +18,7 @@ _SIGNS: Final = {
         r"|UNK)\]"
         r"|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
     ),
-    "literal_escape": r"\A[^\n]*[\p{L}.!?,:]\\n(?:\\n)?[\p{L}\d*-][^\n]*\z|\\u00[0-9a-f]{2}",
+    "literal_escape": r"\A[^\n]*[\p{L}.!?,]\\n(?:\\n)?[\p{L}\d*-][^\n]*\z|\\u00[0-9a-f]{2}",
     "prompt_header": r"(?m)^#{2,3} ?(?:Instruction|Response|Input|Human|Assistant|User|System) ?:",
     "template_code": (
         r"\{%-? ?\w+|\{\{ ?(?:messages?|content|role|prompt|instruction|input|output)\b"
