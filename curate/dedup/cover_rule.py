@@ -47,11 +47,13 @@ def best_first(
     prefer_source: Sequence[str],
     *,
     descending: bool,
+    more: Sequence[pl.Series] = (),
 ) -> np.ndarray:
     """Positions in ``rows`` (row numbers of ``table``), from best to worst.
 
     Rows of the sources in ``prefer_source`` come first, in that order, then those of all others;
-    within a source the best by the score ``by``, then by digest and id.
+    within a source the best by the score ``by``, then by the columns ``more`` (a value for each of
+    ``rows``), then by digest and id.
     """
     some = table.select("id", "digest", *ranking_columns(None, prefer_source))[rows]
     keys = []
@@ -61,7 +63,7 @@ def best_first(
         keys.append(-rank if descending else rank)
     if by:
         keys.append(sort_keys(table, by).gather(rows))
-    return tie_order(some, *keys, descending=descending)
+    return tie_order(some, *keys, *more, descending=descending)
 
 
 def duplicate_decisions(
@@ -72,6 +74,7 @@ def duplicate_decisions(
     reason: str,
     skipped: tuple[Ints, str],
     reference: pl.Series | None = None,
+    match: pl.Series | None = None,
 ) -> pl.DataFrame:
     """The decisions of a deduplicator: keep, reason and detail of each row.
 
@@ -87,6 +90,7 @@ def duplicate_decisions(
         reason: of the dropped rows; ``{reason}_of_reference`` if the survivor is a reference row.
         skipped: numbers of the rows that could not be compared, and the reason they are kept.
         reference: ids of the reference rows.
+        match: how each dropped row is like its survivor, also in its detail.
     """
     height = len(ids)
     all_ids = ids if reference is None else ids.append(reference)
@@ -95,6 +99,8 @@ def duplicate_decisions(
     code[skipped[0]], code[heads], code[dropped] = 4, 1, np.where(survivor < height, 2, 3)
     reasons = pl.Series(["unique", "survivor", reason, f"{reason}_of_reference", skipped[1]])
     covered = pl.DataFrame({"similarity": similarity, "survivor": all_ids[survivor]})
+    if match is not None:
+        covered.insert_column(0, match.alias("match"))
     groups = pl.DataFrame({"group": others + 1})
     details = pl.concat([_json(covered), _json(groups), pl.Series([None], dtype=pl.String)])
     index = np.full(height, len(details) - 1)

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from siftune.curate.dedup.cover_rule import Cover
 from siftune.curate.dedup.prefix_filter import prefix_keys
+from siftune.curate.dedup.row_guard import allows
+from siftune.curate.dedup.row_relation import ANY_PAIR, Relation, whole_of
 from siftune.curate.dedup.set_cover import cover_sets
 from siftune.curate.dedup.shingle_sets import Sets, sets_of, shared
 from siftune.curate.dedup.shingles import Hashes, Offsets, ShingleSource
@@ -34,6 +36,7 @@ def cover_groups(
     fixed: int,
     threshold: Fraction,
     few: int = _FEW,
+    relation: Relation = ANY_PAIR,
 ) -> Cover:
     """Apply the cover rule to some texts at a Jaccard similarity of ``threshold``.
 
@@ -45,6 +48,7 @@ def cover_groups(
         fixed: the first ``fixed`` of ``order`` are always kept: reference rows.
         threshold: inclusive.
         few: largest group in which each text is compared with all.
+        relation: which pairs may be near-duplicates, by positions in ``rows``, and which are.
     """
     small = np.bincount(group, minlength=1)[group] <= few
     cover = Cover(np.full(len(rows), -1), np.full(len(rows), np.nan))
@@ -56,18 +60,23 @@ def cover_groups(
         among[positions] = np.arange(len(positions))
         fixed_here = int(some[order[:fixed]].sum())
         sets = sets_of(texts, rows[positions])
-        found = rule(sets, group[positions], among[order[some[order]]], fixed_here, threshold)
+        here = relation.of(positions, among)
+        found = rule(sets, group[positions], among[order[some[order]]], fixed_here, threshold, here)
         covered = found.survivor >= 0
         cover.survivor[positions[covered]] = positions[found.survivor[covered]]
         cover.similarity[positions[covered]] = found.similarity[covered]
     return cover
 
 
-def _cover_many(sets: Sets, _: Ints, order: Ints, fixed: int, threshold: Fraction) -> Cover:
-    return cover_sets(*prefix_keys(sets, threshold), order, fixed, threshold)
+def _cover_many(
+    sets: Sets, _: Ints, order: Ints, fixed: int, threshold: Fraction, relation: Relation
+) -> Cover:
+    return cover_sets(*prefix_keys(sets, threshold), order, fixed, threshold, relation)
 
 
-def _cover_few(sets: Sets, group: Ints, order: Ints, fixed: int, threshold: Fraction) -> Cover:
+def _cover_few(
+    sets: Sets, group: Ints, order: Ints, fixed: int, threshold: Fraction, relation: Relation
+) -> Cover:
     is_fixed = np.zeros(len(order), np.bool_)
     is_fixed[order[:fixed]] = True
     members = order[np.argsort(group[order], kind="stable")]
@@ -80,6 +89,7 @@ def _cover_few(sets: Sets, group: Ints, order: Ints, fixed: int, threshold: Frac
         is_fixed,
         threshold.numerator,
         threshold.denominator,
+        relation,
     )
     return Cover(survivor, np.where(survivor >= 0, common / union, np.nan))
 
@@ -93,8 +103,10 @@ def _within_groups(
     is_fixed: npt.NDArray[np.bool_],
     up: _Int,
     down: _Int,
+    relation: Relation,
 ) -> tuple[Ints, Ints, Ints]:
     """Survivor, intersection and union of each; ``members`` by group, best first."""
+    is_kept = np.zeros(len(members), np.bool_)
     survivor = np.full(len(members), -1, np.int64)
     common, union = np.zeros(len(members), np.int64), np.ones(len(members), np.int64)
     kept = np.empty(np.max(np.append(np.diff(starts), 0)), np.int64)
@@ -111,9 +123,13 @@ def _within_groups(
                 found = shared(
                     values, offsets[x], offsets[x + 1], offsets[y], offsets[y + 1], needed
                 )
-                if found >= 0 and found * union[x] > common[x] * (both - found):
+                nearer = found >= 0 and found * union[x] > common[x] * (both - found)
+                if nearer and allows(relation.guard, relation.rows[x], relation.rows[y]):
                     survivor[x], common[x], union[x] = y, found, both - found
+            if survivor[x] < 0 and not is_fixed[x]:
+                survivor[x], common[x], union[x] = whole_of(relation, x, is_kept)
             if survivor[x] < 0:
+                is_kept[x] = True
                 kept[count] = x
                 count += 1
     return survivor, common, union

@@ -18,6 +18,8 @@ import numpy.typing as npt
 from siftune.curate.core.errors import UsageError
 from siftune.curate.dedup.cover_rule import Cover
 from siftune.curate.dedup.prefix_filter import Keys
+from siftune.curate.dedup.row_guard import allows
+from siftune.curate.dedup.row_relation import ANY_PAIR, Relation, whole_of
 from siftune.curate.dedup.shingle_sets import Sets, shared
 from siftune.curate.dedup.shingles import Hashes, Offsets
 from siftune.curate.native.jit import compiled
@@ -32,13 +34,20 @@ _BITMAPS = 128  # bitmaps compared in the time of one visited entry
 _MIN_VISITS = 64  # entries that are visited before all kept texts are compared instead
 
 
-def cover_sets(sets: Sets, keys: Keys, order: Ints, fixed: int, threshold: Fraction) -> Cover:
+def cover_sets(
+    sets: Sets,
+    keys: Keys,
+    order: Ints,
+    fixed: int,
+    threshold: Fraction,
+    relation: Relation = ANY_PAIR,
+) -> Cover:
     """Apply the cover rule at a Jaccard similarity of ``threshold``, without listing the pairs.
 
     Only texts with a common key are compared. The first ``fixed`` of ``order`` are always kept:
-    reference rows.
+    reference rows. ``relation``: see `row_relation`.
     """
-    index = _index(sets, keys, order, threshold)
+    index = _index(sets, keys, order, threshold, relation)
     survivor, common, union = _cover_sets(
         index, order, fixed, threshold.numerator, threshold.denominator
     )
@@ -68,9 +77,10 @@ class _Index(NamedTuple):
     spare: Ints  # by the sum of two sizes: most shingles that only one text may have
     kept: npt.NDArray[np.int32]  # of each kept text: its number, size and unshared shingles
     bitmaps: Hashes  # of each kept text: first halves, then second halves
+    relation: Relation
 
 
-def _index(sets: Sets, keys: Keys, order: Ints, threshold: Fraction) -> _Index:
+def _index(sets: Sets, keys: Keys, order: Ints, threshold: Fraction, relation: Relation) -> _Index:
     count, entries = len(order), int(keys.offsets[-1])
     if max(count, entries) >= 2**31:
         raise UsageError(f"{entries} keys are too many to join at once; expected below 2^31")
@@ -95,6 +105,7 @@ def _index(sets: Sets, keys: Keys, order: Ints, threshold: Fraction) -> _Index:
         both - 2 * -(-threshold.numerator * both // (threshold.numerator + threshold.denominator)),
         np.empty((3, count), np.int32),
         np.empty((2, count, _WORDS), np.uint64),
+        relation if len(relation.rows) else Relation.of_all(count),
     )
 
 
@@ -142,7 +153,9 @@ def _compare(index: _Index, x: _Int, x_at: _Int, y: _Int, y_at: _Int, best: Ints
     x_start, y_start = index.offsets[x] + x_at, index.offsets[y] + y_at
     common = shared(index.values, x_start, x_end, y_start, y_end, needed)
     lead = common * best[2] - best[1] * (both - common)
-    if common >= 0 and (lead > 0 or index.rank[y] < index.rank[best[0]]):
+    nearer = common >= 0 and (lead > 0 or index.rank[y] < index.rank[best[0]])
+    relation = index.relation
+    if nearer and allows(relation.guard, relation.rows[x], relation.rows[y]):
         best[0], best[1], best[2] = y, common, both - common
 
 
@@ -229,6 +242,7 @@ def _cover_sets(
     common, union = np.zeros(len(order), np.int64), np.ones(len(order), np.int64)
     t, best = np.array([up, down]), np.empty(3, np.int64)
     count, with_bitmap = 0, 0
+    is_kept = np.zeros(len(order), np.bool_)
     for place in range(len(order)):
         x = order[place]
         if place >= fixed:
@@ -239,7 +253,10 @@ def _cover_sets(
                 _compare_with_all(index, x, best, t, smallest, count, with_bitmap)
                 with_bitmap = count
             survivor[x], common[x], union[x] = best
+            if survivor[x] < 0:
+                survivor[x], common[x], union[x] = whole_of(index.relation, x, is_kept)
         if survivor[x] < 0:
+            is_kept[x] = True
             _insert(index, x)
             index.kept[0, count] = x
             index.kept[1, count], index.kept[2, count] = index.sizes[x], index.unshared[x]

@@ -8,9 +8,10 @@ precomposed letter and its parts differ. The classes are those of the Unicode ve
 of the running Python (``unicodedata.unidata_version``).
 
 A shingle is the 64-bit hash of ``ngram`` consecutive units (words, or characters with one blank
-between words). A text of fewer units is one shingle. Two different shingles in a pair of texts with
-``s`` shingles share a hash with a probability of about ``s² / 2^65`` (2e-14 at 1,000), so hashes
-are compared instead of shingles; texts can be constructed that collide.
+between words). A text of fewer units is one shingle. The unit ``auto`` is 3 characters for a text
+of at most `SHORT` words, else 3 words, with other hashes. Two different shingles in a pair of texts
+with ``s`` shingles share a hash with a probability of about ``s² / 2^65`` (2e-14 at 1,000), so
+hashes are compared instead of shingles; texts can be constructed that collide.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol, TypeAlias
 
@@ -35,6 +36,7 @@ from siftune.curate.native.utf8 import decode
 from siftune.curate.rows.chat import Part
 
 __all__ = [
+    "SHORT",
     "ChainedShingles",
     "ShingleSource",
     "Shingles",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 Unit: TypeAlias = Literal["word", "char"]
+AnyUnit: TypeAlias = Literal["word", "char", "auto"]
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Offsets: TypeAlias = npt.NDArray[np.int64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -58,6 +61,8 @@ _START = np.uint64(0x51_7C_C1_B7_27_22_0A_95)
 _TIMES = np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
 _BASE = np.uint64(0xD6_E8_FE_B8_66_59_FD_93)
 _HALF = np.uint64(32)
+_SHORT_NGRAM, _LONG_NGRAM = 3, 3  # of characters, and of words, with the unit ``auto``
+SHORT = 60  # words: longest text that is compared by characters with the unit ``auto``
 _BATCH_BYTES = 1 << 20  # of text: its hashes fit in the cache
 
 
@@ -81,13 +86,21 @@ class TextShingles:
     table: pl.DataFrame
     part: Part
     ngram: int
-    unit: Unit
+    unit: AnyUnit
+    keys: Hashes | None = None
 
     @classmethod
-    def of(cls, table: pl.DataFrame, part: Part, ngram: int, unit: Unit) -> TextShingles:
-        """A source that holds only the columns with text."""
+    def of(
+        cls,
+        table: pl.DataFrame,
+        part: Part,
+        ngram: int,
+        unit: AnyUnit,
+        keys: Hashes | None = None,
+    ) -> TextShingles:
+        """A source that holds only the columns with text; texts of other ``keys`` share nothing."""
         columns = content_columns(kind_of(table))
-        return cls(table.select("kind", *columns), part, ngram, unit)
+        return cls(table.select("kind", *columns), part, ngram, unit, keys)
 
     def __len__(self) -> int:
         return self.table.height
@@ -95,7 +108,7 @@ class TextShingles:
     def estimate(self) -> int:
         """By the usual length of a word or letter; see `ShingleSource`."""
         size = int(self._row_texts.pieces.sizes.sum())
-        return size // 5 if self.unit == "word" else size
+        return size if self.unit == "char" else size // (5 if self.unit == "word" else 2)
 
     def batches(self, rows: Ints | None = None) -> Iterator[Shingles]:
         """See `ShingleSource`."""
@@ -103,7 +116,10 @@ class TextShingles:
 
     @cached_property
     def _row_texts(self) -> RowTexts:
-        return row_texts(self.table, self.part)
+        texts = row_texts(self.table, self.part)
+        if self.keys is None:
+            return texts
+        return replace(texts, calls=self.keys if texts.calls is None else texts.calls ^ self.keys)
 
 
 @dataclass(frozen=True)
@@ -150,12 +166,13 @@ def shingle(
 
 
 def shingles_of(
-    texts: RowTexts, ngram: int, unit: Unit, rows: Offsets | None = None
+    texts: RowTexts, ngram: int, unit: AnyUnit, rows: Offsets | None = None
 ) -> Iterator[tuple[Hashes, Offsets]]:
     """Shingle hashes of all texts, or of the numbers ``rows``, in order, in batches of texts."""
 
     def shingle_batch(some: Offsets) -> tuple[Hashes, Offsets]:
-        hashes, offsets = _shingles(texts.pieces, some, char_table(), ngram, unit == "char")
+        size, short = (_LONG_NGRAM, SHORT) if unit == "auto" else (ngram, 0)
+        hashes, offsets = _shingles(texts.pieces, some, char_table(), size, unit == "char", short)
         if texts.calls is not None:
             hashes ^= np.repeat(texts.calls[some], np.diff(offsets))
         return hashes, offsets
@@ -265,24 +282,46 @@ def _roll(units: Hashes, count: _Int, ngram: _Int, out: Hashes, at: _Int) -> _In
 
 @compiled()
 def _shingles(
-    pieces: Pieces, rows: Offsets, table: npt.NDArray[np.uint32], ngram: _Int, chars: bool
+    pieces: Pieces,
+    rows: Offsets,
+    table: npt.NDArray[np.uint32],
+    ngram: _Int,
+    chars: bool,
+    short: _Int,
 ) -> tuple[Hashes, Offsets]:
-    addresses, sizes, starts = pieces
-    longest, total = 0, 0
+    _, sizes, starts = pieces
+    longest: _Int = 0
+    total: _Int = 0
     for row in rows:
-        size = 0
+        size: _Int = 0
         for at in range(starts[row], starts[row + 1]):
             size += sizes[at] + 1
         longest, total = max(longest, size), total + size
     units = np.empty(longest + 2, np.uint64)
-    out = np.empty(total if chars else total // 2 + len(rows), np.uint64)
+    out = np.empty(total if chars or short else total // 2 + len(rows), np.uint64)
     offsets = np.zeros(len(rows) + 1, np.int64)
     for i in range(len(rows)):
-        count: _Int = 0
-        for at in range(starts[rows[i]], starts[rows[i] + 1]):
-            if chars:
-                count = _chars(addresses[at], sizes[at], table, units, count)
-            else:
-                count = _words(addresses[at], sizes[at], table, units, count)
-        offsets[i + 1] = _roll(units, count, ngram, out, offsets[i])
+        count = _units(pieces, rows[i], table, chars, units)
+        size = ngram
+        if 0 < count <= short:
+            count, size = _units(pieces, rows[i], table, True, units), _SHORT_NGRAM
+        offsets[i + 1] = _roll(units, count, size, out, offsets[i])
+        if count > short > 0:  # three words of one letter are not three letters
+            for at in range(offsets[i], offsets[i + 1]):
+                out[at] ^= _TIMES
     return out[: offsets[-1]].copy(), offsets
+
+
+@compiled(inline="always")
+def _units(
+    pieces: Pieces, row: _Int, table: npt.NDArray[np.uint32], chars: bool, units: Hashes
+) -> _Int:
+    """Write the hashes of the words or characters of a text to ``units``; their number."""
+    addresses, sizes, starts = pieces
+    count: _Int = 0
+    for at in range(starts[row], starts[row + 1]):
+        if chars:
+            count = _chars(addresses[at], sizes[at], table, units, count)
+        else:
+            count = _words(addresses[at], sizes[at], table, units, count)
+    return count

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -20,6 +20,7 @@ from siftune.curate.dedup.cover_rule import (
     duplicate_decisions,
     ranking_columns,
 )
+from siftune.curate.dedup.default_rule import cover_copies
 from siftune.curate.dedup.group_cover import cover_groups
 from siftune.curate.dedup.minhash import Signatures, band_candidates, signatures
 from siftune.curate.dedup.prefix_filter import Ints, exact_ratio
@@ -44,6 +45,7 @@ from siftune.curate.rows.expressions import reads_of
 
 __all__ = ["MinHashDedup"]
 
+_NGRAM = 5  # words or characters, where n-grams alone are compared
 _SAMPLE = 64  # rows on which a column of signatures is checked
 
 
@@ -101,7 +103,7 @@ class MinHashDedup:
 
     threshold: PositiveShare = 0.7
     of: Part = "both"
-    ngram: Count = 5
+    ngram: Count | None = None
     unit: Unit = "word"
     by: ColumnExpression | None = None
     descending: bool = True
@@ -142,6 +144,8 @@ class MinHashDedup:
         Where the survivor is a reference row, ``reference`` is the path of ``against`` or
         ``index``.
         """
+        if self._by_default:
+            return self._copies(table)
         threshold = exact_ratio(self.threshold)
         own, reference, (before, saved) = self._texts(table), self._reference, self._before(table)
         texts = ChainedShingles([own, self._texts(reference), saved])
@@ -161,6 +165,35 @@ class MinHashDedup:
         of_index = near[dropped][survivor >= table.height + reference.height]
         return naming_reference(decisions, self.against, self.index, of_index)
 
+    @property
+    def _by_default(self) -> bool:
+        plain = self.index is not None or self.candidates == "minhash" or self.unit == "char"
+        return self.ngram is None and not plain
+
+    @property
+    def _size(self) -> int:
+        return _NGRAM if self.ngram is None else self.ngram
+
+    def _copies(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The decisions by the default rule."""
+        tables = (table, self._reference)
+        near, empty, cover = cover_copies(
+            tables, self.of, exact_ratio(self.threshold), partial(self._ranking, table)
+        )
+        dropped = np.flatnonzero(cover.survivor >= 0)
+        similarity = cover.similarity[dropped]
+        decisions = duplicate_decisions(
+            table["id"],
+            near[dropped],
+            near[cover.survivor[dropped]],
+            np.abs(similarity),
+            "near_duplicate",
+            (empty[empty < table.height], "not_comparable"),
+            self._reference["id"],
+            pl.Series(np.where(similarity < 0, "part", "near"), dtype=pl.String),
+        )
+        return naming_reference(decisions, self.against)
+
     def _before(self, table: pl.DataFrame) -> tuple[pl.Series, Sets]:
         """Ids and sets of the rows that were kept by earlier runs on the index."""
         if self._index is None:
@@ -177,7 +210,7 @@ class MinHashDedup:
         """Hash of the rows and of all options that decide which are kept, but not of the index."""
         columns = ["id", "digest", *ranking_columns(self.by, self.prefer_source)]
         rows = table.select(list(dict.fromkeys(columns))).sort("id").write_ndjson()
-        given = asdict(self) | {"index": None}
+        given = asdict(self) | {"index": None, "ngram": self._size}
         given["rank_by"] = given.pop("by")  # as it was called: an index made then stays known
         if not self.prefer_source:
             del given["prefer_source"]  # an index made before there was this option stays known
@@ -187,11 +220,11 @@ class MinHashDedup:
     def _index(self) -> ShingleIndex | None:
         if self.index is None:
             return None
-        made_with = {"of": self.of, "ngram": self.ngram, "unit": self.unit}
+        made_with = {"of": self.of, "ngram": self._size, "unit": self.unit}
         return ShingleIndex(Path(self.index), made_with)
 
     def _texts(self, table: pl.DataFrame) -> TextShingles:
-        return TextShingles.of(table, self.of, self.ngram, self.unit)
+        return TextShingles.of(table, self.of, self._size, self.unit)
 
     def _covered(
         self, table: pl.DataFrame, texts: ShingleSource, threshold: Fraction
@@ -226,19 +259,23 @@ class MinHashDedup:
         sample = table.select(pl.arg_sort_by("digest", "id").head(_SAMPLE)).to_series()
         rows = table[sample]
         calls = calls_of(rows, self.of)
-        values, offsets = shingle(text_of(rows, self.of), self.ngram, self.unit, calls)
+        values, offsets = shingle(text_of(rows, self.of), self._size, self.unit, calls)
         some = _filled(table["minhash"].gather(sample))
         alike = np.array_equal(some, self._sign(values, offsets))
         return _filled(table["minhash"]) if alike else None
 
-    def _ranking(self, table: pl.DataFrame, rows: Ints) -> tuple[Ints, int]:
+    def _ranking(
+        self, table: pl.DataFrame, rows: Ints, more: Sequence[pl.Series] = ()
+    ) -> tuple[Ints, int]:
         """Positions in ``rows_per_band``, those of a reference first, then from best to worst.
 
-        Also how many are of a reference.
+        Also how many are of a reference. ``more`` ranks rows of the table if no score does.
         """
         count = int(np.searchsorted(rows, table.height))
         own, prefer = rows[:count], self.prefer_source
-        order = best_first(table, own, self.by, prefer, descending=self.descending)
+        more = more if self.by is None else ()
+        better = self.descending or bool(more)
+        order = best_first(table, own, self.by, prefer, descending=better, more=more)
         return np.concatenate([np.arange(count, len(rows)), order]), len(rows) - count
 
     @cached_property

@@ -1,0 +1,300 @@
+"""Guard of near-duplicates: rows that say different things in nearly the same words are no copies.
+
+Two rows pass if
+
+* their prompts have the same numbers (words with digits) in the same order;
+* so have their answers, or the numbers of one begin or end those of the other and it is four words
+  longer or more (what was cut off, or added);
+* of the *own* words of the prompts (those that the other has less often), only one prompt has some
+  that are no misspelling of an own word of the other, and none of these is a negation. So a prompt
+  may have typing errors or lack words, but where each has a word of its own the prompts differ;
+* the same holds for answers of up to 60 words; in longer ones, where only capitalised words, number
+  words and negations count.
+
+A misspelling is one letter changed, left out, added or swapped with the next (Damerau 1964), or two
+such in words of eight letters with the same first letter, or a missing or additional blank. Two
+capitalised words of which one is a name (`row_words`) need more, as *Carla* is not *Carlo*: two
+letters swapped or one doubled in four letters, or a change inside a word of five. Number words are
+no misspellings of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from siftune.curate.dedup.row_words import CAPITAL, NAME, NEGATION, NUMBER, Side, side_words
+from siftune.curate.dedup.text_pieces import Pieces
+from siftune.curate.native.jit import compiled
+from siftune.curate.native.pointers import byte
+
+__all__ = ["NO_GUARD", "SHORT", "Guard", "allows", "allows_meaning", "guard_of"]
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+_Bytes: TypeAlias = npt.NDArray[np.uint8]
+_Mask: TypeAlias = npt.NDArray[np.bool_]
+_Int: TypeAlias = int | np.int64  # in compiled code they are the same
+
+SHORT = 60  # words: up to that many, all words of an answer count
+_BLOCK = 4  # words that an answer is longer by, if its numbers are more
+_LARGE = NAME | CAPITAL
+_GUARDED = NAME | CAPITAL | NUMBER | NEGATION
+_OWN = 64  # own words that are compared; with as many on both sides, texts differ
+_SOME, _NEGATED = 1, 2  # what own words remain: some, a negation
+_LETTERS = 64  # bytes of a word that are compared
+
+
+class Guard(NamedTuple):
+    """The words of the rows that are compared, by side; not ``active``: every pair passes."""
+
+    active: bool
+    prompt: Side
+    answer: Side
+
+
+def guard_of(sides: Sequence[Pieces], rows: Ints) -> Guard:
+    """The guard of the rows with the numbers ``rows``, of which ``sides`` has prompt and answer."""
+    prompt, answer = (side_words(pieces, rows) for pieces in sides)
+    return Guard(True, prompt, answer)
+
+
+_NONE = np.empty(0, np.int64)
+_NO_SIDE = Side(
+    np.empty(0, np.uint64),
+    np.empty(0, np.uint64),
+    np.empty(0, np.uint8),
+    _NONE,
+    np.empty(0, np.int32),
+    np.zeros(1, np.int64),
+    _NONE,
+)
+NO_GUARD = Guard(False, _NO_SIDE, _NO_SIDE)
+
+
+@compiled()
+def allows(guard: Guard, x: _Int, y: _Int) -> bool:
+    """Whether rows ``x`` and ``y`` may be near-duplicates; see the module."""
+    if not guard.active:
+        return True
+    if not (_marks_agree(guard.prompt, x, y, 0) and _marks_agree(guard.answer, x, y, _BLOCK)):
+        return False
+    if not _misspelt(guard.prompt, x, y, 0):
+        return False
+    answer = guard.answer
+    longest = max(
+        answer.offsets[x + 1] - answer.offsets[x], answer.offsets[y + 1] - answer.offsets[y]
+    )
+    return _misspelt(answer, x, y, 0 if longest <= SHORT else _GUARDED)
+
+
+@compiled()
+def allows_meaning(guard: Guard, left: Ints, right: Ints) -> npt.NDArray[np.bool_]:
+    """Mask of the pairs of rows with other words of which only one has names or numbers of its own.
+
+    The numbers in the prompts, and the negations of both, are the same.
+    """
+    found = np.zeros(len(left), np.bool_)
+    for at in range(len(left)):
+        x, y = left[at], right[at]
+        found[at] = (
+            _marks_agree(guard.prompt, x, y, 0)
+            and _misspelt(guard.prompt, x, y, NAME | NUMBER)
+            and _misspelt(guard.answer, x, y, NAME | NUMBER)
+            and _marks_of_one(guard.answer, x, y)
+        )
+    return found
+
+
+@compiled()
+def _marks_agree(side: Side, x: _Int, y: _Int, block: _Int) -> bool:
+    """The same marks in order; or, with ``block``, those of one at an end of the other's."""
+    one, other = side.offsets[x], side.offsets[y]
+    one_end, other_end = side.offsets[x + 1], side.offsets[y + 1]
+    a, b = side.marks[one:one_end], side.marks[other:other_end]
+    a, b = a[a != 0], b[b != 0]
+    if len(a) == len(b):
+        return bool((a == b).all())
+    if block == 0:
+        return False
+    if len(a) > len(b):
+        a, b = b, a
+        one, one_end, other, other_end = other, other_end, one, one_end
+    if (other_end - other) - (one_end - one) < block:
+        return False
+    return bool((a == b[: len(a)]).all() or (a == b[len(b) - len(a) :]).all())
+
+
+@compiled()
+def _marks_of_one(side: Side, x: _Int, y: _Int) -> bool:
+    """Whether at most one text has marks that the other has less often."""
+    a = np.sort(side.marks[side.offsets[x] : side.offsets[x + 1]])
+    b = np.sort(side.marks[side.offsets[y] : side.offsets[y + 1]])
+    a, b = a[a != 0], b[b != 0]
+    i, j, common = 0, 0, 0
+    while i < len(a) and j < len(b):
+        common += a[i] == b[j]
+        up, down = a[i] <= b[j], b[j] <= a[i]
+        i += up
+        j += down
+    return bool(common == len(a) or common == len(b))
+
+
+@compiled()
+def _misspelt(side: Side, x: _Int, y: _Int, kinds: _Int) -> bool:
+    """Whether only one text has own words that are no misspellings, none of them a negation.
+
+    With ``kinds``, only words of one of these count.
+    """
+    one, other = np.empty(_OWN, np.int64), np.empty(_OWN, np.int64)
+    count, others = _own_words(side, x, y, 0, one), _own_words(side, y, x, 0, other)
+    if kinds and max(count, others) == _OWN:
+        count, others = _own_words(side, x, y, kinds, one), _own_words(side, y, x, kinds, other)
+    if min(count, others) == _OWN:
+        return False
+    one, other = np.sort(one[:count]), np.sort(other[:others])
+    if count and others and side.hashes[one[0]] > side.hashes[other[0]]:
+        one, other = other, one  # so that the order of the rows does not matter
+    remain, others_remain = np.ones(len(one), np.bool_), np.ones(len(other), np.bool_)
+    _match_joined(side, one, other, remain, others_remain, 0)
+    _match_joined(side, other, one, others_remain, remain, 0)
+    _match_words(side, one, other, remain, others_remain)
+    _match_joined(side, one, other, remain, others_remain, 1)
+    _match_joined(side, other, one, others_remain, remain, 1)
+    left = _sorts_of(side, one[remain], kinds)
+    right = _sorts_of(side, other[others_remain], kinds)
+    return not (left & right & _SOME or (left | right) & _NEGATED)
+
+
+@compiled()
+def _own_words(side: Side, x: _Int, y: _Int, kinds: _Int, own: Ints) -> _Int:
+    """Words of ``x`` without a digit that ``y`` has less often, written to ``own``; their number.
+
+    Of equal words the last ones are taken.
+    """
+    count = 0
+    at, other = side.offsets[x], side.offsets[y]
+    end, other_end = side.offsets[x + 1], side.offsets[y + 1]
+    while at < end:
+        word = side.order[at]
+        hashed = side.hashes[word]
+        while other < other_end and side.hashes[side.order[other]] < hashed:
+            other += 1
+        if other < other_end and side.hashes[side.order[other]] == hashed:
+            other += 1
+        elif side.marks[word] == 0 and (kinds == 0 or side.kinds[word] & kinds):
+            own[count] = word
+            count += 1
+            if count == len(own):
+                break
+        at += 1
+    return count
+
+
+@compiled()
+def _sorts_of(side: Side, words: Ints, kinds: _Int) -> _Int:
+    """Whether ``words`` has some of these kinds, and whether it has a negation."""
+    found: _Int = 0
+    for word in words:
+        found |= _SOME if kinds == 0 or side.kinds[word] & kinds else 0
+        found |= _NEGATED if side.kinds[word] & NEGATION else 0
+    return found
+
+
+@compiled()
+def _match_words(
+    side: Side, words: Ints, others: Ints, remain: _Mask, others_remain: _Mask
+) -> None:
+    """Remove each word that is a misspelling of one of the ``others``, with this one."""
+    one, other = np.empty(_LETTERS, np.uint8), np.empty(_LETTERS, np.uint8)
+    for i in range(len(words)):
+        letters = one[: _spell(side, words[i], one, 0)]
+        kind = side.kinds[words[i]]
+        for j in range(len(others)):
+            kinds = side.kinds[others[j]]
+            if remain[i] and others_remain[j] and not kind & kinds & NUMBER:
+                size = _spell(side, others[j], other, 0)
+                names = bool((kind | kinds) & NAME) and min(kind & _LARGE, kinds & _LARGE) > 0
+                if _alike(letters, other[:size], names):
+                    remain[i] = others_remain[j] = False
+
+
+@compiled()
+def _match_joined(
+    side: Side, words: Ints, others: Ints, remain: _Mask, others_remain: _Mask, edits: _Int
+) -> None:
+    """Remove each two adjacent words that are one of the ``others`` without the blank, up to edits.
+
+    That one is removed too.
+    """
+    one, other = np.empty(_LETTERS, np.uint8), np.empty(_LETTERS, np.uint8)
+    for i in range(len(words) - 1):
+        if words[i + 1] == words[i] + 1 and remain[i] and remain[i + 1]:
+            size = _spell(side, words[i + 1], one, _spell(side, words[i], one, 0))
+            for j in range(len(others)):
+                length = _spell(side, others[j], other, 0)
+                near = max(size, length) < _LETTERS and _edits(one[:size], other[:length]) <= edits
+                if near and others_remain[j] and remain[i]:
+                    remain[i] = remain[i + 1] = others_remain[j] = False
+
+
+@compiled()
+def _spell(side: Side, word: _Int, out: _Bytes, at: _Int) -> _Int:
+    """Write the bytes of a word to ``out[at:]``, ASCII capitals as small letters; the new end."""
+    for i in range(side.sizes[word]):
+        if at < len(out):
+            letter = np.int64(byte(side.places[word], i))
+            out[at] = letter + 32 if 65 <= letter <= 90 else letter
+            at += 1
+    return at
+
+
+@compiled()
+def _alike(one: _Bytes, other: _Bytes, name: bool) -> bool:
+    """Whether one word is a misspelling of the other."""
+    shorter = min(len(one), len(other))
+    if len(one) == _LETTERS or len(other) == _LETTERS or shorter == 0:
+        return False
+    edits = _edits(one, other)
+    if name:
+        return bool(edits <= 1 and _same_name(one, other))
+    return bool(edits <= 1 or (edits == 2 and shorter >= 8 and one[0] == other[0]))
+
+
+@compiled()
+def _same_name(one: _Bytes, other: _Bytes) -> bool:
+    """Whether one edit leaves a name the same: swapped, doubled, or inside the word."""
+    if len(one) > len(other):
+        one, other = other, one
+    if len(one) < 4:
+        return False
+    at = 0
+    while at < len(one) and one[at] == other[at]:
+        at += 1
+    if len(one) == len(other):
+        if at + 1 < len(one) and one[at] == other[at + 1] and one[at + 1] == other[at]:
+            return True
+    elif at > 0 and other[at] == other[at - 1]:
+        return True
+    return bool(one[0] == other[0] and one[-1] == other[-1] and len(other) >= 5)
+
+
+@compiled()
+def _edits(one: _Bytes, other: _Bytes) -> _Int:
+    """Optimal string alignment distance; 3 stands for more than two."""
+    if abs(len(one) - len(other)) > 2:
+        return 3
+    rows = np.zeros((3, len(other) + 1), np.int64)
+    rows[0] = np.arange(len(other) + 1)
+    for i in range(1, len(one) + 1):
+        last, row, before = rows[(i - 1) % 3], rows[i % 3], rows[(i - 2) % 3]
+        row[0] = i
+        for j in range(1, len(other) + 1):
+            changed = last[j - 1] + (one[i - 1] != other[j - 1])
+            row[j] = min(changed, last[j] + 1, row[j - 1] + 1)
+            if i > 1 and j > 1 and one[i - 1] == other[j - 2] and one[i - 2] == other[j - 1]:
+                row[j] = min(row[j], before[j - 2] + 1)
+    edits: _Int = min(np.int64(3), rows[len(one) % 3][len(other)])
+    return edits
