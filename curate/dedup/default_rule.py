@@ -1,9 +1,10 @@
 """The default rule of near-duplicates: n-grams that suit short rows, a guard, and parts of answers.
 
-Rows of at most 60 words (`shingles.SHORT`) are compared with each other by 3-grams of characters,
-longer ones by 3-grams of words. Two rows are near-duplicates if the Jaccard similarity of these
-sets reaches the threshold and the guard allows the pair (`row_guard`), or if they have the same
-prompt and one answer is a part of the other (`whole_answers`). A score decides which one survives,
+Rows of at most 60 words (`shingles.SHORT`) are compared with each other by the halves of their
+words (unit ``auto`` of `shingles`), longer ones by 3-grams of words. Two rows are near-duplicates
+if the Jaccard similarity of these sets reaches the threshold and the guard allows the pair
+(`row_guard`), or if they have the same prompt and one answer is a part of the other
+(`whole_answers`). A score decides which one survives,
 or without one `whole_answers.wholeness`.
 """
 

@@ -8,6 +8,7 @@ Two rows pass if
 * of the *own* words of the prompts (those that the other has less often), only one prompt has some
   that are no misspelling of an own word of the other, and none of these is a negation. So a prompt
   may have typing errors or lack words, but where each has a word of its own the prompts differ;
+* the words that occur once in both prompts have the same order, but for two adjacent ones;
 * the same holds for answers of up to 60 words; in longer ones, where only capitalised words, number
   words and negations count.
 
@@ -152,7 +153,7 @@ def _misspelt(side: Side, x: _Int, y: _Int, kinds: _Int) -> bool:
     count, others = _own_words(side, x, y, 0, one), _own_words(side, y, x, 0, other)
     if kinds and max(count, others) == _OWN:
         count, others = _own_words(side, x, y, kinds, one), _own_words(side, y, x, kinds, other)
-    if min(count, others) == _OWN:
+    if min(count, others) == _OWN or (kinds == 0 and not _same_order(side, x, y)):
         return False
     one, other = np.sort(one[:count]), np.sort(other[:others])
     if count and others and side.hashes[one[0]] > side.hashes[other[0]]:
@@ -166,6 +167,41 @@ def _misspelt(side: Side, x: _Int, y: _Int, kinds: _Int) -> bool:
     left = _sorts_of(side, one[remain], kinds)
     right = _sorts_of(side, other[others_remain], kinds)
     return not (left & right & _SOME or (left | right) & _NEGATED)
+
+
+@compiled()
+def _same_order(side: Side, x: _Int, y: _Int) -> bool:
+    """Whether the words that occur once in both have one order, but for swaps of adjacent words."""
+    at, other = side.offsets[x], side.offsets[y]
+    end, other_end = side.offsets[x + 1], side.offsets[y + 1]
+    places = np.full(end - at, -1, np.int64)  # in ``y``, of each word of ``x``
+    first = at
+    while at < end and other < other_end:
+        one, two = side.hashes[side.order[at]], side.hashes[side.order[other]]
+        runs = _run(side, at, end), _run(side, other, other_end)
+        if one == two and runs[0] == 1 and runs[1] == 1:
+            places[side.order[at] - first] = side.order[other]
+        at += runs[0] if one <= two else 0
+        other += runs[1] if two <= one else 0
+    words = np.flatnonzero(places >= 0)
+    for i in range(1, len(words)):
+        before, place = places[words[i - 1]], places[words[i]]
+        if place < before:
+            if place + 1 != before or words[i - 1] + 1 != words[i]:
+                return False
+            places[words[i - 1]], places[words[i]] = place, before
+            if i > 1 and places[words[i - 2]] > place:
+                return False
+    return True
+
+
+@compiled(inline="always")
+def _run(side: Side, at: _Int, end: _Int) -> _Int:
+    """Number of equal words in order of hash from ``at`` on."""
+    stop = at + 1
+    while stop < end and side.hashes[side.order[stop]] == side.hashes[side.order[at]]:
+        stop += 1
+    return stop - at
 
 
 @compiled()

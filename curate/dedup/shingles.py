@@ -8,8 +8,9 @@ precomposed letter and its parts differ. The classes are those of the Unicode ve
 of the running Python (``unicodedata.unidata_version``).
 
 A shingle is the 64-bit hash of ``ngram`` consecutive units (words, or characters with one blank
-between words). A text of fewer units is one shingle. The unit ``auto`` is 3 characters for a text
-of at most `SHORT` words, else 3 words, with other hashes. Two different shingles in a pair of texts
+between words). A text of fewer units is one shingle. With the unit ``auto``, shingles are 3-grams
+of words for a text of more than `SHORT` words; else the words of up to three letters and the halves
+of longer ones, of which a typing error changes only one. Two different shingles in a pair of texts
 with ``s`` shingles share a hash with a probability of about ``s² / 2^65`` (2e-14 at 1,000), so
 hashes are compared instead of shingles; texts can be constructed that collide.
 """
@@ -61,8 +62,8 @@ _START = np.uint64(0x51_7C_C1_B7_27_22_0A_95)
 _TIMES = np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
 _BASE = np.uint64(0xD6_E8_FE_B8_66_59_FD_93)
 _HALF = np.uint64(32)
-_SHORT_NGRAM, _LONG_NGRAM = 3, 3  # of characters, and of words, with the unit ``auto``
-SHORT = 60  # words: longest text that is compared by characters with the unit ``auto``
+_LONG_NGRAM = 3  # words, with the unit ``auto``
+SHORT = 60  # words: longest text that is compared by halves of words with the unit ``auto``
 _BATCH_BYTES = 1 << 20  # of text: its hashes fit in the cache
 
 
@@ -256,6 +257,51 @@ def _chars(base: int, size: _Int, table: npt.NDArray[np.uint32], out: Hashes, fo
 
 
 @compiled()
+def _halves(base: int, size: _Int, table: npt.NDArray[np.uint32], out: Hashes, found: _Int) -> _Int:
+    """Write the hash of each half of a word of a piece, or of a word of three letters or fewer.
+
+    The letters of a word are kept in ``out`` behind the hashes until it ends.
+    """
+    at: _Int = 0
+    letters: _Int = 0
+    while at <= size:
+        kind = np.uint32(0)
+        if at < size:
+            code, length = decode(base, at)
+            entry = classify(table, code)
+            kind = entry >> _CLASS
+        else:
+            length = 1
+        at += length
+        if kind == 3:
+            continue
+        if letters and kind != 1:
+            found = _write_halves(out, found, letters)
+            letters = 0
+        if kind != 0:
+            out[found + letters] = np.uint64(entry & _LETTER)
+            letters += 1
+        if kind == 2:
+            found = _write_halves(out, found, 1)
+            letters = 0
+    return found
+
+
+@compiled()
+def _write_halves(out: Hashes, found: _Int, letters: _Int) -> _Int:
+    """Replace the letters at ``out[found:]`` by one or two hashes; the new end."""
+    half = letters if letters < 4 else (letters + 1) // 2
+    first, second = _START, _BASE
+    for i in range(half):
+        first = (first ^ out[found + i]) * _TIMES
+    for i in range(half, letters):
+        second = (second ^ out[found + i]) * _TIMES
+    out[found] = first * _BASE if half < letters else first
+    out[found + 1] = second if half < letters else out[found + 1]
+    return found + (2 if half < letters else 1)
+
+
+@compiled()
 def _roll(units: Hashes, count: _Int, ngram: _Int, out: Hashes, at: _Int) -> _Int:
     """Write the hash of each run of ``ngram`` units (of all, if fewer) to ``out``; the new end.
 
@@ -289,7 +335,7 @@ def _shingles(
     chars: bool,
     short: _Int,
 ) -> tuple[Hashes, Offsets]:
-    _, sizes, starts = pieces
+    addresses, sizes, starts = pieces
     longest: _Int = 0
     total: _Int = 0
     for row in rows:
@@ -304,11 +350,10 @@ def _shingles(
         count = _units(pieces, rows[i], table, chars, units)
         size = ngram
         if 0 < count <= short:
-            count, size = _units(pieces, rows[i], table, True, units), _SHORT_NGRAM
+            count, size = 0, 1
+            for at in range(starts[rows[i]], starts[rows[i] + 1]):
+                count = _halves(addresses[at], sizes[at], table, units, count)
         offsets[i + 1] = _roll(units, count, size, out, offsets[i])
-        if count > short > 0:  # three words of one letter are not three letters
-            for at in range(offsets[i], offsets[i + 1]):
-                out[at] ^= _TIMES
     return out[: offsets[-1]].copy(), offsets
 
 

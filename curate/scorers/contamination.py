@@ -1,17 +1,17 @@
-"""Contamination: share of a held-out item's n-grams that occur in a row."""
+"""Contamination: share of a held-out item's words that occur in a row, in the same order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count
+from siftune.curate.dedup.leaks import LONG, Items, items_of, overlaps
 from siftune.curate.dedup.reference_rows import check_against, read_reference
 from siftune.curate.dedup.shingles import shingle
 from siftune.curate.files.source_spec import SourceOption, SourceSpec
@@ -19,34 +19,37 @@ from siftune.curate.rows.chat import Part, part_of, text_of
 
 __all__ = ["Contamination"]
 
-_SHORT: Final = 3  # items of fewer words occur in any text: only an equal text counts
-_HASHES: Final = {"item": pl.UInt32, "hash": pl.UInt64}
-
 
 @dataclass(frozen=True)
 class Contamination:
-    """The largest share of a held-out item's word ``ngram``-grams that a row contains, 0 to 1.
+    """The largest share of a held-out item's words that a row contains, 0 to 1.
 
-    Words are compared without case and punctuation (`curate.dedup.shingles`). An item of fewer than
-    ``ngram`` words is one n-gram, all of it, so that short questions are found as well as long
-    ones: 1 then means that the row contains the whole item. Items of one or two words count only if
-    they are all the text of the row. ``contamination_item`` is the id of the item; of equal
-    overlaps the first item's. A row without the text has null, a row that shares nothing 0 and no
-    item. Paraphrases are not found: that takes embeddings.
+    Words are compared without case and punctuation (`curate.dedup.shingles`). By default the prompt
+    and the answer of a row are both searched for each item's prompt, and for its answer if that has
+    13 words or more. A word counts if it is in an n-gram of ``ngram`` words that the row has too,
+    and that at most 32 items have (coverage: Tülu 3, arXiv:2411.15124). Items of fewer than 13
+    words, a third of the usual benchmarks', have too few n-grams: they count as 1 where a prompt or
+    an answer contains the whole item (four words or more). A text that is nothing but the item,
+    without one word of five or more or two of ten or more, or only five words or more in a row and
+    at least half, counts by the share that it has.
+
+    ``contamination_item`` is the id of the item; of equal shares the first item's. A row without
+    the text has null, a row that shares nothing 0 and no item. Paraphrases are not found: for these
+    use `semantic_dedup` with ``against``.
 
     Not for paraphrases, which share no n-grams: compare embeddings (semantic_dedup with against).
 
     Options:
         against: Held-out rows, in any format that ingest reads: a file, a run folder, or in a
             recipe {path, format, map}.
-        of: Text that is compared with the same text of the held-out rows: the prompt, the response,
-            or both.
-        ngram: Number of words of an n-gram; GPT-3 used 13, most later reports 8 to 13.
+        of: Text that is searched: the prompt for the prompts of the held-out rows, the response for
+            their responses, or each of both for all of these.
+        ngram: Number of words of an n-gram.
     """
 
     against: SourceOption
-    of: Part = "prompt"
-    ngram: Count = 8
+    of: Part = "both"
+    ngram: Count = 5
 
     needs: ClassVar = ("messages",)
     adds: ClassVar = {"contamination_overlap": pl.Float32, "contamination_item": pl.String}
@@ -58,81 +61,53 @@ class Contamination:
 
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
         """Overlap of each row with every held-out item."""
-        text = part_of(batch["messages"], self.of)
-        found = pl.concat([self._overlaps(text, size) for size in self._items.sizes])
-        best = found.sort("row", "overlap", "item", descending=[False, True, False])
-        best = best.unique("row", keep="first")
-        rows = pl.DataFrame({"row": pl.int_range(len(text), dtype=pl.UInt32, eager=True)})
-        joined = rows.join(best, on="row", how="left", maintain_order="left")
-        overlap = pl.when(pl.Series(text.is_not_null())).then(pl.col("overlap").fill_null(0))
-        return joined.select(
-            contamination_overlap=overlap.cast(pl.Float32),
-            contamination_item=self._items.ids.gather(joined["item"]),
+        share, item = np.zeros(batch.height), np.full(batch.height, -1)
+        has_text = np.zeros(batch.height, np.bool_)
+        for side in _sides(self.of):
+            text = part_of(batch["messages"], side)
+            has_text |= text.is_not_null().to_numpy()
+            some, found = overlaps(*shingle(text, 1), self._items)
+            numbers = self._numbers[found]
+            nearer = (some > share) | ((some == share) & (found >= 0) & (numbers < item))
+            share, item = np.where(nearer, some, share), np.where(nearer, numbers, item)
+        ids = self._ids.gather(pl.Series(np.maximum(item, 0)))
+        return pl.select(
+            contamination_overlap=pl.when(pl.Series(has_text)).then(
+                pl.Series(share, dtype=pl.Float32)
+            ),
+            contamination_item=pl.when(pl.Series(item >= 0)).then(ids),
         )
 
-    def _overlaps(self, text: pl.Series, size: int) -> pl.DataFrame:
-        """Row, item and overlap wherever an item whose n-grams have ``size`` words is touched."""
-        rows = _distinct(text, size).rename({"item": "row"})
-        items = self._items.hashes.filter(pl.col("size") == size)
-        if size < _SHORT:
-            words = pl.Series("row", np.flatnonzero(_words(text) == size), dtype=pl.UInt32)
-            rows = rows.join(words.to_frame(), on="row", how="semi")
-        hits = rows.join(items, on="hash").group_by("row", "item").len("hits")
-        shared = hits.join(self._items.totals, on="item")
-        return shared.select("row", "item", overlap=pl.col("hits") / pl.col("total"))
-
     @cached_property
-    def _items(self) -> _Items:
-        table, _ = read_reference(self.against)
-        path = SourceSpec.of(self.against, "against").path
-        return _Items.of(table["id"], text_of(table, self.of), self.ngram, path)
-
-
-@dataclass(frozen=True)
-class _Items:
-    """The held-out texts as n-grams: ``hashes`` (item, hash, size), ``totals`` (item, total)."""
-
-    ids: pl.Series
-    hashes: pl.DataFrame
-    totals: pl.DataFrame
+    def _table(self) -> pl.DataFrame:
+        return read_reference(self.against)[0]
 
     @property
-    def sizes(self) -> list[int]:
-        """The lengths that n-grams of items have, in words."""
-        return sorted(self.hashes["size"].unique().to_list())
+    def _ids(self) -> pl.Series:
+        return self._table["id"]
 
-    @classmethod
-    def of(cls, ids: pl.Series, text: pl.Series, ngram: int, source: str) -> _Items:
-        """The items of ``text``.
+    @cached_property
+    def _texts(self) -> tuple[pl.Series, np.ndarray]:
+        """The texts to search for, and the number of the item of each."""
+        parts = [text_of(self._table, side).alias("text") for side in _sides(self.of)]
+        if self.of == "both":
+            _, offsets = shingle(parts[1], 1)
+            long = pl.Series(np.diff(offsets) >= LONG)
+            parts[1] = parts[1].to_frame().select(pl.when(long).then("text")).to_series()
+        return pl.concat(parts), np.tile(np.arange(self._table.height), len(parts))
 
-        Raises:
-            UsageError: none of them has a word.
-        """
-        parts = list(_by_size(text, ngram))
-        if not parts:
-            raise UsageError(f"contamination: {source} holds no text to compare with")
-        hashes = pl.concat(parts)
-        return cls(ids, hashes, hashes.group_by("item").len("total"))
+    @property
+    def _numbers(self) -> np.ndarray:
+        return self._texts[1]
 
-
-def _by_size(text: pl.Series, ngram: int) -> Iterator[pl.DataFrame]:
-    """Distinct n-grams of each text: of ``ngram`` words, or of all where it has fewer."""
-    sizes = np.minimum(_words(text), ngram)
-    for size in range(1, ngram + 1):
-        at = np.flatnonzero(sizes == size)
-        if len(at):
-            own = _distinct(text.gather(at), size)
-            item = pl.Series(at, dtype=pl.UInt32).gather(own["item"])
-            yield own.with_columns(item=item, size=pl.lit(size, pl.UInt32))
+    @cached_property
+    def _items(self) -> Items:
+        words, offsets = shingle(self._texts[0], 1)
+        if not len(words):
+            path = SourceSpec.of(self.against, "against").path
+            raise UsageError(f"contamination: {path} holds no text to compare with")
+        return items_of(words, offsets, self.ngram)
 
 
-def _words(text: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    _, offsets = shingle(text, 1)
-    return np.diff(offsets)
-
-
-def _distinct(text: pl.Series, size: int) -> pl.DataFrame:
-    """Number of the text and hash of each of its distinct n-grams of ``size`` words."""
-    hashes, offsets = shingle(text, size)
-    item = np.repeat(np.arange(len(text)), np.diff(offsets))
-    return pl.DataFrame({"item": item, "hash": hashes}, schema=_HASHES).unique()
+def _sides(of: Part) -> tuple[Part, ...]:
+    return ("prompt", "response") if of == "both" else (of,)

@@ -85,6 +85,7 @@ LONG = " ".join(f"The river {word} flows past the old town." for word in "abcdef
     [
         ("Who was Carla Bruni of France?", "Who was Carlo Bruni of France?", False),
         ("Who was Albert Einstein of Ulm?", "Who was Albert Einstien of Ulm?", True),
+        ("Is Paris far from London by train?", "Is London far from Paris by train?", False),
         ("What is 12 + 30 of these apples?", "What is 12 - 30 of these apples?", False),
         ("What is 12 + 30 of these apples?", "What is 12 * 30 of these apples?", False),
         ("Name the eight largest of the rivers.", "Name the eighty largest of the rivers.", False),
@@ -153,10 +154,14 @@ def test_ngrams_alone_are_compared_where_asked_for() -> None:
 
 
 def ngrams(text: str) -> set[tuple[str, ...] | str]:
-    """The set of n-grams that the rule compares: strings of a short text, tuples of a long one."""
+    """The set that the rule compares: halves of the words of a short text, else 3-grams."""
     words = re.findall(r"\w+", text.casefold())
-    units: tuple[str, ...] | str = " ".join(words) if len(words) <= 60 else tuple(words)
-    return {units[at : at + 3] for at in range(max(1, len(units) - 2))}
+    if len(words) > 60:
+        return {tuple(words[at : at + 3]) for at in range(len(words) - 2)}
+    short, long = [each for each in words if len(each) < 4], [w for w in words if len(w) > 3]
+    halves = [(len(each) + 1) // 2 for each in long]
+    starts = {f"{each[:half]}-" for each, half in zip(long, halves, strict=True)}
+    return {*short, *starts, *(f"-{each[half:]}" for each, half in zip(long, halves, strict=True))}
 
 
 def variants(random: Random, count: int) -> pl.DataFrame:
