@@ -34,18 +34,26 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 
 _COUNT_SHIFT = np.uint32(28)  # a key is its count, up to 15, and the leading 28 bits of the hash
+_MOST = 15
+_LEVEL_SHIFT, _LEVEL_BITS = np.uint32(23), np.uint32(5)  # of a key with that count, in its hash
+_FINE = np.uint32(10)  # the leading 22 bits of a hash are its place among the counts above 15
 _MAX_BUCKET = 256
 _BATCH = 64
 
 
 def candidates(
-    texts: ShingleSource, threshold: Fraction, max_bucket: int = _MAX_BUCKET
+    texts: ShingleSource,
+    threshold: Fraction,
+    max_bucket: int = _MAX_BUCKET,
+    *,
+    common: bool = False,
 ) -> tuple[Ints, Ints, Ints]:
     """Texts that may have a near-duplicate, the group of each, and texts without a shingle.
 
     Near-duplicates are in one group. If a key is shared by more than ``max_bucket`` smaller texts,
     all texts with that key are put in one group uncompared, so that the work is bounded by texts
-    times keys times ``max_bucket``.
+    times keys times ``max_bucket``. ``common``: shingles (words, not n-grams of them) occur in so
+    many texts that they are also ranked by the number of bits of their count.
     """
     found, counts = Grown(np.uint32, texts.estimate()), Grown(np.int64, len(texts))
     for values, offsets in texts.batches():
@@ -53,23 +61,46 @@ def candidates(
         found.add(halves)
         counts.add(sizes)
     sizes = counts.take()
-    group = join_groups(_ranked(found.take(), sizes, threshold), threshold, max_bucket)
+    group = join_groups(_ranked(found.take(), sizes, threshold, common), threshold, max_bucket)
     near = np.bincount(group, minlength=len(sizes))[group] > 1
     return np.flatnonzero(near), group[near], np.flatnonzero(sizes == 0)
 
 
-def _ranked(halves: Halves, sizes: Ints, share: Fraction) -> RankedKeys:
+def _ranked(halves: Halves, sizes: Ints, share: Fraction, common: bool) -> RankedKeys:
     """The keys of texts that may have a similarity of ``share`` or more to another; in place."""
     table, shift = count_sketch(halves)
     offsets = np.append(0, sizes.cumsum())
-    ends, unshared = _rank(halves, offsets, table, shift, share.numerator, share.denominator)
+    levels = _levels(halves, table, shift) if common else np.empty(0, np.uint8)
+    limits = (share.numerator, share.denominator)
+    ends, unshared = _rank(halves, offsets, table, shift, levels, *limits)
     halves.resize(ends[-1], refcheck=False)
     return RankedKeys(halves, ends, sizes, unshared)
 
 
 @compiled()
+def _levels(values: Halves, table: Bytes, shift: np.uint32) -> Bytes:
+    """Bits of the number of values whose count is 15 or more, by the leading bits of the value."""
+    counts = np.zeros(1 << 22, np.uint32)
+    for i in range(len(values)):
+        slot = np.int64(values[i] >> shift)
+        if (table[slot >> 1] >> ((slot & 1) * 4)) & 15 == _MOST:
+            counts[values[i] >> _FINE] += np.uint32(1)
+    levels = np.zeros(len(counts), np.uint8)
+    for at in range(len(counts)):
+        while counts[at] >> levels[at]:
+            levels[at] += 1
+    return levels
+
+
+@compiled()
 def _rank(
-    values: Halves, offsets: Offsets, table: Bytes, shift: np.uint32, up: _Int, down: _Int
+    values: Halves,
+    offsets: Offsets,
+    table: Bytes,
+    shift: np.uint32,
+    levels: Bytes,
+    up: _Int,
+    down: _Int,
 ) -> tuple[Offsets, Ints]:
     """Sorted keys of the shared shingles of each text, in place; see `RankedKeys`."""
     ends, unshared = np.zeros_like(offsets), np.zeros(len(offsets) - 1, np.int64)
@@ -87,7 +118,11 @@ def _rank(
             for at in range(len(one)):
                 slot = np.int64(one[at] >> shift)
                 count = (table[slot >> 1] >> ((slot & 1) * 4)) & 15
-                keys[kept] = np.uint32(count) << _COUNT_SHIFT | one[at] >> np.uint32(4)
+                lower = one[at] >> np.uint32(4)
+                if count == _MOST and len(levels):
+                    level = np.uint32(levels[one[at] >> _FINE])
+                    lower = level << _LEVEL_SHIFT | lower >> _LEVEL_BITS
+                keys[kept] = np.uint32(count) << _COUNT_SHIFT | lower
                 kept += count != 1
             _sort(keys[:kept], spare, places)
             for at in range(kept):

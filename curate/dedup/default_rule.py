@@ -120,7 +120,7 @@ def cover_copies(
             for table, keys in zip(tables, np.split(marks, [height]), strict=True)
         ]
     )
-    near, group, empty = candidates(texts, threshold)
+    near, group, empty = candidates(texts, threshold, common=True)
     parts = _parts(tables, words) if part == "both" else None
     if parts is not None and len(parts.part):
         near, group = _joined(len(texts), near, group, parts)
