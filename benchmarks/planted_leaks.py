@@ -52,7 +52,9 @@ def lacking(item: str, _: Row, random: Random) -> str:
 def repunctuated(item: str, _: Row, random: Random) -> str:
     """The item in capitals or small letters, with other punctuation."""
     text = item.upper() if random.random() < 0.5 else item.lower()
-    return text.translate(str.maketrans({",": " ", ".": " -", "?": "!", "'": "’", '"': ""}))
+    for sign, other in ((",", " "), (".", " -"), ("?", "!"), ("'", "’"), ('"', "")):
+        text = text.replace(sign, other)
+    return text
 
 
 KINDS: Final[Mapping[str, Callable[[str, Row, Random], str]]] = {
@@ -83,7 +85,8 @@ def main() -> None:
     for name, threshold in (("false alarms", each) for each in THRESHOLDS):
         count = int((untouched >= threshold).sum())
         print(f"{name} at {threshold}: {count} of {len(rows)}, {interval(count, len(rows))}")
-    leaks, kinds = [], defaultdict(list)
+    leaks: list[Row] = []
+    kinds: dict[str, list[int]] = defaultdict(list)
     for kind, change in KINDS.items():
         for side in ("instruction", "output"):
             for item in random.sample(items, len(items) // 4):
@@ -105,13 +108,18 @@ def main() -> None:
 def scores(rows: list[Row], items: list[str], options: Mapping[str, object]) -> np.ndarray:
     """The overlap of each row."""
     with tempfile.TemporaryDirectory() as folder:
-        written = {"rows": rows, "items": [{"prompt": text} for text in items]}
+        written: dict[str, list[Row]] = {
+            "rows": rows,
+            "items": [{"prompt": text} for text in items],
+        }
         for name, lines in written.items():
             text = "".join(json.dumps(dict(line)) + "\n" for line in lines)
             Path(folder, f"{name}.jsonl").write_text(text, "utf-8")
         against = {"path": f"{folder}/items.jsonl", "format": "prompt_only"}
         scorer = build("curate.scorers", "contamination", {"against": against, **options})
-        return scorer(read_rows(f"{folder}/rows.jsonl")[0])["contamination_overlap"].to_numpy()
+        found = scorer(read_rows(f"{folder}/rows.jsonl")[0])
+        shares: np.ndarray = found["contamination_overlap"].to_numpy()
+        return shares
 
 
 if __name__ == "__main__":

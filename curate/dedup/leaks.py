@@ -171,7 +171,8 @@ def _better(share: float, item: _Int, other_share: float, other: _Int) -> tuple[
 @compiled()
 def _as_whole(text: Hashes, items: Items) -> tuple[float, _Int]:
     """An item that is all of the text, but for words that the text lacks."""
-    best, found = 0.0, np.int64(-1)
+    best = 0.0
+    found: _Int = np.int64(-1)
     if 0 < len(text) < max(LONG, items.ngram):
         key = _gram(text, 0, len(text))
         at = _first(items.wholes, key)
@@ -186,7 +187,8 @@ def _as_whole(text: Hashes, items: Items) -> tuple[float, _Int]:
 @compiled()
 def _inside(text: Hashes, items: Items) -> tuple[float, _Int]:
     """A short item that occurs in the text."""
-    best, found = 0.0, np.int64(-1)
+    best = 0.0
+    found: _Int = np.int64(-1)
     if len(items.starts.keys) == 0:
         return best, found
     for place in range(len(text) - _INSIDE + 1):
@@ -222,12 +224,14 @@ def _hits(text: Hashes, items: Items, hits: Hashes) -> tuple[_Int, Hashes]:
 @compiled()
 def _covered(hits: Hashes, items: Items) -> tuple[float, _Int]:
     """The item of which the sorted ``hits`` cover the largest share, and the share."""
-    best, found = 0.0, np.int64(-1)
-    covered, end, item = 0, 0, np.int64(-1)
+    best = 0.0
+    found: _Int = np.int64(-1)
+    item: _Int = np.int64(-1)
+    covered, end = np.int64(0), np.int64(0)
     for hit in hits:
         place = np.int64(hit & _LOWER)
         if np.int64(hit >> _HALF) != item:
-            item, covered, end = np.int64(hit >> _HALF), 0, 0
+            item, covered, end = np.int64(hit >> _HALF), np.int64(0), np.int64(0)
         covered += place + items.ngram - max(place, end)
         end = place + items.ngram
         size = items.offsets[item + 1] - items.offsets[item]

@@ -1,4 +1,4 @@
-"""Guard of near-duplicates: rows that say different things in nearly the same words are no copies.
+"""Guard of near-duplicates: rows with other numbers, names or words in a prompt are no copies.
 
 Two rows pass if
 

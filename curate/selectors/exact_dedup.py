@@ -20,7 +20,7 @@ from siftune.curate.rows.expressions import reads_of
 
 __all__ = ["ExactDedup"]
 
-Normalise: TypeAlias = Literal["none", "whitespace", "text"]
+Normalise: TypeAlias = Literal["none", "whitespace", "text", "words"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,10 @@ class ExactDedup:
 
     ``normalise``: ``none`` compares byte for byte; ``whitespace`` joins the turns by a blank line,
     strips the ends and replaces each run of whitespace by one blank; ``text`` also applies Unicode
-    NFKC and lower-cases; of ``content``, the text of ``both`` is what is normalised. Of equal rows
-    the one of the source preferred most survives, then the best score ``by``, then that of the
-    smaller digest. A row equal to one of ``against`` is dropped as
+    NFKC and lower-cases; ``words`` also leaves out punctuation (but a point or comma between two
+    digits, and signs such as ``+`` and ``=``); of ``content``, the text of ``both`` is what is
+    normalised. Of equal rows the one of the source preferred most survives, then the best score
+    ``by``, then that of the smaller digest. A row equal to one of ``against`` is dropped as
     ``exact_duplicate_of_reference``.
 
     Not for copies with typos or edits: take minhash_dedup.
@@ -45,7 +46,7 @@ class ExactDedup:
         of: Content that is compared: all of it with roles and labels (content), or the text of the
             prompt, the response or both.
         normalise: What is ignored: nothing (none), whitespace, or also case and Unicode forms
-            (text).
+            (text), or punctuation, too (words).
         by: Column with a score by which, of duplicates, the best row survives, or an expression of
             columns; none takes the smaller digest.
         descending: Take larger values of ``by`` as better; false takes smaller ones.
@@ -137,8 +138,12 @@ def _alike(table: pl.DataFrame, reference: pl.DataFrame) -> bool:
 
 
 def _normalised(text: pl.Series, how: Normalise) -> pl.Series:
-    if how == "text":
+    if how in ("text", "words"):
         text = text.str.normalize("NFKC").str.to_lowercase()
+    if how == "words":
+        text = text.str.replace_all("['’]", "").str.replace_all(r"(\d)[.,](\d)", "${1}_$2")
+        text = text.str.replace_all(r"[^\p{L}\p{M}\p{N}\p{S}_]+", " ").str.strip_chars()
+        return text.to_frame().select(pl.when(pl.first() != "").then(pl.first())).to_series()
     if how != "none":
         text = text.str.replace_all(r"\s+", " ").str.strip_chars()
     return text

@@ -56,6 +56,18 @@ class MinHashDedup:
     From best to worst, a row is dropped if a row kept before it is at least ``threshold`` similar.
     So every dropped row names such a survivor, and no two survivors are that similar.
 
+    The default rule suits instructions. Rows of up to 60 words are compared by the halves of their
+    words, longer ones by 3-grams of words, so typing errors, swapped and missing words leave a
+    short row similar; a guard keeps rows that differ in a number, a name, a negation or in a word
+    of the prompt (`curate.dedup.row_guard`: then a pair is no near-duplicate, whatever its
+    similarity). Also, an answer that is a part of another one to the same prompt is a
+    near-duplicate (``match: part`` in the detail, `curate.dedup.whole_answers`). Without a score
+    the whole row survives: not one that is cut off, or that has words around its answer such as *I
+    hope this helps!*; then the longest. Names and negations are found in English texts.
+
+    With ``ngram`` (or ``unit: char``, ``index`` or ``candidates: minhash``, then 5) n-grams alone
+    are compared: no guard, no parts, and the smaller digest survives.
+
     ``candidates`` is how pairs to verify are found. ``exact`` misses none: a prefix-filter join
     (`curate.dedup.prefix_filter`) on the rarest shingles, no signature needed, and faster on word
     n-grams. ``minhash`` takes texts that agree in all ``rows_per_band`` hashes of one of ``bands``
@@ -67,10 +79,10 @@ class MinHashDedup:
     words (or characters, ``unit``) make a shingle; a shorter text is one shingle. Rows of a source
     preferred more survive, then the best score ``by``, then those of the smaller digest. Words
     are letters, marks, numbers and ``_``, case-folded and not normalised otherwise: a letter with a
-    separate accent is a different letter (`exact_dedup` with ``normalise: text`` makes them equal).
-    A row without a word in ``of`` (signs, emoji) is kept as ``not_comparable``; `exact_dedup`
-    compares those too. Tool calls are text (name and arguments), and rows whose calls differ are no
-    near-duplicates, however much of their text is the same.
+    separate accent is a different letter (`exact_dedup` with ``normalise: words`` makes them
+    equal). A row without a word in ``of`` (signs, emoji) is kept as ``not_comparable``, but
+    `exact_dedup` compares those too. Tool calls are text (name and arguments), and rows whose calls
+    differ are no near-duplicates, however much of their text is the same.
 
     ``against`` is a reference (a rows table, a run folder, a raw file, or ``{path, format, map}``):
     a row near one of its rows is dropped as ``near_duplicate_of_reference``, with its id and
@@ -84,10 +96,10 @@ class MinHashDedup:
     Options:
         threshold: Jaccard similarity, from 0 to 1, from which on two rows are duplicates.
         of: Text that is compared: the prompt, the response, or both.
-        ngram: Number of words (or characters) of an n-gram.
+        ngram: Number of words (or characters) of an n-gram; none compares by the default rule.
         unit: Unit of the n-grams.
         by: Column with a score by which, of duplicates, the best row survives, or an expression of
-            columns; none takes the smaller digest.
+            columns; none takes the whole one, or with ``ngram`` the smaller digest.
         descending: Take larger values of ``by`` as better; false takes smaller ones.
         prefer_source: Sources whose rows survive those of all others, the first source first.
         against: Reference rows, a file, a run folder or {path, format, map}: rows that duplicate

@@ -90,6 +90,13 @@ def test_normalising_says_what_counts_as_equal(normalise: str, dropped: list[str
     assert [row for row, (reason, _) in answer.items() if reason == "exact_duplicate"] == dropped
 
 
+def test_words_are_equal_whatever_the_case_and_punctuation() -> None:
+    rows = chats(["It's 3.5 m, isn't it?", "its 3.5 M isnt it", "Its 35 m, isn't it?", "!", "?"])
+    answer = told("exact_dedup", rows, of="response", normalise="words")
+    reasons = ["survivor", "exact_duplicate", "unique", "not_comparable", "not_comparable"]
+    assert [reason for reason, _ in answer.values()] == reasons
+
+
 def test_the_prompt_alone_can_be_compared() -> None:
     rows = chats(["one", "two"])
     assert told("exact_dedup", rows, of="prompt")["f:2"] == equal("f:1")
