@@ -34,7 +34,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "length": [{}, {"tokenizer": "EMBEDDER", "of": "prompt"}],
     "judge_rating": [{**JUDGE, "task": "deita_quality"}, {**JUDGE, "task": "ultrafeedback"}],
     "judgement": [JUDGE],
-    "perplexity": [{"model": "LM"}, {"model": "LM", "template": "chat"}],
+    "perplexity": [{"model": "LM"}],
     "tags": [JUDGE],
 }
 """Options to try, for scorers that cannot do without or have more than one way to work.

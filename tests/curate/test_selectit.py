@@ -15,7 +15,7 @@ from siftune.curate.scorers.selectit import SelectIT
 from siftune.curate.text.language_model import CausalLM
 from tests.curate.lm_reference import BOT, USER, Chat, table
 
-OPTIONS = [{"model": "LM", "precision": "bf16", "prompts": 2}]
+OPTIONS = [{"model": "LM", "precision": "bf16", "prompts": 1}]
 
 ASKED: Chat = [(USER, "Name a colour."), (BOT, "Blue.")]
 OTHER: Chat = [(USER, "Name a king."), (BOT, "Hello.")]
