@@ -154,7 +154,7 @@ def test_a_preferred_source_that_is_none_is_refused_with_those_there_are(tmp_pat
         ({"select": "top_k", "by": "heuristic_urls", "rows": 1}, "did you mean heuristics_urls?"),
         ({"select": "top_k", "by": "lenght_words", "rows": 1}, "scorer length adds such columns"),
         ({"select": "longest", "by": "chosen_lenght.mean", "rows": 1}, "scorer length adds such"),
-        ({"select": "top_k", "by": "quality", "rows": 1}, "heuristics_urls and 12 more; a field"),
+        ({"select": "top_k", "by": "quality", "rows": 1}, "heuristics_urls and 14 more; a field"),
         (
             {"select": "top_k", "by": "quality", "rows": 1},
             "'quality' of the raw rows is extra.qual",
