@@ -14,9 +14,9 @@ from siftune.curate.rows.budget import Budget
 from siftune.curate.rows.columns import Reader, base_column
 from siftune.curate.rows.decisions import decide, decide_some, details, draws, tie_order
 from siftune.curate.rows.expressions import needs_of, reads_of, scores
-from siftune.curate.vectors.kmeans import kmeans
-from siftune.curate.vectors.nearest_centers import Device, on_gpu
-from siftune.curate.vectors.unit_vectors import Vectors, vector_column, vectors_of
+from siftune.curate.vectors.kmeans import cluster_rows
+from siftune.curate.vectors.nearest_centers import Device
+from siftune.curate.vectors.unit_vectors import vector_column, vectors_of
 
 __all__ = ["ClusterBalanced"]
 
@@ -77,7 +77,9 @@ class ClusterBalanced(Budget):
             return decide([False] * table.height, "not_scored")
         rows = table.select("id", "digest")[vectors.rows]
         best = tie_order(rows, found.gather(vectors.rows), descending=self.by is not None)
-        cluster = self._clusters(vectors, draws(rows, -1 - self.seed).to_numpy())
+        cluster, _ = cluster_rows(
+            rows, vectors.units, self.clusters, self.iterations, self.seed, self.device
+        )
         rank, size = _ranks(cluster, best)
         place = np.empty(len(best), dtype=np.int64)
         place[best] = np.arange(len(best))
@@ -90,13 +92,6 @@ class ClusterBalanced(Budget):
             reason=pl.when("keep").then(pl.lit("selected")).otherwise(pl.lit("over_quota"))
         )
         return decide_some(table.height, decided)
-
-    def _clusters(self, vectors: Vectors, drawn: np.ndarray) -> np.ndarray:
-        height = len(vectors.rows)
-        count = min(height, self.clusters or max(1, round((height / 2) ** 0.5)))
-        starts = np.argsort(drawn, kind="stable")[:count]
-        gpu = on_gpu(self.device, float(vectors.units.size) * count * self.iterations)
-        return kmeans(vectors.units, starts, self.iterations, gpu)[0]
 
 
 def _ranks(cluster: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

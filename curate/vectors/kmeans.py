@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 from scipy import sparse
 
-from siftune.curate.vectors.nearest_centers import NearestCenters
+from siftune.curate.rows.decisions import draws
+from siftune.curate.vectors.nearest_centers import Device, NearestCenters, on_gpu
 from siftune.curate.vectors.unit_vectors import on_grid, slices
 
-__all__ = ["kmeans"]
+__all__ = ["cluster_rows", "kmeans"]
+
+
+def cluster_rows(
+    rows: pl.DataFrame,
+    units: np.ndarray,
+    clusters: int | None,
+    iterations: int,
+    seed: int,
+    device: Device,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cluster of each of ``units``, the vectors of ``rows``, and the centres.
+
+    The first centres are rows drawn by their own content and ``seed``. Where ``clusters`` is None
+    their number is the square root of half the number of rows (CaR, arXiv:2402.18191).
+    """
+    height = len(units)
+    if not height:
+        return np.empty(0, dtype=np.int64), np.empty((0, units.shape[1]), dtype=np.float32)
+    count = min(height, clusters or max(1, round((height / 2) ** 0.5)))
+    starts = np.argsort(draws(rows, -1 - seed).to_numpy(), kind="stable")[:count]
+    gpu = on_gpu(device, float(units.size) * count * iterations)
+    return kmeans(units, starts, iterations, gpu)
 
 
 def kmeans(

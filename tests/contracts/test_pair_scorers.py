@@ -1,4 +1,4 @@
-"""What is true of every scorer of preference pairs that asks no judge."""
+"""What is true of every scorer of preference pairs that asks no judge, and of whole tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _WORDS = (
 
 def _is_of_pairs(name: str) -> bool:
     found = registry.declared("curate.scorers", name)
-    return "whole" in found or "chosen" in found.get("content", ())
+    whole = "whole" in found and "messages" not in found.get("needs", ())
+    return whole or "chosen" in found.get("content", ())
 
 
 CASES = [
@@ -74,6 +75,11 @@ def pairs() -> pl.DataFrame:
         pl.Series("margin", [None if at % 9 == 4 else (at % 5) - 2.0 for at in range(height)]),
         pl.Series(
             "other_margin", [float("nan") if at == 3 else at % 3 - 0.5 for at in range(height)]
+        ),
+        pl.Series(
+            "embedding",
+            [None if at % 9 == 5 else [float(at % 7), at % 5 - 2.0, 1.0] for at in range(height)],
+            dtype=pl.Array(pl.Float32, 3),
         ),
         pl.Series("votes", [["first", "second", "tie"][: at % 4] for at in range(height)]),
     )
@@ -127,6 +133,7 @@ def test_without_a_text_or_a_number_there_is_no_score_and_never_nan(
             ),
             *(pl.lit(None, pl.Float64).alias(one) for one in ("margin", "other_margin")),
             pl.lit(None, pl.List(pl.String)).alias("votes"),
+            pl.lit(None, pl.Array(pl.Float32, 3)).alias("embedding"),
         )
     )
     assert scorer(nothing).null_count().row(0) == (3,) * scores.width

@@ -222,6 +222,7 @@ _REQUIRED = {
     **dict.fromkeys(("judge_rating", "judgement", "tags"), ("--judge", "MODEL")),
     **dict.fromkeys(("judge_pairwise", "judge_ranking"), ("--judge", "MODEL")),
     "classifier": ("--model", "CLASSIFIER"), "tss": ("--against", "ROWS"),
+    **dict.fromkeys(("dsir", "target_similarity"), ("--against", "ROWS")),
     "nuggets": ("--against", "ROWS", "--model", "MODEL"),
     "rds_round_robin": ("--against", "ROWS", "--rows", 3),
     "mixture": ("--rows", 3), "pareto": ("--by", "length_chars", "--rows", 3),
