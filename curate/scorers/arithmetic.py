@@ -31,6 +31,8 @@ class Arithmetic:
     ``arithmetic_wrong_share`` is null without an equation; ``arithmetic_first_wrong`` is the first
     wrong equation. A row without the text has null.
 
+    Not for word problems set up wrongly: it checks equations, not what they are about.
+
     Options:
         of: Text that is checked: the prompt, the response, or both.
     """

@@ -42,6 +42,8 @@ class Reasoning:
     An answer without a block has 0 words of reasoning and no flag. A row without an answer has
     null.
 
+    Not for comparing lengths over domains: sums take fewer words than proofs.
+
     Options:
         loop_share: Share of repeated 8-grams from which on a trace is a loop.
     """

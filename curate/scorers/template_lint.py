@@ -46,6 +46,8 @@ class TemplateLint:
     A play has turn marks and a page about HTML has entities: read some rows before dropping them
     with the flags selector. The patterns run in linear time. A row without the text has null.
 
+    Not for rows about templates or HTML, where such text is the topic.
+
     Options:
         of: Text that is searched: the prompt, the response, or both.
     """
