@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -56,7 +56,7 @@ class Reasoning:
             *("empty", "late", "loop", "no_answer", "no_final", "several", "unclosed", "unopened"),
         )
     }
-    adds: ClassVar = {
+    adds: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
         "reasoning_words": pl.UInt32,
         "reasoning_answer_words": pl.UInt32,
         "reasoning_repeated": pl.Float32,
