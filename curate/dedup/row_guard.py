@@ -32,7 +32,7 @@ from siftune.curate.dedup.text_pieces import Pieces
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.pointers import byte
 
-__all__ = ["NO_GUARD", "SHORT", "Guard", "allows", "allows_meaning", "guard_of"]
+__all__ = ["NO_GUARD", "SHORT", "Guard", "allows", "guard_of"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 _Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -92,24 +92,6 @@ def allows(guard: Guard, x: _Int, y: _Int) -> bool:
 
 
 @compiled()
-def allows_meaning(guard: Guard, left: Ints, right: Ints) -> npt.NDArray[np.bool_]:
-    """Mask of the pairs of rows with other words of which only one has names or numbers of its own.
-
-    The numbers in the prompts, and the negations of both, are the same.
-    """
-    found = np.zeros(len(left), np.bool_)
-    for at in range(len(left)):
-        x, y = left[at], right[at]
-        found[at] = (
-            _marks_agree(guard.prompt, x, y, 0)
-            and _misspelt(guard.prompt, x, y, NAME | NUMBER)
-            and _misspelt(guard.answer, x, y, NAME | NUMBER)
-            and _marks_of_one(guard.answer, x, y)
-        )
-    return found
-
-
-@compiled()
 def _marks_agree(side: Side, x: _Int, y: _Int, block: _Int) -> bool:
     """The same marks in order; or, with ``block``, those of one at an end of the other's."""
     one, other = side.offsets[x], side.offsets[y]
@@ -126,21 +108,6 @@ def _marks_agree(side: Side, x: _Int, y: _Int, block: _Int) -> bool:
     if (other_end - other) - (one_end - one) < block:
         return False
     return bool((a == b[: len(a)]).all() or (a == b[len(b) - len(a) :]).all())
-
-
-@compiled()
-def _marks_of_one(side: Side, x: _Int, y: _Int) -> bool:
-    """Whether at most one text has marks that the other has less often."""
-    a = np.sort(side.marks[side.offsets[x] : side.offsets[x + 1]])
-    b = np.sort(side.marks[side.offsets[y] : side.offsets[y + 1]])
-    a, b = a[a != 0], b[b != 0]
-    i, j, common = 0, 0, 0
-    while i < len(a) and j < len(b):
-        common += a[i] == b[j]
-        up, down = a[i] <= b[j], b[j] <= a[i]
-        i += up
-        j += down
-    return bool(common == len(a) or common == len(b))
 
 
 @compiled()
