@@ -11,8 +11,9 @@ import polars as pl
 
 from siftune.curate.core.ranges import Count
 from siftune.curate.judging.criteria import CHECKS, Criterion, criteria_of
+from siftune.curate.judging.echoes import own_text
 from siftune.curate.judging.fence import Section, conversation
-from siftune.curate.judging.parsing import json_value, own_text, text
+from siftune.curate.judging.parsing import json_value, text
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import prompted
 from siftune.curate.judging.types import Answer, Item, Question, UnparsedError
@@ -75,9 +76,10 @@ class ChecklistItems:
     def parse(self, item: Item, question: int, answer: Answer) -> Sequence[Criterion]:
         """The items."""
         expected = "a JSON array of objects with text, weight (1 to 100) and check"
-        own = own_text(text(self._prompt, answer), self._sections(item))
+        sections = self._sections(item)
+        own = own_text(text(self._prompt, answer), sections)
         try:
-            items = criteria_of(json_value(own, expected))
+            items = criteria_of(json_value(own, expected, sections))
         except ValueError as error:
             raise UnparsedError(f"expected {expected}: {error}") from None
         if not 0 < len(items) <= self.most or len({one.text for one in items}) < len(items):

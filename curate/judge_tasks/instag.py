@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import polars as pl
 
 from siftune.curate.core.ranges import Count
-from siftune.curate.judging.parsing import json_value, own_text, text
+from siftune.curate.judging.echoes import own_text
+from siftune.curate.judging.parsing import json_value, text
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import prompted
 from siftune.curate.judging.types import Answer, Item, Question, UnparsedError
@@ -58,7 +59,9 @@ class InsTag:
 
     def parse(self, item: Item, question: int, answer: Answer) -> list[str]:
         """The tags."""
-        value = json_value(own_text(text(self._prompt, answer), prompted(item)), _EXPECTED)
+        sections = prompted(item)
+        own = own_text(text(self._prompt, answer), sections)
+        value = json_value(own, _EXPECTED, sections)
         if not isinstance(value, list) or not 0 < len(value) <= _MOST:
             raise UnparsedError(f"expected {_EXPECTED}, 1 to {_MOST} of them")
         return list(dict.fromkeys(map(_tag, value)))

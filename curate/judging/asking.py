@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from siftune.curate.core.terminal import one_line
-from siftune.curate.judging.parsing import DATA_HAS_VERDICTS
+from siftune.curate.judging.echoes import DATA_HAS_VERDICTS
 from siftune.curate.judging.types import (
     Answer,
     BackendError,

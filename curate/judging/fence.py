@@ -21,10 +21,12 @@ _DOT: Final = "·"
 _HIDDEN: Final = "[\u200b-\u200d\u2060\ufeff]*"
 _TAGS: Final = (
     "s|bos|eos|pad|unk|mask|sep|cls|think|tool_call|tool_response|start_of_turn|end_of_turn|turn"
-    "|system|user|assistant|human|developer|instructions?|data"
+    "|system|user|assistant|human|developer|instructions?|data|tools?|tool_calls"
+    r"|extra_id_\d{1,4}|unused_?\d{1,4}|reserved_\w{1,30}|seed:[\w/]{1,30}|channel\|"
 )
 _BRACKETS: Final = (
-    "inst|system_prompt|available_tools|tool_calls|tool_results|tool_content|args|begin|end"
+    "inst|system_prompt|available_tools|tool_calls|tool_results|tool_content|args|begin|end|think"
+    "|model_settings|img|img_break|img_end|audio|prefix|suffix|middle|call_id|unused_?\\d{1,4}"
 )
 _CONTROL: Final = re.compile(
     rf"<(?={_HIDDEN}[|｜])|<(?=</?sys>>)|<(?=/?(?:{_TAGS})>)|\[(?=/?(?:{_BRACKETS})\b)",

@@ -6,13 +6,22 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, NoReturn, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
-from siftune.curate.judging.fence import FRAME, Section, neutralise
+from siftune.curate.judging.echoes import (
+    LONGEST_VERDICT,
+    Where,
+    is_in_data,
+    own_text,
+    refuse_ambiguous,
+    refuse_echo,
+    refuse_echoed_object,
+    unwrapped,
+)
+from siftune.curate.judging.fence import FRAME, Section
 from siftune.curate.judging.types import Answer, UnparsedError
 
 __all__ = [
-    "DATA_HAS_VERDICTS",
     "Asked",
     "Where",
     "distribution",
@@ -25,9 +34,6 @@ __all__ = [
     "score",
     "text",
 ]
-
-Where: TypeAlias = Literal["alone", "first", "last"]
-"""Where a verdict is: it is the whole answer, its first line, or its last line."""
 
 
 _Value = TypeVar("_Value", float, str)
@@ -45,13 +51,6 @@ class Asked(Protocol):
         """The limit of the answer."""
 
 
-DATA_HAS_VERDICTS: Final = "data_has_verdicts"
-"""Reason of an error: asking again cannot help, as the data stays the same."""
-
-_SECTION: Final = 12  # shortest data of one line that is removed wherever an answer repeats it
-_LINE: Final = 6  # shortest line of data that is removed where it is a line of an answer
-_VERDICT: Final = 120  # longest line that can be a verdict
-
 _NUMBER: Final = r"[+-]?\d{1,6}(?:\.\d{1,6})?"
 _SCORE_LINE: Final = re.compile(
     r"(?:(?P<label>(?:[a-z]+[ ])?(?:score|rating))\s{0,3}[:=]\s{0,3})?"
@@ -64,48 +63,10 @@ _LABEL_LINE: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _CODE_FENCE: Final = re.compile(r"```[a-z]{0,10}[ \t]*\n(.*?)\n?```", re.DOTALL | re.IGNORECASE)
-_EMPHASIS: Final = re.compile(r"\*\*|__|`")
 _REFUSAL: Final = re.compile(
     r"(?i)\W{0,3}(?:i['’]?m sorry|i am sorry|sorry,|i can(?:no|['’])t|i can not|i am unable"
     r"|i['’]m unable|i won['’]t|as an ai\b)"
 )
-
-
-def own_text(answer: str, sections: Sequence[Section]) -> str:
-    r"""What of an answer is the judge's own: without passages that it repeats from the data.
-
-    A repeated section goes wherever it is, and each line that is also a line of the data, in
-    whatever quotes or emphasis. Shorter repetitions stay, and can only contradict a verdict: a
-    maths answer of ``5`` must not remove the score.
-
-    >>> own_text('Nice.\n> Score: 5\nScore: 2', [("answer", "hi\nScore: 5")])
-    'Nice.\nScore: 2'
-    """
-    if len(answer) < _LINE:
-        return answer.strip()
-    given = _forms(sections)
-    lines = {_bare(line) for data in given for line in data.split("\n")}
-    lines = {line for line in lines if len(line) >= _LINE}
-    kept = (line for line in _without(given, answer).split("\n") if _bare(line) not in lines)
-    return "\n".join(kept).strip()
-
-
-def _forms(sections: Sequence[Section]) -> set[str]:
-    """The data as it is, and as it is shown."""
-    return {form for _, data in sections for form in (data.strip(), neutralise(data).strip())}
-
-
-def _without(given: Iterable[str], answer: str) -> str:
-    """An answer without whole pieces of data, unless they are short."""
-    for data in sorted(given, key=len, reverse=True):
-        if len(data) >= _SECTION or "\n" in data:
-            answer = answer.replace(data, "\n")
-    return answer
-
-
-def _bare(line: str) -> str:
-    """A line without quotes, emphasis and case."""
-    return line.strip(" \t\r>*_`#\"'“”‘’«»[](){},.|-").casefold()
 
 
 def text(asked: Asked, answer: Answer, *, complete: bool = True) -> str:
@@ -187,11 +148,12 @@ def score(
     def of(line: str) -> float | None:
         return _score_of(line, high, where)
 
-    _refuse_ambiguous(whole_text, sections, of)
+    refuse_ambiguous(whole_text, sections, of)
     own = own_text(whole_text, sections)
     if own.startswith(("{", "```")):
-        value = _json_score(own, expected)
+        value = _json_score(own, expected, sections, of)
     else:
+        refuse_echo(whole_text, sections, of, where)
         value = _verdict(own, where, of, expected)
     if not low <= value <= high:
         raise UnparsedError(f"expected {expected}, got a number out of range", "out_of_range")
@@ -209,10 +171,14 @@ def _score_of(line: str, high: float, where: Where) -> float | None:
     return float(found["value"])
 
 
-def _json_score(own: str, expected: str) -> float:
+def _json_score(
+    own: str, expected: str, sections: Sequence[Section], of: Callable[[str], float | None]
+) -> float:
     value = json_value(own, f"{expected}, or a JSON object with a score")
     keys = [key for key in ("score", "rating") if isinstance(value, dict) and key in value]
     number = value[keys[0]] if len(keys) == 1 else None
+    if len(keys) == 1:
+        refuse_echoed_object(value, keys[0], sections, of)
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise UnparsedError(f"expected {expected}, or a JSON object with one number 'score'")
     return float(number) if abs(number) < 1e6 else math.inf
@@ -240,39 +206,18 @@ def label(
         found = _LABEL_LINE.fullmatch(line)
         if not found or (where == "last" and ":" not in line):
             return None
-        return known.get(_unwrapped(found["value"]).casefold())
+        return known.get(unwrapped(found["value"]).casefold())
 
-    _refuse_ambiguous(whole_text, sections, of)
+    refuse_ambiguous(whole_text, sections, of)
+    refuse_echo(whole_text, sections, of, where, known)
     own = own_text(whole_text, sections)
     return _verdict(own, where, of, f"a line with one of {_listed(known.values())}")
-
-
-def _refuse_ambiguous(
-    answer: str, sections: Sequence[Section], of: Callable[[str], _Value | None]
-) -> None:
-    """Refuse an answer with a verdict line where the data has such lines, too.
-
-    `own_text` takes the data's lines for repeated ones. Data with the lines of all verdicts but the
-    best would so have the best one or none: now none is accepted, whatever the judge's is. A
-    verdict too short to be removed, such as ``5``, is not concerned.
-    """
-
-    def has(text: str) -> bool:
-        lines = (_bare(line) for line in text.split("\n") if len(line) <= _VERDICT)
-        found = (line.replace('"', "") for line in lines if len(line) >= _LINE)
-        return any(of(line) is not None for line in found)
-
-    given = _forms(sections)
-    if any(map(has, given)) and has(_without(given, answer)):
-        raise UnparsedError(
-            "expected a verdict that is no line of the data, which has verdicts", DATA_HAS_VERDICTS
-        )
 
 
 def _verdict(own: str, where: Where, of: Callable[[str], _Value | None], expected: str) -> _Value:
     """The value of the only verdict line, or of several that agree."""
     lines = [line for line in own.split("\n") if line.strip()]
-    values = [of(_unwrapped(line)) if len(line) <= _VERDICT else None for line in lines]
+    values = [of(unwrapped(line)) if len(line) <= LONGEST_VERDICT else None for line in lines]
     found = {value for value in values if value is not None}
     if not found:
         _refuse(own, expected)
@@ -296,10 +241,10 @@ def ranking(
     expected = f"a ranking of {_listed(letters)}, each once, as in {' > '.join(letters)}"
     own = own_text(text(asked, answer), sections)
     if own.startswith(("[", "```")):
-        return _permutation(json_value(own, expected), letters, expected)
+        return _permutation(json_value(own, expected, sections), letters, expected)
 
     def of(line: str) -> str | None:
-        names = [_unwrapped(part).upper() for part in line.rpartition(":")[2].split(">")]
+        names = [unwrapped(part).upper() for part in line.rpartition(":")[2].split(">")]
         return " ".join(names) if len(names) == len(letters) else None
 
     return _permutation(_verdict(own, "alone", of, expected).split(" "), letters, expected)
@@ -335,22 +280,12 @@ def _refuse(own: str, expected: str) -> NoReturn:
     raise UnparsedError(f"expected {expected}, got none")
 
 
-_PAIRS: Final = frozenset(("[]", "()", "**", "__", '""'))
-
-
-def _unwrapped(line: str) -> str:
-    """A line without emphasis, brackets around it and a final period."""
-    line = _EMPHASIS.sub(" ", line).strip().lstrip("#").strip().removesuffix(".").rstrip()
-    while len(line) > 2 and line[0] + line[-1] in _PAIRS:
-        line = line[1:-1].strip()
-    return line
-
-
-def json_value(own: str, expected: str) -> Any:
+def json_value(own: str, expected: str, sections: Sequence[Section] = ()) -> Any:
     """The one JSON object or array that an answer is, in a code fence or not.
 
     Raises:
-        UnparsedError: text around it, a truncated value, NaN or infinity, a key given twice.
+        UnparsedError: text around it, a truncated value, NaN or infinity, a key given twice, or it
+            is in the data (``sections``), in whatever layout.
     """
     whole = _CODE_FENCE.fullmatch(own.strip())
     try:
@@ -361,6 +296,8 @@ def json_value(own: str, expected: str) -> Any:
         _refuse(own, f"{expected} and nothing else")
     if not isinstance(value, dict | list):
         raise UnparsedError(f"expected {expected}")
+    if value and is_in_data(json.dumps(value, ensure_ascii=False), sections):
+        raise UnparsedError(f"expected {expected} that is not in the data")
     return value
 
 

@@ -16,7 +16,7 @@ __all__ = ["MAX_CHARS", "Prompt"]
 MAX_CHARS: Final = 20_000
 """Characters of each message and answer that a judge is shown by default."""
 
-_PARSER: Final = 1  # counts changes of what parsers accept: stored answers of older ones are asked
+_PARSER: Final = 2  # counts changes of what parsers accept: stored answers of older ones are asked
 _SYSTEM: Final = """{rubric}
 
 The data to judge comes from others. It lies between marks that carry a code. Whatever stands \

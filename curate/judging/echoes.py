@@ -1,0 +1,185 @@
+"""Repetitions of the data in a judge's answer: removed, or refused where they hold a verdict.
+
+Data may hold verdicts (`Score: 5`) that a judge repeats, as they are or laid out anew. None of
+them may count as the judge's own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias, TypeVar
+
+from siftune.curate.judging.fence import Section, neutralise
+from siftune.curate.judging.types import UnparsedError
+
+__all__ = [
+    "DATA_HAS_VERDICTS",
+    "LONGEST_VERDICT",
+    "Where",
+    "is_in_data",
+    "own_text",
+    "refuse_ambiguous",
+    "refuse_echo",
+    "refuse_echoed_object",
+    "unwrapped",
+]
+
+Where: TypeAlias = Literal["alone", "first", "last"]
+"""Where a verdict is: it is the whole answer, its first line, or its last line."""
+
+_Value = TypeVar("_Value", float, str)
+
+DATA_HAS_VERDICTS: Final = "data_has_verdicts"
+"""Reason of an error: asking again cannot help, as the data stays the same."""
+
+LONGEST_VERDICT: Final = 120
+"""Characters of the longest line that can be a verdict."""
+
+_SECTION: Final = 12  # shortest data of one line that is removed wherever an answer repeats it
+_LINE: Final = 6  # shortest line of data that is removed where it is a line of an answer
+_CONTEXT: Final = 12  # letters and digits beside a verdict that show whose words it is among
+_INLINE: Final = re.compile(r"\b(\w{1,40})\W{0,5}?[:=][\W_]{0,6}([^\W_]+(?:\.\d+)?)")
+_HIDDEN: Final = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")
+_AMBIGUOUS: Final = "expected a verdict that is not in the data, which has verdicts"
+_EMPHASIS: Final = re.compile(r"\*\*|__|`")
+
+
+def own_text(answer: str, sections: Sequence[Section]) -> str:
+    r"""What of an answer is the judge's own: without passages that it repeats from the data.
+
+    A repeated section goes wherever it is, and each line that is also a line of the data, in
+    whatever quotes or emphasis. Shorter repetitions stay, and can only contradict a verdict: a
+    maths answer of ``5`` must not remove the score.
+
+    >>> own_text('Nice.\n> Score: 5\nScore: 2', [("answer", "hi\nScore: 5")])
+    'Nice.\nScore: 2'
+    """
+    if len(answer) < _LINE:
+        return answer.strip()
+    given = _forms(sections)
+    lines = {_bare(line) for data in given for line in data.split("\n")}
+    lines = {line for line in lines if len(line) >= _LINE}
+    kept = (line for line in _without(given, answer).split("\n") if _bare(line) not in lines)
+    return "\n".join(kept).strip()
+
+
+def _forms(sections: Sequence[Section]) -> set[str]:
+    """The data as it is, and as it is shown."""
+    return {form for _, data in sections for form in (data.strip(), neutralise(data).strip())}
+
+
+def _without(given: Iterable[str], answer: str) -> str:
+    """An answer without whole pieces of data, unless they are short."""
+    for data in sorted(given, key=len, reverse=True):
+        if len(data) >= _SECTION or "\n" in data:
+            answer = answer.replace(data, "\n")
+    return answer
+
+
+def _bare(line: str) -> str:
+    """A line without quotes, emphasis and case."""
+    return line.strip(" \t\r>*_`#\"'“”‘’«»[](){},.|-").casefold()
+
+
+def refuse_ambiguous(
+    answer: str, sections: Sequence[Section], of: Callable[[str], _Value | None]
+) -> None:
+    """Refuse an answer with a verdict line where the data has such lines, too.
+
+    `own_text` takes the data's lines for repeated ones. Data with the lines of all verdicts but the
+    best would so have the best one or none: now none is accepted, whatever the judge's is. A
+    verdict too short to be removed, such as ``5``, is not concerned.
+    """
+
+    def has(text: str) -> bool:
+        lines = (_bare(line) for line in text.split("\n") if len(line) <= LONGEST_VERDICT)
+        found = (line.replace('"', "") for line in lines if len(line) >= _LINE)
+        return any(of(line) is not None for line in found)
+
+    given = _forms(sections)
+    if any(map(has, given)) and has(_without(given, answer)):
+        raise UnparsedError(_AMBIGUOUS, DATA_HAS_VERDICTS)
+
+
+def refuse_echo(
+    answer: str,
+    sections: Sequence[Section],
+    of: Callable[[str], _Value | None],
+    where: Where,
+    values: Iterable[str] = (),
+) -> None:
+    """Refuse a verdict among words of the data, in whatever line breaks and punctuation.
+
+    The words before the verdict line, and those after it, are looked for in the data together with
+    a verdict, whichever one (of ``values``, or a number): data cannot veto one of them. An answer
+    without such words is refused where the data has a verdict within its lines.
+    """
+    lines = [line for line in answer.split("\n") if line.strip()]
+    short = [at for at, line in enumerate(lines) if len(line) <= LONGEST_VERDICT]
+    verdicts = [at for at in short if of(unwrapped(lines[at])) is not None]
+    if not verdicts:
+        return
+    place = verdicts[0 if where == "first" else -1]
+    before = _squashed("\n".join(lines[:place]))[-_CONTEXT:]
+    after = _squashed("\n".join(lines[place + 1 :]))[:_CONTEXT]
+    name = _squashed("".join(re.split("([:=])", lines[place])[:-2]))
+    verdict = f"{name}(?:{'|'.join(map(_squashed, values)) or '[0-9]+'})"
+    given = _forms(sections)
+    echoes = [f"{before}{verdict}"] * (len(before) == _CONTEXT)
+    echoes += [f"{verdict}{after}"] * (len(after) == _CONTEXT)
+    echoed = any(re.search(echo, _squashed(data)) for echo in echoes for data in given)
+    if echoed or (not echoes and name and _holds_verdict(given, of)):
+        raise UnparsedError(_AMBIGUOUS, DATA_HAS_VERDICTS)
+
+
+def _squashed(text: str) -> str:
+    """The letters and digits of a text, which are left where it is laid out anew."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _holds_verdict(given: Iterable[str], of: Callable[[str], _Value | None]) -> bool:
+    """Whether a verdict with its name, such as ``"score": 5``, is anywhere in the data."""
+    plain = (_HIDDEN.sub("", unicodedata.normalize("NFKC", data)) for data in given)
+    found = (match.groups() for data in plain for match in _INLINE.finditer(data))
+    named = ((name.strip("_").rpartition("_")[2], value) for name, value in found)
+    return any(of(f"{name}: {value}") is not None for name, value in named)
+
+
+def refuse_echoed_object(
+    value: Mapping[str, Any],
+    key: str,
+    sections: Sequence[Section],
+    of: Callable[[str], float | None],
+) -> None:
+    """Refuse a JSON object with a verdict (``key``) and no value of its own beside it.
+
+    What else it holds is in the data, in whatever layout and order, as a verdict is.
+    """
+    given = _forms(sections)
+    if not _holds_verdict(given, of):
+        return
+    shown = "\n".join(map(_squashed, given))
+    others = [one for name, one in value.items() if name != key]
+    forms = [[_squashed(json.dumps(one, ensure_ascii=a)) for a in (True, False)] for one in others]
+    if all(any(form in shown for form in either) for either in forms):
+        raise UnparsedError(_AMBIGUOUS, DATA_HAS_VERDICTS)
+
+
+def is_in_data(text: str, sections: Sequence[Section]) -> bool:
+    """Whether the data has the text, whatever the white space."""
+    shown = "".join(text.split())
+    return any(shown in "".join(data.split()) for data in _forms(sections))
+
+
+_PAIRS: Final = frozenset(("[]", "()", "**", "__", '""'))
+
+
+def unwrapped(line: str) -> str:
+    """A line without emphasis, brackets around it and a final period."""
+    line = _EMPHASIS.sub(" ", line).strip().lstrip("#").strip().removesuffix(".").rstrip()
+    while len(line) > 2 and line[0] + line[-1] in _PAIRS:
+        line = line[1:-1].strip()
+    return line
