@@ -27,9 +27,10 @@ class Panel:
     """Votes on the columns of a task, as in Replacing Judges with Juries, arXiv:2404.18796.
 
     A number is the mean of the judges', a list of numbers place by place; ranks are those of the
-    mean ranks. A word, flag or whole number is what more than half of the judges gave, else null (a
-    ``winner``: a tie); of a list of words those that more than half gave. Columns that follow from
-    others follow from the votes: ``best`` from ``ranks``, ``tag_count`` from ``tags``, ``tie`` from
+    mean ranks, equal where these are, and of several first ones none is ``best``. A word, flag or
+    whole number is what more than half of the judges gave, else null (a ``winner``: a tie); of a
+    list of words those that more than half gave. Columns that follow from others follow from the
+    votes: ``best`` from ``ranks``, ``tag_count`` from ``tags``, ``tie`` from
     ``winner``. Of the task's first column, ``spread`` is the standard deviation, where it is a
     number, and ``agreement`` else: the share of judges with the most common value. ``votes`` is
     that column of each judge, null where one gave no verdict, and ``judges`` how many gave one.
@@ -91,7 +92,7 @@ def _added(one: Verdict, other: Verdict) -> Verdict:
 
 
 _FOLLOWING: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
-    "best": ("ranks", lambda ranks: ranks.index(1)),
+    "best": ("ranks", lambda ranks: ranks.index(1) if ranks.count(1) == 1 else None),
     "tag_count": ("tags", len),
     "tie": ("winner", lambda winner: winner == "tie"),
 }
@@ -128,6 +129,5 @@ def _list(given: Sequence[list[Any]]) -> list[Any] | None:
         return None  # judges of other criteria
     means = [fmean(parts) for parts in zip(*given, strict=True)]
     if all(isinstance(part, int) for part in given[0]):
-        by_rank = sorted(range(len(means)), key=means.__getitem__)
-        return [by_rank.index(place) + 1 for place in range(len(means))]
+        return [1 + sum(other < mean for other in means) for mean in means]
     return means

@@ -74,6 +74,10 @@ def test_lists():
         verdicts(*({"tags": [*each], "tag_count": 2} for each in ("ab", "ac", "ad")))
     )
     assert (spread.values["tags"], spread.values["tag_count"]) == (["a"], 1)
+    split = Panel(task_of("listwise").adds).vote(
+        verdicts({"ranks": [3, 2, 1, 4], "best": 2}, {"ranks": [1, 2, 3, 4], "best": 0})
+    )
+    assert (split.values["ranks"], split.values["best"]) == ([1, 1, 1, 4], None)
     cycle = Panel(task_of("listwise").adds).vote(
         verdicts(
             {"ranks": [1, 2, 3], "best": 0},
@@ -81,7 +85,7 @@ def test_lists():
             {"ranks": [2, 3, 1], "best": 2},
         )
     )
-    assert cycle.values["best"] == cycle.values["ranks"].index(1)
+    assert (cycle.values["ranks"], cycle.values["best"]) == ([1, 1, 1], None)
     items = Panel(task_of("checklist").adds)
     vote = items.vote(verdicts(*({"score": s, "items": [s, 1.0]} for s in (0.0, 0.5))))
     assert (vote.values["score"], vote.values["items"]) == (0.25, [0.25, 1.0])
