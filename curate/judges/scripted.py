@@ -14,6 +14,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import code_of
 from siftune.curate.core.user_file import failures
 from siftune.curate.files.atomic import digest_of
+from siftune.curate.judging.pairs import TIE
 from siftune.curate.judging.types import Answer, BackendError, Question
 
 __all__ = ["Scripted"]
@@ -27,9 +28,11 @@ class Scripted:
 
     The name of its first parameter determines what it is given: ``messages`` (the turns of one
     question, as dicts with ``role`` and ``content``; so is any other name), ``question`` (one
-    `Question`) or ``questions`` (a list of them). It returns a text, a mapping of labels to
-    probabilities, an `Answer`, or a `BackendError`, which it may raise, too; for ``questions`` a
-    list of these. Any other error ends the run with one line that names the function.
+    `Question`, whose ``labels`` are those asked for) or ``questions`` (a list of them). It returns
+    a text, a mapping of labels to probabilities, an `Answer`, or a `BackendError`, which it may
+    raise, too; for ``questions`` a list of these. Any other error ends the run with one line that
+    names the function. What it gives to a tie (C) where only A and B are asked for is shared by
+    both, so that one function compares answers with and without ties.
 
     Options:
         function: FILE.py:NAME on the command line and in recipes, a function in Python.
@@ -90,13 +93,19 @@ class Scripted:
 
     def _shares(self, found: Mapping[str, float], question: Question) -> dict[str, float]:
         """Probabilities in the order of the labels, divided by their sum."""
-        shares = {label: float(found.get(label, 0.0)) for label in question.labels}
+        labels = question.labels
+        tie = found.get(TIE, 0.0) if labels == ("A", "B") else 0.0
+        shares = {label: float(found.get(label, 0.0) + tie / 2) for label in labels}
         total = math.fsum(shares.values())
-        usual = all(0 <= share < math.inf for share in shares.values())
-        if not found.keys() <= shares.keys() or not usual or total <= 0:
-            expected = ", ".join(question.labels) or "no label"
+        usual = all(0 <= share < math.inf for share in (tie, *shares.values()))
+        known = {*labels, TIE} if labels == ("A", "B") else {*labels}
+        if not found.keys() <= known or not usual or total <= 0:
+            expected = ", ".join(labels) or "no label"
+            text = question.messages[-1][1]
+            data = " ".join((text.partition("]\n")[2] or text).split())
             raise UsageError(
-                f"{self._name}: expected probabilities of {expected}, got {dict(found)}"
+                f"{self._name}: expected probabilities of {expected}, got {dict(found)} for the "
+                f"row that begins {data[:60]!r}; one has to be above 0, none below"
             )
         return {label: share / total for label, share in shares.items()}
 

@@ -14,6 +14,8 @@ import torch
 from siftune.curate.chat.encoding import encode_prompts, encode_unmasked
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_tasks.classifier_score import ClassifierScore
+from siftune.curate.judge_tasks.constitution_preference import ConstitutionPreference
+from siftune.curate.judge_tasks.pairwise import Pairwise
 from siftune.curate.judges.classifier import Classifier
 from siftune.curate.judges.local_model import LocalModel
 from siftune.curate.judges.scripted import Scripted
@@ -338,6 +340,28 @@ def test_a_script_is_given_what_its_parameter_is_named(tmp_path: Path) -> None:
 def test_what_a_script_returns_is_checked(given: Any, wrong: str) -> None:
     with pytest.raises(UsageError, match=wrong):
         Scripted(given).answer(ASKED[:2])
+
+
+DOCS = Path(__file__).parents[2] / "docs/judge.md"
+
+
+def test_one_function_compares_with_and_without_ties() -> None:
+    """The function of docs/judge.md, which gives equal answers to a tie."""
+    code = next(
+        block.split("```", 1)[0]
+        for block in DOCS.read_text().split("```python\n")
+        if "def longer(question)" in block.split("```", 1)[0]
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)
+    pairs = [Item((("user", "hi"),), pair) for pair in (("aaa", "b"), ("a", "b"), ("a", "bbb"))]
+    for task in (Pairwise(), Pairwise(ties=False), ConstitutionPreference()):
+        judge = Scripted(names["longer"])
+        asked = [task.questions(pair)[0] for pair in pairs]
+        found = [one.probabilities["A"] for one in judge.answer(asked)]
+        assert found == ([1, 0, 0] if "C" in asked[0].labels else [1, 0.5, 0])
+    with pytest.raises(UsageError, match=r"got .* for the row that begins 'hi.*above 0"):
+        Scripted(lambda question: {"A": 0.0, "B": 0.0}).answer(asked[:1])
 
 
 def test_a_script_may_fail_for_a_row() -> None:
