@@ -72,9 +72,11 @@ def cohen_kappa(
     0.467
 
     Raises:
-        NotEstimableError: both always give the same single label, or there are too few prompts.
+        NotEstimableError: one of them always gives a single label, or there are too few prompts.
     """
     first, second, kept = _both(judge, gold, prompts)
+    if min(np.ptp(first), np.ptp(second)) == 0 and (first != second).any():
+        raise NotEstimableError("one of both gives a single label: kappa is 0 whatever it is")
     if weights == "quadratic":
         return bootstrap(_squares(first, second), first.size, kept, draws=draws)
     values, codes = np.unique(np.concatenate([first, second]), return_inverse=True)

@@ -35,6 +35,7 @@ _DRAWS: Final = 1_000
 _CELLS: Final = 40_000  # weights that are held at once: more of them leave the cache
 _JACKKNIFE: Final = 2_000  # prompts; with more of them the acceleration is about 0
 _NONE: Final = 1e-18  # a variance that is rounding alone
+_CONSTANT: Final = 1e-9  # a spread of resamples that is rounding alone
 _UNDEFINED: Final = 0.1  # of the resamples at most
 
 
@@ -161,7 +162,8 @@ def bootstrap(
     Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 14.3; levels are those of
     Student's t, because a percentile interval is too short with few prompts (Hesterberg 2015).
 
-    A measure of agreement at its highest, 1, is 1 in every resample. Its low end is that of raters
+    A statistic with one value below 1 in every resample has no interval. A measure of agreement at
+    its highest, 1, is 1 in every resample, too. Its low end is that of raters
     who answer as many rows at random as could be, when ``disagreement_by_chance`` of such answers
     differ and none was seen to.
     """
@@ -175,7 +177,9 @@ def bootstrap(
     known = drawn[np.isfinite(drawn)]
     if known.size < (1 - _UNDEFINED) * draws:
         raise NotEstimableError("too few rows differ: many resamples hold one value alone")
-    if np.ptp(known) < 1e-12:
+    if np.ptp(known) < _CONSTANT:
+        if value < 1 - _CONSTANT:
+            raise NotEstimableError(f"it is {value:.3g} in every resample: the rows do not vary")
         unseen = wilson(0.0, 0.0, count)[1]
         return Estimate(
             value, max(-1.0, value - unseen / disagreement_by_chance), value, rows, count

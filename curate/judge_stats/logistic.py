@@ -27,6 +27,7 @@ __all__ = ["LogisticFit", "fit_logistic", "length_controlled_win_rate", "length_
 Prompts: TypeAlias = Sequence[Any] | npt.NDArray[Any] | None
 
 _STEPS: Final = 50
+_LEAST: Final = 1e-9  # rest of a fit; below it is rounding alone
 _LARGEST: Final = 15.0  # log-odds; beyond it the data separate
 
 
@@ -59,11 +60,13 @@ def fit_logistic(features: Floats, outcomes: npt.ArrayLike, prompts: Prompts = N
     with Liang and Zeger's 1986 correction for few prompts.
 
     Raises:
-        NotEstimableError: the features separate the outcomes, or do not differ.
+        NotEstimableError: the features separate the outcomes, or one of both does not differ.
     """
     y = np.asarray(outcomes, float)
     index, count = prompt_index(prompts, y.size)
     size = features.shape[1]
+    if np.ptp(y) == 0:
+        raise NotEstimableError("all verdicts are the same")
     if count <= size + 1:
         raise NotEstimableError(f"{size + 2} prompts at least are needed, got {count}")
     beta = np.zeros(size)
@@ -80,6 +83,10 @@ def fit_logistic(features: Floats, outcomes: npt.ArrayLike, prompts: Prompts = N
             break
     gradients = features * (y - 1 / (1 + np.exp(-features @ beta)))[:, None]
     sums = np.stack([cluster_sums(column, index, count) for column in gradients.T])
+    if np.abs(sums).max() < _LEAST:
+        raise NotEstimableError(
+            "the fit leaves no rest of any prompt, of which an interval is made"
+        )
     bread = np.linalg.inv(hessian)
     covariance = count / (count - size) * bread @ (sums @ sums.T) @ bread
     return LogisticFit(beta, covariance, y.size, count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import numpy as np
@@ -19,6 +20,7 @@ Kind: TypeAlias = Literal["nominal", "ordinal", "interval", "probability"]
 
 _RANKS: Final = 10  # whole numbers that are taken as ranks
 _NEXT: Final = 100  # gold labels that are advised
+_ONE_SCALE: Final = ("kappa", "kappa_quadratic", "alpha", "accuracy")
 _CORRECTED: Final = "win_rate_rogan_gladen"
 _Figure: TypeAlias = Callable[[Floats, Floats, Any], Estimate]
 
@@ -142,6 +144,7 @@ class _Labels:
     level: Kind
     tie: float | None
     win: float | None
+    chosen: bool = False  # the level is the user's, not found from the labels
 
     @classmethod
     def of(
@@ -152,7 +155,7 @@ class _Labels:
         tie: Any,
         win: Any,
     ) -> _Labels:
-        columns = [gold, *judges.values()]
+        columns, chosen = [gold, *judges.values()], level is not None
         if _refuse_mixed(dict(zip(("gold", *judges), columns, strict=True)), level):
             numbers, names = agreement.numbered(*[_texts(column) for column in columns])
             code = {name: float(at) for at, name in enumerate(names)}
@@ -169,7 +172,7 @@ class _Labels:
         found = dict(zip(judges, numbers[1:], strict=True))
         if len(found) > 1:
             found[f"panel of {len(found)}"] = _panel(np.stack([*found.values()]), level, tie_code)
-        return cls(found, numbers[0], level, tie_code, win_code)
+        return cls(found, numbers[0], level, tie_code, win_code, chosen)
 
     @property
     def met(self) -> npt.NDArray[np.bool_]:
@@ -181,7 +184,9 @@ class _Labels:
         """Name of a figure, name of a judge, and what computes it."""
         for figure, compute in self._comparisons():
             for name, values in self.judges.items():
-                yield figure, name, _bound(compute, values, self.gold, prompts)
+                why = self._scales(values) if figure in _ONE_SCALE and not self.chosen else ""
+                found = partial(compute, values, self.gold, prompts)
+                yield figure, name, partial(_refuse, why) if why else found
         alone = [values for name, values in self.judges.items() if not name.startswith("panel of")]
         if len(alone) > 1:
             level = "interval" if self.level == "probability" else self.level
@@ -224,6 +229,17 @@ class _Labels:
             ("brier_calibrated", _calibrated(calibration.brier)),
         ]
 
+    def _scales(self, values: Floats) -> str:
+        """Why a judge's numbers are on another scale than gold's 0 and 1; empty if they are not."""
+        gold, own = set(_known(self.gold)), _known(values)
+        least, most = min(own, default=0.0), max(own, default=0.0)
+        if not {0.0, 1.0} <= gold <= {0.0, 0.5, 1.0} or (least >= 0 and most <= 1):
+            return ""
+        return (
+            f"its labels are {least:g} to {most:g} and gold's 0 and 1, which is no common "
+            "scale; its ranks are compared, and --calibrate makes probabilities of its scores"
+        )
+
     def _without_ties(self, compute: _Figure) -> _Figure:
         """Of the rows on which neither judge nor gold has a tie."""
 
@@ -237,19 +253,22 @@ class _Labels:
         gold = self._wins(self.gold)
         yield "win_rate", "gold", lambda: win_rates.win_rate(gold, prompts)
         for name, values in self.judges.items():
+            if why := self._scales(values):
+                yield "win_rate", name, partial(_refuse, why)
+                continue
             wins = self._wins(values)
-            yield "win_rate", name, _bound(win_rates.win_rate, wins, prompts)
+            yield "win_rate", name, partial(win_rates.win_rate, wins, prompts)
             if not (np.isfinite(wins) & np.isnan(gold)).any():
                 continue
             yield (
                 _CORRECTED,
                 name,
-                _bound(win_rates.rogan_gladen, _decided(wins), gold, prompts),
+                partial(win_rates.rogan_gladen, _decided(wins), gold, prompts),
             )
             yield (
                 "win_rate_prediction_powered",
                 name,
-                _bound(win_rates.prediction_powered, wins, gold, prompts),
+                partial(win_rates.prediction_powered, wins, gold, prompts),
             )
 
     def to_label(self, rates: Mapping[str, Estimate]) -> dict[str, dict[str, int]]:
@@ -294,8 +313,8 @@ def _decided(wins: Floats) -> Floats:
     return np.where(np.isnan(wins), np.nan, (np.sign(wins - 0.5) + 1) / 2)
 
 
-def _bound(compute: Callable[..., Estimate], *given: Any) -> Callable[[], Estimate]:
-    return lambda: compute(*given)
+def _refuse(why: str) -> Estimate:
+    raise NotEstimableError(why)
 
 
 def _of_halves(compute: _Figure) -> _Figure:

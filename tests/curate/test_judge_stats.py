@@ -32,6 +32,7 @@ from siftune.curate.judge_stats.logistic import (
     length_feature,
 )
 from siftune.curate.judge_stats.pair_biases import PairBiases, pair_biases
+from siftune.curate.judge_stats.report import compare
 from siftune.curate.judge_stats.win_rates import prediction_powered, rogan_gladen, win_rate
 from siftune.curate.judging.pairs import Shown, pair_values
 
@@ -90,7 +91,9 @@ def test_raw_agreement_overstates_where_one_label_is_common() -> None:
     gold = np.repeat([1.0, 0.0], [95, 5])
     always = np.ones(100)
     assert accuracy(always, gold).value == 0.95
-    assert cohen_kappa(always, gold).value == 0
+    with pytest.raises(NotEstimableError, match="kappa is 0"):
+        cohen_kappa(always, gold)
+    assert cohen_kappa(np.arange(100) > 0, gold).value < 0
 
 
 def test_kappa_of_one_label_alone_is_not_estimable() -> None:
@@ -437,3 +440,26 @@ def test_what_pairs_do_not_determine_has_its_reason() -> None:
         "longer_wins": "no pair has a value",
     }
     assert "position_bias: not estimable: no pair has a value" in repr(found)
+
+
+def test_what_never_varies_has_no_interval() -> None:
+    """A judge of one verdict has a kappa of 0 and a win rate of a half that tell nothing."""
+    gold, lengths = [0, 1] * 5, np.arange(10.0)
+    with pytest.raises(NotEstimableError, match="single label"):
+        cohen_kappa([1] * 10, gold)
+    with pytest.raises(NotEstimableError, match="do not vary"):
+        bootstrap(lambda weight: np.full(len(weight), 0.25), 10)
+    for wins in ([0.5] * 10, [1.0] * 10):  # always a tie, or the answer shown first; always A
+        found = pair_biases(wins, lengths=lengths, other_lengths=lengths[::-1], rates=True)
+        for name in ("length_controlled", "length_bias"):
+            assert found.not_estimable[name] == "all verdicts are the same"
+
+
+def test_ratings_beside_gold_of_0_and_1_have_ranks_and_no_win_rate() -> None:
+    ratings, gold = [1.0, 6.0, 2.0, 5.0, 3.0, 4.0] * 4, [0.0, 1.0, 0.0, 1.0, 1.0, 0.0] * 4
+    found = compare({"rating": ratings}, gold, range(24), win=1)
+    assert {"spearman", "kendall"} <= found.figures.keys()
+    assert "rating" not in found.figures["win_rate"]
+    for name in ("kappa", "kappa_quadratic", "alpha", "accuracy", "win_rate"):
+        assert "1 to 6 and gold's 0 and 1" in found.not_estimable[name]["rating"]
+    assert "kappa" in compare({"rating": ratings}, gold, range(24), level="ordinal").figures
