@@ -54,7 +54,7 @@ def _rest(name: str) -> dict[str, Any]:
 
 BY_SCORE = [name for name, given in OPTIONS.items() if given.get("by") == "ifd"]
 ONE_PASS_IS_ENOUGH = set(registry.names("curate.selectors")) - {
-    *("length_matched", "rip", "selective", "top_fraction")
+    *("car", "length_matched", "rip", "selective", "top_fraction")
 }
 """Selectors that keep all of what they kept. A fraction of a fraction is smaller, as it says, and
 quantiles of what was kept are others."""
@@ -91,6 +91,7 @@ def rows() -> pl.DataFrame:
             "quality": pl.Series(_without(scores[::-1], 7), dtype=pl.Float64),
             "length_tokens": pl.Series([len(text.split()) for text in answers], dtype=pl.UInt32),
             "heuristics_flags": [[], ["too_short"], ["repeats", "too_short"], None] * 15,
+            "tags": [["a", "b"], ["b"], [f"t{i}" for i in range(3)], None, []] * 12,
             "judge_pairwise_winner": ["first", "second", "tie", "tie", None] * 12,
             "judge_pairwise_consistent": [True, True, True, False, None] * 12,
             "embedding": pl.Series(_without(vectors.tolist(), 8), dtype=pl.List(pl.Float32)).cast(

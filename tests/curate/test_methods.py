@@ -32,6 +32,7 @@ ROWS = [
 ]
 SMALL: dict[str, list[str]] = {
     "alpagasus": ["stages.1.judge=JUDGE", "stages.2.min=0.1"],
+    "car": ["stages.1.judge=JUDGE", "stages.2.model=EMBEDDER", "stages.3.rows=2"],
     "cherry": ["stages.1.model=LM", "stages.2.max=100"],
     "dedup_only": [],
     "deita": [
@@ -39,6 +40,7 @@ SMALL: dict[str, list[str]] = {
         *("stages.4.rows=3", "stages.4.max_similarity=1"),
     ],
     "half_percent": ["stages.1.model=EMBEDDER"],
+    "instag": ["stages.1.judge=JUDGE", "stages.2.rows=3"],
     "lima": ["stages.4.min=5", "stages.6.model=EMBEDDER", "stages.7.rows=3"],
     "long_is_more": ["stages.1.rows=3"],
     "mods": [
@@ -61,6 +63,7 @@ KEPT = {
     "mods": 3,
     "quality_diversity": 3,
     "rds_round_robin": 3,
+    "instag": 3,
     "half_percent": 1,
     "cherry": 1,
     "superfilter": 1,

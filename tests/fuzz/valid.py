@@ -67,6 +67,8 @@ _POSITIONAL: Final[Mapping[str, Mapping[str, str]]] = {
 }
 _OPTIONS: Final[Mapping[str, Options]] = {
     "curate score contamination": {"--against": "held-out.jsonl"},
+    "curate score dsir": {"--against": "held-out.jsonl"},
+    "curate score target_similarity": {"--against": "scored"},
     "curate score embedding": {"--model": "embedder"},
     "curate score ifd": {"--model": "lm"},
     "curate score perplexity": {"--model": "lm"},
@@ -78,6 +80,7 @@ _OPTIONS: Final[Mapping[str, Options]] = {
     "curate score policy_logp": {"--model": "lm"},
     "curate score rds": {"--model": "lm"},
     "curate score selectit": {"--model": "lm", "--prompts": "1"},
+    "curate select car": {"--by": "length_chars", "--rows": "3"},
     "curate select cluster_balanced": {"--rows": "3"},
     "curate select deita_filter": {"--rows": "3", "--by": "length_chars"},
     "curate select facility_location": {"--rows": "3"},
@@ -167,6 +170,9 @@ _SWAPPED: Final[Mapping[str, Options]] = {
 
 _OF_SCORED: Final = ("semantic_dedup", "cluster_balanced", "deita_filter", "facility_location")
 _OF_SCORED_TOO: Final = (
+    "car",
+    "clusters",
+    "target_similarity",
     "flags",
     "rds_round_robin",
     "k_center",

@@ -225,6 +225,7 @@ _REQUIRED = {
     **dict.fromkeys(("dsir", "target_similarity"), ("--against", "ROWS")),
     "nuggets": ("--against", "ROWS", "--model", "MODEL"),
     "rds_round_robin": ("--against", "ROWS", "--rows", 3),
+    "instag": ("--rows", 3), "car": ("--by", "length_chars"),
     "mixture": ("--rows", 3), "pareto": ("--by", "length_chars", "--rows", 3),
     "stratified": ("--value", "length_chars", "--rows", 3),
     "annotator_agreement": ("--votes", "votes"), "margin": ("--min", 0),
