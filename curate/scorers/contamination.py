@@ -33,6 +33,9 @@ class Contamination:
     without one word of five or more or two of ten or more, or only five words or more in a row and
     at least half, counts by the share that it has.
 
+    An overlap of 0.45 or more is a leak, also of half an item, with few false alarms
+    (`curate/DESIGN.md` has figures).
+
     ``contamination_item`` is the id of the item; of equal shares the first item's. A row without
     the text has null, a row that shares nothing 0 and no item. Paraphrases are not found: for these
     use `semantic_dedup` with ``against``.
