@@ -38,6 +38,7 @@ _NOTHING: Final = _any(
 _PLACEHOLDER: Final = rf"(?i)^\W{{0,4}}{_NOTHING}\W{{0,4}}$"
 _NO_INPUT: Final = r"(?im)^\W{0,2}no(?:in|out)put\W{0,2}$"
 _MARK: Final = r"(?i)<\s?no[\s_-]?(?:in|out)put\s?>"
+_ONLY_SLOT: Final = r"(?i)\A\s*[\[<](?:insert|enter|add|your|put) [^\[\]<>\n]{1,60}[\]>]\W*\z"
 _TO_INSERT: Final = r"(?i)" + _any(
     r"\[(?:insert|enter|add|put) [^\[\]\n]{1,60}\]",
     r"<(?:insert|enter|add|your) [^<>\n]{1,60}>",
@@ -111,9 +112,9 @@ def code_lines() -> str:
 
 
 def placeholder(answer: pl.Expr) -> pl.Expr:
-    """The answer is a placeholder (``N/A``, ``Noinput``), or contains the mark ``<nooutput>``."""
+    """The answer is a placeholder (``N/A``, ``[insert poem]``), or has the mark ``<nooutput>``."""
     return pl.any_horizontal(
-        answer.str.contains(pattern) for pattern in (_PLACEHOLDER, _MARK, _NO_INPUT)
+        answer.str.contains(pattern) for pattern in (_PLACEHOLDER, _MARK, _NO_INPUT, _ONLY_SLOT)
     )
 
 

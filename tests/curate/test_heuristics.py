@@ -109,6 +109,10 @@ def test_an_input_that_is_missing_or_an_address_is_seen(flag: str | None, of_pro
     assert scored("The Ebro.", prompt=of_prompt)["flags"] == ([flag] if flag else [])
 
 
+def test_an_answer_that_is_but_a_slot_is_a_placeholder() -> None:
+    assert scored("[insert poem here]")["flags"] == ["placeholder", "open_slots"]
+
+
 def test_a_slot_of_the_prompt_is_part_of_the_task() -> None:
     assert scored("Sign as <your name>.", prompt="Explain <your name>.")["flags"] == []
     assert scored("It is <your name>.")["flags"] == ["open_slots"]
