@@ -162,6 +162,8 @@ def judge(
     source |= {"limit": limit, "seed": seed}
     if not (dry_run or pilot) and out is None:
         raise UsageError("name the folder of the run: --out FOLDER")
+    if pilot and not dry_run and out is None:
+        _refuse_uncounted(options)
     recipe = _recipe(source, judges, options, task, label)
     if dry_run or pilot:
         which = pairs if label else None
@@ -169,6 +171,15 @@ def judge(
         _print_forecast(found, errors, as_json, dry_run)
     elif out is not None:
         _judged(recipe, out, pairs if label else None, as_json, report)
+
+
+def _refuse_uncounted(options: dict[str, Any]) -> None:
+    """Refuse a pilot with a cap whose money no run would count."""
+    if options.get("max_cost") is not None and not options.get("account"):
+        raise UsageError(
+            "--pilot with --max-cost: name the folder of the run, too, whose cap counts what the "
+            "pilot costs: --out FOLDER (or --account NAME, of both commands)"
+        )
 
 
 def _recipe(

@@ -20,7 +20,13 @@ from siftune.curate.files.atomic import digest_of
 from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError
 from siftune.curate.judging.engine_options import check_cap, engine_of
 from siftune.curate.judging.judge_columns import TASKS, judge_task, may_pass
-from siftune.curate.judging.spec import judge_backend, judge_prices, named_judge, price_known
+from siftune.curate.judging.spec import (
+    costs_nothing,
+    judge_backend,
+    judge_prices,
+    named_judge,
+    price_known,
+)
 from siftune.curate.judging.spending import Prices
 from siftune.curate.judging.types import (
     AsyncBackend,
@@ -82,7 +88,7 @@ class JudgeOptions:
         """Refuse options out of range, a text that names no judge, and a cap without prices."""
         check_ranges(self)
         named_judge(self.judge)
-        check_cap(self, [self.prices_of(self.judge)])
+        check_cap(self, self._judges)
 
     def verdicts(
         self, task: Task, items: Iterable[Item], ids: Sequence[str], outcomes: Outcomes
@@ -100,7 +106,9 @@ class JudgeOptions:
         outcomes: Outcomes,
     ) -> Iterator[Verdict]:
         priced = self.priced(judge)
-        engine = engine_of(self, backend, task, self.prices_of(judge))
+        prices = self.prices_of(judge)
+        capped = not costs_nothing(judge, prices)
+        engine = engine_of(self, backend, task, prices, capped=capped)
         found = zip(ids, engine.verdicts(items), strict=True)
         for done, (row, verdict) in enumerate(found, 1):
             outcomes.add(verdict, row, priced=priced)
@@ -115,7 +123,7 @@ class JudgeOptions:
 
     def priced(self, judge: str) -> bool:
         """Whether it is known what one of the judges costs."""
-        return judge in self.prices or price_known(judge, self.prices_of(judge))
+        return price_known(judge, self.prices_of(judge), self.prices)
 
     def longest(self, judge: str, question: Question) -> Question:
         """A question to one of the judges with the limit of tokens that its answer has."""

@@ -343,7 +343,7 @@ def _context() -> click.Context:
 
 def _option(name: str, field: Field[Any], hint: Any, text: str) -> click.Option:
     required = _is_required(field)
-    notes = [] if required else [f"default: {_shown(field)}"]
+    notes = [] if required or _shown(field) == "" else [f"default: {_shown(field)}"]
     ranges = {_LARGEST.sub("", str(allowed)): None for allowed in within_of(hint)}
     notes += [] if name == "seed" else ranges
     return click.Option(

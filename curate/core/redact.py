@@ -7,7 +7,7 @@ from base64 import b64encode
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["hidden", "is_secret", "protect", "without_protected"]
+__all__ = ["begins_as_key", "hidden", "is_secret", "looks_like_key", "protect", "without_protected"]
 
 _USER_INFO: Final = re.compile(r"(?<=://)(?:[^\s/?#]+|[^\s/?#:]*:\S+)(?=@)")
 _NAMES: Final = (
@@ -21,6 +21,9 @@ _SECRET: Final = re.compile(
 )
 _AUTHORIZATION: Final = re.compile(
     r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic|digest)\s+)?)[^\s'\",;]+"
+)
+_KEY: Final = re.compile(
+    r"(?:sk|rk|pk|gsk|hf|r8|gh[opsu]|github_pat|glpat|xai|pplx|nvapi|csk|tgp)[-_]\S{6}|AIza|AKIA"
 )
 _HIDDEN: Final = "***"
 _LEAST: Final = 8  # characters; shorter ones (`EMPTY`, `ollama`) are words of other texts, too
@@ -58,6 +61,27 @@ def is_secret(name: str) -> bool:
     (True, False)
     """
     return re.search(_NAMES, name, re.IGNORECASE) is not None
+
+
+def begins_as_key(text: str) -> bool:
+    """Whether a text begins as the keys of known services do.
+
+    >>> begins_as_key("sk-proj-abcdef"), begins_as_key("sk-8")
+    (True, False)
+    """
+    return _KEY.match(text) is not None
+
+
+def looks_like_key(text: str) -> bool:
+    """Whether a text begins as the keys of known services do, or has the length of a random one.
+
+    >>> looks_like_key("gsk_abcdefgh"), looks_like_key("v1"), looks_like_key("0123456789abcdef" * 2)
+    (True, False, True)
+    """
+    if begins_as_key(text):
+        return True
+    runs = re.findall(r"[A-Za-z0-9]{20,}", text)
+    return any(re.search(r"[0-9]", one) and re.search(r"[A-Za-z]", one) for one in runs)
 
 
 def hidden(text: str) -> str:

@@ -52,7 +52,10 @@ def fit_proposition_weights(
         raise ValueError("expected probabilities, classes and rewards that are finite numbers")
     pairs = _pairs(rank, prompts)
     if not pairs:
-        raise NotEstimableError("no prompt has answers of different classes")
+        raise NotEstimableError(
+            "no prompt has answers of different classes: judge several answers to each prompt, of "
+            "which the gold labels prefer one"
+        )
     better, worse = np.array(pairs).T
     gaps, margins = given[better] - given[worse], known[better] - known[worse]
     count, width = gaps.shape

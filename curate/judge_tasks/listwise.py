@@ -75,8 +75,11 @@ class Listwise:
 
     def _shown(self, item: Item) -> Item:
         prompted(item)
-        if not 2 <= len(item.answers) <= len(_LETTERS) or not all(map(str.strip, item.answers)):
-            raise UnjudgeableError("no_answer", "expected 2 to 26 answers, of which none is empty")
+        if not 2 <= len(item.answers) <= len(_LETTERS):
+            told = f"expected 2 to {len(_LETTERS)} answers, got {len(item.answers)}"
+            raise UnjudgeableError("wrong_number_of_answers", told)
+        if not all(map(str.strip, item.answers)):
+            raise UnjudgeableError("no_answer", "expected answers of which none is empty")
         return replace(item, answers=tuple(item.answers[place] for place in self._order(item)))
 
     def _order(self, item: Item) -> list[int]:

@@ -92,7 +92,7 @@ def _answer(body: bytes, labels: Sequence[str]) -> Answer:
         raise BackendError(
             "bad_response", f"no probabilities: {body[:200].decode('utf-8', 'replace')}"
         )
-    usable = isinstance(tokens, int) and tokens >= 0
+    usable = type(tokens) is int and 0 <= tokens < 1 << 32
     total = math.fsum(shares.values())
     return Answer(
         None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
@@ -10,6 +11,7 @@ import orjson
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Natural, check_ranges
+from siftune.curate.core.redact import begins_as_key
 from siftune.curate.judging.responses import answer_of
 from siftune.curate.judging.server_client import ServerClient
 from siftune.curate.judging.types import Answer, Question
@@ -58,6 +60,12 @@ class Server(ServerClient):
         check_ranges(self)
         if taken := sorted(self.extra_body.keys() & set(_OURS)):
             raise UsageError(f"extra_body: {', '.join(taken)} cannot be set, it is of the question")
+        if secret := _secret_in(self.extra_body):
+            raise UsageError(
+                f"extra_body: {secret} looks like a key, and fields of a request are written to "
+                "the manifest and the cache: keys come from the environment (key_variable) or a "
+                "file (key_file)"
+            )
 
     @property
     def identity(self) -> str:
@@ -87,6 +95,25 @@ class Server(ServerClient):
         if self.send_temperature:
             body["temperature"] = question.temperature
         return body | dict(self.extra_body)
+
+
+_SECRET: Final = re.compile(
+    r"(?:.*[-_])?(?:(?:api|private|access|secret|auth)[-_]?key|authorization|passw(?:or)?d|secret"
+    r"|credentials?|(?:access|auth|bearer|api|id|refresh|session)[-_]?token)|token|key|bearer",
+    re.IGNORECASE,
+)
+
+
+def _secret_in(value: Any, name: str = "") -> str:
+    """The name of a field that holds a key, by its name or by how its text begins; '' if none."""
+    if isinstance(value, Mapping):
+        return next(filter(None, (_secret_in(one, str(key)) for key, one in value.items())), "")
+    if isinstance(value, list | tuple):
+        return next(filter(None, (_secret_in(one, name) for one in value)), "")
+    if not isinstance(value, str):
+        return ""
+    begins = begins_as_key(value) or value.startswith(("Bearer ", "Basic "))
+    return name if _SECRET.fullmatch(name) or begins else ""
 
 
 def _utf8(text: str) -> str:

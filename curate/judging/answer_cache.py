@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ __all__ = ["AnswerCache", "Receipt", "key_of"]
 
 _APPLICATION: Final = 0x53464A43  # "SFJC", in the header of our files
 _VERSION: Final = 1
+_MOST_MONEY: Final = 1 << 62  # of an integer of SQLite
 _WAIT: Final = 60.0  # seconds for another process that writes
 _TABLES: Final = (
     "CREATE TABLE answers (key BLOB PRIMARY KEY, model TEXT NOT NULL, version TEXT NOT NULL,"
@@ -146,7 +148,7 @@ class AnswerCache:
         """
         spent, reserved = self._money()
         left = reserved if receipt.unsettled else reserved - receipt.reserved
-        self._write_money(spent + receipt.cost, left)
+        self._write_money(min(spent + receipt.cost, _MOST_MONEY), left)
         ended = (
             receipt.outcome,
             receipt.input_tokens,
@@ -202,6 +204,7 @@ class AnswerCache:
         if self.path is not None and self.read_only:
             if self.path.exists():
                 refuse_other_than_file(self.path)
+            if self.path.exists() and self.path.stat().st_size:  # an empty one has no answers
                 name = f"{self.path.absolute().as_uri()}?mode=ro"
         elif self.path is not None:
             refuse_other_than_file(self.path)
@@ -276,10 +279,14 @@ class AnswerCache:
         ).rowcount
         return receipt.answer if added else self.get(receipt.key)
 
-    def _answer(self, key: bytes, text: str, digest: bytes) -> Answer:
-        if digest != _digest(key, text):
+    def _answer(self, key: bytes, text: Any, digest: bytes) -> Answer:
+        if not isinstance(text, str) or digest != _digest(key, text):
             raise self._damaged("an answer does not match its checksum")
-        return Answer(**orjson.loads(text))
+        found = orjson.loads(text)
+        if "probabilities" in found:  # NaN is null in JSON
+            shares = found["probabilities"].items()
+            found["probabilities"] = {k: math.nan if v is None else v for k, v in shares}
+        return Answer(**found)
 
     def _money(self) -> tuple[int, int]:
         found = self._database.execute(

@@ -92,6 +92,8 @@ class CallForecast:
             lines.append(f"{most}; `siftune curate judge ... --pilot 100` measures it")
         elif self.most_cost is None:
             lines.append("cost: not known (give --price-input and --price-output)")
+        elif self.cached and not self.calls:
+            lines.append("cost: nothing is left to pay")
         return lines
 
     def _both(self, shown: Callable[[Any], str], whole: Any, left: Any) -> str:

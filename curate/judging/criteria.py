@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ WEIGHTS: Final[Mapping[str, float]] = {
 """Words for weights, with their values in Rubrics as Rewards, arXiv:2507.17746."""
 
 
+_NO_WEIGHT: Final = 1e12  # sums of such weights are finite, and keep their least digits
+
+
 @dataclass(frozen=True)
 class Criterion:
     """One demand on an answer; ``check`` is the code that decides it, None leaves it to the judge.
@@ -55,8 +59,8 @@ class Criterion:
     def __post_init__(self) -> None:
         if not self.text.strip():
             raise ValueError("expected a criterion with a text, got an empty one")
-        if not math.isfinite(self.weight):
-            raise ValueError(f"expected a finite weight, got {self.weight}")
+        if not abs(self.weight) < _NO_WEIGHT:  # NaN fails, too
+            raise ValueError(f"expected a weight below {_NO_WEIGHT:g}, got {self.weight:g}")
         if self.check is not None:
             _check(self.check)
 
@@ -76,6 +80,7 @@ def _is_json(text: str) -> bool:
     return False
 
 
+_COUNT: Final = re.compile(r"[0-9]{1,9}")
 _TEXT_CHECKS: Final[Mapping[str, Callable[[str, str], bool]]] = {
     "contains": lambda answer, phrase: phrase in answer,
     "excludes": lambda answer, phrase: phrase not in answer,
@@ -104,7 +109,7 @@ def _check(text: str) -> Callable[[str], bool]:
         return _is_json
     if name in _TEXT_CHECKS and value:
         return lambda answer: _TEXT_CHECKS[name](answer, value)
-    if name in _COUNT_CHECKS and value.isascii() and value.isdigit():
+    if name in _COUNT_CHECKS and _COUNT.fullmatch(value):
         return lambda answer: _COUNT_CHECKS[name](answer, int(value))
     raise ValueError(f"no check is called {text!r}; expected one of {CHECKS}")
 
@@ -121,7 +126,7 @@ def criteria_of(given: Any) -> tuple[Criterion, ...]:
     if isinstance(given, str):
         try:
             given = json.loads(given)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("expected a list of criteria, or its JSON, got a text") from None
     if not isinstance(given, list | tuple):
         raise ValueError(f"expected a list of criteria, got {type(given).__name__}")
@@ -136,9 +141,12 @@ def _criterion(given: Any) -> Criterion:
     if unknown := given.keys() - {"text", "weight", "check"}:
         raise ValueError(f"a criterion has text, weight and check, not {min(unknown)!r}")
     weight = given.get("weight")
-    weight = 1.0 if weight is None else WEIGHTS.get(weight, weight)
+    weight = 1.0 if weight is None else weight
+    weight = WEIGHTS.get(weight, weight) if isinstance(weight, str) else weight
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise ValueError(f"expected a weight as a number or one of {', '.join(WEIGHTS)}")
+    if not abs(weight) < _NO_WEIGHT:  # a whole number may be none of 64 bits
+        raise ValueError(f"expected a weight below {_NO_WEIGHT:g}")
     check = given.get("check")
     if check is not None and not isinstance(check, str):
         raise ValueError("expected a check as a text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -23,6 +24,7 @@ from siftune.curate.judging.row_items import items_of
 from siftune.curate.judging.score_calibration import ScoreCalibration
 from siftune.curate.judging.spec import (
     check_judge,
+    costs_nothing,
     judge_backend,
     judge_prices,
     named_judge,
@@ -30,7 +32,7 @@ from siftune.curate.judging.spec import (
     refuse_same,
 )
 from siftune.curate.judging.spending import Prices
-from siftune.curate.judging.types import Answer, AsyncBackend, Backend, Task, Verdict
+from siftune.curate.judging.types import AsyncBackend, Backend, Task, Verdict
 
 if TYPE_CHECKING:
     from siftune.curate.judging.engine import Judge
@@ -44,6 +46,7 @@ __all__ = [
 
 TASKS: Final = "curate.judge_tasks"
 _BILLION: Final = 1_000_000_000
+_NO_TOKENS: Final = 1 << 32  # a server states nonsense, and no column holds it
 _OF_CALLS: Final = (
     *("bad_response", "connection", "not_asked", "not_in_cache", "over_budget", "redirected"),
     *("stopped", "timeout"),
@@ -166,14 +169,17 @@ class JudgeColumns:
 
     def __post_init__(self) -> None:
         for judge in (self.judge, *self.panel):
-            if named_judge(judge)[0] == "scripted":
+            kind = named_judge(judge)[0]
+            if kind == "scripted":
                 check_judge(judge)
+            if kind == "server" and self.calibrate:
+                raise UsageError("calibrate: a chat server gives no probabilities to calibrate")
         if len({str(one) for one in (self.judge, *self.panel)}) <= len(self.panel):
             raise UsageError("panel: a judge is named twice, whose answers would be the same")
         self._check(self.made_task)
         if self.column and not self.column.isidentifier():
             raise UsageError(f"column: expected a word for names of columns, got {self.column!r}")
-        check_cap(self, self.judge_prices)
+        check_cap(self, (self.judge, *self.panel))
         _ = self._calibration
 
     def _check(self, task: Task) -> None:
@@ -215,6 +221,11 @@ class JudgeColumns:
             if self.quorum is not None:
                 raise UsageError("quorum: there is one judge, and a quorum is of a panel's judges")
             return None
+        if self.quorum is not None and self.quorum > len(self.panel) + 1:
+            raise UsageError(
+                f"quorum: {self.quorum} of {len(self.panel) + 1} judges can never give a verdict: "
+                f"give {len(self.panel) + 1} at most"
+            )
         try:
             return Panel(self.made_task.adds, self.quorum)
         except ValueError as error:
@@ -270,7 +281,8 @@ class JudgeColumns:
         """
         prices = self.judge_prices[number] if self.prices_known[number] else None
         for one in engine.verdicts(items_of(batch, self.given)):
-            verdict = replace(one, answers=tuple(_priced(each, prices) for each in one.answers))
+            priced = one.answers if prices is None else map(prices.priced, one.answers)
+            verdict = replace(one, answers=tuple(priced))
             mass = _label_mass(verdict)
             if verdict.values is not None and mass is not None and mass < self.min_label_mass:
                 detail = f"the labels had {mass:.3g} of the probability of all tokens"
@@ -284,8 +296,15 @@ class JudgeColumns:
 
     def engine(self, number: int) -> Judge:
         """What asks the judge of that number."""
-        prices = self.judge_prices[number]
-        return engine_of(self, self.backends[number], self.asked_task, prices, self.account)
+        prices, judge = self.judge_prices[number], (self.judge, *self.panel)[number]
+        return engine_of(
+            self,
+            self.backends[number],
+            self.asked_task,
+            prices,
+            self.account,
+            capped=not costs_nothing(judge, prices),
+        )
 
     @cached_property
     def judge_prices(self) -> list[Prices]:
@@ -298,7 +317,7 @@ class JudgeColumns:
         """Whether it is known what each judge costs, where it does not state it."""
         judges = (self.judge, *self.panel)
         priced = zip(judges, self.judge_prices, strict=True)
-        return [str(judge) in self.prices or price_known(judge, one) for judge, one in priced]
+        return [price_known(judge, one, self.prices) for judge, one in priced]
 
     @cached_property
     def backends(self) -> list[Backend | AsyncBackend]:
@@ -350,8 +369,8 @@ class JudgeColumns:
     def spent(self, verdict: Verdict) -> dict[str, Any]:
         """Error, tokens and cost of a verdict; null where there is no answer, or not known."""
         answers = verdict.answers
-        tokens_in = _sum([one.input_tokens for one in answers])
-        tokens_out = _sum([one.output_tokens for one in answers])
+        tokens_in = _sum([one.input_tokens for one in answers], below=_NO_TOKENS)
+        tokens_out = _sum([one.output_tokens for one in answers], below=_NO_TOKENS)
         stated = _sum([one.cost for one in answers])
         return {
             "error": verdict.error,
@@ -360,15 +379,6 @@ class JudgeColumns:
             "cost": None if stated is None else stated / _BILLION,
             "label_mass": _label_mass(verdict),
         }
-
-
-def _priced(answer: Answer, prices: Prices | None) -> Answer:
-    """The answer with its cost by its tokens, where the server stated none and prices are known."""
-    if prices is None or answer.cost is not None:
-        return answer
-    if answer.input_tokens is None or answer.output_tokens is None:
-        return answer
-    return replace(answer, cost=prices.of_tokens(answer.input_tokens, answer.output_tokens))
 
 
 def _retried(vote: Verdict, verdicts: Sequence[Verdict]) -> Verdict:
@@ -383,6 +393,7 @@ def _label_mass(verdict: Verdict) -> float | None:
     return fmean(known) if known else None
 
 
-def _sum(values: list[int | None]) -> int | None:
+def _sum(values: list[int | None], below: float = math.inf) -> int | None:
     known = [value for value in values if value is not None]
-    return sum(known) if values and len(known) == len(values) else None
+    total = sum(known)
+    return total if values and len(known) == len(values) and total < below else None

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from siftune.curate.judging.echoes import (
@@ -103,7 +104,7 @@ def distribution(asked: Asked, answer: Answer) -> Mapping[str, float] | None:
     if missing or not asked.labels:
         raise UnparsedError(f"expected probabilities of {_listed(asked.labels)}")
     values = [given[name] for name in asked.labels]
-    if not all(math.isfinite(value) and -1e-6 <= value <= 1 + 1e-6 for value in values):
+    if not all(isinstance(value, Real) and -1e-6 <= value <= 1 + 1e-6 for value in values):
         raise UnparsedError("expected probabilities between 0 and 1", "out_of_range")
     if abs(math.fsum(values) - 1) > 1e-3:
         raise UnparsedError("expected probabilities that sum to 1", "out_of_range")
@@ -292,6 +293,8 @@ def json_value(own: str, expected: str, sections: Sequence[Section] = ()) -> Any
         value = json.loads(
             whole[1] if whole else own, object_pairs_hook=_once, parse_constant=_no_constant
         )
+        if "\\u" in own:  # an escape may be half a character, which no column holds
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         _refuse(own, f"{expected} and nothing else")
     if not isinstance(value, dict | list):

@@ -22,6 +22,8 @@ __all__ = ["answer_of", "failure_of_status", "retry_after"]
 
 _MAY_PASS: Final = (408, 409, 425, 429)
 _DETAIL: Final = 300
+_NO_DOLLARS: Final = 1e6  # of one answer
+_NO_TOKENS: Final = 1 << 32  # more than any model reads, and than the columns hold
 _NO_CREDIT: Final = "insufficient_quota"  # OpenAI's 429 that waiting does not mend
 
 
@@ -74,7 +76,7 @@ def _usage(found: Any) -> Answer | None:
     cost = usage.get("cost")
     stated = isinstance(cost, int | float) and not isinstance(cost, bool)
     dollars = float(cost) if stated and cost is not None else math.nan
-    if not 0 <= dollars < BILLION:
+    if not 0 <= dollars < _NO_DOLLARS:
         if tokens_in is None or tokens_out is None:
             return None
         return Answer(input_tokens=tokens_in, output_tokens=tokens_out)
@@ -83,7 +85,7 @@ def _usage(found: Any) -> Answer | None:
 
 def _count(usage: Mapping[str, Any], name: str) -> int | None:
     value = usage.get(name)
-    fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40
+    fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _NO_TOKENS
     return value if fits else None
 
 

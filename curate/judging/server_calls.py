@@ -132,13 +132,16 @@ class ServerAsker:
         """One request, once its highest price fits the cap."""
         if self.pacer.stopped is not None:
             return Outcome(error=self.pacer.stopped)
+        if (connect := getattr(self.backend, "connect", None)) is not None:
+            await connect()  # before money is reserved: a mistake in its options costs nothing
         call = await self._reserved(key, question, attempt)
         if call is None:
             return Outcome(error=self.book.over_budget())
         started = self.clock()  # as for a call that is stopped while it waits
-        result: Answer | BackendError = BackendError("stopped", maybe_billed=True)
+        result: Answer | BackendError = BackendError("stopped")
         try:
             started = await self.pacer.start()
+            result = BackendError("stopped", maybe_billed=True)
             async with asyncio.timeout(self.timeout):
                 result = await self.backend.ask(question)
         except TimeoutError:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.redact import hidden, is_secret, protect
+from siftune.curate.core.redact import hidden, is_secret, looks_like_key, protect
 from siftune.curate.judging.responses import failure_of_status
 from siftune.curate.judging.types import BackendError
 
@@ -60,6 +60,14 @@ class ServerClient:
             )
         if not self.model.strip():
             raise UsageError(f"the judge at {self.shown} needs the name of a model: URL#MODEL")
+        if self.key_variable and not _is_variable(self.key_variable):
+            raise UsageError(
+                "key_variable: expected the name of the environment variable that holds the key, "
+                "such as MY_KEY, and not the key (what was given is not shown)"
+            )
+        for part in parts.path.split("/"):
+            if looks_like_key(unquote(part)):
+                protect(unquote(part))
         protect(unquote(parts.password or ""))
         protect(parts.netloc.rpartition("@")[0])
         for name, value in parse_qsl(parts.query):
@@ -83,6 +91,19 @@ class ServerClient:
         """The URL without its secrets."""
         return hidden(self.url)
 
+    async def connect(self) -> None:
+        """Check the address, read the key and import the client, which may take seconds.
+
+        None of it counts for the time of an answer. `post` does it where nobody did.
+
+        Raises:
+            UsageError: the server's address or key cannot be used at all.
+        """
+        async with self._opening:
+            if self._client is None:
+                await self._check_address()
+                self._client = self._connect()
+
     async def post(self, path: str, body: dict[str, Any]) -> bytes:
         """The body of the response to a request with status 2xx.
 
@@ -90,13 +111,10 @@ class ServerClient:
             BackendError: none came, or one with another status.
             UsageError: the server's address or key cannot be used at all.
         """
+        await self.connect()
         import httpx2
         import openai
 
-        async with self._opening:
-            if self._client is None:
-                await self._check_address()
-                self._client = self._connect()
         try:
             response = await self._client.post(path, cast_to=httpx2.Response, body=body)
         except openai.APIStatusError as error:
@@ -219,6 +237,15 @@ class ServerClient:
     @property
     def _is_openai(self) -> bool:
         return (self._parts.hostname or "").endswith(".openai.com")
+
+
+def _is_variable(name: str) -> bool:
+    """Whether a text can be the name of an environment variable, and is not a key instead.
+
+    >>> [_is_variable(name) for name in ("MY_KEY", "sk-live-1234", "hf_abcdefgh", "A1" * 10)]
+    [True, False, False, False]
+    """
+    return name.isascii() and name.isidentifier() and not looks_like_key(name)
 
 
 def _host_and_port(parts: SplitResult) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -19,8 +20,10 @@ from siftune.curate.models.model_files import read_object
 __all__ = [
     "JUDGES",
     "check_judge",
+    "costs_nothing",
     "default_task",
     "judge_backend",
+    "judge_name",
     "judge_prices",
     "named_judge",
     "price_known",
@@ -161,6 +164,11 @@ def _kind_of_folder(folder: str) -> str:
     return "local_model"
 
 
+def judge_name(judge: str | Mapping[str, Any]) -> str:
+    """What ``prices`` calls a judge: its text, or its ``backend``."""
+    return judge if isinstance(judge, str) else str(judge.get("backend", ""))
+
+
 def judge_prices(
     judges: Sequence[str | Mapping[str, Any]],
     given: Mapping[str, Mapping[str, Any]],
@@ -175,7 +183,7 @@ def judge_prices(
     Raises:
         UsageError: no judge has that text, or what is given are no prices.
     """
-    names = [one if isinstance(one, str) else str(one.get("backend", "")) for one in judges]
+    names = [judge_name(one) for one in judges]
     if unknown := [name for name in given if name not in names]:
         listed = ", ".join(map(hidden, names))
         raise UsageError(f"prices: no judge is {hidden(unknown[0])}; the judges are {listed}")
@@ -192,9 +200,19 @@ def judge_prices(
     return found
 
 
-def price_known(judge: str | Mapping[str, Any], prices: Prices) -> bool:
-    """Whether ``prices`` are what a judge costs; none at all are known of a model here alone."""
-    return prices != Prices() or named_judge(judge)[0] in _WITHOUT_COST
+def price_known(
+    judge: str | Mapping[str, Any], prices: Prices, given: Mapping[str, Any] = MappingProxyType({})
+) -> bool:
+    """Whether ``prices`` are what a judge costs.
+
+    None at all are known of a model here, and where ``given``, the option, names the judge.
+    """
+    return prices != Prices() or judge_name(judge) in given or costs_nothing(judge, prices)
+
+
+def costs_nothing(judge: str | Mapping[str, Any], prices: Prices) -> bool:
+    """Whether a judge is a model in this process without a price."""
+    return prices == Prices() and named_judge(judge)[0] in _WITHOUT_COST
 
 
 def refuse_same(judges: Sequence[Backend | AsyncBackend]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from siftune.curate.core.errors import UsageError
@@ -57,6 +57,13 @@ class Prices:
         if answer.input_tokens is None or answer.output_tokens is None:
             return self.bound(question)
         return self.of_tokens(answer.input_tokens, answer.output_tokens)
+
+    def priced(self, answer: Answer) -> Answer:
+        """The answer with its cost by its tokens, where the server stated none."""
+        tokens_in, tokens_out = answer.input_tokens, answer.output_tokens
+        if answer.cost is not None or tokens_in is None or tokens_out is None:
+            return answer
+        return replace(answer, cost=self.of_tokens(tokens_in, tokens_out))
 
 
 def most_input_tokens(question: Question) -> int:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import polars as pl
+
+from siftune.curate.core.errors import UsageError
 
 __all__ = [
     "Answer",
@@ -26,6 +28,8 @@ __all__ = [
     "UnparsedError",
     "Verdict",
 ]
+
+_MOST: Final = 10**15  # a million dollars
 
 Message: TypeAlias = tuple[str, str]
 """Role (system, user, assistant) and text of one chat turn."""
@@ -87,6 +91,22 @@ class Answer:
     cost: int | None = None
     truncated: bool = False
     label_mass: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what a function or backend of the user's cannot have meant.
+
+        Raises:
+            UsageError: the text is none, or tokens or cost are no whole number from 0 on.
+        """
+        if self.text is not None and not isinstance(self.text, str):
+            raise UsageError(f"Answer text: expected a text, got {type(self.text).__name__}")
+        for name in ("input_tokens", "output_tokens", "cost"):
+            value = getattr(self, name)
+            if value is not None and not (type(value) is int and 0 <= value < _MOST):
+                unit = "billionths of a dollar, " if name == "cost" else ""
+                raise UsageError(
+                    f"Answer {name}: expected {unit}a whole number from 0 to 10^15, got {value!r}"
+                )
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ def score_sums(scores: pl.DataFrame, endings: Iterable[str]) -> dict[str, float]
         for column in (one for one in scores if one.name.endswith(f"_{ending}")):
             flat = column.explode() if isinstance(column.dtype, pl.List) else column
             if flat.null_count() < len(flat):
+                if flat.dtype.is_integer():
+                    flat = flat.cast(pl.Int64)  # a sum of UInt32 is one, and would wrap
                 total = flat.sum()
                 found[ending] = found.get(ending, 0) + (
                     total if isinstance(total, int) else float(total)

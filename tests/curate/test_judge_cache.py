@@ -1,5 +1,6 @@
 """A judge's cache of answers, and the cap on what they cost."""
 
+import math
 import random
 import sqlite3
 from dataclasses import replace
@@ -7,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from siftune.curate.core.errors import DataError, SiftuneError, UsageError
-from siftune.curate.judging.answer_cache import AnswerCache
+from siftune.curate.judge_tasks.pairwise import Pairwise
+from siftune.curate.judging.answer_cache import AnswerCache, Receipt
 from siftune.curate.judging.calls import CallBook
 from siftune.curate.judging.spending import BILLION, Prices
-from siftune.curate.judging.types import Answer, BackendError, Question
+from siftune.curate.judging.types import Answer, BackendError, Item, Question
 from tests.scripted_judge import Batches, Length, Server, items, judge_of, length_of
 
 KINDS = pytest.mark.parametrize("kind", [Batches, Server])
@@ -274,3 +276,53 @@ def test_the_journal_counts_calls_by_run_and_outcome(tmp_path):
     cache.close()
     assert rows == [(1, "answered", 2, 20_000), (2, "refused", 1, 0)]
     assert BILLION == 10**9
+
+
+def test_an_answer_that_is_no_text_is_not_used(tmp_path):
+    list(judge_of(Batches(), cache=tmp_path / "c").verdicts(items(1)))
+    with sqlite3.connect(tmp_path / "c") as other:
+        other.execute("UPDATE answers SET answer = CAST(answer AS BLOB)")
+    with pytest.raises(DataError, match="an answer does not match its checksum"):
+        list(judge_of(Batches(), cache=tmp_path / "c").verdicts(items(1)))
+
+
+def test_replay_of_an_empty_file_has_no_answers(tmp_path):
+    (tmp_path / "c").touch()
+    (verdict,) = judge_of(Batches(), cache=tmp_path / "c", replay=True).verdicts(items(1))
+    assert verdict.error == "not_in_cache"
+    assert (tmp_path / "c").read_bytes() == b""
+
+
+def test_probabilities_that_are_none_are_no_others_from_the_cache(tmp_path):
+    def reply(question):
+        return Answer(probabilities=dict.fromkeys(question.labels, math.nan))
+
+    row = [Item((("user", "q"),), ("a", "b"))]
+    task = Pairwise()
+    for asked in (2, 0):
+        backend = Batches(reply)
+        (verdict,) = judge_of(backend, task=task, cache=tmp_path / "c").verdicts(row)
+        assert (verdict.error, len(backend.asked)) == ("out_of_range", asked)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"text": 5}, "Answer text: expected a text, got int"),
+        ({"cost": -1}, "Answer cost: expected billionths of a dollar, a whole number from 0"),
+        ({"cost": 10**19}, "Answer cost: expected billionths"),
+        ({"input_tokens": 1.5}, "Answer input_tokens: expected a whole number from 0"),
+    ],
+)
+def test_an_answer_that_cannot_be_is_refused(wrong, text):
+    with pytest.raises(UsageError, match=text):
+        Answer(**wrong)
+
+
+def test_the_sum_of_money_stays_a_number_of_the_file(tmp_path):
+    account = AnswerCache(tmp_path / "c", "", "m")
+    for _ in range(3):
+        with account.transaction():
+            account.settle(Receipt(b"k", "answered", cost=1 << 61))
+    assert account.money() == (1 << 62, 0)
+    account.close()

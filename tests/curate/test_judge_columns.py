@@ -8,6 +8,9 @@ from click.testing import CliRunner
 
 from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.registry import build
+from siftune.curate.judging.responses import answer_of
+from siftune.curate.judging.types import Answer, Verdict
+from siftune.curate.rows.score_errors import score_sums
 from siftune.curate.runners.run import run
 from siftune.curate.runs.recipe import parse
 from siftune.curate.scorers.judge_pairwise import JudgePairwise
@@ -364,3 +367,38 @@ def write(messages):
         return "Yes"
     return "A better answer." if "too terse" in data else "It is too terse."
 """
+
+
+SERVERS = {"judge": "http://h/v1#a", "panel": ("http://h/v1#b",), "task": "alpagasus"}
+
+
+def test_a_cap_needs_the_price_of_every_judge():
+    paid = {"http://h/v1#a": {"input": 1, "output": 1}}
+    with pytest.raises(UsageError, match="max_cost: the judge http://h/v1#b has no price"):
+        JudgeRating(**SERVERS, max_cost=1.0, prices=paid)
+    free = JudgeRating(**SERVERS, max_cost=1.0, prices={**paid, "http://h/v1#b": {"input": 0}})
+    assert [one.max_cost for one in free.engines] == [1.0, 1.0]  # it may state costs, after all
+    local = JudgeRating(**{**SERVERS, "panel": ("smollm2",)}, max_cost=1.0, prices=paid)
+    assert local.prices_known == [True, True]
+
+
+def test_a_quorum_of_more_judges_than_there_are_is_refused():
+    with pytest.raises(UsageError, match="quorum: 5 of 2 judges can never give a verdict"):
+        JudgeRating(**SERVERS, quorum=5)
+
+
+def test_calibration_of_a_server_is_refused_before_it_is_asked():
+    with pytest.raises(UsageError, match="a chat server gives no probabilities"):
+        JudgeRating(**SERVERS, calibrate=True)
+
+
+def test_tokens_that_no_column_holds_are_not_known():
+    verdict = Verdict({"rating": 3.0}, answers=(Answer("3", input_tokens=1 << 33, cost=5),) * 2)
+    spent = JudgeRating(**SERVERS).spent(verdict)
+    assert (spent["input_tokens"], spent["cost"]) == (None, 1e-8)
+    usage = b'{"choices": [{"message": {"content": "3"}}], "usage": {"prompt_tokens": %d,'
+    usage += b'"completion_tokens": 1}}'
+    assert answer_of(usage % (1 << 33)).input_tokens is None
+    assert answer_of(usage % 1_000_000).input_tokens == 1_000_000
+    whole = pl.DataFrame({"a_input_tokens": pl.Series([2**32 - 1] * 2, dtype=pl.UInt32)})
+    assert score_sums(whole, ["input_tokens"]) == {"input_tokens": 2**33 - 2}

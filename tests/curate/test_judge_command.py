@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import siftune as sf
-from siftune.curate.core.errors import PARTIAL
+from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.judging.call_forecast import forecast_calls, predicted_sum
 from siftune.curate.scorers.judge_rating import JudgeRating
 from siftune.pipelines.cli import siftune
@@ -365,3 +365,41 @@ def test_tokens_for_reasoning_are_part_of_the_forecast(tmp_path, monkeypatch):
     given = {"judge": "http://h/v1#m", "task": "alpagasus", "task_options": {"explanation": False}}
     scorer = JudgeRating(**given, judge_options={"extra_tokens": 1_000})
     assert forecast_calls(scorer, [rows]).most_output_tokens == 1_016
+
+
+def test_a_pilot_under_a_cap_names_the_run_that_counts_its_money(folder):
+    write(folder, rows(12))
+    words = ("curate", "judge", "rows.jsonl", "--judge", "judge.py:rate", "--pilot", "2")
+    words += ("--max-cost", "1", "--price-input", "1")
+    refused = CliRunner().invoke(siftune, words).exception
+    assert isinstance(refused, UsageError)
+    assert "--out FOLDER" in str(refused)
+    assert asked(folder) == 0
+    siftune_curate(*words[1:], "--account", "mine")
+    assert asked(folder) == 2
+
+
+def test_a_dry_run_with_all_answers_has_nothing_left_to_pay(folder):
+    write(folder, rows(2))
+    (folder / "text.py").write_text("def rate(question):\n    return '3'\n")
+    words = ("judge", "rows.jsonl", "--judge", "text.py:rate", "--price-input", 1)
+    siftune_curate(*words, "--out", "run")
+    out = siftune_curate(*words, "--dry-run")
+    assert "cost: nothing is left to pay" in out
+
+
+def test_a_key_of_a_server_is_in_no_file_and_no_line_wherever_it_was_written(folder):
+    write(folder, rows(1))
+    words = ("curate", "judge", "rows.jsonl", "--out", "run", "--tries", "1")
+    url = "http://127.0.0.1:1/v1"
+    shown = []
+    for judge, options, text in (
+        (f"{url}#m", ("--judge-options", "key_variable=sk-canary-0009"), "key_variable: expected"),
+        (f"{url}#m", ("--judge-options", "extra_body={api_key: canary-0009}"), "like a key"),
+        (f"{url}/sk-canary-0009#m", (), "4"),
+    ):
+        done = CliRunner().invoke(siftune, [*words, "--judge", judge, *options])
+        assert text in str(done.exception)
+        shown += [done.output.encode(), str(done.exception).encode()]
+    shown += [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    assert not [text for text in shown if b"canary" in text]

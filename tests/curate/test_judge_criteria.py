@@ -17,7 +17,7 @@ from siftune.curate.judge_stats.proposition_weights import fit_proposition_weigh
 from siftune.curate.judging.criteria import Criterion, criteria_of
 from siftune.curate.judging.engine import Judge
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.types import Answer, Question, UnjudgeableError
+from siftune.curate.judging.types import Answer, Question, UnjudgeableError, UnparsedError
 from tests.curate.judge_task_cases import SINGLE, judged, refused, task_of
 
 
@@ -124,6 +124,8 @@ def test_wrong_options_of_criteria_are_named():
     for wrong in (
         *({"weight": "huge"}, {"weight": True}, {"weight": math.inf}, {"check": 5}, {"score": 5}),
         *({"check": "json: x"}, {"check": "contains:"}, {"check": "lines: two"}),
+        *({"weight": [1]}, {"weight": 10**400}, {"weight": 1e308}),
+        {"check": "max_words: " + "9" * 4_500},
     ):
         with pytest.raises(ValueError, match=r"weight|check|score"):
             criteria_of([{"text": "a", **wrong}])
@@ -190,3 +192,10 @@ def test_checklist_items_feed_the_checklist():
         ),
         *(json.dumps([f"item {n}" for n in range(11)]), json.dumps(["a" * 501]), '{"text": "a"}'),
     )
+
+
+def test_a_checklist_that_a_judge_wrote_wrongly_is_no_verdict():
+    task = task_of("checklist_items")
+    for wrong in ('"weight": [1]', '"weight": 1' + "0" * 400, '"check": "lines: ' + "9" * 99 + '"'):
+        with pytest.raises(UnparsedError):
+            task.parse(SINGLE, 0, Answer(f'[{{"text": "x", {wrong}}}]'))

@@ -125,6 +125,7 @@ def test_other_texts_are_no_label(text):
         {"1": 0.5, "2": 0.5},
         {},
         {"1": math.nan, "2": 0.5, "3": 0.5},
+        {"1": None, "2": 0.5, "3": 0.5},
         {"1": 2.0, "2": -1.0, "3": 0.0},
         {"1": 0.2, "2": 0.2, "3": 0.2},
     ],
@@ -229,6 +230,12 @@ def test_fuzzed_texts_never_raise_otherwise_and_never_invent():
                 continue
             assert 0 <= value <= 5
             assert format(value, "g")[0] in text
+
+
+def test_half_a_character_in_json_is_no_text_of_a_column():
+    assert json_value(r'["\ud83d\ude00"]', "a list") == ["😀"]
+    with pytest.raises(UnparsedError):
+        json_value(r'[{"text": "\ud83d"}]', "a list")
 
 
 def test_json_is_one_value_and_nothing_else():

@@ -16,6 +16,7 @@ from siftune.curate.core.redact import hidden, protect
 from siftune.curate.files.atomic import read_json, write_json
 from siftune.curate.judge_tasks.alpagasus import AlpaGasus
 from siftune.curate.judges.server import Server
+from siftune.curate.judging.answer_cache import AnswerCache
 from siftune.curate.judging.engine import Judge
 from siftune.curate.judging.responses import failure_of_status
 from siftune.curate.judging.spending import BILLION, Prices
@@ -359,3 +360,24 @@ def test_answers_come_in_order_while_one_is_slow():
     with JudgeServer(fault) as server:
         assert ratings(server, 8, in_flight=4)[0] == right(8)
     assert first.is_set()
+
+
+def test_a_mistake_in_the_key_costs_nothing_and_connecting_is_no_part_of_an_answer(tmp_path):
+    options = {"cache": tmp_path / "c", "max_cost": 1.0, "prices": Prices(1.0, 1.0)}
+    wrong = Judge(Server("http://127.0.0.1:1/v1", "m", key_file="nofile"), TASK, **options)
+    with pytest.raises(UsageError, match="key_file nofile cannot be read"):
+        list(wrong.verdicts(items(3)))
+    cache = AnswerCache(tmp_path / "c", "", "m")
+    assert cache.money() == (0, 0)
+    cache.close()
+    with JudgeServer() as server:
+        backend = Server(server.url, "m")
+        ask, connected = backend.ask, []
+
+        async def timed(question):
+            connected.append(backend._client is not None)
+            return await ask(question)
+
+        backend.ask = timed
+        (verdict,) = Judge(backend, TASK).verdicts(items(1))
+    assert (verdict.error, connected) == (None, [True])

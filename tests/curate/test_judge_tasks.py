@@ -274,6 +274,14 @@ def test_listwise():
     refused(task, item, "B > A", "B > A > A", "B > A > D", "B, A, C", "B > A > C\nC > A > B", "B")
 
 
+def test_a_list_of_one_or_of_thirty_is_none_to_rank():
+    for number in (1, 30):
+        item = replace(ITEMS["listwise"], answers=("a",) * number)
+        with pytest.raises(UnjudgeableError, match=f"2 to 26 answers, got {number}") as told:
+            task_of("listwise").questions(item)
+        assert told.value.reason == "wrong_number_of_answers"
+
+
 def test_listwise_orders_are_balanced():
     task, first = task_of("listwise"), 0
     for row in range(300):

@@ -78,3 +78,39 @@ def test_tokens_for_reasoning_are_part_of_the_bound(tmp_path):
         backend = Server(server.url, "m", extra_tokens=1_000)
         (verdict,) = Judge(backend, TASK, prices=Prices(output=1.0)).verdicts(ITEM)
     assert verdict.cost == 1_016_000
+
+
+@pytest.mark.parametrize("key", ["sk-live-canary0006", "hf_canary0006", "canary0006" * 3, "é"])
+def test_a_key_in_place_of_its_variable_is_refused_and_not_shown(key):
+    with pytest.raises(UsageError, match="expected the name of the environment variable") as told:
+        Server("http://localhost/v1", "m", key_variable=key)
+    assert key not in str(told.value)
+    Server("http://localhost/v1", "m", key_variable="TOGETHER_API_KEY_2")
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({"api_key": "canary0007"}, "api_key"),
+        ({"provider": [{"X-Api-Key": "canary0007"}]}, "X-Api-Key"),
+        ({"openai_api_key": "canary0007"}, "openai_api_key"),
+        ({"headers": {"Authorization": "canary0007"}}, "Authorization"),
+        ({"via": "sk-canary0007"}, "via"),
+    ],
+)
+def test_a_key_among_the_fields_of_a_request_is_refused_and_not_shown(body, name):
+    with pytest.raises(UsageError, match=f"extra_body: {name} looks like a key") as told:
+        Server("http://localhost/v1", "m", extra_body=body)
+    assert "canary" not in str(told.value)
+
+
+def test_usual_fields_of_a_request_are_no_keys():
+    usual = {"reasoning": {"max_tokens": 9}, "prompt_cache_key": "rows", "stop_token_ids": [1]}
+    usual |= {"chat_template_kwargs": {"enable_thinking": False}, "session_id": "a", "user": "b"}
+    assert Server("http://localhost/v1", "m", extra_body=usual).extra_body == usual
+
+
+def test_a_key_in_the_path_of_a_url_is_hidden():
+    backend = Server("https://host.ai/v1/sk-canary00080/chat", "m")
+    assert backend.shown == "https://host.ai/v1/***/chat"
+    assert Server("https://host.ai/v1/deployments/gpt-4o", "m").shown.endswith("/gpt-4o")

@@ -403,6 +403,9 @@ def test_any_task_with_a_winner_and_a_preference_labels_pairs(small, tmp_path, t
 def test_a_cap_on_money_needs_prices_and_a_server_its_model():
     with pytest.raises(UsageError, match="max_cost needs price_input"):
         Judge(judge=JUDGE, max_cost=1.0)
+    paid = {"http://h/v1#a": {"input": 1, "output": 1}}
+    with pytest.raises(UsageError, match="max_cost: the judge http://h/v1#b has no price"):
+        Judge(judge="http://h/v1#a", second="http://h/v1#b", max_cost=1.0, prices=paid)
     with pytest.raises(UsageError, match="name the model, as https://host/v1#MODEL"):
         Judge(judge="https://host/v1")
 
