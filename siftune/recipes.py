@@ -54,7 +54,7 @@ def run(
     overwrite: bool = False,
     **overrides: Any,
 ) -> Rows | PipelineRun:
-    """Run a recipe, a YAML file or the same as a dict, as `siftune curate run` does.
+    """Run a recipe, a YAML file, a preset's name or a dict, as `siftune curate run` does.
 
     A recipe with ``stages`` gives rows. One with ``train`` is a pipeline (`siftune pipelines run`).
     What is done already is not done again. ``out`` is by default ``runs/NAME``; ``overrides``
@@ -64,7 +64,7 @@ def run(
         UsageError: an unknown key or component, or an option that is wrong; or ``out`` is in use.
         DataError: a source cannot be read.
     """
-    raw = dict(recipe) if isinstance(recipe, Mapping) else read_yaml(Path(recipe))
+    raw = dict(recipe) if isinstance(recipe, Mapping) else read_yaml(_file(Path(recipe)))
     origin = "the recipe" if isinstance(recipe, Mapping) else str(recipe)
     raw |= {key: str(one) if isinstance(one, Path) else one for key, one in overrides.items()}
     with overwriting(overwrite):
@@ -75,6 +75,14 @@ def run(
         except UsageError as error:
             raise UsageError(f"{origin}: {error}") from None
         return ran(parsed, _folder(out, parsed.name))
+
+
+def _file(given: Path) -> Path:
+    """The file of a recipe: a path, or the name of one that comes with siftune."""
+    from siftune.curate.files.packaged_recipes import PRESETS
+    from siftune.pipelines.recipe import PACKAGED
+
+    return (PACKAGED if str(given) in PACKAGED.headers else PRESETS).file(given)
 
 
 def _folder(out: str | Path | None, name: str) -> Path:

@@ -81,6 +81,7 @@ def pairs() -> pl.DataFrame:
             [None if at % 9 == 5 else [float(at % 7), at % 5 - 2.0, 1.0] for at in range(height)],
             dtype=pl.Array(pl.Float32, 3),
         ),
+        pl.Series("tags", [None if at % 11 == 3 else [f"t{at % 4}"] for at in range(height)]),
         pl.Series("votes", [["first", "second", "tie"][: at % 4] for at in range(height)]),
     )
 
@@ -132,7 +133,7 @@ def test_without_a_text_or_a_number_there_is_no_score_and_never_nan(
                 for one in ("prompt", "chosen", "rejected")
             ),
             *(pl.lit(None, pl.Float64).alias(one) for one in ("margin", "other_margin")),
-            pl.lit(None, pl.List(pl.String)).alias("votes"),
+            *(pl.lit(None, pl.List(pl.String)).alias(one) for one in ("tags", "votes")),
             pl.lit(None, pl.Array(pl.Float32, 3)).alias("embedding"),
         )
     )

@@ -17,6 +17,7 @@ from siftune.curate.files.packaged_recipes import FIELDS, PRESETS
 from siftune.curate.runners.run import run
 from siftune.curate.runs.recipe import load
 from siftune.pipelines.cli import siftune
+from siftune.recipes import run as siftune_run
 from tests.tiny_models import quality_head, reward_model
 
 JUDGE = """
@@ -128,6 +129,15 @@ def test_a_preset_runs_on_the_source_that_the_command_names(
     assert "did you mean long_is_more?" in str(wrong.exception)
     lacks = called("run", "alpagasus", inputs["ROWS"])
     assert "-o stages.1.judge=VALUE" in str(lacks.exception)
+
+
+def test_python_runs_a_preset_by_its_name(
+    inputs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(siftune_run("long_is_more", "runs/x", source=inputs["ROWS"])) == len(ROWS)
+    with pytest.raises(UsageError, match="did you mean long_is_more"):
+        siftune_run("long_is_mor", "runs/y")
 
 
 def test_every_method_is_listed_with_what_its_file_has() -> None:
