@@ -31,8 +31,17 @@ ROWS = [
     {"instruction": f"Describe thing {at} in {at % 4 + 2} words", "output": " ".join(["word"] * at)}
     for at in range(1, 13)
 ]
+PAIRS = [
+    {"prompt": row["instruction"], "chosen": row["output"], "rejected": f"no {row['output']}"}
+    for row in ROWS
+]
+_POLICY = (
+    *("stages.2.model=LM", "stages.2.reference=LM", "stages.2.template=none"),
+    "stages.2.max_tokens=100",
+)
 SMALL: dict[str, list[str]] = {
     "alpagasus": ["stages.1.judge=JUDGE", "stages.2.min=0.1"],
+    "bees": ["stages.1.model=RM", *_POLICY, "source=PAIRS"],
     "car": ["stages.1.judge=JUDGE", "stages.2.model=EMBEDDER", "stages.3.rows=2"],
     "cherry": ["stages.1.model=LM", "stages.2.max=100"],
     "dedup_only": [],
@@ -40,6 +49,7 @@ SMALL: dict[str, list[str]] = {
         *("stages.1.judge=JUDGE", "stages.2.judge=JUDGE", "stages.3.model=EMBEDDER"),
         *("stages.4.rows=3", "stages.4.max_similarity=1"),
     ],
+    "difficulty": [*(one.replace("s.2", "s.1") for one in _POLICY), "source=PAIRS"],
     "half_percent": ["stages.1.model=EMBEDDER"],
     "instag": ["stages.1.judge=JUDGE", "stages.2.rows=3"],
     "lima": ["stages.4.min=5", "stages.6.model=EMBEDDER", "stages.7.rows=3"],
@@ -52,6 +62,7 @@ SMALL: dict[str, list[str]] = {
     ],
     "quality_diversity": ["stages.4.model=HEAD", "stages.5.model=EMBEDDER", "stages.6.rows=3"],
     "rds_round_robin": ["stages.1.model=LM", "stages.2.against=TARGETS", "stages.2.rows=3"],
+    "rip": ["stages.1.model=RM", "stages.3.max_gap=1", "stages.3.min_length=0", "source=PAIRS"],
     "superfilter": ["stages.1.model=LM", "stages.2.max=100"],
     "superfilter_diverse": ["stages.1.model=LM", "stages.2.max=100", "stages.4.model=EMBEDDER"],
 }
@@ -65,6 +76,8 @@ KEPT = {
     "quality_diversity": 3,
     "rds_round_robin": 3,
     "instag": 3,
+    "bees": 1,
+    "difficulty": 1,
     "half_percent": 1,
     "cherry": 1,
     "superfilter": 1,
@@ -78,6 +91,7 @@ def inputs(
 ) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("presets")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
     (folder / "judge.py").write_text(JUDGE)
     model = {"score": "rds", "model": str(tiny_model_dir)}
     recipe = {"source": str(folder / "rows.jsonl"), "stages": [model], "limit": 2}
@@ -90,6 +104,7 @@ def inputs(
         "HEAD": str(quality_head(folder / "head")),
         "RM": str(reward_model(tiny_model_dir, folder / "rm")),
         "TARGETS": str(folder / "targets"),
+        "PAIRS": str(folder / "pairs.jsonl"),
         "ROWS": str(folder / "rows.jsonl"),
     }
 
@@ -100,7 +115,7 @@ def test_every_preset_runs(name: str, inputs: dict[str, str], tmp_path: Path) ->
         f"{key}={inputs.get(value, value)}"
         for key, _, value in (one.partition("=") for one in SMALL[name])
     ]
-    run(load(PRESETS.file(Path(name)), [*given, f"source={inputs['ROWS']}"]), tmp_path / "out")
+    run(load(PRESETS.file(Path(name)), [f"source={inputs['ROWS']}", *given]), tmp_path / "out")
     kept = pl.read_parquet(tmp_path / "out" / "kept.parquet").height
     assert kept == KEPT.get(name, kept)
     assert 0 < kept <= len(ROWS)
