@@ -281,8 +281,8 @@ class JudgeColumns:
         """
         prices = self.judge_prices[number] if self.prices_known[number] else None
         for one in engine.verdicts(items_of(batch, self.given)):
-            priced = one.answers if prices is None else map(prices.priced, one.answers)
-            verdict = replace(one, answers=tuple(priced))
+            answers = one.answers if prices is None else tuple(map(prices.priced, one.answers))
+            verdict = replace(one, answers=answers)
             mass = _label_mass(verdict)
             if verdict.values is not None and mass is not None and mass < self.min_label_mass:
                 detail = f"the labels had {mass:.3g} of the probability of all tokens"

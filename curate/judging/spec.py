@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -200,9 +199,7 @@ def judge_prices(
     return found
 
 
-def price_known(
-    judge: str | Mapping[str, Any], prices: Prices, given: Mapping[str, Any] = MappingProxyType({})
-) -> bool:
+def price_known(judge: str | Mapping[str, Any], prices: Prices, given: Mapping[str, Any]) -> bool:
     """Whether ``prices`` are what a judge costs.
 
     None at all are known of a model here, and where ``given``, the option, names the judge.
