@@ -127,11 +127,13 @@ def refuse_echo(
     after = _squashed("\n".join(lines[place + 1 :]))[:_CONTEXT]
     name = _squashed("".join(re.split("([:=])", lines[place])[:-2]))
     verdict = f"{name}(?:{'|'.join(map(_squashed, values)) or '[0-9]+'})"
-    given = _forms(sections)
     echoes = [f"{before}{verdict}"] * (len(before) == _CONTEXT)
     echoes += [f"{verdict}{after}"] * (len(after) == _CONTEXT)
+    if not echoes and not name:
+        return
+    given = _forms(sections)
     echoed = any(re.search(echo, _squashed(data)) for echo in echoes for data in given)
-    if echoed or (not echoes and name and _holds_verdict(given, of)):
+    if echoed or (not echoes and _holds_verdict(given, of)):
         raise UnparsedError(_AMBIGUOUS, DATA_HAS_VERDICTS)
 
 
