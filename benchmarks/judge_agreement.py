@@ -75,7 +75,7 @@ def _draw(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def pairs_in(given: str, most: int, near: int) -> list[Pair]:
+def pairs_in(given: str, most: int, near: int = 0) -> list[Pair]:
     """Pairs of ``FILE`` or ``FILE:LAYOUT``, ``most`` of them at random, in a random order.
 
     Pairs of nearly equal length are added until there are ``near`` of them.
