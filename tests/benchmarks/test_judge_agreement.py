@@ -40,9 +40,8 @@ def test_models_judge_pairs_of_each_file_in_turn(tmp_path: Path) -> None:
 def test_what_was_not_judged_is_not_counted(tmp_path: Path) -> None:
     pairs = pairs_in(ranked(tmp_path, "one", 20), 100)
     assert agreement(pairs, longer_wins(pairs)).startswith("1.000 (")
-    assert agreement(pairs, dict.fromkeys((pair.draw for pair in pairs[:30]), 0.5)).startswith(
-        "0.500 ("
-    )
+    ties = dict.fromkeys((pair.draw for pair in pairs[:30]), 0.5)
+    assert agreement(pairs, ties).startswith("none of 30 (")
     assert agreement(pairs, {}) == "–"
     lines = list(table(pairs, {"longer wins": longer_wins(pairs)}))
     assert lines[0] == "| judge | one | one, near |"
