@@ -8,7 +8,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PRINTED = {
     "01_curate": ["2 conversation rows kept, 3 dropped, 1 quarantined", "survivor=rows:1"],
-    "02_dedup": ["near_duplicate_of_reference", "0.863636", "survivor earlier:1 of "],
+    "02_dedup": ["near_duplicate_of_reference", "0.870968", "survivor earlier:1 of "],
     "03_select": ["top_k: mean quality 0.9", "k_center: mean quality"],
     "04_sft_dpo": ["accuracy on 2 held-out pairs: "],
     "05_reward_ppo": ["score"],

@@ -210,7 +210,7 @@ def test_json_output_is_one_object_and_nothing_else(rows, tmp_path):
 
 
 _REQUIRED = {
-    "fitted_quality": ("--model", "HEAD"),
+    **dict.fromkeys(("fitted_quality", "toxicity"), ("--model", "HEAD")),
     "contamination": ("--against", "ROWS"), "ifd": ("--model", "MODEL"),
     "perplexity": ("--model", "MODEL"), "deita_filter": ("--by", "length_chars", "--rows", 3),
     "mmr": ("--by", "length_chars", "--rows", 3), "split": ("--part", "train"),

@@ -58,7 +58,7 @@ YAML = {
     "a list": ("- source: d.jsonl", "found a list"),
     "a truth value for a number": (
         "source: d.jsonl\nstages: [{select: random, rows: yes}]",
-        "rows: expected int, got True",
+        "rows: expected int or Mapping, got True",
     ),
     "an option that is a number": (
         "source: d.jsonl\nstages: [{select: random, rows: 2, 3: 4}]",
