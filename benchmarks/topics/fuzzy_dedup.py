@@ -74,7 +74,7 @@ def _ours(session: Session, rows: int, repeats: int = 1, threshold: float = 0.7)
         "benchmarks.ours.fuzzy",
         {
             "table": str(session.data.table(rows)),
-            "settings": {"threshold": threshold},
+            "settings": {"ngram": 5, "threshold": threshold},
             "out": session.scratch(f"fuzzy-siftune-{rows}.parquet"),
         },
         rows,
@@ -149,7 +149,7 @@ def _cover_rule(session: Session, topic: Topic, name: str, table: Path, texts: P
     rows = truth.sets.shape[0]
     for threshold in _THRESHOLDS:
         out = session.scratch(f"cover-{name}-{threshold}.parquet")
-        settings = {"threshold": threshold}
+        settings = {"ngram": 5, "threshold": threshold}
         asked = {"table": str(table), "settings": settings, "out": out}
         ours = Contestant(f"siftune on {name}", "benchmarks.ours.fuzzy", asked, rows)
         if session.once(topic, ours) is None:
@@ -161,7 +161,7 @@ def _cover_rule(session: Session, topic: Topic, name: str, table: Path, texts: P
         "table": str(table),
         "columns": _COLUMNS,
         "selector": "minhash_dedup",
-        "settings": {"threshold": _THRESHOLD},
+        "settings": {"ngram": 5, "threshold": _THRESHOLD},
         "shuffles": _SHUFFLES,
     }
     facts = session.once(topic, Contestant("shuffles", "benchmarks.ours.shuffles", options, rows))

@@ -66,7 +66,7 @@ def _recipe(source: str) -> dict[str, Any]:
         "source": source,
         "stages": [
             {"select": "exact_dedup"},
-            {"select": "minhash_dedup", "threshold": 0.7},
+            {"select": "minhash_dedup", "ngram": 5, "threshold": 0.7},
             {"score": "length"},
             {"select": "top_fraction", "by": "length_words", "fraction": 0.5},
         ],
