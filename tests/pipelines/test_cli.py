@@ -212,7 +212,8 @@ def test_json_output_is_one_object_and_nothing_else(rows, tmp_path):
 _REQUIRED = {
     **dict.fromkeys(("fitted_quality", "toxicity"), ("--model", "HEAD")),
     "contamination": ("--against", "ROWS"), "ifd": ("--model", "MODEL"),
-    "perplexity": ("--model", "MODEL"), "deita_filter": ("--by", "length_chars", "--rows", 3),
+    **dict.fromkeys(("perplexity", "rds"), ("--model", "MODEL")),
+    "deita_filter": ("--by", "length_chars", "--rows", 3),
     "mmr": ("--by", "length_chars", "--rows", 3), "split": ("--part", "train"),
     "quota": ("--group-by", "length_chars", "--rows", 3),
     "threshold": ("--by", "length_chars", "--min", 3),
