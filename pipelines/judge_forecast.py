@@ -79,7 +79,7 @@ class JudgeForecast:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows that stand for ``count`` rows; ``exact``: there will be so many."""
+    """Examples of ``count`` rows; ``exact``: the count is known, else it is the largest."""
 
     items: Sequence[Item]
     count: int
@@ -87,7 +87,7 @@ class _Rows:
 
     @property
     def factor(self) -> float:
-        """How many rows each of the examples stands for."""
+        """The number of rows over that of the examples."""
         return self.count / max(1, len(self.items))
 
     def made(self, items: Sequence[Item]) -> _Rows:

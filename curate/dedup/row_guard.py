@@ -28,18 +28,18 @@ import numpy as np
 import numpy.typing as npt
 
 from siftune.curate.dedup.row_words import CAPITAL, NAME, NEGATION, NUMBER, Side, side_words
+from siftune.curate.dedup.shingles import SHORT
 from siftune.curate.dedup.text_pieces import Pieces
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.pointers import byte
 
-__all__ = ["NO_GUARD", "SHORT", "Guard", "allows", "guard_of"]
+__all__ = ["NO_GUARD", "Guard", "allows", "guard_of"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 _Bytes: TypeAlias = npt.NDArray[np.uint8]
 _Mask: TypeAlias = npt.NDArray[np.bool_]
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 
-SHORT = 60  # words: up to that many, all words of an answer count
 _BLOCK = 4  # words that an answer is longer by, if its numbers are more
 _LARGE = NAME | CAPITAL
 _GUARDED = NAME | CAPITAL | NUMBER | NEGATION
@@ -286,7 +286,7 @@ def _same_name(one: _Bytes, other: _Bytes) -> bool:
 
 @compiled()
 def _edits(one: _Bytes, other: _Bytes) -> _Int:
-    """Optimal string alignment distance; 3 stands for more than two."""
+    """Optimal string alignment distance of two words; 3 where it is more than two."""
     if abs(len(one) - len(other)) > 2:
         return 3
     rows = np.zeros((3, len(other) + 1), np.int64)
