@@ -16,10 +16,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.types import AsyncBackend, Backend, Item, Question
 from siftune.curate.judge_tasks.alpagasus import AlpaGasus
 from siftune.curate.judges.scripted import Scripted
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.types import AsyncBackend, Backend, Item, Question
 
 _WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "by", "the", "sea")
 _SERVER = """

@@ -26,12 +26,12 @@ import numpy as np
 from siftune.curate.heads.features import Features
 from siftune.curate.heads.fitting import Labelled, cross_fitted
 from siftune.curate.heads.labelled import labelled_rows
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.spec import judge_backend
+from siftune.curate.judge_calls.types import Item, Task
 from siftune.curate.judge_stats.intervals import Floats, NotEstimableError, bootstrap
 from siftune.curate.judge_tasks.classifier_score import ClassifierScore
 from siftune.curate.judge_tasks.pairwise import Pairwise
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.spec import judge_backend
-from siftune.curate.judging.types import Item, Task
 from siftune.curate.runners.judge_pairs import read_table
 from siftune.curate.runs.recipe import parse
 

@@ -1,6 +1,6 @@
 """True pairs and figures of the data, computed by other means than the code that is measured.
 
-Words and shingles are those that `core.dedup.shingles` documents, made anew in plain Python; all
+Words and shingles are those that `curate.comparing.shingles` documents, made anew in Python; all
 pairs come from an inverted index (each pair above ``t`` shares one of the rarest
 ``|x| - ⌈t |x|⌉ + 1`` shingles of both; sparse products), their similarities from exact counts.
 """

@@ -122,7 +122,7 @@ def fit_quality(
 
 
 def _lines(head: Head) -> list[str]:
-    from siftune.curate.judging.trained import figure_lines
+    from siftune.curate.judge_calls.trained import figure_lines
 
     facts = head.facts
     left_out = f"; {facts['left_out']:,} without a label or a text left out" * bool(

@@ -322,7 +322,7 @@ def _print_result(result: Any) -> None:
 
 def _judge_lines(model: Path) -> list[str]:
     """The figures of a trained judge; of other models no lines."""
-    from siftune.curate.judging.trained import figure_lines, trained_judge
+    from siftune.curate.judge_calls.trained import figure_lines, trained_judge
 
     judge = trained_judge(model)
     if judge is None:

@@ -69,7 +69,7 @@ def run(
         from siftune.pipelines.preflight import Preflight, forecasts
         from siftune.pipelines.recipe import PACKAGED, read, settings_of
         from siftune.pipelines.render import plan_text, result_text
-        from siftune.pipelines.report import write_report
+        from siftune.pipelines.reports.report import write_report
         from siftune.pipelines.run import run_checked
 
         recipe = PACKAGED.file(recipe)
@@ -136,6 +136,6 @@ def schema() -> None:
 )
 def report(run: Path, out: Path | None) -> None:
     """Write the report of a curate or pipeline run: one HTML file that works offline."""
-    from siftune.pipelines.report import write_report
+    from siftune.pipelines.reports.report import write_report
 
     echo(write_report(run, out))

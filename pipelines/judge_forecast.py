@@ -17,10 +17,10 @@ import polars as pl
 
 from siftune.curate.core.redact import hidden
 from siftune.curate.files.source_spec import in_recipe
+from siftune.curate.judge_calls.spending import BILLION, Prices
+from siftune.curate.judge_calls.types import Item, Question
 from siftune.curate.judging.judge_columns import JudgeColumns
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.spending import BILLION, Prices
-from siftune.curate.judging.types import Item, Question
 from siftune.curate.runners.forecast import Forecast
 from siftune.curate.runners.judge_pairs import read_table
 from siftune.curate.runs.recipe import Recipe, component

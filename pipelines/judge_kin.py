@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from siftune.curate.judging.types import Item
+from siftune.curate.judge_calls.types import Item
 from siftune.curate.models.lineage import KIN, Kinship, kinship
 from siftune.finetune.tools.sample import SAMPLED_LINEAGE
 

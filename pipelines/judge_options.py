@@ -17,18 +17,16 @@ from siftune.curate.core.progress import report_progress
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, check_ranges
 from siftune.curate.core.registry import code_of
 from siftune.curate.files.atomic import digest_of
-from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError
-from siftune.curate.judging.engine_options import check_cap, engine_of
-from siftune.curate.judging.judge_columns import TASKS, judge_task, may_pass
-from siftune.curate.judging.spec import (
+from siftune.curate.judge_calls.engine_options import check_cap, engine_of
+from siftune.curate.judge_calls.spec import (
     costs_nothing,
     judge_backend,
     judge_prices,
     named_judge,
     price_known,
 )
-from siftune.curate.judging.spending import Prices
-from siftune.curate.judging.types import (
+from siftune.curate.judge_calls.spending import Prices
+from siftune.curate.judge_calls.types import (
     AsyncBackend,
     Backend,
     Item,
@@ -37,6 +35,8 @@ from siftune.curate.judging.types import (
     UnjudgeableError,
     Verdict,
 )
+from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError
+from siftune.curate.judging.judge_columns import TASKS, judge_task, may_pass
 
 __all__ = ["UNSCORED", "JudgeOptions", "Outcomes", "estimated", "placeholder", "questions_of"]
 

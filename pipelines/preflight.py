@@ -12,7 +12,7 @@ from siftune.curate.core.errors import Problems, UsageError
 from siftune.curate.core.registry import checked, closest, has
 from siftune.curate.core.schema import KINDS, Kind
 from siftune.curate.files.source_spec import in_recipe, input_paths
-from siftune.curate.judging.spec import check_judge
+from siftune.curate.judge_calls.spec import check_judge
 from siftune.curate.runners.forecast import Forecast
 from siftune.curate.runners.plan import Plan, plan
 from siftune.curate.runners.project_cache import StageCache

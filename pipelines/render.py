@@ -10,12 +10,12 @@ from typing import Any, Final
 from siftune.curate.render import plan_end, value_text
 from siftune.curate.runners.forecast import Forecast, forecast_lines
 from siftune.finetune.runs.summary import METRICS
-from siftune.pipelines.before_after import means_of, reference_of
 from siftune.pipelines.judge_forecast import JudgeForecast
 from siftune.pipelines.judge_forecast import forecast_lines as judge_lines
-from siftune.pipelines.judge_report import judged_text, unscored_texts
 from siftune.pipelines.preflight import recipes_of
 from siftune.pipelines.recipe import Pipeline
+from siftune.pipelines.reports.before_after import means_of, reference_of
+from siftune.pipelines.reports.judge_report import judged_text, unscored_texts
 from siftune.pipelines.steps import judges_pairs, trainer_of
 from siftune.pipelines.train_steps import Step, makes_rows
 

@@ -26,10 +26,10 @@ from siftune.finetune.tools.init import Init
 from siftune.pipelines.compare import arms_table
 from siftune.pipelines.comparison_arms import TOKENS, arm_recipe, varies
 from siftune.pipelines.folder import COMMAND, FILES
-from siftune.pipelines.judge_report import unscored_of
 from siftune.pipelines.prefixed_progress import Prefixed
 from siftune.pipelines.preflight import HELDOUT_OF, Preflight
 from siftune.pipelines.recipe import Arms, Pipeline
+from siftune.pipelines.reports.judge_report import unscored_of
 from siftune.pipelines.rounds import Rounds
 from siftune.pipelines.steps import code_used, judges_pairs, row_step_of, trainer_of
 from siftune.pipelines.train_steps import (

@@ -95,7 +95,7 @@ def _pipeline(raw: Mapping[str, Any], out: str | Path | None, origin: str) -> Pi
 
     from siftune.pipelines.preflight import Preflight
     from siftune.pipelines.recipe import read
-    from siftune.pipelines.report import write_report
+    from siftune.pipelines.reports.report import write_report
     from siftune.pipelines.run import run_checked
 
     place = scratch()

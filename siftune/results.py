@@ -110,7 +110,7 @@ def report(run: Any, out: str | Path | None = None) -> Path:
     Returns:
         The file.
     """
-    from siftune.pipelines.report import write_report
+    from siftune.pipelines.reports.report import write_report
 
     return write_report(_folder(run), None if out is None else Path(out))
 

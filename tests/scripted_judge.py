@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import polars as pl
 
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.types import Answer, BackendError, Item, Question, UnparsedError
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.types import Answer, BackendError, Item, Question, UnparsedError
 from tests.judge_server import FakeTime
 
 

@@ -1,1 +1,1 @@
-"""Exact and near-duplicate search: hashes, shingle sets, MinHash, exact join, cover rule."""
+"""Near-duplicate search: MinHash, exact join, cover rule, guards of numbers and names, leaks."""

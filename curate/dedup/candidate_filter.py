@@ -17,15 +17,15 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from siftune.curate.core.growable_array import Grown
-from siftune.curate.dedup.candidate_groups import RankedKeys, join_groups
-from siftune.curate.dedup.count_sketch import (
+from siftune.curate.comparing.count_sketch import (
     Bytes,
     Halves,
     count_sketch,
     distinct_upper_halves,
 )
-from siftune.curate.dedup.shingles import Offsets, ShingleSource
+from siftune.curate.comparing.shingles import Offsets, ShingleSource
+from siftune.curate.core.growable_array import Grown
+from siftune.curate.dedup.candidate_groups import RankedKeys, join_groups
 from siftune.curate.native.jit import compiled
 
 __all__ = ["candidates"]

@@ -14,9 +14,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from siftune.curate.dedup.count_sketch import Halves
-from siftune.curate.dedup.shingle_sets import shared
-from siftune.curate.dedup.shingles import Hashes, Offsets
+from siftune.curate.comparing.count_sketch import Halves
+from siftune.curate.comparing.shingle_sets import shared
+from siftune.curate.comparing.shingles import Hashes, Offsets
 from siftune.curate.native.jit import compiled
 
 __all__ = ["RankedKeys", "join_groups"]

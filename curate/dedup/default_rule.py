@@ -21,15 +21,15 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from siftune.curate.comparing.row_words import text_keys
+from siftune.curate.comparing.shingles import ChainedShingles, TextShingles
+from siftune.curate.comparing.text_pieces import Pieces, RowTexts, row_texts
 from siftune.curate.core.schema import kind_of
 from siftune.curate.dedup.candidate_filter import candidates
 from siftune.curate.dedup.cover_rule import Cover
 from siftune.curate.dedup.group_cover import cover_groups
 from siftune.curate.dedup.row_guard import Guard, guard_of
 from siftune.curate.dedup.row_relation import Relation
-from siftune.curate.dedup.row_words import text_keys
-from siftune.curate.dedup.shingles import ChainedShingles, TextShingles
-from siftune.curate.dedup.text_pieces import Pieces, RowTexts, row_texts
 from siftune.curate.dedup.whole_answers import Parts, answer_parts, wholeness
 from siftune.curate.rows.chat import Part, text_of
 

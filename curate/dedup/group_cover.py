@@ -12,13 +12,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from siftune.curate.comparing.shingle_sets import Sets, sets_of, shared
+from siftune.curate.comparing.shingles import Hashes, Offsets, ShingleSource
 from siftune.curate.dedup.cover_rule import Cover
 from siftune.curate.dedup.prefix_filter import prefix_keys
 from siftune.curate.dedup.row_guard import allows
 from siftune.curate.dedup.row_relation import ANY_PAIR, Relation, whole_of
 from siftune.curate.dedup.set_cover import cover_sets
-from siftune.curate.dedup.shingle_sets import Sets, sets_of, shared
-from siftune.curate.dedup.shingles import Hashes, Offsets, ShingleSource
 from siftune.curate.native.jit import compiled
 
 __all__ = ["cover_groups"]

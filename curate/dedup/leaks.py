@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from siftune.curate.dedup.shingles import Hashes, Offsets
+from siftune.curate.comparing.shingles import Hashes, Offsets
 from siftune.curate.native.jit import compiled
 
 __all__ = ["LONG", "Items", "items_of", "overlaps"]

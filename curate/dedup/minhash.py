@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from siftune.curate.comparing.count_sketch import Bytes, Halves, count_sketch, upper_halves
+from siftune.curate.comparing.shingles import Hashes, Offsets
 from siftune.curate.core.growable_array import Grown
-from siftune.curate.dedup.count_sketch import Bytes, Halves, count_sketch, upper_halves
 from siftune.curate.dedup.prefix_filter import Keys
-from siftune.curate.dedup.shingles import Hashes, Offsets
 from siftune.curate.native.jit import compiled
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from siftune.curate.dedup.shingle_sets import Sets
-from siftune.curate.dedup.shingles import Hashes, Offsets
+from siftune.curate.comparing.shingle_sets import Sets
+from siftune.curate.comparing.shingles import Hashes, Offsets
 from siftune.curate.native.jit import compiled
 
 __all__ = ["Keys", "exact_ratio", "prefix_keys"]

@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from siftune.curate.core.growable_array import Grown
-from siftune.curate.dedup.count_sketch import (
+from siftune.curate.comparing.count_sketch import (
     Bytes,
     Halves,
     count_sketch,
     distinct_upper_halves,
 )
-from siftune.curate.dedup.shingles import Hashes, Offsets, TextShingles
-from siftune.curate.dedup.text_pieces import row_texts
-from siftune.curate.dedup.word_ids import WordIds, word_ids
+from siftune.curate.comparing.shingles import Hashes, Offsets, TextShingles
+from siftune.curate.comparing.text_pieces import row_texts
+from siftune.curate.comparing.word_ids import WordIds, word_ids
+from siftune.curate.core.growable_array import Grown
 from siftune.curate.native.char_classes import char_table, classify
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.utf8 import decode, utf8_buffer
@@ -42,7 +42,7 @@ def repeated_spans(texts: TextShingles, rows: int) -> tuple[pl.DataFrame, Ints]:
 
     So exactly the runs of at least that many words that occur in that many other texts are part of
     a span (ExactSubstr of Lee et al. 2022, arXiv:2107.06499, on words rather than tokens). Windows
-    are found by 64-bit hashes (`dedup.shingles`), and compared word by word if these are equal.
+    are found by 64-bit hashes (`comparing.shingles`), and compared word by word if these are equal.
 
     Returns a sorted table of `SPANS`, and the length of each text in characters, from its first
     word to its last. The texts are read twice; the first time, half of each hash is stored.

@@ -27,9 +27,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from siftune.curate.dedup.row_words import CAPITAL, NAME, NEGATION, NUMBER, Side, side_words
-from siftune.curate.dedup.shingles import SHORT
-from siftune.curate.dedup.text_pieces import Pieces
+from siftune.curate.comparing.row_words import CAPITAL, NAME, NEGATION, NUMBER, Side, side_words
+from siftune.curate.comparing.shingles import SHORT
+from siftune.curate.comparing.text_pieces import Pieces
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.pointers import byte
 

@@ -15,13 +15,13 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from siftune.curate.comparing.shingle_sets import Sets, shared
+from siftune.curate.comparing.shingles import Hashes, Offsets
 from siftune.curate.core.errors import UsageError
 from siftune.curate.dedup.cover_rule import Cover
 from siftune.curate.dedup.prefix_filter import Keys
 from siftune.curate.dedup.row_guard import allows
 from siftune.curate.dedup.row_relation import ANY_PAIR, Relation, whole_of
-from siftune.curate.dedup.shingle_sets import Sets, shared
-from siftune.curate.dedup.shingles import Hashes, Offsets
 from siftune.curate.native.jit import compiled
 
 __all__ = ["cover_sets"]

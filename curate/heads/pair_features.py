@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from siftune.curate.dedup.shingles import shingle
+from siftune.curate.comparing.shingles import shingle
 from siftune.curate.judge_stats.intervals import Floats
 from siftune.curate.text import text_statistics as statistics
 from siftune.curate.text.non_answers import truncated
@@ -89,7 +89,7 @@ def _standardised(block: Floats) -> Floats:
 def word_features(texts: pl.Series) -> Any:
     """Words of each text as a sparse matrix (rows, words) of tf-idf with unit rows.
 
-    ``log(1 + count) · (1 + log((1 + n) / (1 + df)))``; words as `dedup.shingles` has them, hashed
+    ``log(1 + count) · (1 + log((1 + n) / (1 + df)))``; words of `comparing.shingles`, hashed
     to at most 16,384 columns, of which those that no text has are left out.
     """
     from scipy.sparse import csr_matrix

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 
 from siftune.curate.core.ranges import Count
+from siftune.curate.judge_calls.types import Answer, Item, Question
 from siftune.curate.judging.criteria import (
     CriteriaJudge,
     Criterion,
@@ -20,7 +21,6 @@ from siftune.curate.judging.criteria import (
 )
 from siftune.curate.judging.prompt import MAX_CHARS
 from siftune.curate.judging.rating import answered
-from siftune.curate.judging.types import Answer, Item, Question
 
 __all__ = ["Checklist"]
 

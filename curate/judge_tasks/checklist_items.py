@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import polars as pl
 
 from siftune.curate.core.ranges import Count
+from siftune.curate.judge_calls.echoes import own_text
+from siftune.curate.judge_calls.fence import Section, conversation
+from siftune.curate.judge_calls.types import Answer, Item, Question, UnparsedError
 from siftune.curate.judging.criteria import CHECKS, Criterion, criteria_of
-from siftune.curate.judging.echoes import own_text
-from siftune.curate.judging.fence import Section, conversation
 from siftune.curate.judging.parsing import json_value, text
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import prompted
-from siftune.curate.judging.types import Answer, Item, Question, UnparsedError
 
 __all__ = ["ChecklistItems"]
 

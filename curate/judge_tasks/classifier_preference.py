@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from siftune.curate.judge_calls.types import Answer, Item, Question
 from siftune.curate.judging.conversation_score import score_of, score_questions
 from siftune.curate.judging.pairs import PAIR_COLUMNS, Shown, pair_values, probability
-from siftune.curate.judging.types import Answer, Item, Question
 
 __all__ = ["ClassifierPreference"]
 

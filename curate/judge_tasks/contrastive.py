@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from siftune.curate.core.ranges import Count, Positive
+from siftune.curate.judge_calls.types import Answer, Item, Question
 from siftune.curate.judging.pairs import (
     PAIR_COLUMNS,
     Shown,
@@ -20,7 +21,6 @@ from siftune.curate.judging.pairs import (
     probability,
 )
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
-from siftune.curate.judging.types import Answer, Item, Question
 
 __all__ = ["Contrastive"]
 

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import polars as pl
 
 from siftune.curate.core.ranges import Count, Seed
+from siftune.curate.judge_calls.types import Answer, Item, Question
 from siftune.curate.judging.parsing import prose
 from siftune.curate.judging.principles import PRINCIPLES, Principled, Principles, draw
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import answered
-from siftune.curate.judging.types import Answer, Item, Question
 
 __all__ = ["Critique"]
 

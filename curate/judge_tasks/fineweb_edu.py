@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import polars as pl
 
 from siftune.curate.core.ranges import Count
-from siftune.curate.judging.fence import Section, conversation
+from siftune.curate.judge_calls.fence import Section, conversation
+from siftune.curate.judge_calls.types import Answer, Item, Question, UnjudgeableError
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import Rating
-from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError
 
 __all__ = ["FineWebEdu"]
 

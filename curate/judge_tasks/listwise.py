@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import polars as pl
 
 from siftune.curate.core.ranges import Count, Seed
-from siftune.curate.judging.fence import conversation
+from siftune.curate.judge_calls.fence import conversation
+from siftune.curate.judge_calls.types import Answer, Item, Question, UnjudgeableError
 from siftune.curate.judging.parsing import ranking
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import prompted
-from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError
 
 __all__ = ["Listwise"]
 

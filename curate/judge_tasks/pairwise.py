@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from siftune.curate.core.ranges import Count
+from siftune.curate.judge_calls.types import Answer, Item, Question
 from siftune.curate.judging.pairs import (
     PAIR_COLUMNS,
     TIE,
@@ -19,7 +20,6 @@ from siftune.curate.judging.pairs import (
     preferred,
 )
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
-from siftune.curate.judging.types import Answer, Item, Question
 
 __all__ = ["Pairwise"]
 

@@ -13,10 +13,10 @@ import polars as pl
 
 from siftune.curate.core.ranges import Count
 from siftune.curate.files.atomic import read_json
+from siftune.curate.judge_calls.types import Answer, Item, Question
 from siftune.curate.judging.criteria import CriteriaJudge, Criterion, Given, criteria_of
 from siftune.curate.judging.prompt import MAX_CHARS
 from siftune.curate.judging.rating import answered
-from siftune.curate.judging.types import Answer, Item, Question
 
 __all__ = ["Propositions"]
 

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 
 from siftune.curate.core.ranges import Count
+from siftune.curate.judge_calls.fence import Section
+from siftune.curate.judge_calls.types import Answer, Item, Question
 from siftune.curate.judging.criteria import (
     CriteriaJudge,
     Criterion,
@@ -18,10 +20,8 @@ from siftune.curate.judging.criteria import (
     item_criteria,
     weighted_mean,
 )
-from siftune.curate.judging.fence import Section
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import Rating, answered
-from siftune.curate.judging.types import Answer, Item, Question
 
 __all__ = ["Rubric"]
 

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 import polars as pl
 
 from siftune.curate.core.ranges import Count
+from siftune.curate.judge_calls.types import Answer, Item, Question
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
 from siftune.curate.judging.rating import Rating, answered
-from siftune.curate.judging.types import Answer, Item, Question
 
 __all__ = ["UltraFeedback"]
 

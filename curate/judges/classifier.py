@@ -12,8 +12,8 @@ from siftune.curate.chat.encoding import encode_unmasked
 from siftune.curate.chat.templates import ENCODER
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Count
-from siftune.curate.judging.trained import TRAINED, TrainedJudge, trained_judge
-from siftune.curate.judging.types import Answer, BackendError, Question
+from siftune.curate.judge_calls.trained import TRAINED, TrainedJudge, trained_judge
+from siftune.curate.judge_calls.types import Answer, BackendError, Question
 from siftune.curate.models.adapters import classifies, config_folder, load_merged
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.precision import (

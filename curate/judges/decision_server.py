@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from siftune.curate.judging.server_client import ServerClient
-from siftune.curate.judging.types import Answer, BackendError, Question
+from siftune.curate.judge_calls.server_client import ServerClient
+from siftune.curate.judge_calls.types import Answer, BackendError, Question
 
 __all__ = ["DecisionServer"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from siftune.curate.heads.head import Head, load_head
-from siftune.curate.judging.types import Answer, BackendError, Question
+from siftune.curate.judge_calls.types import Answer, BackendError, Question
 
 __all__ = ["Fitted"]
 

@@ -14,7 +14,7 @@ from siftune.curate.chat.encoding import encode_prompts, encode_unmasked
 from siftune.curate.chat.templates import ChatRenderer, own_template
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Count
-from siftune.curate.judging.types import Answer, BackendError, Message, Question
+from siftune.curate.judge_calls.types import Answer, BackendError, Message, Question
 from siftune.curate.models.adapters import config_folder
 from siftune.curate.models.precision import Precision
 from siftune.curate.models.pretrained import load_config, pretrained_tokenizer

@@ -14,8 +14,8 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import code_of
 from siftune.curate.core.user_file import failures
 from siftune.curate.files.atomic import digest_of
+from siftune.curate.judge_calls.types import Answer, BackendError, Question
 from siftune.curate.judging.pairs import TIE
-from siftune.curate.judging.types import Answer, BackendError, Question
 
 __all__ = ["Scripted"]
 

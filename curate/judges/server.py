@@ -12,9 +12,9 @@ import orjson
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Natural, check_ranges
 from siftune.curate.core.redact import begins_as_key
-from siftune.curate.judging.responses import answer_of
-from siftune.curate.judging.server_client import ServerClient
-from siftune.curate.judging.types import Answer, Question
+from siftune.curate.judge_calls.responses import answer_of
+from siftune.curate.judge_calls.server_client import ServerClient
+from siftune.curate.judge_calls.types import Answer, Question
 
 __all__ = ["Server"]
 

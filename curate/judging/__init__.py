@@ -1,1 +1,1 @@
-"""The LLM judge: shapes, the engine that asks, its cache, spending, parsing and fences."""
+"""The LLM judge: ratings, pairs, criteria, parsing of its answers, panels, columns of scores."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from siftune.curate.judging.types import Answer, Item, Question, Task, UnparsedError
+from siftune.curate.judge_calls.types import Answer, Item, Question, Task, UnparsedError
 
 __all__ = ["Calibrated"]
 

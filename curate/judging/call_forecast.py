@@ -15,13 +15,13 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.judging.answer_cache import key_of
-from siftune.curate.judging.engine_options import cache_file
+from siftune.curate.judge_calls.answer_cache import key_of
+from siftune.curate.judge_calls.engine_options import cache_file
+from siftune.curate.judge_calls.spec import named_judge
+from siftune.curate.judge_calls.spending import BILLION, most_input_tokens
+from siftune.curate.judge_calls.types import Item, Question, UnjudgeableError
 from siftune.curate.judging.judge_columns import JudgeColumns
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.spec import named_judge
-from siftune.curate.judging.spending import BILLION, most_input_tokens
-from siftune.curate.judging.types import Item, Question, UnjudgeableError
 from siftune.curate.rows.conversation_views import score
 
 __all__ = ["CallForecast", "Range", "forecast_calls", "predicted_sum"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError, UnparsedError
+from siftune.curate.judge_calls.types import Answer, Item, Question, UnjudgeableError, UnparsedError
 
 __all__ = ["score_of", "score_questions"]
 

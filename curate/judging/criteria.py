@@ -12,11 +12,11 @@ from typing import Any, Final, TypeAlias
 
 import polars as pl
 
-from siftune.curate.judging.fence import Section
+from siftune.curate.judge_calls.fence import Section
+from siftune.curate.judge_calls.types import Answer, Item, Question, UnjudgeableError
 from siftune.curate.judging.parsing import distribution, label
 from siftune.curate.judging.prompt import Prompt
 from siftune.curate.judging.rating import Rating, answered
-from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError
 from siftune.curate.text.words import count_words
 
 __all__ = [

@@ -18,11 +18,8 @@ from siftune.curate.core.progress import log_metrics, report_progress
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, Share
 from siftune.curate.core.registry import MissingOptionError, build, checked, code_of
 from siftune.curate.files.atomic import digest_of, hash_file
-from siftune.curate.judging.engine_options import check_cap, engine_of
-from siftune.curate.judging.panel import Panel
-from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.score_calibration import ScoreCalibration
-from siftune.curate.judging.spec import (
+from siftune.curate.judge_calls.engine_options import check_cap, engine_of
+from siftune.curate.judge_calls.spec import (
     check_judge,
     costs_nothing,
     judge_backend,
@@ -31,11 +28,14 @@ from siftune.curate.judging.spec import (
     price_known,
     refuse_same,
 )
-from siftune.curate.judging.spending import Prices
-from siftune.curate.judging.types import AsyncBackend, Backend, Task, Verdict
+from siftune.curate.judge_calls.spending import Prices
+from siftune.curate.judge_calls.types import AsyncBackend, Backend, Task, Verdict
+from siftune.curate.judging.panel import Panel
+from siftune.curate.judging.row_items import items_of
+from siftune.curate.judging.score_calibration import ScoreCalibration
 
 if TYPE_CHECKING:
-    from siftune.curate.judging.engine import Judge
+    from siftune.curate.judge_calls.engine import Judge
 
 __all__ = [
     "TASKS",

@@ -9,9 +9,9 @@ import polars as pl
 
 from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import UsageError
+from siftune.curate.judge_calls.spec import default_task
+from siftune.curate.judge_calls.types import Task
 from siftune.curate.judging.judge_columns import judge_task
-from siftune.curate.judging.spec import default_task
-from siftune.curate.judging.types import Task
 
 __all__ = ["judge_stage", "scorer_of"]
 

@@ -12,8 +12,8 @@ import orjson
 import polars as pl
 
 from siftune.curate.core.schema import schema_of
+from siftune.curate.judge_calls.types import Answer, Item, Question, Task, UnparsedError, Verdict
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.types import Answer, Item, Question, Task, UnparsedError, Verdict
 from siftune.curate.rows.chat import turn
 from siftune.curate.rows.convert import content_digest
 

@@ -10,10 +10,10 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import polars as pl
 
-from siftune.curate.judging.fence import Section, conversation
+from siftune.curate.judge_calls.fence import Section, conversation
+from siftune.curate.judge_calls.types import Answer, Item, UnjudgeableError
 from siftune.curate.judging.parsing import Asked, Where, distribution, label
 from siftune.curate.judging.rating import prompted
-from siftune.curate.judging.types import Answer, Item, UnjudgeableError
 
 __all__ = [
     "PAIR_COLUMNS",

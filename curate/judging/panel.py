@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from siftune.curate.judging.types import Verdict
+from siftune.curate.judge_calls.types import Verdict
 
 __all__ = ["Panel"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
-from siftune.curate.judging.echoes import (
+from siftune.curate.judge_calls.echoes import (
     LONGEST_VERDICT,
     Where,
     is_in_data,
@@ -19,8 +19,8 @@ from siftune.curate.judging.echoes import (
     refuse_echoed_object,
     unwrapped,
 )
-from siftune.curate.judging.fence import FRAME, Section
-from siftune.curate.judging.types import Answer, UnparsedError
+from siftune.curate.judge_calls.fence import FRAME, Section
+from siftune.curate.judge_calls.types import Answer, UnparsedError
 
 __all__ = [
     "Asked",

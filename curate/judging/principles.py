@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.judging.fence import Section
+from siftune.curate.judge_calls.fence import Section
 
 __all__ = ["PRINCIPLES", "Principled", "Principles", "draw", "principles_of"]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from siftune.curate.judging.fence import FRAME, Section, fenced
-from siftune.curate.judging.types import Question
+from siftune.curate.judge_calls.fence import FRAME, Section, fenced
+from siftune.curate.judge_calls.types import Question
 
 __all__ = ["MAX_CHARS", "Prompt"]
 

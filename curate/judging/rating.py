@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from siftune.curate.judging.fence import Section, conversation
+from siftune.curate.judge_calls.fence import Section, conversation
+from siftune.curate.judge_calls.types import Answer, Item, Question, UnjudgeableError
 from siftune.curate.judging.parsing import Where, score
 from siftune.curate.judging.prompt import Prompt
-from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError
 
 __all__ = ["Rating", "answered", "prompted", "turns"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import polars as pl
 
-from siftune.curate.judging.types import Item, Message
+from siftune.curate.judge_calls.types import Item, Message
 from siftune.curate.rows.chat import contents, with_calls
 
 __all__ = ["items_of"]

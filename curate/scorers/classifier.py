@@ -10,10 +10,10 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count
+from siftune.curate.judge_calls.types import Answer, BackendError, UnjudgeableError, UnparsedError
 from siftune.curate.judge_tasks.classifier_score import ClassifierScore
 from siftune.curate.judges.classifier import Classifier as Judge
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.types import Answer, BackendError, UnjudgeableError, UnparsedError
 from siftune.curate.models.precision import Precision
 
 __all__ = ["Classifier"]

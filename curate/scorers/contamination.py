@@ -9,11 +9,11 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
+from siftune.curate.comparing.shingles import shingle
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count
 from siftune.curate.dedup.leaks import LONG, Items, items_of, overlaps
 from siftune.curate.dedup.reference_rows import check_against, read_reference
-from siftune.curate.dedup.shingles import shingle
 from siftune.curate.files.source_spec import SourceOption, SourceSpec
 from siftune.curate.rows.chat import Part, part_of, text_of
 
@@ -24,7 +24,7 @@ __all__ = ["Contamination"]
 class Contamination:
     """The largest share of a held-out item's words that a row contains, 0 to 1.
 
-    Words are compared without case and punctuation (`curate.dedup.shingles`). By default the prompt
+    Words are compared without case and punctuation (`comparing.shingles`). By default the prompt
     and the answer of a row are both searched for each item's prompt, and for its answer if that has
     13 words or more. A word counts if it is in an n-gram of ``ngram`` words that the row has too,
     and that at most 32 items have (coverage: Tülu 3, arXiv:2411.15124). Items of fewer than 13

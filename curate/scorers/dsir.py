@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from siftune.curate.comparing.shingles import shingle
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count, Positive, check_ranges
 from siftune.curate.dedup.reference_rows import check_against, reference_rows
-from siftune.curate.dedup.shingles import shingle
 from siftune.curate.files.source_spec import SourceOption, SourceSpec
 from siftune.curate.rows.chat import Part, part_of, text_of
 

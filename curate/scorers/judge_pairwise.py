@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.judge_calls.types import Task
 from siftune.curate.judging.judge_columns import JudgeColumns
-from siftune.curate.judging.types import Task
 
 __all__ = ["JudgePairwise"]
 

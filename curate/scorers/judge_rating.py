@@ -8,8 +8,8 @@ from typing import ClassVar
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.judge_calls.types import Task
 from siftune.curate.judging.judge_columns import JudgeColumns
-from siftune.curate.judging.types import Task
 
 __all__ = ["JudgeRating"]
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
+from siftune.curate.comparing.shingles import shingle
 from siftune.curate.core.ranges import Share, check_ranges
-from siftune.curate.dedup.shingles import shingle
 from siftune.curate.rows.chat import contents
 
 __all__ = ["LabelConflicts"]

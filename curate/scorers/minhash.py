@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
+from siftune.curate.comparing.shingles import Hashes, Offsets, Unit, shingle
 from siftune.curate.core.ranges import Count, Seed, check_ranges
 from siftune.curate.dedup.minhash import Signatures, signatures, signatures_on
-from siftune.curate.dedup.shingles import Hashes, Offsets, Unit, shingle
 from siftune.curate.rows.chat import Part, only_calls, part_of
 from siftune.curate.vectors.nearest_centers import Device, on_gpu
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import polars as pl
 
-from siftune.curate.dedup.shingles import shingle
+from siftune.curate.comparing.shingles import shingle
 from siftune.curate.rows.chat import contents
 from siftune.curate.text.refusals import refusals
 from siftune.curate.text.words import words_of

@@ -12,8 +12,8 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count, NonNegative
+from siftune.curate.judge_calls.types import Answer, BackendError, Question
 from siftune.curate.judges.local_model import LocalModel
-from siftune.curate.judging.types import Answer, BackendError, Question
 from siftune.curate.models.precision import Precision
 from siftune.curate.rows.chat import last_turn
 from siftune.curate.text.language_model import CausalLM

@@ -11,8 +11,8 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.heads.head import ALONE, Head, is_head, load_head
+from siftune.curate.judge_calls.types import Answer, Question
 from siftune.curate.judges.classifier import Classifier
-from siftune.curate.judging.types import Answer, Question
 from siftune.curate.rows.chat import Part, part_of
 
 __all__ = ["Toxicity"]

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
+from siftune.curate.comparing.equality import Comparable, TextColumn, equal_rows, turns_of
 from siftune.curate.core.ranges import ColumnExpression
 from siftune.curate.core.schema import content_columns, kind_of
 from siftune.curate.dedup.cover_rule import best_first, duplicate_decisions, ranking_columns
-from siftune.curate.dedup.equality import Comparable, TextColumn, equal_rows, turns_of
 from siftune.curate.dedup.reference_rows import check_against, naming_reference, reference_rows
 from siftune.curate.files.source_spec import SourceOption
 from siftune.curate.rows.chat import Part, text_of

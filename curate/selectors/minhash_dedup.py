@@ -12,6 +12,17 @@ from typing import ClassVar, Literal
 import numpy as np
 import polars as pl
 
+from siftune.curate.comparing.shingle_index import ShingleIndex
+from siftune.curate.comparing.shingle_sets import Sets, sets_of
+from siftune.curate.comparing.shingles import (
+    ChainedShingles,
+    Hashes,
+    Offsets,
+    ShingleSource,
+    TextShingles,
+    Unit,
+    shingle,
+)
 from siftune.curate.core.ranges import ColumnExpression, Count, PositiveShare, Seed, check_ranges
 from siftune.curate.dedup.candidate_filter import candidates
 from siftune.curate.dedup.cover_rule import (
@@ -26,17 +37,6 @@ from siftune.curate.dedup.minhash import Signatures, band_candidates, signatures
 from siftune.curate.dedup.prefix_filter import Ints, exact_ratio
 from siftune.curate.dedup.reference_rows import check_against, naming_reference, reference_rows
 from siftune.curate.dedup.set_cover import cover_sets
-from siftune.curate.dedup.shingle_index import ShingleIndex
-from siftune.curate.dedup.shingle_sets import Sets, sets_of
-from siftune.curate.dedup.shingles import (
-    ChainedShingles,
-    Hashes,
-    Offsets,
-    ShingleSource,
-    TextShingles,
-    Unit,
-    shingle,
-)
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.source_spec import SourceOption
 from siftune.curate.rows.chat import Part, calls_of, text_of

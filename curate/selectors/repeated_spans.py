@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import polars as pl
 
+from siftune.curate.comparing.shingles import TextShingles
 from siftune.curate.core.ranges import Count, Positive, check_ranges
 from siftune.curate.dedup.repeated_runs import Ints, repeated_spans
-from siftune.curate.dedup.shingles import TextShingles
 from siftune.curate.rows.chat import Part, text_of
 from siftune.curate.rows.decisions import decide, details
 

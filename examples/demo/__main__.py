@@ -28,7 +28,7 @@ from siftune.finetune.models.loading import read_facts
 from siftune.finetune.tools.init import Init, read_texts
 from siftune.pipelines.recipe import load
 from siftune.pipelines.render import arms_text
-from siftune.pipelines.report import write_report
+from siftune.pipelines.reports.report import write_report
 from siftune.pipelines.run import run
 
 RECIPE: Final = Path(__file__).with_name("demo.yaml")

@@ -33,9 +33,9 @@ from siftune.finetune.data import training_rows
 from siftune.finetune.evaluation.generation_eval import GenerationEval
 from siftune.finetune.models import loading
 from siftune.finetune.models.precision import frozen_dtype
-from siftune.pipelines.before_after import comparison
 from siftune.pipelines.recipe import load
-from siftune.pipelines.report import write_report
+from siftune.pipelines.reports.before_after import comparison
+from siftune.pipelines.reports.report import write_report
 from siftune.pipelines.run import run
 
 RECIPE: Final = Path(__file__).with_name("real.yaml")

@@ -14,13 +14,13 @@ from siftune.curate.core.errors import DataError
 from siftune.curate.core.progress import quiet_transformers, report_progress
 from siftune.curate.core.registry import build
 from siftune.curate.files.project_folder import make_project_folder, project_folder
-from siftune.curate.judging.engine import Judge as Engine
-from siftune.curate.judging.engine_options import cache_file
+from siftune.curate.judge_calls.engine import Judge as Engine
+from siftune.curate.judge_calls.engine_options import cache_file
+from siftune.curate.judge_calls.spec import JUDGES
+from siftune.curate.judge_calls.types import Item, Task, Verdict
 from siftune.curate.judging.judge_columns import judge_task
 from siftune.curate.judging.judgement_pairs import judgement_pairs
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.spec import JUDGES
-from siftune.curate.judging.types import Item, Task, Verdict
 from siftune.finetune.data import training_rows
 from siftune.finetune.judge_training.judged import judge_of_pairs
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from siftune.curate.heads.calibrating import calibrated, figures, plain
+from siftune.curate.judge_calls.trained import TrainedJudge
 from siftune.curate.judge_stats.calibration import Kind, Method, Scale
 from siftune.curate.judge_stats.intervals import Floats, prompt_index
-from siftune.curate.judging.trained import TrainedJudge
 from siftune.finetune.core.intervals import HIGH, LOW
 
 __all__ = ["Judged", "judge_of_pairs", "judge_of_rows"]

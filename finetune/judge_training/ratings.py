@@ -12,7 +12,7 @@ import polars as pl
 from siftune.curate.chat.encoding import encode_unmasked
 from siftune.curate.core.schema import kind_of
 from siftune.curate.heads.calibrating import plain
-from siftune.curate.judging.trained import expected
+from siftune.curate.judge_calls.trained import expected
 from siftune.finetune.core.intervals import with_interval
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.collator import pad_of

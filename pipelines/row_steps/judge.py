@@ -16,14 +16,14 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import Kind, schema_of
 from siftune.curate.files.atomic import write_json
 from siftune.curate.files.outputs import whole_folder
+from siftune.curate.judge_calls.spec import judge_backend, named_judge, refuse_same
+from siftune.curate.judge_calls.types import Item, Question, Task, Verdict
 from siftune.curate.judge_stats.agreement import cohen_kappa
 from siftune.curate.judge_stats.intervals import Estimate, mean
 from siftune.curate.judge_stats.pair_biases import pair_biases
 from siftune.curate.judging.judge_columns import judge_task
 from siftune.curate.judging.pairs import PairsOf, answer_pairs, pair_name
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.spec import judge_backend, named_judge, refuse_same
-from siftune.curate.judging.types import Item, Question, Task, Verdict
 from siftune.curate.models.lineage import lineage
 from siftune.curate.rows.convert import content_digest
 from siftune.finetune.data import training_rows

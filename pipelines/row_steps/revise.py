@@ -14,9 +14,9 @@ from siftune.curate.core.ranges import Count, Seed
 from siftune.curate.core.schema import Kind, schema_of
 from siftune.curate.files.atomic import write_json
 from siftune.curate.files.outputs import whole_folder
+from siftune.curate.judge_calls.types import Item, Question, Verdict
 from siftune.curate.judge_stats.intervals import Estimate, mean
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.types import Item, Question, Verdict
 from siftune.curate.rows.chat import turn
 from siftune.curate.rows.convert import content_digest
 from siftune.finetune.data import training_rows

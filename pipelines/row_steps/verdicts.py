@@ -11,8 +11,8 @@ from siftune.curate.core.ranges import Natural
 from siftune.curate.core.schema import Kind
 from siftune.curate.files.atomic import write_json
 from siftune.curate.files.outputs import whole_folder
+from siftune.curate.judge_calls.types import Item, Question
 from siftune.curate.judging.judgement_pairs import SingleJudgement, judgement_pairs
-from siftune.curate.judging.types import Item, Question
 from siftune.finetune.data import training_rows
 from siftune.pipelines.judge_options import JudgeOptions, Outcomes, placeholder, questions_of
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from siftune.curate.core import registry
-from siftune.curate.judging.types import Answer, Item, Task, UnparsedError
+from siftune.curate.judge_calls.types import Answer, Item, Task, UnparsedError
 
 GROUP = "curate.judge_tasks"
 PAIR = Item((("user", "Name a prime."),), ("Seven.", "Eight."))

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from siftune.curate.comparing.shingle_sets import Sets
+from siftune.curate.comparing.shingles import shingle
 from siftune.curate.dedup.candidate_filter import candidates
 from siftune.curate.dedup.group_cover import cover_groups
 from siftune.curate.dedup.prefix_filter import exact_ratio
-from siftune.curate.dedup.shingle_sets import Sets
-from siftune.curate.dedup.shingles import shingle
 from tests.curate.cover_rule import Pairs, as_dict, slow_cover
 
 

@@ -5,11 +5,11 @@ from typing import Any
 import orjson
 import pytest
 
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.spec import judge_backend
+from siftune.curate.judge_calls.types import Item, Question
 from siftune.curate.judge_tasks.deita_quality import DeitaQuality
 from siftune.curate.judges.decision_server import DecisionServer
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.spec import judge_backend
-from siftune.curate.judging.types import Item, Question
 
 
 def of_decision(answer: Any) -> bytes:

@@ -108,10 +108,10 @@ def test_rows_of_equal_hash_are_still_told_apart(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "siftune.curate.dedup.equality.Turns.keys", lambda rows: rows.mask() * np.uint64(7)
+        "siftune.curate.comparing.equality.Turns.keys", lambda rows: rows.mask() * np.uint64(7)
     )
     monkeypatch.setattr(
-        "siftune.curate.dedup.equality.TextColumn.keys", lambda rows: rows.mask() * np.uint64(7)
+        "siftune.curate.comparing.equality.TextColumn.keys", lambda rows: rows.mask() * np.uint64(7)
     )
     rows = chats(["yes", "no", "yes"]).with_columns(digest=pl.Series(["a", "b", "a"]))
     answer = told("exact_dedup", rows, **options)

@@ -18,11 +18,11 @@ from siftune.curate.core.schema import TURNS
 from siftune.curate.heads.features import Features
 from siftune.curate.heads.fitting import Labelled, fit_head
 from siftune.curate.heads.head import load_head
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.types import Item
 from siftune.curate.judge_tasks.classifier_score import ClassifierScore
 from siftune.curate.judge_tasks.pairwise import Pairwise
 from siftune.curate.judges.fitted import Fitted
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.types import Item
 from siftune.curate.rows.chat import turn
 from siftune.curate.scorers.fitted_quality import FittedQuality
 

@@ -37,7 +37,7 @@ def rows(number):
 
 
 UNPRICED = """
-from siftune.curate.judging.types import Answer
+from siftune.curate.judge_calls.types import Answer
 
 def unpriced(question):
     return Answer("4", input_tokens=10, output_tokens=2)

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from siftune.curate.core.errors import DataError, SiftuneError, UsageError
+from siftune.curate.judge_calls.answer_cache import AnswerCache, Receipt
+from siftune.curate.judge_calls.calls import CallBook
+from siftune.curate.judge_calls.spending import BILLION, Prices
+from siftune.curate.judge_calls.types import Answer, BackendError, Item, Question
 from siftune.curate.judge_tasks.pairwise import Pairwise
-from siftune.curate.judging.answer_cache import AnswerCache, Receipt
-from siftune.curate.judging.calls import CallBook
-from siftune.curate.judging.spending import BILLION, Prices
-from siftune.curate.judging.types import Answer, BackendError, Item, Question
 from tests.scripted_judge import Batches, Length, Server, items, judge_of, length_of
 
 KINDS = pytest.mark.parametrize("kind", [Batches, Server])

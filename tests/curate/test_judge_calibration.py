@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.types import Answer, Item, Question, UnjudgeableError, UnparsedError
 from siftune.curate.judge_tasks.constitution_preference import ConstitutionPreference
 from siftune.curate.judge_tasks.deita_quality import DeitaQuality
 from siftune.curate.judge_tasks.pairwise import Pairwise
 from siftune.curate.judges.scripted import Scripted
 from siftune.curate.judging.calibration import Calibrated
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.types import Answer, Item, Question, UnjudgeableError, UnparsedError
 
 LIKING = {"A": 9.0, "B": 1.0}
 

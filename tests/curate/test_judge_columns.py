@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.registry import build
-from siftune.curate.judging.responses import answer_of
-from siftune.curate.judging.types import Answer, Verdict
+from siftune.curate.judge_calls.responses import answer_of
+from siftune.curate.judge_calls.types import Answer, Verdict
 from siftune.curate.rows.score_errors import score_sums
 from siftune.curate.runners.run import run
 from siftune.curate.runs.recipe import parse
@@ -20,7 +20,7 @@ from siftune.pipelines.cli import siftune
 JUDGE = """
 from pathlib import Path
 
-from siftune.curate.judging.types import Answer, BackendError
+from siftune.curate.judge_calls.types import Answer, BackendError
 
 ASKED = Path(__file__).with_name("asked")
 
@@ -247,7 +247,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from siftune.curate.judging.types import Question
+from siftune.curate.judge_calls.types import Question
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ def test_labels_that_the_judge_hardly_thinks_of_are_an_error(judge):
 
 
 UNSURE = """
-from siftune.curate.judging.types import Answer
+from siftune.curate.judge_calls.types import Answer
 
 
 def rate(question):

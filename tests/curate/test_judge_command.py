@@ -21,7 +21,7 @@ JUDGE = """
 import random
 from pathlib import Path
 
-from siftune.curate.judging.types import Answer
+from siftune.curate.judge_calls.types import Answer
 
 ASKED = Path(__file__).with_name("asked")
 

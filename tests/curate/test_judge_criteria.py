@@ -12,12 +12,12 @@ from scipy.stats import spearmanr
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import schema_of
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.types import Answer, Question, UnjudgeableError, UnparsedError
 from siftune.curate.judge_stats.intervals import NotEstimableError
 from siftune.curate.judge_stats.proposition_weights import fit_proposition_weights
 from siftune.curate.judging.criteria import Criterion, criteria_of
-from siftune.curate.judging.engine import Judge
 from siftune.curate.judging.row_items import items_of
-from siftune.curate.judging.types import Answer, Question, UnjudgeableError, UnparsedError
 from tests.curate.judge_task_cases import SINGLE, judged, refused, task_of
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.judging.spending import Prices
-from siftune.curate.judging.types import BackendError, Item
+from siftune.curate.judge_calls.spending import Prices
+from siftune.curate.judge_calls.types import BackendError, Item
 from tests.scripted_judge import Batches, Length, Server, items, judge_of, length_of
 
 KINDS = pytest.mark.parametrize("kind", [Batches, Server])

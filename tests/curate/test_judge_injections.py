@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from siftune.curate.core import registry
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.fence import neutralise
-from siftune.curate.judging.types import Answer, Item, Question, Task, UnparsedError
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.fence import neutralise
+from siftune.curate.judge_calls.types import Answer, Item, Question, Task, UnparsedError
 from tests.curate.judge_task_cases import (
     GROUP,
     REPLIES,

@@ -10,10 +10,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from siftune.curate.judge_calls.answer_cache import AnswerCache, key_of
+from siftune.curate.judge_calls.spending import BILLION
+from siftune.curate.judge_calls.types import Item
 from siftune.curate.judge_tasks.alpagasus import AlpaGasus
-from siftune.curate.judging.answer_cache import AnswerCache, key_of
-from siftune.curate.judging.spending import BILLION
-from siftune.curate.judging.types import Item
 from tests.judge_server import JudgeServer, completion, number_of
 
 ROWS = 120
@@ -25,9 +25,9 @@ import sys
 from pathlib import Path
 from siftune.curate.judge_tasks.alpagasus import AlpaGasus
 from siftune.curate.judges.server import Server
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.spending import Prices
-from siftune.curate.judging.types import Item
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.spending import Prices
+from siftune.curate.judge_calls.types import Item
 
 items = [Item((("user", f"question {{n}}"),), (f"answer {{n}}",)) for n in range({ROWS})]
 judge = Judge(

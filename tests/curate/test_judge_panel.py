@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
+from siftune.curate.judge_calls.types import Verdict
 from siftune.curate.judging.panel import Panel
-from siftune.curate.judging.types import Verdict
 from tests.curate.judge_task_cases import task_of
 
 

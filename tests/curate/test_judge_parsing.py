@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from siftune.curate.judging.echoes import own_text
-from siftune.curate.judging.fence import conversation, fenced, neutralise
+from siftune.curate.judge_calls.echoes import own_text
+from siftune.curate.judge_calls.fence import conversation, fenced, neutralise
+from siftune.curate.judge_calls.types import Answer, Item, UnparsedError
 from siftune.curate.judging.parsing import distribution, json_value, label, score
 from siftune.curate.judging.prompt import Prompt
-from siftune.curate.judging.types import Answer, Item, UnparsedError
 
 ASKED = Prompt("test", "", "", labels=("A", "B", "C"))
 DIGITS = Prompt("test", "", "", labels=("1", "2", "3"))

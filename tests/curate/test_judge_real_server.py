@@ -21,12 +21,12 @@ from typing import Any
 
 import pytest
 
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.types import Answer, Item, Question
 from siftune.curate.judge_tasks.deita_quality import DeitaQuality
 from siftune.curate.judge_tasks.pairwise import Pairwise
 from siftune.curate.judges.decision_server import DecisionServer
 from siftune.curate.judges.local_model import LocalModel
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.types import Answer, Item, Question
 from siftune.curate.models.cache import state
 from siftune.curate.models.catalog import CATALOG
 from siftune.curate.models.resolve import model_folder
@@ -48,8 +48,8 @@ from dataclasses import replace
 from pathlib import Path
 from siftune.curate.core.registry import build
 from siftune.curate.judges.server import Server
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.types import Item
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.types import Item
 class Short(Server):
     async def ask(self, question):
         return await super().ask(replace(question, max_tokens=8))

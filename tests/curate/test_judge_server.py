@@ -14,13 +14,13 @@ import pytest
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.redact import hidden, protect
 from siftune.curate.files.atomic import read_json, write_json
+from siftune.curate.judge_calls.answer_cache import AnswerCache
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.responses import failure_of_status
+from siftune.curate.judge_calls.spending import BILLION, Prices
+from siftune.curate.judge_calls.types import Item
 from siftune.curate.judge_tasks.alpagasus import AlpaGasus
 from siftune.curate.judges.server import Server
-from siftune.curate.judging.answer_cache import AnswerCache
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.responses import failure_of_status
-from siftune.curate.judging.spending import BILLION, Prices
-from siftune.curate.judging.types import Item
 from siftune.pipelines import cli
 from tests.judge_server import FAULTS, OK, UNPARSED, FakeTime, JudgeServer, completion, number_of
 
@@ -276,7 +276,7 @@ def test_a_hostile_error_text_is_shown_at_once():
 
 
 def test_a_missing_client_is_named(monkeypatch):
-    monkeypatch.setattr("siftune.curate.judging.server_client.find_spec", lambda name: None)
+    monkeypatch.setattr("siftune.curate.judge_calls.server_client.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'siftune\[judge\]'"):
         Server("http://localhost/v1", "m")
 

@@ -3,8 +3,8 @@
 import pytest
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.judge_calls.spec import check_judge, judge_backend, named_judge
 from siftune.curate.judges.server import Server
-from siftune.curate.judging.spec import check_judge, judge_backend, named_judge
 
 
 @pytest.mark.parametrize(

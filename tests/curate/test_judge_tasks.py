@@ -12,8 +12,8 @@ import pytest
 
 from siftune.curate.core import registry
 from siftune.curate.core.errors import UsageError
-from siftune.curate.judging.fence import FRAME
-from siftune.curate.judging.types import (
+from siftune.curate.judge_calls.fence import FRAME
+from siftune.curate.judge_calls.types import (
     Answer,
     Item,
     Question,

@@ -13,20 +13,20 @@ import torch
 
 from siftune.curate.chat.encoding import encode_prompts, encode_unmasked
 from siftune.curate.core.errors import UsageError
-from siftune.curate.judge_tasks.classifier_score import ClassifierScore
-from siftune.curate.judge_tasks.constitution_preference import ConstitutionPreference
-from siftune.curate.judge_tasks.pairwise import Pairwise
-from siftune.curate.judges.classifier import Classifier
-from siftune.curate.judges.local_model import LocalModel
-from siftune.curate.judges.scripted import Scripted
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.types import (
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.types import (
     Answer,
     BackendError,
     Item,
     Question,
     UnparsedError,
 )
+from siftune.curate.judge_tasks.classifier_score import ClassifierScore
+from siftune.curate.judge_tasks.constitution_preference import ConstitutionPreference
+from siftune.curate.judge_tasks.pairwise import Pairwise
+from siftune.curate.judges.classifier import Classifier
+from siftune.curate.judges.local_model import LocalModel
+from siftune.curate.judges.scripted import Scripted
 from siftune.finetune.models import loading
 
 RUBRIC = ("system", "yes or no? good or bad? the long answer or the short answer, user?")

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from siftune.curate.comparing.shingles import shingle
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build
 from siftune.curate.core.schema import TURNS
 from siftune.curate.dedup import minhash
 from siftune.curate.dedup.minhash import band_keys, signatures
-from siftune.curate.dedup.shingles import shingle
 from siftune.curate.rows.chat import turn
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from siftune.curate.comparing.shingle_index import ShingleIndex
+from siftune.curate.comparing.shingle_sets import Sets
 from siftune.curate.core.errors import UsageError
-from siftune.curate.dedup.shingle_index import ShingleIndex
-from siftune.curate.dedup.shingle_sets import Sets
 from siftune.curate.files.atomic import atomic_write, locked
 from siftune.curate.files.output_marker import MARKER, Marker, generator_tag, marker_of, remove_own
 from siftune.curate.files.outputs import (

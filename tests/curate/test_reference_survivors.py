@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import siftune as sf
 from siftune.pipelines.cli import siftune as command
-from siftune.pipelines.selection_data import Selection
+from siftune.pipelines.reports.selection_data import Selection
 
 LONG = (
     "The river {} rises in the hills, crosses the wide plain, and reaches the sea by the harbour."

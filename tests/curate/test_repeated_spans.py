@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.truth import words_of
+from siftune.curate.comparing.shingles import Hashes, TextShingles
+from siftune.curate.comparing.text_pieces import column_texts
+from siftune.curate.comparing.word_ids import word_ids
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build
 from siftune.curate.core.schema import TURNS
 from siftune.curate.dedup.repeated_runs import Ints, repeated_spans
-from siftune.curate.dedup.shingles import Hashes, TextShingles
-from siftune.curate.dedup.text_pieces import column_texts
-from siftune.curate.dedup.word_ids import word_ids
 from siftune.curate.rows.chat import turn
 from siftune.curate.selectors import repeated_spans as repeated_spans_module
 

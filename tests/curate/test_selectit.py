@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.judge_calls.types import Answer, BackendError, Question
 from siftune.curate.judges.local_model import LocalModel
-from siftune.curate.judging.types import Answer, BackendError, Question
 from siftune.curate.scorers.selectit import SelectIT
 from siftune.curate.text.language_model import CausalLM
 from tests.curate.lm_reference import BOT, USER, Chat, table

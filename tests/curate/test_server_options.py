@@ -3,11 +3,11 @@
 import pytest
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.spending import Prices
+from siftune.curate.judge_calls.types import Item
 from siftune.curate.judge_tasks.alpagasus import AlpaGasus
 from siftune.curate.judges.server import Server
-from siftune.curate.judging.engine import Judge
-from siftune.curate.judging.spending import Prices
-from siftune.curate.judging.types import Item
 from tests.judge_server import JudgeServer, completion
 
 TASK = AlpaGasus(explanation=False)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from siftune.curate.comparing.shingles import Shingles, TextShingles, Unit, shingle
+from siftune.curate.comparing.text_pieces import column_texts
 from siftune.curate.core.schema import KINDS, Kind, content_columns, schema_of
-from siftune.curate.dedup.shingles import Shingles, TextShingles, Unit, shingle
-from siftune.curate.dedup.text_pieces import column_texts
 from siftune.curate.rows.chat import Part, text_of, turn
 
 IGNORED = {0xAD, 0x200C, 0x200D, 0x2060, 0xFEFF, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.judge_calls.spec import default_task
+from siftune.curate.judge_calls.trained import TrainedJudge, trained_judge
+from siftune.curate.judge_calls.types import Answer, Item
 from siftune.curate.judge_stats.calibration import Calibrator, Scale, calibrate
 from siftune.curate.judge_tasks.classifier_preference import ClassifierPreference
 from siftune.curate.judge_tasks.contrastive import Contrastive
 from siftune.curate.judging.judge_stage import judge_stage
 from siftune.curate.judging.pairs import Shown
-from siftune.curate.judging.spec import default_task
-from siftune.curate.judging.trained import TrainedJudge, trained_judge
-from siftune.curate.judging.types import Answer, Item
 
 
 @pytest.mark.parametrize(

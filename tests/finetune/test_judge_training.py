@@ -16,13 +16,13 @@ import pytest
 from click.testing import CliRunner
 
 from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.judge_calls.engine import Judge as Engine
+from siftune.curate.judge_calls.spec import judge_backend, named_judge
+from siftune.curate.judge_calls.trained import trained_judge
+from siftune.curate.judge_calls.types import Answer, Item
 from siftune.curate.judge_tasks.classifier_score import ClassifierScore
 from siftune.curate.judges.classifier import Classifier
-from siftune.curate.judging.engine import Judge as Engine
 from siftune.curate.judging.judge_stage import judge_stage
-from siftune.curate.judging.spec import judge_backend, named_judge
-from siftune.curate.judging.trained import trained_judge
-from siftune.curate.judging.types import Answer, Item
 from siftune.finetune.cli import finetune
 from siftune.finetune.judge_training import con_j
 from siftune.finetune.judge_training.judge import Judge

@@ -18,11 +18,11 @@ from siftune.finetune.models.saving import base_facts
 from siftune.pipelines.cli import siftune
 from siftune.pipelines.commands import pipelines
 from siftune.pipelines.judge_forecast import forecast_lines, forecast_of_judges
-from siftune.pipelines.judge_report import judged_steps
 from siftune.pipelines.preflight import recipes_of
 from siftune.pipelines.recipe import PACKAGED, load
 from siftune.pipelines.render import result_text
-from siftune.pipelines.report import write_report
+from siftune.pipelines.reports.judge_report import judged_steps
+from siftune.pipelines.reports.report import write_report
 from siftune.pipelines.row_steps.concat import Concat
 from siftune.pipelines.row_steps.judge import Judge
 from siftune.pipelines.row_steps.versus import Versus
@@ -320,7 +320,7 @@ def test_kin_are_models_with_a_common_ancestor_and_only_they_have_a_self_prefere
 
 JUDGE_FILE = """
 from pathlib import Path
-from siftune.curate.judging.types import BackendError
+from siftune.curate.judge_calls.types import BackendError
 
 def judge(messages):
     if Path("down").exists() and "say a" in messages[1]["content"]:

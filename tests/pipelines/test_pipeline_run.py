@@ -12,10 +12,10 @@ from siftune.curate.core.progress import NoProgress
 from siftune.curate.files.atomic import hash_file, read_json
 from siftune.curate.runners.project_cache import StageCache
 from siftune.finetune.models.loading import model_hash
-from siftune.pipelines.before_after import comparison
 from siftune.pipelines.recipe import load
 from siftune.pipelines.render import arms_text, plan_text, result_text
-from siftune.pipelines.report import write_report
+from siftune.pipelines.reports.before_after import comparison
+from siftune.pipelines.reports.report import write_report
 from siftune.pipelines.run import _Work, run
 
 COLOURS = ["red", "blue", "green", "white"]

@@ -12,7 +12,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.files.atomic import write_json
 from siftune.curate.runners.run import run
 from siftune.curate.runs.recipe import parse
-from siftune.pipelines.report import _drawing, write_report
+from siftune.pipelines.reports.report import _drawing, write_report
 
 PAYLOADS = [
     "<script>alert(1)</script>",

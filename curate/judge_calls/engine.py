@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import cast
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.judging.answer_cache import AnswerCache
-from siftune.curate.judging.batch_calls import BatchAsker
-from siftune.curate.judging.calls import CallBook
-from siftune.curate.judging.pacing import Pacer
-from siftune.curate.judging.server_calls import ServerAsker
-from siftune.curate.judging.spending import BILLION, Prices, Totals
-from siftune.curate.judging.types import AsyncBackend, Backend, Item, Task, Verdict
+from siftune.curate.judge_calls.answer_cache import AnswerCache
+from siftune.curate.judge_calls.batch_calls import BatchAsker
+from siftune.curate.judge_calls.calls import CallBook
+from siftune.curate.judge_calls.pacing import Pacer
+from siftune.curate.judge_calls.server_calls import ServerAsker
+from siftune.curate.judge_calls.spending import BILLION, Prices, Totals
+from siftune.curate.judge_calls.types import AsyncBackend, Backend, Item, Task, Verdict
 
 __all__ = ["Judge"]
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from siftune.curate.dedup.shingles import Hashes, Offsets
+from siftune.curate.comparing.shingles import Hashes, Offsets
 from siftune.curate.native.jit import compiled, threads
 
 __all__ = ["Bytes", "Halves", "count_sketch", "distinct_upper_halves", "upper_halves"]

@@ -18,8 +18,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.redact import hidden, is_secret, looks_like_key, protect
-from siftune.curate.judging.responses import failure_of_status
-from siftune.curate.judging.types import BackendError
+from siftune.curate.judge_calls.responses import failure_of_status
+from siftune.curate.judge_calls.types import BackendError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -144,7 +144,7 @@ class ServerClient:
         import httpx2
         from openai import AsyncOpenAI
 
-        from siftune.curate.judging.one_host import OneHost
+        from siftune.curate.judge_calls.one_host import OneHost
 
         # The client adds its own from the environment, which are for OpenAI and no other host.
         headers = {"accept-encoding": "identity", "authorization": self._authorization()}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.judging.types import Answer, Question
+from siftune.curate.judge_calls.types import Answer, Question
 
 __all__ = ["BILLION", "Prices", "Totals", "most_input_tokens"]
 

@@ -17,7 +17,7 @@ from siftune.curate.core.schema import content_columns
 from siftune.curate.rows.chat import text_of
 from siftune.curate.runners.explain import reference_rows_of
 from siftune.curate.runs.run_manifest import manifest_of, stage_file, verified
-from siftune.pipelines.charts import Chart, embedding_map, histogram
+from siftune.pipelines.reports.charts import Chart, embedding_map, histogram
 
 __all__ = ["MOST_POINTS", "Selection"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from time import perf_counter
 
-from siftune.curate.judging.asking import Asking, ItemAsking, Outcome, summed
-from siftune.curate.judging.calls import Call, CallBook
-from siftune.curate.judging.types import Backend, Item, Task, Verdict
+from siftune.curate.judge_calls.asking import Asking, ItemAsking, Outcome, summed
+from siftune.curate.judge_calls.calls import Call, CallBook
+from siftune.curate.judge_calls.types import Backend, Item, Task, Verdict
 
 __all__ = ["BatchAsker"]
 

@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from siftune.curate.judging.fence import Section, neutralise
-from siftune.curate.judging.types import UnparsedError
+from siftune.curate.judge_calls.fence import Section, neutralise
+from siftune.curate.judge_calls.types import UnparsedError
 
 __all__ = [
     "DATA_HAS_VERDICTS",

@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from siftune.curate.comparing.text_pieces import Pieces, RowTexts, column_texts, row_texts
 from siftune.curate.core.schema import content_columns, kind_of
-from siftune.curate.dedup.text_pieces import Pieces, RowTexts, column_texts, row_texts
 from siftune.curate.native.char_classes import char_table, classify
 from siftune.curate.native.jit import compiled, threads
 from siftune.curate.native.pointers import byte

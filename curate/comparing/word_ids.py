@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from siftune.curate.dedup.text_pieces import Pieces, RowTexts
+from siftune.curate.comparing.text_pieces import Pieces, RowTexts
 from siftune.curate.native.char_classes import char_table, classify
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.utf8 import decode
@@ -26,7 +26,7 @@ _HALF = np.uint64(32)
 def word_ids(texts: RowTexts, rows: Ints) -> tuple[WordIds, Ints]:
     """The id of each word of the texts ``rows``, and the offsets of these texts.
 
-    Words are those of `dedup.shingles`. Ids are given by first occurrence. Words are compared
+    Words are those of `comparing.shingles`. Ids are given by first occurrence. Words are compared
     character by character; the hash is only used for lookup.
     """
     ids, offsets = _word_ids(texts.pieces, rows, char_table())

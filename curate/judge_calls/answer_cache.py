@@ -17,7 +17,7 @@ import orjson
 
 from siftune.curate.core.errors import DataError, SiftuneError, UsageError
 from siftune.curate.files.atomic import make_folder, refuse_other_than_file
-from siftune.curate.judging.types import Answer, Question
+from siftune.curate.judge_calls.types import Answer, Question
 
 __all__ = ["AnswerCache", "Receipt", "key_of"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from siftune.curate.core.terminal import one_line
-from siftune.curate.judging.echoes import DATA_HAS_VERDICTS
-from siftune.curate.judging.types import (
+from siftune.curate.judge_calls.echoes import DATA_HAS_VERDICTS
+from siftune.curate.judge_calls.types import (
     Answer,
     BackendError,
     Item,

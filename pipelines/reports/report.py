@@ -19,10 +19,10 @@ from siftune.curate.files.outputs import check_page, whole_page
 from siftune.finetune.core.intervals import as_text
 from siftune.finetune.models.loading import read_facts
 from siftune.finetune.runs.summary import WORDS
-from siftune.pipelines.before_after import comparison
-from siftune.pipelines.charts import Chart, arms_chart, curve, rounds_chart
-from siftune.pipelines.judge_report import BIASES, by_round, judged_steps, stop_texts
-from siftune.pipelines.selection_data import Selection
+from siftune.pipelines.reports.before_after import comparison
+from siftune.pipelines.reports.charts import Chart, arms_chart, curve, rounds_chart
+from siftune.pipelines.reports.judge_report import BIASES, by_round, judged_steps, stop_texts
+from siftune.pipelines.reports.selection_data import Selection
 
 if TYPE_CHECKING:
     from jinja2 import Template

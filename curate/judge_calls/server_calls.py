@@ -11,10 +11,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
-from siftune.curate.judging.asking import Asking, ItemAsking, Outcome, summed
-from siftune.curate.judging.calls import Call, CallBook
-from siftune.curate.judging.pacing import Pacer, backoff
-from siftune.curate.judging.types import (
+from siftune.curate.judge_calls.asking import Asking, ItemAsking, Outcome, summed
+from siftune.curate.judge_calls.calls import Call, CallBook
+from siftune.curate.judge_calls.pacing import Pacer, backoff
+from siftune.curate.judge_calls.types import (
     Answer,
     AsyncBackend,
     BackendError,

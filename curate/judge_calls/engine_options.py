@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.redact import hidden
 from siftune.curate.files.project_folder import make_project_folder, project_folder
-from siftune.curate.judging.spec import judge_name, judge_prices, price_known
-from siftune.curate.judging.spending import Prices
-from siftune.curate.judging.types import AsyncBackend, Backend, Task
+from siftune.curate.judge_calls.spec import judge_name, judge_prices, price_known
+from siftune.curate.judge_calls.spending import Prices
+from siftune.curate.judge_calls.types import AsyncBackend, Backend, Task
 
 if TYPE_CHECKING:
-    from siftune.curate.judging.engine import Judge
+    from siftune.curate.judge_calls.engine import Judge
 
 __all__ = ["cache_file", "check_cap", "engine_of"]
 
@@ -64,7 +64,7 @@ def engine_of(
 
     ``capped``: False for a model in this process that costs nothing, which needs no cap.
     """
-    from siftune.curate.judging.engine import Judge
+    from siftune.curate.judge_calls.engine import Judge
 
     if not options.cache and not options.replay:
         make_project_folder(project_folder())

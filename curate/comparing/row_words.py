@@ -1,6 +1,6 @@
 """Words of rows and what they are: numbers, negations and names, for the guard of near-duplicates.
 
-Words are those of `dedup.shingles`. A number has a digit; of two with one of ``+ * = < > ^ × ÷``
+Words are `comparing.shingles`'s. A number has a digit; of two with one of ``+ * = < > ^ × ÷``
 between them, the sign belongs to the second. Number words (from two to billion, and from second to
 tenth) and negations (``not``, ``never``, the ``t`` of ``n't``) are English. A name is a word with a
 capital letter that begins no sentence somewhere in the text, and is not ``I``.
@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from siftune.curate.dedup.text_pieces import Pieces
+from siftune.curate.comparing.text_pieces import Pieces
 from siftune.curate.native.char_classes import char_table, classify
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.utf8 import decode

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from siftune.curate.comparing.shingles import Hashes, Offsets, Shingles, ShingleSource
 from siftune.curate.core.growable_array import Grown
-from siftune.curate.dedup.shingles import Hashes, Offsets, Shingles, ShingleSource
 from siftune.curate.native.jit import compiled
 
 __all__ = ["Sets", "sets_of", "shared"]

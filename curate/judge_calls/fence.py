@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from siftune.curate.judging.types import Item
+from siftune.curate.judge_calls.types import Item
 
 __all__ = ["FRAME", "Section", "conversation", "fenced", "neutralise", "shortened"]
 

@@ -1,7 +1,7 @@
 """Shapes of an LLM judge: an item, a question about it, an answer, a verdict; tasks and backends.
 
 A task turns an item (one row) into questions, parses the answers, and combines what was parsed
-into one verdict. A backend answers questions. The engine between them (`judging.engine`) asks,
+into one verdict. A backend answers questions. The engine between them (`judge_calls.engine`) asks,
 retries, caches and counts; it knows nothing of prompts.
 """
 

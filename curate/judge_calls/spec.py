@@ -11,9 +11,9 @@ from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.redact import hidden
 from siftune.curate.core.registry import build, names
-from siftune.curate.judging.spending import Prices
-from siftune.curate.judging.trained import trained_judge
-from siftune.curate.judging.types import AsyncBackend, Backend
+from siftune.curate.judge_calls.spending import Prices
+from siftune.curate.judge_calls.trained import trained_judge
+from siftune.curate.judge_calls.types import AsyncBackend, Backend
 from siftune.curate.models.model_files import read_object
 
 __all__ = [

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from siftune.curate.judging.answer_cache import AnswerCache, Receipt, key_of
-from siftune.curate.judging.asking import Outcome
-from siftune.curate.judging.spending import BILLION, Prices, Totals
-from siftune.curate.judging.types import Answer, BackendError, Question
+from siftune.curate.judge_calls.answer_cache import AnswerCache, Receipt, key_of
+from siftune.curate.judge_calls.asking import Outcome
+from siftune.curate.judge_calls.spending import BILLION, Prices, Totals
+from siftune.curate.judge_calls.types import Answer, BackendError, Question
 
 __all__ = ["Call", "CallBook"]
 

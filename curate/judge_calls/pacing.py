@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from hashlib import blake2b
 from typing import Final
 
-from siftune.curate.judging.types import BackendError
+from siftune.curate.judge_calls.types import BackendError
 
 __all__ = ["LONGEST_WAIT", "Pacer", "backoff"]
 

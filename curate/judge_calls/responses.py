@@ -12,8 +12,8 @@ import orjson
 
 from siftune.curate.core.redact import without_protected
 from siftune.curate.core.terminal import one_line
-from siftune.curate.judging.spending import BILLION
-from siftune.curate.judging.types import Answer, BackendError
+from siftune.curate.judge_calls.spending import BILLION
+from siftune.curate.judge_calls.types import Answer, BackendError
 
 if TYPE_CHECKING:
     import httpx2

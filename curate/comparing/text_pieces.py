@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from siftune.curate.dedup.equality import turns_of
+from siftune.curate.comparing.equality import turns_of
 from siftune.curate.native.utf8 import text_views
 from siftune.curate.rows.chat import Part, calls_of, text_of
 

@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from siftune.curate.comparing.shingle_sets import Sets
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.dedup.shingle_sets import Sets
 from siftune.curate.files.atomic import atomic_write, hash_file, read_json, write_json
 from siftune.curate.files.outputs import check_run_folder, run_folder
 

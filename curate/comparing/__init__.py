@@ -1,0 +1,1 @@
+"""Rows compared: equality, words, n-grams, and what two sets of n-grams share."""
