@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from siftune.curate.core.errors import DataError, LockedError, SiftuneError, UsageError
     from siftune.finetune.core.types import EvalResult, TrainResult
     from siftune.recipes import PipelineRun, run
-    from siftune.results import Explanation, agree, explain, report
+    from siftune.results import Explanation, agree, explain, measure, report
     from siftune.rows import (
         Rows,
         dedup,
@@ -72,6 +72,7 @@ __all__ = [
     "judge",
     "loss",
     "losses",
+    "measure",
     "open_run",
     "read",
     "report",
@@ -94,7 +95,7 @@ _PLACES: Final = {
     "curate.core.errors": ("DataError", "LockedError", "SiftuneError", "UsageError"),
     "finetune.core.types": ("EvalResult", "TrainResult"),
     "recipes": ("PipelineRun", "run"),
-    "results": ("Explanation", "agree", "explain", "report"),
+    "results": ("Explanation", "agree", "explain", "measure", "report"),
     "rows": (
         *("Rows", "dedup", "from_datasets", "from_polars", "from_records", "judge", "open_run"),
         *("read", "score", "select"),

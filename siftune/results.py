@@ -21,8 +21,18 @@ from siftune.session import python_errors, without_scratch
 if TYPE_CHECKING:
     from siftune.curate.commands.agree import LabelRow
     from siftune.curate.judge_stats.report import AgreementReport, Kind
+    from siftune.curate.vectors.set_figures import SetFigures
 
-__all__ = ["Explanation", "agree", "decisions", "every_row", "explain", "quarantined", "report"]
+__all__ = [
+    "Explanation",
+    "agree",
+    "decisions",
+    "every_row",
+    "explain",
+    "measure",
+    "quarantined",
+    "report",
+]
 
 _HEAD: Final = 5
 """Rows that a notebook shows."""
@@ -162,6 +172,42 @@ def agree(
         win=win,
         worst=worst,
     )
+
+
+@python_errors()
+def measure(
+    rows: Any, pool: Any = None, *, embedding: str = "embedding", model: str | None = None
+) -> SetFigures:
+    """Measure rows as a set: Vendi score, NovelSum, log-determinant, and coverage of a pool.
+
+    Figures of sets of different sizes do not compare, but for coverage of one pool.
+
+    Args:
+        rows: `siftune.Rows`, or a path: a run folder, a table, a raw file. Kept rows count.
+        pool: The rows that they were selected from, for coverage and the densities of NovelSum.
+        embedding: Column with the embeddings; rows without any are embedded.
+        model: Embedding model for these (default: all-MiniLM-L6-v2).
+
+    Raises:
+        UsageError: there are no vectors, and none can be made.
+    """
+    from siftune.curate.runners.measure import figures_of_tables
+
+    others = None if pool is None else _vectors(pool, embedding, model)
+    return figures_of_tables(_vectors(rows, embedding, model), others, embedding)
+
+
+def _vectors(rows: Any, embedding: str, model: str | None) -> pl.DataFrame:
+    from siftune.curate.runners.measure import vector_table
+
+    if isinstance(rows, str | Path):
+        return vector_table(str(rows), embedding, model)
+    if not hasattr(rows, "kept"):
+        raise UsageError(f"expected siftune.Rows or a path, got {type(rows).__name__}: use read()")
+    if embedding == "embedding" and embedding not in rows.kept.columns:
+        rows = rows.score("embedding", model=model)
+    kept: pl.DataFrame = rows.kept
+    return kept
 
 
 def _labelled(data: Any, name: str) -> list[LabelRow]:

@@ -12,6 +12,7 @@ from siftune.curate.core.ranges import Count, Natural, Seed, check_ranges
 from siftune.curate.rows.columns import Reader, base_column
 from siftune.curate.vectors.kmeans import cluster_rows
 from siftune.curate.vectors.nearest_centers import Device
+from siftune.curate.vectors.row_columns import of_rows
 from siftune.curate.vectors.unit_vectors import vector_column, vectors_of
 
 __all__ = ["Clusters"]
@@ -71,7 +72,6 @@ class Clusters:
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Cluster all rows of the table."""
         vectors = vectors_of(table, self.embedding)
-        every = pl.DataFrame({"row": pl.int_range(table.height, dtype=pl.Int64, eager=True)})
         cluster, centres = cluster_rows(
             table.select("id", "digest")[vectors.rows],
             vectors.units,
@@ -86,13 +86,9 @@ class Clusters:
         used = cluster[np.sort(first)]
         rank = np.empty(len(centres), dtype=np.int64)
         rank[used[np.argsort(-sizes[used], kind="stable")]] = np.arange(len(used))
-        found = pl.DataFrame(
-            {
-                "row": vectors.rows,
-                "clusters": rank[cluster],
-                "clusters_size": sizes[cluster],
-                "clusters_distance": 1 - cosine,
-            }
-        )
-        joined = every.join(found, on="row", how="left", maintain_order="left")
-        return joined.select(*self.adds).cast(pl.Schema(self.adds))
+        found = {
+            "clusters": rank[cluster],
+            "clusters_size": sizes[cluster],
+            "clusters_distance": 1 - cosine,
+        }
+        return of_rows(table.height, vectors, found, self.adds)

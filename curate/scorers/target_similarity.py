@@ -13,6 +13,7 @@ from siftune.curate.core.errors import DataError
 from siftune.curate.dedup.reference_rows import check_against, reference_rows
 from siftune.curate.files.source_spec import SourceOption, SourceSpec
 from siftune.curate.rows.columns import Reader, base_column
+from siftune.curate.vectors.row_columns import of_rows
 from siftune.curate.vectors.unit_vectors import exact_products, slices, vector_column, vectors_of
 
 __all__ = ["TargetSimilarity"]
@@ -87,17 +88,12 @@ class TargetSimilarity:
             nearest[part] = cosines.argmax(axis=1)
             largest[part] = cosines.max(axis=1)
             mean[part] = cosines.sum(axis=1) / len(targets)
-        found = pl.DataFrame(
-            {
-                "row": vectors.rows,
-                "target_similarity": largest,
-                "target_similarity_mean": mean,
-                "target_similarity_nearest": ids.gather(nearest),
-            }
-        )
-        every = pl.DataFrame({"row": pl.int_range(batch.height, dtype=pl.Int64, eager=True)})
-        joined = every.join(found, on="row", how="left", maintain_order="left")
-        return joined.select(*self.adds).cast(pl.Schema(self.adds))
+        found = {
+            "target_similarity": largest,
+            "target_similarity_mean": mean,
+            "target_similarity_nearest": ids.gather(nearest),
+        }
+        return of_rows(batch.height, vectors, found, self.adds)
 
     @cached_property
     def _targets(self) -> tuple[pl.Series, np.ndarray]:

@@ -33,6 +33,7 @@ from tests.own_tests import no_paths_of
 WITHOUT_OUT = {
     "curate explain": "prints",
     "curate judges": "prints",
+    "curate measure": "prints",
     "curate methods": "prints",
     "curate schema": "prints",
     "finetune conformance": "prints",
