@@ -35,6 +35,10 @@ PAIRS = [
     {"prompt": row["instruction"], "chosen": row["output"], "rejected": f"no {row['output']}"}
     for row in ROWS
 ]
+RANKED = [
+    {"prompt": f"Describe {at}", "completions": [f"{'so ' * n}{at}" for n in range(1, 5)]}
+    for at in range(4)
+]
 _POLICY = (
     *("stages.2.model=LM", "stages.2.reference=LM", "stages.2.template=none"),
     "stages.2.max_tokens=100",
@@ -54,17 +58,23 @@ SMALL: dict[str, list[str]] = {
     "instag": ["stages.1.judge=JUDGE", "stages.2.rows=3"],
     "lima": ["stages.4.min=5", "stages.6.model=EMBEDDER", "stages.7.rows=3"],
     "long_is_more": ["stages.1.rows=3"],
+    "mig": [
+        *("stages.1.judge=JUDGE", "stages.2.judge=JUDGE", "stages.3.judge=JUDGE"),
+        *("stages.4.model=EMBEDDER", "stages.4.fraction=0.25"),
+    ],
     "mods": [
         "stages.1.model=RM",
         "stages.2.min=-100",
         "stages.3.model=EMBEDDER",
         "stages.4.rows=3",
     ],
+    "novel_select": ["stages.1.model=EMBEDDER", "stages.2.rows=3"],
     "quality_diversity": ["stages.4.model=HEAD", "stages.5.model=EMBEDDER", "stages.6.rows=3"],
     "rds_round_robin": ["stages.1.model=LM", "stages.2.against=TARGETS", "stages.2.rows=3"],
     "rip": ["stages.1.model=RM", "stages.3.max_gap=1", "stages.3.min_length=0", "source=PAIRS"],
     "superfilter": ["stages.1.model=LM", "stages.2.max=100"],
     "superfilter_diverse": ["stages.1.model=LM", "stages.2.max=100", "stages.4.model=EMBEDDER"],
+    "sweet_spot": ["stages.1.model=RM", "source=RANKED"],
 }
 """What makes each preset small: tiny models, a scripted judge, bars for made-up rows."""
 
@@ -72,7 +82,9 @@ KEPT = {
     "deita": 3,
     "lima": 3,
     "long_is_more": 3,
+    "mig": 3,
     "mods": 3,
+    "novel_select": 3,
     "quality_diversity": 3,
     "rds_round_robin": 3,
     "instag": 3,
@@ -82,6 +94,7 @@ KEPT = {
     "cherry": 1,
     "superfilter": 1,
     "superfilter_diverse": 1,
+    "sweet_spot": 4,
 }
 
 
@@ -92,6 +105,8 @@ def inputs(
     folder = tmp_path_factory.mktemp("presets")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    ranked = [{**row, "scores": [1, 2, 3, 4]} for row in RANKED]
+    (folder / "ranked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ranked))
     (folder / "judge.py").write_text(JUDGE)
     model = {"score": "rds", "model": str(tiny_model_dir)}
     recipe = {"source": str(folder / "rows.jsonl"), "stages": [model], "limit": 2}
@@ -105,6 +120,7 @@ def inputs(
         "RM": str(reward_model(tiny_model_dir, folder / "rm")),
         "TARGETS": str(folder / "targets"),
         "PAIRS": str(folder / "pairs.jsonl"),
+        "RANKED": str(folder / "ranked.jsonl"),
         "ROWS": str(folder / "rows.jsonl"),
     }
 
