@@ -25,6 +25,9 @@ EXTRAS = {
         "judge",
         "langid",
         "lingua",
+        "code",
+        "schema",
+        "math",
     ],  # chat templates of TRL, for what trains
     "finetune": ["train", "embed"],
     "pipelines": ["train", "embed", "report"],
