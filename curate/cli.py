@@ -19,7 +19,7 @@ from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder, check_name
 from siftune.curate.files.source_spec import PAIRINGS
-from siftune.curate.fit_cli import fit_quality
+from siftune.curate.fit_cli import fit_quality, fit_weights
 from siftune.curate.judge_cli import judge, judges
 from siftune.curate.measure_cli import measure
 from siftune.curate.redact_cli import redact
@@ -388,6 +388,7 @@ curate.instead = lambda name: (
 )
 curate.add_command(agree)
 curate.add_command(fit_quality)
+curate.add_command(fit_weights)
 curate.add_command(judge)
 curate.add_command(judges)
 curate.add_command(redact)

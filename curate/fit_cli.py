@@ -1,4 +1,4 @@
-"""``siftune curate fit-quality``: a quality head fitted to labelled rows."""
+"""``siftune curate fit-quality`` and ``fit-weights``: what is fitted to rows, to score others."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 
+from siftune.curate.commands.click_commands import HintingCommand
 from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder
 
 if TYPE_CHECKING:
-    from siftune.curate.heads.head import Head
+    import polars as pl
 
-__all__ = ["fit_quality"]
+    from siftune.curate.heads.head import Head
+    from siftune.curate.heads.score_weights import Proxy, ScoreWeights
+
+__all__ = ["fit_quality", "fit_weights"]
 
 _LARGEST: Final = 2**63 - 1
 _JUDGED: Final = {
@@ -135,3 +139,108 @@ def _lines(head: Head) -> list[str]:
     if facts["uncalibrated"]:
         found.insert(1, f"not calibrated, its log-odds stay as fitted: {facts['uncalibrated']}")
     return found + figure_lines(facts["figures"])
+
+
+@click.command("fit-weights", cls=HintingCommand)
+@click.argument("rows")
+@click.option(
+    "--scores",
+    required=True,
+    metavar="COLUMN[,COLUMN]",
+    help="Scores to weigh, columns or expressions of which a larger value is better.",
+)
+@click.option(
+    "--against",
+    required=True,
+    metavar="SOURCE",
+    help="Held-out rows, such as you want answered well; the loss is measured on them.",
+)
+@click.option(
+    "--keep",
+    required=True,
+    type=click.IntRange(1, _LARGEST),
+    metavar="INT",
+    help="Number of rows of each selection.",
+)
+@click.option(
+    "--loss",
+    metavar="FILE.py:NAME",
+    help="Function of yours that trains on a frame of selected rows and returns the loss on a "
+    "frame of held-out ones.  [default: an n-gram model]",
+)
+@click.option(
+    "--proxies",
+    type=click.IntRange(8, 100_000),
+    metavar="INT",
+    default=64,
+    show_default=True,
+    help="Number of random weightings that are tried.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    metavar="INT",
+    default=0,
+    show_default=True,
+    help="Seed of the weightings.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the fit as one JSON object.")
+def fit_weights(
+    rows: str,
+    scores: str,
+    against: str,
+    keep: int,
+    loss: str | None,
+    proxies: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Learn how to weigh several scores of ROWS, a scored run or table, for a held-out set.
+
+    Rows are selected by random weights of the standard scores, a small model is trained on each
+    selection, and a regression from weights to held-out losses chooses the weights (the plan of
+    Meta-rater, arXiv:2504.14194). What is printed is an expression for --by.
+
+    Example: siftune curate fit-weights runs/scored --scores ifd,-length_words --against held.jsonl
+    --keep 1000
+    """
+    from siftune.curate.commands.option_types import value_of
+    from siftune.curate.dedup.reference_rows import reference_rows
+    from siftune.curate.heads.score_weights import fit_score_weights
+
+    names = value_of("--scores", tuple[str, ...], scores)
+    table, held_out = reference_rows(rows), reference_rows(against)
+    fit = fit_score_weights(table, names, keep, _proxy(loss, table, held_out), proxies, seed)
+    if as_json:
+        echo_json(fit.as_dict())
+    else:
+        echo("\n".join(_weight_lines(fit)))
+
+
+def _proxy(loss: str | None, table: pl.DataFrame, held_out: pl.DataFrame) -> Proxy:
+    from siftune.curate.core.custom_file import custom_thing
+    from siftune.curate.core.errors import UsageError
+    from siftune.curate.heads.score_weights import NgramProxy
+    from siftune.curate.rows.chat import text_of
+
+    if loss is None:
+        return NgramProxy(text_of(table, "both"), text_of(held_out, "both"))
+    function = custom_thing(loss)
+    if not callable(function):
+        raise UsageError(f"--loss {loss}: expected a function of two frames, got {function!r}")
+    return lambda rows: float(function(table[rows], held_out))
+
+
+def _weight_lines(fit: ScoreWeights) -> list[str]:
+    losses = {
+        "these weights": fit.loss,
+        "all alike": fit.equal,
+        "the best score alone": fit.best_single,
+        "five random selections, mean": fit.random,
+    }
+    return [
+        f'--by "{fit.by}"',
+        f"held-out loss of {fit.kept:,} of {fit.rows:,} rows:",
+        *(f"  {value:.5g}  {name}" for name, value in losses.items()),
+        f"{fit.proxies} proxies; R² of the regression {fit.r2:.2f}, leave-one-out",
+    ]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from siftune.curate.comparing.shingles import shingle
+from siftune.curate.comparing.hashed_ngrams import hashed_ngrams
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count, Positive, check_ranges
 from siftune.curate.dedup.reference_rows import check_against, reference_rows
@@ -66,7 +66,7 @@ class DSIR:
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Weigh all rows of the table."""
-        row, bucket = self._buckets(part_of(table["messages"], self.of))
+        row, bucket = hashed_ngrams(part_of(table["messages"], self.of), self.buckets)
         gain = self._target - self._logs(bucket)
         count = np.bincount(row, minlength=table.height)
         weight = np.bincount(row, gain[bucket], minlength=table.height)
@@ -78,20 +78,6 @@ class DSIR:
         }
         return pl.DataFrame(scores, schema=self.adds, nan_to_null=True)
 
-    def _buckets(self, text: pl.Series) -> tuple[Ints, Ints]:
-        """The row and the bucket of each n-gram, in the order of rows."""
-        words, of_words = shingle(text, 1)
-        pairs, of_pairs = shingle(text, 2)
-        counts = np.diff(of_words)
-        sizes = np.stack([counts, np.maximum(counts - 1, 0)], axis=1)
-        several = np.repeat(counts > 1, np.diff(of_pairs))  # one word alone is no pair
-        row = np.concatenate(
-            [np.repeat(np.arange(len(counts)), one) for one in (sizes[:, 0], sizes[:, 1])]
-        )
-        hashes = np.concatenate([words, pairs[several]])
-        order = np.argsort(row, kind="stable")
-        return row[order], (hashes[order] % np.uint64(self.buckets)).astype(np.int64)
-
     def _logs(self, bucket: Ints) -> Floats:
         """Log probability of each bucket."""
         counts = np.bincount(bucket, minlength=self.buckets) + self.smoothing
@@ -100,7 +86,8 @@ class DSIR:
 
     @cached_property
     def _target(self) -> Floats:
-        _, bucket = self._buckets(text_of(reference_rows(self.against), self.of))
+        text = text_of(reference_rows(self.against), self.of)
+        _, bucket = hashed_ngrams(text, self.buckets)
         if not len(bucket):
             path = SourceSpec.of(self.against, "against").path
             raise UsageError(f"dsir: {path} holds no text to compare with")

@@ -32,6 +32,7 @@ from tests.own_tests import no_paths_of
 
 WITHOUT_OUT = {
     "curate explain": "prints",
+    "curate fit-weights": "prints",
     "curate judges": "prints",
     "curate measure": "prints",
     "curate methods": "prints",
