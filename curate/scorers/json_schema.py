@@ -1,0 +1,257 @@
+"""JSON and tool calls against the schema that the row declares for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, ClassVar, Final
+
+import orjson
+import polars as pl
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.rows.columns import base_column, values
+from siftune.curate.rows.tool_calls import arguments_key
+from siftune.curate.text.code_blocks import code_blocks
+
+__all__ = ["JSONSchema"]
+
+
+@dataclass(frozen=True)
+class JSONSchema:
+    """Tool calls of all assistant turns, and JSON of the last answer, validated (`jsonschema`).
+
+    * ``json_schema``: share of the pieces checked that are right; null where there is none
+    * ``json_schema_checked``: number of pieces: calls (fields of a turn, or ``<tool_call>`` blocks
+      in its text), JSON blocks of the last answer, or the whole answer where the row declares a
+      schema for it and it has no block
+    * ``json_schema_flags``: ``bad_call`` (no object with a name), ``unknown_function`` (none of the
+      row's tools), ``bad_arguments`` (no JSON object, or not as the function's parameters demand),
+      ``bad_json`` (does not parse), ``bad_answer`` (not as the row's schema demands), and
+      ``bad_schema`` where what the row declares is no schema: nothing is checked against that
+    * ``json_schema_first_error``: the first fault, with the place in the piece
+
+    Tools are a list in the form of OpenAI (``function.parameters``) or Anthropic
+    (``input_schema``); a schema may lie in a ``response_format``. Without tools a call only has to
+    be JSON with a name; without a schema a JSON block only has to parse. The draft is the one that
+    ``$schema`` names, else 2020-12. Addresses in ``$ref`` are never fetched, and patterns run in
+    linear time: schemas come with the data. A row without an assistant turn has null.
+
+    Not for whether the call was the right one: it checks form, not sense.
+
+    Options:
+        tools: Column with the functions that may be called, such as extra.tools.
+        schema: Column with the JSON schema of the answer, or the response_format that has it.
+    """
+
+    tools: str = "extra.tools"
+    schema: str = "extra.response_format"
+
+    flags: ClassVar = {
+        "json_schema_flags": (
+            *("bad_answer", "bad_arguments", "bad_call", "bad_json", "bad_schema"),
+            "unknown_function",
+        )
+    }
+    content: ClassVar = ("messages",)
+    adds: ClassVar = {
+        "json_schema": pl.Float32,
+        "json_schema_checked": pl.UInt32,
+        "json_schema_flags": pl.List(pl.String),
+        "json_schema_first_error": pl.String,
+    }
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The turns, and what they have to agree with."""
+        named = (base_column(self.tools), base_column(self.schema))
+        return tuple(dict.fromkeys(("messages", *named)))
+
+    def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Check each conversation."""
+        declared = zip(
+            values(batch, self.tools).cast(pl.String).to_list(),
+            values(batch, self.schema).cast(pl.String).to_list(),
+            strict=True,
+        )
+        rows = [
+            _row(turns or (), tools, schema)
+            for turns, (tools, schema) in zip(batch["messages"].to_list(), declared, strict=True)
+        ]
+        return pl.DataFrame(rows, schema=self.adds, orient="row")
+
+    def describe(self) -> dict[str, Any]:
+        """The version of the validator, which is needed where a row declares a schema."""
+        try:
+            return {"jsonschema": version("jsonschema")}
+        except PackageNotFoundError:
+            return {"jsonschema": None}
+
+
+_CALL: Final = re.compile(r"<tool_call>(.*?)</tool_call>", re.S)
+_SHOWN: Final = 200
+_Fault = tuple[str, str]  # flag and message
+_Found = _Fault | None
+
+
+def _row(turns: Any, tools: str | None, schema: str | None) -> tuple[Any, ...]:
+    said = [turn for turn in turns if turn["role"] == "assistant"]
+    answer = said[-1]["content"] if said else None
+    if all(turn["content"] is None and turn["tool_calls"] is None for turn in said):
+        return (None,) * 4
+    functions, bad_tools = _functions(tools)
+    wanted, bad_schema = _wanted(schema)
+    found = [_call_fault(call, functions) for turn in said for call in _calls(turn)]
+    found += [_json_fault(text, wanted) for text in _json_texts(answer or "", wanted is not None)]
+    faults = [one for one in found if one is not None]
+    share = 1 - len(faults) / len(found) if found else None
+    noted = [*faults, *(("bad_schema", bad) for bad in (bad_tools, bad_schema) if bad)]
+    flags = sorted({flag for flag, _ in noted})
+    return share, len(found), flags, noted[0][1][:_SHOWN] if noted else None
+
+
+def _calls(turn: Mapping[str, Any]) -> Iterator[Any]:
+    """The calls of a turn; the text of one that is no JSON."""
+    if turn["tool_calls"] is not None:
+        given = _loaded(turn["tool_calls"])
+        yield from given if isinstance(given, list) else [given]
+    for text in _CALL.findall(turn["content"] or ""):
+        yield _loaded(text)
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _call_fault(call: Any, functions: Mapping[str, Any] | None) -> _Found:
+    function = call.get("function", call) if isinstance(call, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str):
+        return "bad_call", f"expected a call with a name, got {call!r}"
+    if functions is not None and name not in functions:
+        return "unknown_function", f"{name!r} is none of {', '.join(functions) or 'no tools'}"
+    key = arguments_key(function)
+    given = function[key] if key else {}
+    arguments = _loaded(given or "{}") if isinstance(given, str) else given
+    if not isinstance(arguments, dict):
+        return "bad_arguments", f"{name}: expected a JSON object of arguments, got {given!r}"
+    wrong = _mismatch(arguments, (functions or {}).get(name))
+    return None if wrong is None else ("bad_arguments", f"{name}: {wrong}")
+
+
+def _functions(tools: str | None) -> tuple[dict[str, str | None] | None, str | None]:
+    """Parameters of each function, as JSON text, and what is wrong with the list."""
+    listed = None if tools is None else _loaded(tools)
+    if listed is None:
+        return None, None
+    known = {}
+    for tool in listed if isinstance(listed, list) else [listed]:
+        function = tool.get("function", tool) if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            return None, f"tools: expected functions with a name, got {tool!r}"
+        parameters = function.get("parameters", function.get("input_schema"))
+        known[function["name"]] = None if parameters is None else orjson.dumps(parameters).decode()
+    wrong = (f"{name}: {bad}" for name, text in known.items() if (bad := _fault_of(text)))
+    return known, next(wrong, None)
+
+
+def _wanted(schema: str | None) -> tuple[str | None, str | None]:
+    """The schema of the answer as JSON text, and what is wrong with it."""
+    value = None if schema is None else _loaded(schema)
+    for key in ("json_schema", "schema"):
+        if isinstance(value, dict) and isinstance(value.get(key), dict):
+            value = value[key]
+    if value is None or value in ({"type": "text"}, "text"):
+        return None, None
+    if value == {"type": "json_object"}:
+        value = {"type": "object"}
+    text = orjson.dumps(value).decode()
+    wrong = _fault_of(text)
+    return (None, f"schema: {wrong}") if wrong else (text, None)
+
+
+def _json_texts(answer: str, wanted: bool) -> list[str]:
+    blocks = [block.code for block in code_blocks(answer) if block.language == "json"]
+    return blocks or ([answer] if wanted else [])
+
+
+def _json_fault(text: str, wanted: str | None) -> _Found:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return "bad_json", f"no JSON: {error}"
+    wrong = _mismatch(value, wanted)
+    return None if wrong is None else ("bad_answer", wrong)
+
+
+def _mismatch(value: Any, schema: str | None) -> str | None:
+    """The first way in which a value is not as a schema demands; a bad schema demands nothing."""
+    checker = None if schema is None else _checker(schema)
+    if checker is None or isinstance(checker, str):
+        return None
+    from referencing.exceptions import Unresolvable
+
+    try:
+        errors = sorted(checker.iter_errors(value), key=lambda one: [*map(str, one.absolute_path)])
+    except (Unresolvable, RecursionError):  # it refers to what is not there, or to itself
+        return None
+    return f"{errors[0].json_path}: {errors[0].message}" if errors else None
+
+
+def _fault_of(schema: str | None) -> str | None:
+    checker = None if schema is None else _checker(schema)
+    return checker if isinstance(checker, str) else None
+
+
+@lru_cache(256)
+def _checker(schema: str) -> Any:
+    """The validator of a schema, or what is wrong with that."""
+    library = _library()
+    from referencing import Registry
+
+    given = orjson.loads(schema)
+    if not isinstance(given, dict | bool):
+        return f"expected a JSON schema, got {schema[:_SHOWN]}"
+    kind = library.validators.validator_for(given, library.Draft202012Validator)
+    try:
+        kind.check_schema(given)
+    except library.SchemaError as error:
+        return f"{error.json_path}: {error.message}"
+    except RecursionError:
+        return "it is nested too deeply"
+    rules = {"pattern": _pattern, "patternProperties": _no_rule}
+    if "patternProperties" in schema:
+        rules["additionalProperties"] = _no_rule  # which keys are additional depends on patterns
+    return library.validators.extend(kind, rules)(given, registry=Registry())
+
+
+def _no_rule(*_: Any) -> Iterator[Any]:
+    yield from ()
+
+
+def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[Any]:
+    """The rule of ``pattern`` in an engine of linear time; a pattern that it lacks holds."""
+    if not isinstance(value, str):
+        return
+    try:
+        found = pl.Series([value]).str.contains(pattern).item()
+    except pl.exceptions.ComputeError:
+        return
+    if not found:
+        yield _library().ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+def _library() -> Any:
+    try:
+        import jsonschema
+    except ImportError:
+        raise UsageError(
+            "json_schema: jsonschema is not installed: pip install 'siftune[schema]'"
+        ) from None
+    return jsonschema
