@@ -14,11 +14,20 @@ from siftune.curate.commands.click_commands import Components, GivenPath, Hintin
 from siftune.curate.commands.methods import methods
 from siftune.curate.commands.option_types import renamed_keys
 from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
+from siftune.curate.commands.shared_options import (
+    dry_run_option,
+    json_option,
+    layout_option,
+    limit_option,
+    pairs_option,
+    renames_option,
+    seed_option,
+)
 from siftune.curate.core.custom_file import short_name
 from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.terminal import echo, echo_json
-from siftune.curate.files.outputs import check_folder, check_name
-from siftune.curate.files.source_spec import PAIRINGS
+from siftune.curate.export_cli import export
+from siftune.curate.files.outputs import check_name
 from siftune.curate.fit_cli import fit_quality, fit_weights
 from siftune.curate.judge_cli import judge, judges
 from siftune.curate.measure_cli import measure
@@ -31,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["curate"]
 
 _Command = Callable[..., Any]
-_LARGEST = 2**63 - 1
 
 
 @click.group(cls=HintingGroup)
@@ -40,39 +48,15 @@ def curate() -> None:
 
 
 def _source_options(command: _Command) -> _Command:
-    for option in (
-        click.option(
-            "--format", "layout", help="Raw layout of the rows, where it is not detected."
-        ),
-        click.option(
-            "--map",
-            "renames",
-            multiple=True,
-            metavar="KEY=NAME",
-            help="Rename a key of the raw rows before they are read, such as question=prompt.",
-        ),
-        click.option(
-            "--limit",
-            type=click.IntRange(1, _LARGEST),
-            metavar="INT",
-            help="Largest number of rows to read.",
-        ),
-        click.option(
-            "--pairs",
-            type=click.Choice(PAIRINGS),
-            help="Read ranked lists as preference pairs, with margins: which answers of each list.",
-        ),
-    ):
+    for option in (layout_option, renames_option, limit_option, pairs_option):
         command = option(command)
     return command
 
 
 def _run_options(command: _Command) -> _Command:
     for option in (
-        click.option(
-            "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
-        ),
-        click.option("--dry-run", is_flag=True, help="Print the plan and write nothing."),
+        json_option("the result"),
+        dry_run_option("Print the plan and write nothing."),
         click.option(
             "--no-cache",
             is_flag=True,
@@ -90,14 +74,7 @@ _out = click.option(
     required=True,
     help="Folder of the run, created or replaced.",
 )
-_seed = click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    metavar="INT",
-    default=0,
-    show_default=True,
-    help="Seed of all random draws.",
-)
+_seed = seed_option("all random draws")
 
 
 @curate.command(cls=WritingCommand)
@@ -190,7 +167,7 @@ def _default_folder(raw: Mapping[str, Any], recipe: Path) -> Path:
 @curate.command()
 @click.argument("run", type=GivenPath())
 @click.argument("row_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print the row's trace as one JSON object.")
+@json_option("the row's trace")
 def explain(run: Path, row_id: str, as_json: bool) -> None:
     """Print content, scores and decisions of the row ID in the run folder RUN."""
     from siftune.curate.render import as_text, as_value
@@ -213,72 +190,6 @@ def schema() -> None:
     from siftune.curate.commands.recipe_schema import recipe_schema
 
     echo_json(recipe_schema())
-
-
-class _ExportCommand(WritingCommand):
-    """`export`, whose help lists the layouts."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help."""
-        from siftune.curate.core.registry import names, summary
-
-        lines = (f"{name}: {summary('curate.exports', name)}" for name in names("curate.exports"))
-        self.epilog = "\n\n".join(["Layouts of trainers:", *lines])
-        super().format_help(ctx, formatter)
-
-
-@curate.command(cls=_ExportCommand)
-@click.argument("run", type=GivenPath())
-@click.option(
-    "--format",
-    "layout",
-    default="trl",
-    show_default=True,
-    help="Layout of a trainer, listed below, or the name of a raw format.",
-)
-@click.option(
-    "--as",
-    "shape",
-    help="Shape of the records: messages (of a pair: the chosen side), prompt_completion, "
-    "prompt_only, preference, "
-    "unpaired or text.  [default: what the kind of the rows is]",
-)
-@click.option(
-    "--to",
-    help="Container: jsonl, parquet or datasets.  [default: what the trainer's documentation uses]",
-)
-@click.option(
-    "--with",
-    "columns",
-    multiple=True,
-    metavar="COLUMN[,COLUMN]",
-    help="Add a column: a score, source, id, or a field of the raw rows.",
-)
-@click.option(
-    "--out",
-    cls=OutOption,
-    check=check_folder,
-    required=True,
-    help="Folder of the export, created or replaced.",
-)
-def export(
-    run: Path, layout: str, shape: str | None, to: str | None, columns: tuple[str, ...], out: Path
-) -> None:
-    """Write the kept rows of RUN for a trainer or another tool, with a dataset card.
-
-    RUN is a run folder, or the rows that a split set aside in one: runs/split/test.parquet.
-    Conversations leave as lists of turns, so the trainer applies its chat template. Rows that the
-    layout has no place for are left out and listed; then the exit code is 4.
-    """
-    from siftune.curate.export_files.write import export as write
-
-    asked = [name.strip() for value in columns for name in value.split(",")]
-    done = write(run, out, layout, to, shape, list(dict.fromkeys(asked)))
-    for row in done.left_out[:5]:
-        echo(f"{row.id}: left out: {row.why}", err=True)
-    echo(f"{done.rows:,} rows written to {done.path}, {len(done.left_out):,} left out")
-    if done.left_out:
-        raise Exit(PARTIAL)
 
 
 _VIEWS = ("sides", "turns")  # what a scorer reads of a row; a selector decides on whole rows
@@ -387,6 +298,7 @@ curate.instead = lambda name: (
     else None
 )
 curate.add_command(agree)
+curate.add_command(export)
 curate.add_command(fit_quality)
 curate.add_command(fit_weights)
 curate.add_command(judge)

@@ -10,6 +10,13 @@ import rich_click as click
 
 from siftune.curate.commands.click_commands import HintingCommand
 from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
+from siftune.curate.commands.shared_options import (
+    LARGEST,
+    json_option,
+    layout_option,
+    limit_option,
+    seed_option,
+)
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder
 
@@ -21,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_quality", "fit_weights"]
 
-_LARGEST: Final = 2**63 - 1
 _JUDGED: Final = {
     "rating": "its ratings",
     "binary": "how likely its labels are a yes",
@@ -63,22 +69,10 @@ _JUDGED: Final = {
     help="Curve from scores to labels; isotonic takes any shape, wants hundreds of rows, and fits "
     "no pairs.",
 )
-@click.option("--format", "layout", help="Raw layout of the rows, where it is not detected.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, _LARGEST),
-    metavar="INT",
-    help="Largest number of rows to read.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    metavar="INT",
-    default=0,
-    show_default=True,
-    help="Seed of the folds.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the head's facts as one JSON object.")
+@layout_option
+@limit_option
+@seed_option("the folds")
+@json_option("the head's facts")
 def fit_quality(
     rows: str,
     out: Path,
@@ -158,7 +152,7 @@ def _lines(head: Head) -> list[str]:
 @click.option(
     "--keep",
     required=True,
-    type=click.IntRange(1, _LARGEST),
+    type=click.IntRange(1, LARGEST),
     metavar="INT",
     help="Number of rows of each selection.",
 )
@@ -176,15 +170,8 @@ def _lines(head: Head) -> list[str]:
     show_default=True,
     help="Number of random weightings that are tried.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    metavar="INT",
-    default=0,
-    show_default=True,
-    help="Seed of the weightings.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the fit as one JSON object.")
+@seed_option("the weightings")
+@json_option("the fit")
 def fit_weights(
     rows: str,
     scores: str,

@@ -14,6 +14,15 @@ from click.exceptions import Exit
 from siftune.curate.commands.click_commands import HintingCommand, component_options, parsed
 from siftune.curate.commands.option_types import renamed_keys
 from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
+from siftune.curate.commands.shared_options import (
+    LARGEST,
+    dry_run_option,
+    json_option,
+    layout_option,
+    limit_option,
+    renames_option,
+    seed_option,
+)
 from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.outline import outline
 from siftune.curate.core.registry import names, summary
@@ -30,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["judge", "judges"]
 
 _COLUMNS: Final = "siftune.curate.judging.judge_columns"
-_LARGEST: Final = 2**63 - 1
 
 
 def _columns() -> type[Any]:
@@ -90,7 +98,7 @@ class _JudgeCommand(WritingCommand):
 )
 @click.option(
     "--pilot",
-    type=click.IntRange(1, _LARGEST),
+    type=click.IntRange(1, LARGEST),
     metavar="INT",
     help="Judge so many rows at random, print the forecast of all, and stop; their answers are "
     "kept and count.",
@@ -105,30 +113,12 @@ class _JudgeCommand(WritingCommand):
     is_flag=True,
     help="Print the judge's biases, and the agreement of a panel, with 95 % intervals.",
 )
-@click.option("--format", "layout", help="Raw layout of the rows, where it is not detected.")
-@click.option(
-    "--map",
-    "renames",
-    multiple=True,
-    metavar="KEY=NAME",
-    help="Rename a key of the raw rows before they are read, such as question=prompt.",
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(1, _LARGEST),
-    metavar="INT",
-    help="Largest number of rows to read.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    metavar="INT",
-    default=0,
-    show_default=True,
-    help="Seed of the rows of a pilot.",
-)
-@click.option("--dry-run", is_flag=True, help="Print calls, tokens and money, and ask nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@layout_option
+@renames_option
+@limit_option
+@seed_option("the rows of a pilot")
+@dry_run_option("Print calls, tokens and money, and ask nothing.")
+@json_option("the result")
 def judge(
     rows: str,
     judges: tuple[str, ...],
@@ -331,7 +321,7 @@ def _print_forecast(
 
 
 @click.command(cls=HintingCommand)
-@click.option("--json", "as_json", is_flag=True, help="Print the tables as one JSON object.")
+@json_option("the tables")
 def judges(as_json: bool) -> None:
     """List the judges, and the tasks that they can be given, with the scorer of each.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import rich_click as click
 
 from siftune.curate.commands.click_commands import HintingCommand
+from siftune.curate.commands.shared_options import json_option
 from siftune.curate.core.terminal import echo, echo_json
 
 __all__ = ["measure"]
@@ -30,7 +31,7 @@ __all__ = ["measure"]
     help="Embedding model for rows without embeddings, a name or folder.  [default: "
     "all-MiniLM-L6-v2]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+@json_option("the figures")
 def measure(rows: str, pool: str | None, embedding: str, model: str | None, as_json: bool) -> None:
     """Measure ROWS as a set: Vendi score, NovelSum, log-determinant, and coverage of a pool.
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import rich_click as click
 from click.exceptions import Exit
 
 from siftune.curate.commands.output_commands import OutOption, WritingCommand, command_name
+from siftune.curate.commands.shared_options import json_option, layout_option, limit_option
 from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder
 
 __all__ = ["redact"]
-
-_LARGEST: Final = 2**63 - 1
 
 
 @click.command(cls=WritingCommand)
@@ -26,14 +24,9 @@ _LARGEST: Final = 2**63 - 1
     metavar="KIND[,KIND]",
     help="Kinds to replace, as the scorer pii names them.  [default: all]",
 )
-@click.option("--format", "layout", help="Raw layout of the rows, where it is not detected.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, _LARGEST),
-    metavar="INT",
-    help="Largest number of rows to read.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
+@layout_option
+@limit_option
+@json_option("the counts")
 def redact(
     rows: str, out: Path, kinds: str | None, layout: str | None, limit: int | None, as_json: bool
 ) -> None:

@@ -10,6 +10,7 @@ import orjson
 import rich_click as click
 
 from siftune.curate.commands.output_commands import OutOption, WritingCommand
+from siftune.curate.commands.shared_options import json_option
 from siftune.curate.core.errors import BadRow, DataError, UsageError
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder
@@ -100,7 +101,7 @@ class LabelRow:
     check=check_folder,
     help="Folder of what --calibrate or --fit-weights fits, created or replaced.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option("the result")
 def agree(
     judged: str,
     gold: str,

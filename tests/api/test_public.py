@@ -47,7 +47,7 @@ def described(name: str, value: Any) -> Iterator[str]:
     if inspect.isclass(value):
         yield f"class {name}{bases(value)}"
         own = {one.name: None for one in fields(value)} if is_dataclass(value) else {}
-        for member in sorted({**own, **vars(value)}):
+        for member in sorted({**own, **members(value)}):
             if not member.startswith("_"):
                 yield f"    {shown(member, inspect.getattr_static(value, member, None))}"
     elif inspect.ismodule(value):
@@ -58,8 +58,20 @@ def described(name: str, value: Any) -> Iterator[str]:
         yield name
 
 
+def members(value: type[Any]) -> dict[str, Any]:
+    """What a class has of its own and of its bases of ours that are not public themselves."""
+    ours = [one for one in value.__mro__ if one.__module__.startswith("siftune.")]
+    hidden = [one for one in ours if one is value or one.__name__ not in siftune.__all__]
+    return {name: member for one in reversed(hidden) for name, member in vars(one).items()}
+
+
 def bases(value: type[Any]) -> str:
-    own = [base.__name__ for base in value.__bases__ if base is not object]
+    public = [
+        base
+        for base in value.__bases__
+        if base.__name__ in siftune.__all__ or not base.__module__.startswith("siftune.")
+    ]
+    own = [base.__name__ for base in public if base is not object]
     return f"({', '.join(own)})" if own else ""
 
 
@@ -89,8 +101,8 @@ def test_every_public_name_is_there_and_has_a_docstring():
 def test_every_public_function_and_method_is_typed():
     for name in siftune.__all__:
         value = getattr(siftune, name)
-        members = vars(value) if inspect.isclass(value) else {name: value}
-        own = [one for called, one in members.items() if not called.startswith("_")]
+        found = members(value) if inspect.isclass(value) else {name: value}
+        own = [one for called, one in found.items() if not called.startswith("_")]
         for member in filter(inspect.isfunction, own):
             signature = inspect.signature(member)
             given = [one for one in signature.parameters.values() if one.name != "self"]
