@@ -12,7 +12,7 @@ from siftune.curate.core import registry
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.precision import Precision
 from siftune.curate.models.token_ids import check_ids, end_ids
-from siftune.finetune.core.answer_match import contains, exact_match
+from siftune.curate.text.answer_match import contains, exact_match
 from siftune.finetune.rewards.types import load
 
 if TYPE_CHECKING:

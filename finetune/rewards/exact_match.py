@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from siftune.finetune.core.answer_match import exact_match
+from siftune.curate.text.answer_match import exact_match
 
 __all__ = ["ExactMatch"]
 

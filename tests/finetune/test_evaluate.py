@@ -13,7 +13,7 @@ from siftune.curate.chat.encoding import encode_answers
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
-from siftune.finetune.core.answer_match import contains, exact_match
+from siftune.curate.text.answer_match import contains, exact_match
 from siftune.finetune.data import training_rows
 from siftune.finetune.evaluation.generation_eval import GenerationEval
 from siftune.finetune.models.loading import load_causal, load_tokenizer
