@@ -145,6 +145,7 @@ class _Labels:
     tie: float | None
     win: float | None
     chosen: bool = False  # the level is the user's, not found from the labels
+    named: bool = False  # the labels are texts, whose numbers are codes and have no scale
 
     @classmethod
     def of(
@@ -156,7 +157,7 @@ class _Labels:
         win: Any,
     ) -> _Labels:
         columns, chosen = [gold, *judges.values()], level is not None
-        if _refuse_mixed(dict(zip(("gold", *judges), columns, strict=True)), level):
+        if named := _refuse_mixed(dict(zip(("gold", *judges), columns, strict=True)), level):
             numbers, names = agreement.numbered(*[_texts(column) for column in columns])
             code = {name: float(at) for at, name in enumerate(names)}
             level, tie_code, win_code = "nominal", code.get(str(tie)), code.get(str(win))
@@ -172,7 +173,7 @@ class _Labels:
         found = dict(zip(judges, numbers[1:], strict=True))
         if len(found) > 1:
             found[f"panel of {len(found)}"] = _panel(np.stack([*found.values()]), level, tie_code)
-        return cls(found, numbers[0], level, tie_code, win_code, chosen)
+        return cls(found, numbers[0], level, tie_code, win_code, chosen, named)
 
     @property
     def met(self) -> npt.NDArray[np.bool_]:
@@ -231,12 +232,12 @@ class _Labels:
 
     def _scales(self, values: Floats) -> str:
         """Why a judge's numbers are on another scale than gold's 0 and 1; empty if they are not."""
-        gold, own = set(_known(self.gold)), _known(values)
-        least, most = min(own, default=0.0), max(own, default=0.0)
-        if not {0.0, 1.0} <= gold <= {0.0, 0.5, 1.0} or (least >= 0 and most <= 1):
+        gold, own = set(_known(self.gold)), _known(values) or [0.0]
+        shares = own[0] >= 0 and own[-1] <= 1
+        if self.named or shares or not {0.0, 1.0} <= gold <= {0.0, 0.5, 1.0}:
             return ""
         return (
-            f"its labels are {least:g} to {most:g} and gold's 0 and 1, which is no common "
+            f"its labels are {own[0]:g} to {own[-1]:g} and gold's 0 and 1, which is no common "
             "scale; its ranks are compared, and --calibrate makes probabilities of its scores"
         )
 

@@ -133,6 +133,18 @@ def test_win_rates_are_corrected_only_where_rows_without_gold_are() -> None:
     assert "win_rate" in whole
 
 
+@pytest.mark.parametrize("win", ["first", None])
+def test_ties_of_the_judge_alone_hide_no_figure_of_text_labels(win: str | None) -> None:
+    """Labels that are texts have codes, which are no scale: a third one is no rating of 2."""
+    judged, gold = labels(120, 60)
+    gold = [row for row in gold if row["label"] != "tie"]
+    judged[0]["strict"] = "tie"
+    found = siftune.agree(judged, gold, "strict", label="label", win=win)
+    assert not found.not_estimable
+    corrected = ["win_rate_rogan_gladen", "win_rate_prediction_powered"]
+    assert [*found.figures] == ["kappa", "alpha", "accuracy", *["win_rate", *corrected] * bool(win)]
+
+
 def test_what_cannot_be_estimated_has_its_reason() -> None:
     source = random.Random(1)
     judged = [{"id": at, "wins": source.randint(0, 1)} for at in range(200)]
