@@ -115,9 +115,29 @@ def _loads(group: str, name: str) -> bool:
 
 def own_names(group: str) -> set[str]:
     """Names of our own components."""
-    path = _package(group).__path__
+    return set().union(*(_modules(package) for package in _packages(group)))
+
+
+def _modules(package: str) -> set[str]:
+    """Names of the components in one package."""
+    path = _package(package).__path__
     own = {module.name for module in pkgutil.iter_modules(path) if not module.ispkg}
     return {name for name in own if not name.startswith("_") and name not in _SUPPORT}
+
+
+_FURTHER = {"curate.scorers": "finetune.scorers"}
+"""A package above the group's own with more of its components, looked up by name alone."""
+
+
+def _packages(group: str) -> tuple[str, ...]:
+    """The packages that hold our own components of a group."""
+    return (group, _FURTHER[group]) if group in _FURTHER else (group,)
+
+
+def _module(group: str, name: str) -> str:
+    """The module of one of our own components."""
+    package = next((one for one in _packages(group) if name in _modules(one)), group)
+    return f"siftune.{package}.{name}"
 
 
 _SHOWN = 200  # characters of a value that is refused
@@ -170,7 +190,7 @@ def find(group: str, name: str) -> type[Any]:
         raise UsageError(f"no {_kind(group)} is called {name!r}; {closest(name, names(group))}")
     if name in _points(group):
         return installed.loaded(group, _points(group)[name])
-    module = importlib.import_module(f"siftune.{group}.{name}")
+    module = importlib.import_module(_module(group, name))
     exported = (getattr(module, name) for name in module.__all__)
     return next(item for item in exported if isinstance(item, type))
 
@@ -182,7 +202,7 @@ def described(group: str, name: str) -> type[Any]:
         UsageError: there is none; the text names the closest one.
     """
     ours = not is_custom(name) and name in names(group) and name not in _points(group)
-    return (outline(f"siftune.{group}.{name}") if ours else None) or find(group, name)
+    return (outline(_module(group, name)) if ours else None) or find(group, name)
 
 
 def _kind(group: str) -> str:
@@ -285,7 +305,8 @@ def source_of(group: str, name: str) -> Path:
         return own
     if name in _points(group):
         return installed.module_file(_points(group)[name]) or Path()
-    places = [Path(folder) / f"{name}.py" for folder in _package(group).__path__]
+    folders = [folder for package in _packages(group) for folder in _package(package).__path__]
+    places = [Path(folder) / f"{name}.py" for folder in folders]
     return next((place for place in places if place.is_file()), places[0])
 
 
@@ -300,7 +321,7 @@ def code_of(group: str, name: str, *more: str, alone: Iterable[str] = ()) -> str
         own = () if file is None else (file.resolve(),)
         modules = (*adapter_modules(group), *more)
         return custom_text(name) + code_hash(*own, *modules, alone=alone)
-    module = _points(group)[name].module if name in _points(group) else f"siftune.{group}.{name}"
+    module = _points(group)[name].module if name in _points(group) else _module(group, name)
     return code_hash(module, *more, alone=alone)
 
 

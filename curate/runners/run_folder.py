@@ -54,12 +54,17 @@ SOURCE: Final = "source"
 """The folder in which a run keeps the one file that its rows were read from, where it does."""
 
 _CACHES: Final = ("cache/embedding-{hex32}.sqlite", "cache/forward-{hex32}.sqlite")
+_GRADIENTS: Final = {  # of `finetune.scorers`
+    "cache/adapter-{hex32}/": "epoch-{number}.safetensors",
+    "cache/gradients-{hex32}/": "{hex32}.safetensors",
+}
 RUN_FILES: Final = (
     *(*OUTPUTS, *STREAMS, "manifest.json", "report.html"),
     *("stages/", *(f"stages/{name}" for name in STAGE_FILES)),
     *("stages/.ingest/", *(f"stages/.ingest/{name}" for name in INGEST_FILES)),
     *("cache/", *_CACHES),
     *(f"{cache}-{part}" for cache in _CACHES for part in ("wal", "shm", "journal")),
+    *(name for folder, file in _GRADIENTS.items() for name in (folder, folder + file)),
 )
 """All that a curate run writes but its parts, as names of `output_marker.Marker`."""
 

@@ -24,8 +24,8 @@ _WORDS = (
 
 def _is_of_pairs(name: str) -> bool:
     found = registry.declared("curate.scorers", name)
-    whole = "whole" in found and "messages" not in found.get("needs", ())
-    return whole or "chosen" in found.get("content", ())
+    read = found.get("needs") or found.get("content") or ()
+    return ("whole" in found and "messages" not in read) or "chosen" in read
 
 
 CASES = [

@@ -1,0 +1,192 @@
+"""Influence by gradients beside true leave-one-out: rank correlation, for SFT and for DPO.
+
+`python -m benchmarks.influence` makes a small language model and made-up rows of four tasks, right
+and wrong ones. The scorer `less` trains its adapter on half of the rows. From that checkpoint the
+adapter is trained for one epoch on all rows, by Adam with the moments of the checkpoint or by plain
+gradient steps, and again without each row in turn (its gradient is left out of its step). The
+effect of a row is by how much the loss of the target rows is higher without it. The table has
+Spearman's rank correlation of the effects with the scores, for each seed, which decides the model,
+the rows and their order; no seed is left out. `--share-of-lr` scales the learning rate of the
+epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+
+from siftune.curate.io.ingest import read_rows
+from siftune.finetune.influence.adam import AdamState
+from siftune.finetune.influence.adapted_model import AdaptedModel, Row, row_key
+from siftune.finetune.scorers.less import LESS
+from siftune.finetune.tools.init import Init
+
+Loss = Literal["sft", "dpo"]
+SCORES: Mapping[str, Mapping[str, Any]] = {
+    "product": {"similarity": "product"},
+    "cosine (LESS)": {"similarity": "cosine"},
+}
+OPTIMIZERS = ("adam", "sgd")
+_LRS = {"adam": 1e-3, "sgd": 0.5}
+
+_COLOURS = {"sky": "blue", "grass": "green", "snow": "white", "coal": "black", "blood": "red"}
+_OPPOSITES = {"hot": "cold", "big": "small", "good": "bad", "long": "short", "early": "late"}
+_PLURALS = {"mouse": "mice", "foot": "feet", "child": "children", "man": "men", "goose": "geese"}
+_NUMBERS = {"one": "2", "two": "3", "three": "4", "four": "5", "five": "6"}
+    zip(["one", "two", "three", "four", "five"], ["2", "3", "4", "5", "6"], strict=True)
+)
+_TASKS = (
+    ("What is the colour of {}?", "The colour of {} is {}.", _COLOURS),
+    ("What is the opposite of {}?", "The opposite of {} is {}.", _OPPOSITES),
+    ("What is the plural of {}?", "More than one {} are {}.", _PLURALS),
+    ("What comes after {}?", "After {} comes {}.", _NUMBERS),
+)
+_OPENINGS = ("", "Please tell me: ", "Answer shortly. ", "I have a question. ")
+
+
+def made_up(count: int, seed: int, loss: Loss, task: int | None = None) -> list[dict[str, str]]:
+    """Distinct rows of the tasks, or of one; every fourth has a wrong answer."""
+    rng = np.random.default_rng([seed, 0 if task is None else task + 1])
+    found: dict[str, dict[str, str]] = {}
+    while len(found) < count:
+        asks, answers, known = _TASKS[rng.integers(len(_TASKS)) if task is None else task]
+        word, other = rng.choice(list(known), 2, replace=False)
+        prompt = str(rng.choice(_OPENINGS)) + asks.format(word)
+        sides = [answers.format(word, known[one]) for one in (word, other)]
+        if task is None and len(found) % 4 == 0:
+            sides.reverse()
+        row = {"prompt": prompt, "completion": sides[0]}
+        if loss == "dpo":
+            row = {"prompt": prompt, "chosen": sides[0], "rejected": sides[1]}
+        found.setdefault(json.dumps(row), row)
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch from a checkpoint, with the loss of the targets at its end."""
+
+    model: AdaptedModel
+    rows: Sequence[Row]
+    targets: Sequence[Row]
+    optimizer: str
+    lr: float
+    batch_size: int
+
+    def effects(self, start: AdamState) -> np.ndarray:
+        """By how much the targets' loss is higher without each row."""
+        whole = self.loss(start, None)
+        return np.array([self.loss(start, at) - whole for at in range(len(self.rows))])
+
+    def loss(self, state: AdamState, without: int | None) -> float:
+        """The mean loss of the targets after the epoch; row ``without`` is left out."""
+        for first in range(0, len(self.rows), self.batch_size):
+            places = range(first, min(first + self.batch_size, len(self.rows)))
+            self.model.weights = state.weights
+            losses = [self.model.loss(self.rows[at]) for at in places if at != without]
+            parts = torch.autograd.grad(torch.stack(losses).sum(), self.model.parameters)
+            gradient = torch.cat([part.flatten() for part in parts]) / len(places)
+            if self.optimizer == "adam":
+                state = state.step(gradient, self.lr)
+            else:
+                state = replace(state, weights=state.weights - self.lr * gradient)
+        self.model.weights = state.weights
+        return float(np.mean(self.model.losses(self.targets)))
+
+
+def correlations(seed: int, loss: Loss, rows: int, targets: int, share: float) -> dict[str, float]:
+    """Spearman's correlation of each score with the true effects, by optimizer and score."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        given = made_up(rows, seed, loss)
+        held = made_up(targets, seed + 1000, loss, task=0)
+        for name, some in (("rows", given), ("target", held)):
+            (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in some))
+        texts = [" ".join(one.values()) for at in range(2) for one in made_up(60, 5000 + at, loss)]
+        (folder / "text.txt").write_text("\n\n".join(texts))
+        init = Init(vocab_size=400, hidden=64, layers=2, heads=4, context=128, steps=60, seed=seed)
+        init(folder / "text.txt", folder / "lm")
+        table = read_rows(str(folder / "rows.jsonl"))[0]
+        table = table if loss == "dpo" else _conversations(table)
+        return _compared(folder, table, loss, seed, share)
+
+
+def _compared(
+    folder: Path, table: pl.DataFrame, loss: Loss, seed: int, share: float
+) -> dict[str, float]:
+    less = LESS(
+        model=str(folder / "lm"),
+        against=str(folder / "target.jsonl"),
+        loss=loss,
+        precision="fp32",
+        warmup=0.5,
+        epochs=1,
+        batch_size=8,
+        lr=_LRS["adam"],
+        dimension=None,
+        seed=seed,
+    )
+    rows = [row for row in less._each(table) if row is not None]
+    assert len({row_key(row) for row in rows}) == table.height
+    model = less.adapted(less.beta)
+    distinct = sorted(rows, key=row_key)
+    start = less.train(model, less.drawn(distinct), None)[0].state
+    targets = less._targets()[0]
+    order = np.random.default_rng([seed, 7]).permutation(len(rows))
+    found = {}
+    for optimizer in OPTIMIZERS:
+        epoch = Epoch(
+            model, [rows[at] for at in order], targets, optimizer, share * _LRS[optimizer], 8
+        )
+        effects = np.empty(len(rows))
+        effects[order] = epoch.effects(start)
+        for name, how in SCORES.items():
+            score = replace(less, optimizer=optimizer, **how)(table)["less"].to_numpy()
+            found[f"{optimizer}: {name}"] = spearman(score, effects)
+    return found
+
+
+def spearman(left: np.ndarray, right: np.ndarray) -> float:
+    """Spearman's rank correlation."""
+    ranks = [pl.Series(one).rank().to_numpy() for one in (left, right)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _conversations(table: pl.DataFrame) -> pl.DataFrame:
+    if "messages" in table.columns:
+        return table
+    return table.select(messages=pl.col("prompt").list.concat("completion"))
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=48)
+    parser.add_argument("--targets", type=int, default=8)
+    parser.add_argument("--share-of-lr", type=float, default=1.0)
+    asked = parser.parse_args(words)
+    for loss in ("sft", "dpo"):
+        each = [
+            correlations(seed, loss, asked.rows, asked.targets, asked.share_of_lr)
+            for seed in range(asked.seeds)
+        ]
+        for name in each[0]:
+            values = [one[name] for one in each]
+            shown = " ".join(f"{value:.3f}" for value in values)
+            print(f"{loss:<4} {name:<22} mean {np.mean(values):.3f}   by seed {shown}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

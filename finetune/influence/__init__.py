@@ -1,0 +1,1 @@
+"""Influence of training rows: per-row gradients of LoRA weights, Adam steps, random projection."""
