@@ -43,8 +43,6 @@ _COLOURS = {"sky": "blue", "grass": "green", "snow": "white", "coal": "black", "
 _OPPOSITES = {"hot": "cold", "big": "small", "good": "bad", "long": "short", "early": "late"}
 _PLURALS = {"mouse": "mice", "foot": "feet", "child": "children", "man": "men", "goose": "geese"}
 _NUMBERS = {"one": "2", "two": "3", "three": "4", "four": "5", "five": "6"}
-    zip(["one", "two", "three", "four", "five"], ["2", "3", "4", "5", "6"], strict=True)
-)
 _TASKS = (
     ("What is the colour of {}?", "The colour of {} is {}.", _COLOURS),
     ("What is the opposite of {}?", "The opposite of {} is {}.", _OPPOSITES),

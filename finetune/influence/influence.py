@@ -61,8 +61,8 @@ class Influence(LoraTraining):
         beta: Factor β of the DPO loss.
         warmup: Share of the rows that the adapter is trained on first.
         dimension: Numbers that a gradient is projected to; none keeps it whole.
-        subtask: Column of the target rows that names their sub-task, such as extra.task; the score
-            is that of the sub-task where it is largest. None makes all of them one.
+        subtask: Column of the target rows that names their sub-task, such as extra.task: the score
+            is the largest of theirs; none makes all of them one.
     """
 
     lr: Positive = 2e-4

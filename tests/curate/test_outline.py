@@ -58,7 +58,7 @@ def described_as(component: type[Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("group", "name"), EVERY)
 def test_an_outline_has_the_options_of_the_class(group, name):
-    found = outline(f"siftune.{group}.{name}")
+    found = outline(find(group, name).__module__)
     assert found is not None
     assert found is not find(group, name)
     assert described_as(found) == described_as(find(group, name))

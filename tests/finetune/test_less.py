@@ -26,6 +26,7 @@ from siftune.finetune.influence.projection import Projection
 from siftune.finetune.scorers.less import LESS
 from tests.curate.lm_reference import BOT, USER, table
 
+NO_PATHS = ("subtask",)
 OPTIONS = [
     {
         "model": "LM",

@@ -224,7 +224,7 @@ _REQUIRED = {
     **dict.fromkeys(("judge_pairwise", "judge_ranking"), ("--judge", "MODEL")),
     "classifier": ("--model", "CLASSIFIER"), "tss": ("--against", "ROWS"),
     **dict.fromkeys(("dsir", "target_similarity"), ("--against", "ROWS")),
-    "nuggets": ("--against", "ROWS", "--model", "MODEL"),
+    **dict.fromkeys(("nuggets", "less"), ("--against", "ROWS", "--model", "MODEL")),
     "rds_round_robin": ("--against", "ROWS", "--rows", 3),
     "instag": ("--rows", 3), "car": ("--by", "length_chars"),
     "mixture": ("--rows", 3), "pareto": ("--by", "length_chars", "--rows", 3),
