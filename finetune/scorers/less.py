@@ -37,8 +37,8 @@ class LESS(Influence):
     and so is a cosine to a gradient of zero.
 
     Unit vectors are stored in ``cache``, two bytes a number: 16 KB a row and checkpoint at 8,192
-    numbers; a run that was stopped is resumed from there. A row takes a forward and a backward pass and a
-    projection for each checkpoint, the most of all scorers: filter the rows first.
+    numbers; a run that was stopped is resumed from there. A row takes a forward and a backward pass
+    and a projection for each checkpoint, the most of all scorers: filter the rows first.
 
     Not for a set without a target: it orders nothing by itself, and a few target rows are noisy.
 
