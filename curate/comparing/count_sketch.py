@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from siftune.curate.comparing.shingles import Hashes, Offsets
+from siftune.curate.native.arrays import longest
 from siftune.curate.native.jit import compiled, threads
 
 __all__ = ["Bytes", "Halves", "count_sketch", "distinct_upper_halves", "upper_halves"]
@@ -92,7 +93,7 @@ def _count(
 @compiled()
 def distinct_upper_halves(values: Hashes, offsets: Offsets) -> tuple[Halves, Ints]:
     """The upper halves of the distinct hashes of each text, and the number of these (n,)."""
-    most = _table_size(np.max(np.append(np.diff(offsets), 0)))
+    most = _table_size(longest(offsets))
     once, twice = np.zeros(most >> 2, np.uint64), np.zeros(most >> 2, np.uint64)
     seen, seen_by = np.zeros(most, np.uint64), np.full(most, -1, np.int32)
     out, sizes = np.empty(len(values), np.uint32), np.zeros(len(offsets) - 1, np.int64)

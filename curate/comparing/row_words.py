@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from siftune.curate.comparing.text_pieces import Pieces
+from siftune.curate.native.arrays import first_at_least, order_of
 from siftune.curate.native.char_classes import char_table, classify
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.utf8 import decode
@@ -67,7 +68,8 @@ class _Vocabulary(NamedTuple):
 
 def side_words(pieces: Pieces, rows: Ints) -> Side:
     """The words of the texts ``rows``, which are numbered from 0 in the result."""
-    return Side(*_side_words(pieces, rows, char_table(), _vocabulary()))
+    found = _side_words(pieces, rows, char_table(), _vocabulary())
+    return Side(*(part.copy() for part in found))  # of more memory than they take
 
 
 def text_keys(pieces: Pieces) -> tuple[Hashes, Hashes]:
@@ -161,7 +163,7 @@ def _kind(hashed: np.uint64, capital: bool, fresh: bool, vocabulary: _Vocabulary
     kind = 0
     if capital and hashed != vocabulary.pronoun:
         kind = CAPITAL if fresh else NAME
-    at = np.searchsorted(vocabulary.hashes, hashed)
+    at = first_at_least(vocabulary.hashes, hashed)
     if at < len(vocabulary.hashes) and vocabulary.hashes[at] == hashed:
         kind |= vocabulary.kinds[at]
     return kind
@@ -210,7 +212,7 @@ def _side_words(
     hashes, marks = np.empty(total, np.uint64), np.empty(total, np.uint64)
     kinds, places = np.zeros(total, np.uint8), np.empty(total, np.int64)
     sizes, offsets = np.empty(total, np.int32), np.zeros(len(rows) + 1, np.int64)
-    order = np.empty(total, np.int64)
+    order, spare = np.empty(total, np.int64), np.empty(total, np.int64)
     end = 0
     for i in range(len(rows)):
         number: bool = False
@@ -229,9 +231,8 @@ def _side_words(
                 at, fresh, sign = _gap(base, at, lengths[piece], table)
         offsets[i + 1] = end
         first = offsets[i]
-        order[first:end] = first + np.argsort(hashes[first:end], kind="mergesort")
+        order_of(hashes[first:end], order[first:end], spare[first:end])
+        for at in range(first, end):
+            order[at] += first
         _spread_names(hashes, kinds, order[first:end])
-    return (
-        hashes[:end].copy(), marks[:end].copy(), kinds[:end].copy(), places[:end].copy(),
-        sizes[:end].copy(), offsets, order[:end].copy(),
-    )  # fmt: skip
+    return hashes[:end], marks[:end], kinds[:end], places[:end], sizes[:end], offsets, order[:end]

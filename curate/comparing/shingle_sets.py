@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from siftune.curate.comparing.shingles import Hashes, Offsets, Shingles, ShingleSource
 from siftune.curate.core.growable_array import Grown
+from siftune.curate.native.arrays import put
 from siftune.curate.native.jit import compiled
 
 __all__ = ["Sets", "sets_of", "shared"]
@@ -79,7 +80,7 @@ def _sort(values: Hashes, spare: Hashes, places: Ints) -> None:
             bucket = np.int64(values[i] >> shift)
             spare[places[bucket]] = values[i]
             places[bucket] += 1
-        values[:] = spare[:size]
+        put(values, spare[:size])
     for i in range(1, size):
         value = values[i]
         at = i
@@ -100,7 +101,7 @@ def _distinct(hashes: Hashes, starts: Offsets) -> tuple[Hashes, Offsets]:
     for i in range(len(starts) - 1):
         size = starts[i + 1] - starts[i]
         one = out[end : end + size]
-        one[:] = hashes[starts[i] : starts[i + 1]]
+        put(one, hashes[starts[i] : starts[i + 1]])
         _sort(one, spare, places)
         kept = 0
         for j in range(size):

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from siftune.curate.comparing.text_pieces import Pieces, RowTexts
+from siftune.curate.native.arrays import enlarged
 from siftune.curate.native.char_classes import char_table, classify
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.utf8 import decode
@@ -74,9 +75,9 @@ def _grow(
 ) -> tuple[npt.NDArray[np.uint32], Ints, WordIds]:  # pragma: no cover - compiled
     """The arrays, enlarged if another word of ``longest`` characters might not fit."""
     if begins[count] + longest > len(chars):
-        chars = np.concatenate((chars, np.empty(len(chars) + longest, np.uint32)))
+        chars = enlarged(chars, 2 * len(chars) + longest)
     if count + 2 > len(begins):
-        begins = np.concatenate((begins, np.zeros(len(begins), np.int64)))
+        begins = enlarged(begins, 2 * len(begins))
     if 2 * count > len(slots):
         slots = _rehashed(slots, chars, begins, count)
     return chars, begins, slots

@@ -26,6 +26,7 @@ from siftune.curate.comparing.count_sketch import (
 from siftune.curate.comparing.shingles import Offsets, ShingleSource
 from siftune.curate.core.growable_array import Grown
 from siftune.curate.dedup.candidate_groups import RankedKeys, join_groups
+from siftune.curate.native.arrays import put
 from siftune.curate.native.jit import compiled
 
 __all__ = ["candidates"]
@@ -156,7 +157,8 @@ def _sort(keys: Halves, spare: Halves, places: Ints) -> None:
             bits += 1
         shift = _COUNT_SHIFT - np.uint32(bits)
         count = 16 << bits
-        places[: count + 1] = 0
+        for i in range(count + 1):
+            places[i] = 0
         for i in range(size):
             places[np.int64(keys[i] >> shift) + 1] += 1
         for i in range(count):
@@ -165,7 +167,7 @@ def _sort(keys: Halves, spare: Halves, places: Ints) -> None:
             bucket = np.int64(keys[i] >> shift)
             spare[places[bucket]] = keys[i]
             places[bucket] += 1
-        keys[:] = spare[:size]
+        put(keys, spare[:size])
     for i in range(1, size):
         key = keys[i]
         at = i

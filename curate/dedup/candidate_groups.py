@@ -17,6 +17,7 @@ import numpy.typing as npt
 from siftune.curate.comparing.count_sketch import Halves
 from siftune.curate.comparing.shingle_sets import shared
 from siftune.curate.comparing.shingles import Hashes, Offsets
+from siftune.curate.native.arrays import longest, put
 from siftune.curate.native.jit import compiled
 
 __all__ = ["RankedKeys", "join_groups"]
@@ -115,7 +116,7 @@ def _copy_prefixes(
     for x in range(len(position)):
         if position[x] >= 0:
             first, last = starts[position[x]], starts[position[x] + 1]
-            out[first:last] = keys[offsets[x] : offsets[x] + last - first]
+            put(out[first:last], keys[offsets[x] : offsets[x] + last - first])
 
 
 @compiled(inline="always")
@@ -153,7 +154,7 @@ def _join(
     keys, starts, _, sizes, order = prefixes
     up, down, max_bucket = limits
     merged = np.zeros(len(index.starts) - 1, np.bool_)
-    most, low = np.max(np.append(np.diff(starts), 0)), 0
+    most, low = longest(starts), 0
     buckets, fetched = np.empty(most, np.int64), np.empty(most, np.uint64)
     for position in range(len(order)):
         while sizes[low] * down < up * sizes[position]:

@@ -19,6 +19,7 @@ from siftune.curate.dedup.prefix_filter import prefix_keys
 from siftune.curate.dedup.row_guard import allows
 from siftune.curate.dedup.row_relation import ANY_PAIR, Relation, whole_of
 from siftune.curate.dedup.set_cover import cover_sets
+from siftune.curate.native.arrays import longest
 from siftune.curate.native.jit import compiled
 
 __all__ = ["cover_groups"]
@@ -109,7 +110,7 @@ def _within_groups(
     is_kept = np.zeros(len(members), np.bool_)
     survivor = np.full(len(members), -1, np.int64)
     common, union = np.zeros(len(members), np.int64), np.ones(len(members), np.int64)
-    kept = np.empty(np.max(np.append(np.diff(starts), 0)), np.int64)
+    kept = np.empty(longest(starts), np.int64)
     for i in range(len(starts) - 1):
         count = 0
         for x in members[starts[i] : starts[i + 1]]:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from siftune.curate.comparing.shingles import Hashes, Offsets
+from siftune.curate.native.arrays import enlarged, equal, first_at_least, order_of
 from siftune.curate.native.jit import compiled
 
 __all__ = ["LONG", "Items", "items_of", "overlaps"]
@@ -139,7 +140,7 @@ def _first(index: _Keys, key: np.uint64) -> _Int:
     """The first place of a key, or the end of all."""
     place = key >> _FILTER
     if index.bits[place >> np.uint64(6)] >> (place & _BIT) & np.uint64(1):
-        at = np.searchsorted(index.keys, key)
+        at = first_at_least(index.keys, key)
         if at < len(index.keys) and index.keys[at] == key:
             return at
     return len(index.keys)
@@ -149,14 +150,17 @@ def _first(index: _Keys, key: np.uint64) -> _Int:
 def overlaps(words: Hashes, offsets: Offsets, items: Items) -> tuple[npt.NDArray[np.float64], Ints]:
     """The largest share of an item's words that each text has, and the item; -1 without one."""
     shares, found = np.zeros(len(offsets) - 1), np.full(len(offsets) - 1, -1, np.int64)
-    hits = np.empty(1 << 10, np.uint64)
+    hits, order, spare = np.empty(1 << 10, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64)
     for row in range(len(found)):
         at, end = offsets[row], offsets[row + 1]
         shares[row], found[row] = _as_whole(words[at:end], items)
         share, item = _inside(words[at:end], items)
         shares[row], found[row] = _better(shares[row], found[row], share, item)
         count, hits = _hits(words[at:end], items, hits)
-        share, item = _covered(np.sort(hits[:count]), items)
+        if count > len(order):
+            order, spare = np.empty(len(hits), np.int64), np.empty(len(hits), np.int64)
+        order_of(hits[:count], order[:count], spare[:count])
+        share, item = _covered(hits, order[:count], items)
         shares[row], found[row] = _better(shares[row], found[row], share, item)
     return shares, found
 
@@ -198,7 +202,7 @@ def _inside(text: Hashes, items: Items) -> tuple[float, _Int]:
             item = np.int64(items.starts.values[at] >> _HALF)
             own = items.words[items.offsets[item] : items.offsets[item + 1]]
             part = text[place : place + len(own)]
-            if len(part) == len(own) and (part == own).all():
+            if equal(part, own):
                 best, found = _better(best, found, 1.0, item)
             at += 1
     return best, found
@@ -214,7 +218,7 @@ def _hits(text: Hashes, items: Items, hits: Hashes) -> tuple[_Int, Hashes]:
             at = _first(items.parts, key)
             while at < len(items.parts.keys) and items.parts.keys[at] == key:
                 if count == len(hits):
-                    hits = np.concatenate((hits, np.empty_like(hits)))
+                    hits = enlarged(hits, 2 * len(hits))
                 hits[count] = items.parts.values[at]
                 count += 1
                 at += 1
@@ -222,13 +226,14 @@ def _hits(text: Hashes, items: Items, hits: Hashes) -> tuple[_Int, Hashes]:
 
 
 @compiled()
-def _covered(hits: Hashes, items: Items) -> tuple[float, _Int]:
-    """The item of which the sorted ``hits`` cover the largest share, and the share."""
+def _covered(hits: Hashes, order: Ints, items: Items) -> tuple[float, _Int]:
+    """The item of which the ``hits`` in ``order`` cover the largest share, and the share."""
     best = 0.0
     found: _Int = np.int64(-1)
     item: _Int = np.int64(-1)
     covered, end = np.int64(0), np.int64(0)
-    for hit in hits:
+    for at in order:
+        hit = hits[at]
         place = np.int64(hit & _LOWER)
         if np.int64(hit >> _HALF) != item:
             item, covered, end = np.int64(hit >> _HALF), np.int64(0), np.int64(0)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from siftune.curate.comparing.shingle_sets import Sets
 from siftune.curate.comparing.shingles import Hashes, Offsets
+from siftune.curate.native.arrays import put
 from siftune.curate.native.jit import compiled
 
 __all__ = ["Keys", "exact_ratio", "prefix_keys"]
@@ -113,7 +114,7 @@ def _rank(
                 spare[place[code]] = (np.uint64(code) << _TOP) | (one[at] >> _BYTE)
                 place[code] += 1
         kept = len(one) - unshared[i]
-        values[end : end + kept] = spare[:kept]
+        put(values[end : end + kept], spare[:kept])
         end += kept
         ends[i + 1] = end
     return ends, unshared

@@ -30,6 +30,7 @@ import numpy.typing as npt
 from siftune.curate.comparing.row_words import CAPITAL, NAME, NEGATION, NUMBER, Side, side_words
 from siftune.curate.comparing.shingles import SHORT
 from siftune.curate.comparing.text_pieces import Pieces
+from siftune.curate.native.arrays import equal, sort_few
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.pointers import byte
 
@@ -37,6 +38,7 @@ __all__ = ["NO_GUARD", "Guard", "allows", "guard_of"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 _Bytes: TypeAlias = npt.NDArray[np.uint8]
+_Marks: TypeAlias = npt.NDArray[np.uint64]
 _Mask: TypeAlias = npt.NDArray[np.bool_]
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 
@@ -96,10 +98,9 @@ def _marks_agree(side: Side, x: _Int, y: _Int, block: _Int) -> bool:
     """The same marks in order; or, with ``block``, those of one at an end of the other's."""
     one, other = side.offsets[x], side.offsets[y]
     one_end, other_end = side.offsets[x + 1], side.offsets[y + 1]
-    a, b = side.marks[one:one_end], side.marks[other:other_end]
-    a, b = a[a != 0], b[b != 0]
+    a, b = _marked(side.marks[one:one_end]), _marked(side.marks[other:other_end])
     if len(a) == len(b):
-        return bool((a == b).all())
+        return equal(a, b)
     if block == 0:
         return False
     if len(a) > len(b):
@@ -107,7 +108,17 @@ def _marks_agree(side: Side, x: _Int, y: _Int, block: _Int) -> bool:
         one, one_end, other, other_end = other, other_end, one, one_end
     if (other_end - other) - (one_end - one) < block:
         return False
-    return bool((a == b[: len(a)]).all() or (a == b[len(b) - len(a) :]).all())
+    return equal(a, b[: len(a)]) or equal(a, b[len(b) - len(a) :])
+
+
+@compiled()
+def _marked(marks: _Marks) -> _Marks:
+    """The marks that are not 0."""
+    found, count = np.empty(len(marks), np.uint64), 0
+    for mark in marks:
+        found[count] = mark
+        count += mark != 0
+    return found[:count]
 
 
 @compiled()
@@ -122,7 +133,9 @@ def _misspelt(side: Side, x: _Int, y: _Int, kinds: _Int) -> bool:
         count, others = _own_words(side, x, y, kinds, one), _own_words(side, y, x, kinds, other)
     if min(count, others) == _OWN or (kinds == 0 and not _same_order(side, x, y)):
         return False
-    one, other = np.sort(one[:count]), np.sort(other[:others])
+    one, other = one[:count], other[:others]
+    sort_few(one)
+    sort_few(other)
     if count and others and side.hashes[one[0]] > side.hashes[other[0]]:
         one, other = other, one  # so that the order of the rows does not matter
     remain, others_remain = np.ones(len(one), np.bool_), np.ones(len(other), np.bool_)
@@ -131,8 +144,8 @@ def _misspelt(side: Side, x: _Int, y: _Int, kinds: _Int) -> bool:
     _match_words(side, one, other, remain, others_remain)
     _match_joined(side, one, other, remain, others_remain, 1)
     _match_joined(side, other, one, others_remain, remain, 1)
-    left = _sorts_of(side, one[remain], kinds)
-    right = _sorts_of(side, other[others_remain], kinds)
+    left = _sorts_of(side, one, remain, kinds)
+    right = _sorts_of(side, other, others_remain, kinds)
     return not (left & right & _SOME or (left | right) & _NEGATED)
 
 
@@ -150,8 +163,11 @@ def _same_order(side: Side, x: _Int, y: _Int) -> bool:
             places[side.order[at] - first] = side.order[other]
         at += runs[0] if one <= two else 0
         other += runs[1] if two <= one else 0
-    words = np.flatnonzero(places >= 0)
-    for i in range(1, len(words)):
+    words, count = np.empty(len(places), np.int64), 0
+    for i in range(len(places)):
+        words[count] = i
+        count += places[i] >= 0
+    for i in range(1, count):
         before, place = places[words[i - 1]], places[words[i]]
         if place < before:
             if place + 1 != before or words[i - 1] + 1 != words[i]:
@@ -197,12 +213,13 @@ def _own_words(side: Side, x: _Int, y: _Int, kinds: _Int, own: Ints) -> _Int:
 
 
 @compiled()
-def _sorts_of(side: Side, words: Ints, kinds: _Int) -> _Int:
-    """Whether ``words`` has some of these kinds, and whether it has a negation."""
+def _sorts_of(side: Side, words: Ints, remain: _Mask, kinds: _Int) -> _Int:
+    """Whether what remains of ``words`` has some of these kinds, and whether it has a negation."""
     found: _Int = 0
-    for word in words:
-        found |= _SOME if kinds == 0 or side.kinds[word] & kinds else 0
-        found |= _NEGATED if side.kinds[word] & NEGATION else 0
+    for i in range(len(words)):
+        kind = side.kinds[words[i]]
+        found |= _SOME if remain[i] and (kinds == 0 or kind & kinds) else 0
+        found |= _NEGATED if remain[i] and kind & NEGATION else 0
     return found
 
 
@@ -290,7 +307,8 @@ def _edits(one: _Bytes, other: _Bytes) -> _Int:
     if abs(len(one) - len(other)) > 2:
         return 3
     rows = np.zeros((3, len(other) + 1), np.int64)
-    rows[0] = np.arange(len(other) + 1)
+    for j in range(len(other) + 1):
+        rows[0, j] = j
     for i in range(1, len(one) + 1):
         last, row, before = rows[(i - 1) % 3], rows[i % 3], rows[(i - 2) % 3]
         row[0] = i

@@ -240,13 +240,14 @@ def _cover_sets(
 ) -> tuple[Ints, Ints, Ints]:
     survivor = np.full(len(order), -1, np.int64)
     common, union = np.zeros(len(order), np.int64), np.ones(len(order), np.int64)
-    t, best = np.array([up, down]), np.empty(3, np.int64)
+    t, best = np.empty(2, np.int64), np.empty(3, np.int64)
+    t[0], t[1] = up, down
     count, with_bitmap = 0, 0
     is_kept = np.zeros(len(order), np.bool_)
     for place in range(len(order)):
         x = order[place]
         if place >= fixed:
-            best[:] = -1, 0, 1
+            best[0], best[1], best[2] = -1, 0, 1
             smallest = (up * index.sizes[x] + down - 1) // down
             visits_left = max(count // _BITMAPS, _MIN_VISITS)
             if not _visit_chains(index, x, best, t, smallest, visits_left):
