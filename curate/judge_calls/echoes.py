@@ -24,6 +24,7 @@ __all__ = [
     "refuse_ambiguous",
     "refuse_echo",
     "refuse_echoed_object",
+    "refuse_ranked_data",
     "unwrapped",
 ]
 
@@ -167,6 +168,27 @@ def refuse_echoed_object(
     others = [one for name, one in value.items() if name != key]
     forms = [[_squashed(json.dumps(one, ensure_ascii=a)) for a in (True, False)] for one in others]
     if all(any(form in shown for form in either) for either in forms):
+        raise UnparsedError(_AMBIGUOUS, DATA_HAS_VERDICTS)
+
+
+def refuse_ranked_data(sections: Sequence[Section], letters: Sequence[str]) -> None:
+    """Refuse a ranking where the data has one of the same letters, whichever one and wherever.
+
+    It is the letters with ``>`` between them, a JSON array of them, or a list of them after a word
+    such as "Ranking:". An answer that is a ranking has no words that show whose it is.
+    """
+    one, more = rf"(?<![^\W_])[{''.join(letters)}](?![^\W_])", len(letters) - 1
+    above = r"(?:[^\w>=-]|_){0,8}>(?:[^\w>=-]|_){0,8}"  # neither an arrow nor >=
+    forms = (
+        rf"(?=({one}(?:{above}{one}){{{more}}}))",
+        rf"\[(?=(\W{{0,8}}{one}(?:\W{{0,4}},\W{{0,4}}{one}){{{more}}}\W{{0,8}}\]))",
+        rf"\b(?:rank|order|verdict|best)[^:=\n]{{0,24}}[:=][\W_]{{0,8}}?"
+        rf"(?=({one}(?:[\W_]{{1,8}}?{one}){{{more}}}))",
+    )
+    wanted = sorted("".join(letters).casefold())
+    plain = [_HIDDEN.sub("", unicodedata.normalize("NFKC", data)) for data in _forms(sections)]
+    runs = (run for form in forms for data in plain for run in re.findall(form, data, re.I))
+    if any(sorted(_squashed(run)) == wanted for run in runs):
         raise UnparsedError(_AMBIGUOUS, DATA_HAS_VERDICTS)
 
 

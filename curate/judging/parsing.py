@@ -17,6 +17,7 @@ from siftune.curate.judge_calls.echoes import (
     refuse_ambiguous,
     refuse_echo,
     refuse_echoed_object,
+    refuse_ranked_data,
     unwrapped,
 )
 from siftune.curate.judge_calls.fence import FRAME, Section
@@ -237,23 +238,23 @@ def ranking(
     """All ``letters``, best first, from a line such as ``B > A > C`` or a JSON array of them.
 
     Raises:
-        UnparsedError: there is no such line, or a letter is missing, unknown or given twice.
+        UnparsedError: there is no such line, a letter is missing, unknown or given twice, or the
+            data has a ranking, too.
     """
     expected = f"a ranking of {_listed(letters)}, each once, as in {' > '.join(letters)}"
     own = own_text(text(asked, answer), sections)
-    if own.startswith(("[", "```")):
-        return _permutation(json_value(own, expected, sections), letters, expected)
 
     def of(line: str) -> str | None:
         names = [unwrapped(part).upper() for part in line.rpartition(":")[2].split(">")]
         return " ".join(names) if len(names) == len(letters) else None
 
-    return _permutation(_verdict(own, "alone", of, expected).split(" "), letters, expected)
-
-
-def _permutation(found: Any, letters: Sequence[str], expected: str) -> tuple[str, ...]:
+    if own.startswith(("[", "```")):
+        found = json_value(own, expected, sections)
+    else:
+        found = _verdict(own, "alone", of, expected).split(" ")
     if not isinstance(found, list) or sorted(map(str, found)) != sorted(letters):
         raise UnparsedError(f"expected {expected}")
+    refuse_ranked_data(sections, letters)
     return tuple(map(str, found))
 
 
