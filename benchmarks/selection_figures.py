@@ -80,7 +80,7 @@ def table_of(selections: Mapping[str, Drawn], random: Sequence[Drawn]) -> Iterat
     yield "| --- |" + " ---: |" * (len(shown) + 1)
     draws = {name: [_middle(one.figures[name]) for one in random] for name in shown}
     cells = [
-        f"{_text(name, np.mean(one))} ({_text(name, min(one))} … {_text(name, max(one))})"
+        f"{_text(name, float(np.mean(one)))} ({_text(name, min(one))} … {_text(name, max(one))})"
         for name, one in draws.items()
     ]
     seconds = np.mean([one.seconds for one in random])

@@ -265,7 +265,7 @@ def main(words: list[str] | None = None) -> None:
     """Score, select, and print the tables."""
     given, asked = _asked(words)
     groups: dict[str, Any] = {}
-    lines = []
+    lines: list[str] = []
     for part in asked.parts.split(","):
         (given.work / part).mkdir(parents=True, exist_ok=True)
         lines += part_lines(part, given, scored_targets(given), groups)

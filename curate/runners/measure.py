@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -74,5 +76,5 @@ def vector_table(source: str, embedding: str, model: str | None = None) -> pl.Da
     return scored
 
 
-def _run(recipe: dict[str, object], out: Path) -> pl.DataFrame:
+def _run(recipe: Mapping[str, Any], out: Path) -> pl.DataFrame:
     return pl.read_parquet(run(parse(recipe), out).out / "kept.parquet")

@@ -35,7 +35,8 @@ def random_table(height: int = 40) -> pl.DataFrame:
 def cosines(rows: pl.DataFrame) -> np.ndarray:
     given = np.array(rows["embedding"].to_list(), dtype=np.float64)
     units = given / np.linalg.norm(given, axis=1, keepdims=True)
-    return units @ units.T
+    products: np.ndarray = units @ units.T
+    return products
 
 
 def test_density_by_hand() -> None:

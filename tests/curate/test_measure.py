@@ -19,7 +19,8 @@ from siftune.curate.vectors.set_figures import set_figures
 
 def units(*rows: list[float]) -> np.ndarray:
     given = np.array(rows, dtype=np.float64)
-    return (given / np.linalg.norm(given, axis=1, keepdims=True)).astype(np.float32)
+    found: np.ndarray = (given / np.linalg.norm(given, axis=1, keepdims=True)).astype(np.float32)
+    return found
 
 
 def test_orthogonal_and_equal_vectors_by_hand() -> None:

@@ -109,4 +109,4 @@ def test_the_command_prints_what_by_takes(tmp_path: Path) -> None:
     own = CliRunner().invoke(
         curate, ["fit-weights", *map(str, given), "--json", "--loss", f"{tmp_path}/mine.py:loss"]
     )
-    assert json.loads(own.output)["loss"] == pytest.approx(-kept["suns"].mean(), abs=0.6)
+    assert json.loads(own.output)["loss"] == pytest.approx(-kept["suns"].to_numpy().mean(), abs=0.6)
