@@ -292,24 +292,27 @@ is the best by construction.
 
 
 def _asked(words: list[str] | None) -> tuple[Given, argparse.Namespace]:
+    listed = ",".join(_PARTS)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows")
     parser.add_argument("--work", type=Path, required=True, help="folder of what is done")
-    parser.add_argument("--parts", default="no_lm", help="of no_lm,lm,dear; each needs the last")
+    parser.add_argument("--parts", default="no_lm", help=f"of {listed}; each needs the one before")
     parser.add_argument("--keep", default="1000,300,100", help="rows of a selection, part by part")
-    parser.add_argument("--pools", default="3000,1000", help="rows that lm and dear choose from")
+    parser.add_argument(
+        "--pools", default="3000,1000", help="rows that the last two parts choose from"
+    )
     parser.add_argument("--model", default="smollm2", help="language model, and its tokenizer")
     parser.add_argument("--embedder", help="embedding model; the packaged one")
     parser.add_argument("--head", help="folder of a quality head")
     parser.add_argument("--targets", help="rows that one wants to do well on")
-    parser.add_argument("--judge", help="judge of the part dear")
+    parser.add_argument("--judge", help="judge of the last part")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="Markdown file of the tables")
     parser.add_argument("--overlaps", type=Path, help="SVG file of the overlaps")
     asked = parser.parse_args(words)
     for part in asked.parts.split(","):
         if part not in _PARTS:
-            parser.error(f"--parts: expected some of {', '.join(_PARTS)}; got {part!r}")
+            parser.error(f"--parts: expected some of {listed}; got {part!r}")
     pools, kept = (tuple(map(int, text.split(","))) for text in (asked.pools, asked.keep))
     if (len(pools), len(kept)) != (2, 3):
         parser.error("--pools takes two numbers and --keep three, with commas between")

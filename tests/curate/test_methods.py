@@ -56,6 +56,11 @@ SMALL: dict[str, list[str]] = {
     "difficulty": [*(one.replace("s.2", "s.1") for one in _POLICY), "source=PAIRS"],
     "half_percent": ["stages.1.model=EMBEDDER"],
     "instag": ["stages.1.judge=JUDGE", "stages.2.rows=3"],
+    "less": [
+        *("stages.1.model=LM", "stages.1.against=ROWS", "stages.1.template=none"),
+        *("stages.1.rank=1", "stages.1.dimension=32", "stages.1.epochs=1"),
+        *("stages.1.warmup=0.2", "stages.2.fraction=0.25"),
+    ],
     "lima": ["stages.4.min=5", "stages.6.model=EMBEDDER", "stages.7.rows=3"],
     "long_is_more": ["stages.1.rows=3"],
     "mig": [
@@ -80,6 +85,7 @@ SMALL: dict[str, list[str]] = {
 
 KEPT = {
     "deita": 3,
+    "less": 3,
     "lima": 3,
     "long_is_more": 3,
     "mig": 3,
