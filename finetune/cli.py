@@ -329,7 +329,7 @@ def _judge_lines(model: Path) -> list[str]:
         return []
     facts = judge.facts
     rows = f"{facts['held_out_rows']:,} held-out rows of {facts['held_out_prompts']:,} prompts"
-    without = f"; {facts['unjudged']:,} without a verdict" * bool(facts["unjudged"])
+    without = f"; {facts['unscored']:,} without a verdict" * bool(facts["unscored"])
     why = facts["uncalibrated"]
     return [
         f"  on {rows}{without}, with 95 % intervals:",

@@ -35,7 +35,7 @@ _ALL: Final = "all"
 _COMMAND: Final = "finetune compare"
 _FILE: Final = "compare.json"
 _WEIGHTS: Final = "model.safetensors"
-_NEVER: Final = 1_000_000  # runs are short: they are judged before and after
+_NEVER: Final = 1_000_000  # runs are short: they are evaluated before and after
 _LESS: Final = ("by_reference",)  # numbers that are 1 of the answer which is not the policy's
 
 MEASURES: Final = {
@@ -57,7 +57,7 @@ class Compare:
 
     ``losses`` are objectives of any family, with their own defaults or ``loss_options`` (by name:
     its options); ``all`` takes every one. Those on single answers are given both sides of each
-    pair, in batches of twice the size, those on lists the pair as a list of two; both are judged by
+    pair, in batches of twice the size, those on lists the pair as a list of two; both are scored by
     the log-ratio to the reference (``quark`` behind its best reward token, where it answers too,
     the reference without one). Of the pairs that fit ``max_length`` tokens, ``limit`` are drawn
     (0: all), and the prompts of ``held_out`` of them are kept from training. The draw and the split
@@ -201,7 +201,7 @@ class Compare:
         """Train the objective ``name`` into ``folder``; its metrics on the pairs of ``test``."""
         group = group_of(name, _GROUPS)
         asked = {"eval_limit": self.answers, "max_new_tokens": self.max_new_tokens}
-        judged = {"eval_rows": str(test), **asked} if group == LOSSES else {"held_out": 0.0}
+        evaluated = {"eval_rows": str(test), **asked} if group == LOSSES else {"held_out": 0.0}
         trainer = Preference(
             model=self.model,
             loss=name,
@@ -215,7 +215,7 @@ class Compare:
             max_length=self.max_length,
             save_every=_NEVER,
             seed=seed,
-            **judged,
+            **evaluated,
         )
         if group == LOSSES:
             return dict(trainer(train, folder).metrics)
@@ -224,7 +224,7 @@ class Compare:
         if bins and trainer.max_length is not None:
             # the reward token is no part of it
             trainer = replace(trainer, max_length=trainer.max_length + 1)
-        result, kept = trainer(train, folder), folder.with_name(f"{folder.name}.judged.json")
+        result, kept = trainer(train, folder), folder.with_name(f"{folder.name}.evaluated.json")
         if not kept.exists():
             write_json(kept, self._by_ratio(folder, test, bins))
         return {**result.metrics, **read_json(kept)}
@@ -259,7 +259,7 @@ class Compare:
         )
         policy: Any = trainer.model
         policy.eval()
-        metrics = {f"eval_{k}": v for k, v in trainer.summary(trainer.judged(table)).items()}
+        metrics = {f"eval_{k}": v for k, v in trainer.summary(trainer.evaluated(table)).items()}
         generation_eval = generation_eval_of(options, trainer, table, tokenizer)
         answers = {} if generation_eval is None else summary(generation_eval(policy))
         return metrics | {f"answers_{name}": value for name, value in answers.items()}

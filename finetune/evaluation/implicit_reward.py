@@ -17,10 +17,10 @@ from siftune.finetune.data.collator import AnswerCollator, pad_of
 from siftune.finetune.evaluation.pair_accuracy import accuracy, wins
 from siftune.finetune.scoring.logps import check_head, score_answers
 
-__all__ = ["judge_by_log_ratio", "summary"]
+__all__ = ["pairs_by_log_ratio", "summary"]
 
 
-def judge_by_log_ratio(
+def pairs_by_log_ratio(
     model: Any,
     reference: Any | None,
     tokenizer: Any,
@@ -49,7 +49,7 @@ def judge_by_log_ratio(
     reasons = dict(read.dropped.rows.select("id", "reason").iter_rows())
     rows, keys = training_rows.to_pairs(table), training_rows.prompt_keys(table)
     return [
-        _judged(row, key, rewards[row["id"]])
+        _ranked(row, key, rewards[row["id"]])
         if row["id"] in rewards
         else {"id": row["id"], "prompt_key": key, "correct": None, "reason": reasons[row["id"]]}
         for row, key in zip(rows, keys, strict=True)
@@ -57,13 +57,13 @@ def judge_by_log_ratio(
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Pair accuracy and the mean margin in nats; ``unjudged`` counts pairs that have none."""
-    judged = [row for row in rows if row["correct"] is not None]
-    found = {**accuracy(judged), "unjudged": len(rows) - len(judged)}
-    return found | ({"margin": statistics.fmean(row["margin"] for row in judged)} if judged else {})
+    """Pair accuracy and the mean margin in nats; ``unscored`` counts pairs that have none."""
+    ranked = [row for row in rows if row["correct"] is not None]
+    found = {**accuracy(ranked), "unscored": len(rows) - len(ranked)}
+    return found | ({"margin": statistics.fmean(row["margin"] for row in ranked)} if ranked else {})
 
 
-def _judged(row: Mapping[str, Any], key: Any, rewards: tuple[float, float]) -> dict[str, Any]:
+def _ranked(row: Mapping[str, Any], key: Any, rewards: tuple[float, float]) -> dict[str, Any]:
     chosen, rejected = rewards
     lengths = [training_rows.length_of(row[side]) for side in ("chosen", "rejected")]
     return {

@@ -11,7 +11,7 @@ from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.intervals import with_interval
 from siftune.finetune.data import training_rows
 
-__all__ = ["accuracy", "encode_sides", "judge", "outputs", "wins"]
+__all__ = ["accuracy", "encode_sides", "outputs", "scored_pairs", "wins"]
 
 NEAR: Final = 0.1
 """Pairs whose lengths differ by at most this share of the longer are of nearly equal length."""
@@ -32,7 +32,7 @@ def encode_sides(
     ]
 
 
-def judge(
+def scored_pairs(
     model: Any,
     tokenizer: Any,
     table: pl.DataFrame,
@@ -110,7 +110,7 @@ def outputs(
 
 
 def accuracy(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Share of pairs judged right, by the model and by length, on all pairs and on the near ones.
+    """Share of pairs ranked right, by the model and by length, on all pairs and on the near ones.
 
     ``near_…`` are those of the pairs whose answers are of nearly equal length. ``…_low`` and
     ``…_high`` are the 95 % interval of a bootstrap over prompts: pairs of one prompt are not
@@ -125,8 +125,8 @@ def accuracy(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return found
 
 
-def _share(name: str, rows: Sequence[Mapping[str, Any]], judged: str) -> dict[str, float]:
-    return with_interval(name, [row[judged] for row in rows], [row["prompt_key"] for row in rows])
+def _share(name: str, rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, float]:
+    return with_interval(name, [row[column] for row in rows], [row["prompt_key"] for row in rows])
 
 
 def _near(first: int, second: int) -> bool:

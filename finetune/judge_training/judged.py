@@ -45,7 +45,7 @@ class Judged:
         own = {
             "held_out_rows": self.rows,
             "held_out_prompts": self.prompts,
-            "unjudged": self.without,
+            "unscored": self.without,
             "uncalibrated": self.why_not,
             "figures": self.figures,
             **facts,

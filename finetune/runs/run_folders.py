@@ -69,7 +69,7 @@ WORK_FILES: Final = (
 
 COMPARISON_FILES: Final = (
     *("compare.json", "split.json", "train.parquet", "held_out.parquet"),
-    *("{name}-{number}.cpu.json", "{name}-{number}.judged.json"),
+    *("{name}-{number}.cpu.json", "{name}-{number}.evaluated.json"),
     *("{name}-{number}/", "{name}-{number}.work/"),  # model folders, with own markers
 )
 """All that `siftune finetune compare` writes."""

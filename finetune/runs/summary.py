@@ -19,7 +19,7 @@ __all__ = ["METRICS", "WORDS", "Figure", "evaluation_lines", "figures", "last_li
 _MOST: Final = 6
 METRICS: Final = {
     "exact_match": "answers to held-out prompts that match the known one",
-    "accuracy": "held-out pairs that are judged right",
+    "accuracy": "held-out pairs that are ranked right",
     "rating_error": "distance of a held-out row's score from its label",
     "reward": "mean reward of answers to held-out prompts",
     "loss": "held-out loss",
@@ -42,7 +42,7 @@ WORDS: Final = {
     "unanswered": "prompts without an answer, as they do not fit the model",
     "pairs": "held-out pairs",
     "near_pairs": "held-out pairs with answers of nearly equal length",
-    "unjudged": "held-out pairs that cannot be read or do not fit the model",
+    "unscored": "held-out pairs that cannot be read or do not fit the model",
 }
 """Every metric of an evaluation in words."""
 
@@ -101,7 +101,7 @@ def evaluation_lines(result: TrainResult) -> list[str]:
     """Summary of an evaluation: its main numbers, and the file of the rest."""
     found = as_text(result.metrics)
     listed = [name for name in WORDS if name in found][:_MOST]
-    missing = [name for name in ("unanswered", "unjudged") if result.metrics.get(name)]
+    missing = [name for name in ("unanswered", "unscored") if result.metrics.get(name)]
     return [
         f"{result.model}: {result.rows:,} rows",
         *(f"  {WORDS[name]}: {found[name]}" for name in dict.fromkeys([*listed, *missing])),

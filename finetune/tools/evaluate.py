@@ -46,7 +46,7 @@ MEASURES: Final = (
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Answers of ``model`` to held-out prompts, or its judgement of held-out pairs.
+    """Answers of ``model`` to held-out prompts, or its ranking of held-out pairs.
 
     A causal model answers prompts; ``loss`` is its cross-entropy on the answers that the rows have,
     in nats a token. A reward model is asked which side of each pair is better, and so is a causal
@@ -54,7 +54,7 @@ class Evaluate:
     (its log-probability where none is given). Each mean has the 95 % interval of a bootstrap over
     prompts.
 
-    Pairs are judged by the implicit reward in fp32 unless ``bf16`` is asked for. In bf16 an answer
+    Pairs are ranked by the implicit reward in fp32 unless ``bf16`` is asked for. In bf16 an answer
     can depend on the prompts that share its batch, by rounding: for the same answers keep
     ``batch_size``.
 
@@ -62,7 +62,7 @@ class Evaluate:
         model: Model to evaluate: a folder, a name of `siftune models list`, or a name on the hub.
         reference: Model that the KL of the answers, and the log-ratios of pairs, are measured from.
         reward: Folder of a reward model that scores the answers.
-        judge_pairs: Have a causal model judge held-out pairs by its implicit reward, in place of
+        judge_pairs: Have a causal model rank held-out pairs by its implicit reward, in place of
             answering prompts.
         batch_size: Number of prompts answered at once.
         precision: Number format of all models: fp32, bf16, or bf16 where the processor multiplies
@@ -90,7 +90,7 @@ class Evaluate:
         judges = loading.is_reward_model(self.model)
         by_ratio = self.judge_pairs and not judges
         report(self.precision, ["the models"] if not by_ratio or self.precision == "bf16" else [])
-        how = self._judged if judges else self._judged_by_ratio if by_ratio else self._asked
+        how = self._ranked if judges else self._ranked_by_ratio if by_ratio else self._asked
         found, means = how(rows)
         facts = {
             "model": {"path": loading.shown(self.model), "hash": loading.model_hash(self.model)},
@@ -126,8 +126,8 @@ class Evaluate:
         found = generation_eval(loading.placed(loading.load_causal(self.model, dtype)))
         return found, summary(found)
 
-    def _judged_by_ratio(self, rows: Path) -> _Found:
-        from siftune.finetune.evaluation.implicit_reward import judge_by_log_ratio
+    def _ranked_by_ratio(self, rows: Path) -> _Found:
+        from siftune.finetune.evaluation.implicit_reward import pairs_by_log_ratio
         from siftune.finetune.evaluation.implicit_reward import summary as of_pairs
 
         table = chosen_rows(training_rows.load(rows, ("preference",)), self.limit, self.seed)
@@ -137,15 +137,15 @@ class Evaluate:
             for name in (self.model, self.reference)
         )
         tokenizer = loading.load_tokenizer(self.model)
-        found = judge_by_log_ratio(model, reference, tokenizer, table, self.batch_size, rows)
+        found = pairs_by_log_ratio(model, reference, tokenizer, table, self.batch_size, rows)
         return found, of_pairs(found)
 
-    def _judged(self, rows: Path) -> _Found:
-        from siftune.finetune.evaluation.pair_accuracy import accuracy, judge
+    def _ranked(self, rows: Path) -> _Found:
+        from siftune.finetune.evaluation.pair_accuracy import accuracy, scored_pairs
 
         table = chosen_rows(training_rows.load(rows, ("preference",)), self.limit, self.seed)
         model = loading.placed(loading.load_reward(self.model, frozen_dtype(self.precision)))
-        found = judge(model, loading.load_tokenizer(self.model), table, self.batch_size)
+        found = scored_pairs(model, loading.load_tokenizer(self.model), table, self.batch_size)
         return found, accuracy(found)
 
 

@@ -62,7 +62,7 @@ class Preference(PolicyOptions):
     once, by ``seed``. With ``max_tokens`` rows come in fresh orders until that many tokens of
     answers, of both sides of a pair, have been scored.
 
-    Held-out rows are judged at every checkpoint, and their prompts answered greedily
+    Held-out rows are evaluated at every checkpoint, and their prompts answered greedily
     (``eval_limit``): ``answers/step-*.jsonl``. A run that was cut off continues from its last
     checkpoint to the same bytes. Dropout is off.
     """
@@ -314,7 +314,7 @@ class Preference(PolicyOptions):
         """Train; at checkpoints judge ``test`` and answer its prompts. The last metrics."""
 
         def evaluate(model: Any, step: int) -> None:
-            write_step(run.beside, step, trainer.judged(test.table))
+            write_step(run.beside, step, trainer.evaluated(test.table))
             if generation_eval is not None:
                 write_step(run.beside, step, generation_eval(model), _ANSWERS)
 

@@ -26,7 +26,7 @@ from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import Finishing, TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.tool_checks import check_calls
-from siftune.finetune.evaluation.pair_accuracy import accuracy, encode_sides, judge
+from siftune.finetune.evaluation.pair_accuracy import accuracy, encode_sides, scored_pairs
 from siftune.finetune.models import loading
 from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
 from siftune.finetune.models.precision import Precision, formats, frozen_dtype, report
@@ -50,10 +50,10 @@ class RewardModel:
 
     Any backbone gets one number out (arXiv:2203.02155 has the loss, arXiv:2307.09288 the margin,
     arXiv:2312.09244 the term of ``center``). One without a chat template, as encoders are, reads
-    the turns with its separator after each. Texts are cut when the model is judged as well; a pair
+    the turns with its separator after each. Texts are cut in evaluations as well; a pair
     whose sides are then the same is refused, or left out with ``on_bad: drop``.
 
-    The share of held-out pairs judged right is in ``evaluation.json`` beside that of preferring the
+    The share of held-out pairs ranked right is in ``evaluation.json`` beside that of preferring the
     longer answer, on all pairs and on those of nearly equal length. Parts of a batch
     (``micro_tokens``) change no number but for rounding, and for what dropout draws where a
     backbone has any. ``lora``, ``adapter``, ``save_every`` and ``precision`` are as in `sft`.
@@ -155,7 +155,7 @@ class RewardModel:
         train, test = self._split(used)
         rows_of = self._dataset(train, tokenizer, length)
         trainer = self._trainer(model, tokenizer, rows_of, train["id"].to_list(), run)
-        metrics = run.train(trainer, self._judged(test, tokenizer, run))
+        metrics = run.train(trainer, self._scored(test, tokenizer, run))
         if not test.is_empty():
             found = write_summary(run.beside, self._summary)
             metrics |= {f"eval_{name}": value for name, value in found.items()}
@@ -300,7 +300,7 @@ class RewardModel:
         # texts are cut already
         return RewardConfig, {"max_length": None, "center_rewards_coefficient": self.center}
 
-    def _judged(
+    def _scored(
         self, test: pl.DataFrame, tokenizer: Any, run: Run
     ) -> Callable[[Any, int], None] | None:
         if test.is_empty():
@@ -317,4 +317,4 @@ class RewardModel:
 
     def scored(self, model: Any, tokenizer: Any, table: pl.DataFrame) -> list[dict[str, Any]]:
         """Both rewards of each pair, cut to what the tokenizer's model takes."""
-        return judge(model, tokenizer, table, max_length=tokenizer.model_max_length)
+        return scored_pairs(model, tokenizer, table, max_length=tokenizer.model_max_length)

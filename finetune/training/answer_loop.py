@@ -1,4 +1,4 @@
-"""Training loops on single answers and on ranked lists, and how held-out ones are judged."""
+"""Training loops on single answers and on ranked lists, and how held-out ones are evaluated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SIDES: Final = ("chosen", "rejected")
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Means over judged rows, and how well rewards separate good answers from bad ones.
+    """Means over evaluated rows, and how well rewards separate good answers from bad ones.
 
     Of labelled answers ``accuracy`` is the chance that a desirable one has a higher reward than an
     undesirable one (½ where equal) of the same prompt, or of any where no prompt has both;
@@ -88,13 +88,13 @@ def _of_classes(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
             [value for pair in sides.values() for value in pair[i]] for i in (0, 1)
         )
         both = [pair for pair in sides.values() if all(pair)]
-        won = [win for pair in both or [(all_good, all_bad)] for win in _duels(*pair)]
+        won = [win for pair in both or [(all_good, all_bad)] for win in _comparisons(*pair)]
         if won:
             found[name] = statistics.fmean(won)
     return found
 
 
-def _duels(good: Sequence[float], bad: Sequence[float]) -> list[float]:
+def _comparisons(good: Sequence[float], bad: Sequence[float]) -> list[float]:
     """Of each good value the share of the bad ones below it, once for each bad one."""
     if not bad:
         return []
@@ -220,10 +220,10 @@ class AnswerTrainer(PreferenceTrainer):
         self.add_token_metrics(mode, tokens, batch, sides)
 
     def summary(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Means over judged rows: `summary`."""
+        """Means over evaluated rows: `summary`."""
         return summary(rows)
 
-    def judge_batch(self, batch: Batch) -> list[dict[str, Any]]:
+    def evaluate_batch(self, batch: Batch) -> list[dict[str, Any]]:
         """Loss of each answer and the numbers of `_of_answers`; its label and value, if any."""
         logps, tokens = self.score(self.model, batch)
         result = self.loss(logps)
@@ -275,10 +275,10 @@ class ListTrainer(PreferenceTrainer):
         self.add_token_metrics(mode, tokens, batch, sides)
 
     def summary(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Means over judged rows: `summary`."""
+        """Means over evaluated rows: `summary`."""
         return summary(rows)
 
-    def judge_batch(self, batch: Batch) -> list[dict[str, Any]]:
+    def evaluate_batch(self, batch: Batch) -> list[dict[str, Any]]:
         """Numbers of each list: those of `_of_answers` as lists, its loss, scores and order.
 
         ``accuracy`` is the share of its pairs of different scores whose rewards are in their order
@@ -289,14 +289,14 @@ class ListTrainer(PreferenceTrainer):
         result = self.loss(logps)
         row_of = batch["row_of"]
         columns = _of_answers(logps.answers, result.reward, tokens, row_of.clamp(min=0))
-        judged: list[dict[str, Any]] = []
+        evaluated: list[dict[str, Any]] = []
         for row, count in enumerate((row_of >= 0).sum(1).tolist()):
             one = {name: value[row, :count].tolist() for name, value in columns.items()}
             scores = logps.scores[row, :count].tolist()
-            judged.append(
+            evaluated.append(
                 {**one, "loss": float(result.loss[row]), "scores": scores, **_order(scores, one)}
             )
-        return judged
+        return evaluated
 
 
 def _add_side(totals: Totals, side: str, answers: Answers, reward: torch.Tensor, rows: Any) -> None:

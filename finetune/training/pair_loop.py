@@ -70,7 +70,7 @@ class PairTrainer(PreferenceTrainer):
         sides = {"chosen": rows < len(chosen), "rejected": rows >= len(chosen)}
         self.add_token_metrics(mode, tokens, batch, sides)
 
-    def judged(self, table: pl.DataFrame) -> list[dict[str, Any]]:
+    def evaluated(self, table: pl.DataFrame) -> list[dict[str, Any]]:
         """One object for each held-out pair, in the order of ``table``.
 
         The loss, both implicit rewards (``correct`` is 1 where chosen has the higher, 0.5 where
@@ -82,13 +82,13 @@ class PairTrainer(PreferenceTrainer):
             row["id"]: [training_rows.length_of(row[side]) for side in _SIDES]
             for row in training_rows.to_pairs(table)
         }
-        return [{**row, **_compared(row, *lengths[row["id"]])} for row in super().judged(table)]
+        return [{**row, **_compared(row, *lengths[row["id"]])} for row in super().evaluated(table)]
 
     def summary(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Means over judged rows: `summary`."""
+        """Means over evaluated rows: `summary`."""
         return summary(rows)
 
-    def judge_batch(self, batch: Batch) -> list[dict[str, Any]]:
+    def evaluate_batch(self, batch: Batch) -> list[dict[str, Any]]:
         """Loss, rewards, log-probs, drift and KL of each pair."""
         logps, tokens = self.score(self.model, batch)
         result = self.loss(logps)

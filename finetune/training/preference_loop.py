@@ -61,7 +61,7 @@ class PreferenceTrainer(FiniteSteps):
 
     The loss of a step is the sum over its prompts divided by their number, over all micro-batches
     and processes, so splitting a batch differently does not change it. Subclasses differ in what a
-    loss is given, which metrics there are, and how held-out rows are judged.
+    loss is given, which metrics there are, and how held-out rows are evaluated.
     """
 
     def __init__(
@@ -112,10 +112,10 @@ class PreferenceTrainer(FiniteSteps):
 
     @abstractmethod
     def summary(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Means over judged rows."""
+        """Means over evaluated rows."""
 
     @abstractmethod
-    def judge_batch(self, batch: Batch) -> list[dict[str, Any]]:
+    def evaluate_batch(self, batch: Batch) -> list[dict[str, Any]]:
         """Numbers of each prompt of a held-out batch, without gradient."""
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> torch.Tensor:
@@ -215,7 +215,7 @@ class PreferenceTrainer(FiniteSteps):
             else:
                 totals.add(name, values[mask])
 
-    def judged(self, table: pl.DataFrame) -> list[dict[str, Any]]:
+    def evaluated(self, table: pl.DataFrame) -> list[dict[str, Any]]:
         """One object for each held-out row, in the order of ``table``: its id, prompt and numbers.
 
         What a loss shares over a batch is taken over all held-out rows.
@@ -228,7 +228,7 @@ class PreferenceTrainer(FiniteSteps):
             for at in range(0, len(rows), size)
         ]
         with torch.no_grad(), self.sharing(batches):
-            numbers = [row for batch in batches for row in self.judge_batch(batch)]
+            numbers = [row for batch in batches for row in self.evaluate_batch(batch)]
         by_id = dict(zip((row.id for row in rows), numbers, strict=True))
         keys = zip(table["id"], training_rows.prompt_keys(table), strict=True)
         return [{"id": key, "prompt_key": prompt, **by_id[key]} for key, prompt in keys]

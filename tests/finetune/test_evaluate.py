@@ -290,7 +290,7 @@ def test_a_policy_judges_pairs_by_its_log_ratio_to_the_reference(
                 logps.append(float(every[scored].sum()))
             assert row[f"reward_{side}"] == pytest.approx(logps[0] - logps[1], abs=1e-3)
         assert row["correct"] == float(row["margin"] > 0)
-    assert (result.metrics["pairs"], result.metrics["unjudged"]) == (2, 1)
+    assert (result.metrics["pairs"], result.metrics["unscored"]) == (2, 1)
     same = Evaluate(base, base, judge_pairs=True)(path, tmp_path / "same").metrics
     assert (same["accuracy"], same["margin"]) == (0.5, 0.0)
 

@@ -239,7 +239,7 @@ def test_a_file_put_beside_the_model_stays_when_training_begins_anew(tmp_path):
 def test_overwrite_keeps_files_of_others_in_a_comparison(tmp_path):
     with run_folder(tmp_path / "c", "finetune compare", COMPARISON_FILES):
         (tmp_path / "c/dpo-1.cpu.json").touch()
-    for name in ("my-1-notes.cpu.json", "a/dpo-1.cpu.json", "dpo-1x.judged.json"):
+    for name in ("my-1-notes.cpu.json", "a/dpo-1.cpu.json", "dpo-1x.evaluated.json"):
         (tmp_path / "c" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "c" / name).touch()
         with (

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
-from siftune.finetune.evaluation.pair_accuracy import accuracy, judge
+from siftune.finetune.evaluation.pair_accuracy import accuracy, scored_pairs
 from siftune.finetune.models.loading import load_causal, load_reward, load_tokenizer, read_facts
 from siftune.finetune.models.saving import save_model
 from siftune.finetune.trainers.reward_model import RewardModel
@@ -211,9 +211,12 @@ def test_a_model_is_judged_later_on_as_much_of_a_text_as_it_was_trained_on(
     model, tokenizer = load_reward(tmp_path / "m"), load_tokenizer(tmp_path / "m")
     assert tokenizer.model_max_length == 24
     table = pl.read_parquet(path).head(1)
-    whole, cut = judge(model, tokenizer, table), judge(model, tokenizer, table, max_length=24)
+    whole, cut = (
+        scored_pairs(model, tokenizer, table),
+        scored_pairs(model, tokenizer, table, max_length=24),
+    )
     assert whole == cut
-    assert judge(model, tokenizer, table, max_length=100) != cut
+    assert scored_pairs(model, tokenizer, table, max_length=100) != cut
 
 
 def test_an_answer_in_several_pairs_is_read_once_and_scored_in_each(
@@ -221,7 +224,7 @@ def test_an_answer_in_several_pairs_is_read_once_and_scored_in_each(
 ) -> None:
     model, tokenizer = load_reward(tiny_reward_dir), load_tokenizer(tiny_reward_dir)
     table = pairs([("a", "b", "c"), ("a", "b", "the cat"), ("z", "b", "c")])
-    alone = [judge(model, tokenizer, table[at])[0] for at in range(3)]
+    alone = [scored_pairs(model, tokenizer, table[at])[0] for at in range(3)]
     read: list[int] = []
     forward = model.forward
 
@@ -230,7 +233,7 @@ def test_an_answer_in_several_pairs_is_read_once_and_scored_in_each(
         return forward(**given)
 
     monkeypatch.setattr(model, "forward", counted)
-    together = judge(model, tokenizer, table)
+    together = scored_pairs(model, tokenizer, table)
     assert sum(read) == 5  # of six sides: "b" after "a" is there twice
     for one, other in zip(alone, together, strict=True):
         for side in ("reward_chosen", "reward_rejected"):

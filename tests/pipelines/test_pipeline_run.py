@@ -93,10 +93,10 @@ def test_held_out_pairs_are_judged_by_every_model_that_is_trained_on_preferences
     assert judged["last"] == made["dpo"]["judged"]
     assert judged["last"]["pairs"] == 2  # evaluate.limit
     assert judged["options"]["reference"].endswith(made["sft"]["path"].split("/")[-1])
-    assert '<span class="small">held-out pairs that are judged right' in write_report(
+    assert '<span class="small">held-out pairs that are ranked right' in write_report(
         out
     ).read_text("utf-8")
-    line = f"held-out pairs that are judged right: reward {made['reward']['found']['accuracy']:.4g}"
+    line = f"held-out pairs that are ranked right: reward {made['reward']['found']['accuracy']:.4g}"
     assert f"{line}, dpo {judged['last']['accuracy']:.4g}" in result_text(manifest, out)
     assert "held-out pairs, by implicit reward: accuracy" in write_report(out).read_text("utf-8")
     told = plan_text(load(recipe), out, {}, {})
