@@ -338,8 +338,8 @@ def _go(raw: dict[str, Any], out: Path, as_json: bool, dry_run: bool, no_cache: 
     """Run or plan a recipe, and print the result."""
     from siftune.curate.core.progress import Progress, announcing
     from siftune.curate.render import plan_text, result_text
+    from siftune.curate.runners.preview import preview
     from siftune.curate.runners.project_cache import project_cache
-    from siftune.curate.runners.run import preview
     from siftune.curate.runners.run import run as work
 
     recipe = _checked(raw)

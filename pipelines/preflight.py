@@ -15,8 +15,8 @@ from siftune.curate.files.source_spec import in_recipe, input_paths
 from siftune.curate.judge_calls.spec import check_judge
 from siftune.curate.runners.forecast import Forecast
 from siftune.curate.runners.plan import Plan, plan
+from siftune.curate.runners.preview import preview
 from siftune.curate.runners.project_cache import StageCache
-from siftune.curate.runners.run import preview
 from siftune.curate.runners.run_folder import spool_streams
 from siftune.curate.runs.recipe import Recipe
 from siftune.finetune.core.intervals import HIGH, LOW

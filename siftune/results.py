@@ -19,7 +19,7 @@ from siftune.curate.runs.run_manifest import stage_file
 from siftune.session import python_errors, without_scratch
 
 if TYPE_CHECKING:
-    from siftune.curate.commands.agree import LabelRow
+    from siftune.curate.commands.label_join import LabelRow
     from siftune.curate.judge_stats.report import AgreementReport, Kind
     from siftune.curate.vectors.set_figures import SetFigures
 
@@ -156,7 +156,7 @@ def agree(
     Raises:
         UsageError: a column is not there, or no row is in both.
     """
-    from siftune.curate.commands.agree import report_on
+    from siftune.curate.commands.label_join import report_on
 
     return report_on(
         _labelled(judged, "judged"),
@@ -211,7 +211,7 @@ def _vectors(rows: Any, embedding: str, model: str | None) -> pl.DataFrame:
 
 
 def _labelled(data: Any, name: str) -> list[LabelRow]:
-    from siftune.curate.commands.agree import LabelRow, label_rows
+    from siftune.curate.commands.label_join import LabelRow, label_rows
     from siftune.curate.io.plain_frames import frame_of
 
     if isinstance(data, str | Path):

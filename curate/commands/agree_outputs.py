@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from siftune.curate.commands.agree import Joined, LabelRow, value_of
+from siftune.curate.commands.label_join import Joined, LabelRow, value_of
 from siftune.curate.core.errors import SiftuneError, UsageError
 from siftune.curate.files.atomic import read_json, write_json
 from siftune.curate.files.outputs import whole_folder

@@ -70,13 +70,15 @@ class Checked:
     ``required`` are the attributes that a class has to have, ``defaults`` is the base with those
     that it may leave out, ``function`` the base of a component made from a plain function.
     ``reserved`` are names that its options cannot have. ``_label`` is the name in errors, ``_file``
-    where it is defined, ``_origin`` the group and name that it is found by again.
+    where it is defined, ``_origin`` the group and name that it is found by again; ``rebuild`` finds
+    it, and is set by `core.registry`, which knows all groups.
     """
 
     required: ClassVar[Sequence[str]] = ()
     function: ClassVar[type[FunctionComponent]]
     defaults: ClassVar[type[Any]] = FunctionComponent
     reserved: ClassVar[Container[str]] = ()
+    rebuild: ClassVar[Any]
     _label: ClassVar[str] = ""
     _file: ClassVar[Path | None] = None
     _origin: ClassVar[tuple[str, str]] = ("", "")
@@ -84,7 +86,7 @@ class Checked:
     def __reduce__(self) -> Any:
         """Pickled as its name and options: the process that reads it imports the file itself."""
         options = {one.name: getattr(self, one.name) for one in _init_fields(self)}
-        return _rebuilt, (*self._origin, options)
+        return self.rebuild, (*self._origin, options)
 
     def _refused(self, wrong: str) -> UsageError:
         return UsageError(f"{self._label}: {wrong}")
@@ -125,12 +127,6 @@ class Checked:
 
 def _init_fields(made: Any) -> list[Field[Any]]:
     return [one for one in fields(made) if one.init]
-
-
-def _rebuilt(group: str, name: str, options: Mapping[str, Any]) -> Any:
-    from siftune.curate.core.registry import find  # it imports this module
-
-    return find(group, name)(**options)
 
 
 def adapter_modules(group: str) -> tuple[str, ...]:

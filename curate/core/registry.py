@@ -359,3 +359,11 @@ def _checked(component: type[Any], key: str, value: Any, name: str) -> Any:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _rebuilt(group: str, name: str, options: Mapping[str, Any]) -> Any:
+    """The custom component that another process pickled."""
+    return find(group, name)(**options)
+
+
+Checked.rebuild = staticmethod(_rebuilt)

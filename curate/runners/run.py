@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,7 +54,7 @@ from siftune.curate.runners.run_folder import (
 from siftune.curate.runs.recipe import Recipe, Spec, component
 from siftune.curate.runs.stage_store import StageStore, StoredStage, measured
 
-__all__ = ["OUTPUTS", "Result", "Runner", "forecast_run", "preview", "run"]
+__all__ = ["OUTPUTS", "Result", "Runner", "forecast_run", "run"]
 
 _TIMED_ROWS = 20_000  # a run of fewer rows takes about as long as timing it
 _FORECAST_SECONDS = 1.0  # CPU seconds: no table for a shorter run
@@ -147,22 +146,6 @@ def run(
             ):
                 work.say(line)
         return work.finish()
-
-
-def preview(
-    recipe: Recipe, out: Path, cache: StageCache | None = None
-) -> tuple[Plan, list[Forecast]]:
-    """The plan and the forecast of a run, with that of its judges; nothing is written to ``out``.
-
-    Raises:
-        UsageError: a stage reads a column that does not exist.
-        DataError: a source cannot be read.
-    """
-    from siftune.curate.runners.judge_forecast import with_calls
-
-    with TemporaryDirectory() as folder:
-        planned = plan(spool_streams(recipe, Path(folder)), out, cache=cache)
-        return planned, with_calls(planned, forecast_run(planned, out))
 
 
 def forecast_run(planned: Plan, out: Path, least: int = 0) -> list[Forecast]:

@@ -19,7 +19,7 @@ __all__ = ["Length"]
 class Length:
     """``length_chars``, ``length_words`` and, when there is a tokenizer, ``length_tokens``.
 
-    Characters are Unicode code points. Words are those of `curate.text.words.WORD`: runs of letters
+    Characters are Unicode code points. Words are those of `text.word_pattern.WORD`: runs of letters
     and digits; in a script without spaces between words each letter is one. Tokens are the model's,
     without special ones and not cut at its window; they are never estimated: without a
     ``tokenizer`` there is no such column. An empty text has length 0; a row without the text (no

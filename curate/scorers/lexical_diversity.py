@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 import polars as pl
 
 from siftune.curate.rows.chat import Part, part_of
-from siftune.curate.text.words import WORD
+from siftune.curate.text.word_pattern import WORD
 
 __all__ = ["LexicalDiversity"]
 
@@ -32,7 +32,7 @@ class LexicalDiversity:
       arXiv:1510.03055); it falls with length whatever the text
 
     A value that is not defined is null: MTLD of a text in which no word is repeated, HD-D below 42
-    words, distinct-n below n words. Words are those of `curate.text.words.WORD`.
+    words, distinct-n below n words. Words are those of `text.word_pattern.WORD`.
 
     Not for ranking texts of fewer than some hundred words by MTLD, nor for code.
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from siftune.curate.text.words import WORD
+from siftune.curate.text.word_pattern import WORD
 
 __all__ = [
     "SCRIPTS",

@@ -1,4 +1,4 @@
-"""Compiled word count of many texts: equal to counting matches of the pattern `text.words.WORD`.
+"""Compiled word count of many texts: equal to counting matches of `word_pattern.WORD`.
 
 ASCII is counted 64 bytes at a time by bit masks. A word starts at a letter or digit that follows
 none. It continues after an apostrophe between two letters or digits, and after a point or comma
@@ -18,7 +18,7 @@ import polars as pl
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.simd import WIDTH, bit_count, first_bit, in_range, last_bit, low_bits
 from siftune.curate.native.utf8 import decode, utf8_buffer
-from siftune.curate.text.words import IN_WORD, WORD, WORD_ALONE
+from siftune.curate.text.word_pattern import IN_WORD, WORD, WORD_ALONE
 
 __all__ = ["word_counts"]
 

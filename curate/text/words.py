@@ -1,4 +1,4 @@
-"""The pattern of a word, for scripts with and without spaces, and word counts by it."""
+"""Numbers of words of texts, by the pattern of a word."""
 
 from __future__ import annotations
 
@@ -6,25 +6,9 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["IN_WORD", "SPACELESS", "WORD", "WORD_ALONE", "count_words", "words_of"]
+from siftune.curate.text.word_pattern import WORD
 
-SPACELESS: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー々"
-"""Scripts written without spaces between words, for use inside a character class."""
-
-IN_WORD: Final = rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{SPACELESS}]]"
-"""A letter, mark or digit of a script with spaces."""
-
-WORD_ALONE: Final = rf"[\p{{L}}&&[{SPACELESS}]]"
-"""A letter that is a word by itself."""
-
-WORD: Final = rf"{WORD_ALONE}\p{{M}}*|{IN_WORD}+(?:['’]{IN_WORD}+|[.,]\p{{N}}+)*"
-"""One word, in the syntax of polars (Rust's ``regex``: linear in the text, whatever the text).
-
-A word is a run of letters, marks and digits, with the apostrophes inside it and the points and
-commas inside a number. Where a script has no spaces between words (Chinese, Japanese, Thai, Lao,
-Khmer, Burmese) each letter is a word.
-"""
-
+__all__ = ["count_words", "words_of"]
 
 _MIN_COMPILED: Final = 1 << 20  # bytes of text; below, loading numba (0.3 s) takes longer
 

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from siftune.curate.cli import curate
-from siftune.curate.commands.agree import LabelRow
 from siftune.curate.commands.agree_outputs import kin_of
+from siftune.curate.commands.label_join import LabelRow
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_calls.types import Answer, Item
 from siftune.curate.judge_stats.calibration import Calibrator, calibrate

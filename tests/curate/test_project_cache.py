@@ -10,8 +10,9 @@ import pytest
 
 from siftune.curate.files.atomic import hash_file, read_json
 from siftune.curate.runners import project_cache as module
+from siftune.curate.runners.preview import preview
 from siftune.curate.runners.project_cache import StageCache, project_cache
-from siftune.curate.runners.run import OUTPUTS, preview, run
+from siftune.curate.runners.run import OUTPUTS, run
 from siftune.curate.runs.recipe import parse
 from siftune.curate.selectors.top_k import TopK
 

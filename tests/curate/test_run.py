@@ -22,7 +22,8 @@ from siftune.curate.io.sources import plan as plan_sources
 from siftune.curate.render import _scores, plan_text
 from siftune.curate.runners.explain import row_trace
 from siftune.curate.runners.plan import plan
-from siftune.curate.runners.run import OUTPUTS, preview, run
+from siftune.curate.runners.preview import preview
+from siftune.curate.runners.run import OUTPUTS, run
 from siftune.curate.runners.run_folder import RUN_FILES
 from siftune.curate.runs.recipe import parse
 
