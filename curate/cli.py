@@ -31,6 +31,7 @@ from siftune.curate.files.outputs import check_name
 from siftune.curate.fit_cli import fit_quality, fit_weights
 from siftune.curate.judge_cli import judge, judges
 from siftune.curate.measure_cli import measure
+from siftune.curate.profile_cli import profile
 from siftune.curate.redact_cli import redact
 from siftune.curate.runners.run_folder import check_run
 
@@ -303,6 +304,7 @@ curate.add_command(fit_quality)
 curate.add_command(fit_weights)
 curate.add_command(judge)
 curate.add_command(judges)
+curate.add_command(profile)
 curate.add_command(redact)
 curate.add_command(measure)
 curate.add_command(methods)

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from siftune import losses, rewards, scorers, selectors, train
     from siftune.components import loss, reward, scorer, selector
     from siftune.curate.core.errors import DataError, LockedError, SiftuneError, UsageError
+    from siftune.curate.profiling.profile import Profile
     from siftune.finetune.core.types import EvalResult, TrainResult
+    from siftune.profiles import profile
     from siftune.recipes import PipelineRun, run
     from siftune.results import Explanation, agree, explain, measure, report
     from siftune.rows import (
@@ -57,6 +59,7 @@ __all__ = [
     "Explanation",
     "LockedError",
     "PipelineRun",
+    "Profile",
     "Rows",
     "SiftuneError",
     "TrainResult",
@@ -74,6 +77,7 @@ __all__ = [
     "losses",
     "measure",
     "open_run",
+    "profile",
     "read",
     "report",
     "reward",
@@ -93,7 +97,9 @@ __all__ = [
 _PLACES: Final = {
     "components": ("loss", "reward", "scorer", "selector"),
     "curate.core.errors": ("DataError", "LockedError", "SiftuneError", "UsageError"),
+    "curate.profiling.profile": ("Profile",),
     "finetune.core.types": ("EvalResult", "TrainResult"),
+    "profiles": ("profile",),
     "recipes": ("PipelineRun", "run"),
     "results": ("Explanation", "agree", "explain", "measure", "report"),
     "rows": (

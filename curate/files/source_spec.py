@@ -155,7 +155,16 @@ INPUTS: Final = frozenset(
         *("source", "sources", "rows", "pairs", "prompts", "text", "run", "recipe"),
         *("base", "model", "ref_model", "critic_model", "reference", "reward", "tokenizer"),
         *("eval_rows", "ptx_rows", "against", "index", "judge", "judges", "panel"),
-        *("embedder", "more_models", "judged", "gold", "calibration", "weights"),
+        *(
+            "quality",
+            "toxicity",
+            "embedder",
+            "more_models",
+            "judged",
+            "gold",
+            "calibration",
+            "weights",
+        ),
     }
 )
 """Names of options, arguments and recipe keys whose values may be paths that are read."""

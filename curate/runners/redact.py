@@ -16,7 +16,7 @@ from siftune.curate.core.types import Row
 from siftune.curate.rows.convert import content_digest
 from siftune.curate.text.personal_data import find_personal_data
 
-__all__ = ["Redacted", "redact"]
+__all__ = ["Redacted", "redact", "without_spans"]
 
 _JSON_TEXT: Final = "tool_calls"
 _Spans: TypeAlias = Sequence[tuple[int, int, str]]
@@ -99,7 +99,7 @@ def _change(
         if text not in found:
             continue
         json_text = where.endswith(_JSON_TEXT) or where == "extra"
-        put(_in_json(text, kinds) if json_text else _replaced(text, found[text]))
+        put(_in_json(text, kinds) if json_text else without_spans(text, found[text]))
         spans += [
             {"field": where, "start": start, "end": end, "kind": name}
             for start, end, name in found[text]
@@ -115,7 +115,8 @@ def _change(
     }
 
 
-def _replaced(text: str, spans: _Spans) -> str:
+def without_spans(text: str, spans: _Spans) -> str:
+    """The text with each piece of it (start, end, kind) replaced by its kind in brackets."""
     parts, at = [], 0
     for start, end, name in spans:
         parts += [text[at:start], f"[{name.upper()}]"]
@@ -142,4 +143,4 @@ def _value(value: Any, kinds: Sequence[str]) -> Any:
         except ValueError:
             pass
     spans = find_personal_data(pl.Series([text]), kinds).drop("row").rows()
-    return _replaced(text, spans) if spans else value
+    return without_spans(text, spans) if spans else value

@@ -16,6 +16,7 @@ from siftune.curate.core.errors import UsageError, reading
 from siftune.curate.files.atomic import read_json
 from siftune.curate.files.output_marker import generator_tag
 from siftune.curate.files.outputs import check_page, whole_page
+from siftune.curate.profiling.pages import as_html
 from siftune.finetune.core.intervals import as_text
 from siftune.finetune.models.loading import read_facts
 from siftune.finetune.runs.summary import WORDS
@@ -69,9 +70,10 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         "models": [_model(*folders, charts) for folders in _models(run)],
         "arms": _arms(run, charts),
         "comparison": _compared(run),
+        "profile": _profile(run),
         **_judged(run, charts),
     }
-    if not content["selections"] and not content["models"]:
+    if not (content["selections"] or content["models"] or content["profile"]):
         raise UsageError(f"{run} holds no finished run: expected manifest.json of a run in it")
     content["words"] = WORDS
     with reading(run):
@@ -234,6 +236,15 @@ def _judged(run: Path, charts: _Charts) -> dict[str, Any]:
             "drift": drift,
             "bias_names": [x for x in BIASES.values() if any(x in one["biases"] for one in steps)],
         }
+
+
+def _profile(run: Path) -> str | None:
+    """The profile of a folder of `siftune curate profile`, as HTML."""
+    path = run / "profile.json"
+    with reading(path):
+        facts = _optional_json(path)
+        ours = isinstance(facts, dict) and {"formats", "not_looked_at", "cost"} <= facts.keys()
+        return as_html(facts) if ours else None
 
 
 def _compared(run: Path) -> dict[str, Any] | None:

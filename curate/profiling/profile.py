@@ -1,0 +1,285 @@
+"""Profile of a source: its rows are read, looked at part by part, and each part is timed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import ProgressReporter
+from siftune.curate.core.registry import build
+from siftune.curate.dedup.reference_rows import reference_schema
+from siftune.curate.io.ingest import ingest
+from siftune.curate.profiling import looks, sampled_looks
+from siftune.curate.profiling.pages import as_html, as_text
+from siftune.curate.profiling.scoring import Asked, Count, NotLookedError
+from siftune.curate.rows.table import Table
+from siftune.curate.runners.forecast import source_rows
+from siftune.curate.runners.run_folder import spool_streams
+from siftune.curate.runs.recipe import Recipe
+from siftune.curate.runs.stage_store import measured
+
+__all__ = ["Cost", "Profile", "forecast_profile", "profile"]
+
+_Look: TypeAlias = Callable[[Table, Asked, Count], Any]
+
+_LOOKS: Final[Mapping[str, _Look]] = {
+    "sources": looks.sources,
+    "conversations": looks.conversations,
+    "tasks": looks.tasks,
+    "lengths": looks.lengths,
+    "languages": looks.languages,
+    "duplicates": looks.duplicates,
+    "leaks": looks.leaks,
+    "personal_data": looks.personal_data,
+    "flags": looks.flags,
+    "pairs": sampled_looks.pairs,
+    "quality": sampled_looks.quality,
+    "toxicity": sampled_looks.toxicity,
+    "clusters": sampled_looks.clusters,
+}
+_SAMPLED: Final[Mapping[str, int]] = {
+    "pairs": 512,
+    "quality": 256,
+    "toxicity": 256,
+    "clusters": 256,
+}
+"""Parts that look at a sample, and the most rows of it that a forecast is timed on."""
+_EXTRAS: Final = ("languages", "clusters")  # by packages that may be missing
+_TRIALS: Final = (512, 2_048)  # rows that a forecast is timed on, the more of ten times as many
+_FEW: Final = 32  # rows of a trial that shows what does not depend on their number
+_SPREAD: Final = (0.7, 1.5)  # of a rate: other rows may differ, and so may the load of the machine
+_MEMORY: Final = 6.0  # bytes at the peak for each byte of the rows as they are read
+_BUSY: Final = 20_000  # rows from which on a forecast is printed before the profile
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is in a set of rows, as plain values; printed as text, in a notebook as HTML."""
+
+    facts: Mapping[str, Any] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain values, that JSON can hold."""
+        return dict(orjson.loads(orjson.dumps(self.facts)))
+
+    def __str__(self) -> str:
+        return as_text(self.facts)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return as_html(self.facts)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds of each part of a profile, and the memory at its peak, before it is made."""
+
+    rows: int
+    counted: bool
+    trial: int
+    seconds: Mapping[str, float]
+    peak_mb: float
+
+    def __str__(self) -> str:
+        about = "" if self.counted else "about "
+        lines = [f"  {name:<20} about {one:,.1f} CPU s" for name, one in self.seconds.items()]
+        low, high = (sum(self.seconds.values()) * one for one in _SPREAD)
+        head = f"{about}{self.rows:,} rows, timed on the first {self.trial:,}"
+        total = f"{low:,.0f} to {high:,.0f} CPU s, about {self.peak_mb:,.0f} MB of memory"
+        return "\n".join([head, *lines, f"  {'in all':<20} {total}"])
+
+
+def profile(
+    recipe: Recipe, asked: Asked, progress: ProgressReporter, forecast: bool = False
+) -> Profile:
+    """The profile of the rows of a recipe without stages.
+
+    With ``forecast`` its cost is printed first where there are many rows.
+
+    Raises:
+        UsageError: an option is wrong, such as a folder that has no head.
+        DataError: a source or a benchmark file cannot be read.
+    """
+    _check(asked)
+    clock: dict[str, dict[str, float]] = {}
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        recipe = spool_streams(recipe, place)
+        rows = source_rows(recipe)
+        if forecast and rows.count >= _BUSY:
+            progress(str(forecast_profile(recipe, asked)))
+        with measured(clock.setdefault("reading", {})):
+            table, facts = _read(
+                recipe, place, lambda done: progress.count("reading", done, rows.count)
+            )
+        facts["not_looked_at"] = []
+        for name, look in _LOOKS.items():
+            progress(f"profile: {name}")
+            with measured(clock.setdefault(name, {})):
+                _look(name, look, table, asked, _counting(progress, name, table, asked), facts)
+    facts["cost"] = {
+        "cpu_seconds": {name: one["cpu_seconds"] for name, one in clock.items()},
+        "seconds": round(sum(one["seconds"] for one in clock.values()), 1),
+        "peak_mb": max(one["peak_mb"] for one in clock.values()),
+        "peak_mb_of": {name: one["peak_mb"] for name, one in clock.items()},
+    }
+    return Profile(facts)
+
+
+def _check(asked: Asked) -> None:
+    """Read the heads and the beginnings of benchmark files before anything else is done."""
+    for against in asked.against:
+        reference_schema(against)
+    given = {"fitted_quality": asked.quality, "toxicity": asked.toxicity}
+    for name, model in given.items():
+        if model is not None:
+            build("curate.scorers", name, {"model": model}).describe()
+    if asked.label is not None and asked.toxicity is None:
+        raise UsageError("label is the toxic class of a classifier: name that too (toxicity)")
+    if asked.tokenizer is not None:
+        build("curate.scorers", "length", {"tokenizer": asked.tokenizer}).describe()
+
+
+def _read(recipe: Recipe, folder: Path, count: Count) -> tuple[Table, dict[str, Any]]:
+    got = ingest(
+        recipe.source,
+        folder,
+        format=recipe.format,
+        mapping=recipe.map,
+        limit=recipe.limit,
+        progress=count,
+        given=recipe.given,
+        pairs=recipe.pairs,
+    )
+    path = folder / "rows.parquet"
+    height = pq.read_metadata(path).num_rows
+    facts = {
+        "data": list(recipe.source),
+        "kind": got.kind,
+        "formats": sorted(set(map(str, got.format.values()))),
+        "rows": height,
+        "records": got.rows_in,
+        "quarantined": _quarantined(folder / "quarantine.jsonl"),
+    }
+    return Table(path, got.kind, height, np.arange(height)), facts  # type: ignore[arg-type]
+
+
+def _quarantined(path: Path) -> list[dict[str, Any]]:
+    """Records that gave no row by reason, the commonest first, with the place of the first."""
+    reasons: dict[str, dict[str, Any]] = {}
+    with path.open("rb") as lines:
+        for line in map(orjson.loads, lines):
+            unit = "line" if "line" in line else "row"
+            first = f"{line['source']}, {unit} {line[unit]}"
+            known = reasons.setdefault(
+                line["reason"], {"reason": line["reason"], "records": 0, "first": first}
+            )
+            known["records"] += 1
+    return sorted(reasons.values(), key=lambda one: -one["records"])
+
+
+def _look(
+    name: str, look: _Look, table: Table, asked: Asked, count: Count, facts: dict[str, Any]
+) -> None:
+    """Add what one part finds, or why it is left out."""
+    try:
+        if not table.height:
+            raise NotLookedError("there are no rows")
+        facts[name] = look(table, asked, count)
+    except NotLookedError as why:
+        if name != "pairs":  # nothing is missing of rows that are no pairs
+            facts["not_looked_at"].append({"part": name, "why": str(why)})
+    except UsageError as error:
+        if name not in _EXTRAS or (name == "clusters" and asked.model is not None):
+            raise
+        facts["not_looked_at"].append({"part": name, "why": str(error)})
+
+
+def _counting(progress: ProgressReporter, name: str, table: Table, asked: Asked) -> Count:
+    sampled = name in _SAMPLED and name != "pairs"  # of which lengths are those of all
+    total = min(table.height, asked.sample) if sampled else table.height
+    return lambda done: progress.count(name, min(done, total), total)
+
+
+def forecast_profile(recipe: Recipe, asked: Asked) -> Cost:
+    """Time and memory of a profile, by profiles of a few of the first rows."""
+    _check(asked)
+    with TemporaryDirectory() as folder:
+        recipe = spool_streams(recipe, Path(folder))
+        rows = source_rows(recipe)
+        most = _TRIALS[rows.count >= 10 * _TRIALS[1]]
+        sizes = (_FEW, _FEW, min(most, rows.count))
+        first, small, large = (
+            _timed(recipe, asked, size, Path(folder) / str(at)) for at, size in enumerate(sizes)
+        )
+    seconds = {
+        name: max(
+            0.0, first.seconds.get(name, 0.0) - small.seconds.get(name, 0.0)
+        )  # loading of code and models
+        + _scaled(
+            name, small, large, min(rows.count, asked.sample) if name in _SAMPLED else rows.count
+        )
+        for name in large.seconds
+    }
+    held = large.size / max(large.rows, 1) * rows.count * _MEMORY / 2**20
+    return Cost(rows.count, rows.counted, large.rows, seconds, _resident_mb() + held)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """CPU seconds of each part on ``rows`` rows, and the size of these in bytes."""
+
+    seconds: Mapping[str, float]
+    rows: int
+    size: int
+
+    def looked_at(self, name: str) -> int:
+        """The number of rows that a part looked at."""
+        return min(self.rows, _SAMPLED.get(name, self.rows))
+
+
+def _scaled(name: str, small: _Trial, large: _Trial, rows: int) -> float:
+    """CPU seconds of a part for so many rows, by the difference of two trials per row."""
+    few, many = small.looked_at(name), large.looked_at(name)
+    before, after = small.seconds.get(name, 0.0), large.seconds[name]
+    if many <= few or after <= before:
+        return after / max(many, 1) * rows
+    rate = (after - before) / (many - few)
+    return max(0.0, before - rate * few) + rate * rows
+
+
+def _timed(recipe: Recipe, asked: Asked, rows: int, folder: Path) -> _Trial:
+    folder.mkdir()
+    clock: dict[str, dict[str, float]] = {}
+    limit = rows if recipe.limit is None else min(rows, recipe.limit)
+    with measured(clock.setdefault("reading", {})):
+        table, facts = _read(replace(recipe, limit=limit), folder, _no_count)
+    facts["not_looked_at"] = []
+    for name, look in _LOOKS.items():
+        few = replace(asked, sample=min(asked.sample, _SAMPLED.get(name, rows)))
+        with measured(clock.setdefault(name, {})):
+            _look(name, look, table, few, _no_count, facts)
+    took = {name: one["cpu_seconds"] for name, one in clock.items() if name in {*facts, "reading"}}
+    return _Trial(took, table.height, (folder / "rows.parquet").stat().st_size)
+
+
+def _no_count(done: int) -> None:
+    """Receive a count and drop it."""
+
+
+def _resident_mb() -> float:
+    """Memory of this process now, which has loaded what a profile needs; 0 where unknown."""
+    status = Path("/proc/self/statm")
+    if not status.is_file():
+        return 0.0
+    return int(status.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

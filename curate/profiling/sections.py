@@ -1,0 +1,384 @@
+"""Sections of a profile: its figures as sentences and tables, for text and HTML alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+__all__ = ["Listing", "Section", "headline", "sections_of"]
+
+_MOST_FIELDS: Final = 12
+_MOST_LANGUAGES: Final = 12
+_MOST_VALUES: Final = 4
+_RARE: Final = 0.001
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table; ``bars`` are shares of 1 that HTML draws behind the last column."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    bars: Sequence[float] = ()
+    numbers: int = 1  # the last columns, which hold numbers
+
+
+@dataclass(frozen=True)
+class Section:
+    """A title, sentences, and tables."""
+
+    title: str
+    sentences: Sequence[str] = ()
+    listings: Sequence[Listing] = ()
+
+
+def headline(facts: Mapping[str, Any]) -> str:
+    """Rows, their kind and format, and records that could not be read."""
+    aside = sum(one["records"] for one in facts["quarantined"])
+    text = f"{_n(facts['rows'])} {facts['kind']} rows of {_n(facts['records'])} records"
+    return f"{text} (format {', '.join(facts['formats'])}), {_n(aside)} quarantined"
+
+
+def sections_of(facts: Mapping[str, Any]) -> list[Section]:
+    """The sections of a profile, in the order in which they are read."""
+    found = [make(facts) for name, make in _SECTIONS.items() if facts.get(name)]
+    return [one for one in found if one.sentences or one.listings]
+
+
+def _n(number: float) -> str:
+    return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.4g}"
+
+
+def _share(part: float, whole: float) -> str:
+    """A share in percent, with a digit more where it is small.
+
+    >>> _share(1, 3), _share(1, 3_000), _share(0, 5), _share(1, 1)
+    ('33.3 %', '0.03 %', '0 %', '100 %')
+    """
+    if not whole or part in (0, whole):
+        return "100 %" if part and part == whole else "0 %"
+    value = 100 * part / whole
+    return f"{value:.1f} %" if value >= 1 else f"{value:.2g} %"
+
+
+def _of(part: float, whole: float) -> str:
+    return f"{_n(part)} ({_share(part, whole)})"
+
+
+def _quarantine(facts: Mapping[str, Any]) -> Section:
+    listed = facts["quarantined"]
+    rows = [(one["reason"], one["first"], _n(one["records"])) for one in listed]
+    return Section(
+        "Records that could not be read",
+        ["`siftune curate ingest` writes each with its reason to quarantine.jsonl."],
+        [Listing(("reason", "first", "records"), rows)],
+    )
+
+
+def _sources(facts: Mapping[str, Any]) -> Section:
+    found, whole = facts["sources"], facts["rows"]
+    rows = [(one["source"], _of(one["rows"], whole)) for one in found["sources"]]
+    listings = [Listing(("source", "rows"), rows, [x["rows"] / whole for x in found["sources"]])]
+    fields = [
+        (
+            one["field"],
+            _values(one),
+            f"{'over ' if one['more_than_counted'] else ''}{_n(one['distinct'])}",
+            _of(one["rows"], whole),
+        )
+        for one in found["fields"][:_MOST_FIELDS]
+    ]
+    if fields:
+        names = ("field beside the content", "commonest values", "distinct", "rows")
+        listings.append(Listing(names, fields, numbers=2))
+    more = found["distinct"] - len(found["sources"])
+    return Section("Sources", [f"and {_n(more)} more sources"] if more else [], listings)
+
+
+def _values(field: Mapping[str, Any]) -> str:
+    named = [f"{one['value']} {_n(one['rows'])}" for one in field["values"][:_MOST_VALUES]]
+    more = len(field["values"]) - len(named)
+    return ", ".join([*named, *([f"{more} more"] if more else [])])
+
+
+def _conversations(facts: Mapping[str, Any]) -> Section:
+    found, whole = facts["conversations"], facts["rows"]
+    turns = found["turns"]
+    sentences = [
+        f"turns of a {found['turns_of']}: {_n(turns['min'])} to {_n(turns['max'])}, "
+        f"median {_n(turns['median'])}"
+    ]
+    counted = {
+        "with_system_prompt": "with a system prompt",
+        "with_tools": "with tool calls",
+        "several_answers": "with several answers",
+        "without_answer": "without an answer",
+        "labelled_good": "labelled as good",
+        "labelled_bad": "labelled as bad",
+    }
+    named = [f"{text}: {_of(found[key], whole)}" for key, text in counted.items() if found.get(key)]
+    if (answers := found.get("answers_of_a_prompt")) is not None:
+        sentences.append(
+            f"answers of a prompt: {_n(answers['min'])} to {_n(answers['max'])}, "
+            f"mean {answers['mean']:.3g}"
+        )
+    return Section("Conversations", [*sentences, *(["; ".join(named)] if named else [])])
+
+
+def _tasks(facts: Mapping[str, Any]) -> Section:
+    found = facts["tasks"]
+    whole = found["prompts"]
+    names = {
+        "question": "questions",
+        "with_numbers": "with a digit",
+        "several_lines": "of several lines",
+        "with_code": "with fenced code",
+    }
+    forms = "; ".join(f"{text}: {_of(found['forms'][key], whole)}" for key, text in names.items())
+    distinct = f"{_n(found['distinct_prompts'])} distinct prompts of {_n(whole)}"
+    rows = [(one["word"], _of(one["rows"], whole)) for one in found["openings"]]
+    bars = [one["rows"] / max(whole, 1) for one in found["openings"]]
+    more = f"{_n(found['other_openings'])} other first words"
+    return Section(
+        "Tasks: how prompts begin",
+        [distinct, forms, *([more] if found["other_openings"] else [])],
+        [Listing(("first word", "prompts"), rows, bars)],
+    )
+
+
+def _clusters(facts: Mapping[str, Any]) -> Section:
+    found = facts["clusters"]
+    whole = found["rows"]
+    rows = [
+        (
+            ", ".join(one["words"]),
+            "\n".join(f"[{row['id']}] {row['text']}" for row in one["nearest"]),
+            _of(one["rows"], whole),
+        )
+        for one in found["clusters"]
+    ]
+    return Section(
+        "Topics: clusters of embeddings",
+        [f"{len(rows)} clusters of the {found['of']} of {_n(whole)} rows, drawn by the seed"],
+        [
+            Listing(
+                ("typical words", "rows nearest to the centre", "rows"),
+                rows,
+                [one["rows"] / max(whole, 1) for one in found["clusters"]],
+            )
+        ],
+    )
+
+
+def _lengths(facts: Mapping[str, Any]) -> Section:
+    names = ("mean", "min", "p5", "median", "p95", "max", "sum")
+    rows = [
+        (f"{side}, {unit}", *(_n(round(figures[name])) for name in names))
+        for side, units in facts["lengths"].items()
+        for unit, figures in units.items()
+    ]
+    return Section("Lengths", [], [Listing(("text", *names), rows, numbers=len(names))])
+
+
+def _languages(facts: Mapping[str, Any]) -> Section:
+    found = facts["languages"]
+    whole, listed = found["texts"], found["languages"]
+    first = [one for one in listed if one["texts"] / whole >= _RARE][:_MOST_LANGUAGES]
+    rest = listed[len(first) :]
+    sentences = [f"in no language (fewer than 20 letters of prose): {_of(found['without'], whole)}"]
+    if rest:
+        number = sum(one["texts"] for one in rest)
+        sentences.append(
+            f"{len(rest)} more languages in {_of(number, whole)}: so few are most often mistakes"
+        )
+    rows = [(one["code"], _of(one["texts"], whole)) for one in first]
+    bars = [one["texts"] / whole for one in first]
+    return Section("Languages", sentences, [Listing(("language", "rows"), rows, bars)])
+
+
+def _duplicates(facts: Mapping[str, Any]) -> Section:
+    found, whole = facts["duplicates"], facts["rows"]
+    kinds = {
+        "exact": ("equal content", "dedup exact"),
+        "normalised": (
+            "equal but for case, punctuation and spaces",
+            "dedup exact --normalise words",
+        ),
+        "near": ("near-duplicates", "dedup minhash"),
+    }
+    rows = [
+        (text, f"siftune curate {command}" if found[key] else "", _of(found[key], whole))
+        for key, (text, command) in kinds.items()
+    ]
+    sentences = [f"{_of(found['distinct'], whole)} rows are left without copies"]
+    if "repeated_prompts" in found:
+        sentences.append(
+            f"rows whose prompt another row has too (words alone): "
+            f"{_of(found['repeated_prompts'], whole)}"
+        )
+    largest = [(one["text"], one["id"], _n(one["rows"])) for one in found["groups"]]
+    listings = [Listing(("copies that could be dropped", "by", "rows"), rows)]
+    if largest:
+        listings.append(Listing(("largest groups of copies", "row", "copies"), largest))
+    return Section("Duplicates", sentences, listings)
+
+
+def _leaks(facts: Mapping[str, Any]) -> Section:
+    rows, examples = [], []
+    for one in facts["leaks"]:
+        unit = "rows" if "rows" in one else "texts"
+        rows.append(
+            (
+                one["against"],
+                f"{_of(one['items_found'], one['items'])} of {_n(one['items'])}",
+                f"{_of(one[unit], facts['rows'])}" if unit == "rows" else _n(one[unit]),
+            )
+        )
+        examples += [
+            (each.get("id", ""), each["item"], f"{each['overlap']:.2f}") for each in one["examples"]
+        ]
+    sentences = [
+        f"a row leaks an item where it has {facts['leaks'][0]['threshold']} or more of its words "
+        "in shared n-grams, in the prompt or the answer; paraphrases are not found"
+    ]
+    listings = [Listing(("benchmark", "items found", "rows that leak"), rows, numbers=2)]
+    if examples:
+        listings.append(Listing(("row", "item", "overlap"), examples))
+    return Section("Leaks of benchmarks", sentences, listings)
+
+
+def _personal_data(facts: Mapping[str, Any]) -> Section:
+    found = facts["personal_data"]
+    whole = facts["rows"]
+    texts = [
+        f"{side}: {_of(one['pii'], whole)} with personal data, {_of(one['secrets'], whole)} "
+        "with secrets"
+        for side, one in found["texts"].items()
+    ]
+    sides = list(found["texts"])
+    rows = [
+        (one["scorer"], one["flag"], *(_n(one[side]) for side in sides)) for one in found["kinds"]
+    ]
+    names = ("found by", "kind", *(f"texts ({side})" for side in sides))
+    listings = [Listing(names, rows, numbers=len(sides))] if rows else []
+    act = ["`siftune curate redact` replaces them by their kinds"] if rows else []
+    return Section("Personal data and secrets", [*texts, *act], listings)
+
+
+def _flags(facts: Mapping[str, Any]) -> Section:
+    found = facts["flags"]
+    sides = list(found["texts"])
+    rows = []
+    for one in found["flags"]:
+        mild = one["flag"] in found["harmless"][one["scorer"]]
+        of = [_of(one[side], found["texts"][side]) for side in sides]
+        rows.append((one["scorer"], one["flag"] + (" (no fault of itself)" if mild else ""), *of))
+    names = ("scorer", "flag", *(f"texts ({side})" for side in sides))
+    code = ", ".join(
+        f"{'' if side == 'answer' else f'{side} '}answers with lines of code: "
+        f"{_of(number, found['texts'][side])}"
+        for side, number in found["code"].items()
+    )
+    return Section(
+        "Flags: refusals, faults and odd texts",
+        [code] if code else [],
+        [Listing(names, rows, numbers=len(sides))] if rows else [],
+    )
+
+
+def _pairs(facts: Mapping[str, Any]) -> Section:
+    found = facts["pairs"]
+    some = found["sample"]
+    wins, whole = found["longer_wins"], found["pairs"]
+    sentences = [f"{_n(whole)} pairs of {_n(found['prompts'])} prompts"]
+    if wins is not None:
+        ends = f" ({100 * wins['low']:.1f} … {100 * wins['high']:.1f})" if "low" in wins else ""
+        sentences.append(
+            f"the longer answer is the chosen one in {100 * wins['value']:.1f} %{ends} of pairs "
+            f"of different lengths; equally long: {_of(found['equal_lengths'], whole)}"
+        )
+    sentences.append(
+        f"labels that contradict others: {_of(found['contradicted'], whole)}, "
+        f"on a cycle {_n(found['cycle'])}, chosen and rejected the same {_n(found['within'])}"
+    )
+    texts = {
+        "equal": "equal answers",
+        "both_refuse": "both refuse",
+        "prompt_in_chosen": "the prompt is inside the chosen answer",
+        "prompt_in_rejected": "the prompt is inside the rejected answer",
+    }
+    named = [f"{text} {_of(some[key], some['pairs'])}" for key, text in texts.items()]
+    sentences.append(f"of {_n(some['pairs'])} drawn pairs: {', '.join(named)}")
+    if some["labels_judged"]:
+        sentences.append(
+            f"labels that the other pairs make improbable (label_noise): "
+            f"{_of(some['labels_suspect'], some['labels_judged'])}; at equal length "
+            f"{_of(some['labels_improbable_at_equal_length'], some['labels_judged'])}"
+        )
+    elif some["labels_not_judged"]:
+        sentences.append(f"label noise: {some['labels_not_judged']}")
+    return Section("Pairs", sentences)
+
+
+def _quality(facts: Mapping[str, Any]) -> Section:
+    found = facts["quality"]
+    names = ("mean", "p5", "median", "p95")
+    rows = [
+        (side, *(f"{one[name]:.3g}" for name in names))
+        for side, one in found["by_side"].items()
+        if one is not None
+    ]
+    sentences = [f"of {_n(found['rows'])} drawn rows, by the fitted head"]
+    if found.get("chosen_is_better") is not None:
+        sentences.append(f"the chosen answer has more in {100 * found['chosen_is_better']:.1f} %")
+    return Section("Quality", sentences, [Listing(("text", *names), rows, numbers=len(names))])
+
+
+def _toxicity(facts: Mapping[str, Any]) -> Section:
+    found = facts["toxicity"]
+    rows = [
+        (side, _of(one["toxic"], one["scores"]["texts"]))
+        for side, one in found["by_side"].items()
+        if one["scores"] is not None
+    ]
+    sentences = [f"of {_n(found['rows'])} drawn rows, from a probability of one half on"]
+    return Section("Toxicity", sentences, [Listing(("text", "toxic"), rows)])
+
+
+def _missing(facts: Mapping[str, Any]) -> Section:
+    return Section("Not looked at", [f"{x['part']}: {x['why']}" for x in facts["not_looked_at"]])
+
+
+def _cost(facts: Mapping[str, Any]) -> Section:
+    cost = facts["cost"]
+    parts = sorted(cost["cpu_seconds"].items(), key=lambda one: -one[1])
+    named = ", ".join(f"{name} {took:.1f}" for name, took in parts if took >= 0.05)
+    total = sum(cost["cpu_seconds"].values())
+    return Section(
+        "Cost",
+        [
+            f"{total:.1f} CPU s in {cost['seconds']:.1f} s, at the peak {cost['peak_mb']:,.0f} MB",
+            f"CPU s of each part: {named}",
+        ],
+    )
+
+
+_SECTIONS: Final[Mapping[str, Callable[[Mapping[str, Any]], Section]]] = {
+    "quarantined": _quarantine,
+    "sources": _sources,
+    "conversations": _conversations,
+    "tasks": _tasks,
+    "clusters": _clusters,
+    "languages": _languages,
+    "lengths": _lengths,
+    "duplicates": _duplicates,
+    "leaks": _leaks,
+    "personal_data": _personal_data,
+    "flags": _flags,
+    "pairs": _pairs,
+    "quality": _quality,
+    "toxicity": _toxicity,
+    "not_looked_at": _missing,
+    "cost": _cost,
+}
