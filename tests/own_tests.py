@@ -1,8 +1,9 @@
 """What a component's own test file, ``test_NAME.py``, gives the tests that every component passes.
 
 Literals at its top level, so nothing is imported: ``OPTIONS``, a list of options to try, for a
-component that needs some; ``NO_PATHS``, its options that are texts and name no file; ``BUGS``,
-pairs of a loss's text and what a bug would have in its place.
+component that needs some; ``SLOW_CONTRACTS``, true for one that trains a model in each of these
+tests; ``NO_PATHS``, its options that are texts and name no file; ``BUGS``, pairs of a loss's text
+and what a bug would have in its place.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["bugs_of", "files_of", "no_paths_of", "options_of"]
+import pytest
+
+__all__ = ["bugs_of", "files_of", "marks_of", "no_paths_of", "options_of"]
 
 TESTS = Path(__file__).parent
 
@@ -27,6 +30,11 @@ def options_of(name: str) -> Sequence[dict[str, Any]]:
 def no_paths_of(name: str) -> set[str]:
     """Options that are texts and never the path of a file."""
     return set(_constant(name, "NO_PATHS") or ())
+
+
+def marks_of(name: str) -> Sequence[pytest.MarkDecorator]:
+    """Marks of the contracts of a component: ``slow`` where its file has ``SLOW_CONTRACTS``."""
+    return [pytest.mark.slow] if _constant(name, "SLOW_CONTRACTS") else []
 
 
 def bugs_of(name: str) -> Sequence[tuple[str, str]]:

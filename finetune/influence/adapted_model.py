@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from siftune.curate.files.atomic import digest_of
 from siftune.curate.text.language_model import TokenRow
 from siftune.finetune.losses.pair.dpo import DPO
 from siftune.finetune.losses.types import PairLogps
@@ -18,7 +19,7 @@ from siftune.finetune.models.lora import with_adapter
 from siftune.finetune.scoring.logps import check_head, score_answers
 from siftune.finetune.scoring.reference import without_dropout
 
-__all__ = ["AdaptedModel", "Row", "flat_gradient", "logps_of", "row_key"]
+__all__ = ["AdaptedModel", "Row", "flat_gradient", "logps_of", "row_key", "rows_digest"]
 
 Row: TypeAlias = tuple[TokenRow, ...]
 """One answer after its prompt, or the chosen and the rejected answer of a pair."""
@@ -27,6 +28,11 @@ Row: TypeAlias = tuple[TokenRow, ...]
 def row_key(row: Row) -> bytes:
     """Hash of what the model is given of a row."""
     return b"".join(each.key for each in row)
+
+
+def rows_digest(rows: Iterable[Row], *more: str) -> str:
+    """Hash of rows in their order, and of texts."""
+    return digest_of([row_key(row).hex() for row in rows] + list(more))
 
 
 def logps_of(model: Any, row: TokenRow) -> Tensor:

@@ -21,12 +21,18 @@ from siftune.curate.core.progress import report_progress
 from siftune.curate.core.ranges import Count, Positive, PositiveShare, check_ranges
 from siftune.curate.core.schema import kind_of
 from siftune.curate.dedup.reference_rows import check_against, reference_rows
-from siftune.curate.files.atomic import atomic_write, digest_of, make_folder
+from siftune.curate.files.atomic import atomic_write, make_folder
 from siftune.curate.files.source_spec import SourceOption, SourceSpec
 from siftune.curate.lm.reference_chats import reference_chats
 from siftune.curate.rows.columns import groups
-from siftune.finetune.influence.adapted_model import AdaptedModel, Row, row_key
-from siftune.finetune.influence.lora_training import Checkpoint, LoraTraining, pairs_of
+from siftune.finetune.influence.adapted_model import AdaptedModel, Row, row_key, rows_digest
+from siftune.finetune.influence.lora_training import (
+    Checkpoint,
+    LoraTraining,
+    answers_of,
+    none_fits,
+    pairs_of,
+)
 from siftune.finetune.influence.projection import Projection
 
 __all__ = ["Influence", "Projected"]
@@ -88,10 +94,7 @@ class Influence(LoraTraining):
 
     def _each(self, table: pl.DataFrame) -> list[Row | None]:
         """What the model is given of each row; None where there is no answer or it is too long."""
-        if self.loss == "dpo":
-            return pairs_of(self, table)
-        rows = self._tokens.after_prompt(table["messages"])
-        return [None if row is None else (row,) for row in rows]
+        return pairs_of(self, table) if self.loss == "dpo" else answers_of(self, table)
 
     def _over_rows(
         self, table: pl.DataFrame, score: Callable[[_Gradients, Sequence[Row]], Floats]
@@ -133,10 +136,7 @@ class Influence(LoraTraining):
         named = groups(table, self.subtask).to_list() if self.subtask else [None] * len(rows)
         known = [(row, name) for row, name in zip(rows, named, strict=True) if row is not None]
         if not known:
-            raise DataError(
-                f"{self._name}: against: {path}: no row has a prompt and an answer that fit the "
-                f"window of {self._lm.window:,} tokens"
-            )
+            raise none_fits(self, self._name, self.against)
         order = {name: at for at, name in enumerate(dict.fromkeys(name for _, name in known))}
         return [row for row, _ in known], [order[name] for _, name in known]
 
@@ -166,7 +166,7 @@ class _Gradients:
     def warm_up(self, rows: Sequence[Row]) -> list[tuple[Checkpoint, Path | None]]:
         """The checkpoints after each epoch, and the folder for the gradients at each."""
         some = self.options.drawn(rows)
-        asked = {"loss": self.options.loss, "beta": self.options.beta, "rows": _digest(some)}
+        asked = {"loss": self.options.loss, "beta": self.options.beta, "rows": rows_digest(some)}
         found = self.options.train(self.model, some, self.options.folder_of("adapter", **asked))
         width = self.project.width
         folders = [
@@ -205,7 +205,7 @@ class _Gradients:
         height = min(_ROWS, max(1, _BYTES // (4 * self.model.size)))
         for start in range(0, len(rows), height):
             block = rows[start : start + height]
-            path = folder and folder / f"{_digest(block, how)}.safetensors"
+            path = folder and folder / f"{rows_digest(block, how)}.safetensors"
             known = path and _read(path, self.model.weights)
             if not known:
                 known = self._projected(block, done)
@@ -224,10 +224,6 @@ class _Gradients:
 
 def _float(known: Projected) -> Projected:
     return Projected(known.units.double(), known.lengths)
-
-
-def _digest(rows: Sequence[Row], *more: str) -> str:
-    return digest_of([row_key(row).hex() for row in rows] + list(more))
 
 
 def _write(path: Path, known: Projected) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,17 +14,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from siftune.curate.core.errors import UsageError
+from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.progress import report_progress
 from siftune.curate.core.ranges import Count, Positive, Seed
 from siftune.curate.files.atomic import atomic_write, digest_of, make_folder
+from siftune.curate.files.source_spec import SourceOption, SourceSpec
 from siftune.curate.lm.answer_model import AnswerModel
 from siftune.curate.lm.answer_tokens import Template
 from siftune.finetune.influence.adam import AdamState
 from siftune.finetune.influence.adapted_model import AdaptedModel, Row
 from siftune.finetune.models.loading import DType
 
-__all__ = ["Checkpoint", "LoraTraining", "pairs_of", "rates"]
+__all__ = ["Checkpoint", "LoraTraining", "answers_of", "none_fits", "pairs_of", "rates"]
 
 _LAYOUT: Final = 1  # raise when a change here changes what is stored
 _TRAINING: Final = ("rank", "alpha", "lr", "epochs", "batch_size", "seed")
@@ -128,7 +129,7 @@ class LoraTraining(AnswerModel):
 
     def __getstate__(self) -> dict[str, Any]:
         """The options alone: a process that reads them loads its own models."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 def rates(steps: int) -> list[float]:
@@ -139,6 +140,20 @@ def rates(steps: int) -> list[float]:
     """
     rise = int(_RISE * steps)
     return [min((at + 1) / (rise + 1), (steps - at) / (steps - rise)) for at in range(steps)]
+
+
+def answers_of(scorer: LoraTraining, table: pl.DataFrame) -> list[Row | None]:
+    """The last answer of each conversation after its prompt; None where one cannot be read."""
+    rows = scorer._tokens.after_prompt(table["messages"])
+    return [None if row is None else (row,) for row in rows]
+
+
+def none_fits(scorer: LoraTraining, name: str, against: SourceOption) -> DataError:
+    """The error of target rows of which none can be trained on."""
+    return DataError(
+        f"{name}: against: {SourceSpec.of(against, 'against').path}: no row has a prompt and an "
+        f"answer that fit the window of {scorer._lm.window:,} tokens"
+    )
 
 
 def pairs_of(scorer: LoraTraining, table: pl.DataFrame) -> list[Row | None]:

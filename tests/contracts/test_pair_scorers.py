@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -14,7 +15,7 @@ from siftune.curate.core.schema import BASE, schema_of
 from siftune.curate.core.types import Scorer
 from siftune.curate.rows import conversation_views
 from siftune.curate.rows.chat import turn
-from tests.own_tests import options_of
+from tests.own_tests import marks_of, options_of
 
 _WORDS = (
     *("river", "stone", "cloud", "engine", "violin", "bread"),
@@ -29,12 +30,12 @@ def _is_of_pairs(name: str) -> bool:
 
 
 CASES = [
-    pytest.param(name, given, id=f"{name}-{at}")
+    pytest.param(name, given, id=f"{name}-{at}", marks=marks_of(name))
     for name in registry.names("curate.scorers")
     if _is_of_pairs(name) and not name.startswith("judge")
     for at, given in enumerate(options_of(name))
 ]
-every_scorer = pytest.mark.parametrize(("name", "given"), CASES)
+every_scorer = pytest.mark.parametrize(("name", "given"), CASES, indirect=["given"])
 
 
 def pairs() -> pl.DataFrame:
@@ -84,6 +85,12 @@ def pairs() -> pl.DataFrame:
         pl.Series("tags", [None if at % 11 == 3 else [f"t{at % 4}"] for at in range(height)]),
         pl.Series("votes", [["first", "second", "tie"][: at % 4] for at in range(height)]),
     )
+
+
+@pytest.fixture
+def given(request: pytest.FixtureRequest, tiny_model_dir: Path) -> dict[str, Any]:
+    options: dict[str, Any] = request.param
+    return {key: str(tiny_model_dir) if one == "LM" else one for key, one in options.items()}
 
 
 def made(name: str, given: dict[str, Any]) -> Scorer:

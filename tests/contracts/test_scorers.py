@@ -19,7 +19,7 @@ from siftune.curate.core.schema import BASE, CONTENT, Kind
 from siftune.curate.core.types import Scorer
 from siftune.curate.rows import conversation_views
 from siftune.curate.rows.chat import turn
-from tests.own_tests import options_of
+from tests.own_tests import marks_of, options_of
 from tests.tiny_models import quality_head, reward_model
 
 Conversation = list[dict[str, str | None]]
@@ -43,7 +43,7 @@ A new scorer has them in its own test file (`tests.own_tests`).
 """
 
 CASES = [
-    pytest.param(name, given, id=f"{name}-{i}")
+    pytest.param(name, given, id=f"{name}-{i}", marks=marks_of(name))
     for name in registry.names("curate.scorers")
     if "messages" in registry.declared("curate.scorers", name).get("content", ("messages",))
     for i, given in enumerate(OPTIONS.get(name) or options_of(name))

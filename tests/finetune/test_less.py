@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import polars as pl
 import pytest
 import torch
@@ -17,14 +16,13 @@ from click.testing import CliRunner
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.registry import build, code_of, described, find, names, source_of
-from siftune.curate.core.schema import TURNS
-from siftune.curate.rows.chat import turn
 from siftune.curate.text.language_model import TokenRow
 from siftune.finetune.influence.adam import AdamState
 from siftune.finetune.influence.adapted_model import AdaptedModel, flat_gradient
 from siftune.finetune.influence.projection import Projection
 from siftune.finetune.scorers.less import LESS
-from tests.curate.lm_reference import BOT, USER, table
+from tests.curate.lm_reference import table
+from tests.finetune.influence_rows import CHATS, PAIRS, TARGETS, jsonl, pairs_table
 
 NO_PATHS = ("subtask",)
 OPTIONS = [
@@ -39,41 +37,6 @@ OPTIONS = [
         "dimension": 32,
     }
 ]
-
-CHATS = [
-    [(USER, f"What is the {word}?"), (BOT, f"The {word} is {text}")]
-    for word, text in (
-        ("cat", "on the mat."),
-        ("sea", "blue and good, yes."),
-        ("king", "bad."),
-        ("colour", "red"),
-        ("capital", "Paris, Paris"),
-    )
-]
-TARGETS = [
-    {"prompt": "Name a colour.", "completion": "Blue is a colour.", "task": "colour"},
-    {"prompt": "Say hello.", "completion": "Hello, king!", "task": "hello"},
-    {"prompt": "Name another colour.", "completion": "Red.", "task": "colour"},
-]
-PAIRS = [
-    {"prompt": f"Name a {word}.", "chosen": f"The {word}.", "rejected": text}
-    for word, text in (("cat", "No."), ("king", "I am bad, yes."), ("sea", "Two plus two"))
-]
-
-
-def jsonl(path: Path, rows: list[Any]) -> Path:
-    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
-    return path
-
-
-def pairs_table(rows: list[dict[str, str]]) -> pl.DataFrame:
-    sides = {"prompt": USER, "chosen": BOT, "rejected": BOT}
-    return pl.DataFrame(
-        {
-            side: pl.Series([[turn(role, row[side])] for row in rows], dtype=TURNS)
-            for side, role in sides.items()
-        }
-    )
 
 
 def made(model: Path, target: Path, **options: Any) -> LESS:

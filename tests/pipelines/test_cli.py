@@ -224,7 +224,10 @@ _REQUIRED = {
     **dict.fromkeys(("judge_pairwise", "judge_ranking"), ("--judge", "MODEL")),
     "classifier": ("--model", "CLASSIFIER"), "tss": ("--against", "ROWS"),
     **dict.fromkeys(("dsir", "target_similarity"), ("--against", "ROWS")),
-    **dict.fromkeys(("nuggets", "less"), ("--against", "ROWS", "--model", "MODEL")),
+    **dict.fromkeys(
+        ("nuggets", "less", "gist", "loss_drop"), ("--against", "ROWS", "--model", "MODEL")
+    ),
+    **dict.fromkeys(("gradient_norm", "held_out_loss"), ("--model", "MODEL")),
     "rds_round_robin": ("--against", "ROWS", "--rows", 3),
     "instag": ("--rows", 3), "car": ("--by", "length_chars"),
     "mixture": ("--rows", 3), "pareto": ("--by", "length_chars", "--rows", 3),
