@@ -19,7 +19,7 @@ from siftune.curate.core.schema import CONTENT, KINDS, TURNS, content_columns
 from siftune.curate.core.types import Scorer, Selector
 from siftune.curate.files.outputs import check_name
 from siftune.curate.files.source_spec import in_python
-from siftune.curate.rows.columns import nearest_columns
+from siftune.curate.rows.columns import nearest_columns, refuse_lacking_fields
 
 __all__ = ["decide_on", "frame_of", "score_frame", "write_source"]
 
@@ -64,9 +64,10 @@ def decide_on(
         DataError: a row of it cannot be read.
     """
     needs = ("id", "digest", *("content" if need == "*" else need for need in selector.needs))
-    if _is_table(table) and _has(table, needs):
-        return own(selector, _with_text_ids(table))
-    return own(selector, _with_text_ids(_completed(frame_of(table), needs, selector)))
+    whole = _is_table(table) and _has(table, needs)
+    rows = _with_text_ids(table if whole else _completed(frame_of(table), needs, selector))
+    refuse_lacking_fields(rows, [name for name, _ in getattr(selector, "reads", ())])
+    return own(selector, rows)
 
 
 def _with_text_ids(table: pl.DataFrame) -> pl.DataFrame:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Final, TypeAlias
 
+import orjson
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
@@ -14,7 +15,18 @@ from siftune.curate.core.registry import names
 from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import contents, text_of
 
-__all__ = ["Reader", "base_column", "groups", "nearest_columns", "numbers", "sortable", "values"]
+__all__ = [
+    "Reader",
+    "base_column",
+    "field_advice",
+    "groups",
+    "nearest_columns",
+    "numbers",
+    "raw_fields",
+    "refuse_lacking_fields",
+    "sortable",
+    "values",
+]
 
 Reader: TypeAlias = Callable[[pl.DataFrame, str], pl.Series]
 """Reads the column of a name from a table; refuses one that it cannot use."""
@@ -38,9 +50,10 @@ def values(table: pl.DataFrame, name: str) -> pl.Series:
     """
     column, _, rest = name.partition(".")
     if column not in table.columns:
+        fields = raw_fields(table["extra"]) if table.schema.get("extra") == pl.String else ()
         raise UsageError(
             f"no column {column!r} in these rows (in {name!r}); "
-            f"{nearest_columns(column, table.columns)}"
+            f"{nearest_columns(column, table.columns)}{field_advice(column, fields)}"
         )
     if column == "extra" and rest:
         return (
@@ -195,9 +208,49 @@ def nearest_columns(
     shown = usable or list(there)
     what = "there are" if len(shown) == len(there) else "of those that it can use there are"
     more = len(shown) - _SHOWN
-    listed = f"{what}: {', '.join(shown[:_SHOWN])}" + (f" and {more} more" if more > 0 else "")
-    raw = f"; a field {wrong!r} of the raw rows is extra.{wrong}" if "extra" in there else ""
-    return listed + raw
+    return f"{what}: {', '.join(shown[:_SHOWN])}" + (f" and {more} more" if more > 0 else "")
+
+
+def field_advice(wrong: str, fields: Collection[str]) -> str:
+    """Advice for the unknown column ``wrong`` where the raw rows have a field of that name."""
+    return f"; a field {wrong!r} of the raw rows is extra.{wrong}" if wrong in fields else ""
+
+
+def raw_fields(extra: pl.Series) -> list[str]:
+    """Names of the fields that any row has in ``extra``.
+
+    >>> raw_fields(pl.Series(['{"score":1}', None, '{"of":[],"score":2}']))
+    ['score', 'of']
+    """
+    return list(dict.fromkeys(key for text in extra if text for key in orjson.loads(text)))
+
+
+def refuse_lacking_fields(table: pl.DataFrame, names: Iterable[str]) -> None:
+    """Refuse a name such as ``extra.KEY`` of a field that no row of the table has.
+
+    Of such a field every value would be null, and every row dropped for that.
+
+    Raises:
+        UsageError: no row has it; the text names fields that there are.
+    """
+    if table.is_empty() or table.schema.get("extra") != pl.String:
+        return
+    for name in names:
+        key = name.partition(".")[2]
+        if base_column(name) != "extra" or not key or values(table, name).count():
+            continue
+        if not any(_has_field(orjson.loads(text), key) for text in table["extra"] if text):
+            there = [f"extra.{one}" for one in raw_fields(table["extra"])]
+            advice = nearest_columns(name, there) if there else "they have no further fields"
+            raise UsageError(f"no row has the field {name!r}; {advice}")
+
+
+def _has_field(record: Any, key: str) -> bool:
+    """Whether a record has a key, or the keys of a dotted path, if only with null."""
+    if not isinstance(record, dict):
+        return False
+    first, _, rest = key.partition(".")
+    return key in record or (bool(rest) and _has_field(record.get(first), rest))
 
 
 def _near(wrong: str, columns: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
-"""Scorers and selectors of users: a function of a frame, or of the texts of one row."""
+"""Scorers and selectors of users, whose answers are checked: a value for each row, in order."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Container, Sequence, Sized
 from typing import Any, ClassVar, Final
 
@@ -9,95 +10,22 @@ import orjson
 import polars as pl
 from polars.exceptions import ColumnNotFoundError, PolarsError
 
-from siftune.curate.core.adapted import Checked, FunctionComponent, hints_of
-from siftune.curate.rows.chat import part_of, text_of
+from siftune.curate.core.adapted import Checked, FunctionComponent
 from siftune.curate.rows.decisions import decide
+from siftune.curate.rows.row_functions import (
+    TEXTS,
+    RowFunction,
+    ScorerFunction,
+    SelectorFunction,
+    field_column,
+    listed,
+    with_fields,
+    with_texts,
+)
 
 __all__ = ["CheckedScorer", "CheckedSelector"]
 
-_TEXTS: Final = ("prompt", "response", "messages")
-"""Parameters by which a function asks for the texts, or the turns, of one row."""
-
 _SHOWN: Final = 80  # characters of a text that an error quotes
-_TYPES: Final = {bool: pl.Boolean, int: pl.Int64, float: pl.Float64, str: pl.String}
-
-
-class RowFunction(FunctionComponent):
-    """A function of a frame; or row by row, of ``prompt``, ``response`` and ``messages``.
-
-    Its first parameter decides which of both it is. Where a row lacks a text that the function
-    takes it is not called, and the answer is null.
-    """
-
-    declared: ClassVar[Sequence[str]] = ("needs", "adds", "wants", "describe", "flags")
-
-    @classmethod
-    def data_of(cls, names: Sequence[str]) -> tuple[str, ...]:
-        """The texts that it takes, or else its first parameter, a frame."""
-        return tuple(name for name in names if name in _TEXTS) or super().data_of(names)
-
-    def _answer(self, frame: pl.DataFrame) -> Any:
-        function, options = self._function, self._options
-        if self.data[0] not in _TEXTS:
-            given = _with_fields(_with_texts(frame))
-            answer = function(given, **options)
-            if isinstance(answer, pl.Expr):
-                answer = given.select(answer)
-                return answer.to_series() if answer.width == 1 else answer
-            return answer
-        columns = [_column(frame, name).to_list() for name in self.data]
-        return [
-            None
-            if None in values
-            else function(**dict(zip(self.data, values, strict=True)), **options)
-            for values in zip(*columns, strict=True)
-        ]
-
-
-def _with_texts(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with ``prompt`` and ``response`` beside the turns of conversations."""
-    if "messages" not in frame.columns:
-        return frame
-    missing = [name for name in ("prompt", "response") if name not in frame.columns]
-    return frame.with_columns(_column(frame, name) for name in missing)
-
-
-def _with_fields(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with each field of the raw rows that has no column beside, as ``extra.NAME``.
-
-    >>> texts = ['{"score":1,"of":[2]}', '{"score":2.5}', None]
-    >>> frame = _with_fields(pl.DataFrame({"extra": texts}))
-    >>> frame["extra.score"].to_list(), frame["extra.of"].to_list()
-    ([1.0, 2.5, None], [[2], None, None])
-    """
-    if frame.schema.get("extra") != pl.String:
-        return frame
-    rows = [orjson.loads(text) if text else {} for text in frame["extra"]]
-    keys = dict.fromkeys(key for row in rows for key in row)
-    return frame.with_columns(
-        _field(f"extra.{key}", [row.get(key) for row in rows]) for key in keys
-    )
-
-
-def _field(name: str, values: list[Any]) -> pl.Series:
-    """Values of a field; as texts where they are of several types."""
-    try:
-        return _listed(values).alias(name)
-    except (TypeError, ValueError, OverflowError, PolarsError):
-        texts = [v if isinstance(v, str | None) else orjson.dumps(v).decode() for v in values]
-        return pl.Series(name, texts, dtype=pl.String)
-
-
-def _column(frame: pl.DataFrame, name: str) -> pl.Series:
-    """A text, or the turns, of each row; of a pair's answers both."""
-    if name == "messages":
-        return frame["messages"]
-    part: Any = name
-    if frame.schema.get(name) == pl.String:  # a plain frame, not a table of ours
-        return frame[name]
-    if "messages" in frame.columns:
-        return part_of(frame["messages"], part).alias(name)
-    return text_of(frame, part).alias(name)
 
 
 class _CheckedRows(Checked):
@@ -111,6 +39,8 @@ class _CheckedRows(Checked):
     @classmethod
     def _complete(cls, made: type[Any]) -> None:
         """Let `needs` name fields of the raw rows, as ``extra.NAME``: one column has them all."""
+        if issubclass(made, RowFunction):
+            made.refuse_other_texts(made._label)
         own = made.needs
         if isinstance(own, property):
             made.needs = property(lambda self: _columns_of(own.__get__(self)))
@@ -120,7 +50,7 @@ class _CheckedRows(Checked):
     @classmethod
     def _is_as_ours(cls, own: type[Any], parameters: Sequence[str]) -> bool:
         """With a frame, not with texts."""
-        return not set(parameters) & set(_TEXTS)
+        return not set(parameters) & set(TEXTS)
 
     def _check_declared(self) -> None:
         needs = self.needs
@@ -140,10 +70,11 @@ class _CheckedRows(Checked):
 
     def _explained(self, function: Any, frame: pl.DataFrame) -> Any:
         try:
-            return function(frame)
+            answer = function(frame)
+            return answer.collect() if isinstance(answer, pl.LazyFrame) else answer
         except ColumnNotFoundError as error:
             what = str(error).split("\n")[0].partition(";")[0]
-            there = _with_fields(frame).columns
+            there = with_fields(frame).columns
             texts = ", prompt, response" if "messages" in frame.columns else ""
             raise self._refused(
                 f"{what}; it is given {', '.join(there)}{texts}; list the columns that it reads "
@@ -158,13 +89,13 @@ class _CheckedRows(Checked):
         """
         answer = _numbers(answer)
         try:
-            found = answer if isinstance(answer, pl.Series) else _listed(answer)
+            found = answer if isinstance(answer, pl.Series) else listed(answer)
         except (TypeError, ValueError, PolarsError):
             found = pl.Series()
         if answer is not None and not isinstance(answer, str | bytes) and len(found) == height:
             return found
         told = f"{len(found):,}" if isinstance(answer, Sized) else type(answer).__name__
-        of_frame = isinstance(self, RowFunction) and self.data[0] not in _TEXTS
+        of_frame = isinstance(self, RowFunction) and self.data[0] not in TEXTS
         hint = (
             ": it was given the frame; name the parameter prompt, response or messages for one row"
             if of_frame and not isinstance(answer, list | pl.Series)
@@ -172,13 +103,47 @@ class _CheckedRows(Checked):
         )
         raise self._refused(f"expected {what} for each of the {height:,} rows, got {told}{hint}")
 
-    def _whole(self, answer: pl.DataFrame, columns: Sequence[str], height: int) -> None:
+    def _whole(
+        self, answer: pl.DataFrame, columns: Sequence[str], given: pl.DataFrame
+    ) -> pl.DataFrame:
+        """The frame that it answers, in the order of the rows that it was given.
+
+        Raises:
+            UsageError: it lacks a column or rows, or its rows are in another order and have no ids.
+        """
         lacking = [name for name in columns if name not in answer.columns]
-        if lacking or answer.height != height:
+        if lacking or answer.height != given.height:
             raise self._refused(
-                f"expected a frame of {height:,} rows with {', '.join(columns)}, got "
+                f"expected a frame of {given.height:,} rows with {', '.join(columns)}, got "
                 f"{answer.height:,} rows with {', '.join(answer.columns)}"
             )
+        if "id" in answer.columns and "id" in given.columns:
+            return self._by_id(answer, given["id"])
+        own = with_texts(given)
+        for name in answer.columns:
+            if name in own.columns and _is_reordered(answer[name], own[name]):
+                raise self._refused(
+                    f"the frame that it answers has its rows in another order ({name!r} shows "
+                    "it): keep the order of the frame that it is given"
+                )
+        return answer
+
+    def _by_id(self, answer: pl.DataFrame, ids: pl.Series) -> pl.DataFrame:
+        if answer["id"].equals(ids):
+            return answer
+        if ids.is_duplicated().any() or not _is_reordered(answer["id"], ids):
+            raise self._refused(
+                "the frame that it answers has other ids than the rows that it was given: keep "
+                "the column id as it is"
+            )
+        return ids.to_frame("id").join(answer, on="id", how="left", maintain_order="left")
+
+
+def _is_reordered(answer: pl.Series, given: pl.Series) -> bool:
+    """Whether a column has the values that were given in another order."""
+    if answer.dtype != given.dtype or answer.equals(given):
+        return False
+    return sorted(map(repr, answer.to_list())) == sorted(map(repr, given.to_list()))
 
 
 def _columns_of(needs: Any) -> Any:
@@ -188,13 +153,6 @@ def _columns_of(needs: Any) -> Any:
     return tuple("extra" if field else one for one, field in zip(needs, is_field, strict=True))
 
 
-def _listed(answer: Any) -> pl.Series:
-    """A list as a series: floats where there is one; polars takes the type of the first."""
-    kinds = {type(one) for one in answer} if isinstance(answer, list) else set()
-    mixed = {int, float} <= kinds <= {int, float, bool, type(None)}
-    return pl.Series(answer, dtype=pl.Float64 if mixed else None, strict=False)
-
-
 def _numbers(answer: Any) -> Any:
     """The numbers of a tensor, or of tensors of one, which polars does not read from a graph."""
     if isinstance(answer, list):
@@ -202,29 +160,6 @@ def _numbers(answer: Any) -> Any:
     if not hasattr(answer, "detach"):
         return answer
     return answer.detach().cpu().numpy() if answer.ndim else answer.item()
-
-
-class ScorerFunction(RowFunction):
-    """A scorer from a function: one column of its name, a number unless it is annotated else."""
-
-    needs: Any = ("messages",)
-
-    @property
-    def adds(self) -> dict[str, Any]:
-        """A column of the function's name; ``float`` where no other type is annotated."""
-        kinds: dict[Any, Any] = _TYPES
-        answer = _plain(hints_of(self._annotated).get("return"))
-        return {type(self).__name__: kinds.get(answer, pl.Float64)}
-
-    def __call__(self, batch: pl.DataFrame) -> Any:
-        """What the function answers."""
-        return self._answer(batch)
-
-
-def _plain(hint: Any) -> Any:
-    """The type in ``X | None``."""
-    inner = [one for one in getattr(hint, "__args__", ()) if one is not type(None)]
-    return inner[0] if len(inner) == 1 else hint
 
 
 class CheckedScorer(_CheckedRows):
@@ -238,12 +173,19 @@ class CheckedScorer(_CheckedRows):
         super()._check_declared()
         adds = self.adds
         try:
-            pl.DataFrame(schema=dict(adds))
+            types = pl.DataFrame(schema=dict(adds)).schema
         except (TypeError, ValueError, PolarsError):
             raise self._refused(
                 f"its `adds` are {adds!r}; expected a type for each column, such as "
                 '{"name": float}'
             ) from None
+        open_ended = [name for name, one in types.items() if one == pl.List(pl.Null)]
+        if open_ended:
+            name = open_ended[0]
+            raise self._refused(
+                f"its `adds` have a list of nothing for {name!r}: name the type of its values, "
+                f"such as {{{name!r}: list[float]}}"
+            )
 
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
         """The columns of ``adds``.
@@ -261,7 +203,7 @@ class CheckedScorer(_CheckedRows):
                     f"{type(answer).__name__}"
                 )
             answer = self._series(answer, batch.height, "a score").to_frame(next(iter(adds)))
-        self._whole(answer, list(adds), batch.height)
+        answer = self._whole(answer, list(adds), batch)
         return pl.DataFrame({name: self._typed(answer[name], kind) for name, kind in adds.items()})
 
     def _joined(self, answers: list[Any], names: list[str]) -> pl.DataFrame:
@@ -275,7 +217,7 @@ class CheckedScorer(_CheckedRows):
                     f"attribute `adds` names the columns, such as {{{shown or '...'}}}"
                 )
         rows = [one or {} for one in answers]
-        return pl.DataFrame([_field(name, [row.get(name) for row in rows]) for name in names])
+        return pl.DataFrame([field_column(name, [row.get(name) for row in rows]) for name in names])
 
     def _typed(self, column: pl.Series, kind: Any) -> pl.Series:
         wanted = pl.Series([], dtype=kind).dtype
@@ -283,7 +225,7 @@ class CheckedScorer(_CheckedRows):
         if wanted.is_numeric() and not number:
             raise self._refused(
                 f"expected numbers in {column.name!r}, got {column.dtype}; annotate what it "
-                "returns (`-> str`), or set its attribute `adds`"
+                "returns (`-> str`, `-> list[float]`), or set its attribute `adds`"
             )
         if wanted.is_integer() and column.dtype.is_float():
             broken = column.filter((column != column.round()).fill_null(False))
@@ -300,16 +242,6 @@ class CheckedScorer(_CheckedRows):
         return found.fill_nan(None) if wanted.is_float() else found
 
 
-class SelectorFunction(RowFunction):
-    """A selector from a function: which rows are kept."""
-
-    needs: Any = ("*",)
-
-    def __call__(self, table: pl.DataFrame) -> Any:
-        """What the function answers."""
-        return self._answer(table)
-
-
 class CheckedSelector(_CheckedRows):
     """A selector whose answer decides on every row; a row without an answer is dropped."""
 
@@ -324,8 +256,14 @@ class CheckedSelector(_CheckedRows):
         """
         answer = self._asked(table, super().__call__)  # type: ignore[misc]
         if isinstance(answer, pl.DataFrame):
-            return self._decided(answer, table.height)
+            return self._decided(answer, table)
         keep = self._mask(self._series(answer, table.height, "true or false"))
+        if table.height and keep.null_count() == table.height:
+            warnings.warn(
+                f"{self._label}: it answers null (None) for all {table.height:,} rows, which are "
+                "dropped as not_scored: does it return its answer?",
+                stacklevel=2,
+            )
         return decide(keep.fill_null(False), self._reasons(keep))
 
     def _mask(self, keep: pl.Series) -> pl.Series:
@@ -333,8 +271,8 @@ class CheckedSelector(_CheckedRows):
             raise self._refused(f"expected true or false for each row, got {keep.dtype}")
         return keep.cast(pl.Boolean)
 
-    def _decided(self, answer: pl.DataFrame, height: int) -> pl.DataFrame:
-        self._whole(answer, ["keep"], height)
+    def _decided(self, answer: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
+        answer = self._whole(answer, ["keep"], table)
         keep = self._mask(answer["keep"])
         given = {name: answer[name] for name in ("reason", "detail") if name in answer.columns}
         for name, column in given.items():
@@ -345,7 +283,7 @@ class CheckedSelector(_CheckedRows):
         if "detail" in given:
             self._check_details(given["detail"])
         reason = given.get("reason", self._reasons(keep))
-        detail = given.get("detail", pl.Series([None] * height, dtype=pl.String))
+        detail = given.get("detail", pl.Series([None] * table.height, dtype=pl.String))
         return decide(keep, reason, detail.cast(pl.String))
 
     def _check_details(self, details: pl.Series) -> None:

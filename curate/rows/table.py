@@ -53,8 +53,6 @@ def resolve(
         else:
             some = tuple(n for n in there if n not in BASE or n in ("source", "extra"))
             advice = nearest_columns(name, some, fits and partial(fits, name))
-            if "extra" in there and advice.startswith("the scorer"):
-                advice += f"; a field {name!r} of the raw rows is extra.{name}"
             raise UsageError(
                 f"no column {name!r}: the rows have none and no stage before this one adds it; "
                 f"{advice}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -19,7 +20,13 @@ from siftune.curate.files.atomic import digest_of
 from siftune.curate.io import sources
 from siftune.curate.io.reading import Reading
 from siftune.curate.io.source_parts import expand, name_parts
-from siftune.curate.rows.columns import Reader, base_column, nearest_columns
+from siftune.curate.rows.columns import (
+    Reader,
+    base_column,
+    field_advice,
+    nearest_columns,
+    raw_fields,
+)
 from siftune.curate.rows.conversation_views import score_schema
 from siftune.curate.rows.table import ROW, resolve
 from siftune.curate.runners.project_cache import StageCache
@@ -53,6 +60,7 @@ class Step:
 _Schema: TypeAlias = Mapping[str, pl.DataType | type[pl.DataType]]
 _RAW: Final = (".jsonl", ".ndjson", ".json", ".csv")  # of files whose rows have no scores of ours
 _SHOWN: Final = 8  # sources that an error names
+_SAMPLE: Final = 1000  # rows whose fields an error may name
 _Stamp: TypeAlias = tuple[int, int] | None
 """Size and modification time; None where there is no file."""
 
@@ -168,7 +176,9 @@ def check_columns(
             are all listed.
         DataError: no row of the source, or of a reference, can be read.
     """
-    kind, there = _own_columns(reading or _reading(recipe, numbers), rows)
+    reading = reading or _reading(recipe, numbers)
+    kind, there = _own_columns(reading, rows)
+    fields = partial(_raw_fields, reading, rows)
     made = [component(spec, recipe.seed) for spec in recipe.stages]
     at = numbers or range(1, len(made) + 1)
     labels = [_label(number, spec) for number, spec in zip(at, recipe.stages, strict=True)]
@@ -183,7 +193,7 @@ def check_columns(
         problems += [UsageError(f"stage {label}: {_TAKEN.format(name)}") for name in taken]
     problems += _added_twice(recipe.stages, labels, adds)
     for place, (label, one) in enumerate(zip(labels, made, strict=True)):
-        for wrong in _wrong_columns(one, there, kind):
+        for wrong in _wrong_columns(one, there, kind, fields):
             missing = set(one.needs) - set(there)
             later = [
                 f"; stage {other} adds it, but later"
@@ -268,8 +278,13 @@ def _added(spec: Spec, made: Any, kind: Kind) -> _Schema:
     return score_schema(made, kind, spec.sides, spec.turns)
 
 
-def _wrong_columns(made: Any, there: _Schema, kind: Kind) -> list[UsageError]:
-    """Problems of the columns that a component reads: one is missing, or of another type."""
+def _wrong_columns(
+    made: Any, there: _Schema, kind: Kind, fields: Callable[[], Collection[str]]
+) -> list[UsageError]:
+    """Problems of the columns that a component reads: one is missing, or of another type.
+
+    ``fields`` are those of the raw rows that have no column.
+    """
     reads = getattr(made, "reads", ())
 
     def fits(name: str, column: str) -> bool:
@@ -280,7 +295,9 @@ def _wrong_columns(made: Any, there: _Schema, kind: Kind) -> list[UsageError]:
     try:
         resolve(made.needs, list(there), kind, fits)
     except UsageError as error:
-        return [error]
+        missing = (name for name in made.needs if name not in there)
+        advice = next(filter(None, (field_advice(name, fields()) for name in missing)), "")
+        return [UsageError(f"{error}{advice}")]
     return _unreadable(reads, there)
 
 
@@ -335,6 +352,13 @@ def _own_columns(reading: Reading, rows: Path | None) -> tuple[Kind, _Schema]:
         none = pl.scan_parquet(rows, glob=False).head(1).collect()
         return kind_of(none), none.schema
     return reading.kind, reading.schema
+
+
+def _raw_fields(reading: Reading, rows: Path | None) -> list[str]:
+    """Fields in ``extra`` of the first rows."""
+    if rows is not None:
+        return raw_fields(pl.read_parquet(rows, columns=["extra"], n_rows=_SAMPLE)["extra"])
+    return raw_fields(pl.Series(next(reading.batches(_SAMPLE)).table["extra"].to_pylist()))
 
 
 def _key(spec: Spec, seed: int, rows_key: str, made_by: Mapping[str, str]) -> str:

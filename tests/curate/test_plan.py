@@ -154,23 +154,26 @@ def test_a_preferred_source_that_is_none_is_refused_with_those_there_are(tmp_pat
         ({"select": "top_k", "by": "heuristic_urls", "rows": 1}, "did you mean heuristics_urls?"),
         ({"select": "top_k", "by": "lenght_words", "rows": 1}, "scorer length adds such columns"),
         ({"select": "longest", "by": "chosen_lenght.mean", "rows": 1}, "scorer length adds such"),
-        ({"select": "top_k", "by": "quality", "rows": 1}, "heuristics_urls and 14 more; a field"),
         (
             {"select": "top_k", "by": "quality", "rows": 1},
-            "'quality' of the raw rows is extra.qual",
+            "heuristics_urls and 14 more; a field 'quality' of the raw rows is extra.quality",
         ),
+        ({"select": "top_k", "by": "nope", "rows": 1}, "heuristics_urls and 14 more"),
     ],
 )
 def test_a_column_that_is_not_there_gets_advice_that_the_stage_can_use(
     select: dict[str, object], advice: str, tmp_path: Path
 ) -> None:
     rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"instruction": "a", "output": "b"}\n')
+    rows.write_text('{"instruction": "a", "output": "b", "quality": 1}\n')
     against = {"score": "contamination", "against": str(rows)}
     raw = {"source": str(rows), "stages": [against, {"score": "heuristics"}, select]}
     with pytest.raises(UsageError) as raised:
         plan(parse(raw), tmp_path / "out")
     assert advice in str(raised.value)
+    assert ("extra." in str(raised.value)) == (
+        select["by" if "by" in select else "group_by"] == "quality"
+    )
     assert len(str(raised.value)) < 400
 
 

@@ -1,0 +1,169 @@
+"""Scorers and selectors made of functions: of a frame, or of the texts of one row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import UnionType
+from typing import Any, ClassVar, Final, Union, get_args, get_origin
+
+import orjson
+import polars as pl
+from polars.exceptions import PolarsError
+
+from siftune.curate.core.adapted import FunctionComponent, hints_of
+from siftune.curate.core.errors import UsageError
+from siftune.curate.rows.chat import part_of, text_of
+
+__all__ = [
+    "TEXTS",
+    "RowFunction",
+    "ScorerFunction",
+    "SelectorFunction",
+    "field_column",
+    "listed",
+    "with_fields",
+    "with_texts",
+]
+
+TEXTS: Final = ("prompt", "response", "messages")
+"""Parameters by which a function asks for the texts, or the turns, of one row."""
+
+_NO_TEXTS: Final = ("completion", "completions", "text", "answer", "question", "instruction", "row")
+"""First parameters that are likely meant for one row, and that no row has."""
+
+_TYPES: Final = {bool: pl.Boolean, int: pl.Int64, float: pl.Float64, str: pl.String}
+
+
+class RowFunction(FunctionComponent):
+    """A function of a frame; or row by row, of ``prompt``, ``response`` and ``messages``.
+
+    Its first parameter decides which of both it is. Where a row lacks a text that the function
+    takes it is not called, and the answer is null.
+    """
+
+    declared: ClassVar[Sequence[str]] = ("needs", "adds", "wants", "describe", "flags")
+
+    @classmethod
+    def refuse_other_texts(cls, label: str) -> None:
+        """Refuse a first parameter such as ``completion``, for which it would be given the frame.
+
+        Raises:
+            UsageError: it is called so.
+        """
+        if cls.data[0] in _NO_TEXTS:
+            raise UsageError(
+                f"{label}: a row has no {cls.data[0]!r}: name the parameter prompt, response or "
+                "messages to be given these of one row, or frame to be given all rows"
+            )
+
+    @classmethod
+    def data_of(cls, names: Sequence[str]) -> tuple[str, ...]:
+        """The texts that it takes, or else its first parameter, a frame."""
+        return tuple(name for name in names if name in TEXTS) or super().data_of(names)
+
+    def _answer(self, frame: pl.DataFrame) -> Any:
+        function, options = self._function, self._options
+        if self.data[0] not in TEXTS:
+            given = with_fields(with_texts(frame))
+            answer = function(given, **options)
+            if isinstance(answer, pl.Expr):
+                answer = given.select(answer)
+                return answer.to_series() if answer.width == 1 else answer
+            return answer
+        columns = [_column(frame, name).to_list() for name in self.data]
+        return [
+            None
+            if None in values
+            else function(**dict(zip(self.data, values, strict=True)), **options)
+            for values in zip(*columns, strict=True)
+        ]
+
+
+def with_texts(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with ``prompt`` and ``response`` beside the turns of conversations."""
+    if "messages" not in frame.columns:
+        return frame
+    missing = [name for name in ("prompt", "response") if name not in frame.columns]
+    return frame.with_columns(_column(frame, name) for name in missing)
+
+
+def with_fields(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with each field of the raw rows that has no column beside, as ``extra.NAME``.
+
+    >>> texts = ['{"score":1,"of":[2]}', '{"score":2.5}', None]
+    >>> frame = with_fields(pl.DataFrame({"extra": texts}))
+    >>> frame["extra.score"].to_list(), frame["extra.of"].to_list()
+    ([1.0, 2.5, None], [[2], None, None])
+    """
+    if frame.schema.get("extra") != pl.String:
+        return frame
+    rows = [orjson.loads(text) if text else {} for text in frame["extra"]]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return frame.with_columns(
+        field_column(f"extra.{key}", [row.get(key) for row in rows]) for key in keys
+    )
+
+
+def field_column(name: str, values: list[Any]) -> pl.Series:
+    """Values of a field; as texts where they are of several types."""
+    try:
+        return listed(values).alias(name)
+    except (TypeError, ValueError, OverflowError, PolarsError):
+        texts = [v if isinstance(v, str | None) else orjson.dumps(v).decode() for v in values]
+        return pl.Series(name, texts, dtype=pl.String)
+
+
+def _column(frame: pl.DataFrame, name: str) -> pl.Series:
+    """A text, or the turns, of each row; of a pair's answers both."""
+    if name == "messages":
+        return frame["messages"]
+    part: Any = name
+    if frame.schema.get(name) == pl.String:  # a plain frame, not a table of ours
+        return frame[name]
+    if "messages" in frame.columns:
+        return part_of(frame["messages"], part).alias(name)
+    return text_of(frame, part).alias(name)
+
+
+def listed(answer: Any) -> pl.Series:
+    """A list as a series: floats where there is one; polars takes the type of the first."""
+    kinds = {type(one) for one in answer} if isinstance(answer, list) else set()
+    mixed = {int, float} <= kinds <= {int, float, bool, type(None)}
+    return pl.Series(answer, dtype=pl.Float64 if mixed else None, strict=False)
+
+
+class ScorerFunction(RowFunction):
+    """A scorer from a function: one column of its name, a number unless it is annotated else."""
+
+    needs: Any = ("messages",)
+
+    @property
+    def adds(self) -> dict[str, Any]:
+        """A column of the function's name; ``float`` where no other type is annotated."""
+        kinds: dict[Any, Any] = _TYPES
+        answer = _plain(hints_of(self._annotated).get("return"))
+        if get_origin(answer) is list and (inner := kinds.get(get_args(answer)[0])):
+            return {type(self).__name__: pl.List(inner)}
+        return {type(self).__name__: kinds.get(answer, pl.Float64)}
+
+    def __call__(self, batch: pl.DataFrame) -> Any:
+        """What the function answers."""
+        return self._answer(batch)
+
+
+def _plain(hint: Any) -> Any:
+    """The type in ``X | None``."""
+    if get_origin(hint) not in (Union, UnionType):
+        return hint
+    inner = [one for one in get_args(hint) if one is not type(None)]
+    return inner[0] if len(inner) == 1 else hint
+
+
+class SelectorFunction(RowFunction):
+    """A selector from a function: which rows are kept."""
+
+    needs: Any = ("*",)
+
+    def __call__(self, table: pl.DataFrame) -> Any:
+        """What the function answers."""
+        return self._answer(table)

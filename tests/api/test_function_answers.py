@@ -1,0 +1,78 @@
+"""What a user's function answers: its order, its types, and names of parameters that no row has."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+import siftune as sf
+
+RECORDS = [{"prompt": f"Say {n}", "response": " ".join("abcdef"[:n])} for n in (1, 4, 2, 6, 3)]
+
+
+@pytest.fixture(scope="module")
+def rows() -> sf.Rows:
+    return sf.read(RECORDS)
+
+
+def longest(frame: pl.DataFrame) -> pl.DataFrame:
+    """The two longest answers, first."""
+    best = frame.sort(pl.col("response").str.len_chars(), descending=True)
+    return best.with_columns(keep=pl.Series([True] * 2 + [False] * 3))
+
+
+def test_a_frame_in_another_order_decides_by_its_ids(rows):
+    assert rows.select(longest).kept["id"].to_list() == ["rows:2", "rows:4"]
+    with pytest.raises(sf.UsageError, match=r"lambda: the frame .* has other ids"):
+        rows.select(lambda frame: longest(frame).with_columns(id=pl.lit("rows:1")))
+
+
+def size(frame):
+    return longest(frame).with_columns(size=pl.col("response").str.len_chars())
+
+
+def test_a_frame_without_ids_in_another_order_is_refused(rows):
+    for columns in (["messages", "size"], ["response", "size"]):
+
+        def short(frame, columns=tuple(columns)):
+            return size(frame).select(columns)
+
+        short.adds = {"size": int}
+        with pytest.raises(sf.UsageError, match=rf"another order \('{columns[0]}' shows it\)"):
+            rows.score(short)
+    size.adds, size.needs = {"size": int}, ("id", "messages")
+    assert rows.score(size).kept["size"].to_list() == [1, 7, 3, 11, 5]
+
+
+def test_a_selector_that_answers_nothing_at_all_is_named(rows):
+    def forgot(response):
+        len(response) > 3  # noqa: B015
+
+    with pytest.warns(UserWarning, match=r"forgot: it answers null \(None\) for all 5 rows"):
+        assert len(rows.select(forgot)) == 0
+
+
+def test_lists_of_numbers_are_annotated_or_added(rows):
+    def vector(response: str) -> list[float]:
+        return [len(response), 0.5]
+
+    assert rows.score(vector).kept["vector"].to_list()[0] == [1.0, 0.5]
+    vector.adds = {"vector": list}
+    with pytest.raises(sf.UsageError, match=r"list of nothing .*such as \{'vector': list\[float\]"):
+        rows.score(vector)
+    vector.adds = {"vector": list[float]}
+    assert rows.score(vector).kept["vector"].to_list()[0] == [1.0, 0.5]
+
+
+def test_a_lazy_frame_is_an_answer(rows):
+    def letters(frame):
+        return frame.lazy().select(letters=pl.col("response").str.len_chars())
+
+    assert rows.score(letters).kept["letters"].to_list() == [1, 7, 3, 11, 5]
+
+
+@pytest.mark.parametrize("function", [lambda completion: 1, lambda text: 1])
+def test_a_parameter_that_no_row_has_is_not_given_the_frame(function, rows):
+    for step in (rows.score, rows.select):
+        with pytest.raises(sf.UsageError, match="name the parameter prompt, response or messages"):
+            step(function)
