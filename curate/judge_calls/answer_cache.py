@@ -224,8 +224,9 @@ class AnswerCache:
     def _prepare(self) -> None:
         """Refuse a file of another program or version; make the tables of a new one."""
         database = self._database
-        application = database.execute("PRAGMA application_id").fetchone()[0]
+        # tables first: another process may make both just now
         tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        application = database.execute("PRAGMA application_id").fetchone()[0]
         if application != _APPLICATION and (application or tables):
             raise UsageError(
                 f"{self.path} is no cache of judge answers, but a database of another program: "

@@ -32,7 +32,10 @@ _END: Final = "</think>"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answer to one question, or the error; the calls that it took and what they cost."""
+    """The answer to one question, or the error; the calls that it took and what they cost.
+
+    ``elsewhere``: another run with this cache asked the same at the same time, and was first.
+    """
 
     answer: Answer | None = None
     error: BackendError | None = None
@@ -42,6 +45,7 @@ class Outcome:
     input_tokens: int = 0
     output_tokens: int = 0
     cost: int = 0
+    elsewhere: bool = False
 
     def shared(self) -> Outcome:
         """The same for one who asked the same meanwhile, and pays nothing."""

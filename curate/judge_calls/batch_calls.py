@@ -1,7 +1,8 @@
-"""Asking a model in this process: questions of a batch of items, in rounds, in a fixed order."""
+"""Asking a model or a function in this process: the questions of a batch of items, in rounds."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,7 +17,13 @@ __all__ = ["BatchAsker"]
 
 @dataclass(frozen=True)
 class BatchAsker:
-    """Asks a `Backend`: ``batch`` items at a time, each batch in one transaction of the cache."""
+    """Asks a `Backend` the questions of ``batch`` items at a time, in the order of the items.
+
+    They are one list for the backend, whose answers are committed in one transaction, or with
+    ``one_by_one`` lists of one question each: a run that ends amid them, for whatever reason, has
+    committed all answers that it received. Where another run with this cache turns out to ask the
+    same just now, the rest of a batch is asked in a random order, so that both share it.
+    """
 
     backend: Backend
     task: Task
@@ -24,6 +31,7 @@ class BatchAsker:
     batch: int
     tries: int
     ask_again: int
+    one_by_one: bool = False
 
     def verdicts(self, items: Iterable[Item]) -> Iterator[Verdict]:
         """One verdict for each item, in order."""
@@ -59,6 +67,8 @@ class BatchAsker:
         left = {key: asking for key, asking in askings.items() if key not in outcomes}
         sofar: dict[bytes, Outcome] = {}
         while left:
+            if self.one_by_one:
+                self._take_answered(left, outcomes, sofar)
             calls = self._reserved(left)
             if not calls:
                 error = self.book.over_budget()
@@ -67,19 +77,35 @@ class BatchAsker:
             for call, outcome in zip(calls, self._asked(calls), strict=True):
                 total = summed(sofar.get(call.key, Outcome()), outcome)
                 sofar[call.key] = total
-                failure = outcome.error
+                asking, failure = left.pop(call.key), outcome.error
                 if failure is None or failure.permanent or total.asked >= self.tries:
                     outcomes[call.key] = total
-                    del left[call.key]
+                else:
+                    left[call.key] = asking  # after the others
+            if self.one_by_one and any(sofar[call.key].elsewhere for call in calls):
+                left = dict(random.sample([*left.items()], len(left)))
         return outcomes
 
+    def _take_answered(
+        self, left: dict[bytes, Asking], outcomes: dict[bytes, Outcome], sofar: dict[bytes, Outcome]
+    ) -> None:
+        """Take the next questions out that another run with this cache has answered meanwhile."""
+        for key in [*left]:
+            if (known := self.book.recall(key)) is None:
+                return
+            outcomes[key] = summed(sofar.get(key, Outcome()), known)
+            del left[key]
+
     def _reserved(self, askings: dict[bytes, Asking]) -> list[Call]:
+        """Calls of all questions that fit the cap, or of the first one."""
+        calls = []
         with self.book.cache.transaction():
-            calls = [
-                self.book.reserve(key, asking.question, asking.attempt)
-                for key, asking in askings.items()
-            ]
-        return [call for call in calls if call is not None]
+            for key, asking in askings.items():
+                call = self.book.reserve(key, asking.question, asking.attempt)
+                calls += [call] if call is not None else []
+                if calls and self.one_by_one:
+                    break
+        return calls
 
     def _asked(self, calls: Sequence[Call]) -> list[Outcome]:
         started = perf_counter()

@@ -136,7 +136,8 @@ class CallBook:
                 self._within += 1
         self._count(error is not None, call.attempt > 0, tokens_in, tokens_out, cost)
         failed = int(error is not None)
-        return Outcome(answer, error, 1, 0, failed, tokens_in, tokens_out, cost)
+        first = error is not None or answer is result
+        return Outcome(answer, error, 1, 0, failed, tokens_in, tokens_out, cost, not first)
 
     def _longest(self, question: Question) -> Question:
         """The question with the limit of tokens that its answer has."""

@@ -37,7 +37,8 @@ class Judge:
     ``in_flight``, ``per_minute`` and ``timeout`` (seconds for a whole answer) are of servers, and
     so is ``give_up``: after that many failed requests in a row, over 15 s at least, the rest is not
     asked, in later calls of `verdicts` either. ``batch``: items at a time for a model in this
-    process, whose answers are in the cache once they all came; None: the model's own, else 64.
+    process, whose answers are in the cache once they all came, or one by one where the backend has
+    a true ``one_by_one``; None: the model's own, else 64.
     ``clock`` and ``sleep`` are replaced in tests.
 
     >>> judge = Judge(backend, task, cache=Path("judge.sqlite"))  # doctest: +SKIP
@@ -104,7 +105,10 @@ class Judge:
         if not hasattr(self.backend, "ask"):
             own: int = getattr(self.backend, "batch", 64)
             batch = own if self.batch is None else self.batch
-            return BatchAsker(self.backend, self.task, book, batch, self.tries, self.ask_again)
+            single: bool = getattr(self.backend, "one_by_one", False)
+            return BatchAsker(
+                self.backend, self.task, book, batch, self.tries, self.ask_again, single
+            )
         return ServerAsker(
             cast(AsyncBackend, self.backend),
             self.task,

@@ -30,9 +30,10 @@ class Scripted:
     question, as dicts with ``role`` and ``content``; so is any other name), ``question`` (one
     `Question`, whose ``labels`` are those asked for) or ``questions`` (a list of them). It returns
     a text, a mapping of labels to probabilities, an `Answer`, or a `BackendError`, which it may
-    raise, too; for ``questions`` a list of these. Any other error ends the run with one line that
-    names the function. What it gives to a tie (C) where only A and B are asked for is shared by
-    both, so that one function compares answers with and without ties.
+    raise, too; for ``questions`` a list of these. An answer is kept in the cache as soon as the
+    function returns. Any other error ends the run with one line that names the function. What it
+    gives to a tie (C) where only A and B are asked for is shared by both, so that one function
+    compares answers with and without ties.
 
     Options:
         function: FILE.py:NAME on the command line and in recipes, a function in Python.
@@ -42,6 +43,14 @@ class Scripted:
 
     def __post_init__(self) -> None:
         _ = self._function
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether a call of the function is about one question, so that its answer is kept at once.
+
+        One that takes a list of them gets all of a batch.
+        """
+        return self._given != "questions"
 
     @property
     def identity(self) -> str:

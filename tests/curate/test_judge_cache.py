@@ -3,7 +3,10 @@
 import math
 import random
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -40,6 +43,76 @@ def test_what_is_committed_when_a_run_ends_abruptly_is_what_was_answered(tmp_pat
     again = kind()
     list(judge_of(again, cache=tmp_path / "c").verdicts(items(50)))
     assert len(again.asked) <= 49
+
+
+class OneByOne(Batches):
+    """A backend that is asked one question at a time, as a function of one question is."""
+
+    one_by_one = True
+
+
+def test_answers_of_a_function_are_kept_one_by_one(tmp_path):
+    """One that fails at its 50th call has asked nothing in vain, and reserves no money but its."""
+
+    def reply(question):
+        asked.append(question)
+        if len(asked) == 50:
+            raise RuntimeError("power")
+        return Answer(length_of(question), cost=0)
+
+    asked, prices = [], Prices(most_per_call=0.01)
+    options = {"cache": tmp_path / "c", "max_cost": 1.0, "prices": prices}
+    with pytest.raises(RuntimeError, match="power"):
+        list(judge_of(OneByOne(reply), **options).verdicts(items(60)))
+    cache = AnswerCache(tmp_path / "c", "", "")
+    assert cache.money() == (0, BILLION // 100)
+    cache.close()
+    again = judge_of(OneByOne(reply), **options)
+    assert [v.values for v in again.verdicts(items(60))] == [{"length": n} for n in range(60)]
+    assert (again.totals.cached, again.totals.asked) == (49, 11)
+
+
+def test_two_runs_at_once_share_the_questions_of_a_function(tmp_path):
+    def slowly(question):
+        time.sleep(0.001)
+        return length_of(question)
+
+    judges = [judge_of(OneByOne(slowly), cache=tmp_path / "c") for _ in range(2)]
+    with ThreadPoolExecutor() as threads:
+        found = [*threads.map(lambda judge: list(judge.verdicts(items(60))), judges)]
+    assert [[v.values["length"] for v in verdicts] for verdicts in found] == [[*range(60)]] * 2
+    assert 60 <= sum(judge.totals.asked for judge in judges) < 90
+
+
+def test_a_file_that_another_run_makes_just_now_is_a_cache(tmp_path, monkeypatch):
+    class Late(sqlite3.Connection):
+        statements = 0
+
+        def execute(self, *words):
+            self.statements += 1
+            if self.statements == 2:
+                monkeypatch.undo()
+                AnswerCache(tmp_path / "c", "", "m").close()
+            return super().execute(*words)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Late))
+    cache = AnswerCache(tmp_path / "c", "", "m")
+    assert cache.money() == (0, 0)
+    cache.close()
+
+
+def test_a_call_that_failed_is_tried_again_after_the_others():
+    failed = []
+
+    def reply(question):
+        if question.messages[0][1].endswith(": xx") and not failed:
+            failed.append(question)
+            raise BackendError("http_500")
+        return length_of(question)
+
+    judge = judge_of(backend := OneByOne(reply))
+    assert [v.asked for v in judge.verdicts(items(5))] == [1, 1, 2, 1, 1]
+    assert [int(length_of(question)) for question in backend.asked] == [0, 1, 2, 3, 4, 2]
 
 
 @KINDS

@@ -387,9 +387,13 @@ def test_a_model_has_a_batch_of_its_own() -> None:
 
     items = [replace(PAIR, prompt=(("user", f"{row}"),)) for row in range(20)]
     for batch in (None, 7):
-        judge = Judge(Slow(lambda messages: "1"), ClassifierScore(), batch=batch)
+        judge = Judge(
+            Slow(lambda questions: ["1"] * len(questions)), ClassifierScore(), batch=batch
+        )
         assert [verdict.values["score"] for verdict in judge.verdicts(items)] == [1] * 20
     assert calls == [32, 8, 14, 14, 12]
+    list(Judge(Slow(lambda messages: "1"), ClassifierScore()).verdicts(items))
+    assert calls[5:] == [1] * 40  # each is kept before the next
 
 
 def test_the_identity_of_a_script_is_its_code(tmp_path: Path) -> None:
