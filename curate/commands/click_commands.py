@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, TypeAlias, get_type_hints
+from typing import Any, Final, TypeAlias
 
 import rich_click as click
 
@@ -18,7 +18,7 @@ from siftune.curate.commands.option_help import option_texts, short_prose
 from siftune.curate.commands.option_types import is_repeated, metavar_of, value_of
 from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.ranges import within_of
+from siftune.curate.core.ranges import types_of, types_with_ranges, within_of
 from siftune.curate.core.registry import (
     closest,
     described,
@@ -314,7 +314,7 @@ def component_options(
     """
     left = set(leave)
     fields = {name: field for name, field in options(component).items() if name not in left}
-    hints = get_type_hints(component, include_extras=True)
+    hints = types_with_ranges(component)
     helps = option_texts(component, texts)
     return [
         _option(name, field, hints[name], helps.get(name, "")) for name, field in fields.items()
@@ -324,7 +324,7 @@ def component_options(
 def parsed(component: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were set on the command line, as values."""
     known = options(component)
-    hints = get_type_hints(component)
+    hints = types_of(component)
     return {
         name: value_of(_flag(name), hints[name], text)
         for name, text in given.items()

@@ -9,7 +9,7 @@ capital letter that begins no sentence somewhere in the text, and is not ``I``.
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,7 @@ class _Vocabulary(NamedTuple):
 
 def side_words(pieces: Pieces, rows: Ints) -> Side:
     """The words of the texts ``rows``, which are numbered from 0 in the result."""
-    found = _side_words(pieces, rows, char_table(), _vocabulary())
+    found: Any = _side_words(pieces, rows, char_table(), _vocabulary())
     return Side(*(part.copy() for part in found))  # of more memory than they take
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
 
 from siftune.curate.core.errors import UsageError
@@ -28,6 +30,8 @@ __all__ = [
     "Within",
     "check_ranges",
     "outside",
+    "types_of",
+    "types_with_ranges",
     "within_of",
 ]
 
@@ -119,13 +123,28 @@ def _unparsed(hint: Any, text: str) -> str | None:
     return next(filter(None, problems), None)
 
 
+def types_of(component: Any) -> Mapping[str, Any]:
+    """The types of a component's options, without their ranges."""
+    return _types(component, False)
+
+
+def types_with_ranges(component: Any) -> Mapping[str, Any]:
+    """The types of a component's options as they are written."""
+    return _types(component, True)
+
+
+@lru_cache(1024)
+def _types(component: Any, extras: bool) -> Mapping[str, Any]:
+    return MappingProxyType(get_type_hints(component, include_extras=extras))
+
+
 def check_ranges(options: Any) -> None:
     """Refuse a field of the dataclass ``options`` that is outside the range of its type.
 
     Raises:
         ValueError: the text names the first, with what was expected.
     """
-    hints = get_type_hints(type(options), include_extras=True)
+    hints = types_with_ranges(type(options))
     for field in fields(options):
         wrong = outside(hints[field.name], getattr(options, field.name))
         if wrong is not None:

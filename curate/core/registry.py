@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
 from siftune.curate.core import installed
 from siftune.curate.core.adapted import Checked, adapter_modules
@@ -27,7 +27,7 @@ from siftune.curate.core.custom_file import (
 )
 from siftune.curate.core.errors import UsageError, closest
 from siftune.curate.core.outline import outline
-from siftune.curate.core.ranges import outside
+from siftune.curate.core.ranges import outside, types_of, types_with_ranges
 from siftune.curate.core.terminal import echo
 
 __all__ = [
@@ -118,11 +118,12 @@ def own_names(group: str) -> set[str]:
     return set().union(*(_modules(package) for package in _packages(group)))
 
 
-def _modules(package: str) -> set[str]:
+@cache
+def _modules(package: str) -> frozenset[str]:
     """Names of the components in one package."""
     path = _package(package).__path__
     own = {module.name for module in pkgutil.iter_modules(path) if not module.ispkg}
-    return {name for name in own if not name.startswith("_") and name not in _SUPPORT}
+    return frozenset(name for name in own if not name.startswith("_") and name not in _SUPPORT)
 
 
 _FURTHER = {"curate.scorers": "finetune.scorers"}
@@ -341,7 +342,7 @@ def _required(field: Field[Any]) -> bool:
 def _checked(component: type[Any], key: str, value: Any, name: str) -> Any:
     from pydantic import ConfigDict, TypeAdapter, ValidationError  # heavy; `--help` needs none
 
-    hint = get_type_hints(component)[key]
+    hint = types_of(component)[key]
     if isinstance(value, bool) and bool not in (hint, *get_args(hint)) and hint is not Any:
         raise UsageError(f"{name}: {key}: expected {field_type(hint)}, got {value}")
     config = ConfigDict(strict=False, allow_inf_nan=False)  # no option means NaN or infinity
@@ -350,7 +351,7 @@ def _checked(component: type[Any], key: str, value: Any, name: str) -> Any:
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
         raise UsageError(f"{name}: {key}: {problem} (got {_short(value)})") from None
-    wrong = outside(get_type_hints(component, include_extras=True)[key], found)
+    wrong = outside(types_with_ranges(component)[key], found)
     if wrong is not None:
         raise UsageError(f"{name}: {key}: {wrong}")
     return found
