@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import siftune
 from siftune.curate.cli import curate
 from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.runners.measure import figures_of_tables
 from siftune.curate.vectors.set_figures import set_figures
 
 
@@ -67,42 +68,50 @@ def called(*words: Any) -> Any:
     return CliRunner().invoke(curate, ["measure", *map(str, words)])
 
 
-def test_a_selection_beside_its_pool(tmp_path: Path, tiny_embedder: Path) -> None:
-    words = ("sun", "sea", "tree", "house", "bird", "stone")
-    rows = [{"prompt": f"What is a {one}?", "response": f"A {one}."} for one in words]
-    pool = siftune.read(rows).score("embedding", model=str(tiny_embedder))
-    best = pool.select("k_center", rows=3)
-    best.save(tmp_path / "best")
-    pool.save(tmp_path / "all")
-    found = siftune.measure(best, pool)
-    printed = called(tmp_path / "best", "--pool", tmp_path / "all", "--json")
+WORDS = ("sun", "sea", "tree", "house", "bird", "stone")
+ROWS = [{"prompt": f"What is a {one}?", "response": f"A {one}."} for one in WORDS]
+
+
+def test_a_selection_beside_its_pool(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(6, 3)) + 1
+    table = siftune.read(ROWS).kept.with_columns(embedding=pl.Series(vectors.tolist()))
+    table.write_parquet(tmp_path / "all.parquet")
+    best = siftune.read(str(tmp_path / "all.parquet")).select("k_center", rows=3)
+    found = siftune.measure(best, tmp_path / "all.parquet")
+    printed = called(best.folder, "--pool", tmp_path / "all.parquet", "--json")
     assert json.loads(printed.output) == found.as_dict()
     assert (found.rows, found.pool_rows) == (3, 6)
     assert found.coverage is not None
     assert 0.5 < found.coverage < 1
-    text = called(tmp_path / "best").output
+    text = called(best.folder).output
     assert text.startswith("rows      3\nvendi     ")
     assert "coverage" not in text
-    raw = tmp_path / "raw.jsonl"
-    raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    embedded = siftune.measure(raw, model=str(tiny_embedder))
-    assert embedded.vendi == pytest.approx(siftune.measure(pool).vendi)
-    assert "no column 'vec'" in str(called(raw, "--embedding", "vec").exception)
+    wrong = called(tmp_path / "all.parquet", "--embedding", "vec").exception
+    assert "no column 'vec'" in str(wrong)
     with pytest.raises(UsageError, match="or a path, got list"):
-        siftune.measure(rows)
+        siftune.measure(ROWS)
 
 
-def test_pools_of_other_models_and_pairs_are_refused(tmp_path: Path, tiny_embedder: Path) -> None:
+@pytest.mark.slow
+def test_rows_without_embeddings_are_embedded(tmp_path: Path, tiny_embedder: Path) -> None:
+    model = str(tiny_embedder)
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    read = siftune.measure(siftune.read(ROWS), model=model)
+    assert siftune.measure(raw, model=model) == read
+    scored = siftune.read(ROWS).score("embedding", model=model)
+    assert siftune.measure(scored) == read
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
+    wrong = called(pairs, "--model", tiny_embedder).exception
+    assert "name one of chosen_embedding, rejected_embedding" in str(wrong)
+
+
+def test_a_pool_of_another_model_is_refused() -> None:
     base = {"id": ["a:1"], "source": ["a"], "row": [1], "kind": ["text"], "digest": ["0" * 32]}
-    from siftune.curate.runners.measure import figures_of_tables
-
     tables = [
         pl.DataFrame({**base, "embedding": [[1.0] * width]}).with_columns(extra=None)
         for width in (2, 3)
     ]
     with pytest.raises(DataError, match="pool's vectors have 3 numbers"):
         figures_of_tables(tables[0], tables[1], "embedding")
-    pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
-    wrong = called(pairs, "--model", tiny_embedder).exception
-    assert "name one of chosen_embedding, rejected_embedding" in str(wrong)
