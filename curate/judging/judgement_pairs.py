@@ -12,7 +12,15 @@ import orjson
 import polars as pl
 
 from siftune.curate.core.schema import schema_of
-from siftune.curate.judge_calls.types import Answer, Item, Question, Task, UnparsedError, Verdict
+from siftune.curate.judge_calls.types import (
+    Answer,
+    Item,
+    Question,
+    Task,
+    UnjudgeableError,
+    UnparsedError,
+    Verdict,
+)
 from siftune.curate.judging.row_items import items_of
 from siftune.curate.rows.chat import turn
 from siftune.curate.rows.convert import content_digest
@@ -60,8 +68,8 @@ def judgement_pairs(table: pl.DataFrame, task: Any, ask: _Ask, hints: bool) -> J
     with these ids. With ``hints`` a judgement that an order lacks is asked for by naming its
     verdict, which the prompt in the rows does not have; an order that then lacks one has no row.
     """
-    items, ids = dict(enumerate(items_of(table))), table["id"].to_list()
-    found = JudgementPairs()
+    found, ids = JudgementPairs(), table["id"].to_list()
+    items = dict(_judgeable(table, ids, task, found))
     sampled = list(_sampled(items, ids, task, ask, found.left_out))
     hinted = list(_hinted(items, ids, sampled, task, ask, found.left_out)) if hints else []
     kept = []
@@ -80,6 +88,20 @@ def judgement_pairs(table: pl.DataFrame, task: Any, ask: _Ask, hints: bool) -> J
     found.right = sum(one.right for one in sampled)
     found.wrong, found.hinted = len(sampled) - found.right, len(hinted)
     return found
+
+
+def _judgeable(
+    table: pl.DataFrame, ids: Sequence[str], task: Any, found: JudgementPairs
+) -> Iterator[tuple[int, Item]]:
+    """The pairs that can be asked about; the others, as of an empty answer, are left out."""
+    for at, item in enumerate(items_of(table)):
+        try:
+            task.questions(item)
+        except UnjudgeableError as error:
+            found.left_out[error.reason] += 1
+            found.lost.add(ids[at])
+        else:
+            yield at, item
 
 
 def _sampled(
