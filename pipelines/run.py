@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.progress import NoProgress, ProgressReporter
+from siftune.curate.core.progress import NoProgress, Prefixed, ProgressReporter
 from siftune.curate.core.registry import checked, code_of, options
 from siftune.curate.files.atomic import digest_of, hash_file, read_json, write_json
 from siftune.curate.files.outputs import run_folder
@@ -23,10 +23,8 @@ from siftune.curate.runs.recipe import Recipe
 from siftune.finetune.models.loading import model_hash, read_facts
 from siftune.finetune.tools.evaluate import Evaluate
 from siftune.finetune.tools.init import Init
-from siftune.pipelines.compare import arms_table
-from siftune.pipelines.comparison_arms import TOKENS, arm_recipe, varies
+from siftune.pipelines.compare import TOKENS, arm_recipe, arms_table, varies
 from siftune.pipelines.folder import COMMAND, FILES
-from siftune.pipelines.prefixed_progress import Prefixed
 from siftune.pipelines.preflight import HELDOUT_OF, Preflight
 from siftune.pipelines.recipe import Arms, Pipeline
 from siftune.pipelines.reports.judge_report import unscored_of

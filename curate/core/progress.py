@@ -19,6 +19,7 @@ from siftune.curate.core.terminal import printable
 __all__ = [
     "NoProgress",
     "Pace",
+    "Prefixed",
     "Progress",
     "ProgressReporter",
     "RunContext",
@@ -107,6 +108,26 @@ class Progress:
         if self._moving:
             print("\r\x1b[2K", end="", file=self.stream)
             self._moving = False
+
+
+@dataclass(frozen=True)
+class Prefixed:
+    """Reports each line and each count to ``say``, with ``prefix`` before it.
+
+    >>> Prefixed(print, "pairs: ")("ingest")
+    pairs: ingest
+    """
+
+    say: ProgressReporter
+    prefix: str
+
+    def __call__(self, line: str) -> None:
+        """Pass a line on."""
+        self.say(f"{self.prefix}{line}")
+
+    def count(self, label: str, done: int, total: int | None = None, unit: str = "rows") -> None:
+        """Pass a count on."""
+        self.say.count(f"{self.prefix}{label}", done, total, unit)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["AdaptiveKL", "FixedKL", "KLController", "KLLimit", "kl_k1", "kl_k2", "kl_k3"]
+__all__ = ["AdaptiveKL", "FixedKL", "KLController", "kl_k1", "kl_k2", "kl_k3"]
 
 
 def kl_k1(logps: Tensor, ref_logps: Tensor) -> Tensor:
@@ -79,25 +79,3 @@ class AdaptiveKL:
         """The coefficient for the next rollout."""
         error = min(max(kl / self.target - 1, -0.2), 0.2)
         return coef * (1 + error * samples / self.horizon)
-
-
-@dataclass(frozen=True)
-class KLLimit:
-    """The largest allowed KL, in nats a ``unit``: the value of ``option``; None allows any.
-
-    >>> KLLimit("max_kl", 0.05, "token").exceeded(0.0612, step=40)
-    'stopped at step 40: 0.0612 nats a token from the reference, above max_kl=0.05'
-    """
-
-    option: str
-    limit: float | None
-    unit: str
-
-    def exceeded(self, kl: float, step: int, other: str = "from the reference") -> str | None:
-        """The reason to stop at ``step``; None while ``kl`` is within the limit. NaN is not."""
-        if self.limit is None or kl <= self.limit:
-            return None
-        return (
-            f"stopped at step {step}: {kl:.4g} nats a {self.unit} {other}, above "
-            f"{self.option}={self.limit:g}"
-        )

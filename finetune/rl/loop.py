@@ -20,7 +20,8 @@ from siftune.curate.files.atomic import read_json, write_json
 from siftune.finetune.core import distributed
 from siftune.finetune.models.precision import machine_arguments
 from siftune.finetune.rl import ppo_losses
-from siftune.finetune.rl.kl import KLLimit, kl_k1, kl_k3
+from siftune.finetune.rl.kl import kl_k1, kl_k3
+from siftune.finetune.rl.kl_stop import KLLimit, KLStop
 from siftune.finetune.rl.model import ActorCritic, policy_scores
 from siftune.finetune.rl.rollout import Collector, Rollout
 from siftune.finetune.rl.settings import Settings
@@ -30,14 +31,10 @@ from siftune.finetune.runs.finite_steps import FiniteSteps, NonFiniteError, Stop
 if TYPE_CHECKING:
     from siftune.finetune.rl.prepare import Supervised
 
-__all__ = ["KLStop", "Loop", "RunningMeans", "Update", "update"]
+__all__ = ["Loop", "RunningMeans", "Update", "update"]
 
 _STATE: Final = "ppo.json"
 _FROM_OLD: Final = "from the policy that wrote the rollout"
-
-
-class KLStop(Exception):
-    """The KL is above its limit: the step is not taken. The text is the reason."""
 
 
 @dataclass(frozen=True)

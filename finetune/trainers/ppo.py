@@ -234,7 +234,7 @@ class PPO(Settings):
 
     def _train(self, loop: Loop, run: Run) -> str | None:
         """Run the loop, from the last whole checkpoint if there is one; why it stopped early."""
-        from siftune.finetune.rl.loop import KLStop
+        from siftune.finetune.rl.kl_stop import KLStop
         from siftune.finetune.runs.stop_signals import StopAtSignal, catching_signals
 
         start = run.begin()

@@ -1,4 +1,4 @@
-"""Reference sync (TR-DPO) and the KL stop of preference training, as trainer callbacks."""
+"""Reference sync (TR-DPO) of preference training, as a trainer callback."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from siftune.finetune.core import distributed
-from siftune.finetune.rl.kl import KLLimit
 from siftune.finetune.runs.checkpoints import put_back
 from siftune.finetune.scoring.reference import Frozen
+from siftune.finetune.training.kl_stop_callback import KLStopCallback
 from siftune.finetune.training.policy_options import PolicyOptions
 
-__all__ = ["KLStop", "ReferenceSync", "add_callbacks"]
+__all__ = ["ReferenceSync", "add_callbacks"]
 
 _FILE: Final = "reference.safetensors"
 
 
-def add_callbacks(options: PolicyOptions, trainer: Any) -> KLStop | None:
+def add_callbacks(options: PolicyOptions, trainer: Any) -> KLStopCallback | None:
     """Add reference sync and the KL stop to ``trainer`` where ``options`` ask for them.
 
     Returns the stop, None without ``max_kl``.
@@ -37,7 +37,7 @@ def add_callbacks(options: PolicyOptions, trainer: Any) -> KLStop | None:
         trainer.add_callback(ReferenceSync(reference.model, options.ref_sync_steps, alpha))
     if options.max_kl is None:
         return None
-    stop = KLStop(options.max_kl)
+    stop = KLStopCallback(options.max_kl)
     trainer.add_callback(stop)
     return stop
 
@@ -83,26 +83,6 @@ class ReferenceSync(TrainerCallback):
         if distributed.first():
             weights = {name: value.detach() for name, value in self.reference.named_parameters()}
             save_file(weights, _folder(args, state) / _FILE)
-
-
-class KLStop(TrainerCallback):
-    """Ends training once the logged KL to the reference is above a limit; ``reason`` is why."""
-
-    def __init__(self, limit: float) -> None:
-        """``limit`` is in nats per token."""
-        self.limit = KLLimit("max_kl", limit, "token")
-        self.reason: str | None = None
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
-    ) -> None:
-        """Check the newest value of ``kl``."""
-        reason = self.limit.exceeded((logs or {}).get("kl", 0.0), state.global_step)
-        if reason is not None:
-            self.reason = reason
-            distributed.notify(reason)
-            control.should_training_stop = True
-            control.should_save = False  # a run would be resumed from it
 
 
 def _folder(args: TrainingArguments, state: TrainerState) -> Path:

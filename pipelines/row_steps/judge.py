@@ -27,7 +27,7 @@ from siftune.curate.judging.row_items import items_of
 from siftune.curate.models.lineage import lineage
 from siftune.curate.rows.convert import content_digest
 from siftune.finetune.data import training_rows
-from siftune.pipelines.judge_kin import kin_facts, kin_of_pairs, own_answers
+from siftune.pipelines.judge_lineage import kin_facts, kin_of_pairs, own_answers
 from siftune.pipelines.judge_options import JudgeOptions, Outcomes, estimated, questions_of
 
 __all__ = ["Judge"]
