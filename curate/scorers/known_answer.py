@@ -24,7 +24,7 @@ Compare = Literal["plain", "math_verify"]
 
 @dataclass(frozen=True)
 class KnownAnswer:
-    r"""``known_answer``: whether the last answer agrees with the one that the row knows.
+    r"""``known_answer``: whether the last answer agrees with the one that the row gives.
 
     ``known_answer_given`` is the final answer that was compared: what follows the last ``####`` or
     is in the last ``\boxed{}``, else what follows the last "answer is" or "answer:". Without these
