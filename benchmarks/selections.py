@@ -29,7 +29,8 @@ from benchmarks.selection_figures import Drawn, figures_of, overlaps_svg, table_
 from siftune.curate.core import registry
 from siftune.curate.core.progress import Progress
 from siftune.curate.files.atomic import digest_of
-from siftune.curate.runners.run import preview, run
+from siftune.curate.runners.preview import preview
+from siftune.curate.runners.run import run
 from siftune.curate.runs.recipe import parse
 
 Stages = list[dict[str, Any]]
@@ -97,9 +98,9 @@ def scores(part: str, given: Given, targets: Path | None) -> Stages:
     found.append({"score": "nuggets", **model, "against": pool, "centers": 10})
     if given.judge is not None:
         found.append({"score": "judge_rating", "task": "alpagasus", "judge": given.judge})
-    if targets is not None and "less" in registry.names("curate.scorers"):
-        found.append({"score": "less", **model, "against": str(targets)})
-    return found
+    there = registry.names("curate.scorers") if targets is not None else ()
+    by_gradients = [name for name in ("less", "gist") if name in there]
+    return [*found, *({"score": name, **model, "against": str(targets)} for name in by_gradients)]
 
 
 def selections(part: str, table: pl.DataFrame, keep: int, targets: Path | None) -> dict[str, Any]:
@@ -156,9 +157,10 @@ def selections(part: str, table: pl.DataFrame, keep: int, targets: Path | None) 
         "Nuggets": ("nuggets", [{"top_k": {"by": "nuggets + 0.001 * nuggets_gain", **rows}}]),
         "AlpaGasus' judge": ("judge_rating", [{"top_k": {"by": "judge_rating", **rows}}]),
         "LESS": ("less", [{"top_k": {"by": "less", **rows}}]),
+        "GIST": ("gist", [{"top_k": {"by": "gist", **rows}}]),
     }
     own = {"lm": ("ifd", "perplexity", "rds", "tss")}
-    own["dear"] = ("selectit", "nuggets", "judge_rating", "less")
+    own["dear"] = ("selectit", "nuggets", "judge_rating", "less", "gist")
     later = {*own["lm"], *own["dear"]}
     return {
         name: specs

@@ -36,7 +36,8 @@ def measure(rows: str, pool: str | None, embedding: str, model: str | None, as_j
     """Measure ROWS as a set: Vendi score, NovelSum, log-determinant, and coverage of a pool.
 
     ROWS and the pool are run folders, tables or raw files; of a run folder its kept rows count.
-    Figures of sets of different sizes do not compare, but for coverage of one pool.
+    Figures of sets of different sizes do not compare, but for coverage of one pool. NovelSum takes
+    every pair of rows: minutes for tens of thousands.
 
     Example: siftune curate measure runs/best --pool runs/all
     """

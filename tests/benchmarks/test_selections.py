@@ -66,14 +66,14 @@ def test_every_selection_is_one_that_can_be_built() -> None:
     columns = (
         *("length_chars", "lexical_diversity_mtld", "compression", "heuristics_flags"),
         *("embedding", "fitted_quality", "dsir_mean", "target_similarity", "ifd", "perplexity"),
-        *("rds", "tss", "selectit", "nuggets", "judge_rating", "less"),
+        *("rds", "tss", "selectit", "nuggets", "judge_rating", "less", "gist"),
     )
     table = pl.DataFrame({name: [1.0] for name in columns})
     found = {
         part: selections.selections(part, table, 5, Path("targets"))
         for part in ("no_lm", "lm", "dear")
     }
-    assert [len(one) for one in found.values()] == [16, 4, 4]
+    assert [len(one) for one in found.values()] == [16, 4, 5]
     for stages in (stages for one in found.values() for stages in one.values()):
         for stage in stages:
             for name, options in stage.items():

@@ -43,6 +43,15 @@ _POLICY = (
     *("stages.2.model=LM", "stages.2.reference=LM", "stages.2.template=none"),
     "stages.2.max_tokens=100",
 )
+_GRADIENTS = (
+    *("stages.1.model=LM", "stages.1.against=ROWS", "stages.1.template=none", "stages.1.rank=1"),
+    *(
+        "stages.1.dimension=32",
+        "stages.1.epochs=1",
+        "stages.1.warmup=0.2",
+        "stages.2.fraction=0.25",
+    ),
+)
 SMALL: dict[str, list[str]] = {
     "alpagasus": ["stages.1.judge=JUDGE", "stages.2.min=0.1"],
     "bees": ["stages.1.model=RM", *_POLICY, "source=PAIRS"],
@@ -54,13 +63,10 @@ SMALL: dict[str, list[str]] = {
         *("stages.4.rows=3", "stages.4.max_similarity=1"),
     ],
     "difficulty": [*(one.replace("s.2", "s.1") for one in _POLICY), "source=PAIRS"],
+    "gist": [*_GRADIENTS],
     "half_percent": ["stages.1.model=EMBEDDER"],
     "instag": ["stages.1.judge=JUDGE", "stages.2.rows=3"],
-    "less": [
-        *("stages.1.model=LM", "stages.1.against=ROWS", "stages.1.template=none"),
-        *("stages.1.rank=1", "stages.1.dimension=32", "stages.1.epochs=1"),
-        *("stages.1.warmup=0.2", "stages.2.fraction=0.25"),
-    ],
+    "less": [*_GRADIENTS],
     "lima": ["stages.4.min=5", "stages.6.model=EMBEDDER", "stages.7.rows=3"],
     "long_is_more": ["stages.1.rows=3"],
     "mig": [
@@ -77,6 +83,10 @@ SMALL: dict[str, list[str]] = {
     "quality_diversity": ["stages.4.model=HEAD", "stages.5.model=EMBEDDER", "stages.6.rows=3"],
     "rds_round_robin": ["stages.1.model=LM", "stages.2.against=TARGETS", "stages.2.rows=3"],
     "rip": ["stages.1.model=RM", "stages.3.max_gap=1", "stages.3.min_length=0", "source=PAIRS"],
+    "selective": [
+        *("stages.1.model=LM", "stages.1.template=none", "stages.1.rank=1", "stages.1.epochs=1"),
+        *("stages.1.repeats=1", "stages.1.max_tokens=100", "source=PAIRS"),
+    ],
     "superfilter": ["stages.1.model=LM", "stages.2.max=100"],
     "superfilter_diverse": ["stages.1.model=LM", "stages.2.max=100", "stages.4.model=EMBEDDER"],
     "sweet_spot": ["stages.1.model=RM", "source=RANKED"],
@@ -96,8 +106,10 @@ KEPT = {
     "instag": 3,
     "bees": 1,
     "difficulty": 1,
+    "gist": 3,
     "half_percent": 1,
     "cherry": 1,
+    "selective": 6,
     "superfilter": 1,
     "superfilter_diverse": 1,
     "sweet_spot": 4,
