@@ -38,7 +38,7 @@ Which: TypeAlias = Literal["kept", "dropped", "all"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RunRows:
-    """What a run folder says of its rows.
+    """The rows of a run folder, and what was decided on them.
 
     Attributes:
         folder: a run folder, as `siftune curate run` writes it; temporary unless it was named.
