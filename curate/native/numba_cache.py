@@ -53,7 +53,9 @@ def compile_cached(function: _Loop, **options: Any) -> _Loop:
 
     The cache is ``NUMBA_CACHE_DIR`` where that is set, else as in `cache_folders.code_caches`.
     """
-    loop = njit(nogil=True, no_cfunc_wrapper=True, **options)(function)
+    # no wrapper for C is compiled: no loop is a callback of C code
+    given: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True, **options}
+    loop = njit(**given)(function)
     loop._cache = _FunctionCache(function)
     loop.get_call_template = _ignore_literals(loop.get_call_template)
     result: _Loop = loop

@@ -58,7 +58,7 @@ class CodeParses:
     language: str | None = None
 
     needs: ClassVar = ("messages",)
-    adds: ClassVar = {
+    adds: ClassVar[dict[str, pl.DataType | type[pl.DataType]]] = {
         "code_parses": pl.Float32,
         "code_parses_blocks": pl.UInt32,
         "code_parses_error_share": pl.Float32,
@@ -101,7 +101,7 @@ class CodeParses:
         if wrong and (found := wrong[0][2]):
             line = wrong[0][1].code.count("\n", 0, found.at) + 1
             first = f"{wrong[0][0]}, line {line}: {found.message}"
-        cut = any(error is not None and _is_cut(*each, error) for *each, error in wrong)
+        cut = any(error and _is_cut(language, block, error) for language, block, error in wrong)
         return (
             *(1 - len(wrong) / len(read), len(read), after / size if size else 0.0),
             *(cut, languages, first),
@@ -205,7 +205,7 @@ def _json_error(code: str) -> _Error | None:
 
 
 _STARTS: Final = {word[:size] for word in ("true", "false", "null") for size in range(len(word))}
-_FLAGS: Final = ast.PyCF_ONLY_AST | codeop.PyCF_ALLOW_INCOMPLETE_INPUT
+_FLAGS: Final = ast.PyCF_ONLY_AST | codeop.PyCF_ALLOW_INCOMPLETE_INPUT  # type: ignore[attr-defined]
 
 
 def _python_error(code: str) -> _Error | None:

@@ -57,7 +57,7 @@ class JSONSchema:
         )
     }
     content: ClassVar = ("messages",)
-    adds: ClassVar = {
+    adds: ClassVar[dict[str, pl.DataType | type[pl.DataType]]] = {
         "json_schema": pl.Float32,
         "json_schema_checked": pl.UInt32,
         "json_schema_flags": pl.List(pl.String),
@@ -136,8 +136,9 @@ def _call_fault(call: Any, functions: Mapping[str, Any] | None) -> _Found:
         return "bad_call", f"expected a call with a name, got {call!r}"
     if functions is not None and name not in functions:
         return "unknown_function", f"{name!r} is none of {', '.join(functions) or 'no tools'}"
-    key = arguments_key(function)
-    given = function[key] if key else {}
+    called: dict[str, Any] = function or {}
+    key = arguments_key(called)
+    given = called[key] if key else {}
     arguments = _loaded(given or "{}") if isinstance(given, str) else given
     if not isinstance(arguments, dict):
         return "bad_arguments", f"{name}: expected a JSON object of arguments, got {given!r}"

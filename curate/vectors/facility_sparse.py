@@ -263,7 +263,8 @@ def _greedy(
     enough: int,
 ) -> tuple[Ints, Ints]:  # pragma: no cover - compiled
     """Lazy greedy (Minoux 1978): an old gain is an upper bound; recompute the largest."""
-    heap = [(-gains[row], row, np.int64(0)) for row in range(len(is_open)) if is_open[row]]
+    rows = [np.int64(row) for row in range(len(is_open)) if is_open[row]]
+    heap = [(-gains[row], row, np.int64(0)) for row in rows]
     heapq.heapify(heap)
     picks, found = np.empty(len(heap), np.int64), np.empty(len(heap), np.int64)
     count = 0
