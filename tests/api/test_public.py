@@ -12,8 +12,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import click
+
 import siftune
 from siftune.curate.core.registry import find, names, options
+from siftune.curate.core.schema import schema_of
+from siftune.curate.export_files.card import Exported
+from siftune.curate.judge_stats.report import AgreementReport
+from siftune.curate.runners.results import LEDGER
+from siftune.pipelines.cli import siftune as COMMAND
 
 LIST = Path(__file__).with_name("public.txt")
 GROUPS = (
@@ -23,6 +30,23 @@ GROUPS = (
     *("finetune.losses.listwise", "finetune.rewards", "finetune.tools"),
 )
 
+
+IN_LOSSES = {
+    form
+    for group in GROUPS
+    if ".losses." in group
+    for name in names(group)
+    for form in (name, name.replace("_", "-"))
+}
+"""Commands of losses: they have a line each as components."""
+
+GIVEN = (siftune.losses.PairLogps, siftune.losses.AnswerLogps, siftune.losses.ListLogps)
+"""What functions of users are given."""
+
+RETURNED = (Exported, AgreementReport)
+"""What public functions return that has no name in `siftune` itself."""
+
+KINDS = ("conversation", "text", "preference", "unpaired", "ranked")
 
 IN_FULL = ("init", "sft", "reward", "ppo", "dpo", "kto", "nll", "spo")
 """Methods whose options are listed: those of other objectives are those of their kind."""
@@ -38,9 +62,29 @@ def listing() -> str:
         lines.append(
             f"train.{name}({', '.join(given if name in IN_FULL else [*given[:3], '...'])})"
         )
+    for value in (*GIVEN, *RETURNED):
+        lines += described(value.__name__, value)
     for group in GROUPS:
         lines += [component(group, name) for name in names(group)]
+    lines += [f"kept.parquet of {kind}: {', '.join(schema_of(kind))}" for kind in KINDS]
+    lines += [f"ledger.parquet: {', '.join(LEDGER)}"]
+    lines += commands("siftune", COMMAND)
     return "\n".join(lines) + "\n"
+
+
+def commands(path: str, command: click.Command) -> Iterator[str]:
+    """A line each; those of components are told by their names above."""
+    if not isinstance(command, click.Group):
+        yield f"command {path}"
+        return
+    if path.split()[-1] in ("score", "select", "dedup"):
+        yield f"commands {path} NAME"
+        return
+    context = click.Context(command)
+    for name in sorted(command.list_commands(context)):
+        found = command.get_command(context, name)
+        if found is not None and not (path == "siftune finetune" and name in IN_LOSSES):
+            yield from commands(f"{path} {name}", found)
 
 
 def described(name: str, value: Any) -> Iterator[str]:
