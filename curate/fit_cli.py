@@ -131,7 +131,7 @@ def _lines(head: Head) -> list[str]:
         f"judges {_JUDGED[head.kind]}; on prompts that were held out, with 95 % intervals:",
     ]
     if facts["uncalibrated"]:
-        found.insert(1, f"not calibrated, its log-odds stay as fitted: {facts['uncalibrated']}")
+        found.insert(1, f"not calibrated, its scores stay as fitted: {facts['uncalibrated']}")
     return found + figure_lines(facts["figures"])
 
 

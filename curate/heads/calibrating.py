@@ -49,7 +49,8 @@ def calibrated(
     """The calibration of ``raw`` on ``labels`` (0 to 1), or why there is none.
 
     Without one the numbers stay what ``otherwise`` makes of them; None: log-odds stay log-odds, and
-    what has none is refused.
+    what has none is refused. There is none either where it would reverse the judge: a curve that
+    falls makes a judge out of one that is wrong more often than right.
 
     Raises:
         DataError: there is neither.
@@ -64,9 +65,14 @@ def calibrated(
             raise DataError(f"the head cannot be calibrated: {error}") from None
         identity = otherwise or plain(kind)
         return Calibration(identity, identity(raw)), str(error)
+    slope = found.calibrator.slope
+    if method != "isotonic" and slope <= 0:
+        identity = otherwise or plain(kind)
+        why = f"it does no better than chance on held-out rows (slope {slope:.2f}, which reverses)"
+        return Calibration(identity, identity(raw)), why
     if kind != "pairs":
         return found, None
-    symmetric = Calibrator("platt", slope=found.calibrator.slope)  # an offset is rounding
+    symmetric = Calibrator("platt", slope=slope)  # an offset is rounding
     return Calibration(symmetric, found.cross_fitted[: raw.size]), None
 
 
@@ -82,7 +88,8 @@ def figures(
     """Estimates with their intervals by name, or the reason why there is none.
 
     ``told`` are the scores (0 to 1) of rows by calibrations that were fitted without them,
-    ``before`` those without any; ``width`` is that of the labels' range.
+    ``before`` those without any; ``width`` is that of the labels' range. The accuracy of pairs is
+    that of ``raw``: what is better is no matter of the calibration.
     """
     made = _of_ratings if kind == "rating" else _of_labels
     found = _estimated(made(kind, raw, told, labels, width, index))
@@ -111,11 +118,12 @@ def _of_labels(
     kind: Kind, raw: Floats, told: Floats, labels: Floats, width: float, index: Any
 ) -> _Figures:
     sure = labels != 0.5
+    yes = raw > 0 if kind == "pairs" else told > 0.5
     both = [told, labels, index]
     if kind == "pairs":  # in one order alone the better answer would always be the first
         both = [np.append(told, 1 - told), np.append(labels, 1 - labels), np.tile(index, 2)]
     return {
-        "accuracy": lambda: accuracy((told > 0.5)[sure], (labels > 0.5)[sure], index[sure]),
+        "accuracy": lambda: accuracy(yes[sure], (labels > 0.5)[sure], index[sure]),
         "brier": lambda: brier(told, labels, index),
         "calibration_error": lambda: rms_calibration_error(*both),
     }

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from siftune.curate.core.ranges import Count, Positive
+from siftune.curate.core.ranges import Count, Positive, check_ranges
 from siftune.curate.judge_calls.types import Answer, Item, Question
 from siftune.curate.judging.pairs import (
     PAIR_COLUMNS,
@@ -50,7 +50,7 @@ class Contrastive:
         max_tokens: Limit of a judgement; a longer one is an error.
         max_chars: Characters of each message that the judge is shown; null shows all.
         calibration: Slope c of a calibrated preference, ``1 / (1 + exp(-c (2 m - 1)))`` for the
-            mean verdict m, which `siftune finetune judge` fits; null leaves the mean.
+            mean verdict m, above 0, which `siftune finetune judge` fits; null leaves the mean.
     """
 
     criteria: str = "helpfulness, relevance, accuracy, depth and level of detail"
@@ -58,7 +58,7 @@ class Contrastive:
     temperature: Positive = 0.8
     max_tokens: Count = 400
     max_chars: Count | None = MAX_CHARS
-    calibration: float | None = None
+    calibration: Positive | None = None
 
     answers: ClassVar = 2
     adds: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
@@ -66,6 +66,10 @@ class Contrastive:
         "verdicts": pl.List(pl.String),
         "judgements": pl.List(pl.String),
     }
+
+    def __post_init__(self) -> None:
+        """Refuse options out of range, such as a slope that reverses the judge."""
+        check_ranges(self)
 
     @cached_property
     def _prompt(self) -> Prompt:

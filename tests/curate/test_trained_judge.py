@@ -59,6 +59,8 @@ def test_a_calibrated_preference_of_verdicts() -> None:
     assert task.verdict(item, both)["preference"] == pytest.approx(0.880797)  # 1 / (1 + e^-2)
     assert task.verdict(item, torn)["preference"] == 0.5
     assert Contrastive(samples=1).verdict(item, both)["preference"] == 1
+    with pytest.raises(ValueError, match="calibration: expected above 0, got -2"):
+        Contrastive(samples=1, calibration=-2.0)
 
 
 def test_the_preference_of_two_scores_has_no_order() -> None:

@@ -334,6 +334,29 @@ def test_a_judge_without_a_calibration_gives_what_it_was_trained_for() -> None:
     assert lost.figures["accuracy"]["value"] is None
 
 
+def test_a_judge_worse_than_chance_is_not_reversed() -> None:
+    """Its accuracy is its own, and its scores stay as they are, of whatever it was trained on."""
+    raw = np.where(np.arange(60) % 15 < 4, 1.0, -1.0) * np.linspace(0.5, 2, 60)  # 16 of 60 right
+    found = judge_of_pairs(raw, range(60))
+    assert found.figures["accuracy"]["value"] == pytest.approx(16 / 60)
+    assert found.scale(raw).tolist() == raw.tolist()
+    assert "no better than chance on held-out rows (slope -" in (found.why_not or "")
+    labels = (raw < 0).astype(float)
+    of_rows = judge_of_rows("binary", raw, labels, range(60), "platt", 0, 1)
+    assert of_rows.figures["accuracy"]["value"] == 0
+    assert np.all(np.diff(of_rows.scale(np.sort(raw))) > 0)
+    rated = judge_of_rows("rating", (raw + 2) / 4, labels, range(60), "linear", 1, 5)
+    assert rated.scale(0.25) == 2.0
+
+
+def test_accuracy_near_chance_is_that_of_the_raw_scores() -> None:
+    """Folds of few rows may have curves that fall, whose probabilities are reversed."""
+    raw = np.where(np.arange(40) % 20 < 11, 1.0, -1.0)
+    found = judge_of_pairs(raw, range(40))
+    assert found.why_not is None
+    assert found.figures["accuracy"]["value"] == 22 / 40
+
+
 class Writer:
     """Prefers the answer that greets; with a hint it writes reasons alone."""
 
