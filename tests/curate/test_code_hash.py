@@ -12,7 +12,7 @@ import pytest
 from siftune.curate.core import code_hash as hashing
 from siftune.curate.core.cache_folders import code_caches
 from siftune.curate.core.code_hash import REPORTING, code_hash, imported_files
-from siftune.curate.core.registry import names
+from siftune.curate.core.registry import names, source_of
 from siftune.curate.runners.plan import plan
 from siftune.curate.runs.recipe import GROUPS, Spec, parse
 from siftune.curate.runs.stage_store import ingest_code, stage_code
@@ -203,7 +203,7 @@ def test_no_component_depends_on_the_file_of_another(group: str) -> None:
     roots = hashing._roots(["siftune"])
     components = ("scorers", "selectors", "formats", "exports")
     for name in names(group):
-        own = hashing._file_of(f"siftune.{group}.{name}", roots)
+        own = source_of(group, name)
         found = imported_files([own], roots)
         others = {one.name for one in found if one.parent.name in components} - {own.name}
         assert others == set(), name
