@@ -32,6 +32,7 @@ __all__ = [
     "measure",
     "quarantined",
     "report",
+    "set_apart",
 ]
 
 _HEAD: Final = 5
@@ -281,6 +282,21 @@ def every_row(run: Path, manifest: Mapping[str, Any]) -> pl.DataFrame:
             table = table.drop(names, strict=False)
             table = table.join(scores, on="id", how="left", maintain_order="left")
     return table
+
+
+def set_apart(rows: pl.DataFrame, prefix: str, taken: Sequence[str]) -> pl.DataFrame:
+    """The rows, with columns of ``taken`` names called ``prefix`` and their name, once or more.
+
+    >>> set_apart(pl.DataFrame({"stage": [1], "row_stage": [2]}), "row_", ["stage"]).columns
+    ['row_row_stage', 'row_stage']
+    """
+    names = {}
+    for name in set(taken).intersection(rows.columns):
+        new = prefix + name
+        while new in rows.columns or new in taken:
+            new = prefix + new
+        names[name] = new
+    return rows.rename(names)
 
 
 def summary_lines(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

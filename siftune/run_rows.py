@@ -22,6 +22,7 @@ from siftune.results import (
     headline,
     quarantined,
     report,
+    set_apart,
     summary_lines,
 )
 from siftune.session import python_errors, scratch
@@ -56,12 +57,14 @@ class RunRows:
         """The rows that were dropped, each with the stage, the reason and its particulars.
 
         ``id``, ``stage``, ``reason``; a column for each particular, such as ``similarity`` and
-        ``survivor`` of a duplicate; then the row's own columns and scores.
+        ``survivor`` of a duplicate; then the row's own columns and scores, of which one called
+        ``stage`` or ``reason`` is ``row_stage`` or ``row_reason`` here.
         """
         gone = self.decisions.filter(pl.col("decision") == "dropped").drop("decision")
         known = [one.name for one in gone[:, 3:] if one.null_count() < gone.height]
-        rows = every_row(self.folder, self._manifest)
-        taken = {name: f"detail_{name}" for name in known if name in rows.columns}
+        rows = set_apart(every_row(self.folder, self._manifest), "row_", ["stage", "reason"])
+        particulars = set_apart(gone.select(known), "detail_", rows.columns)
+        taken = dict(zip(known, particulars.columns, strict=True))
         gone = gone.select("id", "stage", "reason", *known).rename(taken)
         return gone.join(rows, on="id", how="left", maintain_order="left")
 
@@ -88,14 +91,15 @@ class RunRows:
     def to_polars(self, which: Which = "kept") -> pl.DataFrame:
         """The rows as a polars frame: those that are ``kept``, those ``dropped``, or ``all``.
 
-        ``all`` has the columns ``decision``, ``stage`` and ``reason`` beside.
+        ``all`` has the columns ``decision``, ``stage`` and ``reason`` beside; a column of the rows
+        of such a name is ``row_decision``, ``row_stage`` or ``row_reason`` there.
 
         Raises:
             UsageError: ``which`` is none of them.
         """
         if which == "all":
             decided = self.decisions.select("id", "decision", "stage", "reason")
-            rows = every_row(self.folder, self._manifest)
+            rows = set_apart(every_row(self.folder, self._manifest), "row_", decided.columns[1:])
             return rows.join(decided, on="id", how="left", maintain_order="left")
         if which not in ("kept", "dropped"):
             raise UsageError(f"to_polars: expected kept, dropped or all, got {which!r}")

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from siftune.curate.core.errors import BadRow, DataError, UsageError
-from siftune.curate.core.schema import CONTENT, KINDS, TURNS, content_columns
+from siftune.curate.core.schema import CONTENT, KINDS, TURNS, content_columns, kind_of
 from siftune.curate.core.types import Scorer, Selector
+from siftune.curate.files.json_text import dump, plain_text
 from siftune.curate.files.outputs import check_name
 from siftune.curate.files.source_spec import in_python
-from siftune.curate.rows.columns import nearest_columns, refuse_lacking_fields
+from siftune.curate.rows.columns import kind_advice, nearest_columns, refuse_lacking_fields
 
 __all__ = ["decide_on", "frame_of", "score_frame", "write_source"]
 
@@ -71,10 +75,11 @@ def decide_on(
 
 
 def _with_text_ids(table: pl.DataFrame) -> pl.DataFrame:
-    """The table with ids as text, which those of a user's frame need not be."""
-    dtype = table.schema["id"]
-    plain = dtype == pl.String or dtype.is_nested()
-    return table if plain else table.with_columns(pl.col("id").cast(pl.String))
+    """The table with ids and digests as text, which those of a user's frame need not be."""
+    schema = table.schema
+    other = [name for name in ("id", "digest") if schema[name] != pl.String]
+    plain = [name for name in other if not schema[name].is_nested()]
+    return table.with_columns(pl.col(plain).cast(pl.String)) if plain else table
 
 
 def _is_table(value: Any) -> bool:
@@ -115,6 +120,9 @@ def _completed(frame: pl.DataFrame, needs: Sequence[str], component: Any) -> pl.
         return _with_ids(frame)
     aside = [one for one in needs if one in frame.columns and one not in _TURNS]
     table = _read(frame.drop(aside), name)
+    turns = [one for one in made if one in _TURNS and one != "messages"]
+    if not {*turns} <= {*table.columns} and (advice := kind_advice(turns, kind_of(table))):
+        raise UsageError(f"{name}: {advice}")
     beside = [one for one in frame.columns if one not in table.columns or one in aside]
     return table.with_columns(frame.select(beside))
 
@@ -194,7 +202,7 @@ def frame_of(data: Any) -> pl.DataFrame:
             return frame_of(list(data))
         data = data.with_format("arrow")[:]
     if hasattr(data, "__arrow_c_stream__"):
-        return pl.DataFrame(data)
+        return _of_arrow(data)
     if isinstance(kept := getattr(data, "kept", None), pl.DataFrame):  # `siftune.Rows`
         return kept
     advice = ""
@@ -208,23 +216,28 @@ def frame_of(data: Any) -> pl.DataFrame:
     )
 
 
+def _of_arrow(data: Any) -> pl.DataFrame:
+    try:
+        return pl.DataFrame(data)
+    except (ValueError, TypeError, PolarsError) as error:  # such as two columns of one name
+        raise UsageError(f"this frame cannot be read: {str(error).splitlines()[0]}") from error
+
+
 def write_source(data: Any, folder: Path, name: str) -> Path:
     """Write a frame, or a list of records, into ``folder`` as a file that the readers take.
 
     A table of ours keeps its ids, digests and scores; ``name`` comes into the ids of others.
 
     Raises:
-        UsageError: a column of the frame is of a type that no file has, or ``name`` is no plain
-            name of a file.
+        UsageError: a column of the frame, or a value of a record, is of a type that no file has, or
+            ``name`` is no plain name of a file.
     """
     if not isinstance(name, str):
         raise UsageError(f"name: expected a text, got {type(name).__name__}")
     check_name(name)
     if isinstance(data, list):
-        from siftune.curate.files.json_text import dump
-
         path = folder / f"{name}.jsonl"
-        text = "".join(f"{dump(record)}\n" for record in data)
+        text = "".join(f"{_line(at, record)}\n" for at, record in enumerate(data, 1))
         path.write_text(text, encoding="utf-8", errors="surrogatepass")  # such lines are set aside
         return path
     frame = frame_of(data)
@@ -237,3 +250,46 @@ def write_source(data: Any, folder: Path, name: str) -> Path:
     path = folder / f"{name}.parquet"
     frame.write_parquet(path, compression="lz4")
     return path
+
+
+def _line(number: int, record: Any) -> str:
+    """A record as JSON; arrays and tensors are lists there.
+
+    Raises:
+        UsageError: a value is of a type that JSON has not.
+    """
+    try:
+        return dump(record, _as_plain)
+    except TypeError as error:
+        named = record.items() if isinstance(record, dict) else ()
+        key = next((f"{key!r} of " for key, value in named if not _is_plain(value)), "")
+        raise UsageError(
+            f"{key}record {number} holds {error}, which no file format of rows has: make it "
+            "numbers, texts, lists or dicts, or leave it out"
+        ) from None
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        dump(value, _as_plain)
+    except TypeError:
+        return False
+    return True
+
+
+def _as_plain(value: Any) -> Any:
+    """The lists and numbers of an array, tensor or series; text of the types that files have, too.
+
+    Raises:
+        TypeError: it is none of them.
+    """
+    if isinstance(value, date | time | timedelta | Decimal | bytes):
+        return plain_text(value)
+    if type(value).__name__ == "NAType":  # of pandas
+        return None
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    for name in ("tolist", "to_list"):
+        if callable(listed := getattr(value, name, None)):
+            return listed()
+    raise TypeError(f"a value of type {type(value).__name__}")

@@ -108,7 +108,8 @@ class Reading:
         if batch.table.schema == self._arrow_schema:
             return batch
         table = pl.DataFrame(pl.from_arrow(batch.table))
-        lacking = [pl.lit(None).alias(name) for name in self.schema if name not in table]
+        known = {one.name for one in table if one.null_count() < len(one)}
+        lacking = [pl.lit(None).alias(name) for name in self.schema if name not in known]
         table = table.with_columns(lacking).select(list(self.schema))
         return replace(batch, table=_arrow(table.cast(pl.Schema(self.schema))))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice, pairwise
-from typing import Final, TypeAlias
+from pathlib import Path
+from typing import Any, Final, TypeAlias
 
 import polars as pl
 
@@ -221,7 +222,8 @@ def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
         raise DataError(f"{shown(given)}: no row can be read; it has none")
     kind, own = kind_of(kinds), pl.scan_parquet(path, glob=False).collect_schema()
     for column, dtype in schema_of(kind).items():
-        if own.get(column) != dtype:
+        fits = column in own and (_is_as_typed(own[column], dtype) or _is_null(path, column))
+        if not fits:
             found = own.get(column, "no such column")
             raise DataError(
                 f"{shown(given)} looks like a table that siftune wrote, but {column!r} is "
@@ -229,6 +231,27 @@ def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
             )
     note = f"{shown(given)}: a table that siftune wrote ({kind} rows), read as it is"
     return Source(given, parts, kind, "rows", None, (*notes, note))
+
+
+def _is_as_typed(found: Any, expected: Any) -> bool:
+    """Whether a type is the one expected, but for parts that have no values.
+
+    Of these pandas and Python's dicts keep no type.
+    """
+    if isinstance(found, pl.List) and isinstance(expected, pl.List):
+        return _is_as_typed(found.inner, expected.inner)
+    if isinstance(found, pl.Struct) and isinstance(expected, pl.Struct):
+        pairs = list(zip(found.fields, expected.fields, strict=False))
+        alike = len(found.fields) == len(expected.fields)
+        return alike and all(
+            one.name == other.name and _is_as_typed(one.dtype, other.dtype) for one, other in pairs
+        )
+    return found in (pl.Null(), expected)
+
+
+def _is_null(path: Path, column: str) -> bool:
+    values = pl.read_parquet(path, columns=[column], glob=False)[column]
+    return values.null_count() == len(values)
 
 
 def _sample(given: str, parts: _NamedParts) -> list[Row]:
@@ -334,4 +357,6 @@ def _schema(sources: Sequence[Source]) -> Mapping[str, pl.DataType]:
 
 
 def _own_schema(source: Source) -> Mapping[str, pl.DataType]:
-    return pl.scan_parquet(source.parts[0][1].paths[0], glob=False).collect_schema()
+    own = pl.scan_parquet(source.parts[0][1].paths[0], glob=False).collect_schema()
+    typed = schema_of(source.kind)
+    return {name: typed.get(name, dtype) for name, dtype in own.items()}

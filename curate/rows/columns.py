@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -12,7 +12,7 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import names
-from siftune.curate.core.schema import TURNS
+from siftune.curate.core.schema import CONTENT, KINDS, TURNS, Kind
 from siftune.curate.rows.chat import contents, text_of
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "base_column",
     "field_advice",
     "groups",
+    "kind_advice",
     "nearest_columns",
     "numbers",
     "raw_fields",
@@ -31,6 +32,7 @@ __all__ = [
 Reader: TypeAlias = Callable[[pl.DataFrame, str], pl.Series]
 """Reads the column of a name from a table; refuses one that it cannot use."""
 
+_TURN_TYPES: Final = (TURNS, pl.List(TURNS))
 _STATISTICS = ("mean", "min", "max", "sum", "first", "last", "len")
 
 
@@ -251,6 +253,29 @@ def _has_field(record: Any, key: str) -> bool:
         return False
     first, _, rest = key.partition(".")
     return key in record or (bool(rest) and _has_field(record.get(first), rest))
+
+
+_CALLED: Final[Mapping[str, str]] = {
+    "conversation": "conversations",
+    "text": "plain texts",
+    "preference": "preference pairs",
+    "unpaired": "unpaired answers",
+    "ranked": "ranked lists",
+}
+
+
+def kind_advice(needs: Iterable[str], kind: Kind) -> str:
+    """What is wrong where a component reads the turns of other kinds of rows; empty if it is not.
+
+    >>> kind_advice(["prompt", "chosen", "rejected"], "conversation")
+    'it reads preference pairs (prompt, chosen, rejected), and these rows are conversations'
+    """
+    turns = [name for name in needs if any(CONTENT[one].get(name) in _TURN_TYPES for one in KINDS)]
+    fitting = [one for one in KINDS if set(turns) <= CONTENT[one].keys()]
+    if not turns or kind in fitting or not fitting:
+        return ""
+    called = " or ".join(_CALLED[one] for one in fitting)
+    return f"it reads {called} ({', '.join(turns)}), and these rows are {_CALLED[kind]}"
 
 
 def _near(wrong: str, columns: Sequence[str]) -> list[str]:

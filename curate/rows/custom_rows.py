@@ -39,9 +39,9 @@ class _CheckedRows(Checked):
     @classmethod
     def _complete(cls, made: type[Any]) -> None:
         """Let `needs` name fields of the raw rows, as ``extra.NAME``: one column has them all."""
+        own, label = made.needs, made._label
         if issubclass(made, RowFunction):
-            made.refuse_other_texts(made._label)
-        own = made.needs
+            made.refuse_other_texts(label)
         if isinstance(own, property):
             made.needs = property(lambda self: _columns_of(own.__get__(self)))
         else:

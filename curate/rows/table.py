@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import BASE, Kind, content_columns
-from siftune.curate.rows.columns import nearest_columns
+from siftune.curate.rows.columns import kind_advice, nearest_columns
 
 __all__ = ["BATCH", "ROW", "Table", "resolve"]
 
@@ -42,7 +42,7 @@ def resolve(
     Raises:
         UsageError: there is no such column; the text names the closest, or some of them.
     """
-    wanted: dict[str, None] = {"id": None, "kind": None}
+    names, wanted = tuple(names), dict.fromkeys(("id", "kind"))
     for name in names:
         if name == "content" or (name == "messages" and name not in content_columns(kind)):
             wanted.update(dict.fromkeys(content_columns(kind)))
@@ -51,6 +51,8 @@ def resolve(
         elif name in there:
             wanted[name] = None
         else:
+            if advice := kind_advice([name], kind) and kind_advice(names, kind):
+                raise UsageError(advice)
             some = tuple(n for n in there if n not in BASE or n in ("source", "extra"))
             advice = nearest_columns(name, some, fits and partial(fits, name))
             raise UsageError(
