@@ -13,8 +13,8 @@ from torch import Tensor
 
 __all__ = ["Projection"]
 
-_SIGNS: Final = 2**24
-"""Signs of a block: 64 MiB of float32."""
+_SIGNS: Final = 2**22
+"""Signs of a block: 16 MiB of float32, which stay in the cache of a processor."""
 
 
 @dataclass(frozen=True)

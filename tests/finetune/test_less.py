@@ -18,7 +18,7 @@ from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.registry import build, code_of, described, find, names, source_of
 from siftune.curate.text.language_model import TokenRow
 from siftune.finetune.influence.adam import AdamState
-from siftune.finetune.influence.adapted_model import AdaptedModel, flat_gradient
+from siftune.finetune.influence.adapted_model import AdaptedModel, flat_gradient, row_key
 from siftune.finetune.influence.projection import Projection
 from siftune.finetune.scorers.less import LESS
 from tests.curate.lm_reference import table
@@ -174,6 +174,25 @@ def test_influence_on_a_convex_head_is_leave_one_out() -> None:
         assert np.corrcoef(*ranks)[0, 1] >= 0.99
     error = [float((one @ target - torch.tensor(truth)).abs().sum()) for one in (steps, exact)]
     assert error[1] < error[0]
+
+
+def test_a_product_is_the_effect_of_one_small_step(tiny_model_dir: Path, tmp_path: Path) -> None:
+    target = jsonl(tmp_path / "target.jsonl", TARGETS)
+    less = made(tiny_model_dir, target, similarity="product", optimizer="sgd", epochs=1)
+    scores = less(table(*CHATS))["less"].to_list()
+    model, targets = less.adapted(), less._targets()[0]
+    rows: list[Any] = less._each(table(*CHATS))
+    start = less.train(model, less.drawn(sorted(rows, key=row_key)), None)[0].state.weights
+    effects = []
+    for row in rows:
+        model.weights = start
+        step = 1e-3 * model.gradient(row)
+        after_and_before = []
+        for way in (-1, 1):  # the same step back takes off the second order
+            model.weights = start + way * step
+            after_and_before.append(np.mean(model.losses(targets)))
+        effects.append((after_and_before[1] - after_and_before[0]) / 2e-3)
+    assert scores == pytest.approx(effects, rel=0.02, abs=2e-3)
 
 
 def slow_less(less: LESS, rows: pl.DataFrame, tasks: list[list[int]]) -> np.ndarray:
