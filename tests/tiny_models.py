@@ -87,7 +87,7 @@ def quality_head(folder: Path) -> Path:
     from siftune.curate.judge_stats.calibration import Calibrator
 
     features = Features("simple")
-    weights = np.linspace(-0.5, 0.7, sum(features.blocks))
+    weights = np.linspace(-0.5, 0.7, features.width)
     folder.mkdir()
     Head("rating", features, weights, 0.1, Calibrator("platt", slope=1.0), 1.0, 5.0).write(folder)
     return folder

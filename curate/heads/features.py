@@ -1,10 +1,16 @@
-"""Features of a prompt and its answer: frozen embeddings and simple statistics of the text."""
+"""Features of a prompt and its answer: frozen embeddings and simple statistics of the text.
+
+Few labels determine few weights, so the features lie in blocks of unequal variance: under one
+penalty those of a larger variance are shrunk less. Most of it has the extent of an answer, the
+characters of its distinct words, because a rater's length bias, and what loops, copies the prompt
+or says nothing, all show there; the form of the text has less, the topic least.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -12,23 +18,42 @@ import polars as pl
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_stats.intervals import Floats
 from siftune.curate.text import text_statistics as statistics
+from siftune.curate.text.non_answers import truncated
+from siftune.curate.text.refusals import refusals
+from siftune.curate.text.words import WORD
 from siftune.curate.vectors.embed import Dtype, Embedder
 
-__all__ = ["Features", "Kinds"]
+__all__ = ["Block", "Features", "Kinds"]
 
 Kinds: TypeAlias = Literal["both", "embedding", "simple"]
 
-_LAYOUT: Final = 1  # raise when a change here changes the numbers
+_LAYOUT: Final = 2  # raise when a change here changes the numbers
+
+
+class Block(NamedTuple):
+    """Features that belong together: their number, and their variance in all before a fit."""
+
+    size: int
+    variance: float
+
+
+_VECTOR: Final = 0.2
+_COSINE: Final = 0.1
+_EXTENT: Final = 1.0
+_FORM: Final = 0.3
 
 
 @dataclass(frozen=True)
 class Features:
     """Numbers of a prompt with an answer, in blocks of one kind each.
 
-    ``embedding`` is the unit vector of the answer, and its products, dimension by dimension, with
-    that of the prompt (their sum is the cosine). ``simple`` has the logarithms of characters, words
-    and lines, the mean length of words, and the shares of symbols, digits, capitals, code,
-    repeated 3-grams and question marks; a share of nothing is 0.
+    ``embedding`` has the unit vectors of the answer and of the prompt, their products, dimension by
+    dimension, and the sum of these, the cosine. ``simple`` has the extent of the answer, the
+    logarithm of the characters of its distinct words, and its form: logarithms of characters,
+    words, lines, sentences, paragraphs, list items, headings and bold text, the mean length of
+    words, the shares of symbols, digits, capitals, code, repeated 3-grams, question marks and
+    distinct words, the share of the prompt's words that it has, and whether it refuses, ends like a
+    text, or is cut off; a share of nothing is 0.
     """
 
     kinds: Kinds = "both"
@@ -37,11 +62,19 @@ class Features:
     cache: str | None = None
 
     @property
-    def blocks(self) -> tuple[int, ...]:
-        """The number of features of each block."""
-        width = 0 if self.kinds == "simple" else self._embedder.dimension
-        simple = 0 if self.kinds == "embedding" else _SIMPLE
-        return tuple(size for size in (width, width, simple) if size)
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks of the features, in their order."""
+        simple = (Block(1, _EXTENT), Block(_FORMS, _FORM))
+        if self.kinds == "simple":
+            return simple
+        vector = Block(self._embedder.dimension, _VECTOR)
+        vectors = (vector, vector, vector, Block(1, _COSINE))
+        return vectors if self.kinds == "embedding" else (*vectors, *simple)
+
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        return sum(block.size for block in self.blocks)
 
     def __call__(self, prompts: Sequence[str | None], answers: Sequence[str | None]) -> Floats:
         """Features (rows, features); NaN without prompt or answer, or one without tokens."""
@@ -53,10 +86,11 @@ class Features:
         blocks = []
         if self.kinds != "simple":
             asked, told = (self._vectors([one[at] for one in known]) for at in (0, 1))
-            blocks += [told, asked * told]
+            both = asked * told
+            blocks += [told, asked, both, both.sum(1, keepdims=True)]
         if self.kinds != "embedding":
-            blocks.append(_simple([answer for _, answer in known]))
-        found = np.full((len(texts), sum(self.blocks)), np.nan)
+            blocks.append(_simple(*([one[at] for one in known] for at in (0, 1))))
+        found = np.full((len(texts), self.width), np.nan)
         found[[one is not None for one in texts]] = np.concatenate(blocks, 1)
         return found
 
@@ -100,28 +134,44 @@ class Features:
         return Embedder(self.model, self.dtype, cache=self.cache)
 
 
-_TEXT: Final = pl.col("text")
-_COUNTS: Final = (
-    _TEXT.str.len_chars(),
-    _TEXT.str.count_matches(r"\S+"),
-    _TEXT.str.count_matches(r"\n"),
+_TEXT: Final = pl.col("answer")
+_COUNTED: Final = (
+    r"(?s).",
+    r"\S+",
+    r"\n",
+    r"[.!?](?:\s|$)",
+    r"\n\s*\n",
+    r"(?m)^\s*(?:[-*•]|\d+[.)])\s",
+    r"(?m)^#+ ",
+    r"\*\*",
 )
-_SHARES: Final = (
+_WORDS, _ASKED = (
+    pl.col(name).str.to_lowercase().str.extract_all(WORD) for name in ("answer", "prompt")
+)
+_DISTINCT: Final = _WORDS.list.unique()
+_SIMPLE: Final = (
+    _DISTINCT.list.join("").str.len_chars().log1p(),
+    *(_TEXT.str.count_matches(pattern).log1p() for pattern in _COUNTED),
     statistics.mean_word_length(_TEXT).log1p(),
     statistics.share(_TEXT, r"[^\p{L}\p{M}\p{N}\s.,;:!?'\"()’‘“”–-]"),
     statistics.share(_TEXT, r"\p{N}+"),
     statistics.share_of_letters(_TEXT, r"\p{Lu}"),
     statistics.share(_TEXT, r"(?s)```.*?(?:```|$)"),
     statistics.share(_TEXT, r"\?"),
+    _TEXT.str.contains(r"[.!?\"'’”)`*:]\s*$"),
+    truncated(_TEXT),
+    _DISTINCT.list.len() / _WORDS.list.len().clip(1),
+    _ASKED.list.set_intersection(_WORDS).list.len() / _ASKED.list.n_unique().clip(1),
 )
-_SIMPLE: Final = len(_COUNTS) + len(_SHARES) + 1
+_FORMS: Final = len(_SIMPLE) + 1  # all but the first, and two more
 
 
-def _simple(texts: Sequence[str]) -> Floats:
-    told = pl.Series("text", texts, dtype=pl.String)
-    columns = [*(count.cast(pl.Float64).log1p() for count in _COUNTS), *_SHARES]
-    table = told.to_frame().select(
-        [column.cast(pl.Float64).alias(str(at)) for at, column in enumerate(columns)]
+def _simple(prompts: Sequence[str], answers: Sequence[str]) -> Floats:
+    texts = {"prompt": prompts, "answer": answers}
+    table = pl.DataFrame(texts, schema=dict.fromkeys(texts, pl.String))
+    more = [statistics.repeated_ngrams(table["answer"]), refusals(table["prompt"], table["answer"])]
+    columns = [*_SIMPLE, *more]
+    numbers = table.select(
+        column.cast(pl.Float64).alias(str(at)) for at, column in enumerate(columns)
     )
-    repeated = statistics.repeated_ngrams(told).cast(pl.Float64).alias("repeated")
-    return table.with_columns(repeated).fill_null(0.0).to_numpy()
+    return numbers.fill_null(0.0).to_numpy()

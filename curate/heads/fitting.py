@@ -14,7 +14,7 @@ import numpy as np
 
 from siftune.curate.core.errors import DataError
 from siftune.curate.heads.calibrating import calibrated, figures, unit
-from siftune.curate.heads.features import Features
+from siftune.curate.heads.features import Block, Features
 from siftune.curate.heads.head import Head
 from siftune.curate.judge_stats.calibration import Kind, Method
 from siftune.curate.judge_stats.intervals import Floats, prompt_index
@@ -24,7 +24,7 @@ __all__ = ["LEAST", "Labelled", "cross_fitted", "fit_head"]
 LEAST: Final = 50
 """Labelled rows that a fit needs, of as many prompts as there are folds, twice."""
 _FOLDS: Final = 5
-_PENALTIES: Final = (10.0, 1.0, 0.1, 0.01, 0.001)
+_PENALTIES: Final = (10.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
 _LONGEST: Final = 30.0  # log-odds; larger ones are the same to a double
 
 
@@ -47,7 +47,7 @@ class Labelled:
 def fit_head(rows: Labelled, features: Features, method: Method = "platt", seed: int = 0) -> Head:
     """Fit a head to labelled rows, calibrate it, and measure it by cross-validation.
 
-    Columns are scaled so that each block of features has a variance of 1 in all. Ratings are
+    Columns are scaled so that each block of features has its variance (`Block`). Ratings are
     fitted by ridge regression, binary labels and pairs by logistic regression with an L2 penalty,
     pairs on the difference of their answers' features, without an offset (Bradley-Terry). The
     calibration (Platt 1999, or isotonic) is fitted on scores of rows that were held out.
@@ -133,11 +133,11 @@ def _refuse_few(kind: Kind, labels: Floats, prompts: int) -> None:
         raise DataError("all labels are the same: a head needs rows that differ")
 
 
-def _scaling(x: Floats, blocks: Sequence[int], kind: Kind) -> tuple[Floats, Floats]:
+def _scaling(x: Floats, blocks: Sequence[Block], kind: Kind) -> tuple[Floats, Floats]:
     """What is taken off each column, and what it is divided by; differences are not centred."""
     center = np.zeros(x.shape[1]) if kind == "pairs" else x.mean(0)
     spread = np.sqrt(((x - center) ** 2).mean(0))
-    size = np.repeat(np.sqrt(blocks), blocks)
+    size = np.concatenate([np.full(size, np.sqrt(size / variance)) for size, variance in blocks])
     return center, np.where(spread > 1e-9, spread, 1.0) * size
 
 

@@ -122,7 +122,7 @@ def load_head(folder: str | Path, cache: str | None = None) -> Head:
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise UsageError(f"{folder}: the quality head is damaged ({error}): fit it again") from None
     made = Features.of(features, cache)
-    if weights.shape != (sum(made.blocks),) or not np.isfinite(weights).all():
+    if weights.shape != (made.width,) or not np.isfinite(weights).all():
         raise UsageError(f"{folder}: the quality head is damaged (its weights): fit it again")
     return Head(kind, made, weights, offset, calibrator, low, high)
 

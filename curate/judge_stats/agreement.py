@@ -16,6 +16,7 @@ from siftune.curate.judge_stats.intervals import (
     Estimate,
     Floats,
     NotEstimableError,
+    Statistic,
     bootstrap,
     share,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "kendall_tau",
     "krippendorff_alpha",
     "numbered",
+    "rank_correlation",
     "spearman",
 ]
 
@@ -191,6 +193,11 @@ def spearman(
 ) -> Estimate:
     """Spearman's rank correlation, ties with their mid-rank."""
     first, second, kept = _both(judge, gold, prompts)
+    return bootstrap(rank_correlation(first, second), first.size, kept, draws=draws)
+
+
+def rank_correlation(first: Floats, second: Floats) -> Statistic:
+    """Spearman's rank correlation of two numbers a row as a function of weights of rows."""
     ranks = _mid_ranks(first), _mid_ranks(second)
 
     def statistic(weight: Floats) -> Floats:
@@ -201,7 +208,7 @@ def spearman(
         spread = np.sqrt((weight * x * x).sum(1) * (weight * y * y).sum(1))
         return np.where(spread > 1e-9, both / np.maximum(spread, 1e-9), np.nan)
 
-    return bootstrap(statistic, first.size, kept, draws=draws)
+    return statistic
 
 
 def kendall_tau(

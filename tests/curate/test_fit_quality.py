@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from siftune.curate.cli import curate
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import TURNS
-from siftune.curate.heads.features import Features
+from siftune.curate.heads import fitting
+from siftune.curate.heads.features import Block, Features
 from siftune.curate.heads.fitting import Labelled, fit_head
 from siftune.curate.heads.head import load_head
 from siftune.curate.judge_calls.engine import Judge
@@ -101,6 +102,18 @@ def test_ratings_are_learned_and_their_figures_are_those_of_held_out_prompts(
     ]
     assert 1 <= short < 2
     assert 4 < long <= 5
+
+
+def test_the_extent_of_an_answer_counts_each_word_once() -> None:
+    found = SIMPLE(["Why?"] * 3, ["Sun and sea.", "Sun and sea. sea and SUN", "sun"])
+    np.testing.assert_allclose(np.expm1(found[:, 0]), [9, 9, 3])
+    assert found[1, 1] > found[0, 1]  # characters
+
+
+def test_a_block_has_its_variance_before_a_fit() -> None:
+    x = np.random.default_rng(0).normal(3, [1, 5, 2], (50, 3))
+    center, scale = fitting._scaling(x, (Block(1, 1.0), Block(2, 0.3)), "rating")
+    assert ((x - center) / scale).var(0) == pytest.approx([1, 0.15, 0.15])
 
 
 def test_what_cannot_be_computed_is_null(tmp_path: Path) -> None:
@@ -216,7 +229,7 @@ def test_embeddings_are_features(tmp_path: Path, tiny_embedder: Path) -> None:
         np.array([float(row["stars"]) for row in rows]),
     )
     head = fit_head(labelled, features)
-    assert head.weights.shape == (sum(features.blocks),)
+    assert head.weights.shape == (features.width,)
     head.write(tmp_path)
     again = load_head(tmp_path)
     asked = (["Why?"], ["sun and sea"])
@@ -266,7 +279,8 @@ def test_a_damaged_head_and_a_folder_without_one_are_refused(tmp_path: Path) -> 
         load_head(tmp_path)
     fitted(tmp_path, rated(), "--label", "stars")
     weights = tmp_path / "head/weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    held = weights.read_bytes()
+    weights.write_bytes(held[:-1] + bytes([held[-1] ^ 1]))
     with pytest.raises(UsageError, match="damaged"):
         load_head(tmp_path / "head")
 
