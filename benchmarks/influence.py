@@ -80,7 +80,7 @@ class Epoch:
     model: AdaptedModel
     rows: Sequence[Row]
     targets: Sequence[Row]
-    optimizer: str
+    optimizer: Literal["adam", "sgd"]
     lr: float
     batch_size: int
 
@@ -199,8 +199,8 @@ def _compared(
 
 def spearman(left: np.ndarray, right: np.ndarray) -> float:
     """Spearman's rank correlation."""
-    ranks = [pl.Series(one).rank().to_numpy() for one in (left, right)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (pl.Series(one).rank().to_numpy() for one in (left, right))
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _conversations(table: pl.DataFrame) -> pl.DataFrame:

@@ -26,7 +26,8 @@ class Scorer(Protocol):
     column of lists can have, and ``harmless``: those that the flags selector drops no row for
     unless they are named; ``gaps``: columns of which a pair also gets chosen minus rejected. One
     with ``whole = True`` compares rows with each other: a run gives it all rows at once, so its
-    scores depend on the table, though never on the order.
+    scores depend on the table, though never on the order. One with ``trains = True`` trains a model
+    first, and is not timed on a few rows for a forecast.
     """
 
     @property

@@ -218,7 +218,8 @@ def _untried(recipe: Recipe) -> dict[int, str]:
     for at, spec in enumerate(recipe.stages, 1):
         made = component(spec, recipe.seed)
         options = made.__dataclass_fields__
-        why = [
+        why = ["it trains a model first"] if getattr(made, "trains", False) else []
+        why += [
             reason
             for name, reason in _NOT_TRIED.items()
             if name in options and (name == "model" or getattr(made, name))
@@ -251,8 +252,10 @@ class Loaded:
 
 
 def loads_model(spec: Spec, seed: int) -> bool:
-    """Whether a stage scores under a model."""
-    return spec.group == "score" and "model" in component(spec, seed).__dataclass_fields__
+    """Whether a stage scores under a model that it does not train first."""
+    made = component(spec, seed)
+    known = "model" in made.__dataclass_fields__ and not getattr(made, "trains", False)
+    return spec.group == "score" and known
 
 
 def models_tried(

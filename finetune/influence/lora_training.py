@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import polars as pl
@@ -60,6 +60,8 @@ class LoraTraining(AnswerModel):
     epochs: Count = 1
     batch_size: Count = 8
     seed: Seed = 0
+
+    trains: ClassVar = True  # so that no trial for a forecast does
 
     @property
     def forward_pass(self) -> tuple[Any, ...]:

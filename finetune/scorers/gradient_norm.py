@@ -81,7 +81,7 @@ class _Norm:
     def __call__(self, row: TokenRow) -> float | None:
         """The norm, or None where it is not finite."""
         self.total = 0.0
-        (-logps_of(self.model, row).mean()).backward()  # type: ignore[no-untyped-call]
+        (-logps_of(self.model, row).mean()).backward()
         return math.sqrt(self.total) if math.isfinite(self.total) else None
 
     def _take(self, weight: Tensor) -> None:

@@ -99,11 +99,11 @@ class HeldOutLoss(LoraTraining):
         found = np.empty(len(pairs))
         for side in (0, 1):
             model.weights = start
-            some = [pairs[at] for at in np.flatnonzero(of != side)]
+            some = [pair for pair, its in zip(pairs, of, strict=True) if its != side]
             rows = rows_digest(some)
             folder = self.folder_of("adapter", loss="dpo", beta=self.beta, rows=rows)
             self.train(model, some, folder)
-            for at in np.flatnonzero(of == side):
+            for at in np.flatnonzero(of == side).tolist():
                 found[at] = model.losses([pairs[at]])[0]
                 report_progress(int((of[: at + 1] == side).sum()), int((of == side).sum()), "pairs")
         return found.tolist()

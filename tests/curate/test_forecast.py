@@ -241,6 +241,15 @@ def test_no_model_is_loaded_to_foretell_what_a_few_rows_take(tmp_path):
     assert found[1].how == "not tried: it loads a model, and there are few rows"
 
 
+def test_no_model_is_trained_to_foretell_what_a_run_takes(tmp_path):
+    rows = lines_file(tmp_path / "rows.jsonl", 2000)
+    tried, less = [], {"score": "less", "model": "m", "against": str(rows)}
+    made = plan(recipe(rows, [less]), tmp_path / "out")
+    found = forecast(made, tmp_path / "out", fake_trial(1e-5, 0.0, tried=tried))
+    assert {tuple(names) for _, names in tried} == {()}
+    assert (found[1].seconds, found[1].how) == (None, "not tried: it trains a model first")
+
+
 def test_a_stage_that_a_few_rows_are_not_enough_for_is_not_tried(tmp_path):
     rows = lines_file(tmp_path / "rows.jsonl", 2000)
     fake = fake_trial(1e-5, 0.0)
