@@ -14,6 +14,7 @@ from typing import Final
 import polars as pl
 
 from siftune.curate.text import refusal_phrases as phrases
+from siftune.curate.text.brief_refusals import brief_refusals
 
 __all__ = ["refusals"]
 
@@ -61,7 +62,8 @@ def refusals(prompts: pl.Series, answers: pl.Series) -> pl.Series:
     answer = pl.col("answer")
     hints = rows.filter(answer.str.contains_any(list(_HINTS), ascii_case_insensitive=True))
     found = _refusing(hints) if hints.height else hints["row"]
-    raised = pl.col("row").is_in(found.implode())
+    brief = brief_refusals(rows.filter(~pl.col("row").is_in(found.implode())))
+    raised = pl.col("row").is_in(pl.concat([found, brief]).implode())
     return rows.select(pl.when(answer.is_not_null()).then(raised)).to_series()
 
 
