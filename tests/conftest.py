@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ collect_ignore = ["added"]  # files that `test_added` puts into a copy
 
 gc.disable()  # what collecting imports stays; to look through it takes a third of the time
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+logging.root.addHandler(logging.NullHandler())  # what libraries log is no output of a test
 os.environ["SIFTUNE_STAGE_CACHE"] = ""  # a test finds no stages of another one
 
 # A change is judged by the same examples; a busy machine is no fault, pytest's timeout is enough.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ quantiles of what was kept are others."""
 HEIGHT = 60
 
 
+@cache
 def rows() -> pl.DataFrame:
     """Sixty conversations: near and exact duplicates, ties, missing scores, missing vectors."""
     rng = np.random.default_rng(11)

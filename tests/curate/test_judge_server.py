@@ -1,6 +1,7 @@
 """A judge on a scripted server, with the faults that servers have."""
 
 import base64
+import io
 import logging
 import random
 import re
@@ -261,11 +262,19 @@ def test_a_traceback_has_no_keys(monkeypatch, capsys):
     assert "sk-canary-0002" not in error
 
 
-def test_a_log_has_no_keys(caplog):
-    with JudgeServer() as server, caplog.at_level(logging.DEBUG):
-        list(judge_of(f"{server.url}?token=canary-token").verdicts(items(1)))
-    assert "HTTP Request: POST http://127.0.0.1" in caplog.text
-    assert "canary" not in caplog.text
+def test_a_log_has_no_keys():
+    written = io.StringIO()
+    handler, level = logging.StreamHandler(written), logging.root.level
+    logging.root.addHandler(handler)
+    logging.root.setLevel(logging.DEBUG)
+    try:
+        with JudgeServer() as server:
+            list(judge_of(f"{server.url}?token=canary-token").verdicts(items(1)))
+    finally:
+        logging.root.setLevel(level)
+        logging.root.removeHandler(handler)
+    assert "HTTP Request: POST http://127.0.0.1" in written.getvalue()
+    assert "canary" not in written.getvalue()
 
 
 def test_a_hostile_error_text_is_shown_at_once():
