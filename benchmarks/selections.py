@@ -159,7 +159,7 @@ def selections(part: str, table: pl.DataFrame, keep: int, targets: Path | None) 
         "LESS": ("less", [{"top_k": {"by": "less", **rows}}]),
         "GIST": ("gist", [{"top_k": {"by": "gist", **rows}}]),
     }
-    own = {"lm": ("ifd", "perplexity", "rds", "tss")}
+    own: dict[str, tuple[str, ...]] = {"lm": ("ifd", "perplexity", "rds", "tss")}
     own["dear"] = ("selectit", "nuggets", "judge_rating", "less", "gist")
     later = {*own["lm"], *own["dear"]}
     return {
