@@ -42,7 +42,9 @@ _reporter: list[ProgressReporter] = [NoProgress()]
 _OPTION: Final = re.compile(r"set (\w+): VALUE in the recipe, or -o [\w.-]+=VALUE")
 _ARGUMENTS: Final = {"as": "shape", "with": "columns"}
 """Arguments of `siftune.Rows.export` that are named otherwise than options of the command."""
-_FLAG: Final = re.compile(r"(?<![\w/.-])--([a-z][a-z0-9-]*)( (?=VALUE|[0-9]))?")
+_FLAG: Final = re.compile(r"(?<![\w/.-])--([a-z][a-z0-9-]*)( (?=VALUE|[0-9{]))?")
+_MAPPING: Final = re.compile(r"--([a-z-]+) '\{(\w+): ([^}]*)\}'")
+"""An option whose value is a mapping."""
 _OVERRIDE: Final = re.compile(r"(?<![\w/.-])-o (?=[\w.]+=)")
 
 
@@ -111,8 +113,10 @@ def _spelled(text: str) -> str:
     'no answer has ended (max_new_tokens=16, count=4); raise count='
     >>> _spelled("no file models--org--name: give -o source=FILE")
     'no file models--org--name: give source=FILE'
+    >>> _spelled("set it with --reward-options '{text: VALUE}'")
+    'set it with reward_options={"text": VALUE}'
     """
-    text = without_scratch(text)
+    text = _MAPPING.sub(r'--\1 {"\2": \3}', without_scratch(text))
     text = _OPTION.sub(r"\1=VALUE", text).replace("--overwrite", "overwrite=True")
     text = _OVERRIDE.sub("", text.replace("`siftune curate ingest`", "`siftune.read`"))
     return _FLAG.sub(lambda found: f"{_ARGUMENTS.get(found[1], found[1].replace('-', '_'))}=", text)

@@ -106,6 +106,11 @@ class Checked:
         return True
 
     @classmethod
+    def note_on_missing(cls, option: str) -> str:
+        """What else to know of an option that is not set."""
+        return ""
+
+    @classmethod
     def _complete(cls, made: type[Checked]) -> None:
         """Complete what a new class declares."""
 

@@ -57,8 +57,15 @@ class LockedError(SiftuneError):
 
 
 def closest(wrong: object, right: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """Advice after an unknown name, which in YAML need not be a text."""
-    near = difflib.get_close_matches(str(wrong), list(right), n=1)
+    """Advice after an unknown name, which in YAML need not be a text.
+
+    >>> closest("DPO", ("kto", "dpo")), closest("Dpo", ("DPO", "KTO"))
+    ('did you mean dpo?', 'did you mean DPO?')
+    """
+    lower = {name.lower(): name for name in reversed(list(right))}
+    near = difflib.get_close_matches(str(wrong), list(right), n=1) or [
+        lower[name] for name in difflib.get_close_matches(str(wrong).lower(), lower, n=1)
+    ]
     if near:
         return f"did you mean {near[0]}?"
     return f"there are: {', '.join(right)}" if right else "it has no options"

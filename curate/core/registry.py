@@ -64,15 +64,14 @@ class MissingOptionError(UsageError):
 
     @classmethod
     def of(
-        cls, component: str, option: str, within: str = "", before: str = ""
+        cls, component: str, option: str, within: str = "", note: str = ""
     ) -> MissingOptionError:
         """The error of ``component``, with the flag that sets the option, or the mapping of it.
 
-        ``before`` is an option that was given, and that once had the meaning of the missing one.
+        ``note`` is what else to know of it.
         """
         flag = f"--{(within or option).replace('_', '-')}"
         value = f"'{{{option}: [...]}}'" if within else "VALUE"
-        note = f" ({before!r} has another meaning now)" if before else ""
         error = cls(f"{component} needs the option {option!r}: {flag} {value}{note}")
         error.component, error.option, error.within = component, option, within
         error.note = note
@@ -236,7 +235,10 @@ def checked(component: type[Any], given: Mapping[str, Any], name: str = "") -> A
     if missing:
         renamed = getattr(component, "renamed", ())
         before = [old for old, new in renamed if new == missing[0] and old in given]
-        raise MissingOptionError.of(name, missing[0], before="".join(before[:1]))
+        note = f" ({before[0]!r} has another meaning now)" if before else ""
+        if issubclass(component, Checked):
+            note = component.note_on_missing(missing[0])
+        raise MissingOptionError.of(name, missing[0], note=note)
     values = {key: _checked(component, key, value, name) for key, value in given.items()}
     try:
         return component._made_of(values) if issubclass(component, Checked) else component(**values)

@@ -38,7 +38,7 @@ SourceOption: TypeAlias = str | Mapping[str, Any]
 """A path, or ``{path, format, map}``."""
 
 _KEYS: Final = ("path", "format", "map")
-_MAP: Final = r"--map (?:'[^']*'|[^\s=']+=[^\s,;)]+)"
+_MAP: Final = r"--map (?:'[^']*'|[^\s=']+=[^\s,;)]*[^\s,;):?])"
 _MAPS: Final = re.compile(f"{_MAP}(?: {_MAP})*")
 _Spelling: TypeAlias = Literal["flags", "recipe", "python"]
 _spelling: ContextVar[_Spelling] = ContextVar("spelling", default="flags")
@@ -121,6 +121,9 @@ def in_caller_syntax(text: str) -> str:
     >>> with in_python():
     ...     in_caller_syntax("set --format alpaca, or --map 'the q=prompt' --map a=completion")
     'set format="alpaca", or map={"the q": "prompt", "a": "completion"}'
+    >>> with in_python():
+    ...     in_caller_syntax("--map a=respons: did you mean --map a=response?")
+    'map={"a": "respons"}: did you mean map={"a": "response"}?'
     """
     spelling = _spelling.get()
     if spelling == "flags":

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -205,15 +206,30 @@ def frame_of(data: Any) -> pl.DataFrame:
         return _of_arrow(data)
     if isinstance(kept := getattr(data, "kept", None), pl.DataFrame):  # `siftune.Rows`
         return kept
-    advice = ""
-    if isinstance(data, dict) and data and all(hasattr(one, "features") for one in data.values()):
-        advice = f"; take one of its parts, such as dataset[{next(iter(data))!r}]"
-    elif hasattr(data, "__iter__"):
-        advice = "; make a list of it: list(...)"
     raise UsageError(
         "expected a frame (of polars, pandas, pyarrow or datasets) or a list of dicts, got "
-        f"{type(data).__name__}{advice}"
+        f"{type(data).__name__}{_instead(data)}"
     )
+
+
+def _instead(data: Any) -> str:
+    """What to give in place of what is no frame."""
+    if isinstance(data, str | PathLike):
+        return "; read a file first: siftune.read(...).kept"
+    if isinstance(data, dict):
+        if data and all(hasattr(one, "features") for one in data.values()):
+            return f"; take one of its parts, such as dataset[{next(iter(data))!r}]"
+        if data and all(map(_is_column, data.values())):
+            return "; make a frame of its columns: polars.DataFrame(...)"
+        return "; put the one row into a list: [...]"
+    return "; make a list of it: list(...)" if hasattr(data, "__iter__") else ""
+
+
+def _is_column(value: Any) -> bool:
+    """Whether a value is a column, not a text or the turns of one row."""
+    if isinstance(value, str | dict) or not hasattr(value, "__iter__"):
+        return False
+    return not any(isinstance(one, dict) for one in value)
 
 
 def _of_arrow(data: Any) -> pl.DataFrame:

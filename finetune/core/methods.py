@@ -222,9 +222,9 @@ def advice_on_method(name: object, known: tuple[str, ...]) -> str:
     >>> advice_on_method("grpo", ("gpo",))
     'grpo is not there yet; ppo trains on rewards'
     """
-    if name == "grpo":
+    if str(name).lower() == "grpo":
         return "grpo is not there yet; ppo trains on rewards"
-    ours = _NAMES_OF_TRL.get(str(name))
+    ours = _NAMES_OF_TRL.get(str(name).lower())
     return f"{name} is TRL's name of {ours}" if ours in known else closest(name, known)
 
 

@@ -137,6 +137,13 @@ class CheckedReward(Checked):
         """With prompts, completions and rows, whatever they are called."""
         return len(parameters) == len(_BATCH) and not set(parameters) & set(_ONE)
 
+    @classmethod
+    def note_on_missing(cls, option: str) -> str:
+        """How a field of the rows is read, which TRL gives by its name."""
+        one = getattr(cls, "data", _BATCH)[0] in _ONE
+        way = f"row: row[{option!r}]" if one else f"rows: rows[0][{option!r}], ..."
+        return f"; if it is a field of the rows, take the parameter {way}"
+
     def __call__(
         self,
         prompts: Sequence[str],
@@ -208,12 +215,15 @@ def load(reward: Reward) -> None:
 
 def _refuse_lacking(reward: str, options: Mapping[str, Any]) -> None:
     """Name the flag that sets an option without a default."""
-    known = registry.options(registry.find(_REWARDS, reward))
+    component = registry.find(_REWARDS, reward)
+    known = registry.options(component)
     if not options.keys() <= known.keys():
         return  # that is told first, with what it may have been meant to be
     for key, field in known.items():
         if field.default is MISSING and field.default_factory is MISSING and key not in options:
+            of_user = issubclass(component, Checked)
+            note = component.note_on_missing(key) if of_user else ""
             raise UsageError(
                 f"{reward} needs the option {key!r}; "
-                f"set it with --reward-options '{{{key}: VALUE}}'"
+                f"set it with --reward-options '{{{key}: VALUE}}'{note}"
             )

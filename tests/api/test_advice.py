@@ -1,0 +1,78 @@
+"""Errors in Python name what Python takes, and following them works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import siftune as sf
+from siftune.finetune.cli import finetune
+
+PROMPTS = [{"prompt": "a"}]
+
+
+def refused(call, kind=sf.UsageError) -> str:
+    with pytest.raises(kind) as error:
+        call()
+    return str(error.value)
+
+
+def test_an_option_of_a_reward_is_set_as_advised(tmp_path):
+    def trained(**options):
+        out = tmp_path / "out"
+        asked = {"model": str(tmp_path), "reward": "text_share", "out": out, **options}
+        return refused(lambda: sf.train.ppo(PROMPTS, **asked))
+
+    assert trained().endswith('set it with reward_options={"text": VALUE}')
+    assert "is not a model folder" in trained(reward_options={"text": "x"})
+
+
+def test_a_misspelt_new_name_of_a_column_is_advised_once():
+    records = [{"q": "a", "a": "b"}]
+    told = refused(lambda: sf.read(records, map={"q": "prompt", "a": "respons"}))
+    assert told.startswith(
+        'map={"a": "respons"}: no layout reads a field \'respons\'; did you mean'
+    )
+    assert 'did you mean map={"a": "response"}? (' in told
+    assert len(sf.read(records, map={"q": "prompt", "a": "response"})) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "advice"),
+    [
+        ({"prompt": ["a"], "response": ["b"]}, "make a frame of its columns: polars.DataFrame"),
+        ({"prompt": "a", "response": "b"}, "put the one row into a list"),
+        ({"messages": [{"role": "user", "content": "a"}]}, "put the one row into a list"),
+        (iter([]), "make a list of it"),
+    ],
+)
+def test_what_is_no_frame_is_made_one(data, advice):
+    assert advice in refused(lambda: sf.read(data))
+
+
+def test_a_path_is_read_before_a_scorer_is_called_with_its_rows():
+    for path in ("rows.jsonl", Path("rows.jsonl")):
+        told = refused(lambda path=path: sf.scorer("length")(path))
+        assert told.endswith("read a file first: siftune.read(...).kept")
+
+
+def test_a_reward_that_takes_a_column_by_name_is_told_of_rows():
+    def trl(prompts, completions, answer):
+        return [0.0] * len(completions)
+
+    def one(completion, answer):
+        return 0.0
+
+    assert "take the parameter rows: rows[0]['answer']" in refused(lambda: sf.reward(trl))
+    assert "take the parameter row: row['answer']" in refused(lambda: sf.reward(one))
+
+
+def test_case_is_no_other_name():
+    assert "did you mean dpo?" in refused(lambda: sf.loss("DPO"))
+    assert "did you mean DPO?" in refused(lambda: sf.losses.Dpo, AttributeError)
+    assert "did you mean dpo?" in refused(lambda: sf.train.DPO, AttributeError)
+    assert "ppo trains on rewards" in refused(lambda: sf.train.GRPO, AttributeError)
+    told = CliRunner().invoke(finetune, ["DPO"]).exception
+    assert str(told).endswith("did you mean dpo?")
