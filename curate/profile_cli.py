@@ -70,6 +70,12 @@ _COUNT = click.IntRange(1, _LARGEST)
     show_default=True,
     help="Seed of the sample and of the clusters.",
 )
+@click.option(
+    "--parts",
+    metavar="PART[,PART]",
+    help="Parts to look at: sources, conversations, tasks, lengths, languages, duplicates, leaks, "
+    "personal_data, flags, pairs, quality, toxicity, clusters.  [default: all]",
+)
 @click.option("--format", "layout", help="Raw layout of the rows, where it is not detected.")
 @click.option(
     "--map",
@@ -103,6 +109,7 @@ def profile(
     clusters: int | None,
     model: str | None,
     seed: int,
+    parts: str | None,
     layout: str | None,
     renames: tuple[str, ...],
     limit: int | None,
@@ -129,8 +136,12 @@ def profile(
     from siftune.curate.profiling.scoring import Asked
     from siftune.curate.runs.recipe import Recipe
 
-    recipe = Recipe("profile", sources, (), seed, layout, renamed_keys(renames), limit, pairs=pairs)
-    asked = Asked(against, quality, toxicity, label, tokenizer, sample, clusters, model, seed)
+    new = renamed_keys(renames)
+    recipe = Recipe("profile", sources, (), seed, layout, new, limit, pairs=pairs)
+    listed = tuple(one.strip() for one in (parts or "").split(",") if one.strip())
+    asked = Asked(
+        against, quality, toxicity, label, tokenizer, sample, clusters, model, seed, listed
+    )
     progress = Progress()
     with announcing(progress):
         if dry_run:

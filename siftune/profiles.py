@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ def profile(
     clusters: int | None = None,
     model: Any = None,
     seed: int = 0,
+    parts: Sequence[str] = (),
 ) -> Profile:
     """What is in a set of rows: languages, tasks, topics, copies, leaks, PII, flags, label noise.
 
@@ -51,6 +52,7 @@ def profile(
             none.
         model: Embedding model for these (default: all-MiniLM-L6-v2).
         seed: Seed of the sample and of the clusters.
+        parts: Parts to look at, such as ``"duplicates"`` (default: all).
 
     Raises:
         UsageError: an option is wrong.
@@ -69,6 +71,7 @@ def profile(
         clusters,
         as_option(model),
         seed,
+        tuple([parts] if isinstance(parts, str) else parts),
     )
     made = make(Recipe("profile", (str(found.folder),)), asked, reporter())
     return replace(made, facts={**made.facts, **_origin(rows, found)})

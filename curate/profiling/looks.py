@@ -50,9 +50,9 @@ _LONG: Final = 60  # characters of a value that is listed
 _EXAMPLES: Final = 5
 _OPENINGS: Final = 15
 _TURNS: Final = ("system", "tools", "without", "several")
-_WHOLE: Final = {"answer": "row"}  # what is searched in the whole of a row
+_WHOLE: Final = {"answer": "row", "text": "row"}  # what is searched in the whole of a row
 _PRIVATE: Final = ("pii", "secrets")
-_COPIES: Final = (
+_COPIES: Final[tuple[tuple[str, str, Facts], ...]] = (
     ("exact", "exact_dedup", {}),
     ("normalised", "exact_dedup", {"normalise": "words"}),
     ("near", "minhash_dedup", {}),
@@ -153,7 +153,9 @@ def _labels(table: Table) -> Facts:
 
 
 _FIRST_WORD: Final = r"^[^\p{L}]*(\p{L}+)"
-_ASKS: Final = r"\?\s*$|(?i)^\W*(?:what|who|when|where|why|how|which|is|are|can|could|do|does)\b"
+_ASKS: Final = (
+    r"[?？؟]\s*$|(?i)^\W*(?:what|who|when|where|why|how|which|is|are|can|could|do|does)\b"
+)
 _NUMBER: Final = r"\d"
 
 

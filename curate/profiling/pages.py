@@ -14,7 +14,7 @@ from siftune.curate.profiling.sections import Listing, Section, headline, sectio
 
 __all__ = ["as_html", "as_page", "as_text"]
 
-_WIDE: Final = 60  # characters of a cell of text in a terminal
+_WIDE: Final = 80  # characters of a cell of text in a terminal
 _LINE: Final = 110
 _STYLE: Final = """
 .profile { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; }
@@ -23,6 +23,7 @@ _STYLE: Final = """
 .profile table { border-collapse: collapse; width: 100%; margin: .5rem 0; font-size: .92em; }
 .profile th, .profile td { text-align: left; padding: .2rem .6rem; vertical-align: top;
   border-bottom: 1px solid #8883; overflow-wrap: anywhere; white-space: pre-line; }
+.profile table.narrow { width: auto; min-width: 26rem; }
 .profile th { overflow-wrap: normal; }
 .profile th.n, .profile td.n { text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
@@ -55,9 +56,9 @@ def as_text(facts: Mapping[str, Any]) -> str:
 
 def _section_lines(section: Section) -> Iterator[str]:
     for sentence in section.sentences:
-        yield from wrap(
-            " ".join(sentence.split()), _LINE, initial_indent="  ", subsequent_indent="    "
-        )
+        whole = " ".join(sentence.split()).replace(" %", "\N{NO-BREAK SPACE}%")
+        for line in wrap(whole, _LINE, initial_indent="  ", subsequent_indent="    "):
+            yield line.replace("\N{NO-BREAK SPACE}", " ")
     for listing in section.listings:
         yield from _table_lines(listing)
 
@@ -106,21 +107,23 @@ def _table_html(listing: Listing) -> str:
         number = ' class="n"' if place >= first_number else ""
         return f"<{tag}{number}{style}>{_escaped(text)}</{tag}>"
 
+    most = max([*listing.bars, 0.0]) or 1.0
     head = "".join(cell("th", at, name) for at, name in enumerate(listing.columns))
     lines = []
     for number, row in enumerate(listing.rows):
-        style = _bar(listing.bars[number]) if listing.bars else ""
+        style = _bar(listing.bars[number] / most) if listing.bars else ""
         last = len(row) - 1
         lines.append(
             "".join(cell("td", at, x, style if at == last else "") for at, x in enumerate(row))
         )
     body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    narrow = ' class="narrow"' if len(listing.columns) == 2 else ""
+    return f"<table{narrow}><tr>{head}</tr>{body}</table>"
 
 
 def _bar(share: float) -> str:
-    """A bar behind a cell, from its right."""
-    end = f"{100 * min(1.0, share):.1f}%"
+    """A bar behind a cell, from its right; the longest is that of the commonest row."""
+    end = f"{100 * share:.1f}%"
     return f' style="background: linear-gradient(to left, #2f6f4f40 {end}, transparent {end})"'
 
 

@@ -20,7 +20,7 @@ from siftune.curate.dedup.reference_rows import reference_schema
 from siftune.curate.io.ingest import ingest
 from siftune.curate.profiling import looks, sampled_looks
 from siftune.curate.profiling.pages import as_html, as_text
-from siftune.curate.profiling.scoring import Asked, Count, NotLookedError
+from siftune.curate.profiling.scoring import PARTS, Asked, Count, NotLookedError
 from siftune.curate.rows.table import Table
 from siftune.curate.runners.forecast import source_rows
 from siftune.curate.runners.run_folder import spool_streams
@@ -32,19 +32,7 @@ __all__ = ["Cost", "Profile", "forecast_profile", "profile"]
 _Look: TypeAlias = Callable[[Table, Asked, Count], Any]
 
 _LOOKS: Final[Mapping[str, _Look]] = {
-    "sources": looks.sources,
-    "conversations": looks.conversations,
-    "tasks": looks.tasks,
-    "lengths": looks.lengths,
-    "languages": looks.languages,
-    "duplicates": looks.duplicates,
-    "leaks": looks.leaks,
-    "personal_data": looks.personal_data,
-    "flags": looks.flags,
-    "pairs": sampled_looks.pairs,
-    "quality": sampled_looks.quality,
-    "toxicity": sampled_looks.toxicity,
-    "clusters": sampled_looks.clusters,
+    part: getattr(looks, part, None) or getattr(sampled_looks, part) for part in PARTS
 }
 _SAMPLED: Final[Mapping[str, int]] = {
     "pairs": 512,
@@ -195,6 +183,8 @@ def _look(
     try:
         if not table.height:
             raise NotLookedError("there are no rows")
+        if asked.parts and name not in asked.parts:
+            raise NotLookedError("not among the parts that were named (parts)")
         facts[name] = look(table, asked, count)
     except NotLookedError as why:
         if name != "pairs":  # nothing is missing of rows that are no pairs

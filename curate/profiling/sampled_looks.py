@@ -34,6 +34,7 @@ __all__ = ["clusters", "pairs", "quality", "toxicity"]
 
 _MOST_CLUSTERS: Final = 20
 _NEAREST: Final = 3  # rows that are shown of each cluster
+_ALIKE: Final = 80  # characters that they do not share: threads of one tree begin alike
 _WORDS: Final = 6
 _LEAST: Final = 3  # rows that have a word which describes a cluster
 _LIFT: Final = 2.0
@@ -182,7 +183,8 @@ def _described(rows: pl.DataFrame) -> list[Facts]:
     for cluster in sorted(set(numbers)):
         own = rows.filter(pl.col("clusters") == cluster)
         inside = [one for one, at in zip(words, numbers, strict=True) if at == cluster]
-        nearest = own.unique("text", maintain_order=True).sort("clusters_distance", "id")
+        nearest = own.sort("clusters_distance", "id")
+        nearest = nearest.unique(pl.col("text").str.head(_ALIKE), keep="first", maintain_order=True)
         found.append(
             {
                 "rows": own.height,

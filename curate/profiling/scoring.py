@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.registry import build
+from siftune.curate.core.registry import build, closest
 from siftune.curate.rows.chat import contents, part_of
 from siftune.curate.rows.conversation_views import Sides, score
 from siftune.curate.rows.decisions import draws
@@ -19,6 +19,7 @@ from siftune.curate.runners.redact import without_spans
 from siftune.curate.text.personal_data import KINDS, find_personal_data
 
 __all__ = [
+    "PARTS",
     "Asked",
     "Count",
     "NotLookedError",
@@ -36,6 +37,12 @@ __all__ = [
 Count: TypeAlias = Callable[[int], None]
 """Receives the number of rows that are done."""
 
+PARTS: Final = (
+    *("sources", "conversations", "tasks", "lengths", "languages", "duplicates", "leaks"),
+    *("personal_data", "flags", "pairs", "quality", "toxicity", "clusters"),
+)
+"""What a profile looks at, in this order."""
+
 _READ: Final = 1_000  # characters of a text of which an excerpt is made
 _EXCERPT: Final = 200
 _QUANTILES: Final = {"p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}
@@ -52,7 +59,8 @@ class Asked:
 
     ``sample`` is the largest number of rows (drawn with ``seed``) that are embedded, judged by
     models and searched for label noise; ``clusters`` None takes the square root of half of them,
-    at most 20, and 0 makes none. ``model`` is the embedding model of these.
+    at most 20, and 0 makes none. ``model`` is the embedding model of these. With ``parts`` only
+    these are looked at.
     """
 
     against: tuple[Any, ...] = ()
@@ -64,6 +72,7 @@ class Asked:
     clusters: int | None = None
     model: str | None = None
     seed: int = 0
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("sample", 1), ("clusters", 0), ("seed", 0)):
@@ -73,6 +82,9 @@ class Asked:
                 raise UsageError(
                     f"{name}: expected a whole number of at least {least}, got {value}"
                 )
+        for part in self.parts:
+            if part not in PARTS:
+                raise UsageError(f"parts: {part!r} is no part; {closest(part, PARTS)}")
 
 
 def scored(
@@ -100,7 +112,10 @@ def scored(
 
 
 def answers_of(scores: pl.DataFrame, kind: str, scorer: Any) -> dict[str, pl.DataFrame]:
-    """Score columns by side: ``answer``, or ``chosen`` and ``rejected``; a row for each text."""
+    """Score columns by side, a row for each text.
+
+    Sides are ``chosen`` and ``rejected`` of pairs, ``text`` of plain texts, else ``answer``.
+    """
     names = list(scorer.adds)
     if "messages" not in scorer.needs:
         return {"answer": scores}
@@ -112,7 +127,7 @@ def answers_of(scores: pl.DataFrame, kind: str, scorer: Any) -> dict[str, pl.Dat
         }
     if kind == "ranked":
         return {"answer": scores.select(names).explode(names, empty_as_null=False)}
-    return {"answer": scores.select(names)}
+    return {"text" if kind == "text" else "answer": scores.select(names)}
 
 
 def prompts_scored(

@@ -12,6 +12,8 @@ _MOST_FIELDS: Final = 12
 _MOST_LANGUAGES: Final = 12
 _MOST_VALUES: Final = 4
 _RARE: Final = 0.001
+_FEW: Final = 3  # texts of a language that may as well be mistakes
+_ANSWERS: Final = {"answer": "answers", "text": "texts"}
 
 
 @dataclass(frozen=True)
@@ -184,13 +186,15 @@ def _lengths(facts: Mapping[str, Any]) -> Section:
 def _languages(facts: Mapping[str, Any]) -> Section:
     found = facts["languages"]
     whole, listed = found["texts"], found["languages"]
-    first = [one for one in listed if one["texts"] / whole >= _RARE][:_MOST_LANGUAGES]
+    first = [one for one in listed if one["texts"] >= max(_FEW, whole * _RARE)]
+    first = (first or listed)[:_MOST_LANGUAGES]
     rest = listed[len(first) :]
     sentences = [f"in no language (fewer than 20 letters of prose): {_of(found['without'], whole)}"]
     if rest:
         number = sum(one["texts"] for one in rest)
+        codes = ", ".join(one["code"] for one in rest)
         sentences.append(
-            f"{len(rest)} more languages in {_of(number, whole)}: so few are most often mistakes"
+            f"{len(rest)} more in {_of(number, whole)}, most often mistakes where so few: {codes}"
         )
     rows = [(one["code"], _of(one["texts"], whole)) for one in first]
     bars = [one["texts"] / whole for one in first]
@@ -276,7 +280,7 @@ def _flags(facts: Mapping[str, Any]) -> Section:
         rows.append((one["scorer"], one["flag"] + (" (no fault of itself)" if mild else ""), *of))
     names = ("scorer", "flag", *(f"texts ({side})" for side in sides))
     code = ", ".join(
-        f"{'' if side == 'answer' else f'{side} '}answers with lines of code: "
+        f"{_ANSWERS.get(side, f'{side} answers')} with lines of code: "
         f"{_of(number, found['texts'][side])}"
         for side, number in found["code"].items()
     )
@@ -347,7 +351,10 @@ def _toxicity(facts: Mapping[str, Any]) -> Section:
 
 
 def _missing(facts: Mapping[str, Any]) -> Section:
-    return Section("Not looked at", [f"{x['part']}: {x['why']}" for x in facts["not_looked_at"]])
+    parts: dict[str, list[str]] = {}
+    for one in facts["not_looked_at"]:
+        parts.setdefault(one["why"], []).append(one["part"])
+    return Section("Not looked at", [f"{', '.join(named)}: {why}" for why, named in parts.items()])
 
 
 def _cost(facts: Mapping[str, Any]) -> Section:

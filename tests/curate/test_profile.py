@@ -86,7 +86,8 @@ def test_nothing_private_is_in_the_text_the_json_or_the_page(
     rows = [*CHATS, {"instruction": f"Mail {MAIL} now, with {SECRET}.", "output": "Done."}] * 2
     out = tmp_path / "out"
     source = written(tmp_path / "rows.jsonl", rows)
-    done = called(source, "--model", tiny_embedder, "--out", out)
+    parts = "duplicates,personal_data,clusters"
+    done = called(source, "--model", tiny_embedder, "--out", out, "--parts", parts)
     assert done.exit_code == 0, done.output
     page, kept = (out / "profile.html").read_text(), (out / "profile.json").read_text()
     for text in (done.output, page, kept):
@@ -111,11 +112,14 @@ def test_what_is_not_looked_at_is_listed_with_the_reason(
 
     language._langid_model.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
-    done = called(written(tmp_path / "rows.jsonl", CHATS), "--clusters", 0)
+    words = ("--parts", "languages,leaks,quality,toxicity,clusters", "--clusters", 0)
+    done = called(written(tmp_path / "rows.jsonl", CHATS), *words)
     monkeypatch.undo()
     assert "pip install 'siftune[langid]'" in done.output
-    for part in ("leaks: no benchmark", "quality: no head", "toxicity: no classifier", "clusters:"):
+    for part in ("leaks: no benchmark", "quality: no head", "toxicity: no classifier"):
         assert part in done.output
+    assert "clusters: no clusters are wanted" in done.output
+    assert "lengths, duplicates, personal_data, flags: not among the parts" in done.output
 
 
 def test_leaks_are_counted_for_each_benchmark(tmp_path: Path) -> None:
@@ -124,7 +128,7 @@ def test_leaks_are_counted_for_each_benchmark(tmp_path: Path) -> None:
     other = written(tmp_path / "other.jsonl", [{"prompt": "Quite another one.", "completion": "1"}])
     rows = [*CHATS, {"instruction": f"Solve this. {question}", "output": "Seven hens stay."}]
     source = written(tmp_path / "rows.jsonl", rows)
-    words = (source, "--against", held_out, "--against", other, "--clusters", 0, "--json")
+    words = (source, "--against", held_out, "--against", other, "--parts", "leaks", "--json")
     leaks = facts_of(called(*words))["leaks"]
     assert [(one["items"], one["items_found"], one["rows"]) for one in leaks] == [
         (1, 1, 1),
@@ -141,19 +145,20 @@ def test_pairs_have_their_length_bias_and_contradictions(tmp_path: Path) -> None
         for at, (a, b) in enumerate([(long, short)] * 3 + [(short, long)])
     ]
     pairs.append({"prompt": "Question 0?", "chosen": short, "rejected": long})
-    done = called(written(tmp_path / "rows.jsonl", pairs), "--clusters", 0, "--json")
-    found = facts_of(done)["pairs"]
+    profile = siftune.profile(pairs, parts="pairs")
+    found = profile.to_dict()["pairs"]
     assert (found["pairs"], found["prompts"], found["equal_lengths"]) == (5, 4, 0)
     assert found["longer_wins"]["value"] == pytest.approx(3 / 5)
     assert found["longer_wins"]["low"] < 0.6 < found["longer_wins"]["high"]
     assert found["contradicted"] == 2
     assert "fit needs at least 50" in found["sample"]["labels_not_judged"]
-    text = str(siftune.profile(pairs, clusters=0))
-    assert "the longer answer is the chosen one in 60.0 %" in text
+    assert "the longer answer is the chosen one in 60.0 %" in str(profile)
 
 
 def test_in_python_the_profile_is_an_object(tmp_path: Path, tiny_embedder: Path) -> None:
-    found = siftune.profile([*CHATS, {"instruction": 3}], model=tiny_embedder, clusters=2)
+    found = siftune.profile(
+        [*CHATS, {"instruction": 3}], model=tiny_embedder, clusters=2, parts=["clusters"]
+    )
     facts = found.to_dict()
     assert (facts["data"], facts["rows"], facts["records"]) == (["rows"], 8, 9)
     assert facts["quarantined"][0]["records"] == 1
@@ -162,12 +167,15 @@ def test_in_python_the_profile_is_an_object(tmp_path: Path, tiny_embedder: Path)
     assert "8 conversation rows of 9 records" in repr(found)
     with pytest.raises(UsageError, match="sample: expected a whole number of at least 1"):
         siftune.profile(CHATS, sample=0)
+    with pytest.raises(UsageError, match="'cluster' is no part; did you mean clusters"):
+        siftune.profile(CHATS, parts="cluster")
 
 
 def test_markup_in_the_rows_adds_no_element() -> None:
     plain, marked = (
         siftune.profile(
-            [{"instruction": f"{mark}Say it {at}.", "output": "It."} for at in (1, 1)], clusters=0
+            [{"instruction": f"{mark}Say it {at}.", "output": "It."} for at in (1, 1)],
+            parts=["duplicates"],
         )._repr_html_()
         for mark in ("", "<script>alert(1)</script><img src=x>")
     )
@@ -184,7 +192,8 @@ def test_a_sample_is_drawn_by_the_seed_and_not_by_the_order(
     model = str(tiny_embedder)
 
     def drawn(seed: int) -> set[str]:
-        facts = siftune.profile(rows, sample=6, clusters=6, seed=seed, model=model).to_dict()
+        how = {"sample": 6, "clusters": 6, "model": model, "parts": ["clusters"]}
+        facts = siftune.profile(rows, seed=seed, **how).to_dict()
         assert facts["clusters"]["rows"] == 6
         near = [row["id"] for one in facts["clusters"]["clusters"] for row in one["nearest"]]
         return set(near)
@@ -202,11 +211,13 @@ def test_typical_words_are_those_far_more_frequent_in_the_cluster() -> None:
 
 def test_a_dry_run_has_time_and_memory_and_writes_nothing(tmp_path: Path) -> None:
     source = written(tmp_path / "rows.jsonl", CHATS * 20)
-    done = called(source, "--clusters", 0, "--dry-run", "--out", tmp_path / "out")
+    words = ("--parts", "tasks,lengths", "--dry-run", "--out", tmp_path / "out")
+    done = called(source, *words)
     assert done.exit_code == 0, done.output
     assert "160 rows, timed on the first 160" in done.output
     assert "MB of memory" in done.output
-    assert "duplicates" in done.output
+    assert "  lengths " in done.output
+    assert "duplicates" not in done.output
     assert not (tmp_path / "out").exists()
 
 
@@ -236,18 +247,28 @@ def test_a_wrong_option_is_refused_before_the_rows_are_read(
     assert "profile: sources" not in done.output
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"text": "Plain text of one sentence."},
-        {"prompt": "Which?", "completions": ["One.", "Two."], "scores": [1.0, 0.5]},
-        {"prompt": "Which?", "completion": "One.", "label": True},
-        {"prompt": "Only a prompt."},
-    ],
-)
+KINDS = [
+    {"text": "Plain text of one sentence."},
+    {"prompt": "Which?", "completions": ["One.", "Two."], "scores": [1.0, 0.5]},
+    {"prompt": "Which?", "completion": "One.", "label": True},
+    {"prompt": "Which?", "chosen": "One.", "rejected": "Two."},
+    {"prompt": "Only a prompt."},
+]
+
+
+@pytest.mark.parametrize("row", KINDS)
 def test_every_kind_of_rows_has_a_profile(row: dict[str, Any]) -> None:
-    found = siftune.profile([row, row], clusters=0)
-    facts = found.to_dict()
+    quick = ["sources", "conversations", "tasks", "lengths"]
+    facts = siftune.profile([row, row], parts=quick).to_dict()
     assert facts["rows"] == 2
-    assert facts["duplicates"]["exact"] == 1
+    assert {"sources", "conversations", "lengths"} <= facts.keys()
     assert sections_of(facts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", KINDS)
+def test_every_part_looks_at_every_kind_of_rows(row: dict[str, Any], tiny_embedder: Path) -> None:
+    facts = siftune.profile([row, row], model=tiny_embedder).to_dict()
+    assert facts["duplicates"]["exact"] == 1
+    assert facts["flags"]["texts"]
+    assert facts["clusters"]["rows"] == 2
