@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from siftune.curate.core.errors import DataError, UsageError
-from siftune.curate.core.progress import report_progress
 from siftune.curate.core.ranges import Count, Positive, PositiveShare, check_ranges
 from siftune.curate.core.schema import kind_of
 from siftune.curate.dedup.reference_rows import check_against, reference_rows
@@ -29,6 +28,7 @@ from siftune.finetune.influence.adapted_model import AdaptedModel, Row, row_key,
 from siftune.finetune.influence.lora_training import (
     Checkpoint,
     LoraTraining,
+    Work,
     answers_of,
     none_fits,
     pairs_of,
@@ -166,8 +166,11 @@ class _Gradients:
     def warm_up(self, rows: Sequence[Row]) -> list[tuple[Checkpoint, Path | None]]:
         """The checkpoints after each epoch, and the folder for the gradients at each."""
         some = self.options.drawn(rows)
+        once = len(some) + len(self.targets) + len(rows)
+        self.work = Work(self.options.epochs * once)
         asked = {"loss": self.options.loss, "beta": self.options.beta, "rows": rows_digest(some)}
-        found = self.options.train(self.model, some, self.options.folder_of("adapter", **asked))
+        folder = self.options.folder_of("adapter", **asked)
+        found = self.options.train(self.model, some, folder, self.work)
         width = self.project.width
         folders = [
             self.options.folder_of("gradients", **asked, width=width, epoch=at)
@@ -211,7 +214,7 @@ class _Gradients:
                 known = self._projected(block, done)
                 if path:
                     _write(path, known)
-            report_progress(start + len(block), len(rows), "gradients")
+            self.work.add(len(block))
             yield slice(start, start + len(block)), _float(known)
 
     def _projected(self, rows: Sequence[Row], done: Callable[[Tensor], Tensor]) -> Projected:

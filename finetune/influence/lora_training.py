@@ -25,7 +25,7 @@ from siftune.finetune.influence.adam import AdamState
 from siftune.finetune.influence.adapted_model import AdaptedModel, Row
 from siftune.finetune.models.loading import DType
 
-__all__ = ["Checkpoint", "LoraTraining", "answers_of", "none_fits", "pairs_of", "rates"]
+__all__ = ["Checkpoint", "LoraTraining", "Work", "answers_of", "none_fits", "pairs_of", "rates"]
 
 _LAYOUT: Final = 1  # raise when a change here changes what is stored
 _TRAINING: Final = ("rank", "alpha", "lr", "epochs", "batch_size", "seed")
@@ -38,6 +38,19 @@ class Checkpoint:
 
     state: AdamState
     rate: float
+
+
+@dataclass
+class Work:
+    """Rows that are run, of those that are to be run in all, for the progress of a stage."""
+
+    total: int
+    done: int = 0
+
+    def add(self, rows: int) -> None:
+        """Report so many more."""
+        self.done += rows
+        report_progress(self.done, self.total, "rows")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,22 +90,29 @@ class LoraTraining(AnswerModel):
         return "bfloat16" if self._lm.number_format == "bf16" else "float32"
 
     def train(
-        self, model: AdaptedModel, rows: Sequence[Row], store: Path | None
+        self,
+        model: AdaptedModel,
+        rows: Sequence[Row],
+        store: Path | None,
+        work: Work | None = None,
     ) -> list[Checkpoint]:
         """Train the adapter of ``model`` on ``rows``; its state after each epoch.
 
         Each row counts the same in a step, whatever its number of tokens. With ``store``, a folder
-        of this training alone, finished epochs are read from there.
+        of this training alone, finished epochs are read from there. ``work`` counts its rows.
         """
         state, found = AdamState.start(model.weights), []
+        work = work or Work(self.epochs * len(rows))
         steps = math.ceil(len(rows) / self.batch_size)
         scheduled = [self.lr * part for part in rates(steps * self.epochs)]
         for epoch in range(self.epochs):
             part = scheduled[epoch * steps : (epoch + 1) * steps]
             path = store and store / f"epoch-{epoch + 1}.safetensors"
             known = path and _read(path, state)
-            if not known:
-                state = self._epoch(model, rows, state, part, epoch)
+            if known:
+                work.add(len(rows))
+            else:
+                state = self._epoch(model, rows, state, part, epoch, work)
                 known = Checkpoint(state, float(np.mean(part)))
                 if path:
                     _write(path, known)
@@ -108,6 +128,7 @@ class LoraTraining(AnswerModel):
         state: AdamState,
         scheduled: Sequence[float],
         epoch: int,
+        work: Work,
     ) -> AdamState:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(rows))
         for step, lr in enumerate(scheduled):
@@ -117,8 +138,7 @@ class LoraTraining(AnswerModel):
             for at in batch:
                 total += model.gradient(rows[at])
             state = state.step(total / len(batch), lr)
-            done = epoch * len(rows) + step * self.batch_size + len(batch)
-            report_progress(done, self.epochs * len(rows), "training rows")
+            work.add(len(batch))
         return state
 
     def folder_of(self, kind: str, **of: Any) -> Path | None:

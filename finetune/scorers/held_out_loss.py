@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
-from siftune.curate.core.progress import log_metrics, report_progress
+from siftune.curate.core.progress import log_metrics
 from siftune.curate.core.ranges import Count, Positive, check_ranges
 from siftune.finetune.influence.adapted_model import AdaptedModel, Row, row_key, rows_digest
-from siftune.finetune.influence.lora_training import LoraTraining, pairs_of
+from siftune.finetune.influence.lora_training import LoraTraining, Work, pairs_of
 
 __all__ = ["HeldOutLoss"]
 
@@ -68,11 +68,11 @@ class HeldOutLoss(LoraTraining):
                 {name: [None] * table.height for name in self.adds}, schema=self.adds
             )
         model = self.adapted(self.beta)
-        start = model.weights
+        start, work = model.weights, Work(self.repeats * len(pairs) * (self.epochs + 1))
         losses = []
         for repeat in range(self.repeats):
             half = self._halves(prompts, repeat)
-            losses.append(self._held_out(model, start, pairs, half))
+            losses.append(self._held_out(model, start, pairs, half, work))
         scores = dict(zip(sorted(distinct), np.transpose(losses), strict=True))
         found = np.full((table.height, 2), np.nan)
         for at, row in enumerate(rows):
@@ -93,6 +93,7 @@ class HeldOutLoss(LoraTraining):
         start: Tensor,
         pairs: Sequence[Row],
         half: dict[tuple[int, ...], int],
+        work: Work,
     ) -> list[float]:
         """The loss of each pair under the model of the half that it is not in."""
         of = np.array([half[_prompt(row)] for row in pairs])
@@ -102,10 +103,10 @@ class HeldOutLoss(LoraTraining):
             some = [pair for pair, its in zip(pairs, of, strict=True) if its != side]
             rows = rows_digest(some)
             folder = self.folder_of("adapter", loss="dpo", beta=self.beta, rows=rows)
-            self.train(model, some, folder)
+            self.train(model, some, folder, work)
             for at in np.flatnonzero(of == side).tolist():
                 found[at] = model.losses([pairs[at]])[0]
-                report_progress(int((of[: at + 1] == side).sum()), int((of == side).sum()), "pairs")
+                work.add(1)
         return found.tolist()
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 
 from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.progress import run_context
 from siftune.curate.core.registry import build, code_of, described, find, names, source_of
 from siftune.curate.text.language_model import TokenRow
 from siftune.finetune.influence.adam import AdamState
@@ -271,8 +272,11 @@ def test_a_run_that_was_stopped_goes_on(
             calls[0] = 0
             with pytest.raises(KeyboardInterrupt):
                 stored(table(*CHATS))
-    calls[0] = 0
-    assert stored(table(*CHATS)).equals(expected)
+    calls[0], seen = 0, []
+    with run_context(lambda done, total, unit: seen.append(done / total)):
+        assert stored(table(*CHATS)).equals(expected)
+    assert sorted(seen) == seen
+    assert seen[-1] == 1.0
     first, calls[0] = calls[0], 0
     assert stored(table(*CHATS[::-1])).equals(expected.reverse())
     assert calls[0] == 0 < first < 2 * 2 + 2 * (len(CHATS) + len(TARGETS))
