@@ -186,13 +186,21 @@ def _recipe(
 
     kind = "preference" if label else "conversation"
     known = not label and source["source"] != ["-"]
+    if not (known or label or task):
+        raise UsageError(
+            "the rows of standard input are read once: name what is judged, --task pairwise for "
+            "pairs, --task alpagasus for conversations"
+        )
     if known:
         kind = sources.plan(tuple(source["source"]), source["format"], source["map"], {}).kind
     scorer, given = judge_stage(kind, judges, task, options)
     if known:
         _refuse_unfit(kind, scorer, str(task))
     if label and scorer != "judge_pairwise":
-        raise UsageError(f"--label: the task {task} compares no two answers: take pairwise")
+        raise UsageError(
+            f"--label: the task {given['task']} compares no two answers: take --task pairwise, or "
+            "classifier_preference for a judge that scores each answer"
+        )
     stages = [{"score": scorer, **given}]
     if label:
         prefix = "_".join(filter(None, (scorer, options.get("column"))))

@@ -25,8 +25,8 @@ def kin_of_pairs(judge: Sequence[str] | None, items: Iterable[Item]) -> list[_Ki
     found: list[_Kin] = []
     for item in items:
         models = item.extra.get(SAMPLED_LINEAGE)
-        if not isinstance(models, list) or not all(isinstance(one, list) for one in models):
-            return None
+        if not isinstance(models, list) or [type(one) for one in models] != [list, list]:
+            return None  # a field of the raw rows with this name
         first, second = (kinship(judge, one) for one in models)
         found.append((first, second))
     return found or None

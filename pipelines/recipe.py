@@ -13,7 +13,7 @@ from siftune.curate.files.outputs import check_name
 from siftune.curate.files.packaged_recipes import PackagedRecipes
 from siftune.curate.files.yaml_text import read_yaml
 from siftune.curate.runs.recipe import Recipe, apply_overrides, checked_seed, parse
-from siftune.pipelines.train_steps import HELD, JUDGES, ROWS, Step, makes_rows, read_steps
+from siftune.pipelines.train_steps import COSTS, HELD, JUDGES, ROWS, Step, makes_rows, read_steps
 
 __all__ = ["ARMS", "KEYS", "PACKAGED", "Arms", "Pipeline", "load", "read", "settings_of"]
 
@@ -21,7 +21,7 @@ PACKAGED = PackagedRecipes(Path(__file__).parent / "recipes", "siftune pipelines
 """The recipes of `siftune pipelines run` that come with siftune."""
 
 KEYS = (
-    *("name", "seed", "base", "init", "judge", "second", "rows", "pairs"),
+    *("name", "seed", "base", "init", "judge", "second", *COSTS, "rows", "pairs"),
     *("heldout", "train", "evaluate"),
     "arms",
 )
@@ -128,8 +128,11 @@ def _pipeline(raw: Mapping[str, Any], problems: Problems) -> Pipeline:
     for key in JUDGES:
         with problems.collecting():
             given[key] = _judge(raw, key)
-    judges = {key: given[key] for key in JUDGES if given.get(key) is not None}
-    given["train"] = read_steps(raw.get("train", []), problems, judges)
+    shared = {key: given[key] for key in JUDGES if given.get(key) is not None}
+    for key in COSTS:
+        with problems.collecting():
+            shared |= _dollars(raw, key)
+    given["train"] = read_steps(raw.get("train", []), problems, shared)
     whole = not any(str(one).startswith("train") for one in problems.found)
     made: dict[str, Callable[[], Any]] = {
         "name": lambda: _name(raw),
@@ -185,6 +188,16 @@ def _judge(raw: Mapping[str, Any], key: str) -> str | None:
     if judge is not None and (not isinstance(judge, str) or not judge):
         raise UsageError(f"{key}: expected the text that names a judge, got {judge!r}")
     return judge
+
+
+def _dollars(raw: Mapping[str, Any], key: str) -> dict[str, float]:
+    """The amount of a key, none where the recipe has none."""
+    amount = raw.get(key)
+    if amount is None:
+        return {}
+    if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount >= 0:
+        raise UsageError(f"{key}: expected dollars, 0 or more, got {amount!r}")
+    return {key: float(amount)}
 
 
 def _rows(raw: Mapping[str, Any], key: str, seed: int) -> Recipe | None:

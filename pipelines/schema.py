@@ -23,6 +23,12 @@ from siftune.pipelines.train_steps import ROW_STEPS
 __all__ = ["pipeline_schema"]
 
 _TEXT: Schema = {"type": "string"}
+_COSTS: Final = {
+    "max_cost": "Dollars that the judge's answers may cost, in all steps that ask one.",
+    "price_input": "Dollars a million input tokens of the judge.",
+    "price_output": "Dollars a million output tokens of the judge.",
+    "most_per_call": "Most dollars that one answer costs, where the server states its cost.",
+}
 
 
 def pipeline_schema() -> Schema:
@@ -42,6 +48,10 @@ def pipeline_schema() -> Schema:
         "second": {
             "type": ["string", "null"],
             "description": "Another judge of the steps `judge`, whose agreement is measured.",
+        },
+        **{
+            key: {"type": ["number", "null"], "minimum": 0, "description": text}
+            for key, text in _COSTS.items()
         },
         "rows": {"$ref": "#/$defs/recipe", "description": "Rows that sft and ppo train on."},
         "pairs": {"$ref": "#/$defs/recipe", "description": "Pairs that all others train on."},

@@ -14,6 +14,7 @@ from siftune.curate.files.outputs import check_name
 from siftune.finetune.core.methods import reads_of
 
 __all__ = [
+    "COSTS",
     "HELD",
     "JUDGES",
     "LATEST",
@@ -39,6 +40,7 @@ MODEL_OF: Final = "step:"
 """Before the label of an earlier step, in any option: the model, or the rows, that it made."""
 
 JUDGES: Final = ("judge", "second")
+COSTS: Final = ("max_cost", "price_input", "price_output", "most_per_call")
 """Keys of a recipe, and options of steps, that name a judge."""
 
 _REPEAT: Final = "repeat"
@@ -77,13 +79,14 @@ def makes_rows(method: str) -> bool:
 
 
 def read_steps(
-    raw: Any, problems: Problems, judges: Mapping[str, str] | None = None
+    raw: Any, problems: Problems, shared: Mapping[str, Any] | None = None
 ) -> tuple[Step, ...]:
     """The steps of ``train``, those in a ``repeat`` once for each round; problems are collected.
 
-    ``judges`` has the values of the options of `JUDGES` in the steps that take and name none.
+    ``shared`` has the values of the options of `JUDGES` and `COSTS` in the steps that take and name
+    none.
     """
-    reader = _Reader(problems, judges or {})
+    reader = _Reader(problems, shared or {})
     with problems.collecting():
         for number, item in enumerate(_listed(raw, "train"), 1):
             with problems.collecting():
@@ -106,7 +109,7 @@ class _Reader:
     """
 
     problems: Problems
-    judges: Mapping[str, str] = field(default_factory=dict)
+    shared: Mapping[str, Any] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     models: dict[str, str] = field(default_factory=lambda: {"base": "base"})
     rows: dict[str, str] = field(default_factory=lambda: {name: name for name in (*ROWS, *HELD)})
@@ -173,7 +176,7 @@ class _Reader:
             raise UsageError(f"{where}: a second {what} called {label!r}; give it a `label`")
         if makes_rows(method):
             taken = known_options(find(ROW_STEPS, method))
-            options = {**{key: one for key, one in self.judges.items() if key in taken}, **options}
+            options = {**{key: one for key, one in self.shared.items() if key in taken}, **options}
         options = self._resolved(options, place, whole)
         if self.held & {data, *models_named(options)}:
             if not makes_rows(method):

@@ -153,7 +153,7 @@ class AnswerCache:
             receipt.outcome,
             receipt.input_tokens,
             receipt.output_tokens,
-            receipt.cost,
+            min(receipt.cost, _MOST_MONEY),
             receipt.seconds,
         )
         if receipt.call is None:
@@ -345,7 +345,7 @@ def _text_of(answer: Answer) -> str:
     unset = (None, False)  # by identity: 0 tokens are known, and equal to False
     fields = {k: v for k, v in vars(answer).items() if not any(v is one for one in unset)}
     if answer.probabilities is not None:
-        fields["probabilities"] = dict(answer.probabilities)
+        fields["probabilities"] = {k: float(v) for k, v in answer.probabilities.items()}
     try:
         return orjson.dumps(fields).decode()
     except TypeError:  # half a surrogate pair

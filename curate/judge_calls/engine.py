@@ -73,8 +73,8 @@ class Judge:
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise UsageError(f"{name}: expected a number above 0, got {value}")
         if self.max_cost is not None:
-            if not self.max_cost >= 0:
-                raise UsageError(f"max_cost: expected dollars, 0 or more, got {self.max_cost}")
+            if not 0 <= self.max_cost < BILLION:  # NaN fails, too
+                raise UsageError(f"max_cost: expected dollars, 0 to a billion, got {self.max_cost}")
             if self.prices is None:
                 raise UsageError("max_cost needs prices: without them no cost is known")
         if self.replay and self.cache is None:

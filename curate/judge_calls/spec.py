@@ -18,6 +18,7 @@ from siftune.curate.models.model_files import read_object
 
 __all__ = [
     "JUDGES",
+    "TASKS",
     "check_judge",
     "costs_nothing",
     "default_task",
@@ -26,16 +27,19 @@ __all__ = [
     "judge_prices",
     "named_judge",
     "price_known",
+    "refuse_rubric",
     "refuse_same",
 ]
 
 JUDGES: Final = "curate.judges"
+TASKS: Final = "curate.judge_tasks"
 _FORMS: Final = (
     "the name or folder of a model or a trained judge, URL#MODEL for a server, decision+URL#MODEL, "
     "classifier:FOLDER, fitted:FOLDER, scripted:FILE.py:NAME, or backend: NAME with its options"
 )
 _SCORING: Final = ("classifier", "fitted")  # they score conversations, and answer no questions
 _COMPARES: Final = "classifier_preference"
+_SCORES: Final = "classifier_score"
 _HEAD: Final = "head.json"  # of `curate fit-quality`
 _CONFIG: Final = "config.json"
 _WITHOUT_COST: Final = ("local_model", "classifier", "fitted")
@@ -134,11 +138,33 @@ def default_task(
     (('classifier_score', {}), (None, {}))
     """
     name, own = named_judge(judge)
+    pairs = kind == "preference" and name in _SCORING
     trained = trained_judge(own["model"]) if name in ("classifier", "local_model") else None
     if trained is not None:
-        compares = trained.scale.kind == "pairs" and kind == "preference" and name in _SCORING
+        compares = pairs and trained.scale.kind == "pairs"
         return _COMPARES if compares else trained.task, dict(trained.task_options)
-    return ("classifier_score" if name in _SCORING else None), {}
+    if pairs and name == "fitted" and _of_pairs(Path(own["model"]) / _HEAD):
+        return _COMPARES, {}
+    return (_SCORES if name in _SCORING else None), {}
+
+
+def _of_pairs(head: Path) -> bool:
+    """Whether a quality head was fitted to pairs."""
+    return head.is_file() and read_object(head).get("kind") == "pairs"
+
+
+def refuse_rubric(judge: str | Mapping[str, Any], task: str) -> None:
+    """Refuse a task that asks a question, for a judge that only scores conversations.
+
+    Raises:
+        UsageError: the judge is a classifier, a reward model or a quality head.
+    """
+    asks = task in names(TASKS) and task not in (_SCORES, _COMPARES)
+    if asks and named_judge(judge)[0] in _SCORING:
+        raise UsageError(
+            f"task {task}: {hidden(judge_name(judge))} scores conversations and answers no "
+            f"question: take the task {_SCORES}, or {_COMPARES} for pairs"
+        )
 
 
 def _kind_of_folder(folder: str) -> str:

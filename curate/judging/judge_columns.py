@@ -20,6 +20,7 @@ from siftune.curate.core.registry import MissingOptionError, build, checked, cod
 from siftune.curate.files.atomic import digest_of, hash_file
 from siftune.curate.judge_calls.engine_options import check_cap, engine_of
 from siftune.curate.judge_calls.spec import (
+    TASKS,
     check_judge,
     costs_nothing,
     judge_backend,
@@ -44,7 +45,6 @@ __all__ = [
     "may_pass",
 ]
 
-TASKS: Final = "curate.judge_tasks"
 _BILLION: Final = 1_000_000_000
 _NO_TOKENS: Final = 1 << 32  # a server states nonsense, and no column holds it
 _OF_CALLS: Final = (

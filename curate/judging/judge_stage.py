@@ -9,7 +9,7 @@ import polars as pl
 
 from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import UsageError
-from siftune.curate.judge_calls.spec import default_task
+from siftune.curate.judge_calls.spec import default_task, refuse_rubric
 from siftune.curate.judge_calls.types import Task
 from siftune.curate.judging.judge_columns import judge_task
 
@@ -40,6 +40,8 @@ def judge_stage(
     own, task_options = default_task(first, kind)
     usual = "pairwise" if kind == "preference" else "alpagasus"
     name = (own or usual) if task is None else name_and_options(task)[0]
+    for one in (first, *panel):
+        refuse_rubric(one, name)
     given = dict(options or {}) | {"judge": first, "task": name}
     if name == own and task_options:
         given["task_options"] = {**task_options, **given.get("task_options", {})}

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 
 from siftune.curate.core.errors import DataError, SiftuneError, UsageError
@@ -399,3 +400,14 @@ def test_the_sum_of_money_stays_a_number_of_the_file(tmp_path):
             account.settle(Receipt(b"k", "answered", cost=1 << 61))
     assert account.money() == (1 << 62, 0)
     account.close()
+
+
+def test_probabilities_of_numpy_and_costs_beyond_a_column_are_kept(tmp_path):
+    cache = AnswerCache(tmp_path / "judge.sqlite", "", "m")
+    answer = Answer(text="A", probabilities={"A": np.float32(0.5), "B": np.float64(0.5)})
+    with cache.transaction():
+        cache.settle(Receipt(b"k", "answered", answer, cost=1 << 70))
+    found = cache.get(b"k")
+    cache.close()
+    assert found is not None
+    assert found.probabilities == {"A": 0.5, "B": 0.5}

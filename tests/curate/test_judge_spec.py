@@ -3,8 +3,10 @@
 import pytest
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.judge_calls.spec import check_judge, judge_backend, named_judge
+from siftune.curate.judge_calls.engine import Judge
+from siftune.curate.judge_calls.spec import check_judge, default_task, judge_backend, named_judge
 from siftune.curate.judges.server import Server
+from siftune.curate.judging.judge_stage import judge_stage
 
 
 @pytest.mark.parametrize(
@@ -102,3 +104,30 @@ class Later:
 class Without:
     pass
 """
+
+
+def test_a_head_of_pairs_compares_pairs_and_scores_conversations(tmp_path):
+    for kind in ("pairs", "rating"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "head.json").write_text(f'{{"kind": "{kind}"}}')
+    tasks = {
+        (kind, rows): default_task(str(tmp_path / kind), rows)[0]
+        for kind in ("pairs", "rating")
+        for rows in ("preference", "conversation")
+    }
+    assert tasks.pop(("pairs", "preference")) == "classifier_preference"
+    assert set(tasks.values()) == {"classifier_score"}
+
+
+def test_a_judge_that_only_scores_is_given_no_question():
+    for task in ("alpagasus", "pairwise", "listwise"):
+        with pytest.raises(UsageError, match=f"task {task}: classifier:rm scores conversations"):
+            judge_stage("preference", "classifier:rm", task)
+    scorer, _ = judge_stage("preference", "classifier:rm", "classifier_preference")
+    assert scorer == "judge_pairwise"
+
+
+@pytest.mark.parametrize("cap", [float("inf"), float("nan"), -1.0])
+def test_a_cap_that_is_no_amount_is_refused(cap):
+    with pytest.raises(UsageError, match="max_cost: expected dollars"):
+        Judge(judge_backend("server", {"url": "https://h", "model": "m"}), None, max_cost=cap)

@@ -102,3 +102,15 @@ def test_what_is_wrong_is_said_in_one_line(write, text, said):
         load(write(text))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_prices_and_the_cap_of_a_recipe_are_those_of_every_step_that_asks(write):
+    steps = "- judge: {data: pairs}\n  - judge: {label: own, data: pairs, max_cost: 1}\n  - dpo: {}"
+    text = f"base: b\njudge: https://h/v1#m\npairs: {{source: p.jsonl}}\ntrain:\n  {steps}\n"
+    costs = ["max_cost=2", "price_input=0.15", "price_output=0.6"]
+    first, own, dpo = load(write(text), costs).train
+    assert (first.options["max_cost"], own.options["max_cost"]) == (2.0, 1)
+    assert first.options["price_input"] == own.options["price_input"] == 0.15
+    assert "max_cost" not in dpo.options
+    with pytest.raises(UsageError, match="max_cost: expected dollars, 0 or more, got -1"):
+        load(write(text), ["max_cost=-1"])
