@@ -94,13 +94,26 @@ def test_a_small_run_resumes(tmp_path: Path, tiny_embedder: Path, tiny_model_dir
     targets.write_text("".join(json.dumps(row) + "\n" for row in made[:3]))
     given = [str(file), "--work", str(tmp_path / "work"), "--keep", "12,6,4", "--pools", "30,10"]
     given += ["--embedder", str(tiny_embedder), "--model", str(tiny_model_dir)]
-    given += ["--targets", str(targets), "--parts", "no_lm,lm", "--out", str(tmp_path / "out.md")]
+    given += [
+        "--targets",
+        str(targets),
+        "--parts",
+        "no_lm,lm,dear",
+        "--out",
+        str(tmp_path / "out.md"),
+    ]
+    (tmp_path / "judge.py").write_text(
+        "def reply(question):\n    return str(1 + len(question.messages[-1][1]) % 5)\n"
+    )
+    given += ["--judge", f"{tmp_path / 'judge.py'}:reply"]
     selections.main([*given, "--overlaps", str(tmp_path / "overlaps.svg")])
     text = (tmp_path / "out.md").read_text()
     assert "## no_lm: 12 of 60 rows" in text
     assert "## lm: 6 of 30 rows" in text
-    assert text.count("10 random draws") == 2
-    assert "| RDS+ round robin |" in text
+    assert "## dear: 4 of 10 rows" in text
+    assert text.count("10 random draws") == 3
+    for name in ("RDS+ round robin", "SelectIT", "Nuggets", "AlpaGasus' judge", "LESS", "GIST"):
+        assert f"| {name} |" in text
     assert "lm: 6 of 30 rows, by chance 20%" in (tmp_path / "overlaps.svg").read_text()
     stages = [*(tmp_path / "work").rglob("*.parquet"), *(tmp_path / "work").rglob("selections/*")]
     before = {path: path.stat().st_mtime_ns for path in stages if path.parent.name != "run"}
