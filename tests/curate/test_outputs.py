@@ -93,13 +93,13 @@ def test_a_row_without_a_last_word_or_with_two_stops_the_ledger(
 
 @pytest.fixture(scope="module")
 def many_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rows_file(tmp_path_factory.mktemp("rows") / "rows.parquet", 50_000)
+    return rows_file(tmp_path_factory.mktemp("rows") / "rows.parquet", 10_000)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9, 1.0])
 def test_kept_rows_are_the_rows_left_in_few_row_groups(share, many_rows, tmp_path):
-    alive = np.flatnonzero(np.arange(50_000) % 10 < 10 * share)
-    table = Table(many_rows, "conversation", 50_000, alive)
+    alive = np.flatnonzero(np.arange(10_000) % 10 < 10 * share)
+    table = Table(many_rows, "conversation", 10_000, alive)
     write_kept(tmp_path / "kept.parquet", table)
     kept = pl.read_parquet(tmp_path / "kept.parquet")
     assert kept["row"].to_list() == (alive + 1).tolist()
