@@ -70,6 +70,7 @@ class CallForecast:
     output_tokens_left: Range | None
     most_output_tokens_left: int
     cost_left: Range | None
+    stated: bool = True  # whether answers come with their tokens
 
     def lines(self) -> list[str]:
         """The forecast in words."""
@@ -88,8 +89,10 @@ class CallForecast:
             paid = f"; ${self.paid:,.4f} is paid" if self.answered else ""
             lines.append(f"cost: {self._both(_dollars, self.cost, self.cost_left)}{paid}")
         elif self.most_cost:
-            most = f"cost: at most ${self.most_cost:,.4f}"
-            lines.append(f"{most}; `siftune curate judge ... --pilot 100` measures it")
+            more = "`siftune curate judge ... --pilot 100` measures it"
+            if self.answered and not self.stated:
+                more = f"${self.paid:,.4f} is counted: an answer without tokens costs its bound"
+            lines.append(f"cost: at most ${self.most_cost:,.4f}; {more}")
         elif self.most_cost is None:
             lines.append("cost: not known (give --price-input and --price-output)")
         elif self.cached and not self.calls:
@@ -218,11 +221,13 @@ class _Questions:
             tokens_left: Range | None = Range(size, size, size)
         else:
             tokens_left = left("input_tokens")
+        stated = any((row.spent or {}).get("input_tokens") is not None for row in known)
         if tokens_in is None:
-            how = "name the judge's tokenizer, or pay a pilot"
+            pilot = "or pay a pilot" if stated or not known else "the judge states none"
+            how = f"name the judge's tokenizer, {pilot}"
         priced = all(self.scorer.prices_known)
         most_cost = sum(row.most_cost for row in rest) / BILLION
-        paid = sum((row.spent or {}).get("cost") or 0.0 for row in known)
+        paid = sum(map(_paid, known))
         return CallForecast(
             rows=len(rows),
             calls=sum(row.new for row in rows),
@@ -239,7 +244,14 @@ class _Questions:
             output_tokens_left=left("output_tokens"),
             most_output_tokens_left=sum(row.most_output for row in rest),
             cost_left=left("cost"),
+            stated=stated,
         )
+
+
+def _paid(row: _Row) -> float:
+    """What the answers on a row cost, in dollars; those that state no tokens cost their bound."""
+    cost = (row.spent or {}).get("cost")
+    return row.most_cost / BILLION if cost is None else float(cost)
 
 
 def _sum_of(known: Sequence[_Row], rest: Sequence[_Row], name: str) -> Range | None:

@@ -403,3 +403,22 @@ def test_a_key_of_a_server_is_in_no_file_and_no_line_wherever_it_was_written(fol
         shown += [done.output.encode(), str(done.exception).encode()]
     shown += [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
     assert not [text for text in shown if b"canary" in text]
+
+
+def test_answers_without_tokens_are_forecast_by_their_bound(folder):
+    pairs = [{"prompt": f"q{n}", "chosen": "long", "rejected": "short"} for n in range(6)]
+    write(folder, pairs, "pairs.jsonl")
+    words = ("judge", "pairs.jsonl", "--judge", "judge.py:longer", "--price-input", 1)
+    text = siftune_curate(*words, "--price-output", 1, "--pilot", 3)
+    assert "input tokens: not known (name the judge's tokenizer, the judge states none)" in text
+    found = re.search(r"cost: at most \$([\d.]+); \$([\d.]+) is counted", text)
+    assert found is not None, text
+    assert float(found[1]) == pytest.approx(2 * float(found[2]), abs=2e-4)
+
+
+def test_standard_input_needs_the_name_of_the_task(folder):
+    line = json.dumps({"prompt": "q", "chosen": "long", "rejected": "short"})
+    words = ["curate", "judge", "-", "--judge", "judge.py:longer", "--out", "run"]
+    done = CliRunner().invoke(siftune, words, input=line)
+    assert isinstance(done.exception, UsageError)
+    assert "name what is judged, --task pairwise for pairs" in str(done.exception)
