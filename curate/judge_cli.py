@@ -229,6 +229,7 @@ _PLURAL: Final = {"preference": "pairs", "ranked": "ranked lists", "conversation
 def _judged(recipe: Recipe, out: Path, label: PairsOf | None, as_json: bool, report: bool) -> None:
     from siftune.curate.core.progress import Progress, announcing
     from siftune.curate.render import result_text
+    from siftune.curate.runners.judge_pairs import Contradicted
     from siftune.curate.runners.judge_pairs import label as prepare
     from siftune.curate.runners.judge_report import judge_report
     from siftune.curate.runners.project_cache import project_cache
@@ -243,6 +244,7 @@ def _judged(recipe: Recipe, out: Path, label: PairsOf | None, as_json: bool, rep
             command=command_name(),
             cache=project_cache(),
             prepare=partial(prepare, which=label) if label else None,
+            again=Contradicted() if label else None,
         )
     measured = judge_report(result, recipe) if report else None
     if as_json:

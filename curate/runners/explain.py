@@ -15,7 +15,7 @@ from siftune.curate.core.registry import closest
 from siftune.curate.core.schema import BASE, kind_of
 from siftune.curate.dedup.reference_rows import read_reference
 from siftune.curate.files.source_spec import SourceSpec
-from siftune.curate.runs.run_manifest import manifest_of, stage_file, verified
+from siftune.curate.runs.run_manifest import ANSWERS, PAIRS, manifest_of, stage_file, verified
 
 __all__ = ["RowTrace", "StageRecord", "reference_rows_of", "row_trace"]
 
@@ -48,13 +48,15 @@ class RowTrace:
 
 
 def row_trace(run: Path, row_id: str) -> RowTrace:
-    """The trace of the row ``row_id``.
+    """The trace of the row ``row_id``; where pairs were made of rows, that of its first pair.
 
     Raises:
         UsageError: no finished run, or no such row; the text names the closest id.
     """
     manifest = manifest_of(run)
     last = _one(verified(run, "ledger.parquet"), row_id)
+    if last is None and (pair := _pair_of(run, manifest, row_id)) is not None:
+        return row_trace(run, pair)
     if last is None:
         raise UsageError(f"{run} has no row {row_id!r}; {_nearest(run, row_id)}")
     final = _record(last["stage"], last)
@@ -68,6 +70,14 @@ def row_trace(run: Path, row_id: str) -> RowTrace:
         final,
         _survivor(run, manifest, final),
     )
+
+
+def _pair_of(run: Path, manifest: Mapping[str, Any], row_id: str) -> str | None:
+    """The pair that a row is in, where the run made pairs of rows."""
+    made = [Path(source).name for source in manifest["recipe"]["source"]] == [PAIRS]
+    path = run / ANSWERS
+    found = _one(path, row_id) if made and path.is_file() else None
+    return None if found is None or found["pair"] == row_id else str(found["pair"])
 
 
 def _survivor(run: Path, manifest: dict[str, Any], final: StageRecord) -> dict[str, Any] | None:

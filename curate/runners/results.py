@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -23,11 +24,13 @@ from siftune.curate.rows.score_errors import detail_with, unscored_of
 from siftune.curate.rows.table import ROW, Table
 from siftune.curate.runners.plan import Plan
 from siftune.curate.runners.run_folder import OUTPUTS
+from siftune.curate.runs.recipe import Recipe
 from siftune.curate.runs.run_manifest import is_manifest
 from siftune.curate.runs.stage_store import StoredStage
 
 __all__ = [
     "LEDGER",
+    "Prepared",
     "RowGroupWriter",
     "manifest_of",
     "read_quarantine",
@@ -57,6 +60,35 @@ _PARQUET: Final[Mapping[str, Any]] = {
 }
 _ALL_DIFFER: Final = ("id", "row", "digest", "extra", ROW)  # no dictionary: no value repeats
 _LIBRARIES = ("siftune", "polars", "pyarrow", "numpy")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe whose source was made of other rows, and those of them that are not in it.
+
+    ``dropped`` has their decisions (`LEDGER`), ``unread`` the quarantine list of their source.
+    """
+
+    recipe: Recipe
+    dropped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LEDGER))
+    unread: bytes = b""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows by outcome."""
+        return {"dropped": self.dropped.height, "quarantined": self.unread.count(b"\n")}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the manifest has of them: dropped rows by reason, and a hash of all."""
+        if not any(self.counts.values()):
+            return {}
+        listed = self.dropped["reason"].value_counts(sort=True).sort("reason").rows()
+        whole = self.dropped.write_ndjson().encode() + self.unread
+        return {
+            "reasons": {f"dropped/{reason}": count for reason, count in listed},
+            "not_in_source": sha256(whole).hexdigest(),
+        }
 
 
 class RowGroupWriter:
@@ -143,11 +175,12 @@ def write_ledger(
     decisions: Sequence[tuple[str, Path]],
     quarantine: Path,
     errors: pl.DataFrame | None = None,
+    before: pl.DataFrame | None = None,
 ) -> None:
     """Write the final decision on each row, in the order of the rows; quarantined rows last.
 
     ``errors`` has ``_row`` and the columns of errors of the rows that are kept, whose detail names
-    what they were not scored for.
+    what they were not scored for. ``before`` are decisions on rows that are not among these.
 
     Every selector decides on a row until one drops it. So the rows that each dropped, and all rows
     of the last selector, are every row once: they are sorted, nothing is joined.
@@ -165,7 +198,7 @@ def write_ledger(
     final = (
         _with_unscored(last[order], errors).with_columns(sources).select(list(LEDGER)).cast(LEDGER)
     )
-    final = pl.concat([final, _quarantined(quarantine)])
+    final = pl.concat([final, *([] if before is None else [before]), _quarantined(quarantine)])
     with atomic_write(path) as part:
         final.write_parquet(part, compression="zstd", compression_level=1)
 
@@ -225,26 +258,33 @@ def _quarantined(quarantine: Path) -> pl.DataFrame:
 
 
 def manifest_of(
-    plan: Plan, table: Table, notes: Mapping[str, StoredStage], parts: Mapping[str, Table]
+    plan: Plan,
+    table: Table,
+    notes: Mapping[str, StoredStage],
+    parts: Mapping[str, Table],
+    prepared: Prepared,
 ) -> dict[str, Any]:
     """All but the hashes of the outputs.
 
     ``table`` is what is left, ``notes`` are by stage, ``parts`` what was set aside, by file.
     """
-    quarantined = int(notes["ingest"].facts["quarantined"])
+    before, facts = prepared.counts, {"ingest": prepared.facts}
+    quarantined = int(notes["ingest"].facts["quarantined"]) + before["quarantined"]
+    dropped = table.height - len(table.alive) + before["dropped"]
     return {
         "siftune": version("siftune"),
         "recipe": asdict(plan.recipe),
         "inputs": plan.inputs,
         "kind": table.kind,
         "counts": {
-            "rows": table.height + quarantined,
+            "rows": len(table.alive) + dropped + quarantined,
             "kept": len(table.alive),
-            "dropped": table.height - len(table.alive),
+            "dropped": dropped,
             "quarantined": quarantined,
         },
         "stages": [
             {"stage": label, "key": done.key, "sha256": done.sha256, **done.facts}
+            | facts.get(label, {})
             for label, done in notes.items()
         ],
         **({"parts": {name: len(part.alive) for name, part in parts.items()}} if parts else {}),

@@ -28,6 +28,7 @@ from siftune.curate.runners.forecast import Forecast, forecast, forecast_lines, 
 from siftune.curate.runners.plan import Plan, Step, plan
 from siftune.curate.runners.project_cache import StageCache
 from siftune.curate.runners.results import (
+    Prepared,
     RowGroupWriter,
     manifest_of,
     replaced,
@@ -111,14 +112,16 @@ def run(
     show_forecast: bool = False,
     command: str = "curate run",
     cache: StageCache | None = None,
-    prepare: Callable[[Recipe, Path], Recipe] | None = None,
+    prepare: Callable[[Recipe, Path], Recipe | Prepared] | None = None,
+    again: Callable[[Path], bool] | None = None,
 ) -> Result:
     """Run what is not done yet, and write the outputs.
 
     With ``show_forecast`` the cost of each stage is printed first (`runners.forecast`). ``command``
     marks the folder: the same command may write into it again. Finished stages are taken from
     ``cache``, and new ones are stored in it. ``prepare`` may write a source into the folder, and
-    gives the recipe to run.
+    gives the recipe to run, and the rows that are not in that source;
+    ``again`` is asked of the finished folder whether all of that is to be done once more.
 
     Raises:
         LockedError: another process runs in ``out``.
@@ -136,16 +139,20 @@ def run(
         files += [f"{SOURCE}/", f"{SOURCE}/{own.name.replace('{', '{{').replace('}', '}}')}"]
     with run_folder(out, command, files, inputs, scratch=STREAMS):
         spooled = spool_streams(recipe, out)
-        held = plan(prepare(spooled, out) if prepare else spooled, out, cache=cache)
-        work = _Work(held, out, runner or Local(), say or NoProgress(), cache)
-        for line in replaced(held, out):
-            work.say(line)
-        if show_forecast:
-            for line in forecast_lines(
-                forecast_run(work.plan, out, _TIMED_ROWS), _FORECAST_SECONDS
-            ):
+        while True:
+            made = prepare(spooled, out) if prepare else spooled
+            prepared = made if isinstance(made, Prepared) else Prepared(made)
+            held = plan(prepared.recipe, out, cache=cache)
+            work = _Work(held, out, runner or Local(), say or NoProgress(), cache, prepared)
+            for line in replaced(held, out):
                 work.say(line)
-        return work.finish()
+            if show_forecast:
+                timed = forecast_run(work.plan, out, _TIMED_ROWS)
+                for line in forecast_lines(timed, _FORECAST_SECONDS):
+                    work.say(line)
+            result = work.finish()
+            if again is None or not again(out):
+                return result
 
 
 def forecast_run(planned: Plan, out: Path, least: int = 0) -> list[Forecast]:
@@ -165,6 +172,7 @@ class _Work:
     runner: Runner
     say: ProgressReporter
     cache: StageCache | None = None
+    prepared: Prepared | None = None
     worked: list[str] = field(default_factory=list)
 
     @property
@@ -327,12 +335,13 @@ class _Work:
         notes: dict[str, StoredStage],
         parts: dict[str, Table],
     ) -> Result:
-        manifest = manifest_of(self.plan, table, notes, parts)
+        prepared = self.prepared or Prepared(self.plan.recipe)
+        manifest = manifest_of(self.plan, table, notes, parts, prepared)
         known = self.out / "manifest.json"
         if not unchanged(self.out, known, manifest):
             clock: dict[str, float] = {}
             with measured(clock):
-                manifest["outputs"] = self._outputs(table, decisions, parts)
+                manifest["outputs"] = self._outputs(table, decisions, parts, prepared)
             manifest["clock"]["outputs"] = clock
             write_json(known, manifest)
         steps = [("ingest", self.plan.ingest_key), *((s.name, s.key) for s in self.plan.steps)]
@@ -340,21 +349,27 @@ class _Work:
         return Result(self.out, read_json(known), self.worked)
 
     def _outputs(
-        self, table: Table, decisions: list[tuple[str, Path]], parts: dict[str, Table]
+        self,
+        table: Table,
+        decisions: list[tuple[str, Path]],
+        parts: dict[str, Table],
+        prepared: Prepared,
     ) -> dict[str, str]:
         """Write the outputs, and remove parts of an earlier recipe; the hash of each output."""
         quarantine = self.stages.path("ingest", self.plan.ingest_key).with_suffix(
             ".quarantine.jsonl"
         )
-        with atomic_write(self.out / "quarantine.jsonl") as part:
-            part.write_bytes(quarantine.read_bytes())
+        unread = self.out / "quarantine.jsonl"
+        with atomic_write(unread) as part:
+            part.write_bytes(prepared.unread + quarantine.read_bytes())
         earlier = earlier_parts(self.out)
         remove_parts_but(self.out, parts, earlier)
         for name, rows in parts.items():
             write_part(self.out / name, rows, earlier)
         write_kept(self.out / "kept.parquet", table)
         unscored = _errors(table)
-        write_ledger(self.out / "ledger.parquet", table.rows, decisions, quarantine, unscored)
+        ledger = self.out / "ledger.parquet"
+        write_ledger(ledger, table.rows, decisions, unread, unscored, prepared.dropped)
         return {name: hash_file(self.out / name) for name in (*OUTPUTS, *parts)}
 
 

@@ -15,6 +15,7 @@ from siftune.curate.files.atomic import atomic_write, hash_file, read_json
 from siftune.curate.files.byte_streams import copy_stream, open_pipe, open_stdin
 from siftune.curate.files.output_marker import STAGE_FILES, expression_of
 from siftune.curate.files.outputs import check_run_folder
+from siftune.curate.runs.run_manifest import ANSWERS, PAIRS
 
 if TYPE_CHECKING:
     from siftune.curate.runs.recipe import Recipe
@@ -47,8 +48,8 @@ PARTS: Final = tuple(
 INGEST_FILES: Final = ("rows.parquet", "quarantine.jsonl")
 """What ingestion writes into ``stages/.ingest`` before the stage appears."""
 
-STREAMS: Final = ("stdin.jsonl", "pipe-{number}.jsonl", "pairs.parquet")
-"""Copies of standard input and of pipes, and pairs that a judge labels."""
+STREAMS: Final = ("stdin.jsonl", "pipe-{number}.jsonl", PAIRS, ANSWERS)
+"""Copies of standard input and of pipes, pairs that a judge labels, and their answers' rows."""
 
 SOURCE: Final = "source"
 """The folder in which a run keeps the one file that its rows were read from, where it does."""

@@ -16,9 +16,24 @@ from siftune.curate.core.errors import DataError, UsageError, reading
 from siftune.curate.core.schema import Kind
 from siftune.curate.files.atomic import hash_file, read_json
 
-__all__ = ["KEPT", "is_manifest", "manifest_of", "part_of_run", "stage_file", "verified"]
+__all__ = [
+    "ANSWERS",
+    "ANSWER_COLUMNS",
+    "KEPT",
+    "PAIRS",
+    "is_manifest",
+    "manifest_of",
+    "part_of_run",
+    "stage_file",
+    "verified",
+]
 
 KEPT: Final = "kept.parquet"
+PAIRS: Final = "pairs.parquet"
+"""The pairs that a labelled run made of rows, its source."""
+ANSWERS: Final = "answers.parquet"
+"""The pair that each of these rows is in: `ANSWER_COLUMNS`."""
+ANSWER_COLUMNS: Final = ("id", "pair")
 _MANIFEST: Final = "manifest.json"
 _Count = Annotated[int, Field(ge=0, strict=True)]
 _Text = Annotated[str, Field(strict=True)]

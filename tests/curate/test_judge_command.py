@@ -110,8 +110,60 @@ def test_answers_to_a_prompt_become_labelled_pairs(folder):
         "rows:1": "confirmed",
         "rows:2": "inconsistent",
         "rows:5": "tie",
+        "rows:7": "too_few_answers",
     }
     assert "every stage was done before" in siftune_curate(*words)
+
+
+def test_rows_and_answers_that_make_no_pair_have_a_decision(folder):
+    answers = ["short", "long", "long 3"], ["alone"], ["same", "same"]
+    records = [
+        {"prompt": p, "response": r} for p, said in zip("abc", answers, strict=True) for r in said
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records) + "{no\n")
+    words = ("judge", "rows.jsonl", "--judge", "judge.py:longer", "--label", "--out", "run")
+    out = siftune_curate(*words, code=PARTIAL)
+    assert "6 rows = 1 kept, 4 dropped, 1 quarantined" in out
+    assert "dropped/equal_answers                    2" in out
+    ledger = pl.read_parquet("run/ledger.parquet").select("id", "decision", "reason", "detail")
+    assert ledger.rows()[:-1] == [
+        ("rows:1", "kept", "confirmed", '{"winner":"first"}'),
+        ("rows:3", "dropped", "odd_answer", '{"answers":3}'),
+        ("rows:4", "dropped", "too_few_answers", '{"answers":1}'),
+        ("rows:5", "dropped", "equal_answers", '{"answers":2}'),
+        ("rows:6", "dropped", "equal_answers", '{"answers":2}'),
+    ]
+    assert ledger["decision"][-1] == "quarantined"
+    assert "odd_answer" in siftune_curate("explain", "run", "rows:3")
+    assert "rows:1" in siftune_curate("explain", "run", "rows:2")  # the pair that it is in
+    assert "every stage was done before" in siftune_curate(*words, code=PARTIAL)
+
+
+def test_a_call_that_succeeds_once_pairs_are_made_labels_its_pair(folder):
+    """The first call fails, so the pair is made as it came; then the judge prefers its second."""
+    (folder / "moody.py").write_text(MOODY)
+    write(folder, [{"prompt": "a", "response": r} for r in ("short", "long")])
+    words = ("judge", "rows.jsonl", "--judge", "moody.py:longer", "--label", "--out", "run")
+    assert "1 rows = 1 kept" in siftune_curate(*words, "--tries", "1")
+    kept = pl.read_parquet("run/kept.parquet")
+    assert kept["chosen"].list.first().struct.field("content").to_list() == ["long"]
+
+
+MOODY = """
+from pathlib import Path
+
+from siftune.curate.judge_calls.types import BackendError
+
+FAILED = Path(__file__).with_name("failed")
+
+
+def longer(messages):
+    if not FAILED.exists():
+        FAILED.touch()
+        return BackendError("timeout")
+    text = messages[1]["content"]
+    return "A" if text.find("long") < text.find("short") else "B"
+"""
 
 
 def test_any_two_answers_to_a_prompt_are_compared_where_all_pairs_are_asked_for(folder):
@@ -158,6 +210,10 @@ def test_ranked_answers_are_paired_in_order(folder):
     assert kept["id"].to_list() == ["rows:1#1", "rows:1#2", "rows:2#1", "rows:2#2"]
     chosen = kept["chosen"].list.first().struct.field("content").to_list()
     assert chosen == ["long 1", "long 2"] * 2
+    ledger = pl.read_parquet("run/ledger.parquet")
+    dropped = ledger.filter(decision="dropped").select("id", "reason").rows()
+    assert dropped == [("rows:1#3", "odd_answer"), ("rows:2#3", "odd_answer")]
+    assert "rows:2#1" in siftune_curate("explain", "run", "rows:2")
 
 
 def test_a_classifier_scores_both_sides_of_pairs(folder, tiny_reward_dir):
