@@ -10,7 +10,7 @@ from typing import Any, Final
 from siftune.curate.core.adapted import Checked
 from siftune.curate.core.component_calls import PlainCall
 from siftune.curate.core.custom import component, name_and_options
-from siftune.curate.core.errors import UsageError
+from siftune.curate.core.errors import UsageError, quoted
 from siftune.curate.core.registry import (
     build,
     class_name,
@@ -70,7 +70,7 @@ def loss(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., Any
         UsageError: no such objective or option.
     """
     if not isinstance(what, str) and not callable(what):
-        raise UsageError(f"expected the name of an objective or a function, got {what!r}")
+        raise UsageError(f"expected the name of an objective or a function, got {quoted(what)}")
     name, own = name_and_options(what)
     group = family_of(name)
     if group is None:

@@ -232,7 +232,15 @@ def decisions(run: Path) -> pl.DataFrame:
     ledger = pl.read_parquet(run / "ledger.parquet", glob=False)
     ledger = ledger.filter(pl.col("decision") != "quarantined")
     last = ledger.select("id", "decision", "stage", "reason")
-    return pl.concat([last, _particulars(ledger["detail"], last.columns)], how="horizontal")
+    particulars = _particulars(ledger["detail"], last.columns)
+    if (
+        particulars.schema.get("reference") == pl.String
+    ):  # rows of this process are in a temporary folder
+        named = {
+            one: without_scratch(one) for one in particulars["reference"].drop_nulls().unique()
+        }
+        particulars = particulars.with_columns(pl.col("reference").replace(named))
+    return pl.concat([last, particulars], how="horizontal")
 
 
 def _particulars(details: pl.Series, taken: list[str]) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Final, get_type_hints
 
-from siftune.curate.core.errors import UsageError
+from siftune.curate.core.errors import UsageError, quoted
 from siftune.curate.core.object_hash import name_of
 from siftune.curate.core.user_file import failures, imports_of
 
@@ -180,8 +180,9 @@ def adapted_class(group: str, name: str, thing: Any, file: Path | None) -> type[
     elif callable(thing):
         made = _from_function(checked, thing, name, space)
     else:
-        where = "" if file is None else f"{name}: "
-        raise UsageError(f"{where}expected a function or a class, got {thing!r}")
+        of_its_class = file is None or name.endswith(f":{type(thing).__name__}")
+        where = "" if of_its_class else f"{name}: "
+        raise UsageError(f"{where}expected a function or a class, got {quoted(thing)}")
     taken = next((one.name for one in _init_fields(made) if one.name in checked.reserved), None)
     if taken is not None:
         raise UsageError(

@@ -26,6 +26,7 @@ __all__ = [
     "failure_of",
     "memory_limit",
     "name_in_errors",
+    "quoted",
     "raise_all",
     "reading",
 ]
@@ -69,6 +70,20 @@ def closest(wrong: object, right: Mapping[str, Any] | tuple[str, ...]) -> str:
     if near:
         return f"did you mean {near[0]}?"
     return f"there are: {', '.join(right)}" if right else "it has no options"
+
+
+_QUOTED: Final = 80  # characters of a value that an error quotes
+
+
+def quoted(value: object) -> str:
+    """A value as an error shows it; of one of many lines, or a long one, its type.
+
+    >>> quoted(5), quoted([0] * 100)
+    ('5', 'a value of type list')
+    """
+    text = repr(value)
+    short = len(text) <= _QUOTED and text.isprintable()
+    return text if short else f"a value of type {type(value).__name__}"
 
 
 def raise_all(problems: Sequence[SiftuneError]) -> None:

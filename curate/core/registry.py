@@ -208,11 +208,15 @@ def described(group: str, name: str) -> type[Any]:
 def _kind(group: str) -> str:
     """The word for a component of a group.
 
-    >>> _kind("curate.scorers"), _kind("finetune.losses.pair")
-    ('scorer', 'pair objective')
+    >>> _kind("curate.scorers"), _kind("curate.judge_tasks"), _kind("finetune.losses.pair")
+    ('scorer', 'judge task', 'pair objective')
     """
     above, _, name = group.rpartition(".")
-    return f"{name} objective" if above.endswith(".losses") else name.removesuffix("s")
+    return (
+        f"{name} objective"
+        if above.endswith(".losses")
+        else name.removesuffix("s").replace("_", " ")
+    )
 
 
 def build(group: str, name: str, given: Mapping[str, Any]) -> Any:

@@ -25,6 +25,7 @@ from siftune.curate.files.json_text import dump, plain_text
 from siftune.curate.files.outputs import check_name
 from siftune.curate.files.source_spec import in_python
 from siftune.curate.rows.columns import kind_advice, nearest_columns, refuse_lacking_fields
+from siftune.curate.rows.decisions import DECISIONS
 
 __all__ = ["decide_on", "frame_of", "score_frame", "write_source"]
 
@@ -70,7 +71,10 @@ def decide_on(
     """
     needs = ("id", "digest", *("content" if need == "*" else need for need in selector.needs))
     whole = _is_table(table) and _has(table, needs)
-    rows = _with_text_ids(table if whole else _completed(frame_of(table), needs, selector))
+    frame = table if whole else frame_of(table)
+    if not whole and frame.is_empty():
+        return pl.DataFrame(schema=DECISIONS)
+    rows = _with_text_ids(frame if whole else _completed(frame, needs, selector))
     refuse_lacking_fields(rows, [name for name, _ in getattr(selector, "reads", ())])
     return own(selector, rows)
 

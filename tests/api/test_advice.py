@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
@@ -67,6 +68,19 @@ def test_a_reward_that_takes_a_column_by_name_is_told_of_rows():
 
     assert "take the parameter rows: rows[0]['answer']" in refused(lambda: sf.reward(trl))
     assert "take the parameter row: row['answer']" in refused(lambda: sf.reward(one))
+
+
+def test_a_value_that_is_no_component_is_named_in_short():
+    frame = pl.DataFrame(PROMPTS)
+    for call in (sf.scorer, sf.selector, sf.reward, sf.loss, sf.read(PROMPTS).score):
+        told = refused(lambda call=call: call(frame))
+        assert told.startswith("expected ")
+        assert told.endswith(", got a value of type DataFrame")
+
+
+def test_a_judge_task_is_called_so():
+    told = refused(lambda: sf.read(PROMPTS).judge(lambda messages: "5", task="alpagassus"))
+    assert told == "no judge task is called 'alpagassus'; did you mean alpagasus?"
 
 
 def test_case_is_no_other_name():

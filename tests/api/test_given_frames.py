@@ -111,6 +111,18 @@ def test_a_scorer_of_pairs_names_the_rows_that_are_none(records, kind):
         rows.score("pair_text")
 
 
+def test_a_reference_in_memory_is_named_without_its_temporary_folder():
+    rows = sf.read(RECORDS).dedup("exact", against=RECORDS[:2])
+    assert rows.dropped["reference"].to_list() == ["rows", "rows"]
+
+
+def test_an_empty_frame_has_no_decisions():
+    empty = pl.DataFrame(RECORDS)[:0]
+    decided = sf.selector("minhash_dedup")(empty)
+    assert decided.schema == {"keep": pl.Boolean, "reason": pl.String, "detail": pl.String}
+    assert sf.scorer("length")(empty).height == decided.height == 0
+
+
 def test_digests_may_be_null_and_names_of_columns_may_not_be_twice():
     table = sf.read(RECORDS).kept.with_columns(digest=pl.lit(None))
     assert sf.selector("exact_dedup")(table)["keep"].all()
