@@ -23,7 +23,7 @@ class OverRefusal:
     arXiv:2308.01263). A prompt is known to be safe
 
     * by ``safe``, a column of labels: true, 1, ``safe``, ``benign`` or ``harmless``
-    * else by its words, in the kinds of XSTest that can be told by words: what sounds like violence
+    * else by its words, in the kinds of XSTest that words show: what sounds like violence
       and is about machines, games, sport, film, food or speech ("kill a process", "shoot a
       portrait", "a murder mystery", "blow up a balloon"), and definitions and dates of such words.
       ``over_refusal_alike`` is what was matched
@@ -35,7 +35,7 @@ class OverRefusal:
     Not for finding harmful prompts: one that has none of these words is not called safe or unsafe.
 
     Options:
-        safe: Column that labels each prompt as safe, such as extra.is_safe; none goes by words.
+        safe: Column that labels each prompt as safe, such as extra.is_safe; none takes words alone.
     """
 
     safe: str | None = None
