@@ -63,6 +63,8 @@ def messages(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def metaphors(code: str) -> list[str]:
     """Each metaphor in the texts of a module, as ``line: word: text``."""
+    if not METAPHORS.search(code):  # nor is there one in its texts
+        return []
     tree = ast.parse(code)
     nodes = [node for node in ast.walk(tree) if isinstance(node, DOCUMENTED)]
     texts = {*messages(tree), *(line for node in nodes for line in lines_of(node))}
