@@ -6,7 +6,6 @@ import json
 from functools import cache
 
 import numpy as np
-import pandas as pd
 import polars as pl
 import pytest
 import torch
@@ -14,6 +13,8 @@ import torch
 import siftune as sf
 from siftune.curate.core import registry
 from tests.own_tests import options_of
+
+pd = pytest.importorskip("pandas")  # no requirement of ours
 
 RECORDS = [{"prompt": f"Say {n}", "response": f"{n} is said"} for n in range(3)]
 
