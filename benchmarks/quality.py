@@ -33,6 +33,7 @@ from siftune.curate.heads.features import Features
 from siftune.curate.heads.fitting import Labelled, fit_head
 from siftune.curate.heads.labelled import labels_of
 from siftune.curate.judge_stats.agreement import rank_correlation
+from siftune.curate.judge_stats.calibration import Kind
 from siftune.curate.judge_stats.intervals import Floats, NotEstimableError, Statistic, bootstrap
 from siftune.curate.rows.chat import contents, last_turn, turn
 from siftune.curate.scorers.compression import Compression
@@ -54,7 +55,7 @@ class Rows:
     def part(self, at: np.ndarray) -> Labelled:
         """Some of the rows, as `fit_head` takes them."""
         labels = self.labels[at]
-        kind = "binary" if np.isin(labels, (0, 1)).all() else "rating"
+        kind: Kind = "binary" if np.isin(labels, (0, 1)).all() else "rating"
         asked, told = ([texts[one] for one in at] for texts in (self.prompts, self.answers))
         return Labelled(kind, asked, told, labels, None, list(self.roots[at]))
 
@@ -153,8 +154,9 @@ def column(rows: Rows, values: Floats) -> Score:
 
     def score(labelled: np.ndarray, held_out: np.ndarray) -> Floats:
         weights = np.ones((1, len(labelled)))
-        up = rank_correlation(known[labelled], rows.labels[labelled])(weights)[0]
-        return known[held_out] * (1.0 if not up < 0 else -1.0)
+        up = float(rank_correlation(known[labelled], rows.labels[labelled])(weights)[0])
+        signed: Floats = known[held_out] * (1.0 if not up < 0 else -1.0)
+        return signed
 
     return score
 

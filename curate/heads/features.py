@@ -20,7 +20,7 @@ from siftune.curate.judge_stats.intervals import Floats
 from siftune.curate.text import text_statistics as statistics
 from siftune.curate.text.non_answers import truncated
 from siftune.curate.text.refusals import refusals
-from siftune.curate.text.words import WORD
+from siftune.curate.text.word_pattern import WORD
 from siftune.curate.vectors.embed import Dtype, Embedder
 
 __all__ = ["Block", "Features", "Kinds"]
@@ -170,7 +170,7 @@ def _simple(prompts: Sequence[str], answers: Sequence[str]) -> Floats:
     texts = {"prompt": prompts, "answer": answers}
     table = pl.DataFrame(texts, schema=dict.fromkeys(texts, pl.String))
     more = [statistics.repeated_ngrams(table["answer"]), refusals(table["prompt"], table["answer"])]
-    columns = [*_SIMPLE, *more]
+    columns: list[pl.Expr | pl.Series] = [*_SIMPLE, *more]
     numbers = table.select(
         column.cast(pl.Float64).alias(str(at)) for at, column in enumerate(columns)
     )

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import polars as pl
 
-from siftune.curate.text.words import WORD, words_of
+from siftune.curate.text.word_pattern import WORD
+from siftune.curate.text.words import words_of
 from siftune.curate.vectors.embed import Embedder
 
 __all__ = ["Conversation"]
@@ -60,7 +61,7 @@ class Conversation:
 
     needs: ClassVar = ("messages",)
     flags: ClassVar = {"conversation_flags": _FLAGS}
-    adds: ClassVar = {
+    adds: ClassVar[dict[str, pl.DataType | type[pl.DataType]]] = {
         "conversation_turns": pl.UInt32,
         "conversation_exchanges": pl.UInt32,
         "conversation_words": pl.UInt32,
