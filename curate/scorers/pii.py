@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cached_property
+from typing import Any, ClassVar
 
 import polars as pl
 
 from siftune.curate.rows.chat import Part
+from siftune.curate.text.person_names import NAME_KINDS, NameFinder
 from siftune.curate.text.personal_data import KINDS, find_personal_data
 from siftune.curate.text.turn_spans import SPAN, span_columns
 
@@ -29,22 +31,29 @@ class PII:
       check digits, or a national insurance number (GB)
     * ``key``: a secret of any kind that the scorer `secrets` finds
 
-    Names and addresses are not looked for. Patterns find form, not truth: a made-up number counts.
+    * ``person``, ``location``: names, where ``names`` is a token classifier of `transformers` with
+      classes such as PER and LOC; it reads one text at a time. Without it they are not looked for
+
+    Patterns find form, not truth: a made-up number counts.
     ``pii_kinds`` is sorted and can be given to the flags selector, which then drops rows;
     ``pii_spans`` has ``turn``, ``field``, ``start``, ``end`` (characters) and ``kind`` of each
     piece; ``siftune curate redact`` replaces them. The patterns run in linear time on any text. A
     row without the text has null.
 
-    Not for legal proof that a set is free of personal data: names and places are not found.
+    Not for legal proof that a set is free of personal data: without a model names and places are
+    not found, with one some are missed.
 
     Options:
         of: Text that is searched: the prompt, the response, or both.
+        names: Token classifier for names of persons and places, as a folder or a name on the hub;
+            none looks for no names.
     """
 
     of: Part = "both"
+    names: str | None = None
 
     needs: ClassVar = ("messages",)
-    flags: ClassVar = {"pii_kinds": tuple(sorted(KINDS))}
+    flags: ClassVar = {"pii_kinds": tuple(sorted((*KINDS, *NAME_KINDS)))}
     adds: ClassVar = {
         "pii_count": pl.UInt32,
         "pii_kinds": pl.List(pl.String),
@@ -53,4 +62,23 @@ class PII:
 
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
         """Search the turns of each conversation."""
-        return span_columns("pii", batch["messages"], self.of, find_personal_data)
+        find = find_personal_data if self.names is None else self._with_names
+        return span_columns("pii", batch["messages"], self.of, find)
+
+    def describe(self) -> dict[str, Any]:
+        """The classifier by its content."""
+        return {} if self._finder is None else {"names": self._finder.identity}
+
+    def _with_names(self, texts: pl.Series) -> pl.DataFrame:
+        """What patterns find, and the names that overlap none of it."""
+        assert self._finder is not None  # the option is set
+        found, names = find_personal_data(texts), self._finder(texts)
+        both = names.join(found, on="row", suffix="_other", maintain_order="left")
+        inside = (pl.col("start") < pl.col("end_other")) & (pl.col("end") > pl.col("start_other"))
+        taken = both.filter(inside).select(names.columns)
+        rest = names.join(taken, on=names.columns, how="anti", maintain_order="left")
+        return pl.concat([found, rest]).sort("row", "start")
+
+    @cached_property
+    def _finder(self) -> NameFinder | None:
+        return None if self.names is None else NameFinder(self.names)

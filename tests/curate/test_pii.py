@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import zstandard
 
+from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import turn
 from siftune.curate.scorers.pii import PII
@@ -161,3 +162,69 @@ def test_most_of_what_presidio_planted_is_found() -> None:
     }
     assert len(found & planted) >= 0.96 * len(planted)
     assert len(found & planted) >= 0.99 * len(found)
+
+
+NAMES = {"ada": 1, "lovelace": 2, "turing": 1, "london": 3}  # B-PER, I-PER, B-PER, B-LOC
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A token classifier that goes by the word alone: embeddings, and a head on them."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tagger")
+    words = ["[PAD]", "[UNK]", *NAMES]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=8
+    ).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=4,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=4,
+        max_position_embeddings=8,
+        id2label={0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC"},
+    )
+    model = BertForTokenClassification(config)
+    with torch.no_grad():
+        for weight in model.bert.embeddings.parameters():
+            weight.zero_()
+        model.bert.embeddings.LayerNorm.weight.fill_(1.0)
+        layer = model.bert.encoder.layer[0]
+        for dense in (layer.attention.output.dense, layer.output.dense):  # it adds nothing
+            dense.weight.zero_()
+            dense.bias.zero_()
+        for at, word in enumerate(words):
+            model.bert.embeddings.word_embeddings.weight[at, NAMES.get(word, 0)] = 1.0
+        model.classifier.weight.copy_(torch.eye(4))
+        model.classifier.bias.zero_()
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_names_by_a_model_are_spans_beside_those_of_patterns(tagger: Path) -> None:
+    text = "write to ada lovelace at ada@example.org or call turing in london , and london only"
+    found = PII(names=str(tagger))(chats(text)).row(0, named=True)
+    spans = {(text[s["start"] : s["end"]], s["kind"]) for s in found["pii_spans"]}
+    names = {("ada lovelace", "person"), ("turing", "person"), ("london", "location")}
+    assert spans == names | {("ada@example.org", "email")}
+    assert found["pii_count"] == 5  # the second london is in another window of 8 tokens
+    assert found["pii_kinds"] == ["email", "location", "person"]
+    assert PII()(chats(text))["pii_kinds"].to_list() == [["email"]]
+
+
+def test_a_model_without_names_is_refused(tagger: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    other = shutil.copytree(tagger, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["id2label"] = {str(at): f"LABEL_{at}" for at in range(4)}
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="expected a token classifier with a class such as PER"):
+        PII(names=str(other))(chats("ada"))
