@@ -24,6 +24,7 @@ _STYLE: Final = """
 .profile th, .profile td { text-align: left; padding: .2rem .6rem; vertical-align: top;
   border-bottom: 1px solid #8883; overflow-wrap: anywhere; white-space: pre-line; }
 .profile table.narrow { width: auto; min-width: 26rem; }
+.profile table:not(.narrow) td:nth-child(2) { min-width: 9rem; }
 .profile th { overflow-wrap: normal; }
 .profile th.n, .profile td.n { text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -222,16 +221,17 @@ def forecast_profile(recipe: Recipe, asked: Asked) -> Cost:
         for name in large.seconds
     }
     held = large.size / max(large.rows, 1) * rows.count * _MEMORY / 2**20
-    return Cost(rows.count, rows.counted, large.rows, seconds, _resident_mb() + held)
+    return Cost(rows.count, rows.counted, large.rows, seconds, large.peak_mb + held)
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """CPU seconds of each part on ``rows`` rows, and the size of these in bytes."""
+    """CPU seconds of each part on ``rows`` rows, the size of these in bytes, and the peak."""
 
     seconds: Mapping[str, float]
     rows: int
     size: int
+    peak_mb: float = 0.0
 
     def looked_at(self, name: str) -> int:
         """The number of rows that a part looked at."""
@@ -260,16 +260,9 @@ def _timed(recipe: Recipe, asked: Asked, rows: int, folder: Path) -> _Trial:
         with measured(clock.setdefault(name, {})):
             _look(name, look, table, few, _no_count, facts)
     took = {name: one["cpu_seconds"] for name, one in clock.items() if name in {*facts, "reading"}}
-    return _Trial(took, table.height, (folder / "rows.parquet").stat().st_size)
+    peak = max(one["peak_mb"] for one in clock.values())
+    return _Trial(took, table.height, (folder / "rows.parquet").stat().st_size, peak)
 
 
 def _no_count(done: int) -> None:
     """Receive a count and drop it."""
-
-
-def _resident_mb() -> float:
-    """Memory of this process now, which has loaded what a profile needs; 0 where unknown."""
-    status = Path("/proc/self/statm")
-    if not status.is_file():
-        return 0.0
-    return int(status.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
