@@ -74,7 +74,7 @@ _COUNT = click.IntRange(1, _LARGEST)
     "--parts",
     metavar="PART[,PART]",
     help="Parts to look at: sources, conversations, tasks, lengths, languages, duplicates, leaks, "
-    "personal_data, flags, pairs, quality, toxicity, clusters.  [default: all]",
+    "personal_data, flags, code, pairs, quality, toxicity, clusters.  [default: all]",
 )
 @click.option("--format", "layout", help="Raw layout of the rows, where it is not detected.")
 @click.option(

@@ -28,6 +28,7 @@ from siftune.curate.rows.chat import text_of
 from siftune.curate.rows.table import ROW, Table
 
 __all__ = [
+    "code",
     "conversations",
     "duplicates",
     "flags",
@@ -224,7 +225,7 @@ def languages(table: Table, asked: Asked, count: Count) -> Facts:
 def flags(table: Table, asked: Asked, count: Count) -> Facts:
     """Flags of all scorers that have some and need nothing but the text, but those of PII.
 
-    ``by_side`` counts the answers of each flag; ``code`` counts answers with lines of code.
+    ``texts`` are those that a scorer has judged, and ``code`` the answers with lines of code.
     """
     facts: Facts = {"flags": [], "harmless": {}, "code": {}, "texts": {}}
     for name in _flagging():
@@ -234,10 +235,31 @@ def flags(table: Table, asked: Asked, count: Count) -> Facts:
         found = scored(table, name, {}, count, [column, *extra])
         facts["harmless"] |= {name: list(getattr(component, "harmless", {}).get(column, ()))}
         for side, one in found.items():
-            facts["texts"][side] = one.height - one[column].null_count()
+            texts = facts["texts"].setdefault(name, {})
+            texts[side] = one.height - one[column].null_count()
             if extra:
                 facts["code"][side] = int((one["heuristics_code"] > 0).sum())
         facts["flags"] += _kinds(name, column, found)
+    return facts
+
+
+def code(table: Table, asked: Asked, count: Count) -> Facts:
+    """Answers with fenced Python or JSON: how many parse whole, and how many are cut off."""
+    columns = ["code_parses", "code_parses_truncated", "code_parses_languages"]
+    found = scored(table, "code_parses", {}, count, columns)
+    facts: Facts = {}
+    for side, one in found.items():
+        some = one.drop_nulls("code_parses")
+        if some.height:
+            named = Counter(some[columns[2]].explode(empty_as_null=False).to_list())
+            facts[side] = {
+                "texts": some.height,
+                "parse": int((some["code_parses"] == 1).sum()),
+                "cut_off": int(some[columns[1]].sum()),
+                "languages": dict(named.most_common()),
+            }
+    if not facts:
+        raise NotLookedError("no answer has fenced Python or JSON")
     return facts
 
 

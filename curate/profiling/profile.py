@@ -44,7 +44,7 @@ _EXTRAS: Final = ("languages", "clusters")  # by packages that may be missing
 _TRIALS: Final = (512, 2_048)  # rows that a forecast is timed on, the more of ten times as many
 _FEW: Final = 32  # rows of a trial that shows what does not depend on their number
 _SPREAD: Final = (0.7, 1.5)  # of a rate: other rows may differ, and so may the load of the machine
-_MEMORY: Final = 6.0  # bytes at the peak for each byte of the rows as they are read
+_MEMORY: Final = 10.0  # bytes at the peak for each byte of the rows: as of pairs, measured
 _BUSY: Final = 20_000  # rows from which on a forecast is printed before the profile
 
 

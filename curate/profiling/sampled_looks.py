@@ -83,7 +83,6 @@ def _of_sample(table: Table, asked: Asked, count: Count) -> Facts:
         noise = scored(some, "label_noise", {"seed": asked.seed}, count)["answer"]
     named = ("equal", "both_refuse", "prompt_in_chosen", "prompt_in_rejected")
     suspect = noise["label_noise_issue"].drop_nulls()
-    matched = noise["label_noise_matched"].drop_nulls()
     return {
         "sample": {
             "pairs": len(text),
@@ -92,7 +91,6 @@ def _of_sample(table: Table, asked: Asked, count: Count) -> Facts:
             "overlap": summary(text["pair_text_overlap"]),
             "labels_judged": len(suspect),
             "labels_suspect": int(suspect.sum()),
-            "labels_improbable_at_equal_length": int((matched > 0.5).sum()),
             "labels_not_judged": context.metrics.get("too_few"),
         }
     }

@@ -39,7 +39,7 @@ Count: TypeAlias = Callable[[int], None]
 
 PARTS: Final = (
     *("sources", "conversations", "tasks", "lengths", "languages", "duplicates", "leaks"),
-    *("personal_data", "flags", "pairs", "quality", "toxicity", "clusters"),
+    *("personal_data", "flags", "code", "pairs", "quality", "toxicity", "clusters"),
 )
 """What a profile looks at, in this order."""
 

@@ -18,7 +18,7 @@ _ANSWERS: Final = {"answer": "answers", "text": "texts"}
 
 @dataclass(frozen=True)
 class Listing:
-    """A table; ``bars`` are shares of 1 that HTML draws behind the last column."""
+    """A table; ``bars`` are sizes that HTML draws behind the last column."""
 
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -81,7 +81,7 @@ def _quarantine(facts: Mapping[str, Any]) -> Section:
 def _sources(facts: Mapping[str, Any]) -> Section:
     found, whole = facts["sources"], facts["rows"]
     rows = [(one["source"], _of(one["rows"], whole)) for one in found["sources"]]
-    listings = [Listing(("source", "rows"), rows, [x["rows"] / whole for x in found["sources"]])]
+    listings = [Listing(("source", "rows"), rows, [one["rows"] for one in found["sources"]])]
     fields = [
         (
             one["field"],
@@ -139,13 +139,13 @@ def _tasks(facts: Mapping[str, Any]) -> Section:
     }
     forms = "; ".join(f"{text}: {_of(found['forms'][key], whole)}" for key, text in names.items())
     distinct = f"{_n(found['distinct_prompts'])} distinct prompts of {_n(whole)}"
-    rows = [(one["word"], _of(one["rows"], whole)) for one in found["openings"]]
-    bars = [one["rows"] / max(whole, 1) for one in found["openings"]]
+    listed = found["openings"]
+    rows = [(one["word"], _of(one["rows"], whole)) for one in listed]
     more = f"{_n(found['other_openings'])} other first words"
     return Section(
         "Tasks: how prompts begin",
         [distinct, forms, *([more] if found["other_openings"] else [])],
-        [Listing(("first word", "prompts"), rows, bars)],
+        [Listing(("first word", "prompts"), rows, [one["rows"] for one in listed])],
     )
 
 
@@ -167,7 +167,7 @@ def _clusters(facts: Mapping[str, Any]) -> Section:
             Listing(
                 ("typical words", "rows nearest to the centre", "rows"),
                 rows,
-                [one["rows"] / max(whole, 1) for one in found["clusters"]],
+                [one["rows"] for one in found["clusters"]],
             )
         ],
     )
@@ -197,7 +197,7 @@ def _languages(facts: Mapping[str, Any]) -> Section:
             f"{len(rest)} more in {_of(number, whole)}, most often mistakes where so few: {codes}"
         )
     rows = [(one["code"], _of(one["texts"], whole)) for one in first]
-    bars = [one["texts"] / whole for one in first]
+    bars = [one["texts"] for one in first]
     return Section("Languages", sentences, [Listing(("language", "rows"), rows, bars)])
 
 
@@ -272,16 +272,17 @@ def _personal_data(facts: Mapping[str, Any]) -> Section:
 
 def _flags(facts: Mapping[str, Any]) -> Section:
     found = facts["flags"]
-    sides = list(found["texts"])
+    sides = list(dict.fromkeys(side for one in found["texts"].values() for side in one))
     rows = []
     for one in found["flags"]:
         mild = one["flag"] in found["harmless"][one["scorer"]]
-        of = [_of(one[side], found["texts"][side]) for side in sides]
+        whole = found["texts"][one["scorer"]]
+        of = [_of(one[side], whole[side]) if side in one else "" for side in sides]
         rows.append((one["scorer"], one["flag"] + (" (no fault of itself)" if mild else ""), *of))
     names = ("scorer", "flag", *(f"texts ({side})" for side in sides))
     code = ", ".join(
         f"{_ANSWERS.get(side, f'{side} answers')} with lines of code: "
-        f"{_of(number, found['texts'][side])}"
+        f"{_of(number, found['texts']['heuristics'][side])}"
         for side, number in found["code"].items()
     )
     return Section(
@@ -289,6 +290,16 @@ def _flags(facts: Mapping[str, Any]) -> Section:
         [code] if code else [],
         [Listing(names, rows, numbers=len(sides))] if rows else [],
     )
+
+
+def _code(facts: Mapping[str, Any]) -> Section:
+    sentences = [
+        f"{side}: {_n(one['texts'])} with blocks of "
+        f"{', '.join(f'{name} {_n(number)}' for name, number in one['languages'].items())}; "
+        f"all parse in {_of(one['parse'], one['texts'])}, cut off: {_n(one['cut_off'])}"
+        for side, one in facts["code"].items()
+    ]
+    return Section("Fenced code", sentences)
 
 
 def _pairs(facts: Mapping[str, Any]) -> Section:
@@ -315,11 +326,8 @@ def _pairs(facts: Mapping[str, Any]) -> Section:
     named = [f"{text} {_of(some[key], some['pairs'])}" for key, text in texts.items()]
     sentences.append(f"of {_n(some['pairs'])} drawn pairs: {', '.join(named)}")
     if some["labels_judged"]:
-        sentences.append(
-            f"labels that the other pairs make improbable (label_noise): "
-            f"{_of(some['labels_suspect'], some['labels_judged'])}; at equal length "
-            f"{_of(some['labels_improbable_at_equal_length'], some['labels_judged'])}"
-        )
+        noisy = _of(some["labels_suspect"], some["labels_judged"])
+        sentences.append(f"labels that the other pairs make improbable (label_noise): {noisy}")
     elif some["labels_not_judged"]:
         sentences.append(f"label noise: {some['labels_not_judged']}")
     return Section("Pairs", sentences)
@@ -383,6 +391,7 @@ _SECTIONS: Final[Mapping[str, Callable[[Mapping[str, Any]], Section]]] = {
     "leaks": _leaks,
     "personal_data": _personal_data,
     "flags": _flags,
+    "code": _code,
     "pairs": _pairs,
     "quality": _quality,
     "toxicity": _toxicity,

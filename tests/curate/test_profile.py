@@ -75,6 +75,7 @@ def test_every_figure_of_a_small_set_is_the_one_counted_by_hand(tmp_path: Path) 
     assert kinds == {("pii", "email"): 1, ("secrets", "aws_access_key"): 1}
     flags = {one["flag"]: one["answer"] for one in facts["flags"]["flags"]}
     assert flags["refusal"] == 1
+    assert facts["flags"]["texts"]["heuristics"] == {"answer": 8}
     codes = {one["code"]: one["texts"] for one in facts["languages"]["languages"]}
     assert codes["fr"] == 1
     assert sum(codes.values()) + facts["languages"]["without"] == 8
@@ -115,11 +116,12 @@ def test_what_is_not_looked_at_is_listed_with_the_reason(
     words = ("--parts", "languages,leaks,quality,toxicity,clusters", "--clusters", 0)
     done = called(written(tmp_path / "rows.jsonl", CHATS), *words)
     monkeypatch.undo()
-    assert "pip install 'siftune[langid]'" in done.output
+    listed = " ".join(done.output.partition("Not looked at")[2].split())
+    assert "pip install 'siftune[langid]'" in listed
     for part in ("leaks: no benchmark", "quality: no head", "toxicity: no classifier"):
-        assert part in done.output
-    assert "clusters: no clusters are wanted" in done.output
-    assert "lengths, duplicates, personal_data, flags: not among the parts" in done.output
+        assert part in listed
+    assert "clusters: no clusters are wanted" in listed
+    assert "personal_data, flags, code: not among the parts that were named" in listed
 
 
 def test_leaks_are_counted_for_each_benchmark(tmp_path: Path) -> None:
@@ -153,6 +155,15 @@ def test_pairs_have_their_length_bias_and_contradictions(tmp_path: Path) -> None
     assert found["contradicted"] == 2
     assert "fit needs at least 50" in found["sample"]["labels_not_judged"]
     assert "the longer answer is the chosen one in 60.0 %" in str(profile)
+
+
+def test_fenced_code_is_parsed() -> None:
+    blocks = ["```python\nx = 1\n```", "```python\nx = (1\n```", "```json\n{}\n```", "None."]
+    found = siftune.profile([{"prompt": "Go.", "completion": one} for one in blocks], parts="code")
+    facts = found.to_dict()["code"]["answer"]
+    assert (facts["texts"], facts["parse"]) == (3, 2)
+    assert facts["languages"] == {"python": 2, "json": 1}
+    assert "answer: 3 with blocks of python 2, json 1; all parse in 2 (66.7 %)" in str(found)
 
 
 def test_in_python_the_profile_is_an_object(tmp_path: Path, tiny_embedder: Path) -> None:
