@@ -107,7 +107,7 @@ class Checked:
 
     @classmethod
     def note_on_missing(cls, option: str) -> str:
-        """What else to know of an option that is not set."""
+        """A note behind the error on an option that is not set."""
         return ""
 
     @classmethod

@@ -68,7 +68,7 @@ class MissingOptionError(UsageError):
     ) -> MissingOptionError:
         """The error of ``component``, with the flag that sets the option, or the mapping of it.
 
-        ``note`` is what else to know of it.
+        ``note`` is appended to the text.
         """
         flag = f"--{(within or option).replace('_', '-')}"
         value = f"'{{{option}: [...]}}'" if within else "VALUE"

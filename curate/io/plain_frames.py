@@ -126,7 +126,10 @@ def _completed(frame: pl.DataFrame, needs: Sequence[str], component: Any) -> pl.
     aside = [one for one in needs if one in frame.columns and one not in _TURNS]
     table = _read(frame.drop(aside), name)
     turns = [one for one in made if one in _TURNS and one != "messages"]
-    if not {*turns} <= {*table.columns} and (advice := kind_advice(turns, kind_of(table))):
+    absent = next((one for one in turns if one not in table.columns), None)
+    if absent is not None:
+        kind = kind_of(table)
+        advice = kind_advice(turns, kind) or f"no column {absent!r} in this frame of {kind} rows"
         raise UsageError(f"{name}: {advice}")
     beside = [one for one in frame.columns if one not in table.columns or one in aside]
     return table.with_columns(frame.select(beside))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -12,7 +12,7 @@ import polars as pl
 
 from siftune.curate.core.errors import BadRow, DataError, UsageError
 from siftune.curate.core.registry import closest
-from siftune.curate.core.schema import SOME, kind_of, schema_of
+from siftune.curate.core.schema import BASE, CONTENT, SOME, kind_of, schema_of
 from siftune.curate.core.types import Row
 from siftune.curate.files.byte_streams import shown
 from siftune.curate.files.source_spec import Pairing, SourceSpec, in_caller_syntax
@@ -221,9 +221,11 @@ def _own(given: str, parts: _NamedParts, notes: tuple[str, ...]) -> Source:
     if kinds.is_empty():
         raise DataError(f"{shown(given)}: no row can be read; it has none")
     kind, own = kind_of(kinds), pl.scan_parquet(path, glob=False).collect_schema()
+    required = {*BASE, *CONTENT[kind]} - {"extra"}
     for column, dtype in schema_of(kind).items():
-        fits = column in own and (_is_as_typed(own[column], dtype) or _is_null(path, column))
-        if not fits:
+        there = own.get(column)
+        typed = there != pl.Null() and _is_as_typed(there, dtype)
+        if not typed and (column in required or not _is_null(path, column, own)):
             found = own.get(column, "no such column")
             raise DataError(
                 f"{shown(given)} looks like a table that siftune wrote, but {column!r} is "
@@ -249,7 +251,10 @@ def _is_as_typed(found: Any, expected: Any) -> bool:
     return found in (pl.Null(), expected)
 
 
-def _is_null(path: Path, column: str) -> bool:
+def _is_null(path: Path, column: str, there: Container[str]) -> bool:
+    """Whether a table has a column without a single value, whose type may be any."""
+    if column not in there:
+        return False
     values = pl.read_parquet(path, columns=[column], glob=False)[column]
     return values.null_count() == len(values)
 

@@ -243,7 +243,11 @@ def refuse_lacking_fields(table: pl.DataFrame, names: Iterable[str]) -> None:
             continue
         if not any(_has_field(orjson.loads(text), key) for text in table["extra"] if text):
             there = [f"extra.{one}" for one in raw_fields(table["extra"])]
-            advice = nearest_columns(name, there) if there else "they have no further fields"
+            advice = (
+                nearest_columns(name, there)
+                if there
+                else "the raw rows have no fields beside their columns"
+            )
             raise UsageError(f"no row has the field {name!r}; {advice}")
 
 
@@ -265,16 +269,16 @@ _CALLED: Final[Mapping[str, str]] = {
 
 
 def kind_advice(needs: Iterable[str], kind: Kind) -> str:
-    """What is wrong where a component reads the turns of other kinds of rows; empty if it is not.
+    """What is wrong where a component reads turns that one other kind of rows has; else empty.
 
     >>> kind_advice(["prompt", "chosen", "rejected"], "conversation")
     'it reads preference pairs (prompt, chosen, rejected), and these rows are conversations'
     """
     turns = [name for name in needs if any(CONTENT[one].get(name) in _TURN_TYPES for one in KINDS)]
     fitting = [one for one in KINDS if set(turns) <= CONTENT[one].keys()]
-    if not turns or kind in fitting or not fitting:
+    if not turns or kind in fitting or len(fitting) != 1:
         return ""
-    called = " or ".join(_CALLED[one] for one in fitting)
+    called = _CALLED[fitting[0]]
     return f"it reads {called} ({', '.join(turns)}), and these rows are {_CALLED[kind]}"
 
 

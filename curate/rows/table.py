@@ -51,7 +51,7 @@ def resolve(
         elif name in there:
             wanted[name] = None
         else:
-            if advice := kind_advice([name], kind) and kind_advice(names, kind):
+            if advice := kind_advice(names, kind):
                 raise UsageError(advice)
             some = tuple(n for n in there if n not in BASE or n in ("source", "extra"))
             advice = nearest_columns(name, some, fits and partial(fits, name))

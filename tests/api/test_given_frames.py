@@ -78,6 +78,9 @@ UNPAIRED = [{"prompt": "Hi", "completion": "a b", "label": True}]
 def test_a_table_of_ours_comes_back_from_pandas(records):
     rows = sf.read(records)
     assert sf.read(rows.kept.to_pandas()).kept.equals(rows.kept)
+    turns = "messages" if rows.kind == "conversation" else "prompt"
+    with pytest.raises(sf.DataError, match=rf"but '{turns}' is Null; expected List"):
+        sf.read(rows.kept.with_columns(pl.lit(None).alias(turns)))
 
 
 @cache
