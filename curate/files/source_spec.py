@@ -163,6 +163,7 @@ INPUTS: Final = frozenset(
             "toxicity",
             "embedder",
             "more_models",
+            "names_model",
             "judged",
             "gold",
             "calibration",

@@ -30,9 +30,9 @@ class PII:
     * ``national_id``: a codice fiscale (IT), DNI or NIE (ES), CPF (BR), NIR (FR), each with right
       check digits, or a national insurance number (GB)
     * ``key``: a secret of any kind that the scorer `secrets` finds
-
-    * ``person``, ``location``: names, where ``names`` is a token classifier of `transformers` with
-      classes such as PER and LOC; it reads one text at a time. Without it they are not looked for
+    * ``person``, ``location``: names, where ``names_model`` is a token classifier of
+      `transformers` with classes such as PER and LOC; it reads one text at a time. Without it they
+      are not looked for
 
     Patterns find form, not truth: a made-up number counts.
     ``pii_kinds`` is sorted and can be given to the flags selector, which then drops rows;
@@ -45,12 +45,12 @@ class PII:
 
     Options:
         of: Text that is searched: the prompt, the response, or both.
-        names: Token classifier for names of persons and places, as a folder or a name on the hub;
-            none looks for no names.
+        names_model: Token classifier for names of persons and places, as a folder or a name on
+            the hub; none looks for no names.
     """
 
     of: Part = "both"
-    names: str | None = None
+    names_model: str | None = None
 
     needs: ClassVar = ("messages",)
     flags: ClassVar = {"pii_kinds": tuple(sorted((*KINDS, *NAME_KINDS)))}
@@ -62,7 +62,7 @@ class PII:
 
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
         """Search the turns of each conversation."""
-        find = find_personal_data if self.names is None else self._with_names
+        find = find_personal_data if self.names_model is None else self._with_names
         return span_columns("pii", batch["messages"], self.of, find)
 
     def describe(self) -> dict[str, Any]:
@@ -81,4 +81,4 @@ class PII:
 
     @cached_property
     def _finder(self) -> NameFinder | None:
-        return None if self.names is None else NameFinder(self.names)
+        return None if self.names_model is None else NameFinder(self.names_model)

@@ -12,7 +12,7 @@ import polars as pl
 from siftune.curate.core.ranges import Count, PositiveShare, Share, check_ranges
 from siftune.curate.rows.chat import last_turn
 from siftune.curate.rows.columns import Reader, groups
-from siftune.curate.text.words import WORD
+from siftune.curate.text.word_pattern import WORD
 
 __all__ = ["RepeatedTriggers"]
 

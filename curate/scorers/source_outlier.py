@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -55,7 +56,7 @@ class SourceOutlier:
     whole: ClassVar = True
     content: ClassVar = ("messages",)
     flags: ClassVar = {"source_outlier_flags": ("by", "copies", "words")}
-    adds: ClassVar = {
+    adds: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
         "source_outlier_words": pl.Float64,
         "source_outlier_copies": pl.Float64,
         "source_outlier_by": pl.Float64,

@@ -104,12 +104,14 @@ class NameFinder:
         names = {str(label).rpartition("-")[2].upper() for label in config.id2label.values()}
         if not names & set(_KINDS):
             raise UsageError(
-                f"pii: names: {self.model}: expected a token classifier with a class such as PER "
-                f"or LOC, it has {', '.join(sorted(names))}"
+                f"pii: names_model: {self.model}: expected a token classifier with a class such as "
+                f"PER or LOC, it has {', '.join(sorted(names))}"
             )
         tokenizer = pretrained_tokenizer(folder, config)
         if not tokenizer.is_fast:
-            raise UsageError(f"pii: names: {self.model}: expected a tokenizer with tokenizer.json")
+            raise UsageError(
+                f"pii: names_model: {self.model}: expected a tokenizer with tokenizer.json"
+            )
         model = load_pretrained(AutoModelForTokenClassification, folder)
         positions = getattr(config, "max_position_embeddings", None) or _LONGEST
         return tokenizer, model.float(), min(int(positions), tokenizer.model_max_length, _LONGEST)

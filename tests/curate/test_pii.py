@@ -209,7 +209,7 @@ def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_names_by_a_model_are_spans_beside_those_of_patterns(tagger: Path) -> None:
     text = "write to ada lovelace at ada@example.org or call turing in london , and london only"
-    found = PII(names=str(tagger))(chats(text)).row(0, named=True)
+    found = PII(names_model=str(tagger))(chats(text)).row(0, named=True)
     spans = {(text[s["start"] : s["end"]], s["kind"]) for s in found["pii_spans"]}
     names = {("ada lovelace", "person"), ("turing", "person"), ("london", "location")}
     assert spans == names | {("ada@example.org", "email")}
@@ -227,4 +227,4 @@ def test_a_model_without_names_is_refused(tagger: Path, tmp_path: Path) -> None:
     config["id2label"] = {str(at): f"LABEL_{at}" for at in range(4)}
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="expected a token classifier with a class such as PER"):
-        PII(names=str(other))(chats("ada"))
+        PII(names_model=str(other))(chats("ada"))
