@@ -67,10 +67,10 @@ SMALL = {
         "pairs.stages.1.test_share=0.5",
         "heldout.pairs.stages.1.test_share=0.5",
         "train.1.judge.judge=" + JUDGE,
-        "train.2.judge.judge=" + JUDGE.replace(":longer", ":speechless"),
-        "train.4.dpo={label: con_j, data: judgements, batch_size: 8, held_out: 0}",
-        "train.5.judge.judge=" + JUDGE,
+        "train.3.judge.judge=" + JUDGE.replace(":longer", ":speechless"),
+        "train.5.dpo={label: con_j, data: judgements, batch_size: 8, held_out: 0}",
         "train.6.judge.judge=" + JUDGE,
+        "train.7.judge.judge=" + JUDGE,
     ],
 }
 
