@@ -41,7 +41,8 @@ class CodeParses:
 
     Python is read by ``ast``, JSON by ``json``; with ``grammars: tree_sitter`` 25 further languages
     are read by `tree-sitter`'s grammars (pip install 'siftune[code]'; no download at run time). A
-    block without a language, or in one that has no grammar here, is not read: null is not wrong.
+    block without a language, in one that has no grammar here, or of more than 100,000 characters is
+    not read: null is not wrong.
     Prompts of the Python shell and lines of IPython (``%``, ``!``) are taken out first, a block is
     dedented, and PHP may lack its opening tag. SQL, shells' logs and pseudocode have no grammar
     that is right often enough, and are not read. A row without an answer has null.
@@ -114,7 +115,7 @@ class CodeParses:
         for block in blocks:
             language = self._known(block.language or self.language or "")
             code = _bare(language or "", block.code)
-            if language is not None and code.strip():
+            if language is not None and code.strip() and len(code) <= _LONGEST:
                 yield language, block._replace(code=code)
 
     def _known(self, name: str) -> str | None:
@@ -123,6 +124,7 @@ class CodeParses:
         return language if language in (_READ if self.grammars == "python" else _ALL) else None
 
 
+_LONGEST: Final = 100_000  # characters; grammars may take seconds to recover from errors in more
 _READ: Final = ("json", "python")
 _ALL: Final = (
     *(*_READ, "bash", "c", "cpp", "csharp", "css", "dart", "go", "haskell", "html", "java"),

@@ -157,7 +157,7 @@ def _functions(tools: str | None) -> tuple[dict[str, str | None] | None, str | N
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             return None, f"tools: expected functions with a name, got {tool!r}"
         parameters = function.get("parameters", function.get("input_schema"))
-        known[function["name"]] = None if parameters is None else orjson.dumps(parameters).decode()
+        known[function["name"]] = None if parameters is None else _text(parameters)
     wrong = (f"{name}: {bad}" for name, text in known.items() if (bad := _fault_of(text)))
     return known, next(wrong, None)
 
@@ -172,9 +172,17 @@ def _wanted(schema: str | None) -> tuple[str | None, str | None]:
         return None, None
     if value == {"type": "json_object"}:
         value = {"type": "object"}
-    text = orjson.dumps(value).decode()
+    text = _text(value)
     wrong = _fault_of(text)
     return (None, f"schema: {wrong}") if wrong else (text, None)
+
+
+def _text(schema: Any) -> str:
+    """A schema as JSON; what is nested too deeply for that is no schema."""
+    try:
+        return orjson.dumps(schema).decode()
+    except orjson.JSONEncodeError:
+        return '"nested too deeply"'
 
 
 def _json_texts(answer: str, wanted: bool) -> list[str]:
@@ -202,6 +210,8 @@ def _mismatch(value: Any, schema: str | None) -> str | None:
         errors = sorted(checker.iter_errors(value), key=lambda one: [*map(str, one.absolute_path)])
     except (Unresolvable, RecursionError):  # it refers to what is not there, or to itself
         return None
+    except (TypeError, ValueError, AttributeError, OverflowError):  # of a schema that passed
+        return None
     return f"{errors[0].json_path}: {errors[0].message}" if errors else None
 
 
@@ -219,13 +229,19 @@ def _checker(schema: str) -> Any:
     given = orjson.loads(schema)
     if not isinstance(given, dict | bool):
         return f"expected a JSON schema, got {schema[:_SHOWN]}"
-    kind = library.validators.validator_for(given, library.Draft202012Validator)
     try:
+        kind = library.validators.validator_for(given, library.Draft202012Validator)
         kind.check_schema(given)
     except library.SchemaError as error:
         return f"{error.json_path}: {error.message}"
     except RecursionError:
         return "it is nested too deeply"
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:  # $schema or $id is of another type, or no address
+        return f"it is no JSON schema: {error}"
     rules = {"pattern": _pattern, "patternProperties": _no_rule}
     if "patternProperties" in schema:
         rules["additionalProperties"] = _no_rule  # which keys are additional depends on patterns

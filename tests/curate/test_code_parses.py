@@ -83,7 +83,7 @@ def test_an_open_fence_is_cut_only_where_the_code_does_not_parse() -> None:
 
 def test_what_has_no_code_or_no_grammar_is_not_read() -> None:
     other = fenced("SELECT FROM WHERE", "sql") + fenced("x = ((", "")
-    for answer in ("No code at all.", other, fenced("  ")):
+    for answer in ("No code at all.", other, fenced("  "), fenced("x = ((" + " " * 100_000 + "(")):
         found = scored(answer)
         assert (found["code_parses"], found["code_parses_blocks"]) == (None, 0)
         assert found["code_parses_truncated"] is None

@@ -106,7 +106,14 @@ def test_what_has_nothing_to_check_is_null() -> None:
 
 
 @pytest.mark.parametrize(
-    "schema", [{"type": "no such"}, {"properties": 3}, [1], {"type": "object", "required": "x"}]
+    "schema",
+    [
+        {"type": "no such"},
+        {"properties": 3},
+        [1],
+        {"type": "object", "required": "x"},
+        {"$schema": []},
+    ],
 )
 def test_a_schema_that_is_none_is_named_and_checks_nothing(schema: Any) -> None:
     found = scored('{"x": 1}', schema=schema)
