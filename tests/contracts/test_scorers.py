@@ -6,6 +6,7 @@ import ast
 import json
 import pickle
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,18 @@ def scorer(name: str, given: dict[str, Any], inputs: dict[str, Path | str]) -> S
     return built
 
 
+@pytest.fixture
+def scores(name: str, given: dict[str, Any], scorer: Scorer) -> pl.DataFrame:
+    """The scores of `chats`, which several tests of a case look at: computed once."""
+    key = name, json.dumps(given)
+    if key not in _SCORES:
+        _SCORES[key] = scorer(chats().select(scorer.needs))
+    return _SCORES[key]
+
+
+_SCORES: dict[tuple[str, str], pl.DataFrame] = {}
+
+
 def conversations() -> list[Conversation | None]:
     """Plain, long, odd and missing: what a scorer meets in real tables."""
     answers = [
@@ -114,6 +127,7 @@ def conversations() -> list[Conversation | None]:
     return [*plain, *odd]
 
 
+@cache
 def chats() -> pl.DataFrame:
     return table("conversation", messages=conversations())
 
@@ -141,8 +155,9 @@ every_scorer = pytest.mark.parametrize(("name", "given"), CASES)
 
 
 @every_scorer
-def test_it_adds_the_columns_it_says_and_keeps_the_height(scorer: Scorer) -> None:
-    scores = scorer(chats().select(scorer.needs))
+def test_it_adds_the_columns_it_says_and_keeps_the_height(
+    scorer: Scorer, scores: pl.DataFrame
+) -> None:
     assert scores.height == chats().height
     assert scores.schema == pl.Schema(scorer.adds)
 
@@ -154,19 +169,19 @@ def test_its_columns_carry_its_name(name: str, scorer: Scorer) -> None:
 
 
 @every_scorer
-def test_batches_do_not_matter(name: str, scorer: Scorer) -> None:
+def test_batches_do_not_matter(name: str, scorer: Scorer, scores: pl.DataFrame) -> None:
     if getattr(scorer, "whole", False):  # it is given all rows at once
         return
     one_by_one = pl.concat([scorer(row) for row in chats().iter_slices(1)])
-    same(name, scorer(chats()), one_by_one)
-    same(name, scorer(chats()), pl.concat([scorer(part) for part in chats().iter_slices(5)]))
+    same(name, scores, one_by_one)
+    same(name, scores, pl.concat([scorer(part) for part in chats().iter_slices(5)]))
 
 
 @every_scorer
-def test_order_does_not_matter(name: str, scorer: Scorer) -> None:
+def test_order_does_not_matter(name: str, scorer: Scorer, scores: pl.DataFrame) -> None:
     mixed = chats().with_row_index("at").sample(fraction=1.0, shuffle=True, seed=7)
-    scores = scorer(mixed.select(scorer.needs)).with_columns(mixed["at"]).sort("at").drop("at")
-    same(name, scores, scorer(chats()))
+    found = scorer(mixed.select(scorer.needs)).with_columns(mixed["at"]).sort("at").drop("at")
+    same(name, found, scores)
 
 
 @every_scorer
@@ -191,15 +206,17 @@ def test_where_nothing_is_said_there_is_no_score(scorer: Scorer) -> None:
 
 
 @every_scorer
-def test_no_score_is_nan(scorer: Scorer) -> None:
-    floats = scorer(chats()).select(pl.col(pl.Float32, pl.Float64))
+def test_no_score_is_nan(scores: pl.DataFrame) -> None:
+    floats = scores.select(pl.col(pl.Float32, pl.Float64))
     assert not floats.select(pl.any_horizontal(pl.all().is_nan().any())).to_series().any()
 
 
 @every_scorer
-def test_it_survives_pickling_before_and_after_work(name: str, scorer: Scorer) -> None:
+def test_it_survives_pickling_before_and_after_work(
+    name: str, scorer: Scorer, scores: pl.DataFrame
+) -> None:
     before = pickle.loads(pickle.dumps(scorer))
-    scores = scorer(chats())
+    scorer(chats().head(5))
     after = pickle.loads(pickle.dumps(scorer))
     assert before == after == scorer
     same(name, before(chats()), scores)
