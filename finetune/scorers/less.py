@@ -24,7 +24,8 @@ class LESS(Influence):
     sum of all. Γ_i(z) is the step that Adam would make by the row's gradient with the moments at
     θ_i; a target row's gradient is taken as it is. Both are projected by random signs. Positive:
     the row helps the target; the paper keeps the best 5 %. Rows are compared under the DPO loss
-    with ``loss: dpo``, where rows and targets are pairs.
+    with ``loss: dpo``, where rows and targets are pairs; without it the two sides of pairs are sets
+    of their own, each with its warm-up, and not comparable.
 
     The paper's numbers are 7B models, rank 128, α 512, a dropout of 0.1, four epochs at 2e-5 and
     batches of 32 to 128; here rank and rate are those of a small model, without dropout. Its code

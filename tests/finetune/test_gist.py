@@ -28,7 +28,9 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("components", "subtask"), [(2, None), (9, "extra.task")])
+@pytest.mark.parametrize(
+    ("components", "subtask"), [pytest.param(2, None, marks=pytest.mark.slow), (2, "extra.task")]
+)
 def test_it_equals_its_definition(
     tiny_model_dir: Path, tmp_path: Path, components: int, subtask: str | None
 ) -> None:

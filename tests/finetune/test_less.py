@@ -26,6 +26,7 @@ from tests.curate.lm_reference import table
 from tests.finetune.influence_rows import CHATS, PAIRS, TARGETS, jsonl, pairs_table
 
 NO_PATHS = ("subtask",)
+SLOW_CONTRACTS = True
 OPTIONS = [
     {
         "model": "LM",
@@ -223,8 +224,11 @@ def slow_less(less: LESS, rows: pl.DataFrame, tasks: list[list[int]]) -> np.ndar
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"similarity": "product", "optimizer": "sgd", "subtask": "extra.task"},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param(
+            {"similarity": "product", "optimizer": "sgd", "subtask": "extra.task"},
+            marks=pytest.mark.slow,
+        ),
         {"subtask": "extra.task", "seed": 3},
     ],
 )
