@@ -37,7 +37,7 @@ class CodeParses:
       is open, its parser asks for more at the end, or, but for Python and JSON, the flag
       ``truncated`` of `heuristics` would be raised for it as an answer of its own
     * ``code_parses_languages``: the languages of the blocks read
-    * ``code_parses_first_error``: language, line and message of the first error
+    * ``code_parses_first_wrong``: language, line and message of the first error
 
     Python is read by ``ast``, JSON by ``json``; with ``grammars: tree_sitter`` 25 further languages
     are read by `tree-sitter`'s grammars (pip install 'siftune[code]'; no download at run time). A
@@ -65,7 +65,7 @@ class CodeParses:
         "code_parses_error_share": pl.Float32,
         "code_parses_truncated": pl.Boolean,
         "code_parses_languages": pl.List(pl.String),
-        "code_parses_first_error": pl.String,
+        "code_parses_first_wrong": pl.String,
     }
 
     def __post_init__(self) -> None:

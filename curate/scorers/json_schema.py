@@ -32,7 +32,7 @@ class JSONSchema:
       row's tools), ``bad_arguments`` (no JSON object, or not as the function's parameters demand),
       ``bad_json`` (does not parse), ``bad_answer`` (not as the row's schema demands), and
       ``bad_schema`` where what the row declares is no schema: nothing is checked against that
-    * ``json_schema_first_error``: the first fault, with the place in the piece
+    * ``json_schema_first_wrong``: the first fault, with the place in the piece
 
     Tools are a list in the form of OpenAI (``function.parameters``) or Anthropic
     (``input_schema``); a schema may lie in a ``response_format``. Without tools a call only has to
@@ -61,7 +61,7 @@ class JSONSchema:
         "json_schema": pl.Float32,
         "json_schema_checked": pl.UInt32,
         "json_schema_flags": pl.List(pl.String),
-        "json_schema_first_error": pl.String,
+        "json_schema_first_wrong": pl.String,
     }
 
     @property

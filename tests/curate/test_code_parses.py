@@ -33,14 +33,14 @@ def test_shares_by_hand() -> None:
     assert found["code_parses_blocks"] == 2
     assert found["code_parses_languages"] == ["python"]
     assert found["code_parses_truncated"] is False
-    assert found["code_parses_first_error"] == "python, line 1: invalid syntax"
+    assert found["code_parses_first_wrong"] == "python, line 1: invalid syntax"
     assert found["code_parses_error_share"] == pytest.approx(5 / 13)
 
 
 def test_the_error_share_counts_from_the_first_error() -> None:
     found = scored(fenced('{"a": 1,\n "b" 2}', "json"))  # 16 characters, a colon is missing at 14
     assert found["code_parses_error_share"] == pytest.approx(2 / 16)
-    assert found["code_parses_first_error"] == "json, line 2: Expecting ':' delimiter"
+    assert found["code_parses_first_wrong"] == "json, line 2: Expecting ':' delimiter"
     assert not found["code_parses_truncated"]
 
 

@@ -63,14 +63,14 @@ def test_a_call_is_checked_against_the_function(made: Any, flags: list[str]) -> 
     found = scored(None, [made], tools=TOOLS)
     assert found["json_schema_flags"] == flags
     assert found["json_schema"] == (0.0 if flags else 1.0)
-    assert (found["json_schema_first_error"] is None) == (not flags)
+    assert (found["json_schema_first_wrong"] is None) == (not flags)
 
 
 def test_the_share_is_of_all_calls_and_blocks() -> None:
     good, bad = call("weather", {"city": "Oslo"}), call("weather", {})
     found = scored('```json\n{"x": 1}\n```\n', [good, bad, good], tools=TOOLS)
     assert (found["json_schema"], found["json_schema_checked"]) == (0.75, 4)
-    assert found["json_schema_first_error"] == "weather: $: 'city' is a required property"
+    assert found["json_schema_first_wrong"] == "weather: $: 'city' is a required property"
 
 
 def test_calls_in_the_text_and_functions_of_anthropic_are_read() -> None:
