@@ -45,7 +45,7 @@ Facts = dict[str, Any]
 LEAK: Final = 0.45
 """Overlap from which on a row counts as a leak: see the scorer `contamination`."""
 _MOST_SOURCES: Final = 50
-_MOST_VALUES: Final = 20  # of a field whose values are listed
+_MOST_VALUES: Final = 100  # of a field whose values are listed
 _COUNTED: Final = 1_000  # values of a field, beyond which no more are counted
 _LONG: Final = 60  # characters of a value that is listed
 _EXAMPLES: Final = 5

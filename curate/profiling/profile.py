@@ -111,7 +111,8 @@ def profile(
             )
         facts["not_looked_at"] = []
         for name, look in _LOOKS.items():
-            progress(f"profile: {name}")
+            if name in (asked.parts or PARTS):
+                progress(f"profile: {name}")
             with measured(clock.setdefault(name, {})):
                 _look(name, look, table, asked, _counting(progress, name, table, asked), facts)
     facts["cost"] = {
@@ -182,7 +183,7 @@ def _look(
     try:
         if not table.height:
             raise NotLookedError("there are no rows")
-        if asked.parts and name not in asked.parts:
+        if name not in (asked.parts or PARTS):
             raise NotLookedError("not among the parts that were named (parts)")
         facts[name] = look(table, asked, count)
     except NotLookedError as why:
