@@ -117,10 +117,13 @@ def own_names(group: str) -> set[str]:
     return set().union(*(_modules(package) for package in _packages(group)))
 
 
-@cache
 def _modules(package: str) -> frozenset[str]:
     """Names of the components in one package."""
-    path = _package(package).__path__
+    return _modules_in(tuple(_package(package).__path__))
+
+
+@cache
+def _modules_in(path: tuple[str, ...]) -> frozenset[str]:
     own = {module.name for module in pkgutil.iter_modules(path) if not module.ispkg}
     return frozenset(name for name in own if not name.startswith("_") and name not in _SUPPORT)
 
