@@ -319,7 +319,8 @@ def test_a_folder_is_the_judge_that_a_file_in_it_names(
     assert judge_stage("preference", str(tmp_path))[1]["task"] == "classifier_score"
     assert judge_stage("conversation", str(of_pairs))[1]["task"] == "classifier_score"
     assert judge_stage("preference", str(of_pairs))[0] == "judge_pairwise"
-    assert judge_stage("conversation", str(of_pairs), "deita_quality")[1]["task"] == "deita_quality"
+    with pytest.raises(UsageError, match="answers no question: take the task classifier_score"):
+        judge_stage("conversation", str(of_pairs), "deita_quality")
 
 
 def test_a_judge_without_a_calibration_gives_what_it_was_trained_for() -> None:
