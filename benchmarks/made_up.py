@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-__all__ = ["table"]
+__all__ = ["WORDS", "table", "texts", "vocabulary"]
 
-_WORDS: Final = 20_000
+WORDS: Final = 20_000
 _ROWS: Final = {"sft_alpaca_52k": 52_002, "text_openstax": 800, "text_books_public_domain": 200}
 _USUAL: Final = 6_500  # rows of the others
 _BOOK: Final = 300  # sentences
@@ -29,16 +29,16 @@ def table(name: str, fields: tuple[str, ...]) -> pl.DataFrame:
     random = np.random.default_rng(list(name.encode()))
     rows = _ROWS.get(name, _USUAL)
     if fields == ("text",):
-        return pl.DataFrame({"text": _texts(rows, _BOOK, random)})
+        return pl.DataFrame({"text": texts(rows, _BOOK, random)})
     sentences = {"instruction": 1, "question": 2, "input": 1}
-    columns = {field: _texts(rows, sentences.get(field, 4), random) for field in fields}
+    columns = {field: texts(rows, sentences.get(field, 4), random) for field in fields}
     if "input" in columns:  # most tasks have none
         given = pl.Series(random.random(rows) < 0.4)
         columns["input"] = columns["input"].zip_with(given, pl.Series([""]).new_from_index(0, rows))
     return pl.DataFrame(columns)
 
 
-def _texts(rows: int, sentences: int, random: np.random.Generator) -> pl.Series:
+def texts(rows: int, sentences: int, random: np.random.Generator) -> pl.Series:
     """Texts of about as many sentences: at least one, the mean is ``sentences``."""
     counts = 1 + random.poisson(sentences - 1, rows)
     owner = np.repeat(np.arange(rows), counts)
@@ -49,20 +49,20 @@ def _texts(rows: int, sentences: int, random: np.random.Generator) -> pl.Series:
 
 def _sentences(count: int, random: np.random.Generator) -> pl.Series:
     sizes = 4 + random.poisson(8, count)
-    chances = 1 / np.arange(1, _WORDS + 1)
-    drawn = random.choice(_WORDS, int(sizes.sum()), p=chances / chances.sum())
-    words = pl.Series(list(_vocabulary())).gather(drawn)
+    chances = 1 / np.arange(1, WORDS + 1)
+    drawn = random.choice(WORDS, int(sizes.sum()), p=chances / chances.sum())
+    words = pl.Series(list(vocabulary())).gather(drawn)
     frame = pl.DataFrame({"sentence": np.repeat(np.arange(count), sizes), "word": words})
     joined = frame.group_by("sentence", maintain_order=True).agg(pl.col("word").str.join(" "))
     text = joined["word"]
     return text.str.slice(0, 1).str.to_uppercase() + text.str.slice(1) + "."
 
 
-def _vocabulary() -> Iterator[str]:
+def vocabulary() -> Iterator[str]:
     """Distinct words of one to four syllables, the frequent ones short."""
     random = np.random.default_rng(0)
     seen: set[str] = set()
-    while len(seen) < _WORDS:
+    while len(seen) < WORDS:
         parts = 1 + min(3, int(random.integers(0, 2 + len(seen) // 500)))
         word = "".join(
             str(random.choice(_ONSETS)) + str(random.choice(_VOWELS)) + str(random.choice(_CODAS))

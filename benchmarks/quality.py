@@ -253,7 +253,8 @@ def lines(rows: Rows, scores: dict[str, Score], asked: argparse.Namespace) -> It
 def scores_of(rows: Rows, asked: argparse.Namespace) -> dict[str, Score]:
     """The head, and what it is compared with."""
     every = rows.chats(np.arange(len(rows.labels)))
-    both = Features(model=asked.model, cache=str(asked.cache))
+    cache = str(asked.cache)
+    both = Features.of(Features(model=asked.model).describe(), cache)  # of a head: one cache
     alone = dataclasses.replace(both, kinds="simple")
     size = pl.Series(rows.answers).str.len_chars().cast(pl.Float64).to_numpy()
     packed = Compression()(every)["compression"].cast(pl.Float64).to_numpy()

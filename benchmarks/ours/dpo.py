@@ -17,8 +17,12 @@ _END, _PAD = 2, 0
 
 
 def work(options: Options) -> Facts:
-    """Options: way (siftune, siftune-unshared, trl, trl-plain), prompt, answer, pairs, steps."""
-    torch.set_num_threads(1)
+    """Options: way (siftune, siftune-unshared, trl, trl-plain), prompt, answer, pairs, steps.
+
+    The model has ``layers``, ``width``, ``vocabulary``, and ``heads`` (4) and ``groups`` of keys
+    (4), if they are given; ``device`` is cpu, with ``threads`` (1), or cuda.
+    """
+    torch.set_num_threads(options.get("threads", 1))
     with tempfile.TemporaryDirectory() as folder:
         trainer = _ours(options, folder) if "siftune" in options["way"] else _trl(options, folder)
         return _measured(trainer, options)
@@ -62,10 +66,16 @@ def _measured(trainer: Any, options: Options) -> Facts:
     with timed(facts):
         trainer.train()
     facts["extra_mb"] = peak_mb() - before
+    if _on_gpu(options):
+        facts["gpu_mb"] = torch.cuda.max_memory_allocated() / 2**20
     facts["losses"] = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     pair = 2 * (options["prompt"] + options["answer"])
     facts["tokens"] = options["pairs"] * options["steps"] * pair
     return facts
+
+
+def _on_gpu(options: Options) -> bool:
+    return bool(options.get("device", "cpu") == "cuda")
 
 
 def _forget_peak() -> None:
@@ -90,8 +100,8 @@ def _model(options: Options) -> Any:
             hidden_size=width,
             intermediate_size=width * 8 // 3,
             num_hidden_layers=options["layers"],
-            num_attention_heads=4,
-            num_key_value_heads=4,
+            num_attention_heads=options.get("heads", 4),
+            num_key_value_heads=options.get("groups", 4),
             max_position_embeddings=2048,
             pad_token_id=_PAD,
             bos_token_id=1,
@@ -127,7 +137,7 @@ def _settings(options: Options, folder: str) -> dict[str, Any]:
         "num_train_epochs": 1,
         "save_strategy": "no",
         "report_to": "none",
-        "use_cpu": True,
+        "use_cpu": not _on_gpu(options),
         "disable_tqdm": True,
         "seed": 3,
         "train_sampling_strategy": "sequential",
