@@ -74,5 +74,5 @@ def test_a_lazy_frame_is_an_answer(rows):
 @pytest.mark.parametrize("function", [lambda completion: 1, lambda text: 1])
 def test_a_parameter_that_no_row_has_is_not_given_the_frame(function, rows):
     for step in (rows.score, rows.select):
-        with pytest.raises(sf.UsageError, match="name the parameter prompt, response or messages"):
+        with pytest.raises(sf.UsageError, match=r"a row has no '\w+': name the parameter prompt"):
             step(function)
