@@ -215,7 +215,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     if asked.cpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    clock, found = Clock(asked.minutes, not asked.cpu), {}
+    clock = Clock(asked.minutes, not asked.cpu)
+    found: dict[str, dict[str, Any]] = {}
     every = parts(asked.scale, "cpu" if asked.cpu else "cuda")
     for part in every:
         found[part.name] = run(part, clock)

@@ -233,7 +233,8 @@ def lines(rows: Rows, scores: dict[str, Score], asked: argparse.Namespace) -> It
     sizes = (asked.labelled, asked.held_out)
     splits = [split(rows, *sizes, asked.seed + at) for at in range(asked.splits)]
     counts = " and ".join(f"{min(len(one[side]) for one in splits):,}" for side in (0, 1))
-    figures, known = Figures(rows, splits), {}
+    figures = Figures(rows, splits)
+    known: dict[str, dict[str, list[Statistic]]] = {}
     yield f"{counts} rows (labelled, held out) in each of {len(splits)} splits"
     yield "| score | AUC | of the splits | Spearman | head above it: AUC | Spearman |"
     yield "|---|---|---|---|---|---|"
