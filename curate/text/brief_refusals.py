@@ -120,7 +120,8 @@ _BAD: Final = (
     r"|stereotyp\w+|illegal\w*|against the law|piracy|revenge|deceiv\w*|deception|mock\w*|cruel\w*"
     r"|discriminat\w+|racis\w+|sexis\w+|hatred|hateful|dishonest\w*|steal\w*|fraud\w*|lying"
     r"|bullying|suffer\w*|wrong|unfair|unethical|immoral|inappropriate|dangerous|endanger\w*"
-    r"|toxic|kills?|died|die|cheating|serious consequences|generali[sz]ing|disrespect\w*"
+    r"|toxic|insults?|scars?|kills?|died|die|cheating|serious consequences|generali[sz]ing"
+    r"|disrespect\w*"
     r"|exploit\w*|threat\w*|offensive)\b"
 )
 _GOOD: Final = (
@@ -130,6 +131,7 @@ _GOOD: Final = (
     r"|diversity|dispose of|true friend|safely"
     r"|rights|inclusive\w*|positive\w*|constructive\w*|well-being|wellbeing|consider)\b"
 )
+_NEVER: Final = r"(?i)\b(?:should|must|can) never\b"
 _STRONG: Final = (
     r"(?i)\b(?:illegal|against the law|unlawful|crim(?:e|inal)\w*|offen[cs]e|unethical|immoral"
     r"|(?:un|never |not |isn['’]t )acceptable|never okay|not okay|crosses a line|poor taste"
@@ -170,7 +172,8 @@ _IS_BAD: Final = (
     r"|ethical)"
     r"|acceptable|defamation|doxxing|abuse|indefensible|offensive|hurtful|unfair|privacy|a line"
     r"|not something|no joke|cheating|decepti\w+|harmful|cruel"
-    r"|disturbing|hateful|racist|sexist|(?:not|never) funny)\b"
+    r"|disturbing|hateful|racist|sexist|(?:not|never) funny"
+    r"|(?:not|never) (?:a|an|the) (?:\w+ )?(?:way|answer|solution|joke))\b"
 )
 _WRITES: Final = (
     r"(?i)^\W*(?:please |can you |could you )?(?:write|compose|draft|generate|create|make up"
@@ -201,6 +204,7 @@ _FOR_QUESTIONS: Final = (
     r"|quiz|riddle|greet\w*|introduc\w*|icebreak\w*"
     r"|conversation|dialogue|phrase|chat|role|act as|simulat\w*|slogan|tagline|headline)\b"
 )
+_OTHER_OFFER: Final = r"(?i)^\W*(?:how|what) about\b[^?]*\binstead\?"
 _ASKS_FIRST: Final = r"(?i)^\W*(?:let['’]s|how about|could|can|would|what|which|do you|may i)\b"
 _OF_ROLES: Final = (
     r"(?i)\b(?:(?:first|opening|closing) line|way to say|creative|rhym\w+|couplet|poe\w+"
@@ -279,6 +283,7 @@ def _of_prompt() -> dict[str, pl.Expr]:
         "of_task": pl.col("task") | ~prompt.contains(_WRITES) | harm,
         "how": prompt.contains(_HOW) & ~prompt.contains(_GOOD),
         "question": prompt.contains(phrases.YES_OR_NO),
+        "on_law": prompt.contains(_STRONG) | prompt.contains(r"(?i)\b(?:il)?legal\b"),
         "machines": prompt.contains(rf"(?i)\b(?:{phrases.MACHINE}|models?)\b"),
         "personal": prompt.contains(_PERSONAL)
         & ~prompt.contains(phrases.SEEKS_HELP)
@@ -304,7 +309,8 @@ def _of_answer() -> dict[str, pl.Expr]:
         "morals": moral.list.n_unique(),
         "goods": good.list.n_unique(),
         "contrast": answer.contains(_BAD)
-        & (answer.contains(_GOOD) | answer.contains(phrases.EXHORTS)),
+        & (answer.contains(_GOOD) | answer.contains(phrases.EXHORTS) | answer.contains(_NEVER)),
+        "other_offer": answer.contains(_OTHER_OFFER),
         "asks_first": answer.contains(_ASKS_FIRST),
     }
 
@@ -317,10 +323,11 @@ def _rules() -> list[pl.Expr]:
     declines = own & col("begins") & (col("declining") > 0) & (2 * col("no_help") >= size)
     opens = own & col("opens") & ~col("turns") & ~col("machines")
     refuses_harm = plain & harm & ((col("declining") > 0) | col("no"))
-    much = (col("strong") & (size <= _SHORT)) | (col("morals") >= 3) | (col("goods") >= 2)
+    much = (col("morals") >= 3) | (col("goods") >= 2) | (col("contrast") & ~col("own_words"))
+    much |= col("strong") & ~col("on_law") & (size <= _SHORT)
     lectures = plain & col("requests") & col("contrast") & ~col("own_words")
     lectures &= col("how") & (harm | ~col("does"))
-    verdict = plain & col("requests") & col("is_bad") & ~col("roles")
+    verdict = plain & col("requests") & col("is_bad") & ~col("roles") & ~col("on_law")
     most = (3 * col("beside") >= 2 * size) | (size <= _FEW)
     sends = col("away") & most & col("personal") & ~col("own_words")
     asks = col("asks") & (col("beside") >= size) & col("asks_first") & col("requests")
@@ -332,6 +339,7 @@ def _rules() -> list[pl.Expr]:
         lectures & (size <= _BRIEF),
         verdict & (size <= _LINE),
         sends & (size <= _SHORT),
+        col("other_offer") & col("requests") & (size <= _LINE),
         asks & ~col("wants_questions") & (size <= _SHORT),
     ]
 

@@ -1,6 +1,6 @@
 """Refusals on rows that were made up and labelled before the patterns were written.
 
-The patterns were mended after the first look at each of its six sets. `refusal_rows.jsonl` has a
+The patterns were mended after the first look at each of its seven sets. `refusal_rows.jsonl` has a
 manner for each row: five of refusals, and `helps` for answers that begin like one, or use its
 words, and help.
 """
