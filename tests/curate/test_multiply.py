@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siftune.curate.dedup import shingles
+from siftune.curate.comparing import shingles
 from siftune.curate.native import gemm
 from siftune.curate.native.gemm import Columns, is_wide, products
 from siftune.curate.vectors.unit_vectors import on_grid, slack

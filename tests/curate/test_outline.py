@@ -79,5 +79,5 @@ def test_a_class_that_needs_more_than_its_text_is_imported(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(str(tmp_path))
     assert outline("outlined") is None
     mine = tmp_path / "mine.py"
-    mine.write_text("def short(text, most: int = 5):\n    return len(text) < most\n")
+    mine.write_text("def short(response, most: int = 5):\n    return len(response) < most\n")
     assert options(described("curate.selectors", f"{mine}:short"))["most"].default == 5
