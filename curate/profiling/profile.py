@@ -42,6 +42,7 @@ _SAMPLED: Final[Mapping[str, int]] = {
 """Parts that look at a sample, and the most rows of it that a forecast is timed on."""
 _EXTRAS: Final = ("languages", "clusters")  # by packages that may be missing
 _TRIALS: Final = (512, 2_048)  # rows that a forecast is timed on, the more of ten times as many
+_SLOW: Final = 2.0  # CPU seconds of a part of a trial, from which on it is timed again
 _FEW: Final = 32  # rows of a trial that shows what does not depend on their number
 _SPREAD: Final = (0.7, 1.5)  # of a rate: other rows may differ, and so may the load of the machine
 _MEMORY: Final = 10.0  # bytes at the peak for each byte of the rows: as of pairs, measured
@@ -212,15 +213,16 @@ def forecast_profile(recipe: Recipe, asked: Asked) -> Cost:
         first, small, large = (
             _timed(recipe, asked, size, Path(folder) / str(at)) for at, size in enumerate(sizes)
         )
-    seconds = {
-        name: max(
-            0.0, first.seconds.get(name, 0.0) - small.seconds.get(name, 0.0)
-        )  # loading of code and models
-        + _scaled(
-            name, small, large, min(rows.count, asked.sample) if name in _SAMPLED else rows.count
-        )
-        for name in large.seconds
-    }
+        slow = tuple(name for name in PARTS if large.seconds.get(name, 0.0) > _SLOW)
+        if slow:  # larger batches need loops that may have been compiled just now
+            again = _timed(recipe, replace(asked, parts=slow), sizes[-1], Path(folder) / "again")
+            quicker = {name: min(large.seconds[name], again.seconds[name]) for name in slow}
+            large = replace(large, seconds={**large.seconds, **quicker})
+    seconds = {}
+    for name in large.seconds:
+        loading = max(0.0, first.seconds.get(name, 0.0) - small.seconds.get(name, 0.0))
+        every = min(rows.count, asked.sample) if name in _SAMPLED else rows.count
+        seconds[name] = loading + _scaled(name, small, large, every)
     held = large.size / max(large.rows, 1) * rows.count * _MEMORY / 2**20
     return Cost(rows.count, rows.counted, large.rows, seconds, large.peak_mb + held)
 
