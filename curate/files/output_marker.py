@@ -27,7 +27,9 @@ import orjson
 from siftune.curate.files.atomic import LOCK, kind_of_entry, remove, target_of_part, write_json
 
 __all__ = [
+    "ANSWERS",
     "MARKER",
+    "PAIRS",
     "STAGE_FILES",
     "Marker",
     "expression_of",
@@ -42,6 +44,11 @@ __all__ = [
     "write_marker",
     "written_names",
 ]
+
+PAIRS: Final = "pairs.parquet"
+"""The pairs that a labelled run made of rows, its source."""
+ANSWERS: Final = "answers.parquet"
+"""The pair that each of these rows is in: `run_manifest.ANSWER_COLUMNS`."""
 
 STAGE_FILES: Final = tuple(
     "{name}-{hex16}." + ending for ending in ("parquet", "json", "quarantine.jsonl")

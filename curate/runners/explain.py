@@ -14,8 +14,9 @@ from siftune.curate.core.errors import DataError, SiftuneError, UsageError, read
 from siftune.curate.core.registry import closest
 from siftune.curate.core.schema import BASE, kind_of
 from siftune.curate.dedup.reference_rows import read_reference
+from siftune.curate.files.output_marker import ANSWERS, PAIRS
 from siftune.curate.files.source_spec import SourceSpec
-from siftune.curate.runs.run_manifest import ANSWERS, PAIRS, manifest_of, stage_file, verified
+from siftune.curate.runs.run_manifest import manifest_of, stage_file, verified
 
 __all__ = ["RowTrace", "StageRecord", "reference_rows_of", "row_trace"]
 

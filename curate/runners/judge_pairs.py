@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import TURNS, schema_of
 from siftune.curate.files.atomic import atomic_write
+from siftune.curate.files.output_marker import ANSWERS, PAIRS
 from siftune.curate.judging.judge_columns import JudgeColumns
 from siftune.curate.judging.pairs import PairsOf, answer_pairs, pair_name
 from siftune.curate.rows.chat import contents, split_turns
@@ -28,7 +29,7 @@ from siftune.curate.rows.decisions import detail
 from siftune.curate.rows.table import Table
 from siftune.curate.runners.results import LEDGER, Prepared, RowGroupWriter
 from siftune.curate.runs.recipe import Recipe, component
-from siftune.curate.runs.run_manifest import ANSWER_COLUMNS, ANSWERS, PAIRS
+from siftune.curate.runs.run_manifest import ANSWER_COLUMNS
 
 __all__ = ["Contradicted", "label", "pairs_of", "read_table"]
 

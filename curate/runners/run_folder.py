@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from siftune.curate.core.errors import UsageError
 from siftune.curate.files.atomic import atomic_write, hash_file, read_json
 from siftune.curate.files.byte_streams import copy_stream, open_pipe, open_stdin
-from siftune.curate.files.output_marker import STAGE_FILES, expression_of
+from siftune.curate.files.output_marker import ANSWERS, PAIRS, STAGE_FILES, expression_of
 from siftune.curate.files.outputs import check_run_folder
-from siftune.curate.runs.run_manifest import ANSWERS, PAIRS
 
 if TYPE_CHECKING:
     from siftune.curate.runs.recipe import Recipe

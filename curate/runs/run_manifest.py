@@ -17,10 +17,8 @@ from siftune.curate.core.schema import Kind
 from siftune.curate.files.atomic import hash_file, read_json
 
 __all__ = [
-    "ANSWERS",
     "ANSWER_COLUMNS",
     "KEPT",
-    "PAIRS",
     "is_manifest",
     "manifest_of",
     "part_of_run",
@@ -29,10 +27,6 @@ __all__ = [
 ]
 
 KEPT: Final = "kept.parquet"
-PAIRS: Final = "pairs.parquet"
-"""The pairs that a labelled run made of rows, its source."""
-ANSWERS: Final = "answers.parquet"
-"""The pair that each of these rows is in: `ANSWER_COLUMNS`."""
 ANSWER_COLUMNS: Final = ("id", "pair")
 _MANIFEST: Final = "manifest.json"
 _Count = Annotated[int, Field(ge=0, strict=True)]
