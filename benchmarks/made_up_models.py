@@ -15,7 +15,11 @@ from benchmarks.made_up import WORDS, vocabulary
 
 __all__ = ["encoder", "language_model", "llama_options"]
 
-MINILM: Final[dict[str, Any]] = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
+MINILM: Final[dict[str, Any]] = {
+    "hidden_size": 384,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
 SMOLLM2: Final = {"width": 576, "layers": 30, "heads": 9, "groups": 3, "vocabulary": 49_152}
 _SMALL: Final = {"width": 192, "layers": 2, "heads": 3, "groups": 1, "vocabulary": WORDS + 1_000}
 _WINDOW: Final = 256
