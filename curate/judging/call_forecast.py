@@ -88,6 +88,8 @@ class CallForecast:
         if self.cost is not None:
             paid = f"; ${self.paid:,.4f} is paid" if self.answered else ""
             lines.append(f"cost: {self._both(_dollars, self.cost, self.cost_left)}{paid}")
+        elif self.cached and not self.calls:
+            lines.append("cost: nothing is left to pay")
         elif self.most_cost:
             more = "`siftune curate judge ... --pilot 100` measures it"
             if self.answered and not self.stated:
@@ -95,8 +97,6 @@ class CallForecast:
             lines.append(f"cost: at most ${self.most_cost:,.4f}; {more}")
         elif self.most_cost is None:
             lines.append("cost: not known (give --price-input and --price-output)")
-        elif self.cached and not self.calls:
-            lines.append("cost: nothing is left to pay")
         return lines
 
     def _both(self, shown: Callable[[Any], str], whole: Any, left: Any) -> str:

@@ -253,7 +253,7 @@ def test_without_data_texts_are_made_up_from_a_seed(
 ) -> None:
     monkeypatch.setattr(made_up, "_ROWS", {"text_openstax": 3, "text_books_public_domain": 3})
     monkeypatch.setattr(made_up, "_USUAL", 40)
-    monkeypatch.setattr(made_up, "_WORDS", 300)
+    monkeypatch.setattr(made_up, "WORDS", 300)
     made = [pl.read_ndjson(Data(tmp_path / str(n)).alpaca(20)) for n in range(2)]
     assert made[0].equals(made[1])
     assert made[0].columns == ["instruction", "input", "output"]
