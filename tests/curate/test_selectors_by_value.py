@@ -401,7 +401,11 @@ def test_quota_refuses_a_column_of_lists_in_one_line() -> None:
     [
         ("heuristics_flags", "refusals", "did you mean refusal"),
         ("chosen_heuristics_flags", "spam", "empty, placeholder, open_slots, refusal"),
-        ("pii_kinds", "mail", "card, email, iban, ip, key, location, national_id, person, phone, ssn"),
+        (
+            "pii_kinds",
+            "mail",
+            "card, email, iban, ip, key, location, national_id, person, phone, ssn",
+        ),
     ],
 )
 def test_a_word_that_is_no_flag_of_the_scorer_is_refused_with_the_list(

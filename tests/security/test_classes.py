@@ -117,7 +117,10 @@ def test_s01_nothing_is_unpickled(here):
     }
     # code_hash hashes the code of modules and runs none; outline runs classes of our own modules
     # code_parses compiles the code of rows to a syntax tree, and runs none
-    assert calls == {"compile": ["code_hash.py", "code_parses.py", "outline.py"], "exec": ["outline.py"]}
+    assert calls == {
+        "compile": ["code_hash.py", "code_parses.py", "outline.py"],
+        "exec": ["outline.py"],
+    }
     canary = b"\x80\x04cos\nsystem\n(S'touch canary'\ntR."
     for name in ("d.jsonl", "d.pkl", "d.pt", "d.bin", "d.parquet", "d.npy"):
         Path(name).write_bytes(canary)
