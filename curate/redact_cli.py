@@ -44,8 +44,8 @@ def redact(
     from siftune.curate.core.registry import closest
     from siftune.curate.files.outputs import whole_folder
     from siftune.curate.io.ingest import read_rows
+    from siftune.curate.private_data.personal_data import KINDS
     from siftune.curate.runners.redact import redact as replace
-    from siftune.curate.text.personal_data import KINDS
 
     wanted = tuple(KINDS) if kinds is None else tuple(one.strip() for one in kinds.split(","))
     for kind in wanted:

@@ -11,12 +11,12 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build, closest
+from siftune.curate.private_data.personal_data import KINDS, find_personal_data
 from siftune.curate.rows.chat import contents, part_of
 from siftune.curate.rows.conversation_views import Sides, score
 from siftune.curate.rows.decisions import draws
 from siftune.curate.rows.table import ROW, Table
 from siftune.curate.runners.redact import without_spans
-from siftune.curate.text.personal_data import KINDS, find_personal_data
 
 __all__ = [
     "PARTS",

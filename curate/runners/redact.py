@@ -13,8 +13,8 @@ import polars as pl
 
 from siftune.curate.core.schema import CONTENT, SOME, Kind, kind_of, schema_of
 from siftune.curate.core.types import Row
+from siftune.curate.private_data.personal_data import find_personal_data
 from siftune.curate.rows.convert import content_digest
-from siftune.curate.text.personal_data import find_personal_data
 
 __all__ = ["Redacted", "redact", "without_spans"]
 

@@ -11,8 +11,8 @@ from typing import ClassVar, Final
 
 import polars as pl
 
+from siftune.curate.private_data.pattern_spans import matches
 from siftune.curate.rows.chat import Part, part_of
-from siftune.curate.text.pattern_spans import matches
 
 __all__ = ["Arithmetic"]
 

@@ -249,7 +249,7 @@ def _first_error(root: Any) -> Any:
     return root
 
 
-def _parser(language: str) -> Any:
+def _parser(language: Any) -> Any:  # a text; the package types the names that it has
     try:
         from tree_sitter_language_pack import get_parser
     except ImportError:

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from siftune.curate.private_data.person_names import NAME_KINDS, NameFinder
+from siftune.curate.private_data.personal_data import KINDS, find_personal_data
+from siftune.curate.private_data.span_columns import SPAN, span_columns
 from siftune.curate.rows.chat import Part
-from siftune.curate.text.person_names import NAME_KINDS, NameFinder
-from siftune.curate.text.personal_data import KINDS, find_personal_data
-from siftune.curate.text.turn_spans import SPAN, span_columns
 
 __all__ = ["PII"]
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import polars as pl
 
+from siftune.curate.private_data.secret_patterns import KINDS, find_secrets
+from siftune.curate.private_data.span_columns import SPAN, span_columns
 from siftune.curate.rows.chat import Part
-from siftune.curate.text.secret_patterns import KINDS, find_secrets
-from siftune.curate.text.turn_spans import SPAN, span_columns
 
 __all__ = ["Secrets"]
 
@@ -23,7 +23,7 @@ class Secrets:
     ``authorization`` (of an HTTP header), ``service_token`` (of a service with a prefix of its own)
     and ``assigned``: a value of high entropy that a name such as ``api_key`` or ``password`` is
     given. The forms are those of the services' documentation and of the rules of gitleaks and
-    detect-secrets (`text.secret_patterns`).
+    detect-secrets (`private_data.secret_patterns`).
 
     Placeholders (``YOUR_API_KEY``, ``AKIAIOSFODNN7EXAMPLE``), UUIDs, hashes and tokens with too few
     different signs do not count: Shannon entropy of 2.8 bits a sign, 3.2 for values that only a

@@ -12,9 +12,9 @@ import zstandard
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import TURNS
+from siftune.curate.private_data.personal_data import find_personal_data
 from siftune.curate.rows.chat import turn
 from siftune.curate.scorers.pii import PII
-from siftune.curate.text.personal_data import find_personal_data
 
 PRESIDIO = Path("../shared/data/pii_presidio_small.jsonl.zst")
 

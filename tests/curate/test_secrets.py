@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from siftune.curate.core.schema import TURNS
+from siftune.curate.private_data.secret_patterns import KINDS
 from siftune.curate.rows.chat import turn
 from siftune.curate.scorers.secrets import Secrets
-from siftune.curate.text.secret_patterns import KINDS
 
 DRAW = random.Random(11)
 ALNUM, HEX = string.ascii_letters + string.digits, "0123456789abcdef"

@@ -423,9 +423,9 @@ def test_a_word_that_no_row_of_an_unknown_column_has_is_refused_with_those_there
 
 
 def test_every_flag_that_a_scorer_raises_is_declared() -> None:
+    from siftune.curate.private_data.personal_data import KINDS
     from siftune.curate.scorers.heuristics import Heuristics
     from siftune.curate.scorers.pii import PII
-    from siftune.curate.text.personal_data import KINDS
 
     assert set(PII.flags["pii_kinds"]) == {*KINDS, "person", "location"}  # by a model
     raised = {f"heuristics_{name}" for name in Heuristics.flags["heuristics_flags"]}

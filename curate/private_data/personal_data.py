@@ -9,9 +9,9 @@ from typing import Final
 
 import polars as pl
 
-from siftune.curate.text.pattern_spans import Check, Span, find_all
-from siftune.curate.text.phone_numbers import PHONE, phone_span
-from siftune.curate.text.secret_patterns import find_secrets
+from siftune.curate.private_data.pattern_spans import Check, Span, find_all
+from siftune.curate.private_data.phone_numbers import PHONE, phone_span
+from siftune.curate.private_data.secret_patterns import find_secrets
 
 __all__ = ["KINDS", "find_personal_data"]
 

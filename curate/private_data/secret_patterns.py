@@ -16,7 +16,7 @@ from typing import Final
 
 import polars as pl
 
-from siftune.curate.text.pattern_spans import Check, Span, find_all
+from siftune.curate.private_data.pattern_spans import Check, Span, find_all
 
 __all__ = ["KINDS", "find_secrets"]
 

@@ -12,7 +12,7 @@ import polars as pl
 from siftune.curate.core.errors import UsageError
 from siftune.curate.models.pretrained import load_config, load_pretrained, pretrained_tokenizer
 from siftune.curate.models.resolve import folder_hash, model_folder
-from siftune.curate.text.pattern_spans import SPANS
+from siftune.curate.private_data.pattern_spans import SPANS
 
 __all__ = ["NAME_KINDS", "NameFinder"]
 
