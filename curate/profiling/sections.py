@@ -56,7 +56,7 @@ def _share(part: float, whole: float) -> str:
     """A share in percent, with a digit more where it is small.
 
     >>> _share(1, 3), _share(1, 3_000), _share(0, 5), _share(1, 1)
-    ('33.3 %', '0.03 %', '0 %', '100 %')
+    ('33.3 %', '0.033 %', '0 %', '100 %')
     """
     if not whole or part in (0, whole):
         return "100 %" if part and part == whole else "0 %"

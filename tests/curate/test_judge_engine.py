@@ -136,11 +136,12 @@ def test_a_server_that_answers_one_after_the_other_gets_no_more_than_come_in_tim
             judge.time.now += 5
             return said
 
-    judge = judge_of(backend := OneByOne(), in_flight=32, timeout=60.0)
+    # each is open for a moment of real time, so that all of a round begin before the first ends
+    judge = judge_of(backend := OneByOne(seconds=0.05), in_flight=32, timeout=60.0)
     list(judge.verdicts(items(100)))
     assert 4 < backend.most <= 8  # 8 take 40 s, more than half of the time
 
-    judge = judge_of(backend := Server(), in_flight=32, timeout=60.0)
+    judge = judge_of(backend := Server(seconds=0.05), in_flight=32, timeout=60.0)
     list(judge.verdicts(items(4 + 8 + 16 + 32)))
     assert backend.most == 32
 
