@@ -2,8 +2,9 @@
 
 `python -m benchmarks.judge_agreement --pairs FILE --cache FOLDER` takes preference rows or ranked
 lists in any layout that siftune reads. Trained judges are measured on prompts that they were not
-trained on: heads by cross-fitting, the reward model on half of the prompts. Answers of models and
-the reward model are kept in the cache, so that a second run with more pairs asks only for these.
+trained on: heads by cross-fitting, a reward model of each half of the prompts on the other. Answers
+of models and the reward models are kept in the cache, so that a second run with more pairs asks
+only for these.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class Pair:
         return _draw("\0".join((self.prompt, self.better, self.worse)))
 
     @property
-    def trains(self) -> bool:
-        """Whether its prompt is of the half that the reward model is trained on."""
+    def first_half(self) -> bool:
+        """Whether its prompt is of the first half; a reward model of each half judges the other."""
         return int(_draw(self.root), 16) % 2 == 0
 
     @property
@@ -149,12 +150,20 @@ def chat_model(pairs: Sequence[Pair], asked: argparse.Namespace) -> Scores:
 
 
 def reward_model(pairs: Sequence[Pair], asked: argparse.Namespace) -> Scores:
-    """A reward model of MiniLM, trained on half of the prompts, on the others."""
+    """Reward models of MiniLM: one trained on either half of the prompts judges the other."""
+    halves = ([one for one in pairs if one.first_half is first] for first in (True, False))
+    first, second = halves
+    return {
+        **_by_half("first", first, second, asked),
+        **_by_half("second", second, first, asked),
+    }
+
+
+def _by_half(name: str, own: Sequence[Pair], others: Sequence[Pair], asked: Any) -> Scores:
     from siftune.finetune.trainers.reward_model import RewardModel
 
-    train = mixed([pair for pair in pairs if pair.trains], asked.trained)
-    test = mixed([pair for pair in pairs if not pair.trains], asked.judged)
-    rows = asked.cache / "reward_pairs.jsonl"
+    train, test = mixed(own, asked.trained), mixed(others, asked.judged)
+    rows = asked.cache / f"reward_pairs_{name}.jsonl"
     lines = (
         {"prompt": pair.prompt, "chosen": pair.better, "rejected": pair.worse} for pair in train
     )
@@ -162,7 +171,7 @@ def reward_model(pairs: Sequence[Pair], asked: argparse.Namespace) -> Scores:
     trainer = RewardModel(
         "minilm", epochs=asked.epochs, lr=1e-4, freeze=4, on_bad="drop", held_out=0.0
     )
-    folder = asked.cache / "reward"
+    folder = asked.cache / f"reward_{name}"
     trainer(rows, folder)
     backend = judge_backend(f"classifier:{folder}")
     return judged(test, backend, ClassifierScore(), asked.cache / "scores.sqlite", asked.minutes)
@@ -259,7 +268,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--judged", type=int, default=1_100, help="pairs of each file that a model judges")
     add("--precision", default="bf16", help="number format of the chat model")
     add("--shown", type=int, default=600, help="characters of a message that it is shown")
-    add("--trained", type=int, default=200, help="pairs of each file for the reward model; 0: none")
+    add("--trained", type=int, default=200, help="pairs of each half for its model; 0: none")
     add("--epochs", type=float, default=1.0, help="epochs of the reward model")
     add("--minutes", type=float, default=25.0, help="time that each model may judge")
     add("--only-reward", action="store_true", help="train and ask the reward model, no table")
