@@ -112,7 +112,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Prefixed:
-    """Reports each line and each count to ``say``, with ``prefix`` before it.
+    """Progress that is passed on to ``say``, with ``prefix`` before each line and count.
 
     >>> Prefixed(print, "pairs: ")("ingest")
     pairs: ingest

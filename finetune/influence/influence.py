@@ -217,6 +217,23 @@ class _Gradients:
             self.work.add(len(block))
             yield slice(start, start + len(block)), _float(known)
 
+    def best_task(
+        self, rows: Sequence[Row], scores_at: Callable[[Checkpoint, Path | None], Floats]
+    ) -> Floats:
+        """The largest score ``(n,)`` over the tasks of each row.
+
+        ``scores_at`` has the scores ``(n, tasks)`` at a checkpoint, whose weights the model has
+        then; the checkpoints are weighted by their learning rates.
+        """
+        checkpoints = self.warm_up(rows)
+        rates = np.array([checkpoint.rate for checkpoint, _ in checkpoints])
+        found: Floats | float = 0.0
+        for (checkpoint, folder), rate in zip(checkpoints, rates / rates.sum(), strict=True):
+            self.model.weights = checkpoint.state.weights
+            found = found + rate * scores_at(checkpoint, folder)
+        best: Floats = np.asarray(found).max(axis=1)
+        return best
+
     def _projected(self, rows: Sequence[Row], done: Callable[[Tensor], Tensor]) -> Projected:
         stacked = torch.stack([done(self.model.gradient(row)) for row in rows])
         found = self.project(stacked)

@@ -53,19 +53,17 @@ class GIST(Influence):
 
     def _scores(self, gradients: Any, rows: Sequence[Row]) -> Floats:
         """The alignment of each of the distinct rows."""
-        checkpoints = gradients.warm_up(rows)
-        rates = np.array([checkpoint.rate for checkpoint, _ in checkpoints])
-        found: Any = 0.0
-        for (checkpoint, folder), rate in zip(checkpoints, rates / rates.sum(), strict=True):
-            gradients.model.weights = checkpoint.state.weights
+
+        def at(checkpoint: Any, folder: Any) -> Floats:
             targets = gradients.of_targets(folder).units
             basis = torch.linalg.svd(targets, full_matrices=False)[2][: self.components]
             means = gradients.task_means(targets) @ basis.T
             here = np.full((len(rows), len(means)), np.nan)
             for part, each in gradients.of_rows(rows, checkpoint, adam=False, folder=folder):
                 here[part] = _cosines(each.units @ basis.T, means).cpu().numpy()
-            found = found + rate * here
-        best: Floats = found.max(axis=1)
+            return here
+
+        best: Floats = gradients.best_task(rows, at)
         return best
 
 

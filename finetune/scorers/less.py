@@ -64,20 +64,17 @@ class LESS(Influence):
 
     def _scores(self, gradients: Any, rows: Sequence[Row]) -> Floats:
         """The influence of each of the distinct rows."""
-        checkpoints = gradients.warm_up(rows)
-        rates = np.array([checkpoint.rate for checkpoint, _ in checkpoints])
-        found: Any = 0.0
-        for (checkpoint, folder), rate in zip(checkpoints, rates / rates.sum(), strict=True):
-            gradients.model.weights = checkpoint.state.weights
-            plain = self.similarity == "product"
+        plain, adam = self.similarity == "product", self.optimizer == "adam"
+
+        def at(checkpoint: Any, folder: Any) -> Floats:
             target = gradients.of_targets(folder)
             means = gradients.task_means(target.vectors if plain else target.units)
             here = np.full((len(rows), len(means)), np.nan)
-            adam = self.optimizer == "adam"
             for part, each in gradients.of_rows(rows, checkpoint, adam, folder):
                 products = (each.units @ means.T).cpu().numpy()
                 size = each.lengths[:, None].cpu().numpy()
                 here[part] = products * size if plain else np.where(size > 0, products, np.nan)
-            found = found + rate * here
-        best: Floats = found.max(axis=1)
+            return here
+
+        best: Floats = gradients.best_task(rows, at)
         return best
