@@ -76,11 +76,12 @@ class Pacer:
         self.begun = asyncio.Semaphore(self.most)
         self._active = 0
         self._freed = asyncio.Condition()
+        self._turn = asyncio.Lock()  # its waiters are served in the order in which they came
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Wait until one request more may be open, and hold its place."""
-        async with self._freed:
+        """Wait until one request more may be open, and hold its place; first come, first served."""
+        async with self._turn, self._freed:
             await self._freed.wait_for(lambda: self._active < int(self.limit))
             self._active += 1
         try:
@@ -88,7 +89,7 @@ class Pacer:
         finally:
             self._active -= 1
             async with self._freed:
-                self._freed.notify(2)  # the limit may have grown by one
+                self._freed.notify()
 
     async def start(self) -> float:
         """Wait until a request may start, by the rate and the pause that the server wants."""

@@ -74,6 +74,7 @@ class ServerAsker:
     async def _begin(self) -> None:
         self.pacer.begin()
         self._ended = asyncio.Event()  # set, and replaced, whenever a call ends
+        self._turn = asyncio.Lock()
 
     async def _end(self) -> None:
         """Cancel what is left, where the caller wants no more verdicts; close connections."""
@@ -161,13 +162,17 @@ class ServerAsker:
         return outcome
 
     async def _reserved(self, key: bytes, question: Question, attempt: int) -> Call | None:
-        """A call whose highest price fits the cap, perhaps after others have ended."""
+        """A call whose highest price fits the cap, perhaps after others have ended.
+
+        First come, first served: what is left of a budget goes to the first questions.
+        """
         if self.book.cap is None:
             return self.book.reserve(key, question, attempt)
-        while True:
-            if not self.book.full:
-                with self.book.cache.transaction():
-                    call = self.book.reserve(key, question, attempt)
-                if call is not None or not self.book.in_flight:
-                    return call
-            await self._ended.wait()
+        async with self._turn:
+            while True:
+                if not self.book.full:
+                    with self.book.cache.transaction():
+                        call = self.book.reserve(key, question, attempt)
+                    if call is not None or not self.book.in_flight:
+                        return call
+                await self._ended.wait()

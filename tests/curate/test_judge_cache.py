@@ -215,7 +215,7 @@ def test_a_server_that_turns_dear_late_passes_the_cap_by_what_is_in_flight_at_mo
         late = len(backend.asked) > 60
         return Answer(length_of(question), cost=dear if late else 100_000)
 
-    backend = Server(reply)
+    backend = Server(reply, seconds=0.002)  # so that eight are open at once
     judge = judge_of(backend, max_cost=0.06, prices=prices, in_flight=8)
     verdicts = list(judge.verdicts(items(100)))
     cap = 0.06 * BILLION

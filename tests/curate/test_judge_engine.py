@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.judge_calls.pacing import Pacer
 from siftune.curate.judge_calls.spending import Prices
 from siftune.curate.judge_calls.types import BackendError, Item
 from tests.scripted_judge import Batches, Length, Server, items, judge_of, length_of
@@ -249,3 +250,22 @@ def test_a_server_that_hangs_is_a_timeout():
 def test_options_that_cannot_be_are_refused(options, text):
     with pytest.raises(UsageError, match=text):
         judge_of(Batches(), **options)
+
+
+def test_a_place_that_becomes_free_goes_to_the_first_in_line():
+    order, tasks = [], []
+
+    async def one(pacer, name):
+        async with pacer.slot():
+            order.append(name)
+            await asyncio.sleep(0)
+            if name == "first":  # this one comes as a place is free, before the second wakes up
+                tasks.append(asyncio.ensure_future(one(pacer, "third")))
+
+    async def run():
+        pacer = Pacer(1, None, 1, lambda: 0.0, asyncio.sleep)
+        await asyncio.gather(one(pacer, "first"), one(pacer, "second"))
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    assert order == ["first", "second", "third"]
