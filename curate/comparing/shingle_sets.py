@@ -1,4 +1,8 @@
-"""Shingle sets: sorted distinct hashes per text; an intersection is counted by one merge."""
+"""Shingle sets: sorted distinct hashes per text; an intersection is counted by one merge.
+
+Or it is bounded by bitmaps in which each element of a set toggles one bit: two sets differ in at
+least as many elements as their bitmaps in bits (`bits_in` of the xor; Sandes et al. 2020).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from siftune.curate.core.growable_array import Grown
 from siftune.curate.native.arrays import put
 from siftune.curate.native.jit import compiled
 
-__all__ = ["Sets", "sets_of", "shared"]
+__all__ = ["Sets", "bits_in", "sets_of", "shared"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
@@ -111,6 +115,16 @@ def _distinct(hashes: Hashes, starts: Offsets) -> tuple[Hashes, Offsets]:
         end += kept
         ends[i + 1] = end
     return out[:end], ends
+
+
+@compiled(inline="always")
+def bits_in(word: np.uint64) -> _Int:
+    """Number of bits set in a word (a popcount that compilers recognise). For compiled callers."""
+    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    pairs = np.uint64(0x3333333333333333)
+    word = (word & pairs) + ((word >> np.uint64(2)) & pairs)
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 @compiled()

@@ -260,45 +260,51 @@ def _chars(base: int, size: _Int, table: npt.NDArray[np.uint32], out: Hashes, fo
 def _halves(base: int, size: _Int, table: npt.NDArray[np.uint32], out: Hashes, found: _Int) -> _Int:
     """Write the hash of each half of a word of a piece, or of a word of three letters or fewer.
 
-    The letters of a word are kept in ``out`` behind the hashes until it ends.
+    The hashes of all beginnings of a word (polynomials in ``_BASE``) are kept in ``out`` until it
+    ends: that of the second half follows from two of them.
     """
     at: _Int = 0
     letters: _Int = 0
-    while at <= size:
-        kind = np.uint32(0)
-        if at < size:
+    so_far, power = np.uint64(1), np.uint64(1)  # ``power`` is ``_BASE ** (letters // 2)``
+    while at < size:
+        code = byte(base, at)
+        if code < 128:
+            entry = table[code]
+            at += 1
+        else:
             code, length = decode(base, at)
             entry = classify(table, code)
-            kind = entry >> _CLASS
-        else:
-            length = 1
-        at += length
-        if kind == 3:
-            continue
-        if letters and kind != 1:
-            found = _write_halves(out, found, letters)
-            letters = 0
-        if kind != 0:
-            out[found + letters] = np.uint64(entry & _LETTER)
+            at += length
+        kind = entry >> _CLASS
+        if kind != 1 and kind != 3:
+            found = _write_halves(out, found, letters, power)
+            letters, so_far, power = 0, np.uint64(1), np.uint64(1)
+        if kind == 1 or kind == 2:
+            so_far = so_far * _BASE + np.uint64(entry & _LETTER)
+            power *= _BASE if letters & 1 else np.uint64(1)
+            out[found + letters] = so_far
             letters += 1
         if kind == 2:
-            found = _write_halves(out, found, 1)
-            letters = 0
-    return found
+            found = _write_halves(out, found, letters, power)
+            letters, so_far, power = 0, np.uint64(1), np.uint64(1)
+    return _write_halves(out, found, letters, power)
 
 
-@compiled()
-def _write_halves(out: Hashes, found: _Int, letters: _Int) -> _Int:
-    """Replace the letters at ``out[found:]`` by one or two hashes; the new end."""
-    half = letters if letters < 4 else (letters + 1) // 2
-    first, second = _START, _BASE
-    for i in range(half):
-        first = (first ^ out[found + i]) * _TIMES
-    for i in range(half, letters):
-        second = (second ^ out[found + i]) * _TIMES
-    out[found] = first * _BASE if half < letters else first
-    out[found + 1] = second if half < letters else out[found + 1]
-    return found + (2 if half < letters else 1)
+@compiled(inline="always")
+def _write_halves(out: Hashes, found: _Int, letters: _Int, power: np.uint64) -> _Int:
+    """Replace the hashes of the beginnings of a word at ``out[found:]`` by one or two; the new end.
+
+    Words, first halves and second halves of the same letters have different hashes.
+    """
+    if letters == 0:
+        return found
+    if letters < 4:
+        out[found] = out[found + letters - 1]
+        return found + 1
+    first, whole = out[found + (letters + 1) // 2 - 1], out[found + letters - 1]
+    out[found] = (first ^ _START) * _TIMES
+    out[found + 1] = (whole - (first - np.uint64(1)) * power) * _TIMES
+    return found + 2
 
 
 @compiled()

@@ -3,7 +3,7 @@
 ``J(x, y) >= t`` needs ``|x ∩ y| >= t |x|``, and for the smaller text ``y`` even
 ``|x ∩ y| >= 2t / (1 + t) |y|``. So a text with more than ``(1 - t) |x|`` shingles that occur in no
 other text is dropped at once. The other texts are sorted rarest shingle first and joined on a
-prefix that is long enough for any pair with that overlap to share a key (`candidate_join`;
+prefix that is long enough for any pair with that overlap to share a key (`candidate_groups`;
 AllPairs, Bayardo et al. 2007); pairs with a common key are compared. All this uses 32 bits per
 shingle: hash collisions make texts look more similar, never less. So no text with a near-duplicate
 is lost, and the candidates are compared again by whole hashes (`group_cover`).
@@ -37,7 +37,8 @@ _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 _COUNT_SHIFT = np.uint32(28)  # a key is its count, up to 15, and the leading 28 bits of the hash
 _MOST = 15
 _LEVEL_SHIFT, _LEVEL_BITS = np.uint32(23), np.uint32(5)  # of a key with that count, in its hash
-_FINE = np.uint32(10)  # the leading 22 bits of a hash are its place among the counts above 15
+_FINE_BITS = 18  # the leading bits of a hash that are its place among the counts above 15
+_FINE = np.uint32(32 - _FINE_BITS)
 _MAX_BUCKET = 256
 _BATCH = 64
 
@@ -81,7 +82,7 @@ def _ranked(halves: Halves, sizes: Ints, share: Fraction, common: bool) -> Ranke
 @compiled()
 def _levels(values: Halves, table: Bytes, shift: np.uint32) -> Bytes:
     """Bits of the number of values whose count is 15 or more, by the leading bits of the value."""
-    counts = np.zeros(1 << 22, np.uint32)
+    counts = np.zeros(1 << _FINE_BITS, np.uint32)
     for i in range(len(values)):
         slot = np.int64(values[i] >> shift)
         if (table[slot >> 1] >> ((slot & 1) * 4)) & 15 == _MOST:

@@ -2,8 +2,9 @@
 
 Each text has some leading keys (a prefix, rarest first) of which it must share one with any
 near-duplicate. An inverted index holds the keys of the smaller texts; larger texts look up theirs,
-and each pair found is compared. Pairs above the threshold are merged by union-find. Most groups
-have one or two members.
+and each pair found is compared, first by bitmaps: two sets differ in at least as many keys as their
+bitmaps in bits. Pairs above the threshold are merged by union-find. Most groups have one or two
+members.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from siftune.curate.comparing.count_sketch import Halves
-from siftune.curate.comparing.shingle_sets import shared
+from siftune.curate.comparing.shingle_sets import bits_in, shared
 from siftune.curate.comparing.shingles import Hashes, Offsets
 from siftune.curate.native.arrays import longest, put
 from siftune.curate.native.jit import compiled
@@ -28,6 +29,8 @@ _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 _SPREAD = np.uint32(0x9E3779B1)
 _HALF = np.uint64(32)
 _LOWER = np.uint64(0xFFFFFFFF)
+_BITMAP = np.uint32(25)  # the leading 7 bits of a spread key are its place in a bitmap
+_WORD, _BIT = np.uint64(6), np.uint64(63)  # shift and mask of a bit index in 64-bit words
 
 
 class RankedKeys(NamedTuple):
@@ -47,7 +50,8 @@ class _Prefixes(NamedTuple):
     """The keys that each text looks up, smaller texts first; ``indexed`` of them are in the index.
 
     Position ``p`` is text ``order[p]`` of size ``sizes[p]`` with ``keys[starts[p]:starts[p + 1]]``.
-    They are stored in this order, so that they are read sequentially.
+    They are stored in this order, so that they are read sequentially. ``unshared`` is that of the
+    text; ``bitmaps`` (n, 2) has the parity of the number of its keys at each of 128 bits.
     """
 
     keys: Halves
@@ -55,6 +59,8 @@ class _Prefixes(NamedTuple):
     indexed: Ints
     sizes: Ints
     order: Ints
+    unshared: Ints
+    bitmaps: Hashes
 
 
 class _Index(NamedTuple):
@@ -97,8 +103,9 @@ def _prefixes(ranked: RankedKeys, share: Fraction) -> _Prefixes:
     position = np.full(len(ranked.sizes), -1)
     position[order] = np.arange(len(order))
     keys = np.empty(starts[-1], np.uint32)
-    _copy_prefixes(ranked.keys, ranked.offsets, position, starts, keys)
-    return _Prefixes(keys, starts, indexed, sizes, order)
+    bitmaps = np.zeros((len(order), 2), np.uint64)
+    _copy_prefixes(ranked.keys, ranked.offsets, position, starts, keys, bitmaps)
+    return _Prefixes(keys, starts, indexed, sizes, order, ranked.unshared[order], bitmaps)
 
 
 def _prefix_lengths(ranked: RankedKeys, order: Ints, overlap: Ints) -> Ints:
@@ -110,13 +117,17 @@ def _prefix_lengths(ranked: RankedKeys, order: Ints, overlap: Ints) -> Ints:
 
 @compiled()
 def _copy_prefixes(
-    keys: Halves, offsets: Offsets, position: Ints, starts: Offsets, out: Halves
+    keys: Halves, offsets: Offsets, position: Ints, starts: Offsets, out: Halves, bitmaps: Hashes
 ) -> None:
     """Copy the leading keys into order of size; reading in order of the texts is faster."""
     for x in range(len(position)):
         if position[x] >= 0:
             first, last = starts[position[x]], starts[position[x] + 1]
             put(out[first:last], keys[offsets[x] : offsets[x] + last - first])
+            bitmap = bitmaps[position[x]]
+            for key in keys[offsets[x] : offsets[x + 1]]:
+                bit = np.uint64(np.uint32(key * _SPREAD) >> _BITMAP)
+                bitmap[np.int64(bit >> _WORD)] ^= np.uint64(1) << (bit & _BIT)
 
 
 @compiled(inline="always")
@@ -127,7 +138,7 @@ def _bucket(key: np.uint32, shift: np.uint32) -> _Int:
 @compiled()
 def _build(prefixes: _Prefixes, index: _Index) -> None:
     """Fill the buckets, each with the smaller text first."""
-    keys, starts, indexed, _, _ = prefixes
+    keys, starts, indexed = prefixes[:3]
     ends, entries, shift = index
     for position in range(len(indexed)):
         for at in range(starts[position], starts[position] + indexed[position]):
@@ -151,41 +162,63 @@ def _join(
     parent: Ints,
 ) -> None:
     """Look up the keys of each text, smaller texts first, and compare with the texts found."""
-    keys, starts, _, sizes, order = prefixes
+    keys, starts, _, sizes, order, _, _ = prefixes
     up, down, max_bucket = limits
     merged = np.zeros(len(index.starts) - 1, np.bool_)
+    heads = index.starts.copy()  # the first entry of each bucket that is not too small by now
     most, low = longest(starts), 0
     buckets, fetched = np.empty(most, np.int64), np.empty(most, np.uint64)
     for position in range(len(order)):
         while sizes[low] * down < up * sizes[position]:
             low += 1
         own = keys[starts[position] : starts[position + 1]]
-        _prefetch(index, own, buckets, fetched)
+        _prefetch(index, own, heads, buckets, fetched)
         for i in range(len(own)):
             first, last = index.starts[buckets[i]], index.starts[buckets[i] + 1]
-            found = index.entries[first:last]
             if last - first > max_bucket:
+                found = index.entries[first:last]
                 _union_all(parent, order, position, found[:1] if merged[buckets[i]] else found)
                 merged[buckets[i]] = True
                 continue
-            for entry in found:
-                other = np.int64(entry & _LOWER)
-                same = entry >> _HALF == np.uint64(own[i])
-                if same and low <= other < position and compared_with[other] != position:
+            at = np.int64(heads[buckets[i]])
+            while at < last and np.int64(index.entries[at] & _LOWER) < low:
+                at += 1
+            heads[buckets[i]] = np.uint32(at)
+            while at < last and np.int64(index.entries[at] & _LOWER) < position:
+                other = np.int64(index.entries[at] & _LOWER)
+                same = index.entries[at] >> _HALF == np.uint64(own[i])
+                if same and compared_with[other] != position:
                     compared_with[other] = position
-                    _compare(ranked, order[position], order[other], up, down, parent)
+                    if _may_reach(prefixes, position, other, up, down):
+                        _compare(ranked, order[position], order[other], up, down, parent)
+                at += 1
     for x in range(len(parent)):
         parent[x] = _find(parent, x)
 
 
 @compiled()
-def _prefetch(index: _Index, keys: Halves, buckets: Ints, fetched: Hashes) -> None:
+def _prefetch(index: _Index, keys: Halves, heads: Halves, buckets: Ints, fetched: Hashes) -> None:
     """Read the buckets of all keys at once, so that their cache misses overlap."""
     for i in range(len(keys)):
         buckets[i] = _bucket(keys[i], index.shift)
-        fetched[i] = np.uint64(index.starts[buckets[i]])
+        fetched[i] = np.uint64(heads[buckets[i]])
     for i in range(len(keys)):
         fetched[i] = index.entries[fetched[i]]
+
+
+@compiled(inline="always")
+def _may_reach(prefixes: _Prefixes, x: _Int, y: _Int, up: _Int, down: _Int) -> bool:
+    """Whether the texts at two positions differ in few enough bits to be near-duplicates.
+
+    With ``both`` hashes in all and ``needed`` common ones, ``both - 2 * needed`` may be in one text
+    only; ``unshared`` ones are. Hashes that became one key make texts differ in fewer keys.
+    """
+    both = prefixes.sizes[x] + prefixes.sizes[y]
+    needed = (up * both + up + down - 1) // (up + down)
+    spare = both - 2 * needed - prefixes.unshared[x] - prefixes.unshared[y]
+    different = bits_in(prefixes.bitmaps[x, 0] ^ prefixes.bitmaps[y, 0])
+    different += bits_in(prefixes.bitmaps[x, 1] ^ prefixes.bitmaps[y, 1])
+    return bool(different <= spare)
 
 
 @compiled()

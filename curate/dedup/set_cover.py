@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from siftune.curate.comparing.shingle_sets import Sets, shared
+from siftune.curate.comparing.shingle_sets import Sets, bits_in, shared
 from siftune.curate.comparing.shingles import Hashes, Offsets
 from siftune.curate.core.errors import UsageError
 from siftune.curate.dedup.cover_rule import Cover
@@ -202,16 +202,11 @@ def _fill_bitmap(index: _Index, x: _Int, first: Hashes, second: Hashes) -> None:
 
 @compiled(inline="always")
 def _count_different(x: Hashes, y: Hashes) -> _Int:
-    """Number of bits in which two half bitmaps differ (a popcount that compilers recognise)."""
-    total = np.uint64(0)
+    """Number of bits in which two half bitmaps differ."""
+    total = np.int64(0)
     for word in range(_WORDS):
-        bits = x[word] ^ y[word]
-        bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
-        pairs = np.uint64(0x3333333333333333)
-        bits = (bits & pairs) + ((bits >> np.uint64(2)) & pairs)
-        bits = (bits + (bits >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-        total += (bits * np.uint64(0x0101010101010101)) >> np.uint64(56)
-    return np.int64(total)
+        total += bits_in(x[word] ^ y[word])
+    return total
 
 
 @compiled()
