@@ -57,7 +57,8 @@ class LocalModel:
     fit the model's window has the error ``too_long``: nothing is cut.
 
     In fp32 questions run in batches, which change a probability by rounding only (below 1e-5); in
-    bf16 each question runs alone, and its answer depends on no other.
+    bf16 each question with labels runs alone and text is written in batches of a fixed shape
+    (`fixed_batches`): an answer depends on no other.
 
     Options:
         model: Chat model, as a folder, a name of `siftune models list`, or a name on the hub.
@@ -246,7 +247,7 @@ class LocalModel:
         self, questions: Sequence[Question], prompts: Sequence[PromptIds]
     ) -> list[list[int]]:
         """Indices of questions with one temperature and limit, the longest first."""
-        most = 0 if self._lm.number_format == "bf16" else _TOKENS[self._lm.loaded.device.type]
+        most = math.inf if self._exact else self._tokens
         kinds = [(question.temperature, question.max_tokens) for question in questions]
         order = sorted(range(len(prompts)), key=lambda at: (kinds[at], -len(prompts[at].ids), at))
         batches: list[list[int]] = []
@@ -263,6 +264,7 @@ class LocalModel:
     def _written(
         self, questions: Sequence[Question], prompts: Sequence[Sequence[int]]
     ) -> list[list[int]]:
+        from siftune.curate.text.fixed_batches import sample_each
         from siftune.curate.text.sampling import Sampling, sample
 
         pad = self._tokenizer.pad_token_id
@@ -272,7 +274,19 @@ class LocalModel:
             self._ends,
             min(self._ends) if pad is None else pad,
         )
-        return sample(self._lm.loaded, prompts, sampling, [[_seed(one)] for one in questions])
+        seeds = [[_seed(one)] for one in questions]
+        if self._exact:
+            return sample_each(self._lm.loaded, prompts, sampling, seeds, self._tokens)
+        return sample(self._lm.loaded, prompts, sampling, seeds)
+
+    @property
+    def _exact(self) -> bool:
+        """Whether rounding is so coarse that a batch has to leave it as it is."""
+        return self._lm.number_format == "bf16"
+
+    @property
+    def _tokens(self) -> int:
+        return _TOKENS[self._lm.loaded.device.type]
 
     @cached_property
     def _lm(self) -> CausalLM:

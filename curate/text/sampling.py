@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-__all__ = ["Sampling", "sample"]
+__all__ = ["Sampling", "generate", "sample"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,22 @@ def sample(
     those of another distribution, and is not used. ``seeds`` holds a row's seed: same weights,
     same seed, same completion.
     """
-    width = max(map(len, prompts))
+    return generate(policy, prompts, sampling, seeds, max(map(len, prompts)), {})
+
+
+def generate(
+    policy: Any,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    seeds: Sequence[Sequence[int]],
+    width: int,
+    cache: Mapping[str, Any],
+) -> list[list[int]]:
+    """As `sample`, with prompts padded on the left to ``width`` tokens.
+
+    ``cache`` holds the keys and values of all but the last token by the name of their argument,
+    where these are known.
+    """
     ids = torch.tensor([[sampling.pad] * (width - len(p)) + [*p] for p in prompts])
     there = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     with _only(policy, _config(sampling)):
@@ -66,6 +81,7 @@ def sample(
             input_ids=ids.to(policy.device),
             attention_mask=there.to(policy.device),
             logits_processor=_draws(sampling, seeds, width, policy.device),
+            **cache,
         )
     return [_until_end(row, sampling.ends) for row in out[:, width:].tolist()]
 
