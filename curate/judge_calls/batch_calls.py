@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from time import perf_counter
 
+from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_calls.asking import Asking, ItemAsking, Outcome, summed
 from siftune.curate.judge_calls.calls import Call, CallBook
 from siftune.curate.judge_calls.types import Backend, Item, Task, Verdict
@@ -110,8 +111,9 @@ class BatchAsker:
     def _asked(self, calls: Sequence[Call]) -> list[Outcome]:
         started = perf_counter()
         results = self.backend.answer([call.question for call in calls])
-        if len(results) != len(calls):
-            raise ValueError(f"the judge gave {len(results)} answers to {len(calls)} questions")
+        if not isinstance(results, list | tuple) or len(results) != len(calls):
+            many = len(results) if isinstance(results, list | tuple) else type(results).__name__
+            raise UsageError(f"the judge gave {many} for {len(calls)} questions: expected a list")
         seconds = (perf_counter() - started) / len(calls)
         with self.book.cache.transaction():
             return [

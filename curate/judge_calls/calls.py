@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_calls.answer_cache import AnswerCache, Receipt, key_of
 from siftune.curate.judge_calls.asking import Outcome
 from siftune.curate.judge_calls.spending import BILLION, Prices, Totals
@@ -104,7 +105,16 @@ class CallBook:
         return Call(key, question, attempt, number, amount)
 
     def settle(self, call: Call, result: Answer | BackendError, seconds: float) -> Outcome:
-        """Record how a call ended; call it in a transaction of the cache."""
+        """Record how a call ended; call it in a transaction of the cache.
+
+        Raises:
+            UsageError: a judge of the user's own gave something else.
+        """
+        if not isinstance(result, Answer | BackendError):
+            raise UsageError(
+                f"the judge gave {type(result).__name__} where an Answer or a BackendError of "
+                "siftune.curate.judge_calls.types is expected: return Answer(text)"
+            )
         error = result if isinstance(result, BackendError) else None
         billed = result.billed if isinstance(result, BackendError) else result
         cost = 0 if billed is None else self.prices.of(self._longest(call.question), billed)

@@ -269,3 +269,36 @@ def test_a_place_that_becomes_free_goes_to_the_first_in_line():
 
     asyncio.run(run())
     assert order == ["first", "second", "third"]
+
+
+class _Texts:
+    identity = "texts"
+
+    def answer(self, questions):
+        return [length_of(one) for one in questions]
+
+
+class _Nothing(_Texts):
+    def answer(self, questions):
+        return None
+
+
+class _AsyncTexts(_Texts):
+    async def ask(self, question):
+        return length_of(question)
+
+    async def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("backend", "text"),
+    [
+        (_Texts(), "gave str where an Answer or a BackendError"),
+        (_AsyncTexts(), "gave str where an Answer or a BackendError"),
+        (_Nothing(), "gave NoneType for 3 questions: expected a list"),
+    ],
+)
+def test_a_judge_of_the_users_own_that_gives_something_else_is_named(backend, text):
+    with pytest.raises(UsageError, match=text):
+        list(judge_of(backend).verdicts(items(3)))
