@@ -60,11 +60,14 @@ def fit_logistic(features: Floats, outcomes: npt.ArrayLike, prompts: Prompts = N
     with Liang and Zeger's 1986 correction for few prompts.
 
     Raises:
-        NotEstimableError: the features separate the outcomes, or one of both does not differ.
+        NotEstimableError: there is no outcome, the features separate the outcomes, or one of both
+            does not differ.
     """
     y = np.asarray(outcomes, float)
     index, count = prompt_index(prompts, y.size)
     size = features.shape[1]
+    if not y.size:
+        raise NotEstimableError("no pair has a value")
     if np.ptp(y) == 0:
         raise NotEstimableError("all verdicts are the same")
     if count <= size + 1:
@@ -95,7 +98,7 @@ def fit_logistic(features: Floats, outcomes: npt.ArrayLike, prompts: Prompts = N
 def length_feature(lengths: npt.ArrayLike, other_lengths: npt.ArrayLike) -> Floats:
     """AlpacaEval's term of length: tanh of the difference over its standard deviation."""
     gap = np.asarray(lengths, float) - np.asarray(other_lengths, float)
-    spread = gap.std()
+    spread = gap.std() if gap.size else 0.0
     if not spread > 0:
         raise NotEstimableError("all pairs differ by the same length")
     feature: Floats = np.tanh(gap / spread)

@@ -463,3 +463,22 @@ def test_ratings_beside_gold_of_0_and_1_have_ranks_and_no_win_rate() -> None:
     for name in ("kappa", "kappa_quadratic", "alpha", "accuracy", "win_rate"):
         assert "1 to 6 and gold's 0 and 1" in found.not_estimable[name]["rating"]
     assert "kappa" in compare({"rating": ratings}, gold, range(24), level="ordinal").figures
+
+
+@pytest.mark.parametrize("pairs", [6, 0])
+def test_without_a_verdict_no_bias_is_estimable(pairs: int) -> None:
+    none, words = np.full(pairs, np.nan), np.arange(float(pairs))
+    found = pair_biases(
+        none,
+        first_position=none,
+        consistent=none,
+        lengths=words,
+        other_lengths=2 * words[::-1],
+        gold=none,
+        gold_consistent=none,
+        own=none,
+        prompts=np.arange(pairs),
+        rates=True,
+    )
+    assert found.figures == {}
+    assert len(found.not_estimable) == 9
