@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import polars as pl
 import pytest
@@ -18,148 +21,161 @@ from siftune.curate.text.text_statistics import longest_run
 PROMPT = "Tell me what happened at the meeting yesterday."
 
 
-def scored(answer: str | None, prompt: str = PROMPT) -> dict[str, object]:
-    messages = [[turn("user", prompt), turn("assistant", answer)]]
+def scored_all(*answers: str | None, prompts: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Scores of answers to ``prompts``; all rows at once, since polars compiles 130 patterns."""
+    asked = prompts or [PROMPT] * len(answers)
+    messages = [
+        [turn("user", prompt), turn("assistant", answer)]
+        for prompt, answer in zip(asked, answers, strict=True)
+    ]
     scores = Heuristics()(pl.DataFrame({"messages": pl.Series(messages, dtype=TURNS)}))
-    return {
-        name.removeprefix("heuristics_"): value for name, value in scores.row(0, named=True).items()
-    }
+    return [
+        {name.removeprefix("heuristics_"): value for name, value in row.items()}
+        for row in scores.iter_rows(named=True)
+    ]
+
+
+BAD = [
+    ("empty", ""),
+    ("empty", " \n\t"),
+    ("placeholder", "<nooutput>"),
+    ("placeholder", "<No Output> "),
+    ("placeholder", "Noinput"),
+    ("placeholder", "No output required."),
+    ("placeholder", "N/A"),
+    ("placeholder", "TODO"),
+    ("placeholder", "<noinput>\nOutput:\nI will remember it."),
+    ("open_slots", "It was moved to {{ new_date }}."),
+    ("open_slots", "It was held on <insert date>."),
+    ("refusal", "I'm sorry, but I can't help with that."),
+    ("refusal", "I’m not able to provide medical advice."),
+    ("refusal", "As an AI language model, I do not have feelings."),
+    ("refusal", "This task cannot be performed by a GPT model."),
+    ("truncated", "It began at noon. Then the chair said that we should all"),
+    ("truncated", "It was decided to buy apples, pears,"),
+    ("truncated", "Here it is:\n```python\nprint(1)\n"),
+    ("truncated", "def area(r):\n    return round("),
+    ("echo", f"{PROMPT} It was a long one."),
+    ("repetitive", "we talked and talked " * 12),
+    ("repetitive", "Nooooooooooooo!"),
+    ("repetitive", "The same line once more.\n" * 4),
+    ("script_mismatch", "Вчера обсуждали бюджет на год."),
+    ("broken_characters", "It was in a cafÃ©."),
+    ("broken_characters", "It cost 5 \ufffd."),
+]
+SOUND = [
+    "Paris",
+    "We talked about the budget. Everyone agreed.",
+    "1. Apples\n2. Pears and plums\n3. Bread",
+    '"Hope is a waking dream." - Aristotle of Stagira',
+    "New shop, new deals! Come and see us soon in town! #shop #deals",
+    "def area(r):\n    return 3.14 * r ** 2",
+    "```python\nprint('hello')\n```",
+    "I walk alone at night.\nThe moon is out of sight,\nAnd every star is shining bright",
+    "I cannot wait to see you there!",
+    "I don't have any money.",
+    "I can't believe how long it took.",
+    "There was no input from the others.",
+    "Name: ____________________\nDate: ------------------",
+    "1,000,000,000,000 is 10000000000000",
+    "None of them came.",
+    "Dear Anna,\nThank you!\n[Your Name]",
+    "{{1, 2}, {3}} is a set of sets.",
+]
+INPUTS = [
+    ("no_input", "Name a river.\n\nNo input"),
+    ("no_input", "Name a river.\n\n<noinput>"),
+    ("no_input", "Name a river.\nInput: N/A"),
+    ("no_input", "Name a river.\n\nNo input is required."),
+    ("url_input", "Sum it up.\n\nhttps://www.example.org/news/27"),
+    ("url_input", "Sum it up.\n\nArticle: (https://example.org/a.html)"),
+    ("url_input", "What does it show?\n\n![alt text](https://example.org/a.png)"),
+    ("url_input", "Summarise this article in two sentences: https://example.org/a"),
+    (None, "Name a river.\n\nNone of those in Spain."),
+    (None, "Which of these is a site?\n\nhttps://example.org, 12 High Street"),
+    (None, "Write a link to https://example.org"),
+    (None, "Read the text at https://example.org\n\nIt was noon when they met."),
+]
+
+
+@cache
+def flags_of_cases() -> list[list[str]]:
+    """The flags of the rows of `BAD`, `SOUND` and `INPUTS`."""
+    answers = [*(answer for _, answer in BAD), *SOUND, *["The Ebro."] * len(INPUTS)]
+    prompts = [*[PROMPT] * (len(BAD) + len(SOUND)), *(prompt for _, prompt in INPUTS)]
+    found = scored_all(*answers, prompts=prompts)
+    assert all(
+        [flag for flag in row["flags"] if row[flag] is True] == row["flags"] for row in found
+    )
+    return [row["flags"] for row in found]
+
+
+@pytest.mark.parametrize(("at", "flag", "answer"), [(at, *case) for at, case in enumerate(BAD)])
+def test_a_bad_answer_raises_its_flag_alone(at: int, flag: str, answer: str) -> None:
+    assert flags_of_cases()[at] == [flag]
+
+
+@pytest.mark.parametrize(("at", "answer"), [*enumerate(SOUND, len(BAD))])
+def test_a_sound_answer_raises_none(at: int, answer: str) -> None:
+    assert flags_of_cases()[at] == []
 
 
 @pytest.mark.parametrize(
-    ("flag", "answer"),
-    [
-        ("empty", ""),
-        ("empty", " \n\t"),
-        ("placeholder", "<nooutput>"),
-        ("placeholder", "<No Output> "),
-        ("placeholder", "Noinput"),
-        ("placeholder", "No output required."),
-        ("placeholder", "N/A"),
-        ("placeholder", "TODO"),
-        ("placeholder", "<noinput>\nOutput:\nI will remember it."),
-        ("open_slots", "It was moved to {{ new_date }}."),
-        ("open_slots", "It was held on <insert date>."),
-        ("refusal", "I'm sorry, but I can't help with that."),
-        ("refusal", "I’m not able to provide medical advice."),
-        ("refusal", "As an AI language model, I do not have feelings."),
-        ("refusal", "This task cannot be performed by a GPT model."),
-        ("truncated", "It began at noon. Then the chair said that we should all"),
-        ("truncated", "It was decided to buy apples, pears,"),
-        ("truncated", "Here it is:\n```python\nprint(1)\n"),
-        ("truncated", "def area(r):\n    return round("),
-        ("echo", f"{PROMPT} It was a long one."),
-        ("repetitive", "we talked and talked " * 12),
-        ("repetitive", "Nooooooooooooo!"),
-        ("repetitive", "The same line once more.\n" * 4),
-        ("script_mismatch", "Вчера обсуждали бюджет на год."),
-        ("broken_characters", "It was in a cafÃ©."),
-        ("broken_characters", "It cost 5 \ufffd."),
-    ],
+    ("at", "flag", "of_prompt"),
+    [(at, *case) for at, case in enumerate(INPUTS, len(BAD) + len(SOUND))],
 )
-def test_a_bad_answer_raises_its_flag_alone(flag: str, answer: str) -> None:
-    assert scored(answer)["flags"] == [flag]
-    assert scored(answer)[flag] is True
+def test_an_input_that_is_missing_or_an_address_is_seen(
+    at: int, flag: str | None, of_prompt: str
+) -> None:
+    assert flags_of_cases()[at] == ([flag] if flag else [])
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "Paris",
-        "We talked about the budget. Everyone agreed.",
-        "1. Apples\n2. Pears and plums\n3. Bread",
-        '"Hope is a waking dream." - Aristotle of Stagira',
-        "New shop, new deals! Come and see us soon in town! #shop #deals",
-        "def area(r):\n    return 3.14 * r ** 2",
-        "```python\nprint('hello')\n```",
-        "I walk alone at night.\nThe moon is out of sight,\nAnd every star is shining bright",
-        "I cannot wait to see you there!",
-        "I don't have any money.",
-        "I can't believe how long it took.",
-        "There was no input from the others.",
-        "Name: ____________________\nDate: ------------------",
-        "1,000,000,000,000 is 10000000000000",
-        "None of them came.",
-        "Dear Anna,\nThank you!\n[Your Name]",
-        "{{1, 2}, {3}} is a set of sets.",
-    ],
-)
-def test_a_sound_answer_raises_none(answer: str) -> None:
-    assert scored(answer)["flags"] == []
-
-
-@pytest.mark.parametrize(
-    ("flag", "of_prompt"),
-    [
-        ("no_input", "Name a river.\n\nNo input"),
-        ("no_input", "Name a river.\n\n<noinput>"),
-        ("no_input", "Name a river.\nInput: N/A"),
-        ("no_input", "Name a river.\n\nNo input is required."),
-        ("url_input", "Sum it up.\n\nhttps://www.example.org/news/27"),
-        ("url_input", "Sum it up.\n\nArticle: (https://example.org/a.html)"),
-        ("url_input", "What does it show?\n\n![alt text](https://example.org/a.png)"),
-        ("url_input", "Summarise this article in two sentences: https://example.org/a"),
-        (None, "Name a river.\n\nNone of those in Spain."),
-        (None, "Which of these is a site?\n\nhttps://example.org, 12 High Street"),
-        (None, "Write a link to https://example.org"),
-        (None, "Read the text at https://example.org\n\nIt was noon when they met."),
-    ],
-)
-def test_an_input_that_is_missing_or_an_address_is_seen(flag: str | None, of_prompt: str) -> None:
-    assert scored("The Ebro.", prompt=of_prompt)["flags"] == ([flag] if flag else [])
-
-
-def test_an_answer_that_is_but_a_slot_is_a_placeholder() -> None:
-    assert scored("[insert poem here]")["flags"] == ["placeholder", "open_slots"]
-
-
-def test_a_slot_of_the_prompt_is_part_of_the_task() -> None:
-    assert scored("Sign as <your name>.", prompt="Explain <your name>.")["flags"] == []
-    assert scored("It is <your name>.")["flags"] == ["open_slots"]
-
-
-def test_another_script_is_right_when_it_is_asked_for() -> None:
-    asked = "Translate: Where is the station?"
-    assert scored("Где находится вокзал?", prompt=asked)["flags"] == []
-    assert scored("Вчера было тепло.", prompt="Какая была погода?")["flags"] == []
-    assert scored("It was a warm day.", prompt="Какая была погода?")["flags"] == ["script_mismatch"]
-
-
-def test_what_models_cannot_do_is_no_refusal_when_asked() -> None:
-    answer = "No, a GPT model cannot learn to do it."
-    assert scored(answer)["flags"] == ["refusal"]
-    assert scored(answer, prompt="Can a GPT model learn to do it?")["flags"] == []
+def test_slots_and_scripts_are_judged_by_the_prompt() -> None:
+    cases = [
+        ("[insert poem here]", PROMPT, ["placeholder", "open_slots"]),
+        ("Sign as <your name>.", "Explain <your name>.", []),
+        ("It is <your name>.", PROMPT, ["open_slots"]),
+        ("Где находится вокзал?", "Translate: Where is the station?", []),
+        ("Вчера было тепло.", "Какая была погода?", []),
+        ("It was a warm day.", "Какая была погода?", ["script_mismatch"]),
+        ("No, a GPT model cannot learn to do it.", PROMPT, ["refusal"]),
+        ("No, a GPT model cannot learn to do it.", "Can a GPT model learn to do it?", []),
+    ]
+    answers, prompts, flags = zip(*cases, strict=True)
+    assert [row["flags"] for row in scored_all(*answers, prompts=prompts)] == [*flags]
 
 
 def test_shares_are_of_what_they_say() -> None:
-    found = scored("AB cd 12 ## www.a.b")  # 19 characters, 7 + 1 letters: ABcd wwwab
+    texts = [
+        "AB cd 12 ## www.a.b",  # 19 characters, 7 + 1 letters: ABcd wwwab
+        "Do so:\n```\nx\n```",
+        "def f(x):\n    return x;",
+        "From here we return home. Import taxes rose.",
+        "Go on\nStop\ngo on ",
+        "a b c a b c",
+        "a b",
+    ]
+    found, fenced, code, prose, lines, grams, words = scored_all(*texts)
     assert found["digits"] == pytest.approx(2 / 19)
     assert found["symbols"] == pytest.approx(2 / 19)
     assert found["urls"] == pytest.approx(7 / 19)
     assert found["uppercase"] == pytest.approx(2 / 9)
     assert found["mean_word_length"] == pytest.approx((2 + 2 + 2 + 3 + 1 + 1) / 6)
     assert found["non_latin"] == 0
-
-
-def test_code_is_what_is_fenced_and_what_looks_like_it() -> None:
-    fenced = "Do so:\n```\nx\n```"
-    assert scored(fenced)["code"] == pytest.approx(9 / 16)
-    assert scored("def f(x):\n    return x;")["code"] == pytest.approx(22 / 23)
-    assert scored("From here we return home. Import taxes rose.")["code"] == 0
-
-
-def test_repetition_is_counted_in_lines_and_in_3_grams() -> None:
-    assert scored("Go on\nStop\ngo on ")["duplicate_lines"] == pytest.approx(1 / 3)
-    assert scored("a b c a b c")["repeated_ngrams"] == pytest.approx(1 / 4)
-    assert scored("a b")["repeated_ngrams"] is None
+    assert fenced["code"] == pytest.approx(9 / 16)
+    assert code["code"] == pytest.approx(22 / 23)
+    assert prose["code"] == 0
+    assert lines["duplicate_lines"] == pytest.approx(1 / 3)
+    assert grams["repeated_ngrams"] == pytest.approx(1 / 4)
+    assert words["repeated_ngrams"] is None
 
 
 def test_nothing_to_take_a_share_of_is_null_and_no_answer_is_null_throughout() -> None:
-    empty = scored("")
+    empty, without_letters, missing = scored_all("", "12 + 7", None)
     assert {empty[name] for name in ("symbols", "digits", "uppercase", "code", "urls")} == {None}
     assert (empty["longest_run"], empty["flags"]) == (0, ["empty"])
-    assert scored("12 + 7")["uppercase"] is None
-    assert set(scored(None).values()) == {None}
+    assert without_letters["uppercase"] is None
+    assert set(missing.values()) == {None}
 
 
 @given(st.lists(st.none() | st.text(st.sampled_from("aab \n0é🙂")), max_size=8))
@@ -194,17 +210,18 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("piece", HOSTILE)
-def test_time_grows_with_the_length_of_the_text_and_no_faster(piece: str) -> None:
-    def seconds(size: int) -> float:
-        text = (piece * (size // len(piece) + 1))[:size]
+def test_time_grows_with_the_length_of_the_text_and_no_faster() -> None:
+    def seconds(size: int, pieces: list[str]) -> float:
+        texts = [(piece * (size // len(piece) + 1))[:size] for piece in pieces]
         start = time.process_time()
-        scored(text, prompt=text)
+        scored_all(*texts, prompts=texts)
         return time.process_time() - start
 
-    small = min(seconds(2_500) for _ in range(2))
-    most = 0.025 + 8 * small * 3  # eight times the text; a square would be sixty-four
-    assert seconds(20_000) < most or seconds(20_000) < most
+    patterns, small = (min(seconds(size, HOSTILE) for _ in range(2)) for size in (1, 2_500))
+    of_texts = max(small - patterns, small / 4)
+    most = 2 * patterns + 8 * of_texts * 3  # eight times the text; a square would be sixty-four
+    large = min(seconds(20_000, HOSTILE), seconds(20_000, HOSTILE))
+    assert large < most, {piece: seconds(20_000, [piece]) for piece in HOSTILE}
 
 
 def test_a_piece_that_refusals_need_is_no_single_letter_that_all_texts_have() -> None:
