@@ -115,6 +115,9 @@ class CallBook:
                 f"the judge gave {type(result).__name__} where an Answer or a BackendError of "
                 "siftune.curate.judge_calls.types is expected: return Answer(text)"
             )
+        if isinstance(result, Answer) and result.truncated is None:
+            at_limit = result.output_tokens == call.question.max_tokens > 0
+            result = replace(result, truncated=at_limit)
         error = result if isinstance(result, BackendError) else None
         billed = result.billed if isinstance(result, BackendError) else result
         cost = 0 if billed is None else self.prices.of(self._longest(call.question), billed)

@@ -81,7 +81,8 @@ class Answer:
     of the probability of all tokens, 0 to 1, None where the backend has none. ``cost`` is
     in billionths of a dollar, None where the backend does not state one (the engine then prices
     the tokens). ``truncated``: the limit of tokens ended the text, so that its last word or
-    number may be cut.
+    number may be cut; of a backend that does not know (None), where there are as many tokens as
+    the question's limit.
     """
 
     text: str | None = None
@@ -89,7 +90,7 @@ class Answer:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost: int | None = None
-    truncated: bool = False
+    truncated: bool | None = None
     label_mass: float | None = None
 
     def __post_init__(self) -> None:

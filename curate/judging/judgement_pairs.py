@@ -186,7 +186,7 @@ class SingleJudgement:
         return parsed[0]
 
 
-def _whole(text: str, cut: bool) -> str:
+def _whole(text: str, cut: bool | None) -> str:
     """A text that was cut, up to its last whole sentence, if it has one."""
     ends = [match.end() for match in re.finditer(r"[.!?](?=\s|$)", text)]
     return text[: ends[-1]] if cut and ends else text

@@ -9,7 +9,8 @@ import pytest
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_calls.pacing import Pacer
 from siftune.curate.judge_calls.spending import Prices
-from siftune.curate.judge_calls.types import BackendError, Item
+from siftune.curate.judge_calls.types import Answer, BackendError, Item
+from siftune.curate.judge_tasks.alpagasus import AlpaGasus
 from tests.scripted_judge import Batches, Length, Server, items, judge_of, length_of
 
 KINDS = pytest.mark.parametrize("kind", [Batches, Server])
@@ -69,6 +70,18 @@ def test_what_never_parses_has_no_value(kind):
     assert (verdict.values, verdict.error) == (None, "unparsed")
     assert (verdict.detail, verdict.asked) == ("expected a whole number", 2)
     assert judge.totals.unscored == 1
+
+
+@KINDS
+def test_a_limit_of_tokens_is_reached_where_the_judge_knows_no_better(kind):
+    known = {False: None, None: "cut", True: "cut"}
+    for truncated, error in known.items():
+        said = Answer("3", output_tokens=16, truncated=truncated)
+        judge = judge_of(
+            kind(lambda question, said=said: said), task=AlpaGasus(explanation=False), ask_again=0
+        )
+        (verdict,) = judge.verdicts(items(1, start=1))
+        assert verdict.error == error
 
 
 @KINDS

@@ -93,11 +93,11 @@ def test_reasons():
 def test_an_answer_cut_at_its_limit_has_no_verdict():
     """``Score: 1`` of a ``Score: 10``: the bug by which UltraFeedback's 1 and 10 were mixed up."""
     with pytest.raises(UnparsedError) as error:
-        score(ASKED, Answer("Score: 1", output_tokens=16), [], 0, 10, "alone")
-    assert error.value.reason == "cut"
-    with pytest.raises(UnparsedError):
         score(ASKED, Answer("Score: 1", truncated=True), [], 0, 10, "alone")
-    assert score(ASKED, Answer("1\nIt is", output_tokens=16), [], 0, 10, "first") == 1
+    assert error.value.reason == "cut"
+    assert score(ASKED, Answer("1\nIt is", truncated=True), [], 0, 10, "first") == 1
+    whole = Answer("Score: 1", output_tokens=ASKED.max_tokens, truncated=False)
+    assert score(ASKED, whole, [], 0, 10, "alone") == 1
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_a_label_is_read(text):
 
 def test_a_label_that_was_cut_is_none():
     with pytest.raises(UnparsedError):
-        label(ASKED, Answer("B", output_tokens=16), [], "alone")
-    assert label(ASKED, Answer("B\nIt is", output_tokens=16), [], "first") == "B"
+        label(ASKED, Answer("B", truncated=True), [], "alone")
+    assert label(ASKED, Answer("B\nIt is", truncated=True), [], "first") == "B"
 
 
 @pytest.mark.parametrize("text", ["D", "A or B", "A\nB", "A B", "AB", "B because", "Both", "A: B"])

@@ -215,7 +215,7 @@ def test_ultrafeedback():
     assert list(verdict.values()) == [2.875, 1, 2, 5, 3.5]
     refused(task, SINGLE, "10", "1\n0", "Score: 10")
     with pytest.raises(UnparsedError):  # the 1 of a 10 that was cut
-        task.parse(SINGLE, 0, Answer("1", output_tokens=16))
+        task.parse(SINGLE, 0, Answer("1", truncated=True))
     two = task_of("ultrafeedback", aspects=("honesty", "helpfulness"))
     assert judged(two, SINGLE, "1", "4") == {"rating": 2.5, "honesty": 1, "helpfulness": 4}
     with pytest.raises(UsageError, match="aspects"):

@@ -56,7 +56,7 @@ def test_a_parameter_of_the_url_that_is_no_secret_is_left_in_answers():
 )
 def test_a_server_that_reasons_is_parsed_after_its_reasoning(said, finish, error):
     options = {"extra_tokens": 100, "extra_body": {"reasoning_effort": "low"}}
-    reply = completion(said, finish, completion_tokens=40)
+    reply = completion(said, finish, completion_tokens=16)  # the limit without extra_tokens
     with JudgeServer(reply=lambda body: reply) as server:
         backend = Server(server.url, "m", **options)
         judge = Judge(backend, TASK, ask_again=0, prices=Prices(output=1.0), max_cost=1.0)
