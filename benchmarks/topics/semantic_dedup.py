@@ -54,7 +54,7 @@ def _ours(
     options = {
         "table": str(table),
         "selector": "semantic_dedup",
-        "settings": {"threshold": _THRESHOLD, **settings},
+        "settings": {"threshold": _THRESHOLD, "guard": "none", **settings},
         "out": session.scratch(f"semantic-{name.replace(' ', '-').replace(',', '')}.parquet"),
     }
     return Contestant(name, "benchmarks.ours.select", options, rows, session.repeats)
@@ -84,7 +84,7 @@ def _cover_rule(session: Session, topic: Topic, matrix: Path, table: Path) -> No
         "table": str(few),
         "columns": ["id", "digest", "embedding"],
         "selector": "semantic_dedup",
-        "settings": {"threshold": _THRESHOLD},
+        "settings": {"threshold": _THRESHOLD, "guard": "none"},
         "shuffles": _SHUFFLES,
     }
     facts = session.once(topic, Contestant("shuffles", "benchmarks.ours.shuffles", options, 1))

@@ -19,19 +19,26 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from siftune.curate.core.progress import log_metrics
 from siftune.curate.rows.decisions import DECISIONS, tie_order
 from siftune.curate.rows.expressions import needs_of, sort_keys
 
-__all__ = ["Cover", "best_first", "duplicate_decisions", "ranking_columns"]
+__all__ = ["Cover", "best_first", "duplicate_decisions", "naming_guarded", "ranking_columns"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 
 class Cover(NamedTuple):
-    """``survivor`` (n,): the row that covers each row, -1 if it is kept; ``similarity`` (n,)."""
+    """``survivor`` (n,): the row that covers each row, -1 if it is kept; ``similarity`` (n,).
+
+    ``guarded`` (n,): of a row kept because a guard refused all that are similar, one of these, the
+    most similar where ``guarded_similarity`` is given; else -1.
+    """
 
     survivor: Ints
     similarity: npt.NDArray[np.float64]
+    guarded: Ints
+    guarded_similarity: npt.NDArray[np.float64] | None = None
 
 
 def ranking_columns(by: str | None, prefer_source: Sequence[str]) -> tuple[str, ...]:
@@ -110,6 +117,30 @@ def duplicate_decisions(
         {"keep": (code < 2) | (code == 4), "reason": reasons[code], "detail": details[index]},
         schema=DECISIONS,
     )
+
+
+def naming_guarded(
+    decisions: pl.DataFrame, ids: pl.Series, rows: Ints, cover: Cover
+) -> pl.DataFrame:
+    """The decisions, with ``kept_by_guard`` for unique rows that a guard kept; their number logged.
+
+    The detail is ``{"near", "similarity"}``: the row that is similar, and how much.
+
+    Args:
+        decisions: of the rows ``ids``.
+        ids: of all rows, and then of the reference rows.
+        rows: row number of each position of the cover.
+        cover: with ``guarded_similarity``.
+    """
+    kept = np.flatnonzero(cover.guarded >= 0)
+    log_metrics(kept_by_guard=len(kept))
+    assert cover.guarded_similarity is not None
+    others = {"near": ids[rows[cover.guarded[kept]]], "similarity": cover.guarded_similarity[kept]}
+    numbers, named = rows[kept], _json(pl.DataFrame(others))
+    unique = (decisions["reason"][numbers] == "unique").to_numpy()
+    reasons = decisions["reason"].scatter(numbers[unique], "kept_by_guard")
+    details = decisions["detail"].scatter(numbers[unique], named.filter(pl.Series(unique)))
+    return decisions.with_columns(reason=reasons, detail=details)
 
 
 def _json(frame: pl.DataFrame) -> pl.Series:

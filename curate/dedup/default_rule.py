@@ -33,7 +33,7 @@ from siftune.curate.dedup.row_relation import Relation
 from siftune.curate.dedup.whole_answers import Parts, answer_parts, wholeness
 from siftune.curate.rows.chat import Part, text_of
 
-__all__ = ["Ranking", "RowSides", "cover_copies"]
+__all__ = ["Ranking", "RowSides", "cover_copies", "same_prompt_parts"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Ranking: TypeAlias = Callable[[Ints, Sequence[pl.Series]], tuple[Ints, int]]
@@ -121,7 +121,7 @@ def cover_copies(
         ]
     )
     near, group, empty = candidates(texts, threshold, common=True)
-    parts = _parts(tables, words) if part == "both" else None
+    parts = same_prompt_parts(tables, words) if part == "both" else None
     if parts is not None and len(parts.part):
         near, group = _joined(len(texts), near, group, parts)
     guard = sides.guard(near)
@@ -130,8 +130,13 @@ def cover_copies(
     return near, empty, cover_groups(texts, near, group, order, fixed, threshold, relation=relation)
 
 
-def _parts(tables: Sequence[pl.DataFrame], words: npt.NDArray[np.uint64]) -> Parts | None:
-    """The parts among the answers to prompts of the same words, by row numbers."""
+def same_prompt_parts(
+    tables: Sequence[pl.DataFrame], words: npt.NDArray[np.uint64]
+) -> Parts | None:
+    """The parts among the answers to prompts of the same words, by row numbers.
+
+    ``words`` is a key of the words of each prompt (`text_keys`).
+    """
     keys = pl.Series(words)
     rows = (keys.is_duplicated() & (keys != 0)).arg_true().to_numpy().astype(np.int64)
     if not len(rows):

@@ -52,7 +52,7 @@ def cover_groups(
         relation: which pairs may be near-duplicates, by positions in ``rows``, and which are.
     """
     small = np.bincount(group, minlength=1)[group] <= few
-    cover = Cover(np.full(len(rows), -1), np.full(len(rows), np.nan))
+    cover = Cover(np.full(len(rows), -1), np.full(len(rows), np.nan), np.full(len(rows), -1))
     for some, rule in ((small, _cover_few), (~small, _cover_many)):
         positions = np.flatnonzero(some)
         if len(positions) == 0:
@@ -66,6 +66,8 @@ def cover_groups(
         covered = found.survivor >= 0
         cover.survivor[positions[covered]] = positions[found.survivor[covered]]
         cover.similarity[positions[covered]] = found.similarity[covered]
+        guarded = found.guarded >= 0
+        cover.guarded[positions[guarded]] = positions[found.guarded[guarded]]
     return cover
 
 
@@ -82,7 +84,7 @@ def _cover_few(
     is_fixed[order[:fixed]] = True
     members = order[np.argsort(group[order], kind="stable")]
     starts = np.flatnonzero(np.diff(group[members], prepend=-1, append=-1))
-    survivor, common, union = _within_groups(
+    survivor, common, union, guarded = _within_groups(
         sets.values,
         sets.offsets,
         members,
@@ -92,7 +94,7 @@ def _cover_few(
         threshold.denominator,
         relation,
     )
-    return Cover(survivor, np.where(survivor >= 0, common / union, np.nan))
+    return Cover(survivor, np.where(survivor >= 0, common / union, np.nan), guarded)
 
 
 @compiled()
@@ -105,10 +107,10 @@ def _within_groups(
     up: _Int,
     down: _Int,
     relation: Relation,
-) -> tuple[Ints, Ints, Ints]:
-    """Survivor, intersection and union of each; ``members`` by group, best first."""
+) -> tuple[Ints, Ints, Ints, Ints]:
+    """Survivor, intersection, union of each, and what the guard refused; ``members`` best first."""
     is_kept = np.zeros(len(members), np.bool_)
-    survivor = np.full(len(members), -1, np.int64)
+    survivor, guarded = np.full(len(members), -1, np.int64), np.full(len(members), -1, np.int64)
     common, union = np.zeros(len(members), np.int64), np.ones(len(members), np.int64)
     kept = np.empty(longest(starts), np.int64)
     for i in range(len(starts) - 1):
@@ -127,10 +129,14 @@ def _within_groups(
                 nearer = found >= 0 and found * union[x] > common[x] * (both - found)
                 if nearer and allows(relation.guard, relation.rows[x], relation.rows[y]):
                     survivor[x], common[x], union[x] = y, found, both - found
+                elif nearer:
+                    guarded[x] = y
             if survivor[x] < 0 and not is_fixed[x]:
                 survivor[x], common[x], union[x] = whole_of(relation, x, is_kept)
             if survivor[x] < 0:
                 is_kept[x] = True
                 kept[count] = x
                 count += 1
-    return survivor, common, union
+            else:
+                guarded[x] = -1
+    return survivor, common, union, guarded

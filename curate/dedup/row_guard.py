@@ -17,6 +17,11 @@ such in words of eight letters with the same first letter, or a missing or addit
 capitalised words of which one is a name (`row_words`) need more, as *Carla* is not *Carlo*: two
 letters swapped or one doubled in four letters, or a change inside a word of five. Number words are
 no misspellings of each other.
+
+Paraphrases (`allows_paraphrase`) have other words, so only facts count: two rows pass if their
+prompts have the same numbers in order, digits and number words, and the same negations; if the
+numbers of one answer are among those of the other; and if not both prompts, nor both answers, have
+a name that is no misspelling of one that the other has.
 """
 
 from __future__ import annotations
@@ -34,7 +39,7 @@ from siftune.curate.native.arrays import equal, sort_few
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.pointers import byte
 
-__all__ = ["NO_GUARD", "Guard", "allows", "guard_of"]
+__all__ = ["NO_GUARD", "Guard", "allows", "allows_paraphrase", "guard_of"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 _Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -94,6 +99,49 @@ def allows(guard: Guard, x: _Int, y: _Int) -> bool:
 
 
 @compiled()
+def allows_paraphrase(guard: Guard, x: _Int, y: _Int) -> bool:
+    """Whether rows ``x`` and ``y`` may be paraphrases; see the module."""
+    prompt, answer = guard.prompt, guard.answer
+    if not _marks_agree(prompt, x, y, 0):
+        return False
+    if _has_own_number(answer, x, y) and _has_own_number(answer, y, x):
+        return False
+    exact = NUMBER | NEGATION
+    own = np.empty(1, np.int64)
+    if _own_words(prompt, x, y, exact, own) or _own_words(prompt, y, x, exact, own):
+        return False
+    return _names_agree(prompt, x, y, NAME) and _names_agree(answer, x, y, NAME | NUMBER)
+
+
+@compiled()
+def _has_own_number(side: Side, x: _Int, y: _Int) -> bool:
+    """Whether ``x`` has a word with a digit that ``y`` has less often."""
+    at, other = side.offsets[x], side.offsets[y]
+    end, other_end = side.offsets[x + 1], side.offsets[y + 1]
+    while at < end:
+        word = side.order[at]
+        if side.marks[word]:
+            hashed = side.hashes[word]
+            while other < other_end and side.hashes[side.order[other]] < hashed:
+                other += 1
+            if other == other_end or side.hashes[side.order[other]] != hashed:
+                return True
+            other += 1
+        at += 1
+    return False
+
+
+@compiled()
+def _names_agree(side: Side, x: _Int, y: _Int, kinds: _Int) -> bool:
+    """Whether only one text has own words of these kinds that are no misspellings."""
+    one, other = np.empty(_OWN, np.int64), np.empty(_OWN, np.int64)
+    count, others = _own_words(side, x, y, kinds, one), _own_words(side, y, x, kinds, other)
+    if min(count, others) == 0:
+        return True
+    return min(count, others) < _OWN and not _differ(side, one[:count], other[:others], kinds)
+
+
+@compiled()
 def _marks_agree(side: Side, x: _Int, y: _Int, block: _Int) -> bool:
     """The same marks in order; or, with ``block``, those of one at an end of the other's."""
     one, other = side.offsets[x], side.offsets[y]
@@ -133,10 +181,15 @@ def _misspelt(side: Side, x: _Int, y: _Int, kinds: _Int) -> bool:
         count, others = _own_words(side, x, y, kinds, one), _own_words(side, y, x, kinds, other)
     if min(count, others) == _OWN or (kinds == 0 and not _same_order(side, x, y)):
         return False
-    one, other = one[:count], other[:others]
+    return not _differ(side, one[:count], other[:others], kinds)
+
+
+@compiled()
+def _differ(side: Side, one: Ints, other: Ints, kinds: _Int) -> bool:
+    """Whether both texts have own words left that are no misspellings, or one a negation."""
     sort_few(one)
     sort_few(other)
-    if count and others and side.hashes[one[0]] > side.hashes[other[0]]:
+    if len(one) and len(other) and side.hashes[one[0]] > side.hashes[other[0]]:
         one, other = other, one  # so that the order of the rows does not matter
     remain, others_remain = np.ones(len(one), np.bool_), np.ones(len(other), np.bool_)
     _match_joined(side, one, other, remain, others_remain, 0)
@@ -146,7 +199,7 @@ def _misspelt(side: Side, x: _Int, y: _Int, kinds: _Int) -> bool:
     _match_joined(side, other, one, others_remain, remain, 1)
     left = _sorts_of(side, one, remain, kinds)
     right = _sorts_of(side, other, others_remain, kinds)
-    return not (left & right & _SOME or (left | right) & _NEGATED)
+    return bool(left & right & _SOME or (left | right) & _NEGATED)
 
 
 @compiled()

@@ -48,10 +48,10 @@ def cover_sets(
     reference rows. ``relation``: see `row_relation`.
     """
     index = _index(sets, keys, order, threshold, relation)
-    survivor, common, union = _cover_sets(
+    survivor, common, union, guarded = _cover_sets(
         index, order, fixed, threshold.numerator, threshold.denominator
     )
-    return Cover(survivor, np.where(survivor >= 0, common / union, np.nan))
+    return Cover(survivor, np.where(survivor >= 0, common / union, np.nan), guarded)
 
 
 class _Index(NamedTuple):
@@ -143,7 +143,8 @@ def _insert(index: _Index, x: _Int) -> None:
 def _compare(index: _Index, x: _Int, x_at: _Int, y: _Int, y_at: _Int, best: Ints, t: Ints) -> None:
     """Make ``y`` the ``best`` (text, intersection, union) if it reaches ``t`` and is more similar.
 
-    The values before ``x_at`` and ``y_at`` are known not to be in the other set.
+    If the guard refuses the pair, ``y`` is only noted, as ``best[3]``. The values before ``x_at``
+    and ``y_at`` are known not to be in the other set.
     """
     both = index.sizes[x] + index.sizes[y]
     needed = (t[0] * both + t[0] + t[1] - 1) // (t[0] + t[1])
@@ -157,6 +158,8 @@ def _compare(index: _Index, x: _Int, x_at: _Int, y: _Int, y_at: _Int, best: Ints
     relation = index.relation
     if nearer and allows(relation.guard, relation.rows[x], relation.rows[y]):
         best[0], best[1], best[2] = y, common, both - common
+    elif nearer:
+        best[3] = y
 
 
 @compiled()
@@ -232,29 +235,30 @@ def _compare_with_all(
 @compiled()
 def _cover_sets(
     index: _Index, order: Ints, fixed: _Int, up: _Int, down: _Int
-) -> tuple[Ints, Ints, Ints]:
-    survivor = np.full(len(order), -1, np.int64)
+) -> tuple[Ints, Ints, Ints, Ints]:
+    survivor, guarded = np.full(len(order), -1, np.int64), np.full(len(order), -1, np.int64)
     common, union = np.zeros(len(order), np.int64), np.ones(len(order), np.int64)
-    t, best = np.empty(2, np.int64), np.empty(3, np.int64)
+    t, best = np.empty(2, np.int64), np.empty(4, np.int64)
     t[0], t[1] = up, down
     count, with_bitmap = 0, 0
     is_kept = np.zeros(len(order), np.bool_)
     for place in range(len(order)):
         x = order[place]
         if place >= fixed:
-            best[0], best[1], best[2] = -1, 0, 1
+            best[0], best[1], best[2], best[3] = -1, 0, 1, -1
             smallest = (up * index.sizes[x] + down - 1) // down
             visits_left = max(count // _BITMAPS, _MIN_VISITS)
             if not _visit_chains(index, x, best, t, smallest, visits_left):
                 _compare_with_all(index, x, best, t, smallest, count, with_bitmap)
                 with_bitmap = count
-            survivor[x], common[x], union[x] = best
+            survivor[x], common[x], union[x] = best[0], best[1], best[2]
             if survivor[x] < 0:
                 survivor[x], common[x], union[x] = whole_of(index.relation, x, is_kept)
+            guarded[x] = best[3] if survivor[x] < 0 else -1
         if survivor[x] < 0:
             is_kept[x] = True
             _insert(index, x)
             index.kept[0, count] = x
             index.kept[1, count], index.kept[2, count] = index.sizes[x], index.unshared[x]
             count += 1
-    return survivor, common, union
+    return survivor, common, union, guarded

@@ -23,6 +23,7 @@ from siftune.curate.comparing.shingles import (
     Unit,
     shingle,
 )
+from siftune.curate.core.progress import log_metrics
 from siftune.curate.core.ranges import ColumnExpression, Count, PositiveShare, Seed, check_ranges
 from siftune.curate.dedup.candidate_filter import candidates
 from siftune.curate.dedup.cover_rule import (
@@ -60,10 +61,12 @@ class MinHashDedup:
     words, longer ones by 3-grams of words, so typing errors, swapped and missing words leave a
     short row similar; a guard keeps rows that differ in a number, a name, a negation or in a word
     of the prompt (`curate.dedup.row_guard`: then a pair is no near-duplicate, whatever its
-    similarity). Also, an answer that is a part of another one to the same prompt is a
-    near-duplicate (``match: part`` in the detail, `curate.dedup.whole_answers`). Without a score
-    the whole row survives: not one that is cut off, or that has words around its answer such as *I
-    hope this helps!*; then the longest. Names and negations are found in English texts.
+    similarity). The manifest has ``kept_by_guard``, the number of rows that are kept because of it
+    (rows with other numbers in the prompt are never compared, and not counted). Also, an answer
+    that is a part of another one to the same prompt is a near-duplicate (``match: part`` in the
+    detail, `curate.dedup.whole_answers`). Without a score the whole row survives: not one that is
+    cut off, or that has words around its answer such as *I hope this helps!*; then the longest.
+    Names and negations are found in English texts.
 
     With ``ngram`` (or ``unit: char``, ``index`` or ``candidates: minhash``, then 5) n-grams alone
     are compared: no guard, no parts, and the smaller digest survives.
@@ -192,6 +195,7 @@ class MinHashDedup:
         near, empty, cover = cover_copies(
             tables, self.of, exact_ratio(self.threshold), partial(self._ranking, table)
         )
+        log_metrics(kept_by_guard=int((cover.guarded >= 0).sum()))
         dropped = np.flatnonzero(cover.survivor >= 0)
         similarity = cover.similarity[dropped]
         decisions = duplicate_decisions(

@@ -165,14 +165,15 @@ def truncated(answer: pl.Expr) -> pl.Expr:
     is no list item, code, verse, source of a quotation, link or row of hashtags.
     """
     text = answer.str.strip_chars()
-    last = text.str.extract(r"([^\n]*)\z", 1)
-    verse = text.str.contains(r"[\p{L}\p{N},;][ \t]*\n+[^\n]*\z")
+    open_end = text.str.contains(r"[\p{L}\p{N}]\z") & text.str.contains(_SENTENCE_END)
+    open_end |= text.str.contains(r"[\p{L}\p{N}][,(\[–—-]\z")
+    few = pl.when(open_end).then(text)  # the rest is null: the patterns below are slow
+    last = few.str.extract(r"([^\n]*)\z", 1)
+    verse = few.str.contains(r"[\p{L}\p{N},;][ \t]*\n+[^\n]*\z")
     other = pl.any_horizontal(last.str.contains(sign) for sign in (_LIST_ITEM, _CODE_LINE, _TAIL))
     prose = ~other & ~verse & (last.str.count_matches(r"\S+") >= 6)
-    open_end = text.str.contains(r"[\p{L}\p{N}]\z") & text.str.contains(_SENTENCE_END)
-    hanging = text.str.contains(r"[\p{L}\p{N}][,(\[–—-]\z")
     fences = text.str.count_matches(_FENCE, literal=True)
-    return (fences % 2 == 1) | (prose & (open_end | hanging))
+    return (fences % 2 == 1) | (prose & open_end)
 
 
 def echo(answer: pl.Expr, prompt: pl.Expr) -> pl.Expr:

@@ -21,6 +21,7 @@ from siftune.curate.native.gemm import Columns, hits
 from siftune.curate.native.jit import compiled
 
 __all__ = [
+    "Allowed",
     "Dtype",
     "Pairs",
     "Products",
@@ -169,11 +170,18 @@ def some_pairs_above(
             yield i[above], j[above], cosine[above]
 
 
-def cover_vectors(units: Vectors, threshold: float, engine: Products, fixed: int = 0) -> Cover:
+def cover_vectors(
+    units: Vectors,
+    threshold: float,
+    engine: Products,
+    fixed: int = 0,
+    allowed: Allowed | None = None,
+) -> Cover:
     """The cover rule (`dedup.cover_rule`) on unit vectors given best first.
 
     Blocks of rows are compared with the kept rows before them and with themselves; the pairs are
-    never listed as a whole. The first ``fixed`` rows are always kept.
+    never listed as a whole. The first ``fixed`` rows are always kept. Pairs that are not
+    ``allowed`` are no near-duplicates.
     """
     converted = engine.convert(units)  # the kept rows are moved to its front
     kept, count = np.empty(len(units), np.int64), 0
@@ -190,22 +198,47 @@ def cover_vectors(units: Vectors, threshold: float, engine: Products, fixed: int
         kept[count : count + len(stay)] = stay + start
         count += len(stay)
 
-    return cover_near(units, threshold, near, _BLOCK, fixed)
+    return cover_near(units, threshold, near, _BLOCK, fixed, allowed)
 
 
 Near: TypeAlias = Callable[[int, int, Ints], Iterator[Pairs]]
 """Pairs (row of the block, better row) that may be near; those within the block last and by row."""
+Allowed: TypeAlias = Callable[[Ints, Ints], npt.NDArray[np.bool_]]
+"""Which pairs of rows, given by position, may be near-duplicates."""
 
 
-def cover_near(units: Vectors, threshold: float, near: Near, block: int, fixed: int = 0) -> Cover:
+def cover_near(
+    units: Vectors,
+    threshold: float,
+    near: Near,
+    block: int,
+    fixed: int = 0,
+    allowed: Allowed | None = None,
+) -> Cover:
     """The cover rule on the pairs that ``near`` proposes for each block of rows, best first."""
     squares = _squares(units)
-    survivor = np.full(len(units), -1, np.int64)
-    similarity = np.full(len(units), np.nan)
+    survivor, guarded = np.full((2, len(units)), -1, np.int64)
+    similarity, guarded_similarity = np.full((2, len(units)), np.nan)
     for start in range(0, len(units), block):
         for row, other in near(start, min(start + block, len(units)), survivor):
-            _update_survivors(units, squares, row, other, threshold, fixed, survivor, similarity)
-    return Cover(survivor, similarity)
+            refused = row[:0], row[:0]
+            if allowed is not None:
+                (row, other), refused = _split(units, squares, row, other, threshold, allowed)
+            given = (units, squares, threshold, fixed)
+            _update_survivors(*given, row, other, survivor, survivor, similarity)
+            _update_survivors(*given, *refused, survivor, guarded, guarded_similarity)
+    guarded[survivor >= 0] = -1
+    return Cover(survivor, similarity, guarded, guarded_similarity)
+
+
+def _split(
+    units: Vectors, squares: Doubles, row: Ints, other: Ints, threshold: float, allowed: Allowed
+) -> tuple[Pairs, Pairs]:
+    """The pairs at or above the threshold that are allowed, and those that are not."""
+    above = _cosines(units, squares, row, other) >= threshold
+    row, other = row[above], other[above]
+    passes = allowed(row, other)
+    return (row[passes], other[passes]), (row[~passes], other[~passes])
 
 
 def _tiles(engine: Products, block: Any, converted: Any, threshold: float) -> Iterator[Pairs]:
@@ -248,17 +281,21 @@ def _cosines(units: Vectors, squares: Doubles, left: Ints, right: Ints) -> Doubl
 def _update_survivors(
     units: Vectors,
     squares: Doubles,
-    left: Ints,
-    right: Ints,
     threshold: float,
     fixed: int,
+    left: Ints,
+    right: Ints,
+    dropped: Ints,
     survivor: Ints,
     similarity: Doubles,
 ) -> None:
-    """Update the most similar kept right row of each left row at or above the threshold."""
+    """Update the most similar kept right row of each left row at or above the threshold.
+
+    ``dropped`` is not -1 for the rows that are not kept.
+    """
     for at in range(len(left)):
         i, j = left[at], right[at]
-        if i < fixed or survivor[j] >= 0:
+        if i < fixed or dropped[j] >= 0:
             continue
         cosine = _dot(units[i], units[j]) / np.sqrt(squares[i] * squares[j])
         nearer = survivor[i] < 0 or cosine > similarity[i]

@@ -19,7 +19,9 @@ from siftune.curate.core.progress import log_metrics
 from siftune.curate.dedup.cover_rule import Cover
 from siftune.curate.native.jit import threads
 from siftune.curate.vectors.cosine_neighbors import (
+    Allowed,
     Ints,
+    Near,
     Pairs,
     Products,
     Vectors,
@@ -42,7 +44,12 @@ _POINTS = 64  # vectors a cluster is trained on
 
 
 def cover_clustered(
-    units: Vectors, threshold: float, engine: Products, recall: float = 0.99, fixed: int = 0
+    units: Vectors,
+    threshold: float,
+    engine: Products,
+    recall: float = 0.99,
+    fixed: int = 0,
+    allowed: Allowed | None = None,
 ) -> tuple[Cover, float]:
     """The cover rule among vectors in near clusters, best first; and the recall of pairs.
 
@@ -52,6 +59,7 @@ def cover_clustered(
     are too rare, or too many clusters would be probed, every row is compared with all before it.
     Each dropped row has its survivor as in `cover_vectors`; of the pairs that should not both
     survive, a share of about 1 - recall may be missed. The first ``fixed`` rows are always kept.
+    Pairs that are not ``allowed`` are no near-duplicates.
     The recall is also logged (`core.progress`), with the numbers of clusters, of probed clusters
     and of sampled pairs.
     """
@@ -70,10 +78,11 @@ def cover_clustered(
     facts = {"probes": probes, "pairs_sampled": sample.pairs, "pair_recall": round(share, 4)}
     log_metrics(clusters=clusters.count, **facts)
     if probes == clusters.count:
-        return cover_vectors(units, threshold, engine, fixed), share
+        return cover_vectors(units, threshold, engine, fixed, allowed), share
     if probes > nearest.shape[1]:
         nearest = clusters.nearest(units, probes)
-    return _cover(units, converted, nearest, threshold, engine, fixed), share
+    near = _near(converted, nearest, threshold, engine)
+    return cover_near(units, threshold, near, _BLOCK, fixed, allowed), share
 
 
 class _Sample:
@@ -198,9 +207,8 @@ def _faiss(rows: int) -> Any:
     return faiss
 
 
-def _cover(
-    units: Vectors, converted: Any, nearest: Ints, threshold: float, engine: Products, fixed: int
-) -> Cover:
+def _near(converted: Any, nearest: Ints, threshold: float, engine: Products) -> Near:
+    """The pairs in near clusters."""
     by_home = np.argsort(nearest[:, 0], kind="stable")
     edges = np.searchsorted(nearest[by_home, 0], np.arange(nearest.max() + 2))
 
@@ -238,7 +246,7 @@ def _cover(
         yield from close(slice(start, stop), since, start, survivor)
         yield from within(start, stop, survivor)
 
-    return cover_near(units, threshold, partial(after, 0), _BLOCK, fixed)
+    return partial(after, 0)
 
 
 def _groups(nearest: Ints) -> Iterator[tuple[int, Ints]]:
