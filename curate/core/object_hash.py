@@ -112,11 +112,13 @@ class _Walk:
     def _of_function(self, function: Any) -> Iterator[str | bytes]:
         """Code, defaults and what it uses by name; one of a library is its name, but for closures.
 
-        A function that a library made (``<locals>``) computes by what was given to make it.
+        A function that a library made (``<locals>``) computes by what was given to make it, and so
+        does one that a decorator of a library made of a user's (``wraps`` copies its name).
         """
         own = _is_users(function)
         yield f"{function.__module__}.{function.__qualname__}" if not own else function.__name__
-        if not own and "<locals>" not in function.__qualname__:
+        made = "<locals>" in function.__qualname__ or _is_users(inspect.unwrap(function))
+        if not own and not made:
             return
         yield from self._of_code(function.__code__)
         yield from self._each({"defaults": function.__defaults__, "kw": function.__kwdefaults__})
@@ -221,6 +223,8 @@ def _is_users(thing: Any) -> bool:
     module = thing.__name__ if isinstance(thing, ModuleType) else str(thing.__module__)
     if module.partition(".")[0] in ("siftune", *sys.builtin_module_names):
         return False
+    if isinstance(thing, type) and module == "__main__":  # what runs may itself be installed
+        return True
     path = _defined_in(thing)
     return path is None or not is_installed(path)
 

@@ -41,7 +41,7 @@ class RowFunction(FunctionComponent):
     takes it is not called, and the answer is null.
     """
 
-    declared: ClassVar[Sequence[str]] = ("needs", "adds", "wants", "describe", "flags")
+    declared: ClassVar[Sequence[str]] = ("needs", "adds", "wants", "whole", "describe", "flags")
 
     @classmethod
     def refuse_other_texts(cls, label: str) -> None:
@@ -136,6 +136,11 @@ class ScorerFunction(RowFunction):
     """A scorer from a function: one column of its name, a number unless it is annotated else."""
 
     needs: Any = ("messages",)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is given all rows at once: by default where it is given a frame."""
+        return self.data[0] not in TEXTS
 
     @property
     def adds(self) -> dict[str, Any]:

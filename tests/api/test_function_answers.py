@@ -52,6 +52,29 @@ def test_a_selector_that_answers_nothing_at_all_is_named(rows):
         assert len(rows.select(forgot)) == 0
 
 
+def rank(frame: pl.DataFrame) -> pl.Series:
+    return frame["response"].str.len_chars().rank()
+
+
+def test_a_function_of_a_frame_is_given_all_rows(rows, monkeypatch):
+    monkeypatch.setattr("siftune.curate.rows.table.BATCH", 2)
+    assert rows.score(rank).kept["rank"].to_list() == sf.scorer(rank)(rows.kept)["rank"].to_list()
+
+    class Heights:
+        """Rows that it is called with."""
+
+        def __init__(self, plus: int = 0) -> None:
+            self.plus = plus
+
+        def __call__(self, frame: pl.DataFrame):
+            return [frame.height + self.plus] * frame.height
+
+    assert rows.score(Heights, plus=1).kept["Heights"].to_list() == [6] * 5
+    Heights.whole = rank.whole = False
+    assert rows.score(Heights).kept["Heights"].to_list() == [2, 2, 2, 2, 1]
+    assert rows.score(rank).kept["rank"].to_list() == [1, 2, 1, 2, 1]
+
+
 def test_lists_of_numbers_are_annotated_or_added(rows):
     def vector(response: str) -> list[float]:
         return [len(response), 0.5]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,6 +104,29 @@ def test_a_name_of_the_module_that_is_used_within_an_inner_function_counts():
     finally:
         WORDS.pop()
     assert object_hash(rule) == first
+
+
+CELLS = {
+    "function": "@decorate\ndef found(r): return {n}",
+    "call": "class C:\n @decorate\n def __call__(self, r): return {n}\nfound = C()",
+    "helper": "@decorate\ndef help(r): return {n}\ndef found(r): return help(r)",
+    "global": "N = {n}\n@decorate\ndef found(r): return N",
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("decorator", ["no_grad", "inference_mode", "contextmanager", "lru_cache"])
+def test_what_a_decorator_of_a_library_wraps_counts(cell, decorator):
+    torch = pytest.importorskip("torch")
+    known = {"contextmanager": contextmanager, "lru_cache": lru_cache}
+    decorate = known[decorator] if decorator in known else getattr(torch, decorator)()
+
+    def text(n: int) -> str:
+        space = {"__name__": "__main__", "decorate": decorate}
+        exec(CELLS[cell].format(n=n), space)
+        return object_hash(space["found"])
+
+    assert text(1) == text(1) != text(2)
 
 
 def test_an_object_that_holds_itself_has_a_text():
