@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from time import perf_counter
@@ -11,7 +11,13 @@ from time import perf_counter
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_calls.asking import Asking, ItemAsking, Outcome, summed
 from siftune.curate.judge_calls.calls import Call, CallBook
-from siftune.curate.judge_calls.types import Backend, Item, Task, Verdict
+from siftune.curate.judge_calls.types import (
+    Backend,
+    Item,
+    Task,
+    Verdict,
+    WrongAnswerError,
+)
 
 __all__ = ["BatchAsker"]
 
@@ -75,7 +81,7 @@ class BatchAsker:
                 error = self.book.over_budget()
                 over = {key: replace(sofar.get(key, Outcome()), error=error) for key in left}
                 return outcomes | over
-            for call, outcome in zip(calls, self._asked(calls), strict=True):
+            for call, outcome in zip(calls, self._asked(calls, left), strict=True):
                 total = summed(sofar.get(call.key, Outcome()), outcome)
                 sofar[call.key] = total
                 asking, failure = left.pop(call.key), outcome.error
@@ -108,9 +114,13 @@ class BatchAsker:
                     break
         return calls
 
-    def _asked(self, calls: Sequence[Call]) -> list[Outcome]:
+    def _asked(self, calls: Sequence[Call], askings: Mapping[bytes, Asking]) -> list[Outcome]:
         started = perf_counter()
-        results = self.backend.answer([call.question for call in calls])
+        try:
+            results = self.backend.answer([call.question for call in calls])
+        except WrongAnswerError as error:
+            keys = (call.key for call in calls if call.question is error.question)
+            raise UsageError(f"{error}; it is about {askings[next(keys)].item.place}") from error
         if not isinstance(results, list | tuple) or len(results) != len(calls):
             many = len(results) if isinstance(results, list | tuple) else type(results).__name__
             raise UsageError(f"the judge gave {many} for {len(calls)} questions: expected a list")

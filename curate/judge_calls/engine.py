@@ -16,7 +16,14 @@ from siftune.curate.judge_calls.calls import CallBook
 from siftune.curate.judge_calls.pacing import Pacer
 from siftune.curate.judge_calls.server_calls import ServerAsker
 from siftune.curate.judge_calls.spending import BILLION, Prices, Totals
-from siftune.curate.judge_calls.types import AsyncBackend, Backend, Item, Task, Verdict
+from siftune.curate.judge_calls.types import (
+    AsyncBackend,
+    Backend,
+    Item,
+    Task,
+    Verdict,
+    identity_of,
+)
 
 __all__ = ["Judge"]
 
@@ -88,7 +95,8 @@ class Judge:
 
         ``totals`` counts over all calls of this method.
         """
-        cache = AnswerCache(self.cache, self.account, self.backend.identity, read_only=self.replay)
+        model = identity_of(self.backend)
+        cache = AnswerCache(self.cache, self.account, model, read_only=self.replay)
         try:
             cap = None if self.max_cost is None else int(self.max_cost * BILLION)
             extra = getattr(self.backend, "extra_tokens", 0)

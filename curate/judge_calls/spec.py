@@ -13,7 +13,7 @@ from siftune.curate.core.redact import hidden
 from siftune.curate.core.registry import build, names
 from siftune.curate.judge_calls.spending import Prices
 from siftune.curate.judge_calls.trained import trained_judge
-from siftune.curate.judge_calls.types import AsyncBackend, Backend
+from siftune.curate.judge_calls.types import AsyncBackend, Backend, identity_of
 from siftune.curate.models.model_files import read_object
 
 __all__ = [
@@ -244,7 +244,7 @@ def refuse_same(judges: Sequence[Backend | AsyncBackend]) -> None:
     Raises:
         UsageError: two have one identity.
     """
-    known = [judge.identity for judge in judges]
+    known = [identity_of(judge) for judge in judges]
     same = next((one for one in known if known.count(one) > 1), None)
     if same is not None:
         raise UsageError(
@@ -270,4 +270,5 @@ def _as_it_is(judge: Any, options: Mapping[str, Any]) -> Backend | AsyncBackend:
     if options:
         raise UsageError(f"judge: {', '.join(options)}: a judge that is made has its options")
     backend: Backend | AsyncBackend = judge
+    _ = identity_of(backend)
     return backend

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Final, Protocol, TypeAlias
 
 import polars as pl
@@ -27,9 +28,12 @@ __all__ = [
     "UnjudgeableError",
     "UnparsedError",
     "Verdict",
+    "WrongAnswerError",
+    "identity_of",
 ]
 
 _MOST: Final = 10**15  # a million dollars
+_BEGINNING: Final = 60  # characters of a row that messages quote
 
 Message: TypeAlias = tuple[str, str]
 """Role (system, user, assistant) and text of one chat turn."""
@@ -50,6 +54,17 @@ class Item:
     extra: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
     original: Item | None = None
+
+    @property
+    def place(self) -> str:
+        """The row in a message: by the id that it has of its own, and how it begins."""
+        turns = (
+            text[: 4 * _BEGINNING] for text in (*(text for _, text in self.prompt), *self.answers)
+        )
+        begins = " ".join(next((text for text in turns if text.strip()), "").split())[:_BEGINNING]
+        own = self.extra.get("id")
+        named = f"row {own!r}, which" if isinstance(own, str | int) else "the row that"
+        return f"{named} begins {begins!r}"
 
 
 @dataclass(frozen=True)
@@ -97,16 +112,35 @@ class Answer:
         """Refuse what a function or backend of the user's cannot have meant.
 
         Raises:
-            UsageError: the text is none, or tokens or cost are no whole number from 0 on.
+            UsageError: the text is none, probabilities are no numbers by label, or tokens or cost
+                are no whole number from 0 on.
         """
         if self.text is not None and not isinstance(self.text, str):
             raise UsageError(f"Answer text: expected a text, got {type(self.text).__name__}")
+        if self.label_mass is not None and not isinstance(self.label_mass, Real):
+            raise UsageError(f"Answer label_mass: expected a number, got {self.label_mass!r}")
+        self._check_probabilities()
         for name in ("input_tokens", "output_tokens", "cost"):
             value = getattr(self, name)
             if value is not None and not (type(value) is int and 0 <= value < _MOST):
                 unit = "billionths of a dollar, " if name == "cost" else ""
                 raise UsageError(
                     f"Answer {name}: expected {unit}a whole number from 0 to 10^15, got {value!r}"
+                )
+
+    def _check_probabilities(self) -> None:
+        given = self.probabilities
+        if given is None:
+            return
+        if not isinstance(given, Mapping):
+            raise UsageError(
+                f"Answer probabilities: expected a mapping of labels, got {type(given).__name__}"
+            )
+        for label, value in given.items():
+            if not isinstance(label, str) or not isinstance(value, Real):
+                raise UsageError(
+                    "Answer probabilities: expected a number for each label, got "
+                    f"{value!r} for {label!r}"
                 )
 
 
@@ -149,6 +183,8 @@ class BackendError(Exception):
         billed: Answer | None = None,
         maybe_billed: bool = False,
     ) -> None:
+        if not isinstance(reason, str):
+            raise UsageError(f"BackendError: expected the reason as a text, got {reason!r}")
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
@@ -156,6 +192,14 @@ class BackendError(Exception):
         self.retry_after = retry_after
         self.billed = billed
         self.maybe_billed = maybe_billed
+
+
+class WrongAnswerError(UsageError):
+    """A judge of the user's own failed, or gave no answer, when asked ``question``."""
+
+    def __init__(self, text: str, question: Question) -> None:
+        super().__init__(text)
+        self.question = question
 
 
 class UnparsedError(Exception):
@@ -241,3 +285,18 @@ class AsyncBackend(Protocol):
 
     async def close(self) -> None:
         """Close connections."""
+
+
+def identity_of(backend: Backend | AsyncBackend) -> str:
+    """What the cache calls the model that answers.
+
+    Raises:
+        UsageError: a backend of the user's own has no text for it.
+    """
+    identity: Any = backend.identity
+    if not isinstance(identity, str) or not identity:
+        raise UsageError(
+            f"{type(backend).__name__}.identity: expected a text that names the model and all that "
+            f"its answers depend on, got {identity!r}"
+        )
+    return identity

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any, Final
 
 from siftune.curate.core.custom_file import custom_file, custom_thing, register
@@ -14,12 +15,13 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import code_of
 from siftune.curate.core.user_file import failures
 from siftune.curate.files.atomic import digest_of
-from siftune.curate.judge_calls.types import Answer, BackendError, Question
+from siftune.curate.judge_calls.types import Answer, BackendError, Question, WrongAnswerError
 from siftune.curate.judging.pairs import TIE
 
 __all__ = ["Scripted"]
 
 _GIVEN: Final = ("questions", "question", "messages")
+_HUGE: Final = 1e300  # sums of such numbers are finite
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Scripted:
             UsageError: the function fails, or returns something else than answers.
         """
         if self._given != "questions":
-            return [self._read(self._call(self._one(one)), one) for one in questions]
+            return [self._read(self._call(self._one(one), one), one) for one in questions]
         found = self._call(list(questions))
         if isinstance(found, BackendError):
             return [found] * len(questions)
@@ -81,12 +83,19 @@ class Scripted:
             return question
         return [{"role": role, "content": text} for role, text in question.messages]
 
-    def _call(self, given: Any) -> Any:
-        with failures(self._name, custom_file(self._name)):
-            try:
-                return self._function(given)
-            except BackendError as error:
-                return error
+    def _call(self, given: Any, question: Question | None = None) -> Any:
+        try:
+            with failures(self._name, custom_file(self._name)):
+                try:
+                    return self._function(given)
+                except BackendError as error:
+                    return error
+        except UsageError as error:
+            told = str(error)
+            named = told if told.startswith(self._name) else f"{self._name}: {told}"
+            if question is None:
+                raise UsageError(named) from error
+            raise WrongAnswerError(named, question) from error
 
     def _read(self, found: Any, question: Question) -> Answer | BackendError:
         if isinstance(found, Answer | BackendError):
@@ -95,27 +104,27 @@ class Scripted:
             return Answer(found)
         if isinstance(found, Mapping):
             return Answer(probabilities=self._shares(found, question))
-        raise UsageError(
+        raise WrongAnswerError(
             f"{self._name}: expected a text, probabilities of labels, an Answer or a BackendError, "
-            f"got {type(found).__name__}"
+            f"got {type(found).__name__}",
+            question,
         )
 
-    def _shares(self, found: Mapping[str, float], question: Question) -> dict[str, float]:
+    def _shares(self, found: Mapping[str, Any], question: Question) -> dict[str, float]:
         """Probabilities in the order of the labels, divided by their sum."""
         labels = question.labels
-        tie = found.get(TIE, 0.0) if labels == ("A", "B") else 0.0
-        shares = {label: float(found.get(label, 0.0) + tie / 2) for label in labels}
-        total = math.fsum(shares.values())
-        usual = all(0 <= share < math.inf for share in (tie, *shares.values()))
         known = {*labels, TIE} if labels == ("A", "B") else {*labels}
-        if not found.keys() <= known or not usual or total <= 0:
+        usual = all(issubclass(type(one), Real) and 0 <= one < _HUGE for one in found.values())
+        if not found.keys() <= known or not usual or not any(found.values()):
             expected = ", ".join(labels) or "no label"
-            text = question.messages[-1][1]
-            data = " ".join((text.partition("]\n")[2] or text).split())
-            raise UsageError(
-                f"{self._name}: expected probabilities of {expected}, got {dict(found)} for the "
-                f"row that begins {data[:60]!r}; one has to be above 0, none below"
+            raise WrongAnswerError(
+                f"{self._name}: expected probabilities of {expected}, got {dict(found)}; one has "
+                "to be above 0, none below",
+                question,
             )
+        tie = float(found.get(TIE, 0.0)) if labels == ("A", "B") else 0.0
+        shares = {label: float(found.get(label, 0.0)) + tie / 2 for label in labels}
+        total = math.fsum(shares.values())
         return {label: share / total for label, share in shares.items()}
 
     @cached_property

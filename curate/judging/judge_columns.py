@@ -31,6 +31,7 @@ from siftune.curate.judge_calls.spec import (
 )
 from siftune.curate.judge_calls.spending import Prices
 from siftune.curate.judge_calls.types import AsyncBackend, Backend, Task, Verdict
+from siftune.curate.judging.own_task import OwnTask
 from siftune.curate.judging.panel import Panel
 from siftune.curate.judging.row_items import items_of
 from siftune.curate.judging.score_calibration import ScoreCalibration
@@ -88,8 +89,7 @@ def judge_task(name: str, options: Mapping[str, Any]) -> Task:
     if not isinstance(thing, type) or lacking:
         what = f"lacks {lacking[0]}" if lacking else "is no class"
         raise UsageError(f"task {name} {what}: expected adds, answers, questions, parse, verdict")
-    own: Task = checked(thing, options, name)
-    return own
+    return OwnTask(checked(thing, options, name), name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -360,7 +360,7 @@ def test_one_function_compares_with_and_without_ties() -> None:
         asked = [task.questions(pair)[0] for pair in pairs]
         found = [one.probabilities["A"] for one in judge.answer(asked)]
         assert found == ([1, 0, 0] if "C" in asked[0].labels else [1, 0.5, 0])
-    with pytest.raises(UsageError, match=r"got .* for the row that begins 'hi.*above 0"):
+    with pytest.raises(UsageError, match=r"got {'A': 0.0, 'B': 0.0}; .*above 0"):
         Scripted(lambda question: {"A": 0.0, "B": 0.0}).answer(asked[:1])
 
 
