@@ -93,6 +93,11 @@ def _calibration(column: str, given: Joined, method: calibration.Method) -> dict
             f"to {known.max():g}"
         )
     fitted = calibration.calibrate(scores, gold, given.prompts, method=method)
+    if fitted.calibrator.chance is not None:
+        raise NotEstimableError(
+            f"the scores {column!r} do no better than chance on the gold rows "
+            f"({fitted.calibrator.chance}), so no calibration is written"
+        )
     figures = {"brier_calibrated": calibration.brier(fitted.cross_fitted, gold, given.prompts)}
     if np.nanmin(scores) >= 0 and np.nanmax(scores) <= 1:
         figures = {"brier": calibration.brier(scores, gold, given.prompts), **figures}

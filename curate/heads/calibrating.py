@@ -65,14 +65,13 @@ def calibrated(
             raise DataError(f"the head cannot be calibrated: {error}") from None
         identity = otherwise or plain(kind)
         return Calibration(identity, identity(raw)), str(error)
-    slope = found.calibrator.slope
-    if method != "isotonic" and slope <= 0:
+    if found.calibrator.chance is not None:
         identity = otherwise or plain(kind)
-        why = f"it does no better than chance on held-out rows (slope {slope:.2f}, which reverses)"
+        why = f"it does no better than chance on held-out rows ({found.calibrator.chance})"
         return Calibration(identity, identity(raw)), why
     if kind != "pairs":
         return found, None
-    symmetric = Calibrator("platt", slope=slope)  # an offset is rounding
+    symmetric = Calibrator("platt", slope=found.calibrator.slope)  # an offset is rounding
     return Calibration(symmetric, found.cross_fitted[: raw.size]), None
 
 

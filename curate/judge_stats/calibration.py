@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -17,6 +18,7 @@ from siftune.curate.judge_stats.intervals import (
     critical_value,
     prompt_index,
     share,
+    unseen,
 )
 from siftune.curate.judge_stats.logistic import fit_logistic
 
@@ -67,6 +69,14 @@ class Calibrator:
             return np.clip(self.slope * given + self.offset, 0.0, 1.0)
         found = np.interp(given, self.scores, self.probabilities)
         return np.where(np.isnan(given), np.nan, found)
+
+    @property
+    def chance(self) -> str | None:
+        """How the curve shows scores no better than chance, by which it should not be used."""
+        if self.method == "isotonic":
+            flat = self.probabilities[0] == self.probabilities[-1]
+            return "one probability for all scores" if flat else None
+        return f"slope {self.slope:.2f}, which reverses" if self.slope <= 0 else None
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Calibrator:
@@ -204,7 +214,8 @@ def rms_calibration_error(
     interval of it covers 0 then. So the distances are squared and estimated without bias, from
     pairs of rows of different prompts (Kumar, Liang and Ma 2019, arXiv:1909.10155); the ends of
     the interval are the errors that this estimate would be 1.96 standard errors from, with the
-    standard error that it has there.
+    standard error that it has there. Where all distances are short, as of a judge that is always
+    right, they are at least the errors with as many long ones, in one bin, as could be `unseen`.
     """
     given, truth = np.asarray(probabilities, float), np.asarray(gold, float)
     known = np.isfinite(given) & np.isfinite(truth)
@@ -228,7 +239,11 @@ def rms_calibration_error(
     unit = z**2 * np.sqrt(variance / len(rows))
     half = np.sqrt(max(0.0, 4 * unit * (unit + squared) + 2 * z**2 * variance))
     ends = np.sqrt(np.maximum([squared, squared + 2 * unit - half, squared + 2 * unit + half], 0))
-    return Estimate(float(ends[0]), float(ends[1]), float(ends[2]), x.size, count)
+    value, low, high = map(float, ends)
+    others = unseen(count) * (1 - float(np.abs(off).max()))
+    low = min(low, max(0.0, value - others))
+    high = max(high, min(1.0, math.hypot(value, math.sqrt(len(bins.T)) * others)))
+    return Estimate(value, low, high, x.size, count)
 
 
 def _own(weight: Floats, sums: Floats) -> Floats:

@@ -24,6 +24,7 @@ __all__ = [
     "mean",
     "prompt_index",
     "share",
+    "unseen",
     "wilson",
 ]
 
@@ -90,6 +91,15 @@ def cluster_sums(values: npt.ArrayLike, index: Any, prompts: int) -> Floats:
     return np.bincount(index, np.asarray(values, float), prompts).astype(float)
 
 
+def unseen(prompts: int) -> float:
+    """Largest share of draws of another kind, of which none would be among ``prompts`` draws.
+
+    It is the end of `wilson` where none was seen.
+    """
+    squared = critical_value(prompts - 1) ** 2
+    return float(squared / (prompts + squared))
+
+
 def wilson(value: float, variance: float, prompts: int) -> tuple[float, float]:
     """Wilson's interval of a share in [0, 1] whose estimate has the sampling ``variance``.
 
@@ -103,8 +113,8 @@ def wilson(value: float, variance: float, prompts: int) -> tuple[float, float]:
     """
     quantile = critical_value(prompts - 1)
     if variance < _NONE:
-        unseen = quantile**2 / (prompts + quantile**2)
-        return value * (1 - unseen), value + (1 - value) * unseen
+        others = unseen(prompts)
+        return value * (1 - others), value + (1 - value) * others
     spread = value * (1 - value)
     squared = quantile**2 * variance / spread
     middle = (value + squared / 2) / (1 + squared)
@@ -119,7 +129,9 @@ def share(
 ) -> Estimate:
     """Mean of values between ``bounds``, such as wins (1, ties 0.5, losses 0), with `wilson`.
 
-    The variance is the one that is robust to clusters: of the prompts' sums about the mean.
+    The variance is the one that is robust to clusters: of the prompts' sums about the mean. Where
+    values are alike, it says nothing of others: the ends are at least those with as many values
+    beyond the smallest and the largest one as could be there, but for chance (`unseen`).
 
     >>> print(share([1, 0, 1, 1, 0.5, 0, 1, 1, 1, 1]))
     0.750 (0.405 … 0.930)
@@ -134,18 +146,27 @@ def share(
     off = cluster_sums(scaled - mean, index, count)
     variance = count / (count - 1) * float(off @ off) / rows**2
     low, high = wilson(mean, variance, count)
+    others = unseen(count)
+    low = min(low, mean - others * float(scaled.min()))
+    high = max(high, mean + others * (1 - float(scaled.max())))
     return Estimate(base + width * mean, base + width * low, base + width * high, rows, count)
 
 
 def mean(
     values: npt.ArrayLike, prompts: Sequence[Any] | npt.NDArray[Any] | None = None
 ) -> Estimate:
-    """Mean of any numbers, such as lengths, with Student's interval, robust to clusters."""
+    """Mean of any numbers, such as lengths, with Student's interval, robust to clusters.
+
+    Raises:
+        NotEstimableError: no prompt differs, and nothing bounds what was not seen.
+    """
     given = np.asarray(values, float)
     index, count = prompt_index(prompts, given.size)
     quantile, value = critical_value(count - 1), float(given.mean())
     off = cluster_sums(given - value, index, count)
     half = quantile * float(np.sqrt(count / (count - 1) * (off @ off))) / given.size
+    if half < _CONSTANT * max(1.0, abs(value)):
+        raise NotEstimableError(f"it is {value:.3g} for every prompt: the rows do not vary")
     return Estimate(value, value - half, value + half, given.size, count)
 
 
@@ -180,10 +201,8 @@ def bootstrap(
     if np.ptp(known) < _CONSTANT:
         if value < 1 - _CONSTANT:
             raise NotEstimableError(f"it is {value:.3g} in every resample: the rows do not vary")
-        unseen = wilson(0.0, 0.0, count)[1]
-        return Estimate(
-            value, max(-1.0, value - unseen / disagreement_by_chance), value, rows, count
-        )
+        low = max(-1.0, value - unseen(count) / disagreement_by_chance)
+        return Estimate(value, low, value, rows, count)
     low, high = _bca(known, value, count, _acceleration(statistic, index, count))
     return Estimate(value, low, high, rows, count)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -39,9 +40,16 @@ class PairBiases:
         return asdict(self)
 
     def as_round(self, lengths: npt.ArrayLike | None = None, agreement: Any = None) -> Round:
-        """The figures that `measure_drift` compares, with the answers' lengths of the round."""
+        """The figures that `measure_drift` compares, with the answers' lengths of the round.
+
+        Lengths that are all the same have no interval, and are not compared.
+        """
+        length = None
+        if lengths is not None:
+            with suppress(NotEstimableError):
+                length = mean(lengths)
         return Round(
-            None if lengths is None else mean(lengths),
+            length,
             self.figures.get("position_bias"),
             self.figures.get("self_preference"),
             agreement,

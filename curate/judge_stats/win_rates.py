@@ -20,6 +20,7 @@ from siftune.curate.judge_stats.intervals import (
     critical_value,
     prompt_index,
     share,
+    unseen,
 )
 
 __all__ = ["gold_allocation", "prediction_powered", "rogan_gladen", "win_rate"]
@@ -52,7 +53,8 @@ def rogan_gladen(judge: npt.ArrayLike, gold: npt.ArrayLike, prompts: Prompts = N
     0.429 (0.290 … 0.552)
 
     Raises:
-        NotEstimableError: too few gold rows, or the judge is not known to be better than chance.
+        NotEstimableError: too few gold rows, the judge is not known to be better than chance, or no
+            rate from 0 to 1 explains its verdicts.
     """
     wins, truth = np.asarray(judge, float), np.asarray(gold, float)
     index, _ = prompt_index(prompts, wins.size)
@@ -112,8 +114,17 @@ def _lang_reiczigel(
     shift = 2 * z**2 * (rate * of_q1 - (1 - rate) * of_q0)
     variance = p * (1 - p) / (n + z**2) + (1 - rate) ** 2 * of_q0 + rate**2 * of_q1
     half = z * np.sqrt(variance) / gain
-    low, high = np.clip([rate + shift - half, rate + shift + half], 0.0, 1.0)
-    return float(low), float(high)
+    return _within(float(rate + shift - half), float(rate + shift + half), (0.0, 1.0))
+
+
+def _within(low: float, high: float, bounds: tuple[float, float]) -> tuple[float, float]:
+    """The part of an interval that is between ``bounds``; refused where there is none."""
+    if low >= bounds[1] or high <= bounds[0]:
+        raise NotEstimableError(
+            f"the interval {low:.3f} … {high:.3f} is beyond {bounds[0]:g} … {bounds[1]:g}: the "
+            "judge errs otherwise on the gold rows, so they are no random part of all"
+        )
+    return max(low, bounds[0]), min(high, bounds[1])
 
 
 def prediction_powered(
@@ -129,10 +140,12 @@ def prediction_powered(
     the judge errs, if the gold rows are a random part of all. ``power`` is λ; the default is
     tuned for the least variance (PPI++, arXiv:2311.01453) and then clipped to 0 … 1: with a judge
     that knows nothing the estimate is the mean of the gold rows alone. Of the usual estimate λ is
-    1. ``bounds`` are those of a label.
+    1. ``bounds`` are those of a label. Where gold and judge differ by the same everywhere, the ends
+    are at least those with as many other rows as could be `unseen`.
 
     Raises:
-        NotEstimableError: fewer than four gold rows that the judge has rated, or no other rows.
+        NotEstimableError: fewer than four gold rows that the judge has rated, no other rows, or an
+            interval beyond the bounds.
     """
     verdicts, truth = np.asarray(judge, float), np.asarray(gold, float)
     index, count = prompt_index(prompts, verdicts.size)
@@ -154,11 +167,15 @@ def prediction_powered(
     golden = np.unique(index[labelled]).size
     by_prompt = cluster_sums(influence, index, count)
     error = np.sqrt(golden / (golden - 1) * float(by_prompt @ by_prompt)) if golden > 1 else 0.0
-    half = critical_value(golden - 1) * error
-    low, high = np.clip([value - half, value + half], *bounds)
+    half, other = critical_value(golden - 1) * error, unseen(golden)
+    given = np.concatenate([f, rest])
+    below = float(off.min()) - (bounds[0] - power * float(given.max()))
+    above = bounds[1] - power * float(given.min()) - float(off.max())
+    low, high = value - max(half, other * below), value + max(half, other * above)
+    low, high = _within(low, high, bounds)
     kept = labelled | others
     value = float(np.clip(value, *bounds))
-    return Estimate(value, float(low), float(high), int(kept.sum()), np.unique(index[kept]).size)
+    return Estimate(value, low, high, int(kept.sum()), np.unique(index[kept]).size)
 
 
 def _tuned(y: Floats, f: Floats, rest: Floats) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -82,6 +83,30 @@ def test_a_calibration_is_fitted_and_adds_a_column_beside_the_raw_one(
         JudgeRating(**options, calibration="of_pairs.json")
     done = CliRunner().invoke(curate, [*AGREE, "--calibrate", "platt"])
     assert "--out and one of --calibrate" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("method", "why"),
+    [
+        ("platt", r"slope -\d+\.\d\d, which reverses"),
+        ("temperature", r"slope -\d+\.\d\d, which reverses"),
+        ("isotonic", "one probability for all scores"),
+    ],
+)
+def test_a_judge_worse_than_chance_gets_no_calibration(
+    method: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its curve falls, and would make a judge out of its errors; as `fit-quality` refuses it."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"id": str(at), "p": (at % 7 + 1) / 8, "label": int(at % 7 < 3)} for at in range(70)]
+    rows[:2] = [{**one, "label": 1 - one["label"]} for one in rows[:2]]  # else the fit diverges
+    Path("rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    words = ("agree", "rows.jsonl", "rows.jsonl", "--judge", "p", "--label", "label")
+    done = CliRunner().invoke(curate, [*words, "--calibrate", method, "--out", "fitted"])
+    assert isinstance(done.exception, UsageError)
+    found = rf"'p' do no better than chance on the gold rows \({why}\), so no calibration"
+    assert re.search(found, str(done.exception))
+    assert not Path("fitted").exists()
 
 
 def test_a_temperature_softens_a_judge_that_is_too_sure() -> None:

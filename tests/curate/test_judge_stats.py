@@ -23,9 +23,15 @@ from siftune.curate.judge_stats.biases import (
     position_bias,
     self_preference,
 )
-from siftune.curate.judge_stats.calibration import calibrate, rms_calibration_error
+from siftune.curate.judge_stats.calibration import brier, calibrate, rms_calibration_error
 from siftune.curate.judge_stats.drift import Limits, Round, measure_drift
-from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError, bootstrap, share
+from siftune.curate.judge_stats.intervals import (
+    Estimate,
+    NotEstimableError,
+    bootstrap,
+    mean,
+    share,
+)
 from siftune.curate.judge_stats.logistic import (
     fit_logistic,
     length_controlled_win_rate,
@@ -111,6 +117,56 @@ def test_no_event_at_all_has_an_upper_end() -> None:
     assert share(np.zeros(100)).low == 0
     assert share(np.full(100, 0.1)).high == pytest.approx(0.134, abs=0.001)  # nor of any other
     assert share(np.zeros(100)).high == pytest.approx(0.037, abs=0.002)  # near the rule of three
+
+
+def test_values_that_are_nearly_alike_have_an_interval_as_wide_as_equal_ones() -> None:
+    rng = np.random.default_rng(0)
+    for value in (1e-6, 0.5):
+        alike, nearly = share(np.full(50, value)), share(value + 1e-7 * rng.random(50))
+        assert (nearly.low, nearly.high) == pytest.approx((alike.low, alike.high), abs=1e-6)
+        assert nearly.high > value + 0.03
+    spread = rng.random(50)  # here it is the usual one
+    half = share(np.append(spread, [0.0, 1.0])).high - share(spread).high
+    assert abs(half) < 0.02
+
+
+def test_a_judge_that_is_always_right_has_errors_that_were_not_seen() -> None:
+    """1 - (q² / (n + q²)) is the least share of right ones: 0.907 for 40 of 40."""
+    squared = stats.t.ppf(0.975, 39) ** 2
+    gold = np.where(np.arange(100) < 40, 1.0, NONE)
+    found = prediction_powered(np.arange(100) % 2, gold)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(1 - squared / (40 + squared))
+    assert found.low == pytest.approx(win_rate(gold).low) == pytest.approx(0.907, abs=5e-4)
+    truth = np.tile([0.0, 1.0], 50)  # a judge with its gold labels: y - f is 0, could be -1 … 1
+    same = prediction_powered(truth, np.where(np.arange(100) < 40, truth, NONE), power=1)
+    assert same.value - same.low == same.high - same.value == pytest.approx(1 - found.low, abs=0.05)
+    sure = np.where(truth == 1, 0.985, 0.015)
+    assert brier(sure, truth).high > 0.03
+    error = rms_calibration_error(sure, truth)
+    assert (error.value, error.low) == (pytest.approx(0.015), 0.0)
+    assert 0.03 < error.high < 0.3
+    none = rms_calibration_error(np.tile([0.0, 1.0], 500), np.tile([0.0, 1.0], 500))
+    assert none.high < error.high / 2
+
+
+def test_what_is_the_same_for_every_prompt_has_no_interval() -> None:
+    with pytest.raises(NotEstimableError, match="10 for every prompt"):
+        mean(np.full(8, 10.0))
+    with pytest.raises(NotEstimableError, match="2 for every prompt"):
+        mean([1, 3, 1, 3], ["a", "a", "b", "b"])
+    rounds = [PairBiases({}, {}).as_round(np.full(8, words)) for words in (10, 16)]
+    assert not measure_drift(rounds).stop
+
+
+def test_a_rate_beyond_all_rates_has_no_interval() -> None:
+    """A judge that finds half of the gold wins cannot call nine of ten other rows a win."""
+    judge = np.repeat([1.0, 0, 0, 1, 0], [900, 100, 100, 50, 50])
+    gold = np.repeat([NONE, 0, 1], [1000, 100, 100])
+    with pytest.raises(NotEstimableError, match="no random part of all"):
+        rogan_gladen(judge, gold)
+    with pytest.raises(NotEstimableError, match=r"is beyond 0 … 1"):
+        prediction_powered(judge, np.where(gold == 0, NONE, gold), power=2)
 
 
 def test_rows_of_one_prompt_count_as_one_draw() -> None:

@@ -346,6 +346,8 @@ def test_a_judge_worse_than_chance_is_not_reversed() -> None:
     of_rows = judge_of_rows("binary", raw, labels, range(60), "platt", 0, 1)
     assert of_rows.figures["accuracy"]["value"] == 0
     assert np.all(np.diff(of_rows.scale(np.sort(raw))) > 0)
+    flat = judge_of_rows("binary", raw, labels, range(60), "isotonic", 0, 1)
+    assert "one probability for all scores" in (flat.why_not or "")
     rated = judge_of_rows("rating", (raw + 2) / 4, labels, range(60), "linear", 1, 5)
     assert rated.scale(0.25) == 2.0
 
