@@ -26,38 +26,52 @@ _READ: Final = 2000  # characters of a text
 _MERGED: Final = {"nb": "no", "nn": "no", "wuu": "zh", "yue": "zh", "ary": "ar", "arz": "ar"}
 _NO_PROSE: Final = (
     r"(?s:```.*?(?:```|\z))|`[^`\n]*`|(?i)(?:https?://|www\.)\S+|\S+@\S+|<[^<>\n]{1,200}>"
+    r"|(?m:^.*[(){}=<>\[\]].*[;{}][ \t]*$)"  # a line of code
 )
+_NO_LANGUAGE: Final = "zxx"  # of ISO 639-2, the answer of py3langid to what is no prose
+_SHARED_SCRIPTS: Final = r"\p{Latin}\p{Cyrillic}\p{Common}\p{Inherited}"
+_WEIGHTS: Final = (
+    (rf"[\p{{L}}&&[{_SHARED_SCRIPTS}]]", 1),
+    (r"[\p{L}&&\p{Greek}]", 2),
+    (rf"[[\p{{L}}\p{{M}}]--[{_SHARED_SCRIPTS}\p{{Greek}}]]", 5),
+)
+"""What a letter counts for: 2 letters of Chinese or Thai show the language as well as 10 Latin."""
 
 
 @dataclass(frozen=True)
 class Language:
     """``language_code`` and ``language_probability`` of the most probable language.
 
-    Fenced code, URLs, e-mail addresses and tags are left out first, and 2,000 characters are read.
-    A text with fewer than ``min_letters`` letters then has null: a name, a number or code is in no
-    language. ``py3langid`` (Lui and Baldwin 2012, ACL
-    P12-3005: naive Bayes on byte n-grams, 140 languages, 5 MB) scores about 10,000 texts a CPU
-    second; its probabilities are a softmax over scores divided by the square root of the length,
-    for ranking and thresholds rather than for betting. ``lingua`` (75 languages, 100 MB) is better
-    on texts of a few words. Both run here, and a row's value does not depend on its neighbours.
+    Fenced code, lines of code, URLs, e-mail addresses and tags are left out first, and 2,000
+    characters are read. A text with fewer than ``min_letters`` letters then has null: a name, a
+    number or code is in no language. Latin and Cyrillic letters, whose scripts many languages
+    share, count for one, Greek letters for two, and letters and vowel signs of other scripts for
+    five. ``py3langid`` (Lui and Baldwin 2012, ACL P12-3005: naive Bayes on byte n-grams, 140
+    languages, 5 MB) scores about 10,000 texts a CPU second; its probabilities are a softmax over
+    scores divided by the square root of the length, for ranking and thresholds rather than for
+    betting. ``lingua`` (75 languages, 100 MB) is better on texts of a few words. Both run here, and
+    a row's value does not depend on its neighbours.
 
     Bokmål and Nynorsk are ``no``, Chinese and Arabic of any region ``zh`` and ``ar``. Languages
     that differ little (Croatian and Bosnian, Indonesian and Malay) are often taken for each other:
     name those that may occur.
 
-    Not for texts of fewer than some twenty letters, nor of several languages.
+    Of short lines in Latin script one in ten or twenty is taken for a related language; a larger
+    ``min_letters`` (20, or 40) leaves them out. Not for single words, nor for texts of several
+    languages.
 
     Options:
         of: Text whose language is scored: the prompt, the response, or both.
         detector: py3langid (pip install 'siftune[langid]') or lingua ('siftune[lingua]').
         languages: Codes of the languages to choose from, with commas between; none given, all.
-        min_letters: Fewest letters of a text with a language.
+        min_letters: Fewest letters of a text with a language; Greek ones count twice, those of
+            scripts other than Latin and Cyrillic five times.
     """
 
     of: Part = "response"
     detector: Detector = "py3langid"
     languages: tuple[str, ...] | None = None
-    min_letters: Count = 20
+    min_letters: Count = 10
 
     needs: ClassVar = ("messages",)
     adds: ClassVar = {"language_code": pl.String, "language_probability": pl.Float32}
@@ -69,9 +83,12 @@ class Language:
         """Score one text a row."""
         text = pl.col("text").str.replace_all(_NO_PROSE, " ").str.head(_READ)
         cleaned = part_of(batch["messages"], self.of).alias("text").to_frame().select(text)
-        letters = pl.col("text").str.count_matches(r"\p{L}")
+        letters = pl.sum_horizontal(
+            weight * pl.col("text").str.count_matches(letter) for letter, weight in _WEIGHTS
+        )
         texts = cleaned.select(pl.when(letters >= self.min_letters).then("text"))["text"]
-        ranks = [None if each is None else self._rank(each)[0] for each in texts.to_list()]
+        first = [None if each is None else self._rank(each)[0] for each in texts.to_list()]
+        ranks = [None if one is None or one[0] == _NO_LANGUAGE else one for one in first]
         found = {
             "language_code": [None if rank is None else rank[0] for rank in ranks],
             "language_probability": [None if rank is None else rank[1] for rank in ranks],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from siftune.curate.core.ranges import Count, PositiveShare, Share, check_ranges
@@ -16,7 +17,11 @@ from siftune.curate.text.word_pattern import WORD
 
 __all__ = ["RepeatedTriggers"]
 
+_Counts = npt.NDArray[np.integer]
+_Floats = npt.NDArray[np.float64]
+
 _EDGE: Final = 100  # words at either end of a prompt that are read
+_DRAW: Final = 10  # prompts among which words are compared
 _REST: Final = 0.5  # of the words of the prompts, those that not all of them share
 _TOLERANCE: Final = 0.01  # false triggers expected in a source without one, at most
 
@@ -34,8 +39,10 @@ class RepeatedTriggers:
       its share among the rows of the source without the run, times the number of runs tried in the
       source, is at most .01;
     * the prompts are otherwise unlike: the words that not all of them share are at least half of
-      their words, and a share of ``unlike`` or more of these are distinct. Near-duplicates and
-      templates with a slot are not triggers.
+      their words, and of these in a draw of 10 of the prompts a share of ``unlike`` or more is
+      expected to be distinct (rarefaction, Hurlbert 1971, computed and not drawn: the share of
+      distinct words falls with the number of prompts, however unlike they are). Near-duplicates
+      and templates with a slot are not triggers.
 
     Columns: ``repeated_triggers``, the run, of several the one with most rows, then the longest;
     ``repeated_triggers_rows``, the rows of the source that have it; ``repeated_triggers_share``,
@@ -146,12 +153,35 @@ class RepeatedTriggers:
         )
         words = pairs.with_columns(pl.col("words").list.unique()).explode("words")
         counts = words.group_by("group", "run", "words").agg(pl.len(), pl.col("rows").first())
-        own = pl.col("len").filter(pl.col("len") < pl.col("rows"))
-        shares = counts.group_by("group", "run").agg(
-            distinct=own.len() / own.sum(), rest=own.sum() / pl.col("len").sum()
+        having, whole = counts["len"].to_numpy(), counts["rows"].to_numpy()
+        seen = pl.Series("seen", _chance_to_draw(having, whole, np.minimum(_DRAW, whole)))
+        drawn = pl.col("len") * (pl.min_horizontal("rows", _DRAW) / pl.col("rows"))
+        own = pl.col("len") < pl.col("rows")
+        shares = (
+            counts.with_columns(seen, drawn=drawn)
+            .group_by("group", "run")
+            .agg(
+                distinct=pl.col("seen").filter(own).sum() / pl.col("drawn").filter(own).sum(),
+                rest=pl.col("len").filter(own).sum() / pl.col("len").sum(),
+            )
         )
         apart = (pl.col("distinct") >= self.unlike) & (pl.col("rest") >= _REST)
         return shares.filter(apart).select("group", "run")
+
+
+def _chance_to_draw(having: _Counts, whole: _Counts, draw: _Counts) -> _Floats:
+    """Probability that a draw without replacement has one of the rows with a word: 1 - none.
+
+    >>> _chance_to_draw(np.array([2]), np.array([4]), np.array([2])).round(4).tolist()  # 1 - 1/6
+    [0.8333]
+    """
+    without = (whole - having).astype(np.int64)
+    none = np.ones(len(having))
+    for at in range(int(draw.max(initial=0))):
+        left = np.maximum(without - at, 0) / np.maximum(whole.astype(np.int64) - at, 1)
+        none *= np.where(at < draw, left, 1.0)
+    result: _Floats = 1 - none
+    return result
 
 
 def _rows(table: pl.DataFrame, group: pl.Series) -> pl.DataFrame:

@@ -45,13 +45,15 @@ _BLOCK_HEAD: Final = (
     r"[^\n{};]*:\z"
 )
 _HEAD_WITHOUT_COLON: Final = (
-    r"(?:^|\n)[ \t]*(?:(?:async )?def \w*(?: ?\([^\n]*)?|(?:for|elif|while|if|with) [^\n:({;]*"
-    r"|class \w*|(?:const|let|var) \w+|else|try)\z"
+    r"(?:^|\n)[ \t]*(?:"
+    r"(?:async )?def \w*(?: ?\((?:[^\n()]|\([^\n()]*\))*(?:\)[^\n:={]*)?)?"
+    r"|(?:for|elif|while|if|with) [^\n:({;]*|class \w*|(?:const|let|var) \w+|else|try)\z"
 )
 _TAG_AT_END: Final = r"<[/!]?[a-zA-Z][^<>\n]*\z"
 _LINE_OF_INDENT: Final = r"\n[ \t]+\z"
 _PROSE: Final = r"(?:^|\n)(?:[^\s;{}()=<>\[\]]+ +){4,}[^\s;{}()=<>\[\]]+[.!?]\z"
-_STATEMENT: Final = r"(?m)[;{}][ \t]*$"
+_STATEMENT: Final = r"(?m);[ \t]*$"
+_NO_STATEMENT: Final = r"(?m)(?:^[ \t]*[)\]}]+|[{}(\[,]|^[ \t]*(?:#|@).*)[ \t]*$"
 _TAGS: Final = (
     *(
         "html",
@@ -100,7 +102,7 @@ def truncated_code(answers: pl.Series) -> pl.Series:
 def _signs() -> list[pl.Expr]:
     text, bare = pl.col("text"), pl.col("bare")
     statements = bare.str.count_matches(_STATEMENT)
-    lines = bare.str.count_matches(r"(?m)^.*\S.*$")
+    lines = bare.str.count_matches(r"(?m)^.*\S.*$") - bare.str.count_matches(_NO_STATEMENT)
     open_pairs = [
         bare.str.count_matches(first, literal=True) > bare.str.count_matches(last, literal=True)
         for first, last in _PAIRS

@@ -50,7 +50,36 @@ def test_what_is_short_or_code_has_no_language() -> None:
     scores = Language()(chats("Paris", "3.14159 26535", code, "https://example.org/some/page"))
     assert scores["language_code"].to_list() == [None] * 4
     assert scores["language_probability"].to_list() == [None] * 4
-    assert Language(min_letters=3)(chats("Guten Morgen"))["language_code"].item() == "de"
+    assert Language(min_letters=3)(chats("Danke sehr"))["language_code"].item() == "de"
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("雨が降りそうだ。", "ja"),
+        ("明天见面吧", "zh"),
+        ("오늘은 쉬고 싶다", "ko"),
+        ("ฝนตกหนักมาก", "th"),
+        ("वह घर पर है", "hi"),
+        ("הלכתי הביתה", "he"),
+        ("أين الكتاب؟", "ar"),
+        ("Πού είναι;", "el"),
+        ("Wir gehen heim.", "de"),
+    ],
+)
+def test_a_short_line_has_a_language_where_its_script_shows_it(line: str, code: str) -> None:
+    assert Language()(chats(line))["language_code"].item() == code
+
+
+@pytest.mark.parametrize("text", ["谢", "αβ", "Ok, danke", "while (left < right) { swap(a, b); }"])
+def test_a_sign_a_word_or_two_and_code_have_none(text: str) -> None:
+    assert Language()(chats(text))["language_code"].item() is None
+
+
+def test_what_the_detector_calls_no_language_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = Language()
+    monkeypatch.setitem(scorer.__dict__, "_rank", lambda _: [("zxx", 0.9), ("en", 0.1)])
+    assert scorer(chats("a text of some length"))["language_code"].item() is None
 
 
 def test_code_beside_a_sentence_is_left_out() -> None:

@@ -26,6 +26,19 @@ SCRIPT = """function swap(pair) {
 console.log(swap([1, 2])); // [2, 1]"""
 QUERY = "SELECT name, COUNT(*) AS n\nFROM orders\nWHERE total > 10\nGROUP BY name"
 PAGE = "<html>\n<body>\n<h1>Hello</h1>\n<p>It's (nearly) five o'clock\n</body>\n</html>"
+NO_SEMICOLONS = """function area(side) {
+  return side * side
+}
+
+class Shop {
+  open() {
+    this.isOpen = true
+  }
+}
+
+console.log(area(3))"""
+ONE_LINERS = "def double(n): return 2 * n\ndef half(n=f(2)) -> float: return n / 2"
+SCALA = "val two = 2\ndef twice(n: Int) = two * n"
 SHELL = '#!/bin/sh\nname=$1\necho "It\'s $name"\nls | wc -l\npwd'
 
 
@@ -33,7 +46,9 @@ def cut(*texts: str | None) -> list[bool | None]:
     return truncated_code(pl.Series(texts, dtype=pl.String)).to_list()
 
 
-@pytest.mark.parametrize("program", [PYTHON, SCRIPT, QUERY, PAGE, SHELL])
+@pytest.mark.parametrize(
+    "program", [PYTHON, SCRIPT, NO_SEMICOLONS, ONE_LINERS, SCALA, QUERY, PAGE, SHELL]
+)
 def test_a_whole_program_is_not_cut(program: str) -> None:
     assert cut(program, program + "\n") == [False, False]
 
@@ -49,6 +64,11 @@ def test_a_whole_program_is_not_cut(program: str) -> None:
         (PYTHON, 'print(totals("sal'),
         (SCRIPT, "const [first, second] = pair;"),
         (SCRIPT, "}\n\ncons"),
+        (NO_SEMICOLONS, "  return side *"),
+        (NO_SEMICOLONS, "this.isOpen = true"),
+        (ONE_LINERS, "def half(n=f(2)"),
+        (ONE_LINERS, "def half(n=f(2)) -> float"),
+        ("int a = 1;\nint b = 2;\nif (a) {\n  b = 3;\n}\nreturn a + b;", "return a + b"),
         (QUERY, "FROM orders\nWHERE"),
         (PAGE, "<h1>Hello"),
         (PAGE, "o'clock\n</bo"),
