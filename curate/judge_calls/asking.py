@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, Final
 
 from siftune.curate.core.terminal import one_line
@@ -127,6 +129,22 @@ def _without_thoughts(answer: Answer) -> Answer:
     return replace(answer, text=rest.strip())
 
 
+def _refuse_without_value(task: Task, values: Mapping[str, Any] | None) -> None:
+    """Refuse a verdict of a task of the user's own without a value in its first column, or NaN.
+
+    Raises:
+        UnparsedError: it has none.
+    """
+    first = next(iter(task.adds))
+    if values is None or values.get(first) is None:
+        raise UnparsedError(f"the task gave no value of {first}", "no_value")
+    for name, value in values.items():
+        parts = value if isinstance(value, list | tuple) else (value,)
+        numbers = (one for one in parts if isinstance(one, Real) and not isinstance(one, int))
+        if not all(map(math.isfinite, numbers)):
+            raise UnparsedError(f"expected a finite number of {name}, got {value}", "no_value")
+
+
 class ItemAsking:
     """The questions of one item, and its verdict once each of them has ended."""
 
@@ -160,8 +178,9 @@ class ItemAsking:
             parsed: Sequence[Any] = [asking.parsed for asking in self.askings]
             try:
                 values = self.task.verdict(self.item, parsed)
-            except UnparsedError as refused:  # answers that do not go together
-                error, detail = refused.reason, one_line(str(refused))[:_DETAIL]
+                _refuse_without_value(self.task, values)
+            except UnparsedError as refused:  # answers that do not go together, or give nothing
+                values, error, detail = None, refused.reason, one_line(str(refused))[:_DETAIL]
         outcomes = [outcome for asking in self.askings for outcome in asking.outcomes]
         return Verdict(
             values,

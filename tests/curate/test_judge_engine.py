@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from siftune.curate.core.errors import UsageError
@@ -123,6 +125,36 @@ def test_an_item_with_another_number_of_answers_is_not_asked_about():
     judge = judge_of(Batches())
     (verdict,) = judge.verdicts([Item((), ("a", "b"))])
     assert (verdict.error, judge.totals.asked) == ("wrong_number_of_answers", 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "detail"),
+    [
+        (None, "the task gave no value of length"),
+        ({"length": None, "words": 1.0}, "the task gave no value of length"),
+        ({"length": math.nan}, "expected a finite number of length, got nan"),
+        ({"length": 1.0, "words": np.float32("inf")}, "expected a finite number of words, got inf"),
+        ({"length": 1.0, "words": [0.5, math.nan]}, "a finite number of words, got [0.5, nan]"),
+    ],
+)
+def test_a_row_without_a_value_has_an_error(values, detail):
+    class Mine(Length):
+        def verdict(self, item, parsed):
+            return values
+
+    judge = judge_of(Batches(), task=Mine())
+    (verdict,) = judge.verdicts(items(1))
+    assert (verdict.values, verdict.error, judge.totals.unscored) == (None, "no_value", 1)
+    assert detail in verdict.detail
+
+
+def test_a_verdict_may_have_no_further_value():
+    class Mine(Length):
+        def verdict(self, item, parsed):
+            return {"length": 0.0, "words": None, "flag": True}
+
+    (verdict,) = judge_of(Batches(), task=Mine()).verdicts(items(1))
+    assert verdict.error is None
 
 
 def test_a_mistake_in_the_task_ends_the_run():
