@@ -138,7 +138,9 @@ def _names_agree(side: Side, x: _Int, y: _Int, kinds: _Int) -> bool:
     count, others = _own_words(side, x, y, kinds, one), _own_words(side, y, x, kinds, other)
     if min(count, others) == 0:
         return True
-    return min(count, others) < _OWN and not _differ(side, one[:count], other[:others], kinds)
+    if min(count, others) >= _OWN:
+        return False
+    return not _differ(side, one[:count], other[:others], kinds)
 
 
 @compiled()
