@@ -147,7 +147,8 @@ def _lines(head: Head) -> list[str]:
     "--against",
     required=True,
     metavar="SOURCE",
-    help="Held-out rows, such as you want answered well; the loss is measured on them.",
+    help="Held-out rows, such as you want answered well: the loss on one half of their prompts "
+    "chooses the weights, the loss on the other half is reported.",
 )
 @click.option(
     "--keep",
@@ -193,11 +194,12 @@ def fit_weights(
     """
     from siftune.curate.commands.option_types import value_of
     from siftune.curate.dedup.reference_rows import reference_rows
-    from siftune.curate.heads.score_weights import fit_score_weights
+    from siftune.curate.heads.score_weights import fit_score_weights, halves
 
     names = value_of("--scores", tuple[str, ...], scores)
-    table, held_out = reference_rows(rows), reference_rows(against)
-    fit = fit_score_weights(table, names, keep, _proxy(loss, table, held_out), proxies, seed)
+    table = reference_rows(rows)
+    choose, check = (_proxy(loss, table, half) for half in halves(reference_rows(against), seed))
+    fit = fit_score_weights(table, names, keep, choose, check, proxies, seed)
     if as_json:
         echo_json(fit.as_dict())
     else:
@@ -223,11 +225,11 @@ def _weight_lines(fit: ScoreWeights) -> list[str]:
         "these weights": fit.loss,
         "all alike": fit.equal,
         "the best score alone": fit.best_single,
-        "five random selections, mean": fit.random,
+        "five random selections, mean ({:.5g} to {:.5g})".format(*fit.random_range): fit.random,
     }
     return [
         f'--by "{fit.by}"',
-        f"held-out loss of {fit.kept:,} of {fit.rows:,} rows:",
+        f"loss of {fit.kept:,} of {fit.rows:,} rows on held-out prompts that chose no weights:",
         *(f"  {value:.5g}  {name}" for name, value in losses.items()),
         f"{fit.proxies} proxies; R² of the regression {fit.r2:.2f}, leave-one-out",
     ]

@@ -2,8 +2,9 @@
 
 The plan of Meta-rater (arXiv:2504.14194): draw weightings, select by each, train a small model on
 each selection, fit a regression from the weights to the loss on held-out rows, and take the
-weights with the smallest predicted loss. The regression there is LightGBM; here, for some dozens of
-proxies, ridge regression on the weights, their squares and products, its penalty by leave-one-out.
+weights with the smallest predicted loss; then measure them on other held-out rows. The regression
+there is LightGBM; here, for some dozens of proxies, ridge regression on the weights, their squares
+and products, its penalty by leave-one-out.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import polars as pl
 from siftune.curate.comparing.hashed_ngrams import hashed_ngrams
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.judge_stats.intervals import Floats
+from siftune.curate.rows.chat import text_of
 from siftune.curate.rows.columns import nearest_columns
-from siftune.curate.rows.decisions import tie_order
+from siftune.curate.rows.decisions import draws, tie_order
 from siftune.curate.rows.expressions import needs_of, scores
 
-__all__ = ["LEAST_PROXIES", "NgramProxy", "Proxy", "ScoreWeights", "fit_score_weights"]
+__all__ = ["LEAST_PROXIES", "NgramProxy", "Proxy", "ScoreWeights", "fit_score_weights", "halves"]
 
 Proxy: TypeAlias = Callable[[npt.NDArray[np.int64]], float]
 """The held-out loss of a model that was trained on the rows of these numbers."""
@@ -38,8 +40,11 @@ _PENALTIES: Final = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 class ScoreWeights:
     """Weights of standard scores, and the losses of selections by them and by others.
 
-    ``random`` is the mean over five random selections of as many rows; ``r2`` is that of the
-    regression, leave-one-out: near 0 the loss does not follow the weights, and they mean nothing.
+    The losses are those of ``check``, which has chosen neither the weights nor the best single
+    score. ``random`` is the mean over five random selections of as many rows, ``random_range`` the
+    smallest and the largest of them. ``r2`` is that of the regression, leave-one-out, on the losses
+    that chose: near 0 the loss does not follow the weights. A high one does not mean that they are
+    of use, since selections by near weights share rows, and the losses of noise are alike too.
     """
 
     weights: dict[str, float]
@@ -48,6 +53,7 @@ class ScoreWeights:
     equal: float
     best_single: float
     random: float
+    random_range: tuple[float, float]
     r2: float
     proxies: int
     rows: int
@@ -63,6 +69,7 @@ def fit_score_weights(
     names: Sequence[str],
     kept: int,
     proxy: Proxy,
+    check: Proxy,
     proxies: int = 64,
     seed: int = 0,
 ) -> ScoreWeights:
@@ -71,7 +78,9 @@ def fit_score_weights(
     ``names`` are columns or expressions of which a larger value is better; write a minus before
     others. A selection is the ``kept`` largest weighted sums; rows that lack a score are left out.
     Weightings are drawn evenly from the simplex (Dirichlet with 1), and each score alone and all
-    alike are tried too, so that ``proxies`` counts the drawn ones only.
+    alike are tried too, so that ``proxies`` counts the drawn ones only. The losses of ``proxy``
+    choose; those of ``check``, on other held-out rows, are reported: the smallest of so many losses
+    is small by chance.
 
     Raises:
         UsageError: fewer than two scores, too few proxies, or no choice among the rows.
@@ -89,34 +98,57 @@ def fit_score_weights(
     source = np.random.default_rng(seed)
     count, rows = len(names), table.select("digest", "id")[known]
 
-    def loss_of(weights: Floats) -> float:
+    def selected(weights: Floats) -> npt.NDArray[np.int64]:
         order = tie_order(rows, pl.Series(z @ weights))
-        return float(proxy(known[np.sort(order[:kept])]))
+        return known[np.sort(order[:kept])]
 
     equal = np.full(count, 1 / count)
     tried = np.vstack([np.eye(count), equal, source.dirichlet(np.ones(count), proxies)])
-    losses = np.array([loss_of(weights) for weights in tried])
+    losses = np.array([float(proxy(selected(weights))) for weights in tried])
     if not np.isfinite(losses).all():
         raise DataError("a proxy's loss is not a finite number: see what it is for few rows")
-    random = [proxy(known[np.sort(source.permutation(len(known))[:kept])]) for _ in range(_RANDOM)]
+    random = [
+        float(check(known[np.sort(source.permutation(len(known))[:kept])])) for _ in range(_RANDOM)
+    ]
     coefficients, r2 = _regress(_quadratic(tried), losses)
     drawn = np.vstack([tried, source.dirichlet(np.ones(count), _CANDIDATES)])
     best = drawn[int((_quadratic(drawn) @ coefficients).argmin())]
-    loss = loss_of(best)
-    if losses.min() < loss:  # the regression has missed what was tried
-        best, loss = tried[int(losses.argmin())], float(losses.min())
+    if losses.min() < proxy(selected(best)):  # the regression has missed what was tried
+        best = tried[int(losses.argmin())]
+    single = tried[int(losses[:count].argmin())]
     return ScoreWeights(
         weights={name: round(float(w), 4) for name, w in zip(names, best, strict=True)},
         by=_expression(names, best),
-        loss=loss,
-        equal=float(losses[count]),
-        best_single=float(losses[:count].min()),
+        loss=float(check(selected(best))),
+        equal=float(check(selected(equal))),
+        best_single=float(check(selected(single))),
         random=float(np.mean(random)),
+        random_range=(min(random), max(random)),
         r2=r2,
         proxies=proxies,
         rows=len(known),
         kept=kept,
     )
+
+
+def halves(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows of one half of the prompts, drawn by ``seed``, and those of the other half.
+
+    Raises:
+        UsageError: there is one prompt only.
+    """
+    prompt = pl.select(
+        pl.coalesce(text_of(table, "prompt").replace("", None), text_of(table, "both"), pl.lit(""))
+    ).to_series()  # plain texts have no prompt
+    distinct = pl.DataFrame({"prompt": prompt.unique()})
+    if distinct.height < 2:
+        raise UsageError(
+            "--against: expected held-out rows of at least two prompts, one half to choose the "
+            "weights and one to measure them; got one prompt"
+        )
+    drawn = draws(distinct.select(digest="prompt", id=pl.lit("")), seed)
+    first = prompt.is_in(distinct["prompt"].gather(drawn.arg_sort()[: distinct.height // 2]))
+    return table.filter(first), table.filter(~first)
 
 
 def _standard_scores(

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.progress import log_metrics
 from siftune.curate.core.ranges import ColumnExpression, Natural, Share, check_ranges
 from siftune.curate.rows.columns import Reader, base_column, groups
 from siftune.curate.rows.decisions import DECISIONS, decide, draws, tie_order
@@ -30,6 +31,8 @@ __all__ = [
     "refuse_unknown_groups",
     "sampling_keys",
 ]
+
+_SHOWN: Final = 8
 
 _STREAM: Final = 0x74656D70 << 64
 """Seed offset for draws by score: with those of `random`, a sample of kept rows would be biased."""
@@ -179,12 +182,22 @@ def groups_needed(group_by: str | None) -> tuple[str, ...]:
 def refuse_unknown_groups(
     given: Mapping[str, float], group: pl.Series, group_by: str, option: str = "rows"
 ) -> None:
-    """Refuse numbers by name, those of ``option``, where no row of a table has one of the names."""
-    if group.len() and not set(given) & set(group.unique()):
+    """Refuse numbers by name, those of ``option``, where no row of a table has one of the names.
+
+    Where rows have some of the names, those that none has are logged: they may be misspelled.
+    """
+    there = group.drop_nulls().unique().sort()
+    lacking = [name for name in given if name not in there]
+    if not lacking or not group.len():
+        return
+    others = [name for name in there if name not in given]
+    if len(lacking) == len(given):
         raise UsageError(
             f"{option}: no row has one of the values {', '.join(given)} in {group_by!r}; "
-            f"there are {', '.join(map(str, group.drop_nulls().unique().sort()[:8]))}"
+            f"there are {', '.join(others[:_SHOWN])}"
         )
+    not_named = f"; not named in {option} are {', '.join(others[:_SHOWN])}" if others else ""
+    log_metrics(no_such_group=f"no row has {', '.join(lacking)} in {group_by!r}{not_named}")
 
 
 class BestByColumn(ABC):

@@ -297,9 +297,7 @@ class _Work:
                 self.say.count(step.label, totals.rows, len(table.alive))
             if not totals.rows:
                 groups.write(pl.DataFrame(schema={ROW: pl.Int64, "id": pl.String, **schema}))
-        for reason, detail in context.metrics.items():
-            if isinstance(detail, str):  # of one row that was not scored
-                self.say(f"{step.label}: {reason}: {detail}")
+        self._say_texts(step, context.metrics)
         about = {
             name: getattr(scorer, name)()
             for name in ("describe", "measured")  # its resolved options, and what it measured
@@ -307,12 +305,19 @@ class _Work:
         }
         return {**totals.facts(getattr(scorer, "may_pass", None)), **about}
 
+    def _say_texts(self, step: Step, metrics: Mapping[str, Any]) -> None:
+        """The metrics that are sentences for the user, a line each."""
+        for name, text in metrics.items():
+            if isinstance(text, str):
+                self.say(f"{step.label}: {name}: {text}")
+
     def _select(self, part: Path, step: Step, table: Table) -> Mapping[str, Any]:
         selector = component(step.spec, self.plan.recipe.seed, self.out / "cache")
         optional = [name for name in getattr(selector, "wants", ()) if name in table.columns]
         rows = table.gather([*selector.needs, *optional])
         with run_context() as context:
             decided = selector(rows.drop(ROW))
+        self._say_texts(step, context.metrics)
         if decided.height != rows.height or decided["keep"].null_count():
             raise TypeError(f"{step.name} decided on {decided.height} of {rows.height} rows")
         decided = with_errors(decided, selector.needs, _errors(table))

@@ -13,7 +13,7 @@ import siftune
 from siftune.curate.core.schema import TURNS
 from siftune.curate.heads import pair_noise
 from siftune.curate.heads.pair_features import style_features, word_features
-from siftune.curate.rows.chat import turn
+from siftune.curate.rows.chat import contents, turn
 from siftune.curate.scorers.label_noise import LabelNoise
 
 PROMPTS, EACH = 12, 5
@@ -45,6 +45,16 @@ def table(rows: list[tuple[str, str, str]]) -> pl.DataFrame:
             for at, (name, role) in enumerate(roles.items())
         }
     )
+
+
+def test_pairs_of_a_prompt_are_in_one_fold_and_other_prompts_in_others() -> None:
+    rows, _ = planted()
+    texts = rows.select(contents(rows[name]).alias(name) for name in rows.columns)
+    folds = LabelNoise()._prepared(texts)[0].fold
+    of_prompt = pl.DataFrame({"prompt": texts["prompt"], "fold": folds}).group_by("prompt")
+    assert (of_prompt.agg(pl.col("fold").n_unique())["fold"] == 1).all()
+    # evenly many prompts in each of the five
+    assert sorted(np.bincount(folds)) == [2 * EACH, 2 * EACH, 2 * EACH, 3 * EACH, 3 * EACH]
 
 
 @pytest.mark.parametrize("within", [True, False])

@@ -49,6 +49,13 @@ def test_suspect_labels_are_dropped(rows: siftune.Rows, given: dict, kept: list[
     assert dropped or expected
 
 
+def test_a_fraction_is_of_all_rows_not_of_scored_ones() -> None:
+    ids = [f"a:{at}" for at in range(6)]
+    rows = pl.DataFrame({"id": ids, "digest": ids, "p": [0.9, 0.8, 0.7, None, None, None]})
+    found = LabelNoise(by="p", fraction=1 / 3)(rows)["reason"]
+    assert found.to_list() == ["label_noise", "label_noise", "trusted", *["not_scored"] * 3]
+
+
 def test_a_flip_exchanges_the_sides_and_all_that_belongs_to_them(rows: siftune.Rows) -> None:
     made = rows.select("label_noise", by="extra.wrong", min=0.8, action="flip")
     before, after = rows.kept.row(1, named=True), made.kept.row(1, named=True)

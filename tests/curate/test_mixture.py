@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import run_context
 from siftune.curate.core.registry import build
 
 OPTIONS = [
@@ -87,6 +88,23 @@ def test_every_row_that_is_not_kept_has_its_reason() -> None:
     assert answer["reason"].to_list() == [
         *("selected", "over_quota", "not_scored", "selected", "no_group", "not_in_mixture"),
     ]
+
+
+def test_names_that_no_row_has_are_told() -> None:
+    table = rows(web=20, books=20)
+    for name, given in (
+        ("mixture", {"shares": {"web": 3, "boks": 1}, "rows": 12}),
+        ("quota", {"group_by": "source", "rows": {"web": 3, "boks": 1}}),
+        ("random", {"group_by": "source", "rows": {"web": 3, "boks": 1}}),
+    ):
+        with run_context() as context:
+            build("curate.selectors", name, given)(table)
+        option = "shares" if name == "mixture" else "rows"
+        expected = f"no row has boks in 'source'; not named in {option} are books"
+        assert context.metrics == {"no_such_group": expected}
+    with run_context() as context:
+        kept(table, shares={"web": 1, "books": 2}, rows=12)
+    assert not context.metrics
 
 
 def test_wrong_options_are_explained() -> None:

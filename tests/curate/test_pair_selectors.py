@@ -75,6 +75,13 @@ def test_rip_keeps_good_long_rejected_answers_that_are_near_the_chosen_one() -> 
     found = reasons("rip", rows, min_reward=0.5, min_length=0.5, max_gap=0.5)
     assert found == ["low_reward", "short_rejected", "large_gap", "selected", "not_scored"]
     assert kept("rip", rows, min_reward=0, min_length=0, max_gap=1) == [0, 1, 2, 3]
+    # the median reward of the pairs that have all three numbers is 2, of all rewards 5
+    rows = table(
+        score_rejected=[1.0, 2.0, 3.0, 8.0, 9.0],
+        rejected_length_chars=[9, 9, 9, None, 9],
+        margin=[1.0, 1.0, 1.0, 1.0, None],
+    )
+    assert kept("rip", rows) == [1, 2]
 
 
 def test_margin_in_each_unit() -> None:
@@ -84,11 +91,29 @@ def test_margin_in_each_unit() -> None:
     assert kept("margin", rows, min=7 / size - 1e-9, unit="deviations") == [3]
     assert kept("margin", rows, min=0.5, unit="quantiles") == [2, 3]
     assert kept("margin", rows, min=0.5, unit="quantiles", group_by="source") == [1, 2, 3]
+    tied = table(margin=[1.0, 2.0, 2.0, 3.0])  # quantiles .125, .5, .5, .875
+    assert kept("margin", tied, min=0.5, max=0.5, unit="quantiles") == [1, 2]
     assert reasons("margin", rows, min=0)[0] == "below_threshold"
     with pytest.raises(UsageError, match="set min, max or both"):
         build("curate.selectors", "margin", {})
     with pytest.raises(UsageError, match="group_by is for the units"):
         build("curate.selectors", "margin", {"min": 0, "group_by": "source"})
+
+
+def test_margins_in_deviations_do_not_depend_on_the_order_or_on_infinite_ones() -> None:
+    margins = np.random.default_rng(0).normal(size=5001)
+    order = np.random.default_rng(1).permutation(len(margins))
+    select = build("curate.selectors", "margin", {"min": 1, "unit": "deviations"})
+    first = [json.loads(one)["value"] for one in select(table(margin=margins))["detail"]]
+    other = [json.loads(one)["value"] for one in select(table(margin=margins[order]))["detail"]]
+    assert [first[at] for at in order] == other
+    rows = table(margin=[3.0, -4.0, 1.0, math.inf, -math.inf, None])
+    size = math.sqrt(26 / 3)
+    given = {"min": 3 / size - 1e-9, "unit": "deviations"}
+    assert kept("margin", rows, **given) == [0, 3]
+    assert reasons("margin", rows, **given)[4:] == ["below_threshold", "not_scored"]
+    huge = table(margin=[3e200, -4e200, 1e200])
+    assert kept("margin", huge, **given) == [0]
 
 
 def asked(prompts: list[str], **columns: object) -> pl.DataFrame:
@@ -124,6 +149,45 @@ def test_sweet_spot_rejects_two_deviations_below_the_mean() -> None:
         assert pairs[one] == (10.0, lower[np.abs(lower - target).argmin()])
     found = reasons("sweet_spot", rows, group_by="g")
     assert set(found) == {"sweet_spot", "not_nearest", "not_best_chosen"}
+
+
+def test_sweet_spot_takes_the_best_of_all_answers_or_no_pair() -> None:
+    answers = {"A": -3.0, "B": -2.0, "C": -1.0}  # by the list A is best, by the reward C
+    pairs = [("A", "B"), ("A", "C"), ("B", "C")]
+    turns = {
+        side: pl.Series([[turn("assistant", pair[at])] for pair in pairs], dtype=TURNS)
+        for at, side in enumerate(("chosen", "rejected"))
+    }
+    scores = {f"rm_{side}": [answers[p[at]] for p in pairs] for at, side in enumerate(turns)}
+    prompt = pl.Series([[turn("user", "p")]] * 3, dtype=TURNS)
+    rows = table(kind=["preference"] * 3, prompt=prompt, **turns, **scores)
+    given = {"chosen": "rm_chosen", "rejected": "rm_rejected"}
+    assert reasons("sweet_spot", rows, **given) == ["not_best_chosen"] * 3
+    made = build("curate.selectors", "sweet_spot", {**given, "flip": True})(rows)
+    # μ -2, σ √(2/3): A, at -3, is nearest to -3.63
+    assert list(made["reason"]) == ["not_best_chosen", "sweet_spot", "not_nearest"]
+    sides = [made[side][1][0]["content"] for side in ("chosen", "rejected")]
+    assert sides == ["C", "A"]
+    assert made["digest"][1] != rows["digest"][1]
+    assert made["digest"][0] == rows["digest"][0]
+
+
+def test_sweet_spot_keeps_no_pair_whose_rejected_answer_is_as_good() -> None:
+    nan = float("nan")
+    rows = table(
+        score_chosen=[1.0, 2.0, math.inf, nan, 3.0],
+        score_rejected=[2.0, 2.0, 1.0, 1.0, 1.0],
+        g=list("abcde"),
+    )
+    assert reasons("sweet_spot", rows, group_by="g") == [
+        *("not_best_chosen", "not_best_chosen", "not_scored", "not_scored", "sweet_spot")
+    ]
+
+
+def test_sweet_spot_takes_the_lower_of_two_rejected_answers_that_are_as_near() -> None:
+    rows = table(score_chosen=[6.0, 6.0], score_rejected=[4.0, 2.0], g=["x", "x"])
+    # μ is 4 and σ √(8/3): at deviations √(3/8) the target is 3, one away from both
+    assert kept("sweet_spot", rows, group_by="g", deviations=math.sqrt(3 / 8)) == [1]
 
 
 def test_places_of_each_pairing() -> None:
