@@ -157,7 +157,7 @@ def _arguments(out: str = _MODEL, check: Check = check_model) -> list[click.Para
             ["-o", "--option", "pairs"],
             multiple=True,
             metavar="KEY=VALUE",
-            help="Argument of the trainer underneath, such as warmup_steps=10.",
+            help="Argument of the Hugging Face trainer, such as warmup_steps=10.",
         ),
     ]
 
@@ -171,7 +171,7 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
         with _naming_passed_on(pairs):
             _print_result(_checked_first(checked(found, chosen, command))(rows, out))
 
-    takes = "options" in options(component)  # a trainer underneath, to pass arguments on to
+    takes = "options" in options(component)  # a Hugging Face trainer, to pass arguments on to
     replaced = command in TOOLS  # trainings replace nothing, they are resumed
     arguments = _arguments(_WRITTEN.get(command, _MODEL), check_folder if replaced else check_model)
     params = [
@@ -286,7 +286,7 @@ def _passed_on(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 @contextmanager
 def _naming_passed_on(pairs: tuple[str, ...]) -> Iterator[None]:
-    """Name the arguments that were passed on, unchecked, where the trainer underneath fails.
+    """Name the arguments that were passed on, unchecked, where the Hugging Face trainer fails.
 
     Raises:
         UsageError: in place of what it raises about a value.
@@ -298,7 +298,7 @@ def _naming_passed_on(pairs: tuple[str, ...]) -> Iterator[None]:
             raise
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(
-            f"the trainer underneath fails with -o {' -o '.join(pairs)}: {first}; correct it, or "
+            f"the Hugging Face trainer fails with -o {' -o '.join(pairs)}: {first}; correct it, or "
             "leave it out"
         ) from error
 

@@ -64,7 +64,7 @@ OPTION_TEXTS: Final[Mapping[str, str]] = {
     "hub.",
     "on_bad": "Rows that cannot be trained on end the command (refuse), or are left out and listed "
     "(drop).",
-    "options": "Any other arguments of the trainer underneath, by their names there.",
+    "options": "Any other arguments of the Hugging Face trainer, by their names there.",
     "precision": "Number format of weights that are not trained: fp32, bf16, or bf16 where the "
     "processor multiplies it (auto).",
     "precompute_reference": "Compute the reference's log-probabilities once, before training, and "

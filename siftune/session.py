@@ -42,9 +42,12 @@ _reporter: list[ProgressReporter] = [NoProgress()]
 _OPTION: Final = re.compile(r"set (\w+): VALUE in the recipe, or -o [\w.-]+=VALUE")
 _ARGUMENTS: Final = {"as": "shape", "with": "columns"}
 """Arguments of `siftune.Rows.export` that are named otherwise than options of the command."""
-_FLAG: Final = re.compile(r"(?<![\w/.-])--([a-z][a-z0-9-]*)( (?=VALUE|[0-9{]))?")
+_FLAG: Final = re.compile(r"(?<![\w/.-])--([a-z][a-z0-9-]*)(?![\w-])( (?=VALUE|[0-9{]))?")
 _MAPPING: Final = re.compile(r"--([a-z-]+) '\{(\w+): ([^}]*)\}'")
 """An option whose value is a mapping."""
+_PASSED_ON: Final = re.compile(r"(?<![\w/.-])-o (\w+)=VALUE")
+"""An argument of the trainer that a method uses."""
+_METHOD: Final = re.compile(r"(?<![`\w])siftune finetune (\w+)( ROWS)?")
 _OVERRIDE: Final = re.compile(r"(?<![\w/.-])-o (?=[\w.]+=)")
 
 
@@ -115,9 +118,15 @@ def _spelled(text: str) -> str:
     'no file models--org--name: give source=FILE'
     >>> _spelled("set it with --reward-options '{text: VALUE}'")
     'set it with reward_options={"text": VALUE}'
+    >>> _spelled("given as -o warmup_steps=VALUE; --save_steps of another library stays")
+    'given as options={"warmup_steps": VALUE}; --save_steps of another library stays'
+    >>> _spelled("the first argument: siftune finetune dpo ROWS")
+    'the first argument: siftune.train.dpo(ROWS)'
     """
     text = _MAPPING.sub(r'--\1 {"\2": \3}', without_scratch(text))
     text = _OPTION.sub(r"\1=VALUE", text).replace("--overwrite", "overwrite=True")
+    text = _PASSED_ON.sub(r'options={"\1": VALUE}', text)
+    text = _METHOD.sub(lambda found: f"siftune.train.{found[1]}{'(ROWS)' * bool(found[2])}", text)
     text = _OVERRIDE.sub("", text.replace("`siftune curate ingest`", "`siftune.read`"))
     return _FLAG.sub(lambda found: f"{_ARGUMENTS.get(found[1], found[1].replace('-', '_'))}=", text)
 

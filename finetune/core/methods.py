@@ -59,6 +59,8 @@ _OPTIONS_OF_SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
     "num_ppo_epochs": ("epochs",),
     "num_mini_batches": ("minibatches",),
     "reward_funcs": ("reward",),
+    "reward_model": ("reward",),
+    "lr_scheduler_type": ("schedule",),
     "precompute_ref_log_probs": ("precompute_reference",),
     "ref_model_sync_steps": ("ref_sync_steps",),
     "sync_ref_model": ("ref_sync_steps",),
@@ -105,6 +107,22 @@ _METHODS_OF_ARGUMENTS: Final[Mapping[str, str]] = {
 }
 """Objectives that are an argument of DPO's trainer in TRL."""
 
+_ADAPTER: Final = "an adapter is on all linear layers, without dropout: set lora and lora_alpha"
+
+_NOT_HERE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("lora_dropout", "lora_target_modules", "target_modules"), _ADAPTER),
+    **dict.fromkeys(("peft_config", "lora_modules_to_save"), _ADAPTER),
+    **dict.fromkeys(
+        ("processing_class", "tokenizer"),
+        "the tokenizer is that of the model's folder; in Python a model in memory comes with its "
+        "own, tokenizer=",
+    ),
+    "args": "what a configuration of TRL has is given one by one, as options such as lr",
+    "attn_implementation": "the attention is the one that transformers takes for the model",
+    "reward_model": "only ppo and sample take a reward",
+}
+"""Arguments of TRL's trainers and scripts that have no option, and what is there instead."""
+
 _NAMES_OF_ROWS: Final = ("dataset_name", "dataset", "train_dataset", "train_file", "data_path")
 
 
@@ -127,11 +145,18 @@ def advice_on(name: str, known: Container[str], method: str) -> str | None:
         return "each objective is a method, as `siftune finetune losses` lists them: name its own"
     objective = _METHODS_OF_ARGUMENTS.get(name)
     if objective in objectives():
-        return f"it is a method of its own: siftune finetune {objective}"
-    if name in SET_BY_US:
-        return SET_BY_US[name]
-    if "options" in known and name in _passed_on():
-        return f"an argument of the trainer underneath is given as -o {name}=VALUE"
+        return f"it is a training on preferences of its own: siftune finetune {objective}"
+    if name in SET_BY_US or name in _NOT_HERE:
+        return SET_BY_US.get(name) or _NOT_HERE[name]
+    return _as_passed_on(name) if "options" in known else None
+
+
+def _as_passed_on(name: str) -> str | None:
+    """How an argument of the Hugging Face trainer is given; None if it has none of that name."""
+    if name == "warmup_ratio":
+        return "a share of the steps, below 1, is given as -o warmup_steps=VALUE"
+    if name in _passed_on():
+        return f"an argument of the Hugging Face trainer is given as -o {name}=VALUE"
     return None
 
 

@@ -49,4 +49,4 @@ class Trainer(Protocol):
         """Train on ``rows`` (a run folder, a kept.parquet, any file), into the folder ``out``."""
 
     def check_options(self) -> None:
-        """Refuse arguments of the trainer underneath, before anything is read."""
+        """Refuse arguments of the Hugging Face trainer, before anything is read."""

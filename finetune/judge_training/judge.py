@@ -83,7 +83,7 @@ class Judge:
         freeze: Number of a classifier's lowest layers that stay as they are, with the embeddings;
             all of them leave the head.
         held_out: Share of the prompts that is kept from training, for the calibration.
-        options: Any other arguments of the trainer underneath, by their names there.
+        options: Any other arguments of the Hugging Face trainer, by their names there.
     """
 
     model: str
@@ -136,7 +136,7 @@ class Judge:
             return run.finished() or self._train(trainer, method, labels, rows, run)
 
     def check_options(self) -> None:
-        """Refuse options of the task or of the trainer underneath, before anything is read."""
+        """Refuse options of the task or of the Hugging Face trainer, before anything is read."""
         if self.kind == "con_j":
             con_j.task_options(self.task_options)
         self._trainer(None).check_options()

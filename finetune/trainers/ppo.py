@@ -117,7 +117,7 @@ class PPO(Settings):
             return run.finished() or self._run(table, reward, rows, run)
 
     def check_options(self) -> None:
-        """Do nothing: there is no trainer underneath whose arguments could be given."""
+        """Do nothing: there is no Hugging Face trainer whose arguments could be given."""
 
     def _run(self, table: pl.DataFrame, reward: Reward, rows: Path, run: Run) -> TrainResult:
         loading.check_writes(self.model)

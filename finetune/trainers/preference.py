@@ -96,7 +96,7 @@ class Preference(PolicyOptions):
         return objective
 
     def check_options(self) -> None:
-        """Refuse a loss, and arguments of the trainer underneath, before anything is read.
+        """Refuse a loss, and arguments of the Hugging Face trainer, before anything is read.
 
         Raises:
             UsageError: the loss, an option or an argument does not fit.

@@ -275,7 +275,7 @@ class RewardModel:
         )
 
     def check_options(self) -> None:
-        """Refuse arguments that the trainer underneath does not take, before anything is read."""
+        """Refuse arguments that the Hugging Face trainer does not take, before anything is read."""
         if self.options:
             self._arguments(Run(Path("model"), ""))
 

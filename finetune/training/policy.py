@@ -138,7 +138,7 @@ def _planned(
 
 
 def arguments_of(options: PolicyOptions, rows: int, run: Run, **more: Any) -> Any:
-    """Arguments of the trainer underneath, for ``rows`` rows.
+    """Arguments of the Hugging Face trainer, for ``rows`` rows.
 
     ``more`` are others, or take the place of these.
     """

@@ -30,6 +30,49 @@ def test_an_option_of_a_reward_is_set_as_advised(tmp_path):
     assert "is not a model folder" in trained(reward_options={"text": "x"})
 
 
+@pytest.mark.parametrize(
+    ("train", "name"),
+    [(sf.train.dpo, "warmup_steps"), (sf.train.dpo, "warmup_ratio"), (sf.train.sft, "optim")],
+)
+def test_an_argument_of_the_hugging_face_trainer_is_passed_on_as_advised(train, name, tmp_path):
+    def trained(**options):
+        given = {"model": "m", "out": tmp_path / "o", **options}
+        return refused(lambda: train("gone.jsonl", **given), sf.SiftuneError)
+
+    advised = trained(**{name: 1}).rpartition(" given as ")[2]
+    key = "warmup_steps" if name == "warmup_ratio" else name
+    assert advised == f'options={{"{key}": VALUE}}'
+    value = "sgd" if name == "optim" else 0.1
+    assert trained(options={key: value}).startswith("gone.jsonl")  # it is taken, rows are read
+
+
+def test_flags_in_texts_of_other_libraries_stay(tmp_path):
+    given = {"model": "m", "out": tmp_path / "o", "options": {"load_best_model_at_end": True}}
+    told = refused(lambda: sf.train.dpo("gone.jsonl", **given))
+    assert "--load_best_model_at_end requires" in told
+
+
+@pytest.mark.parametrize(
+    ("train", "name", "advice"),
+    [
+        (sf.train.dpo, "lora_dropout", "set lora and lora_alpha"),
+        (sf.train.sft, "peft_config", "set lora and lora_alpha"),
+        (sf.train.dpo, "attn_implementation", "the one that transformers takes"),
+        (sf.train.dpo, "processing_class", "tokenizer="),
+        (sf.train.dpo, "args", "as options such as lr"),
+        (sf.train.dpo, "reward_model", "only ppo and sample take a reward"),
+        (sf.train.ppo, "reward_model", "did you mean reward=?"),
+        (sf.train.ppo, "lr_scheduler_type", "did you mean schedule=?"),
+        (sf.train.sft, "label_smoothing", "training on preferences of its own: siftune.train.cdpo"),
+        (sf.train.dpo, "train_dataset", "the rows are the first argument: siftune.train.dpo(ROWS)"),
+    ],
+)
+def test_what_trl_has_and_we_have_not_is_answered(train, name, advice):
+    told = refused(lambda: train(PROMPTS, model="m", out="o", **{name: 1}))
+    assert advice in told
+    assert "there are:" not in told
+
+
 def test_a_misspelt_new_name_of_a_column_is_advised_once():
     records = [{"q": "a", "a": "b"}]
     told = refused(lambda: sf.read(records, map={"q": "prompt", "a": "respons"}))

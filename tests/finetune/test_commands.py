@@ -22,7 +22,7 @@ NAMES = [name for family in FAMILIES for name in registry.names(f"finetune.losse
 
 
 @pytest.mark.parametrize(("command", "offered"), [("sft", True), ("dpo", True), ("ppo", False)])
-def test_arguments_are_passed_on_only_where_there_is_a_trainer_underneath(command, offered):
+def test_arguments_are_passed_on_only_where_there_is_a_hugging_face_trainer(command, offered):
     told = CliRunner().invoke(finetune, [command, "--help"])
     assert told.exit_code == 0
     assert ("--option" in told.output) == offered
@@ -44,7 +44,7 @@ def test_ppo_refuses_an_argument_to_pass_on(tmp_path):
         ("learning_rate=1e-3", "the option lr sets it (--lr on the command line)"),
     ],
 )
-def test_an_argument_of_the_trainer_underneath_is_refused_before_rows_are_read(
+def test_an_argument_of_the_hugging_face_trainer_is_refused_before_rows_are_read(
     command, option, said, tmp_path
 ):
     given = [command, str(tmp_path / "gone"), "--out", str(tmp_path / "x"), "--model", "m"]
@@ -53,7 +53,7 @@ def test_an_argument_of_the_trainer_underneath_is_refused_before_rows_are_read(
     assert said in str(told.exception)
 
 
-def test_a_value_that_the_trainer_underneath_does_not_take_is_named(
+def test_a_value_that_the_hugging_face_trainer_does_not_take_is_named(
     tiny_model_dir, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -62,7 +62,7 @@ def test_a_value_that_the_trainer_underneath_does_not_take_is_named(
     done = called(*given, "--held-out", "0", "-o", "dataloader_num_workers=-1")
     assert done.code == 2
     assert done.message.startswith(
-        "siftune: the trainer underneath fails with -o dataloader_num_workers=-1: num_workers"
+        "siftune: the Hugging Face trainer fails with -o dataloader_num_workers=-1: num_workers"
     )
     assert not Path("out").exists()
 

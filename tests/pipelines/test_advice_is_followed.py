@@ -131,7 +131,7 @@ def test_names_of_trl_are_answered_with_ours(name: str, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["sft", "reward", "dpo", "kto"])
-def test_an_argument_of_the_trainer_underneath_is_advised_to_be_passed_on(method: str) -> None:
+def test_an_argument_of_the_hugging_face_trainer_is_advised_to_be_passed_on(method: str) -> None:
     given = ("--out", "x", "--model", "m")
     done = called("finetune", method, "gone.jsonl", "--warmup_steps", "2", *given)
     option, pair = done.message.rpartition(" is given as ")[2].split()
@@ -170,7 +170,7 @@ def test_what_is_advised_for_an_argument_of_trl_is_accepted(method: str) -> None
         ("learning_rate", "did you mean lr="),
         ("output_dir", "did you mean out="),
         ("report_to", "metrics go to metrics.jsonl"),
-        ("label_smoothing", "siftune finetune cdpo"),
+        ("label_smoothing", "siftune.train.cdpo"),
         ("loss_type", "each objective is a method"),
         ("lern_rate", "there are"),
     ],

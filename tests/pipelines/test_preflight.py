@@ -98,7 +98,7 @@ def test_a_step_before_the_reward_model_it_needs_is_refused(recipe, tmp_path):
     assert "train 2 (ppo): ppo needs the option 'reward'" in said
 
 
-def test_arguments_of_the_trainer_underneath_are_checked(recipe, tmp_path):
+def test_arguments_of_the_hugging_face_trainer_are_checked(recipe, tmp_path):
     said = refused(
         recipe,
         tmp_path / "out",

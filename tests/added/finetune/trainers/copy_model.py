@@ -30,4 +30,4 @@ class CopyModel:
         return TrainResult(out, 0)
 
     def check_options(self) -> None:
-        """Nothing: there is no trainer underneath."""
+        """Nothing: there is no Hugging Face trainer."""
