@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -226,7 +227,7 @@ def _source_ids(
 
 
 def _labels(rows: Sequence[LabelRow], column: str) -> list[Any]:
-    """Labels of a column, all numbers if they can be; an empty text is no label."""
+    """Labels of a column, all numbers if they can be; empty texts, NaN and infinity are none."""
     found = [value_of(row, column) for row in rows]
     for row, label in zip(rows, found, strict=True):
         if not isinstance(label, str | int | float | None):
@@ -235,7 +236,8 @@ def _labels(rows: Sequence[LabelRow], column: str) -> list[Any]:
             )
     found = [None if label in ("", None) or label != label else label for label in found]
     try:
-        return [None if label is None else float(label) for label in found]
+        numbers = [math.nan if label is None else float(label) for label in found]
+        return [number if math.isfinite(number) else None for number in numbers]
     except (ValueError, OverflowError):
         return [None if label is None else str(label) for label in found]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -90,7 +91,7 @@ def compare(
     win: Any = None,
     worst: int = 5,
 ) -> AgreementReport:
-    """Compare the labels of each judge with ``gold``, row by row; None is no label.
+    """Compare the labels of each judge with ``gold``, row by row; None, NaN, infinity are none.
 
     ``level`` is found from the labels by default: text or 0 and 1 are nominal, up to ten whole
     numbers ordinal, others interval; numbers within 0 … 1 beside a gold of 0 and 1 are
@@ -361,11 +362,12 @@ def _texts(column: Sequence[Any]) -> list[str | None]:
 
 
 def _number(label: Any) -> float:
-    """A label as a number; NaN for none, or a text that is no number."""
+    """A label as a number; NaN for none, infinity, or a text that is no number."""
     try:
-        return np.nan if label is None else float(label)
-    except ValueError:
+        number = np.nan if label is None else float(label)
+    except (ValueError, OverflowError):
         return np.nan
+    return number if math.isfinite(number) else np.nan
 
 
 def _known(values: Floats) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import siftune
 from siftune.curate.cli import curate
 from siftune.curate.core.errors import SiftuneError, UsageError
 from siftune.curate.judge_stats.agreement import cohen_kappa, numbered
+from siftune.curate.judge_stats.report import compare
 from siftune.curate.judge_stats.win_rates import gold_allocation
 
 Labels = list[dict[str, Any]]
@@ -100,6 +102,30 @@ def test_a_panel_votes_and_its_judges_are_compared_with_each_other() -> None:
     kappa = found.figures["kappa"]
     assert kappa["panel of 4"] == kappa["strict"]
     assert found.figures["alpha_among_judges"]["all"].rows == 80
+
+
+@pytest.mark.parametrize("none", [(math.inf, -math.inf), ("1e999", "nan")])
+def test_what_is_not_finite_is_no_label_in_any_figure(none: tuple[Any, Any]) -> None:
+    """20 of 60 rows: each figure is of the 40 others, as without these labels."""
+    source, kind = random.Random(0), type(none[0])
+    judged, gold = [], []
+    for at in range(60):
+        label = source.randrange(2)
+        share = min(0.99, max(0.01, source.gauss(0.3 + 0.4 * label, 0.2)))
+        gold.append({"id": str(at), "label": label})
+        judged.append({"id": str(at), "p": kind(share)})
+    some, fewer = (
+        judged[:40] + [{"id": str(at), "p": one[at % 2]} for at in range(40, 60)]
+        for one in (none, (None, None))
+    )
+    found, alone = (siftune.agree(rows, gold, "p", label="label") for rows in (some, fewer))
+    assert (found.rows["compared"], found.rows["unscored"]) == (40, {"p": 20})
+    assert {"kappa", "accuracy", "brier"} <= found.figures.keys()
+    assert found.figures == alone.figures
+    assert {by["p"].rows for by in found.figures.values()} == {40}
+    numbers = [float(row["p"]) for row in some]
+    direct = compare({"p": numbers}, [row["label"] for row in gold], range(60))
+    assert direct.figures == alone.figures
 
 
 def test_unscored_rows_are_counted_and_not_compared() -> None:
