@@ -10,6 +10,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from siftune.curate.judge_calls.fence import Section, neutralise
@@ -60,16 +62,48 @@ def own_text(answer: str, sections: Sequence[Section]) -> str:
     """
     if len(answer) < _LINE:
         return answer.strip()
-    given = _forms(sections)
-    lines = {_bare(line) for data in given for line in data.split("\n")}
-    lines = {line for line in lines if len(line) >= _LINE}
-    kept = (line for line in _without(given, answer).split("\n") if _bare(line) not in lines)
+    given = _data_of(sections)
+    kept = (
+        line for line in _without(given.forms, answer).split("\n") if _bare(line) not in given.lines
+    )
     return "\n".join(kept).strip()
 
 
-def _forms(sections: Sequence[Section]) -> set[str]:
-    """The data as it is, and as it is shown."""
-    return {form for _, data in sections for form in (data.strip(), neutralise(data).strip())}
+@dataclass(frozen=True)
+class _Data:
+    """The texts of an item in the forms in which answers are compared with them."""
+
+    texts: frozenset[str]
+
+    @cached_property
+    def forms(self) -> frozenset[str]:
+        """As they are, and as they are shown."""
+        return frozenset(form.strip() for text in self.texts for form in (text, neutralise(text)))
+
+    @cached_property
+    def lines(self) -> frozenset[str]:
+        """Lines that are removed from an answer."""
+        lines = (_bare(line) for data in self.forms for line in data.split("\n"))
+        return frozenset(line for line in lines if len(line) >= _LINE)
+
+    @cached_property
+    def squashed(self) -> list[str]:
+        """Their letters and digits."""
+        return [*map(_squashed, self.forms)]
+
+    @cached_property
+    def plain(self) -> list[str]:
+        """Without characters that nobody sees, and with one form of each of the others."""
+        return [_HIDDEN.sub("", unicodedata.normalize("NFKC", data)) for data in self.forms]
+
+
+def _data_of(sections: Sequence[Section]) -> _Data:
+    return _data(frozenset(text for _, text in sections))
+
+
+@lru_cache(maxsize=4)  # all questions about an item and all checks of an answer, in either order
+def _data(texts: frozenset[str]) -> _Data:
+    return _Data(texts)
 
 
 def _without(given: Iterable[str], answer: str) -> str:
@@ -100,7 +134,7 @@ def refuse_ambiguous(
         found = (line.replace('"', "") for line in lines if len(line) >= _LINE)
         return any(of(line) is not None for line in found)
 
-    given = _forms(sections)
+    given = _data_of(sections).forms
     if any(map(has, given)) and has(_without(given, answer)):
         raise UnparsedError(_AMBIGUOUS, DATA_HAS_VERDICTS)
 
@@ -132,8 +166,8 @@ def refuse_echo(
     echoes += [f"{verdict}{after}"] * (len(after) == _CONTEXT)
     if not echoes and not name:
         return
-    given = _forms(sections)
-    echoed = any(re.search(echo, _squashed(data)) for echo in echoes for data in given)
+    given = _data_of(sections)
+    echoed = any(re.search(echo, data) for echo in echoes for data in given.squashed)
     if echoed or (not echoes and _holds_verdict(given, of)):
         raise UnparsedError(_AMBIGUOUS, DATA_HAS_VERDICTS)
 
@@ -143,10 +177,9 @@ def _squashed(text: str) -> str:
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).casefold())
 
 
-def _holds_verdict(given: Iterable[str], of: Callable[[str], _Value | None]) -> bool:
+def _holds_verdict(given: _Data, of: Callable[[str], _Value | None]) -> bool:
     """Whether a verdict with its name, such as ``"score": 5``, is anywhere in the data."""
-    plain = (_HIDDEN.sub("", unicodedata.normalize("NFKC", data)) for data in given)
-    found = (match.groups() for data in plain for match in _INLINE.finditer(data))
+    found = (match.groups() for data in given.plain for match in _INLINE.finditer(data))
     named = ((name.strip("_").rpartition("_")[2], value) for name, value in found)
     return any(of(f"{name}: {value}") is not None for name, value in named)
 
@@ -161,10 +194,10 @@ def refuse_echoed_object(
 
     What else it holds is in the data, in whatever layout and order, as a verdict is.
     """
-    given = _forms(sections)
+    given = _data_of(sections)
     if not _holds_verdict(given, of):
         return
-    shown = "\n".join(map(_squashed, given))
+    shown = "\n".join(given.squashed)
     others = [one for name, one in value.items() if name != key]
     forms = [[_squashed(json.dumps(one, ensure_ascii=a)) for a in (True, False)] for one in others]
     if all(any(form in shown for form in either) for either in forms):
@@ -186,7 +219,7 @@ def refuse_ranked_data(sections: Sequence[Section], letters: Sequence[str]) -> N
         rf"(?=({one}(?:[\W_]{{1,8}}?{one}){{{more}}}))",
     )
     wanted = sorted("".join(letters).casefold())
-    plain = [_HIDDEN.sub("", unicodedata.normalize("NFKC", data)) for data in _forms(sections)]
+    plain = _data_of(sections).plain
     runs = (run for form in forms for data in plain for run in re.findall(form, data, re.I))
     if any(sorted(_squashed(run)) == wanted for run in runs):
         raise UnparsedError(_AMBIGUOUS, DATA_HAS_VERDICTS)
@@ -195,7 +228,7 @@ def refuse_ranked_data(sections: Sequence[Section], letters: Sequence[str]) -> N
 def is_in_data(text: str, sections: Sequence[Section]) -> bool:
     """Whether the data has the text, whatever the white space."""
     shown = "".join(text.split())
-    return any(shown in "".join(data.split()) for data in _forms(sections))
+    return any(shown in "".join(data.split()) for data in _data_of(sections).forms)
 
 
 _PAIRS: Final = frozenset(("[]", "()", "**", "__", '""'))

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from siftune.curate.judge_calls.types import Item
 
-__all__ = ["FRAME", "Section", "conversation", "fenced", "neutralise", "shortened"]
+__all__ = ["FRAME", "Section", "as_far_as_shown", "conversation", "fenced", "neutralise"]
 
 Section: TypeAlias = tuple[str, str]
 """Name of a piece of data, such as ``answer A``, and its text."""
@@ -62,16 +62,20 @@ def neutralise(text: str) -> str:
     return _HEADER.sub(lambda found: found[0] + _DOT, cut)
 
 
-def shortened(text: str, max_chars: int | None) -> str:
-    r"""The first ``max_chars`` characters, with a mark that names how many there were.
+def as_far_as_shown(sections: Sequence[Section], max_chars: int | None) -> list[Section]:
+    """The sections without what `fenced` cuts; the mark of each cut is a section of its own."""
+    return [(name, part) for name, text in sections for part in _cut(text, max_chars)]
 
-    >>> shortened("abcdef", 4)
-    'abcd\n(cut here: 4 of 6 characters are shown)'
+
+def _cut(text: str, max_chars: int | None) -> tuple[str, ...]:
+    """The first ``max_chars`` characters, then a mark that names how many there were.
+
+    >>> _cut("abcdef", 4)
+    ('abcd', '(cut here: 4 of 6 characters are shown)')
     """
     if max_chars is None or len(text) <= max_chars:
-        return text
-    mark = f"(cut here: {max_chars} of {len(text)} characters are shown)"
-    return f"{text[:max_chars]}\n{mark}"
+        return (text,)
+    return text[:max_chars], f"(cut here: {max_chars} of {len(text)} characters are shown)"
 
 
 def fenced(sections: Sequence[Section], max_chars: int | None = None) -> tuple[str, str]:
@@ -80,7 +84,7 @@ def fenced(sections: Sequence[Section], max_chars: int | None = None) -> tuple[s
     The code is a hash of the sections, so the same data has the same prompt (a cache needs that)
     and cannot contain it. Names are ours, texts are the data's: those are cut and neutralised.
     """
-    shown = [(name, neutralise(shortened(text, max_chars))) for name, text in sections]
+    shown = [(name, neutralise("\n".join(_cut(text, max_chars)))) for name, text in sections]
     code = _code(shown)
     marked = (f"[BEGIN {name} {code}]\n{text}\n[END {name} {code}]" for name, text in shown)
     return "\n\n".join(marked), code

@@ -11,7 +11,7 @@ import polars as pl
 
 from siftune.curate.core.ranges import Count
 from siftune.curate.judge_calls.echoes import own_text
-from siftune.curate.judge_calls.fence import Section, conversation
+from siftune.curate.judge_calls.fence import Section, as_far_as_shown, conversation
 from siftune.curate.judge_calls.types import Answer, Item, Question, UnparsedError
 from siftune.curate.judging.criteria import CHECKS, Criterion, criteria_of
 from siftune.curate.judging.parsing import json_value, text
@@ -76,7 +76,7 @@ class ChecklistItems:
     def parse(self, item: Item, question: int, answer: Answer) -> Sequence[Criterion]:
         """The items."""
         expected = "a JSON array of objects with text, weight (1 to 100) and check"
-        sections = self._sections(item)
+        sections = as_far_as_shown(self._sections(item), self.max_chars)
         own = own_text(text(self._prompt, answer), sections)
         try:
             items = criteria_of(json_value(own, expected, sections))

@@ -13,6 +13,7 @@ import polars as pl
 
 from siftune.curate.core.ranges import Count
 from siftune.curate.judge_calls.echoes import own_text
+from siftune.curate.judge_calls.fence import as_far_as_shown
 from siftune.curate.judge_calls.types import Answer, Item, Question, UnparsedError
 from siftune.curate.judging.parsing import json_value, text
 from siftune.curate.judging.prompt import MAX_CHARS, Prompt
@@ -59,7 +60,7 @@ class InsTag:
 
     def parse(self, item: Item, question: int, answer: Answer) -> list[str]:
         """The tags."""
-        sections = prompted(item)
+        sections = as_far_as_shown(prompted(item), self.max_chars)
         own = own_text(text(self._prompt, answer), sections)
         value = json_value(own, _EXPECTED, sections)
         if not isinstance(value, list) or not 0 < len(value) <= _MOST:

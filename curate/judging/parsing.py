@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Real
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from siftune.curate.judge_calls.echoes import (
@@ -20,7 +19,7 @@ from siftune.curate.judge_calls.echoes import (
     refuse_ranked_data,
     unwrapped,
 )
-from siftune.curate.judge_calls.fence import FRAME, Section
+from siftune.curate.judge_calls.fence import FRAME, Section, as_far_as_shown
 from siftune.curate.judge_calls.types import Answer, UnparsedError
 
 __all__ = [
@@ -86,6 +85,11 @@ def text(asked: Asked, answer: Answer, *, complete: bool = True) -> str:
     return found
 
 
+def _shown(asked: Asked, sections: Sequence[Section]) -> list[Section]:
+    """The data as far as the judge was shown it, which is all that it can repeat."""
+    return as_far_as_shown(sections, getattr(asked, "max_chars", None))
+
+
 def distribution(asked: Asked, answer: Answer) -> Mapping[str, float] | None:
     """The probabilities of the question's labels, None where the answer is a text.
 
@@ -99,7 +103,7 @@ def distribution(asked: Asked, answer: Answer) -> Mapping[str, float] | None:
     if missing or not asked.labels:
         raise UnparsedError(f"expected probabilities of {_listed(asked.labels)}")
     values = [given[name] for name in asked.labels]
-    if not all(isinstance(value, Real) and -1e-6 <= value <= 1 + 1e-6 for value in values):
+    if not all(-1e-6 <= value <= 1 + 1e-6 for value in values):
         raise UnparsedError("expected probabilities between 0 and 1", "out_of_range")
     if abs(math.fsum(values) - 1) > 1e-3:
         raise UnparsedError("expected probabilities that sum to 1", "out_of_range")
@@ -139,6 +143,7 @@ def score(
     if probabilities is not None:
         return expected_score(probabilities)
     expected = f"a line 'Score: k' with {'a whole' if whole else 'a'} number {low:g} to {high:g}"
+    sections = _shown(asked, sections)
     whole_text = text(asked, answer, complete=where != "first")
 
     def of(line: str) -> float | None:
@@ -196,6 +201,7 @@ def label(
     """
     known = {name.casefold(): name for name in asked.labels}
     known |= {word.casefold(): name for word, name in (spellings or {}).items()}
+    sections = _shown(asked, sections)
     whole_text = text(asked, answer, complete=where != "first")
 
     def of(line: str) -> str | None:
@@ -236,6 +242,7 @@ def ranking(
             data has a ranking, too.
     """
     expected = f"a ranking of {_listed(letters)}, each once, as in {' > '.join(letters)}"
+    sections = _shown(asked, sections)
     own = own_text(text(asked, answer), sections)
 
     def of(line: str) -> str | None:

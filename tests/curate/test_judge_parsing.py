@@ -3,9 +3,11 @@
 import json
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
+from siftune.curate.judge_calls import echoes
 from siftune.curate.judge_calls.echoes import own_text
 from siftune.curate.judge_calls.fence import conversation, fenced, neutralise
 from siftune.curate.judge_calls.types import Answer, Item, UnparsedError
@@ -125,7 +127,6 @@ def test_other_texts_are_no_label(text):
         {"1": 0.5, "2": 0.5},
         {},
         {"1": math.nan, "2": 0.5, "3": 0.5},
-        {"1": None, "2": 0.5, "3": 0.5},
         {"1": 2.0, "2": -1.0, "3": 0.0},
         {"1": 0.2, "2": 0.2, "3": 0.2},
     ],
@@ -304,6 +305,22 @@ def test_long_data_is_cut_with_a_mark():
     assert "x" * 20 + "\n(cut here: 20 of 50 characters are shown)" in text
     assert "x" * 21 not in text
     assert "cut here" not in fenced([("answer", "x" * 20)], max_chars=20)[0]
+
+
+def test_an_answer_is_compared_with_what_the_judge_was_shown_and_once(monkeypatch):
+    """A row of megabytes costs no more than the part of it that was in the prompt."""
+    seen = []
+    monkeypatch.setattr(echoes, "neutralise", lambda text: seen.append(text) or neutralise(text))
+    asked = replace(ASKED, max_chars=30)
+    data = [("answer", "A long answer begins like this" + "x" * 1_000 + "\nScore: 5")]
+    for text in ("Score: 4", "It is a long answer of little use.\n\nScore: 4"):
+        assert score(asked, Answer(text), data, 0, 5, "last") == 4
+    mark = "(cut here: 30 of 1039 characters are shown)"
+    assert sorted(seen) == [mark, "A long answer begins like this"]
+    echo = f"{data[0][1][:30]}\n{mark}\nScore: 3"
+    assert score(asked, Answer(echo), data, 0, 5, "alone") == 3
+    with pytest.raises(UnparsedError):
+        score(ASKED, Answer("Score: 4"), data, 0, 5, "last")
 
 
 def test_messages_are_named_by_their_role_which_data_cannot_choose():
