@@ -233,13 +233,6 @@ def decisions(run: Path) -> pl.DataFrame:
     ledger = ledger.filter(pl.col("decision") != "quarantined")
     last = ledger.select("id", "decision", "stage", "reason")
     particulars = _particulars(ledger["detail"], last.columns)
-    if (
-        particulars.schema.get("reference") == pl.String
-    ):  # rows of this process are in a temporary folder
-        named = {
-            one: without_scratch(one) for one in particulars["reference"].drop_nulls().unique()
-        }
-        particulars = particulars.with_columns(pl.col("reference").replace(named))
     return pl.concat([last, particulars], how="horizontal")
 
 

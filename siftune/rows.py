@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from shutil import copyfile
+from typing import Any, Final, cast, get_args
 
 import polars as pl
 
 from siftune.curate.core.custom import name_and_options
-from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.errors import DataError, SiftuneError, UsageError
 from siftune.curate.core.registry import closest, long_name, names
 from siftune.curate.files.outputs import overwriting
-from siftune.curate.files.source_spec import SourceSpec
+from siftune.curate.files.source_spec import REFERENCE, SourceSpec
 from siftune.curate.io.plain_frames import frame_of, write_source
 from siftune.curate.rows.conversation_views import Sides, Turns
+from siftune.curate.runners.plan import plan
 from siftune.curate.runners.project_cache import StageCache
 from siftune.curate.runners.run import run as run_recipe
-from siftune.curate.runners.run_folder import SOURCE, keep_source, kept_source, key_of_sources
+from siftune.curate.runners.run_folder import SOURCE, in_run, keep_inputs, without_places
 from siftune.curate.runs.recipe import (
     GROUPS,
     Group,
@@ -28,12 +30,9 @@ from siftune.curate.runs.recipe import (
     component,
     pairing,
 )
-from siftune.curate.runs.run_manifest import manifest_of
+from siftune.curate.runs.run_manifest import KEPT, manifest_of
 from siftune.run_rows import RunRows
 from siftune.session import as_option, as_options, python_errors, reporter, scratch, session
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "Rows",
@@ -131,7 +130,7 @@ class Rows(RunRows):
         """Drop duplicates by ``"minhash"``, ``"exact"``, ``"semantic"``; each has its survivor.
 
         ``against`` is what `read` takes, other rows or a run: rows like one of those are dropped
-        too.
+        too. An empty frame or list of it drops none.
 
         Raises:
             UsageError: no such selector or option, or a column it reads is not there.
@@ -156,11 +155,13 @@ class Rows(RunRows):
             )
         name, own = name_and_options(as_option(what))
         name = long_name(GROUPS[group], name)
-        options = {key: _reference(key, value) for key, value in options.items()}
+        options, held = dict(options), cast(Any, None)
+        if "against" in options:
+            options["against"], held = _reference(group, options["against"])
         spec = Spec(group, name, {**own, **as_options(options)}, **shown)
         component(spec, self._recipe.seed)  # its options, before anything runs
         recipe = replace(self._recipe, stages=(*self._recipe.stages, spec))
-        made = ran(recipe, None, (*self._held, *options.values()))
+        made = ran(recipe, None, (*self._held, held))
         if _hashes(made._manifest) != _hashes(self._manifest):
             raise DataError(f"{', '.join(recipe.source)} changed since it was read: read it again")
         return made
@@ -173,7 +174,8 @@ class Rows(RunRows):
         process can run the recipe of rows that were saved. A function of no file it cannot find.
         """
         made = self._recipe.as_mapping()
-        if any(Path(path).is_relative_to(session()) for path in self._recipe.source):
+        given = (one for spec in self._recipe.stages for one in spec.options.values())
+        if any(_is_temporary(one) for one in (*self._recipe.source, *given)):
             made["source_help"] = _TEMPORARY
         return made
 
@@ -183,27 +185,71 @@ class Rows(RunRows):
 
         Raises:
             UsageError: something else is there, such as another run, and not ``overwrite``.
+            DataError: what the rows were made of has changed since, and gives other rows.
         """
+        self._check_same()
         place = Path(folder)
         there = (place / "manifest.json").is_file()
         if there and not overwrite and not self._is_as(open_run(place)):
             raise UsageError(f"{place} has another run: name another, or add overwrite=True")
         with overwriting(overwrite):
-            ran(self._recipe, place, self._held, prepare=keep_source)
+            ran(self._recipe, place, self._held, prepare=keep_inputs)
         return replace(open_run(place), _held=self._held)
 
     def _is_as(self, other: Rows) -> bool:
         """Whether other rows were made by the same steps of the same source, wherever that is."""
-        mine, theirs = (
-            replace(one._recipe, source=tuple(key_of_sources(one._recipe))) for one in (self, other)
-        )
+        mine, theirs = (without_places(one._recipe) for one in (self, other))
         return mine == theirs and _hashes(self._manifest) == _hashes(other._manifest)
 
+    def _check_same(self) -> None:
+        """Refuse inputs or code that changed since these rows were made, where it shows in them.
 
-def _reference(key: str, value: Any) -> Any:
-    """An option; rows to compare with (``against``) that are no path are read."""
-    known = isinstance(value, str | Path | Mapping | Rows)
-    return value if key != "against" or value is None or known else read(value, name="against")
+        Raises:
+            DataError: they give other rows now.
+        """
+        now = plan(self._recipe, self.folder)
+        keys = [now.ingest_key, *(step.key for step in now.steps)]
+        if keys == [stage["key"] for stage in self._manifest["stages"]]:
+            return
+        again = ran(self._recipe, None, self._held)
+        for one in ("kept", "decisions", "quarantined"):
+            if not getattr(again, one).equals(getattr(self, one)):
+                raise DataError(
+                    f"what these rows were made of ({', '.join(self._recipe.source)}, the files "
+                    "and code of their stages) has changed and gives others now: read it again"
+                )
+
+
+def _is_temporary(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).is_relative_to(session())
+
+
+def _reference(group: Group, value: Any) -> tuple[Any, Any]:
+    """Rows to compare with: those that are in memory as a file, and what keeps that.
+
+    Raises:
+        UsageError: it is nothing that `read` takes, or empty for a scorer.
+        DataError: it cannot be read.
+    """
+    if value is None or isinstance(value, str | Path | Mapping):
+        return value, None
+    data = value if isinstance(value, Rows | list | tuple) else frame_of(value)
+    if not len(data):
+        if group == "score":
+            raise UsageError("against: it has no rows, and the scores are by those of it")
+        return None, None
+    try:
+        rows = read(data, name="against")
+    except SiftuneError as error:
+        error.args = (f"against: {error}",)
+        raise
+    if not rows.folder.is_relative_to(session()):
+        return str(rows.folder), rows
+    place = scratch()
+    copy = place.path / REFERENCE.format(hex16=rows._manifest["outputs"][KEPT][:16])
+    copy.parent.mkdir()
+    copyfile(rows.folder / KEPT, copy)
+    return str(copy), place
 
 
 def ran(
@@ -324,10 +370,7 @@ def open_run(folder: str | Path) -> Rows:
     known["stages"] = tuple(Spec(**spec) for spec in known["stages"])
     known["given"] = {path: SourceSpec(**own) for path, own in known["given"].items()}
     recipe = Recipe(**known)
-    own = kept_source(recipe)
-    if own is not None and (here := run.absolute() / SOURCE / own.name).is_file():
-        recipe = replace(recipe, source=(str(here),))  # the folder may have been moved
-    return Rows(run, recipe)
+    return Rows(run, in_run(recipe, run))  # the folder may have been moved
 
 
 def _hashes(manifest: Mapping[str, Any]) -> list[str]:

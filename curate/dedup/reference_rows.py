@@ -12,7 +12,7 @@ import polars as pl
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.core.types import Row
-from siftune.curate.files.source_spec import SourceOption, SourceSpec, in_recipe
+from siftune.curate.files.source_spec import SourceOption, SourceSpec, in_recipe, reference_name
 from siftune.curate.io.ingest import read_rows
 from siftune.curate.io.sources import plan
 
@@ -108,6 +108,7 @@ def naming_reference(
     if against is None and index is None:
         return decisions
     path = None if against is None else SourceSpec.of(against, "against").path
+    path = reference_name(path) or path
     starts = [f'{{"reference":{orjson.dumps(one).decode()},' for one in (path, index)]
     start = pl.Series("start", [starts[0]]).new_from_index(0, decisions.height)
     start = start.scatter(of_index, starts[1]) if len(of_index) else start

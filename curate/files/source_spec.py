@@ -20,6 +20,7 @@ from siftune.curate.core.registry import closest
 __all__ = [
     "INPUTS",
     "PAIRINGS",
+    "REFERENCE",
     "Pairing",
     "SourceOption",
     "SourceSpec",
@@ -28,6 +29,7 @@ __all__ = [
     "in_recipe",
     "input_paths",
     "new_names",
+    "reference_name",
 ]
 
 Pairing: TypeAlias = Literal["best_worst", "best_random", "all", "adjacent", "sweet_spot"]
@@ -36,6 +38,10 @@ PAIRINGS: Final = get_args(Pairing)
 
 SourceOption: TypeAlias = str | Mapping[str, Any]
 """A path, or ``{path, format, map}``."""
+
+REFERENCE: Final = "references/against-{hex16}.parquet"
+"""Rows in memory that others were compared with, as a file of a run folder; by their content."""
+_REFERENCE: Final = re.compile(r"(?:.*[\\/])?references[\\/](against-[0-9a-f]{16}\.parquet)")
 
 _KEYS: Final = ("path", "format", "map")
 _MAP: Final = r"--map (?:'[^']*'|[^\s=']+=[^\s,;)]*[^\s,;):?])"
@@ -91,6 +97,16 @@ def new_names(value: Any, where: str) -> dict[str, str]:
                 "(quote what YAML reads as something else)"
             )
     return dict(value)
+
+
+def reference_name(path: Any) -> str | None:
+    """The name of a `REFERENCE` in its run folder, wherever that lies; None of any other path.
+
+    >>> reference_name("/tmp/a/references/against-0123456789abcdef.parquet")
+    'references/against-0123456789abcdef.parquet'
+    """
+    found = _REFERENCE.fullmatch(path) if isinstance(path, str) else None
+    return None if found is None else f"references/{found[1]}"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from siftune.curate.core.registry import closest
 from siftune.curate.core.schema import BASE, kind_of
 from siftune.curate.dedup.reference_rows import read_reference
 from siftune.curate.files.output_marker import ANSWERS, PAIRS
-from siftune.curate.files.source_spec import SourceSpec
+from siftune.curate.files.source_spec import SourceSpec, reference_name
 from siftune.curate.runs.run_manifest import manifest_of, stage_file, verified
 
 __all__ = ["RowTrace", "StageRecord", "reference_rows_of", "row_trace"]
@@ -102,6 +102,9 @@ def reference_rows_of(run: Path, manifest: Mapping[str, Any], stage: str) -> pl.
     if against is None:  # an index, which has no texts
         return None
     path = Path(SourceSpec.of(against, "against").path)
+    name = reference_name(str(path))
+    if name is not None and (run / name).is_file():  # the folder may have been moved
+        path, against = run / name, str(run / name)
     try:
         files = [path, *path.rglob("*")]
         if max(one.stat().st_mtime for one in files) > (run / "manifest.json").stat().st_mtime:

@@ -17,6 +17,7 @@ from siftune.curate.core.registry import closest
 from siftune.curate.core.schema import KINDS, SOME, Kind, kind_of, schema_of
 from siftune.curate.dedup.reference_rows import reference_schema
 from siftune.curate.files.atomic import digest_of
+from siftune.curate.files.source_spec import reference_name
 from siftune.curate.io import sources
 from siftune.curate.io.reading import Reading
 from siftune.curate.io.source_parts import expand, name_parts
@@ -370,10 +371,11 @@ def _key(spec: Spec, seed: int, rows_key: str, made_by: Mapping[str, str]) -> st
         for need in (*needs, *(made_by if "*" in needs else ()))
     }
     given = {name: getattr(made, name) for name in made.__dataclass_fields__ if name != "cache"}
+    placeless = {name: reference_name(value) or value for name, value in given.items()}
     return digest_of(
         [
             [spec.group, short_name(spec.name), spec.sides, spec.turns],
-            repr(sorted(given.items())),
+            repr(sorted(placeless.items())),
             rows_key,
             sorted(reads.items()),
             stage_code(spec),

@@ -17,7 +17,7 @@ from siftune.curate.core.progress import NoProgress, ProgressReporter, run_conte
 from siftune.curate.files.atomic import atomic_write, hash_file, read_json, write_json
 from siftune.curate.files.output_marker import remove_matching
 from siftune.curate.files.outputs import may_overwrite, run_folder
-from siftune.curate.files.source_spec import input_paths
+from siftune.curate.files.source_spec import input_paths, reference_name
 from siftune.curate.io.ingest import ingest
 from siftune.curate.rows.conversation_views import score, score_schema
 from siftune.curate.rows.decisions import DECISIONS
@@ -46,6 +46,7 @@ from siftune.curate.runners.run_folder import (
     check_run,
     earlier_parts,
     has_streams,
+    kept_files,
     kept_source,
     part_file,
     part_names,
@@ -130,13 +131,13 @@ def run(
     """
     own = kept_source(recipe)
     there = own is not None and own.parent == out.absolute() / SOURCE
-    inputs = [] if there else [*input_paths(asdict(recipe))]
+    read = [] if there else input_paths(asdict(recipe))
+    inputs = [one for one in read if one != out.absolute() / (reference_name(str(one)) or "..")]
     check_run(out, command, inputs)
     if may_overwrite() and not has_streams(recipe) and prepare is None:
         plan(recipe, out)  # a run that is refused removes nothing
-    files = [*RUN_FILES, *part_names(recipe)]
-    if own is not None and (there or prepare is not None):
-        files += [f"{SOURCE}/", f"{SOURCE}/{own.name.replace('{', '{{').replace('}', '}}')}"]
+    kept = kept_files(recipe, there or prepare is not None)
+    files = [*RUN_FILES, *part_names(recipe), *kept]
     with run_folder(out, command, files, inputs, scratch=STREAMS):
         spooled = spool_streams(recipe, out)
         while True:

@@ -15,6 +15,7 @@ from siftune.curate.files.atomic import atomic_write, hash_file, read_json
 from siftune.curate.files.byte_streams import copy_stream, open_pipe, open_stdin
 from siftune.curate.files.output_marker import ANSWERS, PAIRS, STAGE_FILES, expression_of
 from siftune.curate.files.outputs import check_run_folder
+from siftune.curate.files.source_spec import REFERENCE, reference_name
 
 if TYPE_CHECKING:
     from siftune.curate.runs.recipe import Recipe
@@ -29,13 +30,16 @@ __all__ = [
     "check_run",
     "earlier_parts",
     "has_streams",
-    "keep_source",
+    "in_run",
+    "keep_inputs",
+    "kept_files",
     "kept_source",
     "key_of_sources",
     "part_file",
     "part_names",
     "remove_parts_but",
     "spool_streams",
+    "without_places",
 ]
 
 OUTPUTS: Final = ("kept.parquet", "ledger.parquet", "quarantine.jsonl")
@@ -143,16 +147,66 @@ def key_of_sources(recipe: Recipe) -> Sequence[str]:
     return recipe.source if path is None else (path.name,)
 
 
-def keep_source(recipe: Recipe, folder: Path) -> Recipe:
-    """``recipe`` with its `kept_source` copied to ``folder``."""
-    path = kept_source(recipe)
-    target = folder.absolute() / SOURCE / (path.name if path is not None else "")
-    if path is None or path == target:
-        return recipe
-    target.parent.mkdir(exist_ok=True)
-    with atomic_write(target) as part:
-        shutil.copyfile(path, part)
-    return replace(recipe, source=(str(target),))
+def without_places(recipe: Recipe) -> Recipe:
+    """``recipe`` with inputs that `keep_inputs` would copy by their names alone."""
+    stages = tuple(
+        replace(one, options={key: reference_name(v) or v for key, v in one.options.items()})
+        for one in recipe.stages
+    )
+    return replace(recipe, source=tuple(key_of_sources(recipe)), stages=stages)
+
+
+def kept_files(recipe: Recipe, with_source: bool) -> list[str]:
+    """What `keep_inputs` writes, as names of `output_marker.Marker`."""
+    source = kept_source(recipe) if with_source else None
+    names = [] if source is None else [f"{SOURCE}/{source.name.translate(_DOUBLED)}"]
+    if any(map(reference_name, _options_of(recipe))):
+        names.append(REFERENCE)
+    return [one for name in names for one in (f"{name.partition('/')[0]}/", name)]
+
+
+_DOUBLED: Final = str.maketrans({"{": "{{", "}": "}}"})
+
+
+def _options_of(recipe: Recipe) -> list[Any]:
+    return [value for spec in recipe.stages for value in spec.options.values()]
+
+
+def keep_inputs(recipe: Recipe, folder: Path) -> Recipe:
+    """``recipe`` with its `kept_source`, and each `source_spec.REFERENCE`, copied to ``folder``."""
+    for path in _kept(recipe):
+        target = folder.absolute() / _name_of(path)
+        if path == target or (target.is_file() and hash_file(target) == hash_file(path)):
+            continue
+        target.parent.mkdir(exist_ok=True)
+        with atomic_write(target) as part:
+            shutil.copyfile(path, part)
+    return in_run(recipe, folder)
+
+
+def in_run(recipe: Recipe, folder: Path) -> Recipe:
+    """``recipe`` with its inputs that `keep_inputs` copied to ``folder``, wherever it is now."""
+    there = {str(path): folder.absolute() / _name_of(path) for path in _kept(recipe)}
+    found = {given: str(path) for given, path in there.items() if path.is_file()}
+    stages = tuple(
+        replace(spec, options={key: _in(found, one) for key, one in spec.options.items()})
+        for spec in recipe.stages
+    )
+    return replace(recipe, source=tuple(_in(found, one) for one in recipe.source), stages=stages)
+
+
+def _kept(recipe: Recipe) -> list[Path]:
+    source = kept_source(recipe)
+    given = [] if source is None else [source]
+    return given + [Path(one) for one in _options_of(recipe) if reference_name(one)]
+
+
+def _name_of(path: Path) -> str:
+    return reference_name(str(path)) or f"{SOURCE}/{path.name}"
+
+
+def _in(found: Mapping[str, str], value: Any) -> Any:
+    return found.get(str(Path(value)), value) if isinstance(value, str) else value
 
 
 def has_streams(recipe: Recipe) -> bool:
