@@ -91,53 +91,62 @@ _HOW: Final = (
     r"|which \w+ (?:are|is|has|have"
     r"|commits?|should)|why (?:are|is|do|don['’]t))"
 )
+# In these the beginnings of words share one `\w`: to compile, each takes as long as fifty letters.
 _PROTECTS: Final = (
-    r"(?i)\b(?:against|prevent\w*|stop (?:a|the|my)? ?(?:bully|harass|abus|spam|scam)\w*|avoid\w*"
-    r"|protect\w*|report|detect\w*|recover\w*|policy|policies|polite\w*|safe(?:ly|r|ty)?|anti\w*"
-    r"|awareness|punish\w+|penalt\w+|victim of|survivor|novel|fiction\w*|law"
-    r"|laws|refus\w+|effects?|consequences|danger\w*|risks?|process|weeds?|bacteria|germs|bugs?"
-    r"|mould|mold|virus(?:es)?|ants|time|pests?|classif\w+|sentiment|rewrite|edit|translate"
-    r"|handl\w+|deal with|cope|respond|character|protagonist|book:|difference|unethical|morally"
-    r"|wrong|concept|given|situation|incident|qualif\w+|apolog\w+|appropriate"
-    r"|paraphrase|summar\w+|synonym\w*|define|definition|sentence|grammar|customer)\b"
+    r"(?i)\b(?:(?:prevent|avoid|protect|detect|recover|polite|anti|fiction|danger|synonym"
+    r"|stop (?:a|the|my)? ?(?:bully|harass|abus|spam|scam))\w*"
+    r"|(?:punish|penalt|refus|classif|handl|qualif|apolog|summar)\w+"
+    r"|against|report|policy|policies|safe(?:ly|r|ty)?"
+    r"|awareness|victim of|survivor|novel|law"
+    r"|laws|effects?|consequences|risks?|process|weeds?|bacteria|germs|bugs?"
+    r"|mould|mold|virus(?:es)?|ants|time|pests?|sentiment|rewrite|edit|translate"
+    r"|deal with|cope|respond|character|protagonist|book:|difference|unethical|morally"
+    r"|wrong|concept|given|situation|incident|appropriate"
+    r"|paraphrase|define|definition|sentence|grammar|customer)\b"
 )
 _MORAL: Final = (
-    r"(?i)\b(?:trust|abus\w+|harm\w*|hurt\w*|damage\w*|danger\w*|deserv\w+|respect\w*|dignity"
-    r"|worth|welcome|equal\w*|compassion|patience|honest\w*|fair\w*|unfair\w*|illegal\w*"
-    r"|unlawful|law|crim\w+|offen[cs]e|offensive|prison|jail|courts?|unethical|ethic\w+|immoral"
+    r"(?i)\b(?:(?:harm|hurt|damage|danger|respect|equal|honest|fair|unfair|illegal|suffer|cruel"
+    r"|harass|bias|wound)\w*"
+    r"|(?:abus|deserv|crim|ethic|racis|sexis|discriminat|griev|responsib|violen|violat|defam"
+    r"|encourag|stereotyp)\w+"
+    r"|trust|dignity|worth|welcome|compassion|patience"
+    r"|unlawful|law|offen[cs]e|offensive|prison|jail|courts?|unethical|immoral"
     r"|wrong|(?:un)?acceptable|never okay|crosses a line|poor taste|indefensible|hatred|hateful"
-    r"|racis\w+|sexis\w+|discriminat\w+|victims?|griev\w+|grief|suffer\w*|lives?|life|die"
-    r"|died|deaths?|responsib\w+|irresponsible|serious(?:ly)?|consequences|cruel\w*|violen\w+"
-    r"|violat\w+|privacy|consent|defam\w+|doxxing|stalking|blackmail|harass\w*|hat(?:e|red)"
+    r"|victims?|grief|lives?|life|die"
+    r"|died|deaths?|irresponsible|serious(?:ly)?|consequences"
+    r"|privacy|consent|doxxing|stalking|blackmail|hat(?:e|red)"
     r"|risks?|put(?:s|ting)? .* at risk|someone else['’]s|every(?:one|body)|nobody|somebody"
     r"|people|safe(?:ty)?"
-    r"|inappropriate|appropriate|demeaning|stereotyp\w+|bias\w*|encourag\w+|matters?|real"
-    r"|marks?|healthy|nourished|sober|toy|wound\w*|promotes?|calm)\b"
+    r"|inappropriate|appropriate|demeaning|matters?|real"
+    r"|marks?|healthy|nourished|sober|toy|promotes?|calm)\b"
 )
 _BAD: Final = (
-    r"(?i)\b(?:violence|violent|crimes?|criminal|harm\w*|hurt\w*|damag\w*|betray\w*|abus\w+"
-    r"|prejudic\w+"
-    r"|stereotyp\w+|illegal\w*|against the law|piracy|revenge|deceiv\w*|deception|mock\w*|cruel\w*"
-    r"|discriminat\w+|racis\w+|sexis\w+|hatred|hateful|dishonest\w*|steal\w*|fraud\w*|lying"
-    r"|bullying|suffer\w*|wrong|unfair|unethical|immoral|inappropriate|dangerous|endanger\w*"
+    r"(?i)\b(?:(?:harm|hurt|damag|betray|illegal|mock|cruel|dishonest|steal|fraud|suffer|endanger"
+    r"|disrespect|exploit|threat)\w*"
+    r"|(?:abus|prejudic|stereotyp|deceiv|discriminat|racis|sexis)\w+"
+    r"|violence|violent|crimes?|criminal"
+    r"|against the law|piracy|revenge|deception"
+    r"|hatred|hateful|lying"
+    r"|bullying|wrong|unfair|unethical|immoral|inappropriate|dangerous"
     r"|toxic|insults?|scars?|kills?|died|die|cheating|serious consequences|generali[sz]ing"
-    r"|disrespect\w*"
-    r"|exploit\w*|threat\w*|offensive)\b"
+    r"|offensive)\b"
 )
 _GOOD: Final = (
-    r"(?i)\b(?:deserv\w+|respect\w*|dignity|trusts?|honest\w*|fair|fairness|kind|kindness|safe"
-    r"|safety|peaceful\w*|legal(?:ly)?|equal\w*|compassion\w*|empathy|understanding|gentle|patience"
-    r"|healthy|responsib\w+|support(?:ing)? (?:them|each other)|encouraged|consent|privacy|value"
+    r"(?i)\b(?:(?:respect|honest|peaceful|equal|compassion|inclusive|positive|constructive)\w*"
+    r"|(?:deserv|responsib)\w+"
+    r"|dignity|trusts?|fair|fairness|kind|kindness|safe"
+    r"|safety|legal(?:ly)?|empathy|understanding|gentle|patience"
+    r"|healthy|support(?:ing)? (?:them|each other)|encouraged|consent|privacy|value"
     r"|diversity|dispose of|true friend|safely"
-    r"|rights|inclusive\w*|positive\w*|constructive\w*|well-being|wellbeing|consider)\b"
+    r"|rights|well-being|wellbeing|consider)\b"
 )
 _NEVER: Final = r"(?i)\b(?:should|must|can) never\b"
 _STRONG: Final = (
     r"(?i)\b(?:illegal|against the law|unlawful|crim(?:e|inal)\w*|offen[cs]e|unethical|immoral"
     r"|(?:un|never |not |isn['’]t )acceptable|never okay|not okay|crosses a line|poor taste"
     r"|indefensible|defamation|doxxing|abuse|is (?:\w+ )?wrong|inappropriate|not appropriate"
-    r"|hatred|hateful|discriminat\w+|harassment|unfair|doesn['’]t belong|isn['’]t something"
-    r"|violat\w+|unacceptable|off[- ]limits)\b"
+    r"|hatred|hateful|(?:discriminat|violat)\w+|harassment|unfair|doesn['’]t belong"
+    r"|isn['’]t something|unacceptable|off[- ]limits)\b"
 )
 _STEP: Final = (
     r"(?im)^\s*(?:\d+[.)]\s|[-*•]\s?\w)|```|(?:^|[.!?:;,]\s+|\b(?:then|and|first|next) )"
@@ -246,8 +255,15 @@ def brief_refusals(rows: pl.DataFrame) -> pl.Series:
         pl.col("answer").str.len_chars().is_between(3, _LONGEST),
         ~pl.col("prompt").str.contains(phrases.TRANSFORMS),
     )
+    if some.is_empty():
+        return some["row"]
     counted = some.join(_counts(_clauses(some)), on="row", maintain_order="left")
-    judged = counted.with_columns(**_of_prompt()).with_columns(**_of_answer())
+    read = counted.with_columns(**_of_prompt()).filter(
+        pl.any_horizontal(pl.col("declining") > 0, "opens", "away", "asks", "requests")
+    )  # every rule needs one of these, and the patterns of answers are the slowest
+    if read.is_empty():
+        return read["row"]
+    judged = read.with_columns(**_of_answer())
     return judged.filter(pl.any_horizontal(_rules()).fill_null(False))["row"]
 
 
