@@ -15,40 +15,29 @@ import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.redact import hidden
 from siftune.curate.judge_calls.answer_cache import key_of
 from siftune.curate.judge_calls.engine_options import cache_file
-from siftune.curate.judge_calls.spec import named_judge
+from siftune.curate.judge_calls.spec import judge_name, named_judge
 from siftune.curate.judge_calls.spending import BILLION, most_input_tokens
 from siftune.curate.judge_calls.types import Item, Question, UnjudgeableError
 from siftune.curate.judging.judge_columns import JudgeColumns
+from siftune.curate.judging.predicted_sums import Range, added, predicted_sum
 from siftune.curate.judging.row_items import items_of
 from siftune.curate.rows.conversation_views import score
 
-__all__ = ["CallForecast", "Range", "forecast_calls", "predicted_sum"]
+__all__ = ["CallForecast", "forecast_calls"]
 
 _PILOT: Final = 10  # rows with answers, from which on others are extrapolated
-_LEVEL: Final = 0.975
 
 Counter: TypeAlias = Callable[[Sequence[Question]], list[int]]
-
-
-@dataclass(frozen=True)
-class Range:
-    """An expected sum, and its 95 % interval."""
-
-    low: float
-    value: float
-    high: float
-
-    def times(self, factor: float) -> Range:
-        """The range of a sum over so many times the rows."""
-        return Range(self.low * factor, self.value * factor, self.high * factor)
 
 
 @dataclass(frozen=True)
 class CallForecast:
     """What judging rows takes; money in dollars. None where it is not known yet.
 
+    ``rows`` are those that some judge is asked about, ``answered`` those that all have answered.
     ``calls`` are those still to be sent, without asking again; ``cached`` the answers that are
     there. Tokens and cost are of all rows, those that are answered too; ``paid`` is what these
     cost. Those that end in ``_left`` are of the rows without answers, which are still to be paid.
@@ -58,7 +47,7 @@ class CallForecast:
     rows: int
     calls: int
     cached: int
-    answered: int  # rows
+    answered: int
     input_tokens: Range | None
     output_tokens: Range | None
     most_output_tokens: int
@@ -86,7 +75,7 @@ class CallForecast:
         known = self._both(_shown, self.output_tokens, self.output_tokens_left)
         lines.append(f"output tokens: {known + ', ' if known else ''}{most}")
         if self.cost is not None:
-            paid = f"; ${self.paid:,.4f} is paid" if self.answered else ""
+            paid = f"; ${self.paid:,.4f} is paid" if self.answered or self.paid else ""
             lines.append(f"cost: {self._both(_dollars, self.cost, self.cost_left)}{paid}")
         elif self.cached and not self.calls:
             lines.append("cost: nothing is left to pay")
@@ -103,7 +92,7 @@ class CallForecast:
         """A number of all rows and that of those without answers, where these differ."""
         if whole is None:
             return ""
-        if not self.answered:
+        if left == whole:
             return shown(whole)
         rest = "" if left is None else f", {shown(left)} left"
         return f"{shown(whole)} in all{rest}"
@@ -130,7 +119,8 @@ def forecast_calls(
 ) -> CallForecast:
     """Calls, tokens and money of a scorer on rows, from its cache and without a call.
 
-    ``tokenizer`` is that of the judge's model (its name or folder): exact with its chat template.
+    ``tokenizer`` is that of the model (its name or folder) of a judge on a server: exact with its
+    chat template. A model in this process has its own.
     """
     seen = _Questions(scorer, [_counter(one, tokenizer) for one in (scorer.judge, *scorer.panel)])
     for batch in batches:
@@ -156,11 +146,14 @@ class _Questions:
 
     scorer: JudgeColumns
     counters: Sequence[Counter | None]
-    rows: list[_Row] = field(default_factory=list)
+    judged: list[list[_Row]] = field(init=False)  # the same rows by each judge
     cached: int = 0
     _asked: set[bytes] = field(default_factory=set)  # keys: the texts of all rows are too much
 
     adds: ClassVar[Mapping[str, Any]] = {"calls": pl.UInt32}
+
+    def __post_init__(self) -> None:
+        self.judged = [[] for _ in self.counters]
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -172,7 +165,7 @@ class _Questions:
         calls = np.zeros(batch.height, np.uint32)
         for number in range(len(self.scorer.backends)):
             found = self._judged(number, batch)
-            self.rows += found
+            self.judged[number] += found
             calls += np.array([row.calls for row in found], np.uint32)
         return pl.DataFrame({"calls": calls})
 
@@ -209,43 +202,100 @@ class _Questions:
 
     def forecast(self) -> CallForecast:
         """The forecast of all rows that were counted."""
-        rows = [row for row in self.rows if row.calls]
-        known = [row for row in rows if row.spent is not None]
+        parts = [self._part(number, rows) for number, rows in enumerate(self.judged)]
+        of_rows = [
+            [row for row in judged if row.calls] for judged in zip(*self.judged, strict=True)
+        ]
+        of_rows = [judged for judged in of_rows if judged]
+        rows = [row for judged in of_rows for row in judged]
         rest = [row for row in rows if row.spent is None]
-        value, left = partial(_sum_of, known, rest), partial(_sum_left, known, rest)
-        tokens_in, how = value("input_tokens"), f"from {len(known):,} answered rows"
-        if tokens_in is None and all(self.counters):
-            size = float(sum(row.size for row in rows))
-            tokens_in, how = Range(size, size, size), "by the tokenizer, with its chat template"
-            size = float(sum(row.size for row in rest))
-            tokens_left: Range | None = Range(size, size, size)
-        else:
-            tokens_left = left("input_tokens")
-        stated = any((row.spent or {}).get("input_tokens") is not None for row in known)
-        if tokens_in is None:
-            pilot = "or pay a pilot" if stated or not known else "the judge states none"
-            how = f"name the judge's tokenizer, {pilot}"
-        priced = all(self.scorer.prices_known)
         most_cost = sum(row.most_cost for row in rest) / BILLION
-        paid = sum(map(_paid, known))
+        paid = sum(part.paid for part in parts)
         return CallForecast(
-            rows=len(rows),
+            rows=len(of_rows),
             calls=sum(row.new for row in rows),
             cached=self.cached,
+            answered=sum(all(row.spent is not None for row in judged) for judged in of_rows),
+            input_tokens=added(part.input_tokens for part in parts),
+            output_tokens=added(part.output_tokens for part in parts),
+            most_output_tokens=sum(row.most_output for row in rows),
+            cost=_cost(parts, "cost"),
+            paid=paid,
+            most_cost=most_cost + paid if all(self.scorer.prices_known) else None,
+            how=_how(parts),
+            input_tokens_left=added(part.input_tokens_left for part in parts),
+            output_tokens_left=added(part.output_tokens_left for part in parts),
+            most_output_tokens_left=sum(row.most_output for row in rest),
+            cost_left=_cost(parts, "cost_left"),
+            stated=all(part.stated for part in parts if part.answered),
+        )
+
+    def _part(self, number: int, rows: Sequence[_Row]) -> _Part:
+        """What one judge takes."""
+        asked = [row for row in rows if row.calls]
+        known = [row for row in asked if row.spent is not None]
+        rest = [row for row in asked if row.spent is None]
+        value, left = partial(_sum_of, known, rest), partial(_sum_left, known, rest)
+        stated = any((row.spent or {}).get("input_tokens") is not None for row in known)
+        tokens_in, tokens_left = value("input_tokens"), left("input_tokens")
+        how = f"from {len(known):,} answered rows"
+        if tokens_in is None and self.counters[number]:
+            how = "by the tokenizer, with its chat template"
+            tokens_in, tokens_left = _exactly(asked), _exactly(rest)
+        elif tokens_in is None:
+            name = hidden(judge_name((self.scorer.judge, *self.scorer.panel)[number]))
+            whose = f"tokenizer of {name}" if self.scorer.panel else "judge's tokenizer"
+            pilot = "or pay a pilot" if stated or not known else "the judge states none"
+            how = f"name the {whose}, {pilot}"
+        return _Part(
             answered=len(known),
             input_tokens=tokens_in,
-            output_tokens=value("output_tokens"),
-            most_output_tokens=sum(row.most_output for row in rows),
-            cost=value("cost"),
-            paid=paid,
-            most_cost=most_cost + paid if priced else None,
-            how=how,
             input_tokens_left=tokens_left,
+            output_tokens=value("output_tokens"),
             output_tokens_left=left("output_tokens"),
-            most_output_tokens_left=sum(row.most_output for row in rest),
+            cost=value("cost"),
             cost_left=left("cost"),
+            paid=sum(map(_paid, known)),
+            bound=sum(row.most_cost for row in rest),
             stated=stated,
+            how=how,
         )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one judge takes; fields as those of `CallForecast`, ``bound`` is what is left to pay."""
+
+    answered: int
+    input_tokens: Range | None
+    input_tokens_left: Range | None
+    output_tokens: Range | None
+    output_tokens_left: Range | None
+    cost: Range | None
+    cost_left: Range | None
+    paid: float
+    bound: int
+    stated: bool
+    how: str
+
+
+def _cost(parts: Sequence[_Part], name: str) -> Range | None:
+    """The cost of all judges; of one without a price nothing, also where no answer is there yet."""
+    if all(part.cost is None for part in parts):
+        return None
+    nothing = Range(0.0, 0.0, 0.0)
+    return added(getattr(part, name) if part.cost or part.bound else nothing for part in parts)
+
+
+def _how(parts: Sequence[_Part]) -> str:
+    """The basis of the input tokens; where some are not known, what is needed for those."""
+    lacking = [part for part in parts if part.input_tokens is None]
+    return "; ".join(dict.fromkeys(part.how for part in lacking or parts))
+
+
+def _exactly(rows: Sequence[_Row]) -> Range:
+    size = float(sum(row.size for row in rows))
+    return Range(size, size, size)
 
 
 def _paid(row: _Row) -> float:
@@ -276,40 +326,12 @@ def _sum_left(known: Sequence[_Row], rest: Sequence[_Row], name: str) -> Range |
     return replace(found, low=max(0.0, found.low))
 
 
-def predicted_sum(x: np.ndarray, y: np.ndarray, left: np.ndarray) -> Range:
-    """The sum of ``y`` over rows ``left`` (rows, features), by least squares on rows ``x``.
-
-    The interval is that of a sum of new observations: the variance of the fit and of each row,
-    ``s² (m + tᵀ (XᵀX)⁻¹ t)`` with ``t`` the sum of the features of the ``m`` rows, and Student's t.
-
-    >>> predicted_sum(np.ones((4, 1)), np.array([1.0, 3, 1, 3]), np.ones((2, 1))).value
-    4.0
-    """
-    from scipy.stats import t as student
-
-    if not len(left):
-        return Range(0.0, 0.0, 0.0)
-    scale = np.abs(x).max(axis=0)
-    scale[scale == 0] = 1.0
-    x, left = x / scale, left / scale
-    fit, _, rank, _ = np.linalg.lstsq(x, y, rcond=1e-9)
-    total = left.sum(axis=0)
-    value = float(total @ fit)
-    free = len(y) - int(rank)
-    if free < 1:
-        raise UsageError("too few answered rows to forecast the others from")
-    variance = float(((y - x @ fit) ** 2).sum() / free)
-    spread = variance * (len(left) + float(total @ np.linalg.pinv(x.T @ x, rcond=1e-9) @ total))
-    half = float(student.ppf(_LEVEL, free)) * spread**0.5
-    return Range(value - half, value, value + half)
-
-
 def _counter(judge: str | Mapping[str, Any], tokenizer: str | None) -> Counter | None:
     """How the tokens of a judge's questions are counted; None where its tokenizer is not known."""
     backend, options = named_judge(judge)
-    if tokenizer is None and backend != "local_model":
-        return None
-    return _tokens_of(str(tokenizer or options["model"]))
+    if backend == "local_model":
+        return _tokens_of(str(options["model"]))
+    return None if tokenizer is None else _tokens_of(tokenizer)
 
 
 def _tokens_of(model: str) -> Counter:

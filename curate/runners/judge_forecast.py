@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 import pyarrow.parquet as pq
 
-from siftune.curate.judging.call_forecast import CallForecast, Range, forecast_calls
+from siftune.curate.judging.call_forecast import CallForecast, forecast_calls
 from siftune.curate.judging.judge_columns import JudgeColumns
+from siftune.curate.judging.predicted_sums import Range
 from siftune.curate.rows.table import Table
 from siftune.curate.runners.forecast import Forecast
 from siftune.curate.runners.judge_pairs import read_table

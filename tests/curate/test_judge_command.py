@@ -12,7 +12,9 @@ from click.testing import CliRunner
 
 import siftune as sf
 from siftune.curate.core.errors import PARTIAL, UsageError
-from siftune.curate.judging.call_forecast import forecast_calls, predicted_sum
+from siftune.curate.judging import call_forecast
+from siftune.curate.judging.call_forecast import forecast_calls
+from siftune.curate.judging.predicted_sums import predicted_sum
 from siftune.curate.scorers.judge_rating import JudgeRating
 from siftune.pipelines.cli import siftune
 from tests.judge_server import JudgeServer
@@ -478,3 +480,37 @@ def test_standard_input_needs_the_name_of_the_task(folder):
     done = CliRunner().invoke(siftune, words, input=line)
     assert isinstance(done.exception, UsageError)
     assert "name what is judged, --task pairwise for pairs" in str(done.exception)
+
+
+def test_a_panel_is_foretold_by_row_and_judge(folder):
+    """Rows count once, and a judge whose tokens can be counted needs no pilot."""
+    write(folder, rows(60))
+    (folder / "other.py").write_text("def rate(messages):\n    return '3'\n")
+    words = ("judge", "rows.jsonl", "--judge", "judge.py:rate", "--judge", "other.py:rate")
+    out = siftune_curate(*words, "--dry-run")
+    assert "calls: 120 on 60 rows" in out
+    assert "not known (name the tokenizer of judge.py:rate, or pay a pilot; name the tok" in out
+    out = siftune_curate(*words, "--pilot", 20)
+    assert "calls: 80 on 60 rows (40 answers are in the cache)" in out
+    assert "20 rows are judged" in out
+    assert "not known (name the tokenizer of other.py:rate, the judge states none)" in out
+    found = json.loads(siftune_curate(*words, "--dry-run", "--json"))
+    assert (found["rows"], found["answered"], found["calls"]) == (60, 20, 80)
+
+
+def test_what_judges_take_is_added(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    given = {"judge": "judge.py:rate", "panel": ("smollm2",), "price_input": 1.0, "cache": "c"}
+    table = sf.read([{"prompt": f"q{n}", "response": "good " * n} for n in range(1, 41)]).kept
+    scorer = JudgeRating(**given, task="deita_quality")
+    list(scorer.judged(0, scorer.engine(0), table[:20]))
+    counted = lambda questions: [10 for _ in questions]  # noqa: E731
+    monkeypatch.setattr(call_forecast, "_tokens_of", lambda model: counted)
+    one = forecast_calls(JudgeRating(**{**given, "panel": ()}, task="deita_quality"), [table])
+    both = forecast_calls(scorer, [table])
+    assert (both.rows, both.answered, both.calls) == (40, 0, 60)
+    assert both.input_tokens.value == one.input_tokens.value + 400
+    assert both.how == "from 20 answered rows; by the tokenizer, with its chat template"
+    assert (both.cost, both.cost_left, both.paid) == (one.cost, one.cost_left, one.paid)
+    assert both.output_tokens is None
+    assert "; $0.0" in both.lines()[-1]
