@@ -282,7 +282,8 @@ class CheckedSelector(_CheckedRows):
             raise self._refused(f"{keep.null_count():,} rows have no `keep`")
         if "detail" in given:
             self._check_details(given["detail"])
-        reason = given.get("reason", self._reasons(keep))
+        own = self._reasons(keep)
+        reason = given.get("reason", own).cast(pl.String).replace("", None).fill_null(own)
         detail = given.get("detail", pl.Series([None] * table.height, dtype=pl.String))
         return decide(keep, reason, detail.cast(pl.String))
 

@@ -70,6 +70,8 @@ class RowFunction(FunctionComponent):
                 answer = given.select(answer)
                 return answer.to_series() if answer.width == 1 else answer
             return answer
+        if "response" in self.data and frame.schema.get("response") != pl.String:
+            self._refuse_several(frame)
         columns = [_column(frame, name).to_list() for name in self.data]
         return [
             None
@@ -77,6 +79,20 @@ class RowFunction(FunctionComponent):
             else function(**dict(zip(self.data, values, strict=True)), **options)
             for values in zip(*columns, strict=True)
         ]
+
+    def _refuse_several(self, frame: pl.DataFrame) -> None:
+        """Refuse ``response`` where rows have several, which a selector is given at once.
+
+        Raises:
+            UsageError: the rows are pairs or ranked lists.
+        """
+        columns = [name for name in ("chosen", "rejected", "completions") if name in frame.columns]
+        if "messages" not in frame.columns and columns:
+            raise UsageError(
+                f"{getattr(self, '_label', type(self).__name__)}: these rows have several "
+                f"responses, in {' and '.join(columns)}: score each first, rows.score(FUNCTION), "
+                "and select by these scores, or take the parameter frame, which has these columns"
+            )
 
 
 def with_texts(frame: pl.DataFrame) -> pl.DataFrame:

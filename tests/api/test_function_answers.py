@@ -52,6 +52,36 @@ def test_a_selector_that_answers_nothing_at_all_is_named(rows):
         assert len(rows.select(forgot)) == 0
 
 
+def test_a_selector_of_one_row_is_not_given_two_answers_as_one():
+    pair = {"prompt": "Say", "chosen": "red sky", "rejected": "no"}
+    pairs = sf.read([pair])
+    alone = sf.selector(lambda response: len(response) < 9)
+    for call in (lambda: pairs.select(lambda response: len(response) < 9), lambda: alone([pair])):
+        with pytest.raises(sf.UsageError, match="several responses, in chosen and rejected: score"):
+            call()
+
+    def size(response: str) -> int:
+        return len(response)
+
+    scored = pairs.score(size)
+    assert scored.kept.select("chosen_size", "rejected_size").row(0) == (7, 2)
+    assert len(scored.select(lambda frame: frame["rejected_size"] < 9)) == 1
+    asked = [{"prompt": "Say", "completion": "red sky", "label": True}]
+    assert len(sf.read(asked).select(lambda response: response == "red sky")) == 1
+
+
+def test_a_row_is_never_dropped_without_a_reason(rows):
+    def shown(frame):
+        reasons = ["good", None, "", None, "long"]
+        return frame.select("id", keep=pl.Series([True, True, False, False, False])).with_columns(
+            reason=pl.Series(reasons)
+        )
+
+    found = rows.select(shown)
+    assert found.dropped["reason"].to_list() == ["not_shown", "not_shown", "long"]
+    assert found.decisions["reason"].to_list()[:2] == ["good", "passed"]
+
+
 def rank(frame: pl.DataFrame) -> pl.Series:
     return frame["response"].str.len_chars().rank()
 
