@@ -28,6 +28,7 @@ class Scorer(Protocol):
     with ``whole = True`` compares rows with each other: a run gives it all rows at once, so its
     scores depend on the table, though never on the order. One with ``trains = True`` trains a model
     first, and is not timed on a few rows for a forecast.
+    ``check_reference()`` replaces the usual check of ``against``, rows of another source.
     """
 
     @property

@@ -12,7 +12,7 @@ import polars as pl
 
 from siftune.curate.core import registry
 from siftune.curate.core.registry import build
-from siftune.curate.dedup.reference_rows import read_reference
+from siftune.curate.dedup.benchmark_items import read_items
 from siftune.curate.profiling.scoring import (
     Asked,
     Count,
@@ -358,11 +358,11 @@ def _leaks_of(table: Table, against: Any, count: Count) -> Facts:
     examples = leaked.sort(columns[0], descending=True, maintain_order=True)
     examples = examples.unique("text", maintain_order=True) if per_row else examples
     first = examples.head(_EXAMPLES).rows(named=True)
-    items, aside = read_reference(against)
+    items, aside = read_items(against)
     return {
         "against": str(against),
         "items": items.height,
-        "unread_items": len(aside),
+        "unread_items": aside,
         "rows" if per_row else "texts": examples.height,
         "items_found": leaked[columns[1]].n_unique(),
         "threshold": LEAK,

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import ProgressReporter
 from siftune.curate.core.registry import build
-from siftune.curate.dedup.reference_rows import reference_schema
+from siftune.curate.dedup.benchmark_items import check_items
 from siftune.curate.io.ingest import ingest
 from siftune.curate.profiling import looks, sampled_looks
 from siftune.curate.profiling.pages import as_html, as_text
@@ -128,7 +128,7 @@ def profile(
 def _check(asked: Asked) -> None:
     """Read the heads and the beginnings of benchmark files before anything else is done."""
     for against in asked.against:
-        reference_schema(against)
+        check_items(against)
     given = {"fitted_quality": asked.quality, "toxicity": asked.toxicity}
     for name, model in given.items():
         if model is not None:
