@@ -26,8 +26,6 @@ from siftune.session import as_option, as_options, python_errors
 
 __all__ = ["exported", "loss", "reward", "scorer", "selector"]
 
-_TURNS: Final = frozenset({"prompt", "response", "messages"})
-
 
 @python_errors()
 def scorer(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., Any]:
@@ -97,16 +95,9 @@ def reward(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., A
 
 
 def _alone(group: str, made: Any) -> Callable[..., Any]:
-    """A component that takes plain input: ours do already, and a user's own is adapted.
-
-    A function of a frame is called with that frame; one of turns or texts with any layout of them.
-    """
+    """A component that takes plain input: ours do already, and a user's own is adapted."""
     found: Callable[..., Any] = made
-    given = getattr(made, "data", _TURNS)  # of a function: names of what it is called with
-    of_frames = group.startswith("curate.") and _TURNS.isdisjoint(given)
-    return (
-        found if of_frames or not isinstance(made, Checked) else PlainCall(made, f"siftune.{group}")
-    )
+    return PlainCall(made, f"siftune.{group}") if isinstance(made, Checked) else found
 
 
 LOSSES: Final = tuple(FAMILIES)

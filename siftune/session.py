@@ -48,6 +48,8 @@ _MAPPING: Final = re.compile(r"--([a-z-]+) '\{(\w+): ([^}]*)\}'")
 _PASSED_ON: Final = re.compile(r"(?<![\w/.-])-o (\w+)=VALUE")
 """An argument of the trainer that a method uses."""
 _METHOD: Final = re.compile(r"(?<![`\w])siftune finetune (\w+)( ROWS)?")
+_NUMBERED: Final = re.compile(r"(\.py|\bpython)#\d+(?=:)")
+"""Where `register` numbers functions of one name."""
 _OVERRIDE: Final = re.compile(r"(?<![\w/.-])-o (?=[\w.]+=)")
 
 
@@ -120,10 +122,12 @@ def _spelled(text: str) -> str:
     'set it with reward_options={"text": VALUE}'
     >>> _spelled("given as -o warmup_steps=VALUE; --save_steps of another library stays")
     'given as options={"warmup_steps": VALUE}; --save_steps of another library stays'
+    >>> _spelled("mine.py#2:lambda: line 3: no such word")
+    'mine.py:lambda: line 3: no such word'
     >>> _spelled("the first argument: siftune finetune dpo ROWS")
     'the first argument: siftune.train.dpo(ROWS)'
     """
-    text = _MAPPING.sub(r'--\1 {"\2": \3}', without_scratch(text))
+    text = _MAPPING.sub(r'--\1 {"\2": \3}', _NUMBERED.sub(r"\1", without_scratch(text)))
     text = _OPTION.sub(r"\1=VALUE", text).replace("--overwrite", "overwrite=True")
     text = _PASSED_ON.sub(r'options={"\1": VALUE}', text)
     text = _METHOD.sub(lambda found: f"siftune.train.{found[1]}{'(ROWS)' * bool(found[2])}", text)

@@ -291,6 +291,8 @@ def _parameters(function: Callable[..., Any], name: str) -> list[inspect.Paramet
         signature = inspect.signature(function)
     except (ValueError, TypeError):  # of builtins
         raise UsageError(f"{name}: the parameters of {function!r} are not known") from None
+    if any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
+        raise UsageError(f"{name}: expected a function, got one of async def: use def")
     star = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [one for one in signature.parameters.values() if one.kind not in star]
 

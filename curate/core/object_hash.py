@@ -127,13 +127,7 @@ class _Walk:
             known = function.__globals__
             names = _names_in(function.__code__)
             used |= {key: known[key] for key in names if key in known}
-            used |= {
-                f"{key}.{one}": vars(value)[one]
-                for key, value in used.items()
-                if isinstance(value, ModuleType) and _is_users(value)
-                for one in names
-                if one in vars(value)
-            }
+            used |= dict(_in_modules(used, names))
         used |= vars(function)
         yield from self._each(dict(sorted(used.items())))
 
@@ -199,6 +193,20 @@ def _names_in(code: CodeType) -> set[str]:
     """Names that code uses, and that of functions within it."""
     inner = (_names_in(one) for one in code.co_consts if isinstance(one, CodeType))
     return set(code.co_names).union(*inner)
+
+
+def _in_modules(used: Mapping[str, Any], names: set[str]) -> Iterator[tuple[str, Any]]:
+    """What code may take of users' modules by its names, as ``module.inner.NAME``."""
+    seen: set[int] = set()
+    left = [(key, one) for key, one in sorted(used.items()) if isinstance(one, ModuleType)]
+    while left:
+        key, module = left.pop()
+        if id(module) in seen or not _is_users(module):
+            continue
+        seen.add(id(module))
+        found = [(f"{key}.{name}", vars(module)[name]) for name in sorted(names & {*vars(module)})]
+        yield from found
+        left += [item for item in found if isinstance(item[1], ModuleType)]
 
 
 def _reduced(value: Any) -> Any:

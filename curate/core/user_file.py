@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from hashlib import sha256
-from itertools import product
+from importlib.machinery import ModuleSpec
+from itertools import product, takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -123,32 +125,63 @@ def _imported(
 ) -> ModuleType:
     """The module of a file with these bytes; ``files`` that it imports are imported anew."""
     place = sha256(f"{file} {digest}".encode()).hexdigest()[:8]
-    name = f"siftune_custom_{file.stem}_{place}"
     if file in _loading:
         raise UsageError(
             f"{shown} is run from its top to find what it defines, and asks for itself there: put "
             "functions into a file of their own, or what runs them under if __name__ == '__main__'"
         )
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
+    if importlib.util.spec_from_file_location("_", file) is None:
         raise UsageError(f"{shown}: expected a Python file")
-    module = importlib.util.module_from_spec(spec)
     importlib.invalidate_caches()
-    sys.modules[name] = module  # dataclasses and pickles look themselves up here
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # it is the user's folder
     _loading.add(file)
     found = _Imports(roots, files)
     try:
         with found.active(), failures(shown, file):
-            spec.loader.exec_module(module)
+            package = _package(file, place) if _RELATIVE.search(file.read_bytes()) else None
+            name = f"{package}.{file.stem}" if package else f"siftune_custom_{file.stem}_{place}"
+            known = sys.modules.get(name) if package else None  # its package may import it
+            module = known or _executed(name, file)
     except SiftuneError:
-        del sys.modules[name]
+        for one in [one for one in sys.modules if one.partition(".")[0].endswith(f"_{place}")]:
+            del sys.modules[one]
         raise
     finally:
         _loading.remove(file)
         sys.dont_write_bytecode = writes
     if files:
         _imports[file] = found
+    return module
+
+
+_RELATIVE: Final = re.compile(rb"^[ \t]*from[ \t]+\.", re.M)
+
+
+def _package(file: Path, place: str) -> str:
+    """The package in which the relative imports of a file are found: its folders, by a new name.
+
+    Those above it with ``__init__.py`` are run, as in an import; a folder without is one, too.
+    """
+    folders = [*takewhile(lambda one: (one / "__init__.py").is_file(), file.parents)]
+    top = folders[-1] if folders else file.parent
+    name = f"siftune_custom_{top.name.replace('.', '_')}_{place}"
+    if folders:
+        _executed(name, top / "__init__.py", [str(top)])
+    else:
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(top)]
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+    return ".".join([name, *file.parent.relative_to(top).parts])
+
+
+def _executed(name: str, file: Path, inside: list[str] | None = None) -> ModuleType:
+    """The module of a file, run under a name; of a package ``inside`` are its folders."""
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=inside)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickles look themselves up here
+    spec.loader.exec_module(module)
     return module
 
 
@@ -175,7 +208,10 @@ def failures(label: str, file: Path | None) -> Iterator[None]:
     except SyntaxError as error:
         raise UsageError(f"{label}: line {error.lineno}: {error.msg}") from None
     except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split("\n\n")[0].split())
+        text = str(error)
+        if type(error).__module__.startswith("polars"):  # the plan of the query comes behind
+            text = text.split("\n\n")[0]
+        text = " ".join(text.split())
         if isinstance(error, ModuleNotFoundError):
             text += (
                 "; it is looked for in what is installed, beside the file and in the current folder"

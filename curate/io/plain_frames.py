@@ -47,6 +47,8 @@ def score_frame(
         UsageError: the frame lacks a column that nothing can make.
         DataError: a row of it cannot be read.
     """
+    if getattr(scorer, "takes_frame", False):
+        return own(scorer, frame_of(batch))
     if _is_table(batch) and _has(batch, scorer.needs):
         return own(scorer, batch)
     from siftune.curate.rows.conversation_views import score
@@ -69,6 +71,8 @@ def decide_on(
         UsageError: the frame lacks a column that nothing can make.
         DataError: a row of it cannot be read.
     """
+    if getattr(selector, "takes_frame", False):
+        return own(selector, frame_of(table))
     needs = ("id", "digest", *("content" if need == "*" else need for need in selector.needs))
     whole = _is_table(table) and _has(table, needs)
     frame = table if whole else frame_of(table)

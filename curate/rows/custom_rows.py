@@ -95,7 +95,7 @@ class _CheckedRows(Checked):
         if answer is not None and not isinstance(answer, str | bytes) and len(found) == height:
             return found
         told = f"{len(found):,}" if isinstance(answer, Sized) else type(answer).__name__
-        of_frame = isinstance(self, RowFunction) and self.data[0] not in TEXTS
+        of_frame = isinstance(self, RowFunction) and self.takes_frame
         hint = (
             ": it was given the frame; name the parameter prompt, response or messages for one row"
             if of_frame and not isinstance(answer, list | pl.Series)

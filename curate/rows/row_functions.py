@@ -61,9 +61,14 @@ class RowFunction(FunctionComponent):
         """The texts that it takes, or else its first parameter, a frame."""
         return tuple(name for name in names if name in TEXTS) or super().data_of(names)
 
+    @property
+    def takes_frame(self) -> bool:
+        """Whether it is given a frame, with the columns that the frame has."""
+        return self.data[0] not in TEXTS
+
     def _answer(self, frame: pl.DataFrame) -> Any:
         function, options = self._function, self._options
-        if self.data[0] not in TEXTS:
+        if self.takes_frame:
             given = with_fields(with_texts(frame))
             answer = function(given, **options)
             if isinstance(answer, pl.Expr):
@@ -156,7 +161,7 @@ class ScorerFunction(RowFunction):
     @property
     def whole(self) -> bool:
         """Whether it is given all rows at once: by default where it is given a frame."""
-        return self.data[0] not in TEXTS
+        return self.takes_frame
 
     @property
     def adds(self) -> dict[str, Any]:

@@ -284,6 +284,38 @@ def test_a_function_of_one_row_may_add_several_columns(file):
         sf.read(file).score(both)
 
 
+def test_a_function_of_a_frame_takes_frames_of_any_library():
+    def size(frame: pl.DataFrame) -> pl.Series:
+        return frame["response"].str.len_chars()
+
+    frame = pl.DataFrame(RECORDS)
+    rows = sf.read(RECORDS)
+    sizes = [len(one["response"]) for one in RECORDS]
+    for given in (RECORDS, frame.lazy(), frame.to_pandas(), frame.to_arrow(), rows):
+        assert sf.scorer(size)(given)["size"].to_list() == sizes
+        kept = sf.selector(lambda frame: size(frame) > 20)(given)
+        assert kept["keep"].to_list() == [one > 20 for one in sizes]
+    with pytest.raises(sf.UsageError, match="expected a frame"):
+        sf.scorer(size)(5)
+
+
+def test_errors_of_functions_are_whole_and_have_no_number_of_ours():
+    def fails(response: str) -> int:
+        raise ValueError("oh\n\nno")
+
+    with pytest.raises(sf.UsageError, match=r"line \d+: ValueError: oh no$"):
+        sf.scorer(fails)(RECORDS)
+
+    async def waits(response: str) -> int:
+        return 1
+
+    with pytest.raises(sf.UsageError, match=r"expected a function, got one of async def"):
+        sf.scorer(waits)
+    for plus in (1, 2):
+        with pytest.raises(sf.UsageError, match=r"^[^#]* needs the option 'n': n=VALUE$"):
+            sf.read(RECORDS).score(lambda response, n, plus=plus: n + plus)
+
+
 def test_what_is_no_function_is_shown_as_it_was_given():
     with pytest.raises(sf.UsageError, match=r"^expected a function or a class, got 5$"):
         sf.scorer(5)

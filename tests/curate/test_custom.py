@@ -306,6 +306,29 @@ def test_a_changed_file_is_read_again(file: Path) -> None:
     assert registry.build("curate.scorers", name, {})(chats())["letters"][0] == -1
 
 
+@pytest.mark.parametrize("inits", [[], ["inner"], ["", "inner"]])
+def test_a_file_of_a_package_imports_by_relative_names(inits: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "lib" / "inner"
+    folder.mkdir(parents=True)
+    for one in inits:
+        (tmp_path / "lib" / one / "__init__.py").write_text("from . import packed\n" * bool(one))
+    (tmp_path / "lib" / "far.py").write_text("K = 3\n")
+    code = folder / "packed.py"
+    far = "..far" if "" in inits else ".near"
+    code.write_text(
+        f"from .near import K\nfrom {far} import K as FAR\n"
+        "def size(response: str) -> int:\n    return 10 * FAR + K\n"
+    )
+    for number in (1, 2):
+        (folder / "near.py").write_text(f"K = {number}\n" + "#" * number)
+        score = component("curate.scorers", f"{code}:size")._function("")
+        assert score == (30 + number if "" in inits else 11 * number)
+    code.write_text("from .absent import K\n")
+    with pytest.raises(UsageError, match=r"packed.py: line 1: ModuleNotFoundError"):
+        component("curate.scorers", f"{code}:size")
+    assert "near" not in sys.modules
+
+
 def test_modules_beside_the_file_may_be_imported_and_hide_nothing(tmp_path: Path) -> None:
     (tmp_path / "beside_it.py").write_text("FACTOR = 7\n")
     (tmp_path / "polars.py").write_text("raise RuntimeError\n")

@@ -8,7 +8,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,16 @@ def test_what_a_decorator_of_a_library_wraps_counts(cell, decorator):
         return object_hash(space["found"])
 
     assert text(1) == text(1) != text(2)
+
+
+def test_a_value_of_a_module_within_modules_counts():
+    deep, top = ModuleType("lib.deep"), ModuleType("lib")
+    deep.D, top.deep, deep.top = 1, deep, top
+    space = {"__name__": "cell", "lib": top}
+    exec("def rule(response): return lib.deep.D", space)
+    first = object_hash(space["rule"])
+    deep.D = 2
+    assert object_hash(space["rule"]) != first
 
 
 def test_an_object_that_holds_itself_has_a_text():
