@@ -358,6 +358,11 @@ def _checked(component: type[Any], key: str, value: Any, name: str) -> Any:
     try:
         found = TypeAdapter(hint, config=config).validate_python(value)
     except ValidationError as error:
+        if hasattr(value, "save_pretrained"):  # a tokenizer or model of transformers
+            raise UsageError(
+                f"{name}: {key}: expected a name or a folder, got a {type(value).__name__} in "
+                "memory: write it with its save_pretrained(FOLDER), and give the folder"
+            ) from None
         problem = error.errors()[0]["msg"]
         raise UsageError(f"{name}: {key}: {problem} (got {_short(value)})") from None
     wrong = outside(types_with_ranges(component)[key], found)

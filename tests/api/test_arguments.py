@@ -2,6 +2,7 @@
 
 import logging
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -27,6 +28,12 @@ def test_rows_are_taken_wherever_a_run_or_a_frame_is():
 def test_rows_are_deduplicated_against_what_read_takes(against):
     rows = sf.read(ROWS).dedup("exact", against=against)
     assert rows.counts["dropped"] == 2
+
+
+def test_a_tokenizer_in_memory_is_refused_with_what_to_do():
+    tokenizer = SimpleNamespace(save_pretrained=print)
+    with pytest.raises(sf.UsageError, match=r"^length: tokenizer: expected a name .* in memory"):
+        sf.read(ROWS).score("length", tokenizer=tokenizer)
 
 
 def test_a_scorer_of_no_rows_gives_its_columns():
