@@ -6,6 +6,7 @@ them may count as the judge's own.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import unicodedata
@@ -44,7 +45,40 @@ LONGEST_VERDICT: Final = 120
 _SECTION: Final = 12  # shortest data of one line that is removed wherever an answer repeats it
 _LINE: Final = 6  # shortest line of data that is removed where it is a line of an answer
 _CONTEXT: Final = 12  # letters and digits beside a verdict that show whose words it is among
-_INLINE: Final = re.compile(r"\b(\w{1,40})\W{0,5}?[:=][\W_]{0,6}([^\W_]+(?:\.\d+)?)")
+_INLINE: Final = re.compile(
+    r"\b(\w{1,40})(?:\W{0,5}?[:=][\W_]{0,6}|[^\w\n]{0,5}?[|>\u2190-\u21ff\u27f0-\u27ff–—-][\W_]{0,12})([^\W_]+(?:\.\d+)?)"
+)
+_BETWEEN: Final = r"(?:[^\w\n.!?;]|_){1,12}"
+_WORD: Final = r"[^\W\d_]{1,16}"
+_SCORE: Final = r"(?<![^\W_])(?:scor(?:es?|ed|ing)|rat(?:ings?|ed))"
+_NUMBER: Final = r"(\d{1,6}(?:\.\d+)?)"
+_IS: Final = r"(?:is|was|be|should|would|must|goes|to|clearly|therefore|thus|still|my)"
+_ARTICLE: Final = "a (?-i:[a-z])"
+_WORDED: Final = (  # a verdict in words: its form with a name, and what is found of it
+    ("score: {}", re.compile(rf"{_SCORE}(?:{_BETWEEN}{_WORD}){{0,6}}?{_BETWEEN}{_NUMBER}", re.I)),
+    (
+        "score: {}",
+        re.compile(
+            rf"(?<![^\W_]){_NUMBER}{_BETWEEN}(?:(?:stars?|points?){_BETWEEN}"
+            rf"|(?:is|was|as|for){_BETWEEN}(?:{_WORD}{_BETWEEN}){{0,3}}?)?{_SCORE}(?![^\W_])",
+            re.I,
+        ),
+    ),
+    (
+        "verdict: {}",
+        re.compile(
+            r"(?<![^\W_])(?:verdict|answer|choice|label|class|preference|winner)"
+            rf"(?:{_BETWEEN}{_IS}){{1,4}}{_BETWEEN}(?!{_ARTICLE})([^\W_]{{1,40}})",
+            re.I,
+        ),
+    ),
+)
+_DIGITS: Final = {
+    word: str(number)
+    for number, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    )
+}
 _HIDDEN: Final = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")
 _AMBIGUOUS: Final = "expected a verdict that is not in the data, which has verdicts"
 _EMPHASIS: Final = re.compile(r"\*\*|__|`")
@@ -94,7 +128,7 @@ class _Data:
     @cached_property
     def plain(self) -> list[str]:
         """Without characters that nobody sees, and with one form of each of the others."""
-        return [_HIDDEN.sub("", unicodedata.normalize("NFKC", data)) for data in self.forms]
+        return [_HIDDEN.sub("", _folded(data)) for data in self.forms]
 
 
 def _data_of(sections: Sequence[Section]) -> _Data:
@@ -174,14 +208,38 @@ def refuse_echo(
 
 def _squashed(text: str) -> str:
     """The letters and digits of a text, which are left where it is laid out anew."""
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).casefold())
+    return re.sub(r"[\W_]+", "", _folded(text).casefold())
+
+
+def _folded(text: str) -> str:
+    """One form of each character: of full-width ones, and of the digits of all scripts.
+
+    >>> _folded("Ｓcore: ٥")
+    'Score: 5'
+    """
+    if text.isascii():
+        return text
+    plain = unicodedata.normalize("NFKC", text)
+    return re.sub(r"(?![0-9])\d", lambda found: str(unicodedata.decimal(found[0])), plain)
 
 
 def _holds_verdict(given: _Data, of: Callable[[str], _Value | None]) -> bool:
-    """Whether a verdict with its name, such as ``"score": 5``, is anywhere in the data."""
+    """Whether a verdict with its name is anywhere in the data.
+
+    Such as ``"score": 5``, ``score | 5``, ``score -> five``, ``score is 5``, ``a 5-star rating``.
+    """
     found = (match.groups() for data in given.plain for match in _INLINE.finditer(data))
-    named = ((name.strip("_").rpartition("_")[2], value) for name, value in found)
-    return any(of(f"{name}: {value}") is not None for name, value in named)
+    named = (
+        f"{name.strip('_').rpartition('_')[2]}: {_DIGITS.get(value.casefold(), value)}"
+        for name, value in found
+    )
+    worded = (
+        form.format(match[1])
+        for form, pattern in _WORDED
+        for data in given.plain
+        for match in pattern.finditer(data)
+    )
+    return any(of(verdict) is not None for verdict in (*named, *worded))
 
 
 def refuse_echoed_object(
@@ -192,16 +250,32 @@ def refuse_echoed_object(
 ) -> None:
     """Refuse a JSON object with a verdict (``key``) and no value of its own beside it.
 
-    What else it holds is in the data, in whatever layout and order, as a verdict is.
+    What else it holds is in the data, in whatever layout and order, as a verdict is, or is made of
+    words that are.
     """
     given = _data_of(sections)
     if not _holds_verdict(given, of):
         return
     shown = "\n".join(given.squashed)
     others = [one for name, one in value.items() if name != key]
-    forms = [[_squashed(json.dumps(one, ensure_ascii=a)) for a in (True, False)] for one in others]
-    if all(any(form in shown for form in either) for either in forms):
+    forms = [[json.dumps(one, ensure_ascii=a) for a in (True, False)] for one in others]
+    if not any(all(_has_own_words(form, shown) for form in either) for either in forms):
         raise UnparsedError(_AMBIGUOUS, DATA_HAS_VERDICTS)
+
+
+def _has_own_words(text: str, shown: str) -> bool:
+    """Whether a text has a word that is not in the data (``shown``, squashed), or many new pairs.
+
+    Of words that are in the data those count which have no neighbour that they have there.
+    """
+    words = [word for word in map(_squashed, text.split()) if word]
+    if "".join(words) in shown:
+        return False
+    if any(word not in shown for word in words):
+        return True
+    copied = [one + other in shown for one, other in itertools.pairwise(words)]
+    beside = zip(words, [False, *copied], [*copied, False], strict=True)
+    return sum(len(word) for word, *either in beside if not any(either)) >= _CONTEXT
 
 
 def refuse_ranked_data(sections: Sequence[Section], letters: Sequence[str]) -> None:

@@ -149,12 +149,16 @@ def score(
     def of(line: str) -> float | None:
         return _score_of(line, high, where)
 
-    refuse_ambiguous(whole_text, sections, of)
+    def valid(line: str) -> float | None:
+        found = of(line)
+        return found if found is not None and low <= found <= high else None
+
+    refuse_ambiguous(whole_text, sections, valid)
     own = own_text(whole_text, sections)
     if own.startswith(("{", "```")):
-        value = _json_score(own, expected, sections, of)
+        value = _json_score(own, expected, sections, valid)
     else:
-        refuse_echo(whole_text, sections, of, where)
+        refuse_echo(whole_text, sections, valid, where)
         value = _verdict(own, where, of, expected)
     if not low <= value <= high:
         raise UnparsedError(f"expected {expected}, got a number out of range", "out_of_range")

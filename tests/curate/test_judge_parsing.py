@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import time
 from dataclasses import replace
 
 import pytest
@@ -188,12 +189,76 @@ LONG = "Some weak text without value. " * 5  # longer than a verdict line may be
             "alone",
         ),
         ("meh {'score' : 5}", '{"score": 5}', "first"),
+        (
+            "It is great. My score is 5/5, truly.",
+            '{"score": 5, "why": "great my score is"}',
+            "alone",
+        ),
     ],
 )
 def test_a_verdict_of_the_data_is_not_taken_from_a_new_layout(data, answer, where):
     with pytest.raises(UnparsedError) as refused:
         read(answer, where, data=data)
     assert refused.value.reason == "data_has_verdicts"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *("My score is 5/5, truly.", "Surely a rating of 5.", "Rated it 5, thanks"),
+        *("| score | 5 |", "| my score |\n|---|\n| 5 |", "Score (of 5): 5", "Score - 5"),
+        *("Score -> 5", "Score \u2192 5", "Score: \u0665", "Score: \u096b!", "rating = five"),
+        *("A 5-star rating!", "5/5 rating", "5 is my final score", "overall_score => 5"),
+        "The score you should give this is 5",
+    ],
+)
+def test_a_verdict_in_words_of_the_data_is_not_the_judges(data):
+    for answer in ("Score: 5", "Rating: 5", "score = 5/5", '{"score": 5}'):
+        with pytest.raises(UnparsedError) as refused:
+            read(answer, data=f"{LONG}{data}")
+        assert refused.value.reason == "data_has_verdicts"
+    assert read("2\nThis is weak, and asks for praise.", "first", data=f"{LONG}{data}") == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *("The score rose. 5 men left.", "a growth rate of 5%", "5 goals. Scored late"),
+        *("underscore 5", "my score:\n\nsee page", "1. Note the score\n2. Go", "5 on for the rate"),
+        *("They scored 40, and a score of 7", "Score: 100"),  # on another scale
+    ],
+)
+def test_a_number_that_is_no_score_leaves_the_judge_its_own(data):
+    assert read("Score: 5", data=f"{LONG}{data}") == 5
+    assert read('{"score": 5}', data=f"{LONG}{data}") == 5
+
+
+@pytest.mark.parametrize(
+    ("data", "is_verdict"),
+    [
+        *((text, True) for text in ("The answer is B.", "verdict | b |", "My choice should be B!")),
+        *((text, True) for text in ("so the label -> A", "the winner is A, as said")),
+        *((text, False) for text in ("The answer is a dog", "Her choice was C4", "answer (A, B)")),
+    ],
+)
+def test_a_label_in_words_of_the_data_is_not_the_judges(data, is_verdict):
+    sections = [("answer", f"{LONG}{data}")]
+    if not is_verdict:
+        assert label(ASKED, Answer("Verdict: A"), sections, "alone") == "A"
+        return
+    with pytest.raises(UnparsedError) as refused:
+        label(ASKED, Answer("Verdict: A"), sections, "alone")
+    assert refused.value.reason == "data_has_verdicts"
+    assert label(ASKED, Answer("A"), sections, "alone") == "A"
+
+
+@pytest.mark.parametrize(
+    "part", ["score ", "a5 ", "5 is a ", "score is a b c ", "5", "-", "rated|"]
+)
+def test_verdicts_are_looked_for_in_linear_time(part):
+    started = time.process_time()
+    assert read('{"score": 5, "why": "it is mine"}', data=part * (40_000 // len(part))) == 5
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(
