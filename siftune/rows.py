@@ -14,7 +14,7 @@ from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import DataError, SiftuneError, UsageError
 from siftune.curate.core.registry import closest, long_name, names
 from siftune.curate.files.outputs import overwriting
-from siftune.curate.files.source_spec import REFERENCE, SourceSpec
+from siftune.curate.files.source_spec import REFERENCE, SourceSpec, where_set
 from siftune.curate.io.plain_frames import frame_of, write_source
 from siftune.curate.rows.conversation_views import Sides, Turns
 from siftune.curate.runners.plan import plan
@@ -46,6 +46,7 @@ __all__ = [
     "read",
     "score",
     "select",
+    "taken",
 ]
 
 _TEMPORARY: Final = (
@@ -239,7 +240,7 @@ def _reference(group: Group, value: Any) -> tuple[Any, Any]:
             raise UsageError("against: it has no rows, and the scores are by those of it")
         return None, None
     try:
-        rows = read(data, name="against")
+        rows = taken(data, "against")
     except SiftuneError as error:
         error.args = (f"against: {error}",)
         raise
@@ -377,21 +378,30 @@ def _hashes(manifest: Mapping[str, Any]) -> list[str]:
     return [one["sha256"] for one in manifest["inputs"]]
 
 
+@python_errors()
+def taken(data: Any, name: str = "rows") -> Rows:
+    """Rows of what `read` takes, for a function that has none of its other arguments."""
+    try:
+        return read(data, name=name)
+    except DataError as error:
+        raise DataError(f"{error}{where_set(str(error), name)}") from None
+
+
 def score(rows: Any, scorer: str | Callable[..., Any], /, **options: Any) -> Rows:
     """`Rows.score` of anything that `read` takes."""
-    return read(rows).score(scorer, **options)
+    return taken(rows).score(scorer, **options)
 
 
 def judge(rows: Any, judge: Any, *, task: Any = None, **options: Any) -> Rows:
     """`Rows.judge` of anything that `read` takes."""
-    return read(rows).judge(judge, task=task, **options)
+    return taken(rows).judge(judge, task=task, **options)
 
 
 def dedup(rows: Any, selector: str = "minhash", /, **options: Any) -> Rows:
     """`Rows.dedup` of anything that `read` takes."""
-    return read(rows).dedup(selector, **options)
+    return taken(rows).dedup(selector, **options)
 
 
 def select(rows: Any, selector: str | Callable[..., Any], /, **options: Any) -> Rows:
     """`Rows.select` of anything that `read` takes."""
-    return read(rows).select(selector, **options)
+    return taken(rows).select(selector, **options)

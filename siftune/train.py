@@ -158,11 +158,11 @@ def _source(rows: Any) -> tuple[Path, Any]:
     Raises:
         DataError: some records of a frame cannot be read, and would be left out unseen.
     """
-    from siftune.rows import Rows, read
+    from siftune.rows import Rows, taken
 
     if isinstance(rows, str | Path):
         return Path(rows), None
-    whole = read(rows)
+    whole = taken(rows)
     if not isinstance(rows, Rows) and (bad := whole.counts["quarantined"]):
         first = whole.quarantined.row(0, named=True)
         raise DataError(

@@ -51,6 +51,8 @@ class FunctionComponent:
 
     data: ClassVar[tuple[str, ...]] = ()
     declared: ClassVar[Sequence[str]] = ()  # attributes that the function may set
+    reads_fields: ClassVar[bool] = False  # whether `_fields` are read from rows
+    _fields: ClassVar[tuple[str, ...]] = ()  # parameters without a default, beside the data
     _function: ClassVar[Callable[..., Any]]
     _annotated: ClassVar[Callable[..., Any]]
 
@@ -104,11 +106,6 @@ class Checked:
     def _is_as_ours(cls, own: type[Any], parameters: Sequence[str]) -> bool:
         """Whether a class whose ``__call__`` has these parameters is; else as a function is."""
         return True
-
-    @classmethod
-    def note_on_missing(cls, option: str) -> str:
-        """A note behind the error on an option that is not set."""
-        return ""
 
     @classmethod
     def _complete(cls, made: type[Checked]) -> None:
@@ -222,6 +219,7 @@ def _from_callable(
     base = checked.function
     data = base.data_of([one.name for one in call])
     space |= {"data": data, "__doc__": own.__doc__, "_options": {}}
+    space["_fields"] = _without_default(call, data)
     space["_annotated"] = staticmethod(own.__call__)
     space["_function"] = cached_property(
         lambda self: own(**{one.name: getattr(self, one.name) for one in _init_fields(self)})
@@ -268,12 +266,13 @@ def _from_function(
     options = [one for one in parameters if one.name not in data]
     space |= {"_function": staticmethod(function), "data": data, "__doc__": function.__doc__}
     space["_annotated"] = staticmethod(_annotated(function))
+    space["_fields"] = _without_default(options) if base.reads_fields else ()
     for attribute in base.declared:
         if hasattr(function, attribute):
             space[attribute] = getattr(function, attribute)
     return make_dataclass(
         name_of(function),
-        _as_fields(options, function),
+        _as_fields(options, function, space["_fields"]),
         bases=(checked, base),
         frozen=True,
         namespace=space,
@@ -297,12 +296,23 @@ def _parameters(function: Callable[..., Any], name: str) -> list[inspect.Paramet
     return [one for one in signature.parameters.values() if one.kind not in star]
 
 
-def _as_fields(parameters: Sequence[inspect.Parameter], owner: Any) -> list[Any]:
+def _without_default(
+    parameters: Sequence[inspect.Parameter], data: Sequence[str] = ()
+) -> tuple[str, ...]:
+    every = (one.name for one in parameters if one.default is inspect.Parameter.empty)
+    return tuple(name for name in every if name not in data)
+
+
+def _as_fields(
+    parameters: Sequence[inspect.Parameter], owner: Any, unset: Sequence[str] = ()
+) -> list[Any]:
+    """Dataclass fields of parameters; those ``unset`` are None where nothing is given."""
     hints = hints_of(owner)
+    defaults = {one.name: None if one.name in unset else one.default for one in parameters}
     return [
         (one.name, _type_of(one, hints), field(kw_only=True))
-        if one.default is inspect.Parameter.empty
-        else (one.name, _type_of(one, hints), _default(one.default))
+        if defaults[one.name] is inspect.Parameter.empty
+        else (one.name, _type_of(one, hints), _default(defaults[one.name]))
         for one in parameters
     ]
 

@@ -55,7 +55,10 @@ def name_and_options(thing: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(thing, PlainCall):
         return name_and_options(thing.component)
     if isinstance(thing, Checked):
-        return thing._origin[1], {key: getattr(thing, key) for key in options(type(thing))}
+        own = {key: getattr(thing, key) for key in options(type(thing))}
+        unset = getattr(thing, "_fields", ())
+        own = {key: value for key, value in own.items() if value is not None or key not in unset}
+        return thing._origin[1], own
     if isinstance(thing, type) or is_plain(thing):
         return _own_name(thing) or register(thing), {}
     own = {key: getattr(thing, key) for key in options(type(thing))}

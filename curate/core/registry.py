@@ -243,8 +243,6 @@ def checked(component: type[Any], given: Mapping[str, Any], name: str = "") -> A
         renamed = getattr(component, "renamed", ())
         before = [old for old, new in renamed if new == missing[0] and old in given]
         note = f" ({before[0]!r} has another meaning now)" if before else ""
-        if issubclass(component, Checked):
-            note = component.note_on_missing(missing[0])
         raise MissingOptionError.of(name, missing[0], note=note)
     values = {key: _checked(component, key, value, name) for key, value in given.items()}
     try:

@@ -30,6 +30,7 @@ __all__ = [
     "input_paths",
     "new_names",
     "reference_name",
+    "where_set",
 ]
 
 Pairing: TypeAlias = Literal["best_worst", "best_random", "all", "adjacent", "sweet_spot"]
@@ -151,6 +152,25 @@ def in_caller_syntax(text: str) -> str:
     text = _MAPS.sub(lambda found: f"`map: {{{_in_yaml(found[0])}}}`", text)
     text = re.sub(r"--format (\w+)", r"`format: \1`", text)
     return text.replace("--format", "`format`").replace("--map", "`map`")
+
+
+def where_set(text: str, path: str) -> str:
+    """A note behind an error of reading ``path``: where the format and map that it names are set.
+
+    For what takes rows and has no such options.
+
+    >>> with in_python():
+    ...     where_set('no format fits, set format="alpaca"', "rows.jsonl")
+    '; these are arguments of siftune.read, whose rows are taken here'
+    """
+    if not re.search(r"--(format|map)|\b(format|map)=", text):
+        return ""
+    if _spelling.get() == "python":
+        return "; these are arguments of siftune.read, whose rows are taken here"
+    return (
+        f"; these are options of `siftune curate ingest {path} --out FOLDER`, whose folder is "
+        "taken here"
+    )
 
 
 def _pairs(flags: str) -> Iterator[tuple[str, str]]:

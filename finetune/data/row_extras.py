@@ -18,6 +18,7 @@ from siftune.finetune.data.bad_rows import BAD_ROWS
 __all__ = [
     "extras_of",
     "lists_in",
+    "raw_fields",
     "refuse_weights",
     "template_extras",
     "turns_in",
@@ -35,6 +36,12 @@ def extras_of(table: pl.DataFrame) -> list[dict[str, Any]]:
     if "extra" not in table.columns:
         return [{}] * table.height
     texts = table.select(pl.when(pl.col("extra").str.contains(_BESIDE)).then("extra")).to_series()
+    return [orjson.loads(text) if text else {} for text in texts]
+
+
+def raw_fields(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """The fields of each raw row that have no column."""
+    texts = table["extra"] if "extra" in table.columns else [None] * table.height
     return [orjson.loads(text) if text else {} for text in texts]
 
 

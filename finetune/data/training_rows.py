@@ -16,10 +16,12 @@ from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import CONTENT, KINDS, Kind, kind_of
 from siftune.curate.files.atomic import digest_of
 from siftune.curate.files.json_text import dump
+from siftune.curate.files.source_spec import where_set
 from siftune.finetune.data.bad_rows import BAD_ROWS, Dropped, OnBad, bad_rows, drop_bad, dropped_of
 from siftune.finetune.data.row_extras import (
     extras_of,
     lists_in,
+    raw_fields,
     refuse_weights,
     template_extras,
     warn_odd_tools,
@@ -90,12 +92,7 @@ def _read(source: Path) -> pl.DataFrame:
     try:
         rows, bad = read_rows(file)
     except DataError as error:
-        if "--format" not in str(error) and "--map" not in str(error):
-            raise
-        raise DataError(
-            f"{error}; these are options of `siftune curate ingest {shown(file)} --out FOLDER`, "
-            "whose folder is taken here"
-        ) from None
+        raise DataError(f"{error}{where_set(str(error), shown(file))}") from None
     if bad:
         first = ", ".join(f"{key} {bad[0][key]}" for key in ("line", "row") if bad[0].get(key))
         raise DataError(
@@ -206,12 +203,13 @@ def to_ranked(table: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def to_prompts(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """``{"id", "prompt", "reference", "answer", "tools"}``: what to ask, and the known answer.
+    """``{"id", "prompt", "reference", "answer", "tools", "extra"}``: what to ask, what is known.
 
     Of a conversation, all before its last assistant turn is the prompt; a pair's known answer is
     the chosen one. ``answer`` are its turns and ``reference`` is its text, both None where no
     answer is known. An answer that calls without a text has no reference. Where the rows have the
-    column ``answer`` (checkable questions), that is the reference. Turns of an answer keep their
+    column ``answer`` (checkable questions), that is the reference. ``extra`` are the fields of the
+    raw row that have no column. Turns of an answer keep their
     ``weight``: one of weight 0 has no loss.
     """
     kind = kind_of(table)
@@ -231,14 +229,15 @@ def to_prompts(table: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _sides(table: pl.DataFrame, name: str) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
-    rows = zip(table.select("id", name).rows(), extras_of(table), strict=True)
+    rows = zip(table.select("id", name).rows(), raw_fields(table), strict=True)
     yield from ((key, name, turns, extra) for (key, turns), extra in rows)
 
 
 def _prompt(key: str, name: str, turns: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
     """All turns of a row, to be asked."""
     read = chat(turns, turn_keys(extra, name, turns))
-    return {"id": key, "prompt": read, "reference": None, "answer": None, "tools": tools_of(extra)}
+    known = {"reference": None, "answer": None, "tools": tools_of(extra), "extra": extra}
+    return {"id": key, "prompt": read, **known}
 
 
 def _unweighed(turn: Mapping[str, Any]) -> dict[str, Any]:

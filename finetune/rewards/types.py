@@ -15,7 +15,15 @@ from siftune.curate.core.custom import name_in_texts
 from siftune.curate.core.errors import UsageError
 from siftune.curate.models.precision import Precision
 
-__all__ = ["CheckedReward", "Reward", "load", "of_texts", "reward_of"]
+__all__ = [
+    "CheckedReward",
+    "Reward",
+    "check_fields",
+    "load",
+    "of_texts",
+    "reads_fields",
+    "reward_of",
+]
 
 
 class Reward(Protocol):
@@ -35,7 +43,8 @@ class Reward(Protocol):
 
         ``rows`` are as `training_rows.to_prompts` gives them: ``id``, ``prompt`` (the turns that
         were asked; ``prompts`` are the same as the policy was shown them), ``reference`` (the known
-        answer, or None) and ``tools`` (the functions that may be called, or None).
+        answer, or None), ``answer`` (its turns), ``tools`` (the functions that may be called, or
+        None) and ``extra`` (the fields of the raw row that have no column).
         """
 
 
@@ -67,9 +76,10 @@ def of_texts(
                 f"got {len(listed):,}"
             )
     if rows is None:
-        empty = {"reference": None, "answer": None, "tools": None}
+        empty = {"reference": None, "answer": None, "tools": None, "extra": {}}
         asked = ([{"role": "user", "content": prompt}] for prompt in prompts)
         rows = [{"id": str(at), "prompt": turns, **empty} for at, turns in enumerate(asked)]
+    check_fields(reward, rows)
     try:
         return own(reward, prompts, completions, rows)
     except KeyError as error:
@@ -90,23 +100,36 @@ def _wrong_list(listed: Any, kind: type[Any], wanted: str) -> str | None:
     return f"expected {wanted}, got {', '.join(sorted(one.__name__ for one in odd))}{turns}"
 
 
+_REWARDS: Final = "finetune.rewards"
 _BATCH: Final = ("prompts", "completions", "rows")
 _ONE: Final = ("prompt", "completion", "row")
+_ALSO: Final = {"responses": "completions", "response": "completion"}
+"""What columns and scorers call a completion."""
 
 
 class _RewardFunction(FunctionComponent):
     """A reward from a function of ``prompts``, ``completions``, ``rows``, or of one of each.
 
     It is given those of them that it has as parameters: lists, or one by one ``prompt``,
-    ``completion``, ``row``.
+    ``completion``, ``row``. Its other parameters without a default are fields of the rows of their
+    names, unless they are set as options. Where one row has no such field, a function of one
+    completion is not called, which is then not scored.
     """
+
+    reads_fields: ClassVar[bool] = True
 
     @classmethod
     def data_of(cls, names: Sequence[str]) -> tuple[str, ...]:
         """The parameters for data; without such names the first two: prompts, completions."""
-        found = tuple(name for name in names if name in _BATCH)
-        found = found or tuple(name for name in names if name in _ONE)
-        return found or tuple(names[:2])
+        for kind in (_BATCH, _ONE):
+            if found := tuple(name for name in names if _ALSO.get(name, name) in kind):
+                return found
+        return tuple(names[:2])
+
+    @property
+    def fields_of_rows(self) -> list[str]:
+        """The parameters that fields of the rows fill."""
+        return [name for name in self._fields if self._options.get(name) is None]
 
     def __call__(
         self,
@@ -116,14 +139,61 @@ class _RewardFunction(FunctionComponent):
     ) -> Any:
         """The result of the function."""
         given = (prompts, completions, rows)
-        if self.data[0] in _ONE:
-            each = [dict(zip(_ONE, one, strict=True)) for one in zip(*given, strict=True)]
-            asked = [{name: one[name] for name in self.data} for one in each]
-            return [self._function(**one, **self._options) for one in asked]
-        if self.data[0] in _BATCH:
-            named = dict(zip(_BATCH, given, strict=True))
-            return self._function(**{name: named[name] for name in self.data}, **self._options)
-        return self._function(*given[: len(self.data)], **self._options)
+        fields = {name: [_field(row, name) for row in rows] for name in self.fields_of_rows}
+        options = {key: value for key, value in self._options.items() if key not in fields}
+        for kind in (_BATCH, _ONE):
+            lists = {own: given[kind.index(name)] for own, name in self._named if name in kind}
+            if lists and kind is _BATCH:
+                return self._function(**lists, **fields, **options)
+            if lists:
+                return self._one_by_one(lists | fields, options)
+        return self._function(*given[: len(self.data)], **fields, **options)
+
+    @property
+    def _named(self) -> list[tuple[str, str]]:
+        """The parameters for data, and what each is given by its name."""
+        return [(name, _ALSO.get(name, name)) for name in self.data]
+
+    def _one_by_one(self, lists: Mapping[str, Sequence[Any]], options: Mapping[str, Any]) -> Any:
+        """The result for each completion; None where a field is."""
+        each = (dict(zip(lists, one, strict=True)) for one in zip(*lists.values(), strict=True))
+        lacks = set(self.fields_of_rows)
+        return [
+            None if any(one[name] is None for name in lacks) else self._function(**one, **options)
+            for one in each
+        ]
+
+
+def _field(row: Mapping[str, Any], name: str) -> Any:
+    """A field of a row, one of the raw row first; of a known answer the text."""
+    extra = row.get("extra") or {}
+    if name in extra:
+        return extra[name]
+    is_turns = name == "answer" and isinstance(row.get(name), list)
+    return row.get("reference" if is_turns else name)
+
+
+def check_fields(reward: Reward, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a user's reward that asks for a field that no row has.
+
+    Raises:
+        UsageError: it does; the text names the fields that there are.
+    """
+    asked = reward.fields_of_rows if isinstance(reward, _RewardFunction) else []
+    known = {key: None for row in rows for key in (*(row.get("extra") or {}), *row)}
+    known.pop("extra", None)
+    for name in asked if rows else ():
+        if name not in known:
+            raise UsageError(
+                f"{name_in_texts(reward)}: no row has the field {name!r}; "
+                f"{registry.closest(name, known)}; if {name} is an option of the reward, set it "
+                f"with --reward-options '{{{name}: VALUE}}'"
+            )
+
+
+def reads_fields(reward: str) -> bool:
+    """Whether a reward may read fields of the raw rows: one that is not of ours, and no folder."""
+    return registry.has(_REWARDS, reward) and reward not in registry.own_names(_REWARDS)
 
 
 class CheckedReward(Checked):
@@ -138,11 +208,14 @@ class CheckedReward(Checked):
         return len(parameters) == len(_BATCH) and not set(parameters) & set(_ONE)
 
     @classmethod
-    def note_on_missing(cls, option: str) -> str:
-        """How a field of the rows is read, which TRL gives by its name."""
-        one = getattr(cls, "data", _BATCH)[0] in _ONE
-        way = f"row: row[{option!r}]" if one else f"rows: rows[0][{option!r}], ..."
-        return f"; if it is a field of the rows, take the parameter {way}"
+    def _complete(cls, made: type[Any]) -> None:
+        """Refuse a function of one thing whose name is not known: prompt or completion."""
+        data = getattr(made, "data", ())
+        if len(data) == 1 and _ALSO.get(data[0], data[0]) not in (*_BATCH, *_ONE):
+            raise UsageError(
+                f"{made._label}: name its parameter completion to be given one completion, or "
+                f"completions to be given all; {data[0]!r} may be either, or the prompt"
+            )
 
     def __call__(
         self,
@@ -157,7 +230,15 @@ class CheckedReward(Checked):
         """
         own: Any = super().__call__  # type: ignore[misc]
         given = deepcopy(([*prompts], [*completions], [*rows]))  # it may change what it is given
-        answer = self._call(own, *given)
+        try:
+            answer = self._call(own, *given)
+        except UsageError as error:
+            if not isinstance(error.__cause__, KeyError) or not rows:
+                raise
+            there = f"a row has {', '.join(rows[0])}"
+            extra = rows[0].get("extra")
+            there += f"; its 'extra' has {', '.join(extra)}" if extra else ""
+            raise UsageError(f"{error}; {there}") from error.__cause__
         listed = answer.tolist() if hasattr(answer, "tolist") else answer
         if not isinstance(listed, list | tuple) or len(listed) != len(completions):
             count = f"{len(listed):,}" if isinstance(listed, Sized) else type(listed).__name__
@@ -173,9 +254,6 @@ class CheckedReward(Checked):
         if not isinstance(plain, bool | int | float) or math.isinf(plain):
             raise self._refused(f"expected a finite number, or None, got {plain!r}")
         return float(plain)
-
-
-_REWARDS: Final = "finetune.rewards"
 
 
 def reward_of(reward: str, options: Mapping[str, Any], precision: Precision = "auto") -> Reward:
@@ -221,9 +299,7 @@ def _refuse_lacking(reward: str, options: Mapping[str, Any]) -> None:
         return  # that is told first, with what it may have been meant to be
     for key, field in known.items():
         if field.default is MISSING and field.default_factory is MISSING and key not in options:
-            of_user = issubclass(component, Checked)
-            note = component.note_on_missing(key) if of_user else ""
             raise UsageError(
                 f"{reward} needs the option {key!r}; "
-                f"set it with --reward-options '{{{key}: VALUE}}'{note}"
+                f"set it with --reward-options '{{{key}: VALUE}}'"
             )

@@ -29,7 +29,7 @@ from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.models import loading
 from siftune.finetune.models.loading import check_same_size
 from siftune.finetune.models.precision import Precision, frozen_dtype, precision_used, report
-from siftune.finetune.rewards.types import load, reward_of
+from siftune.finetune.rewards.types import check_fields, load, reward_of
 from siftune.finetune.tools.evaluate import chosen_rows
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ class Sample:
         tokenizer = loading.load_tokenizer(self.model)
         preflight.refuse(preflight.check_tokenizer(tokenizer))
         if reward is not None:
+            check_fields(reward, asked)
             load(reward)
         own, theirs, lost = self._drawn(asked, tokenizer)
         drawn_answers = len(asked) * (self.count + self.opponents)

@@ -14,7 +14,7 @@ import polars as pl
 from siftune.curate.core import registry
 from siftune.curate.core.ranges import Count, Rank
 from siftune.curate.core.schema import KINDS
-from siftune.curate.files.atomic import write_text
+from siftune.curate.files.atomic import digest_of, write_text
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.token_ids import end_ids
 from siftune.finetune.core import distributed
@@ -32,7 +32,7 @@ from siftune.finetune.models.precision import (
     report,
 )
 from siftune.finetune.models.saving import base_facts, command_line
-from siftune.finetune.rewards.types import load, reward_of
+from siftune.finetune.rewards.types import check_fields, load, reads_fields, reward_of
 from siftune.finetune.rl.settings import Critic, Settings
 from siftune.finetune.runs.resumable_run import Run, quiet
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
@@ -185,6 +185,8 @@ class PPO(Settings):
             parts["reward"] = loading.model_hash(self._reward_folder)
         if self._reward_folder is None:  # a component may load a reward model in this format
             parts["reward_precision"] = precision_used(self.precision)
+        if reads_fields(self.reward) and "extra" in table.columns:
+            parts["extra"] = digest_of(table["extra"].to_list())
         return parts
 
     @property
@@ -208,6 +210,7 @@ class PPO(Settings):
         context = positions_of(policy.config)
         room = None if context is None else context - self.max_new_tokens
         used, bad, prompts = prompts_of(table, tokenizer, room, self.on_bad, rows)
+        check_fields(reward, [one.row for one in prompts])
         check_head(policy, torch.tensor([prompts[0].ids[:16]]))
         ends = end_ids(policy, tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends)

@@ -73,6 +73,17 @@ def test_what_trl_has_and_we_have_not_is_answered(train, name, advice):
     assert "there are:" not in told
 
 
+def test_rows_that_need_a_format_are_read_first_as_advised():
+    records = [{"prompt": "a", "gold": "b"}]
+    given = {"model": "m", "reward": "length", "out": "o"}
+    for call in (lambda: sf.train.ppo(records, **given), lambda: sf.score(records, "length")):
+        told = refused(call, sf.DataError)
+        assert 'set format="prompt_only"' in told
+        assert told.endswith("these are arguments of siftune.read, whose rows are taken here")
+    assert len(sf.read(records, format="prompt_only")) == 1
+    assert "whose rows" not in refused(lambda: sf.read(records), sf.DataError)
+
+
 def test_a_misspelt_new_name_of_a_column_is_advised_once():
     records = [{"q": "a", "a": "b"}]
     told = refused(lambda: sf.read(records, map={"q": "prompt", "a": "respons"}))
@@ -102,15 +113,12 @@ def test_a_path_is_read_before_a_scorer_is_called_with_its_rows():
         assert told.endswith("read a file first: siftune.read(...).kept")
 
 
-def test_a_reward_that_takes_a_column_by_name_is_told_of_rows():
-    def trl(prompts, completions, answer):
-        return [0.0] * len(completions)
-
-    def one(completion, answer):
-        return 0.0
-
-    assert "take the parameter rows: rows[0]['answer']" in refused(lambda: sf.reward(trl))
-    assert "take the parameter row: row['answer']" in refused(lambda: sf.reward(one))
+def test_a_reward_whose_only_parameter_may_be_anything_is_renamed_as_advised():
+    told = refused(lambda: sf.reward(lambda text: len(text)))
+    assert "name its parameter completion to be given one completion" in told
+    assert sf.reward(lambda completion: len(completion))(["?"], ["abc"]) == [3]
+    assert sf.reward(lambda response: len(response))(["?"], ["abc"]) == [3]
+    assert sf.reward(lambda responses: [1.0] * len(responses))(["?"], ["abc"]) == [1]
 
 
 def test_a_value_that_is_no_component_is_named_in_short():
