@@ -354,8 +354,9 @@ def judges(as_json: bool) -> None:
 def _scorers() -> dict[str, str]:
     """The scorer of each task."""
     from siftune.curate.core.registry import find
-    from siftune.curate.judging.judge_columns import TASKS, judge_task
+    from siftune.curate.judging.judge_columns import TASKS
     from siftune.curate.judging.judge_stage import scorer_of
+    from siftune.curate.judging.judge_task import judge_task
 
     found = {}
     for name in names(TASKS):

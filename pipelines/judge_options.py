@@ -36,7 +36,8 @@ from siftune.curate.judge_calls.types import (
     Verdict,
 )
 from siftune.curate.judge_stats.intervals import Estimate, NotEstimableError
-from siftune.curate.judging.judge_columns import TASKS, judge_task, may_pass
+from siftune.curate.judging.judge_columns import TASKS, may_pass
+from siftune.curate.judging.judge_task import judge_task
 
 __all__ = ["UNSCORED", "JudgeOptions", "Outcomes", "estimated", "placeholder", "questions_of"]
 

@@ -88,11 +88,21 @@ def report_on(
     from siftune.curate.judge_stats.report import compare
 
     given = joined(judged, gold_rows, judges, judged_name, gold_name, label, on, prompt)
-    how: Any = {"level": level, "tie": tie, "win": win, "worst": worst}
+    how: Any = {"level": level, "tie": tie, "win": _win(win, given.gold), "worst": worst}
     try:
         return compare(given.columns, given.gold, given.keys, given.prompts, **how)
     except NotEstimableError as error:
         raise UsageError(f"{given.names}: {error}") from None
+
+
+_BOOLEANS: Final = {"true": "1", "false": "0"}
+
+
+def _win(win: Any, gold: Sequence[Any]) -> Any:
+    """The label of a win; of labels that are booleans, which are numbers here, also by its word."""
+    if set(gold) <= {None, 0.0, 1.0}:
+        return _BOOLEANS.get(str(win).casefold(), win)
+    return win
 
 
 def joined(

@@ -16,12 +16,22 @@ from siftune.curate.judge_calls.types import AsyncBackend, Backend, Task
 if TYPE_CHECKING:
     from siftune.curate.judge_calls.engine import Judge
 
-__all__ = ["cache_file", "check_cap", "engine_of"]
+__all__ = ["cache_file", "check_cap", "engine_of", "refuse_lost_cache"]
 
 
 def cache_file(option: str) -> Path:
     """The file of a judge's answers: the option, else one of the project."""
     return Path(option) if option else project_folder() / "judge.sqlite"
+
+
+def refuse_lost_cache(file: Path) -> None:
+    """Refuse a replay from a file that is not there.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not file.is_file():
+        raise UsageError(f"replay: there is no cache {file}")
 
 
 def check_cap(options: Any, judges: Sequence[str | Mapping[str, Any]]) -> None:

@@ -96,7 +96,7 @@ class Answer:
     of the probability of all tokens, 0 to 1, None where the backend has none. ``cost`` is
     in billionths of a dollar, None where the backend does not state one (the engine then prices
     the tokens). ``truncated``: the limit of tokens ended the text, so that its last word or
-    number may be cut; of a backend that does not know (None), where there are as many tokens as
+    number may be cut; where the backend does not state it (None), where there are as many tokens as
     the question's limit.
     """
 

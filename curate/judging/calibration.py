@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import polars as pl
 
+from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_calls.types import Answer, Item, Question, Task, UnparsedError
 
 __all__ = ["Calibrated"]
+
+_TEXTS: Final = 20  # answers after which no more are asked for, where all were texts
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,15 @@ class Calibrated:
     and without it.
 
     The questions about ``N/A`` are the same for all rows of one shape, and asked once each with a
-    cache. Only a judge that gives probabilities can be calibrated; other answers are errors.
+    cache. Only a judge that gives probabilities can be calibrated; other answers are errors, and
+    where all of the first are others, the run ends.
 
     >>> judge = Judge(backend, Calibrated(Pairwise()))  # doctest: +SKIP
     """
 
     task: Task
     without_content: str = "N/A"
+    _texts: Counter[bool] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
     @property
     def answers(self) -> int | None:
@@ -53,7 +59,18 @@ class Calibrated:
         return [*own, *self.task.questions(blank)] if own else []
 
     def parse(self, item: Item, question: int, answer: Answer) -> Mapping[str, float]:
-        """The probabilities of an answer; they are read in `verdict`, once corrected."""
+        """The probabilities of an answer; they are read in `verdict`, once corrected.
+
+        Raises:
+            UsageError: none of the first answers has any, so the judge gives none.
+        """
+        is_text = answer.probabilities is None
+        self._texts[is_text] += 1
+        if self._texts[True] == _TEXTS and not self._texts[False]:
+            raise UsageError(
+                f"calibrate: the first {_TEXTS} answers of the judge are texts without "
+                "probabilities of labels, which calibration corrects: leave calibrate out"
+            )
         if answer.probabilities is None:
             raise UnparsedError(
                 "expected probabilities of labels, which calibration corrects: a chat server gives "

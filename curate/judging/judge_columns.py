@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import polars as pl
 
-from siftune.curate.core.custom_file import custom_thing, is_custom
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import log_metrics, report_progress
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, Share
-from siftune.curate.core.registry import MissingOptionError, build, checked, code_of
+from siftune.curate.core.registry import code_of
 from siftune.curate.files.atomic import digest_of, hash_file
-from siftune.curate.judge_calls.engine_options import check_cap, engine_of
+from siftune.curate.judge_calls.engine_options import (
+    cache_file,
+    check_cap,
+    engine_of,
+    refuse_lost_cache,
+)
 from siftune.curate.judge_calls.spec import (
     TASKS,
     check_judge,
@@ -31,7 +35,7 @@ from siftune.curate.judge_calls.spec import (
 )
 from siftune.curate.judge_calls.spending import Prices
 from siftune.curate.judge_calls.types import AsyncBackend, Backend, Task, Verdict
-from siftune.curate.judging.own_task import OwnTask
+from siftune.curate.judging.judge_task import judge_task
 from siftune.curate.judging.panel import Panel
 from siftune.curate.judging.row_items import items_of
 from siftune.curate.judging.score_calibration import ScoreCalibration
@@ -42,7 +46,6 @@ if TYPE_CHECKING:
 __all__ = [
     "TASKS",
     "JudgeColumns",
-    "judge_task",
     "may_pass",
 ]
 
@@ -70,26 +73,6 @@ def may_pass(reason: str) -> bool:
     (True, True, False, False)
     """
     return reason in _OF_CALLS or (reason.startswith("http_") and reason not in _OF_QUESTIONS)
-
-
-def judge_task(name: str, options: Mapping[str, Any]) -> Task:
-    """The task of that name, or a class ``FILE.py:NAME``, with its options.
-
-    Raises:
-        UsageError: there is none, or an option does not fit.
-    """
-    if not is_custom(name):
-        try:
-            found: Task = build(TASKS, name, options)
-        except MissingOptionError as error:
-            raise MissingOptionError.of(name, error.option, "task_options") from None
-        return found
-    thing = custom_thing(name)
-    lacking = [one for one in ("adds", "questions", "parse", "verdict") if not hasattr(thing, one)]
-    if not isinstance(thing, type) or lacking:
-        what = f"lacks {lacking[0]}" if lacking else "is no class"
-        raise UsageError(f"task {name} {what}: expected adds, answers, questions, parse, verdict")
-    return OwnTask(checked(thing, options, name), name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,6 +317,8 @@ class JudgeColumns:
 
     def describe(self) -> dict[str, Any]:
         """What the scores depend on besides the options: models, the task's code and files."""
+        if self.replay:
+            refuse_lost_cache(cache_file(self.cache))  # also where the stage was finished before
         resolved: dict[str, Any] = getattr(self.made_task, "describe", dict)()
         return {
             **({"task_options": resolved} if resolved else {}),

@@ -11,7 +11,7 @@ from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_calls.spec import default_task, refuse_rubric
 from siftune.curate.judge_calls.types import Task
-from siftune.curate.judging.judge_columns import judge_task
+from siftune.curate.judging.judge_task import judge_task
 
 __all__ = ["judge_stage", "scorer_of"]
 

@@ -35,6 +35,7 @@ __all__ = [
     "manifest_of",
     "read_quarantine",
     "replaced",
+    "replaced_columns",
     "unchanged",
     "write_kept",
     "write_ledger",
@@ -305,6 +306,16 @@ def replaced(plan: Plan, out: Path) -> Iterator[str]:
     if old is not None and is_manifest(old) and old["recipe"]["source"] != list(plan.recipe.source):
         rows, source = old["counts"]["rows"], printable(", ".join(old["recipe"]["source"]))
         yield f"{out}: replaces the run of {rows:,} rows of {source} that was there"
+
+
+def replaced_columns(scorer: object, columns: Sequence[str], table: Table) -> Iterator[str]:
+    """A line where rows came with columns that a scorer adds, as those of an earlier run do."""
+    came = {*table.columns} - {*table.scores}
+    there = [name for name in columns if name in came]
+    if there:
+        more = f" and {len(there) - 1} more columns" if there[1:] else ""
+        advice = "; the option column keeps both" if hasattr(scorer, "column") else ""
+        yield f"replaces {there[0]}{more} that the rows came with{advice}"
 
 
 def unchanged(out: Path, path: Path, new: Mapping[str, Any]) -> bool:

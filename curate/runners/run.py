@@ -32,6 +32,7 @@ from siftune.curate.runners.results import (
     RowGroupWriter,
     manifest_of,
     replaced,
+    replaced_columns,
     unchanged,
     write_kept,
     write_ledger,
@@ -289,6 +290,8 @@ class _Work:
             so_far = totals.rows + batch_rows * done // max(of, 1)
             self.say.count(step.label, so_far, len(table.alive))
 
+        for line in replaced_columns(scorer, columns, table):
+            self.say(f"{step.label}: {line}")
         self.say.count(step.label, 0, len(table.alive))
 
         with RowGroupWriter(part) as groups, run_context(within) as context:

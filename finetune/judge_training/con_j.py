@@ -18,7 +18,7 @@ from siftune.curate.judge_calls.engine import Judge as Engine
 from siftune.curate.judge_calls.engine_options import cache_file
 from siftune.curate.judge_calls.spec import JUDGES
 from siftune.curate.judge_calls.types import Item, Task, Verdict
-from siftune.curate.judging.judge_columns import judge_task
+from siftune.curate.judging.judge_task import judge_task
 from siftune.curate.judging.judgement_pairs import judgement_pairs
 from siftune.curate.judging.row_items import items_of
 from siftune.finetune.data import training_rows

@@ -21,7 +21,7 @@ from siftune.curate.judge_calls.types import Item, Question, Task, Verdict
 from siftune.curate.judge_stats.agreement import cohen_kappa
 from siftune.curate.judge_stats.intervals import Estimate, mean
 from siftune.curate.judge_stats.pair_biases import pair_biases
-from siftune.curate.judging.judge_columns import judge_task
+from siftune.curate.judging.judge_task import judge_task
 from siftune.curate.judging.pairs import PairsOf, answer_pairs, pair_name
 from siftune.curate.judging.row_items import items_of
 from siftune.curate.models.lineage import lineage

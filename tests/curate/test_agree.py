@@ -204,6 +204,14 @@ def test_scores_are_ranks_or_numbers_and_probabilities_are_calibrated() -> None:
     assert siftune.agree(judged, gold, "stars", level="nominal").level == "nominal"
 
 
+@pytest.mark.parametrize(("word", "rate"), [("true", 0.75), ("False", 0.25), ("1", 0.75)])
+def test_a_win_of_booleans_is_named_by_its_word(tmp_path: Path, word: str, rate: float) -> None:
+    judged = [{"id": at, "good": at % 4 > 0} for at in range(80)]
+    paths = written(tmp_path, judged, judged[:40])
+    shown = json.loads(called(*paths, "--judge", "good", "--win", word, "--json").output)
+    assert shown["figures"]["win_rate"]["good"]["value"] == rate
+
+
 def test_files_of_any_kind_and_run_folders_are_joined(tmp_path: Path) -> None:
     raw = [{"prompt": f"Say {at}.", "response": "word " * (at % 7 + 1)} for at in range(30)]
     rows = siftune.read(raw).score("length")

@@ -20,7 +20,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_calls.types import Answer, Item
 from siftune.curate.judge_stats.calibration import Calibrator, calibrate
 from siftune.curate.judge_stats.proposition_weights import ordered_pairs
-from siftune.curate.judging.judge_columns import judge_task
+from siftune.curate.judging.judge_task import judge_task
 from siftune.curate.models.resolve import folder_hash
 from siftune.curate.scorers.judge_rating import JudgeRating
 

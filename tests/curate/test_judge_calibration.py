@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_calls.engine import Judge
 from siftune.curate.judge_calls.types import Answer, Item, Question, UnjudgeableError, UnparsedError
 from siftune.curate.judge_tasks.constitution_preference import ConstitutionPreference
@@ -66,6 +67,12 @@ def test_what_cannot_be_calibrated_is_an_error() -> None:
         task.questions(Item((), ()))
     written = list(Judge(Scripted(lambda messages: "A"), task, ask_again=0).verdicts([pair]))
     assert [verdict.error for verdict in written] == ["no_probabilities"]
+    asked = []
+    pairs = [Item((("user", f"q{n}"),), ("a", "b")) for n in range(200)]
+    judge = Judge(Scripted(lambda messages: asked.append(1) or "A"), Calibrated(Pairwise()))
+    with pytest.raises(UsageError, match="the first 20 answers of the judge are texts"):
+        list(judge.verdicts(pairs))
+    assert len(asked) < 200
     even, none = {"A": 0.5, "B": 0.5}, {"A": 1.0, "B": 0.0}
     for parsed in ([even], [even, none], [even, {"A": 1.0}]):
         with pytest.raises(UnparsedError):

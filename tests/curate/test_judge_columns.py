@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from siftune.curate.core.errors import PARTIAL, UsageError
+from siftune.curate.core.progress import NoProgress
 from siftune.curate.core.registry import build
 from siftune.curate.judge_calls.responses import answer_of
 from siftune.curate.judge_calls.types import Answer, Verdict
@@ -402,3 +403,28 @@ def test_tokens_that_no_column_holds_are_not_known():
     assert answer_of(usage % 1_000_000).input_tokens == 1_000_000
     whole = pl.DataFrame({"a_input_tokens": pl.Series([2**32 - 1] * 2, dtype=pl.UInt32)})
     assert score_sums(whole, ["input_tokens"]) == {"input_tokens": 2**33 - 2}
+
+
+def test_a_second_stage_says_what_it_replaces_and_what_keeps_both(judge):
+    ran(judge, RATE)
+    told = []
+
+    class Lines(NoProgress):
+        def __call__(self, line):
+            told.append(line)
+
+    for column in ("again", ""):
+        stages = [{**RATE, "column": column}]
+        run(parse({"name": "x", "source": ["run"], "stages": stages}), judge / "two", say=Lines())
+    assert [line for line in told if "replaces" in line] == [
+        "1:judge_rating: replaces judge_rating and 5 more columns that the rows came with; the "
+        "option column keeps both"
+    ]
+
+
+def test_a_replay_of_a_finished_run_needs_its_cache(judge):
+    ran(judge, {**RATE, "cache": "answers"})
+    for again in (RATE, {**RATE, "replay": True, "cache": "answers"}):
+        ran(judge, again)
+    with pytest.raises(UsageError, match="replay: there is no cache lost"):
+        ran(judge, {**RATE, "replay": True, "cache": "lost"})

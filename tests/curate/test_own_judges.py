@@ -10,7 +10,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_calls.spec import judge_backend
 from siftune.curate.judge_calls.types import Answer, BackendError, Item, UnparsedError
 from siftune.curate.judge_tasks.deita_quality import DeitaQuality
-from siftune.curate.judging.own_task import OwnTask
+from siftune.curate.judging.judge_task import OwnTask
 from siftune.curate.judging.rating import answered
 from tests.scripted_judge import Batches, Length, items, judge_of
 

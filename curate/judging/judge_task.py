@@ -1,4 +1,4 @@
-"""A judge task of the user's own: its mistakes are told in one line that names the task."""
+"""The judge task that a name means; mistakes of one of the user's own are one line each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from siftune.curate.core.custom_file import custom_file
+from siftune.curate.core.custom_file import custom_file, custom_thing, is_custom
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import MissingOptionError, build, checked
 from siftune.curate.core.user_file import failures
+from siftune.curate.judge_calls.spec import TASKS
 from siftune.curate.judge_calls.types import (
     Answer,
     Item,
@@ -21,9 +23,29 @@ from siftune.curate.judge_calls.types import (
     UnparsedError,
 )
 
-__all__ = ["OwnTask"]
+__all__ = ["OwnTask", "judge_task"]
 
 _QUOTED: Final = 60  # characters of a wrong value
+
+
+def judge_task(name: str, options: Mapping[str, Any]) -> Task:
+    """The task of that name, or a class ``FILE.py:NAME``, with its options.
+
+    Raises:
+        UsageError: there is none, or an option does not fit.
+    """
+    if not is_custom(name):
+        try:
+            found: Task = build(TASKS, name, options)
+        except MissingOptionError as error:
+            raise MissingOptionError.of(name, error.option, "task_options") from None
+        return found
+    thing = custom_thing(name)
+    lacking = [one for one in ("adds", "questions", "parse", "verdict") if not hasattr(thing, one)]
+    if not isinstance(thing, type) or lacking:
+        what = f"lacks {lacking[0]}" if lacking else "is no class"
+        raise UsageError(f"task {name} {what}: expected adds, answers, questions, parse, verdict")
+    return OwnTask(checked(thing, options, name), name)
 
 
 @dataclass(frozen=True)
