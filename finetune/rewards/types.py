@@ -64,6 +64,7 @@ def of_texts(
     Raises:
         UsageError: what is given is no list of texts, or the lists are of different lengths.
     """
+    rows = _rows_of(rows) if any(hasattr(rows, one) for one in _FRAMES) else rows
     given: dict[str, Sequence[Any]] = {"prompts": prompts, "completions": completions}
     given |= {} if rows is None else {"rows": rows}
     for key, listed in given.items():
@@ -87,6 +88,19 @@ def of_texts(
             f"{name_in_texts(reward)}: a row has no {error}; the first has "
             f"{', '.join(rows[0]) or 'nothing'}"
         ) from error
+
+
+_FRAMES: Final = ("__arrow_c_stream__", "collect", "features", "kept")
+"""Attributes of frames of polars, pandas, pyarrow and datasets, and of `siftune.Rows`."""
+
+
+def _rows_of(frame: Any) -> list[dict[str, Any]]:
+    """The rows of a frame as dicts; of a table of ours as rewards of a training get them."""
+    from siftune.curate.io.plain_frames import frame_of  # polars, which rewards do without
+    from siftune.finetune.data.training_rows import to_prompts
+
+    table = frame_of(frame)
+    return to_prompts(table) if {"id", "kind"} <= {*table.columns} else table.to_dicts()
 
 
 def _wrong_list(listed: Any, kind: type[Any], wanted: str) -> str | None:

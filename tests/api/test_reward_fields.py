@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 import siftune as sf
@@ -33,6 +34,16 @@ class Near:
 
     def __call__(self, completion, gold):
         return self.worth * (gold in completion)
+
+
+def test_rows_of_a_reward_may_be_a_frame():
+    records = [{"prompt": "2+2?", "response": "four", "gold": "4"}]
+    rows = sf.read(records)
+    for given in (rows, rows.kept, rows.kept.lazy()):
+        assert sf.reward("exact_match")(["2+2?"], ["four"], given) == [1.0]
+        assert sf.reward(one)(["2+2?"], ["It is 4."], given) == [1.0]
+    for given in (records, pl.DataFrame(records), pl.DataFrame(records).to_pandas()):
+        assert sf.reward(one)(["2+2?"], ["It is 4."], given) == [1.0]
 
 
 @pytest.fixture(scope="module")
