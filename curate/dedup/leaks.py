@@ -5,7 +5,8 @@ too (coverage, as in Tülu 3's decontamination, arXiv:2411.15124). N-grams in mo
 items are left out, since they are phrases and not the item. A shorter item has too few n-grams: it
 counts if the text contains it whole, in order, and has at least `_INSIDE` words; or if it is all of
 the text, but for one word of five or more, or two of ten or more, that the text lacks; or if the
-text is a run of its words, five or more and at least half.
+text is a run of its words, at least half of them: five or more, or three or more that begin or end
+it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ LONG: Final = 13  # words: of items with so many, parts count
 _INSIDE: Final = 4  # words of the shortest item that is found inside a text
 _COMMON: Final = 32  # items
 _RUN: Final = 5  # words of the shortest part of a short item that is found as a text of its own
+_END: Final = 3  # words of the shortest such part that begins or ends the item
 _LACKS: Final = ((1, 5), (2, 10))  # words that may be missing, of an item with so many at least
 
 _START, _TIMES = np.uint64(0x51_7C_C1_B7_27_22_0A_95), np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
@@ -101,8 +103,9 @@ def _left(size: int) -> list[list[int]]:
     found = {tuple(every)}
     for lacking, least in _LACKS:
         found |= set(combinations(every, size - lacking)) if size >= least else set()
-    for run in range(max(_RUN, (size + 1) // 2), size):
-        found |= {tuple(every[at : at + run]) for at in range(size - run + 1)}
+    for run in range(max(_END, (size + 1) // 2), size):
+        starts = range(size - run + 1) if run >= _RUN else (0, size - run)
+        found |= {tuple(every[at : at + run]) for at in starts}
     return [list(left) for left in sorted(found)]
 
 

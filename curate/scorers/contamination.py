@@ -43,8 +43,8 @@ class Contamination:
     and that at most 32 items have (coverage: Tülu 3, arXiv:2411.15124). Items of fewer than 13
     words, a third of the usual benchmarks', have too few n-grams: they count as 1 where a prompt or
     an answer contains the whole item (four words or more). A text that is nothing but the item,
-    without one word of five or more or two of ten or more, or only five words or more in a row and
-    at least half, counts by the share that it has.
+    without one word of five or more or two of ten or more, or only a run of at least half of its
+    words (five or more, or three or more that begin or end it), counts by the share that it has.
 
     An overlap of 0.45 or more is a leak, also of half an item, with few false alarms
     (`curate/DESIGN.md` has figures).

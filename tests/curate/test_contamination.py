@@ -110,6 +110,10 @@ def test_a_long_answer_of_an_item_is_found_in_the_answer(tmp_path: Path) -> None
         ("Write a short poem of the sea.", 7 / 8),
         ("Write a short poem of the mountain.", 0),
         ("Write a poem of sea.", 0),
+        ("Write a short poem", 4 / 8),  # the first half, the second, and one between
+        ("of the blue sea", 4 / 8),
+        ("short poem of the", 0),
+        ("the blue sea", 0),
         ("Tell me now. Write a short poem of the sea.", 0),
     ],
 )
