@@ -2,12 +2,15 @@
 
 The judge is scripted, so what is measured is everything but the model: prompts, fences, the cache,
 parsing, and over HTTP the client. The server on loopback is a process of its own that answers each
-request at once.
+request at once. `--command-rows` runs `siftune curate judge` on files of so many rows, each with a
+new project, and has reading, writing and the start of the program in it, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import resource
 import subprocess
 import sys
@@ -15,6 +18,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import polars as pl
 
 from siftune.curate.judge_calls.engine import Judge
 from siftune.curate.judge_calls.types import AsyncBackend, Backend, Item, Question
@@ -71,6 +76,44 @@ def judged(backend: Backend | AsyncBackend, rows: int) -> list[float]:
     return figures
 
 
+def by_command(rows: int) -> list[float]:
+    """Rows per second, CPU ms each and peak MB of the command, on a file of rows of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "rows.jsonl"
+        with source.open("w") as file:
+            for item in items(rows):
+                row = {"prompt": item.prompt[0][1], "completion": item.answers[0]}
+                file.write(json.dumps(row) + "\n")
+        (Path(folder) / "judge.py").write_text("def four(question):\n    return '4'\n")
+        words = [
+            "-m",
+            "siftune",
+            "curate",
+            "judge",
+            source.name,
+            "--judge",
+            "scripted:judge.py:four",
+        ]
+        words += ["--task", "alpagasus", "--task-options", "explanation=false", "--out", "judged"]
+        root = str(Path(__file__).parents[1])
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.DEVNULL,
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - start
+        kept = Path(folder) / "judged" / "kept.parquet"
+        if process.returncode or set(pl.read_parquet(kept)["judge_rating"]) != {4.0}:
+            raise SystemExit("the command failed, or a verdict is not the one that the script gave")
+        cost = (used.ru_utime + used.ru_stime) / rows * 1000
+        return [rows / seconds, cost, used.ru_maxrss / 1024]
+
+
 def over_http(rows: int) -> list[float]:
     """The same over HTTP on loopback, 32 requests in flight."""
     from siftune.curate.judges.server import Server
@@ -92,6 +135,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000, help="rows in this process")
     parser.add_argument("--http-rows", type=int, default=2_000, help="rows over HTTP; 0: none")
+    parser.add_argument(
+        "--command-rows", type=int, nargs="*", default=[], help="rows of runs of the whole command"
+    )
     asked = parser.parse_args(words)
     print(
         "| judge | rows | judgements/s | CPU ms each | from the cache/s | CPU ms each | peak MB |"
@@ -106,6 +152,9 @@ def main(words: Sequence[str] | None = None) -> None:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             figures = f"{first:,.0f} | {cost:.2f} | {again:,.0f} | {less:.2f} | {peak:,.0f}"
             print(f"| {name} | {rows:,} | {figures} |", flush=True)
+    for rows in asked.command_rows:
+        first, cost, peak = by_command(rows)
+        print(f"| the command | {rows:,} | {first:,.0f} | {cost:.2f} | - | - | {peak:,.0f} |")
 
 
 if __name__ == "__main__":
