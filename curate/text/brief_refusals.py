@@ -25,7 +25,7 @@ from siftune.curate.text import refusal_phrases as phrases
 
 __all__ = ["brief_refusals"]
 
-_LONGEST, _BRIEF, _SHORT, _LINE, _FEW = 520, 80, 42, 22, 14  # characters; words
+_LONGEST, _BRIEF, _SHORT, _LINE, _FEW, _HELP = 520, 80, 42, 22, 14, 10  # characters; words
 _SELF: Final = (
     r"(?:\b(?:i|me|my|mine|myself|here)\b|\bi['’](?:m|ve|d|ll)\b"
     r"|\bthis (?:system|assistant|model|chat|service|tool)\b)"
@@ -93,7 +93,9 @@ _HOW: Final = (
 )
 # In these the beginnings of words share one `\w`: to compile, each takes as long as fifty letters.
 _PROTECTS: Final = (
-    r"(?i)\b(?:(?:prevent|avoid|protect|detect|recover|polite|anti|fiction|danger|synonym"
+    r"(?i)\bwhy (?:is|are|was)\b.* (?:a crime|illegal|wrong|bad|forbidden|banned|unethical"
+    r"|immoral|dangerous|harmful)\b"
+    r"|\b(?:(?:prevent|avoid|protect|detect|recover|polite|anti|fiction|danger|synonym"
     r"|stop (?:a|the|my)? ?(?:bully|harass|abus|spam|scam))\w*"
     r"|(?:punish|penalt|refus|classif|handl|qualif|apolog|summar)\w+"
     r"|against|report|policy|policies|safe(?:ly|r|ty)?"
@@ -271,6 +273,7 @@ def _counts(clauses: pl.DataFrame) -> pl.DataFrame:
     """Words of each answer by what their clause does, and what its first clause does."""
     words, declines = pl.col("words"), pl.col("declines")
     beside = pl.col("away") | pl.col("asks") | pl.col("meta")
+    plain = ~(declines | beside | pl.col("moral"))
     return clauses.group_by("row").agg(
         size=words.sum(),
         declining=words.filter("declines").sum(),
@@ -278,6 +281,7 @@ def _counts(clauses: pl.DataFrame) -> pl.DataFrame:
         away=pl.col("away").any(),
         asks=pl.col("asks").any(),
         beside=words.filter(beside).sum(),
+        plain=words.filter(plain).sum(),
         begins=(declines | pl.col("meta")).first(),
         opens=pl.col("opens").filter(~pl.col("sorry")).first(),
         task=(pl.col("task") & (declines | pl.col("opens"))).any(),
@@ -337,7 +341,9 @@ def _rules() -> list[pl.Expr]:
     plain = ~col("steps")
     own = plain & ~col("roles") & ~col("yes_or_no") & col("of_task")
     declines = own & col("begins") & (col("declining") > 0) & (2 * col("no_help") >= size)
-    opens = own & col("opens") & ~col("turns") & ~col("machines")
+    helps = (col("plain") >= _HELP) & (2 * col("plain") >= size)
+    declines &= ~helps
+    opens = own & col("opens") & ~col("turns") & ~col("machines") & ~helps
     refuses_harm = plain & harm & ((col("declining") > 0) | col("no"))
     much = (col("morals") >= 3) | (col("goods") >= 2) | (col("contrast") & ~col("own_words"))
     much |= col("strong") & ~col("on_law") & (size <= _SHORT)
@@ -367,9 +373,11 @@ def _clauses(rows: pl.DataFrame) -> pl.DataFrame:
     clauses = rows.select("row", clause=split).explode("clause", empty_as_null=False)
     clause = pl.col("clause")
     to_you = clause.str.contains(_TO_YOU)
+    declines = clause.str.contains(_NEAR) | clause.str.contains(_BARE)
+    reason = clause.str.extract(f"({phrases.REASON})", 1).str.count_matches(phrases.WORD)
     return clauses.with_columns(
-        words=clause.str.count_matches(r"[\p{L}\p{N}]+"),
-        declines=clause.str.contains(_NEAR) | clause.str.contains(_BARE),
+        words=clause.str.count_matches(phrases.WORD) - reason.fill_null(0) * declines,
+        declines=declines,
         meta=pl.any_horizontal(
             clause.str.contains(one) for one in (phrases.APOLOGY, phrases.OFFERS, _COMFORTS)
         ),
@@ -378,6 +386,7 @@ def _clauses(rows: pl.DataFrame) -> pl.DataFrame:
         asks=clause.str.contains(_ASKS_BACK),
         opens=clause.str.contains(_OPENS) | clause.str.contains(phrases.ABOUT_MODELS),
         sorry=clause.str.contains(_SORRY),
+        moral=clause.str.contains(_MORAL),
         task=clause.str.contains(phrases.OF_THE_TASK) | clause.str.contains(_OF_THE_TASK),
         no=clause.str.contains(r"(?i)^\W*(?:no|nope|never)\W*$"),
     ).filter(pl.col("words") > 0)

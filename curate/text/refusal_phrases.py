@@ -9,10 +9,15 @@ __all__ = [
     "APOLOGY",
     "ASKED_ADVICE",
     "BLAMES",
+    "CHANGES_SUBJECT",
     "CLAUSE_END",
+    "CONCESSION",
+    "CRISIS",
+    "DELIVERS",
     "EXHORTS",
     "FICTION",
     "FLAT",
+    "HERE_IS_WHY",
     "JUDGES",
     "MACHINE",
     "NEGATED",
@@ -21,12 +26,16 @@ __all__ = [
     "OF_THE_REQUEST",
     "OF_THE_TASK",
     "QUOTED",
+    "REASON",
     "REFUSES",
+    "SEEKS_CRISIS_LINE",
     "SEEKS_HELP",
     "SENDS_AWAY",
     "TRANSFORMS",
     "VERDICT",
     "VIRTUE",
+    "WANTS_REFUSAL",
+    "WORD",
     "YES_OR_NO",
 ]
 
@@ -54,6 +63,8 @@ _TO_DO: Final = (
     r"|locate|retrieve|evaluate|judge|form|express|rank|rate|insult)"
 )
 MACHINE: Final = "(?:ai|artificial intelligence|gpt(?:-?\\d)?|(?:large )?language model|chatbot)"
+_RULES: Final = r"(?:\w+ )?(?:guidelines|programming|polic(?:y|ies)|principles)"
+_FORBID: Final = "(?:prohibit|prevent|forbid|(?:do|does) not (?:allow|permit))"
 REFUSES: Final = r"(?i)" + _any(
     rf"\bi{_ADVERB} {_CANNOT}{_ADVERB} {_TO_DO}\b",
     r"\b(?:i['’]m|am)(?: \w+ly| just)? (?:unable|not able|incapable|not capable|not allowed)\b",
@@ -89,8 +100,29 @@ REFUSES: Final = r"(?i)" + _any(
     r"\b(?:not possible|impossible|not appropriate|inappropriate|not right|wrong) for me to\b",
     r"\bagainst (?:my|our|openai['’]s) (?:\w+ )?(?:programming|guideline|principle|polic|rule"
     r"|value)",
-    r"\b(?:my|our|the) (?:\w+ )?(?:guidelines|programming|polic(?:y|ies)|principles)"
-    r".*\b(?:prohibit|prevent|forbid|(?:do|does) not (?:allow|permit))",
+    r"\bmy answer (?:is|remains|stays|will (?:be|stay|remain))(?: an?)?(?: \w+)? no\b",
+    r"\b(?:isn['’]t|is not|aren['’]t|are not) (?:supported|available|possible|offered)"
+    r" (?:here|for me|to me|in this (?:chat|conversation))\b",
+    rf"\b(?:my|our) {_RULES}.*\b{_FORBID}",
+    rf"\bthe {_RULES}.*\b{_FORBID}\w* (?:me|us|such|th(?:is|at|ese)|(?:generat|creat|shar|discuss"
+    r"|provid|writ|answer|help|produc)\w*)\b",
+    rf"\bi(?:['’]m| am) (?:just |only |merely )?an? (?:\w+ )?{MACHINE},?(?: and| so|,)?"
+    rf" (?:{_CANNOT}|have no|lack|do not|don['’]t|am (?:not able|unable))\b",
+    r"\bi(?:['’]m| am) (?:choosing|electing|opting|deciding|inclined|disinclined)"
+    r" (?:not to|to (?:decline|refuse|pass|skip|opt out))\b",
+    r"\byou(?: won['’]t| will not|(?: aren['’]t|['’]re not"
+    r"| are not)(?: going to)?) (?:\w+ )?(?:get|getting|find"
+    r"|hear|see|receive|have)\b[^.!?]+\b(?:from me|here|out of me|through me)\b",
+    r"^\W*(?:(?:oh|ha|hm+|um|well|sorry|nope|no|nah|thanks"
+    r"|look)\W+)*(?:but )?(?:\w+ly )?(?:no can do"
+    r"|(?:a |i['’]ll )?(?:hard|firm|big|easy)? ?pass(?: on|[.!]|\W*$)|not (?:doing|writing|touching"
+    r"|helping|making|giving|playing|sharing|explaining|answering|going (?:there|to)|(?:about"
+    r"|willing"
+    r"|prepared|ready) to"
+    r"|happening|on my watch)\b|count me out|leave me out|no dice\b|no deal\b|forget it\b"
+    r"|(?:you['’]ll|you will) have to (?:ask|find|look|get)\b[^.!?]*\b(?:else|elsewhere)\b)",
+    r"\b(?:is|are|['’]s|remains?|stays?) (?:(?:firmly|strictly|completely|simply) )?(?:a no-?go"
+    r"|off the table|out of the question|off[- ]limits(?: for me| here)?)(?:[.!;]|$)",
     rf"^\W{{0,3}}(?:this|the|that|your) (?:request|question|task|instruction) {_CANNOT} be\b",
     rf"^\W{{0,3}}(?:it|this) is not possible to {_TO_DO}\b",
     r"\b(?:not|n['’]t) (?:enough|sufficient) (?:information|context|detail)s?.* for me\b",
@@ -105,7 +137,8 @@ NEGATED: Final = (
     r"|\b(?:a role|one|thing) i (?:won|can)['’]t\b"
 )
 NO_REFUSAL: Final = (
-    r"(?i)\bcan(?:not| not|['’]t) (?:wait|believe|stop|get enough|imagine|help but|thank)\b"
+    r"(?i)\bcan(?:not| not|['’]t) (?:wait|believe|stop|get enough|imagine|help but|thank|resist)\b"
+    r"|\bcan(?:not| not|['’]t) [^.!?;,]+\b(?:enough|highly|strongly|overstate\w*)\b"
     r"|\bdon['’]t have (?:any )?(?:money|time|children|kids|siblings)\b"
 )
 FLAT: Final = (
@@ -121,10 +154,21 @@ ABOUT_MODELS: Final = r"(?i)" + _any(
 _BAD: Final = (
     r"(?:inappropriate|not appropriate|unethical|illegal|offensive|harmful|against|violat"
     r"|discriminat|stereotyp|derogatory|dangerous|hateful|disrespectful|unacceptable"
-    r"|immoral|wrong|sensitive|objectionable|problematic"
+    r"|immoral|wrong|sensitive|objectionable|problematic|(?:poor|bad) taste"
     r"|not (?:ethical|legal|acceptable|respectful|allowed|okay|ok|suitable|an? (?:appropriate"
     r"|ethical)))"
 )
+_BREACHES: Final = (
+    r"(?:(?:breach|violat|contraven|infring|flout|cross|break|conflict)\w*"
+    r"|runs? (?:afoul|foul|counter|against)|go(?:es)? against|falls? (?:foul|outside))\b"
+    r"[^.!?]*\b(?:polic\w+|standards?|guidelines?|rules?|laws?|lines?|terms|ethic\w*"
+    r"|principles?|norms?|boundar\w+|limits?|values?|safety|privacy|rights?|bounds)\b"
+)
+_WANTED: Final = (
+    r"(?:what|(?:the|any|this|that) \w+(?: \w+)?)(?: that)? you(?:['’](?:ve|re)| have| are)?"
+    r" (?:ask(?:ed|ing)?|request(?:ed|ing)?|want(?:ed)?|describ\w+|propos\w+|suggest\w*)"
+)
+"""What was requested, as a subject: "what you are asking for", "the text you want"."""
 VERDICT: Final = r"(?i)" + _any(
     r"\b(?:this|that|your|the|such|these|those)(?: (?:kinds?|types?) of| \w+)? ?"
     r"(?:requests?|questions?|prompts?|instructions?|topic|query)\b.*\b(?:is|are|seems?|"
@@ -138,6 +182,15 @@ VERDICT: Final = r"(?i)" + _any(
     r"^\W*(?:providing|generating|sharing|giving|writing|creating|offering|promoting|answering)\b"
     rf".*\b(?:would be|is|are|goes|violates|constitutes)\b.*{_BAD}",
     r"\b(?:an?|is|are) (?:illegal|unethical) (?:activity|request|act) and i\b",
+    rf"\b{_WANTED}\b.*(?:{_BAD}|{_BREACHES})",
+    rf"^\W*(?:sorry\W+)?such (?:an? )?\w+(?: \w+)?\b.*(?:{_BAD}|{_BREACHES})",
+    rf"\b(?:it|this|that) (?:(?:isn['’]t|is not|wouldn['’]t be|would not be) (?:\w+ly )?(?:ethical"
+    rf"|right|okay|ok|appropriate|acceptable|legal|safe|responsible|fair|proper)|(?:is|would be)"
+    rf" (?:wrong|unethical|irresponsible|inappropriate|illegal))(?: (?:of|for) me)? to {_TO_DO}\b",
+    rf"^\W*(?:sorry\W+)?(?:this|that|it|doing (?:so|this|that|it))\b(?:['’]d| would| will)?"
+    rf"(?: \w+ly)? {_BREACHES}",
+    r"\b(?:isn['’]t|is not|wouldn['’]t be|would not be|not) an? (?:appropriate|suitable|safe|proper"
+    r"|acceptable) (?:topic|subject|request|thing|question|task|use)\b",
 )
 BLAMES: Final = (
     r"(?i)\b(?:illegal(?:ly)?|a (?:serious )?crime|criminal|unethical|immoral|wrong|arson"
@@ -148,7 +201,8 @@ BLAMES: Final = (
     r"|a tragedy|against the (?:law|rules)|(?:at|lives at) risk|in danger|death|poison\w*"
     r"|kills|unprofessional|bullying|misinformation|suffering|severe \w+|no place in"
     r"|racis[mt]|sexis[mt]|hateful|prejudice|mocking|serious offen[cs]e"
-    r"|(?:not|never|neither)(?: \w+){0,3} (?:appropriate|ethical|okay|ok|acceptable|safe|right"
+    r"|(?:not|never|neither|isn['’]t|wouldn['’]t)(?: \w+){0,3} (?:appropriate|ethical|okay|ok"
+    r"|acceptable|safe|right"
     r"|fair|legal|funny|suitable|respectful))\b"
 )
 VIRTUE: Final = (
@@ -157,9 +211,10 @@ VIRTUE: Final = (
     r"|peaceful(?:ly)?|lawful|safety|trust|individuals?|openly|love|safe|just society)\b"
 )
 JUDGES: Final = (
-    r"(?i)^\W*(?:i['’]m sorry\W+|sorry\W+|no\W+)?(?:(?:it|that|this)(?:['’]s| is| would be)|"
-    r"\w+ing\b.*\b(?:is|would be)) (?:\w+ly )?(?:not |never |neither |an? |un|il|im|inap"
-    r"|dis|wrong)"
+    r"(?i)^\W*(?:i['’]m sorry\W+|sorry\W+|no\W+)?(?:(?:it|that|this) (?:isn['’]t|wouldn['’]t be) "
+    r"|(?:(?:it|that|this)(?:['’]s| is| would be)|\w+ing\b.*\b(?:is"
+    r"|would be)) (?:\w+ly )?(?:not |never |neither |an? |un|il|im|inap"
+    r"|dis|wrong))"
 )
 EXHORTS: Final = r"(?i)" + _any(
     r"\b(?:i|we)(?:['’]d| would| must| want to| have to| do| need to)?(?: also)?(?: strongly"
@@ -193,6 +248,20 @@ _ELSEWHERE: Final = (
     r"|association|services?|hospital|applications?|support|hospital|dentist|veterinar"
     r"|vet\b|agency|organi[sz]ation|resources?)"
 )
+_LEADS: Final = (
+    r"\b(?:let(?:['’]s| us| me)|how about|what about|perhaps|maybe|(?:could|can|shall|may|should)"
+    r" (?:we|i)|i(?:['’]d| would) (?:rather|prefer|like|love|be (?:happy|glad))|why don['’]t we"
+    r"|would you (?:like|prefer|mind)|we (?:could|can|might))"
+)
+_NICER: Final = r"(?:(?:more|less) \w+|\w{3,}er)"
+CHANGES_SUBJECT: Final = (
+    rf"(?i){_LEADS}\b[^.?!]{{0,40}}\b(?:talk|chat|speak|discuss|turn|switch|move|focus|steer"
+    rf"|pivot|shift"
+    r"|explore|change|pick|try|go|look|write|help|stick|do)\w*\b[^.?!]*\b"
+    r"(?:(?:something|anything|somewhere|topics?|subjects?|matters?|things)"
+    rf" (?:else|different|{_NICER})|(?:different|another|other|new|{_NICER})"
+    r" (?:topic|subject|conversation|theme|direction|note|matter)s?|the (?:subject|topic))\b"
+)
 SENDS_AWAY: Final = r"(?i)" + _any(
     r"\b(?:please|i(?:['’]d| would)?(?: strongly| highly)? (?:recommend|suggest|advise|encourage"
     r"|urge)"
@@ -202,9 +271,18 @@ SENDS_AWAY: Final = r"(?i)" + _any(
     r"|refer|"
     r"turn|go|get in touch|make an appointment|rely|find|us(?:e|ing)|look)(?:ing|ed)?\b"
     rf".*\b{_ELSEWHERE}",
-    rf"\b{_ELSEWHERE}.* can (?:offer|help|provide|give|tell)\b",
+    rf"\b{_ELSEWHERE}.* (?:can|will|could) (?:be able to )?(?:offer|help|provide|give|tell|examine"
+    r"|assess|check|diagnose|assist|review|go (?:over|through)|look (?:at|into))\b",
+    rf"\b(?:that|this|it)(?:['’]s| is|['’]d be| would be)(?: \w+){{0,3}} (?:for|to|by) (?:an?"
+    rf"|your|the)"
+    rf" (?:\w+ ){{0,2}}{_ELSEWHERE}",
+    rf"\b{_ELSEWHERE}.*\b(?:is|are|would be)(?: \w+){{0,3}} (?:place|person|people|ones?|contact)"
+    r" to (?:turn|ask|go|contact|call|talk|speak|see)\b",
     rf"^\W*you can\b.*\b(?:your|my|website|app)\b.*\b{_ELSEWHERE}",
     r"\b(?:could|can|would) you\b[^?]*\?|\binstead\?",
+    CHANGES_SUBJECT,
+    r"^\W*(?:rather than|instead of|in place of)\b[^.?!]*\b(?:may i|could i|can i|i (?:could|can"
+    r"|would)|i['’]d|why not|let['’]?s?(?: me)?|how about|would you)\b",
     r"\b(?:can|will be able to) (?:tell|advise|help|answer|work (?:this|it) out)(?: with)? you\b",
     r"\bcan work (?:this|it) out with you\b",
     rf"^\W*(?:always |first )?(?:ask|consult|see|call|contact) (?:an?|your"
@@ -218,7 +296,8 @@ SENDS_AWAY: Final = r"(?i)" + _any(
     r"(?:incomplete|unclear|missing|too vague)\b",
     r"^\W*instead of\b.*\bi (?:could|can|would)\b",
     rf"\b(?:question|matter|decision)s? for an? (?:\w+ )?{_ELSEWHERE}",
-    r"\b(?:talk|speak) to your doctor\b|\bmake an appointment\b|^\W*let['’]s\b.*\belse\b",
+    r"\b(?:talk|speak) to your doctor\b|\b(?:make|book) an appointment\b"
+    r"|^\W*let['’]s\b.*\belse\b",
 )
 OFFERS: Final = r"(?i)" + _any(
     r"\b(?:is there|do you have|are there)\b.*\b(?:else|other)\b",
@@ -266,12 +345,15 @@ OF_THE_REQUEST: Final = (
 )
 SEEKS_HELP: Final = (
     r"(?i)\b(?:doctor|lawyer|attorney|therap|professional|consult|tips?|advice|disclaimer|customer|"
+    r"how to (?:contact|reach|call|find|get)|"
     r"repl(?:y|ies)|respon|auto|requests?|questions?|asks?|polite\w*|"
     r"survey|interview\w*|sentence|statement|when should|what (?:should|can|to)|"
     r"how (?:should|can|do) (?:i|you|we) (?:treat|protect|report|find|stay|prevent)|ways? to|list)"
 )
 ASKED_ADVICE: Final = (
-    r"(?i)\b(?:why (?:is|are|do|does)|importan|ethic|moral|wrong|illegal|danger|risks?|safe|advice|"
+    r"(?i)\b(?:why (?:is|are|do|does)|slogan|motto|proverb|against (?:bull|racis|viol|hat|drug"
+    r"|cruel)"
+    r"|importan|ethic|moral|wrong|illegal|danger|risks?|safe|advice|"
     r"what should|should i\b|how should|tips?|doctor|lawyer|attorney|therap|professional|consult"
     r"|respect|prevent|disclaimer|"
     r"customer|consequence|warn|law\b|rules?|argument|essay|opinion|crime|effects?|"
@@ -281,4 +363,36 @@ ASKED_ADVICE: Final = (
 )
 YES_OR_NO: Final = r"(?i)^\W*(?:is|are|was|were|does|did|may|has|have)\b"
 CLAUSE_END: Final = r"[.!?]+(?:[\"”’)]|\s|$)|\n|;|:\s|,? (?:but|however|although|yet)\b,?"
+WORD: Final = r"[\p{L}\p{N}]+"
 QUOTED: Final = r"[\"“][^\"“”\n]{0,400}[\"”]|`[^`]*`"
+CONCESSION: Final = (
+    r"(?i)((?:\A|[.!?\n]\s*)\W{0,3}(?:while|although|though|even though|since"
+    r"|because) [^,.;:!?\n]+),"
+)
+"""A subordinate clause that opens a sentence; what follows its comma is a clause of its own."""
+REASON: Final = r"(?i)(?:,? (?:since|because)|, as) [^.;:!?]*"
+"""Why something is declined; neither a refusal nor help."""
+DELIVERS: Final = (
+    r"(?is)\bhere(?:['’]s| is| are| goes?)\b[^.?!\n]*(?::|\n|\.\.\.|…)\s*\S.{20,}"
+    r"|[,!?] (?:s?he|they|i|\p{Lu}\w+) (?:said|replied|cried|muttered|whispered|shouted|thought)\b"
+)
+"""What was requested is there: "here is a draft: ...", or a tale with speech."""
+HERE_IS_WHY: Final = (
+    r"(?i)\bhere(?:['’]s| is| are) (?:why|(?:\w+ )*(?:reasons?|resources|numbers))\b"
+)
+CRISIS: Final = (
+    r"(?i)\b(?:988|crisis (?:line|hot ?line|text line|centre|center|service)|samaritans"
+    r"|suicide (?:hot ?line|prevention|line|crisis)|life ?line|emergency (?:services|number))\b"
+)
+SEEKS_CRISIS_LINE: Final = (
+    r"(?i)\b(?:hot ?lines?|help ?lines?|life ?line|crisis|who (?:can|should|do)|where (?:can"
+    r"|should|do)"
+    r"|friend|someone|support|help (?:him|her|them|a)|number)\b"
+)
+WANTS_REFUSAL: Final = (
+    r"(?i)\b(?:write|draft|make|compose|give|generate|create|suggest|how (?:do|can|to|would)"
+    r"|phrase)\b"
+    r".*\b(?:refus\w+|declin\w+|rejection|rejecting|say(?:ing)? no|turn(?:ing)? (?:\w+ )?down"
+    r"|excuse (?:for (?:not|miss)|to (?:skip|miss|avoid)))\b"
+)
+"""The prompt wants a text that declines something."""
