@@ -102,12 +102,13 @@ def _record(record: StageRecord) -> list[str]:
 
 
 def _scores(scores: dict[str, Any]) -> str:
-    """Scores of a stage; of values that are 0, false or missing only their number."""
+    """Scores of a stage; of values that are 0 or false, and of missing ones, only their number."""
     found = {name: value for name, value in scores.items() if value not in (0, False, [], None)}
     vectors = {name: f"{len(v)} numbers" for name, v in found.items() if _is_vector(v)}
-    absent = len(scores) - len(found)
-    more = f", {absent} more 0, false or missing" if found else "all 0, false or missing"
-    return _pairs(found | vectors) + (more if absent else "")
+    missing = sum(value is None for value in scores.values())
+    zero = len(scores) - len(found) - missing
+    counts = [f"{zero} are 0 or false"] * bool(zero) + [f"{missing} missing"] * bool(missing)
+    return ", ".join([_pairs(found | vectors)] * bool(found) + counts)
 
 
 def _is_vector(value: Any) -> bool:

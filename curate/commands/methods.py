@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field
 from inspect import cleandoc
 from typing import Any, Final, TypeAlias
@@ -20,6 +20,7 @@ from siftune.curate.commands.option_help import prose_of
 from siftune.curate.core import registry
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.markdown import table
+from siftune.curate.core.schema import BASE, CONTENT, SOME
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.packaged_recipes import PRESETS
 
@@ -31,6 +32,8 @@ _COLUMNS: Final = ("paper", "data", "needs", "cost", "not for")
 _PAPER: Final = re.compile(r"arXiv:\d{4}\.\d{4,5}")
 _NOT_FOR: Final = re.compile(r"(?ms)^Not for (.*?)(?:\n\n|\Z)")
 _OF_PAIRS: Final = re.compile(r"(?i)\bpairs?\b|\brejected\b|\breward gap\b")
+_OF_ALL_ROWS: Final = {"*", "content", *BASE}.union(*CONTENT.values(), *SOME.values())
+"""Columns that no stage has to add."""
 _NAMED: Final = {
     "against": "target rows (against)",
     "by": "a score (by)",
@@ -96,7 +99,7 @@ def component_facts(group: str, name: str) -> dict[str, str]:
         "does": does,
         "paper": ", ".join(dict.fromkeys(_PAPER.findall(f"{_module_doc(group, name)}\n{doc}"))),
         "data": str(declared.get("data") or _data(group, declared, does)),
-        "needs": ", ".join(_needs(group, component)) or "nothing",
+        "needs": ", ".join(_needs(group, name, component, declared)) or "nothing",
         "cost": str(declared.get("cost") or _cost(component, declared)),
         "not for": " ".join(limits[1].split()) if limits else "",
     }
@@ -104,9 +107,12 @@ def component_facts(group: str, name: str) -> dict[str, str]:
 
 
 def _module_doc(group: str, name: str) -> str:
+    return ast.get_docstring(ast.parse(_text(group, name))) or ""
+
+
+def _text(group: str, name: str) -> str:
     source = registry.source_of(group, name)
-    text = source.read_text(encoding="utf-8") if source.is_file() else ""
-    return ast.get_docstring(ast.parse(text)) or ""
+    return source.read_text(encoding="utf-8") if source.is_file() else ""
 
 
 def _data(group: str, declared: Mapping[str, Any], does: str) -> str:
@@ -121,15 +127,20 @@ def _data(group: str, declared: Mapping[str, Any], does: str) -> str:
     return "conversations, each answer of pairs and lists"
 
 
-def _needs(group: str, component: type[Any]) -> Iterator[str]:
+def _needs(
+    group: str, name: str, component: type[Any], declared: Mapping[str, Any]
+) -> Iterator[str]:
     """What is to be there or to be set: models, judges, columns, options without a default."""
-    for name, field in registry.options(component).items():
-        if name == "model":
+    for option, field in registry.options(component).items():
+        if option == "model":
             yield _model(field)
         elif _required(field):
-            yield _NAMED.get(name, f"the option {name}")
-        elif group == "curate.selectors" and _is_column(name, field):
-            yield f"the column {field.default}"
+            yield _NAMED.get(option, f"the option {option}")
+    needs = declared.get("needs")  # literally, or a property that reads options
+    columns = _columns(group, name, component) if needs is None else needs
+    made = [one for one in columns if one not in _OF_ALL_ROWS]
+    if made:
+        yield f"the column{'s' * (len(made) > 1)} {', '.join(made)}"
     one_of = getattr(component, "one_of", ())
     if one_of:
         yield f"one of {', '.join(one_of)}"
@@ -141,10 +152,23 @@ def _model(field: Field[Any]) -> str:
     return "a model (model)" if _required(field) else "a model (default: the packaged one)"
 
 
-def _is_column(name: str, field: Field[Any]) -> bool:
-    """Whether an option names a column that is read unless another one is given."""
-    reads = name in ("embedding", "column") or "ColumnExpression" in str(field.type)
-    return reads and isinstance(field.default, str) and name != "tokens_by"
+def _columns(group: str, name: str, component: type[Any]) -> Iterable[str]:
+    """The columns that a component with default options reads, none where all are options.
+
+    A scorer without ``needs`` in its own file is not imported: those that inherit it train models.
+    """
+    if group == "curate.scorers" and "def needs(" not in _text(group, name):
+        return ()
+    needed = [key for key, field in registry.options(component).items() if _required(field)]
+    given = {
+        **dict.fromkeys(needed, "id"),
+        **dict.fromkeys(getattr(component, "one_of", ())[:1], 1),
+    }
+    try:
+        made = registry.build(group, name, given)
+    except UsageError:  # an option without a default is no column
+        return ()
+    return tuple(getattr(made, "needs", ()))
 
 
 def _required(field: Field[Any]) -> bool:

@@ -22,7 +22,7 @@ from siftune.curate.chat.template_turns import chat, tools_of, turn_keys
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.schema import Kind
 from siftune.curate.core.types import Row
-from siftune.curate.records.ranked_pairs import places_of
+from siftune.curate.records.ranked_pairs import distinct_scores, places_of
 
 __all__ = ["FITS", "SHAPES", "Shape", "prompt_of", "records"]
 
@@ -87,7 +87,7 @@ def _native(row: Row) -> Row:
             sides = {name: _turns(row, name) for name in ("prompt", "completion")}
             return sides | {"label": row["label"]}
         case "ranked":
-            ((best, worst),) = places_of(row["scores"], "best_worst")
+            ((best, worst),) = places_of(distinct_scores(row), "best_worst")
             completions = row["completions"]
             pair = {
                 name: _listed(completions[at], f"completions[{at}]", extra)

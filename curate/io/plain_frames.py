@@ -24,7 +24,13 @@ from siftune.curate.core.types import Scorer, Selector
 from siftune.curate.files.json_text import dump, plain_text
 from siftune.curate.files.outputs import check_name
 from siftune.curate.files.source_spec import in_python
-from siftune.curate.rows.columns import kind_advice, nearest_columns, refuse_lacking_fields
+from siftune.curate.rows.columns import (
+    field_advice,
+    kind_advice,
+    nearest_columns,
+    raw_fields,
+    refuse_lacking_fields,
+)
 from siftune.curate.rows.decisions import DECISIONS
 
 __all__ = ["decide_on", "frame_of", "score_frame", "write_source"]
@@ -120,7 +126,8 @@ def _completed(frame: pl.DataFrame, needs: Sequence[str], component: Any) -> pl.
     name = type(component).__name__
     lacking = [need for need in needs if need not in {*frame.columns, *_MADE, "id", "digest"}]
     if lacking:
-        advice = nearest_columns(lacking[0], frame.columns)
+        fields = raw_fields(frame["extra"]) if {"kind", "extra"} <= {*frame.columns} else ()
+        advice = f"{nearest_columns(lacking[0], frame.columns)}{field_advice(lacking[0], fields)}"
         raise UsageError(f"{name}: no column {lacking[0]!r} in this frame; {advice}")
     made = [need for need in needs if need in _TURNS or need not in frame.columns]
     if not made:
@@ -155,8 +162,8 @@ def _read(frame: pl.DataFrame, name: str) -> pl.DataFrame:
         except DataError as error:
             told = str(error).replace(f"{path}: ", "")
             raise DataError(
-                f"{name}: this frame has no column of turns ('messages', 'prompt', ...), and none "
-                f"can be made of it: {told}; format= and map= are options of siftune.read(frame)"
+                f"{name}: no turns ('messages', 'prompt', ...) can be made of this frame: {told}"
+                f"{_all_null(frame)}; format= and map= are options of siftune.read(frame)"
             ) from None
     if bad:
         raise DataError(
@@ -169,6 +176,12 @@ def _read(frame: pl.DataFrame, name: str) -> pl.DataFrame:
             "siftune.read(frame) for a table of them"
         )
     return table
+
+
+def _all_null(frame: pl.DataFrame) -> str:
+    """Which columns of a frame hold nothing, if any do."""
+    names = [repr(one.name) for one in frame if one.null_count() == len(one)]
+    return f"; null in every row: {', '.join(names)}" if names else ""
 
 
 def _is_known(frame: pl.DataFrame) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, Final
@@ -12,10 +13,10 @@ import numpy as np
 from siftune.curate.core.errors import BadRow
 from siftune.curate.core.types import Row
 from siftune.curate.files.source_spec import Pairing
-from siftune.curate.rows.convert import content_digest
+from siftune.curate.rows.convert import content_digest, fill_margin
 from siftune.curate.rows.turn_fields import put_fields
 
-__all__ = ["below_mean", "pair_of", "pairs_of", "places_of"]
+__all__ = ["below_mean", "distinct_scores", "pair_of", "pairs_of", "places_of"]
 
 _DEVIATIONS: Final = 2.0
 
@@ -27,7 +28,26 @@ def below_mean(scores: Any, deviations: float = _DEVIATIONS) -> float:
     1.129171307
     """
     known = np.asarray(scores, float)
-    return float(known.mean() - deviations * known.std())
+    scale = math.ldexp(1.0, math.frexp(float(np.abs(known).max()))[1] - 1)  # no sum overflows
+    known = known / scale
+    return float(known.mean() - deviations * known.std()) * scale
+
+
+def distinct_scores(row: Row) -> list[float | None]:
+    """The scores of a ranked row's answers, None for one that repeats an earlier scored one.
+
+    >>> turns = [[{"role": "assistant", "content": text}] for text in "xxz"]
+    >>> distinct_scores({"completions": turns, "scores": [3.0, 2.0, 1.0]})
+    [3.0, None, 1.0]
+    """
+    scores = list[float | None](row.get("scores") or [])
+    seen: set[str] = set()
+    for at, score in enumerate(scores):
+        if score is not None:
+            text = repr(row["completions"][at])
+            scores[at] = None if text in seen else score
+            seen.add(text)
+    return scores
 
 
 def places_of(
@@ -51,7 +71,7 @@ def places_of(
     """
     known = [(score, at) for at, score in enumerate(scores) if score is not None]
     if len({score for score, _ in known}) < 2:
-        raise BadRow("no_pair", "a pair needs two answers with different scores")
+        raise BadRow("no_pair", "a pair needs two answers with different scores and texts")
     high = max(score for score, _ in known)
     best = next(at for score, at in known if score == high)
     lower = [(score, at) for score, at in known if score < high]
@@ -85,11 +105,13 @@ def _all_pairs(known: Sequence[tuple[float, int]]) -> Iterator[tuple[int, int]]:
 def pairs_of(row: Row, pairing: Pairing) -> Iterator[Row]:
     """The pairs of a ranked row, without base columns; ``extra`` is an object.
 
+    Equal answers count once, with the score of the first.
+
     Raises:
-        BadRow: no two answers have different scores.
+        BadRow: no two different answers have different scores.
     """
     key = content_digest("ranked", row) if pairing == "best_random" else ""
-    for better, worse in places_of(row.get("scores") or [], pairing, key):
+    for better, worse in places_of(distinct_scores(row), pairing, key):
         yield pair_of(row, better, worse)
 
 
@@ -105,5 +127,6 @@ def pair_of(row: Row, better: int, worse: int) -> Row:
         put_fields(extra, side, listed.get(f"completions[{at}].fields", ()))
     answers = {side: row["completions"][at] for side, at in picked.items()}
     scores = {f"score_{side}": row["scores"][at] for side, at in picked.items()}
-    margin = scores["score_chosen"] - scores["score_rejected"]
-    return row | answers | scores | {"margin": margin, "win_probability": None, "extra": extra}
+    pair = row | answers | scores | {"margin": None, "win_probability": None, "extra": extra}
+    fill_margin(pair)
+    return pair

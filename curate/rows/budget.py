@@ -70,9 +70,12 @@ class Budget:
     one_of: ClassVar = ("rows", "fraction", "tokens")
 
     def __post_init__(self) -> None:
-        given = [value for value in (self.rows, self.fraction, self.tokens) if value is not None]
+        budgets = {name: getattr(self, name) for name in self.one_of}
+        given = [value for value in budgets.values() if value is not None]
         if len(given) != 1:
-            raise UsageError("set exactly one of rows, fraction and tokens")
+            several = " and ".join(name for name, value in budgets.items() if value is not None)
+            hint = f"; got {several}, of which null unsets one that a recipe sets" if given else ""
+            raise UsageError(f"set exactly one of rows, fraction and tokens{hint}")
         if isinstance(self.rows, Mapping) and self.group_by is None:
             raise UsageError("rows: numbers by name need group_by, the column of the groups")
         most = float("inf") if self.fraction is None else 1

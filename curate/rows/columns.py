@@ -94,7 +94,7 @@ def numbers(table: pl.DataFrame, name: str) -> pl.Series:
     if column.dtype == pl.String and base_column(name) == "extra":
         return _read_numbers(column, name)
     raise UsageError(
-        f"{name!r}: expected one number a row, the column is {column.dtype}"
+        f"{name!r}: expected one number a row, the column is {_short(column.dtype)}"
         f"{_instead_of_list(column, name)}"
     )
 
@@ -145,6 +145,8 @@ def _instead_of_list(column: pl.Series, name: str) -> str:
         return f"; a column of vectors is for {_VECTORS}"
     if not isinstance(column.dtype, pl.List):
         return ""
+    if not column.dtype.inner.is_numeric():
+        return f"; use {name}.len for their number"
     vectors = f"; if it has vectors, they are for {_VECTORS}"
     return f"; use {name}.mean, {name}.max, ..." + vectors * column.dtype.inner.is_float()
 

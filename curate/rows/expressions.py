@@ -8,9 +8,9 @@ parentheses, and functions:
 - over all rows that are given: ``rank``, the share of the other rows with a smaller value, from 0
   to 1, and ``z``, the standard score (x - mean) / deviation, 0 where all values are equal.
 
-It is computed in float64. The value of a row is null if an operand is null, or if a result on the
-way is not finite. A text without operators is the name of a column. Nothing is passed to Python's
-``eval``.
+It is computed in float64. The value of a row is null if an operand is null or infinite, or if a
+result on the way is not finite. A text without operators is the name of a column, in which an
+infinite value is null too: no score is infinite. Nothing is passed to Python's ``eval``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy.typing as npt
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import log_metrics
 from siftune.curate.core.ranges import ColumnExpression
 from siftune.curate.rows.columns import Reader, base_column, numbers, sortable
 
@@ -52,10 +53,14 @@ _OPERATORS: Final = re.compile(r"[-+*/()`]")
 _DEEPEST: Final = 50
 _LONGEST: Final = 2000
 _SHOWN: Final = 60
+_NO_VALUE: Final = (
+    "{!r} has no finite value in any row, though each of its columns has some: see where it "
+    "divides by 0, overflows, or needs columns that no row has together"
+)
 
 
 def scores(table: pl.DataFrame, text: str) -> pl.Series:
-    """The value of each row, null where there is none; a single column keeps its type.
+    """The value of each row, null where there is none or no finite one; a column keeps its type.
 
     Raises:
         UsageError: the text is no expression, or a column is not there or has no numbers.
@@ -71,11 +76,15 @@ def sort_keys(table: pl.DataFrame, text: str) -> pl.Series:
 def _values(table: pl.DataFrame, text: str, read: Reader) -> pl.Series:
     found = _parsed(text)
     if found.value is None:
-        return read(table, text)
+        column = read(table, text)
+        return column.set(column.is_infinite(), None) if column.dtype.is_float() else column
     columns = {name: numbers(table, name).cast(pl.Float64) for name in found.names}
     with np.errstate(all="ignore"):
         value = found.value({name: _finite(one.to_numpy()) for name, one in columns.items()})
-    return pl.Series(text, value, dtype=pl.Float64).fill_nan(None)
+    value = pl.Series(text, value, dtype=pl.Float64).fill_nan(None)
+    if table.height and not value.count() and all(one.count() for one in columns.values()):
+        log_metrics(no_value=_NO_VALUE.format(text))
+    return value
 
 
 def names_in(text: str) -> tuple[str, ...]:

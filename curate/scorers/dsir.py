@@ -35,10 +35,12 @@ class DSIR:
     * ``dsir_ngrams``: the number of n-grams
 
     The sum grows with length, so the largest weights are those of long rows; ``by: dsir_mean``
-    ranks by wording. The paper draws in proportion to the weight: `top_k` with ``temperature``. Its
-    code drops rows below 100 tokens (three of four rows of Alpaca) and does not smooth; here a
-    short row has its weight, and a bucket that one side lacks is no infinity. The weight of a row
-    depends on the other rows of the table. A row without a word has null.
+    ranks by wording. The paper draws in proportion to exp(dsir): that is `top_k` with a
+    ``temperature`` of one over the standard deviation of ``dsir``, since its scores are in standard
+    deviations; a larger one draws more evenly. The paper's code drops rows below 100 tokens (three
+    of four rows of Alpaca) and does not smooth; here a short row has its weight, and a bucket that
+    one side lacks is no infinity. The weight of a row depends on the other rows of the table. A row
+    without a word has null.
 
     Not for meaning: only words count, so that a paraphrase of a target has no more than any row.
 

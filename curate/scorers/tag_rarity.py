@@ -54,7 +54,7 @@ class TagRarity:
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Weigh the tags of all rows."""
-        tags = _tag_lists(table, self.tags).list.unique().alias("tag").to_frame()
+        tags = _tag_lists(table, self.tags).list.drop_nulls().list.unique().alias("tag").to_frame()
         rows = tags.with_row_index("row")
         flat = rows.filter(pl.col("tag").list.len() > 0).explode("tag")
         tagged = flat["row"].n_unique()

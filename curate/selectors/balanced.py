@@ -115,8 +115,10 @@ class Balanced:
         )
         apart = (first - second).abs() / pl.max_horizontal(first.abs(), second.abs())
         return frame.with_columns(
-            sign=(first - second).sign(),
-            bin=pl.when(first != second).then((apart * self.bins).floor().cast(pl.Int32)),
+            sign=pl.when((first - second).is_finite()).then((first - second).sign()),
+            bin=pl.when((first != second) & (first - second).is_finite()).then(
+                (apart * self.bins).floor().cast(pl.Int32)
+            ),
         )
 
 

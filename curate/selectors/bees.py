@@ -74,6 +74,8 @@ class BeeS(Budget):
         )
 
     def _log_odds(self, margin: np.ndarray) -> np.ndarray:
+        largest = np.abs(margin[np.isfinite(margin)]).max(initial=0.0)
+        margin = margin / 2.0 ** np.frexp(largest)[1]  # no square overflows, nothing is rounded
         known = np.sort(margin[np.isfinite(margin)] ** 2)  # the order of rows must not round it
         size = float(np.sqrt(known.mean())) if len(known) else 0.0
         most = self.bound * size if size > 0 else 1.0

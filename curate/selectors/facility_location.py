@@ -128,9 +128,9 @@ class FacilityLocation(Budget):
         if self.by is None:
             return np.ones(table.height), np.ones(table.height, dtype=bool)
         weights = scores(table, self.by).cast(pl.Float64)
-        if (weights < 0).any() or weights.is_infinite().any():
+        if (weights < 0).any():
             raise DataError(
-                f"column {self.by}: a weight must be finite and not negative; "
+                f"column {self.by}: a weight must not be negative; "
                 "facility_location takes it as a share of the largest"
             )
         largest = float(np.nanmax([0.0, *weights.drop_nulls().to_list()])) or 1.0

@@ -51,7 +51,7 @@ class InsTag(Budget):
 
     def _select(self, table: pl.DataFrame) -> pl.DataFrame:
         """Take rows in rounds until the budget is spent."""
-        tags = _tag_lists(table, self.tags).list.unique()
+        tags = _tag_lists(table, self.tags).list.drop_nulls().list.unique()
         count = tags.list.len()
         known = self.known(table) & count.is_not_null().fill_null(False).to_numpy()
         order = tie_order(table, count)

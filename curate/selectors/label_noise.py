@@ -33,7 +33,7 @@ class LabelNoise:
       columns of sides, and the row has another digest (the former one is in its detail). Scores of
       a pair as a whole stay as they were, so score again what reads the order
     * ``weight``: nothing is dropped; a column ``weight`` has one minus the probability, for losses
-      that weigh pairs
+      that weigh pairs; a probability outside of 0 to 1 is refused
 
     A wrong flip puts an error where none was, and costs twice what a wrong drop does; flip at a
     probability of .8 or more. A pair without a score is dropped as ``not_scored``.
@@ -82,6 +82,12 @@ class LabelNoise:
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Decide on every pair."""
         wrong = scores(table, self.by).cast(pl.Float64)
+        outside = wrong.filter((wrong < 0) | (wrong > 1)) if self.action == "weight" else None
+        if outside is not None and len(outside):
+            raise UsageError(
+                f"label_noise: action weight takes probabilities that a label is wrong, from 0 to "
+                f"1; {self.by} has {outside[0]:.4g}"
+            )
         known = wrong.is_not_null()
         suspect = self._suspect(table, wrong) & known
         acted = {"drop": "label_noise", "flip": "flipped", "weight": "weighted"}[self.action]

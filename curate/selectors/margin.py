@@ -20,12 +20,12 @@ class Margin:
     """Keeps a pair if ``min <= margin <= max``, in the unit that is named.
 
     Margins of several sources have several units: stars, log-odds, rewards. ``deviations`` divides
-    by the root mean square of the finite margins, which keeps the sign and 0 (a pair whose rejected
-    answer scored higher stays negative); ``quantiles`` is the share of margins below, ties half,
-    from 0 to 1. With ``group_by`` both are taken within each group, such as the source. An infinite
-    margin is above or below all others in every unit. Small margins are often noise, and the
-    largest are easy pairs that teach little or errors of the reward model: look at both ends before
-    cutting one. Reasons are ``below_threshold``, ``above_threshold`` and ``not_scored``.
+    by the root mean square of the margins, which keeps the sign and 0 (a pair whose rejected answer
+    scored higher stays negative); ``quantiles`` is the share of margins below, ties half, from 0 to
+    1. With ``group_by`` both are taken within each group, such as the source. Small margins are
+    often noise, and the largest are easy pairs that teach little or errors of the reward model:
+    look at both ends before cutting one. Reasons are ``below_threshold``, ``above_threshold`` and
+    ``not_scored``, as a missing or infinite margin is.
 
     Not for margins of a model that was trained on the same pairs.
 
@@ -92,9 +92,8 @@ class Margin:
         if self.unit == "points":
             return margin
         if self.unit == "deviations":
-            finite = margin.filter(margin.is_finite())
-            largest = finite.abs().max()  # no square overflows; sorted sums know no order of rows
-            scaled = (finite.abs().sort() / largest) ** 2
+            largest = margin.abs().max()  # no square overflows; sorted sums know no order of rows
+            scaled = (margin.abs().sort() / largest) ** 2
             size = (largest * scaled.mean().sqrt()).over("group")
             return pl.when(size > 0).then(margin / size).otherwise(margin)
         rank = margin.rank("average").over("group")

@@ -108,8 +108,8 @@ class MIG(Budget):
         if self.by is None:
             return np.ones(table.height), np.ones(table.height, dtype=bool)
         found = scores(table, self.by).cast(pl.Float64).fill_nan(None)
-        if (found < 0).any() or found.is_infinite().any():
-            raise DataError(f"column {self.by}: mig takes scores that are finite and not negative")
+        if (found < 0).any():
+            raise DataError(f"column {self.by}: mig takes scores that are not negative")
         return found.fill_null(0).to_numpy(), np.array(found.is_not_null(), dtype=bool)
 
     def _vectors(self, tags: pl.Series, weights: np.ndarray) -> Any:

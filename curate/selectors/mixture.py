@@ -39,7 +39,8 @@ class Mixture(Budget):
     arXiv:2010.11934. Of a group the best rows by ``by`` are kept, or a random sample. Numbers
     follow the shares as nearly as whole rows allow (the method of Sainte-Laguë). A group that has
     too few rows leaves its part to the others, in proportion; ``fill: false`` keeps fewer rows in
-    place of that, in the shares that were asked for.
+    place of that, in the shares that were asked for, and refuses shares of groups without any row
+    that can be kept.
 
     A row without a group is ``no_group``, one whose group has no share ``not_in_mixture``, one
     without a score or of unknown length ``not_scored``, one that its group has no place for
@@ -100,6 +101,8 @@ class Mixture(Budget):
         codes = group.replace_strict(
             {name: at for at, name in enumerate(names)}, default=-1, return_dtype=pl.Int64
         ).to_numpy()
+        if self.shares is not None and not self.fill:
+            self._refuse_empty(set(group.filter(pl.Series(usable, dtype=pl.Boolean))))
         shares = self._shares(names, codes[usable], self.costs(table)[usable])
         found = share_out(
             table, self, codes, shares, score, descending=self.by is not None, fill=self.fill
@@ -112,6 +115,15 @@ class Mixture(Budget):
         )
         details = pl.DataFrame({"group": group, "rank": found.rank, "size": found.size})
         return decide(found.keep, reasons.tolist(), details)
+
+    def _refuse_empty(self, there: set[str | None]) -> None:
+        """Refuse a share of a group without a row that can be kept: no number has these shares."""
+        empty = [name for name, share in (self.shares or {}).items() if share and name not in there]
+        if there and empty:
+            raise UsageError(
+                f"mixture: no row of {', '.join(empty)} can be kept (scored, of known length), so "
+                "no rows are in these shares: leave it out of shares, or set fill to true"
+            )
 
     def _shares(self, names: list[str], codes: np.ndarray, costs: np.ndarray) -> np.ndarray:
         """The share of each group, by its number."""

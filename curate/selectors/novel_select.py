@@ -105,8 +105,8 @@ class NovelSelect(Budget):
         if self.by is None:
             return np.ones(table.height), np.ones(table.height, dtype=bool)
         found = scores(table, self.by).cast(pl.Float64).fill_nan(None)
-        if (found < 0).any() or found.is_infinite().any():
-            raise DataError(f"column {self.by}: novel_select takes finite scores, not negative")
+        if (found < 0).any():
+            raise DataError(f"column {self.by}: novel_select takes scores that are not negative")
         return found.fill_null(0).to_numpy(), np.array(found.is_not_null(), dtype=bool)
 
 

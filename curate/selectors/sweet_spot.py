@@ -83,7 +83,7 @@ class SweetSpot:
         turned = (frame["high"] < frame["low"]).fill_null(False)
         if self.flip:
             frame = _exchanged(frame, turned)
-        known = pl.col("group").is_not_null() & pl.all_horizontal(pl.col("high", "low").is_finite())
+        known = pl.all_horizontal(pl.col("group", "high", "low").is_not_null())
         reasons = np.array(["not_scored"] * table.height, dtype=object)
         shown: list[dict[str, Any] | None] = [None] * table.height
         rank = np.empty(table.height, np.int64)

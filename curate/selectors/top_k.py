@@ -15,10 +15,10 @@ __all__ = ["TopK"]
 class TopK(BestByColumn):
     """Keeps the ``rows`` rows with the largest value; ties go to the smaller digest, then id.
 
-    A row without a value is never kept, even if fewer than ``rows`` are left: ``not_scored``. With
-    ``temperature`` rows are drawn without replacement, each in proportion to
-    exp(score / temperature) among those that are left, as in QuRating, arXiv:2402.09739, which
-    prefers a draw at temperature 2 to the best rows; an infinite value is ``not_scored`` then.
+    A row without a value, or with an infinite one, is never kept, even if fewer than ``rows`` are
+    left: ``not_scored``. With ``temperature`` rows are drawn without replacement, each in
+    proportion to exp(score / temperature) among those that are left, as in QuRating,
+    arXiv:2402.09739, which prefers a draw at temperature 2 to the best rows.
 
     In an expression ``rank(x)`` is the share of the other rows with a smaller x, and ``z(x)`` the
     standard score, both over all rows that the stage is given; a row that lacks an operand, or has

@@ -56,6 +56,12 @@ def test_both_sides_of_pairs_are_scored():
     assert found["rejected_length_words"].to_list() == [1]
 
 
+def test_columns_that_are_null_in_every_row_are_named():
+    asked = pl.DataFrame({"prompt": ["Hi"], "response": ["Ho"]}).with_columns(prompt=None)
+    with pytest.raises(DataError, match=r"Length: no turns .*; null in every row: 'prompt'"):
+        Length()(asked)
+
+
 @pytest.mark.parametrize("dedup", [ExactDedup(), MinHashDedup(ngram=2)], ids=["exact", "minhash"])
 def test_duplicates_are_found_by_what_rows_say_not_by_columns_beside(dedup):
     assert dedup(ALPACA)["keep"].to_list() == [True, False, True]

@@ -28,6 +28,18 @@ def test_a_field_that_no_row_has_is_refused(selector, options):
         sf.selector(selector, **options)(sf.read(RECORDS).kept)
 
 
+def test_a_selector_by_itself_names_the_raw_field_too():
+    told = r"no column 'score' in this frame; .*a field 'score' of the raw rows is extra\.score"
+    with pytest.raises(sf.UsageError, match=told):
+        sf.selector("top_k", by="score", rows=1)(sf.read(RECORDS).kept)
+
+
+def test_one_name_in_place_of_a_list_is_refused_with_the_list():
+    told = r"bees: margins: expected a list, such as \['a', 'b'\], got 'a,b'"
+    with pytest.raises(sf.UsageError, match=told):
+        sf.selector("bees", margins="a,b", rows=1)
+
+
 def test_a_field_that_is_null_in_every_row_is_no_mistake():
     rows = sf.read(RECORDS).select("quota", group_by="extra.meta.site", rows=1)
     assert set(rows.dropped["reason"]) == {"no_group"}

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.progress import run_context
 from siftune.curate.core.registry import build
 from siftune.curate.rows.columns import numbers, sortable
 from siftune.curate.rows.expressions import names_in, needs_of, reads_of, scores, sort_keys
@@ -72,12 +73,29 @@ def test_a_single_column_is_read_as_it_is() -> None:
 
 def test_infinite_values_of_a_column_are_null_and_no_sum_overflows() -> None:
     table = pl.DataFrame({"x": [1e308, -1e308, math.inf, 0.0]})
-    assert scores(table, "x * 1").to_list() == [1e308, -1e308, None, 0.0]
+    for text in ("x", "x * 1"):
+        assert scores(table, text).to_list() == [1e308, -1e308, None, 0.0]
+        assert sort_keys(table, text).to_list() == [1e308, -1e308, None, 0.0]
     expected = [math.sqrt(1.5), -math.sqrt(1.5), None, 0.0]
     assert scores(table, "z(x)").to_list() == pytest.approx(expected)
     empty = pl.DataFrame({"x": []}, schema={"x": pl.Float64})
     assert scores(empty, "z(x) + rank(x)").to_list() == []
     assert scores(pl.DataFrame({"x": [None, None]}), "z(x) + rank(x)").to_list() == [None, None]
+
+
+def test_an_expression_without_any_value_is_told() -> None:
+    table = pl.DataFrame({"x": [1e200, 2e200], "zero": [0, 0], "none": [None, None]})
+    for text, told in (
+        ("x * x", True),
+        ("x / zero", True),
+        ("x * 2", False),
+        ("x + none", False),
+    ):
+        with run_context() as context:
+            scores(table, text)
+        assert ("no_value" in context.metrics) == told
+    with pytest.raises(UsageError, match=r"List\(Struct\); use t.len for their number"):
+        numbers(pl.DataFrame({"t": [[{"a": 1}]]}), "t")
 
 
 def test_whole_table_functions_equal_a_slow_reference_in_any_order_of_rows() -> None:

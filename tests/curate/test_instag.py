@@ -40,6 +40,11 @@ def test_rounds_by_hand() -> None:
     ]
 
 
+def test_a_null_is_no_tag() -> None:
+    answer = InsTag(rows=2)(table([[None], ["a", None], ["a"]]))
+    assert answer["reason"].to_list() == ["no_tags", "selected", "selected"]
+
+
 def test_it_takes_the_rows_of_a_plain_loop() -> None:
     draw = random.Random(4)
     tags = [draw.choices("abcdefghij", k=draw.randint(1, 4)) for _ in range(40)]

@@ -49,6 +49,14 @@ def test_suspect_labels_are_dropped(rows: siftune.Rows, given: dict, kept: list[
     assert dropped or expected
 
 
+def test_weights_are_made_of_probabilities_alone() -> None:
+    ids = ["a:1", "a:2"]
+    rows = pl.DataFrame({"id": ids, "digest": ids, "p": [0.0, 1.0], "rm": [0.5, -1.7]})
+    assert LabelNoise(by="p", action="weight")(rows)["weight"].to_list() == [1.0, 0.0]
+    with pytest.raises(UsageError, match=r"from 0 to 1; rm has -1\.7"):
+        LabelNoise(by="rm", action="weight")(rows)
+
+
 def test_a_fraction_is_of_all_rows_not_of_scored_ones() -> None:
     ids = [f"a:{at}" for at in range(6)]
     rows = pl.DataFrame({"id": ids, "digest": ids, "p": [0.9, 0.8, 0.7, None, None, None]})

@@ -64,7 +64,7 @@ SMALL: dict[str, list[str]] = {
     ],
     "difficulty": [*(one.replace("s.2", "s.1") for one in _POLICY), "source=PAIRS"],
     "gist": [*_GRADIENTS],
-    "half_percent": ["stages.1.model=EMBEDDER"],
+    "half_percent": ["stages.1.model=EMBEDDER", "stages.2.clusters=2"],
     "instag": ["stages.1.judge=JUDGE", "stages.2.rows=3"],
     "less": [*_GRADIENTS],
     "lima": ["stages.4.min=5", "stages.6.model=EMBEDDER", "stages.7.rows=3"],
@@ -80,7 +80,7 @@ SMALL: dict[str, list[str]] = {
         "stages.4.rows=3",
     ],
     "novel_select": ["stages.1.model=EMBEDDER", "stages.2.rows=3"],
-    "quality_diversity": ["stages.4.model=HEAD", "stages.5.model=EMBEDDER", "stages.6.rows=3"],
+    "quality_diversity": ["stages.4.model=HEAD", "stages.5.model=EMBEDDER", "stages.7.rows=3"],
     "rds_round_robin": ["stages.1.model=LM", "stages.2.against=TARGETS", "stages.2.rows=3"],
     "rip": ["stages.1.model=RM", "stages.3.max_gap=1", "stages.3.min_length=0", "source=PAIRS"],
     "selective": [
@@ -107,7 +107,7 @@ KEPT = {
     "bees": 1,
     "difficulty": 1,
     "gist": 3,
-    "half_percent": 1,
+    "half_percent": 2,
     "cherry": 1,
     "selective": 6,
     "superfilter": 1,
@@ -153,6 +153,19 @@ def test_every_preset_runs(name: str, inputs: dict[str, str], tmp_path: Path) ->
     kept = pl.read_parquet(tmp_path / "out" / "kept.parquet").height
     assert kept == KEPT.get(name, kept)
     assert 0 < kept <= len(ROWS)
+
+
+def test_quality_diversity_takes_a_budget_of_words_for_each_source(tmp_path: Path) -> None:
+    given = ["source=x.jsonl", "stages.4.model=head", "stages.7.rows=null", "stages.7.tokens=500"]
+    given += ["stages.7.tokens_by=length_words", "stages.7.group_by=source"]
+    last = load(PRESETS.file(Path("quality_diversity")), given).stages[-1]
+    made = registry.build("curate.selectors", last.name, last.options)
+    assert (made.tokens, made.rows, made.group_by) == (500, None, "source")
+    before = [stage.name for stage in load(PRESETS.file(Path("quality_diversity")), given).stages]
+    assert before[-2:] == ["length", "facility_location"]
+    both = "got rows and tokens, of which null unsets one that a recipe sets"
+    with pytest.raises(UsageError, match=both):
+        registry.build("curate.selectors", last.name, {**last.options, "rows": 1000})
 
 
 def test_every_preset_has_all_fields_and_a_command_that_names_it() -> None:
@@ -204,6 +217,18 @@ def test_every_method_is_listed_with_what_its_file_has() -> None:
         "the column embedding, one of rows, fraction, tokens"
     )
     assert found["selectors"]["rip"]["data"] == "preference pairs"
+    assert found["selectors"]["rip"]["needs"] == (
+        "the columns score_rejected, rejected_length_chars, margin"
+    )
+    assert found["scorers"]["clusters"]["needs"] == "the column embedding"
+    assert found["scorers"]["length"]["needs"] == "nothing"
+    budget = "one of rows, fraction, tokens"
+    assert found["selectors"]["bees"]["needs"] == f"the column margin, {budget}"
+    assert found["selectors"]["deita_filter"]["needs"] == (
+        f"a score (by), the column embedding, {budget}"
+    )
+    agreement = found["selectors"]["judge_agreement"]["needs"]
+    assert agreement == "the columns judge_pairwise_winner, judge_pairwise_consistent"
     table = called("methods", "--table").output.splitlines()
     assert len(table) == 2 + sum(map(len, found.values()))
     assert called("methods").output.count("\n  deita ") == 1

@@ -59,6 +59,15 @@ def test_a_group_that_is_too_small_is_filled_up_or_ends_all() -> None:
     assert kept(table, shares=shares, rows=9, fill=False) == {"web": 6, "books": 3}
 
 
+def test_shares_of_a_group_without_a_scored_row_cannot_be_kept() -> None:
+    table = rows(web=9, books=3).with_columns(s=pl.when(pl.col("source") == "web").then(1.0))
+    given = {"shares": {"web": 1, "books": 1}, "rows": 6, "by": "s"}
+    assert kept(table, **given) == {"web": 6}
+    with pytest.raises(UsageError, match="mixture: no row of books can be kept"):
+        kept(table, fill=False, **given)
+    assert kept(table.clear(), fill=False, **given) == {}
+
+
 @pytest.mark.parametrize(
     ("power", "counts"), [(0, {"a": 10, "b": 10}), (1, {"a": 16, "b": 4}), (0.5, {"a": 13, "b": 7})]
 )

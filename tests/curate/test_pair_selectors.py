@@ -52,6 +52,25 @@ def test_bees_lets_no_source_overrule_all_others() -> None:
     assert json.loads(made["detail"][0])["value"] == pytest.approx(0.5)
 
 
+def test_bees_takes_margins_of_any_size() -> None:
+    small = [3.0, -4.0, 1.0, 0.5]
+    rows = table(a=small, huge=[one * 1e200 for one in small], b=[1.0, 2.0, -1.0, 0.0])
+    made = [
+        build("curate.selectors", "bees", {"margins": (name, "b"), "rows": 2})(rows)
+        for name in ("a", "huge")
+    ]
+    values = [[json.loads(text)["value"] for text in one["detail"]] for one in made]
+    assert values[0] == pytest.approx(values[1], rel=1e-12)
+    assert made[0]["keep"].to_list() == made[1]["keep"].to_list()
+
+
+def test_length_matched_counts_no_infinite_length() -> None:
+    rows = table(
+        chosen_length_chars=[9.0, 1.0, math.inf], rejected_length_chars=[1.0, 9.0, math.inf]
+    )
+    assert reasons("length_matched", rows, bins=1) == ["matched", "matched", "not_scored"]
+
+
 def test_difficulty_takes_small_gaps_not_negative_ones() -> None:
     rows = table(gap=[-5.0, 0.1, 3.0, -0.2, None])
     assert kept("difficulty", rows, by="gap", rows=2) == [1, 3]
@@ -110,8 +129,8 @@ def test_margins_in_deviations_do_not_depend_on_the_order_or_on_infinite_ones() 
     rows = table(margin=[3.0, -4.0, 1.0, math.inf, -math.inf, None])
     size = math.sqrt(26 / 3)
     given = {"min": 3 / size - 1e-9, "unit": "deviations"}
-    assert kept("margin", rows, **given) == [0, 3]
-    assert reasons("margin", rows, **given)[4:] == ["below_threshold", "not_scored"]
+    assert kept("margin", rows, **given) == [0]
+    assert reasons("margin", rows, **given)[3:] == ["not_scored"] * 3
     huge = table(margin=[3e200, -4e200, 1e200])
     assert kept("margin", huge, **given) == [0]
 
@@ -185,9 +204,8 @@ def test_sweet_spot_keeps_no_pair_whose_rejected_answer_is_as_good() -> None:
 
 
 def test_sweet_spot_takes_the_lower_of_two_rejected_answers_that_are_as_near() -> None:
-    rows = table(score_chosen=[6.0, 6.0], score_rejected=[4.0, 2.0], g=["x", "x"])
-    # μ is 4 and σ √(8/3): at deviations √(3/8) the target is 3, one away from both
-    assert kept("sweet_spot", rows, group_by="g", deviations=math.sqrt(3 / 8)) == [1]
+    rows = table(score_chosen=[10.0] * 3, score_rejected=[6.0, 4.0, 0.0], g=["x"] * 3)
+    assert kept("sweet_spot", rows, group_by="g", deviations=0.0) == [1]  # μ is 5
 
 
 def test_places_of_each_pairing() -> None:

@@ -59,6 +59,21 @@ def test_pairs_with_their_margins(lists: Path, pairs: str, expected: list[tuple]
     assert rows.quarantined["reason"].to_list() == ["no_pair"]
 
 
+def test_equal_answers_count_once_and_an_infinite_margin_is_none(tmp_path: Path) -> None:
+    lists = [
+        {"prompt": "a", "completions": ["x one", "x one", "z three"], "scores": [3, 2, 1]},
+        {"prompt": "b", "completions": ["x", "x"], "scores": [2, 1]},
+        {"prompt": "c", "completions": ["x", "y", "z"], "scores": [1e308, -1e308, 1.5e308]},
+    ]
+    (tmp_path / "lists.jsonl").write_bytes(b"\n".join(map(orjson.dumps, lists)))
+    rows = siftune.read(tmp_path / "lists.jsonl", pairs="all")
+    assert sides(rows)[0] == ("lists:1.1", "x one", "z three", 2.0)
+    assert rows.kept["margin"].to_list() == [2.0, 5e307, None, None]
+    assert rows.quarantined["id"].to_list() == ["lists:2"]
+    spot = siftune.read(tmp_path / "lists.jsonl", pairs="sweet_spot")
+    assert [one[1:3] for one in sides(spot)] == [("x one", "z three"), ("z", "y")]
+
+
 def test_a_drawn_answer_does_not_depend_on_other_rows(tmp_path: Path, lists: Path) -> None:
     (alone,) = sides(siftune.read(lists, pairs="best_random"))
     (tmp_path / "other.jsonl").write_bytes(

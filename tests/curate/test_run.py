@@ -343,6 +343,7 @@ def test_glob_characters_in_the_name_of_a_run_are_plain_characters(tmp_path):
 
 
 def test_of_scores_that_found_nothing_only_their_number_is_told() -> None:
-    assert _scores({"pii_count": 0, "pii_kinds": []}) == "all 0, false or missing"
-    assert _scores({"a": 1, "b": 0}) == "a=1, 1 more 0, false or missing"
+    assert _scores({"pii_count": 0, "pii_kinds": []}) == "2 are 0 or false"
+    assert _scores({"pii_count": None, "pii_kinds": None}) == "2 missing"
+    assert _scores({"a": 1, "b": 0, "c": None}) == "a=1, 1 are 0 or false, 1 missing"
     assert _scores({"a": 1}) == "a=1"

@@ -158,6 +158,12 @@ def test_equal_rows_stay_and_rows_without_a_number_go() -> None:
     assert found["keep"].to_list() == [True, False, True]
 
 
+def test_an_infinite_length_is_not_scored() -> None:
+    inf = float("inf")
+    table = lengths([(inf, inf), (inf, 5), (5, -inf), (1e308, -1e308), (5, 5)])
+    assert list(Balanced()(table)["reason"]) == [*["not_scored"] * 4, "equal"]
+
+
 @pytest.mark.parametrize("option", [{"bins": 0}, {"ratio": 0.5}])
 def test_no_bins_and_a_ratio_below_1_are_refused(option: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="at least 1"):

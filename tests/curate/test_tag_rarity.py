@@ -22,6 +22,13 @@ def test_rarity_by_hand() -> None:
     assert found["tag_rarity_count"].to_list() == [2, 1, 2, 0, None, 2]
 
 
+def test_a_null_is_no_tag() -> None:
+    tags = pl.Series([[None], ["a", None], ["b"]], dtype=pl.List(pl.String))
+    found = TagRarity()(pl.DataFrame({"tags": tags}))
+    assert found["tag_rarity"].to_list() == [None, log(2), log(2)]
+    assert found["tag_rarity_count"].to_list() == [0, 1, 1]
+
+
 def test_a_column_without_tags_is_refused() -> None:
     with pytest.raises(UsageError, match="expected a list of tags a row"):
         TagRarity(tags="n")(pl.DataFrame({"n": [1]}))
