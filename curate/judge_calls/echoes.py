@@ -239,7 +239,7 @@ def _holds_verdict(given: _Data, of: Callable[[str], _Value | None]) -> bool:
         for data in given.plain
         for match in pattern.finditer(data)
     )
-    return any(of(verdict) is not None for verdict in (*named, *worded))
+    return any(of(verdict) is not None for verdict in itertools.chain(named, worded))
 
 
 def refuse_echoed_object(
