@@ -36,19 +36,17 @@ if TYPE_CHECKING:
     from siftune.profiles import profile
     from siftune.recipes import PipelineRun, run
     from siftune.results import Explanation, agree, explain, measure, report
-    from siftune.rows import (
-        Rows,
+    from siftune.rows import Rows, open_run, read
+    from siftune.session import show_progress
+    from siftune.shortcuts import (
         dedup,
         from_datasets,
         from_polars,
         from_records,
         judge,
-        open_run,
-        read,
         score,
         select,
     )
-    from siftune.session import show_progress
     from siftune.train import evaluate, sample
 
     __version__: str
@@ -102,9 +100,9 @@ _PLACES: Final = {
     "profiles": ("profile",),
     "recipes": ("PipelineRun", "run"),
     "results": ("Explanation", "agree", "explain", "measure", "report"),
-    "rows": (
-        *("Rows", "dedup", "from_datasets", "from_polars", "from_records", "judge", "open_run"),
-        *("read", "score", "select"),
+    "rows": ("Rows", "open_run", "read"),
+    "shortcuts": (
+        *("dedup", "from_datasets", "from_polars", "from_records", "judge", "score", "select"),
     ),
     "session": ("show_progress",),
     "train": ("evaluate", "sample"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import copyfile
@@ -36,16 +36,9 @@ from siftune.session import as_option, as_options, python_errors, reporter, scra
 
 __all__ = [
     "Rows",
-    "dedup",
-    "from_datasets",
-    "from_polars",
-    "from_records",
-    "judge",
     "open_run",
     "ran",
     "read",
-    "score",
-    "select",
     "taken",
 ]
 
@@ -83,8 +76,9 @@ class Rows(RunRows):
     ) -> Rows:
         """Add the columns of a scorer, such as ``"length"``, or of a function of yours.
 
-        A function is given a frame, or the ``prompt``, ``response`` or ``messages`` of one row,
-        and answers a number for each row; ``path/file.py:NAME`` names one in a file.
+        A function is given a frame, or the ``prompt``, ``response`` or ``messages`` of one row
+        (of a pair ``chosen`` and ``rejected``), and returns a number for each row;
+        ``path/file.py:NAME`` names one in a file.
 
         ``sides`` are those of pairs that are scored; with ``turns="every"`` a conversation is
         scored at each answer. ``options`` are those of the scorer; `siftune.scorers` has them all.
@@ -118,8 +112,9 @@ class Rows(RunRows):
     def select(self, selector: str | Callable[..., Any], /, **options: Any) -> Rows:
         """Keep some rows by a selector, such as ``"top_fraction"``, or a function of yours.
 
-        A function is given a frame, or the ``prompt``, ``response`` or ``messages`` of one row,
-        and answers true for each row to keep; ``path/file.py:NAME`` names one in a file.
+        A function is given a frame, or the ``prompt``, ``response`` or ``messages`` of one row
+        (of a pair ``chosen`` and ``rejected``), and returns true for each row to keep;
+        ``path/file.py:NAME`` names one in a file.
 
         Raises:
             UsageError: no such selector or option, or a column it reads is not there.
@@ -338,25 +333,6 @@ def _paths(source: Any) -> tuple[str, ...]:
     return tuple(map(str, listed)) if all(isinstance(one, str | Path) for one in listed) else ()
 
 
-def from_polars(frame: pl.DataFrame | pl.LazyFrame, **how: Any) -> Rows:
-    """The rows of a polars frame; ``how`` are the other arguments of `read`.
-
-    Every row gets an id, such as ``rows:1``. An ``id`` of the frame is a field like others: it is
-    kept in ``extra``, which is JSON, and read by ``pl.col("extra").str.json_path_match("$.id")``.
-    """
-    return read(frame_of(frame), **how)
-
-
-def from_datasets(dataset: Any, **how: Any) -> Rows:
-    """The rows of a `datasets.Dataset`; ``how`` are the other arguments of `read`."""
-    return read(frame_of(dataset), **how)
-
-
-def from_records(records: Sequence[Mapping[str, Any]], **how: Any) -> Rows:
-    """The rows of a list of dicts, a record each; ``how`` are the other arguments of `read`."""
-    return read([dict(record) for record in records], **how)
-
-
 @python_errors()
 def open_run(folder: str | Path) -> Rows:
     """The rows of a run folder that was written before, with what was decided on them.
@@ -385,23 +361,3 @@ def taken(data: Any, name: str = "rows") -> Rows:
         return read(data, name=name)
     except DataError as error:
         raise DataError(f"{error}{where_set(str(error), name)}") from None
-
-
-def score(rows: Any, scorer: str | Callable[..., Any], /, **options: Any) -> Rows:
-    """`Rows.score` of anything that `read` takes."""
-    return taken(rows).score(scorer, **options)
-
-
-def judge(rows: Any, judge: Any, *, task: Any = None, **options: Any) -> Rows:
-    """`Rows.judge` of anything that `read` takes."""
-    return taken(rows).judge(judge, task=task, **options)
-
-
-def dedup(rows: Any, selector: str = "minhash", /, **options: Any) -> Rows:
-    """`Rows.dedup` of anything that `read` takes."""
-    return taken(rows).dedup(selector, **options)
-
-
-def select(rows: Any, selector: str | Callable[..., Any], /, **options: Any) -> Rows:
-    """`Rows.select` of anything that `read` takes."""
-    return taken(rows).select(selector, **options)

@@ -23,6 +23,7 @@ from siftune.curate.core.progress import (
     hiding_lines,
     no_kernel_note,
 )
+from siftune.curate.core.terminal import reworded
 from siftune.curate.files.source_spec import in_python
 
 __all__ = [
@@ -93,12 +94,12 @@ def session() -> Path:
 
 @contextmanager
 def python_errors() -> Iterator[None]:
-    """Let errors inside name arguments of functions in place of options of commands.
+    """Let errors and messages inside name arguments of functions in place of options of commands.
 
     Lines of progress are printed as `show_progress` sets it.
     """
     try:
-        with in_python(), hiding_lines(isinstance(reporter(), NoProgress)):
+        with in_python(), reworded(_spelled), hiding_lines(isinstance(reporter(), NoProgress)):
             yield
     except SiftuneError as error:
         error.args = (_spelled(str(error)),)  # in place: an error may be made of more than a text

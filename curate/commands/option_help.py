@@ -9,16 +9,16 @@ from typing import Any, Final
 
 __all__ = ["option_texts", "plain_help", "prose_of", "short_prose"]
 
-_SECTION: Final = re.compile(r"(?ms)^Options:\n(.*?)(?=^\S|\Z)")
-_ENTRY: Final = re.compile(r"(?ms)^    (\w+): (.*?)(?=^    \w+: |\Z)")
+_SECTION: Final = re.compile(r"(?ms)^(?:Options|Args):\n(.*?)(?=^\S|\Z)")
+_ENTRY: Final = re.compile(r"(?ms)^    (\w+)(?: \([^)]*\))?: (.*?)(?=^    \w+(?: \([^)]*\))?: |\Z)")
 _WORDS: Final = 100  # of a docstring that a command's help has at most, beyond the first paragraph
 
 
 def option_texts(component: type[Any], shared: Mapping[str, str] | None = None) -> dict[str, str]:
     """The sentence on each option, where there is one.
 
-    That is its entry under ``Options:`` in the docstring of the component or of a class above it,
-    else what ``shared`` has for options that components have in common.
+    That is its entry under ``Options:`` (or ``Args:``) in the docstring of the component or of a
+    class above it, else what ``shared`` has for options that components have in common.
 
     >>> class Cut:
     ...     '''Cut a text.
@@ -29,6 +29,14 @@ def option_texts(component: type[Any], shared: Mapping[str, str] | None = None) 
     ...     '''
     >>> option_texts(Cut, {"at": "Where."})
     {'at': 'Where.', 'of': 'The `text` or both.'}
+    >>> def cut(response, times=2):
+    ...     '''Cut.
+    ...
+    ...     Args:
+    ...         times (int): how often.
+    ...     '''
+    >>> option_texts(type("cut", (), {"__doc__": cut.__doc__}))
+    {'times': 'How often.'}
     """
     texts = dict(shared or {})
     for above in reversed(component.__mro__):

@@ -1,7 +1,7 @@
 """Components made of what a user brings: a Python function, class or object.
 
 A function is enough: its parameters beside the data are the options of the component, as those of
-``__init__`` are of a class. What it answers is checked (`Checked`), so that a mistake in it is one
+``__init__`` are of a class. What it returns is checked (`Checked`), so that a mistake in it is one
 line with its file and name.
 """
 
@@ -67,7 +67,7 @@ class FunctionComponent:
 
 
 class Checked:
-    """A custom component, whose answers are checked. Each group of components has a subclass.
+    """A custom component, whose results are checked. Each group of components has a subclass.
 
     ``required`` are the attributes that a class has to have, ``defaults`` is the base with those
     that it may leave out, ``function`` the base of a component made from a plain function.

@@ -44,7 +44,7 @@ class PlainCall:
     package: str
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the component answers."""
+        """What the component returns."""
         importlib.import_module(self.package)
         adapted = _loaded(_ADAPTERS[self.package])
         return adapted(type(self.component).__call__, self.component, *args, **kwargs)

@@ -17,7 +17,7 @@ def component(group: str, thing: Any, given: Mapping[str, Any] | None = None) ->
     """The component of ``group`` (such as ``curate.scorers``) that ``thing`` is or names.
 
     A name is one of ours or ``path/file.py:NAME``. A class or function is called with the options
-    ``given``, which are checked, and so is what it answers; an object that is a component already
+    ``given``, which are checked, and so is what it returns; an object that is a component already
     is returned as it is.
 
     Raises:

@@ -190,12 +190,23 @@ def find(group: str, name: str) -> type[Any]:
     if is_custom(name):
         return custom_class(group, name)
     if name not in names(group):
-        raise UsageError(f"no {_kind(group)} is called {name!r}; {closest(name, names(group))}")
+        raise UsageError(f"no {_kind(group)} is called {name!r}; {_other(group, name)}")
     if name in _points(group):
         return installed.loaded(group, _points(group)[name])
     module = importlib.import_module(_module(group, name))
     exported = (getattr(module, name) for name in module.__all__)
     return next(item for item in exported if isinstance(item, type))
+
+
+_OTHER_GROUP = {"curate.scorers": "curate.selectors", "curate.selectors": "curate.scorers"}
+
+
+def _other(group: str, name: str) -> str:
+    """Advice after a name that ``group`` does not have: it may be of the other kind."""
+    other = _OTHER_GROUP.get(group)
+    if other is not None and (whole := long_name(other, name)) in names(other):
+        return f"{whole} is a {_kind(other)}"
+    return closest(name, names(group))
 
 
 def described(group: str, name: str) -> type[Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 from siftune.curate.core.redact import hidden
 
-__all__ = ["echo", "echo_json", "one_line", "one_message", "printable"]
+__all__ = ["echo", "echo_json", "one_line", "one_message", "printable", "reworded"]
 
 _CONTROL: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -46,8 +49,22 @@ def one_message(text: str) -> str:
     return "\n  ".join(map(one_line, (head, *problems)))
 
 
+_rewording: ContextVar[Callable[[str], str]] = ContextVar("rewording", default=str)
+
+
+@contextmanager
+def reworded(function: Callable[[str], str]) -> Iterator[None]:
+    """Meanwhile messages of `echo` to standard error are printed as ``function`` returns them."""
+    token = _rewording.set(function)
+    try:
+        yield
+    finally:
+        _rewording.reset(token)
+
+
 def echo(text: object = "", *, err: bool = False) -> None:
     """Print ``text``, made printable, to standard output, or to standard error with ``err``."""
     stream = sys.stderr if err else sys.stdout
     if stream is not None:  # it is None where the process was started with the stream closed
-        print(printable(hidden(str(text))), file=stream, flush=True)
+        shown = _rewording.get()(str(text)) if err else str(text)
+        print(printable(hidden(shown)), file=stream, flush=True)

@@ -23,6 +23,10 @@ READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
 """The formats that read what a user's function returns, for each kind of rows."""
 
 
+_OF_COMPLETIONS: Final = ("conversation", "unpaired")
+"""Kinds whose records have a ``completion``, which may be called response or answer."""
+
+
 class _FormatDefaults:
     over: Any = ()
     many: Any = False
@@ -32,7 +36,8 @@ class _FormatFunction(_FormatDefaults, FunctionComponent):
     """A format from a function: it returns a record of a format of ours, several, or None.
 
     ``kind`` is an attribute of the function, conversation by default: the record has ``messages``,
-    or ``prompt`` and ``completion``; for the other kinds it is one of `READ_BY`.
+    or ``prompt`` and ``completion`` (or ``response``, ``answer``); for the other kinds it is one of
+    `READ_BY`.
     """
 
     declared: ClassVar[Sequence[str]] = ("kind", "over", "many")
@@ -49,6 +54,9 @@ class _FormatFunction(_FormatDefaults, FunctionComponent):
             raise BadRow("not_taken", "the format returns None for it")
         if not isinstance(record, dict):
             raise BadRow("not_taken", f"the format returns {type(record).__name__}, not a dict")
+        if "completion" not in record and self.kind in _OF_COMPLETIONS:
+            named = next((name for name in ("response", "answer") if name in record), None)
+            record = {"completion" if key == named else key: one for key, one in record.items()}
         names = READ_BY[self.kind]
         last = names[-1] if "messages" not in record else names[0]
         return list(build("curate.formats", last, {}).read(record))

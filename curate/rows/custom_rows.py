@@ -1,4 +1,4 @@
-"""Scorers and selectors of users, whose answers are checked: a value for each row, in order."""
+"""Scorers and selectors of users, whose results are checked: a value for each row, in order."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ class _CheckedRows(Checked):
         own, label = made.needs, made._label
         if issubclass(made, RowFunction):
             made.refuse_other_texts(label)
+        if issubclass(made, ScorerFunction):
+            own = made.needs_of()
         if isinstance(own, property):
             made.needs = property(lambda self: _columns_of(own.__get__(self)))
         else:
@@ -60,7 +62,7 @@ class _CheckedRows(Checked):
             )
 
     def _asked(self, frame: pl.DataFrame, function: Any) -> Any:
-        """What the component answers to a frame.
+        """What the component returns for a frame.
 
         Raises:
             UsageError: it fails, or reads a column that it is not given.
@@ -106,7 +108,7 @@ class _CheckedRows(Checked):
     def _whole(
         self, answer: pl.DataFrame, columns: Sequence[str], given: pl.DataFrame
     ) -> pl.DataFrame:
-        """The frame that it answers, in the order of the rows that it was given.
+        """The frame that it returns, in the order of the rows that it was given.
 
         Raises:
             UsageError: it lacks a column or rows, or its rows are in another order and have no ids.
@@ -123,7 +125,7 @@ class _CheckedRows(Checked):
         for name in answer.columns:
             if name in own.columns and _is_reordered(answer[name], own[name]):
                 raise self._refused(
-                    f"the frame that it answers has its rows in another order ({name!r} shows "
+                    f"the frame that it returns has its rows in another order ({name!r} shows "
                     "it): keep the order of the frame that it is given"
                 )
         return answer
@@ -133,7 +135,7 @@ class _CheckedRows(Checked):
             return answer
         if ids.is_duplicated().any() or not _is_reordered(answer["id"], ids):
             raise self._refused(
-                "the frame that it answers has other ids than the rows that it was given: keep "
+                "the frame that it returns has other ids than the rows that it was given: keep "
                 "the column id as it is"
             )
         return ids.to_frame("id").join(answer, on="id", how="left", maintain_order="left")
@@ -207,7 +209,7 @@ class CheckedScorer(_CheckedRows):
         return pl.DataFrame({name: self._typed(answer[name], kind) for name, kind in adds.items()})
 
     def _joined(self, answers: list[Any], names: list[str]) -> pl.DataFrame:
-        """The dicts that a function of one row answers, as a frame; null for a row without one."""
+        """The dicts that a function of one row returns, as a frame; null for a row without one."""
         for one in answers:
             if one is not None and not (isinstance(one, dict) and one.keys() >= set(names)):
                 got = f"keys {', '.join(map(repr, one))}" if isinstance(one, dict) else repr(one)
@@ -260,8 +262,8 @@ class CheckedSelector(_CheckedRows):
         keep = self._mask(self._series(answer, table.height, "true or false"))
         if table.height and keep.null_count() == table.height:
             warnings.warn(
-                f"{self._label}: it answers null (None) for all {table.height:,} rows, which are "
-                "dropped as not_scored: does it return its answer?",
+                f"{self._label}: it returns null (None) for all {table.height:,} rows, which are "
+                "dropped as not_scored: does it end with a return?",
                 stacklevel=2,
             )
         return decide(keep.fill_null(False), self._reasons(keep))

@@ -12,7 +12,7 @@ from polars.exceptions import PolarsError
 
 from siftune.curate.core.adapted import FunctionComponent, hints_of
 from siftune.curate.core.errors import UsageError
-from siftune.curate.rows.chat import part_of, text_of
+from siftune.curate.rows.chat import contents, part_of, text_of
 
 __all__ = [
     "TEXTS",
@@ -25,10 +25,12 @@ __all__ = [
     "with_texts",
 ]
 
-TEXTS: Final = ("prompt", "response", "messages")
+_SIDES: Final = ("chosen", "rejected")
+
+TEXTS: Final = ("prompt", "response", "messages", *_SIDES)
 """Parameters by which a function asks for the texts, or the turns, of one row."""
 
-_NO_TEXTS: Final = ("completion", "completions", "text", "answer", "question", "instruction", "row")
+_NO_TEXTS: Final = ("completion", "completions", "answer", "question", "instruction", "row")
 """First parameters that are likely meant for one row, and that no row has."""
 
 _TYPES: Final = {bool: pl.Boolean, int: pl.Int64, float: pl.Float64, str: pl.String}
@@ -36,6 +38,8 @@ _TYPES: Final = {bool: pl.Boolean, int: pl.Int64, float: pl.Float64, str: pl.Str
 
 class RowFunction(FunctionComponent):
     """A function of a frame; or row by row, of ``prompt``, ``response`` and ``messages``.
+
+    Of a pair it may take ``chosen`` and ``rejected``, the texts of both.
 
     Its first parameter decides which of both it is. Where a row lacks a text that the function
     takes it is not called, and the answer is null.
@@ -50,10 +54,12 @@ class RowFunction(FunctionComponent):
         Raises:
             UsageError: it is called so.
         """
-        if cls.data[0] in _NO_TEXTS:
+        if cls.data[0] in (*_NO_TEXTS, "text"):
+            told = f"a row has no {cls.data[0]!r}"
+            told = "a text of one row is its response" if cls.data[0] == "text" else told
             raise UsageError(
-                f"{label}: a row has no {cls.data[0]!r}: name the parameter prompt, response or "
-                "messages to be given these of one row, or frame to be given all rows"
+                f"{label}: {told}: name the parameter prompt, response or messages to be given "
+                "these of one row (of a pair chosen and rejected), or frame to be given all rows"
             )
 
     @classmethod
@@ -77,6 +83,7 @@ class RowFunction(FunctionComponent):
             return answer
         if "response" in self.data and frame.schema.get("response") != pl.String:
             self._refuse_several(frame)
+        self._refuse_lacking(frame)
         columns = [_column(frame, name).to_list() for name in self.data]
         return [
             None
@@ -96,8 +103,31 @@ class RowFunction(FunctionComponent):
             raise UsageError(
                 f"{getattr(self, '_label', type(self).__name__)}: these rows have several "
                 f"responses, in {' and '.join(columns)}: score each first, rows.score(FUNCTION), "
-                "and select by these scores, or take the parameter frame, which has these columns"
+                f"and select by these scores, or take {_instead(columns)}"
             )
+
+    def _refuse_lacking(self, frame: pl.DataFrame) -> None:
+        """Refuse turns that rows of this kind do not have.
+
+        Raises:
+            UsageError: pairs have no ``messages``, conversations no ``chosen``.
+        """
+        names = (name for name in self.data if name in ("messages", *_SIDES))
+        if lacking := [name for name in names if name not in frame.columns]:
+            there = [name for name in (*_SIDES, "completions") if name in frame.columns]
+            raise UsageError(
+                f"{getattr(self, '_label', type(self).__name__)}: these rows have no "
+                f"{lacking[0]}: take {_instead(there)}"
+            )
+
+
+def _instead(columns: Sequence[str]) -> str:
+    """What a function takes in place of a text that its rows do not have, or have twice."""
+    if "chosen" in columns:
+        return "the parameters prompt, chosen and rejected, which are texts"
+    if columns:
+        return f"the parameter frame, which has the column {columns[0]}"
+    return "the parameters prompt, response or messages"
 
 
 def with_texts(frame: pl.DataFrame) -> pl.DataFrame:
@@ -135,12 +165,14 @@ def field_column(name: str, values: list[Any]) -> pl.Series:
 
 
 def _column(frame: pl.DataFrame, name: str) -> pl.Series:
-    """A text, or the turns, of each row; of a pair's answers both."""
+    """A text, or the turns, of each row."""
     if name == "messages":
         return frame["messages"]
     part: Any = name
     if frame.schema.get(name) == pl.String:  # a plain frame, not a table of ours
         return frame[name]
+    if isinstance(frame.schema.get(name), pl.List) and "messages" not in frame.columns:
+        return contents(frame[name]).alias(name)
     if "messages" in frame.columns:
         return part_of(frame["messages"], part).alias(name)
     return text_of(frame, part).alias(name)
@@ -158,6 +190,12 @@ class ScorerFunction(RowFunction):
 
     needs: Any = ("messages",)
 
+    @classmethod
+    def needs_of(cls) -> Any:
+        """What it needs: the columns of a pair if it takes both sides, else conversations."""
+        of_pairs = not vars(cls).get("needs") and not {*_SIDES}.isdisjoint(cls.data)
+        return cls.data if of_pairs else cls.needs
+
     @property
     def whole(self) -> bool:
         """Whether it is given all rows at once: by default where it is given a frame."""
@@ -173,7 +211,7 @@ class ScorerFunction(RowFunction):
         return {type(self).__name__: kinds.get(answer, pl.Float64)}
 
     def __call__(self, batch: pl.DataFrame) -> Any:
-        """What the function answers."""
+        """The result of the function."""
         return self._answer(batch)
 
 
@@ -191,5 +229,5 @@ class SelectorFunction(RowFunction):
     needs: Any = ("*",)
 
     def __call__(self, table: pl.DataFrame) -> Any:
-        """What the function answers."""
+        """The result of the function."""
         return self._answer(table)

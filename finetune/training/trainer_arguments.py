@@ -1,4 +1,7 @@
-"""The configuration of a TRL or transformers trainer, from our options and from any of its own."""
+"""The configuration of a TRL or transformers trainer, from our options and from any of its own.
+
+The learning-rate schedule is transformers' own, linear to 0: `lr_scheduler_type`, `warmup_steps`.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 import siftune as sf
+from siftune.curate.core.terminal import echo
 from siftune.finetune.cli import finetune
+from siftune.session import python_errors
 
 PROMPTS = [{"prompt": "a"}]
 
@@ -82,6 +84,35 @@ def test_rows_that_need_a_format_are_read_first_as_advised():
         assert told.endswith("these are arguments of siftune.read, whose rows are taken here")
     assert len(sf.read(records, format="prompt_only")) == 1
     assert "whose rows" not in refused(lambda: sf.read(records), sf.DataError)
+
+
+def test_a_component_of_the_other_kind_is_called_so():
+    rows = sf.read(PROMPTS, format="prompt_only")
+    assert refused(lambda: rows.select("length")).endswith("'length'; length is a scorer")
+    assert refused(lambda: rows.score("top_k")).endswith("'top_k'; top_k is a selector")
+    assert refused(lambda: rows.score("exact")).endswith("exact_dedup is a selector")
+    assert refused(lambda: rows.score("lenght")).endswith("did you mean length?")
+
+
+def test_a_format_of_ones_own_may_call_the_completion_response_or_answer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("f.py").write_text(
+        "def q(row, name='response'):\n    return {'prompt': row['q'], name: row['a']}\n\n"
+        "def r(row):\n    return q(row, 'answer')\n"
+    )
+    for name in ("q", "r"):
+        rows = sf.read([{"q": "2+2?", "a": "4"}], format=f"f.py:{name}")
+        assert [turn["content"] for turn in rows.kept["messages"][0]] == ["2+2?", "4"]
+
+
+def test_messages_on_standard_error_name_arguments_as_errors_do(capsys):
+    with python_errors():
+        echo("left out: 2 (--max-new-tokens 4); raise --max-new-tokens", err=True)
+    echo("raise --count", err=True)
+    assert capsys.readouterr().err.splitlines() == [
+        "left out: 2 (max_new_tokens=4); raise max_new_tokens=",
+        "raise --count",
+    ]
 
 
 def test_a_misspelt_new_name_of_a_column_is_advised_once():

@@ -48,7 +48,7 @@ def test_a_selector_that_answers_nothing_at_all_is_named(rows):
     def forgot(response):
         len(response) > 3  # noqa: B015
 
-    with pytest.warns(UserWarning, match=r"forgot: it answers null \(None\) for all 5 rows"):
+    with pytest.warns(UserWarning, match=r"forgot: it returns null \(None\) for all 5 rows"):
         assert len(rows.select(forgot)) == 0
 
 
@@ -68,6 +68,25 @@ def test_a_selector_of_one_row_is_not_given_two_answers_as_one():
     assert len(scored.select(lambda frame: frame["rejected_size"] < 9)) == 1
     asked = [{"prompt": "Say", "completion": "red sky", "label": True}]
     assert len(sf.read(asked).select(lambda response: response == "red sky")) == 1
+
+
+def test_a_function_is_given_both_sides_of_a_pair():
+    pairs = sf.read([{"prompt": "Say", "chosen": "red sky", "rejected": "no"}])
+
+    def longer(chosen: str, rejected: str) -> int:
+        return len(chosen) - len(rejected)
+
+    def alike(prompt, chosen, rejected):
+        return prompt[0] == chosen[0] or rejected == "no"
+
+    scored = pairs.score(longer)
+    assert scored.kept["longer"].to_list() == [5]
+    assert len(scored.select(alike)) == 1
+    assert sf.scorer(longer)([{"prompt": "?", "chosen": "abc", "rejected": ""}])["longer"][0] == 3
+    with pytest.raises(sf.UsageError, match="no messages: take the parameters prompt, chosen and"):
+        pairs.select(lambda messages: True)
+    with pytest.raises(sf.UsageError, match="no chosen: take the parameters prompt, response or"):
+        sf.read([{"prompt": "a", "response": "b"}]).select(lambda chosen: True)
 
 
 def test_a_row_is_never_dropped_without_a_reason(rows):
@@ -127,5 +146,5 @@ def test_a_lazy_frame_is_an_answer(rows):
 @pytest.mark.parametrize("function", [lambda completion: 1, lambda text: 1])
 def test_a_parameter_that_no_row_has_is_not_given_the_frame(function, rows):
     for step in (rows.score, rows.select):
-        with pytest.raises(sf.UsageError, match=r"a row has no '\w+': name the parameter prompt"):
+        with pytest.raises(sf.UsageError, match=r"(no '\w+'|is its response): name the param"):
             step(function)
