@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 import polars as pl
 
-from siftune.curate.judge_stats.intervals import mean
+from siftune.curate.judge_stats.intervals import NotEstimableError, mean
 from siftune.curate.selectors.minhash_dedup import MinHashDedup
 from siftune.curate.vectors.set_figures import set_figures
 from siftune.curate.vectors.unit_vectors import vectors_of
@@ -52,8 +52,11 @@ def figures_of(rows: pl.DataFrame, pool: pl.DataFrame) -> dict[str, Any]:
     for name, column in MEANS.items():
         if column in rows.columns:
             values = rows[column].drop_nulls().to_numpy()
-            estimate = mean(values)
-            found[name] = [estimate.value, estimate.low, estimate.high]
+            try:
+                estimate = mean(values)
+                found[name] = [estimate.value, estimate.low, estimate.high]
+            except NotEstimableError:  # all rows alike: a number without an interval
+                found[name] = float(values.mean())
     for name, column in (("tokens", "length_tokens"), ("topics", "clusters"), ("tags", "tags")):
         if column in rows.columns:
             found[name] = _counted(rows[column], sums=name == "tokens")
@@ -106,15 +109,18 @@ def _text(name: str, value: float) -> str:
     return f"{value:,.{_DIGITS.get(name, 0)}f}"
 
 
-_CELL, _LEFT, _TOP = 34, 190, 40
+_CELL, _LETTER, _TOP = 34, 6.3, 40
 
 
 def overlaps_svg(groups: Mapping[str, Mapping[str, Drawn]], pools: Mapping[str, int]) -> str:
     """Shares of rows that two selections have in common, as an SVG: a matrix for each part.
 
-    A part's title has the share by chance, that of a random selection in another.
+    A part's title has the share by chance, that of a random selection in another. Columns have the
+    numbers of the rows.
     """
-    drawn, top, width = [], _TOP, _LEFT
+    longest = max((len(name) for selections in groups.values() for name in selections), default=0)
+    left = round(_LETTER * longest) + 44  # with its number in front
+    drawn, top, width = [], _TOP, left
     for title, selections in groups.items():
         names = list(selections)
         sets = [set(one.ids) for one in selections.values()]
@@ -124,12 +130,16 @@ def overlaps_svg(groups: Mapping[str, Mapping[str, Drawn]], pools: Mapping[str, 
         drawn.append(_words(10, top, head, "start"))
         for row, (name, own) in enumerate(zip(names, sets, strict=True)):
             y = top + 12 + row * _CELL
-            drawn.append(_words(_LEFT - 8, y + _CELL / 2 + 4, name, "end"))
+            drawn.append(_words(left - 8, y + _CELL / 2 + 4, f"{row + 1}  {name}", "end"))
             for column, other in enumerate(sets[: row + 1]):
                 share = len(own & other) / max(1, min(len(own), len(other)))
-                drawn.append(_square(_LEFT + column * _CELL, y, share))
-        top += 12 + len(names) * _CELL + _TOP
-        width = max(width, _LEFT + len(names) * _CELL + 20)
+                drawn.append(_square(left + column * _CELL, y, share))
+        below = top + 12 + len(names) * _CELL
+        for column in range(len(names)):
+            middle = left + (column + 0.5) * _CELL - 1
+            drawn.append(_words(middle, below + 14, str(column + 1), "middle"))
+        top = below + 20 + _TOP
+        width = max(width, left + len(names) * _CELL + 20)
     size = f'width="{max(width, 560)}" height="{top}"'
     body = "\n".join(drawn)
     return (

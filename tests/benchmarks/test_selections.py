@@ -58,7 +58,7 @@ def test_overlaps_are_shares_of_the_smaller_selection() -> None:
     made = {"x": Drawn(("a", "b"), {}, 0), "y & z": Drawn(("b", "c", "d"), {}, 0)}
     drawn = overlaps_svg({"no_lm": made}, {"no_lm": 30})
     assert ">50</text>" in drawn
-    assert ">y &amp; z</text>" in drawn
+    assert ">2  y &amp; z</text>" in drawn
     assert "no_lm: 3 of 30 rows, by chance 10% in common" in drawn
 
 
