@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.rows.budget import sampling_keys
 from siftune.curate.scorers.dsir import DSIR
 from tests.contracts.test_scorers import table, turn
 
@@ -57,3 +58,13 @@ def test_targets_without_a_word_are_refused(tmp_path: Path) -> None:
     (tmp_path / "dots.jsonl").write_text('{"text": "..."}\n')
     with pytest.raises(UsageError, match="holds no text to compare with"):
         DSIR(against=str(tmp_path / "dots.jsonl"))(chats(POOL))
+
+
+def test_one_over_the_deviation_is_the_temperature_of_the_paper() -> None:
+    ids = [f"f:{at}" for at in range(50)]
+    weight = pl.Series([math.sin(at) * at for at in range(50)])
+    rows = pl.DataFrame({"id": ids, "digest": ids})
+    gumbel = sampling_keys(rows, weight * 0, 1.0, 0)
+    keys = sampling_keys(rows, weight, 1 / weight.std(ddof=0), 0)
+    apart = keys - gumbel - weight  # Gumbel noise and the log weight, but for a constant
+    assert apart.to_list() == pytest.approx([-weight.mean()] * 50)

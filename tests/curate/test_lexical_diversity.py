@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from scipy.stats import hypergeom
 
-from siftune.curate.scorers.lexical_diversity import LexicalDiversity
+from siftune.curate.scorers.lexical_diversity import LexicalDiversity, _factors
 from tests.contracts.test_scorers import table, turn
 
 
@@ -26,6 +26,11 @@ def test_mtld_by_hand() -> None:
         None,
         2.0,  # 1/2 after two words
     ]
+
+
+def test_a_share_of_72_percent_ends_no_factor() -> None:
+    words = [*(f"w{at}" for at in range(18)), *["w0"] * 7, "new"]  # 18/25, then 19/26
+    assert _factors(words) == pytest.approx((1 - 19 / 26) / 0.28)
 
 
 def test_hdd_is_the_expected_share_of_distinct_words_among_42() -> None:

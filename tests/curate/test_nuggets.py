@@ -52,6 +52,13 @@ def test_it_is_the_share_of_anchors_that_the_row_makes_likelier(
         assert found[at, "nuggets_anchors"] == 2
 
 
+def test_an_anchor_that_gains_nothing_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Nuggets, "_anchors", ([[], [], []], np.zeros(3)))
+    monkeypatch.setattr(Nuggets, "_gains", lambda *_: np.array([[0.0, 0.5, -0.25]]))
+    found = Nuggets(against="none.jsonl")(table(ROWS[0]))
+    assert found.row(0) == pytest.approx((1 / 3, 0.25 / 3, 3))
+
+
 def test_a_row_is_not_its_own_anchor_and_long_ones_are_left_out(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:

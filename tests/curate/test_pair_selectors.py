@@ -64,6 +64,12 @@ def test_bees_takes_margins_of_any_size() -> None:
     assert made[0]["keep"].to_list() == made[1]["keep"].to_list()
 
 
+def test_length_matched_puts_a_gap_on_an_edge_into_the_upper_step() -> None:
+    rows = table(chosen_length_chars=[1, 3, 7], rejected_length_chars=[0, 0, 0])
+    made = build("curate.selectors", "length_matched", {"bins": 2})(rows)  # the edge is log 4
+    assert [json.loads(text)["step"] for text in made["detail"]] == [0, 1, 1]
+
+
 def test_length_matched_counts_no_infinite_length() -> None:
     rows = table(
         chosen_length_chars=[9.0, 1.0, math.inf], rejected_length_chars=[1.0, 9.0, math.inf]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from siftune.curate.core.progress import run_context
-from siftune.finetune.influence.lora_training import pairs_of
+from siftune.finetune.influence.lora_training import pairs_of, rates
 from siftune.finetune.scorers.held_out_loss import HeldOutLoss, _prompt
 from tests.finetune.influence_rows import PAIRS, pairs_table
 
@@ -63,6 +65,30 @@ def test_a_pair_has_its_loss_under_the_model_of_the_other_half(tiny_model_dir: P
     assert found["held_out_loss"].to_list() == pytest.approx(losses.mean(0), rel=1e-5)
     spread = np.abs(losses[0] - losses[1]) / np.sqrt(2)
     assert found["held_out_loss_spread"].to_list() == pytest.approx(spread, rel=1e-3, abs=1e-6)
+
+
+def test_the_learning_rate_rises_in_three_percent_of_the_steps_and_falls_to_0() -> None:
+    found = rates(100)
+    assert found[:4] == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1.0])
+    assert found[3:] == pytest.approx([(97 - at) / 97 for at in range(97)])
+
+
+def test_a_checkpoint_has_the_mean_learning_rate_of_its_epoch() -> None:
+    scorer = HeldOutLoss(model="none", epochs=2, batch_size=4, lr=0.1)
+    model = SimpleNamespace(weights=torch.zeros(2), gradient=lambda _: torch.ones(2))
+    found = scorer.train(model, range(7), None)  # steps at .1, .075, then at .05, .025
+    assert [one.rate for one in found] == pytest.approx([0.0875, 0.0375])
+    # Adam by the sign of a gradient that stays the same: a step is the learning rate
+    ends = [one.state.weights.tolist() for one in found]
+    assert ends == [pytest.approx([-0.175] * 2, rel=1e-5), pytest.approx([-0.25] * 2, rel=1e-5)]
+
+
+def test_prompts_are_halved_evenly_and_otherwise_in_each_repeat() -> None:
+    prompts = {(at, at + 1) for at in range(9)}
+    halves = [HeldOutLoss(model="none")._halves(prompts, repeat) for repeat in (0, 1)]
+    assert [sorted(half.values()) for half in halves] == [[0] * 5 + [1] * 4] * 2
+    assert halves[0] != halves[1]
+    assert HeldOutLoss(model="none", seed=1)._halves(prompts, 0) != halves[0]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -195,6 +196,20 @@ def test_a_product_is_the_effect_of_one_small_step(tiny_model_dir: Path, tmp_pat
             after_and_before.append(np.mean(model.losses(targets)))
         effects.append((after_and_before[1] - after_and_before[0]) / 2e-3)
     assert scores == pytest.approx(effects, rel=0.02, abs=2e-3)
+
+
+def test_the_warm_up_has_its_share_of_the_rows_in_any_order() -> None:
+    rows = [(SimpleNamespace(key=bytes([at])),) for at in range(100)]
+    for share, size in ((0.05, 5), (0.25, 25), (0.001, 1), (1.0, 100)):
+        less = LESS(model="none", against="none.jsonl", warmup=share)
+        some = less.drawn(rows)
+        assert len(some) == len({row[0].key for row in some}) == size
+        assert less.drawn(rows[::-1]) == some
+    one, other = (
+        LESS(model="none", against="none.jsonl", warmup=0.25, seed=seed).drawn(rows)
+        for seed in (0, 1)
+    )
+    assert one != other
 
 
 def slow_less(less: LESS, rows: pl.DataFrame, tasks: list[list[int]]) -> np.ndarray:
