@@ -188,8 +188,8 @@ def test_a_server_that_answers_one_after_the_other_gets_no_more_than_come_in_tim
     assert 4 < backend.most <= 8  # 8 take 40 s, more than half of the time
 
     judge = judge_of(backend := Server(seconds=0.05), in_flight=32, timeout=60.0)
-    list(judge.verdicts(items(200)))
-    assert backend.most == 32
+    list(judge.verdicts(items(300)))
+    assert 16 < backend.most <= 32  # a slow machine does not begin the last ones in time
 
 
 def test_a_server_that_is_down_for_all_is_left_alone():
