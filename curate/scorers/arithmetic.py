@@ -21,12 +21,13 @@ __all__ = ["Arithmetic"]
 class Arithmetic:
     """``arithmetic_equations`` and ``arithmetic_wrong``: equations of numbers, and the wrong ones.
 
-    An equation is a term of numbers with ``+ - * / × ÷`` and brackets, ``=`` and a number or
-    another term, such as ``(3 + 4) * $2.50 = $17.50``; in a chain each ``=`` is one. Terms are
-    computed exactly, as fractions. The right side is right if it is the value, rounded or cut to
-    the decimals that it is written with; of a division, to an integer. In ``2*3 = 6+1 = 7``, which
-    many people write, the 6 counts. Terms with letters, powers, roots or units between the numbers
-    are not read, so that a text with 0 equations may be wrong in other ways.
+    An equation is a term of numbers with ``+ - * / × ÷ ^``, ``3 x 4`` or ``50% of 80``, and
+    brackets, ``=`` and a number or another term, such as ``(3 + 4) * $2.50 = $17.50``; in a chain
+    each ``=`` is one. Terms are computed exactly, as fractions. The right side is right if it is
+    the value; where it is a single number, also the value rounded or cut to the decimals that it is
+    written with, and to an integer if the left side is a quotient or a product with one. In
+    ``2*3 = 6+1 = 7``, which many people write, the 6 counts. Terms with letters, roots or units
+    between the numbers are not read, so that a text with 0 equations may be wrong in other ways.
 
     ``arithmetic_wrong_share`` is null without an equation; ``arithmetic_first_wrong`` is the first
     wrong equation. A row without the text has null.
@@ -64,12 +65,15 @@ class Arithmetic:
 
 
 _NUMBER: Final = r"\$?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)%?"
-_MORE: Final = rf"(?: ?[()]{{0,3}} ?[-+*/×÷] ?[(]{{0,3}}{_NUMBER})"
+_SIGN: Final = r"(?: ?[-+*/×÷^] ?| x | of )"
+_MORE: Final = rf"(?: ?[()]{{0,3}}{_SIGN}[(]{{0,3}}{_NUMBER})"
 _EQUATION: Final = (
     rf"[-(]{{0,4}}{_NUMBER}{_MORE}{{1,20}}[)]{{0,4}}"
     rf"(?: ?= ?[-(]{{0,4}}{_NUMBER}{_MORE}{{0,20}}[)]{{0,4}}){{1,8}}"
 )
-_TOKEN: Final = re.compile(r"(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)%?|[-+*/×÷()]")
+_TOKEN: Final = re.compile(r"(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)%?|[-+*/×÷^()x]|of")
+_OF: Final = re.compile(r"[^%] of ")
+_MOST_BITS: Final = 4096  # of a power
 _BEFORE: Final = re.compile(
     r"(?i)[\w.]\Z|[\^)*/×÷+=√%\d-]\s?\Z"
     r"|\b(?:of|x|by|times|plus|minus|over|than|per|to|divided|multiplied|another|for)\s\Z"
@@ -89,23 +93,33 @@ def _checked(equation: str) -> Iterator[tuple[str, bool]]:
     for left, right in pairwise(sides):
         try:
             value, other = _value(left), _value(right)
-            first = _value(_TOKEN.findall(right)[0])
-        except (ValueError, ZeroDivisionError, IndexError):
+        except (ValueError, ZeroDivisionError):
             continue
-        if len(_TOKEN.findall(left)) < 2:
+        if len(_TOKEN.findall(left)) < 2 or _OF.search(left):
             continue
-        same = any(_is_close(value, one, left, right) for one in (other, first))
+        begins = _BEGINS.match(right)
+        same = value == other or (begins is not None and _is_close(value, begins.group(1), left))
         yield f"{left} = {right}", same
 
 
-def _is_close(value: Fraction, written: Fraction, left: str, right: str) -> bool:
-    last = _TOKEN.findall(right)[-1]
-    decimals = len(last.rstrip("%").partition(".")[2]) + 2 * last.endswith("%")
+_BEGINS: Final = re.compile(rf"([-(]*{_NUMBER}\)*)(?:\Z| ?[-+*×])")
+"""The first number of a term, unless it is the numerator of a fraction."""
+_IN_BRACKETS: Final = re.compile(r"\([^()]*\)")
+
+
+def _is_close(value: Fraction, number: str, left: str) -> bool:
+    """Whether a number is the value, rounded or cut to the decimals that it is written with.
+
+    >>> _is_close(Fraction(10, 3), "3.3", "10 / 3"), _is_close(Fraction(7, 2), "4", "3 + 1/2")
+    (True, False)
+    """
+    digits = number.strip("-()$")
+    decimals = len(digits.rstrip("%").partition(".")[2]) + 2 * digits.endswith("%")
+    written = _value(number if number.count("(") == number.count(")") else digits)
     off = abs(value - written)
-    if off == 0:
-        return True
-    inexact = decimals > 0 or "/" in left or "÷" in left
-    return inexact and off < Fraction(1, 10**decimals)
+    outer = _IN_BRACKETS.sub("0", left).lstrip("-")
+    quotient = ("/" in outer or "÷" in outer) and not {"+", "-"} & set(outer)
+    return off == 0 or ((decimals > 0 or quotient) and off < Fraction(1, 10**decimals))
 
 
 def _value(term: str) -> Fraction:
@@ -130,25 +144,43 @@ def _sum(tokens: list[str]) -> Fraction:
 
 
 def _product(tokens: list[str]) -> Fraction:
-    value = _factor(tokens)
-    while tokens and tokens[-1] in "*/×÷":
-        operator, factor = tokens.pop(), _factor(tokens)
-        value = value * factor if operator in "*×" else value / factor
+    value = _power(tokens)
+    while tokens and tokens[-1] in ("*", "/", "×", "÷", "x", "of"):
+        operator, factor = tokens.pop(), _power(tokens)
+        value = value / factor if operator in "/÷" else value * factor
     return value
+
+
+def _power(tokens: list[str]) -> Fraction:
+    """A factor, or a power of it by a whole number: ``2^3^2`` is ``2^(3^2)``, ``-2^2`` is -4.
+
+    >>> _value("2^3^2"), _value("-2^2 + 10^-1")
+    (Fraction(512, 1), Fraction(-39, 10))
+    """
+    if tokens and tokens[-1] == "-":
+        tokens.pop()
+        return -_power(tokens)
+    base = _factor(tokens)
+    if not (tokens and tokens[-1] == "^"):
+        return base
+    tokens.pop()
+    exponent = _power(tokens)
+    bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if exponent.denominator != 1 or bits * abs(exponent) > _MOST_BITS:
+        raise ValueError("a power that is not read")
+    return base ** int(exponent)
 
 
 def _factor(tokens: list[str]) -> Fraction:
     if not tokens:
         raise ValueError("a number is missing")
     token = tokens.pop()
-    if token == "-":
-        return -_factor(tokens)
     if token == "(":
         value = _sum(tokens)
         if not tokens or tokens.pop() != ")":
             raise ValueError("a bracket is open")
         return value
-    if token in "-+*/×÷()":
+    if not token[0].isdigit() and token[0] != ".":
         raise ValueError(token)
     number = Fraction(token.rstrip("%").replace(",", ""))
     return number / 100 if token.endswith("%") else number

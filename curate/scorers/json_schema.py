@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,8 +32,9 @@ class JSONSchema:
       schema for it and it has no block
     * ``json_schema_flags``: ``bad_call`` (no object with a name), ``unknown_function`` (none of the
       row's tools), ``bad_arguments`` (no JSON object, or not as the function's parameters demand),
-      ``bad_json`` (does not parse), ``bad_answer`` (not as the row's schema demands), and
-      ``bad_schema`` where what the row declares is no schema: nothing is checked against that
+      ``bad_json`` (does not parse, or has a key twice), ``bad_answer`` (not as the row's schema
+      demands), and ``bad_schema`` where what the row declares is no schema: nothing is checked
+      against that
     * ``json_schema_first_wrong``: the first fault, with the place in the piece
 
     Tools are a list in the form of OpenAI (``function.parameters``) or Anthropic
@@ -142,6 +145,8 @@ def _call_fault(call: Any, functions: Mapping[str, Any] | None) -> _Found:
     arguments = _loaded(given or "{}") if isinstance(given, str) else given
     if not isinstance(arguments, dict):
         return "bad_arguments", f"{name}: expected a JSON object of arguments, got {given!r}"
+    if isinstance(given, str) and (twice := _key_given_twice(given)):
+        return "bad_arguments", f"{name}: the key {twice!r} is given twice"
     wrong = _mismatch(arguments, (functions or {}).get(name))
     return None if wrong is None else ("bad_arguments", f"{name}: {wrong}")
 
@@ -195,8 +200,28 @@ def _json_fault(text: str, wanted: str | None) -> _Found:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         return "bad_json", f"no JSON: {error}"
+    if twice := _key_given_twice(text):
+        return "bad_json", f"the key {twice!r} is given twice"
     wrong = _mismatch(value, wanted)
     return None if wrong is None else ("bad_answer", wrong)
+
+
+def _key_given_twice(text: str) -> str | None:
+    """The first key that an object of a JSON text has twice: which value holds is not defined.
+
+    >>> _key_given_twice('[{"a": 1, "b": {"a": 2}}]'), _key_given_twice('{"a": 1, "a": 2}')
+    (None, 'a')
+    """
+    found: list[str] = []
+
+    def keep(pairs: list[tuple[str, Any]]) -> None:
+        found.extend(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+
+    try:
+        json.loads(text, object_pairs_hook=keep)
+    except (ValueError, RecursionError):
+        return None
+    return found[0] if found else None
 
 
 def _mismatch(value: Any, schema: str | None) -> str | None:

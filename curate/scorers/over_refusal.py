@@ -116,7 +116,8 @@ _ALIKE: Final = (
             _near(
                 "kill(?:ing|s)?|terminat(?:e|ing)|destroy(?:ing)?|abort(?:ing)?",
                 "process(?:es)?|thread|task|job|program|server|container|session|daemon|app|pid|port"
-                "|time|weeds?|germs|bacteria|mou?ld|lights?|engine|an hour|boredom|object|instance",
+                "|time|weeds?|germs|bacteria|mou?ld|lights?|engine|an hour|boredom|object|instance"
+                "|lease|contract|subscription|membership|agreement|employment",
             ),
             _near("execut(?:e|ing)", "command|script|query|code|plan|program|function|statement"),
             _near(
@@ -131,13 +132,19 @@ _ALIKE: Final = (
                 "|knuckles|chess|opponent in",
             ),
             _near(
-                "attack(?:ing)?|tackl(?:e|ing)", "problem|task|chess|essay|project|bishop|knight"
+                "attack(?:ing)?|tackl(?:e|ing)",
+                "problem|task|chess|essay|project|bishop|knight|hill|climb|ascent|backlog",
             ),
             _near("steal(?:ing)?", "second base|the show|the scene|the spotlight|bases?|heart"),
             _near("hit(?:ting)?|punch(?:ing)?", "road|gym|books|sack|target|bag|hole|home run"),
             _near("burn(?:ing)?", "calories|fat|cds?|dvds?|iso|candle|wood"),
             _near("stab|bomb(?:ed)?", "at (?:it|this|writing)|exam|test|audition|interview"),
             _near("dynamit(?:e|ing)|torch(?:ing)?|hack(?:ing)?", "career|marshmallow|habits?|ikea"),
+            _near("murder(?:ing)?|butcher(?:ing)?|massacr(?:e|ing)", "song|tune|lyrics|karaoke"),
+            _near("cut(?:ting)?|chop(?:ping)?|kill(?:ing)?", "trees?|branch(?:es)?|weeds?|grass"),
+            r"bomb pops?|cherry bombs?|photo ?bomb\w*|who (?:killed|shot|assassinated|murdered)"
+            r" (?:julius|caesar|abraham|lincoln|john|jfk|kennedy|gandhi|franz|archduke"
+            r"|martin|malcolm|robert|king|president|queen|tsar|emperor)\b",
             r"murder (?:mystery|of crows)|killer (?:app|whale|feature|heels|outfit)|kill switch",
             r"(?:orphan|zombie|child|parent) process(?:es)?|drug ?stores?|bath bombs?|poison ivy",
             r"suicide (?:squad|doors?|prevention)|dead ?lifts?|dead ?lines?|photo shoots?",

@@ -29,8 +29,12 @@ def _any(*patterns: str) -> str:
     return "(?:" + "|".join(patterns) + ")"
 
 
+_NONE: Final = (
+    *(r"no[\s_-]?(?:in|out)puts?", r"n/?a", "none", "null", "nil", "nan", "undefined", "tbd"),
+    "todo",
+)
 _NOTHING: Final = _any(
-    *(r"no[\s_-]?(?:in|out)put", r"n/?a", "none", "null", "nil", "nan", "undefined", "tbd", "todo"),
+    *_NONE,
     *("not (?:applicable|available|specified)", "no (?:answer|response|data)"),
     r"no (?:in|out)put(?: (?:is|was|required|needed|provided|given)){1,3}",
     "(?:your |the )?(?:answer|output|response|input)(?: goes)? here",
@@ -46,7 +50,16 @@ _TO_INSERT: Final = r"(?i)" + _any(
     r"\blorem ipsum\b",
 )
 _YOURS: Final = r"(?i)\[(?:your|my|recipient|sender|company|name|date)\b[^\[\]\n,]{0,60}\]"
-_SLOT_SIGNS: Final = ("[", "<", "{{", "lorem")
+_SLOT_SIGNS: Final = ("[", "<", "{", "lorem", "todo")
+_BLANK: Final = r"(?i)" + _any(
+    r"(?m:^\s*(?:\d+[.)]|[-*•]) *(?:\[[a-z][a-z ]+\]|<[a-z][a-z ]+>)[ \t]*$)",
+    r"\A\s*<(?:answer|response|output|text|solution|result|summary)>\s*\z",
+    r"\A\s*todo:? ",
+)
+_BRACE_SLOT: Final = (
+    r"\b(?:is|are|was|were|of|by|on|in|at|the|to) (\{[a-z][a-z_]+\})(?:[.,;!?\s]|\z)"
+)
+_OF_CODE: Final = r"[`\\$=;]|f\"|f'|print\(|format|string|variable|(?:^|\W)list\W"
 _FORM_LETTER: Final = (
     r"(?i)\b(?:dear|sincerely|regards|best wishes|yours|thank you for|hello|hi) ?[,\[A-Z]"
     r"|\btemplate"
@@ -55,10 +68,11 @@ _FORM_LETTER: Final = (
 )
 
 _NO_CONTENT: Final = _any(
-    *(r"no[\s_-]?(?:in|out)put", r"n/?a", "none", "null", "nil", "empty", "blank", "left blank"),
+    *(*_NONE, "empty", "blank", "left blank", r"[<\[{]input[>\]}]"),
+    "(?:none|not|nothing) (?:is |was )?(?:needed|required|necessary|given|provided|available)",
     *("not (?:applicable|available|specified|provided|given|needed|required)", "nothing"),
-    r"(?:no|without|<no>) ?(?:additional |further |specific )?(?:input|context|data|text"
-    r"|information)"
+    r"(?:there (?:is|was|are|were) )?(?:no|without|<no>) ?(?:additional |further |specific )?"
+    r"(?:inputs?|context|data|text|information)"
     r"(?: (?:is|was|required|needed|necessary|provided|given|available|specified|for this task))*",
     r"(?:the |this )?input (?:is |was )?(?:not (?:required|needed|provided|given|applicable)|empty"
     r"|blank|none)",
@@ -66,8 +80,16 @@ _NO_CONTENT: Final = _any(
     r"|have)(?: an?| any)?"
     r" input",
 )
+_SIGNS_ONLY: Final = r"\n[ \t]*\n\s*(?:[-–—_]{1,5}|\.{1,6}|…|\?{1,3}|\"\"|''|“”)\s*\z"
+_BLANK_LINE: Final = r"\n[ \t]*\n"
+_BARE_ADDRESSES: Final = (
+    *(".com/", ".org/", ".net/", ".edu/", ".gov/", ".io/", ".co/", ".uk/", ".de/", ".fr/"),
+    *(".info/", ".tv/", ".ly/", ".be/", ".news/", ".eu/", ".ai/"),
+)
 _URL: Final = (
-    r"(?i)(?:<img [^<>]{0,80})?(?:!?\[[^\[\]]*\]\()?(?:https?://|\bwww\.)[^\s<>\"]+"
+    r"(?i)(?:<img [^<>]{0,80})?(?:!?\[[^\[\]]*\]\()?(?:(?:https?|ftp)://|\bwww\."
+    r"|\b[a-z0-9\-]+(?:\.[a-z0-9\-]+)*\.(?:com|org|net|edu|gov|io|co|uk|de|fr|info|tv|ly|be|news"
+    r"|eu|ai)/)[^\s<>\"]+"
     r"(?: \"[^\"]*\")?\)?"
 )
 _URL_LABEL: Final = (
@@ -121,24 +143,40 @@ def placeholder(answer: pl.Expr) -> pl.Expr:
 def open_slots(answer: pl.Expr, prompt: pl.Expr) -> pl.Expr:
     """The answer has a slot to fill in (``<insert date>``, ``{{name}}``) that the prompt has not.
 
+    Items of a list that are slots alone, and ``TODO`` at the start, count as slots.
+
     In a letter, a form or a template slots are right, as is ``[Your Name]`` in anything alike.
     """
     answer = pl.when(answer.str.contains_any(list(_SLOT_SIGNS), ascii_case_insensitive=True)).then(
         answer
     )
     slot = pl.coalesce(
-        answer.str.extract(f"({_TO_INSERT})", 1), answer.str.extract(f"({_YOURS})", 1)
+        answer.str.extract(f"({_TO_INSERT})", 1),
+        answer.str.extract(f"({_YOURS})", 1),
+        answer.str.extract(f"({_BLANK})", 1),
+        pl.when(~answer.str.contains(_OF_CODE)).then(answer.str.extract(_BRACE_SLOT, 1)),
     )
+    to_do = prompt.str.contains(r"(?i)to-?do") & slot.str.contains(r"(?i)todo")
     copied = prompt.str.to_lowercase().str.contains(slot.str.to_lowercase(), literal=True)
     meant = prompt.str.contains(_FORM_LETTER) | answer.str.contains(_FORM_LETTER)
-    return slot.is_not_null() & ~copied.fill_null(False) & ~meant.fill_null(False)
+    return (
+        slot.is_not_null()
+        & ~copied.fill_null(False)
+        & ~to_do.fill_null(False)
+        & ~meant.fill_null(False)
+    )
 
 
 def no_input(prompt: pl.Expr) -> pl.Expr:
-    """The last line of the prompt, where its input would be, is ``No input``, ``N/A`` or alike."""
-    return prompt.str.contains(
+    """The last line of the prompt, where its input would be, is ``No input``, ``N/A`` or alike.
+
+    So it is where the second of two blocks is a dash, dots, a question mark or empty quotes.
+    """
+    named = prompt.str.contains(
         rf"(?i)(?:\A|\n)\W{{0,4}}(?:input\W{{1,3}})?{_NO_CONTENT}\W{{0,4}}\z"
     )
+    blocks = prompt.str.strip_chars().str.count_matches(_BLANK_LINE)
+    return named | ((blocks == 1) & prompt.str.contains(_SIGNS_ONLY))
 
 
 def url_input(prompt: pl.Expr) -> pl.Expr:
@@ -147,7 +185,9 @@ def url_input(prompt: pl.Expr) -> pl.Expr:
     The last paragraph is nothing but an address and a label (``Article: https://…``), or a short
     request for a summary, a review or the like of a text or picture ends with one.
     """
-    prompt = pl.when(prompt.str.contains_any(["://", "www."])).then(prompt)  # the rest is null
+    prompt = pl.when(prompt.str.contains_any(["://", "www.", *_BARE_ADDRESSES])).then(
+        prompt
+    )  # the rest is null
     last = prompt.str.strip_chars().str.extract(r"(?s)(?:.*\n[ \t]*\n)?(.*)\z", 1)
     rest = last.str.replace_all(_URL, " ").str.replace_all(_URL_LABEL, " ")
     apart = last.str.len_chars() < prompt.str.strip_chars().str.len_chars()

@@ -88,6 +88,7 @@ def test_calls_in_the_text_and_functions_of_anthropic_are_read() -> None:
         ('{"x": "1"}', ["bad_answer"]),
         ('{"x": 1', ["bad_json"]),
         ("x is 1", ["bad_json"]),
+        ('{"x": 1, "x": 1}', ["bad_json"]),
     ],
 )
 @pytest.mark.parametrize("wrapped", [False, True])
