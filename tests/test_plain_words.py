@@ -18,7 +18,7 @@ METAPHORS = re.compile(
     r"|knows?|knew|believes?|believed|meets?|met|meeting|strangers?"
     r"|stands?(?! for\b)|stood|standing|goes|went|at hand|whoever"
     r"|purse|sieve|tally|tallied|exam|worth|dear(?:er|est)?"
-    r"|asked of|held? against|what came of"
+    r"|asked of|held? against|what came of|underneath|(?:that|what) (?:it|\w+ function) answers"
     r")\b"
 )
 """Words that describe no code: texts, rows, models and files do none of these things."""

@@ -19,6 +19,7 @@ from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.precision import (
     NumberFormat,
     Precision,
+    device_name,
     reason_for,
     resolve_precision,
 )
@@ -92,7 +93,7 @@ class Classifier:
     @property
     def number_format(self) -> NumberFormat:
         """The number format that ``precision`` means on this machine."""
-        return resolve_precision(self.precision, _device())
+        return resolve_precision(self.precision, device_name())
 
     def describe(self) -> dict[str, str]:
         """The options as resolved on this machine, for keys and manifests."""
@@ -100,7 +101,7 @@ class Classifier:
 
     def notice(self) -> str:
         """The precision and its reason, in one line for the user."""
-        return f"precision: {self.number_format} ({reason_for(self.precision, _device())})"
+        return f"precision: {self.number_format} ({reason_for(self.precision, device_name())})"
 
     def _ids(self, question: Question) -> list[int] | BackendError:
         if question.max_tokens != 0:
@@ -196,7 +197,7 @@ class Classifier:
         if self.number_format == "bf16":
             narrow_all_but_head(loaded, torch.bfloat16, loaded.config.num_labels)
         loaded.config.pad_token_id = self._tokenizer.pad_token_id  # heads find the last token by it
-        return loaded.to(torch.device(_device()))
+        return loaded.to(device_name())
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
@@ -216,9 +217,3 @@ class Classifier:
         positions = positions_of(self._loaded.config) or math.inf
         most = math.inf if self.max_tokens is None else self.max_tokens
         return int(min(positions, self._tokenizer.model_max_length, most))
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 __all__ = [
     "NumberFormat",
     "Precision",
+    "device_name",
     "multiplies_bf16",
     "reason_for",
     "resolve_precision",
@@ -15,6 +16,13 @@ __all__ = [
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 NumberFormat: TypeAlias = Literal["fp32", "bf16"]
+
+
+def device_name() -> str:
+    """Where models run: ``cuda``, the first such device, or else ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def resolve_precision(precision: Precision, device: str) -> NumberFormat:

@@ -26,6 +26,7 @@ __all__ = [
     "raw_fields",
     "refuse_lacking_fields",
     "sortable",
+    "tag_lists",
     "values",
 ]
 
@@ -300,3 +301,18 @@ def _scorer_of(wrong: str) -> str | None:
         if near := difflib.get_close_matches(part, names(_SCORERS), n=1, cutoff=_ALIKE):
             return near[0]
     return None
+
+
+def tag_lists(table: pl.DataFrame, name: str) -> pl.Series:
+    """The column called ``name``, which has to be a list of tags a row.
+
+    Raises:
+        UsageError: it is of another type.
+    """
+    tags = values(table, name)
+    if tags.dtype != pl.List(pl.String):
+        raise UsageError(
+            f"{name!r}: expected a list of tags a row, such as the scorer tags adds; the column is "
+            f"{tags.dtype}"
+        )
+    return tags

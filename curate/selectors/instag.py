@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from siftune.curate.core.errors import UsageError
 from siftune.curate.rows.budget import Budget
-from siftune.curate.rows.columns import Reader, base_column, values
+from siftune.curate.rows.columns import Reader, base_column, tag_lists
 from siftune.curate.rows.decisions import decide_some, details, tie_order
 
 __all__ = ["InsTag"]
@@ -47,11 +46,11 @@ class InsTag(Budget):
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The tags, and the column that counts tokens."""
-        return ((self.tags, _tag_lists), *super().reads)
+        return ((self.tags, tag_lists), *super().reads)
 
     def _select(self, table: pl.DataFrame) -> pl.DataFrame:
         """Take rows in rounds until the budget is spent."""
-        tags = _tag_lists(table, self.tags).list.drop_nulls().list.unique()
+        tags = tag_lists(table, self.tags).list.drop_nulls().list.unique()
         count = tags.list.len()
         known = self.known(table) & count.is_not_null().fill_null(False).to_numpy()
         order = tie_order(table, count)
@@ -97,13 +96,3 @@ def _rounds(order: list[int], tags: list[list[str]]) -> Iterator[tuple[int, int]
                 seen.update(tags[row])
                 yield row, turn
         order = passed
-
-
-def _tag_lists(table: pl.DataFrame, name: str) -> pl.Series:
-    tags = values(table, name)
-    if tags.dtype != pl.List(pl.String):
-        raise UsageError(
-            f"{name!r}: expected a list of tags a row, such as the scorer tags adds; the column is "
-            f"{tags.dtype}"
-        )
-    return tags

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.errors import DataError
 from siftune.curate.core.ranges import ColumnExpression, PositiveShare, Share, check_ranges
 from siftune.curate.rows.budget import Budget
-from siftune.curate.rows.columns import Reader, base_column, values
+from siftune.curate.rows.columns import Reader, base_column, tag_lists
 from siftune.curate.rows.decisions import decide_some, details, tie_order
 from siftune.curate.rows.expressions import needs_of, reads_of, scores
 from siftune.curate.vectors.cosine_neighbors import pairs_above, products
@@ -69,7 +69,7 @@ class MIG(Budget):
     @property
     def reads(self) -> tuple[tuple[str, Reader], ...]:
         """The tags, and the columns that score and count."""
-        return ((self.tags, _tag_lists), *reads_of(self.by), *super().reads)
+        return ((self.tags, tag_lists), *reads_of(self.by), *super().reads)
 
     def describe(self) -> dict[str, Any]:
         """The embedding model by its content, if tags are embedded."""
@@ -81,7 +81,7 @@ class MIG(Budget):
 
     def _select(self, table: pl.DataFrame) -> pl.DataFrame:
         """Take the row with the largest gain until the budget is spent."""
-        tags = _tag_lists(table, self.tags).list.unique().list.drop_nulls()
+        tags = tag_lists(table, self.tags).list.unique().list.drop_nulls()
         weights, scored = self._weights(table)
         listed = tags.is_not_null().to_numpy()
         known = listed & scored & self.known(table)
@@ -165,13 +165,3 @@ class MIG(Budget):
             own = slice(vectors.indptr[best], vectors.indptr[best + 1])
             information[vectors.indices[own]] += vectors.data[own]
         return picks, gains
-
-
-def _tag_lists(table: pl.DataFrame, name: str) -> pl.Series:
-    tags = values(table, name)
-    if tags.dtype != pl.List(pl.String):
-        raise UsageError(
-            f"{name!r}: expected a list of tags a row, such as the scorer tags adds; the column is "
-            f"{tags.dtype}"
-        )
-    return tags

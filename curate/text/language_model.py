@@ -16,14 +16,19 @@ import numpy as np
 from siftune.curate.core.errors import UsageError
 from siftune.curate.models.adapters import config_folder, load_merged
 from siftune.curate.models.model_config import positions_of
-from siftune.curate.models.precision import NumberFormat, Precision, reason_for, resolve_precision
+from siftune.curate.models.precision import (
+    NumberFormat,
+    Precision,
+    device_name,
+    reason_for,
+    resolve_precision,
+)
 from siftune.curate.models.pretrained import attention_of, load_config
 from siftune.curate.models.resolve import catalog_key, folder_hash, model_folder
 from siftune.curate.models.token_ids import check_ids
 from siftune.curate.text.token_counts import load_tokenizer
 
 if TYPE_CHECKING:
-    import torch
     from tokenizers import Tokenizer
     from torch import Tensor
 
@@ -188,7 +193,7 @@ class CausalLM:
     @property
     def number_format(self) -> NumberFormat:
         """The number format that ``precision`` means on this machine."""
-        device = _device().type
+        device = device_name()
         if self.precision == "auto" and device != "cpu":
             return "fp32"
         return resolve_precision(self.precision, device)
@@ -201,7 +206,7 @@ class CausalLM:
     @property
     def device(self) -> str:
         """The kind of device that the model runs on: cpu or cuda."""
-        return _device().type
+        return device_name()
 
     def describe(self) -> dict[str, str]:
         """The options as resolved on this machine, for keys and manifests."""
@@ -209,7 +214,7 @@ class CausalLM:
 
     def notice(self) -> str:
         """The precision and its reason, in one line for the user."""
-        device = _device().type
+        device = device_name()
         if self.number_format == "bf16":
             what = "bf16 for the model, fp32 for log-softmax"
             return f"precision: {what} ({reason_for(self.precision, device)})"
@@ -328,11 +333,5 @@ def _resident(folder: Path, number_format: NumberFormat) -> Any:
             torch.bfloat16 if number_format == "bf16" else torch.float32,
             attn_implementation=attention_of(AutoModelForCausalLM, config_folder(folder)),
         )
-        _RESIDENT[key] = loaded.to(_device())
+        _RESIDENT[key] = loaded.to(device_name())
     return _RESIDENT[key]
-
-
-def _device() -> torch.device:
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

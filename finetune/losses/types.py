@@ -145,6 +145,10 @@ class Answers:
             )
         return self.tokens[name]
 
+    def summed(self, name: str) -> torch.Tensor:
+        """``(B,)``: the `token` values called ``name``, summed over each completion."""
+        return (self.token(name) * self.mask).sum(1)
+
 
 @dataclass(frozen=True)
 class PairLogps:

@@ -11,6 +11,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.models.lineage import FACTS
 from siftune.curate.models.model_config import embeddings_of
 from siftune.curate.models.model_files import check_settings, read_object
+from siftune.curate.models.precision import device_name
 from siftune.curate.models.pretrained import (
     load_config,
     load_pretrained,
@@ -106,7 +107,7 @@ def device() -> torch.device:
     """Where models run: the first CUDA device, else the CPU."""
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device_name())
 
 
 def placed(model: PreTrainedModel) -> PreTrainedModel:

@@ -1,14 +1,19 @@
 """The KL stop: training ends once the policy is further from the reference than a limit.
 
 PPO checks it at every rollout (`rl.loop`), preference training at every log
-(`training.kl_stop_callback`).
+(`KLStopCallback`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["KLLimit", "KLStop"]
+from transformers import TrainerCallback
+
+from siftune.finetune.core import distributed
+
+__all__ = ["KLLimit", "KLStop", "KLStopCallback"]
 
 
 class KLStop(Exception):
@@ -35,3 +40,23 @@ class KLLimit:
             f"stopped at step {step}: {kl:.4g} nats a {self.unit} {other}, above "
             f"{self.option}={self.limit:g}"
         )
+
+
+class KLStopCallback(TrainerCallback):
+    """Ends training once the logged KL to the reference is above a limit; ``reason`` is why."""
+
+    def __init__(self, limit: float) -> None:
+        """``limit`` is in nats per token."""
+        self.limit = KLLimit("max_kl", limit, "token")
+        self.reason: str | None = None
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Check the newest value of ``kl``."""
+        reason = self.limit.exceeded((logs or {}).get("kl", 0.0), state.global_step)
+        if reason is not None:
+            self.reason = reason
+            distributed.notify(reason)
+            control.should_training_stop = True
+            control.should_save = False  # a run would be resumed from it

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from siftune.finetune.core import distributed
+from siftune.finetune.rl.kl_stop import KLStopCallback
 from siftune.finetune.runs.checkpoints import put_back
 from siftune.finetune.scoring.reference import Frozen
-from siftune.finetune.training.kl_stop_callback import KLStopCallback
 from siftune.finetune.training.policy_options import PolicyOptions
 
 __all__ = ["ReferenceSync", "add_callbacks"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 
-from siftune.finetune.losses.types import Answers, PairLogps, PairLoss
+from siftune.finetune.losses.types import PairLogps, PairLoss
 
 __all__ = ["TDPO1"]
 
@@ -36,11 +35,7 @@ class TDPO1:
     def __call__(self, logps: PairLogps) -> PairLoss:
         """Loss of each pair."""
         chosen, rejected = logps.chosen.ratio, logps.rejected.ratio
-        chosen_kl, rejected_kl = _kl(logps.chosen), _kl(logps.rejected)
+        chosen_kl, rejected_kl = logps.chosen.summed("ref_kl"), logps.rejected.summed("ref_kl")
         drift = rejected_kl - chosen_kl
         loss = -F.logsigmoid(self.beta * (chosen - rejected - drift))
         return PairLoss(loss, self.beta * chosen.detach(), self.beta * rejected.detach())
-
-
-def _kl(answers: Answers) -> torch.Tensor:
-    return (answers.token("ref_kl") * answers.mask).sum(1)
