@@ -20,14 +20,14 @@ from siftune.curate.native.char_classes import char_table, classify
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.utf8 import decode
 
-__all__ = ["CAPITAL", "NAME", "NEGATION", "NUMBER", "Side", "side_words", "text_keys"]
+__all__ = ["CAPITAL", "NAME", "NEGATION", "NUMBER", "ONE", "Side", "side_words", "text_keys"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 
 NAME, CAPITAL = 1, 2  # kinds of words: with a capital letter within a sentence, or at its start
-NUMBER, NEGATION = 4, 8  # number words, negations
+NUMBER, NEGATION, ONE = 4, 8, 16  # number words, negations, and the word ``one``
 
 _CLASS, _LETTER = np.uint32(24), np.uint32(0xFFFFFF)  # of the result of `classify`
 _START, _TIMES = np.uint64(0x51_7C_C1_B7_27_22_0A_95), np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
@@ -59,7 +59,10 @@ class Side(NamedTuple):
 
 
 class _Vocabulary(NamedTuple):
-    """Hashes of number words and negations, sorted, with their kinds; and that of ``I``."""
+    """Hashes of number words and negations, sorted, with their kinds; and that of ``I``.
+
+    ``one`` has a kind of its own, as it is a pronoun, too.
+    """
 
     hashes: Hashes
     kinds: npt.NDArray[np.uint8]
@@ -84,7 +87,7 @@ def text_keys(pieces: Pieces) -> tuple[Hashes, Hashes]:
 @cache
 def _vocabulary() -> _Vocabulary:
     kinds = dict.fromkeys(map(_hash, _NUMBERS), NUMBER)
-    kinds |= dict.fromkeys(map(_hash, _NEGATIONS), NEGATION)
+    kinds |= dict.fromkeys(map(_hash, _NEGATIONS), NEGATION) | {_hash("one"): ONE}
     hashes = sorted(kinds)
     found = np.array([kinds[each] for each in hashes], np.uint8)
     return _Vocabulary(np.array(hashes, np.uint64), found, np.uint64(_hash("i")))

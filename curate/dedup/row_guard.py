@@ -19,9 +19,9 @@ letters swapped or one doubled in four letters, or a change inside a word of fiv
 no misspellings of each other.
 
 Paraphrases (`allows_paraphrase`) have other words, so only facts count: two rows pass if their
-prompts have the same numbers in order, digits and number words, and the same negations; if the
-numbers of one answer are among those of the other; and if not both prompts, nor both answers, have
-a name that is no misspelling of one that the other has.
+prompts have the same numbers in digits, in order, and the same negations; if the numbers in digits
+of one answer are among those of the other; and if not both prompts, nor both answers, have a name
+of their own that is no misspelling, nor both a number word (or ``one``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from siftune.curate.comparing.row_words import CAPITAL, NAME, NEGATION, NUMBER, Side, side_words
+from siftune.curate.comparing.row_words import (
+    CAPITAL,
+    NAME,
+    NEGATION,
+    NUMBER,
+    ONE,
+    Side,
+    side_words,
+)
 from siftune.curate.comparing.shingles import SHORT
 from siftune.curate.comparing.text_pieces import Pieces
 from siftune.curate.native.arrays import equal, sort_few
@@ -106,11 +114,13 @@ def allows_paraphrase(guard: Guard, x: _Int, y: _Int) -> bool:
         return False
     if _has_own_number(answer, x, y) and _has_own_number(answer, y, x):
         return False
-    exact = NUMBER | NEGATION
     own = np.empty(1, np.int64)
-    if _own_words(prompt, x, y, exact, own) or _own_words(prompt, y, x, exact, own):
+    if _own_words(prompt, x, y, NEGATION, own) or _own_words(prompt, y, x, NEGATION, own):
         return False
-    return _names_agree(prompt, x, y, NAME) and _names_agree(answer, x, y, NAME | NUMBER)
+    agree = True
+    for kinds in (NAME, NUMBER | ONE):
+        agree &= _kinds_agree(prompt, x, y, kinds) and _kinds_agree(answer, x, y, kinds)
+    return agree
 
 
 @compiled()
@@ -132,7 +142,7 @@ def _has_own_number(side: Side, x: _Int, y: _Int) -> bool:
 
 
 @compiled()
-def _names_agree(side: Side, x: _Int, y: _Int, kinds: _Int) -> bool:
+def _kinds_agree(side: Side, x: _Int, y: _Int, kinds: _Int) -> bool:
     """Whether only one text has own words of these kinds that are no misspellings."""
     one, other = np.empty(_OWN, np.int64), np.empty(_OWN, np.int64)
     count, others = _own_words(side, x, y, kinds, one), _own_words(side, y, x, kinds, other)

@@ -57,8 +57,8 @@ class SemanticDedup:
 
     Prompts that differ in a number, a name or a negation have nearly equal vectors. So a guard
     compares the texts of each similar pair (`curate.dedup.row_guard`): rows are no duplicates if
-    their prompts have other numbers or negations, or if both prompts, or both answers, have a
-    number or a name that the other lacks. A row that is kept because of it has the reason
+    their prompts have other numbers (in digits) or negations, or if both prompts, or both answers,
+    have a number or a name that the other lacks. A row that is kept because of it has the reason
     ``kept_by_guard``, with the most similar of these rows and the cosine in the detail, and the
     manifest has the number of such rows. Names and negations are found in English texts. With
     ``guard: none`` cosines alone decide.

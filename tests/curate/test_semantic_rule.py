@@ -55,6 +55,8 @@ ANSWER = "it depends on what is asked"
         (("Name a river in Canada", ANSWER), ("Name a river in Cannada", ANSWER), True),
         (("Give two reasons", ANSWER), ("Give three reasons", ANSWER), False),
         (("Give one reason", ANSWER), ("Give two reasons", ANSWER), False),
+        (("Give 2 reasons", ANSWER), ("Give some reasons", ANSWER), False),
+        (("Two things on Peru: size, flag", ANSWER), ("Size and flag of Peru", ANSWER), True),
         (("Why is it good", ANSWER), ("Why is it not good", ANSWER), False),
         (("Its height", "It is 30 m high"), ("How high", "It is 31 m high"), False),
         (("Its height", "It is 30 m high"), ("How high", "30 m, or 98 feet"), True),
