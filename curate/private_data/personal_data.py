@@ -108,7 +108,11 @@ def _ip(text: str, start: int, end: int) -> Span | None:
         return None
     if address.is_loopback or address.is_unspecified or address.is_multicast:
         return None
-    if _VERSION.search(text[max(0, start - 20) : start]) or text[end : end + 2].startswith("::"):
+    if _VERSION.search(text[max(0, start - 60) : start]) or text[end : end + 2].startswith("::"):
+        return None
+    if _VERSIONS.search(text[max(0, start - 60) : start]) and not _near(
+        text, start, end, _IP_WORDS
+    ):
         return None
     if ":" not in found and max(address.packed) < 10 and not _near(text, start, end, _IP_WORDS):
         return None  # the number of a section, a formula
@@ -205,19 +209,28 @@ _CARD_WORDS: Final = re.compile(
 )
 _SSN_WORDS: Final = re.compile(r"(?i)\b(?:ssns?|social security|tax ?payer|itin)\b")
 _IP_WORDS: Final = re.compile(
-    r"(?i)\b(?:ip|ipv4|address|dns|servers?|hosts?|ping|router|network)\b"
+    r"(?i)\b(?:ip|ips|ipv4|address(?:es)?|dns|servers?|host\w*|ping|router|networks?|connect\w*"
+    r"|logs?|logged|login|requests?|clients?|firewall|subnet|gateway|nameserver|ports?|ssh|proxy"
+    r"|packets?)\b"
 )
-_VERSION: Final = re.compile(r"(?i)(?:\bv|\bversion|\brelease|\bver\.?|\bsection|\bchapter) ?$")
+_VERSION: Final = re.compile(
+    r"(?i)\b(?:v|(?:versions?|releases?|ver\.?|builds?|firmware|sections?|chapters?)"
+    r"(?:(?:,? (?:and|or|to|from|than|through|with)|,)? ?v?\d+(?:\.\d+)+){0,3}"
+    r"(?:,? (?:and|or|to|from|than|through|is|was)|,)?) ?v?$"
+)
+_VERSIONS: Final = re.compile(r"(?i)\b(?:versions?|releases?|builds?|firmware) ")
 _ODD_VALUES: Final = (
     *(1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23),
 )
 _REGISTERS: Final = (_is_codice_fiscale, _is_dni, _is_cpf, _is_nir, _is_nino)
+_LETTERS: Final = r"A-Za-z\u{c0}-\u{24f}\u{370}-\u{52f}"  # Latin, Greek and Cyrillic
 _HEX: Final = "[0-9A-Fa-f]{1,4}"
 
 _PATTERNS: Final[Mapping[str, tuple[str, Check]]] = {
     "email": (
-        r"\b[A-Za-z0-9][A-Za-z0-9._%+'\-]{0,63}@"
-        r"(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?\.){1,6}[A-Za-z]{2,24}\b",
+        rf"\b[{_LETTERS}0-9][{_LETTERS}0-9._%+'\-]{{0,63}}@"
+        rf"(?:[{_LETTERS}0-9](?:[{_LETTERS}0-9\-]{{0,61}}[{_LETTERS}0-9])?\.){{1,6}}"
+        rf"[{_LETTERS}]{{2,24}}\b",
         _email,
     ),
     "iban": (r"(?i)\b[A-Z]{2}\d{2}(?:[ \-]?[A-Z0-9]){11,30}\b", _iban),

@@ -7,9 +7,21 @@ from typing import Final
 
 __all__ = ["PHONE", "phone_span"]
 
+_ASCII: Final = {0xFF0B: "+"} | {0xFF10 + digit: str(digit) for digit in range(10)}
 PHONE: Final = (
     r"(?:\+ ?|\b00)?(?:\(\+?\d{1,5}\)|\b\d|\d)(?:[ .\-/()\u00a0\u2011]{0,3}\d){5,17}"
     r"(?: ?(?:x|ext\.? ?|extension )\d{1,6})?\b"
+    r"|[+\uff0b] ?[\uff10-\uff19](?:[ .\-()]{0,2}[\uff10-\uff19]){6,14}"
+    r"|(?:\b|\+)(?:1[\-. ])?8(?:00|33|44|55|66|77|88)[\-. ][A-Z]{3}[A-Z\-]?[A-Z]{3,4}\b"
+)
+_LABEL: Final = re.compile(
+    r"(?i)\b(?:tel|phone|ph|fax|mobile|cell|sms|call|callto|whats ?app):\s?\Z"
+)
+_UNIT_AFTER: Final = re.compile(
+    r"(?i) (?:points?|people|persons?|users?|voters?|votes?|views?|times|units?|dollars?|euros?"
+    r"|pounds?|cents?|francs?|yen|rupees?|kilomet\w+|met(?:re|er)s?|miles?|tons?|tonnes?|grams?|percent"
+    r"|years?|months?|days?|hours?|minutes?|seconds?|bytes?|rows?|items?|inhabitants|residents|steps?"
+    r"|shares?|copies|marbles|apples|square|cubic)\b"
 )
 _EXTENSION: Final = re.compile(r" ?(?:x|ext\.? ?|extension )(\d{1,6})$")
 _WORDS: Final = re.compile(
@@ -40,7 +52,11 @@ _DATE: Final = re.compile(
     r"(?:19|20)\d\d[-/. ][01]?\d[-/. ][0-3]?\d\b.*|[0-3]?\d[-/. ][0-3]?\d[-/. ](?:19|20)?\d\d"
     r"|(?:1[5-9]|20)\d\d ?[-/] ?(?:1[5-9]|20)\d\d"
 )
-_NANP: Final = re.compile(r"(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}([ .-]))\d{3}[ .-]\d{4}")
+_NANP: Final = re.compile(
+    r"(?:1[ .-])?(?:\((?:[2-9]\d[1-9]|[2-9][1-9]0|[5-9]00)\) ?"
+    r"|(?:[2-9]\d[1-9]|[2-9][1-9]0|[5-9]00)[ .-])[2-9]\d\d[ .-]\d{4}"
+)
+"""North America: area codes and exchanges begin with 2 to 9; 200, 300 and 400 are no area codes."""
 _AREA_CODE: Final = re.compile(r"\(\+?\d{1,5}\)[ ./\-]?\d{2,8}(?:[ .\-]?\d{2,5}){0,3}")
 _TRUNK: Final = re.compile(r"0\d{1,4}(?:[ /\-]\d{2,8}){1,4}|0\d(?:\.\d\d){4}|0\d(?:-\d\d){4}")
 _SHORT: Final = ((4, 4), (2, 2, 2, 2), (3, 2, 3), (1, 3, 4), (3, 4), (3, 5), (2, 6))
@@ -70,7 +86,9 @@ def phone_span(text: str, start: int, end: int) -> tuple[int, int] | None:
     """
     if _in_a_number(text, start, end):
         return None
-    found = text[start:end]
+    found = text[start:end].translate(_ASCII)
+    if re.search(r"[A-Z]{6}", found.replace("-", "")):  # 1-800-FLOWERS
+        return start, end
     if found[0] not in "+(" and text[:start][-1:].isalpha():
         return None
     if found.count("(") != found.count(")"):
@@ -90,7 +108,9 @@ def phone_span(text: str, start: int, end: int) -> tuple[int, int] | None:
 def _in_a_number(text: str, start: int, end: int) -> bool:
     """Whether a sign or a digit before or after makes it a part of a sum, a list or a decimal."""
     before, after = text[max(0, start - 4) : start], text[end : end + 6]
-    if _SIGN_BEFORE.search(before):
+    if _SIGN_BEFORE.search(before) and not _LABEL.search(text[max(0, start - 12) : start]):
+        return True
+    if _UNIT_AFTER.match(text[end : end + 20]):
         return True
     if _DIGIT_BEFORE.search(before) and not _NANP.fullmatch(text[start:end]):
         return True

@@ -66,6 +66,8 @@ def _token(text: str, start: int, end: int) -> Span | None:
 
 def _block(text: str, start: int, end: int) -> Span | None:
     """A private key with its body, as far as the text has it."""
+    if text[start:end].lower().startswith("private"):
+        return _token(text, end - 66, end)
     close = re.compile(r"-----END [A-Z ]{0,20}PRIVATE KEY(?: BLOCK)?-----").search(text, end)
     body = text[end : close.start() if close else end + 200]
     if "..." in body[:80] or _PLACEHOLDER.search(body[:60].replace("\n", "")):
@@ -86,6 +88,13 @@ def _url(text: str, start: int, end: int) -> Span | None:
 def _assigned(text: str, start: int, end: int) -> Span | None:
     """The value that a name such as ``api_key`` is given, if it looks drawn at random."""
     found = _ASSIGNMENT.fullmatch(text[start:end])
+    told = None if found else _IN_PROSE.match(text[start:end])
+    if told:
+        value = told["value"]
+        drawn = re.search(r"\d", value) and re.search(r"[A-Za-z]", value) and len(value) >= 8
+        known = _PLACEHOLDER.search(value) or _NO_VALUE.match(value)
+        good = drawn and not known and _bits(value) >= _LEAST_BITS
+        return (start + told.start("value"), start + told.end("value")) if good else None
     if found is None or _NAME_OF_OTHER.search(found["name"]):
         return None
     value = found["quoted"] or found["bare"].rstrip(".")
@@ -108,6 +117,11 @@ _ASSIGNED: Final = (
     r"[\w.\-]{0,20}[\"']?[\])]?(?:(?: {0,3}(?::=|=>|=|:) {0,3}| is |, ?"
     r"| )[\"'][^\s\"'`]{8,150}[\"']|"
     r"(?: {0,3}(?::=|=>|=|:) {0,3}| is )[A-Za-z0-9_\-./+=!@#%^&*~$]{8,150})"
+    r"|\b(?:password|passphrase)(?: \w+){1,5}? (?:is|was):? "
+    r"[\"'`]?[A-Za-z0-9_\-./+=!@#%^&*~$]{8,60}"
+)
+_IN_PROSE: Final = re.compile(
+    r"(?i)(?P<name>pass\w+)(?: \w+){1,5}? (?:is|was):? [\"'`]?(?P<value>\S*[\w!@#%^&*~$=])"
 )
 _ASSIGNMENT: Final = re.compile(
     r"(?P<name>[\w.\-]+)[\"']?[\])]?(?: {0,3}(?::=|=>|=|:) {0,3}| is |, ?| )"
@@ -115,7 +129,11 @@ _ASSIGNMENT: Final = re.compile(
 )
 
 _PATTERNS: Final[Mapping[str, tuple[str, Check]]] = {
-    "private_key": (r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY(?: BLOCK)?-----", _block),
+    "private_key": (
+        r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY(?: BLOCK)?-----"
+        r"|\bPuTTY-User-Key-File-\d: |(?i)\bprivate[_ \-]?key\W{1,4}(?:is )?0x[0-9a-f]{64}\b",
+        _block,
+    ),
     "aws_access_key": (r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b", _token),
     "aws_secret_key": (
         r"(?i)aws.{0,30}(?:secret|key).{0,20}[=:] {0,3}[\"']?[A-Za-z0-9/+]{40}\b",
@@ -143,7 +161,8 @@ _PATTERNS: Final[Mapping[str, tuple[str, Check]]] = {
     "pypi_token": (r"\bpypi-[\w\-]{50,300}", _token),
     "jwt": (r"\beyJ[\w\-]{8,4000}\.eyJ[\w\-]{8,4000}\.[\w\-]{8,2000}", _token),
     "azure_key": (
-        r"(?i)account_?key[=:] {0,3}[\"']?[A-Za-z0-9+/]{86}==|\b\w{3}\dQ~[\w.~\-]{31,34}",
+        r"(?i)account_?key[=:] {0,3}[\"']?[A-Za-z0-9+/]{86}==|\b\w{3}\dQ~[\w.~\-]{31,34}"
+        r"|[?&]sig=[A-Za-z0-9%+/]{40,70}(?:%3D|=)",
         _token,
     ),
     "twilio_key": (r"\bSK[0-9a-f]{32}\b", _token),
@@ -164,7 +183,9 @@ _PATTERNS: Final[Mapping[str, tuple[str, Check]]] = {
         r"|\br8_[A-Za-z0-9]{37}\b|\bpplx-[A-Za-z0-9]{48}\b|\bxai-[A-Za-z0-9]{70,90}\b"
         r"|\bnvapi-[\w\-]{60,70}|\bsbp_[a-f0-9]{40}\b|\bpscale_(?:tkn|pw)_[\w\-.]{32,64}"
         r"|\bsecret_[A-Za-z0-9]{43}\b|\bntn_[A-Za-z0-9]{43,50}\b|\bEAA[A-Za-z0-9]{60,250}\b"
-        r"|\bpat[A-Za-z0-9]{14}\.[a-f0-9]{64}\b|\b[A-Za-z0-9]{14}\.atlasv1\.[\w\-]{60,70}",
+        r"|\bpat[A-Za-z0-9]{14}\.[a-f0-9]{64}\b|\b[A-Za-z0-9]{14}\.atlasv1\.[\w\-]{60,70}"
+        r"|\bATATT3[\w\-]{20,250}(?:=[0-9A-F]{8})?|\bfigd_[\w\-]{30,60}"
+        r"|\bsk\.eyJ[\w\-]{20,200}\.[\w\-]{20,30}|\bsntry[su]_[\w\-=+/]{40,250}",
         _token,
     ),
     "url_password": (
@@ -173,7 +194,8 @@ _PATTERNS: Final[Mapping[str, tuple[str, Check]]] = {
     ),
     "authorization": (
         r"(?i)\bauthorization[\"']?[:=, ]{1,3}[\"']?(?:basic|bearer"
-        r"|token) [A-Za-z0-9_\-.+/=]{16,400}",
+        r"|token) [A-Za-z0-9_\-.+/=]{16,400}"
+        r"|\bcurl (?:\S+ ){0,6}?(?:-u|--user) [\"']?[\w.\-]{1,40}:[^\s\"'$<>{}]{8,80}",
         lambda text, start, end: _token(text, text.rindex(" ", start, end) + 1, end),
     ),
     "assigned": (_ASSIGNED, _assigned),

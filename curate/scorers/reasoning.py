@@ -19,7 +19,7 @@ _OPEN: Final = re.compile(r"<(think|thinking|reasoning|thought)>")
 _CLOSE: Final = re.compile(r"</(think|thinking|reasoning|thought)>")
 _WORD: Final = re.compile(r"\w+")
 _GRAM: Final = 8  # words
-_NUMBERS: Final = 3  # in an 8-gram whose numbers are alike; with more it is a sum
+_NUMBERS: Final = 1  # in an 8-gram whose numbers are alike; with more it is a step of a sum
 _FEW: Final = 64  # words of a trace that is too short for a loop
 
 
@@ -29,8 +29,8 @@ class Reasoning:
 
     ``reasoning_words`` and ``reasoning_answer_words`` count words inside the blocks and outside;
     ``reasoning_repeated`` is the share of the 8-grams of words inside that occurred before (null of
-    fewer than 64 words); in those with at most three numbers all numbers are alike, so that "Check
-    case 7: it fails" repeats "Check case 6: it fails". ``reasoning_flags`` names faults:
+    fewer than 64 words); in those with one number all numbers are alike, so that "Check case 7: it
+    fails" repeats "Check case 6: it fails". ``reasoning_flags`` names faults:
 
     * ``unclosed``: a block is opened and not closed, as in a trace that was cut at its length
     * ``unopened``: a block is closed and not opened, as where the template opens it

@@ -55,5 +55,8 @@ def test_without_an_answer_there_is_no_score() -> None:
 def test_a_loop_whose_numbers_change_is_a_loop_and_sums_are_none() -> None:
     loop = " ".join(f"Check case {n}: it gives {31 * n} and that is not right." for n in range(12))
     sums = " ".join(f"{n} * {n} = {n * n}, {n} + {n} = {n + n}." for n in range(20))
-    flags = [scored(f"<think>{text}</think>It is 4.")[3] for text in (loop, sums)]
-    assert flags == [["loop"], []]
+    steps = " ".join(
+        f"Step {n}: add {n} to the sum, which is {n * (n + 1) // 2}." for n in range(20)
+    )
+    flags = [scored(f"<think>{text}</think>It is 4.")[3] for text in (loop, sums, steps)]
+    assert flags == [["loop"], [], []]

@@ -74,9 +74,30 @@ def test_each_kind_is_found_in_code_and_in_prose() -> None:
     assert missed == []
 
 
+MORE = {
+    "atlassian": lambda: f"ATATT3xFfGF0{drawn(120)}={drawn(8, '0123456789ABCDEF')}",
+    "figma": lambda: "figd_" + drawn(40),
+    "mapbox": lambda: f"sk.eyJ1Ijoi{drawn(60)}.{drawn(22)}",
+    "sentry": lambda: "sntrys_eyJ" + drawn(80),
+    "putty": lambda: f"PuTTY-User-Key-File-3: ssh-rsa\nPrivate-Lines: 2\n{drawn(64)}",
+    "curl": lambda: f"curl -s -u deploy:{drawn(14)} https://ci.local",
+    "sas": lambda: f"https://a.blob.local/c?sv=2020-08-04&sig={drawn(43)}%3D&se=2030",
+    "hex": lambda: "private key 0x" + drawn(64, HEX),
+    "prose": lambda: f"The password of the mail server is {drawn(9)}4!q, please change it.",
+}
+
+
+def test_further_services_and_passwords_in_prose_are_found() -> None:
+    kinds = found(*(make() for make in MORE.values()))["secrets_kinds"].to_list()
+    assert [name for name, got in zip(MORE, kinds, strict=True) if not got] == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "The password for the old site is case-sensitive.",
+        "The password of the account is required, see page 12.",
+        "curl -u user:password https://ci.local",
         "AKIAIOSFODNN7EXAMPLE",
         "api_key = 'YOUR_API_KEY_GOES_HERE'",
         "OPENAI_API_KEY=sk-xxxxxxxxxxxxxxxxxxxxxxxxxxxx",
