@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field
+from functools import cache
 from inspect import cleandoc
 from typing import Any, Final, TypeAlias
 
@@ -20,7 +21,6 @@ from siftune.curate.commands.option_help import prose_of
 from siftune.curate.core import registry
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.markdown import table
-from siftune.curate.core.schema import BASE, CONTENT, SOME
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.packaged_recipes import PRESETS
 
@@ -32,8 +32,6 @@ _COLUMNS: Final = ("paper", "data", "needs", "cost", "not for")
 _PAPER: Final = re.compile(r"arXiv:\d{4}\.\d{4,5}")
 _NOT_FOR: Final = re.compile(r"(?ms)^Not for (.*?)(?:\n\n|\Z)")
 _OF_PAIRS: Final = re.compile(r"(?i)\bpairs?\b|\brejected\b|\breward gap\b")
-_OF_ALL_ROWS: Final = {"*", "content", *BASE}.union(*CONTENT.values(), *SOME.values())
-"""Columns that no stage has to add."""
 _NAMED: Final = {
     "against": "target rows (against)",
     "by": "a score (by)",
@@ -138,7 +136,7 @@ def _needs(
             yield _NAMED.get(option, f"the option {option}")
     needs = declared.get("needs")  # literally, or a property that reads options
     columns = _columns(group, name, component) if needs is None else needs
-    made = [one for one in columns if one not in _OF_ALL_ROWS]
+    made = [one for one in columns if one not in _of_all_rows()]
     if made:
         yield f"the column{'s' * (len(made) > 1)} {', '.join(made)}"
     one_of = getattr(component, "one_of", ())
@@ -213,3 +211,11 @@ def _markdown(found: _Methods) -> str:
             for name, facts in listed.items()
         ),
     )
+
+
+@cache
+def _of_all_rows() -> frozenset[str]:
+    """Columns that no stage has to add."""
+    from siftune.curate.core.schema import BASE, CONTENT, SOME  # polars, which help does without
+
+    return frozenset({"*", "content", *BASE}.union(*CONTENT.values(), *SOME.values()))
