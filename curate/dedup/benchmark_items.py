@@ -5,7 +5,9 @@ the names of the keys (`question`, `problem`, `goal`, …), also in objects and 
 (``{"doc": {"question": …}}``, ``{"data": [{"paragraphs": [{"qas": […]}]}]}``), each turn of several
 is a question, and choices are a list, an object with a list ``text``, or keys such as ``A`` to
 ``D``. Of a folder every file may have another layout. A question with choices is an item with and
-without them; one that several records have (*Which of these is true?*) only with them.
+without them; one that several records have (*Which of these is true?*) only with them. A table
+without a head, such as MMLU's, has the question in its first column; of a ``.txt`` each line is an
+item. Where no key of a file is known, the longest text of each record is taken, and a line says so.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import polars as pl
 
 from siftune.curate.core.errors import BadRow, DataError
+from siftune.curate.core.progress import announce
 from siftune.curate.dedup.reference_rows import read_reference
 from siftune.curate.files.source_spec import SourceOption, SourceSpec
+from siftune.curate.io.file_part import Part
 from siftune.curate.io.source_parts import expand, name_parts
 from siftune.curate.rows.chat import text_of
 
@@ -33,15 +38,16 @@ ITEM: Final[Mapping[str, type[pl.DataType]]] = {
 }
 _LOOKED_AT: Final = 50  # records of a file, by which it is checked
 _FEW: Final = 3  # words: a question of fewer is taken only if there is no other text
+_SENTENCE: Final = 5  # words: a key of so many is no name, a text of so many may be a question
 
 # Keys in small letters without signs; the first ones first.
 _QUESTIONS: Final = (
     *("question", "problem", "prompt", "instruction", "query", "goal", "stem", "turns"),
-    *("problemstatement", "questiontext"),
+    *("problemstatement", "questiontext", "questionstem"),
 )
 _TEXTS: Final = (  # a question only if no object inside the record has one
     *("ctx", "premise", "sentence", "input", "task", "text", "story", "content", "context"),
-    *("statement", "claim", "sentence1", "ctxa", "title"),
+    *("statement", "claim", "sentence1", "ctxa", "startphrase", "title"),
 )
 _ANSWERS: Final = (
     *("answer", "solution", "output", "response", "completion", "target", "canonicalsolution"),
@@ -110,20 +116,69 @@ def _of_any_layout(
     Raises:
         DataError: ``error``, of reading them in known formats: they have no question.
     """
+    if Path(path).suffix.lower() == ".txt" and Path(path).is_file():
+        return _of_lines(Path(path), error)
     rows: list[tuple[str, _Item]] = []
     unread = 0
     parts = expand(path)
     for name, part in zip(name_parts(parts), parts, strict=True):
-        for number, raw in part.records():
-            if most is not None and number > most:
-                break
-            found = [] if isinstance(raw, BadRow) else [*_items_in(raw)]
-            unread += not found
-            ends = [""] if len(found) == 1 else [f".{at}" for at in range(1, len(found) + 1)]
-            rows += [(f"{name}:{number}{end}", one) for end, one in zip(ends, found, strict=True)]
+        found, without = _of_part(part, most)
+        unread += without
+        rows += [(f"{name}:{number}", one) for number, one in found]
     if not rows:
         raise error
     return pl.DataFrame(_columns(rows), schema=ITEM), unread
+
+
+def _of_lines(path: Path, error: DataError) -> tuple[pl.DataFrame, int]:
+    """The lines of a text."""
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    rows = [
+        (f"{path.stem}:{number}", _Item(line.strip(), None, ()))
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+    if not rows:
+        raise error
+    return pl.DataFrame(_columns(rows), schema=ITEM), 0
+
+
+def _of_part(part: Part, most: int | None) -> tuple[list[tuple[str, _Item]], int]:
+    """The items of a file with their numbers, and how many records have none."""
+    named: list[tuple[str, _Item]] = []
+    guessed: list[tuple[str, _Item]] = []
+    unnamed = unguessed = 0
+    for number, raw in part.records():
+        if most is not None and number > most:
+            break
+        found = [] if isinstance(raw, BadRow) else [*_items_in(raw)]
+        unnamed += not found
+        ends = [""] if len(found) == 1 else [f".{at}" for at in range(1, len(found) + 1)]
+        named += [(f"{number}{end}", one) for end, one in zip(ends, found, strict=True)]
+        texts = [*_guessed(raw, number == 1)] if not named else []
+        unguessed += not texts
+        guessed += [(f"{number}{end}", one) for end, one in texts]
+    if named or not guessed:
+        return named, unnamed
+    if most is None:
+        announce(f"{part.shown}: no key of a question is known; the longest text of each is taken")
+    return guessed, unguessed
+
+
+def _guessed(record: Any, first: bool) -> Iterator[tuple[str, _Item]]:
+    """The longest text of a record without a known key; of a table without a head its columns."""
+    if not isinstance(record, Mapping):
+        return
+    if any(len(str(key).split()) >= _SENTENCE for key in record):  # its first row was read as keys
+        rows = [[str(key) for key in record]] * first + [[*map(str, record.values())]]
+        for end, (asked, *choices) in zip(["", ".2"][-len(rows) :], rows, strict=True):
+            yield end, _Item(asked, None, tuple(choices))
+        return
+    longest = max(
+        (text for value in record.values() for text in _texts_of(value)), key=len, default=""
+    )
+    if len(longest.split()) >= _SENTENCE:
+        yield "", _Item(longest, None, ())
 
 
 def _columns(rows: Sequence[tuple[str, _Item]]) -> dict[str, list[str | None]]:

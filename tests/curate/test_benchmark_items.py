@@ -37,6 +37,9 @@ LAYOUTS: dict[str, tuple[dict[str, Any], tuple[str | None, ...]]] = {
         {"premise": ASKED, "choice1": CHOICES[0], "choice2": CHOICES[1], "question": "cause"},
         (ASKED, WITH),
     ),
+    "question_stem": ({"id": "q", "question_stem": ASKED, "answerKey": "A"}, (ASKED, None)),
+    "startphrase": ({"startphrase": ASKED, "sent2": "It", "ending0": "is."}, (ASKED, None)),
+    "no known key": ({"wording": ASKED, "note": "one of two"}, (ASKED, None)),
     "goal": ({"goal": ASKED, "sol1": CHOICES[0], "sol2": CHOICES[1], "label": 0}, (ASKED, WITH)),
     "problem": ({"problem": ASKED, "level": "1", "solution": "The Elbe."}, (ASKED, None)),
     "capital letters": ({"Type": "x", "Question": ASKED, "Best Answer": "Elbe"}, (ASKED, None)),
@@ -67,6 +70,26 @@ def test_the_question_is_found_in_any_layout(name: str, tmp_path: Path) -> None:
     items, unread = read_items(path)
     assert (items.select("prompt", "with_choices").rows(), unread) == ([expected], 0)
     assert items["id"].to_list() == ["bench:1"]
+
+
+def test_a_table_without_a_head_has_its_first_row_too(tmp_path: Path) -> None:
+    path = tmp_path / "bench.csv"
+    path.write_text(f'"{ASKED}",10,20,A\nWhat is it that both of them run into,12,24,B\n')
+    check_items(str(path))
+    items, unread = read_items(str(path))
+    assert (items["prompt"].to_list(), unread) == (
+        [ASKED, "What is it that both of them run into"],
+        0,
+    )
+    assert items["with_choices"].to_list()[0] == f"{ASKED}\n10\n20\nA"
+
+
+def test_each_line_of_a_text_is_an_item(tmp_path: Path) -> None:
+    path = tmp_path / "bench.txt"
+    path.write_text(f"{ASKED}\n\nAnd why?\n")
+    check_items(str(path))
+    items, _ = read_items(str(path))
+    assert items.select("id", "prompt").rows() == [("bench:1", ASKED), ("bench:3", "And why?")]
 
 
 def test_files_of_a_folder_may_differ_in_layout_and_kind(tmp_path: Path) -> None:
