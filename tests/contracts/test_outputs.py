@@ -206,10 +206,14 @@ def test_every_option_that_may_name_a_file_is_known_as_an_input(component):
 
 
 ALIKE = sorted(
-    {f"finetune {loss}" for group in {LOSSES, *ANSWERS, *LISTS} for loss in names(group)}
+    (
+        {f"finetune {loss}" for group in {LOSSES, *ANSWERS, *LISTS} for loss in names(group)}
+        | {name for name in WRITING if name.startswith(("curate score ", "curate select "))}
+    )
     - {"finetune dpo", "finetune kto", "finetune plackett_luce"}
+    - {"curate score contamination", "curate score embedding", "curate select threshold"}
 )
-"""Commands of losses, made by one function: each tries a share of the places, those above all."""
+"""Commands that one function makes: each tries a share of the places, those above all of them."""
 SHARES = 5
 
 
