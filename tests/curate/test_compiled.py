@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from numba.core import config
+from numba.core import config, types
 
 from siftune.curate.core import code_hash
 from siftune.curate.core.progress import announcing
@@ -90,6 +90,20 @@ def test_what_was_compiled_once_is_found_again(loops: Path) -> None:
     assert again(1) == 20
     assert was_found(again)
     assert list((loops / "__pycache__").glob("loops.outer.*.nbc"))
+
+
+def test_a_called_loop_is_compiled_with_its_caller_and_by_itself_where_python_calls_it(
+    loops: Path,
+) -> None:
+    edit(loops / "inner.py", '(inline="always")', "()")
+    edit(loops / "inner.py", "return", 'if x < 0:\n        raise ValueError("below 0")\n    return')
+    outer = fresh()
+    assert outer(1) == 20
+    with pytest.raises(ValueError, match="below 0"):
+        outer(-1)
+    assert not list((loops / "__pycache__").glob("loops.inner.*.nbc"))
+    assert importlib.import_module("loops.inner").more(1) == 2
+    assert len(list((loops / "__pycache__").glob("loops.inner.*.nbc"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -198,7 +212,8 @@ def test_a_constant_in_a_call_is_no_kind_of_its_own() -> None:
         return int(called(x, 0) + called(x, 2) + called(1, x))
 
     assert calling(3) == 3 + 5 + 4
-    assert len(called.signatures) == 1  # type: ignore[attr-defined]
+    template, *_ = called.get_call_template((types.int64, types.int64), {})  # type: ignore[attr-defined]
+    assert len(template.cases) == 1
 
 
 def test_old_files_do_not_pile_up(loops: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,16 +44,19 @@ TRL = (
 
 @cache
 def texts() -> list[tuple[str, str]]:
-    """The strings of our code that may be shown, with their files; no docstrings."""
+    """The strings that may be shown of files that name flags or commands; no docstrings."""
     return list(_texts())
 
 
 def _texts() -> Iterator[tuple[str, str]]:
     for folder in ("curate", "finetune", "pipelines"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-            for node in ast.walk(tree):
+            text = path.read_text(encoding="utf-8")
+            if not re.search(r"--[a-z]|siftune ", text):
+                continue
+            nodes = list(ast.walk(ast.parse(text)))
+            documented = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+            for node in nodes:
                 shown = isinstance(node, ast.Constant) and id(node) not in documented
                 if shown and isinstance(node.value, str):
                     yield path.name, node.value
