@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, Self, TypeVar
@@ -28,6 +29,8 @@ try:
         IndexDataCacheFile,
         _CacheLocator,
     )
+    from numba.core.codegen import JITCodeLibrary
+    from numba.core.compiler import Compiler
     from numba.core.runtime.nrt import rtsys
 finally:
     if _collecting:
@@ -51,26 +54,57 @@ def compile_cached(function: _Loop, **options: Any) -> _Loop:
 
     A constant argument has the type of its value: numba would compile a separate version for it.
 
+    For the loops that call it, a loop is compiled apart, only as far as they need (`_LinkedCode`).
+
     The cache is ``NUMBA_CACHE_DIR`` where that is set, else as in `cache_folders.code_caches`.
     """
     # no wrapper for C is compiled: no loop is a callback of C code
     given: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True, **options}
     loop = njit(**given)(function)
     loop._cache = _FunctionCache(function)
-    loop.get_call_template = _ignore_literals(loop.get_call_template)
+
+    only_linked = {**given, "no_cpython_wrapper": True, "pipeline_class": _LinkedCompiler}
+
+    @cache
+    def linked() -> Any:
+        return njit(**only_linked)(function)
+
+    def call_template(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+        return linked().get_call_template(
+            tuple(map(types.unliteral, args)), {k: types.unliteral(v) for k, v in kws.items()}
+        )
+
+    loop.get_call_template = call_template
+    loop.get_overload = lambda signature: linked().get_overload(signature)
     result: _Loop = loop
     return result
 
 
-def _ignore_literals(template: Callable[..., Any]) -> Callable[..., Any]:
-    """The call template of a loop, chosen by the types of constants, not by their values."""
+class _LinkedCode(JITCodeLibrary):
+    """Code of a loop for the loops that call it, which link it into theirs.
 
-    def get(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
-        return template(
-            tuple(map(types.unliteral, args)), {k: types.unliteral(v) for k, v in kws.items()}
-        )
+    numba's own is also wrapped for Python, made machine code and cached, each time with all that it
+    calls in it: of loops with several levels of calls that takes a third of the time of compiling.
+    """
 
-    return get
+    def _finalize_final_module(self) -> None:
+        """Make no machine code."""
+        self._finalized = True
+
+
+class _LinkedCompiler(Compiler):
+    """numba's compiler, with `_LinkedCode` as its result."""
+
+    def compile_extra(self, function: Callable[..., Any]) -> Any:
+        """Compile ``function``; the entry point is only a key by which callers find the code."""
+        state = self.state
+        state.flags.no_compile = True
+        codegen = state.targetctx.codegen()
+        state.library = _LinkedCode(codegen, function.__qualname__)  # type: ignore[no-untyped-call]
+        compiled: Any = super().compile_extra(function)  # type: ignore[no-untyped-call]
+        key: Any = [].append  # numba wants a builtin function; this one equals no other
+        state.targetctx.insert_user_function(key, compiled.fndesc, [compiled.library])
+        return compiled._replace(entry_point=key)
 
 
 def _package_root(module: str, file: Path) -> Path:
