@@ -136,7 +136,11 @@ def check_labels(labels):
     assert all((len(chosen), chosen) > (len(other), other) for chosen, other in said)
     facts = json.loads((labels / "judging.json").read_text())
     assert facts["kept"] + sum(facts["left_out"].values()) >= kept.height
-    assert facts["figures"]["length"]["low"] <= facts["figures"]["length"]["value"]
+    length = facts["figures"].get("length")  # a tiny model may write as much for every prompt
+    if length is None:
+        assert "the rows do not vary" in facts["not_measured"]["length"]
+    else:
+        assert length["low"] < length["value"] < length["high"]
     verdicts = pl.read_parquet(labels / "verdicts.parquet")
     assert verdicts["error"].null_count() == verdicts.height
 
