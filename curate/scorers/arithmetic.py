@@ -116,10 +116,12 @@ def _is_close(value: Fraction, number: str, left: str) -> bool:
     digits = number.strip("-()$")
     decimals = len(digits.rstrip("%").partition(".")[2]) + 2 * digits.endswith("%")
     written = _value(number if number.count("(") == number.count(")") else digits)
-    off = abs(value - written)
+    off, unit = abs(value - written), Fraction(1, 10**decimals)
+    if decimals:
+        return 2 * off <= unit or 0 <= abs(value) - abs(written) < unit
     outer = _IN_BRACKETS.sub("0", left).lstrip("-")
     quotient = ("/" in outer or "÷" in outer) and not {"+", "-"} & set(outer)
-    return off == 0 or ((decimals > 0 or quotient) and off < Fraction(1, 10**decimals))
+    return off == 0 or (quotient and off < 1)
 
 
 def _value(term: str) -> Fraction:

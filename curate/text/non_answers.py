@@ -30,7 +30,8 @@ def _any(*patterns: str) -> str:
 
 
 _NONE: Final = (
-    *(r"no[\s_-]?(?:in|out)puts?", r"n/?a", "none", "null", "nil", "nan", "undefined", "tbd"),
+    *(r"no[\s_-]?(?:in|out)puts?", r"n[/.]?a", "none", "null", "nil", "nan", "tbd"),
+    *("undefined", "unspecified"),
     "todo",
 )
 _NOTHING: Final = _any(
