@@ -13,21 +13,25 @@ from typing import Any
 
 from siftune.curate.core.adapted import adapted_class, lacking
 from siftune.curate.core.errors import UsageError
-from siftune.curate.core.terminal import echo
 
 __all__ = ["about", "loaded", "module_file", "points"]
 
 
-def points(group: str, taken: Container[str]) -> dict[str, EntryPoint]:
-    """The entry points of a group by their names; those ``taken`` stay what they are."""
+def points(group: str, taken: Container[str]) -> tuple[dict[str, EntryPoint], dict[str, str]]:
+    """The entry points of a group by their names, and a line on those that are left out.
+
+    Names that are ``taken`` stay what they are.
+    """
     found: dict[str, EntryPoint] = {}
+    left_out: dict[str, str] = {}
     for point in entry_points(group=group):
         if point.name in taken or point.name in found:
             whose = _package(found[point.name]) if point.name in found else "siftune"
-            echo(f"{_label(point)} is left out: {whose} has a component of that name", err=True)
+            why = f"{whose} has a component of that name"
+            left_out[point.name] = f"{_label(point)} is left out: {why}"
         else:
             found[point.name] = point
-    return found
+    return found, left_out
 
 
 @cache

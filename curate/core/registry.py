@@ -100,6 +100,8 @@ def usable(group: str) -> tuple[str, ...]:
 
     For what looks at all of a group: one broken package is no reason to stop.
     """
+    for name in _offered(group)[1]:
+        _note_left_out(group, name)
     return tuple(name for name in names(group) if name not in _points(group) or _loads(group, name))
 
 
@@ -152,9 +154,21 @@ def _package(group: str) -> ModuleType:
     return importlib.import_module(f"siftune.{group}")
 
 
-@cache
 def _points(group: str) -> dict[str, EntryPoint]:
-    """Components of the group in other packages; ours keep their names, in all families."""
+    """Components of the group in other packages."""
+    return _offered(group)[0]
+
+
+@cache
+def _note_left_out(group: str, name: str) -> None:
+    """Print once that another package's component of the name is left out, if there is one."""
+    if (line := _offered(group)[1].get(name)) is not None:
+        echo(line, err=True)
+
+
+@cache
+def _offered(group: str) -> tuple[dict[str, EntryPoint], dict[str, str]]:
+    """What other packages offer for a group; ours keep their names, in all families."""
     above, taken = group.rpartition(".")[0], own_names(group)
     if above.endswith(".losses"):
         families = pkgutil.iter_modules(_package(above).__path__)
@@ -191,6 +205,7 @@ def find(group: str, name: str) -> type[Any]:
         return custom_class(group, name)
     if name not in names(group):
         raise UsageError(f"no {_kind(group)} is called {name!r}; {_other(group, name)}")
+    _note_left_out(group, name)
     if name in _points(group):
         return installed.loaded(group, _points(group)[name])
     module = importlib.import_module(_module(group, name))

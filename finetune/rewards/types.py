@@ -77,7 +77,7 @@ def of_texts(
                 f"got {len(listed):,}"
             )
     if rows is None:
-        empty = {"reference": None, "answer": None, "tools": None, "extra": {}}
+        empty: dict[str, Any] = {"reference": None, "answer": None, "tools": None, "extra": {}}
         asked = ([{"role": "user", "content": prompt}] for prompt in prompts)
         rows = [{"id": str(at), "prompt": turns, **empty} for at, turns in enumerate(asked)]
     check_fields(reward, rows)
@@ -224,7 +224,7 @@ class CheckedReward(Checked):
     @classmethod
     def _complete(cls, made: type[Any]) -> None:
         """Refuse a function of one thing whose name is not known: prompt or completion."""
-        data = getattr(made, "data", ())
+        data: Sequence[str] = getattr(made, "data", ())
         if len(data) == 1 and _ALSO.get(data[0], data[0]) not in (*_BATCH, *_ONE):
             raise UsageError(
                 f"{made._label}: name its parameter completion to be given one completion, or "
