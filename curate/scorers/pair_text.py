@@ -74,7 +74,7 @@ class PairText:
                 "edit": pl.Series([edit_distance(*one) for one in pairs], dtype=pl.Float64),
                 "overlap": pl.Series([_overlap(*one) for one in pairs], dtype=pl.Float64),
                 "equal": pl.Series([np.array_equal(*one) for one in pairs], dtype=pl.Boolean),
-                "both_refuse": refusals(prompt, chosen) & refusals(prompt, rejected),
+                "both_refuse": _both_refuse(prompt, chosen, rejected),
                 **{
                     f"prompt_in_{side}": pl.Series(
                         [
@@ -92,6 +92,17 @@ class PairText:
             pl.when(known).then(pl.col(name.removeprefix("pair_text_"))).alias(name)
             for name in self.adds
         ).cast(pl.Schema(self.adds))
+
+
+def _both_refuse(prompt: pl.Series, chosen: pl.Series, rejected: pl.Series) -> pl.Series:
+    """Whether both answers refuse; the rejected ones are read where the chosen ones do."""
+    found = refusals(prompt, chosen)
+    refused = found.fill_null(False)
+    if not refused.any():
+        return found
+    return found.scatter(
+        refused.arg_true(), refusals(prompt.filter(refused), rejected.filter(refused))
+    )
 
 
 _Words = Any  # hashes of a text's words, or None
