@@ -67,7 +67,8 @@ class StoredStage:
         """Row counts of the stage, in words."""
         facts = self.facts
         if "kept" in facts and "rows" in facts:
-            noted = "".join(f", {key} {value}" for key, value in facts.get("measured", {}).items())
+            measured = facts.get("measured", {}).items()  # texts have a line of their own
+            noted = "".join(f", {key} {one}" for key, one in measured if not isinstance(one, str))
             return f"kept {facts['kept']:,} of {facts['rows']:,} rows{noted}"
         if "columns" in facts:
             without = f", {facts['unscored']:,} not scored" if facts["unscored"] else ""

@@ -212,7 +212,7 @@ def test_a_row_without_a_weight_is_not_scored() -> None:
 
 def test_a_negative_weight_is_bad_data() -> None:
     rows = table(judge=[-1.0, 5.0, 1.0, 5.0, 5.0])
-    with pytest.raises(DataError, match="judge: a weight must be finite and not negative"):
+    with pytest.raises(DataError, match="judge: a weight must not be negative"):
         build("curate.selectors", "facility_location", {"rows": 4, "by": "judge"})(rows)
 
 

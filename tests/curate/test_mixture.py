@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,6 +12,9 @@ import pytest
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import run_context
 from siftune.curate.core.registry import build
+from siftune.curate.runners.run import run
+from siftune.curate.runs.recipe import parse
+from tests.curate.test_run_context import Lines
 
 OPTIONS = [
     {"rows": 20, "shares": {"file0": 3, "file1": 1}},
@@ -99,7 +103,7 @@ def test_every_row_that_is_not_kept_has_its_reason() -> None:
     ]
 
 
-def test_names_that_no_row_has_are_told() -> None:
+def test_names_that_no_row_has_are_told(tmp_path: Path) -> None:
     table = rows(web=20, books=20)
     for name, given in (
         ("mixture", {"shares": {"web": 3, "boks": 1}, "rows": 12}),
@@ -111,6 +115,14 @@ def test_names_that_no_row_has_are_told() -> None:
         option = "shares" if name == "mixture" else "rows"
         expected = f"no row has boks in 'source'; not named in {option} are books"
         assert context.metrics == {"no_such_group": expected}
+    lines = Lines()
+    shares = {"conversation": 1, "conversion": 1}
+    stage = {"select": "mixture", "shares": shares, "group_by": "kind", "rows": 1}
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "p", "response": "r"}\n')
+    run(parse({"source": str(file), "stages": [stage]}), tmp_path / "out", say=lines)
+    told = "1:mixture: no_such_group: no row has conversion in 'kind'"
+    assert [line for line in lines.lines if "conversion" in line] == [told]
     with run_context() as context:
         kept(table, shares={"web": 1, "books": 2}, rows=12)
     assert not context.metrics

@@ -15,7 +15,8 @@ from siftune.curate.formats.ultrafeedback import UltraFeedback
 def answer(overall: float, *ratings: str) -> dict[str, Any]:
     named = zip(("helpfulness", "honesty", "truthfulness"), ratings, strict=False)
     given = {aspect: {"Rating": rating} for aspect, rating in named}
-    return {"response": f"Answer {overall}", "annotations": given, "overall_score": overall}
+    text = f"Answer {overall} {' '.join(ratings)}"
+    return {"response": text, "annotations": given, "overall_score": overall}
 
 
 RECORD = {
