@@ -100,7 +100,8 @@ def fit_score_weights(
 
     def selected(weights: Floats) -> npt.NDArray[np.int64]:
         order = tie_order(rows, pl.Series(z @ weights))
-        return known[np.sort(order[:kept])]
+        found: npt.NDArray[np.int64] = known[np.sort(order[:kept])]
+        return found
 
     equal = np.full(count, 1 / count)
     tried = np.vstack([np.eye(count), equal, source.dirichlet(np.ones(count), proxies)])

@@ -80,8 +80,8 @@ def _values(table: pl.DataFrame, text: str, read: Reader) -> pl.Series:
         return column.set(column.is_infinite(), None) if column.dtype.is_float() else column
     columns = {name: numbers(table, name).cast(pl.Float64) for name in found.names}
     with np.errstate(all="ignore"):
-        value = found.value({name: _finite(one.to_numpy()) for name, one in columns.items()})
-    value = pl.Series(text, value, dtype=pl.Float64).fill_nan(None)
+        computed = found.value({name: _finite(one.to_numpy()) for name, one in columns.items()})
+    value = pl.Series(text, computed, dtype=pl.Float64).fill_nan(None)
     if table.height and not value.count() and all(one.count() for one in columns.values()):
         log_metrics(no_value=_NO_VALUE.format(text))
     return value
