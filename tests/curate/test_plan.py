@@ -87,6 +87,17 @@ def test_a_reference_without_embeddings_is_refused_for_semantic_deduplication(tm
     assert str(error.value).startswith("stage 2:semantic_dedup: against: no column 'embedding'")
 
 
+def test_benchmark_files_of_any_layout_are_planned_for_contamination(tmp_path) -> None:
+    path = tmp_path / "bench.jsonl"
+    path.write_text('{"question": "Which river is longer?", "choices": ["a", "b"], "answer": 0}\n')
+    stage = {"score": "contamination", "against": str(path)}
+    assert planned(tmp_path, stage).steps[0].label == "1:contamination"
+    for problem in ("gone.jsonl", "page.html"):
+        (tmp_path / "page.html").write_text("<html><body>not rows</body></html>")
+        with pytest.raises(DataError, match=f"stage 1:contamination: against: .*{problem}"):
+            planned(tmp_path, stage | {"against": str(tmp_path / problem)})
+
+
 def test_all_that_is_wrong_is_told_at_once(tmp_path) -> None:
     with pytest.raises(UsageError) as error:
         planned(
