@@ -443,14 +443,19 @@ def test_in_self_rewarding_the_model_of_the_round_answers_and_judges(small, tmp_
         ("labels-2", 2),
         ("against_first-2", 2),
     ]
-    assert {"length", "agreement"} <= rounds["measured"][2]["changes"].keys()
-    assert {"length", "position"} <= rounds["measured"][3]["changes"].keys()
+    measured = rounds["measured"]
+    for at, name in ((2, "agreement"), (3, "position")):
+        both = [measured[at - 2]["figures"], measured[at]["figures"]]
+        assert name in measured[at]["changes"]
+        # a tiny model may write as many words for every prompt, which has no interval
+        assert ("length" in measured[at]["changes"]) == all("length" in one for one in both)
     for one in rounds["measured"][1::2]:
         assert "win_rate" in {**one["figures"], **one["not_measured"]}
         assert "length_controlled" in {**one["figures"], **one["not_measured"]}
     page = write_report(out).read_text(encoding="utf-8")
     assert "Drift over the rounds" in page
-    assert "words of an answer, times those of round 1: <b>" in page
+    lengths = any("length" in one["changes"] for one in measured[2:])
+    assert ("words of an answer, times those of round 1: <b>" in page) == lengths
     assert "Biases of the judges" in page
     assert "loss of kappa with the second judge since round 1 " in result_text(manifest, out)
     kept = pl.read_parquet(made(manifest, out)["labels-1"] / "kept.parquet")
