@@ -133,9 +133,10 @@ def _ssn(text: str, start: int, end: int) -> Span | None:
 
 
 def _national_id(text: str, start: int, end: int) -> Span | None:
-    """A number of a country's register, its check digits right."""
+    """A number of a country's register, its check digits right; bare digits beside its name."""
     found = re.sub(r"[ .\-]", "", text[start:end]).upper()
-    return (start, end) if any(check(found) for check in _REGISTERS) else None
+    named = any(_near(text, start, end, word) and check(found) for word, check in _NAMED_REGISTERS)
+    return (start, end) if named or any(check(found) for check in _REGISTERS) else None
 
 
 def _is_codice_fiscale(number: str) -> bool:
@@ -200,6 +201,27 @@ def _is_nino(number: str) -> bool:
     return number[:2] not in ("BG", "GB", "NK", "KN", "TN", "NT", "ZZ")
 
 
+def _is_nhs(number: str) -> bool:
+    """England: ten digits; the first nine times 10 to 2 and the last add up to 0 modulo 11.
+
+    >>> _is_nhs("9434765919"), _is_nhs("9434765918")
+    (True, False)
+    """
+    digits = [int(sign) for sign in number if sign.isdigit()]
+    weights = range(10, 0, -1)
+    return len(digits) == 10 and sum(map(int.__mul__, weights, digits)) % 11 == 0
+
+
+def _is_sin(number: str) -> bool:
+    """Canada: nine digits that pass Luhn's check."""
+    return len(number) == 9 and number.isdigit() and is_luhn([int(sign) for sign in number])
+
+
+def _is_aadhaar(number: str) -> bool:
+    """India: twelve digits, the first 2 to 9; the check digit is not looked at."""
+    return bool(re.fullmatch(r"[2-9]\d{11}", number))
+
+
 _BEFORE_DIGITS: Final = re.compile(r"[/=_#.,+*^$€£-]$")
 _AFTER_DIGITS: Final = re.compile(r"[/=_#+*^%$€£]|[-.,:]\w| \d")
 _FILE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".css", ".js")
@@ -224,6 +246,11 @@ _ODD_VALUES: Final = (
 )
 _REGISTERS: Final = (_is_codice_fiscale, _is_dni, _is_cpf, _is_nir, _is_nino)
 _LETTERS: Final = r"A-Za-z\u{c0}-\u{24f}\u{370}-\u{52f}"  # Latin, Greek and Cyrillic
+_NAMED_REGISTERS: Final = (
+    (re.compile(r"\bNHS\b"), _is_nhs),
+    (re.compile(r"\bSIN\b|(?i:\bsocial insurance\b)"), _is_sin),
+    (re.compile(r"(?i)\baadhaar\b"), _is_aadhaar),
+)
 _HEX: Final = "[0-9A-Fa-f]{1,4}"
 
 _PATTERNS: Final[Mapping[str, tuple[str, Check]]] = {
@@ -244,7 +271,8 @@ _PATTERNS: Final[Mapping[str, tuple[str, Check]]] = {
         r"(?i)\b[A-Z]{6}\d\d[A-Z]\d\d[A-Z]\d{3}[A-Z]\b"
         r"|\b[XYZ\d][ .\-]?\d{2}\.?\d{3}\.?\d{2,3}[ \-]?"
         r"[A-Z]\b|\b\d{3}\.\d{3}\.\d{3}-\d\d\b|\b[12] \d\d \d\d \d\d \d{3} \d{3} \d\d\b"
-        r"|\b[A-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b",
+        r"|\b[A-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b"
+        r"|\b\d{3}[ \-]?\d{3}[ \-]?\d{3,4}\b|\b\d{4}[ \-]?\d{4}[ \-]?\d{4}\b",
         _national_id,
     ),
     "ip": (

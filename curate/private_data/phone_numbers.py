@@ -35,7 +35,7 @@ _OTHER_WORDS: Final = re.compile(
     r"(?i)\b(?:isbn|issn|doi|order|invoice|serial|tracking|account|model|part|version|patent|"
     r"case|ticket|equation|sequence|array|list|digits?|sum|product|binary|date|year|score|zip|"
     r"population|coordinates?|latitude|longitude|credit|card|routing|aba|sort|swift|vin|sku|upc"
-    r"|ean|total|passport|licen[cs]e|id|pin|code)\b"
+    r"|ean|total|passport|licen[cs]e|id|pin|code|nhs|sin|aadhaar)\b"
 )
 _PLACE_AFTER: Final = re.compile(
     r"(?i)^[ ,;:(\-]{0,3}(?:office|home|work|direct|mobile|cell|fax)\b"
