@@ -30,7 +30,8 @@ from siftune.curate.io.ingest import read_rows
 
 Row: TypeAlias = Mapping[str, str]
 
-DAMAGED: Final = ("cut off", "words before", "words after")
+_BEFORE_PROMPT: Final = ("Hey, ", "Hello there! ", "Please help me with this: ", "Question: ")
+_AFTER_PROMPT: Final = (" Thanks.", " Thank you very much!", " Please be quick.", "")
 _BEFORE: Final = (
     "Sure! Here is the answer: ",
     "Answer: ",
@@ -132,6 +133,24 @@ def _cut(row: Row, random: Random) -> Row:
     return {**row, "output": " ".join(words[: int(len(words) * random.uniform(0.4, 0.95))])}
 
 
+def _cut_in_word(row: Row, random: Random) -> Row:
+    """The answer up to a letter that is followed by another; the same row without such a place."""
+    text = row["output"]
+    low = len(text) // 2
+    places = [at.start() + 1 for at in re.finditer(r"[A-Za-z](?=[A-Za-z])", text)]
+    places = [at for at in places if low <= at]
+    return {**row, "output": text[: random.choice(places)]} if places else row
+
+
+def _around_prompt(row: Row, random: Random) -> Row:
+    text = random.choice(_BEFORE_PROMPT) + row["instruction"] + random.choice(_AFTER_PROMPT)
+    return {**row, "instruction": text}
+
+
+def _around_answer(row: Row, random: Random) -> Row:
+    return {**row, "output": random.choice(_BEFORE) + row["output"] + random.choice(_AFTER)}
+
+
 def _named_anywhere(row: Row, random: Random) -> Row:
     """All texts with another name, or else a row of which nothing was changed."""
     whole = renamed("\0".join(row.values()), random).split("\0")
@@ -154,9 +173,13 @@ COPIES: Final[Mapping[str, Callable[[Row, Random], Row]]] = {
     "capitals": _everywhere(str.upper),
     "punctuation": _everywhere(lambda text: re.sub(r"[.,;:!?\"'()]", "", text)),
     "cut off": _cut,
+    "cut inside a word": _cut_in_word,
     "words before": lambda row, random: {**row, "output": random.choice(_BEFORE) + row["output"]},
     "words after": lambda row, random: {**row, "output": row["output"] + random.choice(_AFTER)},
+    "words at both ends": _around_answer,
+    "words around the prompt": _around_prompt,
 }
+DAMAGED: Final = tuple(kind for kind in COPIES if kind != "punctuation")
 OTHERS: Final[Mapping[str, Callable[[Row, Random], Row]]] = {
     "number": _renumbered,
     "name": _named_anywhere,

@@ -30,7 +30,7 @@ from siftune.curate.dedup.cover_rule import Cover
 from siftune.curate.dedup.group_cover import cover_groups
 from siftune.curate.dedup.row_guard import Guard, guard_of
 from siftune.curate.dedup.row_relation import Relation
-from siftune.curate.dedup.whole_answers import Parts, answer_parts, wholeness
+from siftune.curate.dedup.whole_answers import Parts, answer_parts, padded_prompts, wholeness
 from siftune.curate.rows.chat import Part, text_of
 
 __all__ = ["Ranking", "RowSides", "cover_copies", "same_prompt_parts"]
@@ -125,7 +125,7 @@ def cover_copies(
     if parts is not None and len(parts.part):
         near, group = _joined(len(texts), near, group, parts)
     guard = sides.guard(near)
-    order, fixed = ranking(near, _wholeness(tables[0], part, near, guard, parts))
+    order, fixed = ranking(near, _wholeness(tables[0], part, near, group, guard, parts))
     relation = _relation(guard, near, parts, order)
     return near, empty, cover_groups(texts, near, group, order, fixed, threshold, relation=relation)
 
@@ -160,7 +160,7 @@ def _joined(count: int, near: Ints, group: Ints, parts: Parts) -> tuple[Ints, In
 
 
 def _wholeness(
-    table: pl.DataFrame, part: Part, near: Ints, guard: Guard, parts: Parts | None
+    table: pl.DataFrame, part: Part, near: Ints, group: Ints, guard: Guard, parts: Parts | None
 ) -> list[pl.Series]:
     """The columns that rank the rows of the table among ``near``; see `wholeness`."""
     own = near[near < table.height]
@@ -168,7 +168,11 @@ def _wholeness(
     words = (np.diff(guard.prompt.offsets) + np.diff(guard.answer.offsets))[: len(own)]
     flagged = (parts.padded, parts.cut) if parts is not None else (own[:0], own[:0])
     padded, cut = (np.searchsorted(own, np.intersect1d(each, own)) for each in flagged)
-    return wholeness(texts, words, padded, cut)
+    if part == "response":
+        return wholeness(texts, words, padded, cut)
+    prompts = text_of(table[own], "prompt")
+    padded = np.union1d(padded, padded_prompts(prompts, group[: len(own)]))
+    return wholeness(texts, words, padded, cut, prompts)
 
 
 def _relation(guard: Guard, near: Ints, parts: Parts | None, order: Ints) -> Relation:

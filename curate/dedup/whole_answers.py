@@ -1,23 +1,26 @@
 """Answers that are a part of another answer to the same prompt, and which of two copies is whole.
 
 Of two rows with the same words in the prompt, one answer is a *part* of the other if its words are
-the first or the last of the other's, and
+within the other's in a row, and
 
-* what the other has more is *padding*: three words or more, without negation and digit, that begin
-  (or end) answers to other prompts too, or an answer that begins or ends with a known phrase (*I
+* what the other has more is *padding*: before, after or around the part, without negation and
+  digit, three words or more that begin (or end) answers to other prompts too, or a known phrase (*I
   hope this helps!*); then the part is the better row;
 * or they are five words or more, and at least half of the other's;
 * or they are its first three words or more, at least a fifth, and stop within a sentence that the
   other ends.
 
 In the last two cases, what is missing at the end was cut off, and what is more at the start is
-padding.
+padding. The last of three words or more may be the beginning of one: what was cut off within it.
+
+A prompt that is another one of its group with padding around it is the worse one, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Literal, NamedTuple, TypeAlias
+from itertools import permutations
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +28,12 @@ import polars as pl
 
 from siftune.curate.text.non_answers import truncated
 
-__all__ = ["Parts", "answer_parts", "wholeness"]
+__all__ = ["Parts", "answer_parts", "padded_prompts", "wholeness"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 _LEAST, _CUT, _ADDED = 5, 3, 3  # words: of a part, of one that was cut off, of padding
+_COMPARED: Final = 16  # answers to one prompt, of which each is looked for within the others
 _UNLIKE: Final = r"\d|\b(?:not|no|never|cannot|t|without|nor|neither|none|nothing)\b"
 _ENDS: Final = r"[.!?。！？।…][\"'”’)\]*_]{0,3}\s*\z"
 _NO_WORD: Final = r"[^\p{L}\p{M}\p{N}_]+"
@@ -44,6 +48,15 @@ _CLOSING: Final = (
     r"|feel free to (?:ask|reach|contact)|(?:is there )?anything else i can"
     r"|thank you for (?:using|reading|asking)|please (?:like|subscribe|rate)"
     r"|i am an? (?:ai|artificial|language))[^.!?\n]*[.!?]*\W*$"
+)
+_GREETING: Final = (
+    r"(?i)^\W*(?:(?:hey|hi|hello|greetings|dear|good (?:morning|afternoon|evening))\b"
+    r"|(?:please|can you|could you|kindly)(?: please)? help\b"
+    r"|(?:instruction|prompt|question|task|query|user|human|request)s?\s*:)"
+)
+_THANKS: Final = (
+    r"(?i)\b(?:thanks|thank you|thx|cheers|please|(?:much|greatly) appreciated)\b"
+    r"[^.!?\n]{0,40}[.!?]*\W*$"
 )
 
 
@@ -62,70 +75,134 @@ class Parts(NamedTuple):
 
 def answer_parts(answers: pl.Series, prompts: pl.Series) -> Parts:
     """The pairs among ``answers``, of which those with equal ``prompts`` are compared."""
-    norm = pl.col("answer").str.to_lowercase().str.replace_all(_NO_WORD, " ").str.strip_chars()
-    rows = pl.DataFrame({"answer": answers, "prompt": prompts}).with_row_index("row")
-    rows = rows.drop_nulls("answer").with_columns(norm=norm).filter(pl.col("norm") != "")
-    at_end = _large(_pairs(rows, "norm"), rows, "end")
-    rows = rows.with_columns(norm=pl.col("norm").str.reverse())
-    at_start = _large(_pairs(rows, "norm"), rows, "start")
-    padded = pl.concat([at_start["whole"], at_end.filter("padding")["whole"]])
-    pairs = pl.concat([some.select("part", "whole", "less", "more") for some in (at_end, at_start)])
-    columns = (pairs["part"], pairs["whole"], padded, at_end.filter(~pl.col("padding"))["part"])
-    part, whole, padding, cut = (each.to_numpy().astype(np.int64) for each in columns)
-    return Parts(part, whole, pairs.select("less", "more").to_numpy(), padding, cut)
+    pairs = _contained(answers, prompts, _OPENING, _CLOSING)
+    pairs = pairs.filter(pl.col("padding") | pl.col("large"))
+    is_cut = (pl.col("before") == "") & ~pl.col("padding")
+    padded, cut = pairs.filter(~is_cut)["whole"], pairs.filter(is_cut)["part"]
+    columns = (pairs["part"], pairs["whole"], padded, cut)
+    part, whole, padding, cut_off = (each.to_numpy().astype(np.int64) for each in columns)
+    return Parts(part, whole, pairs.select("less", "more").to_numpy(), padding, cut_off)
 
 
-def _pairs(rows: pl.DataFrame, text: str) -> pl.DataFrame:
-    """All pairs of rows of a prompt of which one text begins the other, at the end of a word."""
-    rows = rows.sort("prompt", text)
-    found = [*_prefixes(rows["prompt"].to_list(), rows[text].to_list())]
-    pairs = np.array(found, np.int64).reshape(-1, 2)
-    numbers = rows["row"].gather(pairs.ravel()).to_numpy().reshape(-1, 2)
-    return pl.DataFrame(numbers, schema={"part": pl.UInt32, "whole": pl.UInt32})
+def padded_prompts(prompts: pl.Series, groups: Ints) -> Ints:
+    """Positions of the prompts that are another one of their group with padding around it."""
+    pairs = _contained(prompts, pl.Series(groups), _GREETING, _THANKS)
+    return pairs.filter("padding")["whole"].unique().sort().to_numpy().astype(np.int64)
 
 
-def _prefixes(prompts: list[int], texts: list[str]) -> Iterator[tuple[int, int]]:
-    """Positions of a text and of one it begins; both lists are sorted by prompt, then text."""
-    begun: list[int] = []  # the texts that begin the last one, and itself
-    for at, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
-        while begun:
-            last = texts[begun[-1]]
-            if prompts[begun[-1]] == prompt and (text == last or text.startswith(f"{last} ")):
-                break
-            begun.pop()
-        yield from ((other, at) for other in begun if texts[other] != text)
-        begun.append(at)
+def _contained(texts: pl.Series, keys: pl.Series, opening: str, closing: str) -> pl.DataFrame:
+    """The pairs of texts with equal keys of which the ``whole`` has all the words of the ``part``.
 
-
-def _large(pairs: pl.DataFrame, rows: pl.DataFrame, where: Literal["start", "end"]) -> pl.DataFrame:
-    """The pairs whose part is large enough, with numbers of words; ``where`` the whole has more."""
+    With their words (``less``, ``more``), what the whole has ``before`` and after them, whether all
+    of that is ``padding``, and whether the part is ``large`` enough by itself.
+    """
+    norm = pl.col("text").str.to_lowercase().str.replace_all(_NO_WORD, " ").str.strip_chars()
+    rows = pl.DataFrame({"text": texts, "key": keys}).with_row_index("row")
+    rows = rows.drop_nulls("text").with_columns(norm=norm).filter(pl.col("norm") != "")
+    backwards = rows.with_columns(norm=pl.col("norm").str.reverse())
+    pairs = pl.concat([_pairs(rows, "start"), _pairs(backwards, "end"), _inner(rows)])
     words = pl.col("norm").str.count_matches(" ").cast(pl.Int64) + 1
     part, whole = (
-        rows.select("row", "prompt", pl.struct("answer", "norm", words=words).alias(f"{name}_text"))
+        rows.select("row", "key", pl.struct("text", "norm", words=words).alias(f"{name}_text"))
         for name in ("part", "whole")
     )
     pairs = pairs.join(part, left_on="part", right_on="row", maintain_order="left")
-    pairs = pairs.join(whole.drop("prompt"), left_on="whole", right_on="row", maintain_order="left")
+    pairs = pairs.join(whole.drop("key"), left_on="whole", right_on="row", maintain_order="left")
+    return _judged(pairs, opening, closing)
+
+
+def _pairs(rows: pl.DataFrame, where: Literal["start", "end"]) -> pl.DataFrame:
+    """All pairs of rows of a key of which one text begins the other; ``where`` the part is."""
+    rows = rows.sort("key", "norm")
+    found = [*_prefixes(rows["key"].to_list(), rows["norm"].to_list(), where == "start")]
+    pairs = np.array(found, np.int64).reshape(-1, 2)
+    return _frame(rows["row"].gather(pairs.ravel()).to_numpy().reshape(-1, 2), where)
+
+
+def _prefixes(keys: list[int], texts: list[str], broken: bool) -> Iterator[tuple[int, int]]:
+    """Positions of a text and of one it begins; both lists are sorted by key, then text.
+
+    ``broken``: the last word of three or more may be the beginning of one, too.
+    """
+    begun: list[int] = []  # the texts that begin the last one, and itself
+    for at, (key, text) in enumerate(zip(keys, texts, strict=True)):
+        while begun and not (keys[begun[-1]] == key and text.startswith(texts[begun[-1]])):
+            begun.pop()
+        for other in begun:
+            part = texts[other]
+            more = text[len(part) :]
+            if more[:1] == " " or (more and broken and part.count(" ") + 1 >= _CUT):
+                yield other, at
+        begun.append(at)
+
+
+def _inner(rows: pl.DataFrame) -> pl.DataFrame:
+    """All pairs of rows of a key of which one has words before and after those of the other."""
+    found = []
+    groups = rows.filter(pl.col("key").is_duplicated()).group_by("key").agg("row", "norm")
+    for numbers, texts in groups.select("row", "norm").iter_rows():
+        if len(texts) <= _COMPARED:
+            for part, whole in permutations(range(len(texts)), 2):
+                text, longer = texts[part], texts[whole]
+                at_end = longer.startswith(f"{text} ") or longer.endswith(f" {text}")
+                if f" {text} " in longer and not at_end:
+                    found.append((numbers[part], numbers[whole]))
+    return _frame(np.array(sorted(found), np.int64).reshape(-1, 2), "within")
+
+
+def _frame(pairs: npt.NDArray[Any], where: str) -> pl.DataFrame:
+    frame = pl.DataFrame(pairs, schema={"part": pl.UInt32, "whole": pl.UInt32})
+    return frame.with_columns(where=pl.lit(where))
+
+
+def _judged(pairs: pl.DataFrame, opening: str, closing: str) -> pl.DataFrame:
+    """The columns of `_contained`, for pairs with ``part_text``, ``whole_text`` and ``where``."""
     text, longer = pl.col("part_text").struct, pl.col("whole_text").struct
     less, more = text.field("words"), longer.field("words")
-    added = longer.field("norm").str.slice(text.field("norm").str.len_chars() + 1)
-    phrase, ends = (_OPENING, False) if where == "start" else (_CLOSING, True)
-    known = longer.field("answer").str.contains(phrase) & ~text.field("answer").str.contains(phrase)
-    often = (pl.col("prompt").n_unique().over("added") > 1) & (more - less >= _ADDED)
-    like = ~(added if ends else added.str.reverse()).str.contains(_UNLIKE)
-    open_end = longer.field("answer").str.contains(_ENDS) & ~text.field("answer").str.contains(
-        _ENDS
+    size, all_size = text.field("norm").str.len_chars(), longer.field("norm").str.len_chars()
+    places = zip(pairs["where"], pairs["part_text"], pairs["whole_text"], strict=True)
+    at = [
+        f"{whole['norm']} ".find(f" {part['norm']} ") + 1 if where == "within" else 0
+        for where, part, whole in places
+    ]
+    from_end = pl.col("where") == "end"
+    start = pl.when(from_end).then(all_size - size).otherwise(pl.Series(at, dtype=pl.UInt32))
+    pairs = pairs.with_columns(less=less, more=more, start=start).with_columns(
+        before=longer.field("norm").str.slice(0, pl.col("start")).str.strip_chars(),
+        rest=longer.field("norm").str.slice(pl.col("start") + size),
     )
+    pairs = pairs.with_columns(after=pl.col("rest").str.strip_chars())
+    broken = (pl.col("rest") != "") & ~pl.col("rest").str.starts_with(" ")
+    padding = [
+        pl.col(name).eq("") | (_common_end(name, phrase) & ~pl.col(name).str.contains(_UNLIKE))
+        for name, phrase in (("before", opening), ("after", closing))
+    ]
+    ends = text.field("text").str.contains(_ENDS)
     half = (less >= _LEAST) & (2 * less >= more)
-    cut = pl.lit(ends) & open_end & (less >= _CUT) & (5 * less >= more)
-    found = pairs.with_columns(added=added, less=less, more=more).with_columns(
-        padding=(known | often) & like, large=half | cut
+    open_end = longer.field("text").str.contains(_ENDS) & ~ends
+    cut = (pl.col("before") == "") & open_end & (less >= _CUT) & (5 * less >= more)
+    letters = text.field("norm").str.contains(r"[\p{L}\p{M}]\z") & pl.col("rest").str.contains(
+        r"^[\p{L}\p{M}]"
     )
-    found = found.filter(pl.col("padding") | pl.col("large"))
-    return found.with_columns(pl.col("padding") | pl.lit(not ends))
+    breaks = letters & ~ends & ~text.field("norm").str.contains(rf"(?:{_UNLIKE})\z")
+    much = (less >= _LEAST) | (more > less)
+    return pairs.with_columns(
+        padding=padding[0] & padding[1] & ~broken,
+        large=(half | cut) & (~broken | (breaks & much)),
+    )
 
 
-def wholeness(answers: pl.Series, words: Ints, padded: Ints, cut: Ints) -> list[pl.Series]:
+def _common_end(name: str, phrase: str) -> pl.Expr:
+    """Whether the end ``name`` of a whole has a known phrase, or is that of other keys too."""
+    text, longer = pl.col("part_text").struct, pl.col("whole_text").struct
+    known = longer.field("text").str.contains(phrase) & ~text.field("text").str.contains(phrase)
+    words = pl.col(name).str.count_matches(" ") + 1
+    return known | ((pl.col("key").n_unique().over(name) > 1) & (words >= _ADDED))
+
+
+def wholeness(
+    answers: pl.Series, words: Ints, padded: Ints, cut: Ints, prompts: pl.Series | None = None
+) -> list[pl.Series]:
     """Columns to rank copies by, larger is better: the whole one before what is cut or padded.
 
     No padding, not cut off, most words, letters of both cases, most characters.
@@ -135,10 +212,13 @@ def wholeness(answers: pl.Series, words: Ints, padded: Ints, cut: Ints) -> list[
         words: of prompt and answer.
         padded: the rows that were found to have padding.
         cut: the rows that were found to be cut off.
+        prompts: of the rows; a greeting or thanks in them is padding.
     """
     number = pl.int_range(pl.len())
     answer = pl.col("answer").fill_null("")
     padding = answer.str.contains(_OPENING) | answer.str.contains(_CLOSING)
+    if prompts is not None:
+        padding |= pl.lit(prompts.str.contains(_GREETING) | prompts.str.contains(_THANKS))
     open_end = truncated(answer) | number.is_in(pl.Series(cut).implode())
     frame = pl.DataFrame({"answer": answers, "words": words}).select(
         a=~(padding | number.is_in(pl.Series(padded).implode())),

@@ -139,6 +139,37 @@ def test_what_ends_answers_to_other_prompts_is_padding() -> None:
     assert found["f:5"] == found["f:6"] == ("unique", None)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "copies"),
+    [
+        ("Eat a balanced diet, exercise and sleep.", "Eat a balanced di", True),
+        ("The food is healthy and it is good", "The food is healthy and it is go", True),
+        ("It is a category of plants.", "It is a cat.", False),  # which ends: nothing was cut off
+        ("It is in room 120 of the house.", "It is in room 12", False),
+        ("It is northwards of the old house.", "It is no", False),
+    ],
+)
+def test_an_answer_cut_off_within_a_word_is_a_part(one: str, other: str, copies: bool) -> None:
+    found = told("minhash_dedup", asked((PROMPT, other), (PROMPT, one)))
+    assert found["f:2"][0] == ("survivor" if copies else "unique")
+
+
+def test_words_around_an_answer_and_a_prompt_are_padding() -> None:
+    rows = asked(
+        ("What is the capital of Peru?", "Lima."),
+        ("What is the capital of Peru?", "Great question! Here it is. Lima. I hope this helps!"),
+        (PROMPT, ANSWER),
+        ("Hey, " + PROMPT + " Thanks.", ANSWER),
+        ("Name all of the oceans.", ANSWER.upper()),
+        ("As I said before, name all of the oceans.", ANSWER.upper()),
+        ("Show me a red apple.", ANSWER.replace("diet", "pear") + " An orange."),
+        ("As I said before, show me a red apple.", ANSWER.replace("diet", "pear") + " An orange."),
+    )
+    found = told("minhash_dedup", rows)
+    assert [found[f"f:{at}"][0] for at in (1, 3, 5, 7)] == ["survivor"] * 4
+    assert {found[f"f:{at}"][0] for at in (2, 4, 6, 8)} == {"near_duplicate"}
+
+
 def test_a_score_decides_before_wholeness() -> None:
     rows = asked((PROMPT, ANSWER), (PROMPT, "Eat a balanced diet"))
     rows = rows.with_columns(quality=pl.Series([0.1, 0.9]))
