@@ -123,8 +123,10 @@ def profile(
     Sources, kinds of prompts, topics with sample rows, languages, lengths, duplicates, leaks of
     benchmarks, personal data and secrets by kind (never their text), refusals and other flags,
     quality and toxicity where a model is named; of pairs length bias and label noise too. What was
-    not looked at is listed with the reason. No language model runs. Where records could not be
-    read, they are counted by reason, and the exit code is 4.
+    not looked at is listed with the reason, also a benchmark file that cannot be read. No language
+    model runs. Where there are several kinds of rows, such as instructions and pairs, each has its
+    own figures. Records that could not be read are counted by reason, empty files are named, and
+    the exit code is then 4.
 
     Example: siftune curate profile chats.jsonl --against gsm8k_test.jsonl --out profile
     """
@@ -160,5 +162,5 @@ def profile(
         echo(done)
         if out is not None:
             echo(f"\nwritten to {out / 'profile.html'}")
-    if facts["quarantined"]:
+    if facts["quarantined"] or facts.get("empty_files"):
         raise Exit(PARTIAL)

@@ -19,7 +19,7 @@ from siftune.curate.files.output_marker import marker_of
 from siftune.curate.io.file_part import DATA, Part, part_of
 from siftune.curate.io.hub import download, hub_name
 
-__all__ = ["expand", "name_parts"]
+__all__ = ["data_files", "expand", "name_parts"]
 
 
 def expand(source: str) -> list[Part]:
@@ -46,6 +46,18 @@ def expand(source: str) -> list[Part]:
     if (name := hub_name(source)) is not None:
         return [Part(source, tuple(download(name)), "arrow")]
     raise DataError(f"{shown(source)}: {_why_not(path)}")
+
+
+def data_files(source: str) -> list[str]:
+    """The files that are looked at by their bytes: the one named, or all shards of a folder."""
+    path = Path(source)
+    if path.is_file():
+        return [source]
+    ours = (*_OURS, *_SAVED, "dataset_dict.json")
+    if not path.is_dir() or any((path / name).is_file() for name in ours):
+        return []
+    found = [one for one in sorted(_entries(path, source)) if _is_data(one) and one.is_file()]
+    return [str(path / one.relative_to(path)) for one in found]
 
 
 def name_parts(parts: Sequence[Part]) -> list[str]:

@@ -24,7 +24,7 @@ from siftune.curate.io.source_parts import expand, name_parts
 from siftune.curate.records.map_advice import check_new_names, renamed
 from siftune.curate.records.message_trees import is_message, trees
 
-__all__ = ["plan"]
+__all__ = ["files_by_kind", "plan"]
 
 _LOOKED_AT: Final = 10_000  # records, at most, to find `SAMPLE` good ones
 
@@ -53,6 +53,27 @@ def plan(
         raise DataError(in_caller_syntax(str(error))) from None
 
 
+def files_by_kind(
+    sources: Sequence[str],
+    format: str | None,
+    mapping: Mapping[str, str],
+    pairs: Pairing | None = None,
+) -> Mapping[str, list[str]]:
+    """The files of ``sources`` by the kind of their rows, in order.
+
+    Raises:
+        UsageError: as `plan` does.
+        DataError: a source is not data, or has no format.
+    """
+    kinds: dict[str, list[str]] = {}
+    try:
+        for source in _sources(sources, format, mapping, {}, pairs):
+            kinds.setdefault(source.kind, []).extend(part.shown for _, part in source.parts)
+    except DataError as error:
+        raise DataError(in_caller_syntax(str(error))) from None
+    return kinds
+
+
 def _plan(
     sources: Sequence[str],
     format: str | None,
@@ -60,6 +81,19 @@ def _plan(
     own: Mapping[str, SourceSpec],
     pairs: Pairing | None,
 ) -> Reading:
+    read = _sources(sources, format, mapping, own, pairs)
+    _same_kind(read)
+    _ids_apart(read)
+    return Reading(read[0].kind, tuple(read), _schema(read))
+
+
+def _sources(
+    sources: Sequence[str],
+    format: str | None,
+    mapping: Mapping[str, str],
+    own: Mapping[str, SourceSpec],
+    pairs: Pairing | None,
+) -> list[Source]:
     found = [expand(source) for source in sources]
     part_names = iter(name_parts(list(chain.from_iterable(found))))
     keys: list[tuple[Mapping[str, str], set[str]]] = [(mapping, set())]
@@ -76,11 +110,7 @@ def _plan(
     for renaming, there in keys:
         if not (own and renaming is mapping and not there):  # each source has its own
             _all_used(renaming, there)
-    if pairs is not None:
-        read = [as_pairs(source, pairs) for source in read]
-    _same_kind(read)
-    _ids_apart(read)
-    return Reading(read[0].kind, tuple(read), _schema(read))
+    return read if pairs is None else [as_pairs(source, pairs) for source in read]
 
 
 _NamedParts: TypeAlias = tuple[tuple[str, Part], ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from textwrap import wrap
 from typing import Any, Final
@@ -16,6 +16,7 @@ __all__ = ["as_html", "as_page", "as_text"]
 
 _WIDE: Final = 80  # characters of a cell of text in a terminal
 _LINE: Final = 110
+_SOURCES: Final = 5  # names that a heading has
 _STYLE: Final = """
 .profile { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; }
 .profile h3 { margin: 1.8rem 0 .3rem; border-bottom: 1px solid #8884; }
@@ -49,10 +50,23 @@ padding: 0 1rem; }}</style>
 
 def as_text(facts: Mapping[str, Any]) -> str:
     """The sections as indented lines and tables; control characters of the data are escaped."""
-    lines = [f"{', '.join(facts['data'])}: {headline(facts)}"]
-    for section in sections_of(facts):
-        lines += ["", section.title, *_section_lines(section)]
+    lines: list[str] = []
+    for one in _kinds(facts):
+        lines += [*([""] if lines else []), f"{_sources(one)}: {headline(one)}"]
+        for section in sections_of(one):
+            lines += ["", section.title, *_section_lines(section)]
     return printable(hidden("\n".join(lines)))
+
+
+def _kinds(facts: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The figures of each kind of rows."""
+    return facts.get("kinds") or [facts]
+
+
+def _sources(facts: Mapping[str, Any]) -> str:
+    data = facts["data"]
+    more = f" and {len(data) - _SOURCES} more" if len(data) > _SOURCES else ""
+    return ", ".join(data[:_SOURCES]) + more
 
 
 def _section_lines(section: Section) -> Iterator[str]:
@@ -89,10 +103,12 @@ def _cell_lines(cell: str) -> list[str]:
 
 def as_html(facts: Mapping[str, Any]) -> str:
     """The sections as an element; text of the data is escaped, and there is no script."""
-    title = escape(printable(hidden(", ".join(facts["data"]))))
-    body = "".join(map(_section_html, sections_of(facts)))
-    head = f"<h2>{title}</h2><p>{escape(headline(facts))}</p>"
-    return f'<div class="profile"><style>{_STYLE}</style>{head}{body}</div>'
+    body = "".join(
+        f"<h2>{_escaped(_sources(one))}</h2><p>{escape(headline(one))}</p>"
+        + "".join(map(_section_html, sections_of(one)))
+        for one in _kinds(facts)
+    )
+    return f'<div class="profile"><style>{_STYLE}</style>{body}</div>'
 
 
 def _section_html(section: Section) -> str:
@@ -134,5 +150,5 @@ def _escaped(text: str) -> str:
 
 def as_page(facts: Mapping[str, Any], command: str) -> str:
     """A page that works offline, marked as written by ``command``."""
-    title = _escaped(", ".join(facts["data"]))
+    title = _escaped(_sources(facts))
     return _PAGE.format(generator=generator_tag(command), title=title, body=as_html(facts))

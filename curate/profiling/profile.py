@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias
@@ -15,9 +16,9 @@ import pyarrow.parquet as pq
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import ProgressReporter
 from siftune.curate.core.registry import build
-from siftune.curate.dedup.benchmark_items import check_items
 from siftune.curate.io.ingest import ingest
 from siftune.curate.profiling import looks, sampled_looks
+from siftune.curate.profiling.kinds import by_kind, joined, readable
 from siftune.curate.profiling.pages import as_html, as_text
 from siftune.curate.profiling.scoring import PARTS, Asked, Count, NotLookedError
 from siftune.curate.rows.table import Table
@@ -90,45 +91,62 @@ class Cost:
 def profile(
     recipe: Recipe, asked: Asked, progress: ProgressReporter, forecast: bool = False
 ) -> Profile:
-    """The profile of the rows of a recipe without stages.
+    """The profile of the rows of a recipe without stages; of several kinds, of each kind.
 
     With ``forecast`` its cost is printed first where there are many rows.
 
     Raises:
         UsageError: an option is wrong, such as a folder that has no head.
-        DataError: a source or a benchmark file cannot be read.
+        DataError: a source cannot be read, or there is no such benchmark file.
     """
     _check(asked)
-    clock: dict[str, dict[str, float]] = {}
+    asked, unread = readable(asked)
+    given = list(recipe.source)
     with TemporaryDirectory() as folder:
-        place = Path(folder)
-        recipe = spool_streams(recipe, place)
-        rows = source_rows(recipe)
-        if forecast and rows.count >= _BUSY:
-            progress(str(forecast_profile(recipe, asked)))
-        with measured(clock.setdefault("reading", {})):
-            table, facts = _read(
-                recipe, place, lambda done: progress.count("reading", done, rows.count)
-            )
-        facts["not_looked_at"] = []
-        for name, look in _LOOKS.items():
-            if name in (asked.parts or PARTS):
-                progress(f"profile: {name}")
-            with measured(clock.setdefault(name, {})):
-                _look(name, look, table, asked, _counting(progress, name, table, asked), facts)
+        recipes, empty = by_kind(spool_streams(recipe, Path(folder)))
+        kinds = [
+            _facts(one, asked, progress, forecast, Path(folder) / str(at))
+            for at, one in enumerate(recipes)
+        ]
+    for one in kinds:
+        rest = [each for each in one["not_looked_at"] if not unread or each["part"] != "leaks"]
+        one["not_looked_at"] = [*unread, *rest]
+    if empty:
+        kinds[0]["empty_files"] = empty
+    if len(kinds) == 1:
+        return Profile({**kinds[0], "data": given})
+    return Profile({"data": given, **joined(kinds), "empty_files": empty})
+
+
+def _facts(
+    recipe: Recipe, asked: Asked, progress: ProgressReporter, forecast: bool, place: Path
+) -> dict[str, Any]:
+    """The figures of rows of one kind."""
+    clock: dict[str, dict[str, float]] = {}
+    rows = source_rows(recipe)
+    if forecast and rows.count >= _BUSY:
+        progress(str(forecast_profile(recipe, asked)))
+    with measured(clock.setdefault("reading", {})):
+        table, facts = _read(
+            recipe, place, lambda done: progress.count("reading", done, rows.count)
+        )
+    facts["not_looked_at"] = []
+    for name, look in _LOOKS.items():
+        if name in (asked.parts or PARTS):
+            progress(f"profile: {name}")
+        with measured(clock.setdefault(name, {})):
+            _look(name, look, table, asked, _counting(progress, name, table, asked), facts)
     facts["cost"] = {
         "cpu_seconds": {name: one["cpu_seconds"] for name, one in clock.items()},
         "seconds": round(sum(one["seconds"] for one in clock.values()), 1),
         "peak_mb": max(one["peak_mb"] for one in clock.values()),
         "peak_mb_of": {name: one["peak_mb"] for name, one in clock.items()},
     }
-    return Profile(facts)
+    return facts
 
 
 def _check(asked: Asked) -> None:
-    """Read the heads and the beginnings of benchmark files before anything else is done."""
-    for against in asked.against:
-        check_items(against)
+    """Read the heads before anything else is done."""
     given = {"fitted_quality": asked.quality, "toxicity": asked.toxicity}
     for name, model in given.items():
         if model is not None:
@@ -203,10 +221,27 @@ def _counting(progress: ProgressReporter, name: str, table: Table, asked: Asked)
 
 
 def forecast_profile(recipe: Recipe, asked: Asked) -> Cost:
-    """Time and memory of a profile, by profiles of a few of the first rows."""
+    """Time and memory of a profile, by profiles of a few of the first rows of each kind."""
     _check(asked)
+    asked, _ = readable(asked)
     with TemporaryDirectory() as folder:
-        recipe = spool_streams(recipe, Path(folder))
+        recipes, _ = by_kind(spool_streams(recipe, Path(folder)))
+        return reduce(_sum, [_forecast(one, asked) for one in recipes])
+
+
+def _sum(one: Cost, other: Cost) -> Cost:
+    names = {**one.seconds, **other.seconds}
+    return Cost(
+        one.rows + other.rows,
+        one.counted and other.counted,
+        one.trial + other.trial,
+        {name: one.seconds.get(name, 0.0) + other.seconds.get(name, 0.0) for name in names},
+        max(one.peak_mb, other.peak_mb),
+    )
+
+
+def _forecast(recipe: Recipe, asked: Asked) -> Cost:
+    with TemporaryDirectory() as folder:
         rows = source_rows(recipe)
         most = _TRIALS[rows.count >= 10 * _TRIALS[1]]
         sizes = (_FEW, _FEW, min(most, rows.count))

@@ -39,7 +39,8 @@ def headline(facts: Mapping[str, Any]) -> str:
     """Rows, their kind and format, and records that could not be read."""
     aside = sum(one["records"] for one in facts["quarantined"])
     text = f"{_n(facts['rows'])} {facts['kind']} rows of {_n(facts['records'])} records"
-    return f"{text} (format {', '.join(facts['formats'])}), {_n(aside)} quarantined"
+    empty = "".join(f"; {name}: 0 bytes, left out" for name in facts.get("empty_files", ()))
+    return f"{text} (format {', '.join(facts['formats'])}), {_n(aside)} quarantined{empty}"
 
 
 def sections_of(facts: Mapping[str, Any]) -> list[Section]:

@@ -140,6 +140,46 @@ def test_leaks_are_counted_for_each_benchmark(tmp_path: Path) -> None:
     assert leaks[0]["examples"][0]["item"] == "test:1"
 
 
+def test_a_folder_of_several_kinds_has_figures_of_each_and_names_empty_files(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    written(data / "chats.jsonl", CHATS)
+    written(data / "pairs.jsonl", [{"prompt": "Which?", "chosen": "One.", "rejected": "Two."}] * 3)
+    written(data / "nothing.jsonl", [])
+    done = called(data, "--parts", "lengths", "--out", tmp_path / "out")
+    assert done.exit_code == 4, done.output
+    facts = json.loads((tmp_path / "out" / "profile.json").read_text())
+    kinds = [(one["kind"], one["rows"], one["data"]) for one in facts["kinds"]]
+    assert kinds == [
+        ("conversation", 8, [str(data / "chats.jsonl")]),
+        ("preference", 3, [str(data / "pairs.jsonl")]),
+    ]
+    assert (facts["rows"], facts["empty_files"]) == (11, [str(data / "nothing.jsonl")])
+    for text in ("8 conversation rows", "3 preference rows", "0 bytes, left out"):
+        assert text in done.output
+        assert text in (tmp_path / "out" / "profile.html").read_text()
+    assert "3 preference rows" in write_report(tmp_path / "out").read_text()
+
+
+def test_a_benchmark_that_cannot_be_read_is_listed_and_the_others_are_looked_for(
+    tmp_path: Path,
+) -> None:
+    good = written(tmp_path / "good.jsonl", [{"question": CHATS[0]["instruction"]}])
+    page = tmp_path / "bench.jsonl"
+    page.write_text("<!doctype html>")
+    source = written(tmp_path / "rows.jsonl", CHATS)
+    facts = facts_of(
+        called(source, "--against", page, "--against", good, "--parts", "leaks", "--json")
+    )
+    assert [one["rows"] for one in facts["leaks"]] == [3]
+    (why,) = [one["why"] for one in facts["not_looked_at"] if one["part"] == "leaks"]
+    assert "is a web page" in why
+    missing = called(source, "--against", tmp_path / "gone.jsonl", "--parts", "leaks")
+    assert missing.exit_code != 0
+
+
 def test_pairs_have_their_length_bias_and_contradictions(tmp_path: Path) -> None:
     long, short = "A long and winding answer in nine words, here.", "Short one."
     pairs = [
