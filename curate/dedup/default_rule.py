@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -36,9 +37,12 @@ from siftune.curate.rows.chat import Part, text_of
 __all__ = ["Ranking", "RowSides", "cover_copies", "same_prompt_parts"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
-Ranking: TypeAlias = Callable[[Ints, Sequence[pl.Series]], tuple[Ints, int]]
+Ranking: TypeAlias = Callable[[Ints, Callable[[], Sequence[pl.Series]]], tuple[Ints, int]]
 """Positions in the rows given, those of a reference first, then from best to worst; and how many
-are of a reference. The columns rank rows of the table that have no score."""
+are of a reference. The columns, made if needed, rank rows of the table that have no score."""
+
+_CELLS = 22  # bits of a hash by which words are counted: 32 MB, however large the table
+_STEPS = 2**16  # of a logarithm, so that sums are exact in any order
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ def cover_copies(
     if parts is not None and len(parts.part):
         near, group = _joined(len(texts), near, group, parts)
     guard = sides.guard(near)
-    order, fixed = ranking(near, _wholeness(tables[0], part, near, group, guard, parts))
+    whole_first = partial(_wholeness, tables[0], part, near, group, guard, parts)
+    order, fixed = ranking(near, whole_first)
     relation = _relation(guard, near, parts, order)
     return near, empty, cover_groups(texts, near, group, order, fixed, threshold, relation=relation)
 
@@ -168,11 +173,35 @@ def _wholeness(
     words = (np.diff(guard.prompt.offsets) + np.diff(guard.answer.offsets))[: len(own)]
     flagged = (parts.padded, parts.cut) if parts is not None else (own[:0], own[:0])
     padded, cut = (np.searchsorted(own, np.intersect1d(each, own)) for each in flagged)
-    if part == "response":
-        return wholeness(texts, words, padded, cut)
-    prompts = text_of(table[own], "prompt")
-    padded = np.union1d(padded, padded_prompts(prompts, group[: len(own)]))
-    return wholeness(texts, words, padded, cut, prompts)
+    prompts = None
+    if part != "response":
+        prompts = text_of(table[own], "prompt")
+        padded = np.union1d(padded, padded_prompts(prompts, group[: len(own)]))
+    return wholeness(texts, words, padded, cut, prompts, _commonness(table, part, own))
+
+
+def _commonness(table: pl.DataFrame, part: Part, rows: Ints) -> Ints:
+    """How common the words and the pairs of adjacent words of some rows are in the table.
+
+    The sum of the logarithms of their shares, in steps. Of two rows with as many words, most of
+    them the same, the one with a typing error or two words swapped has the smaller sum.
+    """
+    sums = np.zeros(len(rows), np.int64)
+    if not len(rows):
+        return sums
+    for size in (1, 2):
+        texts = TextShingles.of(table, part, size, "word")
+        counts = np.zeros(1 << _CELLS, np.int64)
+        for hashes, _ in texts.batches():
+            np.add.at(counts, hashes >> np.uint64(64 - _CELLS), 1)
+        total, start = counts.sum(), 0
+        for hashes, offsets in texts.batches(rows):
+            shares = (counts[hashes >> np.uint64(64 - _CELLS)] + 0.5) / (total + 1)
+            steps = np.rint(np.log(shares) * _STEPS).astype(np.int64)
+            ends = np.append(0, steps.cumsum())[offsets]
+            sums[start : start + len(ends) - 1] += np.diff(ends)
+            start += len(ends) - 1
+    return sums
 
 
 def _relation(guard: Guard, near: Ints, parts: Parts | None, order: Ints) -> Relation:

@@ -201,11 +201,17 @@ def _common_end(name: str, phrase: str) -> pl.Expr:
 
 
 def wholeness(
-    answers: pl.Series, words: Ints, padded: Ints, cut: Ints, prompts: pl.Series | None = None
+    answers: pl.Series,
+    words: Ints,
+    padded: Ints,
+    cut: Ints,
+    prompts: pl.Series | None = None,
+    common: Ints | None = None,
 ) -> list[pl.Series]:
     """Columns to rank copies by, larger is better: the whole one before what is cut or padded.
 
-    No padding, not cut off, most words, letters of both cases, most characters.
+    No padding, not cut off, most words, the commonest words, letters of both cases, most
+    characters.
 
     Args:
         answers: of the rows.
@@ -213,6 +219,7 @@ def wholeness(
         padded: the rows that were found to have padding.
         cut: the rows that were found to be cut off.
         prompts: of the rows; a greeting or thanks in them is padding.
+        common: how common the words of each row are.
     """
     number = pl.int_range(pl.len())
     answer = pl.col("answer").fill_null("")
@@ -224,6 +231,7 @@ def wholeness(
         a=~(padding | number.is_in(pl.Series(padded).implode())),
         b=~open_end,
         c="words",
+        common=pl.lit(0) if common is None else pl.Series(common),
         d=answer.str.contains(r"\p{Ll}") & answer.str.contains(r"\p{Lu}"),
         e=answer.str.len_chars(),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cached_property, partial
@@ -65,7 +65,9 @@ class MinHashDedup:
     (rows with other numbers in the prompt are never compared, and not counted). Also, an answer
     that is a part of another one to the same prompt is a near-duplicate (``match: part`` in the
     detail, `curate.dedup.whole_answers`). Without a score the whole row survives: not one that is
-    cut off, or that has words around its answer such as *I hope this helps!*; then the longest.
+    cut off, or that has words around its answer or prompt such as *I hope this helps!* or *Hey*;
+    then the longest; then the one whose words and word pairs are the commonest in the table, as
+    typing errors and swapped words make rare ones.
     Names and negations are found in English texts.
 
     With ``ngram`` (or ``unit: char``, ``index`` or ``candidates: minhash``, then 5) n-grams alone
@@ -281,17 +283,18 @@ class MinHashDedup:
         return _filled(table["minhash"]) if alike else None
 
     def _ranking(
-        self, table: pl.DataFrame, rows: Ints, more: Sequence[pl.Series] = ()
+        self, table: pl.DataFrame, rows: Ints, more: Callable[[], Sequence[pl.Series]] = list
     ) -> tuple[Ints, int]:
         """Positions in ``rows_per_band``, those of a reference first, then from best to worst.
 
-        Also how many are of a reference. ``more`` ranks rows of the table if no score does.
+        Also how many are of a reference. ``more`` makes the columns that rank rows of the table
+        where no score does.
         """
         count = int(np.searchsorted(rows, table.height))
         own, prefer = rows[:count], self.prefer_source
-        more = more if self.by is None else ()
-        better = self.descending or bool(more)
-        order = best_first(table, own, self.by, prefer, descending=better, more=more)
+        columns = more() if self.by is None else ()
+        better = self.descending or bool(columns)
+        order = best_first(table, own, self.by, prefer, descending=better, more=columns)
         return np.concatenate([np.arange(count, len(rows)), order]), len(rows) - count
 
     @cached_property

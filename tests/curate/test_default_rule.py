@@ -170,6 +170,21 @@ def test_words_around_an_answer_and_a_prompt_are_padding() -> None:
     assert {found[f"f:{at}"][0] for at in (2, 4, 6, 8)} == {"near_duplicate"}
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("balanced", "balancted"), ("regularly", "regulary"), ("and get", "get and")],
+)
+def test_the_row_with_words_that_the_table_has_survives(old: str, new: str, first: int) -> None:
+    both = [(PROMPT, ANSWER), (PROMPT, ANSWER.replace(old, new))]
+    others = [
+        ("Describe the life of a monk.", "They get enough sleep and get up early, regularly."),
+        ("What is a meal for a day?", "Take a balanced one, and get a balanced drink too."),
+    ]
+    found = told("minhash_dedup", asked(both[first], both[1 - first], *others))
+    assert found[f"f:{first + 1}"][0] == "survivor"
+
+
 def test_a_score_decides_before_wholeness() -> None:
     rows = asked((PROMPT, ANSWER), (PROMPT, "Eat a balanced diet"))
     rows = rows.with_columns(quality=pl.Series([0.1, 0.9]))
