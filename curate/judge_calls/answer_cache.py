@@ -287,7 +287,7 @@ class AnswerCache:
         if "probabilities" in found:  # NaN is null in JSON
             shares = found["probabilities"].items()
             found["probabilities"] = {k: math.nan if v is None else v for k, v in shares}
-        return Answer(**found)
+        return Answer(**{"truncated": False, **found})  # what is kept is decided, and False unset
 
     def _money(self) -> tuple[int, int]:
         found = self._database.execute(
