@@ -170,8 +170,8 @@ def _guessed(record: Any, first: bool) -> Iterator[tuple[str, _Item]]:
     if not isinstance(record, Mapping):
         return
     if any(len(str(key).split()) >= _SENTENCE for key in record):  # its first row was read as keys
-        rows = [[str(key) for key in record]] * first + [[*map(str, record.values())]]
-        for end, (asked, *choices) in zip(["", ".2"][-len(rows) :], rows, strict=True):
+        rows = {".head": [*map(str, record)]} if first else {}
+        for end, (asked, *choices) in {**rows, "": [*map(str, record.values())]}.items():
             yield end, _Item(asked, None, tuple(choices))
         return
     longest = max(

@@ -81,6 +81,7 @@ def test_a_table_without_a_head_has_its_first_row_too(tmp_path: Path) -> None:
         [ASKED, "What is it that both of them run into"],
         0,
     )
+    assert items["id"].to_list() == ["bench:1.head", "bench:1"]
     assert items["with_choices"].to_list()[0] == f"{ASKED}\n10\n20\nA"
 
 

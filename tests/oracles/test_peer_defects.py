@@ -267,10 +267,11 @@ def test_presets_by_ifd_drop_what_the_prompt_does_not_help_and_keep_the_hardest_
         }
     )
     kept = table.filter(build("curate.selectors", bound.name, bound.options)(table)["keep"])
-    assert kept["ifd"].max() == pytest.approx(1.0)
+    below = kept["ifd"].to_list()
+    assert max(below) == pytest.approx(1.0)
     last = build("curate.selectors", best.name, best.options)(kept)
-    assert kept.filter(last["keep"])["ifd"].max() == kept["ifd"].max()
-    assert kept.filter(~last["keep"])["ifd"].max() < kept.filter(last["keep"])["ifd"].min()
+    assert kept.filter(last["keep"])["ifd"].to_list() == sorted(below)[-last["keep"].sum() :]
+    assert 0 < last["keep"].sum() < len(below)
 
 
 def test_a_threshold_that_is_no_number_is_refused() -> None:
@@ -285,4 +286,4 @@ def test_a_row_of_one_word_has_a_weight(tmp_path: Path) -> None:
     (tmp_path / "targets.jsonl").write_text('{"text": "two plus two"}\n')
     found = DSIR(against=str(tmp_path / "targets.jsonl"))(chats(["two", "cat"]))
     assert found["dsir"].null_count() == 0
-    assert found["dsir"][0] > found["dsir"][1]
+    assert found[0, "dsir"] > found[1, "dsir"]
