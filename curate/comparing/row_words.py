@@ -2,7 +2,8 @@
 
 Words are `comparing.shingles`'s. A number has a digit; of two with one of ``+ * = < > ^ × ÷``
 between them, the sign belongs to the second. Number words (from two to billion, and from second to
-tenth) and negations (``not``, ``never``, the ``t`` of ``n't``) are English. A name is a word with a
+tenth), negations (``not``, ``never``, the ``t`` of ``n't``) and short function words (``the``,
+``and``, ``of``) are English. A name is a word with a
 capital letter that begins no sentence somewhere in the text, and is not ``I``.
 """
 
@@ -20,7 +21,17 @@ from siftune.curate.native.char_classes import char_table, classify
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.utf8 import decode
 
-__all__ = ["CAPITAL", "NAME", "NEGATION", "NUMBER", "ONE", "Side", "side_words", "text_keys"]
+__all__ = [
+    "CAPITAL",
+    "FUNCTION",
+    "NAME",
+    "NEGATION",
+    "NUMBER",
+    "ONE",
+    "Side",
+    "side_words",
+    "text_keys",
+]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Hashes: TypeAlias = npt.NDArray[np.uint64]
@@ -28,6 +39,7 @@ _Int: TypeAlias = int | np.int64  # in compiled code they are the same
 
 NAME, CAPITAL = 1, 2  # kinds of words: with a capital letter within a sentence, or at its start
 NUMBER, NEGATION, ONE = 4, 8, 16  # number words, negations, and the word ``one``
+FUNCTION = 32  # short words of grammar
 
 _CLASS, _LETTER = np.uint32(24), np.uint32(0xFFFFFF)  # of the result of `classify`
 _START, _TIMES = np.uint64(0x51_7C_C1_B7_27_22_0A_95), np.uint64(0x9E_37_79_B9_7F_4A_7C_15)
@@ -40,6 +52,11 @@ _TENS = ("thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hu
 _PLACES = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _NUMBERS = (*_SMALL, *_TENS, *_PLACES, "thousand", "million", "billion")
 _NEGATIONS = ("not", "no", "never", "cannot", "without", "nor", "neither", "none", "nothing", "t")
+_FUNCTIONS = (
+    *("the", "and", "for", "are", "was", "has", "had", "you", "who", "how", "why", "its", "his"),
+    *("her", "our", "she", "him", "but", "can", "may", "any", "all", "did", "get"),
+    *("use", "a", "an", "of", "to", "in", "on", "is", "it", "as", "at", "by", "be", "or", "if"),
+)
 
 
 class Side(NamedTuple):
@@ -59,7 +76,7 @@ class Side(NamedTuple):
 
 
 class _Vocabulary(NamedTuple):
-    """Hashes of number words and negations, sorted, with their kinds; and that of ``I``.
+    """Hashes of number, negation and function words, sorted, with their kinds; and that of ``I``.
 
     ``one`` has a kind of its own, as it is a pronoun, too.
     """
@@ -88,6 +105,7 @@ def text_keys(pieces: Pieces) -> tuple[Hashes, Hashes]:
 def _vocabulary() -> _Vocabulary:
     kinds = dict.fromkeys(map(_hash, _NUMBERS), NUMBER)
     kinds |= dict.fromkeys(map(_hash, _NEGATIONS), NEGATION) | {_hash("one"): ONE}
+    kinds |= dict.fromkeys(map(_hash, _FUNCTIONS), FUNCTION)
     hashes = sorted(kinds)
     found = np.array([kinds[each] for each in hashes], np.uint8)
     return _Vocabulary(np.array(hashes, np.uint64), found, np.uint64(_hash("i")))

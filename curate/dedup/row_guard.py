@@ -13,7 +13,9 @@ Two rows pass if
   words and negations count.
 
 A misspelling is one letter changed, left out, added or swapped with the next (Damerau 1964), or two
-such in words of eight letters with the same first letter, or a missing or additional blank. Two
+such in words of eight letters with the same first letter, or a missing or additional blank. A word
+of one or two letters is a misspelling of a function word only (*fo*, but not *kg* of *km*), and
+one of a script without blanks of none. Two
 capitalised words of which one is a name (`row_words`) need more, as *Carla* is not *Carlo*: two
 letters swapped or one doubled in four letters, or a change inside a word of five. Number words are
 no misspellings of each other.
@@ -34,6 +36,7 @@ import numpy.typing as npt
 
 from siftune.curate.comparing.row_words import (
     CAPITAL,
+    FUNCTION,
     NAME,
     NEGATION,
     NUMBER,
@@ -43,6 +46,8 @@ from siftune.curate.comparing.row_words import (
 )
 from siftune.curate.comparing.shingles import SHORT
 from siftune.curate.comparing.text_pieces import Pieces
+from siftune.curate.dedup.misspellings import LETTERS, is_long, misspells
+from siftune.curate.dedup.misspellings import edits as word_edits
 from siftune.curate.native.arrays import equal, sort_few
 from siftune.curate.native.jit import compiled
 from siftune.curate.native.pointers import byte
@@ -60,7 +65,6 @@ _LARGE = NAME | CAPITAL
 _GUARDED = NAME | CAPITAL | NUMBER | NEGATION
 _OWN = 64  # own words that are compared; with as many on both sides, texts differ
 _SOME, _NEGATED = 1, 2  # what own words remain: some, a negation
-_LETTERS = 64  # bytes of a word that are compared
 
 
 class Guard(NamedTuple):
@@ -293,7 +297,7 @@ def _match_words(
     side: Side, words: Ints, others: Ints, remain: _Mask, others_remain: _Mask
 ) -> None:
     """Remove each word that is a misspelling of one of the ``others``, with this one."""
-    one, other = np.empty(_LETTERS, np.uint8), np.empty(_LETTERS, np.uint8)
+    one, other = np.empty(LETTERS, np.uint8), np.empty(LETTERS, np.uint8)
     for i in range(len(words)):
         letters = one[: _spell(side, words[i], one, 0)]
         kind = side.kinds[words[i]]
@@ -302,7 +306,10 @@ def _match_words(
             if remain[i] and others_remain[j] and not kind & kinds & NUMBER:
                 size = _spell(side, others[j], other, 0)
                 names = bool((kind | kinds) & NAME) and min(kind & _LARGE, kinds & _LARGE) > 0
-                if _alike(letters, other[:size], names):
+                grammar = bool(kind & FUNCTION) != bool(kinds & FUNCTION)
+                if (grammar or is_long(letters, other[:size])) and misspells(
+                    letters, other[:size], names
+                ):
                     remain[i] = others_remain[j] = False
 
 
@@ -314,13 +321,15 @@ def _match_joined(
 
     That one is removed too.
     """
-    one, other = np.empty(_LETTERS, np.uint8), np.empty(_LETTERS, np.uint8)
+    one, other = np.empty(LETTERS, np.uint8), np.empty(LETTERS, np.uint8)
     for i in range(len(words) - 1):
         if words[i + 1] == words[i] + 1 and remain[i] and remain[i + 1]:
             size = _spell(side, words[i + 1], one, _spell(side, words[i], one, 0))
             for j in range(len(others)):
                 length = _spell(side, others[j], other, 0)
-                near = max(size, length) < _LETTERS and _edits(one[:size], other[:length]) <= edits
+                near = (
+                    max(size, length) < LETTERS and word_edits(one[:size], other[:length]) <= edits
+                )
                 if near and others_remain[j] and remain[i]:
                     remain[i] = remain[i + 1] = others_remain[j] = False
 
@@ -334,53 +343,3 @@ def _spell(side: Side, word: _Int, out: _Bytes, at: _Int) -> _Int:
             out[at] = letter + 32 if 65 <= letter <= 90 else letter
             at += 1
     return at
-
-
-@compiled()
-def _alike(one: _Bytes, other: _Bytes, name: bool) -> bool:
-    """Whether one word is a misspelling of the other."""
-    shorter = min(len(one), len(other))
-    if len(one) == _LETTERS or len(other) == _LETTERS or shorter == 0:
-        return False
-    edits = _edits(one, other)
-    if name:
-        return bool(edits <= 1 and _same_name(one, other))
-    return bool(edits <= 1 or (edits == 2 and shorter >= 8 and one[0] == other[0]))
-
-
-@compiled()
-def _same_name(one: _Bytes, other: _Bytes) -> bool:
-    """Whether one edit leaves a name the same: swapped, doubled, or inside the word."""
-    if len(one) > len(other):
-        one, other = other, one
-    if len(one) < 4:
-        return False
-    at = 0
-    while at < len(one) and one[at] == other[at]:
-        at += 1
-    if len(one) == len(other):
-        if at + 1 < len(one) and one[at] == other[at + 1] and one[at + 1] == other[at]:
-            return True
-    elif at > 0 and other[at] == other[at - 1]:
-        return True
-    return bool(one[0] == other[0] and one[-1] == other[-1] and len(other) >= 5)
-
-
-@compiled()
-def _edits(one: _Bytes, other: _Bytes) -> _Int:
-    """Optimal string alignment distance of two words; 3 where it is more than two."""
-    if abs(len(one) - len(other)) > 2:
-        return 3
-    rows = np.zeros((3, len(other) + 1), np.int64)
-    for j in range(len(other) + 1):
-        rows[0, j] = j
-    for i in range(1, len(one) + 1):
-        last, row, before = rows[(i - 1) % 3], rows[i % 3], rows[(i - 2) % 3]
-        row[0] = i
-        for j in range(1, len(other) + 1):
-            changed = last[j - 1] + (one[i - 1] != other[j - 1])
-            row[j] = min(changed, last[j] + 1, row[j - 1] + 1)
-            if i > 1 and j > 1 and one[i - 1] == other[j - 2] and one[i - 2] == other[j - 1]:
-                row[j] = min(row[j], before[j - 2] + 1)
-    edits: _Int = min(np.int64(3), rows[len(one) % 3][len(other)])
-    return edits

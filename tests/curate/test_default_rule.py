@@ -90,6 +90,9 @@ LONG = " ".join(f"The river {word} flows past the old town." for word in "abcdef
         ("What is 12 + 30 of these apples?", "What is 12 * 30 of these apples?", False),
         ("Name the eight largest of the rivers.", "Name the eighty largest of the rivers.", False),
         ("Show me that you do like it.", "Show me that you dont like it.", False),
+        ("Write the length of it in km now.", "Write the length of it in kg now.", False),
+        ("Show me all of the red ones.", "Show me all fo teh red ones.", True),
+        ("请写一首关于北京的诗", "请写一首关于南京的诗", False),
         ("Show me that you don't like it.", "Show me that you dont like it.", True),
     ],
 )
