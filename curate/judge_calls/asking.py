@@ -135,7 +135,9 @@ def _refuse_without_value(task: Task, values: Mapping[str, Any] | None) -> None:
     Raises:
         UnparsedError: it has none.
     """
-    first = next(iter(task.adds))
+    first = next(iter(task.adds), None)
+    if first is None:
+        return
     if values is None or values.get(first) is None:
         raise UnparsedError(f"the task gave no value of {first}", "no_value")
     for name, value in values.items():

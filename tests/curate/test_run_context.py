@@ -63,7 +63,8 @@ def test_the_share_of_pairs_that_clusters_find_is_told_and_in_the_manifest(tmp_p
     say = Lines()
     run(parse(recipe), tmp_path / "out", say=say)
     _, told = read_json(tmp_path / "out" / "manifest.json")["stages"]
-    assert set(told["measured"]) == {"clusters", "probes", "pair_recall", "pairs_sampled"}
+    of_clusters = {"clusters", "probes", "pair_recall", "pairs_sampled"}
+    assert set(told["measured"]) == {*of_clusters, "kept_by_guard"}
     assert told["measured"]["pair_recall"] >= 0.99
     assert told["measured"]["pairs_sampled"] >= 40
     assert any(f"pair_recall {told['measured']['pair_recall']}" in line for line in say.lines)

@@ -22,10 +22,11 @@ from tests.fuzz.options import commands
 ROOT = Path(__file__).parents[2]
 COMMANDS = dict(commands())
 FLAGS = {flag for one in COMMANDS.values() for param in one.params for flag in param.opts}
-OTHERS = {  # flags of pip, the trainers that exports are for, and of one of our words
+OTHERS = {  # flags of pip, of curl, the trainers that exports are for, and of one of our words
     *("--no-deps", "--dest", "--disable-pip-version-check", "--no-input", "--index-url"),
     *("--stage", "--dataset_dir", "--dataset", "--rlhf_type", "--data", "--only-binary"),
     *("--no-index", "--find-links", "--help", "--version", "--isolated", "--quiet"),
+    "--user",
 }
 GROUPS = ("curate.scorers", "curate.selectors")
 RENAMED = [
