@@ -42,6 +42,9 @@ Ranking: TypeAlias = Callable[[Ints, Callable[[], Sequence[pl.Series]]], tuple[I
 are of a reference. The columns, made if needed, rank rows of the table that have no score."""
 
 _CELLS = 22  # bits of a hash by which words are counted: 32 MB, however large the table
+_COUNTED = (
+    10_000  # rows whose words are counted, those of the smallest digests, besides the rows asked
+)
 _STEPS = 2**16  # of a logarithm, so that sums are exact in any order
 
 
@@ -183,16 +186,21 @@ def _wholeness(
 def _commonness(table: pl.DataFrame, part: Part, rows: Ints) -> Ints:
     """How common the words and the pairs of adjacent words of some rows are in the table.
 
+    They are counted in these and in a fixed number of other rows, drawn by their digests.
+
     The sum of the logarithms of their shares, in steps. Of two rows with as many words, most of
     them the same, the one with a typing error or two words swapped has the smaller sum.
     """
     sums = np.zeros(len(rows), np.int64)
     if not len(rows):
         return sums
+    some = table.select(pl.col("digest").bottom_k(_COUNTED).max())["digest"]
+    counted = (table["digest"] <= some.item()).arg_true().to_numpy().astype(np.int64)
+    counted = np.union1d(counted, rows)
     for size in (1, 2):
         texts = TextShingles.of(table, part, size, "word")
         counts = np.zeros(1 << _CELLS, np.int64)
-        for hashes, _ in texts.batches():
+        for hashes, _ in texts.batches(counted):
             np.add.at(counts, hashes >> np.uint64(64 - _CELLS), 1)
         total, start = counts.sum(), 0
         for hashes, offsets in texts.batches(rows):
