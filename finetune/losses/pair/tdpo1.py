@@ -21,6 +21,7 @@ class TDPO1:
     On completions of one token both D are the same state's and cancel, so it lands where DPO does;
     on longer ones it has no closed form. β 0.1.
 
+    >>> import torch
     >>> tokens = {"policy": torch.zeros(1, 1), "ref_kl": torch.full((1, 1), 2.0)}
     >>> side = Answers(torch.zeros(1), torch.ones(1), torch.zeros(1), tokens)
     >>> round(TDPO1()(PairLogps(side, side)).loss.item(), 4)  # equal D cancel
