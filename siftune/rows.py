@@ -126,7 +126,7 @@ class Rows(RunRows):
         """Drop duplicates by ``"minhash"``, ``"exact"``, ``"semantic"``; each has its survivor.
 
         ``against`` is what `read` takes, other rows or a run: rows like one of those are dropped
-        too. An empty frame or list of it drops none.
+        too; an empty frame or list has none of those.
 
         Raises:
             UsageError: no such selector or option, or a column it reads is not there.

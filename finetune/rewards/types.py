@@ -80,6 +80,8 @@ def of_texts(
         empty: dict[str, Any] = {"reference": None, "answer": None, "tools": None, "extra": {}}
         asked = ([{"role": "user", "content": prompt}] for prompt in prompts)
         rows = [{"id": str(at), "prompt": turns, **empty} for at, turns in enumerate(asked)]
+    elif rows and {"id", "kind"} <= {*rows[0]}:  # dicts of a table of ours
+        rows = _rows_of(rows)
     check_fields(reward, rows)
     try:
         return own(reward, prompts, completions, rows)
@@ -96,10 +98,12 @@ _FRAMES: Final = ("__arrow_c_stream__", "collect", "features", "kept")
 
 def _rows_of(frame: Any) -> list[dict[str, Any]]:
     """The rows of a frame as dicts; of a table of ours as rewards of a training get them."""
-    from siftune.curate.io.plain_frames import frame_of  # polars, which rewards do without
+    import polars as pl  # rewards do without
+
+    from siftune.curate.io.plain_frames import frame_of
     from siftune.finetune.data.training_rows import to_prompts
 
-    table = frame_of(frame)
+    table = pl.DataFrame(frame) if isinstance(frame, list | tuple) else frame_of(frame)
     return to_prompts(table) if {"id", "kind"} <= {*table.columns} else table.to_dicts()
 
 

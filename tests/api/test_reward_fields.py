@@ -36,6 +36,11 @@ class Near:
         return self.worth * (gold in completion)
 
 
+def test_rows_of_a_reward_may_be_dicts_of_a_table_of_ours():
+    rows = sf.read([{"prompt": "2+2?", "response": "four", "gold": "4"}])
+    assert sf.reward(one)(["2+2?"], ["4"], rows.kept.to_dicts()) == [1.0]
+
+
 def test_rows_of_a_reward_may_be_a_frame():
     records = [{"prompt": "2+2?", "response": "four", "gold": "4"}]
     rows = sf.read(records)

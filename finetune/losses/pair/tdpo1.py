@@ -22,6 +22,7 @@ class TDPO1:
     on longer ones it has no closed form. β 0.1.
 
     >>> import torch
+    >>> from siftune.finetune.losses.types import Answers
     >>> tokens = {"policy": torch.zeros(1, 1), "ref_kl": torch.full((1, 1), 2.0)}
     >>> side = Answers(torch.zeros(1), torch.ones(1), torch.zeros(1), tokens)
     >>> round(TDPO1()(PairLogps(side, side)).loss.item(), 4)  # equal D cancel

@@ -26,6 +26,7 @@ class TDPO2:
         alpha: Weight of the difference of the two sequential KL divergences; 0 is DPO.
 
     >>> import torch
+    >>> from siftune.finetune.losses.types import Answers
     >>> tokens = {"policy": torch.zeros(1, 1), "ref_kl": torch.full((1, 1), 2.0)}
     >>> side = Answers(torch.zeros(1), torch.ones(1), torch.zeros(1), tokens)
     >>> round(TDPO2()(PairLogps(side, side)).loss.item(), 4)
