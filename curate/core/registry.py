@@ -379,7 +379,8 @@ def _checked(component: type[Any], key: str, value: Any, name: str) -> Any:
     if isinstance(value, bool) and bool not in (hint, *get_args(hint)) and hint is not Any:
         raise UsageError(f"{name}: {key}: expected {field_type(hint)}, got {value}")
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    if isinstance(value, str) and tuple in map(get_origin, kinds) and str not in kinds:
+    lists = any(get_origin(kind) is tuple for kind in kinds)
+    if isinstance(value, str) and lists and str not in kinds:
         raise UsageError(
             f"{name}: {key}: expected a list, such as {value.split(',')}, got {_short(value)}"
         )

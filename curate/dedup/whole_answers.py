@@ -86,8 +86,12 @@ def answer_parts(answers: pl.Series, prompts: pl.Series) -> Parts:
 
 def padded_prompts(prompts: pl.Series, groups: Ints) -> Ints:
     """Positions of the prompts that are another one of their group with padding around it."""
-    pairs = _contained(prompts, pl.Series(groups), _GREETING, _THANKS)
-    return pairs.filter("padding")["whole"].unique().sort().to_numpy().astype(np.int64)
+    rows = pl.DataFrame({"text": prompts, "key": groups})
+    distinct = rows.unique(maintain_order=True)  # the pairs of equal prompts would be too many
+    pairs = _contained(distinct["text"], distinct["key"], _GREETING, _THANKS)
+    padded = distinct[pairs.filter("padding")["whole"].unique().to_list()]
+    found = rows.with_row_index("row").join(padded, on=["text", "key"], how="semi")["row"]
+    return found.sort().to_numpy().astype(np.int64)
 
 
 def _contained(texts: pl.Series, keys: pl.Series, opening: str, closing: str) -> pl.DataFrame:
@@ -124,16 +128,19 @@ def _prefixes(keys: list[int], texts: list[str], broken: bool) -> Iterator[tuple
 
     ``broken``: the last word of three or more may be the beginning of one, too.
     """
-    begun: list[int] = []  # the texts that begin the last one, and itself
+    begun: list[list[int]] = []  # the texts that begin the last one, equal ones together, and it
     for at, (key, text) in enumerate(zip(keys, texts, strict=True)):
-        while begun and not (keys[begun[-1]] == key and text.startswith(texts[begun[-1]])):
+        while begun and not (keys[begun[-1][0]] == key and text.startswith(texts[begun[-1][0]])):
             begun.pop()
-        for other in begun:
-            part = texts[other]
+        for same in begun:
+            part = texts[same[0]]
             more = text[len(part) :]
             if more[:1] == " " or (more and broken and part.count(" ") + 1 >= _CUT):
-                yield other, at
-        begun.append(at)
+                yield from ((other, at) for other in same)
+        if begun and texts[begun[-1][0]] == text:
+            begun[-1].append(at)
+        else:
+            begun.append([at])
 
 
 def _inner(rows: pl.DataFrame) -> pl.DataFrame:
@@ -184,8 +191,10 @@ def _judged(pairs: pl.DataFrame, opening: str, closing: str) -> pl.DataFrame:
     letters = text.field("norm").str.contains(r"[\p{L}\p{M}]\z") & pl.col("rest").str.contains(
         r"^[\p{L}\p{M}]"
     )
-    breaks = letters & ~ends & ~text.field("norm").str.contains(rf"(?:{_UNLIKE})\z")
-    much = (less >= _LEAST) | (more > less)
+    word = text.field("norm").str.extract(r"([^ ]+)\z") + pl.col("rest").str.extract("^([^ ]*)")
+    unlike = text.field("norm").str.contains(rf"(?:{_UNLIKE})\z") | word.str.contains(_UNLIKE)
+    breaks = letters & ~ends & ~unlike
+    much = more > less  # a cut within the very last word may be another word
     return pairs.with_columns(
         padding=padding[0] & padding[1] & ~broken,
         large=(half | cut) & (~broken | (breaks & much)),
@@ -225,6 +234,7 @@ def wholeness(
     answer = pl.col("answer").fill_null("")
     padding = answer.str.contains(_OPENING) | answer.str.contains(_CLOSING)
     if prompts is not None:
+        prompts = prompts.fill_null("")  # of texts: null would rank as padding does
         padding |= pl.lit(prompts.str.contains(_GREETING) | prompts.str.contains(_THANKS))
     open_end = truncated(answer) | number.is_in(pl.Series(cut).implode())
     frame = pl.DataFrame({"answer": answers, "words": words}).select(

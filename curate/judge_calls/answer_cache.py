@@ -346,6 +346,8 @@ def _text_of(answer: Answer) -> str:
     fields = {k: v for k, v in vars(answer).items() if not any(v is one for one in unset)}
     if answer.probabilities is not None:
         fields["probabilities"] = {k: float(v) for k, v in answer.probabilities.items()}
+    if answer.label_mass is not None:
+        fields["label_mass"] = float(answer.label_mass)  # of numpy, too
     try:
         return orjson.dumps(fields).decode()
     except TypeError:  # half a surrogate pair

@@ -120,7 +120,9 @@ class BatchAsker:
             results = self.backend.answer([call.question for call in calls])
         except WrongAnswerError as error:
             keys = (call.key for call in calls if call.question is error.question)
-            raise UsageError(f"{error}; it is about {askings[next(keys)].item.place}") from error
+            if (key := next(keys, None)) is None:  # a judge that wraps another asks a copy
+                raise
+            raise UsageError(f"{error}; it is about {askings[key].item.place}") from error
         if not isinstance(results, list | tuple) or len(results) != len(calls):
             many = len(results) if isinstance(results, list | tuple) else type(results).__name__
             raise UsageError(f"the judge gave {many} for {len(calls)} questions: expected a list")

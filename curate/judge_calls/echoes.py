@@ -45,8 +45,9 @@ LONGEST_VERDICT: Final = 120
 _SECTION: Final = 12  # shortest data of one line that is removed wherever an answer repeats it
 _LINE: Final = 6  # shortest line of data that is removed where it is a line of an answer
 _CONTEXT: Final = 12  # letters and digits beside a verdict that show whose words it is among
-_INLINE: Final = re.compile(
-    r"\b(\w{1,40})(?:\W{0,5}?[:=][\W_]{0,6}|[^\w\n]{0,5}?[|>\u2190-\u21ff\u27f0-\u27ff–—-][\W_]{0,12})([^\W_]+(?:\.\d+)?)"
+_INLINE: Final = re.compile(  # looked ahead, since the value of one name may be the next name
+    r"\b(\w{1,40})(?=(?:\W{0,5}?[:=][\W_]{0,6}"
+    r"|[^\w\n]{0,5}?[|>\u2190-\u21ff\u27f0-\u27ff–—-][\W_]{0,12})([^\W_]{1,40}(?:\.\d+)?))"
 )
 _BETWEEN: Final = r"(?:[^\w\n.!?;]|_){1,12}"
 _WORD: Final = r"[^\W\d_]{1,16}"

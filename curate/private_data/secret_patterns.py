@@ -64,15 +64,23 @@ def _token(text: str, start: int, end: int) -> Span | None:
     return start, end
 
 
+_PUTTY_REST: Final = re.compile(r"(?s).*?(?:\nPrivate-MAC: ?[0-9A-Fa-f]+|(?=\n\s*\n)|\Z)")
+_LINES: Final = re.compile(r"(?:\s{0,4}[A-Za-z0-9+/=]{16,})*")
+
+
 def _block(text: str, start: int, end: int) -> Span | None:
     """A private key with its body, as far as the text has it."""
     if text[start:end].lower().startswith("private"):
         return _token(text, end - 66, end)
+    if text[start:end].startswith("PuTTY"):
+        rest = _PUTTY_REST.match(text, end)
+        return start, rest.end() if rest else end
     close = re.compile(r"-----END [A-Z ]{0,20}PRIVATE KEY(?: BLOCK)?-----").search(text, end)
     body = text[end : close.start() if close else end + 200]
     if "..." in body[:80] or _PLACEHOLDER.search(body[:60].replace("\n", "")):
         return None
-    return start, close.end() if close else end
+    lines = _LINES.match(text, end)
+    return start, close.end() if close else (lines.end() if lines else end)
 
 
 def _url(text: str, start: int, end: int) -> Span | None:
@@ -195,7 +203,7 @@ _PATTERNS: Final[Mapping[str, tuple[str, Check]]] = {
     "authorization": (
         r"(?i)\bauthorization[\"']?[:=, ]{1,3}[\"']?(?:basic|bearer"
         r"|token) [A-Za-z0-9_\-.+/=]{16,400}"
-        r"|\bcurl (?:\S+ ){0,6}?(?:-u|--user) [\"']?[\w.\-]{1,40}:[^\s\"'$<>{}]{8,80}",
+        r"|\bcurl (?:\S+ ){0,6}?(?:-u|--user) [\"']?[\w.\-]{1,40}:[\"']?[^\s\"'$<>{}]{8,80}",
         lambda text, start, end: _token(text, text.rindex(" ", start, end) + 1, end),
     ),
     "assigned": (_ASSIGNED, _assigned),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from fractions import Fraction
 from random import Random
 
@@ -10,10 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+import siftune as sf
 from siftune.curate.core.schema import TURNS
 from siftune.curate.dedup.default_rule import RowSides
 from siftune.curate.dedup.row_guard import allows
-from siftune.curate.dedup.whole_answers import answer_parts
+from siftune.curate.dedup.whole_answers import _prefixes, answer_parts, padded_prompts
 from siftune.curate.rows.chat import turn
 from siftune.curate.selectors.minhash_dedup import MinHashDedup
 from tests.curate.test_dedup import chats, told
@@ -146,7 +148,9 @@ def test_what_ends_answers_to_other_prompts_is_padding() -> None:
     ("one", "other", "copies"),
     [
         ("Eat a balanced diet, exercise and sleep.", "Eat a balanced di", True),
-        ("The food is healthy and it is good", "The food is healthy and it is go", True),
+        ("The food is healthy and it is good for all", "The food is healthy and it is go", True),
+        ("The name of the country is Nigeria", "The name of the country is Niger", False),
+        ("He said that he cannot come here", "He said that he can", False),
         ("It is a category of plants.", "It is a cat.", False),  # which ends: nothing was cut off
         ("It is in room 120 of the house.", "It is in room 12", False),
         ("It is northwards of the old house.", "It is no", False),
@@ -155,6 +159,23 @@ def test_what_ends_answers_to_other_prompts_is_padding() -> None:
 def test_an_answer_cut_off_within_a_word_is_a_part(one: str, other: str, copies: bool) -> None:
     found = told("minhash_dedup", asked((PROMPT, other), (PROMPT, one)))
     assert found["f:2"][0] == ("survivor" if copies else "unique")
+
+
+def test_of_texts_without_a_prompt_the_one_without_padding_stays() -> None:
+    text = "Mix flour, eggs and milk, rest the batter, then fry it in butter."
+    rows = pl.DataFrame({"text": [f"{text} I hope this helps!", text]})
+    found = sf.read(rows).dedup("minhash")
+    assert found.kept["id"].to_list() == [sf.read(rows).kept["id"][1]]
+
+
+def test_a_thousand_equal_prompts_take_no_longer_than_one() -> None:
+    prompts, answers = ["Hey, name a fruit. Thanks."] * 30_000, [str(at) for at in range(30_000)]
+    groups = np.zeros(30_000, np.int64)
+    started = time.process_time()
+    assert len(padded_prompts(pl.Series(prompts), groups)) == 0
+    assert len(answer_parts(pl.Series(prompts), pl.Series(answers)).part) == 0
+    assert len([*_prefixes([0] * 30_000, ["a b c"] * 30_000, True)]) == 0
+    assert time.process_time() - started < 5
 
 
 def test_words_around_an_answer_and_a_prompt_are_padding() -> None:

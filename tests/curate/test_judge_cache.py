@@ -423,3 +423,12 @@ def test_probabilities_of_numpy_and_costs_beyond_a_column_are_kept(tmp_path):
     cache.close()
     assert found is not None
     assert found.probabilities == {"A": 0.5, "B": 0.5}
+
+
+def test_a_label_mass_of_numpy_is_kept(tmp_path):
+    judge = judge_of(
+        Server(lambda q: Answer(length_of(q), label_mass=np.float32(0.5))), cache=tmp_path / "c"
+    )
+    assert [v.error for v in judge.verdicts(items(2))] == [None, None]
+    again = judge_of(Server(), cache=tmp_path / "c", replay=True)
+    assert [v.answers[0].label_mass for v in again.verdicts(items(2))] == [0.5, 0.5]

@@ -81,10 +81,22 @@ MORE = {
     "sentry": lambda: "sntrys_eyJ" + drawn(80),
     "putty": lambda: f"PuTTY-User-Key-File-3: ssh-rsa\nPrivate-Lines: 2\n{drawn(64)}",
     "curl": lambda: f"curl -s -u deploy:{drawn(14)} https://ci.local",
+    "curl, quoted": lambda: f"curl -u admin:'{drawn(14)}' https://ci.local",
     "sas": lambda: f"https://a.blob.local/c?sv=2020-08-04&sig={drawn(43)}%3D&se=2030",
     "hex": lambda: "private key 0x" + drawn(64, HEX),
     "prose": lambda: f"The password of the mail server is {drawn(9)}4!q, please change it.",
 }
+
+
+def test_the_span_of_a_key_has_its_body() -> None:
+    lines = f"{drawn(64)}\n{drawn(64)}"
+    putty = (
+        f"PuTTY-User-Key-File-3: ssh-rsa\nPrivate-Lines: 2\n{lines}\nPrivate-MAC: {drawn(40, HEX)}"
+    )
+    begun = f"-----BEGIN PRIVATE KEY-----\n{lines}"
+    for key in (putty, begun):
+        (span,) = found(f"{key}\n\nKeep it.")["secrets_spans"].to_list()[0]
+        assert (span["start"], span["end"]) == (0, len(key))
 
 
 def test_further_services_and_passwords_in_prose_are_found() -> None:
