@@ -42,7 +42,7 @@ def test_calls_of_losses_run_as_written():
 def test_the_table_of_rewards_has_each_with_its_options():
     page = (DOCS / "train.md").read_text(encoding="utf-8")
     lines = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|", page, flags=re.M))
-    found = {name: re.findall(r"`(\w+)`", options) for name, options in lines.items()}
+    found = {name: re.findall(r"`(\w+)`", cell) for name, cell in lines.items()}
     rewards = {name: find("finetune.rewards", name) for name in names("finetune.rewards")}
     assert found == {name: [*options(reward)] for name, reward in rewards.items()}
 
