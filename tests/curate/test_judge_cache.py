@@ -6,6 +6,7 @@ import random
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +22,13 @@ from siftune.curate.judge_tasks.pairwise import Pairwise
 from tests.scripted_judge import Batches, Length, Server, items, judge_of, length_of
 
 KINDS = pytest.mark.parametrize("kind", [Batches, Server])
+
+
+@contextmanager
+def opened(path):
+    """The file as another program has it open: what that changes is committed at the end."""
+    with closing(sqlite3.connect(path)) as other, other:
+        yield other
 
 
 @KINDS
@@ -39,7 +47,7 @@ def test_what_is_committed_when_a_run_ends_abruptly_is_what_was_answered(tmp_pat
     backend = kind()
     verdicts = judge_of(backend, cache=tmp_path / "c", in_flight=2, batch=4).verdicts(items(50))
     next(verdicts)
-    with sqlite3.connect(tmp_path / "c") as other:  # while the run goes on
+    with opened(tmp_path / "c") as other:  # while the run goes on
         assert other.execute("SELECT count(*) FROM answers").fetchone()[0] >= 1
     verdicts.close()
     again = kind()
@@ -281,7 +289,7 @@ def test_tokens_that_are_not_stated_cost_their_bound(kind):
 def test_a_file_that_is_no_cache_is_refused_in_one_line(tmp_path, content, text):
     path = tmp_path / "c"
     if content is None:
-        with sqlite3.connect(path) as other:
+        with opened(path) as other:
             other.execute("CREATE TABLE t (x)")
     else:
         path.write_bytes(content)
@@ -291,7 +299,7 @@ def test_a_file_that_is_no_cache_is_refused_in_one_line(tmp_path, content, text)
 
 def test_an_answer_that_was_altered_on_disk_is_not_used(tmp_path):
     list(judge_of(Batches(), cache=tmp_path / "c").verdicts(items(1, start=4)))
-    with sqlite3.connect(tmp_path / "c") as other:
+    with opened(tmp_path / "c") as other:
         other.execute("""UPDATE answers SET answer = replace(answer, '"4"', '"5"')""")
     with pytest.raises(DataError, match="an answer does not match its checksum"):
         list(judge_of(Batches(), cache=tmp_path / "c").verdicts(items(1, start=4)))
@@ -366,7 +374,7 @@ def test_the_journal_counts_calls_by_run_and_outcome(tmp_path):
 
 def test_an_answer_that_is_no_text_is_not_used(tmp_path):
     list(judge_of(Batches(), cache=tmp_path / "c").verdicts(items(1)))
-    with sqlite3.connect(tmp_path / "c") as other:
+    with opened(tmp_path / "c") as other:
         other.execute("UPDATE answers SET answer = CAST(answer AS BLOB)")
     with pytest.raises(DataError, match="an answer does not match its checksum"):
         list(judge_of(Batches(), cache=tmp_path / "c").verdicts(items(1)))
