@@ -112,7 +112,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Prefixed:
-    """Progress that is passed on to ``say``, with ``prefix`` before each line and count.
+    """A reporter of progress that puts ``prefix`` before each line and count of another one.
 
     >>> Prefixed(print, "pairs: ")("ingest")
     pairs: ingest
@@ -132,7 +132,7 @@ class Prefixed:
 
 @contextmanager
 def announcing(say: Callable[[str], None]) -> Iterator[None]:
-    """Print the lines of `if_slow` with ``say`` inside the block, from any thread."""
+    """Inside the block, lines of `if_slow` are printed by calling ``say``, from any thread."""
     _LISTENERS.append(say)
     try:
         yield

@@ -35,8 +35,8 @@ def extras_of(table: pl.DataFrame) -> list[dict[str, Any]]:
     """``extra`` of each row as an object; empty where it has neither tools nor fields of turns."""
     if "extra" not in table.columns:
         return [{}] * table.height
-    texts = table.select(pl.when(pl.col("extra").str.contains(_BESIDE)).then("extra")).to_series()
-    return [orjson.loads(text) if text else {} for text in texts]
+    beside = pl.when(pl.col("extra").str.contains(_BESIDE)).then("extra").alias("extra")
+    return raw_fields(table.select(beside))
 
 
 def raw_fields(table: pl.DataFrame) -> list[dict[str, Any]]:
